@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace as Named
+from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.signal import cont2discrete
 
 from lstmc.ops import Array
@@ -248,12 +250,41 @@ def conv_gru(p: Named, x: Named, s: Named) -> Step:
 
 @reference
 def lru(p: Named, x: Named, s: Named) -> Step:
-    eigenvalue = sigmoid(p.nu) * np.exp(1j * np.arctan2(p.q, p.p))
+    eigenvalue = np.exp(-np.exp(p.nu_log) + 1j * np.exp(p.theta_log))
     B, B_im = rows(p.B, s.re.shape[1])
-    gamma = np.sqrt(1 - np.abs(eigenvalue) ** 2)
-    state = eigenvalue * (s.re + 1j * s.im) + gamma * (x.x @ (B + 1j * B_im).T)
+    state = eigenvalue * (s.re + 1j * s.im) + np.exp(p.gamma_log) * (x.x @ (B + 1j * B_im).T)
     y = (state @ (p.C_re + 1j * p.C_im).T).real + x.x @ p.W.T
     return y, {"re": state.real, "im": state.imag}
+
+
+@reference
+def linoss(p: Named, x: Named, s: Named) -> Step:
+    """Equation (3) as it stands: the implicit step of each oscillator is a system of two equations."""
+    z, y, drive = np.empty_like(s.z), np.empty_like(s.y), x.x @ p.B.T
+    for unit, (A, dt) in enumerate(zip(np.maximum(p.A, 0), sigmoid(p.dt), strict=True)):
+        new = np.array([s.z[:, unit] + dt * drive[:, unit], s.y[:, unit]])
+        z[:, unit], y[:, unit] = np.linalg.solve([[1, dt * A], [-dt, 1]], new)
+    return y @ p.C.T + x.x @ p.W.T, {"z": z, "y": y}
+
+
+@reference
+def rg_lru(p: Named, x: Named, s: Named) -> Step:
+    """The decay as a power of sigmoid(Lambda), which the paper writes, of -Lambda here."""
+    r, i = sigmoid(x.x @ p.W_a.T + p.b_a), sigmoid(x.x @ p.W_x.T + p.b_x)  # (1), (2)
+    a = sigmoid(-p.Lambda) ** (8 * r)  # (3)
+    h = a * s.h + np.sqrt((1 - a) * (1 + a)) * i * x.x  # (4)
+    return h, {"h": h}
+
+
+@reference
+def aaren(p: Named, x: Named, s: Named) -> Step:
+    """Softmax attention to what was before, which weighs c exp(m) together, and to this step."""
+    score = (x.x @ p.W_k.T) @ p.q / np.sqrt(len(p.q))
+    before, now = np.exp(s.m[:, 0]), np.exp(score)
+    top = np.maximum(s.m[:, 0], score)
+    a, c = s.a * before[:, None] + now[:, None] * (x.x @ p.W_v.T), s.c[:, 0] * before + now
+    scale = np.exp(top)
+    return a / c[:, None], {"a": a / scale[:, None], "c": (c / scale)[:, None], "m": top[:, None]}
 
 
 @reference
@@ -462,3 +493,251 @@ def antisymmetric(p: Named, x: Named, s: Named) -> Step:
     z = sigmoid(s.h @ A.T + x.x @ p.V_z.T + p.b_z)
     h = s.h + 0.1 * z * np.tanh(s.h @ A.T + x.x @ p.V.T + p.b)
     return h, {"h": h}
+
+
+def of_heads(x: Array, heads: int) -> Array:
+    """The last axis as so many parts: [N, heads, size]."""
+    return x.reshape(len(x), heads, -1)
+
+
+def silu(x: Array) -> Array:
+    return x * sigmoid(x)
+
+
+@reference
+def gla(p: Named, x: Named, s: Named) -> Step:
+    """Head by head, with the diagonal matrix written out; the gates' root by a power."""
+    heads = s.S.shape[1]
+    gate = sigmoid(x.x @ p.W_1.T @ p.W_2.T + p.b) ** (1 / 16)
+    q, k, v, alpha = (of_heads(u, heads) for u in (x.x @ p.W_Q.T, x.x @ p.W_K.T, x.x @ p.W_V.T, gate))
+    S, o = np.empty_like(s.S), np.empty_like(v)
+    for n, g in np.ndindex(*q.shape[:2]):
+        S[n, g] = np.diag(alpha[n, g]) @ s.S[n, g] + np.outer(k[n, g], v[n, g])
+        o[n, g] = normalised(q[n, g] @ S[n, g], np.ones(v.shape[2]), 0)
+    return (silu(x.x @ p.W_r.T + p.b_r) * o.reshape(len(o), -1)) @ p.W_O.T, {"S": S}
+
+
+@reference
+def hgrn2(p: Named, x: Named, s: Named) -> Step:
+    heads = s.h.shape[1]
+    f, i, o = (of_heads(x.x @ W.T + b, heads) for W, b in ((p.W_g, p.b_g), (p.W_i, p.b_i), (p.W_o, p.b_o)))
+    h, y = np.empty_like(s.h), np.empty_like(i)
+    for n, g in np.ndindex(*i.shape[:2]):
+        keep = np.diag(sigmoid(f[n, g]))
+        h[n, g] = s.h[n, g] @ keep + np.ones_like(s.h[n, g]) @ (np.eye(len(keep)) - keep) * i[n, g][:, None]
+        y[n, g] = h[n, g] @ sigmoid(o[n, g])
+    return y.reshape(len(y), -1), {"h": h}
+
+
+@reference
+def retnet(p: Named, x: Named, s: Named) -> Step:
+    """In complex numbers: the two halves of keys and queries are real and imaginary parts."""
+    _, heads, keys, _ = s.S.shape
+    half, size = keys // 2, s.S.shape[3]
+    angle = (10000.0 ** -(np.arange(half) / half)).astype(np.float32).astype(float)  # as a net has it
+    turn = np.exp(1j * x.step_index * angle)
+    q, k = (of_heads(x.x @ W.T, heads) for W in (p.W_Q, p.W_K))
+    q, k = ((u[..., :half] + 1j * u[..., half:]) * turn for u in (q, k))
+    v, memory = of_heads(x.x @ p.W_V.T, heads), s.S[:, :, :half] + 1j * s.S[:, :, half:]
+    decay = (1 - 0.5 ** (5 + np.arange(heads))).astype(np.float32).astype(float)
+    memory = decay[:, None, None] * memory + np.einsum("ngk,ngv->ngkv", k, v)
+    o = np.einsum("ngk,ngkv->ngv", q, memory.conj()).real
+    o = normalised(o, np.ones(size), 0).reshape(len(o), -1)
+    return (silu(x.x @ p.W_G.T) * o) @ p.W_O.T, {"S": np.concatenate([memory.real, memory.imag], axis=2)}
+
+
+@reference
+def mamba2(p: Named, x: Named, s: Named) -> Step:
+    """Channel by channel, each with its head's numbers."""
+    (heads, channels, states), inner = s.h.shape[1:], len(p.gain)
+    z, new, dt = np.split(x.x @ p.W_in.T, [inner, len(p.W_in) - heads], axis=1)
+    steps = np.concatenate([s.before, new[:, None]], axis=1)
+    u, B, C = np.split(silu(np.einsum("nke,ke->ne", steps, p.w) + p.b), [inner, inner + states], axis=1)
+    h, y = np.empty_like(s.h), np.empty_like(u)
+    for n, e in np.ndindex(*u.shape):
+        head, channel = divmod(e, channels)
+        step = np.log1p(np.exp(dt[n, head] + p.b_dt[head]))
+        decay = np.exp(-step * np.exp(p.A_log[head]))
+        h[n, head, channel] = decay * s.h[n, head, channel] + step * u[n, e] * B[n]
+        y[n, e] = h[n, head, channel] @ C[n] + p.skip[head] * u[n, e]
+    y = y * silu(z)
+    y = p.gain * y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-5)
+    return y @ p.W_out.T, {"before": steps[:, 1:], "h": h}
+
+
+def gradient(loss: Callable[[Array], Any], at: Array) -> Array:
+    """The gradient by steps along the imaginary axis, which lose no digits."""
+    found = np.empty_like(at)
+    for index in np.ndindex(*at.shape):
+        moved = at.astype(complex)
+        moved[index] += 1e-100j
+        found[index] = loss(moved).imag / 1e-100
+    return found
+
+
+@reference
+def ttt_linear(p: Named, x: Named, s: Named) -> Step:
+    y, new = [], []
+    for row, W in zip(x.x, s.W, strict=True):
+        k, v, q = p.theta_K @ row, p.theta_V @ row, p.theta_Q @ row
+        new.append(W - sigmoid(p.theta_lr @ row) * gradient(lambda W, k=k, v=v: ((k + W @ k - v) ** 2).sum(), W))
+        y.append((np.eye(len(q)) + new[-1]) @ q)
+    return np.array(y), {"W": np.array(new)}
+
+
+@reference
+def titans(p: Named, x: Named, s: Named) -> Step:
+    y, memories, surprises = [], [], []
+    for row, M, S in zip(x.x, s.M, s.S, strict=True):
+        k, v, q = (silu(W @ row) for W in (p.W_K, p.W_V, p.W_Q))
+        k, q = (u / np.sqrt(u @ u + 1e-6) for u in (k, q))
+        gates = ((p.w_alpha, p.b_alpha), (p.w_eta, p.b_eta), (p.w_theta, p.b_theta))
+        alpha, eta, theta = (sigmoid(w @ row + b) for w, b in gates)
+        S = eta * S - theta * gradient(lambda M, k=k, v=v: ((M @ k - v) ** 2).sum(), M)
+        M = (1 - alpha) * M + S
+        y, memories, surprises = [*y, M @ q], [*memories, M], [*surprises, S]
+    return np.array(y), {"M": np.array(memories), "S": np.array(surprises)}
+
+
+@reference
+def gated_delta_net(p: Named, x: Named, s: Named) -> Step:
+    """Equation (10) as it stands, head by head."""
+    heads, size = s.S.shape[1], s.S.shape[2]
+    q, k, v = (silu(of_heads(x.x @ W.T, heads)) for W in (p.W_q, p.W_k, p.W_v))
+    alpha = np.exp(-np.exp(p.A_log) * np.log1p(np.exp(x.x @ p.W_alpha.T + p.b_alpha)))
+    beta = sigmoid(x.x @ p.W_beta.T)
+    S, o = np.empty_like(s.S), np.empty_like(v)
+    for n, g in np.ndindex(*beta.shape):
+        key, query = (u / np.sqrt(u @ u + 1e-6) for u in (k[n, g], q[n, g]))
+        moved = alpha[n, g] * (np.eye(len(key)) - beta[n, g] * np.outer(key, key))
+        S[n, g] = s.S[n, g] @ moved + beta[n, g] * np.outer(v[n, g], key)
+        o[n, g] = S[n, g] @ query
+    o = o / np.sqrt((o**2).sum(-1, keepdims=True) / size + 1e-5)
+    return (silu(x.x @ p.W_g.T) * o.reshape(len(o), -1)) @ p.W_o.T, {"S": S}
+
+
+@reference
+def s5(p: Named, x: Named, s: Named) -> Step:
+    """In complex numbers, with both of each pair of conjugate states."""
+    eigenvalue, delta = -np.exp(p.Lambda_log) + 1j * p.Lambda_im, np.exp(p.Delta_log)
+    B, B_im = rows(p.B, s.re.shape[1])
+    held = np.exp(eigenvalue * delta)
+    state = held * (s.re + 1j * s.im) + (held - 1) / eigenvalue * (x.x @ (B + 1j * B_im).T)  # (6)
+    C = p.C_re + 1j * p.C_im
+    y = state @ C.T + state.conj() @ C.conj().T + x.x @ p.W.T
+    return y.real, {"re": state.real, "im": state.imag}
+
+
+@reference
+def para_gru(p: Named, x: Named, s: Named) -> Step:
+    units = s.h.shape[1]
+    (B_z, B_r, B_c), (b_z, b_r, b_c) = rows(p.B, units), rows(p.b, units)
+    A_z, A_r, A_h = np.diag(p.a_z), np.diag(p.a_r), np.diag(p.a_h)
+    z, r = sigmoid(s.h @ A_z + x.x @ B_z.T + b_z), sigmoid(s.h @ A_r + x.x @ B_r.T + b_r)
+    c = np.tanh((r * s.h) @ A_h + x.x @ B_c.T + b_c)
+    h = s.h + z * (c - s.h)
+    return h, {"h": h}
+
+
+def driven(p: Named, x: Named, h: Array, *recurrent: Array) -> list[Array]:
+    """W x + b + R h of each gate, with whole matrices R of blocks along the diagonal."""
+    gates = zip(rows(p.W, h.shape[1]), rows(p.b, h.shape[1]), recurrent, strict=True)
+    return [x.x @ W.T + b + h @ block_diag(*R).T for W, b, R in gates]
+
+
+@reference
+def lstm_blocks(p: Named, x: Named, s: Named) -> Step:
+    i, f, z, o = driven(p, x, s.h, p.R_i, p.R_f, p.R_z, p.R_o)
+    return lstm_state(i, f, o, z, s.c)
+
+
+@reference
+def gru_blocks(p: Named, x: Named, s: Named) -> Step:
+    r, z, x_n = driven(p, x, s.h, p.R_r, p.R_z, np.zeros_like(p.R_n))
+    n = np.tanh(x_n + sigmoid(r) * (s.h @ block_diag(*p.R_n).T + p.b_n))
+    h = n + sigmoid(z) * (s.h - n)
+    return h, {"h": h}
+
+
+def head_norms(h: Array, heads: int, gain: Array) -> Array:
+    parts = of_heads(h, heads)
+    return gain * normalised(parts, np.ones(parts.shape[2]), 0).reshape(h.shape)
+
+
+@reference
+def slstm_heads(p: Named, x: Named, s: Named) -> Step:
+    """Equations (8) to (14), not stabilised: of c, n times exp(m)."""
+    i, f, z, o = driven(p, x, s.h, p.R_i, p.R_f, p.R_z, p.R_o)
+    c, n = (np.exp(s.m) * sigmoid(f) * u for u in (s.c, s.n))
+    c, n = c + np.exp(i) * np.tanh(z), n + np.exp(i)
+    h = sigmoid(o) * c / n
+    m = np.maximum(np.log(sigmoid(f)) + s.m, i)
+    return head_norms(h, len(p.R_i), p.gain), {"h": h, "c": c * np.exp(-m), "n": n * np.exp(-m), "m": m}
+
+
+@reference
+def mlstm_heads(p: Named, x: Named, s: Named) -> Step:
+    """Equations (19) to (27), head by head, not stabilised: of C, n and the 1 times exp(m)."""
+    heads, keys = s.n.shape[1:]
+    q, k, v = (of_heads(x.x @ W.T, heads) for W in (p.W_q, p.W_k, p.W_v))
+    i, f = np.split(x.x @ p.W_if.T + p.b_if, 2, axis=1)
+    i, f = np.exp(i), sigmoid(f) * np.exp(s.m)
+    C, n, h = np.empty_like(s.C), np.empty_like(s.n), np.empty_like(v)
+    for at in np.ndindex(*i.shape):
+        key = k[at] / np.sqrt(keys)
+        C[at] = f[at] * s.C[at] + i[at] * np.outer(v[at], key)
+        n[at] = f[at] * s.n[at] + i[at] * key
+        h[at] = C[at] @ q[at] / max(abs(n[at] @ q[at]), 1)
+    size = np.maximum(i, f)
+    y = sigmoid(x.x @ p.W_o.T) * head_norms(h.reshape(len(h), -1), heads, p.gain)
+    return y, {"C": C / size[..., None, None], "n": n / size[..., None], "m": np.log(size)}
+
+
+def numbered(p: Named, name: str, count: int) -> list[Array]:
+    """The parameters of a list, by the names that a net has for them."""
+    return [vars(p)[f"{name}.{k}"] for k in range(count)]
+
+
+@reference
+def rwkv6(p: Named, x: Named, s: Named) -> Step:
+    """Sequence by sequence and head by head, with diagonal matrices written out."""
+    (heads, keys, values), y, new = s.S.shape[1:], [], np.empty_like(s.S)
+    for n, (row, before) in enumerate(zip(x.x, s.before, strict=True)):
+        shared = (1 - p.mu_x) * row + p.mu_x * before
+        mixed = []
+        for mu, A, B in zip(*(numbered(p, name, 5) for name in ("mu", "A", "B")), strict=True):
+            share = mu + B @ np.tanh(A @ shared)
+            mixed.append((1 - share) * row + share * before)
+        r, k, v, g = (W @ z for W, z in zip((p.W_r, p.W_k, p.W_v, p.W_g), mixed, strict=False))
+        w = np.exp(-np.exp(p.b_w + p.B_w @ np.tanh(p.A_w @ mixed[4])))
+        o = []
+        for h in range(heads):
+            of_k, of_v = slice(h * keys, (h + 1) * keys), slice(h * values, (h + 1) * values)
+            kv = np.outer(k[of_k], v[of_v])
+            o.append((np.diag(p.u[h]) @ kv + s.S[n, h]).T @ r[of_k])
+            new[n, h] = np.diag(w[of_k]) @ s.S[n, h] + kv
+        y.append(p.W_o @ (silu(g) * (head_norms(np.concatenate(o)[None], heads, p.gain)[0] + p.bias)))
+    return np.array(y), {"before": x.x, "S": new}
+
+
+@reference
+def rwkv7(p: Named, x: Named, s: Named) -> Step:
+    """Equation (17) as it stands, the transition of each head as a matrix."""
+    (heads, keys), y, new = s.S.shape[1:3], [], np.empty_like(s.S)
+    for n, (row, before) in enumerate(zip(x.x, s.before, strict=True)):
+        x_r, x_w, x_k, x_v, x_a, x_g = ((1 - mu) * row + mu * before for mu in numbered(p, "mu", 6))
+        r, k, v = p.W_r @ x_r, p.W_k @ x_k, p.W_v @ x_v
+        w = np.exp(-np.exp(-0.5) * sigmoid(p.b_w + p.B_w @ np.tanh(p.A_w @ x_w)))
+        a, g = sigmoid(p.b_a + p.B_a @ p.A_a @ x_a), p.B_g @ sigmoid(p.A_g @ x_g)
+        kappa, replaced = p.xi * k, k * ((1 - p.alpha) + p.alpha * a)
+        o, bonus = [], []
+        for h in range(heads):
+            own = slice(h * keys, (h + 1) * keys)
+            key = kappa[own] / np.linalg.norm(kappa[own])
+            moved = np.diag(w[own]) - np.outer(key, a[own] * key)
+            new[n, h] = s.S[n, h] @ moved + np.outer(v[own], replaced[own])
+            out = new[n, h] @ r[own]
+            o.append((out - out.mean()) / np.sqrt(out.var() + 64e-5))
+            bonus.append((r[own] * p.rho[h] * replaced[own]).sum() * v[own])
+        y.append(p.W_o @ (g * (p.gain * np.concatenate(o) + p.bias + np.concatenate(bonus))))
+    return np.array(y), {"before": x.x, "S": new}

@@ -20,7 +20,7 @@ from lstmc.ops import Array
 from lstmc.weights import check_weights, parameters
 from tests.cells.references import REFERENCES, Reference
 
-SIZES = {"D": 3, "H": 4, "P": 2, "B": 5, "S": 3, "E": 2, "A": 5, "C": 2, "F": 3, "Y": 4, "X": 5, "K": 3, "M": 5, "R": 2}
+SIZES = dict(zip("DHPBSEACFYXKMRGV", (3, 4, 2, 5, 3, 2, 5, 2, 3, 4, 5, 3, 5, 2, 2, 3), strict=True))
 LENGTHS = ((1, 1), (1, 3), (2, 1), (2, 3), (7, 1), (7, 3))  # T, N
 # What an input or parameter must be, where not every number makes sense.
 RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
@@ -33,6 +33,8 @@ RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
 # What a state starts as, of what is fed, where it is never any number: on arrays and on Values.
 STARTS: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("slstm", "n"): lambda fed: 1 + abs(fed),
+    ("slstm_heads", "n"): lambda fed: 1 + abs(fed),
+    ("aaren", "c"): lambda fed: 1 + abs(fed),
     ("ntm", "w_r"): abs,
     ("ntm", "w_w"): abs,
 }

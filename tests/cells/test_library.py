@@ -107,7 +107,7 @@ LEAST = {
     "flat": 0.85,
     "noslice": 0.70,
     "caffe-native": 0.0,
-    "caffe-fused": 0.85,
+    "caffe-fused": 1.0,
     "opencv": 0.85,
     "mnn": 0.85,
     "openvino": 0.8,
@@ -117,7 +117,7 @@ LEAST = {
     "acuity": 0.9,
     "ncnn": 0.9,
     "tvm": 0.9,
-    "x2paddle": 0.7,
+    "x2paddle": 0.65,  # it has no division
     "coreml": 0.7,
     "tensorrt": 0.7,
     "ascend": 0.85,
