@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from lstmc.errors import InterpreterError
 from lstmc.ir import Graph, Node, Ref, Scan, print_node
 from lstmc.ops import Array, Arrays, Input, Leaf, Param
-from lstmc.process.status import counted
+from lstmc.process.status import with_progress
 from lstmc.types import TensorType
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ def forward(
                 array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
             leaves[node.name] = _checked_array("parameter", node.name, array, node.types[0], as_array)
     with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
-        progress = partial(counted, what=f"computing {graph.name}")
+        progress = partial(with_progress, what=f"computing {graph.name}")
         return _evaluate(Evaluation(graph, {}, convert=convert), leaves, as_array, progress)
 
 
@@ -208,7 +208,7 @@ def backward(run: Evaluation, cotangents: Mapping[str, Any], observer: Observer 
             ct = _checked_array("cotangent", output.name, cotangents[output.name], run.graph.type(output.ref), as_array)
             _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
-        all_cotangents = _propagate(run, seeds, observer, partial(counted, what=f"gradients of {run.graph.name}"))
+        all_cotangents = _propagate(run, seeds, observer, partial(with_progress, what=f"gradients of {run.graph.name}"))
 
     def cotangents_of(kind: type[Leaf]) -> dict[str, Array]:
         leaves = (node for node in run.graph if isinstance(node.op, kind))

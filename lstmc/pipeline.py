@@ -38,7 +38,7 @@ from lstmc.passes import (
     with_installed,
 )
 from lstmc.prepare import one_step, without
-from lstmc.process.status import collector_paused
+from lstmc.process.status import gc_paused
 from lstmc.text import nearest_or_all
 
 MODEL_PASSES: tuple[Pass, ...] = (
@@ -92,7 +92,7 @@ def compile_graph(
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
     """
     target = target_of(backend, target)
-    with collector_paused():
+    with gc_paused():
         stepped = one_step(graph) if step else None
         graph = graph if stepped is None else stepped.graph
         trained = target in training_targets(backend)

@@ -16,7 +16,7 @@ from lstmc.ir import Scan
 from lstmc.nets.session import LoadedOnce, StepSession, find_files, run_net
 from lstmc.ops import Array, Input, Op
 from lstmc.passes import Pass
-from lstmc.process.status import collector_paused
+from lstmc.process.status import gc_paused
 from lstmc_onnx.artifact import artifact
 from lstmc_onnx.lowerings import lowerings
 from lstmc_onnx.pipelines import CHOSEN, FORMS
@@ -86,7 +86,7 @@ class OnnxBackend:
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.onnx`` and ``NAME.manifest.json``; past 2 GB of weights also ``NAME.onnx.data``."""
-        with collector_paused():
+        with gc_paused():
             return artifact(compiled, weights, self.opset)
 
     def lint(self, net: Path, target: str) -> LintReport:

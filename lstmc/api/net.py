@@ -39,7 +39,7 @@ from lstmc.nets.session import Interpreted, StepSession, check_inputs
 from lstmc.nets.tune import Tuning
 from lstmc.ops import Array, Input
 from lstmc.passes import numbered, place_of
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 from lstmc.weights import parameters, random_weights
 
@@ -92,7 +92,7 @@ class Net:
     ) -> Net:
         """Return the net of a compiled model, with the values of its parameters from ``weights``."""
         bound = {name: weights[name] for name in parameters(compiled.model)}
-        doing(f"writing {compiled.name} for {compiled.target}")
+        report_activity(f"writing {compiled.name} for {compiled.target}")
         artifact = backend.emit(compiled, bound)
         return cls(source, graph, backend, compiled, bound, artifact, tuning, tuple(only or ()), weights_given)
 

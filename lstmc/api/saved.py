@@ -19,7 +19,7 @@ from lstmc.files.arrays import AnyArray
 from lstmc.manifest import manifest_path, read_manifest
 from lstmc.nets.generation import Vocabulary, Writer
 from lstmc.ops import Array
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 
 NO_NETS = {
     ".py": "a model is compiled first, as by lstmc compile",
@@ -93,7 +93,7 @@ class SavedNet:
         """
         gpu = is_gpu(self.backend, on)
         arrays = by_name(inputs, named, self._inputs)
-        doing(f"running {self.path.name}")
+        report_activity(f"running {self.path.name}")
         return require(self.backend, Runs).run(self.path, arrays, self.trained, gpu)
 
     def _inputs(self) -> list[str]:
@@ -144,7 +144,7 @@ class SavedNet:
         Raises :class:`~lstmc.errors.BackendError` for a file that is no net.
         """
         name = target_of(self.backend, target)
-        doing(f"checking {self.path.name} against {name}")
+        report_activity(f"checking {self.path.name} against {name}")
         try:
             return name, require(self.backend, Lints).lint(self.path, name)
         except BackendError as error:

@@ -18,7 +18,7 @@ from lstmc.errors import DataError, LstmcError, OutputError, SweepError
 from lstmc.files.arrays import read_arrays
 from lstmc.files.output import hold_folder, write_files
 from lstmc.process.pool import Ended, SerialPool, pool
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 
 PART_BYTES = 32 << 20  # of a part's inputs and outputs, about
 ABOUT = "part_of.json"
@@ -143,7 +143,7 @@ def _run(jobs: list[_Job], workers: Workers, several: bool, stop: Callable[[], b
             else:
                 left[job.to].discard(ended.name)
                 done = total - sum(map(len, left.values()))
-                doing(f"{done} of {total} parts, {100 * done // total} %")
+                report_activity(f"{done} of {total} parts, {100 * done // total} %")
                 if not left[job.to]:
                     yield _join_parts(job)
 

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lstmc.errors import Argument, LstmcError, Mend, OutputError, PassError, VerifyError
-from lstmc.process.status import launched
+from lstmc.process.status import launched_processes
 from lstmc.text import did_you_mean, escaped, plain
 
 UNLIMITED = 1_000_000  # what is no terminal gets lines of any length
@@ -54,7 +54,7 @@ class _StandardOutput(io.TextIOBase):
             self._stream.flush()
 
     def isatty(self) -> bool:
-        return self._stream.isatty() and launched() == 1  # what all ranks print comes out at one place
+        return self._stream.isatty() and launched_processes() == 1  # what all ranks print comes out at one place
 
     def fileno(self) -> int:
         return self._stream.fileno()

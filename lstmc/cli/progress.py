@@ -15,7 +15,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from lstmc.cli.console import Printer, silence
-from lstmc.process.status import launched, listening
+from lstmc.process.status import activity_listener, launched_processes
 
 # Windows has no closed terminal to tell of
 SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__]
@@ -137,13 +137,13 @@ def activity_line(console: Console, printer: Printer) -> Iterator[ActivityLine |
 
     Nothing is, where the console is no terminal, is that of several ranks, or the printer is quiet.
     """
-    if not console.is_terminal or launched() > 1 or printer.quiet:
+    if not console.is_terminal or launched_processes() > 1 or printer.quiet:
         yield None
         return
     line = ActivityLine(console, printer, SECONDS)
     line.start()
     try:
-        with listening(line.tell), printer.making_room(line.away):
+        with activity_listener(line.tell), printer.making_room(line.away):
             yield line
     finally:
         line.close()

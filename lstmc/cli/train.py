@@ -33,7 +33,7 @@ from lstmc.cli.options import (
 )
 from lstmc.cli.progress import ActivityLine, activity_line, interruptible
 from lstmc.files.output import PREVIOUS
-from lstmc.process.status import launched
+from lstmc.process.status import launched_processes
 from lstmc.runs.events import Event, EventFiles, Progress, Started, Updated
 from lstmc.runs.metrics import Smoothed
 
@@ -279,7 +279,7 @@ def run_display(printer: Printer, console: Console) -> Iterator[EventDisplay]:
     is not."""
 
     def display(work: Work) -> Display:
-        if printer.quiet or not console.is_terminal or launched() > 1:
+        if printer.quiet or not console.is_terminal or launched_processes() > 1:
             return Lines(printer, work)
         bar = Bar(console, printer, work)
         return bar if printer.is_terminal else Both(bar, Lines(printer, work))

@@ -24,7 +24,7 @@ from lstmc.errors import DrawingError
 from lstmc.files.output import write_files
 from lstmc.ir import Graph
 from lstmc.plugins import need
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 from lstmc.text import plain
 
 FONT = "Helvetica"  # one that every reader of PDF has; other programs take what is as wide
@@ -328,7 +328,7 @@ class Drawing:
     @classmethod
     def from_graph(cls, graph: Graph, steps: int = STEPS) -> Drawing:
         """Return the drawing of a graph at any stage; of an unrolled scan at most ``steps + 1`` steps are drawn."""
-        doing(f"drawing {graph.name}")
+        report_activity(f"drawing {graph.name}")
         picture = picture_of(graph, steps)
         return cls(picture, layout_text(picture))
 

@@ -28,7 +28,7 @@ from lstmc.importers.sources import SourceNet, Surroundings
 from lstmc.importers.write.files import files
 from lstmc.ops import Array
 from lstmc.plugins import need
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def import_file(
     :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     path = Path(path)
-    doing(f"reading {path.name}")
+    report_activity(f"reading {path.name}")
     found = sniff(path)
     if not isinstance(found, str):
         source = found.read(path, None if weights is None else Path(weights), shapes, values)

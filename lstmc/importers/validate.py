@@ -13,7 +13,7 @@ from lstmc.importers.ir.net import Net
 from lstmc.importers.refusal import SourceError
 from lstmc.interp import forward
 from lstmc.ops import Array
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 from lstmc.verification.conditioning import SCALE_FLOOR
 from lstmc.verification.differential import Difference, random_inputs
 
@@ -41,7 +41,7 @@ def prove(
 
     Its open sizes must be those of the source (``Net.sizes``), as the description has these as numbers.
     """
-    doing("comparing the model with its source's description, by NumPy")
+    report_activity("comparing the model with its source's description, by NumPy")
     inputs = random_inputs(compiled, seed)
     interpreted = forward(compiled.model, inputs, weights).outputs
     described = model.described.bound(_sizes(model.net, inputs))
@@ -57,7 +57,7 @@ def check_source(
     """The interpreter on the written model against the source's runtime; None of a source that nothing runs."""
     if model.runtime is None:
         return None
-    doing(f"comparing the model with its source, by {model.runtime.name}")
+    report_activity(f"comparing the model with its source, by {model.runtime.name}")
     reason = model.runtime.unavailable()
     if reason is not None:
         return SourceCheck(model.runtime.name, (), reason)

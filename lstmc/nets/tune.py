@@ -21,7 +21,7 @@ from lstmc.files.output import write_files
 from lstmc.ir import Graph, print_graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 
 TUNED = "tuned.json"
 RULE = "rule"  # the form that is taken without tuning: the target's documented rule
@@ -68,7 +68,7 @@ def tune(
         except BackendError:  # a form that does not take this model; what the rule does not take no form does
             if form == RULE:
                 raise
-    doing(f"measuring {len(artifacts)} forms")
+    report_activity(f"measuring {len(artifacts)} forms")
     measured = tuner.seconds(artifacts)
     seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
     with suppress(OSError):  # which write_files says

@@ -11,7 +11,7 @@ from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, Step, rename_values
 from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
 from lstmc.passes.base import Pass, PassResult, Refs, note_node, result
-from lstmc.process.status import counted
+from lstmc.process.status import with_progress
 
 MOST_NODES = 20_000_000  # of an unrolled scan: some tens of gigabytes of memory here, and of layers in Caffe
 Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, with the axis kept or not
@@ -191,7 +191,7 @@ class _Unroller:
         current = list(args)
         outputs: dict[int, tuple[Ref, ...]] = {}
         count = len(scan.step_outputs)
-        for position, t in enumerate(counted(scan.order(), f"unrolling {scan.body.name}")):
+        for position, t in enumerate(with_progress(scan.order(), f"unrolling {scan.body.name}")):
             for i, values in varying.items():
                 current[i] = values[t]
             results = self._step(self.first if position == 0 else self.body, current, same, t)

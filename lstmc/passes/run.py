@@ -12,7 +12,7 @@ from lstmc.files.output import write_files
 from lstmc.ir import Graph, Scan, Stage, print_graph, verify
 from lstmc.ops import Op
 from lstmc.passes.base import Pass, PassResult
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 
 PassObserver = Callable[[Pass, Graph, PassResult], None]
 
@@ -53,7 +53,7 @@ def run_passes(
     history = [Snapshot("model", stage, graph)]
     _dump(dump_dir, 0, history[0], "the model as it was written", len(graph), {})
     for number, step in enumerate(passes, 1):
-        doing(f"pass {step.name}, {number} of {len(passes)}")
+        report_activity(f"pass {step.name}, {number} of {len(passes)}")
         started = time.perf_counter()
         try:
             step.requires(graph)

@@ -20,14 +20,14 @@ Listener = Callable[[str], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-def doing(what: str) -> None:
+def report_activity(what: str) -> None:
     """Report the current activity to the listener, if there is one: a few words, such as ``reading gru.pt``."""
     listener = _listener.get()
     if listener is not None:
         listener(what)
 
 
-def counted(items: Collection[T], what: str) -> Iterator[T]:
+def with_progress(items: Collection[T], what: str) -> Iterator[T]:
     """Yield the items in order, and report each percent to the listener, if there is one: ``unrolling gru, 43 %``."""
     listener = _listener.get()
     if listener is None:
@@ -43,7 +43,7 @@ def counted(items: Collection[T], what: str) -> Iterator[T]:
 
 
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
+def activity_listener(listener: Listener) -> Iterator[None]:
     """Report activities in the block to ``listener``, in place of the one outside."""
     token = _listener.set(listener)
     try:
@@ -53,7 +53,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
-def collector_paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Disable the cyclic garbage collector inside the block.
 
     Compiling a large net allocates millions of live objects, and scanning them takes a third of the time.
@@ -75,7 +75,7 @@ SIZES = (
 )
 
 
-def launched() -> int:
+def launched_processes() -> int:
     """Return the number of processes that a launcher has started together with this one; 1 without a launcher.
 
     Which of them this is, and whether they find each other, MPI alone can say.
@@ -98,7 +98,7 @@ def free_memory() -> int:
 
 
 @contextmanager
-def at_most(more: int) -> Iterator[None]:
+def limit_memory(more: int) -> Iterator[None]:
     """Limit the growth of this process inside the block: larger allocations fail, as by a MemoryError.
 
     For libraries in C that allocate what a file says before they look whether it has that much, as HDF5 does for texts

@@ -29,7 +29,7 @@ from lstmc.ir import (
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern
 from lstmc.prepare import fixed_masks, mask_name
-from lstmc.process.status import counted, doing
+from lstmc.process.status import report_activity, with_progress
 from lstmc.verification.conditioning import (
     SCALE_FLOOR,
     absolute_gap,
@@ -196,10 +196,10 @@ def check(
     Inputs that are ``given`` are fed as they are.
     """
     arrays = random_arrays(compiled, weights, seed, given)
-    doing(f"running the net on {executor.name}")
+    report_activity(f"running the net on {executor.name}")
     execution = executor.run(compiled, artifact, arrays)
     arrays = _as_run(compiled, arrays, execution)
-    doing(f"comparing {executor.name} with the float64 interpreter")
+    report_activity(f"comparing {executor.name} with the float64 interpreter")
     reference = forward(compiled.model, arrays.inputs, weights)
     return _report(executor.name, compiled, arrays, reference, (reference, compiled.expanded), execution)
 
@@ -218,7 +218,7 @@ def check_training(
     stand and what they do, and :func:`check` shows the rest.
     """
     arrays = random_arrays(compiled, weights, seed, given)
-    doing(f"running the net on {executor.name}, as in training")
+    report_activity(f"running the net on {executor.name}, as in training")
     execution = executor.run_training(compiled, artifact, arrays)
     arrays = _as_run(compiled, arrays, execution)
     graph = fixed_masks(compiled.expanded)
@@ -381,7 +381,7 @@ def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]
         if name in execution.values:
             group = _of_all_steps(expanded.graph, ref, scans)
             groups.setdefault(group, []).append((value, execution.values[name], scales[ref]))
-    for group, found in counted(groups.items(), "comparing blobs"):
+    for group, found in with_progress(groups.items(), "comparing blobs"):
         tolerance, measured_by = _tolerance(execution), [pair[2] for pair in found]
         yield _compare("blob", group, [pair[:2] for pair in found], tolerance, measured_by)
 

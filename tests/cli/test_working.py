@@ -19,7 +19,7 @@ from lstmc.cli import main
 from lstmc.cli import progress as of_working
 from lstmc.cli.console import Printer, err
 from lstmc.cli.progress import ActivityLine, activity_line
-from lstmc.process.status import counted, doing, listening
+from lstmc.process.status import activity_listener, report_activity, with_progress
 
 GRU = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
 
@@ -95,9 +95,9 @@ def test_the_line_is_away_while_something_is_printed(monkeypatch: pytest.MonkeyP
 
 def test_the_library_tells_what_it_does() -> None:
     told: list[str] = []
-    with listening(told.append):
+    with activity_listener(told.append):
         lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"])
-    doing("something that nobody hears")
+    report_activity("something that nobody hears")
     passes = [text for text in told if text.startswith("pass ")]
     assert passes[0] == f"pass simplify, 1 of {len(passes)}"
     begun = list(dict.fromkeys(re.sub(r", \d+ %$", " ...", text) for text in told if not text.startswith("pass ")))
@@ -117,16 +117,16 @@ def test_the_library_tells_what_it_does() -> None:
 
 def test_each_percent_is_told_once_and_only_to_who_listens() -> None:
     told: list[str] = []
-    with listening(told.append):
-        assert list(counted(range(300), "counting")) == list(range(300))
+    with activity_listener(told.append):
+        assert list(with_progress(range(300), "counting")) == list(range(300))
     assert told == [f"counting, {percent} %" for percent in range(100)]
-    assert list(counted("abc", "telling nobody")) == ["a", "b", "c"]
+    assert list(with_progress("abc", "telling nobody")) == ["a", "b", "c"]
 
 
 def test_the_steps_of_a_scan_are_counted_and_not_what_each_of_them_does() -> None:
     net = lstmc.compile("rnn", T=4, N=1, D=3, H=3)
     told: list[str] = []
-    with listening(told.append):
+    with activity_listener(told.append):
         net.verify(on=["interpreter"])
     of_scan = told[told.index("comparing interpreter with the float64 interpreter") + 1 :]
     assert of_scan[:4] == [f"computing rnn, {percent} %" for percent in (0, 25, 50, 75)]

@@ -17,7 +17,7 @@ from typing import NoReturn
 import psutil
 
 from lstmc.errors import TrainingError
-from lstmc.process.status import launched
+from lstmc.process.status import launched_processes
 from lstmc_caffe.processes.location import CaffeLocation
 from lstmc_caffe.processes.worker import CaffeError, WorkerProcess
 from lstmc_caffe.worker import RANK
@@ -99,7 +99,7 @@ class LaunchedRank(Rank):
 
     def __init__(self, location: CaffeLocation) -> None:
         if missing := missing_for_mpi(location):
-            raise TrainingError(f"cannot train by the {launched()} processes of the launcher: {missing}")
+            raise TrainingError(f"cannot train by the {launched_processes()} processes of the launcher: {missing}")
         # the socket by which MPICH's launcher speaks to its processes
         descriptors = [int(os.environ[name]) for name in ("PMI_FD",) if os.environ.get(name, "").isdecimal()]
         start = [str(location.python), "-u", str(RANK)]
@@ -109,7 +109,8 @@ class LaunchedRank(Rank):
             self.rank, self.size = int(reply["rank"]), int(reply["size"])
             if self.size == 1:
                 raise TrainingError(
-                    f"a launcher has started {launched()} processes, but by the MPI of {location.python} each is alone",
+                    f"a launcher has started {launched_processes()} processes, but by the MPI of {location.python} each is"
+                    " alone",
                     notes=(
                         "the launcher must be of the MPI that its mpi4py uses; srun takes --mpi=pmix for Open MPI,"
                         " --mpi=pmi2 for MPICH",

@@ -21,7 +21,7 @@ from lstmc.ops import Array, Constant, Input, Op, Param
 from lstmc.passes import Refs, rewrite
 from lstmc.plugins import need
 from lstmc.prepare import LOSS, mask_name
-from lstmc.process.status import launched
+from lstmc.process.status import launched_processes
 from lstmc.verification.conditioning import NotFinite, first_not_finite
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, Eltwise, FilledInput, InputLayer
@@ -339,7 +339,7 @@ class CaffeRanks:
     """See :class:`~lstmc.backend.Ranks`. Processes are started when they are needed; those of a launcher at once."""
 
     def __init__(self, count: int | None, gpu: bool) -> None:
-        world = launched()
+        world = launched_processes()
         if count is not None and world > 1:
             argument = Argument("ranks", str(count))
             raise TrainingError(

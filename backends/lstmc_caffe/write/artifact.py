@@ -12,7 +12,7 @@ from lstmc.files.format import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.manifest import Manifest, Place, Stored, describe, step_blobs
 from lstmc.ops import Array
-from lstmc.process.status import collector_paused, counted
+from lstmc.process.status import gc_paused, with_progress
 from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -121,7 +121,7 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
         read=[_output_line(graph, o) for o in graph.outputs],
         sections=[
             {"title": section.title, "text": str(section.net)}
-            for section in counted(net.sections, "writing the net as text")
+            for section in with_progress(net.sections, "writing the net as text")
         ],
     )
 
@@ -201,7 +201,7 @@ def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
     return overwritten(compiled.expanded, step_blobs(compiled)) if allowed else {}
 
 
-@collector_paused()
+@gc_paused()
 def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
     """``NAME.prototxt``, ``NAME.caffemodel``, ``NAME.manifest.json``; of generated layers ``NAME.layers.cpp`` and
     ``NAME.layers.cu``.

@@ -17,7 +17,7 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.manifest import Stored, read_manifest
 from lstmc.ops import Affine, Array, Constant, Filler, Gaussian, Param, Uniform, Values
-from lstmc.process.status import counted
+from lstmc.process.status import with_progress
 from lstmc.source import SrcLoc
 from lstmc.weights import unpack_weights
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
@@ -80,7 +80,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     owners: dict[str, Owner] = {}
     blobs: dict[Ref, None] = {}
     unwritten = _inlined(graph)
-    for node in counted(graph, "making the net's layers"):
+    for node in with_progress(graph, "making the net's layers"):
         if not isinstance(node.op, CaffeOp) or node.name in unwritten:
             continue  # a parameter, a blob made of some, or a constant that a layer has in itself
         title = _section_title(node)
@@ -96,7 +96,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs), target))
     shapes = {name: type_.shape for node in graph for name, type_ in zip(node.names, node.types, strict=True)}
     writers: dict[str, str] = {}
-    for layer in counted(list(net.layers()), f"checking layers for {target.name}"):
+    for layer in with_progress(list(net.layers()), f"checking layers for {target.name}"):
         _check_layer(layer, shapes, writers, target)
     return net
 

@@ -23,7 +23,7 @@ from lstmc.importers.read.torch_file import entries, read_entry
 from lstmc.importers.refusal import SourceError
 from lstmc.ops import Array
 from lstmc.plugins import need
-from lstmc.process.status import at_most
+from lstmc.process.status import limit_memory
 from lstmc.text import whole
 
 SIGNATURE = b"GCOL\x01\0\0\0"  # of a collection, with its version
@@ -128,7 +128,7 @@ def _zipped(h5py: Any, path: Path) -> Source:
     try:
         content = read_entry(path, "model.weights.h5")
         check_heaps(content)
-        with at_most(ROOM + 3 * path.stat().st_size), h5py.File(BytesIO(content), "r") as file:
+        with limit_memory(ROOM + 3 * path.stat().st_size), h5py.File(BytesIO(content), "r") as file:
             tensors = {name: _tensor(path.name, name, dataset) for name, dataset in _datasets(h5py, path.name, file)}
             facts = _groups(file, tensors)
     except _DAMAGE as error:
@@ -157,7 +157,7 @@ def _hdf5(h5py: Any, path: Path, config: Path | None) -> Source:
     try:
         with path.open("rb") as whole, mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as content:
             check_heaps(content)
-        with at_most(ROOM + 3 * path.stat().st_size), h5py.File(path, "r") as file:
+        with limit_memory(ROOM + 3 * path.stat().st_size), h5py.File(path, "r") as file:
             attributes = {name: _attribute(file, name) for name in ("model_config", "keras_version")}
             root = file.get("model_weights", file)
             version = attributes["keras_version"] or _attribute(root, "keras_version")

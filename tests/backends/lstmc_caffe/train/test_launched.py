@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from lstmc.errors import TrainingError
-from lstmc.process.status import SIZES, launched
+from lstmc.process.status import SIZES, launched_processes
 from lstmc.runs.metrics import read_metrics
 from lstmc_caffe.processes.ranks import launcher
 from lstmc_caffe.runtime.locate import locate
@@ -129,6 +129,6 @@ def test_ranks_of_its_own_in_a_process_of_a_launcher(monkeypatch: pytest.MonkeyP
 def test_how_many_a_launcher_has_started(value: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SIZES:
         monkeypatch.delenv(name, raising=False)
-    assert launched() == 1
+    assert launched_processes() == 1
     monkeypatch.setenv("PMI_SIZE", value)
-    assert launched() == count
+    assert launched_processes() == count
