@@ -109,8 +109,8 @@ class LaunchedRank(Rank):
             self.rank, self.size = int(reply["rank"]), int(reply["size"])
             if self.size == 1:
                 raise TrainingError(
-                    f"a launcher has started {launched_processes()} processes, but by the MPI of {location.python} each is"
-                    " alone",
+                    f"a launcher has started {launched_processes()} processes, but by the MPI of {location.python} each"
+                    " is alone",
                     notes=(
                         "the launcher must be of the MPI that its mpi4py uses; srun takes --mpi=pmix for Open MPI,"
                         " --mpi=pmi2 for MPICH",
