@@ -31,7 +31,7 @@ from lstmc.backend import (
 )
 from lstmc.errors import Argument, BackendError, DataError
 from lstmc.ops import Array, Dropout
-from lstmc.process.status import doing
+from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 from lstmc.types import shape_text
 from lstmc.verification.differential import InterpreterExecutor, Report, check, check_training
@@ -153,7 +153,7 @@ def verification(
     hardware = frozenset(special & not_run.keys())
     if not proof:
         return Verification(tuple(reports), not_run, hardware)
-    doing("proving that the compiled graph is equal to the model")
+    report_activity("proving that the compiled graph is equal to the model")
     return Verification(tuple(reports), not_run, hardware, prove(compiled.model, compiled.expanded))
 
 
