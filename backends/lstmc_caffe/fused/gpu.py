@@ -84,8 +84,8 @@ def persistent(plan: Plan, works: tuple[Work, ...]) -> Persistent | None:
 class StepCost:
     """What a step of a pass does: launches, floats that it reads and writes, and FLOPs; a function counts as one.
 
-    ``own_floats`` are those of this step alone, which no cache has from the step before; ``block_floats`` are the
-    weights that each block of a persistent kernel reads.
+    ``own_floats`` are what arrays have for this step alone, each once, whatever caches keep from step to step;
+    ``block_floats`` are the weights that each block of a persistent kernel reads.
     """
 
     launches: int
@@ -104,24 +104,25 @@ def step_cost(plan: Plan, works: tuple[Work, ...], rows: int) -> StepCost:
     """Return the cost of a step with so many rows."""
     rows = 1 if plan.rows.fixed else rows
     one_kernel = rows <= PERSISTENT_ROWS and persistent(plan, works) is not None
-    launches = floats = own = weights = flops = 0
+    launches = floats = weights = flops = 0
+    own: dict[Array, int] = {}
     for work in step_works(works):
         if isinstance(work, Product):
             x, y = rows * work.lead * work.ins, rows * work.lead * work.outs
             weights += work.outs * work.ins
             floats += x + y + work.outs * work.ins
-            own += x * work.x.array.time + y * work.y.array.time
+            counts = [(work.x.array, x), (work.y.array, y)]
             launches += 2 if work.b else 1
             flops += 2 * rows * work.lead * work.outs * work.ins
         else:
             sizes = [(p.array, work.size if work.independent else p.array.size) for p, _ in work.pointers.values()]
             counts = [(array, size * (rows if array.rows else 1)) for array, size in sizes]
             floats += sum(count for _, count in counts)
-            own += sum(count for array, count in counts if array.time)
             lines = sum(isinstance(line, str) and not line.startswith("#") for line in work.lines)
             launches += 1
             flops += rows * lines * max(work.size, *(size for _, size in sizes))
-    return StepCost(0 if one_kernel else launches, floats, own, weights if one_kernel else 0, flops)
+        own |= {array: max(count, own.get(array, 0)) for array, count in counts if array.time}
+    return StepCost(0 if one_kernel else launches, floats, sum(own.values()), weights if one_kernel else 0, flops)
 
 
 def gpu_text(plan: Plan, steps: int, rows: int) -> str:
@@ -132,7 +133,7 @@ def gpu_text(plan: Plan, steps: int, rows: int) -> str:
     for name, cost in costs.items():
         kernel = " (one kernel has all steps)" if cost.launches == 0 else ""
         launches = f"{cost.launches} launch{'' if cost.launches == 1 else 'es'}{kernel}"
-        moved = f"{4 * cost.floats:,} bytes read and written, {4 * cost.own_floats:,} of them of this step alone"
+        moved = f"{4 * cost.floats:,} bytes read and written, {4 * cost.own_floats:,} of this step alone"
         lines.append(f"    {name}: {launches}, {moved}, {cost.flops:,} FLOP")
     lines.append("  at least, by arithmetic and peak rates, not measured:")
     for gpu in GPUS:

@@ -11,6 +11,7 @@ from lstmc.ir import Graph, Scan
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import layer_code
+from lstmc_caffe.fused.gpu import GPUS, LAUNCH_SECONDS, StepCost, gpu_text, step_cost
 from lstmc_caffe.fused.memory import Loop, Place, Product, Work
 from lstmc_caffe.fused.plan import memory_text, plan_of, plan_text
 from lstmc_caffe.fused.rows import FusedScan, rows_of
@@ -97,6 +98,14 @@ def test_the_plan_of_a_cell() -> None:
     plan = plan_of(op, op.initial)
     assert plan_text(plan) == PLAN
     assert memory_text(plan, 4, 3) == "  buffers at T = 4, N = 3: 1,584 bytes, of which 120 are kept for backward\n"
+    few, many = (step_cost(plan, plan.forward, rows) for rows in (3, 65))
+    # a product, and a loop of linear_W, linear_U, p, h_prev, y and h; linear_W, h_prev_kept and y are [T, N, 2]
+    assert few == StepCost(0, 6 + 4 + 6 + 5 * 6 + 2, 3 * 6, 4, 2 * 3 * 4 + 4 * 6)
+    assert many == StepCost(2, 130 + 4 + 130 + 5 * 130 + 2, 3 * 130, 0, 2 * 65 * 4 + 4 * 130)
+    assert many.seconds(GPUS[-1]) == 2 * LAUNCH_SECONDS
+    assert gpu_text(plan, 4, 3).splitlines()[1] == (
+        "    forward: 0 launches (one kernel has all steps), 192 bytes read and written, 72 of this step alone, 48 FLOP"
+    )
     code = layer_code(plan)
     assert code.type == op.type_name
     assert code.type.startswith("Fused_plain_")
