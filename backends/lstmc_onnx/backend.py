@@ -59,13 +59,13 @@ class OnnxBackend:
         return replace(self, opset=int(opset), open=tuple(filter(None, dims.split(","))))
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Return those asked for; where steps are unrolled the net has their number."""
+        """Return the requested dimensions; T is fixed where steps are unrolled."""
         unrolled = any(node.steps for node in compiled.expanded)
         return [dim for dim in self.open if dim != "T" or not unrolled]
 
     @property
     def ops(self) -> tuple[type[Op], ...]:
-        """Those that have a form, inputs, and the loop."""
+        """The ops with a lowering, inputs, and the loop."""
         return (Input, Scan, *lowerings())
 
     def passes(self, target: str) -> tuple[Pass, ...]:

@@ -260,7 +260,7 @@ def ave_pool(w: Writer, call: Call) -> None:
 
 
 def same_lowering(op: Op, one: TensorType, other: TensorType) -> bool:
-    """Whether an op is written alike for operands and results of two types: the padding of pools is in numbers."""
+    """Return whether an op is lowered equally for operands of two types: not pools, whose padding depends on sizes."""
     return not isinstance(op, MaxPool | AvePool) or one.shape[-2:] == other.shape[-2:]
 
 

@@ -64,7 +64,7 @@ def _file_digest(content: bytes) -> bytes:
 
 
 def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None:
-    """Remove what was used longest ago, while there are more ``files`` than so many, or more bytes than ``size``."""
+    """Remove the least recently used files until at most ``files`` with at most ``size`` bytes remain."""
     files_by_age = []
     for path in folder.iterdir():
         with suppress(OSError):  # another process removes too

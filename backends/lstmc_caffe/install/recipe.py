@@ -36,7 +36,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one build of Caffe is made. Two recipes that differ in what they produce have different keys.
+    """The recipe of a build of Caffe. Two recipes that differ in what they produce have different keys.
 
     ``flags`` go to every compilation, ``file_flags`` (source path, flags) to single files after those;
     ``added`` are files of this folder that are compiled, or included, with Caffe's own; ``libraries`` are linked into
@@ -127,7 +127,7 @@ def _content(names: tuple[str, ...]) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Platform:
-    """What a build is good for.
+    """The platform of a build.
 
     ``system`` as in ``debian-13``, ``machine`` as in ``x86_64``, ``python`` (its version) as in ``3.13``.
     """

@@ -1,4 +1,4 @@
-"""What was installed where: written after a build has proved itself, read by whoever wants Caffe.
+"""The record of an installed build: written after its smoke test, read to locate Caffe.
 
 This module is cheap to import; it runs nothing.
 """
@@ -28,8 +28,8 @@ CUDA = Path("cuda")
 
 @dataclass(frozen=True)
 class Record:
-    """What a build's record says, of what is read again: the interpreter by its path, the time it was built at in ISO
-    form."""
+    """The fields of a build's record that are read again: among them the interpreter's path and the ISO time of the
+    build."""
 
     key: str
     source: str

@@ -124,7 +124,7 @@ _OWN_CAFFE = "or use a Caffe of your own: set LSTMC_CAFFE_PYTHON and LSTMC_CAFFE
 
 
 class PackageSystem(Protocol):
-    """What is asked of a distribution's package manager."""
+    """The interface of a distribution's package manager."""
 
     def available(self) -> bool:
         """Return whether this machine has one."""

@@ -1,4 +1,4 @@
-"""What CUDA sources are compiled and linked with: nvcc, headers, and NVIDIA's libraries."""
+"""The toolkit that compiles and links CUDA sources: nvcc, headers, and NVIDIA's libraries."""
 
 from __future__ import annotations
 

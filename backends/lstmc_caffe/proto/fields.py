@@ -41,7 +41,7 @@ def field_value(message: Any, name: str) -> Any:
 
 
 def has_other_settings(layer: Any, modelled: Container[str]) -> bool:
-    """Whether a layer has a parameter that is none of ``modelled``, fields by their paths and whole messages by name.
+    """Return whether a layer has a parameter outside ``modelled``, fields by path and whole messages by name.
 
     A field that has the value it would have without does not count, nor what blobs are filled with. A gradient that
     is not to flow (``propagate_down``) does.

@@ -60,7 +60,7 @@ class Reader:
 
     @property
     def environments(self) -> tuple[Environment, ...]:
-        """Those of its stages that are not lstmc's own."""
+        """The environments of its stages other than lstmc's own."""
         return tuple(dict.fromkeys(stage.environment for stage in self.stages if stage.environment is not None))
 
     @property

@@ -119,7 +119,7 @@ class Runner:
 
     @functools.cached_property
     def gpu(self) -> GpuState:
-        """Whether Caffe can use a GPU, and why not; tried once."""
+        """The state of Caffe on a GPU, probed once."""
         return gpu_state(self.location)
 
     @property

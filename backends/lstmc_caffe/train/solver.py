@@ -125,7 +125,7 @@ class SolverError(BackendError):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a setting takes, what it is for, and where it is used: ``types`` and ``policies``, all where empty.
+    """A setting: its kind of value, its meaning, and the ``types`` and ``policies`` that use it (empty: all).
 
     ``default`` is a value or one for each type; a setting of some policies that has none must be given for them.
     """

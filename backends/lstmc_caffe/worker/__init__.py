@@ -1,4 +1,4 @@
-"""What runs in the process that has Caffe: on any Python from 2.7 on, and without a module of lstmc.
+"""The code in the process with Caffe: for any Python from 2.7 on, and without modules of lstmc.
 
 lstmc starts these files, or sends them to the worker, by their paths. It imports none but ``layer_library.py``, which
 people may use in their own pycaffe.

@@ -1,1 +1,1 @@
-"""A net and its weights as files, and what whoever runs it feeds and reads."""
+"""A net and its weights as files, and the arrays that are fed to it and read from it."""

@@ -1,4 +1,4 @@
-"""What ONNX's recurrent layers compute, as models in the core's own language."""
+"""The meaning of ONNX's recurrent layers, as models in the core's own language."""
 
 from __future__ import annotations
 
