@@ -203,7 +203,7 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
         layers=len(model.proto.graph.node),
         inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
         outputs={name: place.label for name, place in manifest.outputs.items()},
-        notes=(*reasons(compiled.history), *_dynamic_axes(model)),
+        notes=(*manifest.first_values(), *reasons(compiled.history), *_dynamic_axes(model)),
     )
 
 

@@ -124,6 +124,13 @@ class State:
     output: str
     initial: Initial
 
+    @property
+    def first_value(self) -> str:
+        """The first value as text, where it is not zero; else empty."""
+        if isinstance(self.initial, str):
+            return self.initial
+        return f"{self.initial:g}" if self.initial else ""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -174,6 +181,13 @@ class Manifest:
     def output_blobs(self) -> list[str]:
         """The blobs of all outputs, each once: an output may be several, or share one."""
         return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
+
+    def first_values(self) -> tuple[str, ...]:
+        """Return a line for each state whose first value is not zero: what to feed at the first step."""
+        states = self.states or {}
+        return tuple(
+            f"input {s.input}: at the first step feed {s.first_value}" for s in states.values() if s.first_value
+        )
 
     def text(self) -> str:
         """Return the manifest as JSON."""

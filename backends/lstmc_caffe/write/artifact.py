@@ -10,7 +10,7 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
 from lstmc.files.format import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
-from lstmc.manifest import Manifest, Place, Stored, describe, step_blobs
+from lstmc.manifest import Manifest, Place, Stored, describe, manifest_states, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import gc_paused, with_progress
 from lstmc.types import TensorType
@@ -109,6 +109,7 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
     """
     graph = compiled.expanded
     params = parameters(graph)
+    first = {state.input: state.first_value for state in (manifest_states(compiled) or {}).values()}
     return _TEMPLATES.get_template("prototxt.j2").render(
         name=net.name,
         version=__version__,
@@ -117,7 +118,7 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
         layers=sum(1 for _ in net.layers()),
         numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
         params=len(params),
-        feed=[_feed_line(fed) for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
+        feed=[_feed_line(fed, first) for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
         read=[_output_line(graph, o) for o in graph.outputs],
         sections=[
             {"title": section.title, "text": str(section.net)}
@@ -126,8 +127,10 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
     )
 
 
-def _feed_line(fed: Fed) -> str:
+def _feed_line(fed: Fed, first: Mapping[str, str]) -> str:
     line = _line(fed.node.name, fed.node.types[0], fed.blobs)
+    if value := first.get(fed.node.name):
+        line += f", at the first step {value}"
     return f"feed {line}" if any(fed.blobs) else f"input {line}: {NOT_IN_NET}"
 
 
@@ -223,6 +226,7 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         outputs={n: place.label for n, place in described.outputs.items()},
         notes=(
             *(f"input {n}: {NOT_IN_NET}" for n, entry in described.inputs.items() if not entry.in_net),
+            *described.first_values(),
             *map(str, warnings(net.layers(), target)),
         ),
     )

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from lstmc import Input, cell, maximum, tanh
+from lstmc import State as Carried
+from lstmc import compile as compile_net
 from lstmc.backend import Compiled, load_backend
 from lstmc.interp import forward
 from lstmc.manifest import Manifest, State, parse_manifest
@@ -93,3 +96,18 @@ def test_the_manifest_pairs_states() -> None:
     }
     assert list(random_inputs(compiled, 0)) == ["X", "lstm/h_in", "lstm/c_in", "gru/h_in"]
     assert list(manifest.outputs) == ["classes", "c", "lstm/h_out", "lstm/c_out", "gru/h_out"]
+
+
+@cell
+def largest(x: Any = Input(2, 3), m: Any = Carried(2, 3, fill=-1e30), h: Any = Carried(2, 3)) -> Any:
+    m = maximum(m, x)
+    return m, {"m": m, "h": tanh(h + m)}
+
+
+@pytest.mark.parametrize("target", ["caffe", "opencv", "onnx"])
+def test_a_first_value_that_is_not_zero_is_said_beside_the_net_and_in_it(target: str) -> None:
+    net = compile_net(largest, target=target, step=True, sizes={"T": 4})
+    assert "input largest/m_in: at the first step feed -1e+30" in net.artifact.notes
+    assert not [note for note in net.artifact.notes if "largest/h_in" in note]
+    if target != "onnx":
+        assert "# feed largest/m_in [2, 3], at the first step -1e+30\n# feed largest/h_in [2, 3]\n" in net.prototxt
