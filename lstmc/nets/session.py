@@ -200,6 +200,8 @@ class Interpreted:
     def __init__(self, compiled: Compiled, weights: Mapping[str, Array]) -> None:
         self._model, self._weights = compiled.model, weights
         self._ops = {node.name: node.op for node in compiled.model if isinstance(node.op, Input)}
+        read = compiled.model.needed()
+        self._unread = {name: np.zeros(op.shape) for name, op in self._ops.items() if name not in read}
         self.name = compiled.name
         self.inputs: Mapping[str, Shape] = {name: op.shape for name, op in self._ops.items() if op.fill is None}
         self.outputs: Mapping[str, Shape] = {
@@ -208,12 +210,13 @@ class Interpreted:
         self.states: Mapping[str, State] | None = manifest_states(compiled)
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """Run one forward pass; an absent input with a fill is drawn from it."""
+        """Run one forward pass; an absent input with a fill is drawn from it, and one that no output reads may be absent."""
         shapes, values = (
             {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
         )
-        check_inputs(self.name, shapes, values, inputs, shapes.keys() - self.inputs.keys())
-        return forward(self._model, {name: np.asarray(array) for name, array in inputs.items()}, self._weights).outputs
+        check_inputs(self.name, shapes, values, inputs, (shapes.keys() - self.inputs.keys()) | self._unread.keys())
+        given = {name: np.asarray(array) for name, array in inputs.items()}
+        return forward(self._model, {**self._unread, **given}, self._weights).outputs
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""

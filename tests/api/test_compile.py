@@ -382,3 +382,14 @@ def test_an_argument_of_a_filler_has_its_near_name() -> None:
     assert (
         error.value.message == "gaussian has no argument stddev: did you mean std?; it is gaussian(mean=0.0, std=1.0)"
     )
+
+
+def test_an_input_that_no_output_reads_is_not_asked_for() -> None:
+    @lstmc.model
+    def half(X: Any = lstmc.Input(2, 3), Z: Any = lstmc.Input(5)) -> Any:
+        return {"y": lstmc.tanh(X)}
+
+    net, given = lstmc.compile(half), x(2, 3)
+    assert_allclose(net.run(X=given, on="interpreter")["y"], np.tanh(given), rtol=1e-6)
+    with pytest.raises(LstmcError, match=r"missing: X \[2, 3\]"):
+        net.run(on="interpreter")
