@@ -210,7 +210,7 @@ class Interpreted:
         self.states: Mapping[str, State] | None = manifest_states(compiled)
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """Run one forward pass; an absent input with a fill is drawn from it, and one that no output reads may be absent."""
+        """Run one forward pass. An input with a fill may be absent, and is drawn; so may one that no output reads."""
         shapes, values = (
             {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
         )
