@@ -61,28 +61,28 @@ def cell_weights(
         w_x, w_h = w_x.transposed(), w_h.transposed()
     parts = len(convention.gates)
 
-    def taken(weight: Weight, gates: tuple[str, ...]) -> Weight:
+    def blocks(weight: Weight, gates: tuple[str, ...]) -> Weight:
         return weight.rows(parts, [convention.gates.index(gate) for gate in gates], gates)
 
-    found = {"W_x": taken(w_x, cell.gates)}
+    packed = {"W_x": blocks(w_x, cell.gates)}
     if cell.bias:
-        found["b"] = _bias(cell, *(None if b is None else taken(b, cell.gates) for b in (b_x, b_h)))
+        packed["b"] = _bias(cell, *(None if b is None else blocks(b, cell.gates) for b in (b_x, b_h)))
     if cell.kind == "gru" and not cell.reset_after:
-        found |= {"W_h": taken(w_h, ("z", "r")), "U": taken(w_h, ("n",))}
+        packed |= {"W_h": blocks(w_h, ("z", "r")), "U": blocks(w_h, ("n",))}
     else:
-        found["W_h"] = taken(w_h, cell.gates)
+        packed["W_h"] = blocks(w_h, cell.gates)
     if cell.kind == "gru" and cell.reset_after and cell.bias:
         assert b_h is not None
-        found["b_h"] = taken(b_h, ("n",))
-    return found | dict(more or {})
+        packed["b_h"] = blocks(b_h, ("n",))
+    return packed | dict(more or {})
 
 
 def _bias(cell: Cell, b_x: Weight | None, b_h: Weight | None) -> Weight:
     """One bias: the sum of the two, but for a reset gate's part of the recurrent one."""
     if b_x is None or b_h is None:
-        given = b_x or b_h
-        assert given is not None
-        return given
+        bias = b_x or b_h
+        assert bias is not None
+        return bias
     if not (cell.kind == "gru" and cell.reset_after):
         return b_x.plus(b_h)
     cut = b_x.shape[0] * 2 // 3

@@ -102,26 +102,28 @@ def import_file(
     """
     path = Path(path)
     report_activity(f"reading {path.name}")
-    found = sniff(path)
-    if not isinstance(found, str):
-        source = found.read(path, None if weights is None else Path(weights), shapes, values)
+    file_format = sniff(path)
+    if not isinstance(file_format, str):
+        source = file_format.read(path, None if weights is None else Path(weights), shapes, values)
         return ImportedModel.of_source(source, step)
     if weights is not None:
         raise SourceError(f"{path.name}: it has its weights itself; only those of a prototxt lie in another file")
-    if found == "onnx":
+    if file_format == "onnx":
         net = describe_onnx(load_onnx(path), path.name, path.parent, shapes, values)
         return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(path, net, values), step=step)
-    if found == "keras" and not values:
+    if file_format == "keras" and not values:
         keras = read_keras(path, None if config is None else Path(config))
         net = describe_keras(keras, shapes)
         kind = f"Keras {keras.facts['version']}".strip()
         return ImportedModel.of(net, kind, runtime=KerasRuntime(keras, net), step=step)
     if shapes or values:
-        raise SourceError(f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {found}")
-    if found == "torch program":
+        raise SourceError(
+            f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {file_format}"
+        )
+    if file_format == "torch program":
         torch = need("torch", "PyTorch", "torch", SourceError)
         return _of_program(torch, read_program(torch, path), path.name, step)
-    tensors = {"torch": read_torch, "safetensors": read_safetensors}[found](path)
+    tensors = {"torch": read_torch, "safetensors": read_safetensors}[file_format](path)
     net = describe_state_dict(tensors, hints(tensors), activation, recurrent_only)
     return ImportedModel.of(net, tensors.kind, runtime=TorchLayers(groups_of(tensors)[0], net), step=step)
 

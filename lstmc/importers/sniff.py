@@ -14,7 +14,7 @@ Format = Literal["torch", "torch program", "safetensors", "onnx", "keras"]
 KNOWN = "a state dict or program of PyTorch (.pt, .pth, .pt2), .safetensors, ONNX, Keras (.keras, .h5)"
 
 
-def known() -> str:
+def supported_formats() -> str:
     """All formats, for people."""
     return ", ".join((KNOWN, *(source.summary for source in net_sources())))
 
@@ -44,7 +44,7 @@ def sniff(path: Path) -> Format | NetSource:
     for source in net_sources():
         if source.knows(path):
             return source
-    raise SourceError(f"{path}: expected {known()}; found {_described(head)}")
+    raise SourceError(f"{path}: expected {supported_formats()}; found {_described(head)}")
 
 
 def _zipped(path: Path) -> Format:
@@ -55,7 +55,9 @@ def _zipped(path: Path) -> Format:
         return "torch"
     if "config.json" in names and "model.weights.h5" in names:
         return "keras"
-    raise SourceError(f"{path}: expected {known()}; found a zip file of {', '.join([*names][:3]) or 'nothing'}")
+    raise SourceError(
+        f"{path}: expected {supported_formats()}; found a zip file of {', '.join([*names][:3]) or 'nothing'}"
+    )
 
 
 def _described(head: bytes) -> str:

@@ -76,9 +76,9 @@ def net_source(name: str) -> NetSource:
     """An installed source. Raises :class:`~lstmc.errors.PluginError` for one that is not whole."""
     source = load(SOURCES, name, "source")()
     if not isinstance(source, NetSource):
-        found = f"a {type(source).__name__} without all of that"
+        actual = f"a {type(source).__name__} without all of that"
         raise malformed(
-            only_entry_point(SOURCES, name, "source"), "source", "something with summary, knows and read", found
+            only_entry_point(SOURCES, name, "source"), "source", "something with summary, knows and read", actual
         )
     return source
 

@@ -64,40 +64,40 @@ def check_source(
     inputs = random_inputs(compiled, seed)
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
     try:
-        wanted = model.runtime.run(fed)
+        expected = model.runtime.run(fed)
     except SourceError as error:
         return SourceCheck(model.runtime.name, (), error.message)
     interpreted = forward(compiled.model, inputs, weights).outputs
-    return SourceCheck(model.runtime.name, _differences(model.net, wanted, interpreted, RUNTIME_TOLERANCE))
+    return SourceCheck(model.runtime.name, _differences(model.net, expected, interpreted, RUNTIME_TOLERANCE))
 
 
 def _differences(
-    net: Net, wanted: Mapping[str, Array], found: Mapping[str, Array], tolerance: float
+    net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], tolerance: float
 ) -> tuple[Difference, ...]:
     differences = []
-    for name, array in found.items():
-        arrays = _in_step(net, name, wanted[name], to_source(net, name, array))
+    for name, array in actual.items():
+        arrays = _in_step(net, name, expected[name], to_source(net, name, array))
         if arrays is not None:
             differences.append(_difference(name, *arrays, tolerance))
     return tuple(differences)
 
 
-def _in_step(net: Net, name: str, wanted: Array, found: Array) -> tuple[Array, Array] | None:
+def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:
     """An output as the source has it and as the model, without the steps that one of them lacks where it is late.
 
     None where it is late and has no axis of time: the model's is that of fewer steps than the source's.
     """
     lag = net.delays.get(name, 0)
     if not lag:
-        return wanted, found
+        return expected, actual
     shape = net.shapes[net.outputs[name]]
     places = [axis for axis, size in enumerate(shape) if isinstance(size, str) and size in net.time]
     if len(places) != 1:
         return None
     axis = net.axes[name][places[0]] if name in net.axes else places[0]
-    found = found[(slice(None),) * axis + (slice(lag, None),)]
-    count = min(wanted.shape[axis], found.shape[axis])
-    return wanted.take(range(count), axis), found.take(range(count), axis)
+    actual = actual[(slice(None),) * axis + (slice(lag, None),)]
+    count = min(expected.shape[axis], actual.shape[axis])
+    return expected.take(range(count), axis), actual.take(range(count), axis)
 
 
 def to_source(net: Net, name: str, array: Array) -> Array:
@@ -115,7 +115,7 @@ def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
     }
 
 
-def _difference(name: str, wanted: Array, found: Array, tolerance: float) -> Difference:
-    gap = float(np.max(np.abs(wanted - found), initial=0.0))
-    scale = max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR)
+def _difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
+    gap = float(np.max(np.abs(expected - actual), initial=0.0))
+    scale = max(float(np.max(np.abs(expected), initial=0.0)), SCALE_FLOOR)
     return Difference("output", name, 1, gap, gap / scale, tolerance)

@@ -31,9 +31,9 @@ _PLAIN: Mapping[str, Activation] = {
 }
 
 
-def activation(told: Any, version: int, key: str) -> Activation:
+def activation(setting: Any, version: int, key: str) -> Activation:
     """``told`` is a name, or a serialized function of that name."""
-    name = told.get("config", told.get("class_name")) if isinstance(told, Mapping) else told
+    name = setting.get("config", setting.get("class_name")) if isinstance(setting, Mapping) else setting
     if name in ("hard_sigmoid",):
         if not version:
             why = "Keras 3 defines it differently from Keras 2, and the file does not record its version"
@@ -62,21 +62,21 @@ class Call:
     mask: str | None = None
 
     def pair(self, key: str, rank: int, default: Any = 1) -> tuple[int, ...]:
-        found = self.config.get(key)
-        found = default if found is None else found
-        return (int(found),) * rank if isinstance(found, int) else tuple(int(n) for n in found)
+        value = self.config.get(key)
+        value = default if value is None else value
+        return (int(value),) * rank if isinstance(value, int) else tuple(int(n) for n in value)
 
 
 Handler = Callable[[Layers, Call], list[str]]
 
 
 def activated(layers: Layers, call: Call, y: str) -> str:
-    told = call.config.get("activation", "linear") or "linear"
-    if told == "softmax":
+    name = call.config.get("activation", "linear") or "linear"
+    if name == "softmax":
         return layers.softmax(y, -1)
-    if told in ("log_softmax", "hard_silu", "hard_swish"):
-        if told == "log_softmax":
+    if name in ("log_softmax", "hard_silu", "hard_swish"):
+        if name == "log_softmax":
             return layers.softmax(y, -1, log=True)
         return layers.binary("mul", y, layers.apply("hard_sigmoid", y, 1 / 6, 0.5))
-    found = activation(told, call.version, "activation")
-    return y if found.function == "affine" else layers.apply(found.function, y, found.a, found.b)
+    f = activation(name, call.version, "activation")
+    return y if f.function == "affine" else layers.apply(f.function, y, f.a, f.b)

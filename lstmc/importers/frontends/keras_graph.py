@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lstmc.importers.frontends.keras_call import Call
-from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, mask_made
+from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, output_mask
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
 from lstmc.importers.frontends.keras_ops import Operation, is_operation, operation
 from lstmc.importers.frontends.keras_weights import (
@@ -65,9 +65,9 @@ class _Reader:
         except _MALFORMED as error:
             raise SourceError(f"{source.origin}: its configuration is damaged: {str(error)[:100]}") from None
         if others:
-            told = ", ".join(f"{name} has those of {stored}" for name, stored in others.items())
+            pairs = ", ".join(f"{name} has those of {stored}" for name, stored in others.items())
             self.builder.notes.append(
-                f"The file has other layer names: weights are assigned by order, as Keras does: {told}."
+                f"The file has other layer names: weights are assigned by order, as Keras does: {pairs}."
             )
         self.version = version_of(source)
         self.refusals: list[Refusal] = []
@@ -103,10 +103,12 @@ class _Reader:
             if handler is None:
                 raise Refused("class_name", kind[:60], "it is not supported", "write the model without it")
             self.layers.at(name, label)
-            _check_told(node)
+            _check_arguments(node)
             check_fit(layer, weights)
-            given = [x for x in xs if x]
-            call = Call(kind, layer.get("config", {}), weights, given, self.version, lead, self._mask(kind, given))
+            operands = [x for x in xs if x]
+            call = Call(
+                kind, layer.get("config", {}), weights, operands, self.version, lead, self._mask(kind, operands)
+            )
             results = handler(self.layers, call)
             self._carry_mask(call, results)
             return [*results]
@@ -118,8 +120,8 @@ class _Reader:
     def _operation(self, kind: str, label: str, name: str, use: Operation) -> list[str]:
         """Keras passes no mask on through an operation."""
         if kind not in OPERATIONS:
-            known = f"keras.ops of {', '.join(OPERATIONS)} are read"
-            raise Refused("class_name", kind[:60], "this operation is not supported", known)
+            supported = f"keras.ops of {', '.join(OPERATIONS)} are read"
+            raise Refused("class_name", kind[:60], "this operation is not supported", supported)
         self.layers.at(name, label)
         return OPERATIONS[kind](self.layers, use)
 
@@ -135,12 +137,12 @@ class _Reader:
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
         """Which mask the results have."""
         inner = call.config.get("layer") or {}
-        told = inner.get("config", {}) if call.name == "Bidirectional" else call.config
-        mask = mask_made(self.layers, call)
+        settings = inner.get("config", {}) if call.name == "Bidirectional" else call.config
+        mask = output_mask(self.layers, call)
         if mask is not None:
             self.masks[results[0]] = mask
         elif call.mask is not None:
-            if call.name in MASK_GOES_ON or call.name in MERGES or told.get("return_sequences"):
+            if call.name in MASK_GOES_ON or call.name in MERGES or settings.get("return_sequences"):
                 self.masks[results[0]] = call.mask
             else:
                 self.masks.pop(results[0], None)
@@ -176,48 +178,50 @@ class _Graph:
         waiting = {layer_name(layer): (layer, list(_uses(layer))) for layer in layers}
         for layer, x in zip(input_layers({"class_name": "Functional", "config": config}), xs, strict=True):
             self.values[layer_name(layer), 0, 0] = x
-        outputs = [(str(told[0]), int(told[1]), int(told[2])) for told in _listed(config.get("output_layers", []))]
+        outputs = [(str(entry[0]), int(entry[1]), int(entry[2])) for entry in _listed(config.get("output_layers", []))]
         needed = _needed(waiting, outputs)  # Keras 3 has layers that make masks alone
-        waiting = {n: told for n, told in waiting.items() if n in needed and told[0].get("class_name") != "InputLayer"}
+        waiting = {
+            n: entry for n, entry in waiting.items() if n in needed and entry[0].get("class_name") != "InputLayer"
+        }
         done: dict[str, int] = {}
         while waiting:
             before = len(self.values)
             for name, (layer, uses) in list(waiting.items()):
                 while done.get(name, 0) < len(uses) and all(key in self.values for key in uses[done.get(name, 0)]):
                     use = done.get(name, 0)
-                    given = [self.values[key] for key in uses[use]]
+                    operands = [self.values[key] for key in uses[use]]
                     node = layer["inbound_nodes"][use]
-                    results = self.reader.call(layer, self.path, given, self.lead, node, self.values)
+                    results = self.reader.call(layer, self.path, operands, self.lead, node, self.values)
                     self.values.update({(name, use, place): value for place, value in enumerate(results)})
                     done[name] = use + 1
                 if done.get(name, 0) == len(uses):
                     del waiting[name]
             if len(self.values) == before and waiting:
                 raise SourceError(f"{self.origin}: layer {next(iter(waiting))} reads what no layer makes")
-        found = []
+        model_outputs = []
         for key in outputs:
             if key not in self.values:
                 raise SourceError(f"{self.origin}: output {key[0]} is of no layer")
-            found.append(self.values[key])
-        return found
+            model_outputs.append(self.values[key])
+        return model_outputs
 
     def input(self, layer: Mapping[str, Any]) -> str:
         """An input of the whole model."""
         name, config = layer_name(layer), layer.get("config", {})
         if name in self.reader.shapes:
             return self.builder.input(name, tuple(self.reader.shapes[name]))
-        told = config.get("batch_shape", config.get("batch_input_shape"))
-        if told is None and config.get("input_dim") and layer.get("class_name") != "Embedding":  # Keras 1
-            told = [None, config.get("input_length"), config["input_dim"]]
-        if told is None and layer.get("class_name") == "Embedding":
-            told = [None, config.get("input_length")]
-        if not isinstance(told, list):
+        declared = config.get("batch_shape", config.get("batch_input_shape"))
+        if declared is None and config.get("input_dim") and layer.get("class_name") != "Embedding":  # Keras 1
+            declared = [None, config.get("input_length"), config["input_dim"]]
+        if declared is None and layer.get("class_name") == "Embedding":
+            declared = [None, config.get("input_length")]
+        if not isinstance(declared, list):
             raise SourceError(f"{self.origin}: layer {name} is the first layer, and its input shape is missing")
-        if not all(size is None or (isinstance(size, int) and size >= 0) for size in told):
-            raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {told}")
+        if not all(size is None or (isinstance(size, int) and size >= 0) for size in declared):
+            raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {declared}")
         shape: Shape = tuple(
             int(size) if size is not None else ("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)]
-            for axis, size in enumerate(told)
+            for axis, size in enumerate(declared)
         )
         return self.builder.input("X" if not self.builder.inputs else name, shape, called=name)
 
@@ -228,31 +232,31 @@ def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if config["class_name"] == "Sequential":
         return [*layers[:1]]
     inputs = {layer_name(layer): layer for layer in layers if layer.get("class_name") == "InputLayer"}
-    order = [str(told[0]) for told in _listed(config["config"].get("input_layers", []))]
+    order = [str(entry[0]) for entry in _listed(config["config"].get("input_layers", []))]
     return [inputs[name] for name in order] if set(order) == set(inputs) else [*inputs.values()]
 
 
-def _listed(told: Any) -> list[Any]:
+def _listed(references: Any) -> list[Any]:
     """``["name", 0, 0]`` stands for a list of one of them."""
-    return [told] if told and isinstance(told[0], str) else list(told)
+    return [references] if references and isinstance(references[0], str) else list(references)
 
 
 def _needed(layers: Mapping[str, tuple[Any, Sequence[Sequence[Key]]]], outputs: Sequence[Key]) -> set[str]:
     """The layers that outputs are computed from."""
-    found: set[str] = set()
+    reachable: set[str] = set()
     waiting = [name for name, _, _ in outputs]
     while waiting:
         name = waiting.pop()
-        if name not in found and name in layers:
-            found.add(name)
+        if name not in reachable and name in layers:
+            reachable.add(name)
             waiting += [operand for use in layers[name][1] for operand, _, _ in use]
-    return found
+    return reachable
 
 
-def _check_told(node: Any) -> None:
+def _check_arguments(node: Any) -> None:
     """Refuse what a call was told beside its operands: tensors and masks are read as these."""
-    told = node.get("kwargs", {}) if isinstance(node, Mapping) else node[0][3] if node and len(node[0]) > 3 else {}
-    for key, value in told.items():
+    arguments = node.get("kwargs", {}) if isinstance(node, Mapping) else node[0][3] if node and len(node[0]) > 3 else {}
+    for key, value in arguments.items():
         if key != "mask" and value not in (None, False) and not any(True for _ in _tensors(value)):
             why = "an argument of the call that is not read"
             raise Refused(key, str(value)[:60], why, "call the layer without it, and save the model again")
@@ -262,10 +266,12 @@ def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:
     """The operands of each use of a layer: lists until Keras 2, tensors among the arguments in Keras 3."""
     for node in layer.get("inbound_nodes", []):
         if isinstance(node, Mapping):
-            named = {key: told for key, told in node.get("kwargs", {}).items() if key != "mask"}  # masks go with values
+            named = {
+                key: operand for key, operand in node.get("kwargs", {}).items() if key != "mask"
+            }  # masks go with values
             yield list(_tensors([node.get("args", []), named]))
         else:
-            yield [(str(told[0]), int(told[1]), int(told[2])) for told in node]
+            yield [(str(operand[0]), int(operand[1]), int(operand[2])) for operand in node]
 
 
 def _tensors(thing: Any, depth: int = 0) -> Iterator[Key]:

@@ -13,7 +13,7 @@ from lstmc.importers.ir.op import fixed
 
 def _channels_first(layers: Layers, call: Call, rank: int) -> tuple[str, list[int]]:
     """x [..., 1 or H, W, C] as images [..., C, H, W]; and the order of axes that takes a result back."""
-    _last(call)
+    _require_channels_last(call)
     lead = call.lead
     x = layers.transpose(call.xs[0], (*range(lead), lead + rank, *range(lead, lead + rank)))
     return (layers.unsqueeze(x, [-2]) if rank == 1 else x), [*range(lead), *range(lead + 1, lead + rank + 1), lead]
@@ -60,8 +60,8 @@ def _conv_transpose(rank: int) -> Handler:
         kernel, *bias = call.weights  # [..., out, in]
         strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
         if call.config.get("output_padding") is not None or set(dilation) != {1}:
-            told = f"{call.config.get('output_padding')}, {dilation}"
-            raise Refused("output_padding, dilation_rate", told, "only none are read", "leave them out")
+            setting = f"{call.config.get('output_padding')}, {dilation}"
+            raise Refused("output_padding, dilation_rate", setting, "only none are read", "leave them out")
         x, back = _channels_first(layers, call, rank)
         w = kernel.transposed(rank + 1, rank, *range(rank))
         pads: list[Pair] = []
@@ -79,10 +79,10 @@ def _conv_transpose(rank: int) -> Handler:
     return handle
 
 
-def _last(call: Call) -> None:
-    told = call.config.get("data_format", "channels_last")
-    if told not in (None, "channels_last"):
-        raise Refused("data_format", str(told), "only channels_last is read", "write the model with channels last")
+def _require_channels_last(call: Call) -> None:
+    order = call.config.get("data_format", "channels_last")
+    if order not in (None, "channels_last"):
+        raise Refused("data_format", str(order), "only channels_last is read", "write the model with channels last")
 
 
 def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
@@ -118,25 +118,25 @@ def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
 
 def _global(kind: Literal["max", "mean"], rank: int) -> Handler:
     def handle(layers: Layers, call: Call) -> list[str]:
-        _last(call)
+        _require_channels_last(call)
         axes = range(call.lead, call.lead + rank)
         return [layers.reduce(kind, call.xs[0], axes, bool(call.config.get("keepdims", False)))]
 
     return handle
 
 
-def _sides(told: Any, rank: int) -> list[Pair]:
+def _sides(sizes: Any, rank: int) -> list[Pair]:
     """Paddings or croppings of each axis: one number, one for each axis, or (before, after) for each."""
-    if isinstance(told, int):
-        return [(told, told)] * rank
-    if rank == 1 and all(isinstance(one, int) for one in told):
-        return [(int(told[0]), int(told[-1]))]
-    return [(one, one) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in told]
+    if isinstance(sizes, int):
+        return [(sizes, sizes)] * rank
+    if rank == 1 and all(isinstance(one, int) for one in sizes):
+        return [(int(sizes[0]), int(sizes[-1]))]
+    return [(one, one) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in sizes]
 
 
 def _zero_padding(rank: int) -> Handler:
     def handle(layers: Layers, call: Call) -> list[str]:
-        _last(call)
+        _require_channels_last(call)
         y = call.xs[0]
         for axis, (before, after) in enumerate(_sides(call.config.get("padding", 1), rank), call.lead):
             y = layers.pad(y, axis, before, after)
@@ -147,7 +147,7 @@ def _zero_padding(rank: int) -> Handler:
 
 def _cropping(rank: int) -> Handler:
     def handle(layers: Layers, call: Call) -> list[str]:
-        _last(call)
+        _require_channels_last(call)
         y = call.xs[0]
         for axis, (before, after) in enumerate(_sides(call.config.get("cropping", 1), rank), call.lead):
             y = layers.cut(y, axis, before, fixed(layers.shape(y)[axis], f"axis {axis}") - after)
@@ -158,7 +158,7 @@ def _cropping(rank: int) -> Handler:
 
 def _up_sampling(rank: int) -> Handler:
     def handle(layers: Layers, call: Call) -> list[str]:
-        _last(call)
+        _require_channels_last(call)
         if call.config.get("interpolation", "nearest") != "nearest":
             raise Refused("interpolation", str(call.config["interpolation"]), "only nearest is written", "use nearest")
         y = call.xs[0]

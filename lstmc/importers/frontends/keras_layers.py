@@ -24,12 +24,12 @@ def _embedding(layers: Layers, call: Call) -> list[str]:
 
 
 def _masking(layers: Layers, call: Call) -> list[str]:
-    mask = mask_made(layers, call)
+    mask = output_mask(layers, call)
     assert mask is not None
     return [layers.binary("mul", call.xs[0], mask)]
 
 
-def mask_made(layers: Layers, call: Call) -> str | None:
+def output_mask(layers: Layers, call: Call) -> str | None:
     """The mask [N, T, 1] that a layer makes: steps that are not all one value, indices that are not 0."""
     if call.name == "Masking":
         away = layers.affine(call.xs[0], 1.0, -float(call.config.get("mask_value", 0.0)))
@@ -58,17 +58,18 @@ def _dot(layers: Layers, call: Call) -> list[str]:
     x, y = call.xs
     if call.config.get("normalize"):
         raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
-    told = call.config["axes"]
+    setting = call.config["axes"]
     ranks = [len(layers.shape(one)) for one in (x, y)]
     axes = [
-        axis_in(int(a), rank) for a, rank in zip((told, told) if isinstance(told, int) else told, ranks, strict=True)
+        axis_in(int(a), rank)
+        for a, rank in zip((setting, setting) if isinstance(setting, int) else setting, ranks, strict=True)
     ]
     of_x = "n" + "abcdef"[: ranks[0] - 1]
     of_y = "n" + "uvwxyz"[: ranks[1] - 1]
     of_y = of_y[: axes[1]] + of_x[axes[0]] + of_y[axes[1] + 1 :]
     result = "".join(c for c in of_x + of_y[1:] if c != of_x[axes[0]])
-    made = layers.product(of_x, of_y, result, x, y)
-    return [made if len(result) > 1 else layers.unsqueeze(made, [1])]
+    products = layers.product(of_x, of_y, result, x, y)
+    return [products if len(result) > 1 else layers.unsqueeze(products, [1])]
 
 
 def _attention(layers: Layers, call: Call) -> list[str]:
@@ -84,9 +85,9 @@ def _multi_head(layers: Layers, call: Call) -> list[str]:
     """softmax(q k' / sqrt(width)) v of each head, of query and value, and key where it is given; and a product."""
     q, v, k = (*call.xs, call.xs[1])[:3]
     rank = len(layers.shape(q))
-    told = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
-    if any(told.values()) or len(call.xs) > 3 or rank != 3:
-        raise Refused(", ".join(told), "given", "only heads along one axis of time are read", "leave them out")
+    unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
+    if any(unsupported.values()) or len(call.xs) > 3 or rank != 3:
+        raise Refused(", ".join(unsupported), "given", "only heads along one axis of time are read", "leave them out")
     size, left = int(call.config["key_dim"]), list(call.weights)
     heads, biased = int(call.config["num_heads"]), bool(call.config.get("use_bias", True))
 
@@ -132,8 +133,8 @@ def _normalization(layers: Layers, call: Call) -> list[str]:
     rank = len(layers.shape(call.xs[0]))
     if axis not in (-1, rank - 1) or call.config.get("invert"):
         raise Refused("axis, invert", f"{axis}, {call.config.get('invert')}", "only the last axis", "use the last axis")
-    told = call.weights[:2] or [number(np.asarray(call.config[key]).reshape(-1)) for key in ("mean", "variance")]
-    mean, var = (one.reshaped(int(np.prod(one.shape))) for one in told)
+    statistics = call.weights[:2] or [number(np.asarray(call.config[key]).reshape(-1)) for key in ("mean", "variance")]
+    mean, var = (one.reshaped(int(np.prod(one.shape))) for one in statistics)
     return [layers.batch_norm(call.xs[0], (None, None, mean, var), 0.0, -1)]
 
 
@@ -165,8 +166,8 @@ def _batch_norm(layers: Layers, call: Call) -> list[str]:
     left = iter(call.weights)
     gamma = next(left) if call.config.get("scale", True) else None
     beta = next(left) if call.config.get("center", True) else None
-    told = [gamma, beta, next(left), next(left)]
-    return [layers.batch_norm(call.xs[0], told, float(call.config.get("epsilon", 1e-3)), axis)]
+    statistics = [gamma, beta, next(left), next(left)]
+    return [layers.batch_norm(call.xs[0], statistics, float(call.config.get("epsilon", 1e-3)), axis)]
 
 
 def _layer_norm(layers: Layers, call: Call) -> list[str]:

@@ -28,8 +28,8 @@ class Operation:
     kwargs: Mapping[str, Any]
 
     def axes(self, rank: int) -> list[int]:
-        told = self.config.get("axis")
-        axes = range(rank) if told is None else [told] if isinstance(told, int) else told
+        setting = self.config.get("axis")
+        axes = range(rank) if setting is None else [setting] if isinstance(setting, int) else setting
         return [axis_in(int(axis), rank) for axis in axes]
 
 
@@ -49,20 +49,20 @@ def is_operation(layer: Mapping[str, Any]) -> bool:
 
 def operation(layer: Mapping[str, Any], node: Any, values: Mapping[tuple[str, int, int], str | None]) -> Operation:
     """A use of one, from what Keras has written of it (``keras/src/saving/serialization_lib.py``)."""
-    found = node if isinstance(node, Mapping) else {}
+    call = node if isinstance(node, Mapping) else {}
     return Operation(
         layer.get("config", {}),
-        [_argument(one, values) for one in found.get("args", [])],
-        {key: _argument(one, values) for key, one in found.get("kwargs", {}).items()},
+        [_argument(one, values) for one in call.get("args", [])],
+        {key: _argument(one, values) for key, one in call.get("kwargs", {}).items()},
     )
 
 
-def _argument(told: Any, values: Mapping[tuple[str, int, int], str | None], depth: int = 0) -> Any:
-    if isinstance(told, list) and depth < _DEEPEST:
-        return [_argument(one, values, depth + 1) for one in told]
-    if not isinstance(told, Mapping):
-        return told
-    kind, config = told.get("class_name"), told.get("config", {})
+def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], depth: int = 0) -> Any:
+    if isinstance(value, list) and depth < _DEEPEST:
+        return [_argument(one, values, depth + 1) for one in value]
+    if not isinstance(value, Mapping):
+        return value
+    kind, config = value.get("class_name"), value.get("config", {})
     if kind == "__keras_tensor__":
         name, use, place = config["keras_history"]
         return values[str(name), int(use), int(place)]
@@ -83,10 +83,12 @@ def _binary(kind: str) -> Handler:
     return lambda layers, use: [layers.binary(kind, *map(_operand, use.args))]
 
 
-def _function(name: str, *numbers: float, **told: float) -> Handler:
+def _function(name: str, *numbers: float, **settings: float) -> Handler:
     """A function of an element; ``told``: what its configuration may say, with the defaults."""
     return lambda layers, use: [
-        layers.apply(name, use.args[0], *numbers, *(float(use.config.get(key, value)) for key, value in told.items()))
+        layers.apply(
+            name, use.args[0], *numbers, *(float(use.config.get(key, value)) for key, value in settings.items())
+        )
     ]
 
 
@@ -169,10 +171,10 @@ def _stacked(layers: Layers, use: Operation) -> list[str]:
 
 
 def _split(layers: Layers, use: Operation) -> list[str]:
-    x, told = use.args[0], use.config["indices_or_sections"]
+    x, setting = use.args[0], use.config["indices_or_sections"]
     axis = axis_in(int(use.config.get("axis", 0)), len(layers.shape(x)))
     size = fixed(layers.shape(x)[axis], f"axis {axis}")
-    places = list(range(0, size, size // told)) if isinstance(told, int) else [0, *map(int, told)]
+    places = list(range(0, size, size // setting)) if isinstance(setting, int) else [0, *map(int, setting)]
     return layers.split(x, [stop - start for start, stop in zip(places, [*places[1:], size], strict=True)], axis)
 
 
@@ -188,13 +190,13 @@ def _transpose(layers: Layers, use: Operation) -> list[str]:
 
 
 def _expand_dims(layers: Layers, use: Operation) -> list[str]:
-    told = use.config["axis"]
-    return [layers.unsqueeze(use.args[0], [told] if isinstance(told, int) else told)]
+    setting = use.config["axis"]
+    return [layers.unsqueeze(use.args[0], [setting] if isinstance(setting, int) else setting)]
 
 
 def _squeeze(layers: Layers, use: Operation) -> list[str]:
-    told = use.config.get("axis")
-    return [layers.squeeze(use.args[0], [told] if isinstance(told, int) else told)]
+    setting = use.config.get("axis")
+    return [layers.squeeze(use.args[0], [setting] if isinstance(setting, int) else setting)]
 
 
 def _softmax(log: bool) -> Handler:

@@ -67,9 +67,11 @@ def recurrent(
     backwards = bool(config.get("go_backwards", False)) != reverse
     init = dict(zip(cell.states, xs[1:], strict=False))
     x = layers.transpose(xs[0], (1, 0, 2))
-    given: dict[str, Operand] = dict(init)
+    initial: dict[str, Operand] = dict(init)
     extras: dict[Extra, Operand] = {} if mask is None else {"mask": layers.transpose(mask, (1, 0, 2))}
-    y, *last = one_direction(layers, "keras", cell, x, (w_x, w_h, b_x, b_h), {}, given, extras, backwards, layers.hint)
+    y, *last = one_direction(
+        layers, "keras", cell, x, (w_x, w_h, b_x, b_h), {}, initial, extras, backwards, layers.hint
+    )
     if mask is not None and config.get("zero_output_for_mask"):
         y = layers.binary("mul", y, extras["mask"])
     if not config.get("return_sequences", False):
@@ -90,26 +92,28 @@ def of_cells(
     mask: str | None = None,
 ) -> list[str]:
     """``RNN(cell)``: the layer of that cell; and for ``StackedRNNCells`` layers on one another, which is the same."""
-    told = config.get("cell") or {}
-    stacked = told.get("class_name") == "StackedRNNCells"
-    cells = told.get("config", {}).get("cells", []) if stacked else [told]
+    cell_config = config.get("cell") or {}
+    stacked = cell_config.get("class_name") == "StackedRNNCells"
+    cells = cell_config.get("config", {}).get("cells", []) if stacked else [cell_config]
     strange = [str(cell.get("class_name")) for cell in cells if str(cell.get("class_name")) not in CELLS]
     if strange or not cells:
         why = f"there are {', '.join(CELLS)} and StackedRNNCells"
         raise Refused("cell", ", ".join(strange) or "none", why, "write the layers one by one")
     if len(cells) > 1 and (len(xs) > 1 or config.get("return_state")):
         raise Refused("return_state, initial_state", "of several cells", "they are not taken apart", "write layers")
-    back, left, hint, given = bool(config.get("go_backwards", False)), list(weights), layers.hint, list(xs)
+    back, left, hint, operands = bool(config.get("go_backwards", False)), list(weights), layers.hint, list(xs)
     for number, cell in enumerate(cells):
         own, inner = cell.get("config", {}), number < len(cells) - 1
         count = 3 if own.get("use_bias", True) else 2
-        taken, left = left[:count], left[count:]
+        own_weights, left = left[:count], left[count:]
         settings = {**own, **{key: config.get(key, False) for key in ("return_sequences", "return_state", "stateful")}}
         settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
         layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.origin)
-        given = recurrent(layers, CELLS[cell["class_name"]], settings, taken, given, version, back and inner, mask)
+        operands = recurrent(
+            layers, CELLS[cell["class_name"]], settings, own_weights, operands, version, back and inner, mask
+        )
     layers.at(hint, layers.origin)
-    return given
+    return operands
 
 
 def _arrays(
@@ -180,18 +184,18 @@ def bidirectional(
     """Two layers, the second the other way round, and how their outputs are merged."""
     inner = config.get("layer") or {}
     backward = config.get("backward_layer") or {}
-    name, told = str(inner.get("class_name", "")), inner.get("config", {})
+    name, forward_config = str(inner.get("class_name", "")), inner.get("config", {})
     if name not in KINDS:
         raise Refused("layer", name, "only SimpleRNN, LSTM and GRU run both ways", "write two layers")
     first = (len(xs) + 1) // 2  # the first states of the one way stand before those of the other
-    if told.get("go_backwards"):
+    if forward_config.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
     half, hint = len(weights) // 2, layers.hint
-    ahead, *last = recurrent(layers, name, told, weights[:half], xs[:first], version, mask=mask)
+    ahead, *last = recurrent(layers, name, forward_config, weights[:half], xs[:first], version, mask=mask)
     layers.at(f"{hint}_backward", layers.origin)
-    settings = dict(backward.get("config", told)) | {"go_backwards": False}
-    given = [xs[0], *xs[first:]]
-    back, *last_back = recurrent(layers, name, settings, weights[half:], given, version, reverse=True, mask=mask)
+    settings = dict(backward.get("config", forward_config)) | {"go_backwards": False}
+    operands = [xs[0], *xs[first:]]
+    back, *last_back = recurrent(layers, name, settings, weights[half:], operands, version, reverse=True, mask=mask)
     layers.at(hint, layers.origin)
     mode = config.get("merge_mode", "concat")
     if mode == "concat":

@@ -45,31 +45,31 @@ def stored_order(counts: Sequence[tuple[int, int]]) -> list[list[int]]:
 
     ``counts``: how many of a layer's arrays are trained, and how many are not.
     """
-    first, second, found = 0, sum(trained for trained, _ in counts), []
+    first, second, order = 0, sum(trained for trained, _ in counts), []
     for trained, fixed in counts:
-        found.append([*range(first, first + trained), *range(second, second + fixed)])
+        order.append([*range(first, first + trained), *range(second, second + fixed)])
         first, second = first + trained, second + fixed
-    return found
+    return order
 
 
 # An array's sizes, None for one that the configuration leaves open; None for an array of which it says nothing.
-Told = tuple[int | None, ...] | None
+ArraySizes = tuple[int | None, ...] | None
 ALONE = frozenset({*HANDLERS, *CELLS} - {"TimeDistributed", "Bidirectional", "RNN"})  # around no other
 
 
-def told_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Told] | None:
+def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[ArraySizes] | None:
     """A layer's arrays in Keras's order; None of a layer around one that it cannot be around here.
 
     ``by_gate`` as Keras 1 stores LSTM and GRU: W, U and b of each gate.
     """
     kind, config = _name(layer), layer.get("config", {})
     if (model := nested(layer)) is not None:
-        own = [told_arrays(one, by_gate) for one in inner_layers(model) or []]
+        own = [expected_arrays(one, by_gate) for one in inner_layers(model) or []]
         return None if None in own else [None for arrays in own for _ in arrays or ()]
     inside = _inside(kind, config)
     if inside is not None:
-        found = [told_arrays(one, by_gate) if _name(one) in ALONE else None for one in inside]
-        return None if None in found else [told for one in found for told in one or ()]
+        inner_arrays = [expected_arrays(one, by_gate) if _name(one) in ALONE else None for one in inside]
+        return None if None in inner_arrays else [array for one in inner_arrays for array in one or ()]
     units = config.get("units", config.get("output_dim"))
     bias = bool(config.get("use_bias", config.get("bias", True)))
     if kind in KINDS or kind in CELLS:
@@ -94,7 +94,7 @@ def told_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Told] |
     if kind == "MultiHeadAttention":
         heads, width = config.get("num_heads"), config.get("key_dim")
         wide = config.get("value_dim") or width
-        into = [told for size in (width, width, wide) for told in ((None, heads, size), (heads, size))[: 1 + bias]]
+        into = [array for size in (width, width, wide) for array in ((None, heads, size), (heads, size))[: 1 + bias]]
         return [*into, (heads, wide, None), *([None] if bias else [])]
     if kind == "Normalization":
         return [] if config.get("mean") is not None else [None, None, ()]
@@ -125,33 +125,36 @@ def _name(layer: Mapping[str, Any]) -> str:
 def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
     """Whether weights are as many as the layer's configuration asks for, and of its sizes."""
     return any(
-        not told or (len(told) == len(weights) and all(map(_fits, told, weights)))  # Keras 3 has seeds in some without
-        for told in (told_arrays(layer), told_arrays(layer, by_gate=True))
+        not expected
+        or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # Keras 3 has seeds in some without
+        for expected in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
     )
 
 
-def _fits(told: Told, weight: Weight) -> bool:
-    if told is None:
+def _fits(expected: ArraySizes, weight: Weight) -> bool:
+    if expected is None:
         return True
-    return len(told) == len(weight.shape) and all(a in (None, b) for a, b in zip(told, weight.shape, strict=True))
+    return len(expected) == len(weight.shape) and all(
+        a in (None, b) for a, b in zip(expected, weight.shape, strict=True)
+    )
 
 
 def check_fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> None:
     """Raise :class:`Refused` for weights that are not the layer's own."""
     if fit(layer, weights):
         return
-    found = ", ".join(str([*weight.shape]) for weight in weights) or "none"
-    wanted = ", ".join(map(_text, told_arrays(layer) or ()))
+    actual = ", ".join(str([*weight.shape]) for weight in weights) or "none"
+    expected = ", ".join(map(_text, expected_arrays(layer) or ()))
     raise Refused(
         "weights",
-        found,
-        f"its configuration asks for {wanted}",
+        actual,
+        f"its configuration asks for {expected}",
         "give the configuration that was saved with the weights",
     )
 
 
-def _text(told: Told) -> str:
-    return "an array" if told is None else f"[{', '.join('?' if size is None else str(size) for size in told)}]"
+def _text(sizes: ArraySizes) -> str:
+    return "an array" if sizes is None else f"[{', '.join('?' if size is None else str(size) for size in sizes)}]"
 
 
 _HEADS = ("query_dense", "key_dense", "value_dense", "output_dense")
@@ -161,32 +164,32 @@ _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
     """Every layer's tensors in Keras's own order, by its name in the configuration, behind those of models it is in."""
     if "layers" in source.facts:
-        found: dict[str, list[Weight]] = {}
+        by_layer: dict[str, list[Weight]] = {}
         named = {layer_name(layer): layer for layer in layers}
         for name, stored in _stored_names(source, layers).items():
             own = [source.tensors[one].weight() for one in source.facts["layers"][stored]]
             inner = nested(named.get(name, {}))
-            found |= {name: own} if inner is None else _cut(own, inner, f"{name}/", trainable(named[name]))
-        return found
+            by_layer |= {name: own} if inner is None else _cut(own, inner, f"{name}/", trainable(named[name]))
+        return by_layer
     return _by_place(source, layers, ("layers", "_layer_checkpoint_dependencies"), "")
 
 
 def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bool) -> dict[str, list[Weight]]:
     """A nested model's tensors, by its layers."""
-    found: dict[str, list[Weight]] = {}
+    by_layer: dict[str, list[Weight]] = {}
     layers = inner_layers(model) or []
     trained = trained and trainable(model)
     counts = [_counts(layer, trained) for layer in layers]
     places = stored_order(counts) if trained else stored_order([(sum(count), 0) for count in counts])
     for layer, at in zip(layers, places, strict=True):
-        taken = [own[place] for place in at if place < len(own)]
+        layer_weights = [own[place] for place in at if place < len(own)]
         inner = nested(layer)
-        found |= (
-            {path + layer_name(layer): taken}
+        by_layer |= (
+            {path + layer_name(layer): layer_weights}
             if inner is None
-            else _cut(taken, inner, f"{path}{layer_name(layer)}/", trained and trainable(layer))
+            else _cut(layer_weights, inner, f"{path}{layer_name(layer)}/", trained and trainable(layer))
         )
-    return found
+    return by_layer
 
 
 def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
@@ -196,7 +199,7 @@ def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
     if inner is not None:
         both = [_counts(one, trained and trainable(inner)) for one in inner_layers(inner) or []]
         return sum(count for count, _ in both), sum(count for _, count in both)
-    count = len(told_arrays(layer) or ())
+    count = len(expected_arrays(layer) or ())
     kept = 2 if layer.get("class_name") == "BatchNormalization" else 0
     return (count - kept, kept) if trained else (0, count)
 
@@ -205,25 +208,27 @@ def _by_place(
     source: Source, layers: Sequence[Mapping[str, Any]], roots: Sequence[str], path: str
 ) -> dict[str, list[Weight]]:
     """By the groups of ``.keras``, which have a group for each model, too."""
-    found: dict[str, list[Weight]] = {}
+    by_layer: dict[str, list[Weight]] = {}
     for layer, place in zip(layers, _places(layers), strict=True):
         name, inner = layer_name(layer), nested(layer)
         below = [f"{root}/{place}" for root in roots]
-        told = {source.facts["names"].get(group) for group in below} - {None}
-        if told and told != {name}:
+        stored = {source.facts["names"].get(group) for group in below} - {None}
+        if stored and stored != {name}:
             raise SourceError(
-                f"{source.origin}: its weights of {path}{place} are of layer {sorted(map(str, told))[0]}, not {name}"
+                f"{source.origin}: its weights of {path}{place} are of layer {sorted(map(str, stored))[0]}, not {name}"
             )
         if inner is not None:
             within = "/layer" if layer.get("class_name") == "TimeDistributed" else ""
             deeper = [f"{group}{within}/layers" for group in below]
-            found |= _by_place(source, inner_layers(inner) or [], deeper, f"{path}{name}/")
+            by_layer |= _by_place(source, inner_layers(inner) or [], deeper, f"{path}{name}/")
             continue
         inside = [group for group in source.facts["groups"] if any(_below(group, root) for root in below)]
         cells = _places(layer.get("config", {}).get("cell", {}).get("config", {}).get("cells", []))
         inside.sort(key=lambda group: _order(group, cells))
-        found[path + name] = [source.tensors[one].weight() for group in inside for one in source.facts["groups"][group]]
-    return found
+        by_layer[path + name] = [
+            source.tensors[one].weight() for group in inside for one in source.facts["groups"][group]
+        ]
+    return by_layer
 
 
 def renamed(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -241,7 +246,7 @@ def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[s
     things and both fit.
     """
     stored = [name for name, held in source.facts["layers"].items() if held]
-    owners = {layer_name(layer): layer for layer in layers if told_arrays(layer) != []}
+    owners = {layer_name(layer): layer for layer in layers if expected_arrays(layer) != []}
     by_name, by_order = dict(zip(stored, stored, strict=True)), dict(zip(owners, stored, strict=False))
     unknown = [layer for layer in layers if nested(layer) is None and layer.get("class_name") not in _KNOWN]
     if [*owners] == stored or unknown:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.shape_ops import Moves, Operand
+from lstmc.importers.frontends.shape_ops import Operand, ShapeOps
 from lstmc.importers.ir.op import Op, ShapeProblem, Size, axis_in, fixed, resolved
 from lstmc.importers.ir.ops import (
     Apply,
@@ -41,16 +41,16 @@ _LARGE = 1e9
 _INFINITE = f"An infinite number is {_LARGE:g} here: under a softmax or a maximum it does the same."
 
 
-class Layers(Moves):
+class Layers(ShapeOps):
     """One node's worth of steps at a time: ``at`` says which node, for errors and names."""
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
         """Arithmetic; with one number it is an affine function, a power or a bound."""
         x, y = self.finite(kind, x), self.finite(kind, y)
-        if (found := _scalar(y)) is not None:
-            return self._with_number(kind, x, found, swapped=False)
-        if (found := _scalar(x)) is not None:
-            return self._with_number(kind, y, found, swapped=True)
+        if (scalar := _scalar(y)) is not None:
+            return self._with_number(kind, x, scalar, swapped=False)
+        if (scalar := _scalar(x)) is not None:
+            return self._with_number(kind, y, scalar, swapped=True)
         return self._one(Binary(kind), x, y)
 
     def finite(self, kind: str, x: Operand) -> Operand:
@@ -107,18 +107,18 @@ class Layers(Moves):
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
         """``bt,bth->bh``, by the letters of the operands' axes: the first two, and what they make with the next."""
-        written = equation.replace(" ", "")
-        if _EINSUM.fullmatch(written) is None:
+        compact = equation.replace(" ", "")
+        if _EINSUM.fullmatch(compact) is None:
             why = "only two operands or more and their result, all in letters, are read"
             raise Refused("equation", equation, why, "write it without dots, or by other functions")
-        operands, arrow, result = written.partition("->")
+        operands, arrow, result = compact.partition("->")
         letters = operands.replace(",", "")
         result = result if arrow else "".join(sorted(one for one in {*letters} if letters.count(one) == 1))
         (of_y, *more), (y, *others) = operands.split(","), xs
         while more:
             of_x, x = of_y, y
-            wanted = {*result}.union(*more[1:])
-            of_y = "".join(one for one in dict.fromkeys(of_x + more[0]) if one in wanted) if more[1:] else result
+            needed = {*result}.union(*more[1:])
+            of_y = "".join(one for one in dict.fromkeys(of_x + more[0]) if one in needed) if more[1:] else result
             y = self.product(of_x, more.pop(0), of_y, x, others.pop(0))
         return self.value(y)
 
@@ -131,20 +131,20 @@ class Layers(Moves):
         y, of_y = self._summed(y, sizes_y, sizes_x, of_result)
         contracted = [c for c in of_x if c in of_y and c not in of_result]
         kept = of_result + "".join(contracted[:-1])
-        made = self._one(Einsum(of_x, of_y, kept), x, y)
+        products = self._one(Einsum(of_x, of_y, kept), x, y)
         axes = range(len(of_result), len(kept))
-        return self.reduce("sum", made, axes, keep=False) if axes else made
+        return self.reduce("sum", products, axes, keep=False) if axes else products
 
-    def _summed(self, x: Operand, own: Mapping[str, Size], other: Mapping[str, Size], wanted: str) -> tuple[str, str]:
+    def _summed(self, x: Operand, own: Mapping[str, Size], other: Mapping[str, Size], needed: str) -> tuple[str, str]:
         """x without the axes of one element that the other operand has more of, and summed over those it has alone."""
         narrow = [axis for axis, letter in enumerate(own) if own[letter] == 1 and other.get(letter, 1) != 1]
-        made = self.squeeze(x, narrow) if narrow else self.value(x)
+        y = self.squeeze(x, narrow) if narrow else self.value(x)
         left = [letter for axis, letter in enumerate(own) if axis not in narrow]
         alone = [
-            axis for axis, letter in enumerate(left) if letter not in wanted and other.get(letter, 1) != own[letter]
+            axis for axis, letter in enumerate(left) if letter not in needed and other.get(letter, 1) != own[letter]
         ]
-        made = self.reduce("sum", made, alone, keep=False) if alone else made
-        return made, "".join(letter for axis, letter in enumerate(left) if axis not in alone)
+        y = self.reduce("sum", y, alone, keep=False) if alone else y
+        return y, "".join(letter for axis, letter in enumerate(left) if axis not in alone)
 
     def cumulated(self, x: Operand, axis: int, own: bool = True, reverse: bool = False) -> str:
         """Sums of the elements up to each one of an axis, itself counted or not: a product with a triangle of ones."""
@@ -243,12 +243,12 @@ class Layers(Moves):
         y = y if scale is None else self._one(Binary("mul"), y, scale)
         return y if shift is None else self._one(Binary("add"), y, shift)
 
-    def batch_norm(self, x: Operand, told: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
+    def batch_norm(self, x: Operand, statistics: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
         """``told``: scale, shift, mean and variance [C] along ``axis``, folded into one scale and one shift."""
-        gamma, beta, mean, var = told
+        gamma, beta, mean, var = statistics
         assert mean is not None
         assert var is not None
-        sources = tuple(name for weight in told if weight is not None for name in weight.sources)
+        sources = tuple(name for weight in statistics if weight is not None for name in weight.sources)
 
         def scale() -> Array:
             deviation = np.sqrt(var.make().astype(np.float64) + eps)
@@ -349,8 +349,8 @@ class Layers(Moves):
         scales = np.outer(rows.scales, columns.scales)
         if kind == "max" or np.all(scales == 1):
             return y
-        told = "what a window's mean counts in Caffe by what it counts in the source"
-        return self._one(Binary("mul"), y, self.builder.param(number(scales, told), f"{self.hint}_counts"))
+        recipe = "what a window's mean counts in Caffe by what it counts in the source"
+        return self._one(Binary("mul"), y, self.builder.param(number(scales, recipe), f"{self.hint}_counts"))
 
 
 def _makes_whole(op: Op) -> bool:

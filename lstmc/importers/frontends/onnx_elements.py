@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lstmc.importers.frontends.onnx_values import Node, Onnx, known
+from lstmc.importers.frontends.onnx_values import Node, Onnx, constant
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 
@@ -17,8 +17,8 @@ def _function(name: str, *numbers: tuple[str, float] | float) -> Handler:
     """A function whose numbers are attributes, each with its default, or fixed."""
 
     def handle(t: Onnx, node: Node) -> Operand:
-        given = [float(node.get(n[0], n[1])) if isinstance(n, tuple) else n for n in numbers]
-        return t.layers.apply(name, node.needed(0), *given)
+        arguments = [float(node.get(n[0], n[1])) if isinstance(n, tuple) else n for n in numbers]
+        return t.layers.apply(name, node.needed(0), *arguments)
 
     return handle
 
@@ -35,7 +35,7 @@ def _binary(kind: str) -> Handler:
 
 
 def _pow(t: Onnx, node: Node) -> Operand:
-    exponent = known(node.operand(1))
+    exponent = constant(node.operand(1))
     if exponent is None or exponent.size != 1:
         raise Refused("exponent", "computed, or several", "it must be one number", "write it as exp and log")
     return t.layers.apply("power", node.needed(0), float(exponent.reshape(-1)[0]))
@@ -43,9 +43,9 @@ def _pow(t: Onnx, node: Node) -> Operand:
 
 def _bound(node: Node, place: int, name: str) -> float | None:
     """A number that is an operand from version 11 on, an attribute before."""
-    given = known(node.operand(place))
-    told = node.attributes.get(name) if given is None else given.reshape(-1)[0]
-    return None if told is None else float(told)
+    operand = constant(node.operand(place))
+    number = node.attributes.get(name) if operand is None else operand.reshape(-1)[0]
+    return None if number is None else float(number)
 
 
 def _clip(t: Onnx, node: Node) -> Operand:

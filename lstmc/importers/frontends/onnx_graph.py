@@ -15,7 +15,7 @@ from lstmc.files.format import shortest
 from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_quantized, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
-from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Unsupported, folded, known
+from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, constant, fold_constants
 from lstmc.importers.frontends.refused import SHAPE, Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
@@ -53,16 +53,16 @@ def describe_onnx(
     reader = _Reader(Onnx(Layers(builder)), opset, origin, folder)
     for tensor in graph.initializer:
         reader.values[tensor.name] = stored_tensor(tensor, origin, folder).weight()
-    for told in graph.input:
-        if told.name in values:
-            array = np.asarray(values[told.name])
-            reader.values[told.name] = Weight(array.shape, (told.name,), told.name, lambda array=array: array)  # type: ignore[misc]
-        elif told.name not in reader.values:
-            shape = tuple(shapes[told.name]) if told.name in shapes else _declared(told, origin)
-            reader.values[told.name] = builder.input(told.name, shape)
-    unknown = [name for name in (*shapes, *values) if name not in {told.name for told in graph.input}]
+    for info in graph.input:
+        if info.name in values:
+            array = np.asarray(values[info.name])
+            reader.values[info.name] = Weight(array.shape, (info.name,), info.name, lambda array=array: array)  # type: ignore[misc]
+        elif info.name not in reader.values:
+            shape = tuple(shapes[info.name]) if info.name in shapes else _declared(info, origin)
+            reader.values[info.name] = builder.input(info.name, shape)
+    unknown = [name for name in (*shapes, *values) if name not in {info.name for info in graph.input}]
     if unknown:
-        inputs = ", ".join(told.name for told in graph.input if told.name not in [t.name for t in graph.initializer])
+        inputs = ", ".join(info.name for info in graph.input if info.name not in [t.name for t in graph.initializer])
         raise SourceError(f"{origin}: it has no input {unknown[0]}: found {inputs}")
     reader.run(graph)
     if reader.refusals:
@@ -72,11 +72,11 @@ def describe_onnx(
         mend = f"fix the sizes by {' and '.join(map(str, fixed))}"
         refusals = [replace(one, mend=mend) if fixed and one.mend in _SHAPES else one for one in reader.refusals]
         raise RefusedError(origin, refusals, fixed)
-    for told in graph.output:
-        value = reader.values.get(told.name)
+    for info in graph.output:
+        value = reader.values.get(info.name)
         if value is None:
-            raise SourceError(f"{origin}: nothing computes its output {told.name}")
-        builder.output(told.name, reader.t.layers.result(value, told.name))
+            raise SourceError(f"{origin}: nothing computes its output {info.name}")
+        builder.output(info.name, reader.t.layers.result(value, info.name))
     net = builder.finish()
     used = {name for weight in net.params.values() for name in weight.sources} | reader.read
     unused = [tensor.name for tensor in graph.initializer if tensor.name not in used]
@@ -86,17 +86,17 @@ def describe_onnx(
     return net
 
 
-def _declared(told: Any, origin: str) -> Shape:
+def _declared(info: Any, origin: str) -> Shape:
     """An input's shape as the graph declares it: a size without a number is a name."""
-    if not told.type.HasField("tensor_type"):
-        raise SourceError(f"{origin}: input {told.name} is no tensor")
-    sizes = told.type.tensor_type.shape.dim
-    found: list[int | str] = []
+    if not info.type.HasField("tensor_type"):
+        raise SourceError(f"{origin}: input {info.name} is no tensor")
+    sizes = info.type.tensor_type.shape.dim
+    shape: list[int | str] = []
     for axis, dim in enumerate(sizes):
-        name = re.sub(r"\W+", "_", dim.dim_param, flags=re.ASCII).strip("_") or f"{told.name}_{axis}"
+        name = re.sub(r"\W+", "_", dim.dim_param, flags=re.ASCII).strip("_") or f"{info.name}_{axis}"
         name = re.sub(r"\W+", "_", name, flags=re.ASCII)
-        found.append(int(dim.dim_value) if dim.dim_value > 0 else name if name[0].isalpha() else f"size_{name}")
-    return tuple(found)
+        shape.append(int(dim.dim_value) if dim.dim_value > 0 else name if name[0].isalpha() else f"size_{name}")
+    return tuple(shape)
 
 
 _SHAPES = (PIN, SHAPE)  # what to do where a size is not known
@@ -128,8 +128,8 @@ class _Reader:
             missing = [name for name in proto.input if name and name not in self.values]
             if missing:
                 raise SourceError(f"{self.origin}: {label} reads {missing[0]}, which nothing before it makes")
-            if any(name and self.values[name] is Unsupported for name in proto.input):
-                results: Sequence[Any] = [Unsupported] * len(proto.output)  # it was refused already
+            if any(name and self.values[name] is Poison for name in proto.input):
+                results: Sequence[Any] = [Poison] * len(proto.output)  # it was refused already
             else:
                 results = self._results(proto, label, depth)
             for name, value in zip(proto.output, results, strict=False):
@@ -140,13 +140,13 @@ class _Reader:
 
     def _results(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         try:
-            return self._made(proto, label, depth)
+            return self._translate(proto, label, depth)
         except (Refused, *_MALFORMED) as error:
             why = Refused.of(error, "operands and attributes", "check it with onnx.checker")
         self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
-        return [Unsupported] * len(proto.output)
+        return [Poison] * len(proto.output)
 
-    def _made(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
+    def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in onnx_quantized.EXTENSIONS:
             raise Refused("domain", proto.domain, "only ONNX's own operators are known", "export the model without it")
         attributes = {a.name: self._attribute(a) for a in proto.attribute}
@@ -163,21 +163,21 @@ class _Reader:
             self.t.layers.at(proto.name or proto.output[0], label)
             return scan(self, node, attributes, depth)
         if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_recurrent.HANDLERS:
-            results = folded(node, [known(one) for one in operands])
+            results = fold_constants(node, [constant(one) for one in operands])
             if results is not None:
-                return [self._named(node, result) for result in results]
+                return [self._with_sources(node, result) for result in results]
         handler = HANDLERS.get(node.op)
         if handler is None:
             raise Refused("operator", node.op, "it is not supported", "write the model without it")
         # a name that people know: PyTorch calls nodes /rnn/LSTM, and most others nothing
         self.t.layers.at(proto.name or (proto.output[0] if proto.output else node.op), label)
-        made = handler(self.t, node)
+        translated = handler(self.t, node)
         for operand in operands:
             if isinstance(operand, Weight):
                 self.read |= set(operand.sources)
-        return made if isinstance(made, list) else [made]
+        return translated if isinstance(translated, list) else [translated]
 
-    def _named(self, node: Node, result: Array) -> Operand:
+    def _with_sources(self, node: Node, result: Array) -> Operand:
         """A computed array; of numbers from the file, where they are from."""
         weights = [one for one in node.operands if isinstance(one, Weight)]
         sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
@@ -194,10 +194,10 @@ class _Reader:
             return stored_tensor(attribute.t, self.origin, self.folder).read()
         if attribute.type not in fields:
             raise Refused(attribute.name, f"of kind {attribute.type}", "it is not known", "check it with onnx.checker")
-        found = getattr(attribute, fields[attribute.type])
+        value = getattr(attribute, fields[attribute.type])
         if attribute.type in (1, 6):
-            return shortest(found) if attribute.type == 1 else [*map(shortest, found)]
-        return list(found) if attribute.type in (7, 8) else found
+            return shortest(value) if attribute.type == 1 else [*map(shortest, value)]
+        return list(value) if attribute.type in (7, 8) else value
 
     def _constant(self, proto: Any, attributes: Mapping[str, Any]) -> Operand:
         (name,) = attributes
@@ -212,18 +212,18 @@ class _Reader:
         return np.asarray(attributes[name], kinds[name])
 
     def _if(self, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
-        condition = known(node.operand(0))
+        condition = constant(node.operand(0))
         if condition is None or condition.dtype == object:
             mend = "give shapes and values of the inputs that it depends on"
             raise Refused("cond", "computed from the inputs", "which branch is taken is not known", mend)
         branch = attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
         return self.subgraph(branch, {}, depth)
 
-    def subgraph(self, graph: Any, given: Mapping[str, Any], depth: int) -> list[Any]:
+    def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
         """The outputs of a graph in a node for these inputs; it sees the names of what it is in."""
         for tensor in graph.initializer:
             self.values[tensor.name] = stored_tensor(tensor, self.origin, self.folder).weight()
-        self.values |= given
+        self.values |= inputs
         self.run(graph, depth + 1)
         return [self.values[output.name] for output in graph.output]
 

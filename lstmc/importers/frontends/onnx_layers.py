@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight, weight_or_none
+from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, weight, weight_or_none
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.op import axis_in, fixed, resolved
@@ -103,13 +103,13 @@ def _resize(t: Onnx, node: Node) -> Operand:
     """Each element so many times, where that is what it comes to."""
     x = node.needed(0)
     shape = t.layers.shape(x)
-    scales, wanted = known(node.operand(1 if node.op == "Upsample" else 2)), known(node.operand(3))
+    scales, new_sizes = constant(node.operand(1 if node.op == "Upsample" else 2)), constant(node.operand(3))
     if node.get("mode", "nearest") != "nearest":
         raise Refused("mode", str(node.get("mode", "")), "only nearest is written", "use nearest, or ConvTranspose")
     if scales is None or not scales.size:
-        if wanted is None:
+        if new_sizes is None:
             raise Refused("scales, sizes", "computed", "they must be known here", "give the sizes of the inputs")
-        scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(wanted, shape, strict=True)])
+        scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(new_sizes, shape, strict=True)])
     times = [int(scale) for scale in scales.reshape(-1)]
     if any(float(scale) != n or n < 1 for scale, n in zip(scales.reshape(-1), times, strict=True)):
         raise Refused("scales", str(scales.tolist()), "only integer factors are supported", "use such a scale")
@@ -126,8 +126,8 @@ def _windows(
     rank = len(kernel)
     stride = [int(s) for s in node.get("strides", [1] * rank)]
     dilation = [int(d) for d in node.get("dilations", [1] * rank)]
-    given = [int(p) for p in node.get("pads", [0] * 2 * rank)]
-    pads = list(zip(given[:rank], given[rank:], strict=True))
+    padding = [int(p) for p in node.get("pads", [0] * 2 * rank)]
+    pads = list(zip(padding[:rank], padding[rank:], strict=True))
     auto = node.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         pads = []
@@ -144,8 +144,10 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
         x, kernel = node.needed(0), [int(k) for k in node.attributes["kernel_shape"]]
         stride, pads, dilation = _windows(t, node, x, kernel)
         if any(d != 1 for d in dilation) or node.results > 1:
-            told = f"{node.get('dilations', 1)}, {node.results}"
-            raise Refused("dilations, outputs", told, "Caffe's pooling has no dilation, and no indices", "pool without")
+            setting = f"{node.get('dilations', 1)}, {node.results}"
+            raise Refused(
+                "dilations, outputs", setting, "Caffe's pooling has no dilation, and no indices", "pool without"
+            )
         ceil, counted = bool(node.get("ceil_mode", 0)), bool(node.get("count_include_pad", 0))
         if len(kernel) == 2:
             shape, step, around = (kernel[0], kernel[1]), (stride[0], stride[1]), (pads[0], pads[1])
@@ -164,16 +166,16 @@ def _global_max(t: Onnx, node: Node) -> Operand:
 def _batch_norm(t: Onnx, node: Node) -> Operand:
     if node.results > 1 or node.get("training_mode", 0):
         raise Refused("training_mode", "1", "the mean of a batch is not known", "export the model for use")
-    told = [weight(node.operand(place), f"operand {place}") for place in (1, 2, 3, 4)]
-    return t.layers.batch_norm(node.needed(0), told, float(node.get("epsilon", 1e-5)))
+    statistics = [weight(node.operand(place), f"operand {place}") for place in (1, 2, 3, 4)]
+    return t.layers.batch_norm(node.needed(0), statistics, float(node.get("epsilon", 1e-5)))
 
 
 def _layer_norm(t: Onnx, node: Node) -> Operand:
     rank = len(t.layers.shape(node.needed(0)))
     if axis_in(int(node.get("axis", -1)), rank) != rank - 1 or node.results > 1:
         raise Refused("axis", str(node.get("axis", -1)), "more than the last axis", "normalize the last axis")
-    told = [weight_or_none(node.operand(place), f"operand {place}") for place in (1, 2)]
-    return t.layers.layer_norm(node.needed(0), float(node.get("epsilon", 1e-5)), told[0], told[1])
+    parameters = [weight_or_none(node.operand(place), f"operand {place}") for place in (1, 2)]
+    return t.layers.layer_norm(node.needed(0), float(node.get("epsilon", 1e-5)), parameters[0], parameters[1])
 
 
 def _softmax(log: bool) -> Handler:
@@ -196,11 +198,13 @@ def _instance_norm(t: Onnx, node: Node) -> Operand:
 
 def _group_norm(t: Onnx, node: Node) -> Operand:
     groups = int(node.attributes["num_groups"])
-    told = [weight(node.operand(place), f"operand {place}") for place in (1, 2)]
+    parameters = [weight(node.operand(place), f"operand {place}") for place in (1, 2)]
     channels = fixed(t.layers.shape(node.needed(0))[1], "channels")
-    if told[0].shape[0] != channels:  # before version 21 one for a group
-        told = [w.derived((channels,), f"{w.recipe} of each group", _repeated(w, channels // groups)) for w in told]
-    return t.layers.group_norm(node.needed(0), groups, float(node.get("epsilon", 1e-5)), told[0], told[1])
+    if parameters[0].shape[0] != channels:  # before version 21 one for a group
+        parameters = [
+            w.derived((channels,), f"{w.recipe} of each group", _repeated(w, channels // groups)) for w in parameters
+        ]
+    return t.layers.group_norm(node.needed(0), groups, float(node.get("epsilon", 1e-5)), parameters[0], parameters[1])
 
 
 def _repeated(w: Weight, times: int) -> Callable[[], Array]:

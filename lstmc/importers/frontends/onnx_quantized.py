@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from lstmc.importers.frontends import onnx_layers, onnx_recurrent
-from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight, weight_or_none
+from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, weight, weight_or_none
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.weight import Weight
@@ -38,15 +38,15 @@ def _dynamic(t: Onnx, node: Node) -> list[Operand | None]:
 def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence[int]) -> Weight:
     """(w - zero) scale; each of them one number, or numbers along these axes of w."""
 
-    def spread(given: Weight) -> Array:
-        found = given.make().astype(np.float32)
-        if found.size == 1:
-            return found.reshape(())
-        return found.reshape([w.shape[at] if at in axes[: found.ndim] else 1 for at in range(len(w.shape))])
+    def spread(term: Weight) -> Array:
+        array = term.make().astype(np.float32)
+        if array.size == 1:
+            return array.reshape(())
+        return array.reshape([w.shape[at] if at in axes[: array.ndim] else 1 for at in range(len(w.shape))])
 
     def make() -> Array:
-        found = w.make().astype(np.float32) - (0 if zero is None else spread(zero))
-        return found if scale is None else found * spread(scale)
+        array = w.make().astype(np.float32) - (0 if zero is None else spread(zero))
+        return array if scale is None else array * spread(scale)
 
     sources = tuple(name for part in (w, zero, scale) if part is not None for name in part.sources)
     return Weight(w.shape, tuple(dict.fromkeys(sources)), f"{w.recipe} as float32", make)
@@ -54,7 +54,7 @@ def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence
 
 def _integers(t: Onnx, node: Node, axis: int) -> Node:
     """The node with its weights as numbers less their zero; its other operand must be what was rounded."""
-    zero = known(node.operand(2))
+    zero = constant(node.operand(2))
     if not isinstance(node.needed(0), str) or (node.operand(2) is not None and (zero is None or np.any(zero))):
         why = "integers that DynamicQuantizeLinear did not make"
         raise Refused("a_zero_point", "another", why, "import it before it was quantized")
@@ -65,18 +65,18 @@ def _integers(t: Onnx, node: Node, axis: int) -> Node:
 def _lstm(t: Onnx, node: Node) -> list[Operand | None]:
     """W [directions, inputs, 4 H] and R [directions, H, 4 H], each with a scale and a zero for a direction or a row."""
     _note(t)
-    told = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
-    made = []
-    for place, scale, zero in ((1, told[0], told[1]), (2, told[2], told[3])):
+    scales = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
+    weights = []
+    for place, scale, zero in ((1, scales[0], scales[1]), (2, scales[2], scales[3])):
         axes = (0,) if scale is None or len(scale.shape) < 2 else (0, 2)
-        made.append(_floats(weight(node.operand(place), "WR"[place - 1]), zero, scale, axes).transposed(0, 2, 1))
-    operands = [node.operands[0], *made, *node.operands[3:8]]
+        weights.append(_floats(weight(node.operand(place), "WR"[place - 1]), zero, scale, axes).transposed(0, 2, 1))
+    operands = [node.operands[0], *weights, *node.operands[3:8]]
     return onnx_recurrent.recurrent(t, replace(node, op="LSTM", operands=operands))
 
 
 def _dequantized(t: Onnx, node: Node) -> Operand:
     """(x - zero) scale of a computed x, as rows of a stored table are."""
-    scale, zero = known(node.operand(1)), known(node.operand(2))
+    scale, zero = constant(node.operand(1)), constant(node.operand(2))
     if scale is None or scale.size > 1:
         raise Refused("x_scale", "computed, or several", "it must be one number", "import it before it was quantized")
     factor = float(scale.reshape(-1)[0])

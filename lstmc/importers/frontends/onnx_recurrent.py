@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Unsupported, known, weight
+from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, constant, weight
 from lstmc.importers.frontends.recurrent import one_direction, rolled
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
@@ -31,7 +31,7 @@ class Subgraphs(Protocol):
     refusals: list[Refusal]
     read: set[str]
 
-    def subgraph(self, graph: Any, given: Mapping[str, Any], depth: int) -> list[Any]:
+    def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
         """The outputs of a graph in a node for these inputs."""
         ...
 
@@ -42,28 +42,31 @@ class Subgraphs(Protocol):
 
 def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
     """Carried values, then what each step gives, joined along a new first axis. How often it runs must be known."""
-    most, goes_on = known(node.operand(0)), known(node.operand(1))
+    most, goes_on = constant(node.operand(0)), constant(node.operand(1))
     count = _STEPS if node.operand(0) is None else None if most is None or most.dtype == object else int(most)
     if count is None or (goes_on is None and node.operand(1) is not None):
         raise Refused("M, cond", "computed, or dynamic", "how often it runs must be known here", PIN)
-    names = [told.name for told in body.input]
+    names = [info.name for info in body.input]
     carried: list[Any] = [*node.operands[2:]]
-    made: list[list[Any]] = []
+    step_outputs: list[list[Any]] = []
     running = goes_on is None or bool(goes_on)
-    while running and len(made) < min(count, _STEPS):
-        given = [np.asarray(len(made)), np.asarray(True), *carried]
-        told, *results = reader.subgraph(body, dict(zip(names, given, strict=True)), depth)
-        if any(result is Unsupported for result in (told, *results)):
-            return [Unsupported] * node.results
-        condition = known(told)
+    while running and len(step_outputs) < min(count, _STEPS):
+        inputs = [np.asarray(len(step_outputs)), np.asarray(True), *carried]
+        flag, *results = reader.subgraph(body, dict(zip(names, inputs, strict=True)), depth)
+        if any(result is Poison for result in (flag, *results)):
+            return [Poison] * node.results
+        condition = constant(flag)
         if condition is None:
             raise Refused("cond", "computed from the inputs", "how often it runs must be known here", PIN)
-        made.append(results[len(carried) :])
+        step_outputs.append(results[len(carried) :])
         carried, running = results[: len(carried)], bool(condition)
-    if not made and node.results > len(carried):
+    if not step_outputs and node.results > len(carried):
         raise Refused("M", "0", "it has no steps, and so nothing to give of each", "leave it out")
     layers = reader.t.layers
-    return [*carried, *(layers.concat([layers.unsqueeze(y, [0]) for y in ys], 0) for ys in zip(*made, strict=True))]
+    return [
+        *carried,
+        *(layers.concat([layers.unsqueeze(y, [0]) for y in ys], 0) for ys in zip(*step_outputs, strict=True)),
+    ]
 
 
 def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
@@ -74,49 +77,49 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
     ys = len(body.output) - first_x
     into = [int(a) for a in attributes.get("scan_input_axes", [0] * count)]
     out = [int(a) for a in attributes.get("scan_output_axes", [0] * ys)]
-    ways = {
+    directions = {
         *attributes.get("scan_input_directions", [0] * count),
         *attributes.get("scan_output_directions", [0] * ys),
     }
-    if reader.opset < 9 or len(ways) != 1:
-        told = f"version {reader.opset}, {sorted(ways)}"
-        raise Refused("directions", told, "all must be the same, from version 9 on", "write them in one direction")
-    given: list[Operand] = [node.needed(place) for place in range(len(node.operands))]
+    if reader.opset < 9 or len(directions) != 1:
+        setting = f"version {reader.opset}, {sorted(directions)}"
+        raise Refused("directions", setting, "all must be the same, from version 9 on", "write them in one direction")
+    operands: list[Operand] = [node.needed(place) for place in range(len(node.operands))]
     front = [
-        layers.transpose(x, _to_front(a, len(layers.shape(x)))) for a, x in zip(into, given[first_x:], strict=True)
+        layers.transpose(x, _to_front(a, len(layers.shape(x)))) for a, x in zip(into, operands[first_x:], strict=True)
     ]
     front = [x if len(layers.shape(x)) > 1 else layers.reshape(x, (*layers.shape(x), 1)) for x in front]
-    given = [
-        x if layers.shape(x) else layers.reshape(x, (1,)) for x in given[:first_x]
+    operands = [
+        x if layers.shape(x) else layers.reshape(x, (1,)) for x in operands[:first_x]
     ]  # an input of a step has an axis
     inner = NetBuilder("step", reader.origin)
-    names = [told.name for told in body.input]
+    names = [info.name for info in body.input]
     elements = {inner.input(n, layers.shape(x)[1:]): x for n, x in zip(names[first_x:], front, strict=True)}
-    states = {inner.input(n, layers.shape(x)): x for n, x in zip(names, given, strict=False)}
+    states = {inner.input(n, layers.shape(x)): x for n, x in zip(names, operands, strict=False)}
     inside: dict[str, Any] = dict(zip([*names[first_x:], *names[:first_x]], [*elements, *states], strict=True))
     static: dict[str, Operand] = {}
-    for name in _read_from_outside(body):
-        found = reader.values.get(name)
-        if isinstance(found, str) and not layers.shape(found):
-            found = layers.reshape(found, (1,))  # an input of a step has an axis
-        inside[name] = inner.input(name, layers.shape(found)) if isinstance(found, str) else found
-        if isinstance(found, str):
-            static[inside[name]] = found
+    for name in _free_names(body):
+        outer = reader.values.get(name)
+        if isinstance(outer, str) and not layers.shape(outer):
+            outer = layers.reshape(outer, (1,))  # an input of a step has an axis
+        inside[name] = inner.input(name, layers.shape(outer)) if isinstance(outer, str) else outer
+        if isinstance(outer, str):
+            static[inside[name]] = outer
     below = reader.nested(Onnx(Layers(inner)))
     outputs = below.subgraph(body, {name: value for name, value in inside.items() if value is not None}, depth)
     reader.refusals += below.refusals
     reader.read |= below.read
     if below.refusals:
-        return [Unsupported] * node.results
+        return [Poison] * node.results
     inner.outputs |= {f"made_{number}": below.t.layers.value(value) for number, value in enumerate(outputs)}
     if any(isinstance(step.op, Recur | Rolled) for step in inner.steps):
         raise Refused("body", "a recurrent node", "a step has no time of its own", "write it without")
     shapes = {name: inner.inputs[name] for name in (*elements, *states, *static)}
     results = rolled(
         layers, inner.finish(shapes), elements, {name: _start(x) for name, x in states.items()}, static,
-        layers.shape(front[0])[0], ways == {1},
+        layers.shape(front[0])[0], directions == {1},
     )  # fmt: skip
-    single = [told.type.tensor_type.HasField("shape") and not told.type.tensor_type.shape.dim for told in body.output]
+    single = [info.type.tensor_type.HasField("shape") and not info.type.tensor_type.shape.dim for info in body.output]
     results = tuple(
         layers.reshape(y, layers.shape(y)[:-1]) if one else y
         for y, one in zip(results, [*single[first_x:], *single[:first_x]], strict=True)
@@ -127,8 +130,8 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
 
 def _start(x: Operand) -> Operand | None:
     """A state's first value; None for zeros, where states start anyway."""
-    found = known(x)
-    return None if found is not None and not found.any() else x
+    array = constant(x)
+    return None if array is not None and not array.any() else x
 
 
 def _to_front(axis: int, rank: int) -> list[int]:
@@ -141,16 +144,16 @@ def _from_front(axis: int, rank: int) -> list[int]:
     return [order.index(a) for a in range(rank)]
 
 
-def _read_from_outside(graph: Any) -> list[str]:
+def _free_names(graph: Any) -> list[str]:
     """The names that a graph in a node reads, and its own nodes do not make before."""
-    made = {told.name for told in graph.input} | {tensor.name for tensor in graph.initializer}
-    found: dict[str, None] = {}
+    defined = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
+    free: dict[str, None] = {}
     for node in graph.node:
-        inner = [name for a in node.attribute if a.type == 5 for name in _read_from_outside(a.g)]
-        found |= dict.fromkeys(name for name in (*node.input, *inner) if name and name not in made)
-        made |= set(node.output)
-    found |= dict.fromkeys(told.name for told in graph.output if told.name not in made)
-    return [*found]
+        inner = [name for a in node.attribute if a.type == 5 for name in _free_names(a.g)]
+        free |= dict.fromkeys(name for name in (*node.input, *inner) if name and name not in defined)
+        defined |= set(node.output)
+    free |= dict.fromkeys(info.name for info in graph.output if info.name not in defined)
+    return [*free]
 
 
 # Functions by ONNX's names, with what their alpha and beta are if nothing is said (None: something must be).
@@ -177,10 +180,10 @@ _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False,
 def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     """Y [T, directions, N, H], then the last states [directions, N, H]; with layout 1, N comes first."""
     kind, _ = _KINDS[node.op]
-    told = node.get("direction", "forward")
-    if told not in _DIRECTIONS:
-        raise Refused("direction", str(told), "there are forward, reverse and bidirectional", "use one of them")
-    directions = _DIRECTIONS[told]
+    direction = node.get("direction", "forward")
+    if direction not in _DIRECTIONS:
+        raise Refused("direction", str(direction), "there are forward, reverse and bidirectional", "use one of them")
+    directions = _DIRECTIONS[direction]
     functions = list(_activations(node, len(directions)))
     w, r = weight(node.operand(1), "W"), weight(node.operand(2), "R")
     layout = int(node.get("layout", 0))
@@ -191,7 +194,7 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     extras: dict[Extra, Operand] = {} if lengths is None else {"lengths": lengths}
     units = int(node.get("hidden_size", r.shape[-1]))
     if r.shape[-1] != units or w.shape[0] != len(directions):
-        raise Refused("hidden_size, direction", f"{units}, {told}", f"R is {list(r.shape)}", "check the model")
+        raise Refused("hidden_size, direction", f"{units}, {direction}", f"R is {list(r.shape)}", "check the model")
     hint = node.label.split(" ")[0].strip("/").replace("/", "_")
     if kind == "gru" and not node.get("linear_before_reset", 0):
         t.layers.builder.notes.append(
@@ -222,18 +225,20 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Activation]]:
     if len(names) != len(usual) * directions:
         raise Refused("activations", f"{len(names)} of them", f"expected {len(usual) * directions}", "check the model")
     alphas, betas = iter(node.get("activation_alpha", ())), iter(node.get("activation_beta", ()))
-    found = []
+    functions = []
     for name in (n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names):
         if name.lower() not in _FUNCTIONS:
             why = "it jumps, which no layer of Caffe does" if name == "ThresholdedRelu" else "it is not known"
             raise Refused("activations", name, why, f"use one of {', '.join(_FUNCTIONS)}")
         function, defaults = _FUNCTIONS[name.lower()]
-        numbers = [next(given, default) for given, default in zip((alphas, betas), defaults, strict=False)]
+        numbers = [
+            next(coefficients, default) for coefficients, default in zip((alphas, betas), defaults, strict=False)
+        ]
         if None in numbers:
             raise Refused("activation_alpha, activation_beta", "none", f"{name} has no defaults", "give both")
-        found.append(Activation(function, *(float(n) for n in numbers if n is not None)))
+        functions.append(Activation(function, *(float(n) for n in numbers if n is not None)))
     for lane in range(directions):
-        yield found[lane * len(usual) : (lane + 1) * len(usual)]
+        yield functions[lane * len(usual) : (lane + 1) * len(usual)]
 
 
 def _cell(node: Node, kind: Kind, functions: Sequence[Activation]) -> Cell:
@@ -266,34 +271,34 @@ def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
         return {}
     whole = weight(node.operand(7), "P").at(lane)
     size = whole.shape[0] // 3
-    found = {f"p_{gate}": whole.cut(at * size, (at + 1) * size) for at, gate in enumerate("iof")}
-    return {role: part for role, part in found.items() if role.removeprefix("p_") in cell.gates}
+    peepholes = {f"p_{gate}": whole.cut(at * size, (at + 1) * size) for at, gate in enumerate("iof")}
+    return {role: part for role, part in peepholes.items() if role.removeprefix("p_") in cell.gates}
 
 
 def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[str, Operand]:
     """First values of the states; zeros are left out, as states start there anyway."""
-    found: dict[str, Operand] = {}
+    initial: dict[str, Operand] = {}
     for state, place in zip(cell.states, (5, 6), strict=False):
         value = node.operand(place)
-        if value is None or ((array := known(value)) is not None and not array.any()):
+        if value is None or ((array := constant(value)) is not None and not array.any()):
             continue
         if isinstance(value, str):
-            found[state] = t.layers.select(value, 1 if layout else 0, lane)
+            initial[state] = t.layers.select(value, 1 if layout else 0, lane)
         else:
-            given = weight(value, f"initial_{state}")
-            found[state] = (given.transposed(1, 0, 2) if layout else given).at(lane)
-    return found
+            start = weight(value, f"initial_{state}")
+            initial[state] = (start.transposed(1, 0, 2) if layout else start).at(lane)
+    return initial
 
 
 def _lengths(t: Onnx, node: Node, x: str) -> Operand | None:
     """sequence_lens; None where they are known to be whole."""
-    given, steps = node.operand(4), t.layers.shape(x)[0]
-    array = known(given)
+    operand, steps = node.operand(4), t.layers.shape(x)[0]
+    array = constant(operand)
     if array is not None and np.all(array == steps):
         return None
     if array is not None and (array.min(initial=0) < 0 or array.max(initial=0) > fixed(steps, "the number of steps")):
         raise Refused("sequence_lens", str(array.tolist()[:8]), f"there are {steps} steps", "check the model")
-    return given
+    return operand
 
 
 HANDLERS = dict.fromkeys(_KINDS, recurrent)

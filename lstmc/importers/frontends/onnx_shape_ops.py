@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.onnx_values import Node, Onnx, fixed_numbers, known, sizes, slices, triangle, weight
+from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, fixed_numbers, sizes, slices, triangle, weight
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.op import axis_in, broadcast, fixed, resolved
@@ -22,16 +22,16 @@ def _transpose(t: Onnx, node: Node) -> Operand:
 
 
 def _axes(node: Node) -> list[int] | None:
-    told = fixed_numbers(node.operand(1), "axes") if node.operand(1) is not None else node.get("axes", None)
-    return None if told is None else [int(axis) for axis in told]
+    axes = fixed_numbers(node.operand(1), "axes") if node.operand(1) is not None else node.get("axes", None)
+    return None if axes is None else [int(axis) for axis in axes]
 
 
 def _reshape(t: Onnx, node: Node) -> Operand:
     old = t.layers.shape(node.needed(0))
-    told = sizes(node.operand(1), "shape")
+    shape = sizes(node.operand(1), "shape")
     zero = node.get("allowzero", 0)
     return t.layers.reshape(
-        node.needed(0), resolved([old[i] if s == 0 and not zero else s for i, s in enumerate(told)], old)
+        node.needed(0), resolved([old[i] if s == 0 and not zero else s for i, s in enumerate(shape)], old)
     )
 
 
@@ -44,17 +44,17 @@ def _flatten(t: Onnx, node: Node) -> Operand:
 
 def _split(t: Onnx, node: Node) -> list[Operand | None]:
     x, axis = node.needed(0), int(node.get("axis", 0))
-    told = fixed_numbers(node.operand(1), "split") if node.operand(1) is not None else node.get("split", None)
-    if told is None:
+    lengths = fixed_numbers(node.operand(1), "split") if node.operand(1) is not None else node.get("split", None)
+    if lengths is None:
         size = fixed(t.layers.shape(x)[axis], f"axis {axis}")
         each = -(-size // int(node.get("num_outputs", node.results)))
-        told = [min(each, size - at) for at in range(0, size, each)]
-    return [*t.layers.split(x, [int(s) for s in told], axis)]
+        lengths = [min(each, size - at) for at in range(0, size, each)]
+    return [*t.layers.split(x, [int(s) for s in lengths], axis)]
 
 
 def _slice(t: Onnx, node: Node) -> Operand:
     x = t.layers.value(node.needed(0))
-    for axis, part in slices(node, [known(operand) for operand in node.operands[1:]]):
+    for axis, part in slices(node, [constant(operand) for operand in node.operands[1:]]):
         size = t.layers.shape(x)[axis]
         if part == slice(0, 2**63 - 1, 1) or (part.start == 0 and part.step == 1 and (part.stop or 0) > 2**31):
             continue
@@ -70,30 +70,32 @@ def _gather(t: Onnx, node: Node) -> Operand:
             raise Refused("axis", str(axis), "indices that are computed name rows", "gather along axis 0")
         return t.layers.embed(at, weight(table, "the first operand"))
     places = fixed_numbers(at, "indices")
-    shape = known(at)
+    shape = constant(at)
     assert shape is not None
     if shape.ndim == 0:
         return t.layers.select(table, axis, places[0])
-    found = t.layers.shape(table)
-    axis = axis_in(axis, len(found))
-    return t.layers.reshape(t.layers.pick(table, axis, places), (*found[:axis], *shape.shape, *found[axis + 1 :]))
+    table_shape = t.layers.shape(table)
+    axis = axis_in(axis, len(table_shape))
+    return t.layers.reshape(
+        t.layers.pick(table, axis, places), (*table_shape[:axis], *shape.shape, *table_shape[axis + 1 :])
+    )
 
 
 def _pad(t: Onnx, node: Node) -> Operand:
-    value = known(node.operand(2))
+    value = constant(node.operand(2))
     fill = float(value.reshape(-1)[0]) if value is not None else float(node.get("value", 0.0))
     mode = node.get("mode", "constant")
     if mode not in ("constant", "reflect", "edge") or (mode == "constant" and fill):
         raise Refused("mode", f"{mode} of {fill}", "only zeros, mirrors and edges are written", "pad with zeros")
     padded = {"constant": t.layers.pad, "reflect": t.layers.mirror, "edge": t.layers.repeat_edges}[mode]
-    told = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else [int(p) for p in node.attributes["pads"]]
+    pads = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else [int(p) for p in node.attributes["pads"]]
     rank = len(t.layers.shape(node.needed(0)))
     axes = fixed_numbers(node.operand(3), "axes") if node.operand(3) is not None else range(rank)
     y = t.layers.value(node.needed(0))
     for place, axis in enumerate(axes):
-        before, after = told[place], told[place + len(told) // 2]
+        before, after = pads[place], pads[place + len(pads) // 2]
         if min(before, after) < 0:
-            raise Refused("pads", str(told), "a negative padding cuts", "slice instead")
+            raise Refused("pads", str(pads), "a negative padding cuts", "slice instead")
         if before or after:
             y = padded(y, axis_in(axis, rank), before, after)
     return y
@@ -111,8 +113,8 @@ def _reduce(kind: Literal["sum", "mean", "max", "min"]) -> Handler:
 
 
 def _dropout(t: Onnx, node: Node) -> list[Operand | None]:
-    given = known(node.operand(1))
-    ratio = float(given.reshape(-1)[0]) if given is not None else float(node.get("ratio", 0.5))
+    operand = constant(node.operand(1))
+    ratio = float(operand.reshape(-1)[0]) if operand is not None else float(node.get("ratio", 0.5))
     x = t.layers.value(node.needed(0))
     if 0 < ratio < 1:
         x = t.layers.builder.one(Dropout(ratio), x, hint=t.layers.hint, origin=t.layers.origin)
@@ -132,8 +134,8 @@ def _size(t: Onnx, node: Node) -> Operand:
 
 
 def _expand(t: Onnx, node: Node) -> Operand:
-    x, wanted = node.needed(0), tuple(sizes(node.operand(1), "shape"))
-    return t.layers.expand(x, broadcast(t.layers.shape(x), wanted))
+    x, shape = node.needed(0), tuple(sizes(node.operand(1), "shape"))
+    return t.layers.expand(x, broadcast(t.layers.shape(x), shape))
 
 
 def _tile(t: Onnx, node: Node) -> Operand:

@@ -22,7 +22,7 @@ from lstmc.ops import Array
 PIN = "give the sizes of the inputs, as in shape input=1,576"
 
 
-class Unsupported:
+class Poison:
     """What is made of something that was refused."""
 
 
@@ -43,17 +43,17 @@ class Node:
         return self.operands[place] if place < len(self.operands) else None
 
     def needed(self, place: int) -> Operand:
-        found = self.operand(place)
-        if found is None:
+        operand = self.operand(place)
+        if operand is None:
             raise Refused(f"operand {place}", "left out", "it is required", "check the model with onnx.checker")
-        return found
+        return operand
 
     def get(self, name: str, default: Any) -> Any:
         """An attribute of the default's own type."""
-        found = self.attributes.get(name, default)
-        if isinstance(found, bytes):
-            found = found.decode("utf-8", "replace")
-        return found
+        value = self.attributes.get(name, default)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        return value
 
 
 class Onnx:
@@ -64,22 +64,22 @@ class Onnx:
         self.values: dict[str, Operand | None] = {}
 
 
-def known(x: Operand | None) -> Array | None:
+def constant(x: Operand | None) -> Array | None:
     """The elements of what does not depend on the inputs."""
     return x.make() if isinstance(x, Weight) else x if isinstance(x, np.ndarray) else None
 
 
 def fixed_numbers(x: Operand | None, what: str) -> list[int]:
     """Integers that must be known while the graph is read."""
-    found = [size for size in sizes(x, what) if isinstance(size, int)]
-    if x is None or len(found) != len(sizes(x, what)):
+    numbers = [size for size in sizes(x, what) if isinstance(size, int)]
+    if x is None or len(numbers) != len(sizes(x, what)):
         raise Refused(what, "it has a size without a number", "it must be known here", PIN)
-    return found
+    return numbers
 
 
 def sizes(x: Operand | None, what: str) -> list[Size]:
     """Integers, or names of sizes, that must be known while the graph is read."""
-    array = known(x)
+    array = constant(x)
     if array is None:
         raise Refused(what, "computed from the inputs", "it must be known here", PIN)
     return [one if isinstance(one, str) else int(one) for one in array.reshape(-1).tolist()]
@@ -100,7 +100,7 @@ def weight_or_none(x: Operand | None, what: str) -> Weight | None:
 
 
 LARGEST = 2**24  # elements of what is computed
-MOVES = frozenset(
+SHAPE_OPS = frozenset(
     {
         "Gather",
         "Concat",
@@ -133,25 +133,25 @@ def _same_size(a: Any, b: Any) -> bool:
 
 
 def _equal(node: Node, x: Array, y: Array) -> Array:
-    found: Array = np.vectorize(_same_size, otypes=[bool])(x, y) if object in (x.dtype, y.dtype) else x == y
-    return found
+    equal: Array = np.vectorize(_same_size, otypes=[bool])(x, y) if object in (x.dtype, y.dtype) else x == y
+    return equal
 
 
 def _multiplied(node: Node, x: Array, y: Array) -> Array:
     """A size without a number may be multiplied by 1 alone."""
     if object not in (x.dtype, y.dtype):
         return x * y
-    known = [one for one in (x, y) if one.dtype != object]
-    if not known or not np.all(known[0] == 1):
+    factors = [one for one in (x, y) if one.dtype != object]
+    if not factors or not np.all(factors[0] == 1):
         raise Refused("operands", "a size without a number", "a computation needs its value", PIN)
-    found: Array = np.broadcast_arrays(x if x.dtype == object else y, known[0])[0]
-    return found
+    product: Array = np.broadcast_arrays(x if x.dtype == object else y, factors[0])[0]
+    return product
 
 
 OF_SIZES = frozenset({"Equal", "Where", "Mul"})  # what takes sizes without a number as well
 
 
-def folded(node: Node, arrays: list[Array | None]) -> list[Array] | None:
+def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     """The results of a node on known operands; None where nothing is known of this operator."""
     fold = FOLDS.get(node.op)
     if fold is None:
@@ -159,7 +159,7 @@ def folded(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     named = [
         one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1) if isinstance(one, str)
     ]
-    if named and node.op not in MOVES and node.op not in OF_SIZES:
+    if named and node.op not in SHAPE_OPS and node.op not in OF_SIZES:
         raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
     for slot, array in enumerate(arrays):
         if array is None and slot in _required(fold, len(arrays)):
@@ -167,8 +167,8 @@ def folded(node: Node, arrays: list[Array | None]) -> list[Array] | None:
                 "operands", f"operand {slot + 1} is missing", f"{node.op} requires it", "check it with onnx.checker"
             )
     with np.errstate(all="ignore"):
-        made = fold(node, *arrays)
-    return [_settled(one) for one in (made if isinstance(made, list) else [made])]
+        results = fold(node, *arrays)
+    return [_as_integers(one) for one in (results if isinstance(results, list) else [results])]
 
 
 def _required(fold: Fold, count: int) -> range:
@@ -179,12 +179,12 @@ def _required(fold: Fold, count: int) -> range:
     return range(sum(each.default is Parameter.empty for each in operands))
 
 
-def _settled(array: Any) -> Array:
+def _as_integers(array: Any) -> Array:
     """Sizes that are all numbers are integers again."""
-    found = np.array(array, object) if isinstance(array, str) else np.asarray(array)
-    if found.dtype == object and not any(isinstance(one, str) for one in found.reshape(-1)):
-        found = found.astype(np.int64)
-    return found
+    result = np.array(array, object) if isinstance(array, str) else np.asarray(array)
+    if result.dtype == object and not any(isinstance(one, str) for one in result.reshape(-1)):
+        result = result.astype(np.int64)
+    return result
 
 
 def triangle(node: Node, shape: Sequence[int], diagonal: Array | None) -> Array:
@@ -199,10 +199,10 @@ def _trilu(node: Node, x: Array, diagonal: Array | None = None) -> Array:
     return np.where(triangle(node, x.shape, diagonal), x, np.zeros((), x.dtype))
 
 
-def _axes(node: Node, given: Array | None) -> tuple[int, ...] | None:
+def _axes(node: Node, operand: Array | None) -> tuple[int, ...] | None:
     """Axes, an operand from some version on, an attribute before."""
-    told = node.attributes.get("axes") if given is None else given.reshape(-1).tolist()
-    return None if told is None else tuple(int(axis) for axis in told)
+    axes = node.attributes.get("axes") if operand is None else operand.reshape(-1).tolist()
+    return None if axes is None else tuple(int(axis) for axis in axes)
 
 
 def _unsqueeze(node: Node, x: Array, axes: Array | None = None) -> Array:
@@ -238,18 +238,18 @@ def _slice(node: Node, x: Array, *operands: Array | None) -> Array:
     return x
 
 
-def _split(node: Node, x: Array, given: Array | None = None) -> list[Array]:
+def _split(node: Node, x: Array, operand: Array | None = None) -> list[Array]:
     axis = int(node.get("axis", 0))
-    told = given.reshape(-1).tolist() if given is not None else node.get("split", None)
-    if told is None:
+    pieces = operand.reshape(-1).tolist() if operand is not None else node.get("split", None)
+    if pieces is None:
         each = -(-x.shape[axis] // node.results)
         return np.array_split(x, range(each, x.shape[axis], each), axis)
-    return np.split(x, np.cumsum(told)[:-1].astype(int), axis)
+    return np.split(x, np.cumsum(pieces)[:-1].astype(int), axis)
 
 
 def _reshape(node: Node, x: Array, shape: Array | None = None) -> Array:
-    told = [int(s) for s in (node.attributes["shape"] if shape is None else shape.reshape(-1))]
-    return x.reshape([x.shape[i] if s == 0 and not node.get("allowzero", 0) else s for i, s in enumerate(told)])
+    new_shape = [int(s) for s in (node.attributes["shape"] if shape is None else shape.reshape(-1))]
+    return x.reshape([x.shape[i] if s == 0 and not node.get("allowzero", 0) else s for i, s in enumerate(new_shape)])
 
 
 def _cast(node: Node, x: Array) -> Array:
@@ -264,14 +264,14 @@ def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) 
     axis = int(node.get("axis", 1)) % max(x.ndim, 1)
     shape = [-1 if at == axis else 1 for at in range(x.ndim)] if scale.size > 1 else []
     moved = x.astype(np.float32) - (0 if zero is None else zero.astype(np.float32).reshape(shape))
-    found: Array = moved * scale.reshape(shape)
-    return found
+    result: Array = moved * scale.reshape(shape)
+    return result
 
 
 def _divide(node: Node, x: Array, y: Array) -> Array:
     if np.issubdtype(x.dtype, np.integer):
-        found: Array = np.trunc(x / y).astype(x.dtype)  # towards zero, as ONNX does
-        return found
+        quotient: Array = np.trunc(x / y).astype(x.dtype)  # towards zero, as ONNX does
+        return quotient
     return x / y
 
 
@@ -288,9 +288,9 @@ def _plain(node: Node, shape: Array, fill: float) -> list[int]:
 
 
 def _expand(node: Node, x: Array, shape: Array) -> Array:
-    wanted = np.broadcast_shapes(x.shape, tuple(_plain(node, shape, float(np.any(x)))))
-    _bounded(float(np.prod([float(s) for s in wanted])))
-    return np.broadcast_to(x, wanted)
+    target = np.broadcast_shapes(x.shape, tuple(_plain(node, shape, float(np.any(x)))))
+    _bounded(float(np.prod([float(s) for s in target])))
+    return np.broadcast_to(x, target)
 
 
 def _tile(node: Node, x: Array, repeats: Array) -> Array:
@@ -302,9 +302,9 @@ def _tile(node: Node, x: Array, repeats: Array) -> Array:
 def _of_shape(node: Node, shape: Array) -> Array:
     value = node.attributes.get("value")
     fill = 0.0 if value is None else value.reshape(-1)[0]
-    wanted = _plain(node, shape, float(fill))
-    _bounded(float(np.prod([float(s) for s in wanted])))
-    return np.full(wanted, fill)
+    target = _plain(node, shape, float(fill))
+    _bounded(float(np.prod([float(s) for s in target])))
+    return np.full(target, fill)
 
 
 def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:

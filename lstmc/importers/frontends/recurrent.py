@@ -29,14 +29,14 @@ def one_direction(
     w_x, w_h, b_x, b_h = weights
     assert w_x is not None
     assert w_h is not None
-    made = cell_weights(framework, cell, w_x, w_h, b_x, b_h, more)
-    outputs = made["W_p"].shape[0] if cell.projection else w_h.shape[0 if framework == "keras" else 1]
-    units = made["W_p"].shape[1] if cell.projection else outputs
-    name = layers.builder.cell_name(hint, cell, made)
+    packed = cell_weights(framework, cell, w_x, w_h, b_x, b_h, more)
+    outputs = packed["W_p"].shape[0] if cell.projection else w_h.shape[0 if framework == "keras" else 1]
+    units = packed["W_p"].shape[1] if cell.projection else outputs
+    name = layers.builder.cell_name(hint, cell, packed)
     op = Recur(cell, units, outputs, name, reverse, tuple(init), tuple(extras))
-    given = [layers.value(value, f"{name}_{state}_0") for state, value in init.items()]
-    given += [layers.value(value, extra) for extra, value in extras.items()]
-    return layers.builder.recur(op, x, made, given, layers.origin)
+    operands = [layers.value(value, f"{name}_{state}_0") for state, value in init.items()]
+    operands += [layers.value(value, extra) for extra, value in extras.items()]
+    return layers.builder.recur(op, x, packed, operands, layers.origin)
 
 
 def rolled(
@@ -60,7 +60,7 @@ def rolled(
     builder.shapes |= {role: weight.shape for role, weight in weights.items()}
     first = {state: value for state, value in states.items() if value is not None}
     op = Rolled(body, name, steps, len(sequences), tuple(states), tuple(first), reverse)
-    given = [layers.value(value) for value in (*sequences.values(), *first.values(), *static.values())]
+    operands = [layers.value(value) for value in (*sequences.values(), *first.values(), *static.values())]
     count = len(body.outputs) - len(states)
     hints = [*(f"{name}_y" for _ in range(count)), *(f"{name}_{state}_T" for state in states)]
-    return builder.add(op, *weights, *given, hint="", hints=hints, origin=layers.origin)
+    return builder.add(op, *weights, *operands, hint="", hints=hints, origin=layers.origin)

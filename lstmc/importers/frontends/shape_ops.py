@@ -13,7 +13,7 @@ from lstmc.ops import Array
 Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
 
 
-class Moves:
+class ShapeOps:
     """One node's worth of steps at a time: ``at`` says which node, for errors and names."""
 
     def __init__(self, builder: NetBuilder) -> None:

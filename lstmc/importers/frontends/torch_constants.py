@@ -12,13 +12,13 @@ from lstmc.ops import Array
 _UNDEFINED = ("aten.empty", "aten.new_empty")  # what these hold is not defined: zeros, by their own rules
 
 
-class Known:
+class Constants:
     """The arrays of nodes that depend on no input and on no parameter."""
 
-    def __init__(self, torch: Any, buffers: Mapping[str, Any], written: Mapping[str, Any]) -> None:
+    def __init__(self, torch: Any, buffers: Mapping[str, Any], lifted: Mapping[str, Any]) -> None:
         """Buffers, and the tensors that the model's code has written, by the names of their nodes."""
         self.torch = torch
-        self.buffers, self.given = set(buffers), {**buffers, **written}
+        self.buffers, self.placeholders = set(buffers), {**buffers, **lifted}
         self.tensors: dict[Any, Any] = {}
 
     def take(self, node: Any) -> Array | int | None:
@@ -46,7 +46,7 @@ class Known:
 
     def _tensor(self, node: Any) -> Any:
         if node.op == "placeholder":
-            return self.given.get(node.name)
+            return self.placeholders.get(node.name)
         random = self.torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
         if random or not str(node.target).startswith("aten.") or str(node.target).startswith(_UNDEFINED):
             return None
@@ -55,10 +55,10 @@ class Known:
         arguments, options = self.torch.fx.map_arg((node.args, node.kwargs), self.tensors.__getitem__)
         try:
             with self.torch.no_grad():
-                made = node.target(*arguments, **options)
+                result = node.target(*arguments, **options)
         except (RuntimeError, TypeError, ValueError, IndexError):  # of a damaged file: refused as an operator
             return None
-        return made if isinstance(made, self.torch.Tensor) else None
+        return result if isinstance(result, self.torch.Tensor) else None
 
     def _of_buffers(self, node: Any) -> bool:
         return node.name in self.buffers or any(self._of_buffers(one) for one in node.all_input_nodes)

@@ -22,7 +22,7 @@ def _function(name: str, *numbers: float) -> Handler:
 
 def _numbers(name: str, *defaults: float) -> Handler:
     """A function whose numbers are its next arguments."""
-    return lambda t, x, *given, **options: t.layers.apply(name, x, *given, *defaults[len(given) :])
+    return lambda t, x, *arguments, **options: t.layers.apply(name, x, *arguments, *defaults[len(arguments) :])
 
 
 def _operand(x: Any) -> Operand:
@@ -35,8 +35,8 @@ def _binary(kind: str) -> Handler:
             raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
         if alpha != 1:
             y = y * alpha if isinstance(y, int | float) else t.layers.affine(y, alpha, 0.0)
-        found = t.layers.binary(kind, _operand(x), _operand(y))
-        return found if rounding_mode is None else _ROUNDED[rounding_mode](t, found)
+        result = t.layers.binary(kind, _operand(x), _operand(y))
+        return result if rounding_mode is None else _ROUNDED[rounding_mode](t, result)
 
     return handle
 
@@ -103,8 +103,8 @@ def _compared(swapped: bool, equal: bool) -> Handler:
 
     def handle(t: Torch, x: Any, y: Any) -> str:
         a, b = (y, x) if swapped != equal else (x, y)
-        found = t.layers.greater(_operand(a), _operand(b))
-        return t.layers.negated(found) if equal else found
+        result = t.layers.greater(_operand(a), _operand(b))
+        return t.layers.negated(result) if equal else result
 
     return handle
 

@@ -22,8 +22,8 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
             warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
             return torch.export.export(module.eval(), tuple(examples))
     except Exception as error:  # of any class: it is raised by the module's own code too
-        found = [value for frame, _ in walk_tb(error.__traceback__) for value in frame.f_locals.values()]
-        if any(isinstance(value, torch.nn.utils.rnn.PackedSequence) for value in found):
+        local_values = [value for frame, _ in walk_tb(error.__traceback__) for value in frame.f_locals.values()]
+        if any(isinstance(value, torch.nn.utils.rnn.PackedSequence) for value in local_values):
             mend = (
                 "give the layer the padded sequences, and in the written model write scan(..., lengths=L), which keeps"
                 " states and gives zeros past each sequence's end"
@@ -41,15 +41,17 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
         module.train(training)
 
 
-def decomposed(torch: Any, program: Any, known: Collection[str]) -> Any:
+def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
     """The program, with operators that are not ``known`` made of others as PyTorch itself makes them.
 
     What overwrites a tensor in place becomes what makes a new one. A program of known operators alone is left as it is.
     """
     calls = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    if all(call in known or not call.startswith("aten.") for call in calls):
+    if all(call in supported or not call.startswith("aten.") for call in calls):
         return program
     table = torch.export.default_decompositions()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as while it is exported
-        return program.run_decompositions({op: made for op, made in table.items() if str(op) not in known})
+        return program.run_decompositions(
+            {op: decomposition for op, decomposition in table.items() if str(op) not in supported}
+        )

@@ -12,9 +12,9 @@ import numpy as np
 from lstmc.importers.frontends import torch_elements, torch_layers, torch_shape_ops, torch_values
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.torch_constants import Known
+from lstmc.importers.frontends.torch_constants import Constants
 from lstmc.importers.frontends.torch_export import decomposed
-from lstmc.importers.frontends.torch_values import Torch, Unsupported, Untold
+from lstmc.importers.frontends.torch_values import NotAvailable, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.op import ShapeProblem
 from lstmc.importers.refusal import Refusal, RefusedError
@@ -39,33 +39,33 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
     signature = program.graph_signature
     tensors = {**program.state_dict, **program.constants}
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    written = getattr(signature, "inputs_to_lifted_tensor_constants", {})  # by the model's code, not trained
-    known = Known(
+    lifted = getattr(signature, "inputs_to_lifted_tensor_constants", {})  # by the model's code, not trained
+    constants = Constants(
         torch,
         buffers={put: tensors[of] for put, of in signature.inputs_to_buffers.items()},
-        written={put: tensors[of] for put, of in written.items()},
+        lifted={put: tensors[of] for put, of in lifted.items()},
     )
     for node in program.graph.nodes:
         if node.op == "placeholder":
-            reader.values[node] = _given(builder, known, node, stored, tensors)
+            reader.values[node] = _placeholder(builder, constants, node, stored, tensors)
         elif node.op == "call_function":
-            refusal = _call(reader, known, node, decomposable)
+            refusal = _call(reader, constants, node, decomposable)
             refusals += [replace(refusal, line=_line(node))] if refusal else []
     if refusals:
         raise RefusedError(name, refusals)
     (output,) = [node for node in program.graph.nodes if node.op == "output"]
-    given = zip(output.args[0], signature.output_specs, strict=True)
-    results = [one for one, spec in given if one is not None and spec.kind.name == "USER_OUTPUT"]
+    pairs = zip(output.args[0], signature.output_specs, strict=True)
+    results = [one for one, spec in pairs if one is not None and spec.kind.name == "USER_OUTPUT"]
     changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     if changed:
         builder.notes.append(
             f"The module overwrites {', '.join(changed)}: what they hold afterwards is no output, and the next call"
             " begins with what they hold now."
         )
-    untold = [result for result in results if reader.values[result] is Untold]
-    if untold:
-        what = _UNTOLD.attribute, _UNTOLD.value, _UNTOLD.why, _UNTOLD.mend
-        refused = [Refusal(str(one), *what, _line(one)) for one in untold]
+    unavailable = [result for result in results if reader.values[result] is NotAvailable]
+    if unavailable:
+        what = _NOT_AVAILABLE.attribute, _NOT_AVAILABLE.value, _NOT_AVAILABLE.why, _NOT_AVAILABLE.mend
+        refused = [Refusal(str(one), *what, _line(one)) for one in unavailable]
         raise RefusedError(name, refused)
     for number, result in enumerate(results):
         value = reader.layers.result(reader.joined(reader.values[result]), "output")
@@ -83,12 +83,16 @@ _LOAD = (
     "PyTorch may be able to write it in known operators: save torch.export.export(...).run_decompositions(), or, if you"
     " trust the file, give torch.export.load(PATH) to lstmc.from_torch, which keeps recurrent layers"
 )
-_UNTOLD = Refused("result", "not the first", "only the first result is supported", "return the values, or leave it out")
+_NOT_AVAILABLE = Refused(
+    "result", "not the first", "only the first result is supported", "return the values, or leave it out"
+)
 
 
-def _given(builder: NetBuilder, known: Known, node: Any, stored: Mapping[str, str], tensors: Mapping[str, Any]) -> Any:
+def _placeholder(
+    builder: NetBuilder, constants: Constants, node: Any, stored: Mapping[str, str], tensors: Mapping[str, Any]
+) -> Any:
     """Numbers that the model's code has written, a parameter or buffer, or an input."""
-    if (numbers := known.take(node)) is not None:
+    if (numbers := constants.take(node)) is not None:
         return numbers
     if node.name in stored:
         return _weight(stored[node.name], tensors[stored[node.name]])
@@ -99,18 +103,18 @@ def _weight(name: str, tensor: Any) -> Weight:
     return Weight(tuple(tensor.shape), (name,), name, lambda: tensor.detach().cpu().numpy())
 
 
-def _call(reader: Torch, known: Known, node: Any, decomposable: Container[Any]) -> Refusal | None:
+def _call(reader: Torch, constants: Constants, node: Any, decomposable: Container[Any]) -> Refusal | None:
     """Read a node's value, or return why it cannot be expressed."""
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
     label = f"{node.name} ({_place(node) or target})"
     handler = HANDLERS.get(target)
-    if any(reader.values.get(one) is Unsupported for one in node.all_input_nodes):
-        reader.values[node] = Unsupported  # what it is made of was refused already
+    if any(reader.values.get(one) is Poison for one in node.all_input_nodes):
+        reader.values[node] = Poison  # what it is made of was refused already
         return None
-    if (numbers := known.take(node)) is not None:
+    if (numbers := constants.take(node)) is not None:
         reader.values[node] = numbers
         return None
-    reader.values[node] = Unsupported
+    reader.values[node] = Poison
     if hasattr(node.target, "_schema") and not node.target._schema.returns:
         return None  # an assertion
     if handler is None:
@@ -121,11 +125,11 @@ def _call(reader: Torch, known: Known, node: Any, decomposable: Container[Any]) 
     if target not in torch_values.HANDLERS:
         arguments, options = reader.joined(arguments), reader.joined(options)
     try:
-        if any(reader.values.get(one) is Untold for one in node.all_input_nodes):
-            raise _UNTOLD
-        reader.values[node] = made = handler(reader, *arguments, **options)
-        if isinstance(made, np.ndarray):
-            known.add(node, made)
+        if any(reader.values.get(one) is NotAvailable for one in node.all_input_nodes):
+            raise _NOT_AVAILABLE
+        reader.values[node] = result = handler(reader, *arguments, **options)
+        if isinstance(result, np.ndarray):
+            constants.add(node, result)
     except ShapeProblem as problem:
         return Refusal(label, target, str(problem), "shapes do not fit", "rewrite this part of the model")
     except Refused as refused:

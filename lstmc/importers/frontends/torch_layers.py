@@ -11,7 +11,7 @@ from lstmc.importers.frontends.layers import Pair
 from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.frontends.torch_values import Torch, Untold, weight_or_none
+from lstmc.importers.frontends.torch_values import NotAvailable, Torch, weight_or_none
 from lstmc.importers.ir.op import RELU, TANH, fixed
 from lstmc.importers.ir.ops import Dropout
 from lstmc.importers.ir.recur import Cell, Kind
@@ -68,8 +68,8 @@ def _embedding(t: Torch, w: Operand, x: Operand, *more: Any) -> str:
     return t.layers.embed(x, t.weight(w, "weight"))
 
 
-def _pair(given: Any, default: int = 0) -> Pair:
-    values = [given] if isinstance(given, int) else list(given) or [default]
+def _pair(setting: Any, default: int = 0) -> Pair:
+    values = [setting] if isinstance(setting, int) else list(setting) or [default]
     return (values[0], values[-1])
 
 
@@ -126,12 +126,12 @@ def _batch_norm(
 ) -> str:
     if training or mean is None:
         raise Refused("training", "True", "the mean of the batch is not known", "export the module after .eval()")
-    told = [weight_or_none(t, one, "batch normalization") for one in (w, b, mean, var)]
-    return t.layers.batch_norm(x, told, eps)
+    statistics = [weight_or_none(t, one, "batch normalization") for one in (w, b, mean, var)]
+    return t.layers.batch_norm(x, statistics, eps)
 
 
 def _batch_norm_in_use(t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, momentum: float, eps: float) -> Any:
-    return [_batch_norm(t, x, w, b, mean, var, False, momentum, eps), Untold, Untold]
+    return [_batch_norm(t, x, w, b, mean, var, False, momentum, eps), NotAvailable, NotAvailable]
 
 
 def _layer_norm(
@@ -149,10 +149,10 @@ def _group_norm(t: Torch, x: Operand, groups: int, w: Any = None, b: Any = None,
 def _instance_norm(
     t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, own: bool, momentum: float, eps: float, *more: Any
 ) -> str:
-    told = [weight_or_none(t, one, "instance normalization") for one in (w, b, mean, var)]
+    statistics = [weight_or_none(t, one, "instance normalization") for one in (w, b, mean, var)]
     if not own:
-        return t.layers.batch_norm(x, told, eps)
-    return t.layers.group_norm(x, fixed(t.layers.shape(x)[1], "channels"), eps, told[0], told[1])
+        return t.layers.batch_norm(x, statistics, eps)
+    return t.layers.group_norm(x, fixed(t.layers.shape(x)[1], "channels"), eps, statistics[0], statistics[1])
 
 
 def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any = None, eps: float | None = None) -> str:
@@ -169,10 +169,10 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int = 0) -> Weight:
     direction, size = t.weight(v, "v"), t.weight(g, "g")
 
     def make() -> Array:
-        found = direction.make()
-        others = tuple(a for a in range(found.ndim) if a != axis)
-        made: Array = size.make() * found / np.sqrt((found.astype(np.float64) ** 2).sum(others, keepdims=True))
-        return made
+        array = direction.make()
+        others = tuple(a for a in range(array.ndim) if a != axis)
+        scaled: Array = size.make() * array / np.sqrt((array.astype(np.float64) ** 2).sum(others, keepdims=True))
+        return scaled
 
     recipe = f"{direction.recipe} with the norms {size.recipe}"
     return Weight(direction.shape, (*direction.sources, *size.sources), recipe, make)
@@ -219,15 +219,15 @@ def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
     """Pooling to so many windows, each from floor(i n / count) up to ceil((i + 1) n / count)."""
 
     def handle(t: Torch, x: Operand, size: Any) -> Any:
-        wanted, lead = [size] * rank if isinstance(size, int) else list(size), len(t.layers.shape(x)) - rank
+        counts, lead = [size] * rank if isinstance(size, int) else list(size), len(t.layers.shape(x)) - rank
         y = t.layers.value(x)
-        for axis, count in enumerate(wanted, lead):
+        for axis, count in enumerate(counts, lead):
             n = fixed(t.layers.shape(y)[axis], "an image's size")
             if count is not None and count != n:
                 windows = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
                 parts = [t.layers.reduce(kind, t.layers.cut(y, axis, *window), [axis], keep=True) for window in windows]
                 y = t.layers.concat(parts, axis)
-        return [y, Untold] if kind == "max" else y  # the second one would be places
+        return [y, NotAvailable] if kind == "max" else y  # the second one would be places
 
     return handle
 
@@ -256,21 +256,21 @@ def _recurrent(mode: str) -> Handler:
         weights = [t.weight(one, "a weight") for one in params]
         lanes = count * (2 if both else 1)
         each = len(weights) // lanes
-        given = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
+        initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
         y = t.layers.transpose(x, (1, 0, 2)) if batch_first else t.layers.value(x)
         hint = t.layers.hint
-        last: dict[str, list[str]] = {state: [] for state in given}
+        last: dict[str, list[str]] = {state: [] for state in initial}
         for layer in range(count):
-            made = []
+            outputs = []
             for back in (False, True) if both else (False,):
                 lane = layer * (2 if both else 1) + back
                 name = f"{hint}_l{layer}{'_reverse' if back else ''}" if lanes > 1 else hint
-                init = {s: v for s, value in given.items() if (v := _first(t, value, lane)) is not None}
+                init = {s: v for s, value in initial.items() if (v := _first(t, value, lane)) is not None}
                 out, *ends = _cell(t, kind, new, weights[lane * each : (lane + 1) * each], bias, y, init, back, name)
-                made.append(out)
+                outputs.append(out)
                 for state, end in zip(last, ends, strict=True):
                     last[state].append(t.layers.unsqueeze(end, [0]))
-            y = t.layers.concat(made, 2)
+            y = t.layers.concat(outputs, 2)
             if dropout and layer < count - 1:
                 y = _dropout(t, y, dropout, training)
         y = t.layers.transpose(y, (1, 0, 2)) if batch_first else y
@@ -303,8 +303,8 @@ def _one_step(mode: str) -> Handler:
 
     def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any = None, b_h: Any = None) -> Any:
         weights = [t.weight(one, "a weight") for one in (w_x, w_h, b_x, b_h) if one is not None]
-        given = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
-        init = {s: v for s, v in given.items() if not (isinstance(v, np.ndarray) and not v.any())}
+        initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
+        init = {s: v for s, v in initial.items() if not (isinstance(v, np.ndarray) and not v.any())}
         hint = weights[0].sources[0].rpartition(".")[0] or t.layers.hint
         y = t.layers.unsqueeze(x, [0])
         _, *last = _cell(t, kind, new, weights, b_x is not None, y, init, False, hint)
@@ -327,7 +327,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.conv_transpose1d.default": _conv_transpose(1),
     "aten.conv_transpose2d.input": _conv_transpose(2),
     "aten._weight_norm.default": _weight_norm,
-    "aten._weight_norm_interface.default": lambda t, v, g, axis=0: [_weight_norm(t, v, g, axis), Untold],
+    "aten._weight_norm_interface.default": lambda t, v, g, axis=0: [_weight_norm(t, v, g, axis), NotAvailable],
     "aten.group_norm.default": _group_norm,
     "aten.instance_norm.default": _instance_norm,
     "aten.rms_norm.default": _rms_norm,

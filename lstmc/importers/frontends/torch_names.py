@@ -128,13 +128,13 @@ def groups_of(source: Source) -> tuple[list[Group], list[str]]:
     groups: dict[str, Group] = {}
     rest = []
     for name, tensor in source.tensors.items():
-        found = _NAME.fullmatch(name)
-        if found is None:
+        match = _NAME.fullmatch(name)
+        if match is None:
             rest.append(name)
             continue
-        group = groups.setdefault(found["owner"] or "", Group(found["owner"] or ""))
-        place = (int(found["layer"] or 0), found["back"] is not None)
-        group.tensors.setdefault(place, {})[f"{found['role']}_{found['part']}"] = tensor
+        group = groups.setdefault(match["owner"] or "", Group(match["owner"] or ""))
+        place = (int(match["layer"] or 0), match["back"] is not None)
+        group.tensors.setdefault(place, {})[f"{match['role']}_{match['part']}"] = tensor
     whole = [g for g in groups.values() if any({"weight_ih", "weight_hh"} <= set(t) for t in g.tensors.values())]
     for group in groups.values():
         if group not in whole:
@@ -149,8 +149,8 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
     title = group.title
     layers = sorted({layer for layer, _ in group.tensors})
     both = any(back for _, back in group.tensors)
-    wanted = [(layer, back) for layer in range(len(layers)) for back in ((False, True) if both else (False,))]
-    if sorted(group.tensors) != wanted:
+    expected = [(layer, back) for layer in range(len(layers)) for back in ((False, True) if both else (False,))]
+    if sorted(group.tensors) != expected:
         raise _refused(group, "layers", str(sorted(group.tensors)), "some are missing", "save the whole module")
     first = group.tensors[0, False]["weight_ih"]
     y = builder.input(f"{title}_X" if many else "X", ("T", "N", first.shape[1] if len(first.shape) == 2 else 1))
@@ -166,10 +166,10 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
                 "torch", cell, weights["weight_ih"], weights["weight_hh"],
                 weights.get("bias_ih"), weights.get("bias_hh"), more,
             )  # fmt: skip
-            name = f"{title}_l{layer}{'_reverse' if back else ''}" if len(wanted) > 1 else title
+            name = f"{title}_l{layer}{'_reverse' if back else ''}" if len(expected) > 1 else title
             op = Recur(cell, units, size, builder.cell_name(name, cell, packed), back)
-            made, *states = builder.recur(op, y, packed, (), group.owner or "the recurrent layer")
-            outputs.append(made)
+            output, *states = builder.recur(op, y, packed, (), group.owner or "the recurrent layer")
+            outputs.append(output)
             for state, value in zip(cell.states, states, strict=True):
                 last.setdefault(state, []).append(value)
         y = outputs[0]
@@ -196,13 +196,13 @@ def _cell(
     rows, size = shapes["weight_hh"]
     units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
     kind = _KINDS.get(rows // units if units and rows % units == 0 else 0)
-    wanted = {
+    expected = {
         "weight_ih": (rows, shapes["weight_ih"][1]),
         "weight_hh": (rows, size),
         **({"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}),
         **({"weight_hr": (size, units)} if "weight_hr" in shapes else {}),
     }
-    if kind is None or shapes != wanted or ("weight_hr" in shapes and kind != "lstm"):
+    if kind is None or shapes != expected or ("weight_hr" in shapes and kind != "lstm"):
         raise _refused(
             group, "shapes", ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
             "these are not the sizes of 4 gates (LSTM), 3 (GRU) or 1 (RNN)", "save the whole module's state dict",
@@ -210,14 +210,14 @@ def _cell(
     new = TANH
     if kind == "rnn":
         mode = str(hint.get("mode", hint.get("nonlinearity", "")))
-        told = "relu" if "relu" in mode.lower() else "tanh" if "tanh" in mode.lower() else rnn
-        if told is None:
+        function = "relu" if "relu" in mode.lower() else "tanh" if "tanh" in mode.lower() else rnn
+        if function is None:
             raise _refused(
                 group, "nonlinearity", "unknown",
                 "a state dict does not record whether a plain RNN uses tanh or relu",
                 "give it by activation: tanh or relu",
             )  # fmt: skip
-        new = RELU if told == "relu" else TANH
+        new = RELU if function == "relu" else TANH
     cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
     return cell, units, size
 

@@ -76,14 +76,14 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
     if axes is None:
         return t.layers.squeeze(x, None)
     shape = t.layers.shape(x)
-    wanted = [axes] if isinstance(axes, int) else axes
-    return t.layers.squeeze(x, [axis for axis in wanted if shape[axis] == 1])
+    candidates = [axes] if isinstance(axes, int) else axes
+    return t.layers.squeeze(x, [axis for axis in candidates if shape[axis] == 1])
 
 
 def _expand(t: Torch, x: Operand, shape: Sequence[int], implicit: bool = False) -> Operand:
     old = t.layers.shape(x)
-    wanted = [old[i - len(shape) + len(old)] if s == -1 else s for i, s in enumerate(shape)]
-    return np.broadcast_to(x, shape) if isinstance(x, np.ndarray) else t.layers.expand(x, wanted)
+    target = [old[i - len(shape) + len(old)] if s == -1 else s for i, s in enumerate(shape)]
+    return np.broadcast_to(x, shape) if isinstance(x, np.ndarray) else t.layers.expand(x, target)
 
 
 def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
@@ -100,9 +100,9 @@ def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None = None, *, o
 def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any = None, *more: Any) -> str:
     """Each element so many times."""
     shape = t.layers.shape(x)[2:]
-    wanted = scales if sizes is None else [n / fixed(old, "a size") for n, old in zip(sizes, shape, strict=True)]
+    factors = scales if sizes is None else [n / fixed(old, "a size") for n, old in zip(sizes, shape, strict=True)]
     y = t.layers.value(x)
-    for axis, scale in enumerate(wanted, 2):
+    for axis, scale in enumerate(factors, 2):
         if int(scale) != scale:
             raise Refused("scale_factor", str(scale), "only integer factors are supported", "use such a scale")
         y = t.layers.enlarged(y, axis, int(scale))
@@ -111,17 +111,17 @@ def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any = None, *more: Any) -
 
 def _index(t: Torch, x: Operand, places: Sequence[Any]) -> str:
     """Known places along one axis."""
-    given = [(axis, one) for axis, one in enumerate(places) if one is not None]
-    if len(given) != 1:
+    indexed = [(axis, one) for axis, one in enumerate(places) if one is not None]
+    if len(indexed) != 1:
         raise Refused(
-            "indices", f"{len(given)} axes", "only constant indices along one axis are supported", "use slices"
+            "indices", f"{len(indexed)} axes", "only constant indices along one axis are supported", "use slices"
         )
-    axis, told = given[0]
-    if isinstance(told, str):
+    axis, indices = indexed[0]
+    if isinstance(indices, str):
         raise Refused("indices", "computed by the model", "they must be known here", "make them a constant")
-    found, shape = told.make() if isinstance(told, Weight) else np.asarray(told), t.layers.shape(x)
-    picked = t.layers.pick(x, axis, [int(n) for n in found.reshape(-1)])
-    return t.layers.reshape(picked, (*shape[:axis], *found.shape, *shape[axis + 1 :]))
+    array, shape = indices.make() if isinstance(indices, Weight) else np.asarray(indices), t.layers.shape(x)
+    picked = t.layers.pick(x, axis, [int(n) for n in array.reshape(-1)])
+    return t.layers.reshape(picked, (*shape[:axis], *array.shape, *shape[axis + 1 :]))
 
 
 def _index_select(t: Torch, x: Operand, axis: int, at: Operand) -> str:
@@ -215,17 +215,17 @@ def _arange(t: Torch, *bounds: Any, **options: Any) -> Array:
 
 def _reduce(kind: Any) -> Handler:
     def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
-        given = list(range(len(t.layers.shape(x)))) if axes is None else [axes] if isinstance(axes, int) else axes
-        return t.layers.reduce(kind, x, given, keep)
+        every = list(range(len(t.layers.shape(x)))) if axes is None else [axes] if isinstance(axes, int) else axes
+        return t.layers.reduce(kind, x, every, keep)
 
     return handle
 
 
-def _constant(value: float | None = None, given: bool = False) -> Handler:
+def _constant(value: float | None = None, shaped: bool = False) -> Handler:
     """An array of one number, which follows if there is no ``value``: in the shape of x, or a ``given`` one after x."""
 
     def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Array:
-        sizes, *rest = more if given else (t.layers.shape(x), *more)
+        sizes, *rest = more if shaped else (t.layers.shape(x), *more)
         return np.full([fixed(size, "a size") for size in sizes], rest[0] if value is None else value)
 
     return handle
@@ -237,8 +237,8 @@ def _same(t: Torch, x: Any, *more: Any, **options: Any) -> Any:
 
 def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> Any:
     """``x.to(...)`` with what it says of the type, if anything, as ``torch.int64``."""
-    told = [str(one) for one in (dtype, *more) if str(one).startswith("torch.")]
-    return t.layers.cast(x, told[0].removeprefix("torch.")) if told else x
+    names = [str(one) for one in (dtype, *more) if str(one).startswith("torch.")]
+    return t.layers.cast(x, names[0].removeprefix("torch.")) if names else x
 
 
 def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str = "constant", value: float | None = None) -> str:

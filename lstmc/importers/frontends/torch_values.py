@@ -14,8 +14,8 @@ from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.op import Shape, axis_in, fixed
 from lstmc.importers.weight import Weight
 
-Unsupported = object()  # what a node makes that was refused
-Untold = object()  # a further result that has no counterpart, as where a maximum is: refused if something uses it
+Poison = object()  # what a node makes that was refused
+NotAvailable = object()  # a further result that has no counterpart, as where a maximum is: refused if something uses it
 
 
 class Filled:

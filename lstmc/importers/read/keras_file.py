@@ -42,10 +42,10 @@ def check_heaps(content: bytes | mmap.mmap) -> None:
         at, end = start + HEAD, start + size
         while at + HEAD <= min(end, len(content)):
             number, _, _, length = struct.unpack_from("<HHIQ", content, at)
-            taken = length if number == 0 else HEAD + -(-length // 8) * 8
-            if taken < HEAD or at + taken > end:
+            extent = length if number == 0 else HEAD + -(-length // 8) * 8
+            if extent < HEAD or at + extent > end:
                 raise ValueError(f"the global heap at byte {start} is damaged")
-            at += taken
+            at += extent
         start = content.find(SIGNATURE, start + len(SIGNATURE))
 
 
@@ -77,23 +77,25 @@ def _yaml(origin: str, text: bytes | str) -> Any:
     )
     Plain.add_constructor("tag:yaml.org,2002:python/unicode", lambda loader, node: loader.construct_scalar(node))
     try:
-        found = yaml.load(text, Plain)  # a SafeLoader
+        config = yaml.load(text, Plain)  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        told = " ".join(str(error).split())
-        raise SourceError(f"{origin}: its configuration is neither JSON nor YAML: {told[:100]}") from None
-    if _count(found, {}) > _MOST:
+        message = " ".join(str(error).split())
+        raise SourceError(f"{origin}: its configuration is neither JSON nor YAML: {message[:100]}") from None
+    if _count(config, {}) > _MOST:
         raise SourceError(f"{origin}: its configuration has more than {_MOST:,} values")
-    return found
+    return config
 
 
-def _count(thing: Any, known: dict[int, int]) -> int:
+def _count(thing: Any, counts: dict[int, int]) -> int:
     """How many values there are, written out. One that is within itself counts as too many."""
     if not isinstance(thing, dict | list):
         return 1
-    if id(thing) not in known:
-        known[id(thing)] = _MOST + 1
-        known[id(thing)] = 1 + sum(_count(one, known) for one in (thing.values() if isinstance(thing, dict) else thing))
-    return known[id(thing)]
+    if id(thing) not in counts:
+        counts[id(thing)] = _MOST + 1
+        counts[id(thing)] = 1 + sum(
+            _count(one, counts) for one in (thing.values() if isinstance(thing, dict) else thing)
+        )
+    return counts[id(thing)]
 
 
 ROOM = 2**28  # bytes that reading may take besides the tensors
@@ -123,8 +125,8 @@ def _zipped(h5py: Any, path: Path) -> Source:
     if missing:
         raise SourceError(f"{path.name}: a .keras file has {', '.join(needed)}; this has no {missing[0]}")
     config = read_config(path.name, read_entry(path, "config.json", LIMIT))
-    told = read_config(path.name, read_entry(path, "metadata.json", LIMIT))
-    version = str(told.get("keras_version", "")) if isinstance(told, dict) else ""
+    metadata = read_config(path.name, read_entry(path, "metadata.json", LIMIT))
+    version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
     try:
         content = read_entry(path, "model.weights.h5")
         check_heaps(content)
@@ -173,33 +175,33 @@ def _hdf5(h5py: Any, path: Path, config: Path | None) -> Source:
     missing = [name for names in layers.values() for name in names if name not in tensors]
     if missing:
         raise SourceError(f"{path.name}: it has no {missing[0]}, which its layer names")
-    told = attributes["model_config"]
+    text = attributes["model_config"]
     if config is not None:
-        told = config.read_bytes()
-    if told is None:
+        text = config.read_bytes()
+    if text is None:
         raise SourceError(
             f"{path.name}: it has weights and no configuration: give the JSON that model.to_json() wrote, or the YAML,"
             " as well"
         )
-    found = read_config(path.name, told if isinstance(told, bytes) else str(told))
-    version = _text(version) if version is not None else str(found.get("keras_version", ""))
-    return Source("Keras", path.name, tensors, {"config": found, "version": version, **facts})
+    parsed = read_config(path.name, text if isinstance(text, bytes) else str(text))
+    version = _text(version) if version is not None else str(parsed.get("keras_version", ""))
+    return Source("Keras", path.name, tensors, {"config": parsed, "version": version, **facts})
 
 
 def _attribute(thing: Any, name: str) -> Any:
     """An attribute, or None; one that says that it is larger than the like of it is damage."""
     if name not in thing.attrs:
         return None
-    told = thing.attrs.get_id(name)
-    if prod(told.shape) > MANY or prod(told.shape) * told.dtype.itemsize > LIMIT:
-        raise ValueError(f"attribute {name} says that it has {prod(told.shape):,} elements")
+    attribute = thing.attrs.get_id(name)
+    if prod(attribute.shape) > MANY or prod(attribute.shape) * attribute.dtype.itemsize > LIMIT:
+        raise ValueError(f"attribute {name} says that it has {prod(attribute.shape):,} elements")
     return thing.attrs[name]
 
 
 def _listed(thing: Any, name: str) -> list[Any]:
     """An attribute's elements."""
-    found = _attribute(thing, name)
-    return [] if found is None else [*np.asarray(found).reshape(-1).tolist()]
+    value = _attribute(thing, name)
+    return [] if value is None else [*np.asarray(value).reshape(-1).tolist()]
 
 
 def _text(value: Any) -> str:
@@ -208,7 +210,7 @@ def _text(value: Any) -> str:
 
 def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
     """Every dataset below a group, each by its path; links that lead elsewhere are refused."""
-    found: list[tuple[str, Any]] = []
+    datasets: list[tuple[str, Any]] = []
     waiting = [("", root, 0)]
     seen = 0
     while waiting:
@@ -225,8 +227,8 @@ def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
             if isinstance(thing, h5py.Group):
                 waiting.append((f"{prefix}{key}/", thing, depth + 1))
             elif isinstance(thing, h5py.Dataset):
-                found.append((f"{prefix}{key}", thing))
-    return sorted(found, key=lambda pair: pair[0])
+                datasets.append((f"{prefix}{key}", thing))
+    return sorted(datasets, key=lambda pair: pair[0])
 
 
 def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:

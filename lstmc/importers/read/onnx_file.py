@@ -79,24 +79,25 @@ def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
 
 
 def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | None) -> tuple[Path, int]:
-    told = {entry.key: entry.value for entry in tensor.external_data}
-    if folder is None or "location" not in told:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    if folder is None or "location" not in entries:
         raise SourceError(f"{origin}: tensor {name} lies in another file, whose location is missing")
-    path = (folder / told["location"]).resolve()
+    path = (folder / entries["location"]).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise SourceError(
-            f"{origin}: tensor {name} lies outside of the model's folder, at {told['location']}: not read"
+            f"{origin}: tensor {name} lies outside of the model's folder, at {entries['location']}: not read"
         )
     if not path.is_file():
-        raise SourceError(f"{origin}: tensor {name} lies in {told['location']}, which is not there")
-    offset, length = told.get("offset", "0"), told.get("length", str(size))
+        raise SourceError(f"{origin}: tensor {name} lies in {entries['location']}, which is not there")
+    offset, length = entries.get("offset", "0"), entries.get("length", str(size))
     begin = whole(offset)
     if begin is None or begin < 0 or whole(length) != size:
         raise SourceError(
-            f"{origin}: tensor {name} should have {size:,} bytes in {told['location']}, found a length of {length[:20]}"
+            f"{origin}: tensor {name} should have {size:,} bytes in {entries['location']}, found a length of"
+            f" {length[:20]}"
         )
     if begin + size > path.stat().st_size:
-        raise SourceError(f"{origin}: tensor {name} ends behind the end of {told['location']}")
+        raise SourceError(f"{origin}: tensor {name} ends behind the end of {entries['location']}")
     return path, int(offset)
 
 
@@ -139,7 +140,7 @@ def read_safetensors(path: Path) -> Source:
     header.pop("__metadata__", None)
     room = size - 8 - length
     return Source(
-        "safetensors", origin, {name: _tensor(path, name, told, 8 + length, room) for name, told in header.items()}
+        "safetensors", origin, {name: _tensor(path, name, entry, 8 + length, room) for name, entry in header.items()}
     )
 
 
@@ -149,23 +150,23 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _tensor(path: Path, name: str, told: Any, start: int, room: int) -> StoredTensor:
+def _tensor(path: Path, name: str, entry: Any, start: int, room: int) -> StoredTensor:
     origin = path.name
-    if not isinstance(told, dict) or told.get("dtype") not in _TYPES:
-        found = told.get("dtype") if isinstance(told, dict) else told
-        raise SourceError(f"{origin}: tensor {name} has no known dtype: {str(found)[:40]}")
-    shape, kind = checked_shape(origin, name, told.get("shape")), _TYPES[told["dtype"]]
+    if not isinstance(entry, dict) or entry.get("dtype") not in _TYPES:
+        dtype = entry.get("dtype") if isinstance(entry, dict) else entry
+        raise SourceError(f"{origin}: tensor {name} has no known dtype: {str(dtype)[:40]}")
+    shape, kind = checked_shape(origin, name, entry.get("shape")), _TYPES[entry["dtype"]]
     count = int(np.prod(shape, dtype=np.int64))
-    match told.get("data_offsets"):
+    match entry.get("data_offsets"):
         case [int(begin), int(end)] if 0 <= begin <= end <= room and end - begin == count * np.dtype(kind).itemsize:
             pass
-        case found:
+        case offsets:
             raise SourceError(
-                f"{origin}: tensor {name} of shape {list(shape)} cannot lie at {str(found)[:60]} of {room:,} bytes"
+                f"{origin}: tensor {name} of shape {list(shape)} cannot lie at {str(offsets)[:60]} of {room:,} bytes"
             )
 
     def read() -> Array:
         array = np.fromfile(path, kind, count, offset=start + begin).reshape(shape)
-        return (array.astype(np.uint32) << 16).view(np.float32) if told["dtype"] == "BF16" else array
+        return (array.astype(np.uint32) << 16).view(np.float32) if entry["dtype"] == "BF16" else array
 
-    return StoredTensor(name, shape, told["dtype"], read)
+    return StoredTensor(name, shape, entry["dtype"], read)

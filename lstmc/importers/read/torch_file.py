@@ -118,10 +118,10 @@ def read_torch(path: Path) -> Source:
         raise SourceError(f"{origin}: not a model that PyTorch saved: {error}") from None
     tensors: dict[str, StoredTensor] = {}
     facts: dict[str, dict[str, Any]] = {}
-    for name, found in _walk(content, facts):
+    for name, tensor in _walk(content, facts):
         if len(tensors) > MANY:
             raise SourceError(f"{origin}: more than {MANY:,} tensors")
-        tensors[name] = stored(origin, name, found, fetch)
+        tensors[name] = stored(origin, name, tensor, fetch)
     if not tensors:
         raise SourceError(
             f"{origin}: expected tensors by name, as torch.save(model.state_dict(), ...) writes: found none"
@@ -161,28 +161,28 @@ def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
     content, keys = load(head, _rebuild), load(head, _rebuild)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise SourceError(f"{origin}: its list of storages is damaged")
-    known = {storage.key: storage for storage in _storages(content)}
+    storages = {storage.key: storage for storage in _storages(content)}
     places: dict[str, tuple[int, int]] = {}
     at = head.tell()
     with path.open("rb") as file:
         for key in keys:
             file.seek(at)
-            told = file.read(8)
-            count = struct.unpack("<q", told)[0] if len(told) == 8 else -1
-            if key not in known or not 0 <= count <= size:
+            header = file.read(8)
+            count = struct.unpack("<q", header)[0] if len(header) == 8 else -1
+            if key not in storages or not 0 <= count <= size:
                 raise SourceError(f"{origin}: storage {key} is damaged")
-            length = Storage(key, known[key].dtype, count).bytes
+            length = Storage(key, storages[key].dtype, count).bytes
             if at + 8 + length > size:
                 raise SourceError(f"{origin}: storage {key} ends behind the file's end")
             places[key] = (at + 8, length)
             at += 8 + length
 
-    def fetch(key: str, wanted: int) -> bytes:
-        if key not in places or places[key][1] < wanted:
-            raise SourceError(f"{origin}: storage {key} should have {wanted:,} bytes")
+    def fetch(key: str, size: int) -> bytes:
+        if key not in places or places[key][1] < size:
+            raise SourceError(f"{origin}: storage {key} should have {size:,} bytes")
         with path.open("rb") as file:
             file.seek(places[key][0])
-            return file.read(wanted)
+            return file.read(size)
 
     return "PyTorch (before 1.6)", content, fetch
 
@@ -203,10 +203,15 @@ def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
     return None
 
 
-def _storage(told: Any) -> Storage:
-    if not (isinstance(told, tuple) and len(told) >= 5 and told[0] == "storage" and isinstance(told[1], Named)):
+def _storage(reference: Any) -> Storage:
+    if not (
+        isinstance(reference, tuple)
+        and len(reference) >= 5
+        and reference[0] == "storage"
+        and isinstance(reference[1], Named)
+    ):
         raise PickleProblem("a storage that is not in PyTorch's format")
-    kind, key, count = told[1].name, told[2], told[4]
+    kind, key, count = reference[1].name, reference[2], reference[4]
     if kind not in _TYPES or not isinstance(key, str) or not isinstance(count, int) or count < 0:
         raise PickleProblem(f"a storage of an unknown kind: {kind[:40]}")
     return Storage(key, _TYPES[kind], count)
@@ -277,5 +282,5 @@ def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor
 
 def hints(source: Source) -> Mapping[str, dict[str, Any]]:
     """What a pickled module says of itself beside its tensors, by its path."""
-    found: Mapping[str, dict[str, Any]] = source.facts.get("modules", {})
-    return found
+    modules: Mapping[str, dict[str, Any]] = source.facts.get("modules", {})
+    return modules

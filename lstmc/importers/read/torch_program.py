@@ -65,9 +65,9 @@ class StoredProgram:
         graph_module = self.torch.fx.GraphModule(self.torch.nn.Module(), self.graph)
 
         def run(*inputs: Any) -> Any:
-            given = iter(inputs)
+            arguments = iter(inputs)
             fed = [
-                tensors[named[node.name]] if node.name in named else next(given)
+                tensors[named[node.name]] if node.name in named else next(arguments)
                 for node in self.graph.nodes
                 if node.op == "placeholder"
             ]
@@ -108,11 +108,11 @@ class _Reader:
         constants = self._tensors("constants", f"{self.model}_constants_config.json")
         graph = module["graph"]
         self.values, self.open_sizes = graph["tensor_values"], graph.get("sym_int_values", {})
-        for given in graph["inputs"]:
-            node = self.graph.placeholder(given["as_tensor"]["name"])
-            self._put(given["as_tensor"]["name"], node)
-        for told in graph["nodes"]:
-            self._node(told)
+        for entry in graph["inputs"]:
+            node = self.graph.placeholder(entry["as_tensor"]["name"])
+            self._put(entry["as_tensor"]["name"], node)
+        for call in graph["nodes"]:
+            self._node(call)
         self.graph.output([self._argument(one) for one in graph["outputs"]])
         return StoredProgram(self.torch, self.graph, self._signature(module["signature"]), weights, constants)
 
@@ -121,14 +121,14 @@ class _Reader:
 
     def _tensors(self, kind: str, config: str) -> dict[str, Any]:
         """The tensors of weights or constants, by name."""
-        found = self._json(f"data/{kind}/{config}")["config"]
-        if len(found) > MANY:
+        configs = self._json(f"data/{kind}/{config}")["config"]
+        if len(configs) > MANY:
             raise SourceError(f"{self.origin}: more than {MANY:,} tensors")
-        return {name: self._tensor(kind, name, told) for name, told in found.items()}
+        return {name: self._tensor(kind, name, entry) for name, entry in configs.items()}
 
-    def _tensor(self, kind: str, name: str, told: Mapping[str, Any]) -> Any:
-        meta, file = told["tensor_meta"], f"{self.folder}data/{kind}/{told['path_name']}"
-        if told["use_pickle"] or meta is None or meta["dtype"] not in _NUMPY_TYPES:
+    def _tensor(self, kind: str, name: str, entry: Mapping[str, Any]) -> Any:
+        meta, file = entry["tensor_meta"], f"{self.folder}data/{kind}/{entry['path_name']}"
+        if entry["use_pickle"] or meta is None or meta["dtype"] not in _NUMPY_TYPES:
             raise SourceError(
                 f"{self.origin}: {name} is stored as a pickle, which is not loaded",
                 notes=["if you trust the file: lstmc.from_torch(torch.export.load(PATH))"],
@@ -142,9 +142,9 @@ class _Reader:
         tensor: StoredTensor = stored(self.origin, name, view, lambda key, size: read_entry(self.path, key)[:size])
         return self.torch.from_numpy(np.array(tensor.read()))
 
-    def _sizes(self, told: Any) -> tuple[int, ...]:
+    def _sizes(self, sizes: Any) -> tuple[int, ...]:
         """Sizes; of one that was exported as dynamic, the number that the example had."""
-        return tuple(int(s["as_int"] if "as_int" in s else s["as_expr"]["hint"]["as_int"]) for s in told)
+        return tuple(int(s["as_int"] if "as_int" in s else s["as_expr"]["hint"]["as_int"]) for s in sizes)
 
     def _put(self, name: str, node: Any) -> None:
         """A node under the name that the file has for it, with its type."""
@@ -156,18 +156,18 @@ class _Reader:
         elif name in self.open_sizes:
             (node.meta["val"],) = self._sizes([self.open_sizes[name]])
 
-    def _node(self, told: Mapping[str, Any]) -> None:
-        target, outputs = self._target(told["target"]), told["outputs"]
-        args = tuple(self._argument(one["arg"]) for one in told["inputs"] if one.get("kind", 1) == 1)
-        kwargs = {str(one["name"]): self._argument(one["arg"]) for one in told["inputs"] if one.get("kind", 1) == 2}
+    def _node(self, call: Mapping[str, Any]) -> None:
+        target, outputs = self._target(call["target"]), call["outputs"]
+        args = tuple(self._argument(one["arg"]) for one in call["inputs"] if one.get("kind", 1) == 1)
+        kwargs = {str(one["name"]): self._argument(one["arg"]) for one in call["inputs"] if one.get("kind", 1) == 2}
         names = [str(name) for one in outputs for name in _result_names(one)]
         single = len(outputs) == 1 and len(names) == 1 and "as_tensors" not in outputs[0]
-        called = names[0] if single else str(told.get("name") or "call")
+        called = names[0] if single else str(call.get("name") or "call")
         node = self.graph.create_node("call_function", target, args, kwargs, called)
-        stack = str(told["metadata"].get("nn_module_stack", "")).split(";")
+        stack = str(call["metadata"].get("nn_module_stack", "")).split(";")
         parts = [entry.split(",") for entry in stack if entry.count(",") >= 2]
         places = {part[0]: (part[1], part[2]) for part in parts}
-        node.meta |= {"nn_module_stack": places, "stack_trace": str(told["metadata"].get("stack_trace", ""))}
+        node.meta |= {"nn_module_stack": places, "stack_trace": str(call["metadata"].get("stack_trace", ""))}
         if single:
             self._put(names[0], node)
             return
@@ -184,8 +184,8 @@ class _Reader:
             raise SourceError(f"{self.origin}: operator {str(name)[:100]} is not supported in a file")
         return getattr(getattr(self.torch.ops.aten, parts[3]), parts[4])
 
-    def _argument(self, told: Mapping[str, Any]) -> Any:
-        ((kind, value),) = told.items()
+    def _argument(self, argument: Mapping[str, Any]) -> Any:
+        ((kind, value),) = argument.items()
         if kind in _PLAIN:
             return value
         if kind == "as_none":
@@ -210,14 +210,14 @@ class _Reader:
             return self.torch.preserve_format
         raise SourceError(f"{self.origin}: an argument of an unknown kind: {str(kind)[:40]}")
 
-    def _size(self, told: Mapping[str, Any]) -> Any:
-        return int(told["as_int"]) if "as_int" in told else self.nodes[told["as_name"]]
+    def _size(self, size: Mapping[str, Any]) -> Any:
+        return int(size["as_int"]) if "as_int" in size else self.nodes[size["as_name"]]
 
-    def _signature(self, told: Mapping[str, Any]) -> Any:
+    def _signature(self, signature: Mapping[str, Any]) -> Any:
         """Which input of the graph is which tensor, and which of its outputs is one of the module's."""
         graphs = self.torch.export.graph_signature
         specs = []
-        for spec in told["input_specs"]:
+        for spec in signature["input_specs"]:
             ((kind, value),) = spec.items()
             if kind == "user_input":
                 name, what, target = value["arg"]["as_tensor"]["name"], graphs.InputKind.USER_INPUT, None
@@ -234,7 +234,7 @@ class _Reader:
             argument = graphs.TensorArgument(name=self.nodes[name].name)
             specs.append(graphs.InputSpec(what, argument, target, persistent))
         outputs = []
-        for spec in told["output_specs"]:
+        for spec in signature["output_specs"]:
             ((kind, value),) = spec.items()
             what = graphs.OutputKind.USER_OUTPUT
             if kind == "buffer_mutation":
@@ -248,8 +248,8 @@ class _Reader:
         return graphs.ExportGraphSignature(specs, outputs)
 
 
-def _result_names(told: Mapping[str, Any]) -> list[str]:
-    ((kind, value),) = told.items()
+def _result_names(result: Mapping[str, Any]) -> list[str]:
+    ((kind, value),) = result.items()
     if kind == "as_tensors":
         return [one["name"] for one in value]
     return [value["as_name"] if kind == "as_sym_int" else value["name"]]

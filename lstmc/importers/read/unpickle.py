@@ -192,8 +192,8 @@ class _Machine:
     def _called(self, what: Any, arguments: Any) -> Any:
         if not isinstance(what, Named) or not isinstance(arguments, tuple):
             raise PickleProblem("something is called that is no name")
-        made = self.rebuild(what, arguments)
-        return Built(what, arguments) if made is None else made
+        instance = self.rebuild(what, arguments)
+        return Built(what, arguments) if instance is None else instance
 
     def _build(self, argument: Any) -> None:
         state = self.stack.pop()

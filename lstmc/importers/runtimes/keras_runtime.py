@@ -63,16 +63,18 @@ class KerasRuntime:
 
     def _run(self, keras: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
         config = _today(self.source.facts["config"])
-        made_by = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
+        model_class = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
         inner = config["config"]  # a list in the first versions
-        model = made_by.from_config({"name": "model", "layers": inner} if isinstance(inner, list) else inner)
-        told = self.source.facts["config"]["config"]
-        weights = weights_by_layer(self.source, told if isinstance(told, list) else told["layers"])
+        model = model_class.from_config({"name": "model", "layers": inner} if isinstance(inner, list) else inner)
+        stored_layers = self.source.facts["config"]["config"]
+        weights = weights_by_layer(
+            self.source, stored_layers if isinstance(stored_layers, list) else stored_layers["layers"]
+        )
         _set(model, weights, "")
-        given = {self.net.called[name]: np.asarray(array, np.float32) for name, array in inputs.items()}
-        fed = [given[tensor.name] for tensor in model.inputs] if len(given) > 1 else next(iter(given.values()))
-        made = model.predict(fed, verbose=0)
-        results = made if isinstance(made, list | tuple) else [made]
+        arrays = {self.net.called[name]: np.asarray(array, np.float32) for name, array in inputs.items()}
+        fed = [arrays[tensor.name] for tensor in model.inputs] if len(arrays) > 1 else next(iter(arrays.values()))
+        outputs = model.predict(fed, verbose=0)
+        results = outputs if isinstance(outputs, list | tuple) else [outputs]
         return dict(zip(self.net.outputs, map(np.asarray, results), strict=True))
 
 

@@ -41,7 +41,7 @@ class OnnxRuntime:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Raises :class:`SourceError` for a graph that ONNX Runtime does not run."""
         runtime = importlib.import_module("onnxruntime")
-        given = {self.net.called[name]: array for name, array in inputs.items()} | dict(self.values)
+        arrays = {self.net.called[name]: array for name, array in inputs.items()} | dict(self.values)
         called = {name: self.net.called[name] for name in self.net.outputs}
         options = runtime.SessionOptions()
         options.log_severity_level = 4
@@ -50,10 +50,10 @@ class OnnxRuntime:
             model = self.model if isinstance(self.model, bytes) else str(self.model)
             session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             fed: dict[str, Array] = {}
-            for told in session.get_inputs():
-                kind = _KINDS.get(told.type, np.float32)
-                shape = [size if isinstance(size, int) else 1 for size in told.shape]
-                fed[told.name] = np.asarray(given.get(told.name, np.zeros(shape)), kind)  # one not given is not read
+            for entry in session.get_inputs():
+                kind = _KINDS.get(entry.type, np.float32)
+                shape = [size if isinstance(size, int) else 1 for size in entry.shape]
+                fed[entry.name] = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
             results = session.run(list(called.values()), fed)
         except Exception as error:  # of its own kinds, which differ from version to version
             raise SourceError(f"ONNX Runtime does not run this graph: {str(error).splitlines()[0][:200]}") from None

@@ -32,24 +32,24 @@ class TorchProgram:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """By the module that the program makes."""
         torch = importlib.import_module("torch")
-        given = {self.net.called[name]: array for name, array in inputs.items()}
+        arrays = {self.net.called[name]: array for name, array in inputs.items()}
         fed = []
         for node in self.program.graph.nodes:
             if node.op == "placeholder" and node.name in self.program.graph_signature.user_inputs:
                 like = node.meta["val"]
-                array = given.get(node.name, np.zeros(tuple(like.shape)))  # one not given is not read
+                array = arrays.get(node.name, np.zeros(tuple(like.shape)))  # one not given is not read
                 fed.append(torch.from_numpy(np.array(array)).to(like.dtype))
         with torch.no_grad():
             results = _tensors(self.program.module()(*fed))
         return {name: result.numpy() for name, result in zip(self.net.outputs, results, strict=True)}
 
 
-def _tensors(made: Any) -> list[Any]:
-    if isinstance(made, Mapping):
-        made = list(made.values())
-    if isinstance(made, list | tuple):
-        return [tensor for one in made for tensor in _tensors(one)]
-    return [] if made is None else [made]
+def _tensors(result: Any) -> list[Any]:
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    if isinstance(result, list | tuple):
+        return [tensor for one in result for tensor in _tensors(one)]
+    return [] if result is None else [result]
 
 
 class TorchLayers:
@@ -68,8 +68,8 @@ class TorchLayers:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Each group of tensors as one layer."""
         torch = importlib.import_module("torch")
-        found: dict[str, Array] = {}
-        given = {self.called[name]: array for name, array in inputs.items()}
+        outputs: dict[str, Array] = {}
+        arrays = {self.called[name]: array for name, array in inputs.items()}
         many = len(self.groups) > 1
         for group in self.groups:
             layer = getattr(torch.nn, str(group.kind).upper())(**self._options(group))
@@ -83,15 +83,15 @@ class TorchLayers:
             except RuntimeError as error:
                 raise SourceError(f"PyTorch does not take these tensors: {str(error).splitlines()[0]}") from None
             prefix = f"{group.title}_" if many else ""
-            x = torch.from_numpy(np.asarray(given[f"{prefix}X"], np.float32))
+            x = torch.from_numpy(np.asarray(arrays[f"{prefix}X"], np.float32))
             with torch.no_grad():
                 y, last = layer(x)
-            found[f"{prefix}Y"] = y.numpy()
+            outputs[f"{prefix}Y"] = y.numpy()
             for state_name, value in zip("hc", last if group.kind == "lstm" else (last,), strict=False):
                 for number in range(len(value)):
                     suffix = f"_{number}" if len(value) > 1 else ""
-                    found[f"{prefix}{state_name}_T{suffix}"] = value[number].numpy()
-        return found
+                    outputs[f"{prefix}{state_name}_T{suffix}"] = value[number].numpy()
+        return outputs
 
     def _options(self, group: Group) -> dict[str, Any]:
         """What the layer is made with."""

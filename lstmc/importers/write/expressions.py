@@ -76,8 +76,8 @@ def expression(step: Step, result: Shape) -> str:
         case Transpose():
             return f"transpose({x[0]}, {listed(op.axes)})"
         case Softmax():
-            made = f"softmax({x[0]}, axis={op.axis})"
-            return f"log({made})" if op.log else made
+            call = f"softmax({x[0]}, axis={op.axis})"
+            return f"log({call})" if op.log else call
         case Reduce():
             return f"{op.kind}({x[0]}, axis={op.axis})"
         case Select():

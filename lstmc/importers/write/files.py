@@ -50,7 +50,7 @@ class _Arrays(Mapping[str, Array]):
 
 def _lists_on_a_line(text: str) -> str:
     """JSON whose lists of plain values stand on one line each."""
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: f"[{re.sub(chr(10) + ' +', ' ', found[1])}]", text)
+    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{re.sub(chr(10) + ' +', ' ', match[1])}]", text)
 
 
 def record(net: Net, kind: str) -> dict[str, Any]:

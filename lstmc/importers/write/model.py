@@ -79,8 +79,8 @@ def _inert(text: str) -> str:
 
 
 def _about(net: Net) -> list[str]:
-    told = [f"Output {name} has {_order_note(net, name)}." for name in net.outputs if _order_note(net, name)]
-    return [*told, *net.notes]
+    orders = [f"Output {name} has {_order_note(net, name)}." for name in net.outputs if _order_note(net, name)]
+    return [*orders, *net.notes]
 
 
 def _order_note(net: Net, name: str) -> str:
@@ -113,8 +113,8 @@ def _cell(cell: Cell, name: str) -> str:
             alone = re.search(r"\(\{x\}[,)]", FUNCTIONS[activation.function].text)  # it stands in a call's brackets
             if not re.fullmatch(r"\w+", x) and (alone is None or activation.text("?").count("?") > 1):
                 x = f"({x})"
-            made = activation.text(x)
-            return f"({made})" if product and not re.fullmatch(r"\w+(\([^()]*(\([^()]*\))?[^()]*\))?", made) else made
+            call = activation.text(x)
+            return f"({call})" if product and not re.fullmatch(r"\w+(\([^()]*(\([^()]*\))?[^()]*\))?", call) else call
 
         return text
 
@@ -126,8 +126,8 @@ def _cell(cell: Cell, name: str) -> str:
 def _step_cell(op: Rolled) -> str:
     """A step that is described by steps of its own, as a cell."""
     body, states = op.body, len(op.states)
-    made = [*body.outputs.values()]
-    ys, following = made[states:], dict(zip(op.states, made, strict=False))
+    results = [*body.outputs.values()]
+    ys, following = results[states:], dict(zip(op.states, results, strict=False))
     return _TEMPLATES.get_template("step.j2").render(
         name=f"{op.name}_step",
         inputs=[(name, "State" if name in op.states else "Input", listed(s)) for name, s in body.inputs.items()],
@@ -142,13 +142,13 @@ def _rolled_line(op: Rolled, step: Step, used: set[str]) -> Iterator[str]:
     _, sequences, first, static = op.cut(step.inputs)
     names, seen = op.names()
 
-    def told(keys: Sequence[str], values: Sequence[str]) -> str:
+    def mapping(keys: Sequence[str], values: Sequence[str]) -> str:
         return "{" + ", ".join(f'"{key}": {value}' for key, value in zip(keys, values, strict=True)) + "}"
 
     call = f'{op.name}_step(name="{op.name}")'
-    call += f", {told(names, sequences)}" if names else f", length={op.steps}"
-    call += f", init={told(op.init, first)}" if first else ""
-    call += f", static={told(seen, static)}" if static else ""
+    call += f", {mapping(names, sequences)}" if names else f", length={op.steps}"
+    call += f", init={mapping(op.init, first)}" if first else ""
+    call += f", static={mapping(seen, static)}" if static else ""
     call += ", reverse=True" if op.reverse else ""
     count = len(step.outputs) - len(op.states)
     ys = ", ".join(step.outputs[:count])
@@ -174,9 +174,9 @@ def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
         return
     op = step.op
     weights = len(op.cell.weights())
-    given = step.inputs[1 + weights :]
+    operands = step.inputs[1 + weights :]
     sizes = f"H={op.units}" + (f", P={op.outputs}" if op.cell.projection else "")
-    first = ", ".join(f'"{state}": {value}' for state, value in zip(op.init, given, strict=False))
+    first = ", ".join(f'"{state}": {value}' for state, value in zip(op.init, operands, strict=False))
     options = f", init={{{first}}}" if op.init else ""
     given_x = step.inputs[0]
     for extra, value in op.extras(step.inputs).items():
