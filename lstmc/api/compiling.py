@@ -28,7 +28,7 @@ from lstmc.api.running import On, Verification
 from lstmc.backend import LARGER, Backend, Explains, LeavesOpen, Violation, target_of
 from lstmc.errors import Argument, DimError, LstmcError, PassError
 from lstmc.files.output import write_files
-from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, prove
+from lstmc.importers import ImportedModel, SourceCheck, check_net, check_source, import_file
 from lstmc.ir import Graph, Stage
 from lstmc.nets.tune import RULE, tune
 from lstmc.ops import Array
@@ -349,7 +349,7 @@ def convert_model(
     # the whole model, at the sizes of the source, of which the net may have one step, or others
     graph = imported.graph(**{**options.sizes, **model.net.sizes})
     whole_model = replace(net.compiled, model=phase_graph(graph, "deploy"))
-    proof = prove(model, whole_model, net.weights, options.seed)
+    proof = check_net(model, whole_model, net.weights, options.seed)
     source_check = check_source(model, whole_model, net.weights, options.seed)
     verification = net.verify(on, options.seed)
     return Conversion(model, net, tuple(paths), proof, verification, source_check, remarks, findings)

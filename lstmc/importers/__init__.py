@@ -2,7 +2,7 @@
 
 from lstmc.importers.importer import ImportedModel, from_onnx, from_torch, import_file
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
-from lstmc.importers.validate import SourceCheck, check_source, prove
+from lstmc.importers.validate import SourceCheck, check_net, check_source
 
 __all__ = [
     "ImportedModel",
@@ -10,9 +10,9 @@ __all__ = [
     "RefusedError",
     "SourceCheck",
     "SourceError",
+    "check_net",
     "check_source",
     "from_onnx",
     "from_torch",
     "import_file",
-    "prove",
 ]

@@ -1,4 +1,4 @@
-"""How each framework stores a recurrent layer: one table, and how the written model's weights come from it."""
+"""The layout of recurrent weights in each framework, and their conversion to the written model's."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def cell_weights(
     b_h: Weight | None = None,
     more: Mapping[str, Weight] | None = None,
 ) -> dict[str, Weight]:
-    """The written cell's weights from the framework's input, recurrent and bias blocks.
+    """Return the written cell's weights from the framework's input, recurrent and bias blocks.
 
     ``more`` are peepholes and the projection, by the cell's own names. A bias that the framework adds outside of the
     recurrent product is b_x; one inside, which matters to a GRU that resets after it, is b_h.
@@ -78,7 +78,7 @@ def cell_weights(
 
 
 def _bias(cell: Cell, b_x: Weight | None, b_h: Weight | None) -> Weight:
-    """One bias: the sum of the two, but for a reset gate's part of the recurrent one."""
+    """Return one bias: the sum of the two, apart from a reset gate's recurrent part."""
     if b_x is None or b_h is None:
         bias = b_x or b_h
         assert bias is not None

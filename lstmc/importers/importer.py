@@ -1,4 +1,4 @@
-"""From a trained model to a description, and to the files of the written model."""
+"""Import of trained models: from a file or an object to the canonical net and the written model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lstmc.importers.runtimes.keras_runtime import KerasRuntime
 from lstmc.importers.runtimes.onnx_runtime import OnnxRuntime
 from lstmc.importers.runtimes.torch_runtime import TorchLayers, TorchProgram
 from lstmc.importers.sniff import sniff
-from lstmc.importers.sources import SourceNet, Surroundings
+from lstmc.importers.sources import HostNet, SourceNet
 from lstmc.importers.write.files import files
 from lstmc.ops import Array
 from lstmc.plugins import need
@@ -33,7 +33,7 @@ from lstmc.process.status import report_activity
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A trained model: as the source has it (``described``), and as it is written (``net``).
+    """A trained model: the net of the source (``described``), and its canonical form as written (``net``).
 
     ``surroundings`` are the layers of the source that are not imported and go around what is; ``runtime`` runs the
     source as it is, where something can.
@@ -42,7 +42,7 @@ class ImportedModel:
     described: Net
     net: Net
     kind: str
-    surroundings: Surroundings | None = None
+    surroundings: HostNet | None = None
     runtime: Runtime | None = None
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class ImportedModel:
         cls,
         described: Net,
         kind: str,
-        surroundings: Surroundings | None = None,
+        surroundings: HostNet | None = None,
         runtime: Runtime | None = None,
         step: bool = False,
     ) -> ImportedModel:
@@ -66,14 +66,14 @@ class ImportedModel:
         return cls.of(source.described, source.kind, source.surroundings, source.runtime, step)
 
     def whole(self) -> ImportedModel:
-        """The model with what stands around it in its source; itself where nothing does.
+        """Return the model with the layers around it in its source; itself if there are none.
 
         Raises :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
         """
         return self if self.surroundings is None else ImportedModel.of_source(self.surroundings.whole())
 
     def files(self) -> dict[str, bytes]:
-        """``model.py``, ``weights.npz`` and ``import.json``: contents by name."""
+        """Return ``model.py``, ``weights.npz`` and ``import.json``, contents by name."""
         return files(self.net, self.kind)
 
 
@@ -88,7 +88,7 @@ def import_file(
     recurrent_only: bool = False,
     step: bool = False,
 ) -> ImportedModel:
-    """A trained model from a file, of which nothing is run.
+    """Import a trained model from a file, without running any of its code.
 
     With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes one
     of past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
@@ -129,7 +129,7 @@ def import_file(
 
 
 def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool = False) -> ImportedModel:
-    """A live ``torch.nn.Module``, as it computes on arguments of the ``examples``' shapes; or a torch.export program.
+    """Import a live ``torch.nn.Module`` for arguments of the ``examples``' shapes, or a torch.export program.
 
     The length of the sequences stays open where the model holds for all lengths; ``step`` is that of
     :func:`import_file`. A module is put through ``torch.export.export``, in the mode for use (``eval``). ``name`` is
@@ -154,6 +154,6 @@ def from_onnx(
     values: Mapping[str, Array] = {},
     step: bool = False,
 ) -> ImportedModel:
-    """An ``onnx.ModelProto`` that is in memory, as :func:`import_file` does a file."""
+    """Import an ``onnx.ModelProto`` in memory, as :func:`import_file` does a file."""
     net = describe_onnx(model, name, None, shapes, values)
     return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values), step=step)

@@ -1,4 +1,4 @@
-"""What cannot be imported, as data: gathered over the whole source, and raised all at once."""
+"""Reasons why a model cannot be imported, as data: collected over the whole source, and raised together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lstmc.errors import Argument, LstmcError
 
 @dataclass(frozen=True)
 class Refusal:
-    """One thing that cannot be expressed: where, what of it, which value it has, why, and what to do.
+    """One thing that cannot be expressed: the node, its attribute and value, the reason, and the remedy.
 
     ``line`` is the line of the source model's own code, ``FILE:LINE``, if the source has it.
     """
@@ -28,11 +28,11 @@ class Refusal:
 
 
 class SourceError(LstmcError):
-    """A file of a trained model that cannot be read, or is none."""
+    """Raised for a file of a trained model that cannot be read."""
 
 
 class RefusedError(LstmcError):
-    """A model of which not everything can be expressed. ``refusals`` has every reason."""
+    """Raised for a model of which not everything can be expressed. ``refusals`` has every reason."""
 
     def __init__(self, origin: str, refusals: Sequence[Refusal], arguments: Sequence[Argument] = ()) -> None:
         count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"

@@ -1,4 +1,4 @@
-"""What runs a trained model as its source has it: the framework that wrote it, or a program that reads its files."""
+"""The interface of a program that runs a trained model: the source's framework, or another reader of its files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Runtime(Protocol):
     name: str
 
     def unavailable(self) -> str | None:
-        """Why it cannot run the model here, or None."""
+        """Return the reason why it cannot run the model here, or None."""
         ...
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The outputs for some inputs. Raises :class:`~lstmc.importers.refusal.SourceError` where it cannot."""
+        """Return the outputs for inputs. Raises :class:`~lstmc.importers.refusal.SourceError`."""
         ...

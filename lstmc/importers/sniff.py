@@ -1,4 +1,4 @@
-"""What a file is, by its content: names and extensions say nothing."""
+"""The format of a file by its content; names and extensions are not considered."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ KNOWN = "a state dict or program of PyTorch (.pt, .pth, .pt2), .safetensors, ONN
 
 
 def supported_formats() -> str:
-    """All formats, for people."""
+    """Return all formats, in words."""
     return ", ".join((KNOWN, *(source.summary for source in net_sources())))
 
 
 def sniff(path: Path) -> Format | NetSource:
-    """The format of a file, or the source of a package that knows it.
+    """Return the format of a file, or the source of a package that knows it.
 
     Raises :class:`SourceError` for one that is not there or not known.
     """

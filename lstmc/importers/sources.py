@@ -16,7 +16,7 @@ from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
 SOURCES = "lstmc.sources"
 
 
-class Surroundings(Protocol):
+class HostNet(Protocol):
     """The rest of a net of which the recurrent layers were imported. ``backend``: whose nets can stand in it."""
 
     @property
@@ -46,7 +46,7 @@ class SourceNet:
 
     described: Net
     kind: str
-    surroundings: Surroundings | None
+    surroundings: HostNet | None
     runtime: Runtime | None
 
 

@@ -1,4 +1,4 @@
-"""The written model against what it was written from: the description, by NumPy, and the source, by its own runtime."""
+"""Validation of the written model against its source: the imported net in NumPy, and the source's own runtime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUNTIME_TOLERANCE = 1e-5  # what runs the source does it in float32
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """The written model against what runs the source: its name with one difference an output, or why it was not run."""
+    """The written model compared with a runtime of the source: one difference an output, or why ``not_run``."""
 
     runtime: str
     differences: tuple[Difference, ...]
@@ -34,10 +34,10 @@ class SourceCheck:
         return all(difference.passed for difference in self.differences)
 
 
-def prove(
+def check_net(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
 ) -> tuple[Difference, ...]:
-    """One difference an output, on random inputs of what the written model was compiled to.
+    """Return one difference an output between the written model and the imported net, on random inputs.
 
     Its open sizes must be those of the source (``Net.sizes``), as the description has these as numbers.
     """
@@ -54,7 +54,7 @@ def prove(
 def check_source(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
 ) -> SourceCheck | None:
-    """The interpreter on the written model against the source's runtime; None of a source that nothing runs."""
+    """Compare the model with the source's runtime; None for a source without one."""
     if model.runtime is None:
         return None
     report_activity(f"comparing the model with its source, by {model.runtime.name}")
@@ -83,7 +83,7 @@ def _differences(
 
 
 def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:
-    """An output as the source has it and as the model, without the steps that one of them lacks where it is late.
+    """Return an output of the source and of the model, aligned where the model's is delayed.
 
     None where it is late and has no axis of time: the model's is that of fewer steps than the source's.
     """
@@ -101,12 +101,12 @@ def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array
 
 
 def to_source(net: Net, name: str, array: Array) -> Array:
-    """An input or output of the written model with its axes as the source has them."""
+    """Return an input or output of the written model with the source's order of axes."""
     return np.transpose(array, np.argsort(net.axes[name])) if name in net.axes else array
 
 
 def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """The numbers that the named sizes of the inputs have in these arrays."""
+    """Return the numbers of the inputs' named sizes in these arrays."""
     return {
         size: array.shape[axis]
         for name, array in inputs.items()

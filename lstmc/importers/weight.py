@@ -1,4 +1,4 @@
-"""A parameter of an imported model: what it is made of, in words and as code. Nothing is read until it is asked for."""
+"""Parameters of an imported model, as recipes from source tensors that are computed on demand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 
+from lstmc.importers.ir.op import ShapeProblem
 from lstmc.ops import Array
 
 Sizes = tuple[int, ...]
@@ -15,7 +16,7 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Weight:
-    """``shape``, the names of the source tensors it is made of, the ``recipe`` in words, and ``make`` to do it."""
+    """A parameter: ``shape``, the names of its source tensors, the ``recipe`` in words, and ``make`` to compute it."""
 
     shape: Sizes
     sources: tuple[str, ...]
@@ -23,14 +24,14 @@ class Weight:
     make: Callable[[], Array] = field(repr=False, compare=False)
 
     def array(self) -> Array:
-        """Its elements as float32."""
+        """Return the elements as float32."""
         with np.errstate(all="ignore"):  # what is not finite is found when it is written
             array = np.ascontiguousarray(self.make(), np.float32)
         assert array.shape == self.shape, f"{self.recipe}: expected {self.shape}, made {array.shape}"
         return array
 
     def rows(self, parts: int, order: Sequence[int], names: Sequence[str]) -> Weight:
-        """The first axis cut into ``parts`` equal blocks, of which those in ``order`` are taken."""
+        """Return the blocks ``order`` of the first axis, which is cut into ``parts`` equal blocks."""
         size = self.shape[0] // parts
         if list(order) == list(range(parts)):
             return self
@@ -39,8 +40,9 @@ class Weight:
         return self.derived(shape, f"rows {', '.join(names)} of {self.recipe}", lambda: self.make()[index])
 
     def plus(self, other: Weight) -> Weight:
-        """The sum of two of one shape."""
-        assert self.shape == other.shape
+        """Return the sum of two weights of one shape."""
+        if self.shape != other.shape:
+            raise ShapeProblem(f"{self.recipe} of {list(self.shape)} plus {other.recipe} of {list(other.shape)}")
         return Weight(
             self.shape,
             (*self.sources, *other.sources),
@@ -49,7 +51,7 @@ class Weight:
         )
 
     def transposed(self, *axes: int) -> Weight:
-        """Its axes in another order; the two last of a matrix if none is given."""
+        """Return the weight with its axes permuted; the default reverses them."""
         axes = axes or tuple(reversed(range(len(self.shape))))
         if axes == tuple(range(len(self.shape))):
             return self
@@ -57,18 +59,19 @@ class Weight:
         return self.derived(tuple(self.shape[a] for a in axes), recipe, lambda: self.make().transpose(axes))
 
     def reshaped(self, *shape: int) -> Weight:
-        """The same elements as another shape."""
+        """Return the elements in another shape."""
         if shape == self.shape:
             return self
-        assert prod(shape) == prod(self.shape)
+        if prod(shape) != prod(self.shape):
+            raise ShapeProblem(f"{self.recipe} of {list(self.shape)} cannot be reshaped to {list(shape)}")
         return self.derived(shape, f"{self.recipe} as {list(shape)}", lambda: self.make().reshape(shape))
 
     def at(self, index: int) -> Weight:
-        """One element of the first axis."""
+        """Return one element of the first axis."""
         return self.derived(self.shape[1:], f"{self.recipe}[{index}]", lambda: self.make()[index])
 
     def cut(self, start: int, stop: int, axis: int = 0) -> Weight:
-        """The elements from ``start`` up to ``stop`` of an axis."""
+        """Return the elements from ``start`` up to ``stop`` of an axis."""
         if (start, stop) == (0, self.shape[axis]):
             return self
         place = (slice(None),) * axis + (slice(start, stop),)
@@ -77,12 +80,12 @@ class Weight:
         return self.derived(shape, recipe, lambda: self.make()[place])
 
     def derived(self, shape: Sizes, recipe: str, make: Callable[[], Array]) -> Weight:
-        """Another one, made of the same source tensors."""
+        """Return another weight computed from the same source tensors."""
         return Weight(shape, self.sources, recipe, make)
 
 
 def joined(weights: Sequence[Weight]) -> Weight:
-    """Several along their first axis."""
+    """Concatenate weights along their first axis."""
     if len(weights) == 1:
         return weights[0]
     return Weight(
@@ -94,6 +97,6 @@ def joined(weights: Sequence[Weight]) -> Weight:
 
 
 def number(value: Array, recipe: str = "a constant of the graph") -> Weight:
-    """What no source tensor has: computed while the graph was read."""
+    """Return a constant without source tensors as a weight."""
     array = np.asarray(value, np.float32)
     return Weight(array.shape, (), recipe, lambda: array)

@@ -171,5 +171,5 @@ def test_a_damaged_configuration_is_said(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         read(tmp_path, config, {"lstm_1": 3})
     assert str(caught.value) == (
-        "SourceError: w.h5: its configuration is damaged: 'list' object has no attribute 'get'"
+        "SourceError: w.h5: its configuration is damaged: expected cell of layer lstm to be an object, found [1]"
     )

@@ -255,8 +255,8 @@ def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:
         from_onnx(model, name="choice.onnx")
     assert str(caught.value) == (
         "RefusedError: choice.onnx cannot be imported: 1 problem\n"
-        "  Equal_2 (Equal): operands = the size n: it is compared, so it must be a number; give the sizes of the"
-        " inputs, as in shape input=1,576"
+        "  Equal_2 (Equal): operands = the size n: it is compared, so it must be a number; fix the sizes by"
+        ' shapes={"x": (N, 3)}'
     )
     assert from_onnx(model, shapes={"x": (2, 3)}).net.steps
     Path("choice.onnx").write_bytes(model.SerializeToString())

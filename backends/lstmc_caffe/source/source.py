@@ -106,7 +106,7 @@ def input_text(shapes: Mapping[str, Shape]) -> str:
 
 
 @dataclass(frozen=True)
-class CaffeSurroundings:
+class CaffeHostNet:
     """A net's text and caffemodel, and the mapping of its recurrent layers to the imported model."""
 
     origin: str
@@ -253,10 +253,10 @@ class CaffeSource:
         content = _caffemodel(weights)
         hints = BlobHints({name: tuple(shape) for name, shape in shapes.items()}, values)
         if not any(layer.type in TYPES for layer in net.layer):
-            return CaffeSurroundings(path.name, text, content, Imported(), hints).whole()
+            return CaffeHostNet(path.name, text, content, Imported(), hints).whole()
         layers = _layers(net, RawNet.FromString(content), path.name, hints)
         description, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
-        host = CaffeSurroundings(path.name, text, content, imported, hints)
+        host = CaffeHostNet(path.name, text, content, imported, hints)
         return SourceNet(description, "Caffe", host, CaffeRuntime([*recurrent_nets(layers, imported)], content))
 
 

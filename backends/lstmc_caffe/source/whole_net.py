@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmc.errors import Argument, LstmcError, ShapeError
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.refused import MALFORMED, Refused
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.op import ShapeProblem
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
@@ -158,7 +158,7 @@ class _Reader:
             cause = ("bottoms", text, "they do not fit the layer", _CHECK)
         except LstmcError:
             raise
-        except Exception as error:  # of fields that no net of Caffe's has
+        except MALFORMED as error:  # of fields that no net of Caffe's has
             why = Refused.of(error, "fields", _CHECK)
             cause = (why.attribute, why.value, why.why, why.mend)
         self.refusals.append(Refusal(label(message), *cause))

@@ -1,1 +1,1 @@
-"""From each framework's graph or names to a description."""
+"""Translation of each framework's graph, configuration or tensor names into the import IR."""

@@ -32,7 +32,7 @@ _PLAIN: Mapping[str, Activation] = {
 
 
 def activation(setting: Any, version: int, key: str) -> Activation:
-    """``told`` is a name, or a serialized function of that name."""
+    """Return an activation by its name, or by a serialized function of that name."""
     name = setting.get("config", setting.get("class_name")) if isinstance(setting, Mapping) else setting
     if name in ("hard_sigmoid",):
         if not version:
@@ -47,7 +47,7 @@ def activation(setting: Any, version: int, key: str) -> Activation:
 
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer: its class, configuration, weights in order, operands, and the version of Keras.
+    """One call of a layer: its class, configuration, weights in order, operands, and the version of Keras.
 
     ``lead`` axes stand before those that the layer knows: the batch, and the time of each ``TimeDistributed`` it is in.
     ``mask`` [N, T, 1] is 1 at the steps of the first operand that count.

@@ -1,4 +1,4 @@
-"""Keras's configurations as descriptions: Sequential and functional models, as Keras 1, 2 and 3 write them."""
+"""Keras configurations translated into the import IR: Sequential and functional models of Keras 1, 2 and 3."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lstmc.importers.frontends.keras_ops import Operation, is_operation, operati
 from lstmc.importers.frontends.keras_weights import (
     MODELS,
     check_fit,
+    check_structure,
     inner_layers,
     layer_name,
     nested,
@@ -19,20 +20,19 @@ from lstmc.importers.frontends.keras_weights import (
     weights_by_layer,
 )
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.refused import MALFORMED, Refused
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.op import Shape
 from lstmc.importers.read.keras_file import version_of
 from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 
-_MALFORMED = (ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError, AssertionError, StopIteration)
 Key = tuple[str, int, int]  # a layer, which use of it, which of its results
 _MOST = 6  # results that a layer may have
 
 
 def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> Net:
-    """A model of Keras. ``shapes`` of inputs that are to be fixed. Raises :class:`RefusedError` with all reasons."""
+    """Return the net of a Keras model. ``shapes`` fixes inputs. Raises :class:`RefusedError` with all reasons."""
     config = source.facts["config"]
     if not isinstance(config, Mapping) or "class_name" not in config:
         raise SourceError(f"{source.origin}: its configuration is not that of a Keras model")
@@ -61,8 +61,10 @@ class _Reader:
         self.layers = Layers(self.builder)
         configured = [layer for layer in layers if isinstance(layer.get("config"), Mapping)]
         try:
+            for layer in layers:
+                check_structure(layer)
             self.weights, others = weights_by_layer(source, configured), renamed(source, configured)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise SourceError(f"{source.origin}: its configuration is damaged: {str(error)[:100]}") from None
         if others:
             pairs = ", ".join(f"{name} has those of {stored}" for name, stored in others.items())
@@ -86,7 +88,7 @@ class _Reader:
         self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int, node: Any = None,
         values: Mapping[Key, str | None] = {},
     ) -> list[str | None]:  # fmt: skip
-        """The results of one use of a layer, which may be a model; None where something was refused.
+        """Return the results of one call of a layer, which may be a model; None for those of a refused layer.
 
         ``node`` is what a functional model says of this use, of the ``values`` that it has by now.
         """
@@ -112,13 +114,13 @@ class _Reader:
             results = handler(self.layers, call)
             self._carry_mask(call, results)
             return [*results]
-        except (Refused, *_MALFORMED) as error:
+        except (Refused, *MALFORMED) as error:
             why = Refused.of(error, "configuration and weights", "save the whole model again")
         self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
         return [None] * _MOST
 
     def _operation(self, kind: str, label: str, name: str, use: Operation) -> list[str]:
-        """Keras passes no mask on through an operation."""
+        """Return the results of a ``keras.ops`` function, which have no mask."""
         if kind not in OPERATIONS:
             supported = f"keras.ops of {', '.join(OPERATIONS)} are read"
             raise Refused("class_name", kind[:60], "this operation is not supported", supported)
@@ -126,7 +128,7 @@ class _Reader:
         return OPERATIONS[kind](self.layers, use)
 
     def _mask(self, kind: str, xs: Sequence[str]) -> str | None:
-        """The mask of a layer's first operand."""
+        """Return the mask of a layer's first operand."""
         masks = {self.masks.get(x) for x in xs} if kind in MERGES else {self.masks.get(xs[0])}
         if kind in MASK_REFUSED and masks != {None}:
             raise Refused("mask", "given", "this layer is not read with a mask", "leave the mask out before it")
@@ -135,7 +137,7 @@ class _Reader:
         return masks.pop()
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
-        """Which mask the results have."""
+        """Record the mask of a layer's results."""
         inner = call.config.get("layer") or {}
         settings = inner.get("config", {}) if call.name == "Bidirectional" else call.config
         mask = output_mask(self.layers, call)
@@ -149,7 +151,7 @@ class _Reader:
 
 
 class _Graph:
-    """A model's layers, which may be a layer of another model: then ``path`` says of which."""
+    """The layers of a model; ``path`` is the prefix of a model that is a layer of another one."""
 
     def __init__(self, reader: _Reader, path: str, lead: int) -> None:
         self.reader, self.path, self.lead = reader, path, lead
@@ -157,7 +159,7 @@ class _Graph:
         self.values: dict[Key, str | None] = {}  # None: made of something that was refused
 
     def outputs(self, config: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
-        """The model's outputs for its inputs, in the order of :func:`input_layers`."""
+        """Return the model's outputs for its inputs, in the order of :func:`input_layers`."""
         layers = inner_layers(config) or []
         if config["class_name"] == "Sequential":
             return [self._sequential(layers, xs)]
@@ -175,10 +177,14 @@ class _Graph:
     def _functional(
         self, layers: Sequence[Mapping[str, Any]], config: Mapping[str, Any], xs: Sequence[str | None]
     ) -> list[str | None]:
-        waiting = {layer_name(layer): (layer, list(_uses(layer))) for layer in layers}
+        try:
+            waiting = {layer_name(layer): (layer, list(_uses(layer))) for layer in layers}
+            references = _listed(config.get("output_layers", []))
+            outputs = [(str(entry[0]), int(entry[1]), int(entry[2])) for entry in references]
+        except MALFORMED as error:
+            raise SourceError(f"{self.origin}: its configuration is damaged: {str(error)[:100]}") from None
         for layer, x in zip(input_layers({"class_name": "Functional", "config": config}), xs, strict=True):
             self.values[layer_name(layer), 0, 0] = x
-        outputs = [(str(entry[0]), int(entry[1]), int(entry[2])) for entry in _listed(config.get("output_layers", []))]
         needed = _needed(waiting, outputs)  # Keras 3 has layers that make masks alone
         waiting = {
             n: entry for n, entry in waiting.items() if n in needed and entry[0].get("class_name") != "InputLayer"
@@ -206,7 +212,7 @@ class _Graph:
         return model_outputs
 
     def input(self, layer: Mapping[str, Any]) -> str:
-        """An input of the whole model."""
+        """Add an input of the whole model, and return its name."""
         name, config = layer_name(layer), layer.get("config", {})
         if name in self.reader.shapes:
             return self.builder.input(name, tuple(self.reader.shapes[name]))
@@ -227,7 +233,7 @@ class _Graph:
 
 
 def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The layers that take a model's inputs: the first one of a Sequential model, whatever it is."""
+    """Return the layers that take a model's inputs; of a Sequential model the first layer."""
     layers = inner_layers(config) or []
     if config["class_name"] == "Sequential":
         return [*layers[:1]]
@@ -237,12 +243,12 @@ def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _listed(references: Any) -> list[Any]:
-    """``["name", 0, 0]`` stands for a list of one of them."""
+    """Return a list of references; ``["name", 0, 0]`` stands for a list of one."""
     return [references] if references and isinstance(references[0], str) else list(references)
 
 
 def _needed(layers: Mapping[str, tuple[Any, Sequence[Sequence[Key]]]], outputs: Sequence[Key]) -> set[str]:
-    """The layers that outputs are computed from."""
+    """Return the names of the layers that the outputs depend on."""
     reachable: set[str] = set()
     waiting = [name for name, _, _ in outputs]
     while waiting:
@@ -254,8 +260,9 @@ def _needed(layers: Mapping[str, tuple[Any, Sequence[Sequence[Key]]]], outputs: 
 
 
 def _check_arguments(node: Any) -> None:
-    """Refuse what a call was told beside its operands: tensors and masks are read as these."""
-    arguments = node.get("kwargs", {}) if isinstance(node, Mapping) else node[0][3] if node and len(node[0]) > 3 else {}
+    """Raise :class:`Refused` for arguments of a call other than tensors and masks."""
+    first = [] if isinstance(node, Mapping) or not node else _listed(node)[0]
+    arguments = node.get("kwargs", {}) if isinstance(node, Mapping) else first[3] if len(first) > 3 else {}
     for key, value in arguments.items():
         if key != "mask" and value not in (None, False) and not any(True for _ in _tensors(value)):
             why = "an argument of the call that is not read"
@@ -263,7 +270,7 @@ def _check_arguments(node: Any) -> None:
 
 
 def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:
-    """The operands of each use of a layer: lists until Keras 2, tensors among the arguments in Keras 3."""
+    """Yield the operands of each call of a layer: lists until Keras 2, tensors among the arguments in Keras 3."""
     for node in layer.get("inbound_nodes", []):
         if isinstance(node, Mapping):
             named = {
@@ -271,7 +278,7 @@ def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:
             }  # masks go with values
             yield list(_tensors([node.get("args", []), named]))
         else:
-            yield [(str(operand[0]), int(operand[1]), int(operand[2])) for operand in node]
+            yield [(str(operand[0]), int(operand[1]), int(operand[2])) for operand in _listed(node)]
 
 
 def _tensors(thing: Any, depth: int = 0) -> Iterator[Key]:

@@ -1,4 +1,4 @@
-"""Keras's layers of images, and of sequences as images of one row: convolutions, pooling, padding."""
+"""Keras layers of images, and of sequences as images of one row: convolutions, pooling, padding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstmc.importers.ir.op import fixed
 
 
 def _channels_first(layers: Layers, call: Call, rank: int) -> tuple[str, list[int]]:
-    """x [..., 1 or H, W, C] as images [..., C, H, W]; and the order of axes that takes a result back."""
+    """Return x [..., 1 or H, W, C] as images [..., C, H, W], and the permutation that restores the order."""
     _require_channels_last(call)
     lead = call.lead
     x = layers.transpose(call.xs[0], (*range(lead), lead + rank, *range(lead, lead + rank)))
@@ -24,7 +24,7 @@ def _channels_last(layers: Layers, y: str, rank: int, order: Sequence[int]) -> s
 
 
 def _conv(rank: int, kind: Literal["plain", "depthwise", "separable"] = "plain") -> Handler:
-    """Of a separable one each channel goes through kernels of its own, then all through kernels of one element."""
+    """Return a handler of convolutions; a separable one is a depthwise convolution, then one with 1 x 1 kernels."""
 
     def handle(layers: Layers, call: Call) -> list[str]:
         kernel, *bias = call.weights
@@ -86,7 +86,7 @@ def _require_channels_last(call: Call) -> None:
 
 
 def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
-    """Zeros before and after an axis of so many elements."""
+    """Return the zeros before and after an axis for a padding mode."""
     reach = dilation * (kernel - 1)
     if padding == "causal":
         return (reach, 0)
@@ -126,7 +126,7 @@ def _global(kind: Literal["max", "mean"], rank: int) -> Handler:
 
 
 def _sides(sizes: Any, rank: int) -> list[Pair]:
-    """Paddings or croppings of each axis: one number, one for each axis, or (before, after) for each."""
+    """Return paddings or croppings of each axis, from one number, a number for each, or (before, after) for each."""
     if isinstance(sizes, int):
         return [(sizes, sizes)] * rank
     if rank == 1 and all(isinstance(one, int) for one in sizes):

@@ -1,4 +1,4 @@
-"""Keras's layers that stand around recurrent ones; images have their channels last."""
+"""Keras layers other than recurrent ones and those of images; images have their channels last."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _masking(layers: Layers, call: Call) -> list[str]:
 
 
 def output_mask(layers: Layers, call: Call) -> str | None:
-    """The mask [N, T, 1] that a layer makes: steps that are not all one value, indices that are not 0."""
+    """Return the mask [N, T, 1] that a Masking or Embedding layer makes; None for other layers."""
     if call.name == "Masking":
         away = layers.affine(call.xs[0], 1.0, -float(call.config.get("mask_value", 0.0)))
         return layers.apply("step", layers.reduce("max", layers.apply("abs", away), [-1], keep=True))
@@ -40,7 +40,7 @@ def output_mask(layers: Layers, call: Call) -> str | None:
 
 
 def _mean_over_time(layers: Layers, call: Call) -> list[str]:
-    """Of a masked sequence the mean of the steps that count."""
+    """Global average pooling; of a masked sequence the mean of the steps that are not masked."""
     if call.mask is None:
         return keras_images.HANDLERS["GlobalAveragePooling1D"](layers, call)
     keep = bool(call.config.get("keepdims", False))
@@ -54,7 +54,7 @@ def _repeat_vector(layers: Layers, call: Call) -> list[str]:
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
-    """Products summed over one axis of each; the batch is common (keras/src/layers/merging/dot.py)."""
+    """Sums of products over one axis of each operand; the batch is common (keras/src/layers/merging/dot.py)."""
     x, y = call.xs
     if call.config.get("normalize"):
         raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
@@ -73,7 +73,7 @@ def _dot(layers: Layers, call: Call) -> list[str]:
 
 
 def _attention(layers: Layers, call: Call) -> list[str]:
-    """softmax(q k') v, of query and value, and key where it is given."""
+    """softmax(q k') v, of query, value and an optional key."""
     q, v, k = (*call.xs, call.xs[1])[:3]
     if call.config.get("use_scale") or call.config.get("score_mode", "dot") != "dot":
         raise Refused("use_scale, score_mode", "given", "only dot products without a scale are read", "use them")
@@ -82,7 +82,7 @@ def _attention(layers: Layers, call: Call) -> list[str]:
 
 
 def _multi_head(layers: Layers, call: Call) -> list[str]:
-    """softmax(q k' / sqrt(width)) v of each head, of query and value, and key where it is given; and a product."""
+    """Multi-head attention: softmax(q k' / sqrt(width)) v of each head, of query, value and an optional key."""
     q, v, k = (*call.xs, call.xs[1])[:3]
     rank = len(layers.shape(q))
     unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
@@ -127,7 +127,7 @@ def _rescaling(layers: Layers, call: Call) -> list[str]:
 
 
 def _normalization(layers: Layers, call: Call) -> list[str]:
-    """(x - mean) / sqrt(variance), of the last axis; stored, or told in the configuration."""
+    """(x - mean) / sqrt(variance) of the last axis, with the statistics in the weights or the configuration."""
     axis = call.config.get("axis", -1)
     axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
     rank = len(layers.shape(call.xs[0]))
@@ -146,7 +146,7 @@ def _unit(layers: Layers, call: Call) -> list[str]:
 
 
 def _group_norm(layers: Layers, call: Call) -> list[str]:
-    """The channels stand last."""
+    """Group normalization with the channels last."""
     x, rank = call.xs[0], len(layers.shape(call.xs[0]))
     groups, channels = int(call.config.get("groups", 32)), fixed(layers.shape(x)[-1], "channels")
     left = iter(call.weights)
@@ -195,7 +195,7 @@ def _leaky_relu(layers: Layers, call: Call) -> list[str]:
 
 
 def _relu(layers: Layers, call: Call) -> list[str]:
-    """0 up to the threshold and x from it on, the largest value at most; below it slope times what is missing."""
+    """min(x, max_value) from the threshold on; below it slope * (x - threshold)."""
     most, slope, least = (call.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
     x, slope, least = call.xs[0], float(slope or 0), float(least or 0)
     y = layers.apply("relu", x) if not least else layers.binary("mul", x, layers.greater(x, np.asarray(least)))

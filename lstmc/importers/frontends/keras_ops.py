@@ -1,4 +1,4 @@
-"""Functions of ``keras.ops`` and operators on Keras 3's tensors, which a functional model holds as if they were layers.
+"""Functions of ``keras.ops`` and operators on tensors, which a functional model of Keras 3 stores as layers.
 
 Some are called as layers are (``Add``, ``Softmax``), and are no layers: their operands may be numbers.
 """
@@ -21,7 +21,7 @@ _DEEPEST = 10  # lists in lists of arguments
 
 @dataclass(frozen=True)
 class Operation:
-    """One use of an operation: its configuration, and its arguments with values by name in the places of tensors."""
+    """One call of an operation: its configuration, and its arguments with the names of values for tensors."""
 
     config: Mapping[str, Any]
     args: Sequence[Any]
@@ -32,12 +32,21 @@ class Operation:
         axes = range(rank) if setting is None else [setting] if isinstance(setting, int) else setting
         return [axis_in(int(axis), rank) for axis in axes]
 
+    def operand(self, place: int) -> Operand:
+        """Return an argument that must be a tensor or a number. Raises :class:`Refused`."""
+        return _operand(self.args[place])
+
+    def operands(self, place: int) -> list[Operand]:
+        """Return an argument that must be a list of tensors. Raises :class:`Refused`."""
+        xs = self.args[place]
+        return [_operand(x) for x in (xs if isinstance(xs, list) else [xs])]
+
 
 Handler = Callable[[Layers, Operation], list[str]]
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
-    """Whether a layer of a configuration is a function of ``keras.ops``.
+    """Return whether a layer of a configuration is a function of ``keras.ops``.
 
     A ``.keras`` file has the module; in an ``.h5`` file a layer of Keras 3 may be trained or not, an operation may not.
     """
@@ -48,7 +57,7 @@ def is_operation(layer: Mapping[str, Any]) -> bool:
 
 
 def operation(layer: Mapping[str, Any], node: Any, values: Mapping[tuple[str, int, int], str | None]) -> Operation:
-    """A use of one, from what Keras has written of it (``keras/src/saving/serialization_lib.py``)."""
+    """Return one call, from the format of ``keras/src/saving/serialization_lib.py``."""
     call = node if isinstance(node, Mapping) else {}
     return Operation(
         layer.get("config", {}),
@@ -76,7 +85,13 @@ def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], dep
 
 
 def _operand(x: Any) -> Operand:
-    return np.asarray(float(x)) if isinstance(x, int | float) else x
+    if isinstance(x, int | float):
+        return np.asarray(float(x))
+    if not isinstance(x, str | np.ndarray):
+        raise Refused(
+            "argument", type(x).__name__, "a tensor or a number is expected there", "save the whole model again"
+        )
+    return x
 
 
 def _binary(kind: str) -> Handler:
@@ -84,17 +99,17 @@ def _binary(kind: str) -> Handler:
 
 
 def _function(name: str, *numbers: float, **settings: float) -> Handler:
-    """A function of an element; ``told``: what its configuration may say, with the defaults."""
+    """Return a handler of an elementwise function; ``settings`` are configuration keys with their defaults."""
     return lambda layers, use: [
         layers.apply(
-            name, use.args[0], *numbers, *(float(use.config.get(key, value)) for key, value in settings.items())
+            name, use.operand(0), *numbers, *(float(use.config.get(key, value)) for key, value in settings.items())
         )
     ]
 
 
 def _affine(scale: float, shift: float, then: str | None = None, before: str | None = None) -> Handler:
     def handle(layers: Layers, use: Operation) -> list[str]:
-        x = use.args[0] if before is None else layers.apply(before, use.args[0])
+        x = use.operand(0) if before is None else layers.apply(before, use.operand(0))
         y = layers.affine(x, scale, shift)
         return [y if then is None else layers.apply(then, y)]
 
@@ -110,35 +125,35 @@ def _power(layers: Layers, use: Operation) -> list[str]:
 
 def _reduce(kind: Any) -> Handler:
     def handle(layers: Layers, use: Operation) -> list[str]:
-        x = use.args[0]
+        x = use.operand(0)
         return [layers.reduce(kind, x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))]
 
     return handle
 
 
 def _arg_max(sign: float) -> Handler:
-    """Where the largest element is along an axis or of all; of a sign of -1 the smallest."""
+    """Return a handler for the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
 
     def handle(layers: Layers, use: Operation) -> list[str]:
         axis, keep = use.config.get("axis"), bool(use.config.get("keepdims"))
-        return [layers.argmax(layers.affine(use.args[0], sign, 0.0), None if axis is None else int(axis), keep)]
+        return [layers.argmax(layers.affine(use.operand(0), sign, 0.0), None if axis is None else int(axis), keep)]
 
     return handle
 
 
 def _cast(layers: Layers, use: Operation) -> list[str]:
-    return [layers.value(layers.cast(use.args[0], str(use.config["dtype"])))]
+    return [layers.value(layers.cast(use.operand(0), str(use.config["dtype"])))]
 
 
 def _rounded(layers: Layers, use: Operation) -> list[str]:
     digits = int(use.config.get("decimals") or 0)
-    y = layers.apply("round", layers.affine(use.args[0], 10.0**digits, 0.0))
+    y = layers.apply("round", layers.affine(use.operand(0), 10.0**digits, 0.0))
     return [layers.affine(y, 10.0**-digits, 0.0)]
 
 
 def _item(layers: Layers, use: Operation) -> list[str]:
-    """``x[key]`` by integers, slices, None and ``...``."""
-    y, key = use.args[0], use.args[1]
+    """Indexing ``x[key]`` by integers, slices, None and ``...``."""
+    y, key = use.operand(0), use.args[1]
     keys = list(key) if isinstance(key, list) else [key]
     if any(not (one is None or one is Ellipsis or isinstance(one, int | slice)) for one in keys):
         raise Refused("key", "computed, or a list", "only integers and slices are read", "use slices")
@@ -161,17 +176,17 @@ def _item(layers: Layers, use: Operation) -> list[str]:
 
 
 def _joined(layers: Layers, use: Operation) -> list[str]:
-    return [layers.concat(use.args[0], int(use.config.get("axis", 0)))]
+    return [layers.concat(use.operands(0), int(use.config.get("axis", 0)))]
 
 
 def _stacked(layers: Layers, use: Operation) -> list[str]:
-    xs = use.args[0]
+    xs = use.operands(0)
     axis = axis_in(int(use.config.get("axis", 0)), len(layers.shape(xs[0])) + 1)
     return [layers.concat([layers.unsqueeze(x, [axis]) for x in xs], axis)]
 
 
 def _split(layers: Layers, use: Operation) -> list[str]:
-    x, setting = use.args[0], use.config["indices_or_sections"]
+    x, setting = use.operand(0), use.config["indices_or_sections"]
     axis = axis_in(int(use.config.get("axis", 0)), len(layers.shape(x)))
     size = fixed(layers.shape(x)[axis], f"axis {axis}")
     places = list(range(0, size, size // setting)) if isinstance(setting, int) else [0, *map(int, setting)]
@@ -179,40 +194,40 @@ def _split(layers: Layers, use: Operation) -> list[str]:
 
 
 def _reshape(layers: Layers, use: Operation) -> list[str]:
-    x = use.args[0]
+    x = use.operand(0)
     return [layers.reshape(x, resolved([int(size) for size in use.config["newshape"]], layers.shape(x)))]
 
 
 def _transpose(layers: Layers, use: Operation) -> list[str]:
-    x = use.args[0]
+    x = use.operand(0)
     axes = use.config.get("axes") or range(len(layers.shape(x)))[::-1]
     return [layers.transpose(x, [int(axis) for axis in axes])]
 
 
 def _expand_dims(layers: Layers, use: Operation) -> list[str]:
     setting = use.config["axis"]
-    return [layers.unsqueeze(use.args[0], [setting] if isinstance(setting, int) else setting)]
+    return [layers.unsqueeze(use.operand(0), [setting] if isinstance(setting, int) else setting)]
 
 
 def _squeeze(layers: Layers, use: Operation) -> list[str]:
     setting = use.config.get("axis")
-    return [layers.squeeze(use.args[0], [setting] if isinstance(setting, int) else setting)]
+    return [layers.squeeze(use.operand(0), [setting] if isinstance(setting, int) else setting)]
 
 
 def _softmax(log: bool) -> Handler:
-    return lambda layers, use: [layers.softmax(use.args[0], int(use.config.get("axis", -1)), log)]
+    return lambda layers, use: [layers.softmax(use.operand(0), int(use.config.get("axis", -1)), log)]
 
 
 def _matmul(layers: Layers, use: Operation) -> list[str]:
-    return [layers.matmul(*use.args)]
+    return [layers.matmul(use.operand(0), use.operand(1))]
 
 
 def _einsum(layers: Layers, use: Operation) -> list[str]:
-    return [layers.einsum(str(use.config["subscripts"]), use.args)]
+    return [layers.einsum(str(use.config["subscripts"]), [*map(_operand, use.args)])]
 
 
 def _gelu(layers: Layers, use: Operation) -> list[str]:
-    return [layers.apply("gelu_tanh" if use.config.get("approximate", True) else "gelu", use.args[0])]
+    return [layers.apply("gelu_tanh" if use.config.get("approximate", True) else "gelu", use.operand(0))]
 
 
 HANDLERS: dict[str, Handler] = {

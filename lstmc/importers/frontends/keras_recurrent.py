@@ -1,4 +1,4 @@
-"""Keras's recurrent layers of all versions: gates, biases, CuDNN's layout, both directions, ConvLSTM."""
+"""Keras recurrent layers of all versions: gates, biases, CuDNN's layout, both directions, ConvLSTM."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def recurrent(
     reverse: bool = False,
     mask: str | None = None,
 ) -> list[str]:
-    """The outputs [N, T, H], or the last one [N, H]; then the last states if they are wanted.
+    """Return the outputs [N, T, H], or the last one [N, H]; then the last states if ``return_state`` is set.
 
     Where ``mask`` [N, T, 1] is 0, states stay and the last output is given once more.
     """
@@ -91,7 +91,7 @@ def of_cells(
     version: int,
     mask: str | None = None,
 ) -> list[str]:
-    """``RNN(cell)``: the layer of that cell; and for ``StackedRNNCells`` layers on one another, which is the same."""
+    """Return the results of ``RNN(cell)``: a layer for the cell, or a stack of layers for ``StackedRNNCells``."""
     cell_config = config.get("cell") or {}
     stacked = cell_config.get("class_name") == "StackedRNNCells"
     cells = cell_config.get("config", {}).get("cells", []) if stacked else [cell_config]
@@ -119,7 +119,7 @@ def of_cells(
 def _arrays(
     kind: Kind, weights: Sequence[Weight], cudnn: bool
 ) -> tuple[Weight, Weight, tuple[Weight | None, Weight | None]]:
-    """Kernel [D, gates x H], recurrent kernel [H, gates x H], and the two biases, in the layout of Keras 2."""
+    """Return kernel [D, gates x H], recurrent kernel [H, gates x H] and two biases, in the layout of Keras 2."""
     parts = PARTS[kind]
     if parts > 1 and len(weights) == 3 * parts:  # Keras 1: W, U and b of each gate
         order = [_KERAS_1[kind].index(gate) for gate in _KERAS_2[kind]]
@@ -138,12 +138,12 @@ def _arrays(
 
 
 def _beside(weights: Sequence[Weight]) -> Weight:
-    """Matrices side by side."""
+    """Concatenate matrices along their columns."""
     return joined([weight.transposed() for weight in weights]).transposed()
 
 
 def _from_cudnn(w: Weight, parts: int, inputs: bool) -> Weight:
-    """Each gate's block, which CuDNN has as [units, in] in memory (keras/src/legacy/saving/legacy_h5_format.py)."""
+    """Transpose each gate's block, which CuDNN stores as [units, in] (keras/src/legacy/saving/legacy_h5_format.py)."""
 
     def make() -> Array:
         blocks = np.split(w.make(), parts, axis=1)
@@ -181,7 +181,7 @@ def bidirectional(
     version: int,
     mask: str | None = None,
 ) -> list[str]:
-    """Two layers, the second the other way round, and how their outputs are merged."""
+    """Return the merged outputs of two layers, the second of which runs backwards, then their last states."""
     inner = config.get("layer") or {}
     backward = config.get("backward_layer") or {}
     name, forward_config = str(inner.get("class_name", "")), inner.get("config", {})
@@ -210,7 +210,7 @@ def bidirectional(
 
 
 def conv_lstm(layers: Layers, call: Call) -> list[str]:
-    """x [N, T, (H,) W, C]; gates in the order i, f, g, o (keras/src/layers/rnn/conv_lstm.py)."""
+    """ConvLSTM of x [N, T, (H,) W, C]; gates in the order i, f, g, o (keras/src/layers/rnn/conv_lstm.py)."""
     config, rank = call.config, int(call.name[-2])
     first = config.get("data_format") not in (None, "channels_last")
     if first or config.get("stateful") or call.mask is not None or len(call.xs) > 1:

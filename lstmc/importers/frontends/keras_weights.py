@@ -18,30 +18,65 @@ from lstmc.importers.refusal import SourceError
 from lstmc.importers.weight import Weight
 
 MODELS = ("Sequential", "Model", "Functional")
+_DEEPEST = 50  # layers in layers
 
 
 def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """The configurations of a model's layers; the first versions had a list of them for a Sequential model's own."""
+    """Return the configurations of a model's layers, also of a Sequential model of the first versions; else None."""
     inner = config.get("config", {})
     layers = inner if isinstance(inner, list) else inner.get("layers", []) if isinstance(inner, Mapping) else []
     whole = isinstance(layers, list) and all(isinstance(layer, Mapping) for layer in layers)
     return layers if whole else None
 
 
+def check_structure(layer: Mapping[str, Any], depth: int = 0) -> None:
+    """Raise ValueError unless a layer, and each layer inside it, has the objects and lists that Keras writes."""
+    name, config, nodes = str(layer.get("name", ""))[:60], layer.get("config", {}), layer.get("inbound_nodes", [])
+    if isinstance(config, list):  # a Sequential model of the first versions
+        config = {"layers": config}
+    _check_type(config, Mapping, f"the configuration of layer {name}")
+    name = str(config.get("name", name))[:60]
+    if depth > _DEEPEST:
+        raise ValueError(f"layer {name} is nested deeper than {_DEEPEST}")
+    inside = [(key, config[key]) for key in ("layer", "backward_layer", "cell") if config.get(key)]
+    for key in ("cells", "layers"):
+        _check_type(config.get(key, []), list, f"{key} of layer {name}")
+        inside += [(f"one of the {key}", part) for part in config.get(key, [])]
+    for key, part in inside:
+        _check_type(part, Mapping, f"{key} of layer {name}")
+        check_structure(part, depth + 1)
+    _check_type(nodes, list, f"inbound_nodes of layer {name}")
+    for node in nodes:
+        if isinstance(node, Mapping):
+            _check_type(node.get("args", []), list, f"args of a call of layer {name}")
+            _check_type(node.get("kwargs", {}), Mapping, f"kwargs of a call of layer {name}")
+        else:
+            _check_type(node, list, f"a call of layer {name}")
+            for operand in [node] if node and isinstance(node[0], str) else node:  # one operand alone, or several
+                _check_type(operand, list, f"an operand of layer {name}")
+                _check_type(operand[3] if len(operand) > 3 else {}, Mapping, f"arguments of a call of layer {name}")
+
+
+def _check_type(value: Any, kind: type, label: str) -> None:
+    if not isinstance(value, kind):
+        expected = "a list" if kind is list else "an object"
+        raise ValueError(f"expected {label} to be {expected}, found {str(value)[:40]}")
+
+
 def nested(layer: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The model that a layer is, or is around; None if it is another layer."""
+    """Return the model that a layer is or wraps; None for another layer."""
     inner = (layer.get("config") or {}).get("layer") if layer.get("class_name") == "TimeDistributed" else layer
     return inner if isinstance(inner, Mapping) and inner.get("class_name") in MODELS else None
 
 
 def trainable(layer: Mapping[str, Any]) -> bool:
-    """Whether a layer's weights are trained, as far as its own configuration says."""
+    """Return whether a layer's own configuration makes its weights trainable."""
     config = layer.get("config")
     return not isinstance(config, Mapping) or bool(config.get("trainable", True))
 
 
 def stored_order(counts: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Where the arrays of each layer stand among a nested model's own in ``.h5``: those that are trained come first.
+    """Return the indices of each layer's arrays in a nested model's list in ``.h5``, where trainable ones come first.
 
     ``counts``: how many of a layer's arrays are trained, and how many are not.
     """
@@ -58,7 +93,7 @@ ALONE = frozenset({*HANDLERS, *CELLS} - {"TimeDistributed", "Bidirectional", "RN
 
 
 def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[ArraySizes] | None:
-    """A layer's arrays in Keras's order; None of a layer around one that it cannot be around here.
+    """Return the sizes of a layer's arrays in Keras's order; None for a wrapper of an unsupported layer.
 
     ``by_gate`` as Keras 1 stores LSTM and GRU: W, U and b of each gate.
     """
@@ -106,7 +141,7 @@ def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Arr
 
 
 def _inside(kind: str, config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
-    """The layers or cells that a layer is around, in the order of their arrays; None if it is around none."""
+    """Return the layers or cells that a wrapper has, in the order of their arrays; None for another layer."""
     inner = config.get("layer") or {}
     if kind == "TimeDistributed":
         return [inner]
@@ -123,7 +158,7 @@ def _name(layer: Mapping[str, Any]) -> str:
 
 
 def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
-    """Whether weights are as many as the layer's configuration asks for, and of its sizes."""
+    """Return whether weights have the number and the sizes that a layer's configuration implies."""
     return any(
         not expected
         or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # Keras 3 has seeds in some without
@@ -162,7 +197,7 @@ _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 
 
 def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
-    """Every layer's tensors in Keras's own order, by its name in the configuration, behind those of models it is in."""
+    """Return every layer's tensors in Keras's order, by its name with the names of enclosing models before it."""
     if "layers" in source.facts:
         by_layer: dict[str, list[Weight]] = {}
         named = {layer_name(layer): layer for layer in layers}
@@ -175,7 +210,7 @@ def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dic
 
 
 def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bool) -> dict[str, list[Weight]]:
-    """A nested model's tensors, by its layers."""
+    """Split the tensors of a nested model by its layers."""
     by_layer: dict[str, list[Weight]] = {}
     layers = inner_layers(model) or []
     trained = trained and trainable(model)
@@ -193,7 +228,7 @@ def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bo
 
 
 def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
-    """How many of a layer's arrays are trained, and how many are not."""
+    """Return the numbers of a layer's trainable and fixed arrays."""
     inner = nested(layer)
     trained = trained and trainable(layer)
     if inner is not None:
@@ -207,7 +242,7 @@ def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
 def _by_place(
     source: Source, layers: Sequence[Mapping[str, Any]], roots: Sequence[str], path: str
 ) -> dict[str, list[Weight]]:
-    """By the groups of ``.keras``, which have a group for each model, too."""
+    """Return tensors by layer from the groups of ``.keras``, which has one for each model too."""
     by_layer: dict[str, list[Weight]] = {}
     for layer, place in zip(layers, _places(layers), strict=True):
         name, inner = layer_name(layer), nested(layer)
@@ -232,13 +267,13 @@ def _by_place(
 
 
 def renamed(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The layers whose weights have another name in the file: that name, by the configuration's."""
+    """Return the stored name of each layer whose weights have another name in the file."""
     names = _stored_names(source, layers) if "layers" in source.facts else {}
     return {name: stored for name, stored in names.items() if name != stored}
 
 
 def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Which of an ``.h5`` file's layers each layer with weights has them from.
+    """Return, for each layer with weights, the layer of an ``.h5`` file whose weights it takes.
 
     Names that Keras makes are counted on over a session, so those of a file and of a configuration may be shifted.
     Then it is by order, as Keras's ``load_weights`` does (``load_weights_from_hdf5_group`` in
@@ -277,14 +312,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _places(layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the groups of layers are called: by class, and the how-manieth of it, in the order of the configuration."""
+    """Return the names of the layers' groups: the class, and a number for a repeated class."""
     stems = [_snake_case(str(layer.get("class_name", ""))) for layer in layers]
     counts = [stems[:at].count(stem) for at, stem in enumerate(stems)]
     return [f"{stem}_{count}" if count else stem for stem, count in zip(stems, counts, strict=True)]
 
 
 def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
-    """Where a group of a layer stands: forwards first, the cells of StackedRNNCells in their own order.
+    """Return a sort key for groups of a layer: forward first, then by index in StackedRNNCells.
 
     The parts of a MultiHeadAttention are in the order in which its weights are listed.
     """
@@ -302,7 +337,7 @@ def layer_name(layer: Mapping[str, Any]) -> str:
 
 
 def _snake_case(name: str) -> str:
-    """As Keras does: ``MaxPooling2D`` is ``max_pooling2d``, ``LSTM`` is ``lstm``."""
+    """Convert a class name as Keras does: ``MaxPooling2D`` to ``max_pooling2d``, ``LSTM`` to ``lstm``."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -1,4 +1,4 @@
-"""What every frontend builds of: arithmetic, products, reductions, normalizations, convolution and pooling."""
+"""Operations that all frontends share: arithmetic, products, reductions, normalizations, convolution and pooling."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _INFINITE = f"An infinite number is {_LARGE:g} here: under a softmax or a maximu
 
 
 class Layers(ShapeOps):
-    """One node's worth of steps at a time: ``at`` says which node, for errors and names."""
+    """Builds the steps of one node at a time; ``at`` sets the node, for messages and names."""
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
-        """Arithmetic; with one number it is an affine function, a power or a bound."""
+        """Add a binary op; with one constant number it is an affine function, a power or a bound."""
         x, y = self.finite(kind, x), self.finite(kind, y)
         if (scalar := _scalar(y)) is not None:
             return self._with_number(kind, x, scalar, swapped=False)
@@ -54,7 +54,7 @@ class Layers(ShapeOps):
         return self._one(Binary(kind), x, y)
 
     def finite(self, kind: str, x: Operand) -> Operand:
-        """x, with large numbers for infinite ones: what masks add, or put in the place of what they hide.
+        """Return x with infinite numbers replaced by large ones, as in additive masks.
 
         Raises :class:`ShapeProblem` for what else is not finite.
         """
@@ -85,7 +85,7 @@ class Layers(ShapeOps):
         return self._one(Linear(), x, w, *(() if b is None else (b,)))
 
     def matmul(self, x: Operand, y: Operand) -> str:
-        """x @ y as NumPy has it: a layer where one of them is a stored matrix."""
+        """Add x @ y as in NumPy; with a stored matrix it is a linear layer."""
         if len(self.shape(x)) == 1:
             return self.squeeze(self.matmul(self.unsqueeze(x, [0]), y), [-2 if len(self.shape(y)) > 1 else -1])
         if len(self.shape(y)) == 1:
@@ -101,12 +101,12 @@ class Layers(ShapeOps):
         return self.product(of_x, of_y, f"{batch}xz", x, y)
 
     def _turned(self, x: Operand) -> str:
-        """The last two axes in each other's place."""
+        """Swap the last two axes."""
         rank = len(self.shape(x))
         return self.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
-        """``bt,bth->bh``, by the letters of the operands' axes: the first two, and what they make with the next."""
+        """Add an einsum such as ``bt,bth->bh``; more than two operands are contracted from the left."""
         compact = equation.replace(" ", "")
         if _EINSUM.fullmatch(compact) is None:
             why = "only two operands or more and their result, all in letters, are read"
@@ -123,7 +123,7 @@ class Layers(ShapeOps):
         return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
-        """Products of two values by the letters of their axes; an axis of one element goes with any other one."""
+        """Add an einsum of two values; an axis of size 1 is broadcast."""
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y):
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
         sizes_x, sizes_y = dict(zip(of_x, self.shape(x), strict=True)), dict(zip(of_y, self.shape(y), strict=True))
@@ -136,7 +136,7 @@ class Layers(ShapeOps):
         return self.reduce("sum", products, axes, keep=False) if axes else products
 
     def _summed(self, x: Operand, own: Mapping[str, Size], other: Mapping[str, Size], needed: str) -> tuple[str, str]:
-        """x without the axes of one element that the other operand has more of, and summed over those it has alone."""
+        """Return x without broadcast axes of size 1, summed over axes that only x has."""
         narrow = [axis for axis, letter in enumerate(own) if own[letter] == 1 and other.get(letter, 1) != 1]
         y = self.squeeze(x, narrow) if narrow else self.value(x)
         left = [letter for axis, letter in enumerate(own) if axis not in narrow]
@@ -147,7 +147,7 @@ class Layers(ShapeOps):
         return y, "".join(letter for axis, letter in enumerate(left) if axis not in alone)
 
     def cumulated(self, x: Operand, axis: int, own: bool = True, reverse: bool = False) -> str:
-        """Sums of the elements up to each one of an axis, itself counted or not: a product with a triangle of ones."""
+        """Add a cumulative sum, inclusive or exclusive (``own``): a product with a triangle of ones."""
         rank = len(self.shape(x))
         axis = axis_in(axis, rank)
         triangle = np.tri(fixed(self.shape(x)[axis], f"axis {axis}"), k=0 if own else -1)
@@ -170,7 +170,7 @@ class Layers(ShapeOps):
         return self.reshape(y, [1 if a in places else s for a, s in enumerate(shape)]) if keep else y
 
     def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False) -> str:
-        """Where the largest element of an axis is, the first or the last of several; without an axis, of all."""
+        """Add the index of the first or ``last`` largest element of an axis; without an axis, of all elements."""
         if axis is None:
             return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)
         if not last:
@@ -180,7 +180,7 @@ class Layers(ShapeOps):
         return self.affine(turned, -1.0, fixed(self.shape(x)[place], f"axis {axis}") - 1.0)
 
     def cast(self, x: Operand, dtype: str) -> Operand:
-        """x as numbers of another type, named as in NumPy: 0 or 1 as ``bool``, without its fraction as integers.
+        """Return x converted to a type named as in NumPy: 0 or 1 for ``bool``, truncated for integers.
 
         An input stays as it is: of which type it is is said of no value, and it is fed as it is meant.
         """
@@ -191,12 +191,12 @@ class Layers(ShapeOps):
         return self.truncated(x) if "int" in dtype and not self.is_whole(x) else x
 
     def truncated(self, x: Operand) -> str:
-        """x without what follows its decimal point."""
+        """Add x rounded towards zero."""
         above, below = (self.apply("floor", self.apply("relu", self.affine(x, sign, 0.0))) for sign in (1.0, -1.0))
         return self.binary("sub", above, below)
 
     def is_whole(self, x: Operand) -> bool:
-        """Whether a value is known to have integers: masks and rounded numbers, moved, added or multiplied."""
+        """Return whether a value is known to be integral: masks and rounded numbers, moved, added or multiplied."""
         waiting, seen = [x], set[Operand]()
         while waiting:
             value = waiting.pop()
@@ -212,25 +212,25 @@ class Layers(ShapeOps):
         return True
 
     def greater(self, x: Operand, y: Operand) -> str:
-        """1 where x is greater than y, else 0."""
+        """Add a mask that is 1 where x > y, else 0."""
         return self.apply("step", self.binary("sub", x, y))
 
     def negated(self, mask: Operand) -> str:
-        """1 where a mask is 0, and 0 where it is 1."""
+        """Add the complement of a mask."""
         return self.affine(mask, -1.0, 1.0)
 
     def where(self, mask: Operand, a: Operand, b: Operand) -> str:
-        """a where a mask is 1, b where it is 0."""
+        """Add a selection: a where a mask is 1, b where it is 0."""
         a, b = self.finite("add", a), self.finite("add", b)
         return self.binary("add", self.binary("mul", mask, a), self.binary("mul", self.negated(mask), b))
 
     def prelu(self, x: Operand, slope: Operand) -> str:
-        """x where it is positive, else its own slope times x."""
+        """Add x where it is positive, else slope * x."""
         below = self.apply("relu", self.affine(x, -1.0, 0.0))
         return self.binary("sub", self.apply("relu", x), self.binary("mul", below, slope))
 
     def group_norm(self, x: Operand, groups: int, eps: float, scale: Weight | None, shift: Weight | None) -> str:
-        """x [N, C, ...], each of so many groups of channels less its mean, over its deviation; scale and shift [C]."""
+        """Add a normalization of x [N, C, ...] over groups of channels; scale and shift are [C]."""
         shape = self.shape(x)
         y = self.reshape(x, resolved((shape[0], groups, -1), shape))
         y = self.reshape(self._one(Normalize(eps), y), shape)
@@ -244,7 +244,7 @@ class Layers(ShapeOps):
         return y if shift is None else self._one(Binary("add"), y, shift)
 
     def batch_norm(self, x: Operand, statistics: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
-        """``told``: scale, shift, mean and variance [C] along ``axis``, folded into one scale and one shift."""
+        """Add a batch normalization; ``statistics``: scale, shift, mean and variance [C] along ``axis``, folded."""
         gamma, beta, mean, var = statistics
         assert mean is not None
         assert var is not None
@@ -269,7 +269,7 @@ class Layers(ShapeOps):
     def conv(
         self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
     ) -> str:
-        """x [..., C, H, W]; ``pads`` are (before, after) of the rows and of the columns."""
+        """Add a convolution of x [..., C, H, W]; ``pads`` are (before, after) of the rows and of the columns."""
         for axis, (before, after) in zip((-2, -1), pads, strict=True):
             if before != after:
                 x = self.pad(x, axis, before, after)
@@ -303,7 +303,7 @@ class Layers(ShapeOps):
         return self.conv(x, turned, b, (1, 1), ((0, 0), (0, 0)), dilation, group)
 
     def _spaced(self, x: Operand, axis: int, apart: int) -> str:
-        """Zeros between the elements of an axis."""
+        """Insert zeros between the elements of an axis."""
         if apart == 1:
             return self.value(x)
         shape = self.shape(x)
@@ -313,7 +313,7 @@ class Layers(ShapeOps):
         return self.cut(joined, axis, 0, (size - 1) * apart + 1)
 
     def enlarged(self, x: Operand, axis: int, times: int) -> str:
-        """Each element of an axis so many times."""
+        """Repeat each element of an axis ``times`` times."""
         if times == 1:
             return self.value(x)
         shape = self.shape(x)
@@ -331,7 +331,7 @@ class Layers(ShapeOps):
         ceil: bool = False,
         counted: bool = True,
     ) -> str:
-        """x [..., C, H, W]; ``pads`` are (before, after) of the rows and of the columns, ``counted`` by a mean or not.
+        """Add a pooling of x [..., C, H, W] with ``pads`` (before, after) of rows and columns, ``counted`` by a mean.
 
         Where the source rounds down and Caffe up, what is too much is cut off.
         """
@@ -359,7 +359,7 @@ def _makes_whole(op: Op) -> bool:
 
 
 def _keeps_whole(op: Op) -> bool:
-    """Whether what an op makes of integers is whole."""
+    """Return whether an op maps integers to integers."""
     if isinstance(op, Apply):
         return op.function.function == "affine" and op.function.a.is_integer() and op.function.b.is_integer()
     if isinstance(op, Binary | Reduce):
@@ -368,7 +368,7 @@ def _keeps_whole(op: Op) -> bool:
 
 
 def _scalar(x: Operand) -> float | None:
-    """The number that all elements are, of what is known."""
+    """Return the value of a constant of one element, else None."""
     if isinstance(x, str | Weight) or x.size == 0 or x.dtype == object:
         return None
     first = float(x.reshape(-1)[0])

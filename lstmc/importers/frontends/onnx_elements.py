@@ -14,7 +14,7 @@ Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
 
 
 def _function(name: str, *numbers: tuple[str, float] | float) -> Handler:
-    """A function whose numbers are attributes, each with its default, or fixed."""
+    """Return a handler of a function whose coefficients are fixed, or attributes with defaults."""
 
     def handle(t: Onnx, node: Node) -> Operand:
         arguments = [float(node.get(n[0], n[1])) if isinstance(n, tuple) else n for n in numbers]
@@ -42,7 +42,7 @@ def _pow(t: Onnx, node: Node) -> Operand:
 
 
 def _bound(node: Node, place: int, name: str) -> float | None:
-    """A number that is an operand from version 11 on, an attribute before."""
+    """Return a bound, which is an operand from version 11 on, an attribute before."""
     operand = constant(node.operand(place))
     number = node.attributes.get(name) if operand is None else operand.reshape(-1)[0]
     return None if number is None else float(number)
@@ -91,7 +91,7 @@ def _sign(t: Onnx, node: Node) -> Operand:
 
 
 def _compared(swapped: bool, equal: bool) -> Handler:
-    """Greater; Less with its operands exchanged; and each with "or equal", which is the other one's contrary."""
+    """Return a handler of Greater or Less; "or equal" is the complement of the opposite comparison."""
 
     def handle(t: Onnx, node: Node) -> Operand:
         x, y = node.needed(0), node.needed(1)

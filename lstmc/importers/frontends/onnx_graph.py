@@ -1,4 +1,4 @@
-"""ONNX graphs as descriptions: node by node, what is known computed, all refusals gathered."""
+"""ONNX graphs translated into the import IR: node by node, with constants folded and all refusals collected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_quantized
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, constant, fold_constants
-from lstmc.importers.frontends.refused import SHAPE, Refused
+from lstmc.importers.frontends.refused import MALFORMED, SHAPE, Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.op import Shape
@@ -35,13 +35,12 @@ HANDLERS = {
 OLDEST = 7
 DOMAINS = ("", "ai.onnx")
 MOST = 100_000  # nodes
-_MALFORMED = (ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError, AssertionError)
 
 
 def describe_onnx(
     model: Any, origin: str, folder: Path | None, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array]
 ) -> Net:
-    """A ``ModelProto``. ``shapes`` of inputs that are to be fixed; ``values`` of inputs that are to be constants.
+    """Return the net of a ``ModelProto``. ``shapes`` fixes inputs; ``values`` makes inputs constants.
 
     Raises :class:`RefusedError` with all that cannot be expressed.
     """
@@ -87,7 +86,7 @@ def describe_onnx(
 
 
 def _declared(info: Any, origin: str) -> Shape:
-    """An input's shape as the graph declares it: a size without a number is a name."""
+    """Return an input's declared shape; a size without a number is a name."""
     if not info.type.HasField("tensor_type"):
         raise SourceError(f"{origin}: input {info.name} is no tensor")
     sizes = info.type.tensor_type.shape.dim
@@ -109,7 +108,7 @@ def _fixed(name: str, shape: Shape) -> Argument:
 
 
 class _Reader:
-    """Runs over the nodes, of subgraphs too where it is known which one is taken."""
+    """Translates nodes in order, also of subgraphs if the branch is known."""
 
     def __init__(self, t: Onnx, opset: int, origin: str, folder: Path | None) -> None:
         self.t, self.opset, self.origin, self.folder = t, opset, origin, folder
@@ -141,7 +140,7 @@ class _Reader:
     def _results(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         try:
             return self._translate(proto, label, depth)
-        except (Refused, *_MALFORMED) as error:
+        except (Refused, *MALFORMED) as error:
             why = Refused.of(error, "operands and attributes", "check it with onnx.checker")
         self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
         return [Poison] * len(proto.output)
@@ -178,7 +177,7 @@ class _Reader:
         return translated if isinstance(translated, list) else [translated]
 
     def _with_sources(self, node: Node, result: Array) -> Operand:
-        """A computed array; of numbers from the file, where they are from."""
+        """Return a folded array as a parameter with its source tensors, or as a constant without them."""
         weights = [one for one in node.operands if isinstance(one, Weight)]
         sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
         self.read |= set(sources)
@@ -220,7 +219,7 @@ class _Reader:
         return self.subgraph(branch, {}, depth)
 
     def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
-        """The outputs of a graph in a node for these inputs; it sees the names of what it is in."""
+        """Return the outputs of a node's subgraph for these inputs; it sees the names of the enclosing graph."""
         for tensor in graph.initializer:
             self.values[tensor.name] = stored_tensor(tensor, self.origin, self.folder).weight()
         self.values |= inputs
@@ -228,5 +227,5 @@ class _Reader:
         return [self.values[output.name] for output in graph.output]
 
     def nested(self, t: Onnx) -> _Reader:
-        """A reader of a graph that has a description of its own."""
+        """Return a reader of a subgraph with a net of its own."""
         return _Reader(t, self.opset, self.origin, self.folder)

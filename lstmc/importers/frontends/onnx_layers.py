@@ -1,4 +1,4 @@
-"""ONNX's operators that have parameters, or see several elements: products, convolutions, pooling, normalizations."""
+"""ONNX operators with parameters or over several elements: products, convolutions, pooling, normalizations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
 
 
 def _stored(x: Operand) -> Operand:
-    """Numbers that are no shape as a parameter."""
+    """Return an array of numbers as a parameter."""
     return weight(x, "an operand") if isinstance(x, np.ndarray) else x
 
 
@@ -47,7 +47,7 @@ def _gemm(t: Onnx, node: Node) -> Operand:
 
 
 def _computed_gemm(t: Onnx, node: Node, x: Operand) -> Operand:
-    """Of two computed matrices, or with a computed addend."""
+    """Gemm of two computed matrices, or with a computed addend."""
     w = _stored(node.needed(1))
     if node.get("transB", 0):
         w = w.transposed() if isinstance(w, Weight) else t.layers.transpose(w, (1, 0))
@@ -100,7 +100,7 @@ def _conv_transpose(t: Onnx, node: Node) -> Operand:
 
 
 def _resize(t: Onnx, node: Node) -> Operand:
-    """Each element so many times, where that is what it comes to."""
+    """Resize by integer factors, to the nearest element."""
     x = node.needed(0)
     shape = t.layers.shape(x)
     scales, new_sizes = constant(node.operand(1 if node.op == "Upsample" else 2)), constant(node.operand(3))
@@ -122,7 +122,7 @@ def _resize(t: Onnx, node: Node) -> Operand:
 def _windows(
     t: Onnx, node: Node, x: Operand, kernel: Sequence[int]
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
-    """Strides, paddings (before, after) and dilations along each axis."""
+    """Return strides, paddings (before, after) and dilations along each axis."""
     rank = len(kernel)
     stride = [int(s) for s in node.get("strides", [1] * rank)]
     dilation = [int(d) for d in node.get("dilations", [1] * rank)]

@@ -1,4 +1,4 @@
-"""ONNX nodes that work in integers of 8 bits as they run: imported as what they approximate, in float32.
+"""ONNX operators in integers of 8 bits, translated to what they approximate in float32.
 
 What is stored is used as it is stored, scaled; what the source rounds while it runs is not rounded.
 """
@@ -30,13 +30,13 @@ def _note(t: Onnx) -> None:
 
 
 def _dynamic(t: Onnx, node: Node) -> list[Operand | None]:
-    """x itself, as if its scale were 1 and its zero 0: what follows multiplies by them."""
+    """Return x itself with a scale of 1 and a zero point of 0, by which following nodes multiply."""
     _note(t)
     return [t.layers.value(node.needed(0)), np.asarray(1.0, np.float32), np.asarray(0)]
 
 
 def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence[int]) -> Weight:
-    """(w - zero) scale; each of them one number, or numbers along these axes of w."""
+    """Return (w - zero) * scale; both are numbers, or arrays along some axes of w."""
 
     def spread(term: Weight) -> Array:
         array = term.make().astype(np.float32)
@@ -53,7 +53,7 @@ def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence
 
 
 def _integers(t: Onnx, node: Node, axis: int) -> Node:
-    """The node with its weights as numbers less their zero; its other operand must be what was rounded."""
+    """Return the node with its weights as floats; its other operand must be a result of DynamicQuantizeLinear."""
     zero = constant(node.operand(2))
     if not isinstance(node.needed(0), str) or (node.operand(2) is not None and (zero is None or np.any(zero))):
         why = "integers that DynamicQuantizeLinear did not make"
@@ -63,7 +63,7 @@ def _integers(t: Onnx, node: Node, axis: int) -> Node:
 
 
 def _lstm(t: Onnx, node: Node) -> list[Operand | None]:
-    """W [directions, inputs, 4 H] and R [directions, H, 4 H], each with a scale and a zero for a direction or a row."""
+    """DynamicQuantizeLSTM: W [directions, inputs, 4 H] and R [directions, H, 4 H], with scales and zero points."""
     _note(t)
     scales = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
     weights = []
@@ -75,7 +75,7 @@ def _lstm(t: Onnx, node: Node) -> list[Operand | None]:
 
 
 def _dequantized(t: Onnx, node: Node) -> Operand:
-    """(x - zero) scale of a computed x, as rows of a stored table are."""
+    """(x - zero) * scale of a computed x, as rows of a stored table are."""
     scale, zero = constant(node.operand(1)), constant(node.operand(2))
     if scale is None or scale.size > 1:
         raise Refused("x_scale", "computed, or several", "it must be one number", "import it before it was quantized")

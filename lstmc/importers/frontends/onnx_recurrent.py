@@ -1,4 +1,4 @@
-"""ONNX's LSTM, GRU and RNN with all attributes; Loop, unrolled; and Scan, as a step over time."""
+"""ONNX's LSTM, GRU and RNN with all attributes; Loop, unrolled; and Scan, as a loop of the import IR."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STEPS = 100_000
 
 
 class Subgraphs(Protocol):
-    """What reads the graph that a loop is in."""
+    """The interface of the reader of the enclosing graph."""
 
     t: Onnx
     opset: int
@@ -32,16 +32,16 @@ class Subgraphs(Protocol):
     read: set[str]
 
     def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
-        """The outputs of a graph in a node for these inputs."""
+        """Return the outputs of a node's subgraph for these inputs."""
         ...
 
     def nested(self, t: Onnx) -> Self:
-        """A reader of a graph that has a description of its own."""
+        """Return a reader of a subgraph with a net of its own."""
         ...
 
 
 def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
-    """Carried values, then what each step gives, joined along a new first axis. How often it runs must be known."""
+    """Unroll a Loop; return its carried values, then its scan outputs. The number of iterations must be constant."""
     most, goes_on = constant(node.operand(0)), constant(node.operand(1))
     count = _STEPS if node.operand(0) is None else None if most is None or most.dtype == object else int(most)
     if count is None or (goes_on is None and node.operand(1) is not None):
@@ -70,7 +70,7 @@ def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
 
 
 def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
-    """Last states, then what each step gives. What the step sees of the graph around it is the same at all steps."""
+    """Translate a Scan; return its last states, then its scan outputs. Captured values are static inputs."""
     body, layers = attributes["body"], reader.t.layers
     count = int(attributes["num_scan_inputs"])
     first_x = len(node.operands) - count
@@ -129,7 +129,7 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
 
 
 def _start(x: Operand) -> Operand | None:
-    """A state's first value; None for zeros, where states start anyway."""
+    """Return a state's initial value; None for zeros, the default."""
     array = constant(x)
     return None if array is not None and not array.any() else x
 
@@ -145,7 +145,7 @@ def _from_front(axis: int, rank: int) -> list[int]:
 
 
 def _free_names(graph: Any) -> list[str]:
-    """The names that a graph in a node reads, and its own nodes do not make before."""
+    """Return the names that a subgraph reads and does not define."""
     defined = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
     free: dict[str, None] = {}
     for node in graph.node:
@@ -178,7 +178,7 @@ _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False,
 
 
 def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
-    """Y [T, directions, N, H], then the last states [directions, N, H]; with layout 1, N comes first."""
+    """Return Y [T, directions, N, H], then the last states [directions, N, H]; with layout 1, N comes first."""
     kind, _ = _KINDS[node.op]
     direction = node.get("direction", "forward")
     if direction not in _DIRECTIONS:
@@ -219,7 +219,7 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
 
 
 def _activations(node: Node, directions: int) -> Iterator[Sequence[Activation]]:
-    """The functions of each direction; numbers are taken in order by those that have them."""
+    """Yield the functions of each direction; those with coefficients consume them in order."""
     _, usual = _KINDS[node.op]
     names = node.attributes.get("activations") or usual * directions
     if len(names) != len(usual) * directions:
@@ -266,7 +266,7 @@ def _biases(node: Node, cell: Cell, lane: int) -> tuple[Weight | None, Weight | 
 
 
 def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
-    """P has the order i, o, f."""
+    """Return the peephole weights; P has the order i, o, f."""
     if not cell.peepholes:
         return {}
     whole = weight(node.operand(7), "P").at(lane)
@@ -276,7 +276,7 @@ def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
 
 
 def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[str, Operand]:
-    """First values of the states; zeros are left out, as states start there anyway."""
+    """Return the initial values of the states, without zeros, the default."""
     initial: dict[str, Operand] = {}
     for state, place in zip(cell.states, (5, 6), strict=False):
         value = node.operand(place)
@@ -291,7 +291,7 @@ def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[st
 
 
 def _lengths(t: Onnx, node: Node, x: str) -> Operand | None:
-    """sequence_lens; None where they are known to be whole."""
+    """Return sequence_lens; None if all are known to be the full length."""
     operand, steps = node.operand(4), t.layers.shape(x)[0]
     array = constant(operand)
     if array is not None and np.all(array == steps):

@@ -1,4 +1,4 @@
-"""ONNX's operators that move elements, or reduce them to one of several; each knows what changed between versions."""
+"""ONNX operators that move elements or reduce axes, in all versions of the operator set."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _tile(t: Onnx, node: Node) -> Operand:
 
 
 def _norm(order: int, root: bool) -> Handler:
-    """The sum of magnitudes or of squares along axes, or its root."""
+    """Return a handler of the sum of magnitudes or of squares along axes, or its root."""
 
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
@@ -179,7 +179,7 @@ def _trilu(t: Onnx, node: Node) -> Operand:
 
 
 def _arg_max(sign: float) -> Handler:
-    """Where an axis has its largest element, of ArgMin its smallest."""
+    """Return a handler of ArgMax; with a sign of -1 of ArgMin."""
 
     def handle(t: Onnx, node: Node) -> Operand:
         keep, last = bool(node.get("keepdims", 1)), bool(node.get("select_last_index", 0))
@@ -189,7 +189,7 @@ def _arg_max(sign: float) -> Handler:
 
 
 def _top_k(t: Onnx, node: Node) -> list[Operand | None]:
-    """The largest element of an axis and where it is."""
+    """TopK for k = 1: the largest element of an axis and its index."""
     x, sign = node.needed(0), 1.0 if node.get("largest", 1) else -1.0
     count = [int(node.attributes["k"])] if "k" in node.attributes else fixed_numbers(node.operand(1), "k")
     if [*count] != [1]:

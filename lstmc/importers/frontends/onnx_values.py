@@ -1,4 +1,4 @@
-"""Values and attributes of an ONNX graph, and constant folding of nodes with known operands.
+"""Values and attributes of an ONNX graph, and constant folding of nodes with constant operands.
 
 A size without a number is its name, in an array of objects: such arrays are cut and joined, without arithmetic.
 """
@@ -23,12 +23,12 @@ PIN = "give the sizes of the inputs, as in shape input=1,576"
 
 
 class Poison:
-    """What is made of something that was refused."""
+    """The result of a refused node; nodes that read it are skipped."""
 
 
 @dataclass
 class Node:
-    """A node's operands by place (None where one is left out), attributes, and version of the operators' set."""
+    """A node's operands by position (None for an omitted one), attributes, and operator set version."""
 
     op: str
     label: str
@@ -49,7 +49,7 @@ class Node:
         return operand
 
     def get(self, name: str, default: Any) -> Any:
-        """An attribute of the default's own type."""
+        """Return an attribute, or the default; bytes become text."""
         value = self.attributes.get(name, default)
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
@@ -57,7 +57,7 @@ class Node:
 
 
 class Onnx:
-    """The graph's names, and steps being built."""
+    """The state of a translation: the steps being built, and the values by name."""
 
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
@@ -65,12 +65,12 @@ class Onnx:
 
 
 def constant(x: Operand | None) -> Array | None:
-    """The elements of what does not depend on the inputs."""
+    """Return the elements of a parameter or constant; None for a computed value."""
     return x.make() if isinstance(x, Weight) else x if isinstance(x, np.ndarray) else None
 
 
 def fixed_numbers(x: Operand | None, what: str) -> list[int]:
-    """Integers that must be known while the graph is read."""
+    """Return constant integers. Raises :class:`Refused` for computed values and named sizes."""
     numbers = [size for size in sizes(x, what) if isinstance(size, int)]
     if x is None or len(numbers) != len(sizes(x, what)):
         raise Refused(what, "it has a size without a number", "it must be known here", PIN)
@@ -78,7 +78,7 @@ def fixed_numbers(x: Operand | None, what: str) -> list[int]:
 
 
 def sizes(x: Operand | None, what: str) -> list[Size]:
-    """Integers, or names of sizes, that must be known while the graph is read."""
+    """Return constant integers or named sizes. Raises :class:`Refused` for computed values."""
     array = constant(x)
     if array is None:
         raise Refused(what, "computed from the inputs", "it must be known here", PIN)
@@ -86,7 +86,7 @@ def sizes(x: Operand | None, what: str) -> list[Size]:
 
 
 def weight(x: Operand | None, what: str) -> Weight:
-    """What must be a parameter."""
+    """Return an operand as a parameter. Raises :class:`Refused` for a computed value."""
     if isinstance(x, Weight):
         return x
     if isinstance(x, np.ndarray) and x.dtype != object:
@@ -122,7 +122,7 @@ Fold = Callable[..., Any]
 
 
 def _same_size(a: Any, b: Any) -> bool:
-    """Whether two sizes are equal: one without a number is itself, and at least 1."""
+    """Return whether two sizes are equal; a named size is at least 1 and equals itself."""
     if a == b:
         return True
     if isinstance(a, str) == isinstance(b, str) or min(s for s in (a, b) if not isinstance(s, str)) > 0:
@@ -138,7 +138,7 @@ def _equal(node: Node, x: Array, y: Array) -> Array:
 
 
 def _multiplied(node: Node, x: Array, y: Array) -> Array:
-    """A size without a number may be multiplied by 1 alone."""
+    """Return a product; a named size can be multiplied by 1 alone."""
     if object not in (x.dtype, y.dtype):
         return x * y
     factors = [one for one in (x, y) if one.dtype != object]
@@ -152,7 +152,7 @@ OF_SIZES = frozenset({"Equal", "Where", "Mul"})  # what takes sizes without a nu
 
 
 def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None:
-    """The results of a node on known operands; None where nothing is known of this operator."""
+    """Return the results of a node on constant operands; None for an operator that is not folded."""
     fold = FOLDS.get(node.op)
     if fold is None:
         return None
@@ -172,7 +172,7 @@ def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None
 
 
 def _required(fold: Fold, count: int) -> range:
-    """The places of a node's ``count`` operands in which one must be."""
+    """Return the positions of a node's ``count`` operands that are mandatory."""
     _, *operands = signature(fold).parameters.values()
     if any(each.kind is Parameter.VAR_POSITIONAL for each in operands):
         return range(count)
@@ -180,7 +180,7 @@ def _required(fold: Fold, count: int) -> range:
 
 
 def _as_integers(array: Any) -> Array:
-    """Sizes that are all numbers are integers again."""
+    """Convert an array of sizes without names to integers."""
     result = np.array(array, object) if isinstance(array, str) else np.asarray(array)
     if result.dtype == object and not any(isinstance(one, str) for one in result.reshape(-1)):
         result = result.astype(np.int64)
@@ -188,7 +188,7 @@ def _as_integers(array: Any) -> Array:
 
 
 def triangle(node: Node, shape: Sequence[int], diagonal: Array | None) -> Array:
-    """Which elements a Trilu keeps: those from a diagonal on, or up to it."""
+    """Return the mask of the elements that a Trilu keeps."""
     k = 0 if diagonal is None else int(diagonal.reshape(-1)[0])
     rows, columns = shape[-2:]
     lower = np.tri(rows, columns, k - 1 if node.get("upper", 1) else k, dtype=bool)
@@ -200,7 +200,7 @@ def _trilu(node: Node, x: Array, diagonal: Array | None = None) -> Array:
 
 
 def _axes(node: Node, operand: Array | None) -> tuple[int, ...] | None:
-    """Axes, an operand from some version on, an attribute before."""
+    """Return axes, which are an operand or an attribute, by version."""
     axes = node.attributes.get("axes") if operand is None else operand.reshape(-1).tolist()
     return None if axes is None else tuple(int(axis) for axis in axes)
 
@@ -214,7 +214,7 @@ def _squeeze(node: Node, x: Array, axes: Array | None = None) -> Array:
 
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
-    """What a Slice cuts: axes, and from where to where; its operands after the first, or its attributes before."""
+    """Return the axes and slices of a Slice, from its operands or, in old versions, its attributes."""
     if node.opset >= 10:
         starts, ends, axes, steps = (*operands, None, None, None, None)[:4]
     else:
@@ -223,8 +223,8 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
             for name in ("starts", "ends", "axes")
         )
         steps = None
-    assert starts is not None
-    assert ends is not None
+    if starts is None or ends is None:
+        raise Refused("starts, ends", "computed, or missing", "they must be known here", PIN)
     count = starts.size
     places = range(count) if axes is None else axes.reshape(-1).tolist()
     by = [1] * count if steps is None else steps.reshape(-1).tolist()
@@ -260,7 +260,7 @@ def _cast(node: Node, x: Array) -> Array:
 
 
 def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
-    """(x - zero) scale, each [C] along an axis, or one for all."""
+    """(x - zero) * scale, with [C] along an axis, or one for all."""
     axis = int(node.get("axis", 1)) % max(x.ndim, 1)
     shape = [-1 if at == axis else 1 for at in range(x.ndim)] if scale.size > 1 else []
     moved = x.astype(np.float32) - (0 if zero is None else zero.astype(np.float32).reshape(shape))
@@ -281,7 +281,7 @@ def _bounded(count: float) -> None:
 
 
 def _plain(node: Node, shape: Array, fill: float) -> list[int]:
-    """A shape in numbers. Of zeros a size without a number counts as 1: as first states they are left out."""
+    """Return a shape in numbers. A named size counts as 1 for zeros, which are left out as initial states."""
     if fill and any(isinstance(size, str) for size in shape.reshape(-1)):
         raise Refused("shape", str(shape.reshape(-1).tolist()), "it must be known here", PIN)
     return [1 if isinstance(size, str) else int(size) for size in shape.reshape(-1)]

@@ -1,4 +1,4 @@
-"""Stacks of recurrent layers, as PyTorch and ONNX have them: directions side by side, layers one on the other."""
+"""Recurrent layers and loops, shared by the frontends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def one_direction(
     reverse: bool,
     hint: str,
 ) -> tuple[str, ...]:
-    """One cell over x [T, N, D]: its outputs, then its last states. ``weights``: input, recurrent, two biases."""
+    """Add one cell over x [T, N, D]; return outputs and last states. ``weights``: input, recurrent, two biases."""
     w_x, w_h, b_x, b_h = weights
     assert w_x is not None
     assert w_h is not None
@@ -48,7 +48,7 @@ def rolled(
     steps: Size,
     reverse: bool = False,
 ) -> tuple[str, ...]:
-    """A step of its own, over time: what it gives at each step, then the last states.
+    """Add a loop over time; return its outputs over time, then the last states.
 
     ``body`` has inputs of these names in this order; of ``states`` those that start at zero have no first value. Its
     outputs are the next states, then what each step gives.

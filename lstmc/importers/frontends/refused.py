@@ -5,10 +5,12 @@ from __future__ import annotations
 from lstmc.importers.ir.op import ShapeProblem
 
 SHAPE = "give shape, or check the model"
+# Errors that wrong values in a file cause while a node is translated. Others are bugs of ours, and stay tracebacks.
+MALFORMED = (ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError)
 
 
 class Refused(Exception):
-    """Becomes a :class:`~lstmc.importers.refusal.Refusal` once it is known which node it is of."""
+    """A node's refusal without the node; becomes a :class:`~lstmc.importers.refusal.Refusal` where that is known."""
 
     def __init__(self, attribute: str, value: str, why: str, mend: str) -> None:
         super().__init__(why)
@@ -16,7 +18,7 @@ class Refused(Exception):
 
     @classmethod
     def of(cls, error: Exception, parts: str, mend: str) -> Refused:
-        """What stopped a node: itself; shapes; else ``parts`` of the node that do not fit together, by any error."""
+        """Return a refusal for an error of :data:`MALFORMED`; ``parts`` of the node are what does not fit together."""
         if isinstance(error, cls):
             return error
         if isinstance(error, ShapeProblem):

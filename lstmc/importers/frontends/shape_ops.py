@@ -1,4 +1,4 @@
-"""What every frontend moves elements with: reshapes, cuts, joins and paddings of values, weights and known numbers."""
+"""Shape operations that all frontends share: reshapes, slices, concatenations and padding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Operand = str | Weight | Array  # a value by name, a parameter, or numbers that 
 
 
 class ShapeOps:
-    """One node's worth of steps at a time: ``at`` says which node, for errors and names."""
+    """Builds the steps of one node at a time; ``at`` sets the node, for messages and names."""
 
     def __init__(self, builder: NetBuilder) -> None:
         self.builder = builder
@@ -27,7 +27,7 @@ class ShapeOps:
         return self.builder.shapes[x] if isinstance(x, str) else tuple(x.shape)
 
     def value(self, x: Operand, hint: str = "constant") -> str:
-        """Anything as a value: weights and numbers become parameters of the model."""
+        """Return an operand as a value; weights and numbers become parameters of the model."""
         if isinstance(x, str):
             return x
         weight = x if isinstance(x, Weight) else number(x)
@@ -36,7 +36,7 @@ class ShapeOps:
         return self.builder.param(weight, weight.sources[0] if len(weight.sources) == 1 else hint)
 
     def result(self, x: Operand, hint: str) -> str:
-        """Anything as an output: in its own shape, which may be without axes."""
+        """Return an operand as an output in its own shape, which may have no axes."""
         return self.reshape(self.value(x, hint), self.shape(x))
 
     def _one(
@@ -76,7 +76,7 @@ class ShapeOps:
         return [*self.builder.add(op, self.value(x), hint=self.hint, origin=self.origin)]
 
     def cut(self, x: Operand, axis: int, start: int, stop: int) -> str:
-        """The elements from ``start`` up to ``stop`` of an axis."""
+        """Return the elements from ``start`` up to ``stop`` of an axis."""
         axis = axis_in(axis, len(self.shape(x)))
         size = fixed(self.shape(x)[axis], f"axis {axis} of {listed(self.shape(x))}")
         if (joined := self._of_joined(x, axis, start, stop)) is not None:
@@ -87,7 +87,7 @@ class ShapeOps:
         return self.split(x, sizes, axis)[1 if start else 0]
 
     def _of_joined(self, x: Operand, axis: int, start: int, stop: int) -> str | None:
-        """One of the values that x was joined from, if the cut is exactly it."""
+        """Return the operand of a concatenation x that a slice selects exactly, else None."""
         step = self.builder.producer(x) if isinstance(x, str) else None
         if step is None or step.op != Concat(axis):
             return None
@@ -99,7 +99,7 @@ class ShapeOps:
         return None
 
     def select(self, x: Operand, axis: int, index: int) -> str:
-        """One element of an axis, which is gone in the result."""
+        """Return one element of an axis, without the axis."""
         axis = axis_in(axis, len(self.shape(x)))
         shape = self.shape(x)
         size = shape[axis]
@@ -109,7 +109,7 @@ class ShapeOps:
         return self.reshape(self.cut(x, axis, index, index + 1), (*shape[:axis], *shape[axis + 1 :]))
 
     def expand(self, x: Operand, shape: Sequence[Size]) -> str:
-        """x repeated to a shape that it can be broadcast to."""
+        """Broadcast x to a shape."""
         own = self.shape(x)
         if broadcast(own, tuple(shape)) != tuple(shape):
             raise ShapeProblem(f"{listed(own)} repeated to {listed(shape)}")
@@ -117,7 +117,7 @@ class ShapeOps:
         return y if tuple(shape) == self.shape(y) else self._one(Expand(tuple(shape)), y)
 
     def tile(self, x: Operand, repeats: Sequence[int]) -> str:
-        """x joined with itself along each axis, so many times; axes that x lacks stand in front."""
+        """Repeat x along each axis; missing axes are added in front."""
         own = self.shape(x)
         if len(repeats) < len(own) or min(repeats, default=1) < 1:
             raise ShapeProblem(f"{listed(own)} repeated {list(repeats)} times")
@@ -130,14 +130,14 @@ class ShapeOps:
         return y
 
     def pick(self, x: Operand, axis: int, places: Sequence[int]) -> str:
-        """Some elements of an axis, in this order."""
+        """Return some elements of an axis, in this order."""
         size = fixed(self.shape(x)[axis_in(axis, len(self.shape(x)))], f"axis {axis}")
         if not places or not all(-size <= place < size for place in places):
             raise ShapeProblem(f"elements {list(places)} of an axis of {size}")
         return self.concat([self.cut(x, axis, place % size, place % size + 1) for place in places], axis)
 
     def flip(self, x: Operand, axis: int) -> str:
-        """The elements of an axis from the last to the first."""
+        """Reverse an axis."""
         pieces = self.split(x, [1] * fixed(self.shape(x)[axis], f"axis {axis}"), axis)
         return self.concat(pieces[::-1], axis)
 
@@ -155,7 +155,7 @@ class ShapeOps:
         return self.reshape(x, [size for axis, size in enumerate(shape) if axis not in gone])
 
     def mirror(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """So many elements more on either side of an axis, as if a mirror stood on its first and on its last one."""
+        """Pad an axis by reflection at its first and last element."""
         size = fixed(self.shape(x)[axis], f"axis {axis}")
         if max(before, after) >= size:
             raise ShapeProblem(f"a mirrored padding of {max(before, after)} on an axis of {size}")
@@ -165,13 +165,13 @@ class ShapeOps:
         return self.concat(parts, axis)
 
     def repeat_edges(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """The first and the last element of an axis so many times more."""
+        """Pad an axis with copies of its first and last element."""
         size = fixed(self.shape(x)[axis], f"axis {axis}")
         first, last = ([self.cut(x, axis, at, at + 1)] * count for at, count in ((0, before), (size - 1, after)))
         return self.concat([*first, self.value(x), *last], axis)
 
     def pad(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """Zeros before and after the elements of an axis."""
+        """Pad an axis with zeros."""
         parts = [self.value(x)]
         for count, first in ((before, True), (after, False)):
             while count > 0:

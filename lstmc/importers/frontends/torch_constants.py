@@ -1,4 +1,4 @@
-"""What a program computes of its own numbers alone, such as masks and places: PyTorch does it, while it is read."""
+"""Constant folding in a program of torch.export, by PyTorch, for masks and indices."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Constants:
         self.tensors: dict[Any, Any] = {}
 
     def take(self, node: Any) -> Array | int | None:
-        """A node's result as numbers, or None: it depends on an input, or is a weight as the file has it.
+        """Return a node's constant result; None if it depends on an input, or is a stored weight.
 
         Of buffers alone only what tells places or is a mask is numbers: the others stay weights with names. A size, of
         a program with open ones, is that of its example.
@@ -41,7 +41,7 @@ class Constants:
         return array
 
     def add(self, node: Any, array: Array) -> None:
-        """What a node is that needs no more of its operands than their shapes."""
+        """Record the result of a node that depends only on the shapes of its operands."""
         self.tensors[node] = self.torch.as_tensor(np.array(array), dtype=node.meta["val"].dtype)
 
     def _tensor(self, node: Any) -> Any:

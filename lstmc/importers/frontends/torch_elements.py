@@ -1,4 +1,4 @@
-"""PyTorch's operators on each element alone: arithmetic, functions, comparisons and masks."""
+"""PyTorch's elementwise operators: arithmetic, functions, comparisons and masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _function(name: str, *numbers: float) -> Handler:
 
 
 def _numbers(name: str, *defaults: float) -> Handler:
-    """A function whose numbers are its next arguments."""
+    """Return a handler of a function whose coefficients are its next arguments."""
     return lambda t, x, *arguments, **options: t.layers.apply(name, x, *arguments, *defaults[len(arguments) :])
 
 
@@ -84,7 +84,7 @@ def _glu(t: Torch, x: Operand, axis: int = -1) -> str:
 
 
 def _prelu(t: Torch, x: Operand, slope: Operand) -> str:
-    """The slopes are those of axis 1."""
+    """PReLU with slopes along axis 1."""
     w, rank = t.weight(slope, "weight"), len(t.layers.shape(x))
     return t.layers.prelu(x, w.reshaped(1) if w.shape in ((), (1,)) else w.reshaped(*w.shape, *(1,) * (rank - 2)))
 
@@ -94,12 +94,12 @@ def _where(t: Torch, mask: Operand, a: Any, b: Any) -> str:
 
 
 def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
-    """x where it is greater, else the value."""
+    """x where it is greater than ``least``, else ``value``."""
     return _where(t, t.layers.greater(x, _operand(least)), x, value)
 
 
 def _compared(swapped: bool, equal: bool) -> Handler:
-    """Greater; less with its operands exchanged; and each with "or equal", which is the other one's contrary."""
+    """Return a handler of gt or lt; "or equal" is the complement of the opposite comparison."""
 
     def handle(t: Torch, x: Any, y: Any) -> str:
         a, b = (y, x) if swapped != equal else (x, y)

@@ -1,4 +1,4 @@
-"""A live PyTorch module as a program of ``torch.export``, and what is wrong with one that cannot be."""
+"""Export of a live PyTorch module by ``torch.export``, with its errors in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 
 
 def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
-    """The program that a module is on such arguments, in the mode for use (``eval``).
+    """Return the exported program of a module in evaluation mode, for example arguments.
 
     Raises :class:`RefusedError` for packed sequences, which PyTorch does not export, and :class:`SourceError` for
     whatever else stops it.
@@ -42,7 +42,7 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
 
 
 def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
-    """The program, with operators that are not ``known`` made of others as PyTorch itself makes them.
+    """Return the program with operators that are not in ``supported`` decomposed by PyTorch.
 
     What overwrites a tensor in place becomes what makes a new one. A program of known operators alone is left as it is.
     """

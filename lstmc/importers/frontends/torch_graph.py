@@ -1,4 +1,4 @@
-"""Programs of torch.export: a graph of PyTorch's own operators, with every parameter's name."""
+"""Programs of torch.export translated into the import IR."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
 
 
 def describe_program(torch: Any, program: Any, name: str) -> Net:
-    """A ``torch.export.ExportedProgram`` as a description. Raises :class:`RefusedError` with all that is not known."""
+    """Return the net of an ``ExportedProgram``. Raises :class:`RefusedError` with all reasons."""
     program = decomposed(torch, program, HANDLERS)
     read = not isinstance(program, torch.export.ExportedProgram)  # from a file: PyTorch has not decomposed it
     decomposable = torch.export.default_decompositions() if read else ()
@@ -91,7 +91,7 @@ _NOT_AVAILABLE = Refused(
 def _placeholder(
     builder: NetBuilder, constants: Constants, node: Any, stored: Mapping[str, str], tensors: Mapping[str, Any]
 ) -> Any:
-    """Numbers that the model's code has written, a parameter or buffer, or an input."""
+    """Return the value of a placeholder: a constant, a parameter or buffer, or an input."""
     if (numbers := constants.take(node)) is not None:
         return numbers
     if node.name in stored:
@@ -104,7 +104,7 @@ def _weight(name: str, tensor: Any) -> Weight:
 
 
 def _call(reader: Torch, constants: Constants, node: Any, decomposable: Container[Any]) -> Refusal | None:
-    """Read a node's value, or return why it cannot be expressed."""
+    """Translate a node, or return its refusal."""
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
     label = f"{node.name} ({_place(node) or target})"
     handler = HANDLERS.get(target)
@@ -138,13 +138,13 @@ def _call(reader: Torch, constants: Constants, node: Any, decomposable: Containe
 
 
 def _place(node: Any) -> str:
-    """The module that a node is in, as a person wrote it."""
+    """Return the path of the module that a node belongs to."""
     stack = node.meta.get("nn_module_stack") or {}
     return next((path for path, _ in reversed(list(stack.values())) if path), "")
 
 
 def _line(node: Any) -> str:
-    """The line of the model's own code that a node comes from, ``FILE:LINE``: not one of PyTorch's modules."""
+    """Return the line of the model's own code that a node comes from, as ``FILE:LINE``."""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     own = [(path, line) for path, line in frames if _MODULES not in path.replace("\\", "/")]
     return f"{own[-1][0].replace(chr(92), '/').rpartition('/')[2]}:{own[-1][1]}" if own else ""

@@ -1,4 +1,4 @@
-"""PyTorch's operators that have parameters: products, convolutions, normalizations, recurrent layers and cells."""
+"""PyTorch operators with parameters: products, convolutions, normalizations, recurrent layers and cells."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _attention(
     t: Torch, q: Operand, k: Operand, v: Operand, mask: Any = None, dropout: float = 0.0, causal: bool = False, *,
     scale: float | None = None, enable_gqa: bool = False,
 ) -> str:  # fmt: skip
-    """softmax(q k' / sqrt(width) + mask) v; a mask of true and false adds 0 and -inf."""
+    """softmax(q k' / sqrt(width) + mask) v; a boolean mask adds 0 or -inf."""
     if enable_gqa:
         raise Refused("enable_gqa", "True", "heads that share keys are not written", "repeat the keys")
     width, rank = fixed(t.layers.shape(q)[-1], "the width"), len(t.layers.shape(k))
@@ -91,7 +91,7 @@ def _conv1d(
     t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1,
     group: int = 1,
 ) -> str:  # fmt: skip
-    """A convolution of images of one row."""
+    """A convolution of sequences as images of one row."""
     weight, (n, c, size) = t.weight(w, "weight"), t.layers.shape(x)
     wide = weight.reshaped(*weight.shape[:2], 1, weight.shape[2])
     rows = [pad if isinstance(pad, str) else (0, _pair(pad)[-1])]
@@ -165,7 +165,7 @@ def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any = None, eps: fl
 
 
 def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int = 0) -> Weight:
-    """g v / |v|, the norm being that of each element of an axis."""
+    """Return g v / |v|, with the norm over all axes but one."""
     direction, size = t.weight(v, "v"), t.weight(g, "g")
 
     def make() -> Array:
@@ -216,7 +216,7 @@ def _pool(
 
 
 def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
-    """Pooling to so many windows, each from floor(i n / count) up to ceil((i + 1) n / count)."""
+    """Return a handler of pooling to a number of windows, from floor(i n / count) to ceil((i + 1) n / count)."""
 
     def handle(t: Torch, x: Operand, size: Any) -> Any:
         counts, lead = [size] * rank if isinstance(size, int) else list(size), len(t.layers.shape(x)) - rank
@@ -280,7 +280,7 @@ def _recurrent(mode: str) -> Handler:
 
 
 def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
-    """A layer's own first state; None for zeros, where states start anyway."""
+    """Return a layer's initial state; None for zeros, the default."""
     if isinstance(value, np.ndarray):
         return value[lane] if value[lane].any() else None
     return value.at(lane) if isinstance(value, Weight) else t.layers.select(value, 0, lane)
@@ -298,7 +298,7 @@ def _cell(
 
 
 def _one_step(mode: str) -> Handler:
-    """A cell without time: a sequence of one step."""
+    """Return a handler of a cell: a recurrent layer over one step."""
     kind, new = _MODES[mode]
 
     def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any = None, b_h: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Recurrent layers in a bare PyTorch state dict, found by the names that torch.nn gives their tensors.
+"""Recurrent layers of a bare PyTorch state dict, identified by the names of their tensors.
 
 The names tell layers, directions, sizes and kinds of cells. They do not tell how the layers are joined to others, and
 not whether a plain RNN is one of tanh or of relu: that is asked for, never guessed. What the names do not tell is
@@ -48,7 +48,7 @@ class Group:
 
     @property
     def kind(self) -> Kind | None:
-        """Which cell it is, by the first layer's sizes; None where they are of no cell."""
+        """The kind of the cell, by the first layer's sizes; None for sizes of no cell."""
         shapes = {name: tensor.shape for name, tensor in self.tensors[0, False].items()}
         rows, size = shapes["weight_hh"]
         units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
@@ -124,7 +124,7 @@ class _Refused(Exception):
 
 
 def groups_of(source: Source) -> tuple[list[Group], list[str]]:
-    """The groups of a state dict's tensors, and the names of those that are of none."""
+    """Return the groups of recurrent layers' tensors, and the names of all other tensors."""
     groups: dict[str, Group] = {}
     rest = []
     for name, tensor in source.tensors.items():
@@ -186,7 +186,7 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
 def _cell(
     group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None
 ) -> tuple[Cell, int, int]:
-    """The cell of one layer and direction, its units, and the size of what it gives out; every shape is checked."""
+    """Return the cell of one layer and direction, its units and its output size, after checking every shape."""
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:

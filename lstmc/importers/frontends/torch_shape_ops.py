@@ -1,4 +1,4 @@
-"""PyTorch's operators that move elements, or reduce them along axes."""
+"""PyTorch operators that move elements, or reduce them along axes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None = None, *, o
 
 
 def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any = None, *more: Any) -> str:
-    """Each element so many times."""
+    """Upsampling by integer factors, to the nearest element."""
     shape = t.layers.shape(x)[2:]
     factors = scales if sizes is None else [n / fixed(old, "a size") for n, old in zip(sizes, shape, strict=True)]
     y = t.layers.value(x)
@@ -110,7 +110,7 @@ def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any = None, *more: Any) -
 
 
 def _index(t: Torch, x: Operand, places: Sequence[Any]) -> str:
-    """Known places along one axis."""
+    """Indexing by constant indices along one axis."""
     indexed = [(axis, one) for axis, one in enumerate(places) if one is not None]
     if len(indexed) != 1:
         raise Refused(
@@ -139,7 +139,7 @@ def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int] = ())
 
 
 def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
-    """Windows of an axis, their elements in a new last axis."""
+    """Windows of an axis, with their elements in a new last axis."""
     shape = t.layers.shape(x)
     axis = axis_in(axis, len(shape))
     starts = range(0, fixed(shape[axis], f"axis {axis}") - size + 1, step)
@@ -156,13 +156,13 @@ def _shuffle(t: Torch, x: Operand, by: int) -> str:
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
-    """The extreme along an axis, and where it is."""
+    """Return a handler of the extreme along an axis, and its index."""
     place = _place(1.0 if kind == "max" else -1.0)
     return lambda t, x, axis, keep=False: [t.layers.reduce(kind, x, [axis], keep), place(t, x, axis, keep)]
 
 
 def _place(sign: float) -> Handler:
-    """Where the largest element is along an axis or of all; of a sign of -1 the smallest."""
+    """Return a handler of the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
 
     def handle(t: Torch, x: Operand, axis: int | None = None, keep: bool = False) -> str:
         return t.layers.argmax(t.layers.affine(x, sign, 0.0), axis, keep)
@@ -171,7 +171,7 @@ def _place(sign: float) -> Handler:
 
 
 def _var(root: bool) -> Handler:
-    """The sum of squared distances to the mean, divided by n - ``correction``; or its root."""
+    """Return a handler of the variance, divided by n - ``correction``; or of its root."""
 
     def handle(
         t: Torch, x: Operand, axes: Any = None, unbiased: bool = True, keep: bool = False, *,
@@ -195,7 +195,7 @@ def _var_mean(
 
 
 def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool = False) -> str:
-    """ln(sum(exp(x))), of x less its maximum, so that nothing overflows."""
+    """ln(sum(exp(x))), computed from x less its maximum, so that nothing overflows."""
     most = t.layers.reduce("max", x, axes, keep=True)
     total = t.layers.reduce("sum", t.layers.apply("exp", t.layers.binary("sub", x, most)), axes, keep=True)
     y = t.layers.binary("add", t.layers.apply("log", total), most)
@@ -222,7 +222,7 @@ def _reduce(kind: Any) -> Handler:
 
 
 def _constant(value: float | None = None, shaped: bool = False) -> Handler:
-    """An array of one number, which follows if there is no ``value``: in the shape of x, or a ``given`` one after x."""
+    """Return a handler of a constant array, of a fixed ``value`` or the next argument, in x's shape or a given one."""
 
     def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Array:
         sizes, *rest = more if shaped else (t.layers.shape(x), *more)
@@ -236,7 +236,7 @@ def _same(t: Torch, x: Any, *more: Any, **options: Any) -> Any:
 
 
 def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> Any:
-    """``x.to(...)`` with what it says of the type, if anything, as ``torch.int64``."""
+    """``x.to(...)`` with the type, if there is one."""
     names = [str(one) for one in (dtype, *more) if str(one).startswith("torch.")]
     return t.layers.cast(x, names[0].removeprefix("torch.")) if names else x
 
@@ -256,7 +256,7 @@ def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str = "constant", valu
 
 
 def _norm(t: Torch, x: Operand, order: float = 2, axes: Sequence[int] | None = None, keep: bool = False) -> str:
-    """The root of the sum of squares along axes, or the sum of magnitudes."""
+    """The norm of order 1 or 2 along axes."""
     if order not in (1, 2):
         raise Refused("ord", str(order), "only norms of order 1 and 2 are written", "use one of these")
     every = list(range(len(t.layers.shape(x)))) if axes is None else list(axes)

@@ -19,7 +19,7 @@ NotAvailable = object()  # a further result that has no counterpart, as where a 
 
 
 class Filled:
-    """An array of which places along one axis were given values one after another, as a loop over time gives them."""
+    """An array of which slices along one axis were assigned one by one, as by a loop over time."""
 
     def __init__(self, base: Operand, shape: Shape, axis: int, places: Mapping[int, Operand]) -> None:
         self.base, self.shape, self.axis, self.places = base, shape, axis, dict(places)
@@ -29,7 +29,7 @@ class Filled:
         return Filled(self.base, self.shape, self.axis, {**self.places, place: value})
 
     def joined(self, layers: Layers) -> Operand:
-        """All of it as one value: made once, when something reads it."""
+        """Return the whole array as one value, which is built once."""
         if self._joined is None:
             size = fixed(self.shape[self.axis], f"axis {self.axis}")
             parts: list[Operand] = []
@@ -46,14 +46,14 @@ class Filled:
 
 
 class Torch:
-    """Nodes by what they are: operands, lists of them, numbers."""
+    """The state of a translation: the steps being built, and the values by node."""
 
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
         self.values: dict[Any, Any] = {}
 
     def resolved(self, thing: Any) -> Any:
-        """An argument with what its nodes stand for put in."""
+        """Return an argument with nodes replaced by their values."""
         if isinstance(thing, dict):
             return {key: self.resolved(one) for key, one in thing.items()}
         if isinstance(thing, list | tuple):
@@ -61,7 +61,7 @@ class Torch:
         return self.values[thing] if thing.__hash__ is not None and thing in self.values else thing
 
     def joined(self, thing: Any) -> Any:
-        """A resolved argument, in which arrays that were written into by places are values."""
+        """Return a resolved argument with assigned arrays as values."""
         if isinstance(thing, dict):
             return {key: self.joined(one) for key, one in thing.items()}
         if isinstance(thing, list):
@@ -69,7 +69,7 @@ class Torch:
         return thing.joined(self.layers) if isinstance(thing, Filled) else thing
 
     def weight(self, x: Operand, what: str) -> Weight:
-        """An operand that must be a parameter."""
+        """Return an operand as a parameter. Raises :class:`Refused` for a computed value."""
         if not isinstance(x, Weight):
             raise Refused(what, "computed by the model", "it must be a parameter", "keep it as a parameter")
         return x
@@ -80,7 +80,7 @@ def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
 
 
 def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
-    """A place that was written is what was written there."""
+    """Select an element; an assigned one is the assigned value."""
     if not isinstance(x, Filled):
         return t.layers.select(x, axis, at)
     place = at % fixed(x.shape[axis_in(axis, len(x.shape))], f"axis {axis}")
@@ -90,7 +90,7 @@ def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
 
 
 def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool = False) -> Operand:
-    """``source`` in the shape of x, all of which it overwrites."""
+    """Return ``source`` in the shape of x, all of which it overwrites."""
     shape = x.shape if isinstance(x, Filled) else t.layers.shape(x)
     source = t.joined(source)
     if isinstance(source, np.ndarray):

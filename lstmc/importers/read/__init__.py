@@ -1,1 +1,1 @@
-"""From bytes to tensors by name and a graph; no framework is imported, and all limits are here."""
+"""Readers of files: tensors by name and a graph, within limits, without importing a framework."""

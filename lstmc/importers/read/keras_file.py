@@ -1,4 +1,4 @@
-"""Keras's files by h5py and json alone: ``.keras``, ``.h5``, and weights with a configuration beside them.
+"""Keras files read by h5py and json alone: ``.keras``, ``.h5``, and weights with a separate configuration.
 
 The configuration is read as data (JSON of ``to_json``, YAML of Keras 1 and 2); nothing of it is built. In HDF5 only
 plain datasets are read, which lie in the file itself, unlinked and uncompressed: so no content exceeds the file or
@@ -54,7 +54,7 @@ _MOST = 1_000_000  # values, each counted where it stands: YAML lets one stand i
 
 
 def read_config(origin: str, text: bytes | str) -> Any:
-    """JSON or YAML, told apart by the first character. Raises :class:`SourceError`."""
+    """Parse JSON or YAML, distinguished by the first character. Raises :class:`SourceError`."""
     if len(text) > LIMIT:
         raise SourceError(f"{origin}: its configuration has {len(text):,} bytes; {LIMIT:,} are the most")
     start = text[:100].lstrip()[:1]
@@ -70,7 +70,7 @@ def _yaml(origin: str, text: bytes | str) -> Any:
     yaml = need("yaml", "PyYAML", "keras", SourceError)
 
     class Plain(yaml.SafeLoader):  # type: ignore[misc, name-defined]
-        """What makes no objects, but knows the tuples that Keras wrote."""
+        """A loader of plain values and of the tuples that Keras wrote."""
 
     Plain.add_constructor(
         "tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node, deep=True)
@@ -87,7 +87,7 @@ def _yaml(origin: str, text: bytes | str) -> Any:
 
 
 def _count(thing: Any, counts: dict[int, int]) -> int:
-    """How many values there are, written out. One that is within itself counts as too many."""
+    """Return the number of values, with shared ones counted each time; a cycle counts as too many."""
     if not isinstance(thing, dict | list):
         return 1
     if id(thing) not in counts:
@@ -107,7 +107,7 @@ _DAMAGE = (
 
 
 def read_keras(path: Path, config: Path | None = None) -> Source:
-    """A model, or weights with the JSON or YAML of their model in ``config``.
+    """Read a model, or weights with the JSON or YAML of their model in ``config``.
 
     ``facts``: ``config`` and ``version`` (of Keras, as text), and ``layers``, or ``groups``: names of tensors in order,
     by their layer's name, or by their group in a ``.keras`` or ``.weights.h5`` file of Keras 3.
@@ -139,7 +139,7 @@ def _zipped(h5py: Any, path: Path) -> Source:
 
 
 def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
-    """Weights as Keras 3 has them: each group's tensors in order, and the names of the layers that they are of."""
+    """Return the tensors of each group of Keras 3 in order, and the names of their layers."""
     groups: dict[str, list[str]] = {}
     names: dict[str, str] = {}
     for name in tensors:
@@ -189,7 +189,7 @@ def _hdf5(h5py: Any, path: Path, config: Path | None) -> Source:
 
 
 def _attribute(thing: Any, name: str) -> Any:
-    """An attribute, or None; one that says that it is larger than the like of it is damage."""
+    """Return an attribute, or None. Raises ValueError for an implausible size."""
     if name not in thing.attrs:
         return None
     attribute = thing.attrs.get_id(name)
@@ -199,7 +199,7 @@ def _attribute(thing: Any, name: str) -> Any:
 
 
 def _listed(thing: Any, name: str) -> list[Any]:
-    """An attribute's elements."""
+    """Return an attribute's elements."""
     value = _attribute(thing, name)
     return [] if value is None else [*np.asarray(value).reshape(-1).tolist()]
 
@@ -209,7 +209,7 @@ def _text(value: Any) -> str:
 
 
 def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
-    """Every dataset below a group, each by its path; links that lead elsewhere are refused."""
+    """Return every dataset below a group, with its path; links are refused."""
     datasets: list[tuple[str, Any]] = []
     waiting = [("", root, 0)]
     seen = 0
@@ -232,7 +232,7 @@ def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
 
 
 def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
-    """A dataset's elements, read at once: the file is closed when they are used."""
+    """Read a dataset's elements at once: the file is closed when they are used."""
     shape = checked_shape(origin, name, tuple(int(s) for s in dataset.shape or ()))
     plain = not (dataset.external or dataset.is_virtual or dataset.compression or dataset.scaleoffset)
     if not plain or dataset.dtype.kind not in "fiub" or dataset.id.get_storage_size() != dataset.nbytes:
@@ -244,5 +244,5 @@ def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
 
 
 def version_of(source: Source) -> int:
-    """The first number of the version of Keras that wrote a file; 0 where it does not say."""
+    """Return the major version of Keras that wrote a file; 0 if it is not recorded."""
     return whole(str(source.facts.get("version", "")).partition(".")[0]) or 0

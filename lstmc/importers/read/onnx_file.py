@@ -1,4 +1,4 @@
-"""ONNX files by the ``onnx`` package, with external data only from below the model's folder; ``.safetensors`` files.
+"""ONNX files read by the ``onnx`` package, with external data only below the model's folder; ``.safetensors`` files.
 
 A ``.safetensors`` file is a header of JSON and the tensors' bytes; nothing in it can be executed.
 """
@@ -25,7 +25,7 @@ EXTERNAL = 1  # TensorProto.DataLocation
 
 
 def load_onnx(path: Path) -> Any:
-    """The ``ModelProto`` of a file, without its external data. Raises :class:`SourceError` for what is none."""
+    """Return the ``ModelProto`` of a file, without its external data. Raises :class:`SourceError`."""
     onnx = need("onnx", "The onnx package", "onnx", SourceError)
     try:
         model = onnx.load_model_from_string(path.read_bytes())
@@ -39,7 +39,7 @@ def load_onnx(path: Path) -> Any:
 
 
 def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor:
-    """A ``TensorProto``; external data are read from ``folder`` when they are asked for."""
+    """Return a ``TensorProto`` as a tensor; external data are read from ``folder`` on demand."""
     name = tensor.name or "a constant"
     shape = checked_shape(origin, name, [int(size) for size in tensor.dims])
     if tensor.data_type not in _KINDS:
@@ -123,7 +123,7 @@ _TYPES = {
 
 
 def read_safetensors(path: Path) -> Source:
-    """A file of named tensors. Raises :class:`SourceError` for a header that does not fit the file."""
+    """Read a file of named tensors. Raises :class:`SourceError` for a header that does not fit the file."""
     origin, size = path.name, path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)

@@ -1,4 +1,4 @@
-"""What every reader makes of a file: tensors by name, each read when it is asked for; and what else the file says."""
+"""The result of every reader: tensors by name, read on demand, and other facts of the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANY = 100_000  # tensors of one file
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a file. ``read`` gives its elements, checked against what the file has of them."""
+    """A tensor of a file. ``read`` returns its elements, after checking them against the file."""
 
     name: str
     shape: tuple[int, ...]
@@ -25,13 +25,13 @@ class StoredTensor:
     read: Callable[[], Array] = field(repr=False, compare=False)
 
     def weight(self) -> Weight:
-        """The tensor as it is."""
+        """Return the tensor as a parameter."""
         return Weight(self.shape, (self.name,), self.name, self.read)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file: ``kind`` is its format in words, ``origin`` how a person calls it; ``facts`` are the format's own."""
+    """A file: ``kind`` is its format, ``origin`` its name in messages; ``facts`` depend on the format."""
 
     kind: str
     origin: str
@@ -40,7 +40,7 @@ class Source:
 
 
 def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
-    """A shape from a file: integers of which a tensor can be."""
+    """Return a shape from a file. Raises :class:`SourceError` for anything but plausible sizes."""
     if (
         not isinstance(shape, list | tuple)
         or len(shape) > 16

@@ -49,13 +49,13 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def entries(path: Path) -> dict[str, int]:
-    """The names of a zip file's entries, and how many bytes each says it has."""
+    """Return the names of a zip file's entries, with their declared sizes in bytes."""
     with _opened(path) as archive:
         return {info.filename: info.file_size for info in archive.infolist()}
 
 
 def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
-    """One entry, whole. Raises :class:`SourceError` for a compressed one, and for one of more than ``limit`` bytes."""
+    """Return one entry. Raises :class:`SourceError` for a compressed one, and for one of more than ``limit`` bytes."""
     with _opened(path) as archive:
         info = archive.getinfo(name)
         stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
@@ -100,7 +100,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as the pickle tells it: a view of a storage."""
+    """A tensor of a pickle: a view of a storage."""
 
     storage: Storage
     offset: int
@@ -109,7 +109,7 @@ class Tensor:
 
 
 def read_torch(path: Path) -> Source:
-    """A file of PyTorch. Raises :class:`SourceError` for what is none, is damaged, or lies about its sizes."""
+    """Read a file of PyTorch. Raises :class:`SourceError` for another, a damaged or an inconsistent file."""
     origin = path.name
     try:
         with path.open("rb") as file:
@@ -188,7 +188,7 @@ def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
 
 
 def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
-    """What is known of PyTorch and Python; every other name stays inert."""
+    """Return the object of a known PyTorch or Python name; None for others, which stay inert."""
     if what.path == "collections.OrderedDict":
         return {}
     if what.path in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
@@ -218,7 +218,7 @@ def _storage(reference: Any) -> Storage:
 
 
 def _walk(root: Any, facts: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor by its path through dicts and modules, each thing visited once; modules' plain facts on the way."""
+    """Yield every tensor with its path through dicts and modules, and collect plain attributes of modules."""
     waiting: list[tuple[str, Any]] = [("", root)]
     seen: set[int] = set()
     while waiting:
@@ -241,7 +241,7 @@ def _walk(root: Any, facts: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Te
 
 
 def _of_module(module: Built) -> list[tuple[str, Any]]:
-    """A pickled module's tensors and modules by name; of any other object, what was put into it."""
+    """Return the tensors and modules of a pickled module by name; of another object, its attributes."""
     state = module.state
     children: list[tuple[Any, Any]] = [*module.pairs.items(), *enumerate(module.items)]
     if isinstance(state, dict):
@@ -281,6 +281,6 @@ def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor
 
 
 def hints(source: Source) -> Mapping[str, dict[str, Any]]:
-    """What a pickled module says of itself beside its tensors, by its path."""
+    """Return the plain attributes of pickled modules, by path."""
     modules: Mapping[str, dict[str, Any]] = source.facts.get("modules", {})
     return modules

@@ -42,7 +42,7 @@ def is_program(names: Mapping[str, int]) -> bool:
 
 @dataclass(frozen=True)
 class StoredProgram:
-    """A program as its file has it, with what is read of a ``torch.export.ExportedProgram``."""
+    """A program of a file, with the attributes of a ``torch.export.ExportedProgram`` that are used."""
 
     torch: Any
     graph: Any
@@ -120,7 +120,7 @@ class _Reader:
         return json.loads(read_entry(self.path, self.folder + name, JSON_LIMIT))
 
     def _tensors(self, kind: str, config: str) -> dict[str, Any]:
-        """The tensors of weights or constants, by name."""
+        """Return the tensors of weights or constants, by name."""
         configs = self._json(f"data/{kind}/{config}")["config"]
         if len(configs) > MANY:
             raise SourceError(f"{self.origin}: more than {MANY:,} tensors")
@@ -143,11 +143,11 @@ class _Reader:
         return self.torch.from_numpy(np.array(tensor.read()))
 
     def _sizes(self, sizes: Any) -> tuple[int, ...]:
-        """Sizes; of one that was exported as dynamic, the number that the example had."""
+        """Return sizes; for a dynamic one the number in the example."""
         return tuple(int(s["as_int"] if "as_int" in s else s["as_expr"]["hint"]["as_int"]) for s in sizes)
 
     def _put(self, name: str, node: Any) -> None:
-        """A node under the name that the file has for it, with its type."""
+        """Record a node under its name in the file, with its type."""
         self.nodes[name] = node
         if name in self.values:
             meta = self.values[name]
@@ -214,7 +214,7 @@ class _Reader:
         return int(size["as_int"]) if "as_int" in size else self.nodes[size["as_name"]]
 
     def _signature(self, signature: Mapping[str, Any]) -> Any:
-        """Which input of the graph is which tensor, and which of its outputs is one of the module's."""
+        """Return the tensors that the graph's inputs and outputs correspond to."""
         graphs = self.torch.export.graph_signature
         specs = []
         for spec in signature["input_specs"]:

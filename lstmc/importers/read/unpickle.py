@@ -1,4 +1,4 @@
-"""A reader of pickles that runs nothing: a machine for the few instructions that saved tensors and modules need.
+"""A reader of pickles that runs no code: an interpreter of the instructions that saved tensors and modules need.
 
 Python's own ``pickle`` calls what the file names. Here a name that is not in a short list becomes an inert
 :class:`Named`, and calling it an inert :class:`Built` that keeps the arguments and the state. Memory is bounded by the
@@ -19,12 +19,12 @@ DIGITS = 64  # bytes of one integer
 
 
 class PickleProblem(ValueError):
-    """Bytes that are no pickle, or one that no saved model needs."""
+    """Raised for bytes that are no pickle, or a pickle that no saved model needs."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """A class or function by its name: never looked up."""
+    """A class or function by its name, which is never looked up."""
 
     module: str
     name: str
@@ -36,7 +36,7 @@ class Named:
 
 @dataclass(eq=False)
 class Built:
-    """What calling a name would have made; ``state`` is what would have been put into it."""
+    """An inert object in place of a call's result; ``state`` is its pickled state."""
 
     what: Named
     arguments: tuple[Any, ...]
@@ -47,7 +47,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Persistent:
-    """Something that the pickle refers to and does not hold."""
+    """A reference to an object outside of the pickle."""
 
     id: Any
 
@@ -57,7 +57,7 @@ Rebuild = Callable[[Named, tuple[Any, ...]], Any]
 
 
 def load(stream: BytesIO, rebuild: Rebuild) -> Any:
-    """The next pickle of a stream. ``rebuild`` makes what is known of a name and its arguments; else None."""
+    """Read the next pickle of a stream. ``rebuild`` returns the object for a name and arguments, or None."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of texts with odd escapes, from pickletools
         return _run(_Machine(rebuild), stream)
@@ -205,7 +205,7 @@ class _Machine:
 
 
 def _key(key: Any) -> Any:
-    """A key of a dict; one that is no plain value is told apart by itself."""
+    """Return a hashable key: a plain value, else the object's identity."""
     return key if isinstance(key, str | int | float | bool | tuple | Named | Built | None) else id(key)
 
 

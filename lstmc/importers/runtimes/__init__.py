@@ -1,1 +1,1 @@
-"""The frameworks that trained models come from, to compare imported ones with: each where it is installed."""
+"""The frameworks of the sources, which run them for comparison where they are installed."""

@@ -1,4 +1,4 @@
-"""Keras: files whose configuration names nothing but layers that are known here."""
+"""Keras, for files whose configuration names only known layers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PLAIN = frozenset(
 
 
 class KerasRuntime:
-    """A model that Keras builds from the configuration, with the weights that were read here: it never sees the file.
+    """Runs a model that Keras builds from the configuration, with the weights read here; it never opens the file.
 
     The configuration must name no class that is not known here, and no module of another package.
     """
@@ -43,7 +43,7 @@ class KerasRuntime:
         self.source, self.net = source, net
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used here, or None."""
+        """Return the reason why it cannot run here, or None."""
         strange = next(_strange(self.source.facts["config"]), None)
         if strange is not None:
             return f"its configuration names {strange}, which is not built from a file"
@@ -79,7 +79,7 @@ class KerasRuntime:
 
 
 def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None:
-    """Each layer its weights; of layers that are models, or are around one, those of their own layers."""
+    """Set the weights of each layer, also in nested models."""
     for layer in model.layers:
         inner = getattr(layer, "layer", layer)
         if hasattr(inner, "layers"):
@@ -89,14 +89,14 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 
 def _today(config: Any) -> Any:
-    """A configuration without what Keras 3 does not take any more: ``time_major``, which nobody set."""
+    """Return a configuration without ``time_major = False``, which Keras 3 rejects."""
     if isinstance(config, Mapping):
         return {k: _today(v) for k, v in config.items() if not (k == "time_major" and v is False)}
     return [*map(_today, config)] if isinstance(config, list) else config
 
 
 def _strange(config: Any, depth: int = 0) -> Iterator[str]:
-    """The classes and modules of a configuration that are none of those known."""
+    """Yield the classes and modules of a configuration that are not known."""
     if depth > 50:
         yield "something nested deeper than 50"
     elif isinstance(config, Mapping):

@@ -1,4 +1,4 @@
-"""ONNX graphs in ONNX Runtime, which executes operators and no code of the file."""
+"""ONNX Runtime, which executes operators and no code of the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = {
 
 
 class OnnxRuntime:
-    """A graph, from its file or from its bytes; ``values`` are of inputs that were made constants."""
+    """Runs a graph from its file or its bytes; ``values`` are of inputs that were made constants."""
 
     name = "ONNX Runtime"
 
@@ -33,7 +33,7 @@ class OnnxRuntime:
         self.model, self.net, self.values = model, net, values
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used here, or None."""
+        """Return the reason why it cannot run here, or None."""
         if ROUNDED in self.net.notes:
             return "the source rounds to 8 bits while it runs, which the imported model does not"
         return not_installed("onnxruntime")

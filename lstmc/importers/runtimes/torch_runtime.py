@@ -1,4 +1,4 @@
-"""PyTorch: programs of torch.export, and the layers of torch.nn whose tensors a state dict has."""
+"""PyTorch, for programs of torch.export, and for state dicts of layers of torch.nn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstmc.ops import Array
 
 
 class TorchProgram:
-    """A ``torch.export.ExportedProgram``, as it was exported."""
+    """Runs a ``torch.export.ExportedProgram``."""
 
     name = "PyTorch"
 
@@ -26,11 +26,11 @@ class TorchProgram:
         self.program, self.net = program, net
 
     def unavailable(self) -> str | None:
-        """Never anything: there is a live module."""
+        """Return None: there is a live module."""
         return None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """By the module that the program makes."""
+        """Return the outputs of the program's module."""
         torch = importlib.import_module("torch")
         arrays = {self.net.called[name]: array for name, array in inputs.items()}
         fed = []
@@ -53,7 +53,7 @@ def _tensors(result: Any) -> list[Any]:
 
 
 class TorchLayers:
-    """``torch.nn.LSTM``, ``GRU`` and ``RNN``, with the tensors of a state dict."""
+    """Runs ``torch.nn.LSTM``, ``GRU`` and ``RNN`` with the tensors of a state dict."""
 
     name = "PyTorch's own layers"
 
@@ -62,11 +62,11 @@ class TorchLayers:
         self.relu = any(isinstance(step.op, Recur) and step.op.cell.new == RELU for step in net.steps)
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used here, or None."""
+        """Return the reason why it cannot run here, or None."""
         return not_installed("torch")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Each group of tensors as one layer."""
+        """Return the outputs of each group of tensors, run as one layer."""
         torch = importlib.import_module("torch")
         outputs: dict[str, Array] = {}
         arrays = {self.called[name]: array for name, array in inputs.items()}
@@ -94,7 +94,7 @@ class TorchLayers:
         return outputs
 
     def _options(self, group: Group) -> dict[str, Any]:
-        """What the layer is made with."""
+        """Return the constructor's arguments of a layer."""
         first = group.tensors[0, False]
         projected = first["weight_hr"].shape if "weight_hr" in first else None
         options: dict[str, Any] = {

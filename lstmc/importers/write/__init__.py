@@ -1,1 +1,1 @@
-"""From a description to a model in the public language, its weights, and the record of where they came from."""
+"""Printing a net: the model in the public language, its weights, and the record of their origin."""

@@ -1,4 +1,4 @@
-"""How each op of a description is written in the public language."""
+"""Each op of the import IR as an expression of the public language."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _BINARY = {
 
 
 def helpers(step: Step) -> list[str]:
-    """The functions that the text of a step calls and the language does not have."""
+    """Return the definitions of functions that a step's text calls and the language lacks."""
     return [*step.op.function.helpers] if isinstance(step.op, Apply) else []
 
 
@@ -50,12 +50,12 @@ def _pair(pair: tuple[int, int]) -> str:
 
 
 def _options(**pairs: tuple[tuple[int, int], tuple[int, int]]) -> str:
-    """``, stride=2`` for each that is not the default."""
+    """Return keyword arguments, as ``, stride=2``, for values other than the defaults."""
     return "".join(f", {name}={_pair(value)}" for name, (value, default) in pairs.items() if value != default)
 
 
 def expression(step: Step, result: Shape) -> str:
-    """What stands to the right of ``=``; ``result`` is the shape of the first result."""
+    """Return the expression of a step; ``result`` is the shape of the first result."""
     op, x = step.op, step.inputs
     match op:
         case Linear():

@@ -16,7 +16,7 @@ from lstmc.version import __version__
 
 
 def files(net: Net, kind: str) -> dict[str, bytes]:
-    """``model.py``, ``weights.npz`` and ``import.json``. Raises :class:`WeightsError` for NaN."""
+    """Return ``model.py``, ``weights.npz`` and ``import.json``. Raises :class:`WeightsError` for NaN."""
     arrays = _Arrays(net)
     content = npz_bytes(arrays)
     if arrays.problems:
@@ -29,7 +29,7 @@ def files(net: Net, kind: str) -> dict[str, bytes]:
 
 
 class _Arrays(Mapping[str, Array]):
-    """A model's weights, each made when it is asked for, so that there is one at a time; what is wrong with any."""
+    """The weights of a model, each computed on access, so that one is in memory; ``problems`` collects errors."""
 
     def __init__(self, net: Net) -> None:
         self.net = net
@@ -49,12 +49,12 @@ class _Arrays(Mapping[str, Array]):
 
 
 def _lists_on_a_line(text: str) -> str:
-    """JSON whose lists of plain values stand on one line each."""
+    """Return JSON with each list of plain values on one line."""
     return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{re.sub(chr(10) + ' +', ' ', match[1])}]", text)
 
 
 def record(net: Net, kind: str) -> dict[str, Any]:
-    """Where everything came from: for programs, and for who wants to know."""
+    """Return the content of ``import.json``: the origin of inputs, outputs and parameters."""
     return {
         "lstmc": __version__,
         "source": net.origin,
@@ -75,11 +75,11 @@ def record(net: Net, kind: str) -> dict[str, Any]:
 
 
 def _delay(net: Net, name: str) -> dict[str, int]:
-    """By how many steps an output is late."""
+    """Return the delay of an output in steps, if it has one."""
     return {"delay": net.delays[name]} if name in net.delays else {}
 
 
 def _axes(net: Net, name: str) -> dict[str, Any]:
-    """Of an input or output that the source calls otherwise: how; and if its axes lie otherwise, which each one is."""
+    """Return the source's name and axes of an input or output, where they differ."""
     called = {"called": net.called[name]} if net.called.get(name, name) != name else {}
     return called | ({"axes": net.axes[name]} if name in net.axes else {})

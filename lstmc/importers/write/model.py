@@ -1,4 +1,4 @@
-"""A description as ``model.py``: cells and a model in the public language, for people to read and to edit."""
+"""A net as ``model.py``: cells and a model in the public language, for people to read and edit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDE = 80  # columns of a call's arguments
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of the model's function, and what its comment says."""
+    """An argument of the model's function, with its comment."""
 
     name: str
     shape: str
@@ -29,7 +29,7 @@ class Argument:
 
 
 def model_text(net: Net) -> str:
-    """The whole file."""
+    """Return the text of ``model.py``."""
     cells = dict.fromkeys(step.op.cell for step in net.steps if isinstance(step.op, Recur))
     names = dict(zip(cells, _cell_names(cells), strict=True))
     rolled = [step.op for step in net.steps if isinstance(step.op, Rolled)]
@@ -74,7 +74,7 @@ def _leaves(net: Net) -> Iterator[str]:
 
 
 def _inert(text: str) -> str:
-    """A text of the source as it can stand in a comment or a docstring: it cannot end it."""
+    """Return a text of the source that cannot end a comment or a docstring."""
     return re.sub(r"[^\x20-\x7e]|\\", "?", text).replace('"', "'")
 
 
@@ -90,7 +90,7 @@ def _order_note(net: Net, name: str) -> str:
 
 
 def _imported(text: str, sized: bool) -> str:
-    """The names of the language that a text calls, folded over lines."""
+    """Return the names of the language that a text calls, folded over lines."""
     words = set(re.findall(r"(?<![\w.])(\w+)(?=\()", text)) | {"model"}
     if "@cell" in text:
         words.add("cell")
@@ -124,7 +124,7 @@ def _cell(cell: Cell, name: str) -> str:
 
 
 def _step_cell(op: Rolled) -> str:
-    """A step that is described by steps of its own, as a cell."""
+    """Return the body of a loop as a cell."""
     body, states = op.body, len(op.states)
     results = [*body.outputs.values()]
     ys, following = results[states:], dict(zip(op.states, results, strict=False))
@@ -199,5 +199,5 @@ def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
 
 
 def _scans(net: Net, name: str) -> list[Step]:
-    """The steps that run one cell."""
+    """Return the steps that run one cell."""
     return [step for step in net.steps if isinstance(step.op, Recur) and step.op.name == name]
