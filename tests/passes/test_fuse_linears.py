@@ -138,3 +138,20 @@ graph net {
 """
     )
     assert_same_meaning(before, result.graph)
+
+
+def test_products_whose_bias_is_read_elsewhere_are_not_packed() -> None:
+    text = """\
+graph net {
+  %X: f32[2,4] = input()
+  %V: f32[3,4] = param()
+  %W: f32[3,4] = param()
+  %p: f32[3] = param()
+  %q: f32[3] = param()
+  %v: f32[2,3] = linear(%X, %V, %p)
+  %w: f32[2,3] = linear(%X, %W, %q)
+  return v=%v, w=%w
+}
+"""
+    assert FuseLinears().run(parse_graph(text)).counts == {"fuse_linears": 1}
+    assert not FuseLinears().run(parse_graph(text.replace("w=%w", "w=%w, q=%q"))).modified

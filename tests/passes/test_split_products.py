@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lstmc.ir import Scan, parse_graph, print_graph, verify
 from lstmc.ops import Leaf
 from lstmc.passes import Dead, RollIn, SplitProducts
@@ -107,6 +109,25 @@ graph net {
 }
 """)
     assert not SplitProducts().run(before).modified
+
+
+@pytest.mark.parametrize("of", ["%c", "%w"])
+def test_a_product_with_a_bias_or_a_matrix_that_is_an_input_stays(of: str) -> None:
+    text = """\
+graph net {
+  %x: f32[2,3] = input()
+  %c: f32[4] = input()
+  %w: f32[4,3] = input()
+  %W: f32[4,3] = param()
+  %b: f32[4] = param()
+  %y: f32[2,4] = linear(%x, %W, %b)
+  %p, %q: f32[2,2], f32[2,2] = split(%y, axis=1, sizes=(2, 2))
+  return p=%p, q=%q
+}
+"""
+    assert SplitProducts().run(parse_graph(text)).counts["linear_per_piece"] == 1
+    computed = text.replace("%b)", "%c)") if of == "%c" else text.replace("%x, %W", "%x, %w")
+    assert not SplitProducts().run(parse_graph(computed)).modified
 
 
 def test_a_split_of_what_cannot_be_cut_stays() -> None:

@@ -338,6 +338,40 @@ def test_states_that_are_multiplied_by_different_indicators() -> None:
     )
 
 
+MASKED = """\
+@cell
+def near(x: Value = Input(N, D), m: Value = Input(N, 1), h: Value = State(N, H), c: Value = State(N, H), *,
+         W: Value = Param(4 * H, D), b: Value = Param(4 * H), U: Value = Param(4 * H, H)):
+    i, f, o, g = split(linear(x, W, b) + linear(h, U), 4)
+    c2 = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    h2 = sigmoid(o) * tanh(c2)
+    h3 = m * h2 + (1 - m) * h
+    c3 = m * c2 + (1 - m) * c
+    return h2, {"h": h3, "c": c3}
+"""
+
+
+@pytest.mark.parametrize(
+    ("replaced", "units", "recognised"),
+    [({}, 4, True), ({}, 1, False), ({"(1 - m) * c": "(1 - m) * c2"}, 4, False), ({"(1 - m) * h": "(1 - m) * h2"}, 4, False),
+     ({"(1 - m) * c": "m * c", "m * c2": "(1 - m) * c2"}, 4, False)],
+)  # fmt: skip
+def test_a_mask_keeps_every_state_or_is_none(replaced: dict[str, str], units: int, recognised: bool) -> None:
+    source = MASKED
+    for old, new in replaced.items():
+        assert old in source
+        source = source.replace(old, new)
+    module: dict[str, Any] = {"__name__": "masked"}
+    exec(compile("from lstmc import *\nT, N, D, H = dims('T N D H')\n" + source, "<masked>", "exec"), module)
+
+    @model
+    def net(X: Value = Input(T, N, 3), M: Value = Input(T, N, 1)) -> dict[str, Value]:
+        y, _ = scan(module["near"](H=units), {"x": X, "m": M})
+        return {"y": y}
+
+    assert isinstance(of(net.graph(T=3, N=2)), LSTM) == recognised
+
+
 def test_orders_of_gates() -> None:
     assert moved(LSTM_ORDERS["pytorch"], LSTM_ORDERS["caffe"]) == (0, 1, 3, 2)
     with pytest.raises(ValueError, match=r"^expected the gates ifog in some order, found zrn$"):

@@ -113,6 +113,15 @@ CASES: dict[str, tuple[str, str]] = {
         %z: f32[2,4] = caffe.Reshape(%power, shape=(2, 4))
         """,
     ),
+    "a transpose, cut along the shorter axis": (
+        "%z: f32[3,2,4] = transpose(%x, axis=0)",
+        """
+        %slice, %slice_2: f32[1,3,4], f32[1,3,4] = caffe.Slice(%x, axis=0, sizes=(1, 1))
+        %reshape: f32[3,1,4] = caffe.Reshape(%slice, shape=(3, 1, 4))
+        %reshape_2: f32[3,1,4] = caffe.Reshape(%slice_2, shape=(3, 1, 4))
+        %z: f32[3,2,4] = caffe.Concat(%reshape, %reshape_2, axis=1)
+        """,
+    ),
     "a loss of classes": (
         "%z: f32[] = softmax_loss(%x, %j, axis=1, ignore_label=2, normalization='full')",
         "%z: f32[] = caffe.SoftmaxWithLoss(%x, %j, axis=1, ignore_label=2, normalization='full')",
