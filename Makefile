@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test gpu real-nets browser fuzz faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test gpu real-nets browser fuzz mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -84,6 +84,9 @@ package: $(VENV)/.test ## wheel and sdist, installed into empty environments and
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 SCHEDULER=ADDRESS (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
 	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz $(if $(SEED),--seed $(SEED))
+
+mutants: $(VENV)/.test ## change one operator at a time, and list the changes that no test notices: make mutants COUNT=60 SEED=1 FOLDERS=lstmc/passes
+	$(BIN)/python -m tools.mutants --count $(or $(COUNT),60) $(if $(SEED),--seed $(SEED)) $(FOLDERS)
 
 faults: mpi emulated ## full disks, closed output, and trainings and sweeps that are killed and damaged: make faults KILLS=100 PROCESSES=20
 	$(PYTEST) -m "faults or ranks"

@@ -353,9 +353,14 @@ def near(x: Value = Input(N, D), m: Value = Input(N, 1), h: Value = State(N, H),
 
 @pytest.mark.parametrize(
     ("replaced", "units", "recognised"),
-    [({}, 4, True), ({}, 1, False), ({"(1 - m) * c": "(1 - m) * c2"}, 4, False), ({"(1 - m) * h": "(1 - m) * h2"}, 4, False),
-     ({"(1 - m) * c": "m * c", "m * c2": "(1 - m) * c2"}, 4, False)],
-)  # fmt: skip
+    [
+        ({}, 4, True),
+        ({}, 1, False),
+        ({"(1 - m) * c": "(1 - m) * c2"}, 4, False),
+        ({"(1 - m) * h": "(1 - m) * h2"}, 4, False),
+        ({"(1 - m) * c": "m * c", "m * c2": "(1 - m) * c2"}, 4, False),
+    ],
+)
 def test_a_mask_keeps_every_state_or_is_none(replaced: dict[str, str], units: int, recognised: bool) -> None:
     source = MASKED
     for old, new in replaced.items():
