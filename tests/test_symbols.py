@@ -64,7 +64,7 @@ def expressions(draw: Any, depth: int = 4) -> Any:
     if name == "power":
         exponent = draw(st.sampled_from([-2.0, -1.0, -0.5, 0.5, 1.5, 2.0, 3.0]))
         return name, ("add", 0.3, ("multiply", (square := draw(one)), square)), exponent
-    if name in ("tanh", "rint", "exp", "expm1", "absolute", "negative"):
+    if name in ("tanh", "rint", "sin", "cos", "exp", "expm1", "absolute", "negative"):
         return name, draw(one)
     return name, draw(one), draw(one)
 
@@ -114,6 +114,7 @@ IDENTITIES: dict[str, Callable[..., tuple[Any, Any]]] = {
     "sums over one divisor": lambda a, b, c: (a / (b + c) + b / (b + c) + c / (b + c), 1 + a / (b + c)),
     "roots": lambda a, b, c: (np.sqrt(a * a + b) ** 3 / (a * a + b), np.sqrt(a * a + b)),
     "tanh is odd": lambda a, b, c: (np.tanh(a - b), -np.tanh(b - a)),
+    "sin is odd, cos is even": lambda a, b, c: (np.sin(a - b) * np.cos(a - b), -np.sin(b - a) * np.cos(b - a)),
     "exponentials": lambda a, b, c: (np.exp(a + b) * np.exp(c - b), np.exp(a + c)),
     "softmax without its maximum": lambda a, b, c: (
         np.exp(a - np.maximum(a, b)) / (np.exp(a - np.maximum(a, b)) + np.exp(b - np.maximum(a, b))),

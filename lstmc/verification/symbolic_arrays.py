@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from lstmc.ops import Array
-from lstmc.verification.symbols import Algebra, NoRule, Number, exp, log, maximum, odd, positive, power, rational
+from lstmc.verification.symbols import Algebra, NoRule, Number, cos, exp, log, maximum, odd, positive, power, rational
 
 # What NumPy's functions are on numbers, where its arithmetic on objects is not enough.
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "tanh": odd("tanh", np.tanh),
     "rint": odd("rint", np.rint),
+    "sin": odd("sin", np.sin),
+    "cos": cos,
     "exp": exp,
     "expm1": lambda x: exp(x) - 1,
     "log": log,

@@ -374,6 +374,13 @@ def odd(kind: str, function: Callable[[float], Any]) -> Callable[[Number], Numbe
     return normal
 
 
+def cos(x: Number) -> Number:
+    """Return cos(x), which is cos(-x)."""
+    if x.value is not None:
+        return _of_constant(np.cos, x.value)
+    return _algebra(x).function("cos", -x if x.lead < 0 else x)
+
+
 def relu(x: Number) -> Number:
     """Return max(x, 0): c relu(x) for relu(c x) with c > 0, x + relu(-x), and x itself where no factor is negative."""
     if x.value is not None:
