@@ -12,7 +12,7 @@ import pytest
 from tests.cli.conftest import LSTMC
 
 OFFERED = {
-    "compile --cell gru": ["gru", "gru_reset_after", "gru_d"],
+    "compile --cell gru": ["gru", "gru_reset_after", "gru_blocks", "gru_d"],
     "cells pha": ["phased_lstm"],
     "verify --backend o": ["onnx"],
     "compile --target f": ["flat"],
