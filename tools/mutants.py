@@ -51,7 +51,7 @@ OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed expression of a file; ``start`` and ``end`` are offsets in its source."""
+    """One changed expression of a file; ``start`` and ``end`` are offsets in its source, ``text`` is its line."""
 
     path: str
     line: int
@@ -59,14 +59,15 @@ class Mutant:
     end: int
     old: str
     new: str
+    text: str
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line} {' '.join(self.old.split())} => {self.new}"
 
     @property
     def key(self) -> str:
-        """What the list of equal mutants has: lines move."""
-        return f"{self.path} {' '.join(self.old.split())} => {self.new}"
+        """What the list of equal mutants has: the line's text, since its number changes."""
+        return f"{self.path} {' '.join(self.old.split())} => {self.new} in {self.text}"
 
     def applied(self, source: str) -> str:
         return source[: self.start] + self.new + source[self.end :]
@@ -77,7 +78,7 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
     starts = [0]
     for line in source.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
-    raw = source.encode()
+    raw, lines = source.encode(), source.splitlines()
 
     def offset(line: int, column: int) -> int:
         return len(raw[: starts[line - 1] + column].decode())
@@ -87,7 +88,15 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
             assert node.end_lineno is not None
             assert node.end_col_offset is not None
             start, end = offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)
-            yield Mutant(path, node.lineno, start, end, source[start:end], f"({ast.unparse(changed)})")
+            yield Mutant(
+                path,
+                node.lineno,
+                start,
+                end,
+                source[start:end],
+                f"({ast.unparse(changed)})",
+                lines[node.lineno - 1].strip(),
+            )
 
 
 def _expressions(tree: ast.AST) -> Iterator[ast.expr]:
