@@ -134,7 +134,7 @@ class ModelSource:
             raise
         except (Exception, SystemExit) as error:
             raise _from_user_code(
-                f"{self.name} does not trace", error, self.model.written.__code__.co_filename
+                f"{self.name} does not trace", error, self.model.source_function.__code__.co_filename
             ) from error
 
 

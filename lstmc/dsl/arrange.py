@@ -27,15 +27,15 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
     check_values("expand", x=x)
     sizes = [size_of(x, size) for size in _flat(shape)]
     added = len(sizes) - x.type.rank
-    wanted = tuple(x.shape[i - added] if size == -1 and i >= added else size for i, size in enumerate(sizes))
-    if added < 0 or min(wanted, default=1) < 1 or common_shape(x.shape, wanted) != wanted:
+    target = tuple(x.shape[i - added] if size == -1 and i >= added else size for i, size in enumerate(sizes))
+    if added < 0 or min(target, default=1) < 1 or common_shape(x.shape, target) != target:
         raise ShapeError(
             f"expand: x cannot be repeated to {sizes}: x is {x.type}; axes are counted from the last, and those of one"
             " element are repeated",
             loc=here(),
             notes=(f"x is {origin(x)}",),
         )
-    return in_turn(repeated(x.shape, wanted), x)
+    return in_turn(repeated(x.shape, target), x)
 
 
 @function
@@ -95,10 +95,10 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
         )
     if not axes:
         return apply(Transpose(rank - 2), x)
-    given = _flat(axes)
-    order = [axis % rank for axis in given if whole_number(axis) is not None and -rank <= axis < rank]
-    if sorted(order) != list(range(rank)) or len(order) != len(given):
-        listed = ", ".join(map(str, given))
+    listed_axes = _flat(axes)
+    order = [axis % rank for axis in listed_axes if whole_number(axis) is not None and -rank <= axis < rank]
+    if sorted(order) != list(range(rank)) or len(order) != len(listed_axes):
+        listed = ", ".join(map(str, listed_axes))
         raise ShapeError(
             f"transpose: axes must name each of the {rank} axes of x once, found {listed}: x is {x.type}; the last two"
             " turn by transpose(x)",
@@ -131,8 +131,8 @@ def full(shape: Size | Sequence[Size], value: float) -> Value:
             f"full: a shape is made of dimensions and of integers of 1 or more, found {described(shape)}",
             loc=argument_location(here(), 0, "shape"),
         )
-    made = Full(tuple(n for n in sizes if n is not None), number_of("full", "value", value))
-    return Value(trace, trace.apply(made)[0])
+    op = Full(tuple(n for n in sizes if n is not None), number_of("full", "value", value))
+    return Value(trace, trace.apply(op)[0])
 
 
 @function
@@ -157,6 +157,6 @@ def ones_like(x: Value) -> Value:
     return full_like(x, 1)
 
 
-def _flat(given: Sequence[Any]) -> list[Any]:
+def _flat(arguments: Sequence[Any]) -> list[Any]:
     """What is given one by one or in lists."""
-    return [thing for part in given for thing in (part if isinstance(part, list | tuple) else [part])]
+    return [thing for part in arguments for thing in (part if isinstance(part, list | tuple) else [part])]

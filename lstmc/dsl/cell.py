@@ -28,12 +28,12 @@ class Cell(Definition, Generic[Out]):
 
     def __init__(self, function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> None:
         super().__init__(function)
-        taken = {"name": "a bound cell's own name"} | dict.fromkeys(self.dims, "a dimension")
+        reserved = {"name": "a bound cell's own name"} | dict.fromkeys(self.dims, "a dimension")
         for argument in (*self.signature.options, *self.params):
-            if argument in taken:
+            if argument in reserved:
                 raise DslError(
                     f"argument {argument} cannot be bound, because {self.name}({argument}=...) binds"
-                    f" {taken[argument]}: expected another name",
+                    f" {reserved[argument]}: expected another name",
                     loc=parameter_location(function, argument),
                     scope=self.owner,
                 )
@@ -61,8 +61,8 @@ class Cell(Definition, Generic[Out]):
 
     def example(self) -> str:
         """Return a call that gives the sizes which no input tells: ``lstm(H=...)``."""
-        told = {size.name for declared in self.inputs.values() for size in declared.shape if isinstance(size, Dim)}
-        return f"{self.name}({', '.join(f'{d}=...' for d in self.dims if d not in told)})"
+        inferred = {size.name for declared in self.inputs.values() for size in declared.shape if isinstance(size, Dim)}
+        return f"{self.name}({', '.join(f'{d}=...' for d in self.dims if d not in inferred)})"
 
     def _bind(self, bound: BoundCell[Out], key: str, value: Any, loc: SrcLoc | None) -> None:
         if key in self.signature.options:
@@ -106,31 +106,33 @@ class BoundCell(Binding, Generic[Out]):
     cell: Cell[Out]
 
     def __repr__(self) -> str:
-        given = ", ".join(f"{name}={option_text(value):.40}" for name, value in {**self.sizes, **self.options}.items())
-        return f"<bound cell {self.cell.name}({given})>"
+        bindings = ", ".join(
+            f"{name}={option_text(value):.40}" for name, value in {**self.sizes, **self.options}.items()
+        )
+        return f"<bound cell {self.cell.name}({bindings})>"
 
     def __call__(self, /, *inputs: Any, **named: Any) -> StepResult[Out]:
         """Run one step inside another cell's body, or in a model: the output, and the next states by name."""
         loc = here()
-        given = self._arguments(inputs, named, loc)
-        return call_step(self, inner_trace(*given.values()), given, loc)
+        arguments = self._arguments(inputs, named, loc)
+        return call_step(self, inner_trace(*arguments.values()), arguments, loc)
 
     def _arguments(self, inputs: tuple[Any, ...], named: Mapping[str, Any], loc: SrcLoc | None) -> dict[str, Value]:
         """The arguments of a call by name; each Input and State exactly once."""
-        wanted = [*self.cell.inputs, *self.cell.states]
-        if not wanted:
+        names = [*self.cell.inputs, *self.cell.states]
+        if not names:
             raise DslError(f"{self.cell.owner} has no input and no state: there is nothing to call it on", loc=loc)
-        positional = dict(zip(wanted, inputs, strict=False))
-        given = {**positional, **named}
-        if len(inputs) > len(wanted) or set(given) != set(wanted) or set(positional) & set(named):
+        positional = dict(zip(names, inputs, strict=False))
+        arguments = {**positional, **named}
+        if len(inputs) > len(names) or set(arguments) != set(names) or set(positional) & set(named):
             raise DslError(
-                f"{self.cell.name} takes {', '.join(wanted)}: expected {self.usage()},"
+                f"{self.cell.name} takes {', '.join(names)}: expected {self.usage()},"
                 f" found {len(inputs)} by position and {', '.join(named) or 'none'} by name",
                 loc=loc,
             )
-        for position, (name, value) in enumerate(given.items()):
+        for position, (name, value) in enumerate(arguments.items()):
             check_is_value(value, f"{name} of {self.cell.owner}", argument_location(loc, position, name))
-        return given
+        return arguments
 
 
 def cell(function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> Cell[Out]:

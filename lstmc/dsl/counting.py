@@ -44,8 +44,10 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
         graph = body.finish([("", index), ("index", following)])
         first: Op = Input(SHAPE, Constant(0)) if carry else Full(SHAPE)
         (start,) = trace.builder.add(first, names=(f"{title}/index_0",), loc=loc)
-        made, last = trace.builder.add(Scan(graph, steps, reverse), start, names=(title, f"{title}/index_T"), loc=loc)
+        steps_seen, last = trace.builder.add(
+            Scan(graph, steps, reverse), start, names=(title, f"{title}/index_T"), loc=loc
+        )
         if carry:
             trace.root.carried[start] = last
-        counters[alike] = made
+        counters[alike] = steps_seen
     return Value(trace, counters[alike])

@@ -80,7 +80,7 @@ class InputDeclaration(Declaration):
 
     values: ops.Domain | None = None
     kind = "input"
-    written = "Input"
+    keyword = "Input"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,7 +96,7 @@ class StateDeclaration(Declaration):
     """See :func:`State`."""
 
     kind = "state"
-    written = "State"
+    keyword = "State"
 
     def __post_init__(self) -> None:
         if isinstance(self.fill, np.ndarray | list | tuple):
@@ -117,7 +117,7 @@ class ParamDeclaration(Declaration):
     trained: bool = True
     count: Size | None = None  # of the parameters that it declares, which are then a tuple; None: one, and no tuple
     kind = "parameter"
-    written = "Param"
+    keyword = "Param"
 
     def __post_init__(self) -> None:
         if self.count is not None:
@@ -306,8 +306,8 @@ def _word(value: object) -> str:
 
 def _check_function(function: object, kind: str) -> None:
     if not inspect.isfunction(function) or function.__name__ == "<lambda>":
-        found = "a lambda, which has no name" if inspect.isfunction(function) else repr(function)
-        raise DslError(f"@{kind} takes a function written with def, found {found}", loc=here())
+        actual = "a lambda, which has no name" if inspect.isfunction(function) else repr(function)
+        raise DslError(f"@{kind} takes a function written with def, found {actual}", loc=here())
     if not function.__name__.isidentifier():
         raise DslError(
             f"the name of a {kind}, its function's __name__, must be an identifier, found {function.__name__!r}",

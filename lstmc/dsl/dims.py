@@ -180,14 +180,14 @@ def dims(names: str) -> Dims:
     words = [word.partition("=") for word in names.replace(",", " ").split()] if isinstance(names, str) else []
     listed = [name for name, _, _ in words]
     if any(equals and not (size.isdecimal() and int(size) > 0) for _, equals, size in words):
-        told = 'the default of a dimension is a positive integer, as in dims("T=50 N")'
-        raise DslError(f"{told}, found {names!r}", loc=here())
+        rule = 'the default of a dimension is a positive integer, as in dims("T=50 N")'
+        raise DslError(f"{rule}, found {names!r}", loc=here())
     if not listed or not all(name.isidentifier() and not keyword.iskeyword(name) for name in listed):
         raise DslError(f'dims takes names, as in dims("T N D H"), found {names!r}', loc=here())
     if len({identifier(name) for name in listed}) < len(listed):
         raise DslError(f"dims takes each name once, found {names!r}", loc=here())
-    made: Any = tuple(Dim(identifier(name), int(size) if equals else None) for name, equals, size in words)
-    return made if len(made) > 1 else made[0]  # type: ignore[no-any-return]
+    result: Any = tuple(Dim(identifier(name), int(size) if equals else None) for name, equals, size in words)
+    return result if len(result) > 1 else result[0]  # type: ignore[no-any-return]
 
 
 def free(shape: Iterable[object]) -> list[str]:
@@ -249,11 +249,11 @@ class Scope:
 
     def bind(self, name: str, size: int, because: str, notes: Sequence[str] = ()) -> None:
         """Give a dimension its size. Raises :class:`DimError` if it has another one already."""
-        known = self._bound.get(name)
-        if known is not None and known.size != size:
+        bound = self._bound.get(name)
+        if bound is not None and bound.size != size:
             raise DimError(
-                f"dimension {name} is {known.size} ({known.because}) and {size} ({because})",
-                notes=list(dict.fromkeys((*known.notes, *notes))),
+                f"dimension {name} is {bound.size} ({bound.because}) and {size} ({because})",
+                notes=list(dict.fromkeys((*bound.notes, *notes))),
             )
         if size < 1:
             raise DimError(f"dimension {name} must be at least 1, found {size} ({because})", notes=notes)
@@ -261,22 +261,22 @@ class Scope:
             raise DimError(f"dimension {name} must be at most {MOST_ELEMENTS}, found {size} ({because})", notes=notes)
         self._bound.setdefault(name, _Binding(size, because, tuple(notes)))
 
-    def unify(self, declared: Sequence[Size], found: Sequence[int], because: str, notes: Sequence[str]) -> None:
+    def unify(self, declared: Sequence[Size], shape: Sequence[int], because: str, notes: Sequence[str]) -> None:
         """Make a declared shape equal a found one of the same rank, binding what is free in it."""
-        for expected, size in zip(declared, found, strict=True):
+        for expected, size in zip(declared, shape, strict=True):
             missing = self.missing((expected,))
             if isinstance(expected, Dim):
                 self.bind(expected.name, size, because, notes)
             elif not missing:
-                wanted = self.size(expected, notes)
-                if wanted != size:
-                    told = (
-                        f"{expected} is {wanted}{self._reasons(expected)}"
+                expected_size = self.size(expected, notes)
+                if expected_size != size:
+                    expectation = (
+                        f"{expected} is {expected_size}{self._reasons(expected)}"
                         if free((expected,))
-                        else f"expected {wanted}"
+                        else f"expected {expected_size}"
                     )
                     raise DimError(
-                        f"{told}, found {size} ({because})",
+                        f"{expectation}, found {size} ({because})",
                         notes=list(dict.fromkeys((*self._notes(expected), *notes))),
                     )
             elif not self._determines(expected):
@@ -292,9 +292,9 @@ class Scope:
                 self.bind(missing[0], solved, because, notes)
 
     def _reasons(self, expected: Size) -> str:
-        known = {name: self._bound[name] for name in free((expected,))}
-        told = "; ".join(f"{name} is {binding.size}, {binding.because}" for name, binding in known.items())
-        return f" ({told})" if told else ""
+        bindings = {name: self._bound[name] for name in free((expected,))}
+        reasons = "; ".join(f"{name} is {binding.size}, {binding.because}" for name, binding in bindings.items())
+        return f" ({reasons})" if reasons else ""
 
     def _notes(self, expected: Size) -> list[str]:
         return [note for name in free((expected,)) for note in self._bound[name].notes]
@@ -312,11 +312,11 @@ class Scope:
             return size
         left, right = expected.left, expected.right
         if not self.missing((left,)):
-            known, unknown = self.size(left), right
-            values = {"+": size - known, "-": known - size, "*": _quotient(size, known)}
+            operand, unknown = self.size(left), right
+            values = {"+": size - operand, "-": operand - size, "*": _quotient(size, operand)}
         else:
-            known, unknown = self.size(right), left
-            values = {"+": size - known, "-": size + known, "*": _quotient(size, known)}
+            operand, unknown = self.size(right), left
+            values = {"+": size - operand, "-": size + operand, "*": _quotient(size, operand)}
         value = values[expected.symbol]
         return None if value is None else self._solve(unknown, value)
 
@@ -353,14 +353,14 @@ class Scope:
                 notes=[*notes, *also],
                 arguments=() if cell else (argument, example),
             )
-        found = tuple(self.size(size, notes) for size in shape)
-        for size, number in zip(shape, found, strict=True):
+        numbers = tuple(self.size(size, notes) for size in shape)
+        for size, number in zip(shape, numbers, strict=True):
             if number < 1:
                 raise DimError(
                     f"{size} of {what} {shape_text(shape)} must be at least 1, found {number}{self._reasons(size)}",
                     notes=list(dict.fromkeys((*self._notes(size), *notes))),
                 )
-        return found
+        return numbers
 
 
 def _quotient(size: int, divisor: int) -> int | None:

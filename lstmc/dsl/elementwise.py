@@ -275,15 +275,15 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
     check_values("reshape", x=x)
     flat: list[Any] = [s for size in shape for s in (size if isinstance(size, list | tuple) else [size])]
     sizes = [size_of(x, size) for size in flat]
-    known = prod(size for size in sizes if size != -1)
-    if not shape or sizes.count(-1) > 1 or known < 1 or (-1 in sizes and x.type.size % known):
+    fixed = prod(size for size in sizes if size != -1)
+    if not shape or sizes.count(-1) > 1 or fixed < 1 or (-1 in sizes and x.type.size % fixed):
         raise ShapeError(
             f"reshape: the {x.type.size} elements of x do not make {sizes}: x is {x.type}; sizes are positive, and"
             " one may be -1 for what remains",
             loc=here(),
             notes=(f"x is {origin(x)}",),
         )
-    return apply(Reshape(tuple(x.type.size // known if size == -1 else size for size in sizes)), x)
+    return apply(Reshape(tuple(x.type.size // fixed if size == -1 else size for size in sizes)), x)
 
 
 @function

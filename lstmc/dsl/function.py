@@ -17,27 +17,27 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def function(made: Callable[P, R]) -> Callable[P, R]:
+def function(body: Callable[P, R]) -> Callable[P, R]:
     """The function with its results named, after the function where they have no variable: see :func:`named`."""
-    return named(made, made.__name__)
+    return named(body, body.__name__)
 
 
-def named(made: Callable[P, R], word: str = "") -> Callable[P, R]:
+def named(body: Callable[P, R], word: str = "") -> Callable[P, R]:
     """The function with its results named: by the variables that they are assigned to, else by ``word`` and operands.
 
     The ops inside, and the result of an operator (no ``word``), have names of their own: see ``Trace.apply``.
     """
 
-    @wraps(made)
+    @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if CALL.get() is not None:  # inside another function, whose result it is no more than a part of
-            return made(*args, **kwargs)
+            return body(*args, **kwargs)
         inside = Call()
         token = CALL.set(inside)
         try:
-            result = made(*args, **kwargs)
+            result = body(*args, **kwargs)
         except TypeError as error:
-            refuse_arguments(made, kwargs, error)
+            refuse_arguments(body, kwargs, error)
             raise
         finally:
             CALL.reset(token)
@@ -47,34 +47,34 @@ def named(made: Callable[P, R], word: str = "") -> Callable[P, R]:
     return call
 
 
-def checked(made: Callable[P, R]) -> Callable[P, R]:
+def checked(body: Callable[P, R]) -> Callable[P, R]:
     """The function, whose calls with wrong arguments are errors of the language."""
 
-    @wraps(made)
+    @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return made(*args, **kwargs)
+            return body(*args, **kwargs)
         except TypeError as error:
-            refuse_arguments(made, kwargs, error)
+            refuse_arguments(body, kwargs, error)
             raise
 
     return call
 
 
-def refuse_arguments(made: Callable[..., Any], given: Iterable[str], error: TypeError) -> None:
+def refuse_arguments(function: Callable[..., Any], keywords: Iterable[str], error: TypeError) -> None:
     """Raise the :class:`DslError` of a call with wrong arguments; return if ``error`` is from inside the function."""
     if error.__traceback__ is None or error.__traceback__.tb_next is None:
-        refuse_call(made.__name__, signature(made), given, str(error))
+        refuse_call(function.__name__, signature(function), keywords, str(error))
 
 
-def refuse_call(name: str, expected: Signature, given: Iterable[str], why: str) -> NoReturn:
+def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: str) -> NoReturn:
     """Raise the :class:`DslError` of a call with wrong arguments: what is wrong, and how the function is called.
 
-    ``given`` are the names of the keyword arguments; ``why`` is Python's own text.
+    ``keywords`` are the names of the keyword arguments; ``why`` is Python's own text.
     """
     bare = [parameter.replace(annotation=Parameter.empty) for parameter in expected.parameters.values()]
     usage = f"{name}{Signature([_plain(p) for p in bare])}".replace("Ellipsis", "...")
-    unknown = [word for word in given if word not in expected.parameters]
+    unknown = [word for word in keywords if word not in expected.parameters]
     starred = [p.name for p in bare if p.kind is Parameter.VAR_POSITIONAL]
     if unknown:
         word = unknown[0]
@@ -82,7 +82,7 @@ def refuse_call(name: str, expected: Signature, given: Iterable[str], why: str) 
             f"{name} has no argument {word}{suggested_argument(word, expected.parameters)}; it is {usage}",
             loc=argument_location(here(), None, word),
         )
-    if set(given) & set(starred):
+    if set(keywords) & set(starred):
         raise DslError(f"{name} takes {starred[0]} one by one, without a name; it is {usage}", loc=here())
     raise DslError(f"{name}: {why.removeprefix(f'{name}() ')}; it is {usage}", loc=here())
 
@@ -95,14 +95,14 @@ def _plain(parameter: Parameter) -> Parameter:
 
 def suggested_argument(word: str, names: Iterable[str]) -> str:
     """The end of "no argument WORD": the argument that other libraries call so, or one of a similar name."""
-    known = list(names)
-    meant = [name for name in known if word in ARGUMENTS.get(name, ())]
-    return f": write {meant[0]}=" if meant else did_you_mean(word, known)
+    valid = list(names)
+    meant = [name for name in valid if word in ARGUMENTS.get(name, ())]
+    return f": write {meant[0]}=" if meant else did_you_mean(word, valid)
 
 
 def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) -> None:
     results = result if isinstance(result, tuple) else (result,)
-    new = [isinstance(value, Traced) and (value.trace, value.ref) in call.made for value in results]
+    new = [isinstance(value, Traced) and (value.trace, value.ref) in call.values for value in results]
     if not any(new):
         return
     first = results[new.index(True)]

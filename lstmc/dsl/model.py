@@ -43,7 +43,7 @@ class Model(Definition):
             )
 
     @property
-    def written(self) -> FunctionType:
+    def source_function(self) -> FunctionType:
         """The function in the user's file: errors in it are at its lines."""
         return cast(FunctionType, self.function)
 
@@ -81,19 +81,19 @@ class Model(Definition):
             loc=here(),
         )
 
-    def with_options(self, /, **given: object) -> Self:
+    def with_options(self, /, **values: object) -> Self:
         """The same model with other values for its options. Raises :class:`DslError` for what is none of them."""
         options = self.signature.options
-        for name in given:
+        for name in values:
             if name not in options:
                 raise DslError(
                     f"{self.owner} has no option {name}{nearest_or_all(name, options, 'it has')}",
                     loc=self.loc,
                     notes=("an option is an argument with a default value that is no Input and no Param",),
                 )
-        made = copy(self)
-        made.signature = replace(self.signature, options={**options, **given})
-        return made
+        other = copy(self)
+        other.signature = replace(self.signature, options={**options, **values})
+        return other
 
     def _argument(self, trace: ModelTrace, name: str, declared: Declaration) -> Any:
         try:
@@ -124,11 +124,11 @@ class Model(Definition):
                 scope.bind(dim.name, dim.default, f"its default, {dim.name}={dim.default}")
         return scope
 
-    def _check_used(self, sizes: Iterable[str], known: Collection[str]) -> None:
+    def _check_used(self, sizes: Iterable[str], used: Collection[str]) -> None:
         for name in sizes:
-            if name not in known:
+            if name not in used:
                 raise DimError(
-                    f"unknown dimension {name}{nearest_or_all(name, known, f'{self.name} has')}",
+                    f"unknown dimension {name}{nearest_or_all(name, used, f'{self.name} has')}",
                     loc=self.loc,
                     scope=self.owner,
                 )
@@ -157,11 +157,11 @@ class Model(Definition):
 
     def _names(self, results: Sequence[Any]) -> list[str]:
         """Names of outputs that are not named in a dict: the returned variables, else what the values are called."""
-        written = returned_names(self.function)
-        if len(written) != len(results):
-            written = (None,) * len(results)
+        variables = returned_names(self.function)
+        if len(variables) != len(results):
+            variables = (None,) * len(results)
         names = []
-        for i, (name, value) in enumerate(zip(written, results, strict=True)):
+        for i, (name, value) in enumerate(zip(variables, results, strict=True)):
             default = "out" if len(results) == 1 else f"out_{i}"
             names.append(name or (self._name_of(value, default) if isinstance(value, Value) else default))
         return names
@@ -181,14 +181,14 @@ class Model(Definition):
 
 def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref]) -> list[Output]:
     """A model's outputs, and the last states that inputs take in the next batch, by names of their own."""
-    found = {name: Output(name, ref) for name, ref in outputs.items()}
+    by_name = {name: Output(name, ref) for name, ref in outputs.items()}
     for start, last in trace.carried.items():
         own = name = trace.builder.node(last.node).names[last.out]
         numbers = count(2)
-        while name in found and (found[name].ref != last or found[name].carried_to):
+        while name in by_name and (by_name[name].ref != last or by_name[name].carried_to):
             name = f"{own}_{next(numbers)}"
-        found[name] = Output(name, last, start)
-    return list(found.values())
+        by_name[name] = Output(name, last, start)
+    return list(by_name.values())
 
 
 def _hint(result: object, name: object, value: object) -> str:
@@ -253,7 +253,7 @@ class CellModel(Model):
         self.loc, self.owner = cell.loc, cell.owner  # what errors speak of is the cell
 
     @property
-    def written(self) -> FunctionType:
+    def source_function(self) -> FunctionType:
         return cast(FunctionType, self.cell.function)
 
     @property

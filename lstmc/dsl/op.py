@@ -76,8 +76,8 @@ def whole_number_of(function: str, name: str, value: object, least: int | None =
 
 def pair_of(function: str, name: str, value: object, least: int, position: int | None = None) -> tuple[int, int]:
     """(height, width), given as one integer for both or as two of them."""
-    given = tuple(value) if isinstance(value, list | tuple) else (value, value)
-    numbers = [whole_number(number) for number in given]
+    pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    numbers = [whole_number(number) for number in pair]
     if len(numbers) != 2 or any(number is None or number < least for number in numbers):
         raise DslError(
             f"{function}: {name} must be one or two integers of {least} or more, found {described(value)}",
@@ -100,48 +100,50 @@ P = ParamSpec("P")
 
 
 @named
-def op(made: Op, *values: Value) -> Value:
+def op(operation: Op, *values: Value) -> Value:
     """The result of an op on values: ``op(Cube(), x)``. For an op with several results there is ``op_results``.
 
     Raises :class:`~lstmc.errors.DslError` for what is no op of models, and ``ShapeError`` as the op's ``infer`` does.
     """
-    results = _applied("op", made, values)
+    results = _applied("op", operation, values)
     if len(results) != 1:
-        raise DslError(f"op: {made.name} has {len(results)} results: write op_results, which gives all", loc=here())
+        raise DslError(
+            f"op: {operation.name} has {len(results)} results: write op_results, which gives all", loc=here()
+        )
     return results[0]
 
 
 @named
-def op_results(made: Op, *values: Value) -> tuple[Value, ...]:
+def op_results(operation: Op, *values: Value) -> tuple[Value, ...]:
     """All results of an op on values, in order: ``high, low = op_results(Halves(), x)``. Raises what ``op`` does."""
-    return _applied("op_results", made, values)
+    return _applied("op_results", operation, values)
 
 
-def pointwise(made: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Value]:
+def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Value]:
     """The function ``f(x, attribute, ...)`` of an op that works on each element alone: ``swish = pointwise(Swish)``.
 
     The op's class gives the function its name (what follows the dialect's), its arguments with their defaults, which
     are all numbers, its documentation and its types. Raises :class:`~lstmc.errors.DslError` for another class.
     """
-    if not (isinstance(made, type) and issubclass(made, Pointwise)):
-        found = made.__name__ if isinstance(made, type) else described(made)
-        raise DslError(f"pointwise takes a class that derives from lstmc.ops.Pointwise, found {found}", loc=here())
-    kind: type[Pointwise] = made
+    if not (isinstance(cls, type) and issubclass(cls, Pointwise)):
+        actual = cls.__name__ if isinstance(cls, type) else described(cls)
+        raise DslError(f"pointwise takes a class that derives from lstmc.ops.Pointwise, found {actual}", loc=here())
+    kind: type[Pointwise] = cls
     name = kind.name.rpartition(".")[2]
     parameters = [
         parameter.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for parameter in signature(kind).parameters.values()
     ]
-    told = signature(apply).replace(
+    call = signature(apply).replace(
         parameters=[Parameter("x", Parameter.POSITIONAL_OR_KEYWORD, annotation="Value"), *parameters]
     )
 
     def function(*args: Any, **kwargs: Any) -> Value:
         try:
-            given = told.bind(*args, **kwargs)
+            bound = call.bind(*args, **kwargs)
         except TypeError as error:
-            refuse_call(name, told, kwargs, str(error))
-        given.apply_defaults()
-        x, *values = given.arguments.values()
+            refuse_call(name, call, kwargs, str(error))
+        bound.apply_defaults()
+        x, *values = bound.arguments.values()
         check_values(name, x=x)
         attributes = zip([field.name for field in fields(kind)], values, range(1, 9), strict=False)
         numbers = [number_of(name, *attribute) for attribute in attributes]
@@ -150,44 +152,46 @@ def pointwise(made: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], V
     function.__name__ = function.__qualname__ = name
     function.__module__ = sys._getframe(1).f_globals.get("__name__", "__main__")  # where it is made, as its code says
     function.__doc__ = getdoc(kind)
-    function.__signature__ = told  # type: ignore[attr-defined]
+    function.__signature__ = call  # type: ignore[attr-defined]
     return named(function, name)
 
 
-def _applied(function: str, made: Op, values: tuple[Value, ...]) -> tuple[Value, ...]:
-    if not isinstance(made, Op):
-        found = f"the class {made.__name__}: call it" if isinstance(made, type) else described(made)
+def _applied(function: str, operation: Op, values: tuple[Value, ...]) -> tuple[Value, ...]:
+    if not isinstance(operation, Op):
+        actual = f"the class {operation.__name__}: call it" if isinstance(operation, type) else described(operation)
         raise DslError(
-            f"{function} takes an op, then the Values that it works on, found {found}",
-            loc=argument_location(here(), 0, "made"),
+            f"{function} takes an op, then the Values that it works on, found {actual}",
+            loc=argument_location(here(), 0, "operation"),
         )
-    if made.backend:
+    if operation.backend:
         raise DslError(
-            f"{function}: {made.name} is a layer of backend {made.backend}: write a model in ops of no backend",
-            loc=argument_location(here(), 0, "made"),
+            f"{function}: {operation.name} is a layer of backend {operation.backend}: "
+            "write a model in ops of no backend",
+            loc=argument_location(here(), 0, "operation"),
         )
-    loc = here(function_of=type(made).__module__)
+    loc = here(function_of=type(operation).__module__)
     for position, value in enumerate(values, 1):
         if not isinstance(value, Value):
             at = argument_location(loc, position) if loc == here() else loc  # else the call of the op's own function
-            raise DslError(f"{made.name} takes Values, found {described(value)}", loc=at)
+            raise DslError(f"{operation.name} takes Values, found {described(value)}", loc=at)
     try:
-        signature(made.infer).bind(*values)
+        signature(operation.infer).bind(*values)
     except TypeError:
-        wanted = ", ".join(made.operands) or "no Value"
-        raise DslError(f"{made.name} takes {wanted}, found {_values(len(values))}", loc=loc) from None
+        operands = ", ".join(operation.operands) or "no Value"
+        raise DslError(f"{operation.name} takes {operands}, found {_values(len(values))}", loc=loc) from None
     if not values:
         raise DslError(
-            f"{function}: {made.name} has no operands: a value starts from an Input, or from numbers", loc=loc
+            f"{function}: {operation.name} has no operands: a value starts from an Input, or from numbers", loc=loc
         )
     trace = inner_trace(*values)
     try:
-        refs = trace.apply(made, *values, loc=loc)
+        refs = trace.apply(operation, *values, loc=loc)
     except LstmcError:
         raise
     except Exception as error:
         raise DslError(
-            f"{made.name}: its infer failed ({type(error).__name__}: {error}): the op must raise ShapeError", loc=loc
+            f"{operation.name}: its infer failed ({type(error).__name__}: {error}): the op must raise ShapeError",
+            loc=loc,
         ) from error
     return tuple(Value(trace, ref) for ref in refs)
 

@@ -30,15 +30,15 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
     Raises :class:`IndexRefused`.
     """
     parts = list(index) if isinstance(index, tuple) else [index]
-    given = sum(part is not None and part is not Ellipsis for part in parts)
-    if given > len(shape):
-        raise IndexRefused(f"x is {TensorType(shape)}, with {len(shape)} axes, found an index of {given}")
+    count = sum(part is not None and part is not Ellipsis for part in parts)
+    if count > len(shape):
+        raise IndexRefused(f"x is {TensorType(shape)}, with {len(shape)} axes, found an index of {count}")
     if sum(part is Ellipsis for part in parts) > 1:
         raise IndexRefused("an index has one ... at most")
     if not any(part is Ellipsis for part in parts):
         parts.append(Ellipsis)
     at = next(i for i, part in enumerate(parts) if part is Ellipsis)
-    parts[at : at + 1] = [slice(None)] * (len(shape) - given)
+    parts[at : at + 1] = [slice(None)] * (len(shape) - count)
     pieces: list[Piece] = []
     axis, sizes, result = 0, list(shape), []
     for part in parts:
@@ -148,8 +148,8 @@ def product(x: Shape, y: Shape) -> tuple[Ops, Ops, Ops]:
     return _shaped(x, shapes[0]), _shaped(y, shapes[1]), (Sum(summed), *_shaped(left, result))
 
 
-def _shaped(shape: Shape, wanted: Shape) -> Ops:
-    return () if shape == wanted else (Reshape(wanted),)
+def _shaped(shape: Shape, target: Shape) -> Ops:
+    return () if shape == target else (Reshape(target),)
 
 
 INSTEAD = {

@@ -45,20 +45,20 @@ def einsum(specification: str, *values: Value) -> Value:
     Every axis has a letter: those of each value, with commas between values, ``->``, and those of the result. Of three
     values or more the first two are multiplied first. Of one value its axes are turned and summed.
     """
-    found = _SPECIFICATION.fullmatch(specification.replace(" ", "")) if isinstance(specification, str) else None
-    if found is None:
+    match = _SPECIFICATION.fullmatch(specification.replace(" ", "")) if isinstance(specification, str) else None
+    if match is None:
         raise DslError(
             'einsum takes the letters of the axes of each value and of the result, as in "nab,nb->na", found'
             f" {described(specification)}",
             loc=argument_location(here(), 0, "specification"),
         )
-    letters, result = found[1].split(","), found[2]
+    letters, result = match[1].split(","), match[2]
     for position, value in enumerate(values, 1):
         if not isinstance(value, Value):
             loc = argument_location(here(), position)
             raise DslError(f"einsum takes Values, found {described(value)}", loc=loc)
     if len(values) != len(letters):
-        raise DslError(f"einsum: {found[0]!r} is of {len(letters)} values, found {len(values)}", loc=here())
+        raise DslError(f"einsum: {match[0]!r} is of {len(letters)} values, found {len(values)}", loc=here())
     sizes: dict[str, int] = {}
     problem = ""
     for value, own in zip(values, letters, strict=True):

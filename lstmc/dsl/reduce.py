@@ -70,9 +70,9 @@ def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
 def _python_s_own(function: str, axis: Axes, keepdims: bool) -> None:
     """What is of no Value takes no axis: nothing is passed over in silence."""
     if axis is not None or keepdims:
-        name, given = ("axis", axis) if axis is not None else ("keepdims", keepdims)
+        name, argument = ("axis", axis) if axis is not None else ("keepdims", keepdims)
         raise DslError(
-            f"{function} of arguments without a Value takes no {name}, found {described(given)}: of an array write"
+            f"{function} of arguments without a Value takes no {name}, found {described(argument)}: of an array write"
             f" np.{function}",
             loc=argument_location(here(), None, name),
         )
@@ -237,10 +237,10 @@ def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdi
     if of_several and not ambiguous:
         return True
     if others or options:
-        found = ", ".join([described(thing) for thing in (x, *others)] + [f"{name}=" for name in options])
+        arguments = ", ".join([described(thing) for thing in (x, *others)] + [f"{name}=" for name in options])
         one = "maximum(a, b)" if function == "max" else "minimum(a, b)"
         raise DslError(
-            f"{function} takes one Value and an axis, or several Values, found {found}: along an axis it is"
+            f"{function} takes one Value and an axis, or several Values, found {arguments}: along an axis it is"
             f" {function}(x, axis=0), of two it is {one}",
             loc=here(),
         )
@@ -251,9 +251,9 @@ def _axes(function: str, x: Value, axis: Axes) -> list[int]:
     """The axes that are meant, counted from the first."""
     if axis is None:
         return list(range(x.type.rank))
-    given: list[Any] = list(axis) if isinstance(axis, list | tuple) else [axis]
-    axes = sorted({axis_of(function, one, x, position=1) for one in given})
-    if len(axes) < len(given):
+    listed: list[Any] = list(axis) if isinstance(axis, list | tuple) else [axis]
+    axes = sorted({axis_of(function, one, x, position=1) for one in listed})
+    if len(axes) < len(listed):
         loc = argument_location(here(), 1, "axis")
         raise ShapeError(f"{function}: an axis is named once, found {axis}: x is {x.type}", loc=loc)
     return axes

@@ -69,39 +69,39 @@ class ScanCall:
         inputs = ", ".join(cell.inputs)
         if not isinstance(static, Mapping):
             raise DslError(f"static takes a dict of inputs by name, of {inputs}, found {described(static)}", loc=loc)
-        given = by_identifier(static)
-        for name, value in given.items():
+        values = by_identifier(static)
+        for name, value in values.items():
             if name not in cell.inputs:
                 hint = f": {name} is a state: give its initial value by init" if name in cell.states else ""
                 raise DslError(f"static names inputs of {cell.name}, of {inputs}, found {name!r}{hint}", loc=loc)
             check_is_value(value, f"static {name}", loc)
-        return given
+        return values
 
     def sequences(self, bound: BoundCell, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
         cell, loc = bound.cell, self.at("xs", 1)
-        wanted = [name for name in cell.inputs if name not in static]
+        names = [name for name in cell.inputs if name not in static]
         if xs is None:
             xs = {}
-        elif not wanted:
+        elif not names:
             why = "static gives every input of it" if static else "it has no input"
             raise DslError(
                 f"{cell.owner} takes no sequence, because {why}: expected scan({cell.name}(...), length=T), found xs",
                 loc=loc,
             )
         listed = list(xs) if isinstance(xs, list | tuple) else [xs]
-        given = by_identifier(xs) if isinstance(xs, Mapping) else dict(zip(wanted, listed, strict=False))
-        count = len(given) if isinstance(xs, Mapping) else len(listed)
-        if count != len(wanted) or set(given) != set(wanted):
-            found = ", ".join(map(str, given)) or "none" if isinstance(xs, Mapping) else count
+        by_name = by_identifier(xs) if isinstance(xs, Mapping) else dict(zip(names, listed, strict=False))
+        count = len(by_name) if isinstance(xs, Mapping) else len(listed)
+        if count != len(names) or set(by_name) != set(names):
+            actual = ", ".join(map(str, by_name)) or "none" if isinstance(xs, Mapping) else count
             raise DslError(
-                f"{cell.name} takes {'a sequence' if len(wanted) == 1 else f'{len(wanted)} sequences'}"
-                f" here, for {', '.join(wanted)}: found {found}",
+                f"{cell.name} takes {'a sequence' if len(names) == 1 else f'{len(names)} sequences'}"
+                f" here, for {', '.join(names)}: found {actual}",
                 loc=loc,
                 notes=[declared.note(name) for name, declared in cell.inputs.items()],
             )
-        for name in wanted:
-            check_is_value(given[name], f"the sequence for {name}", loc)
-        return {name: given[name] for name in wanted}
+        for name in names:
+            check_is_value(by_name[name], f"the sequence for {name}", loc)
+        return {name: by_name[name] for name in names}
 
     def length(self, bound: BoundCell, length: Any, sequences: Mapping[str, Value]) -> Size | None:
         """The declared number of steps: needed where no sequence tells it, and only there."""
@@ -137,16 +137,18 @@ class ScanCall:
         cell, loc = bound.cell, self.at("init")
         if init is None:
             return {}
-        given = {next(iter(cell.states)): init} if isinstance(init, Value) and len(cell.states) == 1 else init
+        by_state_or_value = (
+            {next(iter(cell.states)): init} if isinstance(init, Value) and len(cell.states) == 1 else init
+        )
         states = ", ".join(cell.states) or "none"
-        if not isinstance(given, Mapping):
+        if not isinstance(by_state_or_value, Mapping):
             one = "a Value or " if len(cell.states) == 1 else ""
             raise DslError(
                 f"init takes {one}a dict of states by name, of {states}, found {described(init)}: a state without"
                 " init starts at its fill, or at zero",
                 loc=loc,
             )
-        by_state = by_identifier(given)
+        by_state = by_identifier(by_state_or_value)
         for name, value in by_state.items():
             if name not in cell.states:
                 raise DslError(f"init names states of {cell.name}, of {states}, found {name!r}", loc=loc)
@@ -278,9 +280,9 @@ class _Scanner:
             return size_in(self.trace, self.options.length, self.call.at("length"))
         lengths = {name: value.shape[0] for name, value in sequences.items()}
         if len(set(lengths.values())) > 1:
-            found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            lengths_text = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise ShapeError(
-                f"the sequences for {self.cell.name} must have the same number of steps: {found}",
+                f"the sequences for {self.cell.name} must have the same number of steps: {lengths_text}",
                 loc=loc,
                 notes=[f"{name} is {origin(value)}" for name, value in sequences.items()],
             )
@@ -288,23 +290,23 @@ class _Scanner:
 
     def _initial(self, init: dict[str, Value], title: str) -> dict[str, Value]:
         """Every state's first value: the given one, the last batch's, a blob made by its fill, or zero."""
-        found = {}
+        values = {}
         for name, declared in self.cell.states.items():
             if name in init:
-                found[name] = init[name]
+                values[name] = init[name]
                 continue
             first = f"{name}_first" if f"{name}_0" in self.cell.params else f"{name}_0"  # a parameter keeps its name
             if isinstance(declared.fill, Values) and not self.options.carry:
                 numbers = self.trace.root.constant(declared.fill, f"{title}/{first}", declared.loc)
-                found[name] = self._first(name, Value(self.trace, numbers))
+                values[name] = self._first(name, Value(self.trace, numbers))
                 continue
             shape = declared_shape(self.bound, self.use, name)
             op: Leaf = Full(shape) if declared.fill is None else Input(shape, declared.fill)
             if self.options.carry:
                 op = Input(shape, Constant(0))
             (ref,) = self.trace.builder.add(op, names=(f"{title}/{first}",), loc=declared.loc)
-            found[name] = Value(self.trace, ref)
-        return found
+            values[name] = Value(self.trace, ref)
+        return values
 
     def _masks(self, operands: Mapping[str, Value], sequences: Mapping[str, Value], steps: int) -> dict[str, Value]:
         """The sequences [T, N] of 0 and 1 that the body gets besides the cell's own."""
@@ -337,10 +339,10 @@ class _Scanner:
     def _along(self, value: Value | None) -> Value | None:
         return None if value is None else self.trace.adopt(value, self.call.loc)
 
-    def _check_along(self, name: str, value: Value, shape: str, wanted: tuple[int, ...]) -> None:
-        if value.shape != wanted:
+    def _check_along(self, name: str, value: Value, shape: str, expected: tuple[int, ...]) -> None:
+        if value.shape != expected:
             raise ShapeError(
-                f"{name} must be {shape}, here {list(wanted)}: found {value.type}",
+                f"{name} must be {shape}, here {list(expected)}: found {value.type}",
                 loc=self.call.at(name),
                 notes=(f"given {origin(value)}",),
             )
@@ -364,22 +366,22 @@ class _Scanner:
             self.trace.expect(outer[name].ref, domain)
         outputs = step_outputs(output)
         results = [(name, value.ref) for name, value in (*outputs.items(), *following.items())]
-        wanted = {value.ref: name for name, value in (*following.items(), *outputs.items()) if name}
-        graph = body.finished_graph(results, wanted)
+        labels = {value.ref: name for name, value in (*following.items(), *outputs.items()) if name}
+        graph = body.finished_graph(results, labels)
         refs = [outer[arg.name].ref for arg in graph.body_args()]
         names = [f"{title}/{n or 'y'}" for n in outputs] + [f"{title}/{n}_T" for n in following]
         op = Scan(graph, length, self.options.reverse)
-        made = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
-        steps, last = made[: len(outputs)], made[len(outputs) :]
+        results_over_time = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
+        steps, last = results_over_time[: len(outputs)], results_over_time[len(outputs) :]
         return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))
 
     def _step(self, body: Trace, arguments: dict[str, Value], masks: dict[str, Value]) -> StepResult:
         """The cell's own step, between what ``cont`` does to its states and ``lengths`` to its results."""
         loc, states = self.call.loc, self.cell.states
-        given = dict(arguments)
+        step_arguments = dict(arguments)
         if "cont" in masks:
-            given |= {n: masked(arguments[n], masks["cont"], f"{n}_cont") for n in states}
-        output, following = call_step(self.bound, body, given, loc, "scanned")
+            step_arguments |= {n: masked(arguments[n], masks["cont"], f"{n}_cont") for n in states}
+        output, following = call_step(self.bound, body, step_arguments, loc, "scanned")
         outputs = {n: body.adopt(value, loc) for n, value in step_outputs(output).items()}
         following = {name: body.adopt(value, loc) for name, value in following.items()}
         if "valid" in masks:

@@ -144,16 +144,16 @@ def use_of(bound: Binding, trace: Trace) -> CellUse:
         root.cells[key] = CellUse(root.unique_name(name))
     use = root.cells[key]
     for dim in bound.sizes:
-        written = f"{bound.cell.name}({dim}={bound.sizes[dim]})"
+        text = f"{bound.cell.name}({dim}={bound.sizes[dim]})"
         place = f" at {bound.loc.short}" if bound.loc else ""
         try:
-            use.scope.bind(dim, _number(bound, dim, written, trace), f"bound by {written}{place}")
+            use.scope.bind(dim, _number(bound, dim, text, trace), f"bound by {text}{place}")
         except DimError as error:
             raise error.located(argument_location(bound.loc, None, dim)) from None
     return use
 
 
-def _number(bound: Binding, dim: str, written: str, trace: Trace) -> int:
+def _number(bound: Binding, dim: str, text: str, trace: Trace) -> int:
     """A bound size in the dimensions of the function where the cell is used, or else of the model."""
     size = bound.sizes[dim]
     for scope in (trace.scope, trace.root.scope):
@@ -162,7 +162,7 @@ def _number(bound: Binding, dim: str, written: str, trace: Trace) -> int:
             return scope.size(size)
     argument = size_argument(missing[0])
     raise DimError(
-        f"dimension {missing[0]} of {written} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}."
+        f"dimension {missing[0]} of {text} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}."
         f" Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with {argument}",
         arguments=(argument,),
     )
@@ -181,8 +181,8 @@ def bind_argument(
     notes = (declared.note(f"{name} of {bound.cell.owner}"), f"given {origin(value)}")
     because = f"from {name}, which is {value.type}"
     if len(value.shape) < rank:
-        wanted = f"a sequence of {shape_text(declared.shape)}, time first" if sequence else shape_text(declared.shape)
-        raise ShapeError(f"{declared.kind} {name} must be {wanted}, found {value.type}", loc=loc, notes=notes)
+        expected = f"a sequence of {shape_text(declared.shape)}, time first" if sequence else shape_text(declared.shape)
+        raise ShapeError(f"{declared.kind} {name} must be {expected}, found {value.type}", loc=loc, notes=notes)
     if len(value.shape) > rank:
         shape = (*value.shape[: rank - 1], prod(value.shape[rank - 1 :]))
         (ref,) = value.trace.apply(Reshape(shape), value, names=(f"{use.name}/{name}",), loc=loc)
@@ -252,16 +252,16 @@ def call_step(
     for name, declared_input in cell.inputs.items():
         if declared_input.values is not None:
             trace.expect(values[name].ref, declared_input.values)
-    given: dict[str, Any] = dict(values)
+    inputs: dict[str, Any] = dict(values)
     for name, declared in cell.params.items():
         adopted_params = tuple(trace.adopt(Value(trace.root, ref), loc) for ref in use.params[name])
-        given[name] = as_argument(declared, adopted_params)
+        inputs[name] = as_argument(declared, adopted_params)
     outer_scope, outer_owner = trace.scope, trace.owner
     trace.scope, trace.owner = use.scope, cell.owner
     trace.root.nested += 1
     try:
         with use.traced():
-            result = cell.function(**given, **bound.options)
+            result = cell.function(**inputs, **bound.options)
             return checked_result(cell, result, values)
     except DslError as error:
         place = [f"{cell.owner} is {how} at {loc.short}"] if loc and len(error.notes) < MOST_PLACES else []

@@ -144,11 +144,11 @@ class Trace:
         loc = loc or here()
         values = [self.adopt(value, loc) for value in operands]
         try:
-            made = self._add(op, values, names, loc)
+            refs = self._add(op, values, names, loc)
             for value, domain in zip(values, op.domains(*[v.type for v in values]), strict=True):
                 if domain is not None:
                     self.expect(value.ref, domain)
-            return made
+            return refs
         except ShapeError as error:
             notes = [f"{_operand_name(op, slot)} is {origin(value)}" for slot, value in enumerate(values)]
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
@@ -160,16 +160,16 @@ class Trace:
         if not names and (call is None or not values):
             names = assigned_names(loc)
         if names or not values:
-            made = self.builder.add(op, *[v.ref for v in values], names=names, loc=loc)
+            refs = self.builder.add(op, *[v.ref for v in values], names=names, loc=loc)
         else:
             names = (derived_name(op.name.rpartition(".")[2].lower(), values),)
-            made = self.builder.add(op, *[v.ref for v in values], names=names, loc=loc)
-            self.words.update(dict.fromkeys(made, next(iter(_words(values)), "")))
+            refs = self.builder.add(op, *[v.ref for v in values], names=names, loc=loc)
+            self.words.update(dict.fromkeys(refs, next(iter(_words(values)), "")))
         if values:
-            self.names.update((ref, names[min(i, len(names) - 1)]) for i, ref in enumerate(made))
+            self.names.update((ref, names[min(i, len(names) - 1)]) for i, ref in enumerate(refs))
         if call is not None:
-            call.made.update((self, ref) for ref in made)
-        return made
+            call.values.update((self, ref) for ref in refs)
+        return refs
 
     def finished_graph(self, outputs: Iterable[tuple[str, Ref] | Output], names: Mapping[Ref, str]) -> Graph:
         """The graph with its ``outputs``, values called by ``names``, and results of functions as they were named."""
@@ -179,8 +179,8 @@ class Trace:
         """Note that a value's elements must be such numbers; what they come from, unchanged, must be so too."""
         op = self.builder.node(ref.node).op
         if isinstance(op, Input | Arg):
-            known = self.expected.get(ref.node)
-            self.expected[ref.node] = domain if known is None else known.both(domain)
+            previous = self.expected.get(ref.node)
+            self.expected[ref.node] = domain if previous is None else previous.both(domain)
         elif isinstance(op, MOVING):
             for operand in self.builder.args(ref.node):
                 self.expect(operand, domain)
@@ -220,8 +220,8 @@ class Trace:
         if name is None:
             assigned = () if isinstance(node.op, Scan) else assigned_names(node.loc)
             text = node.loc.text() if node.loc and not isinstance(node.op, Scan) else None
-            written = text if text and len(text) <= _LONGEST_TEXT else self.name(ref)
-            name = assigned[ref.out] if ref.out < len(assigned) else written
+            label = text if text and len(text) <= _LONGEST_TEXT else self.name(ref)
+            name = assigned[ref.out] if ref.out < len(assigned) else label
         place = f", made at {node.loc.short}" if node.loc else ""
         return f"{name}: {node.types[ref.out]}{place}"
 
@@ -269,7 +269,7 @@ def _operand_name(op: Op, slot: int) -> str:
 class Call:
     """A call of a function of the language, and the values that are recorded in it."""
 
-    made: set[tuple[Trace, Ref]] = field(default_factory=set)
+    values: set[tuple[Trace, Ref]] = field(default_factory=set)
 
 
 CALL: ContextVar[Call | None] = ContextVar("the function of the language that is running", default=None)

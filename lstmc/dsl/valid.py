@@ -84,7 +84,5 @@ def last_valid(y: Value, lengths: Value) -> Value:
     body.finished = True
     graph = body.builder.finish([("last", last.ref)])
     (zero,) = trace.builder.add(Full(y.shape[1:]), names=(f"{graph.name}/last_0",), loc=loc)
-    (made,) = trace.builder.add(
-        Scan(graph, y.shape[0]), zero, y.ref, mask.ref, names=(f"{graph.name}/last_T",), loc=loc
-    )
-    return Value(trace, made)
+    (ref,) = trace.builder.add(Scan(graph, y.shape[0]), zero, y.ref, mask.ref, names=(f"{graph.name}/last_T",), loc=loc)
+    return Value(trace, ref)

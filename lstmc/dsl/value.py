@@ -208,8 +208,8 @@ class Value(Methods, Traced):
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("_"):  # what Python and its tools look for, and can do without
                 raise AttributeError(name)
-            written = f"{name}(x)" if name in FUNCTIONS else INSTEAD_OF_METHODS.get(name)
-            hint = f"write {written}" if written else _instead(name, (*FUNCTIONS, *vars(Methods), "shape", "T"))
+            formula = f"{name}(x)" if name in FUNCTIONS else INSTEAD_OF_METHODS.get(name)
+            hint = f"write {formula}" if formula else _instead(name, (*FUNCTIONS, *vars(Methods), "shape", "T"))
             self._refuse(f"a Value has no attribute {name!r}: {hint}")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -265,17 +265,17 @@ _REFLECTED = {
 
 
 def _instead(
-    name: str, known: Iterable[str] = (), arguments: tuple[Iterable[Any], Mapping[str, Any]] = ((), {})
+    name: str, valid: Iterable[str] = (), arguments: tuple[Iterable[Any], Mapping[str, Any]] = ((), {})
 ) -> str:
     """Return the remedy for a name of another library, along the axis that it was called with."""
     if name not in INSTEAD and name not in FUNCTIONS:
-        return did_you_mean(name, {*known, *FUNCTIONS}).removeprefix(": ") or "docs/language.md has the functions"
-    written = INSTEAD.get(name, f"{name}(x)")
+        return did_you_mean(name, {*valid, *FUNCTIONS}).removeprefix(": ") or "docs/language.md has the functions"
+    formula = INSTEAD.get(name, f"{name}(x)")
     args, kwargs = arguments
     axes = [kwargs[word] for word in ("axis", "dim") if word in kwargs] or list(args)[1:2]
     if axes and isinstance(axes[0], int | tuple) and not isinstance(axes[0], bool):
-        written = re.sub(r"\(x, axis=-?\d", f"(x, axis={axes[0]}", written)
-    return f"write {written}"
+        formula = re.sub(r"\(x, axis=-?\d", f"(x, axis={axes[0]}", formula)
+    return f"write {formula}"
 
 
 def instead_of(name: str) -> str:
@@ -286,10 +286,10 @@ def instead_of(name: str) -> str:
 
 
 class Declared:
-    """What stands for a value only where it is the default of an argument of a cell or model. ``written`` is the
+    """What stands for a value only where it is the default of an argument of a cell or model. ``keyword`` is the
     function that declares it."""
 
-    written: ClassVar[str]
+    keyword: ClassVar[str]
 
 
 def described(thing: object) -> str:
@@ -303,7 +303,7 @@ def described(thing: object) -> str:
     if isinstance(thing, Value):
         return "a Value"
     if isinstance(thing, Declared):
-        return f"{thing.written}(...), which is a Value as an argument alone: write def f(x={thing.written}(...))"
+        return f"{thing.keyword}(...), which is a Value as an argument alone: write def f(x={thing.keyword}(...))"
     if isinstance(thing, type) and issubclass(thing, Filler):
         return f"the filler {thing.name} itself: write {thing.name}(...)"
     if isinstance(thing, ByIdentifier):

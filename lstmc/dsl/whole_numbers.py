@@ -26,10 +26,10 @@ from lstmc.source import argument_location, assigned_names, here
 @checked
 def integers(low: int, high: int) -> IntegerRange:
     """Integers from ``low`` to ``high``, both included: ``Input(T, N, values=integers(0, 1))`` is a mask."""
-    for position, (name, given) in enumerate((("low", low), ("high", high))):
-        if whole_number(given) is None:
+    for position, (name, bound) in enumerate((("low", low), ("high", high))):
+        if whole_number(bound) is None:
             loc = argument_location(here(), position, name)
-            raise DslError(f"integers: {name} must be an integer, found {described(given)}", loc=loc)
+            raise DslError(f"integers: {name} must be an integer, found {described(bound)}", loc=loc)
     _check_order("integers", low, high)
     return IntegerRange(int(low), int(high))
 
@@ -37,10 +37,10 @@ def integers(low: int, high: int) -> IntegerRange:
 @checked
 def reals(low: float, high: float) -> RealRange:
     """Numbers from ``low`` to ``high``: ``Input(N, 1, values=reals(0, 10))`` are times."""
-    for position, (name, given) in enumerate((("low", low), ("high", high))):
-        if not is_scalar(given) or not abs(given) < float("inf"):
+    for position, (name, bound) in enumerate((("low", low), ("high", high))):
+        if not is_scalar(bound) or not abs(bound) < float("inf"):
             loc = argument_location(here(), position, name)
-            raise DslError(f"reals: {name} must be a finite number, found {described(given)}", loc=loc)
+            raise DslError(f"reals: {name} must be a finite number, found {described(bound)}", loc=loc)
     _check_order("reals", low, high)
     return RealRange(float(low), float(high))
 
