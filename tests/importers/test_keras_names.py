@@ -17,6 +17,7 @@ import pytest
 from keras import layers as kl
 
 from lstmc.importers import RefusedError, SourceError, import_file
+from lstmc.importers.frontends.keras_layers import HANDLERS
 from lstmc.importers.importer import ImportedModel
 from tests.importers.imported import assert_close, imported
 
@@ -173,3 +174,12 @@ def test_a_damaged_configuration_is_said(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "SourceError: w.h5: its configuration is damaged: expected cell of layer lstm to be an object, found [1]"
     )
+
+
+def test_a_bug_of_a_handler_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(*_: Any) -> None:
+        raise AttributeError("a bug")
+
+    monkeypatch.setitem(HANDLERS, "LSTM", handler)
+    with pytest.raises(AttributeError, match="a bug"):
+        read(tmp_path, lstms("lstm"), {"lstm": 3})

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lstmc.cli.console import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, from_onnx, import_file
+from lstmc.importers.frontends.onnx_graph import HANDLERS
 from lstmc.ops import Array
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
 from tests.importers.imported import assert_close, imported
@@ -387,3 +388,29 @@ def test_an_operand_that_must_be_there_and_is_not() -> None:
         "operand 2 is missing",
         "Expand requires it",
     )
+
+
+@pytest.mark.parametrize(
+    ("node", "constants", "expected"),
+    [
+        (("Unsqueeze", ["x", "a"], ["y"], {}), {"a": ints(0, 0)}, "new axes [0, 0], of which one occurs twice"),
+        (("Pad", ["x", "p"], ["y"], {}), {"p": ints(0, 0, 2**40, 0)}, "a padding of 0 and 1,099,511,627,776 elements"),
+        (
+            ("BatchNormalization", ["x", "s", "s", "m", "m"], ["y"], {}), {"s": floats(3), "m": floats(2)},
+            "a batch normalization of 3 channels with weights [[3], [3], [2], [2]]",
+        ),
+    ],
+)  # fmt: skip
+def test_operands_that_do_not_fit_are_refused(node: Node, constants: dict[str, Array], expected: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(built([node], (2, 3), constants))
+    assert expected in str(caught.value)
+
+
+def test_a_bug_of_a_handler_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def handler(*_: Any) -> None:
+        raise AttributeError("a bug")
+
+    monkeypatch.setitem(HANDLERS, "Relu", handler)
+    with pytest.raises(AttributeError, match="a bug"):
+        from_onnx(built([("Relu", ["x"], ["y"], {})], (2, 3), {}))

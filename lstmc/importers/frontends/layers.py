@@ -248,6 +248,11 @@ class Layers(ShapeOps):
         gamma, beta, mean, var = statistics
         assert mean is not None
         assert var is not None
+        channels = self.shape(x)[axis_in(axis, len(self.shape(x)))]
+        fits = isinstance(channels, str) or var.shape in ((channels,), (1,))
+        if not fits or any(weight is not None and weight.shape != var.shape for weight in statistics):
+            shapes = [list(weight.shape) for weight in statistics if weight is not None]
+            raise ShapeProblem(f"a batch normalization of {channels} channels with weights {shapes}")
         sources = tuple(name for weight in statistics if weight is not None for name in weight.sources)
 
         def scale() -> Array:

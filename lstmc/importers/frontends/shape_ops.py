@@ -10,6 +10,7 @@ from lstmc.importers.ir.ops import Apply, Concat, Expand, Reshape, Select, Split
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 
+MOST_PADDING = 10_000  # elements on one side of an axis
 Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
 
 
@@ -144,6 +145,8 @@ class ShapeOps:
     def unsqueeze(self, x: Operand, axes: Sequence[int]) -> str:
         rank = len(self.shape(x)) + len(axes)
         places = {axis_in(axis, rank) for axis in axes}
+        if len(places) < len(axes):
+            raise ShapeProblem(f"new axes {list(axes)}, of which one occurs twice")
         sizes = iter(self.shape(x))
         return self.reshape(x, [1 if place in places else next(sizes) for place in range(rank)])
 
@@ -166,12 +169,14 @@ class ShapeOps:
 
     def repeat_edges(self, x: Operand, axis: int, before: int, after: int) -> str:
         """Pad an axis with copies of its first and last element."""
+        _check_padding(before, after)
         size = fixed(self.shape(x)[axis], f"axis {axis}")
         first, last = ([self.cut(x, axis, at, at + 1)] * count for at, count in ((0, before), (size - 1, after)))
         return self.concat([*first, self.value(x), *last], axis)
 
     def pad(self, x: Operand, axis: int, before: int, after: int) -> str:
         """Pad an axis with zeros."""
+        _check_padding(before, after)
         parts = [self.value(x)]
         for count, first in ((before, True), (after, False)):
             while count > 0:
@@ -181,3 +186,8 @@ class ShapeOps:
                 parts = [zeros, *parts] if first else [*parts, zeros]
                 count -= some
         return self.concat(parts, axis)
+
+
+def _check_padding(before: int, after: int) -> None:
+    if max(before, after) > MOST_PADDING:
+        raise ShapeProblem(f"a padding of {before:,} and {after:,} elements; {MOST_PADDING:,} are the most")
