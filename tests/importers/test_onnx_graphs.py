@@ -393,6 +393,7 @@ def test_an_operand_that_must_be_there_and_is_not() -> None:
 @pytest.mark.parametrize(
     ("node", "constants", "expected"),
     [
+        (("Einsum", ["x", "x"], ["y"], {"equation": 3}), {}, "equation = 3: a text is expected"),
         (("Unsqueeze", ["x", "a"], ["y"], {}), {"a": ints(0, 0)}, "new axes [0, 0], of which one occurs twice"),
         (("Pad", ["x", "p"], ["y"], {}), {"p": ints(0, 0, 2**40, 0)}, "a padding of 0 and 1,099,511,627,776 elements"),
         (

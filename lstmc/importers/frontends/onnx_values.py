@@ -49,10 +49,13 @@ class Node:
         return operand
 
     def get(self, name: str, default: Any) -> Any:
-        """Return an attribute, or the default; bytes become text."""
+        """Return an attribute, or the default. Raises :class:`Refused` for one of another type than the default."""
         value = self.attributes.get(name, default)
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
+        for kinds, label in ((str, "a text"), (int | float, "a number"), (list | tuple, "a list")):
+            if isinstance(default, kinds) and not isinstance(value, kinds):
+                raise Refused(name, str(value)[:60], f"{label} is expected", "check it with onnx.checker")
         return value
 
 
