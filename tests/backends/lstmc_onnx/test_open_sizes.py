@@ -22,7 +22,7 @@ from tests.cli.conftest import LSTMC, lstmc
 from tests.quick_sample import one_in
 
 __all__ = ["lstmc"]
-CLOCKED = ("clockwork",)  # counts its steps, which is a loop over no sequence
+CLOCKED = ("clockwork", "retnet")  # count their steps, which is a loop over no sequence
 HEAD = "from lstmc import *\nfrom lstmc.cells.lstm import lstm\n\nT, N = dims('T N')\n\n@model\n"
 
 
