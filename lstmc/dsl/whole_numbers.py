@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.dsl.arrange import full
 from lstmc.dsl.declare import fixed_values
 from lstmc.dsl.dims import Size, whole_number
-from lstmc.dsl.arrange import full
 from lstmc.dsl.elementwise import check_two, linear, relu, step, stop_gradient
 from lstmc.dsl.function import checked, function
 from lstmc.dsl.op import axis_of, check_values, size_of

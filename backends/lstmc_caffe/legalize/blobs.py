@@ -23,14 +23,14 @@ def packing_nodes(graph: Graph) -> set[str]:
     Other ops on parameters alone are layers on their values: the same parameter may be in several of those. A bias
     is a value too where as a blob it would be refused.
     """
-    found: set[str] = set()
+    packing: set[str] = set()
     readers = graph.readers()
     for node in reversed(list(graph)):
         unread = not any(Ref(node.name, out) in readers for out in range(len(node.names)))
         if unread and is_weight_op(node.op) and is_weight(graph, Ref(node.name)):
-            found.add(node.name)  # a layer took what it is the transpose of
+            packing.add(node.name)  # a layer took what it is the transpose of
         for slot, ref in enumerate(graph.args(node.name)):
-            as_weight = node.name in found
+            as_weight = node.name in packing
             if isinstance(node.op, Embed):
                 as_weight = slot == 1
             if isinstance(node.op, Linear | Conv):
@@ -38,8 +38,8 @@ def packing_nodes(graph: Graph) -> set[str]:
             if isinstance(node.op, Scan):
                 as_weight = node.op.role(slot) == "weight"
             if as_weight and is_weight_op(graph.node(ref.node).op) and is_weight(graph, ref):
-                found.add(ref.node)
-    return found
+                packing.add(ref.node)
+    return packing
 
 
 def weight_nodes(graph: Graph) -> set[str]:
@@ -156,15 +156,15 @@ class _Reads:
     @cached_property
     def reshapes(self) -> dict[str, str]:
         """Every Reshape of an ``x`` argument, at whatever remove, and the argument."""
-        found: dict[str, str] = {}
+        sources: dict[str, str] = {}
         for node in self.body:
             if isinstance(node.op, ReshapeLayer):
                 source = self.body.node(self.body.args(node.name)[0].node)
-                if source.name in found:
-                    found[node.name] = found[source.name]
+                if source.name in sources:
+                    sources[node.name] = sources[source.name]
                 elif isinstance(source.op, Arg) and source.op.role == "x":
-                    found[node.name] = source.name
-        return found
+                    sources[node.name] = source.name
+        return sources
 
     @cached_property
     def otherwise(self) -> set[str]:
@@ -175,15 +175,15 @@ class _Reads:
 
 def _views(bodies: Sequence[_Reads]) -> Views:
     """The shapes that sequences are read in, and free names for arguments of those shapes."""
-    found: Views = {}
+    views: Views = {}
     read = _read_as_they_are(bodies)
     for reads in bodies:
         for view, arg in reads.reshapes.items():
             if view in reads.otherwise:
-                shapes, shape = found.setdefault(arg, {}), reads.body.node(view).types[0].shape
+                shapes, shape = views.setdefault(arg, {}), reads.body.node(view).types[0].shape
                 name = arg if not shapes and arg not in read else f"{arg}/{'x'.join(map(str, shape))}"
                 shapes.setdefault(shape, name)
-    return found
+    return views
 
 
 def _read_as_they_are(bodies: Sequence[_Reads]) -> set[str]:
@@ -199,8 +199,8 @@ def _outside(b: Builder, node: Node, scan: Scan, args: Refs, bodies: Sequence[_R
             operands.append(ref)
         for shape, name in views.get(arg.name, {}).items():
             operands.append(reshaped(b, ref, ReshapeLayer((scan.length, *shape)), (f"{scan.body.name}/{name}",)))
-    made = [_new_body(reads, views, read) for reads in bodies]
-    op = replace(scan, body=made[0], first=made[1] if scan.first is not None else None)
+    new_bodies = [_new_body(reads, views, read) for reads in bodies]
+    op = replace(scan, body=new_bodies[0], first=new_bodies[1] if scan.first is not None else None)
     return b.add(op, *operands, names=node.names, loc=node.loc)
 
 

@@ -60,8 +60,8 @@ def _on_images(b: Builder, node: Node, op: Op, x: Ref, *learned: Ref) -> Refs:
     images = shaped(b, x, (prod(shape[:-3]), *shape[-3:]))
     if len(shape) == 4:
         return layer_of(b, node, op, images, learned=learned)
-    made = b.add(op, images, *learned, loc=node.loc)
-    return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *made)
+    outs = b.add(op, images, *learned, loc=node.loc)
+    return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *outs)
 
 
 def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:

@@ -122,8 +122,8 @@ def with_layers_apart(graph: Graph) -> Graph:
         if node.name in copied:
             operands = [layers.get(ref, rebuild.new[ref]) for ref in args]
             names = tuple(f"{name}/layer" for name in node.names)
-            made = rebuild.builder.add(node.op, *operands, names=names, loc=node.loc)
-            layers |= {Ref(node.name, out): ref for out, ref in enumerate(made)}
+            outs = rebuild.builder.add(node.op, *operands, names=names, loc=node.loc)
+            layers |= {Ref(node.name, out): ref for out, ref in enumerate(outs)}
     rebuild.new |= layers
     return rebuild.finish()
 

@@ -45,16 +45,16 @@ def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
     whose: dict[type[Op], EntryPoint] = {}
     for point in sorted(points, key=lambda point: (distribution(point) != "lstmc", origin(point))):
         try:
-            found, without_training = _rules_of(point)
-            for op in found:
+            rules_of_point, without_training = _rules_of(point)
+            for op in rules_of_point:
                 if op in whose:
                     raise malformed(point, "rules", "ops that have no rule yet", f"{op.name}: see {origin(whose[op])}")
         except PluginError as error:
             faults[f"{point.name} of {distribution(point)}"] = error.message
             continue
-        whose.update(dict.fromkeys(found, point))
-        trained.update(found)
-        untrained.update(found | without_training)
+        whose.update(dict.fromkeys(rules_of_point, point))
+        trained.update(rules_of_point)
+        untrained.update(rules_of_point | without_training)
     return RuleTable(trained, untrained, faults)
 
 
@@ -77,7 +77,7 @@ def _checked(point: EntryPoint, table: object) -> dict[type[Op], LegalizeRule]:
 def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
     """What a rule makes of a node. Raises :class:`BackendError` naming both where the rule itself is wrong."""
     try:
-        made = rule(b, node, args)
+        results = rule(b, node, args)
     except LstmcError:
         raise
     except Exception as error:
@@ -85,27 +85,27 @@ def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
             f"rule {rule.__name__} of {rule.__module__} failed on {node.op.name} ({type(error).__name__}: {error})",
             loc=node.loc,
         ) from error
-    problem = _no_results(b, node, made) or _parameter_as_bottom(b, args, made)
+    problem = _no_results(b, node, results) or _parameter_as_bottom(b, args, results)
     if problem is not None:
         raise BackendError(f"rule {rule.__name__} of {rule.__module__} {problem}", loc=node.loc)
-    return made
+    return results
 
 
-def _no_results(b: Builder, node: Node, made: object) -> str | None:
+def _no_results(b: Builder, node: Node, results: object) -> str | None:
     """What a rule gives that does not stand for a node's results."""
-    wanted = ", ".join(map(str, node.types))
-    if not isinstance(made, tuple) or not all(isinstance(ref, Ref) for ref in made):
-        found = repr(made)
-    elif tuple(b.type(ref) for ref in made) == node.types:
+    expected = ", ".join(map(str, node.types))
+    if not isinstance(results, tuple) or not all(isinstance(ref, Ref) for ref in results):
+        actual = repr(results)
+    elif tuple(b.type(ref) for ref in results) == node.types:
         return None
     else:
-        found = ", ".join(str(b.type(ref)) for ref in made) or "none"
-    return f"must return a tuple of the values that stand for the results of {node.op.name}, {wanted}: found {found}"
+        actual = ", ".join(str(b.type(ref)) for ref in results) or "none"
+    return f"must return a tuple of the values that stand for the results of {node.op.name}, {expected}: found {actual}"
 
 
-def _parameter_as_bottom(b: Builder, args: Refs, made: Refs) -> str | None:
+def _parameter_as_bottom(b: Builder, args: Refs, results: Refs) -> str | None:
     """A layer among those that a rule has made that reads a parameter as if it were a layer's top."""
-    seen, waiting = set(args), list(made)
+    seen, waiting = set(args), list(results)
     while waiting:
         ref = waiting.pop()
         op, operands = b.node(ref.node).op, b.args(ref.node)
@@ -126,13 +126,13 @@ def _parameter_as_bottom(b: Builder, args: Refs, made: Refs) -> str | None:
 
 def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:
     """Rules for layers that are an op by another name: ``class ELULayer(CaffeOp, Elu)``, with the op's own fields."""
-    made: dict[type[Op], LegalizeRule] = {}
+    rules: dict[type[Op], LegalizeRule] = {}
     for layer in layers:
         core = core_op(layer)
         if core is None:
             raise TypeError(f"{layer.__name__} is no layer of one op: expected class {layer.__name__}(CaffeOp, AnOp)")
-        made[core] = _layer_rule(layer)
-    return made
+        rules[core] = _layer_rule(layer)
+    return rules
 
 
 def core_op(layer: type[CaffeOp]) -> type[Op] | None:

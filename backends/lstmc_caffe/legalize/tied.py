@@ -29,13 +29,13 @@ def with_transposes_apart(graph: Graph) -> Graph:
     }
     if not mixed:
         return graph
-    rebuild, made = Rebuild(graph), dict[Ref, Ref]()
+    rebuild, copies = Rebuild(graph), dict[Ref, Ref]()
 
     def as_matrix(ref: Ref) -> Ref:
-        if ref not in made:
+        if ref not in copies:
             node, names = graph.node(ref.node), (f"{ref.node}/matrix",)
-            (made[ref],) = rebuild.builder.add(node.op, *rebuild.args(node), names=names, loc=node.loc)
-        return made[ref]
+            (copies[ref],) = rebuild.builder.add(node.op, *rebuild.args(node), names=names, loc=node.loc)
+        return copies[ref]
 
     for node in graph:
         args = [

@@ -53,7 +53,7 @@ class _ConstantMaker:
     target: Target
     counts: Counter[str] = field(default_factory=Counter)
     anchors: dict[Shape, Ref] = field(default_factory=dict)  # a blob of each shape, the first one
-    made: dict[tuple[Shape, float], Ref] = field(default_factory=dict)
+    constants: dict[tuple[Shape, float], Ref] = field(default_factory=dict)
 
     def run(self) -> Graph:
         self.rebuild = Rebuild(self.graph)
@@ -72,57 +72,59 @@ class _ConstantMaker:
         return self.rebuild.finish()
 
     def _copy(self, node: Node, args: list[Ref]) -> None:
-        made = self.rebuild.copy(node, args)
+        refs = self.rebuild.copy(node, args)
         if isinstance(node.op, caffe.CaffeOp):
-            for ref in made:
+            for ref in refs:
                 self.anchors.setdefault(self.b.type(ref).shape, ref)
 
     def _constant(self, node: Node) -> Ref:
         assert isinstance(node.op, caffe.DummyData)
         key = (node.op.shape, float(np.float32(node.op.value)))
-        if key not in self.made:
+        if key not in self.constants:
             self.counts["constant_to_power"] += 1
-            self.made[key] = self._make(node, *key)
-        return self.made[key]
+            self.constants[key] = self._make(node, *key)
+        return self.constants[key]
 
     def _make(self, node: Node, shape: Shape, number: float) -> Ref:
         power = caffe.PowerLayer(1.0, 0.0, number)
         like = self._like(shape) if self._allows(power) else None
         if like is None:
             return self._product(node, shape, number)
-        anchor, found = self.anchors[like], like
+        anchor, anchor_shape = self.anchors[like], like
         if all(have >= want for have, want in zip(like, shape, strict=True)):
             for axis, size in enumerate(shape):
                 anchor = self._cut(node, anchor, axis, size, "like")
-            found = shape
-        names = node.names if found == shape else (f"{node.name}/part",)
+            anchor_shape = shape
+        names = node.names if anchor_shape == shape else (f"{node.name}/part",)
         (blob,) = self.b.add(power, anchor, names=names, loc=node.loc, steps=(node.step,))
         for axis in reversed(range(len(shape))):
             blob = self._of_size(node, blob, axis, shape[axis])
         return blob
 
-    def _product(self, node: Node, wanted: Shape, number: float) -> Ref:
+    def _product(self, node: Node, target: Shape, number: float) -> Ref:
         """A constant from any blob of as many rows, before it or fed."""
-        rows, columns = last_axis(wanted)
+        rows, columns = last_axis(target)
         op = caffe.InnerProduct(1, columns, True)
         fed = self._fed()
-        found = next((shape for shape in (*self.anchors, *fed) if shape[:1] == (rows,) and len(shape) == 2), None)
-        if found is None or not self._allows(op):
+        anchor_shape = next(
+            (shape for shape in (*self.anchors, *fed) if shape[:1] == (rows,) and len(shape) == 2), None
+        )
+        if anchor_shape is None or not self._allows(op):
             raise self._refused(node)
-        if found not in self.anchors:
-            self._move_up(fed[found])
-        arrays = {"zeros": np.zeros((columns, found[1])), "number": np.full(columns, number)}
+        if anchor_shape not in self.anchors:
+            self._move_up(fed[anchor_shape])
+        arrays = {"zeros": np.zeros((columns, anchor_shape[1])), "number": np.full(columns, number)}
         blobs = [
             self.b.add(Param(array.shape, Values.of(array), 0.0, 0.0), names=(f"{node.name}/{name}",))[0]
             for name, array in arrays.items()
         ]
-        return self.b.add(op, self.anchors[found], *blobs, names=node.names, loc=node.loc, steps=(node.step,))[0]
+        return self.b.add(op, self.anchors[anchor_shape], *blobs, names=node.names, loc=node.loc, steps=(node.step,))[0]
 
     def _like(self, shape: Shape) -> Shape | None:
         """The shape of the blob that a constant is made from: of those before it, else of those that are fed."""
-        found = self._best(shape, list(self.anchors))
-        if found is not None and all(have >= want for have, want in zip(found, shape, strict=True)):
-            return found
+        nearest = self._best(shape, list(self.anchors))
+        if nearest is not None and all(have >= want for have, want in zip(nearest, shape, strict=True)):
+            return nearest
         fed = self._fed()
         best = self._best(shape, [*self.anchors, *fed])
         if best is not None and best not in self.anchors:
@@ -151,14 +153,14 @@ class _ConstantMaker:
     def _reaches(self, have: Shape, want: Shape) -> bool:
         """Whether a blob of one shape can be made of one of the other."""
         return all(
-            size == wanted
-            or (size > wanted and self._allows(caffe.SliceLayer(axis, (wanted, size - wanted))))
+            size == target
+            or (size > target and self._allows(caffe.SliceLayer(axis, (target, size - target))))
             or (
-                size < wanted
+                size < target
                 and self._allows(caffe.ConcatLayer(axis))
-                and (wanted % size == 0 or self._allows(caffe.SliceLayer(axis, (wanted % size, size))))
+                and (target % size == 0 or self._allows(caffe.SliceLayer(axis, (target % size, size))))
             )
-            for axis, (size, wanted) in enumerate(zip(have, want, strict=True))
+            for axis, (size, target) in enumerate(zip(have, want, strict=True))
         )
 
     def _allows(self, op: caffe.CaffeOp) -> bool:
@@ -198,5 +200,5 @@ class _ConstantMaker:
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
     """Less is better: a blob as large, of as many rows, and hardly larger; else one nearly as large."""
-    smaller = any(size < wanted for size, wanted in zip(have, want, strict=True))
+    smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)

@@ -42,9 +42,9 @@ class FitReaders(Pass):
                 return (viewed(b, args[0], node.op.shape, node.names, node.steps),)
             shape = shapes.get(node.name)
             if shape is not None and isinstance(node.op, caffe.HostInput):
-                (made,) = b.copy(node, args)
-                (feeds[made],) = b.add(caffe.Feed(shape), made, names=(f"{node.name}/rows",), loc=node.loc)
-                return (made,)
+                (fed,) = b.copy(node, args)
+                (feeds[fed],) = b.add(caffe.Feed(shape), fed, names=(f"{node.name}/rows",), loc=node.loc)
+                return (fed,)
             if shape is not None and not isinstance(node.op, caffe.Feed):
                 args = tuple(viewed(b, ref, shape) for ref in args)
             elif not isinstance(node.op, caffe.Feed):
@@ -69,18 +69,18 @@ def _in_shape(op: Op, shape: Shape | None) -> Op:
 
 def _shapes(graph: Graph) -> dict[str, Shape]:
     """The nodes that get another shape, and that."""
-    wanted: dict[Ref, set[Shape]] = {}
+    by_ref: dict[Ref, set[Shape]] = {}
     for output in graph.outputs:
-        wanted.setdefault(output.ref, set()).update(_wanted_by_host(graph, output.ref))
-    found: dict[str, Shape] = {}
+        by_ref.setdefault(output.ref, set()).update(_wanted_by_host(graph, output.ref))
+    shape_of: dict[str, Shape] = {}
     stepwise = {graph.args(node.name)[0].node for node in graph if isinstance(node.op, caffe.Feed)}
     for node in reversed(list(graph)):
-        shapes = wanted.get(Ref(node.name), set())
+        shapes = by_ref.get(Ref(node.name), set())
         if _fits(node) and node.name not in stepwise and len(shapes) == 1 and shapes != {node.types[0].shape}:
-            (found[node.name],) = shapes
+            (shape_of[node.name],) = shapes
         for slot, arg in enumerate(graph.args(node.name)):
-            wanted.setdefault(arg, set()).update(_wanted(graph, node, slot, arg, wanted, found))
-    return found
+            by_ref.setdefault(arg, set()).update(_wanted(graph, node, slot, arg, by_ref, shape_of))
+    return shape_of
 
 
 def _fits(node: Node) -> bool:
@@ -91,17 +91,17 @@ def _fits(node: Node) -> bool:
 
 
 def _wanted(
-    graph: Graph, node: Node, slot: int, arg: Ref, wanted: dict[Ref, set[Shape]], found: dict[str, Shape]
+    graph: Graph, node: Node, slot: int, arg: Ref, by_ref: dict[Ref, set[Shape]], shape_of: dict[str, Shape]
 ) -> Iterator[Shape]:
     """The shapes that a node wants an operand in."""
     if isinstance(node.op, caffe.View):
-        yield from wanted.get(Ref(node.name), ())
+        yield from by_ref.get(Ref(node.name), ())
     elif isinstance(node.op, caffe.HostStack):
         yield from _wanted_by_host(graph, arg)
     elif isinstance(node.op, caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):
         return  # the caller's arrays, and weights
     elif slot not in node.op.blobs(len(graph.args(node.name))):
-        yield found.get(node.name, graph.type(arg).shape)
+        yield shape_of.get(node.name, graph.type(arg).shape)
 
 
 def _wanted_by_host(graph: Graph, ref: Ref) -> Iterator[Shape]:

@@ -77,8 +77,8 @@ def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
     gives, as that is what a second run makes of it."""
     if not form.rows:
         return list(values)
-    made = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
-    shape = form.shape(made[0] if made else form.blob(values[0]))
+    matrices = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
+    shape = form.shape(matrices[0] if matrices else form.blob(values[0]))
     return [form.view(ref, shape) for ref in values]
 
 
@@ -401,8 +401,8 @@ def _log_ratio() -> tuple[float, ...]:
     """2 atanh(z) / z as a polynomial of w = z z from 0 to 1/9, the constant first."""
 
     def ratio(w: Array) -> Array:
-        found: Array = 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w)
-        return found
+        values: Array = 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w)
+        return values
 
     return _interpolated(ratio, DEGREE, 1 / 9)
 
@@ -421,5 +421,5 @@ def _growth() -> tuple[float, ...]:
 
 def _interpolated(function: Callable[[Array], Array], degree: int, end: float) -> tuple[float, ...]:
     """The coefficients of a function as a polynomial from 0 to ``end``, the constant first."""
-    found = Chebyshev.interpolate(function, degree, domain=[0, end]).convert(kind=Polynomial, domain=[-1, 1])
-    return tuple(float(coefficient) for coefficient in found.coef)
+    polynomial = Chebyshev.interpolate(function, degree, domain=[0, end]).convert(kind=Polynomial, domain=[-1, 1])
+    return tuple(float(coefficient) for coefficient in polynomial.coef)

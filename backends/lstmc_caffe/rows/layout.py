@@ -113,11 +113,11 @@ class FixedBlobs(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
-        wanted = {n.name for n in layers if stood_for(n.op, self.target) or self._joins_itself(graph, n)}
-        if not wanted:
+        names = {n.name for n in layers if stood_for(n.op, self.target) or self._joins_itself(graph, n)}
+        if not names:
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
-        return result(graph, writer.run(wanted), writer.counts)
+        return result(graph, writer.run(names), writer.counts)
 
     def _joins_itself(self, graph: Graph, node: Node) -> bool:
         """Whether it is a Concat that reads one blob of several numbers alone, where that may not be."""
@@ -134,11 +134,11 @@ class _Writer:
     counts: Counter[str] = field(default_factory=Counter)
     fixed: dict[Values, Ref] = field(default_factory=dict)
 
-    def run(self, wanted: set[str]) -> Graph:
+    def run(self, names: set[str]) -> Graph:
         self.rebuild = Rebuild(self.graph)
         self.b = self.rebuild.builder
         for node in self.graph:
-            if node.name in wanted:
+            if node.name in names:
                 self.rebuild.put(node, self._written(node, self.rebuild.args(node)))
             else:
                 self.rebuild.copy(node)
@@ -272,22 +272,22 @@ class Form:
         stands = isinstance(op, caffe.DummyData) or (self.rows and stood_for(op, self.target))
         return [] if stands else lint_op(op, blobs, tops, self.target)
 
-    def _violation(self, op: caffe.CaffeOp, found: str, expected: str) -> Violation:
+    def _violation(self, op: caffe.CaffeOp, actual: str, expected: str) -> Violation:
         """A layer that needs other blobs than matrices."""
         rules = [rule for rule in self.target.restrictions if rule.axes]
         why = (
             (rules[0].reason, rules[0].source) if rules else ("every blob is a matrix", f"layout of {self.target.name}")
         )
-        return Violation(self.node.name, op.layer_type, found, expected, *why)
+        return Violation(self.node.name, op.layer_type, actual, expected, *why)
 
-    def refuse_rows(self, op: caffe.CaffeOp, found: str, expected: str) -> NoReturn:
+    def refuse_rows(self, op: caffe.CaffeOp, actual: str, expected: str) -> NoReturn:
         """Raise for a layer that no matrix will do for; if the target does not have its type at all, for that."""
-        self.refuse(self._violation(op, found, expected))
+        self.refuse(self._violation(op, actual, expected))
 
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
         """A layer, under the node's own names if no others are given. Refused if it does not fit the target."""
-        if found := self._against(op, [self.b.type(ref) for ref in args]):
-            self.refuse(found[0])
+        if violations := self._against(op, [self.b.type(ref) for ref in args]):
+            self.refuse(violations[0])
         if not names:
             return self.b.copy(self.node, args, op)
         return self.b.add(op, *args, names=names, loc=self.node.loc, steps=(self.node.step,) * len(names))
@@ -300,14 +300,19 @@ class Form:
         """A Concat; of one part no layer, as MNN takes that out, and its name with it."""
         return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
 
-    def refuse(self, found: Violation) -> NoReturn:
+    def refuse(self, violation: Violation) -> NoReturn:
         """Raise, with the target's reason."""
-        what = f"target {self.target.name} has no {found.type} layer"
-        reason, source = self.target.reason_against(found.type)
-        if self.target.allows(found.type):
-            what = f"target {self.target.name} has no such {found.type} layer: {found.found}, expected {found.expected}"
-            reason, source = found.reason, found.source
-        notes = [reason, f"documented in: {source}", *([INSTEAD_OF[found.type]] if found.type in INSTEAD_OF else [])]
+        what = f"target {self.target.name} has no {violation.type} layer"
+        reason, source = self.target.reason_against(violation.type)
+        if self.target.allows(violation.type):
+            difference = f"{violation.found}, expected {violation.expected}"
+            what = f"target {self.target.name} has no such {violation.type} layer: {difference}"
+            reason, source = violation.reason, violation.source
+        notes = [
+            reason,
+            f"documented in: {source}",
+            *([INSTEAD_OF[violation.type]] if violation.type in INSTEAD_OF else []),
+        ]
         raise BackendError(f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=notes)
 
     def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:
@@ -338,5 +343,5 @@ class Form:
 
     def layer_check(self, op: caffe.CaffeOp, ref: Ref) -> None:
         """Raise unless a layer on two of these would fit."""
-        if found := self._against(op, [self.b.type(ref)] * 2):
-            self.refuse(found[0])
+        if violations := self._against(op, [self.b.type(ref)] * 2):
+            self.refuse(violations[0])

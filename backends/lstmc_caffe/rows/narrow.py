@@ -287,13 +287,13 @@ class WordNames(Pass):
             return PassResult(graph, False)
         counts: Counter[str] = Counter()
         rebuild = Rebuild(graph)
-        taken = {name for node in graph for name in node.names} | set(kwlist)
+        used = {name for node in graph for name in node.names} | set(kwlist)
         sources: dict[Ref, Ref] = {}
         for node in graph:
             if not _to_rename(node):
                 rebuild.copy(node)
                 continue
-            names = tuple(name if _is_word(name) else _free(_word(name), taken) for name in node.names)
+            names = tuple(name if _is_word(name) else _free(_word(name), used) for name in node.names)
             if isinstance(node.op, caffe.InputLayer):
                 counts["feed"] += 1
                 source = rebuild.builder.copy(node, (), caffe.HostInput(node.op.shape, node.op.fill, node.op.values))
@@ -324,10 +324,10 @@ def _word(name: str) -> str:
     return re.sub(r"\W", "_", name.lower(), flags=re.ASCII)
 
 
-def _free(name: str, taken: set[str]) -> str:
-    found, number = name, 1
-    while found in taken:
+def _free(name: str, used: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in used:
         number += 1
-        found = f"{name}_{number}"
-    taken.add(found)
-    return found
+        candidate = f"{name}_{number}"
+    used.add(candidate)
+    return candidate

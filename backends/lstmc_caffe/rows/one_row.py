@@ -136,8 +136,8 @@ class _Writer:
         else:
             self._refuse(node)
 
-    def _keep(self, node: Node, made: Refs) -> None:
-        self.wholes.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+    def _keep(self, node: Node, refs: Refs) -> None:
+        self.wholes.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
 
     def _operand(self, node: Node, slot: int, ref: Ref) -> Ref:
         assert isinstance(node.op, caffe.CaffeOp)
@@ -186,15 +186,15 @@ class _Writer:
     def _each_row(self, node: Node, op: caffe.CaffeOp, args: Refs) -> None:
         """A layer for each row. What a layer has of its own is one for all."""
         learned = op.blobs(len(args))
-        height, made = self._height(args[0]), []
+        height, rows = self._height(args[0]), []
         operands = [
             (self._value(ref),) * height if slot in learned else self._rows(ref) for slot, ref in enumerate(args)
         ]
         for row in range(height):
             names = [f"{name}/{row}" for name in node.names]
-            made.append(self.b.add(op, *[refs[row] for refs in operands], names=names, loc=node.loc, steps=node.steps))
+            rows.append(self.b.add(op, *[refs[row] for refs in operands], names=names, loc=node.loc, steps=node.steps))
         for out in range(len(node.names)):
-            self.rows[Ref(node.name, out)] = tuple(refs[out] for refs in made)
+            self.rows[Ref(node.name, out)] = tuple(refs[out] for refs in rows)
 
     def _in_its_shape(self, ref: Ref) -> Ref:
         """A value as the host reads it: in the shape that it had."""

@@ -112,7 +112,7 @@ class _Settler:
     target: Target
     counts: Counter[str] = field(default_factory=Counter)
     sources: dict[Ref, Ref] = field(default_factory=dict)  # old values to new ones, views to what they are views of
-    made: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
+    blobs: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
     copies: dict[Ref, Ref] = field(default_factory=dict)  # blobs to those of layers that change nothing of them
 
     def run(self) -> Graph:
@@ -125,7 +125,7 @@ class _Settler:
             self._node(node)
         # all blobs before all views, as a second run finds them: blobs stay where they are, views are made anew
         blobs = [self._output_blob(output) for output in self.graph.outputs]
-        views = [self._output_view(*found) for found in zip(self.graph.outputs, blobs, strict=True)]
+        views = [self._output_view(*pair) for pair in zip(self.graph.outputs, blobs, strict=True)]
         outputs = renewed(self.graph.outputs, self.sources)
         return self.b.finish(output._replace(ref=view) for output, view in zip(outputs, views, strict=True))
 
@@ -136,19 +136,19 @@ class _Settler:
             return
         fed = node.name in self.stepwise | self.reshaped
         if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and not fed:
-            made = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill, node.op.values))
+            blobs = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill, node.op.values))
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
             if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:
                 # blobs of several shapes, as a first step's may be: the host reads each in the shape of a step
                 operands = [viewed(self.b, ref, self.graph.type(args[0]).shape) for ref in operands]
-            made = self.b.copy(node, operands)
+            blobs = self.b.copy(node, operands)
             if isinstance(node.op, caffe.Feed) and node.op.step is None:
-                self.made[operands[0], ()] = made[0]
+                self.blobs[operands[0], ()] = blobs[0]
             self.read.update(operands if isinstance(node.op, caffe.CaffeOp) else ())
             if node.op == caffe.PowerLayer():
-                self.copies.setdefault(operands[0], made[0])
-        self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
+                self.copies.setdefault(operands[0], blobs[0])
+        self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(blobs))
 
     def _source(self, node: Node, slot: int, ref: Ref) -> Ref:
         """What a node of the new graph has as an operand."""
@@ -182,7 +182,7 @@ class _Settler:
         if not isinstance(self.b.node(source.node).op, caffe.CaffeOp):
             why = "a layer cannot read a sequence whose steps are blobs of their own"
             raise self._refused(reader, source, why, *self._reason("Slice"))
-        if (source, shape) not in self.made:
+        if (source, shape) not in self.blobs:
             if not self.target.allows("Reshape"):
                 raise self._refused(
                     reader,
@@ -193,15 +193,15 @@ class _Settler:
                 )
             self.counts["view_to_reshape"] += 1
             self.read.add(source)
-            self.made[source, shape] = self.b.copy(old, (source,), caffe.ReshapeLayer(shape))[0]
-        return self.made[source, shape]
+            self.blobs[source, shape] = self.b.copy(old, (source,), caffe.ReshapeLayer(shape))[0]
+        return self.blobs[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
         """The blob that an input of the host is fed to; other values are what they are."""
         node = self.b.node(source.node)
         if not isinstance(node.op, caffe.HostInput):
             return source
-        if (source, ()) not in self.made:
+        if (source, ()) not in self.blobs:
             if node.name in self.stepwise:
                 raise BackendError(
                     f"target {self.target.name}: input {node.name} is read step by step and as a whole",
@@ -209,8 +209,10 @@ class _Settler:
                     notes=("there is no Slice to cut it into steps: make it two inputs", *self._reason("Slice")),
                 )
             self.counts["feed"] += 1
-            self.made[source, ()] = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)[0]
-        return self.made[source, ()]
+            self.blobs[source, ()] = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)[
+                0
+            ]
+        return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
         """What the host reads an output from: a blob that no layer reads, or such blobs of all steps."""

@@ -23,8 +23,8 @@ def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
     if not target.pitfalls:
         return ()
     net = list(layers)
-    found = ((pitfall, _ends(net, pitfall)) for pitfall in target.pitfalls)
-    return tuple(Warned(p.name, ends, p.text, p.version, p.source) for p, ends in found if ends)
+    matches = ((pitfall, _ends(net, pitfall)) for pitfall in target.pitfalls)
+    return tuple(Warned(p.name, ends, p.text, p.version, p.source) for p, ends in matches if ends)
 
 
 def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
@@ -58,13 +58,13 @@ def lint_net(net: Any, target: Target) -> LintReport:
     """A NetParameter against a target: against what its readers load (``reads``), where the target says it."""
     target = target.reads or target
     shapes = infer_shapes(net.layer, old_inputs(net))
-    found = list(_old_inputs(net, shapes.blobs, target))
+    violations = list(_old_inputs(net, shapes.blobs, target))
     writers: dict[str, str] = {}
     for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
-        found += lint_layer(layer, bottoms, tops, target)
-        found += lint_writers(layer, writers, target)
+        violations += lint_layer(layer, bottoms, tops, target)
+        violations += lint_writers(layer, writers, target)
     unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items()) if _asks_for_shapes(target) else ()
-    return LintReport(tuple(found), unknown, len(net.layer), warnings(net.layer, target))
+    return LintReport(tuple(violations), unknown, len(net.layer), warnings(net.layer, target))
 
 
 def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:
@@ -74,8 +74,8 @@ def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorTyp
     layer.bottom.extend(f"bottom{number}" for number in range(len(bottoms)))
     layer.top.extend(f"top{number}" for number in range(len(tops)))
     op.write(layer)
-    found = lint_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target, rows=False)
-    return list(found)
+    violations = lint_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target, rows=False)
+    return list(violations)
 
 
 def _asks_for_shapes(target: Target) -> bool:
@@ -143,13 +143,13 @@ def _check(
     elif rule.rows_at_most is not None:
         for name, shape in zip(layer.top, tops, strict=True):
             if shape and shape[0] > rule.rows_at_most:
-                found, most = f"blob {name} is {list(shape)}", _count(rule.rows_at_most, "row")
-                yield _violation(rule, layer, found, f"at most {most}")
+                detail, most = f"blob {name} is {list(shape)}", _count(rule.rows_at_most, "row")
+                yield _violation(rule, layer, detail, f"at most {most}")
     elif rule.columns_at_least is not None:
         for name, shape in zip(layer.bottom, bottoms, strict=False):
             if shape and prod(shape[1:]) < rule.columns_at_least:
-                found, least = _count(prod(shape[1:]), "column"), _count(rule.columns_at_least, "column")
-                yield _violation(rule, layer, f"blob {name} is {list(shape)}, with {found}", f"at least {least}")
+                detail, least = _count(prod(shape[1:]), "column"), _count(rule.columns_at_least, "column")
+                yield _violation(rule, layer, f"blob {name} is {list(shape)}, with {detail}", f"at least {least}")
     elif rule.bottoms_differ:
         large = [name for name, shape in zip(layer.bottom, bottoms, strict=True) if shape is None or prod(shape) > 1]
         twice = [name for name, count in Counter(large).items() if count > 1]
@@ -159,8 +159,8 @@ def _check(
         for shape in bottoms:
             clipped = clipped_axes(layer, shape) if shape is not None and len(shape) == 4 else {}
             for axis in [axis for axis, pad in clipped.items() if rule.clipped_windows == "none" or not pad]:
-                found = f"the last window along axis {axis} of {list(shape or ())} is left out"
-                yield _violation(rule, layer, found, "windows that begin before the image ends")
+                detail = f"the last window along axis {axis} of {list(shape or ())} is left out"
+                yield _violation(rule, layer, detail, "windows that begin before the image ends")
     elif not rule.in_place:
         for name in layer.top:
             if name in layer.bottom:
@@ -192,30 +192,28 @@ def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
         if len(set(numbers)) > 1:
             yield _violation(rule, layer, f"{name} is {', '.join(map(_shown, numbers))}", f"{name} of equal numbers")
         return
-    value, written = field_value(message, name), name
+    value, label = field_value(message, name), name
     old = OLD_NAMES.get(rule.field)
     if old is not None and message.HasField(old):
-        value, written = getattr(message, old), old
+        value, label = getattr(message, old), old
     field = message.DESCRIPTOR.fields_by_name[name]
-    unset = written == name and not field.has_default_value and not message.HasField(name)
+    unset = label == name and not field.has_default_value and not message.HasField(name)
     if rule.one_of and not unset and value not in rule.one_of:
-        yield _violation(
-            rule, layer, f"{written} is {_shown(value)}", f"{name} {' or '.join(map(_shown, rule.one_of))}"
-        )
+        yield _violation(rule, layer, f"{label} is {_shown(value)}", f"{name} {' or '.join(map(_shown, rule.one_of))}")
     if rule.at_most is not None and value > rule.at_most:
-        yield _violation(rule, layer, f"{written} is {value}", f"{name} of at most {rule.at_most}")
+        yield _violation(rule, layer, f"{label} is {value}", f"{name} of at most {rule.at_most}")
 
 
 def _axes(rule: Restriction, layer: str, kind: str, blobs: Iterable[tuple[str, Shape | None]]) -> Iterator[Violation]:
     for name, shape in blobs:
         if shape is not None and len(shape) not in rule.axes:
-            found = f"blob {name} is {list(shape)}, with {_count(len(shape), 'axis', 'axes')}"
+            actual = f"blob {name} is {list(shape)}, with {_count(len(shape), 'axis', 'axes')}"
             expected = f"{' or '.join(map(str, rule.axes))} axes"
-            yield Violation(layer, kind, found, expected, rule.reason, rule.source)
+            yield Violation(layer, kind, actual, expected, rule.reason, rule.source)
 
 
-def _violation(rule: Restriction, layer: Any, found: str, expected: str) -> Violation:
-    return Violation(layer.name, layer.type, found, expected, rule.reason, rule.source, rule.is_limit)
+def _violation(rule: Restriction, layer: Any, actual: str, expected: str) -> Violation:
+    return Violation(layer.name, layer.type, actual, expected, rule.reason, rule.source, rule.is_limit)
 
 
 def _count(number: int, one: str, several: str = "") -> str:

@@ -111,10 +111,10 @@ def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Parsed:
     if not isinstance(place, str | Traversable):
         raise malformed(point, "target", "the path of a TOML file, or a resource", repr(place))
     brought = f"target {point.name} of {distribution(point)}"
-    found = _read(Path(place) if isinstance(place, str) else place, f"{brought} ({place})", above)
-    if found.target.name != point.name:
-        raise PluginError(f"{brought} ({place}): name: expected {point.name}, found {found.target.name}")
-    return found
+    parsed = _read(Path(place) if isinstance(place, str) else place, f"{brought} ({place})", above)
+    if parsed.target.name != point.name:
+        raise PluginError(f"{brought} ({place}): name: expected {point.name}, found {parsed.target.name}")
+    return parsed
 
 
 def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Parsed:

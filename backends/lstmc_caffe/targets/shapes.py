@@ -35,7 +35,7 @@ class Shapes:
 
 
 def infer_shapes(
-    layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}, told: Mapping[str, Shape] = {}
+    layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}, declared: Mapping[str, Shape] = {}
 ) -> Shapes:
     """The shapes of all blobs that LayerParameters write, as far as their types are known here; or those ``told``."""
     shapes, ops = Shapes(dict(inputs)), layer_ops()
@@ -47,7 +47,7 @@ def infer_shapes(
         except ShapeError as error:
             shapes.unknown[layer.name] = error.message
         tops += [None] * (len(layer.top) - len(tops))
-        tops = [told.get(name, top) for name, top in zip(layer.top, tops, strict=False)]
+        tops = [declared.get(name, top) for name, top in zip(layer.top, tops, strict=False)]
         shapes.blobs.update(zip(layer.top, tops, strict=False))
         shapes.seen.append((bottoms, tops[: len(layer.top)]))
     return shapes
@@ -55,14 +55,14 @@ def infer_shapes(
 
 def old_inputs(net: Any) -> dict[str, Shape | None]:
     """The inputs of a net without Input layers: ``input`` with ``input_shape``, or with four ``input_dim`` each."""
-    found: dict[str, Shape | None] = {}
+    shapes: dict[str, Shape | None] = {}
     for i, name in enumerate(net.input):
         if net.input_shape:
             shape = tuple(net.input_shape[min(i, len(net.input_shape) - 1)].dim)
         else:
             shape = tuple(net.input_dim[4 * i : 4 * i + 4])
-        found[name] = shape or None
-    return found
+        shapes[name] = shape or None
+    return shapes
 
 
 def _tops(layer: Any, bottoms: list[Shape | None], ops: LayerOps) -> list[Shape]:
@@ -70,11 +70,11 @@ def _tops(layer: Any, bottoms: list[Shape | None], ops: LayerOps) -> list[Shape]
     rule = REST.get(layer.type)
     if rule is None and layer.type not in ops:
         raise ShapeError(f"{layer.type} is not a layer whose shapes are known here")
-    known = [shape for shape in bottoms if shape is not None]
-    if len(known) < len(bottoms):
+    shapes = [shape for shape in bottoms if shape is not None]
+    if len(shapes) < len(bottoms):
         names = [name for name, shape in zip(layer.bottom, bottoms, strict=True) if shape is None]
         raise ShapeError(f"the shape of its bottom {', '.join(names)} is not known")
-    types = tuple(TensorType(shape) for shape in known)
+    types = tuple(TensorType(shape) for shape in shapes)
     refusal = f"its parameters do not fit its bottoms, {', '.join(map(str, types)) or 'no bottom'}"
     try:
         op = read_layer(_of_same_shapes(layer), types, ops)
@@ -84,7 +84,7 @@ def _tops(layer: Any, bottoms: list[Shape | None], ops: LayerOps) -> list[Shape]
         refusal = error.message
     try:
         if rule is not None:
-            return rule(layer, known)
+            return rule(layer, shapes)
     except IndexError:
         pass
     raise ShapeError(refusal)
@@ -117,8 +117,8 @@ def _of_same_shapes(layer: Any) -> Any:
 
 def _declared(param: str) -> Infer:
     def infer(layer: Any, bottoms: list[Shape]) -> list[Shape]:
-        given = [tuple(shape.dim) for shape in getattr(layer, param).shape]
-        return [given[i if len(given) > 1 else 0] for i in range(len(layer.top))]
+        shapes = [tuple(shape.dim) for shape in getattr(layer, param).shape]
+        return [shapes[i if len(shapes) > 1 else 0] for i in range(len(layer.top))]
 
     return infer
 

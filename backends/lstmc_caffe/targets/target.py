@@ -131,9 +131,9 @@ class Target:
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
         """What a layer of this type is held against: of axes, what is said of its type, else what is said of all."""
-        found = [rule for rule in self.restrictions if rule.applies_to(layer_type)]
-        of_its_own = any(rule.axes and rule.layer == layer_type for rule in found)
-        return tuple(rule for rule in found if not (of_its_own and rule.axes and rule.layer == ANY_LAYER))
+        rules = [rule for rule in self.restrictions if rule.applies_to(layer_type)]
+        of_its_own = any(rule.axes and rule.layer == layer_type for rule in rules)
+        return tuple(rule for rule in rules if not (of_its_own and rule.axes and rule.layer == ANY_LAYER))
 
     def axes_of(self, layer_type: str) -> tuple[int, ...]:
         """How many axes the blobs of a layer of this type may have, where blobs are matrices."""
@@ -174,22 +174,22 @@ class Target:
 Subject = tuple[str, str, str]  # of a rule: the layer, the check, and the field
 
 
-def _value(found: object) -> object:
-    if not isinstance(found, bool | int | float | str):
+def _value(value: object) -> object:
+    if not isinstance(value, bool | int | float | str):
         raise ValueError("true, false, a number or a text")
-    return found
+    return value
 
 
-def _some(found: object) -> object:
-    if not isinstance(found, list) or not found:
+def _some(value: object) -> object:
+    if not isinstance(value, list) or not value:
         raise ValueError("an array of one value or more")
-    return tuple(map(_value, found))
+    return tuple(map(_value, value))
 
 
-def _layer_types(found: object) -> object:
-    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
+def _layer_types(value: object) -> object:
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
         raise ValueError("an array of one layer type or more")
-    return tuple(found)
+    return tuple(value)
 
 
 Some = Annotated[tuple[Value, ...], PlainValidator(_some)]
@@ -336,7 +336,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
     before = base.target
     outputs = ("outputs_unread", "outputs_vary", "outputs_alone")
     same = ("layout", "time", "scans", "names", "trained", *outputs, "sharers_carry_blobs", "float16")
-    told = {name: getattr(file, name) for name in same}
+    fields = {name: getattr(file, name) for name in same}
     types, reason, source = _layers(file.layers, before, sources)
     target = Target(
         name=file.name,
@@ -348,7 +348,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
         restrictions=tuple(rules.values()),
         program=file.program,
         pitfalls=_pitfalls(file.warning, before, sources),
-        **{name: getattr(before, name) if value is None else value for name, value in told.items()},
+        **{name: getattr(before, name) if value is None else value for name, value in fields.items()},
     )
     reads = None if file.reads is None else _reads(file.reads, target, own, sources)
     return Parsed(replace(target, reads=reads), sources, rules)
@@ -369,11 +369,11 @@ def _reads(table: ReadsTable, target: Target, own: Sequence[Restriction], source
 
 def _pitfalls(tables: Sequence[WarningTable], base: Target, sources: Mapping[str, str]) -> tuple[Pitfall, ...]:
     """Those of the base, and this file's own in the places of those that are called alike."""
-    found = {pitfall.name: pitfall for pitfall in base.pitfalls}
+    by_name = {pitfall.name: pitfall for pitfall in base.pitfalls}
     for number, table in enumerate(tables):
         source = _source(table.source, ("warning", number), sources)
-        found[table.name] = Pitfall(table.name, table.path, table.text, table.version, source)
-    return tuple(found.values())
+        by_name[table.name] = Pitfall(table.name, table.path, table.text, table.version, source)
+    return tuple(by_name.values())
 
 
 def _layers(table: LayersTable, base: Target, sources: Mapping[str, str]) -> tuple[tuple[str, ...], str, str]:
@@ -403,27 +403,27 @@ def _is_field(path: str) -> bool:
     """Whether a path names a field of LayerParameter."""
     message = LayerParameter.DESCRIPTOR
     for name in path.split("."):
-        known = message.fields_by_name if message is not None else {}
-        if name not in known:
+        fields = message.fields_by_name if message is not None else {}
+        if name not in fields:
             return False
-        message = known[name].message_type
+        message = fields[name].message_type
     return True
 
 
 def _rule(table: RuleTable, number: int, sources: Mapping[str, str]) -> tuple[Subject, Restriction | None]:
     """A rule, None where it lifts one of the base, and what it is about."""
     place = ("rule", number)
-    given = [check for check in CHECKS if getattr(table, check) is not None]
-    if len(given) != 1 or (given[0] in FIELD_CHECKS) != bool(table.field):
-        found = [*given, *(["field"] if table.field else [])]
-        told = ", ".join(found) or "none"
+    checks = [check for check in CHECKS if getattr(table, check) is not None]
+    if len(checks) != 1 or (checks[0] in FIELD_CHECKS) != bool(table.field):
+        keys = [*checks, *(["field"] if table.field else [])]
+        listed = ", ".join(keys) or "none"
         raise NotExpected(
-            f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first five with a field, found {told}"
+            f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first five with a field, found {listed}"
         )
     if table.field and not _is_field(table.field):
         expected = "a field of LayerParameter, such as inner_product_param.axis"
         raise NotExpected.at((*place, "field"), expected, table.field)
-    (check,) = given
+    (check,) = checks
     value = getattr(table, check)
     subject = (table.layer, "" if table.field else check, table.field)
     if value == next(f.default for f in fields(Restriction) if f.name == check):
