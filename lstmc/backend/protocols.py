@@ -291,9 +291,13 @@ class Steps(Protocol):
 
 
 class OpenNet(Protocol):
-    """A written net that is loaded once for many passes. Shapes are the model's, as it was compiled."""
+    """A written net that is loaded once for many passes. Shapes are the model's, as it was compiled.
+
+    ``optional`` are inputs that no output depends on: a pass needs no array for them.
+    """
 
     inputs: Mapping[str, tuple[int, ...]]
+    optional: Collection[str]
     outputs: Mapping[str, tuple[int, ...]]
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:

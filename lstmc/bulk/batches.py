@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -65,14 +65,20 @@ class Layout:
         return array if axis is None else np.take(array, np.arange(count), axis)
 
 
-def layout_of(source: str, shapes: Shapes, outputs: Shapes, arrays: Shapes) -> Layout:
+def layout_of(source: str, shapes: Shapes, outputs: Shapes, arrays: Shapes, optional: Collection[str] = ()) -> Layout:
     """Return how arrays, by their shapes, fit a net's inputs (``shapes``); ``source`` names them in errors.
+
+    Inputs that are ``optional`` may be absent.
 
     Each has the input's own shape but for the axis that counts examples, or one more axis in front; one that has
     exactly the input's shape is taken whole by every batch. Raises :class:`DataError` that names everything that does
     not fit, and outputs of which it cannot be told along which axis their examples are.
     """
-    problems = [f"missing: {name} {list(shape)}" for name, shape in shapes.items() if name not in arrays]
+    problems = [
+        f"missing: {name} {list(shape)}"
+        for name, shape in shapes.items()
+        if name not in arrays and name not in optional
+    ]
     problems += [
         f"extra: {name} {list(shape)}{did_you_mean(name, [n for n in shapes if n not in arrays])}"
         for name, shape in arrays.items()

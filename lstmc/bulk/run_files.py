@@ -92,14 +92,14 @@ def run_bulk(
     with ExitStack() as stack:
         stack.callback(close_nets)
         opened = use.open()
-        inputs, outputs = dict(opened.inputs), dict(opened.outputs)
+        inputs, outputs, optional = dict(opened.inputs), dict(opened.outputs), set(opened.optional)
         opened.close()
         jobs: list[_Job] = []
         for path, target in pairs:
             if several and target.exists():
                 continue  # it is whole, as it was renamed into its place
             try:
-                layout = layout_of(str(path), inputs, outputs, _shapes(path))
+                layout = layout_of(str(path), inputs, outputs, _shapes(path), optional)
             except DataError as error:
                 if not several:
                     raise

@@ -48,6 +48,11 @@ class NetFiles:
         return {name: entry.place.shape for name, entry in self.manifest.inputs.items() if not entry.filled}
 
     @property
+    def optional(self) -> frozenset[str]:
+        """The inputs that no output depends on."""
+        return frozenset(name for name, entry in self.manifest.inputs.items() if not entry.in_net)
+
+    @property
     def outputs(self) -> dict[str, Shape]:
         return {name: place.shape for name, place in self.manifest.outputs.items()}
 
@@ -104,9 +109,7 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
     }
     values = {name: entry.values_at(sizes) for name, entry in entries.items()}
     arrays = {**drawn, **inputs}
-    check_inputs(
-        str(files.net), shapes, values, arrays, optional=[n for n, entry in entries.items() if not entry.in_net]
-    )
+    check_inputs(str(files.net), shapes, values, arrays, files.optional)
     return {name: np.asarray(arrays[name], np.float32) for name in shapes if name in arrays}
 
 
@@ -181,6 +184,7 @@ class LoadedOnce:
         self._net: LoadedNet | None = None
         self.name = str(files.net)
         self.inputs: Mapping[str, Shape] = files.inputs
+        self.optional = files.optional
         self.outputs: Mapping[str, Shape] = files.outputs
         self.states = files.manifest.states
 

@@ -69,3 +69,10 @@ def test_what_does_not_fit_is_named(
         layout_of("f.h5", WANTED, outputs, given)
     assert error.value.message == "f.h5 does not fit the net"
     assert problem in error.value.notes
+
+
+def test_an_input_that_no_output_depends_on_may_be_absent() -> None:
+    shapes = {**WANTED, "unread": (3, 5)}
+    assert layout_of("f", shapes, OUTPUTS, {"X": (3, 10, 2), "table": (5,)}, {"unread"}) == layout_of(
+        "f", WANTED, OUTPUTS, {"X": (3, 10, 2), "table": (5,)}
+    )
