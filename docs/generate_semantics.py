@@ -41,6 +41,8 @@ Written in Caffe by rule `{{ op.rule }}`.
 {% endfor %}
 
 ## Caffe layers
+
+The class of a layer is `lstmc_caffe.ops.<name>`; one of another name has it below its equation.
 {% for op in caffe %}
 
 ### `{{ op.name }}`
