@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +66,13 @@ WRONG_OPS: dict[str, tuple[dict[str, Any], str]] = {
         {"over_time": lambda self, steps, mapped: replace(self, slope=self.slope + 1)},
         "of_step is the inverse",
     ),
+    "stopped gradient": ({"stops_gradient": True}, "gives None for each operand: vjp gives a cotangent of [0]"),
+    "error of a method": ({"f": lambda self, x: x.missing}, "Mish raises AttributeError: "),
+    "no sample": (
+        {"sample": classmethod(lambda cls, draw: None)},
+        "Mish.sample: expected a lstmc.ops.Sample, found None",
+    ),
+    "error of sample": ({"sample": classmethod(lambda cls, draw: cls(draw.what))}, "Mish raises AttributeError: "),
     "sample": ({"sample": classmethod(lambda cls, draw: Sample(Tanh(), (sample_type(draw),)))}, "sample gives a Tanh"),
 }
 
@@ -85,13 +93,26 @@ def test_a_mistake_in_an_op_is_named_with_the_sample_that_shows_it(mistake: str)
 
 
 def test_a_field_that_can_be_set_is_named() -> None:
-    class Thawed(Mish):
+    thawed = variant()
+    thawed.__setattr__ = object.__setattr__  # type: ignore[assignment]
+    with pytest.raises(AssertionError, match=r"slope can be set: write @dataclass\(frozen=True\) above class Mish"):
+        check_op(thawed)
+
+
+def test_a_class_that_is_no_op_is_named_before_any_sample() -> None:
+    class Plain(Mish):
         """Mish."""
 
-        __setattr__ = object.__setattr__
-
-    with pytest.raises(AssertionError, match=r"slope can be set: write @dataclass\(frozen=True\) above class Thawed"):
-        check_op(Thawed)
+    with pytest.raises(
+        AssertionError, match=r"^Plain: expected @dataclass\(frozen=True\) above class Plain, found none"
+    ):
+        check_op(Plain)
+    with pytest.raises(AssertionError, match=r"^Mish: expected that Mish defines sample, found none of that name"):
+        check_op(variant(sample=Op.__dict__["sample"]))
+    for name in ("scaled_tanh", "tanh", ".tanh", "example."):
+        said = f'Mish.name: expected DIALECT.NAME, as in name = "example.cube", found {name!r}'
+        with pytest.raises(AssertionError, match=f"^{re.escape(said)}$"):
+            check_op(variant(name=name))
 
 
 class OfRelu(Pass):
@@ -159,7 +180,9 @@ def test_a_pass_that_changes_nothing_is_not_shown_to_be_right() -> None:
     def without(X=Input(T, N, D)):
         return tanh(X)
 
-    with pytest.raises(AssertionError, match=r"of_relu changed none of 1 graphs: give graphs="):
+    with pytest.raises(
+        AssertionError, match="changed none of 1 graphs: give graphs= that have what it rewrites, or count"
+    ):
         check_pass(Drop(), [without.graph(T=2, N=2, D=3)], models=0)
     with pytest.raises(TypeError, match=r"graphs\[0\] is a model: write without.graph\(T=3, N=2\)"):
         check_pass(Drop(), [without])  # type: ignore[list-item]
@@ -188,6 +211,13 @@ def test_a_mistake_in_a_cell_or_its_reference_is_named() -> None:
 
     with pytest.raises(AssertionError, match=r"y: the cell \(actual\) and the reference \(desired\)"):
         check_cell(rnn, doubled)
+
+    def of_bias(x: Array, h: Array, W_x: Array, W_h: Array, b: Array) -> tuple[Array, dict[str, Array]]:
+        h = np.tanh(x @ W_x.T + h @ W_h.T + 7 * b)  # the cell adds b, which its filler makes 0
+        return h, {"h": h}
+
+    with pytest.raises(AssertionError, match=r"y: the cell \(actual\) and the reference \(desired\)"):
+        check_cell(rnn, of_bias)
     with pytest.raises(AssertionError, match="target caffe-native does not take gru: "):
         check_cell(gru, targets=["caffe-native"])
     with pytest.raises(AssertionError, match="no installed backend has target flatt"):

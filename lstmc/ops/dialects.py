@@ -57,7 +57,8 @@ def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
         names = ", ".join(f"{op.__name__} called {op.name}" for op in defined) or "no op"
         raise malformed(point, "dialect", f"ops whose names begin with {point.name}.", names)
     for op in own:
-        _check_whole(point, op)
+        for expected, actual in op_problems(op):
+            raise malformed(point, "dialect", expected, actual)
     found = {op.name: op for op in own}
     for op in own:
         if found[op.name] is not op:
@@ -65,15 +66,15 @@ def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
     return found
 
 
-def _check_whole(point: EntryPoint, op: type[Op]) -> None:
+def op_problems(op: type[Op]) -> Iterator[tuple[str, str]]:
+    """Yield what is expected of the class of an op, and what it is instead."""
     if isabstract(op):
-        lacking = ", ".join(sorted(op.__abstractmethods__))
-        raise malformed(point, "dialect", f"that {op.__name__} defines {lacking}", "none of that name")
+        yield f"that {op.__name__} defines {', '.join(sorted(op.__abstractmethods__))}", "none of that name"
     params = op.__dict__.get("__dataclass_params__")
     if params is None or not params.frozen:
-        raise malformed(point, "dialect", f"@dataclass(frozen=True) above class {op.__name__}", "none")
+        yield f"@dataclass(frozen=True) above class {op.__name__}", "none"
     if not isinstance(getattr(op, "operands", None), tuple):
-        raise malformed(point, "dialect", f"that {op.__name__} names its operands in a tuple", "none")
+        yield f"that {op.__name__} names its operands in a tuple", "none"
 
 
 def _defined_in(module: str) -> tuple[type[Op], ...]:

@@ -11,10 +11,11 @@ from numpy.testing import assert_allclose
 
 from lstmc.api import compile
 from lstmc.backend import find_backends, load_backend
-from lstmc.dsl import Cell
+from lstmc.dsl import Cell, CellModel
 from lstmc.errors import BackendError, PluginError
 from lstmc.interp import named_rng
 from lstmc.ops import Array
+from lstmc.weights import random_weights
 
 Step = Callable[..., tuple[Any, Mapping[str, Array]]]
 SMALL: Mapping[str, int] = {"T": 3, "N": 2, "D": 3, "H": 4}  # other dimensions are 4
@@ -28,7 +29,10 @@ def check_cell(
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> dict[str, str]:
-    """Check a cell with random weights and inputs; return what was found for each target, by its name.
+    """Check a cell with random weights and inputs; return the outcome of each target, by its name.
+
+    The weights are those of ``lstmc verify``: none is zero, whatever its filler, so that each one that the cell reads
+    is checked.
 
     ``reference`` is one step in NumPy, with the arguments of the cell (inputs, states, parameters by name) and its
     results: ``(y, {"h": h})``. Outputs over time and last states from zero states are compared with it, to 1e-6. Then
@@ -73,17 +77,18 @@ def _targets(names: Collection[str] | None) -> Iterator[tuple[str, str]]:
 
 def _check_reference(cell: Cell, reference: Step, sizes: Mapping[str, int], seed: int) -> None:
     """Compare the interpreter with steps in NumPy."""
-    net = compile(cell, sizes=sizes, seed=seed)
+    weights = random_weights(CellModel(cell).graph(**sizes), seed)
+    net = compile(cell, sizes=sizes, weights=weights)
     inputs = {}
     for name, shape in net.inputs.items():
         rng, declared = named_rng(seed, name), cell.inputs[name].values
         inputs[name] = rng.normal(size=shape) if declared is None else declared.draw(rng, shape)
     actual = net.run(inputs, on="interpreter")
-    weights = {name.rpartition("/")[2]: value for name, value in net.weights.items()}
+    params = {name.rpartition("/")[2]: value for name, value in weights.items()}
     states: dict[str, Array] = {name: np.zeros(actual[f"{name}_T"].shape) for name in cell.states}
     outputs: list[dict[str, Array]] = []
     for t in range(sizes["T"]):
-        y, following = reference(**{name: x[t] for name, x in inputs.items()}, **states, **weights)
+        y, following = reference(**{name: x[t] for name, x in inputs.items()}, **states, **params)
         states = {name: following[name] for name in states}
         outputs.append(_named(y))
     expected = {name: np.stack([each[name] for each in outputs]) for name in outputs[0]}

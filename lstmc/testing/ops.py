@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from lstmc.ir import Builder, Graph, Scan, op_of_step, op_over_time, over_steps, parse_graph, print_graph
 from lstmc.ops import Arg, Array, Arrays, Input, Leaf, Op, Param, Sample
-from lstmc.ops.dialects import dialect_of, dialects
+from lstmc.ops.dialects import CORE_DIALECT, dialect_of, dialects, load_dialect, op_problems
 from lstmc.testing.random_models import SeededDraw
 from lstmc.types import TensorType
 
@@ -31,10 +31,12 @@ def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
     >>> check_op(Tanh)
     """
     check_documented(kind)
+    check_class(kind)
     for number in range(seed, seed + samples):
         draw = SeededDraw(number)
-        sample = kind.sample(draw)
+        sample = None
         try:
+            sample = kind.sample(draw)
             check_legal(kind, sample)
             check_frozen(sample.op)
             check_domains(sample)
@@ -47,10 +49,16 @@ def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
                 check_precision_of_gradients(sample, number)
                 mapped = [bool(draw.integer(0, 1)) for _ in sample.operands]
                 check_over_time(sample, number, draw.integer(1, 4), mapped)
-        except AssertionError as error:
-            operands = ", ".join(map(str, sample.operands)) or "no operands"
-            error.add_note(f"{sample.op} of {operands}; again: check_op({kind.__name__}, samples=1, seed={number})")
-            raise
+        except Exception as error:  # whatever the methods of the class do
+            again = f"again: check_op({kind.__name__}, samples=1, seed={number})"
+            if isinstance(sample, Sample):
+                again = f"{sample.op} of {', '.join(map(str, sample.operands)) or 'no operands'}; {again}"
+            if isinstance(error, AssertionError):
+                error.add_note(again)
+                raise
+            failure = AssertionError(f"{kind.__name__} raises {type(error).__name__}: {error}")
+            failure.add_note(again)
+            raise failure from error
 
 
 def operands_of(sample: Sample, seed: int, dtype: type = np.float64) -> list[Array]:
@@ -84,8 +92,18 @@ def check_documented(kind: type[Op]) -> None:
     assert documented, f"{kind.__name__} needs a docstring that says what it computes and ends in a full stop"
 
 
+def check_class(kind: type[Op]) -> None:
+    """The class is a whole frozen dataclass, and its name is that of a dialect, a dot, and that of the op."""
+    for expected, actual in op_problems(kind):
+        raise AssertionError(f"{kind.__name__}: expected {expected}, found {actual}")
+    name = getattr(kind, "name", None)
+    named = isinstance(name, str) and (all(name.rpartition(".")[::2]) or load_dialect(CORE_DIALECT).get(name) is kind)
+    assert named, f'{kind.__name__}.name: expected DIALECT.NAME, as in name = "example.cube", found {name!r}'
+
+
 def check_legal(kind: type[Op], sample: Sample) -> None:
     """A sample is of its class, and its types are legal; what is fed has the shape that it says."""
+    assert isinstance(sample, Sample), f"{kind.__name__}.sample: expected a lstmc.ops.Sample, found {sample!r}"
     assert type(sample.op) is kind, f"{kind.__name__}.sample gives a {type(sample.op).__name__}"
     assert len(sample.op.infer(*sample.operands)) >= 1, "infer gives no result"
     least = 1 if kind.operands and kind.operands[-1].startswith("*") else 0
@@ -114,7 +132,10 @@ def check_gradients(sample: Sample, seed: int) -> None:
     gradients = op.vjp(cotangents, outs, *operands)
     assert len(gradients) == len(operands), f"vjp gives {len(gradients)} cotangents of {len(operands)} operands"
     if op.stops_gradient:
-        assert gradients == (None,) * len(operands), "an op that stops gradients gives None for each operand"
+        passed = [slot for slot, gradient in enumerate(gradients) if gradient is not None]
+        assert not passed, (
+            f"an op with stops_gradient = True gives None for each operand: vjp gives a cotangent of {passed}"
+        )
         return
     for slot, gradient in enumerate(gradients):
         if slot in op.undifferentiated:
