@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from itertools import chain
 from typing import Any, NamedTuple
 
 from lstmc.errors import LstmcError, PluginError
@@ -57,6 +58,18 @@ def _modified(folder: str) -> int:
         return os.stat(folder or ".").st_mtime_ns
     except OSError:
         return -1
+
+
+def installed_parts() -> dict[str, list[str]]:
+    """Return what each distribution but lstmc adds to it, by group: ``{"my": ["lstmc.cells: elman"]}``."""
+    parts: dict[str, list[str]] = {}
+    for group in sorted(entry_points().groups):
+        names: dict[str, list[str]] = {}
+        for point in chain(*entry_points_of(group).values()) if group.startswith(("lstmc.", "lstmc_")) else ():
+            names.setdefault(distribution(point), []).append(point.name)
+        for package, added in names.items():
+            parts.setdefault(package, []).append(f"{group}: {', '.join(added)}")
+    return {package: added for package, added in sorted(parts.items()) if package != "lstmc"}
 
 
 def origin(point: EntryPoint) -> str:

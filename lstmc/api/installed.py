@@ -13,14 +13,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.resources import files
 from math import prod
 
-from lstmc.api.models import backend_of
+from lstmc.api.models import backend_of, keep_outputs
 from lstmc.backend import Backend, Diagnoses, Finding, find_backends, load_backend, load_cell, plugin_faults
 from lstmc.dsl import Cell, CellModel
 from lstmc.dsl.dims import typical_size
 from lstmc.errors import BackendError, DimError, PluginError
 from lstmc.ir import Graph, Scan, flops, print_graph
 from lstmc.pipeline import compile_graph
-from lstmc.plugins import ELSEWHERE, GROUPS, group_of
+from lstmc.plugins import ELSEWHERE, GROUPS, group_of, installed_parts
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -45,6 +45,7 @@ class LibraryCell:
     flops: int
     targets: tuple[str, ...]
     not_for: tuple[str, ...]
+    backend: Backend
 
     @property
     def summary(self) -> str:
@@ -82,6 +83,10 @@ class LibraryCell:
         """All of it, for people to read."""
         sizes = " ".join(f"{dim}={size}" for dim, size in self.sizes.items())
         facts = f"{self.parameters:,} parameters, {self.flops:,} FLOPs a step at {sizes}; for {self.fits}"
+        graph = CellModel(self.cell).graph(T=1, **self.sizes)
+        kept = [output.name for output in graph.outputs if output.name.removesuffix("_T") not in self.cell.states]
+        if alone := [name for name in self.not_for if refusal(self.cell, self.backend, name, kept) is None]:
+            facts += f"; for {', '.join(alone)} with {' '.join(f'--keep {name}' for name in kept)}"
         return "\n\n".join([f"{self.name} ({self.group})", self.summary, self.paper, facts, self.source, self.graph])
 
     @property
@@ -118,7 +123,7 @@ def library_cell(
     loaded = backend_of(backend)
     fits = tuple(target for target in loaded.targets if _takes(loaded, target, name, cell))
     others = tuple(target for target in loaded.targets if target not in fits)
-    return LibraryCell(name, group_of(name), cell, of_it, count, flops(_body(whole)), fits, others)
+    return LibraryCell(name, group_of(name), cell, of_it, count, flops(_body(whole)), fits, others, loaded)
 
 
 def check_sizes(sizes: Mapping[str, int]) -> None:
@@ -155,12 +160,13 @@ def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
     return cells_by_target
 
 
-def refusal(cell: Cell, backend: Backend, target: str) -> BackendError | None:
-    """Return the reason why a target does not support a cell, found by compiling it; None if it does."""
+def refusal(cell: Cell, backend: Backend, target: str, outputs: Sequence[str] | None = None) -> BackendError | None:
+    """Return the reason why a target does not support a cell with these outputs, by default all; None if it does. The
+    cell is compiled."""
     small = dict.fromkeys(cell.dims, 3) | {"N": 2, "D": 3, "H": 4}
     graph = CellModel(cell).graph(T=2, **{dim: small[dim] for dim in cell.dims})
     try:
-        compile_graph(graph, backend, target)
+        compile_graph(keep_outputs(graph, outputs), backend, target)
     except BackendError as error:
         return error
     return None
@@ -192,7 +198,7 @@ def targets() -> Iterator[ListedTarget]:
         yield from (ListedTarget(name, target, purpose) for target, purpose in purposes.items())
 
 
-REQUIRED, OPTIONAL = "packages", "optional packages"
+REQUIRED, OPTIONAL, ADDED = "packages", "optional packages", "packages that add to lstmc"
 # a package that only some uses need, what for, and the extra that installs it
 EXTRAS = (("h5py", "HDF5 files", "hdf5"), ("matplotlib", "curves", "plot"), ("distributed", "sweeps", "sweep"))
 
@@ -213,6 +219,8 @@ def findings() -> Iterator[Finding]:
             yield from backend.doctor()
         else:
             yield Finding(f"backend {name}", True, backend.summary)
+    for package, parts in installed_parts().items():
+        yield Finding(package, True, f"adds {'; '.join(parts)}", group=ADDED)
     yield from plugin_faults()
 
 

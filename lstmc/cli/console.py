@@ -297,10 +297,14 @@ def unknown_option(unknown: str, options: Iterable[str], command: str) -> str:
     name = unknown.lstrip("-").replace("_", "-")
     if name == "set":
         return f": {SET}"
+    if command == "run" and name in ("on", "device", "cuda"):
+        return ": run computes the net with the backend that wrote it, on the CPU, or on a GPU with --gpu"
     training = command in ("train", "sweep")
     if training and name in ELSEWHERE:
         return f"\nWrite {ELSEWHERE[name]}."
-    near = did_you_mean(name, [one.lstrip("-") for one in options]).replace("mean ", "mean --")
+    near = did_you_mean(name, [one.removeprefix("--") for one in options if one.startswith("--")]).replace(
+        "mean ", "mean --"
+    )
     if near or not training:
         return near
     return f"\nWrite --solver {name.replace('-', '_')}=VALUE for a setting of the solver, -D NAME=INT for a size."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lstmc.api import library_cell
 from lstmc.plugins import CELLS, GROUPS, entry_points_of, library_names
 from lstmc_caffe.targets.load import OWN
@@ -33,6 +35,17 @@ def test_operations_of_a_gated_cell_and_of_images() -> None:
     assert set(library_cell("conv_gru").not_for) == {"caffe-native"}
     few, many = (library_cell("conv_lstm", {"C": 1, "F": 1, "Y": size, "X": size}).flops for size in (4, 8))
     assert many == 4 * few
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("lstm", "all targets but caffe-native; for caffe-native with --keep y\n"),
+        ("gru", "all targets but caffe-native\n"),
+    ],
+)
+def test_a_cell_says_which_targets_take_it_without_its_last_states(name: str, targets: str) -> None:
+    assert f"; for {targets}" in library_cell(name, {"D": 3, "H": 4}).text
 
 
 def test_a_cell_is_shown_with_paper_source_and_graph() -> None:

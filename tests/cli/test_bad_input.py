@@ -164,6 +164,11 @@ def test_a_name_that_is_near_to_what_was_meant(
 def test_a_command_and_an_option_that_are_near_to_what_was_meant(lstmc: LSTMC) -> None:
     assert refused(lstmc, "compil").endswith("Error: No such command 'compil'. Did you mean 'compile'?\n")
     assert refused(lstmc, "compile", "--sell", "gru").endswith("Error: No such option: --sell: did you mean --cell?\n")
+    assert refused(lstmc, "compile", "--oo").endswith("Error: No such option: --oo\n")  # -o is none of two dashes
+    assert refused(lstmc, "run", "net.prototxt", "--on", "gpu").endswith(
+        "Error: No such option: --on: run computes the net with the backend that wrote it, on the CPU, or on a GPU with"
+        " --gpu\n"
+    )
 
 
 @pytest.mark.parametrize("command", ["compile", "verify", "show"])

@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 
+from lstmc.api.installed import findings
 from lstmc.backend import find_cells, load_backend, load_cell, plugin_faults
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError, PluginError
@@ -166,7 +167,8 @@ def test_an_op_without_a_rule_says_which_rules_are_missing(install: Install) -> 
     with pytest.raises(BackendError) as caught:
         compile_graph(graph, load_backend("caffe"))
     assert str(caught.value).splitlines()[:2] == [
-        "BackendError: Caffe has no layer for shop_j.cube",
+        "BackendError: Caffe has no layer for shop_j.cube: a package can bring a rule by an entry point in"
+        " lstmc_caffe.rules (see docs/packages.md); lstmc doctor -v lists what packages add",
         "  rules rules_j of rules_j (rules_j) does not load: ModuleNotFoundError: No module named 'no_such_j'."
         " Fix rules_j, or uninstall it",
     ]
@@ -234,6 +236,13 @@ def test_targets_that_cannot_be_used(install: Install) -> None:
         " Fix targets_c, or uninstall it",
     }
     assert compiled_in_caffe("rnn") > 0
+
+
+def test_doctor_lists_what_sound_packages_add(install: Install) -> None:
+    install("shop_m", "", "[lstmc.cells]\nelman = shop_m:elman\ncube = shop_m:cube\n[lstmc_onnx.forms]\nm = shop_m\n")
+    (finding,) = [each for each in findings() if each.subject == "shop_m"]
+    assert (finding.found, finding.detail) == (True, "adds lstmc.cells: cube, elman; lstmc_onnx.forms: m")
+    assert not [each for each in findings() if each.subject == "lstmc" and each.detail.startswith("adds")]
 
 
 @pytest.mark.slow

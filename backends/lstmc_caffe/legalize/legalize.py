@@ -31,7 +31,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.legalize.blobs import alone_in_a_blob, as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.fused import scan_to_layer
-from lstmc_caffe.legalize.rules import rules, used
+from lstmc_caffe.legalize.rules import GROUP, rules, used
 from lstmc_caffe.legalize.tied import with_transposes_apart, with_transposes_in_bodies
 
 REASON = "Caffe has no gradient there, and aborts where one is asked for"
@@ -247,7 +247,10 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool = True, fused: b
         rule = (table.trained if trained else table.untrained).get(type(node.op))
         if rule is None:
             raise BackendError(
-                f"Caffe has no layer for {node.op.name}", loc=node.loc, notes=tuple(table.faults.values())
+                f"Caffe has no layer for {node.op.name}: a package can bring a rule by an entry point in {GROUP} (see"
+                " docs/packages.md); lstmc doctor -v lists what packages add",
+                loc=node.loc,
+                notes=tuple(table.faults.values()),
             )
         counts[rule.__name__] += 1
         return used(rule, b, node, args)
