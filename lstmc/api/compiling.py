@@ -297,7 +297,8 @@ def convert(
 
     ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. Of a Caffe net
     with recurrent layers of Caffe's own these alone are replaced, and the whole net written, ``NAME.TARGET.prototxt``
-    with its caffemodel; for another backend than Caffe's, and with ``whole``, all of its layers are imported.
+    with its caffemodel; for another backend than Caffe's, and with ``whole`` or ``step``, all of its layers are
+    imported.
     The sizes that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or
     ``sizes={"T": 20}``. With ``step`` the net is one of one time step, to be streamed, and the model one that can be
     (:func:`lstmc.import_file`). ``on`` is a place where the net is run, or several; without it all that can be used
@@ -332,8 +333,8 @@ def convert_model(
     Of ``options`` the weights are the model's own.
     """
     backend = options.resolved_backend()
-    if model.surroundings is not None and (whole or model.surroundings.backend != backend.name):
-        model = model.whole()
+    if model.surroundings is not None and (whole or options.step or model.surroundings.backend != backend.name):
+        model = model.whole(options.step)
     paths = write_files(folder, model.files())
     imported = model_in(str(folder / "model.py")).model
     net = compile_model(imported, replace(options, backend=backend, weights=folder / "weights.npz"))

@@ -67,7 +67,10 @@ StreamedOption = Annotated[
 ]
 WholeOption = Annotated[
     bool,
-    typer.Option("--whole", help="Import all layers of a prototxt, so that the net has only layers of the target."),
+    typer.Option(
+        "--whole",
+        help="Import all layers of a prototxt, so that the net has only layers of the target. --step implies it.",
+    ),
 ]
 FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")]
 

@@ -63,14 +63,17 @@ class ImportedModel:
 
     @classmethod
     def of_source(cls, source: SourceNet, step: bool = False) -> ImportedModel:
+        if step and source.surroundings is not None:  # the layers around it are of all steps
+            source = source.surroundings.whole()
         return cls.of(source.described, source.kind, source.surroundings, source.runtime, step)
 
-    def whole(self) -> ImportedModel:
-        """Return the model with the layers around it in its source; itself if there are none.
+    def whole(self, step: bool = False) -> ImportedModel:
+        """Return the model with the layers around it in its source; itself if there are none. ``step`` is that of
+        :func:`import_file`.
 
         Raises :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
         """
-        return self if self.surroundings is None else ImportedModel.of_source(self.surroundings.whole())
+        return self if self.surroundings is None else ImportedModel.of_source(self.surroundings.whole(), step)
 
     def files(self) -> dict[str, bytes]:
         """Return ``model.py``, ``weights.npz`` and ``import.json``, contents by name."""

@@ -11,7 +11,7 @@ from lstmc.errors import Argument, BackendError, Mend
 from lstmc.files.format import text_templates
 from lstmc.manifest import Manifest, Place, State, parse_manifest
 from lstmc.version import __version__
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.load import OWN, load_target
 from lstmc_caffe.write.artifact import SUFFIX
 
 TITLES = {
@@ -43,8 +43,9 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
             arguments=(argument,),
         )
     if target.program is None:
+        with_programs = [name for name in OWN if load_target(name).program is not None]
         raise BackendError(
-            f"{argument}: target {target.name} has no example program; opencv, flat, noslice, caffe and mnn have",
+            f"{argument}: target {target.name} has no example program: expected one of {', '.join(with_programs)}",
             arguments=(argument,),
         )
     if target.program not in ("caffe", "opencv") and language == "cpp":

@@ -11,12 +11,22 @@ import pytest
 import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import ImportedModel, import_file
+from lstmc.manifest import parse_manifest
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.source.whole_net import in_use
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
-from tests.backends.lstmc_caffe.source.old_nets import VIDEO
+from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
+
+SEQUENCE = """\
+input: "x"
+input_shape { dim: 4 dim: 1 dim: 3 }
+input: "cont"
+input_shape { dim: 4 dim: 1 }
+layer { name: "lstm1" type: "LSTM" bottom: "x" bottom: "cont" top: "lstm1" recurrent_param { num_output: 5 } }
+layer { name: "prob" type: "Softmax" bottom: "lstm1" top: "prob" softmax_param { axis: 2 } }
+"""
 
 BLOBS = {
     ("conv1", "Convolution"): [(4, 1, 3, 3), (4,)],
@@ -73,6 +83,23 @@ def test_a_layer_that_the_target_cannot_load_is_a_failure(tmp_path: Path) -> Non
     assert not found["embed"].passed
     assert found["drop"].findings == ()
     assert found["drop"].passed
+
+
+@pytest.mark.parametrize("step_at_import", [True, False])
+def test_a_net_to_stream_is_the_whole_net(tmp_path: Path, step_at_import: bool) -> None:
+    """The layers around a recurrent one are of all steps, and cannot stand around one of a single step."""
+    net, weights = tmp_path / "old.prototxt", tmp_path / "old.caffemodel"
+    net.write_text(SEQUENCE)
+    weights.write_bytes(caffemodel(((20, 3), (20,), (20, 5))))
+    model = import_file(net, weights=weights, step=step_at_import)
+    assert (model.surroundings is None) == step_at_import
+    result = lstmc.convert(model, tmp_path / "out", target="opencv", step=True, on="interpreter")
+    assert result.passed
+    assert parse_manifest((tmp_path / "out" / f"{result.net.name}.manifest.json").read_bytes()).states
+    assert sorted(path.name for path in result.paths if path.suffix in (".prototxt", ".caffemodel")) == [
+        f"{result.net.name}.caffemodel",
+        f"{result.net.name}.prototxt",
+    ]
 
 
 def test_the_whole_net_is_converted_to_layers_of_the_target(tmp_path: Path) -> None:

@@ -198,8 +198,8 @@ def test_some_have_python_alone(target: str, title: str) -> None:
 
 def test_a_target_without_a_program_is_refused() -> None:
     assert refused(one_step("openvino"), "python") == (
-        "BackendError: language=python: target openvino has no example program; opencv, flat, noslice, caffe and mnn"
-        " have"
+        "BackendError: language=python: target openvino has no example program: expected one of caffe, flat, noslice,"
+        " caffe-fused, opencv, mnn, rknn, ncnn"
     )
 
 
