@@ -56,15 +56,6 @@ def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> Fitte
     return FittedData(axes, graph, sizes, fitted)
 
 
-def iterations_of(source: ModelSource, data: Data, options: TrainingOptions) -> int | None:
-    """Return the updates that :func:`train` makes in the epochs of ``options``; None without epochs.
-
-    Raises what it raises for sizes and data.
-    """
-    fitted = fit_data(source, data, options)
-    return None if options.epochs is None else iterations_of_epochs(options.epochs, options.solver, fitted.run_data)
-
-
 def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData) -> int:
     argument = Argument("epochs", f"{epochs:g}")
     names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver

@@ -34,11 +34,11 @@ Points = tuple[list[Any], list[Any]]
 
 
 def figure_files(
-    runs: Mapping[str, Sequence[Record]], forms: Iterable[str], kinds: Mapping[str, str] | None = None
+    runs: Mapping[str, Sequence[Record]], forms: Iterable[str], kinds: Mapping[str, tuple[str, str]] | None = None
 ) -> dict[str, bytes]:
     """Return the figure of some runs, by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
 
-    Runs of one kind, where ``kinds`` names them, have one colour.
+    ``kinds`` has the label and the colour of each run's kind; without it every run has its own.
     """
     return figure_bytes(lambda: runs_figure(runs, kinds), forms)
 
@@ -56,7 +56,7 @@ def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, 
     return files
 
 
-def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, str] | None = None) -> Figure:
+def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, tuple[str, str]] | None = None) -> Figure:
     """Return a figure with the losses in one panel, and each score in its own panel below.
 
     A loss axis is logarithmic where every loss is above zero. Of a single run each update's loss is shown, faint,
@@ -66,8 +66,8 @@ def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, str] |
     scores = {name: _scores(records) for name, records in runs.items()}
     panels = list(dict.fromkeys(score for run_scores in scores.values() for score in run_scores if score != "loss"))
     single = len(runs) == 1
-    entries = {name: kinds[name] if kinds else label for name, label in zip(runs, short_names(runs), strict=True)}
-    colors = palette(entries.values())
+    entries = {name: kinds[name][0] if kinds else label for name, label in zip(runs, short_names(runs), strict=True)}
+    colors = dict(kinds.values()) if kinds else palette(entries.values())
     lines = [] if single else _entries(colors, any("loss" in run_scores for run_scores in scores.values()))
     labels = [wrap(str(line.get_label()), WIDTH - HANDLE) for line in lines]
     columns = 3 if single else _columns(labels)

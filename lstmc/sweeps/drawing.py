@@ -31,7 +31,11 @@ def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
     curves = {row.name: read_metrics(runs / row.name / METRICS) for row in scored[:MOST_CURVES]}
     if any(curves.values()):
         kind, colors = _colors(scored)
-        kinds = {row.name: f"{kind}={row.point[kind]}" for row in scored[:MOST_CURVES]} if colors else None
+        kinds = (
+            {row.name: (f"{kind}={row.point[kind]}", colors[row.point[kind]]) for row in scored[:MOST_CURVES]}
+            if colors
+            else None
+        )
         files[CURVES] = figure_files(curves, ["png"], kinds)["png"]
     return files
 

@@ -13,9 +13,7 @@ from typing import Any, cast
 
 from lstmc.api.models import backend_of, model_in
 from lstmc.api.options import TrainingOptions
-from lstmc.api.training_files import iterations_of, solver_settings
-from lstmc.backend import Trains, require
-from lstmc.errors import LstmcError, Mend, SweepError
+from lstmc.errors import Mend, SweepError
 from lstmc.files.json_file import NotExpected, read_json
 from lstmc.files.output import hold_folder, set_aside, write_files
 from lstmc.plugins import need
@@ -40,7 +38,7 @@ from lstmc.sweeps.results import (
     survivors,
 )
 from lstmc.sweeps.space import Point, Space
-from lstmc.sweeps.task import Task, Training, at_point, train_point
+from lstmc.sweeps.task import Task, Training, train_point, updates_of
 
 SWEEP = "sweep.json"
 POINTS = "points"
@@ -52,7 +50,10 @@ LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a swe
 
 @dataclass(frozen=True)
 class Definition:
-    """What the results of a sweep depend on. ``files`` are hashes of the files that it reads, by name."""
+    """What the results of a sweep depend on. ``files`` are hashes of the files that it reads, by name.
+
+    Without halving another goal trains nothing else: it may change from one command to the next.
+    """
 
     training: dict[str, Any]
     files: dict[str, str]
@@ -71,7 +72,7 @@ class Definition:
             f"{name} has changed" for name, digest in self.files.items() if before.files.get(name, digest) != digest
         ]
         lines += ["the points are others"] if self.points != before.points else []
-        for name in ("halving", "goal"):
+        for name in ("halving", "goal") if self.halving is not None else ("halving",):
             now, then = getattr(self, name), getattr(before, name)
             lines += [f"{name}: started with {then}, now {now}"] if now != then else []
         return lines
@@ -123,7 +124,7 @@ def _check_definition(folder: Path, definition: Definition) -> None:
             raise SweepError(
                 f"{folder} has runs, and no {SWEEP} that says of what", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
             )
-        write_files(folder, {SWEEP: (json.dumps(asdict(definition), indent=1) + "\n").encode()})
+        _write_definition(folder, definition)
         return
     try:
         before = read_json(path, Definition)
@@ -137,6 +138,12 @@ def _check_definition(folder: Path, definition: Definition) -> None:
             notes=differences,
             mends=BEGIN,
         )
+    if definition.goal != before.goal:
+        _write_definition(folder, definition)
+
+
+def _write_definition(folder: Path, definition: Definition) -> None:
+    write_files(folder, {SWEEP: (json.dumps(asdict(definition), indent=1) + "\n").encode()})
 
 
 def _file_digest(path: Path) -> str:
@@ -293,7 +300,7 @@ def sweep_model(
         raise SweepError(f"halving: expected an integer from 2 on, found {halving}")
     points = search.space.points(search.random, training.seed)
     rows = {name: Row(name, point) for name, point in points.items()}
-    updates = _updates(training, list(points.values()))
+    updates = updates_of(training, list(points.values()), search.goal)
     if halving is not None and len(set(updates)) > 1:
         raise SweepError("halving compares points after the same number of updates: solver.max_iter cannot vary")
     drawing = need("lstmc.sweeps.drawing", "matplotlib", "sweep", SweepError)  # before anything is trained
@@ -419,28 +426,3 @@ def _absolute_model(model: str) -> str:
 
 def _file_of(model: str) -> str:
     return model.rpartition(":")[0]
-
-
-def _updates(training: Training, points: Sequence[Mapping[str, str]]) -> list[int]:
-    """Return how many updates each point makes to the end.
-
-    Raises, before any point is trained, for a value that its name does not take, as an unknown cell, and where no point
-    can be trained: what is wrong then is given to all of them, as data that do not fit.
-    """
-    backend, source = require(backend_of(training.backend), Trains), model_in(training.model)
-    updates, fits, first = list[int](), False, None
-    in_epochs: dict[tuple[tuple[str, int], ...], int] = {}  # by sizes: data are read once for equal ones
-    for point in points:
-        trial = at_point(training, source, point)
-        model, key = source.with_options(trial.options), tuple(sorted(trial.sizes.items()))
-        most = solver_settings(backend, model.model.solver, trial.solver).max_iter
-        if not fits or (training.epochs is not None and key not in in_epochs):
-            try:
-                in_epochs[key] = iterations_of(model, trial.data, trial) or most
-                fits = True
-            except LstmcError as error:
-                first = first or error
-        updates.append(in_epochs.get(key, most) if training.epochs is not None else most)
-    if first is not None and not fits:
-        raise first
-    return updates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
@@ -10,20 +10,26 @@ from pathlib import Path
 from filelock import FileLock
 
 from lstmc.api import Run
-from lstmc.api.models import ModelSource, model_in
+from lstmc.api.models import ModelSource, backend_of, model_in
 from lstmc.api.options import RunOptions, TrainingOptions
+from lstmc.api.training_files import fit_data, iterations_of_epochs, solver_settings
 from lstmc.api.training_run import train_model
-from lstmc.errors import LstmcError, Mend, SweepError
+from lstmc.backend import Trains, require
+from lstmc.errors import Argument, LstmcError, Mend, SweepError
 from lstmc.files.output import write_files
 from lstmc.plugins import need
 from lstmc.runs.events import EventFiles
 from lstmc.runs.folder import RUN, SNAPSHOTS
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.results import COSTS, Outcome, last_scores, outcome_file, read_outcome
+from lstmc.sweeps.results import COSTS, LOSS, Goal, Outcome, last_scores, outcome_file, read_outcome
 from lstmc.sweeps.space import SEED, SOLVER, Point
-from lstmc.text import did_you_mean, whole
+from lstmc.text import did_you_mean, nearest_or_all, whole
 
 LOCK = ".point.lock"  # held while the point is trained: a scheduler may give a task away that still runs elsewhere
+
+
+TESTS = (Argument("test_data"), Argument("test_split"))
+NO_TESTS = "without tests only the loss is measured: {} or {} gives the data of tests"
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,44 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
         settings["max_iter"] = str(budget)
     solver = tuple(f"{name}={value}" for name, value in settings.items())
     return replace(training, sizes=sizes, options=options, seed=seed, solver=solver)
+
+
+def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Goal) -> list[int]:
+    """Return how many updates each point makes to the end.
+
+    Raises, before any point is trained, for a value that its name does not take, as an unknown cell, for a goal that
+    no point measures, and where no point can be trained: what is wrong then is given to all of them, as data that do
+    not fit.
+    """
+    backend, source = require(backend_of(training.backend), Trains), model_in(training.model)
+    updates, first = list[int](), None
+    tested, scores = False, dict[str, None]()  # the scores of the models that fit the data, in order
+    in_epochs: dict[tuple[tuple[str, int], ...], int] = {}  # by sizes: data are read once for equal ones
+    for point in points:
+        trial = at_point(training, source, point)
+        model, key = source.with_options(trial.options), tuple(sorted(trial.sizes.items()))
+        most = solver_settings(backend, model.model.solver, trial.solver).max_iter
+        if goal.score not in scores or (training.epochs is not None and key not in in_epochs):
+            try:
+                run_data = fit_data(model, trial.data, trial).run_data
+                if training.epochs is not None:
+                    in_epochs[key] = iterations_of_epochs(training.epochs, trial.solver, run_data)
+                tested = run_data.test is not None
+                outputs = [output.name for output in run_data.graph.outputs if not output.carried_to]
+                scores |= dict.fromkeys(outputs if tested else [LOSS])
+            except LstmcError as error:
+                first = first or error
+        updates.append(in_epochs.get(key, most) if training.epochs is not None else most)
+    if first is not None and not scores:
+        raise first
+    if goal.score not in scores:
+        raise SweepError(
+            f"{goal}: a run of {source.model.name} measures no {goal.score}"
+            f"{nearest_or_all(goal.score, scores, 'it measures')}",
+            notes=[] if tested else [NO_TESTS.format(*TESTS)],
+            arguments=TESTS,
+        )
+    return updates
 
 
 def train_point(task: Task) -> Outcome:

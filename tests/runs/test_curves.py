@@ -92,9 +92,10 @@ def test_the_legend_is_inside_of_the_picture(names: list[str]) -> None:
 
 
 def test_runs_of_a_kind_have_one_colour_and_one_entry() -> None:
-    kinds = {name: name.partition(",")[0] for name in NAMES}
+    colors = {"kind=griffin": "C3", "kind=lstm": "C1"}
+    kinds = {name: (kind, colors[kind]) for name in NAMES for kind in [name.partition(",")[0]]}
     figure = runs_figure({name: records() for name in NAMES}, kinds)
-    assert [line.get_color() for line in figure.axes[0].lines] == ["C0", "C0", "C1", "C1"]
+    assert [line.get_color() for line in figure.axes[0].lines] == ["C3", "C3", "C1", "C1"]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["kind=griffin", "kind=lstm", "training loss, smoothed"]
 

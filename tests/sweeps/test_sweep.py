@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ def here(monkeypatch: pytest.MonkeyPatch, interpreter: None) -> Here:
 
     monkeypatch.setattr("lstmc.sweeps.sweeping.pool", pool)
     monkeypatch.setattr("lstmc.sweeps.sweeping.backend_of", training_run.backend_of)
+    monkeypatch.setattr("lstmc.sweeps.task.backend_of", training_run.backend_of)
     return made
 
 
@@ -245,6 +247,40 @@ def test_another_sweep_in_the_folder_is_refused(lstmc: LSTMC, here: Here) -> Non
     Path("net.py").write_text(WITH_OPTION + "\n# changed\n")
     ended = swept(lstmc, "--grid", "scale=1")
     assert f"  {Path('net.py').absolute()} has changed\n" in ended.err
+
+
+def test_another_goal_trains_nothing_again(lstmc: LSTMC, here: Here) -> None:
+    swept(lstmc, "--grid", "scale=1,2")
+    assert here.jobs == ["scale=1", "scale=2"]
+    ended = swept(lstmc, "--grid", "scale=1,2", "--highest", "accuracy")
+    assert (ended.code, ended.err, here.jobs) == (0, "", ["scale=1", "scale=2"])
+    assert json.loads(Path("sweep/sweep.json").read_text())["goal"] == "the highest accuracy"
+    best = max(results().values(), key=lambda row: float(row["accuracy"]))
+    assert results()[os.readlink("sweep/best")]["accuracy"] == best["accuracy"]
+
+
+def test_the_goal_decides_which_points_of_a_halved_sweep_continue(lstmc: LSTMC, here: Here) -> None:
+    more = ("--grid", "scale=1,2", "--halving", "2")
+    swept(lstmc, *more)
+    ended = swept(lstmc, *more, "--highest", "accuracy")
+    assert ended.code == 2
+    assert "  goal: started with the lowest loss, now the highest accuracy\n" in ended.err
+
+
+def test_a_goal_that_is_not_measured_is_an_error_before_any_point_trains(lstmc: LSTMC, here: Here) -> None:
+    ended = swept(lstmc, "--grid", "scale=1,2", "--highest", "acuracy")
+    assert (ended.code, ended.err) == (
+        2,
+        "SweepError: the highest acuracy: a run of net measures no acuracy: did you mean accuracy?\n",
+    )
+    untested = ("sweep", "net.py", "--data", "data.npz", *SIZES, "-o", "sweep", "--grid", "scale=1,2")
+    ended = lstmc(*untested, "--highest", "accuracy")
+    assert (ended.code, ended.err) == (
+        2,
+        "SweepError: the highest accuracy: a run of net measures no accuracy: it measures loss\n"
+        "  without tests only the loss is measured: --test-data or --test-split gives the data of tests\n",
+    )
+    assert (here.jobs, Path("sweep").exists()) == ([], False)
 
 
 def test_what_is_asked_for_wrongly(lstmc: LSTMC, here: Here) -> None:
