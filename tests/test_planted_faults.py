@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -314,6 +315,9 @@ FAULTS: dict[str, tuple[Model, Visit]] = {
 }
 
 
+COMPUTES_ANOTHER = "in float64: the net as written computes something else than the model"
+
+
 def net_with(fault: str) -> Net:
     wrong, visit = FAULTS[fault]
     return lstmc.compile(wrong, passes=lambda passes: [Planted(visit), *passes], phase="all")
@@ -331,7 +335,26 @@ def test_a_planted_fault_is_a_difference_that_nothing_excuses(fault: str) -> Non
     assert net.compiled.history[1].counts["planted"] > 0
     found = net.verify(["interpreter"])
     assert not found, "nothing differs"
-    assert not found.remarks, found.remarks
+    assert all(COMPUTES_ANOTHER in remark for remark in found.remarks), found.remarks
+    outputs = {d.name for d in found.reports[0].differences if d.kind == "output" and not d.passed}
+    assert {remark.split(" is off by ")[0] for remark in found.remarks} == {f"output {name}" for name in outputs}
+
+
+def test_a_wrong_rule_is_said_with_the_first_value_that_it_spoils() -> None:
+    @model
+    def behind(X: Any = Input(3, 4)):
+        a = tanh(X)
+        b = relu(a)
+        return {"y": b * a}
+
+    wrong = Planted(of(Relu, lambda b, node, args: like(Sigmoid(), b, node, *args)))
+    found = lstmc.compile(behind, passes=lambda passes: [wrong, *passes]).verify(["interpreter"])
+    (remark,) = found.remarks
+    assert re.fullmatch(
+        r"output y is off by \de[+-]\d\d in the interpreter too, in float64: the net as written computes something else"
+        r" than the model; the first value that differs is b, of relu: see the rule or pass that writes relu",
+        remark,
+    )
 
 
 def test_rounding_excuses_no_more_than_it_moves() -> None:
@@ -353,7 +376,8 @@ def test_rounding_excuses_no_more_than_it_moves() -> None:
     assert {("output", "y"), ("gradient", "X")} <= {
         (d.kind, d.name) for d in found.reports[0].differences if not d.passed
     }
-    assert [remark for remark in found.remarks if not remark.startswith("blob y is")] == []  # y itself is rounded so
+    remarks = [remark for remark in found.remarks if not remark.startswith("blob y is")]  # y itself is rounded so
+    assert all(COMPUTES_ANOTHER in remark for remark in remarks), remarks
 
 
 def in_caffe(net: Net, caffe: Runner) -> list[Report]:

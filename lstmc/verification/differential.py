@@ -277,7 +277,7 @@ def _report(
         for difference, alone in moved.items()
     )
     if not passed and not problem:
-        remarks += _written_rounding([d for d in compared if d not in moved], model, compiled, arrays)
+        remarks += _written_faults([d for d in compared if d not in moved], model, compiled, arrays)
     return Report(
         name,
         compared,
@@ -315,21 +315,41 @@ def _ill_conditioned(compared: Iterable[Difference], model: Evaluation, arrays: 
     return {d: off for d, off in alone.items() if not d.passed and not d.relative > ILL_CONDITIONED * off}
 
 
-def _written_rounding(
+def _written_faults(
     compared: Iterable[Difference], model: Evaluation, compiled: Compiled, arrays: RunArrays
 ) -> Iterator[str]:
-    """Yield a remark for each output whose difference the net's own layers make in float32, whatever runs them."""
+    """Yield a remark for each output whose difference is in the net's own layers, whatever runs them: they compute
+    something else, or the same in float64 and not in float32."""
     failed = [d for d in compared if d.kind == "output" and not d.passed]
     if not failed:
         return
-    written = forward(compiled.expanded, arrays.inputs, arrays.weights, np.float32)
+    exact, rounded = (
+        forward(compiled.expanded, arrays.inputs, arrays.weights, dtype) for dtype in (np.float64, np.float32)
+    )
     for difference in failed:
-        alone = relative_gap(written.outputs[difference.name], model.outputs[difference.name])
-        if alone > VALUE_TOLERANCE and difference.relative <= ILL_CONDITIONED * alone:
+        wanted = model.outputs[difference.name]
+        off, alone = (relative_gap(written.outputs[difference.name], wanted) for written in (exact, rounded))
+        if not off <= VALUE_TOLERANCE:
+            yield (
+                f"output {difference.name} is off by {off:.0e} in the interpreter too, in float64: the net as written"
+                f" computes something else than the model{_first_difference(exact, model)}"
+            )
+        elif alone > VALUE_TOLERANCE and difference.relative <= ILL_CONDITIONED * alone:
             yield (
                 f"output {difference.name} is off by {alone:.0e} in the interpreter too, where it computes the net in"
                 f" float32: target {compiled.target} writes layers that it does not have by others that round more"
             )
+
+
+def _first_difference(written: Evaluation, model: Evaluation) -> str:
+    """Return the end of a remark: the first value of the model, with its op, that the written graph has otherwise."""
+    values = written.by_name()
+    for ref, wanted in model.values.items():
+        name, op = model.graph.value_name(ref), model.graph.node(ref.node).op
+        value = values.get(name, wanted)
+        if value.shape == wanted.shape and not relative_gap(value, wanted) <= VALUE_TOLERANCE:
+            return f"; the first value that differs is {name}, of {op.name}: see the rule or pass that writes {op.name}"
+    return ""
 
 
 def _settings(compiled: Compiled) -> Iterable[Difference]:
