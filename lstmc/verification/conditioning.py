@@ -89,6 +89,18 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
     return _first_gradient(run, cotangents)
 
 
+def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -> str:
+    """Return the end of a remark: the first value of the model, with its op, that the written graph has otherwise.
+    Empty where all values of one name agree, as within scans."""
+    values = written.by_name()
+    for ref, wanted in model.values.items():
+        name, op = model.graph.value_name(ref), model.graph.node(ref.node).op
+        value = values.get(name, wanted)
+        if value.shape == wanted.shape and not relative_gap(value, wanted) <= tolerance:
+            return f"; the first value that differs is {name}, of {op.name}: see the rule or pass that writes {op.name}"
+    return ""
+
+
 class _Stop(Exception):
     """Ends a backward pass at the gradient that is not finite."""
 

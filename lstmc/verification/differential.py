@@ -34,6 +34,7 @@ from lstmc.verification.conditioning import (
     SCALE_FLOOR,
     absolute_gap,
     changed_settings,
+    first_difference,
     first_not_finite,
     own_rounding,
     relative_gap,
@@ -332,24 +333,13 @@ def _written_faults(
         if not off <= VALUE_TOLERANCE:
             yield (
                 f"output {difference.name} is off by {off:.0e} in the interpreter too, in float64: the net as written"
-                f" computes something else than the model{_first_difference(exact, model)}"
+                f" computes something else than the model{first_difference(exact, model, VALUE_TOLERANCE)}"
             )
         elif alone > VALUE_TOLERANCE and difference.relative <= ILL_CONDITIONED * alone:
             yield (
                 f"output {difference.name} is off by {alone:.0e} in the interpreter too, where it computes the net in"
                 f" float32: target {compiled.target} writes layers that it does not have by others that round more"
             )
-
-
-def _first_difference(written: Evaluation, model: Evaluation) -> str:
-    """Return the end of a remark: the first value of the model, with its op, that the written graph has otherwise."""
-    values = written.by_name()
-    for ref, wanted in model.values.items():
-        name, op = model.graph.value_name(ref), model.graph.node(ref.node).op
-        value = values.get(name, wanted)
-        if value.shape == wanted.shape and not relative_gap(value, wanted) <= VALUE_TOLERANCE:
-            return f"; the first value that differs is {name}, of {op.name}: see the rule or pass that writes {op.name}"
-    return ""
 
 
 def _settings(compiled: Compiled) -> Iterable[Difference]:
