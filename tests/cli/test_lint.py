@@ -54,13 +54,25 @@ def test_a_warning_is_no_finding(lstmc: LSTMC) -> None:
 
 
 def test_what_is_not_known_is_said(lstmc: LSTMC) -> None:
-    Path("net.prototxt").write_text('layer { name: "p" type: "Power" bottom: "data" top: "p" }')
+    Path("net.prototxt").write_text('input: "data" layer { name: "p" type: "Power" bottom: "data" top: "p" }')
     ended = lstmc("lint", "net.prototxt", "--target", "flat")
     assert ended.code == 0
     assert ended.out == (
         "not checked, as shapes could not be found:\n"
         "    p: the shape of its bottom data is not known\n"
         "net.prototxt: 1 layers, target flat: clean\n"
+    )
+
+
+def test_a_bottom_that_no_layer_writes_is_a_finding(lstmc: LSTMC) -> None:
+    Path("net.prototxt").write_text(NET.replace('bottom: "x"', 'bottom: "xx"').replace('"t" type', '"xs" type'))
+    ended = lstmc("lint", "net.prototxt")
+    assert (ended.code, ended.err) == (1, "")
+    assert ended.out == (
+        "no program can load the net\n"
+        "    documented in: Net::AppendBottom of Caffe: Unknown bottom blob\n"
+        "    xs (TanH): found bottom xx; expected a blob of a layer before it: did you mean x?\n"
+        "net.prototxt: 3 layers, target caffe: 1 finding\n"
     )
 
 

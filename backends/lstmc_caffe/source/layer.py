@@ -62,6 +62,12 @@ def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]
     return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, mend), arguments
 
 
+def unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:
+    """Return the refusal of a layer with a bottom that no layer before it writes; ``near`` names the nearest blob."""
+    mend = near.removeprefix(": ") or "check the net in Caffe"
+    return Refusal(label(message), "bottoms", blob, "no layer before it writes that", mend)
+
+
 def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
     """Return the blobs without a known shape that those of ``names``, read by the layer at a place, go back to."""
     waiting, sources = set(names), list[str]()

@@ -33,13 +33,14 @@ from lstmc_caffe.source.layer import (
     layer_fields,
     phases,
     unknown_bottoms,
+    unwritten_bottom,
     wire_fields,
 )
 from lstmc_caffe.source.recurrent_layers import Imported, Replacement, describe_layers, replacements
 from lstmc_caffe.source.whole_net import describe_whole
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
+from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs, unwritten_bottoms
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,30 @@ class CaffeHostNet:
         return SourceNet(described, "Caffe", None, CaffeRuntime([fed], self.caffemodel))
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
-        """Return ``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``: the whole net for a target."""
+        """Return ``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``: the whole net for a target.
+
+        Raises :class:`RefusedError` for inputs that the text has with other shapes than the imported layers.
+        """
+        self._check_shapes()
         parts = replacements(artifact, net_from_text(self.text), self.imported)
         name = load_target(target).name
         return {
             f"{self.name}.{name}.prototxt": self._text(parts, name).encode(),
             f"{self.name}.{name}.caffemodel": self._weights(parts),
         }
+
+    def _check_shapes(self) -> None:
+        """Refuse shapes of the user that are not those of the text, which keeps its own."""
+        net = net_from_text(self.text)
+        own = infer_shapes(net.layer, old_inputs(net)).blobs
+        mend = "write it into the prototxt, or import the whole net"
+        refusals = [
+            Refusal(f"blob {name}", "shape", str(list(shape)), f"the net itself has {list(own[name] or ())}", mend)
+            for name, shape in self.hints.shapes.items()
+            if own.get(name) not in (None, shape)
+        ]
+        if refusals:
+            raise RefusedError(self.origin, refusals)
 
     def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
         """Return the violations of the target's rules by copied layers.
@@ -248,12 +266,19 @@ class CaffeSource:
         for name in values:
             if name not in inputs:
                 raise SourceError(f"{path.name}: it has no input {name}{nearest_or_all(name, inputs)}")
+        blobs = dict.fromkeys([*net.input, *(top for layer in net.layer for top in layer.top)])
+        for name in shapes:
+            if name not in blobs:
+                raise SourceError(f"{path.name}: it has no blob {name}{nearest_or_all(name, blobs)}")
         if len(layer_fields(text)) != len(net.layer):
             raise SourceError(f"{path.name}: the layers in its text cannot be separated: write one `layer {{ }}` each")
         content = _caffemodel(weights)
         hints = BlobHints({name: tuple(shape) for name, shape in shapes.items()}, values)
         if not any(layer.type in TYPES for layer in net.layer):
             return CaffeHostNet(path.name, text, content, Imported(), hints).whole()
+        unwritten = [unwritten_bottom(layer, blob, near) for layer, blob, near in unwritten_bottoms(net)]
+        if unwritten:
+            raise RefusedError(path.name, unwritten)
         layers = _layers(net, RawNet.FromString(content), path.name, hints)
         description, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
         host = CaffeHostNet(path.name, text, content, imported, hints)

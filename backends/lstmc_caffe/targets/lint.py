@@ -14,7 +14,7 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp, clipped_axes
 from lstmc_caffe.proto.fields import OLD_NAMES, field_value
 from lstmc_caffe.proto.net import LayerParameter, net_from_text, net_text
-from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
+from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs, unwritten_bottoms
 from lstmc_caffe.targets.target import Pitfall, Restriction, Target
 
 
@@ -58,7 +58,7 @@ def lint_net(net: Any, target: Target) -> LintReport:
     """A NetParameter against a target: against what its readers load (``reads``), where the target says it."""
     target = target.reads or target
     shapes = infer_shapes(net.layer, old_inputs(net))
-    violations = list(_old_inputs(net, shapes.blobs, target))
+    violations = [*_unwritten(net), *_old_inputs(net, shapes.blobs, target)]
     writers: dict[str, str] = {}
     for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
         violations += lint_layer(layer, bottoms, tops, target)
@@ -82,6 +82,13 @@ def _asks_for_shapes(target: Target) -> bool:
     return any(
         rule.axes or rule.steps_at_most or rule.rows_at_most or rule.columns_at_least for rule in target.restrictions
     )
+
+
+def _unwritten(net: Any) -> Iterator[Violation]:
+    """Yield a violation for each bottom that no layer before it writes."""
+    reason, source = "no program can load the net", "Net::AppendBottom of Caffe: Unknown bottom blob"
+    for layer, blob, near in unwritten_bottoms(net):
+        yield Violation(layer.name, layer.type, f"bottom {blob}", f"a blob of a layer before it{near}", reason, source)
 
 
 def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> Iterator[Violation]:

@@ -6,13 +6,14 @@ layer (``src/caffe/layers/*_layer.cpp``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from lstmc.backend import Layer
 from lstmc.errors import ShapeError
+from lstmc.text import did_you_mean
 from lstmc.types import TensorType
 from lstmc_caffe.ops import LayerOps, front_axis, layer_ops, read_layer
 from lstmc_caffe.proto.net import net_from_text, net_text
@@ -63,6 +64,17 @@ def old_inputs(net: Any) -> dict[str, Shape | None]:
             shape = tuple(net.input_dim[4 * i : 4 * i + 4])
         shapes[name] = shape or None
     return shapes
+
+
+def unwritten_bottoms(net: Any) -> Iterator[tuple[Any, str, str]]:
+    """Yield each layer with a bottom that no layer before it writes, and the end of a sentence: the nearest blob.
+
+    Caffe cannot load such a net: ``Unknown bottom blob`` (``Net<Dtype>::AppendBottom`` in ``src/caffe/net.cpp``).
+    """
+    written = dict.fromkeys(net.input)
+    for layer in net.layer:
+        yield from ((layer, blob, did_you_mean(blob, written)) for blob in layer.bottom if blob not in written)
+        written |= dict.fromkeys(layer.top)
 
 
 def _tops(layer: Any, bottoms: list[Shape | None], ops: LayerOps) -> list[Shape]:

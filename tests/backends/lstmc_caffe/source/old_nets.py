@@ -37,6 +37,16 @@ layer { name: "scores" type: "InnerProduct" bottom: "lstm1" top: "scores"
   inner_product_param { num_output: 3 axis: 2 weight_filler { type: "xavier" } } }
 """
 
+# of vectors, of any length
+SEQUENCE = """\
+input: "x"
+input_shape { dim: 4 dim: 1 dim: 3 }
+input: "cont"
+input_shape { dim: 4 dim: 1 }
+layer { name: "lstm1" type: "LSTM" bottom: "x" bottom: "cont" top: "lstm1" recurrent_param { num_output: 5 } }
+layer { name: "prob" type: "Softmax" bottom: "lstm1" top: "prob" softmax_param { axis: 2 } }
+"""
+
 # two layers on one another, every bottom and top that they can have
 EVERY_BOTTOM = """\
 name: "every"

@@ -11,7 +11,7 @@ from lstmc.cli.console import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import import_file
 from lstmc_caffe.source.layer import layer_fields, phases, wire_fields
-from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
+from tests.backends.lstmc_caffe.source.old_nets import SEQUENCE, VIDEO, caffemodel
 
 
 def written(folder: Path, text: str = VIDEO, weights: bytes | None = None) -> tuple[Path, Path]:
@@ -71,6 +71,11 @@ def test_the_blob_of_a_data_layer_is_named_whose_shape_is_wanted(tmp_path: Path)
             " = [3, 2, 4, 3, 3], [3, 3], 5: expected [T, N, ...], [T, N], units; check the net in Caffe",
         ),
         (
+            *('bottom: "lstm1" top: "scores"', 'bottom: "lstm3" top: "scores"'),
+            "old.prototxt cannot be imported: 1 problem\n  scores (InnerProduct): bottoms = lstm3:"
+            " no layer before it writes that; did you mean lstm1?",
+        ),
+        (
             *('type: "Pooling"', 'type: "MyPooling"'),
             "old.prototxt cannot be imported: 1 problem\n  lstm1 (LSTM): bottoms = frames of"
             " unknown shape: no known layer computes pool1; give shapes=pool1=SIZES",
@@ -89,6 +94,31 @@ def test_a_shape_that_is_not_known_can_be_given(tmp_path: Path) -> None:
     net, weights = written(tmp_path, VIDEO.replace('type: "Pooling"', 'type: "MyPooling"'))
     model = import_file(net, weights=weights, shapes={"pool1": (6, 4, 3, 3)})
     assert model.net.inputs == {"frames": (3, 2, 4, 3, 3), "cont": (3, 2)}
+
+
+def test_a_shape_is_of_a_blob_of_the_net(tmp_path: Path) -> None:
+    net, weights = written(tmp_path)
+    with pytest.raises(LstmcError) as caught:
+        import_file(net, weights=weights, shapes={"frame": (20, 1, 16)})
+    assert caught.value.message == "old.prototxt: it has no blob frame: did you mean frames?"
+
+
+def test_the_text_keeps_its_own_shapes(tmp_path: Path) -> None:
+    """The copied layers, and the inputs, are those of the text; a whole net has the shapes of the user."""
+    net, weights = written(tmp_path, SEQUENCE, caffemodel(((20, 3), (20,), (20, 5))))
+    model = import_file(net, weights=weights, shapes={"x": (7, 1, 3), "cont": (7, 1)})
+    with pytest.raises(LstmcError) as caught:
+        lstmc.convert(model, tmp_path / "out", target="opencv", on="interpreter")
+    mend = "write it into the prototxt, or import the whole net"
+    assert caught.value.notes == (
+        f"blob x: shape = [7, 1, 3]: the net itself has [4, 1, 3]; {mend}",
+        f"blob cont: shape = [7, 1]: the net itself has [4, 1]; {mend}",
+    )
+    assert not (tmp_path / "out" / "old.opencv.prototxt").exists()
+    result = lstmc.convert(model, tmp_path / "whole", target="opencv", on="interpreter", whole=True)
+    assert result.passed
+    (text,) = (path.read_text() for path in result.paths if path.suffix == ".prototxt")
+    assert "dim: 7" in text
 
 
 def test_weights_are_asked_for(tmp_path: Path) -> None:

@@ -17,16 +17,7 @@ from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.source.whole_net import in_use
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
-from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
-
-SEQUENCE = """\
-input: "x"
-input_shape { dim: 4 dim: 1 dim: 3 }
-input: "cont"
-input_shape { dim: 4 dim: 1 }
-layer { name: "lstm1" type: "LSTM" bottom: "x" bottom: "cont" top: "lstm1" recurrent_param { num_output: 5 } }
-layer { name: "prob" type: "Softmax" bottom: "lstm1" top: "prob" softmax_param { axis: 2 } }
-"""
+from tests.backends.lstmc_caffe.source.old_nets import SEQUENCE, VIDEO, caffemodel
 
 BLOBS = {
     ("conv1", "Convolution"): [(4, 1, 3, 3), (4,)],
