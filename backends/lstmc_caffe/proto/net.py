@@ -7,13 +7,15 @@ compares every field with the installed Caffe's own.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from lstmc.errors import BackendError
+from lstmc.errors import BackendError, PluginError
+from lstmc.ops.dialects import dialects, load_dialect
 
 PACKAGE = "lstmc_caffe"
 Fields = tuple[tuple[str, int, str], ...]
@@ -304,6 +306,14 @@ def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
         MESSAGES["LayerParameter"] += (declared,)
 
 
+def load_layer_fields() -> None:
+    """Load the dialects of all packages: each registers the fields of its layers, which a parser must have from the
+    first layer on. One that does not load is ``lstmc doctor``'s to name."""
+    for name in dialects():
+        with suppress(PluginError):
+            load_dialect(name)
+
+
 @cache
 def _pool(layer_fields: Fields) -> descriptor_pool.DescriptorPool:
     """Return all messages, with LayerParameter as it is now."""
@@ -350,6 +360,7 @@ def net_from_text(text: str) -> Any:
 
     Raises :class:`BackendError` for text that is no net, or a net of V1 layers.
     """
+    load_layer_fields()
     net = NetParameter()
     try:
         text_format.Parse(text, net, allow_unknown_field=True)

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, PlainValidator, with_config
 
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected, parse_json
-from lstmc_caffe.proto.net import LayerParameter
+from lstmc_caffe.proto.net import LayerParameter, load_layer_fields
 
 ANY_LAYER = "*"
 Value = bool | int | float | str
@@ -401,6 +401,7 @@ def _source(text: str | None, place: tuple[str | int, ...], sources: Mapping[str
 
 def _is_field(path: str) -> bool:
     """Whether a path names a field of LayerParameter."""
+    load_layer_fields()
     message = LayerParameter.DESCRIPTOR
     for name in path.split("."):
         fields = message.fields_by_name if message is not None else {}

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from google.protobuf import text_format
 
 from lstmc.errors import BackendError
 from lstmc_caffe.proto import net
 from lstmc_caffe.proto.net import MESSAGES, NetParameter, layer_field
+from lstmc_caffe.targets.lint import lint_text
+from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.shapes import listed_layers
+from tests.conftest import Install
 
 MVN = ("mvn_param", 120, "MVNParameter")
 FIELDS = (("normalize_variance", 1, "bool=true"), ("across_channels", 2, "bool=false"))
@@ -36,6 +42,71 @@ def test_the_same_field_twice_is_one() -> None:
     count = len(net.MESSAGES["LayerParameter"])
     layer_field(*MVN, FIELDS)
     assert len(net.MESSAGES["LayerParameter"]) == count
+
+
+THRESHOLD = """
+from dataclasses import dataclass
+from lstmc.ops import Array, Pointwise
+from lstmc_caffe.ops import CaffeOp
+from lstmc_caffe.proto.net import layer_field
+
+layer_field("threshold_param", 128, "ThresholdParameter", (("threshold", 1, "float=0"),))
+
+
+@dataclass(frozen=True)
+class Threshold(CaffeOp, Pointwise):
+    "1 where x is above the threshold."
+    name = "DIALECT.Threshold"
+    layer_type = "Threshold"
+    settings = {"threshold": "threshold_param.threshold"}
+    threshold: float = 0.0
+
+    def f(self, x):
+        return (x > self.threshold).astype(x.dtype)
+
+    def df(self, y, x):
+        return 0.0
+"""
+TARGET = """
+name = "few"
+base = "flat"
+summary = "A reader with a threshold of its own."
+
+[sources]
+own = "our reader"
+
+[layers]
+add = ["Threshold"]
+reason = "it has this layer too"
+
+[[rule]]
+layer = "Threshold"
+field = "threshold_param.threshold"
+at_most = 1
+reason = "it is a byte"
+source = "own"
+"""
+
+
+def test_a_field_of_a_package_is_read_from_the_first_net_on(install: Install) -> None:
+    install("thresholds", THRESHOLD.replace("DIALECT", "thresholds"), "[lstmc.dialects]\nthresholds = thresholds\n")
+    text = (
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+        'layer { name: "a" type: "Threshold" bottom: "x" top: "a" threshold_param { threshold: 0.5 } }\n'
+        'layer { name: "b" type: "Threshold" bottom: "a" top: "b" threshold_param { threshold: 2 } }\n'
+    )
+    report = lint_text(text, load_target("caffe"))
+    assert (report.violations, report.unknown, report.layers) == ((), (), 3)
+    assert [layer.shapes for layer in listed_layers(text.encode())] == [((2, 3),)] * 3
+
+
+def test_a_rule_of_a_target_may_name_a_field_of_a_package(install: Install, tmp_path: Path) -> None:
+    install("bounded", THRESHOLD.replace("DIALECT", "bounded"), "[lstmc.dialects]\nbounded = bounded\n")
+    (tmp_path / "few.toml").write_text(TARGET)
+    target = load_target(str(tmp_path / "few.toml"))
+    text = 'layer { name: "a" type: "Threshold" bottom: "x" top: "a" threshold_param { threshold: 2 } }\n'
+    found = [(violation.layer, violation.found) for violation in lint_text(text, target).violations]
+    assert found == [("a", "threshold is 2.0")]
 
 
 @pytest.mark.parametrize(
