@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lstmc.backend import Backend, Compiled, Tunes, require, target_of, training_targets
+from lstmc.backend import Backend, Compiled, Tunes, check_place, require, target_of, training_targets
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Op, StopGradient
@@ -33,6 +33,7 @@ from lstmc.passes import (
     Simplify,
     Sink,
     Snapshot,
+    installed_passes,
     run_passes,
     unrolled_scans,
     with_installed,
@@ -61,15 +62,24 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
     own rule decides. Raises :class:`~lstmc.errors.BackendError` for a form that the target does not have.
     """
     if backend is None:
-        return with_installed(PassList((*MODEL_PASSES, *CORE_EXPANSION)), None, None)
+        return _with_packages(PassList((*MODEL_PASSES, *CORE_EXPANSION)), None, None)
     target = target_of(backend, target)
     if form is None:
-        return with_installed(PassList(backend.passes(target)), backend.name, target)
+        return _with_packages(PassList(backend.passes(target)), backend.name, target)
     forms = require(backend, Tunes).forms(target)
     if form not in forms:
         argument, hint = Argument("form", form), nearest_or_all(form, forms)
         raise BackendError(f"{argument}: target {target} has no such form{hint}", arguments=(argument,))
-    return with_installed(PassList(forms[form]), backend.name, target)
+    return _with_packages(PassList(forms[form]), backend.name, target)
+
+
+def _with_packages(passes: PassList, backend: str | None, target: str | None) -> PassList:
+    """Return the list with the passes of packages. Raises :class:`PluginError` for one whose place no list has."""
+    whole = with_installed(passes, backend, target)
+    for name, insertion in installed_passes().items():
+        if insertion.step not in whole:  # it is for other targets, or nowhere
+            check_place(name, insertion)
+    return whole
 
 
 def compile_graph(

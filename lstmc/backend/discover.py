@@ -8,12 +8,12 @@ from contextlib import suppress
 from lstmc.backend.compiled import Finding
 from lstmc.backend.protocols import Backend, Trains, Tunes, lacks
 from lstmc.dsl import Cell
-from lstmc.errors import Argument, PluginError
+from lstmc.errors import Argument, BackendError, PassError, PluginError
 from lstmc.ops.dialects import dialects, load_dialect
-from lstmc.passes import PassList
+from lstmc.passes import Insertion, PassList
 from lstmc.passes.installed import PASSES, installed_passes, load_insertion, with_installed
 from lstmc.plugins import CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
-from lstmc.text import nearest_or_all
+from lstmc.text import did_you_mean, nearest_or_all
 
 BACKENDS = "lstmc.backends"
 DEFAULT = "caffe"  # the backend where neither one nor a target of another is named
@@ -79,7 +79,7 @@ def plugin_faults() -> Iterator[Finding]:
     kinds: tuple[tuple[str, Iterable[str], Callable[[str], object]], ...] = (
         ("cell", find_cells(), load_cell),
         ("dialect", dialects(), load_dialect),
-        ("pass", entry_points_of(PASSES), _load_placed),
+        ("pass", entry_points_of(PASSES), load_placed),
     )
     for kind, names, loaded in kinds:
         for name in names:
@@ -89,20 +89,54 @@ def plugin_faults() -> Iterator[Finding]:
                 yield Finding(f"{kind} {name}", False, error.message)
 
 
-def _load_placed(name: str) -> None:
-    """Raise :class:`PluginError` for a pass that is not whole, or has its place in no list of any backend."""
+def load_placed(name: str) -> Insertion:
+    """Return an installed pass. Raises :class:`PluginError` for one that is not whole, or runs for no target."""
     insertion = load_insertion(name)
     try:
         installed_passes()
     except PluginError:  # another one is not whole, and is named itself
+        return insertion
+    check_place(name, insertion)
+    if not any(insertion.step in passes for passes in _pass_lists()):
+        raise _misplaced(name, f"none that has it: {insertion.place}")
+    return insertion
+
+
+def check_place(name: str, insertion: Insertion) -> None:
+    """Raise :class:`PluginError` for a pass beside one that is in no list of any target of the installed backends.
+
+    Where its backend is not installed, or cannot be loaded, the lists are unknown: then nothing is raised.
+    """
+    if insertion.backend is not None and insertion.backend not in [backend.name for backend in _whole_backends()]:
         return
+    anchor, step_names, runs = insertion.anchor, set[str](), set[str]()
+    for passes in _pass_lists():
+        with suppress(PassError):
+            passes.at(anchor)
+            return
+        step_names |= {step.name for step in passes}
+        runs |= {run for step, run in zip(passes, passes.names, strict=True) if step.name == anchor}
+    hint = f", which runs several times: name one of {', '.join(sorted(runs))}"
+    raise _misplaced(name, f"{insertion.place}{hint if runs else did_you_mean(anchor, step_names)}")
+
+
+def _misplaced(name: str, actual: str) -> PluginError:
+    point = only_entry_point(PASSES, name, "pass")
+    return malformed(point, "pass", "a position in the pass list of some target", actual)
+
+
+def _pass_lists() -> Iterator[PassList]:
+    """Yield the passes of each target that can be used, and of its other forms, with those of packages."""
     for backend in _whole_backends():
         for target in backend.targets:
-            lists = [backend.passes(target), *(backend.forms(target).values() if isinstance(backend, Tunes) else ())]
-            if any(insertion.step in with_installed(PassList(passes), backend.name, target) for passes in lists):
-                return
-    point = only_entry_point(PASSES, name, "pass")
-    raise malformed(point, "pass", "a position in the pass list of some target", f"none that has it: {insertion.place}")
+            try:
+                lists = [
+                    backend.passes(target),
+                    *(backend.forms(target).values() if isinstance(backend, Tunes) else ()),
+                ]
+            except (BackendError, PluginError):  # a target of a package, which is named itself
+                continue
+            yield from (with_installed(PassList(passes), backend.name, target) for passes in lists)
 
 
 def _whole_backends() -> Iterator[Backend]:

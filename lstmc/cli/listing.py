@@ -140,7 +140,7 @@ def _print_targets(key: str) -> None:
     added = table("passes of packages", "pass", "where", "what it does", key="passes")
     for name in entry_points_of("lstmc.passes"):
         try:
-            insertion = lstmc.passes.load_insertion(name)
+            insertion = lstmc.backend.load_placed(name)
         except PluginError as error:
             added.add_row(name, "", error.message)
             continue

@@ -36,13 +36,18 @@ class Insertion:
         where += [] if self.targets is None else [f"target {' or '.join(self.targets)}"]
         return ", ".join(where)
 
+    @property
+    def anchor(self) -> str:
+        """Return the name of the pass that it runs before or after."""
+        name = self.after if self.before is None else self.before
+        assert name is not None
+        return name
+
     def put_into(self, passes: PassList, backend: str | None, target: str | None) -> bool:
         """Insert the pass into a list in place; return whether it belongs there."""
         applies = self.backend in (None, backend) and (self.targets is None or target in self.targets)
-        anchor = self.after if self.before is None else self.before
-        assert anchor is not None
         try:
-            at = passes.at(anchor)
+            at = passes.at(self.anchor)
         except PassError:
             return False
         if applies:

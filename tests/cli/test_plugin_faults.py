@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -243,6 +244,19 @@ def test_doctor_lists_what_sound_packages_add(install: Install) -> None:
     (finding,) = [each for each in findings() if each.subject == "shop_m"]
     assert (finding.found, finding.detail) == (True, "adds lstmc.cells: cube, elman; lstmc_onnx.forms: m")
     assert not [each for each in findings() if each.subject == "lstmc" and each.detail.startswith("adds")]
+
+
+def test_a_pass_beside_one_of_no_list_is_no_sound_one_of_the_listing(install: Install, lstmc: LSTMC) -> None:
+    source = (
+        "from lstmc.passes import Dead, Insertion\n\nclass Mine(Dead):\n    name = 'mine'\n\n"
+        "MINE = Insertion(Mine(), after='simplfy')\n"
+    )
+    install("passes_a", source, "[lstmc.passes]\nmine = passes_a:MINE\n")
+    listed = json.loads(lstmc("targets", "--json").out)
+    assert [row["what_it_does"] for row in listed["passes"]] == [
+        "pass mine of passes_a (passes_a:MINE): expected a position in the pass list of some target, found"
+        " after simplfy: did you mean simplify?. Fix passes_a, or uninstall it"
+    ]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lstmc.ops import Relu, applied
 from lstmc.passes import Decompose
 from lstmc.pipeline import all_passes
 from lstmc.testing.equivalence import assert_same_meaning
+from lstmc_caffe.targets.load import target_faults
 
 Install = Callable[..., None]
 SOURCE = """
@@ -128,12 +130,60 @@ def test_a_pass_keeps_the_stage(install: Install) -> None:
 
 
 def test_a_doctor_names_a_pass_that_runs_nowhere(install: Install) -> None:
-    put(install, 'Insertion(One(), after="sunk", targets=("flat",))')
+    put(install, 'Insertion(One(), after="sink", targets=("flatt",))')
     (finding,) = plugin_faults()
     assert finding.detail == (
         "pass one of added_passes (added_passes:ONE): expected a position in the pass list of some target, found"
-        " none that has it: after sunk, target flat. Fix added_passes, or uninstall it"
+        " none that has it: after sink, target flatt. Fix added_passes, or uninstall it"
     )
+    lstmc.compile("rnn", T=2, N=1, D=3, H=3)  # it may be for a target of a package that is not installed
+
+
+@pytest.mark.parametrize(
+    ("place", "near"),
+    [
+        ('after="simplfy"', "after simplfy: did you mean simplify?"),
+        ('before="simplify"', "before simplify, which runs several times: name one of RUNS"),
+        ('after="sunk", targets=("flat",)', "after sunk, target flat: did you mean sink?"),
+        ('after="two_of_no_list"', "after two_of_no_list"),
+    ],
+)
+def test_a_place_that_no_list_has_is_an_error(install: Install, place: str, near: str) -> None:
+    put(install, f"Insertion(One(), {place})")
+    message = (
+        "pass one of added_passes (added_passes:ONE): expected a position in the pass list of some target, found"
+        f" {near}. Fix added_passes, or uninstall it"
+    ).replace("RUNS", "simplify:1, simplify:2, simplify:3")
+    for compiled in (lambda: lstmc.compile("rnn", T=2, N=1, D=3, H=3), pass_names):
+        with pytest.raises(PluginError) as refused:
+            compiled()
+        assert refused.value.message == message
+    assert [finding.detail for finding in plugin_faults()] == [message]
+
+
+def test_a_place_in_lists_of_other_targets_is_none_of_this_one(install: Install) -> None:
+    only = next(
+        name
+        for target in lstmc.api.targets()
+        for name in pass_names(target.name, target.backend)
+        if name not in pass_names("flat")
+    )
+    put(install, f"Insertion(One(), after={only!r})", 'Insertion(Two(), after="one", backend="absent")')
+    assert {"one", "two"}.isdisjoint(pass_names("flat"))
+    assert [finding.subject for finding in plugin_faults()] == ["pass two"]
+
+
+def test_a_target_that_cannot_be_used_is_no_fault_of_a_pass(install: Install, tmp_path: Path) -> None:
+    for name, text in (("toml_a", "name = "), ("toml_b", 'name = "another"\nbase = "flat"\nsummary = "Another."')):
+        (tmp_path / f"{name}.toml").write_text(text)
+        source = f"PATH = {str(tmp_path / name)!r} + '.toml'"
+        install(name, source, f"[lstmc_caffe.targets]\n{name} = {name}:PATH\n")
+    put(install, 'Insertion(One(), after="sink")')
+    faults = list(target_faults())
+    assert [name for name, _ in faults] == ["toml_a", "toml_b"]
+    assert "expected a target as TOML: " in faults[0][1]
+    assert faults[1][1].endswith("name: expected toml_b, found another")
+    assert list(plugin_faults()) == []
 
 
 class ReluAsHalves(Decompose):
