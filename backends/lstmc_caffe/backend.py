@@ -142,5 +142,5 @@ class CaffeBackend:
         """Yield findings on Caffe, its candidates and its GPU, on other runtimes, rules and targets."""
         yield from findings()
         yield from reader_findings()
-        yield from (Finding(f"rules {name}", False, fault) for name, fault in rules().faults.items())
-        yield from (Finding(f"target {name}", False, fault) for name, fault in target_faults())
+        yield from (Finding(f"rules {name}", False, fault, faulty=True) for name, fault in rules().faults.items())
+        yield from (Finding(f"target {name}", False, fault, faulty=True) for name, fault in target_faults())

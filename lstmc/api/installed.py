@@ -213,7 +213,7 @@ def findings() -> Iterator[Finding]:
         try:
             backend = load_backend(name)
         except PluginError as error:
-            yield Finding(f"backend {name}", False, error.message)
+            yield Finding(f"backend {name}", False, error.message, faulty=True)
             continue
         if isinstance(backend, Diagnoses):
             yield from backend.doctor()

@@ -93,7 +93,8 @@ class Layer:
 class Finding:
     """A finding of ``lstmc doctor``: a component, whether it is installed, and the command that installs or repairs it.
 
-    Findings of one ``group`` share a line, unless -v is given.
+    Findings of one ``group`` share a line, unless -v is given; there ``version``, if any, stands for the detail. A
+    ``faulty`` one is a part of a package that cannot be used.
     """
 
     subject: str
@@ -101,6 +102,8 @@ class Finding:
     detail: str
     fix: str = ""
     group: str = ""
+    version: str | None = None
+    faulty: bool = False
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def plugin_faults() -> Iterator[Finding]:
             try:
                 loaded(name)
             except PluginError as error:
-                yield Finding(f"{kind} {name}", False, error.message)
+                yield Finding(f"{kind} {name}", False, error.message, faulty=True)
 
 
 def load_placed(name: str) -> Insertion:

@@ -149,15 +149,15 @@ def _print_targets(key: str) -> None:
         out.print(added)
 
 
-STYLES = {"ok": "green", "missing": "red", "no": "yellow"}
+STYLES = {"ok": "green", "missing": "red", "faulty": "red", "no": "yellow"}
 INDENT = 9  # of what follows a state
 
 
 def doctor_command() -> None:
     """Show which Python, packages, Caffe and runtimes are used, and how to install what is missing.
 
-    -v has a line for each of them, with what was tried. Exits with 1 if something is missing that a command can
-    install.
+    -v has a line for each of them, with what was tried. Exits with 1 if something that lstmc needs is missing, or a
+    package has a faulty part. What is optional, such as a runtime, may be absent.
 
     Examples:
 
@@ -172,29 +172,35 @@ def doctor_command() -> None:
         rows.add_row(_state(finding), finding.subject, finding.detail, finding.fix)
     shared: dict[tuple[str, str], list[lstmc.backend.Finding]] = {}
     for finding in listed:
-        alone = output.verbose or finding.fix or not finding.group
+        alone = output.verbose or finding.fix or finding.faulty or not finding.group
         shared.setdefault((_state(finding), "" if alone else finding.group), []).append(finding)
     for finding in listed:
         state = _state(finding)
         group = shared.get((state, finding.group)) if finding.group else None
         if group is None or finding not in group:
-            _print(state, f"{finding.subject}: {finding.detail}", finding.fix)
+            _print(state, _line(finding), finding.fix)
         elif finding is group[0]:
             _print(state, _together(finding.group, group), "")
     if not output.verbose:
         out.print("lstmc doctor -v has a line for each, with the commands that install them", style="dim")
-    if any(_state(finding) == "missing" for finding in listed):
+    if any(_state(finding) in ("missing", "faulty") for finding in listed):
         raise typer.Exit(1)
 
 
 def _state(finding: lstmc.backend.Finding) -> str:
-    return "ok" if finding.found else "missing" if finding.fix else "no"
+    return "ok" if finding.found else "faulty" if finding.faulty else "missing" if finding.fix else "no"
+
+
+def _line(finding: lstmc.backend.Finding) -> str:
+    """Return a finding as one text: what it is about, unless the detail begins with that, and the detail."""
+    return finding.detail if finding.detail.startswith(finding.subject) else f"{finding.subject}: {finding.detail}"
 
 
 def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
     """Return the findings of a group as one text: with their versions, or the names of those that are not there."""
     if group[0].found:
-        items = [f"{finding.subject} {finding.detail}" for finding in group]
+        details = [finding.detail if finding.version is None else finding.version for finding in group]
+        items = [f"{finding.subject} {detail}".strip() for finding, detail in zip(group, details, strict=True)]
     else:
         items = [finding.subject for finding in group]
     whole = [item.replace(" ", "\0") for item in items]  # a line ends between two of them

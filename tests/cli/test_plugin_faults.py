@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from lstmc.api.installed import findings
-from lstmc.backend import find_cells, load_backend, load_cell, plugin_faults
+from lstmc.backend import Finding, find_cells, load_backend, load_cell, plugin_faults
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError, PluginError
 from lstmc.ir import parse_graph
@@ -114,7 +114,7 @@ def test_a_dialect_that_is_not_whole(install: Install, name: str, source: str, v
     # everything else goes on: the core's text, a model that is compiled, the list of what is wrong
     assert len(list(parse_graph("graph g {\n  %x: f32[2] = input()\n  return x=%x\n}\n"))) == 1
     assert compiled_in_caffe("rnn") > 0
-    assert [(f.subject, f.found, f.detail) for f in plugin_faults()] == [(f"dialect {name}", False, said)]
+    assert list(plugin_faults()) == [Finding(f"dialect {name}", False, said, faulty=True)]
 
 
 def test_a_dialect_that_two_packages_offer(install: Install) -> None:
@@ -278,7 +278,9 @@ def test_the_other_cells_are_listed(install: Install, lstmc: LSTMC) -> None:
         " Fix cells_c, or uninstall it",
     }
     for command in ("cells", "doctor"):
-        said = " ".join(lstmc(command).out.replace("│", " ").split())
+        listing = lstmc(command)
+        assert listing.code == (command == "doctor")
+        said = " ".join(listing.out.replace("│", " ").split())
         for word in ("cells_a", "cells_b", "cells_c"):
             assert word in said
     assert "gru_reset_after" in lstmc("cells").out

@@ -169,6 +169,28 @@ def test_doctor_prints_each_command_whole_on_a_narrow_terminal(lstmc: LSTMC, mon
     assert verbose[:12] == [f"ok       package{i}: 1.2.3" for i in range(12)]
 
 
+def test_doctor_has_a_faulty_part_once_and_exits_with_1(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = [
+        Finding("pass one", False, "pass one of a package (x:ONE): expected b, found c", faulty=True),
+        Finding("few", False, "reader few of a package does not load", group="runtimes", faulty=True),
+        Finding("many", True, "Many 4.5, an environment of many==4.5, others", group="runtimes", version="4.5"),
+        Finding("bare", True, "Bare, an environment of bare", group="runtimes", version=""),
+        Finding("none", False, "None is not installed: python -m pip install none", group="runtimes"),
+    ]
+    monkeypatch.setattr("lstmc.api.installed.findings", lambda: iter(parts))
+    ended = lstmc("doctor")
+    assert ended.code == 1
+    assert ended.out.splitlines()[:-1] == [
+        "faulty   pass one of a package (x:ONE): expected b, found c",
+        "faulty   few: reader few of a package does not load",
+        "ok       runtimes: many 4.5, bare",
+        "no       runtimes: none",
+    ]
+    assert "ok       many: Many 4.5, an environment of many==4.5, others" in lstmc("doctor", "-v").out.splitlines()
+    monkeypatch.setattr("lstmc.api.installed.findings", lambda: iter(parts[2:]))
+    assert lstmc("doctor").code == 0  # a runtime is optional
+
+
 def test_a_pipe_gets_lines_of_any_length_without_padding(lstmc: LSTMC, model_file: Path) -> None:
     folder = "a" * 200
     lines = lstmc("compile", str(model_file), "-D", "T=3", "-D", "N=2", "-o", folder).out.splitlines()

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import distributions, requires
 from pathlib import Path
 from types import TracebackType
@@ -311,20 +312,24 @@ class ReaderExecutor:
 def reader_findings() -> Iterator[Finding]:
     """Yield a finding for each runtime. All are optional, so how to install one is no fix."""
     for name in reader_names():
-        installed, detail = _state(name)
-        yield Finding(name, installed, detail, group="runtimes")
+        yield _finding(name)
 
 
-def _state(name: str) -> tuple[bool, str]:
+def _finding(name: str) -> Finding:
     """Return whether a runtime is installed, and its version or how to install it."""
+    finding = partial(Finding, name, group="runtimes")
     try:
         reader = load_reader(name)
         if any(interpreter(own) is None for own in reader.environments):
-            return False, f"{reader.title} is not installed: {reader.install_command}"
+            return finding(False, f"{reader.title} is not installed: {reader.install_command}")
         if reader.environments:  # their runtimes start slowly, and their versions are those they were installed with
-            packages = ", ".join(requirement for own in reader.environments for requirement in own.requires)
-            return True, f"{reader.title}, an environment of {packages}"
+            packages = [requirement for own in reader.environments for requirement in own.requires]
+            detail = f"{reader.title}, an environment of {', '.join(packages)}"
+            return finding(True, detail, version=packages[0].partition("==")[2])
         with ReaderSession(reader) as session:
-            return True, f"{reader.title} {session.version()}"
-    except (PluginError, ReaderError) as error:
-        return False, error.message
+            version = session.version()
+            return finding(True, f"{reader.title} {version}", version=version)
+    except PluginError as error:
+        return finding(False, error.message, faulty=True)
+    except ReaderError as error:
+        return finding(False, error.message)

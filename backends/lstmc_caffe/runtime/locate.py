@@ -181,7 +181,8 @@ def _gpu() -> Iterator[Finding]:
     gpu = gpu_state(location)
     if gpu.built:
         yield Finding("Caffe for GPUs", True, f"{location.python} {location.pythonpath or ''}".rstrip())
-    yield Finding("GPU", gpu.usable, gpu.reason or f"usable: {gpu.device}", gpu.mend)
+    usable = "none; the CPU emulates one" if gpu.emulated else f"usable: {gpu.device}"
+    yield Finding("GPU", gpu.usable, gpu.reason or usable, gpu.mend)
 
 
 LIBRARY_SUFFIX = ".layers.so"

@@ -217,6 +217,8 @@ def test_doctor_says_which_caffe_is_for_gpus_and_what_is_missing(
     caffe = ("Caffe for GPUs", True, f"{builds.python} {builds.python.parent / 'cuda'}", "")
     usable = doctor(monkeypatch, builds, GpuState(True, True, "", "", "a GPU"))
     assert usable == [caffe, ("GPU", True, "usable: a GPU", "")]
+    emulated = doctor(monkeypatch, builds, GpuState(True, True, "", "", "no GPU: emulated by the CPU", True))
+    assert emulated == [caffe, ("GPU", True, "none; the CPU emulates one", "")]
     no_driver = doctor(monkeypatch, builds, GpuState(True, False, "there is no NVIDIA driver"))
     assert no_driver == [caffe, ("GPU", False, "there is no NVIDIA driver", "")]
     without = doctor(monkeypatch, builds, GpuState(False, False, "built without CUDA", "install --cuda"))
