@@ -67,6 +67,11 @@ class Op(ABC):
     stops_gradient: ClassVar[bool] = False  # it passes none on, by definition: its vjp gives None
     backend: ClassVar[str] = ""  # whose graphs may hold it, from stage LEGAL on; empty for an op of models
 
+    def check(self, operands: Types) -> None:
+        """Raise AssertionError where the op breaks the contract of its backend, on operands of these types: for
+        :func:`lstmc.testing.check_op`."""
+        return
+
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.
     @abstractmethod
     def infer(self, *args: Any, **kwargs: Any) -> Types:

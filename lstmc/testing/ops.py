@@ -24,7 +24,8 @@ def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
     """Check the contract of an op on random samples, those of ``kind.sample``; another ``seed`` draws others.
 
     Inferred types are those of the values; ``vjp`` equals finite differences; ``eval`` and ``vjp`` give the same again
-    and change no operand; ``over_time`` is every step at once; a node prints and parses back. Raises AssertionError.
+    and change no operand; ``over_time`` is every step at once; a node prints and parses back; a layer
+    of Caffe is written and read back. Raises AssertionError.
 
     >>> from lstmc.ops import Tanh
     >>> from lstmc.testing import check_op
@@ -41,6 +42,7 @@ def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
             check_frozen(sample.op)
             check_domains(sample)
             check_text(sample)
+            sample.op.check(sample.operands)
             if not issubclass(kind, FED):
                 check_types(sample, number)
                 check_types(sample, number, np.float32)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from typing import Any, ClassVar, Self
 
-from lstmc.errors import PluginError, ShapeError
+from lstmc.errors import BackendError, PluginError, ShapeError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Types, Uniform, Xavier
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.types import TensorType
 from lstmc_caffe.proto.fields import field_value, has_other_settings, read_setting, write_setting
+from lstmc_caffe.proto.net import LayerParameter
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class CaffeOp(Op):
 
     def write(self, layer: Any) -> None:
         """Set the layer's own parameters in a LayerParameter message; defaults are left out."""
+        _check_settings(type(self))
         for attribute, path in self.settings.items():
             write_setting(layer, path, getattr(self, attribute))
 
@@ -60,6 +64,7 @@ class CaffeOp(Op):
         The layer is of the op's ``layer_type``, and whoever wrote it may have used what is never written here: an
         axis that is counted from the last, a field's old name. Raises :class:`ShapeError` for what does not fit.
         """
+        _check_settings(cls)
         if has_other_settings(layer, {*cls.settings.values(), cls.own_param}):
             return None
         attributes = {attribute: read_setting(layer, path) for attribute, path in cls.settings.items()}
@@ -67,9 +72,51 @@ class CaffeOp(Op):
             attributes["axis"] = front_axis(cls.name, attributes["axis"], bottoms[0])
         return cls(**{attribute: value for attribute, value in attributes.items() if value is not None})
 
+    def as_read(self) -> CaffeOp:
+        """Return the op that its layer is read as: itself, unless it has what a layer does not say."""
+        return self
+
+    def check(self, operands: Types) -> None:
+        """Raise AssertionError unless its layer, as it is written, is read as the op and written the same again."""
+        learned = self.blobs(len(operands))
+        bottoms = operands[: learned.start if learned else None]
+        types = self.infer(*operands)
+        layer, again = (LayerParameter(name="l", type=self.layer_type) for _ in range(2))
+        for message in (layer, again):
+            message.bottom.extend(f"bottom{number}" for number in range(len(bottoms)))
+            message.top.extend(f"top{number}" for number in range(len(types)))
+        self.write(layer)
+        ops = dict(layer_ops())
+        ops[self.layer_type] = tuple(dict.fromkeys((*ops.get(self.layer_type, ()), type(self))))
+        found = read_layer(LayerParameter.FromString(layer.SerializeToString()), bottoms, ops)
+        assert found is not None, "its layer is read as none"
+        assert found == self.as_read(), f"its layer is read as {found}: each attribute needs a field in settings"
+        assert found.infer_tops(bottoms) == types, f"infer_tops gives {found.infer_tops(bottoms)}, infer {types}"
+        blob_types = found.blob_types(bottoms)
+        assert (*bottoms, *blob_types) == tuple(operands), f"blob_types gives {blob_types}, operands are {operands}"
+        found.write(again)
+        assert again == layer, f"what was read writes another layer: {again}, expected {layer}"
+
     def fillers(self, layer: Any) -> list[Any]:
         """Return the FillerParameter message of each learned blob, in order."""
         return []
+
+
+@cache
+def _check_settings(kind: type[CaffeOp]) -> None:
+    """Raise :class:`BackendError` for a field in ``settings`` that no message has."""
+    for path in kind.settings.values():
+        param, _, name = path.partition(".")
+        message, known = LayerParameter.DESCRIPTOR.fields_by_name.get(param), LayerParameter.DESCRIPTOR.fields_by_name
+        wrong, owner = param, "LayerParameter"
+        if message is not None and message.message_type is not None:
+            wrong, owner, known = name, message.message_type.name, message.message_type.fields_by_name
+        if wrong not in known:
+            near = ", ".join(get_close_matches(wrong, list(known), 3, 0.5)) or ", ".join(known)
+            raise BackendError(
+                f"{kind.__name__}: settings has {path}, but {owner} has no field {wrong} (known are {near}): declare it"
+                " by lstmc_caffe.proto.net.layer_field, above the class (docs/write-an-op.md)"
+            )
 
 
 def front_axis(op: str, axis: int, x: TensorType) -> int:

@@ -90,7 +90,13 @@ class Feed(CaffeOp):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        return None  # what the host does is not in the layer: it is read as an InputLayer
+        return None  # what the host does is not in the layer
+
+    def as_read(self) -> CaffeOp:
+        return InputLayer(self.shape)
+
+    def check(self, operands: Types) -> None:
+        self.as_read().check(())  # its operand is the host's, no bottom
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -134,6 +140,9 @@ class FilledInput(CaffeOp, Input):
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         shape, fill = _one_shape(cls.name, layer, layer.dummy_data_param), _data_filler(layer)
         return None if fill is None or isinstance(fill, Constant) else cls(shape, fill)
+
+    def as_read(self) -> CaffeOp:  # that the caller may overwrite it is not in the layer
+        return DummyData(self.shape, self.fill.value) if isinstance(self.fill, Constant) else self
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -353,6 +353,9 @@ class RoundingScale(ScaleBias):
     layer_type = "Scale"
     stops_gradient = True
 
+    def as_read(self) -> CaffeOp:  # how large its bias is, is not in the layer
+        return ScaleBias()
+
     def eval(self, x: Array, y: Array, b: Array) -> Arrays:
         return (np.rint(x * self._spread(x, y)) + self._spread(x, b),)
 

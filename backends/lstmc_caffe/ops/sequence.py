@@ -67,6 +67,9 @@ class DropoutLayer(CaffeOp, Dropout):
     layer_type = "Dropout"
     settings = {"ratio": "dropout_param.dropout_ratio"}
 
+    def as_read(self) -> CaffeOp:  # which dropout it is, is not in the layer
+        return DropoutLayer(self.ratio)
+
 
 @dataclass(frozen=True)
 class Reduction(CaffeOp, AlongAxis):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from google.protobuf import text_format
 
 from lstmc.errors import BackendError
+from lstmc.ops import Draw, Sample, Tanh, sample_type
+from lstmc.testing import check_op
+from lstmc.types import TensorType
+from lstmc_caffe.ops import CaffeOp
 from lstmc_caffe.proto import net
-from lstmc_caffe.proto.net import MESSAGES, NetParameter, layer_field
+from lstmc_caffe.proto.net import MESSAGES, LayerParameter, NetParameter, layer_field
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import listed_layers
@@ -107,6 +115,69 @@ def test_a_rule_of_a_target_may_name_a_field_of_a_package(install: Install, tmp_
     text = 'layer { name: "a" type: "Threshold" bottom: "x" top: "a" threshold_param { threshold: 2 } }\n'
     found = [(violation.layer, violation.found) for violation in lint_text(text, target).violations]
     assert found == [("a", "threshold is 2.0")]
+
+
+@dataclass(frozen=True)
+class OfNoField(CaffeOp, Tanh):
+    """A layer whose field nobody declared."""
+
+    name = "testing_example.OfNoField"
+    layer_type = "Threshold"
+    settings: ClassVar[Mapping[str, str]] = {"slope": "treshold_param.slope"}
+    slope: float = 1.0
+
+
+@dataclass(frozen=True)
+class OfNoInnerField(OfNoField):
+    """A layer whose message has no such field."""
+
+    name = "testing_example.OfNoInnerField"
+    settings: ClassVar[Mapping[str, str]] = {"slope": "relu_param.slope"}
+
+
+@dataclass(frozen=True)
+class Unwritten(OfNoField):
+    """A layer that leaves an attribute out."""
+
+    name = "testing_example.Unwritten"
+    settings: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(2.0), (sample_type(draw),))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (
+            OfNoField,
+            r"OfNoField: settings has treshold_param.slope, but LayerParameter has no field treshold_param \(known are"
+            r" [a-z_, ]+_param\): declare it by lstmc_caffe.proto.net.layer_field, above the class"
+            r" \(docs/write-an-op.md\)",
+        ),
+        (
+            OfNoInnerField,
+            r"OfNoInnerField: settings has relu_param.slope, but ReLUParameter has no field slope \(known are"
+            r" negative_slope\): declare it by .*",
+        ),
+    ],
+)
+def test_an_undeclared_field_is_named_with_what_to_do(kind: type[CaffeOp], text: str) -> None:
+    with pytest.raises(BackendError) as caught:
+        kind().write(LayerParameter(type="Threshold"))
+    assert re.fullmatch(text, caught.value.message)
+    with pytest.raises(BackendError):
+        kind.read(LayerParameter(type="Threshold"), (TensorType((2,)),))
+    with pytest.raises(AssertionError, match=rf"{kind.__name__} raises BackendError: .*: settings has"):
+        check_op(kind, samples=1)
+
+
+def test_an_attribute_that_no_field_has_is_named_by_the_contract() -> None:
+    with pytest.raises(
+        AssertionError, match=r"its layer is read as Unwritten.*each attribute needs a field in settings"
+    ):
+        check_op(Unwritten, samples=1)
 
 
 @pytest.mark.parametrize(
