@@ -112,7 +112,10 @@ def test_a_rule_of_a_target_may_name_a_field_of_a_package(install: Install, tmp_
     install("bounded", THRESHOLD.replace("DIALECT", "bounded"), "[lstmc.dialects]\nbounded = bounded\n")
     (tmp_path / "few.toml").write_text(TARGET)
     target = load_target(str(tmp_path / "few.toml"))
-    text = 'layer { name: "a" type: "Threshold" bottom: "x" top: "a" threshold_param { threshold: 2 } }\n'
+    text = (
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+        'layer { name: "a" type: "Threshold" bottom: "x" top: "a" threshold_param { threshold: 2 } }\n'
+    )
     found = [(violation.layer, violation.found) for violation in lint_text(text, target).violations]
     assert found == [("a", "threshold is 2.0")]
 
