@@ -109,7 +109,7 @@ def test_a_class_that_is_no_op_is_named_before_any_sample() -> None:
         check_op(Plain)
     with pytest.raises(AssertionError, match=r"^Mish: expected that Mish defines sample, found none of that name"):
         check_op(variant(sample=Op.__dict__["sample"]))
-    for name in ("scaled_tanh", "tanh", ".tanh", "example."):
+    for name in ("scaled_tanh", "tanh", ".tanh", "example.", "example.my tanh", 3):
         said = f'Mish.name: expected DIALECT.NAME, as in name = "example.cube", found {name!r}'
         with pytest.raises(AssertionError, match=f"^{re.escape(said)}$"):
             check_op(variant(name=name))

@@ -99,7 +99,9 @@ def check_class(kind: type[Op]) -> None:
     for expected, actual in op_problems(kind):
         raise AssertionError(f"{kind.__name__}: expected {expected}, found {actual}")
     name = getattr(kind, "name", None)
-    named = isinstance(name, str) and (all(name.rpartition(".")[::2]) or load_dialect(CORE_DIALECT).get(name) is kind)
+    parts = name.split(".") if isinstance(name, str) else []
+    of_core = load_dialect(CORE_DIALECT).get(str(name)) is kind
+    named = of_core or (len(parts) > 1 and all(part.isidentifier() for part in parts))
     assert named, f'{kind.__name__}.name: expected DIALECT.NAME, as in name = "example.cube", found {name!r}'
 
 
