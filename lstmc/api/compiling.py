@@ -26,9 +26,9 @@ from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions
 from lstmc.api.running import On, Verification
 from lstmc.backend import LARGER, Backend, Explains, LeavesOpen, Violation, target_of
-from lstmc.errors import Argument, DimError, LstmcError, PassError
+from lstmc.errors import Argument, DimError, LstmcError, PassError, sizes_argument
 from lstmc.files.output import write_files
-from lstmc.importers import ImportedModel, SourceCheck, check_net, check_source, import_file
+from lstmc.importers import ImportedModel, SourceCheck, SourceError, check_net, check_source, import_file
 from lstmc.ir import Graph, Stage
 from lstmc.nets.tune import RULE, tune
 from lstmc.ops import Array
@@ -305,6 +305,11 @@ def convert(
     here.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
+    if not isinstance(source, ImportedModel | str | Path):
+        raise SourceError(
+            f"convert takes the file of a trained model, or an imported model, found {type(source).__name__}",
+            notes=["a module of PyTorch: lstmc.convert(lstmc.from_torch(module, example), folder)"],
+        )
     model = (
         source
         if isinstance(source, ImportedModel)
@@ -325,6 +330,26 @@ def convert(
     return convert_model(model, Path(folder), options, on, whole)
 
 
+def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
+    """Raise :class:`DimError` for the size of a dimension that the source has fixed, or does not have."""
+    net = model.net
+    left_open = dict.fromkeys(size for shape in net.inputs.values() for size in shape if isinstance(size, str))
+    fixed = {name: size for name, size in sizes.items() if name not in {**left_open, **net.sizes}}
+    if not fixed:
+        return
+    given, other = sizes_argument(fixed), Argument("shapes")
+    inputs = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in net.inputs.items())
+    raise DimError(
+        f"{given}: sizes that {net.origin} leaves open: {', '.join(left_open) or 'none'}; its inputs are {inputs}",
+        notes=[
+            *net.notes,
+            "export it again from an example of the size wanted; an ONNX, Keras or Caffe file takes other sizes by"
+            f" {other}",
+        ],
+        arguments=(given, other),
+    )
+
+
 def convert_model(
     model: ImportedModel, folder: Path, options: CompileOptions, on: On | None = None, whole: bool = False
 ) -> Conversion:
@@ -335,6 +360,7 @@ def convert_model(
     backend = options.resolved_backend()
     if model.surroundings is not None and (whole or options.step or model.surroundings.backend != backend.name):
         model = model.whole(options.step)
+    _check_sizes(model, options.sizes)
     paths = write_files(folder, model.files())
     imported = model_in(str(folder / "model.py")).model
     net = compile_model(imported, replace(options, backend=backend, weights=folder / "weights.npz"))
@@ -348,7 +374,7 @@ def convert_model(
         remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
         findings = tuple(model.surroundings.findings(files, net.compiled.target))
     # the whole model, at the sizes of the source, of which the net may have one step, or others
-    graph = imported.graph(**{**options.sizes, **model.net.sizes})
+    _, graph = trace_model(imported, {**options.sizes, **model.net.sizes}, options.step)
     whole_model = replace(net.compiled, model=phase_graph(graph, "deploy"))
     proof = check_net(model, whole_model, net.weights, options.seed)
     source_check = check_source(model, whole_model, net.weights, options.seed)

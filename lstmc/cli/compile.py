@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lstmc.api import Net, compile_model, training_files, why_not_trained
+from lstmc.api.models import ModelSource
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.console import out, output, table
 from lstmc.cli.options import ADVANCED, BatchOption, ExampleOption, SolverOption
@@ -16,6 +18,7 @@ from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
 from lstmc.nets.tune import Tuning
+from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
 
 
@@ -98,7 +101,7 @@ def compile_command(
     out.print(wrote)
     if lacking is not None:
         out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
-    _print_summary(net)
+    _print_summary(net, _unused_weights(source, weights, net) if model.file is not None else [])
 
 
 def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:
@@ -129,7 +132,16 @@ def print_tuning(tuning: Tuning) -> None:
     out.print(rows)
 
 
-def _print_summary(net: Net) -> None:
+def _unused_weights(source: ModelSource, weights: WeightArguments, net: Net) -> list[str]:
+    """Return a note where the model's file has weights beside it, as an imported model has, and the net has others."""
+    path = Path(source.name.rpartition(":")[0]).parent / WEIGHTS
+    if weights.weights is not None or not net.weights or not path.is_file():
+        return []
+    return [f"parameters start from their fills: {path} is not used. To use it: --weights {path}"]
+
+
+def _print_summary(net: Net, more: Sequence[str]) -> None:
+    notes = [*net.artifact.notes, *more]
     count = sum(array.size for array in net.weights.values())
     output.fact("layers", net.artifact.layers)
     output.fact("parameters", len(net.weights))
@@ -137,8 +149,8 @@ def _print_summary(net: Net) -> None:
     out.print(f"\n{net.artifact.layers} layers, {len(net.weights)} parameters, {count:,} weights\n")
     out.print(_blobs("feed", net.artifact.inputs, net.compiled.expanded))
     out.print(_blobs("read", net.artifact.outputs, net.compiled.expanded))
-    output.fact("notes", list(net.artifact.notes))
-    for note in net.artifact.notes:
+    output.fact("notes", notes)
+    for note in notes:
         out.print(note, markup=False, soft_wrap=True)
 
 

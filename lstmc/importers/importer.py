@@ -30,6 +30,8 @@ from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import report_activity
 
+FIXED = "export the module again from an example of the shape wanted: torch.export.export(module, (example,))"
+
 
 @dataclass(frozen=True)
 class ImportedModel:
@@ -121,7 +123,8 @@ def import_file(
         return ImportedModel.of(net, kind, runtime=KerasRuntime(keras, net), step=step)
     if shapes or values:
         raise SourceError(
-            f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {file_format}"
+            f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {file_format}",
+            notes=[FIXED] if file_format == "torch program" else [],
         )
     if file_format == "torch program":
         torch = need("torch", "PyTorch", "torch", SourceError)
@@ -140,8 +143,30 @@ def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool
     not export, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     torch = need("torch", "PyTorch", "torch", SourceError)
+    _check_module(torch, module, examples)
     program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)
     return _of_program(torch, program, name, step)
+
+
+def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
+    """Raise :class:`SourceError` for what is no module or program, and for a module without example tensors."""
+    if isinstance(module, torch.export.ExportedProgram):
+        return
+    if isinstance(module, str | Path):
+        raise SourceError(
+            f"from_torch takes a module of PyTorch, found {module!r}",
+            notes=["a file: lstmc.import_file(FILE), or lstmc.convert(FILE, FOLDER)"],
+        )
+    if not isinstance(module, torch.nn.Module):
+        raise SourceError(
+            f"from_torch takes a module of PyTorch or a program of torch.export, found {type(module).__name__}"
+        )
+    example = "give an example tensor: from_torch(module, torch.zeros(1, 30, 20)), of your input's shape"
+    if not examples:
+        raise SourceError("from_torch needs an example of each argument of the module, found none", notes=[example])
+    for number, value in enumerate(examples, 1):
+        if isinstance(value, tuple | list) and all(isinstance(one, int) for one in value):
+            raise SourceError(f"argument {number}: expected a tensor, found the sizes {value}", notes=[example])
 
 
 def _of_program(torch: Any, program: Any, name: str, step: bool) -> ImportedModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lstmc.errors import PassError
+from lstmc.errors import Argument, PassError
 from lstmc.ir import (
     Graph,
     Node,
@@ -20,6 +20,8 @@ from lstmc.ir import (
     values_over_time,
 )
 from lstmc.ops import Arg, Binary, Constant, Full, Input, Op, Split
+
+STEP = Argument("step", "True")
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ class _Stepper:
             notes=(
                 "what an op reads of other steps must be a state: of a convolution over time it is the past, as in the"
                 " library's causal_conv",
-                "an imported model: import it with step=True, which makes such states, or names the layer",
+                f"an imported model: import it with {STEP}, which makes such states, or names the layer",
             ),
+            arguments=(STEP,),
         )

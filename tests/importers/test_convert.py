@@ -12,7 +12,8 @@ import torch
 
 import lstmc
 from lstmc.errors import DimError, ModelFileError
-from lstmc.importers import ImportedModel, import_file
+from lstmc.importers import ImportedModel, SourceError, import_file
+from lstmc.importers.frontends.torch_export import exported
 from lstmc.importers.weight import Weight
 from tests.cli.conftest import LSTMC
 from tests.cli.conftest import lstmc as command  # noqa: F401
@@ -107,3 +108,58 @@ def test_sizes_that_the_source_leaves_open_are_asked_for(command: LSTMC) -> None
     assert done.code == 2
     assert done.err.startswith("DimError: ")
     assert "N" in done.err
+
+
+def test_a_stream_of_a_state_dict_needs_no_length(command: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    done = command(
+        "convert", "tagger.pt", "-o", "out", "-D", "N=1", "--recurrent-only", "--step", "--on", "interpreter"
+    )
+    assert (done.code, done.err) == (0, "")
+
+
+def test_convert_names_from_torch_for_a_module(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        lstmc.convert(torch.nn.Linear(3, 2), tmp_path)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "SourceError: convert takes the file of a trained model, or an imported model, found Linear\n"
+        "  a module of PyTorch: lstmc.convert(lstmc.from_torch(module, example), folder)"
+    )
+
+
+def test_a_size_that_the_example_fixed(command: LSTMC) -> None:  # noqa: F811
+    class Ahead(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv1d(3, 4, 3, padding=1)
+            self.gru = torch.nn.GRU(4, 5, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.gru(self.conv(x.transpose(1, 2)).transpose(1, 2))[0]
+            return found
+
+    program = exported(torch, Ahead(), (torch.zeros(1, 7, 3),), "ahead")
+    torch.export.save(program, "ahead.pt2")
+    done = command("convert", "ahead.pt2", "-o", "out", "-D", "T=9")
+    assert done.code == 2
+    assert done.err.startswith(
+        "DimError: -D T=9: sizes that ahead.pt2 leaves open: none; its inputs are x [1, 7, 3]\n"
+        "  The length of sequences is fixed at 7. "
+    )
+    assert "Imported with --step, in Python step=True, the model can be streamed" in done.err
+    assert done.err.endswith(
+        "  export it again from an example of the size wanted; an ONNX, Keras or Caffe file takes other sizes by"
+        " --shape\n"
+    )
+    done = command("convert", "ahead.pt2", "-o", "out", "--shape", "x=1,9,3")
+    assert done.code == 2
+    assert "  export the module again from an example of the shape wanted: torch.export.export(" in done.err
+
+
+def test_weights_that_are_not_used_are_named(command: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    assert command("convert", "--no-compile", "tagger.pt", "-o", "out", "--recurrent-only").code == 0
+    compiled = ("compile", "out/model.py", "-D", "T=3", "-D", "N=2", "-o", "net")
+    note = "parameters start from their fills: out/weights.npz is not used. To use it: --weights out/weights.npz"
+    assert note in command(*compiled).out
+    assert "is not used" not in command(*compiled, "--weights", "out/weights.npz").out

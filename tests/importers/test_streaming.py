@@ -229,3 +229,24 @@ def test_the_library_has_the_cell() -> None:
     with torch.no_grad():
         wanted = conv(F.pad(torch.from_numpy(x.astype(np.float32)).permute(1, 2, 0), (4, 0))).permute(2, 0, 1).numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_attention_over_all_steps_is_refused_by_its_name() -> None:
+    class Attentive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(3, 4, batch_first=True)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.gru(x)[0]
+            found: torch.Tensor = self.attention(y, y, y)[0]
+            return found
+
+    with pytest.raises(RefusedError) as caught:
+        from_torch(Attentive().eval(), torch.zeros(1, 6, 3), step=True)
+    (refusal,) = caught.value.refusals
+    assert "attention" in refusal.node
+    assert refusal.why == (
+        "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed"
+    )

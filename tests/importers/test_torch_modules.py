@@ -277,3 +277,35 @@ def test_what_pytorch_does_not_export_is_told() -> None:
         SourceError, match=r"the module: torch\.export cannot take it on these arguments: ValueError: of no"
     ):
         from_torch(ByValue(), torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (
+            (),
+            "SourceError: from_torch needs an example of each argument of the module, found none\n"
+            "  give an example tensor: from_torch(module, torch.zeros(1, 30, 20)), of your input's shape",
+        ),
+        (
+            ((1, 4),),
+            "SourceError: argument 1: expected a tensor, found the sizes (1, 4)\n"
+            "  give an example tensor: from_torch(module, torch.zeros(1, 30, 20)), of your input's shape",
+        ),
+    ],
+)
+def test_a_module_needs_examples_that_are_tensors(arguments: tuple[Any, ...], error: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        from_torch(nn.Linear(4, 2), *arguments)
+    assert str(caught.value) == error
+
+
+def test_from_torch_takes_no_file() -> None:
+    with pytest.raises(SourceError) as caught:
+        from_torch("spotter.pt")
+    assert str(caught.value) == (
+        "SourceError: from_torch takes a module of PyTorch, found 'spotter.pt'\n"
+        "  a file: lstmc.import_file(FILE), or lstmc.convert(FILE, FOLDER)"
+    )
+    with pytest.raises(SourceError, match=r"takes a module of PyTorch or a program of torch\.export, found int"):
+        from_torch(3)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lstmc.importers.canonical.frames import Frames
-from lstmc.importers.canonical.time_axes import is_zero, time_axes
+from lstmc.importers.canonical.time_axes import TwoTimeAxes, is_zero, time_axes
 from lstmc.importers.ir.net import Net, Rolled, Step
 from lstmc.importers.ir.op import Shape, ShapeProblem, Size, fixed
 from lstmc.importers.ir.ops import (
@@ -31,6 +31,12 @@ from lstmc.importers.ir.ops import (
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.refusal import Refusal, RefusedError
 
+ATTENTION = (
+    "a value for each pair of steps",
+    "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed",
+    "import the whole sequence instead, or train the model with recurrent layers alone",
+)
+
 
 def with_dynamic_time(net: Net, step: bool = False) -> Net:
     """Return the net with a dynamic length of its sequences, if it holds for all lengths.
@@ -39,7 +45,13 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
     become such cells too: ``delays`` then has the number of steps by which each output is late. Raises
     :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
     """
-    axes = time_axes(net)
+    try:
+        axes = time_axes(net)
+    except TwoTimeAxes as error:
+        if step:
+            layer = "the inputs" if error.step is None else error.step.origin
+            raise RefusedError(net.origin, [Refusal(layer, "", *ATTENTION)]) from None
+        return net
     if axes is None:
         return net
     opening = _DynamicTime(net, axes)
@@ -55,7 +67,9 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
     reasons = [f"{one.node}: {one.why}" for one in opening.closed] + opening.ahead + opening.short
     note = f"The length of sequences is fixed at {opening.length}. {reasons[0]}."
     if not (opening.closed or opening.mixed):
-        note += " With step=True the imported model can be streamed: its outputs come some steps later."
+        note += (
+            " Imported with --step, in Python step=True, the model can be streamed: its outputs come some steps later."
+        )
     return replace(net, notes=(*net.notes, note))
 
 

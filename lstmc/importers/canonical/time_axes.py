@@ -29,8 +29,19 @@ ZEROS = Apply(Activation("affine", 0.0, 0.0))
 Place = tuple[str, int]  # a value, and one of its axes
 
 
+class TwoTimeAxes(Exception):
+    """Raised where a value has two axes of time: every step is related to every other one. ``step`` computes it."""
+
+    def __init__(self, step: Step | None) -> None:
+        super().__init__(step)
+        self.step = step
+
+
 def time_axes(net: Net) -> dict[str, int] | None:
-    """Return the time axis of each value that has one; None if no layer has one, or if there are several."""
+    """Return the time axis of each value that has one; None if no layer has one, or if there are several.
+
+    Raises :class:`TwoTimeAxes` where a value has two.
+    """
     parent: dict[Place, Place] = {}
 
     def root(place: Place) -> Place:
@@ -46,11 +57,13 @@ def time_axes(net: Net) -> dict[str, int] | None:
     if len(classes) != 1:
         return None
     (time,) = classes
-    axes: dict[str, int] = {}
+    axes, square = dict[str, int](), set[str]()
     for value, axis in [*parent]:
         of_time = root((value, axis)) == time and net.shapes[value][axis] != 1
         if of_time and axes.setdefault(value, axis) != axis:
-            return None  # two axes of time: every step is related to every other one
+            square.add(value)
+    if square:
+        raise TwoTimeAxes(next((step for step in net.steps if square.intersection(step.outputs)), None))
     return axes if any(name in net.inputs for name in axes) else None
 
 
