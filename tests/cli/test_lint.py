@@ -76,6 +76,35 @@ def test_a_bottom_that_no_layer_writes_is_a_finding(lstmc: LSTMC) -> None:
     )
 
 
+def test_a_misspelt_field_is_a_finding_and_one_of_another_caffe_is_none(lstmc: LSTMC) -> None:
+    """Fields of Caffe that the table of messages does not have, and those of layers of other versions, are none."""
+    Path("net.prototxt").write_text(
+        """nam: "n"  # name: "n"
+input: 'data'
+input_shape { dim: [6, 3] }
+state { phase: TEST }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 1 engine: CAFFE
+  kernel_size: 1 weight_filler: < value: -1.5e-3 varianc_norm: AVERAGE > } }
+layer { name: "b" type: "Sigmoid" bottom: "a" top: "b" sigmoid_param { engine: CAFFE } }
+layer { name: "c" type: "ReLU6" bottom: "b" top: "c" relu6_param { threshold: 6 } }
+layer { name: "d" type: "LSTM" botom: "c" top: "d" recurent_param {
+  num_output: 24 } }
+layer { name: "e" type: "InnerProduct" bottom: "d" top: "e" inner_product_param { num_outputs: 24 } }
+"""
+    )
+    ended = lstmc("lint", "net.prototxt", "--target", "caffe", "--json")
+    findings = {finding["found"]: finding["expected"] for finding in json.loads(ended.out)["findings"]}
+    assert ended.code == 1
+    assert findings.pop("layer type ReLU6").startswith("one of AbsVal")
+    assert findings == {
+        "field nam on line 1": "a field of NetParameter: did you mean name?",
+        "field varianc_norm on line 6": "a field of FillerParameter: did you mean variance_norm?",
+        "field botom on line 9": "a field of LayerParameter: did you mean bottom?",
+        "field recurent_param on line 9": "a field of LayerParameter: did you mean recurrent_param?",
+        "field num_outputs on line 11": "a field of InnerProductParameter: did you mean num_output?",
+    }
+
+
 def test_what_is_no_net_exits_with_2(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text("")
     ended = lstmc("lint", "net.prototxt")

@@ -1,13 +1,18 @@
-"""One field of a LayerParameter by its path, as ``softmax_param.axis``: reading and writing."""
+"""One field of a LayerParameter by its path, as ``softmax_param.axis``; and the misspelt fields of a text."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
 from lstmc.files.format import shortest
+from lstmc_caffe.proto.net import NetParameter
 
 # The old names of two fields, which Caffe still reads (``slice_layer.cpp``, ``concat_layer.cpp``).
 OLD_NAMES = {"concat_param.axis": "concat_dim", "slice_param.axis": "slice_dim"}
@@ -62,3 +67,53 @@ def has_other_settings(layer: Any, modelled: Container[str]) -> bool:
 def _field(layer: Any, path: str) -> tuple[Any, Any]:
     param, _, name = path.partition(".")
     return getattr(layer, param), getattr(layer, param).DESCRIPTOR.fields_by_name[name]
+
+
+TOKEN = re.compile(
+    r"""(?P<skip>\s+|\#[^\n]*)|(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?P<word>\w+)|(?P<mark>.)"""
+)
+OPEN, CLOSE = "{<", "}>"
+
+_SIMILAR = 0.85  # of get_close_matches: other versions of Caffe have fields whose names are less similar
+
+
+@dataclass(frozen=True)
+class UnknownField:
+    """A field in a net's text that its message does not have: its line, and the nearest field.
+
+    ``layer`` is the index of the layer that it is in, None outside all layers.
+    """
+
+    layer: int | None
+    message: str
+    name: str
+    line: int
+    near: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.message} has no field {self.name}: did you mean {self.near}?"
+
+
+def misspelt_fields(text: str) -> Iterator[UnknownField]:
+    """Yield the fields of a net's text that their messages do not have, where one of a similar name exists.
+
+    A field without such a name, and all that is inside it, may be of another version of Caffe. The text must parse.
+    """
+    messages: list[Any] = [NetParameter.DESCRIPTOR]
+    entered: Any = None  # the message of the last field
+    layers, tokens = -1, [token for token in TOKEN.finditer(text) if token["skip"] is None]
+    for token, following in pairwise(tokens):
+        mark, message = token["mark"] or "", messages[-1]
+        if mark and mark in OPEN:
+            messages.append(entered)
+        elif mark and mark in CLOSE:
+            messages.pop()
+        elif token["word"] and (following["mark"] or " ") in f":{OPEN}":
+            name = token["word"]
+            layers += len(messages) == 1 and name == "layer"
+            field = message.fields_by_name.get(name) if message is not None else None
+            entered = field.message_type if field is not None else None
+            if field is None and message is not None:
+                for near in get_close_matches(name, message.fields_by_name, 1, _SIMILAR):
+                    line = text.count("\n", 0, token.start()) + 1
+                    yield UnknownField(None if len(messages) == 1 else layers, message.name, name, line, near)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -14,6 +13,7 @@ from lstmc.errors import Argument, BackendError
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
+from lstmc_caffe.proto.fields import CLOSE, OPEN, TOKEN
 from lstmc_caffe.targets.shapes import Shape, Shapes
 
 TYPES = ("LSTM", "RNN")  # the recurrent layers of Caffe's own
@@ -131,12 +131,6 @@ def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
     return Weight(shape, (name,), name, load)
 
 
-_TOKEN = re.compile(
-    r"""(?P<skip>\s+|\#[^\n]*)|(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?P<word>\w+)|(?P<mark>.)"""
-)
-_OPEN, _CLOSE = "{<", "}>"
-
-
 @dataclass(frozen=True)
 class Field:
     """A message field in a text: its name, its span, and the span between its brackets."""
@@ -150,13 +144,13 @@ class Field:
 def message_fields(text: str, start: int = 0, stop: int | None = None) -> Iterator[Field]:
     """Yield the fields of a message's text that are messages themselves, in order. The text must parse."""
     depth, word, began, opened = 0, "", start, start
-    for token in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
+    for token in TOKEN.finditer(text, start, len(text) if stop is None else stop):
         mark = token["mark"]
-        if mark and mark in _OPEN:
+        if mark and mark in OPEN:
             if depth == 0:
                 opened = token.end()
             depth += 1
-        elif mark and mark in _CLOSE:
+        elif mark and mark in CLOSE:
             depth -= 1
             if depth == 0:
                 yield Field(word, began, token.end(), (opened, token.start()))

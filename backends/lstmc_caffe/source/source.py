@@ -38,7 +38,7 @@ from lstmc_caffe.source.layer import (
 )
 from lstmc_caffe.source.recurrent_layers import Imported, Replacement, describe_layers, replacements
 from lstmc_caffe.source.whole_net import describe_whole
-from lstmc_caffe.targets.lint import lint_text
+from lstmc_caffe.targets.lint import lint_text, misspelt
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs, unwritten_bottoms
 
@@ -272,6 +272,9 @@ class CaffeSource:
                 raise SourceError(f"{path.name}: it has no blob {name}{nearest_or_all(name, blobs)}")
         if len(layer_fields(text)) != len(net.layer):
             raise SourceError(f"{path.name}: the layers in its text cannot be separated: write one `layer {{ }}` each")
+        fields = [*map(str, misspelt(text, net))]
+        if fields:
+            raise SourceError(f"{path.name}: {fields[0]}", notes=fields[1:])
         content = _caffemodel(weights)
         hints = BlobHints({name: tuple(shape) for name, shape in shapes.items()}, values)
         if not any(layer.type in TYPES for layer in net.layer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ from typing import Any
 from lstmc.backend import LintReport, Violation, Warned
 from lstmc.errors import BackendError
 from lstmc.types import TensorType
-from lstmc_caffe.ops import CaffeOp, clipped_axes
-from lstmc_caffe.proto.fields import OLD_NAMES, field_value
-from lstmc_caffe.proto.net import LayerParameter, net_from_text, net_text
-from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs, unwritten_bottoms
+from lstmc_caffe.ops import CaffeOp, clipped_axes, layer_ops
+from lstmc_caffe.proto.fields import OLD_NAMES, UnknownField, field_value, misspelt_fields
+from lstmc_caffe.proto.net import LayerParameter, NetParameter, net_from_text, net_text
+from lstmc_caffe.targets.shapes import REST, Shape, infer_shapes, old_inputs, unwritten_bottoms
 from lstmc_caffe.targets.target import Pitfall, Restriction, Target
 
 
@@ -51,7 +52,9 @@ def lint_file(path: Path, target: Target) -> LintReport:
 
 def lint_text(text: str, target: Target) -> LintReport:
     """A prototxt against a target. Raises :class:`BackendError` for text that is no net, or a net of V1 layers."""
-    return lint_net(net_from_text(text), target)
+    net = net_from_text(text)
+    report = lint_net(net, target)
+    return replace(report, violations=(*_misspelt(text, net), *report.violations))
 
 
 def lint_net(net: Any, target: Target) -> LintReport:
@@ -82,6 +85,24 @@ def _asks_for_shapes(target: Target) -> bool:
     return any(
         rule.axes or rule.steps_at_most or rule.rows_at_most or rule.columns_at_least for rule in target.restrictions
     )
+
+
+def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
+    """Yield the misspelt fields of a net's text. The parameters of an unknown layer may have names like known ones."""
+    known = {*REST, *layer_ops()}
+    for field in misspelt_fields(text):
+        if field.layer is None or field.message != "LayerParameter" or net.layer[field.layer].type in known:
+            yield field
+
+
+def _misspelt(text: str, net: Any) -> Iterator[Violation]:
+    """Yield a violation for each misspelt field."""
+    reason, source = "no program can load the net", "TextFormat of protobuf: Message type has no field named"
+    for field in misspelt(text, net):
+        layer = NetParameter() if field.layer is None else net.layer[field.layer]
+        kind = "net" if field.layer is None else layer.type
+        expected = f"a field of {field.message}: did you mean {field.near}?"
+        yield Violation(layer.name, kind, f"field {field.name} on line {field.line}", expected, reason, source)
 
 
 def _unwritten(net: Any) -> Iterator[Violation]:

@@ -71,6 +71,10 @@ def test_the_blob_of_a_data_layer_is_named_whose_shape_is_wanted(tmp_path: Path)
             " = [3, 2, 4, 3, 3], [3, 3], 5: expected [T, N, ...], [T, N], units; check the net in Caffe",
         ),
         (
+            *(LSTM, LSTM.replace("num_output", "num_outputs")),
+            "old.prototxt: line 22: RecurrentParameter has no field num_outputs: did you mean num_output?",
+        ),
+        (
             *('bottom: "lstm1" top: "scores"', 'bottom: "lstm3" top: "scores"'),
             "old.prototxt cannot be imported: 1 problem\n  scores (InnerProduct): bottoms = lstm3:"
             " no layer before it writes that; did you mean lstm1?",
