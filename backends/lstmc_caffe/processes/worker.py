@@ -67,6 +67,11 @@ class CaffeAborted(CaffeError):
         self.status = status
         self.checks = fatal_lines(log)
         notes = list(self.checks)
+        if any("Not Implemented Yet" in check for check in self.checks):
+            notes.append(
+                "a layer has no Backward in Caffe: write undifferentiated = (0,) in the class of its op, with the"
+                " operands that no gradient may be asked of, and None for each in vjp (docs/write-an-op.md)"
+            )
         if status == -signal.SIGKILL:
             notes.append("it was killed from outside, as a system does that runs out of memory")
         elif not notes:

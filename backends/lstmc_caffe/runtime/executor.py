@@ -96,9 +96,9 @@ class CaffeExecutor:
             result = net.run(
                 fed,
                 want="all",
-                backward=cotangents,
-                want_diffs=input_blobs,
-                want_param_diffs=True,
+                backward=cotangents or None,  # no output may have a gradient
+                want_diffs=input_blobs if cotangents else (),
+                want_param_diffs=bool(cotangents),
             )
         names = {name for node in graph for name in node.names}
         blobs = {name: array for name, array in result.blobs.items() if name in names}

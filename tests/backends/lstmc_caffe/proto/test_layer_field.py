@@ -11,13 +11,19 @@ from typing import ClassVar
 import pytest
 from google.protobuf import text_format
 
+from lstmc.backend import load_backend
 from lstmc.errors import BackendError
+from lstmc.ir import parse_graph
 from lstmc.ops import Draw, Sample, Tanh, sample_type
+from lstmc.pipeline import compile_graph
 from lstmc.testing import check_op
 from lstmc.types import TensorType
+from lstmc.verification.differential import check
 from lstmc_caffe.ops import CaffeOp
 from lstmc_caffe.proto import net
 from lstmc_caffe.proto.net import MESSAGES, LayerParameter, NetParameter, layer_field
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import CaffeAborted, Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import listed_layers
@@ -118,6 +124,65 @@ def test_a_rule_of_a_target_may_name_a_field_of_a_package(install: Install, tmp_
     )
     found = [(violation.layer, violation.found) for violation in lint_text(text, target).violations]
     assert found == [("a", "threshold is 2.0")]
+
+
+ABOVE = """
+from lstmc.ops import Pointwise
+from lstmc_caffe.legalize.rules import layer_rules
+
+@dataclass(frozen=True)
+class Above(Pointwise):
+    "1 where x is above 0.5."
+    name = "DIALECT.above"
+    undifferentiated = UNDIFFERENTIATED
+    threshold: float = 0.5
+
+    def f(self, x):
+        return (x > self.threshold).astype(x.dtype)
+
+    def df(self, y, x):
+        return 0.0
+
+    def vjp(self, cts, outs, x):
+        return (None,)
+
+@dataclass(frozen=True)
+class Layer(CaffeOp, Above):
+    "Threshold."
+    name = "DIALECT.Layer"
+    layer_type = "Threshold"
+    settings = {"threshold": "threshold_param.threshold"}
+
+RULES = layer_rules(Layer)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "undifferentiated", "outputs"),
+    [("ends_a", "(0,)", "y=%y, z=%z"), ("ends_b", "(0,)", "y=%y"), ("ends_c", "()", "y=%y, z=%z")],
+)
+def test_a_layer_without_backward_says_that_no_gradient_is_asked_of_what_it_reads(
+    install: Install, caffe: Runner, name: str, undifferentiated: str, outputs: str
+) -> None:
+    source = THRESHOLD.partition("@dataclass")[0] + ABOVE.replace("UNDIFFERENTIATED", undifferentiated)
+    points = f"[lstmc.dialects]\n{name} = {name}\n[lstmc_caffe.rules]\n{name} = {name}\n"
+    install(name, source.replace("DIALECT", name), points)
+    graph = parse_graph(
+        "graph g {\n  %x: f32[2,3] = input()\n  %a: f32[2,3] = tanh(%x)\n"
+        f"  %y: f32[2,3] = {name}.above(%a)\n  %u: f32[2,3] = input()\n  %z: f32[2,3] = tanh(%u)\n"
+        f"  return {outputs}\n}}\n"
+    )
+    backend = load_backend("caffe")
+    compiled = compile_graph(graph, backend)
+    artifact = backend.emit(compiled, {})
+    if undifferentiated == "()":
+        with pytest.raises(CaffeAborted) as caught:
+            check(compiled, artifact, {}, CaffeExecutor(caffe, "cpu"), 1)
+        assert "a layer has no Backward in Caffe: write undifferentiated = (0,) in the class of its op" in str(
+            caught.value
+        )
+    else:
+        assert check(compiled, artifact, {}, CaffeExecutor(caffe, "cpu"), 1).passed
 
 
 @dataclass(frozen=True)
