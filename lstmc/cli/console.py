@@ -270,7 +270,7 @@ MENDS: Mapping[Mend, str] = {
 }
 # options that are called otherwise than their argument; a flag takes no value
 OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--keep", "shapes": "--shape", "language": "--example"}
-FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only")
+FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only", "whole")
 
 
 # what other programs call something, and what lstmc has instead

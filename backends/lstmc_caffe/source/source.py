@@ -151,14 +151,15 @@ class CaffeHostNet:
         """Refuse shapes of the user that are not those of the text, which keeps its own."""
         net = net_from_text(self.text)
         own = infer_shapes(net.layer, old_inputs(net)).blobs
-        mend = "write it into the prototxt, or import the whole net"
+        argument = Argument("whole", "True")
+        mend = f"write it into the prototxt, or import the whole net, {argument}"
         refusals = [
             Refusal(f"blob {name}", "shape", str(list(shape)), f"the net itself has {list(own[name] or ())}", mend)
             for name, shape in self.hints.shapes.items()
             if own.get(name) not in (None, shape)
         ]
         if refusals:
-            raise RefusedError(self.origin, refusals)
+            raise RefusedError(self.origin, refusals, [argument])
 
     def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
         """Return the violations of the target's rules by copied layers.

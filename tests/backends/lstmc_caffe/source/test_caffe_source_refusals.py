@@ -113,11 +113,12 @@ def test_the_text_keeps_its_own_shapes(tmp_path: Path) -> None:
     model = import_file(net, weights=weights, shapes={"x": (7, 1, 3), "cont": (7, 1)})
     with pytest.raises(LstmcError) as caught:
         lstmc.convert(model, tmp_path / "out", target="opencv", on="interpreter")
-    mend = "write it into the prototxt, or import the whole net"
+    mend = "write it into the prototxt, or import the whole net, whole=True"
     assert caught.value.notes == (
         f"blob x: shape = [7, 1, 3]: the net itself has [4, 1, 3]; {mend}",
         f"blob cont: shape = [7, 1]: the net itself has [4, 1]; {mend}",
     )
+    assert error_text(caught.value).endswith("or import the whole net, --whole")
     assert not (tmp_path / "out" / "old.opencv.prototxt").exists()
     result = lstmc.convert(model, tmp_path / "whole", target="opencv", on="interpreter", whole=True)
     assert result.passed
