@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,8 +28,9 @@ from lstmc.cli.options import (
 )
 from lstmc.cli.progress import interruptible
 from lstmc.errors import DataError, OutputError
-from lstmc.files.arrays import npz_bytes, read_arrays
+from lstmc.files.arrays import AnyArray, npz_bytes, read_arrays
 from lstmc.files.output import write_files
+from lstmc.manifest import manifest_path, read_manifest
 from lstmc.nets.generation import read_vocabulary
 from lstmc.ops import Array
 from lstmc.text import escaped
@@ -92,12 +93,31 @@ def run_command(
         return
     if workers != WorkerArguments():
         raise OutputError("--scheduler and --workers are for outputs of any size: expected -o FILE.h5, or a folder")
-    outputs = loaded.run(read_arrays(inputs), on=place(loaded.backend.name, gpu))
+    arrays = read_arrays(inputs)
+    try:
+        outputs = loaded.run(arrays, on=place(loaded.backend.name, gpu))
+    except DataError as error:
+        raise error.located(notes=[ANY_NUMBER] if _of_other_batch(loaded, arrays) else []) from None
     if to is not None:
         write_files(to.parent, {to.name: npz_bytes(outputs)})
     out.print(_summary(outputs))
     if to is not None:
         out.print(f"wrote {to}")
+
+
+ANY_NUMBER = "any number of examples is run in batches with -o FILE.h5, or with folders: --inputs FOLDER -o FOLDER"
+
+
+def _of_other_batch(net: SavedNet, arrays: Mapping[str, AnyArray]) -> bool:
+    """Return whether arrays differ from their inputs in the size of one axis alone, as those of more examples do."""
+    entries = read_manifest(manifest_path(net.path)).inputs
+    shapes = {name: entry.place.at({}) for name, entry in entries.items() if not entry.filled}
+    pairs = [(array.shape, shapes[name]) for name, array in arrays.items() if name in shapes]
+    differences = [
+        sum(a != b for a, b in zip(found, shape, strict=True)) if len(found) == len(shape) else len(shape) + 1
+        for found, shape in pairs
+    ]
+    return max(differences, default=0) == 1 and set(shapes) <= set(arrays)
 
 
 def print_saved_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) -> None:

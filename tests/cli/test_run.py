@@ -135,6 +135,20 @@ def test_other_weights_and_hdf5(lstmc: LSTMC, caffe: object) -> None:
     assert_allclose(read("out.npz")["y"], wanted, rtol=0, atol=1e-6)
 
 
+def test_more_examples_than_the_batch_are_for_a_file_of_any_size(lstmc: LSTMC) -> None:
+    assert lstmc("compile", "--cell", "gru", *GIVEN).code == 0
+    np.savez("more.npz", x=np.zeros((3, 5, 3)), label=np.zeros(5))
+    ended = lstmc("run", "gru.prototxt", "--inputs", "more.npz", "-o", "out.npz")
+    assert ended.code == 2
+    assert ended.err.endswith(
+        "  wrong shape: x must be [3, 2, 3], found [3, 5, 3]\n"
+        "  extra: label [5]\n"
+        "  any number of examples is run in batches with -o FILE.h5, or with folders: --inputs FOLDER -o FOLDER\n"
+    )
+    np.savez("wide.npz", x=np.zeros((3, 5, 4)))
+    assert "any number of examples" not in lstmc("run", "gru.prototxt", "--inputs", "wide.npz").err
+
+
 def test_inputs_that_do_not_fit_are_all_named(lstmc: LSTMC) -> None:
     Path("net.py").write_text(FILLED)
     assert lstmc("compile", "net.py", "-D", "T=3", "-D", "N=2").code == 0

@@ -1,4 +1,7 @@
-"""``python -m lstmc_caffe.readers install READER``: makes a reader's own environments, or installs it beside lstmc."""
+"""``python -m lstmc_caffe.readers install READER``: makes a reader's own environments, or installs it beside lstmc.
+
+``python READER`` instead prints the path of the Python that a reader's nets run in.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ from collections.abc import Sequence
 from lstmc.errors import LstmcError
 from lstmc.text import plain
 from lstmc_caffe.install.report import Report
-from lstmc_caffe.readers.executor import ReaderSession, make
+from lstmc_caffe.readers.executor import ReaderError, ReaderSession, interpreter, make
 from lstmc_caffe.readers.known import load_reader, reader_names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Install runtimes, print the version of each, and return the exit code: 0, or 2 for an error."""
+    """Install runtimes and print the version of each, or print their Python; return 0, or 2 for an error."""
     parser = argparse.ArgumentParser(prog="python -m lstmc_caffe.readers", description=__doc__)
-    parser.add_argument("command", choices=("install",))
+    parser.add_argument("command", choices=("install", "python"))
     parser.add_argument("reader", nargs="+", help=f"one of {', '.join(reader_names())}")
     parser.add_argument("--quiet", action="store_true", help="print only the versions")
     options = parser.parse_args(arguments)
@@ -24,6 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name in options.reader:
             reader = load_reader(name)
+            if options.command == "python":
+                python = interpreter(reader.stages[-1].environment)
+                if python is None:
+                    raise ReaderError(f"{reader.title} is not installed: {reader.install_command}")
+                print(python)
+                continue
             make(reader, report)
             with ReaderSession(reader) as session:
                 print(f"{name}: {session.version()}")

@@ -176,6 +176,7 @@ class ReaderSession:
 
     def version(self) -> str:
         """The reader's own version. Raises :class:`ReaderError` where it is not installed, with how to install it."""
+        check_commands(self.reader)
         try:
             replies = [self._call(stage, "about", {}, {})[0]["value"]["version"] for stage in self.reader.stages]
         except ReaderError as error:
@@ -235,10 +236,25 @@ class ReaderSession:
             if python is None:
                 raise ReaderError(f"{self.reader.title} is not installed")
             environment = {name: value for name, value in os.environ.items() if name not in UNSET}
-            environment["PATH"] = f"{python.parent}{os.pathsep}{environment.get('PATH', '')}"
+            environment["PATH"] = f"{python.parent}{os.pathsep}{_command_path()}"
             command = [str(python), "-u", str(WORKER), str(os.getpid())]
             self._processes[stage] = WorkerProcess(command, environment, self.reader.title)
         return self._processes[stage]
+
+
+def _command_path() -> str:
+    """Return the path on which programs of readers are looked for: the user's, and the folder that a login adds."""
+    return f"{os.environ.get('PATH', '')}{os.pathsep}{Path.home() / '.local' / 'bin'}"
+
+
+def check_commands(reader: Reader) -> None:
+    """Raise :class:`ReaderError` for a program that a reader runs, and that is not there."""
+    for stage in reader.stages:
+        if stage.command and shutil.which(stage.command, path=_command_path()) is None:
+            raise ReaderError(
+                f"{reader.title} needs {stage.command} on the path or in ~/.local/bin: docs/readers/index.md says how"
+                " to build it"
+            )
 
 
 def _has(stage: Stage, function: str) -> bool:
@@ -322,6 +338,7 @@ def _finding(name: str) -> Finding:
         reader = load_reader(name)
         if any(interpreter(own) is None for own in reader.environments):
             return finding(False, f"{reader.title} is not installed: {reader.install_command}")
+        check_commands(reader)
         if reader.environments:  # their runtimes start slowly, and their versions are those they were installed with
             packages = [requirement for own in reader.environments for requirement in own.requires]
             detail = f"{reader.title}, an environment of {', '.join(packages)}"

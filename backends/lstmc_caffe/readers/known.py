@@ -39,6 +39,7 @@ class Stage:
 
     program: Path
     environment: Environment | None = None
+    command: str = ""  # a program that it runs, which no package brings
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ NCNN = Reader(
     name="ncnn",
     title="ncnn",
     target="ncnn",
-    stages=(Stage(PROGRAMS / "ncnn_convert.py", _NCNN), Stage(PROGRAMS / "ncnn_run.py", _NCNN)),
+    stages=(Stage(PROGRAMS / "ncnn_convert.py", _NCNN, "caffe2ncnn"), Stage(PROGRAMS / "ncnn_run.py", _NCNN)),
 )
 
 

@@ -1,4 +1,4 @@
-"""ncnn's caffe2ncnn, which no registry has: the one on the path."""
+"""ncnn's caffe2ncnn, which no registry has: the one on the path, to which lstmc adds ~/.local/bin."""
 
 import os
 import shutil

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -11,6 +12,7 @@ import pytest
 
 from lstmc import compile
 from lstmc.errors import BackendError, PluginError
+from lstmc_caffe.readers.__main__ import main
 from lstmc_caffe.readers.executor import ReaderError, ReaderSession, reader_findings
 from lstmc_caffe.readers.known import Environment, Reader, Stage, load_reader
 from tests.conftest import Install
@@ -85,6 +87,33 @@ def test_one_that_is_not_installed_says_how_to_install_it(tmp_path: Path) -> Non
     with ReaderSession(reader_of("", tmp_path, environment=nowhere)) as session, pytest.raises(ReaderError) as raised:
         session.version()
     assert str(raised.value) == ("ReaderError: My Reader is not installed: python -m lstmc_caffe.readers install mine")
+
+
+def test_a_program_that_it_runs_is_on_the_path_or_in_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import shutil\ndef about(args, arrays):\n    return {'version': shutil.which('my2mine')}, {}\n"
+    reader = reader_of(source, tmp_path, command="my2mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("lstmc_caffe.readers.executor.load_reader", lambda name: reader)
+    monkeypatch.setattr("lstmc_caffe.readers.executor.reader_names", lambda: ("mine",))
+    message = "My Reader needs my2mine on the path or in ~/.local/bin: docs/readers/index.md says how to build it"
+    (finding,) = reader_findings()  # what doctor prints is what a run finds
+    assert (finding.found, finding.detail) == (False, message)
+    with ReaderSession(reader) as session, pytest.raises(ReaderError) as raised:
+        session.version()
+    assert raised.value.message == message
+    program = tmp_path / ".local/bin/my2mine"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (finding,) = reader_findings()
+    assert (finding.found, finding.detail) == (True, f"My Reader {program}")
+
+
+def test_the_python_of_a_reader_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["python", "mnn"]) == 0
+    assert capsys.readouterr().out == f"{sys.executable}\n"
 
 
 def test_one_that_does_not_import_says_why_and_how_to_install_it(tmp_path: Path) -> None:
