@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -186,3 +187,20 @@ def test_a_reader_that_is_not_there_is_no_place(tmp_path: Path, monkeypatch: pyt
         "  OpenCV 4 DNN cannot be imported: ModuleNotFoundError: No module named 'no_cv2':"
         " python -m lstmc_caffe.readers install opencv"
     )
+
+
+@pytest.mark.parametrize("target", ["ncnn", "rknn"])
+def test_a_program_says_in_which_python_it_runs(target: str, tmp_path: Path) -> None:
+    written = compile("gru", N=1, D=2, H=3, step=True, target=target).example("python")
+    ((name, content),) = written.items()
+    (tmp_path / name).write_bytes(content)
+    blocked = (
+        "import sys, runpy; sys.modules |= dict.fromkeys(('ncnn', 'rknn', 'rknnlite'));"
+        " runpy.run_path(sys.argv[1], run_name='__main__')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", blocked, tmp_path / name], input="0 0\n", capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    assert f"python -m lstmc_caffe.readers python {target} prints lstmc's" in ran.stderr
