@@ -349,9 +349,10 @@ def _settings(compiled: Compiled) -> Iterable[Difference]:
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
-    """What differs where the dropouts of the model and of the compiled graph multiply by the same fixed numbers, as one
-    that another value goes through."""
-    if not any(depending(graph, lambda n: isinstance(n.op, Dropout)) for graph in (compiled.model, compiled.expanded)):
+    """Yield what differs where the dropouts of the model and of the compiled graph multiply by the same fixed numbers,
+    as one that another value goes through. Nets that are not trained have no dropouts."""
+    graphs = (compiled.model, compiled.expanded) if compiled.trained else ()
+    if not any(depending(graph, lambda n: isinstance(n.op, Dropout)) for graph in graphs):
         return
     model, masks = with_masks(compiled.model)
     reference = forward(model, {**arrays.inputs, **masks}, arrays.weights)
