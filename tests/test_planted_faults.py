@@ -393,7 +393,8 @@ def test_real_caffe_shows_the_same_faults(caffe: Runner) -> None:
         reports = in_caffe(net_with(fault), caffe)
         if all(report.passed for report in reports):
             silent.append(fault)
-        excused += [(fault, remark) for report in reports for remark in report.remarks]
+        remarks = [remark for report in reports for remark in report.remarks]
+        excused += [(fault, remark) for remark in remarks if COMPUTES_ANOTHER not in remark]
     assert (silent, excused) == ([], [])
     for wrong in {wrong.name: wrong for wrong, _ in FAULTS.values()}.values():
         assert all(report.passed for report in in_caffe(lstmc.compile(wrong, phase="all"), caffe))
