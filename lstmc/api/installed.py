@@ -86,7 +86,7 @@ class LibraryCell:
         graph = CellModel(self.cell).graph(T=1, **self.sizes)
         kept = [output.name for output in graph.outputs if output.name.removesuffix("_T") not in self.cell.states]
         if alone := [name for name in self.not_for if refusal(self.cell, self.backend, name, kept) is None]:
-            facts += f"; for {', '.join(alone)} with {' '.join(f'--keep {name}' for name in kept)}"
+            facts += f"; for {', '.join(alone)} where {' and '.join(kept)} alone is kept"
         return "\n\n".join([f"{self.name} ({self.group})", self.summary, self.paper, facts, self.source, self.graph])
 
     @property

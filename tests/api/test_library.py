@@ -40,7 +40,7 @@ def test_operations_of_a_gated_cell_and_of_images() -> None:
 @pytest.mark.parametrize(
     ("name", "targets"),
     [
-        ("lstm", "all targets but caffe-native; for caffe-native with --keep y\n"),
+        ("lstm", "all targets but caffe-native; for caffe-native where y alone is kept\n"),
         ("gru", "all targets but caffe-native\n"),
     ],
 )

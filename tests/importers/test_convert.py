@@ -146,7 +146,7 @@ def test_a_size_that_the_example_fixed(command: LSTMC) -> None:  # noqa: F811
         "DimError: -D T=9: sizes that ahead.pt2 leaves open: none; its inputs are x [1, 7, 3]\n"
         "  The length of sequences is fixed at 7. "
     )
-    assert "Imported with --step, in Python step=True, the model can be streamed" in done.err
+    assert "Imported with `step` the model can be streamed" in done.err
     assert done.err.endswith(
         "  export it again from an example of the size wanted; an ONNX, Keras or Caffe file takes other sizes by"
         " --shape\n"

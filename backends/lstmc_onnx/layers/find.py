@@ -288,9 +288,8 @@ def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
             yield f"{node.op.body.name}: {loop}; it is no LSTM, GRU or RNN: {differences[node.name]}"
     if loops:
         yield (
-            "Scan: few runtimes besides ONNX Runtime have this operator; `lstmc compile model.py --weights"
-            " weights.npz --backend onnx --form unrolled` writes a net without it, and so does, of a Caffe net with"
-            " cont, the constant cont=1"
+            "Scan: few runtimes besides ONNX Runtime have this operator; `lstmc compile` of the model with its weights"
+            " and the form unrolled writes a net without it, and so does, of a Caffe net with cont, the constant cont=1"
         )
 
 

@@ -67,9 +67,7 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
     reasons = [f"{one.node}: {one.why}" for one in opening.closed] + opening.ahead + opening.short
     note = f"The length of sequences is fixed at {opening.length}. {reasons[0]}."
     if not (opening.closed or opening.mixed):
-        note += (
-            " Imported with --step, in Python step=True, the model can be streamed: its outputs come some steps later."
-        )
+        note += " Imported with `step` the model can be streamed: its outputs come some steps later."
     return replace(net, notes=(*net.notes, note))
 
 
