@@ -10,7 +10,7 @@ SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("tanh({})", lambda x: 1),
     ("exp(tanh({}))", lambda x: 2.8),
     ("softplus({})", lambda x: x + 0.7),
-    ("sin(4 * {})", lambda x: 1),
+    ("sin(2 * {})", lambda x: 1),  # a larger factor in a recurrence multiplies rounding at each step
     ("cos({})", lambda x: 1),
     ("log(sigmoid({}) + 0.5)", lambda x: 0.7),
     ("power(sigmoid({}) + 0.5, 1.5)", lambda x: 1.9),

@@ -214,7 +214,7 @@ def test_the_first_signal_ends_a_run_whose_worker_is_stopped(tmp_path: Path, caf
     _, err = process.communicate(timeout=20)
     assert process.returncode == 2
     assert re.fullmatch(
-        r"TrainingError: training net after iteration \d+: Caffe did not call step of training\.py:"
+        r"TrainingError: training net after iteration \d+: Caffe did not call (step|snapshot) of training\.py:"
         rf" a signal has stopped it \(process id {worker.pid}\); its process was ended\n"
         r"  the last good snapshot is of iteration \d+: \S+\n  resume it with --resume\n",
         err,
