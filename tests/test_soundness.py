@@ -43,7 +43,7 @@ from lstmc.manifest import parse_manifest
 from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange, RealRange
 from lstmc.passes import Refs, rewrite
-from lstmc.verification.conditioning import first_not_finite
+from lstmc.verification.conditioning import first_not_finite, with_masks
 from lstmc.verification.differential import random_inputs
 from lstmc.weights import parameters, random_weights
 from lstmc_caffe.ops import DummyData, Scale
@@ -365,4 +365,25 @@ def test_verify_names_a_gradient_that_is_not_finite_and_an_overflow_of_float32(t
         r"the model itself is not finite in float32, in which nets compute: exp at \S+:\d+ is not finite: inf"
         r" where its operand is 100",
         found.remarks[0],
+    )
+
+
+@cell
+def unread(x=Input(1, 2), h=State(1, 2), c=State(1, 2), *, W=Param(2, 2, fill=uniform(-1, 1))):
+    linear(h, W)  # which nothing reads
+    return dropout(c), {"h": x, "c": c}
+
+
+def test_dropouts_are_compared_where_a_step_computes_what_nothing_reads() -> None:
+    @model
+    def net(X=Input(3, 1, 2), c0=Input(1, 2)):
+        return {"y": scan(unread(name="A"), X, init={"c": c0})[0]}
+
+    compiled = lstmc.compile(net, phase="all").compiled
+    expanded, masks = with_masks(compiled.model)
+    assert {mask.split("/")[1] for mask in masks} == {"t000", "t001", "t002"}
+    assert forward(expanded, {"X": np.ones((3, 1, 2)), "c0": np.ones((1, 2)), **masks}, {}).outputs["y"].shape == (
+        3,
+        1,
+        2,
     )
