@@ -95,6 +95,8 @@ def _against_each_other(name: str, found: Execution, wanted: Execution, rounding
 def _steps(case: Case, executors: Sequence[CaffeExecutor]) -> Iterator[Outcome]:
     rate = rate_of(case)
     wanted, float32 = interpreter_steps(case, rate), interpreter_steps(case, rate, np.float32)
+    if not all(np.isfinite(value).all() for steps in (wanted, float32) for value in steps.values()):
+        return  # the training itself diverges in the interpreter, as that of ttt_linear at the largest size
     rounding = max(relative_gap(float32[parameter], value) for parameter, value in wanted.items())
     allowed = max(GRADIENT_TOLERANCE, MARGIN * rounding)
     for executor in executors:
