@@ -382,8 +382,5 @@ def test_dropouts_are_compared_where_a_step_computes_what_nothing_reads() -> Non
     compiled = lstmc.compile(net, phase="all").compiled
     expanded, masks = with_masks(compiled.model)
     assert {mask.split("/")[1] for mask in masks} == {"t000", "t001", "t002"}
-    assert forward(expanded, {"X": np.ones((3, 1, 2)), "c0": np.ones((1, 2)), **masks}, {}).outputs["y"].shape == (
-        3,
-        1,
-        2,
-    )
+    inputs = {"X": np.ones((3, 1, 2)), "c0": np.ones((1, 2)), **masks}
+    assert forward(expanded, inputs, {"A/W": np.ones((2, 2))}).outputs["y"].shape == (3, 1, 2)

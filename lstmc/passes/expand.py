@@ -118,7 +118,7 @@ def _unread_leaves(graph: Graph, loops: Callable[[Scan], bool]) -> set[str]:
         args = graph.args(node.name)
         if isinstance(node.op, Scan) and not loops(node.op):
             first = node.op.first or node.op.body
-            used = first.needed()
+            used = {ref.node for ref in first.readers()}
             names = [arg.name for arg in first.body_args()]
             args = tuple(ref for i, ref in enumerate(args) if node.op.role(i) != "state" or names[i] in used)
         read.update(ref.node for ref in args)

@@ -41,7 +41,7 @@ def backward_body(body: Graph, needed: Sequence[bool] | None = None) -> Graph:
 
     Arguments: those of ``body`` in their order, its states as ``x`` (what they were before the step); then ``d_NAME``
     as ``x`` for each output of the step, and ``d_NAME`` as ``state`` for each state. Outputs: for each argument that is
-    no state and is ``wanted`` (all, if not given) ``d_NAME``, what this step adds to its gradient; then the states.
+    no state and is ``needed`` (all, if not given) ``d_NAME``, what this step adds to its gradient; then the states.
     """
     tape = _Tape(Builder(f"{PREFIX}{body.name}"))
     args = body.body_args()

@@ -296,7 +296,7 @@ GRU_ORDERS: Mapping[str, str] = {
 
 
 def moved(order: str, target: str) -> tuple[int, ...]:
-    """Which part of what is packed in ``order`` is each part of what is packed as ``wanted``.
+    """Which part of what is packed in ``order`` is each part of what is packed as ``target``.
 
     >>> moved("ifgo", "ifog")
     (0, 1, 3, 2)

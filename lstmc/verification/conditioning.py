@@ -242,7 +242,7 @@ def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
     So a model and what it is compiled to compute the same only if they drop the same values, whichever pass has moved a
     dropout into a loop or out of it. No number is 0: each element shows by what it was multiplied.
     """
-    expanded, masks = Expand().run(without_dead(graph, Counter())).graph, dict[str, Array]()
+    expanded, masks = Expand().run(graph).graph, dict[str, Array]()
     for node in expanded:
         if isinstance(node.op, Dropout):
             shape, ratio = node.types[0].shape, node.op.ratio

@@ -400,8 +400,14 @@ def _source(text: str | None, place: tuple[str | int, ...], sources: Mapping[str
 
 
 def _is_field(path: str) -> bool:
-    """Whether a path names a field of LayerParameter."""
+    """Return whether a path names a field of LayerParameter. Packages are loaded only for a field that is not known."""
+    if _has_field(path):
+        return True
     load_layer_fields()
+    return _has_field(path)
+
+
+def _has_field(path: str) -> bool:
     message = LayerParameter.DESCRIPTOR
     for name in path.split("."):
         fields = message.fields_by_name if message is not None else {}

@@ -227,7 +227,6 @@ def test_the_check_imports_nothing_that_the_bundle_lacks() -> None:
         "print(*sorted(name for name in found if not name.startswith('_')))"
     )
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
-    # lstmc_onnx is imported where it is installed, by the entry point of its ops; the bundle has neither
-    ours, there = {"lstmc", "lstmc_caffe", "lstmc_onnx", "tools"}, {"numpy", "google", "cython_runtime"}
+    ours, there = {"lstmc", "lstmc_caffe", "tools"}, {"numpy", "google", "cython_runtime"}
     theirs = {"markupsafe", "annotated_types", "pydantic_core", "typing_extensions", "typing_inspection"}
     assert set(found) - ours - there == {*packages.NEEDED, *theirs}
