@@ -38,7 +38,7 @@ class Shapes:
 def infer_shapes(
     layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}, declared: Mapping[str, Shape] = {}
 ) -> Shapes:
-    """The shapes of all blobs that LayerParameters write, as far as their types are known here; or those ``declared``."""
+    """Return the shapes of all blobs that LayerParameters write, as far as types are known; or those ``declared``."""
     shapes, ops = Shapes(dict(inputs)), layer_ops()
     for layer in layers:
         bottoms = [shapes.blobs.get(name) for name in layer.bottom]
