@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
@@ -155,7 +156,7 @@ FLAGS = (
     *("-fno-math-errno", "-fno-trapping-math", "-fopenmp"),
 )
 ENOUGH_BYTES = 1_000_000  # where less is free, it is why a compiler failed
-_HEADER, _LAYER = "layer.h", "caffe_layer.cpp"
+_LAYER = "caffe_layer.cpp"
 
 
 def library(source: Source, location: CaffeLocation) -> Path:
@@ -271,8 +272,8 @@ def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Pa
     check_private(target)
     if is_cached(target):
         return target
-    for name in (_HEADER, _LAYER):
-        (work / name).write_text(header(name), encoding="utf-8")
+    (work / "layer.h").write_text(header("layer.h"), encoding="utf-8")
+    (work / _LAYER).write_text(caffe_layer(), encoding="utf-8")
     flags = [*caffe.recipe.flags, "-O1", f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *_includes(caffe)]
     compiler.run((*flags, "-c", _LAYER, "-o", "glue.o"), work, "compiling Caffe's side of generated layers")
     keep(work / "glue.o", target)
@@ -280,7 +281,12 @@ def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Pa
 
 
 def _sources() -> str:
-    return header(_HEADER) + header(_LAYER)
+    return header("layer.h") + caffe_layer()
+
+
+def caffe_layer() -> str:
+    """Return the C++ of Caffe's side of generated layers."""
+    return files(__package__).joinpath(_LAYER).read_text(encoding="utf-8")
 
 
 def _digest(*parts: str) -> str:

@@ -11,8 +11,8 @@ from lstmc.ops import Arg, Dropout, Mul
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.fused.code import layer_type
+from lstmc_caffe.fused.layer import FusedScan
 from lstmc_caffe.fused.plan import plan_of
-from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.legalize.blobs import as_value
 
 

@@ -19,8 +19,9 @@ from lstmc.weights import parameters
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.fused.code import Source, layer_code, source
 from lstmc_caffe.fused.gpu import gpu_text
+from lstmc_caffe.fused.layer import FusedScan
 from lstmc_caffe.fused.plan import memory_text, plan_of, plan_text
-from lstmc_caffe.fused.rows import FusedScan, batch_of
+from lstmc_caffe.fused.rows import batch_of
 from lstmc_caffe.targets.lint import warnings
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs

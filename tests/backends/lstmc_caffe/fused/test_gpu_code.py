@@ -15,9 +15,9 @@ from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import LayerCode, layer_code, source
 from lstmc_caffe.fused.gpu import PERSISTENT_ROWS, PERSISTENT_WEIGHTS, step_cost, step_works
+from lstmc_caffe.fused.layer import FusedScan
 from lstmc_caffe.fused.memory import Product, header
 from lstmc_caffe.fused.plan import plan_of
-from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.install import toolkit
 from lstmc_caffe.install.recipe import cuda_recipe
 from tests.backends.lstmc_caffe.fused.small_scans import square

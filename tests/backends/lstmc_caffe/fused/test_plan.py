@@ -12,9 +12,10 @@ from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import layer_code
 from lstmc_caffe.fused.gpu import GPUS, LAUNCH_SECONDS, StepCost, gpu_text, step_cost
+from lstmc_caffe.fused.layer import FusedScan
 from lstmc_caffe.fused.memory import Loop, Place, Product, Work
 from lstmc_caffe.fused.plan import memory_text, plan_of, plan_text
-from lstmc_caffe.fused.rows import FusedScan, rows_of
+from lstmc_caffe.fused.rows import rows_of
 from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, residual, square, two_products
 
 BACKEND = CaffeBackend()

@@ -17,7 +17,6 @@ from lstmc.testing.equivalence import random_leaves
 from lstmc.verification.differential import check, random_inputs
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import Source
-from lstmc_caffe.fused.memory import header
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
@@ -175,15 +174,9 @@ def test_a_fault_in_a_persistent_kernel(runner: Faulty, tmp_path: Path, fault: s
 
 @pytest.mark.parametrize("fault", IN_GLUE)
 def test_a_fault_in_the_glue(runner: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    def changed(name: str) -> str:
-        text = header(name)
-        before, struct, behind = text.partition("struct OnGpu")
-        if struct:
-            old, new = IN_GLUE[fault]
-            assert old in behind
-            behind = behind.replace(old, new)
-        return before + struct + behind
-
-    monkeypatch.setattr(layer_compiler, "header", changed)
+    before, struct, behind = layer_compiler.caffe_layer().partition("struct OnGpu")
+    old, new = IN_GLUE[fault]
+    assert old in behind
+    monkeypatch.setattr(layer_compiler, "caffe_layer", lambda: before + struct + behind.replace(old, new))
     with runner:
         assert problem(runner, tmp_path) is not None
