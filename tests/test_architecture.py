@@ -20,7 +20,7 @@ from lstmc.dsl.value import FUNCTIONS
 from lstmc.ir import Scan
 from lstmc.ops import CORE, Op
 from lstmc.ops.dialects import load_dialect
-from lstmc_caffe.fused.layer import FusedScan
+from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ ORDER["lstmc"] = (
     ("process", "ops"),
     ("files", "ir"),
     ("interp", "dsl", "passes", "patterns", "drawing"),
-    ("weights", "prepare", "data"),
+    ("weights", "prepare", "data", "loops"),
     ("backend", "runs"),
     ("pipeline", "verification", "manifest", "bulk"),
     ("importers", "nets"),

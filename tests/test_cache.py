@@ -11,7 +11,7 @@ import pytest
 
 from lstmc.errors import BackendError
 from lstmc.files.cache import check_private, foreign, private_folder
-from lstmc_caffe.fused.code import source
+from lstmc.loops.code import source
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.layer_compiler import keep, library
 from lstmc_caffe.readers.executor import interpreter

@@ -14,7 +14,7 @@ from lstmc.ir import Graph
 from lstmc.nets.session import LoadedOnce, StepSession, find_files, run_net
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
-from lstmc_caffe.fused.layer import FusedScan
+from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of

@@ -18,7 +18,7 @@ def flops_per_second(rounds: int = 200) -> float:
     """The most of ``rounds``, of a millisecond each: products and sums of numbers in registers, one thread."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "peak.so"
-        headers = str(files("lstmc_caffe").joinpath("fused"))
+        headers = str(files("lstmc").joinpath("loops"))
         # FMAs by the same flags as generated layers
         subprocess.run(["g++", *FLAGS, f"-I{headers}", "-shared", SOURCE, "-lopenblas", "-o", library], check=True)
         measure = ctypes.CDLL(str(library)).flops_per_second

@@ -7,8 +7,8 @@ import re
 import pytest
 
 import lstmc
-from tests.backends.lstmc_caffe.fused.small_scans import square
 from tests.fuzz.sanitized import SANITIZERS, found_in
+from tests.loops.small_scans import square
 
 pytestmark = [pytest.mark.caffe, pytest.mark.slow]  # g++ and a BLAS are there where Caffe is
 ADDRESSES, THREADS = SANITIZERS[:1], SANITIZERS[1:]

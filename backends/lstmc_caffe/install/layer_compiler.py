@@ -24,8 +24,8 @@ import platformdirs
 
 from lstmc.errors import BackendError
 from lstmc.files.cache import check_private, private_folder
-from lstmc_caffe.fused.code import Source
-from lstmc_caffe.fused.memory import header
+from lstmc.loops.code import Source
+from lstmc.loops.memory import header
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
 from lstmc_caffe.install.record import LIBRARY, architectures_of

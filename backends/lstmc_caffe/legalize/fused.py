@@ -7,12 +7,12 @@ from zlib import crc32
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
+from lstmc.loops.code import layer_type
+from lstmc.loops.plan import plan_of
 from lstmc.ops import Arg, Dropout, Mul
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.fused.code import layer_type
-from lstmc_caffe.fused.layer import FusedScan
-from lstmc_caffe.fused.plan import plan_of
+from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.legalize.blobs import as_value
 
 

@@ -28,7 +28,7 @@ from lstmc.ir import (
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Precomputed
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_role
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.fused.layer import FusedScan
+from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.legalize.blobs import alone_in_a_blob, as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.fused import scan_to_layer
 from lstmc_caffe.legalize.rules import GROUP, rules, used

@@ -14,12 +14,12 @@ from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
+from lstmc.loops.code import PREFIX, Source
 from lstmc.manifest import parse_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
 from lstmc.ops import Array, Param
 from lstmc.verification.differential import wanted_gradients
-from lstmc_caffe.fused.code import PREFIX, Source
 from lstmc_caffe.ops import Scale
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.loaded_net import Net

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from lstmc_caffe.fused.code import Source
+from lstmc.loops.code import Source
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.processes.location import CaffeLocation, GpuState, gpu_state
 from lstmc_caffe.processes.worker import (

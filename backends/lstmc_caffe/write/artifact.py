@@ -10,6 +10,10 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
 from lstmc.files.format import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
+from lstmc.loops.code import Source, layer_code, source
+from lstmc.loops.gpu import gpu_text
+from lstmc.loops.plan import memory_text, plan_of, plan_text
+from lstmc.loops.rows import batch_of
 from lstmc.manifest import Manifest, Place, Stored, describe, manifest_states, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import gc_paused, with_progress
@@ -17,11 +21,7 @@ from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.fused.code import Source, layer_code, source
-from lstmc_caffe.fused.gpu import gpu_text
-from lstmc_caffe.fused.layer import FusedScan
-from lstmc_caffe.fused.plan import memory_text, plan_of, plan_text
-from lstmc_caffe.fused.rows import batch_of
+from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.targets.lint import warnings
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs

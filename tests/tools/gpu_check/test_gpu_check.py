@@ -10,9 +10,9 @@ import pytest
 
 from lstmc.backend import Execution, find_cells
 from lstmc.errors import BackendError
+from lstmc.loops.code import Source
 from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.fused.code import Source
 from lstmc_caffe.processes.location import CaffeLocation, GpuState
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner

@@ -11,18 +11,18 @@ import pytest
 from lstmc.backend import find_cells
 from lstmc.errors import BackendError, LstmcError
 from lstmc.ir import Graph
+from lstmc.loops.code import LayerCode, layer_code, source
+from lstmc.loops.gpu import PERSISTENT_ROWS, PERSISTENT_WEIGHTS, step_cost, step_works
+from lstmc.loops.memory import Product, header
+from lstmc.loops.plan import plan_of
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.fused.code import LayerCode, layer_code, source
-from lstmc_caffe.fused.gpu import PERSISTENT_ROWS, PERSISTENT_WEIGHTS, step_cost, step_works
-from lstmc_caffe.fused.layer import FusedScan
-from lstmc_caffe.fused.memory import Product, header
-from lstmc_caffe.fused.plan import plan_of
+from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.install import toolkit
 from lstmc_caffe.install.recipe import cuda_recipe
-from tests.backends.lstmc_caffe.fused.small_scans import square
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
 from tests.cells.scanned import cell_graph
+from tests.loops.small_scans import square
 from tools.gpu_check.cases import sequence_of
 
 BACKEND = CaffeBackend()

@@ -40,7 +40,8 @@ from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import read_sources
-from tests.backends.lstmc_caffe.fused.small_scans import (
+from tests.cells.scanned import cell_graph
+from tests.loops.small_scans import (
     FIRST_PIECES,
     biases,
     both_states,
@@ -52,7 +53,6 @@ from tests.backends.lstmc_caffe.fused.small_scans import (
     two_products,
     words,
 )
-from tests.cells.scanned import cell_graph
 
 pytestmark = pytest.mark.caffe
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc_caffe.fused.memory import CPU, functions
+from lstmc.loops.memory import CPU, functions
 from lstmc_caffe.install.layer_compiler import FLAGS
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import layers_source

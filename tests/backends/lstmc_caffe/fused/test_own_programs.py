@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc_caffe.fused.code import source
+from lstmc.loops.code import source
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.layer_compiler import CaffeBuild

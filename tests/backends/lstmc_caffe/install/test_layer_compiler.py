@@ -12,8 +12,8 @@ import platformdirs
 import pytest
 
 from lstmc.errors import BackendError
-from lstmc_caffe.fused.code import Source, source
-from lstmc_caffe.fused.memory import CPU, functions
+from lstmc.loops.code import Source, source
+from lstmc.loops.memory import CPU, functions
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.layer_compiler import FLAGS, INCLUDE, CaffeBuild, library
 from lstmc_caffe.processes.location import CaffeLocation

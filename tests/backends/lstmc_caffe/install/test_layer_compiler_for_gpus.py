@@ -12,8 +12,8 @@ import platformdirs
 import pytest
 
 from lstmc.errors import BackendError
+from lstmc.loops.code import Source, source
 from lstmc_caffe import layers
-from lstmc_caffe.fused.code import Source, source
 from lstmc_caffe.install import record, toolkit
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.layer_compiler import library

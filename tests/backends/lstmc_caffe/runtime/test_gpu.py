@@ -19,12 +19,12 @@ import lstmc
 from lstmc.backend import find_cells
 from lstmc.errors import BackendError
 from lstmc.interp import forward
+from lstmc.loops.gpu import PERSISTENT_ROWS
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import check, random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.fused.gpu import PERSISTENT_ROWS
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.recipe import CPU, EMULATED
 from lstmc_caffe.install.record import caffe_folder

@@ -10,19 +10,19 @@ import pytest
 from lstmc import Model
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
+from lstmc.loops.code import Source
 from lstmc.manifest import parse_manifest
 from lstmc.ops import Param
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import random_leaves
 from lstmc.verification.differential import check, random_inputs
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.fused.code import Source
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.feeds import feed_blobs, input_arrays
-from tests.backends.lstmc_caffe.fused.small_scans import biases, both_states, one_bias, square
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
+from tests.loops.small_scans import biases, both_states, one_bias, square
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 

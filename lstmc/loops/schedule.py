@@ -9,9 +9,9 @@ from typing import Literal
 
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
+from lstmc.loops.loop_code import ELEMENT, HERE, MOVES, J, LoopCode, Values, added
+from lstmc.loops.memory import Array, Loop, Names, Place, Product, Sink, Work
 from lstmc.ops import Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum, Transpose
-from lstmc_caffe.fused.loop_code import ELEMENT, HERE, MOVES, J, LoopCode, Values, added
-from lstmc_caffe.fused.memory import Array, Loop, Names, Place, Product, Sink, Work
 
 WIDEST = 32  # columns of a panel, at most: see vectors.h
 

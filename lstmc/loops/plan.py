@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Ref, Scan
+from lstmc.loops.loop_code import CHEAP, MOVES
+from lstmc.loops.memory import Array, Kind, Loop, Names, Place, Product, Sink, Work, plain
+from lstmc.loops.rows import Rows, rows_of
+from lstmc.loops.schedule import Schedule, check_ops
 from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
 from lstmc.passes import Cse, Simplify, backward_body
-from lstmc_caffe.fused.loop_code import CHEAP, MOVES
-from lstmc_caffe.fused.memory import Array, Kind, Loop, Names, Place, Product, Sink, Work, plain
-from lstmc_caffe.fused.rows import Rows, rows_of
-from lstmc_caffe.fused.schedule import Schedule, check_ops
 
 
 @dataclass(frozen=True)

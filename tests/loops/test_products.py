@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc_caffe.fused.memory import CPU, functions
+from lstmc.loops.memory import CPU, functions
 from lstmc_caffe.install.layer_compiler import FLAGS
 from lstmc_caffe.install.recipe import processor_flags
 

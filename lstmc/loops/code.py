@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lstmc.files.format import text_templates
-from lstmc_caffe.fused.gpu import persistent
-from lstmc_caffe.fused.loop_code import number
-from lstmc_caffe.fused.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
-from lstmc_caffe.fused.plan import Plan, plan_text
+from lstmc.loops.gpu import persistent
+from lstmc.loops.loop_code import number
+from lstmc.loops.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
+from lstmc.loops.plan import Plan, plan_text
 
 PREFIX = "Fused_"  # begins the types of generated layers
-_TEMPLATES = text_templates("lstmc_caffe", "fused")
+_TEMPLATES = text_templates("lstmc", "loops")
 _PLACE = "TYPE"
 
 

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from lstmc.ir import Graph, Node, Ref
+from lstmc.loops.memory import Loop, Names, Place, Sink, Store, plain
 from lstmc.ops import (
     Abs,
     Add,
@@ -42,7 +43,6 @@ from lstmc.ops import (
     Transpose,
 )
 from lstmc.ops.binary import covered_axes
-from lstmc_caffe.fused.memory import Loop, Names, Place, Sink, Store, plain
 
 Shape = tuple[int, ...]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmc.ir import Graph, Scan
-from lstmc_caffe.fused.rows import batch_of
+from lstmc.loops.rows import batch_of
 from lstmc_caffe.ops import CaffeOp
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lstmc_caffe.fused.memory import Array, Loop, Product, Work
-from lstmc_caffe.fused.plan import Plan
+from lstmc.loops.memory import Array, Loop, Product, Work
+from lstmc.loops.plan import Plan
 
 PERSISTENT_WEIGHTS = 2**18
 """Floats of weights that a step of a persistent kernel reads, at most: see docs/decisions/0036."""

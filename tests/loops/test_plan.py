@@ -8,15 +8,15 @@ from lstmc import Input, Param, State, cell, dims, linear, max_pool, model, resh
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Scan
+from lstmc.loops.code import layer_code
+from lstmc.loops.gpu import GPUS, LAUNCH_SECONDS, StepCost, gpu_text, step_cost
+from lstmc.loops.memory import Loop, Place, Product, Work
+from lstmc.loops.plan import memory_text, plan_of, plan_text
+from lstmc.loops.rows import rows_of
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.fused.code import layer_code
-from lstmc_caffe.fused.gpu import GPUS, LAUNCH_SECONDS, StepCost, gpu_text, step_cost
-from lstmc_caffe.fused.layer import FusedScan
-from lstmc_caffe.fused.memory import Loop, Place, Product, Work
-from lstmc_caffe.fused.plan import memory_text, plan_of, plan_text
-from lstmc_caffe.fused.rows import rows_of
-from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, residual, square, two_products
+from lstmc_caffe.fused import FusedScan
+from tests.loops.small_scans import FIRST_PIECES, residual, square, two_products
 
 BACKEND = CaffeBackend()
 T, N, D, H = dims("T N D H")
