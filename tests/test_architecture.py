@@ -100,7 +100,7 @@ THIRD_PARTY = {
     "platformdirs": (
         "lstmc_caffe/readers/executor.py",
         "lstmc_caffe/install/record.py",
-        "lstmc_caffe/install/layer_compiler.py",
+        "lstmc/loops/compiler.py",
         "lstmc/nets/tune.py",
     ),
     "mpi4py": ("lstmc_caffe/worker/",),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from lstmc_caffe.install.layer_compiler import FLAGS
+from lstmc.loops.compiler import FLAGS
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from lstmc_caffe.install import layer_compiler
+from lstmc.loops import compiler
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.runtime.runner import Runner
 from tests.cli.conftest import LSTMC
@@ -141,7 +141,7 @@ def test_of_generated_layers_source_and_library_are_written(lstmc: LSTMC, monkey
     names = ["gru.caffemodel", "gru.layers.cpp", "gru.layers.cu", "gru.layers.so"]
     names += ["gru.manifest.json", "gru.prototxt"]
     assert list(contents(Path("made"))) == names
-    monkeypatch.setattr(layer_compiler.shutil, "which", lambda _: None)
+    monkeypatch.setattr(compiler.shutil, "which", lambda _: None)
     ended = lstmc(*asked, "-o", "without")
     assert (ended.code, ended.err) == (0, "")
     assert (

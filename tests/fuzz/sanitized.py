@@ -23,10 +23,10 @@ from pathlib import Path
 
 from lstmc.errors import BackendError
 from lstmc.loops.code import Source
+from lstmc.loops.compiler import FLAGS
 from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import seeded_model
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.install.layer_compiler import FLAGS
 from lstmc_caffe.write.artifact import layers_source
 
 TARGET = "caffe-fused"

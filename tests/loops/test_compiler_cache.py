@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.layer_compiler import RECENT, is_cached, keep, prune
+from lstmc.loops.compiler import RECENT, is_cached, keep, prune
 
 
 @pytest.fixture

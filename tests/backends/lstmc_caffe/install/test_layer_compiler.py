@@ -12,10 +12,11 @@ import platformdirs
 import pytest
 
 from lstmc.errors import BackendError
+from lstmc.loops import compiler
 from lstmc.loops.code import Source, source
+from lstmc.loops.compiler import FLAGS
 from lstmc.loops.memory import CPU, functions
-from lstmc_caffe.install import layer_compiler
-from lstmc_caffe.install.layer_compiler import FLAGS, INCLUDE, CaffeBuild, library
+from lstmc_caffe.install.layer_compiler import INCLUDE, CaffeBuild, library
 from lstmc_caffe.processes.location import CaffeLocation
 from lstmc_caffe.runtime.runner import Runner
 
@@ -29,7 +30,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_compiler(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layer_compiler.shutil, "which", lambda _: None)
+    monkeypatch.setattr(compiler.shutil, "which", lambda _: None)
     with pytest.raises(BackendError) as caught:
         library(Source("", None), UNKNOWN)
     assert caught.value.message == "generated layers are compiled, and g++ was not found"
