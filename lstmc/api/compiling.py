@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from lstmc.api.models import (
 )
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions
-from lstmc.api.running import On, Verification
+from lstmc.api.running import INTERPRETER, On, Verification
 from lstmc.backend import LARGER, Backend, Explains, LeavesOpen, Violation, target_of
 from lstmc.errors import Argument, DimError, LstmcError, PassError, sizes_argument
 from lstmc.files.output import write_files
@@ -243,7 +243,9 @@ class Conversion:
 
     ``proof`` holds the written model's outputs, computed by the interpreter, against NumPy on the source's own
     description; ``source`` the same against what runs the source, where that is installed; ``verification`` the written
-    net against the interpreter, wherever it can be run here. ``remarks`` are what a person should know of the files.
+    net against the interpreter, wherever it can be run here. Where the net stands among layers that were copied,
+    ``whole`` holds the outputs of them all, in the same runtimes, against the source in Caffe. ``remarks`` are what a
+    person should know of the files.
     """
 
     model: ImportedModel
@@ -254,12 +256,13 @@ class Conversion:
     source: SourceCheck | None = None
     remarks: tuple[str, ...] = ()
     findings: tuple[Violation, ...] = ()  # of layers copied from the source, that the target's reader cannot load
+    whole: tuple[SourceCheck, ...] = ()
 
     def __repr__(self) -> str:
         outcome = (
             "everything agrees"
             if self.passed
-            else "something differs: see .proof, .source, .verification and .findings"
+            else "something differs: see .proof, .source, .verification, .whole and .findings"
         )
         return f"<lstmc.Conversion of {self.model!r} to {self.net!r}: {outcome}>"
 
@@ -269,7 +272,8 @@ class Conversion:
 
         Blobs inside the net are told and do not count: a trained net may be sensitive there and not at its outputs.
         """
-        differences = [*self.proof, *(self.source.differences if self.source else ())]
+        checks = [*([self.source] if self.source else []), *self.whole]
+        differences = [*self.proof, *(difference for check in checks for difference in check.differences)]
         differences += [d for report in self.verification.reports for d in report.differences if d.kind != "blob"]
         return not self.findings and all(difference.passed for difference in differences)
 
@@ -362,10 +366,34 @@ def convert_model(
         model = model.whole(options.step)
     _check_sizes(model, options.sizes)
     paths = write_files(folder, model.files())
+    with _naming_files(folder, paths):
+        return _compiled(model, folder, replace(options, backend=backend), on, paths)
+
+
+@contextmanager
+def _naming_files(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
+    """Add to an error of the block what has been written into the folder."""
+    imported = len(paths)
+    try:
+        yield
+    except LstmcError as error:
+        names = ", ".join(path.name for path in paths)
+        if len(paths) == imported:
+            note = f"written into {folder}, without a net: the imported model, to be edited and compiled ({names})"
+        else:
+            note = f"written into {folder}, and not compared to the end: {names}"
+        raise error.located(notes=[note]) from None
+
+
+def _compiled(
+    model: ImportedModel, folder: Path, options: CompileOptions, on: On | None, paths: list[Path]
+) -> Conversion:
+    """Compile the written model, and compare it; the written files are added to ``paths``."""
     imported = model_in(str(folder / "model.py")).model
-    net = compile_model(imported, replace(options, backend=backend, weights=folder / "weights.npz"))
+    net = compile_model(imported, replace(options, weights=folder / "weights.npz"))
     remarks: tuple[str, ...] = ()
     findings: tuple[Violation, ...] = ()
+    files: Mapping[str, bytes] = {}
     if model.surroundings is None:
         paths += net.save(folder)
     else:
@@ -379,4 +407,8 @@ def convert_model(
     proof = check_net(model, whole_model, net.weights, options.seed)
     source_check = check_source(model, whole_model, net.weights, options.seed)
     verification = net.verify(on, options.seed)
-    return Conversion(model, net, tuple(paths), proof, verification, source_check, remarks, findings)
+    whole: Sequence[SourceCheck] = ()
+    if model.surroundings is not None and not findings:
+        runtimes = [report.executor for report in verification.reports if report.executor != INTERPRETER]
+        whole = model.surroundings.compared(files, list(dict.fromkeys(runtimes)), options.seed)
+    return Conversion(model, net, tuple(paths), proof, verification, source_check, remarks, findings, tuple(whole))

@@ -185,6 +185,11 @@ def convert_command(
         checked = Report(f"model.py by {result.source.runtime}", result.source.differences)
         print_report(checked, f"{result.source.runtime} on the source itself")
     print_verification(result.verification)
+    for check in result.whole:
+        if check.not_run is not None:
+            out.print(f"the whole net in {check.runtime}: not compared: {check.not_run}", markup=False, soft_wrap=True)
+        else:
+            print_report(Report(f"the whole net in {check.runtime}", check.differences), "the source in Caffe")
     for note in result.net.artifact.notes:
         out.print(note, markup=False, soft_wrap=True)
     for remark in result.remarks:

@@ -2,7 +2,8 @@
 
 from lstmc.importers.importer import ImportedModel, from_onnx, from_torch, import_file
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
-from lstmc.importers.validate import SourceCheck, check_net, check_source
+from lstmc.importers.sources import SourceCheck
+from lstmc.importers.validate import check_net, check_source
 
 __all__ = [
     "ImportedModel",

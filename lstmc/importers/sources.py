@@ -12,8 +12,22 @@ from lstmc.importers.ir.net import Net
 from lstmc.importers.runtime import Runtime
 from lstmc.ops import Array
 from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
+from lstmc.verification.differential import Difference
 
 SOURCES = "lstmc.sources"
+
+
+@dataclass(frozen=True)
+class SourceCheck:
+    """What was written compared with its source, in a ``runtime``: one difference an output, or why ``not_run``."""
+
+    runtime: str
+    differences: tuple[Difference, ...]
+    not_run: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return all(difference.passed for difference in self.differences)
 
 
 class HostNet(Protocol):
@@ -33,6 +47,11 @@ class HostNet(Protocol):
 
     def findings(self, files: Mapping[str, bytes], target: str) -> Sequence[Violation]:
         """What of the copied layers in these files the target's reader cannot load."""
+        ...
+
+    def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> Sequence[SourceCheck]:
+        """The outputs of the whole net in these files against those of the source, in each of the runtimes
+        ``places``. Raises :class:`~lstmc.errors.BackendError` where one does not load or run the net."""
         ...
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:

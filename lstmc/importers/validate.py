@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from lstmc.backend import Compiled
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net
 from lstmc.importers.refusal import SourceError
+from lstmc.importers.sources import SourceCheck
 from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
@@ -19,19 +19,6 @@ from lstmc.verification.differential import Difference, random_inputs
 
 TOLERANCE = 1e-9  # two ways to compute the same thing in float64
 RUNTIME_TOLERANCE = 1e-5  # what runs the source does it in float32
-
-
-@dataclass(frozen=True)
-class SourceCheck:
-    """The written model compared with a runtime of the source: one difference an output, or why ``not_run``."""
-
-    runtime: str
-    differences: tuple[Difference, ...]
-    not_run: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        return all(difference.passed for difference in self.differences)
 
 
 def check_net(
@@ -78,7 +65,7 @@ def _differences(
     for name, array in actual.items():
         arrays = _in_step(net, name, expected[name], to_source(net, name, array))
         if arrays is not None:
-            differences.append(_difference(name, *arrays, tolerance))
+            differences.append(difference(name, *arrays, tolerance))
     return tuple(differences)
 
 
@@ -115,7 +102,8 @@ def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
     }
 
 
-def _difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
+def difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
+    """Return how far an output is from the expected one, relative to the largest number of that."""
     gap = float(np.max(np.abs(expected - actual), initial=0.0))
     scale = max(float(np.max(np.abs(expected), initial=0.0)), SCALE_FLOOR)
     return Difference("output", name, 1, gap, gap / scale, tolerance)

@@ -108,6 +108,10 @@ def test_sizes_that_the_source_leaves_open_are_asked_for(command: LSTMC) -> None
     assert done.code == 2
     assert done.err.startswith("DimError: ")
     assert "N" in done.err
+    assert done.err.endswith(
+        "\n  written into out, without a net: the imported model, to be edited and compiled"
+        " (model.py, weights.npz, import.json)\n"
+    )
 
 
 def test_a_stream_of_a_state_dict_needs_no_length(command: LSTMC) -> None:  # noqa: F811

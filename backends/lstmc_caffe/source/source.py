@@ -1,27 +1,23 @@
-"""Nets, or parts of them, in real Caffe, fed what their descriptions are fed."""
+"""Nets of Caffe as sources: their recurrent layers with the rest around them, or all layers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from lstmc.backend import Artifact, Violation
 from lstmc.errors import Argument, BackendError
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
-from lstmc.importers.sources import SourceNet
+from lstmc.importers.sources import SourceCheck, SourceNet
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
 from lstmc_caffe.proto.net import NetParameter, RawNet, net_from_text
-from lstmc_caffe.runtime.executor import CaffeExecutor
-from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.source.layer import (
     LAYER,
     TYPES,
@@ -37,73 +33,11 @@ from lstmc_caffe.source.layer import (
     wire_fields,
 )
 from lstmc_caffe.source.recurrent_layers import Imported, Replacement, describe_layers, replacements
+from lstmc_caffe.source.runtime import CaffeRuntime, NetFile, RuntimeNet, compare_nets, input_text, recurrent_nets
 from lstmc_caffe.source.whole_net import describe_whole
 from lstmc_caffe.targets.lint import lint_text, misspelt
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs, unwritten_bottoms
-
-
-@dataclass(frozen=True)
-class RuntimeNet:
-    """A net to run: its text, the description's input for each of its inputs, its blob for each of the outputs.
-
-    ``fixed`` are the inputs that are constants.
-    """
-
-    text: str
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    fixed: Mapping[str, Array]
-
-
-class CaffeRuntime:
-    """Real Caffe on these nets, with a trained net's weights."""
-
-    name = "Caffe's own layers"
-
-    def __init__(self, nets: Sequence[RuntimeNet], caffemodel: bytes) -> None:
-        self.nets, self.caffemodel = nets, caffemodel
-
-    def unavailable(self) -> str | None:
-        """Return why no Caffe is available, or None."""
-        return CaffeExecutor(Runner(), "cpu").unavailable()
-
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one forward pass of each net; return the outputs by name."""
-        outputs: dict[str, Array] = {}
-        with Runner() as runner, TemporaryDirectory() as folder:
-            weights = Path(folder, "weights.caffemodel")
-            weights.write_bytes(self.caffemodel)
-            for net in self.nets:
-                with runner.load(net.text, weights=weights) as loaded:
-                    fed = {**{blob: inputs[name] for blob, name in net.inputs.items()}, **net.fixed}
-                    blobs = loaded.run(fed, want=list(net.outputs.values())).blobs
-                outputs |= {name: np.asarray(blobs[blob], np.float64) for name, blob in net.outputs.items()}
-        return outputs
-
-
-def recurrent_nets(layers: Sequence[Layer], imported: Imported) -> Iterator[RuntimeNet]:
-    """Yield a net of each recurrent layer alone."""
-    for layer in layers:
-        copy = type(layer.message)()
-        copy.CopyFrom(layer.message)
-        copy.ClearField("include")
-        copy.ClearField("exclude")
-        shapes = dict(zip(layer.message.bottom, layer.bottoms, strict=True))
-        text = input_text(shapes) + str(NetParameter(layer=[copy]))
-        names = dict(zip(layer.message.bottom, imported.bottoms[layer.place], strict=True))
-        fed = {blob: name for blob, name in names.items() if blob not in layer.fixed}
-        tops = {name: top for name, (place, top) in imported.outputs.items() if place == layer.place}
-        yield RuntimeNet(text, fed, tops, layer.fixed)
-
-
-def input_text(shapes: Mapping[str, Shape]) -> str:
-    """Return the text of an Input layer for each blob."""
-    net: Any = NetParameter()
-    for blob, shape in shapes.items():
-        entry = net.layer.add(name=f"input of {blob}", type="Input", top=[blob])
-        entry.input_param.shape.add().dim.extend(shape)
-    return str(net)
 
 
 @dataclass(frozen=True)
@@ -182,6 +116,14 @@ class CaffeHostNet:
             f"Copied unchanged, and not on the list of layers that target {load_target(target).name} supports:"
             f" {listed}. Test them in your runtime, or convert the whole net."
         ]
+
+    def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> list[SourceCheck]:
+        """Return the outputs of the whole net in these files, in each of these runtimes, against those of the source
+        in Caffe."""
+        (name,) = (name for name in files if name.endswith(".prototxt"))
+        (weights,) = (content for name, content in files.items() if name.endswith(".caffemodel"))
+        written, source = NetFile(name, files[name].decode(), weights), NetFile(self.origin, self.text, self.caffemodel)
+        return compare_nets(source, net_from_text(self.text), written, places, self.hints, seed)
 
     def _violations(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
         """Return the violations of the target's rules by copied layers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 
 import lstmc
+from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.source.layer import wire_fields
+from lstmc_caffe.source.source import CaffeHostNet
 from tests.backends.lstmc_caffe.source.old_nets import AROUND, EVERY_BOTTOM, VIDEO
 
 TRAIN = Path(__file__).with_name("train_in_caffe.py")
@@ -56,10 +59,13 @@ def run(caffe: Runner, net: Path, text: str, wanted: list[str]) -> dict[str, Arr
 @pytest.mark.caffe
 def test_an_lstm_layer_behind_images_becomes_layers_that_opencv_reads(caffe: Runner, tmp_path: Path) -> None:
     old = trained(caffe, tmp_path, VIDEO, "scores", (3, 2, 3))
-    done = lstmc.convert(old, tmp_path / "out", target="flat", weights=old.with_suffix(".caffemodel"), on=["caffe-cpu"])
+    runtimes = ["caffe-cpu", "opencv"]
+    done = lstmc.convert(old, tmp_path / "out", target="flat", weights=old.with_suffix(".caffemodel"), on=runtimes)
     assert done.passed
     assert done.source is not None
     assert [d.name for d in done.source.differences] == ["lstm1"]
+    whole = {check.runtime: [d.name for d in check.differences] for check in done.whole}
+    assert whole == {name: ["scores"] for name in runtimes}
     new = tmp_path / "out" / "old.flat.prototxt"
     wanted = run(caffe, old, VIDEO, ["lstm1", "scores"])
     found = run(caffe, new, VIDEO, ["lstm1", "scores"])
@@ -110,3 +116,41 @@ def test_static_inputs_exposed_states_and_layers_on_one_another(caffe: Runner, t
     found = run(caffe, tmp_path / "out" / f"old.{target}.prototxt", EVERY_BOTTOM, tops)
     for name in tops:
         np.testing.assert_allclose(found[name], wanted[name], atol=1e-6)
+
+
+@pytest.mark.caffe
+def test_the_whole_net_is_run_where_the_parts_are(
+    caffe: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recurrent layer's replacement may be right by itself, and wrong among the other layers."""
+    old = trained(caffe, tmp_path, EVERY_BOTTOM, "all", (4, 2, 9))
+    weights = old.with_suffix(".caffemodel")
+
+    def convert(change: Callable[[bytes], bytes]) -> lstmc.Conversion:
+        files = CaffeHostNet.files
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                CaffeHostNet, "files", lambda *args: {name: change(data) for name, data in files(*args).items()}
+            )
+            return lstmc.convert(old, tmp_path / "out", target="caffe", weights=weights, on="caffe-cpu")
+
+    wrong = convert(lambda content: content.replace(b"scale: 0.5", b"scale: 0.4"))
+    assert wrong.verification.passed
+    assert not wrong.passed
+    assert {d.name: d.passed for d in wrong.whole[0].differences} == {"h1": True, "c1": True, "r1": False, "all": False}
+    with pytest.raises(BackendError) as caught:
+        convert(lambda content: content.replace(b'top: "all"', b'top: "all" include { phase: TRAIN }'))
+    assert "no blob is called all" in caught.value.message
+    assert caught.value.notes[-1].endswith("import.json, old.caffe.prototxt, old.caffe.caffemodel")
+
+
+@pytest.mark.caffe
+def test_a_net_that_caffe_cannot_run_by_itself_is_not_compared(caffe: Runner, tmp_path: Path) -> None:
+    old = trained(caffe, tmp_path, VIDEO, "scores", (3, 2, 3))
+    label = 'layer { name: "label" type: "HDF5Data" top: "label" hdf5_data_param { source: "none" batch_size: 1 } }'
+    old.write_text(f"{VIDEO}{label}\n")
+    done = lstmc.convert(old, tmp_path / "out", weights=old.with_suffix(".caffemodel"), target="flat", on="caffe-cpu")
+    assert [check.not_run for check in done.whole] == [
+        "old.prototxt: layer label (HDF5Data) reads or writes files: only a net whose inputs are arrays is run"
+    ]
+    assert done.passed
