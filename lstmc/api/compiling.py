@@ -382,7 +382,8 @@ def _naming_files(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
             note = f"written into {folder}, without a net: the imported model, to be edited and compiled ({names})"
         else:
             note = f"written into {folder}, and not compared to the end: {names}"
-        raise error.located(notes=[note]) from None
+        error.located(notes=[note])
+        raise
 
 
 def _compiled(
