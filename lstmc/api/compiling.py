@@ -34,6 +34,7 @@ from lstmc.nets.tune import RULE, tune
 from lstmc.ops import Array
 from lstmc.passes import Pass, PassList, run_passes
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
+from lstmc.prepare import training_inputs
 from lstmc.text import whole
 from lstmc.verification.differential import Difference
 from lstmc.weights import parameters
@@ -105,7 +106,8 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     target = target_of(backend, options.target)
     weights = bound_weights(whole, options.weights, options.seed, backend)
     # the phase first: labels that only losses read are no inputs of a net with other outputs
-    graph = keep_outputs(phase_graph(whole, options.phase), options.outputs)
+    deployed = phase_graph(whole, options.phase)
+    graph = keep_outputs(deployed, options.outputs)
     form, tuning = options.form, None
     if options.tuned:
         tuning = tune(graph, backend, target, {name: weights[name] for name in parameters(graph)}, options.step)
@@ -121,6 +123,8 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     )
     folder = None if options.dump_dir is None else Path(options.dump_dir)
     compiled = compile_part(graph, run=partial(run_passes, dump_dir=folder))
+    if options.phase == "deploy":
+        compiled = replace(compiled, training_inputs=training_inputs(whole, deployed))
     if isinstance(backend, LeavesOpen):
         resized = {}
         for dim in backend.open_dims(compiled):

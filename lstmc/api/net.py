@@ -336,7 +336,7 @@ class Net:
         shapes, values = (
             {name: getattr(op, attribute) for name, op in ops.items()} for attribute in ("shape", "values")
         )
-        check_inputs(self.name, shapes, values, arrays, optional=shapes)
+        check_inputs(self.name, shapes, values, arrays, shapes, self.compiled.training_inputs)
         return {name: np.asarray(array, np.float32).astype(np.float64) for name, array in arrays.items()}
 
     @contextmanager

@@ -30,7 +30,7 @@ from lstmc.files.output import write_files
 from lstmc.ir import Graph, flops
 from lstmc.ops import Array, Input
 from lstmc.pipeline import compile_graph
-from lstmc.prepare import deploy_graph
+from lstmc.prepare import deploy_graph, training_inputs
 from lstmc.runs.drawing import CURVES, CurveDrawing
 from lstmc.runs.events import RECORD, Event, Progress, Recorder, Started, about_data, record, record_file
 from lstmc.runs.folder import WEIGHTS
@@ -207,7 +207,9 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
         if options.epochs is not None:
             updates = iterations_of_epochs(options.epochs, options.solver, run_data)
             settings = solver_settings(trainer, settings, {"max_iter": updates})
-        deployed = compile_graph(deploy_graph(fitted.graph), backend, target, source.name)
+        graph = deploy_graph(fitted.graph)
+        deployed = compile_graph(graph, backend, target, source.name)
+        deployed = replace(deployed, training_inputs=training_inputs(fitted.graph, graph))
         first_weights = bound_weights(fitted.graph, run.weights, options.seed, backend)
         facts = record(
             run.command,

@@ -2,6 +2,7 @@
 
 from lstmc.backend.compiled import (
     LARGER,
+    TRAINING_INPUT,
     Artifact,
     Compiled,
     Execution,
@@ -59,6 +60,7 @@ from lstmc.backend.protocols import (
 __all__ = [
     "BACKENDS",
     "LARGER",
+    "TRAINING_INPUT",
     "Artifact",
     "Backend",
     "Builds",

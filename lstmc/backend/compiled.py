@@ -14,6 +14,10 @@ from lstmc.types import TensorType
 LARGER = 1009  # by how much: so that no size is another by chance
 
 
+# of a label that is fed to a deployed net
+TRAINING_INPUT = "only losses and scores read it, which this net does not have: leave it out"
+
+
 @dataclass(frozen=True)
 class Compiled:
     """A model that went through a backend's passes. ``history`` has the graph after each of them."""
@@ -29,6 +33,7 @@ class Compiled:
     trained: bool = True  # whether nets for the target can be trained: others keep nothing for training
     scans: Mapping[str, Scan] = field(default_factory=dict)  # the unrolled scans by name, as they were just before
     resized: Mapping[str, Graph] = field(default_factory=dict)  # the expanded graph with one dimension LARGER, by name
+    training_inputs: tuple[str, ...] = ()  # labels, which only losses and scores of the whole model read
 
 
 @dataclass(frozen=True)

@@ -293,11 +293,13 @@ class Steps(Protocol):
 class OpenNet(Protocol):
     """A written net that is loaded once for many passes. Shapes are the model's, as it was compiled.
 
-    ``optional`` are inputs that no output depends on: a pass needs no array for them.
+    ``optional`` are inputs that no output depends on: a pass needs no array for them. ``training_inputs`` are those of
+    the model that only its losses and scores read, which the net does not have.
     """
 
     inputs: Mapping[str, tuple[int, ...]]
     optional: Collection[str]
+    training_inputs: Collection[str]
     outputs: Mapping[str, tuple[int, ...]]
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.backend import OpenNet, Runs, load_backend, require
+from lstmc.backend import TRAINING_INPUT, OpenNet, Runs, load_backend, require
 from lstmc.errors import DataError
 from lstmc.files.arrays import StoredArray, npz_bytes, read_arrays, read_npz
 from lstmc.files.output import write_files
@@ -65,10 +65,17 @@ class Layout:
         return array if axis is None else np.take(array, np.arange(count), axis)
 
 
-def layout_of(source: str, shapes: Shapes, outputs: Shapes, arrays: Shapes, optional: Collection[str] = ()) -> Layout:
+def layout_of(
+    source: str,
+    shapes: Shapes,
+    outputs: Shapes,
+    arrays: Shapes,
+    optional: Collection[str] = (),
+    training_inputs: Collection[str] = (),
+) -> Layout:
     """Return how arrays, by their shapes, fit a net's inputs (``shapes``); ``source`` names them in errors.
 
-    Inputs that are ``optional`` may be absent.
+    Inputs that are ``optional`` may be absent; only training needs ``training_inputs``.
 
     Each has the input's own shape but for the axis that counts examples, or one more axis in front; one that has
     exactly the input's shape is taken whole by every batch. Raises :class:`DataError` that names everything that does
@@ -79,11 +86,10 @@ def layout_of(source: str, shapes: Shapes, outputs: Shapes, arrays: Shapes, opti
         for name, shape in shapes.items()
         if name not in arrays and name not in optional
     ]
-    problems += [
-        f"extra: {name} {list(shape)}{did_you_mean(name, [n for n in shapes if n not in arrays])}"
-        for name, shape in arrays.items()
-        if name not in shapes
-    ]
+    for name, shape in arrays.items():
+        if name not in shapes:
+            near = did_you_mean(name, [n for n in shapes if n not in arrays])
+            problems.append(f"extra: {name} {list(shape)}{f': {TRAINING_INPUT}' if name in training_inputs else near}")
     both = {name: (shapes[name], arrays[name]) for name in shapes if name in arrays}
     stacked = any(len(array_shape) == len(shape) + 1 for shape, array_shape in both.values())
     axes: dict[str, int | None] = {}

@@ -93,13 +93,14 @@ def run_bulk(
         stack.callback(close_nets)
         opened = use.open()
         inputs, outputs, optional = dict(opened.inputs), dict(opened.outputs), set(opened.optional)
+        labels = tuple(opened.training_inputs)
         opened.close()
         jobs: list[_Job] = []
         for path, target in pairs:
             if several and target.exists():
                 continue  # it is whole, as it was renamed into its place
             try:
-                layout = layout_of(str(path), inputs, outputs, _shapes(path), optional)
+                layout = layout_of(str(path), inputs, outputs, _shapes(path), optional, labels)
             except DataError as error:
                 if not several:
                     raise

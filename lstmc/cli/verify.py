@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -13,7 +13,7 @@ from lstmc.api import SavedNet, Verification, compile_model, load, widest_phase
 from lstmc.backend import Backend, HasReaders, LintReport, require
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.compile import print_tuning
-from lstmc.cli.console import out, output, table
+from lstmc.cli.console import PLAIN, Rows, out, output, table
 from lstmc.cli.options import ADVANCED, PlacesOption, ProveOption, TargetOption, WriterOption
 from lstmc.errors import BackendError
 from lstmc.verification.differential import Report
@@ -170,8 +170,10 @@ def lint_command(
 
 
 def _lint_all(net: SavedNet) -> None:
-    """Print a line for each target: whether it accepts the net, and the most frequent reasons against it."""
-    rows = table(f"{net.path.name} against every target", "target", "findings", "what stops it", key="targets")
+    """Print a line for each target: its findings and the types of their layers; the reasons with ``-v``."""
+    title = f"{net.path.name} against every target"
+    rows = table(title, "target", "findings", "what stops it", key="targets")  # as JSON
+    shown = Rows("", title, ("target", "findings", "in layers of type"), PLAIN, PLAIN)
     accepted = False
     for name in net.backend.targets:
         _, report = net.lint(name)
@@ -180,7 +182,17 @@ def _lint_all(net: SavedNet) -> None:
         unknown = [f"not checked, as shapes could not be found: {len(report.unknown)} layers"] if report.unknown else []
         listed = [reason for reason, _ in reasons.most_common()]
         rows.add_row(name, len(report.violations), [*listed, *unknown, *map(str, report.warnings)])
-    out.print(rows)
+        more = ["shapes unknown"] if unknown else []
+        more += ["a warning"] if report.warnings else []
+        shown.add_row(name, len(report.violations), [*sorted({v.type for v in report.violations}), *more])
+    if output.verbose:
+        for row in rows.objects():
+            out.print(f"{row['target']}: {row['findings']}", markup=False)
+            for reason in cast(list[str], row["what_stops_it"]):
+                out.print(f"    {reason}", markup=False, soft_wrap=True)
+    else:
+        out.print(shown)
+        out.print("-v prints the reasons; `lstmc lint FILE --target NAME` every layer", style="dim", markup=False)
     if not accepted:
         raise typer.Exit(1)
 

@@ -39,6 +39,7 @@ def describe(
         blobs=blobs,
         weights=weights,
         scans=scan_blobs(compiled),
+        training_inputs=compiled.training_inputs,
     )
 
 

@@ -162,7 +162,8 @@ class ScanBlobs:
 @dataclass(frozen=True)
 class Manifest:
     """The content of a manifest. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
-    that no step uses is in no blob. ``states`` are those of a net of one step, which may have none; None of another."""
+    that no step uses is in no blob. ``states`` are those of a net of one step, which may have none; None of another.
+    ``training_inputs`` are those of the model that only its losses and scores read."""
 
     name: str
     source: str
@@ -175,6 +176,7 @@ class Manifest:
     blobs: Mapping[str, Stored]
     weights: Graph
     scans: Mapping[str, ScanBlobs]
+    training_inputs: tuple[str, ...] = ()
     lstmc: str = field(default=__version__)
 
     @property
@@ -207,6 +209,8 @@ class Manifest:
             "weights": print_graph(self.weights),
             "scans": {name: dataclasses.asdict(scan) for name, scan in self.scans.items()},
         }
+        if self.training_inputs:
+            content["training_inputs"] = self.training_inputs
         return json.dumps(content, indent=2) + "\n"
 
 
@@ -262,6 +266,7 @@ def parse_manifest(content: bytes) -> Manifest:
         blobs=file.blobs,
         weights=file.weights,
         scans=file.scans,
+        training_inputs=file.training_inputs,
         lstmc=file.lstmc,
     )
     _check_names(manifest)
@@ -370,6 +375,7 @@ class ManifestFile:
     blobs: dict[str, Stored]
     weights: Annotated[Graph, PlainValidator(_graph)]
     scans: dict[str, ScanBlobs]
+    training_inputs: tuple[str, ...] = ()
 
 
 def _check_names(manifest: Manifest) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from lstmc.backend import Compiled
+from lstmc.backend import TRAINING_INPUT, Compiled
 from lstmc.errors import BackendError, DataError, Mend
 from lstmc.files.arrays import AnyArray, StoredArray, element_problem, value_problem
 from lstmc.files.json_file import Shape
@@ -109,7 +109,7 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
     }
     values = {name: entry.values_at(sizes) for name, entry in entries.items()}
     arrays = {**drawn, **inputs}
-    check_inputs(str(files.net), shapes, values, arrays, files.optional)
+    check_inputs(str(files.net), shapes, values, arrays, files.optional, files.manifest.training_inputs)
     return {name: np.asarray(arrays[name], np.float32) for name in shapes if name in arrays}
 
 
@@ -131,9 +131,10 @@ def check_inputs(
     values: Mapping[str, Domain | None],
     arrays: Mapping[str, AnyArray],
     optional: Collection[str] = (),
+    training_inputs: Collection[str] = (),
 ) -> None:
     """Raise :class:`DataError` that names everything that is wrong with inputs. Those of ``values`` that are not in
-    ``shapes`` the net fills; those that are ``optional`` may be left out."""
+    ``shapes`` the net fills; those that are ``optional`` may be left out. Only training needs ``training_inputs``."""
     problems = [
         f"missing: {name} {list(shape)}"
         for name, shape in shapes.items()
@@ -143,6 +144,8 @@ def check_inputs(
         shape = list(np.shape(array))
         if name in values and name not in shapes:
             problems.append(f"extra: {name} {shape}: the net fills it")
+        elif name in training_inputs:
+            problems.append(f"extra: {name} {shape}: {TRAINING_INPUT}")
         elif name not in shapes:
             near = did_you_mean(name, [n for n in shapes if n not in arrays])
             listed = "" if problems else f": the inputs are {', '.join(shapes)}"  # else the missing ones are named
@@ -185,6 +188,7 @@ class LoadedOnce:
         self.name = str(files.net)
         self.inputs: Mapping[str, Shape] = files.inputs
         self.optional = files.optional
+        self.training_inputs = files.manifest.training_inputs
         self.outputs: Mapping[str, Shape] = files.outputs
         self.states = files.manifest.states
 
@@ -207,6 +211,7 @@ class Interpreted:
         read = compiled.model.needed()
         self._unread = {name: np.zeros(op.shape) for name, op in self._ops.items() if name not in read}
         self.name = compiled.name
+        self._training_inputs = compiled.training_inputs
         self.inputs: Mapping[str, Shape] = {name: op.shape for name, op in self._ops.items() if op.fill is None}
         self.outputs: Mapping[str, Shape] = {
             output.name: compiled.model.type(output.ref).shape for output in compiled.model.outputs
@@ -218,7 +223,8 @@ class Interpreted:
         shapes, values = (
             {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
         )
-        check_inputs(self.name, shapes, values, inputs, (shapes.keys() - self.inputs.keys()) | self._unread.keys())
+        optional = (shapes.keys() - self.inputs.keys()) | self._unread.keys()
+        check_inputs(self.name, shapes, values, inputs, optional, self._training_inputs)
         given = {name: np.asarray(array) for name, array in inputs.items()}
         return forward(self._model, {**self._unread, **given}, self._weights).outputs
 

@@ -12,6 +12,7 @@ from lstmc.prepare.phase import (
     mask_name,
     share_of_loss,
     training_graph,
+    training_inputs,
     without,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     "one_step",
     "share_of_loss",
     "training_graph",
+    "training_inputs",
     "without",
 ]

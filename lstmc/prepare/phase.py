@@ -69,6 +69,11 @@ def deploy_graph(graph: Graph) -> Graph:
     return without(_part(graph, kept, training) if training else graph, Dropout)
 
 
+def training_inputs(graph: Graph, deployed: Graph) -> tuple[str, ...]:
+    """Return the inputs of a model that its deployed graph does not have: labels."""
+    return tuple(node.name for node in graph if isinstance(node.op, Input) and node.name not in deployed)
+
+
 def training_graph(graph: Graph) -> Graph:
     """Return the training model: its losses and scores and their dependences. ``loss`` is what training makes small.
 

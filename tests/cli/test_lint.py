@@ -127,6 +127,11 @@ def test_every_target_says_whether_it_takes_the_net(lstmc: LSTMC) -> None:
     assert rows["opencv"]["what_stops_it"] == ["Bias: OpenCV cannot create it: add Scale of ones"]
     assert rows["ncnn"]["findings"] == 3
     assert rows["ncnn"]["what_stops_it"][0].startswith("Input: it has no batch axis, and of several rows")
+    shown = lstmc("lint", "net.prototxt", "--all").out.splitlines()
+    assert max(map(len, shown)) <= 80
+    assert next(line for line in shown if line.startswith("opencv ")).split() == ["opencv", "1", "Bias"]
+    verbose = lstmc("lint", "net.prototxt", "--all", "-v").out
+    assert "opencv: 1\n    Bias: OpenCV cannot create it: add Scale of ones\n" in verbose
 
 
 def test_a_net_that_no_target_takes_exits_with_1(lstmc: LSTMC) -> None:

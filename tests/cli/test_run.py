@@ -12,8 +12,11 @@ import pytest
 from lstmc_plugin_example.backend import TextBackend
 from numpy.testing import assert_allclose, assert_array_equal
 
+import lstmc as lstmc_module
+from lstmc.api.models import model_in
 from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
+from lstmc.errors import DataError
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.prepare import one_step
@@ -37,6 +40,20 @@ def net(X=Input(T, N, 3), h0=Input(N, 4, fill=constant(0.5)), c0=Input(N, 4)):
     return {"Y": y, "c_T": last["c"]}
 """
 
+
+LABELLED = """\
+from lstmc import Input, Param, dims, linear, model, scan, softmax, softmax_loss
+from lstmc.cells import gru
+
+T, N = dims("T N")
+
+
+@model
+def net(X=Input(T, N, 2), label=Input(N), V=Param(3, 4)):
+    _, last = scan(gru(H=4), X)
+    scores = linear(last["h"], V)
+    return {"p": softmax(scores), "loss": softmax_loss(scores, label)}
+"""
 
 INDEXED = """\
 from lstmc import Input, Param, embed, model, scan, xavier
@@ -147,6 +164,19 @@ def test_more_examples_than_the_batch_are_for_a_file_of_any_size(lstmc: LSTMC) -
     )
     np.savez("wide.npz", x=np.zeros((3, 5, 4)))
     assert "any number of examples" not in lstmc("run", "gru.prototxt", "--inputs", "wide.npz").err
+
+
+def test_a_label_is_named_as_an_input_of_training(lstmc: LSTMC) -> None:
+    Path("net.py").write_text(LABELLED)
+    assert lstmc("compile", "net.py", "-D", "T=3", "-D", "N=2", "-q").code == 0
+    np.savez("data.npz", X=np.zeros((3, 2, 2)), label=np.zeros(2))
+    why = "only losses and scores read it, which this net does not have: leave it out"
+    for to in ("out.npz", "out.h5"):
+        ended = lstmc("run", "net.prototxt", "--inputs", "data.npz", "-o", to)
+        assert (ended.code, ended.err.splitlines()[1]) == (2, f"  extra: label [2]: {why}")
+    net = lstmc_module.compile(model_in("net.py"), T=3, N=2)
+    with pytest.raises(DataError, match=f"label.*{why}"):
+        net.run(on="interpreter", **np.load("data.npz"))
 
 
 def test_inputs_that_do_not_fit_are_all_named(lstmc: LSTMC) -> None:
