@@ -36,7 +36,8 @@ class Evaluation:
 
     ``steps`` has the evaluations of each scan's steps. ``within`` are the steps that this one is of, the innermost
     first: the name of a scan's body, and the step's place in time. ``convert`` makes an array of each value and
-    cotangent, where these are not numbers (:mod:`lstmc.verification.symbolic_arrays`).
+    cotangent, where these are not numbers (:mod:`lstmc.verification.symbolic_arrays`). ``rounding`` is the arithmetic
+    of a device, if one is simulated (:mod:`lstmc.numerics`).
     """
 
     graph: Graph
@@ -44,6 +45,7 @@ class Evaluation:
     steps: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
     within: tuple[tuple[str, int], ...] = ()
     convert: Conversion | None = None
+    rounding: Rounding | None = None
 
     @property
     def outputs(self) -> dict[str, Array]:
@@ -52,6 +54,14 @@ class Evaluation:
     def by_name(self) -> dict[str, Array]:
         """Return every value under its own name."""
         return {self.graph.value_name(ref): array for ref, array in self.values.items()}
+
+
+class Rounding(Protocol):
+    """The arithmetic of a device: the numbers that a node reads, and those that are stored of what it computes."""
+
+    def operands(self, graph: Graph, node: Node, args: Sequence[Array], /) -> Sequence[Array]: ...
+
+    def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays, /) -> Arrays: ...
 
 
 class Observer(Protocol):
@@ -78,16 +88,22 @@ def forward(
     dtype: DTypeLike = np.float64,
     seed: int = 0,
     convert: Conversion | None = None,
+    rounding: Rounding | None = None,
+    values: Mapping[Ref, Array] | None = None,
 ) -> Evaluation:
     """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
 
     An input that has a fill and is not given is drawn from it (``seed``); a fixed array has its own numbers. With
-    ``convert`` the elements may be any objects: it makes an array of each value, and ``dtype`` is not used. Raises
-    :class:`InterpreterError` for what is missing or has another shape.
+    ``convert`` the elements may be any objects: it makes an array of each value, and ``dtype`` is not used.
+    ``values`` are those of an earlier evaluation, of parameters for example: their nodes are not computed again, and no
+    progress is reported. Raises :class:`InterpreterError` for what is missing or has another shape.
     """
+    run = Evaluation(graph, dict(values or {}), convert=convert, rounding=rounding)
     as_array = convert or partial(np.asarray, dtype=dtype)
     leaves: dict[str, Array] = {}
     for node in graph:
+        if Ref(node.name) in run.values:
+            continue
         if isinstance(node.op, Input):
             array = inputs.get(node.name)
             if array is None and node.op.fill is not None:
@@ -99,8 +115,8 @@ def forward(
                 array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
             leaves[node.name] = _checked_array("parameter", node.name, array, node.types[0], as_array)
     with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
-        progress = partial(with_progress, what=f"computing {graph.name}")
-        return _evaluate(Evaluation(graph, {}, convert=convert), leaves, as_array, progress)
+        progress = _silent if values is not None else partial(with_progress, what=f"computing {graph.name}")
+        return _evaluate(run, leaves, as_array, progress)
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
@@ -121,9 +137,13 @@ def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_ar
 def _evaluate(
     run: Evaluation, leaves: Mapping[str, Array], as_array: Conversion, progress: Progress[Any] = _silent
 ) -> Evaluation:
-    graph = run.graph
+    graph, known = run.graph, frozenset(run.values)
     for node in _counted_nodes(graph, progress):
-        args = [run.values[ref] for ref in graph.args(node.name)]
+        if Ref(node.name) in known:
+            continue
+        args: Sequence[Array] = [run.values[ref] for ref in graph.args(node.name)]
+        if run.rounding is not None:
+            args = run.rounding.operands(graph, node, args)
         if node.name in leaves:
             results: tuple[Array, ...] = (leaves[node.name],)
         elif isinstance(node.op, Scan):
@@ -137,6 +157,8 @@ def _evaluate(
                 results = (as_array(results[0]),)
         if run.convert is not None:
             results = tuple(map(run.convert, results))
+        if run.rounding is not None:
+            results = run.rounding.results(graph, node, args, results)
         run.values.update((Ref(node.name, i), array) for i, array in enumerate(results))
     return run
 
@@ -167,7 +189,7 @@ def _step_index(scan: Scan, t: int) -> int | slice:
 
 
 def _run_scan(
-    run: Evaluation, node: Node, scan: Scan, args: list[Array], as_array: Conversion, progress: Progress[Any]
+    run: Evaluation, node: Node, scan: Scan, args: Sequence[Array], as_array: Conversion, progress: Progress[Any]
 ) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
@@ -182,7 +204,8 @@ def _run_scan(
         }
         try:
             within = ((body.name, t), *run.within)
-            step = steps[t] = _evaluate(Evaluation(body, {}, within=within, convert=run.convert), leaves, as_array)
+            inner = Evaluation(body, {}, within=within, convert=run.convert, rounding=run.rounding)
+            step = steps[t] = _evaluate(inner, leaves, as_array)
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
             raise

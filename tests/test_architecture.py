@@ -40,7 +40,7 @@ ORDER["lstmc"] = (
     ("interp", "dsl", "passes", "patterns", "drawing"),
     ("weights", "prepare", "data", "loops"),
     ("backend", "runs"),
-    ("pipeline", "verification", "manifest", "bulk"),
+    ("pipeline", "verification", "manifest", "bulk", "numerics"),
     ("importers", "nets"),
     ("api",),
     ("report", "sweeps"),

@@ -132,9 +132,7 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
                 _, other = trace_model(model, _larger(options.sizes, dim))
                 resized[dim] = compile_part(keep_outputs(phase_graph(other, options.phase), options.outputs)).expanded
         compiled = replace(compiled, resized=resized)
-    return Net.from_compiled(
-        source, whole, backend, compiled, weights, tuning, options.outputs, options.weights is not None
-    )
+    return Net.from_compiled(source, whole, backend, compiled, weights, tuning, options)
 
 
 def _larger(sizes: Mapping[str, int], dim: str) -> dict[str, int]:

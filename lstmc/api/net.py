@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmc.api.low_precision import StreamedModel
 from lstmc.api.models import ModelSource
+from lstmc.api.options import CompileOptions
 from lstmc.api.running import (
     INTERPRETER,
     Arrays,
@@ -37,6 +39,7 @@ from lstmc.files.output import write_files
 from lstmc.ir import Graph
 from lstmc.nets.session import Interpreted, StepSession, check_inputs
 from lstmc.nets.tune import Tuning
+from lstmc.numerics import Ranges
 from lstmc.ops import Array, Input
 from lstmc.passes import numbered, place_of
 from lstmc.process.status import report_activity
@@ -60,7 +63,8 @@ class Net:
     """A model compiled for a target, the result of :func:`lstmc.compile`.
 
     ``graph`` is the whole model, ``compiled`` what the passes made of the part that was compiled, ``weights`` are the
-    values of its parameters, ``artifact`` is what the backend wrote. In a notebook a net shows its layers.
+    values of its parameters, ``artifact`` is what the backend wrote, ``options`` are those of compiling. In a notebook
+    a net shows its layers.
 
     >>> import lstmc
     >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
@@ -75,8 +79,7 @@ class Net:
     weights: Mapping[str, Array]
     artifact: Artifact
     tuning: Tuning | None = None
-    only: tuple[str, ...] = ()  # the outputs that were asked for; all where none were
-    weights_given: bool = False  # else they were drawn by their fillers
+    options: CompileOptions = field(default_factory=CompileOptions)
 
     @classmethod
     def from_compiled(
@@ -87,14 +90,13 @@ class Net:
         compiled: Compiled,
         weights: Mapping[str, Array],
         tuning: Tuning | None = None,
-        only: Sequence[str] | None = None,
-        weights_given: bool = False,
+        options: CompileOptions | None = None,
     ) -> Net:
         """Return the net of a compiled model, with the values of its parameters from ``weights``."""
         bound = {name: weights[name] for name in parameters(compiled.model)}
         report_activity(f"writing {compiled.name} for {compiled.target}")
         artifact = backend.emit(compiled, bound)
-        return cls(source, graph, backend, compiled, bound, artifact, tuning, tuple(only or ()), weights_given)
+        return cls(source, graph, backend, compiled, bound, artifact, tuning, options or CompileOptions())
 
     @property
     def name(self) -> str:
@@ -229,7 +231,7 @@ class Net:
         """
         arrays = None if inputs is None else self._some_inputs(inputs)
         weights, artifact = self.weights, self.artifact
-        if not self.weights_given and not fillers:
+        if self.options.weights is None and not fillers:
             weights = random_weights(self.compiled.model, seed)
             artifact = self.backend.emit(self.compiled, weights)
         where = places(self.backend, on)
@@ -256,6 +258,30 @@ class Net:
         gpu = is_gpu(self.backend, on)
         with self._saved() as path:
             return require(self.backend, Runs).run(path, arrays, None, gpu)
+
+    def ranges(self, data: Data, *, batch: str | None = None, snapshot: str | Path | None = None) -> Ranges:
+        """Stream sequences through its net of one step in the interpreter, and return the range of every value.
+
+        ``data`` are arrays by name, or a file of them: for each input over time [T, N, ...] with any number of steps T
+        and of sequences N, a file also larger than memory if it is HDF5. ``batch`` is the dimension that counts
+        sequences, by default N. With ``snapshot``, a file, the measurement is saved there from time to time, and a
+        call after an interruption continues it. Raises :class:`~lstmc.errors.DataError` that names everything that
+        does not fit.
+
+        >>> import lstmc, numpy as np
+        >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
+        >>> ranges = net.ranges({"x": np.ones((7, 5, 3), np.float32)})
+        >>> ranges["x"].greatest, ranges["rnn/t000/h"].kind, ranges["rnn/h change"].percentiles[50.0] < 1
+        (1.0, 'state', True)
+        """
+        streamed = StreamedModel.from_data(self.source, self.backend, self._target_options(), self.weights, data, batch)
+        ranges = streamed.ranges(None if snapshot is None else Path(snapshot))
+        assert ranges is not None, "nothing asked to stop"
+        return ranges
+
+    def _target_options(self) -> CompileOptions:
+        """Return the options that the net was compiled with, its target among them."""
+        return replace(self.options, target=self.target)
 
     @contextmanager
     def stream(self, on: On | None = None) -> Iterator[Stream]:

@@ -149,7 +149,7 @@ def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
     if net.compiled.states is not None:
         argument = Argument("step", "True")
         return f"{argument} makes a net that is not trained", (argument,)
-    if net.only:
+    if net.options.outputs:
         argument = Argument("outputs")
         return f"{argument} makes a net that is not trained", (argument,)
     trainable = training_targets(net.backend)

@@ -17,7 +17,7 @@ from typing import Any, Literal, ParamSpec
 
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, backend_of, bound_weights
 from lstmc.api.net import Net
-from lstmc.api.options import RunOptions, Solver, TrainingOptions
+from lstmc.api.options import CompileOptions, RunOptions, Solver, TrainingOptions
 from lstmc.api.running import png_html
 from lstmc.api.training_files import fit_data, iterations_of_epochs, rank_parts, ranks_of, solver_settings
 from lstmc.backend import Backend, Trains, require, target_of
@@ -252,7 +252,8 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
                 if metrics.has_lines:
                     not_drawn = drawing.finish()
             all_weights = {**first_weights, **trained.weights}
-            net = Net.from_compiled(source, fitted.graph, backend, deployed, all_weights, weights_given=True)
+            compiled_with = CompileOptions(target=target, backend=backend, weights=all_weights, sizes=fitted.sizes)
+            net = Net.from_compiled(source, fitted.graph, backend, deployed, all_weights, options=compiled_with)
             result = write_run(folder, trained, net, all_weights, not_drawn, facts)
     if result.ended == "stopped" and run.stop is None and not progress.stopped:
         raise KeyboardInterrupt(f"{result}: resume=True continues from {result.snapshot}")

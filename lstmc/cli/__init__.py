@@ -62,6 +62,7 @@ COMMANDS: Mapping[str, Entry] = {
     "report": Entry("report", "report_command", TRAIN, tables=False),
     "show": Entry("graphs", "show_command", INSPECT, tables=False),
     "draw": Entry("graphs", "draw_command", INSPECT, tables=False),
+    "ranges": Entry("streams", "ranges_command", INSPECT),
     "lint": Entry("verify", "lint_command", INSPECT),
     # an example's, and old names
     "generate": Entry("run", "generate_command", tables=False, waits=False),

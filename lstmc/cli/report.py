@@ -46,6 +46,12 @@ class ReportArguments:
             "--run", metavar="RUN", help="Show the weights and curves of this folder too, which `lstmc train` wrote."
         ),
     ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="FILE", help="Show the ranges of all values too over these arrays, as `lstmc ranges`."
+        ),
+    ] = None
 
 
 def report_command(
@@ -70,6 +76,7 @@ def report_command(
     ```console
     lstmc report model.py -D T=5 -D N=2 -o net.html
     lstmc report run -o run.html
+    lstmc report model.py -D T=5 -D N=2 --data x.npz
     lstmc report run1 run2 -o curves.png
     lstmc report --cell gru -D T=20 -D N=1 -D D=8 -D H=8 --target flat
     ```
@@ -96,7 +103,8 @@ def report_command(
         options = replace(options, target=name, weights=options.weights or facts.weights, sizes=sizes)
     net = compile_model(source, replace(options, phase=widest_phase(backend, name, step)))
     verification = net.verify(on, weights.seed, prove=prove)
-    page = net_page(net, verification, facts, recipes_beside(source))
+    ranges = None if subject.data is None else net.ranges(subject.data)
+    page = net_page(net, verification, facts, recipes_beside(source), ranges)
     write_files(to.parent, {to.name: page.encode()})
     out.print(f"wrote {to}", markup=False, soft_wrap=True)
     if not verification.passed:

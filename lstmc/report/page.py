@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from lstmc.api.running import Verification
 from lstmc.backend import Layer, Tunes
 from lstmc.drawing import Drawing, Picture
 from lstmc.ir import Graph, Node, Scan, node_count, node_flops, print_graph
+from lstmc.numerics import Ranges, ValueRange
 from lstmc.ops import Input, Param
 from lstmc.passes import Pass, numbered
 from lstmc.pipeline import all_passes
@@ -156,10 +157,12 @@ def net_page(
     verified: Verification | None = None,
     run: RunFacts | None = None,
     recipes: Mapping[str, str] | None = None,
+    ranges: Ranges | None = None,
 ) -> str:
     """Return the page of a net as HTML: pictures, source, passes, layers and text, with links from each to the others.
 
-    ``verified`` is what :meth:`lstmc.Net.verify` found, ``recipes`` what an imported model's parameters are made of.
+    ``verified`` is what :meth:`lstmc.Net.verify` found, ``recipes`` what an imported model's parameters are made of,
+    ``ranges`` what :meth:`lstmc.Net.ranges` measured.
     Raises :class:`~lstmc.errors.DrawingError` without Graphviz.
     """
     rows = layer_rows(net)
@@ -178,6 +181,7 @@ def net_page(
     across = ", time going across" if any(node.step for node in net.compiled.expanded) else ""
     parts = {"run": "Run"} if run else {}
     parts |= {"pictures": "Pictures", "source": "Source", "passes": "Passes", "layers": "Layers", "prototxt": "Net"}
+    parts |= {"ranges": "Ranges"} if ranges else {}
     parts |= {"verified": "Verified"} | ({"recipes": "Imported parameters"} if recipes else {})
     by_name = {row.layer.name: row for row in rows}
     return jinja.get_template(TEMPLATE).render(
@@ -199,10 +203,31 @@ def net_page(
         leads=_leads(rows, keys, drawn, boxes, sources),
         verified=str(verified).splitlines() if verified is not None else ["It was not verified for this page."],
         recipes=list((recipes or {}).items()),
+        ranges=[{**vars(each), "strip": range_strip(each)} for each in ranges] if ranges else [],
+        measured=f"{ranges.sequences} sequences of {ranges.steps} steps" if ranges else "",
         command=run.command if run else "",
         settings=[(name, value) for name, value in run.settings.items() if value is not None] if run else [],
         curve=b64encode(run.curve).decode() if run else "",
     )
+
+
+STRIP = (180, 36)  # the width and the height of a value over time
+
+
+def range_strip(value: ValueRange) -> str:
+    """Return the outline of a value over time as an SVG path: its greatest from left to right, its least back."""
+    span = max(value.greatest, 0) - min(value.least, 0)
+    points = [row for row in value.over_time if all(map(isfinite, row))]
+    if not points or not isfinite(span):
+        return ""
+
+    def point(i: int, number: float) -> str:
+        across = STRIP[0] * i / max(len(points) - 1, 1)
+        return f"{across:.1f} {STRIP[1] * (max(value.greatest, 0) - number) / (span or 1):.1f}"
+
+    there = [point(i, greatest) for i, (_, _, greatest) in enumerate(points)]
+    back = [point(i, least) for i, (least, _, _) in enumerate(points)]
+    return f"M{' L'.join([*there, *reversed(back)])}Z"
 
 
 def _known_passes(net: Net) -> Iterable[Pass]:

@@ -1,0 +1,94 @@
+"""The numbers of a model over streams of data: its nets of one step, and the ranges of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from lstmc.api.models import ModelSource, keep_outputs, phase_graph, trace_model
+from lstmc.api.options import CompileOptions
+from lstmc.backend import Backend, Compiled
+from lstmc.data import batch_axes, sizes_of_data
+from lstmc.data.dataset import BATCH
+from lstmc.data.run_data import Data, data_name, read_data
+from lstmc.ir import Graph, values_over_time
+from lstmc.numerics import Ranges, Sequences, StepRunner, measure_ranges
+from lstmc.ops import Array
+from lstmc.pipeline import compile_graph
+from lstmc.weights import parameters
+
+
+@dataclass(frozen=True)
+class StreamedModel:
+    """A model that is compiled for one step and any number of sequences, and the sequences that are fed to it.
+
+    ``batch`` is the dimension that counts sequences; None for a model without one.
+    """
+
+    source: ModelSource
+    backend: Backend
+    options: CompileOptions
+    weights: Mapping[str, Array]
+    sequences: Sequences
+    sizes: Mapping[str, int]
+    batch: str | None
+
+    @classmethod
+    def from_data(
+        cls,
+        source: ModelSource,
+        backend: Backend,
+        options: CompileOptions,
+        weights: Mapping[str, Array],
+        data: Data,
+        batch: str | None = None,
+    ) -> StreamedModel:
+        """Return a model with its data: for each input over time an array [T, N, ...], with any T and N.
+
+        ``batch`` is the dimension that counts sequences, by default N. Raises :class:`~lstmc.errors.DataError` that
+        names everything that does not fit.
+        """
+        axes, arrays = batch_axes(source.model, batch), read_data(data)
+        counted = (batch or BATCH) if any(each.batch is not None for each in axes.values()) else None
+        leading = {each.sizes[0] for each in axes.values() if each.sizes}
+        given = [name for name in options.sizes if name not in leading]
+        sizes = {**options.sizes, **sizes_of_data(source.model, axes, arrays, given)}
+        sizes |= {} if counted is None else {counted: 1}
+        model = _deployed(source, options, sizes)
+        sequences = Sequences.from_arrays(model, axes, values_over_time(model), arrays, data_name(data, "the data"))
+        return cls(source, backend, options, weights, sequences, sizes, counted)
+
+    def with_weights(self, weights: Mapping[str, Array]) -> StreamedModel:
+        """Return the model with these values of all its parameters."""
+        return replace(self, weights=weights)
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """The parameters of the model, by its names."""
+        return {name: self.weights[name] for name in parameters(_deployed(self.source, self.options, self.sizes))}
+
+    def compiled(self, width: int) -> Compiled:
+        """Return the net of one step of ``width`` sequences."""
+        sizes = self.sizes if self.batch is None else {**self.sizes, self.batch: width}
+        options = self.options
+        return compile_graph(
+            _deployed(self.source, options, sizes),
+            self.backend,
+            options.target,
+            self.source.name,
+            step=True,
+            form=options.form,
+            passes=options.passes,
+        )
+
+    def ranges(self, snapshot: Path | None = None, stop: Callable[[], bool] = lambda: False) -> Ranges | None:
+        """Return the ranges of all values; see :func:`~lstmc.numerics.measure_ranges`."""
+        runners = lru_cache(2)(lambda width: StepRunner(self.compiled(width), self.weights))
+        return measure_ranges(self.source.model.name, runners, self.sequences, self.parameters, snapshot, stop)
+
+
+def _deployed(source: ModelSource, options: CompileOptions, sizes: Mapping[str, int]) -> Graph:
+    _, whole = trace_model(source, sizes, step=True)
+    return keep_outputs(phase_graph(whole, "deploy"), options.outputs)

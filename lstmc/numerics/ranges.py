@@ -1,0 +1,361 @@
+"""The ranges of every value of a net over streams of data: extremes, percentiles, saturation, changes of states.
+
+Each value has a histogram over the 65 536 numbers of bfloat16 (sign, exponent and seven bits), into which float32 is
+cut. Histograms of parts add up, need no range in advance, and give percentiles to 0.4 % of a number. Extremes and means
+are of all elements; of a value with many, percentiles and shares are of a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmc.errors import DataError
+from lstmc.files.arrays import npz_bytes, read_npz
+from lstmc.files.output import write_files
+from lstmc.ir import Graph, Ref, node_flops
+from lstmc.numerics.sequences import Sequences, StepRunner, constants
+from lstmc.ops import Array, Input, Sigmoid, Split, Tanh
+from lstmc.process.status import report_activity
+
+BINS = 1 << 16
+BUFFERED = 1 << 18  # elements that are counted at a time
+SAMPLED = 1 << 14  # of more elements of a step about so many are counted, evenly spread, each for several
+STRIP = 200  # points of a value over time
+SAVE_SECONDS = 20.0  # between two snapshots of a measurement
+PERCENTILES = (0.1, 1.0, 25.0, 50.0, 75.0, 99.0, 99.9)
+SATURATED = 0.01  # how near to an asymptote, as a part of the distance between both
+BOUNDS: Mapping[type, tuple[float, float]] = {Sigmoid: (0.0, 1.0), Tanh: (-1.0, 1.0)}
+
+Kind = Literal["input", "state", "change", "gate", "blob", "parameter"]
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """The range of one value. Shares are of all its elements, in all steps of all sequences.
+
+    ``change`` is the kind of how far a state moves in a step, in absolute value. ``saturated`` is the share within 1 %
+    of an asymptote of a sigmoid or tanh, None for other values. ``over_time`` has the least, the mean and the greatest
+    of consecutive parts of the sequences.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    least: float
+    greatest: float
+    mean: float
+    percentiles: Mapping[float, float]
+    zero: float
+    saturated: float | None
+    not_finite: int
+    over_time: Sequence[tuple[float, float, float]] = ()
+
+    @property
+    def magnitude(self) -> float:
+        """The greatest absolute value."""
+        return max(abs(self.least), abs(self.greatest))
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The ranges of all values of a net, by name, over ``sequences`` of ``steps``."""
+
+    net: str
+    sequences: int
+    steps: int
+    values: Mapping[str, ValueRange] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> ValueRange:
+        return self.values[name]
+
+    def __iter__(self) -> Iterator[ValueRange]:
+        return iter(self.values.values())
+
+    def __str__(self) -> str:
+        lines = [f"{self.net}: {len(self.values)} values, {self.sequences} sequences of {self.steps} steps"]
+        lines += [f"  {each.name} ({each.kind}): {each.least:.4g} to {each.greatest:.4g}" for each in self]
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the ranges as an object of JSON."""
+        return asdict(self) | {"values": [asdict(each) for each in self]}
+
+
+@cache
+def _centres() -> NDArray[np.float64]:
+    """Return the middle of each bin; where the next number is infinite, its beginning."""
+    bits = np.arange(BINS, dtype=np.uint32) << 16
+    with np.errstate(all="ignore"):
+        low, high = (b.view(np.float32).astype(np.float64) for b in (bits, bits | 0xFFFF))
+        centres = np.where(np.isfinite(high), (low + high) / 2, low)
+    centres[[0, BINS // 2]] = 0
+    return centres
+
+
+@cache
+def _ascending() -> NDArray[np.int64]:
+    """Return the bins of finite numbers in ascending order."""
+    finite = np.flatnonzero((np.arange(BINS) & 0x7F80) != 0x7F80)
+    return np.concatenate([finite[finite >= BINS // 2][::-1], finite[finite < BINS // 2]])
+
+
+class _Tally:
+    """What is counted of one value."""
+
+    def __init__(self, name: str, kind: Kind, shape: tuple[int, ...], bounds: tuple[float, float] | None) -> None:
+        self.name, self.kind, self.shape, self.bounds = name, kind, shape, bounds
+        self.bins = np.zeros(BINS, np.int64)
+        self.figures = np.array([np.inf, -np.inf, 0.0, 0.0])  # least, greatest, sum, elements
+        self.strip = np.tile(self.figures, (STRIP, 1))
+        self._waiting: list[NDArray[np.uint16]] = []
+        self._count, self._every = 0, 1
+
+    def add(self, array: Array, part: int | None = None) -> None:
+        """Count the elements of an array, which are of one of the parts of the sequences."""
+        array = np.ascontiguousarray(array, np.float32)
+        figures = (float(array.min()), float(array.max()), float(array.sum()), float(array.size))
+        for row in (self.figures, *(() if part is None else (self.strip[part],))):
+            row[0], row[1] = min(row[0], figures[0]), max(row[1], figures[1])
+            row[2:] += figures[2:]
+        every = array.size // SAMPLED | 1  # odd, so that the columns of a matrix with even sizes all have their turn
+        if every != self._every or self._count >= BUFFERED:
+            self.flush()
+        self._every = every
+        self._waiting.append((array.reshape(-1)[::every].view(np.uint32) >> 16).astype(np.uint16))
+        self._count += len(self._waiting[-1])
+
+    def merge(self, other: _Tally) -> None:
+        """Count all that another tally has counted."""
+        other.flush()
+        self.bins += other.bins
+        for row, more in zip((self.figures, *self.strip), (other.figures, *other.strip), strict=True):
+            row[0], row[1] = min(row[0], more[0]), max(row[1], more[1])
+            row[2:] += more[2:]
+
+    def flush(self) -> None:
+        if self._waiting:
+            self.bins += self._every * np.bincount(np.concatenate(self._waiting), minlength=BINS)
+            self._waiting, self._count = [], 0
+
+    def result(self) -> ValueRange:
+        self.flush()
+        order = _ascending()
+        counts, centres = self.bins[order], _centres()[order]
+        total = int(self.bins.sum())
+        finite = int(counts.sum())
+        least, greatest = (float(f) for f in self.figures[:2])
+        if not finite:
+            percentiles = dict.fromkeys(PERCENTILES, float("nan"))
+        else:
+            places = np.searchsorted(np.cumsum(counts), np.array(PERCENTILES) / 100 * finite, side="left")
+            at = np.clip(centres[places], np.nan_to_num(least), np.nan_to_num(greatest))
+            percentiles = dict(zip(PERCENTILES, map(float, at), strict=True))
+        saturated = None
+        if self.bounds is not None:
+            low, high = self.bounds
+            margin = SATURATED * (high - low)
+            saturated = float(counts[(centres < low + margin) | (centres > high - margin)].sum() / total)
+        rows = [(row[0], row[2] / row[3], row[1]) for row in self.strip if row[3]]
+        return ValueRange(
+            self.name,
+            self.kind,
+            self.shape,
+            least,
+            greatest,
+            float(self.figures[2] / self.figures[3]),
+            percentiles,
+            float((self.bins[0] + self.bins[BINS // 2]) / total),
+            saturated,
+            total - finite,
+            tuple((float(a), float(b), float(c)) for a, b, c in rows),
+        )
+
+
+class _Measured:
+    """The values of a graph that are measured, and what is counted of each.
+
+    A value that is split into pieces has those of its pieces.
+    """
+
+    def __init__(self, runner: StepRunner) -> None:
+        graph = runner.graph
+        self._pairs = {pair.name: (Ref(pair.before), runner.after[pair.after]) for pair in runner.states}
+        after = {_elements(graph, ref) for _, ref in self._pairs.values()}
+        fixed = constants(graph)
+        self.tallies: dict[Ref, _Tally] = {}
+        self._pieces: dict[Ref, list[Ref]] = {}
+        for node in graph:
+            if node.name in fixed or _is_view(graph, Ref(node.name)):
+                continue
+            if isinstance(node.op, Split):
+                (whole,) = graph.args(node.name)
+                self._pieces.setdefault(whole, [Ref(node.name, out) for out in range(len(node.types))])
+            for out, (name, type_) in enumerate(zip(node.names, node.types, strict=True)):
+                ref, bounds = Ref(node.name, out), asymptotes(graph, Ref(node.name, out))
+                kind: Kind = "state" if ref in after else "gate" if bounds else "blob"
+                kind = "input" if isinstance(node.op, Input) else kind
+                self.tallies[ref] = _Tally(name, kind, type_.shape, bounds)
+        self.changes = {
+            name: _Tally(f"{name} change", "change", graph.type(ref).shape, None)
+            for name, (_, ref) in self._pairs.items()
+        }
+
+    def add(self, values: Mapping[Ref, Array], part: int) -> None:
+        for ref, tally in self.tallies.items():
+            if ref not in self._pieces:
+                tally.add(values[ref], part)
+        for name, (before, after) in self._pairs.items():
+            self.changes[name].add(np.abs(values[after] - values[before].reshape(values[after].shape)), part)
+
+    @property
+    def all(self) -> list[_Tally]:
+        return [*self.tallies.values(), *self.changes.values()]
+
+    def results(self) -> list[ValueRange]:
+        for whole, pieces in reversed(self._pieces.items()):
+            for piece in pieces if whole in self.tallies else ():
+                self.tallies[whole].merge(self.tallies[piece])
+        return [tally.result() for tally in self.all]
+
+
+def asymptotes(graph: Graph, ref: Ref) -> tuple[float, float] | None:
+    """Return the bounds of a value that a sigmoid or tanh computes, or of a part of one."""
+    while isinstance(graph.node(ref.node).op, Split) or _is_view(graph, ref):
+        ref = graph.args(ref.node)[0]
+    return next((bounds for kind, bounds in BOUNDS.items() if isinstance(graph.node(ref.node).op, kind)), None)
+
+
+def _elements(graph: Graph, ref: Ref) -> Ref:
+    """Return the value of which a value is a view."""
+    while _is_view(graph, ref):
+        (ref,) = graph.args(ref.node)
+    return ref
+
+
+def _is_view(graph: Graph, ref: Ref) -> bool:
+    """Return whether a value has the elements of another one, in another shape or order."""
+    node, args = graph.node(ref.node), graph.args(ref.node)
+    moved = len(args) == 1 and len(node.types) == 1 and node_flops(graph, node) == 0
+    return moved and graph.type(args[0]).size == node.types[0].size
+
+
+def measure_ranges(
+    net: str,
+    runners: Callable[[int], StepRunner],
+    sequences: Sequences,
+    parameters: Mapping[str, Array],
+    snapshot: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Ranges | None:
+    """Stream all sequences through a net of one step, and return the ranges of its values.
+
+    ``runners`` gives the net for a number of sequences. With ``snapshot``, a file, the measurement is saved there from
+    time to time, continued from there, and the file removed at the end. None if ``stop`` has asked to end before; then
+    all that was measured is in the snapshot. Raises :class:`DataError` for a snapshot of another measurement.
+    """
+    parts = list(sequences.parts())
+    runner = runners(parts[0].stop)
+    measured = _Measured(runner)
+    place = _Place(snapshot, _fingerprint(net, runner, sequences, parameters), measured)
+    begin = place.read()
+    done = begin[0] * sequences.steps + begin[1]
+    for index, part in enumerate(parts[begin[0] :], begin[0]):
+        width = part.stop - part.start
+        runner = runner if index == 0 else runners(width)
+        if index == begin[0] and begin[1]:
+            runner.resume(place.states)
+        chunk = sequences.chunk(width)
+        first = begin[1] if index == begin[0] else 0
+        if not first:
+            runner.start(sequences.read(part, 0, 1))
+        for start in range(first, sequences.steps, chunk):
+            end = min(start + chunk, sequences.steps)
+            arrays = sequences.read(part, start, end)
+            for t in range(start, end):
+                if done % 16 == 0:
+                    report_activity(f"ranges of {net}, {100 * done // (len(parts) * sequences.steps)} %")
+                    stopping = stop()
+                    if stopping or place.due():
+                        place.write(index, t, runner)
+                    if stopping:
+                        return None
+                measured.add(runner.step(sequences.step(arrays, t - start)), t * STRIP // sequences.steps)
+                done += 1
+    place.remove()
+    values = [*measured.results(), *(tally.result() for tally in _parameter_tallies(parameters))]
+    return Ranges(net, sequences.total, sequences.steps, {each.name: each for each in values})
+
+
+def _parameter_tallies(parameters: Mapping[str, Array]) -> Iterable[_Tally]:
+    for name, array in parameters.items():
+        tally = _Tally(name, "parameter", np.shape(array), None)
+        tally.add(np.asarray(array))
+        yield tally
+
+
+def _fingerprint(net: str, runner: StepRunner, sequences: Sequences, parameters: Mapping[str, Array]) -> str:
+    """Return a hash of what a measurement is of; of the data it has the shapes, and the elements of the first steps."""
+    shapes = sorted((name, tuple(each.array.shape)) for name, each in sequences.inputs.items())
+    names = [node.names for node in runner.graph]
+    digest = sha256(repr((net, shapes, names)).encode())
+    for arrays in (parameters, sequences.read(next(sequences.parts()), 0, 1)):
+        for name in sorted(arrays):
+            digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
+
+
+class _Place:
+    """The snapshot of a measurement: how far it is, its states, and all that is counted."""
+
+    def __init__(self, path: Path | None, fingerprint: str, measured: _Measured) -> None:
+        self.path, self.fingerprint, self.measured = path, fingerprint, measured
+        self.states: dict[str, Array] = {}
+        self._saved = monotonic()
+
+    def due(self) -> bool:
+        return self.path is not None and monotonic() - self._saved > SAVE_SECONDS
+
+    def read(self) -> tuple[int, int]:
+        """Return the part and the step to go on with."""
+        if self.path is None or not self.path.exists():
+            return 0, 0
+        arrays = {name: np.asarray(array) for name, array in read_npz(self.path, DataError).items()}
+        found = bytes(arrays.get("fingerprint", np.zeros(0, np.uint8))).decode(errors="replace")
+        if found != self.fingerprint:
+            raise DataError(
+                f"{self.path}: the snapshot of another measurement: expected one of this net and these data",
+                notes=["remove it to measure from the beginning"],
+            )
+        for i, tally in enumerate(self.measured.all):
+            tally.bins[arrays[f"{i}/places"]] = arrays[f"{i}/counts"]
+            tally.figures[:], tally.strip[:] = arrays[f"{i}/figures"], arrays[f"{i}/strip"]
+        self.states = {name.removeprefix("state/"): a for name, a in arrays.items() if name.startswith("state/")}
+        part, step = map(int, arrays["at"])
+        return part, step
+
+    def write(self, part: int, step: int, runner: StepRunner) -> None:
+        if self.path is None:
+            return
+        arrays: dict[str, NDArray[Any]] = {"at": np.array([part, step])}
+        arrays["fingerprint"] = np.frombuffer(self.fingerprint.encode(), np.uint8)
+        for i, tally in enumerate(self.measured.all):
+            tally.flush()
+            places = np.flatnonzero(tally.bins)
+            arrays |= {f"{i}/places": places, f"{i}/counts": tally.bins[places]}
+            arrays |= {f"{i}/figures": tally.figures, f"{i}/strip": tally.strip}
+        arrays |= {f"state/{name}": array for name, array in runner.current.items()}
+        write_files(self.path.parent, {self.path.name: npz_bytes(arrays)})
+        self._saved = monotonic()
+
+    def remove(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

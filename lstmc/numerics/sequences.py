@@ -1,0 +1,211 @@
+"""Streams of data through a net of one step: the sequences of an array file, and the interpreter step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lstmc.backend import Compiled
+from lstmc.data.dataset import Axes
+from lstmc.errors import DataError
+from lstmc.files.arrays import AnyArray, StoredArray, value_problem
+from lstmc.interp import Rounding, forward
+from lstmc.ir import Graph, Ref
+from lstmc.ops import Array, Domain, Input, Leaf
+from lstmc.text import did_you_mean
+
+MOST_BYTES = 1 << 26  # of the data that are in memory at a time
+WIDTH = 256  # sequences that go through the net together
+
+
+@dataclass(frozen=True)
+class StreamedInput:
+    """An input of a model and its array. ``time`` and ``batch`` are the axes of time and of sequences, where it has
+    them; ``values`` is what its elements must be."""
+
+    name: str
+    array: AnyArray
+    time: int | None
+    batch: int | None
+    values: Domain | None = None
+
+    def part(self, sequences: slice, steps: slice) -> Array:
+        """Return some sequences and steps in float32. Raises :class:`DataError` for elements that are no numbers."""
+        axes = [(axis, part) for axis, part in ((self.batch, sequences), (self.time, steps)) if axis is not None]
+        place = tuple(dict(axes).get(axis, slice(None)) for axis in range(self.array.ndim))
+        if isinstance(self.array, StoredArray) and self.array.read_part is not None:
+            array = self.array.read_part(place)
+        else:
+            array = np.asarray(self.array)[place]
+        if problem := value_problem(self.name, array, self.values):
+            raise DataError("the data cannot be fed", notes=[problem])
+        return array.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The inputs of a model over whole sequences: ``count`` of them, each of ``steps`` steps."""
+
+    inputs: Mapping[str, StreamedInput]
+    steps: int
+    count: int
+
+    @classmethod
+    def from_arrays(
+        cls,
+        model: Graph,
+        axes: Mapping[str, Axes],
+        over_time: set[Ref],
+        arrays: Mapping[str, AnyArray],
+        source: str,
+    ) -> Sequences:
+        """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis.
+
+        ``axes`` are those of :func:`~lstmc.data.batch_axes`, ``source`` names the arrays in errors. An input with a
+        fill may be absent. Raises :class:`DataError` that names everything that does not fit.
+        """
+        declared = {node.name: node.op for node in model if isinstance(node.op, Input)}
+        problems = [
+            f"missing: {name} {_text(axes, name, op)}"
+            for name, op in declared.items()
+            if name not in arrays and op.fill is None
+        ]
+        inputs: dict[str, StreamedInput] = {}
+        counts: dict[str, int] = {}
+        steps: dict[str, int] = {}
+        for name, array in arrays.items():
+            if name not in declared:
+                near = did_you_mean(name, [n for n in declared if n not in arrays])
+                problems.append(f"extra: {name} {list(array.shape)}{near}")
+                continue
+            op = declared[name]
+            batch = axes[name].batch if name in axes else None
+            time = 0 if Ref(name) in over_time else None
+            free = {axis for axis in (batch, time) if axis is not None}
+            fits = len(array.shape) == len(op.shape) and all(
+                axis in free or one == other
+                for axis, (one, other) in enumerate(zip(array.shape, op.shape, strict=True))
+            )
+            if not fits or 0 in array.shape:
+                problems.append(f"wrong shape: {name} must be {_text(axes, name, op)}, found {list(array.shape)}")
+                continue
+            inputs[name] = StreamedInput(name, array, time, batch, op.values)
+            counts |= {name: array.shape[batch]} if batch is not None else {}
+            steps |= {name: array.shape[0]} if time is not None else {}
+        for what, found in (("sequences", counts), ("steps", steps)):
+            if len(set(found.values())) > 1:
+                listed = ", ".join(f"{name} has {number}" for name, number in found.items())
+                problems.append(f"different numbers of {what}: {listed}")
+        if not steps and not problems:
+            problems.append("no array is an input over time: the number of steps is not known")
+        if problems:
+            raise DataError(f"{source} does not fit {model.name}", notes=problems)
+        return cls(inputs, next(iter(steps.values())), next(iter(counts.values()), 0))
+
+    @property
+    def total(self) -> int:
+        """The number of sequences, of a model without an axis for them one."""
+        return max(self.count, 1)
+
+    def parts(self) -> Iterator[slice]:
+        """Yield the sequences that go through the net together: at most ``WIDTH``, and at least one."""
+        for first in range(0, self.total, WIDTH):
+            yield slice(first, min(first + WIDTH, self.total))
+
+    def chunk(self, width: int) -> int:
+        """Return the number of steps of ``width`` sequences that are read at a time."""
+        sizes = [
+            np.prod([size for axis, size in enumerate(each.array.shape) if axis not in (each.time, each.batch)])
+            for each in self.inputs.values()
+        ]
+        return int(max(1, min(self.steps, MOST_BYTES // (4 * width * max(1, int(sum(sizes)))))))
+
+    def read(self, sequences: slice, first: int, stop: int) -> dict[str, Array]:
+        """Return the inputs of some sequences at the steps from ``first`` up to ``stop``."""
+        return {name: each.part(sequences, slice(first, stop)) for name, each in self.inputs.items()}
+
+    def step(self, arrays: Mapping[str, Array], t: int) -> dict[str, Array]:
+        """Return the inputs of one of the steps that :meth:`read` returned."""
+        return {name: array if self.inputs[name].time is None else array[t : t + 1] for name, array in arrays.items()}
+
+
+def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:
+    return axes[name].text(op.shape, "sequences") if name in axes else str(list(op.shape))
+
+
+class StepRunner:
+    """A net of one step in the interpreter, its states kept between steps.
+
+    What parameters alone give is computed once. ``rounding`` simulates a device; without it values are exact but for
+    ``dtype``.
+    """
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        weights: Mapping[str, Array],
+        rounding: Rounding | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        assert compiled.states is not None, "a net of one step"
+        self.graph, self.states = compiled.expanded, compiled.states
+        self._rounding, self._dtype = rounding, dtype
+        self.inputs = {node.name: node.op for node in self.graph if isinstance(node.op, Input)}
+        self.after = {output.name: output.ref for output in self.graph.outputs}
+        zeros = {name: np.zeros(op.shape) for name, op in self.inputs.items()}
+        constant = constants(self.graph)
+        values = forward(self.graph, zeros, weights, dtype, rounding=rounding).values
+        self.constants = {ref: array for ref, array in values.items() if ref.node in constant}
+        self._next: dict[str, Array] = {}
+
+    def start(self, data: Mapping[str, Array] | None = None) -> None:
+        """Begin sequences: each state at its initial value, or that of an input of the model in ``data``.
+
+        Raises :class:`DataError` for a state whose initial value is neither.
+        """
+        data = data or {}
+        problems, self._next = [], {}
+        for pair in self.states:
+            shape = self.inputs[pair.before].shape
+            if not isinstance(pair.initial, str):
+                self._next[pair.before] = np.full(shape, pair.initial, self._dtype)
+            elif pair.initial in data:
+                self._next[pair.before] = np.asarray(data[pair.initial], self._dtype)
+            else:
+                problems.append(f"missing: {pair.initial}, the initial value of {pair.name} {list(shape)}")
+        if problems:
+            raise DataError(f"the data have no initial states of {self.graph.name}", notes=problems)
+
+    def resume(self, states: Mapping[str, Array]) -> None:
+        """Continue sequences from states by name, as :attr:`current` had them."""
+        self._next = {pair.before: states[pair.name] for pair in self.states}
+
+    @property
+    def current(self) -> dict[str, Array]:
+        """The states before the next step, by name."""
+        return {pair.name: self._next[pair.before] for pair in self.states}
+
+    def step(self, inputs: Mapping[str, Array]) -> Mapping[Ref, Array]:
+        """Run one step, and return every value of the graph."""
+        fed = {name: array for name, array in inputs.items() if name in self.inputs}
+        values = forward(
+            self.graph, {**fed, **self._next}, {}, self._dtype, rounding=self._rounding, values=self.constants
+        ).values
+        self._next = {pair.before: values[self.after[pair.after]] for pair in self.states}
+        return values
+
+
+def constants(graph: Graph) -> frozenset[str]:
+    """Return the nodes that depend on no input: parameters, and what is computed from them alone."""
+    names: set[str] = set()
+    for node in graph:
+        if isinstance(node.op, Leaf):
+            fixed = not isinstance(node.op, Input)
+        else:
+            fixed = all(ref.node in names for ref in graph.args(node.name))
+        if fixed:
+            names.add(node.name)
+    return frozenset(names)
