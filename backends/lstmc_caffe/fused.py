@@ -5,25 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lstmc.ir import Graph, Scan
+from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.rows import batch_of
 from lstmc_caffe.ops import CaffeOp
 
 
 @dataclass(frozen=True)
-class FusedScan(CaffeOp, Scan):
+class FusedScan(CaffeOp, GeneratedScan):
     """One layer for all steps of a scan. Its body is of core ops; what it computes is what the scan does.
 
-    ``initial`` has for each state the number that it starts from everywhere, None where that is an operand's value.
     Operands that are weights are blobs of the layer; those come last.
     """
 
     name = "caffe.FusedScan"
     operands = ("*args",)
-    body: Graph
-    length: int
-    initial: tuple[float | None, ...] = ()
     type_name: str = ""
+    inlined = GeneratedScan.inlined
 
     @property
     def layer_type(self) -> str:  # type: ignore[override]
@@ -33,10 +30,6 @@ class FusedScan(CaffeOp, Scan):
     def blobs(self, operands: int) -> range:
         first = next((slot for slot in range(operands) if self.role(slot) == "weight"), operands)
         return range(first, operands)
-
-    def inlined(self, operands: int) -> frozenset[int]:
-        states = [slot for slot in range(operands) if self.role(slot) == "state"]
-        return frozenset(slot for slot, value in zip(states, self.initial, strict=True) if value is not None)
 
     def write(self, layer: Any) -> None:
         layer.dummy_data_param.shape.add().dim.extend((self.length, batch_of(self)))

@@ -16,6 +16,7 @@ from lstmc.api.low_precision import StreamedModel
 from lstmc.api.models import ModelSource
 from lstmc.api.options import CompileOptions
 from lstmc.api.running import (
+    IN_PROCESS,
     INTERPRETER,
     Arrays,
     On,
@@ -44,6 +45,7 @@ from lstmc.ops import Array, Input
 from lstmc.passes import numbered, place_of
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
+from lstmc.verification.native import with_native_loops
 from lstmc.weights import parameters, random_weights
 
 # what models of PyTorch and Keras have, and what it is here
@@ -211,10 +213,11 @@ class Net:
     ) -> Verification:
         """Run it forward and backward on random inputs, and compare all of it with the float64 interpreter.
 
-        ``on`` is a place or several: ``interpreter``, ``caffe-cpu`` (or ``caffe``), ``caffe-gpu``, and other programs
-        that read nets, such as ``opencv``, of which outputs are compared. Without it, every one of the first three that
-        can be used here; ``verification.not_run`` says why the others cannot. A net with dropouts that is trained is
-        run as training runs it too.
+        ``on`` is a place or several: ``interpreter``, ``caffe-cpu`` (or ``caffe``), ``caffe-gpu``, ``native``, which
+        has generated layers compiled for this machine, and other programs that read nets, such as ``opencv``, of which
+        outputs are compared. Without it, every one of the first three that can be used here;
+        ``verification.not_run`` says why the others cannot. A net with dropouts that is trained is run as training runs
+        it too.
 
         Parameters are drawn at random, none of them zero or like another, unless their values were given to
         :func:`lstmc.compile`, or ``fillers`` asks for those that the net was written with. ``inputs`` are arrays by
@@ -244,7 +247,8 @@ class Net:
 
         Inputs are given by name, ``net.run(X=x)``, or as a mapping; where there is one, as an array alone. ``on`` is
         ``caffe-cpu`` (also without it),
-        ``caffe-gpu``, or ``interpreter``, which needs no Caffe and computes in float64. An input with a fill may be
+        ``caffe-gpu``, ``interpreter``, which needs no Caffe and computes in float64, or ``native``, which has the
+        generated layers of target ``caffe-fused`` compiled for this machine. An input with a fill may be
         left out. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
 
         >>> import lstmc, numpy as np
@@ -253,8 +257,8 @@ class Net:
         (2, 1, 3)
         """
         arrays = by_name(inputs, named, lambda: self.inputs)
-        if one_place(self.backend, on) == INTERPRETER:
-            return Interpreted(self.compiled, self.weights).run(arrays)
+        if (here := self._in_process(on)) is not None:
+            return here.run(arrays)
         gpu = is_gpu(self.backend, on)
         with self._saved() as path:
             return require(self.backend, Runs).run(path, arrays, None, gpu)
@@ -294,8 +298,8 @@ class Net:
         >>> len(outputs), outputs[0].shape
         (4, (1, 1, 3))
         """
-        if one_place(self.backend, on) == INTERPRETER:
-            yield Stream(StepSession(Interpreted(self.compiled, self.weights)))
+        if (here := self._in_process(on)) is not None:
+            yield Stream(StepSession(here))
             return
         gpu = is_gpu(self.backend, on)
         with self._saved() as path, stream_files(self.backend, path, None, gpu) as step:
@@ -353,6 +357,14 @@ class Net:
 
     def _repr_html_(self) -> str:
         return layers_html(str(self), self.layers)
+
+    def _in_process(self, on: On | None) -> Interpreted | None:
+        """Return the net as this process runs it; None where the backend's program does."""
+        runtime = one_place(self.backend, on)
+        if runtime not in IN_PROCESS:
+            return None
+        graph = self.compiled.model if runtime == INTERPRETER else with_native_loops(self.compiled.expanded)
+        return Interpreted(replace(self.compiled, model=graph), self.weights)
 
     def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:
         """Return arrays for some of the inputs, from a file or a mapping. Raises :class:`DataError` for what does not

@@ -35,6 +35,7 @@ from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 from lstmc.types import shape_text
 from lstmc.verification.differential import InterpreterExecutor, Report, check, check_training
+from lstmc.verification.native import NATIVE, NativeExecutor
 from lstmc.verification.proof import Proof, prove
 
 ROWS = 60  # of a table; longer ones have their middle left out
@@ -132,7 +133,7 @@ def verification(
 ) -> Verification:
     """Compare a net with its model, for :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``inputs``
     are by name."""
-    executors: list[Executor] = [InterpreterExecutor()]
+    executors: list[Executor] = [InterpreterExecutor(), *([NativeExecutor()] if on else ())]
     if isinstance(backend, Executes):
         executors += backend.executors()
     readers = backend.readers if isinstance(backend, HasReaders) else ()
@@ -183,7 +184,8 @@ def _chosen(
     return chosen, not_run
 
 
-INTERPRETER = "interpreter"
+INTERPRETER = InterpreterExecutor.name
+IN_PROCESS = (INTERPRETER, NATIVE)
 On = str | Sequence[str]  # where a net runs: one place, or several
 
 
@@ -199,24 +201,24 @@ def places(backend: Backend, on: On | None) -> list[str] | None:
 
 
 def one_place(backend: Backend, on: On | None) -> str:
-    """Return where a net is run once: the interpreter, or the backend's program on the CPU (also for None) or a GPU.
+    """Return where a net is run once: in this process, or in the backend's program on the CPU (also for None) or a GPU.
 
     Raises :class:`BackendError` for several places, for another one, and for a backend that runs no nets.
     """
     cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
     named = places(backend, on) or [cpu]
-    if len(named) > 1 or named[0] not in (INTERPRETER, cpu, gpu):
+    if len(named) > 1 or named[0] not in (*IN_PROCESS, cpu, gpu):
         argument = Argument("on", repr(on))
-        raise BackendError(f"{argument}: expected one of {INTERPRETER}, {cpu}, {gpu}", arguments=(argument,))
-    if named[0] != INTERPRETER:
+        raise BackendError(f"{argument}: expected one of {', '.join(IN_PROCESS)}, {cpu}, {gpu}", arguments=(argument,))
+    if named[0] not in IN_PROCESS:
         require(backend, Runs)
     return named[0]
 
 
 def is_gpu(backend: Backend, on: On | None) -> bool:
-    """Return whether a written net, which has no interpreter, is run on a GPU. Raises as :func:`one_place`."""
+    """Return whether a written net, which has no graph, is run on a GPU. Raises as :func:`one_place`."""
     runtime = one_place(backend, on)
-    if runtime == INTERPRETER:
+    if runtime in IN_PROCESS:
         cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
         argument = Argument("on", repr(on))
         raise BackendError(f"{argument}: a written net runs on {cpu} or {gpu}", arguments=(argument,))

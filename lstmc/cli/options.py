@@ -57,11 +57,11 @@ def complete_passes(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def complete_places(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """Complete ``--on``: the interpreter, and the runtimes of the backend."""
+    """Complete ``--on``: what runs in this process, and the runtimes of the backend."""
     with suppress(LstmcError):
         backend = _backend(context)
         own = [executor.name for executor in backend.executors()] if isinstance(backend, lstmc.backend.Executes) else []
-        yield from _beginning([lstmc.verification.InterpreterExecutor.name, *own], incomplete)
+        yield from _beginning([*lstmc.api.running.IN_PROCESS, *own], incomplete)
 
 
 def _backend(context: typer.Context) -> Backend:
@@ -208,8 +208,8 @@ PlacesOption = Annotated[
     typer.Option(
         "--on",
         metavar="RUNTIME",
-        help="Run the net in interpreter, caffe-cpu, caffe-gpu, onnx-cpu, opencv or another runtime that `lstmc doctor`"
-        " lists. Repeatable. Default: the interpreter and all of the backend that are available.",
+        help="Run the net in interpreter, native, caffe-cpu, caffe-gpu, onnx-cpu, opencv or another runtime that"
+        " `lstmc doctor` lists. Repeatable. Default: the interpreter and all of the backend that are available.",
         autocompletion=complete_places,
     ),
 ]

@@ -126,7 +126,7 @@ class InterpreterExecutor:
         return None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        return _interpreted(compiled.expanded, arrays, self.dtype)
+        return interpreted(compiled.expanded, arrays, self.dtype)
 
     def close(self) -> None:
         pass
@@ -301,8 +301,8 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
     return f"the model itself is not finite in float32, in which nets compute: {found}" if found else None
 
 
-def _interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
-    """A graph run by the interpreter, forward and backward."""
+def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
+    """Run a graph in the interpreter, forward and backward, and return all values and gradients."""
     run = forward(graph, arrays.inputs, arrays.weights, dtype)
     found = backward(run, arrays.cotangents)
     return Execution(run.by_name(), found.inputs, found.params)
@@ -357,7 +357,7 @@ def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
     model, masks = with_masks(compiled.model)
     reference = forward(model, {**arrays.inputs, **masks}, arrays.weights)
     expanded, masks = with_masks(compiled.expanded)
-    found = _interpreted(expanded, replace(arrays, inputs={**arrays.inputs, **masks}), np.float64)
+    found = interpreted(expanded, replace(arrays, inputs={**arrays.inputs, **masks}), np.float64)
     gradients = backward(reference, arrays.cotangents)
     for difference in (
         *_outputs(compiled, reference, found),

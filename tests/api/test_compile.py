@@ -184,10 +184,10 @@ def test_what_cannot_be_run() -> None:
         "DataError: the inputs do not fit gru\n  missing: x [3, 2, 4]\n  extra: X [3, 2, 4]: did you mean x?"
     )
     assert refused(BackendError, lambda: net.run(inputs, on="gpu")) == (
-        "BackendError: on='gpu': expected one of interpreter, caffe-cpu, caffe-gpu"
+        "BackendError: on='gpu': expected one of interpreter, native, caffe-cpu, caffe-gpu"
     )
     assert refused(BackendError, lambda: net.verify(on=["gpu"])).startswith(
-        "BackendError: on= takes one of interpreter, caffe-cpu, caffe-gpu, acuity, coreml, mnn, "
+        "BackendError: on= takes one of interpreter, native, caffe-cpu, caffe-gpu, acuity, coreml, mnn, "
     )
     assert refused(BackendError, lambda: net.stream(on="interpreter").__enter__()) == (
         "BackendError: gru: expected a net of one step, found one of all steps\n"
@@ -219,7 +219,7 @@ def test_the_name_of_a_backend_is_its_cpu() -> None:
 def test_one_pass_runs_in_one_place(tmp_path: Path) -> None:
     net = lstmc.compile("gru", **SIZES)
     assert refused(BackendError, lambda: net.run(x=x(3, 2, 4), on=["interpreter", "caffe"])) == (
-        "BackendError: on=['interpreter', 'caffe']: expected one of interpreter, caffe-cpu, caffe-gpu"
+        "BackendError: on=['interpreter', 'caffe']: expected one of interpreter, native, caffe-cpu, caffe-gpu"
     )
     net.save(tmp_path)
     saved = lstmc.load(tmp_path / "gru.prototxt")

@@ -120,8 +120,8 @@ def test_names(lstmc: LSTMC, model_file: Path, arguments: tuple[str, ...], text:
 
 GRU = ("--cell", "gru", *(word for size in ("T=3", "N=2", "D=3", "H=4") for word in ("-D", size)))
 PLACES = (
-    "interpreter, caffe-cpu, caffe-gpu, acuity, coreml, mnn, ncnn, opencv, openvino, openvino-2022.3, openvino-2023.3,"
-    " rknn, tpu-mlir"
+    "interpreter, native, caffe-cpu, caffe-gpu, acuity, coreml, mnn, ncnn, opencv, openvino, openvino-2022.3,"
+    " openvino-2023.3, rknn, tpu-mlir"
 )
 
 

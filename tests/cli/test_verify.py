@@ -107,7 +107,7 @@ def test_readers_of_several_targets_need_one_named(lstmc: LSTMC) -> None:
 def test_an_unknown_place_is_refused(lstmc: LSTMC, model_file: Path) -> None:
     ended = lstmc("verify", str(model_file), *SIZES, "--on", "moon")
     assert ended.code == 2
-    places = ", ".join(("interpreter", "caffe-cpu", "caffe-gpu", *reader_names()))
+    places = ", ".join(("interpreter", "native", "caffe-cpu", "caffe-gpu", *reader_names()))
     assert ended.err == f"BackendError: --on takes one of {places}, found 'moon'\n"
 
 

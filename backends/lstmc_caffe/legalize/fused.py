@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from zlib import crc32
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
+from lstmc.ir import Builder, Node, Ref, Scan
 from lstmc.loops.code import layer_type
-from lstmc.loops.plan import plan_of
-from lstmc.ops import Arg, Dropout, Mul
+from lstmc.loops.layer import in_layer_order, mask_name, own_draw, without_dropouts
+from lstmc.ops import Dropout
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.fused import FusedScan
@@ -23,69 +22,31 @@ def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     """
     scan = node.op
     assert isinstance(scan, Scan)
-    weights = [scan.role(slot) == "weight" for slot in range(len(args))]
-    order = sorted(range(len(args)), key=lambda slot: weights[slot])
-    operands = [args[slot] for slot in order]
-    body, masks = _with_masks(_in_order(scan.body, order), b, scan.length)
-    scan = replace(scan, body=body)
-    values = len(order) - sum(weights)
-    operands[values:values] = masks
-    initial = tuple(_number(b, ref) for slot, ref in enumerate(operands) if scan.role(slot) == "state")
+    initial = tuple(_number(b, ref) for slot, ref in enumerate(args) if scan.role(slot) == "state")
+    body, dropouts = without_dropouts(scan.body)
+    operands = in_layer_order(scan, args, [_masks(b, dropout, scan.length) for dropout in dropouts])
+    layer = FusedScan(body, scan.length, scan.reverse, initial=initial)
     try:
-        type_ = layer_type(plan_of(scan, initial))
+        layer = replace(layer, type_name=layer_type(layer.plan()))
     except BackendError as error:
         raise BackendError(
             f"the scan {scan.body.name} cannot be one generated layer: {error.message}",
             loc=error.loc or node.loc,
             notes=error.notes or ("target caffe writes it as layers of stock Caffe",),
         ) from None
-    layer = FusedScan(scan.body, scan.length, scan.reverse, initial=initial, type_name=type_)
     refs = [ref if layer.role(slot) == "weight" else as_value(b, ref) for slot, ref in enumerate(operands)]
     return b.add(layer, *refs, names=node.names, loc=node.loc)
 
 
-def _with_masks(body: Graph, b: Builder, length: int) -> tuple[Graph, list[Ref]]:
-    """dropout(x) in a loop => x * mask. The masks of all steps come from a Dropout layer that reads ones.
-
-    In training those are what it draws, else they are one: as if each step had a Dropout layer of its own. The masks
-    are sequences, and arguments of the body before its weights.
-    """
-    dropouts = [(node, node.op) for node in body if isinstance(node.op, Dropout)]
-    rebuild, masks = Rebuild(body), dict[str, Ref]()
-    drawn: list[Ref] = []
-    weights = [arg for arg in body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "weight"]
-    for arg in body.body_args():
-        if arg not in weights:
-            rebuild.copy(arg)
-    for node, op in dropouts:
-        shape, name = node.types[0].shape, f"{node.name}/mask"
-        (ones,) = b.add(caffe.DummyData((length, *shape), 1.0), names=(f"{name}/ones",), loc=node.loc)
-        own_draw = crc32(ones.node.encode())  # op.draw tells it from others of this body alone
-        drawn += b.add(caffe.DropoutLayer(op.ratio, own_draw), ones, names=(name,), loc=node.loc)
-        (masks[node.name],) = rebuild.builder.add(Arg(shape, "x"), names=(name,), loc=node.loc)
-    for arg in weights:
-        rebuild.copy(arg)
-    for node in body:
-        if isinstance(node.op, Dropout):
-            product = rebuild.builder.add(Mul(), *rebuild.args(node), masks[node.name], names=node.names, loc=node.loc)
-            rebuild.put(node, product)
-        elif not isinstance(node.op, Arg):
-            rebuild.copy(node)
-    return rebuild.finish(), drawn
+def _masks(b: Builder, dropout: Node, length: int) -> Ref:
+    """The masks of all steps of a dropout, from a Dropout layer that reads ones."""
+    assert isinstance(dropout.op, Dropout)
+    name = mask_name(dropout)
+    ones = caffe.DummyData((length, *dropout.types[0].shape), 1.0)
+    (read,) = b.add(ones, names=(f"{name}/ones",), loc=dropout.loc)
+    return b.add(caffe.DropoutLayer(dropout.op.ratio, own_draw(read)), read, names=(name,), loc=dropout.loc)[0]
 
 
 def _number(b: Builder, ref: Ref) -> float | None:
     op = b.node(ref.node).op
     return op.value if isinstance(op, caffe.DummyData) else None
-
-
-def _in_order(body: Graph, order: list[int]) -> Graph:
-    """The body with its arguments in another order."""
-    rebuild = Rebuild(body)
-    args = body.body_args()
-    for slot in order:
-        rebuild.copy(args[slot])
-    for node in body:
-        if not isinstance(node.op, Arg):
-            rebuild.copy(node)
-    return rebuild.finish()

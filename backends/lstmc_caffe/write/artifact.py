@@ -12,7 +12,7 @@ from lstmc.files.format import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.loops.code import Source, layer_code, source
 from lstmc.loops.gpu import gpu_text
-from lstmc.loops.plan import memory_text, plan_of, plan_text
+from lstmc.loops.plan import memory_text, plan_text
 from lstmc.loops.rows import batch_of
 from lstmc.manifest import Manifest, Place, Stored, describe, manifest_states, step_blobs
 from lstmc.ops import Array
@@ -52,7 +52,7 @@ SUFFIX, GPU_SUFFIX = ".layers.cpp", ".layers.cu"
 
 def layers_source(graph: Graph) -> Source | None:
     """Return the source of all generated layers of a net's graph; None where it has none."""
-    layers = [layer_code(plan_of(node.op, node.op.initial)) for node in graph if isinstance(node.op, FusedScan)]
+    layers = [layer_code(node.op.plan()) for node in graph if isinstance(node.op, FusedScan)]
     return source(graph.name, layers) if layers else None
 
 
@@ -93,7 +93,7 @@ def layers_text(graph: Graph) -> str:
     texts = []
     for node in graph:
         if isinstance(node.op, FusedScan):
-            plan = plan_of(node.op, node.op.initial)
+            plan = node.op.plan()
             sizes = node.op.length, batch_of(node.op)
             texts.append(plan_text(plan) + memory_text(plan, *sizes) + gpu_text(plan, *sizes))
     return "\n".join(texts)

@@ -1,0 +1,115 @@
+"""Scans that are one generated layer each, and the pass that turns a graph's scans into them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+from lstmc.errors import BackendError
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage
+from lstmc.loops.plan import Plan, plan_of
+from lstmc.ops import Arg, Dropout, Full, Mul
+from lstmc.passes import Pass, PassResult
+from lstmc.passes.base import Refs, result, rewrite
+
+
+@dataclass(frozen=True)
+class GeneratedScan(Scan):
+    """A scan for which there is generated code. Its body has no dropout, and takes weights last.
+
+    ``initial`` has for each state the number that it starts from everywhere, None where that is an operand's value.
+    """
+
+    initial: tuple[float | None, ...] = ()
+
+    def plan(self) -> Plan:
+        """Return the plan of its code. Raises :class:`BackendError` for what there is no code for, with the reason."""
+        return plan_of(self, self.initial)
+
+    def inlined(self, operands: int) -> frozenset[int]:
+        """Return the operands that its code does not read, as it has their numbers."""
+        states = [slot for slot in range(operands) if self.role(slot) == "state"]
+        return frozenset(slot for slot, value in zip(states, self.initial, strict=True) if value is not None)
+
+
+@dataclass(frozen=True)
+class GenerateLoops(Pass):
+    """Turn every scan that there is code for into one generated layer.
+
+    1. scan(body)         => a generated scan; one with an op that has no code stays as it is
+    2. dropout(x) in body => x * mask: the masks of all steps are one dropout of ones, before the scan
+    """
+
+    name = "generate_loops"
+    after = Stage.EXPANDED
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if not isinstance(node.op, Scan) or isinstance(node.op, GeneratedScan):
+                return None
+            scan, initial = node.op, []
+            for slot, ref in enumerate(args):
+                op = b.node(ref.node).op
+                if scan.role(slot) == "state":
+                    initial.append(op.value if isinstance(op, Full) else None)
+            body, dropouts = without_dropouts(scan.body)
+            generated = GeneratedScan(body, scan.length, scan.reverse, initial=tuple(initial))
+            try:
+                generated.plan()
+            except BackendError:
+                return None
+            counts["generate_loop"] += 1
+            masks = [_masks(b, dropout, scan.length) for dropout in dropouts]
+            return b.add(generated, *in_layer_order(scan, args, masks), names=node.names, loc=node.loc)
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+def without_dropouts(body: Graph) -> tuple[Graph, tuple[Node, ...]]:
+    """Return a body that takes its weights last, and masks, which are sequences, before these: one for each dropout
+    that it had; and those dropouts."""
+    dropouts = tuple(node for node in body if isinstance(node.op, Dropout))
+    rebuild, masks = Rebuild(body), dict[str, Ref]()
+    args = body.body_args()
+    weights = [arg for arg in args if isinstance(arg.op, Arg) and arg.op.role == "weight"]
+    for arg in args:
+        if arg not in weights:
+            rebuild.copy(arg)
+    for node in dropouts:
+        mask = Arg(node.types[0].shape, "x")
+        (masks[node.name],) = rebuild.builder.add(mask, names=(mask_name(node),), loc=node.loc)
+    for arg in weights:
+        rebuild.copy(arg)
+    for node in body:
+        if isinstance(node.op, Dropout):
+            product = rebuild.builder.add(Mul(), *rebuild.args(node), masks[node.name], names=node.names, loc=node.loc)
+            rebuild.put(node, product)
+        elif not isinstance(node.op, Arg):
+            rebuild.copy(node)
+    return rebuild.finish(), dropouts
+
+
+def in_layer_order(scan: Scan, args: Refs, masks: list[Ref]) -> list[Ref]:
+    """Return the operands of a scan and the masks of its dropouts in the order of :func:`without_dropouts`."""
+    weights = [ref for slot, ref in enumerate(args) if scan.role(slot) == "weight"]
+    return [*(ref for slot, ref in enumerate(args) if scan.role(slot) != "weight"), *masks, *weights]
+
+
+def mask_name(dropout: Node) -> str:
+    """Return the name of the masks of a dropout in a scan."""
+    return f"{dropout.name}/mask"
+
+
+def own_draw(ones: Ref) -> int:
+    """Return what tells a dropout of these ones from others: its own ``draw`` tells it from those of its body alone."""
+    return crc32(ones.node.encode())
+
+
+def _masks(b: Builder, dropout: Node, length: int) -> Ref:
+    assert isinstance(dropout.op, Dropout)
+    name = mask_name(dropout)
+    (ones,) = b.add(Full((length, *dropout.types[0].shape), 1.0), names=(f"{name}/ones",), loc=dropout.loc)
+    return b.add(replace(dropout.op, draw=own_draw(ones)), ones, names=(name,), loc=dropout.loc)[0]

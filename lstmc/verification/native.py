@@ -1,0 +1,116 @@
+"""Run a compiled graph with its generated layers compiled for this machine, and everything else by the interpreter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmc.backend import Artifact, Compiled, Execution, RunArrays
+from lstmc.errors import BackendError
+from lstmc.ir import Graph, Rebuild
+from lstmc.loops.layer import GeneratedScan
+from lstmc.loops.native import Loop, loops
+from lstmc.ops import Array, Arrays, Draw, Op, Sample, Types
+from lstmc.types import TensorType
+from lstmc.verification.differential import InterpreterExecutor, interpreted
+
+NATIVE = "native"
+Floats = NDArray[np.float32]
+_ALIGNED = 16  # floats of a line of the cache
+
+
+@dataclass(frozen=True)
+class NativeScan(Op):
+    """A generated scan that computes by its compiled code, in float32."""
+
+    name: ClassVar[str] = "native_scan"
+    operands: ClassVar[tuple[str, ...]] = ("*args",)
+    scan: GeneratedScan
+    loop: Loop
+
+    def infer(self, *args: TensorType) -> Types:
+        return self.scan.infer(*args)
+
+    def eval(self, *args: Array) -> Arrays:
+        return tuple(_Pass(self, args).tops)
+
+    def vjp(self, cts: Arrays, outs: Arrays, *args: Array) -> tuple[Array | None, ...]:
+        return _Pass(self, args).gradients(cts)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        raise NotImplementedError("native scans are made of generated ones")
+
+
+class _Pass:
+    """A forward pass of a native scan, done when it is made, and its memory."""
+
+    def __init__(self, op: NativeScan, args: Arrays) -> None:
+        self.op, self.loop, plan = op, op.loop, op.loop.plan
+        inlined = op.scan.inlined(len(args))
+        self.bottoms = [slot for slot in range(len(args)) if op.scan.role(slot) != "weight" and slot not in inlined]
+        self.weights = [slot for slot in range(len(args)) if op.scan.role(slot) == "weight"]
+        self.args: list[Floats] = [np.ascontiguousarray(arg, np.float32) for arg in args]
+        rows = plan.rows.batch
+        self.sizes = self.loop.sizes([args[slot].shape for slot in self.bottoms], op.scan.length, rows)
+        self.tops = [np.empty(self.loop.shape(top, *self.sizes), np.float32) for top in plan.tops]
+        self._memory = np.empty(self.loop.workspace_floats(*self.sizes) + _ALIGNED, np.float32)
+        self._workspace = -(-self._memory.ctypes.data // (4 * _ALIGNED)) * 4 * _ALIGNED
+        self.loop.forward(self.sizes, *self._inputs(), _addresses(self.tops), self._workspace)
+
+    def _inputs(self) -> tuple[list[int], list[int]]:
+        bottoms, weights = ([self.args[slot] for slot in slots] for slots in (self.bottoms, self.weights))
+        return _addresses(bottoms), _addresses(weights)
+
+    def gradients(self, cts: Arrays) -> tuple[Array | None, ...]:
+        """Return the cotangents of all operands; None for states that start from a number."""
+        given = [np.ascontiguousarray(ct, np.float32) for ct in cts]
+        found = {slot: np.zeros_like(self.args[slot]) for slot in (*self.bottoms, *self.weights)}
+        of_bottoms, of_weights = ([found[slot] for slot in slots] for slots in (self.bottoms, self.weights))
+        self.loop.backward(
+            self.sizes,
+            *self._inputs(),
+            _addresses(self.tops),
+            self._workspace,
+            (_addresses(given), _addresses(of_bottoms), _addresses(of_weights)),
+        )
+        return tuple(found.get(slot) for slot in range(len(self.args)))
+
+
+def _addresses(arrays: list[Floats]) -> list[int]:
+    return [array.ctypes.data for array in arrays]
+
+
+def with_native_loops(graph: Graph) -> Graph:
+    """Return a graph whose generated layers compute by their compiled code.
+
+    Raises :class:`BackendError` for a graph that has none, and where they cannot be compiled here.
+    """
+    nodes = {node.name: node.op for node in graph if isinstance(node.op, GeneratedScan)}
+    if not nodes:
+        raise BackendError(
+            f"{NATIVE} runs generated layers: expected a net that has some, found one whose scans are all unrolled",
+            notes=("choose a target with generated layers, as caffe-fused",),
+        )
+    compiled = loops([op.plan() for op in nodes.values()], f"{InterpreterExecutor.name} needs none")
+    ops = {name: NativeScan(op, loop) for (name, op), loop in zip(nodes.items(), compiled, strict=True)}
+    rebuild = Rebuild(graph)
+    for node in graph:
+        if node.name in ops:
+            added = rebuild.builder.add(ops[node.name], *rebuild.args(node), names=node.names, loc=node.loc)
+            rebuild.put(node, added)
+        else:
+            rebuild.copy(node)
+    return rebuild.finish()
+
+
+class NativeExecutor(InterpreterExecutor):
+    """Generated layers compiled for this machine, the other ops by the interpreter in float32: no Caffe is needed."""
+
+    name = NATIVE
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        return interpreted(with_native_loops(compiled.expanded), arrays, self.dtype)

@@ -1,0 +1,118 @@
+"""Generated layers in this process: outputs and all gradients, other T and N, products without a BLAS, faults."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc import Input, Param, State, cell, dims, dropout, linear, model, scan, tanh, xavier
+from lstmc.cells.gru import gru
+from lstmc.cells.lstm import lstm
+from lstmc.dsl import CellModel
+from lstmc.errors import BackendError
+from lstmc.interp import forward
+from lstmc.ir import Graph, Scan
+from lstmc.loops.layer import GeneratedScan, GenerateLoops
+from lstmc.passes import Dead
+from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import seeded_model
+from lstmc.verification.differential import check
+from lstmc.verification.native import NativeExecutor, with_native_loops
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from tests.cells.scanned import cell_graph
+from tests.loops import small_scans
+
+pytestmark = pytest.mark.caffe  # g++ is there where Caffe is
+BACKEND = CaffeBackend()
+T, N, D, H = dims("T N D H")
+
+
+def assert_right(graph: Graph) -> None:
+    compiled, weights = compile_graph(graph, BACKEND, "caffe-fused"), initial_weights(graph)
+    report = check(compiled, BACKEND.emit(compiled, weights), weights, NativeExecutor(), seed=1)
+    assert report.passed, [d for d in report.differences if not d.passed]
+
+
+@model
+def everything(X=Input(T, N, 3), C=Input(T, N), L=Input(N), h0=Input(N, 4), c0=Param(4, fill=xavier())):
+    """Three scans: states that are fed, learned and zero; both directions, cont, lengths, and no sequence at all."""
+    y, last = scan(lstm(H=4), X, init={"h": h0, "c": c0}, cont=C)
+    z, _ = scan(gru(H=3), y, reverse=True, lengths=L, name="back")
+    w, _ = scan(gru(H=3), length=T, static={"x": last["c"]}, name="decoder")
+    return {"y": y, "z": z, "w": w, "c": last["c"]}
+
+
+@pytest.mark.parametrize(
+    "made", [everything, small_scans.square, small_scans.two_products, small_scans.largest], ids=lambda made: made.name
+)
+def test_outputs_and_all_gradients(made: lstmc.Model) -> None:
+    assert_right(made.graph(T=5, N=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lstm_peephole", "slstm", "attention_lstm", "min_gru"])
+def test_cells_of_the_library(name: str) -> None:
+    assert_right(cell_graph(name, (4, 3), reverse=name == "slstm"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_random_models(seed: int) -> None:
+    assert_right(seeded_model(seed).graph())
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 3), (1, 70), (7, 3), (7, 40), (60, 33)])
+def test_products_of_all_sizes_need_no_blas(rows: int, width: int) -> None:
+    """One row or several, fewer columns than a register has, and so many rows that packing pays."""
+    assert_right(CellModel(gru).graph(T=3, N=rows, D=width, H=width + 2))
+
+
+def test_a_net_runs_and_streams() -> None:
+    sizes = {"N": 2, "D": 3, "H": 4}
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 2, 3))
+    net = lstmc.compile("gru", T=3, **sizes, target="caffe-fused")
+    wanted = net.run(x=x, on="interpreter")["y"]
+    np.testing.assert_allclose(net.run(x=x, on="native")["y"], wanted, rtol=1e-5, atol=1e-6)
+    one = lstmc.compile("gru", T=3, **sizes, target="caffe-fused", step=True, weights=net.weights)
+    with one.stream(on="native") as step:
+        steps = [step(x=x[t : t + 1])["y"][0] for t in range(3)]
+    np.testing.assert_allclose(np.stack(steps), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_net_without_generated_layers_is_refused() -> None:
+    net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
+    with pytest.raises(BackendError) as refused:
+        net.verify(on="native")
+    assert refused.value.message == (
+        "native runs generated layers: expected a net that has some, found one whose scans are all unrolled"
+    )
+    assert refused.value.notes == ("choose a target with generated layers, as caffe-fused",)
+
+
+@cell
+def dropped(x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=xavier()), U=Param(H, H, fill=xavier())):
+    h = tanh(linear(dropout(x, 0.5), W) + linear(dropout(h, 0.25), U))
+    return h, {"h": h}
+
+
+def test_core_scans_become_generated_ones_without_dropouts() -> None:
+    @model
+    def net(X=Input(T, N, 3)):
+        return {"y": scan(dropped(H=2), X)[0]}
+
+    graph = net.graph(T=4, N=2)
+    generated = Dead().run(GenerateLoops().run(graph).graph).graph
+    (node,) = (node for node in generated if isinstance(node.op, Scan))
+    assert isinstance(node.op, GeneratedScan)
+    assert node.op.initial == (0.0,)
+    ratios = sorted(other.op.ratio for other in generated if other.op.name == "dropout")
+    assert ratios == [0.25, 0.5]
+    x, weights = np.random.default_rng(0).normal(size=(4, 2, 3)), initial_weights(graph)
+    wanted = forward(graph, {"X": x}, weights).outputs["y"]
+    np.testing.assert_array_equal(forward(generated, {"X": x}, weights).outputs["y"], wanted)
+    np.testing.assert_allclose(
+        forward(with_native_loops(generated), {"X": x}, weights, np.float32).outputs["y"], wanted, rtol=1e-5, atol=1e-6
+    )
