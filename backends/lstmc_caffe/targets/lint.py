@@ -212,7 +212,7 @@ def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
             yield _violation(rule, layer, f"{name} is {shown}", f"no {name}")
         return
     if rule.present:
-        if not message.HasField(name):
+        if name not in {field.name for field, _ in message.ListFields()}:
             yield _violation(rule, layer, f"no {name}", f"{name} written out")
         return
     if rule.all_equal:

@@ -1,7 +1,8 @@
-"""What target opencv says of nets from elsewhere (``reads`` and its own rules), in OpenCV itself and in real Caffe."""
+"""What targets opencv and mnn say of nets from elsewhere (``reads``, their own rules), in these and in real Caffe."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,25 @@ NOT_CREATED = {
     "Tile": on("Tile", "tile_param { tiles: 3 }"),
 }
 
+# and what MNN does otherwise than OpenCV
+DILATED, CONVS = "dilation: 1 dilation: 2", ("Convolution", "Deconvolution")
+MNN_TOO = [
+    on("Scale", "", IMAGES, (3,)),
+    on("Reduction", "reduction_param { operation: MEAN axis: 1 coeff: 2 }", MATRIX),
+    on("Reduction", "reduction_param { operation: ASUM axis: 2 }", STEPS),
+    on("Reduction", "reduction_param { operation: SUMSQ axis: 1 }", MATRIX),
+    on("Reduction", "reduction_param { axis: -1 }", STEPS),
+    on("Threshold", "threshold_param { threshold: 0.3 }", STEPS),
+    on("Slice", "slice_param { axis: 0 slice_point: 1 slice_point: 2 }", STEPS, tops=3),
+    on("Pooling", "pooling_param { kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 1 pad_w: 0 }"),
+    *(on(layer_type, f"{CONV} {fields} }}") for layer_type in CONVS for fields in ("kernel_size: 2", DILATED)),
+    on("Eltwise", "eltwise_param { coeff: 1 coeff: 1 }", IMAGES, IMAGES),
+    on("InnerProduct", "inner_product_param { num_output: 4 axis: 3 transpose: true }"),
+    on("Bias", "", MATRIX),
+]
+# refused for mnn, and yet right there: forms of a type of which others are wrong, or that no rule can tell apart
+MNN_RIGHT = ("Bias", "Crop", "Log log_param { base: 2 }", "MVN mvn_param { normalize_variance: false }")
+
 
 def net_of(layer: Layer) -> tuple[str, dict[str, Array], list[str]]:
     """A net of the layer between Inputs and Powers, its inputs, and the blobs to compare."""
@@ -121,7 +141,10 @@ def net_of(layer: Layer) -> tuple[str, dict[str, Array], list[str]]:
     names = [f"y{number}" for number in range(tops)]
     written = " ".join(f'top: "{name}"' for name in names)
     lines.append(f'layer {{ name: "y0" type: "{layer_type}" {bottoms} {written} {fields} }}')
-    lines += [f'layer {{ name: "z{name}" type: "Power" bottom: "{name}" top: "z{name}" }}' for name in names]
+    lines += [  # different ones, as MNN makes one of several equal layers
+        f'layer {{ name: "z{name}" type: "Power" bottom: "{name}" top: "z{name}" power_param {{ scale: {n} }} }}'
+        for n, name in enumerate(names, 1)
+    ]
     inputs: dict[str, Array] = {f"x{n}": draw.normal(size=shape).astype(np.float32) for n, shape in enumerate(shapes)}
     if layer_type == "Log":
         inputs = {name: np.abs(array) + np.float32(0.1) for name, array in inputs.items()}
@@ -132,12 +155,12 @@ def net_of(layer: Layer) -> tuple[str, dict[str, Array], list[str]]:
     return "\n".join(lines), inputs, [f"z{name}" for name in names]
 
 
-def difference(caffe: Runner, opencv: ReaderSession, layer: Layer, folder: Path) -> float:
-    """The largest difference of a layer between OpenCV and Caffe, relative to what Caffe computes or to 1."""
+def difference(caffe: Runner, reader: ReaderSession, layer: Layer, folder: Path) -> float:
+    """The largest difference of a layer between a reader and Caffe, relative to what Caffe computes or to 1."""
     text, inputs, names = net_of(layer)
     save = folder / "net.caffemodel"
     expected = caffe.call(IN_CAFFE, "draw", {"text": text, "wanted": names, "save": str(save)}, inputs).arrays
-    found = opencv.run(text.encode(), save.read_bytes(), inputs, {name: expected[name].shape for name in names})
+    found = reader.run(text.encode(), save.read_bytes(), inputs, {name: expected[name].shape for name in names})
     return max(float(np.max(np.abs(found[name] - a) / np.maximum(1, np.abs(a)))) for name, a in expected.items())
 
 
@@ -198,3 +221,56 @@ def test_a_type_that_is_not_in_the_list_is_not_created(
     assert (violation.type, violation.found) == (layer_type, f"layer type {layer_type}")
     with pytest.raises(ReaderError, match=rf'type "{layer_type}"|TileLayer'):
         difference(caffe, session, layer, tmp_path)
+
+
+def refused_for_mnn(layer: Layer) -> bool:
+    return bool(lint_text(net_of(layer)[0], load_target("mnn")).violations)
+
+
+MNN_CASES = list(dict.fromkeys((*RUN, *REFUSED.values(), *NOT_CREATED.values(), *MNN_TOO)))
+
+
+@pytest.fixture(scope="module")
+def mnn_session() -> Iterator[ReaderSession]:
+    with ReaderSession(load_reader("mnn")) as started:
+        yield started
+
+
+def test_every_type_of_target_mnn_is_run() -> None:
+    mnn = load_target("mnn").reads
+    assert mnn is not None
+    assert {layer[0] for layer in MNN_CASES if not refused_for_mnn(layer)} | {"Input"} == set(mnn.layers)
+
+
+@pytest.mark.caffe
+def test_layers_that_mnn_loads_compute_what_caffe_does(
+    caffe: Runner, mnn_session: ReaderSession, tmp_path: Path
+) -> None:
+    """All of them in one net, as each net takes MNN's converter a process."""
+    text, inputs, names = "", dict[str, Array](), list[str]()
+    for number, layer in enumerate(each for each in MNN_CASES if not refused_for_mnn(each)):
+        own, arrays, outputs = net_of(layer)
+        text += re.sub(r'(name|top|bottom): "', rf"\g<0>n{number}_", own) + "\n"
+        inputs |= {f"n{number}_{name}": array for name, array in arrays.items()}
+        names += [f"n{number}_{name}" for name in outputs]
+    save = tmp_path / "net.caffemodel"
+    expected = caffe.call(IN_CAFFE, "draw", {"text": text, "wanted": names, "save": str(save)}, inputs).arrays
+    found = mnn_session.run(text.encode(), save.read_bytes(), inputs, {name: expected[name].shape for name in names})
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    "layer",
+    [each for each in MNN_CASES if refused_for_mnn(each) and not f"{each[0]} {each[1]}".startswith(MNN_RIGHT)],
+    ids=lambda layer: f"{layer[0]} {layer[1]} {layer[2]}",
+)
+def test_a_layer_that_mnn_is_not_given_fails_there_or_differs(
+    caffe: Runner, mnn_session: ReaderSession, layer: Layer, tmp_path: Path
+) -> None:
+    try:
+        found = difference(caffe, mnn_session, layer, tmp_path)
+    except ReaderError:
+        return
+    assert not found < 1e-3
