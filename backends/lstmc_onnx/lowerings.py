@@ -323,7 +323,7 @@ def recurrent(w: Writer, call: Call) -> None:
     w.add(type(op).__name__, inputs, call.results, title, **attributes, **op.attributes())
 
 
-GROUP = "lstmc_onnx.forms"  # an entry point of a package names a table from ops to lowerings
+GROUP = "lstmc_onnx.lowerings"  # an entry point of a package names a table from ops to lowerings
 Lowering = Callable[[Writer, Call], None]
 LOWERINGS: Mapping[type[Op], Lowering] = {
     **dict.fromkeys(OPERATORS, operator),
@@ -359,9 +359,9 @@ def lowerings() -> Mapping[type[Op], Lowering]:
     """
     tables: dict[type[Op], Lowering] = dict(LOWERINGS)
     for name, points in entry_points_of(GROUP).items():
-        table = load(GROUP, name, "ONNX forms")
+        table = load(GROUP, name, "ONNX lowerings")
         if not isinstance(table, Mapping):
-            raise malformed(points[0], "ONNX forms", "a table from ops to functions that write them", repr(table))
+            raise malformed(points[0], "ONNX lowerings", "a table from ops to functions that write them", repr(table))
         tables.update(table)
     return tables
 
@@ -372,4 +372,4 @@ def lowering_of(op: Op) -> Lowering:
     for kind in type(op).__mro__:
         if kind in table:
             return table[kind]
-    raise BackendError(f"{op.name} has no form in ONNX: a package can bring one by an entry point in {GROUP}")
+    raise BackendError(f"{op.name} has no lowering to ONNX: a package can bring one by an entry point in {GROUP}")

@@ -240,9 +240,11 @@ def test_targets_that_cannot_be_used(install: Install) -> None:
 
 
 def test_doctor_lists_what_sound_packages_add(install: Install) -> None:
-    install("shop_m", "", "[lstmc.cells]\nelman = shop_m:elman\ncube = shop_m:cube\n[lstmc_onnx.forms]\nm = shop_m\n")
+    install(
+        "shop_m", "", "[lstmc.cells]\nelman = shop_m:elman\ncube = shop_m:cube\n[lstmc_onnx.lowerings]\nm = shop_m\n"
+    )
     (finding,) = [each for each in findings() if each.subject == "shop_m"]
-    assert (finding.found, finding.detail) == (True, "adds lstmc.cells: cube, elman; lstmc_onnx.forms: m")
+    assert (finding.found, finding.detail) == (True, "adds lstmc.cells: cube, elman; lstmc_onnx.lowerings: m")
     assert not [each for each in findings() if each.subject == "lstmc" and each.detail.startswith("adds")]
 
 

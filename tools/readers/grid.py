@@ -71,7 +71,7 @@ def _written(case: Case, target: str) -> tuple[Compiled, Artifact, dict[str, Arr
 def _digest(reader: Reader, artifact: Artifact) -> str:
     """Of what is run and of the programs that run it."""
     read = hashlib.sha256()
-    for data in (*artifact.files.values(), *(stage.program.read_bytes() for stage in reader.stages)):
+    for data in (*artifact.files.values(), *(program.file.read_bytes() for program in reader.programs)):
         read.update(hashlib.sha256(data).digest())
     return read.hexdigest()[:16]
 

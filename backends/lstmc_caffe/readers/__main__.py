@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.reader:
             reader = load_reader(name)
             if options.command == "python":
-                python = interpreter(reader.stages[-1].environment)
+                python = interpreter(reader.programs[-1].environment)
                 if python is None:
                     raise ReaderError(f"{reader.title} is not installed: {reader.install_command}")
                 print(python)

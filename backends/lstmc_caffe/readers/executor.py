@@ -32,7 +32,7 @@ from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 from lstmc.verification.differential import wanted_gradients
 from lstmc_caffe.processes.worker import CaffeError, Reply, WorkerProcess
-from lstmc_caffe.readers.known import Environment, Reader, Stage, load_reader, reader_names
+from lstmc_caffe.readers.known import Environment, Program, Reader, load_reader, reader_names
 from lstmc_caffe.worker import WORKER
 from lstmc_caffe.write.feeds import feed_blobs, host_values, input_arrays, read_blobs
 
@@ -158,7 +158,7 @@ class ReaderSession:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
-        self._processes: dict[Stage, WorkerProcess] = {}
+        self._processes: dict[Program, WorkerProcess] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -178,7 +178,7 @@ class ReaderSession:
         """The reader's own version. Raises :class:`ReaderError` where it is not installed, with how to install it."""
         check_commands(self.reader)
         try:
-            replies = [self._call(stage, "about", {}, {})[0]["value"]["version"] for stage in self.reader.stages]
+            replies = [self._call(program, "about", {}, {})[0]["value"]["version"] for program in self.reader.programs]
         except ReaderError as error:
             message = f"{error.message}: {self.reader.install_command}"
             raise ReaderError(message, notes=error.notes) from None
@@ -202,11 +202,11 @@ class ReaderSession:
     def _run(self, folder: Path, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]) -> dict[str, Array]:
         args = {"folder": str(folder), "wanted": {name: list(shape) for name, shape in outputs.items()}}
         inputs = {name: np.asarray(array, np.float32) for name, array in blobs.items()}
-        for stage in self.reader.stages:
-            if _has(stage, "convert"):
+        for program in self.reader.programs:
+            if _has(program, "convert"):
                 shapes = {name: list(array.shape) for name, array in inputs.items()}
-                self._call(stage, "convert", {**args, "inputs": shapes}, {})
-        values = self._call(self.reader.stages[-1], "run", args, inputs)[1].get("arrays", {})
+                self._call(program, "convert", {**args, "inputs": shapes}, {})
+        values = self._call(self.reader.programs[-1], "run", args, inputs)[1].get("arrays", {})
         for name, shape in outputs.items():
             if name not in values:
                 raise ReaderError(f"{self.reader.title} gives no blob {name}{nearest_or_all(name, values)}")
@@ -217,29 +217,29 @@ class ReaderSession:
                 )
         return {name: np.asarray(values[name], np.float32).reshape(shape) for name, shape in outputs.items()}
 
-    def _call(self, stage: Stage, function: str, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> Reply:
-        request = {"request": "call", "path": str(stage.program), "function": function, "args": args}
-        process = self._started(stage)
+    def _call(self, program: Program, function: str, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> Reply:
+        request = {"request": "call", "path": str(program.file), "function": function, "args": args}
+        process = self._started(program)
         try:
             return process.ask(f"{function} a net", request, {"arrays": arrays}, SECONDS)
         except CaffeError as error:
             if getattr(error, "traceback", None) is None:  # it ended, or was ended
-                self._processes.pop(stage).end()
+                self._processes.pop(program).end()
             raise ReaderError(_own_words(error, self.reader.title, function), notes=error.notes) from None
         except BaseException:
-            self._processes.pop(stage).end()  # Ctrl-C: half a frame may be in the pipe
+            self._processes.pop(program).end()  # Ctrl-C: half a frame may be in the pipe
             raise
 
-    def _started(self, stage: Stage) -> WorkerProcess:
-        if stage not in self._processes:
-            python = interpreter(stage.environment)
+    def _started(self, program: Program) -> WorkerProcess:
+        if program not in self._processes:
+            python = interpreter(program.environment)
             if python is None:
                 raise ReaderError(f"{self.reader.title} is not installed")
             environment = {name: value for name, value in os.environ.items() if name not in UNSET}
             environment["PATH"] = f"{python.parent}{os.pathsep}{_command_path()}"
             command = [str(python), "-u", str(WORKER), str(os.getpid())]
-            self._processes[stage] = WorkerProcess(command, environment, self.reader.title)
-        return self._processes[stage]
+            self._processes[program] = WorkerProcess(command, environment, self.reader.title)
+        return self._processes[program]
 
 
 def _command_path() -> str:
@@ -249,16 +249,16 @@ def _command_path() -> str:
 
 def check_commands(reader: Reader) -> None:
     """Raise :class:`ReaderError` for a program that a reader runs, and that is not there."""
-    for stage in reader.stages:
-        if stage.command and shutil.which(stage.command, path=_command_path()) is None:
+    for program in reader.programs:
+        if program.command and shutil.which(program.command, path=_command_path()) is None:
             raise ReaderError(
-                f"{reader.title} needs {stage.command} on the path or in ~/.local/bin: docs/readers/index.md says how"
+                f"{reader.title} needs {program.command} on the path or in ~/.local/bin: docs/readers/index.md says how"
                 " to build it"
             )
 
 
-def _has(stage: Stage, function: str) -> bool:
-    return f"def {function}(" in stage.program.read_text(encoding="utf-8")
+def _has(program: Program, function: str) -> bool:
+    return f"def {function}(" in program.file.read_text(encoding="utf-8")
 
 
 def _own_words(error: CaffeError, title: str, function: str) -> str:

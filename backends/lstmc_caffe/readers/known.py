@@ -25,19 +25,19 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Program:
     """One file of Python that is run in one environment: lstmc's own, or one of the reader's.
 
-    ``program`` runs in a worker process, without a module of lstmc. Each function takes ``(args, arrays)``, one
+    ``file`` is run in a worker process, without a module of lstmc. Each function takes ``(args, arrays)``, one
     dictionary of JSON data and one of NumPy arrays, and returns such a pair:
 
     - ``about``: ``{"version": ...}``, an error where the reader cannot be imported
     - ``convert``, if it has it: ``args["folder"]`` has ``net.prototxt`` and ``net.caffemodel``; it leaves files there
-    - ``run``, of the last stage: the net of ``args["folder"]`` on ``arrays``, the inputs' blobs by name; returns the
+    - ``run``, of the last program: the net of ``args["folder"]`` on ``arrays``, the inputs' blobs by name; returns the
       blobs that ``args["wanted"]`` names, each with its shape
     """
 
-    program: Path
+    file: Path
     environment: Environment | None = None
     command: str = ""  # a program that it runs, which no package brings
 
@@ -54,15 +54,15 @@ class Reader:
     name: str
     title: str
     target: str
-    stages: tuple[Stage, ...]
+    programs: tuple[Program, ...]
     tolerance: float | None = None
     extra: str = ""
     install: str = ""
 
     @property
     def environments(self) -> tuple[Environment, ...]:
-        """The environments of its stages other than lstmc's own."""
-        return tuple(dict.fromkeys(stage.environment for stage in self.stages if stage.environment is not None))
+        """The environments of its programs other than lstmc's own."""
+        return tuple(dict.fromkeys(program.environment for program in self.programs if program.environment is not None))
 
     @property
     def install_command(self) -> str:
@@ -78,22 +78,22 @@ OPENCV = Reader(
     name="opencv",
     title="OpenCV 4 DNN",
     target="opencv",
-    stages=(Stage(PROGRAMS / "opencv.py"),),
+    programs=(Program(PROGRAMS / "opencv.py"),),
     extra="opencv",
 )
 MNN = Reader(
     name="mnn",
     title="MNN",
     target="mnn",
-    stages=(Stage(PROGRAMS / "mnn.py"),),
+    programs=(Program(PROGRAMS / "mnn.py"),),
     extra="mnn",
 )
 
 
 def _openvino(name: str, title: str, converter: Environment, runtime: Environment, target: str = "openvino") -> Reader:
     """Model Optimizer of one release, and the runtime of that or another."""
-    stages = (Stage(PROGRAMS / "openvino_convert.py", converter), Stage(PROGRAMS / "openvino_run.py", runtime))
-    return Reader(name=name, title=title, target=target, stages=stages)
+    programs = (Program(PROGRAMS / "openvino_convert.py", converter), Program(PROGRAMS / "openvino_run.py", runtime))
+    return Reader(name=name, title=title, target=target, programs=programs)
 
 
 _OPENVINO_2023 = Environment(
@@ -112,15 +112,15 @@ RKNN = Reader(
     name="rknn",
     title="RKNN toolkit 2",
     target="rknn",
-    stages=(Stage(PROGRAMS / "rknn.py", Environment("rknn", "3.8", ("rknn-toolkit2==2.3.2", "setuptools<80"))),),
+    programs=(Program(PROGRAMS / "rknn.py", Environment("rknn", "3.8", ("rknn-toolkit2==2.3.2", "setuptools<80"))),),
     tolerance=1e-2,  # it computes in float16
 )
 TPU_MLIR = Reader(
     name="tpu-mlir",
     title="TPU-MLIR",
     target="tpu-mlir",
-    stages=(
-        Stage(
+    programs=(
+        Program(
             PROGRAMS / "tpu_mlir.py",
             Environment(
                 "tpu-mlir",
@@ -138,8 +138,8 @@ ACUITY = Reader(
     name="acuity",
     title="Acuity",
     target="acuity",
-    stages=(
-        Stage(
+    programs=(
+        Program(
             PROGRAMS / "acuity.py",
             Environment("acuity", "3.8", ("acuitylite==6.51.0", "torch==2.4.0", "setuptools<80")),
         ),
@@ -149,8 +149,8 @@ COREML = Reader(
     name="coreml",
     title="Core ML's converter",
     target="coreml",
-    stages=(
-        Stage(
+    programs=(
+        Program(
             PROGRAMS / "coreml.py",
             Environment(
                 "coreml",
@@ -167,8 +167,8 @@ TVM = Reader(
     name="tvm",
     title="TVM relay",
     target="tvm",
-    stages=(
-        Stage(
+    programs=(
+        Program(
             PROGRAMS / "tvm.py",
             Environment("tvm", "3.8", ("hhb-tvm==3.2.3", "tqdm", "tflite", "protobuf<3.21", "setuptools<80")),
         ),
@@ -178,8 +178,8 @@ X2PADDLE = Reader(
     name="x2paddle",
     title="x2paddle",
     target="x2paddle",
-    stages=(
-        Stage(
+    programs=(
+        Program(
             PROGRAMS / "x2paddle.py",
             Environment(
                 "x2paddle",
@@ -197,7 +197,7 @@ NCNN = Reader(
     name="ncnn",
     title="ncnn",
     target="ncnn",
-    stages=(Stage(PROGRAMS / "ncnn_convert.py", _NCNN, "caffe2ncnn"), Stage(PROGRAMS / "ncnn_run.py", _NCNN)),
+    programs=(Program(PROGRAMS / "ncnn_convert.py", _NCNN, "caffe2ncnn"), Program(PROGRAMS / "ncnn_run.py", _NCNN)),
 )
 
 

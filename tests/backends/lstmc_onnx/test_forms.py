@@ -106,7 +106,7 @@ def test_an_op_without_a_form_is_said_and_what_it_takes() -> None:
     with pytest.raises(BackendError) as caught:
         compile_graph(graph, OnnxBackend())
     assert caught.value.message == (
-        "test.cube has no form in ONNX: a package can bring one by an entry point in lstmc_onnx.forms"
+        "test.cube has no lowering to ONNX: a package can bring one by an entry point in lstmc_onnx.lowerings"
     )
 
 

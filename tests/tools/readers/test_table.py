@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lstmc_caffe.readers.executor import ReaderExecutor
-from lstmc_caffe.readers.known import Reader, Stage, load_reader
+from lstmc_caffe.readers.known import Program, Reader, load_reader
 from tools.readers import __main__ as tool
 from tools.readers import found, table
 from tools.readers.found import Found, Row, known
@@ -67,7 +67,7 @@ def test_runs_keep_what_is_so_still(folder: Path, monkeypatch: pytest.MonkeyPatc
     program, ran = folder / "program.py", folder / "ran"
     program.write_text("\n".join(line.removeprefix("    ") for line in COUNTED.splitlines()))
     (folder / "version").write_text("1")
-    monkeypatch.setattr(tool, "load_reader", lambda name: Reader(name, "Mine", "noslice", (Stage(program),)))
+    monkeypatch.setattr(tool, "load_reader", lambda name: Reader(name, "Mine", "noslice", (Program(program),)))
     monkeypatch.setattr("tools.readers.grid.cases", lambda: [GRU, NTM])
     Found("Other", "flat", "2", nets={"gru N=2": Row("gru N=2", "right")}).keep("other")
     tool.run_reader("mine", 60)

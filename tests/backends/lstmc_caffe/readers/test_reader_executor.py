@@ -15,7 +15,7 @@ from lstmc import compile
 from lstmc.errors import BackendError, PluginError
 from lstmc_caffe.readers.__main__ import main
 from lstmc_caffe.readers.executor import ReaderError, ReaderSession, reader_findings
-from lstmc_caffe.readers.known import Environment, Reader, Stage, load_reader
+from lstmc_caffe.readers.known import Environment, Program, Reader, load_reader
 from tests.conftest import Install
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -25,7 +25,7 @@ WANTED = {"y": (2, 3)}
 def reader_of(source: str, folder: Path, **described: object) -> Reader:
     program = folder / "program.py"
     program.write_text(dedent(source))
-    return Reader("mine", "My Reader", "flat", (Stage(program, **described),))  # type: ignore[arg-type]
+    return Reader("mine", "My Reader", "flat", (Program(program, **described),))  # type: ignore[arg-type]
 
 
 def said(source: str, folder: Path) -> str:
@@ -146,8 +146,8 @@ def brought(install: Install, tmp_path: Path) -> None:
     )
     source = f"""
         from pathlib import Path
-        from lstmc_caffe.readers.known import Reader, Stage
-        READER = Reader("mine", "My Reader", "flat", (Stage(Path({str(program)!r})),))
+        from lstmc_caffe.readers.known import Reader, Program
+        READER = Reader("mine", "My Reader", "flat", (Program(Path({str(program)!r})),))
         NONE = 3
         """
     install("my_reader", source, ENTRY_POINTS)
