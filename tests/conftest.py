@@ -6,7 +6,7 @@ import gc
 import secrets
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from textwrap import dedent
@@ -59,9 +59,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("cuda")
 
 
-def pytest_collection_finish() -> None:
-    """What has been imported stays: walking through it at each collection of garbage takes a twelfth of the time."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Run tests with fewer collections of garbage, which leave out what has been imported: it stays.
+
+    With Python's thresholds they take a fifth of the time.
+    """
+    gc.disable()
+    collected = yield
     gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
+    gc.enable()
+    return collected
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

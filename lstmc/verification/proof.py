@@ -15,6 +15,7 @@ from lstmc.errors import InterpreterError
 from lstmc.interp import Evaluation, backward, forward, named_rng
 from lstmc.ir import Graph, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
+from lstmc.process.status import gc_paused
 from lstmc.types import shape_text
 from lstmc.verification.symbolic_arrays import SymbolicArray, as_symbolic, symbols
 from lstmc.verification.symbols import DIGITS, MOST_FACTORS, Algebra, Atom, BudgetExceeded, Number, Rational
@@ -75,6 +76,7 @@ class Proof:
         return [f"proved {self.scope}: {listed(proved)}", *unproved] if proved else unproved
 
 
+@gc_paused()
 def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUDGET) -> Proof:
     """Return which outputs of ``before``, and gradients of its inputs and parameters, ``after`` computes equally.
 
@@ -122,6 +124,7 @@ def _prove(before: Graph, after: Graph, gradients: bool, budget: int, largest: i
             claims += [Claim(kind, name, _reason(error)) for kind, each in rest for name in each]
             break
         claims += [Claim(kind, name, _difference(kind, *(found.get(name) for found in pair))) for name in each]
+    algebra.clear()
     return Proof(tuple(claims), shapes, integers, algebra.rounded)
 
 

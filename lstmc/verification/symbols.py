@@ -8,6 +8,7 @@ root is positive. Different normal forms show nothing.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -55,6 +56,10 @@ class Atom:
 Monomial = tuple[tuple[Atom, Rational], ...]  # atoms in order, each with its exponent, which is not 0
 
 
+def _number(factor: tuple[Atom, Rational]) -> int:
+    return factor[0].number
+
+
 class Number(LinearCombination[Monomial]):
     """A polynomial in atoms. NumPy's arithmetic works on arrays of them, with each other and with floats."""
 
@@ -77,11 +82,18 @@ class Number(LinearCombination[Monomial]):
     def product(one: Monomial, two: Monomial) -> Monomial:
         if not one or not two:
             return one or two
-        exponents = dict(one)
-        for atom, exponent in two:
-            total = exponents.get(atom, 0) + exponent
-            exponents[atom] = 1 if atom.kind == "positive" else total  # it is 0 or 1, and so are its powers
-        return tuple(sorted((atom, exponent) for atom, exponent in exponents.items() if exponent))
+        if len(one) < len(two):
+            one, two = two, one
+        factors = list(one)
+        for atom, exponent in two:  # of few factors, mostly one
+            at = bisect_left(factors, atom.number, key=_number)
+            if at == len(factors) or factors[at][0] is not atom:
+                factors.insert(at, (atom, exponent))
+            elif atom.kind != "positive":  # it is 0 or 1, and so are its powers
+                factors[at] = atom, factors[at][1] + exponent
+                if not factors[at][1]:
+                    del factors[at]
+        return tuple(factors)
 
     @property
     def value(self) -> Rational | None:
@@ -200,6 +212,11 @@ class Algebra:
         self._count = 0
         self._exact: dict[tuple[str, tuple[Number, ...]], Atom] = {}
         self._near: dict[tuple[str, tuple[Any, ...]], Atom] = {}
+
+    def clear(self) -> None:
+        """Forget all atoms, which refer to the algebra as it does to them: memory is free without a garbage collector."""
+        for atoms in (self.maxima, self._exact, self._near):
+            atoms.clear()
 
     def symbol(self, name: str) -> Number:
         """Return a new symbol."""
