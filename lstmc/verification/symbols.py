@@ -214,7 +214,7 @@ class Algebra:
         self._near: dict[tuple[str, tuple[Any, ...]], Atom] = {}
 
     def clear(self) -> None:
-        """Forget all atoms, which refer to the algebra as it does to them: memory is free without a garbage collector."""
+        """Forget all atoms: they and the algebra refer to each other, which reference counts alone do not free."""
         for atoms in (self.maxima, self._exact, self._near):
             atoms.clear()
 

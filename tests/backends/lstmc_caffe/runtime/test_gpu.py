@@ -1,4 +1,5 @@
-"""The differential tests once more, on a GPU: all of them by ``make gpu``, and one in eight by ``make test``.
+"""The differential tests once more, on a GPU: some by ``make test``, more by ``make gpu``, the others by ``make
+exhaustive`` (tests/conftest.py says which).
 
 Where there is no GPU the device is one that the CPU emulates (docs/gpu.md).
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import lstmc
 from lstmc.backend import find_cells
@@ -81,6 +83,12 @@ def caffe() -> Iterator[Runner]:
         yield runner
 
 
+@pytest.fixture
+def examples() -> int:
+    """Fewer random models than on the CPU: their layers are few, and the same."""
+    return settings.default.max_examples // 5
+
+
 @pytest.fixture(scope="session")
 def kernels(caffe: Runner) -> set[str]:
     """The names of Caffe's kernels: those that an emulated device knows before generated layers are open."""
@@ -123,9 +131,16 @@ COMPARING = {
 globals().update(COMPARING)  # pytest collects them here, and gives them this module's fixtures
 
 
-def test_the_suite_of_the_bundle_passes(caffe: Runner) -> None:
+SUITE = {  # two cells at all sizes, and others whose layers these do not have
+    "some cells": [(CHECKED, ("lstm", "gru")), (CHECKED[1:2], ("conv_gru", "gru_d", "mamba", "bahdanau", "slstm"))],
+    "all cells": [(CHECKED, None)],
+}
+
+
+@pytest.mark.parametrize("part", ["some cells", pytest.param("all cells", marks=pytest.mark.exhaustive)])
+def test_the_suite_of_the_bundle_passes(caffe: Runner, part: str) -> None:
     executors = CaffeBackend().executors()
-    outcomes = list(suite(cases(CHECKED), executors))
+    outcomes = [outcome for chosen in SUITE[part] for outcome in suite(cases(*chosen), executors)]
     for executor in executors:
         executor.close()
     assert len(outcomes) > len(COMPARING)
@@ -140,12 +155,21 @@ def test_a_build_with_cuda_computes_the_same_on_the_cpu() -> None:
     assert not [str(outcome) for outcome in outcomes if not outcome.passed]
 
 
-@pytest.mark.parametrize("cell", find_cells())
-def test_every_cell_as_every_target(executor: CaffeExecutor, cell: str) -> None:
+def each_cell() -> Iterator[Any]:
+    """Each cell as caffe-fused, whose kernels are its own, and as one of the others, which go round: their kernels
+    are those of Caffe's layers, whatever the cell. As every target in ``make exhaustive``."""
+    others = ("caffe", "flat", "noslice")
+    for number, cell in enumerate(find_cells()):
+        yield pytest.param(cell, ("caffe-fused", others[number % len(others)]), id=cell)
+        yield pytest.param(cell, BASES, id=f"{cell}-every target", marks=pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize(("cell", "targets"), [*each_cell()])
+def test_every_cell_as_every_target(executor: CaffeExecutor, cell: str, targets: tuple[str, ...]) -> None:
     graph, backend = cell_graph(cell, (5, 2)), CaffeBackend()
     values = drawn(cell, graph)
     compared = []
-    for target in BASES:
+    for target in targets:
         try:
             compiled = compile_graph(graph, backend, target)
         except BackendError:

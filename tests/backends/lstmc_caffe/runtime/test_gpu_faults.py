@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +21,11 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
+from lstmc_caffe.write.artifact import layers_source
 from lstmc_caffe.write.feeds import feed_blobs, input_arrays
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
 from tests.loops.small_scans import biases, both_states, one_bias, square
+from tests.quick_sample import one_in
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
@@ -158,21 +161,35 @@ def test_without_a_fault_there_is_nothing_to_say(runner: Faulty, tmp_path: Path,
         assert problem(runner, tmp_path, net, rows) is None
 
 
-@pytest.mark.parametrize("fault", IN_CUDA)
+def test_every_fault_changes_the_code() -> None:
+    for faults, rows in ((IN_CUDA, 90), (IN_PERSISTENT, FEW)):
+        for fault, (text, _) in faults.items():
+            compiled = compile_graph(NETS.get(fault, everything).graph(T=3, N=rows), CaffeBackend(), "caffe-fused")
+            source = layers_source(compiled.expanded)
+            assert source is not None
+            assert text in str(source.cu), fault
+
+
+def a_third(faults: dict[str, tuple[str, str]]) -> list[Any]:
+    """The others are in ``make exhaustive``: they show what the tests find, and change with the generator alone."""
+    return one_in(3, faults, pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize("fault", a_third(IN_CUDA))
 def test_a_fault_in_generated_cuda(runner: Faulty, tmp_path: Path, fault: str) -> None:
     with runner:
         runner.fault = IN_CUDA[fault]
         assert problem(runner, tmp_path, NETS.get(fault, everything)) is not None
 
 
-@pytest.mark.parametrize("fault", IN_PERSISTENT)
+@pytest.mark.parametrize("fault", a_third(IN_PERSISTENT))
 def test_a_fault_in_a_persistent_kernel(runner: Faulty, tmp_path: Path, fault: str) -> None:
     with runner:
         runner.fault = IN_PERSISTENT[fault]
         assert problem(runner, tmp_path, NETS.get(fault, everything), FEW) is not None
 
 
-@pytest.mark.parametrize("fault", IN_GLUE)
+@pytest.mark.parametrize("fault", a_third(IN_GLUE))
 def test_a_fault_in_the_glue(runner: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     before, struct, behind = layer_compiler.caffe_layer().partition("struct OnGpu")
     old, new = IN_GLUE[fault]
