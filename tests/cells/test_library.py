@@ -23,7 +23,6 @@ from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.cells.references import REFERENCES
 from tests.cells.scanned import LENGTHS, by_hand, cell_graph, drawn, interpreted
-from tests.quick_sample import one_in
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 
@@ -32,7 +31,7 @@ def test_every_cell_has_a_reference() -> None:
     assert set(CELLS) == set(REFERENCES), f"of the entry points in {GROUP}"
 
 
-@pytest.mark.parametrize("length", one_in(3, LENGTHS), ids=str)
+@pytest.mark.parametrize("length", [(2, 3), *(pytest.param(x, marks=pytest.mark.slow) for x in ((1, 1), (7, 1)))])
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_is_what_its_paper_says(name: str, length: tuple[int, int]) -> None:
     graph = cell_graph(name, length)
@@ -61,22 +60,22 @@ def test_a_cell_is_a_few_lines(name: str) -> None:
 
 
 WAYS: dict[str, dict[str, bool]] = {"from states": {}, "from zero": {"states": False}, "reverse": {"reverse": True}}
-QUICK = {"from states": (2, 3), "from zero": (7, 1), "reverse": (1, 3)}
+USUAL = {"from states": (2, 3), "from zero": (7, 1), "reverse": (1, 3)}
 
 
 def in_caffe() -> Iterator[Any]:
-    """Each cell in each way, and at each length from given states; from zero and in reverse at two of the lengths.
+    """Each cell in each way at one length, and in one more pair of a way and a length; the rest in ``make exhaustive``.
 
-    Which is the second goes round, so that every way meets every length in several cells: how a scan begins and which
-    way it runs is made by the same passes, whatever the cell, and random cells meet it too (tests/test_properties.py).
+    The pair goes round, so that three cells or more meet each: how a scan begins and which way it runs is made by the
+    same passes, whatever the cell, and random cells meet it too (tests/test_properties.py).
     """
+    pairs = [(way, length) for way in WAYS for length in LENGTHS if length != USUAL[way]]
     for number, name in enumerate(CELLS):
         for way, options in WAYS.items():
-            for place, length in enumerate(LENGTHS):
-                quick = length == QUICK[way]
-                if quick or way == "from states" or (number + place) % len(LENGTHS) == 0:
-                    marks = () if quick else pytest.mark.slow
-                    yield pytest.param(name, length, options, id=f"{name}-{way}-{length}", marks=marks)
+            for length in LENGTHS:
+                sampled = length == USUAL[way] or (way, length) == pairs[number % len(pairs)]
+                marks = () if sampled else pytest.mark.exhaustive
+                yield pytest.param(name, length, options, id=f"{name}-{way}-{length}", marks=marks)
 
 
 @pytest.mark.caffe
