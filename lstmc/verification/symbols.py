@@ -56,10 +56,6 @@ class Atom:
 Monomial = tuple[tuple[Atom, Rational], ...]  # atoms in order, each with its exponent, which is not 0
 
 
-def _number(factor: tuple[Atom, Rational]) -> int:
-    return factor[0].number
-
-
 class Number(LinearCombination[Monomial]):
     """A polynomial in atoms. NumPy's arithmetic works on arrays of them, with each other and with floats."""
 
@@ -86,13 +82,12 @@ class Number(LinearCombination[Monomial]):
             one, two = two, one
         factors = list(one)
         for atom, exponent in two:  # of few factors, mostly one
-            at = bisect_left(factors, atom.number, key=_number)
+            at = bisect_left(factors, (atom,))
             if at == len(factors) or factors[at][0] is not atom:
                 factors.insert(at, (atom, exponent))
             elif atom.kind != "positive":  # it is 0 or 1, and so are its powers
-                factors[at] = atom, factors[at][1] + exponent
-                if not factors[at][1]:
-                    del factors[at]
+                total = factors[at][1] + exponent
+                factors[at : at + 1] = [(atom, total)] if total else []
         return tuple(factors)
 
     @property
@@ -116,10 +111,6 @@ class Number(LinearCombination[Monomial]):
     def algebra(self) -> Algebra | None:
         """The algebra of its atoms; None for a constant."""
         return next((monomial[0][0].algebra for monomial in self.terms if monomial), None)
-
-    def atoms(self) -> set[Atom]:
-        """All atoms, not those of their operands."""
-        return {atom for monomial in self.terms for atom, _ in monomial}
 
     def times(self, monomial: Monomial, by: Rational = 1) -> Number:
         """Return the product with one monomial."""
@@ -215,8 +206,7 @@ class Algebra:
 
     def clear(self) -> None:
         """Forget all atoms: they and the algebra refer to each other, which reference counts alone do not free."""
-        for atoms in (self.maxima, self._exact, self._near):
-            atoms.clear()
+        self.maxima, self._exact, self._near = {}, {}, {}
 
     def symbol(self, name: str) -> Number:
         """Return a new symbol."""
@@ -349,7 +339,7 @@ def _constant_power(value: Rational, exponent: Rational) -> Rational:
 def _shared_exponentials(x: Number) -> Monomial:
     """Return the largest product of exponentials that divides each term; it is positive."""
     powers = [dict(monomial) for monomial in x.terms]
-    atoms = sorted(atom for atom in x.atoms() if atom.kind == "exp")
+    atoms = sorted({atom for monomial in x.terms for atom, _ in monomial if atom.kind == "exp"})
     return tuple((atom, least) for atom in atoms if (least := min(each.get(atom, 0) for each in powers)))
 
 
