@@ -13,6 +13,7 @@ from docs.step_equations import equations
 from lstmc.api import library_cell
 from lstmc.api.installed import refusal, targets_written
 from lstmc.backend import load_backend, load_cell
+from lstmc.patterns import state_lines
 from lstmc.plugins import GROUPS
 
 PAGE = Path(__file__).with_name("cells.md")
@@ -46,6 +47,9 @@ these cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-
 | {{ cell.shapes | map("replace", "*", "\\\\*") | map("replace", "\\n", "<br>") | join(" | ") }} | \
 {{ "{:,}".format(cell.parameters) }} | \
 {{ "{:,}".format(cell.flops) }} | {{ cell.fits }} |
+{% for state, text in states[cell.name] %}
+{{ "\n" if loop.first }}{{ "- `" ~ state ~ "` " ~ text }}
+{% endfor %}
 
 {% for dim, size in cell.sizes.items() %}{{ dim }}={{ size }}{{ " " if not loop.last }}{% endfor %}
 {% if cell.options %}; options {{ cell.options | join(", ") }}{% endif %}
@@ -72,8 +76,9 @@ def page() -> str:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     cells = [library_cell(name) for names in GROUPS.values() for name in names]
     groups = [(group, list(members)) for group, members in groupby(cells, key=lambda cell: cell.group)]
+    states = {cell.name: state_lines(cell.step) for cell in cells}
     drawn = {cell.name: equations(cell.step) for cell in cells}
-    return environment.from_string(TEMPLATE).render(groups=groups, drawn=drawn).strip() + "\n"
+    return environment.from_string(TEMPLATE).render(groups=groups, drawn=drawn, states=states).strip() + "\n"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from lstmc.importers import ImportedModel, SourceCheck, SourceError, check_net, 
 from lstmc.ir import Graph, Stage
 from lstmc.nets.tune import RULE, tune
 from lstmc.ops import Array
-from lstmc.passes import Pass, PassList, run_passes
+from lstmc.passes import Pass, PassList, Time, run_passes
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
 from lstmc.prepare import training_inputs
 from lstmc.text import whole
@@ -52,6 +52,7 @@ def compile(
     weights: Weights | None = None,
     seed: int = 0,
     form: str | None = None,
+    time: Time | None = None,
     tuned: bool = False,
     passes: EditPasses | None = None,
     dump_dir: str | Path | None = None,
@@ -71,6 +72,8 @@ def compile(
         weights: Values of all parameters by the model's own names, as a mapping or an ``.npz`` file. Without them
             they are drawn by their fillers, by ``seed``.
         form: Which of the backend's other forms of the net; ``tuned`` measures all and takes the fastest.
+        time: How linear recurrences are computed: ``"unrolled"``, step by step; ``"chunks"`` or ``"doubling"``, for all
+            steps at once; ``"auto"``, as costs least. Without it as the target's file says.
         passes: Gets the list of passes (a :class:`lstmc.passes.PassList`) and returns those to run.
         dump_dir: A folder that gets the graph after each pass, as text.
         sizes: Sizes of dimensions, besides those given as arguments: ``T=20`` is the same as ``sizes={"T": 20}``.
@@ -91,6 +94,7 @@ def compile(
         weights=weights,
         seed=seed,
         form=form,
+        time=time,
         tuned=tuned,
         passes=passes,
         dump_dir=dump_dir,
@@ -119,7 +123,7 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
         source=source.name,
         step=options.step,
         form=form,
-        passes=options.passes,
+        passes=options.edited,
     )
     folder = None if options.dump_dir is None else Path(options.dump_dir)
     compiled = compile_part(graph, run=partial(run_passes, dump_dir=folder))
@@ -156,6 +160,7 @@ def graph_after(
     target: str | None = None,
     backend: str | Backend | None = None,
     form: str | None = None,
+    time: Time | None = None,
     passes: EditPasses | None = None,
     sizes: Mapping[str, int] | None = None,
     **dims: DimensionSize,
@@ -177,6 +182,7 @@ def graph_after(
         target=target,
         backend=backend,
         form=form,
+        time=time,
         passes=passes,
         sizes=all_sizes(sizes, dims),
     )
@@ -189,7 +195,7 @@ def model_graph(model: AnyModel, options: CompileOptions, name: str | None = Non
     backend = options.resolved_backend()
 
     def first_passes(listed: PassList) -> Sequence[Pass]:
-        edited = PassList(listed if options.passes is None else options.passes(listed))
+        edited = options.edited(listed)
         return edited.upto(_index(edited, name, stage))
 
     graph = phase_graph(whole, options.phase)

@@ -12,6 +12,7 @@ from pathlib import Path
 from lstmc.api.models import Phase, Weights, backend_of
 from lstmc.backend import Backend
 from lstmc.data.run_data import Data
+from lstmc.passes import PassList, Time, with_time
 from lstmc.pipeline import EditPasses
 from lstmc.runs.events import Progress
 
@@ -31,10 +32,16 @@ class CompileOptions:
     weights: Weights | None = None
     seed: int = 0
     form: str | None = None
+    time: Time | None = None
     tuned: bool = False
     passes: EditPasses | None = None
     dump_dir: str | Path | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def edited(self, passes: PassList) -> PassList:
+        """Return the list of passes as ``time`` and ``passes`` change it."""
+        listed = passes if self.time is None else with_time(passes, self.time)
+        return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:
         """Return the backend, by default that of the target."""

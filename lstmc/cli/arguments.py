@@ -30,6 +30,8 @@ from lstmc.cli.options import (
     SolverOption,
     StepOption,
     TargetOption,
+    TimeChoice,
+    TimeOption,
     TuneOption,
     WeightsOption,
     WorkersOption,
@@ -85,6 +87,7 @@ class VariantArguments:
     step: StepOption = False
     outputs: OutputsOption = None
     form: FormOption = None
+    time: TimeOption = None
     tuned: TuneOption = False
 
 
@@ -94,6 +97,7 @@ class GraphArguments:
 
     step: StepOption = False
     form: FormOption = None
+    time: TimeOption = None
     phase: PhaseOption = None
 
 
@@ -138,6 +142,8 @@ def compile_options(
 ) -> CompileOptions:
     """Return the options of compiling that groups of arguments and ``others`` have."""
     values = {name: value for group in groups for name, value in asdict(group).items()}
+    if isinstance(choice := others.get("time", values.get("time")), TimeChoice):
+        values["time"] = choice.value
     backend = {} if "backend" in others else {"backend": target.chosen_backend()}
     return lstmc.api.CompileOptions(
         **{"target": target.target, **backend, "sizes": parse_sizes(sizes or []), **values, **others}

@@ -15,6 +15,7 @@ from lstmc.cli.options import AfterOption
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage, print_graph
+from lstmc.patterns import scan_lines
 from lstmc.text import escaped
 
 
@@ -55,7 +56,8 @@ def draw_command(
         after = pass_names(target.target, backend, graph.form)[-1]
     phase = graph.phase.phase if graph.phase else "all" if rolled else "deploy"
     source = model.source()
-    options = compile_options(target, model.sizes, backend=backend, step=graph.step, form=graph.form, phase=phase)
+    own = {"step": graph.step, "form": graph.form, "time": graph.time}
+    options = compile_options(target, model.sizes, backend=backend, phase=phase, **own)
     drawing = Drawing.from_graph(model_graph(source, options, after), steps)
     path = drawing.save(to)
     boxes, arrows = len(drawing.picture.boxes), len(drawing.picture.arrows)
@@ -75,8 +77,9 @@ def show_command(
 ) -> None:
     """Print a model's graph as text: as it was written, after a pass, or at the end of a stage.
 
-    Later passes are not run. For --target caffe-fused the plan of the generated code follows the graph: the products
-    for all steps, the operations of each step, and the buffers.
+    Later passes are not run. Below the graph stands for each state of a scan whether its recurrence is linear, which
+    --time can compute for all steps at once, or why it is not. For --target caffe-fused the plan of the generated code
+    follows too: the products for all steps, the operations of each step, and the buffers.
 
     Examples:
 
@@ -94,11 +97,14 @@ def show_command(
         return
     as_written, phase = after is None and stage is None, graph.phase.phase if graph.phase else None
     source, sizes, backend = model.source(), model.sizes, target.chosen_backend()
-    options = compile_options(target, sizes, backend=backend, step=graph.step, form=graph.form, phase=phase or "deploy")
+    own = {"step": graph.step, "form": graph.form, "time": graph.time}
+    options = compile_options(target, sizes, backend=backend, phase=phase or "deploy", **own)
     first = replace(options, phase="all") if as_written and phase is None else options
     result = model_graph(source, first, after, stage)
     typer.echo(escaped(print_graph(result)), nl=False)
+    states = scan_lines(result)
     if as_written and target.target is not None:
         result = model_graph(source, options, pass_names(target.target, backend, graph.form)[-1])
     lines = explanation(result, backend).splitlines()
+    lines += [f"state {state} of %{scan}: {text}" for scan, state, text in states]
     typer.echo("".join(f"# {line}".rstrip() + "\n" for line in lines), nl=False)

@@ -332,6 +332,25 @@ FormOption = Annotated[
         rich_help_panel=ADVANCED,
     ),
 ]
+
+
+class TimeChoice(Enum):
+    """How linear recurrences are computed; see ``lstmc.passes.Time``."""
+
+    UNROLLED = "unrolled"
+    CHUNKS = "chunks"
+    DOUBLING = "doubling"
+    AUTO = "auto"
+
+
+TimeOption = Annotated[
+    TimeChoice | None,
+    typer.Option(
+        "--time",
+        help="Compute linear recurrences step by step (unrolled), or for all steps at once: by chunks, by doubling, or"
+        " the cheapest (auto). Default: as the target's file says.",
+    ),
+]
 StepOption = Annotated[
     bool,
     typer.Option("--step", help="Write a net of one time step, with states as inputs and outputs, for streaming."),

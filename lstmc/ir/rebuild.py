@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Steps
-from lstmc.ops import Add, Affine, Leaf, Mul, Op, Power, Reshape, Sub, Symbolic
+from lstmc.ops import Add, Affine, Leaf, Mul, Op, Power, Reshape, Sub, Symbolic, Tile
 from lstmc.source import SrcLoc
 
 
@@ -102,6 +102,18 @@ def reshape_source(b: Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
     """What a value is a reshape of, through all of this kind; itself where it is none."""
     while isinstance(b.node(ref.node).op, kind):
         (ref,) = b.args(ref.node)
+    return ref
+
+
+def broadcast(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
+    """The value broadcast to a shape of as many axes, or more in front: its axes of 1 are tiled."""
+    own = b.type(ref).shape
+    if len(own) < len(shape):
+        own = (1,) * (len(shape) - len(own)) + own
+        (ref,) = b.add(Reshape(own), ref)
+    for axis, (size, whole) in enumerate(zip(own, shape, strict=True)):
+        if size != whole:
+            (ref,) = b.add(Tile(axis, whole), ref)
     return ref
 
 

@@ -12,6 +12,7 @@ from lstmc.passes.gradients import backward_body, gradient_graph
 from lstmc.passes.installed import Insertion, installed_passes, load_insertion, with_installed
 from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.loop_motion import Hoist, RollIn, Sink
+from lstmc.passes.parallel_time import TIMES, ParallelTime, Time, with_time
 from lstmc.passes.pass_list import PassList, numbered, place_of
 from lstmc.passes.peel import Peel
 from lstmc.passes.precompute import Precompute
@@ -20,6 +21,7 @@ from lstmc.passes.simplify import Simplify
 from lstmc.passes.split_products import SplitProducts
 
 __all__ = [
+    "TIMES",
     "ConvProducts",
     "CoreTimeAxis",
     "Cse",
@@ -33,6 +35,7 @@ __all__ = [
     "Hoist",
     "Insertion",
     "KeepTimeAxis",
+    "ParallelTime",
     "Pass",
     "PassList",
     "PassObserver",
@@ -45,6 +48,7 @@ __all__ = [
     "Sink",
     "Snapshot",
     "SplitProducts",
+    "Time",
     "TimeAxis",
     "backward_body",
     "compared",
@@ -62,4 +66,5 @@ __all__ = [
     "unrolled_scans",
     "with_installed",
     "with_role",
+    "with_time",
 ]

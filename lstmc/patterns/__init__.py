@@ -2,6 +2,7 @@
 
 from lstmc.patterns.core_formulas import CORE_FORMULAS, multiplied
 from lstmc.patterns.equations import Equations, Formula, Reading
+from lstmc.patterns.linear import recurrences, scan_lines, state_lines
 from lstmc.patterns.lstm_tail import LSTMTail, lstm_tails, packed
 from lstmc.patterns.polynomial import Columns, Matrix, Place, Polynomial
 from lstmc.patterns.recognise import match_gru, match_lstm, match_rnn, recognise
@@ -25,6 +26,7 @@ from lstmc.patterns.recognised import (
     describe,
     moved,
 )
+from lstmc.patterns.recurrence import Kind, Recurrence, state_arguments
 from lstmc.patterns.step import Mismatch
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Formula",
     "Gate",
     "HardSigmoid",
+    "Kind",
     "LSTMTail",
     "Matrix",
     "Mismatch",
@@ -50,6 +53,7 @@ __all__ = [
     "Polynomial",
     "Reading",
     "Recognised",
+    "Recurrence",
     "Result",
     "State",
     "Unrecognised",
@@ -63,4 +67,8 @@ __all__ = [
     "multiplied",
     "packed",
     "recognise",
+    "recurrences",
+    "scan_lines",
+    "state_arguments",
+    "state_lines",
 ]

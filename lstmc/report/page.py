@@ -24,6 +24,7 @@ from lstmc.ir import Graph, Node, Scan, node_count, node_flops, print_graph
 from lstmc.numerics import Ranges, ValueRange
 from lstmc.ops import Input, Param
 from lstmc.passes import Pass, numbered
+from lstmc.patterns import scan_lines
 from lstmc.pipeline import all_passes
 from lstmc.report.facts import RunFacts
 from lstmc.source import SrcLoc, resolve
@@ -180,7 +181,14 @@ def net_page(
     )
     across = ", time going across" if any(node.step for node in net.compiled.expanded) else ""
     parts = {"run": "Run"} if run else {}
-    parts |= {"pictures": "Pictures", "source": "Source", "passes": "Passes", "layers": "Layers", "prototxt": "Net"}
+    parts |= {
+        "pictures": "Pictures",
+        "source": "Source",
+        "states": "States",
+        "passes": "Passes",
+        "layers": "Layers",
+        "prototxt": "Net",
+    }
     parts |= {"ranges": "Ranges"} if ranges else {}
     parts |= {"verified": "Verified"} | ({"recipes": "Imported parameters"} if recipes else {})
     by_name = {row.layer.name: row for row in rows}
@@ -196,6 +204,7 @@ def net_page(
         ],
         files=_files(rows, keys, sources),
         passes=[{**vars(row), **passes.get(row.name.partition(":")[0], NO_TEXT)} for row in pass_rows(net)],
+        states=scan_lines(net.compiled.model),
         steps=_steps(rows),
         layers=[_layer(row, keys, files, boxes) for row in rows],
         pieces=[{"text": text, **_links(by_name.get(name), keys, files, boxes)} for name, text in pieces],

@@ -1,0 +1,260 @@
+"""Linear recurrences over sequences as nodes: chunks in lockstep, or doubling.
+
+A recurrence h' = a h + b applies an affine map at each step. Those of two steps, (a1, b1) and (a2, b2), are one map
+(a2 a1, a2 b1 + b2): this product is associative, so steps can be joined in any order. No product of factors is divided
+by: where it underflows, what it multiplies counts for nothing too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt
+from types import MappingProxyType
+
+from lstmc.ir import Builder, Ref
+from lstmc.ops import Add, Concat, Full, Maximum, Mul, Reshape, Split, Tile
+from lstmc.passes.base import Refs
+from lstmc.patterns import Kind, Recurrence
+
+Factors = Mapping[tuple[int, int], Ref | None]  # None is the neutral one; what is not there is zero
+Offsets = Mapping[int, Ref]
+NO_OFFSETS: Offsets = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Map:
+    """The affine map of some steps: factors by the states that they are of and those that they multiply."""
+
+    factors: Factors
+    offsets: Offsets
+
+
+class Steps:
+    """Nodes on sequences of the maps of a recurrence."""
+
+    def __init__(self, b: Builder, length: int, reverse: bool, recurrence: Recurrence) -> None:
+        self.b, self.length, self.reverse, self.recurrence = b, length, reverse, recurrence
+        self.maximum = recurrence.kind is Kind.MAXIMUM
+
+    # sequences along the first axis, in the order of time ------------------------------------------------------
+
+    def _cut(self, x: Ref, first: int, axis: int = 0) -> tuple[Ref, Ref]:
+        """The first steps, in the order in which they run, and the rest."""
+        size = self.b.type(x).shape[axis]
+        sizes = (size - first, first) if self.reverse else (first, size - first)
+        one, other = self.b.add(Split(axis, sizes), x)
+        return (other, one) if self.reverse else (one, other)
+
+    def _joined(self, *parts: Ref, axis: int = 0) -> Ref:
+        """Parts in the order in which they run, joined in time."""
+        ordered = parts[::-1] if self.reverse else parts
+        return ordered[0] if len(ordered) == 1 else self.b.add(Concat(axis), *ordered)[0]
+
+    def previous(self, x: Ref, initial: Ref) -> Ref:
+        """The sequence of the states before each step, of those after it."""
+        (row,) = self.b.add(Reshape((1, *self.b.type(initial).shape)), initial)
+        return self._joined(row, self._cut(x, self.length - 1)[0])
+
+    def last(self, x: Ref, name: str) -> Ref:
+        """The value at the step that runs last."""
+        row = self._cut(x, self.length - 1)[1]
+        return self.b.add(Reshape(self.b.type(x).shape[1:]), row, names=(name,))[0]
+
+    # maps ------------------------------------------------------------------------------------------------------
+
+    def _times(self, x: Ref | None, y: Ref | None) -> Ref | None:
+        if x is None or y is None:
+            return y if x is None else x
+        return self.b.add(Add() if self.maximum else Mul(), x, y)[0]
+
+    def _plus(self, earlier: Ref, later: Ref) -> Ref:
+        if not self.maximum:
+            return self.b.add(Add(), earlier, later)[0]
+        return self.b.add(Maximum(), *((earlier, later) if self.recurrence.later else (later, earlier)))[0]
+
+    def _applied(self, factors: Factors, values: Offsets, offsets: Offsets = NO_OFFSETS) -> dict[int, Ref]:
+        """factors @ values + offsets."""
+        results = dict[int, Ref]()
+        for state in self.recurrence.states:
+            terms = [
+                self._times(factors[state, other], value)
+                for other, value in values.items()
+                if (state, other) in factors
+            ]
+            terms += [offsets[state]] if state in offsets else []
+            if terms:
+                total, *rest = terms
+                for term in rest:
+                    assert total is not None
+                    assert term is not None
+                    total = self._plus(total, term)
+                assert total is not None
+                results[state] = total
+        return results
+
+    def _product(self, later: Factors, earlier: Factors) -> dict[tuple[int, int], Ref | None]:
+        """later @ earlier."""
+        results: dict[tuple[int, int], Ref | None] = {}
+        for (state, middle), x in later.items():
+            for (other_middle, other), y in earlier.items():
+                if middle != other_middle:
+                    continue
+                term = self._times(x, y)
+                if (state, other) in results:
+                    one = results[state, other]
+                    term = self._plus(self._number(one, term), self._number(term, one))
+                results[state, other] = term
+        return results
+
+    def _number(self, x: Ref | None, like: Ref | None) -> Ref:
+        """A factor as a value; the neutral one too, in the shape of another."""
+        if x is not None:
+            return x
+        shape = (1,) if like is None else self.b.type(like).shape
+        return self.b.add(Full(shape, 0.0 if self.maximum else 1.0))[0]
+
+    def _maps(self, sequences: Mapping[Ref, Ref]) -> Map:
+        factors = {key: None if r is None else sequences[r] for key, r in self.recurrence.factors.items()}
+        return Map(factors, {s: sequences[r] for s, r in self.recurrence.offsets.items() if r is not None})
+
+    def _zero(self, x: Ref) -> bool:
+        """Whether a state begins with what adds nothing."""
+        op = self.b.node(x.node).op
+        return not self.maximum and isinstance(op, Full) and op.value == 0
+
+    # forms -----------------------------------------------------------------------------------------------------
+
+    def doubling(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
+        """The states after each step: log2(T) times each is joined with an earlier one."""
+        steps = self._maps(sequences)
+        shapes = {state: self.b.type(ref).shape for state, ref in initial.items()}
+        begun = {s: self.b.add(Reshape((1, *shapes[s])), r)[0] for s, r in initial.items() if not self._zero(r)}
+        values, factors = self._begun(steps, begun), dict(steps.factors)
+        for key, ref in factors.items():  # of the first step no factor is needed any more
+            factors[key] = None if ref is None else self._cut(ref, 1)[1]
+        distance = 1
+        while distance < self.length:
+            earlier = {s: self._cut(x, self.length - distance)[0] for s, x in values.items()}
+            cuts = {s: self._cut(x, distance) for s, x in values.items()}
+            joined = self._applied(factors, earlier, {s: rest for s, (_, rest) in cuts.items()})
+            for state, rest in joined.items():
+                head = cuts[state][0] if state in cuts else self._zeros((distance, *shapes[state]))
+                values[state] = self._joined(head, rest)
+            if 2 * distance < self.length:
+                left = self.length - 2 * distance
+                late = {k: None if x is None else self._cut(x, distance)[1] for k, x in factors.items()}
+                early = {k: None if x is None else self._cut(x, left)[0] for k, x in factors.items()}
+                factors = self._product(late, early)
+            distance *= 2
+        for state in self.recurrence.states:
+            if state not in values:
+                values[state] = self._zeros((self.length, *shapes[state]))
+        return values
+
+    def _zeros(self, shape: tuple[int, ...]) -> Ref:
+        return self.b.add(Full(shape, 0.0))[0]
+
+    def _begun(self, steps: Map, begun: Mapping[int, Ref]) -> dict[int, Ref]:
+        """The offsets with what the first states add to the first step."""
+        if not begun:
+            return dict(steps.offsets)
+        cuts = {s: self._cut(x, 1) for s, x in steps.offsets.items()}
+        first = {k: None if x is None else self._cut(x, 1)[0] for k, x in steps.factors.items()}
+        values = self._applied(first, begun, {s: head for s, (head, _) in cuts.items()})
+        for state, head in values.items():
+            if state in cuts:
+                values[state] = self._joined(head, cuts[state][1])
+            elif self.maximum:
+                values[state] = self._joined(head, self._least((self.length - 1, *self.b.type(head).shape[1:])))
+            else:
+                values[state] = self._joined(head, self._zeros((self.length - 1, *self.b.type(head).shape[1:])))
+        return values
+
+    def _least(self, shape: tuple[int, ...]) -> Ref:
+        """A number below all others that float32 can add a few times."""
+        return self.b.add(Full(shape, -1e30))[0]
+
+    def chunks(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
+        """The states after each step: chunks in lockstep, the states between them, and a correction.
+
+        Chunks are the rows of matrices, whose columns are the elements of a state: for each place in a chunk one.
+        """
+        length = chunk_length(self.length)
+        count = -(-self.length // length)
+        steps = self._maps(sequences)
+        given = {*steps.factors.values(), *steps.offsets.values()} - {None}
+        cut = {ref: self._chunked(ref, count, length) for ref in given if ref is not None}
+        factors: Factors = {}
+        values: dict[int, Ref] = {}
+        all_factors: list[Factors] = []
+        all_values: list[dict[int, Ref]] = []
+        for t in self._order(length):
+            of_step = {k: None if r is None else cut[r][t] for k, r in steps.factors.items()}
+            values = self._applied(of_step, values, {s: cut[r][t] for s, r in steps.offsets.items()})
+            factors = self._product(of_step, factors) if all_factors else of_step
+            all_factors.append(factors)
+            all_values.append(values)
+        starts = self._starts(factors, values, initial, count)
+        results = dict[int, Ref]()
+        for state, first in initial.items():
+            shape = self.b.type(first).shape
+            matrix = (count, self.b.type(first).size)
+            own = [each.get(state) for each in all_values]
+            total = self._beside(own, matrix) if any(own) else None
+            for other, start in starts.items():
+                parts = [each[state, other] if (state, other) in each else self._zeros(matrix) for each in all_factors]
+                (begin,) = self.b.add(Tile(1, length), start) if length > 1 else (start,)
+                if any(parts):
+                    ones = [self._neutral(matrix) if x is None else x for x in parts]
+                    (begin,) = self.b.add(Add() if self.maximum else Mul(), self._beside(ones, matrix), begin)
+                total = begin if total is None else self._plus(begin, total)
+            whole = (count * length, *shape)
+            total = self._zeros(whole) if total is None else self.b.add(Reshape(whole), total)[0]
+            results[state] = total if count * length == self.length else self._cut(total, self.length)[0]
+        return results
+
+    def _beside(self, parts: Sequence[Ref | None], shape: tuple[int, ...]) -> Ref:
+        return self._joined(*(self._zeros(shape) if x is None else x for x in parts), axis=1)
+
+    def _neutral(self, shape: tuple[int, ...]) -> Ref:
+        return self.b.add(Full(shape, 0.0 if self.maximum else 1.0))[0]
+
+    def _order(self, count: int) -> range:
+        return range(count - 1, -1, -1) if self.reverse else range(count)
+
+    def _chunked(self, x: Ref, count: int, length: int) -> Refs:
+        """The steps of all chunks: for each place in a chunk a matrix with a row for each chunk."""
+        _, *shape = self.b.type(x).shape
+        if count * length > self.length:
+            x = self._joined(x, self._zeros((count * length - self.length, *shape)))
+        columns = self.b.type(x).size // count
+        (rows,) = self.b.add(Reshape((count, columns)), x)
+        return self.b.add(Split(1, (columns // length,) * length), rows) if length > 1 else (rows,)
+
+    def _starts(
+        self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
+    ) -> dict[int, Ref]:
+        """The states at the start of each chunk, a row for each; those that are all zero left out."""
+        rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
+        current = {s: self.b.add(Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
+        cut = {
+            ref: self.b.add(Split(0, (1,) * count), ref) if count > 1 else (ref,)
+            for ref in {*factors.values(), *offsets.values()}
+            if ref is not None
+        }
+        starts = []
+        for c in self._order(count):
+            starts.append(current)
+            if len(starts) < count:
+                of_chunk = {k: None if r is None else cut[r][c] for k, r in factors.items()}
+                current = self._applied(of_chunk, current, {s: cut[r][c] for s, r in offsets.items()})
+        needed = [s for s in self.recurrence.states if any(s in each for each in starts)]
+        return {s: self._joined(*(each.get(s) or self._zeros(rows[s]) for each in starts)) for s in needed}
+
+
+def chunk_length(steps: int) -> int:
+    """Return how many steps a chunk has: about the square root, and a divisor of ``steps`` if one is near."""
+    root = isqrt(steps)
+    near = [n for n in range(max(1, root * 2 // 3), root * 3 // 2 + 1) if steps % n == 0]
+    return min(near, key=lambda n: abs(3 * n + 2 * (steps // n) - 5 * root)) if near else root + 1

@@ -1,0 +1,414 @@
+"""Linear recurrences: the states of a scan whose next values are affine in them, so that all steps have a closed form.
+
+A value of a step is affine in some states if it is ``factor * state + offset``, and neither reads these states. The
+reading goes node by node and builds factors and offsets as nodes of the step. With max-plus arithmetic ``+`` is the
+maximum and ``*`` the sum: a running maximum is affine too. States that read each other are one group; a state that
+reads states of other groups reads their solution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmc.errors import ShapeError
+from lstmc.ir import Graph, Node, Output, Rebuild, Ref, Scan, broadcast
+from lstmc.ops import (
+    Add,
+    Affine,
+    Arg,
+    Concat,
+    Conv,
+    Full,
+    Linear,
+    Maximum,
+    Mul,
+    Op,
+    Relu,
+    Reshape,
+    Split,
+    Stack,
+    Sub,
+    Sum,
+    Tile,
+    Transpose,
+    Unstack,
+)
+from lstmc.patterns.recurrence import Kind, Recurrence, state_arguments
+
+MOVES = (Reshape, Transpose, Split, Concat, Tile, Stack, Unstack)
+MOST_OF_GROUP = 4  # states that read each other: the products of their factors are matrices of so many rows
+
+
+@dataclass(frozen=True)
+class _Term:
+    """What a value has of one state: the place in the state of each of its elements, and their factors.
+
+    ``index`` is None where an element is made of several elements of the state, and factors are not kept then. An
+    element that is not of the state has the place -1.
+    """
+
+    index: NDArray[np.int64] | None
+    factor: Ref | None = None
+    varies: bool = False
+
+
+@dataclass(frozen=True)
+class _Form:
+    """An affine value: terms by the numbers of states, and an offset."""
+
+    terms: Mapping[int, _Term]
+    offset: Ref | None = None
+    later: bool = True
+
+    @property
+    def mixed(self) -> bool:
+        return any(term.index is None for term in self.terms.values())
+
+    @property
+    def varies(self) -> bool:
+        return any(term.varies for term in self.terms.values())
+
+
+class _NonlinearError(Exception):
+    """A value is not affine in the states."""
+
+    def __init__(self, reason: str, node: Node) -> None:
+        super().__init__(reason)
+        self.reason, self.node = reason, node
+
+
+def recurrences(body: Graph) -> tuple[Recurrence, ...]:
+    """Return the recurrence of each group of a body's states, each group after those that it reads."""
+    states = state_arguments(body)
+    following = [output.ref for output in body.outputs[len(body.outputs) - len(states) :]]
+    numbers = {name: number for number, name in enumerate(states)}
+    reads = [{numbers[name] for name in body.needed([ref]) & numbers.keys()} for ref in following]
+    for middle in range(len(states)):  # transitive closure
+        for known in reads:
+            known |= reads[middle] if middle in known else set()
+    groups: dict[frozenset[int], frozenset[int]] = {}
+    for number, known in enumerate(reads):
+        group = frozenset({number, *(other for other in known if number in reads[other])})
+        groups[group] = frozenset(known - group)
+    in_order = sorted(groups.items(), key=lambda item: (len(item[1]), min(item[0])))
+    return tuple(_recurrence(body, tuple(sorted(group)), reads) for group, reads in in_order)
+
+
+def state_lines(body: Graph) -> list[tuple[str, str]]:
+    """Return each state of a body by its name, in the order of the states, with its recurrence in words."""
+    found = {state: recurrence for recurrence in recurrences(body) for state in recurrence.states}
+    return [(r.names[r.states.index(state)], r.description(state)) for state, r in sorted(found.items())]
+
+
+def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
+    """Return each state of a model's scans: the scan's name, the state's, and its recurrence in words.
+
+    A scan whose first step is another one, or keeps its time axis, is past the point where its time can change form.
+    """
+    scans = [(node.name, node.op) for node in graph if isinstance(node.op, Scan)]
+    open_scans = [(name, scan) for name, scan in scans if scan.first is None and not scan.kept]
+    return [(name, state, text) for name, scan in open_scans for state, text in state_lines(scan.body)]
+
+
+def _recurrence(body: Graph, group: tuple[int, ...], reads: frozenset[int]) -> Recurrence:
+    following = body.outputs[len(body.outputs) - len(state_arguments(body)) :]
+    names = tuple(following[number].name for number in group)
+    result = Recurrence(group, names, reads, None)
+    whole = _Reading(body, group)
+    try:
+        return whole.recurrence(result)
+    except _NonlinearError as error:
+        if len(group) == 1:
+            with suppress(_NonlinearError):
+                return _Reading(body, group, maximum=True).recurrence(result)
+        return replace(result, reasons=whole.reasons(), loc=error.node.loc)
+
+
+class _Reading:
+    """Reads a body's values as affine in a group of states; if ``maximum``, in max-plus arithmetic."""
+
+    def __init__(self, body: Graph, group: tuple[int, ...], maximum: bool = False) -> None:
+        self.body, self.group, self.maximum = body, group, maximum
+        self.rebuild = Rebuild(body)
+        self.b = self.rebuild.builder
+        states = state_arguments(body)
+        self.following = body.outputs[len(body.outputs) - len(states) :]
+        self.states = {states[number]: number for number in group}
+        varying = {a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role in ("x", "state")}
+        self.varying = body.dependents(varying)
+        self.forms: dict[Ref, _Form | _NonlinearError] = {}
+
+    def recurrence(self, result: Recurrence) -> Recurrence:
+        """Return ``result`` with what was read. Raises :class:`_NonlinearError`."""
+        for node in self.body:
+            self.rebuild.copy(node)
+            if node.name in self.states:
+                size, shape = node.types[0].size, node.types[0].shape
+                self.forms[Ref(node.name)] = _Form({self.states[node.name]: _Term(np.arange(size).reshape(shape))})
+            elif any(ref in self.forms for ref in self.body.args(node.name)):
+                self._read(node)
+        forms = {number: self._known(self.following[number].ref) for number in self.group}
+        varies = any(form.varies for form in forms.values())
+        kind = self._kind(forms)
+        if kind in (Kind.MATRIX, Kind.SHIFT):
+            return replace(result, kind=kind, varies=varies)
+        step, factors, offsets = self._step(forms)
+        later = all(form.later for form in forms.values())
+        return replace(
+            result,
+            kind=kind,
+            varies=varies,
+            step=step,
+            factors=factors,
+            offsets=offsets,
+            following={state: self.rebuild.new[self.following[state].ref] for state in result.reads},
+            later=later,
+        )
+
+    def reasons(self) -> tuple[str, ...]:
+        """Return for each state of a group that is not linear why, of the first state for those that are affine."""
+        results = [self.forms.get(self.following[number].ref) for number in self.group]
+        known = [result.reason for result in results if isinstance(result, _NonlinearError)]
+        return tuple(r.reason if isinstance(r, _NonlinearError) else known[0] for r in results)
+
+    def _known(self, ref: Ref) -> _Form:
+        form = self.forms.get(ref)
+        if isinstance(form, _NonlinearError):
+            raise form
+        return _Form({}, self.rebuild.new[ref]) if form is None else form
+
+    def _kind(self, forms: Mapping[int, _Form]) -> Kind:
+        shapes = {self.body.type(Ref(name)).shape for name in self.states}
+        terms = [term for form in forms.values() for term in form.terms.values()]
+        if not terms:
+            return Kind.DELAY
+        own = next(iter(shapes))
+        identity = np.arange(int(np.prod(own))).reshape(own)
+        elementwise = all(t.index is not None and np.array_equal(t.index, identity) for t in terms)
+        if elementwise and len(shapes) == 1 and len(self.group) <= MOST_OF_GROUP:
+            return Kind.MAXIMUM if self.maximum else Kind.ELEMENTWISE
+        if self.maximum:
+            raise _NonlinearError("a maximum that mixes elements", self.body.node(next(iter(self.states))))
+        return Kind.MATRIX
+
+    def _step(
+        self, forms: Mapping[int, _Form]
+    ) -> tuple[Graph, dict[tuple[int, int], Ref | None], dict[int, Ref | None]]:
+        factors: dict[tuple[int, int], Ref | None] = {}
+        offsets: dict[int, Ref | None] = {}
+        outputs: list[Output] = []
+
+        def whole(ref: Ref | None, name: str) -> Ref | None:
+            if ref is None:
+                return None
+            ref = broadcast(self.b, ref, shape)
+            outputs.append(Output(name, ref))
+            return ref
+
+        for number, form in forms.items():
+            name = state_arguments(self.body)[number]
+            shape = self.body.type(Ref(name)).shape
+            for other, term in form.terms.items():
+                factors[number, other] = whole(term.factor, f"{name}/factor{other}")
+            offsets[number] = whole(form.offset, f"{name}/offset")
+        return self.b.finish(outputs), factors, offsets
+
+    # arithmetic of factors and offsets; None is the neutral element --------------------------------------------
+
+    def _binary(self, op: Op, x: Ref, y: Ref, node: Node) -> Ref:
+        """Return an op of two values that are broadcast to a node's result."""
+        try:
+            return self.b.add(op, x, y, names=node.names, loc=node.loc)[0]
+        except ShapeError:
+            return self.b.add(op, broadcast(self.b, x, node.types[0].shape), y, names=node.names, loc=node.loc)[0]
+
+    def _unary(self, op: Op, x: Ref, node: Node) -> Ref:
+        return self.b.add(op, x, names=node.names, loc=node.loc)[0]
+
+    def _full(self, value: float) -> Ref:
+        return self.b.add(Full((1,), value))[0]
+
+    def _plus(self, x: Ref | None, y: Ref | None, node: Node) -> Ref | None:
+        if x is None or y is None:
+            return y if x is None else x
+        return self._binary(Maximum() if self.maximum else Add(), x, y, node)
+
+    def _times(self, x: Ref | None, y: Ref | None, node: Node) -> Ref | None:
+        if x is None or y is None:
+            return y if x is None else x
+        return self._binary(Add() if self.maximum else Mul(), x, y, node)
+
+    # rules -------------------------------------------------------------------------------------------------------
+
+    def _read(self, node: Node) -> None:
+        args = self.body.args(node.name)
+        results: Sequence[_Form | _NonlinearError]
+        try:
+            forms = [self._operand(node, ref) for ref in args]
+            rule = self._max_plus if self.maximum else self._affine
+            results = self._moved(node, forms) if isinstance(node.op, MOVES) else [rule(node, forms)]
+        except _NonlinearError as error:
+            results = [error] * len(node.types)
+        for out, form in enumerate(results):
+            self.forms[Ref(node.name, out)] = form
+
+    def _operand(self, node: Node, ref: Ref) -> _Form:
+        form = self.forms.get(ref)
+        if isinstance(form, _NonlinearError):
+            others = [other for other in self.body.args(node.name) if other != ref]
+            affine = [other for other in others if isinstance(self.forms.get(other), _Form)]
+            if isinstance(node.op, Mul) and affine:
+                raise self._product(node, affine[0], ref)
+            raise form
+        return _Form({}, self.rebuild.new[ref]) if form is None else form
+
+    def _product(self, node: Node, one: Ref, other: Ref) -> _NonlinearError:
+        return _NonlinearError(
+            f"{self._states_of(one)} is multiplied by {self.body.value_name(other)}, which reads"
+            f" {self._states_of(other)}",
+            node,
+        )
+
+    def _states_of(self, *refs: Ref) -> str:
+        needed = self.body.needed(refs)
+        return " and ".join(self.following[n].name or name for name, n in self.states.items() if name in needed)
+
+    def _nonlinear(self, node: Node) -> _NonlinearError:
+        read = self._states_of(*(ref for ref in self.body.args(node.name) if ref in self.forms))
+        return _NonlinearError(f"{node.op.name} of a value that reads {read}", node)
+
+    def _affine(self, node: Node, forms: list[_Form]) -> _Form:
+        match node.op:
+            case Add():
+                return self._sum(node, *forms)
+            case Sub():
+                return self._sum(node, forms[0], self._scaled(node, forms[1], -1.0))
+            case Affine(scale=scale, shift=shift):
+                scaled = self._scaled(node, forms[0], scale)
+                return self._sum(node, scaled, _Form({}, self._full(shift))) if shift else scaled
+            case Mul() if not (forms[0].terms and forms[1].terms):
+                held, factor = forms if forms[0].terms else forms[::-1]
+                free = self.body.args(node.name)[1 if forms[0].terms else 0]
+                return self._multiplied(node, held, factor.offset, free.node in self.varying)
+            case Mul():
+                raise self._product(node, *self.body.args(node.name))
+            case Sum(axis=axis) if self.body.type(self.body.args(node.name)[0]).shape[axis] == 1:
+                return self._moved(node, forms, Reshape(node.types[0].shape))[0]
+            case Sum() | Linear() | Conv() if not any(form.terms for form in forms[1:]):
+                varies = any(ref.node in self.varying for ref in self.body.args(node.name)[1:2])
+                return _Form({s: _Term(None, None, t.varies or varies) for s, t in forms[0].terms.items()})
+        raise self._nonlinear(node)
+
+    def _max_plus(self, node: Node, forms: list[_Form]) -> _Form:
+        free = [ref for ref, form in zip(self.body.args(node.name), forms, strict=True) if not form.terms]
+        varies = any(ref.node in self.varying for ref in free)
+        match node.op:
+            case Add() if free:
+                held, shift = forms if forms[0].terms else forms[::-1]
+                return self._multiplied(node, held, shift.offset, varies)
+            case Sub() if forms[0].terms and free:
+                assert forms[1].offset is not None
+                negated = self._unary(Affine(-1.0, 0.0), forms[1].offset, node)
+                return self._multiplied(node, forms[0], negated, varies)
+            case Affine(scale=1.0, shift=shift):
+                return self._multiplied(node, forms[0], self._full(shift), False)
+            case Maximum():
+                whole = self._sum(node, *forms)
+                return replace(whole, later=bool(forms[0].terms)) if free else whole
+            case Relu():
+                return replace(self._sum(node, forms[0], _Form({}, self._full(0.0))), later=True)
+            case Sum(axis=axis) if self.body.type(self.body.args(node.name)[0]).shape[axis] == 1:
+                return self._moved(node, forms, Reshape(node.types[0].shape))[0]
+        raise self._nonlinear(node)
+
+    def _scaled(self, node: Node, form: _Form, scale: float) -> _Form:
+        op = Affine(scale, 0.0)
+        terms = {
+            s: replace(t, factor=self._full(scale) if t.factor is None else self._unary(op, t.factor, node))
+            for s, t in form.terms.items()
+        }
+        return _Form(terms, None if form.offset is None else self._unary(op, form.offset, node))
+
+    def _sum(self, node: Node, x: _Form, y: _Form) -> _Form:
+        shape = node.types[0].shape
+        terms: dict[int, _Term] = {}
+        for state in {**x.terms, **y.terms}:
+            both = [form.terms[state] for form in (x, y) if state in form.terms]
+            if any(term.index is None for term in both):
+                terms[state] = _Term(None, None, any(term.varies for term in both))
+                continue
+            terms[state] = reduce(
+                lambda one, other: self._merged(node, one, other),
+                [replace(term, index=np.broadcast_to(term.index, shape)) for term in both],  # type: ignore[arg-type]
+            )
+        return _Form(terms, self._plus(x.offset, y.offset, node), x.later and y.later)
+
+    def _merged(self, node: Node, one: _Term, other: _Term) -> _Term:
+        varies = one.varies or other.varies
+        if not np.array_equal(_index(one), _index(other)):
+            return _Term(None, None, varies)
+        x, y = (self._full(0.0 if self.maximum else 1.0) if t.factor is None else t.factor for t in (one, other))
+        return _Term(one.index, self._plus(x, y, node), varies)
+
+    def _multiplied(self, node: Node, form: _Form, factor: Ref | None, varies: bool) -> _Form:
+        terms: dict[int, _Term] = {}
+        for state, term in form.terms.items():
+            varying = term.varies or varies
+            if term.index is None:
+                terms[state] = _Term(None, None, varying)
+            else:
+                index = np.broadcast_to(term.index, node.types[0].shape)
+                terms[state] = _Term(index, self._times(term.factor, factor, node), varying)
+        offset = None if form.offset is None else self._times(form.offset, factor, node)
+        return _Form(terms, offset, form.later)
+
+    def _moved(self, node: Node, forms: list[_Form], op: Op | None = None) -> list[_Form]:
+        """The forms of an op that moves elements: factors and offsets move alike."""
+        op = op or node.op
+        types = [self.body.type(ref) for ref in self.body.args(node.name)]
+        offsets: list[Ref | None] = [None] * len(node.types)
+        if any(form.offset is not None for form in forms):
+            if self.maximum and any(form.offset is None for form in forms):
+                raise self._nonlinear(node)
+            offsets = list(self._move(node, op, [form.offset for form in forms], types, 0.0))
+        terms: list[dict[int, _Term]] = [{} for _ in node.types]
+        for state in dict.fromkeys(s for form in forms for s in form.terms):
+            own = [form.terms.get(state) for form in forms]
+            varies = any(term is not None and term.varies for term in own)
+            factors: list[Ref | None] = [None] * len(node.types)
+            if any(term is not None and term.index is None for term in own):
+                for each in terms:
+                    each[state] = _Term(None, None, varies)
+                continue
+            if any(term is not None and term.factor is not None for term in own):
+                neutral = 0.0 if self.maximum else 1.0
+                factors = list(self._move(node, op, [t.factor if t else None for t in own], types, neutral))
+            indices = op.eval(
+                *(
+                    np.full(type_.shape, -1) if term is None else np.broadcast_to(_index(term), type_.shape)
+                    for term, type_ in zip(own, types, strict=True)
+                )
+            )
+            for out, index in enumerate(indices):
+                if (np.asarray(index) >= 0).any():
+                    terms[out][state] = _Term(np.asarray(index), factors[out], varies)
+        return [_Form(each, offset, all(f.later for f in forms)) for each, offset in zip(terms, offsets, strict=True)]
+
+    def _move(self, node: Node, op: Op, refs: Sequence[Ref | None], types: Sequence[Any], neutral: float) -> Any:
+        whole = [
+            self.b.add(Full(type_.shape, neutral))[0] if ref is None else broadcast(self.b, ref, type_.shape)
+            for ref, type_ in zip(refs, types, strict=True)
+        ]
+        return self.b.add(op, *whole, names=node.names, loc=node.loc)
+
+
+def _index(term: _Term) -> NDArray[np.int64]:
+    assert term.index is not None
+    return term.index

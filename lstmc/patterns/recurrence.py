@@ -1,0 +1,64 @@
+"""The recurrence of a group of states: its kind, and the graph that computes its factors and offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from lstmc.ir import Graph, Ref
+from lstmc.ops import Arg
+from lstmc.source import SrcLoc
+
+
+def state_arguments(body: Graph) -> list[str]:
+    """Return the names of the arguments of a scan's body that are states, in order."""
+    return [arg.name for arg in body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "state"]
+
+
+class Kind(Enum):
+    """How the next values of a group of states read these states."""
+
+    DELAY = "not its own last value"
+    ELEMENTWISE = "times a factor, element by element"
+    MAXIMUM = "plus a number, or a larger one"
+    SHIFT = "moved by one place"
+    MATRIX = "times a matrix"
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """The recurrence of a group of states, by their numbers among the scan's states.
+
+    ``kind`` is None where it is not linear, for the ``reasons``, one for each state, the first of them at ``loc``.
+    ``varies``: a factor differs from step to step. ``reads`` are states of other groups that must be solved before. For
+    the kinds ``DELAY``, ``ELEMENTWISE`` and ``MAXIMUM`` the graph ``step`` is the body with factors (of the state of
+    the second number in the next value of the first) and offsets among its values, each in the state's shape, or None
+    for the neutral one; ``following`` are the next values of the states that it ``reads`` there. ``later`` says which
+    of two equal values of a maximum gets the gradient: the later one in time.
+    """
+
+    states: tuple[int, ...]
+    names: tuple[str, ...]
+    reads: frozenset[int]
+    kind: Kind | None
+    varies: bool = False
+    reasons: tuple[str, ...] = ()
+    loc: SrcLoc | None = None
+    step: Graph | None = None
+    factors: Mapping[tuple[int, int], Ref | None] = field(default_factory=dict)
+    offsets: Mapping[int, Ref | None] = field(default_factory=dict)
+    following: Mapping[int, Ref] = field(default_factory=dict)
+    later: bool = True
+
+    def description(self, state: int) -> str:
+        """Return in words how the next value of a state, by its number, reads the group."""
+        if self.kind is None:
+            return f"in order: {self.reasons[self.states.index(state)]}"
+        if self.kind is Kind.DELAY:
+            return "parallel: a value of the step before"
+        if self.kind is Kind.SHIFT:
+            return "parallel: values of some steps before"
+        factor = {Kind.ELEMENTWISE: "elementwise", Kind.MAXIMUM: "max-plus", Kind.MATRIX: "matrix"}[self.kind]
+        group = f", a group of {len(self.states)}" if len(self.states) > 1 else ""
+        return f"linear: {factor}{group}, factors {'of each step' if self.varies else 'the same at every step'}"

@@ -1,0 +1,143 @@
+"""Linear recurrences for all steps at once: the same numbers and gradients, in few layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import isqrt, log2
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc import Input, Value, dims, model, scan
+from lstmc.cells import lru, min_gru, mlstm
+from lstmc.errors import PassError
+from lstmc.interp import forward
+from lstmc.ir import Graph, Scan, parse_graph, print_graph
+from lstmc.passes import ParallelTime, Time
+from lstmc.testing.equivalence import check_pass_on
+from lstmc.testing.random_models import seeded_model
+from lstmc_caffe.runtime.runner import Runner
+from tests.patterns.linear_bodies import model_of, random_body
+
+FORMS: tuple[Time, ...] = ("chunks", "doubling")
+
+
+def test_random_bodies_mean_the_same() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(90):
+        steps = (1, 2, 3, 4, 5, 6, 7, 9, 12)[seed % 9]
+        graph = model_of(random_body(seed), steps, reverse=seed % 2 == 1, zero=seed % 3 == 0)
+        time = FORMS[seed // 9 % 2]
+        try:
+            check_pass_on(ParallelTime(time), graph)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}, {steps} steps, {time}")
+            raise
+        counts.update(ParallelTime(time).run(graph).counts)
+    assert all(counts[rule] > 10 for rule in ("delay", *FORMS)), counts
+
+
+def test_random_models_mean_the_same() -> None:
+    changed = [check_pass_on(ParallelTime(FORMS[seed % 2]), seeded_model(seed).graph()) for seed in range(16)]
+    assert sum(changed) > 8
+
+
+@pytest.mark.parametrize("steps", [2, 10, 100, 997])
+@pytest.mark.parametrize("target", ["caffe", "flat"])
+def test_layers_of_an_elementwise_recurrence(target: str, steps: int) -> None:
+    def layers(time: Time) -> int:
+        net = lstmc.compile("min_gru", target=target, time=time, T=steps, N=1, D=2, H=2, outputs=["y"])
+        return net.artifact.layers
+
+    assert layers("chunks") <= 6 * isqrt(steps) + 20
+    assert layers("doubling") <= 12 * log2(steps) + 15
+
+
+def test_states_of_steps_that_are_not_linear_stay_in_order() -> None:
+    """gru_d has a linear state that its GRU reads: the GRU alone is left in the loop."""
+    graph = lstmc.api.graph_after("gru_d", "parallel_time", time="chunks", T=9, N=2, D=3, H=4)
+    scans = [node.op for node in graph if isinstance(node.op, Scan)]
+    assert [[output.name for output in scan.next_states] for scan in scans if scan.states] == [["h"]]
+
+
+def decaying(steps: int) -> tuple[Graph, np.ndarray]:
+    text = f"""graph net {{
+  %a: f32[{steps},1,3] = input()
+  %b: f32[{steps},1,3] = input()
+  %start: f32[1,3] = input()
+  %y, %last: f32[{steps},1,3], f32[1,3] = scan(%a, %b, %start, length={steps}) {{
+    body cell {{
+      %f: f32[1,3] = arg()
+      %u: f32[1,3] = arg()
+      %h: f32[1,3] = arg(role='state')
+      %fh: f32[1,3] = mul(%f, %h)
+      %next: f32[1,3] = add(%fh, %u)
+      return y=%next, next h=%next
+    }}
+  }}
+  return y=%y, last=%last
+}}
+"""
+    return parse_graph(text), np.random.default_rng(0).uniform(-1, 1, (steps, 1, 3))
+
+
+@pytest.mark.parametrize("time", FORMS)
+@pytest.mark.parametrize("gate", ["closed", "open", "both"])
+def test_extreme_gates_lose_no_digits(time: Time, gate: str) -> None:
+    """Products of decays that underflow multiply what is zero as well; none is divided by."""
+    steps = 300
+    graph, b = decaying(steps)
+    rng = np.random.default_rng(1)
+    gates = {"closed": np.full(b.shape, 1e-30), "open": 1 - rng.uniform(0, 1e-6, b.shape)}
+    gates["both"] = np.where(rng.uniform(size=b.shape) < 0.5, gates["closed"], gates["open"])
+    inputs = {"a": gates[gate], "b": b, "start": b[0]}
+    exact = forward(graph, inputs).outputs
+    rounded = forward(ParallelTime(time).run(graph).graph, inputs, dtype=np.float32).outputs
+    for name, value in exact.items():
+        error = np.abs(rounded[name] - value).max() / np.abs(value).max()
+        assert error < 1e-6, (name, error)
+
+
+def test_what_is_unrolled_is_left_as_it_is() -> None:
+    graph = decaying(5)[0]
+    assert not ParallelTime().run(graph).modified
+    assert print_graph(ParallelTime("auto", node_cost=0.0).run(graph).graph) == print_graph(graph)
+    assert ParallelTime("auto", node_cost=1e6).run(decaying(100)[0]).counts == {"doubling": 1}
+
+
+@pytest.mark.parametrize("target", ["noslice", "caffe-fused"])
+def test_targets_that_compute_step_by_step(target: str) -> None:
+    with pytest.raises(PassError) as raised:
+        lstmc.compile("min_gru", target=target, time="chunks", T=9, N=1, D=2, H=2)
+    expected = "time=chunks: this target computes its nets step by step: expected unrolled"
+    assert str(raised.value) == f"PassError: {expected}"
+    assert lstmc.compile("min_gru", target=target, time="auto", T=9, N=1, D=2, H=2).artifact.layers
+
+
+T, N = dims("T N")
+one, two, three = min_gru(H=2), mlstm(H=2, K=2), lru(H=2, P=2)
+
+
+@model
+def net(
+    X: Value = Input(T, N, 2),
+    lengths: Value = Input(N),
+    cont: Value = Input(T, N),
+    h: Value = Input(N, 2),
+) -> dict[str, Value]:
+    y, last = scan(one, X, init={"h": h}, lengths=lengths)
+    z, _ = scan(one, y, cont=cont, reverse=True)
+    u, _ = scan(two, z, lengths=lengths, reverse=True)
+    v, end = scan(three, u)
+    return {"v": v, "last": last["h"], "re": end["re"]}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("time", FORMS)
+@pytest.mark.parametrize("target", ["caffe", "flat"])
+def test_caffe_computes_the_same(caffe: Runner, time: Time, target: str) -> None:
+    """With lengths, resets, reversed, from states and to the last ones: outputs, blobs and gradients."""
+    verification = lstmc.compile(net, target=target, time=time, phase="all", T=7, N=2).verify("caffe-cpu")
+    assert verification.passed, str(verification)
+    assert [report.executor for report in verification.reports] == ["caffe-cpu"]

@@ -1,0 +1,103 @@
+"""Random bodies of scans, made of few ops on states and sequences: some are linear in their states, some are not."""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+
+from lstmc.errors import LstmcError
+from lstmc.ir import Builder, Graph, Output, Ref, Scan
+from lstmc.ops import (
+    Add,
+    Affine,
+    Arg,
+    Concat,
+    Full,
+    Input,
+    Linear,
+    Max,
+    Maximum,
+    Mul,
+    Op,
+    Param,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Softmax,
+    Split,
+    StopGradient,
+    Sub,
+    Sum,
+    Tile,
+    Transpose,
+)
+
+Shape = tuple[int, ...]
+SHAPES: tuple[Shape, ...] = ((2, 3), (2, 1), (2, 3, 2))
+
+
+def random_body(seed: int) -> Graph:
+    """Return a body of one to three states."""
+    draw = random.Random(seed)
+    b = Builder("cell")
+    of_states = [draw.choice(SHAPES[:1] * 3 + SHAPES) for _ in range(draw.choice((1, 1, 1, 2, 2, 3)))]
+    states = [b.add(Arg(shape, "state"), names=(f"s{i}",))[0] for i, shape in enumerate(of_states)]
+    values = [*states]
+    for i in range(draw.choice((1, 2, 3))):
+        values += b.add(Arg(draw.choice((*of_states, (2, 1))), "x"), names=(f"x{i}",))
+    (w,) = b.add(Arg((3, 3), "weight"), names=("W",))
+    values += b.add(Arg((3,), "weight"), names=("v",))
+    for _ in range(draw.randint(2, 14)):
+        x, y = (draw.choice(values[-2:] + states + values) for _ in range(2))
+        kind = draw.choice((1, 2, 2, 2, 3))
+        with suppress(LstmcError):  # these shapes do not fit
+            if kind == 3:
+                values += b.add(Linear(len(b.type(x).shape) - 1), x, w)
+            else:
+                shape = b.type(x).shape
+                values += b.add(_op(draw, shape), x, y) if kind == 2 else b.add(_op_of_one(draw, shape), x)
+    nexts = []
+    for shape in of_states:
+        fitting = [ref for ref in values if b.type(ref).shape == shape]
+        nexts.append(draw.choice(fitting[-4:]))
+    outputs = [Output(f"y{i}", ref) for i, ref in enumerate(draw.sample(values, 2)) if _of_step(b, ref)]
+    return b.finish([*outputs, *(Output(f"s{i}", ref) for i, ref in enumerate(nexts))])
+
+
+def _of_step(b: Builder, ref: Ref) -> bool:
+    op = b.node(ref.node).op
+    return not (isinstance(op, Arg) and op.role == "weight")
+
+
+def _op(draw: random.Random, shape: Shape) -> Op:
+    axis = draw.randrange(len(shape) or 1)
+    return draw.choice((Add(), Add(), Add(), Sub(), Mul(), Mul(), Mul(), Maximum(), Concat(axis)))
+
+
+def _op_of_one(draw: random.Random, shape: Shape) -> Op:
+    axis = draw.randrange(len(shape) or 1)
+    size = (*shape, 1)[axis]
+    moves: tuple[Op, ...] = (
+        Reshape((*shape[:axis], 1, *shape[axis:])),
+        Reshape((*shape[:-2], shape[-2] * shape[-1]) if len(shape) > 1 else shape),
+        Reshape((2, 3)),
+        Transpose(max(axis - 1, 0)),
+        Tile(axis, 2),
+        Split(axis, (1, size - 1) if size > 1 else (1,)),
+        Sum(axis),
+    )
+    others = (Affine(-0.5, 0.25), Affine(1.0, 0.5), Affine(0.9), Relu(), Sigmoid(), StopGradient(), Max(axis))
+    return draw.choice((*moves, *others, Softmax(axis)))
+
+
+def model_of(body: Graph, steps: int, reverse: bool, zero: bool) -> Graph:
+    """Return a model that runs a body over inputs; ``zero``: its states begin as zeros."""
+    b = Builder("net")
+    operands: list[Ref] = []
+    for arg in body.body_args():
+        assert isinstance(arg.op, Arg)
+        shape, role = arg.types[0].shape, arg.op.role
+        leaf = Input((steps, *shape)) if role == "x" else Param(shape) if role == "weight" else Input(shape)
+        operands += b.add(Full(shape) if role == "state" and zero else leaf, names=(f"of_{arg.name}",))
+    results = b.add(Scan(body, steps, reverse), *operands)
+    return b.finish([(f"out{i}", ref) for i, ref in enumerate(results)])

@@ -1,0 +1,168 @@
+"""Linear recurrences: what is said of a state is held against the numbers of its step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from lstmc.backend import load_cell
+from lstmc.dsl.dims import typical_size
+from lstmc.dsl.model import CellModel
+from lstmc.interp import backward, forward
+from lstmc.ir import Graph, Output, Rebuild, Scan
+from lstmc.ops import Arg, Array, Input
+from lstmc.patterns import Kind, Recurrence, recurrences, state_arguments, state_lines
+from lstmc.plugins import library_names
+from lstmc.testing.random_models import seeded_model
+from tests.patterns.linear_bodies import random_body
+
+
+def as_model(body: Graph) -> Graph:
+    """A body with its arguments as inputs, and numbers for its results."""
+    rebuild = Rebuild(body)
+    for node in body:
+        if isinstance(node.op, Arg):
+            rebuild.put(node, rebuild.builder.add(Input(node.op.shape), names=node.names))
+        else:
+            rebuild.copy(node)
+    return rebuild.finish([Output(f"{i}", output.ref) for i, output in enumerate(body.outputs)])
+
+
+class Step:
+    """A step as a function of some of its states."""
+
+    def __init__(self, body: Graph, recurrence: Recurrence, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.model, self.recurrence = as_model(body), recurrence
+        self.names = [state_arguments(body)[state] for state in recurrence.states]
+        first = len(body.outputs) - len(state_arguments(body))
+        self.results = [str(first + state) for state in recurrence.states]
+        self.inputs = {n.name: self.draw(n.types[0].shape) for n in self.model if isinstance(n.op, Input)}
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        return self.rng.uniform(-2, 2, shape)
+
+    def states(self) -> dict[str, Array]:
+        return {name: self.draw(self.inputs[name].shape) for name in self.names}
+
+    def __call__(self, states: Mapping[str, Array]) -> list[Array]:
+        outputs = forward(self.model, {**self.inputs, **states}).outputs
+        return [outputs[name] for name in self.results]
+
+    def gradients(self, states: Mapping[str, Array]) -> list[Array]:
+        run = forward(self.model, {**self.inputs, **states})
+        cotangents = {name: np.cos(1 + np.indices(run.outputs[name].shape).sum(0)) for name in self.results}
+        gradients = backward(run, cotangents).inputs
+        return [gradients[name] for name in self.names]
+
+
+def check(body: Graph, recurrence: Recurrence, seed: int = 0) -> None:
+    """Hold what is said of a group of states against numbers, and the gradients against each other."""
+    if recurrence.kind is None:
+        assert len(recurrence.reasons) == len(recurrence.states)
+        return
+    step = Step(body, recurrence, seed)
+    one, other = step.states(), step.states()
+    zero = {name: np.zeros_like(array) for name, array in one.items()}
+    at_one, at_other, at_zero = step(one), step(other), step(zero)
+    if recurrence.kind is Kind.DELAY:
+        equal(at_one, at_zero)
+    elif recurrence.kind is Kind.MAXIMUM:
+        equal(step({n: np.maximum(one[n], other[n]) for n in one}), list(map(np.maximum, at_one, at_other)))
+        far = {name: array + 1e6 for name, array in one.items()}  # where no offset is larger
+        further = {name: array + 3.0 for name, array in far.items()}
+        for x, y in zip(step(far), step(further), strict=True):
+            assert_allclose(np.where(x > 1e5, y - x, 3.0), 3.0, rtol=1e-9)
+    else:
+        both = step({name: one[name] + other[name] for name in one})
+        equal(list(map(np.add, at_one, at_other)), list(map(np.add, both, at_zero)))
+        stretched = step({name: -3.5 * array for name, array in one.items()})
+        equal(
+            [x - y for x, y in zip(stretched, at_zero, strict=True)],
+            [-3.5 * (x - y) for x, y in zip(at_one, at_zero, strict=True)],
+        )
+        equal(step.gradients(one), step.gradients(other))
+    if recurrence.step is not None:
+        equal(at_one, list(of_factors(recurrence, step, one)))
+
+
+def equal(some: list[Array], others: list[Array]) -> None:
+    for x, y in zip(some, others, strict=True):
+        assert_allclose(x, y, rtol=1e-9, atol=1e-9)
+
+
+def of_factors(recurrence: Recurrence, step: Step, states: Mapping[str, Array]) -> Iterator[Array]:
+    """The next values as factors and offsets give them."""
+    assert recurrence.step is not None
+    run = forward(as_model(recurrence.step), step.inputs)
+    values = [states[name] for name in step.names]
+    maximum = recurrence.kind is Kind.MAXIMUM
+    for state in recurrence.states:
+        terms = []
+        for other, value in zip(recurrence.states, values, strict=True):
+            if (state, other) in recurrence.factors:
+                ref = recurrence.factors[state, other]
+                factor = (0.0 if maximum else 1.0) if ref is None else run.values[ref]
+                terms.append(value + factor if maximum else value * factor)
+        offset = recurrence.offsets[state]
+        terms += [] if offset is None else [run.values[offset]]
+        total = terms[0] if terms else np.zeros_like(values[0])
+        for term in terms[1:]:
+            total = np.maximum(total, term) if maximum else total + term
+        yield total
+
+
+def test_what_is_said_of_random_bodies_is_true() -> None:
+    kinds: Counter[Kind | None] = Counter()
+    for seed in range(500):
+        body = random_body(seed)
+        for recurrence in recurrences(body):
+            kinds[recurrence.kind] += 1
+            try:
+                check(body, recurrence, seed)
+            except AssertionError as error:
+                error.add_note(f"seed {seed}: {recurrence.names} {recurrence.kind}")
+                raise
+    assert all(kinds[kind] > 10 for kind in (None, *Kind) if kind is not Kind.SHIFT), kinds
+
+
+def test_what_is_said_of_random_models_is_true() -> None:
+    for seed in range(25):
+        for node in seeded_model(seed).graph():
+            if isinstance(node.op, Scan):
+                for recurrence in recurrences(node.op.body):
+                    check(node.op.body, recurrence)
+
+
+ORDERED = """
+rnn indrnn antisymmetric rhn lstm lstm_peephole lstm_projected lstm_cifg lstm_layernorm lstm_multiplicative slstm
+lstm_blocks slstm_heads gru gru_reset_after mgu ugrnn janet para_gru gru_blocks sru lmu cfc ltc gru_d clockwork
+phased_lstm conv_lstm conv_gru attention_lstm bahdanau luong pointer ntm
+"""  # the library cells that have a state whose recurrence is not linear
+
+
+@pytest.mark.parametrize("name", list(library_names()))
+def test_library_cells(name: str) -> None:
+    """Each cell is linear in its states or is not, as its paper says; what is said is true of its numbers."""
+    cell = load_cell(name)
+    graph = CellModel(cell).graph(T=1, **{dim: min(typical_size(dim), 4) for dim in cell.dims})
+    kinds = []
+    for node in graph:
+        if isinstance(node.op, Scan):
+            for recurrence in recurrences(node.op.body):
+                check(node.op.body, recurrence)
+                kinds.append(recurrence.kind)
+    assert (None in kinds) == (name in ORDERED.split())
+
+
+def test_the_reason_names_the_first_product_or_function() -> None:
+    cell = load_cell("lstm")
+    (body,) = [n.op.body for n in CellModel(cell).graph(T=1, N=1, D=2, H=2) if isinstance(n.op, Scan)]
+    assert state_lines(body) == [
+        ("h", "in order: sigmoid of a value that reads h"),
+        ("c", "in order: c is multiplied by sigmoid_f, which reads h"),
+    ]
