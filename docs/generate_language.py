@@ -109,6 +109,7 @@ SECTIONS: dict[str, dict[str, str | None]] = {
         "tanh": "tanh(x)",
     },
     "Functions made of others": {
+        "erf": "erf(x)",
         "gelu": "gelu(x)",
         "hard_sigmoid": "hard_sigmoid(x)",
         "hard_tanh": "hard_tanh(x)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from math import prod
 from typing import Any
@@ -11,66 +12,52 @@ import numpy as np
 
 from lstmc.errors import BackendError
 from lstmc.ops import (
-    Abs,
+    CORE,
     Add,
     Affine,
     Array,
     AvePool,
     Concat,
     Conv,
-    Cos,
     Dropout,
-    Elu,
     Embed,
-    Exp,
     Full,
     Largest,
-    LeakyRelu,
     Linear,
-    Log,
     Max,
     Maximum,
     MaxPool,
     Mul,
     Op,
+    Pointwise,
     Positive,
     Power,
     Precomputed,
-    Relu,
     Reshape,
-    Round,
-    Sigmoid,
-    Sin,
     Softmax,
-    Softplus,
     Split,
     Stack,
     StopGradient,
     Sub,
     Sum,
-    Tanh,
     Tile,
     Transpose,
     Unstack,
 )
+from lstmc.ops.frameworks import functions_of
 from lstmc.plugins import entry_points_of, load, malformed
 from lstmc.types import TensorType
 from lstmc_onnx.ops import GRU, LSTM, RNN, Recurrent
 from lstmc_onnx.writer import Call, Writer, onnx
 
+_POINTWISE: Mapping[str, type[Op]] = {op.name: op for op in CORE if issubclass(op, Pointwise)}
 # Ops that are an operator, with attributes that are fields of ours.
 OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
-    Sigmoid: ("Sigmoid", {}),
-    Tanh: ("Tanh", {}),
-    Relu: ("Relu", {}),
-    LeakyRelu: ("LeakyRelu", {"alpha": "slope"}),
-    Elu: ("Elu", {"alpha": "alpha"}),
-    Softplus: ("Softplus", {}),
-    Abs: ("Abs", {}),
-    Exp: ("Exp", {}),
-    Log: ("Log", {}),
-    Sin: ("Sin", {}),
-    Cos: ("Cos", {}),
+    **{
+        op: (foreign.name, dict(zip(foreign.settings, (field.name for field in fields(op)), strict=True)))
+        for foreign, row in functions_of("onnx")
+        if row.operator and (op := _POINTWISE.get(row.function)) and (foreign.settings or not row.numbers)
+    },
     Add: ("Add", {}),
     Sub: ("Sub", {}),
     Mul: ("Mul", {}),
@@ -78,7 +65,6 @@ OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
     Dropout: ("Identity", {}),
     StopGradient: ("Identity", {}),
     Precomputed: ("Identity", {}),
-    Round: ("Round", {}),
 }
 
 

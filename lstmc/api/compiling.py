@@ -345,8 +345,8 @@ def convert(
 def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
     """Raise :class:`DimError` for the size of a dimension that the source has fixed, or does not have."""
     net = model.net
-    left_open = dict.fromkeys(size for shape in net.inputs.values() for size in shape if isinstance(size, str))
-    fixed = {name: size for name, size in sizes.items() if name not in {**left_open, **net.sizes}}
+    left_open = net.open_sizes()
+    fixed = {name: size for name, size in sizes.items() if name not in (*left_open, *net.sizes)}
     if not fixed:
         return
     given, other = sizes_argument(fixed), Argument("shapes")

@@ -227,8 +227,7 @@ def parse_values(texts: list[str] | None) -> dict[str, Array]:
 
 def named_sizes(model: ImportedModel) -> list[str]:
     """Return the dimensions that the source leaves open."""
-    shapes = model.net.inputs.values()
-    return [*dict.fromkeys(s for shape in shapes for s in shape if isinstance(s, str) and s not in model.net.sizes)]
+    return [name for name in model.net.open_sizes() if name not in model.net.sizes]
 
 
 def report(model: ImportedModel, paths: list[Path]) -> None:

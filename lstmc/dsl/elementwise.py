@@ -191,14 +191,41 @@ def silu(x: Value) -> Value:
     return x * sigmoid(x)
 
 
-@function
-def gelu(x: Value) -> Value:
-    """x times the normal distribution function of x, by its approximation with tanh. Hendrycks and Gimpel 2016.
+# 1 - erf(|x|), by a polynomial of t = 1 / (1 + 0.3275911 |x|) times exp(-x**2), within 1.5e-7: Abramowitz and Stegun,
+# Handbook of Mathematical Functions, 1964, formula 7.1.26.
+ERFC = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 
-    0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), arXiv:1606.08415: within 0.0005 of the exact function, for which
-    Caffe has no layer. PyTorch calls it ``approximate="tanh"``.
+
+def _erfc_of_magnitude(x: Value) -> Value:
+    t = power(1 + 0.3275911 * builtins.abs(x), -1)
+    total = ERFC[0] * t
+    for coefficient in ERFC[1:]:
+        total = (total + coefficient) * t
+    return total * exp(-x * x)
+
+
+@function
+def erf(x: Value) -> Value:
+    """The error function, within 1.5e-7: Abramowitz and Stegun 1964, formula 7.1.26. Caffe has no layer of it."""
+    check_values("erf", x=x)
+    return (2 * step(x) - 1) * (1 - _erfc_of_magnitude(x))
+
+
+@function
+def gelu(x: Value, *, approximate: bool = True) -> Value:
+    """x times the normal distribution function of x. Hendrycks and Gimpel 2016, arXiv:1606.08415.
+
+    By the approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), which PyTorch calls ``approximate="tanh"``
+    and which is within 0.0005 of the function; with ``approximate=False`` by the error function, within 1e-6.
     """
     check_values("gelu", x=x)
+    if not isinstance(approximate, bool):
+        raise DslError(
+            f"gelu: approximate must be True or False, found {described(approximate)}",
+            loc=argument_location(here(), None, "approximate"),
+        )
+    if not approximate:
+        return relu(x) - 0.5 * builtins.abs(x) * _erfc_of_magnitude(0.5**0.5 * x)
     return x * sigmoid(x * (GELU_LINEAR + GELU_CUBIC * square(x)))
 
 
@@ -311,6 +338,7 @@ __all__ = [
     "concat",
     "cos",
     "elu",
+    "erf",
     "exp",
     "gelu",
     "hard_sigmoid",

@@ -9,6 +9,7 @@ import numpy as np
 from lstmc.backend import Compiled
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.sizes import OpenSize
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import SourceCheck
 from lstmc.interp import forward
@@ -78,7 +79,7 @@ def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array
     if not lag:
         return expected, actual
     shape = net.shapes[net.outputs[name]]
-    places = [axis for axis, size in enumerate(shape) if isinstance(size, str) and size in net.time]
+    places = [axis for axis, size in enumerate(shape) if size in net.time]
     if len(places) != 1:
         return None
     axis = net.axes[name][places[0]] if name in net.axes else places[0]
@@ -93,12 +94,12 @@ def to_source(net: Net, name: str, array: Array) -> Array:
 
 
 def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """Return the numbers of the inputs' named sizes in these arrays."""
+    """Return the numbers of the inputs' open sizes in these arrays."""
     return {
-        size: array.shape[axis]
+        size.name: array.shape[axis]
         for name, array in inputs.items()
         for axis, size in enumerate(net.inputs[name])
-        if isinstance(size, str)
+        if isinstance(size, OpenSize)
     }
 
 

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from lstmc.importers.ir.op import ShapeProblem
+from lstmc.importers.ir.sizes import ShapeProblem
 from lstmc.ops import Array
 
 Sizes = tuple[int, ...]

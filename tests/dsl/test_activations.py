@@ -59,6 +59,19 @@ def model_of(function: Callable[..., Any]) -> Model:
     return net
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "bound"),
+    [
+        (lambda a, b: lstmc.erf(a), torch.erf, 1.5e-7),
+        (lambda a, b: lstmc.gelu(a, approximate=False), functional.gelu, 1e-6),
+    ],
+)
+def test_the_error_function_is_as_near_as_it_says(ours, theirs, bound) -> None:  # type: ignore[no-untyped-def]
+    a = np.linspace(-6, 6, N * H).reshape(N, H)
+    found = forward(model_of(ours).graph(), {"a": a, "b": a}).outputs["y"]
+    np.testing.assert_allclose(found, theirs(torch.tensor(a)).numpy(), rtol=0, atol=bound)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_functions_and_their_gradients_are_those_of_pytorch(name: str) -> None:
     ours, theirs = CASES[name]

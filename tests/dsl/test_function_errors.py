@@ -28,6 +28,11 @@ X, V, W = (
         ("z = tanh(«x=None»)", "DslError: tanh takes Values, found None", ()),
         ("z = softmax(«[X]»)", "DslError: softmax takes Values, found list [<Value %X: f32[3,2,5]>]", ()),
         ("z = tanh(«np.eye(2)»)", f"DslError: tanh takes Values, found {ARRAY}", ()),
+        (
+            "z = gelu(X, «approximate='none'»)",
+            "DslError: gelu: approximate must be True or False, found str 'none'",
+            (),
+        ),
         ("z = linear(X, «'W'»)", "DslError: linear takes Values, found str 'W'", ()),
         ("z = linear(X, «W='W'»)", "DslError: linear takes Values, found str 'W'", ()),
         ("z = linear(X, W, «0»)", "DslError: linear takes Values, found int 0", ()),

@@ -79,8 +79,7 @@ def imported(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a te
         made = files(net, kind)
         write_files(Path(folder), made)
         model = model_in(str(Path(folder, "model.py")))
-        names = {s for shape in net.inputs.values() for s in shape if isinstance(s, str)}
-        graph = model.graph({name: size for name, size in (sizes or {}).items() if name in names})
+        graph = model.graph({name: size for name, size in (sizes or {}).items() if name in net.open_sizes()})
         arrays = read_npz(Path(folder, "weights.npz"), WeightsError)
     sys.path[:] = path  # one example's folder is no place to look for what others import
     weights = check_weights(arrays, graph, "weights.npz")

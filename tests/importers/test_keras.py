@@ -23,6 +23,7 @@ from keras import layers as kl
 
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
+from lstmc.importers.ir.sizes import named
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import Imported, assert_close, imported
@@ -179,7 +180,7 @@ def test_open_sizes_stay_open(tmp_path: Path) -> None:
     model = randomized(keras.Sequential([kl.Input((None, 3)), kl.LSTM(4, return_sequences=True), kl.Dense(2)]))
     model.save(tmp_path / "model.keras")
     found = import_file(tmp_path / "model.keras")
-    assert found.net.inputs == {"X": ("T", "N", 3)}
+    assert found.net.inputs == {"X": named(("T", "N", 3))}
     assert found.net.axes == {"X": (1, 0, 2), "Y": (1, 0, 2)}
     assert found.net.ignored == {}
 

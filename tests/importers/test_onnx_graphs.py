@@ -18,6 +18,7 @@ from lstmc.cli.console import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, from_onnx, import_file
 from lstmc.importers.frontends.onnx_graph import HANDLERS
+from lstmc.importers.ir.sizes import named
 from lstmc.ops import Array
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
 from tests.importers.imported import assert_close, imported
@@ -229,7 +230,7 @@ def test_a_graph_of_pytorchs_exporter_keeps_its_open_sizes(tmp_path: Path) -> No
     module = Tagger().eval()
     exported(module, tmp_path / "tagger.onnx", torch.zeros(2, 5, 4))
     found = import_file(tmp_path / "tagger.onnx")
-    assert found.net.inputs == {"x": ("T", "N", 4)}
+    assert found.net.inputs == {"x": named(("T", "N", 4))}
     made = imported(found.described, {"T": 7, "N": 3})
     x = torch.randn(3, 7, 4)
     assert_close(made.interpreted({"x": x.numpy().astype(float)}), {"y": module(x).detach().numpy()})

@@ -12,6 +12,7 @@ from torch import nn
 
 from lstmc.importers import from_onnx, from_torch
 from lstmc.importers.ir.net import Rolled
+from lstmc.importers.ir.sizes import OpenSize
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 
@@ -42,7 +43,7 @@ class ByHand(nn.Module):
 def steps_of(net: Any) -> list[int]:
     """The lengths of all steps over time."""
     steps = [step.op.steps for step in net.steps if isinstance(step.op, Rolled)]
-    return [net.sizes[count] if isinstance(count, str) else count for count in steps]
+    return [net.sizes[count.name] if isinstance(count, OpenSize) else count for count in steps]
 
 
 @pytest.mark.caffe

@@ -22,6 +22,7 @@ from lstmc.errors import WeightsError
 from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, RefusedError
+from lstmc.importers.ir.sizes import named
 from lstmc.interp import forward
 from lstmc.prepare import one_step
 from lstmc.weights import check_weights
@@ -105,7 +106,7 @@ LATE: dict[str, tuple[int, Callable[[], nn.Module]]] = {
 def streamed(model: ImportedModel, folder: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """What the model of one step gives, step by step, in the interpreter; x is [T, ...] as the model takes it."""
     write_files(folder, model.files())
-    sizes = {name: 2 for name in model.net.time if name not in model.net.sizes}
+    sizes = {size.name: 2 for size in model.net.time if size.name not in model.net.sizes}
     made = one_step(model_in(str(folder / "model.py")).model.graph(**sizes))
     weights = check_weights(read_npz(folder / "weights.npz", WeightsError), made.graph, "weights.npz")
     states = {pair.before: np.zeros(made.graph.node(pair.before).types[0].shape) for pair in made.states}
@@ -206,7 +207,7 @@ def test_the_same_from_onnx(tmp_path: Path, dynamic: bool) -> None:
         warnings.simplefilter("ignore")
         torch.onnx.export(module, (x,), path, dynamo=False, input_names=["x"], output_names=["Y"], dynamic_axes=axes)
     model = lstmc.import_file(path, step=True)
-    assert [*model.net.inputs.values()] == [("frames" if dynamic else "T", 1, FRAMES)]
+    assert [*model.net.inputs.values()] == [named(("frames" if dynamic else "T", 1, FRAMES))]
     delay = model.net.delays.get("Y", 0)
     assert delay == (0 if dynamic else 2)
     array = np.random.default_rng(0).normal(size=(1, STEPS, FRAMES))

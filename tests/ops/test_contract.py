@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from itertools import combinations, zip_longest
 from typing import Any
 
 import numpy as np
@@ -9,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmc.ops import Op
-from lstmc.ops.dialects import dialects, load_dialect
+from lstmc.importers.ir import ops as imported
+from lstmc.ops import Op, Sample
+from lstmc.ops.dialects import dialects, load_dialect, ops_in
+from lstmc.testing import check_op
 from lstmc.testing.ops import (
     FED,
     check_documented,
@@ -23,6 +28,8 @@ from lstmc.testing.ops import (
     check_repeats,
     check_text,
     check_types,
+    cotangents_of,
+    operands_of,
 )
 from lstmc.testing.random_models import SeededDraw
 from lstmc_caffe.ops import (
@@ -145,3 +152,48 @@ def test_no_two_ops_share_a_name() -> None:
 def test_a_layer_is_read_as_the_op_that_wrote_it(kind: type[CaffeOp], data: st.DataObject) -> None:
     sample = kind.sample(HypothesisDraw(data.draw))
     sample.op.check(sample.operands)
+
+
+IMPORTED = ops_in(imported.__name__)
+
+
+@each(IMPORTED)
+def test_an_op_of_imported_nets_keeps_the_contract(kind: type[Op]) -> None:
+    check_op(kind, samples=8)
+
+
+def test_no_two_classes_of_ops_mean_the_same() -> None:
+    """Of the same attributes and operands, by their results and gradients; layers of backends mean the core's ops."""
+    kinds = [kind for kind in (*EVALUATED, *IMPORTED) if not kind.backend]
+    samples = {kind: [kind.sample(SeededDraw(seed)) for seed in range(40)] for kind in kinds}
+    by_form: dict[object, dict[type[Op], Sample]] = {}
+    for kind, drawn in samples.items():
+        for sample in drawn:
+            form = (*(getattr(sample.op, field.name) for field in fields(kind)),), sample.operands
+            by_form.setdefault(form, {})[kind] = sample
+    alike: dict[tuple[type[Op], type[Op]], list[bool]] = {}
+    for seed, of_form in enumerate(by_form.values()):
+        for a, b in combinations(of_form, 2):
+            alike.setdefault((a, b), []).extend(_same_results(of_form[a], of_form[b], seed))
+    assert len(alike) > 100
+    assert not [f"{a.name}, {b.name}" for (a, b), same in alike.items() if len(same) > 2 and all(same)]
+
+
+def _same_results(a: Sample, b: Sample, seed: int) -> Iterator[bool]:
+    """Yield whether two ops give the same; nothing where both are the identity, as a reshape to the same shape."""
+    operands = operands_of(replace(a, low=max(a.low, b.low), high=min(a.high, b.high)), seed)
+    if a.op.domains(*a.operands) != b.op.domains(*b.operands):
+        yield False
+        return
+    outs = [one.op.eval(*operands) for one in (a, b)]
+    cts = cotangents_of(outs[0], seed)
+    same = _close(*outs) and _close(*(one.op.vjp(cts, outs[0], *operands) for one in (a, b)))
+    if not (same and _close(outs[0], operands[:1])):
+        yield same
+
+
+def _close(xs: Sequence[Any], ys: Sequence[Any]) -> bool:
+    pairs = [*zip_longest(xs, ys)]
+    if any((x is None) != (y is None) or np.shape(x) != np.shape(y) for x, y in pairs):
+        return False
+    return all(x is None or np.allclose(x, y) for x, y in pairs)

@@ -7,7 +7,7 @@ are read here, as ``src/caffe/layers/*_layer.cpp`` does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import log, prod
 from typing import Any, Literal
 
@@ -16,10 +16,8 @@ import numpy as np
 from lstmc.files.format import shortest
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.ir.op import Activation
-from lstmc.importers.ir.ops import Apply, Conv, Dropout
 from lstmc.importers.weight import Weight, number
-from lstmc.ops import Array, Types
+from lstmc.ops import CORE, Affine, Array, Conv, Types
 from lstmc.types import TensorType
 from lstmc_caffe import ops
 from lstmc_caffe.ops import CaffeOp, front_axis
@@ -94,7 +92,7 @@ def _rounding(g: LayerCall, op: ops.RoundingPower) -> str:
 def _rounded(g: LayerCall) -> str | None:
     """Return the value rounded by adding a large shift, if this layer subtracts the shift again."""
     maker = g.layers.builder.producer(g.x)
-    shifted = maker is not None and maker.op == Apply(Activation("affine", 1.0, ops.RoundingPower.shift))
+    shifted = maker is not None and maker.op == Affine(1.0, ops.RoundingPower.shift)
     back = len(g.xs) == 2 and g.is_always(g.xs[1], -ops.RoundingPower.shift)
     return maker.inputs[0] if maker is not None and shifted and back else None
 
@@ -127,10 +125,6 @@ def _power(g: LayerCall, op: ops.PowerLayer) -> str:
     return y if op.power == 1 else g.layers.apply("power", y, op.power)
 
 
-def _dropout(g: LayerCall, op: ops.DropoutLayer) -> str:
-    return g.layers.builder.one(Dropout(op.ratio), g.x, hint=g.layers.hint, origin=g.layers.origin)
-
-
 def _lstm_unit(g: LayerCall, op: ops.LSTMUnit) -> list[str]:
     """c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), without factors of 1 and terms of 0."""
     c_prev, gates, cont = g.xs
@@ -145,11 +139,15 @@ def _lstm_unit(g: LayerCall, op: ops.LSTMUnit) -> list[str]:
     return [c, g.layers.binary("mul", g.layers.apply("sigmoid", o), g.layers.apply("tanh", c))]
 
 
-def _function(name: str) -> Callable[[LayerCall, Any], str]:
-    return lambda g, op: g.layers.apply(name, g.x)
+def _core(g: LayerCall, op: CaffeOp) -> str | None:
+    """Return the top of a layer that is an op of the core on one bottom; None for another one."""
+    kind = next((kind for kind in type(op).__mro__ if kind in CORE and kind.operands == ("x",)), None)
+    if kind is None:
+        return None
+    return g.layers.one(kind(**{field.name: getattr(op, field.name) for field in fields(kind)}), g.x)
 
 
-# The top, or the tops, of a layer that an op models.
+# The top, or the tops, of a layer that an op models, where that is no op of the core on one bottom.
 OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
     ops.Convolution: _convolution,
     ops.MaxPooling: _pooling,
@@ -160,16 +158,6 @@ OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
     ops.Bias: _bias,
     ops.PowerLayer: _power,
     ops.RoundingPower: _rounding,
-    ops.StopGradientPower: _function("stop_gradient"),
-    ops.DropoutLayer: _dropout,
-    ops.SigmoidLayer: _function("sigmoid"),
-    ops.TanHLayer: _function("tanh"),
-    ops.ReLULayer: _function("relu"),
-    ops.BNLLLayer: _function("softplus"),
-    ops.AbsValLayer: _function("abs"),
-    ops.LeakyReLU: lambda g, op: g.layers.apply("leaky_relu", g.x, op.slope),
-    ops.ELULayer: lambda g, op: g.layers.apply("elu", g.x, op.alpha),
-    ops.SoftmaxLayer: lambda g, op: g.layers.softmax(g.x, op.axis),
     ops.SliceLayer: lambda g, op: g.layers.split(g.x, op.sizes, op.axis),
     ops.ConcatLayer: lambda g, op: g.layers.concat(g.xs, op.axis),
     ops.ReshapeLayer: lambda g, op: g.layers.reshape(g.x, op.shape),
@@ -267,7 +255,7 @@ def _lrn(g: LayerCall) -> str:
     weight = number(near.reshape(channels, channels, 1, 1), f"1 for the {size} channels around each")
     band = g.layers.builder.param(weight, f"{g.layers.hint}_band")
     squares = g.layers.binary("mul", g.x, g.x)
-    sums = g.layers.builder.one(Conv(), squares, band, hint=g.layers.hint, origin=g.layers.origin)
+    sums = g.layers.one(Conv(), squares, band)
     scale = g.layers.apply("power", g.layers.affine(sums, alpha / size, k), -beta)
     return g.layers.binary("mul", g.x, scale)
 
@@ -291,8 +279,8 @@ def layer_values(g: LayerCall, op: CaffeOp | None) -> list[str]:
     if g.message.type in TYPES:
         return [TYPES[g.message.type](g)]
     rule = OPS.get(type(op)) if op is not None else None
-    if rule is None:
+    values = None if op is None else rule(g, op) if rule is not None else _core(g, op)
+    if values is None:
         why = "what it computes, by its type and its fields, cannot be expressed"
         raise Refused("type", g.message.type, why, "import the recurrent layers alone, or replace the layer")
-    values = rule(g, op)
     return values if isinstance(values, list) else [values]

@@ -16,12 +16,11 @@ import numpy as np
 from lstmc.backend import Artifact
 from lstmc.importers.convention import cell_weights
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.op import TANH
-from lstmc.importers.ir.ops import Apply, Linear, Reshape
 from lstmc.importers.ir.recur import Cell, Extra, Recur
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.weight import number
 from lstmc.manifest import Manifest, Place, parse_manifest
+from lstmc.ops import Linear, Reshape, Tanh
 from lstmc_caffe.proto.net import LayerParameter, RawNet, net_from_text
 from lstmc_caffe.source.layer import Layer
 from lstmc_caffe.targets.shapes import Shape
@@ -157,8 +156,8 @@ def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str])
         readout = [
             builder.param(weight, f"{name}_{role}") for weight, role in zip(rest[1:], ("W_o", "b_o"), strict=True)
         ]
-        y = builder.one(Linear(), y, *readout, hint=f"{name}_o", origin=origin)
-        y = builder.one(Apply(TANH), y, hint=f"{name}_o", origin=origin)
+        y = builder.one(Linear(2), y, *readout, hint=f"{name}_o", origin=origin)
+        y = builder.one(Tanh(), y, hint=f"{name}_o", origin=origin)
     exposed = [reshaped(state, 1, batch, units) for state in last] if message.recurrent_param.expose_hidden else []
     return [y, *exposed]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 from lstmc.ir import NEGATE, Builder, Graph, Ref, Scan
-from lstmc.ops import Concat, Elu, Full, LeakyRelu, Relu, Reshape, Sigmoid, Softplus, Split, Tanh
+from lstmc.ops import CORE, Concat, Full, Reshape, Split
+from lstmc.ops.frameworks import functions_of
 from lstmc.patterns import (
     GRU,
     GRU_ORDERS,
@@ -81,14 +83,11 @@ class Pieces:
         return self.join(inside, axis)
 
 
-FUNCTIONS: Mapping[type, tuple[str, tuple[str, ...]]] = {
-    Sigmoid: ("Sigmoid", ()),
-    Tanh: ("Tanh", ()),
-    Relu: ("Relu", ()),
-    Softplus: ("Softplus", ()),
-    LeakyRelu: ("LeakyRelu", ("slope",)),
-    Elu: ("Elu", ("alpha",)),
-    HardSigmoid: ("HardSigmoid", ("slope", "offset")),
+_KINDS: Mapping[str, Any] = {**{op.name: op for op in CORE}, HardSigmoid.name: HardSigmoid}
+FUNCTIONS: Mapping[Any, tuple[str, tuple[str, ...]]] = {
+    _KINDS[row.function]: (foreign.name, tuple(field.name for field in fields(_KINDS[row.function])))
+    for foreign, row in functions_of("onnx")
+    if row.cell and row.operator and row.function in _KINDS
 }
 Function = tuple[str, tuple[float, ...]]  # ONNX's name of a function, with its parameters
 IDENTITY: Function = ("Affine", (1.0, 0.0))

@@ -12,6 +12,7 @@ from lstmc import Input, State, Value, cell, concat, linear, reshape, scan, spli
 from lstmc.dsl import Model
 from lstmc.ir import Graph
 from lstmc.ops import Types
+from lstmc.ops.frameworks import functions_of
 from lstmc.patterns import GRU_ORDERS, LSTM_ORDERS
 
 
@@ -44,13 +45,11 @@ Function = Callable[[Value], Value]
 GATES_FUNCTIONS = 2  # so many of the functions are of gates, which are clipped; an LSTM's third is of c
 # By ONNX's names: how many numbers each takes, alpha and beta, and what it is of a value and these.
 FUNCTIONS: Mapping[str, tuple[int, Callable[..., Value]]] = {
-    "Sigmoid": (0, lstmc.sigmoid),
-    "Tanh": (0, lstmc.tanh),
-    "Relu": (0, lstmc.relu),
-    "Softplus": (0, lstmc.softplus),
-    "LeakyRelu": (1, lstmc.leaky_relu),
-    "Elu": (1, lstmc.elu),
-    "HardSigmoid": (2, lstmc.hard_sigmoid),
+    **{
+        foreign.name: (len(foreign.settings), getattr(lstmc, row.function))
+        for foreign, row in functions_of("onnx")
+        if row.cell and row.operator
+    },
     "Affine": (2, lambda x, alpha, beta: alpha * x + beta),
 }
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lstmc.importers.ir.net import Net, Rolled, Step
-from lstmc.importers.ir.op import Op
-from lstmc.importers.ir.ops import Concat, Conv, Linear, Reshape, Select, Split, Transpose
-from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.ops import Permute, Select
+from lstmc.importers.ir.recur import Loop, Recur
+from lstmc.ops import Concat, Conv, Linear, Op, Reshape, Split
 
 ROUNDS = 3  # depth to which producers of operands distinguish steps without weights
 Label = Hashable
@@ -103,7 +103,7 @@ class StepsDiffer(Exception):
 class BodyOp:
     """An op of the loop's body, with its operands and results in every step."""
 
-    op: Op
+    op: Op | Loop
     operands: tuple[Values, ...]
     results: tuple[Values, ...]
     origin: str
@@ -275,7 +275,7 @@ class CommonStep:
         claimed = self.claimed()
         for number in self.dependence.consumers.get(values[0], ()):
             step = self.net.steps[number]
-            if claimed >> number & 1 or isinstance(step.op, Reshape | Transpose | Select | Split | Concat):
+            if claimed >> number & 1 or isinstance(step.op, Reshape | Permute | Select | Split | Concat):
                 continue
             place = step.inputs.index(values[0])
             steps = [self._matching_consumer(step, place, value) for value in values]

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmc.importers.canonical.one_step import builder_for
-from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step
-from lstmc.importers.ir.op import Activation, Op, Shape, Size, fixed
-from lstmc.importers.ir.ops import Apply, Binary, Concat, Conv, Linear, Pool, Reshape, Split, Transpose
+from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step, infer
+from lstmc.importers.ir.ops import Permute
+from lstmc.importers.ir.recur import Loop
+from lstmc.importers.ir.sizes import OpenSize, Shape, Size, fixed
 from lstmc.importers.weight import Weight
+from lstmc.ops import Affine, Concat, Conv, Linear, Mul, Op, Reshape, Split
+from lstmc.ops.images import Pool
 
-ONES = Apply(Activation("affine", 0.0, 1.0))
+ONES = Affine(0.0, 1.0)
 
 
 class Frames:
     """Builds a new net from ``old`` with cells over frames; ``time`` is the length of its sequences."""
 
-    def __init__(self, old: Net, time: str) -> None:
+    def __init__(self, old: Net, time: OpenSize) -> None:
         self.old, self.time = old, time
         self.builder = builder_for(old)
         self.builder.steps = []
@@ -26,9 +29,9 @@ class Frames:
         self._delayed: dict[tuple[str, int], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
 
-    def put(self, op: Op, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
+    def put(self, op: Op | Loop, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
         names = step.outputs if outputs is None else tuple(outputs)
-        shapes = op.infer(*(self.shapes[name] for name in inputs))
+        shapes = infer(op, *(self.shapes[name] for name in inputs))
         self.shapes.update(zip(names, shapes, strict=True))
         self.builder.steps.append(Step(op, tuple(inputs), names, step.origin))
         late = max((self.late.get(name, 0) for name in inputs), default=0)
@@ -43,7 +46,7 @@ class Frames:
         if axis == 0:
             return name
         order = (axis, *(a for a in range(len(self.shapes[name])) if a != axis))
-        return self.one(Transpose(order), name, hint=f"{name}_steps", step=step)
+        return self.one(Permute(order), name, hint=f"{name}_steps", step=step)
 
     def back(self, name: str, axis: int, step: Step) -> str:
         if axis == 0:
@@ -51,7 +54,7 @@ class Frames:
         rank = len(self.shapes[name])
         order = [*range(1, rank)]
         order.insert(axis, 0)
-        return self.one(Transpose(tuple(order)), name, hint=f"{name}_back", step=step)
+        return self.one(Permute(tuple(order)), name, hint=f"{name}_back", step=step)
 
     def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step) -> str:
         """Add a cell with one state, run over time, and return its outputs."""
@@ -102,7 +105,7 @@ class Frames:
         shape: list[Size] = [1] * len(self.shapes[name])
         shape[axis] = self.time
         mask = self.one(Reshape(tuple(shape)), mask, hint="begun_as", step=step)
-        return self.one(Binary("mul"), name, mask, hint=f"{name}_begun", step=step)
+        return self.one(Mul(), name, mask, hint=f"{name}_begun", step=step)
 
     def framed(self, step: Step, op: Conv | Pool, frames: str, spatial: int, reach: int) -> str:
         """Apply a window over the last ``reach`` + 1 frames [T, N, C, F], and return [T, N, O, F']."""
@@ -119,7 +122,7 @@ class Frames:
             weights = [w.transposed(0, 1, 3, 2) if swap else w, *(self.params[name] for name in step.inputs[2:])]
             turned = Conv(pair(op.stride, 1), pair(op.pad, 0), pair(op.dilation, op.dilation[spatial]), op.group)
         else:
-            turned = Pool(op.kind, pair(op.size, op.size[spatial]), pair(op.stride, 1), pair(op.pad, 0), op.ceil)
+            turned = type(op)(pair(op.size, op.size[spatial]), pair(op.stride, 1), pair(op.pad, 0))
         if not reach:  # each frame alone: an image of one row
             names = [frames]
             rows = self.one(Reshape((self.time, n, channels, 1, features)), *names, hint=f"{frames}_rows", step=step)
@@ -166,7 +169,7 @@ class Frames:
         if spread > 1:
             pieces = body.add(Split(1, (size,) * (reach + 1)), window, hint="frame", origin=origin)
             seen = body.one(Concat(1), *pieces[::spread], hint="seen", origin=origin)
-        y = body.one(Linear(), seen, *roles, hint="y", origin=origin)
+        y = body.one(Linear(1), seen, *roles, hint="y", origin=origin)
         _, rest = body.add(Split(1, (size, reach * size)), window, hint="kept", origin=origin)
         body.outputs = {"past": rest, "y_0": y}
         return {x: frame, before: past}

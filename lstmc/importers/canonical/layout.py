@@ -13,28 +13,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from math import prod
 
-from lstmc.importers.ir.net import Net, Rolled, Step
-from lstmc.importers.ir.op import Op, Shape, volume
-from lstmc.importers.ir.ops import (
-    Binary,
-    Concat,
-    Conv,
-    Einsum,
-    Embed,
-    Expand,
-    Linear,
-    Normalize,
-    Pool,
-    Reduce,
-    Reshape,
-    Select,
-    Softmax,
-    Split,
-    Transpose,
-)
-from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.net import Net, Rolled, Step, infer
+from lstmc.importers.ir.ops import Einsum, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
+from lstmc.importers.ir.recur import Loop, Recur
+from lstmc.importers.ir.sizes import OpenSize, Shape
+from lstmc.ops import Add, Binary, Concat, Conv, Embed, Linear, Op, Reshape, Softmax, Split
 from lstmc.ops.binary import covered_axes
+from lstmc.ops.images import Pool
 
 Order = tuple[int, ...]
 
@@ -46,9 +33,8 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
     while i < len(old) or j < len(new):
         mine: list[int] = []
         theirs: list[int] = []
-        while not (mine or theirs) or volume([old[a] for a in mine]) != volume([new[a] for a in theirs]):
-            (left, left_names), (right, right_names) = volume([old[a] for a in mine]), volume([new[a] for a in theirs])
-            short = left < right or bool(right_names - left_names)
+        while not (mine or theirs) or prod(old[a] for a in mine) != prod(new[a] for a in theirs):
+            short = prod(old[a] for a in mine) < prod(new[a] for a in theirs)
             if i < len(old) and (short or j == len(new) or not mine):
                 mine.append(i)
                 i += 1
@@ -84,9 +70,6 @@ def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
     return tuple(new_order)
 
 
-ADD = Binary("add")
-
-
 def with_biases(net: Net) -> Net:
     """Merge the addition of a vector parameter into a product without other consumers, as its bias."""
     readers = Counter(name for step in net.steps for name in step.inputs)
@@ -94,7 +77,7 @@ def with_biases(net: Net) -> Net:
     alone = {
         step.outputs[0]: step
         for step in net.steps
-        if step.op == Linear() and len(step.inputs) == 2 and readers[step.outputs[0]] == 1
+        if isinstance(step.op, Linear) and len(step.inputs) == 2 and readers[step.outputs[0]] == 1
     }
     joined = {step.outputs[0]: pair for step in net.steps if (pair := _joined(net, step, alone)) is not None}
     products = {product.outputs[0] for product, _ in joined.values()}
@@ -104,7 +87,7 @@ def with_biases(net: Net) -> Net:
             continue
         if step.outputs[0] in joined:
             product, bias = joined[step.outputs[0]]
-            step = replace(step, op=Linear(), inputs=(*product.inputs, bias))
+            step = replace(step, op=product.op, inputs=(*product.inputs, bias))
         elif isinstance(step.op, Rolled):
             step = replace(step, op=replace(step.op, body=with_biases(step.op.body)))
         steps.append(step)
@@ -113,7 +96,7 @@ def with_biases(net: Net) -> Net:
 
 def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
     """Return the product and the vector parameter that a step adds, else None."""
-    if step.op != ADD:
+    if not isinstance(step.op, Add):
         return None
     for x, b in (step.inputs, step.inputs[::-1]):
         if x in alone and b in net.params and net.shapes[b] == net.shapes[x][-1:]:
@@ -136,7 +119,7 @@ def _orders(shape: Shape) -> list[Order]:
     rank = len(shape)
     orders = [tuple(range(rank))]
     orders += [
-        (axis, *(a for a in range(rank) if a != axis)) for axis in range(2, rank) if isinstance(shape[axis], str)
+        (axis, *(a for a in range(rank) if a != axis)) for axis in range(2, rank) if isinstance(shape[axis], OpenSize)
     ]
     if rank >= 2:
         orders.append((1, 0, *range(2, rank)))
@@ -186,7 +169,7 @@ class _Layout:
     def _step(self, step: Step) -> None:
         op, first = step.op, self.order[step.inputs[0]] if step.inputs else ()
         plain = tuple(range(len(first)))
-        if isinstance(op, Transpose):
+        if isinstance(op, Permute):
             self._alias(step, tuple(op.axes.index(axis) for axis in first))
         elif isinstance(op, Reshape):
             self._reshape(step)
@@ -206,7 +189,7 @@ class _Layout:
         elif isinstance(op, Concat | Split):
             operands = [self._aligned(value, first, step) for value in step.inputs]
             self._put(replace(op, axis=first.index(op.axis)), operands, step, [first] * len(step.outputs))
-        elif isinstance(op, Reduce | Select):
+        elif isinstance(op, Reducing | Select):
             order = tuple(axis - (axis > op.axis) for axis in first if axis != op.axis)
             self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [order])
         elif isinstance(op, Expand):
@@ -214,13 +197,13 @@ class _Layout:
             self._put(Expand(shape), [self.name[step.inputs[0]]], step, [first])
         elif isinstance(op, Einsum):
             self._einsum(op, step)
-        elif isinstance(op, Softmax):
+        elif isinstance(op, Softmax | LogSoftmax):
             self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [first])
         else:
             self._put(op, [self.name[value] for value in step.inputs], step, [first])
 
-    def _put(self, op: Op, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
-        shapes = op.infer(*(self.shapes[name] for name in operands))
+    def _put(self, op: Op | Loop, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
+        shapes = infer(op, *(self.shapes[name] for name in operands))
         for name, shape, order in zip(step.outputs, shapes, orders, strict=True):
             self.shapes[name], self.order[name], self.name[name] = shape, order, name
         self.steps.append(Step(op, tuple(operands), step.outputs, step.origin))
@@ -234,7 +217,7 @@ class _Layout:
         result, count = f"{name}_{hint}", 1
         while result in self.shapes or result in self.source.shapes:
             result, count = f"{name}_{hint}{count + 1}", count + 1
-        (self.shapes[result],) = op.infer(self.shapes[name])
+        (self.shapes[result],) = infer(op, self.shapes[name])
         self.order[result], self.name[result] = order, result
         self.steps.append(Step(op, (name,), (result,), origin))
         return result
@@ -264,8 +247,8 @@ class _Layout:
         if wide == sorted(wide):
             return self._insert(Reshape(shape), name, order, "as", step.origin)
         moved = [axis for place, axis in enumerate(axes) if axis != place]
-        self.cost += sum(s if isinstance(s, int) else UNKNOWN for s in (self.shapes[name][axis] for axis in moved))
-        return self._insert(Transpose(axes), name, order, "moved", step.origin)
+        self.cost += sum(UNKNOWN if isinstance(s, OpenSize) else s for s in (self.shapes[name][axis] for axis in moved))
+        return self._insert(Permute(axes), name, order, "moved", step.origin)
 
     def _reshape(self, step: Step) -> None:
         (value,), (result,) = step.inputs, step.outputs
@@ -298,7 +281,7 @@ class _Layout:
         operands = [self._without_ones(self._spread(value, order, step)) for value in step.inputs]
         a, b = (self.shapes[name] for name in operands)
         if not (a == b or covered(a, b) or covered(b, a)):  # one is repeated
-            self.cost += sum(s if isinstance(s, int) else UNKNOWN for s in (*a, *b))
+            self.cost += sum(UNKNOWN if isinstance(s, OpenSize) else s for s in (*a, *b))
         self._put(step.op, operands, step, [order])
 
     def _without_ones(self, name: str) -> str:
@@ -358,15 +341,13 @@ class _Layout:
         shape = tuple(next(sizes) if axis >= missing else 1 for axis in order)[lead:]
         if name in self.params:
             reshaped = f"{name}_{'x'.join(map(str, shape))}"
-            self.params[reshaped] = self.params[name].reshaped(*(s for s in shape if isinstance(s, int)))
+            self.params[reshaped] = self.params[name].reshaped(*shape)
             self.shapes[reshaped] = self.params[reshaped].shape
             return reshaped
         return self._insert(Reshape(shape), name, tuple(range(len(shape))), "spread", step.origin)
 
 
 def covered(small: Shape, large: Shape) -> bool:
-    """Return whether the language broadcasts ``small`` over ``large``; a named size equals itself only."""
-    names = {name: -k - 2 for k, name in enumerate(dict.fromkeys(s for s in (*small, *large) if isinstance(s, str)))}
-    shapes = [tuple(names[s] if isinstance(s, str) else s for s in shape) for shape in (small, large)]
-    spans = covered_axes(*shapes)
-    return spans is not None and (spans != (0, 0) or all(s == 1 for s in shapes[0]))
+    """Return whether the language broadcasts ``small`` over ``large`` without repeating it."""
+    spans = covered_axes(small, large)
+    return spans is not None and (spans != (0, 0) or all(size == 1 for size in small))

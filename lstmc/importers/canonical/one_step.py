@@ -15,23 +15,11 @@ import numpy as np
 
 from lstmc.importers.canonical.common_step import BodyOp, CommonStep, StepsDiffer, Values
 from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step, scan_names
-from lstmc.importers.ir.op import Activation, Op, ShapeProblem, broadcast
-from lstmc.importers.ir.ops import (
-    Apply,
-    Binary,
-    Concat,
-    Conv,
-    Einsum,
-    Expand,
-    Linear,
-    Reduce,
-    Reshape,
-    Select,
-    Split,
-    Transpose,
-)
+from lstmc.importers.ir.ops import Divide, Einsum, Elementwise, Expand, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.sizes import ShapeProblem, broadcast
 from lstmc.importers.weight import number
+from lstmc.ops import Add, Binary, Concat, Conv, Linear, Mul, Op, Reshape, Split, Sub
 
 
 @dataclass(frozen=True)
@@ -128,9 +116,6 @@ class _Cell:
         self.builder.steps.append(Step(op, values, (name,), self.step.origin))
         return name
 
-    def apply(self, function: Activation, x: str) -> str:
-        return self.one(Apply(function), x)
-
     def cut(self, x: str, names: Sequence[str]) -> list[str]:
         sizes = (self.op.units,) * len(names)
         return [*self.builder.add(Split(1, sizes), x, hint=f"{self.op.name}_gate", origin=self.step.origin)]
@@ -152,10 +137,10 @@ class _Cell:
         y, h_next, *c_next = self.step.outputs
         x = self.step.inputs[0]
         h, bias = self.first("h"), [self.w["b"]] if "b" in self.w else []
-        seen = self.one(Linear(), self.one(Reshape(self.builder.shapes[x][1:]), x), self.w["W_x"], *bias)
-        kept = self.one(Linear(), h, self.w["W_h"])
+        seen = self.one(Linear(1), self.one(Reshape(self.builder.shapes[x][1:]), x), self.w["W_x"], *bias)
+        kept = self.one(Linear(1), h, self.w["W_h"])
         if self.cell.kind == "rnn":
-            self.named(Apply(self.cell.new), h_next, self.one(Binary("add"), seen, kept))
+            self.named(self.cell.new, h_next, self.one(Add(), seen, kept))
         elif self.cell.kind == "gru":
             self._gru(seen, kept, h, h_next)
         else:
@@ -165,25 +150,25 @@ class _Cell:
     def _gru(self, seen: str, kept: str, h: str, h_next: str) -> None:
         z, r, n = self.cut(seen, self.cell.gates)
         h_z, h_r, h_n = self.cut(kept, self.cell.gates)
-        z = self.apply(self.cell.gate, self.one(Binary("add"), z, h_z))
-        r = self.apply(self.cell.gate, self.one(Binary("add"), r, h_r))
+        z = self.one(self.cell.gate, self.one(Add(), z, h_z))
+        r = self.one(self.cell.gate, self.one(Add(), r, h_r))
         if "b_h" in self.w:
-            h_n = self.one(Binary("add"), h_n, self.w["b_h"])
-        n = self.apply(self.cell.new, self.one(Binary("add"), n, self.one(Binary("mul"), r, h_n)))
-        moved = self.one(Binary("mul"), z, self.one(Binary("sub"), h, n))
-        self.named(Binary("add"), h_next, n, moved)
+            h_n = self.one(Add(), h_n, self.w["b_h"])
+        n = self.one(self.cell.new, self.one(Add(), n, self.one(Mul(), r, h_n)))
+        moved = self.one(Mul(), z, self.one(Sub(), h, n))
+        self.named(Add(), h_next, n, moved)
 
     def _lstm(self, seen: str, kept: str, h_next: str, c_next: str) -> None:
-        i, f, o, g = self.cut(self.one(Binary("add"), seen, kept), self.cell.gates)
-        i, f, o = (self.apply(self.cell.gate, value) for value in (i, f, o))
-        held = self.one(Binary("mul"), f, self.first("c"))
-        update = self.one(Binary("mul"), i, self.apply(self.cell.new, g))
-        self.named(Binary("add"), c_next, held, update)
-        shown = self.apply(self.cell.out, c_next)
+        i, f, o, g = self.cut(self.one(Add(), seen, kept), self.cell.gates)
+        i, f, o = (self.one(self.cell.gate, value) for value in (i, f, o))
+        held = self.one(Mul(), f, self.first("c"))
+        update = self.one(Mul(), i, self.one(self.cell.new, g))
+        self.named(Add(), c_next, held, update)
+        shown = self.one(self.cell.out, c_next)
         if self.cell.projection:
-            self.named(Linear(), h_next, self.one(Binary("mul"), o, shown), self.w["W_p"])
+            self.named(Linear(1), h_next, self.one(Mul(), o, shown), self.w["W_p"])
         else:
-            self.named(Binary("mul"), h_next, o, shown)
+            self.named(Mul(), h_next, o, shown)
 
 
 def extend(common: CommonStep) -> None:
@@ -234,7 +219,7 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
         kept = [values for values in operands if values not in zero]
         if _is_zero(part, [values in zero for values in operands]):
             zero.update(part.results)
-        elif isinstance(part.op, Binary) and len(kept) == 1 and (part.op.kind, operands[0] in zero) in _SUMS:
+        elif len(kept) == 1 and _adds_zero(part.op, operands[0] in zero):
             same[part.results[0]] = kept[0]
         else:
             parts.append(BodyOp(part.op, operands, part.results, part.origin))
@@ -257,21 +242,23 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
     return {values: column.get(values, "") for values in common.values}
 
 
-_SUMS = {("add", True), ("add", False), ("sub", False)}  # ops that add zero, and whether zero is the first operand
+def _adds_zero(op: object, first: bool) -> bool:
+    """Return whether the result is the other operand where one is zero: the ``first``, or the second."""
+    return isinstance(op, Add) or (isinstance(op, Sub) and not first)
 
 
 def _is_zero(part: BodyOp, zero: list[bool]) -> bool:
     """Return whether the results are zero if these operands are."""
     op = part.op
     if isinstance(op, Binary):
-        return any(zero) if op.kind == "mul" else all(zero) and op.kind != "div"
+        return any(zero) if isinstance(op, Mul) else all(zero) and not isinstance(op, Divide)
     if isinstance(op, Linear | Conv):
         return zero[0] and len(zero) == 2
     if isinstance(op, Einsum):
         return any(zero)
-    if isinstance(op, Apply):
+    if isinstance(op, Elementwise):
         return zero[0] and not np.any(op.eval(np.zeros(1))[0])
-    return isinstance(op, Concat | Expand | Reduce | Reshape | Select | Split | Transpose) and all(zero)
+    return isinstance(op, Concat | Expand | Reducing | Reshape | Select | Split | Permute) and all(zero)
 
 
 class _Column:

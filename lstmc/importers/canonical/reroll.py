@@ -15,9 +15,10 @@ from itertools import takewhile
 from lstmc.importers.canonical.common_step import Chain, CommonStep, Dependences, StepsDiffer, Values, candidate_chains
 from lstmc.importers.canonical.one_step import builder_for, consecutive, extend, extend_from_zero, lower_single_steps
 from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step
-from lstmc.importers.ir.op import Shape
-from lstmc.importers.ir.ops import Concat, Reshape, Select, Split, Transpose
+from lstmc.importers.ir.ops import Permute, Select
 from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.sizes import Shape
+from lstmc.ops import Concat, Reshape, Split
 
 Words = tuple[str, ...]
 
@@ -176,7 +177,7 @@ class _ScanRewrite:
         base = self._as(base, (*before, self.common.count, *([place.size] if place.size > 1 else []), *after))
         if axis:
             order = (axis, *(a for a in range(len(builder.shapes[base])) if a != axis))
-            base = builder.one(Transpose(order), base, hint=f"{base}_steps", origin=self.origin)
+            base = builder.one(Permute(order), base, hint=f"{base}_steps", origin=self.origin)
         return self._as(base, (self.common.count, *shape))
 
     def _as(self, value: str, shape: Shape) -> str:
@@ -212,7 +213,7 @@ class _ScanRewrite:
         y = self._as(y, (steps, *rest))
         if axis:
             order = (*range(1, axis + 1), 0, *range(axis + 1, len(rest) + 1))
-            y = self.builder.one(Transpose(order), y, hint=f"{y}_joined", origin=self.origin)
+            y = self.builder.one(Permute(order), y, hint=f"{y}_joined", origin=self.origin)
         return self._as(y, (*shape[:axis], steps * size, *shape[axis + 1 :]))
 
 

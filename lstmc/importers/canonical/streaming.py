@@ -10,26 +10,12 @@ import numpy as np
 from lstmc.importers.canonical.frames import Frames
 from lstmc.importers.canonical.time_axes import TwoTimeAxes, is_zero, time_axes
 from lstmc.importers.ir.net import Net, Rolled, Step
-from lstmc.importers.ir.op import Shape, ShapeProblem, Size, fixed
-from lstmc.importers.ir.ops import (
-    Apply,
-    Concat,
-    Conv,
-    Dropout,
-    Einsum,
-    Expand,
-    Linear,
-    Normalize,
-    Pool,
-    Reduce,
-    Reshape,
-    Select,
-    Softmax,
-    Split,
-    Transpose,
-)
+from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
+from lstmc.ops.images import Pool
 
 ATTENTION = (
     "a value for each pair of steps",
@@ -60,7 +46,7 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
         if opening.closed or opening.mixed:
             raise RefusedError(net.origin, [*opening.closed, *opening.mixed])
         return opened
-    if isinstance(opening.length, str):
+    if isinstance(opening.length, OpenSize):
         return opened if not (opening.closed or opened.delays) else net
     if not (opening.closed or opening.ahead or opened.delays or opening.short):
         return opened
@@ -93,7 +79,7 @@ class _DynamicTime(Frames):
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
         lengths = {net.inputs[name][axis] for name, axis in axes.items() if name in net.inputs}
         self.length: Size = min(lengths, key=str)
-        super().__init__(net, self.length if isinstance(self.length, str) else _new_size(net))
+        super().__init__(net, self.length if isinstance(self.length, OpenSize) else _new_size(net))
         self.axes = axes
         self.closed: list[Refusal] = []
         self.mixed: list[Refusal] = []
@@ -145,7 +131,7 @@ class _DynamicTime(Frames):
             outputs=outputs,
             shapes=self.shapes,
             notes=(*self.old.notes, *notes),
-            sizes={self.time: self.length} if isinstance(self.length, int) else {},
+            sizes={} if isinstance(self.length, OpenSize) else {self.time.name: self.length},
             delays=delays,
             time=(self.time,),
         )
@@ -220,7 +206,7 @@ class _DynamicTime(Frames):
             self._padding(step, op)
         elif isinstance(op, Split) and x is not None and op.axis == axis:
             self._cut(step, op, x)
-        elif isinstance(op, Transpose) and x is not None:
+        elif isinstance(op, Permute) and x is not None:
             self.put(op, [x.name], step)
             self._results(step, x.lag, x.zeros)
         elif isinstance(op, Reshape) and x is not None:
@@ -230,8 +216,8 @@ class _DynamicTime(Frames):
             assert result is not None
             self.put(Reshape(self._opened(op.shape, result)), [x.name], step)
             self._results(step, x.lag, x.zeros)
-        elif isinstance(op, Apply | Dropout) and x is not None:
-            if x.zeros and isinstance(op, Apply) and np.any(op.function(np.zeros(1)) != 0):
+        elif isinstance(op, Elementwise | Dropout) and x is not None:
+            if x.zeros and isinstance(op, Elementwise) and np.any(op.eval(np.zeros(1))[0] != 0):
                 self._refuse(step, self.closed, "it changes the zeros of a padding", "pad behind it")
             self.put(op, [x.name], step)
             self._results(step, x.lag, x.zeros)
@@ -244,10 +230,10 @@ class _DynamicTime(Frames):
             self._recur(step, op, x)
         elif isinstance(op, Rolled):
             self._rolled(step, op)
-        elif isinstance(op, Reduce | Select) and op.axis == axis and x is not None:
+        elif isinstance(op, Reducing | Select) and op.axis == axis and x is not None:
             self._whole(first, step.origin)
             if not (isinstance(op, Select) and op.index == -1):
-                what = f"element {op.index} of" if isinstance(op, Select) else f"the {op.kind} of"
+                what = f"element {op.index} of" if isinstance(op, Select) else f"the {getattr(op, 'kind', op.name)} of"
                 mend = "read the last step, y[:, -1], or compute it outside of the net"
                 self._refuse(step, self.mixed, f"it is {what} all steps, which are known after the last one only", mend)
             self.put(op, [self._plain(x, step)], step)
@@ -256,7 +242,7 @@ class _DynamicTime(Frames):
             last = isinstance(op, Linear | Normalize) and axis == len(self.old.shapes[first]) - 1
             if last or (isinstance(op, Einsum) and not self._each_step(step, op)):
                 self._refuse(step, self.closed, "it reads all steps at once", "stream only the part before or after it")
-            if isinstance(op, Softmax) and op.axis == axis:
+            if isinstance(op, Softmax | LogSoftmax) and op.axis == axis:
                 self._refuse(step, self.mixed, "it reads all steps at once", "stream only the part before or after it")
             names, lag = self._aligned(step)
             self.put(op, names, step)
@@ -320,7 +306,7 @@ class _DynamicTime(Frames):
         name = self.masked(x.name, x.lag, axis, step) if zeros and x.lag else x.name
         frames = self.front(name, axis, step)  # [T, N, C, F]
         windowed = self.framed(step, op, frames, spatial, reach)
-        self.put(Transpose((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [windowed], step)
+        self.put(Permute((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [windowed], step)
         self._results(step, lag)
 
     def _kernel(self, step: Step) -> tuple[int, int]:
@@ -400,10 +386,10 @@ class _DynamicTime(Frames):
         self._results(step, lag)
 
 
-def _new_size(net: Net) -> str:
-    """Return an unused name for a size."""
-    sizes = {size for shape in net.inputs.values() for size in shape if isinstance(size, str)}
-    return next(name for name in ("T", *(f"T_{number}" for number in range(2, 99))) if name not in sizes)
+def _new_size(net: Net) -> OpenSize:
+    """Return an open size with an unused name."""
+    names = ("T", *(f"T_{number}" for number in range(2, 99)))
+    return OpenSize(next(name for name in names if name not in net.open_sizes()))
 
 
 class _Closed(Exception):

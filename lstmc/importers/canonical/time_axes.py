@@ -7,25 +7,13 @@ from itertools import pairwise
 
 from lstmc.importers.canonical.layout import groups
 from lstmc.importers.ir.net import Net, Rolled, Step
-from lstmc.importers.ir.op import Activation, fixed
-from lstmc.importers.ir.ops import (
-    Apply,
-    Binary,
-    Concat,
-    Conv,
-    Einsum,
-    Expand,
-    Linear,
-    Pool,
-    Reduce,
-    Reshape,
-    Select,
-    Split,
-    Transpose,
-)
+from lstmc.importers.ir.ops import Einsum, Expand, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.sizes import fixed
+from lstmc.ops import Affine, Binary, Concat, Conv, Linear, Reshape, Split
+from lstmc.ops.images import Pool
 
-ZEROS = Apply(Activation("affine", 0.0, 0.0))
+ZEROS = Affine(0.0, 0.0)
 Place = tuple[str, int]  # a value, and one of its axes
 
 
@@ -114,7 +102,7 @@ def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
     op, shapes = step.op, net.shapes
     x, y = step.inputs[0], step.outputs[0]
     old, new = shapes[x], shapes[y]
-    if isinstance(op, Transpose):
+    if isinstance(op, Permute):
         yield from (((x, axis), (y, place)) for place, axis in enumerate(op.axes))
     elif isinstance(op, Reshape):
         for mine, theirs in groups(old, new):
@@ -134,7 +122,7 @@ def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
         results = step.outputs[: len(step.outputs) - len(op.states)]
         places = [(value, 0) for value in (*sequences, *results)]
         yield from pairwise(places)
-    elif isinstance(op, Reduce | Select):
+    elif isinstance(op, Reducing | Select):
         yield from (((x, a), (y, a - (a > op.axis))) for a in range(len(old)) if a != op.axis)
     elif isinstance(op, Einsum):
         for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True):

@@ -8,30 +8,17 @@ from typing import Any
 
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.ir.op import Activation
+from lstmc.importers.ir.ops import function
 from lstmc.importers.weight import Weight
+from lstmc.ops import Affine, Op
+from lstmc.ops.frameworks import ELEMENTWISE
 
-_PLAIN: Mapping[str, Activation] = {
-    "linear": Activation("affine", 1.0),
-    "tanh": Activation("tanh"),
-    "sigmoid": Activation("sigmoid"),
-    "relu": Activation("relu"),
-    "relu6": Activation("clip", 0.0, 6.0),
-    "elu": Activation("elu", 1.0),
-    "selu": Activation("selu", 1.6732632423543772, 1.0507009873554805),
-    "softplus": Activation("softplus"),
-    "softsign": Activation("softsign"),
-    "swish": Activation("silu"),
-    "silu": Activation("silu"),
-    "exponential": Activation("exp"),
-    "mish": Activation("mish"),
-    "gelu": Activation("gelu"),
-    "leaky_relu": Activation("leaky_relu", 0.2),  # the slope in keras/src/activations/activations.py
-    "hard_tanh": Activation("clip", -1.0, 1.0),
+_PLAIN: Mapping[str, Op] = {
+    name: function(row.function, *row.numbers) for row in ELEMENTWISE for name in row.activations
 }
 
 
-def activation(setting: Any, version: int, key: str) -> Activation:
+def activation(setting: Any, version: int, key: str) -> Op:
     """Return an activation by its name, or by a serialized function of that name."""
     name = setting.get("config", setting.get("class_name")) if isinstance(setting, Mapping) else setting
     if name in ("hard_sigmoid",):
@@ -39,7 +26,7 @@ def activation(setting: Any, version: int, key: str) -> Activation:
             why = "Keras 3 defines it differently from Keras 2, and the file does not record its version"
             raise Refused(key, "hard_sigmoid", why, "give a file that has keras_version")
         # clip(0.2 x + 0.5) until Keras 2, clip(x / 6 + 0.5) from Keras 3 on
-        return Activation("hard_sigmoid", 1 / 6 if version >= 3 else 0.2, 0.5)
+        return function("hard_sigmoid", 1 / 6 if version >= 3 else 0.2, 0.5)
     if name not in _PLAIN:
         raise Refused(key, str(name)[:60], "it is not supported", f"use one of {', '.join(_PLAIN)}")
     return _PLAIN[name]
@@ -79,4 +66,4 @@ def activated(layers: Layers, call: Call, y: str) -> str:
             return layers.softmax(y, -1, log=True)
         return layers.binary("mul", y, layers.apply("hard_sigmoid", y, 1 / 6, 0.5))
     f = activation(name, call.version, "activation")
-    return y if f.function == "affine" else layers.apply(f.function, y, f.a, f.b)
+    return y if f == Affine() else layers.one(f, y)

@@ -22,7 +22,6 @@ from lstmc.importers.frontends.keras_weights import (
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import MALFORMED, Refused
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.op import Shape
 from lstmc.importers.read.keras_file import version_of
 from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
@@ -225,7 +224,7 @@ class _Graph:
             raise SourceError(f"{self.origin}: layer {name} is the first layer, and its input shape is missing")
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in declared):
             raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {declared}")
-        shape: Shape = tuple(
+        shape = tuple(
             int(size) if size is not None else ("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)]
             for axis, size in enumerate(declared)
         )

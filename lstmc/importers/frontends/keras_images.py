@@ -8,7 +8,7 @@ from typing import Any, Literal
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.layers import Layers, Pair
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.ir.op import fixed
+from lstmc.importers.ir.sizes import fixed
 
 
 def _channels_first(layers: Layers, call: Call, rank: int) -> tuple[str, list[int]]:

@@ -9,9 +9,9 @@ from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, of_cells, recurrent
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.ir.op import axis_in, fixed, resolved
-from lstmc.importers.ir.ops import Dropout
+from lstmc.importers.ir.sizes import axis_in, fixed, resolved
 from lstmc.importers.weight import number
+from lstmc.ops import Dropout
 
 
 def _dense(layers: Layers, call: Call) -> list[str]:
@@ -186,7 +186,7 @@ def _dropout(layers: Layers, call: Call) -> list[str]:
     ratio = float(call.config.get("rate", call.config.get("p", 0.5)))
     if not 0 < ratio < 1:
         return [call.xs[0]]
-    return [layers.builder.one(Dropout(ratio), call.xs[0], hint=layers.hint, origin=layers.origin)]
+    return [layers.one(Dropout(ratio), call.xs[0])]
 
 
 def _leaky_relu(layers: Layers, call: Call) -> list[str]:

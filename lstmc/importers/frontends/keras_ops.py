@@ -14,7 +14,8 @@ import numpy as np
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.op import axis_in, fixed, resolved
+from lstmc.importers.ir.sizes import axis_in, fixed, resolved
+from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 _DEEPEST = 10  # lists in lists of arguments
 
@@ -98,13 +99,14 @@ def _binary(kind: str) -> Handler:
     return lambda layers, use: [layers.binary(kind, *map(_operand, use.args))]
 
 
-def _function(name: str, *numbers: float, **settings: float) -> Handler:
-    """Return a handler of an elementwise function; ``settings`` are configuration keys with their defaults."""
-    return lambda layers, use: [
-        layers.apply(
-            name, use.operand(0), *numbers, *(float(use.config.get(key, value)) for key, value in settings.items())
-        )
-    ]
+def _function(foreign: Foreign, row: Elementwise) -> Handler:
+    """Return a handler of an elementwise function; its settings are configuration keys."""
+
+    def handle(layers: Layers, use: Operation) -> list[str]:
+        numbers = [float(use.config.get(key, value)) for key, value in foreign.settings.items()] or row.numbers
+        return [layers.apply(row.function, use.operand(0), *numbers)]
+
+    return handle
 
 
 def _affine(scale: float, shift: float, then: str | None = None, before: str | None = None) -> Handler:
@@ -235,28 +237,12 @@ HANDLERS: dict[str, Handler] = {
     **{name: _binary(kind) for name, kind in (("Divide", "div"), ("TrueDivide", "div"))},
     **{name: _binary(kind) for name, kind in (("Maximum", "max"), ("Minimum", "min"))},
     "Power": _power,
-    **{name: _function(name.lower()) for name in ("Exp", "Log", "Sin", "Cos", "Tanh", "Sigmoid", "Relu")},
-    **{name: _function(name.lower()) for name in ("Silu", "Softplus", "Mish")},
-    "Softsign": _function("softsign"),
-    "Erf": _function("erf"),
-    **dict.fromkeys(("Abs", "Absolute"), _function("abs")),
-    "Negative": _affine(-1.0, 0.0),
+    **{foreign.name: _function(foreign, row) for foreign, row in functions_of("keras")},
     "Log1p": _affine(1.0, 1.0, then="log"),
     "Expm1": _affine(1.0, -1.0, before="exp"),
-    "Square": _function("power", 2.0),
-    "Sqrt": _function("power", 0.5),
-    "Rsqrt": _function("power", -0.5),
-    "Reciprocal": _function("power", -1.0),
-    "Elu": _function("elu", alpha=1.0),
-    "LeakyRelu": _function("leaky_relu", negative_slope=0.2),
-    "HardSigmoid": _function("hard_sigmoid", 1 / 6, 0.5),
-    "HardTanh": _function("clip", -1.0, 1.0),
-    "Relu6": _function("clip", 0.0, 6.0),
-    "Clip": _function("clip", x_min=0.0, x_max=0.0),
     "Gelu": _gelu,
     **{name: _reduce(name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
     **{f"A{name}": _reduce(name) for name in ("max", "min")},
-    **{name: _function(name.lower()) for name in ("Floor", "Ceil")},
     "Round": _rounded,
     "Cast": _cast,
     "Argmax": _arg_max(1.0),

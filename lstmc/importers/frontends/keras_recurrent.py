@@ -15,11 +15,9 @@ from lstmc.importers.frontends.recurrent import one_direction, rolled
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.op import Activation
-from lstmc.importers.ir.ops import Binary
 from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.weight import Weight, joined
-from lstmc.ops import Array
+from lstmc.ops import Array, Op
 
 KINDS: dict[str, Kind] = {
     "SimpleRNN": "rnn",
@@ -164,7 +162,7 @@ def _cell(
             "recurrent_activation", "not said", "what it is if nothing is said changed with Keras 2.3",
             "write it into the configuration",
         )  # fmt: skip
-    opened: Activation = activation(gate, version, "recurrent_activation")
+    opened: Op = activation(gate, version, "recurrent_activation")
     two = bias[1] is not None
     # without the key, reset_after is False: it came with Keras 2.1.6
     after = kind == "gru" and bool(config.get("reset_after", name == "CuDNNGRU"))
@@ -204,8 +202,7 @@ def bidirectional(
         return [ahead, back, *last, *last_back]
     if mode not in ("sum", "mul", "ave"):
         raise Refused("merge_mode", str(mode), "there are concat, sum, mul, ave and None", "use one of them")
-    kind = "mul" if mode == "mul" else "add"
-    y = layers.builder.one(Binary(kind), ahead, back, hint=hint, origin=layers.origin)
+    y = layers.binary("mul" if mode == "mul" else "add", ahead, back)
     return [layers.affine(y, 0.5, 0.0) if mode == "ave" else y, *last, *last_back]
 
 
@@ -239,10 +236,10 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     pre = inner.split(inner.binary("add", seen, kept), [filters] * 4, 1)
     gate = activation(config.get("recurrent_activation"), call.version, "recurrent_activation")
     new = activation(config.get("activation", "tanh"), call.version, "activation")
-    i, f, o = (inner.apply(gate.function, pre[at], gate.a, gate.b) for at in (0, 1, 3))
-    g = inner.apply(new.function, pre[2], new.a, new.b)
+    i, f, o = (inner.one(gate, pre[at]) for at in (0, 1, 3))
+    g = inner.one(new, pre[2])
     c = inner.binary("add", inner.binary("mul", f, c), inner.binary("mul", i, g))
-    h = inner.binary("mul", o, inner.apply(new.function, c, new.a, new.b))
+    h = inner.binary("mul", o, inner.one(new, c))
     inner.builder.outputs |= {"h": h, "c": c, "y": h}
     body = inner.builder.finish(inputs={"x": tuple(shape), "h": image, "c": image})
     back = bool(config.get("go_backwards", False))

@@ -11,29 +11,43 @@ import numpy as np
 
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand, ShapeOps
-from lstmc.importers.ir.op import Op, ShapeProblem, Size, axis_in, fixed, resolved
+from lstmc.importers.ir.net import Step
 from lstmc.importers.ir.ops import (
-    Apply,
+    BINARY,
+    Divide,
+    Einsum,
+    Expand,
+    Function,
+    LogSoftmax,
+    Normalize,
+    Permute,
+    Reduced,
+    Reduction,
+    Select,
+    Windows,
+    reduction,
+)
+from lstmc.importers.ir.sizes import OpenSize, ShapeProblem, Size, axis_in, fixed, resolved
+from lstmc.importers.weight import Weight, number
+from lstmc.ops import (
+    Add,
+    Affine,
+    Array,
+    AvePool,
     Binary,
     Concat,
     Conv,
-    Einsum,
     Embed,
-    Expand,
     Linear,
-    Normalize,
-    Pool,
-    Reduce,
-    Reduction,
+    Max,
+    MaxPool,
+    Mul,
     Reshape,
-    Select,
+    Round,
     Softmax,
     Split,
-    Transpose,
-    Windows,
+    Sum,
 )
-from lstmc.importers.weight import Weight, number
-from lstmc.ops import Array
 
 Pair = tuple[int, int]
 _EINSUM = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
@@ -51,7 +65,7 @@ class Layers(ShapeOps):
             return self._with_number(kind, x, scalar, swapped=False)
         if (scalar := _scalar(x)) is not None:
             return self._with_number(kind, y, scalar, swapped=True)
-        return self._one(Binary(kind), x, y)
+        return self.one(BINARY[kind], x, y)
 
     def finite(self, kind: str, x: Operand) -> Operand:
         """Return x with infinite numbers replaced by large ones, as in additive masks.
@@ -82,7 +96,7 @@ class Layers(ShapeOps):
         return self.affine(self.apply("relu", self.affine(x, -1.0, c)), -1.0, c)
 
     def linear(self, x: Operand, w: Weight, b: Weight | None = None) -> str:
-        return self._one(Linear(), x, w, *(() if b is None else (b,)))
+        return self.one(Linear(len(self.shape(x)) - 1), x, w, *(() if b is None else (b,)))
 
     def matmul(self, x: Operand, y: Operand) -> str:
         """Add x @ y as in NumPy; with a stored matrix it is a linear layer."""
@@ -131,7 +145,7 @@ class Layers(ShapeOps):
         y, of_y = self._summed(y, sizes_y, sizes_x, of_result)
         contracted = [c for c in of_x if c in of_y and c not in of_result]
         kept = of_result + "".join(contracted[:-1])
-        products = self._one(Einsum(of_x, of_y, kept), x, y)
+        products = self.one(Einsum(of_x, of_y, kept), x, y)
         axes = range(len(of_result), len(kept))
         return self.reduce("sum", products, axes, keep=False) if axes else products
 
@@ -156,17 +170,18 @@ class Layers(ShapeOps):
         return self.transpose(y, [order.index(a) for a in range(rank)])
 
     def embed(self, x: Operand, w: Weight) -> str:
-        return self._one(Embed(), x, w)
+        return self.one(Embed(), x, w)
 
     def softmax(self, x: Operand, axis: int, log: bool = False) -> str:
-        return self._one(Softmax(axis_in(axis, len(self.shape(x))), log), x)
+        place = axis_in(axis, len(self.shape(x)))
+        return self.one(LogSoftmax(place) if log else Softmax(place), x)
 
-    def reduce(self, kind: Reduction, x: Operand, axes: Sequence[int], keep: bool) -> str:
+    def reduce(self, kind: Reduced, x: Operand, axes: Sequence[int], keep: bool) -> str:
         shape = self.shape(x)
         places = sorted({axis_in(axis, len(shape)) for axis in axes}, reverse=True)
         y = self.value(x)
         for axis in places:
-            y = self._one(Reduce(kind, axis), y)
+            y = self.one(reduction(kind, axis), y)
         return self.reshape(y, [1 if a in places else s for a, s in enumerate(shape)]) if keep else y
 
     def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False) -> str:
@@ -203,9 +218,9 @@ class Layers(ShapeOps):
             maker = self.builder.producer(value) if isinstance(value, str) else None
             if maker is None:
                 return False
-            if _makes_whole(maker.op) or value in seen:
+            if _makes_whole(maker) or value in seen:
                 continue
-            if not _keeps_whole(maker.op):
+            if not _keeps_whole(maker):
                 return False
             seen.add(value)
             waiting += maker.inputs
@@ -233,15 +248,15 @@ class Layers(ShapeOps):
         """Add a normalization of x [N, C, ...] over groups of channels; scale and shift are [C]."""
         shape = self.shape(x)
         y = self.reshape(x, resolved((shape[0], groups, -1), shape))
-        y = self.reshape(self._one(Normalize(eps), y), shape)
+        y = self.reshape(self.one(Normalize(eps), y), shape)
         ones = (1,) * (len(shape) - 2)
-        y = y if scale is None else self._one(Binary("mul"), y, scale.reshaped(*scale.shape, *ones))
-        return y if shift is None else self._one(Binary("add"), y, shift.reshaped(*shift.shape, *ones))
+        y = y if scale is None else self.one(Mul(), y, scale.reshaped(*scale.shape, *ones))
+        return y if shift is None else self.one(Add(), y, shift.reshaped(*shift.shape, *ones))
 
     def layer_norm(self, x: Operand, eps: float, scale: Weight | None, shift: Weight | None) -> str:
-        y = self._one(Normalize(eps), x)
-        y = y if scale is None else self._one(Binary("mul"), y, scale)
-        return y if shift is None else self._one(Binary("add"), y, shift)
+        y = self.one(Normalize(eps), x)
+        y = y if scale is None else self.one(Mul(), y, scale)
+        return y if shift is None else self.one(Add(), y, shift)
 
     def batch_norm(self, x: Operand, statistics: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
         """Add a batch normalization; ``statistics``: scale, shift, mean and variance [C] along ``axis``, folded."""
@@ -249,7 +264,7 @@ class Layers(ShapeOps):
         assert mean is not None
         assert var is not None
         channels = self.shape(x)[axis_in(axis, len(self.shape(x)))]
-        fits = isinstance(channels, str) or var.shape in ((channels,), (1,))
+        fits = isinstance(channels, OpenSize) or var.shape in ((channels,), (1,))
         if not fits or any(weight is not None and weight.shape != var.shape for weight in statistics):
             shapes = [list(weight.shape) for weight in statistics if weight is not None]
             raise ShapeProblem(f"a batch normalization of {channels} channels with weights {shapes}")
@@ -268,8 +283,8 @@ class Layers(ShapeOps):
         a = Weight(var.shape, sources, words.format("scale"), scale).reshaped(*var.shape, *ones)
         b = Weight(var.shape, sources, words.format("shift"), shift).reshaped(*var.shape, *ones)
         stem = self.hint
-        y = self._one(Binary("mul"), x, self.builder.param(a, f"{stem}_scale"))
-        return self._one(Binary("add"), y, self.builder.param(b, f"{stem}_shift"))
+        y = self.one(Mul(), x, self.builder.param(a, f"{stem}_scale"))
+        return self.one(Add(), y, self.builder.param(b, f"{stem}_shift"))
 
     def conv(
         self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
@@ -280,7 +295,7 @@ class Layers(ShapeOps):
                 x = self.pad(x, axis, before, after)
         pad = tuple(before if before == after else 0 for before, after in pads)
         operands = (x, w) if b is None else (x, w, b)
-        return self._one(Conv(stride, (pad[0], pad[1]), dilation, group), *operands)
+        return self.one(Conv(stride, (pad[0], pad[1]), dilation, group), *operands)
 
     def conv_transpose(
         self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
@@ -347,7 +362,7 @@ class Layers(ShapeOps):
             used = (windows.count - 1) * s + k
             if not any(pad) and used < fixed(self.shape(x)[axis], "an image's size"):
                 x = self.cut(x, axis, 0, used)
-        y = self._one(Pool(kind, size, stride, pad, ceil=True), x)
+        y = self.one(MaxPool(size, stride, pad) if kind == "max" else AvePool(size, stride, pad), x)
         for axis, windows in zip((-2, -1), (rows, columns), strict=True):
             if self.shape(y)[axis] != windows.count:
                 y = self.cut(y, axis, windows.skip, windows.skip + windows.count)
@@ -355,21 +370,25 @@ class Layers(ShapeOps):
         if kind == "max" or np.all(scales == 1):
             return y
         recipe = "what a window's mean counts in Caffe by what it counts in the source"
-        return self._one(Binary("mul"), y, self.builder.param(number(scales, recipe), f"{self.hint}_counts"))
+        return self.one(Mul(), y, self.builder.param(number(scales, recipe), f"{self.hint}_counts"))
 
 
-def _makes_whole(op: Op) -> bool:
-    rounded = isinstance(op, Apply) and op.function.function in ("step", "round", "floor", "ceil")
-    return rounded or (isinstance(op, Reduce) and op.kind == "argmax")
+def _makes_whole(step: Step) -> bool:
+    op = step.op
+    rounded = isinstance(op, Round) or (isinstance(op, Function) and op.function in ("step", "floor", "ceil"))
+    return rounded or (isinstance(op, Reduction) and op.kind == "argmax")
 
 
-def _keeps_whole(op: Op) -> bool:
+def _keeps_whole(step: Step) -> bool:
     """Return whether an op maps integers to integers."""
-    if isinstance(op, Apply):
-        return op.function.function == "affine" and op.function.a.is_integer() and op.function.b.is_integer()
-    if isinstance(op, Binary | Reduce):
-        return op.kind not in ("div", "mean")
-    return isinstance(op, Reshape | Transpose | Concat | Split | Select | Expand)
+    op = step.op
+    if isinstance(op, Affine):
+        return op.scale.is_integer() and op.shift.is_integer()
+    if isinstance(op, Reduction):
+        return op.kind != "mean"
+    if isinstance(op, Binary):
+        return not isinstance(op, Divide)
+    return isinstance(op, Sum | Max | Reshape | Permute | Concat | Split | Select | Expand)
 
 
 def _scalar(x: Operand) -> float | None:

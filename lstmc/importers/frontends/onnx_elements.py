@@ -9,16 +9,17 @@ import numpy as np
 from lstmc.importers.frontends.onnx_values import Node, Onnx, constant
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
 
 
-def _function(name: str, *numbers: tuple[str, float] | float) -> Handler:
-    """Return a handler of a function whose coefficients are fixed, or attributes with defaults."""
+def _function(foreign: Foreign, row: Elementwise) -> Handler:
+    """Return a handler of a function, whose settings are attributes."""
 
     def handle(t: Onnx, node: Node) -> Operand:
-        arguments = [float(node.get(n[0], n[1])) if isinstance(n, tuple) else n for n in numbers]
-        return t.layers.apply(name, node.needed(0), *arguments)
+        numbers = [float(node.get(key, value)) for key, value in foreign.settings.items()] or row.numbers
+        return t.layers.apply(row.function, node.needed(0), *numbers)
 
     return handle
 
@@ -122,33 +123,12 @@ def _cast(t: Onnx, node: Node) -> Operand:
 HANDLERS: dict[str, Handler] = {
     "Identity": lambda t, node: node.needed(0),
     "Cast": _cast,
-    "Relu": _function("relu"),
-    "Tanh": _function("tanh"),
-    "Sigmoid": _function("sigmoid"),
-    "Abs": _function("abs"),
-    "Round": _function("round"),
-    "Floor": _function("floor"),
-    "Ceil": _function("ceil"),
-    "Exp": _function("exp"),
-    "Log": _function("log"),
-    "Sin": _function("sin"),
-    "Cos": _function("cos"),
-    "Erf": _function("erf"),
-    "Sqrt": _function("power", 0.5),
-    "Reciprocal": _function("power", -1.0),
-    "Neg": _function("affine", -1.0, 0.0),
-    "Softsign": _function("softsign"),
-    "Softplus": _function("softplus"),
-    "Mish": _function("mish"),
+    **{foreign.name: _function(foreign, row) for foreign, row in functions_of("onnx") if row.operator},
     "Gelu": _gelu,
     "Swish": _swish,
-    "Elu": _function("elu", ("alpha", 1.0)),
     "Celu": _celu,
-    "Selu": _function("selu", ("alpha", 1.6732632423543772), ("gamma", 1.0507009873554805)),
-    "LeakyRelu": _function("leaky_relu", ("alpha", 0.01)),
     "PRelu": lambda t, node: t.layers.prelu(node.needed(0), node.needed(1)),
     "ThresholdedRelu": _thresholded,
-    "HardSigmoid": _function("hard_sigmoid", ("alpha", 0.2), ("beta", 0.5)),
     "HardSwish": _hard_swish,
     "Clip": _clip,
     "Sign": _sign,

@@ -19,7 +19,7 @@ from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, const
 from lstmc.importers.frontends.refused import MALFORMED, SHAPE, Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.op import Shape
+from lstmc.importers.ir.sizes import OpenSize, Shape, open_sizes
 from lstmc.importers.read.onnx_file import stored_tensor
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
@@ -65,9 +65,7 @@ def describe_onnx(
         raise SourceError(f"{origin}: it has no input {unknown[0]}: found {inputs}")
     reader.run(graph)
     if reader.refusals:
-        fixed = [
-            _fixed(name, shape) for name, shape in builder.inputs.items() if any(isinstance(n, str) for n in shape)
-        ]
+        fixed = [_fixed(name, shape) for name, shape in builder.inputs.items() if open_sizes(shape)]
         mend = f"fix the sizes by {' and '.join(map(str, fixed))}"
         refusals = [replace(one, mend=mend) if fixed and one.mend in _SHAPES else one for one in reader.refusals]
         raise RefusedError(origin, refusals, fixed)
@@ -90,11 +88,13 @@ def _declared(info: Any, origin: str) -> Shape:
     if not info.type.HasField("tensor_type"):
         raise SourceError(f"{origin}: input {info.name} is no tensor")
     sizes = info.type.tensor_type.shape.dim
-    shape: list[int | str] = []
+    shape: list[int] = []
     for axis, dim in enumerate(sizes):
         name = re.sub(r"\W+", "_", dim.dim_param, flags=re.ASCII).strip("_") or f"{info.name}_{axis}"
         name = re.sub(r"\W+", "_", name, flags=re.ASCII)
-        shape.append(int(dim.dim_value) if dim.dim_value > 0 else name if name[0].isalpha() else f"size_{name}")
+        shape.append(
+            int(dim.dim_value) if dim.dim_value > 0 else OpenSize(name if name[0].isalpha() else f"size_{name}")
+        )
     return tuple(shape)
 
 

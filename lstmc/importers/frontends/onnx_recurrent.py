@@ -13,10 +13,13 @@ from lstmc.importers.frontends.recurrent import one_direction, rolled
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder, Rolled
-from lstmc.importers.ir.op import Activation, axis_in, fixed
+from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.recur import Cell, Extra, Kind, Recur
+from lstmc.importers.ir.sizes import axis_in, fixed
 from lstmc.importers.refusal import Refusal
 from lstmc.importers.weight import Weight
+from lstmc.ops import Op
+from lstmc.ops.frameworks import functions_of
 
 _STEPS = 100_000
 
@@ -156,18 +159,11 @@ def _free_names(graph: Any) -> list[str]:
     return [*free]
 
 
-# Functions by ONNX's names, with what their alpha and beta are if nothing is said (None: something must be).
+# Functions by ONNX's names, which are of any case, with the defaults of alpha and beta.
 _FUNCTIONS: dict[str, tuple[str, tuple[float | None, ...]]] = {
-    "sigmoid": ("sigmoid", ()),
-    "tanh": ("tanh", ()),
-    "relu": ("relu", ()),
-    "softsign": ("softsign", ()),
-    "softplus": ("softplus", ()),
-    "leakyrelu": ("leaky_relu", (0.01,)),
-    "elu": ("elu", (1.0,)),
-    "hardsigmoid": ("hard_sigmoid", (0.2, 0.5)),
-    "affine": ("affine", (None, None)),
-    "scaledtanh": ("scaled_tanh", (None, None)),
+    foreign.name.lower(): (row.function, (*foreign.settings.values(),))
+    for foreign, row in functions_of("onnx")
+    if row.cell
 }
 _KINDS: dict[str, tuple[Kind, tuple[str, ...]]] = {
     "LSTM": ("lstm", ("sigmoid", "tanh", "tanh")),
@@ -218,7 +214,7 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     return [*results]
 
 
-def _activations(node: Node, directions: int) -> Iterator[Sequence[Activation]]:
+def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
     """Yield the functions of each direction; those with coefficients consume them in order."""
     _, usual = _KINDS[node.op]
     names = node.attributes.get("activations") or usual * directions
@@ -230,18 +226,18 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Activation]]:
         if name.lower() not in _FUNCTIONS:
             why = "it jumps, which no layer of Caffe does" if name == "ThresholdedRelu" else "it is not known"
             raise Refused("activations", name, why, f"use one of {', '.join(_FUNCTIONS)}")
-        function, defaults = _FUNCTIONS[name.lower()]
+        word, defaults = _FUNCTIONS[name.lower()]
         numbers = [
             next(coefficients, default) for coefficients, default in zip((alphas, betas), defaults, strict=False)
         ]
         if None in numbers:
             raise Refused("activation_alpha, activation_beta", "none", f"{name} has no defaults", "give both")
-        functions.append(Activation(function, *(float(n) for n in numbers if n is not None)))
+        functions.append(function(word, *(float(n) for n in numbers if n is not None)))
     for lane in range(directions):
         yield functions[lane * len(usual) : (lane + 1) * len(usual)]
 
 
-def _cell(node: Node, kind: Kind, functions: Sequence[Activation]) -> Cell:
+def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
     clip = node.attributes.get("clip")
     gate, new = (functions[0], functions[1]) if kind != "rnn" else (functions[0], functions[0])
     return Cell(

@@ -10,8 +10,8 @@ import numpy as np
 from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, fixed_numbers, sizes, slices, triangle, weight
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.op import axis_in, broadcast, fixed, resolved
-from lstmc.importers.ir.ops import Dropout
+from lstmc.importers.ir.sizes import axis_in, broadcast, fixed, open_sizes, resolved
+from lstmc.ops import Dropout
 
 Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
 
@@ -117,15 +117,14 @@ def _dropout(t: Onnx, node: Node) -> list[Operand | None]:
     ratio = float(operand.reshape(-1)[0]) if operand is not None else float(node.get("ratio", 0.5))
     x = t.layers.value(node.needed(0))
     if 0 < ratio < 1:
-        x = t.layers.builder.one(Dropout(ratio), x, hint=t.layers.hint, origin=t.layers.origin)
+        x = t.layers.one(Dropout(ratio), x)
     return [x, None]
 
 
 def _shape(t: Onnx, node: Node) -> Operand:
     shape = t.layers.shape(node.needed(0))
     shape = shape[int(node.get("start", 0)) : node.get("end", None)]
-    whole = all(isinstance(size, int) for size in shape)
-    return np.array(shape, np.int64 if whole else object)
+    return np.array(shape, object if open_sizes(shape) else np.int64)
 
 
 def _size(t: Onnx, node: Node) -> Operand:

@@ -15,7 +15,7 @@ import numpy as np
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.op import Size
+from lstmc.importers.ir.sizes import OpenSize, Size
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
@@ -74,7 +74,7 @@ def constant(x: Operand | None) -> Array | None:
 
 def fixed_numbers(x: Operand | None, what: str) -> list[int]:
     """Return constant integers. Raises :class:`Refused` for computed values and named sizes."""
-    numbers = [size for size in sizes(x, what) if isinstance(size, int)]
+    numbers = [size for size in sizes(x, what) if not isinstance(size, OpenSize)]
     if x is None or len(numbers) != len(sizes(x, what)):
         raise Refused(what, "it has a size without a number", "it must be known here", PIN)
     return numbers
@@ -85,7 +85,7 @@ def sizes(x: Operand | None, what: str) -> list[Size]:
     array = constant(x)
     if array is None:
         raise Refused(what, "computed from the inputs", "it must be known here", PIN)
-    return [one if isinstance(one, str) else int(one) for one in array.reshape(-1).tolist()]
+    return [one if isinstance(one, OpenSize) else int(one) for one in array.reshape(-1).tolist()]
 
 
 def weight(x: Operand | None, what: str) -> Weight:
@@ -128,9 +128,9 @@ def _same_size(a: Any, b: Any) -> bool:
     """Return whether two sizes are equal; a named size is at least 1 and equals itself."""
     if a == b:
         return True
-    if isinstance(a, str) == isinstance(b, str) or min(s for s in (a, b) if not isinstance(s, str)) > 0:
-        named = a if isinstance(a, str) else b
-        if isinstance(named, str):
+    if isinstance(a, OpenSize) == isinstance(b, OpenSize) or min(s for s in (a, b) if not isinstance(s, OpenSize)) > 0:
+        named = a if isinstance(a, OpenSize) else b
+        if isinstance(named, OpenSize):
             raise Refused("operands", f"the size {named}", "it is compared, so it must be a number", PIN)
     return False
 
@@ -160,7 +160,7 @@ def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None
     if fold is None:
         return None
     named = [
-        one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1) if isinstance(one, str)
+        one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1) if isinstance(one, OpenSize)
     ]
     if named and node.op not in SHAPE_OPS and node.op not in OF_SIZES:
         raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
@@ -184,8 +184,8 @@ def _required(fold: Fold, count: int) -> range:
 
 def _as_integers(array: Any) -> Array:
     """Convert an array of sizes without names to integers."""
-    result = np.array(array, object) if isinstance(array, str) else np.asarray(array)
-    if result.dtype == object and not any(isinstance(one, str) for one in result.reshape(-1)):
+    result = np.array(array, object) if isinstance(array, OpenSize) else np.asarray(array)
+    if result.dtype == object and not any(isinstance(one, OpenSize) for one in result.reshape(-1)):
         result = result.astype(np.int64)
     return result
 
@@ -285,9 +285,9 @@ def _bounded(count: float) -> None:
 
 def _plain(node: Node, shape: Array, fill: float) -> list[int]:
     """Return a shape in numbers. A named size counts as 1 for zeros, which are left out as initial states."""
-    if fill and any(isinstance(size, str) for size in shape.reshape(-1)):
+    if fill and any(isinstance(size, OpenSize) for size in shape.reshape(-1)):
         raise Refused("shape", str(shape.reshape(-1).tolist()), "it must be known here", PIN)
-    return [1 if isinstance(size, str) else int(size) for size in shape.reshape(-1)]
+    return [1 if isinstance(size, OpenSize) else int(size) for size in shape.reshape(-1)]
 
 
 def _expand(node: Node, x: Array, shape: Array) -> Array:

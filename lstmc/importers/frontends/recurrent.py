@@ -8,8 +8,8 @@ from lstmc.importers.convention import cell_weights
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, Rolled
-from lstmc.importers.ir.op import Size
 from lstmc.importers.ir.recur import Cell, Extra, Recur
+from lstmc.importers.ir.sizes import Size
 from lstmc.importers.weight import Weight
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmc.importers.ir.op import ShapeProblem
+from lstmc.importers.ir.sizes import ShapeProblem
 
 SHAPE = "give shape, or check the model"
 # Errors that wrong values in a file cause while a node is translated. Others are bugs of ours, and stay tracebacks.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.op import Activation, Op, Shape, ShapeProblem, Size, axis_in, broadcast, fixed, listed
-from lstmc.importers.ir.ops import Apply, Concat, Expand, Reshape, Select, Split, Transpose
+from lstmc.importers.ir.ops import Expand, Permute, Select, function
+from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, axis_in, broadcast, fixed, listed
 from lstmc.importers.weight import Weight, number
-from lstmc.ops import Array
+from lstmc.ops import Affine, Array, Concat, Op, Reshape, Split
 
 MOST_PADDING = 10_000  # elements on one side of an axis
 Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
@@ -40,35 +40,33 @@ class ShapeOps:
         """Return an operand as an output in its own shape, which may have no axes."""
         return self.reshape(self.value(x, hint), self.shape(x))
 
-    def _one(
-        self,
-        op: Op,
-        *xs: Operand,
-    ) -> str:
+    def one(self, op: Op, *xs: Operand) -> str:
+        """Add an op with one result."""
         return self.builder.one(op, *map(self.value, xs), hint=self.hint, origin=self.origin)
 
-    def apply(self, function: str, x: Operand, a: float = 0.0, b: float = 0.0) -> str:
-        return self._one(Apply(Activation(function, a, b)), x)
+    def apply(self, name: str, x: Operand, *numbers: float) -> str:
+        """Add an elementwise function with its coefficients."""
+        return self.one(function(name, *map(float, numbers)), x)
 
     def affine(self, x: Operand, scale: float, shift: float) -> str:
         if (scale, shift) == (1.0, 0.0):
             return self.value(x)
-        return self.apply("affine", x, scale, shift)
+        return self.one(Affine(float(scale), float(shift)), x)
 
     def concat(self, xs: Sequence[Operand], axis: int) -> str:
         if len(xs) == 1:
             return self.value(xs[0])
-        return self._one(Concat(axis_in(axis, len(self.shape(xs[0])))), *xs)
+        return self.one(Concat(axis_in(axis, len(self.shape(xs[0])))), *xs)
 
     def reshape(self, x: Operand, shape: Sequence[Size]) -> str:
         step = self.builder.producer(x) if isinstance(x, str) else None
         if step is not None and isinstance(step.op, Reshape):
             x = step.inputs[0]
-        return self.value(x) if tuple(shape) == self.shape(x) else self._one(Reshape(tuple(shape)), x)
+        return self.value(x) if tuple(shape) == self.shape(x) else self.one(Reshape(tuple(shape)), x)
 
     def transpose(self, x: Operand, axes: Sequence[int]) -> str:
         axes = tuple(axis_in(axis, len(self.shape(x))) for axis in axes)
-        return self.value(x) if axes == tuple(range(len(axes))) else self._one(Transpose(axes), x)
+        return self.value(x) if axes == tuple(range(len(axes))) else self.one(Permute(axes), x)
 
     def split(self, x: Operand, sizes: Sequence[int], axis: int) -> list[str]:
         if len(sizes) == 1:
@@ -104,8 +102,8 @@ class ShapeOps:
         axis = axis_in(axis, len(self.shape(x)))
         shape = self.shape(x)
         size = shape[axis]
-        if isinstance(size, str):
-            return self._one(Select(axis, index), x)
+        if isinstance(size, OpenSize):
+            return self.one(Select(axis, index), x)
         index += size if index < 0 else 0
         return self.reshape(self.cut(x, axis, index, index + 1), (*shape[:axis], *shape[axis + 1 :]))
 
@@ -115,7 +113,7 @@ class ShapeOps:
         if broadcast(own, tuple(shape)) != tuple(shape):
             raise ShapeProblem(f"{listed(own)} repeated to {listed(shape)}")
         y = self.reshape(x, (1,) * (len(shape) - len(own)) + own)
-        return y if tuple(shape) == self.shape(y) else self._one(Expand(tuple(shape)), y)
+        return y if tuple(shape) == self.shape(y) else self.one(Expand(tuple(shape)), y)
 
     def tile(self, x: Operand, repeats: Sequence[int]) -> str:
         """Repeat x along each axis; missing axes are added in front."""

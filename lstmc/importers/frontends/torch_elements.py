@@ -11,18 +11,21 @@ import numpy as np
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import Torch
-from lstmc.importers.ir.op import fixed
+from lstmc.importers.ir.sizes import fixed
+from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 Handler = Callable[..., Any]
 
 
-def _function(name: str, *numbers: float) -> Handler:
-    return lambda t, x, *more, **options: t.layers.apply(name, x, *numbers)
+def _function(foreign: Foreign, row: Elementwise) -> Handler:
+    """Return a handler of a function, whose settings are its next arguments."""
+    defaults = tuple(foreign.settings.values())
 
+    def handle(t: Torch, x: Operand, *arguments: Any, **options: Any) -> str:
+        numbers = (*arguments, *defaults[len(arguments) :]) if defaults else row.numbers
+        return t.layers.apply(row.function, x, *numbers)
 
-def _numbers(name: str, *defaults: float) -> Handler:
-    """Return a handler of a function whose coefficients are its next arguments."""
-    return lambda t, x, *arguments, **options: t.layers.apply(name, x, *arguments, *defaults[len(arguments) :])
+    return handle
 
 
 def _operand(x: Any) -> Operand:
@@ -116,12 +119,10 @@ def _equal(t: Torch, x: Any, y: Any) -> str:
 
 _COMPARISONS = (("gt", False, False), ("ge", False, True), ("lt", True, False), ("le", True, True))
 _KINDS = ("Scalar", "Tensor")
-_SAME_NAMES = ("relu", "tanh", "sigmoid", "abs", "exp", "log", "sin", "cos", "silu")
 _ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.truncated(y)}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
-    **{f"aten.{name}.default": _function(name) for name in (*_SAME_NAMES, "floor", "ceil")},
-    "aten.round.default": _function("round"),
+    **{f"aten.{foreign.name}.default": _function(foreign, row) for foreign, row in functions_of("torch")},
     "aten.trunc.default": lambda t, x: t.layers.truncated(x),
     "aten.log1p.default": lambda t, x: t.layers.apply("log", t.layers.affine(x, 1.0, 1.0)),
     "aten.expm1.default": lambda t, x: t.layers.affine(t.layers.apply("exp", x), 1.0, -1.0),
@@ -132,24 +133,12 @@ HANDLERS: dict[str, Handler] = {
         for base in (2, 10)
     },
     "aten.exp2.default": lambda t, x: t.layers.apply("exp", t.layers.affine(x, math.log(2), 0.0)),
-    "aten.neg.default": _function("affine", -1.0, 0.0),
-    "aten.sqrt.default": _function("power", 0.5),
-    "aten.rsqrt.default": _function("power", -0.5),
-    "aten.reciprocal.default": _function("power", -1.0),
-    "aten.square.default": _function("power", 2.0),
-    "aten.selu.default": _function("selu", 1.6732632423543772, 1.0507009873554805),
-    "aten.hardsigmoid.default": _function("hard_sigmoid", 1 / 6, 0.5),
-    "aten.relu6.default": _function("clip", 0.0, 6.0),
-    "aten.hardtanh.default": _numbers("clip", -1.0, 1.0),
     "aten.hardswish.default": lambda t, x: t.layers.binary("mul", x, t.layers.apply("hard_sigmoid", x, 1 / 6, 0.5)),
     "aten.log_sigmoid.default": lambda t, x: t.layers.affine(_softplus(t, t.layers.affine(x, -1.0, 0.0)), -1.0, 0.0),
-    "aten.leaky_relu.default": _numbers("leaky_relu", 0.01),
     "aten.pow.Tensor_Scalar": lambda t, x, e: t.layers.apply("power", x, float(e)),
     "aten.elu.default": _elu,
     "aten.celu.default": _celu,
     "aten.gelu.default": lambda t, x, *, approximate="none": t.layers.apply(_GELU[approximate], x),
-    "aten.erf.default": _function("erf"),
-    "aten.mish.default": _function("mish"),
     "aten.sign.default": _sign,
     "aten.glu.default": _glu,
     "aten.prelu.default": _prelu,

@@ -16,7 +16,7 @@ from lstmc.importers.frontends.torch_constants import Constants
 from lstmc.importers.frontends.torch_export import decomposed
 from lstmc.importers.frontends.torch_values import NotAvailable, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.op import ShapeProblem
+from lstmc.importers.ir.sizes import ShapeProblem
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.weight import Weight
 

@@ -12,11 +12,10 @@ from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import NotAvailable, Torch, weight_or_none
-from lstmc.importers.ir.op import RELU, TANH, fixed
-from lstmc.importers.ir.ops import Dropout
 from lstmc.importers.ir.recur import Cell, Kind
+from lstmc.importers.ir.sizes import fixed
 from lstmc.importers.weight import Weight
-from lstmc.ops import Array
+from lstmc.ops import Array, Dropout, Op, Relu, Tanh
 
 Handler = Callable[..., Any]
 
@@ -235,14 +234,14 @@ def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
 def _dropout(t: Torch, x: Operand, ratio: float, training: bool) -> str:
     if ratio in (0, 1):
         return t.layers.value(x)
-    return t.layers.builder.one(Dropout(ratio), t.layers.value(x), hint=t.layers.hint, origin=t.layers.origin)
+    return t.layers.one(Dropout(ratio), x)
 
 
-_MODES: dict[str, tuple[Kind, Any]] = {
-    "lstm": ("lstm", TANH),
-    "gru": ("gru", TANH),
-    "rnn_tanh": ("rnn", TANH),
-    "rnn_relu": ("rnn", RELU),
+_MODES: dict[str, tuple[Kind, Op]] = {
+    "lstm": ("lstm", Tanh()),
+    "gru": ("gru", Tanh()),
+    "rnn_tanh": ("rnn", Tanh()),
+    "rnn_relu": ("rnn", Relu()),
 }
 
 

@@ -15,12 +15,11 @@ from typing import Any, Literal
 from lstmc.errors import Argument
 from lstmc.importers.convention import cell_weights
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.op import RELU, TANH
-from lstmc.importers.ir.ops import Concat
 from lstmc.importers.ir.recur import Cell, Kind, Recur
 from lstmc.importers.read.source import Source, StoredTensor
 from lstmc.importers.read.torch_file import TORCHSCRIPT
 from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.ops import Concat, Op, Relu, Tanh
 
 Nonlinearity = Literal["tanh", "relu"]
 _NAME = re.compile(
@@ -207,7 +206,7 @@ def _cell(
             group, "shapes", ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
             "these are not the sizes of 4 gates (LSTM), 3 (GRU) or 1 (RNN)", "save the whole module's state dict",
         )  # fmt: skip
-    new = TANH
+    new: Op = Tanh()
     if kind == "rnn":
         mode = str(hint.get("mode", hint.get("nonlinearity", "")))
         function = "relu" if "relu" in mode.lower() else "tanh" if "tanh" in mode.lower() else rnn
@@ -217,7 +216,7 @@ def _cell(
                 "a state dict does not record whether a plain RNN uses tanh or relu",
                 "give it by activation: tanh or relu",
             )  # fmt: skip
-        new = RELU if function == "relu" else TANH
+        new = Relu() if function == "relu" else Tanh()
     cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
     return cell, units, size
 

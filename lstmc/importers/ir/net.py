@@ -12,16 +12,24 @@ from typing import Self, TypeVar
 import numpy as np
 
 from lstmc.dsl import language
-from lstmc.importers.ir.op import Op, Shape, ShapeProblem, Size, listed, with_sizes
-from lstmc.importers.ir.recur import Cell, Recur
+from lstmc.importers.ir.recur import Cell, Loop, Recur
+from lstmc.importers.ir.sizes import (
+    OpenSize,
+    Shape,
+    ShapeProblem,
+    Size,
+    listed,
+    named,
+    open_sizes,
+    result_shapes,
+    with_numbers,
+    with_sizes,
+)
 from lstmc.importers.weight import Weight
-from lstmc.ops import Array
+from lstmc.ops import Array, Op
 
 LANGUAGE = tuple(sorted(word for word in vars(language) if word[0] != "_"))  # what a written model may import
-HELPERS = ("transposed", "tail", "erf", "exact_gelu")
-RESERVED = frozenset(
-    {*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *HELPERS, "net", "N", "D", "S", "H", "P"}
-)
+RESERVED = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), "net", "N", "D", "S", "H", "P"})
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a written model
 
 
@@ -29,10 +37,14 @@ CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a writ
 class Step:
     """An op with the names of its operands and results. ``origin`` is its place in the source, for messages."""
 
-    op: Op
+    op: Op | Loop
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     origin: str
+
+    def bound(self, sizes: Mapping[str, int]) -> Step:
+        """Return the step with open sizes replaced by numbers."""
+        return replace(self, op=self.op.bound(sizes) if isinstance(self.op, Loop) else with_numbers(self.op, sizes))
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,8 @@ class Net:
 
     ``axes`` has the permutation of each input or output whose axes are not in the source's order.
     ``called`` has the source's own names of inputs and outputs. ``notes`` are remarks for the user, ``ignored``
-    the unused tensors of the source, each with the reason. ``sizes`` has the source's numbers for named sizes;
-    ``delays`` the number of steps by which an output is late; ``time`` is the name of the length of sequences.
+    the unused tensors of the source, each with the reason. ``sizes`` has the source's numbers for open sizes;
+    ``delays`` the number of steps by which an output is late; ``time`` is the length of sequences, where that is open.
     """
 
     name: str
@@ -58,15 +70,19 @@ class Net:
     called: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     delays: dict[str, int] = field(default_factory=dict)
-    time: tuple[str, ...] = ()
+    time: tuple[OpenSize, ...] = ()
+
+    def open_sizes(self) -> list[str]:
+        """Return the names of the inputs' open sizes."""
+        return list(dict.fromkeys(size.name for shape in self.inputs.values() for size in open_sizes(shape)))
 
     def bound(self, sizes: Mapping[str, int]) -> Net:
-        """Return the net with its named sizes replaced by numbers."""
+        """Return the net with its open sizes replaced by numbers."""
 
         return replace(
             self,
             inputs={name: with_sizes(shape, sizes) for name, shape in self.inputs.items()},
-            steps=tuple(replace(step, op=step.op.bound(sizes)) for step in self.steps),
+            steps=tuple(step.bound(sizes) for step in self.steps),
             shapes={name: with_sizes(shape, sizes) for name, shape in self.shapes.items()},
         )
 
@@ -77,6 +93,11 @@ class Net:
             results = step.op.eval(*(values[name] for name in step.inputs))
             values.update(zip(step.outputs, results, strict=True))
         return {name: values[value] for name, value in self.outputs.items()}
+
+
+def infer(op: Op | Loop, *shapes: Shape) -> tuple[Shape, ...]:
+    """Return the shapes of an op's results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
+    return op.infer(*shapes) if isinstance(op, Loop) else result_shapes(op, *shapes)
 
 
 def scan_names(name: str) -> tuple[str, str, str]:
@@ -114,11 +135,14 @@ class NetBuilder:
         """Return the step that computes a value; None for an input or a parameter."""
         return self._producers.get(name)
 
-    def input(self, hint: str, shape: Shape, called: str | None = None) -> str:
-        """Add an input and return its name. ``called`` is its name in the source; the default is ``hint``."""
+    def input(self, hint: str, shape: Sequence[int | str], called: str | None = None) -> str:
+        """Add an input and return its name; a size that is a name is open.
+
+        ``called`` is the name in the source; the default is ``hint``.
+        """
         name = self.fresh(hint)
         self.called[name] = hint if called is None else called
-        self.inputs[name] = self.shapes[name] = shape
+        self.inputs[name] = self.shapes[name] = named(shape)
         return name
 
     def param(self, weight: Weight, hint: str) -> str:
@@ -139,9 +163,9 @@ class NetBuilder:
         self.called[name] = hint
         return name
 
-    def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
-        """Add a step and return the names of its results. Raises :class:`~lstmc.importers.ir.op.ShapeProblem`."""
-        shapes = op.infer(*(self.shapes[value] for value in values))
+    def add(self, op: Op | Loop, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
+        """Add a step and return the names of its results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
+        shapes = infer(op, *(self.shapes[value] for value in values))
         stems = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in stems)
         self.shapes.update(zip(names, shapes, strict=True))
@@ -149,7 +173,7 @@ class NetBuilder:
         self._producers.update(dict.fromkeys(names, self.steps[-1]))
         return names
 
-    def one(self, op: Op, *values: str, hint: str, origin: str) -> str:
+    def one(self, op: Op | Loop, *values: str, hint: str, origin: str) -> str:
         """Add a step with one result, and return its name."""
         (name,) = self.add(op, *values, hint=hint, origin=origin)
         return name
@@ -216,7 +240,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Rolled(Op):
+class Rolled(Loop):
     """A loop: ``body`` run for ``steps`` steps. Results: its outputs over time [T, ...], then the last states.
 
     The inputs of ``body`` are ``sequences`` elements of sequences, then the ``states``, then static inputs. Its

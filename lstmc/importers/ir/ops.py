@@ -1,270 +1,318 @@
-"""The import IR's ops other than recurrent layers; convolution and pooling of images [..., C, H, W]."""
+"""The ops of imported nets that are no single op of the core: functions of the language, which say what they mean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, Self
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import Parameter, Signature
+from typing import ClassVar, Literal
 
-import numpy as np
-
-from lstmc.importers.ir.op import (
-    Activation,
+from lstmc.dsl import Model, language
+from lstmc.errors import ShapeError
+from lstmc.importers.ir.sizes import Shape, ShapeProblem, Size, fixed, listed
+from lstmc.interp import backward, forward
+from lstmc.ir import Graph
+from lstmc.ops import (
+    CORE,
+    Add,
+    Array,
+    Arrays,
+    Draw,
+    Max,
+    Maximum,
+    Mul,
     Op,
-    Shape,
-    ShapeProblem,
-    Size,
-    broadcast,
-    fixed,
-    listed,
-    resolved,
-    with_sizes,
+    Pointwise,
+    Sample,
+    Sub,
+    Sum,
+    Types,
+    sample_type,
 )
-from lstmc.ops import Array
+from lstmc.ops.binary import Binary
+from lstmc.ops.reduce import Reduce
+from lstmc.types import TensorType
 
 
 @dataclass(frozen=True)
-class Linear(Op):
-    """x [..., in] with w [out, in] and maybe b [out]: x @ w.T + b."""
+class Formula(Op):
+    """A function of the language with its arguments; its meaning is the graph that the language makes of its text."""
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        x, w = shapes[0], shapes[1]
-        if not x or len(w) != 2 or x[-1] != w[1] or any(b != (w[0],) for b in shapes[2:]):
-            raise ShapeProblem(f"a product of {listed(x)} with weights {', '.join(map(listed, shapes[1:]))}")
-        return ((*x[:-1], w[0]),)
+    operands: ClassVar[tuple[str, ...]] = ("x",)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        y = arrays[0] @ arrays[1].T
-        return (y + arrays[2] if len(arrays) > 2 else y,)
+    @abstractmethod
+    def text(self, *names: str) -> str:
+        """Return the expression in the language. A name is inserted unchanged, so it must be a name or in brackets."""
 
+    def eval(self, *arrays: Array) -> Arrays:
+        inputs = {f"x{place}": array for place, array in enumerate(arrays)}
+        return (forward(self._graph(arrays), inputs, dtype=arrays[0].dtype).outputs["y"],)
 
-@dataclass(frozen=True)
-class Embed(Op):
-    """The rows of w [V, H] at the indices x."""
+    def vjp(self, cts: Arrays, outs: Arrays, *arrays: Array) -> tuple[Array | None, ...]:
+        inputs = {f"x{place}": array for place, array in enumerate(arrays)}
+        run = forward(self._graph(arrays), inputs, dtype=arrays[0].dtype)
+        return (*backward(run, {"y": cts[0]}).inputs.values(),)
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        return ((*shapes[0], shapes[1][1]),)
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (arrays[1][arrays[0].astype(np.int64)],)
+    def _graph(self, arrays: Arrays) -> Graph:
+        return meaning(self, tuple(TensorType(array.shape) for array in arrays))
 
 
-@dataclass(frozen=True)
-class Apply(Op):
-    """A function of each element."""
+@lru_cache(maxsize=1024)
+def meaning(op: Formula, types: Types) -> Graph:
+    """Return the core's graph of a function on operands of these types, which are inputs ``x0``, ``x1``; output y."""
+    names = [f"x{place}" for place in range(len(types))]
+    code = compile(op.text(*names), "<formula>", "eval")
 
-    function: Activation
+    def model(**values: object) -> dict[str, object]:
+        return {"y": eval(code, vars(language), values)}
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        return (shapes[0],)
+    model.__signature__ = Signature(  # type: ignore[attr-defined]
+        [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=language.Input(*type_.shape))
+            for name, type_ in zip(names, types, strict=True)
+        ]
+    )
+    return Model(model).graph()
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (self.function(arrays[0]),)
+
+def _call(function: str, *arguments: object) -> str:
+    return f"{function}({', '.join(map(str, arguments))})"
 
 
-BINARY: dict[str, Callable[[Array, Array], Array]] = {
-    "add": lambda x, y: x + y,
-    "sub": lambda x, y: x - y,
-    "mul": lambda x, y: x * y,
-    "div": lambda x, y: x / y,
-    "max": lambda x, y: np.maximum(x, y),
-    "min": lambda x, y: np.minimum(x, y),
+TEXTS = {
+    "selu": "{1!r} * elu({x}, {0!r})",
+    "scaled_tanh": "{0!r} * tanh({1!r} * {x})",
+    "mish": "{x} * tanh(softplus({x}))",
+    "ceil": "-floor(-{x})",
+    "gelu": "gelu({x}, approximate=False)",
+    "gelu_tanh": "gelu({x})",
 }
 
 
 @dataclass(frozen=True)
-class Binary(Op):
-    """One of :data:`BINARY` on the elements of two arrays, broadcast as in NumPy."""
+class Function(Formula):
+    """A function of each element with its coefficients: one of :data:`TEXTS`, or else of the language, by name."""
 
-    kind: str
+    name = "source.function"
+    function: str
+    numbers: tuple[float, ...] = ()
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        return (broadcast(*shapes),)
+    def infer(self, x: TensorType) -> Types:
+        return (x,)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (BINARY[self.kind](*arrays),)
+    def text(self, *names: str) -> str:
+        if self.function in TEXTS:
+            return TEXTS[self.function].format(*self.numbers, x=names[0])
+        return _call(self.function, *names, *map(repr, self.numbers))
 
-
-@dataclass(frozen=True)
-class Concat(Op):
-    axis: int
-
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        rest = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in shapes}
-        if len(rest) > 1:
-            raise ShapeProblem(f"joined along axis {self.axis}: {', '.join(map(listed, shapes))}")
-        size = sum(fixed(shape[self.axis], f"axis {self.axis}") for shape in shapes)
-        return ((*shapes[0][: self.axis], size, *shapes[0][self.axis + 1 :]),)
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (np.concatenate(arrays, self.axis),)
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        name = draw.choice((*sorted({*TEXTS} - {"ceil"}), "silu", "softsign", "erf", "hard_sigmoid"))
+        count = {"selu": 2, "scaled_tanh": 2, "hard_sigmoid": 2}.get(name, 0)
+        return Sample(cls(name, (0.5, 0.25)[:count]), (sample_type(draw),), 0.1, 0.9)
 
 
-@dataclass(frozen=True)
-class Split(Op):
-    axis: int
-    sizes: tuple[int, ...]
+_POINTWISE = {op.name: op for op in CORE if issubclass(op, Pointwise)}
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        x = shapes[0]
-        if sum(self.sizes) != x[self.axis] or min(self.sizes) < 1:
-            raise ShapeProblem(f"axis {self.axis} of {listed(x)} cut into {list(self.sizes)}")
-        return tuple((*x[: self.axis], size, *x[self.axis + 1 :]) for size in self.sizes)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return tuple(np.split(arrays[0], np.cumsum(self.sizes)[:-1], self.axis))
+def function(name: str, *numbers: float) -> Op:
+    """Return an elementwise function with its coefficients: an op of the core, or a function of the language."""
+    return _POINTWISE[name](*numbers) if name in _POINTWISE else Function(name, numbers)
+
+
+Elementwise = Pointwise | Function
 
 
 @dataclass(frozen=True)
-class Reshape(Op):
-    shape: Shape
+class Divide(Formula, Binary):
+    """z = x / y."""
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        return (resolved(self.shape, shapes[0]),)
+    name = "source.divide"
+    operands = ("x", "y")
 
-    def bound(self, sizes: Mapping[str, int]) -> Self:
-        return replace(self, shape=with_sizes(self.shape, sizes))
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        sizes = [-1 if isinstance(size, str) else size for size in self.shape]
-        if sizes.count(-1) > 1:  # two names: those that x has keep their places
-            raise ShapeProblem(f"{listed(self.shape)} has more than one name: its sizes must be bound first")
-        return (arrays[0].reshape(sizes),)
+    def text(self, *names: str) -> str:
+        return f"{names[0]} / {names[1]}"
 
 
 @dataclass(frozen=True)
-class Transpose(Op):
+class Minimum(Formula, Binary):
+    """z is the smaller of x and y."""
+
+    name = "source.minimum"
+    operands = ("x", "y")
+
+    def text(self, *names: str) -> str:
+        return _call("minimum", *names)
+
+
+BINARY: Mapping[str, Binary] = {
+    "add": Add(), "sub": Sub(), "mul": Mul(), "div": Divide(), "max": Maximum(), "min": Minimum(),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Permute(Formula):
     """Axis j of the result is axis ``axes[j]`` of x."""
 
+    name = "source.permute"
     axes: tuple[int, ...]
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        if sorted(self.axes) != list(range(len(shapes[0]))):
-            raise ShapeProblem(f"the axes of {listed(shapes[0])} cannot be put into the order {list(self.axes)}")
-        return (tuple(shapes[0][axis] for axis in self.axes),)
+    def infer(self, x: TensorType) -> Types:
+        if sorted(self.axes) != list(range(x.rank)):
+            raise ShapeError(f"the axes of {listed(x.shape)} cannot be put into the order {list(self.axes)}")
+        return (TensorType(tuple(x.shape[axis] for axis in self.axes)),)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (arrays[0].transpose(self.axes),)
+    def text(self, *names: str) -> str:
+        own = self.axes == tuple(range(len(self.axes)))
+        return names[0] if own else _call("transpose", *names, *self.axes)
 
-
-@dataclass(frozen=True)
-class Softmax(Op):
-    axis: int
-    log: bool = False
-
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        return (shapes[0],)
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        x = arrays[0] - arrays[0].max(self.axis, keepdims=True)
-        log = x - np.log(np.exp(x).sum(self.axis, keepdims=True))
-        return (log if self.log else np.exp(log),)
-
-
-REDUCED: dict[str, Callable[..., Array]] = {
-    "sum": np.sum,
-    "mean": np.mean,
-    "max": np.max,
-    "min": np.min,
-    "argmax": lambda x, axis: np.argmax(x, axis).astype(x.dtype),
-}
-Reduction = Literal["sum", "mean", "max", "min", "argmax"]
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw, rank=(3, 3))
+        return Sample(cls(draw.choice(((0, 1, 2), (1, 0, 2), (2, 0, 1), (2, 1, 0)))), (x,))
 
 
 @dataclass(frozen=True)
-class Reduce(Op):
-    """A reduction of :data:`REDUCED` along one axis, which the result lacks."""
+class LogSoftmax(Formula):
+    """The logarithm of the softmax along an axis."""
 
-    kind: Reduction
+    name = "source.log_softmax"
     axis: int
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        return ((*shapes[0][: self.axis], *shapes[0][self.axis + 1 :]),)
+    def infer(self, x: TensorType) -> Types:
+        return (x,)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (REDUCED[self.kind](arrays[0], axis=self.axis),)
+    def text(self, *names: str) -> str:
+        return f"log(softmax({names[0]}, axis={self.axis}))"
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))
 
 
 @dataclass(frozen=True)
-class Select(Op):
+class Reduction(Formula):
+    """The mean, the least element or the place of the largest one along an axis, which the result lacks."""
+
+    name = "source.reduction"
+    kind: Literal["mean", "min", "argmax"]
+    axis: int
+
+    def infer(self, x: TensorType) -> Types:
+        return (TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :])),)
+
+    def text(self, *names: str) -> str:
+        return f"{self.kind}({names[0]}, axis={self.axis})"
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(draw.choice(("mean", "min")), draw.integer(0, x.rank - 1)), (x,))
+
+
+Reducing = Reduce | Reduction
+Reduced = Literal["sum", "mean", "max", "min", "argmax"]
+
+
+def reduction(kind: Reduced, axis: int) -> Op:
+    """Return a reduction along one axis."""
+    return Sum(axis) if kind == "sum" else Max(axis) if kind == "max" else Reduction(kind, axis)
+
+
+@dataclass(frozen=True)
+class Select(Formula):
     """One element of an axis, which the result lacks; -1 is the last element of an axis of any length."""
 
+    name = "source.select"
     axis: int
     index: int
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        size = shapes[0][self.axis]
-        if isinstance(size, int) and not -size <= self.index < size:
-            raise ShapeProblem(f"element {self.index} of an axis of {size}")
-        return ((*shapes[0][: self.axis], *shapes[0][self.axis + 1 :]),)
+    def infer(self, x: TensorType) -> Types:
+        size = x.shape[self.axis]
+        if not -size <= self.index < size:
+            raise ShapeError(f"element {self.index} of an axis of {size}")
+        return (TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :])),)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (np.take(arrays[0], [self.index], self.axis).squeeze(self.axis),)
+    def text(self, *names: str) -> str:
+        return f"{names[0]}[{', '.join([*':' * self.axis, str(self.index)])}]"
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        axis = draw.integer(0, x.rank - 1)
+        return Sample(cls(axis, draw.integer(-1, x.shape[axis] - 1)), (x,))
 
 
 @dataclass(frozen=True)
-class Expand(Op):
+class Expand(Formula):
     """x, its axes of one element repeated until it has ``shape``, of as many axes."""
 
+    name = "source.expand"
     shape: Shape
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        if len(shapes[0]) != len(self.shape) or broadcast(shapes[0], self.shape) != self.shape:
-            raise ShapeProblem(f"{listed(shapes[0])} repeated to {listed(self.shape)}")
-        return (self.shape,)
+    def infer(self, x: TensorType) -> Types:
+        pairs = zip(x.shape, self.shape, strict=False)
+        if x.rank != len(self.shape) or any(size not in (1, n) for size, n in pairs):
+            raise ShapeError(f"{listed(x.shape)} repeated to {listed(self.shape)}")
+        return (TensorType(self.shape),)
 
-    def bound(self, sizes: Mapping[str, int]) -> Self:
-        return replace(self, shape=with_sizes(self.shape, sizes))
+    def text(self, *names: str) -> str:
+        return _call("expand", *names, *self.shape)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (np.broadcast_to(arrays[0], [-1 if isinstance(s, str) else s for s in self.shape]),)
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        shape = sample_type(draw).shape
+        return Sample(cls(shape), (TensorType(tuple(draw.choice((1, size)) for size in shape)),))
 
 
 @dataclass(frozen=True)
-class Einsum(Op):
+class Einsum(Formula):
     """Products of two computed values, summed over one axis at most; each axis has a letter."""
 
+    name = "source.einsum"
+    operands = ("x", "y")
     of_x: str
     of_y: str
     of_result: str
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        sizes: dict[str, Size] = {}
-        for letters, shape in zip((self.of_x, self.of_y), shapes, strict=True):
-            for letter, size in zip(letters, shape, strict=True):
+    def infer(self, x: TensorType, y: TensorType) -> Types:
+        sizes: dict[str, int] = {}
+        for letters, type_ in ((self.of_x, x), (self.of_y, y)):
+            for letter, size in zip(letters, type_.shape, strict=True):
                 if sizes.setdefault(letter, size) != size:
-                    raise ShapeProblem(f"a product of {listed(shapes[0])} and {listed(shapes[1])}")
-        return (tuple(sizes[letter] for letter in self.of_result),)
+                    raise ShapeError(f"a product of {listed(x.shape)} and {listed(y.shape)}")
+        return (TensorType(tuple(sizes[letter] for letter in self.of_result)),)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (np.einsum(f"{self.of_x},{self.of_y}->{self.of_result}", *arrays),)
+    def text(self, *names: str) -> str:
+        return f'einsum("{self.of_x},{self.of_y}->{self.of_result}", {names[0]}, {names[1]})'
 
-
-@dataclass(frozen=True)
-class Dropout(Op):
-    """The identity; in training, x with elements set to zero at random."""
-
-    ratio: float
-
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        return (shapes[0],)
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (arrays[0],)
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        letters = draw.choice((("ab", "bc", "ac"), ("abc", "abd", "acd"), ("ab", "ab", "a"), ("a", "b", "ba")))
+        sizes = {letter: draw.integer(1, 3) for letter in "abcd"}
+        x, y = (TensorType(tuple(sizes[letter] for letter in of)) for of in letters[:2])
+        return Sample(cls(*letters), (x, y))
 
 
 @dataclass(frozen=True)
-class Normalize(Op):
+class Normalize(Formula):
     """(x - mean) / sqrt(variance + eps) over the last axis."""
 
+    name = "source.normalize"
     eps: float
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        return (shapes[0],)
+    def infer(self, x: TensorType) -> Types:
+        return (x,)
 
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        x = arrays[0] - arrays[0].mean(-1, keepdims=True)
-        return (x / np.sqrt((x * x).mean(-1, keepdims=True) + self.eps),)
+    def text(self, *names: str) -> str:
+        return f"layer_norm({names[0]}, eps={self.eps!r})"
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(0.5), (sample_type(draw),))
 
 
 def window_count(size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, dilation: int = 1) -> int:
@@ -305,82 +353,3 @@ class Windows:
         raise ShapeProblem(
             f"windows of {kernel} with padding {list(pads)} and stride {stride} over {n}, as Caffe has none"
         )
-
-
-@dataclass(frozen=True)
-class Conv(Op):
-    """x [..., C, H, W] with w [out, C / group, kh, kw] and maybe b [out]; zeros around it, as many on either side."""
-
-    stride: tuple[int, int] = (1, 1)
-    pad: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    group: int = 1
-
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        x, w = shapes[0], shapes[1]
-        if len(x) < 4 or len(w) != 4 or x[-3] != fixed(w[1], "channels") * self.group:
-            raise ShapeProblem(f"a convolution of {listed(x)} with {listed(w)} in {self.group} groups")
-        sizes = [
-            window_count(
-                x[a - 2], fixed(w[2 + a], "kernel"), self.stride[a], (self.pad[a],) * 2, False, self.dilation[a]
-            )
-            for a in (0, 1)
-        ]
-        return ((*x[:-3], w[0], *sizes),)
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        lead, w = arrays[0].shape[:-3], arrays[1]
-        x = arrays[0].reshape(-1, *arrays[0].shape[-3:])
-        around = [(0, 0), (0, 0), *((p, p) for p in self.pad)]
-        padded = np.pad(x, around)
-        rows, columns = (fixed(size, "an image's size") for size in self.infer(x.shape, w.shape)[0][2:])
-        y = np.zeros((x.shape[0], w.shape[0], rows, columns), x.dtype)
-        out, inner = w.shape[0] // self.group, w.shape[1]
-        for g in range(self.group):
-            for u, v in np.ndindex(*w.shape[2:]):
-                top, left = u * self.dilation[0], v * self.dilation[1]
-                seen = padded[
-                    :,
-                    g * inner : (g + 1) * inner,
-                    top : top + rows * self.stride[0] : self.stride[0],
-                    left : left + columns * self.stride[1] : self.stride[1],
-                ][:, :, :rows, :columns]
-                part = w[g * out : (g + 1) * out, :, u, v]
-                y[:, g * out : (g + 1) * out] += np.einsum("nchw,oc->nohw", seen, part)
-        y = y + arrays[2][:, None, None] if len(arrays) > 2 else y
-        return (y.reshape(*lead, *y.shape[1:]),)
-
-
-@dataclass(frozen=True)
-class Pool(Op):
-    """The maximum or the mean of windows of x [..., C, H, W]; ``ceil``: a last window may reach over the edge.
-
-    A mean counts the places of the padded image. Maxima see what lies in the image alone.
-    """
-
-    kind: Literal["max", "mean"]
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    pad: tuple[int, int] = (0, 0)
-    ceil: bool = False
-
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
-        x = shapes[0]
-        if len(x) < 4:
-            raise ShapeProblem(f"pooling takes [..., C, H, W], found {listed(x)}")
-        pairs = zip(x[-2:], self.size, self.stride, self.pad, strict=True)
-        return ((*x[:-2], *(window_count(n, k, s, (p, p), self.ceil) for n, k, s, p in pairs)),)
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        x = arrays[0]
-        rows, columns = (fixed(s, "") for s in self.infer(x.shape)[0][-2:])
-        y = np.empty((*x.shape[:-2], rows, columns), x.dtype)
-        for i, j in np.ndindex(rows, columns):
-            top, left = i * self.stride[0] - self.pad[0], j * self.stride[1] - self.pad[1]
-            seen = x[..., max(top, 0) : top + self.size[0], max(left, 0) : left + self.size[1]]
-            if self.kind == "max":
-                y[..., i, j] = seen.max((-2, -1))
-            else:
-                ends = zip((top, left), self.size, x.shape[-2:], self.pad, strict=True)
-                y[..., i, j] = seen.sum((-2, -1)) / np.prod([min(at + k, n + p) - at for at, k, n, p in ends])
-        return (y,)

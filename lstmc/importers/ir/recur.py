@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 
-from lstmc.importers.ir.op import SIGMOID, TANH, Activation, Op, Shape, ShapeProblem, Size, fixed, listed
-from lstmc.ops import Array
+from lstmc.importers.ir.sizes import Shape, ShapeProblem, Size, fixed, listed
+from lstmc.ops import Array, Op, Sigmoid, Tanh
 
 Kind = Literal["rnn", "gru", "lstm"]
+SIGMOID, TANH = Sigmoid(), Tanh()
 GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "gru": ("z", "r", "n"), "lstm": ("i", "f", "o", "g")}
 
 
@@ -27,9 +29,9 @@ class Cell:
     """
 
     kind: Kind
-    gate: Activation = SIGMOID
-    new: Activation = TANH
-    out: Activation = TANH
+    gate: Op = SIGMOID
+    new: Op = TANH
+    out: Op = TANH
     bias: bool = True
     reset_after: bool = False
     peepholes: bool = False
@@ -77,7 +79,7 @@ class Cell:
         if static is not None:
             a = a + static @ w["W_s"].T
         if self.kind == "rnn":
-            return {"h": self.new(self._clipped(a + state["h"] @ w["W_h"].T))}
+            return {"h": self._applied(self.new, a + state["h"] @ w["W_h"].T)}
         return self._gru(a, state["h"], w) if self.kind == "gru" else self._lstm(a, state["h"], state["c"], w)
 
     def _gru(self, a: Array, h: Array, w: Mapping[str, Array]) -> dict[str, Array]:
@@ -86,33 +88,49 @@ class Cell:
             h_z, h_r, h_n = np.split(h @ w["W_h"].T, 3, axis=-1)
         else:
             h_z, h_r = np.split(h @ w["W_h"].T, 2, axis=-1)
-        z, r = self.gate(self._clipped(z + h_z)), self.gate(self._clipped(r + h_r))
+        z, r = self._applied(self.gate, z + h_z), self._applied(self.gate, r + h_r)
         recurrent = r * (h_n + w.get("b_h", 0.0)) if self.reset_after else (r * h) @ w["U"].T
-        n = self.new(self._clipped(n + recurrent))
+        n = self._applied(self.new, n + recurrent)
         return {"h": z * h + (1 - z) * n}
 
     def _lstm(self, a: Array, h: Array, c: Array, w: Mapping[str, Array]) -> dict[str, Array]:
         pre = dict(zip(self.gates, np.split(a + h @ w["W_h"].T, len(self.gates), axis=-1), strict=True))
 
         def opened(gate: str, seen: Array) -> Array:
-            return self.gate(self._clipped(pre[gate] + (w[f"p_{gate}"] * seen if self.peepholes else 0.0)))
+            return self._applied(self.gate, pre[gate] + (w[f"p_{gate}"] * seen if self.peepholes else 0.0))
 
         i = opened("i", c)
         f = 1 - i if self.coupled else opened("f", c)
-        c = f * c + i * self.new(self._clipped(pre["g"]))
-        h = opened("o", c) * self.out(c)
+        c = f * c + i * self._applied(self.new, pre["g"])
+        h = opened("o", c) * self.out.eval(c)[0]
         return {"h": h @ w["W_p"].T if self.projection else h, "c": c}
 
-    def _clipped(self, x: Array) -> Array:
-        return x if self.clip is None else np.clip(x, -self.clip, self.clip)
+    def _applied(self, function: Op, x: Array) -> Array:
+        return function.eval(x if self.clip is None else np.clip(x, -self.clip, self.clip))[0]
 
 
 T = TypeVar("T")
 Extra = Literal["mask", "static", "cont", "lengths"]
 
 
+class Loop(ABC):
+    """An op over time with a body: ``infer`` computes shapes from shapes, ``eval`` arrays from arrays."""
+
+    name: str
+
+    @abstractmethod
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]: ...
+
+    @abstractmethod
+    def eval(self, *arrays: Array) -> tuple[Array, ...]: ...
+
+    def bound(self, sizes: Mapping[str, int]) -> Self:
+        """Return the op with its open sizes replaced by numbers."""
+        return self
+
+
 @dataclass(frozen=True)
-class Recur(Op):
+class Recur(Loop):
     """A cell of ``units`` run over x [T, N, D]; results: the outputs [T, N, P], then each last state.
 
     Operands: x; the cell's weights in its order; the initial value [N, .] of each state of ``init``; then those of

@@ -10,11 +10,10 @@ import numpy as np
 
 from lstmc.importers.frontends.torch_names import Group
 from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.op import RELU
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtimes.installed import not_installed
-from lstmc.ops import Array
+from lstmc.ops import Array, Relu
 
 
 class TorchProgram:
@@ -59,7 +58,7 @@ class TorchLayers:
 
     def __init__(self, groups: Sequence[Group], net: Net) -> None:
         self.groups, self.called = groups, net.called
-        self.relu = any(isinstance(step.op, Recur) and step.op.cell.new == RELU for step in net.steps)
+        self.relu = any(isinstance(step.op, Recur) and step.op.cell.new == Relu() for step in net.steps)
 
     def unavailable(self) -> str | None:
         """Return the reason why it cannot run here, or None."""

@@ -1,44 +1,33 @@
-"""Each op of the import IR as an expression of the public language."""
+"""Each op as an expression of the public language."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
-from lstmc.importers.ir.net import Step
-from lstmc.importers.ir.op import Shape
-from lstmc.importers.ir.ops import (
-    Apply,
-    Binary,
+from lstmc.importers.ir.ops import Formula
+from lstmc.ops import (
+    Add,
+    Affine,
+    AvePool,
     Concat,
     Conv,
     Dropout,
-    Einsum,
     Embed,
-    Expand,
     Linear,
-    Normalize,
-    Pool,
-    Reduce,
+    Max,
+    Maximum,
+    MaxPool,
+    Mul,
+    Op,
+    Pointwise,
     Reshape,
-    Select,
     Softmax,
     Split,
-    Transpose,
+    Sub,
+    Sum,
 )
-
-_BINARY = {
-    "add": "{} + {}",
-    "sub": "{} - {}",
-    "mul": "{} * {}",
-    "div": "{} / {}",
-    "max": "maximum({}, {})",
-    "min": "minimum({}, {})",
-}
-
-
-def helpers(step: Step) -> list[str]:
-    """Return the definitions of functions that a step's text calls and the language lacks."""
-    return [*step.op.function.helpers] if isinstance(step.op, Apply) else []
 
 
 def listed(shape: Sequence[object]) -> str:
@@ -54,46 +43,51 @@ def _options(**pairs: tuple[tuple[int, int], tuple[int, int]]) -> str:
     return "".join(f", {name}={_pair(value)}" for name, (value, default) in pairs.items() if value != default)
 
 
-def expression(step: Step, result: Shape) -> str:
-    """Return the expression of a step; ``result`` is the shape of the first result."""
-    op, x = step.op, step.inputs
-    match op:
-        case Linear():
-            return f"linear({listed(x)}, axis=-1)"
-        case Embed():
-            return f"embed({listed(x)})"
-        case Apply():
-            return op.function.text(x[0])
-        case Binary():
-            return _BINARY[op.kind].format(*x)
-        case Concat():
-            return f"concat({listed(x)}, axis={op.axis})"
-        case Split():
-            parts = str(len(op.sizes)) if len(set(op.sizes)) == 1 else str(list(op.sizes))
-            return f"split({x[0]}, {parts}, axis={op.axis})"
-        case Reshape():
-            return f"reshape({x[0]}, {listed(result) or ()})"
-        case Transpose():
-            return f"transpose({x[0]}, {listed(op.axes)})"
-        case Softmax():
-            call = f"softmax({x[0]}, axis={op.axis})"
-            return f"log({call})" if op.log else call
-        case Reduce():
-            return f"{op.kind}({x[0]}, axis={op.axis})"
-        case Select():
-            return f"{x[0]}[{', '.join([*':' * op.axis, str(op.index)])}]"
-        case Expand():
-            return f"expand({x[0]}, {listed(result)})"
-        case Einsum():
-            return f'einsum("{op.of_x},{op.of_y}->{op.of_result}", {x[0]}, {x[1]})'
-        case Dropout():
-            return f"dropout({x[0]}, {op.ratio})"
-        case Normalize():
-            return f"layer_norm({x[0]}, eps={op.eps!r})"
-        case Conv():
-            more = _options(stride=(op.stride, (1, 1)), pad=(op.pad, (0, 0)), dilation=(op.dilation, (1, 1)))
-            return f"conv({listed(x)}{more}{f', group={op.group}' if op.group > 1 else ''})"
-        case Pool():
-            more = _options(stride=(op.stride, op.size), pad=(op.pad, (0, 0)))
-            return f"{'max' if op.kind == 'max' else 'ave'}_pool({x[0]}, {_pair(op.size)}{more})"
-    raise AssertionError(f"no text for {op}")
+def _affine(op: Affine, x: str) -> str:
+    scaled = x if op.scale == 1 else f"{op.scale!r} * {x}"
+    return scaled if op.shift == 0 else f"{scaled} + {op.shift!r}"
+
+
+def _split(op: Split, x: str) -> str:
+    parts = str(len(op.sizes)) if len(set(op.sizes)) == 1 else str(list(op.sizes))
+    return f"split({x}, {parts}, axis={op.axis})"
+
+
+def _conv(op: Conv, *xs: str) -> str:
+    more = _options(stride=(op.stride, (1, 1)), pad=(op.pad, (0, 0)), dilation=(op.dilation, (1, 1)))
+    return f"conv({listed(xs)}{more}{f', group={op.group}' if op.group > 1 else ''})"
+
+
+def _pool(op: MaxPool | AvePool, x: str) -> str:
+    return f"{op.name}({x}, {_pair(op.size)}{_options(stride=(op.stride, op.size), pad=(op.pad, (0, 0)))})"
+
+
+_WRITERS: Mapping[type[Op], Callable[..., str]] = {
+    Affine: _affine,
+    Add: lambda op, x, y: f"{x} + {y}",
+    Sub: lambda op, x, y: f"{x} - {y}",
+    Mul: lambda op, x, y: f"{x} * {y}",
+    Maximum: lambda op, x, y: f"maximum({x}, {y})",
+    Linear: lambda op, *xs: f"linear({listed(xs)}, axis=-1)",
+    Embed: lambda op, *xs: f"embed({listed(xs)})",
+    Concat: lambda op, *xs: f"concat({listed(xs)}, axis={op.axis})",
+    Split: _split,
+    Reshape: lambda op, x: f"reshape({x}, {listed(op.shape) or ()})",
+    Softmax: lambda op, x: f"softmax({x}, axis={op.axis})",
+    Sum: lambda op, x: f"sum({x}, axis={op.axis})",
+    Max: lambda op, x: f"max({x}, axis={op.axis})",
+    Dropout: lambda op, x: f"dropout({x}, {op.ratio})",
+    Conv: _conv,
+    MaxPool: _pool,
+    AvePool: _pool,
+}
+
+
+def expression(op: Any, names: Sequence[str]) -> str:
+    """Return the expression of an op on operands of these names."""
+    if isinstance(op, Formula):
+        return op.text(*names)
+    if type(op) in _WRITERS:
+        return _WRITERS[type(op)](op, *names)
+    assert isinstance(op, Pointwise), f"no text for {op}"
+    return f"{op.name}({listed([*names, *(repr(getattr(op, field.name)) for field in fields(op))])})"

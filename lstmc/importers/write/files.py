@@ -10,6 +10,7 @@ from typing import Any
 from lstmc.errors import WeightsError
 from lstmc.files.arrays import element_problem, npz_bytes
 from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.sizes import OpenSize, Shape
 from lstmc.importers.write.model import model_text
 from lstmc.ops import Array
 from lstmc.version import __version__
@@ -60,9 +61,9 @@ def record(net: Net, kind: str) -> dict[str, Any]:
         "source": net.origin,
         "kind": kind,
         "model": net.name,
-        "inputs": {name: {"shape": shape, **_axes(net, name)} for name, shape in net.inputs.items()},
+        "inputs": {name: {"shape": _shape(shape), **_axes(net, name)} for name, shape in net.inputs.items()},
         "outputs": {
-            name: {"shape": net.shapes[value], **_axes(net, name), **_delay(net, name)}
+            name: {"shape": _shape(net.shapes[value]), **_axes(net, name), **_delay(net, name)}
             for name, value in net.outputs.items()
         },
         "parameters": {
@@ -72,6 +73,10 @@ def record(net: Net, kind: str) -> dict[str, Any]:
         "ignored": net.ignored,
         "notes": net.notes,
     }
+
+
+def _shape(shape: Shape) -> list[int | str]:
+    return [str(size) if isinstance(size, OpenSize) else size for size in shape]
 
 
 def _delay(net: Net, name: str) -> dict[str, int]:

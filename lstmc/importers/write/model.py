@@ -9,10 +9,10 @@ from textwrap import shorten, wrap
 
 from lstmc.files.format import text_templates
 from lstmc.importers.ir.net import LANGUAGE, Net, Rolled, Step
-from lstmc.importers.ir.op import FUNCTIONS, Activation
-from lstmc.importers.ir.ops import Split
 from lstmc.importers.ir.recur import Cell, Recur
-from lstmc.importers.write.expressions import expression, helpers, listed
+from lstmc.importers.ir.sizes import open_sizes
+from lstmc.importers.write.expressions import expression, listed
+from lstmc.ops import Op, Split
 from lstmc.version import __version__
 
 _TEMPLATES = text_templates("lstmc.importers", "write")
@@ -35,17 +35,14 @@ def model_text(net: Net) -> str:
     rolled = [step.op for step in net.steps if isinstance(step.op, Rolled)]
     cell_texts = [*(_cell(cell, name) for cell, name in names.items()), *map(_step_cell, rolled)]
     lines = [line for step in net.steps for line in _lines(step, net, names)]
-    used = [helper for one in (net, *(op.body for op in rolled)) for step in one.steps for helper in helpers(step)]
-    used += [helper for cell in cells for helper in _cell_helpers(cell)]
-    helper_texts = list(dict.fromkeys(used))
     shapes = [shape for one in (net, *(op.body for op in rolled)) for shape in one.inputs.values()]
-    sizes = dict.fromkeys(s for shape in shapes for s in shape if isinstance(s, str))
+    sizes = dict.fromkeys(size.name for shape in shapes for size in open_sizes(shape))
     in_cells = dict.fromkeys(
         name
         for cell in cells
         for name in ("N", "D", "H", *("P" if cell.projection else ""), *("S" if cell.static else ""))
     )
-    body = "\n".join([*cell_texts, *lines, *helper_texts])
+    body = "\n".join([*cell_texts, *lines])
     return _TEMPLATES.get_template("model.j2").render(
         title=f"Imported from {_inert(net.origin)} by lstmc {__version__}. Edit it as you like.",
         intro="The weights are in weights.npz, by this model's names; import.json says what each is made of.",
@@ -53,7 +50,6 @@ def model_text(net: Net) -> str:
         imported=_imported(body + "\n" + "\n".join(_leaves(net)), bool(sizes or in_cells)),
         dims=list(dict.fromkeys([*sizes, *in_cells])),
         sizes=net.sizes,
-        helpers=helper_texts,
         cells=cell_texts,
         name=net.name,
         inputs=[Argument(name, listed(shape), _order_note(net, name)) for name, shape in net.inputs.items()],
@@ -108,12 +104,13 @@ def _cell_names(cells: dict[Cell, None]) -> Iterator[str]:
 
 
 def _cell(cell: Cell, name: str) -> str:
-    def applied(activation: Activation) -> object:
+    def applied(op: Op) -> object:
         def text(x: str, product: bool = False) -> str:
-            alone = re.search(r"\(\{x\}[,)]", FUNCTIONS[activation.function].text)  # it stands in a call's brackets
-            if not re.fullmatch(r"\w+", x) and (alone is None or activation.text("?").count("?") > 1):
+            template = expression(op, ("?",))
+            alone = re.search(r"\(\?[,)]", template)  # it stands in a call's brackets
+            if not re.fullmatch(r"\w+", x) and (alone is None or template.count("?") > 1):
                 x = f"({x})"
-            call = activation.text(x)
+            call = template.replace("?", x)
             return f"({call})" if product and not re.fullmatch(r"\w+(\([^()]*(\([^()]*\))?[^()]*\))?", call) else call
 
         return text
@@ -158,11 +155,6 @@ def _rolled_line(op: Rolled, step: Step, used: set[str]) -> Iterator[str]:
             yield f'{name} = {op.name}_last["{state}"]'
 
 
-def _cell_helpers(cell: Cell) -> list[str]:
-    used = {"rnn": (cell.new,), "gru": (cell.gate, cell.new), "lstm": (cell.gate, cell.new, cell.out)}[cell.kind]
-    return [helper for activation in used for helper in activation.helpers]
-
-
 def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
     used = {name for other in net.steps for name in other.inputs} | set(net.outputs.values())
     if isinstance(step.op, Rolled):
@@ -170,7 +162,7 @@ def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
         return
     if not isinstance(step.op, Recur):
         comma = "," if isinstance(step.op, Split) and len(step.outputs) == 1 else ""
-        yield f"{', '.join(step.outputs)}{comma} = {expression(step, net.shapes[step.outputs[0]])}"
+        yield f"{', '.join(step.outputs)}{comma} = {expression(step.op, step.inputs)}"
         return
     op = step.op
     weights = len(op.cell.weights())

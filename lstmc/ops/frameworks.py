@@ -1,0 +1,97 @@
+"""Elementwise functions by their names in ONNX, PyTorch and Keras: for the importers, and for the ONNX backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Framework = Literal["onnx", "torch", "keras"]
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A function of another framework: its ``name``, and its ``settings`` with their defaults in the order of ours.
+
+    Settings are attributes of an operator of ONNX, positional arguments of one of PyTorch, keys of the configuration of
+    a class of ``keras.ops``. ``None`` is a setting without a default.
+    """
+
+    name: str
+    settings: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """A function of the language by name, and what it is called elsewhere; ``None`` where it has no name.
+
+    ``numbers`` are its coefficients where the other framework has no settings for them. ``cell``: ONNX's recurrent
+    layers have it as an activation. ``activations`` are its names as an activation of Keras's layers.
+    """
+
+    function: str
+    onnx: Foreign | None = None
+    torch: Foreign | None = None
+    keras: Foreign | None = None
+    activations: tuple[str, ...] = ()
+    numbers: tuple[float, ...] = ()
+    cell: bool = False
+    operator: bool = True  # of ONNX; else it is an activation of recurrent layers alone
+
+
+def _f(name: str, **settings: float | None) -> Foreign:
+    return Foreign(name, settings)
+
+
+SELU = (1.6732632423543772, 1.0507009873554805)
+ELEMENTWISE = (
+    Elementwise("affine", activations=("linear",), numbers=(1.0, 0.0)),
+    Elementwise("sigmoid", _f("Sigmoid"), _f("sigmoid"), _f("Sigmoid"), ("sigmoid",), cell=True),
+    Elementwise("tanh", _f("Tanh"), _f("tanh"), _f("Tanh"), ("tanh",), cell=True),
+    Elementwise("relu", _f("Relu"), _f("relu"), _f("Relu"), ("relu",), cell=True),
+    Elementwise("softsign", _f("Softsign"), None, _f("Softsign"), ("softsign",), cell=True),
+    Elementwise("softplus", _f("Softplus"), None, _f("Softplus"), ("softplus",), cell=True),
+    Elementwise(
+        "leaky_relu", _f("LeakyRelu", alpha=0.01), _f("leaky_relu", negative_slope=0.01),
+        _f("LeakyRelu", negative_slope=0.2), ("leaky_relu",), (0.2,), cell=True,
+    ),
+    Elementwise("elu", _f("Elu", alpha=1.0), None, _f("Elu", alpha=1.0), ("elu",), (1.0,), cell=True),
+    Elementwise(
+        "hard_sigmoid", _f("HardSigmoid", alpha=0.2, beta=0.5), _f("hardsigmoid"), _f("HardSigmoid"), (), (1 / 6, 0.5),
+        cell=True,
+    ),
+    Elementwise("affine", _f("Affine", alpha=None, beta=None), cell=True, operator=False),
+    Elementwise("scaled_tanh", _f("ScaledTanh", alpha=None, beta=None), cell=True, operator=False),
+    Elementwise("clip", None, _f("relu6"), _f("Relu6"), ("relu6",), (0.0, 6.0)),
+    Elementwise("selu", _f("Selu", alpha=SELU[0], gamma=SELU[1]), _f("selu"), None, ("selu",), SELU),
+    Elementwise("silu", None, _f("silu"), _f("Silu"), ("swish", "silu")),
+    Elementwise("exp", _f("Exp"), _f("exp"), _f("Exp"), ("exponential",)),
+    Elementwise("mish", _f("Mish"), _f("mish"), _f("Mish"), ("mish",)),
+    Elementwise("gelu", activations=("gelu",)),
+    Elementwise(
+        "clip", None, _f("hardtanh", min_val=-1.0, max_val=1.0), _f("HardTanh"), ("hard_tanh",), (-1.0, 1.0)
+    ),
+    Elementwise("clip", None, None, _f("Clip", x_min=None, x_max=None)),
+    Elementwise("abs", _f("Abs"), _f("abs"), _f("Abs")),
+    Elementwise("abs", keras=_f("Absolute")),
+    Elementwise("log", _f("Log"), _f("log"), _f("Log")),
+    Elementwise("sin", _f("Sin"), _f("sin"), _f("Sin")),
+    Elementwise("cos", _f("Cos"), _f("cos"), _f("Cos")),
+    Elementwise("erf", _f("Erf"), _f("erf"), _f("Erf")),
+    Elementwise("floor", _f("Floor"), _f("floor"), _f("Floor")),
+    Elementwise("ceil", _f("Ceil"), _f("ceil"), _f("Ceil")),
+    Elementwise("round", _f("Round"), _f("round")),
+    Elementwise("power", _f("Sqrt"), _f("sqrt"), _f("Sqrt"), numbers=(0.5,)),
+    Elementwise("power", None, _f("rsqrt"), _f("Rsqrt"), numbers=(-0.5,)),
+    Elementwise("power", _f("Reciprocal"), _f("reciprocal"), _f("Reciprocal"), numbers=(-1.0,)),
+    Elementwise("power", None, _f("square"), _f("Square"), numbers=(2.0,)),
+    Elementwise("affine", _f("Neg"), _f("neg"), _f("Negative"), numbers=(-1.0, 0.0)),
+)  # fmt: skip
+
+
+def functions_of(framework: Framework) -> Iterator[tuple[Foreign, Elementwise]]:
+    """Yield the functions that a framework has a name for."""
+    for row in ELEMENTWISE:
+        foreign: Foreign | None = getattr(row, framework)
+        if foreign is not None:
+            yield foreign, row
