@@ -128,6 +128,19 @@ def test_its_pass_runs_where_it_says_and_brings_its_op_to_onnx(python: Run) -> N
     assert "onnx-cpu: all " in verified
 
 
+def test_its_format_is_imported(python: Run, tmp_path: Path) -> None:
+    rnn = {"kind": "rnn", "W": [[0.1, 0.2, -0.3], [0.3, 0.1, 0.2]], "R": [[0.1, -0.2], [0.2, 0.5]], "b": [0.1, 0.2]}
+    dense = {"kind": "dense", "W": [[1.0, -1.0]], "b": [0.5]}
+    (tmp_path / "net.json").write_text(json.dumps({"example layers": [rnn, dense]}))
+    sizes = ("-D", "T=3", "-D", "N=2", "--on", "interpreter")
+    converted = python("-m", "lstmc", "convert", "net.json", "-o", "out", *sizes)
+    assert "net.json (the example's layers)" in " ".join(converted.split())
+    assert 'scan(rnn_cell(H=2, name="rnn_0"), X)' in (tmp_path / "out" / "model.py").read_text()
+    (tmp_path / "net.json").write_text(json.dumps({"example layers": [rnn, {"kind": "lstm"}]}))
+    script = "from lstmc.importers import *\ntry: import_file('net.json')\nexcept RefusedError as e: print(*e.refusals)"
+    assert python("-c", script) == "layer 1: kind = lstm: there are dense and rnn; use one of them\n"
+
+
 def test_its_ops_keep_the_contract(python: Run) -> None:
     contract = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/ops/test_contract.py", "-k", "example")
     ended = python(*contract, folder=ROOT)

@@ -7,30 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lstmc.errors import Argument
 from lstmc.importers.canonical import canonicalize, canonicalize_static
-from lstmc.importers.frontends.keras_graph import describe_keras
+from lstmc.importers.formats import of_program, source_of
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_export import exported
-from lstmc.importers.frontends.torch_graph import describe_program
-from lstmc.importers.frontends.torch_names import describe_state_dict, groups_of
 from lstmc.importers.ir.net import Net
-from lstmc.importers.read.keras_file import read_keras
-from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
-from lstmc.importers.read.torch_file import hints, read_torch
-from lstmc.importers.read.torch_program import read_program
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtime import Runtime
-from lstmc.importers.runtimes.keras_runtime import KerasRuntime
 from lstmc.importers.runtimes.onnx_runtime import OnnxRuntime
-from lstmc.importers.runtimes.torch_runtime import TorchLayers, TorchProgram
-from lstmc.importers.sniff import sniff
-from lstmc.importers.sources import HostNet, SourceNet
+from lstmc.importers.sources import HostNet, ImportOptions, SourceNet
 from lstmc.importers.write.files import files
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import report_activity
-
-FIXED = "export the module again from an example of the shape wanted: torch.export.export(module, (example,))"
 
 
 @dataclass(frozen=True)
@@ -51,23 +41,17 @@ class ImportedModel:
         return f"<lstmc.ImportedModel {self.net.name}, from {self.kind}>"
 
     @classmethod
-    def of(
-        cls,
-        described: Net,
-        kind: str,
-        surroundings: HostNet | None = None,
-        runtime: Runtime | None = None,
-        step: bool = False,
-    ) -> ImportedModel:
-        # in a net around it the lengths are those of that net
-        net = canonicalize(described, step) if surroundings is None else canonicalize_static(described)
-        return cls(described, net, kind, surroundings, runtime)
-
-    @classmethod
     def of_source(cls, source: SourceNet, step: bool = False) -> ImportedModel:
+        """Return the model of a net as it was read; ``step`` is that of :func:`import_file`.
+
+        Raises :class:`~lstmc.importers.refusal.RefusedError` for ``step`` of a net that cannot be streamed.
+        """
         if step and source.surroundings is not None:  # the layers around it are of all steps
             source = source.surroundings.whole()
-        return cls.of(source.described, source.kind, source.surroundings, source.runtime, step)
+        described, around = source.described, source.surroundings
+        # in a net around it the lengths are those of that net
+        net = canonicalize(described, step) if around is None else canonicalize_static(described)
+        return cls(described, net, source.kind, around, source.runtime)
 
     def whole(self, step: bool = False) -> ImportedModel:
         """Return the model with the layers around it in its source; itself if there are none. ``step`` is that of
@@ -107,31 +91,30 @@ def import_file(
     """
     path = Path(path)
     report_activity(f"reading {path.name}")
-    file_format = sniff(path)
-    if not isinstance(file_format, str):
-        source = file_format.read(path, None if weights is None else Path(weights), shapes, values)
-        return ImportedModel.of_source(source, step)
-    if weights is not None:
-        raise SourceError(f"{path.name}: it has its weights itself; only those of a prototxt lie in another file")
-    if file_format == "onnx":
-        net = describe_onnx(load_onnx(path), path.name, path.parent, shapes, values)
-        return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(path, net, values), step=step)
-    if file_format == "keras" and not values:
-        keras = read_keras(path, None if config is None else Path(config))
-        net = describe_keras(keras, shapes)
-        kind = f"Keras {keras.facts['version']}".strip()
-        return ImportedModel.of(net, kind, runtime=KerasRuntime(keras, net), step=step)
-    if shapes or values:
-        raise SourceError(
-            f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {file_format}",
-            notes=[FIXED] if file_format == "torch program" else [],
-        )
-    if file_format == "torch program":
-        torch = need("torch", "PyTorch", "torch", SourceError)
-        return _of_program(torch, read_program(torch, path), path.name, step)
-    tensors = {"torch": read_torch, "safetensors": read_safetensors}[file_format](path)
-    net = describe_state_dict(tensors, hints(tensors), activation, recurrent_only)
-    return ImportedModel.of(net, tensors.kind, runtime=TorchLayers(groups_of(tensors)[0], net), step=step)
+    source = source_of(path)
+    options = ImportOptions(
+        activation,
+        None if config is None else Path(config),
+        None if weights is None else Path(weights),
+        shapes,
+        values,
+        recurrent_only,
+    )
+    for name, why in _READ_BY_OTHERS.items():
+        if getattr(options, name) and name not in source.options:
+            raise SourceError(f"{path.name}: {why.format(source.summary)}", arguments=(Argument(name),))
+    return ImportedModel.of_source(source.read(path, options), step)
+
+
+# Why an option is of no use where its format does not read it.
+_READ_BY_OTHERS = {
+    "weights": "it has its weights itself; only those of a prototxt lie in another file",
+    "shapes": "only a graph has inputs whose shapes and values can be given; this is {}",
+    "values": "only a graph has inputs whose shapes and values can be given; this is {}",
+    "activation": "only a state dict leaves the function of plain RNNs open; this is {}",
+    "config": "only weights of Keras lie apart from the configuration of their model; this is {}",
+    "recurrent_only": "only of files of PyTorch the recurrent layers alone are imported; this is {}",
+}
 
 
 def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool = False) -> ImportedModel:
@@ -145,7 +128,7 @@ def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool
     torch = need("torch", "PyTorch", "torch", SourceError)
     _check_module(torch, module, examples)
     program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)
-    return _of_program(torch, program, name, step)
+    return ImportedModel.of_source(of_program(torch, program, name), step)
 
 
 def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
@@ -169,11 +152,6 @@ def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
             raise SourceError(f"argument {number}: expected a tensor, found the sizes {value}", notes=[example])
 
 
-def _of_program(torch: Any, program: Any, name: str, step: bool) -> ImportedModel:
-    net = describe_program(torch, program, name)
-    return ImportedModel.of(net, "a program of torch.export", runtime=TorchProgram(program, net), step=step)
-
-
 def from_onnx(
     model: Any,
     *,
@@ -184,4 +162,5 @@ def from_onnx(
 ) -> ImportedModel:
     """Import an ``onnx.ModelProto`` in memory, as :func:`import_file` does a file."""
     net = describe_onnx(model, name, None, shapes, values)
-    return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values), step=step)
+    runtime = OnnxRuntime(model.SerializeToString(), net, values)
+    return ImportedModel.of_source(SourceNet(net, "ONNX", runtime=runtime), step)

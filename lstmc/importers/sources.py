@@ -1,11 +1,11 @@
-"""Formats that packages bring, by the entry-point group ``lstmc.sources``: nets of which a part may be recurrent."""
+"""The interface of a format of trained models, lstmc's own or a package's (entry-point group ``lstmc.sources``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from lstmc.backend import Artifact, Violation
 from lstmc.importers.ir.net import Net
@@ -15,6 +15,24 @@ from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
 from lstmc.verification.differential import Difference
 
 SOURCES = "lstmc.sources"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a file does not tell. A source reads those that it names in ``options``; others are refused.
+
+    ``activation`` is the function of plain RNNs, ``config`` the JSON of a Keras model of which the file has the weights
+    alone, ``weights`` the file of a net's weights. ``shapes`` are those of inputs, or of other values that the file
+    leaves open; ``values`` are of inputs that become constants, each of its shape or one number for all elements.
+    ``recurrent_only`` imports the recurrent layers, and nothing else of the file.
+    """
+
+    activation: Literal["tanh", "relu"] | None = None
+    config: Path | None = None
+    weights: Path | None = None
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    values: Mapping[str, Array] = field(default_factory=dict)
+    recurrent_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,16 +55,18 @@ class HostNet(Protocol):
     def backend(self) -> str: ...
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
-        """The whole net again, what the imported model was compiled to standing where its recurrent layers stood."""
+        """Return the files of the whole net, with the compiled model in the place of its recurrent layers."""
         ...
 
     def whole(self) -> SourceNet:
-        """All of the net, for backends whose nets cannot stand in it. Raises
-        :class:`~lstmc.importers.refusal.RefusedError` with all of it that cannot be expressed."""
+        """Return all of the net, for backends whose nets cannot stand in it.
+
+        Raises :class:`~lstmc.importers.refusal.RefusedError` with all of it that cannot be expressed.
+        """
         ...
 
     def findings(self, files: Mapping[str, bytes], target: str) -> Sequence[Violation]:
-        """What of the copied layers in these files the target's reader cannot load."""
+        """Return the violations of the target's rules by layers that are copied into these files."""
         ...
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> Sequence[SourceCheck]:
@@ -55,53 +75,57 @@ class HostNet(Protocol):
         ...
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:
-        """What a person should know of these files."""
+        """Return notes for the user on these files."""
         ...
 
 
 @dataclass(frozen=True)
 class SourceNet:
-    """What is imported of a net: its description, its format in words, what stands around it, and what runs it."""
+    """An imported net: its description, its format in words, the net around it, and what runs the source, if any."""
 
     described: Net
     kind: str
-    surroundings: HostNet | None
-    runtime: Runtime | None
+    surroundings: HostNet | None = None
+    runtime: Runtime | None = None
 
 
 @runtime_checkable
 class NetSource(Protocol):
-    """A format. What an entry point of the group names, or makes when it is called."""
+    """A format. An entry point of the group names such an object, or a class of it.
 
-    summary: str
+    ``summary`` is the format in words, for lists of formats; ``options`` are the fields of :class:`ImportOptions` that
+    it reads.
+    """
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def options(self) -> Collection[str]: ...
 
     def knows(self, path: Path) -> bool:
-        """Whether a file is of this format, by its content."""
+        """Return whether a file is of this format, by its content."""
         ...
 
-    def read(
-        self,
-        path: Path,
-        weights: Path | None,
-        shapes: Mapping[str, Sequence[int]],
-        values: Mapping[str, Array],
-    ) -> SourceNet:
-        """The net of a file. ``shapes`` are those of blobs that the file does not tell; ``values`` are of inputs that
-        are to be constants, each of its shape or one number for all elements."""
+    def read(self, path: Path, options: ImportOptions) -> SourceNet:
+        """Return the net of a file.
+
+        Raises :class:`~lstmc.importers.refusal.SourceError` for a damaged file, and
+        :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+        """
         ...
 
 
 def net_source(name: str) -> NetSource:
-    """An installed source. Raises :class:`~lstmc.errors.PluginError` for one that is not whole."""
+    """Return an installed source. Raises :class:`~lstmc.errors.PluginError` for one that is not whole."""
     source = load(SOURCES, name, "source")()
     if not isinstance(source, NetSource):
         actual = f"a {type(source).__name__} without all of that"
-        raise malformed(
-            only_entry_point(SOURCES, name, "source"), "source", "something with summary, knows and read", actual
-        )
+        expected = "something with summary, options, knows and read"
+        raise malformed(only_entry_point(SOURCES, name, "source"), "source", expected, actual)
     return source
 
 
 def net_sources() -> Iterator[NetSource]:
-    """All that are installed."""
+    """Yield the sources of packages."""
     yield from map(net_source, entry_points_of(SOURCES))

@@ -13,8 +13,7 @@ from google.protobuf.message import DecodeError
 from lstmc.backend import Artifact, Violation
 from lstmc.errors import Argument, BackendError
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
-from lstmc.importers.sources import SourceCheck, SourceNet
-from lstmc.ops import Array
+from lstmc.importers.sources import ImportOptions, SourceCheck, SourceNet
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
 from lstmc_caffe.proto.net import NetParameter, RawNet, net_from_text
@@ -168,6 +167,7 @@ class CaffeSource:
     """
 
     summary = "a prototxt of Caffe (with its weights, a caffemodel)"
+    options = frozenset({"weights", "shapes", "values"})
 
     def knows(self, path: Path) -> bool:
         """Return whether a file is a text with a layer, or a caffemodel."""
@@ -178,13 +178,7 @@ class CaffeSource:
         content = path.read_bytes()
         return b"\0" not in content and _LAYER.search(content) is not None
 
-    def read(
-        self,
-        path: Path,
-        weights: Path | None,
-        shapes: Mapping[str, Sequence[int]],
-        values: Mapping[str, Array],
-    ) -> SourceNet:
+    def read(self, path: Path, options: ImportOptions) -> SourceNet:
         """Return the recurrent layers, with the rest as surroundings; or the whole net, if it has none."""
         if _is_caffemodel(path):
             argument = Argument("weights", path.name)
@@ -199,18 +193,18 @@ class CaffeSource:
             raise SourceError(f"{path.name}: expected the text of a Caffe net, found bytes that are no UTF-8") from None
         except BackendError as error:
             raise SourceError(f"{path.name}: {error.message}", notes=error.notes) from None
-        if weights is None:
+        if options.weights is None:
             argument = Argument("weights", "FILE.caffemodel")
             message = (
                 f"{path.name}: a prototxt has no weights: give the caffemodel that was trained with it, {argument}"
             )
             raise SourceError(message, arguments=(argument,))
         inputs = [*net.input, *(top for layer in net.layer if not layer.bottom for top in layer.top)]
-        for name in values:
+        for name in options.values:
             if name not in inputs:
                 raise SourceError(f"{path.name}: it has no input {name}{nearest_or_all(name, inputs)}")
         blobs = dict.fromkeys([*net.input, *(top for layer in net.layer for top in layer.top)])
-        for name in shapes:
+        for name in options.shapes:
             if name not in blobs:
                 raise SourceError(f"{path.name}: it has no blob {name}{nearest_or_all(name, blobs)}")
         if len(layer_fields(text)) != len(net.layer):
@@ -218,8 +212,8 @@ class CaffeSource:
         fields = [*map(str, misspelt(text, net))]
         if fields:
             raise SourceError(f"{path.name}: {fields[0]}", notes=fields[1:])
-        content = _caffemodel(weights)
-        hints = BlobHints({name: tuple(shape) for name, shape in shapes.items()}, values)
+        content = _caffemodel(options.weights)
+        hints = BlobHints({name: tuple(shape) for name, shape in options.shapes.items()}, options.values)
         if not any(layer.type in TYPES for layer in net.layer):
             return CaffeHostNet(path.name, text, content, Imported(), hints).whole()
         unwritten = [unwritten_bottom(layer, blob, near) for layer, blob, near in unwritten_bottoms(net)]

@@ -11,7 +11,7 @@ from lstmc.importers.canonical.frames import Frames
 from lstmc.importers.canonical.time_axes import TwoTimeAxes, is_zero, time_axes
 from lstmc.importers.ir.net import Net, Rolled, Step
 from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
-from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.recur import Loop, Recur
 from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
@@ -186,7 +186,9 @@ class _DynamicTime(Frames):
                 self.late[value] = lag
 
     def _refuse(self, step: Step, refusals: list[Refusal], why: str, mend: str) -> None:
-        refusals.append(Refusal(step.origin, "", type(step.op).__name__.lower(), why, mend))
+        op = step.op
+        kind = type(op).__name__.lower() if isinstance(op, Loop) else op.name.rpartition(".")[2]
+        refusals.append(Refusal(step.origin, "", kind, why, mend))
         if refusals is self.closed:
             raise _Closed
 

@@ -197,7 +197,7 @@ class LogSoftmax(Formula):
 class Reduction(Formula):
     """The mean, the least element or the place of the largest one along an axis, which the result lacks."""
 
-    name = "source.reduction"
+    name = "source.reduce"
     kind: Literal["mean", "min", "argmax"]
     axis: int
 
