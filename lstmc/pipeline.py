@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lstmc.backend import Backend, Compiled, Tunes, check_place, require, target_of, training_targets
+from lstmc.backend import Backend, Compiled, Tunes, WritesSteps, check_place, require, target_of, training_targets
 from lstmc.errors import Argument, BackendError
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Scan
 from lstmc.ops import Op, StopGradient
 from lstmc.passes import (
     Cse,
@@ -96,12 +96,15 @@ def compile_graph(
 
     Where the target's nets are not trained, no gradient is stopped: the model is compiled without
     ``stop_gradient``, so that what is compared with a written net backward is what the net computes.
-    ``step`` compiles one time step, with states as inputs and outputs (``prepare/one_step.py``). ``passes`` gets the
+    ``step`` compiles one time step, with states as inputs and outputs (``prepare/one_step.py``), as a backend that
+    writes steps alone does with each model that has a scan. ``passes`` gets the
     list of passes, and returns those to run. ``run`` runs them: :func:`~lstmc.passes.run_passes`, which a caller may
     give a folder for the graph after each pass, or an observer. Raises what the passes raise:
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
     """
     target = target_of(backend, target)
+    if isinstance(backend, WritesSteps):
+        step = any(isinstance(node.op, Scan) for node in graph)
     with gc_paused():
         stepped = one_step(graph) if step else None
         graph = graph if stepped is None else stepped.graph

@@ -105,7 +105,7 @@ def compile(
 
 def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     """Compile a model: :func:`lstmc.compile` with its keywords as one object."""
-    source, whole = trace_model(model, options.sizes, options.step)
+    source, whole = trace_model(model, options.sizes, options.one_step)
     backend = options.resolved_backend()
     target = target_of(backend, options.target)
     weights = bound_weights(whole, options.weights, options.seed, backend)
@@ -191,7 +191,7 @@ def graph_after(
 
 def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
     """Return the graph of a model after a pass or a stage: :func:`graph_after` with its keywords as one object."""
-    source, whole = trace_model(model, options.sizes, options.step)
+    source, whole = trace_model(model, options.sizes, options.one_step)
     backend = options.resolved_backend()
 
     def first_passes(listed: PassList) -> Sequence[Pass]:
@@ -370,8 +370,8 @@ def convert_model(
     Of ``options`` the weights are the model's own.
     """
     backend = options.resolved_backend()
-    if model.surroundings is not None and (whole or options.step or model.surroundings.backend != backend.name):
-        model = model.whole(options.step)
+    if model.surroundings is not None and (whole or options.one_step or model.surroundings.backend != backend.name):
+        model = model.whole(options.one_step)
     _check_sizes(model, options.sizes)
     paths = write_files(folder, model.files())
     with _naming_files(folder, paths):
@@ -411,7 +411,7 @@ def _compiled(
         remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
         findings = tuple(model.surroundings.findings(files, net.compiled.target))
     # the whole model, at the sizes of the source, of which the net may have one step, or others
-    _, graph = trace_model(imported, {**options.sizes, **model.net.sizes}, options.step)
+    _, graph = trace_model(imported, {**options.sizes, **model.net.sizes}, options.one_step)
     whole_model = replace(net.compiled, model=phase_graph(graph, "deploy"))
     proof = check_net(model, whole_model, net.weights, options.seed)
     source_check = check_source(model, whole_model, net.weights, options.seed)

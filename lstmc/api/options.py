@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lstmc.api.models import Phase, Weights, backend_of
-from lstmc.backend import Backend
+from lstmc.backend import Backend, WritesSteps
 from lstmc.data.run_data import Data
 from lstmc.passes import PassList, Time, with_time
 from lstmc.pipeline import EditPasses
@@ -46,6 +46,11 @@ class CompileOptions:
     def resolved_backend(self) -> Backend:
         """Return the backend, by default that of the target."""
         return backend_of(self.backend, self.target)
+
+    @property
+    def one_step(self) -> bool:
+        """Whether the net is one of one step: as asked for, or as the backend writes all nets."""
+        return self.step or isinstance(self.resolved_backend(), WritesSteps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,7 @@ from lstmc.backend.protocols import (
     TrainsByRanks,
     Tunes,
     WritesExamples,
+    WritesSteps,
     require,
 )
 
@@ -97,6 +98,7 @@ __all__ = [
     "Violation",
     "Warned",
     "WritesExamples",
+    "WritesSteps",
     "backend_for",
     "check_place",
     "find_backends",

@@ -53,6 +53,13 @@ class TakesOptions(Protocol):
 
 
 @runtime_checkable
+class WritesSteps(Protocol):
+    """Writes nets of one step alone: each model that has a scan is compiled as one."""
+
+    one_step: bool
+
+
+@runtime_checkable
 class LeavesOpen(Protocol):
     """Writes nets that run at other sizes too."""
 
@@ -352,6 +359,7 @@ class Diagnoses(Protocol):
 # What an error says that a backend does not do.
 WORDS: Mapping[type, str] = {
     TakesOptions: "take options of its own",
+    WritesSteps: "write nets of one step alone",
     LeavesOpen: "leave sizes open",
     Lints: "check nets",
     ListsLayers: "list layers",

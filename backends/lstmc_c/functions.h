@@ -1,0 +1,179 @@
+// Functions of one float for generated C: no library and no table. Each comment has the largest error relative to the
+// result, where that is no denormal number. NaN stays NaN.
+
+static uint32_t bits_of(float x) {
+  union { float x; uint32_t bits; } both;
+  both.x = x;
+  return both.bits;
+}
+
+static float of_bits(uint32_t bits) {
+  union { uint32_t bits; float x; } both;
+  both.bits = bits;
+  return both.x;
+}
+
+// the nearest integer, for |x| below 2^31
+static int32_t nearest(float x) {
+  return (int32_t)(x + (x < 0.0f ? -0.5f : 0.5f));
+}
+
+// y 2^n, where neither is denormal or infinite
+static float scaled(float y, int32_t n) {
+  return of_bits(bits_of(y) + ((uint32_t)n << 23));
+}
+
+// e^r for |r| <= ln 2 / 2
+static float exp_of_rest(float r) {
+  float p = 8.29027212e-3f;
+  p = p * r + 4.18981596e-2f;
+  p = p * r + 1.66676381e-1f;
+  p = p * r + 4.99991478e-1f;
+  p = p * r + 9.99999706e-1f;
+  return p * r + 1.0f;
+}
+
+// e^x: error 1.9e-7
+static float exp_(float x) {
+  const float near = x > -104.0f ? (x < 88.8f ? x : 88.8f) : -104.0f;
+  const int32_t n = nearest(near * 1.44269504f);
+  const int32_t half = n / 2;
+  const float r = (near - (float)n * 0.693359375f) + (float)n * 2.12194440e-4f;
+  const float y = scaled(exp_of_rest(r), half) * scaled(1.0f, n - half);
+  return x != x ? x : y;
+}
+
+// 1 / (1 + e^-x): error 2.5e-7, for x above -87
+static float sigmoid(float x) {
+  const float near = x > -87.0f ? (x < 87.0f ? x : 87.0f) : -87.0f;
+  const int32_t n = nearest(near * -1.44269504f);
+  const float r = ((float)n * -0.693359375f - near) + (float)n * 2.12194440e-4f;
+  const float y = 1.0f / (1.0f + scaled(exp_of_rest(r), n));
+  return x != x ? x : y;
+}
+
+// tanh x: error 3.3e-7
+static float tanh_(float x) {
+  const float a = x > -8.10797787f ? (x < 8.10797787f ? x : 8.10797787f) : -8.10797787f;
+  const float s = a * a;
+  float p = 1.52924553e-8f;
+  float q = 8.54769212e-7f;
+  p = p * s + 2.19391204e-5f;
+  p = p * s + 3.57431313e-3f;
+  p = p * s + 1.34467945e-1f;
+  p = p * s + 1.0f;
+  q = q * s + 3.41571809e-4f;
+  q = q * s + 2.61748023e-2f;
+  q = q * s + 4.67801243e-1f;
+  q = q * s + 1.0f;
+  return x != x ? x : p * a / q;
+}
+
+// e^x - 1: error 5.8e-7
+static float expm1_(float x) {
+  const float small = (((((1.98412698e-4f * x + 1.38888889e-3f) * x + 8.33333333e-3f) * x + 4.16666667e-2f) * x + 0.166666667f) * x + 0.5f) * x * x + x;
+  return x > -0.34f && x < 0.34f ? small : exp_(x) - 1.0f;
+}
+
+// the natural logarithm: error 1e-7; NaN below 0, -infinity at 0
+static float log_(float x) {
+  const int tiny = x < 1.17549435e-38f;
+  const float whole = tiny ? x * 8388608.0f : x;
+  const uint32_t bits = bits_of(whole) + 0x4afb0du;  // so that the fraction is from the root of 1/2 to that of 2
+  const float n = (float)((int32_t)(bits >> 23) - 127) - (tiny ? 23.0f : 0.0f);
+  const float f = of_bits((bits & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
+  float p = 7.0376836292e-2f;
+  p = p * f - 1.1514610310e-1f;
+  p = p * f + 1.1676998740e-1f;
+  p = p * f - 1.2420140846e-1f;
+  p = p * f + 1.4249322787e-1f;
+  p = p * f - 1.6668057665e-1f;
+  p = p * f + 2.0000714765e-1f;
+  p = p * f - 2.4999993993e-1f;
+  p = p * f + 3.3333331174e-1f;
+  p = p * f * f * f - 2.12194440e-4f * n - 0.5f * f * f + f + 0.693359375f * n;
+  if (!(x >= 0.0f)) return of_bits(0x7fc00000u);
+  if (x == 0.0f) return of_bits(0xff800000u);
+  return x > 3.40282347e38f ? x : p;
+}
+
+// ln(1 + e^x): error 3.1e-7
+static float softplus(float x) {
+  const float u = exp_(x < 0.0f ? x : -x);
+  const float v = 1.0f + u;
+  const float d = v - 1.0f;
+  const float rest = d > 0.0f ? log_(v) * (u / d) : u;
+  return x != x ? x : (x > 0.0f ? x : 0.0f) + rest;
+}
+
+// the square root: error 1e-7; NaN below 0
+static float sqrt_(float x) {
+  const int tiny = x < 1.17549435e-38f;
+  const float a = tiny ? x * 16777216.0f : x;
+  float r = of_bits(0x5f3759dfu - (bits_of(a) >> 1));
+  r = r * (1.5f - 0.5f * a * r * r);
+  r = r * (1.5f - 0.5f * a * r * r);
+  r = r * (1.5f - 0.5f * a * r * r);
+  r = a * r;
+  r = 0.5f * (r + a / r);
+  if (!(x > 0.0f)) return x < 0.0f ? of_bits(0x7fc00000u) : x;
+  return x > 3.40282347e38f ? x : tiny ? r * 2.44140625e-4f : r;
+}
+
+// x^y for y that is no small integer: NaN below 0
+static float pow_(float x, float y) {
+  return exp_(y * log_(x));
+}
+
+// sin(x + quarters pi/2): absolute error 1e-7, for |x| below 1e6
+static float sine(float x, int32_t quarters) {
+  const float near = x > -1e6f ? (x < 1e6f ? x : 1e6f) : -1e6f;
+  const int32_t n = nearest(near * 0.636619772f);
+  const float r = (float)((double)near - (double)n * 1.5707963267948966);
+  const float s = r * r;
+  const float sin_r = ((-1.9515295891e-4f * s + 8.3321608736e-3f) * s - 1.6666654611e-1f) * s * r + r;
+  const float cos_r = ((2.443315711809948e-5f * s - 1.388731625493765e-3f) * s + 4.166664568298827e-2f) * s * s - 0.5f * s + 1.0f;
+  const uint32_t quadrant = (uint32_t)(n + quarters) & 3u;
+  const float y = quadrant & 1u ? cos_r : sin_r;
+  return near != x ? x - x : quadrant & 2u ? -y : y;
+}
+
+// the nearest integer, of two the even one
+static float round_(float x) {
+  const float big = 12582912.0f;
+  const volatile float sum = x + big;  // not to be computed in a wider type, or left out
+  return x > -4194304.0f && x < 4194304.0f ? sum - big : x;
+}
+
+// x as an index from 0 to count - 1
+static size_t index_of(float x, size_t count) {
+  const float last = (float)(count - 1);
+  return x > 0.0f ? (size_t)(x < last ? x : last) : 0;
+}
+
+// the product of a matrix with a vector, to which b is added where there is one; w has panels of 16 rows, one column of
+// a panel after the other
+static void product(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {
+  size_t o, i, k;
+  for (o = 0; o + 16 <= outs; o += 16, w += 16 * ins) {
+    float sum[16];
+    for (k = 0; k < 16; ++k) sum[k] = b ? b[o + k] : 0.0f;
+    for (i = 0; i < ins; ++i) {
+      const float xi = x[i];
+      const float *const column = w + 16 * i;
+      for (k = 0; k < 16; ++k) sum[k] += column[k] * xi;
+    }
+    for (k = 0; k < 16; ++k) y[o + k] = sum[k];
+  }
+  if (o < outs) {
+    const size_t rest = outs - o;
+    float sum[16];
+    for (k = 0; k < rest; ++k) sum[k] = b ? b[o + k] : 0.0f;
+    for (i = 0; i < ins; ++i) {
+      const float xi = x[i];
+      const float *const column = w + rest * i;
+      for (k = 0; k < rest; ++k) sum[k] += column[k] * xi;
+    }
+    for (k = 0; k < rest; ++k) y[o + k] = sum[k];
+  }
+}

@@ -1,0 +1,378 @@
+"""The plan of a step: the order of computation, loops of several ops, and the memory of each value.
+
+A value is a view of an array (``views.py``). The caller's arrays hold inputs, outputs and states, constant arrays hold
+weights, and all other values share one array of scratch memory by their lifetimes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
+
+from lstmc.ir import Graph, Node, Output, Ref
+from lstmc.ops import AvePool, Conv, Full, Input, Linear, MaxPool, Op, Param
+from lstmc.passes.precompute import LARGEST
+from lstmc.prepare import StatePair
+from lstmc_c.views import Shape, View, copies, moved
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A value, or a part of one, to compute: an op on views, or a copy of one view (``op`` is None)."""
+
+    op: Op | None
+    result: View
+    reads: tuple[View, ...]
+    node: Node
+
+    @property
+    def base(self) -> Ref:
+        return self.result.base
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """A copy at the end of a step, to an output or to a state; ``target`` is the view of all of it."""
+
+    target: View
+    source: View
+
+
+Memory = Literal["input", "output", "state", "weight", "work", "loop"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The memory of a value: an array by its name, and the element where it begins; ``loop`` is a variable of the loop
+    that computes it."""
+
+    memory: Memory
+    name: str = ""
+    offset: int = 0
+
+
+@dataclass
+class Plan:
+    """A step. Each group of items is a nest of loops over elements, or one op with its own loops.
+
+    ``states`` are the inputs that are states, each with the output that is its next value. ``first_moves`` read states
+    as they were before the step, ``last_moves`` overwrite states. ``work`` is the size of the scratch memory.
+    """
+
+    graph: Graph
+    states: dict[str, str]
+    views: dict[Ref, View] = field(default_factory=dict)
+    numbers: dict[Ref, float] = field(default_factory=dict)  # values that are one number
+    weights: list[Ref] = field(default_factory=list)  # those that are read
+    panels: set[Ref] = field(default_factory=set)  # matrices of products, which are stored in panels
+    plain: set[Ref] = field(default_factory=set)  # weights that are stored as they are
+    groups: list[list[Item]] = field(default_factory=list)
+    first_moves: list[Move] = field(default_factory=list)
+    last_moves: list[Move] = field(default_factory=list)
+    places: dict[Ref, Place] = field(default_factory=dict)
+    work: int = 0
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The outputs that are no states."""
+        return [output for output in self.graph.outputs if output.name not in self.states.values()]
+
+    @property
+    def inputs(self) -> list[Node]:
+        """The inputs that are no states, and that something reads."""
+        inputs = (node for node in self.graph if isinstance(node.op, Input))
+        return [node for node in inputs if Ref(node.name) in self.views and node.name not in self.states]
+
+
+def plan_step(graph: Graph, states: Sequence[StatePair], elementwise: Collection[type[Op]]) -> Plan:
+    """Return the plan of a step. An op in ``elementwise`` computes each element of its result from one of each
+    operand."""
+    plan = Plan(graph, {pair.before: pair.after for pair in states})
+    builder = _Planner(plan, tuple(elementwise))
+    builder.items()
+    builder.group()
+    builder.place()
+    return plan
+
+
+def constant_nodes(graph: Graph) -> set[str]:
+    """Return the nodes that are parameters, or are computed from parameters and numbers alone: constants of the net.
+
+    What is much larger than its parameters is computed in each step.
+    """
+    sources: dict[str, dict[str, int]] = {}  # of a constant, the parameters and their sizes
+    for node in graph:
+        operands = graph.args(node.name)
+        size = sum(type_.size for type_ in node.types)
+        if isinstance(node.op, Param):
+            sources[node.name] = {node.name: size}
+        elif operands and all(ref.node in sources or isinstance(graph.node(ref.node).op, Full) for ref in operands):
+            parameters = {name: n for ref in operands for name, n in sources.get(ref.node, {}).items()}
+            if parameters and size <= max(LARGEST, sum(parameters.values())):
+                sources[node.name] = parameters
+    return set(sources)
+
+
+class _Planner:
+    def __init__(self, plan: Plan, elementwise: tuple[type[Op], ...]) -> None:
+        self.plan, self.elementwise = plan, elementwise
+        self.listed: list[Item] = []
+        self.part_of: dict[Ref, tuple[Ref, int]] = {}  # a value that is computed where a concat has it
+        self.writers: dict[Ref, int] = defaultdict(int)  # the number of items of each base
+
+    # what is computed ------------------------------------------------------------------------------------------------
+
+    def items(self) -> None:
+        """Give each value its view; list what is to be computed."""
+        plan, graph = self.plan, self.plan.graph
+        constant = constant_nodes(graph)
+        needed = self._needed(constant)
+        views = plan.views
+        for node in graph:
+            if node.name not in needed:
+                continue
+            results = [View.of(Ref(node.name, out), type_.shape) for out, type_ in enumerate(node.types)]
+            if isinstance(node.op, Full):
+                plan.numbers[results[0].base] = node.op.value
+            elif not isinstance(node.op, Input) and node.name not in constant:
+                operands = [views[ref] for ref in graph.args(node.name)]
+                same = moved(node.op, operands)
+                if same is None:
+                    self._compute(node, operands, results[0])
+                else:
+                    results = list(same)
+            views.update((Ref(node.name, out), view) for out, view in enumerate(results))
+        matrices = [item.reads[1].base for item in self.listed if isinstance(item.op, Linear)]
+        plan.panels = {base for base in matrices if base.node in constant}
+        read = [
+            view.base
+            for item in self.listed
+            for i, view in enumerate(item.reads)
+            if not (i == 1 and isinstance(item.op, Linear) and view.base in plan.panels)
+        ]
+        read += [views[output.ref].base for output in graph.outputs]
+        plan.plain = {base for base in read if base.node in constant}
+        plan.weights = [ref for ref in views if ref in plan.panels or ref in plan.plain]
+
+    def _needed(self, constant: Collection[str]) -> set[str]:
+        """Return the nodes that a step depends on: constants, but nothing that they are computed from."""
+        needed = {output.ref.node for output in self.plan.graph.outputs} | set(self.plan.states)
+        stack = list(needed)
+        while stack:
+            name = stack.pop()
+            for ref in () if name in constant else self.plan.graph.args(name):
+                if ref.node not in needed:
+                    needed.add(ref.node)
+                    stack.append(ref.node)
+        return needed
+
+    def _compute(self, node: Node, operands: list[View], result: View) -> None:
+        parts = copies(node.op, operands, result)
+        if parts is not None:
+            for source, to in parts:
+                if not self._computed_there(source, to):
+                    self._add(Item(None, to, (source,), node))
+            return
+        match node.op:
+            case Linear(axis=axis):
+                x = operands[0]
+                ins = prod(x.shape[axis:])
+                operands[0] = self._fit(node, x, (*x.shape[:axis], ins), 1)
+                operands[2:] = [self._fit(node, b, b.shape, 1) for b in operands[2:]]
+            case Conv():
+                operands[0] = self._fit(node, operands[0], (-1, *operands[0].shape[-3:]))
+                operands[1:] = [self._fit(node, w, w.shape, len(w.shape)) for w in operands[1:]]
+            case MaxPool() | AvePool():
+                operands[0] = self._fit(node, operands[0], (-1, *operands[0].shape[-2:]))
+        if isinstance(node.op, self.elementwise):
+            operands = [view.broadcast(result.shape) for view in operands]
+        self._add(Item(node.op, result, tuple(operands), node))
+
+    def _fit(self, node: Node, view: View, shape: Shape, dense: int = 0) -> View:
+        """Return a view in another shape, whose last axes are ``dense``: of a copy where it has to be one."""
+        fitting = view.reshaped(shape)
+        if fitting is not None and fitting.dense(dense) and not (dense and view.base in self.plan.numbers):
+            return fitting
+        copy = View.of(Ref(node.name, -1 - len(self.listed)), view.shape)
+        self._add(Item(None, copy, (view,), node))
+        fitting = copy.reshaped(shape)
+        assert fitting is not None
+        return fitting
+
+    def _add(self, item: Item) -> None:
+        self.listed.append(item)
+        for base in self._wholes(item.base):
+            self.writers[base] += 1
+
+    def _wholes(self, base: Ref) -> list[Ref]:
+        """Return a base, and those that it is a part of."""
+        found = [base]
+        while found[-1] in self.part_of:
+            found.append(self.part_of[found[-1]][0])
+        return found
+
+    def _computed_there(self, source: View, to: View) -> bool:
+        """Have an operand of a concat be computed where the concat has it. Return whether it can be."""
+        base = source.base
+        if not (source.is_whole and to.dense(to.cells.ndim) and self.writers[base]) or base in self.part_of:
+            return False
+        count = self.writers[base]
+        self.part_of[base] = to.base, to.offset
+        for whole in self._wholes(base)[1:]:
+            self.writers[whole] += count
+        return True
+
+    # in which order --------------------------------------------------------------------------------------------------
+
+    def _is_elementwise(self, item: Item) -> bool:
+        return item.op is None or isinstance(item.op, self.elementwise)
+
+    def group(self) -> None:
+        """Order the items in groups: each op on elements joins the first loop that has its size and its operands."""
+        left = dict(self.writers)
+        pending = self.listed
+        while pending:
+            group, rest, inside = [pending[0]], list[Item](), {pending[0].base}
+            size = _loop(pending[0])
+            for item in pending[1:]:
+                joins = self._is_elementwise(group[0]) and self._is_elementwise(item) and _loop(item) == size
+                if joins and all(
+                    not left.get(view.base) or (view.base in inside and self._here(view, group)) for view in item.reads
+                ):
+                    group.append(item)
+                    inside.add(item.base)
+                else:
+                    rest.append(item)
+            for item in group:
+                for base in self._wholes(item.base):
+                    left[base] -= 1
+            self.plan.groups.append(group)
+            pending = rest
+
+    def _here(self, view: View, group: Sequence[Item]) -> bool:
+        """Return whether a loop reads of a value the element that it computes at the same turn."""
+        return view.is_whole and all(item.result.is_whole and item.op for item in group if item.base == view.base)
+
+    # where it is stored ----------------------------------------------------------------------------------------------
+
+    def place(self) -> None:
+        """Give each value its memory."""
+        plan, graph = self.plan, self.plan.graph
+        for node in graph:
+            ref = Ref(node.name)
+            if isinstance(node.op, Input):
+                plan.places[ref] = Place("state" if node.name in plan.states else "input", node.name)
+        plan.places.update({ref: Place("weight", graph.value_name(ref)) for ref in plan.weights})
+        self.written: dict[Ref, int] = {}
+        self.read: dict[Ref, int] = {}
+        self.old_reads: dict[Ref, list[tuple[int, bool]]] = defaultdict(list)
+        for at, group in enumerate(plan.groups):
+            own = {item.base for item in group}
+            for item in group:
+                for base in self._wholes(item.base):
+                    self.written.setdefault(base, at)
+                for view in item.reads:
+                    same = view.is_whole and self._is_elementwise(item)
+                    self.old_reads[view.base].append((at, same))
+                    if view.base not in own:
+                        self.read[view.base] = at
+        self._place_results()
+        in_loops = {item.base for item in self.listed if self._is_elementwise(item)}
+        for base in self.written:
+            alone = base not in self.read and base not in self.part_of and base not in plan.places
+            if alone and base in in_loops:
+                plan.places[base] = Place("loop")
+        self._allocate()
+
+    def _place_results(self) -> None:
+        """Have states and outputs be computed where the caller has them; list the copies of the others."""
+        plan = self.plan
+        end = len(plan.groups)
+        next_values = {output.name: output.ref for output in plan.graph.outputs}
+        pairs = [(Ref(before), plan.views[next_values[after]]) for before, after in plan.states.items()]
+        results = {(o.name, plan.views[o.ref].base) for o in plan.outputs}
+        kept = {source.base for state, source in pairs if source.base != state or not source.is_whole}
+        kept |= {base for _, base in results}
+        for state, source in pairs:
+            if state not in kept and self._free(source) and self._after_reads(state, source.base):
+                plan.places[source.base] = plan.places[state]
+        moves: list[Move] = []
+        for output in plan.outputs:
+            source = plan.views[output.ref]
+            if self._free(source):
+                plan.places[source.base] = Place("output", output.name)
+            elif plan.places.get(source.base) != Place("output", output.name):
+                moves.append(Move(View.of(Ref(output.name, -1), source.shape), source))
+                plan.places[moves[-1].target.base] = Place("output", output.name)
+        for state, source in pairs:
+            target = plan.views[state]
+            if plan.places.get(source.base) == plan.places[state] and source.is_whole:
+                continue
+            if source.base.node in plan.states:  # another state, as it was before the step
+                copy = View.of(Ref(state.node, -2), source.shape)
+                moves.append(Move(copy, source))
+                self.written[copy.base], self.read[copy.base] = end, end + 1
+                source = copy
+            plan.last_moves.append(Move(target, source))
+        plan.first_moves = moves
+        for move in moves:
+            self.read[move.source.base] = max(end, self.read.get(move.source.base, 0))
+        for move in plan.last_moves:
+            self.read[move.source.base] = end + 1
+
+    def _free(self, source: View) -> bool:
+        """Return whether a result is a computed value whose memory is still to be chosen."""
+        base = source.base
+        return source.is_whole and base in self.written and base not in self.part_of and base not in self.plan.places
+
+    def _after_reads(self, state: Ref, base: Ref) -> bool:
+        """Return whether a value can overwrite a state: all that read the state come before, or read the same
+        element."""
+        whole = [item for group in self.plan.groups for item in group if base in self._wholes(item.base)]
+        start = min(at for at, group in enumerate(self.plan.groups) if any(item in whole for item in group))
+        one = len(whole) == 1 and self._is_elementwise(whole[0])
+        return all(at < start or (at == start and same and one) for at, same in self.old_reads[state])
+
+    def _allocate(self) -> None:
+        """Share the scratch memory: the largest array first, each at the lowest place that is free in its lifetime."""
+        plan = self.plan
+        spans: dict[Ref, tuple[int, int]] = {}
+        for base, first in self.written.items():
+            for whole in self._wholes(base):
+                start, stop = spans.get(whole, (first, first))
+                last = max(first, self.read.get(base, first), self.read.get(whole, first))
+                spans[whole] = min(start, first), max(stop, last)
+        views = (
+            *plan.views.values(),
+            *(item.result for item in self.listed),
+            *(move.target for move in plan.first_moves),
+        )
+        sizes = {view.base: view.whole.size for view in views}
+        taken: list[tuple[int, int, int, int]] = []  # first and last use, begin and end
+        for base in sorted(spans, key=lambda base: (-sizes[base], spans[base])):
+            if base in self.part_of or base in plan.places:
+                continue
+            start, stop = spans[base]
+            begin = 0
+            for _, _, low, high in sorted(
+                (t for t in taken if t[0] <= stop and start <= t[1]), key=lambda used: used[2]
+            ):
+                if begin + sizes[base] <= low:
+                    break
+                begin = max(begin, high)
+            taken.append((start, stop, begin, begin + sizes[base]))
+            plan.places[base] = Place("work", "", begin)
+            plan.work = max(plan.work, begin + sizes[base])
+        for base in self.part_of:
+            parts = self._wholes(base)
+            root = plan.places[parts[-1]]
+            offset = root.offset + sum(self.part_of[part][1] for part in parts[:-1])
+            plan.places[base] = Place(root.memory, root.name, offset)
+
+
+def _loop(item: Item) -> Shape:
+    """Return the shape that an item's loops run over, without axes of one element."""
+    return tuple(size for size in item.result.shape if size > 1)

@@ -1,0 +1,185 @@
+"""Nets in C on this machine: compile them by gcc, and call them in this process."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
+from lstmc.errors import BackendError
+from lstmc.interp import named_rng
+from lstmc.loops.compiler import Compiler, cached
+from lstmc.manifest import Manifest, parse_manifest
+from lstmc.nets.session import NetFiles
+from lstmc.ops import Array
+from lstmc.verification.differential import wanted_gradients
+from lstmc_c.elements import identifier
+
+SUFFIX = ".c"
+PROGRAM = "gcc"
+FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
+STATE = "state."  # what the blobs of states begin with
+
+
+def find_compiler() -> Compiler:
+    """Return gcc. Raises :class:`BackendError` where there is none."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise BackendError(
+            f"nets in C are compiled to run here, and {PROGRAM} was not found",
+            notes=(f"install it: apt-get install {PROGRAM}",),
+        )
+    return Compiler.of(program, "--version")
+
+
+def call_source(manifest: Manifest, function: str = "lstmc_call") -> str:
+    """Return the C of a function that runs one step: states are copied in before it and out after it."""
+    prefix = identifier(manifest.name)
+    fed, read = fed_blobs(manifest), manifest.output_blobs
+    states = [blob.removeprefix(STATE) for blob in fed if blob.startswith(STATE)]
+    arguments = ["&state"] if states else []
+    arguments += ["&work"]
+    arguments += [f"in[{i}]" for i, blob in enumerate(fed) if not blob.startswith(STATE)]
+    arguments += [f"out[{i}]" for i, blob in enumerate(read) if not blob.startswith(STATE)]
+    into = [f"memcpy(state.{name}, in[{fed.index(STATE + name)}], sizeof state.{name});" for name in states]
+    back = [f"memcpy(out[{read.index(STATE + name)}], state.{name}, sizeof state.{name});" for name in states]
+    lines = [
+        f'#include "{manifest.name}.h"',
+        "#include <string.h>",
+        f"void {function}(const float *const *in, float *const *out);",
+        f"void {function}(const float *const *in, float *const *out) {{",
+        *([f"  static {prefix}_state state;"] if states else []),
+        f"  static {prefix}_work work;",
+        "  (void)in;",
+        *(f"  {line}" for line in (*into, f"{prefix}_step({', '.join(arguments)});", *back)),
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def fed_blobs(manifest: Manifest) -> list[str]:
+    """Return the blobs of all inputs, in the order of the manifest."""
+    return [blob for entry in manifest.inputs.values() for blob in entry.place.names]
+
+
+class Library:
+    """A net in C as a function of this process."""
+
+    def __init__(self, manifest: Manifest, source: bytes, header: bytes) -> None:
+        compiler, call = find_compiler(), call_source(manifest)
+        texts = [source.decode(), header.decode(), call]
+
+        def build(folder: Path) -> Path:
+            names = [f"{manifest.name}.c", f"{manifest.name}.h", "lstmc_call.c"]
+            for name, text in zip(names, texts, strict=True):
+                (folder / name).write_text(text)
+            compiler.run([*FLAGS, names[0], names[2], "-o", "net.so"], folder, f"compiling {names[0]}")
+            return folder / "net.so"
+
+        path = cached(".so", [*texts, *FLAGS, compiler.identity], build)
+        self._call = ctypes.CDLL(str(path)).lstmc_call
+        self._fed, self._read = fed_blobs(manifest), manifest.output_blobs
+        self._shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
+
+    def forward(self, blobs: Mapping[str, Array], names: Iterable[str] | None = None) -> dict[str, Array]:
+        """Return the results of one step: those of these names, or all."""
+        given = [np.ascontiguousarray(blobs[blob], np.float32) for blob in self._fed]
+        results = {blob: np.empty(self._shapes[blob], np.float32) for blob in self._read}
+        self._call(_pointers(given), _pointers(results.values()))
+        return results if names is None else {name: results[name] for name in names}
+
+
+def _pointers(arrays: Iterable[Array]) -> ctypes.Array[ctypes.c_void_p]:
+    addresses = [array.ctypes.data for array in arrays]
+    return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
+
+
+@contextmanager
+def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
+    """Load a written net. Raises :class:`BackendError` for a GPU, for weights of another file, and without gcc."""
+    if gpu:
+        raise BackendError(f"{files.net}: C runs on the CPU alone")
+    if files.weights != files.net:
+        raise BackendError(
+            f"{files.weights}: a net in C has its weights in its source", notes=("compile it again with --weights",)
+        )
+    header = files.net.with_suffix(".h")
+    try:
+        texts = files.net.read_bytes(), header.read_bytes()
+    except OSError as error:
+        raise BackendError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    yield Library(files.manifest, *texts)
+
+
+INSIDE = "C keeps it in a register, or in memory that other values use too"
+FORWARD_ONLY = "a net in C has no backward pass"
+
+
+class GccExecutor:
+    """One step of a net in C, compiled by gcc."""
+
+    name = "c-cpu"
+
+    def unavailable(self) -> str | None:
+        """Return why nets in C cannot be run here, or None."""
+        try:
+            find_compiler()
+        except BackendError as error:
+            return "\n".join([error.message, *error.notes])
+        return None
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """Return the outputs and the next states of one step."""
+        source, header, text = artifact.files.values()
+        manifest = parse_manifest(text)
+        inputs = step_inputs(manifest, arrays)
+        results = Library(manifest, source, header).forward(input_blobs(manifest, inputs))
+        return execution(compiled, manifest, arrays, inputs, results)
+
+    def close(self) -> None:
+        pass
+
+
+def step_inputs(manifest: Manifest, arrays: RunArrays) -> dict[str, Array]:
+    """Return an array for each input. One that has a fill and is not given is drawn."""
+    inputs: dict[str, Array] = {}
+    for name, entry in manifest.inputs.items():
+        array = arrays.inputs.get(name)
+        if array is None:
+            assert entry.fill is not None, name
+            array = entry.fill.draw(named_rng(0, name), entry.place.shape)
+        inputs[name] = np.asarray(array, np.float32)
+    return inputs
+
+
+def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the blobs to feed."""
+    return {blob: part for name, entry in manifest.inputs.items() for blob, part in entry.place.fed(inputs[name])}
+
+
+def execution(
+    compiled: Compiled, manifest: Manifest, arrays: RunArrays, inputs: Mapping[str, Array], results: Mapping[str, Array]
+) -> Execution:
+    """Return what one step gave, from its inputs and the blobs of its results."""
+    graph = compiled.expanded
+    values = dict(inputs)
+    values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
+    gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+    absent = (name for node in graph for name in node.names if name not in values)
+    return Execution(values, {}, {}, dict.fromkeys(absent, INSIDE), dict.fromkeys(gradients, FORWARD_ONLY))
+
+
+def findings() -> Iterator[Finding]:
+    """Yield whether there is a compiler to run nets in C."""
+    try:
+        compiler = find_compiler()
+    except BackendError as error:
+        yield Finding("gcc", False, error.message, "apt-get install gcc", group="C")
+        return
+    version = compiler.identity.partition("\n")[0]
+    yield Finding("gcc", True, version, group="C")

@@ -1,0 +1,289 @@
+"""Nets in C: each computes its model, under gcc's warnings and sanitizers, in the memory that its header states."""
+
+from __future__ import annotations
+
+import ctypes
+import doctest
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc import Input, Param, State, cell, constant, dims, linear, model, scan, softmax_loss, tanh
+from lstmc.errors import BackendError, PassError
+from lstmc.interp import forward
+from lstmc.ir import Builder, Graph
+from lstmc.ops import Array, Precomputed
+from lstmc.ops import Input as InputOp
+from lstmc.ops import Param as ParamOp
+from lstmc.pipeline import compile_graph
+from lstmc.plugins import CELLS as GROUP
+from lstmc.plugins import entry_points_of
+from lstmc.testing.ops import operands_of
+from lstmc.testing.random_models import SeededDraw
+from lstmc.verification.conditioning import relative_gap
+from lstmc.weights import random_weights
+from lstmc_c import CBackend
+from lstmc_c.artifact import functions
+from lstmc_c.code import OPS
+from tests.cells.scanned import STARTS, cell_graph, drawn
+from tests.fuzz.c_models import SANITIZERS, WARNINGS, Net, build, run, tried
+
+CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
+T, N, D, H = dims("T N D H")
+PAGE = Path(__file__).parents[3] / "docs" / "c.md"
+
+
+def cell_net(name: str) -> Net:
+    graph = cell_graph(name, (3, 2))
+    values = drawn(name, graph)
+    compiled = compile_graph(graph, CBackend())
+    assert compiled.states is not None
+    states = {}
+    for pair in compiled.states:
+        state = pair.name.rpartition("/")[2]
+        fed = values.inputs.get(f"{state}_0", np.zeros(compiled.model.node(pair.before).types[0].shape))
+        states[pair.before] = STARTS.get((name, state), lambda same: same)(fed)
+    first = {node: array[:1] for node, array in values.inputs.items() if not node.endswith("_0")}
+    return Net.of(compiled, values.weights, name, given={**first, **states})
+
+
+@pytest.mark.slow
+def test_every_cell_computes_three_steps_in_c(tmp_path: Path) -> None:
+    nets = [cell_net(name) for name in CELLS]
+    assert len(nets) > 50
+    build(tmp_path, nets, (*WARNINGS, *SANITIZERS, "-O0"))
+    expected = {net.compiled.name: dict(net.arrays.inputs) for net in nets}
+    for t in range(3):
+        run(tmp_path, nets)
+        for net in nets:
+            inputs = expected[net.compiled.name]
+            outputs = forward(net.compiled.model, inputs, net.weights).outputs
+            manifest = net.manifest
+            found = {name: place.read(net.results) for name, place in manifest.outputs.items()}
+            gaps = {name: relative_gap(found[name], outputs[name]) for name in outputs}
+            assert max(gaps.values()) < 1e-5, (net.compiled.name, t, gaps)
+            assert manifest.states is not None
+            sequences = drawn(net.compiled.name, cell_graph(net.compiled.name, (3, 2))).inputs if t < 2 else {}
+            following = {name: array[t + 1 : t + 2] for name, array in sequences.items() if not name.endswith("_0")}
+            inputs.update(following)
+            net.arrays.inputs.update(following)  # type: ignore[attr-defined]
+            for state in manifest.states.values():
+                inputs[state.input] = outputs[state.output]
+                net.arrays.inputs[state.input] = found[state.output]  # type: ignore[index]
+
+
+def ops_graph(weights: bool) -> tuple[Graph, dict[str, Array]]:
+    """A graph with several samples of each op. What follows an op's first operand is an input, or one of the
+    ``weights``."""
+    b, inputs, outputs = Builder("ops_of_weights" if weights else "ops_of_inputs"), dict[str, Array](), []
+    for kind in OPS:
+        for seed in range(3 if kind.operands and kind is not Precomputed else 0):
+            sample = kind.sample(SeededDraw(seed))
+            domains = sample.op.domains(*sample.operands)
+            refs = []
+            for i, (type_, array) in enumerate(zip(sample.operands, operands_of(sample, seed), strict=True)):
+                name = f"{kind.name}_{seed}_{i}"
+                if weights and i > 0:
+                    refs += b.add(ParamOp(type_.shape), names=(name,))
+                else:
+                    refs += b.add(InputOp(type_.shape, None, domains[i]), names=(name,))
+                    inputs[name] = array
+            results = b.add(sample.op, *refs, names=(f"{kind.name}_{seed}",))
+            outputs += [(f"{kind.name}_{seed}_y{i}", ref) for i, ref in enumerate(results)]
+    return b.finish(outputs), inputs
+
+
+@pytest.mark.slow
+def test_every_op_computes_in_c_what_it_means(tmp_path: Path) -> None:
+    nets = []
+    for weights in (False, True):
+        graph, inputs = ops_graph(weights)
+        nets.append(Net.of(compile_graph(graph, CBackend()), random_weights(graph), graph.name, given=inputs))
+    build(tmp_path, nets, (*WARNINGS, *SANITIZERS, "-O0"))
+    run(tmp_path, nets)
+    for net in nets:
+        outputs = forward(net.compiled.model, net.arrays.inputs, net.weights).outputs
+        for name, place in net.manifest.outputs.items():
+            assert relative_gap(place.read(net.results), outputs[name]) < 1e-5, (net.compiled.name, name)
+        assert len(outputs) > 2 * len(OPS)
+
+
+@pytest.mark.slow
+def test_random_models_compute_in_c_what_they_mean() -> None:
+    seed = int(np.random.default_rng().integers(2**31))
+    outcomes, failures = tried(range(seed, seed + 12), (*WARNINGS, *SANITIZERS, "-O0"))
+    assert not failures
+    assert outcomes["one step"] + outcomes["all steps"] >= 9, outcomes
+
+
+@cell
+def leaky(x=Input(N, D), h=State(N, H, fill=constant(1)), *, W=Param(H, D), U=Param(H, H), b=Param(H)):
+    h = tanh(linear(x, W, b) + linear(h, U)) + 0.5 * h
+    return h, {"h": h}
+
+
+@model
+def int_state(X=Input(T, N, 3), first=Input(N, 4)):
+    """Names that are words of C, or of what is generated; a state that starts at ones, and one at an input."""
+    y, _ = scan(leaky(H=4, name="double"), X)
+    z, _ = scan(leaky(H=4, name="memory"), y, init={"h": first})
+    return {"state": z, "float": y}
+
+
+@pytest.fixture(scope="module")
+def net() -> lstmc.Net:
+    return lstmc.compile("gru", backend="c", N=2, D=3, H=20, seed=3)
+
+
+def compiled_object(folder: Path, net: lstmc.Net, *flags: str) -> Path:
+    net.save(folder)
+    name = net.compiled.name
+    subprocess.run(["gcc", *WARNINGS, "-O2", *flags, "-c", f"{name}.c"], cwd=folder, check=True)
+    return folder / f"{name}.o"
+
+
+def test_a_net_of_a_cell_is_one_step_without_being_asked_for(net: lstmc.Net) -> None:
+    assert list(net.files) == ["gru.c", "gru.h", "gru.manifest.json"]
+    assert net.inputs == {"x": (1, 2, 3), "gru/h_in": (2, 20)}
+    assert net.verify(on=["c-cpu"])
+    x = np.linspace(-1, 1, 30).reshape(5, 1, 2, 3)
+    with net.stream() as here, net.stream(on="interpreter") as meant:
+        for each in x:
+            np.testing.assert_allclose(here(x=each)["y"], meant(x=each)["y"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_memory_is_what_the_header_states(net: lstmc.Net, tmp_path: Path) -> None:
+    header = net.files["gru.h"].decode()
+    state, work, weights = map(int, re.findall(r"(\d+) bytes", header))
+    path = compiled_object(tmp_path, net)
+    (tmp_path / "ram.c").write_text('#include "gru.h"\ngru_state state;\ngru_work work;\n')
+    subprocess.run(["gcc", "-c", "ram.c"], cwd=tmp_path, check=True)
+    sizes = {}
+    for file in (path, tmp_path / "ram.o"):
+        listed = subprocess.run(["nm", "-S", file], capture_output=True, text=True, check=True).stdout
+        rows = [line.split() for line in listed.splitlines()]
+        sizes[file.name] = [(kind, int(size, 16)) for _, size, kind, _ in (row for row in rows if len(row) == 4)]
+    assert sorted(size for _, size in sizes["ram.o"]) == sorted([state, work])
+    assert sum(size for kind, size in sizes["gru.o"] if kind == "r") == weights
+    assert not [size for kind, size in sizes["gru.o"] if kind in "bBdD"], "variables that are no constants"
+    assert state == 4 * 2 * 20
+
+
+def test_a_net_needs_no_library(net: lstmc.Net, tmp_path: Path) -> None:
+    path = compiled_object(tmp_path, net, "-ffreestanding", "-fno-builtin")
+    listed = subprocess.run(["nm", "-u", path], capture_output=True, text=True, check=True).stdout
+    assert set(listed.split()) <= {"U", "_GLOBAL_OFFSET_TABLE_"}
+
+
+def test_blocks_and_first_values_of_states(tmp_path: Path) -> None:
+    net = lstmc.compile(int_state, backend="c", T=4, N=1)
+    net.save(tmp_path)
+    assert net.verify(on=["c-cpu"])
+    header = net.files["int_state.h"].decode()
+    assert "Then set memory_h: where it starts is no number." in header
+    (tmp_path / "main.cpp").write_text(
+        """
+        #include "int_state.h"
+        #include <cstdio>
+        int main() {
+          static int_state_state a, b;
+          int_state_work work;
+          float x[12], one[2][4][4], all[2][4][4];
+          for (int i = 0; i < 12; ++i) x[i] = 0.1f * (float)i;
+          int_state_reset(&a);
+          int_state_reset(&b);
+          for (int t = 0; t < 4; ++t) int_state_step(&a, &work, x + 3 * t, one[0][t], one[1][t]);
+          int_state_block(&b, &work, 4, x, all[0][0], all[1][0]);
+          for (int i = 0; i < 32; ++i) if ((&one[0][0][0])[i] != (&all[0][0][0])[i]) return 1;
+          std::printf("%.9g", (double)a.memory_h[0]);
+        }
+        """
+    )
+    subprocess.run(["gcc", *WARNINGS, "-c", "int_state.c"], cwd=tmp_path, check=True)
+    subprocess.run(["g++", "main.cpp", "int_state.o", "-o", "main"], cwd=tmp_path, check=True)
+    printed = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout
+    with net.stream(on="interpreter") as step:
+        step.start({"memory/h": np.zeros((1, 4))})
+        for t in range(4):
+            y = step(X=np.arange(3 * t, 3 * t + 3).reshape(1, 1, 3) * 0.1)
+    assert float(printed) == pytest.approx(y["state"].ravel()[0], abs=1e-5)
+
+
+def test_the_same_model_gives_the_same_bytes(net: lstmc.Net) -> None:
+    again = lstmc.compile("gru", backend="c", N=2, D=3, H=20, seed=3)
+    assert again.files == net.files
+
+
+FUNCTIONS = {
+    "exp_": np.exp,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh_": np.tanh,
+    "expm1_": np.expm1,
+    "log_": np.log,
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "sqrt_": np.sqrt,
+}
+
+
+def test_functions_are_as_precise_as_they_say(tmp_path: Path) -> None:
+    loop = "for (size_t i = 0; i < n; ++i)"
+    calls = {name: f"{name}(x[i])" for name in FUNCTIONS} | {"sin": "sine(x[i], 0)", "cos": "sine(x[i], 1)"}
+    wrappers = [f"void all_{n}(const float *x, float *y, size_t n) {{ {loop} y[i] = {c}; }}" for n, c in calls.items()]
+    source = "\n".join(["#include <stddef.h>", "#include <stdint.h>", *functions().values(), *wrappers])
+    (tmp_path / "all.c").write_text(source)
+    subprocess.run(["gcc", "-std=c99", "-O2", "-shared", "-fPIC", "all.c", "-o", "all.so"], cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "all.so"))
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
+    common = np.concatenate([rng.normal(size=200_000), 20 * rng.normal(size=200_000)]).astype(np.float32)
+
+    def computed(name: str, x: Array) -> Array:
+        y = np.empty_like(x)
+        library[f"all_{name}"](x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), len(x))
+        return y.astype(np.float64)
+
+    x = np.concatenate([bits, common, np.float32([0, -0.0, np.inf, -np.inf, np.nan])])
+    with np.errstate(all="ignore"):
+        for name, meaning in FUNCTIONS.items():
+            stated = re.search(r"error (\S+?)[,;\n]", functions()[name])
+            assert stated is not None
+            y, exact = computed(name, x), meaning(x.astype(np.float64))
+            rounded = exact.astype(np.float32)
+            assert np.array_equal(np.isnan(y), np.isnan(exact)), name
+            assert np.array_equal(np.isinf(y), np.isinf(rounded)), name
+            ordinary = np.isfinite(rounded) & (abs(exact) > 2e-38)
+            assert np.max(abs(y - exact)[ordinary] / abs(exact)[ordinary]) <= float(stated[1]), name
+        angles = x[abs(x) < 1e6]
+        for name in ("sin", "cos"):
+            assert np.max(abs(computed(name, angles) - getattr(np, name)(angles.astype(np.float64)))) <= 1e-7
+
+
+def test_a_model_of_no_step_is_refused_with_its_reason(net: lstmc.Net, tmp_path: Path) -> None:
+    @model
+    def backwards(X=Input(T, N, 3)):
+        return scan(leaky(H=4), X, reverse=True)[0]
+
+    with pytest.raises(PassError, match="leaky runs backwards, so its first step needs the last input"):
+        lstmc.compile(backwards, backend="c", T=3, N=1)
+
+    @model
+    def trained(X=Input(N, 3), label=Input(N)):
+        return {"loss": softmax_loss(X, label)}
+
+    with pytest.raises(BackendError, match="softmax_loss is for training, and C nets are not trained"):
+        lstmc.compile(trained, backend="c", phase="train", N=1)
+    net.save(tmp_path)
+    with pytest.raises(BackendError, match="a net in C has its weights in its source"):
+        lstmc.load(tmp_path / "gru.c", weights=tmp_path / "gru.h").run(
+            {"x": np.zeros((1, 2, 3)), "gru/h_in": np.zeros((2, 20))}
+        )
+
+
+def test_the_page_s_examples_give_what_they_show() -> None:
+    found = doctest.testfile(str(PAGE), module_relative=False, optionflags=doctest.REPORT_NDIFF)
+    assert found.attempted > 3
+    assert found.failed == 0

@@ -1,0 +1,240 @@
+"""``python -m tests.fuzz.c_models 10000``: random models in C, under gcc's warnings and sanitizers.
+
+Many nets are one program, which gives every array just the memory that it should need. Each model is compiled as one
+step, and, where it has none, as all steps. Every failure is printed with its seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled, Execution, RunArrays
+from lstmc.errors import LstmcError
+from lstmc.manifest import Manifest, parse_manifest
+from lstmc.ops import Array, Op
+from lstmc.passes import Pass
+from lstmc.pipeline import compile_graph
+from lstmc.prepare import deploy_graph
+from lstmc.testing.random_models import seeded_model
+from lstmc.verification.differential import check, random_arrays
+from lstmc.weights import random_weights
+from lstmc_c import CBackend
+from lstmc_c.code import OPS
+from lstmc_c.runtime import call_source, execution, fed_blobs, input_blobs, step_inputs
+from tests.fuzz.trial import generic
+
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+BATCH = 40  # nets of one program
+
+MAIN = """\
+#include <stdio.h>
+#include <stdlib.h>
+static void run(void (*call)(const float *const *, float *const *), const size_t *in, const size_t *out) {
+  static float *arrays[1000];
+  size_t inputs = 0, outputs = 0, i;
+  for (; in[inputs]; ++inputs) {
+    arrays[inputs] = malloc(in[inputs] * sizeof(float));
+    if (fread(arrays[inputs], sizeof(float), in[inputs], stdin) != in[inputs]) exit(3);
+  }
+  for (; out[outputs]; ++outputs) arrays[inputs + outputs] = malloc(out[outputs] * sizeof(float));
+  call((const float *const *)arrays, arrays + inputs);
+  for (i = 0; i < outputs; ++i) fwrite(arrays[inputs + i], sizeof(float), out[i], stdout);
+  for (i = 0; i < inputs + outputs; ++i) free(arrays[i]);
+}
+"""
+
+
+@dataclass(frozen=True)
+class WholeBackend:
+    """The backend for a model of all steps, unrolled: what it does with ops that no step has."""
+
+    name: ClassVar[str] = "c"
+    summary: ClassVar[str] = ""
+    targets: ClassVar[Mapping[str, str]] = {"c": ""}
+    ops: ClassVar[tuple[type[Op], ...]] = OPS
+
+    def passes(self, target: str) -> tuple[Pass, ...]:
+        return CBackend().passes(target)
+
+    def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+        return CBackend().emit(compiled, weights)
+
+
+@dataclass
+class Net:
+    """A compiled net, its files, and what one pass is fed."""
+
+    compiled: Compiled
+    artifact: Artifact
+    weights: Mapping[str, Array]
+    arrays: RunArrays
+    seed: int = 0
+    given: Mapping[str, Array] = field(default_factory=dict)
+    results: dict[str, Array] = field(default_factory=dict)
+    name = "c-cpu"
+
+    @classmethod
+    def of(
+        cls,
+        compiled: Compiled,
+        weights: Mapping[str, Array],
+        name: str,
+        seed: int = 0,
+        given: Mapping[str, Array] = {},
+    ) -> Net:
+        """Write a net under another name."""
+        compiled = replace(compiled, name=name)
+        arrays = random_arrays(compiled, weights, seed, given)
+        return cls(compiled, CBackend().emit(compiled, weights), weights, arrays, seed, given)
+
+    @property
+    def manifest(self) -> Manifest:
+        return parse_manifest(self.artifact.files[f"{self.compiled.name}.manifest.json"])
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """What the program gave, as an executor gives it."""
+        return execution(compiled, self.manifest, arrays, step_inputs(self.manifest, arrays), self.results)
+
+    def close(self) -> None:
+        pass
+
+
+def build(folder: Path, nets: Sequence[Net], flags: Sequence[str]) -> None:
+    """Compile the nets as one program, ``nets``. Raises AssertionError with what gcc says."""
+    sources, table, lines = ["main.c"], [], [MAIN]
+    for i, net in enumerate(nets):
+        for name, content in net.artifact.files.items():
+            (folder / name).write_bytes(content)
+        manifest, name = net.manifest, net.compiled.name
+        lines.append(call_source(manifest, f"call_{i}"))
+        sources.append(f"{name}.c")
+        shapes = {blob: entry.place.shape for entry in manifest.inputs.values() for blob in entry.place.names}
+        fed = [int(np.prod(shapes[blob])) for blob in fed_blobs(manifest)]
+        shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
+        read = [int(np.prod(shapes[blob])) for blob in manifest.output_blobs]
+        table.append((fed, read))
+    lines.append("int main(void) {")
+    for i, sizes in enumerate(table):
+        fed, read = ("{" + ", ".join(map(str, [*each, 0])) + "}" for each in sizes)
+        lines.append(f"  {{ static const size_t in[] = {fed}, out[] = {read}; run(call_{i}, in, out); }}")
+    lines += ["  return 0;", "}"]
+    (folder / "main.c").write_text("\n".join(lines) + "\n")
+    made = subprocess.run(
+        ["gcc", *flags, *sources, "-o", "nets"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr[:4000]
+
+
+def run(folder: Path, nets: Sequence[Net]) -> None:
+    """Run the program once: each net's ``results``. Raises AssertionError with what a sanitizer says."""
+    fed = b""
+    for net in nets:
+        blobs = input_blobs(net.manifest, step_inputs(net.manifest, net.arrays))
+        fed += b"".join(np.asarray(blobs[blob], "<f4").tobytes() for blob in fed_blobs(net.manifest))
+    ended = subprocess.run(
+        [folder / "nets"], input=fed, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
+    assert ended.returncode == 0, ended.stderr.decode()[:4000]
+    results, at = np.frombuffer(ended.stdout, "<f4"), 0
+    for net in nets:
+        shapes = {blob: place.shape for place in net.manifest.outputs.values() for blob in place.names}
+        for blob in net.manifest.output_blobs:
+            size = int(np.prod(shapes[blob]))
+            net.results[blob] = results[at : at + size].reshape(shapes[blob])
+            at += size
+    assert at == results.size
+
+
+def wrong(net: Net) -> list[str]:
+    """The differences of a net that has run which float32 does not excuse."""
+    report = check(net.compiled, net.artifact, net.weights, net, net.seed, net.given)
+    return [str(one) for one in report.differences if not one.passed and one not in report.rounding]
+
+
+def random_net(seed: int) -> Net | str:
+    """The net of a random model; the reason where there is none."""
+    try:
+        graph = deploy_graph(seeded_model(seed, wide=seed % 2 == 1).graph())
+        weights = random_weights(graph, seed)
+        try:
+            compiled = compile_graph(graph, CBackend())
+        except LstmcError:
+            compiled = compile_graph(graph, WholeBackend())
+        return Net.of(compiled, weights, f"net_{seed}", seed)
+    except LstmcError as error:
+        return generic(error.message)
+
+
+def tried(seeds: Sequence[int], flags: Sequence[str]) -> tuple[Counter[str], list[str]]:
+    """What became of the models of these seeds, and the failures."""
+    outcomes: Counter[str] = Counter()
+    failures = []
+    nets = []
+    for seed in seeds:
+        try:
+            net = random_net(seed)
+        except Exception:
+            failures.append(f"seed {seed}: {traceback.format_exc()}")
+            continue
+        if isinstance(net, str):
+            outcomes[f"refused: {net}"] += 1
+        else:
+            nets.append(net)
+    groups = [nets]
+    while groups:
+        group = groups.pop()
+        with tempfile.TemporaryDirectory(prefix="lstmc-c-") as name:
+            try:
+                build(Path(name), group, flags)
+                run(Path(name), group)
+            except AssertionError as error:
+                if len(group) > 1:  # which of them
+                    groups += [group[: len(group) // 2], group[len(group) // 2 :]]
+                else:
+                    failures.append(f"seed {group[0].seed}: {error}")
+                continue
+        for net in group:
+            differences = wrong(net)
+            outcomes["one step" if net.compiled.states is not None else "all steps"] += 1
+            failures += [f"seed {net.seed}: {difference}" for difference in differences]
+    return outcomes, failures
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.c_models", description=__doc__.partition("\n")[0])
+    parser.add_argument("count", type=int, help="how many models")
+    parser.add_argument("--seed", type=int, default=0, help="the first one's seed")
+    options = parser.parse_args()
+    outcomes: Counter[str] = Counter()
+    failed = 0
+    for first in range(options.seed, options.seed + options.count, BATCH):
+        seeds = range(first, min(first + BATCH, options.seed + options.count))
+        found, failures = tried(seeds, (*WARNINGS, *SANITIZERS, "-O1"))
+        outcomes += found
+        failed += len(failures)
+        for failure in failures:
+            print(failure, flush=True)
+    for outcome, count in sorted(outcomes.items()):
+        print(f"{count:7} {outcome}")
+    print(f"{failed:7} wrong")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
