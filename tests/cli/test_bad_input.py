@@ -101,7 +101,7 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         (("net.py:other",), "ModelFileError: net.py has no model other: found net, step\n"),
         (
             ("net.py", *SIZES, "--backend", "torch"),
-            "PluginError: unknown backend 'torch': available caffe, onnx\n",
+            "PluginError: unknown backend 'torch': available c, caffe, onnx\n",
         ),
         (
             ("net.py", *SIZES, "--target", "toaster"),
