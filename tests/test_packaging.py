@@ -25,7 +25,7 @@ def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packaged = {name for name in archive.namelist() if ".dist-info/" not in name}
-    roots = {"lstmc": ROOT, "lstmc_caffe": ROOT / "backends", "lstmc_onnx": ROOT / "backends", "lstmc_c": ROOT / "backends"}
+    roots = {"lstmc": ROOT, **dict.fromkeys(("lstmc_caffe", "lstmc_onnx", "lstmc_c"), ROOT / "backends")}
     files = {
         path.relative_to(root).as_posix()
         for package, root in roots.items()
@@ -66,7 +66,8 @@ def test_the_start_page_lists_every_extra_for_users() -> None:
 @pytest.mark.slow
 def test_what_only_some_commands_need_is_not_imported() -> None:
     everything = (
-        "import lstmc_caffe.backend, lstmc_onnx.backend, lstmc_c.backend; from lstmc.cli import Commands; [*Commands().values()]"
+        "import lstmc_caffe.backend, lstmc_onnx.backend, lstmc_c.backend;"
+        " from lstmc.cli import Commands; [*Commands().values()]"
     )
     assert imported(everything, HEAVY) == []
 
