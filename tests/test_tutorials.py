@@ -91,6 +91,8 @@ def test_what_a_page_says_works(page: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    if page == README:  # it is read in the clone, of which git ignores out/ alone
+        assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 
 def test_a_page_has_something_to_run() -> None:
