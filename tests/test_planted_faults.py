@@ -357,6 +357,25 @@ def test_a_wrong_rule_is_said_with_the_first_value_that_it_spoils() -> None:
     )
 
 
+def test_a_wrong_rule_in_a_cell_is_said_with_the_step_that_it_spoils_first() -> None:
+    @cell
+    def step(x: Any = Input(3, 4), h: Any = State(3, 4)):
+        a = tanh(x + h)
+        b = relu(a)
+        return b * a, {"h": b}
+
+    @model
+    def looped(X: Any = Input(2, 3, 4)):
+        return {"y": scan(step(), X)[0]}
+
+    wrong = Planted(of(Relu, lambda b, node, args: like(Sigmoid(), b, node, *args)))
+    found = lstmc.compile(looped, passes=lambda passes: [wrong, *passes]).verify(["interpreter"])
+    (remark,) = found.remarks
+    assert remark.endswith(
+        "; the first value that differs is step/t000/h, of relu: see the rule or pass that writes relu"
+    )
+
+
 def test_rounding_excuses_no_more_than_it_moves() -> None:
     @model
     def cancelling(X: Any = Input(3, 4)):

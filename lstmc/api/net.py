@@ -346,8 +346,10 @@ class Net:
 
     if not TYPE_CHECKING:  # which says itself that there is no such name
 
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> Any:
             """Raise for a name that a net does not have: with the nearest, or what it is called here."""
+            if hasattr(type(self), name):  # a property that raised an AttributeError itself
+                return object.__getattribute__(self, name)
             known = ELSEWHERE.get(name)
             rest = f": write {known}" if known else did_you_mean(name, dir(self))
             raise AttributeError(f"a Net has no attribute {name!r}{rest}", name=name, obj=self)

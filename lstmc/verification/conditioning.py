@@ -14,7 +14,7 @@ import numpy as np
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Node, Output, Ref, Scan
 from lstmc.ops import Array, Arrays, Binary, Dropout, Input, IntegerRange, Leaf, Param, Pointwise
-from lstmc.passes import Expand
+from lstmc.passes import Expand, step_pattern
 from lstmc.passes.dead import without_dead
 from lstmc.prepare import fixed_masks, mask_name
 from lstmc.source import SrcLoc, called
@@ -91,14 +91,25 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
 
 def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -> str:
     """Return the end of a remark: the first value of the model, with its op, that the written graph has otherwise.
-    Empty where all values of one name agree, as within scans."""
+    Empty where all values of one name agree."""
     values = written.by_name()
-    for ref, wanted in model.values.items():
-        name, op = model.graph.value_name(ref), model.graph.node(ref.node).op
+    for name, op, wanted in _named_values(model):
         value = values.get(name, wanted)
         if value.shape == wanted.shape and not relative_gap(value, wanted) <= tolerance:
-            return f"; the first value that differs is {name}, of {op.name}: see the rule or pass that writes {op.name}"
+            rule = "" if op == Scan.name else f": see the rule or pass that writes {op}"
+            return f"; the first value that differs is {name}, of {op}{rule}"
     return ""
+
+
+def _named_values(run: Evaluation, prefix: str = "") -> Iterator[tuple[str, str, Array]]:
+    """Yield each value with its op, in the order of execution, by its name in an expanded graph."""
+    for node in run.graph:
+        if isinstance(node.op, Scan):
+            steps = run.steps[node.name]
+            for t in node.op.order():
+                yield from _named_values(steps[t], prefix + step_pattern(node.op) % t)
+        for out, name in enumerate(node.names):
+            yield prefix + name, node.op.name, run.values[Ref(node.name, out)]
 
 
 class _Stop(Exception):

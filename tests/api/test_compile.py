@@ -396,3 +396,10 @@ def test_an_input_that_no_output_reads_is_not_asked_for() -> None:
     assert_allclose(net.run(X=given, on="interpreter")["y"], np.tanh(given), rtol=1e-6)
     with pytest.raises(LstmcError, match=r"missing: X \[2, 3\]"):
         net.run(on="interpreter")
+
+
+def test_an_attribute_error_in_a_property_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = lstmc.compile("rnn", T=2, N=1, D=2, H=2)
+    monkeypatch.setattr(type(net), "layers", property(lambda self: (1).missing))
+    with pytest.raises(AttributeError, match="'int' object has no attribute 'missing'"):
+        net.layers  # noqa: B018

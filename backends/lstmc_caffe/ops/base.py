@@ -65,7 +65,8 @@ class CaffeOp(Op):
         axis that is counted from the last, a field's old name. Raises :class:`ShapeError` for what does not fit.
         """
         _check_settings(cls)
-        if has_other_settings(layer, {*cls.settings.values(), cls.own_param}):
+        stopped = ("propagate_down",) if cls.stops_gradient else ()
+        if has_other_settings(layer, {*cls.settings.values(), cls.own_param, *stopped}):
             return None
         attributes = {attribute: read_setting(layer, path) for attribute, path in cls.settings.items()}
         if "axis" in attributes:

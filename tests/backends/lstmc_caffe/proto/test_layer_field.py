@@ -19,9 +19,9 @@ from lstmc.pipeline import compile_graph
 from lstmc.testing import check_op
 from lstmc.types import TensorType
 from lstmc.verification.differential import check
-from lstmc_caffe.ops import CaffeOp
+from lstmc_caffe.ops import CaffeOp, layer_ops, read_layer
 from lstmc_caffe.proto import net
-from lstmc_caffe.proto.net import MESSAGES, LayerParameter, NetParameter, layer_field
+from lstmc_caffe.proto.net import MESSAGES, LayerParameter, NetParameter, layer_field, net_from_text
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import CaffeAborted, Runner
 from lstmc_caffe.targets.lint import lint_text
@@ -183,6 +183,61 @@ def test_a_layer_without_backward_says_that_no_gradient_is_asked_of_what_it_read
         )
     else:
         assert check(compiled, artifact, {}, CaffeExecutor(caffe, "cpu"), 1).passed
+
+
+FROZEN = """
+from dataclasses import dataclass
+import numpy as np
+from lstmc.ops import Op, Sample, sample_type
+from lstmc_caffe.legalize.rules import layer_rules
+from lstmc_caffe.ops import CaffeOp
+
+@dataclass(frozen=True)
+class Frozen(Op):
+    "|x|, through which no gradient flows."
+    name = "frozen.frozen"
+    operands = ("x",)
+    stops_gradient = True
+
+    def infer(self, x):
+        return (x,)
+
+    def eval(self, x):
+        return (np.abs(x),)
+
+    def vjp(self, cts, outs, x):
+        return (None,)
+
+    @classmethod
+    def sample(cls, draw):
+        return Sample(cls(), (sample_type(draw),))
+
+@dataclass(frozen=True)
+class Layer(CaffeOp, Frozen):
+    "AbsVal, which has a gradient in Caffe."
+    name = "frozen.Layer"
+    layer_type = "AbsVal"
+
+RULES = layer_rules(Layer)
+"""
+
+
+@pytest.mark.caffe
+def test_a_layer_of_an_op_that_stops_gradients_stops_them_in_caffe(install: Install, caffe: Runner) -> None:
+    install("frozen", FROZEN, "[lstmc.dialects]\nfrozen = frozen\n[lstmc_caffe.rules]\nfrozen = frozen\n")
+    graph = parse_graph(
+        "graph g {\n  %x: f32[2,3] = input()\n  %a: f32[2,3] = tanh(%x)\n"
+        "  %y: f32[2,3] = frozen.frozen(%a)\n  %z: f32[2,3] = mul(%y, %a)\n  return z=%z\n}\n"
+    )
+    compiled = compile_graph(graph, load_backend("caffe"))
+    artifact = load_backend("caffe").emit(compiled, {})
+    assert check(compiled, artifact, {}, CaffeExecutor(caffe, "cpu"), 1).passed
+    (layer,) = [layer for layer in net_from_text(artifact.files["g.prototxt"].decode()).layer if layer.type == "AbsVal"]
+    assert list(layer.propagate_down) == [False]
+    types = (TensorType((2, 3)),)
+    read = read_layer(layer, types, layer_ops())
+    assert read is not None
+    assert read.name == "frozen.Layer"
 
 
 @dataclass(frozen=True)
