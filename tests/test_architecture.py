@@ -94,7 +94,13 @@ THIRD_PARTY = {
         *("lstmc_caffe/write/net.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
     ),
     "pydantic": (
-        *("lstmc/files/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/nets/generation.py"),
+        *(
+            "lstmc/files/json_file.py",
+            "lstmc/manifest/",
+            "lstmc/numerics/device.py",
+            "lstmc/runs/metrics.py",
+            "lstmc/nets/generation.py",
+        ),
         *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
     ),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/output.py", "lstmc/sweeps/task.py"),

@@ -14,7 +14,8 @@ from lstmc.data import batch_axes, sizes_of_data
 from lstmc.data.dataset import BATCH
 from lstmc.data.run_data import Data, data_name, read_data
 from lstmc.ir import Graph, values_over_time
-from lstmc.numerics import Ranges, Sequences, StepRunner, measure_ranges
+from lstmc.numerics import Device, NumbersReport, Ranges, Sequences, Simulation, StepRunner, measure_ranges
+from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import parameters
@@ -87,6 +88,17 @@ class StreamedModel:
         """Return the ranges of all values; see :func:`~lstmc.numerics.measure_ranges`."""
         runners = lru_cache(2)(lambda width: StepRunner(self.compiled(width), self.weights))
         return measure_ranges(self.source.model.name, runners, self.sequences, self.parameters, snapshot, stop)
+
+    def numbers(self, device: Device, calibration: StreamedModel | None = None) -> NumbersReport:
+        """Return what the numbers of a device make of the net, its ranges measured on other data or on the same."""
+        ranges = (calibration or self).ranges()
+        assert ranges is not None, "nothing asked to stop"
+        compiled = lru_cache(2)(self.compiled)
+
+        def runner(width: int, rounding: DeviceRounding | None) -> StepRunner:
+            return StepRunner(compiled(width), self.weights, rounding)
+
+        return Simulation(self.source.model.name, runner, self.sequences, ranges, device).report()
 
 
 def _deployed(source: ModelSource, options: CompileOptions, sizes: Mapping[str, int]) -> Graph:

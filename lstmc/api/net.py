@@ -40,7 +40,7 @@ from lstmc.files.output import write_files
 from lstmc.ir import Graph
 from lstmc.nets.session import Interpreted, StepSession, check_inputs
 from lstmc.nets.tune import Tuning
-from lstmc.numerics import Ranges
+from lstmc.numerics import NumbersReport, Ranges, read_device
 from lstmc.ops import Array, Input
 from lstmc.passes import numbered, place_of
 from lstmc.process.status import report_activity
@@ -282,6 +282,29 @@ class Net:
         ranges = streamed.ranges(None if snapshot is None else Path(snapshot))
         assert ranges is not None, "nothing asked to stop"
         return ranges
+
+    def verify_numbers(
+        self, numbers: str, data: Data, *, calibration: Data | None = None, batch: str | None = None
+    ) -> NumbersReport:
+        """Simulate its net of one step in lower precision, and return the errors against float32 and their causes.
+
+        ``numbers`` is ``int8``, ``a8w8``, ``a16w8``, ``int16``, ``fp16``, ``bf16``, those of a device as
+        ``rknn-int8``, or the path of a description (docs/numbers.md). ``data`` are as :meth:`ranges` takes them;
+        ``calibration`` are others on which ranges are measured. Raises :class:`~lstmc.errors.BackendError` for unknown
+        numbers, and :class:`~lstmc.errors.DataError` for data that do not fit.
+
+        >>> import lstmc, numpy as np
+        >>> net = lstmc.compile("gru", T=2, N=1, D=3, H=3, target="flat")
+        >>> data = {"x": np.random.default_rng(0).standard_normal((40, 2, 3))}
+        >>> net.verify_numbers("fp16", data).error < net.verify_numbers("int8", data).error
+        True
+        """
+        options, device = self._target_options(), read_device(numbers)
+        given = [data] if calibration is None else [data, calibration]
+        streams = [
+            StreamedModel.from_data(self.source, self.backend, options, self.weights, each, batch) for each in given
+        ]
+        return streams[0].numbers(device, streams[-1])
 
     def _target_options(self) -> CompileOptions:
         """Return the options that the net was compiled with, its target among them."""

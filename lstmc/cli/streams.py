@@ -1,8 +1,10 @@
-"""``lstmc ranges``: the numbers of a net over streams of data."""
+"""``lstmc ranges`` and ``lstmc verify --numbers``: the numbers of a net over streams of data."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +12,19 @@ import typer
 
 from lstmc.api.low_precision import StreamedModel
 from lstmc.api.models import bound_weights, trace_model
-from lstmc.cli.arguments import ModelArguments, TargetArguments, WeightArguments, compile_options
-from lstmc.cli.console import out, output, table
+from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
+from lstmc.cli.console import Form, out, output, table
 from lstmc.cli.options import BatchOption, FormOption, OutputsOption
 from lstmc.cli.progress import interruptible
+from lstmc.errors import DataError
 from lstmc.files.output import write_files
-from lstmc.numerics import Ranges
+from lstmc.numerics import NumbersReport, Ranges, device_names, read_device
+
+
+def complete_numbers(incomplete: str) -> Iterator[str]:
+    """Complete ``--numbers``: the devices that are described here."""
+    yield from (name for name in device_names() if name.startswith(incomplete))
+
 
 DataOption = Annotated[
     Path,
@@ -84,6 +93,94 @@ def streamed_model(
     streamed = StreamedModel.from_data(source, backend, options, {}, data, batch)
     _, whole = trace_model(source, streamed.sizes, step=True)
     return streamed.with_weights(bound_weights(whole, options.weights, options.seed, backend))
+
+
+@dataclass(frozen=True)
+class NumbersArguments:
+    """The numbers of a device, and the data that are streamed through them."""
+
+    numbers: Annotated[
+        str | None,
+        typer.Option(
+            "--numbers",
+            metavar="NAME|FILE.toml",
+            help="Simulate numbers instead, over --data: int8, a8w8, a16w8, int16, fp16, bf16, or those of a device, as"
+            " rknn-int8.",
+            autocompletion=complete_numbers,
+        ),
+    ] = None
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="Stream these arrays [T, N, ...] (.npz or HDF5) for --numbers."),
+    ] = None
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="FILE", help="Measure the ranges for --numbers on these arrays. Default: --data."
+        ),
+    ] = None
+
+
+def verify_numbers(
+    numbers: NumbersArguments,
+    model: ModelArguments,
+    weights: WeightArguments,
+    target: TargetArguments,
+    variant: VariantArguments,
+) -> None:
+    """Print what the numbers of a device make of a model. Exits with 1 if a sum of integers may overflow."""
+    if numbers.numbers is None or numbers.data is None:
+        missing = "--data FILE" if numbers.numbers else "--numbers NAME"
+        raise DataError(f"--numbers and --data belong together: expected {missing} too")
+    device = read_device(numbers.numbers)
+    target = replace(target, target=target.target or device.target)
+    form = variant.form or (device.form if target.target == device.target else None)
+    streams = [
+        streamed_model(model, weights, target, data, None, variant.outputs, form)
+        for data in (numbers.data, numbers.calibration)
+        if data is not None
+    ]
+    report = streams[0].numbers(device, streams[-1])
+    print_numbers(report)
+    if report.overflows:
+        raise typer.Exit(1)
+
+
+def print_numbers(report: NumbersReport) -> None:
+    """Print the errors of a net in a device's numbers, their causes, and what to change."""
+    title = f"{report.net} in {report.device.name}: {report.sequences} sequences of {report.steps} steps"
+    marks = sorted({0, *(report.steps * part // 4 for part in (1, 2, 3)), report.steps - 1})
+    errors = table(
+        f"{title}, error against float32",
+        *("output", "mean", "largest", "relative", *(f"step {t + 1}" for t in marks)),
+        key="errors",
+        texts=dict.fromkeys(("mean", "largest", *(f"step {t + 1}" for t in marks)), ".2g") | {"relative": ".2%"},
+    )
+    for each in report.outputs:
+        errors.add_row(each.name, each.mean, each.largest, each.relative, *(each.by_step[t] for t in marks))
+    states = table("states", "state", "format", "distance", "stalled", key="states", texts={"stalled": ".1%"})
+    for state in report.states:
+        states.add_row(state.name, state.format, state.distance, state.stalled)
+    guilty = table("kept in float32 alone", "value", "what", "mends", key="guilty", texts={"mends": ".0%"})
+    listed = report.guilty if output.verbose or output.form is Form.JSON else report.guilty[:5]
+    for guilt in listed:
+        guilty.add_row(guilt.name, guilt.kind, guilt.mends)
+    clipped = table("outside of the calibrated range", "value", "elements", key="clipped", texts={"elements": ".2%"})
+    for name, share in sorted(report.clipped.items(), key=lambda item: -item[1])[: None if output.verbose else 5]:
+        clipped.add_row(name, share)
+    for rows in (errors, states, guilty, clipped):
+        if rows:
+            out.print(rows)
+    output.fact("by_step", {each.name: list(each.by_step) for each in report.outputs})
+    output.fact("accumulated_bits", dict(report.accumulated))
+    output.fact("changes", {each.text: each.error for each in report.changes})
+    output.fact("advice", report.advice)
+    output.fact("rules", [asdict(rule) for rule in report.device.rules])
+    for line in report.advice or ["no change of the numbers that was tried leaves 80 % of the error or less"]:
+        out.print(line, markup=False, soft_wrap=True)
+    if output.verbose:
+        for rule in report.device.rules:
+            out.print(f"rule: {rule.text} ({rule.source})", markup=False, soft_wrap=True)
 
 
 def print_ranges(ranges: Ranges) -> None:

@@ -15,6 +15,7 @@ from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArgument
 from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import PLAIN, Rows, out, output, table
 from lstmc.cli.options import ADVANCED, PlacesOption, ProveOption, TargetOption, WriterOption
+from lstmc.cli.streams import NumbersArguments, verify_numbers
 from lstmc.errors import BackendError
 from lstmc.verification.differential import Report
 
@@ -42,11 +43,16 @@ def verify_command(
     inputs: InputsOption = None,
     fillers: FillersOption = False,
     prove: ProveOption = False,
+    numbers: NumbersArguments,
 ) -> None:
     """Run a compiled net forward and backward, and compare everything with the float64 interpreter.
 
     Parameters are random and not zero, unless --weights or --fillers is given. Exits with 1 if a difference is larger
     than its tolerance. What --prove does not prove is listed with the reason, and changes no exit code.
+
+    With --numbers it streams data through the net of one step in lower precision, and prints the errors against
+    float32, which values they come from, which states stall, and what to change; it exits with 1 if a sum of integers
+    may overflow.
 
     Examples:
 
@@ -56,8 +62,12 @@ def verify_command(
     lstmc verify --cell lstm -D T=5 -D N=2 -D D=8 -D H=8 --target flat -v
     lstmc verify model.py -D T=5 -D N=2 --on interpreter --json
     lstmc verify model.py -D T=2 -D N=1 --on interpreter --prove
+    lstmc verify model.py --weights w.npz --numbers rknn-int8 --data x.npz
     ```
     """
+    if any(value is not None for value in vars(numbers).values()):
+        verify_numbers(numbers, model, weights, target, variant)
+        return
     backend = target.chosen_backend()
     name = target.target or _target_of(backend, on or [])
     phase = widest_phase(backend, name, variant.step)

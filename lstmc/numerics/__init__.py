@@ -1,6 +1,19 @@
-"""The numbers of a net: the ranges of its values over streams of data, and what lower precision makes of them."""
+"""The numbers of a net: the ranges of its values over streams of data, and what the numbers of a device make of it."""
 
+from lstmc.numerics.device import Device, device_names, read_device
+from lstmc.numerics.effects import NumbersReport, Simulation
 from lstmc.numerics.ranges import Ranges, ValueRange, measure_ranges
 from lstmc.numerics.sequences import Sequences, StepRunner
 
-__all__ = ["Ranges", "Sequences", "StepRunner", "ValueRange", "measure_ranges"]
+__all__ = [
+    "Device",
+    "NumbersReport",
+    "Ranges",
+    "Sequences",
+    "Simulation",
+    "StepRunner",
+    "ValueRange",
+    "device_names",
+    "measure_ranges",
+    "read_device",
+]

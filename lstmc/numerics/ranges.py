@@ -189,7 +189,7 @@ class _Measured:
     def __init__(self, runner: StepRunner) -> None:
         graph = runner.graph
         self._pairs = {pair.name: (Ref(pair.before), runner.after[pair.after]) for pair in runner.states}
-        after = {_elements(graph, ref) for _, ref in self._pairs.values()}
+        after = {elements_of(graph, ref) for _, ref in self._pairs.values()}
         fixed = constants(graph)
         self.tallies: dict[Ref, _Tally] = {}
         self._pieces: dict[Ref, list[Ref]] = {}
@@ -234,7 +234,7 @@ def asymptotes(graph: Graph, ref: Ref) -> tuple[float, float] | None:
     return next((bounds for kind, bounds in BOUNDS.items() if isinstance(graph.node(ref.node).op, kind)), None)
 
 
-def _elements(graph: Graph, ref: Ref) -> Ref:
+def elements_of(graph: Graph, ref: Ref) -> Ref:
     """Return the value of which a value is a view."""
     while _is_view(graph, ref):
         (ref,) = graph.args(ref.node)

@@ -152,7 +152,7 @@ class StepRunner:
     ) -> None:
         assert compiled.states is not None, "a net of one step"
         self.graph, self.states = compiled.expanded, compiled.states
-        self._rounding, self._dtype = rounding, dtype
+        self.rounding, self._dtype = rounding, dtype
         self.inputs = {node.name: node.op for node in self.graph if isinstance(node.op, Input)}
         self.after = {output.name: output.ref for output in self.graph.outputs}
         zeros = {name: np.zeros(op.shape) for name, op in self.inputs.items()}
@@ -192,7 +192,7 @@ class StepRunner:
         """Run one step, and return every value of the graph."""
         fed = {name: array for name, array in inputs.items() if name in self.inputs}
         values = forward(
-            self.graph, {**fed, **self._next}, {}, self._dtype, rounding=self._rounding, values=self.constants
+            self.graph, {**fed, **self._next}, {}, self._dtype, rounding=self.rounding, values=self.constants
         ).values
         self._next = {pair.before: values[self.after[pair.after]] for pair in self.states}
         return values

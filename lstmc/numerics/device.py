@@ -1,0 +1,162 @@
+"""Devices as data: how each stores the numbers of a net, every rule with its source. A device is a TOML file.
+
+One with a ``base`` states only the differences.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, with_config
+
+from lstmc.errors import BackendError
+from lstmc.files.json_file import NotExpected, parse_json
+from lstmc.text import nearest_or_all
+
+Format = Literal["int8", "int16", "fp16", "bf16", "float"]
+Nearest = Literal["even", "up", "away"]  # where two numbers are equally near
+BITS: Mapping[str, int] = {"int8": 8, "int16": 16}
+SUFFIX = ".toml"
+_FORBID = with_config(ConfigDict(extra="forbid"))
+
+
+@_FORBID
+@dataclass(frozen=True)
+class Values:
+    """How values are stored. ``symmetric``: zero is in the middle; else the range of a value is used as it is.
+
+    ``written``: the types of layers whose results are rounded, by default all; ``read``: those that round what they
+    read. ``unsigned``: a symmetric value that is never negative has all its numbers above zero. ``power_of_two``: the
+    distance of two numbers is a power of two. ``headroom`` is added to the range, as a part of it.
+    """
+
+    format: Format = "float"
+    symmetric: bool = False
+    unsigned: bool = False
+    power_of_two: bool = False
+    headroom: float = 0.0
+    nearest: Nearest = "even"
+    written: tuple[str, ...] | None = None
+    read: tuple[str, ...] = ()
+
+
+@_FORBID
+@dataclass(frozen=True)
+class Weights:
+    """How the matrices of products are stored, in rows (one for each result) or as a whole; always symmetric.
+
+    A matrix that is multiplied by a value of ``value_axes`` axes or more is stored as values are, its bias too.
+    """
+
+    format: Format = "float"
+    per: Literal["row", "tensor"] = "row"
+    value_axes: int = 1000
+
+
+@_FORBID
+@dataclass(frozen=True)
+class State:
+    """The format of states, where it is not that of all values."""
+
+    format: Format = "float"
+
+
+@_FORBID
+@dataclass(frozen=True)
+class Multipliers:
+    """Layers that scale integers by a whole number of ``bits`` and a shift: their types, and how they round."""
+
+    bits: int
+    sums: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+
+
+@_FORBID
+@dataclass(frozen=True)
+class Rule:
+    """One rule in words, and where it comes from."""
+
+    text: str
+    source: str
+
+
+@_FORBID
+@dataclass(frozen=True)
+class Device:
+    """The numbers of a device. ``target`` is the target whose nets it runs.
+
+    ``clamp`` limits what a layer of a type reads, where nothing else reads it; ``fixed`` has the range of what one
+    writes, whatever the data. ``accumulator`` is the number of bits in which products of integers are summed.
+    """
+
+    name: str
+    about: str
+    rules: tuple[Rule, ...]
+    target: str | None = None
+    form: str | None = None
+    values: Values = field(default_factory=Values)
+    weights: Weights = field(default_factory=Weights)
+    state: State | None = None
+    multipliers: Multipliers | None = None
+    clamp: Mapping[str, float] = field(default_factory=dict)
+    fixed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    accumulator: int = 32
+
+
+def device_names() -> list[str]:
+    """Return the names of the devices that are described here."""
+    names = (entry.name for entry in (files(__package__) / "devices").iterdir())
+    return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+
+
+def read_device(name: str) -> Device:
+    """Return a device by its name, or by the path of a TOML file.
+
+    Raises :class:`BackendError` for an unknown name, and for a file that is not a device.
+    """
+    values = _merged(name, ())
+    try:
+        return parse_json(json.dumps(values).encode(), Device)
+    except NotExpected as error:
+        raise BackendError(f"{name}: not the description of a device: {error}") from None
+
+
+def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen:
+        raise BackendError(f"{name}: its base is itself")
+    path = Path(name)
+    if path.suffix == SUFFIX:
+        try:
+            content, title = path.read_bytes(), path.stem
+        except OSError as error:
+            raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
+    elif name in device_names():
+        content, title = (files(__package__) / "devices" / f"{name}{SUFFIX}").read_bytes(), name
+    else:
+        listed = nearest_or_all(name, device_names(), "available")
+        raise BackendError(f"unknown numbers {name!r}{listed}", notes=[f"or the path of a description, FILE{SUFFIX}"])
+    try:
+        values: dict[str, Any] = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BackendError(f"{name}: not TOML: {error}") from None
+    base = values.pop("base", None)
+    if base is not None:
+        values = _over(_merged(str(base), (*seen, name)), values)
+    return {"rules": [], "about": title, **values, "name": title}
+
+
+def _over(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return a description with some of its values replaced, table by table; the rules of both are kept."""
+    merged = dict(base)
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _over(merged[key], value)
+        else:
+            merged[key] = merged.get(key, []) + value if key == "rules" else value
+    return merged

@@ -1,0 +1,312 @@
+"""What the numbers of a device make of a net: errors of outputs by step, guilty values, stalling states, and advice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lstmc.ir import Ref
+from lstmc.numerics.device import BITS, Device, State
+from lstmc.numerics.ranges import Ranges
+from lstmc.numerics.rounding import DeviceRounding, Range, weight_slot
+from lstmc.numerics.sequences import Sequences, StepRunner, constants
+from lstmc.ops import Array
+from lstmc.process.status import report_activity
+
+CAUSE_STEPS = 6000  # of a few sequences, divided among the variants that are tried: each has 20 to 200
+CAUSE_SEQUENCES = 8
+HEADROOM = 0.25
+HELPS = 0.8  # of the error that is left, at most, for a change to be advised
+STALLS = 0.05  # the share of updates of a state without effect from which on it is reported
+Runners = Callable[[int, DeviceRounding | None], StepRunner]
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """The error of an output or a state against float32: absolute, of all elements; ``size`` is its root mean square.
+
+    ``by_step`` has the mean error after each step.
+    """
+
+    name: str
+    mean: float
+    largest: float
+    size: float
+    by_step: tuple[float, ...]
+
+    @property
+    def relative(self) -> float:
+        return self.mean / self.size if self.size else self.mean
+
+
+@dataclass(frozen=True)
+class StateEffect:
+    """A state in a device's numbers: the distance of two of them (0: they are not integers), the share of its updates
+    that change float32 and not the device's number."""
+
+    name: str
+    format: str
+    distance: float
+    stalled: float
+
+
+@dataclass(frozen=True)
+class Guilt:
+    """The part of the error that goes away if one value, or the weights of one product, is kept in float32 alone."""
+
+    name: str
+    kind: str
+    mends: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change to the device's numbers, and the error relative to that without it."""
+
+    text: str
+    error: float
+
+
+@dataclass(frozen=True)
+class NumbersReport:
+    """What the numbers of ``device`` make of a net, over ``sequences`` of ``steps``.
+
+    ``clipped`` has the share of elements outside of the range of calibration, by value. ``accumulated`` is the largest
+    sum in a product of integers, in bits, by layer; the device has ``accumulator``.
+    """
+
+    net: str
+    device: Device
+    sequences: int
+    steps: int
+    outputs: tuple[OutputError, ...]
+    states: tuple[StateEffect, ...]
+    guilty: tuple[Guilt, ...]
+    clipped: Mapping[str, float]
+    accumulated: Mapping[str, float]
+    changes: tuple[Change, ...]
+
+    @property
+    def error(self) -> float:
+        """The mean error of all outputs, relative to their size."""
+        return float(np.mean([each.relative for each in self.outputs]))
+
+    @property
+    def overflows(self) -> dict[str, float]:
+        """The layers whose sums need more bits than the device has, with that number."""
+        return {name: bits for name, bits in self.accumulated.items() if bits > self.device.accumulator}
+
+    @property
+    def advice(self) -> list[str]:
+        """What to change, the most helpful first."""
+        lines = [
+            f"{each.text}: {each.error:.0%} of the error is left"
+            for each in sorted(self.changes, key=lambda each: each.error)
+            if each.error <= HELPS
+        ]
+        for state in self.states:
+            if state.stalled >= STALLS:
+                lines.append(f"state {state.name} stalls: {state.stalled:.0%} of its updates change no number")
+        for name, bits in self.overflows.items():
+            lines.append(
+                f"{name} may overflow: its sums need {bits:.0f} bits, the device has {self.device.accumulator}"
+            )
+        return lines
+
+    def __str__(self) -> str:
+        lines = [f"{self.net}, {self.device.name}: {self.sequences} sequences of {self.steps} steps"]
+        lines += [f"  {e.name}: mean error {e.mean:.2g}, largest {e.largest:.2g}" for e in self.outputs]
+        return "\n".join([*lines, *(f"  {line}" for line in self.advice)])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as an object of JSON."""
+        return asdict(self) | {"device": self.device.name, "advice": self.advice, "overflows": self.overflows}
+
+
+class _Trial:
+    """A simulated device beside the exact net: the errors of outputs, step by step."""
+
+    def __init__(self, runner: StepRunner, outputs: Sequence[str], steps: int) -> None:
+        self.runner, self.refs = runner, {name: runner.after[name] for name in outputs}
+        assert isinstance(runner.rounding, DeviceRounding)
+        self.rounding = runner.rounding
+        self.sums = {name: np.zeros((steps, 2)) for name in outputs}  # of absolute errors and of squares, by step
+        self.largest = dict.fromkeys(outputs, 0.0)
+        self.stalled = {pair.name: np.zeros(2) for pair in runner.states}  # updates without effect, and all
+        self.count = 0
+
+    def step(
+        self, t: int, inputs: Mapping[str, Array], exact: Mapping[Ref, Array], before: Mapping[str, Array]
+    ) -> None:
+        own_before = self.runner.current
+        values = self.runner.step(inputs)
+        for name, ref in self.refs.items():
+            error = np.abs(values[ref].astype(np.float64) - exact[ref])
+            self.sums[name][t] += error.sum(), (exact[ref].astype(np.float64) ** 2).sum()
+            self.largest[name] = max(self.largest[name], float(error.max()))
+        for pair in self.runner.states:
+            ref = self.runner.after[pair.after]
+            moved = exact[ref] != before[pair.name]
+            still = values[ref] == own_before[pair.name]
+            self.stalled[pair.name] += np.count_nonzero(moved & still), np.count_nonzero(moved)
+
+    def outputs(self, elements: Mapping[str, int]) -> tuple[OutputError, ...]:
+        """Return the errors, of ``elements`` of each output in a step."""
+        errors = []
+        for name, sums in self.sums.items():
+            count = elements[name] * len(sums)
+            size = float(np.sqrt(sums[:, 1].sum() / count))
+            by_step = tuple(float(e) for e in sums[:, 0] / elements[name])
+            errors.append(OutputError(name, float(sums[:, 0].sum() / count), self.largest[name], size, by_step))
+        return tuple(errors)
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """A device, with some values or weights kept exact; ``counts`` as of :class:`DeviceRounding`."""
+
+    device: Device
+    exact: tuple[Ref, ...] = ()
+    exact_weights: tuple[str, ...] = ()
+    counts: bool = False
+
+
+class Simulation:
+    """A net of one step in the numbers of a device, calibrated by ``ranges``, over sequences.
+
+    ``runners`` gives the net for a number of sequences, with or without a rounding.
+    """
+
+    def __init__(self, net: str, runners: Runners, sequences: Sequences, ranges: Ranges, device: Device) -> None:
+        self._net, self._runners, self._sequences, self._device = net, runners, sequences, device
+        graph = runners(1, None).graph
+        self.graph, self._fixed = graph, constants(graph)
+        named = {
+            graph.value_name(Ref(node.name, out)): Ref(node.name, out)
+            for node in graph
+            for out in range(len(node.types))
+        }
+        self._ranges: dict[Ref, Range] = {
+            named[each.name]: (each.least, each.greatest) for each in ranges if each.name in named
+        }
+
+    def _rounding(self, runner: StepRunner, variant: _Variant) -> DeviceRounding:
+        ends = {Ref(pair.before) for pair in runner.states} | {runner.after[pair.after] for pair in runner.states}
+        options = (variant.exact, variant.exact_weights, variant.counts)
+        return DeviceRounding(variant.device, runner.graph, self._ranges, ends, *options)
+
+    def report(self) -> NumbersReport:
+        """Run the device over all sequences, and find out what its errors come from."""
+        sequences = self._sequences
+        (trial,), elements = self._run(
+            [_Variant(self._device, counts=True)], sequences.total, sequences.steps, "simulating"
+        )
+        rounding = trial.rounding
+        outputs = trial.outputs(elements)
+        clipped = {
+            self.graph.value_name(ref): count / (self.graph.type(ref).size * sequences.steps * sequences.total)
+            for ref, count in rounding.clipped.items()
+            if count and ref in rounding.sites
+        }
+        accumulated = {name: float(np.log2(max(most, 1.0))) + 1 for name, most in rounding.accumulated.items()}
+        return NumbersReport(
+            self._net,
+            self._device,
+            sequences.total,
+            sequences.steps,
+            outputs,
+            tuple(self._state(trial, rounding)),
+            *self._causes(rounding, clipped, accumulated),
+        )
+
+    def _state(self, trial: _Trial, rounding: DeviceRounding) -> Iterator[StateEffect]:
+        for pair in trial.runner.states:
+            ref = trial.runner.after[pair.after]
+            grid, (still, moved) = rounding.grid(ref), trial.stalled[pair.name]
+            yield StateEffect(
+                pair.name, rounding.format_of(ref), grid.scale if grid else 0.0, float(still / moved) if moved else 0.0
+            )
+
+    def _causes(
+        self, rounding: DeviceRounding, clipped: Mapping[str, float], accumulated: Mapping[str, float]
+    ) -> tuple[tuple[Guilt, ...], Mapping[str, float], Mapping[str, float], tuple[Change, ...]]:
+        """Return the guilty values, and the changes that were tried, on a part of the data."""
+        device = self._device
+        products = [
+            node.name
+            for node in self.graph
+            if node.name not in self._fixed and weight_slot(self.graph, node, self._fixed) is not None
+        ]
+        weights = products if device.weights.format != "float" else []
+        suspects = [(self.graph.value_name(ref), "value", _Variant(device, exact=(ref,))) for ref in rounding.sites]
+        suspects += [(name, "weights", _Variant(device, exact_weights=(name,))) for name in weights]
+        changed = dict(self._changed())
+        trials = [_Variant(device), *(variant for _, _, variant in suspects), *map(_Variant, changed.values())]
+        steps = min(max(20, min(200, CAUSE_STEPS // len(trials))), self._sequences.steps)
+        done, elements = self._run(trials, min(CAUSE_SEQUENCES, self._sequences.total), steps, "causes of")
+        errors = [float(np.mean([each.relative for each in trial.outputs(elements)])) for trial in done]
+        base, *rest = [error / (errors[0] or 1.0) for error in errors]
+        guilty = [
+            Guilt(name, kind, base - error)
+            for (name, kind, _), error in zip(suspects, rest[: len(suspects)], strict=True)
+        ]
+        guilty.sort(key=lambda each: -each.mends)
+        changes = tuple(Change(text, error) for text, error in zip(changed, rest[len(suspects) :], strict=True))
+        return tuple(guilty), clipped, accumulated, changes
+
+    def _changed(self) -> Iterator[tuple[str, Device]]:
+        """Yield changes to the device's numbers, each by itself."""
+        device = self._device
+        if device.values.format == "int8" and device.state is None:
+            yield "states in 16 bits", replace(device, state=State("int16"))
+        if device.values.format in BITS and not device.values.headroom:
+            more = replace(device.values, headroom=HEADROOM)
+            yield f"ranges with {HEADROOM:.0%} headroom", replace(device, values=more)
+        if device.values.format == "int8":
+            yield "values in 16 bits", replace(device, values=replace(device.values, format="int16"))
+        if device.weights.format in BITS and device.weights.per == "tensor":
+            yield "weights with a scale for each row", replace(device, weights=replace(device.weights, per="row"))
+        if device.weights.format == "int8":
+            yield "weights in 16 bits", replace(device, weights=replace(device.weights, format="int16"))
+
+    def _run(
+        self, variants: Sequence[_Variant], count: int, steps: int, what: str
+    ) -> tuple[list[_Trial], dict[str, int]]:
+        """Run devices beside the exact net, and return them with the elements of each output in a step."""
+        done: list[_Trial] = []
+        elements: dict[str, int] = {}
+        parts = [slice(part.start, min(part.stop, count)) for part in self._sequences.parts() if part.start < count]
+        for index, part in enumerate(parts):
+            width = part.stop - part.start
+            exact = self._runners(width, None)
+            ends = {pair.after for pair in exact.states}
+            outputs = [name for name in exact.after if name not in ends] or list(exact.after)
+            runners = [
+                self._runners(width, done[i].rounding if done else self._rounding(exact, variant))
+                for i, variant in enumerate(variants)
+            ]
+            fresh = done if done else [_Trial(runner, outputs, steps) for runner in runners]
+            for trial, runner in zip(fresh, runners, strict=True):
+                trial.runner = runner
+            done = fresh
+            chunk = self._sequences.chunk(width)
+            for start in range(0, steps, chunk):
+                arrays = self._sequences.read(part, start, min(start + chunk, steps))
+                for t in range(start, min(start + chunk, steps)):
+                    inputs = self._sequences.step(arrays, t - start)
+                    if t == 0:
+                        for each in (exact, *runners):
+                            each.start(inputs)
+                    if t % 8 == 0:
+                        percent = 100 * (index * steps + t) // (len(parts) * steps)
+                        report_activity(f"{what} {self._net} in {self._device.name}, {percent} %")
+                    before = exact.current
+                    values = exact.step(inputs)
+                    for trial in done:
+                        trial.step(t, inputs, values, before)
+            for name in outputs:
+                elements[name] = elements.get(name, 0) + exact.graph.type(exact.after[name]).size
+        return done, elements

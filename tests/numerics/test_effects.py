@@ -1,0 +1,239 @@
+"""What low precision makes of a net: against ONNX Runtime's own quantiser, and by what must be so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+import lstmc
+from lstmc import cells
+from lstmc.errors import BackendError
+from lstmc.interp import forward
+from lstmc.numerics import NumbersReport, device_names, effects, read_device
+from lstmc.numerics.rounding import DeviceRounding, Grid, short, to_format
+
+T, D, H = 80, 6, 8
+
+
+@pytest.fixture(autouse=True)
+def _few_steps_for_causes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects, "CAUSE_STEPS", 0)
+
+
+def correlated(steps: int, seed: int = 0) -> np.ndarray:
+    """A stream [T, 1, D] of a process that remembers: x' = 0.9 x + noise."""
+    rng = np.random.default_rng(seed)
+    x, state = np.zeros((steps, 1, D), np.float32), rng.standard_normal((1, D))
+    for t in range(steps):
+        state = 0.9 * state + np.sqrt(1 - 0.81) * rng.standard_normal((1, D))
+        x[t] = state
+    return x
+
+
+def net(cell: str = "gru_reset_after", slow: float = 0.0, **options: object) -> lstmc.Net:
+    rng = np.random.default_rng(5)
+    shapes = {name: array.shape for name, array in lstmc.compile(cell, T=1, N=1, D=D, H=H).weights.items()}
+    weights = {name: rng.standard_normal(shape) / np.sqrt(shape[-1]) for name, shape in shapes.items()}
+    if slow:
+        weights[f"{cell}/b_x"][H : 2 * H] += slow
+    return lstmc.compile(cell, T=1, N=1, D=D, H=H, weights=weights, **options)  # type: ignore[arg-type]
+
+
+def written(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_grid_has_zero_and_is_its_own(symmetric: bool) -> None:
+    grid = Grid.of((-0.3, 1.7), "int8", read_device("int8"), symmetric)
+    x = np.linspace(-1, 2, 1001)
+    stored = grid.rounded(x)
+    assert (grid.rounded(stored) == stored).all()
+    assert (grid.rounded(np.zeros(1)) == 0).all()
+    assert len(np.unique(stored)) <= 256
+    inside = (x > -0.3) & (x < 1.7)
+    assert np.abs(stored - x)[inside].max() <= grid.scale * 0.5000001
+    assert grid.clipped(x) == np.count_nonzero(np.abs(stored - x) > grid.scale / 2 * 1.0001)
+
+
+def test_floating_point_of_16_bits_is_that_of_torch() -> None:
+    x = np.random.default_rng(0).standard_normal(1000).astype(np.float32) * 1e3
+    assert (to_format(x, "bf16") == torch.tensor(x).to(torch.bfloat16).to(torch.float32).numpy()).all()
+    assert (to_format(x, "fp16") == torch.tensor(x).to(torch.float16).to(torch.float32).numpy()).all()
+
+
+def test_a_short_multiplier_is_a_leak() -> None:
+    assert short(1 / 255, 7) == 1 / 256
+    assert short(1.0, 7) == 1.0
+    assert short(0.75, 7) == 0.75
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_a_device_has_its_rules_with_their_sources(name: str) -> None:
+    device = read_device(name)
+    assert device.name == name
+    assert device.about
+    assert all(rule.text and rule.source for rule in device.rules)
+    assert device.rules
+
+
+@pytest.mark.parametrize("name", ["int8", "a16w8", "rknn-int8", "tpu-mlir-int8", "onnxruntime-a8w8"])
+def test_every_value_is_on_its_grid(name: str) -> None:
+    device = read_device(name)
+    options = {"target": device.target or "flat", "form": device.form, "step": True}
+    compiled = net("lstm", **options)
+    ranges = compiled.ranges({"x": correlated(T)})
+    graph = compiled.compiled.expanded
+    named = {graph.value_name(ref): ref for ref in forward(graph, inputs(compiled), compiled.weights).values}
+    limits = {named[each.name]: (each.least, each.greatest) for each in ranges if each.name in named}
+    rounding = DeviceRounding(device, graph, limits)
+    run = forward(graph, inputs(compiled), compiled.weights, rounding=rounding)
+    assert len(rounding.sites) > 10
+    for ref in rounding.sites:
+        grid = rounding.grid(ref)
+        assert grid is not None, graph.value_name(ref)
+        integers = run.values[ref] / grid.scale
+        assert np.abs(integers - np.rint(integers)).max() < 1e-3
+        assert np.abs(integers).max() <= 2 ** (16 if "a16" in name else 8)
+
+
+def inputs(compiled: lstmc.Net) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return {name: rng.standard_normal(shape) * 0.3 for name, shape in compiled.inputs.items()}
+
+
+def test_numbers_of_no_loss_have_no_error(tmp_path: Path) -> None:
+    path = written(tmp_path, 'base = "int8"\n[values]\nformat = "float"\n[weights]\nformat = "float"\n')
+    report = net(target="flat").verify_numbers(path, {"x": correlated(9)})
+    assert [each.largest for each in report.outputs] == [0.0, 0.0]
+    assert not report.states[0].stalled
+
+
+class _Stream(CalibrationDataReader):
+    """The steps of a stream, each with the true state before it."""
+
+    def __init__(self, compiled: lstmc.Net, x: np.ndarray) -> None:
+        self.steps, h = [], np.zeros((1, H), np.float32)
+        (state,) = compiled.compiled.states or ()
+        with compiled.stream(on="interpreter") as step:
+            for row in x:
+                self.steps.append({"x": row[None], state.before: h})
+                h = step(x=row[None])["h_T"].astype(np.float32)
+        self.left = iter(self.steps)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.left, None)
+
+
+@pytest.mark.parametrize(("numbers", "activations"), [("a8w8", QuantType.QUInt8), ("a16w8", QuantType.QUInt16)])
+@pytest.mark.parametrize("slow", [0.0, 4.0])
+def test_the_error_is_that_of_onnx_runtime(tmp_path: Path, numbers: str, activations: QuantType, slow: float) -> None:
+    compiled = net(slow=slow, target="onnx", form="unrolled", step=True)
+    compiled.save(tmp_path / "m.onnx")
+    data, test = correlated(T, 1), correlated(T, 2)
+    quantize_static(
+        tmp_path / "m.onnx",
+        tmp_path / "q.onnx",
+        _Stream(compiled, data),
+        quant_format=QuantFormat.QDQ,
+        activation_type=activations,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        extra_options={"UseQDQContribOps": numbers == "a16w8"},
+    )
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(tmp_path / "q.onnx").graph.node}
+    sessions = [onnxruntime.InferenceSession(str(tmp_path / name)) for name in ("m.onnx", "q.onnx")]
+    (state,) = compiled.compiled.states or ()
+    states = [np.zeros((1, H), np.float32)] * 2
+    errors = []
+    for row in test:
+        results = []
+        for which, session in enumerate(sessions):
+            y, states[which] = session.run(["y", state.after], {"x": row[None], state.before: states[which]})
+            results.append(y)
+        errors.append(np.abs(results[0] - results[1]).mean())
+    report = compiled.verify_numbers(f"onnxruntime-{numbers}", {"x": test}, calibration={"x": data})
+    predicted = report.outputs[0].mean
+    assert 1 / 1.5 < predicted / np.mean(errors) < 1.5
+
+
+def test_a_slow_state_stalls_in_8_bits_and_advice_mends_it() -> None:
+    data = {"x": correlated(T)}
+    slow, fast = (net(slow=each, target="flat").verify_numbers("int8", data) for each in (5.0, 0.0))
+    assert slow.states[0].stalled > 0.2 > fast.states[0].stalled
+    assert slow.states[0].format == "int8"
+    assert any(line.startswith("state gru_reset_after/h stalls: ") for line in slow.advice)
+    assert slow.outputs[0].by_step[-1] > 2 * slow.outputs[0].by_step[1]
+    assert "values in 16 bits" in slow.advice[0]
+
+
+def test_the_guilty_value_is_the_one_that_is_coarse(tmp_path: Path) -> None:
+    path = written(tmp_path, 'base = "int16"\n[values]\nwritten = ["TanH"]\nformat = "int8"\n')
+    report = net(target="flat").verify_numbers(path, {"x": correlated(T)})
+    assert (report.guilty[0].name, report.guilty[0].kind) == ("gru_reset_after/t000/n", "value")
+    assert report.guilty[0].mends > 0.9
+
+
+def test_a_state_has_a_format_of_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, 'base = "rknn-int8"\n[state]\nformat = "int16"\n')
+    report = net(target="rknn").verify_numbers(path, {"x": correlated(T)})
+    assert (report.states[0].format, report.device.values.format) == ("int16", "int8")
+    assert report.states[0].distance < 2 / 65535 * 1.01
+
+
+def test_sums_that_overflow_are_reported(tmp_path: Path) -> None:
+    path = written(tmp_path, 'base = "int16"\naccumulator = 32\n')
+    report = net(target="flat").verify_numbers(path, {"x": correlated(T)})
+    assert "gru_reset_after/linear_W_x" in report.overflows
+    assert any("may overflow: its sums need" in line for line in report.advice)
+    assert not net(target="flat").verify_numbers("int8", {"x": correlated(9)}).overflows
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[values]\nformat = 'int9'\n", "values.format: expected "),
+        ("[value]\nformat = 'int8'\n", "value"),
+        ("base = 'MINE'\n", "its base is itself"),
+        ("base = 'x'\n", "unknown numbers 'x'"),
+        ("values = \n", "not TOML"),
+    ],
+)
+def test_a_description_that_is_none(tmp_path: Path, text: str, told: str) -> None:
+    path = written(tmp_path, text.replace("MINE", str(tmp_path / "mine.toml")))
+    with pytest.raises(BackendError) as caught:
+        read_device(path)
+    assert told in str(caught.value)
+
+
+def test_the_command(lstmc: Callable[..., object], tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=correlated(20))
+    ended = lstmc(*["verify", "--cell", "gru", "-D", "H=4", "--numbers", "rknn-int8", "--data", "x.npz", "--json"])
+    assert ended.code == 0, ended.err  # type: ignore[attr-defined]
+    told = json.loads(ended.out)  # type: ignore[attr-defined]
+    assert [row["output"] for row in told["errors"]] == ["y", "h_T"]
+    assert len(told["by_step"]["y"]) == 20
+    assert {(row["value"], row["what"]) for row in told["guilty"]} >= {("gru/linear_W_x", "weights"), ("x", "value")}
+    alone = lstmc("verify", "--cell", "gru", "--numbers", "int8")
+    assert alone.code == 2  # type: ignore[attr-defined]
+    assert "expected --data FILE too" in alone.err  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["indrnn", "ugrnn"])
+def test_other_cells_are_simulated_in_8_bits(name: str) -> None:
+    sizes = {dim: 1 if dim == "N" else 4 for dim in vars(cells)[name].dims}
+    cell = lstmc.compile(name, T=1, **sizes, target="flat")
+    x = np.random.default_rng(0).standard_normal((10, 1, sizes["D"]))
+    report = cell.verify_numbers("int8", {"x": x})
+    assert isinstance(report, NumbersReport)
+    assert 0 < report.error < 0.5
