@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -33,6 +33,14 @@ FillersOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class CheckArguments:
+    """The arrays of a comparison: inputs from a file, and parameters by their fillers."""
+
+    inputs: InputsOption = None
+    fillers: FillersOption = False
+
+
 def verify_command(
     *,
     model: ModelArguments,
@@ -40,8 +48,7 @@ def verify_command(
     target: TargetArguments,
     variant: VariantArguments,
     on: PlacesOption = None,
-    inputs: InputsOption = None,
-    fillers: FillersOption = False,
+    check: CheckArguments,
     prove: ProveOption = False,
     numbers: NumbersArguments,
 ) -> None:
@@ -76,7 +83,7 @@ def verify_command(
     net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
-    verification = net.verify(on, weights.seed, inputs=inputs, fillers=fillers, prove=prove)
+    verification = net.verify(on, weights.seed, prove=prove, **vars(check))
     print_verification(verification)
     if not verification.passed:
         raise typer.Exit(1)
