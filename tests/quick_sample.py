@@ -8,6 +8,13 @@ from typing import Any
 import pytest
 
 
-def one_in(count: int, values: Iterable[Any], others: pytest.MarkDecorator = pytest.mark.slow) -> list[Any]:
-    """The values of one parameter, all but the first of every ``count`` of them marked."""
-    return [pytest.param(value, marks=() if number % count == 0 else others) for number, value in enumerate(values)]
+def one_in(count: int, values: Iterable[Any], tested: int = 1) -> list[Any]:
+    """The values of one parameter: the first of every ``count`` are in ``make quick``, of every ``tested`` in ``make
+    test``, and the others in ``make exhaustive``."""
+    return [
+        pytest.param(
+            value,
+            marks=() if number % count == 0 else pytest.mark.exhaustive if number % tested else pytest.mark.slow,
+        )
+        for number, value in enumerate(values)
+    ]

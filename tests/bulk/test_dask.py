@@ -1,4 +1,4 @@
-"""A bulk run in real Caffe by four workers of a real Dask scheduler, one of which is killed."""
+"""A bulk run in real Caffe by two workers of a real Dask scheduler, one of which is killed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_workers_of_a_scheduler_give_what_one_process_gives_though_one_is_killed
     monkeypatch.setattr(module, "PART_BYTES", 1)  # a batch
     use = NetUse(str(net.absolute()), "caffe")
     killed: list[int] = []
-    with cluster(tmp_path, workers=4) as there:
+    with cluster(tmp_path, workers=2) as there:
         killing = threading.Thread(target=kill_one, args=(there, killed))
         killing.start()
         (finished,) = run_bulk(use, Path("big.h5"), Path("by_workers.h5"), scheduler=there.address)

@@ -13,6 +13,9 @@ from torch.nn import functional
 import lstmc
 from lstmc import Input, Model, Param, State, cell, linear, model, scan, tanh, uniform
 from lstmc.interp import backward, forward
+from lstmc.weights import random_weights
+from lstmc_caffe.runtime.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.dsl.conftest import UserFile
 
 N, D, H = 3, 4, 5
@@ -127,9 +130,9 @@ _IN_CELLS = {
 
 @pytest.mark.caffe
 @pytest.mark.parametrize("name", CASES)
-def test_real_caffe_agrees_forward_and_backward(name: str) -> None:
-    verification = lstmc.compile(scanned(name)).verify()
-    assert verification, str(verification)
+def test_real_caffe_agrees_forward_and_backward(caffe: Runner, name: str) -> None:
+    net = compiled(scanned(name))
+    assert_caffe_agrees(caffe, net, random_weights(net.model, 0))
 
 
 BODY = '@model\ndef net(x=Input(N, H), y=Input(N, H)):\n    return {{"z": {}}}\n'

@@ -1,4 +1,4 @@
-"""A sweep in real Caffe, by a Dask scheduler and four workers that are processes here, one of which is killed."""
+"""A sweep in real Caffe, by a Dask scheduler and two workers that are processes here, one of which is killed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def prepared(folder: Path) -> tuple[str, ...]:
         "data.npz",
         *SIZES,
         "--solver",
-        "max_iter=100",
+        "max_iter=60",
         "--solver",
         "snapshot=20",
         *GRID,
@@ -49,7 +50,7 @@ def prepared(folder: Path) -> tuple[str, ...]:
 @pytest.mark.caffe
 def test_workers_of_a_scheduler_train_all_points_though_one_is_killed(tmp_path: Path, caffe: object) -> None:
     command = prepared(tmp_path)
-    with cluster(tmp_path, workers=4) as there:
+    with cluster(tmp_path, workers=2) as there:
         at = ("--scheduler", there.address, "-o", "sweep")
         running = subprocess.Popen(
             [*LSTMC, *command, *at], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -62,7 +63,7 @@ def test_workers_of_a_scheduler_train_all_points_though_one_is_killed(tmp_path: 
         assert (err, running.returncode) == ("", 0), out
     with (tmp_path / "sweep" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["state"], row["iteration"]) for row in rows] == [("finished", "100")] * 4
+    assert [(row["state"], row["iteration"]) for row in rows] == [("finished", "60")] * 4
     assert (tmp_path / "sweep" / "best" / "weights.npz").is_file()
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
 
@@ -131,7 +132,9 @@ def test_who_has_no_secret_has_nothing_run_by_workers_of_this_machine(monkeypatc
         assert [(ended.result, ended.problem) for ended in workers.ended(60)] == [("a job", "")]
         ports = listening()
         assert sum(is_let_in(port, secret) for port in ports) == 3  # the scheduler, the worker and its nanny
-        assert not any(is_let_in(port) or is_let_in(port, other) or pages(port) for port in ports)
+        with ThreadPoolExecutor(len(ports)) as threads:  # most of them say nothing, until time is up
+            open_to_all = threads.map(lambda port: is_let_in(port) or is_let_in(port, other) or pages(port), ports)
+        assert not any(open_to_all)
 
 
 PID = "__import__('os').getpid()"

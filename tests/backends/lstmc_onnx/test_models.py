@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,6 @@ from lstmc.verification.differential import check
 from lstmc_onnx.runtime import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
 from tests.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
-from tests.quick_sample import one_in
 from tests.shares import least
 from tests.strategies import random_models
 
@@ -24,8 +25,19 @@ CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.v
 LAYERS = ("gru", "gru_reset_after", "lstm", "lstm_cifg", "lstm_peephole", "rnn")  # what ONNX has an operator for
 
 
-@pytest.mark.parametrize("options", [{}, {"states": False, "reverse": True}], ids=["", "from zero, reverse"])
-@pytest.mark.parametrize("name", one_in(4, CELLS))
+WAYS: dict[str, dict[str, bool]] = {"": {}, "from zero, reverse": {"states": False, "reverse": True}}
+
+
+def each_cell() -> Iterator[Any]:
+    """Each cell in one of the ways, in turn, and in the other one in ``make exhaustive``: lowerings are of ops."""
+    for number, name in enumerate(CELLS):
+        for place, (way, options) in enumerate(WAYS.items()):
+            quick = () if number % 4 < 2 else pytest.mark.slow
+            marks = quick if number % len(WAYS) == place else pytest.mark.exhaustive
+            yield pytest.param(name, options, id=f"{name}-{way}", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "options"), [*each_cell()])
 def test_every_cell_means_the_same_in_onnx_runtime_in_every_form(name: str, options: dict[str, bool]) -> None:
     graph = cell_graph(name, (3, 2), **options)
     weights = drawn(name, graph).weights

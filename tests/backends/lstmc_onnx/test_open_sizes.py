@@ -46,8 +46,9 @@ def assert_runs_at(net: library.Net, at: library.Net, ranges: dict[str, Any]) ->
         np.testing.assert_allclose(array, wanted[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("name", one_in(6, CELLS))
+@pytest.mark.parametrize("name", one_in(6, CELLS, tested=2))
 def test_one_net_of_a_cell_is_for_every_number_of_steps_and_sequences(name: str) -> None:
+    """Of a loop of ONNX whatever the cell: half of the cells, and random models, show that no op fixes a size."""
     cell = load_cell(name)
     net = compiled(cell, 3, 2)
     steps = name not in CLOCKED

@@ -107,9 +107,9 @@ OTHERWISE = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", one_in(2, CELLS, tested=2))
 def test_a_cell_comes_back_as_the_same_graph(name: str) -> None:
-    """Names aside: as it is after the passes that both went through."""
+    """Names aside: as it is after the passes that both went through. Half of the cells have all ops of cells."""
     graph = cell_graph(name, (3, 2))
     values = drawn(name, graph)
     made = again(graph, values.weights, values.inputs, "scan")
