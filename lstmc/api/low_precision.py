@@ -9,12 +9,14 @@ from pathlib import Path
 
 from lstmc.api.models import ModelSource, keep_outputs, phase_graph, trace_model
 from lstmc.api.options import CompileOptions
-from lstmc.backend import Backend, Compiled
+from lstmc.backend import Backend, Compiled, ListsLayers, require
 from lstmc.data import batch_axes, sizes_of_data
 from lstmc.data.dataset import BATCH
 from lstmc.data.run_data import Data, data_name, read_data
+from lstmc.errors import DataError
 from lstmc.ir import Graph, values_over_time
 from lstmc.numerics import Device, NumbersReport, Ranges, Sequences, Simulation, StepRunner, measure_ranges
+from lstmc.numerics.golden import golden_kit
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
@@ -88,6 +90,21 @@ class StreamedModel:
         """Return the ranges of all values; see :func:`~lstmc.numerics.measure_ranges`."""
         runners = lru_cache(2)(lambda width: StepRunner(self.compiled(width), self.weights))
         return measure_ranges(self.source.model.name, runners, self.sequences, self.parameters, snapshot, stop)
+
+    def golden(self, steps: int, width: int = 1) -> dict[str, bytes]:
+        """Return the files of a kit for a board, and of the net itself; see :func:`~lstmc.numerics.golden_kit`.
+
+        Raises :class:`DataError` for more steps or sequences than the data have.
+        """
+        width = width if self.batch is not None else 1
+        for what, asked, there in (("steps", steps, self.sequences.steps), ("sequences", width, self.sequences.total)):
+            if not 0 < asked <= there:
+                raise DataError(f"expected 1 to {there} {what}, as the data have, found {asked}")
+        compiled = self.compiled(width)
+        artifact = self.backend.emit(compiled, {name: self.weights[name] for name in parameters(compiled.model)})
+        layers = require(self.backend, ListsLayers).layers(artifact.files[artifact.net])
+        kit = golden_kit(StepRunner(compiled, self.weights), layers, self.sequences, width, steps)
+        return {**artifact.files, **kit}
 
     def numbers(self, device: Device, calibration: StreamedModel | None = None) -> NumbersReport:
         """Return what the numbers of a device make of the net, its ranges measured on other data or on the same."""

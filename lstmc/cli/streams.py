@@ -1,4 +1,4 @@
-"""``lstmc ranges`` and ``lstmc verify --numbers``: the numbers of a net over streams of data."""
+"""``lstmc ranges``, ``lstmc golden`` and ``lstmc verify --numbers``: the numbers of a net over streams of data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmc.api.low_precision import StreamedModel
 from lstmc.api.models import bound_weights, trace_model
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.console import Form, out, output, table
-from lstmc.cli.options import BatchOption, FormOption, OutputsOption
+from lstmc.cli.options import BatchOption, FormOption, OutputsOption, parse_sizes, whole_from_0
 from lstmc.cli.progress import interruptible
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
@@ -76,6 +76,41 @@ def ranges_command(
         out.print(f"wrote {to}", markup=False, soft_wrap=True)
     if any(each.not_finite for each in ranges):
         raise typer.Exit(1)
+
+
+def golden_command(
+    *,
+    model: ModelArguments,
+    weights: WeightArguments,
+    target: TargetArguments,
+    data: DataOption,
+    folder: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the kit into this folder.")
+    ] = Path("kit"),
+    steps: Annotated[
+        int, typer.Option("--steps", metavar="INT", help="Take this number of steps.", parser=whole_from_0)
+    ] = 20,
+    form: FormOption = None,
+) -> None:
+    """Write a kit for a board: a net of one step, its inputs, every blob and state of some steps, and a comparer.
+
+    The comparer, compare.py, needs NumPy alone. It names the first layer in which a device is off, and what kind of
+    mistake it looks like: a state that is not carried, an axis order, a missing scale, a rounding. N is 1, or as given.
+    `python kit/compare.py device.npz` runs it.
+
+    Examples:
+
+    ```console
+    lstmc golden tagger.py --weights w.npz --data x.npz --target rknn -o kit
+    lstmc golden --cell gru -D H=64 --data x.npz --steps 100
+    ```
+    """
+    streamed = streamed_model(model, weights, target, data, None, None, form)
+    width = parse_sizes(model.sizes or []).get(streamed.batch or "", 1)
+    wrote = table("wrote", "file", "bytes", key="files")
+    for path in write_files(folder, streamed.golden(min(steps, streamed.sequences.steps), width)):
+        wrote.add_row(str(path), path.stat().st_size)
+    out.print(wrote)
 
 
 def streamed_model(

@@ -1,0 +1,293 @@
+"""Compare what a device computed with the golden values beside this file. It needs NumPy alone.
+
+    python compare.py DEVICE [--tolerance 0.001]
+
+DEVICE is an .npz file of arrays [steps, ...] by the names of blobs, as golden.npz has them, or a folder of .npy files
+(gru/t000/h.npy for the blob gru/t000/h). Blobs may be missing, and so may last steps. It prints the first layer that is
+off, and what kind of mistake it looks like; it exits with 1 if there is one. The tolerance is relative to the greatest
+absolute value of a blob.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "a hard sigmoid of slope 0.2": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    "a hard sigmoid of slope 1/6": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "a hard tanh": lambda x: np.clip(x, -1, 1),
+    "no function": lambda x: x,
+}
+
+
+@dataclass(frozen=True)
+class Off:
+    """The first layer that is off: at which step, by how much, and what mistake it looks like.
+
+    ``unseen`` are blobs that the layer depends on and the device did not give: the mistake may be before them.
+    """
+
+    layer: str
+    type: str
+    blob: str
+    step: int
+    error: float
+    mistake: str
+    unseen: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"first layer off: {self.layer} ({self.type}), blob {self.blob}, from step {self.step} on"]
+        lines += [f"  error {self.error:.3g} of the greatest value; it looks like {self.mistake}"]
+        lines += [f"  not compared before it: {', '.join(self.unseen)}"] if self.unseen else []
+        return "\n".join(lines)
+
+
+def read(path: Path) -> dict[str, Array]:
+    """Return the arrays of an .npz file, or of a folder of .npy files, by name."""
+    if path.is_dir():
+        files = sorted(path.rglob("*.npy"))
+        return {file.relative_to(path).with_suffix("").as_posix(): np.load(file) for file in files}
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def compare(
+    net: Mapping[str, Any], golden: Mapping[str, Array], device: Mapping[str, Array], tolerance: float = 1e-3
+) -> Off | None:
+    """Return the first layer that is off, in the order of steps and of layers; None if all is within the tolerance."""
+    layers = net["layers"]
+    common = [(layer, blob) for layer in layers for blob in layer["writes"] if blob in device and blob in golden]
+    for layer, blob in common:
+        if device[blob].shape[1:] != golden[blob].shape[1:]:
+            mistake = _of_shape(golden[blob], device[blob])
+            return Off(layer["name"], layer["type"], blob, 0, float("nan"), mistake, _unseen(layers, layer, device))
+    steps = min((len(device[blob]) for _, blob in common), default=0)
+    for step in range(min([steps, *(len(golden[blob]) for _, blob in common)])):
+        for layer, blob in common:
+            error = _error(golden[blob], device[blob], step)
+            if not error <= tolerance:
+                mistake = _mistake(net, layer, blob, step, golden, device, tolerance)
+                return Off(layer["name"], layer["type"], blob, step, error, mistake, _unseen(layers, layer, device))
+    return None
+
+
+def _error(golden: Array, device: Array, step: int) -> float:
+    size = float(np.abs(golden).max()) or 1.0
+    return float(np.abs(device[step].astype(np.float64) - golden[step]).max() / size)
+
+
+def _unseen(
+    layers: Sequence[Mapping[str, Any]], layer: Mapping[str, Any], device: Mapping[str, Array]
+) -> tuple[str, ...]:
+    """Return the blobs that a layer depends on, up to those that the device gave."""
+    writers = {blob: each for each in layers for blob in each["writes"]}
+    unseen: dict[str, None] = {}
+    waiting = [blob for blob in layer["reads"] if blob not in device]
+    while waiting:
+        blob = waiting.pop()
+        if blob not in unseen:
+            unseen[blob] = None
+            waiting += [other for other in writers.get(blob, {"reads": []})["reads"] if other not in device]
+    return tuple(unseen)
+
+
+def _mistake(
+    net: Mapping[str, Any],
+    layer: Mapping[str, Any],
+    blob: str,
+    step: int,
+    golden: Mapping[str, Array],
+    device: Mapping[str, Array],
+    tolerance: float,
+) -> str:
+    g, d = golden[blob].astype(np.float64), device[blob].astype(np.float64)
+    count = min(len(g), len(d))
+    g, d = g[:count], d[:count]
+    size = float(np.abs(g).max()) or 1.0
+
+    def same(one: Array, other: Array) -> bool:
+        return one.shape == other.shape and bool(np.abs(one - other).max(initial=0.0) <= tolerance * size)
+
+    state = _state(net, layer, blob, step, g, d, device, same)
+    if state:
+        return state
+    good = _good_steps(layer, golden, device, step, count, tolerance)
+    g, d = g[good], d[good]  # steps whose operands are right: what is off there is of this layer
+    read = [golden[name][:count][good].astype(np.float64) for name in layer["reads"] if name in golden]
+    for found in (*_orders(g, d, same), *_values(g, d, same, size), *_of_time(golden[blob], device[blob], same)):
+        return found
+    if len(read) == 1 and read[0].shape == d.shape:
+        for name, function in FUNCTIONS.items():
+            with np.errstate(over="ignore"):
+                if same(function(read[0]), d):
+                    return f"another function: {name}"
+    for found in _numbers(g, d, size):
+        return found
+    return "other weights, or another computation: no simple mistake explains it"
+
+
+def _good_steps(
+    layer: Mapping[str, Any],
+    golden: Mapping[str, Array],
+    device: Mapping[str, Array],
+    step: int,
+    count: int,
+    tolerance: float,
+) -> list[int]:
+    """Return the steps at which all that a layer reads is right, as far as it is known; the step itself at least."""
+    known = [name for name in layer["reads"] if name in device and name in golden]
+    steps = [t for t in range(count) if all(_error(golden[n], device[n], t) <= tolerance for n in known)]
+    if len(known) < len(layer["reads"]):  # what is not known may be off after the first mistake
+        steps = [t for t in steps if t <= step]
+    return steps or [step]
+
+
+def _state(
+    net: Mapping[str, Any],
+    layer: Mapping[str, Any],
+    blob: str,
+    step: int,
+    g: Array,
+    d: Array,
+    device: Mapping[str, Array],
+    same: Callable[[Array, Array], bool],
+) -> str:
+    """Return the mistake of a state: not carried, or that of an earlier step; empty for none."""
+    for state in net["states"]:
+        if blob == state["before"]:
+            if step == 0:
+                return f"a state that does not start at its initial value: {state['name']}"
+            if same(d[step], g[0]) and all(same(row, g[0]) for row in d[1:]):
+                return f"a state that is not carried: {state['name']} is at its initial value in every step"
+            after = device.get(state["after"])
+            if after is not None and len(d) > 2 and same(d[2:], after[: len(d) - 2].astype(np.float64)):
+                return f"a state that is a step late: {state['name']}"
+            return f"a state that is not what the step before it gave: {state['name']}"
+        alone = step == 1 and [state["before"]] == list(layer["reads"]) and state["before"] not in device
+        if alone and same(d[0], g[0]) and same(d[1], g[0]):
+            return f"a state that is not carried: {state['name']} is at its initial value in every step"
+    return ""
+
+
+def _of_shape(g: Array, d: Array) -> str:
+    if d[0].size != g[0].size:
+        return f"another size: expected {list(g.shape[1:])}, found {list(d.shape[1:])}"
+    for order in itertools.permutations(range(g.ndim - 1)):
+        turned = g[:1].transpose(0, *(axis + 1 for axis in order))
+        if turned.shape[1:] == d.shape[1:] and np.allclose(turned, d[:1], atol=1e-3 * float(np.abs(g).max())):
+            return f"an axis order: the axes are {list(order)} of the golden ones"
+    if np.allclose(g[:1].reshape(-1), d[:1].reshape(-1), atol=1e-3 * float(np.abs(g).max())):
+        return f"another shape of the same elements: expected {list(g.shape[1:])}, found {list(d.shape[1:])}"
+    return f"an axis order: expected {list(g.shape[1:])}, found {list(d.shape[1:])}"
+
+
+def _values(g: Array, d: Array, same: Callable[[Array, Array], bool], size: float) -> Iterator[str]:
+    """Yield mistakes of values: not finite, never written, a scale, an offset, a limit."""
+    if not np.isfinite(d).all():
+        yield f"an overflow: {np.count_nonzero(~np.isfinite(d))} elements are not finite"
+        return
+    if np.abs(d).max() <= 1e-6 * size:
+        yield "a blob that is never written: all elements are zero"
+        return
+    factor = float((d * g).sum() / ((g * g).sum() or 1.0))
+    if same(factor * g, d):
+        yield "a sign" if abs(factor + 1) < 0.02 else f"a missing or wrong scale: {factor:.4g} times the golden values"
+    columns = tuple(range(g.ndim - 1))
+    offset = (d - g).mean(axis=columns)
+    if same(g + offset, d) and g.size > offset.size:
+        varied = not same(np.broadcast_to(g.mean(axis=columns), g.shape), g)
+        constant = "an offset, or a scale or a rounding: the golden values that can be compared are constant"
+        yield "an offset: a bias that is missing, or added twice" if varied else constant
+    factors = (d * g).sum(axis=columns) / np.maximum((g * g).sum(axis=columns), 1e-30)
+    if same(g * factors, d) and g.size > factors.size:
+        yield "a missing or wrong scale for each channel"
+    low, high = d.min(), d.max()
+    if same(np.clip(g, low, high), d):
+        yield f"a limit: values saturate at {low:.4g} to {high:.4g}"
+
+
+def _orders(g: Array, d: Array, same: Callable[[Array, Array], bool]) -> Iterator[str]:
+    """Yield mistakes of order: of axes, of channels, of sequences."""
+    for order in itertools.permutations(range(1, g.ndim)):
+        turned = g.transpose(0, *order).reshape(g.shape)
+        if order != tuple(range(1, g.ndim)) and same(turned, d):
+            yield f"an axis order: the axes are {[axis - 1 for axis in order]} of the golden ones"
+    for axis in range(1, g.ndim):
+        if same(np.flip(g, axis), d):
+            yield f"a reversed axis: {axis - 1}"
+    width = g.shape[-1]
+    for parts in [parts for parts in range(2, 9) if width % parts == 0]:
+        blocks = np.split(g, parts, axis=-1)
+        for order in itertools.permutations(range(parts)) if parts <= 4 else []:
+            if order != tuple(range(parts)) and same(np.concatenate([blocks[i] for i in order], axis=-1), d):
+                yield f"an order of gates: the {parts} parts are {list(order)} of the golden ones"
+    columns = d.reshape(-1, width)
+    golden = g.reshape(-1, width)
+    nearest = [int(np.abs(golden - columns[:, [i]]).max(axis=0).argmin()) for i in range(width)]
+    if sorted(nearest) == list(range(width)) and same(golden[:, nearest], columns):
+        yield "an order of channels"
+    for axis in range(1, g.ndim - 1):
+        for shift in range(1, g.shape[axis]):
+            if same(np.roll(g, shift, axis), d):
+                yield "an order of sequences"
+
+
+def _of_time(golden: Array, device: Array, same: Callable[[Array, Array], bool]) -> Iterator[str]:
+    """Yield mistakes of time: a step late or early, or backwards."""
+    count = min(len(golden), len(device))
+    g, d = golden[:count].astype(np.float64), device[:count].astype(np.float64)
+    if count > 2:
+        if same(g[:-1], d[1:]):
+            yield "a step late"
+        if same(g[1:], d[:-1]):
+            yield "a step early"
+        if same(g[::-1], d):
+            yield "time that runs backwards"
+
+
+def _numbers(g: Array, d: Array, size: float) -> Iterator[str]:
+    """Yield mistakes of precision: values on a grid that are near."""
+    error = float(np.abs(d - g).max())
+    distinct = np.unique(d)
+    apart = float(np.diff(distinct)[np.diff(distinct) > 1e-6 * size].min(initial=np.inf))
+    places = distinct / apart
+    if 0.4 * apart < error < 0.6 * apart and np.abs(places - np.rint(places)).max() < 0.02:
+        yield f"a rounding: all values are multiples of {apart:.3g}"
+    elif error <= 0.2 * size and len(distinct) < 0.5 * d.size:
+        yield f"a rounding: {len(distinct)} different values, the nearest of them {apart:.3g} apart"
+    elif error <= 0.02 * size and abs(float((d - g).mean())) < 0.2 * float(np.abs(d - g).mean()):
+        yield f"a rounding: errors of {float(np.abs(d - g).mean()) / size:.2g} of the greatest value, without a pattern"
+
+
+def main() -> int:
+    """Compare, print the result, and return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("device", type=Path, help="an .npz file, or a folder of .npy files")
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="relative to the greatest value of a blob")
+    arguments = parser.parse_args()
+    kit = Path(__file__).parent
+    net, golden, device = json.loads((kit / "net.json").read_text()), read(kit / "golden.npz"), read(arguments.device)
+    common = [blob for blob in golden if blob in device]
+    if not common:
+        print(f"no blob of the kit is in {arguments.device}: expected some of {', '.join(golden)}")
+        return 2
+    off = compare(net, golden, device, arguments.tolerance)
+    print(off or f"all {len(common)} blobs that were compared agree ({len(golden) - len(common)} are missing)")
+    return 1 if off else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
