@@ -127,48 +127,54 @@ class Steps:
 
     def doubling(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
         """The states after each step: log2(T) times each is joined with an earlier one."""
-        steps = self._maps(sequences)
-        shapes = {state: self.b.type(ref).shape for state, ref in initial.items()}
+        shapes = {s: self.b.type(ref).shape for s, ref in initial.items()}
         begun = {s: self.b.add(Reshape((1, *shapes[s])), r)[0] for s, r in initial.items() if not self._zero(r)}
-        values, factors = self._begun(steps, begun), dict(steps.factors)
+        return self._doubled(self._maps(sequences), begun, shapes, self.length)
+
+    def _doubled(
+        self, steps: Map, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
+    ) -> dict[int, Ref]:
+        """The states after each of some steps; ``begun`` are the first ones, as steps, of those that are not zero."""
+        values, factors = self._begun(steps, begun, length), dict(steps.factors)
         for key, ref in factors.items():  # of the first step no factor is needed any more
-            factors[key] = None if ref is None else self._cut(ref, 1)[1]
+            factors[key] = None if ref is None or length == 1 else self._cut(ref, 1)[1]
         distance = 1
-        while distance < self.length:
-            earlier = {s: self._cut(x, self.length - distance)[0] for s, x in values.items()}
+        while distance < length:
+            earlier = {s: self._cut(x, length - distance)[0] for s, x in values.items()}
             cuts = {s: self._cut(x, distance) for s, x in values.items()}
             joined = self._applied(factors, earlier, {s: rest for s, (_, rest) in cuts.items()})
             for state, rest in joined.items():
                 head = cuts[state][0] if state in cuts else self._zeros((distance, *shapes[state]))
                 values[state] = self._joined(head, rest)
-            if 2 * distance < self.length:
-                left = self.length - 2 * distance
+            if 2 * distance < length:
+                left = length - 2 * distance
                 late = {k: None if x is None else self._cut(x, distance)[1] for k, x in factors.items()}
                 early = {k: None if x is None else self._cut(x, left)[0] for k, x in factors.items()}
                 factors = self._product(late, early)
             distance *= 2
         for state in self.recurrence.states:
             if state not in values:
-                values[state] = self._zeros((self.length, *shapes[state]))
+                values[state] = self._zeros((length, *shapes[state]))
         return values
 
     def _zeros(self, shape: tuple[int, ...]) -> Ref:
         return self.b.add(Full(shape, 0.0))[0]
 
-    def _begun(self, steps: Map, begun: Mapping[int, Ref]) -> dict[int, Ref]:
+    def _begun(self, steps: Map, begun: Offsets, length: int) -> dict[int, Ref]:
         """The offsets with what the first states add to the first step."""
         if not begun:
             return dict(steps.offsets)
+        if length == 1:
+            return self._applied(steps.factors, begun, steps.offsets)
         cuts = {s: self._cut(x, 1) for s, x in steps.offsets.items()}
         first = {k: None if x is None else self._cut(x, 1)[0] for k, x in steps.factors.items()}
         values = self._applied(first, begun, {s: head for s, (head, _) in cuts.items()})
         for state, head in values.items():
+            rest = (length - 1, *self.b.type(head).shape[1:])
             if state in cuts:
                 values[state] = self._joined(head, cuts[state][1])
-            elif self.maximum:
-                values[state] = self._joined(head, self._least((self.length - 1, *self.b.type(head).shape[1:])))
             else:
-                values[state] = self._joined(head, self._zeros((self.length - 1, *self.b.type(head).shape[1:])))
+                values[state] = self._joined(head, self._least(rest) if self.maximum else self._zeros(rest))
         return values
 
     def _least(self, shape: tuple[int, ...]) -> Ref:
@@ -235,9 +241,17 @@ class Steps:
     def _starts(
         self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
     ) -> dict[int, Ref]:
-        """The states at the start of each chunk, a row for each; those that are all zero left out."""
+        """The states at the start of each chunk, a row for each; those that are all zero left out.
+
+        One chunk after the other, or by doubling where that is fewer nodes.
+        """
         rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
         current = {s: self.b.add(Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
+        if count > 1 and 8 * (count - 1).bit_length() + 4 < 2 * count:
+            columns = {s: shape[1:] for s, shape in rows.items()}
+            ended = self._doubled(Map(factors, offsets), current, columns, count)
+            first = {s: current[s] if s in current else self._zeros(rows[s]) for s in ended}
+            return {s: self._joined(first[s], self._cut(x, count - 1)[0]) for s, x in ended.items()}
         cut = {
             ref: self.b.add(Split(0, (1,) * count), ref) if count > 1 else (ref,)
             for ref in {*factors.values(), *offsets.values()}
@@ -254,7 +268,25 @@ class Steps:
 
 
 def chunk_length(steps: int) -> int:
-    """Return how many steps a chunk has: about the square root, and a divisor of ``steps`` if one is near."""
+    """Return how many steps a chunk has: at least half the square root, so that what is between chunks is little, and
+    as few nodes as can be."""
     root = isqrt(steps)
-    near = [n for n in range(max(1, root * 2 // 3), root * 3 // 2 + 1) if steps % n == 0]
-    return min(near, key=lambda n: abs(3 * n + 2 * (steps // n) - 5 * root)) if near else root + 1
+
+    def nodes(length: int) -> int:
+        count = -(-steps // length)
+        return 3 * length + nodes_between(count) + (4 if count * length > steps else 0)
+
+    return min(range(max(1, root // 2), 2 * root + 1), key=nodes)
+
+
+def nodes_between(chunks: int) -> int:
+    """Return about how many nodes compute the states between chunks."""
+    return min(2 * chunks, 8 * (chunks - 1).bit_length() + 4)
+
+
+def recurrence_nodes(steps: int, form: str) -> int:
+    """Return about how many nodes a form of one state has."""
+    if form == "doubling":
+        return 8 * (steps - 1).bit_length()
+    length = chunk_length(steps)
+    return 3 * length + nodes_between(-(-steps // length)) + 8

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import numpy as np
+
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast, op_over_time, over_steps
-from lstmc.ops import Arg, Binary, Full, Op, Reshape
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, rewrite
+from lstmc.ops import Add, Arg, Array, Binary, Full, Leaf, Mul, Op, Param, Reshape, Values
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, rewrite, with_role
 from lstmc.passes.dead import pruned
-from lstmc.passes.linear_maps import Steps, chunk_length
+from lstmc.passes.linear_maps import Steps, recurrence_nodes
 from lstmc.passes.loop_motion import Hoist, Sink
 from lstmc.passes.pass_list import PassList
 from lstmc.patterns import Kind, Recurrence, recurrences, state_arguments
@@ -28,7 +30,8 @@ class ParallelTime(Pass):
 
     1. a group of states of a scan that are affine in themselves, element by element => nodes on the sequences of their
        factors and offsets; the rest of the scan takes the states' sequences as arguments
-    2. a state that does not read its own last value => the sequence one step later
+    2. a state of which nothing is left after a few steps, such as the last inputs => nodes on sequences, once for each
+    3. a state with constant factors and offsets that float32 holds, such as the number of a step => arrays of numbers
 
     ``chunks``: about sqrt(T) chunks of the sequence run in lockstep from zero, then the states between chunks are
     computed one after the other, and every step is corrected by the state at its chunk's start: some 5 sqrt(T) nodes.
@@ -65,8 +68,7 @@ class ParallelTime(Pass):
             return None
         for recurrence in recurrences(scan.body):
             if recurrence.kind in SOLVED and (form := self._form(scan, recurrence)) != "unrolled":
-                counts["delay" if recurrence.kind is Kind.DELAY else form] += 1
-                return _Parallel(b, node, scan, args, recurrence, form).run()
+                return _Parallel(b, node, scan, args, recurrence, form).run(counts)
         return None
 
     def _form(self, scan: Scan, recurrence: Recurrence) -> Time:
@@ -108,13 +110,11 @@ def form_costs(scan: Scan, recurrence: Recurrence, node_cost: float) -> dict[Tim
     size = sum(body.type(Ref(name)).size for name in names)
     group = len(names)
     nodes = len(needed & reading) - group
-    length = chunk_length(steps)
-    doublings = (steps - 1).bit_length()
-    of_chunks = group**2 * (3 * length + 2 * -(-steps // length) + 8)
     return {
         "unrolled": steps * nodes * (node_cost + size / group),
-        "chunks": of_chunks * node_cost + 8 * group * steps * size,
-        "doubling": doublings * group**2 * (8 * node_cost + 6 * steps * size / group),
+        "chunks": group**2 * recurrence_nodes(steps, "chunks") * node_cost + 8 * group * steps * size,
+        "doubling": group**2 * recurrence_nodes(steps, "doubling") * node_cost
+        + 6 * group * (steps - 1).bit_length() * steps * size,
     }
 
 
@@ -129,18 +129,61 @@ class _Parallel:
         self.states = state_arguments(self.body)
         self.following: dict[int, Ref] = {}  # sequences of the states after each step
 
-    def run(self) -> Refs:
+    def run(self, counts: Counter[str]) -> Refs:
         """Return the results of the scan."""
         sequences = self._before()
         group = self.recurrence.states
         initial = {state: self.operands[self.states[state]] for state in group}
         steps = Steps(self.b, self.scan.length, self.scan.reverse, self.recurrence)
-        if self.recurrence.kind is Kind.DELAY:
+        rule: str = self.time if self.recurrence.kind is not Kind.DELAY else "delay"
+        if self.recurrence.delay > 1:
+            self.following |= self._delayed(steps, group[0])
+        elif numbers := _constant_maps(self.recurrence, self.scan.length):
+            self.following |= self._numbered(numbers, group[0])
+            rule = "numbers"
+        elif self.recurrence.kind is Kind.DELAY:
             self.following |= {state: sequences[self.recurrence.offsets[state]] for state in group}  # type: ignore[index]
         else:
             solve = steps.chunks if self.time == "chunks" else steps.doubling
             self.following |= solve(sequences, initial)
+        counts[rule] += 1
         return self._after(steps)
+
+    def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
+        """A state of which nothing is left after some steps: all steps at once, as often, each from the ones before."""
+        alone = replace_outputs(self.body, [Output(self._name_of(state), self._next(state))])
+        body = pruned(alone, [0], alone.needed())
+        args = body.body_args()
+        body = with_role(body, [i for i, arg in enumerate(args) if arg.name in self.states], "x")
+        operands = dict(self.operands)
+        for other, sequence in self.following.items():
+            operands[self.states[other]] = steps.previous(sequence, self.operands[self.states[other]])
+        own = self.states[state]
+        initial = self.operands[own]
+        operands[own] = broadcast(self.b, initial, (self.scan.length, *self.b.type(initial).shape))
+        for _ in range(self.recurrence.delay):
+            (sequence,) = self._scan(body, [operands[arg.name] for arg in args], [self._name(self._name_of(state))])
+            operands[own] = steps.previous(sequence, initial)
+        return {state: sequence}
+
+    def _numbered(self, numbers: tuple[Array, Array], state: int) -> dict[int, Ref]:
+        """A state with constant factors and offsets, such as the number of a step: by arrays of numbers."""
+        initial = self.operands[self.states[state]]
+        shape = self.b.type(initial).shape
+        whole = (self.scan.length, *shape)
+        factors, offsets = (array[::-1] if self.scan.reverse else array for array in numbers)
+        op = self.b.node(initial.node).op
+        if isinstance(op, Full):
+            return {state: broadcast(self.b, self._array(factors * op.value + offsets, len(shape)), whole)}
+        (sequence,) = [broadcast(self.b, initial, whole)]
+        if (factors != 1).any():
+            (sequence,) = self.b.add(Mul(), sequence, self._array(factors, len(shape)))
+        return {state: self.b.add(Add(), sequence, self._array(offsets, len(shape)))[0]}
+
+    def _array(self, numbers: Array, axes: int) -> Ref:
+        """A fixed array of a number for each step."""
+        fill = Values.of(numbers.reshape(-1, *(1,) * axes))
+        return self.b.add(Param(fill.shape, fill, 0.0, 0.0), names=(self._name("steps"),))[0]
 
     def _name(self, name: str) -> str:
         return f"{self.body.name}/{name}"
@@ -240,6 +283,45 @@ class _Parallel:
             values = self._scan(body, operands, names)
             results |= dict(zip(left, values, strict=True))
         return tuple(results[i] for i in range(len(self.body.outputs)))
+
+
+def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | None:
+    """The factors and offsets of the first 1, 2, ... steps together, of one state for which they are numbers.
+
+    None where float32 cannot hold them exactly, since fixed arrays are stored so.
+    """
+    if recurrence.kind is not Kind.ELEMENTWISE or len(recurrence.states) > 1 or recurrence.step is None:
+        return None
+    (state,) = recurrence.states
+    refs = (recurrence.factors[state, state], recurrence.offsets[state])
+    factor, offset = (
+        neutral if ref is None else _number(recurrence.step, ref) for ref, neutral in zip(refs, (1.0, 0.0), strict=True)
+    )
+    if factor is None or offset is None:
+        return None
+    factors, offsets = np.empty(steps), np.empty(steps)
+    a, b = 1.0, 0.0
+    for t in range(steps):
+        a, b = factor * a, factor * b + offset
+        factors[t], offsets[t] = a, b
+    with np.errstate(over="ignore"):
+        rounded = [array.astype(np.float32) for array in (factors, offsets)]
+    exact = all(np.isfinite(x).all() and (x == y).all() for x, y in zip(rounded, (factors, offsets), strict=True))
+    return (factors, offsets) if exact else None
+
+
+def _number(graph: Graph, ref: Ref) -> float | None:
+    """The number that all elements of a value are, if it is made of constants."""
+    needed = graph.needed([ref])
+    nodes = [node for node in graph if node.name in needed]
+    if any(isinstance(node.op, Leaf) and not isinstance(node.op, Full) for node in nodes):
+        return None
+    values: dict[Ref, Array] = {}
+    for node in nodes:
+        results = node.op.eval(*(values[arg] for arg in graph.args(node.name)))
+        values.update((Ref(node.name, out), np.asarray(array)) for out, array in enumerate(results))
+    first = float(values[ref].flat[0])
+    return first if (values[ref] == first).all() else None
 
 
 def replace_outputs(graph: Graph, outputs: Sequence[Output]) -> Graph:

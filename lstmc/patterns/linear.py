@@ -43,6 +43,7 @@ from lstmc.ops import (
 from lstmc.patterns.recurrence import Kind, Recurrence, state_arguments
 
 MOVES = (Reshape, Transpose, Split, Concat, Tile, Stack, Unstack)
+MOST_STEPS = 16  # of a delay: for each there are some nodes
 MOST_OF_GROUP = 4  # states that read each other: the products of their factors are matrices of so many rows
 
 
@@ -110,10 +111,14 @@ def state_lines(body: Graph) -> list[tuple[str, str]]:
 def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
     """Return each state of a model's scans: the scan's name, the state's, and its recurrence in words.
 
-    A scan whose first step is another one, or keeps its time axis, is past the point where its time can change form.
+    Not of scans whose first step is another one, or that keep the time axis, or have layers of a backend.
     """
     scans = [(node.name, node.op) for node in graph if isinstance(node.op, Scan)]
-    open_scans = [(name, scan) for name, scan in scans if scan.first is None and not scan.kept]
+    open_scans = [
+        (name, scan)
+        for name, scan in scans
+        if scan.first is None and not scan.kept and not any(node.op.backend for node in scan.body)
+    ]
     return [(name, state, text) for name, scan in open_scans for state, text in state_lines(scan.body)]
 
 
@@ -157,9 +162,11 @@ class _Reading:
         forms = {number: self._known(self.following[number].ref) for number in self.group}
         varies = any(form.varies for form in forms.values())
         kind = self._kind(forms)
-        if kind in (Kind.MATRIX, Kind.SHIFT):
+        delay = self._delay(forms) if kind in (Kind.DELAY, Kind.MATRIX) else 0
+        kind = Kind.DELAY if delay else kind
+        if kind is Kind.MATRIX:
             return replace(result, kind=kind, varies=varies)
-        step, factors, offsets = self._step(forms)
+        step, factors, offsets = self._step({} if delay > 1 else forms)
         later = all(form.later for form in forms.values())
         return replace(
             result,
@@ -170,6 +177,7 @@ class _Reading:
             offsets=offsets,
             following={state: self.rebuild.new[self.following[state].ref] for state in result.reads},
             later=later,
+            delay=delay,
         )
 
     def reasons(self) -> tuple[str, ...]:
@@ -197,6 +205,21 @@ class _Reading:
         if self.maximum:
             raise _NonlinearError("a maximum that mixes elements", self.body.node(next(iter(self.states))))
         return Kind.MATRIX
+
+    def _delay(self, forms: Mapping[int, _Form]) -> int:
+        """After how many steps nothing is left of a state whose elements change places; 0 if never, or not soon."""
+        terms = [term for form in forms.values() for term in form.terms.values()]
+        if not terms:
+            return 1
+        if len(forms) > 1 or terms[0].index is None:
+            return 0
+        index = terms[0].index.ravel()
+        left = np.ones(len(index), bool)
+        for steps in range(1, MOST_STEPS + 1):
+            left = (index >= 0) & left[index]
+            if not left.any():
+                return steps
+        return 0
 
     def _step(
         self, forms: Mapping[int, _Form]

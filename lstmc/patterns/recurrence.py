@@ -19,10 +19,9 @@ def state_arguments(body: Graph) -> list[str]:
 class Kind(Enum):
     """How the next values of a group of states read these states."""
 
-    DELAY = "not its own last value"
+    DELAY = "values of a number of steps before"
     ELEMENTWISE = "times a factor, element by element"
     MAXIMUM = "plus a number, or a larger one"
-    SHIFT = "moved by one place"
     MATRIX = "times a matrix"
 
 
@@ -35,7 +34,8 @@ class Recurrence:
     the kinds ``DELAY``, ``ELEMENTWISE`` and ``MAXIMUM`` the graph ``step`` is the body with factors (of the state of
     the second number in the next value of the first) and offsets among its values, each in the state's shape, or None
     for the neutral one; ``following`` are the next values of the states that it ``reads`` there. ``later`` says which
-    of two equal values of a maximum gets the gradient: the later one in time.
+    of two equal values of a maximum gets the gradient: the later one in time. After ``delay`` steps of the kind
+    ``DELAY`` nothing is left of a state; for more than one step there are no factors and offsets.
     """
 
     states: tuple[int, ...]
@@ -50,15 +50,14 @@ class Recurrence:
     offsets: Mapping[int, Ref | None] = field(default_factory=dict)
     following: Mapping[int, Ref] = field(default_factory=dict)
     later: bool = True
+    delay: int = 0
 
     def description(self, state: int) -> str:
         """Return in words how the next value of a state, by its number, reads the group."""
         if self.kind is None:
             return f"in order: {self.reasons[self.states.index(state)]}"
         if self.kind is Kind.DELAY:
-            return "parallel: a value of the step before"
-        if self.kind is Kind.SHIFT:
-            return "parallel: values of some steps before"
+            return f"parallel: what the last {f'{self.delay} steps' if self.delay > 1 else 'step'} computed"
         factor = {Kind.ELEMENTWISE: "elementwise", Kind.MAXIMUM: "max-plus", Kind.MATRIX: "matrix"}[self.kind]
         group = f", a group of {len(self.states)}" if len(self.states) > 1 else ""
         return f"linear: {factor}{group}, factors {'of each step' if self.varies else 'the same at every step'}"

@@ -49,9 +49,11 @@ def random_body(seed: int) -> Graph:
     values += b.add(Arg((3,), "weight"), names=("v",))
     for _ in range(draw.randint(2, 14)):
         x, y = (draw.choice(values[-2:] + states + values) for _ in range(2))
-        kind = draw.choice((1, 2, 2, 2, 3))
-        with suppress(LstmcError):  # these shapes do not fit
-            if kind == 3:
+        kind = draw.choice((1, 2, 2, 2, 3, 4))
+        with suppress(LstmcError, IndexError):  # these shapes do not fit
+            if kind == 4:
+                values += _register(b, x if draw.random() < 0.5 else states[0], y)
+            elif kind == 3:
                 values += b.add(Linear(len(b.type(x).shape) - 1), x, w)
             else:
                 shape = b.type(x).shape
@@ -62,6 +64,15 @@ def random_body(seed: int) -> Graph:
         nexts.append(draw.choice(fitting[-4:]))
     outputs = [Output(f"y{i}", ref) for i, ref in enumerate(draw.sample(values, 2)) if _of_step(b, ref)]
     return b.finish([*outputs, *(Output(f"s{i}", ref) for i, ref in enumerate(nexts))])
+
+
+def _register(b: Builder, x: Ref, y: Ref) -> tuple[Ref, ...]:
+    """The values of x but the first along an axis, and the first of y."""
+    axis = 1
+    size = b.type(x).shape[axis]
+    _, rest = b.add(Split(axis, (1, size - 1)), x)
+    first, *_ = b.add(Split(axis, (1, b.type(y).shape[axis] - 1)), y)
+    return b.add(Concat(axis), rest, first)
 
 
 def _of_step(b: Builder, ref: Ref) -> bool:
