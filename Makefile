@@ -106,6 +106,7 @@ bench: caffe ## compile, load and run times as ratios, not a test; quick: make b
 	$(BIN)/python -m tests.benchmarks.caffe_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.cell_time $(BENCH)
 	$(BIN)/python tests/benchmarks/onnx_time.py $(BENCH)
+	$(BIN)/python -m tests.benchmarks.parallel_time $(BENCH)
 
 ranks-time: mpi ## what several ranks cost and give, as docs/scale-measured.md; minutes, best where nothing else runs
 	$(BIN)/python -m tests.benchmarks.ranks_time
