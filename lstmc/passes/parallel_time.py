@@ -33,7 +33,7 @@ class ParallelTime(Pass):
     2. a state of which nothing is left after a few steps, such as the last inputs => nodes on sequences, once for each
     3. a state with constant factors and offsets that float32 holds, such as the number of a step => arrays of numbers
 
-    ``chunks``: chunks of about sqrt(T) steps run in lockstep from zero, then the states between chunks are computed, and
+    ``chunks``: chunks of about sqrt(T) steps run in lockstep from zero, then the states between are computed, and
     every step is corrected by the state at its chunk's start: at most some 4 sqrt(T) nodes.
     ``doubling``: log2(T) times each step is joined with the one 1, 2, 4, ... steps before: some 8 log2(T) nodes, and
     log2(T) times the operations.
