@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from lstmc.backend import Backend, Compiled, Tunes, WritesSteps, check_place, require, target_of, training_targets
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Op, StopGradient
+from lstmc.ops import Linear, Op, StopGradient
 from lstmc.passes import (
+    ConvProducts,
     Cse,
     Dead,
     Expand,
@@ -47,6 +48,13 @@ MODEL_PASSES: tuple[Pass, ...] = (
     *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
     *(Simplify(), Cse(), Dead()),
     *(Peel(), Dead()),
+)
+# Before each scan becomes one generated loop: gates stay separate there, as one loop computes all ops of one size, and
+# a convolution of a state is a product, as there is no code for one.
+LOOP_PASSES: tuple[Pass, ...] = (
+    *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(apart=(Linear,)), Sink()),
+    *(ConvProducts(loops=True), Hoist(apart=(Linear,))),
+    *(Simplify(), Cse(), Dead()),
 )
 CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())
 

@@ -26,7 +26,7 @@ from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 ROOT = Path(__file__).parents[1]
-BACKENDS = {name: ROOT / "backends" / name for name in ("lstmc_caffe", "lstmc_onnx", "lstmc_c")}
+BACKENDS = {name: ROOT / "backends" / name for name in ("lstmc_caffe", "lstmc_onnx", "lstmc_c", "lstmc_torch")}
 SOURCES = {"lstmc": ROOT / "lstmc", **BACKENDS}
 
 # Each part of a package, a folder or a file, may import what stands on a line above its own, and nothing else of the
@@ -78,10 +78,19 @@ ORDER["lstmc_c"] = (
     ("backend",),
     ("lstmc_c",),
 )
+ORDER["lstmc_torch"] = (
+    ("lowerings",),
+    ("program", "loop"),
+    ("backend",),
+    ("modules",),
+    ("execution",),
+    ("lstmc_torch",),
+)
 RANK = {package: {part: rank for rank, parts in enumerate(order) for part in parts} for package, order in ORDER.items()}
 # What is imported from elsewhere, and by whom: a part, a file, or (ending in /) a folder.
 THIRD_PARTY = {
-    "numpy": ("lstmc/", "lstmc_caffe/", "lstmc_onnx/", "lstmc_c/"),
+    "numpy": ("lstmc/", "lstmc_caffe/", "lstmc_onnx/", "lstmc_c/", "lstmc_torch/"),
+    "torch": tuple(f"lstmc_torch/{name}.py" for name in ("loop", "modules", "execution")),
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),

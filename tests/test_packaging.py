@@ -25,7 +25,8 @@ def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packaged = {name for name in archive.namelist() if ".dist-info/" not in name}
-    roots = {"lstmc": ROOT, **dict.fromkeys(("lstmc_caffe", "lstmc_onnx", "lstmc_c"), ROOT / "backends")}
+    backends = ("lstmc_caffe", "lstmc_onnx", "lstmc_c", "lstmc_torch")
+    roots = {"lstmc": ROOT, **dict.fromkeys(backends, ROOT / "backends")}
     files = {
         path.relative_to(root).as_posix()
         for package, root in roots.items()

@@ -19,7 +19,6 @@ from functools import cache
 from typing import Literal
 
 from lstmc.errors import BackendError
-from lstmc.ops import Linear
 from lstmc.passes import (
     ConvProducts,
     Cse,
@@ -39,6 +38,7 @@ from lstmc.passes import (
     Sink,
     SplitProducts,
 )
+from lstmc.pipeline import LOOP_PASSES
 from lstmc_caffe.legalize.blobs import ReshapeOnce
 from lstmc_caffe.legalize.legalize import legalization
 from lstmc_caffe.ops import ReshapeLayer
@@ -80,16 +80,8 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
 
 
 def _fused(target: Target) -> Passes:
-    """Each scan is one generated layer. Gates stay separate there: one loop computes all ops of one size.
-
-    A convolution of a state is a product there: generated layers have no code for one.
-    """
-    return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(apart=(Linear,)), Sink()),
-        *(ConvProducts(target.trained, loops=True), Hoist(apart=(Linear,))),
-        *(Simplify(), Cse(), Dead()),
-        *(*legalization(target.trained, fused=True), Cse()),
-    )
+    """Each scan is one generated layer."""
+    return (*LOOP_PASSES, *legalization(target.trained, fused=True), Cse())
 
 
 def _convolutions(target: Target) -> Passes:

@@ -39,10 +39,13 @@ class GenerateLoops(Pass):
 
     1. scan(body)         => a generated scan; one with an op that has no code stays as it is
     2. dropout(x) in body => x * mask: the masks of all steps are one dropout of ones, before the scan
+
+    With ``any_batch`` a scan whose rows depend on each other stays too, as its code is for one size of the batch.
     """
 
     name = "generate_loops"
     after = Stage.EXPANDED
+    any_batch: bool = False
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -58,8 +61,10 @@ class GenerateLoops(Pass):
             body, dropouts = without_dropouts(scan.body)
             generated = GeneratedScan(body, scan.length, scan.reverse, initial=tuple(initial))
             try:
-                generated.plan()
+                fixed = generated.plan().rows.fixed
             except BackendError:
+                return None
+            if fixed and self.any_batch:
                 return None
             counts["generate_loop"] += 1
             masks = [_masks(b, dropout, scan.length) for dropout in dropouts]

@@ -6,11 +6,13 @@ import ctypes
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lstmc.loops.code import layer_code, source
 from lstmc.loops.compiler import FLAGS, Compiler, cached
-from lstmc.loops.memory import Array, header
+from lstmc.loops.memory import header
 from lstmc.loops.plan import Plan
 
 _LINE = 16  # floats of a line of the cache, where buffers begin
@@ -30,41 +32,75 @@ class _Call(ctypes.Structure):
 _Pass = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Call))
 
 
+class _Shape(ctypes.Structure):
+    """``lstmc_shape`` of ``layer.h``."""
+
+    _fields_ = [*((name, ctypes.c_int) for name in ("time", "rows", "axes")), ("sizes", ctypes.POINTER(ctypes.c_int))]
+
+
+class _Buffer(ctypes.Structure):
+    """``lstmc_buffer`` of ``layer.h``."""
+
+    _fields_ = [("size", ctypes.c_long), *((name, ctypes.c_int) for name in ("rows", "time", "more"))]
+
+
 class _Layer(ctypes.Structure):
     """``lstmc_layer`` of ``layer.h``."""
 
     _fields_ = [
         *(("type", ctypes.c_char_p), ("fixed", ctypes.c_int)),
         *((name, ctypes.c_int) for name in ("bottoms", "weights", "tops", "buffers")),
-        *((name, ctypes.c_void_p) for name in ("bottom", "weight", "top", "buffer")),
-        *(("forward", _Pass), ("backward", _Pass)),
+        *((name, ctypes.POINTER(_Shape)) for name in ("bottom", "weight", "top")),
+        *(("buffer", ctypes.POINTER(_Buffer)), ("forward", _Pass), ("backward", _Pass)),
     ]
+
+
+class Shape(NamedTuple):
+    """The shape of a blob: whether T and N come first, in this order, and the other sizes."""
+
+    time: bool
+    rows: bool
+    sizes: tuple[int, ...]
+
+    def at(self, steps: int, rows: int) -> tuple[int, ...]:
+        """Return the shape at T steps and N rows."""
+        return (*((steps,) if self.time else ()), *((rows,) if self.rows else ()), *self.sizes)
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A generated layer in this process, for any T and N. Memory is given by address, in the order of the plan.
+    """A generated layer in this process, for any T and N. Memory is given by address, in the order of the blobs.
 
-    ``workspace`` is memory for all buffers, of :meth:`workspace_floats`, where
-    ``backward`` reads what ``forward`` left.
+    ``buffers`` have their floats for each row and step that they have, and how many steps more than T. ``workspace`` is
+    memory for all of them, of :meth:`workspace_floats`, where ``backward`` reads what ``forward`` left.
     """
 
-    plan: Plan
     layer: _Layer
+    bottoms: tuple[Shape, ...]
+    weights: tuple[Shape, ...]
+    tops: tuple[Shape, ...]
+    buffers: tuple[tuple[int, bool, bool, int], ...]
+
+    @classmethod
+    def of(cls, layer: _Layer) -> Loop:
+        """Return a layer of an open library with its shapes."""
+        buffers = [layer.buffer[at] for at in range(layer.buffers)]
+        return cls(
+            layer,
+            _shapes(layer.bottom, layer.bottoms),
+            _shapes(layer.weight, layer.weights),
+            _shapes(layer.top, layer.tops),
+            tuple((b.size, bool(b.rows), bool(b.time), b.more) for b in buffers),
+        )
 
     def sizes(self, shapes: Iterable[tuple[int, ...]], steps: int, rows: int) -> tuple[int, int]:
         """Return T and N by the shapes of the bottoms; ``steps`` and ``rows`` where none of them has these axes."""
-        for array, shape in zip(self.plan.bottoms, shapes, strict=True):
-            if array.time:
+        for blob, shape in zip(self.bottoms, shapes, strict=True):
+            if blob.time:
                 steps = shape[0]
-            if array.rows:
-                rows = shape[int(array.time)]
-        return steps, 1 if self.plan.rows.fixed else rows
-
-    def shape(self, array: Array, steps: int, rows: int) -> tuple[int, ...]:
-        """Return the shape of a blob at T steps and N rows."""
-        by_row = (rows,) if array.rows and not self.plan.rows.fixed else ()
-        return (*((steps,) if array.time else ()), *by_row, *self.plan.shapes[array.name])
+            if blob.rows:
+                rows = shape[int(blob.time)]
+        return steps, 1 if self.layer.fixed else rows
 
     def workspace_floats(self, steps: int, rows: int) -> int:
         """Return how many floats all buffers have together."""
@@ -73,8 +109,8 @@ class Loop:
     def _offsets(self, steps: int, rows: int) -> list[int]:
         """Return where each buffer begins in the workspace, and its end."""
         offsets = [0]
-        for array in self.plan.buffers:
-            floats = array.size * (rows if array.rows else 1) * (steps + array.more if array.time else 1)
+        for size, by_row, by_step, more in self.buffers:
+            floats = size * (rows if by_row else 1) * (steps + more if by_step else 1)
             offsets.append(offsets[-1] + -(-floats // _LINE) * _LINE)
         return offsets
 
@@ -99,12 +135,16 @@ class Loop:
         tops: Sequence[int],
         workspace: int,
         gradients: tuple[Sequence[int], Sequence[int], Sequence[int]],
+        wanted: Sequence[bool],
     ) -> None:
-        """Run all steps back: of ``gradients`` read those of tops, write those of bottoms, add to those of weights."""
+        """Run all steps back: of ``gradients`` read those of tops, write those of bottoms, add to those of weights.
+
+        Of a bottom that is not ``wanted`` any numbers may be written.
+        """
         call = self._call(sizes, bottoms, weights, workspace)
         call.top, call.top_diff = _pointers(tops), _pointers(gradients[0])
         call.bottom_diff, call.weight_diff = _pointers(gradients[1]), _pointers(gradients[2])
-        call.wanted = b"\1" * len(bottoms)
+        call.wanted = bytes(wanted)
         self.layer.backward(call)
 
     def _call(self, sizes: tuple[int, int], bottoms: Sequence[int], weights: Sequence[int], workspace: int) -> _Call:
@@ -117,44 +157,48 @@ class Loop:
         )
 
 
+def _shapes(shapes: Any, count: int) -> tuple[Shape, ...]:
+    return tuple(Shape(bool(s.time), bool(s.rows), tuple(s.sizes[: s.axes])) for s in shapes[:count])
+
+
 def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * (len(addresses) + 1))(*addresses)
 
 
 def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
-    """Return the loops of some plans, compiled now or found in the cache.
+    """Return the loops of some plans, compiled now or found in the cache. Raises as :func:`loops_of`."""
+    codes = [layer_code(plan) for plan in plans]
+    found = loops_of(source("native", codes).cpp, otherwise)
+    return [found[code.type] for code in codes]
+
+
+def loops_of(text: str, otherwise: str) -> Mapping[str, Loop]:
+    """Return the loops in a source of generated layers by their types, compiled now or found in the cache.
 
     Raises :class:`~lstmc.errors.BackendError` where there is no compiler, with ``otherwise``, which says what needs
     none; where the cache cannot be used; and with what the compiler says.
     """
-    codes = [layer_code(plan) for plan in plans]
-    text = source("native", codes).cpp + header("native.cpp")
-    found = opened(library(text, otherwise))
-    return [Loop(plan, found[code.type]) for plan, code in zip(plans, codes, strict=True)]
-
-
-def library(text: str, otherwise: str) -> Path:
-    """Return the library of a source that ends in ``native.cpp``. Raises as :func:`loops`."""
     compiler = Compiler.find(otherwise)
     flags = (*FLAGS, "-fvisibility=hidden", "-shared", "-Wl,-Bsymbolic")
+    text += header("native.cpp")
 
     def build(work: Path) -> Path:
         (work / "layers.cpp").write_text(text, encoding="utf-8")
         compiler.run((*flags, "layers.cpp", "-o", "layers.so"), work, "compiling generated layers")
         return work / "layers.so"
 
-    return cached(".so", [text, compiler.identity, *flags], build)
+    return _opened(cached(".so", [text, compiler.identity, *flags], build))
 
 
 @cache
-def opened(path: Path) -> Mapping[str, _Layer]:
-    """Return the layers of a library by their types; it stays open."""
+def _opened(path: Path) -> Mapping[str, Loop]:
+    """Return the loops of a library by their types; it stays open."""
     table = ctypes.CDLL(str(path)).lstmc_native
     table.restype = ctypes.POINTER(ctypes.POINTER(_Layer))
-    layers, found = table(), {}
-    for at in range(2**31):
+    layers = table()
+    found: dict[str, Loop] = {}
+    for at in count():
         if not layers[at]:
-            break
-        layer = layers[at].contents
-        found[layer.type.decode()] = layer
-    return found
+            return found
+        found[layers[at].contents.type.decode()] = Loop.of(layers[at].contents)
+    raise AssertionError

@@ -14,6 +14,7 @@ from lstmc.prepare.phase import (
     training_graph,
     training_inputs,
     without,
+    without_losses,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "training_graph",
     "training_inputs",
     "without",
+    "without_losses",
 ]

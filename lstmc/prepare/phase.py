@@ -51,11 +51,18 @@ LOSS = "loss"  # the output that training makes small
 
 
 def deploy_graph(graph: Graph) -> Graph:
-    """Return the deployed model: without losses and scores and their dependences, with all other inputs.
+    """Return the deployed model: :func:`without_losses`, and without dropouts.
+
+    dropout(x) => x
+    """
+    return without(without_losses(graph), Dropout)
+
+
+def without_losses(graph: Graph) -> Graph:
+    """Return the model without losses and scores and their dependences, with all other inputs.
 
     1. an output that depends on a loss or a score        => nothing; beside a ``loss`` so is every single number
     2. an input that only such outputs depend on (labels) => nothing
-    3. dropout(x)                                         => x
 
     Raises :class:`PassError` for a model that has nothing else.
     """
@@ -66,7 +73,7 @@ def deploy_graph(graph: Graph) -> Graph:
             f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which only training needs:"
             " return what the model is for too, such as its scores"
         )
-    return without(_part(graph, kept, training) if training else graph, Dropout)
+    return _part(graph, kept, training) if training else graph
 
 
 def training_inputs(graph: Graph, deployed: Graph) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Rebuild
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.native import Loop, loops
+from lstmc.loops.rows import batch_of
 from lstmc.ops import Array, Arrays, Draw, Op, Sample, Types
 from lstmc.types import TensorType
 from lstmc.verification.differential import InterpreterExecutor, interpreted
@@ -49,14 +50,14 @@ class _Pass:
     """A forward pass of a native scan, done when it is made, and its memory."""
 
     def __init__(self, op: NativeScan, args: Arrays) -> None:
-        self.op, self.loop, plan = op, op.loop, op.loop.plan
+        self.op, self.loop = op, op.loop
         inlined = op.scan.inlined(len(args))
         self.bottoms = [slot for slot in range(len(args)) if op.scan.role(slot) != "weight" and slot not in inlined]
         self.weights = [slot for slot in range(len(args)) if op.scan.role(slot) == "weight"]
         self.args: list[Floats] = [np.ascontiguousarray(arg, np.float32) for arg in args]
-        rows = plan.rows.batch
-        self.sizes = self.loop.sizes([args[slot].shape for slot in self.bottoms], op.scan.length, rows)
-        self.tops = [np.empty(self.loop.shape(top, *self.sizes), np.float32) for top in plan.tops]
+        shapes = [args[slot].shape for slot in self.bottoms]
+        self.sizes = self.loop.sizes(shapes, op.scan.length, batch_of(op.scan))
+        self.tops = [np.empty(top.at(*self.sizes), np.float32) for top in self.loop.tops]
         self._memory = np.empty(self.loop.workspace_floats(*self.sizes) + _ALIGNED, np.float32)
         self._workspace = -(-self._memory.ctypes.data // (4 * _ALIGNED)) * 4 * _ALIGNED
         self.loop.forward(self.sizes, *self._inputs(), _addresses(self.tops), self._workspace)
@@ -76,6 +77,7 @@ class _Pass:
             _addresses(self.tops),
             self._workspace,
             (_addresses(given), _addresses(of_bottoms), _addresses(of_weights)),
+            [True] * len(of_bottoms),
         )
         return tuple(found.get(slot) for slot in range(len(self.args)))
 

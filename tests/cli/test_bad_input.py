@@ -100,8 +100,8 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         (("absent.py",), "ModelFileError: no such model file: absent.py\n"),
         (("net.py:other",), "ModelFileError: net.py has no model other: found net, step\n"),
         (
-            ("net.py", *SIZES, "--backend", "torch"),
-            "PluginError: unknown backend 'torch': available c, caffe, onnx\n",
+            ("net.py", *SIZES, "--backend", "jax"),
+            "PluginError: unknown backend 'jax': available c, caffe, onnx, torch\n",
         ),
         (
             ("net.py", *SIZES, "--target", "toaster"),

@@ -1,0 +1,204 @@
+"""Generated layers as operators of PyTorch: forward, backward, shapes without numbers, and the formula of autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from lstmc.loops.native import Loop, loops_of
+
+OTHERWISE = "native=False needs none: the loops then run step by step in PyTorch"
+_LINE = 16  # floats of a line of the cache
+_KEPT = 64 * 2**20  # floats of workspaces that are kept for the next pass
+_loops: dict[str, Loop] = {}
+
+
+def load(text: str) -> None:
+    """Make the layers of a source known to the operators, by their types.
+
+    Raises :class:`~lstmc.errors.BackendError` where they cannot be compiled here.
+    """
+    _loops.update(loops_of(text, OTHERWISE))
+
+
+class _Pool:
+    """Memory of workspaces that nothing reads any more: pages that were touched once cost no faults again."""
+
+    def __init__(self) -> None:
+        self._free: list[Any] = []
+        self._lock = Lock()
+
+    def take(self, floats: int) -> Tensor:
+        """Return a tensor of so many floats, whatever they are, which begins where a line of the cache does."""
+        with self._lock:
+            at = next((i for i in reversed(range(len(self._free))) if self._free[i].size == floats + _LINE), None)
+            memory = np.empty(floats + _LINE, np.float32) if at is None else self._free.pop(at)
+        begin = -(memory.ctypes.data // 4) % _LINE
+        view = memory[begin : begin + floats]
+        finalize(view, self._give, memory).atexit = False
+        return torch.from_numpy(view)
+
+    def _give(self, memory: Any) -> None:
+        with self._lock:
+            self._free.append(memory)
+            while sum(each.size for each in self._free) > _KEPT:
+                self._free.pop(0)
+
+
+_pool = _Pool()
+
+
+def _addresses(tensors: Sequence[Tensor]) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+_Saved = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]  # bottoms, weights, what the forward pass returned
+
+
+def _run(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    layer = _loops[kind]
+    at = layer.sizes([b.shape for b in bottoms], *sizes)
+    tops = [torch.empty(top.at(*at)) for top in layer.tops]
+    workspace = _pool.take(layer.workspace_floats(*at))
+    layer.forward(at, _addresses(bottoms), _addresses(weights), _addresses(tops), workspace.data_ptr())
+    return [*tops, workspace]
+
+
+def _run_back(
+    kind: str, sizes: Sequence[int], saved: _Saved, gradients: Sequence[Tensor | None], wanted: Sequence[bool]
+) -> list[Tensor]:
+    layer, (bottoms, weights, results) = _loops[kind], saved
+    at = layer.sizes([b.shape for b in bottoms], *sizes)
+    given = [
+        torch.zeros_like(r) if g is None else g.contiguous() for r, g in zip(results[:-1], gradients, strict=False)
+    ]
+    of_bottoms = [torch.empty_like(b) for b in bottoms]
+    of_weights = [torch.zeros_like(w) for w in weights]
+    layer.backward(
+        at,
+        _addresses(bottoms),
+        _addresses(weights),
+        _addresses(results[:-1]),
+        results[-1].data_ptr(),
+        (_addresses(given), _addresses(of_bottoms), _addresses(of_weights)),
+        wanted,
+    )
+    return [*of_bottoms, *of_weights]
+
+
+def _contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.contiguous() for tensor in tensors]
+
+
+class _Eager(torch.autograd.Function):
+    """The same without :mod:`torch.library`, whose handling of lists takes longer than a short sequence."""
+
+    @staticmethod
+    def forward(ctx: Any, kind: str, sizes: tuple[int, int], count: int, *operands: Tensor) -> tuple[Tensor, ...]:
+        tensors = _contiguous(operands)
+        results = _run(kind, sizes, tensors[:count], tensors[count:])
+        ctx.kind, ctx.sizes, ctx.counts = kind, sizes, (count, len(tensors))
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *results)
+        return tuple(results[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        count, end = ctx.counts
+        saved = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[3 : 3 + count]
+        parts = saved[:count], saved[count:end], saved[end:]
+        found = _run_back(ctx.kind, ctx.sizes, parts, gradients, wanted)
+        return (
+            None,
+            None,
+            None,
+            *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad[3:], strict=True)),
+        )
+
+
+def run(kind: str, steps: int, rows: int, bottoms: list[Tensor], weights: list[Tensor]) -> Sequence[Tensor]:
+    """Run the layer ``kind`` over all steps, and return its tops. ``steps`` and ``rows`` as of :func:`loop`."""
+    if torch.compiler.is_compiling():
+        results: list[Tensor] = loop(kind, steps, rows, bottoms, weights)
+        return results[:-1]
+    tops: tuple[Tensor, ...] = _Eager.apply(kind, (steps, rows), len(bottoms), *bottoms, *weights)
+    return tops
+
+
+@torch.library.custom_op("lstmc::loop", mutates_args=())
+def loop(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Run the layer ``kind`` forward over all steps, and return its tops, and the workspace that backward reads.
+
+    ``steps`` and ``rows`` are T and N where no bottom has them.
+    """
+    return _run(kind, (steps, rows), _contiguous(bottoms), _contiguous(weights))
+
+
+@loop.register_fake
+def _(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    layer = _loops[kind]
+    sizes = layer.sizes([tuple(b.shape) for b in bottoms], steps, rows)
+    some = (*bottoms, *weights)[0]
+    tops = [some.new_empty(top.at(*sizes)) for top in layer.tops]
+    return [*tops, some.new_empty(layer.workspace_floats(*sizes))]
+
+
+@torch.library.custom_op("lstmc::loop_backward", mutates_args=())
+def loop_backward(
+    kind: str,
+    sizes: Sequence[int],
+    bottoms: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    results: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    """Run the layer ``kind`` back over all steps, and return the gradients of its bottoms and weights.
+
+    ``results`` are those of :func:`loop`, ``sizes`` its ``steps`` and ``rows``, ``gradients`` those of its tops. The
+    gradient of a bottom that is not ``wanted`` has any numbers.
+    """
+    return _run_back(kind, sizes, (_contiguous(bottoms), _contiguous(weights), results), gradients, wanted)
+
+
+@loop_backward.register_fake
+def _(
+    kind: str,
+    sizes: Sequence[int],
+    bottoms: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    results: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    wanted: Sequence[bool],
+) -> list[Tensor]:
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (*bottoms, *weights)]
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    kind, steps, rows, bottoms, weights = inputs
+    ctx.kind, ctx.sizes, ctx.bottoms, ctx.weights = kind, (steps, rows), len(bottoms), len(weights)
+    ctx.wanted = [b.requires_grad for b in bottoms]
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*bottoms, *weights, *output)
+
+
+def _gradients(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    saved = list(ctx.saved_tensors)
+    bottoms, rest = saved[: ctx.bottoms], saved[ctx.bottoms :]
+    weights, results = rest[: ctx.weights], rest[ctx.weights :]
+    given = [torch.zeros_like(r) if g is None else g for r, g in zip(results[:-1], gradients, strict=False)]
+    found = loop_backward(ctx.kind, ctx.sizes, bottoms, weights, results, given, ctx.wanted)
+    of_bottoms = [g if wanted else None for g, wanted in zip(found, ctx.wanted, strict=False)]
+    return None, None, None, of_bottoms, found[ctx.bottoms :]
+
+
+loop.register_autograd(_gradients, setup_context=_save)

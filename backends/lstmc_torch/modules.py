@@ -1,0 +1,295 @@
+"""A model as a module of PyTorch: its parameters, and a program that computes it, with native code for its scans."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, bound_weights, keep_outputs
+from lstmc.backend import LARGER
+from lstmc.backend.compiled import OpenShape, OpenSizes
+from lstmc.errors import BackendError, DataError, DimError, LstmcError, WeightsError
+from lstmc.ir import Graph, Ref
+from lstmc.loops.layer import GenerateLoops
+from lstmc.ops import Array, Constant, Filler, Input, Param
+from lstmc.passes import Dead, run_passes
+from lstmc.pipeline import LOOP_PASSES
+from lstmc.prepare import without_losses
+from lstmc.text import did_you_mean
+from lstmc.weights import parameters
+from lstmc_torch.backend import TorchBackend
+from lstmc_torch.loop import load, run
+from lstmc_torch.program import Program, program_of
+
+FREE = ("T", "N")  # the dimensions that a module leaves open where they have no size
+_SIZES = (13, 17, 19, 23, 29, 31, 37, 41)  # of these while it is compiled: none that is given, so that none is another
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a module is made of besides its numbers: plain data, which can be copied and pickled.
+
+    Shapes have names for open sizes. ``constants`` are arrays that passes made; ``carried`` are the outputs whose
+    values inputs take in the next batch, by input.
+    """
+
+    name: str
+    program: Program
+    inputs: Mapping[str, OpenShape]
+    fills: Mapping[str, Filler]
+    outputs: Mapping[str, OpenShape]
+    params: Mapping[str, Param]
+    constants: Mapping[str, Param]
+    carried: Mapping[str, str]
+
+
+def module(
+    model: AnyModel,
+    /,
+    *,
+    outputs: Sequence[str] | None = None,
+    weights: Weights | None = None,
+    seed: int | None = None,
+    batch_first: bool = False,
+    native: bool = True,
+    sizes: Mapping[str, int] | None = None,
+    **dims: DimensionSize,
+) -> Module:
+    """Return a model as a module of PyTorch: ``lstmc_torch.module("gru", D=32, H=64)``.
+
+    Args:
+        model: A model, a cell (scanned over T steps), or the name of a library cell such as ``"gru"``.
+        outputs: Keep only these outputs; by default all but losses and scores.
+        weights: Values of all parameters by the model's own names, as a mapping or an ``.npz`` file. Without them they
+            are drawn by their fillers, by ``seed``, or by PyTorch's generator where there is no seed.
+        batch_first: Sequences are [N, T, ...], not [T, N, ...].
+        native: Compile the scans for this machine. Otherwise they run step by step in PyTorch.
+        sizes: Sizes of dimensions, besides those given as arguments. T and N stay free unless they are given.
+
+    Raises :class:`~lstmc.errors.LstmcError` of some kind: for dimensions, weights, or an op without a form in PyTorch.
+    """
+    given = all_sizes(sizes, dims)
+    source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
+    open_dims = [dim for dim in FREE if dim in source.model.dims and dim not in given]
+    free = dict(zip(open_dims, (size for size in _SIZES if size not in given.values()), strict=False))
+
+    def compiled(at: Mapping[str, int]) -> Graph:
+        graph = source.graph(at)
+        graph = without_losses(graph) if outputs is None else keep_outputs(graph, outputs)
+        return run_passes(graph, (*LOOP_PASSES, GenerateLoops(any_batch="N" in free), Dead()), TorchBackend.ops)[
+            -1
+        ].graph
+
+    others = {}
+    for dim, size in free.items():
+        with suppress(LstmcError):  # at another size it is no model
+            others[dim] = compiled({**free, **given, dim: size + LARGER})
+    whole = source.graph({**free, **given})
+    open_sizes = OpenSizes.from_graphs(compiled({**free, **given}), others)
+    for dim in free:
+        if dim not in open_sizes.others:
+            raise DimError(f"{whole.name} is another net at each {dim}: give its size, as in module(..., {dim}=20)")
+    seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
+    values = bound_weights(whole, weights, seed, TorchBackend())
+    return Module(spec_of(whole, open_sizes), values, batch_first=batch_first, native=native)
+
+
+def spec_of(model: Graph, sizes: OpenSizes) -> Spec:
+    """Return what the module of a model is made of, from its compiled graph at open ``sizes``.
+
+    Raises as :func:`~lstmc_torch.program.program_of`.
+    """
+    params = dict(parameters(model))
+    graph = sizes.graph
+    ops = {node.name: node.op for node in graph if isinstance(node.op, Input)}
+    return Spec(
+        graph.name,
+        program_of(sizes),
+        {name: sizes.shape(Ref(name)) for name in ops},
+        {name: op.fill for name, op in ops.items() if op.fill is not None},
+        {output.name: sizes.shape(output.ref) for output in graph.outputs},
+        params,
+        {name: op for name, op in parameters(graph).items() if name not in params},
+        {name: output.name for name, output in graph.carried().items()},
+    )
+
+
+class Module(nn.Module):
+    """A model of lstmc. Called with its inputs, in order or by name, it returns its outputs by name.
+
+    Parameters have the model's names. It computes in their type: in float32 on the CPU by native code, else, and where
+    that cannot be compiled, step by step in PyTorch. Inputs of other types are converted, also within autocast.
+    """
+
+    def __init__(self, spec: Spec, weights: Mapping[str, Array], *, batch_first: bool = False, native: bool = True):
+        super().__init__()
+        self.spec, self.batch_first, self.native = spec, batch_first, native
+        for name, op in {**spec.params, **spec.constants}.items():
+            value = torch.tensor(values_of(name, op, weights), dtype=torch.get_default_dtype())
+            parent, own = _parent(self, name)
+            if op.fixed:
+                parent.register_buffer(own, value, persistent=name in spec.params)
+            else:
+                parent.register_parameter(own, nn.Parameter(value, requires_grad=op.lr_mult != 0))
+        self._states: dict[str, Tensor] = {}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        functions: dict[str, Any] = {}
+        exec(compile(self.spec.program.text, f"<{self.spec.name} of lstmc_torch>", "exec"), functions)
+        self._forward = functions["forward"]
+        self._loaded = False
+        if self.native and self.spec.program.cpp:
+            try:
+                load(self.spec.program.cpp)
+                self._loaded = True
+            except BackendError as error:
+                warnings.warn(f"{self.spec.name} runs step by step in PyTorch: {error}", stacklevel=3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_forward", "_loaded")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        """Return the outputs by name. An input with a fill may be left out, and so may one that is carried.
+
+        Raises :class:`~lstmc.errors.DataError` for inputs that are missing, extra, or of another shape.
+        """
+        numbers = self._numbers()
+        like = next(iter(numbers.values()), None)
+        arrays = self._inputs(inputs, named, like)
+        native = self._loaded and _kind(like, arrays) == (torch.float32, "cpu")
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            results = self._forward(numbers, *arrays.values(), self.training, native, run)
+        outputs = dict(zip(self.spec.outputs, results, strict=True))
+        for name, output in self.spec.carried.items():
+            self._states[name] = outputs[output].detach()
+        return {name: self._swapped(value, self.spec.outputs[name]) for name, value in outputs.items()}
+
+    def _numbers(self) -> dict[str, Tensor]:
+        """Return the parameters and constants by their names."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+    def reset(self) -> None:
+        """Let carried states begin anew."""
+        self._states.clear()
+
+    def groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Return groups of parameters for an optimiser, by their multipliers of the learning rate and weight decay."""
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, op in self.spec.params.items():
+            if not op.fixed and op.lr_mult:
+                groups.setdefault((op.lr_mult, op.decay_mult), []).append(self.get_parameter(name))
+        return [
+            {"params": params, "lr": lr * lr_mult, "weight_decay": weight_decay * decay_mult}
+            for (lr_mult, decay_mult), params in groups.items()
+        ]
+
+    def load_lstmc(self, weights: Mapping[str, Array]) -> None:
+        """Take the values of all parameters by the model's names. Raises :class:`~lstmc.errors.WeightsError`."""
+        problems = [
+            f"extra: {name}{did_you_mean(name, self.spec.params)}" for name in weights if name not in self.spec.params
+        ]
+        for name, op in self.spec.params.items():
+            if name not in weights and not op.fixed:
+                problems.append(f"missing: {name} {list(op.shape)}")
+            elif name in weights and weights[name].shape != op.shape:
+                problems.append(f"wrong shape: {name} must be {list(op.shape)}, found {list(weights[name].shape)}")
+        if problems:
+            raise WeightsError(f"the weights do not fit {self.spec.name}", notes=problems)
+        with torch.no_grad():
+            numbers = self._numbers()
+            for name, value in weights.items():
+                numbers[name].copy_(torch.as_tensor(value))
+
+    def lstmc_weights(self) -> dict[str, Array]:
+        """Return the parameters by the model's names, as :func:`lstmc.compile` takes them."""
+        numbers = self._numbers()
+        return {name: numbers[name].detach().to("cpu", torch.float32).numpy().copy() for name in self.spec.params}
+
+    def extra_repr(self) -> str:
+        shapes = (f"{name} [{', '.join(map(str, shape))}]" for name, shape in self.spec.inputs.items())
+        return f"{self.spec.name}: {', '.join(shapes)} -> {', '.join(self.spec.outputs)}"
+
+    def _inputs(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor], like: Tensor | None) -> dict[str, Tensor]:
+        """Return a tensor for every input, in the model's layout and the type of the parameters."""
+        names = [name for name in self.spec.inputs if name not in self.spec.carried]
+        given = {**dict(zip(names, inputs, strict=False)), **named}
+        problems = [f"extra: input {at + 1} of {len(names)}" for at in range(len(names), len(inputs))]
+        problems += [f"extra: {name}{did_you_mean(name, names)}" for name in named if name not in self.spec.inputs]
+        sizes: dict[str, int] = {}
+        arrays: dict[str, Tensor] = {}
+        for name, value in given.items():
+            if name not in self.spec.inputs:
+                continue
+            shape, wanted = tuple(self._swapped(value, self.spec.inputs[name]).shape), self.spec.inputs[name]
+            fits = len(shape) == len(wanted)
+            for size, expected in zip(shape, wanted, strict=False):
+                fits = fits and (sizes.setdefault(expected, size) if isinstance(expected, str) else expected) == size
+            if not fits:
+                problems.append(f"wrong shape: {name} must be [{self._listed(wanted)}], found {list(value.shape)}")
+        for name, wanted in self.spec.inputs.items():
+            value = given.get(name)
+            if value is not None:
+                value = self._swapped(value, wanted)
+                arrays[name] = value if like is None else value.to(like)
+                continue
+            if name in self._states:
+                arrays[name] = self._states[name]
+            elif name in self.spec.fills and not problems:
+                filled = [sizes[size] if isinstance(size, str) else size for size in wanted]
+                arrays[name] = _filled(self.spec.fills[name], filled, like)
+            elif not problems or name not in self.spec.fills:
+                problems.append(f"missing: {name} [{self._listed(wanted)}]")
+        if problems:
+            raise DataError(f"the inputs do not fit {self.spec.name}", notes=problems)
+        return arrays
+
+    def _listed(self, shape: OpenShape) -> str:
+        swapped = self.batch_first and shape[:2] == ("T", "N")
+        return ", ".join(map(str, (*shape[1::-1], *shape[2:]) if swapped else shape))
+
+    def _swapped(self, value: Tensor, shape: OpenShape) -> Tensor:
+        """Return a sequence in the other layout, where the batch comes first in the caller's."""
+        return value.transpose(0, 1) if self.batch_first and shape[:2] == ("T", "N") and value.dim() > 1 else value
+
+
+def values_of(name: str, op: Param, weights: Mapping[str, Array]) -> Array:
+    """Return the value of a parameter, or the model's own numbers of a fixed one."""
+    return op.fill.draw(np.random.default_rng(0), op.shape) if op.fixed else weights[name]
+
+
+def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """Return where a parameter is, and its name there: ``P.0``, of a list, is ``0`` of a module ``P``."""
+    *path, own = name.split(".")
+    for part in path:
+        if part not in module._modules:
+            module.add_module(part, nn.Module())
+        module = module.get_submodule(part)
+    return module, own
+
+
+def _filled(fill: Filler, shape: Sequence[int], like: Tensor | None) -> Tensor:
+    """Return what an input is where none is given; a random one is drawn by PyTorch's generator."""
+    if isinstance(fill, Constant):
+        value = torch.full(tuple(shape), fill.value)
+    else:
+        rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
+        value = torch.from_numpy(fill.draw(rng, tuple(shape)))
+    return value if like is None else value.to(like)
+
+
+def _kind(like: Tensor | None, arrays: Mapping[str, Tensor]) -> tuple[torch.dtype | None, str]:
+    """Return the type and the kind of device of a computation."""
+    some = like if like is not None else next(iter(arrays.values()), None)
+    return (None, "") if some is None else (some.dtype, some.device.type)

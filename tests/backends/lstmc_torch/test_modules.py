@@ -1,0 +1,295 @@
+"""Models as modules of PyTorch: outputs and gradients in both forms, free sizes, copies, training, and faults."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lstmc
+import lstmc_torch
+from lstmc import Input, Param, State, cell, const, dims, dropout, linear, model, scan, tanh, uniform, xavier
+from lstmc.cells.gru import gru
+from lstmc.errors import BackendError, DataError, DimError, WeightsError
+from lstmc.ir import Graph
+from lstmc.loops import compiler
+from lstmc.ops import Abs
+from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import seeded_model
+from lstmc.types import TensorType
+from lstmc.verification.differential import check
+from lstmc.weights import initial_weights
+from lstmc_torch.loop import loop
+from lstmc_torch.lowerings import Call, lowered
+from tests.cells.scanned import cell_graph
+from tests.loops.test_native import everything
+
+pytestmark = pytest.mark.caffe  # g++ is there where Caffe is
+BACKEND = lstmc_torch.TorchBackend()
+T, N, D, H = dims("T N D H")
+SIZES = {"D": 3, "H": 4}
+SMALL = {"rtol": 1e-5, "atol": 1e-6}
+
+
+@pytest.fixture(scope="module")
+def small() -> lstmc_torch.Module:
+    return lstmc_torch.module("gru", seed=0, **SIZES)
+
+
+def assert_right(graph: Graph) -> None:
+    compiled, weights = compile_graph(graph, BACKEND), initial_weights(graph)
+    artifact = BACKEND.emit(compiled, weights)
+    for executor in BACKEND.executors():
+        report = check(compiled, artifact, weights, executor, seed=1)
+        assert report.passed, (executor.name, [d for d in report.differences if not d.passed])
+
+
+def test_outputs_and_all_gradients_in_both_forms() -> None:
+    assert_right(everything.graph(T=5, N=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["slstm", "attention_lstm", "conv_lstm", "ntm", "rwkv7", "phased_lstm", "mamba", "gru_d"]
+)
+def test_cells_of_the_library(name: str) -> None:
+    assert_right(cell_graph(name, (4, 3), reverse=name == "slstm"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_random_models(seed: int) -> None:
+    assert_right(seeded_model(seed).graph())
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize(("steps", "rows"), [(5, 2), (1, 1), (9, 70)])
+def test_t_and_n_are_free(steps: int, rows: int, native: bool) -> None:
+    net = lstmc_torch.module("gru", native=native, seed=1, **SIZES)
+    x = np.random.default_rng(0).normal(size=(steps, rows, 3)).astype(np.float32)
+    wanted = lstmc.compile("gru", T=steps, N=rows, **SIZES, weights=net.lstmc_weights()).run(x=x, on="interpreter")
+    found = net(torch.from_numpy(x))
+    assert list(found) == ["y", "h_T"]
+    for name, value in found.items():
+        np.testing.assert_allclose(value.detach().numpy(), wanted[name], **SMALL)
+
+
+def test_the_batch_first_and_inputs_by_name(small: lstmc_torch.Module) -> None:
+    x = torch.randn(5, 2, 3)
+    other = lstmc_torch.module("gru", batch_first=True, weights=small.lstmc_weights(), **SIZES)
+    torch.testing.assert_close(other(x=x.transpose(0, 1))["y"], small(x)["y"].transpose(0, 1))
+    torch.testing.assert_close(other(x.transpose(0, 1))["h_T"], small(x)["h_T"])
+
+
+def gradients(net: lstmc_torch.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    y = net(x)["y"]
+    return list(torch.autograd.grad((y * torch.cos(y)).sum(), [x, *net.parameters()]))
+
+
+def test_both_forms_have_the_same_gradients_and_float64_passes_gradcheck(small: lstmc_torch.Module) -> None:
+    plain = lstmc_torch.module("gru", native=False, weights=small.lstmc_weights(), **SIZES)
+    x = torch.randn(4, 2, 3, requires_grad=True)
+    for one, other in zip(gradients(small, x), gradients(plain, x), strict=True):
+        torch.testing.assert_close(one, other, **SMALL)
+    double = copy.deepcopy(small).double()
+    assert torch.autograd.gradcheck(lambda x: tuple(double(x).values()), (x.double().detach().requires_grad_(),))
+
+
+def test_the_operator_keeps_the_contract_of_torch_library(small: lstmc_torch.Module) -> None:
+    (kind,) = (word for word in small.spec.program.text.split("'") if word.startswith("Fused_"))
+    x, weights = torch.randn(4, 2, 3, requires_grad=True), list(small.parameters())
+    # not test_aot_dispatch, which compares workspaces too, whose numbers are any: see test_no_graph_break
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    found = torch.library.opcheck(loop, (kind, 4, 2, [x], weights), test_utils=checks)
+    assert set(found.values()) == {"SUCCESS"}
+
+
+def test_no_graph_break_in_torch_compile(small: lstmc_torch.Module) -> None:
+    compiled = torch.compile(small, backend="aot_eager", fullgraph=True)
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    torch.testing.assert_close(compiled(x)["y"], small(x)["y"])
+    (found,) = torch.autograd.grad(compiled(x)["y"].sum(), x)
+    (wanted,) = torch.autograd.grad(small(x)["y"].sum(), x)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_copies_pickles_and_saved_ones(small: lstmc_torch.Module) -> None:
+    x = torch.randn(3, 2, 3)
+    wanted = small(x)["y"]
+    stored = io.BytesIO()
+    torch.save(small, stored)
+    stored.seek(0)
+    others = (copy.deepcopy(small), pickle.loads(pickle.dumps(small)), torch.load(stored, weights_only=False))
+    for other in others:
+        assert torch.equal(other(x)["y"], wanted)
+    fresh = lstmc_torch.module("gru", **SIZES)
+    assert not torch.equal(fresh(x)["y"], wanted)
+    fresh.load_state_dict(small.state_dict())
+    assert torch.equal(fresh(x)["y"], wanted)
+
+
+def test_threads_and_no_grad(small: lstmc_torch.Module) -> None:
+    x = torch.randn(40, 3, 3)
+    wanted = small(x)["y"].detach()
+    found: list[torch.Tensor] = []
+
+    def run() -> None:
+        with torch.no_grad():
+            found.extend(small(x)["y"] for _ in range(20))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 40
+    assert all(torch.equal(y, wanted) for y in found)
+
+
+def test_autocast_computes_in_the_type_of_the_parameters(small: lstmc_torch.Module) -> None:
+    x = torch.randn(3, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = small(x.bfloat16())["y"]
+    torch.testing.assert_close(found, small(x.bfloat16().float())["y"])
+
+
+@cell
+def dropped(x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=xavier()), U=Param(H, H, fill=xavier(), lr_mult=2)):
+    h = tanh(linear(x, W) + linear(dropout(h, 0.5), U))
+    return h, {"h": h}
+
+
+@model
+def noisy(
+    X=Input(T, N, 3), noise=Input(T, N, 3, fill=uniform(-1, 1)), *,
+    table=Param(3, fill=xavier(), lr_mult=0, decay_mult=0), V=Param(2, 4, fill=xavier(), decay_mult=0),
+):  # fmt: skip
+    y, last = scan(dropped(H=4), dropout(X, 0.25) * table + 0.0 * noise * const([1.0, 2.0, 3.0]))
+    return {"y": linear(y, V), "h": last["h"]}
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_dropouts_multipliers_and_fills(native: bool) -> None:
+    net = lstmc_torch.module(noisy, native=native, seed=0)
+    x = torch.ones(50, 8, 3)
+    torch.manual_seed(1)
+    first = net(x)["y"]
+    torch.manual_seed(1)
+    assert torch.equal(net(x)["y"], first)
+    assert not torch.equal(net(x)["y"], first)
+    net.eval()
+    assert torch.equal(net(x)["y"], net(x)["y"])
+    trained = {name: p.requires_grad for name, p in net.named_parameters()}
+    assert trained == {"table": False, "V": True, "dropped/W": True, "dropped/U": True}
+    groups = net.groups(lr=0.1, weight_decay=0.01)
+    assert {(g["lr"], g["weight_decay"], len(g["params"])) for g in groups} == {
+        (0.1, 0.0, 1), (0.1, 0.01, 1), (0.2, 0.01, 1),
+    }  # fmt: skip
+    torch.optim.SGD(groups)
+
+
+@model
+def carrying(X=Input(T, 2, 3)):
+    return {"y": scan(gru(H=4), X, carry=True)[0]}
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_carried_states_go_on(native: bool) -> None:
+    net = lstmc_torch.module(carrying, native=native, seed=0)
+    x = torch.randn(6, 2, 3)
+    whole = net(x)["y"]
+    net.reset()
+    parts = torch.cat([net(x[:2])["y"], net(x[2:])["y"]])
+    torch.testing.assert_close(parts, whole)
+
+
+def test_what_is_trained_here_compiles_for_other_targets(small: lstmc_torch.Module, tmp_path: Path) -> None:
+    net = copy.deepcopy(small)
+    optimizer = torch.optim.Adam(net.groups(lr=0.01))
+    x = torch.randn(5, 2, 3)
+    losses = []
+    for _ in range(8):
+        loss = (net(x)["y"] - 0.5).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    flat = lstmc.compile("gru", T=5, N=2, **SIZES, target="flat", weights=net.lstmc_weights())
+    assert flat.verify(on="interpreter")
+    wanted = net(x)["y"].detach().numpy()
+    np.testing.assert_allclose(flat.run(x=x.numpy(), on="interpreter")["y"], wanted, **SMALL)
+    other = copy.deepcopy(small)
+    other.load_lstmc(flat.weights)
+    torch.testing.assert_close(other(x)["y"], net(x)["y"])
+    with pytest.raises(WeightsError) as refused:
+        other.load_lstmc({"gru/W": np.zeros(3), "gru/b": np.zeros(3)})
+    assert refused.value.notes[:3] == ("extra: gru/W: did you mean gru/W_x?", "missing: gru/W_x [12, 3]", ANY)
+
+
+class _Any:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+ANY: Any = _Any()
+
+
+def test_inputs_that_do_not_fit(small: lstmc_torch.Module) -> None:
+    with pytest.raises(DataError) as refused:
+        small(torch.zeros(3, 2, 4), X=torch.zeros(1))
+    assert refused.value.message == "the inputs do not fit gru"
+    assert refused.value.notes == ("extra: X: did you mean x?", "wrong shape: x must be [T, N, 3], found [3, 2, 4]")
+    with pytest.raises(DataError) as refused:
+        small()
+    assert refused.value.notes == ("missing: x [T, N, 3]",)
+
+
+def test_without_a_compiler_it_runs_step_by_step_and_says_so_once(
+    small: lstmc_torch.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler.shutil, "which", lambda _: None)
+    with pytest.warns(UserWarning, match=r"gru runs step by step in PyTorch: .*g\+\+ was not found") as said:
+        net = lstmc_torch.module("gru", weights=small.lstmc_weights(), **SIZES)
+    assert len(said) == 1
+    x = torch.randn(3, 2, 3)
+    torch.testing.assert_close(net(x)["y"], small(x)["y"])
+
+
+def test_a_size_that_changes_the_net_is_asked_for() -> None:
+    @model
+    def tiled(X=Input(1, N, 3)):
+        return {"y": lstmc.tile(X, (N, 1, 1))}
+
+    with pytest.raises(DimError) as refused:
+        lstmc_torch.module(tiled)
+    assert refused.value.message == "tiled is another net at each N: give its size, as in module(..., N=20)"
+    assert lstmc_torch.module(tiled, N=2)(torch.ones(1, 2, 3))["y"].shape == (2, 2, 3)
+
+
+def test_losses_are_outputs_where_they_are_named() -> None:
+    @model
+    def lossy(X=Input(T, N), L=Input(T)):
+        return {"loss": lstmc.softmax_loss(X, L), "y": X}
+
+    assert list(lstmc_torch.module(lossy)(X=torch.ones(2, 3))) == ["y"]
+    loss = lstmc_torch.module(lossy, outputs=["loss"])(X=torch.ones(2, 3), L=torch.tensor([0, 2]))["loss"]
+    assert loss.item() == pytest.approx(np.log(3))
+
+
+class Strange(Abs):
+    name = "strange"
+
+
+def test_an_op_without_a_form_is_refused() -> None:
+    call = Call(Strange(), ("x",), (TensorType((2,)),), TensorType((2,)), str)
+    with pytest.raises(BackendError) as refused:
+        lowered(call)
+    assert refused.value.message == "strange has no form in PyTorch"
