@@ -116,7 +116,7 @@ LEAST = {
     "acuity": 0.9,
     "ncnn": 0.9,
     "tvm": 0.9,
-    "x2paddle": 0.65,  # it has no division
+    "x2paddle": 0.9,
     "coreml": 0.7,
     "tensorrt": 0.7,
     "ascend": 0.85,

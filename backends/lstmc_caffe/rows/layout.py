@@ -66,14 +66,20 @@ def stood_for(op: Op, target: Target) -> bool:
             return not target.allows("Power") and target.allows("Scale") and target.allows("ReLU")
         case caffe.PowerLayer():
             roots = target.allows("LRN") and target.allows("Reshape")
-            return not target.allows("Power") and target.allows("Scale") and (_is_whole(op.power) or roots)
+            if target.allows("Power"):  # but not every power
+                return roots and not _fits(op, target) and _fits(replace(op, power=1.0), target)
+            return target.allows("Scale") and (_is_whole(op.power) or roots)
         case caffe.InnerProduct(bias=False):
-            return bool(lint_op(op, [], [], target)) and not lint_op(replace(op, bias=True), [], [], target)
+            return not _fits(op, target) and _fits(replace(op, bias=True), target)
         case caffe.Scale(learned=True, axis=1, num_axes=1):
             return not target.allows("Scale") and target.allows("InnerProduct") and target.allows("Eltwise")
         case caffe.Bias(learned=True, axis=1, num_axes=1):
             return not target.allows("Bias") and target.allows("Scale")
     return False
+
+
+def _fits(op: caffe.CaffeOp, target: Target) -> bool:
+    return not lint_op(op, [], [], target)
 
 
 def _is_whole(power: float) -> bool:
@@ -98,7 +104,8 @@ class FixedBlobs(Pass):
     1. Power: scale x + shift    => Scale whose blob is all scale; with another that is all shift, if there is one
        with a shift that rounds  => the same Scale, and ReLU
        raised to an integer  => Eltwise PROD of it
-       raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row
+       raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row;
+       where Power is allowed without a power, scale x + shift stays one
     2. InnerProduct without bias => one with a bias of zeros
     3. Scale by a blob           => Eltwise PROD of x and InnerProduct of zeros whose bias is that blob
     4. Bias on images            => Scale with that bias, whose blob is all ones
@@ -177,7 +184,10 @@ class _Writer:
 
     def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
         columns, inner = self.b.type(x).shape[1:], x
-        if op.power == 1 or (op.scale, op.shift) != (1, 0):
+        if self.target.allows("Power"):
+            if (op.scale, op.shift) != (1, 0):
+                inner = self._layer(node, f"{node.name}/inner", replace(op, power=1.0), x)
+        elif op.power == 1 or (op.scale, op.shift) != (1, 0):
             self.counts["power_to_scale"] += 1
             name = node.name if op.power == 1 else f"{node.name}/inner"
             scale = self._numbers(node, "scale", columns, op.scale)

@@ -84,6 +84,15 @@ CASES = {
         %z: f32[2,3] = caffe.Eltwise(%z/0.5, %s, operation='PROD')""",
         {"power_to_product": 1, "power_to_lrn": 1},
     ),
+    "a power where Power has none": (
+        "x2paddle",
+        "%z: f32[2,3] = caffe.Power(%x, power=-1.0, scale=2.0, shift=1.0)",
+        """%z/inner: f32[2,3] = caffe.Power(%x, scale=2.0, shift=1.0)
+        %z/image: f32[2,1,1,3] = caffe.Reshape(%z/inner, shape=(2, 1, 1, 3))
+        %z/lrn: f32[2,1,1,3] = caffe.LRN(%z/image, beta=1.0, k=0.0)
+        %z: f32[2,3] = caffe.Reshape(%z/lrn, shape=(2, 3))""",
+        {"power_to_lrn": 1},
+    ),
     "rounding": (
         NO_POWER,
         "%z: f32[2,3] = caffe.RoundingPower(%x)",
