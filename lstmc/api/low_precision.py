@@ -9,13 +9,14 @@ from pathlib import Path
 
 from lstmc.api.models import ModelSource, keep_outputs, phase_graph, trace_model
 from lstmc.api.options import CompileOptions
-from lstmc.backend import Backend, Compiled, ListsLayers, require
+from lstmc.backend import Artifact, Backend, Compiled, Layer, ListsLayers, require
 from lstmc.data import batch_axes, sizes_of_data
 from lstmc.data.dataset import BATCH
 from lstmc.data.run_data import Data, data_name, read_data
 from lstmc.errors import DataError
 from lstmc.ir import Graph, values_over_time
 from lstmc.numerics import Device, NumbersReport, Ranges, Sequences, Simulation, StepRunner, measure_ranges
+from lstmc.numerics.calibration import Calibration, take_samples
 from lstmc.numerics.golden import golden_kit
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array
@@ -91,6 +92,21 @@ class StreamedModel:
         runners = lru_cache(2)(lambda width: StepRunner(self.compiled(width), self.weights))
         return measure_ranges(self.source.model.name, runners, self.sequences, self.parameters, snapshot, stop)
 
+    def calibration(self, quantiser: Calibration, count: int) -> dict[str, bytes]:
+        """Return the files of a net of one sequence and one step, and the calibration of a quantiser for it."""
+        ranges = self.ranges()
+        assert ranges is not None, "nothing asked to stop"
+        compiled, artifact, layers = self._written(1)
+        runner = StepRunner(compiled, self.weights)
+        samples = take_samples(runner, artifact, layers, self.sequences, ranges, count)
+        return {**artifact.files, **quantiser.files(samples)}
+
+    def _written(self, width: int) -> tuple[Compiled, Artifact, tuple[Layer, ...]]:
+        """Return the net of one step of ``width`` sequences, as it is written, with its layers."""
+        compiled = self.compiled(width)
+        artifact = self.backend.emit(compiled, {name: self.weights[name] for name in parameters(compiled.model)})
+        return compiled, artifact, require(self.backend, ListsLayers).layers(artifact.files[artifact.net])
+
     def golden(self, steps: int, width: int = 1) -> dict[str, bytes]:
         """Return the files of a kit for a board, and of the net itself; see :func:`~lstmc.numerics.golden_kit`.
 
@@ -100,9 +116,7 @@ class StreamedModel:
         for what, asked, there in (("steps", steps, self.sequences.steps), ("sequences", width, self.sequences.total)):
             if not 0 < asked <= there:
                 raise DataError(f"expected 1 to {there} {what}, as the data have, found {asked}")
-        compiled = self.compiled(width)
-        artifact = self.backend.emit(compiled, {name: self.weights[name] for name in parameters(compiled.model)})
-        layers = require(self.backend, ListsLayers).layers(artifact.files[artifact.net])
+        compiled, artifact, layers = self._written(width)
         kit = golden_kit(StepRunner(compiled, self.weights), layers, self.sequences, width, steps)
         return {**artifact.files, **kit}
 

@@ -56,6 +56,7 @@ COMMANDS: Mapping[str, Entry] = {
     "compile": Entry("compile", "compile_command", COMPILE),
     "convert": Entry("import_model", "convert_command", COMPILE),
     "verify": Entry("verify", "verify_command", COMPILE),
+    "calibrate": Entry("streams", "calibrate_command", COMPILE),
     "golden": Entry("streams", "golden_command", COMPILE),
     "train": Entry("train", "train_command", TRAIN, waits=False),
     "sweep": Entry("sweep", "sweep_command", TRAIN, waits=False),

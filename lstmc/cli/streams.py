@@ -1,4 +1,4 @@
-"""``lstmc ranges``, ``lstmc golden`` and ``lstmc verify --numbers``: the numbers of a net over streams of data."""
+"""``lstmc ranges``, ``golden``, ``calibrate`` and ``verify --numbers``: the numbers of a net over streams of data."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lstmc.cli.progress import interruptible
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
 from lstmc.numerics import NumbersReport, Ranges, device_names, read_device
+from lstmc.numerics.calibration import CALIBRATIONS, STEPS, calibration_for
 
 
 def complete_numbers(incomplete: str) -> Iterator[str]:
@@ -110,6 +111,54 @@ def golden_command(
     wrote = table("wrote", "file", "bytes", key="files")
     for path in write_files(folder, streamed.golden(min(steps, streamed.sequences.steps), width)):
         wrote.add_row(str(path), path.stat().st_size)
+    out.print(wrote)
+
+
+def calibrate_command(
+    *,
+    model: ModelArguments,
+    weights: WeightArguments,
+    target: TargetArguments,
+    data: DataOption,
+    quantiser: Annotated[
+        str,
+        typer.Option(
+            "--quantiser", metavar="NAME", help=f"Write the form of this quantiser: {', '.join(CALIBRATIONS)}."
+        ),
+    ],
+    folder: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")
+    ] = Path("calibration"),
+    steps: Annotated[
+        int, typer.Option("--steps", metavar="INT", help="Take this number of steps.", parser=whole_from_0)
+    ] = 200,
+) -> None:
+    """Write a net of one step, and the calibration data of a quantiser: steps of the data with their true states.
+
+    Each state is what float32 has there, not zeros and not noise, which cost a factor of ten. For onnxruntime and rknn
+    there is a program too, quantize.py, that runs the quantiser.
+
+    Examples:
+
+    ```console
+    lstmc calibrate tagger.py --data x.npz --quantiser rknn -o cal
+    lstmc calibrate --cell gru -D H=64 --data x.npz --quantiser tpu-mlir
+    ```
+    """
+    chosen = calibration_for(quantiser)
+    target = replace(target, target=target.target or chosen.target)
+    form = chosen.form if target.target == chosen.target else None
+    streamed = streamed_model(model, weights, target, data, None, None, form)
+    files = streamed.calibration(chosen, max(steps, 1))
+    own = {name: content for name, content in files.items() if "/" not in name}
+    inner = {name.partition("/")[2]: content for name, content in files.items() if "/" in name}
+    if inner:
+        write_files(folder / STEPS, inner)
+    wrote = table("wrote", "file", "bytes", key="files")
+    for path in write_files(folder, own):
+        wrote.add_row(str(path), path.stat().st_size)
+    if inner:
+        wrote.add_row(f"{folder / STEPS}: {len(inner)} files", sum(map(len, inner.values())))
     out.print(wrote)
 
 

@@ -69,7 +69,7 @@ def test_help_shows_flags_as_they_are_typed(lstmc: LSTMC, name: str) -> None:
 
 
 LISTED = [
-    *("new", "cells", "targets", "doctor", "compile", "convert", "verify", "golden"),
+    *("new", "cells", "targets", "doctor", "compile", "convert", "verify", "calibrate", "golden"),
     *("train", "sweep", "run", "report", "show", "draw", "ranges", "lint"),
 ]
 

@@ -1,0 +1,84 @@
+"""Calibration data: true states, in the order and the form of each quantiser. ONNX Runtime's own is run in
+``test_effects.py``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc.api.low_precision import StreamedModel
+from lstmc.errors import BackendError
+from lstmc.numerics.calibration import CALIBRATIONS, calibration_for
+
+T, N, D, H = 9, 3, 2, 4
+
+
+def files(quantiser: str, count: int) -> tuple[dict[str, bytes], np.ndarray, np.ndarray]:
+    """The files of a quantiser, the data, and the true states [T, N, H] before each step."""
+    chosen = calibration_for(quantiser)
+    net = lstmc.compile("gru", T=T, N=N, D=D, H=H, target=chosen.target, form=chosen.form, step=bool(chosen.form))
+    x = np.random.default_rng(0).standard_normal((T, N, D)).astype(np.float32)
+    streamed = StreamedModel.from_data(net.source, net.backend, net._target_options(), net.weights, {"x": x})
+    whole = lstmc.compile("gru", T=T, N=N, D=D, H=H, weights=net.weights)
+    y = whole.run(x=x, on="interpreter")["y"]
+    return streamed.calibration(chosen, count), x, np.concatenate([np.zeros((1, N, H)), y[:-1]])
+
+
+@pytest.mark.parametrize("quantiser", CALIBRATIONS)
+def test_every_step_has_its_true_state(quantiser: str) -> None:
+    given, x, before = files(quantiser, T * N)
+    if quantiser == "rknn":
+        lines = given["dataset.txt"].decode().split("\n")[:-1]
+        rows = [[np.load(io.BytesIO(given[name])) for name in line.split()] for line in lines]
+        states, inputs = ([row[slot] for row in rows] for slot in (0, 1))
+        assert "INPUTS = ['gru/h_in', 'x/rows']" in given["quantize.py"].decode()
+    elif quantiser == "tpu-mlir":
+        steps = [dict(np.load(io.BytesIO(given[f"steps/{t:04d}.npz"]))) for t in range(T * N)]
+        states, inputs = ([step[name] for step in steps] for name in ("gru/h_in", "x/rows"))
+    else:
+        arrays = dict(np.load(io.BytesIO(given["calibration.npz"])))
+        states, inputs = list(arrays["gru/h_in"]), list(arrays["x"])
+    assert len(states) == T * N
+    places = [(t, n) for n in range(N) for t in range(T)]
+    for (t, n), state, fed in zip(places, states, inputs, strict=True):
+        assert np.abs(state.reshape(-1) - before[t, n]).max() < 1e-6
+        assert (fed.reshape(-1) == x[t, n]).all()
+
+
+def test_fewer_steps_are_spread_over_the_data() -> None:
+    given, x, _ = files("onnxruntime", 5)
+    found = dict(np.load(io.BytesIO(given["calibration.npz"])))["x"].reshape(-1, D)
+    rows = np.swapaxes(x, 0, 1).reshape(-1, D)
+    assert [int(np.abs(rows - row).sum(axis=1).argmin()) for row in found] == [0, 6, 13, 19, 26]
+
+
+def test_the_table_of_tpu_mlir_has_the_range_of_every_blob() -> None:
+    given, x, before = files("tpu-mlir", 3)
+    lines = [line.split() for line in given["calibration_table.txt"].decode().splitlines() if line[0] != "#"]
+    table = {name: tuple(map(float, numbers)) for name, *numbers in lines}
+    assert table["x/rows"] == pytest.approx((np.abs(x).max(), x.min(), x.max()), rel=1e-5)
+    assert table["gru/h_in"] == pytest.approx((np.abs(before).max(), before.min(), before.max()), rel=1e-4)
+    net = given["gru.prototxt"].decode()
+    tops = {line.split('"')[1] for line in net.splitlines() if line.strip().startswith("top:")}
+    assert tops <= set(table)
+
+
+def test_an_unknown_quantiser() -> None:
+    with pytest.raises(BackendError, match="unknown quantiser: did you mean rknn"):
+        calibration_for("rkn")
+
+
+def test_the_command(lstmc: Callable[..., Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones((6, 2, 3)))
+    command = "calibrate --cell gru -D H=4 --data x.npz --quantiser rknn --steps 4 -o cal"
+    ended = lstmc(*command.split())
+    assert ended.code == 0, ended.err
+    assert sorted(path.name for path in (tmp_path / "cal" / "steps").iterdir())[:2] == ["0000-0.npy", "0000-1.npy"]
+    other = lstmc("calibrate", "--cell", "gru", "-D", "H=4", "--data", "x.npz", "--quantiser", "rkn")
+    assert (other.code, other.err) == (2, "BackendError: --quantiser rkn: unknown quantiser: did you mean rknn?\n")
