@@ -178,7 +178,7 @@ def convert_command(
     result = convert_model(arguments.imported(source), folder, options, verification.on, choices.whole)
     program = write_files(folder, result.net.example(choices.example)) if choices.example else ()
     report(result.model, [*result.paths, *program])
-    print_report(Report("model.py by NumPy", result.proof), "NumPy on the source's own description")
+    print_report(Report("model.py by NumPy", result.proof), "the source's own description")
     if result.source is not None and result.source.not_run is not None:
         out.print(f"\nnot compared with {result.source.runtime}: {result.source.not_run}", style="dim")
     elif result.source is not None:

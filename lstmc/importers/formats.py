@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,11 @@ def source_of(path: Path) -> NetSource:
 
     Raises :class:`SourceError` for a file that is not there, or that no source knows.
     """
-    head, sources = head_of(path), [*OWN, *net_sources()]
-    for source in sources:
+    head = head_of(path)
+    for source in chain(OWN, net_sources()):  # packages are loaded only for a file that none of OWN knows
         if source.knows(path):
             return source
-    expected = ", ".join(source.summary for source in sources)
+    expected = ", ".join(source.summary for source in chain(OWN, net_sources()))
     raise SourceError(f"{path}: expected {expected}; found {_described(path, head)}")
 
 

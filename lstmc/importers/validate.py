@@ -1,8 +1,9 @@
-"""Validation of the written model against its source: the imported net in NumPy, and the source's own runtime."""
+"""Validation of the written model against its source: the net as it was read, and the source's own runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.sizes import OpenSize
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import SourceCheck
+from lstmc.importers.write.model import model_text
 from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
@@ -27,16 +29,21 @@ def check_net(
 ) -> tuple[Difference, ...]:
     """Return one difference an output between the written model and the imported net, on random inputs.
 
-    Its open sizes must be those of the source (``Net.sizes``), as the description has these as numbers.
+    Sizes that the source has as numbers must be these (``Net.sizes``).
     """
-    report_activity("comparing the model with its source's description, by NumPy")
+    report_activity("comparing the model with its source's description")
     inputs = random_inputs(compiled, seed)
     interpreted = forward(compiled.model, inputs, weights).outputs
-    described = model.described.bound(_sizes(model.net, inputs))
-    params = {name: weight.array().astype(np.float64) for name, weight in described.params.items()}
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
-    by_numpy = described.evaluate(fed, params)
-    return _differences(model.net, by_numpy, interpreted, TOLERANCE)
+    return _differences(model.net, evaluate(model.described, fed), interpreted, TOLERANCE)
+
+
+def evaluate(net: Net, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the outputs of a net: its meaning is what the language makes of its text, in float64."""
+    scope: dict[str, Any] = {"__name__": net.name}
+    exec(compile(model_text(net), f"<{net.name}>", "exec"), scope)
+    graph = scope[net.name].graph(**_sizes(net, inputs))
+    return forward(graph, inputs, {name: weight.array() for name, weight in net.params.items()}).outputs
 
 
 def check_source(

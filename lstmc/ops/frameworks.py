@@ -14,11 +14,13 @@ class Foreign:
     """A function of another framework: its ``name``, and its ``settings`` with their defaults in the order of ours.
 
     Settings are attributes of an operator of ONNX, positional arguments of one of PyTorch, keys of the configuration of
-    a class of ``keras.ops``. ``None`` is a setting without a default.
+    a class of ``keras.ops``. ``None`` is a setting without a default. With ``steepness`` the first setting k is no
+    coefficient: the function is f(k x) / k.
     """
 
     name: str
     settings: Mapping[str, float | None] = field(default_factory=dict)
+    steepness: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ ELEMENTWISE = (
     Elementwise("tanh", _f("Tanh"), _f("tanh"), _f("Tanh"), ("tanh",), cell=True),
     Elementwise("relu", _f("Relu"), _f("relu"), _f("Relu"), ("relu",), cell=True),
     Elementwise("softsign", _f("Softsign"), None, _f("Softsign"), ("softsign",), cell=True),
-    Elementwise("softplus", _f("Softplus"), None, _f("Softplus"), ("softplus",), cell=True),
+    Elementwise(
+        "softplus", _f("Softplus"), Foreign("softplus", {"beta": 1.0}, steepness=True), _f("Softplus"), ("softplus",),
+        cell=True,
+    ),
     Elementwise(
         "leaky_relu", _f("LeakyRelu", alpha=0.01), _f("leaky_relu", negative_slope=0.01),
         _f("LeakyRelu", negative_slope=0.2), ("leaky_relu",), (0.2,), cell=True,
@@ -66,6 +71,7 @@ ELEMENTWISE = (
     Elementwise("selu", _f("Selu", alpha=SELU[0], gamma=SELU[1]), _f("selu"), None, ("selu",), SELU),
     Elementwise("silu", None, _f("silu"), _f("Silu"), ("swish", "silu")),
     Elementwise("exp", _f("Exp"), _f("exp"), _f("Exp"), ("exponential",)),
+    Elementwise("log_sigmoid", None, _f("log_sigmoid"), _f("LogSigmoid"), ("log_sigmoid",)),
     Elementwise("mish", _f("Mish"), _f("mish"), _f("Mish"), ("mish",)),
     Elementwise("gelu", activations=("gelu",)),
     Elementwise(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from math import prod
@@ -423,3 +423,15 @@ def _interpolated(function: Callable[[Array], Array], degree: int, end: float) -
     """The coefficients of a function as a polynomial from 0 to ``end``, the constant first."""
     polynomial = Chebyshev.interpolate(function, degree, domain=[0, end]).convert(kind=Polynomial, domain=[-1, 1])
     return tuple(float(coefficient) for coefficient in polynomial.coef)
+
+
+# The rule of each layer that computes element by element.
+FUNCTIONS: Mapping[type[Op], Callable[[Form, Op, Refs], Refs]] = {
+    caffe.Eltwise: eltwise,
+    caffe.PowerLayer: power,
+    caffe.ExpLayer: exponential,
+    caffe.AbsValLayer: absolute,
+    caffe.Bias: broadcast,
+    caffe.Scale: broadcast,
+    caffe.BNLLLayer: softplus,
+}

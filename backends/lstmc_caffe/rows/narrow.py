@@ -13,7 +13,7 @@ from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan
 from lstmc.ops import Affine, Op, Pointwise, Tanh
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.functions import absolute, broadcast, column_by, combined, eltwise, exponential, power, softplus
+from lstmc_caffe.rows.functions import FUNCTIONS, column_by, combined
 from lstmc_caffe.rows.layout import Form, last_axis, matrix_at
 from lstmc_caffe.targets.target import Target
 
@@ -213,13 +213,7 @@ RULES: dict[type[Op], NarrowRule] = {
     caffe.Reduction: reduction,
     caffe.AvePooling: pooling,
     caffe.MaxPooling: pooling,
-    caffe.Eltwise: eltwise,
-    caffe.PowerLayer: power,
-    caffe.ExpLayer: exponential,
-    caffe.AbsValLayer: absolute,
-    caffe.Bias: broadcast,
-    caffe.Scale: broadcast,
-    caffe.BNLLLayer: softplus,
+    **FUNCTIONS,
     caffe.DropoutLayer: dropout,
 }
 

@@ -64,6 +64,6 @@ def activated(layers: Layers, call: Call, y: str) -> str:
     if name in ("log_softmax", "hard_silu", "hard_swish"):
         if name == "log_softmax":
             return layers.softmax(y, -1, log=True)
-        return layers.binary("mul", y, layers.apply("hard_sigmoid", y, 1 / 6, 0.5))
+        return layers.hard_swish(y)
     f = activation(name, call.version, "activation")
     return y if f == Affine() else layers.one(f, y)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
-from lstmc.importers.frontends.layers import Layers, Pair
+from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.window_ops import Pair
 from lstmc.importers.ir.sizes import fixed
 
 
 def _channels_first(layers: Layers, call: Call, rank: int) -> tuple[str, list[int]]:
-    """Return x [..., 1 or H, W, C] as images [..., C, H, W], and the permutation that restores the order."""
+    """Return x [..., H, W, C] or [..., W, C] with its channels before these axes, and the permutation to undo that."""
     _require_channels_last(call)
     lead = call.lead
     x = layers.transpose(call.xs[0], (*range(lead), lead + rank, *range(lead, lead + rank)))
-    return (layers.unsqueeze(x, [-2]) if rank == 1 else x), [*range(lead), *range(lead + 1, lead + rank + 1), lead]
-
-
-def _channels_last(layers: Layers, y: str, rank: int, order: Sequence[int]) -> str:
-    return layers.transpose(layers.squeeze(y, [-2]) if rank == 1 else y, order)
+    return x, [*range(lead), *range(lead + 1, lead + rank + 1), lead]
 
 
 def _conv(rank: int, kind: Literal["plain", "depthwise", "separable"] = "plain") -> Handler:
@@ -37,20 +33,15 @@ def _conv(rank: int, kind: Literal["plain", "depthwise", "separable"] = "plain")
             w = kernel.transposed(rank, rank + 1, *range(rank)).reshaped(
                 group * kernel.shape[-1], 1, *kernel.shape[:rank]
             )
-        if rank == 1:
-            w, strides, dilation = w.reshaped(*w.shape[:2], 1, w.shape[2]), (1, *strides), (1, *dilation)
-        rows, columns = (
-            pads_of(padding, n, k, s, d)
-            for n, k, s, d in zip(layers.shape(x)[-2:], w.shape[2:], strides, dilation, strict=True)
-        )
-        steps, spread = (strides[0], strides[1]), (dilation[0], dilation[1])
+        windows = zip(layers.shape(x)[-rank:], w.shape[2:], strides, dilation, strict=True)
+        pads = [pads_of(padding, *window) for window in windows]
         point = bias.pop(0) if kind == "separable" else None
         b = bias[0] if bias else None
-        y = layers.conv(x, w, b if point is None else None, steps, (rows, columns), spread, group)
+        y = layers.conv(x, w, b if point is None else None, strides, pads, dilation, group)
         if point is not None:
-            mixed = point.transposed(rank + 1, rank, *range(rank)).reshaped(point.shape[-1], point.shape[-2], 1, 1)
-            y = layers.conv(y, mixed, b, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
-        return [activated(layers, call, _channels_last(layers, y, rank, back))]
+            mixed = point.transposed(rank + 1, rank, *range(rank))
+            y = layers.conv(y, mixed, b, (1,) * rank, [(0, 0)] * rank, (1,) * rank, 1)
+        return [activated(layers, call, layers.transpose(y, back))]
 
     return handle
 
@@ -70,11 +61,8 @@ def _conv_transpose(rank: int) -> Handler:
             total = max(k - s, 0) if call.config.get("padding") == "same" else 0
             more = max(s - k, 0)
             pads.append((total // 2, total - total // 2 - more))
-        if rank == 1:
-            w, strides, pads = w.reshaped(*w.shape[:2], 1, w.shape[2]), (1, *strides), [(0, 0), *pads]
-        around = (pads[0], pads[1])
-        y = layers.conv_transpose(x, w, bias[0] if bias else None, (strides[0], strides[1]), around, (1, 1), 1)
-        return [activated(layers, call, _channels_last(layers, y, rank, back))]
+        y = layers.conv_transpose(x, w, bias[0] if bias else None, strides, pads, (1,) * rank, 1)
+        return [activated(layers, call, layers.transpose(y, back))]
 
     return handle
 
@@ -105,13 +93,9 @@ def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
         strides = call.pair("strides", rank, call.config.get("stride") or size)
         padding = call.config.get("padding", call.config.get("border_mode", "valid"))
         x, back = _channels_first(layers, call, rank)
-        if rank == 1:
-            size, strides = (1, *size), (1, *strides)
-        sides = zip(layers.shape(x)[-2:], size, strides, strict=True)
-        rows, columns = (pads_of(padding, n, k, s, 1) for n, k, s in sides)
-        pair = (size[0], size[1]), (strides[0], strides[1])
-        y = layers.pool(kind, x, *pair, (rows, columns), counted=False)
-        return [_channels_last(layers, y, rank, back)]
+        windows = zip(layers.shape(x)[-rank:], size, strides, strict=True)
+        pads = [pads_of(padding, n, k, s, 1) for n, k, s in windows]
+        return [layers.transpose(layers.pool(kind, x, size, strides, pads, counted=False), back)]
 
     return handle
 

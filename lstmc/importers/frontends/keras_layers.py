@@ -112,10 +112,8 @@ def _rms_norm(layers: Layers, call: Call) -> list[str]:
     axis, rank = call.config.get("axis", -1), len(layers.shape(call.xs[0]))
     if axis not in (-1, rank - 1, [-1], [rank - 1]):
         raise Refused("axis", str(axis), "more than the last axis", "normalize the last axis")
-    squares = layers.reduce("mean", layers.apply("power", call.xs[0], 2.0), [-1], keep=True)
-    root = layers.apply("power", layers.affine(squares, 1.0, float(call.config.get("epsilon", 1e-6))), -0.5)
-    y = layers.binary("mul", call.xs[0], root)
-    return [layers.binary("mul", y, call.weights[0]) if call.weights else y]
+    scale = call.weights[0] if call.weights else None
+    return [layers.rms_norm(call.xs[0], float(call.config.get("epsilon", 1e-6)), scale)]
 
 
 def _prelu(layers: Layers, call: Call) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.shape_ops import Operand, ShapeOps
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.window_ops import WindowOps
 from lstmc.importers.ir.net import Step
 from lstmc.importers.ir.ops import (
     BINARY,
@@ -24,7 +25,6 @@ from lstmc.importers.ir.ops import (
     Reduced,
     Reduction,
     Select,
-    Windows,
     reduction,
 )
 from lstmc.importers.ir.sizes import OpenSize, ShapeProblem, Size, axis_in, fixed, resolved
@@ -33,14 +33,11 @@ from lstmc.ops import (
     Add,
     Affine,
     Array,
-    AvePool,
     Binary,
     Concat,
-    Conv,
     Embed,
     Linear,
     Max,
-    MaxPool,
     Mul,
     Reshape,
     Round,
@@ -49,13 +46,13 @@ from lstmc.ops import (
     Sum,
 )
 
-Pair = tuple[int, int]
+Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
 _EINSUM = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
 _LARGE = 1e9
 _INFINITE = f"An infinite number is {_LARGE:g} here: under a softmax or a maximum it does the same."
 
 
-class Layers(ShapeOps):
+class Layers(WindowOps):
     """Builds the steps of one node at a time; ``at`` sets the node, for messages and names."""
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
@@ -230,12 +227,33 @@ class Layers(ShapeOps):
         """Add a mask that is 1 where x > y, else 0."""
         return self.apply("step", self.binary("sub", x, y))
 
+    def compare(self, kind: Comparison, x: Operand, y: Operand) -> str:
+        """Add a mask that is 1 where a comparison holds; "or equal" is the complement of the opposite one."""
+        if kind in ("eq", "ne"):
+            differ = self.apply("step", self.apply("abs", self.binary("sub", x, y)))
+            return differ if kind == "ne" else self.negated(differ)
+        above = self.greater(x, y) if kind in ("gt", "le") else self.greater(y, x)
+        return self.negated(above) if kind in ("ge", "le") else above
+
+    def sign(self, x: Operand) -> str:
+        """Add 1 where x is positive, -1 where it is negative, else 0."""
+        below = self.apply("step", self.affine(x, -1.0, 0.0))
+        return self.binary("sub", self.apply("step", x), below)
+
+    def celu(self, x: Operand, alpha: float) -> str:
+        """Add x where it is positive, else alpha (exp(x / alpha) - 1)."""
+        return self.affine(self.apply("elu", self.affine(x, 1 / alpha, 0.0), 1.0), alpha, 0.0)
+
+    def hard_swish(self, x: Operand) -> str:
+        return self.binary("mul", x, self.apply("hard_sigmoid", x, 1 / 6, 0.5))
+
     def negated(self, mask: Operand) -> str:
         """Add the complement of a mask."""
         return self.affine(mask, -1.0, 1.0)
 
     def where(self, mask: Operand, a: Operand, b: Operand) -> str:
         """Add a selection: a where a mask is 1, b where it is 0."""
+        mask = mask.astype(np.float32) if isinstance(mask, np.ndarray) else mask
         a, b = self.finite("add", a), self.finite("add", b)
         return self.binary("add", self.binary("mul", mask, a), self.binary("mul", self.negated(mask), b))
 
@@ -257,6 +275,12 @@ class Layers(ShapeOps):
         y = self.one(Normalize(eps), x)
         y = y if scale is None else self.one(Mul(), y, scale)
         return y if shift is None else self.one(Add(), y, shift)
+
+    def rms_norm(self, x: Operand, eps: float, scale: Operand | None) -> str:
+        """Add x / sqrt(mean(x x) + eps) over the last axis."""
+        squares = self.reduce("mean", self.apply("power", x, 2.0), [-1], keep=True)
+        y = self.binary("mul", x, self.apply("power", self.affine(squares, 1.0, eps), -0.5))
+        return y if scale is None else self.binary("mul", y, scale)
 
     def batch_norm(self, x: Operand, statistics: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
         """Add a batch normalization; ``statistics``: scale, shift, mean and variance [C] along ``axis``, folded."""
@@ -285,92 +309,6 @@ class Layers(ShapeOps):
         stem = self.hint
         y = self.one(Mul(), x, self.builder.param(a, f"{stem}_scale"))
         return self.one(Add(), y, self.builder.param(b, f"{stem}_shift"))
-
-    def conv(
-        self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
-    ) -> str:
-        """Add a convolution of x [..., C, H, W]; ``pads`` are (before, after) of the rows and of the columns."""
-        for axis, (before, after) in zip((-2, -1), pads, strict=True):
-            if before != after:
-                x = self.pad(x, axis, before, after)
-        pad = tuple(before if before == after else 0 for before, after in pads)
-        operands = (x, w) if b is None else (x, w, b)
-        return self.one(Conv(stride, (pad[0], pad[1]), dilation, group), *operands)
-
-    def conv_transpose(
-        self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
-    ) -> str:
-        """x [..., C, H, W], w [C, out / group, kh, kw]; ``pads`` are cut off what there is, or added where negative.
-
-        A convolution of x with zeros between its elements, w turned round.
-        """
-        rank = len(self.shape(x))
-        for axis, apart in enumerate(stride, rank - 2):
-            x = self._spaced(x, axis, apart)
-        inner, out = w.shape[0] // group, w.shape[1]
-
-        def make() -> Array:
-            parts = w.make()[:, :, ::-1, ::-1].reshape(group, inner, out, *w.shape[2:])
-            return parts.swapaxes(1, 2).reshape(group * out, inner, *w.shape[2:])
-
-        turned = w.derived((group * out, inner, *w.shape[2:]), f"{w.recipe} turned round", make)
-        for axis, (size, d, (before, after)) in enumerate(zip(w.shape[2:], dilation, pads, strict=True), rank - 2):
-            reach = d * (size - 1)
-            first, last = reach - before, reach - after
-            if min(first, last) < 0:
-                x = self.cut(x, axis, max(-first, 0), fixed(self.shape(x)[axis], "a size") - max(-last, 0))
-            x = self.pad(x, axis, max(first, 0), max(last, 0))
-        return self.conv(x, turned, b, (1, 1), ((0, 0), (0, 0)), dilation, group)
-
-    def _spaced(self, x: Operand, axis: int, apart: int) -> str:
-        """Insert zeros between the elements of an axis."""
-        if apart == 1:
-            return self.value(x)
-        shape = self.shape(x)
-        size = fixed(shape[axis], f"axis {axis}")
-        wide = self.pad(self.unsqueeze(x, [axis + 1]), axis + 1, 0, apart - 1)
-        joined = self.reshape(wide, (*shape[:axis], size * apart, *shape[axis + 1 :]))
-        return self.cut(joined, axis, 0, (size - 1) * apart + 1)
-
-    def enlarged(self, x: Operand, axis: int, times: int) -> str:
-        """Repeat each element of an axis ``times`` times."""
-        if times == 1:
-            return self.value(x)
-        shape = self.shape(x)
-        size = fixed(shape[axis], f"axis {axis}")
-        wide = self.expand(self.unsqueeze(x, [axis + 1]), (*shape[: axis + 1], times, *shape[axis + 1 :]))
-        return self.reshape(wide, (*shape[:axis], size * times, *shape[axis + 1 :]))
-
-    def pool(
-        self,
-        kind: Literal["max", "mean"],
-        x: Operand,
-        size: Pair,
-        stride: Pair,
-        pads: tuple[Pair, Pair],
-        ceil: bool = False,
-        counted: bool = True,
-    ) -> str:
-        """Add a pooling of x [..., C, H, W] with ``pads`` (before, after) of rows and columns, ``counted`` by a mean.
-
-        Where the source rounds down and Caffe up, what is too much is cut off.
-        """
-        sides = zip(self.shape(x)[-2:], size, stride, pads, strict=True)
-        rows, columns = (Windows.of(n, k, s, p, ceil, counted) for n, k, s, p in sides)
-        pad = (rows.pad, columns.pad)
-        for axis, windows, k, s in zip((-2, -1), (rows, columns), size, stride, strict=True):
-            used = (windows.count - 1) * s + k
-            if not any(pad) and used < fixed(self.shape(x)[axis], "an image's size"):
-                x = self.cut(x, axis, 0, used)
-        y = self.one(MaxPool(size, stride, pad) if kind == "max" else AvePool(size, stride, pad), x)
-        for axis, windows in zip((-2, -1), (rows, columns), strict=True):
-            if self.shape(y)[axis] != windows.count:
-                y = self.cut(y, axis, windows.skip, windows.skip + windows.count)
-        scales = np.outer(rows.scales, columns.scales)
-        if kind == "max" or np.all(scales == 1):
-            return y
-        recipe = "what a window's mean counts in Caffe by what it counts in the source"
-        return self.one(Mul(), y, self.builder.param(number(scales, recipe), f"{self.hint}_counts"))
 
 
 def _makes_whole(step: Step) -> bool:

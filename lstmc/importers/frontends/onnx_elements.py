@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lstmc.importers.frontends.layers import Comparison
 from lstmc.importers.frontends.onnx_values import Node, Onnx, constant
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
@@ -59,10 +60,6 @@ def _clip(t: Onnx, node: Node) -> Operand:
     return x
 
 
-def _hard_swish(t: Onnx, node: Node) -> Operand:
-    return t.layers.binary("mul", node.needed(0), t.layers.apply("hard_sigmoid", node.needed(0), 1 / 6, 0.5))
-
-
 def _gelu(t: Onnx, node: Node) -> Operand:
     exact = node.get("approximate", "none") == "none"
     return t.layers.apply("gelu" if exact else "gelu_tanh", node.needed(0))
@@ -73,44 +70,13 @@ def _thresholded(t: Onnx, node: Node) -> Operand:
     return t.layers.binary("mul", x, t.layers.apply("step", t.layers.affine(x, 1.0, -alpha)))
 
 
-def _celu(t: Onnx, node: Node) -> Operand:
-    """x where positive, else alpha (exp(x / alpha) - 1)."""
-    alpha = float(node.get("alpha", 1.0))
-    inner = t.layers.affine(node.needed(0), 1 / alpha, 0.0)
-    return t.layers.affine(t.layers.apply("elu", inner, 1.0), alpha, 0.0)
-
-
 def _swish(t: Onnx, node: Node) -> Operand:
     x, alpha = node.needed(0), float(node.get("alpha", 1.0))
     return t.layers.binary("mul", x, t.layers.apply("sigmoid", t.layers.affine(x, alpha, 0.0)))
 
 
-def _sign(t: Onnx, node: Node) -> Operand:
-    x = node.needed(0)
-    below = t.layers.apply("step", t.layers.affine(x, -1.0, 0.0))
-    return t.layers.binary("sub", t.layers.apply("step", x), below)
-
-
-def _compared(swapped: bool, equal: bool) -> Handler:
-    """Return a handler of Greater or Less; "or equal" is the complement of the opposite comparison."""
-
-    def handle(t: Onnx, node: Node) -> Operand:
-        x, y = node.needed(0), node.needed(1)
-        if equal:
-            return t.layers.negated(t.layers.greater(*((x, y) if swapped else (y, x))))
-        return t.layers.greater(*((y, x) if swapped else (x, y)))
-
-    return handle
-
-
-def _equal(t: Onnx, node: Node) -> Operand:
-    away = t.layers.apply("abs", t.layers.binary("sub", node.needed(0), node.needed(1)))
-    return t.layers.negated(t.layers.apply("step", away))
-
-
-def _where(t: Onnx, node: Node) -> Operand:
-    mask, a, b = (node.needed(place) for place in range(3))
-    return t.layers.where(mask.astype(np.float32) if isinstance(mask, np.ndarray) else mask, a, b)
+def _compared(kind: Comparison) -> Handler:
+    return lambda t, node: t.layers.compare(kind, node.needed(0), node.needed(1))
 
 
 _TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64"}
@@ -126,12 +92,12 @@ HANDLERS: dict[str, Handler] = {
     **{foreign.name: _function(foreign, row) for foreign, row in functions_of("onnx") if row.operator},
     "Gelu": _gelu,
     "Swish": _swish,
-    "Celu": _celu,
+    "Celu": lambda t, node: t.layers.celu(node.needed(0), float(node.get("alpha", 1.0))),
     "PRelu": lambda t, node: t.layers.prelu(node.needed(0), node.needed(1)),
     "ThresholdedRelu": _thresholded,
-    "HardSwish": _hard_swish,
+    "HardSwish": lambda t, node: t.layers.hard_swish(node.needed(0)),
     "Clip": _clip,
-    "Sign": _sign,
+    "Sign": lambda t, node: t.layers.sign(node.needed(0)),
     "Pow": _pow,
     "Add": _binary("add"),
     "Sum": _binary("add"),
@@ -141,13 +107,13 @@ HANDLERS: dict[str, Handler] = {
     "Max": _binary("max"),
     "Min": _binary("min"),
     "Mean": lambda t, node: t.layers.affine(_together("add", t, node), 1 / len(node.operands), 0.0),
-    "Greater": _compared(swapped=False, equal=False),
-    "GreaterOrEqual": _compared(swapped=False, equal=True),
-    "Less": _compared(swapped=True, equal=False),
-    "LessOrEqual": _compared(swapped=True, equal=True),
-    "Equal": _equal,
+    "Greater": _compared("gt"),
+    "GreaterOrEqual": _compared("ge"),
+    "Less": _compared("lt"),
+    "LessOrEqual": _compared("le"),
+    "Equal": _compared("eq"),
     "Not": lambda t, node: t.layers.negated(node.needed(0)),
     "And": _binary("mul"),
     "Or": _binary("max"),
-    "Where": _where,
+    "Where": lambda t, node: t.layers.where(node.needed(0), node.needed(1), node.needed(2)),
 }

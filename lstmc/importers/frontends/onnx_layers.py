@@ -66,16 +66,9 @@ def _conv(t: Onnx, node: Node) -> Operand:
     x, w, b = node.needed(0), weight(node.operand(1), "W"), weight_or_none(node.operand(2), "B")
     rank = len(w.shape) - 2
     stride, pads, dilation = _windows(t, node, x, w.shape[2:])
-    group = int(node.get("group", 1))
-    if rank == 2:
-        return t.layers.conv(x, w, b, (stride[0], stride[1]), (pads[0], pads[1]), (dilation[0], dilation[1]), group)
-    if rank != 1:
+    if rank not in (1, 2):
         raise Refused("kernel_shape", str(list(w.shape[2:])), "only one and two axes are convolved", "use Conv1d or 2d")
-    y = t.layers.conv(
-        t.layers.unsqueeze(x, [2]), w.reshaped(*w.shape[:2], 1, w.shape[2]), b,
-        (1, stride[0]), ((0, 0), pads[0]), (1, dilation[0]), group,
-    )  # fmt: skip
-    return t.layers.squeeze(y, [2])
+    return t.layers.conv(x, w, b, stride, pads, dilation, int(node.get("group", 1)))
 
 
 def _conv_transpose(t: Onnx, node: Node) -> Operand:
@@ -88,15 +81,7 @@ def _conv_transpose(t: Onnx, node: Node) -> Operand:
         raise Refused("output_shape, auto_pad", str(shape), "only pads are read", "give pads instead")
     stride, pads, dilation = _windows(t, node, x, w.shape[2:])
     pads = [(before, after - more) for (before, after), more in zip(pads, beyond, strict=True)]
-    group = int(node.get("group", 1))
-    if rank == 2:
-        around = (pads[0], pads[1])
-        return t.layers.conv_transpose(x, w, b, (stride[0], stride[1]), around, (dilation[0], dilation[1]), group)
-    wide = w.reshaped(*w.shape[:2], 1, w.shape[2])
-    y = t.layers.conv_transpose(
-        t.layers.unsqueeze(x, [2]), wide, b, (1, stride[0]), ((0, 0), pads[0]), (1, dilation[0]), group
-    )
-    return t.layers.squeeze(y, [2])
+    return t.layers.conv_transpose(x, w, b, stride, pads, dilation, int(node.get("group", 1)))
 
 
 def _resize(t: Onnx, node: Node) -> Operand:
@@ -149,12 +134,7 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
                 "dilations, outputs", setting, "Caffe's pooling has no dilation, and no indices", "pool without"
             )
         ceil, counted = bool(node.get("ceil_mode", 0)), bool(node.get("count_include_pad", 0))
-        if len(kernel) == 2:
-            shape, step, around = (kernel[0], kernel[1]), (stride[0], stride[1]), (pads[0], pads[1])
-            return t.layers.pool(kind, x, shape, step, around, ceil, counted)
-        wide = t.layers.unsqueeze(x, [2])
-        y = t.layers.pool(kind, wide, (1, kernel[0]), (1, stride[0]), ((0, 0), pads[0]), ceil, counted)
-        return t.layers.squeeze(y, [2])
+        return t.layers.pool(kind, x, kernel, stride, pads, ceil, counted)
 
     return handle
 

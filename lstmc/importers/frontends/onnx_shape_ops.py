@@ -84,21 +84,12 @@ def _gather(t: Onnx, node: Node) -> Operand:
 def _pad(t: Onnx, node: Node) -> Operand:
     value = constant(node.operand(2))
     fill = float(value.reshape(-1)[0]) if value is not None else float(node.get("value", 0.0))
-    mode = node.get("mode", "constant")
-    if mode not in ("constant", "reflect", "edge") or (mode == "constant" and fill):
-        raise Refused("mode", f"{mode} of {fill}", "only zeros, mirrors and edges are written", "pad with zeros")
-    padded = {"constant": t.layers.pad, "reflect": t.layers.mirror, "edge": t.layers.repeat_edges}[mode]
     pads = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else [int(p) for p in node.attributes["pads"]]
     rank = len(t.layers.shape(node.needed(0)))
     axes = fixed_numbers(node.operand(3), "axes") if node.operand(3) is not None else range(rank)
-    y = t.layers.value(node.needed(0))
-    for place, axis in enumerate(axes):
-        before, after = pads[place], pads[place + len(pads) // 2]
-        if min(before, after) < 0:
-            raise Refused("pads", str(pads), "a negative padding cuts", "slice instead")
-        if before or after:
-            y = padded(y, axis_in(axis, rank), before, after)
-    return y
+    half = len(pads) // 2
+    sides = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=False))
+    return t.layers.padded(node.needed(0), sides, node.get("mode", "constant"), fill)
 
 
 def _reduce(kind: Literal["sum", "mean", "max", "min"]) -> Handler:

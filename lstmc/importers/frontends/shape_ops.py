@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import Expand, Permute, Select, function
 from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, axis_in, broadcast, fixed, listed
@@ -171,6 +172,23 @@ class ShapeOps:
         size = fixed(self.shape(x)[axis], f"axis {axis}")
         first, last = ([self.cut(x, axis, at, at + 1)] * count for at, count in ((0, before), (size - 1, after)))
         return self.concat([*first, self.value(x), *last], axis)
+
+    def padded(self, x: Operand, sides: Mapping[int, tuple[int, int]], mode: str, fill: float) -> str:
+        """Pad axes before and after: with zeros (``constant``), mirrors (``reflect``) or edges (``edge``).
+
+        Raises :class:`Refused` for other modes, and for negative paddings.
+        """
+        paddings = {"constant": self.pad, "reflect": self.mirror, "edge": self.repeat_edges}
+        padding = paddings.get("edge" if mode == "replicate" else mode)
+        if padding is None or (mode == "constant" and fill):
+            raise Refused("mode", f"{mode} of {fill}", "only zeros, mirrors and edges are written", "pad with zeros")
+        if any(min(pair) < 0 for pair in sides.values()):
+            raise Refused("pads", str([*sides.values()]), "a negative padding cuts", "slice instead")
+        y = self.value(x)
+        for axis, (before, after) in sides.items():
+            if before or after:
+                y = padding(y, axis_in(axis, len(self.shape(x))), before, after)
+        return y
 
     def pad(self, x: Operand, axis: int, before: int, after: int) -> str:
         """Pad an axis with zeros."""

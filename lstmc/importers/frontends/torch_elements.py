@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from lstmc.importers.frontends.layers import Comparison
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import Torch
@@ -22,8 +23,11 @@ def _function(foreign: Foreign, row: Elementwise) -> Handler:
     defaults = tuple(foreign.settings.values())
 
     def handle(t: Torch, x: Operand, *arguments: Any, **options: Any) -> str:
-        numbers = (*arguments, *defaults[len(arguments) :]) if defaults else row.numbers
-        return t.layers.apply(row.function, x, *numbers)
+        numbers = (*arguments, *defaults[len(arguments) :])[: len(defaults)] if defaults else row.numbers
+        if not foreign.steepness:
+            return t.layers.apply(row.function, x, *numbers)
+        k, *rest = numbers
+        return t.layers.affine(t.layers.apply(row.function, t.layers.affine(x, k, 0.0), *rest), 1 / k, 0.0)
 
     return handle
 
@@ -65,21 +69,6 @@ def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: 
     return t.layers.apply("elu", x, alpha) if scale == 1 else t.layers.apply("selu", x, alpha, scale)
 
 
-def _softplus(t: Torch, x: Operand, beta: float = 1, threshold: float = 20) -> str:
-    y = t.layers.apply("softplus", t.layers.affine(x, beta, 0.0))
-    return t.layers.affine(y, 1 / beta, 0.0)
-
-
-def _celu(t: Torch, x: Operand, alpha: float = 1.0) -> str:
-    """x where positive, else alpha (exp(x / alpha) - 1): an ELU of x / alpha, alpha times as large."""
-    return t.layers.affine(t.layers.apply("elu", t.layers.affine(x, 1 / alpha, 0.0), 1.0), alpha, 0.0)
-
-
-def _sign(t: Torch, x: Operand) -> str:
-    below = t.layers.apply("step", t.layers.affine(x, -1.0, 0.0))
-    return t.layers.binary("sub", t.layers.apply("step", x), below)
-
-
 def _glu(t: Torch, x: Operand, axis: int = -1) -> str:
     size = fixed(t.layers.shape(x)[axis], f"axis {axis}") // 2
     a, b = t.layers.split(x, [size, size], axis)
@@ -93,7 +82,11 @@ def _prelu(t: Torch, x: Operand, slope: Operand) -> str:
 
 
 def _where(t: Torch, mask: Operand, a: Any, b: Any) -> str:
-    return t.layers.where(mask.astype(np.float32) if isinstance(mask, np.ndarray) else mask, _operand(a), _operand(b))
+    return t.layers.where(mask, _operand(a), _operand(b))
+
+
+def _compared(kind: Comparison) -> Handler:
+    return lambda t, x, y: t.layers.compare(kind, _operand(x), _operand(y))
 
 
 def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
@@ -101,23 +94,6 @@ def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
     return _where(t, t.layers.greater(x, _operand(least)), x, value)
 
 
-def _compared(swapped: bool, equal: bool) -> Handler:
-    """Return a handler of gt or lt; "or equal" is the complement of the opposite comparison."""
-
-    def handle(t: Torch, x: Any, y: Any) -> str:
-        a, b = (y, x) if swapped != equal else (x, y)
-        result = t.layers.greater(_operand(a), _operand(b))
-        return t.layers.negated(result) if equal else result
-
-    return handle
-
-
-def _equal(t: Torch, x: Any, y: Any) -> str:
-    away = t.layers.apply("abs", t.layers.binary("sub", _operand(x), _operand(y)))
-    return t.layers.negated(t.layers.apply("step", away))
-
-
-_COMPARISONS = (("gt", False, False), ("ge", False, True), ("lt", True, False), ("le", True, True))
 _KINDS = ("Scalar", "Tensor")
 _ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.truncated(y)}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
@@ -133,20 +109,17 @@ HANDLERS: dict[str, Handler] = {
         for base in (2, 10)
     },
     "aten.exp2.default": lambda t, x: t.layers.apply("exp", t.layers.affine(x, math.log(2), 0.0)),
-    "aten.hardswish.default": lambda t, x: t.layers.binary("mul", x, t.layers.apply("hard_sigmoid", x, 1 / 6, 0.5)),
-    "aten.log_sigmoid.default": lambda t, x: t.layers.affine(_softplus(t, t.layers.affine(x, -1.0, 0.0)), -1.0, 0.0),
+    "aten.hardswish.default": lambda t, x: t.layers.hard_swish(x),
     "aten.pow.Tensor_Scalar": lambda t, x, e: t.layers.apply("power", x, float(e)),
     "aten.elu.default": _elu,
-    "aten.celu.default": _celu,
+    "aten.celu.default": lambda t, x, alpha=1.0: t.layers.celu(x, alpha),
     "aten.gelu.default": lambda t, x, *, approximate="none": t.layers.apply(_GELU[approximate], x),
-    "aten.sign.default": _sign,
+    "aten.sign.default": lambda t, x: t.layers.sign(x),
     "aten.glu.default": _glu,
     "aten.prelu.default": _prelu,
     "aten.threshold.default": _threshold,
     "aten.pow.Scalar": lambda t, base, x: t.layers.apply("exp", t.layers.affine(x, math.log(base), 0.0)),
-    **{f"aten.{name}.{kind}": _compared(swapped, equal) for name, swapped, equal in _COMPARISONS for kind in _KINDS},
-    **{f"aten.eq.{kind}": _equal for kind in _KINDS},
-    **{f"aten.ne.{kind}": lambda t, x, y: t.layers.negated(_equal(t, x, y)) for kind in _KINDS},
+    **{f"aten.{name}.{kind}": _compared(name) for name in get_args(Comparison) for kind in _KINDS},
     "aten.logical_not.default": lambda t, x: t.layers.negated(x),
     "aten.logical_and.default": _binary("mul"),
     "aten.logical_or.default": _binary("max"),
@@ -154,7 +127,6 @@ HANDLERS: dict[str, Handler] = {
     **{f"aten.masked_fill.{kind}": lambda t, x, mask, value: _where(t, mask, value, x) for kind in _KINDS},
     "aten.max.other": _binary("max"),
     "aten.min.other": _binary("min"),
-    "aten.softplus.default": _softplus,
     "aten.clamp.default": _clamp,
     "aten.clamp.Tensor": _clamp_between,
     "aten.clamp_min.default": lambda t, x, low: _clamp(t, x, low),

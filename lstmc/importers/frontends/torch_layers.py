@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.layers import Pair
 from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
@@ -67,57 +66,35 @@ def _embedding(t: Torch, w: Operand, x: Operand, *more: Any) -> str:
     return t.layers.embed(x, t.weight(w, "weight"))
 
 
-def _pair(setting: Any, default: int = 0) -> Pair:
+def _each(setting: Any, rank: int, default: int = 0) -> list[int]:
+    """Return a setting of each axis; one number stands for all."""
     values = [setting] if isinstance(setting, int) else list(setting) or [default]
-    return (values[0], values[-1])
+    return [values[min(axis, len(values) - 1)] for axis in range(rank)]
 
 
-def _conv2d(
+def _conv(
     t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1,
     group: int = 1,
 ) -> str:  # fmt: skip
     weight = t.weight(w, "weight")
-    steps, spread = _pair(stride, 1), _pair(dilation, 1)
+    rank = len(weight.shape) - 2
+    steps, spread = _each(stride, rank, 1), _each(dilation, rank, 1)
     if isinstance(pad, str):
         totals = [0 if pad == "valid" else d * (k - 1) for d, k in zip(spread, weight.shape[2:], strict=True)]
         pads = [(total // 2, total - total // 2) for total in totals]
     else:
-        pads = [(p, p) for p in _pair(pad)]
-    return t.layers.conv(x, weight, weight_or_none(t, b, "bias"), steps, (pads[0], pads[1]), spread, group)
+        pads = [(p, p) for p in _each(pad, rank)]
+    return t.layers.conv(x, weight, weight_or_none(t, b, "bias"), steps, pads, spread, group)
 
 
-def _conv1d(
-    t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1,
-    group: int = 1,
+def _conv_transpose(
+    t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, beyond: Any = 0,
+    group: int = 1, dilation: Any = 1,
 ) -> str:  # fmt: skip
-    """A convolution of sequences as images of one row."""
-    weight, (n, c, size) = t.weight(w, "weight"), t.layers.shape(x)
-    wide = weight.reshaped(*weight.shape[:2], 1, weight.shape[2])
-    rows = [pad if isinstance(pad, str) else (0, _pair(pad)[-1])]
-    y = _conv2d(
-        t, t.layers.reshape(x, (n, c, 1, size)), wide, b, (1, _pair(stride, 1)[-1]), rows[0],
-        (1, _pair(dilation, 1)[-1]), group,
-    )  # fmt: skip
-    return t.layers.squeeze(y, [2])
-
-
-def _conv_transpose(rank: int) -> Handler:
-    def handle(
-        t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, beyond: Any = 0,
-        group: int = 1, dilation: Any = 1,
-    ) -> str:  # fmt: skip
-        weight, bias = t.weight(w, "weight"), weight_or_none(t, b, "bias")
-        steps, spread = _pair(stride, 1), _pair(dilation, 1)
-        pads = [(p, p - more) for p, more in zip(_pair(pad), _pair(beyond), strict=True)]
-        if rank == 2:
-            return t.layers.conv_transpose(x, weight, bias, steps, (pads[0], pads[1]), spread, group)
-        wide = weight.reshaped(*weight.shape[:2], 1, weight.shape[2])
-        y = t.layers.conv_transpose(
-            t.layers.unsqueeze(x, [2]), wide, bias, (1, steps[1]), ((0, 0), pads[1]), (1, spread[1]), group
-        )
-        return t.layers.squeeze(y, [2])
-
-    return handle
+    weight, bias = t.weight(w, "weight"), weight_or_none(t, b, "bias")
+    rank = len(weight.shape) - 2
+    pads = [(p, p - more) for p, more in zip(_each(pad, rank), _each(beyond, rank), strict=True)]
+    return t.layers.conv_transpose(x, weight, bias, _each(stride, rank, 1), pads, _each(dilation, rank, 1), group)
 
 
 def _batch_norm(
@@ -157,10 +134,7 @@ def _instance_norm(
 def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any = None, eps: float | None = None) -> str:
     if len(shape) > 1:
         raise Refused("normalized_shape", str(list(shape)), "more than the last axis", "normalize the last axis")
-    squares = t.layers.reduce("mean", t.layers.apply("power", x, 2.0), [-1], keep=True)
-    least = float(np.finfo(np.float32).eps) if eps is None else eps
-    y = t.layers.binary("mul", x, t.layers.apply("power", t.layers.affine(squares, 1.0, least), -0.5))
-    return y if w is None else t.layers.binary("mul", y, w)
+    return t.layers.rms_norm(x, float(np.finfo(np.float32).eps) if eps is None else eps, w)
 
 
 def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int = 0) -> Weight:
@@ -181,7 +155,7 @@ def _max_pool(rank: int) -> Handler:
     def handle(
         t: Torch, x: Operand, size: Any, stride: Any = (), pad: Any = 0, dilation: Any = 1, ceil: bool = False
     ) -> str:
-        if set(_pair(dilation, 1)) != {1}:
+        if set(_each(dilation, rank, 1)) != {1}:
             raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
         return _pool(t, "max", rank, x, size, stride, pad, ceil)
 
@@ -203,15 +177,8 @@ def _mean_pool(rank: int) -> Handler:
 def _pool(
     t: Torch, kind: Any, rank: int, x: Operand, size: Any, stride: Any, pad: Any, ceil: bool, counted: bool = True
 ) -> str:
-    windows, around = _pair(size), _pair(pad)
-    steps = _pair(stride) if stride else windows
-    if rank == 1:
-        n, c, width = t.layers.shape(x)
-        windows, steps, around = (1, windows[-1]), (1, steps[-1]), (0, around[-1])
-        x = t.layers.reshape(x, (n, c, 1, width))
-    rows, columns = around
-    y = t.layers.pool(kind, x, windows, steps, ((rows, rows), (columns, columns)), ceil, counted)
-    return t.layers.squeeze(y, [2]) if rank == 1 else y
+    windows, around = _each(size, rank), [(p, p) for p in _each(pad, rank)]
+    return t.layers.pool(kind, x, windows, _each(stride, rank) if stride else windows, around, ceil, counted)
 
 
 def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
@@ -319,12 +286,9 @@ HANDLERS: dict[str, Handler] = {
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.addmm.default": _addmm,
     "aten.embedding.default": _embedding,
-    "aten.conv1d.default": _conv1d,
-    "aten.conv1d.padding": _conv1d,
-    "aten.conv2d.default": _conv2d,
-    "aten.conv2d.padding": _conv2d,
-    "aten.conv_transpose1d.default": _conv_transpose(1),
-    "aten.conv_transpose2d.input": _conv_transpose(2),
+    **{f"aten.conv{rank}d.{kind}": _conv for rank in (1, 2) for kind in ("default", "padding")},
+    "aten.conv_transpose1d.default": _conv_transpose,
+    "aten.conv_transpose2d.input": _conv_transpose,
     "aten._weight_norm.default": _weight_norm,
     "aten._weight_norm_interface.default": lambda t, v, g, axis=0: [_weight_norm(t, v, g, axis), NotAvailable],
     "aten.group_norm.default": _group_norm,

@@ -242,17 +242,9 @@ def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> An
 
 
 def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
-    if mode not in ("constant", "reflect", "replicate") or (mode == "constant" and value):
-        raise Refused("mode", f"{mode} of {value}", "only zeros, mirrors and edges are written", "pad with zeros")
-    padded = {"constant": t.layers.pad, "reflect": t.layers.mirror, "replicate": t.layers.repeat_edges}[mode]
-    y, rank = t.layers.value(x), len(t.layers.shape(x))
-    for number in range(len(pads) // 2):
-        before, after = pads[2 * number : 2 * number + 2]
-        if before < 0 or after < 0:
-            raise Refused("pad", str(list(pads)), "a negative padding cuts", "slice instead")
-        if before or after:
-            y = padded(y, rank - 1 - number, before, after)
-    return y
+    """Pad the last axes; the pairs of ``pads`` begin with that of the last one."""
+    pairs = zip(pads[::2], pads[1::2], strict=True)
+    return t.layers.padded(x, {-1 - number: pair for number, pair in enumerate(pairs)}, mode, value or 0.0)
 
 
 def _norm(t: Torch, x: Operand, order: float = 2, axes: Sequence[int] | None = None, keep: bool = False) -> str:

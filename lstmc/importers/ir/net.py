@@ -6,10 +6,8 @@ import builtins
 import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Self, TypeVar
-
-import numpy as np
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from lstmc.dsl import language
 from lstmc.importers.ir.recur import Cell, Loop, Recur
@@ -22,11 +20,9 @@ from lstmc.importers.ir.sizes import (
     named,
     open_sizes,
     result_shapes,
-    with_numbers,
-    with_sizes,
 )
 from lstmc.importers.weight import Weight
-from lstmc.ops import Array, Op
+from lstmc.ops import Op
 
 LANGUAGE = tuple(sorted(word for word in vars(language) if word[0] != "_"))  # what a written model may import
 RESERVED = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), "net", "N", "D", "S", "H", "P"})
@@ -41,10 +37,6 @@ class Step:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     origin: str
-
-    def bound(self, sizes: Mapping[str, int]) -> Step:
-        """Return the step with open sizes replaced by numbers."""
-        return replace(self, op=self.op.bound(sizes) if isinstance(self.op, Loop) else with_numbers(self.op, sizes))
 
 
 @dataclass(frozen=True)
@@ -75,24 +67,6 @@ class Net:
     def open_sizes(self) -> list[str]:
         """Return the names of the inputs' open sizes."""
         return list(dict.fromkeys(size.name for shape in self.inputs.values() for size in open_sizes(shape)))
-
-    def bound(self, sizes: Mapping[str, int]) -> Net:
-        """Return the net with its open sizes replaced by numbers."""
-
-        return replace(
-            self,
-            inputs={name: with_sizes(shape, sizes) for name, shape in self.inputs.items()},
-            steps=tuple(step.bound(sizes) for step in self.steps),
-            shapes={name: with_sizes(shape, sizes) for name, shape in self.shapes.items()},
-        )
-
-    def evaluate(self, inputs: Mapping[str, Array], params: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs, computed by NumPy in the precision of the arrays."""
-        values: dict[str, Array] = {**params, **inputs}
-        for step in self.steps:
-            results = step.op.eval(*(values[name] for name in step.inputs))
-            values.update(zip(step.outputs, results, strict=True))
-        return {name: values[value] for name, value in self.outputs.items()}
 
 
 def infer(op: Op | Loop, *shapes: Shape) -> tuple[Shape, ...]:
@@ -270,10 +244,6 @@ class Rolled(Loop):
         inputs = [*self.body.inputs]
         return inputs[: self.sequences], inputs[self.sequences + len(self.states) :]
 
-    def bound(self, sizes: Mapping[str, int]) -> Self:
-        (steps,) = with_sizes((self.steps,), sizes)
-        return replace(self, body=self.body.bound(sizes), steps=steps)
-
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
         _, sequences, first, static = self.cut(shapes)
         names, seen = self.names()
@@ -292,21 +262,3 @@ class Rolled(Loop):
                 raise ShapeProblem(f"state {state} is {listed(self.body.inputs[state])}, its next {listed(shape)}")
         count = len(self.states)
         return (*((self.steps, *shape) for shape in results[count:]), *results[:count])
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        weights, sequences, first, static = self.cut(arrays)
-        names, seen = self.names()
-        params = dict(zip(self.body.params, weights, strict=True))
-        inputs = dict(zip(seen, static, strict=True)) | dict(zip(self.init, first, strict=True))
-        for state in set(self.states) - set(self.init):
-            inputs[state] = np.zeros([int(size) for size in self.body.inputs[state]])
-        steps, count = len(sequences[0]) if sequences else int(self.steps), len(self.states)
-        ys: list[list[Array]] = [[] for _ in range(len(self.body.outputs) - count)]
-        for t in reversed(range(steps)) if self.reverse else range(steps):
-            results = [
-                *self.body.evaluate(inputs | {n: s[t] for n, s in zip(names, sequences, strict=True)}, params).values()
-            ]
-            inputs |= dict(zip(self.states, results, strict=False))
-            for y, value in zip(ys, results[count:], strict=True):
-                y.append(value)
-        return (*(np.stack(y[::-1] if self.reverse else y) for y in ys), *(inputs[state] for state in self.states))

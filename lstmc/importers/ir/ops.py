@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from lstmc.dsl import Model, language
 from lstmc.errors import ShapeError
-from lstmc.importers.ir.sizes import Shape, ShapeProblem, Size, fixed, listed
+from lstmc.importers.ir.sizes import Shape, listed
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
 from lstmc.ops import (
@@ -313,43 +313,3 @@ class Normalize(Formula):
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         return Sample(cls(0.5), (sample_type(draw),))
-
-
-def window_count(size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, dilation: int = 1) -> int:
-    """Return the number of windows along an axis."""
-    room = fixed(size, "an image's size") + sum(pads) - dilation * (kernel - 1) - 1
-    if room < 0:
-        raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")
-    count = (-(-room // stride) if ceil else room // stride) + 1
-    return count - 1 if ceil and (count - 1) * stride >= fixed(size, "an image's size") + pads[0] else count
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Pooling along an axis in Caffe, which pads both sides equally and rounds up, for another framework's windows.
-
-    ``pad`` on either side; only ``count`` windows after the first ``skip`` are kept. ``scales`` multiply the means of
-    the windows, where the other framework divides by another number of elements than Caffe.
-    """
-
-    pad: int
-    skip: int
-    count: int
-    scales: tuple[float, ...]
-
-    @classmethod
-    def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
-        """Return the windows of another framework; ``pads`` are (before, after); ``counted``: a mean counts padding."""
-        n, (before, after) = fixed(size, "an image's size"), pads
-        count = window_count(n, kernel, stride, pads, ceil)
-        for pad, skip in ((before, 0), (after, (after - before) // stride)):
-            fits = skip * stride == pad - before and pad < kernel
-            if fits and window_count(n, kernel, stride, (pad, pad), True) >= skip + count:
-                starts = [i * stride - before for i in range(count)]
-                by_caffe = [min(at + kernel, n + pad) - at for at in starts]
-                edge = n + after if counted else n
-                by_source = [min(at + kernel, edge) - (at if counted else max(at, 0)) for at in starts]
-                return cls(pad, skip, count, tuple(c / w for c, w in zip(by_caffe, by_source, strict=True)))
-        raise ShapeProblem(
-            f"windows of {kernel} with padding {list(pads)} and stride {stride} over {n}, as Caffe has none"
-        )

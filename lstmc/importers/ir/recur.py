@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self, TypeVar
-
-import numpy as np
+from typing import Literal, TypeVar
 
 from lstmc.importers.ir.sizes import Shape, ShapeProblem, Size, fixed, listed
-from lstmc.ops import Array, Op, Sigmoid, Tanh
+from lstmc.ops import Op, Sigmoid, Tanh
 
 Kind = Literal["rnn", "gru", "lstm"]
 SIGMOID, TANH = Sigmoid(), Tanh()
@@ -71,62 +69,19 @@ class Cell:
             shapes["W_p"] = "P, H"
         return shapes
 
-    def step(
-        self, x: Array, state: Mapping[str, Array], w: Mapping[str, Array], static: Array | None = None
-    ) -> dict[str, Array]:
-        """Return the next states, computed by NumPy from the input and the current states."""
-        a = x @ w["W_x"].T + w.get("b", 0.0)
-        if static is not None:
-            a = a + static @ w["W_s"].T
-        if self.kind == "rnn":
-            return {"h": self._applied(self.new, a + state["h"] @ w["W_h"].T)}
-        return self._gru(a, state["h"], w) if self.kind == "gru" else self._lstm(a, state["h"], state["c"], w)
-
-    def _gru(self, a: Array, h: Array, w: Mapping[str, Array]) -> dict[str, Array]:
-        z, r, n = np.split(a, 3, axis=-1)
-        if self.reset_after:
-            h_z, h_r, h_n = np.split(h @ w["W_h"].T, 3, axis=-1)
-        else:
-            h_z, h_r = np.split(h @ w["W_h"].T, 2, axis=-1)
-        z, r = self._applied(self.gate, z + h_z), self._applied(self.gate, r + h_r)
-        recurrent = r * (h_n + w.get("b_h", 0.0)) if self.reset_after else (r * h) @ w["U"].T
-        n = self._applied(self.new, n + recurrent)
-        return {"h": z * h + (1 - z) * n}
-
-    def _lstm(self, a: Array, h: Array, c: Array, w: Mapping[str, Array]) -> dict[str, Array]:
-        pre = dict(zip(self.gates, np.split(a + h @ w["W_h"].T, len(self.gates), axis=-1), strict=True))
-
-        def opened(gate: str, seen: Array) -> Array:
-            return self._applied(self.gate, pre[gate] + (w[f"p_{gate}"] * seen if self.peepholes else 0.0))
-
-        i = opened("i", c)
-        f = 1 - i if self.coupled else opened("f", c)
-        c = f * c + i * self._applied(self.new, pre["g"])
-        h = opened("o", c) * self.out.eval(c)[0]
-        return {"h": h @ w["W_p"].T if self.projection else h, "c": c}
-
-    def _applied(self, function: Op, x: Array) -> Array:
-        return function.eval(x if self.clip is None else np.clip(x, -self.clip, self.clip))[0]
-
 
 T = TypeVar("T")
 Extra = Literal["mask", "static", "cont", "lengths"]
 
 
 class Loop(ABC):
-    """An op over time with a body: ``infer`` computes shapes from shapes, ``eval`` arrays from arrays."""
+    """An op over time with a body. Its meaning is that of its text in the language, a cell and a scan."""
 
     name: str
 
     @abstractmethod
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]: ...
-
-    @abstractmethod
-    def eval(self, *arrays: Array) -> tuple[Array, ...]: ...
-
-    def bound(self, sizes: Mapping[str, int]) -> Self:
-        """Return the op with its open sizes replaced by numbers."""
-        return self
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Return the shapes of the results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
 
 
 @dataclass(frozen=True)
@@ -176,29 +131,6 @@ class Recur(Loop):
             if shape != fits[extra]:
                 raise ShapeProblem(f"{extra} must be {listed(fits[extra])}, found {listed(shape)}")
         return ((x[0], x[1], self.outputs), *(states[state] for state in self.cell.states))
-
-    def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        x, names = arrays[0], list(self.cell.weights())
-        weights = dict(zip(names, arrays[1 : 1 + len(names)], strict=True))
-        initial = dict(zip(self.init, arrays[1 + len(names) :], strict=False))
-        size = {"h": self.outputs, "c": self.units}
-        state = {name: np.broadcast_to(initial.get(name, 0.0), (x.shape[1], size[name])) for name in self.cell.states}
-        more = self.extras(arrays)
-        y = np.zeros((*x.shape[:2], self.outputs), x.dtype)
-        for t in reversed(range(len(x))) if self.reverse else range(len(x)):
-            if "cont" in more:
-                state = {name: value * more["cont"][t][:, None] for name, value in state.items()}
-            new = self.cell.step(x[t], state, weights, more.get("static"))
-            if "lengths" in more:
-                there = (more["lengths"] > t)[:, None]
-                y[t] = np.where(there, new["h"], 0)
-                state = {name: np.where(there, new[name], state[name]) for name in state}
-            elif "mask" in more:
-                state = {name: np.where(more["mask"][t] > 0.5, new[name], state[name]) for name in state}
-                y[t] = state["h"]
-            else:
-                y[t], state = new["h"], new
-        return (y, *(state[name] for name in self.cell.states))
 
 
 def _size(text: str, sizes: dict[str, Size]) -> Size:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from math import prod
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lstmc.errors import ShapeError
 from lstmc.ops import Conv, Op
@@ -55,22 +54,6 @@ def open_sizes(shape: Sequence[object]) -> list[OpenSize]:
 def named(shape: Sequence[int | str]) -> Shape:
     """Return a shape in which open sizes are given by their names."""
     return tuple(OpenSize(size) if isinstance(size, str) else size for size in shape)
-
-
-def with_sizes(shape: Sequence[Size], sizes: Mapping[str, int]) -> Shape:
-    """Return the shape with each open size in ``sizes`` replaced by its number."""
-    return tuple(sizes.get(size.name, size) if isinstance(size, OpenSize) else size for size in shape)
-
-
-def with_numbers(op: OpT, sizes: Mapping[str, int]) -> OpT:
-    """Return the op with the open sizes of its attributes replaced by numbers."""
-    values = {field.name: getattr(op, field.name) for field in fields(op)}
-    shapes = {name: with_sizes(value, sizes) for name, value in values.items() if _is_open(value)}
-    return replace(op, **shapes) if shapes else op
-
-
-def _is_open(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(open_sizes(value))
 
 
 def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:

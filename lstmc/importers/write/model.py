@@ -34,7 +34,7 @@ def model_text(net: Net) -> str:
     names = dict(zip(cells, _cell_names(cells), strict=True))
     rolled = [step.op for step in net.steps if isinstance(step.op, Rolled)]
     cell_texts = [*(_cell(cell, name) for cell, name in names.items()), *map(_step_cell, rolled)]
-    lines = [line for step in net.steps for line in _lines(step, net, names)]
+    lines = [*_lines(net, names)]
     shapes = [shape for one in (net, *(op.body for op in rolled)) for shape in one.inputs.values()]
     sizes = dict.fromkeys(size.name for shape in shapes for size in open_sizes(shape))
     in_cells = dict.fromkeys(
@@ -129,7 +129,7 @@ def _step_cell(op: Rolled) -> str:
         name=f"{op.name}_step",
         inputs=[(name, "State" if name in op.states else "Input", listed(s)) for name, s in body.inputs.items()],
         params=[(name, listed(weight.shape)) for name, weight in body.params.items()],
-        lines=[line for step in body.steps for line in _lines(step, body, {})],
+        lines=[*_lines(body, {})],
         ys=ys[0] if len(ys) == 1 else f"({', '.join(ys)})" if ys else "None",
         states=", ".join(f'"{state}": {value}' for state, value in following.items()),
     )
@@ -155,8 +155,13 @@ def _rolled_line(op: Rolled, step: Step, used: set[str]) -> Iterator[str]:
             yield f'{name} = {op.name}_last["{state}"]'
 
 
-def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
-    used = {name for other in net.steps for name in other.inputs} | set(net.outputs.values())
+def _lines(net: Net, cells: dict[Cell, str]) -> Iterator[str]:
+    used = {name for step in net.steps for name in step.inputs} | set(net.outputs.values())
+    for step in net.steps:
+        yield from _step_lines(step, net, used, cells)
+
+
+def _step_lines(step: Step, net: Net, used: set[str], cells: dict[Cell, str]) -> Iterator[str]:
     if isinstance(step.op, Rolled):
         yield from _rolled_line(step.op, step, used)
         return
