@@ -62,6 +62,10 @@ class CaffeBackend:
         """``NAME_stream.py`` or ``NAME_stream.cpp``, for the program that the target's file names."""
         return stream_program(compiled, artifact, language)
 
+    def layer_cost(self, target: str) -> float:
+        """As the target's file says."""
+        return load_target(target).layer_cost
+
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         """For targets that have LSTMUnit: with and without LSTMUnit, gates packed or apart, products hoisted or not."""
         return forms_of(load_target(target))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lstmc.api.models import Phase, Weights, backend_of
-from lstmc.backend import Backend, WritesSteps
+from lstmc.backend import Backend, CostsLayers, WritesSteps, target_of
 from lstmc.data.run_data import Data
 from lstmc.passes import PassList, Time, with_time
 from lstmc.pipeline import EditPasses
@@ -40,7 +40,11 @@ class CompileOptions:
 
     def edited(self, passes: PassList) -> PassList:
         """Return the list of passes as ``time`` and ``passes`` change it."""
-        listed = passes if self.time is None else with_time(passes, self.time)
+        listed = passes
+        if self.time is not None:
+            backend = self.resolved_backend()
+            cost = (backend.layer_cost(target_of(backend, self.target)),) if isinstance(backend, CostsLayers) else ()
+            listed = with_time(passes, self.time, *cost)
         return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:

@@ -32,6 +32,7 @@ from lstmc.backend.discover import (
 from lstmc.backend.protocols import (
     Backend,
     Builds,
+    CostsLayers,
     Diagnoses,
     Executes,
     Executor,
@@ -66,6 +67,7 @@ __all__ = [
     "Backend",
     "Builds",
     "Compiled",
+    "CostsLayers",
     "Diagnoses",
     "Executes",
     "Execution",

@@ -70,6 +70,15 @@ class LeavesOpen(Protocol):
 
 
 @runtime_checkable
+class CostsLayers(Protocol):
+    """Knows what a layer costs, beside what it computes: for the form of nets that ``--time auto`` takes."""
+
+    def layer_cost(self, target: str) -> float:
+        """Return what a layer costs the readers of a target, in elements of an elementwise op."""
+        ...
+
+
+@runtime_checkable
 class Lints(Protocol):
     """Checks nets, whoever wrote them."""
 
@@ -361,6 +370,7 @@ WORDS: Mapping[type, str] = {
     TakesOptions: "take options of its own",
     WritesSteps: "write nets of one step alone",
     LeavesOpen: "leave sizes open",
+    CostsLayers: "know what layers cost",
     Lints: "check nets",
     ListsLayers: "list layers",
     Explains: "have code of its own to explain",

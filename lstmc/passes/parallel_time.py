@@ -21,6 +21,7 @@ from lstmc.patterns import Kind, Recurrence, recurrences, state_arguments
 
 Time = Literal["unrolled", "chunks", "doubling", "auto"]
 TIMES: tuple[Time, ...] = get_args(Time)
+NODE_COST = 500.0  # of a layer of Caffe on a CPU
 SOLVED = (Kind.DELAY, Kind.ELEMENTWISE, Kind.MAXIMUM)
 
 
@@ -44,7 +45,7 @@ class ParallelTime(Pass):
 
     name = "parallel_time"
     time: Time = "unrolled"
-    node_cost: float = 500.0
+    node_cost: float = NODE_COST
 
     def requires(self, graph: Graph) -> None:
         check_unpeeled(self, graph)
@@ -79,7 +80,7 @@ class ParallelTime(Pass):
         return min(costs, key=lambda form: costs[form])
 
 
-def with_time(passes: PassList, time: Time) -> PassList:
+def with_time(passes: PassList, time: Time, node_cost: float = NODE_COST) -> PassList:
     """Return the list with recurrences computed as ``time`` says: by the pass that it has, or one after ``sink``.
 
     Raises :class:`~lstmc.errors.PassError` for a list that does not unroll scans whose nodes are on all steps where
@@ -87,7 +88,7 @@ def with_time(passes: PassList, time: Time) -> PassList:
     """
     for place, step in enumerate(passes):
         if isinstance(step, ParallelTime):
-            passes[place] = replace(step, time=time)
+            passes[place] = replace(step, time=time, node_cost=node_cost)
             return passes
     names = {step.name for step in passes}
     if time == "unrolled" or (time == "auto" and not {"sink", "expand"} <= names):
@@ -97,7 +98,7 @@ def with_time(passes: PassList, time: Time) -> PassList:
         raise PassError(
             f"{argument}: this target computes its nets step by step: expected unrolled", arguments=(argument,)
         )
-    passes.insert(passes.last("sink") + 1, ParallelTime(time))
+    passes.insert(passes.last("sink") + 1, ParallelTime(time, node_cost))
     return passes
 
 

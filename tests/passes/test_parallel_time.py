@@ -153,3 +153,13 @@ def test_caffe_computes_the_same(caffe: Runner, time: Time, target: str) -> None
     verification = lstmc.compile(net, target=target, time=time, phase="all", T=7, N=2).verify("caffe-cpu")
     assert verification.passed, str(verification)
     assert [report.executor for report in verification.reports] == ["caffe-cpu"]
+
+
+def test_auto_takes_the_form_that_costs_least_by_what_the_target_says() -> None:
+    """At 20 steps a layer of OpenCV costs more than the elements that chunks add, a layer of Caffe less."""
+
+    def layers(target: str, time: Time) -> int:
+        return lstmc.compile("min_gru", target=target, time=time, T=20, N=1, D=8, H=64, outputs=["y"]).artifact.layers
+
+    assert layers("caffe", "auto") == layers("caffe", "unrolled") > layers("caffe", "chunks")
+    assert layers("opencv", "auto") == layers("opencv", "chunks") < layers("opencv", "unrolled")

@@ -117,6 +117,7 @@ class Target:
     outputs_alone: bool = False  # a model's output is the one blob of its layer, which changes something
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
     float16: bool = False  # readers compute in it
+    layer_cost: float = 500.0  # what a layer costs its readers, in elements of an elementwise op
     pitfalls: tuple[Pitfall, ...] = ()
     # what its readers load of nets from elsewhere, in forms too that are not written; None: the same as is written
     reads: Target | None = None
@@ -291,6 +292,7 @@ class TargetFile:
     outputs_alone: bool | None = None
     sharers_carry_blobs: bool | None = None
     float16: bool | None = None
+    layer_cost: float | None = None
     reader: tuple[ReaderTable, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     layers: LayersTable = LayersTable()
@@ -335,7 +337,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
             own.append(rule)
     before = base.target
     outputs = ("outputs_unread", "outputs_vary", "outputs_alone")
-    same = ("layout", "time", "scans", "names", "trained", *outputs, "sharers_carry_blobs", "float16")
+    same = ("layout", "time", "scans", "names", "trained", *outputs, "sharers_carry_blobs", "float16", "layer_cost")
     fields = {name: getattr(file, name) for name in same}
     types, reason, source = _layers(file.layers, before, sources)
     target = Target(
