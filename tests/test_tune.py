@@ -57,6 +57,18 @@ def test_the_fastest_form_is_taken_and_remembered(tmp_path: Path) -> None:
     assert len(backend.asked) == 1
 
 
+def test_linear_recurrences_are_measured_in_parallel_in_time_too(tmp_path: Path) -> None:
+    backend = Stopwatch({"chunks": 0.5})
+    graph = CellModel(load_cell("min_gru")).graph(T=9, N=2, D=3, H=4)
+    weights = initial_weights(graph)
+    tuning = tune(graph, backend, "caffe", weights, folder=tmp_path)
+    assert (tuning.form, tuning.time) == ("chunks", "chunks")
+    assert {"chunks", "doubling"} < backend.asked[0]
+    tune(graph, backend, "caffe", weights, folder=tmp_path, in_time=False)
+    assert {"chunks", "doubling"}.isdisjoint(backend.asked[1])
+    assert {"chunks", "doubling"} < set(tuning.seconds)
+
+
 def test_a_form_that_does_not_take_the_model_is_left_out_and_what_was_measured_is_remembered(tmp_path: Path) -> None:
     class Refusing(Stopwatch):
         def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:

@@ -114,8 +114,10 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     graph = keep_outputs(deployed, options.outputs)
     form, tuning = options.form, None
     if options.tuned:
-        tuning = tune(graph, backend, target, {name: weights[name] for name in parameters(graph)}, options.step)
-        form = None if tuning.form == RULE else tuning.form
+        own = {name: weights[name] for name in parameters(graph)}
+        tuning = tune(graph, backend, target, own, options.step, in_time=options.time is None)
+        form = None if tuning.form == RULE or tuning.time else tuning.form
+        options = replace(options, time=options.time or tuning.time)
     compile_part = partial(
         compile_graph,
         backend=backend,

@@ -9,22 +9,25 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import platformdirs
 
-from lstmc.backend import Artifact, Backend, Tunes, require
-from lstmc.errors import BackendError
+from lstmc.backend import Artifact, Backend, Compiled, Tunes, require
+from lstmc.errors import BackendError, PassError
 from lstmc.files.cache import private_folder
 from lstmc.files.json_file import NotExpected, Number, read_json
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, print_graph
 from lstmc.ops import Array
+from lstmc.passes import ParallelTime, Time, with_time
 from lstmc.pipeline import compile_graph
 from lstmc.process.status import report_activity
 
 TUNED = "tuned.json"
 RULE = "rule"  # the form that is taken without tuning: the target's documented rule
+IN_TIME: dict[str, Time] = {"chunks": "chunks", "doubling": "doubling"}  # forms of nets with linear recurrences
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Tuning:
     seconds: dict[str, float]
     remembered: bool
 
+    @property
+    def time(self) -> Time | None:
+        """How linear recurrences are computed, if the fastest form is one that is parallel in time."""
+        return IN_TIME.get(self.form)
+
 
 def tune(
     graph: Graph,
@@ -43,9 +51,10 @@ def tune(
     weights: Mapping[str, Array],
     step: bool = False,
     folder: Path | None = None,
+    in_time: bool = True,
 ) -> Tuning:
     """Return the fastest form of a model for a target, of those that take it, on the Caffe (or whatever the backend
-    has) of this machine.
+    has) of this machine. With ``in_time`` also of the forms that compute linear recurrences for all steps at once.
 
     Remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
     measured it. Raises :class:`~lstmc.errors.BackendError` where nothing can be measured.
@@ -54,18 +63,25 @@ def tune(
     folder = folder or platformdirs.user_cache_path("lstmc")
     remembered = _read(folder / TUNED)
     text = re.sub(r"  # .*", "", print_graph(graph))  # without places in source files
-    made_of = [backend.name, tuner.build(), target, str(step), text]
+    made_of = [backend.name, tuner.build(), target, str(step), str(in_time), text]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
-    forms = (RULE, *tuner.forms(target))
+    forms = (RULE, *tuner.forms(target), *(IN_TIME if in_time else ()))
     if set(forms) >= set(remembered.get(key, ())) > set():
         seconds = remembered[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
     for form in forms:
         try:
-            compiled = compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
+            compiled = _compiled(graph, backend, target, step, form)
+            if form in IN_TIME and not any(
+                each.pass_name == ParallelTime.name and each.counts for each in compiled.history
+            ):
+                continue
             artifacts[form] = backend.emit(compiled, weights)
-        except BackendError:  # a form that does not take this model; what the rule does not take no form does
+        except (
+            BackendError,
+            PassError,
+        ):  # it does not take this model; what the rule does not take no form does
             if form == RULE:
                 raise
     report_activity(f"measuring {len(artifacts)} forms")
@@ -75,6 +91,12 @@ def tune(
         private_folder(folder)
     write_files(folder, {TUNED: json.dumps({**_read(folder / TUNED), key: seconds}, indent=1).encode()})
     return Tuning(next(iter(seconds)), seconds, False)
+
+
+def _compiled(graph: Graph, backend: Backend, target: str, step: bool, form: str) -> Compiled:
+    if form in IN_TIME:
+        return compile_graph(graph, backend, target, step=step, passes=partial(with_time, time=IN_TIME[form]))
+    return compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
 
 
 def processor() -> str:
