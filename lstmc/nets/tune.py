@@ -73,15 +73,11 @@ def tune(
     for form in forms:
         try:
             compiled = _compiled(graph, backend, target, step, form)
-            if form in IN_TIME and not any(
-                each.pass_name == ParallelTime.name and each.counts for each in compiled.history
-            ):
+            used = {snapshot.pass_name for snapshot in compiled.history if snapshot.counts}
+            if form in IN_TIME and ParallelTime.name not in used:
                 continue
             artifacts[form] = backend.emit(compiled, weights)
-        except (
-            BackendError,
-            PassError,
-        ):  # it does not take this model; what the rule does not take no form does
+        except (BackendError, PassError):  # it does not take this model; what the rule does not take no form does
             if form == RULE:
                 raise
     report_activity(f"measuring {len(artifacts)} forms")
