@@ -135,8 +135,8 @@ def calibrate_command(
 ) -> None:
     """Write a net of one step, and the calibration data of a quantiser: steps of the data with their true states.
 
-    Each state is what float32 has there, not zeros and not noise, which cost a factor of ten. For onnxruntime and rknn
-    there is a program too, quantize.py, that runs the quantiser.
+    Each state is what float32 has there, not zeros and not noise, which cost a factor of ten. The program quantize.py,
+    written too, runs the quantiser in its own Python.
 
     Examples:
 

@@ -110,7 +110,8 @@ def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
     lines += [
         f"{blob} {each.magnitude:.7f} {each.least:.7f} {each.greatest:.7f}" for blob, each in samples.ranges.items()
     ]
-    return {"calibration_table.txt": "\n".join([*lines, ""]).encode(), **files}
+    table = "\n".join([*lines, ""]).encode()
+    return {"calibration_table.txt": table, "quantize.py": _rendered("tpu-mlir", samples), **files}
 
 
 CALIBRATIONS: Mapping[str, Calibration] = {
