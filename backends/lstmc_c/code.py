@@ -189,10 +189,11 @@ class Writer:
 
     def linear(self, op: Linear, y: View, x: View, w: View, b: View | None = None) -> None:
         ins, outs = x.shape[-1], y.shape[-1]
-        lead, (to, of) = nest(y.shape[:-1], [y.like(y.cells[..., 0]), x.like(x.cells[..., 0])])
+        columns = [view.like(view.cells[..., 0]) for view in (y, x, *([] if b is None or b.shape != y.shape else [b]))]
+        lead, (to, of, *added) = nest(y.shape[:-1], columns)
         if w.base in self.plan.panels and w.is_whole:
             with self.code.loops(lead):
-                bias = "0" if b is None else self._address(b, ())
+                bias = "0" if b is None else self._address(b, *(added or [()]))
                 weights = self.arrays["panel", self.plan.places[w.base].name]
                 self.code.add(
                     f"product({self._address(y, to)}, {self._address(x, of)}, {weights}, {bias}, {outs}, {ins});"

@@ -13,10 +13,10 @@ from math import prod
 from typing import Literal
 
 from lstmc.ir import Graph, Node, Output, Ref
-from lstmc.ops import AvePool, Conv, Full, Input, Linear, MaxPool, Op, Param
+from lstmc.ops import Add, AvePool, Conv, Full, Input, Linear, MaxPool, Op, Param
 from lstmc.passes.precompute import LARGEST
 from lstmc.prepare import StatePair
-from lstmc_c.views import Shape, View, copies, moved
+from lstmc_c.views import MOVES, Shape, View, copies, moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +128,9 @@ class _Planner:
     def items(self) -> None:
         """Give each value its view; list what is to be computed."""
         plan, graph = self.plan, self.plan.graph
-        constant = constant_nodes(graph)
+        constant = self.constant = constant_nodes(graph)
         needed = self._needed(constant)
+        self.readers = graph.readers()
         views = plan.views
         for node in graph:
             if node.name not in needed:
@@ -176,6 +177,8 @@ class _Planner:
                 if not self._computed_there(source, to):
                     self._add(Item(None, to, (source,), node))
             return
+        if isinstance(node.op, Add) and self._added_to(node, operands, result):
+            return
         match node.op:
             case Linear(axis=axis):
                 x = operands[0]
@@ -190,6 +193,38 @@ class _Planner:
         if isinstance(node.op, self.elementwise):
             operands = [view.broadcast(result.shape) for view in operands]
         self._add(Item(node.op, result, tuple(operands), node))
+
+    def _added_to(self, node: Node, operands: Sequence[View], result: View) -> bool:
+        """Have a product add to the other operand of a sum, if nothing else reads it. Return whether it can."""
+        args = self.plan.graph.args(node.name)
+        for i, ref in enumerate(args):
+            view, other = operands[i], operands[1 - i]
+            products = [item for item in self.listed if item.base == view.base]
+            if not (self._read_once(ref) and view.is_whole and len(products) == 1 and other.shape == result.shape):
+                continue
+            (product,) = products
+            matrix = product.reads[1].base.node if isinstance(product.op, Linear) else ""
+            rows = result.reshaped(product.result.shape)
+            added = other.reshaped(product.result.shape)
+            if len(product.reads) == 2 and matrix in self.constant and rows and added and added.dense(1):
+                if added.base in self.plan.numbers or added.base == view.base:
+                    continue
+                self.listed.remove(product)
+                self.writers[view.base] -= 1
+                self._add(Item(product.op, rows, (*product.reads, added), product.node))
+                return True
+        return False
+
+    def _read_once(self, ref: Ref) -> bool:
+        """Return whether one op reads a value, and what it is a view of."""
+        while self.readers[ref] == 1:
+            node = self.plan.graph.node(ref.node)
+            if not isinstance(node.op, MOVES):
+                return True
+            if len(self.plan.graph.args(node.name)) != 1:
+                return False
+            (ref,) = self.plan.graph.args(node.name)
+        return False
 
     def _fit(self, node: Node, view: View, shape: Shape, dense: int = 0) -> View:
         """Return a view in another shape, whose last axes are ``dense``: of a copy where it has to be one."""
@@ -351,6 +386,10 @@ class _Planner:
             *(move.target for move in plan.first_moves),
         )
         sizes = {view.base: view.whole.size for view in views}
+        over = self._overwritten(spans, sizes)
+        for base, old in over.items():
+            (start, stop), (first, last) = spans[old], spans.pop(base)
+            spans[old] = min(start, first), max(stop, last)
         taken: list[tuple[int, int, int, int]] = []  # first and last use, begin and end
         for base in sorted(spans, key=lambda base: (-sizes[base], spans[base])):
             if base in self.part_of or base in plan.places:
@@ -366,11 +405,35 @@ class _Planner:
             taken.append((start, stop, begin, begin + sizes[base]))
             plan.places[base] = Place("work", "", begin)
             plan.work = max(plan.work, begin + sizes[base])
+        plan.places.update({base: plan.places[old] for base, old in over.items()})
         for base in self.part_of:
             parts = self._wholes(base)
             root = plan.places[parts[-1]]
             offset = root.offset + sum(self.part_of[part][1] for part in parts[:-1])
             plan.places[base] = Place(root.memory, root.name, offset)
+
+    def _overwritten(self, spans: dict[Ref, tuple[int, int]], sizes: dict[Ref, int]) -> dict[Ref, Ref]:
+        """Return the values that are computed where an operand is that nothing reads any more: which operand."""
+        wholes = {whole for whole, _ in self.part_of.values()}
+        ends = {base: stop for base, (_, stop) in spans.items()}
+        free = {base for base in spans if base not in (self.plan.places.keys() | self.part_of.keys() | wholes)}
+        over: dict[Ref, Ref] = {}
+        for at, group in enumerate(self.plan.groups):
+            same = {view.base for item in group for i, view in enumerate(item.reads) if self._in_turn(item, i)}
+            same -= {view.base for item in group for i, view in enumerate(item.reads) if not self._in_turn(item, i)}
+            for item in group:
+                for view in item.reads if item.base in free and self.writers[item.base] == 1 else ():
+                    old = view.base
+                    if old in free & same and ends[old] == at and sizes[old] == sizes[item.base]:
+                        over[item.base] = over.get(old, old)
+                        same.remove(old)
+                        break
+        return over
+
+    def _in_turn(self, item: Item, operand: int) -> bool:
+        """Return whether an op has read each element of an operand before it writes that element of its result."""
+        in_order = self._is_elementwise(item) or (isinstance(item.op, Linear) and operand == 2)
+        return in_order and item.reads[operand].is_whole and item.result.is_whole
 
 
 def _loop(item: Item) -> Shape:
