@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test exhaustive gpu real-nets browser fuzz mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test exhaustive gpu real-nets browser fuzz c mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ fuzz: caffe ## random models in real Caffe, each failure saved as a file: make f
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
 	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz $(if $(SEED),--seed $(SEED))
 
+c: $(VENV)/.test ## random models in C: make c MODELS=10000 ON="gcc clang cortex-m4 cortex-m33" (of Debian: clang, gcc-arm-none-eabi, libnewlib-arm-none-eabi, qemu-user)
+	for on in $(or $(ON),gcc); do $(BIN)/python -m tests.fuzz.c_models $(or $(MODELS),1000) $(if $(SEED),--seed $(SEED)) --on $$on || exit 1; done
+
 mutants: $(VENV)/.test ## change one operator at a time, and list the changes that no test notices: make mutants COUNT=60 SEED=1 FOLDERS=lstmc/passes
 	$(BIN)/python -m tools.mutants --count $(or $(COUNT),60) $(if $(SEED),--seed $(SEED)) $(FOLDERS)
 
@@ -107,6 +110,7 @@ bench: caffe ## compile, load and run times as ratios, not a test; quick: make b
 	$(BIN)/python -m tests.benchmarks.cell_time $(BENCH)
 	$(BIN)/python tests/benchmarks/onnx_time.py $(BENCH)
 	$(BIN)/python -m tests.benchmarks.parallel_time $(BENCH)
+	$(BIN)/python -m tests.benchmarks.c_time
 
 ranks-time: mpi ## what several ranks cost and give, as docs/scale-measured.md; minutes, best where nothing else runs
 	$(BIN)/python -m tests.benchmarks.ranks_time

@@ -139,6 +139,7 @@ class Source:
             "block": block,
             "call": ", ".join([*(["state"] if self.states else []), "work", *self.arguments()]),
             "body": body,
+            "uses_state": any("state->" in line for line in body),
             "reset": self._reset_note(),
             "each": self._block_note(),
         }
@@ -152,10 +153,10 @@ class Source:
         return [array.name for array in (*self.inputs, *self.outputs)]
 
     def _arguments(self, restrict: str, more: str = "") -> str:
-        state = [f"{self.name}_state *state"] if self.states else []
+        state = [f"{self.name}_state *{restrict}state"] if self.states else []
         inputs = [f"const float *{restrict}{array.name}" for array in self.inputs]
         outputs = [f"float *{restrict}{array.name}" for array in self.outputs]
-        return ", ".join([*state, f"{self.name}_work *work", *filter(None, [more]), *inputs, *outputs])
+        return ", ".join([*state, f"{self.name}_work *{restrict}work", *filter(None, [more]), *inputs, *outputs])
 
     def _reset_note(self) -> str:
         words = [state.name for state in self.states if "set after reset" in state.comment]

@@ -16,7 +16,7 @@ from lstmc_c.elements import ELEMENTS, Names, operand
 from lstmc_c.plan import Item, Plan
 from lstmc_c.views import MOVES, View, nest
 
-PANEL = 16  # rows of a matrix whose sums a product computes together
+PANEL = 32  # rows of a matrix whose sums a product computes together
 INDICES = ("i", "j", "k", "l", "m", "n", "o", "p", "q", "r")
 ALONG = "s"  # the index of an inner loop
 # the other names that a step has

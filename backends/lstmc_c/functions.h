@@ -151,29 +151,45 @@ static size_t index_of(float x, size_t count) {
   return x > 0.0f ? (size_t)(x < last ? x : last) : 0;
 }
 
-// the product of a matrix with a vector, to which b is added where there is one; w has panels of 16 rows, one column of
-// a panel after the other
-static void product(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {
-  size_t o, i, k;
-  for (o = 0; o + 16 <= outs; o += 16, w += 16 * ins) {
-    float sum[16];
-    for (k = 0; k < 16; ++k) sum[k] = b ? b[o + k] : 0.0f;
-    for (i = 0; i < ins; ++i) {
-      const float xi = x[i];
-      const float *const column = w + 16 * i;
-      for (k = 0; k < 16; ++k) sum[k] += column[k] * xi;
-    }
-    for (k = 0; k < 16; ++k) y[o + k] = sum[k];
+// 8 sums of a product, in registers: w has a column each `width` elements
+static void sums(float *y, const float *x, const float *w, const float *b, size_t width, size_t ins) {
+  float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f, s4 = 0.0f, s5 = 0.0f, s6 = 0.0f, s7 = 0.0f;
+  if (b) {
+    s0 = b[0]; s1 = b[1]; s2 = b[2]; s3 = b[3];
+    s4 = b[4]; s5 = b[5]; s6 = b[6]; s7 = b[7];
   }
-  if (o < outs) {
-    const size_t rest = outs - o;
-    float sum[16];
-    for (k = 0; k < rest; ++k) sum[k] = b ? b[o + k] : 0.0f;
-    for (i = 0; i < ins; ++i) {
-      const float xi = x[i];
-      const float *const column = w + rest * i;
-      for (k = 0; k < rest; ++k) sum[k] += column[k] * xi;
+  for (size_t i = 0; i < ins; ++i, w += width) {
+    const float xi = x[i];
+    s0 += w[0] * xi; s1 += w[1] * xi; s2 += w[2] * xi; s3 += w[3] * xi;
+    s4 += w[4] * xi; s5 += w[5] * xi; s6 += w[6] * xi; s7 += w[7] * xi;
+  }
+  y[0] = s0; y[1] = s1; y[2] = s2; y[3] = s3;
+  y[4] = s4; y[5] = s5; y[6] = s6; y[7] = s7;
+}
+
+// the product of a matrix with a vector, to which b is added where there is one: w has panels of 32 rows, one column of
+// a panel after the other; the last panel has what is left. Processors with vectors sum a panel at once, others 8 rows.
+static void product(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {
+#if defined(__SSE__) || defined(__ARM_NEON) || defined(__riscv_vector)
+  const int vectors = 1;
+#else
+  const int vectors = 0;
+#endif
+  for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
+    const size_t width = outs - o < 32 ? outs - o : 32;
+    size_t k = 0;
+    if (vectors && width == 32) {
+      float sum[32];
+      for (k = 0; k < 32; ++k) sum[k] = b ? b[o + k] : 0.0f;
+      for (size_t i = 0; i < ins; ++i)
+        for (k = 0; k < 32; ++k) sum[k] += w[32 * i + k] * x[i];
+      for (k = 0; k < 32; ++k) y[o + k] = sum[k];
     }
-    for (k = 0; k < rest; ++k) y[o + k] = sum[k];
+    for (; k + 8 <= width; k += 8) sums(y + o + k, x, w + k, b ? b + o + k : 0, width, ins);
+    for (; k < width; ++k) {
+      float sum = b ? b[o + k] : 0.0f;
+      for (size_t i = 0; i < ins; ++i) sum += w[width * i + k] * x[i];
+      y[o + k] = sum;
+    }
   }
 }

@@ -200,7 +200,8 @@ class _Planner:
         for i, ref in enumerate(args):
             view, other = operands[i], operands[1 - i]
             products = [item for item in self.listed if item.base == view.base]
-            if not (self._read_once(ref) and view.is_whole and len(products) == 1 and other.shape == result.shape):
+            same = view.shape == other.shape == result.shape
+            if not (same and self._read_once(ref) and view.is_whole and len(products) == 1):
                 continue
             (product,) = products
             matrix = product.reads[1].base.node if isinstance(product.op, Linear) else ""

@@ -1,7 +1,8 @@
-"""``python -m tests.fuzz.c_models 10000``: random models in C, under gcc's warnings and sanitizers.
+"""``python -m tests.fuzz.c_models 10000``: random models in C, under warnings and sanitizers; what became of them.
 
 Many nets are one program, which gives every array just the memory that it should need. Each model is compiled as one
-step, and, where it has none, as all steps. Every failure is printed with its seed.
+step, and, where it has none, as all steps. Every failure is printed with its seed. ``--on`` says what compiles and runs
+them: gcc, clang, or the compiler for Cortex-M4 or M33 and qemu.
 """
 
 from __future__ import annotations
@@ -38,6 +39,27 @@ from tests.fuzz.trial import generic
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 BATCH = 40  # nets of one program
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What compiles a program, and what runs it."""
+
+    compiler: tuple[str, ...] = ("gcc",)
+    runner: tuple[str, ...] = ()
+
+
+def _arm(processor: str, unit: str) -> Machine:
+    flags = (f"-mcpu={processor}", f"-mfpu={unit}", "-mfloat-abi=hard", "-mthumb", "-O2", "--specs=rdimon.specs")
+    return Machine(("arm-none-eabi-gcc", *flags), ("qemu-arm", "-cpu", processor))
+
+
+MACHINES = {
+    "gcc": Machine(("gcc", *SANITIZERS, "-O1")),
+    "clang": Machine(("clang", *SANITIZERS, "-O1")),
+    "cortex-m4": _arm("cortex-m4", "fpv4-sp-d16"),
+    "cortex-m33": _arm("cortex-m33", "fpv5-sp-d16"),
+}
 
 MAIN = """\
 #include <stdio.h>
@@ -115,8 +137,8 @@ class Net:
         pass
 
 
-def build(folder: Path, nets: Sequence[Net], flags: Sequence[str]) -> None:
-    """Compile the nets as one program, ``nets``. Raises AssertionError with what gcc says."""
+def build(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"]) -> None:
+    """Compile the nets as one program, ``nets``. Raises AssertionError with what the compiler says."""
     sources, table, lines = ["main.c"], [], [MAIN]
     for i, net in enumerate(nets):
         for name, content in net.artifact.files.items():
@@ -136,19 +158,23 @@ def build(folder: Path, nets: Sequence[Net], flags: Sequence[str]) -> None:
     lines += ["  return 0;", "}"]
     (folder / "main.c").write_text("\n".join(lines) + "\n")
     made = subprocess.run(
-        ["gcc", *flags, *sources, "-o", "nets"], cwd=folder, capture_output=True, text=True, check=False
+        [*machine.compiler, *WARNINGS, *sources, "-o", "nets"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert made.returncode == 0, made.stderr[:4000]
 
 
-def run(folder: Path, nets: Sequence[Net]) -> None:
+def run(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"]) -> None:
     """Run the program once: each net's ``results``. Raises AssertionError with what a sanitizer says."""
     fed = b""
     for net in nets:
         blobs = input_blobs(net.manifest, step_inputs(net.manifest, net.arrays))
         fed += b"".join(np.asarray(blobs[blob], "<f4").tobytes() for blob in fed_blobs(net.manifest))
     ended = subprocess.run(
-        [folder / "nets"], input=fed, capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        [*machine.runner, folder / "nets"],
+        input=fed,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
     )
     assert ended.returncode == 0, ended.stderr.decode()[:4000]
     results, at = np.frombuffer(ended.stdout, "<f4"), 0
@@ -181,7 +207,7 @@ def random_net(seed: int) -> Net | str:
         return generic(error.message)
 
 
-def tried(seeds: Sequence[int], flags: Sequence[str]) -> tuple[Counter[str], list[str]]:
+def tried(seeds: Sequence[int], machine: Machine = MACHINES["gcc"]) -> tuple[Counter[str], list[str]]:
     """What became of the models of these seeds, and the failures."""
     outcomes: Counter[str] = Counter()
     failures = []
@@ -201,8 +227,8 @@ def tried(seeds: Sequence[int], flags: Sequence[str]) -> tuple[Counter[str], lis
         group = groups.pop()
         with tempfile.TemporaryDirectory(prefix="lstmc-c-") as name:
             try:
-                build(Path(name), group, flags)
-                run(Path(name), group)
+                build(Path(name), group, machine)
+                run(Path(name), group, machine)
             except AssertionError as error:
                 if len(group) > 1:  # which of them
                     groups += [group[: len(group) // 2], group[len(group) // 2 :]]
@@ -220,12 +246,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.c_models", description=__doc__.partition("\n")[0])
     parser.add_argument("count", type=int, help="how many models")
     parser.add_argument("--seed", type=int, default=0, help="the first one's seed")
+    parser.add_argument("--on", choices=MACHINES, default="gcc", help="what compiles and runs them")
     options = parser.parse_args()
     outcomes: Counter[str] = Counter()
     failed = 0
     for first in range(options.seed, options.seed + options.count, BATCH):
         seeds = range(first, min(first + BATCH, options.seed + options.count))
-        found, failures = tried(seeds, (*WARNINGS, *SANITIZERS, "-O1"))
+        found, failures = tried(seeds, MACHINES[options.on])
         outcomes += found
         failed += len(failures)
         for failure in failures:

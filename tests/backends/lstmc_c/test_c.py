@@ -30,10 +30,11 @@ from lstmc_c import CBackend
 from lstmc_c.artifact import functions
 from lstmc_c.code import OPS
 from tests.cells.scanned import STARTS, cell_graph, drawn
-from tests.fuzz.c_models import SANITIZERS, WARNINGS, Net, build, run, tried
+from tests.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, build, run, tried
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 T, N, D, H = dims("T N D H")
+SANITIZED = Machine(("gcc", *SANITIZERS, "-O0"))
 PAGE = Path(__file__).parents[3] / "docs" / "c.md"
 
 
@@ -55,10 +56,10 @@ def cell_net(name: str) -> Net:
 def test_every_cell_computes_three_steps_in_c(tmp_path: Path) -> None:
     nets = [cell_net(name) for name in CELLS]
     assert len(nets) > 50
-    build(tmp_path, nets, (*WARNINGS, *SANITIZERS, "-O0"))
+    build(tmp_path, nets, SANITIZED)
     expected = {net.compiled.name: dict(net.arrays.inputs) for net in nets}
     for t in range(3):
-        run(tmp_path, nets)
+        run(tmp_path, nets, SANITIZED)
         for net in nets:
             inputs = expected[net.compiled.name]
             outputs = forward(net.compiled.model, inputs, net.weights).outputs
@@ -103,8 +104,8 @@ def test_every_op_computes_in_c_what_it_means(tmp_path: Path) -> None:
     for weights in (False, True):
         graph, inputs = ops_graph(weights)
         nets.append(Net.of(compile_graph(graph, CBackend()), random_weights(graph), graph.name, given=inputs))
-    build(tmp_path, nets, (*WARNINGS, *SANITIZERS, "-O0"))
-    run(tmp_path, nets)
+    build(tmp_path, nets, SANITIZED)
+    run(tmp_path, nets, SANITIZED)
     for net in nets:
         outputs = forward(net.compiled.model, net.arrays.inputs, net.weights).outputs
         for name, place in net.manifest.outputs.items():
@@ -115,9 +116,31 @@ def test_every_op_computes_in_c_what_it_means(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_random_models_compute_in_c_what_they_mean() -> None:
     seed = int(np.random.default_rng().integers(2**31))
-    outcomes, failures = tried(range(seed, seed + 12), (*WARNINGS, *SANITIZERS, "-O0"))
+    outcomes, failures = tried(range(seed, seed + 12), SANITIZED)
     assert not failures
     assert outcomes["one step"] + outcomes["all steps"] >= 9, outcomes
+
+
+def test_a_sum_that_repeats_a_product() -> None:
+    @model
+    def repeats(x=Input(2, 3), *, W=Param(1, 3)):
+        return linear(x, W) + x
+
+    assert lstmc.compile(repeats, backend="c").verify(on=["c-cpu"])
+
+
+def test_a_state_that_nothing_uses(tmp_path: Path) -> None:
+    @cell
+    def idle(x=Input(N, D), h=State(N, 2)):
+        return tanh(x), {"h": h}
+
+    @model
+    def unread(X=Input(T, N, 3)):
+        return scan(idle(), X)[0]
+
+    net = lstmc.compile(unread, backend="c", T=2, N=1)
+    assert net.verify(on=["c-cpu"])
+    compiled_object(tmp_path, net)
 
 
 @cell
