@@ -1,6 +1,6 @@
-"""The time of one step in C, by gcc -O3 -march=native -fno-trapping-math, against ONNX Runtime on one thread: a stream of one sequence.
+"""The time of one step in C, of one sequence on one thread, against ONNX Runtime.
 
-python -m tests.benchmarks.c_time
+python -m tests.benchmarks.c_time: compiled by gcc -O3 -march=native -fno-trapping-math.
 """
 
 from __future__ import annotations
