@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+import lstmc_torch
+from lstmc import Cell
+
 State = list[Tensor]
 Step = Callable[[Tensor, State, list[Tensor]], State]
 
@@ -53,9 +56,17 @@ def elman(x: Tensor, s: State, p: list[Tensor]) -> State:
     return [torch.tanh(functional.linear(x, p[0], p[2]) + functional.linear(s[0], p[1]))]
 
 
+def lstm(x: Tensor, s: State, p: list[Tensor]) -> State:
+    """``lstm``: p is W_x, b, W_h."""
+    i, f, o, g = (functional.linear(x, p[0], p[1]) + functional.linear(s[0], p[2])).chunk(4, dim=1)
+    c = torch.sigmoid(f) * s[1] + torch.sigmoid(i) * torch.tanh(g)
+    return [torch.sigmoid(o) * torch.tanh(c), c]
+
+
 # of each: the step, its states, the shapes of its parameters in multiples of H (None: D)
 Shape = tuple[int | None, ...]
 CELLS: dict[str, tuple[Step, int, tuple[Shape, ...]]] = {
+    "lstm": (lstm, 2, ((4, None), (4,), (4, 1))),
     "gru": (gru, 1, ((3, None), (3,), (2, 1), (1, 1))),
     "gru_reset_after": (gru_reset_after, 1, ((3, None), (3,), (3, 1), (3,))),
     "lstm_peephole": (lstm_peephole, 2, ((4, None), (4,), (4, 1), (1,), (1,), (1,))),
@@ -83,6 +94,8 @@ def ways(name: str) -> Iterator[tuple[str, Callable[[Tensor, State, list[Tensor]
     yield "compile", lambda xs, states, params: over_time(compiled, xs, states, params)
     if name == "gru_reset_after":
         yield "torch.nn", _own_gru
+    if name == "lstm":
+        yield "torch.nn", _OwnLstm()
 
 
 def _own_gru(xs: Tensor, states: State, params: list[Tensor]) -> Tensor:
@@ -90,8 +103,26 @@ def _own_gru(xs: Tensor, states: State, params: list[Tensor]) -> Tensor:
     return gru[0]
 
 
-def seconds(name: str, size: tuple[int, int, int, int], rounds: int) -> dict[str, float]:
-    """Forward and backward of each way, minima of so many rounds in turns; gradients are those of all parameters."""
+class _OwnLstm:
+    """``torch.lstm``, whose gates have another order: with weights of its own, equal to those of the first call."""
+
+    def __init__(self) -> None:
+        self._weights: list[Tensor] = []
+
+    def __call__(self, xs: Tensor, states: State, params: list[Tensor]) -> Tensor:
+        if not self._weights:
+            W_x, b, W_h = (torch.cat([i, f, g, o]) for i, f, o, g in (p.detach().chunk(4) for p in params))
+            self._weights = [w.requires_grad_() for w in (W_x, W_h, b, torch.zeros_like(b))]
+        first = (states[0][None], states[1][None])
+        y: Tensor = torch.lstm(xs, first, self._weights, True, 1, 0.0, True, False, False)[0]
+        return y
+
+
+def seconds(name: str, size: tuple[int, int, int, int], rounds: int, ours: Cell | str) -> dict[str, float]:
+    """Forward and backward of each way, minima of so many rounds in turns; gradients are those of all parameters.
+
+    The first way is the module of ``ours``, the same cell in lstmc.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     steps, batch, width, units = size
@@ -101,7 +132,9 @@ def seconds(name: str, size: tuple[int, int, int, int], rounds: int) -> dict[str
     ]
     xs = torch.randn(steps, batch, width)
     states = [torch.zeros(batch, units) for _ in range(count)]
-    runs = dict(ways(name))
+    net = lstmc_torch.module(ours, D=width, H=units)
+    net.load_lstmc({own: value.detach().numpy() for own, value in zip(net.spec.params, params, strict=True)})
+    runs = {"lstmc_torch": lambda xs, states, params: net(xs)["y"], **dict(ways(name))}
     first = None
     for run in runs.values():  # compiles, and all mean the same
         y = run(xs, states, params)
