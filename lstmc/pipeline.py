@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from lstmc.backend import Backend, Compiled, Tunes, WritesSteps, check_place, require, target_of, training_targets
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph, Scan
+from lstmc.loops.loop_code import LIGHT
 from lstmc.ops import Linear, Op, StopGradient
 from lstmc.passes import (
     ConvProducts,
@@ -52,8 +53,8 @@ MODEL_PASSES: tuple[Pass, ...] = (
 # Before each scan becomes one generated loop: gates stay separate there, as one loop computes all ops of one size, and
 # a convolution of a state is a product, as there is no code for one.
 LOOP_PASSES: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(apart=(Linear,)), Sink()),
-    *(ConvProducts(loops=True), Hoist(apart=(Linear,))),
+    *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(apart=(Linear,), light=LIGHT), Sink(light=LIGHT)),
+    *(ConvProducts(loops=True), Hoist(apart=(Linear,), light=LIGHT)),
     *(Simplify(), Cse(), Dead()),
 )
 CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())

@@ -8,7 +8,7 @@ one attribute; an edge's key is the operand slot, its one attribute ``out`` the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -178,6 +178,23 @@ class Graph:
         for name in names:
             reachable |= nx.descendants(self._digraph, name)
         return reachable
+
+    def beyond_cut(self, nodes: set[str], required: set[str], elements: Mapping[Ref, int]) -> set[str]:
+        """Return the nodes beyond a minimum cut: the ``required`` ones and, of ``nodes``, those that make it smaller.
+
+        The cut is between the operands that no node of ``nodes`` computes and the required nodes, which are among
+        ``nodes``. A value that crosses it counts once, by its number of ``elements``; what is not listed counts none.
+        Of equal cuts it is the one with the fewest nodes beyond.
+        """
+        before, beyond = 0, 1
+        flow: nx.DiGraph[int | str | Ref] = nx.DiGraph()
+        flow.add_nodes_from((before, beyond))
+        for name in nodes:
+            for ref in self.args(name):
+                flow.add_edge(ref, beyond if name in required else name)  # without a capacity: never cut
+                flow.add_edge(ref.node if ref.node in nodes else before, ref, capacity=elements.get(ref, 0))
+        _, (_, after) = nx.minimum_cut(flow, before, beyond)
+        return required | (nodes & after)
 
     def check_structure(self) -> None:
         """Raise :class:`VerifyError` unless edges and order are well formed: slots without gaps, producers first."""

@@ -87,6 +87,7 @@ ELEMENT: dict[type[Op], Callable[..., str]] = {
 }
 CHEAP = (Add, Sub, Mul, Affine, Positive, StopGradient)  # computed again rather than kept
 MOVES = (Reshape, Split, Tile, Transpose)
+LIGHT: tuple[type[Op], ...] = (*ELEMENT, *MOVES, Sum)  # cheaper in a loop than as a sequence in memory
 
 
 def moved(op: Op, out: int, shape: Shape, index: str) -> str:

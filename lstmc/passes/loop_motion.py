@@ -94,14 +94,16 @@ class Hoist(Pass):
        where it is one
     3. a step output that was hoisted           => the sequence itself
 
-    Products that are ``apart`` stay in the loop: for who writes it and can take them out there. With ``of_parameters``
-    all stays but what is made of parameters alone.
+    Products that are ``apart`` stay in the loop: for who writes it and can take them out there. Ops that are
+    ``light`` stay too, but for what a product or another op outside needs: in a loop their results need no memory.
+    With ``of_parameters`` all stays but what is made of parameters alone.
 
     An LSTM's x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D].
     """
 
     name = "hoist"
     apart: tuple[type[Op], ...] = ()  # what stays in the loop where it is on a sequence
+    light: tuple[type[Op], ...] = ()  # what stays there too, unless an op that leaves the loop or is apart reads it
     of_parameters: bool = False
 
     def requires(self, graph: Graph) -> None:
@@ -139,13 +141,32 @@ class _Hoister:
         self.outer = {
             Ref(a.name): Outer(args[i], scan.role(i) == "x") for i, a in enumerate(params) if scan.role(i) != "state"
         }
+        self.staying = self._staying()
         self.hoisted: set[str] = set()
         self.weights: set[Ref] = set()  # outside, of parameters alone
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
+    def _staying(self) -> set[str]:
+        """The nodes on sequences that are light and that nothing outside reads; none of a scan without states."""
+        if not self.on_state:
+            return set()
+        of_x = self.body.dependents({ref.node for ref, outer in self.outer.items() if outer.mapped})
+        staying: set[str] = set()
+        read_outside: set[str] = set()
+        for node in reversed(list(self.body)):
+            if node.name in self.on_state or isinstance(node.op, Leaf):
+                continue
+            if isinstance(node.op, self.what.light) and node.name in of_x and node.name not in read_outside:
+                staying.add(node.name)
+            else:
+                read_outside.update(ref.node for ref in self.body.args(node.name))
+        return staying
+
     def run(self, counts: Counter[str]) -> Refs | None:
         for node in self.body:
-            if node.name not in self.on_state and not isinstance(node.op, Leaf) and self._hoist(node):
+            if node.name in self.on_state | self.staying or isinstance(node.op, Leaf):
+                continue
+            if self._hoist(node):
                 counts["hoist_node"] += 1
         if not self.hoisted:
             return None
@@ -238,10 +259,13 @@ class Sink(Pass):
     2. a step output that was sunk             => that node's result
     3. a step output that is a step of a sequence => that sequence
 
-    A readout inside a cell costs one matrix product of [T*N, H], not T of [N, H].
+    Ops that are ``light`` stay in the loop, but for what a sunk op's result enters, and for what makes the values
+    that leave the loop smaller: the least bytes of all steps, by a minimum cut. A readout inside a cell costs one
+    matrix product of [T*N, H], not T of [N, H].
     """
 
     name = "sink"
+    light: tuple[type[Op], ...] = ()
 
     def requires(self, graph: Graph) -> None:
         check_unpeeled(self, graph)
@@ -252,7 +276,7 @@ class Sink(Pass):
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if not isinstance(node.op, Scan):
                 return None
-            return _Sinker(b, node, node.op, args).run(counts)
+            return _Sinker(b, node, node.op, args, self.light).run(counts)
 
         return result(graph, rewrite(graph, visit), counts)
 
@@ -260,7 +284,7 @@ class Sink(Pass):
 class _Sinker:
     """One scan: what can be sunk is found backwards from its readers, then rebuilt outside."""
 
-    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs) -> None:
+    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, light: tuple[type[Op], ...]) -> None:
         self.b, self.node, self.scan = b, node, scan
         self.body = scan.body
         self.outer = {
@@ -270,6 +294,8 @@ class _Sinker:
         }
         self.args = args
         self.sunk = self._sinkable()
+        if light and scan.next_states:
+            self.sunk = self._least(self.sunk, light)
 
     def _sinkable(self) -> set[str]:
         feeding = self.body.needed([output.ref for output in self.scan.next_states])
@@ -284,6 +310,19 @@ class _Sinker:
             if self._wide(node) is not None:
                 sinkable.add(node.name)
         return sinkable
+
+    def _least(self, sinkable: set[str], light: tuple[type[Op], ...]) -> set[str]:
+        """Of the nodes that can be sunk: those that are not light, what they enter, and what makes the crossing least.
+
+        What the scan returns anyway costs nothing to cross, and neither does what is a sequence outside.
+        """
+        heavy = {name for name in sinkable if not isinstance(self.body.node(name).op, light)}
+        heavy |= self.body.dependents(heavy) & sinkable
+        if not heavy:
+            return set()
+        free = {output.ref for output in self.scan.step_outputs} | set(self.outer)
+        operands = {ref for name in sinkable for ref in self.body.args(name) if self._mapped(ref)}
+        return self.body.beyond_cut(sinkable, heavy, {ref: self.body.type(ref).size for ref in operands - free})
 
     def _mapped(self, ref: Ref) -> bool:
         """Whether a value differs from step to step; a body's constants and static arguments do not."""
