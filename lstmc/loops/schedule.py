@@ -186,7 +186,12 @@ class Schedule:
         roots = [sink.ref for sink in sinks] + kept_refs
         self.place_nodes(roots)
         self.over_time.update(self.values.origin(ref)[0] for ref in kept_refs)
-        for sink in sinks:
+        of_sequences = [Ref(node.name) for group in self.groups for node in group.nodes if self._of_sequence(node)]
+        for sink in [sink for sink in sinks if sink.ref in of_sequences]:
+            self._store(sink)
+        for ref in of_sequences:  # one buffer of all steps, whichever pieces of it are stored elsewhere
+            self.in_memory(ref, time=True)
+        for sink in [sink for sink in sinks if sink.ref not in of_sequences]:
             self._store(sink)
         self.read.update(self.over_time)
         kept = [
@@ -253,6 +258,15 @@ class Schedule:
         panels = self._panels(w_place.array, transposed, outs, ins)
         comment = self.code.comment(node)
         return Product(x_place, w_place, y_place, outs, ins, lead, transposed, bias, panels, when, comment)
+
+    def _of_sequence(self, node: Node) -> bool:
+        """Whether a node is a product with a sequence that is known before the first step."""
+        if not isinstance(node.op, Linear):
+            return False
+        base, index = self.values.origin(self.graph.args(node.name)[0])
+        array = self.sources[base].array if base in self.sources else None
+        known = array is not None and array.time and array.kind in ("bottom", "top_diff")
+        return known and HERE.fullmatch(index) is not None
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
         """Before the loop where x is known for all steps by then, after it where no step reads y; and their places."""

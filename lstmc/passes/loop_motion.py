@@ -93,10 +93,12 @@ class Hoist(Pass):
     2. a node on what is the same at every step => one node before the scan; a ``static`` argument, or a ``weight``
        where it is one
     3. a step output that was hoisted           => the sequence itself
+    4. a sequence that a product which is ``apart`` and other nodes read => two ``x`` arguments: the gradient of the
+       product's is one product for all steps too
 
-    Products that are ``apart`` stay in the loop: for who writes it and can take them out there. Ops that are
-    ``light`` stay too, but for what a product or another op outside needs: in a loop their results need no memory.
-    With ``of_parameters`` all stays but what is made of parameters alone.
+    Products that are ``apart`` stay in the loop, for what writes it and can take them out there, unless another product
+    of sequences needs them. Ops that are ``light`` stay too, but for what an op outside or such a product needs: in a
+    loop their results need no memory. With ``of_parameters`` all stays but what is made of parameters alone.
 
     An LSTM's x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D].
     """
@@ -141,6 +143,7 @@ class _Hoister:
         self.outer = {
             Ref(a.name): Outer(args[i], scan.role(i) == "x") for i, a in enumerate(params) if scan.role(i) != "state"
         }
+        self.read_outside: set[str] = set()
         self.staying = self._staying()
         self.hoisted: set[str] = set()
         self.weights: set[Ref] = set()  # outside, of parameters alone
@@ -152,14 +155,13 @@ class _Hoister:
             return set()
         of_x = self.body.dependents({ref.node for ref, outer in self.outer.items() if outer.mapped})
         staying: set[str] = set()
-        read_outside: set[str] = set()
         for node in reversed(list(self.body)):
             if node.name in self.on_state or isinstance(node.op, Leaf):
                 continue
-            if isinstance(node.op, self.what.light) and node.name in of_x and node.name not in read_outside:
+            if isinstance(node.op, self.what.light) and node.name in of_x and node.name not in self.read_outside:
                 staying.add(node.name)
             else:
-                read_outside.update(ref.node for ref in self.body.args(node.name))
+                self.read_outside.update(ref.node for ref in self.body.args(node.name))
         return staying
 
     def run(self, counts: Counter[str]) -> Refs | None:
@@ -168,9 +170,25 @@ class _Hoister:
                 continue
             if self._hoist(node):
                 counts["hoist_node"] += 1
-        if not self.hoisted:
+        self.shared = self._shared()
+        counts["hoist_argument"] += len(self.shared)
+        if not self.hoisted and not self.shared:
             return None
         return self._remaining(counts)
+
+    def _product_alone(self, node: Node) -> bool:
+        return isinstance(node.op, self.what.apart) and node.name not in self.on_state
+
+    def _shared(self) -> set[Ref]:
+        """The sequences that a product of them alone and other nodes of the loop read."""
+        of_products: set[Ref] = set()
+        of_others = {output.ref for output in self.body.outputs}
+        for node in self.body:
+            if node.name in self.hoisted:
+                continue
+            operands = set(self.body.args(node.name))
+            (of_products if self._product_alone(node) else of_others).update(operands)
+        return {ref for ref in of_products & of_others if ref in self.outer and self.outer[ref].mapped}
 
     def _hoist(self, node: Node) -> bool:
         operands = self.body.args(node.name)
@@ -185,7 +203,7 @@ class _Hoister:
             return False
         mapped = any(o.mapped for o in outer)
         op: Op | None = node.op
-        if mapped and isinstance(node.op, self.what.apart):
+        if mapped and isinstance(node.op, self.what.apart) and node.name not in self.read_outside:
             return False
         if mapped:
             types = [self.body.type(ref) for ref in operands]
@@ -225,23 +243,34 @@ class _Hoister:
     def _new_body(self, kept: Sequence[int]) -> tuple[Graph, list[Ref]]:
         inner = Rebuild(self.body)
         operands: list[Ref] = []
+        of_products: dict[Ref, Ref] = {}
+
+        def argument(ref: Ref) -> Ref:
+            outer = self.outer[ref]
+            role: Role = "x" if outer.mapped else "weight" if is_weight(self.b, outer.ref) else "static"
+            node = self.body.node(ref.node)
+            arg = Arg(self.body.type(ref).shape, role)
+            operands.append(outer.ref)
+            return inner.builder.add(arg, names=(node.names[ref.out],), loc=node.loc)[0]
 
         def value(ref: Ref) -> Ref:
             if ref not in inner.new:  # a hoisted value that the body still reads
-                outer = self.outer[ref]
-                role: Role = "x" if outer.mapped else "weight" if is_weight(self.b, outer.ref) else "static"
-                node = self.body.node(ref.node)
-                name = node.names[ref.out]
-                (argument,) = inner.builder.add(Arg(self.body.type(ref).shape, role), names=(name,), loc=node.loc)
-                inner.new[ref] = argument
-                operands.append(outer.ref)
+                inner.new[ref] = argument(ref)
             return inner.new[ref]
+
+        def of_product(ref: Ref) -> Ref:
+            if ref not in self.shared:
+                return value(ref)
+            if ref not in of_products:
+                of_products[ref] = argument(ref)
+            return of_products[ref]
 
         arguments = iter(self.args)
         for node in self.body:
             if node.name in self.hoisted:
                 continue
-            inner.copy(node, [value(ref) for ref in self.body.args(node.name)])
+            alone = self._product_alone(node)
+            inner.copy(node, [(of_product if alone else value)(ref) for ref in self.body.args(node.name)])
             if isinstance(node.op, Arg):
                 operands.append(next(arguments))
         outputs = [self.body.outputs[i] for i in kept]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Param, State, cell, dims, linear, max_pool, model, reshape, scan, tanh
+from lstmc import Input, Param, State, cell, dims, linear, max_pool, model, reshape, scan, sigmoid, split, tanh
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Scan
@@ -221,3 +221,23 @@ def test_a_matrix_that_is_computed_in_the_loop_is_refused_with_the_way_out() -> 
         " computed in the loop"
     )
     assert caught.value.notes == ("matmul(x, W.T) multiplies by one",)
+
+
+@cell
+def showing(x=Input(N, H), c=State(N, H), *, W=Param(2 * H, H)):
+    """A piece of the product with x is an output, and x is read beside the product."""
+    value, gate = split(linear(x, W), 2)
+    c = sigmoid(gate) * c + value
+    return {"y": c + x, "value": value}, {"c": c}
+
+
+@model
+def shown(X=Input(T, N, 3)):
+    results, _ = scan(showing(), X)
+    return results
+
+
+def test_products_of_inputs_and_of_their_gradients_are_one_for_all_steps_whatever_else_reads_them() -> None:
+    (op,) = fused(shown.graph(T=4, N=3))
+    plan = plan_of(op, op.initial)
+    assert [work.when for work in (*plan.forward, *plan.backward) if isinstance(work, Product)] == ["before", "after"]

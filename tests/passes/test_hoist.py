@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lstmc.ir import parse_graph, print_graph, verify
+from lstmc.ir import Scan, parse_graph, print_graph, verify
+from lstmc.ops import Binary, Leaf, Linear, Pointwise
 from lstmc.passes import Hoist
 from lstmc.testing.equivalence import assert_same_meaning
 
@@ -154,3 +155,46 @@ def test_a_weight_that_is_cut_in_the_body_is_cut_before_it_and_enters_as_weights
     assert "%U_i: f32[4,4] = arg(role='weight')" in text
     assert "%U_o: f32[4,4] = arg(role='weight')" in text
     assert_same_meaning(before, after)
+
+
+APART = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %h0: f32[2,4] = input()
+  %W: f32[4,4] = param()
+  %V: f32[4,4] = param()
+  %Y, %h_T: f32[3,2,4], f32[2,4] = scan(%X, %h0, %W, %V, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,4] = arg(role='state')
+      %W: f32[4,4] = arg(role='weight')
+      %V: f32[4,4] = arg(role='weight')
+      %r: f32[2,4] = relu(%x)
+      %first: f32[2,4] = linear(%r, %W)
+      %second: f32[2,4] = linear(%first, %V)
+      %t: f32[2,4] = tanh(%r)
+      %a: f32[2,4] = add(%second, %t)
+      %b: f32[2,4] = add(%first, %a)
+      %h: f32[2,4] = mul(%b, %h_prev)
+      return h=%h, next h=%h
+    }
+  }
+  return Y=%Y, h_T=%h_T
+}
+"""
+
+
+def test_of_what_is_light_or_apart_only_what_a_product_needs_leaves() -> None:
+    before = parse_graph(APART)
+    hoist = Hoist(apart=(Linear,), light=(Pointwise, Binary))
+    after = hoist.run(before).graph
+    verify(after)
+    assert_same_meaning(before, after)
+    assert [node.op.name for node in after if not isinstance(node.op, Leaf)] == ["relu", "linear", "scan"]
+    (scan,) = [node for node in after if isinstance(node.op, Scan)]
+    assert isinstance(scan.op, Scan)
+    body = scan.op.body
+    (product,) = [node for node in body if isinstance(node.op, Linear)]
+    own = body.args(product.name)[0]
+    assert sum(own in body.args(node.name) for node in body) == 1  # what others read of it is another argument
+    assert not hoist.run(after).modified
