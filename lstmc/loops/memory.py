@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Literal
 
 from lstmc.ir import Ref
+from lstmc.loops.index import Axis, Index, counter, nest_of
 
 CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
 GPU = ("gpu_functions.h",)
@@ -45,7 +47,7 @@ _OWN = """
 count blas THREADS atomicAdd threadIdx blockIdx blockDim T N t n j i k std sum most call begin
 NAN INFINITY NULL HUGE_VAL
 """
-_POINTER = re.compile(r"p\d+")  # of a loop
+_POINTER = re.compile(r"[pi]\d+")  # of a loop, and the counters of nested ones
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
 
 
@@ -185,22 +187,97 @@ class Store:
         return f"{self.element} {'+=' if self.add else '='} {self.value};"
 
 
+_ELEMENT = re.compile(r"@(\d+)@")  # in a line: one of a loop's elements
+
+
 @dataclass
 class Loop:
     """Lines of C++ for each of ``size`` elements ``j``, of one row after the other; ``pointers`` are what they use.
 
-    ``independent``: no element needs another one, so that many can be done at once.
+    ``elements`` are the elements of arrays that the lines name, by the counter of all ``count`` elements: of the loop,
+    or of the operand of a reduction over ``axis``: its length, and how many elements are behind it. ``independent``: no
+    element needs another one, so that many can be done at once. ``summed``: what a sum reads, and its result.
     """
 
     size: int
+    count: int
     pointers: dict[str, tuple[Place, bool]] = field(default_factory=dict)  # name -> place, whether it is written
     lines: list[str | Store] = field(default_factory=list)  # each with what it is, as a comment
     comments: list[str] = field(default_factory=list)
     independent: bool = True
+    axis: tuple[int, int] = (1, 1)
+    summed: tuple[str, str] | None = None
+    elements: list[tuple[str, Index | None]] = field(default_factory=list)  # None: the result of a reduction, by j
 
     def arrays(self) -> set[str]:
         """The names of what it reads and writes."""
         return {place.array.name for place, _ in self.pointers.values()}
+
+    def element(self, pointer: str, index: Index | None) -> str:
+        """What stands in a line for an element of an array."""
+        self.elements.append((pointer, index))
+        return f"@{len(self.elements) - 1}@"
+
+    def by_counter(self) -> list[str | Store]:
+        """The lines for one ``j``."""
+        length, inner = self.axis
+        if self.independent:
+            return [_with(line, self._texts("j")) for line in self.lines]
+        begin = Index() + (
+            counter(self.size).divided(inner)[0] * (length * inner) + counter(self.size).divided(inner)[1]
+        )
+        each = f"begin + k * {inner}" if inner != 1 else "begin + k"
+        begun = f"const int begin = {begin.text('j', self.size)};"
+        return [begun, *(_with(line, self._texts(each)) for line in self.lines)]
+
+    def _texts(self, name: str) -> list[str]:
+        return [f"{p}[{'j' if index is None else index.text(name, self.count)}]" for p, index in self.elements]
+
+    def nest(self) -> list[str]:
+        """The lines of nested loops over all ``j``; none where one loop does."""
+        length, inner = self.axis
+        if not self.independent and not self.summed:
+            return []
+        bounds = () if self.independent else (inner, inner * length)
+        before, within = counter(self.count).divided(length * inner)
+        result = before * inner + within.divided(inner)[1]
+        elements = [(pointer, result if index is None else index) for pointer, index in self.elements]
+        axes = nest_of(self.count, (index for _, index in elements), bounds)
+        if len(axes) < 2:
+            return []
+        texts = [f"{pointer}[{index.in_nest(axes)}]" for pointer, index in elements]
+        if not self.summed:
+            return _nested(axes, [str(_with(line, texts)) for line in self.lines], "#pragma GCC ivdep")
+        x, y = (str(_with(element, texts)) for element in self.summed)
+        outer = [axis for axis in axes if axis.divisor >= inner * length]
+        along = [axis for axis in axes if inner <= axis.divisor < inner * length]
+        behind = [axis for axis in axes if axis.divisor < inner]
+        if behind:
+            zeros = _nested(behind, [f"{y} = 0.0f;"])
+            return _nested(outer, [*zeros, *_nested([*along, *behind], [f"{y} += {x};"], "#pragma GCC ivdep")])
+        sum_ = _nested(along, [f"sum += {x};"], "#pragma omp simd reduction(+ : sum)")
+        return _nested(outer, ["float sum = 0.0f;", *sum_, f"{y} = sum;"])
+
+
+def _with(line: str | Store, texts: list[str]) -> str | Store:
+    """A line with its elements written out."""
+    if isinstance(line, Store):
+        return replace(line, element=str(_with(line.element, texts)), value=str(_with(line.value, texts)))
+    return _ELEMENT.sub(lambda match: texts[int(match[1])], line)
+
+
+def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:
+    """Lines in loops, the first axis outermost; a pragma for the innermost."""
+    for axis in reversed(axes):
+        head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; ++{axis.counter}) {{"
+        lines = [
+            *([pragma] if pragma else []),
+            head,
+            *(f"  {line}" if not line.startswith("#") else line for line in lines),
+            "}",
+        ]
+        pragma = ""
+    return lines
 
 
 Work = Product | Loop

@@ -242,7 +242,8 @@ class _Planner:
             Outer(ct, x, o.into, o.outs, o.ins, o.lead) for (o, _, _), (ct, x) in zip(outers, places, strict=True)
         )
         own = {node.name for node in self.body}
-        again = tuple(node.name for group in schedule.groups for node in group.nodes if node.name in own)
+        run = [node.name for group in schedule.groups for node in group.nodes]
+        again = tuple(name for name in (*run, *sorted(schedule.within)) if name in own)
         return tuple(steps), done, again
 
     def _parts(self, ref: Ref) -> Iterator[Ref]:

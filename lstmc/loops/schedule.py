@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from math import prod
 from typing import Literal
 
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
-from lstmc.loops.loop_code import ELEMENT, HERE, MOVES, J, LoopCode, Values, added
+from lstmc.loops.index import Index, counter, offset_of, piece
+from lstmc.loops.loop_code import ELEMENT, MOVES, LoopCode, Values
 from lstmc.loops.memory import Array, Loop, Names, Place, Product, Sink, Work
 from lstmc.ops import Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum, Transpose
 
@@ -40,10 +40,11 @@ class Schedule:
         self.groups: list[_Group] = []
         self.group_of: dict[str, int] = {}
         self.stores: dict[Ref, list[Sink]] = {}
-        self.copies: list[tuple[int, Sink, str]] = []  # the group after which, the sink, the index where it goes
+        self.copies: list[tuple[int, Sink, Index]] = []  # the group after which, the sink, the index where it goes
         self.memory: dict[Ref, Place] = {}
         self.values = Values(graph, sources)
-        self.code = LoopCode(self.values, self.memory, self.stores, names)
+        self.within: set[str] = set()  # elementwise nodes that the sum which reads them computes
+        self.code = LoopCode(self.values, self.memory, self.stores, self.within, names)
         self.panels: dict[tuple[Array, bool], Array] = {}
         self.over_time: set[Ref] = set()  # what is kept of every step for a product over all steps
         self.read: set[Ref] = set()  # what is read during a step, or kept for a product over all steps
@@ -60,12 +61,29 @@ class Schedule:
                 continue
             needed.add(ref.node)
             stack += [arg for arg in self.graph.args(ref.node) if arg not in self.sources]
+        self._find_within(needed, {self.values.origin(ref)[0].node for ref in roots})
         for node in self.graph:
             if node.name in needed and not isinstance(node.op, (*MOVES, Full)):
                 self.read.update(self.values.origin(arg)[0] for arg in self.graph.args(node.name))
                 if isinstance(node.op, Arg):
                     raise AssertionError(node.name)
-                self._place(node)
+                if node.name not in self.within:
+                    self._place(node)
+
+    def _find_within(self, needed: set[str], roots: set[str]) -> None:
+        """Elementwise nodes that one sum reads, or another such node, element by element: they need no memory."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.graph:
+            if node.name in needed and not isinstance(node.op, MOVES):
+                for ref in self.graph.args(node.name):
+                    readers.setdefault(self.values.origin(ref)[0].node, []).append(node)
+        for node in reversed(list(self.graph)):
+            if node.name not in needed or node.name in roots or type(node.op) not in ELEMENT:
+                continue
+            first, *others = readers.get(node.name, [node])
+            into_sum = isinstance(first.op, Sum) or first.name in self.within
+            if into_sum and not others and (Ref(node.name), counter(node.types[0].size)) in self.values.reads(first):
+                self.within.add(node.name)
 
     def _after(self, ref: Ref) -> int:
         """The last group that a value needs to be done."""
@@ -76,10 +94,10 @@ class Schedule:
         if type(node.op) in ELEMENT:
             size = node.types[0].size
             start = 0
-            for base, index in self.values.element_reads(node):
+            for base, index in self.values.reads(node):
                 if self.values.computed(base):
                     at = self.group_of[base.node]
-                    together = index == J and type(self.graph.node(base.node).op) in ELEMENT
+                    together = index == counter(size) and type(self.graph.node(base.node).op) in ELEMENT
                     start = max(start, at if together and self.groups[at].size == size else at + 1)
             for at in range(start, len(self.groups)):
                 if self.groups[at].size == size:
@@ -120,26 +138,28 @@ class Schedule:
         if type(self.graph.node(ref.node).op) in ELEMENT or self._is_concat(ref):  # others are written there at once
             self._store(Sink(ref, place))
         else:  # once alone: where else it was to be written it is copied to
-            self.copies += [(self._after(ref), sink, J) for sink in self.stores.pop(ref, ())]
+            size = self.graph.type(ref).size
+            self.copies += [(self._after(ref), sink, counter(size)) for sink in self.stores.pop(ref, ())]
         return place
 
-    def _store(self, sink: Sink, at: str = J) -> None:
+    def _store(self, sink: Sink, at: Index | None = None) -> None:
         """Write a value somewhere: with the loop that computes it, or by a loop of its own."""
         base, index = self.values.origin(sink.ref)
-        node = self.graph.node(base.node)
-        # where the index is j but the sizes differ, it is the first of several pieces
-        whole = index == J and self.graph.type(base).size == self.graph.type(sink.ref).size
-        if self.values.computed(base) and isinstance(node.op, Concat) and at == J and whole:
+        node, size = self.graph.node(base.node), self.graph.type(sink.ref).size
+        at = counter(size) if at is None else at
+        offset = offset_of(at, size)
+        # where the counter is the index but the sizes differ, it is the first of several pieces
+        whole = index == counter(size) and self.graph.type(base).size == size and self.values.computed(base)
+        if whole and isinstance(node.op, Concat) and offset == 0:
             self.stores.setdefault(base, []).append(sink)
             self._pieces(node, sink)
             return
-        if self.values.computed(base) and whole and HERE.fullmatch(at) and type(node.op) in ELEMENT:
-            offset = int(HERE.fullmatch(at)[1] or 0)  # type: ignore[index]
+        if whole and offset is not None and type(node.op) in ELEMENT:
             moved_sink = Sink(base, sink.place.moved(offset), sink.add)
             self.stores.setdefault(base, []).append(moved_sink)
             return
-        if self.values.computed(base) and whole and at == J and not isinstance(node.op, Concat):
-            alone = sink.place.array.rows and sink.place.array.size == self.graph.type(base).size
+        if whole and offset == 0 and not isinstance(node.op, Concat):
+            alone = sink.place.array.rows and sink.place.array.size == size
             if base not in self.memory and not sink.add and alone:
                 self.memory[base] = sink.place
                 self.stores.setdefault(base, []).append(sink)
@@ -150,24 +170,19 @@ class Schedule:
 
     def _pieces(self, node: Node, sink: Sink) -> None:
         assert isinstance(node.op, Concat)
-        shape, axis, start = node.types[0].shape, node.op.axis, 0
-        inner = prod(shape[axis + 1 :])
+        start = 0
         for ref in self.graph.args(node.name):
-            size = self.graph.type(ref).shape[axis] * inner
-            if prod(shape[:axis]) == 1:
-                at = added(J, start)
-            else:
-                at = f"j / {size} * {shape[axis] * inner} + {start} + j % {size}"
-            self._store(Sink(ref, sink.place, sink.add), at)
+            size = self.graph.type(ref).shape[node.op.axis]
+            self._store(Sink(ref, sink.place, sink.add), piece(node.types[0].shape, node.op.axis, start, size))
             start += size
 
     def rows_in_memory(self, ref: Ref, width: int, time: bool = False) -> Place:
         """Where the rows of a matrix are that a product reads: one after the other, ``width`` floats each."""
         base, index = self.values.origin(ref)
         size = self.graph.type(ref).size
-        here = HERE.fullmatch(index)
-        if here is not None and self.values.constant(base) is None:
-            place = self.in_memory(base, time).moved(int(here[1] or 0))
+        offset = offset_of(index, size)
+        if offset is not None and self.values.constant(base) is None:
+            place = self.in_memory(base, time).moved(offset)
             whole = place.array.size == size
             if (size == width or whole) and (not time or (place.array.time and place.array.rows)):
                 return place
@@ -202,16 +217,15 @@ class Schedule:
         for at, group in enumerate(self.groups):
             for node in group.nodes:
                 if group.size:
-                    for base, index in self.values.element_reads(node):
+                    for base, index in self.values.reads(node):
                         if self.values.computed(base) and (
-                            self.group_of[base.node] != at or index != J or self._is_concat(base)
+                            self.group_of[base.node] != at or index != counter(group.size) or self._is_concat(base)
                         ):
                             self.in_memory(base)
                 elif isinstance(node.op, Linear):
                     products[node.name] = self._product(node)
                 else:
-                    base, _ = self.values.origin(self.graph.args(node.name)[0])
-                    if self.values.computed(base):
+                    for base in self._reads_of(node):
                         self.in_memory(base)
                     self.in_memory(Ref(node.name))
         assert all(self.memory[Ref(name)] == product.y for name, product in products.items()), "written elsewhere"
@@ -223,6 +237,14 @@ class Schedule:
                 found += [products[n.name] if n.name in products else self.code.reduction(n) for n in group.nodes]
             found += self._copies(at)
         return found, kept
+
+    def _reads_of(self, node: Node) -> Iterator[Ref]:
+        """What has to be in memory for a reduction."""
+        for base, _ in self.values.reads(node):
+            if base.node in self.within:
+                yield from self._reads_of(self.graph.node(base.node))
+            elif self.values.computed(base):
+                yield base
 
     def _copies(self, at: int) -> Iterator[Loop]:
         yield from (self.code.copy(sink, index) for after, sink, index in self.copies if after == at)
@@ -239,7 +261,13 @@ class Schedule:
         while w not in self.sources and isinstance(self.graph.node(w.node).op, Transpose):
             (w,), transposed = self.graph.args(w.node), not transposed
         base, index = self.values.origin(w)
-        if base not in self.sources or index != J or self.sources[base].array.rows or self.sources[base].array.time:
+        size = self.graph.type(w).size
+        if (
+            base not in self.sources
+            or index != counter(size)
+            or self.sources[base].array.rows
+            or self.sources[base].array.time
+        ):
             raise BackendError(
                 "there is no code for a product with a matrix that is computed in the loop",
                 loc=node.loc,
@@ -249,7 +277,7 @@ class Schedule:
         if b:
             origin, index = self.values.origin(b[0])
             bias = self.sources[origin]
-            assert index == J  # rows.py adds others
+            assert index == counter(outs)  # rows.py adds others
             assert not bias.array.rows
             assert not bias.array.time
         lead = node.types[0].size // outs
@@ -263,10 +291,11 @@ class Schedule:
         """Whether a node is a product with a sequence that is known before the first step."""
         if not isinstance(node.op, Linear):
             return False
-        base, index = self.values.origin(self.graph.args(node.name)[0])
+        x = self.graph.args(node.name)[0]
+        base, index = self.values.origin(x)
         array = self.sources[base].array if base in self.sources else None
         known = array is not None and array.time and array.kind in ("bottom", "top_diff")
-        return known and HERE.fullmatch(index) is not None
+        return known and offset_of(index, self.graph.type(x).size) is not None
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
         """Before the loop where x is known for all steps by then, after it where no step reads y; and their places."""

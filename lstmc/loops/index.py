@@ -1,0 +1,178 @@
+"""Where in memory the element of a loop is: a sum of digits of the loop's counter.
+
+A loop over a value of shape [4, 3] has a counter j from 0 to 11, and its digits in the mixed radix of the shape are the
+indices j / 3 and j % 3. What moves elements (a transposition, a piece, a broadcast) gives each digit another stride, so
+that one index has two forms: an expression of j, for a thread of a GPU, and a sum of strides times the counters of
+nested loops, which needs no division.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import prod
+
+from lstmc.ops import Op, Reshape, Split, Tile, Transpose
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Digit:
+    """``stride * (of / divisor % size)``. ``of`` is the counter (None), or an index whose digits do not divide so."""
+
+    divisor: int
+    size: int
+    stride: int
+    of: Index | None = None
+
+
+@dataclass(frozen=True)
+class Index:
+    """The sum of an offset and of digits, in the order of their divisors; neighbours that go on as one are one."""
+
+    digits: tuple[Digit, ...] = ()
+    offset: int = 0
+
+    @property
+    def largest(self) -> int:
+        return self.offset + sum(digit.stride * (digit.size - 1) for digit in self.digits)
+
+    def __add__(self, other: Index | int) -> Index:
+        if isinstance(other, int):
+            return replace(self, offset=self.offset + other)
+        digits: list[Digit] = []
+        for digit in sorted((*self.digits, *other.digits), key=lambda digit: (digit.of is not None, digit.divisor)):
+            last = digits[-1] if digits else None
+            if (
+                last
+                and last.of is digit.of is None
+                and (digit.divisor, digit.stride) == (last.divisor * last.size, last.stride * last.size)
+            ):
+                digits[-1] = replace(last, size=last.size * digit.size)
+            else:
+                digits.append(digit)
+        return Index(tuple(digits), self.offset + other.offset)
+
+    def __mul__(self, factor: int) -> Index:
+        return Index(tuple(replace(d, stride=d.stride * factor) for d in self.digits), self.offset * factor)
+
+    def divided(self, by: int) -> tuple[Index, Index]:
+        """Return the quotient and the remainder by a number."""
+        high: list[Digit] = []
+        low: list[Digit] = []
+        for digit in self.digits:
+            inner = by // digit.stride if by % digit.stride == 0 else 0
+            if digit.stride % by == 0:
+                high.append(replace(digit, stride=digit.stride // by))
+            elif inner and digit.size > inner and digit.size % inner == 0:
+                low.append(replace(digit, size=inner))
+                high.append(Digit(digit.divisor * inner, digit.size // inner, 1, digit.of))
+            else:
+                low.append(digit)
+        remainder = Index() + Index(tuple(low), self.offset % by)
+        if remainder.largest < by:
+            return Index() + Index(tuple(high), self.offset // by), remainder
+        return Index((Digit(by, self.largest // by + 1, 1, self),)), Index((Digit(1, by, 1, self),))
+
+    def text(self, counter: str, count: int) -> str:
+        """Return it as an expression of the counter, which is below ``count``."""
+        terms = []
+        for digit in reversed(self.digits):
+            if digit.of is None:
+                of, most = counter, count
+            else:
+                of, most = digit.of.text(counter, count), digit.of.largest + 1
+            if " " in of and (digit.divisor > 1 or digit.divisor * digit.size < most or digit.stride > 1):
+                of = f"({of})"
+            term = of if digit.divisor == 1 else f"{of} / {digit.divisor}"
+            term += f" % {digit.size}" if digit.divisor * digit.size < most else ""
+            terms.append(term if digit.stride == 1 else f"{term} * {digit.stride}")
+        if self.offset or not terms:
+            terms.append(str(self.offset))
+        return " + ".join(terms)
+
+    def in_nest(self, axes: Sequence[Axis]) -> str:
+        """Return it as a sum over the counters of nested loops."""
+        terms = []
+        for axis in axes:
+            for digit in self.digits:
+                if digit.divisor <= axis.divisor < digit.divisor * digit.size:
+                    stride = digit.stride * (axis.divisor // digit.divisor)
+                    terms.append(axis.counter if stride == 1 else f"{axis.counter} * {stride}")
+        if self.offset or not terms:
+            terms.append(str(self.offset))
+        return " + ".join(terms)
+
+
+def counter(size: int) -> Index:
+    """Return the index of a loop's own element: its counter."""
+    return Index((Digit(1, size, 1),) if size > 1 else ())
+
+
+def offset_of(index: Index, size: int) -> int | None:
+    """Return by how much an index is ahead of the counter of a loop over ``size``; None where it is another one."""
+    return index.offset if index.digits == counter(size).digits else None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One of nested loops: the digit of the counter that it counts."""
+
+    counter: str
+    divisor: int
+    size: int
+
+
+def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> tuple[Axis, ...]:
+    """Return the loops, the outermost first, in which each index is a sum of strides: as few as there can be.
+
+    ``bounds`` are divisors at which a loop begins besides. Empty where an index needs a division in any nest.
+    """
+    cuts = {1, size, *bounds}
+    for index in indices:
+        for digit in index.digits:
+            if digit.of is not None:
+                return ()
+            cuts |= {digit.divisor, digit.divisor * digit.size}
+    order = sorted(cuts)
+    if any(large % small for small, large in pairwise(order)):
+        return ()
+    sizes = [(small, large // small) for small, large in pairwise(order)]
+    return tuple(Axis(f"i{i}", divisor, count) for i, (divisor, count) in enumerate(reversed(sizes)))
+
+
+def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
+    """Return where in the operand, of ``shape``, an element of a result is, both in row-major order."""
+    match op:
+        case Reshape():
+            return index
+        case Split(axis, sizes):
+            inner = prod(shape[axis + 1 :])
+            before, within = index.divided(sizes[out] * inner)
+            return before * (shape[axis] * inner) + within + sum(sizes[:out]) * inner
+        case Tile(axis, tiles):
+            inner = prod(shape[axis:])
+            before, within = index.divided(inner * tiles)
+            return before * inner + within.divided(inner)[1]
+        case Transpose(axis):
+            inner, (rows, columns) = prod(shape[axis + 2 :]), shape[axis : axis + 2]
+            before, within = index.divided(rows * columns * inner)
+            column, within = within.divided(rows * inner)
+            row, within = within.divided(inner)
+            return before * (rows * columns * inner) + row * (columns * inner) + column * inner + within
+    raise AssertionError(op)
+
+
+def covering(small: Shape, large: Shape, axes: tuple[int, int]) -> Index:
+    """Return where in the operand of ``small`` shape the element is that goes with an element of ``large``."""
+    start, stop = axes
+    return counter(prod(large)).divided(prod(large[stop:]))[0].divided(prod(large[start:stop]))[1]
+
+
+def piece(shape: Shape, axis: int, start: int, size: int) -> Index:
+    """Return where in a value of ``shape`` an element is of its piece from ``start`` on along an axis."""
+    inner = prod(shape[axis + 1 :])
+    before, within = counter(prod(shape[:axis]) * size * inner).divided(size * inner)
+    return before * (shape[axis] * inner) + within + start * inner
