@@ -52,8 +52,8 @@ def number(value: float) -> str:
 
 def _power(op: Any, x: str) -> str:
     exponent = op.exponent
-    if exponent == 0.5:
-        return f"std::sqrt({x})"
+    if abs(exponent) == 0.5:
+        return f"std::sqrt({x})" if exponent > 0 else f"1.0f / std::sqrt({x})"
     if exponent == int(exponent) and 1 <= abs(exponent) <= 4:
         product = " * ".join([x] * int(abs(exponent)))
         return product if exponent > 0 else f"1.0f / ({product})"
