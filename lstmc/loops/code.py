@@ -11,6 +11,7 @@ from lstmc.files.format import text_templates
 from lstmc.loops.gpu import persistent
 from lstmc.loops.loop_code import number
 from lstmc.loops.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
+from lstmc.loops.nests import nests
 from lstmc.loops.plan import Plan, plan_text
 
 PREFIX = "Fused_"  # begins the types of generated layers
@@ -85,11 +86,13 @@ def _rendered(plan: Plan, where: str) -> str:
     backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into) if place}
     read = _read(plan.backward)  # one gradient may be that of several states
     panels = {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)}
-    kernels = {"forward": persistent(plan, plan.forward), "backward": persistent(plan, plan.backward)}
+    passes = {"forward": plan.forward, "backward": plan.backward}
+    kernels = {name: persistent(plan, works) for name, works in passes.items()}
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
     told = {
         "type": _PLACE,
         "plan": plan,
+        "works": {name: nests(works) if where == "cpu.j2" else works for name, works in passes.items()},
         "persistent": kernels,
         "unpacked": panels - packed,  # of no use to a GPU
         "swaps": [_swap(*(array.name for array in state.gradient)) for state in plan.states],

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Literal
 
 from lstmc.ir import Ref
-from lstmc.loops.index import Axis, Index, counter, nest_of
+from lstmc.loops.index import Index, counter
 
 CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
 GPU = ("gpu_functions.h",)
@@ -47,7 +47,7 @@ _OWN = """
 count blas THREADS atomicAdd threadIdx blockIdx blockDim T N t n j i k std sum most call begin
 NAN INFINITY NULL HUGE_VAL
 """
-_POINTER = re.compile(r"[pi]\d+")  # of a loop, and the counters of nested ones
+_POINTER = re.compile(r"[pis]\d+")  # of a loop; counters and sums of nested ones
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
 
 
@@ -222,62 +222,31 @@ class Loop:
         """The lines for one ``j``."""
         length, inner = self.axis
         if self.independent:
-            return [_with(line, self._texts("j")) for line in self.lines]
+            return [with_elements(line, self._texts("j")) for line in self.lines]
         begin = Index() + (
             counter(self.size).divided(inner)[0] * (length * inner) + counter(self.size).divided(inner)[1]
         )
         each = f"begin + k * {inner}" if inner != 1 else "begin + k"
         begun = f"const int begin = {begin.text('j', self.size)};"
-        return [begun, *(_with(line, self._texts(each)) for line in self.lines)]
+        return [begun, *(with_elements(line, self._texts(each)) for line in self.lines)]
 
     def _texts(self, name: str) -> list[str]:
         return [f"{p}[{'j' if index is None else index.text(name, self.count)}]" for p, index in self.elements]
 
-    def nest(self) -> list[str]:
-        """The lines of nested loops over all ``j``; none where one loop does."""
+    def elements_by_count(self) -> list[tuple[str, Index]]:
+        """The elements, that of a reduction's result too, by the counter of all ``count`` elements."""
         length, inner = self.axis
-        if not self.independent and not self.summed:
-            return []
-        bounds = () if self.independent else (inner, inner * length)
         before, within = counter(self.count).divided(length * inner)
         result = before * inner + within.divided(inner)[1]
-        elements = [(pointer, result if index is None else index) for pointer, index in self.elements]
-        axes = nest_of(self.count, (index for _, index in elements), bounds)
-        if len(axes) < 2:
-            return []
-        texts = [f"{pointer}[{index.in_nest(axes)}]" for pointer, index in elements]
-        if not self.summed:
-            return _nested(axes, [str(_with(line, texts)) for line in self.lines], "#pragma GCC ivdep")
-        x, y = (str(_with(element, texts)) for element in self.summed)
-        outer = [axis for axis in axes if axis.divisor >= inner * length]
-        along = [axis for axis in axes if inner <= axis.divisor < inner * length]
-        behind = [axis for axis in axes if axis.divisor < inner]
-        if behind:
-            zeros = _nested(behind, [f"{y} = 0.0f;"])
-            return _nested(outer, [*zeros, *_nested([*along, *behind], [f"{y} += {x};"], "#pragma GCC ivdep")])
-        sum_ = _nested(along, [f"sum += {x};"], "#pragma omp simd reduction(+ : sum)")
-        return _nested(outer, ["float sum = 0.0f;", *sum_, f"{y} = sum;"])
+        return [(pointer, result if index is None else index) for pointer, index in self.elements]
 
 
-def _with(line: str | Store, texts: list[str]) -> str | Store:
-    """A line with its elements written out."""
+def with_elements(line: str | Store, texts: Sequence[str]) -> str | Store:
+    """Return a line with its elements written out."""
     if isinstance(line, Store):
-        return replace(line, element=str(_with(line.element, texts)), value=str(_with(line.value, texts)))
+        element, value = with_elements(line.element, texts), with_elements(line.value, texts)
+        return replace(line, element=str(element), value=str(value))
     return _ELEMENT.sub(lambda match: texts[int(match[1])], line)
-
-
-def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:
-    """Lines in loops, the first axis outermost; a pragma for the innermost."""
-    for axis in reversed(axes):
-        head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; ++{axis.counter}) {{"
-        lines = [
-            *([pragma] if pragma else []),
-            head,
-            *(f"  {line}" if not line.startswith("#") else line for line in lines),
-            "}",
-        ]
-        pragma = ""
-    return lines
 
 
 Work = Product | Loop

@@ -1,0 +1,140 @@
+"""The loops of a step as C++ for a CPU: nested by the axes of values, and neighbours in one nest where they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lstmc.loops.index import Axis, Index, nest_of
+from lstmc.loops.memory import Loop, Place, Product, Work, with_elements
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Loops over equally many elements, run as one: what one of them writes is in a register for those behind it.
+
+    A sum is in the nest of what computes its operand: a state is updated and read in one pass over its elements.
+    """
+
+    loops: tuple[Loop, ...]
+
+    @property
+    def pointers(self) -> dict[str, tuple[Place, bool]]:
+        """What the lines call the places of all loops, and whether they are written."""
+        names = self._names()
+        found = {name: (place, False) for place, name in names.items()}
+        for loop in self.loops:
+            for place, written in loop.pointers.values():
+                found[names[place]] = place, found[names[place]][1] or written
+        return found
+
+    def _names(self) -> dict[Place, str]:
+        places = dict.fromkeys(place for loop in self.loops for place, _ in loop.pointers.values())
+        return {place: f"p{i}" for i, place in enumerate(places)}
+
+    def axes(self) -> tuple[Axis, ...]:
+        """The nested loops, the outermost first; none where indices need divisions, or no order of them fits all."""
+        bounds = [bound for loop in self.loops if loop.summed for bound in (loop.axis[1], loop.axis[0] * loop.axis[1])]
+        indices = [index for loop in self.loops for _, index in loop.elements_by_count()]
+        return nest_of(self.loops[0].count, indices, bounds)
+
+    @property
+    def flat(self) -> bool:
+        """Whether one loop over ``j`` does."""
+        (first, *others), axes = self.loops, self.axes()
+        return not others and (len(axes) < 2 or not (first.independent or first.summed))
+
+    def lines(self) -> list[str]:
+        """Return the lines for all elements of a row."""
+        if self.flat:
+            (loop,) = self.loops
+            head = f"for (int j = 0; j < {loop.size}; ++j) {{"
+            pragma = ["#pragma GCC ivdep"] if loop.independent else []
+            return [*pragma, head, *(f"  {line}" for line in loop.by_counter()), "}"]
+        axes, names = self.axes(), self._names()
+        zeros: list[str] = []
+        body: list[str] = []
+        sums: list[str] = []  # the results of sums along the innermost axes
+        along = axes
+        for loop in self.loops:
+            texts = [
+                f"{names[loop.pointers[pointer][0]]}[{index.in_nest(axes)}]"
+                for pointer, index in loop.elements_by_count()
+            ]
+            if not loop.summed:
+                body += [str(with_elements(line, texts)) for line in loop.lines]
+                continue
+            x, y = (str(with_elements(element, texts)) for element in loop.summed)
+            length, inner = loop.axis
+            if inner == 1:
+                along = tuple(axis for axis in axes if axis.divisor < length)
+                body.append(f"s{len(sums)} += {x};")
+                sums.append(y)
+            else:
+                result = y.partition("[")[0]
+                zeros += [f"for (int j = 0; j < {loop.size}; ++j) {result}[j] = 0.0f;"]
+                body.append(f"{y} += {x};")
+        named = ", ".join(f"s{i}" for i in range(len(sums)))
+        inside = _nested(along, body, f"#pragma omp simd reduction(+ : {named})" if sums else "#pragma GCC ivdep")
+        if sums:
+            begun = [f"float {' = 0.0f, '.join(named.split(', '))} = 0.0f;"]
+            inside = [*begun, *inside, *(f"{y} = s{i};" for i, y in enumerate(sums))]
+        return [*zeros, *_nested(axes[: len(axes) - len(along)], inside)]
+
+
+def nests(works: Iterable[Work]) -> list[Product | Nest]:
+    """Return the work of a step in its order, with neighbouring loops in one nest where that computes the same."""
+    found: list[Product | Nest] = []
+    for work in works:
+        if isinstance(work, Product):
+            found.append(work)
+            continue
+        last = found[-1] if found else None
+        if isinstance(last, Nest) and _go_together(last.loops, work):
+            found[-1] = Nest((*last.loops, work))
+        else:
+            found.append(Nest((work,)))
+    return found
+
+
+def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
+    """Whether a loop may run element by element with those before it."""
+    every = (*loops, loop)
+    sums = [each for each in every if each.summed]
+    if len({each.count for each in every}) > 1 or not all(each.independent or each.summed for each in every):
+        return False
+    if not sums or len({each.axis[0] for each in sums if each.axis[1] == 1}) > 1:
+        return False
+    if any(_apart(before, loop) for before in loops):
+        return False
+    return bool(Nest(every).axes())
+
+
+def _apart(first: Loop, second: Loop) -> bool:
+    """Whether one of them needs all elements of the other: a sum, or another element of what it writes."""
+    return any(
+        one.array == other.array
+        and one.shift == other.shift
+        and (written or read_after)
+        and (one != other or index != after or sum_ or other_sum)
+        for one, index, written, sum_ in _uses(first)
+        for other, after, read_after, other_sum in _uses(second)
+    )
+
+
+def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
+    """Each element that a loop uses: its place and index, whether the place is written, and whether that is a sum."""
+    places = [loop.pointers[pointer] for pointer, _ in loop.elements]
+    return [
+        (place, index, written, raw is None)
+        for (place, written), (_, index), (_, raw) in zip(places, loop.elements_by_count(), loop.elements, strict=True)
+    ]
+
+
+def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:
+    """Lines in loops, the first axis outermost; a pragma for the innermost."""
+    for axis in reversed(axes):
+        head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; ++{axis.counter}) {{"
+        body = [line if line.startswith("#") else f"  {line}" for line in lines]
+        lines, pragma = [*filter(None, [pragma]), head, *body, "}"], ""
+    return lines
