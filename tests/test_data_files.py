@@ -42,7 +42,9 @@ def test_files_that_are_not_data(tmp_path: Path) -> None:
     path = tmp_path / "data"
     for content in (b"", b"a,b\n1,2\n", b"PK\x03\x04 not a zip"):
         path.write_bytes(content)
-        assert unreadable(path) == "expected an .npz or HDF5 file of named arrays, found something else"
+        said = "expected an .npz or HDF5 file of named arrays, found something else"
+        save = "\n  write the arrays by their names with NumPy, as np.savez('data.npz', X=X, label=label)"
+        assert unreadable(path) == (said if content.startswith(b"PK") else said + save)
     np.save(tmp_path / "one.npy", np.zeros(3))
     assert unreadable(tmp_path / "one.npy") == "expected an .npz or HDF5 file of named arrays, found a single array"
     np.savez(tmp_path / "objects.npz", X=np.array([{}], dtype=object))

@@ -224,6 +224,9 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, SystemError)
 
 
+SAVE = "write the arrays by their names with NumPy, as np.savez('data.npz', X=X, label=label)"
+
+
 def read_arrays(path: Path) -> dict[str, StoredArray]:
     """Return every array of an ``.npz`` or HDF5 file by its name; one in a group of HDF5 is called ``group/name``.
 
@@ -238,6 +241,8 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if not start.startswith((HDF5_SIGNATURE, b"PK", b"\x93NUMPY")):
+        raise DataError(f"{path}: expected {EXPECTED}, found something else", notes=[SAVE])
     arrays = _read_hdf5(path) if start == HDF5_SIGNATURE else read_npz(path, DataError, EXPECTED)
     if not arrays:
         raise DataError(f"{path}: expected {EXPECTED}, found no array in it")

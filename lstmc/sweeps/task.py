@@ -75,7 +75,8 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
             if number is None or number < 0:
                 near = (
                     did_you_mean(name, model_options)
-                    or f": options of {model.model.name} are {', '.join(model_options) or 'none'}"
+                    or f": options of {model.model.name} are {', '.join(model_options) or 'none'};"
+                    f" a setting of the solver is {SOLVER}{name}"
                 )
                 raise SweepError(f"{name}: expected integers, as for a dimension, found {value!r}{near}")
             if name == SEED:

@@ -296,7 +296,8 @@ def test_what_is_asked_for_wrongly(lstmc: LSTMC, here: Here) -> None:
         ),
         (
             ("--grid", "H=x"),
-            "SweepError: H: expected integers, as for a dimension, found 'x': options of net are scale\n",
+            "SweepError: H: expected integers, as for a dimension, found 'x': options of net are scale;"
+            " a setting of the solver is solver.H\n",
         ),
         (
             ("--grid", "scael=a,b"),
