@@ -122,6 +122,20 @@ def test_show_explains_generated_layers(lstmc: LSTMC, wanted: tuple[str, ...]) -
     assert [sum(line.startswith(head) for line in explained) for head in heads] == [1, 1, 1]
 
 
+def test_show_says_of_each_state_whether_it_is_linear(lstmc: LSTMC) -> None:
+    sizes = ("-D", "T=4", "-D", "N=3", "-D", "D=2", "-D", "H=2")
+    ended = lstmc("show", "--cell", "lstm", *sizes)
+    assert [line for line in ended.out.splitlines() if line.startswith("#")] == [
+        "# state h of %y: in order: sigmoid of a value that reads h",
+        "# state c of %y: in order: c is multiplied by sigmoid_f, which reads h",
+    ]
+    ended = lstmc("show", "--cell", "min_gru", *sizes, "--after", "hoist")
+    assert ended.out.splitlines()[-1] == "# state h of %y: linear: elementwise, factors of each step"
+    ended = lstmc("show", "--cell", "min_gru", *sizes, "--time", "chunks", "--after", "parallel_time")
+    assert "scan(" not in ended.out
+    assert "#" not in "".join(line[0] for line in ended.out.splitlines())
+
+
 def test_show_lists_the_passes_of_a_target(lstmc: LSTMC) -> None:
     ended = lstmc("show", "--passes", "--target", "flat")
     assert (ended.code, ended.err) == (0, "")

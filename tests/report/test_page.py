@@ -143,6 +143,14 @@ def test_a_pass_tells_its_rules_and_why(page: str) -> None:
     assert "An LSTM&#39;s x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D]." in told[0]
 
 
+def test_the_states_are_told_with_their_recurrences(page: str) -> None:
+    section = page.partition('<h2 id="states">')[2].partition("</section>")[0]
+    assert re.findall(r"<tr><th scope=\"row\">(.*?)</th><td>(.*?)</td><td>(.*?)</td>", section) == [
+        ("h", "y", "in order: sigmoid of a value that reads h"),
+        ("c", "y", "in order: c is multiplied by sigmoid_f, which reads h"),
+    ]
+
+
 def test_text_in_the_page_is_no_markup(tmp_path: Path) -> None:
     path = tmp_path / "odd.py"
     text = (ROOT / "lstmc" / "cells" / "rnn.py").read_text()
