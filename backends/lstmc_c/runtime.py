@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
-from lstmc.errors import BackendError
+from lstmc.errors import Argument, BackendError
 from lstmc.interp import named_rng
 from lstmc.loops.compiler import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
@@ -106,7 +106,7 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
         raise BackendError(f"{files.net}: C runs on the CPU alone")
     if files.weights != files.net:
         raise BackendError(
-            f"{files.weights}: a net in C has its weights in its source", notes=("compile it again with --weights",)
+            f"{files.weights}: a net in C has its weights in its source: compile it again with {Argument('weights')}"
         )
     header = files.net.with_suffix(".h")
     try:

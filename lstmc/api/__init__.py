@@ -19,6 +19,7 @@ from lstmc.api.running import Stream, Verification, place
 from lstmc.api.saved import SavedNet, load
 from lstmc.api.training_files import export_training, training_files, why_not_trained
 from lstmc.api.training_run import Run, train, train_model, training
+from lstmc.patterns import scan_lines
 
 __all__ = [
     "AnyModel",
@@ -48,6 +49,7 @@ __all__ = [
     "model_graph",
     "pass_names",
     "place",
+    "scan_lines",
     "targets",
     "train",
     "train_model",

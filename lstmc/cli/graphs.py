@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import explanation, model_graph, pass_names
+from lstmc.api import explanation, model_graph, pass_names, scan_lines
 from lstmc.cli.arguments import GraphArguments, ModelArguments, TargetArguments, compile_options
 from lstmc.cli.console import out
 from lstmc.cli.options import AfterOption
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage, print_graph
-from lstmc.patterns import scan_lines
 from lstmc.text import escaped
 
 
