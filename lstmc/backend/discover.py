@@ -20,8 +20,8 @@ DEFAULT = "caffe"  # the backend where neither one nor a target of another is na
 
 
 def find_backends() -> tuple[str, ...]:
-    """Return the names of all installed backends."""
-    return tuple(entry_points_of(BACKENDS))
+    """Return the names of all installed backends, the default one first."""
+    return tuple(sorted(entry_points_of(BACKENDS), key=lambda name: (name != DEFAULT, name)))
 
 
 def find_cells() -> tuple[str, ...]:
