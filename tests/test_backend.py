@@ -85,7 +85,7 @@ def test_a_plug_in_is_found_beside_the_rest(install: Install) -> None:
 
 
 def test_a_name_that_nothing_has() -> None:
-    backends, cells = ", ".join(find_backends()), ", ".join(find_cells())
+    backends, cells = ", ".join(sorted(find_backends())), ", ".join(find_cells())
     assert refused(lambda: load_backend("jax")) == f"unknown backend 'jax': available {backends}"
     assert refused(lambda: load_cell("x")) == f"unknown cell 'x': available {cells}"
     assert refused(lambda: load_backend("coffee")) == "unknown backend 'coffee': did you mean caffe?"
