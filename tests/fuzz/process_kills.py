@@ -172,7 +172,7 @@ def sweeps_killed(folder: Path, kills: int, which: str, rng: random.Random) -> C
                 assert not psutil.wait_procs(caffes, GONE_SECONDS)[1]
             told(found)
             ended = process.returncode == 0
-            assert ended or "it goes on" in err or "interrupted" in out, (out, err)
+            assert ended or "run the command again to continue" in err or "interrupted" in out, (out, err)
         with (folder / name / "results.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert [(row["state"], row["iteration"]) for row in rows] == [("finished", str(POINT))] * len(SEEDS)
