@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from lstmc.errors import BackendError
-from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.backends.lstmc_caffe.rows.test_narrow import FLAT, NOSLICE, narrowed
@@ -63,11 +62,6 @@ def test_a_type_that_a_target_lacks_is_refused_with_its_reason(op: str, target: 
             "target noslice has no such Concat layer: axis is 0, expected axis 1, which %z needs",
         ),
         ("%z: f32[2,3,4] = log(%x)", NOSLICE, "target noslice has no Log layer, which %z needs"),
-        (
-            "%z: f32[2,3,4] = power(%x, exponent=-1.0)",
-            load_target("x2paddle"),
-            "target x2paddle has no such Power layer: power is -1, expected power 1, which %z needs",
-        ),
     ],
 )
 def test_what_no_layer_can_do_is_refused(lines: str, target: Target, error: str) -> None:
