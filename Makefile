@@ -52,7 +52,7 @@ mpi: caffe ## what training by several ranks needs, from the system's packages
 gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GPU; builds Caffe with CUDA first
 	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
-quick: $(VENV)/.test ## the tests that need no Caffe and are not slow: a minute on two idle cores; CPU=1 tells the dearest
+quick: $(VENV)/.test ## the tests that need no Caffe and are not slow; CPU=1 tells the dearest
 	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive" --hypothesis-profile=quick
 
 test: check emulated ## every check and every test, with real Caffe; random examples again: make test SEED=N

@@ -166,6 +166,7 @@ def on_targets() -> Iterator[Any]:
             yield pytest.param(target, True, id=f"{target}-all", marks=pytest.mark.exhaustive)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "whole"), [*on_targets()])
 def test_most_cells_are_for_other_readers_too_and_it_is_written_down_which(target: str, whole: bool) -> None:
     cells = CELLS if whole else sample(target)

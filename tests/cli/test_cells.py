@@ -27,6 +27,7 @@ def test_a_cell_is_listed_with_the_year_that_its_documentation_has(name: str) ->
     assert f" {GROUPS[group_of(name)][name].year}" in str(inspect.getdoc(load_cell(name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--verbose", "--json"])
 def test_costs_are_listed_at_the_given_sizes(lstmc: LSTMC, option: str) -> None:
     told = lstmc("cells", "-D", "H=8", "-D", "D=5", option).out

@@ -123,6 +123,7 @@ def test_numbers_of_no_loss_have_no_error(tmp_path: Path) -> None:
     assert not report.states[0].stalled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("slow", [0.0, 4.0])
 def test_the_error_is_that_of_onnx_runtime(tmp_path: Path, bits: int, slow: float) -> None:

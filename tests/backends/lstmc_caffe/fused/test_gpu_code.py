@@ -91,6 +91,7 @@ def test_nvcc_compiles_every_cell_of_the_library(nvcc: Path, tmp_path: Path) -> 
     assert_no_kernel_spills(compiled_by(nvcc, text, tmp_path), text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [64, 256])
 def test_steps_of_few_rows_launch_nothing(units: int) -> None:
     """Of each cell whose weights are small enough, as those of LSTM and GRU are."""
