@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, Finding
 from lstmc.errors import BackendError
-from lstmc.files.arrays import AnyArray
 from lstmc.ir import Graph, Scan, Stage
-from lstmc.nets.session import LoadedOnce, StepSession, find_files, run_net
+from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Arg, Array, Op
 from lstmc.passes import Cse, Dead, Expand, FuseLinears, Pass, PassResult, Simplify
 from lstmc.process.status import gc_paused
@@ -53,7 +51,7 @@ PASSES: tuple[Pass, ...] = (
 
 
 @dataclass(frozen=True)
-class CBackend:
+class CBackend(RunsFiles):
     """Writes one step of a net as a C file without a library, and runs it by gcc."""
 
     name: ClassVar[str] = "c"
@@ -61,6 +59,7 @@ class CBackend:
     targets: ClassVar[Mapping[str, str]] = {"c": "C99 without a library or a heap: microcontrollers, audio threads"}
     ops: ClassVar[tuple[type[Op], ...]] = OPS
     one_step: ClassVar[bool] = True
+    weights_suffix: ClassVar[str] = SUFFIX
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the list of passes."""
@@ -71,19 +70,9 @@ class CBackend:
         with gc_paused():
             return artifact(compiled, weights)
 
-    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """Return one step, compiled by gcc, by the manifest beside the net."""
-        files = find_files(net, weights, SUFFIX)
-        return run_net(files, partial(loaded_net, files, gpu), inputs)
-
-    def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-        """Return a net for many steps, by the manifest beside it."""
-        files = find_files(net, weights, SUFFIX)
-        return LoadedOnce(files, partial(loaded_net, files, gpu))
-
-    def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
-        """Return a net of one step that keeps its states, by the manifest beside it."""
-        return StepSession(self.opened(net, weights, gpu))
+    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
+        """Compile a net by gcc, and load it."""
+        return loaded_net(files, gpu)
 
     def executors(self) -> Sequence[GccExecutor]:
         """This machine, by gcc."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
 from lstmc.data.request import Trained, TrainingData, TrainingRequest
-from lstmc.files.arrays import AnyArray
 from lstmc.files.output import Content
 from lstmc.ir import Graph
-from lstmc.nets.session import LoadedOnce, StepSession, find_files, run_net
+from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc_caffe.fused import FusedScan
@@ -33,7 +33,7 @@ from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, read_weights
 from lstmc_caffe.write.stream import stream_program
 
 
-class CaffeBackend:
+class CaffeBackend(RunsFiles):
     """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe."""
 
     name = "caffe"
@@ -86,25 +86,15 @@ class CaffeBackend:
         """Return every layer of a prototxt, with the shapes of its tops."""
         return listed_layers(net)
 
-    weights_suffix = WEIGHTS_SUFFIX
+    weights_suffix: ClassVar[str] = WEIGHTS_SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""
         return read_weights(trained, manifest)
 
-    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """Return one forward pass in real Caffe, by the manifest beside the net."""
-        files = find_files(net, weights, WEIGHTS_SUFFIX)
-        return run_net(files, partial(loaded_net, files, gpu), inputs)
-
-    def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-        """Return a net in real Caffe for many passes, by the manifest beside it."""
-        files = find_files(net, weights, WEIGHTS_SUFFIX)
-        return LoadedOnce(files, partial(loaded_net, files, gpu))
-
-    def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
-        """Return a one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
-        return StepSession(self.opened(net, weights, gpu))
+    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
+        """Load a net in real Caffe."""
+        return loaded_net(files, gpu)
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
 from lstmc.errors import BackendError
-from lstmc.files.arrays import AnyArray
 from lstmc.ir import Scan
-from lstmc.nets.session import LoadedOnce, StepSession, find_files, run_net
+from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Input, Op
 from lstmc.passes import Pass
 from lstmc.process.status import gc_paused
@@ -34,7 +33,7 @@ from lstmc_onnx.runtime import (
 
 
 @dataclass(frozen=True)
-class OnnxBackend:
+class OnnxBackend(RunsFiles):
     """Writes ONNX, for inference, and runs it in ONNX Runtime.
 
     ``opset`` is the version of ONNX's operators, ``open`` are the dimensions that a net leaves open where it can.
@@ -103,19 +102,9 @@ class OnnxBackend:
         """Parameters from a model whose initialisers are called as in the one that was written."""
         return read_weights(trained, manifest)
 
-    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """Return one forward pass in ONNX Runtime, by the manifest beside the net."""
-        files = find_files(net, weights, SUFFIX)
-        return run_net(files, partial(loaded_net, files, gpu), inputs)
-
-    def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-        """Return a net in ONNX Runtime for many passes, by the manifest beside it."""
-        files = find_files(net, weights, SUFFIX)
-        return LoadedOnce(files, partial(loaded_net, files, gpu))
-
-    def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
-        """Return a one-step net in ONNX Runtime, by the manifest beside it."""
-        return StepSession(self.opened(net, weights, gpu))
+    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
+        """Load a net in ONNX Runtime."""
+        return loaded_net(files, gpu)
 
     def executors(self) -> Sequence[RuntimeExecutor]:
         """ONNX Runtime on the CPU."""

@@ -10,9 +10,10 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -200,6 +201,33 @@ class LoadedOnce:
 
     def close(self) -> None:
         self._opened.close()
+
+
+class RunsFiles:
+    """The part of a backend that runs its written nets, each by the manifest beside it: :class:`lstmc.backend.Runs`.
+
+    A backend says what its weights' files end in, and how a net is loaded.
+    """
+
+    weights_suffix: ClassVar[str]
+
+    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
+        """Load a net where it is run. Raises :class:`BackendError` for what cannot be loaded there."""
+        raise NotImplementedError
+
+    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
+        """Return the outputs of one forward pass."""
+        files = find_files(net, weights, self.weights_suffix)
+        return run_net(files, partial(self.loaded, files, gpu), inputs)
+
+    def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
+        """Return a net for many passes, which is loaded with the first."""
+        files = find_files(net, weights, self.weights_suffix)
+        return LoadedOnce(files, partial(self.loaded, files, gpu))
+
+    def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
+        """Return a net of one step that keeps its states, loaded with the first step."""
+        return StepSession(self.opened(net, weights, gpu))
 
 
 class Interpreted:
