@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from math import inf, isfinite
 from typing import Any, TypeVar
@@ -73,6 +73,15 @@ def _escaped(line: str) -> str:
 
 def _cut(line: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} ... ({len(line)} characters)"
+
+
+def unused(base: str, is_used: Callable[[str], bool]) -> str:
+    """Return a name that is not used: ``base``, ``base_2``, ``base_3``, ..."""
+    name, count = base, 1
+    while is_used(name):
+        count += 1
+        name = f"{base}_{count}"
+    return name
 
 
 def identifier(name: str) -> str:

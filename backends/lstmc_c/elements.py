@@ -29,6 +29,7 @@ from lstmc.ops import (
     Sub,
     Tanh,
 )
+from lstmc.text import unused
 
 
 def number(value: float) -> str:
@@ -106,10 +107,7 @@ class Names:
         """Return an identifier like ``name``, with a number appended where it is used."""
         base = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "value"
         base = f"v{base}" if base[0].isdecimal() else base
-        found, count = base, 1
-        while found in self.used:
-            count += 1
-            found = f"{base}_{count}"
+        found = unused(base, self.used.__contains__)
         self.used.add(found)
         return found
 

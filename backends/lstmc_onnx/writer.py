@@ -13,6 +13,7 @@ from lstmc.backend import OpenShape
 from lstmc.errors import BackendError
 from lstmc.ops import Op
 from lstmc.plugins import need
+from lstmc.text import unused
 from lstmc.types import TensorType
 
 
@@ -67,10 +68,7 @@ class Writer:
 
     def name(self, base: str) -> str:
         """Return a unique name: ``base``, or with a number appended."""
-        name, count = base, 1
-        while name in self.shared.names:
-            count += 1
-            name = f"{base}_{count}"
+        name = unused(base, self.shared.names.__contains__)
         self.shared.names.add(name)
         return name
 

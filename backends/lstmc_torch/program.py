@@ -15,6 +15,7 @@ from lstmc.loops.code import layer_code, source
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.rows import batch_of
 from lstmc.ops import Arg, Binary, Full, Input, Param, Split, Unstack
+from lstmc.text import unused
 from lstmc_torch.lowerings import FUNCTIONS, Call, lowered
 
 _OWN = ("torch", "F", "parameters", "training", "native", "loop", "like", "t", *FUNCTIONS)
@@ -53,10 +54,7 @@ class _Names:
     def unique(self, name: str) -> str:
         base = re.sub(r"\W", "_", name.rpartition("/")[2]) or "v"
         base = f"v{base}" if base[0].isdigit() else base
-        found, count = base, 1
-        while found in self._taken:
-            count += 1
-            found = f"{base}_{count}"
+        found = unused(base, self._taken.__contains__)
         self._taken.add(found)
         return found
 

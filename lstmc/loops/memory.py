@@ -11,6 +11,7 @@ from typing import Literal
 
 from lstmc.ir import Ref
 from lstmc.loops.index import Index, counter
+from lstmc.text import unused
 
 CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
 GPU = ("gpu_functions.h",)
@@ -83,10 +84,7 @@ class Names:
     def unique(self, name: str) -> str:
         base = re.sub(r"[^A-Za-z0-9_]", "_", name)
         base = f"v{base}" if not base[:1].isalpha() else base
-        found, count = base, 1
-        while found in self._taken or _POINTER.fullmatch(found):
-            count += 1
-            found = f"{base}_{count}"
+        found = unused(base, lambda each: each in self._taken or _POINTER.fullmatch(each) is not None)
         self._taken.add(found)
         return found
 
