@@ -74,11 +74,12 @@ class Nest:
                 result = y.partition("[")[0]
                 zeros += [f"for (int j = 0; j < {loop.size}; ++j) {result}[j] = 0.0f;"]
                 body.append(f"{y} += {x};")
-        named = ", ".join(f"s{i}" for i in range(len(sums)))
-        inside = _nested(along, body, f"#pragma omp simd reduction(+ : {named})" if sums else "#pragma GCC ivdep")
+        names_of_sums = [f"s{i}" for i in range(len(sums))]
+        reduction = f"#pragma omp simd reduction(+ : {', '.join(names_of_sums)})"
+        inside = _nested(along, body, reduction if sums else "#pragma GCC ivdep")
         if sums:
-            begun = [f"float {' = 0.0f, '.join(named.split(', '))} = 0.0f;"]
-            inside = [*begun, *inside, *(f"{y} = s{i};" for i, y in enumerate(sums))]
+            begun = f"float {', '.join(f'{name} = 0.0f' for name in names_of_sums)};"
+            inside = [begun, *inside, *(f"{y} = {name};" for name, y in zip(names_of_sums, sums, strict=True))]
         return [*zeros, *_nested(axes[: len(axes) - len(along)], inside)]
 
 
