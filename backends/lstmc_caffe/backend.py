@@ -18,7 +18,7 @@ from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
-from lstmc_caffe.readers.executor import ReaderExecutor, reader_findings
+from lstmc_caffe.readers.executor import ReaderExecutor, reader_findings, reader_python
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
@@ -108,6 +108,10 @@ class CaffeBackend(RunsFiles):
     def reader(self, name: str) -> ReaderExecutor:
         """Return one of them, in processes of its own that start with its first net."""
         return ReaderExecutor(load_reader(name))
+
+    def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
+        """Return the Python in which a reader's nets run."""
+        return reader_python(load_reader(reader))
 
     training_targets: Collection[str] = Summaries(trained=True)
 

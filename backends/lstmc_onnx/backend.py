@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -30,6 +32,7 @@ from lstmc_onnx.runtime import (
     loaded_net,
     read_weights,
 )
+from lstmc_onnx.writer import onnxruntime
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,11 @@ class OnnxBackend(RunsFiles):
     def executors(self) -> Sequence[RuntimeExecutor]:
         """ONNX Runtime on the CPU."""
         return (RuntimeExecutor(),)
+
+    def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
+        """Return this Python: ONNX Runtime, which has a quantiser, is in it."""
+        onnxruntime()
+        return Path(sys.executable), os.environ
 
     def doctor(self) -> Iterator[Finding]:
         """Yield findings on the packages of the extra."""

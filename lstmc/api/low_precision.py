@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from lstmc.api.models import ModelSource, keep_outputs, phase_graph, trace_model
 from lstmc.api.options import CompileOptions
-from lstmc.backend import Artifact, Backend, Compiled, Layer, ListsLayers, require
+from lstmc.backend import Artifact, Backend, Compiled, HasQuantisers, Layer, ListsLayers, require
 from lstmc.data import batch_axes, sizes_of_data
 from lstmc.data.dataset import BATCH
 from lstmc.data.run_data import Data, data_name, read_data
 from lstmc.errors import DataError
 from lstmc.ir import Graph, values_over_time
+from lstmc.manifest import parse_manifest
 from lstmc.numerics import Device, NumbersReport, Ranges, Sequences, Simulation, StepRunner, measure_ranges
-from lstmc.numerics.calibration import Calibration, take_samples
+from lstmc.numerics.calibration import Calibration, WrittenStep, calibration_for, take_samples, take_streams
+from lstmc.numerics.effects import OutputError, ReaderOutput
 from lstmc.numerics.golden import golden_kit
+from lstmc.numerics.reader import MOST_SEQUENCES, Interpreter, reader_outputs, run_quantised
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import parameters
+
+STEPS = 1000  # at most, by which a quantiser is calibrated
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,30 @@ class StreamedModel:
 
     def calibration(self, quantiser: Calibration, count: int) -> dict[str, bytes]:
         """Return the files of a net of one sequence and one step, and the calibration of a quantiser for it."""
+        return self._calibrated(quantiser, count)[1]
+
+    def _calibrated(self, quantiser: Calibration, count: int) -> tuple[WrittenStep, dict[str, bytes]]:
         ranges = self.ranges()
         assert ranges is not None, "nothing asked to stop"
         compiled, artifact, layers = self._written(1)
-        runner = StepRunner(compiled, self.weights)
-        samples = take_samples(runner, artifact, layers, self.sequences, ranges, count)
-        return {**artifact.files, **quantiser.files(samples)}
+        manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
+        inputs = {name: entry.place.names for name, entry in manifest.inputs.items()}
+        outputs = {name: place.names for name, place in manifest.outputs.items()}
+        net = WrittenStep.of(artifact, layers, StepRunner(compiled, self.weights), inputs | outputs)
+        return net, {**artifact.files, **quantiser.files(take_samples(net, self.sequences, ranges, count))}
+
+    def _in_reader(
+        self, device: Device, predicted: Sequence[OutputError], calibration: StreamedModel
+    ) -> tuple[ReaderOutput, ...]:
+        """Return the outputs of the net in the reader whose quantiser makes these numbers, against float32."""
+        quantiser = device.quantiser
+        assert quantiser is not None, "numbers of a reader's quantiser"
+        interpreter = Interpreter(*require(self.backend, HasQuantisers).interpreter(quantiser.name))
+        net, files = calibration._calibrated(calibration_for(quantiser.name), STEPS)
+        fed, exact = take_streams(net, self.sequences)
+        blobs = run_quantised(files, interpreter, quantiser.options, fed, device.name)
+        given = {name: blobs[blob] for name, blob in net.outputs.items()}
+        return reader_outputs(given, exact, {each.name: each.mean for each in predicted})
 
     def _written(self, width: int) -> tuple[Compiled, Artifact, tuple[Layer, ...]]:
         """Return the net of one step of ``width`` sequences, as it is written, with its layers."""
@@ -120,8 +143,20 @@ class StreamedModel:
         kit = golden_kit(StepRunner(compiled, self.weights), layers, self.sequences, width, steps)
         return {**artifact.files, **kit}
 
-    def numbers(self, device: Device, calibration: StreamedModel | None = None) -> NumbersReport:
-        """Return what the numbers of a device make of the net, its ranges measured on other data or on the same."""
+    def numbers(
+        self, device: Device, calibration: StreamedModel | None = None, in_reader: bool = False
+    ) -> NumbersReport:
+        """Return what the numbers of a device make of the net, its ranges measured on other data or on the same.
+
+        ``in_reader``: of the first sequences alone, which the reader of these numbers runs too, its net quantised by
+        its own quantiser. Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, or fails.
+        """
+        if in_reader:
+            calibration = calibration or self
+            count = min(MOST_SEQUENCES, self.sequences.count)
+            first = replace(self, sequences=replace(self.sequences, count=count))
+            report = first.numbers(device, calibration)
+            return replace(report, reader=first._in_reader(device, report.outputs, calibration))
         ranges = (calibration or self).ranges()
         assert ranges is not None, "nothing asked to stop"
         compiled = lru_cache(2)(self.compiled)

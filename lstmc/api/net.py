@@ -40,7 +40,7 @@ from lstmc.files.output import write_files
 from lstmc.ir import Graph
 from lstmc.nets.session import Interpreted, StepSession, check_inputs
 from lstmc.nets.tune import Tuning
-from lstmc.numerics import NumbersReport, Ranges, read_device
+from lstmc.numerics import NumbersReport, Ranges, device_of, read_device
 from lstmc.ops import Array, Input
 from lstmc.passes import numbered, place_of
 from lstmc.process.status import report_activity
@@ -284,14 +284,21 @@ class Net:
         return ranges
 
     def verify_numbers(
-        self, numbers: str, data: Data, *, calibration: Data | None = None, batch: str | None = None
+        self,
+        numbers: str,
+        data: Data,
+        *,
+        calibration: Data | None = None,
+        batch: str | None = None,
+        reader: str | None = None,
     ) -> NumbersReport:
         """Simulate its net of one step in lower precision, and return the errors against float32 and their causes.
 
         ``numbers`` is ``int8``, ``a8w8``, ``a16w8``, ``int16``, ``fp16``, ``bf16``, those of a device as
         ``rknn-int8``, or the path of a description (docs/numbers.md). ``data`` are as :meth:`ranges` takes them;
-        ``calibration`` are others on which ranges are measured. Raises :class:`~lstmc.errors.BackendError` for unknown
-        numbers, and :class:`~lstmc.errors.DataError` for data that do not fit.
+        ``calibration`` are others on which ranges are measured. With ``reader``, the first four sequences are also run
+        in that program, by its own quantiser. Raises :class:`~lstmc.errors.BackendError` for unknown numbers and for a
+        reader that is not installed or fails, and :class:`~lstmc.errors.DataError` for data that do not fit.
 
         >>> import lstmc, numpy as np
         >>> net = lstmc.compile("gru", T=2, N=1, D=3, H=3, target="flat")
@@ -299,12 +306,13 @@ class Net:
         >>> net.verify_numbers("fp16", data).error < net.verify_numbers("int8", data).error
         True
         """
-        options, device = self._target_options(), read_device(numbers)
+        options = self._target_options()
+        device = read_device(numbers) if reader is None else device_of(numbers, reader)
         given = [data] if calibration is None else [data, calibration]
         streams = [
             StreamedModel.from_data(self.source, self.backend, options, self.weights, each, batch) for each in given
         ]
-        return streams[0].numbers(device, streams[-1])
+        return streams[0].numbers(device, streams[-1], in_reader=reader is not None)
 
     def _target_options(self) -> CompileOptions:
         """Return the options that the net was compiled with, its target among them."""

@@ -221,6 +221,18 @@ class HasReaders(Protocol):
         ...
 
 
+@runtime_checkable
+class HasQuantisers(Protocol):
+    """Writes nets that other programs quantise."""
+
+    def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
+        """Return the Python that has a reader's packages, and the environment variables to start it with.
+
+        Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, with how to install it.
+        """
+        ...
+
+
 class Settings(Protocol):
     """How a backend trains: its own typed settings, which have at least this."""
 
@@ -379,6 +391,7 @@ WORDS: Mapping[type, str] = {
     Tunes: "measure forms of a net",
     Executes: "run nets for a comparison",
     HasReaders: "run nets in other programs",
+    HasQuantisers: "have its nets quantised by other programs",
     Trains: "train",
     TrainsByRanks: "train by several processes",
     Runs: "run nets",

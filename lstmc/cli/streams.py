@@ -18,13 +18,18 @@ from lstmc.cli.options import BatchOption, FormOption, OutputsOption, parse_size
 from lstmc.cli.progress import interruptible
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
-from lstmc.numerics import NumbersReport, Ranges, device_names, read_device
+from lstmc.numerics import NumbersReport, Ranges, device_names, device_of, read_device
 from lstmc.numerics.calibration import CALIBRATIONS, STEPS, calibration_for
 
 
 def complete_numbers(incomplete: str) -> Iterator[str]:
     """Complete ``--numbers``: the devices that are described here."""
     yield from (name for name in device_names() if name.startswith(incomplete))
+
+
+def complete_quantiser(incomplete: str) -> Iterator[str]:
+    """Complete ``--reader``: the programs whose quantisers are known."""
+    yield from (name for name in CALIBRATIONS if name.startswith(incomplete))
 
 
 DataOption = Annotated[
@@ -203,6 +208,15 @@ class NumbersArguments:
             "--calibration", metavar="FILE", help="Measure the ranges for --numbers on these arrays. Default: --data."
         ),
     ] = None
+    reader: Annotated[
+        str | None,
+        typer.Option(
+            "--reader",
+            metavar="NAME",
+            help="Quantise the net for --numbers by this program's own quantiser, and run it there too.",
+            autocompletion=complete_quantiser,
+        ),
+    ] = None
 
 
 def verify_numbers(
@@ -216,7 +230,7 @@ def verify_numbers(
     if numbers.numbers is None or numbers.data is None:
         missing = "--data FILE" if numbers.numbers else "--numbers NAME"
         raise DataError(f"--numbers and --data belong together: expected {missing} too")
-    device = read_device(numbers.numbers)
+    device = read_device(numbers.numbers) if numbers.reader is None else device_of(numbers.numbers, numbers.reader)
     target = replace(target, target=target.target or device.target)
     form = variant.form or (device.form if target.target == device.target else None)
     streams = [
@@ -224,7 +238,7 @@ def verify_numbers(
         for data in (numbers.data, numbers.calibration)
         if data is not None
     ]
-    report = streams[0].numbers(device, streams[-1])
+    report = streams[0].numbers(device, streams[-1], in_reader=numbers.reader is not None)
     print_numbers(report)
     if report.overflows:
         raise typer.Exit(1)
@@ -242,6 +256,15 @@ def print_numbers(report: NumbersReport) -> None:
     )
     for each in report.outputs:
         errors.add_row(each.name, each.mean, each.largest, each.relative, *(each.by_step[t] for t in marks))
+    reader = table(
+        "in the reader itself, error against float32",
+        *("output", "mean", "largest", "relative", "predicted", "predicted / mean", "different values"),
+        key="reader",
+        texts=dict.fromkeys(("mean", "largest", "predicted", "predicted / mean"), ".2g") | {"relative": ".2%"},
+    )
+    for one in report.reader:
+        error = one.error
+        reader.add_row(error.name, error.mean, error.largest, error.relative, one.predicted, one.ratio, one.values)
     states = table("states", "state", "format", "distance", "stalled", key="states", texts={"stalled": ".1%"})
     for state in report.states:
         states.add_row(state.name, state.format, state.distance, state.stalled)
@@ -252,7 +275,7 @@ def print_numbers(report: NumbersReport) -> None:
     clipped = table("outside of the calibrated range", "value", "elements", key="clipped", texts={"elements": ".2%"})
     for name, share in sorted(report.clipped.items(), key=lambda item: -item[1])[: None if output.verbose else 5]:
         clipped.add_row(name, share)
-    for rows in (errors, states, guilty, clipped):
+    for rows in (errors, reader, states, guilty, clipped):
         if rows:
             out.print(rows)
     output.fact("by_step", {each.name: list(each.by_step) for each in report.outputs})

@@ -1,6 +1,6 @@
 """The numbers of a net: the ranges of its values over streams of data, and what the numbers of a device make of it."""
 
-from lstmc.numerics.device import Device, device_names, read_device
+from lstmc.numerics.device import Device, device_names, device_of, read_device
 from lstmc.numerics.effects import NumbersReport, Simulation
 from lstmc.numerics.ranges import Ranges, ValueRange, measure_ranges
 from lstmc.numerics.sequences import Sequences, StepRunner
@@ -14,6 +14,7 @@ __all__ = [
     "StepRunner",
     "ValueRange",
     "device_names",
+    "device_of",
     "measure_ranges",
     "read_device",
 ]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 
 import numpy as np
@@ -12,7 +12,7 @@ from lstmc.backend import Artifact, Layer
 from lstmc.errors import Argument, BackendError
 from lstmc.files.arrays import npz_bytes
 from lstmc.files.format import text_templates
-from lstmc.ir import Ref
+from lstmc.ir import Graph, Ref
 from lstmc.numerics.ranges import Ranges, ValueRange, elements_of
 from lstmc.numerics.sequences import Sequences, StepRunner
 from lstmc.ops import Array
@@ -20,6 +20,7 @@ from lstmc.process.status import report_activity
 from lstmc.text import nearest_or_all
 
 MOST_SEQUENCES = 16  # from which steps are taken
+PROGRAM = "quantize.py"
 STEPS = "steps"  # the folder of files that have a step each
 _RECIPES = text_templates(__package__, "recipes")
 
@@ -28,12 +29,15 @@ _RECIPES = text_templates(__package__, "recipes")
 class Samples:
     """Steps of a net: for each the blobs to feed, by their names in the net, in the net's order.
 
-    ``net`` is what the names of its files begin with, ``ranges`` has the range of each blob.
+    ``net`` is what the names of its files begin with, ``ranges`` has the range of each blob. ``states`` has for each
+    blob that takes a state the one that gives the next.
     """
 
     net: str
     steps: Sequence[Mapping[str, Array]]
     ranges: Mapping[str, ValueRange]
+    states: Mapping[str, str] = field(default_factory=dict)
+    outputs: Sequence[str] = ()  # blobs
 
 
 @dataclass(frozen=True)
@@ -45,47 +49,114 @@ class Calibration:
     form: str | None = None
 
 
-def take_samples(
-    runner: StepRunner, artifact: Artifact, layers: Sequence[Layer], sequences: Sequences, ranges: Ranges, count: int
-) -> Samples:
-    """Return ``count`` steps, evenly spread over the data, of a net of one sequence.
-
-    ``layers`` are those of the written net; its inputs are fed in their order.
-    """
-    graph = runner.graph
-    named = {name: Ref(node.name, out) for node in graph for out, name in enumerate(node.names)}
-    tops = [top for layer in layers if layer.type == "Input" for top in layer.tops if top in named]
-    fed = {name: named[name] for name in (tops or runner.inputs)}
+def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: int) -> Samples:
+    """Return ``count`` steps, evenly spread over the data, of a net of one sequence."""
+    graph = net.runner.graph
     chosen = np.unique(np.linspace(0, sequences.total - 1, min(MOST_SEQUENCES, sequences.total)).astype(int))
     places = np.unique(np.linspace(0, len(chosen) * sequences.steps - 1, count).astype(int))
-    wanted, steps = set(map(int, places)), []
-    for index, sequence in enumerate(map(int, chosen)):
-        report_activity(f"steps of {graph.name}, {100 * index // len(chosen)} %")
-        chunk = sequences.chunk(1)
+    wanted = set(map(int, places))
+    steps = [
+        {name: values[ref] for name, ref in net.fed.items()}
+        for place, values in enumerate(_steps(net.runner, sequences, list(map(int, chosen))))
+        if place in wanted
+    ]
+    blobs = {top: graph.value_name(elements_of(graph, ref)) for top, ref in net.named.items()}
+    written = dict.fromkeys((*net.fed, *(top for layer in net.layers for top in layer.tops)))
+    ranged = {top: ranges[blobs[top]] for top in written if blobs.get(top) in ranges.values}
+    return Samples(net.name, steps, ranged, net.states, list(dict.fromkeys(net.outputs.values())))
+
+
+def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return what a net is fed over whole sequences, inputs [S, T, ...] and first states [S, ...] by blob, and its
+    exact outputs [S, T, ...] by name."""
+    fed: dict[str, list[Array]] = {name: [] for name in net.fed}
+    exact: dict[str, list[Array]] = {name: [] for name in net.outputs}
+    for place, values in enumerate(_steps(net.runner, sequences, range(sequences.total))):
+        for name, ref in net.fed.items():
+            if name not in net.states or place % sequences.steps == 0:
+                fed[name].append(values[ref])
+        for name, rows in exact.items():
+            rows.append(values[net.runner.after[name]])
+    shape = (sequences.total, sequences.steps)
+    stacked = {
+        name: np.stack(rows) if name in net.states else np.reshape(rows, shape + rows[0].shape)
+        for name, rows in fed.items()
+    }
+    return stacked, {name: np.reshape(rows, shape + rows[0].shape) for name, rows in exact.items()}
+
+
+def _steps(runner: StepRunner, sequences: Sequences, chosen: Sequence[int]) -> Iterator[Mapping[Ref, Array]]:
+    """Yield the values of a net of one sequence at every step of some sequences, one after another."""
+    chunk = sequences.chunk(1)
+    for index, sequence in enumerate(chosen):
+        report_activity(f"steps of {runner.graph.name}, {100 * index // len(chosen)} %")
         for start in range(0, sequences.steps, chunk):
-            arrays = sequences.read(slice(sequence, sequence + 1), start, min(start + chunk, sequences.steps))
-            for t in range(start, min(start + chunk, sequences.steps)):
+            stop = min(start + chunk, sequences.steps)
+            arrays = sequences.read(slice(sequence, sequence + 1), start, stop)
+            for t in range(start, stop):
                 inputs = sequences.step(arrays, t - start)
                 if t == 0:
                     runner.start(inputs)
-                values = runner.step(inputs)
-                if index * sequences.steps + t in wanted:
-                    steps.append({name: values[ref] for name, ref in fed.items()})
-    blobs = {top: graph.value_name(elements_of(graph, named[top])) for top in named}
-    written = dict.fromkeys((*fed, *(top for layer in layers for top in layer.tops)))
-    ranged = {top: ranges[blobs[top]] for top in written if blobs.get(top) in ranges.values}
-    return Samples(artifact.net.partition(".")[0], steps, ranged)
+                yield runner.step(inputs)
+
+
+@dataclass(frozen=True)
+class WrittenStep:
+    """A net of one step and one sequence as it is written, beside the same net in the interpreter.
+
+    ``fed`` has the blobs that it takes, in the net's order, ``states`` for each that takes a state the blob that gives
+    the next, all by their names in the net; ``outputs`` the blob of each output.
+    """
+
+    name: str
+    files: Mapping[str, bytes]
+    layers: Sequence[Layer]
+    runner: StepRunner
+    fed: Mapping[str, Ref]
+    states: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, artifact: Artifact, layers: Sequence[Layer], runner: StepRunner, places: Mapping[str, Sequence[str]]
+    ) -> WrittenStep:
+        """Return a net with its layers; ``places`` has the blobs of each input and output by its name.
+
+        Raises :class:`BackendError` for an output that is several blobs.
+        """
+        graph = runner.graph
+        named = _named(graph)
+        tops = [top for layer in layers if layer.type == "Input" for top in layer.tops if top in named]
+        fed = {name: named[name] for name in (tops or runner.inputs)}
+        for name, blobs in places.items():
+            if name in runner.after and len(blobs) != 1:
+                raise BackendError(f"{name} is in {len(blobs)} blobs: expected one")
+        states = {places[pair.before][0]: places[pair.after][0] for pair in runner.states if places[pair.before]}
+        ends = {pair.after for pair in runner.states}
+        names = [name for name in runner.after if name not in ends] or list(runner.after)
+        outputs = {name: places[name][0] for name in names}
+        return cls(artifact.net.partition(".")[0], artifact.files, layers, runner, fed, states, outputs)
+
+    @property
+    def named(self) -> dict[str, Ref]:
+        """The values of the graph by their names in the net."""
+        return _named(self.runner.graph)
+
+
+def _named(graph: Graph) -> dict[str, Ref]:
+    return {name: Ref(node.name, out) for node in graph for out, name in enumerate(node.names)}
 
 
 def _rendered(recipe: str, samples: Samples) -> bytes:
-    names = list(samples.steps[0])
-    text: str = _RECIPES.get_template(f"{recipe}.py.j2").render(net=samples.net, inputs=names)
+    text: str = _RECIPES.get_template(f"{recipe}.py.j2").render(
+        net=samples.net, inputs=list(samples.steps[0]), states=dict(samples.states), outputs=list(samples.outputs)
+    )
     return text.encode()
 
 
 def _onnxruntime(samples: Samples) -> dict[str, bytes]:
     stacked = {name: np.stack([step[name] for step in samples.steps]) for name in samples.steps[0]}
-    return {"calibration.npz": npz_bytes(stacked), "quantize.py": _rendered("onnxruntime", samples)}
+    return {"calibration.npz": npz_bytes(stacked), PROGRAM: _rendered("onnxruntime", samples)}
 
 
 def _npy(array: Array) -> bytes:
@@ -101,7 +172,7 @@ def _rknn(samples: Samples) -> dict[str, bytes]:
         paths = [f"{STEPS}/{t:04d}-{slot}.npy" for slot in range(len(step))]
         files |= {path: _npy(array) for path, array in zip(paths, step.values(), strict=True)}
         lines.append(" ".join(paths))
-    return {"dataset.txt": "\n".join([*lines, ""]).encode(), "quantize.py": _rendered("rknn", samples), **files}
+    return {"dataset.txt": "\n".join([*lines, ""]).encode(), PROGRAM: _rendered("rknn", samples), **files}
 
 
 def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
@@ -111,7 +182,7 @@ def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
         f"{blob} {each.magnitude:.7f} {each.least:.7f} {each.greatest:.7f}" for blob, each in samples.ranges.items()
     ]
     table = "\n".join([*lines, ""]).encode()
-    return {"calibration_table.txt": table, "quantize.py": _rendered("tpu-mlir", samples), **files}
+    return {"calibration_table.txt": table, PROGRAM: _rendered("tpu-mlir", samples), **files}
 
 
 CALIBRATIONS: Mapping[str, Calibration] = {

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, with_config
 
-from lstmc.errors import BackendError
+from lstmc.errors import Argument, BackendError
 from lstmc.files.json_file import NotExpected, parse_json
 from lstmc.text import nearest_or_all
 
@@ -79,6 +79,17 @@ class Multipliers:
 
 @_FORBID
 @dataclass(frozen=True)
+class Quantiser:
+    """What makes a net of these numbers: its name, as of :data:`~lstmc.numerics.calibration.CALIBRATIONS`, and the
+    options of its quantize.py. ``numbers``: the general numbers that these are this quantiser's form of."""
+
+    name: str
+    numbers: str
+    options: tuple[str, ...] = ()
+
+
+@_FORBID
+@dataclass(frozen=True)
 class Rule:
     """One rule in words, and where it comes from."""
 
@@ -104,6 +115,7 @@ class Device:
     weights: Weights = field(default_factory=Weights)
     state: State | None = None
     multipliers: Multipliers | None = None
+    quantiser: Quantiser | None = None
     clamp: Mapping[str, float] = field(default_factory=dict)
     fixed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     accumulator: int = 32
@@ -125,6 +137,30 @@ def read_device(name: str) -> Device:
         return parse_json(json.dumps(values).encode(), Device)
     except NotExpected as error:
         raise BackendError(f"{name}: not the description of a device: {error}") from None
+
+
+def device_of(numbers: str, reader: str) -> Device:
+    """Return the numbers of a reader's own quantiser: a device of it, or its form of general ones, as ``int8``.
+
+    Raises :class:`BackendError` where its quantiser has none such.
+    """
+    device = read_device(numbers)
+    if device.quantiser is not None and device.quantiser.name == reader:
+        return device
+    own = [(each, each.quantiser) for each in map(read_device, device_names())]
+    forms = {each.name: each for each, quantiser in own if quantiser is not None and quantiser.name == reader}
+    chosen = [each for each, quantiser in own if quantiser and (quantiser.name, quantiser.numbers) == (reader, numbers)]
+    if chosen:
+        return chosen[0]
+    readers = {quantiser.name: None for _, quantiser in own if quantiser is not None}
+    argument = Argument("reader", reader)
+    if not forms:
+        listed = nearest_or_all(reader, readers, "available")
+        raise BackendError(f"{argument}: no quantiser is known for it{listed}", arguments=(argument,))
+    raise BackendError(
+        f"{argument}: its quantiser does not make {device.name}: expected one of {', '.join(forms)}",
+        arguments=(argument,),
+    )
 
 
 def _merged(name: str, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -71,11 +71,27 @@ class Change:
 
 
 @dataclass(frozen=True)
+class ReaderOutput:
+    """An output of the quantised net in the reader: its errors against float32, the mean error that the simulation
+    predicts for the same sequences, and the number of different values that it took, which is small for integers."""
+
+    error: OutputError
+    predicted: float
+    values: int
+
+    @property
+    def ratio(self) -> float:
+        """The predicted mean error as a multiple of the reader's."""
+        return self.predicted / self.error.mean if self.error.mean else float("inf") if self.predicted else 1.0
+
+
+@dataclass(frozen=True)
 class NumbersReport:
     """What the numbers of ``device`` make of a net, over ``sequences`` of ``steps``.
 
     ``clipped`` has the share of elements outside of the range of calibration, by value. ``accumulated`` is the largest
-    sum in a product of integers, in bits, by layer; the device has ``accumulator``.
+    sum in a product of integers, in bits, by layer; the device has ``accumulator``. ``reader`` has the outputs of the
+    reader itself, where it was run.
     """
 
     net: str
@@ -88,6 +104,7 @@ class NumbersReport:
     clipped: Mapping[str, float]
     accumulated: Mapping[str, float]
     changes: tuple[Change, ...]
+    reader: tuple[ReaderOutput, ...] = ()
 
     @property
     def error(self) -> float:
@@ -119,6 +136,7 @@ class NumbersReport:
     def __str__(self) -> str:
         lines = [f"{self.net}, {self.device.name}: {self.sequences} sequences of {self.steps} steps"]
         lines += [f"  {e.name}: mean error {e.mean:.2g}, largest {e.largest:.2g}" for e in self.outputs]
+        lines += [f"  {e.error.name} in the reader: mean error {e.error.mean:.2g}" for e in self.reader]
         return "\n".join([*lines, *(f"  {line}" for line in self.advice)])
 
     def as_json(self) -> dict[str, Any]:

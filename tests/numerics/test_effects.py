@@ -20,8 +20,9 @@ from lstmc.api.low_precision import StreamedModel
 from lstmc.errors import BackendError
 from lstmc.files.output import write_files
 from lstmc.interp import forward
-from lstmc.numerics import NumbersReport, device_names, effects, read_device
-from lstmc.numerics.calibration import calibration_for
+from lstmc.numerics import NumbersReport, device_names, device_of, effects, read_device
+from lstmc.numerics.calibration import PROGRAM, calibration_for
+from lstmc.numerics.reader import Interpreter, run_quantised
 from lstmc.numerics.rounding import DeviceRounding, Grid, short, to_format
 
 T, D, H = 80, 6, 8
@@ -147,9 +148,49 @@ def test_the_error_is_that_of_onnx_runtime(tmp_path: Path, bits: int, slow: floa
             y, states[which] = session.run(["y", state.after], {"x": row[None], state.before: states[which]})
             results.append(y)
         errors.append(np.abs(results[0] - results[1]).mean())
-    report = compiled.verify_numbers(f"onnxruntime-a{bits}w8", {"x": test}, calibration={"x": data})
+    report = compiled.verify_numbers(f"a{bits}w8", {"x": test}, calibration={"x": data}, reader="onnxruntime")
+    assert report.device.name == f"onnxruntime-a{bits}w8"
+    assert report.reader[0].error.mean == pytest.approx(np.mean(errors), rel=1e-3)
+    assert report.reader[0].error.by_step == pytest.approx(errors, rel=1e-2, abs=1e-6)
+    assert report.reader[0].values <= 2**bits
     predicted = report.outputs[0].mean
     assert 1 / 1.2 < predicted / np.mean(errors) < 1.2
+    assert report.reader[0].ratio == pytest.approx(predicted / np.mean(errors), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reader", "text"),
+    [
+        ("int8", "rkn", "argument reader: no quantiser is known for it: did you mean rknn"),
+        ("bf16", "rknn", "its quantiser does not make bf16: expected one of rknn-fp16, rknn-int16"),
+        ("tpu-mlir-int8", "rknn", "its quantiser does not make tpu-mlir-int8: expected one of rknn-fp16"),
+    ],
+)
+def test_numbers_that_a_reader_does_not_make(numbers: str, reader: str, text: str) -> None:
+    with pytest.raises(BackendError) as caught:
+        device_of(numbers, reader)
+    assert text.removeprefix("argument reader") in str(caught.value)
+
+
+def test_general_numbers_are_a_quantisers_own_form(tmp_path: Path) -> None:
+    assert device_of("int8", "rknn").name == "rknn-int8"
+    own = written(tmp_path, 'base = "rknn-int8"\n[values]\nheadroom = 0.25\n')
+    assert device_of(own, "rknn").values.headroom == 0.25
+
+
+def test_a_quantiser_that_fails_says_what_it_printed() -> None:
+    with pytest.raises(BackendError) as caught:
+        run_quantised(
+            {PROGRAM: b"print('one')\nraise SystemExit('no such layer')"},
+            Interpreter(Path(sys.executable), {}),
+            (),
+            {},
+            "the tool",
+        )
+    assert (caught.value.message, caught.value.notes) == (
+        "the tool does not quantise or run the net",
+        ("one", "no such layer"),
+    )
 
 
 def test_a_slow_state_stalls_in_8_bits_and_advice_mends_it() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from lstmc.errors import LstmcError
 from lstmc.text import plain
 from lstmc_caffe.install.report import Report
-from lstmc_caffe.readers.executor import ReaderError, ReaderSession, interpreter, make
+from lstmc_caffe.readers.executor import ReaderSession, make, reader_python
 from lstmc_caffe.readers.known import load_reader, reader_names
 
 
@@ -28,10 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in options.reader:
             reader = load_reader(name)
             if options.command == "python":
-                python = interpreter(reader.programs[-1].environment)
-                if python is None:
-                    raise ReaderError(f"{reader.title} is not installed: {reader.install_command}")
-                print(python)
+                print(reader_python(reader)[0])
                 continue
             make(reader, report)
             with ReaderSession(reader) as session:

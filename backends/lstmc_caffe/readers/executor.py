@@ -235,11 +235,27 @@ class ReaderSession:
             python = interpreter(program.environment)
             if python is None:
                 raise ReaderError(f"{self.reader.title} is not installed")
-            environment = {name: value for name, value in os.environ.items() if name not in UNSET}
-            environment["PATH"] = f"{python.parent}{os.pathsep}{_command_path()}"
             command = [str(python), "-u", str(WORKER), str(os.getpid())]
-            self._processes[program] = WorkerProcess(command, environment, self.reader.title)
+            self._processes[program] = WorkerProcess(command, environment_of(python), self.reader.title)
         return self._processes[program]
+
+
+def environment_of(python: Path) -> dict[str, str]:
+    """Return the environment variables to start an interpreter of a reader with."""
+    environment = {name: value for name, value in os.environ.items() if name not in UNSET}
+    return {**environment, "PATH": f"{python.parent}{os.pathsep}{_command_path()}"}
+
+
+def reader_python(reader: Reader) -> tuple[Path, dict[str, str]]:
+    """Return the interpreter in which a reader's nets run, and its environment variables.
+
+    Raises :class:`ReaderError` for a reader that is not installed, with the command that installs it.
+    """
+    python = interpreter(reader.programs[-1].environment)
+    if python is None:
+        raise ReaderError(f"{reader.title} is not installed: {reader.install_command}")
+    check_commands(reader)
+    return python, environment_of(python)
 
 
 def _command_path() -> str:
