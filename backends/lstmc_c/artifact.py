@@ -12,7 +12,6 @@ from math import prod
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled
-from lstmc.errors import BackendError
 from lstmc.files.format import text_templates
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, flops, values_over_time, weight_graph
@@ -21,12 +20,14 @@ from lstmc.ops import Array, Conv, Input, Linear
 from lstmc.types import TensorType, shape_text
 from lstmc.version import __version__
 from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
+from lstmc_c.constants import Constant, by_size, finite, in_panels, layout, weights_file
 from lstmc_c.elements import ELEMENTS, Names, identifier, number
+from lstmc_c.numbers import FLOAT32, Numbers
 from lstmc_c.plan import plan_step
 
 _TEMPLATES = text_templates("lstmc_c", ".")
 _FLOAT = 4  # bytes
-_PER_LINE = 8  # numbers
+WEIGHTS = ".bin"  # the suffix of the file of weights
 
 
 @dataclass(frozen=True)
@@ -41,37 +42,18 @@ class Field:
     each_step: bool = False
 
 
-@dataclass(frozen=True)
-class Weight:
-    """A constant array."""
-
-    name: str
-    values: Array
-    comment: str
-
-    @property
-    def size(self) -> int:
-        return int(self.values.size)
-
-    @property
-    def lines(self) -> list[str]:
-        texts = [number(value) for value in self.values.tolist()]
-        return [", ".join(texts[i : i + _PER_LINE]) + "," for i in range(0, len(texts), _PER_LINE)]
-
-
-def in_panels(matrix: Array) -> Array:
-    """Return a matrix [out, in] as products read it: by panels of ``PANEL`` rows, each column by column."""
-    return np.concatenate([matrix[row : row + PANEL].T.ravel() for row in range(0, len(matrix), PANEL)])
-
-
 class Source:
-    """The C of a compiled net with these weights."""
+    """The C of a compiled net with these weights, in these numbers; ``in_file``: with the weights in a file."""
 
-    def __init__(self, compiled: Compiled, weights: Mapping[str, Array]) -> None:
+    def __init__(
+        self, compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers = FLOAT32, in_file: bool = False
+    ) -> None:
         self.compiled, self.graph = compiled, compiled.expanded
+        self.numbers, self.in_file = numbers, in_file
         self.plan = plan_step(self.graph, compiled.states or (), tuple(ELEMENTS))
         self.name = identifier(compiled.name)
-        self.names = Names((*functions(), *OWN, *INDICES, ALONG, f"{self.name}_state", f"{self.name}_work"))
+        own = (f"{self.name}_{word}" for word in ("state", "work", "weights", "reset", "step", "block", "open"))
+        self.names = Names((*functions(), *OWN, *INDICES, ALONG, *own))
         self.fields = Names()
         self.over_time = values_over_time(compiled.model)
         self.initial = {pair.before: pair for pair in compiled.states or ()}
@@ -79,8 +61,9 @@ class Source:
         self.states = [self._state(name) for name in self.plan.states]
         self.inputs = [self._array("input", node.name, node.types[0]) for node in self.plan.inputs]
         self.outputs = [self._array("output", output.name, self.graph.type(output.ref)) for output in self.plan.outputs]
-        self.weight_graph = weight_graph(self.graph, self.plan.weights)
-        self.weights = self._weights(weights)
+        self.weight_graph = weight_graph(self.graph, [*dict.fromkeys(ref for ref, _ in self.plan.weights)])
+        self.rounding = numbers.rounding(self.graph)
+        self.constants = self._constants(weights)
 
     def _state(self, before: str) -> Field:
         pair, type_ = self.initial[before], self.graph.type(Ref(before))
@@ -103,26 +86,43 @@ class Source:
         domain = f", {op.values}" if isinstance(op, Input) and op.values is not None else ""
         return Field(found, type_.size, f"{name}: {shape_text(type_.shape)}{domain}", each_step=ref in self.over_time)
 
-    def _weights(self, weights: Mapping[str, Array]) -> list[Weight]:
+    def _constants(self, weights: Mapping[str, Array]) -> list[Constant]:
         values = forward(self.weight_graph, params=weights).outputs
-        found = []
-        plain = self.plan.plain
-        for ref in self.plan.weights:
+        stored: dict[tuple[Ref, object], str] = {}  # what several uses share
+        constants = []
+        prefix = "weights->" if self.in_file else ""
+        for ref, use in self.plan.weights:
             name, shape = self.graph.value_name(ref), shape_text(self.graph.type(ref).shape)
+            format = self.numbers.format_of(use)
+            key = (ref, use if use == "panel" or format != "float" else "value")
+            if key in stored:
+                self.arrays[use, name] = stored[key]
+                continue
             array = np.asarray(values[name], np.float32)
-            if not np.isfinite(array).all():
-                raise BackendError(f"weight {name} is not finite in float32: C has no constant for it")
-            if ref in self.plan.panels:
-                own = self.arrays["panel", name] = self.names.unique(name)
-                found.append(Weight(own, in_panels(array), f"{name} {shape}, in panels of {PANEL} rows"))
-            if ref in plain:
-                own = self.arrays["weight", name] = self.names.unique(name)
-                found.append(Weight(own, array.ravel(), f"{name} {shape}"))
-        return found
+            comment = f"{name} {shape}"
+            if format == "int8":
+                assert self.rounding is not None
+                integers, steps = self.rounding.integers(finite(name, array, np.float32))
+                array = integers.astype(np.int8)
+                scale = self.names.unique(f"{name} scale")
+                self.arrays[f"{use} scale", name] = prefix + scale
+                constants.append(Constant(scale, steps.ravel().astype(np.float32), f"the scale of each row of {name}"))
+                comment += ", in integers"
+            else:
+                array = finite(name, array, np.float16 if format == "fp16" else np.float32)
+            if use == "bias":
+                array = array.astype(np.float32)
+            if use == "panel":
+                array = in_panels(array)
+                comment += f", in panels of {PANEL} rows"
+            own = self.names.unique(name)
+            stored[key] = self.arrays[use, name] = prefix + own
+            constants.append(Constant(own, array.ravel(), comment))
+        return by_size(constants) if self.in_file else constants
 
     def files(self) -> dict[str, bytes]:
         """Return ``NAME.c`` and ``NAME.h``."""
-        body = Writer(self.plan, self.arrays, self.names).step()
+        body = Writer(self.plan, self.arrays, self.names, self.numbers.half).step()
         step, block = self._arguments(""), self._arguments("", "size_t steps")
         told = {
             "title": f"{self.name}: one step of {_plain(self.compiled.source)}, written by lstmc {__version__}.",
@@ -132,31 +132,51 @@ class Source:
             "states": self.states,
             "work": self.plan.work,
             "arrays": [*self.inputs, *self.outputs],
-            "weights": self.weights,
+            "constants": self.constants,
+            "in_file": self.in_file,
+            "layout": f"0x{layout(self.constants):08x}u",
+            "bytes": self.weights_bytes,
+            "file": f"{_plain(self.compiled.name)}{WEIGHTS}",
             "functions": used_functions([*body, *(state.initial for state in self.states)]),
             "declaration": step,
             "definition": self._arguments("restrict "),
             "block": block,
-            "call": ", ".join([*(["state"] if self.states else []), "work", *self.arguments()]),
+            "call": ", ".join([*self._first_arguments().values(), *self.arguments()]),
             "body": body,
             "uses_state": any("state->" in line for line in body),
+            "uses_weights": any("weights->" in line for line in body),
             "reset": self._reset_note(),
             "each": self._block_note(),
         }
-        return {
-            f"{self.compiled.name}.c": _TEMPLATES.get_template("source.c.j2").render(told).encode(),
-            f"{self.compiled.name}.h": _TEMPLATES.get_template("header.h.j2").render(told).encode(),
+        contents = {
+            ".c": _TEMPLATES.get_template("source.c.j2").render(told).encode(),
+            ".h": _TEMPLATES.get_template("header.h.j2").render(told).encode(),
+            **({WEIGHTS: weights_file(self.constants)} if self.in_file else {}),
         }
+        return {f"{self.compiled.name}{suffix}": content for suffix, content in contents.items()}
+
+    @property
+    def weights_bytes(self) -> int:
+        """The size of all weights: of the file, with its two checksums, if they are one."""
+        size = sum(constant.values.nbytes for constant in self.constants)
+        return size + -size % 4 + 8 if self.in_file else size
 
     def arguments(self) -> list[str]:
         """Return the names of the arrays of a step, in the order of its arguments."""
         return [array.name for array in (*self.inputs, *self.outputs)]
 
+    def _first_arguments(self, restrict: str = "") -> dict[str, str]:
+        """Return the arguments before the arrays, by their declarations."""
+        return {
+            **({f"{self.name}_state *{restrict}state": "state"} if self.states else {}),
+            f"{self.name}_work *{restrict}work": "work",
+            **({f"const {self.name}_weights *{restrict}weights": "weights"} if self.in_file else {}),
+        }
+
     def _arguments(self, restrict: str, more: str = "") -> str:
-        state = [f"{self.name}_state *{restrict}state"] if self.states else []
         inputs = [f"const float *{restrict}{array.name}" for array in self.inputs]
         outputs = [f"float *{restrict}{array.name}" for array in self.outputs]
-        return ", ".join([*state, f"{self.name}_work *{restrict}work", *filter(None, [more]), *inputs, *outputs])
+        return ", ".join([*self._first_arguments(restrict), *filter(None, [more]), *inputs, *outputs])
 
     def _reset_note(self) -> str:
         words = [state.name for state in self.states if "set after reset" in state.comment]
@@ -173,8 +193,9 @@ class Source:
 
     def facts(self) -> list[str]:
         """Return what a step takes and gives, and what it costs."""
-        constants = _FLOAT * sum(weight.size for weight in self.weights)
         state, work = _FLOAT * sum(field.size for field in self.states), _FLOAT * max(self.plan.work, 1)
+        flash = f"{self.weights_bytes} bytes of weights"
+        flash += f", in {self.compiled.name}{WEIGHTS}" if self.in_file else ""
         products = multiply_adds(self.graph)
         rest = flops(self.graph) - 2 * products
         rows = [("input", array.name, array.comment) for array in self.inputs]
@@ -185,7 +206,7 @@ class Source:
             *(f"{kind:6} {name:{width}}  {_plain(comment)}" for kind, name, comment in rows),
             "",
             f"RAM: {state} bytes for each stream ({self.name}_state), {work} bytes of scratch ({self.name}_work)",
-            f"flash: {constants} bytes of weights, and the code",
+            f"flash: {flash}, and the code",
             f"each step: {products} multiply-adds in products, {rest} other operations",
         ]
 
@@ -226,9 +247,9 @@ def used_functions(body: Iterable[str]) -> list[str]:
     return used[::-1]
 
 
-def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-    """Return ``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``. Same input, same bytes."""
-    source = Source(compiled, weights)
+def artifact(source: Source) -> Artifact:
+    """Return ``NAME.c``, ``NAME.h``, if asked for ``NAME.bin``, and ``NAME.manifest.json``. Same input, same bytes."""
+    compiled = source.compiled
     manifest = _manifest(source)
     return Artifact(
         files={**source.files(), f"{compiled.name}.manifest.json": manifest.text().encode()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, Finding
@@ -14,8 +14,9 @@ from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Arg, Array, Op
 from lstmc.passes import Cse, Dead, Expand, FuseLinears, Pass, PassResult, Simplify
 from lstmc.process.status import gc_paused
-from lstmc_c.artifact import artifact
+from lstmc_c.artifact import Source, artifact
 from lstmc_c.code import OPS
+from lstmc_c.numbers import FLOAT32, Numbers
 from lstmc_c.runtime import SUFFIX, GccExecutor, findings, loaded_net
 
 
@@ -52,13 +53,31 @@ PASSES: tuple[Pass, ...] = (
 
 @dataclass(frozen=True)
 class CBackend(RunsFiles):
-    """Writes one step of a net as a C file without a library, and runs it by gcc."""
+    """Writes one step of a net as a C file without a library, and runs it by gcc.
 
+    ``numbers`` are those that it computes in. Weights are in the source, or in a file of their own.
+    """
+
+    numbers: Numbers = FLOAT32
+    weights_in_file: bool = False
     name: ClassVar[str] = "c"
     summary: ClassVar[str] = "plain C: one step as NAME.c and NAME.h, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {"c": "C99 without a library or a heap: microcontrollers, audio threads"}
     ops: ClassVar[tuple[type[Op], ...]] = OPS
     one_step: ClassVar[bool] = True
+    options: ClassVar[Mapping[str, str]] = {
+        "numbers": "float32, c-fp16-weights, c-int8-weights, or the description of a device, FILE.toml; float32",
+        "weights": "source, or file: NAME.bin, which is loaded as the program runs; source",
+    }
+
+    def with_options(self, values: Mapping[str, str]) -> CBackend:
+        """Return the backend with other numbers, or weights elsewhere."""
+        weights = values.get("weights", "file" if self.weights_in_file else "source")
+        if weights not in ("source", "file"):
+            raise BackendError(f"weights={weights}: expected source or file")
+        numbers = Numbers.by_name(values["numbers"]) if "numbers" in values else self.numbers
+        return replace(self, numbers=numbers, weights_in_file=weights == "file")
+
     weights_suffix: ClassVar[str] = SUFFIX
 
     def passes(self, target: str) -> tuple[Pass, ...]:
@@ -66,9 +85,9 @@ class CBackend(RunsFiles):
         return PASSES
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``."""
+        """``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``; if asked for, ``NAME.bin``."""
         with gc_paused():
-            return artifact(compiled, weights)
+            return artifact(Source(compiled, weights, self.numbers, self.weights_in_file))
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
         """Compile a net by gcc, and load it."""
@@ -76,7 +95,7 @@ class CBackend(RunsFiles):
 
     def executors(self) -> Sequence[GccExecutor]:
         """This machine, by gcc."""
-        return (GccExecutor(),)
+        return (GccExecutor(self.numbers),)
 
     def doctor(self) -> Iterator[Finding]:
         """Yield the finding on gcc."""

@@ -13,7 +13,7 @@ from lstmc.ir import Ref
 from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, MaxPool, Op, Param, Softmax, Sum
 from lstmc.ops.images import Pool
 from lstmc_c.elements import ELEMENTS, Names, operand
-from lstmc_c.plan import Item, Plan
+from lstmc_c.plan import Item, Plan, Use
 from lstmc_c.views import MOVES, View, nest
 
 PANEL = 32  # rows of a matrix whose sums a product computes together
@@ -23,6 +23,7 @@ ALONG = "s"  # the index of an inner loop
 OWN = (
     "state",
     "work",
+    "weights",
     "memory",
     "steps",
     "sum",
@@ -89,10 +90,10 @@ def along(size: int) -> str:
 
 class Writer:
     """Writes the groups of a plan. ``arrays`` has the C name of each array of the caller and of each weight, by its
-    memory and its name in the plan."""
+    memory and its name in the plan; ``half``: matrices are float16."""
 
-    def __init__(self, plan: Plan, arrays: Mapping[tuple[str, str], str], names: Names) -> None:
-        self.plan, self.arrays, self.names = plan, arrays, names
+    def __init__(self, plan: Plan, arrays: Mapping[tuple[str, str], str], names: Names, half: bool = False) -> None:
+        self.plan, self.arrays, self.names, self.half = plan, arrays, names, half
         self.code = Code()
 
     def step(self) -> list[str]:
@@ -124,27 +125,33 @@ class Writer:
 
     # where elements are ----------------------------------------------------------------------------------------------
 
-    def _array(self, view: View) -> tuple[str, int]:
+    def _array(self, view: View, use: Use = "value") -> tuple[str, int]:
         """Return the array of a view's base, and the index there of the first element of the view."""
         place = self.plan.places[view.base]
         name = {"work": "memory", "state": f"state->{self.arrays.get(('state', place.name))}"}.get(place.memory)
-        return name or self.arrays[place.memory, place.name], place.offset + view.offset
+        memory = use if place.memory == "weight" else place.memory
+        return name or self.arrays[memory, place.name], place.offset + view.offset
 
     def _element(
-        self, view: View, strides: Iterable[int], more: int | str = "", indices: Sequence[str] = INDICES
+        self,
+        view: View,
+        strides: Iterable[int],
+        more: int | str = "",
+        indices: Sequence[str] = INDICES,
+        use: Use = "value",
     ) -> str:
         """Return an element of a view. ``more`` is added to the index: a term, or the stride of the inner loop."""
         if view.base in self.plan.numbers:
             return operand(self.plan.numbers[view.base])
-        array, offset = self._array(view)
+        array, offset = self._array(view, use)
         index = at(offset, strides, indices)
         term = {0: "", 1: ALONG}.get(more, f"{more} * {ALONG}") if isinstance(more, int) else more
         if term:
             index = term if index == "0" else f"{index} + {term}"
         return f"{array}[{index}]"
 
-    def _address(self, view: View, strides: Iterable[int]) -> str:
-        array, offset = self._array(view)
+    def _address(self, view: View, strides: Iterable[int], use: Use = "value") -> str:
+        array, offset = self._array(view, use)
         index = at(offset, strides)
         return array if index == "0" else f"{array} + {index}"
 
@@ -191,15 +198,31 @@ class Writer:
         ins, outs = x.shape[-1], y.shape[-1]
         columns = [view.like(view.cells[..., 0]) for view in (y, x, *([] if b is None or b.shape != y.shape else [b]))]
         lead, (to, of, *added) = nest(y.shape[:-1], columns)
-        if w.base in self.plan.panels and w.is_whole:
+        if (w.base, "panel") in self.plan.weights:
+            product, *matrix = self._matrix(w)
             with self.code.loops(lead):
-                bias = "0" if b is None else self._address(b, *(added or [()]))
-                weights = self.arrays["panel", self.plan.places[w.base].name]
-                self.code.add(
-                    f"product({self._address(y, to)}, {self._address(x, of)}, {weights}, {bias}, {outs}, {ins});"
-                )
+                bias = "0" if b is None else self._address(b, added[0] if added else (), use="bias")
+                arrays = [self._address(y, to), self._address(x, of), *matrix, bias]
+                self.code.add(f"{product}({', '.join(arrays)}, {outs}, {ins});")
             return
         self._products(y, x, w, b)
+
+    def _matrix(self, w: View) -> tuple[str, ...]:
+        """Return the function of a product with a constant matrix, and the arrays of that."""
+        array, _ = self._array(w, "panel")
+        name = self.plan.places[w.base].name
+        if ("panel scale", name) in self.arrays:
+            return "product_int8", array, self.arrays["panel scale", name]
+        return "product_float16" if self.half else "product", array
+
+    def _number(self, element: str) -> str:
+        """Return an element of a matrix of numbers of its own, as float."""
+        return f"half_to_float({element})" if self.half else element
+
+    def _times_scale(self, w: View, row: str) -> str:
+        """Return the factor of a row of a matrix of integers."""
+        scale = self.arrays.get(("matrix scale", self.plan.places[w.base].name))
+        return "" if scale is None else f" * {scale}[{row}]"
 
     def _products(self, y: View, x: View, w: View, b: View | None) -> None:
         """Write a product with a matrix that is computed."""
@@ -260,7 +283,8 @@ class Writer:
         sizes, (to, of) = nest(x.shape, [row, x])
         with self.code.loops(sizes):
             self.code.add(f"const size_t row = index_of({self._element(x, of)}, {w.shape[0]});")
-            element = self._element(w, w.cells.strides, indices=("row", ALONG))
+            element = self._number(self._element(w, w.cells.strides, indices=("row", ALONG), use="matrix"))
+            element += self._times_scale(w, "row")
             self.code.add(f"{along(w.shape[1])} {self._element(row, to, y.cells.strides[-1])} = {element};")
 
     def conv(self, op: Conv, y: View, x: View, w: View, b: View | None = None) -> None:
@@ -268,19 +292,20 @@ class Writer:
         assert images is not None
         outs, ins = w.shape[0] // op.group, w.shape[1]
         image, channel, *pixel = x.cells.strides
-        start = "0.0f" if b is None else self._element(b, (1,), indices=("o",))
+        bias = "0.0f" if b is None else self._element(b, (1,), indices=("o",), use="bias")
         result = self._element(images, images.cells.strides, indices=("n", "o", "k", "l"))
-        weight = self._element(w, w.cells.strides, indices=("o", "m", "i", "j"))
+        weight = self._number(self._element(w, w.cells.strides, indices=("o", "m", "i", "j"), use="matrix"))
+        scaled = self._times_scale(w, "o")
         group = f"(o / {outs} * {ins} + m)" if op.group > 1 else "m"
         with self.code.loops(images.shape, ("n", "o", "k", "l")):
-            self.code.add(f"float sum = {start};")
+            self.code.add(f"float sum = {'0.0f' if scaled else bias};")
             with self.code.loops(w.shape[1:], ("m", "i", "j")):
                 self.code.add(f"const size_t row = k * {op.stride[0]} + i * {op.dilation[0]};")
                 self.code.add(f"const size_t column = l * {op.stride[1]} + j * {op.dilation[1]};")
                 with self._inside(op.pad, x.shape[-2:]):
                     pixels = self._pixel(x, f"{image} * n + {channel} * {group}", pixel, op.pad)
                     self.code.add(f"sum += {pixels} * {weight};")
-            self.code.add(f"{result} = sum;")
+            self.code.add(f"{result} = sum{scaled}{f' + {bias}' if scaled else ''};")
 
     @contextmanager
     def _inside(self, pad: tuple[int, int], image: Sequence[int]) -> Iterator[None]:

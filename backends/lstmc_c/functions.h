@@ -193,3 +193,41 @@ static void product(float *y, const float *x, const float *w, const float *b, si
     }
   }
 }
+
+// a number of float16, by its bits
+static float half_to_float(uint16_t bits) {
+  const float size = of_bits((uint32_t)(bits & 0x7fffu) << 13) * 5.19229686e33f;
+  return bits & 0x8000u ? -size : size;
+}
+
+// a product as above, of a matrix of float16
+static void product_float16(float *y, const float *x, const uint16_t *w, const float *b, size_t outs, size_t ins) {
+  for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
+    const size_t width = outs - o < 32 ? outs - o : 32;
+    float sum[32] = {0.0f};
+    if (width == 32) {
+      for (size_t i = 0; i < ins; ++i)
+        for (size_t k = 0; k < 32; ++k) sum[k] += half_to_float(w[32 * i + k]) * x[i];
+    } else {
+      for (size_t i = 0; i < ins; ++i)
+        for (size_t k = 0; k < width; ++k) sum[k] += half_to_float(w[width * i + k]) * x[i];
+    }
+    for (size_t k = 0; k < width; ++k) y[o + k] = b ? sum[k] + b[o + k] : sum[k];
+  }
+}
+
+// a product as above, of a matrix of integers with a scale for each row
+static void product_int8(float *y, const float *x, const int8_t *w, const float *scale, const float *b, size_t outs, size_t ins) {
+  for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
+    const size_t width = outs - o < 32 ? outs - o : 32;
+    float sum[32] = {0.0f};
+    if (width == 32) {
+      for (size_t i = 0; i < ins; ++i)
+        for (size_t k = 0; k < 32; ++k) sum[k] += (float)w[32 * i + k] * x[i];
+    } else {
+      for (size_t i = 0; i < ins; ++i)
+        for (size_t k = 0; k < width; ++k) sum[k] += (float)w[width * i + k] * x[i];
+    }
+    for (size_t k = 0; k < width; ++k) y[o + k] = sum[k] * scale[o + k] + (b ? b[o + k] : 0.0f);
+  }
+}

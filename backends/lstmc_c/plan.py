@@ -13,7 +13,7 @@ from math import prod
 from typing import Literal
 
 from lstmc.ir import Graph, Node, Output, Ref
-from lstmc.ops import Add, AvePool, Conv, Full, Input, Linear, MaxPool, Op, Param
+from lstmc.ops import Add, AvePool, Conv, Embed, Full, Input, Linear, MaxPool, Op, Param
 from lstmc.passes.precompute import LARGEST
 from lstmc.prepare import StatePair
 from lstmc_c.views import MOVES, Shape, View, copies, moved
@@ -42,6 +42,16 @@ class Move:
 
 
 Memory = Literal["input", "output", "state", "weight", "work", "loop"]
+# As what a weight is read: the matrix of a product, in panels; another matrix of numbers of its own; what is added to
+# the sums of a product; or a value as any other.
+Use = Literal["panel", "matrix", "bias", "value"]
+
+
+def use_of(op: Op | None, slot: int) -> Use:
+    """Return as what an op reads a weight that is this operand."""
+    if slot == 1 and isinstance(op, Linear | Conv | Embed):
+        return "panel" if isinstance(op, Linear) else "matrix"
+    return "bias" if slot == 2 and isinstance(op, Linear | Conv) else "value"
 
 
 @dataclass(frozen=True)
@@ -66,9 +76,7 @@ class Plan:
     states: dict[str, str]
     views: dict[Ref, View] = field(default_factory=dict)
     numbers: dict[Ref, float] = field(default_factory=dict)  # values that are one number
-    weights: list[Ref] = field(default_factory=list)  # those that are read
-    panels: set[Ref] = field(default_factory=set)  # matrices of products, which are stored in panels
-    plain: set[Ref] = field(default_factory=set)  # weights that are stored as they are
+    weights: dict[tuple[Ref, Use], None] = field(default_factory=dict)  # those that are read, and as what
     groups: list[list[Item]] = field(default_factory=list)
     first_moves: list[Move] = field(default_factory=list)
     last_moves: list[Move] = field(default_factory=list)
@@ -146,17 +154,11 @@ class _Planner:
                 else:
                     results = list(same)
             views.update((Ref(node.name, out), view) for out, view in enumerate(results))
-        matrices = [item.reads[1].base for item in self.listed if isinstance(item.op, Linear)]
-        plan.panels = {base for base in matrices if base.node in constant}
-        read = [
-            view.base
-            for item in self.listed
-            for i, view in enumerate(item.reads)
-            if not (i == 1 and isinstance(item.op, Linear) and view.base in plan.panels)
-        ]
-        read += [views[output.ref].base for output in graph.outputs]
-        plan.plain = {base for base in read if base.node in constant}
-        plan.weights = [ref for ref in views if ref in plan.panels or ref in plan.plain]
+        read = [(view.base, use_of(item.op, i)) for item in self.listed for i, view in enumerate(item.reads)]
+        read += [(views[output.ref].base, "value") for output in graph.outputs]
+        order = {ref: i for i, ref in enumerate(views)}
+        ordered = sorted((pair for pair in read if pair[0].node in constant), key=lambda pair: order[pair[0]])
+        plan.weights = dict.fromkeys(ordered)
 
     def _needed(self, constant: Collection[str]) -> set[str]:
         """Return the nodes that a step depends on: constants, but nothing that they are computed from."""
@@ -301,7 +303,7 @@ class _Planner:
             ref = Ref(node.name)
             if isinstance(node.op, Input):
                 plan.places[ref] = Place("state" if node.name in plan.states else "input", node.name)
-        plan.places.update({ref: Place("weight", graph.value_name(ref)) for ref in plan.weights})
+        plan.places.update({ref: Place("weight", graph.value_name(ref)) for ref, _ in plan.weights})
         self.written: dict[Ref, int] = {}
         self.read: dict[Ref, int] = {}
         self.old_reads: dict[Ref, list[tuple[int, bool]]] = defaultdict(list)

@@ -6,7 +6,9 @@ import ctypes
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,9 +20,11 @@ from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.ops import Array
 from lstmc.verification.differential import wanted_gradients
+from lstmc_c.artifact import WEIGHTS
 from lstmc_c.elements import identifier
+from lstmc_c.numbers import FLOAT32, Numbers
 
-SUFFIX = ".c"
+SUFFIX, HEADER = ".c", ".h"
 PROGRAM = "gcc"
 FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
 STATE = "state."  # what the blobs of states begin with
@@ -38,25 +42,41 @@ def find_compiler() -> Compiler:
 
 
 def call_source(manifest: Manifest, function: str = "lstmc_call") -> str:
-    """Return the C of a function that runs one step: states are copied in before it and out after it."""
+    """Return the C of a function that runs one step: states are copied in before it and out after it; and of one that
+    takes a file of weights, if the net has one. It returns whether they are the net's."""
     prefix = identifier(manifest.name)
     fed, read = fed_blobs(manifest), manifest.output_blobs
     states = [blob.removeprefix(STATE) for blob in fed if blob.startswith(STATE)]
-    arguments = ["&state"] if states else []
-    arguments += ["&work"]
-    arguments += [f"in[{i}]" for i, blob in enumerate(fed) if not blob.startswith(STATE)]
+    first = "&state, &work, WEIGHTS" if states else "&work, WEIGHTS"
+    arguments = [f"in[{i}]" for i, blob in enumerate(fed) if not blob.startswith(STATE)]
     arguments += [f"out[{i}]" for i, blob in enumerate(read) if not blob.startswith(STATE)]
     into = [f"memcpy(state.{name}, in[{fed.index(STATE + name)}], sizeof state.{name});" for name in states]
     back = [f"memcpy(out[{read.index(STATE + name)}], state.{name}, sizeof state.{name});" for name in states]
     lines = [
         f'#include "{manifest.name}.h"',
         "#include <string.h>",
+        f"int {function}_open(const void *data, size_t size);",
         f"void {function}(const float *const *in, float *const *out);",
+        f"#ifdef {weights_macro(manifest)}",
+        f"static const {prefix}_weights *weights;",
+        f"int {function}_open(const void *data, size_t size) {{",
+        f"  weights = {prefix}_open(data, size);",
+        "  return weights != 0;",
+        "}",
+        "#define WEIGHTS weights,",
+        "#else",
+        f"int {function}_open(const void *data, size_t size) {{",
+        "  (void)data;",
+        "  (void)size;",
+        "  return 1;",
+        "}",
+        "#define WEIGHTS",
+        "#endif",
         f"void {function}(const float *const *in, float *const *out) {{",
         *([f"  static {prefix}_state state;"] if states else []),
         f"  static {prefix}_work work;",
         "  (void)in;",
-        *(f"  {line}" for line in (*into, f"{prefix}_step({', '.join(arguments)});", *back)),
+        *(f"  {line}" for line in (*into, f"{prefix}_step({first} {', '.join(arguments)});", *back)),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -67,10 +87,21 @@ def fed_blobs(manifest: Manifest) -> list[str]:
     return [blob for entry in manifest.inputs.values() for blob in entry.place.names]
 
 
+def weights_macro(manifest: Manifest) -> str:
+    """Return what the header of a net defines that has its weights in a file."""
+    return f"{identifier(manifest.name).upper()}_WEIGHTS_BYTES"
+
+
+def has_file(manifest: Manifest, header: bytes) -> bool:
+    """Return whether a net has its weights in a file."""
+    return f"#define {weights_macro(manifest)} ".encode() in header
+
+
 class Library:
     """A net in C as a function of this process."""
 
-    def __init__(self, manifest: Manifest, source: bytes, header: bytes) -> None:
+    def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+        source, header = files[SUFFIX], files[HEADER]
         compiler, call = find_compiler(), call_source(manifest)
         texts = [source.decode(), header.decode(), call]
 
@@ -82,7 +113,14 @@ class Library:
             return folder / "net.so"
 
         path = cached(".so", [*texts, *FLAGS, compiler.identity], build)
-        self._call = ctypes.CDLL(str(path)).lstmc_call
+        library = ctypes.CDLL(str(path))
+        self._call = library.lstmc_call
+        self._weights = np.frombuffer(bytearray(files.get(WEIGHTS, b"")), np.uint8)  # which the library reads
+        if not library.lstmc_call_open(ctypes.c_void_p(self._weights.ctypes.data), ctypes.c_size_t(len(self._weights))):
+            raise BackendError(
+                f"{manifest.name}{WEIGHTS}: not the weights of {manifest.name}{SUFFIX}: expected the file of"
+                f" {len(self._weights)} bytes that was written with it, or with a net of the same layout"
+            )
         self._fed, self._read = fed_blobs(manifest), manifest.output_blobs
         self._shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
 
@@ -104,26 +142,35 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
     """Load a written net. Raises :class:`BackendError` for a GPU, for weights of another file, and without gcc."""
     if gpu:
         raise BackendError(f"{files.net}: C runs on the CPU alone")
-    if files.weights != files.net:
-        raise BackendError(
-            f"{files.weights}: a net in C has its weights in its source: compile it again with {Argument('weights')}"
-        )
-    header = files.net.with_suffix(".h")
+    given = None if files.weights == files.net else files.weights
+    paths = {SUFFIX: files.net, HEADER: files.net.with_suffix(HEADER), WEIGHTS: given}
+    contents: dict[str, bytes] = {}
     try:
-        texts = files.net.read_bytes(), header.read_bytes()
+        for suffix, path in paths.items():
+            if suffix == WEIGHTS and has_file(files.manifest, contents[HEADER]):
+                path = given or files.net.with_suffix(WEIGHTS)
+            if path is not None:
+                contents[suffix] = path.read_bytes()
     except OSError as error:
         raise BackendError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    yield Library(files.manifest, *texts)
+    if given is not None and not has_file(files.manifest, contents[HEADER]):
+        raise BackendError(
+            f"{given}: a net in C has its weights in its source: compile it again with {Argument('weights')}, or with"
+            " the option weights=file of the backend"
+        )
+    yield Library(files.manifest, contents)
 
 
 INSIDE = "C keeps it in a register, or in memory that other values use too"
 FORWARD_ONLY = "a net in C has no backward pass"
 
 
+@dataclass(frozen=True)
 class GccExecutor:
-    """One step of a net in C, compiled by gcc."""
+    """One step of a net in C, compiled by gcc, that computes in these numbers."""
 
-    name = "c-cpu"
+    numbers: Numbers = FLOAT32
+    name: ClassVar[str] = "c-cpu"
 
     def unavailable(self) -> str | None:
         """Return why nets in C cannot be run here, or None."""
@@ -135,11 +182,11 @@ class GccExecutor:
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Return the outputs and the next states of one step."""
-        source, header, text = artifact.files.values()
-        manifest = parse_manifest(text)
+        files = {PurePath(name).suffix: content for name, content in artifact.files.items()}
+        manifest = parse_manifest(files[".json"])
         inputs = step_inputs(manifest, arrays)
-        results = Library(manifest, source, header).forward(input_blobs(manifest, inputs))
-        return execution(compiled, manifest, arrays, inputs, results)
+        results = Library(manifest, files).forward(input_blobs(manifest, inputs))
+        return execution(compiled, manifest, arrays, inputs, results, self.numbers)
 
     def close(self) -> None:
         pass
@@ -163,7 +210,12 @@ def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Ar
 
 
 def execution(
-    compiled: Compiled, manifest: Manifest, arrays: RunArrays, inputs: Mapping[str, Array], results: Mapping[str, Array]
+    compiled: Compiled,
+    manifest: Manifest,
+    arrays: RunArrays,
+    inputs: Mapping[str, Array],
+    results: Mapping[str, Array],
+    numbers: Numbers = FLOAT32,
 ) -> Execution:
     """Return what one step gave, from its inputs and the blobs of its results."""
     graph = compiled.expanded
@@ -171,7 +223,15 @@ def execution(
     values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
     gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
     absent = (name for node in graph for name in node.names if name not in values)
-    return Execution(values, {}, {}, dict.fromkeys(absent, INSIDE), dict.fromkeys(gradients, FORWARD_ONLY))
+    return Execution(
+        values,
+        {},
+        {},
+        dict.fromkeys(absent, INSIDE),
+        dict.fromkeys(gradients, FORWARD_ONLY),
+        rounding=numbers.rounding(graph),
+        bound=0.0 if numbers.device is None else numbers.device.tolerance,
+    )
 
 
 def findings() -> Iterator[Finding]:

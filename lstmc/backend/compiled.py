@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from lstmc.interp import Rounding
 from lstmc.ir import Graph, Node, Ref, Scan
 from lstmc.ops import Arg, Array, Full, Input, Op, Param, Reshape
 from lstmc.passes import Snapshot, named_results
@@ -81,6 +82,8 @@ class Execution:
     not_available: Mapping[str, str] = field(default_factory=dict)
     tolerance: float | None = None
     device: str = ""
+    rounding: Rounding | None = None
+    bound: float = 0.0
 
 
 @dataclass(frozen=True)

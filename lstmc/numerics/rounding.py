@@ -242,12 +242,15 @@ class DeviceRounding:
             return array
         if format not in BITS:
             return to_format(array, format)
-        steps = self._steps(array)
-        most = 2 ** (BITS[format] - 1) - 1
-        return (np.clip(np.rint(array / steps), -most, most) * steps).astype(array.dtype)
+        integers, steps = self.integers(array)
+        return (integers * steps).astype(array.dtype)
+
+    def integers(self, array: Array) -> tuple[Array, Array]:
+        """Return the integers of a matrix of weights, and the distances of two numbers in its rows, or in all of it."""
+        steps, most = self._steps(array), 2 ** (BITS[self.device.weights.format] - 1) - 1
+        return np.clip(np.rint(array / steps), -most, most), steps
 
     def _steps(self, array: Array) -> Array:
-        """Return the distances of two numbers in the rows of a matrix, or in all of it."""
         axes = tuple(range(1, array.ndim)) if self.device.weights.per == "row" else None
         most = 2 ** (BITS[self.device.weights.format] - 1) - 1
         steps = np.asarray(np.abs(array.astype(np.float64)).max(axis=axes, keepdims=True) / most)

@@ -55,7 +55,8 @@ NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is
 class Difference:
     """How far one kind of array is off: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
 
-    Of kind setting is what training depends on and no array of a run shows: it is listed only where it differs.
+    Of kind setting is what training depends on and no array of a run shows: it is listed only where it differs. Of kind
+    numbers is what lower precision makes of an output.
     """
 
     kind: str
@@ -107,6 +108,10 @@ class Report:
         count, failed = len(self.differences), sum(not difference.passed for difference in self.differences)
         agree = f"1 {self.differences[0].kind} agrees" if count == 1 else f"all {count} agree"
         said = f"{failed} of {count} differ" if failed else agree
+        moved = [difference for difference in self.differences if difference.kind == "numbers"]
+        if moved:
+            most = max(moved, key=lambda each: each.relative)
+            said += f"; its numbers move {most.name} by {most.relative:.1e}, allowed {most.tolerance:.0e}"
         if not self.not_compared:
             return said
         groups: dict[tuple[str, str], int] = {}
@@ -255,11 +260,12 @@ def _report(
     ``model`` is the model itself, evaluated on the same arrays: it alone can excuse a difference.
     """
     reference, graph = against
-    expanded = forward(graph, arrays.inputs, arrays.weights)
+    expanded = forward(graph, arrays.inputs, arrays.weights, rounding=execution.rounding)
     gradients = backward(reference, arrays.cotangents)
     scans = compiled.scans
     compared = (
-        *_outputs(compiled, reference, execution),
+        *_outputs(compiled, reference if execution.rounding is None else expanded, execution),
+        *_numbers(compiled, expanded, arrays, execution),
         *_blobs(expanded, execution, scans),
         *_gradients(gradients, execution, wanted_gradients(compiled, arrays.cotangents)),
         *_settings(compiled),
@@ -371,6 +377,17 @@ def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) ->
     for output in compiled.expanded.outputs:
         found = execution.values[compiled.expanded.value_name(output.ref)]
         yield _compare("output", output.name, [(reference.outputs[output.name], found)], _tolerance(execution))
+
+
+def _numbers(compiled: Compiled, rounded: Evaluation, arrays: RunArrays, execution: Execution) -> Iterable[Difference]:
+    """Yield how far the net's numbers of lower precision move each output, on inputs as they are in these numbers."""
+    if execution.rounding is None:
+        return
+    inputs = {name: rounded.values[Ref(name)] for name in arrays.inputs if Ref(name) in rounded.values}
+    exact = forward(compiled.model, {**arrays.inputs, **inputs}, arrays.weights)
+    for output in compiled.expanded.outputs:
+        pair = exact.outputs[output.name], rounded.values[output.ref]
+        yield _compare("numbers", output.name, [pair], execution.bound)
 
 
 def _tolerance(execution: Execution) -> float:

@@ -12,7 +12,22 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, Param, State, cell, constant, dims, linear, model, scan, softmax_loss, tanh
+from lstmc import (
+    Input,
+    Param,
+    State,
+    cell,
+    constant,
+    conv,
+    dims,
+    embed,
+    integers,
+    linear,
+    model,
+    scan,
+    softmax_loss,
+    tanh,
+)
 from lstmc.errors import BackendError, PassError
 from lstmc.interp import forward
 from lstmc.ir import Builder, Graph
@@ -169,6 +184,13 @@ def compiled_object(folder: Path, net: lstmc.Net, *flags: str) -> Path:
     return folder / f"{name}.o"
 
 
+def symbol_sizes(path: Path) -> list[tuple[str, int]]:
+    """The kind of memory and the bytes of each symbol of an object file."""
+    listed = subprocess.run(["nm", "-S", path], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [(kind, int(size, 16)) for _, size, kind, _ in (row for row in rows if len(row) == 4)]
+
+
 def test_a_net_of_a_cell_is_one_step_without_being_asked_for(net: lstmc.Net) -> None:
     assert list(net.files) == ["gru.c", "gru.h", "gru.manifest.json"]
     assert net.inputs == {"x": (1, 2, 3), "gru/h_in": (2, 20)}
@@ -185,11 +207,7 @@ def test_the_memory_is_what_the_header_states(net: lstmc.Net, tmp_path: Path) ->
     path = compiled_object(tmp_path, net)
     (tmp_path / "ram.c").write_text('#include "gru.h"\ngru_state state;\ngru_work work;\n')
     subprocess.run(["gcc", "-c", "ram.c"], cwd=tmp_path, check=True)
-    sizes = {}
-    for file in (path, tmp_path / "ram.o"):
-        listed = subprocess.run(["nm", "-S", file], capture_output=True, text=True, check=True).stdout
-        rows = [line.split() for line in listed.splitlines()]
-        sizes[file.name] = [(kind, int(size, 16)) for _, size, kind, _ in (row for row in rows if len(row) == 4)]
+    sizes = {file.name: symbol_sizes(file) for file in (path, tmp_path / "ram.o")}
     assert sorted(size for _, size in sizes["ram.o"]) == sorted([state, work])
     assert sum(size for kind, size in sizes["gru.o"] if kind == "r") == weights
     assert not [size for kind, size in sizes["gru.o"] if kind in "bBdD"], "variables that are no constants"
@@ -234,6 +252,71 @@ def test_blocks_and_first_values_of_states(tmp_path: Path) -> None:
         for t in range(4):
             y = step(X=np.arange(3 * t, 3 * t + 3).reshape(1, 1, 3) * 0.1)
     assert float(printed) == pytest.approx(y["state"].ravel()[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["source", "file"])
+@pytest.mark.parametrize("numbers", ["float32", "c-fp16-weights", "c-int8-weights"])
+def test_weights_in_other_numbers_and_in_a_file(numbers: str, weights: str, tmp_path: Path) -> None:
+    """A table, a convolution and products; the numbers agree with the interpreter's, and move outputs as stated."""
+
+    @model
+    def words(
+        X=Input(T, N, values=integers(0, 4)),
+        image=Input(N, 2, 4, 4),
+        *,
+        table=Param(5, 3),
+        K=Param(3, 2, 2, 2),
+        W=Param(33, 27),
+    ):
+        y, _ = scan(leaky(H=40), embed(X, table))
+        return {"y": y, "features": linear(conv(image, K), W)}
+
+    backend = CBackend().with_options({"numbers": numbers, "weights": weights})
+    net = lstmc.compile(words, backend=backend, T=2, N=1, seed=2)
+    verification = net.verify(on=["c-cpu"])
+    assert verification, verification
+    moved = {each.name: each for each in verification.reports[0].differences if each.kind == "numbers"}
+    assert moved.keys() == (set() if numbers == "float32" else {"y", "features", "leaky/h_out"})
+    assert all(1e-5 < each.relative < each.tolerance for each in moved.values())
+    header = net.files["words.h"].decode()
+    stated = int(re.findall(r"flash: (\d+) bytes", header)[0])
+    element = {"float32": 4, "c-fp16-weights": 2, "c-int8-weights": 1}[numbers]
+    matrices = [5 * 3, 3 * 2 * 2 * 2, 40 * 3, 40 * 40, 33 * 27]
+    scales = 4 * (5 + 3 + 40 + 40 + 33) if element == 1 else 0
+    arrays = element * sum(matrices) + scales + 4 * 40
+    if weights == "source":
+        assert stated == arrays
+    else:
+        assert stated == arrays + -arrays % 4 + 8 == len(net.files["words.bin"])
+    path = compiled_object(tmp_path, net)
+    constants = sum(size for kind, size in symbol_sizes(path) if kind == "r")
+    assert constants == (arrays if weights == "source" else 0)
+
+
+def test_a_file_of_weights_is_checked(tmp_path: Path) -> None:
+    backend = CBackend(weights_in_file=True)
+    one, other, wider = (
+        lstmc.compile("gru", backend=backend, N=1, D=3, H=width, seed=seed) for seed, width in ((1, 4), (2, 4), (1, 5))
+    )
+    for name, net in (("one", one), ("other", other), ("wider", wider)):
+        net.save(tmp_path / name)
+    assert one.files["gru.c"] == other.files["gru.c"]
+    assert one.files["gru.bin"] != other.files["gru.bin"]
+    arrays = {"x": np.ones((1, 1, 3)), "gru/h_in": np.ones((1, 4))}
+    meant = other.run(arrays, on="interpreter")["y"]
+    given = lstmc.load(tmp_path / "one" / "gru.c", weights=tmp_path / "other" / "gru.bin").run(arrays)["y"]
+    np.testing.assert_allclose(given, meant, rtol=1e-5)
+    damaged = bytearray(one.files["gru.bin"])
+    damaged[40] ^= 1
+    (tmp_path / "damaged.bin").write_bytes(damaged)
+    (tmp_path / "short.bin").write_bytes(one.files["gru.bin"][:-4])
+    for path in (tmp_path / "damaged.bin", tmp_path / "short.bin", tmp_path / "wider" / "gru.bin"):
+        with pytest.raises(BackendError, match=r"not the weights of gru\.c"):
+            lstmc.load(tmp_path / "one" / "gru.c", weights=path).run(arrays)
+    with pytest.raises(BackendError, match="weights=flash: expected source or file"):
+        backend.with_options({"weights": "flash"})
+    with pytest.raises(BackendError, match="numbers=fp16: C computes in float32"):
+        backend.with_options({"numbers": "fp16"})
 
 
 def test_the_same_model_gives_the_same_bytes(net: lstmc.Net) -> None:
