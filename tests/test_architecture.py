@@ -72,7 +72,8 @@ ORDER["lstmc_onnx"] = (
 ORDER["lstmc_c"] = (
     ("views", "elements"),
     ("plan",),
-    ("code",),
+    ("code", "numbers"),
+    ("constants",),
     ("artifact",),
     ("runtime",),
     ("backend",),

@@ -187,6 +187,20 @@ def own_rounding(
     return moved
 
 
+def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[str, tuple[Array, Array]]]:
+    """Yield each output of a model beside what a net of it gives in numbers of lower precision, on the same inputs.
+
+    ``rounded`` is the net in these numbers, with a rounding; of another there is nothing.
+    """
+    if rounded.rounding is None:
+        return
+    leaves = {node.name: array for node in model.graph if (array := model.values.get(Ref(node.name))) is not None}
+    inputs = {name: rounded.values.get(Ref(name), array) for name, array in leaves.items()}
+    exact = forward(model.graph, inputs, leaves).outputs
+    for output in rounded.graph.outputs:
+        yield output.name, (exact[output.name], rounded.values[output.ref])
+
+
 def _arrays_of(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[tuple[str, str], list[Array]]:
     """What an evaluation of a model gives, by the kind and the name of the difference that compares it."""
     gradients = backward(run, cotangents)

@@ -36,6 +36,7 @@ from lstmc.verification.conditioning import (
     changed_settings,
     first_difference,
     first_not_finite,
+    moved_by_numbers,
     own_rounding,
     relative_gap,
     with_masks,
@@ -55,8 +56,8 @@ NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is
 class Difference:
     """How far one kind of array is off: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
 
-    Of kind setting is what training depends on and no array of a run shows: it is listed only where it differs. Of kind
-    numbers is what lower precision makes of an output.
+    Of kind setting is what training depends on and no array of a run shows, listed only where it differs; of kind
+    numbers, what lower precision makes of an output.
     """
 
     kind: str
@@ -109,8 +110,7 @@ class Report:
         agree = f"1 {self.differences[0].kind} agrees" if count == 1 else f"all {count} agree"
         said = f"{failed} of {count} differ" if failed else agree
         moved = [difference for difference in self.differences if difference.kind == "numbers"]
-        if moved:
-            most = max(moved, key=lambda each: each.relative)
+        for most in sorted(moved, key=lambda each: -each.relative)[:1]:
             said += f"; its numbers move {most.name} by {most.relative:.1e}, allowed {most.tolerance:.0e}"
         if not self.not_compared:
             return said
@@ -197,10 +197,7 @@ def check(
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
 ) -> Report:
-    """Run a compiled net in ``executor`` on random inputs, and compare all that it gives with the interpreter.
-
-    Inputs that are ``given`` are fed as they are.
-    """
+    """Run a compiled net in ``executor`` on random inputs, but those ``given``, and compare it with the interpreter."""
     arrays = random_arrays(compiled, weights, seed, given)
     report_activity(f"running the net on {executor.name}")
     execution = executor.run(compiled, artifact, arrays)
@@ -265,7 +262,7 @@ def _report(
     scans = compiled.scans
     compared = (
         *_outputs(compiled, reference if execution.rounding is None else expanded, execution),
-        *_numbers(compiled, expanded, arrays, execution),
+        *(_compare("numbers", name, [pair], execution.bound) for name, pair in moved_by_numbers(model, expanded)),
         *_blobs(expanded, execution, scans),
         *_gradients(gradients, execution, wanted_gradients(compiled, arrays.cotangents)),
         *_settings(compiled),
@@ -377,17 +374,6 @@ def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) ->
     for output in compiled.expanded.outputs:
         found = execution.values[compiled.expanded.value_name(output.ref)]
         yield _compare("output", output.name, [(reference.outputs[output.name], found)], _tolerance(execution))
-
-
-def _numbers(compiled: Compiled, rounded: Evaluation, arrays: RunArrays, execution: Execution) -> Iterable[Difference]:
-    """Yield how far the net's numbers of lower precision move each output, on inputs as they are in these numbers."""
-    if execution.rounding is None:
-        return
-    inputs = {name: rounded.values[Ref(name)] for name in arrays.inputs if Ref(name) in rounded.values}
-    exact = forward(compiled.model, {**arrays.inputs, **inputs}, arrays.weights)
-    for output in compiled.expanded.outputs:
-        pair = exact.outputs[output.name], rounded.values[output.ref]
-        yield _compare("numbers", output.name, [pair], execution.bound)
 
 
 def _tolerance(execution: Execution) -> float:
