@@ -17,6 +17,7 @@ from lstmc.ir import Scan
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Input, Op
 from lstmc.passes import Pass
+from lstmc.plugins import need
 from lstmc.process.status import gc_paused
 from lstmc_onnx.artifact import artifact
 from lstmc_onnx.lowerings import lowerings
@@ -114,8 +115,11 @@ class OnnxBackend(RunsFiles):
         return (RuntimeExecutor(),)
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
-        """Return this Python: ONNX Runtime, which has a quantiser, is in it."""
-        onnxruntime()
+        """Return this Python, which has ONNX Runtime with its quantiser, and NNCF for ``openvino``."""
+        if reader == "openvino":
+            need("nncf", "NNCF, which quantises for OpenVINO,", "nncf", BackendError)
+        else:
+            onnxruntime()
         return Path(sys.executable), os.environ
 
     def doctor(self) -> Iterator[Finding]:

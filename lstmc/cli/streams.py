@@ -260,7 +260,7 @@ def print_numbers(report: NumbersReport) -> None:
         "in the reader itself, error against float32",
         *("output", "mean", "largest", "relative", "predicted", "predicted / mean", "different values"),
         key="reader",
-        texts=dict.fromkeys(("mean", "largest", "predicted", "predicted / mean"), ".2g") | {"relative": ".2%"},
+        texts=dict.fromkeys(("mean", "largest", "predicted"), ".2g") | {"relative": ".2%", "predicted / mean": ".2f"},
     )
     for one in report.reader:
         error = one.error

@@ -30,7 +30,7 @@ class Samples:
     """Steps of a net: for each the blobs to feed, by their names in the net, in the net's order.
 
     ``net`` is what the names of its files begin with, ``ranges`` has the range of each blob. ``states`` has for each
-    blob that takes a state the one that gives the next.
+    blob that takes a state the one that gives the next, ``reads`` for each layer the first blob that it reads.
     """
 
     net: str
@@ -38,6 +38,7 @@ class Samples:
     ranges: Mapping[str, ValueRange]
     states: Mapping[str, str] = field(default_factory=dict)
     outputs: Sequence[str] = ()  # blobs
+    reads: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
     blobs = {top: graph.value_name(elements_of(graph, ref)) for top, ref in net.named.items()}
     written = dict.fromkeys((*net.fed, *(top for layer in net.layers for top in layer.tops)))
     ranged = {top: ranges[blobs[top]] for top in written if blobs.get(top) in ranges.values}
-    return Samples(net.name, steps, ranged, net.states, list(dict.fromkeys(net.outputs.values())))
+    reads = {layer.name: layer.bottoms[0] for layer in net.layers if layer.bottoms}
+    return Samples(net.name, steps, ranged, net.states, list(dict.fromkeys(net.outputs.values())), reads)
 
 
 def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -147,9 +149,13 @@ def _named(graph: Graph) -> dict[str, Ref]:
     return {name: Ref(node.name, out) for node in graph for out, name in enumerate(node.names)}
 
 
-def _rendered(recipe: str, samples: Samples) -> bytes:
+def _rendered(recipe: str, samples: Samples, **more: object) -> bytes:
     text: str = _RECIPES.get_template(f"{recipe}.py.j2").render(
-        net=samples.net, inputs=list(samples.steps[0]), states=dict(samples.states), outputs=list(samples.outputs)
+        net=samples.net,
+        inputs=list(samples.steps[0]),
+        states=dict(samples.states),
+        outputs=list(samples.outputs),
+        **more,
     )
     return text.encode()
 
@@ -185,8 +191,20 @@ def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
     return {"calibration_table.txt": table, PROGRAM: _rendered("tpu-mlir", samples), **files}
 
 
+def _ncnn(samples: Samples) -> dict[str, bytes]:
+    ranges = {layer: samples.ranges[blob].magnitude for layer, blob in samples.reads.items() if blob in samples.ranges}
+    return {PROGRAM: _rendered("ncnn", samples, ranges=ranges)}
+
+
+def _openvino(samples: Samples) -> dict[str, bytes]:
+    stacked = {name: np.stack([step[name] for step in samples.steps]) for name in samples.steps[0]}
+    return {"calibration.npz": npz_bytes(stacked), PROGRAM: _rendered("openvino", samples)}
+
+
 CALIBRATIONS: Mapping[str, Calibration] = {
     "onnxruntime": Calibration("onnx", _onnxruntime, "unrolled"),
+    "openvino": Calibration("onnx", _openvino, "unrolled"),
+    "ncnn": Calibration("ncnn", _ncnn),
     "rknn": Calibration("rknn", _rknn),
     "tpu-mlir": Calibration("tpu-mlir", _tpu_mlir),
 }
