@@ -13,6 +13,7 @@ from lstmc.cli.arguments import GraphArguments, ModelArguments, TargetArguments,
 from lstmc.cli.console import out
 from lstmc.cli.options import AfterOption
 from lstmc.drawing import STEPS, Drawing
+from lstmc.dsl import print_python
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage, print_graph
 from lstmc.text import escaped
@@ -73,6 +74,10 @@ def show_command(
     passes: Annotated[
         bool, typer.Option("--passes", help="List the passes instead, by the names that --after takes.")
     ] = False,
+    python: Annotated[
+        bool,
+        typer.Option("--python", help="Print a Python file with the graph's cells and model, of these sizes."),
+    ] = False,
 ) -> None:
     """Print a model's graph as text: as it was written, after a pass, or at the end of a stage.
 
@@ -87,6 +92,7 @@ def show_command(
     lstmc show model.py -D T=3 -D N=2 --after hoist
     lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --stage legal
     lstmc show --passes --target flat
+    lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --python
     lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --target caffe-fused
     ```
     """
@@ -100,6 +106,9 @@ def show_command(
     options = compile_options(target, sizes, backend=backend, phase=phase or "deploy", **own)
     first = replace(options, phase="all") if as_written and phase is None else options
     result = model_graph(source, first, after, stage)
+    if python:
+        typer.echo(print_python(result), nl=False)
+        return
     typer.echo(escaped(print_graph(result)), nl=False)
     states = scan_lines(result)
     if as_written and target.target is not None:

@@ -5,6 +5,7 @@ from lstmc.dsl.declare import Input, Param, State
 from lstmc.dsl.dims import Dim, DimExpr, dims
 from lstmc.dsl.methods import Methods
 from lstmc.dsl.model import CellModel, Model, model
+from lstmc.dsl.printer import print_python
 from lstmc.dsl.scan import scan
 from lstmc.dsl.valid import last_valid
 from lstmc.dsl.value import Value
@@ -25,5 +26,6 @@ __all__ = [
     "dims",
     "last_valid",
     "model",
+    "print_python",
     "scan",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 from lstmc import ops
 from lstmc.dsl.dims import Size, as_size, free, shape_text
 from lstmc.dsl.function import checked
+from lstmc.dsl.trace import check_name
 from lstmc.dsl.value import Declared, Value, described, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Uniform, Values, Xavier
@@ -116,6 +117,7 @@ class ParamDeclaration(Declaration):
     decay_mult: float = 1
     trained: bool = True
     count: Size | None = None  # of the parameters that it declares, which are then a tuple; None: one, and no tuple
+    name: str | None = None  # in the model, in place of the cell's name and the argument's
     kind = "parameter"
     keyword = "Param"
 
@@ -208,14 +210,24 @@ def State(*shape: Size, fill: Filler | Any = None) -> Value:
 
 @checked
 def Param(
-    *shape: Size, fill: Filler | Any = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True
+    *shape: Size,
+    fill: Filler | Any = 0,
+    lr_mult: float = 1,
+    decay_mult: float = 1,
+    trained: bool = True,
+    name: str | None = None,
 ) -> Value:
     """A trained array, shared by all steps. The multipliers scale the optimizer's learning rate and weight decay.
 
     ``fill`` is the initial value: an initializer, a scalar or an array. ``trained=False`` freezes the parameter: both
-    multipliers are 0, and if ``fill`` is an array, a weights file may omit the parameter.
+    multipliers are 0, and if ``fill`` is an array, a weights file may omit the parameter. ``name`` is that of the
+    parameter in the model; the default is the argument's, after the cell's: ``lstm/W``. Parameters of one name are
+    one parameter, also of different cells: they are declared with the same shape, fill and multipliers.
     """
-    return cast(Value, ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained))
+    if name is not None:
+        check_name(name, "the name of a parameter", argument_location(here(), None, "name"))
+    declared = ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained, name=name)
+    return cast(Value, declared)
 
 
 @checked

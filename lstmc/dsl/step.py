@@ -221,13 +221,27 @@ def add_params(
     owner: str,
     fill: Filler | None = None,
 ) -> tuple[Ref, ...]:
-    """The parameters of one declaration, made in the model: one, or those of a list."""
+    """The parameters of one declaration, made in the model: one, or those of a list. One that the model has by this
+    name is the same parameter."""
     refs: list[Ref] = []
-    for one in declared.names(name, sizes):
+    op = declared.op(sizes, fill)
+    for one in declared.names(declared.name or name, sizes):
+        if one in root.params:
+            refs.append(root.params[one])
+            previous = root.builder.node(refs[-1].node).op
+            if previous != op:
+                raise DslError(
+                    f"parameter {one} is declared twice, and parameters of one name are one: expected"
+                    f" {previous} as before, found {op}",
+                    loc=declared.loc,
+                    notes=[root.declared[refs[-1]]],
+                )
+            continue
         try:
-            refs += root.builder.add(declared.op(sizes, fill), names=(one,), loc=declared.loc)
+            refs += root.builder.add(op, names=(one,), loc=declared.loc)
         except ShapeError as error:
             raise error.located(declared.loc, owner) from None
+        root.params[one] = refs[-1]
         root.declared[refs[-1]] = declared.note(one.rpartition("/")[2])
     return tuple(refs)
 

@@ -235,6 +235,7 @@ class ModelTrace(Trace):
     masks: dict[tuple[Ref, int], Ref] = field(default_factory=dict)  # which steps are valid, by lengths and steps
     counters: dict[tuple[int, bool, bool], Ref] = field(default_factory=dict)  # numbers of steps: T, reverse, carry
     carried: dict[Ref, Ref] = field(default_factory=dict)  # to inputs, the values they take in the next batch
+    params: dict[str, Ref] = field(default_factory=dict)  # that are declared, by name
     constants: dict[Values, Ref] = field(default_factory=dict)  # arrays that functions have in them
     draws: Iterator[int] = field(default_factory=count)  # numbers for dropouts, each of which draws for itself
     nested: int = 0  # how many cells are being traced, one inside the other

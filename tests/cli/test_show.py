@@ -45,6 +45,25 @@ def test_show_of_a_pass_that_does_not_exist(lstmc: LSTMC, model_file: Path) -> N
     assert ended.out == ""
 
 
+def test_python_of_a_model_is_a_model(lstmc: LSTMC, model_file: Path, tmp_path: Path) -> None:
+    printed = lstmc("show", str(model_file), *SIZES, "--python")
+    assert (printed.code, printed.err) == (0, "")
+    again = tmp_path / "again.py"
+    again.write_text(printed.out)
+    graphs = [lstmc("show", str(file), *sizes).out for file, sizes in ((model_file, SIZES), (again, ()))]
+    assert [line.split(" = ")[1:] for line in graphs[0].splitlines() if "scan(" not in line and "#" not in line] == [
+        line.split(" = ")[1:] for line in graphs[1].splitlines() if "scan(" not in line and "#" not in line
+    ]
+
+
+@pytest.mark.parametrize("options", [("--step",), ("--stage", "legal"), ("--stage", "expanded")])
+def test_python_of_what_only_passes_make_is_refused(lstmc: LSTMC, model_file: Path, options: tuple[str, ...]) -> None:
+    ended = lstmc("show", str(model_file), *SIZES, "--python", *options)
+    assert ended.code == 2
+    assert "which only passes make: print the model as it was written" in ended.err
+    assert ended.out == ""
+
+
 CONDITIONED = """\
 from lstmc import Input, Param, accuracy, dims, dropout, linear, model, softmax, softmax_loss
 

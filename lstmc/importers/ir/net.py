@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lstmc.dsl import language
+from lstmc.dsl.printer import KEYWORDS
 from lstmc.importers.ir.recur import Cell, Loop, Recur
 from lstmc.importers.ir.sizes import (
     OpenSize,
@@ -24,8 +22,7 @@ from lstmc.importers.ir.sizes import (
 from lstmc.importers.weight import Weight
 from lstmc.ops import Op
 
-LANGUAGE = tuple(sorted(word for word in vars(language) if word[0] != "_"))  # what a written model may import
-RESERVED = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), "net", "N", "D", "S", "H", "P"})
+RESERVED = KEYWORDS | {"net", "N", "D", "S", "H", "P"}
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a written model
 
 

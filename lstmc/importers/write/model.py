@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import shorten, wrap
+from typing import Any
 
+from lstmc.dsl.expressions import expression, listed
+from lstmc.dsl.printer import import_line
 from lstmc.files.format import text_templates
-from lstmc.importers.ir.net import LANGUAGE, Net, Rolled, Step
+from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.ops import Formula
 from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.ir.sizes import open_sizes
-from lstmc.importers.write.expressions import expression, listed
-from lstmc.ops import Op, Split
+from lstmc.ops import Affine, Linear, Op, Split
 from lstmc.version import __version__
 
 _TEMPLATES = text_templates("lstmc.importers", "write")
@@ -43,11 +46,12 @@ def model_text(net: Net) -> str:
         for name in ("N", "D", "H", *("P" if cell.projection else ""), *("S" if cell.static else ""))
     )
     body = "\n".join([*cell_texts, *lines])
+    words = ["model", *(["cell"] if cell_texts else []), *(["dims"] if sizes or in_cells else [])]
     return _TEMPLATES.get_template("model.j2").render(
         title=f"Imported from {_inert(net.origin)} by lstmc {__version__}. Edit it as you like.",
         intro="The weights are in weights.npz, by this model's names; import.json says what each is made of.",
         about=[line for note in _about(net) for line in ("", *wrap(_inert(note), 100))],
-        imported=_imported(body + "\n" + "\n".join(_leaves(net)), bool(sizes or in_cells)),
+        imported=import_line(body + "\n" + "\n".join(_leaves(net)), words),
         dims=list(dict.fromkeys([*sizes, *in_cells])),
         sizes=net.sizes,
         cells=cell_texts,
@@ -85,15 +89,16 @@ def _order_note(net: Net, name: str) -> str:
     return f"the source's axes in the order {', '.join(map(str, net.axes[name]))}"
 
 
-def _imported(text: str, sized: bool) -> str:
-    """Return the names of the language that a text calls, folded over lines."""
-    words = set(re.findall(r"(?<![\w.])(\w+)(?=\()", text)) | {"model"}
-    if "@cell" in text:
-        words.add("cell")
-    if sized:
-        words.add("dims")
-    names = ", ".join(name for name in LANGUAGE if name in words)
-    return names if len(names) < 90 else "(\n" + "\n".join(f"    {line}" for line in wrap(names + ",", 110)) + "\n)"
+def _expression(op: Any, names: Sequence[str]) -> str:
+    if isinstance(op, Formula):
+        return op.text(*names)
+    if isinstance(op, Linear):  # which axes are flattened must not depend on sizes that are open
+        return f"linear({listed(names)}, axis=-1)"
+    if isinstance(op, Affine) and op.shift:
+        return f"{names[0] if op.scale == 1 else f'{op.scale!r} * {names[0]}'} + {op.shift!r}"
+    text = expression(op, names)
+    assert text is not None, f"no text for {op}"
+    return text
 
 
 def _cell_names(cells: dict[Cell, None]) -> Iterator[str]:
@@ -106,7 +111,7 @@ def _cell_names(cells: dict[Cell, None]) -> Iterator[str]:
 def _cell(cell: Cell, name: str) -> str:
     def applied(op: Op) -> object:
         def text(x: str, product: bool = False) -> str:
-            template = expression(op, ("?",))
+            template = _expression(op, ("?",))
             alone = re.search(r"\(\?[,)]", template)  # it stands in a call's brackets
             if not re.fullmatch(r"\w+", x) and (alone is None or template.count("?") > 1):
                 x = f"({x})"
@@ -167,7 +172,7 @@ def _step_lines(step: Step, net: Net, used: set[str], cells: dict[Cell, str]) ->
         return
     if not isinstance(step.op, Recur):
         comma = "," if isinstance(step.op, Split) and len(step.outputs) == 1 else ""
-        yield f"{', '.join(step.outputs)}{comma} = {expression(step.op, step.inputs)}"
+        yield f"{', '.join(step.outputs)}{comma} = {_expression(step.op, step.inputs)}"
         return
     op = step.op
     weights = len(op.cell.weights())

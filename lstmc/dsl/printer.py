@@ -1,0 +1,362 @@
+"""A graph as Python: its cells and its model in the language. To run the text and trace the model gives the graph.
+
+@cell
+def lstm_cell(
+    x=Input(2, 5),
+    h=State(2, 8),
+    *,
+    W=Param(8, 5, fill=uniform(-0.05, 0.05)),
+):
+    ...
+"""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from itertools import count
+from textwrap import wrap
+from typing import Any
+
+from lstmc.dsl.expressions import LANGUAGE, expression, keywords, listed
+from lstmc.errors import DslError
+from lstmc.ir import Graph, Node, Output, Ref, Scan
+from lstmc.ops import (
+    Dropout,
+    Full,
+    Input,
+    IntegerRange,
+    Linear,
+    Op,
+    Param,
+    Split,
+    Tile,
+    Transpose,
+    Values,
+)
+from lstmc.ops.linear import flatten_axis
+from lstmc.types import TensorType
+
+KEYWORDS = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins)})
+WIDE = 100  # columns of a line that is not folded
+
+
+def identifier(text: str, otherwise: str = "value") -> str:
+    """Return the Python identifier that is most like a text."""
+    stem = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or otherwise
+    return f"v{stem}" if stem[0].isdigit() else stem
+
+
+def import_line(text: str, words: Sequence[str] = ()) -> str:
+    """Return the line that imports the words of the language that a text calls, and ``words``, folded if necessary."""
+    used = {*re.findall(r"(?<![\w.])(\w+)(?=\()", text), *words}
+    names = listed([name for name in LANGUAGE if name in used])
+    if len(names) < 90:
+        return f"from lstmc import {names}"
+    return "from lstmc import (\n" + "\n".join(f"    {line}" for line in wrap(names + ",", 110)) + "\n)"
+
+
+def print_python(graph: Graph) -> str:
+    """Return a graph as the text of a Python module with cells and one model, whose sizes are numbers.
+
+    Raises :class:`~lstmc.errors.DslError` for what only passes make: layers of a backend, parts of an unrolled scan,
+    states that are inputs and outputs.
+    """
+    return _Module(graph).text()
+
+
+def _of_passes(what: str) -> DslError:
+    return DslError(f"{what}, which only passes make: print the model as it was written")
+
+
+class _Names:
+    """The identifiers of one function."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    def fresh(self, hint: str, otherwise: str = "value") -> str:
+        """Return an identifier like ``hint`` that the function does not have yet, and take it."""
+        stem = identifier(hint, otherwise)
+        name, numbers = stem, count(2)
+        while name in self.taken or name in KEYWORDS:
+            name = f"{stem}_{next(numbers)}"
+        self.taken.add(name)
+        return name
+
+
+class _Module:
+    """The text of a graph: its cells, then its model."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.names = _Names()
+        self.model = self.names.fresh(graph.name, "net")
+        self.cells: list[str] = []
+        self.params: dict[str, Op] = {}
+        self.modules: dict[str, set[str]] = {}  # of ops that the language has no function of
+        self.draws = 0
+
+    def text(self) -> str:
+        function = _Function(self, self.graph)
+        arguments = [*function.arguments()]
+        lines = [*function.lines()]
+        results = [output for output in self.graph.outputs if output.carried_to is None] or self.graph.outputs
+        returned = ", ".join(f'"{output.name}": {function.values[output.ref]}' for output in results)
+        model = _definition("model", self.model, arguments, lines, f"{{{returned}}}")
+        code = "\n\n\n".join([*self.cells, model])
+        imports = [f"from {module} import {listed(sorted(names))}" for module, names in sorted(self.modules.items())]
+        head = import_line(code, ["model", *(["cell"] if self.cells else [])])
+        return "\n".join([f'"""{self.graph.name}, printed from its graph."""', "", head, *imports, "", "", code, ""])
+
+    def constructed(self, op: Op) -> str:
+        """Return the expression that makes an op, whose class the module imports."""
+        kind = type(op)
+        if op.backend or isinstance(op, Scan):
+            raise _of_passes(f"{op.name} is a layer of backend {op.backend}")
+        self.modules.setdefault(kind.__module__, set()).add(kind.__name__)
+        return f"{kind.__name__}({', '.join(repr(getattr(op, field.name)) for field in fields(op))})"
+
+    def param(self, op: Param, name: str, default: str) -> str:
+        """Return the declaration of a parameter, which a function calls ``default`` unless it says another name."""
+        values = isinstance(op.fill, Values)
+        fill = op.fill.draw(None, op.shape).tolist() if values else op.fill  # type: ignore[arg-type]
+        options = keywords(fill=(fill, None)) if fill != Param(op.shape).fill else ""
+        if (op.lr_mult, op.decay_mult) == (0, 0):
+            options += ", trained=False"
+        else:
+            options += keywords(lr_mult=(op.lr_mult, 1.0), decay_mult=(op.decay_mult, 1.0))
+        options += keywords(name=(name, default))
+        return f"Param({listed(op.shape)}{options})"
+
+
+class _Function:
+    """The text of one graph: the model's, or a step's. ``values`` are the expressions of its values."""
+
+    def __init__(self, module: _Module, graph: Graph) -> None:
+        self.module, self.graph = module, graph
+        self.names = _Names()
+        self.values: dict[Ref, str] = {}
+        self.carried = graph.carried()
+        self.readers = graph.readers()
+        self.scans = [node for node in graph if isinstance(node.op, Scan)]
+        self.begun = {ref.node for scan in self.scans for ref in self._first_values(scan)}  # by the scan itself
+
+    def arguments(self) -> Iterator[str]:
+        """Yield the model's inputs, then the parameters that it reads outside of scans."""
+        inputs = [node for node in self.graph if isinstance(node.op, Input) and node.name not in self.begun]
+        read = {output.ref for output in self.graph.outputs}
+        for node in self.graph:
+            args = self.graph.args(node.name)
+            weights = [node.op.role(i) == "weight" for i in range(len(args))] if isinstance(node.op, Scan) else ()
+            read |= {ref for i, ref in enumerate(args) if not (weights and weights[i])}
+        params = [node for node in self.graph if isinstance(node.op, Param)]
+        params = [node for node in params if Ref(node.name) in read or Ref(node.name) not in self.readers]
+        for node in (*inputs, *params):  # these are called by their names
+            self.values[Ref(node.name)] = self.names.fresh(node.name)
+        for node in inputs:
+            name = self.values[Ref(node.name)]
+            if name != node.name or node.name in self.carried:
+                raise _of_passes(f"input {node.name} is a state of a net of one step")
+            yield f"{name}={_input(node.op)}"
+        yield from ["*"] if params else ()
+        for node in params:
+            name = self.values[Ref(node.name)]
+            assert isinstance(node.op, Param)
+            yield f"{name}={self.module.param(node.op, node.name, name)}"
+
+    def lines(self) -> Iterator[str]:
+        for node in self.graph:
+            if isinstance(node.op, Scan):
+                yield from self._scan(node, node.op)
+            elif (
+                not isinstance(node.op, Input | Param)
+                and node.name not in self.begun
+                and Ref(node.name) not in self.values
+            ):
+                yield self._line(node)
+
+    def _line(self, node: Node) -> str:
+        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        text = self._expression(node)
+        for ref in refs:
+            self.values[ref] = self.names.fresh(self._hint(ref))
+        results = ", ".join(self.values[ref] for ref in refs)
+        return f"{results}{',' if isinstance(node.op, Split) and len(refs) == 1 else ''} = {text}"
+
+    def _hint(self, ref: Ref) -> str:
+        name = self.graph.value_name(ref)
+        return f"{name}_next" if name in self.names.taken else name
+
+    def _expression(self, node: Node) -> str:
+        op, args = node.op, self.graph.args(node.name)
+        names = [self.values[ref] for ref in args]
+        if isinstance(op, Full):
+            return f"full({op.shape}, {op.value!r})"
+        if isinstance(op, Linear):
+            x, w = (self.graph.type(ref) for ref in args[:2])
+            default = flatten_axis(x, w.shape[-1]) if w.rank else None
+            return f"linear({listed(names)}{keywords(axis=(op.axis, x.rank - 1 if default is None else default))})"
+        if isinstance(op, Transpose):
+            return _transposed(op, self.graph.type(args[0]), names[0])
+        if isinstance(op, Tile) and op.tiles > 1:
+            counts = [1] * self.graph.type(args[0]).rank
+            counts[op.axis] = op.tiles
+            return f"tile({names[0]}, {tuple(counts)})"
+        text = expression(op, names)
+        if isinstance(op, Dropout):
+            text = text if op.draw == self.module.draws else None
+            self.module.draws += text is not None
+        if text is None:
+            word = "op" if len(node.types) == 1 else "op_results"
+            return f"{word}({listed([self.module.constructed(op), *names])})"
+        return text
+
+    def _first_values(self, scan: Node) -> Iterator[Ref]:
+        """Yield the first values of states that the scan itself makes: zeros, by a fill, or of the batch before."""
+        assert isinstance(scan.op, Scan)
+        for i, ref in enumerate(self.graph.args(scan.name)):
+            op = self.graph.node(ref.node).op
+            if scan.op.role(i) == "state" and self.readers[ref] == 1 and isinstance(op, Input | Full):
+                own = ref.node.startswith(f"{scan.op.body.name}/")
+                if own and (op.value == 0 if isinstance(op, Full) else op.fill is not None):
+                    yield ref
+
+    def _scan(self, node: Node, op: Scan) -> Iterator[str]:
+        if op.first is not None or op.kept:
+            raise _of_passes(f"scan {op.body.name} has a first step of its own")
+        title, arguments = op.body.name, op.body.body_args()
+        states = [output.name for output in op.next_states]
+        sequences, static, init, cell = list[str](), list[str](), list[str](), _Cell(self.module, op)
+        carry = False
+        for i, (argument, ref) in enumerate(zip(arguments, self.graph.args(node.name), strict=True)):
+            role, leaf = op.role(i), self.graph.node(ref.node).op
+            if role == "weight" and isinstance(leaf, Param):
+                cell.parameter(argument, ref.node, leaf)
+            elif role == "state":
+                state = states[len(cell.states)]
+                own = ref.node in self.begun
+                carry |= own and ref.node in self.carried
+                fill = leaf.fill if own and isinstance(leaf, Input) and ref.node not in self.carried else None
+                cell.state(argument, state, fill)
+                if not own:
+                    init.append(f'"{state}": {self.values[ref]}')
+            else:
+                name = cell.input(argument)
+                (sequences if role == "x" else static).append(f'"{name}": {self.values[ref]}')
+        call = [f'{cell.write()}(name="{title}")']
+        if len(sequences) == 1:
+            call.append(sequences[0].partition(": ")[2])
+        else:
+            call.append(f"{{{', '.join(sequences)}}}" if sequences else f"length={op.length}")
+        call += [f"init={{{', '.join(init)}}}"] if init else []
+        call += [f"static={{{', '.join(static)}}}"] if static else []
+        call += [f"{word}=True" for word, is_set in (("reverse", op.reverse), ("carry", carry)) if is_set]
+        last = [Ref(node.name, len(op.step_outputs) + i) for i in range(len(states))]
+        read = any(ref in self.readers for ref in last)
+        results = self.names.fresh(f"{title}_last") if read else "_"
+        self.values.update({ref: f'{results}["{state}"]' for ref, state in zip(last, states, strict=True)})
+        yield _call(f"{self._over_time(node, op)}, {results} = scan", call)
+
+    def _over_time(self, node: Node, op: Scan) -> str:
+        """Return the target of the assignment of a scan's outputs."""
+        names = [output.name for output in op.step_outputs]
+        refs = [Ref(node.name, out) for out in range(len(names))]
+        if not names:
+            return "_"
+        if _of_tuple(names) or names == [""]:
+            self.values.update({ref: self.names.fresh(self.graph.value_name(ref)) for ref in refs})
+            targets = listed([self.values[ref] for ref in refs])
+            return targets if names == [""] else f"({targets}{',' if len(names) == 1 else ''})"
+        mapping = self.names.fresh(f"{op.body.name}_y")
+        self.values.update({ref: f'{mapping}["{name}"]' for ref, name in zip(refs, names, strict=True)})
+        return mapping
+
+
+def _of_tuple(names: Sequence[str]) -> bool:
+    """Return whether outputs are those of a tuple."""
+    return list(names) == [str(i) for i in range(len(names))]
+
+
+class _Cell:
+    """The cell of a scan, while its arguments are declared."""
+
+    def __init__(self, module: _Module, scan: Scan) -> None:
+        self.module, self.scan = module, scan
+        self.function = _Function(module, scan.body)
+        self.states: list[str] = []
+        self.inputs: list[str] = []
+        self.params: list[str] = []
+        for output in scan.next_states:  # a state is called by its name
+            if not output.name.isidentifier() or self.function.names.fresh(output.name) != output.name:
+                raise DslError(f"scan {scan.body.name}: state {output.name!r} has no name in Python")
+
+    def _declare(self, argument: Node, name: str) -> None:
+        self.function.values[Ref(argument.name)] = name
+
+    def input(self, argument: Node) -> str:
+        name = self.function.names.fresh(argument.name)
+        self._declare(argument, name)
+        self.inputs.append(f"{name}=Input({listed(argument.types[0].shape)})")
+        return name
+
+    def state(self, argument: Node, name: str, fill: Any) -> None:
+        self._declare(argument, name)
+        self.states.append(f"{name}=State({listed(argument.types[0].shape)}{keywords(fill=(fill, None))})")
+
+    def parameter(self, argument: Node, name: str, op: Param) -> None:
+        own = self.function.names.fresh(name.removeprefix(f"{self.scan.body.name}/"))
+        self._declare(argument, own)
+        self.params.append(f"{own}={self.module.param(op, name, f'{self.scan.body.name}/{own}')}")
+
+    def write(self) -> str:
+        """Write the cell into the module, and return its name."""
+        name = self.module.names.fresh(f"{self.scan.body.name}_cell")
+        lines = [*self.function.lines()]
+        outputs, states = self.scan.step_outputs, self.scan.next_states
+        arguments = [*self.inputs, *self.states, *(["*", *self.params] if self.params else [])]
+        returned = f"{self._returned(outputs)}, {{{', '.join(map(self._item, states))}}}"
+        self.module.cells.append(_definition("cell", name, arguments, lines, returned))
+        return name
+
+    def _item(self, output: Output) -> str:
+        return f'"{output.name}": {self.function.values[output.ref]}'
+
+    def _returned(self, outputs: Sequence[Output]) -> str:
+        values = [self.function.values[output.ref] for output in outputs]
+        names = [output.name for output in outputs]
+        if names == [""]:
+            return values[0]
+        if not names:
+            return "None"
+        if _of_tuple(names):
+            return f"({listed(values)}{',' if len(values) == 1 else ''})"
+        return f"{{{', '.join(map(self._item, outputs))}}}"
+
+
+def _input(op: Op) -> str:
+    assert isinstance(op, Input)
+    values = None if isinstance(op.values, IntegerRange) and op.values.also is not None else op.values
+    return f"Input({listed(op.shape)}{keywords(fill=(op.fill, None), values=(values, None))})"
+
+
+def _transposed(op: Transpose, x: TensorType, name: str) -> str:
+    if op.axis == x.rank - 2:
+        return f"transpose({name})"
+    order = [*range(x.rank)]
+    order[op.axis : op.axis + 2] = [op.axis + 1, op.axis]
+    return f"transpose({name}, {listed(order)})"
+
+
+def _definition(kind: str, name: str, arguments: Sequence[str], lines: Sequence[str], returned: str) -> str:
+    body = [f"    {line}" for one in (*lines, f"return {returned}") for line in one.split("\n")]
+    head = [f"    {argument}," for argument in arguments]
+    return "\n".join([f"@{kind}", f"def {name}(", *head, "):", *body])
+
+
+def _call(function: str, arguments: Sequence[str]) -> str:
+    line = f"{function}({', '.join(arguments)})"
+    return line if len(line) <= WIDE else "\n".join([f"{function}(", *(f"    {one}," for one in arguments), ")"])

@@ -1,0 +1,147 @@
+"""Graphs as Python: to run the text and trace its model gives the graph again."""
+
+from __future__ import annotations
+
+import linecache
+from typing import Any
+
+from hypothesis import given
+
+from lstmc import cells
+from lstmc.dsl import Cell, CellModel, print_python
+from lstmc.ir import Graph
+from lstmc.ops import Input, Param
+from lstmc.testing.random_models import RandomModel
+from tests.alike import structure
+from tests.dsl.conftest import UserFile
+from tests.strategies import random_models
+
+
+def traced_again(graph: Graph) -> Graph:
+    """The graph of the model in the printed text."""
+    text = print_python(graph)
+    linecache.cache["<printed>"] = (len(text), None, text.splitlines(keepends=True), "<printed>")
+    module: dict[str, Any] = {"__name__": "printed"}
+    exec(compile(text, "<printed>", "exec"), module)
+    again: Graph = module[graph.name].graph()
+    return again
+
+
+def leaves(graph: Graph) -> dict[str, object]:
+    return {node.name: node.op for node in graph if isinstance(node.op, Input | Param)}
+
+
+def same(graph: Graph, again: Graph) -> bool:
+    outputs = [(output.name, output.carried_to) for output in graph.outputs]
+    return (
+        structure(again) == structure(graph)
+        and leaves(again) == leaves(graph)
+        and [(output.name, output.carried_to) for output in again.outputs] == outputs
+    )
+
+
+@given(random_models())
+def test_a_random_model_is_traced_again(model: RandomModel) -> None:
+    graph = model.graph()
+    assert same(graph, traced_again(graph))
+
+
+def test_every_library_cell_is_traced_again() -> None:
+    for name in cells.__all__:
+        cell = getattr(cells, name)
+        assert isinstance(cell, Cell)
+        model = CellModel(cell)
+        graph = model.graph(**{dim: {"T": 3, "N": 2, "K": 3}.get(dim, 4) for dim in model.dims})
+        assert same(graph, traced_again(graph)), name
+
+
+def test_the_text(user: UserFile) -> None:
+    code = """
+        @cell
+        def rnn(x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=uniform(-1, 1)), b=Param(H, lr_mult=2)):
+            h = tanh(linear(x, W, b) + 0.5 * h)
+            return h, {"h": h}
+
+        @model
+        def net(X=Input(T, N, D), h_0=Input(N, H), *, V=Param(H, H)):
+            y, last = scan(rnn(H=4), X, init={"h": h_0}, reverse=True)
+            return {"y": y, "h": linear(last["h"], V)}
+        """
+    assert print_python(user.graph(code, H=4)) == (
+        '''\
+"""net, printed from its graph."""
+
+from lstmc import Input, Param, State, cell, linear, model, scan, tanh, uniform
+
+
+@cell
+def rnn_cell(
+    x=Input(2, 5),
+    h=State(2, 4),
+    *,
+    W=Param(4, 5, fill=uniform(-1, 1)),
+    b=Param(4, lr_mult=2.0),
+):
+    linear_W = linear(x, W, b)
+    affine_h_prev = 0.5 * h
+    add_W_h_prev = linear_W + affine_h_prev
+    h_next = tanh(add_W_h_prev)
+    return h_next, {"h": h_next}
+
+
+@model
+def net(
+    X=Input(3, 2, 5),
+    h_0=Input(2, 4),
+    *,
+    V=Param(4, 4),
+):
+    y, rnn_last = scan(rnn_cell(name="rnn"), X, init={"h": h_0}, reverse=True)
+    h = linear(rnn_last["h"], V)
+    return {"y": y, "h": h}
+'''
+    )
+
+
+TIED = """
+    @cell
+    def up(x=Input(N, D), h=State(N, D), *, W=Param(D, D, name="tied", fill=uniform(-1, 1))):
+        h = tanh(linear(x, W) + h)
+        return h, {"h": h}
+
+    @cell
+    def down(x=Input(N, D), h=State(N, D), *, V=Param(D, D, name="tied", fill=FILL)):
+        h = tanh(linear(x, V) - h)
+        return h, {"h": h}
+
+    @model
+    def net(X=Input(T, N, D)):
+        y, _ = scan(up(), X)
+        return scan(down(), y, carry=True)[0]
+    """
+
+
+def test_cells_share_a_parameter_by_its_name(user: UserFile) -> None:
+    graph = user.graph(TIED.replace("FILL", "uniform(-1, 1)"))
+    assert [node.name for node in graph if isinstance(node.op, Param)] == ["tied"]
+    assert same(graph, traced_again(graph))
+
+
+def test_a_parameter_of_one_name_is_declared_alike(user: UserFile) -> None:
+    assert user.refused(TIED.replace("FILL", "0")).startswith(
+        "DslError: parameter tied is declared twice, and parameters of one name are one: expected Param("
+    )
+
+
+def test_ops_without_a_function_are_constructed(user: UserFile) -> None:
+    code = """
+        from tests.dsl import plugin_ops as ops
+
+        @model
+        def net(X=Input(N, 4)):
+            low, high = op_results(ops.Halves(), X)
+            return {"y": op(ops.Cube(), low), "z": high}
+        """
+    graph = user.graph(code)
+    assert "op(Cube(), low)" in print_python(graph)
+    assert same(graph, traced_again(graph))
