@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the same words, for type checkers and editors
     from lstmc.importers import from_onnx as from_onnx
     from lstmc.importers import from_torch as from_torch
     from lstmc.importers import import_file as import_file
+    from lstmc.runs.solver import Solver as Solver
     from lstmc.sweeps import Goal as Goal
     from lstmc.sweeps import Range as Range
     from lstmc.sweeps import Space as Space
@@ -39,6 +40,7 @@ else:
         **dict.fromkeys(("Conversion", "Net", "Run", "SavedNet", "Stream", "Verification"), "lstmc.api"),
         **dict.fromkeys(("compile", "convert", "export_training", "load", "train", "training"), "lstmc.api"),
         **dict.fromkeys(("from_onnx", "from_torch", "import_file"), "lstmc.importers"),
+        "Solver": "lstmc.runs.solver",
         **dict.fromkeys(("Goal", "Range", "Space", "Swept", "sweep"), "lstmc.sweeps"),
     }
 

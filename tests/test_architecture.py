@@ -42,9 +42,9 @@ ORDER["lstmc"] = (
     ("interp", "dsl", "patterns", "drawing"),
     ("passes",),
     ("weights", "prepare", "data", "loops"),
-    ("backend", "runs"),
+    ("backend",),
     ("pipeline", "verification", "manifest", "bulk", "numerics"),
-    ("importers", "nets"),
+    ("importers", "nets", "runs"),
     ("api",),
     ("report", "sweeps"),
     ("lstmc", "testing"),
@@ -100,7 +100,7 @@ THIRD_PARTY = {
     "markupsafe": ("lstmc/report/page.py",),
     "google": (
         "lstmc_caffe/readers/programs/tvm.py",
-        *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),
+        *("lstmc_caffe/proto/", "lstmc_caffe/train/trainer.py", "lstmc_caffe/train/snapshots.py"),
         *("lstmc_caffe/write/net.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
     ),
     "pydantic": (

@@ -14,6 +14,7 @@ from lstmc.ir import Graph
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
+from lstmc.runs.solver import Solver, resolve_solver
 from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
@@ -27,7 +28,6 @@ from lstmc_caffe.targets.lint import lint_file
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.targets.shapes import listed_layers
 from lstmc_caffe.train.net import CaffeRanks, train, training_files
-from lstmc_caffe.train.solver import Solver, resolve_solver
 from lstmc_caffe.write.artifact import artifact, layers_text
 from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, read_weights
 from lstmc_caffe.write.stream import stream_program

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from lstmc.errors import PassError, TrainingError
-from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, depending
+from lstmc.errors import BackendError, PassError, TrainingError
+from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, depending, differentiable_outputs
 from lstmc.ops import (
     Add,
     Affine,
@@ -21,6 +21,7 @@ from lstmc.ops import (
     Input,
     Mul,
     Op,
+    Param,
     Pointwise,
     Reshape,
     SigmoidCrossEntropyLoss,
@@ -98,6 +99,24 @@ def training_graph(graph: Graph) -> Graph:
         )
     kept = [output for output in graph.outputs if output in training or output.carried_to]
     return _part(graph, kept, [output for output in graph.outputs if output not in kept])
+
+
+def trained_loss(graph: Graph) -> Ref:
+    """Return the loss of a training graph. Raises :class:`BackendError` where nothing can make it small."""
+    loss = next(output.ref for output in graph.outputs if output.name == LOSS)
+    loc = graph.node(loss.node).loc
+    if LOSS not in differentiable_outputs(graph):
+        raise BackendError(
+            f"{graph.name} cannot be trained: its {LOSS} has no gradient, as a score such as accuracy has none", loc=loc
+        )
+    if not any(isinstance(graph.node(name).op, Param) for name in graph.needed([loss])):
+        raise BackendError(f"{graph.name} cannot be trained: no parameter goes into its {LOSS}", loc=loc)
+    return loss
+
+
+def needed_by_training(graph: Graph) -> set[str]:
+    """Return the nodes that the loss of a training graph needs, and the states of the next batch; scores need more."""
+    return graph.needed([output.ref for output in graph.outputs if output.name == LOSS or output.carried_to])
 
 
 def has_loss(graph: Graph) -> bool:

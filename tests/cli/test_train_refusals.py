@@ -142,7 +142,7 @@ TRAINING = "ModelFileError: there is no training net: "
         (
             MODEL.replace("@model", '@model(solver={"base_lr": 1})'),
             (),
-            "SolverError: @model(solver=...) takes a lstmc_caffe.Solver, found dict {'base_lr': 1}\n",
+            "SolverError: @model(solver=...) takes a lstmc.Solver, found dict {'base_lr': 1}\n",
         ),
     ],
 )

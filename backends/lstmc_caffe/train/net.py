@@ -13,15 +13,16 @@ import numpy as np
 
 from lstmc.backend import Compiled, RankPart, Settings
 from lstmc.data.request import Batches, Trained, TrainingData, TrainingRequest
-from lstmc.errors import Argument, BackendError, TrainingError
+from lstmc.errors import Argument, TrainingError
 from lstmc.files.output import Content
 from lstmc.interp import forward
-from lstmc.ir import Graph, Ref, differentiable_outputs
-from lstmc.ops import Array, Constant, Input, Op, Param
+from lstmc.ir import Graph, Ref
+from lstmc.ops import Array, Constant, Input, Op
 from lstmc.passes import Refs, rewrite
 from lstmc.plugins import need
-from lstmc.prepare import LOSS, mask_name
+from lstmc.prepare import LOSS, mask_name, needed_by_training, trained_loss
 from lstmc.process.status import launched_processes
+from lstmc.runs.solver import Solver
 from lstmc.verification.conditioning import NotFinite, first_not_finite
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, Eltwise, FilledInput, InputLayer
@@ -30,8 +31,7 @@ from lstmc_caffe.processes.ranks import LaunchedRank, RanksProcess
 from lstmc_caffe.processes.worker import WorkerProcess
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.train.solver import Solver, solver_text
-from lstmc_caffe.train.trainer import Mask, RankNets, TrainableNet, train_net
+from lstmc_caffe.train.trainer import Mask, RankNets, TrainableNet, solver_text, train_net
 from lstmc_caffe.write.artifact import layers_files, layers_source, manifest, overwritten, prototxt
 from lstmc_caffe.write.net import Section, WrittenNet, caffemodel, write_net
 
@@ -115,22 +115,12 @@ def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNe
     target = load_target(compiled.target)
     net = write_net(graph, target, overwritten(graph) if target.in_place else {})
     layers = {layer.name: layer for layer in net.layers()}
-    if LOSS not in differentiable_outputs(graph):
-        raise BackendError(
-            f"{compiled.name} cannot be trained: its {LOSS} has no gradient, as a score such as accuracy has none",
-            loc=next(graph.node(output.ref.node).loc for output in graph.outputs if output.name == LOSS),
-        )
-    objective = next(output.ref for output in graph.outputs if output.name == LOSS)
-    if not any(isinstance(graph.node(name).op, Param) for name in graph.needed([objective])):
-        raise BackendError(
-            f"{compiled.name} cannot be trained: no parameter goes into its {LOSS}", loc=graph.node(objective.node).loc
-        )
+    objective = trained_loss(graph)
     weight = layers[objective.node].loss_weight
     del weight[:]
     weight.append(1.0)
     carried = set(carried_outputs(compiled))
-    trained = graph.needed([objective, *(output.ref for output in graph.outputs if output.name in carried)])
-    trained |= {node.name for node in graph if isinstance(node.op, Input)}
+    trained = needed_by_training(graph) | {node.name for node in graph if isinstance(node.op, Input)}
     for name, layer in layers.items():
         if name in graph and name not in trained:
             layer.include.add(phase=TEST)

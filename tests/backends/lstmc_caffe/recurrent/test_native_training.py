@@ -14,11 +14,11 @@ from lstmc.dsl import Cell, Model
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
+from lstmc.runs.solver import Solver
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe_ops
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.net import train
-from lstmc_caffe.train.solver import Solver
 from tests.backends.lstmc_caffe.recurrent.models import elman
 from tests.backends.lstmc_caffe.train.training_nets import Told
 

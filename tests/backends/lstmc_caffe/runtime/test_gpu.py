@@ -24,6 +24,7 @@ from lstmc.interp import forward
 from lstmc.loops.gpu import PERSISTENT_ROWS
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
+from lstmc.runs.solver import TYPES, Solver
 from lstmc.verification.differential import check, random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
@@ -37,7 +38,6 @@ from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.loaded_net import Net
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import BASES
-from lstmc_caffe.train.solver import TYPES, Solver
 from lstmc_caffe.train.trainer import TrainableNet
 from lstmc_caffe.write.artifact import layers_source
 from lstmc_caffe.write.feeds import feed_blobs, input_arrays

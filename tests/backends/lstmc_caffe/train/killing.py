@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from lstmc.errors import LstmcError
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.train.solver import parse_overrides
+from lstmc.runs.solver import parse_overrides
 from tests.backends.lstmc_caffe.train import training_nets
 class Printing(training_nets.Told):
     def stepped(self, iteration, loss, rate):

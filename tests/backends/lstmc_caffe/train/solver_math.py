@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.data.request import Batches
-from lstmc_caffe.train.solver import Solver
+from lstmc.runs.solver import Solver
 
 Doubles = dict[str, NDArray[np.float64]]
 LR_MULT, DECAY_MULT = {"W": 1, "b": 2}, {"W": 1, "b": 0}

@@ -16,10 +16,11 @@ from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from lstmc.errors import LstmcError
+from lstmc.runs.solver import FILLED_IN, POLICIES, SETTINGS, TYPES, SolverError, parse_overrides
 from lstmc_caffe import Solver
 from lstmc_caffe.proto.net import SolverParameter
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.train.solver import FILLED_IN, POLICIES, SETTINGS, TYPES, SolverError, parse_overrides, solver_text
+from lstmc_caffe.train.trainer import solver_text
 from tests.backends.lstmc_caffe.train.training_nets import NEEDED, line, train
 
 PAGE = Path(__file__).parents[4] / "docs" / "training.md"

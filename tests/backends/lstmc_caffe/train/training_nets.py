@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from lstmc.data.request import TrainingRequest
 from lstmc.errors import TrainingError
+from lstmc.runs.solver import Solver
+from lstmc.runs.updates import TrainedNet
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.train.solver import Solver
-from lstmc_caffe.train.trainer import TrainableNet, TrainedNet, train_net
+from lstmc_caffe.train.trainer import TrainableNet, train_net
 
 Array = NDArray[np.float32]
 

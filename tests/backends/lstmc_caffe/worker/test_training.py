@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lstmc.runs.solver import Solver
 from lstmc_caffe.proto.net import RawState
 from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
-from lstmc_caffe.train.solver import Solver, solver_text
+from lstmc_caffe.train.trainer import solver_text
 from lstmc_caffe.worker import TRAINING
 from tests.backends.lstmc_caffe.train.training_nets import Array, Drawn, carrying, dropping, line, same, train
 

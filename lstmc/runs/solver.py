@@ -1,4 +1,4 @@
-"""The settings of Caffe's solvers, typed and checked: ``Solver(type="Adam", base_lr=2e-3)``; advice for divergence.
+"""The settings of a solver, typed and checked: ``Solver(type="Adam", base_lr=2e-3)``.
 
 Names and meanings are those of SolverParameter in ``src/caffe/proto/caffe.proto``; the settings that each type and
 policy uses are those of ``src/caffe/solvers/*.cpp`` and ``include/caffe/sgd_solvers.hpp``.
@@ -13,14 +13,10 @@ from itertools import pairwise
 from typing import Any, NoReturn, Self
 
 import numpy as np
-from google.protobuf import text_format
 
 from lstmc.errors import Argument, BackendError
-from lstmc.ops import Array
 from lstmc.source import argument_location, here
 from lstmc.text import nearest_or_all, number, whole
-from lstmc.verification.conditioning import NotFinite
-from lstmc_caffe.proto.net import SolverParameter
 
 LARGEST = 2**31 - 1  # Caffe's counts are int32
 HIGHEST = float(np.finfo(np.float32).max)
@@ -238,7 +234,7 @@ SETTINGS: Mapping[str, Setting] = {item.name: item.metadata["setting"] for item 
 
 
 def _refuse(message: str, name: str | None = None) -> NoReturn:
-    loc = here("lstmc_caffe")
+    loc = here("lstmc.runs.solver")
     raise SolverError(f"solver: {message}", loc=argument_location(loc, None, name) if name else loc)
 
 
@@ -315,42 +311,5 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
 def resolve_solver(solver: object, overrides: Sequence[str] = ()) -> Solver:
     """Return a model's own solver, or the default one, with overrides ``key=value``. Raises :class:`SolverError`."""
     if solver is not None and not isinstance(solver, Solver):
-        raise SolverError(f"@model(solver=...) takes a lstmc_caffe.Solver, found {type(solver).__name__} {solver!r}")
+        raise SolverError(f"@model(solver=...) takes a lstmc.Solver, found {type(solver).__name__} {solver!r}")
     return parse_overrides(overrides, solver)
-
-
-def solver_text(solver: Solver, net_file: str, snapshot_prefix: str, mode: str, *, test_batches: int = 0) -> str:
-    """``NAME.solver.prototxt``: what ``caffe train --solver=`` reads. ``mode`` is ``cpu`` or ``gpu``.
-
-    The net is tested only where it is known with how many batches: ``test_iter``, or ``test_batches`` where that is 0.
-    Raises nothing: a :class:`Solver` has been checked.
-    """
-    message = SolverParameter(net=net_file, snapshot_prefix=snapshot_prefix, solver_mode=mode.upper())
-    tests = solver.test_iter or test_batches
-    for name in SETTINGS:
-        value = getattr(solver, name)
-        if name == "stepvalue":
-            message.stepvalue.extend(value or ())
-        elif value is not None and not name.startswith("test_"):
-            setattr(message, name, value)
-    if tests:
-        message.test_iter.append(tests)
-        message.test_interval = solver.test_interval or solver.max_iter
-        message.test_initialization = solver.test_initialization
-    return str(text_format.MessageToString(message))
-
-
-def training_advice(solver: Solver, batch: Mapping[str, Array], at: NotFinite | None = None) -> tuple[str, ...]:
-    """Return lines of advice after a loss that is not finite or diverges; if the batch is not finite, only that.
-
-    ``at`` is the first value or gradient that is not finite, where it is known. Settings are named where it is not, or
-    where it is no function of single elements, as a sum or a product of matrices that overflows.
-    """
-    invalid = [name for name, array in batch.items() if not np.isfinite(array).all()]
-    if invalid:
-        return (f"its batch has NaN or infinity in {', '.join(invalid)}: check the data",)
-    if at is not None and at.operands:
-        return (str(at), "keep its operand in range, as with maximum(x, 1e-6) or clip(x, -50, 50)")
-    clip = "clip_gradients=5" if solver.clip_gradients is None else f"clip_gradients below {solver.clip_gradients:g}"
-    settings = f"try base_lr below {solver.base_lr:g}, {clip}, or smaller initial weights"
-    return (settings,) if at is None else (str(at), settings)

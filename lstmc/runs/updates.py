@@ -1,0 +1,289 @@
+"""The updates of a training run, by any engine: feeding it, watching its loss, testing, saving, and what to advise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from lstmc.data.request import TrainingRequest
+from lstmc.errors import LstmcError, Mend, OutputError, TrainingError
+from lstmc.ops import Array
+from lstmc.runs.folder import RunIdentity, clean, run_folder
+from lstmc.runs.metrics import LossWatch
+from lstmc.runs.solver import SETTINGS, Solver
+from lstmc.verification.conditioning import NotFinite
+
+# These change when things are shown, tested and saved, or when the run ends, but no update.
+FREE = ("max_iter", "snapshot", "display", "average_loss", "test_iter", "test_interval", "test_initialization")
+Arrays = Mapping[str, Array]
+# of parameters by name, and a batch: where the model first has a value that is not finite
+Locate = Callable[[Arrays, Arrays], NotFinite | None]
+
+
+class SavedState(Protocol):
+    """All that the rest of a run depends on, as a snapshot holds it. ``blobs`` are the parameters by name,
+    ``first_losses`` those that a later one is measured by."""
+
+    @property
+    def iteration(self) -> int: ...
+
+    @property
+    def blobs(self) -> dict[str, Array]: ...
+
+    @property
+    def first_losses(self) -> tuple[float, ...]: ...
+
+    def not_finite(self) -> str | None:
+        """Return the name of a part with NaN or infinity, or None."""
+        ...
+
+
+class Update(NamedTuple):
+    """One update: how many are made, the loss before it, and the name of a parameter that is not finite after it."""
+
+    iteration: int
+    loss: float
+    not_finite: str | None
+
+
+State = TypeVar("State", bound=SavedState)
+
+
+class Engine(Protocol[State]):
+    """A net, its solver, and the state of both, wherever they are. What a backend provides to train.
+
+    ``fed`` are the inputs of a batch with their shapes, without those that are carried from the batch before;
+    ``failures`` are the errors of a process that ended, after which a run can be resumed.
+    """
+
+    name: str
+    fed: dict[str, tuple[int, ...]]
+    failures: ClassVar[tuple[type[LstmcError], ...]]
+
+    def computation(self) -> bytes:
+        """Return the content of the net that an update depends on."""
+        ...
+
+    def start(self, state: State | None) -> None:
+        """Begin from the first values, or go on from a state."""
+        ...
+
+    def update(self, batches: Sequence[Arrays]) -> Update:
+        """Make one update by the gradients of these batches."""
+        ...
+
+    def test(self, batch: Arrays, first: bool) -> Mapping[str, float]:
+        """Return losses and scores of a test batch. Carried states start anew at the ``first`` one."""
+        ...
+
+    def before(self) -> tuple[Arrays, Arrays]:
+        """Return the parameters and the carried states as the last update began from them; empty if not known."""
+        ...
+
+    def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> State:
+        """Return the state after the last update."""
+        ...
+
+    def save(self, folder: Path, state: State) -> Path:
+        """Write a snapshot of a state. Raises :class:`~lstmc.errors.OutputError` where it cannot be written."""
+        ...
+
+    def saved(self, folder: Path) -> tuple[Path, State] | None:
+        """Return the newest complete snapshot and its state."""
+        ...
+
+    def end(self) -> None:
+        """Release what the run needed, unless its process has ended."""
+        ...
+
+
+class TrainedNet(NamedTuple):
+    """The result of a run: its last iteration and the parameters by name, which ``snapshot`` holds."""
+
+    iteration: int
+    ended: Literal["finished", "stopped"]
+    blobs: dict[str, Array]
+    snapshot: Path
+
+
+def train_by(
+    engine: Engine[State],
+    solver: Solver,
+    run: TrainingRequest,
+    fingerprint: str,
+    locate: Locate = lambda blobs, batch: None,
+) -> TrainedNet:
+    """Train to ``solver.max_iter``, or until ``run.stop()``; ``fingerprint`` is of the data.
+
+    ``locate`` returns the first value that is not finite, of the parameters before an update and its batch. Raises
+    :class:`TrainingError` where the run cannot start or go on, where its loss is no number or runs away, and where the
+    engine's process ends; :class:`OutputError` where a snapshot cannot be written. Both name the last snapshot.
+    """
+    identity = RunIdentity.from_net(engine.computation(), fingerprint, update_settings(solver))
+    with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
+        training = _Training(engine, solver, run, identity, snapshots, locate)
+        try:
+            return training.run_to_end()
+        finally:
+            with suppress(*engine.failures):
+                engine.end()
+
+
+def update_settings(solver: Solver) -> dict[str, Any]:
+    """Return the settings that an update depends on, by name."""
+    # the rate of poly depends on when the run ends
+    free = set(FREE) - ({"max_iter"} if solver.lr_policy == "poly" else set())
+    return {name: getattr(solver, name) for name in SETTINGS if name not in free}
+
+
+@dataclass
+class _Training(Generic[State]):
+    """One run, from its start or from its last snapshot."""
+
+    engine: Engine[State]
+    solver: Solver
+    run: TrainingRequest
+    identity: RunIdentity
+    snapshots: Path
+    locate: Locate
+
+    def __post_init__(self) -> None:
+        clean(self.snapshots)
+        self.snapshot: Path | None = None
+        self.state: State | None = None
+        if saved := self.engine.saved(self.snapshots):
+            self.snapshot, self.state = saved
+        self.iteration = self.state.iteration if self.state else 0
+        self.watch = LossWatch(list(self.state.first_losses) if self.state else [])
+
+    def run_to_end(self) -> TrainedNet:
+        if self.state is None or self.iteration < self.solver.max_iter:
+            self.ask(lambda: self.engine.start(self.state))
+        if self.state is None and self.solver.test_initialization:
+            self.test()
+        stopped = False
+        while self.iteration < self.solver.max_iter and not stopped:
+            self.step()
+            stopped = self.run.stop()
+            finished = self.iteration >= self.solver.max_iter
+            if finished or (not stopped and _due(self.iteration, self.solver.test_interval)):
+                self.test()
+            if finished or stopped or _due(self.iteration, self.solver.snapshot):
+                self.save()
+        assert self.state is not None
+        assert self.snapshot is not None
+        ended: Literal["finished", "stopped"] = "finished" if self.iteration >= self.solver.max_iter else "stopped"
+        return TrainedNet(self.iteration, ended, self.state.blobs, self.snapshot)
+
+    def step(self) -> None:
+        count = self.solver.iter_size
+        numbers = range(self.iteration * count, (self.iteration + 1) * count)
+        batches = [self.batch(self.run.batches.batch(number), f"batch {number}") for number in numbers]
+        rate = self.solver.rate(self.iteration)
+        self.iteration, loss, not_finite = self.ask(lambda: self.engine.update(batches))
+        if problem := self.watch.problem(loss):
+            at = None if isfinite(loss) else self.first_not_finite(batches)
+            raise self.stopped(f"the loss of iteration {self.iteration} {problem}", batches, at)
+        self.run.callbacks.stepped(self.iteration, loss, rate)
+        if not_finite:
+            message = f"after iteration {self.iteration} {not_finite} has values that are NaN or infinite"
+            raise self.stopped(message, batches, self.first_not_finite(batches))
+
+    def test(self) -> None:
+        batches = self.run.test_batches
+        if batches is None:
+            return
+        totals: dict[str, float] = {}
+        count = self.solver.test_iter or batches.per_epoch
+        for index in range(count):
+            batch = self.batch(batches.batch(index), f"test batch {index}")
+            first = index == 0
+            for name, score in self.ask(lambda: self.engine.test(batch, first)).items():  # noqa: B023 - called at once
+                totals[name] = totals.get(name, 0.0) + score / count
+        self.run.callbacks.tested(self.iteration, totals)
+
+    def save(self) -> None:
+        """Write a snapshot. Raises :class:`TrainingError` if its content is not finite."""
+        state = self.ask(lambda: self.engine.state(tuple(self.watch.first), self.identity))
+        if invalid := state.not_finite():
+            raise self.stopped(f"after iteration {self.iteration} {invalid} has values that are NaN or infinite")
+        try:
+            self.snapshot = self.engine.save(self.snapshots, state)
+        except OutputError as error:
+            raise error.located(notes=[self.last_good()], mends=[Mend.RESUME]) from None
+        self.state = state
+        self.run.callbacks.saved(self.iteration, self.snapshot)
+
+    def batch(self, arrays: Arrays, title: str) -> dict[str, Array]:
+        """Return a batch as float32 arrays. Raises :class:`TrainingError` where it does not fit the net's inputs."""
+        fed = self.engine.fed
+        if set(arrays) != set(fed):
+            raise TrainingError(f"{title}: expected {_joined(fed)}, found {_joined(arrays)}")
+        for name, array in arrays.items():
+            if tuple(array.shape) != tuple(fed[name]):
+                raise TrainingError(f"{title}: expected {name} of shape {list(fed[name])}, found {list(array.shape)}")
+        return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+
+    def ask(self, request: Callable[[], Result]) -> Result:
+        """Return the result of a request to the engine. Raises :class:`TrainingError` where its process ends."""
+        try:
+            return request()
+        except self.engine.failures as error:
+            where = f"training {self.engine.name} after iteration {self.iteration}"
+            raise TrainingError(
+                f"{where}: {error.message}", notes=(*error.notes, self.last_good()), mends=[Mend.RESUME]
+            ) from error
+
+    def stopped(self, message: str, batches: Sequence[Arrays] = (), at: NotFinite | None = None) -> LstmcError:
+        """Return an error for a run that would fail again in the same way: so nothing of resuming."""
+        advice = training_advice(self.solver, batches, at)
+        return TrainingError(message, loc=at.loc if at else None, notes=(*advice, self.last_good()))
+
+    def first_not_finite(self, batches: Sequence[Arrays]) -> NotFinite | None:
+        """Return the first value of the last update that is not finite, by the parameters and states before it.
+
+        None where it is not known: on a GPU, where only the engine's own order of sums overflows, and where it is not
+        in the first batch.
+        """
+        if not all(np.isfinite(array).all() for batch in batches for array in batch.values()):
+            return None
+        blobs, states = self.ask(self.engine.before)
+        return self.locate(blobs, {**batches[0], **states}) if blobs else None
+
+    def last_good(self) -> str:
+        if self.snapshot is None or self.state is None:
+            return "there is no snapshot yet"
+        return f"the last good snapshot is of iteration {self.state.iteration}: {self.snapshot}"
+
+
+Result = TypeVar("Result")
+
+
+def training_advice(solver: Solver, batches: Sequence[Arrays], at: NotFinite | None = None) -> tuple[str, ...]:
+    """Return lines of advice after a loss that is not finite or diverges; if a batch is not finite, only that.
+
+    ``at`` is the first value or gradient that is not finite, where it is known. Settings are named where it is not, or
+    where it is no function of single elements, as a sum or a product of matrices that overflows.
+    """
+    invalid = dict.fromkeys(n for batch in batches for n, array in batch.items() if not np.isfinite(array).all())
+    if invalid:
+        return (f"its batch has NaN or infinity in {', '.join(invalid)}: check the data",)
+    if at is not None and at.operands:
+        return (str(at), "keep its operand in range, as with maximum(x, 1e-6) or clip(x, -50, 50)")
+    clip = "clip_gradients=5" if solver.clip_gradients is None else f"clip_gradients below {solver.clip_gradients:g}"
+    settings = f"try base_lr below {solver.base_lr:g}, {clip}, or smaller initial weights"
+    return (settings,) if at is None else (str(at), settings)
+
+
+def _due(iteration: int, interval: int) -> bool:
+    return interval > 0 and iteration % interval == 0
+
+
+def _joined(names: Any) -> str:
+    return ", ".join(sorted(names)) or "nothing"
