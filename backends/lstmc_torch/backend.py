@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
+from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays, Settings
 from lstmc.backend.compiled import OpenSizes
+from lstmc.data.request import Trained, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.format import text_templates
 from lstmc.ir import Ref, Scan
@@ -16,6 +17,7 @@ from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Dead, Pass
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.plugins import need
+from lstmc.runs.solver import Solver, resolve_solver
 from lstmc.text import plain
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -96,6 +98,23 @@ class TorchBackend:
     def executors(self) -> Sequence[TorchExecutor]:
         """PyTorch on the CPU, with native loops and without."""
         return (TorchExecutor("torch-cpu", True), TorchExecutor("torch-steps", False))
+
+    training_targets: Collection[str] = ("torch",)
+
+    def settings(self, own: object | None, overrides: Sequence[str]) -> Solver:
+        """Return a model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
+        return resolve_solver(own, overrides)
+
+    def train(
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
+    ) -> Trained:
+        """Train in this process, by the updates of Caffe's solvers."""
+        trained: Trained = _torch("lstmc_torch.trainer").train(compiled, weights, settings, run)
+        return trained
+
+    def build(self) -> str:
+        """Return the PyTorch that trains."""
+        return f"torch {_torch('torch').__version__}"
 
     def doctor(self) -> Iterator[Finding]:
         """Yield whether PyTorch is there."""

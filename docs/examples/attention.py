@@ -17,11 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from lstmc import (
-    Input, Param, State, accuracy, cell, dims, gaussian, linear, mean, model, reshape, scan, softmax, softmax_loss, sum,
-    tanh, xavier,
+    Input, Param, Solver, State, accuracy, cell, dims, gaussian, linear, mean, model, reshape, scan, softmax,
+    softmax_loss, sum, tanh, xavier,
 )
 from lstmc.cells.lstm import lstm
-from lstmc_caffe import Solver
 
 STEPS, PLACES, PIXELS = 8, 9, 64
 SEQUENCES = 50  # a batch

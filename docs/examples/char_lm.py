@@ -17,9 +17,8 @@ from pydoc_data.topics import topics
 
 import numpy as np
 
-from lstmc import Input, Param, dims, dropout, embed, linear, model, scan, softmax, softmax_loss, uniform, xavier
+from lstmc import Input, Param, Solver, dims, dropout, embed, linear, model, scan, softmax, softmax_loss, uniform, xavier
 from lstmc.cells.lstm import lstm
-from lstmc_caffe import Solver
 
 T, N = dims("T N")
 STEPS, STREAMS = 50, 32

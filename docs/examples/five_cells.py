@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from lstmc import (
-    Input, Model, Param, accuracy, dims, euclidean_loss, linear, mean, model, scan, softmax, softmax_loss, uniform, xavier,
+    Input, Model, Param, Solver, accuracy, dims, euclidean_loss, linear, mean, model, scan, softmax, softmax_loss,
+    uniform, xavier,
 )
 from lstmc.cells.lmu import lmu
 from lstmc.cells.lstm_layernorm import lstm_layernorm
@@ -28,7 +29,6 @@ from lstmc.cells.min_gru import min_gru
 from lstmc.cells.slstm import slstm
 from lstmc.cells.wrappers import residual
 from lstmc.weights import parameters
-from lstmc_caffe import Solver
 
 WIDTH, DIGITS = 32, 10
 LENGTHS = {"digits": 64, "adds": 100}

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from lstmc import (
-    Input, Param, State, accuracy, cell, dims, embed, linear, model, scan, softmax, softmax_loss, uniform, xavier,
+    Input, Param, Solver, State, accuracy, cell, dims, embed, linear, model, scan, softmax, softmax_loss, uniform,
+    xavier,
 )
 from lstmc.cells.lstm import lstm
-from lstmc_caffe import Solver
 
 LENGTH, DIGITS, WIDTH, HIDDEN = 8, 10, 16, 128
 STRINGS = 64  # a batch

@@ -16,7 +16,7 @@ from lstmc.passes import PassList, Time, with_time
 from lstmc.pipeline import EditPasses
 from lstmc.runs.events import Progress
 
-# The backend's own type, as lstmc_caffe.Solver; some settings by name; or texts, as ("base_lr=0.1",).
+# lstmc.Solver, or a backend's own type; some settings by name; or texts, as ("base_lr=0.1",).
 Solver = object | Mapping[str, object] | Sequence[str]
 
 

@@ -12,7 +12,18 @@ from pathlib import Path
 from lstmc.api.models import ModelSource
 from lstmc.api.net import Net
 from lstmc.api.options import Solver, TrainingOptions
-from lstmc.backend import Backend, Compiled, RankPart, Ranks, Settings, Trains, TrainsByRanks, require, training_targets
+from lstmc.backend import (
+    Backend,
+    Compiled,
+    RankPart,
+    Ranks,
+    Settings,
+    Trains,
+    TrainsByRanks,
+    WritesTraining,
+    require,
+    training_targets,
+)
 from lstmc.data import batch_axes, sizes_of_data
 from lstmc.data.dataset import BATCH, Axes
 from lstmc.data.request import TrainingData
@@ -56,7 +67,7 @@ def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> Fitte
     return FittedData(axes, graph, sizes, fitted)
 
 
-def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData) -> int:
+def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData, iter_size: int) -> int:
     argument = Argument("epochs", f"{epochs:g}")
     names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
     if isinstance(names, list | Mapping) and "max_iter" in names:
@@ -66,7 +77,7 @@ def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData) ->
         )
     if not epochs > 0:
         raise TrainingError(f"{argument}: expected a number above 0", arguments=(argument,))
-    return ceil(epochs * data.train.rows / data.train.per_batch)
+    return ceil(epochs * data.train.rows / (data.train.per_batch * iter_size))
 
 
 @contextmanager
@@ -154,7 +165,8 @@ def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
         return f"{argument} makes a net that is not trained", (argument,)
     trainable = training_targets(net.backend)
     if net.target in trainable:
-        return None
+        written = isinstance(net.backend, WritesTraining)
+        return None if written else (f"backend {net.backend.name} trains by lstmc alone: use lstmc train", ())
     return f"nets for target {net.target} are not trained: those for {', '.join(trainable) or 'none'} are", ()
 
 
@@ -172,8 +184,8 @@ def training_files(
     """
     if reason := why_not_trained(net):
         raise ModelFileError(f"there is no training net: {reason[0]}", arguments=reason[1])
-    backend, model = require(net.backend, Trains), net.source.model
-    settings = solver_settings(backend, model.solver, solver)
+    backend, model = require(net.backend, WritesTraining), net.source.model
+    settings = solver_settings(require(net.backend, Trains), model.solver, solver)
     trained = training_graph(net.graph)
     read: TrainingData | None = None
     if data is not None:

@@ -205,7 +205,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
         fitted = fit_data(source, data, options)
         run_data = fitted.run_data
         if options.epochs is not None:
-            updates = iterations_of_epochs(options.epochs, options.solver, run_data)
+            updates = iterations_of_epochs(options.epochs, options.solver, run_data, settings.iter_size)
             settings = solver_settings(trainer, settings, {"max_iter": updates})
         graph = deploy_graph(fitted.graph)
         deployed = compile_graph(graph, backend, target, source.name)

@@ -57,6 +57,7 @@ from lstmc.backend.protocols import (
     Tunes,
     WritesExamples,
     WritesSteps,
+    WritesTraining,
     require,
 )
 
@@ -103,6 +104,7 @@ __all__ = [
     "Warned",
     "WritesExamples",
     "WritesSteps",
+    "WritesTraining",
     "backend_for",
     "check_place",
     "find_backends",

@@ -241,6 +241,11 @@ class Settings(Protocol):
         """How many updates a run makes."""
         ...
 
+    @property
+    def iter_size(self) -> int:
+        """By how many batches an update is made."""
+        ...
+
 
 @runtime_checkable
 class Trains(Protocol):
@@ -252,10 +257,6 @@ class Trains(Protocol):
         """Return a model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
         ...
 
-    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
-        """Return the files that train a compiled training graph without lstmc, on ``data`` if there are some."""
-        ...
-
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
@@ -264,6 +265,15 @@ class Trains(Protocol):
 
     def build(self) -> str:
         """Return the name of the build that it trains with, for the record of a run."""
+        ...
+
+
+@runtime_checkable
+class WritesTraining(Protocol):
+    """Writes what trains a model without lstmc."""
+
+    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
+        """Return the files that train a compiled training graph without lstmc, on ``data`` if there are some."""
         ...
 
 
@@ -393,6 +403,7 @@ WORDS: Mapping[type, str] = {
     HasReaders: "run nets in other programs",
     HasQuantisers: "have its nets quantised by other programs",
     Trains: "train",
+    WritesTraining: "write what trains a net without lstmc",
     TrainsByRanks: "train by several processes",
     Runs: "run nets",
     ReadsWeights: "read weights back",

@@ -214,7 +214,7 @@ def model(function: Callable[..., Any] | None = None, *, solver: object = None) 
     """Make a model of a function whose arguments default to ``Input`` and ``Param`` declarations.
 
     It returns a Value, a tuple of Values, or a dict of them by name. ``@model(solver=Solver(...))`` says how it is
-    trained: the settings are a backend's own, as ``lstmc_caffe.Solver``.
+    trained: the settings are a ``lstmc.Solver``, or a backend's own.
     """
     if function is None:
         return lambda decorated: Model(decorated, solver)

@@ -172,7 +172,7 @@ class Solver:
     weight_decay: float = _setting(FROM_0, "the factor of the regularization", 0.0)
     regularization_type: str = _setting(choice_of(("L1", "L2")), "what the weights are regularized by", "L2")
     clip_gradients: float | None = _setting(ABOVE_0, "the largest L2 norm of all gradients; none where not given")
-    iter_size: int = _setting(COUNT, "batches whose gradients make one update (`caffe train` only)", 1)
+    iter_size: int = _setting(COUNT, "batches whose gradients make one update (`caffe train` and PyTorch)", 1)
     random_seed: int = _setting(SEED, "what all random draws of a run depend on", 0)
     display: int = _setting(FROM_0_COUNT, "iterations between two lines of `caffe train`; 0: none", 100)
     average_loss: int = _setting(COUNT, "iterations whose mean loss `caffe train` shows", 1)

@@ -13,11 +13,14 @@ import numpy as np
 
 from lstmc.data.request import TrainingRequest
 from lstmc.errors import LstmcError, Mend, OutputError, TrainingError
+from lstmc.interp import forward
+from lstmc.ir import Graph
 from lstmc.ops import Array
+from lstmc.prepare import LOSS
 from lstmc.runs.folder import RunIdentity, clean, run_folder
 from lstmc.runs.metrics import LossWatch
 from lstmc.runs.solver import SETTINGS, Solver
-from lstmc.verification.conditioning import NotFinite
+from lstmc.verification.conditioning import NotFinite, first_not_finite
 
 # These change when things are shown, tested and saved, or when the run ends, but no update.
 FREE = ("max_iter", "snapshot", "display", "average_loss", "test_iter", "test_interval", "test_initialization")
@@ -263,6 +266,14 @@ class _Training(Generic[State]):
 
 
 Result = TypeVar("Result")
+
+
+def not_finite_in(model: Graph, batch: Arrays, weights: Arrays) -> NotFinite | None:
+    """Return the first value or gradient of a training graph that is not finite, in float32.
+
+    What a dropout drops does not matter here.
+    """
+    return first_not_finite(forward(model, batch, weights, np.float32), {LOSS: np.ones(())})
 
 
 def training_advice(solver: Solver, batches: Sequence[Arrays], at: NotFinite | None = None) -> tuple[str, ...]:

@@ -99,22 +99,23 @@ def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Go
     backend, source = require(backend_of(training.backend), Trains), model_in(training.model)
     updates, first = list[int](), None
     tested, scores = False, dict[str, None]()  # the scores of the models that fit the data, in order
-    in_epochs: dict[tuple[tuple[str, int], ...], int] = {}  # by sizes: data are read once for equal ones
+    in_epochs: dict[tuple[tuple[str, int], ...], int] = {}  # data are read once for equal sizes
     for point in points:
         trial = at_point(training, source, point)
-        model, key = source.with_options(trial.options), tuple(sorted(trial.sizes.items()))
-        most = solver_settings(backend, model.model.solver, trial.solver).max_iter
+        model = source.with_options(trial.options)
+        settings = solver_settings(backend, model.model.solver, trial.solver)
+        key = *sorted(trial.sizes.items()), ("iter_size", settings.iter_size)
         if goal.score not in scores or (training.epochs is not None and key not in in_epochs):
             try:
                 run_data = fit_data(model, trial.data, trial).run_data
                 if training.epochs is not None:
-                    in_epochs[key] = iterations_of_epochs(training.epochs, trial.solver, run_data)
+                    in_epochs[key] = iterations_of_epochs(training.epochs, trial.solver, run_data, settings.iter_size)
                 tested = run_data.test is not None
                 outputs = [output.name for output in run_data.graph.outputs if not output.carried_to]
                 scores |= dict.fromkeys(outputs if tested else [LOSS])
             except LstmcError as error:
                 first = first or error
-        updates.append(in_epochs.get(key, most) if training.epochs is not None else most)
+        updates.append(in_epochs.get(key, settings.max_iter) if training.epochs is not None else settings.max_iter)
     if first is not None and not scores:
         raise first
     if goal.score not in scores:

@@ -13,9 +13,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import lstmc
+from lstmc import Solver
 from lstmc.errors import BackendError, DataError, ModelFileError
 from lstmc.runs.events import Event, Saved, Scored, Started, Updated
-from lstmc_caffe import Solver
 from tests.api.test_compile import trained
 from tests.cli.interpreter_backend import InterpreterBackend
 from tests.cli.test_train import Undrawn

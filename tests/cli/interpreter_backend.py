@@ -24,6 +24,7 @@ class Descent:
     with ``refuse`` it does not begin."""
 
     max_iter: int = 20
+    iter_size: int = 1
     base_lr: float = 0.1
     test_interval: int = 10
     snapshot: int = 5

@@ -80,7 +80,7 @@ def test_scores_are_losses_and_scores_alone(lstmc: LSTMC, caffe: object) -> None
 DIVERGING = """\
 import numpy as np
 from lstmc import *
-from lstmc_caffe import Solver
+from lstmc import Solver
 
 N, H = dims("N H")
 

@@ -14,6 +14,7 @@ from lstmc import (
     Input,
     Net,
     Param,
+    Solver,
     State,
     Value,
     cell,
@@ -25,7 +26,6 @@ from lstmc import (
     softmax_loss,
 )
 from lstmc.cells import gru, lstm
-from lstmc_caffe import Solver
 
 T, N, D, H = dims("T N D H")
 K = dims("K")

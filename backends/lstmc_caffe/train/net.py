@@ -23,7 +23,8 @@ from lstmc.plugins import need
 from lstmc.prepare import LOSS, mask_name, needed_by_training, trained_loss
 from lstmc.process.status import launched_processes
 from lstmc.runs.solver import Solver
-from lstmc.verification.conditioning import NotFinite, first_not_finite
+from lstmc.runs.updates import not_finite_in
+from lstmc.verification.conditioning import NotFinite
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, Eltwise, FilledInput, InputLayer
 from lstmc_caffe.processes.location import CaffeLocation
@@ -242,9 +243,7 @@ def train(
     ranks = rank_nets(compiled, parts, trainable) if parts else None
 
     def locate(blobs: Mapping[str, Array], batch: Mapping[str, Array]) -> NotFinite | None:
-        """In float32, as Caffe computes; what a dropout drops does not matter here."""
-        current = {**weights, **unpack_weights(net.weights, blobs)}
-        return first_not_finite(forward(compiled.model, batch, current, np.float32), {LOSS: np.ones(())})
+        return not_finite_in(compiled.model, batch, {**weights, **unpack_weights(net.weights, blobs)})
 
     last = train_net(runner, trainable, solver, run, run.batches.fingerprint, ranks, locate)
     return Trained(last.iteration, last.ended, {**weights, **unpack_weights(net.weights, last.blobs)}, last.snapshot)

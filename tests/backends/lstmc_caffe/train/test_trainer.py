@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.backends.lstmc.runs.solver_math import trained_line
 
 from lstmc.runs.solver import TYPES, Solver
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train import trainer
+from tests.backends.lstmc_caffe.train.solver_math import trained_line
 from tests.backends.lstmc_caffe.train.training_nets import (
     Array,
     Drawn,
