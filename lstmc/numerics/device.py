@@ -104,6 +104,7 @@ class Device:
 
     ``clamp`` limits what a layer of a type reads, where nothing else reads it; ``fixed`` has the range of what one
     writes, whatever the data. ``accumulator`` is the number of bits in which products of integers are summed.
+    With ``arithmetic`` of integers each layer computes in integers alone (:mod:`lstmc.numerics.integers`).
     ``tolerance`` is how far its numbers may move an output of one step, as a part of the largest, for ``verify`` of a
     net that computes in them.
     """
@@ -121,6 +122,7 @@ class Device:
     clamp: Mapping[str, float] = field(default_factory=dict)
     fixed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     accumulator: int = 32
+    arithmetic: Literal["float", "integer"] = "float"
     tolerance: float = 0.0
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from lstmc.ir import Ref
 from lstmc.numerics.device import BITS, Device, State
+from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.ranges import Ranges
 from lstmc.numerics.rounding import DeviceRounding, Range, weight_slot
 from lstmc.numerics.sequences import Sequences, StepRunner, constants
@@ -212,9 +213,11 @@ class Simulation:
         }
 
     def _rounding(self, runner: StepRunner, variant: _Variant) -> DeviceRounding:
-        ends = {Ref(pair.before) for pair in runner.states} | {runner.after[pair.after] for pair in runner.states}
+        states = {Ref(pair.before): runner.after[pair.after] for pair in runner.states}
         options = (variant.exact, variant.exact_weights, variant.counts)
-        return DeviceRounding(variant.device, runner.graph, self._ranges, ends, *options)
+        if variant.device.arithmetic == "integer":
+            return IntegerRounding(variant.device, runner.graph, self._ranges, states, *options)
+        return DeviceRounding(variant.device, runner.graph, self._ranges, {*states, *states.values()}, *options)
 
     def report(self) -> NumbersReport:
         """Run the device over all sequences, and find out what its errors come from."""

@@ -1,0 +1,401 @@
+"""The arithmetic of a device that has integers alone: products with sums of 32 bits, multipliers of 31 bits and a
+shift, tables. Every operation is exact, so that a program can compute the same to the bit.
+
+A value stands for its integer times the scale of its grid, which is symmetric. Each op is a :class:`Kernel` on
+integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import frexp
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmc.errors import BackendError
+from lstmc.ir import Graph, Node, Ref
+from lstmc.numerics.device import BITS, Device, Format
+from lstmc.numerics.rounding import DeviceRounding, Grid, Range
+from lstmc.ops import (
+    Add,
+    Affine,
+    Array,
+    Arrays,
+    Concat,
+    Conv,
+    Dropout,
+    Input,
+    IntegerRange,
+    Leaf,
+    Linear,
+    Max,
+    Maximum,
+    Mul,
+    Op,
+    Pointwise,
+    Positive,
+    Precomputed,
+    Reshape,
+    Round,
+    Split,
+    Stack,
+    StopGradient,
+    Sub,
+    Sum,
+    Tile,
+    Transpose,
+    Unstack,
+)
+
+Integers = NDArray[np.int64]
+SAME_NUMBERS = (Reshape, Split, Transpose, Tile, Unstack, StopGradient, Dropout, Precomputed, Max)
+JOINS = (Concat, Stack)
+MULTIPLIER_BITS = 31
+FRACTIONS = range(10, 5, -1)  # bits of a 16-bit number between two entries of a table
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A factor as a whole number of 31 bits and a shift; a product is rounded to nearest, and up where two are near."""
+
+    multiplier: int
+    shift: int
+
+    @classmethod
+    def of(cls, factor: float) -> Scaling:
+        return cls.together([factor])[0]
+
+    @classmethod
+    def together(cls, factors: Sequence[float]) -> list[Scaling]:
+        """Return several factors with one shift. Raises :class:`BackendError` for one of 2^30 or more."""
+        largest = max(map(abs, factors))
+        shift = min(62, MULTIPLIER_BITS - frexp(largest)[1]) if largest else 1
+        if shift < 1:
+            raise BackendError(f"a scale of {largest:g} is too large for integers of {MULTIPLIER_BITS} bits")
+        most = 2**MULTIPLIER_BITS - 1
+        return [cls(max(-most, min(round(factor * 2.0**shift), most)), shift) for factor in factors]
+
+    @property
+    def half(self) -> int:
+        return 1 << (self.shift - 1)
+
+
+def _clamped(array: Integers, most: int) -> Integers:
+    return np.minimum(np.maximum(array, -most), most)
+
+
+def _scaled(array: Integers, scaling: Scaling, most: int) -> Integers:
+    return _clamped((array * scaling.multiplier + scaling.half) >> scaling.shift, most)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Kernel:
+    """An op on integers. ``most`` is the greatest of its result, and less it the least. ``constants`` are the operands
+    that are constant, by their place."""
+
+    most: int
+    constants: Mapping[int, Integers] = field(default_factory=dict)
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        """Return the results of integers."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Product(Kernel):
+    """A product or a convolution with a constant matrix [rows, ...] and a bias; each row has a scaling."""
+
+    op: Linear | Conv
+    matrix: Integers
+    bias: Integers | None
+    scalings: Sequence[Scaling]
+
+    def sum_bits(self, x: int) -> int:
+        """Return the bits that a sum may need on its way, with its sign, where the operand has integers up to ``x``."""
+        sums = np.abs(self.matrix).reshape(len(self.matrix), -1).sum(axis=1) * x
+        return int((sums if self.bias is None else sums + np.abs(self.bias)).max()).bit_length() + 1
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        sums = self.op.eval(operands[0].astype(np.float64), self.matrix.astype(np.float64))[0].astype(np.int64)
+        rows = (-1, 1, 1) if isinstance(self.op, Conv) else (-1,)
+        multipliers, shifts = (
+            np.array([getattr(each, name) for each in self.scalings], np.int64).reshape(rows)
+            for name in ("multiplier", "shift")
+        )
+        sums = sums if self.bias is None else sums + self.bias.reshape(rows)
+        return (_clamped((sums * multipliers + (1 << (shifts - 1))) >> shifts, self.most),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WeightedSum(Kernel):
+    """The sum of each operand by its multiplier, and of a constant that includes the rounding, shifted."""
+
+    multipliers: Sequence[int]
+    constant: int
+    shift: int
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        products = (operand * multiplier for operand, multiplier in zip(operands, self.multipliers, strict=True))
+        return (_clamped(sum(products, np.int64(self.constant)) >> self.shift, self.most),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScaledProduct(Kernel):
+    """The product of two values, scaled."""
+
+    scaling: Scaling
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        return (_scaled(operands[0] * operands[1], self.scaling, self.most),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScaledSum(Kernel):
+    """The sum along an axis, scaled."""
+
+    axis: int
+    scaling: Scaling
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        return (_scaled(operands[0].sum(axis=self.axis), self.scaling, self.most),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Greater(Kernel):
+    """The greater of two values, each scaled."""
+
+    scalings: Sequence[Scaling]
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        one, other = (_scaled(x, scaling, self.most) for x, scaling in zip(operands, self.scalings, strict=True))
+        return (np.maximum(one, other),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Lookup(Kernel):
+    """A function of one value by a table: of each integer from -2^7 on, or of every 2^fraction-th one from -2^15 on,
+    with straight lines between."""
+
+    table: Integers
+    fraction: int
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        (x,) = operands
+        if self.fraction == 0:
+            return (self.table[x + 128],)
+        place, rest = (x + 32768) >> self.fraction, (x + 32768) & ((1 << self.fraction) - 1)
+        low, high = self.table[place], self.table[place + 1]
+        return (low + (((high - low) * rest + (1 << (self.fraction - 1))) >> self.fraction),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Moved(Kernel):
+    """The same numbers in other places, or the largest along an axis; operands of joins are scaled, where their scale
+    is another (None: it is the same)."""
+
+    op: Op
+    scalings: Sequence[Scaling | None]
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        pairs = zip(operands, self.scalings, strict=True)
+        return tuple(self.op.eval(*(x if s is None else _scaled(x, s, self.most) for x, s in pairs)))
+
+
+class IntegerRounding(DeviceRounding):
+    """A device with arithmetic of integers, for the graph of a net of one step. See :class:`DeviceRounding`.
+
+    ``states`` has for each value before a step the one after it: both have one grid, as have a value and its pieces.
+    What has no integer form raises :class:`BackendError`, unless it is in ``exact``.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        graph: Graph,
+        ranges: Mapping[Ref, Range],
+        states: Mapping[Ref, Ref] = {},
+        exact: Collection[Ref] = (),
+        exact_weights: Collection[str] = (),
+        counts: bool = False,
+    ) -> None:
+        self._group = _groups(graph, states)
+        self._group_ranges: dict[Ref, Range] = {}
+        for ref, (low, high) in ranges.items():
+            least, greatest = self._group_ranges.get(self._group[ref], (low, high))
+            self._group_ranges[self._group[ref]] = min(low, least), max(high, greatest)
+        self._indices = {
+            self._group[Ref(node.name)]: node.op.values.high
+            for node in graph
+            if isinstance(node.op, Input) and isinstance(node.op.values, IntegerRange)
+        }
+        self._state_groups = {self._group[ref] for ref in states.values()}
+        self._exact_groups = {self._group[ref] for ref in exact}
+        self._kernels: dict[str, Kernel] = {}
+        super().__init__(device, graph, ranges, [*states, *states.values()], exact, exact_weights, counts)
+
+    def _format(self, ref: Ref) -> Format:
+        group = self._group[ref]
+        if group in self._exact_groups:
+            return "float"
+        if self._indices.get(group, 0) > 127:
+            return "int16"
+        if self.device.state is not None and group in self._state_groups:
+            return self.device.state.format
+        return self.device.values.format
+
+    def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
+        format, group = self.format_of(ref), self._group[ref]
+        if format not in BITS or ref.node in self._fixed:
+            return None
+        if group in self._indices:
+            most = 2 ** (BITS[format] - 1) - 1
+            return Grid(1.0, -most, most, nearest=self.device.values.nearest)
+        limits = self._group_ranges.get(group)
+        return None if limits is None else Grid.of(limits, format, self.device, symmetric=True)
+
+    def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
+        return args if self._in_integers(node) else super().operands(graph, node, args)
+
+    def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
+        if isinstance(node.op, Leaf) or not self._in_integers(node):
+            return super().results(graph, node, args, results)
+        if self._counts:
+            self._accumulate(node, args)
+        kernel = self.kernel(node, args)
+        integers = []
+        for slot, (ref, array) in enumerate(zip(graph.args(node.name), args, strict=True)):
+            grid = self._grids.get(ref)
+            constant = kernel.constants.get(slot, np.asarray(0))
+            integers.append(constant if grid is None else np.rint(array / grid.scale).astype(np.int64))
+        rounded = []
+        for out, (array, value) in enumerate(zip(results, kernel(*integers), strict=True)):
+            ref, grid = Ref(node.name, out), self._grids[Ref(node.name, out)]
+            if self._counts:
+                self.clipped[ref] = self.clipped.get(ref, 0) + grid.clipped(array)
+            rounded.append(np.asarray((value * grid.scale).reshape(array.shape), array.dtype))
+        return tuple(rounded)
+
+    def _in_integers(self, node: Node) -> bool:
+        """Return whether a node computes in integers, as all do but those that are kept in float."""
+        if node.name in self._fixed or node.name in self._exact_weights:
+            return False
+        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        refs += [ref for ref in self._graph.args(node.name) if ref.node not in self._fixed]
+        if any(self._group[ref] in self._exact_groups for ref in refs):
+            return False
+        missing = [ref for ref in refs if ref not in self._grids]
+        if missing:
+            raise BackendError(
+                f"no range of {self._graph.value_name(missing[0])} was measured: expected the ranges of this very net"
+            )
+        return True
+
+    def kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
+        """Return what a node computes; ``args`` has the values of its operands that are constant.
+
+        Raises :class:`BackendError` for an op without an integer form.
+        """
+        if node.name not in self._kernels:
+            try:
+                self._kernels[node.name] = self._new_kernel(node, args)
+            except BackendError as error:
+                error.located(loc=node.loc)
+                raise
+        return self._kernels[node.name]
+
+    def _new_kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
+        op, result = node.op, self._grids[Ref(node.name)]
+        if isinstance(op, Linear | Conv):
+            return self._product(op, node, args, result)
+        constants: dict[int, Integers] = {}
+        grids = []
+        for slot, (ref, array) in enumerate(zip(self._graph.args(node.name), args, strict=True)):
+            grid = self._grids.get(ref)
+            if grid is None:
+                numbers = np.asarray(array, np.float32).astype(np.float64)
+                limits = float(numbers.min()), float(numbers.max())
+                grid = Grid.of(limits, self.device.values.format, self.device, symmetric=True)
+                constants[slot] = np.rint(grid.rounded(numbers) / grid.scale).astype(np.int64)
+            grids.append(grid)
+        scales = [grid.scale / result.scale for grid in grids]
+        shared = {"most": result.high, "constants": constants}
+        match op:
+            case Add() | Sub():
+                one, two = Scaling.together([scales[0], scales[1] if isinstance(op, Add) else -scales[1]])
+                multipliers = one.multiplier, two.multiplier
+                return WeightedSum(**shared, multipliers=multipliers, constant=one.half, shift=one.shift)
+            case Affine():
+                factor = Scaling.of(scales[0] * op.scale)
+                constant = factor.half + round(op.shift / result.scale * 2.0**factor.shift)
+                if abs(constant) >= 2**62:
+                    raise BackendError(f"affine adds {op.shift:g}, which is too much beside the range of its operand")
+                return WeightedSum(
+                    **shared, multipliers=(factor.multiplier,), constant=constant, shift=factor.shift
+                )
+            case Mul():
+                return ScaledProduct(**shared, scaling=Scaling.of(grids[0].scale * scales[1]))
+            case Maximum():
+                return Greater(**shared, scalings=[Scaling.of(scale) for scale in scales])
+            case Sum():
+                return ScaledSum(**shared, axis=op.axis, scaling=Scaling.of(scales[0]))
+        if isinstance(op, (*SAME_NUMBERS, *JOINS)):
+            return Moved(**shared, op=op, scalings=[None if scale == 1 else Scaling.of(scale) for scale in scales])
+        if isinstance(op, Pointwise):
+            return self._table(op, grids[0], result)
+        raise BackendError(f"{op.name} has no integer form: {self.device.name} cannot compute it")
+
+    def _product(self, op: Linear | Conv, node: Node, args: Sequence[Array], result: Grid) -> Product:
+        x, *fixed = self._graph.args(node.name)
+        if x.node in self._fixed or any(ref.node not in self._fixed for ref in fixed):
+            raise BackendError(f"{op.name} has an integer form with a matrix and a bias of parameters alone")
+        matrix, steps = self.integers(np.asarray(args[1], np.float32))
+        units = np.broadcast_to(steps, (len(matrix), *steps.shape[1:])).ravel() * self._grids[x].scale
+        bias = None
+        if len(args) > 2:
+            bias = np.rint(np.asarray(args[2], np.float32).astype(np.float64) / units).astype(np.int64)
+        scalings = [Scaling.of(unit / result.scale) for unit in units.tolist()]
+        return Product(most=result.high, op=op, matrix=matrix.astype(np.int64), bias=bias, scalings=scalings)
+
+    def _table(self, op: Pointwise, x: Grid, y: Grid) -> Lookup:
+        """Return the table of a function, of 16 bits the smallest whose lines are off by one number at most."""
+        least = -x.high - 1
+
+        def at(integers: Integers) -> Integers:
+            with np.errstate(all="ignore"):
+                numbers = np.nan_to_num(op.f(integers * x.scale) / y.scale, nan=0.0)
+            return np.rint(np.clip(numbers, -y.high, y.high)).astype(np.int64)
+
+        integers = np.arange(least, -least, dtype=np.int64)
+        exact = at(integers)
+        if x.high == 127:
+            return Lookup(most=y.high, table=exact, fraction=0)
+        if isinstance(op, Positive | Round):
+            raise BackendError(f"{op.name} has steps, and so no integer form of 16 bits")
+        for fraction in FRACTIONS:
+            entries = np.arange(least, -least + 1, 1 << fraction, dtype=np.int64)
+            lookup = Lookup(most=y.high, table=at(entries), fraction=fraction)
+            if np.abs(lookup(integers)[0] - exact).max() <= 1:
+                break
+        return lookup
+
+
+def _groups(graph: Graph, states: Mapping[Ref, Ref]) -> dict[Ref, Ref]:
+    """Return for each value the first one that has the same numbers: what it is a piece or a view of, or the value of a
+    state before a step."""
+    group = {Ref(node.name, out): Ref(node.name, out) for node in graph for out in range(len(node.types))}
+
+    def first(ref: Ref) -> Ref:
+        while group[ref] != ref:
+            ref = group[ref]
+        return ref
+
+    pairs = list(states.items())
+    for node in graph:
+        args = graph.args(node.name)
+        if isinstance(node.op, SAME_NUMBERS) or (isinstance(node.op, JOINS) and len(args) == 1):
+            pairs += [(args[0], Ref(node.name, out)) for out in range(len(node.types))]
+    for one, other in pairs:
+        group[first(other)] = first(one)
+    return {ref: first(ref) for ref in group}
