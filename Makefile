@@ -89,7 +89,7 @@ fuzz: caffe ## random models in real Caffe, each failure saved as a file: make f
 	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz $(if $(SEED),--seed $(SEED))
 
 c: $(VENV)/.test ## random models in C: make c MODELS=10000 ON="gcc clang cortex-m4 cortex-m33" (of Debian: clang, gcc-arm-none-eabi, libnewlib-arm-none-eabi, qemu-user)
-	for on in $(or $(ON),gcc); do $(BIN)/python -m tests.fuzz.c_models $(or $(MODELS),1000) $(if $(SEED),--seed $(SEED)) --on $$on || exit 1; done
+	for on in $(or $(ON),gcc); do $(BIN)/python -m tests.fuzz.c_models $(or $(MODELS),1000) $(if $(SEED),--seed $(SEED)) $(if $(NUMBERS),--numbers $(NUMBERS)) --on $$on || exit 1; done
 
 mutants: $(VENV)/.test ## change one operator at a time, and list the changes that no test notices: make mutants COUNT=60 SEED=1 FOLDERS=lstmc/passes
 	$(BIN)/python -m tools.mutants --count $(or $(COUNT),60) $(if $(SEED),--seed $(SEED)) $(FOLDERS)

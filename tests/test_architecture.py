@@ -74,6 +74,7 @@ ORDER["lstmc_c"] = (
     ("plan",),
     ("code", "numbers"),
     ("constants",),
+    ("integers",),
     ("artifact",),
     ("runtime",),
     ("backend",),

@@ -12,34 +12,49 @@ from math import prod
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled
+from lstmc.errors import BackendError
 from lstmc.files.format import text_templates
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, flops, values_over_time, weight_graph
 from lstmc.manifest import Manifest, Place, Stored, describe
+from lstmc.numerics.integers import IntegerRounding
+from lstmc.numerics.rounding import Grid
 from lstmc.ops import Array, Conv, Input, Linear
-from lstmc.types import TensorType, shape_text
+from lstmc.types import shape_text
 from lstmc.version import __version__
 from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
-from lstmc_c.constants import Constant, by_size, finite, in_panels, layout, weights_file
-from lstmc_c.elements import ELEMENTS, Names, identifier, number
+from lstmc_c.constants import Constants, finite, in_panels, layout, weights_file
+from lstmc_c.elements import Names, identifier, number
+from lstmc_c.integers import IntegerWriter, integer_type
 from lstmc_c.numbers import FLOAT32, Numbers
 from lstmc_c.plan import plan_step
 
 _TEMPLATES = text_templates("lstmc_c", ".")
-_FLOAT = 4  # bytes
+BYTES = {"float": 4, "int8_t": 1, "int16_t": 2}
 WEIGHTS = ".bin"  # the suffix of the file of weights
+STATE = "state."  # what the blobs of states begin with
 
 
 @dataclass(frozen=True)
 class Field:
     """An array of C: its name, its number of elements, and what it is; ``initial`` is a state's first value,
-    ``each_step`` whether an input or output has a value for each step."""
+    ``each_step`` whether an input or output has a value for each step. ``grid`` has the integers of its elements, where
+    they are no floats."""
 
     name: str
     size: int
     comment: str
     initial: str = ""
     each_step: bool = False
+    grid: Grid | None = None
+
+    @property
+    def type(self) -> str:
+        return "float" if self.grid is None else integer_type(self.grid.high)
+
+    @property
+    def bytes(self) -> int:
+        return BYTES[self.type] * self.size
 
 
 class Source:
@@ -50,7 +65,11 @@ class Source:
     ) -> None:
         self.compiled, self.graph = compiled, compiled.expanded
         self.numbers, self.in_file = numbers, in_file
-        self.plan = plan_step(self.graph, compiled.states or (), tuple(ELEMENTS))
+        self.rounding = numbers.rounding(compiled)
+        integers = isinstance(self.rounding, IntegerRounding)
+        kinds = IntegerWriter.elementwise if integers else Writer.elementwise
+        self.plan = plan_step(self.graph, compiled.states or (), kinds, adding=not integers)
+        self.work_type = "int16_t" if integers else "float"
         self.name = identifier(compiled.name)
         own = (f"{self.name}_{word}" for word in ("state", "work", "weights", "reset", "step", "block", "open"))
         self.names = Names((*functions(), *OWN, *INDICES, ALONG, *own))
@@ -58,12 +77,34 @@ class Source:
         self.over_time = values_over_time(compiled.model)
         self.initial = {pair.before: pair for pair in compiled.states or ()}
         self.arrays: dict[tuple[str, str], str] = {}
-        self.states = [self._state(name) for name in self.plan.states]
-        self.inputs = [self._array("input", node.name, node.types[0]) for node in self.plan.inputs]
-        self.outputs = [self._array("output", output.name, self.graph.type(output.ref)) for output in self.plan.outputs]
+        states = [self._state(name) for name in self.plan.states]
+        self.states = sorted(states, key=lambda field: -BYTES[field.type])  # a struct without gaps
+        self.inputs = [self._array("input", node.name, Ref(node.name)) for node in self.plan.inputs]
+        self.outputs = [self._array("output", output.name, output.ref) for output in self.plan.outputs]
         self.weight_graph = weight_graph(self.graph, [*dict.fromkeys(ref for ref, _ in self.plan.weights)])
-        self.rounding = numbers.rounding(self.graph)
-        self.constants = self._constants(weights)
+        self.constants = Constants(self.names, in_file)
+        self.body = self._writer(forward(self.weight_graph, params=weights).outputs).step()
+
+    def _writer(self, weights: Mapping[str, Array]) -> Writer:
+        if not isinstance(self.rounding, IntegerRounding):
+            self._add_weights(weights)
+            return Writer(self.plan, self.arrays, self.names, self.numbers.half)
+        values = {ref: weights[self.graph.value_name(ref)] for ref, _ in self.plan.weights}
+        fields = {field.name: field.type for field in (*self.inputs, *self.outputs)}
+        states = {field.name: field.type for field in self.states}
+        types = {key: (states if key[0] == "state" else fields)[name] for key, name in self.arrays.items()}
+        return IntegerWriter(self.plan, self.arrays, self.names, self.rounding, values, types, self.constants)
+
+    def _grid(self, ref: Ref) -> Grid | None:
+        """Return the integers of a value of the caller; None where it is float."""
+        if not isinstance(self.rounding, IntegerRounding):
+            return None
+        grid = self.rounding.grid(ref)
+        if grid is None:
+            raise BackendError(
+                f"no range of {self.graph.value_name(ref)} was measured: expected the ranges of this very net"
+            )
+        return grid
 
     def _state(self, before: str) -> Field:
         pair, type_ = self.initial[before], self.graph.type(Ref(before))
@@ -72,41 +113,33 @@ class Source:
         name = self.arrays["state", before] = self.fields.unique(short if alone else pair.name)
         number_first = isinstance(pair.initial, float | int)
         first = f"from {float(pair.initial):g}" if number_first else f"from {pair.initial}, set after reset"
-        return Field(
-            name,
-            type_.size,
-            f"{pair.name}: {shape_text(type_.shape)}, {first}",
-            number(float(pair.initial)) if number_first else "0.0f",
-        )
+        grid, initial = self._grid(Ref(before)), float(pair.initial) if number_first else 0.0
+        written = number(initial) if grid is None else str(round(float(grid.rounded(np.array(initial)) / grid.scale)))
+        return Field(name, type_.size, f"{pair.name}: {shape_text(type_.shape)}, {first}", written, grid=grid)
 
-    def _array(self, memory: str, name: str, type_: TensorType) -> Field:
+    def _array(self, memory: str, name: str, value: Ref) -> Field:
         found = self.arrays[memory, name] = self.names.unique(name)
         ref = Ref(name) if memory == "input" else next(o.ref for o in self.compiled.model.outputs if o.name == name)
         op = self.graph.node(name).op if memory == "input" else None
         domain = f", {op.values}" if isinstance(op, Input) and op.values is not None else ""
-        return Field(found, type_.size, f"{name}: {shape_text(type_.shape)}{domain}", each_step=ref in self.over_time)
+        type_, each_step = self.graph.type(value), ref in self.over_time
+        comment = f"{name}: {shape_text(type_.shape)}{domain}"
+        return Field(found, type_.size, comment, each_step=each_step, grid=self._grid(value))
 
-    def _constants(self, weights: Mapping[str, Array]) -> list[Constant]:
-        values = forward(self.weight_graph, params=weights).outputs
-        stored: dict[tuple[Ref, object], str] = {}  # what several uses share
-        constants = []
-        prefix = "weights->" if self.in_file else ""
+    def _add_weights(self, values: Mapping[str, Array]) -> None:
+        """Add the arrays that a step in floats reads."""
         for ref, use in self.plan.weights:
             name, shape = self.graph.value_name(ref), shape_text(self.graph.type(ref).shape)
             format = self.numbers.format_of(use)
-            key = (ref, use if use == "panel" or format != "float" else "value")
-            if key in stored:
-                self.arrays[use, name] = stored[key]
-                continue
-            array = np.asarray(values[name], np.float32)
-            comment = f"{name} {shape}"
+            array, comment = np.asarray(values[name], np.float32), f"{name} {shape}"
             if format == "int8":
                 assert self.rounding is not None
                 integers, steps = self.rounding.integers(finite(name, array, np.float32))
                 array = integers.astype(np.int8)
-                scale = self.names.unique(f"{name} scale")
-                self.arrays[f"{use} scale", name] = prefix + scale
-                constants.append(Constant(scale, steps.ravel().astype(np.float32), f"the scale of each row of {name}"))
+                scales = steps.ravel().astype(np.float32)
+                self.arrays[f"{use} scale", name] = self.constants.add(
+                    f"{name} scale", scales, f"the scale of each row of {name}"
+                )
                 comment += ", in integers"
             else:
                 array = finite(name, array, np.float16 if format == "fp16" else np.float32)
@@ -115,14 +148,11 @@ class Source:
             if use == "panel":
                 array = in_panels(array)
                 comment += f", in panels of {PANEL} rows"
-            own = self.names.unique(name)
-            stored[key] = self.arrays[use, name] = prefix + own
-            constants.append(Constant(own, array.ravel(), comment))
-        return by_size(constants) if self.in_file else constants
+            self.arrays[use, name] = self.constants.add(name, array.ravel(), comment)
 
     def files(self) -> dict[str, bytes]:
         """Return ``NAME.c`` and ``NAME.h``."""
-        body = Writer(self.plan, self.arrays, self.names, self.numbers.half).step()
+        body, constants = self.body, self.constants.ordered
         step, block = self._arguments(""), self._arguments("", "size_t steps")
         told = {
             "title": f"{self.name}: one step of {_plain(self.compiled.source)}, written by lstmc {__version__}.",
@@ -132,10 +162,15 @@ class Source:
             "states": self.states,
             "work": self.plan.work,
             "arrays": [*self.inputs, *self.outputs],
-            "constants": self.constants,
+            "work_type": self.work_type,
+            "integers": self.work_type != "float",
+            "numbers_of": {
+                macro(self.name, blob): field.grid for blob, field in self._by_blob().items() if field.grid is not None
+            },
+            "constants": constants,
             "in_file": self.in_file,
-            "layout": f"0x{layout(self.constants):08x}u",
-            "bytes": self.weights_bytes,
+            "layout": f"0x{layout(constants):08x}u",
+            "bytes": self.constants.bytes,
             "file": f"{_plain(self.compiled.name)}{WEIGHTS}",
             "functions": used_functions([*body, *(state.initial for state in self.states)]),
             "declaration": step,
@@ -151,15 +186,14 @@ class Source:
         contents = {
             ".c": _TEMPLATES.get_template("source.c.j2").render(told).encode(),
             ".h": _TEMPLATES.get_template("header.h.j2").render(told).encode(),
-            **({WEIGHTS: weights_file(self.constants)} if self.in_file else {}),
+            **({WEIGHTS: weights_file(constants)} if self.in_file else {}),
         }
         return {f"{self.compiled.name}{suffix}": content for suffix, content in contents.items()}
 
-    @property
-    def weights_bytes(self) -> int:
-        """The size of all weights: of the file, with its two checksums, if they are one."""
-        size = sum(constant.values.nbytes for constant in self.constants)
-        return size + -size % 4 + 8 if self.in_file else size
+    def _by_blob(self) -> dict[str, Field]:
+        """Return the arrays of the caller by their names in the manifest."""
+        fields = {field.name: field for field in (*self.inputs, *self.outputs)}
+        return fields | {f"{STATE}{field.name}": field for field in self.states}
 
     def arguments(self) -> list[str]:
         """Return the names of the arrays of a step, in the order of its arguments."""
@@ -174,8 +208,8 @@ class Source:
         }
 
     def _arguments(self, restrict: str, more: str = "") -> str:
-        inputs = [f"const float *{restrict}{array.name}" for array in self.inputs]
-        outputs = [f"float *{restrict}{array.name}" for array in self.outputs]
+        inputs = [f"const {array.type} *{restrict}{array.name}" for array in self.inputs]
+        outputs = [f"{array.type} *{restrict}{array.name}" for array in self.outputs]
         return ", ".join([*self._first_arguments(restrict), *filter(None, [more]), *inputs, *outputs])
 
     def _reset_note(self) -> str:
@@ -193,8 +227,9 @@ class Source:
 
     def facts(self) -> list[str]:
         """Return what a step takes and gives, and what it costs."""
-        state, work = _FLOAT * sum(field.size for field in self.states), _FLOAT * max(self.plan.work, 1)
-        flash = f"{self.weights_bytes} bytes of weights"
+        state, work = sum(field.bytes for field in self.states), BYTES[self.work_type] * max(self.plan.work, 1)
+        state += -state % max((BYTES[field.type] for field in self.states), default=1)
+        flash = f"{self.constants.bytes} bytes of weights"
         flash += f", in {self.compiled.name}{WEIGHTS}" if self.in_file else ""
         products = multiply_adds(self.graph)
         rest = flops(self.graph) - 2 * products
@@ -204,11 +239,17 @@ class Source:
         width = max((len(name) for _, name, _ in rows), default=0)
         return [
             *(f"{kind:6} {name:{width}}  {_plain(comment)}" for kind, name, comment in rows),
+            *([f"numbers: {_plain(self.numbers.device.about)}"] if self.numbers.device else []),
             "",
             f"RAM: {state} bytes for each stream ({self.name}_state), {work} bytes of scratch ({self.name}_work)",
             f"flash: {flash}, and the code",
             f"each step: {products} multiply-adds in products, {rest} other operations",
         ]
+
+
+def macro(net: str, blob: str) -> str:
+    """Return what the macros of an array of a net begin with."""
+    return f"{net}_{blob}".replace(".", "_").upper()
 
 
 def multiply_adds(graph: Graph) -> int:
@@ -270,7 +311,7 @@ def _manifest(source: Source) -> Manifest:
 
     def blob(name: str) -> str | None:
         if name in plan.states:
-            return f"state.{source.arrays['state', name]}"
+            return f"{STATE}{source.arrays['state', name]}"
         return source.arrays["input", name] if ("input", name) in fed else None
 
     after = {after: blob(before) for before, after in plan.states.items()}

@@ -16,7 +16,7 @@ from lstmc.passes import Cse, Dead, Expand, FuseLinears, Pass, PassResult, Simpl
 from lstmc.process.status import gc_paused
 from lstmc_c.artifact import Source, artifact
 from lstmc_c.code import OPS
-from lstmc_c.numbers import FLOAT32, Numbers
+from lstmc_c.numbers import FLOAT32, Numbers, read_limits
 from lstmc_c.runtime import SUFFIX, GccExecutor, findings, loaded_net
 
 
@@ -66,7 +66,8 @@ class CBackend(RunsFiles):
     ops: ClassVar[tuple[type[Op], ...]] = OPS
     one_step: ClassVar[bool] = True
     options: ClassVar[Mapping[str, str]] = {
-        "numbers": "float32, c-fp16-weights, c-int8-weights, or the description of a device, FILE.toml; float32",
+        "numbers": "float32, c-fp16-weights, c-int8-weights, c-a16w8 or c-a8w8 in integers, or FILE.toml; float32",
+        "ranges": "for integers: the range of each value, a file that lstmc ranges wrote",
         "weights": "source, or file: NAME.bin, which is loaded as the program runs; source",
     }
 
@@ -75,7 +76,8 @@ class CBackend(RunsFiles):
         weights = values.get("weights", "file" if self.weights_in_file else "source")
         if weights not in ("source", "file"):
             raise BackendError(f"weights={weights}: expected source or file")
-        numbers = Numbers.by_name(values["numbers"]) if "numbers" in values else self.numbers
+        limits = read_limits(values["ranges"]) if "ranges" in values else self.numbers.limits
+        numbers = Numbers.of(values["numbers"], limits) if "numbers" in values else self.numbers
         return replace(self, numbers=numbers, weights_in_file=weights == "file")
 
     weights_suffix: ClassVar[str] = SUFFIX

@@ -31,6 +31,7 @@ OWN = (
     "largest",
     "value",
     "row",
+    "line",
     "column",
     "rows",
     "columns",
@@ -92,6 +93,9 @@ class Writer:
     """Writes the groups of a plan. ``arrays`` has the C name of each array of the caller and of each weight, by its
     memory and its name in the plan; ``half``: matrices are float16."""
 
+    variable = "float"  # the type of a value in a loop
+    elementwise: tuple[type[Op], ...] = tuple(ELEMENTS)
+
     def __init__(self, plan: Plan, arrays: Mapping[tuple[str, str], str], names: Names, half: bool = False) -> None:
         self.plan, self.arrays, self.names, self.half = plan, arrays, names, half
         self.code = Code()
@@ -100,7 +104,7 @@ class Writer:
         """Return the lines of the step's function."""
         for group in self.plan.groups:
             self._comment(group)
-            if group[0].op is None or type(group[0].op) in ELEMENTS:
+            if group[0].op is None or type(group[0].op) in self.elementwise:
                 self._elements(group)
             else:
                 self._other(group[0])
@@ -139,11 +143,13 @@ class Writer:
         more: int | str = "",
         indices: Sequence[str] = INDICES,
         use: Use = "value",
+        array: str = "",
     ) -> str:
-        """Return an element of a view. ``more`` is added to the index: a term, or the stride of the inner loop."""
+        """Return an element of a view. ``more`` is added to the index: a term, or the stride of the inner loop.
+        ``array`` has the elements of the view's base, if another array than its own does."""
         if view.base in self.plan.numbers:
             return operand(self.plan.numbers[view.base])
-        array, offset = self._array(view, use)
+        array, offset = (array, view.offset) if array else self._array(view, use)
         index = at(offset, strides, indices)
         term = {0: "", 1: ALONG}.get(more, f"{more} * {ALONG}") if isinstance(more, int) else more
         if term:
@@ -160,7 +166,19 @@ class Writer:
     def _copy(self, target: View, source: View) -> None:
         sizes, (to, of) = nest(target.shape, [target, source])
         with self.code.loops(sizes):
-            self.code.add(f"{self._element(target, to)} = {self._element(source, of)};")
+            self._store(target, self._element(target, to), self._element(source, of))
+
+    def _store(self, view: View, element: str, value: str) -> None:
+        """Write that an element of a view gets a value."""
+        self.code.add(f"{element} = {value};")
+
+    def _value(self, item: Item, reads: Sequence[str]) -> str:
+        """Return an element of the result of an op on elements."""
+        return reads[0] if item.op is None else ELEMENTS[type(item.op)](item.op, *reads)
+
+    def _read(self, item: Item, slot: int, strides: Iterable[int]) -> str:
+        """Return an element of an operand of an op on elements."""
+        return self._element(item.reads[slot], strides)
 
     def _elements(self, group: Sequence[Item]) -> None:
         """Write one nest of loops. All stores come last: a later op may read the state that a value overwrites."""
@@ -173,20 +191,20 @@ class Writer:
             for item in group:
                 to, *of = [next(following) for _ in (item.result, *item.reads)]
                 reads = [
-                    variables.get(view.base) or self._element(view, steps)
-                    for view, steps in zip(item.reads, of, strict=True)
+                    variables.get(item.reads[slot].base) or self._read(item, slot, steps)
+                    for slot, steps in enumerate(of)
                 ]
                 op = item.op
-                value = reads[0] if op is None else ELEMENTS[type(op)](op, *reads)
+                value = self._value(item, reads)
                 stored = self.plan.places[item.base].memory != "loop"
                 if len(group) > 1 and not (op is None and item.reads[0].base in variables):
                     name = self.names.unique(item.node.name.rpartition("/")[2])
-                    self.code.add(f"const float {name} = {value};")
+                    self.code.add(f"const {self.variable} {name} = {value};")
                     value = variables[item.base] = name
                 if stored:
-                    stores.append(f"{self._element(item.result, to)} = {value};")
+                    stores.append((item.result, self._element(item.result, to), value))
             for store in stores:
-                self.code.add(store)
+                self._store(*store)
 
     # ops with loops of their own -------------------------------------------------------------------------------------
 
@@ -288,40 +306,47 @@ class Writer:
             self.code.add(f"{along(w.shape[1])} {self._element(row, to, y.cells.strides[-1])} = {element};")
 
     def conv(self, op: Conv, y: View, x: View, w: View, b: View | None = None) -> None:
+        bias = "0.0f" if b is None else self._element(b, (1,), indices=("o",), use="bias")
+        weight = self._number(self._element(w, w.cells.strides, indices=("o", "m", "i", "j"), use="matrix"))
+        scaled = self._times_scale(w, "o")
+        parts = ("0.0f", weight, f"sum{scaled} + {bias}") if scaled else (bias, weight, "sum")
+        self._convolved(op, y, x, w, parts, "o")
+
+    def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:
+        """Write a convolution. ``parts``: what a sum starts from, an element of the matrix, and the result from the
+        sum, for the channel of the result by this name."""
         images = y.reshaped((-1, *y.shape[-3:]))
         assert images is not None
         outs, ins = w.shape[0] // op.group, w.shape[1]
-        image, channel, *pixel = x.cells.strides
-        bias = "0.0f" if b is None else self._element(b, (1,), indices=("o",), use="bias")
-        result = self._element(images, images.cells.strides, indices=("n", "o", "k", "l"))
-        weight = self._number(self._element(w, w.cells.strides, indices=("o", "m", "i", "j"), use="matrix"))
-        scaled = self._times_scale(w, "o")
-        group = f"(o / {outs} * {ins} + m)" if op.group > 1 else "m"
-        with self.code.loops(images.shape, ("n", "o", "k", "l")):
-            self.code.add(f"float sum = {'0.0f' if scaled else bias};")
+        image, plane, *pixel = x.cells.strides
+        start, weight, result = parts
+        indices = ("n", channel, "k", "l")
+        group = f"({channel} / {outs} * {ins} + m)" if op.group > 1 else "m"
+        with self.code.loops(images.shape, indices):
+            self.code.add(f"{self.variable} sum = {start};")
             with self.code.loops(w.shape[1:], ("m", "i", "j")):
-                self.code.add(f"const size_t row = k * {op.stride[0]} + i * {op.dilation[0]};")
+                self.code.add(f"const size_t line = k * {op.stride[0]} + i * {op.dilation[0]};")
                 self.code.add(f"const size_t column = l * {op.stride[1]} + j * {op.dilation[1]};")
                 with self._inside(op.pad, x.shape[-2:]):
-                    pixels = self._pixel(x, f"{image} * n + {channel} * {group}", pixel, op.pad)
+                    pixels = self._pixel(x, f"{image} * n + {plane} * {group}", pixel, op.pad)
                     self.code.add(f"sum += {pixels} * {weight};")
-            self.code.add(f"{result} = sum{scaled}{f' + {bias}' if scaled else ''};")
+            self._store(y, self._element(images, images.cells.strides, indices=indices), result)
 
     @contextmanager
     def _inside(self, pad: tuple[int, int], image: Sequence[int]) -> Iterator[None]:
-        """Put what is added inside under the condition that row and column of the padded image are in the image."""
+        """Put what is added inside under the condition that line and column of the padded image are in the image."""
         checks = []
-        for name, margin, size in zip(("row", "column"), pad, image, strict=True):
+        for name, margin, size in zip(("line", "column"), pad, image, strict=True):
             checks += [f"{name} >= {margin}"] if margin else []
             checks.append(f"{name} < {margin + size}")
         with self.code.block(f"if ({' && '.join(checks)})"):
             yield
 
     def _pixel(self, x: View, image: str, strides: Sequence[int], pad: tuple[int, int]) -> str:
-        """Return the element at row and column of a padded image."""
+        """Return the element at line and column of a padded image."""
         terms = [
             f"{stride} * ({name} - {margin})" if margin else f"{stride} * {name}"
-            for stride, name, margin in zip(strides, ("row", "column"), pad, strict=True)
+            for stride, name, margin in zip(strides, ("line", "column"), pad, strict=True)
         ]
         return self._element(x, (), " + ".join([image, *terms]))
 
@@ -336,7 +361,7 @@ class Writer:
             if is_max:
                 add("int has_value = 0;")
             with self.code.loops(op.size, ("i", "j")):
-                add(f"const size_t row = k * {op.stride[0]} + i;")
+                add(f"const size_t line = k * {op.stride[0]} + i;")
                 add(f"const size_t column = l * {op.stride[1]} + j;")
                 with self._inside(op.pad, x.shape[-2:]):
                     element = self._pixel(x, f"{image} * n", pixel, op.pad)

@@ -11,7 +11,7 @@ import numpy as np
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc_c.code import PANEL
-from lstmc_c.elements import number
+from lstmc_c.elements import Names, number
 
 _PER_LINE = 8  # numbers
 # float16 has no type in C99: its bits are integers
@@ -41,6 +41,36 @@ class Constant:
         return [", ".join(texts[i : i + _PER_LINE]) + "," for i in range(0, len(texts), _PER_LINE)]
 
 
+class Constants:
+    """The constant arrays of a net, each once. ``in_file``: the source reads them from a struct."""
+
+    def __init__(self, names: Names, in_file: bool) -> None:
+        self.names, self.in_file = names, in_file
+        self.list: list[Constant] = []
+        self._known: dict[tuple[str, bytes], str] = {}
+
+    def add(self, name: str, values: Array, comment: str) -> str:
+        """Return the C name of an array, which is like ``name``."""
+        key = (values.dtype.str, values.tobytes())
+        if key not in self._known:
+            constant = Constant(self.names.unique(name), values, comment)
+            self.list.append(constant)
+            self._known[key] = f"weights->{constant.name}" if self.in_file else constant.name
+        return self._known[key]
+
+    @property
+    def ordered(self) -> list[Constant]:
+        """The arrays in the order of the file or the source. A struct of them has no gaps: the widest elements come
+        first."""
+        return sorted(self.list, key=lambda each: -each.values.dtype.itemsize) if self.in_file else self.list
+
+    @property
+    def bytes(self) -> int:
+        """The size of all: of the file, with its two checksums, if they are one."""
+        size = sum(constant.values.nbytes for constant in self.list)
+        return size + -size % 4 + 8 if self.in_file else size
+
+
 def in_panels(matrix: Array) -> Array:
     """Return a matrix [out, in] as products read it: by panels of ``PANEL`` rows, each column by column."""
     return np.concatenate([matrix[row : row + PANEL].T.ravel() for row in range(0, len(matrix), PANEL)])
@@ -53,11 +83,6 @@ def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:
     if not np.isfinite(stored).all():
         raise BackendError(f"weight {name} is not finite in {np.dtype(dtype).name}: C has no constant for it")
     return stored
-
-
-def by_size(constants: Sequence[Constant]) -> list[Constant]:
-    """Return constants in the order of a struct without gaps: those of the widest elements first."""
-    return sorted(constants, key=lambda constant: -constant.values.dtype.itemsize)
 
 
 def layout(constants: Sequence[Constant]) -> int:

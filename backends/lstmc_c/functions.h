@@ -231,3 +231,20 @@ static void product_int8(float *y, const float *x, const int8_t *w, const float 
     for (size_t k = 0; k < width; ++k) y[o + k] = sum[k] * scale[o + k] + (b ? b[o + k] : 0.0f);
   }
 }
+
+// a sum shifted to the right, within -most and most; the shift of a negative number is one of its sign too
+static int32_t narrow(int64_t sum, int shift, int32_t most) {
+  const int64_t shifted = sum >> shift;
+  return shifted > most ? most : shifted < -most ? -most : (int32_t)shifted;
+}
+
+static int32_t greater(int32_t x, int32_t y) {
+  return x > y ? x : y;
+}
+
+// a function from -32768 on by its values at each 2^fraction-th integer, with straight lines between
+static int32_t between(const int16_t *table, int32_t x, int fraction) {
+  const int16_t *const entry = table + ((x + 32768) >> fraction);
+  const int32_t rest = (x + 32768) & ((1 << fraction) - 1);
+  return entry[0] + (((entry[1] - entry[0]) * rest + (1 << (fraction - 1))) >> fraction);
+}

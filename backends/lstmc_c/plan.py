@@ -95,11 +95,13 @@ class Plan:
         return [node for node in inputs if Ref(node.name) in self.views and node.name not in self.states]
 
 
-def plan_step(graph: Graph, states: Sequence[StatePair], elementwise: Collection[type[Op]]) -> Plan:
+def plan_step(
+    graph: Graph, states: Sequence[StatePair], elementwise: Collection[type[Op]], adding: bool = True
+) -> Plan:
     """Return the plan of a step. An op in ``elementwise`` computes each element of its result from one of each
-    operand."""
+    operand. With ``adding`` a product may begin from a value that is added to it."""
     plan = Plan(graph, {pair.before: pair.after for pair in states})
-    builder = _Planner(plan, tuple(elementwise))
+    builder = _Planner(plan, tuple(elementwise), adding)
     builder.items()
     builder.group()
     builder.place()
@@ -125,8 +127,8 @@ def constant_nodes(graph: Graph) -> set[str]:
 
 
 class _Planner:
-    def __init__(self, plan: Plan, elementwise: tuple[type[Op], ...]) -> None:
-        self.plan, self.elementwise = plan, elementwise
+    def __init__(self, plan: Plan, elementwise: tuple[type[Op], ...], adding: bool) -> None:
+        self.plan, self.elementwise, self.adding = plan, elementwise, adding
         self.listed: list[Item] = []
         self.part_of: dict[Ref, tuple[Ref, int]] = {}  # a value that is computed where a concat has it
         self.writers: dict[Ref, int] = defaultdict(int)  # the number of items of each base
@@ -179,7 +181,7 @@ class _Planner:
                 if not self._computed_there(source, to):
                     self._add(Item(None, to, (source,), node))
             return
-        if isinstance(node.op, Add) and self._added_to(node, operands, result):
+        if self.adding and isinstance(node.op, Add) and self._added_to(node, operands, result):
             return
         match node.op:
             case Linear(axis=axis):

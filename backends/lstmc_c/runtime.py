@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePath
 from typing import ClassVar
 
@@ -14,20 +15,25 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
+from lstmc.files.format import text_templates
 from lstmc.interp import named_rng
+from lstmc.ir import Ref
 from lstmc.loops.compiler import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles
+from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array
 from lstmc.verification.differential import wanted_gradients
-from lstmc_c.artifact import WEIGHTS
+from lstmc_c.artifact import STATE, WEIGHTS, macro
 from lstmc_c.elements import identifier
 from lstmc_c.numbers import FLOAT32, Numbers
 
 SUFFIX, HEADER = ".c", ".h"
 PROGRAM = "gcc"
 FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
-STATE = "state."  # what the blobs of states begin with
+
+
+_TEMPLATES = text_templates("lstmc_c", ".")
 
 
 def find_compiler() -> Compiler:
@@ -42,44 +48,35 @@ def find_compiler() -> Compiler:
 
 
 def call_source(manifest: Manifest, function: str = "lstmc_call") -> str:
-    """Return the C of a function that runs one step: states are copied in before it and out after it; and of one that
-    takes a file of weights, if the net has one. It returns whether they are the net's."""
-    prefix = identifier(manifest.name)
+    """Return the C of a function that runs one step on arrays of float, all states among them; and of one that takes a
+    file of weights, if the net has one. It returns whether they are the net's."""
+    blobs = {
+        **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
+        **{blob: place for place in manifest.outputs.values() for blob in place.names},
+    }
     fed, read = fed_blobs(manifest), manifest.output_blobs
-    states = [blob.removeprefix(STATE) for blob in fed if blob.startswith(STATE)]
-    first = "&state, &work, WEIGHTS" if states else "&work, WEIGHTS"
-    arguments = [f"in[{i}]" for i, blob in enumerate(fed) if not blob.startswith(STATE)]
-    arguments += [f"out[{i}]" for i, blob in enumerate(read) if not blob.startswith(STATE)]
-    into = [f"memcpy(state.{name}, in[{fed.index(STATE + name)}], sizeof state.{name});" for name in states]
-    back = [f"memcpy(out[{read.index(STATE + name)}], state.{name}, sizeof state.{name});" for name in states]
-    lines = [
-        f'#include "{manifest.name}.h"',
-        "#include <string.h>",
-        f"int {function}_open(const void *data, size_t size);",
-        f"void {function}(const float *const *in, float *const *out);",
-        f"#ifdef {weights_macro(manifest)}",
-        f"static const {prefix}_weights *weights;",
-        f"int {function}_open(const void *data, size_t size) {{",
-        f"  weights = {prefix}_open(data, size);",
-        "  return weights != 0;",
-        "}",
-        "#define WEIGHTS weights,",
-        "#else",
-        f"int {function}_open(const void *data, size_t size) {{",
-        "  (void)data;",
-        "  (void)size;",
-        "  return 1;",
-        "}",
-        "#define WEIGHTS",
-        "#endif",
-        f"void {function}(const float *const *in, float *const *out) {{",
-        *([f"  static {prefix}_state state;"] if states else []),
-        f"  static {prefix}_work work;",
-        "  (void)in;",
-        *(f"  {line}" for line in (*into, f"{prefix}_step({first} {', '.join(arguments)});", *back)),
-        "}",
+    arrays = [
+        {
+            "blob": blob.removeprefix(STATE),
+            "state": blob.startswith(STATE),
+            "size": prod(place.shape),
+            "macro": macro(identifier(manifest.name), blob),
+            "fed": fed.index(blob) if blob in fed else None,
+            "read": read.index(blob) if blob in read else None,
+        }
+        for blob, place in blobs.items()
     ]
-    return "\n".join(lines) + "\n"
+    return _TEMPLATES.get_template("call.c.j2").render(
+        file=manifest.name,
+        name=identifier(manifest.name),
+        function=function,
+        macro=weights_macro(manifest),
+        arrays=arrays,
+        states=any(array["state"] for array in arrays),
+        order=[
+            i for blob in (*fed, *read) if not blob.startswith(STATE) for i, each in enumerate(blobs) if each == blob
+        ],
+    )
 
 
 def fed_blobs(manifest: Manifest) -> list[str]:
@@ -219,8 +216,15 @@ def execution(
 ) -> Execution:
     """Return what one step gave, from its inputs and the blobs of its results."""
     graph = compiled.expanded
+    rounding = numbers.rounding(compiled)
     values = dict(inputs)
     values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
+    tolerance = None
+    if isinstance(rounding, IntegerRounding):  # the very integers, and no difference of float32
+        refs = {graph.value_name(ref): ref for ref in (*map(Ref, inputs), *(o.ref for o in graph.outputs))}
+        grids = {name: rounding.grid(ref) for name, ref in refs.items()}
+        values |= {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items() if grid}
+        tolerance = 0.0
     gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
     absent = (name for node in graph for name in node.names if name not in values)
     return Execution(
@@ -229,8 +233,9 @@ def execution(
         {},
         dict.fromkeys(absent, INSIDE),
         dict.fromkeys(gradients, FORWARD_ONLY),
-        rounding=numbers.rounding(graph),
-        bound=0.0 if numbers.device is None else numbers.device.tolerance,
+        tolerance=tolerance,
+        rounding=rounding,
+        bound=None if numbers.device is None else numbers.device.tolerance,
     )
 
 

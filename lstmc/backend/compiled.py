@@ -83,7 +83,7 @@ class Execution:
     tolerance: float | None = None
     device: str = ""
     rounding: Rounding | None = None
-    bound: float = 0.0
+    bound: float | None = None
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class Device:
     fixed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     accumulator: int = 32
     arithmetic: Literal["float", "integer"] = "float"
-    tolerance: float = 0.0
+    tolerance: float | None = None
 
 
 def device_names() -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import frexp
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.numerics.device import BITS, Device, Format
-from lstmc.numerics.rounding import DeviceRounding, Grid, Range
+from lstmc.numerics.rounding import DeviceRounding, Grid, Range, layer_type
 from lstmc.ops import (
     Add,
     Affine,
@@ -137,8 +138,10 @@ class WeightedSum(Kernel):
     shift: int
 
     def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
-        products = (operand * multiplier for operand, multiplier in zip(operands, self.multipliers, strict=True))
-        return (_clamped(sum(products, np.int64(self.constant)) >> self.shift, self.most),)
+        total = np.asarray(self.constant, np.int64)
+        for operand, multiplier in zip(operands, self.multipliers, strict=True):
+            total = total + operand * multiplier
+        return (_clamped(total >> self.shift, self.most),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -200,7 +203,8 @@ class Moved(Kernel):
 
     def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
         pairs = zip(operands, self.scalings, strict=True)
-        return tuple(self.op.eval(*(x if s is None else _scaled(x, s, self.most) for x, s in pairs)))
+        moved = self.op.eval(*(x if s is None else _scaled(x, s, self.most) for x, s in pairs))
+        return tuple(each.astype(np.int64) for each in moved)
 
 
 class IntegerRounding(DeviceRounding):
@@ -225,6 +229,9 @@ class IntegerRounding(DeviceRounding):
         for ref, (low, high) in ranges.items():
             least, greatest = self._group_ranges.get(self._group[ref], (low, high))
             self._group_ranges[self._group[ref]] = min(low, least), max(high, greatest)
+        for node in graph:
+            if (limits := device.fixed.get(layer_type(node.op))) is not None:
+                self._group_ranges[self._group[Ref(node.name)]] = limits
         self._indices = {
             self._group[Ref(node.name)]: node.op.values.high
             for node in graph
@@ -320,7 +327,7 @@ class IntegerRounding(DeviceRounding):
                 constants[slot] = np.rint(grid.rounded(numbers) / grid.scale).astype(np.int64)
             grids.append(grid)
         scales = [grid.scale / result.scale for grid in grids]
-        shared = {"most": result.high, "constants": constants}
+        shared: dict[str, Any] = {"most": result.high, "constants": constants}
         match op:
             case Add() | Sub():
                 one, two = Scaling.together([scales[0], scales[1] if isinstance(op, Add) else -scales[1]])
@@ -331,9 +338,7 @@ class IntegerRounding(DeviceRounding):
                 constant = factor.half + round(op.shift / result.scale * 2.0**factor.shift)
                 if abs(constant) >= 2**62:
                     raise BackendError(f"affine adds {op.shift:g}, which is too much beside the range of its operand")
-                return WeightedSum(
-                    **shared, multipliers=(factor.multiplier,), constant=constant, shift=factor.shift
-                )
+                return WeightedSum(**shared, multipliers=(factor.multiplier,), constant=constant, shift=factor.shift)
             case Mul():
                 return ScaledProduct(**shared, scaling=Scaling.of(grids[0].scale * scales[1]))
             case Maximum():
@@ -365,7 +370,8 @@ class IntegerRounding(DeviceRounding):
         def at(integers: Integers) -> Integers:
             with np.errstate(all="ignore"):
                 numbers = np.nan_to_num(op.f(integers * x.scale) / y.scale, nan=0.0)
-            return np.rint(np.clip(numbers, -y.high, y.high)).astype(np.int64)
+            rounded: Integers = np.rint(np.clip(numbers, -y.high, y.high)).astype(np.int64)
+            return rounded
 
         integers = np.arange(least, -least, dtype=np.int64)
         exact = at(integers)

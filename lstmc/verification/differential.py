@@ -259,10 +259,10 @@ def _report(
     reference, graph = against
     expanded = forward(graph, arrays.inputs, arrays.weights, rounding=execution.rounding)
     gradients = backward(reference, arrays.cotangents)
-    scans = compiled.scans
+    scans, by_numbers = compiled.scans, () if execution.bound is None else moved_by_numbers(model, expanded)
     compared = (
         *_outputs(compiled, reference if execution.rounding is None else expanded, execution),
-        *(_compare("numbers", name, [pair], execution.bound) for name, pair in moved_by_numbers(model, expanded)),
+        *(_compare("numbers", name, [pair], execution.bound or 0.0) for name, pair in by_numbers),
         *_blobs(expanded, execution, scans),
         *_gradients(gradients, execution, wanted_gradients(compiled, arrays.cotangents)),
         *_settings(compiled),

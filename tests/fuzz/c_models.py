@@ -23,6 +23,7 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import LstmcError
+from lstmc.interp import forward
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
@@ -33,6 +34,7 @@ from lstmc.verification.differential import check, random_arrays
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.code import OPS
+from lstmc_c.numbers import FLOAT32, Numbers
 from lstmc_c.runtime import call_source, execution, fed_blobs, input_blobs, step_inputs
 from tests.fuzz.trial import generic
 
@@ -105,6 +107,7 @@ class Net:
     arrays: RunArrays
     seed: int = 0
     given: Mapping[str, Array] = field(default_factory=dict)
+    numbers: Numbers = FLOAT32
     results: dict[str, Array] = field(default_factory=dict)
     name = "c-cpu"
 
@@ -116,11 +119,13 @@ class Net:
         name: str,
         seed: int = 0,
         given: Mapping[str, Array] = {},
+        numbers: str = "float32",
     ) -> Net:
-        """Write a net under another name."""
+        """Write a net under another name. Integers have the ranges of the arrays that it is fed."""
         compiled = replace(compiled, name=name)
         arrays = random_arrays(compiled, weights, seed, given)
-        return cls(compiled, CBackend().emit(compiled, weights), weights, arrays, seed, given)
+        chosen = Numbers.of(numbers, limits(compiled, arrays)) if numbers != "float32" else FLOAT32
+        return cls(compiled, CBackend(chosen).emit(compiled, weights), weights, arrays, seed, given, chosen)
 
     @property
     def manifest(self) -> Manifest:
@@ -131,10 +136,17 @@ class Net:
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """What the program gave, as an executor gives it."""
-        return execution(compiled, self.manifest, arrays, step_inputs(self.manifest, arrays), self.results)
+        inputs = step_inputs(self.manifest, arrays)
+        return execution(compiled, self.manifest, arrays, inputs, self.results, self.numbers)
 
     def close(self) -> None:
         pass
+
+
+def limits(compiled: Compiled, arrays: RunArrays) -> dict[str, tuple[float, float]]:
+    """Return the least and the greatest of each value of a net, on these arrays."""
+    values = forward(compiled.expanded, arrays.inputs, arrays.weights).by_name()
+    return {name: (float(array.min()), float(array.max())) for name, array in values.items()}
 
 
 def build(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"]) -> None:
@@ -144,8 +156,9 @@ def build(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"])
         for name, content in net.artifact.files.items():
             (folder / name).write_bytes(content)
         manifest, name = net.manifest, net.compiled.name
-        lines.append(call_source(manifest, f"call_{i}"))
-        sources.append(f"{name}.c")
+        (folder / f"call_{i}.c").write_text(call_source(manifest, f"call_{i}"))
+        lines.append(f"void call_{i}(const float *const *in, float *const *out);")
+        sources += [f"{name}.c", f"call_{i}.c"]
         shapes = {blob: entry.place.shape for entry in manifest.inputs.values() for blob in entry.place.names}
         fed = [int(np.prod(shapes[blob])) for blob in fed_blobs(manifest)]
         shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
@@ -193,8 +206,8 @@ def wrong(net: Net) -> list[str]:
     return [str(one) for one in report.differences if not one.passed and one not in report.rounding]
 
 
-def random_net(seed: int) -> Net | str:
-    """The net of a random model; the reason where there is none."""
+def random_net(seed: int, numbers: str = "float32") -> Net | str:
+    """The net of a random model in these numbers; the reason where there is none."""
     try:
         graph = deploy_graph(seeded_model(seed, wide=seed % 2 == 1).graph())
         weights = random_weights(graph, seed)
@@ -202,19 +215,21 @@ def random_net(seed: int) -> Net | str:
             compiled = compile_graph(graph, CBackend())
         except LstmcError:
             compiled = compile_graph(graph, WholeBackend())
-        return Net.of(compiled, weights, f"net_{seed}", seed)
+        return Net.of(compiled, weights, f"net_{seed}", seed, numbers=numbers)
     except LstmcError as error:
         return generic(error.message)
 
 
-def tried(seeds: Sequence[int], machine: Machine = MACHINES["gcc"]) -> tuple[Counter[str], list[str]]:
+def tried(
+    seeds: Sequence[int], machine: Machine = MACHINES["gcc"], numbers: str = "float32"
+) -> tuple[Counter[str], list[str]]:
     """What became of the models of these seeds, and the failures."""
     outcomes: Counter[str] = Counter()
     failures = []
     nets = []
     for seed in seeds:
         try:
-            net = random_net(seed)
+            net = random_net(seed, numbers)
         except Exception:
             failures.append(f"seed {seed}: {traceback.format_exc()}")
             continue
@@ -247,12 +262,13 @@ def main() -> int:
     parser.add_argument("count", type=int, help="how many models")
     parser.add_argument("--seed", type=int, default=0, help="the first one's seed")
     parser.add_argument("--on", choices=MACHINES, default="gcc", help="what compiles and runs them")
+    parser.add_argument("--numbers", default="float32", help="the numbers of the nets, as c-a16w8")
     options = parser.parse_args()
     outcomes: Counter[str] = Counter()
     failed = 0
     for first in range(options.seed, options.seed + options.count, BATCH):
         seeds = range(first, min(first + BATCH, options.seed + options.count))
-        found, failures = tried(seeds, MACHINES[options.on])
+        found, failures = tried(seeds, MACHINES[options.on], options.numbers)
         outcomes += found
         failed += len(failures)
         for failure in failures:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import doctest
+import json
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +46,9 @@ from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.artifact import functions
 from lstmc_c.code import OPS
+from lstmc_c.numbers import Numbers
 from tests.cells.scanned import STARTS, cell_graph, drawn
-from tests.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, build, run, tried
+from tests.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, build, run, tried, wrong
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 T, N, D, H = dims("T N D H")
@@ -53,7 +56,7 @@ SANITIZED = Machine(("gcc", *SANITIZERS, "-O0"))
 PAGE = Path(__file__).parents[3] / "docs" / "c.md"
 
 
-def cell_net(name: str) -> Net:
+def cell_net(name: str, numbers: str = "float32") -> Net:
     graph = cell_graph(name, (3, 2))
     values = drawn(name, graph)
     compiled = compile_graph(graph, CBackend())
@@ -64,7 +67,7 @@ def cell_net(name: str) -> Net:
         fed = values.inputs.get(f"{state}_0", np.zeros(compiled.model.node(pair.before).types[0].shape))
         states[pair.before] = STARTS.get((name, state), lambda same: same)(fed)
     first = {node: array[:1] for node, array in values.inputs.items() if not node.endswith("_0")}
-    return Net.of(compiled, values.weights, name, given={**first, **states})
+    return Net.of(compiled, values.weights, name, given={**first, **states}, numbers=numbers)
 
 
 @pytest.mark.slow
@@ -90,6 +93,46 @@ def test_every_cell_computes_three_steps_in_c(tmp_path: Path) -> None:
             for state in manifest.states.values():
                 inputs[state.input] = outputs[state.output]
                 net.arrays.inputs[state.input] = found[state.output]  # type: ignore[index]
+
+
+SOFTMAX = dict.fromkeys(("attention_lstm", "bahdanau", "luong", "ntm", "pointer"), "softmax has no integer form")
+NO_INTEGERS = {
+    "c-a16w8": SOFTMAX | dict.fromkeys(("clockwork", "phased_lstm"), "round has steps"),
+    "c-a8w8": SOFTMAX | dict.fromkeys(("clockwork", "phased_lstm"), "is too large for integers of 31 bits"),
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("numbers", NO_INTEGERS)
+def test_every_cell_in_integers_is_the_interpreter_s_to_the_bit(numbers: str, tmp_path: Path) -> None:
+    """In ``make test`` some cells, which have every kernel."""
+    check_integers(numbers, CELLS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "cells"), [("c-a16w8", ["lstm", "slstm", "delta_net", "ntm"]), ("c-a8w8", ["gru", "conv_gru", "lmu"])]
+)
+def test_cells_in_integers_are_the_interpreter_s_to_the_bit(numbers: str, cells: list[str], tmp_path: Path) -> None:
+    check_integers(numbers, cells, tmp_path)
+
+
+def check_integers(numbers: str, cells: list[str], folder: Path) -> None:
+    nets = []
+    for name in cells:
+        reason = NO_INTEGERS[numbers].get(name)
+        if reason is None:
+            nets.append(cell_net(name, numbers))
+        else:
+            with pytest.raises(BackendError, match=reason):
+                cell_net(name, numbers)
+    build(folder, nets, SANITIZED)
+    run(folder, nets, SANITIZED)
+    for net in nets:
+        assert not wrong(net), net.compiled.name
+        found = net.run(net.compiled, net.artifact, net.arrays)
+        assert found.tolerance == 0 and found.rounding is not None
+        outputs = [found.values[net.compiled.expanded.value_name(o.ref)] for o in net.compiled.expanded.outputs]
+        assert any(np.unique(output).size > 2 for output in outputs), net.compiled.name
 
 
 def ops_graph(weights: bool) -> tuple[Graph, dict[str, Array]]:
@@ -293,6 +336,63 @@ def test_weights_in_other_numbers_and_in_a_file(numbers: str, weights: str, tmp_
     assert constants == (arrays if weights == "source" else 0)
 
 
+@pytest.fixture(scope="module")
+def measured() -> tuple[dict[str, Array], lstmc.Net, Path]:
+    """Data, a net in float32, and its ranges in a file."""
+    data = {"x": np.random.default_rng(0).normal(size=(60, 3, 3))}
+    net = lstmc.compile("lstm", backend="c", N=1, D=3, H=7, seed=1)
+    path = Path(tempfile.mkdtemp()) / "ranges.json"
+    path.write_text(json.dumps(net.ranges(data).as_json()))
+    return data, net, path
+
+
+@pytest.mark.parametrize(("numbers", "most"), [("c-a16w8", 1e-2), ("c-a8w8", 1e-1)])
+def test_a_net_in_integers_streams(
+    numbers: str, most: float, measured: tuple[dict[str, Array], lstmc.Net, Path], tmp_path: Path
+) -> None:
+    data, net, ranges = measured
+    backend = CBackend().with_options({"numbers": numbers, "ranges": str(ranges), "weights": "file"})
+    integers = lstmc.compile("lstm", backend=backend, N=1, D=3, H=7, weights=dict(net.weights))
+    errors = []
+    with net.stream() as exact, integers.stream() as step:
+        for x in data["x"]:
+            errors.append(abs(step(x=x[None, :1])["y"] - exact(x=x[None, :1])["y"]).max())
+    assert 1e-5 < max(errors) < most
+    header = integers.files["lstm.h"].decode()
+    stated = [int(size) for size in re.findall(r"(\d+) bytes", header)][:3]
+    compiled_object(tmp_path, integers)
+    (tmp_path / "ram.c").write_text('#include "lstm.h"\nlstm_state state;\nlstm_work work;\nlstm_weights weights;\n')
+    subprocess.run(["gcc", "-c", "ram.c"], cwd=tmp_path, check=True)
+    assert sorted(stated) == sorted(size for _, size in symbol_sizes(tmp_path / "ram.o"))
+    assert stated[0] == 2 * 2 * 7
+
+
+def test_integers_need_the_ranges_of_the_net(
+    measured: tuple[dict[str, Array], lstmc.Net, Path], tmp_path: Path
+) -> None:
+    _, _, ranges = measured
+    with pytest.raises(BackendError, match="numbers=c-a8w8: integers need the range of each value: ranges=FILE"):
+        CBackend().with_options({"numbers": "c-a8w8"})
+    backend = CBackend().with_options({"numbers": "c-a8w8", "ranges": str(ranges)})
+    with pytest.raises(BackendError, match="no range of gru/h_in was measured: expected the ranges of this very net"):
+        lstmc.compile("gru", backend=backend, N=1, D=3, H=7)
+    (tmp_path / "other.json").write_text('{"values": [{"name": "x"}]}')
+    with pytest.raises(BackendError, match=r"other\.json: no ranges of values: values\[0\]: expected an object"):
+        CBackend().with_options({"numbers": "c-a8w8", "ranges": str(tmp_path / "other.json")})
+
+
+def test_sums_that_32_bits_do_not_hold_are_refused() -> None:
+    @model
+    def wide(X=Input(1, 600), *, W=Param(2, 600)):
+        return {"y": linear(X, W)}
+
+    limits = {"X": (-1.0, 1.0), "y": (-600.0, 600.0)}
+    weights = {"W": np.ones((2, 600), np.float32)}
+    assert lstmc.compile(wide, backend=CBackend(Numbers.of("c-a8w8", limits)), weights=weights).verify(on=["c-cpu"])
+    with pytest.raises(BackendError, match="the sums of y may need 33 bits, and have 32"):
+        lstmc.compile(wide, backend=CBackend(Numbers.of("c-a16w8", limits)), weights=weights)
+
+
 def test_a_file_of_weights_is_checked(tmp_path: Path) -> None:
     backend = CBackend(weights_in_file=True)
     one, other, wider = (
@@ -315,7 +415,7 @@ def test_a_file_of_weights_is_checked(tmp_path: Path) -> None:
             lstmc.load(tmp_path / "one" / "gru.c", weights=path).run(arrays)
     with pytest.raises(BackendError, match="weights=flash: expected source or file"):
         backend.with_options({"weights": "flash"})
-    with pytest.raises(BackendError, match="numbers=fp16: C computes in float32"):
+    with pytest.raises(BackendError, match="numbers=fp16: expected arithmetic in integers"):
         backend.with_options({"numbers": "fp16"})
 
 
