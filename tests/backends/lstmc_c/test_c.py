@@ -130,7 +130,8 @@ def check_integers(numbers: str, cells: list[str], folder: Path) -> None:
     for net in nets:
         assert not wrong(net), net.compiled.name
         found = net.run(net.compiled, net.artifact, net.arrays)
-        assert found.tolerance == 0 and found.rounding is not None
+        assert found.tolerance == 0
+        assert found.rounding is not None
         outputs = [found.values[net.compiled.expanded.value_name(o.ref)] for o in net.compiled.expanded.outputs]
         assert any(np.unique(output).size > 2 for output in outputs), net.compiled.name
 
