@@ -61,8 +61,11 @@ class CurveDrawing:
 
     def start(self) -> None:
         """Begin a drawing unless one is in progress."""
-        if self._process is None or self._process.poll() is not None:
-            self._process = self._begin()
+        if self._process is not None:
+            if self._process.poll() is None:
+                return
+            self._process.communicate()  # closes its pipe
+        self._process = self._begin()
 
     def finish(self) -> str | None:
         """Draw all there is and wait for it; why it could not be drawn, or None. A run does not fail for it.

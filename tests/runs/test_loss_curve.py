@@ -53,6 +53,23 @@ def test_it_is_drawn_again_at_the_end_where_there_is_more(
     assert len(started) == times
 
 
+def test_a_drawing_that_has_ended_leaves_no_open_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    popen = subprocess.Popen
+    begun = list[subprocess.Popen[str]]()
+
+    def nothing(command: list[str], **options: Any) -> subprocess.Popen[str]:
+        begun.append(popen([sys.executable, "-c", ""], **options))
+        begun[-1].wait()
+        return begun[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", nothing)
+    drawing = CurveDrawing(tmp_path)
+    drawing.start()
+    drawing.start()
+    assert drawing.finish() is None
+    assert [process.stderr.closed for process in begun if process.stderr] == [True, True]
+
+
 @pytest.mark.slow
 def test_a_curve_that_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()))
