@@ -6,13 +6,14 @@ Tests hold the page, and lstmc/cells/targets.json, to what this makes.
 import json
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
 from docs.step_equations import equations
 from lstmc.api import library_cell
 from lstmc.api.installed import refusal, targets_written
-from lstmc.backend import load_backend, load_cell
+from lstmc.backend import find_backends, load_backend, load_cell
 from lstmc.patterns import state_lines
 from lstmc.plugins import GROUPS
 
@@ -60,15 +61,26 @@ these cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-
 
 
 def targets() -> str:
-    """Which cells each target takes, as JSON: a line for each target."""
+    """What each target of each backend is for, and which cells each of Caffe's takes, as JSON: a line for each target."""
     backend = load_backend("caffe")
     cells = {name: load_cell(name) for names in GROUPS.values() for name in names}
     taken = {
         target: [name for name, cell in cells.items() if refusal(cell, backend, target) is None]
         for target in backend.targets
     }
-    lines = ",\n".join(f"    {json.dumps(target)}: {json.dumps(names)}" for target, names in taken.items())
-    return f"{{\n  {json.dumps(backend.name)}: {{\n{lines}\n  }}\n}}\n"
+    purposes = {name: dict(load_backend(name).targets) for name in find_backends()}
+    return f'{{\n"purposes": {_lines(purposes)},\n"cells": {_lines({backend.name: taken})}\n}}\n'
+
+
+def _lines(listed: dict[str, dict[str, Any]]) -> str:
+    """What is listed by backend and target, as JSON."""
+    backends = [
+        f"  {json.dumps(name)}: {{\n"
+        + ",\n".join(f"    {json.dumps(key)}: {json.dumps(each[key])}" for key in each)
+        + "\n  }"
+        for name, each in listed.items()
+    ]
+    return "{\n" + ",\n".join(backends) + "\n}"
 
 
 def page() -> str:

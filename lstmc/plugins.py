@@ -7,11 +7,13 @@ raised when the name is used, and everything else keeps working. Reading the lis
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -138,11 +140,22 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
         ) from None
 
 
-CELLS = "lstmc.cells"  # the group of entry points
+BACKENDS = "lstmc.backends"  # the groups of entry points
+CELLS = "lstmc.cells"
+TARGETS = files("lstmc").joinpath("cells", "targets.json")
+
+
+def recorded_targets() -> Mapping[str, Mapping[str, str]] | None:
+    """Return the targets of each of lstmc's backends, and what each is for, as ``docs/generate_cells.py`` recorded them.
+
+    To import the backends takes a second more. None where other packages add to lstmc: their parts have to be loaded.
+    """
+    purposes: Mapping[str, Mapping[str, str]] = json.loads(TARGETS.read_text())["purposes"]
+    return purposes if not installed_parts() and sorted(entry_points_of(BACKENDS)) == sorted(purposes) else None
 
 
 class Entry(NamedTuple):
-    """A line of the list of cells: the year of the publication, and what the cell is, in a few words."""
+    """An entry of the list of cells: the year of the publication, and what sets the cell apart, in 17 letters."""
 
     year: int
     title: str
@@ -151,76 +164,76 @@ class Entry(NamedTuple):
 # Each cell of lstmc stands here once; those of other packages are a group of their own.
 GROUPS: Mapping[str, Mapping[str, Entry]] = {
     "plain": {
-        "rnn": Entry(1990, "Elman's network, the plain RNN"),
-        "indrnn": Entry(2018, "IndRNN: each unit sees its own past only"),
-        "antisymmetric": Entry(2019, "AntisymmetricRNN: stable by its matrix W - W^T"),
-        "rhn": Entry(2016, "recurrent highway network: several layers a step"),
+        "rnn": Entry(1990, "Elman's network"),
+        "indrnn": Entry(2018, "independent units"),
+        "antisymmetric": Entry(2019, "stable by W - W^T"),
+        "rhn": Entry(2016, "recurrent highway"),
     },
     "LSTM": {
-        "lstm": Entry(1997, "LSTM, with the forget gate of 2000"),
-        "lstm_peephole": Entry(2002, "LSTM whose gates see the cell's state"),
-        "lstm_projected": Entry(2014, "LSTM with projected output (proj_size of PyTorch)"),
-        "lstm_cifg": Entry(2015, "LSTM with coupled input and forget gates"),
-        "lstm_layernorm": Entry(2016, "LSTM with layer normalization"),
-        "lstm_multiplicative": Entry(2016, "multiplicative LSTM"),
-        "slstm": Entry(2024, "xLSTM's sLSTM: exponential gates"),
-        "mlstm": Entry(2024, "xLSTM's mLSTM: matrix memory"),
-        "lstm_blocks": Entry(2024, "FlashRNN's LSTM with heads"),
-        "slstm_heads": Entry(2024, "xLSTM's sLSTM with heads"),
-        "mlstm_heads": Entry(2024, "xLSTM's mLSTM with heads"),
+        "lstm": Entry(1997, "with forget gate"),
+        "lstm_peephole": Entry(2002, "gates see state c"),
+        "lstm_projected": Entry(2014, "projected output"),
+        "lstm_cifg": Entry(2015, "coupled gates"),
+        "lstm_layernorm": Entry(2016, "normalized gates"),
+        "lstm_multiplicative": Entry(2016, "m = Wx * Uh"),
+        "slstm": Entry(2024, "exponential gates"),
+        "mlstm": Entry(2024, "matrix memory"),
+        "lstm_blocks": Entry(2024, "LSTM with heads"),
+        "slstm_heads": Entry(2024, "sLSTM with heads"),
+        "mlstm_heads": Entry(2024, "mLSTM with heads"),
     },
     "GRU and similar": {
-        "gru": Entry(2014, "GRU of the paper; PyTorch, Keras: gru_reset_after"),
-        "gru_reset_after": Entry(2014, "GRU of PyTorch, Keras and cuDNN"),
-        "mgu": Entry(2016, "minimal gated unit: a GRU with one gate"),
-        "ugrnn": Entry(2016, "update-gate RNN"),
-        "janet": Entry(2018, "JANET: an LSTM with only a forget gate"),
-        "para_gru": Entry(2025, "ParaGRU: a GRU with diagonal matrices"),
-        "gru_blocks": Entry(2024, "FlashRNN's GRU with heads"),
+        "gru": Entry(2014, "as in the paper"),
+        "gru_reset_after": Entry(2014, "PyTorch and Keras"),
+        "mgu": Entry(2016, "GRU with one gate"),
+        "ugrnn": Entry(2016, "update gate alone"),
+        "janet": Entry(2018, "forget gate alone"),
+        "para_gru": Entry(2025, "diagonal matrices"),
+        "gru_blocks": Entry(2024, "GRU with heads"),
     },
     "gates that see only the input": {
-        "sru": Entry(2018, "simple recurrent unit"),
-        "qrnn": Entry(2016, "quasi-recurrent network: convolution over 2 steps"),
-        "min_gru": Entry(2024, "minGRU"),
-        "min_lstm": Entry(2024, "minLSTM"),
-        "rg_lru": Entry(2024, "RG-LRU of Griffin and Hawk"),
-        "hgrn2": Entry(2024, "HGRN2: gates, and a state of outer products"),
+        "sru": Entry(2018, "simple recurrent"),
+        "qrnn": Entry(2016, "quasi-recurrent"),
+        "min_gru": Entry(2024, "minimal GRU"),
+        "min_lstm": Entry(2024, "minimal LSTM"),
+        "rg_lru": Entry(2024, "Griffin and Hawk"),
+        "hgrn2": Entry(2024, "outer products"),
     },
     "state spaces": {
-        "lru": Entry(2023, "linear recurrent unit, with a complex state"),
-        "lmu": Entry(2019, "Legendre memory unit"),
-        "mamba": Entry(2023, "Mamba: a selective state space"),
-        "linoss": Entry(2024, "LinOSS: forced harmonic oscillators"),
-        "mamba2": Entry(2024, "Mamba-2: one decay for each head"),
-        "s5": Entry(2022, "S5: a diagonal state space of many inputs"),
+        "lru": Entry(2023, "linear, complex"),
+        "lmu": Entry(2019, "Legendre memory"),
+        "mamba": Entry(2023, "selective decays"),
+        "linoss": Entry(2024, "oscillators"),
+        "mamba2": Entry(2024, "a decay per head"),
+        "s5": Entry(2022, "diagonal, MIMO"),
     },
     "clocks, continuous and missing time": {
-        "cfc": Entry(2022, "closed-form continuous-time network (CfC)"),
-        "ltc": Entry(2021, "liquid time-constant network"),
-        "gru_d": Entry(2016, "GRU-D, for missing values"),
-        "clockwork": Entry(2014, "clockwork RNN: modules with periods of their own"),
-        "phased_lstm": Entry(2016, "LSTM with a periodic time gate"),
+        "cfc": Entry(2022, "continuous time"),
+        "ltc": Entry(2021, "liquid network"),
+        "gru_d": Entry(2016, "missing values"),
+        "clockwork": Entry(2014, "units with clocks"),
+        "phased_lstm": Entry(2016, "periodic gate"),
     },
     "convolutions": {
-        "causal_conv": Entry(2016, "causal convolution over time, its past as a state"),
-        "conv_lstm": Entry(2015, "ConvLSTM"),
-        "conv_gru": Entry(2015, "ConvGRU"),
+        "causal_conv": Entry(2016, "past as a state"),
+        "conv_lstm": Entry(2015, "LSTM of images"),
+        "conv_gru": Entry(2015, "GRU of images"),
     },
     "attention and memory": {
-        "attention_lstm": Entry(2015, "LSTM with attention over the places of a frame"),
-        "bahdanau": Entry(2014, "GRU decoder with additive attention"),
-        "luong": Entry(2015, "LSTM decoder with multiplicative attention"),
+        "attention_lstm": Entry(2015, "attends to frames"),
+        "bahdanau": Entry(2014, "additive decoder"),
+        "luong": Entry(2015, "product decoder"),
         "pointer": Entry(2015, "pointer network"),
-        "delta_net": Entry(2021, "DeltaNet: a memory written by the delta rule"),
-        "ntm": Entry(2014, "neural Turing machine"),
-        "aaren": Entry(2024, "Aaren: attention to all steps so far"),
-        "gla": Entry(2023, "gated linear attention"),
-        "retnet": Entry(2023, "RetNet: retention, by rotated keys"),
-        "gated_delta_net": Entry(2024, "Gated DeltaNet: the delta rule with a decay"),
-        "ttt_linear": Entry(2024, "TTT-Linear: a linear model, trained at each step"),
-        "titans": Entry(2025, "Titans: a memory that gradient descent writes"),
-        "rwkv6": Entry(2024, "RWKV-6 Finch: decays that depend on the input"),
-        "rwkv7": Entry(2025, "RWKV-7 Goose: a delta rule of vectors"),
+        "delta_net": Entry(2021, "delta rule"),
+        "ntm": Entry(2014, "Turing machine"),
+        "aaren": Entry(2024, "attention as RNN"),
+        "gla": Entry(2023, "gated linear"),
+        "retnet": Entry(2023, "retention"),
+        "gated_delta_net": Entry(2024, "delta and decay"),
+        "ttt_linear": Entry(2024, "trained each step"),
+        "titans": Entry(2025, "learned memory"),
+        "rwkv6": Entry(2024, "Finch"),
+        "rwkv7": Entry(2025, "Goose"),
     },
 }
 ELSEWHERE = "of other packages"

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
-from importlib.resources import files
 from math import prod
 
 from lstmc.api.models import backend_of, keep_outputs
@@ -20,12 +19,10 @@ from lstmc.dsl.dims import typical_size
 from lstmc.errors import BackendError, DimError, PluginError
 from lstmc.ir import Graph, Scan, flops, print_graph
 from lstmc.pipeline import compile_graph
-from lstmc.plugins import ELSEWHERE, GROUPS, group_of, installed_parts
+from lstmc.plugins import ELSEWHERE, GROUPS, TARGETS, group_of, installed_parts
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
 from lstmc.weights import parameters
-
-TARGETS = files("lstmc").joinpath("cells", "targets.json")
 
 
 @dataclass(frozen=True)
@@ -156,7 +153,7 @@ def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
 
     To try them all takes seconds. A test holds them to :func:`refusal`.
     """
-    cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(TARGETS.read_text())
+    cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(TARGETS.read_text())["cells"]
     return cells_by_target
 
 

@@ -12,10 +12,9 @@ from lstmc.errors import Argument, BackendError, PassError, PluginError
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.passes import Insertion, PassList
 from lstmc.passes.installed import PASSES, installed_passes, load_insertion, with_installed
-from lstmc.plugins import CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
+from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
 from lstmc.text import did_you_mean, nearest_or_all
 
-BACKENDS = "lstmc.backends"
 DEFAULT = "caffe"  # the backend where neither one nor a target of another is named
 
 

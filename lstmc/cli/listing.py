@@ -15,9 +15,10 @@ import lstmc
 from lstmc.cli.console import Form, out, output, print_new_name, table
 from lstmc.cli.options import BackendOption, SizesOption, complete_cells, parse_sizes
 from lstmc.errors import DslError, PluginError
-from lstmc.plugins import CELLS, entry_of, entry_points_of, group_of, library_names, only_entry_point
+from lstmc.plugins import CELLS, entry_of, entry_points_of, group_of, library_names, only_entry_point, recorded_targets
 
-WIDEST = 19  # of the names of lstmc's own cells
+WIDEST = 15  # of the names of lstmc's own cells, but lstm_multiplicative
+COLUMN = 39  # letters of a cell's entry: two of them on a terminal of 80
 
 
 def cells_command(
@@ -58,19 +59,29 @@ def cells_command(
 
 
 def _print_names() -> None:
-    """Print a line for each cell: its name, the year and what it is."""
+    """Print the name of each cell, the year and what it is: in two columns on a terminal, else in a line each."""
+    wide = out.is_terminal and out.width > 2 * COLUMN
     for group, names in groupby(library_names(), key=group_of):
         out.print(group, style="bold")
-        for name in names:
-            entry = entry_of(name)
-            try:
-                only_entry_point(CELLS, name, "cell")
-                title = f"{entry.year}  {entry.title}" if entry else _summary(name)
-            except PluginError as error:  # one broken plug-in must not hide the others
-                out.print(error.message, markup=False, style="red", soft_wrap=True)
-                continue
-            out.print(f"  {name:{WIDEST}}  {title}", markup=False, soft_wrap=True)
+        listed = [text for name in names if (text := _entry(name))]
+        columns = 2 if wide and max(map(len, listed), default=0) <= COLUMN else 1
+        rows = -(-len(listed) // columns)
+        for row in range(rows):
+            line = "".join(f"{text:{COLUMN}}" for text in listed[row::rows])
+            out.print(line.rstrip(), markup=False, soft_wrap=True)
     out.print("lstmc cells NAME shows one; -v adds costs, dimensions and targets", style="dim")
+
+
+def _entry(name: str) -> str:
+    """Return a cell's entry in the list; print the error of one that does not load, which must not hide the others."""
+    entry = entry_of(name)
+    try:
+        only_entry_point(CELLS, name, "cell")
+        title = f"{entry.year} {entry.title}" if entry else _summary(name)
+    except PluginError as error:
+        out.print(error.message, markup=False, style="red", soft_wrap=True)
+        return ""
+    return f" {name:{WIDEST}} {title}"
 
 
 def _summary(name: str) -> str:
@@ -133,9 +144,14 @@ def targets_command() -> None:
 
 
 def _print_targets(key: str) -> None:
+    recorded = recorded_targets()
+    if recorded is None:
+        listed = [(each.backend, each.name, each.purpose or each.fault) for each in lstmc.api.targets()]
+    else:
+        listed = [(backend, *each) for backend, purposes in recorded.items() for each in purposes.items()]
     rows = table("", "backend", "target", "for", key=key)
-    for target in lstmc.api.targets():
-        rows.add_row(target.backend, target.name, target.purpose or target.fault)
+    for row in listed:
+        rows.add_row(*row)
     out.print(rows)
     added = table("passes of packages", "pass", "where", "what it does", key="passes")
     for name in entry_points_of("lstmc.passes"):

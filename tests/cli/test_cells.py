@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 
 import pytest
 
 from lstmc.api import library_cell
 from lstmc.backend import find_cells, load_cell
+from lstmc.cli import console
 from lstmc.plugins import GROUPS, group_of
 from tests.cli.conftest import LSTMC
 
@@ -16,10 +18,26 @@ from tests.cli.conftest import LSTMC
 def test_the_cells_are_listed_in_their_groups_with_a_line_each(lstmc: LSTMC) -> None:
     lines = lstmc("cells").out.splitlines()
     assert [line for line in lines if line in GROUPS] == list(GROUPS)
-    assert "  gru                  2014  GRU of the paper; PyTorch, Keras: gru_reset_after" in lines
-    assert {line.split()[0] for line in lines if line.startswith("  ")} >= set(find_cells())
-    assert len(lines) <= 3 * 24
+    assert " gru             2014 as in the paper" in lines
+    assert " gru_reset_after 2014 PyTorch and Keras" in lines
+    assert {line.split()[0] for line in lines if line.startswith(" ")} >= set(find_cells())
     assert max(map(len, lines)) < 80
+
+
+def test_on_a_terminal_of_80_columns_the_cells_fill_two_screens_at_most(
+    lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_lines = lstmc("cells").out.split()
+    monkeypatch.setattr(console.out, "_force_terminal", True)
+    monkeypatch.setattr(console.out, "no_color", True)
+    monkeypatch.setattr(console.out, "_width", 80)
+    lines = re.sub(r"\x1b\[\d*m", "", lstmc("cells").out).splitlines()
+    assert " gru_reset_after 2014 PyTorch and Keras para_gru        2025 diagonal matrices" in lines
+    assert len(lines) <= 2 * 24
+    assert max(map(len, lines)) < 80
+    assert sorted(" ".join(lines).split()) == sorted(in_lines)
+    monkeypatch.setattr(console.out, "_width", 60)
+    assert lstmc("cells").out.count("\n") > len(find_cells())
 
 
 @pytest.mark.parametrize("name", [name for names in GROUPS.values() for name in names])

@@ -10,12 +10,13 @@ from textwrap import dedent
 import pytest
 
 from lstmc.api.installed import findings
-from lstmc.backend import Finding, find_cells, load_backend, load_cell, plugin_faults
+from lstmc.backend import Finding, find_backends, find_cells, load_backend, load_cell, plugin_faults
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError, PluginError
 from lstmc.ir import parse_graph
 from lstmc.ops.dialects import load_dialect
 from lstmc.pipeline import compile_graph
+from lstmc.plugins import recorded_targets
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.targets.load import target_faults
 from tests.cli.conftest import LSTMC
@@ -217,6 +218,19 @@ def test_a_rule_that_is_wrong_is_named(install: Install, number: int, leaf: str,
     with pytest.raises(BackendError) as caught:
         compile_graph(graph, load_backend("caffe"))
     assert caught.value.message == f"rule cube_to_layer of {rules_k} {problem}"
+
+
+def test_targets_are_listed_from_a_record_where_no_package_adds_to_them(install: Install, lstmc: LSTMC) -> None:
+    """``make docs`` writes the record: to import all backends takes longer than to list their targets."""
+    loaded = {name: dict(load_backend(name).targets) for name in find_backends()}
+    assert recorded_targets() == loaded
+    assert list(recorded_targets() or ()) == list(loaded)
+    before = json.loads(lstmc("targets", "--json").out)["targets"]
+    install("targets_g", "PATH = 'no/such.toml'", "[lstmc_caffe.targets]\nmine = targets_g:PATH\n")
+    assert recorded_targets() is None
+    after = json.loads(lstmc("targets", "--json").out)["targets"]
+    assert [each for each in after if each["target"] != "mine"] == before
+    assert len(after) == len(before) + 1
 
 
 def test_targets_that_cannot_be_used(install: Install) -> None:
