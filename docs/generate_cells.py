@@ -61,7 +61,7 @@ these cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-
 
 
 def targets() -> str:
-    """What each target of each backend is for, and which cells each of Caffe's takes, as JSON: a line for each target."""
+    """What each target is for, and which cells each of Caffe's takes, as JSON: a line for each target."""
     backend = load_backend("caffe")
     cells = {name: load_cell(name) for names in GROUPS.values() for name in names}
     taken = {
@@ -74,12 +74,10 @@ def targets() -> str:
 
 def _lines(listed: dict[str, dict[str, Any]]) -> str:
     """What is listed by backend and target, as JSON."""
-    backends = [
-        f"  {json.dumps(name)}: {{\n"
-        + ",\n".join(f"    {json.dumps(key)}: {json.dumps(each[key])}" for key in each)
-        + "\n  }"
-        for name, each in listed.items()
-    ]
+    backends = []
+    for name, targets in listed.items():
+        lines = ",\n".join(f"    {json.dumps(target)}: {json.dumps(what)}" for target, what in targets.items())
+        backends.append(f"  {json.dumps(name)}: {{\n{lines}\n  }}")
     return "{\n" + ",\n".join(backends) + "\n}"
 
 

@@ -146,7 +146,7 @@ TARGETS = files("lstmc").joinpath("cells", "targets.json")
 
 
 def recorded_targets() -> Mapping[str, Mapping[str, str]] | None:
-    """Return the targets of each of lstmc's backends, and what each is for, as ``docs/generate_cells.py`` recorded them.
+    """Return what each target of each of lstmc's backends is for, as ``docs/generate_cells.py`` recorded it.
 
     To import the backends takes a second more. None where other packages add to lstmc: their parts have to be loaded.
     """
