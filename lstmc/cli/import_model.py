@@ -239,6 +239,7 @@ def report(model: ImportedModel, paths: list[Path]) -> None:
     parameters = table("", "parameter", "shape", "made of", key="parameters")
     for name, weight in model.net.params.items():
         parameters.add_row(name, shape_text(weight.shape), weight.recipe)
-    out.print(parameters)
+    if parameters:
+        out.print(parameters)
     for note in model.net.notes:
         out.print(f"\n{note}")

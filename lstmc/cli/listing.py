@@ -216,7 +216,10 @@ def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
     """Return the findings of a group as one text: with their versions, or the names of those that are not there."""
     if group[0].found:
         details = [finding.detail if finding.version is None else finding.version for finding in group]
-        items = [f"{finding.subject} {detail}".strip() for finding, detail in zip(group, details, strict=True)]
+        items = [
+            detail if detail.startswith(finding.subject) else f"{finding.subject} {detail}".strip()
+            for finding, detail in zip(group, details, strict=True)
+        ]
     else:
         items = [finding.subject for finding in group]
     whole = [item.replace(" ", "\0") for item in items]  # a line ends between two of them

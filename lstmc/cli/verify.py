@@ -232,5 +232,5 @@ def report_text(file: str, target: str, report: LintReport) -> str:
         lines += [str(warning), f"    documented in: {warning.source}", f"    {warning.layers[0]}{more}"]
     counts = [(len(report.violations), "finding"), (len(report.warnings), "warning")]
     summary = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count) or "clean"
-    lines.append(f"{file}: {report.layers} layers, target {target}: {summary}")
+    lines.append(f"{file}: {report.layers} layer{'s' if report.layers != 1 else ''}, target {target}: {summary}")
     return "\n".join(lines) + "\n"

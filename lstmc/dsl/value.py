@@ -232,7 +232,7 @@ class Value(Methods, Traced):
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
         hint = _instead(function.__name__, arguments=(args, kwargs or {}))
-        raise DslError(f"PyTorch's {function.__name__} cannot take a Value: {hint}", loc=here())
+        raise DslError(f"PyTorch's {function.__name__} cannot take a Value: {hint}", loc=here("torch"))
 
     __array__ = _refused(
         "a Value cannot become a NumPy array, as there are no numbers yet: write lstmc's own functions, as in"

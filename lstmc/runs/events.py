@@ -41,10 +41,9 @@ class Started:
     def __str__(self) -> str:
         batches = f" in batches of {self.per_batch}" if self.of == "examples" else ""
         order = "shuffled" if self.shuffled else "in order"
-        epochs = self.iterations * self.per_batch / self.rows
-        first_line = (
-            f"training on {self.rows} {self.of}{batches}, {order}: {self.iterations} iterations, {epochs:.3g} epochs"
-        )
+        epochs = f"{self.iterations * self.per_batch / self.rows:.3g}"
+        first_line = f"training on {self.rows} {self.of}{batches}, {order}: {self.iterations} iterations,"
+        first_line += f" {epochs} epoch{'s' if epochs != '1' else ''}"
         if self.test_rows is None:
             return first_line
         left_out = self.test_rows % self.test_per_batch

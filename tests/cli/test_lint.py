@@ -60,7 +60,7 @@ def test_what_is_not_known_is_said(lstmc: LSTMC) -> None:
     assert ended.out == (
         "not checked, as shapes could not be found:\n"
         "    p: the shape of its bottom data is not known\n"
-        "net.prototxt: 1 layers, target flat: clean\n"
+        "net.prototxt: 1 layer, target flat: clean\n"
     )
 
 

@@ -262,6 +262,7 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «np.max(h, -1)»", "NumPy's max cannot take a Value: write max(x, axis=-1)"),
         # PyTorch
         ("import torch; z = «torch.cat([h, h])»", "PyTorch's cat cannot take a Value: write concat(a, b)"),
+        ("import torch; z = «torch.nn.functional.silu(h)»", "PyTorch's silu cannot take a Value: write silu(x)"),
         ("import torch; z = «torch.sigmoid(h)»", "PyTorch's sigmoid cannot take a Value: write sigmoid(x)"),
         ("z = «np.add.reduce(h)»", "NumPy's add.reduce cannot take a Value: write sum(x, axis=0)"),
         ("z = «np.asarray(h)»", ARRAY_OF),

@@ -289,7 +289,8 @@ def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
     if loops:
         yield (
             "Scan: few runtimes besides ONNX Runtime have this operator; `lstmc compile` of the model with its weights"
-            " and the form unrolled writes a net without it, and so does, of a Caffe net with cont, the constant cont=1"
+            " and the form unrolled writes a net without it, and so does `lstmc convert` of a Caffe net"
+            " with the constant cont=1"
         )
 
 

@@ -218,7 +218,8 @@ def test_what_a_layer_does_not_have_is_told_and_the_scan_is_a_loop(expected: str
     note, rare = BACKEND.emit(compiled, initial_weights(graph)).notes
     assert rare == (
         "Scan: few runtimes besides ONNX Runtime have this operator; `lstmc compile` of the model with its weights"
-        " and the form unrolled writes a net without it, and so does, of a Caffe net with cont, the constant cont=1"
+        " and the form unrolled writes a net without it, and so does `lstmc convert` of a Caffe net"
+        " with the constant cont=1"
     )
     if "f being" not in expected:
         assert caught.value.notes == (f"expected {expected}",)
