@@ -17,7 +17,6 @@ from lstmc.backend.compiled import (
     Warned,
 )
 from lstmc.backend.discover import (
-    BACKENDS,
     backend_for,
     check_place,
     find_backends,
@@ -62,7 +61,6 @@ from lstmc.backend.protocols import (
 )
 
 __all__ = [
-    "BACKENDS",
     "LARGER",
     "TRAINING_INPUT",
     "Artifact",
