@@ -23,7 +23,7 @@ from lstmc.ops import Array, Conv, Input, Linear
 from lstmc.types import shape_text
 from lstmc.version import __version__
 from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
-from lstmc_c.constants import Constants, finite, in_panels, layout, weights_file
+from lstmc_c.constants import Constants, finite, in_panels, layout_checksum, weights_file
 from lstmc_c.elements import Names, identifier, number
 from lstmc_c.integers import IntegerWriter, integer_type
 from lstmc_c.numbers import FLOAT32, Numbers
@@ -169,7 +169,7 @@ class Source:
             },
             "constants": constants,
             "in_file": self.in_file,
-            "layout": f"0x{layout(constants):08x}u",
+            "layout": f"0x{layout_checksum(constants):08x}u",
             "bytes": self.constants.bytes,
             "file": f"{_plain(self.compiled.name)}{WEIGHTS}",
             "functions": used_functions([*body, *(state.initial for state in self.states)]),
@@ -288,12 +288,28 @@ def used_functions(body: Iterable[str]) -> list[str]:
     return used[::-1]
 
 
-def artifact(source: Source) -> Artifact:
-    """Return ``NAME.c``, ``NAME.h``, if asked for ``NAME.bin``, and ``NAME.manifest.json``. Same input, same bytes."""
-    compiled = source.compiled
-    manifest = _manifest(source)
+# Of each layout the folder of a net's files in that of all, and the templates of the other files by their names there.
+LAYOUTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "files": ("", {}),
+    "arduino": ("{name}/src/", {"{name}/library.properties": "library.properties.j2"}),
+    "esp-idf": ("{name}/", {"{name}/CMakeLists.txt": "CMakeLists.txt.j2"}),
+}
+
+
+def artifact(source: Source, layout: str = "files") -> Artifact:
+    """Return ``NAME.c``, ``NAME.h``, if asked for ``NAME.bin``, and ``NAME.manifest.json``, in the folders of a layout.
+
+    Same input, same bytes.
+    """
+    compiled, manifest = source.compiled, _manifest(source)
+    folder, others = LAYOUTS[layout]
+    named = {**source.files(), f"{compiled.name}.manifest.json": manifest.text().encode()}
+    files = {f"{folder.format(name=compiled.name)}{name}": content for name, content in named.items()}
+    for name, template in others.items():
+        text = _TEMPLATES.get_template(template).render(name=compiled.name, version=__version__, net=source.name)
+        files[name.format(name=compiled.name)] = text.encode()
     return Artifact(
-        files={**source.files(), f"{compiled.name}.manifest.json": manifest.text().encode()},
+        files=files,
         layers=len(source.plan.groups),
         inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
         outputs={name: place.label for name, place in manifest.outputs.items()},

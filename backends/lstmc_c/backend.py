@@ -14,7 +14,7 @@ from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Arg, Array, Op
 from lstmc.passes import Cse, Dead, Expand, FuseLinears, Pass, PassResult, Simplify
 from lstmc.process.status import gc_paused
-from lstmc_c.artifact import Source, artifact
+from lstmc_c.artifact import LAYOUTS, Source, artifact
 from lstmc_c.code import OPS
 from lstmc_c.numbers import FLOAT32, Numbers, read_limits
 from lstmc_c.runtime import SUFFIX, GccExecutor, findings, loaded_net
@@ -56,10 +56,12 @@ class CBackend(RunsFiles):
     """Writes one step of a net as a C file without a library, and runs it by gcc.
 
     ``numbers`` are those that it computes in. Weights are in the source, or in a file of their own.
+    ``layout`` is one of the folders in ``LAYOUTS``.
     """
 
     numbers: Numbers = FLOAT32
     weights_in_file: bool = False
+    layout: str = "files"
     name: ClassVar[str] = "c"
     summary: ClassVar[str] = "plain C: one step as NAME.c and NAME.h, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {"c": "C99 without a library or a heap: microcontrollers, audio threads"}
@@ -68,6 +70,7 @@ class CBackend(RunsFiles):
     options: ClassVar[Mapping[str, str]] = {
         "numbers": "float32, c-fp16-weights, c-int8-weights, c-a16w8 or c-a8w8 in integers, or FILE.toml; float32",
         "ranges": "for integers: the range of each value, a file that lstmc ranges wrote",
+        "layout": "files, or the folders of an arduino library or of an esp-idf component; files",
         "weights": "source, or file: NAME.bin, which is loaded as the program runs; source",
     }
 
@@ -78,7 +81,10 @@ class CBackend(RunsFiles):
             raise BackendError(f"weights={weights}: expected source or file")
         limits = read_limits(values["ranges"]) if "ranges" in values else self.numbers.limits
         numbers = Numbers.of(values["numbers"], limits) if "numbers" in values else self.numbers
-        return replace(self, numbers=numbers, weights_in_file=weights == "file")
+        layout = values.get("layout", self.layout)
+        if layout not in LAYOUTS:
+            raise BackendError(f"layout={layout}: expected {', '.join(LAYOUTS)}")
+        return replace(self, numbers=numbers, weights_in_file=weights == "file", layout=layout)
 
     weights_suffix: ClassVar[str] = SUFFIX
 
@@ -89,7 +95,7 @@ class CBackend(RunsFiles):
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``; if asked for, ``NAME.bin``."""
         with gc_paused():
-            return artifact(Source(compiled, weights, self.numbers, self.weights_in_file))
+            return artifact(Source(compiled, weights, self.numbers, self.weights_in_file), self.layout)
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
         """Compile a net by gcc, and load it."""

@@ -85,7 +85,7 @@ def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:
     return stored
 
 
-def layout(constants: Sequence[Constant]) -> int:
+def layout_checksum(constants: Sequence[Constant]) -> int:
     """Return the checksum of the names, types and sizes of a file's arrays."""
     return crc32("".join(f"{each.type} {each.name}[{each.size}];" for each in constants).encode())
 
@@ -95,4 +95,4 @@ def weights_file(constants: Sequence[Constant]) -> bytes:
     up to a multiple of four bytes. Numbers are little-endian."""
     arrays = b"".join(each.values.astype(each.values.dtype.newbyteorder("<")).tobytes() for each in constants)
     arrays += bytes(-len(arrays) % 4)
-    return np.array([layout(constants), crc32(arrays)], "<u4").tobytes() + arrays
+    return np.array([layout_checksum(constants), crc32(arrays)], "<u4").tobytes() + arrays

@@ -41,6 +41,7 @@ Content = bytes | Callable[[Path], None]
 def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     """Write all files into ``folder`` (made if need be), or none: they are renamed only when all are on the disk.
 
+    A name may have folders in it, as ``src/net.c``, which are made too.
     What is no file there (``/dev/stdout``, ``/dev/null``, a pipe) is written into, after all others: nothing takes its
     place.
 
@@ -51,8 +52,9 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     new_folders: list[Path] = []
     done = False
     try:
-        new_folders += [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
+        for inner in dict.fromkeys([folder, *((folder / name).parent for name in files)]):
+            new_folders[:0] = [path for path in (inner, *inner.parents) if not path.exists()]
+            inner.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             if (folder / name).is_dir():  # nothing could be renamed to this
                 raise IsADirectoryError(EISDIR, os.strerror(EISDIR))

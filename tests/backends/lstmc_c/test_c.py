@@ -337,6 +337,52 @@ def test_weights_in_other_numbers_and_in_a_file(numbers: str, weights: str, tmp_
     assert constants == (arrays if weights == "source" else 0)
 
 
+LAYOUTS = {
+    "arduino": [
+        "gru/library.properties",
+        "gru/src/gru.bin",
+        "gru/src/gru.c",
+        "gru/src/gru.h",
+        "gru/src/gru.manifest.json",
+    ],
+    "esp-idf": ["gru/CMakeLists.txt", "gru/gru.bin", "gru/gru.c", "gru/gru.h", "gru/gru.manifest.json"],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_folders_of_a_layout_build_and_run(layout: str, tmp_path: Path) -> None:
+    backend = CBackend().with_options({"layout": layout, "weights": "file"})
+    net = lstmc.compile("gru", backend=backend, N=1, D=3, H=4)
+    net.save(tmp_path)
+    files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert files == LAYOUTS[layout]
+    assert net.verify(on=["c-cpu"])
+    arrays = {"x": np.ones((1, 1, 3)), "gru/h_in": np.ones((1, 4))}
+    found = lstmc.load(tmp_path / net.artifact.net).run(arrays)["y"]
+    np.testing.assert_allclose(found, net.run(arrays, on="interpreter")["y"], rtol=1e-5)
+    if layout == "arduino":
+        properties = dict(line.split("=", 1) for line in (tmp_path / "gru/library.properties").read_text().splitlines())
+        required = {
+            "name",
+            "version",
+            "author",
+            "maintainer",
+            "sentence",
+            "paragraph",
+            "category",
+            "url",
+            "architectures",
+        }
+        assert required <= properties.keys()
+        assert (tmp_path / "gru/src" / properties["includes"]).is_file()
+        assert re.fullmatch(r"\d+\.\d+\.\d+", properties["version"])
+    else:
+        called = re.findall(r'"(.+?)"', (tmp_path / "gru/CMakeLists.txt").read_text())
+        assert [(tmp_path / "gru" / name).exists() for name in called] == [True, True]
+    with pytest.raises(BackendError, match="layout=zephyr: expected files, arduino, esp-idf"):
+        backend.with_options({"layout": "zephyr"})
+
+
 @pytest.fixture(scope="module")
 def measured() -> tuple[dict[str, Array], lstmc.Net, Path]:
     """Data, a net in float32, and its ranges in a file."""
