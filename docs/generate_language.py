@@ -17,7 +17,7 @@ from lstmc.ir import Graph, Scan
 from lstmc.ops import Leaf
 
 PAGE = Path(__file__).with_name("language.md")
-SYMBOLS = {1 / 6: r"\frac{1}{n}", 1e-5: r"\epsilon"}  # n is 6 in the examples
+SYMBOLS = dict.fromkeys((1 / 6, 1 / 3), r"\frac{1}{n}") | dict.fromkeys((1e-5, 1e-6), r"\epsilon")  # n is 6 in the examples, 3 in groups
 
 TEMPLATE = """\
 # The functions of the language
@@ -197,10 +197,10 @@ def traced(example: str, section: str) -> tuple[Graph, tuple[str, ...]]:
     shapes: list[str] = []
 
     def result(values: dict[str, object]) -> Value:
-        made = eval(example, {word: getattr(lstmc, word) for word in lstmc.__all__} | values)
-        results = made if isinstance(made, tuple) else (made,)
+        y = eval(example, {word: getattr(lstmc, word) for word in lstmc.__all__} | values)
+        results = y if isinstance(y, tuple) else (y,)
         shapes.extend(str(list(value.shape)) for value in results)
-        return made
+        return y
 
     if section == LOSSES:
 
@@ -229,9 +229,9 @@ def _word(name: str, section: str, example: str | None) -> dict[str, object]:
     if example is None:
         return shown | {"example": "", "equation": ""}
     graph, shapes = traced(example, section)
-    made = list(dict.fromkeys(type(node.op) for node in graph if not isinstance(node.op, Leaf)))
-    drawn = f"$$\n{equation(made[0])}\n$$" if len(made) == 1 else equations(graph, SYMBOLS) if made else None
-    named = {"example": example, "shapes": ", ".join(shapes), "ops": [op.name for op in made]}
+    op_types = list(dict.fromkeys(type(node.op) for node in graph if not isinstance(node.op, Leaf)))
+    drawn = f"$$\n{equation(op_types[0])}\n$$" if len(op_types) == 1 else equations(graph, SYMBOLS) if op_types else None
+    named = {"example": example, "shapes": ", ".join(shapes), "ops": [op.name for op in op_types]}
     return shown | named | {"equation": (drawn or "").replace("_{t}", "")}  # of one step there is no other
 
 

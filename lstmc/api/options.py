@@ -59,7 +59,7 @@ class CompileOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options of :func:`lstmc.train` that decide which weights a run ends with, first weights aside.
+    """The options of :func:`lstmc.train` that decide which weights a run ends with, initial weights aside.
 
     They are also the options of each point of a sweep.
     """

@@ -40,7 +40,7 @@ from lstmc.runs.metrics import Smoothed
 
 @dataclass(frozen=True, kw_only=True)
 class RunArguments:
-    """One run of a training: its first weights, where it starts, and where it runs."""
+    """One run of a training: its initial weights, where it starts, and where it runs."""
 
     weights: WeightsOption = None
     examples: ExampleArguments

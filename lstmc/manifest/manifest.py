@@ -93,7 +93,7 @@ class Place:
 @dataclass(frozen=True)
 class InputPlace:
     """An input of the model. ``filled``: the net fills it itself. ``fill`` is what the host draws where it is not
-    given, ``values`` what its elements must be, where not every number will do; ``most`` is the open dimension whose
+    given, ``values`` the valid range of its elements, if it has one; ``most`` is the open dimension whose
     size is the largest of them, as that of ``lengths`` is the number of steps."""
 
     place: Place

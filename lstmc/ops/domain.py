@@ -1,4 +1,4 @@
-"""What the elements of an input must be, where not every number will do: indices, labels, indicators, ranges."""
+"""The valid values of an input's elements: indices, labels, indicators, ranges."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def test_a_state_dict_of_no_recurrent_layer_is_refused(tmp_path: Path) -> None:
         import_file(tmp_path / "linear.pt")
     assert str(caught.value) == (
         "RefusedError: linear.pt cannot be imported: 1 problem\n"
-        "  linear.pt: 2 tensors, such as weight, bias: no name is one that torch.nn.LSTM, GRU, RNN or their cells give,"
+        "  linear.pt: tensors weight, bias: no name is one that torch.nn.LSTM, GRU, RNN or their cells give,"
         " as weight_ih_l0 and weight_hh_l0; give the module itself to lstmc.from_torch"
     )
 

@@ -73,7 +73,7 @@ def describe_state_dict(
             source.origin,
             [
                 Refusal(
-                    source.origin, "", f"{len(source.tensors)} tensors, such as {', '.join([*source.tensors][:3])}",
+                    source.origin, "", f"tensors {', '.join([*source.tensors][:3])}{' and more' * (len(source.tensors) > 3)}",
                     "no name is one that torch.nn.LSTM, GRU, RNN or their cells give, as weight_ih_l0 and weight_hh_l0",
                     "give the module itself to lstmc.from_torch",
                 )
