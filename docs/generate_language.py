@@ -17,7 +17,8 @@ from lstmc.ir import Graph, Scan
 from lstmc.ops import Leaf
 
 PAGE = Path(__file__).with_name("language.md")
-SYMBOLS = dict.fromkeys((1 / 6, 1 / 3), r"\frac{1}{n}") | dict.fromkeys((1e-5, 1e-6), r"\epsilon")  # n is 6 in the examples, 3 in groups
+# n is 6 in the examples, 3 in groups
+SYMBOLS = dict.fromkeys((1 / 6, 1 / 3), r"\frac{1}{n}") | dict.fromkeys((1e-5, 1e-6), r"\epsilon")
 
 TEMPLATE = """\
 # The functions of the language
@@ -229,9 +230,9 @@ def _word(name: str, section: str, example: str | None) -> dict[str, object]:
     if example is None:
         return shown | {"example": "", "equation": ""}
     graph, shapes = traced(example, section)
-    op_types = list(dict.fromkeys(type(node.op) for node in graph if not isinstance(node.op, Leaf)))
-    drawn = f"$$\n{equation(op_types[0])}\n$$" if len(op_types) == 1 else equations(graph, SYMBOLS) if op_types else None
-    named = {"example": example, "shapes": ", ".join(shapes), "ops": [op.name for op in op_types]}
+    kinds = list(dict.fromkeys(type(node.op) for node in graph if not isinstance(node.op, Leaf)))
+    drawn = f"$$\n{equation(kinds[0])}\n$$" if len(kinds) == 1 else equations(graph, SYMBOLS) if kinds else None
+    named = {"example": example, "shapes": ", ".join(shapes), "ops": [op.name for op in kinds]}
     return shown | named | {"equation": (drawn or "").replace("_{t}", "")}  # of one step there is no other
 
 

@@ -193,7 +193,7 @@ def test_a_size_that_must_be_known_is_given_by_shape(tmp_path: Path) -> None:
     assert error_text(caught.value) == (
         "RefusedError: conv.onnx cannot be imported: 1 problem\n"
         "  Conv_0 (Conv): shapes = an image's size must be known here, and is time: they do not fit, or are not known;"
-        " fix the sizes by --shape x=1,4,TIME"
+        " fix the sizes by --shape x=1,4,TIME, with numbers for TIME"
     )
     assert import_file(path, shapes={"x": (1, 4, 20)}).net.inputs == {"x": (1, 4, 20)}
 
@@ -258,7 +258,7 @@ def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:
     assert str(caught.value) == (
         "RefusedError: choice.onnx cannot be imported: 1 problem\n"
         "  Equal_2 (Equal): operands = the size n: it is compared, so it must be a number; fix the sizes by"
-        ' shapes={"x": (N, 3)}'
+        ' shapes={"x": (N, 3)}, with numbers for N'
     )
     assert from_onnx(model, shapes={"x": (2, 3)}).net.steps
     Path("choice.onnx").write_bytes(model.SerializeToString())

@@ -197,10 +197,10 @@ def test_a_position_for_each_step_keeps_the_length() -> None:
     assert "it has a value for each of 12 steps" in model.net.notes[-1]
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_the_same_from_onnx(tmp_path: Path, dynamic: bool) -> None:
+@pytest.mark.parametrize(("dynamic", "late"), [(False, True), (True, False), (True, True)])
+def test_the_same_from_onnx(tmp_path: Path, dynamic: bool, late: bool) -> None:
     torch.manual_seed(0)
-    module = CAUSAL["a linear layer"]() if dynamic else LATE["padding on both sides"][1]()
+    module = LATE["padding on both sides"][1]() if late else CAUSAL["a linear layer"]()
     path, x = tmp_path / "m.onnx", torch.zeros(1, STEPS, FRAMES)
     axes = {"x": {1: "frames"}} if dynamic else None
     with warnings.catch_warnings():
@@ -209,7 +209,7 @@ def test_the_same_from_onnx(tmp_path: Path, dynamic: bool) -> None:
     model = lstmc.import_file(path, step=True)
     assert [*model.net.inputs.values()] == [named(("frames" if dynamic else "T", 1, FRAMES))]
     delay = model.net.delays.get("Y", 0)
-    assert delay == (0 if dynamic else 2)
+    assert delay == (2 if late else 0)
     array = np.random.default_rng(0).normal(size=(1, STEPS, FRAMES))
     found = streamed(model, tmp_path / "out", array[0][:, None])
     np.testing.assert_allclose(found[delay:], run(module, array)[: STEPS - delay], atol=2e-6)

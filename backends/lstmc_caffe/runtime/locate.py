@@ -1,4 +1,4 @@
-"""Locate the Python that has pycaffe, by setting, by the record of the installer, or by trial; doctor's entries on Caffe.
+"""Locate the Python that has pycaffe, by setting, by what the installer recorded, by trial; doctor's entries on Caffe.
 
 A candidate is probed by importing caffe in its own process (about half a second), once.
 """

@@ -66,7 +66,8 @@ def describe_onnx(
     reader.run(graph)
     if reader.refusals:
         fixed = [_fixed(name, shape) for name, shape in builder.inputs.items() if open_sizes(shape)]
-        mend = f"fix the sizes by {' and '.join(map(str, fixed))}"
+        names = dict.fromkeys(str(size).upper() for shape in builder.inputs.values() for size in open_sizes(shape))
+        mend = f"fix the sizes by {' and '.join(map(str, fixed))}, with numbers for {', '.join(names)}"
         refusals = [replace(one, mend=mend) if fixed and one.mend in _SHAPES else one for one in reader.refusals]
         raise RefusedError(origin, refusals, fixed)
     for info in graph.output:

@@ -69,11 +69,12 @@ def describe_state_dict(
     if not recurrent_only:
         _check_whole(source, hints, groups, rest)
     if not groups:
+        names = [*source.tensors]
         raise RefusedError(
             source.origin,
             [
                 Refusal(
-                    source.origin, "", f"tensors {', '.join([*source.tensors][:3])}{' and more' * (len(source.tensors) > 3)}",
+                    source.origin, "", f"tensors {', '.join(names[:3])}{', ...' * (len(names) > 3)}",
                     "no name is one that torch.nn.LSTM, GRU, RNN or their cells give, as weight_ih_l0 and weight_hh_l0",
                     "give the module itself to lstmc.from_torch",
                 )

@@ -67,6 +67,8 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
         results = tuple(type_.shape for type_ in op.infer(*map(TensorType, shapes)))
     except ShapeError as error:
         raise ShapeProblem(error.message) from None
+    kept = {int(size): size for shape in shapes for size in open_sizes(shape)}  # as by a convolution's padding
+    results = tuple(tuple(kept.get(size, size) for size in shape) for shape in results)
     for shape in results:
         if any(size > MOST_ELEMENTS and not isinstance(size, OpenSize) for size in shape):
             names = dict.fromkeys(str(size) for one in shapes for size in open_sizes(one) if size not in shape)
