@@ -12,7 +12,8 @@ from lstmc.loops.gpu import persistent
 from lstmc.loops.loop_code import number
 from lstmc.loops.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
 from lstmc.loops.nests import nests
-from lstmc.loops.plan import Plan, plan_text
+from lstmc.loops.plan import Plan
+from lstmc.loops.plan_text import plan_text
 
 PREFIX = "Fused_"  # begins the types of generated layers
 _TEMPLATES = text_templates("lstmc", "loops")

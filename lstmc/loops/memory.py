@@ -46,7 +46,7 @@ true try typedef typeid typename union unsigned using virtual void volatile wcha
 # What the layers' code calls things itself, besides the functions, in C++ and in CUDA; macros of the system's headers.
 _OWN = """
 count blas THREADS atomicAdd threadIdx blockIdx blockDim T N t n j i k std sum most call begin
-NAN INFINITY NULL HUGE_VAL
+NAN INFINITY NULL HUGE_VAL chunk start stop
 """
 _POINTER = re.compile(r"[pis]\d+")  # of a loop; counters and sums of nested ones
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
@@ -57,7 +57,7 @@ class Array:
     """Memory of ``size`` floats, for each of N rows (``rows``) and for each of T steps (``time``).
 
     ``more`` is how many steps there are beyond T: 1 where states are kept from before the first step on. ``name`` is
-    what the C++ calls it.
+    what the C++ calls it. With ``every`` it has one step of so many; a ``window`` has the steps of one chunk.
     """
 
     kind: Kind
@@ -67,10 +67,20 @@ class Array:
     rows: bool
     time: bool
     more: int = 0
+    every: int = 1
+    window: int = 0
+
+    def floats(self, steps: int, rows: int) -> int:
+        """Return how large it is for T steps and N rows."""
+        length = -(-steps // self.every) + self.more if self.time else self.window + self.more
+        return self.size * max(length, 1) * (rows if self.rows else 1)
 
     def label_of(self, shape: tuple[int, ...] | None = None) -> str:
         """``h [T+1, N, 500]``; of a blob with the ``shape`` that it has behind T and N."""
-        axes = [f"T+{self.more}" if self.more else "T"] if self.time else []
+        length = (
+            (f"T/{self.every}" if self.every > 1 else "T") if self.time else f"{self.window}" if self.window else ""
+        )
+        axes = [f"{length}+{self.more}" if self.more else length] if length else []
         sizes = (self.size,) if shape is None else shape
         return f"{self.name} [{', '.join([*axes, *(['N'] if self.rows else []), *map(str, sizes)])}]"
 
@@ -104,9 +114,10 @@ class Place:
     def of_step(self) -> str:
         """The C++ for where this step begins."""
         array = self.array
-        if not array.time:
+        if not array.time and not array.window:
             return array.name + (f" + {self.offset}" if self.offset else "")
-        step = f"(t + {self.shift})" if self.shift else "t"
+        step = "t - start" if array.window else "t"
+        step = f"({step} + {self.shift})" if self.shift else f"({step})" if array.window else step
         rows = "N * " if array.rows else ""
         return f"{array.name} + {step} * {rows}{array.size}" + (f" + {self.offset}" if self.offset else "")
 

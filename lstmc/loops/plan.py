@@ -1,4 +1,4 @@
-"""The plan of a generated layer: blobs, buffers, the work of each step, products over all steps. Its text."""
+"""The plan of a generated layer: blobs, buffers, the work of each step, products over all steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Ref, Scan
 from lstmc.loops.loop_code import CHEAP, MOVES
-from lstmc.loops.memory import Array, Kind, Loop, Names, Place, Product, Sink, Work, plain
+from lstmc.loops.memory import Array, Kind, Names, Place, Sink, Work
 from lstmc.loops.rows import Rows, rows_of
 from lstmc.loops.schedule import Schedule, check_ops
 from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
@@ -294,118 +294,3 @@ class _Planner:
         lead = sides[0].types[0].shape[1]
         nowhere = Place(into.array)
         return Outer(nowhere, nowhere, into, outs, ins, lead), found[0], found[1]
-
-
-def plan_text(plan: Plan) -> str:
-    """The plan, whatever T and N are."""
-    sizes = (
-        "N and T are what its bottoms have"
-        if not plan.rows.fixed
-        else f"rows depend on each other: N is {plan.rows.batch}"
-    )
-    lines = [f"layer {plain(plan.name)}: {sizes}{', from the last step to the first' if plan.reverse else ''}"]
-    lines += [f"  {_each_step(title, works)}" for title, works in _passes(plan)]
-    lines += [f"  bottom  {array.label_of(plan.shapes[array.name])}" for array in plan.bottoms]
-    lines += [f"  weight  {array.label_of(plan.shapes[array.name])}" for array in plan.weights]
-    lines += [f"  top     {array.label_of(plan.shapes[array.name])}" for array in plan.tops]
-    lives = _lives(plan)
-    lines += [f"  buffer  {array.label_of()}: {lives[array]}" for array in plan.buffers]
-    if plan.again:
-        lines.append(f"  computed again by backward: {plain(', '.join(plan.again))}")
-    for title, works in _passes(plan):
-        for heading, when in WHEN.items():
-            found = [line for work in works if _when(work) == when for line in _work_text(work)]
-            lines += [f"  {title}, {heading}:", *(f"    {line}" for line in found)] if found else []
-    lines.append("  backward, gradients of weights, once for all steps:")
-    for o in plan.outers:
-        ct, rows = o.ct.array.name, f"T * N{_lead(o.lead)}"
-        if o.x is None:
-            lines.append(f"    sum {o.into.array.name} [{o.outs}] += rows of {ct} [{rows}, {o.outs}]")
-        else:
-            product = f"{ct} [{rows}, {o.outs}]^T {o.x.array.name} [{rows}, {o.ins}]"
-            lines.append(f"    product {o.into.array.name} [{o.outs}, {o.ins}] += {product}")
-    return "\n".join(lines) + "\n"
-
-
-def memory_text(plan: Plan, steps: int, rows: int) -> str:
-    """How large the buffers are for so many steps and rows, and what of it is there from forward to backward."""
-    lives, sizes = _lives(plan), {}
-    for array in plan.buffers:
-        times = (steps + array.more if array.time else 1) * (rows if array.rows and not plan.rows.fixed else 1)
-        sizes[array] = 4 * array.size * times
-    kept = sum(size for array, size in sizes.items() if lives[array] == KEPT)
-    where = f"T = {steps}" if plan.rows.fixed else f"T = {steps}, N = {rows}"
-    return f"  buffers at {where}: {sum(sizes.values()):,} bytes, of which {kept:,} are kept for backward\n"
-
-
-WHEN = {"once for all steps, before": "before", "each step": "step", "once for all steps, after": "after"}
-KEPT = "kept for backward"
-
-
-def _passes(plan: Plan) -> tuple[tuple[str, tuple[Work, ...]], ...]:
-    return (("forward", plan.forward), ("backward", plan.backward))
-
-
-def _each_step(title: str, works: tuple[Work, ...]) -> str:
-    """How many products and loops a step has."""
-    found = [work for work in works if _when(work) == "step"]
-    products = sum(isinstance(work, Product) for work in found)
-    return f"{title}, each step: {_count(products, 'product')}, {_count(len(found) - products, 'loop')}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("s" if number != 1 else "")
-
-
-def _lives(plan: Plan) -> dict[Array, str]:
-    """From when to when each buffer holds what is in it."""
-    uses: dict[str, set[tuple[str, str]]] = {array.name: set() for array in plan.buffers}
-    for title, works in _passes(plan):
-        for work in works:
-            for name in work.arrays():
-                uses.get(name, set()).add((title, _when(work)))
-    for outer in plan.outers:
-        for place in (outer.ct, outer.x):
-            if place is not None:
-                uses.get(place.array.name, set()).add(("backward", "after"))
-    for state in plan.states:  # the last one is taken from the one, the first gradient from the others
-        uses[state.kept.array.name].add(("forward", "after"))
-        for array in state.gradient:
-            uses[array.name].add(("backward", "after"))
-    found = {}
-    for array in plan.buffers:
-        passes = sorted({title for title, _ in uses[array.name]}, reverse=True)
-        if len(passes) > 1:
-            found[array] = KEPT
-        elif array.rows and not array.time and any(array in state.gradient for state in plan.states):
-            found[array] = "from step to step of backward"
-        elif not passes:
-            found[array] = "nothing reads it"
-        elif array.rows and not array.time:
-            found[array] = f"a step of {passes[0]}"
-        else:
-            found[array] = f"all of {passes[0]}"
-    return found
-
-
-def _when(work: Work) -> str:
-    return work.when if isinstance(work, Product) else "step"
-
-
-def _lead(lead: int) -> str:
-    return f" * {lead}" if lead != 1 else ""
-
-
-def _work_text(work: Work) -> Iterator[str]:
-    if isinstance(work, Product):
-        w = f"[{work.outs}, {work.ins}]^T" if work.transposed else f"[{work.ins}, {work.outs}]"
-        plus = f" + {work.b.array.name}" if work.b else ""
-        rows = f"{'N' if work.when == 'step' else 'T * N'}{_lead(work.lead)}"
-        yield (
-            f"product {work.y.array.name} [{rows}, {work.outs}] = {work.x.array.name} [{rows}, {work.ins}]"
-            f" {work.w.array.name} {w}{plus}"
-        )
-    else:
-        assert isinstance(work, Loop)
-        yield f"loop over [N, {work.size}]"
-        yield from (f"  {comment}" for comment in work.comments)

@@ -11,7 +11,8 @@ from lstmc.ir import Graph, Scan
 from lstmc.loops.code import layer_code
 from lstmc.loops.gpu import GPUS, LAUNCH_SECONDS, StepCost, gpu_text, step_cost
 from lstmc.loops.memory import Loop, Place, Product, Work
-from lstmc.loops.plan import memory_text, plan_of, plan_text
+from lstmc.loops.plan import plan_of
+from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.loops.rows import rows_of
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend

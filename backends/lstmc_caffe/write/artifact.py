@@ -12,7 +12,7 @@ from lstmc.files.format import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.loops.code import Source, layer_code, source
 from lstmc.loops.gpu import gpu_text
-from lstmc.loops.plan import memory_text, plan_text
+from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.loops.rows import batch_of
 from lstmc.manifest import Manifest, Place, Stored, describe, manifest_states, step_blobs
 from lstmc.ops import Array
