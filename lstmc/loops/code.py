@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lstmc.files.format import text_templates
-from lstmc.loops.gpu import persistent
+from lstmc.loops.gpu import persistent, step_works
 from lstmc.loops.loop_code import number
 from lstmc.loops.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
 from lstmc.loops.nests import nests
@@ -76,18 +76,30 @@ def _typed(plan: Plan, cpp: str) -> str:
 
 def _rendered(plan: Plan, where: str) -> str:
     """The code of a plan, with the macros of ``where`` it runs."""
-    swapped = {array.name for state in plan.states for array in state.gradient}
+    swapped = {array.name for state in plan.states if not plan.chunk for array in state.gradient}
     blobs = [*plan.bottoms, *plan.weights, *plan.tops, *plan.buffers, *plan.gradients, *plan.top_diffs]
     blobs += [s.top_diff for s in plan.states] + [s.bottom_diff for s in plan.states if s.bottom_diff]
-    forward = _used(plan.forward) | {s.kept.array.name for s in plan.states} | {s.top.name for s in plan.states}
+    saved = {s.saved.name for s in plan.states if s.saved}
+    forward = (
+        _used(plan.forward) | {s.kept.name for s in plan.states if not s.saved} | {s.top.name for s in plan.states}
+    )
+    forward |= saved
     forward |= {s.bottom.name for s in plan.states if s.bottom}
     zeroed = [a for a in plan.gradients if a.kind == "bottom_diff" and not (a.time and a.rows)]
-    backward = _used(plan.backward) | {a.name for a in zeroed} | {s.top_diff.name for s in plan.states}
+    backward = (
+        _used((*plan.again, *plan.backward)) | saved | {a.name for a in zeroed} | {s.top_diff.name for s in plan.states}
+    )
     backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
+    backward |= {array.name for s in plan.states for array in (s.gradient[0], s.kept) if plan.chunk}
     backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into) if place}
     read = _read(plan.backward)  # one gradient may be that of several states
     panels = {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)}
-    passes = {"forward": plan.forward, "backward": plan.backward}
+    passes = {"forward": plan.forward, "again": plan.again, "backward": plan.backward}
+    # where each row has all its steps before the next one, as they wait for no product: a large state stays in a cache
+    alone = {
+        name for name, works in passes.items() if plan.chunk and all(isinstance(w, Loop) for w in step_works(works))
+    }
+    alone -= {"again"} - ({"again"} if "backward" in alone else set())
     kernels = {name: persistent(plan, works) for name, works in passes.items()}
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
     told = {
@@ -95,8 +107,9 @@ def _rendered(plan: Plan, where: str) -> str:
         "plan": plan,
         "works": {name: nests(works) if where == "cpu.j2" else works for name, works in passes.items()},
         "persistent": kernels,
+        "alone": alone if where == "cpu.j2" else set(),
         "unpacked": panels - packed,  # of no use to a GPU
-        "swaps": [_swap(*(array.name for array in state.gradient)) for state in plan.states],
+        "swaps": [] if plan.chunk else [_swap(*(array.name for array in s.gradient)) for s in plan.states],
         "text": plan_text(plan).splitlines(),
         "number": number,
         "axes": _axes,
@@ -104,7 +117,7 @@ def _rendered(plan: Plan, where: str) -> str:
         "used_backward": [a for a in blobs if a.name in backward - swapped],
         "zeroed": zeroed,
         # a product with a state that begins as zeros, and one for a gradient that nobody has: not at the first step
-        "zero_at_first": [s.kept.array for s in plan.states if s.bottom is None and s.value == 0],
+        "zero_at_first": [s.kept for s in plan.states if s.bottom is None and s.value == 0 and not s.saved],
         "before": 1 if plan.reverse else 0,  # the shift of a state as it was before the step
         "unread_at_last": [s.gradient[1] for s in plan.states if s.bottom is None and s.gradient[1] not in read],
         "first_slot": "T" if plan.reverse else "0",

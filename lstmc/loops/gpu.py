@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lstmc.loops.memory import Array, Loop, Product, Work
+from lstmc.loops.memory import Array, Loop, Product, Value, Work
 from lstmc.loops.plan import Plan
 
 PERSISTENT_WEIGHTS = 2**18
@@ -118,7 +118,9 @@ def step_cost(plan: Plan, works: tuple[Work, ...], rows: int) -> StepCost:
             sizes = [(p.array, work.size if work.independent else p.array.size) for p, _ in work.pointers.values()]
             counts = [(array, size * (rows if array.rows else 1)) for array, size in sizes]
             floats += sum(count for _, count in counts)
-            lines = sum(isinstance(line, str) and not line.startswith("#") for line in work.lines)
+            lines = sum(
+                isinstance(line, Value) or (isinstance(line, str) and not line.startswith("#")) for line in work.lines
+            )
             launches += 1
             flops += rows * lines * max(work.size, *(size for _, size in sizes))
         own |= {array: max(count, own.get(array, 0)) for array, count in counts if array.time}

@@ -93,6 +93,14 @@ class Index:
             terms.append(str(self.offset))
         return " + ".join(terms)
 
+    def stride(self, axis: Axis) -> int:
+        """Return by how much it grows with the counter of one of nested loops."""
+        return sum(
+            digit.stride * (axis.divisor // digit.divisor)
+            for digit in self.digits
+            if digit.divisor <= axis.divisor < digit.divisor * digit.size
+        )
+
     def in_nest(self, axes: Sequence[Axis]) -> str:
         """Return it as a sum over the counters of nested loops."""
         terms = []

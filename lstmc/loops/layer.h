@@ -7,7 +7,7 @@ struct lstmc_shape {
 
 struct lstmc_buffer {
   long size;  // floats, for each row and each step if it has those
-  int rows, time, more;
+  int rows, time, more;  // time: 0, or each how many steps it has one; more: beyond these
 };
 
 struct lstmc_call {

@@ -8,7 +8,7 @@ from typing import Any
 
 from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, covering, moved, offset_of
-from lstmc.loops.memory import Loop, Names, Place, Sink, Store, plain
+from lstmc.loops.memory import Loop, Names, Place, Sink, Store, Value, plain
 from lstmc.ops import (
     Abs,
     Add,
@@ -83,7 +83,8 @@ ELEMENT: dict[type[Op], Callable[..., str]] = {
     Mul: lambda op, x, y: f"{x} * {y}",
     Maximum: lambda op, x, y: f"({x} > {y} || {x} != {x} ? {x} : {y})",
 }
-CHEAP = (Add, Sub, Mul, Affine, Positive, StopGradient)  # computed again rather than kept
+ARITHMETIC = (Add, Sub, Mul, Affine, StopGradient)
+CHEAP = (*ARITHMETIC, Positive)  # computed again rather than kept
 MOVES = (Reshape, Split, Tile, Transpose)
 LIGHT: tuple[type[Op], ...] = (*ELEMENT, *MOVES, Sum)  # cheaper in a loop than as a sequence in memory
 
@@ -181,7 +182,7 @@ class LoopCode:
         """Of nodes of one size, each an op on elements."""
         size = nodes[0].types[0].size
         own = counter(size)
-        loop = Loop(size, size)
+        loop = Loop(size, size, arithmetic=all(isinstance(node.op, ARITHMETIC) for node in nodes))
         inside = {node.name for node in nodes}
         for node in nodes:
             reads = [
@@ -189,7 +190,7 @@ class LoopCode:
                 for base, index in self.values.reads(node)
             ]
             value = ELEMENT[type(node.op)](node.op, *reads)
-            loop.lines.append(f"const float {self._name(node)} = {value};  // {self.comment(node)}")
+            loop.lines.append(Value(self._name(node), value, self.comment(node)))
             stored = self._stores.get(Ref(node.name), [])  # what is added twice counts twice
             sinks = [sink for i, sink in enumerate(stored) if sink.add or sink not in stored[:i]]
             to = ", ".join(f"{'+' if sink.add else ''}{sink.place.array.name}" for sink in sinks)
@@ -202,7 +203,7 @@ class LoopCode:
         """Of a value that is elsewhere in memory, to where an element of it is in a sink."""
         base, source = self.values.origin(sink.ref)
         size = self.values.graph.type(sink.ref).size
-        loop = Loop(size, size)
+        loop = Loop(size, size, arithmetic=True)
         value = self._read(loop, base, source, False)
         loop.lines.append(self._written(loop, sink, index, value))
         name = self.values.graph.value_name(sink.ref)
@@ -224,6 +225,7 @@ class LoopCode:
 
     def _computed(self, loop: Loop, ref: Ref) -> str:
         node = self.values.graph.node(ref.node)
+        loop.arithmetic = loop.arithmetic and isinstance(node.op, ARITHMETIC)
         loop.comments.append(self.comment(node))
         reads = [
             f"({self._computed(loop, base)})" if base.node in self._within else self._read(loop, base, index, False)
@@ -239,7 +241,7 @@ class LoopCode:
         shape = self.values.graph.type(ref).shape
         length, inner = shape[op.axis], prod(shape[op.axis + 1 :])
         size = prod(shape[: op.axis]) * inner
-        loop = Loop(size, size * length, independent=False, axis=(length, inner))
+        loop = Loop(size, size * length, independent=False, axis=(length, inner), arithmetic=isinstance(op, Sum))
         x = self._operand(loop, node)
         result = None if isinstance(op, Sum | Max) else counter(size * length)
         y = loop.element(self._pointer(loop, self._memory[Ref(node.name)], True), result)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from lstmc.ir import Ref
 from lstmc.loops.index import Index, counter
@@ -46,9 +46,9 @@ true try typedef typeid typename union unsigned using virtual void volatile wcha
 # What the layers' code calls things itself, besides the functions, in C++ and in CUDA; macros of the system's headers.
 _OWN = """
 count blas THREADS atomicAdd threadIdx blockIdx blockDim T N t n j i k std sum most call begin
-NAN INFINITY NULL HUGE_VAL chunk start stop
+NAN INFINITY NULL HUGE_VAL chunk start stop r
 """
-_POINTER = re.compile(r"[pis]\d+")  # of a loop; counters and sums of nested ones
+_POINTER = re.compile(r"([pis]|at_)\d+")  # of a loop; counters, sums and operands of nested ones
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
 
 
@@ -77,10 +77,8 @@ class Array:
 
     def label_of(self, shape: tuple[int, ...] | None = None) -> str:
         """``h [T+1, N, 500]``; of a blob with the ``shape`` that it has behind T and N."""
-        length = (
-            (f"T/{self.every}" if self.every > 1 else "T") if self.time else f"{self.window}" if self.window else ""
-        )
-        axes = [f"{length}+{self.more}" if self.more else length] if length else []
+        steps = f"T/{self.every}" if self.every > 1 else "T" if self.time else str(self.window or "")
+        axes = [f"{steps}+{self.more}" if self.more else steps] if steps else []
         sizes = (self.size,) if shape is None else shape
         return f"{self.name} [{', '.join([*axes, *(['N'] if self.rows else []), *map(str, sizes)])}]"
 
@@ -196,6 +194,20 @@ class Store:
         return f"{self.element} {'+=' if self.add else '='} {self.value};"
 
 
+@dataclass(frozen=True)
+class Value:
+    """A line of a loop that computes one element, and what it is."""
+
+    name: str
+    value: str
+    comment: str
+
+    def __str__(self) -> str:
+        return f"const float {self.name} = {self.value};  // {self.comment}"
+
+
+Line = str | Store | Value
+_Line = TypeVar("_Line", bound=Line)
 _ELEMENT = re.compile(r"@(\d+)@")  # in a line: one of a loop's elements
 
 
@@ -206,16 +218,18 @@ class Loop:
     ``elements`` are the elements of arrays that the lines name, by the counter of all ``count`` elements: of the loop,
     or of the operand of a reduction over ``axis``: its length, and how many elements are behind it. ``independent``: no
     element needs another one, so that many can be done at once. ``summed``: what a sum reads, and its result.
+    ``arithmetic``: its lines have only what is an operator for vectors too.
     """
 
     size: int
     count: int
     pointers: dict[str, tuple[Place, bool]] = field(default_factory=dict)  # name -> place, whether it is written
-    lines: list[str | Store] = field(default_factory=list)  # each with what it is, as a comment
+    lines: list[Line] = field(default_factory=list)  # each with what it is, as a comment
     comments: list[str] = field(default_factory=list)
     independent: bool = True
     axis: tuple[int, int] = (1, 1)
     summed: tuple[str, str] | None = None
+    arithmetic: bool = False
     elements: list[tuple[str, Index | None]] = field(default_factory=list)  # None: the result of a reduction, by j
 
     def arrays(self) -> set[str]:
@@ -227,7 +241,7 @@ class Loop:
         self.elements.append((pointer, index))
         return f"@{len(self.elements) - 1}@"
 
-    def by_counter(self) -> list[str | Store]:
+    def by_counter(self) -> list[Line]:
         """The lines for one ``j``."""
         length, inner = self.axis
         if self.independent:
@@ -250,12 +264,13 @@ class Loop:
         return [(pointer, result if index is None else index) for pointer, index in self.elements]
 
 
-def with_elements(line: str | Store, texts: Sequence[str]) -> str | Store:
+def with_elements(line: _Line, texts: Sequence[str]) -> _Line:
     """Return a line with its elements written out."""
+    if isinstance(line, str):
+        return cast(_Line, _ELEMENT.sub(lambda match: texts[int(match[1])], line))
     if isinstance(line, Store):
-        element, value = with_elements(line.element, texts), with_elements(line.value, texts)
-        return replace(line, element=str(element), value=str(value))
-    return _ELEMENT.sub(lambda match: texts[int(match[1])], line)
+        return replace(line, element=with_elements(line.element, texts), value=with_elements(line.value, texts))
+    return replace(line, value=with_elements(line.value, texts))
 
 
 Work = Product | Loop

@@ -71,15 +71,16 @@ class Shape(NamedTuple):
 class Loop:
     """A generated layer in this process, for any T and N. Memory is given by address, in the order of the blobs.
 
-    ``buffers`` have their floats for each row and step that they have, and how many steps more than T. ``workspace`` is
-    memory for all of them, of :meth:`workspace_floats`, where ``backward`` reads what ``forward`` left.
+    ``buffers`` have their floats for each row and step that they have; 0, or each how many steps they have one; and how
+    many more. ``workspace`` is memory for all of them, of :meth:`workspace_floats`, where ``backward`` reads what
+    ``forward`` left.
     """
 
     layer: _Layer
     bottoms: tuple[Shape, ...]
     weights: tuple[Shape, ...]
     tops: tuple[Shape, ...]
-    buffers: tuple[tuple[int, bool, bool, int], ...]
+    buffers: tuple[tuple[int, bool, int, int], ...]
 
     @classmethod
     def of(cls, layer: _Layer) -> Loop:
@@ -90,7 +91,7 @@ class Loop:
             _shapes(layer.bottom, layer.bottoms),
             _shapes(layer.weight, layer.weights),
             _shapes(layer.top, layer.tops),
-            tuple((b.size, bool(b.rows), bool(b.time), b.more) for b in buffers),
+            tuple((b.size, bool(b.rows), b.time, b.more) for b in buffers),
         )
 
     def sizes(self, shapes: Iterable[tuple[int, ...]], steps: int, rows: int) -> tuple[int, int]:
@@ -109,8 +110,8 @@ class Loop:
     def _offsets(self, steps: int, rows: int) -> list[int]:
         """Return where each buffer begins in the workspace, and its end."""
         offsets = [0]
-        for size, by_row, by_step, more in self.buffers:
-            floats = size * (rows if by_row else 1) * (steps + more if by_step else 1)
+        for size, by_row, every, more in self.buffers:
+            floats = size * (rows if by_row else 1) * (-(-steps // every) + more if every else 1)
             offsets.append(offsets[-1] + -(-floats // _LINE) * _LINE)
         return offsets
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lstmc.loops.index import Axis, Index, nest_of
 from lstmc.loops.memory import Loop, Place, Product, Work, with_elements
+from lstmc.loops.vectors import fits_vectors, in_vectors
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class Nest:
             pragma = ["#pragma GCC ivdep"] if loop.independent else []
             return [*pragma, head, *(f"  {line}" for line in loop.by_counter()), "}"]
         axes, names = self.axes(), self._names()
+        return in_vectors(self.loops, axes, names) if fits_vectors(self.loops, axes) else self._by_element(axes, names)
+
+    def _by_element(self, axes: tuple[Axis, ...], names: Mapping[Place, str]) -> list[str]:
         zeros: list[str] = []
         body: list[str] = []
         sums: list[str] = []  # the results of sums along the innermost axes
@@ -64,7 +68,7 @@ class Nest:
             if not loop.summed:
                 body += [str(with_elements(line, texts)) for line in loop.lines]
                 continue
-            x, y = (str(with_elements(element, texts)) for element in loop.summed)
+            x, y = (with_elements(element, texts) for element in loop.summed)
             length, inner = loop.axis
             if inner == 1:
                 along = tuple(axis for axis in axes if axis.divisor < length)

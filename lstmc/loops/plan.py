@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Ref, Scan
+from lstmc.loops.again import Recomputation, in_place
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.memory import Array, Kind, Names, Place, Sink, Work
 from lstmc.loops.rows import Rows, rows_of
@@ -32,10 +33,15 @@ class Outer:
 
 @dataclass(frozen=True)
 class State:
-    """A state: where it is kept from the first step on, its operand or its number, and its gradient's two buffers."""
+    """A state: where it is kept from the first step on, its operand or its number, and its gradient's two buffers.
+
+    Where it has ``saved``, that is the state before the first step of each chunk; ``kept`` has the steps of one chunk,
+    for the backward pass, and the forward pass has the state in its top. The two buffers of a gradient may be one.
+    """
 
     name: str
-    kept: Place
+    kept: Array
+    saved: Array | None
     bottom: Array | None
     value: float
     top: Array
@@ -60,9 +66,11 @@ class Plan:
     gradients: tuple[Array, ...]  # of bottoms and weights that are no state's
     top_diffs: tuple[Array, ...]  # of outputs
     forward: tuple[Work, ...]
+    chunk: int  # steps after which some states are kept; 0 where all are after each step
+    again: tuple[Work, ...]  # of a step: computes these states again, before the backward pass of a chunk
     backward: tuple[Work, ...]
     outers: tuple[Outer, ...]
-    again: tuple[str, ...]  # what the backward pass computes again of the forward one
+    nodes_again: tuple[str, ...]  # what a step of the backward pass computes again of the forward one
 
     @property
     def tops(self) -> tuple[Array, ...]:
@@ -89,6 +97,10 @@ class _Planner:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.made: list[Array] = []
         self.top_diffs: list[Array] = []
+        results, count = self.body.outputs, len(self.body.outputs) - len(initial)
+        before = [Ref(arg.name) for slot, arg in enumerate(self.body.body_args()) if scan.role(slot) == "state"]
+        self.following = {state: result.ref for state, result in zip(before, results[count:], strict=True)}
+        self.again = Recomputation(self.body, self.following, (result.ref for result in results[:count]))
 
     def array(self, kind: Kind, number: int, name: str, ref: Ref, rows: bool, time: bool, prefix: str = "") -> Array:
         unique = self.names.unique(prefix + name)
@@ -98,7 +110,6 @@ class _Planner:
 
     def plan(self) -> Plan:
         args = self.body.body_args()
-        before, after = (1, 0) if self.scan.reverse else (0, 1)
         sources: dict[Ref, Place] = {}
         bottoms: list[Array] = []
         weights: list[Array] = []
@@ -119,7 +130,7 @@ class _Planner:
                 states.append(self._state(ref, value, len(bottoms), len(outputs) + len(states), rows))
                 if states[-1].bottom is not None:
                     bottoms.append(states[-1].bottom)
-                sources[ref] = Place(states[-1].kept.array, 0, before)
+                sources[ref] = Place(states[-1].top) if states[-1].saved else self._before(states[-1])
                 continue
             else:
                 array = self.array("bottom", len(bottoms), arg.name, ref, rows, role == "x")
@@ -127,13 +138,19 @@ class _Planner:
             sources[ref] = Place(array)
             kind: Kind = "weight_diff" if role == "weight" else "bottom_diff"
             gradients[arg.name] = self.array(kind, array.number, arg.name, ref, array.rows, array.time, "d_")
-        following = self.body.outputs[len(outputs) :]
+        next_states = {s.top: self._unplaced(s.top) for s in states if s.saved}
         sinks = [Sink(o.ref, Place(array)) for o, array in zip(self.body.outputs, outputs, strict=False)]
-        sinks += [Sink(o.ref, Place(s.kept.array, 0, after)) for o, s in zip(following, states, strict=True)]
+        sinks += [
+            Sink(ref, Place(next_states[s.top]) if s.saved else self._after(s))
+            for ref, s in zip(self.following.values(), states, strict=True)
+        ]
         forward = Schedule(self.body, sources, self.made, self.names)
         kept = self._kept(sources, {sink.ref: sink.place for sink in sinks})
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in {sink.ref for sink in sinks}]
-        steps, _ = forward.work(sinks, ())
+        steps, _ = forward.work([sink for sink in sinks if not sink.place.array.window], ())
+        for state, following in next_states.items():
+            steps = in_place(steps, state, following, self._next)
+        again = self._again(sources, kept, states)
         back = self._backward(sources, kept, outputs, states, gradients)
         return Plan(
             self.scan.body.name,
@@ -148,26 +165,64 @@ class _Planner:
             tuple(gradients.values()),
             tuple(self.top_diffs),
             tuple(steps),
+            self.again.chunk,
+            tuple(again),
             *back,
         )
 
     def _state(self, ref: Ref, value: float | None, bottom: int, top: int, rows: bool) -> State:
         name = ref.node
         size = self.body.type(ref).size
-        kept = Array("buffer", len(self.made), self.names.unique(f"{name}_kept"), size, rows, True, 1)
-        self.made.append(kept)
+        chunk, saved = self.again.chunk, None
+        if ref in self.again.states:
+            saved = self._buffer(f"{name}_kept", size, rows, True, every=chunk)
+            kept = self._buffer(f"{name}_again", size, rows, False, more=1, window=chunk)
+        else:
+            kept = self._buffer(f"{name}_kept", size, rows, True, more=1)
         first = None if value is not None else self.array("bottom", bottom, name, ref, rows, False, "first_")
         last = self.array("top", top, name, ref, rows, False, "last_")
-        pair = []
-        for which in ("before", "after"):
-            pair.append(Array("buffer", len(self.made), self.names.unique(f"d_{name}_{which}"), kept.size, rows, False))
-            self.made.append(pair[-1])
+        before = self._buffer(f"d_{name}" if chunk else f"d_{name}_before", size, rows, False)
+        after = before if chunk else self._buffer(f"d_{name}_after", size, rows, False)
         d_first = self.array("bottom_diff", bottom, name, ref, rows, False, "d_first_") if first else None
         d_last = self.array("top_diff", top, name, ref, rows, False, "d_last_")
-        return State(name, Place(kept), first, value or 0.0, last, (pair[0], pair[1]), d_first, d_last)
+        return State(name, kept, saved, first, value or 0.0, last, (before, after), d_first, d_last)
+
+    def _buffer(
+        self, name: str, size: int, rows: bool, time: bool, more: int = 0, every: int = 1, window: int = 0
+    ) -> Array:
+        array = Array("buffer", len(self.made), self.names.unique(name), size, rows, time, more, every, window)
+        self.made.append(array)
+        return array
+
+    def _unplaced(self, array: Array) -> Array:
+        """Return what stands for the next elements of an array until it is clear where they are."""
+        return replace(array, kind="buffer", number=-1)
+
+    def _next(self, array: Array) -> Array:
+        return self._buffer(f"{array.name}_next", array.size, array.rows, False)
+
+    def _before(self, state: State) -> Place:
+        return Place(state.kept, 0, 1 if self.scan.reverse else 0)
+
+    def _after(self, state: State) -> Place:
+        return Place(state.kept, 0, 0 if self.scan.reverse else 1)
+
+    def _in_chunk(self, sources: dict[Ref, Place], states: list[State]) -> dict[Ref, Place]:
+        """Return where the operands of a step are once the states of its chunk are computed again."""
+        return sources | {ref: self._before(state) for ref, state in zip(self.following, states, strict=True)}
+
+    def _again(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Work]:
+        """Return what computes the states of a chunk, and what is larger than its operands, again."""
+        of_step = {ref: place for ref, place in kept.items() if not place.array.window}
+        sinks = [Sink(self.following[Ref(state.name)], self._after(state)) for state in states if state.saved]
+        sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in of_step]
+        return Schedule(self.body, self._in_chunk(sources, states) | of_step, self.made, self.names).work(sinks, ())[0]
 
     def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
-        """What the backward pass reads of the forward one: computed by what is dear, each kept for every step."""
+        """What the backward pass reads of the forward one: computed by what is dear, each kept for every step.
+
+        What is larger than its operands is kept for a chunk, and that of these operands which is dear for every step.
+        """
         own, needed = {node.name for node in self.body}, self.back.needed()
         found: dict[Ref, Place] = {}
         wanted = [
@@ -177,28 +232,21 @@ class _Planner:
             for ref in self.back.args(node.name)
             if ref.node in own
         ]
-        stack = list(dict.fromkeys(wanted))
+        stack = list(dict.fromkeys([*wanted, *self.again.states.values()]))
         while stack:
             ref = stack.pop()
-            node = self.back.node(ref.node)
+            node = self.body.node(ref.node)
             if ref in sources or ref in found:
                 continue
-            if isinstance(node.op, (*MOVES, *CHEAP)):
-                stack += self.back.args(node.name)
-            elif self.back.args(node.name):
-                if ref in stored and stored[ref].array.time:
-                    found[ref] = stored[ref]
-                else:
-                    array = Array(
-                        "buffer",
-                        len(self.made),
-                        self.names.unique(f"{node.name}_kept"),
-                        self.body.type(ref).size,
-                        True,
-                        True,
-                    )
-                    self.made.append(array)
-                    found[ref] = Place(array)
+            args, name, size = self.body.args(node.name), f"{node.name}_kept", self.body.type(ref).size
+            if isinstance(node.op, (*MOVES, *CHEAP)) or ref in self.again.states.values():
+                stack += args
+            elif ref in self.again.larger:
+                found[ref] = Place(self._buffer(name, size, True, False, window=self.again.chunk))
+                stack += args
+            elif args:
+                at = stored.get(ref)
+                found[ref] = at if at and at.array.time else Place(self._buffer(name, size, True, True))
         return found
 
     def _backward(
@@ -211,7 +259,8 @@ class _Planner:
     ) -> tuple[tuple[Work, ...], tuple[Outer, ...], tuple[str, ...]]:
         args = self.back.body_args()
         count = len(self.body.body_args())
-        known = dict(sources) | kept
+        known = self._in_chunk(sources, states) | kept
+        known |= {self.following[Ref(state.name)]: self._after(state) for state in states if state.saved}
         for arg, array in zip(args[count:], outputs, strict=False):
             given = Array("top_diff", array.number, self.names.unique(f"d_{array.name}"), array.size, True, True)
             self.top_diffs.append(given)
@@ -234,17 +283,20 @@ class _Planner:
                 elif self.back.node(ref.node).op.name != "full" or (into.time and into.rows):
                     sinks.append(Sink(ref, Place(into), summed))
         sinks = self._without_sums(sinks, outers)
-        for state in states:
-            sinks.append(Sink(next(results).ref, Place(state.gradient[1])))
+        next_ones = {s.name: self._unplaced(s.gradient[1]) if self.again.chunk else s.gradient[1] for s in states}
+        sinks += [Sink(next(results).ref, Place(next_ones[state.name])) for state in states]
         schedule = Schedule(self.back, known, self.made, self.names)
         steps, places = schedule.work(sinks, [(ct, o.outs, x, o.ins) for o, ct, x in outers])
         done = tuple(
             Outer(ct, x, o.into, o.outs, o.ins, o.lead) for (o, _, _), (ct, x) in zip(outers, places, strict=True)
         )
+        if self.again.chunk:
+            for state in states:
+                steps = in_place(steps, state.gradient[0], next_ones[state.name], self._next)
         own = {node.name for node in self.body}
         run = [node.name for group in schedule.groups for node in group.nodes]
-        again = tuple(name for name in (*run, *sorted(schedule.within)) if name in own)
-        return tuple(steps), done, again
+        nodes_again = tuple(name for name in (*run, *sorted(schedule.within)) if name in own)
+        return tuple(steps), done, nodes_again
 
     def _parts(self, ref: Ref) -> Iterator[Ref]:
         """The summands of what a step adds to a gradient."""

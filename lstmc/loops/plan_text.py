@@ -17,13 +17,16 @@ def plan_text(plan: Plan) -> str:
     )
     lines = [f"layer {plain(plan.name)}: {sizes}{', from the last step to the first' if plan.reverse else ''}"]
     lines += [f"  {_each_step(title, works)}" for title, works in _passes(plan)]
+    if plan.chunk:
+        names = plain(", ".join(state.name for state in plan.states if state.saved))
+        lines.append(f"  kept each {plan.chunk} steps, and computed again in between: {names}")
     lines += [f"  bottom  {array.label_of(plan.shapes[array.name])}" for array in plan.bottoms]
     lines += [f"  weight  {array.label_of(plan.shapes[array.name])}" for array in plan.weights]
     lines += [f"  top     {array.label_of(plan.shapes[array.name])}" for array in plan.tops]
     lives = _lives(plan)
     lines += [f"  buffer  {array.label_of()}: {lives[array]}" for array in plan.buffers]
-    if plan.again:
-        lines.append(f"  computed again by backward: {plain(', '.join(plan.again))}")
+    if plan.nodes_again:
+        lines.append(f"  computed again by backward: {plain(', '.join(plan.nodes_again))}")
     for title, works in _passes(plan):
         for heading, when in WHEN.items():
             found = [line for work in works if _when(work) == when for line in _work_text(work)]
@@ -43,8 +46,7 @@ def memory_text(plan: Plan, steps: int, rows: int) -> str:
     """How large the buffers are for so many steps and rows, and what of it is there from forward to backward."""
     lives, sizes = _lives(plan), {}
     for array in plan.buffers:
-        times = (steps + array.more if array.time else 1) * (rows if array.rows and not plan.rows.fixed else 1)
-        sizes[array] = 4 * array.size * times
+        sizes[array] = 4 * array.floats(steps, 1 if plan.rows.fixed else rows)
     kept = sum(size for array, size in sizes.items() if lives[array] == KEPT)
     where = f"T = {steps}" if plan.rows.fixed else f"T = {steps}, N = {rows}"
     return f"  buffers at {where}: {sum(sizes.values()):,} bytes, of which {kept:,} are kept for backward\n"
@@ -55,7 +57,8 @@ KEPT = "kept for backward"
 
 
 def _passes(plan: Plan) -> tuple[tuple[str, tuple[Work, ...]], ...]:
-    return (("forward", plan.forward), ("backward", plan.backward))
+    again = (("a chunk again", plan.again),) if plan.again else ()
+    return (("forward", plan.forward), *again, ("backward", plan.backward))
 
 
 def _each_step(title: str, works: tuple[Work, ...]) -> str:
@@ -75,13 +78,16 @@ def _lives(plan: Plan) -> dict[Array, str]:
     for title, works in _passes(plan):
         for work in works:
             for name in work.arrays():
-                uses.get(name, set()).add((title, _when(work)))
+                uses.get(name, set()).add(("backward" if work in plan.again else title, _when(work)))
     for outer in plan.outers:
         for place in (outer.ct, outer.x):
             if place is not None:
                 uses.get(place.array.name, set()).add(("backward", "after"))
     for state in plan.states:  # the last one is taken from the one, the first gradient from the others
-        uses[state.kept.array.name].add(("forward", "after"))
+        if state.saved:
+            uses[state.saved.name] |= {("forward", "before"), ("backward", "before")}
+        else:
+            uses[state.kept.name].add(("forward", "after"))
         for array in state.gradient:
             uses[array.name].add(("backward", "after"))
     found = {}
@@ -93,6 +99,8 @@ def _lives(plan: Plan) -> dict[Array, str]:
             found[array] = "from step to step of backward"
         elif not passes:
             found[array] = "nothing reads it"
+        elif array.window:
+            found[array] = f"a chunk of {passes[0]}"
         elif array.rows and not array.time:
             found[array] = f"a step of {passes[0]}"
         else:

@@ -15,6 +15,11 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 #define ONCE __attribute__((noinline, noclone, unused))  // one copy of its code, which is long
 #define INLINE __attribute__((always_inline))
 
+static inline vector& at(float* x) { return *reinterpret_cast<vector*>(x); }
+static inline const vector& at(const float* x) { return *reinterpret_cast<const vector*>(x); }
+static inline void put(float* x, vector value) { at(x) = value; }
+static inline void put(float* x, float value) { at(x) = vector{} + value; }
+
 typedef int indices __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef std::make_integer_sequence<int, LANES> each_lane;

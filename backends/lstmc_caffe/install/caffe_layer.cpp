@@ -106,7 +106,8 @@ class GeneratedLayer : public caffe::Layer<float> {
     seen_.resize(code_->buffers);
     for (int i = 0; i < code_->buffers; ++i) {
       const lstmc_buffer& buffer = code_->buffer[i];
-      const size_t floats = size_t(buffer.size) * (buffer.rows ? N : 1) * (buffer.time ? T + buffer.more : 1);
+      const size_t steps = buffer.time ? (T + buffer.time - 1) / buffer.time + buffer.more : 1;
+      const size_t floats = size_t(buffer.size) * (buffer.rows ? N : 1) * steps;
       const size_t bytes = sizeof(float) * (floats + ALIGNED);
       // memory of the CPU or of a GPU: of that where a pass first wants it
       if (buffers_[i] && buffers_[i]->size() == bytes) continue;

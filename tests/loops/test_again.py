@@ -1,0 +1,116 @@
+"""States that are kept each few steps and computed again in between, updated in place, and read by vectors."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc import Input, Param, State, cell, dims, einsum, exp, model, outer, scan, sigmoid, split_heads, tanh, xavier
+from lstmc.loops import again
+from lstmc.loops.code import layer_code
+from lstmc.loops.layer import GeneratedScan
+from lstmc.loops.memory import Loop
+from lstmc.loops.plan import Plan
+from lstmc.loops.plan_text import memory_text, plan_text
+from lstmc.pipeline import compile_graph
+from lstmc_caffe import CaffeBackend
+from tests.loops.test_native import assert_right
+
+T, N, K, V = dims("T N K V")
+
+
+@cell
+def delta(k=Input(N, K), v=Input(N, V), S=State(N, V, K)):
+    """What S holds for a key moves to the value: a sum of the old elements, then one of the new."""
+    S = S + outer(v - einsum("nvk,nk->nv", S, k), k)
+    return einsum("nvk,nk->nv", S, k), {"S": S}
+
+
+@cell
+def heads(k=Input(N, K), v=Input(N, V), S=State(N, 2, K // 2, V), m=State(N, 1)):
+    """Sums over an axis that is not the last, gates of rows, and a state that is kept for every step."""
+    keys, m = split_heads(k, 2), tanh(m + v[:, :1])
+    S = sigmoid(keys)[..., None] * S + keys[..., None] * (m * v)[:, None, None, :]
+    return einsum("ngkv,ngk->nv", S, keys), {"S": S, "m": m}
+
+
+@cell
+def turned(k=Input(N, K), v=Input(N, K), S=State(N, K, K)):
+    """Its new elements come from others than those that they replace."""
+    S = 0.5 * einsum("nvk->nkv", S) + outer(v, k)
+    return einsum("nvk,nk->nv", S, k), {"S": S}
+
+
+@cell
+def remembered(k=Input(N, K), v=Input(N, V), S=State(N, V, K)):
+    """The old elements are read when the new ones are there."""
+    new = 0.9 * S + outer(v, k)
+    return einsum("nvk,nv->nk", S, einsum("nvk,nk->nv", new, k)), {"S": new}
+
+
+@cell
+def momentum(k=Input(N, K), v=Input(N, V), S=State(N, V, K), M=State(N, V, K), *, A=Param(V, K, fill=xavier())):
+    """A state that another one is added to, and a function of all its elements."""
+    M = 0.5 * M + outer(v, k)
+    S = exp(-v[..., None] * v[..., None] * exp(A)) * S + M
+    return einsum("nvk,nk->nv", S, k), {"S": S, "M": M}
+
+
+@model
+def everything(k=Input(T, N, K), v=Input(T, N, V), S0=Input(N, V, K)):
+    found = {}
+    for made in (delta, heads, remembered):
+        found[made.name], _ = scan(made(), (k, v), init={"S": S0} if made is delta else None)
+    found["momentum"], last = scan(momentum(), (k, v), reverse=True)
+    found["last"] = last["M"]
+    found["turned"], _ = scan(turned(), (k, k))
+    return found
+
+
+@pytest.fixture
+def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of two steps."""
+    monkeypatch.setattr(again, "FEWEST", 2)
+    monkeypatch.setattr(again, "MOST", 2)
+
+
+def plans(**sizes: int) -> dict[str, Plan]:
+    compiled = compile_graph(everything.graph(**sizes), CaffeBackend(), "caffe-fused").expanded
+    return {node.op.body.name: node.op.plan() for node in compiled if isinstance(node.op, GeneratedScan)}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(("steps", "keys", "values"), [(5, 16, 32), (4, 6, 9)], ids=["vectors", "elements"])
+def test_outputs_and_all_gradients(two_steps: None, steps: int, keys: int, values: int) -> None:
+    """A last chunk that is shorter, and one that is not; sizes of whole vectors, and others."""
+    assert_right(everything.graph(T=steps, N=2, K=keys, V=values))
+
+
+def test_what_is_kept() -> None:
+    found = plans(T=99, N=2, K=64, V=64)
+    assert {name: plan.chunk for name, plan in found.items()} == {
+        "delta": 32, "heads": 32, "remembered": 32, "momentum": 10, "turned": 32,
+    }  # fmt: skip
+    text = plan_text(found["momentum"])
+    assert "\n  kept each 10 steps, and computed again in between: S_prev, M_prev\n" in text
+    assert "\n  buffer  S_prev_kept [T/10, N, 4096]: kept for backward\n" in text
+    assert "\n  buffer  S_prev_again [10+1, N, 4096]: a chunk of backward\n" in text
+    assert "\n  buffer  exp_v_kept [10, N, 4096]: a chunk of backward\n" in text
+    kept = 4 * 2 * (4 * 4096 + 99 * 64)  # 4 chunks of 99 steps, and for each step what the state was read for
+    assert f" of which {kept:,} are kept for backward" in memory_text(found["delta"], 99, 2)
+
+
+def test_a_state_is_updated_in_place_unless_its_old_elements_are_needed() -> None:
+    """Its top has it during the forward pass; one more buffer and a loop that copies are for the others."""
+    for name, plan in plans(T=9, N=2, K=16, V=16).items():
+        copied = [array.name for array in plan.buffers if array.name.startswith("last_")]
+        assert copied == (["last_S_prev_next"] if name in ("remembered", "turned") else []), name
+        assert ("last_S_prev = last_S_prev_next" in plan_text(plan)) == bool(copied)
+
+
+def test_each_row_has_all_its_steps_before_the_next() -> None:
+    """But on a GPU, where rows have blocks of threads."""
+    plan = plans(T=9, N=2, K=16, V=16)["delta"]
+    code = layer_code(plan)
+    assert "  for (long n = 0; n < N; ++n)\n  for (long chunk = 0; chunk * 64 < T; ++chunk) {\n" in code.cpp
+    assert "for (long n" not in code.cu
+    assert all(isinstance(work, Loop) for work in plan.again)
