@@ -108,6 +108,7 @@ bench: caffe ## compile, load and run times as ratios, not a test; quick: make b
 	$(BIN)/python tests/benchmarks/compile_time.py $(BENCH)
 	$(BIN)/python -m tests.benchmarks.caffe_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.cell_time $(BENCH)
+	$(BIN)/python -m tests.benchmarks.matrix_states $(BENCH)
 	$(BIN)/python tests/benchmarks/onnx_time.py $(BENCH)
 	$(BIN)/python -m tests.benchmarks.parallel_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.c_time

@@ -100,12 +100,13 @@ def _rendered(plan: Plan, where: str) -> str:
         name for name, works in passes.items() if plan.chunk and all(isinstance(w, Loop) for w in step_works(works))
     }
     alone -= {"again"} - ({"again"} if "backward" in alone else set())
+    carried = {array.name for s in plan.states for array in (*s.gradient, s.kept)}
     kernels = {name: persistent(plan, works) for name, works in passes.items()}
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
     told = {
         "type": _PLACE,
         "plan": plan,
-        "works": {name: nests(works) if where == "cpu.j2" else works for name, works in passes.items()},
+        "works": {name: nests(works, carried) if where == "cpu.j2" else works for name, works in passes.items()},
         "persistent": kernels,
         "alone": alone if where == "cpu.j2" else set(),
         "unpacked": panels - packed,  # of no use to a GPU

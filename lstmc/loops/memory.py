@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
@@ -245,13 +245,13 @@ class Loop:
         """The lines for one ``j``."""
         length, inner = self.axis
         if self.independent:
-            return [with_elements(line, self._texts("j")) for line in self.lines]
+            return [with_elements(line, self._texts("j").__getitem__) for line in self.lines]
         begin = Index() + (
             counter(self.size).divided(inner)[0] * (length * inner) + counter(self.size).divided(inner)[1]
         )
         each = f"begin + k * {inner}" if inner != 1 else "begin + k"
         begun = f"const int begin = {begin.text('j', self.size)};"
-        return [begun, *(with_elements(line, self._texts(each)) for line in self.lines)]
+        return [begun, *(with_elements(line, self._texts(each).__getitem__) for line in self.lines)]
 
     def _texts(self, name: str) -> list[str]:
         return [f"{p}[{'j' if index is None else index.text(name, self.count)}]" for p, index in self.elements]
@@ -264,10 +264,10 @@ class Loop:
         return [(pointer, result if index is None else index) for pointer, index in self.elements]
 
 
-def with_elements(line: _Line, texts: Sequence[str]) -> _Line:
+def with_elements(line: _Line, texts: Callable[[int], str]) -> _Line:
     """Return a line with its elements written out."""
     if isinstance(line, str):
-        return cast(_Line, _ELEMENT.sub(lambda match: texts[int(match[1])], line))
+        return cast(_Line, _ELEMENT.sub(lambda match: texts(int(match[1])), line))
     if isinstance(line, Store):
         return replace(line, element=with_elements(line.element, texts), value=with_elements(line.value, texts))
     return replace(line, value=with_elements(line.value, texts))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 from lstmc.loops.index import Axis, Index, nest_of
 from lstmc.loops.memory import Loop, Place, Product, Work, with_elements
@@ -15,21 +16,24 @@ class Nest:
     """Loops over equally many elements, run as one: what one of them writes is in a register for those behind it.
 
     A sum is in the nest of what computes its operand: a state is updated and read in one pass over its elements.
+    ``own`` are the arrays that nothing else uses.
     """
 
     loops: tuple[Loop, ...]
+    own: frozenset[str] = frozenset()
 
     @property
     def pointers(self) -> dict[str, tuple[Place, bool]]:
         """What the lines call the places of all loops, and whether they are written."""
-        names = self._names()
+        names = self.names()
         found = {name: (place, False) for place, name in names.items()}
         for loop in self.loops:
             for place, written in loop.pointers.values():
                 found[names[place]] = place, found[names[place]][1] or written
         return found
 
-    def _names(self) -> dict[Place, str]:
+    def names(self) -> dict[Place, str]:
+        """Return what the lines call the places of all loops."""
         places = dict.fromkeys(place for loop in self.loops for place, _ in loop.pointers.values())
         return {place: f"p{i}" for i, place in enumerate(places)}
 
@@ -52,8 +56,12 @@ class Nest:
             head = f"for (int j = 0; j < {loop.size}; ++j) {{"
             pragma = ["#pragma GCC ivdep"] if loop.independent else []
             return [*pragma, head, *(f"  {line}" for line in loop.by_counter()), "}"]
-        axes, names = self.axes(), self._names()
-        return in_vectors(self.loops, axes, names) if fits_vectors(self.loops, axes) else self._by_element(axes, names)
+        axes, names = self.axes(), self.names()
+        return (
+            in_vectors(self.loops, axes, names, self.own)
+            if fits_vectors(self.loops, axes)
+            else self._by_element(axes, names)
+        )
 
     def _by_element(self, axes: tuple[Axis, ...], names: Mapping[Place, str]) -> list[str]:
         zeros: list[str] = []
@@ -66,9 +74,9 @@ class Nest:
                 for pointer, index in loop.elements_by_count()
             ]
             if not loop.summed:
-                body += [str(with_elements(line, texts)) for line in loop.lines]
+                body += [str(with_elements(line, texts.__getitem__)) for line in loop.lines]
                 continue
-            x, y = (with_elements(element, texts) for element in loop.summed)
+            x, y = (with_elements(element, texts.__getitem__) for element in loop.summed)
             length, inner = loop.axis
             if inner == 1:
                 along = tuple(axis for axis in axes if axis.divisor < length)
@@ -87,8 +95,11 @@ class Nest:
         return [*zeros, *_nested(axes[: len(axes) - len(along)], inside)]
 
 
-def nests(works: Iterable[Work]) -> list[Product | Nest]:
-    """Return the work of a step in its order, with neighbouring loops in one nest where that computes the same."""
+def nests(works: Iterable[Work], carried: Set[str]) -> list[Product | Nest]:
+    """Return the work of a step in its order, with neighbouring loops in one nest where that computes the same.
+
+    ``carried`` are the buffers that hold something from step to step.
+    """
     found: list[Product | Nest] = []
     for work in works:
         if isinstance(work, Product):
@@ -99,7 +110,17 @@ def nests(works: Iterable[Work]) -> list[Product | Nest]:
             found[-1] = Nest((*last.loops, work))
         else:
             found.append(Nest((work,)))
-    return found
+    uses = Counter(name for work in found for name in {*_buffers(work)})
+    alone = {name for name, count in uses.items() if count == 1} - carried
+    return [
+        replace(work, own=frozenset(alone & {*_buffers(work)})) if isinstance(work, Nest) else work for work in found
+    ]
+
+
+def _buffers(work: Product | Nest) -> Iterable[str]:
+    """Return the buffers of a step that it uses."""
+    places = (work.x, work.y) if isinstance(work, Product) else work.names()
+    return (p.array.name for p in places if p.array.kind == "buffer" and not p.array.time and not p.array.window)
 
 
 def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from lstmc.loops.index import Axis, Index
@@ -28,7 +28,11 @@ def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
 
 
 class _Operands:
-    """The texts of a nest's elements, of some rows at once: what is the same for all of them is read before."""
+    """The texts of a nest's elements, of some rows at once.
+
+    What is the same for all rows is read before them, and what the nest has written is in a register; ``memory`` are
+    arrays that it writes and reads from memory all the same.
+    """
 
     def __init__(
         self, axes: Sequence[Axis], rows: Axis | None, loops: Sequence[Loop], names: Mapping[Place, str]
@@ -37,6 +41,8 @@ class _Operands:
         self._rows, self._names = rows, names
         self._written = {place.array for loop in loops for place, written in loop.pointers.values() if written}
         self._same: dict[tuple[Place, Index], str] = {}
+        self._registers: dict[str, str] = {}
+        self.memory: set[str] = set()
 
     def begun(self) -> list[str]:
         """Return the lines that read what is the same for all rows."""
@@ -46,12 +52,20 @@ class _Operands:
         """Return whether an element is the same for all rows."""
         return self._rows is None or index.stride(self._rows) == 0
 
-    def of(self, loop: Loop) -> tuple[list[str], list[str]]:
+    def of(self, loop: Loop) -> tuple[Callable[[int], str], Callable[[int], str]]:
         """Return the texts of a loop's elements where they are read, and where they are written."""
         elements = [(loop.pointers[pointer][0], index) for pointer, index in loop.elements_by_count()]
-        return [self._read(*element) for element in elements], [self._address(*element) for element in elements]
+        return lambda at: self._read(*elements[at]), lambda at: self._address(*elements[at])
+
+    def written(self, address: str, value: str) -> None:
+        """Note that the element at an address is a value."""
+        self._registers[address] = value
 
     def _read(self, place: Place, index: Index) -> str:
+        if place.array in self._written:
+            if self._address(place, index) in self._registers:
+                return self._registers[self._address(place, index)]
+            self.memory.add(place.array.name)
         if place.array in self._written or not self.same(index):
             return self._element(place, index)
         return self._same.setdefault((place, index), f"at_{len(self._same)}")
@@ -65,39 +79,42 @@ class _Operands:
         return f"{self._names[place]} + {index.in_nest(self._axes)}"
 
 
-def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str]) -> list[str]:
-    """Return the lines of loops that are one nest, for some counts of the loop around the innermost one at once."""
+def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str], own: Set[str]) -> list[str]:
+    """Return the lines of loops that are one nest, for some counts of the loop around the innermost one at once.
+
+    ``own`` are arrays that nothing else uses: what the nest has in registers of them is not written.
+    """
     lengths = [loop.axis[0] for loop in loops if loop.summed and loop.axis[1] == 1]
     outer = [axis for axis in axes if lengths and axis.divisor >= lengths[0]]  # each with sums of its own
     rows = axes[-2] if len(axes) > 1 and len(axes) - len(outer) in (1, len(axes)) else None
     count = next(n for n in ROWS if rows.size % n == 0) if rows else 1
     operands = _Operands(axes, rows if count > 1 else None, loops, names)
-    body: list[str] = []
+    body: list[tuple[str, str]] = []  # lines, and the array that one writes
     zeros: list[str] = []
     carried: list[tuple[str, str]] = []  # sums over these rows, and where they go
     sums: list[tuple[str, str]] = []  # sums of these rows
     for loop in loops:
-        reads, addresses = operands.of(loop)
         if not loop.summed:
-            body += _lines(loop, reads, addresses)
+            body += _lines(loop, operands)
             continue
+        reads, addresses = operands.of(loop)
         x, y = with_elements(loop.summed[0], reads), with_elements(loop.summed[1], addresses)
         pointer, index = loop.elements_by_count()[-1]
         name = f"s{len(carried) + len(sums)}"
         if loop.axis[1] == 1:
             sums.append((name, y))
-            body.append(f"{name}[r] += {x};")
+            body.append((f"{name}[r] += {x};", ""))
             continue
         zeros.append(f"for (int j = 0; j < {loop.size}; ++j) {names[loop.pointers[pointer][0]]}[j] = 0.0f;")
         if operands.same(index):
             carried.append((name, y))
-            body.append(f"{name} += {x};")
+            body.append((f"{name} += {x};", ""))
         else:
-            body.append(f"at({y}) += {x};")
+            body.append((f"at({y}) += {x};", ""))
     lines = [
         *operands.begun(),
         *(f"vector {name} = at({y});" for name, y in carried),
-        *_each_row(count, body),
+        *_each_row(count, [line for line, array in body if array not in own - operands.memory]),
         *(f"at({y}) = {name};" for name, y in carried),
     ]
     ends = [line for name, y in sums for line in _written(name, y, count)]
@@ -111,14 +128,23 @@ def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place
     return [*zeros, *lines]
 
 
-def _lines(loop: Loop, reads: Sequence[str], addresses: Sequence[str]) -> Iterator[str]:
+def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
+    reads, addresses = operands.of(loop)
+    arrays = {name: place.array.name for name, (place, _) in loop.pointers.items()}
+    names = {line.name for line in loop.lines if isinstance(line, Value)}
     for line in loop.lines:
         if isinstance(line, Value):
             value = with_elements(line, reads)
-            yield f"const auto {value.name} = {value.value};  // {value.comment}"
+            yield f"const auto {value.name} = {value.value};  // {value.comment}", ""
         elif isinstance(line, Store):
             to, value_text = with_elements(line.element, addresses), with_elements(line.value, reads)
-            yield f"at({to}) += {value_text};" if line.add else f"put({to}, {value_text});"
+            if line.add:
+                yield f"at({to}) += {value_text};", ""
+                continue
+            array = with_elements(line.element, lambda at: arrays[loop.elements[at][0]])
+            if value_text in names:
+                operands.written(to, value_text)
+            yield f"put({to}, {value_text});", array
 
 
 def _each_row(count: int, lines: Sequence[str]) -> list[str]:

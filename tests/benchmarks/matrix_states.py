@@ -1,0 +1,157 @@
+"""Recurrences of matrices as generated layers, compiled for this process: their time to that of FLOPs at the peak.
+
+    python -m tests.benchmarks.matrix_states [--quick]
+
+The cores of cells of the library, without projections: T = 1024, 4 heads as rows of the batch, 64 keys and values. One
+thread, CPU time, minima. The last column compares the memory of all buffers with that of the states of all steps.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from lstmc import Cell, Input, State, Value, abs, cell, dims, einsum, exp, maximum, outer, sigmoid, sum
+from lstmc.dsl import CellModel
+from lstmc.loops.layer import GeneratedScan
+from lstmc.loops.native import loops
+from lstmc.pipeline import compile_graph
+from lstmc_caffe import CaffeBackend
+from tests.benchmarks.fma_peak import flops_per_second
+
+STEPS, HEADS, SIZE = 1024, 4, 64
+N, K, V = dims("N K V")
+Result = tuple[Value, dict[str, Value]]
+
+
+def read(S: Value, q: Value) -> Value:
+    """The value that a matrix holds for a key."""
+    return einsum("nvk,nk->nv", S, q)
+
+
+@cell
+def delta_net(
+    q: Value = Input(N, K), k: Value = Input(N, K), v: Value = Input(N, V), b: Value = Input(N, 1),
+    S: Value = State(N, V, K),
+) -> Result:  # fmt: skip
+    S = S + outer(b * (v - read(S, k)), k)
+    return read(S, q), {"S": S}
+
+
+@cell
+def mlstm(
+    q: Value = Input(N, K), k: Value = Input(N, K), v: Value = Input(N, V), i: Value = Input(N, 1),
+    f: Value = Input(N, 1), C: Value = State(N, V, K), n: Value = State(N, K), m: Value = State(N, 1),
+) -> Result:  # fmt: skip
+    f = f + m
+    m = maximum(f, i)
+    i, f = exp(i - m), exp(f - m)
+    C, n = f[..., None] * C + outer(i * v, k), f * n + i * k
+    size = maximum(abs(sum(n * q, axis=-1, keepdims=True)), exp(-m))
+    return read(C, q) / size, {"C": C, "n": n, "m": m}
+
+
+@cell
+def gla(
+    q: Value = Input(N, K), k: Value = Input(N, K), v: Value = Input(N, V), a: Value = Input(N, K),
+    S: Value = State(N, K, V),
+) -> Result:  # fmt: skip
+    S = sigmoid(a)[..., None] * S + outer(k, v)
+    return einsum("nkv,nk->nv", S, q), {"S": S}
+
+
+@cell
+def rwkv6(
+    r: Value = Input(N, K), k: Value = Input(N, K), v: Value = Input(N, V), w: Value = Input(N, K),
+    S: Value = State(N, K, V),
+) -> Result:  # fmt: skip
+    y = einsum("nkv,nk->nv", S, r) + sum(r * k, axis=-1, keepdims=True) * v
+    return y, {"S": exp(-exp(w))[..., None] * S + outer(k, v)}
+
+
+@cell
+def rwkv7(
+    r: Value = Input(N, K), k: Value = Input(N, K), v: Value = Input(N, V), w: Value = Input(N, K),
+    kappa: Value = Input(N, K), a: Value = Input(N, K), S: Value = State(N, V, K),
+) -> Result:  # fmt: skip
+    S = S * sigmoid(w)[:, None, :] - outer(read(S, kappa), sigmoid(a) * kappa) + outer(v, k)
+    return read(S, r), {"S": S}
+
+
+@cell
+def retnet(q: Value = Input(N, K), k: Value = Input(N, K), v: Value = Input(N, V), S: Value = State(N, K, V)) -> Result:
+    S = 0.97 * S + outer(k, v)
+    return einsum("nkv,nk->nv", S, q), {"S": S}
+
+
+@cell
+def mamba2(
+    x: Value = Input(N, V), B: Value = Input(N, K), C: Value = Input(N, K), dt: Value = Input(N, 1),
+    S: Value = State(N, V, K),
+) -> Result:  # fmt: skip
+    S = exp(-exp(dt))[..., None] * S + outer(dt * x, B)
+    return read(S, C), {"S": S}
+
+
+# with the FLOPs of a step for each element of the state: of its update and of what reads it
+CORES = {delta_net: 6, mlstm: 5, gla: 5, rwkv6: 5, rwkv7: 9, retnet: 5, mamba2: 5}
+ALIGNED = 16  # floats of a line of the cache
+Floats = NDArray[np.float32]
+
+
+def arrays(shapes: Iterable[tuple[int, ...]]) -> tuple[list[Floats], list[int]]:
+    """Return random arrays of some shapes, and where they begin."""
+    rng = np.random.default_rng(0)
+    made = [(rng.standard_normal(shape) / 8).astype(np.float32) for shape in shapes]
+    return made, [array.ctypes.data for array in made]
+
+
+def measured(core: Cell, rounds: int) -> tuple[float, float, int]:
+    """Return the seconds of a core forward, and forward and backward, and the bytes of its buffers."""
+    graph = CellModel(core).graph(T=STEPS, N=HEADS, **{dim: SIZE for dim in core.dims if dim != "N"})
+    compiled = compile_graph(graph, CaffeBackend(), "caffe-fused").expanded
+    (plan,) = (node.op.plan() for node in compiled if isinstance(node.op, GeneratedScan))
+    (loop,) = loops([plan], "this benchmark needs it")
+    at = STEPS, HEADS
+    bottoms, tops = [blob.at(*at) for blob in loop.bottoms], [blob.at(*at) for blob in loop.tops]
+    kept, (ins, outs, d_ins, d_outs) = zip(*map(arrays, (bottoms, tops, bottoms, tops)), strict=True)
+    floats = loop.workspace_floats(*at)
+    memory = np.zeros(floats + ALIGNED, np.float32)
+    workspace = -(-memory.ctypes.data // (4 * ALIGNED)) * 4 * ALIGNED
+    forward = both = float("inf")
+    for _ in range(rounds):
+        start = time.process_time()
+        loop.forward(at, ins, [], outs, workspace)
+        forward = min(forward, time.process_time() - start)
+        loop.backward(at, ins, [], outs, workspace, (d_outs, d_ins, []), [True] * len(ins))
+        both = min(both, time.process_time() - start)
+    assert all(np.isfinite(array).all() for group in kept for array in group)
+    return forward, both, 4 * floats
+
+
+def main() -> None:
+    """Measure, and print times and ratios."""
+    rounds = 10 if "--quick" in sys.argv else 100
+    peak = flops_per_second()
+    table = Table(
+        title=f"cores at T={STEPS}, {HEADS} heads, K=V={SIZE}, one thread; FLOPs of both: three times forward's"
+    )
+    for column in ("core", "forward, ms", "both, ms", "forward to peak", "both to peak", "buffers to all states"):
+        table.add_column(column, justify="left" if column == "core" else "right")
+    for core, flops in CORES.items():
+        forward, both, floats = measured(core, rounds)
+        least = flops * STEPS * HEADS * SIZE * SIZE / peak
+        ratios = forward / least, both / (3 * least), floats / (4 * STEPS * HEADS * SIZE * SIZE)
+        times = f"{forward * 1e3:.2f}", f"{both * 1e3:.2f}"
+        table.add_row(core.name, *times, f"{ratios[0]:.1f}", f"{ratios[1]:.1f}", f"{ratios[2]:.2f}")
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()
