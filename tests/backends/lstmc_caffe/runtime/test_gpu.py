@@ -21,6 +21,7 @@ import lstmc
 from lstmc.backend import find_cells
 from lstmc.errors import BackendError
 from lstmc.interp import forward
+from lstmc.loops import again
 from lstmc.loops.gpu import PERSISTENT_ROWS
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
@@ -57,6 +58,7 @@ from tests.backends.lstmc_caffe.runtime import test_differential, test_post
 from tests.backends.lstmc_caffe.train.training_nets import carrying, dropping, line, train
 from tests.backends.lstmc_caffe.write import test_in_place, test_step
 from tests.cells.scanned import cell_graph, drawn
+from tests.loops import test_again
 from tools.gpu_check.cases import CHECKED, cases, sequence_of
 from tools.gpu_check.suite import suite
 
@@ -246,6 +248,16 @@ def test_launches_of_a_persistent_kernel_do_not_grow_with_the_steps(caffe: Runne
         ran.append({name: count - before.get(name, 0) for name, count in launches(caffe).items()})
     assert (ran[0] == ran[1]) == (rows <= PERSISTENT_ROWS)
     assert ran[0]["forward_steps"] == ran[0]["backward_steps"] == (1 if rows <= PERSISTENT_ROWS else 0)
+
+
+@pytest.mark.parametrize("rows", [2, PERSISTENT_ROWS + 1])
+def test_states_that_are_computed_again(executor: CaffeExecutor, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(again, "FEWEST", 2)
+    monkeypatch.setattr(again, "MOST", 2)
+    graph = test_again.everything.graph(T=3, N=rows, K=6, V=9)
+    compiled, weights = compile_graph(graph, CaffeBackend(), "caffe-fused"), initial_weights(graph)
+    report = check(compiled, CaffeBackend().emit(compiled, weights), weights, executor, seed=1)
+    assert report.passed, [d for d in report.differences if not d.passed]
 
 
 def test_a_net_streams_on_a_gpu(caffe: Runner) -> None:
