@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays, Settings
 from lstmc.backend.compiled import OpenSizes
 from lstmc.data.request import Trained, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.format import text_templates
-from lstmc.ir import Ref, Scan
+from lstmc.ir import Ref, Scan, weight_graph
+from lstmc.loops.compiler import FLAGS
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
+from lstmc.loops.memory import header
+from lstmc.manifest import Manifest, Place, Stored, describe
+from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Dead, Pass
 from lstmc.pipeline import LOOP_PASSES
@@ -24,6 +31,7 @@ from lstmc.weights import parameters
 from lstmc_torch.lowerings import LOWERINGS, TEXTS
 from lstmc_torch.program import program_of
 
+SUFFIX, LAYERS = ".pt", ".layers.cpp"
 _TEMPLATES = text_templates("lstmc_torch", ".")
 
 
@@ -59,7 +67,23 @@ class TorchExecutor:
         """Do nothing: there is nothing to release."""
 
 
-class TorchBackend:
+def _manifest(compiled: Compiled, sizes: OpenSizes) -> Manifest:
+    graph = compiled.expanded
+    stored = weight_graph(graph, [Ref(name) for name in parameters(graph)])
+
+    def place(ref: Ref, name: str) -> Place:
+        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), sizes.open(ref))
+
+    return describe(
+        compiled,
+        inputs={node.name: (place(Ref(node.name), node.name), False) for node in graph if isinstance(node.op, Input)},
+        outputs={output.name: place(output.ref, output.name) for output in graph.outputs},
+        weights=stored,
+        blobs={output.name: Stored(output.name, 0, stored.type(output.ref).shape) for output in stored.outputs},
+    )
+
+
+class TorchBackend(RunsFiles):
     """Writes models as programs of PyTorch, and runs them there, their scans as generated loops."""
 
     name = "torch"
@@ -76,28 +100,51 @@ class TorchBackend:
         return ("T", "N")
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """``NAME.py``, a module that needs PyTorch alone, and ``NAME.pt``, its weights."""
+        """``NAME_torch.py``, which needs PyTorch alone, its weights, its scans in C++, and a manifest beside it."""
         graph, sizes = compiled.expanded, OpenSizes.from_graphs(compiled.expanded, compiled.resized)
         inputs = {node.name: _shape(sizes, Ref(node.name)) for node in graph if isinstance(node.op, Input)}
         outputs = {output.name: _shape(sizes, output.ref) for output in graph.outputs}
+        program, stem = program_of(sizes), f"{compiled.name}_torch"  # not NAME.py, which the model's own file may be
+        # the name of one library in each process
+        library = program.cpp and f"lstmc_{hashlib.sha256(program.cpp.encode()).hexdigest()[:16]}"
         text = _TEMPLATES.get_template("module.j2").render(
             name=compiled.name,
+            stem=stem,
+            library=library,
+            flags=["-DLSTMC_TORCH", *(flag for flag in FLAGS if not flag.startswith("-std")), "-fvisibility=hidden"],
+            linked=["-fopenmp", "-Wl,-Bsymbolic"],
             source=plain(compiled.source),
             version=__version__,
-            program=program_of(sizes).text,
+            program=program.text,
             inputs=inputs,
             outputs=outputs,
             parameters=parameters(graph),
         )
         files = {
-            f"{compiled.name}.py": text.encode(),
-            f"{compiled.name}.pt": _torch("lstmc_torch.execution").saved(graph, weights),
+            f"{stem}.py": text.encode(),
+            f"{stem}{SUFFIX}": _torch("lstmc_torch.execution").saved(graph, weights),
         }
+        if library:
+            operator = _TEMPLATES.get_template("operator.cpp.j2").render(library=library, native=header("native.cpp"))
+            files[f"{stem}{LAYERS}"] = (program.cpp + operator).encode()
+        files[f"{stem}.manifest.json"] = _manifest(compiled, sizes).text().encode()
         return Artifact(files, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
 
     def executors(self) -> Sequence[TorchExecutor]:
         """PyTorch on the CPU, with native loops and without."""
         return (TorchExecutor("torch-cpu", True), TorchExecutor("torch-steps", False))
+
+    weights_suffix: ClassVar[str] = SUFFIX
+
+    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+        """Return the parameters in a state dict that :func:`torch.save` wrote, and the names of those not there."""
+        found: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.execution").read_weights(trained, manifest)
+        return found
+
+    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
+        """Load a net in PyTorch, its scans as native code where that can be compiled."""
+        net: LoadedNet = _torch("lstmc_torch.execution").LoadedModule(files, gpu)
+        return nullcontext(net)
 
     training_targets: Collection[str] = ("torch",)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,16 @@ import torch
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.backend.compiled import OpenSizes
+from lstmc.errors import BackendError
 from lstmc.ir import Graph
+from lstmc.manifest import read_manifest
+from lstmc.nets.session import NetFiles
 from lstmc.ops import Array, Input
 from lstmc.verification.differential import wanted_gradients
 from lstmc.weights import parameters as parameters_of
+from lstmc_torch.backend import LAYERS, SUFFIX
+from lstmc_torch.loop import load_or_warn
+from lstmc_torch.loop import run as loop
 from lstmc_torch.modules import Module, spec_of, values_of
 
 FROZEN = "it is not trained"
@@ -29,6 +36,59 @@ def saved(graph: Graph, weights: Mapping[str, Array]) -> bytes:
     return content.getvalue()
 
 
+def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+    """Return the parameters in a state dict, in float32, and the names of those that it does not have."""
+    shapes = {name: parameter.shape for name, parameter in read_manifest(manifest).parameters.items()}
+    found = {name: value.to(torch.float32).numpy() for name, value in _read_state(trained).items() if name in shapes}
+    for name, array in found.items():
+        if array.shape != shapes[name]:
+            raise BackendError(f"{trained}: expected {name} of shape {list(shapes[name])}, found {list(array.shape)}")
+    return found, [name for name in shapes if name not in found]
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file. Raises :class:`BackendError` for a file that is no state dict."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
+    except Exception as error:  # of the zip, of unpickling, of storages
+        reason = str(error).partition("\n")[0]
+        raise BackendError(f"{path}: expected a state dict that torch.save wrote: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise BackendError(f"{path}: expected a state dict, of tensors by name, found {type(state).__name__}")
+    return state
+
+
+class LoadedModule:
+    """A written module, from its files. See :class:`lstmc.nets.session.LoadedNet`."""
+
+    def __init__(self, files: NetFiles, gpu: bool) -> None:
+        if gpu:
+            raise BackendError(f"{files.net}: lstmc runs modules of PyTorch on the CPU alone")
+        functions: dict[str, Any] = {"__file__": str(files.net), "__name__": files.net.stem}
+        layers = files.net.with_name(f"{files.net.stem}{LAYERS}")
+        try:
+            exec(compile(files.net.read_bytes(), files.net, "exec"), functions)
+            cpp = layers.read_text() if layers.is_file() else ""
+            self._forward, net = functions["forward"], functions["Net"]()
+        except OSError as error:
+            raise BackendError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        except (SyntaxError, ValueError, KeyError):
+            raise BackendError(f"{files.net}: expected a module that lstmc wrote for PyTorch") from None
+        self._inputs, self._outputs = list(files.manifest.inputs), list(files.manifest.outputs)
+        self._weights = {**net.state_dict(), **_read_state(files.weights)}
+        self._native = bool(cpp) and load_or_warn(cpp, files.net.stem)
+
+    def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> Mapping[str, Array]:
+        """Run one forward pass."""
+        arrays = [torch.from_numpy(np.asarray(blobs[name], np.float32)) for name in self._inputs]
+        with torch.no_grad():
+            results = self._forward(self._weights, *arrays, False, self._native, loop)
+        found = dict(zip(self._outputs, results, strict=True))
+        return {name: found[name].numpy() for name in names}
+
+
 def run(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: bool) -> Execution:
     """Run a compiled model: with native loops as a :class:`Module`, else the program of its artifact as it is."""
     graph = compiled.expanded
@@ -38,9 +98,9 @@ def run(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: bool)
         net = Module(spec, arrays.weights).eval()
     else:
         names: dict[str, Any] = {}
-        exec(artifact.files[f"{compiled.name}.py"].decode(), names)
+        exec(artifact.files[artifact.net].decode(), names)
         net = names["Net"]().eval()
-        net.load_state_dict(torch.load(io.BytesIO(artifact.files[f"{compiled.name}.pt"])))
+        net.load_state_dict(torch.load(io.BytesIO(artifact.files[artifact.net.removesuffix(".py") + SUFFIX])))
     inputs = {}
     for node in graph:
         if isinstance(node.op, Input):

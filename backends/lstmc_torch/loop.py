@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lstmc.errors import BackendError
 from lstmc.loops.native import Loop, loops_of
 
 OTHERWISE = "native=False needs none: the loops then run step by step in PyTorch"
@@ -20,12 +22,17 @@ _KEPT = 64 * 2**20  # floats of workspaces that are kept for the next pass
 _loops: dict[str, Loop] = {}
 
 
-def load(text: str) -> None:
+def load_or_warn(text: str, name: str) -> bool:
     """Make the layers of a source known to the operators, by their types.
 
-    Raises :class:`~lstmc.errors.BackendError` where they cannot be compiled here.
+    Return whether they are; where they cannot be compiled here, a warning says so of the model called ``name``.
     """
-    _loops.update(loops_of(text, OTHERWISE))
+    try:
+        _loops.update(loops_of(text, OTHERWISE))
+    except BackendError as error:
+        warnings.warn(f"{name} runs step by step in PyTorch: {error}", stacklevel=4)
+        return False
+    return True
 
 
 class _Pool:

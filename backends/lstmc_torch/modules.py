@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, bound_weights, keep_outputs
 from lstmc.backend import LARGER
 from lstmc.backend.compiled import OpenShape, OpenSizes
-from lstmc.errors import BackendError, DataError, DimError, LstmcError, WeightsError
+from lstmc.errors import DataError, DimError, LstmcError, WeightsError
 from lstmc.ir import Graph, Ref
 from lstmc.loops.layer import GenerateLoops
 from lstmc.ops import Array, Constant, Filler, Input, Param
@@ -25,7 +24,7 @@ from lstmc.prepare import without_losses
 from lstmc.text import did_you_mean
 from lstmc.weights import parameters
 from lstmc_torch.backend import TorchBackend
-from lstmc_torch.loop import load, run
+from lstmc_torch.loop import load_or_warn, run
 from lstmc_torch.program import Program, program_of
 
 FREE = ("T", "N")  # the dimensions that a module leaves open where they have no size
@@ -145,13 +144,8 @@ class Module(nn.Module):
         functions: dict[str, Any] = {}
         exec(compile(self.spec.program.text, f"<{self.spec.name} of lstmc_torch>", "exec"), functions)
         self._forward = functions["forward"]
-        self._loaded = False
-        if self.native and self.spec.program.cpp:
-            try:
-                load(self.spec.program.cpp)
-                self._loaded = True
-            except BackendError as error:
-                warnings.warn(f"{self.spec.name} runs step by step in PyTorch: {error}", stacklevel=3)
+        cpp = self.spec.program.cpp
+        self._loaded = self.native and bool(cpp) and load_or_warn(cpp, self.spec.name)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_forward", "_loaded")}

@@ -175,6 +175,6 @@ def load(path: str | Path, *, weights: str | Path | None = None, backend: str | 
     if not os.path.exists(path):
         raise ModelFileError(f"no such file: {path}")
     net = Path(path)
-    if net.suffix in NO_NETS:
+    if net.suffix in NO_NETS and not os.path.exists(manifest_path(net)):
         raise ModelFileError(f"{path} is no net: expected a file that lstmc compiled; {NO_NETS[net.suffix]}")
     return SavedNet(net, writer_of(manifest_path(net), backend), None if weights is None else Path(weights))

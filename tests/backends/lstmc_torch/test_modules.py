@@ -6,18 +6,21 @@ import copy
 import io
 import pickle
 import threading
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from platformdirs import user_cache_path
 
 import lstmc
 import lstmc_torch
 from lstmc import Input, Param, State, cell, const, dims, dropout, linear, model, scan, tanh, uniform, xavier
 from lstmc.cells.gru import gru
 from lstmc.errors import BackendError, DataError, DimError, WeightsError
+from lstmc.files.output import write_files
 from lstmc.ir import Graph
 from lstmc.loops import compiler
 from lstmc.ops import Abs
@@ -26,13 +29,15 @@ from lstmc.testing.random_models import seeded_model
 from lstmc.types import TensorType
 from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
+from lstmc_torch import TorchBackend
 from lstmc_torch.loop import loop
 from lstmc_torch.lowerings import Call, lowered
 from tests.cells.scanned import cell_graph
 from tests.loops.test_native import everything
 
 pytestmark = pytest.mark.caffe  # g++ is there where Caffe is
-BACKEND = lstmc_torch.TorchBackend()
+torch.set_num_threads(1)  # others wait in loops, which costs most on a busy machine
+BACKEND = TorchBackend()
 T, N, D, H = dims("T N D H")
 SIZES = {"D": 3, "H": 4}
 SMALL = {"rtol": 1e-5, "atol": 1e-6}
@@ -61,6 +66,92 @@ def test_outputs_and_all_gradients_in_both_forms() -> None:
 )
 def test_cells_of_the_library(name: str) -> None:
     assert_right(cell_graph(name, (4, 3), reverse=name == "slstm"))
+
+
+@pytest.mark.slow
+def test_a_written_file_with_its_layers_built() -> None:
+    """Built by PyTorch's own builder in half a minute, once: what is the same stays in the cache."""
+    graph = everything.graph(T=5, N=3)
+    artifact = BACKEND.emit(compile_graph(graph, BACKEND), initial_weights(graph))
+    folder = user_cache_path("lstmc") / "written-torch"
+    for name, content in artifact.files.items():
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content:
+            write_files(folder, {name: content})
+    spec = spec_from_file_location("everything", folder / "everything_torch.py")
+    assert spec is not None
+    assert spec.loader is not None
+    written = module_from_spec(spec)
+    spec.loader.exec_module(written)
+    plain, built = written.Net(), written.Net().build()
+    for net in (plain, built):
+        net.load_state_dict(torch.load(folder / "everything_torch.pt"))
+    rng = np.random.default_rng(0)
+    arrays = {
+        "X": rng.normal(size=(5, 3, 3)),
+        "C": rng.integers(0, 2, (5, 3)),
+        "L": [5, 1, 3],
+        "h0": rng.normal(size=(3, 4)),
+    }
+    inputs = [torch.tensor(arrays[name], dtype=torch.float32, requires_grad=True) for name in artifact.inputs]
+
+    def results(net: Any) -> list[torch.Tensor]:
+        outputs = net(*inputs)
+        leaves = [*inputs, *(p for p in net.parameters() if p.requires_grad)]
+        total = sum((value.cos().sum() for value in outputs.values()), torch.zeros(()))
+        found = torch.autograd.grad(total, leaves, allow_unused=True)
+        return [*outputs.values(), *(torch.zeros(()) if g is None else g for g in found)]
+
+    for one, other in zip(results(built), results(plain), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(built(*inputs), plain(*inputs))
+    assert copy.deepcopy(built).native
+    double = copy.deepcopy(built).double()  # runs in the plain form
+    double(*(x.double() for x in inputs))
+
+
+def test_a_written_net_is_run_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = lstmc.compile("gru", T=5, N=2, **SIZES, backend="torch")
+    assert sorted(path.name for path in net.save(tmp_path)) == [
+        *("gru_torch.layers.cpp", "gru_torch.manifest.json", "gru_torch.pt", "gru_torch.py")
+    ]
+    x = np.random.default_rng(0).normal(size=(9, 1, 3)).astype(np.float32)  # T and N are free
+    written = lstmc.load(tmp_path / "gru_torch.py")
+    wanted = lstmc.compile("gru", T=9, N=1, **SIZES).run(x=x, on="interpreter")
+    for name, value in written.run(x=x).items():
+        np.testing.assert_allclose(value, wanted[name], **SMALL)
+    module = lstmc_torch.module("gru", **SIZES)  # whatever was trained in PyTorch, under the same names
+    torch.save(module.state_dict(), tmp_path / "gru_torch.pt")
+    found = written.run(x=x)["y"]
+    np.testing.assert_allclose(found, module(torch.from_numpy(x))["y"].detach().numpy(), **SMALL)
+    for backend, target in (("caffe", "flat"), ("caffe", "opencv"), ("onnx", None), ("c", None)):
+        options: dict[str, Any] = {"backend": backend, "target": target, "weights": tmp_path / "gru_torch.pt"}
+        other = lstmc.compile("gru", T=9, N=1, **SIZES, **options)
+        assert other.verify(on="interpreter").passed
+        assert all(np.array_equal(other.weights[name], array) for name, array in module.lstmc_weights().items())
+    monkeypatch.setattr(compiler, "PROGRAM", "no-such-compiler")
+    with pytest.warns(UserWarning, match="gru_torch runs step by step in PyTorch"):
+        np.testing.assert_allclose(written.run(x=x)["y"], found, **SMALL)
+    with pytest.raises(BackendError, match="lstmc runs modules of PyTorch on the CPU alone"):
+        TorchBackend().run(tmp_path / "gru_torch.py", {"x": x}, None, True)
+    (tmp_path / "gru_torch.pt").write_bytes(b"no zip")
+    with pytest.raises(BackendError, match=r"gru_torch.pt: expected a state dict that torch.save wrote"):
+        written.run(x=x)
+    torch.save([1], tmp_path / "gru_torch.pt")
+    with pytest.raises(BackendError, match=r"gru_torch.pt: expected a state dict, of tensors by name, found list"):
+        written.run(x=x)
+    (tmp_path / "gru_torch.py").write_text("x = 1")
+    with pytest.raises(BackendError, match=r"gru_torch.py: expected a module that lstmc wrote for PyTorch"):
+        written.run(x=x)
+
+
+def test_one_step_streams(tmp_path: Path) -> None:
+    lstmc.compile("gru", N=1, **SIZES, backend="torch", step=True).save(tmp_path)
+    x = np.random.default_rng(0).normal(size=(4, 1, 3)).astype(np.float32)
+    wanted = lstmc.compile("gru", T=4, N=1, **SIZES).run(x=x, on="interpreter")["y"]
+    with lstmc.load(tmp_path / "gru_torch.py").stream() as stream:
+        found = [stream(x=step[None])["y"] for step in x]
+    np.testing.assert_allclose(np.stack(found).reshape(wanted.shape), wanted, **SMALL)
 
 
 @pytest.mark.slow
@@ -135,22 +226,37 @@ def test_copies_pickles_and_saved_ones(small: lstmc_torch.Module) -> None:
     assert torch.equal(fresh(x)["y"], wanted)
 
 
+def test_two_threads_compute_what_one_does() -> None:
+    net = lstmc_torch.module("lstm", D=70, H=65, seed=0)
+    x = torch.randn(3, 40, 70, requires_grad=True)
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(gradients(net, x))
+    torch.set_num_threads(1)
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_threads_and_no_grad(small: lstmc_torch.Module) -> None:
-    x = torch.randn(40, 3, 3)
-    wanted = small(x)["y"].detach()
-    found: list[torch.Tensor] = []
+    x = torch.randn(40, 3, 3, requires_grad=True)
+    nets = (small, copy.deepcopy(small), lstmc_torch.module("lstm", seed=0, **SIZES))
+    wanted = [gradients(net, x) for net in nets]
+    found: list[list[list[torch.Tensor]]] = [[], [], []]
 
-    def run() -> None:
+    def run(at: int) -> None:
         with torch.no_grad():
-            found.extend(small(x)["y"] for _ in range(20))
+            assert torch.equal(nets[at](x)["y"], nets[at](x)["y"])
+        found[at] += [gradients(nets[at], x) for _ in range(20)]
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
+    threads = [threading.Thread(target=run, args=(at,)) for at in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 40
-    assert all(torch.equal(y, wanted) for y in found)
+    for of_one, expected in zip(found, wanted, strict=True):
+        assert len(of_one) == 20
+        assert all(torch.equal(g, w) for each in of_one for g, w in zip(each, expected, strict=True))
 
 
 def test_autocast_computes_in_the_type_of_the_parameters(small: lstmc_torch.Module) -> None:

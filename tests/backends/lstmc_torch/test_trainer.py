@@ -44,6 +44,7 @@ from lstmc_torch.trainer import TorchEngine, train
 from tests.backends.lstmc_caffe.train.training_nets import NEEDED, Drawn, Told, line, run_of, same
 
 pytestmark = pytest.mark.caffe
+torch.set_num_threads(1)  # others wait in loops, which costs most on a busy machine
 T, N = dims("T N")
 
 
@@ -125,8 +126,8 @@ def test_a_run_is_what_it_is_in_caffe(tmp_path: Path) -> None:
         np.testing.assert_allclose(array, caffe.weights[name], rtol=1e-4, atol=1e-5)
     assert {path.name for path in ours.files} >= {
         "weights.npz",
-        "reading.py",
-        "reading.pt",
+        "reading_torch.py",
+        "reading_torch.pt",
         "metrics.jsonl",
         "command.json",
     }
