@@ -62,7 +62,7 @@ class CaffeBackend(RunsFiles):
         """``NAME_stream.py`` or ``NAME_stream.cpp``, for the program that the target's file names."""
         return stream_program(compiled, artifact, language)
 
-    def layer_cost(self, target: str) -> float:
+    def layer_cost(self, target: str) -> float | None:
         """As the target's file says."""
         return load_target(target).layer_cost
 

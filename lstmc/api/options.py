@@ -40,11 +40,10 @@ class CompileOptions:
 
     def edited(self, passes: PassList) -> PassList:
         """Return the list of passes as ``time`` and ``passes`` change it."""
-        listed = passes
-        if self.time is not None:
-            backend = self.resolved_backend()
-            cost = (backend.layer_cost(target_of(backend, self.target)),) if isinstance(backend, CostsLayers) else ()
-            listed = with_time(passes, self.time, *cost)
+        backend = self.resolved_backend()
+        cost = backend.layer_cost(target_of(backend, self.target)) if isinstance(backend, CostsLayers) else None
+        time = self.time or (None if cost is None else "auto")
+        listed = passes if time is None else with_time(passes, time, *([] if cost is None else [cost]))
         return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:

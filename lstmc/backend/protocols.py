@@ -71,10 +71,11 @@ class LeavesOpen(Protocol):
 
 @runtime_checkable
 class CostsLayers(Protocol):
-    """Knows what a layer costs, beside what it computes: for the form of nets that ``--time auto`` takes."""
+    """Knows what a layer costs, beside what it computes: for the form of linear recurrences that costs least."""
 
-    def layer_cost(self, target: str) -> float:
-        """Return what a layer costs the readers of a target, in elements of an elementwise op."""
+    def layer_cost(self, target: str) -> float | None:
+        """Return what a layer costs the readers of a target, in elements of an elementwise op; None if that is not
+        known: then recurrences are unrolled, unless another form is asked for."""
         ...
 
 

@@ -348,7 +348,7 @@ TimeOption = Annotated[
     typer.Option(
         "--time",
         help="Compute linear recurrences step by step (unrolled), or for all steps at once: by chunks, by doubling, or"
-        " the cheapest (auto). Default: as the target's file says.",
+        " the cheapest (auto). Default: auto where the target's file has the cost of a layer, else unrolled.",
     ),
 ]
 StepOption = Annotated[

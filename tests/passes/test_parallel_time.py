@@ -163,3 +163,18 @@ def test_auto_takes_the_form_that_costs_least_by_what_the_target_says() -> None:
 
     assert layers("caffe", "auto") == layers("caffe", "unrolled") > layers("caffe", "chunks")
     assert layers("opencv", "auto") == layers("opencv", "chunks") < layers("opencv", "unrolled")
+
+
+@pytest.mark.parametrize(("target", "unrolled"), [("caffe", False), ("opencv", False), ("mnn", True), ("flat", True)])
+def test_long_recurrences_take_the_form_that_costs_least_where_costs_are_known(target: str, unrolled: bool) -> None:
+    sizes = {"T": 64, "N": 1, "D": 4, "H": 8}
+    net = lstmc.compile("min_gru", target=target, outputs=["y"], sizes=sizes)
+    written_out = lstmc.compile("min_gru", target=target, time="unrolled", outputs=["y"], sizes=sizes)
+    assert (net.artifact.layers == written_out.artifact.layers) is unrolled
+    assert (2 * net.artifact.layers > written_out.artifact.layers) is unrolled
+
+
+def test_nets_without_a_linear_state_are_the_same_at_any_length() -> None:
+    sizes = {"T": 64, "N": 1, "D": 4, "H": 8}
+    nets = [lstmc.compile("lstm", target="caffe", time=time, sizes=sizes).prototxt for time in (None, "unrolled")]
+    assert nets[0] == nets[1]

@@ -117,7 +117,7 @@ class Target:
     outputs_alone: bool = False  # a model's output is the one blob of its layer, which changes something
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
     float16: bool = False  # readers compute in it
-    layer_cost: float = 500.0  # what a layer costs its readers, in elements of an elementwise op
+    layer_cost: float | None = None  # what a layer costs its readers, in elements of an elementwise op; None: unknown
     pitfalls: tuple[Pitfall, ...] = ()
     # what its readers load of nets from elsewhere, in forms too that are not written; None: the same as is written
     reads: Target | None = None
@@ -337,7 +337,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
             own.append(rule)
     before = base.target
     outputs = ("outputs_unread", "outputs_vary", "outputs_alone")
-    same = ("layout", "time", "scans", "names", "trained", *outputs, "sharers_carry_blobs", "float16", "layer_cost")
+    same = ("layout", "time", "scans", "names", "trained", *outputs, "sharers_carry_blobs", "float16")
     fields = {name: getattr(file, name) for name in same}
     types, reason, source = _layers(file.layers, before, sources)
     target = Target(
@@ -349,6 +349,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
         layers_source=source,
         restrictions=tuple(rules.values()),
         program=file.program,
+        layer_cost=file.layer_cost,
         pitfalls=_pitfalls(file.warning, before, sources),
         **{name: getattr(before, name) if value is None else value for name, value in fields.items()},
     )
