@@ -80,7 +80,6 @@ _UsageError: Any = typer.BadParameter.__mro__[1]  # whatever Click Typer is made
 # options that were called otherwise before, for all commands that have the new one
 OLD_OPTIONS: Mapping[str, str] = {
     "--read": "--keep",
-    "--reader": "--on",
     "--option": "--backend-option",
     "--steps": "--frames",
     "--set": "--constant",

@@ -229,7 +229,8 @@ def verify_numbers(
     """Print what the numbers of a device make of a model. Exits with 1 if a sum of integers may overflow."""
     if numbers.numbers is None or numbers.data is None:
         missing = "--data FILE" if numbers.numbers else "--numbers NAME"
-        raise DataError(f"--numbers and --data belong together: expected {missing} too")
+        hint = f"; to run the net as it is: --on {numbers.reader}" if numbers.reader and not numbers.numbers else ""
+        raise DataError(f"--numbers and --data belong together: expected {missing} too{hint}")
     device = read_device(numbers.numbers) if numbers.reader is None else device_of(numbers.numbers, numbers.reader)
     target = replace(target, target=target.target or device.target)
     form = variant.form or (device.form if target.target == device.target else None)

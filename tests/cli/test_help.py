@@ -103,7 +103,6 @@ def test_rare_options_are_in_a_panel_of_their_own(lstmc: LSTMC, option: str) -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("verify", "net.py", "-D", "T=2", "-D", "N=1", "--reader", "opencv"), "--reader is now --on\n"),
         (("compile", "net.py", "-D", "T=2", "-D", "N=1", "--read=Y"), "--read is now --keep\n"),
         (("draw", "net.py", "-D", "T=2", "-D", "N=1", "--steps", "4"), "--steps is now --frames\n"),
         (("backends",), "`lstmc backends` is now `lstmc targets`\n"),
@@ -114,6 +113,14 @@ def test_old_spellings_are_taken_and_say_the_new_one(
 ) -> None:
     ended = lstmc(*words)
     assert (ended.code, ended.err) == (0, said)
+
+
+def test_a_reader_without_numbers_is_a_runtime(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("verify", "net.py", "-D", "T=2", "-D", "N=1", "--reader", "opencv")
+    assert (ended.code, ended.err.endswith("expected --numbers NAME too; to run the net as it is: --on opencv\n")) == (
+        2,
+        True,
+    )
 
 
 def test_old_commands_say_the_new_ones(lstmc: LSTMC) -> None:

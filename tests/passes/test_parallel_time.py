@@ -167,7 +167,7 @@ def test_auto_takes_the_form_that_costs_least_by_what_the_target_says() -> None:
 
 @pytest.mark.parametrize(("target", "unrolled"), [("caffe", False), ("opencv", False), ("mnn", True), ("flat", True)])
 def test_long_recurrences_take_the_form_that_costs_least_where_costs_are_known(target: str, unrolled: bool) -> None:
-    sizes = {"T": 64, "N": 1, "D": 4, "H": 8}
+    sizes = {"T": 64, "N": 1, "D": 4, "H": 64}
     net = lstmc.compile("min_gru", target=target, outputs=["y"], sizes=sizes)
     written_out = lstmc.compile("min_gru", target=target, time="unrolled", outputs=["y"], sizes=sizes)
     assert (net.artifact.layers == written_out.artifact.layers) is unrolled
