@@ -95,7 +95,7 @@ def _rendered(plan: Plan, where: str) -> str:
     read = _read(plan.backward)  # one gradient may be that of several states
     panels = {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)}
     passes = {"forward": plan.forward, "again": plan.again, "backward": plan.backward}
-    # where each row has all its steps before the next one, as they wait for no product: a large state stays in a cache
+    # where each row has all steps of a chunk before the next one, as they wait for no product: a state stays in a cache
     alone = {
         name for name, works in passes.items() if plan.chunk and all(isinstance(w, Loop) for w in step_works(works))
     }

@@ -130,6 +130,12 @@ class Place:
         """The C++ for where row ``n`` of this step begins."""
         return self.of_step + (f" + n * {self.array.size}" if self.array.rows else "")
 
+    @property
+    def of_row_alone(self) -> str:
+        """The C++ for the same where rows are run one after the other: they take turns in the memory of a window."""
+        alone = replace(self, array=replace(self.array, rows=False)) if self.array.window else self
+        return alone.of_row
+
 
 def plain(text: str) -> str:
     """What may stand in a comment of C++: nothing that ends or continues it."""

@@ -107,10 +107,12 @@ def test_a_state_is_updated_in_place_unless_its_old_elements_are_needed() -> Non
         assert ("last_S_prev = last_S_prev_next" in plan_text(plan)) == bool(copied)
 
 
-def test_each_row_has_all_its_steps_before_the_next() -> None:
+def test_each_row_has_all_steps_of_a_chunk_before_the_next() -> None:
     """But on a GPU, where rows have blocks of threads."""
     plan = plans(T=9, N=2, K=16, V=16)["delta"]
     code = layer_code(plan)
-    assert "  for (long n = 0; n < N; ++n)\n  for (long chunk = 0; chunk * 64 < T; ++chunk) {\n" in code.cpp
+    assert "  for (long chunk = 0; chunk * 64 < T; ++chunk) {\n" in code.cpp
+    assert code.cpp.count("\n  for (long n = 0; n < N; ++n)\n") == 2
+    assert "S_prev_again + (t - start) * 256;" in code.cpp
     assert "for (long n" not in code.cu
     assert all(isinstance(work, Loop) for work in plan.again)
