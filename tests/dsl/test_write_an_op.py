@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,10 @@ def blocks(kind: str) -> list[str]:
 
 def test_the_python_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proto, "MESSAGES", dict(proto.MESSAGES))  # what it makes known is forgotten again
-    names: dict[str, Any] = {"__name__": "written"}
+    package = ModuleType("my_package.ops")  # the blocks import from each other by this name
+    monkeypatch.setitem(sys.modules, "my_package", ModuleType("my_package"))
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    names = vars(package)
     for code in blocks("python"):
         exec(compile(code, str(tmp_path / "written.py"), "exec", dont_inherit=True), names)
     assert list(names["RULES"]) == [names["Exponential"], names["SwapHalves"]]
