@@ -19,6 +19,7 @@ from lstmc.ir import Graph, Ref, flops, values_over_time, weight_graph
 from lstmc.manifest import Manifest, Place, Stored, describe
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.rounding import Grid
+from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Conv, Input, Linear
 from lstmc.types import shape_text
 from lstmc.version import __version__
@@ -68,7 +69,7 @@ class Source:
         self.rounding = numbers.rounding(compiled)
         integers = isinstance(self.rounding, IntegerRounding)
         kinds = IntegerWriter.elementwise if integers else Writer.elementwise
-        self.plan = plan_step(self.graph, compiled.states or (), kinds, adding=not integers)
+        self.plan = plan_step(self.graph, compiled.states or (), kinds, integers)
         self.work_type = "int16_t" if integers else "float"
         self.name = identifier(compiled.name)
         own = (f"{self.name}_{word}" for word in ("state", "work", "weights", "reset", "step", "block", "open"))
@@ -99,11 +100,14 @@ class Source:
         """Return the integers of a value of the caller; None where it is float."""
         if not isinstance(self.rounding, IntegerRounding):
             return None
-        grid = self.rounding.grid(ref)
-        if grid is None:
+        grid, name = self.rounding.grid(ref), self.graph.value_name(ref)
+        if ref.node in constants(self.graph):
             raise BackendError(
-                f"no range of {self.graph.value_name(ref)} was measured: expected the ranges of this very net"
+                f"output {name} depends on no input: a step in integers has no such output",
+                loc=self.graph.node(ref.node).loc,
             )
+        if grid is None:
+            raise BackendError(f"no range of {name} was measured: expected the ranges of this very net")
         return grid
 
     def _state(self, before: str) -> Field:

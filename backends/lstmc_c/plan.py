@@ -13,6 +13,7 @@ from math import prod
 from typing import Literal
 
 from lstmc.ir import Graph, Node, Output, Ref
+from lstmc.numerics.sequences import constants
 from lstmc.ops import Add, AvePool, Conv, Embed, Full, Input, Linear, MaxPool, Op, Param
 from lstmc.passes.precompute import LARGEST
 from lstmc.prepare import StatePair
@@ -96,12 +97,13 @@ class Plan:
 
 
 def plan_step(
-    graph: Graph, states: Sequence[StatePair], elementwise: Collection[type[Op]], adding: bool = True
+    graph: Graph, states: Sequence[StatePair], elementwise: Collection[type[Op]], integers: bool = False
 ) -> Plan:
     """Return the plan of a step. An op in ``elementwise`` computes each element of its result from one of each
-    operand. With ``adding`` a product may begin from a value that is added to it."""
+    operand. With ``integers`` each value has a scale of its own: none is computed as a part of another, and what
+    depends on no input is constant."""
     plan = Plan(graph, {pair.before: pair.after for pair in states})
-    builder = _Planner(plan, tuple(elementwise), adding)
+    builder = _Planner(plan, tuple(elementwise), integers)
     builder.items()
     builder.group()
     builder.place()
@@ -127,8 +129,8 @@ def constant_nodes(graph: Graph) -> set[str]:
 
 
 class _Planner:
-    def __init__(self, plan: Plan, elementwise: tuple[type[Op], ...], adding: bool) -> None:
-        self.plan, self.elementwise, self.adding = plan, elementwise, adding
+    def __init__(self, plan: Plan, elementwise: tuple[type[Op], ...], integers: bool) -> None:
+        self.plan, self.elementwise, self.integers = plan, elementwise, integers
         self.listed: list[Item] = []
         self.part_of: dict[Ref, tuple[Ref, int]] = {}  # a value that is computed where a concat has it
         self.writers: dict[Ref, int] = defaultdict(int)  # the number of items of each base
@@ -138,7 +140,7 @@ class _Planner:
     def items(self) -> None:
         """Give each value its view; list what is to be computed."""
         plan, graph = self.plan, self.plan.graph
-        constant = self.constant = constant_nodes(graph)
+        constant = self.constant = constants(graph) if self.integers else constant_nodes(graph)
         needed = self._needed(constant)
         self.readers = graph.readers()
         views = plan.views
@@ -178,10 +180,10 @@ class _Planner:
         parts = copies(node.op, operands, result)
         if parts is not None:
             for source, to in parts:
-                if not self._computed_there(source, to):
+                if self.integers or not self._computed_there(source, to):
                     self._add(Item(None, to, (source,), node))
             return
-        if self.adding and isinstance(node.op, Add) and self._added_to(node, operands, result):
+        if not self.integers and isinstance(node.op, Add) and self._added_to(node, operands, result):
             return
         match node.op:
             case Linear(axis=axis):

@@ -19,6 +19,7 @@ from lstmc import (
     Param,
     State,
     cell,
+    concat,
     constant,
     conv,
     dims,
@@ -28,6 +29,7 @@ from lstmc import (
     model,
     scan,
     softmax_loss,
+    step_index,
     tanh,
 )
 from lstmc.errors import BackendError, PassError
@@ -316,7 +318,10 @@ def test_weights_in_other_numbers_and_in_a_file(numbers: str, weights: str, tmp_
         return {"y": y, "features": linear(conv(image, K), W)}
 
     backend = CBackend().with_options({"numbers": numbers, "weights": weights})
-    net = lstmc.compile(words, backend=backend, T=2, N=1, seed=2)
+    shapes = {name: array.shape for name, array in lstmc.compile(words, backend="c", T=2, N=1).weights.items()}
+    rng = np.random.default_rng(2)
+    weights_by_name = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    net = lstmc.compile(words, backend=backend, T=2, N=1, weights=weights_by_name)
     verification = net.verify(on=["c-cpu"])
     assert verification, verification
     moved = {each.name: each for each in verification.reports[0].differences if each.kind == "numbers"}
@@ -426,6 +431,31 @@ def test_integers_need_the_ranges_of_the_net(
     (tmp_path / "other.json").write_text('{"values": [{"name": "x"}]}')
     with pytest.raises(BackendError, match=r"other\.json: no ranges of values: values\[0\]: expected an object"):
         CBackend().with_options({"numbers": "c-a8w8", "ranges": str(tmp_path / "other.json")})
+
+
+def test_parts_of_a_join_and_constants_have_scales_of_their_own() -> None:
+    @cell
+    def counted(x=Input(N, 3), h=State(N, 3)):
+        h = tanh(x) * 0.01 + h
+        return concat([h, x * (3.0 - step_index())], axis=1), {"h": h}
+
+    @model
+    def joined(X=Input(T, N, 3)):
+        return scan(counted(), X)[0]
+
+    data = {"X": np.random.default_rng(0).normal(size=(4, 2, 3))}
+    ranges = lstmc.compile(joined, backend="c", T=4, N=1).ranges(data)
+    assert ranges["counted/t000/h"].magnitude < 0.1
+    for numbers in ("c-a8w8", "c-a16w8"):
+        net = lstmc.compile(joined, backend=CBackend(Numbers.of(numbers, ranges)), T=4, N=1)
+        assert net.verify(on=["c-cpu"])
+
+    @model
+    def constant_output(X=Input(1, 3), *, b=Param(3)):
+        return {"y": X + b, "b": b}
+
+    with pytest.raises(BackendError, match="output b depends on no input: a step in integers has no such output"):
+        lstmc.compile(constant_output, backend=CBackend(Numbers.of("c-a8w8", {"X": (-1, 1), "y": (-1, 1)})))
 
 
 def test_sums_that_32_bits_do_not_hold_are_refused() -> None:
