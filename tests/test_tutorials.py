@@ -18,7 +18,7 @@ DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, DOCS / "index.md", DOCS / "troubleshooting.md", *sorted((DOCS / "tutorials").glob("*.md"))]
 INDENTED = re.compile(r"^    lstmc (.*)$", re.MULTILINE)  # a command of the README
-BLOCK = re.compile(r"```(console|python|text)(?: title=\"([^\"]*)\")?\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```(console|python|text|c)(?: title=\"([^\"]*)\")?\n(.*?)```", re.DOTALL)
 # in the page's own process, which has imported lstmc once
 # What a training ends with is not compared.
 SHORTER = (("--epochs 10 ", "--epochs 1 "), ("--grid seed=1,2 ", "--grid seed=1 "))
