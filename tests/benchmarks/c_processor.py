@@ -1,7 +1,7 @@
 """What a step in C costs on a Cortex-M4: bytes of code and constants, bytes of stack, and instructions.
 
-python -m tests.benchmarks.c_processor: by arm-none-eabi-gcc -O2 and -O3, size, -fstack-usage, and qemu-arm, which counts
-each instruction of ten steps and of twenty. Where these are missing it says so.
+python -m tests.benchmarks.c_processor: by arm-none-eabi-gcc -O2 and -O3, size, -fstack-usage, and qemu-arm, which
+counts the instructions of two and of four steps. Where these are missing it says so.
 """
 
 from __future__ import annotations
