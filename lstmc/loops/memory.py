@@ -46,7 +46,7 @@ true try typedef typeid typename union unsigned using virtual void volatile wcha
 # What the layers' code calls things itself, besides the functions, in C++ and in CUDA; macros of the system's headers.
 _OWN = """
 count blas THREADS atomicAdd threadIdx blockIdx blockDim T N t n j i k std sum most call begin
-NAN INFINITY NULL HUGE_VAL chunk start stop r
+NAN INFINITY NULL HUGE_VAL chunk start stop
 """
 _POINTER = re.compile(r"([pis]|at_)\d+")  # of a loop; counters, sums and operands of nested ones
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]

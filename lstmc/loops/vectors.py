@@ -37,7 +37,7 @@ class _Operands:
     def __init__(
         self, axes: Sequence[Axis], rows: Axis | None, loops: Sequence[Loop], names: Mapping[Place, str]
     ) -> None:
-        self._axes = [replace(axis, counter=f"({axis.counter} + r)") if axis == rows else axis for axis in axes]
+        self._axes = [replace(axis, counter=f"({axis.counter} + i)") if axis == rows else axis for axis in axes]
         self._rows, self._names = rows, names
         self._written = {place.array for loop in loops for place, written in loop.pointers.values() if written}
         self._same: dict[tuple[Place, Index], str] = {}
@@ -103,7 +103,7 @@ def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place
         name = f"s{len(carried) + len(sums)}"
         if loop.axis[1] == 1:
             sums.append((name, y))
-            body.append((f"{name}[r] += {x};", ""))
+            body.append((f"{name}[i] += {x};", ""))
             continue
         zeros.append(f"for (int j = 0; j < {loop.size}; ++j) {names[loop.pointers[pointer][0]]}[j] = 0.0f;")
         if operands.same(index):
@@ -120,11 +120,11 @@ def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place
     ends = [line for name, y in sums for line in _written(name, y, count)]
     for axis in reversed(axes):
         if outer and axis == outer[-1]:
-            lines = [*(f"vector {name}[{count}] = {{}};" for name, _ in sums), *lines, *ends]
+            lines = [*(f"alignas(4 * LANES) vector {name}[{count}] = {{}};" for name, _ in sums), *lines, *ends]
         step = "LANES" if axis == axes[-1] else str(count) if axis == rows else "1"
         lines = _over(axis, step, lines)
     if sums and not outer:
-        lines = [*(f"vector {name}[{count}] = {{}};" for name, _ in sums), *lines, *ends]
+        lines = [*(f"alignas(4 * LANES) vector {name}[{count}] = {{}};" for name, _ in sums), *lines, *ends]
     return [*zeros, *lines]
 
 
@@ -149,13 +149,13 @@ def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
 
 def _each_row(count: int, lines: Sequence[str]) -> list[str]:
     pragma = [f"#pragma GCC unroll {count}"] if count > 1 else []
-    return [*pragma, f"for (int r = 0; r < {count}; ++r) {{", *_indented(lines), "}"]
+    return [*pragma, f"for (int i = 0; i < {count}; ++i) {{", *_indented(lines), "}"]
 
 
 def _written(name: str, y: str, count: int) -> list[str]:
     """Return the lines that write the sums of some rows, each of the lanes of a vector."""
     whole = f"const vector sum = sums_of<{count}>({name});"
-    return ["{", *_indented([whole, *_each_row(count, [f"*({y}) = sum[r * (LANES / {count})];"])]), "}"]
+    return ["{", *_indented([whole, *_each_row(count, [f"*({y}) = sum[i * (LANES / {count})];"])]), "}"]
 
 
 def _over(axis: Axis, step: str, lines: Sequence[str]) -> list[str]:

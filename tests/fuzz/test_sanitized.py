@@ -7,8 +7,10 @@ import re
 import pytest
 
 import lstmc
+from lstmc.loops import again
 from tests.fuzz.sanitized import SANITIZERS, found_in
 from tests.loops.small_scans import square
+from tests.loops.test_again import everything
 
 pytestmark = [pytest.mark.caffe, pytest.mark.slow]  # g++ and a BLAS are there where Caffe is
 ADDRESSES, THREADS = SANITIZERS[:1], SANITIZERS[1:]
@@ -54,6 +56,13 @@ def test_a_barrier_that_is_left_out_of_a_persistent_kernel_is_found() -> None:
     found = found_in(changed(cell, "__syncthreads();", ""), THREADS, cuda=True)
     assert found is not None
     assert "data race" in found
+
+
+def test_vectors_and_states_that_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(again, "FEWEST", 2)
+    monkeypatch.setattr(again, "MOST", 2)
+    layers = lstmc.compile(everything, T=2, N=2, K=16, V=32, target="caffe-fused").files["everything.layers.cpp"]
+    assert found_in(layers.decode(), ADDRESSES) is None
 
 
 def test_a_race_of_two_threads_is_found(source: str) -> None:
