@@ -1,6 +1,6 @@
 """Cells as generated layers against the fastest that PyTorch has for them: eager, script, compile, its own layer.
 
-    python -m tests.benchmarks.cell_time          one thread, N = 1, T = 300, D = 32, H = 64; forward and backward
+    python -m tests.benchmarks.cell_time          one thread; forward and backward, at two sizes T, N, D, H
 
 Minima of rounds; the nets take turns in one Caffe, then PyTorch's ways take turns in this process.
 """
@@ -20,7 +20,7 @@ from lstmc_caffe.runtime.runner import Runner
 from tests.benchmarks import torch_cells
 from tests.benchmarks.caffe_time import NETS, compiled_nets
 
-SIZE = (300, 1, 32, 64)
+SIZES = {(300, 1, 32, 64): 1, (50, 32, 256, 512): 10}  # T, N, D, H, and a round of how many
 TARGETS = ("caffe", "caffe-fused")
 WAYS = ("lstmc_torch", "eager", "script", "compile", "torch.nn")
 AIM = 0.5
@@ -52,14 +52,14 @@ def sequence(made: Cell, size: tuple[int, int, int, int]) -> Graph:
     return net.graph()
 
 
-def ours(caffe: Runner, name: str, rounds: int) -> dict[str, float]:
+def ours(caffe: Runner, name: str, size: tuple[int, int, int, int], rounds: int) -> dict[str, float]:
     """Forward and backward of each target's net."""
-    compiled = compiled_nets(sequence(elman if name == "elman" else load_cell(name), SIZE), TARGETS)
+    compiled = compiled_nets(sequence(elman if name == "elman" else load_cell(name), size), TARGETS)
     for _, _, source in compiled.values():
         caffe.open_layers(source)
     nets = {target: text for target, (text, _, _) in compiled.items()}
     outputs = {target: blobs for target, (_, blobs, _) in compiled.items()}
-    args = {"size": SIZE, "nets": nets, "outputs": outputs, "rounds": rounds, "loads": 1}
+    args = {"size": size, "nets": nets, "outputs": outputs, "rounds": rounds, "loads": 1}
     found = caffe.call(NETS, "measure", args, timeout=600).value
     return {target: min(found[target]["both"]) for target in nets}
 
@@ -68,14 +68,20 @@ def main() -> None:
     """Measure, and print the ratios."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     rounds = 10 if "--quick" in sys.argv else 100
-    table = Table(title=f"forward and backward, one thread, T,N,D,H = {SIZE}, ms")
+    for size, each in SIZES.items():
+        print_times(size, rounds // each)
+
+
+def print_times(size: tuple[int, int, int, int], rounds: int) -> None:
+    """Print the times of all cells at one size, and their ratios."""
+    table = Table(title=f"forward and backward, one thread, T,N,D,H = {size}, ms")
     for column in ("cell", "caffe-fused", "caffe", *WAYS, "caffe-fused to the fastest", "lstmc_torch to it"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     with Runner() as caffe:
         for name in torch_cells.CELLS:
-            nets = ours(caffe, name, rounds)
+            nets = ours(caffe, name, size, rounds)
             made = elman if name == "elman" else load_cell(name)
-            torch = torch_cells.seconds(name, SIZE, max(3, rounds // 5), made)
+            torch = torch_cells.seconds(name, size, max(3, rounds // 5), made)
             fastest = min(time for way, time in torch.items() if way != "lstmc_torch")
             ratio, own = nets["lstmc caffe-fused"] / fastest, torch["lstmc_torch"] / fastest
             cells = [f"{nets[f'lstmc {target}'] * 1e3:.2f}" for target in ("caffe-fused", "caffe")]
