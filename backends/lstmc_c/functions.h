@@ -151,6 +151,15 @@ static size_t index_of(float x, size_t count) {
   return x > 0.0f ? (size_t)(x < last ? x : last) : 0;
 }
 
+// whether a processor computes with vectors
+static int has_vectors(void) {
+#if defined(__SSE__) || defined(__ARM_NEON) || defined(__riscv_vector)
+  return 1;
+#else
+  return 0;
+#endif
+}
+
 // 8 sums of a product, in registers: w has a column each `width` elements
 static void sums(float *y, const float *x, const float *w, const float *b, size_t width, size_t ins) {
   float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f, s4 = 0.0f, s5 = 0.0f, s6 = 0.0f, s7 = 0.0f;
@@ -183,15 +192,10 @@ static void panel(float *y, const float *x, const float *w, const float *b, size
 // the product of a matrix with a vector, to which b is added where there is one: w has panels of 32 rows, one column of
 // a panel after the other; the last panel has what is left. Processors with vectors sum a panel at once, others 8 rows.
 static void product(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {
-#if defined(__SSE__) || defined(__ARM_NEON) || defined(__riscv_vector)
-  const int vectors = 1;
-#else
-  const int vectors = 0;
-#endif
   for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
     const size_t width = outs - o < 32 ? outs - o : 32;
     size_t k = 0;
-    if (vectors && width == 32) {
+    if (has_vectors() && width == 32) {
       panel(y + o, x, w, b ? b + o : 0, ins);
       k = 32;
     }
@@ -226,18 +230,32 @@ static void product_float16(float *y, const float *x, const uint16_t *w, const f
   }
 }
 
+// 8 sums of a product with a matrix of integers, in registers
+static void sums_int8(float *y, const float *x, const int8_t *w, size_t width, size_t ins) {
+  float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f, s4 = 0.0f, s5 = 0.0f, s6 = 0.0f, s7 = 0.0f;
+  for (size_t i = 0; i < ins; ++i, w += width) {
+    const float xi = x[i];
+    s0 += (float)w[0] * xi; s1 += (float)w[1] * xi; s2 += (float)w[2] * xi; s3 += (float)w[3] * xi;
+    s4 += (float)w[4] * xi; s5 += (float)w[5] * xi; s6 += (float)w[6] * xi; s7 += (float)w[7] * xi;
+  }
+  y[0] = s0; y[1] = s1; y[2] = s2; y[3] = s3;
+  y[4] = s4; y[5] = s5; y[6] = s6; y[7] = s7;
+}
+
 // a product as above, of a matrix of integers with a scale for each row
 static void product_int8(float *y, const float *x, const int8_t *w, const float *scale, const float *b, size_t outs, size_t ins) {
   for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
     const size_t width = outs - o < 32 ? outs - o : 32;
+    size_t done = 0;
     float sum[32] = {0.0f};
-    if (width == 32) {
+    if (has_vectors() && width == 32) {
+      done = 32;
       for (size_t i = 0; i < ins; ++i)
         for (size_t k = 0; k < 32; ++k) sum[k] += (float)w[32 * i + k] * x[i];
-    } else {
-      for (size_t i = 0; i < ins; ++i)
-        for (size_t k = 0; k < width; ++k) sum[k] += (float)w[width * i + k] * x[i];
     }
+    for (; done + 8 <= width; done += 8) sums_int8(sum + done, x, w + done, width, ins);
+    for (; done < width; ++done)
+      for (size_t i = 0; i < ins; ++i) sum[done] += (float)w[width * i + done] * x[i];
     for (size_t k = 0; k < width; ++k) y[o + k] = sum[k] * scale[o + k] + (b ? b[o + k] : 0.0f);
   }
 }

@@ -233,7 +233,7 @@ class DeviceRounding:
     def _cached(self, node: Node, slot: int, array: Array, stored: Callable[[Array], Array]) -> Array:
         key = (node.name, slot)
         if key not in self._weights:
-            self._weights[key] = stored(array)
+            self._weights[key] = stored(np.asarray(array, np.float32).astype(array.dtype))  # as a net has them
         return self._weights[key]
 
     def _matrix(self, array: Array) -> Array:
