@@ -51,11 +51,13 @@ class Values:
 class Weights:
     """How the matrices of products are stored, in rows (one for each result) or as a whole; always symmetric.
 
+    ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it.
+
     A matrix that is multiplied by a value of ``value_axes`` axes or more is stored as values are, its bias too.
     """
 
     format: Format = "float"
-    per: Literal["row", "tensor"] = "row"
+    per: Literal["row", "tensor", "slice"] = "row"
     value_axes: int = 1000
 
 
@@ -70,11 +72,15 @@ class State:
 @_FORBID
 @dataclass(frozen=True)
 class Multipliers:
-    """Layers that scale integers by a whole number of ``bits`` and a shift: their types, and how they round."""
+    """Layers that scale integers by a whole number of ``bits`` and a shift: their types, and how they round.
+
+    ``joined``: the terms of a sum have the sum's range where each is one of the ``products`` that nothing else reads.
+    """
 
     bits: int
     sums: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
+    joined: bool = False
 
 
 @_FORBID

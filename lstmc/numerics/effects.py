@@ -288,7 +288,7 @@ class Simulation:
             yield f"ranges with {HEADROOM:.0%} headroom", replace(device, values=more)
         if device.values.format == "int8":
             yield "values in 16 bits", replace(device, values=replace(device.values, format="int16"))
-        if device.weights.format in BITS and device.weights.per == "tensor":
+        if device.weights.format in BITS and device.weights.per != "row":
             yield "weights with a scale for each row", replace(device, weights=replace(device.weights, per="row"))
         if device.weights.format == "int8":
             yield "weights in 16 bits", replace(device, weights=replace(device.weights, format="int16"))

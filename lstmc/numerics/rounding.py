@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import ceil, floor, log2
 
 import numpy as np
@@ -187,7 +187,7 @@ class DeviceRounding:
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
         source = self._structure.sources[ref]
         format = self.format_of(ref)
-        limits = ranges.get(source)
+        limits = ranges.get(self._joined(source))
         if format not in BITS or limits is None:
             return None
         op = self._graph.node(source.node).op
@@ -197,6 +197,19 @@ class DeviceRounding:
             if readers and all(layer_type(node.op) == kind for node in readers):
                 limits = max(limits[0], -most), min(limits[1], most)
         return Grid.of(limits, format, self.device)
+
+    def _joined(self, ref: Ref) -> Ref:
+        """Return the sum whose range a product has, where that is a rule of the device; else the value itself."""
+        rule = self.device.multipliers
+        readers = self._structure.readers[ref]
+        if rule is None or not rule.joined or len(readers) != 1 or not _has(rule.sums, readers[0].op):
+            return ref
+        terms = self._graph.args(readers[0].name)
+        products = all(
+            _has(rule.products, self._graph.node(term.node).op) and len(self._structure.readers[term]) == 1
+            for term in terms
+        )
+        return Ref(readers[0].name) if products else ref
 
     def _stored(self, ref: Ref, array: Array) -> Array:
         format = self.format_of(ref)
@@ -221,7 +234,7 @@ class DeviceRounding:
             if matrix is not None and slot >= matrix and ref.node in self._fixed:
                 if slot != matrix or node.name not in self._exact_weights:
                     as_value = args[0].ndim >= self.device.weights.value_axes
-                    of_product = self._matrix if slot == matrix else self._bias
+                    of_product = partial(self._matrix, node) if slot == matrix else self._bias
                     array = self._cached(node, slot, array, self._constant if as_value else of_product)
             elif ref.node in self._fixed and (read or node.name in self._written):
                 array = self._cached(node, slot, array, self._constant)
@@ -236,24 +249,34 @@ class DeviceRounding:
             self._weights[key] = stored(np.asarray(array, np.float32).astype(array.dtype))  # as a net has them
         return self._weights[key]
 
-    def _matrix(self, array: Array) -> Array:
+    def _matrix(self, node: Node, array: Array) -> Array:
         format = self.device.weights.format
         if format == "float":
             return array
         if format not in BITS:
             return to_format(array, format)
-        integers, steps = self.integers(array)
+        integers, steps = self.integers(array, node)
         return (integers * steps).astype(array.dtype)
 
-    def integers(self, array: Array) -> tuple[Array, Array]:
-        """Return the integers of a matrix of weights, and the distances of two numbers in its rows, or in all of it."""
-        steps, most = self._steps(array), 2 ** (BITS[self.device.weights.format] - 1) - 1
+    def integers(self, array: Array, node: Node | None = None) -> tuple[Array, Array]:
+        """Return the integers of a matrix of weights, and the distances of two numbers in its rows, or in all of it.
+
+        ``node`` is its product, for devices whose matrices are in pieces.
+        """
+        steps, most = self._steps(array, node), 2 ** (BITS[self.device.weights.format] - 1) - 1
         return np.clip(np.rint(array / steps), -most, most), steps
 
-    def _steps(self, array: Array) -> Array:
-        axes = tuple(range(1, array.ndim)) if self.device.weights.per == "row" else None
+    def _steps(self, array: Array, node: Node | None = None) -> Array:
         most = 2 ** (BITS[self.device.weights.format] - 1) - 1
-        steps = np.asarray(np.abs(array.astype(np.float64)).max(axis=axes, keepdims=True) / most)
+        rows = np.abs(array.astype(np.float64)).max(axis=tuple(range(1, array.ndim)), keepdims=True) / most
+        pieces = [rows]
+        readers = self._structure.readers[Ref(node.name)] if node is not None else ()
+        if self.device.weights.per == "row":
+            pieces = list(np.split(rows, len(rows)))
+        elif self.device.weights.per == "slice" and len(readers) == 1 and isinstance(readers[0].op, Split):
+            ends = np.cumsum(readers[0].op.sizes)
+            pieces = np.split(rows, ends[:-1]) if ends[-1] == len(rows) else pieces
+        steps = np.concatenate([np.full_like(piece, piece.max()) for piece in pieces])
         if self.device.values.power_of_two:
             steps = 2.0 ** np.ceil(np.log2(np.where(steps > 0, steps, 1.0)))
         return np.where(steps > 0, steps, 1.0)
@@ -288,7 +311,7 @@ class DeviceRounding:
         if slot is None or grid is None or self.device.weights.format not in BITS:
             return
         if node.name not in self._sizes:
-            self._sizes[node.name] = np.abs(args[slot] / self._steps(args[slot]))
+            self._sizes[node.name] = np.abs(args[slot] / self._steps(args[slot], node))
         operands = [np.abs(args[0]) / grid.scale + abs(grid.zero), self._sizes[node.name]]
         most = max(float(array.max()) for array in node.op.eval(*operands)) if slot == 1 else 0.0
         self.accumulated[node.name] = max(most, self.accumulated.get(node.name, 0.0))

@@ -112,6 +112,36 @@ def test_every_value_is_on_its_grid(name: str) -> None:
         assert np.abs(integers).max() <= 2 ** (16 if "a16" in name else 8)
 
 
+def test_products_that_only_a_sum_reads_have_its_scale() -> None:
+    """As in TPU-MLIR: the cell of an LSTM is a sum of two products; that of a GRU is none, and adds n."""
+    device = read_device("tpu-mlir-int8")
+    for cell, joined in (("lstm", {"c", "mul_f_c_prev", "mul_i_g"}), ("gru", {"h"})):
+        compiled = net(cell, target=device.target, step=True)
+        graph = compiled.compiled.expanded
+        run = forward(graph, inputs(compiled), compiled.weights)
+        limits = {ref: (float(array.min()), float(array.max())) for ref, array in run.values.items()}
+        rounding = DeviceRounding(device, graph, limits)
+        total = next(ref for ref in limits if graph.value_name(ref) in ("lstm/t000/c", "gru/t000/h"))
+        scales = {graph.value_name(ref): grid.scale for ref in limits if (grid := rounding.grid(ref)) is not None}
+        alike = {name.rpartition("/")[2] for name, scale in scales.items() if scale == scales[graph.value_name(total)]}
+        assert joined <= alike
+        assert not any(name.startswith("mul") for name in alike - joined)
+
+
+@pytest.mark.parametrize(("per", "kept"), [("row", 24), ("slice", 2), ("tensor", 1)])
+def test_a_matrix_has_a_scale_for_each_row_or_piece_or_one(tmp_path: Path, per: str, kept: int) -> None:
+    """W_h of a GRU, whose product a Slice cuts into r and z, and n."""
+    device = read_device(written(tmp_path, f'base = "int8"\n[weights]\nper = "{per}"\n'))
+    compiled = net(target="tpu-mlir", step=True)
+    graph = compiled.compiled.expanded
+    rounding = DeviceRounding(device, graph, {})
+    product = next(node for node in graph if node.name.endswith("linear_W_h"))
+    matrix = forward(graph, inputs(compiled), compiled.weights).values[graph.args(product.name)[1]]
+    integers, steps = rounding.integers(matrix, product)
+    assert len(np.unique(np.broadcast_to(steps, matrix.shape))) == kept
+    assert np.abs(integers * steps - matrix).max() <= steps.max() / 2 * 1.0001
+
+
 def inputs(compiled: lstmc.Net) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(3)
     return {name: rng.standard_normal(shape) * 0.3 for name, shape in compiled.inputs.items()}
