@@ -84,6 +84,9 @@ package: $(VENV)/.test ## wheel and sdist, installed into empty environments and
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'
 	$(BIN)/python -m tools.package_check $(PYTHONS)
 
+numbers: $(VENV)/.test ## the error of every library cell in low precision, predicted and real, as docs/numbers-measured.md: make numbers NUMBERS="rknn-int8 tpu-mlir-int8" STEPS=1000
+	$(BIN)/python -m tests.benchmarks.numbers_error --steps $(or $(STEPS),1000) $(or $(NUMBERS),onnxruntime-a8w8 ncnn-int8)
+
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 SCHEDULER=ADDRESS (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
 	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz $(if $(SEED),--seed $(SEED))

@@ -10,12 +10,13 @@ scan, ``unrolled`` every step in plain operators.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lstmc.errors import BackendError, LstmcError
-from lstmc.ir import Graph, Scan, Stage
-from lstmc.ops import Arg, Input, Param
+from lstmc.ir import Builder, Graph, Node, Scan, Stage
+from lstmc.ops import Add, Arg, Input, Linear, Param
 from lstmc.passes import (
     Cse,
     Dead,
@@ -25,8 +26,12 @@ from lstmc.passes import (
     Hoist,
     Pass,
     PassResult,
+    Refs,
     Simplify,
     Sink,
+    in_bodies,
+    result,
+    rewrite,
 )
 from lstmc.pipeline import MODEL_PASSES
 from lstmc_onnx.layers.find import FindLayers
@@ -67,6 +72,33 @@ def _check(graph: Graph) -> None:
                 raise error.located(node.loc) from None
 
 
+@dataclass(frozen=True)
+class BiasApart(Pass):
+    """Write products that are MatMul in ONNX without their bias: each value of the file is one of the graph.
+
+    1. linear(x, W, b) along another axis than 1 => linear(x, W) + b
+    """
+
+    name = "bias_apart"
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        return result(graph, _biases_apart(graph, counts), counts)
+
+
+def _biases_apart(graph: Graph, counts: Counter[str]) -> Graph:
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, Scan):
+            return b.copy(node, args, in_bodies(node.op, lambda body: _biases_apart(body, counts)))
+        if type(node.op) is not Linear or node.op.axis == 1 or len(args) == 2:
+            return None
+        counts["bias_apart"] += 1
+        (product,) = b.add(node.op, *args[:2], names=(f"{node.name}/product",), loc=node.loc)
+        return b.add(Add(), product, args[2], names=node.names, loc=node.loc)
+
+    return rewrite(graph, visit)
+
+
 def _several(scan: Scan) -> bool:
     return scan.length > 1
 
@@ -82,13 +114,13 @@ ROLLED: tuple[Pass, ...] = (
 # Each scan as a layer where it is one, else as a loop; one step is no loop.
 CHOSEN: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers()),
-    *(*ROLLED, Expand(loops=_several), Dead()),
+    *(*ROLLED, Expand(loops=_several), Dead(), BiasApart()),
 )
 FORMS: Mapping[str, tuple[Pass, ...]] = {
     "lstm-op": (
         *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers(all=True)),
-        *(*ROLLED, Expand(), Dead()),
+        *(*ROLLED, Expand(), Dead(), BiasApart()),
     ),
-    "scan": (*ROLLED, CheckForms(), Expand(loops=_every), Dead()),
-    "unrolled": (*MODEL_PASSES, CheckForms(), Expand(), Dead()),
+    "scan": (*ROLLED, CheckForms(), Expand(loops=_every), Dead(), BiasApart()),
+    "unrolled": (*MODEL_PASSES, CheckForms(), Expand(), Dead(), BiasApart()),
 }

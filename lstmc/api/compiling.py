@@ -54,6 +54,7 @@ def compile(
     form: str | None = None,
     time: Time | None = None,
     tuned: bool = False,
+    numbers: str | None = None,
     passes: EditPasses | None = None,
     dump_dir: str | Path | None = None,
     sizes: Mapping[str, int] | None = None,
@@ -74,6 +75,7 @@ def compile(
         form: Which of the backend's other forms of the net; ``tuned`` measures all and takes the fastest.
         time: How linear recurrences are computed: ``"unrolled"``, step by step; ``"chunks"`` or ``"doubling"``, for all
             steps at once; ``"auto"``, as costs least. Without it as the target's file says.
+        numbers: The numbers of a device (docs/numbers.md), by name: the net is written so that it loses less in them.
         passes: Gets the list of passes (a :class:`lstmc.passes.PassList`) and returns those to run.
         dump_dir: A folder that gets the graph after each pass, as text.
         sizes: Sizes of dimensions, besides those given as arguments: ``T=20`` is the same as ``sizes={"T": 20}``.
@@ -96,6 +98,7 @@ def compile(
         form=form,
         time=time,
         tuned=tuned,
+        numbers=numbers,
         passes=passes,
         dump_dir=dump_dir,
         sizes=all_sizes(sizes, dims),

@@ -18,7 +18,7 @@ from lstmc.ir import Graph, values_over_time
 from lstmc.manifest import parse_manifest
 from lstmc.numerics import Device, NumbersReport, Ranges, Sequences, Simulation, StepRunner, measure_ranges
 from lstmc.numerics.calibration import Calibration, WrittenStep, calibration_for, take_samples, take_streams
-from lstmc.numerics.effects import OutputError, ReaderOutput
+from lstmc.numerics.effects import Change, OutputError, ReaderOutput
 from lstmc.numerics.golden import golden_kit
 from lstmc.numerics.reader import MOST_SEQUENCES, Interpreter, reader_outputs, run_quantised
 from lstmc.numerics.rounding import DeviceRounding
@@ -26,6 +26,8 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import parameters
 
+CONVEX = "states updated as h + u (n - h), as nets compiled for these numbers are"
+PLAIN = "states updated as the model has them, not as h + u (n - h)"
 STEPS = 1000  # at most, by which a quantiser is calibrated
 
 
@@ -89,7 +91,7 @@ class StreamedModel:
             self.source.name,
             step=True,
             form=options.form,
-            passes=options.passes,
+            passes=options.edited,
         )
 
     def ranges(self, snapshot: Path | None = None, stop: Callable[[], bool] = lambda: False) -> Ranges | None:
@@ -157,14 +159,29 @@ class StreamedModel:
             first = replace(self, sequences=replace(self.sequences, count=count))
             report = first.numbers(device, calibration)
             return replace(report, reader=first._in_reader(device, report.outputs, calibration))
-        ranges = (calibration or self).ranges()
+        simulation = self._simulation(device, calibration or self)
+        report = simulation.report()
+        other, changed = self._otherwise(device), CONVEX if self.options.numbers is None else PLAIN
+        if other.compiled(1).expanded != simulation.graph:
+            ranged = calibration._otherwise(device) if calibration else other
+            left = other._simulation(device, ranged).first_error() / (simulation.first_error() or 1.0)
+            report = replace(report, changes=(*report.changes, Change(changed, left)))
+        return report
+
+    def _otherwise(self, device: Device) -> StreamedModel:
+        """Return the model as it is compiled for the numbers of a device, or if it is so, as it is without them."""
+        numbers = device.source if self.options.numbers is None else None
+        return replace(self, options=replace(self.options, numbers=numbers))
+
+    def _simulation(self, device: Device, calibration: StreamedModel) -> Simulation:
+        ranges = calibration.ranges()
         assert ranges is not None, "nothing asked to stop"
         compiled = lru_cache(2)(self.compiled)
 
         def runner(width: int, rounding: DeviceRounding | None) -> StepRunner:
             return StepRunner(compiled(width), self.weights, rounding)
 
-        return Simulation(self.source.model.name, runner, self.sequences, ranges, device).report()
+        return Simulation(self.source.model.name, runner, self.sequences, ranges, device)
 
 
 def _deployed(source: ModelSource, options: CompileOptions, sizes: Mapping[str, int]) -> Graph:

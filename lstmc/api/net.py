@@ -42,7 +42,7 @@ from lstmc.nets.session import Interpreted, StepSession, check_inputs
 from lstmc.nets.tune import Tuning
 from lstmc.numerics import NumbersReport, Ranges, device_of, read_device
 from lstmc.ops import Array, Input
-from lstmc.passes import numbered, place_of
+from lstmc.passes import ConvexUpdates, numbered, place_of
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 from lstmc.verification.native import with_native_loops
@@ -153,6 +153,12 @@ class Net:
     def passes(self) -> tuple[str, ...]:
         """The names of the passes that it went through, for :meth:`after` and ``compile(passes=...)``."""
         return tuple(numbered([snapshot.pass_name for snapshot in self.compiled.history[1:]]))
+
+    @property
+    def numbers_changes(self) -> Mapping[str, int]:
+        """How often each rule was used that writes it otherwise for the ``numbers`` that it was compiled for."""
+        done = [snapshot.counts for snapshot in self.compiled.history if snapshot.pass_name == ConvexUpdates.name]
+        return {} if self.options.numbers is None else {rule: n for counts in done for rule, n in counts.items()}
 
     def save(self, folder: str | Path = ".") -> list[Path]:
         """Write its files into a folder, which is made if need be: all of them, or none if one cannot be written.

@@ -12,7 +12,8 @@ from pathlib import Path
 from lstmc.api.models import Phase, Weights, backend_of
 from lstmc.backend import Backend, CostsLayers, WritesSteps, target_of
 from lstmc.data.run_data import Data
-from lstmc.passes import PassList, Time, with_time
+from lstmc.numerics import read_device
+from lstmc.passes import PassList, Time, with_convex_updates, with_time
 from lstmc.pipeline import EditPasses
 from lstmc.runs.events import Progress
 
@@ -34,16 +35,19 @@ class CompileOptions:
     form: str | None = None
     time: Time | None = None
     tuned: bool = False
+    numbers: str | None = None
     passes: EditPasses | None = None
     dump_dir: str | Path | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def edited(self, passes: PassList) -> PassList:
-        """Return the list of passes as ``time`` and ``passes`` change it."""
-        backend = self.resolved_backend()
+        """Return the list of passes as ``time``, ``numbers`` and ``passes`` change it."""
+        backend, listed = self.resolved_backend(), passes
+        if self.numbers is not None and read_device(self.numbers).rounds_sums:
+            listed = with_convex_updates(listed)
         cost = backend.layer_cost(target_of(backend, self.target)) if isinstance(backend, CostsLayers) else None
         time = self.time or (None if cost is None else "auto")
-        listed = passes if time is None else with_time(passes, time, *([] if cost is None else [cost]))
+        listed = listed if time is None else with_time(listed, time, *([] if cost is None else [cost]))
         return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:

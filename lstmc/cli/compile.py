@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +14,12 @@ from lstmc.api.models import ModelSource
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.console import out, output, table
 from lstmc.cli.options import ADVANCED, BatchOption, ExampleOption, SolverOption
+from lstmc.cli.streams import complete_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
 from lstmc.nets.tune import Tuning
+from lstmc.numerics import read_device
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
 
@@ -59,6 +61,16 @@ def compile_command(
     ] = Path(),
     training: ExportArguments,
     example: ExampleOption = None,
+    numbers: Annotated[
+        str | None,
+        typer.Option(
+            "--numbers",
+            metavar="NAME|FILE.toml",
+            help="Write the net so that it loses less in these numbers of a device, as rknn-int8, and means the same."
+            " Its target is the default.",
+            autocompletion=complete_numbers,
+        ),
+    ] = None,
     dump_dir: Annotated[
         Path | None,
         typer.Option(
@@ -81,10 +93,14 @@ def compile_command(
     lstmc compile model.py -D T=20 -D N=1 --step -o step
     lstmc compile model.py -D N=1 --step --target opencv --example python
     lstmc compile model.py:tagger -D T=20 -D N=8 --weights w.npz --tune -v
+    lstmc compile model.py --step --numbers rknn-int8 -o step
     ```
     """
     source = model.source()
-    net = compile_model(source, compile_options(target, model.sizes, weights, variant, dump_dir=dump_dir))
+    if numbers is not None:
+        target = replace(target, target=target.target or read_device(numbers).target)
+    options = compile_options(target, model.sizes, weights, variant, numbers=numbers, dump_dir=dump_dir)
+    net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
     print_passes(net)
@@ -101,7 +117,17 @@ def compile_command(
     out.print(wrote)
     if lacking is not None:
         out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
-    _print_summary(net, _unused_weights(source, weights, net) if model.file is not None else [])
+    more = _unused_weights(source, weights, net) if model.file is not None else []
+    _print_summary(net, [*more, *_numbers_notes(net)])
+
+
+def _numbers_notes(net: Net) -> list[str]:
+    """Return what was written otherwise for the numbers of a device."""
+    if net.options.numbers is None:
+        return []
+    count = sum(net.numbers_changes.values())
+    changed = f"updates of states as h + u (n - h): {count}" if count else "nothing is written otherwise"
+    return [f"for {net.options.numbers}: {changed}"]
 
 
 def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api.low_precision import StreamedModel
+from lstmc.api.low_precision import PLAIN, StreamedModel
 from lstmc.api.models import bound_weights, trace_model
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.console import Form, out, output, table
@@ -153,7 +153,7 @@ def calibrate_command(
     chosen = calibration_for(quantiser)
     target = replace(target, target=target.target or chosen.target)
     form = chosen.form if target.target == chosen.target else None
-    streamed = streamed_model(model, weights, target, data, None, None, form)
+    streamed = streamed_model(model, weights, target, data, None, None, form, chosen.numbers)
     files = streamed.calibration(chosen, max(steps, 1))
     own = {name: content for name, content in files.items() if "/" not in name}
     inner = {name.partition("/")[2]: content for name, content in files.items() if "/" in name}
@@ -175,9 +175,10 @@ def streamed_model(
     batch: str | None,
     outputs: list[str] | None = None,
     form: str | None = None,
+    numbers: str | None = None,
 ) -> StreamedModel:
     """Return the model that the arguments name, with its parameters and its data."""
-    options = compile_options(target, model.sizes, weights, outputs=outputs, form=form)
+    options = compile_options(target, model.sizes, weights, outputs=outputs, form=form, numbers=numbers)
     source, backend = model.source(), options.resolved_backend()
     streamed = StreamedModel.from_data(source, backend, options, {}, data, batch)
     _, whole = trace_model(source, streamed.sizes, step=True)
@@ -235,7 +236,7 @@ def verify_numbers(
     target = replace(target, target=target.target or device.target)
     form = variant.form or (device.form if target.target == device.target else None)
     streams = [
-        streamed_model(model, weights, target, data, None, variant.outputs, form)
+        streamed_model(model, weights, target, data, None, variant.outputs, form, device.source)
         for data in (numbers.data, numbers.calibration)
         if data is not None
     ]
@@ -284,6 +285,9 @@ def print_numbers(report: NumbersReport) -> None:
     output.fact("changes", {each.text: each.error for each in report.changes})
     output.fact("advice", report.advice)
     output.fact("rules", [asdict(rule) for rule in report.device.rules])
+    for change in report.changes:
+        if change.text == PLAIN:
+            out.print(f"{change.text}: {change.error:.2g} times the error", markup=False)
     for line in report.advice or ["no change of the numbers that was tried leaves 80 % of the error or less"]:
         out.print(line, markup=False, soft_wrap=True)
     if output.verbose:

@@ -43,9 +43,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A quantiser's form of calibration: the target of its nets, and its files from samples."""
+    """A quantiser's form of calibration: the target of its nets, the numbers that it makes, and its files from
+    samples."""
 
     target: str
+    numbers: str
     files: Callable[[Samples], dict[str, bytes]]
     form: str | None = None
 
@@ -202,11 +204,11 @@ def _openvino(samples: Samples) -> dict[str, bytes]:
 
 
 CALIBRATIONS: Mapping[str, Calibration] = {
-    "onnxruntime": Calibration("onnx", _onnxruntime, "unrolled"),
-    "openvino": Calibration("onnx", _openvino, "unrolled"),
-    "ncnn": Calibration("ncnn", _ncnn),
-    "rknn": Calibration("rknn", _rknn),
-    "tpu-mlir": Calibration("tpu-mlir", _tpu_mlir),
+    "onnxruntime": Calibration("onnx", "onnxruntime-a8w8", _onnxruntime, "unrolled"),
+    "openvino": Calibration("onnx", "openvino-int8", _openvino, "unrolled"),
+    "ncnn": Calibration("ncnn", "ncnn-int8", _ncnn),
+    "rknn": Calibration("rknn", "rknn-int8", _rknn),
+    "tpu-mlir": Calibration("tpu-mlir", "tpu-mlir-int8", _tpu_mlir),
 }
 
 

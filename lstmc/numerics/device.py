@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -32,8 +32,10 @@ class Values:
     """How values are stored. ``symmetric``: zero is in the middle; else the range of a value is used as it is.
 
     ``written``: the types of layers whose results are rounded, by default all; ``read``: those that round what they
-    read. ``unsigned``: a symmetric value that is never negative has all its numbers above zero. ``power_of_two``: the
-    distance of two numbers is a power of two. ``headroom`` is added to the range, as a part of it.
+    read; with ``once`` it is rounded for all that read it. ``folded``: the types of those that become a part of the
+    layer before them, where nothing else reads what is between: that is not rounded. ``unsigned``: a symmetric value
+    that is never negative has all its numbers above zero. ``power_of_two``: the distance of two numbers is a power of
+    two. ``headroom`` is added to the range, as a part of it.
     """
 
     format: Format = "float"
@@ -44,6 +46,8 @@ class Values:
     nearest: Nearest = "even"
     written: tuple[str, ...] | None = None
     read: tuple[str, ...] = ()
+    once: bool = False
+    folded: tuple[str, ...] = ()
 
 
 @_FORBID
@@ -106,7 +110,7 @@ class Rule:
 @_FORBID
 @dataclass(frozen=True)
 class Device:
-    """The numbers of a device. ``target`` is the target whose nets it runs.
+    """The numbers of a device. ``target`` is the target whose nets it runs, ``source`` its name or its file's path.
 
     ``clamp`` limits what a layer of a type reads, where nothing else reads it; ``fixed`` has the range of what one
     writes, whatever the data. ``accumulator`` is the number of bits in which products of integers are summed.
@@ -130,6 +134,14 @@ class Device:
     accumulator: int = 32
     arithmetic: Literal["float", "integer"] = "float"
     tolerance: float | None = None
+    source: str = ""
+
+    @property
+    def rounds_sums(self) -> bool:
+        """Whether sums and products of values are rounded, and not products with matrices alone."""
+        rounded = self.values.written
+        types = {kind.partition(" ")[0] for kind in (*(rounded or ()), *self.values.read)}
+        return self.values.format != "float" and (rounded is None or bool(types & {"Eltwise", "add", "sub", "mul"}))
 
 
 def device_names() -> list[str]:
@@ -145,7 +157,7 @@ def read_device(name: str) -> Device:
     """
     values = _merged(name, ())
     try:
-        return parse_json(json.dumps(values).encode(), Device)
+        return replace(parse_json(json.dumps(values).encode(), Device), source=name)
     except NotExpected as error:
         raise BackendError(f"{name}: not the description of a device: {error}") from None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.errors import DataError
 from lstmc.ir import Ref
 from lstmc.numerics.device import BITS, Device, State
 from lstmc.numerics.integers import IntegerRounding
@@ -19,6 +20,7 @@ from lstmc.process.status import report_activity
 
 CAUSE_STEPS = 6000  # of a few sequences, divided among the variants that are tried: each has 20 to 200
 CAUSE_SEQUENCES = 8
+CHANGE_STEPS = 200  # by which another form of the net is compared
 HEADROOM = 0.25
 HELPS = 0.8  # of the error that is left, at most, for a change to be advised
 STALLS = 0.05  # the share of updates of a state without effect from which on it is reported
@@ -196,7 +198,8 @@ class _Variant:
 class Simulation:
     """A net of one step in the numbers of a device, calibrated by ``ranges``, over sequences.
 
-    ``runners`` gives the net for a number of sequences, with or without a rounding.
+    ``runners`` gives the net for a number of sequences, with or without a rounding. Raises :class:`DataError` where
+    values are NaN or infinite.
     """
 
     def __init__(self, net: str, runners: Runners, sequences: Sequences, ranges: Ranges, device: Device) -> None:
@@ -208,6 +211,11 @@ class Simulation:
             for node in graph
             for out in range(len(node.types))
         }
+        if wrong := [each.name for each in ranges if each.not_finite]:
+            raise DataError(
+                f"the values of {net} are not finite in float32: {wrong[0]} is the first",
+                notes=["no numbers of a device can be simulated: the ranges list them"],
+            )
         self._ranges: dict[Ref, Range] = {
             named[each.name]: (each.least, each.greatest) for each in ranges if each.name in named
         }
@@ -242,6 +250,14 @@ class Simulation:
             tuple(self._state(trial, rounding)),
             *self._causes(rounding, clipped, accumulated),
         )
+
+    def first_error(self) -> float:
+        """Return the mean error of all outputs relative to their size, of a few sequences and steps."""
+        steps = min(CHANGE_STEPS, self._sequences.steps)
+        (trial,), elements = self._run(
+            [_Variant(self._device)], min(CAUSE_SEQUENCES, self._sequences.total), steps, "simulating"
+        )
+        return float(np.mean([each.relative for each in trial.outputs(elements)]))
 
     def _state(self, trial: _Trial, rounding: DeviceRounding) -> Iterator[StateEffect]:
         for pair in trial.runner.states:

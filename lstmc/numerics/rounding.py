@@ -13,7 +13,7 @@ from lstmc.ir import Graph, Node, Ref
 from lstmc.numerics.device import BITS, Device, Format, Nearest
 from lstmc.numerics.ranges import elements_of
 from lstmc.numerics.sequences import constants
-from lstmc.ops import Array, Arrays, Op, Split
+from lstmc.ops import Array, Arrays, Linear, Op, Split
 
 Range = tuple[float, float]
 
@@ -150,6 +150,13 @@ class DeviceRounding:
         self._fixed = self._structure.fixed
         self._states = {self._structure.sources[ref] for ref in states}
         self._written = {node.name for node in graph if _has(device.values.written, node.op)} - self._fixed
+        if device.values.once:
+            readers = self._structure.readers
+            read = {
+                ref.node for ref in self._structure.refs if any(_has(device.values.read, n.op) for n in readers[ref])
+            }
+            self._written |= read - self._fixed
+        self._written -= {ref.node for ref in self._structure.refs if self._is_folded(ref)}
         self._read = {node.name for node in graph if _has(device.values.read, node.op)} - self._fixed
         self._formats = {ref: self._format(ref) for ref in self._structure.refs}
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
@@ -178,8 +185,13 @@ class DeviceRounding:
     @property
     def sites(self) -> list[Ref]:
         """The values that are rounded, each once: not the pieces and views of another."""
-        own = [ref for ref, source in self._structure.sources.items() if source == ref]
+        own = [ref for ref, source in self._structure.sources.items() if source == ref and ref.node not in self._fixed]
         return [ref for ref in own if self._rounds(ref) and self.format_of(ref) != "float"]
+
+    def _is_folded(self, ref: Ref) -> bool:
+        """Return whether a value is only read by a layer that becomes a part of the one that computes it."""
+        readers = self._structure.readers[ref]
+        return bool(self.device.values.folded) and len(readers) == 1 and _has(self.device.values.folded, readers[0].op)
 
     def _rounds(self, ref: Ref) -> bool:
         return ref.node in self._written or any(node.name in self._read for node in self._structure.readers[ref])
@@ -233,7 +245,7 @@ class DeviceRounding:
         for slot, (ref, array) in enumerate(zip(refs, args, strict=True)):
             if matrix is not None and slot >= matrix and ref.node in self._fixed:
                 if slot != matrix or node.name not in self._exact_weights:
-                    as_value = args[0].ndim >= self.device.weights.value_axes
+                    as_value = self._is_value(node, args)
                     of_product = partial(self._matrix, node) if slot == matrix else self._bias
                     array = self._cached(node, slot, array, self._constant if as_value else of_product)
             elif ref.node in self._fixed and (read or node.name in self._written):
@@ -303,6 +315,10 @@ class DeviceRounding:
             return results
         results = self._multiplied(node, args, results)
         return tuple(self._stored(Ref(node.name, out), array) for out, array in enumerate(results))
+
+    def _is_value(self, node: Node, args: Sequence[Array]) -> bool:
+        """Return whether the matrix of a product is stored as a value is."""
+        return isinstance(node.op, Linear) and args[0].ndim >= self.device.weights.value_axes
 
     def _accumulate(self, node: Node, args: Sequence[Array]) -> None:
         """Note the largest sum that a product of integers may reach on its way, in units of its accumulator."""

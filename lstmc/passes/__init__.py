@@ -12,6 +12,7 @@ from lstmc.passes.gradients import backward_body, gradient_graph
 from lstmc.passes.installed import Insertion, installed_passes, load_insertion, with_installed
 from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.loop_motion import Hoist, RollIn, Sink
+from lstmc.passes.low_precision import ConvexUpdates, with_convex_updates
 from lstmc.passes.parallel_time import TIMES, ParallelTime, Time, with_time
 from lstmc.passes.pass_list import PassList, numbered, place_of
 from lstmc.passes.peel import Peel
@@ -23,6 +24,7 @@ from lstmc.passes.split_products import SplitProducts
 __all__ = [
     "TIMES",
     "ConvProducts",
+    "ConvexUpdates",
     "CoreTimeAxis",
     "Cse",
     "Dead",
@@ -64,6 +66,7 @@ __all__ = [
     "run_passes",
     "step_pattern",
     "unrolled_scans",
+    "with_convex_updates",
     "with_installed",
     "with_role",
     "with_time",

@@ -1,0 +1,189 @@
+"""Changes that mean the same for real numbers, and lose less in the few numbers of a device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
+from lstmc.ir.weight_graph import NEGATE
+from lstmc.ops import Add, Affine, Arg, Concat, Linear, Mul, Sigmoid, Split, Sub
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
+from lstmc.passes.pass_list import PassList
+
+COMPLEMENT = Affine(-1.0, 1.0)
+Rows = tuple[int, int]  # of a product's result: from, and up to
+
+
+@dataclass(frozen=True)
+class ConvexUpdates(Pass):
+    """Write a state that moves towards a value as h + u (n - h): the state's own factor is then exactly 1.
+
+    In n + z (h - n) and z h + (1 - z) n a device rounds two large terms whose sum is the state, at each step; in
+    h + u (n - h) what is rounded is the small change, and a state at rest stays.
+
+    1. (1 - u) h + u n               => h + u (n - h)
+    2. n + z (h - n), z h + (1 - z) n where z = sigmoid(a) of products with weights, read by nothing else
+                                     => h + sigmoid(-a) (n - h), the weights of those products negated
+    3. z h + (1 - z) n, of another z => h + (1 - z) (n - h)
+
+    h is the state whose next value the result is. No rule adds an op; rule 3 may add a layer, which negates h, where a
+    target has no subtraction.
+    """
+
+    name = "convex_updates"
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if not isinstance(node.op, Scan):
+                return None
+            return b.copy(node, args, replace(node.op, body=_Body(node.op, counts).rewritten()))
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+@dataclass(frozen=True)
+class _Update:
+    """A new state: of ``state`` and ``other``, ``gate`` is the factor of ``state`` if ``keeps``, else of ``other``."""
+
+    state: Ref
+    other: Ref
+    gate: Ref
+    keeps: bool
+
+
+def with_convex_updates(passes: PassList) -> PassList:
+    """Return the list with :class:`ConvexUpdates`, where products are packed and gates are not yet."""
+    names = [step.name for step in passes]
+    last = next((name for name in ("fuse_linears", "precompute", "dead") if name in names), None)
+    place = 0 if last is None else names.index(last) + 1
+    passes.insert(place, ConvexUpdates())
+    return passes
+
+
+class _Body:
+    """A scan's body, which is searched for updates of states."""
+
+    def __init__(self, scan: Scan, counts: Counter[str]) -> None:
+        self.body, self.counts = scan.body, counts
+        self.reads = scan.body.readers()
+        states = [Ref(arg.name) for arg in scan.body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "state"]
+        self.updates: dict[str, _Update] = {}  # by the node of the new state
+        self.negated: dict[str, set[Rows]] = {}  # by product
+        self.gates: set[str] = set()  # the sigmoids of what is negated
+        for state, after in zip(states, scan.next_states, strict=True):
+            update = self._found(after.ref, state)
+            if update is not None and self._is_free(update):
+                self.updates[after.ref.node] = update
+
+    def _found(self, new: Ref, state: Ref) -> _Update | None:
+        """Return how a new state is made of the old one, if it is a convex sum of it and another value."""
+        terms = self._operands(new, Add)
+        for first, second in (terms, terms[::-1]) if terms else ():
+            for gate, difference in self._orders(second):
+                minus = self._operands(difference, Sub)
+                if minus[1:] == (first,) and state in minus and minus[0] != minus[1]:  # n + z (h - n)
+                    return _Update(state, first, gate, True) if minus[0] == state else None
+            for gate, one in self._orders(first):
+                for complement, other in self._orders(second):
+                    node = self.body.node(complement.node)
+                    if node.op == COMPLEMENT and self.body.args(node.name) == (gate,) and state in (one, other):
+                        return _Update(state, other if one == state else one, gate, one == state)
+        return None
+
+    def _operands(self, ref: Ref, kind: type) -> tuple[Ref, ...]:
+        return self.body.args(ref.node) if type(self.body.node(ref.node).op) is kind else ()
+
+    def _orders(self, product: Ref) -> tuple[tuple[Ref, ...], ...]:
+        factors = self._operands(product, Mul)
+        return (factors, factors[::-1]) if factors and self.reads[product] == 1 else ()
+
+    def _is_free(self, update: _Update) -> bool:
+        """Return whether no layer is added, and note the products that are negated."""
+        same = self.body.type(update.state) == self.body.type(update.other)
+        if not update.keeps or not same:
+            return same
+        gate = self.body.node(update.gate.node)
+        readers = [node for node in self.body if update.gate in self.body.args(node.name)]
+        if type(gate.op) is Sigmoid and len(readers) == self.reads[update.gate]:
+            inside = {node.name for node in readers if type(node.op) is Mul or node.op == COMPLEMENT}
+            negated = self._products(self.body.args(gate.name)[0])
+            if negated is not None and len(inside) == len(readers):
+                for name, rows in negated:
+                    self.negated.setdefault(name, set()).add(rows)
+                self.gates.add(gate.name)
+                return True
+        return any(node.op == COMPLEMENT for node in readers)
+
+    def _products(self, ref: Ref, start: int = 0, size: int | None = None) -> list[tuple[str, Rows]] | None:
+        """Return the products, and the rows of them, whose sum a value is, if nothing else reads them.
+
+        Of a value that was cut these are ``size`` rows from ``start`` on.
+        """
+        if self.reads[ref] != 1:
+            return None
+        node, args, shape = self.body.node(ref.node), self.body.args(ref.node), self.body.type(ref).shape
+        size = shape[-1] if size is None else size
+        if type(node.op) is Add and all(self.body.type(arg) == self.body.type(ref) for arg in args):
+            terms = [self._products(arg, start, size) for arg in args]
+            return None if None in terms else [row for term in terms if term is not None for row in term]
+        if type(node.op) is Split and node.op.axis == len(shape) - 1:
+            return self._products(args[0], start + sum(node.op.sizes[: ref.out]), size)
+        if type(node.op) is not Linear or not all(is_weight(self.body, weight) for weight in args[1:]):
+            return None
+        return [(node.name, (start, start + size))]
+
+    def rewritten(self) -> Graph:
+        """Return the body with all updates that were found."""
+        if not self.updates:
+            return self.body
+        rebuild = Rebuild(self.body)
+        for node in self.body:
+            args = rebuild.args(node)
+            if node.name in self.negated:
+                rows = sorted(self.negated[node.name])
+                weights = [_negated(rebuild.builder, weight, rows) for weight in args[1:]]
+                rebuild.put(node, rebuild.builder.copy(node, (args[0], *weights)))
+            elif node.name in self.gates:
+                complement = (f"{node.names[0]}_complement",)
+                rebuild.put(node, rebuild.builder.add(node.op, *args, names=complement, loc=node.loc))
+            elif node.name in self.updates:
+                rebuild.put(node, self._moved(rebuild, node, self.updates[node.name]))
+            else:
+                rebuild.copy(node)
+        return rebuild.finish()
+
+    def _moved(self, rebuild: Rebuild, node: Node, update: _Update) -> Refs:
+        """Return the new state as h + u (n - h)."""
+        b, name = rebuild.builder, node.names[0]
+        state, other, gate = (rebuild.new[ref] for ref in (update.state, update.other, update.gate))
+        if update.keeps and update.gate.node not in self.gates:
+            self.counts["by_complement"] += 1
+            (gate,) = b.add(COMPLEMENT, gate, names=(f"{name}/factor",), loc=node.loc)
+        else:
+            self.counts["negated" if update.keeps else "factored"] += 1
+        (difference,) = b.add(Sub(), other, state, names=(f"{name}/difference",), loc=node.loc)
+        (change,) = b.add(Mul(), gate, difference, names=(f"{name}/change",), loc=node.loc)
+        return b.add(Add(), state, change, names=node.names, loc=node.loc)
+
+
+def _negated(b: Builder, weight: Ref, rows: list[Rows]) -> Ref:
+    """Return a weight with some of its rows negated."""
+    name, count = b.node(weight.node).names[weight.out].rpartition("/")[2], b.type(weight).shape[0]
+    ends = sorted({0, count, *(end for each in rows for end in each)})
+    sizes = tuple(stop - start for start, stop in pairwise(ends))
+    starts = {start for start in ends[:-1] if any(first <= start < last for first, last in rows)}
+    pieces: Refs = (weight,)
+    if len(sizes) > 1:
+        pieces = b.add(Split(0, sizes), weight, names=tuple(f"{name}/rows_{start}" for start in ends[:-1]))
+    signed = [
+        b.add(NEGATE, piece, names=(f"{name}/minus_{start}",))[0] if start in starts else piece
+        for start, piece in zip(ends[:-1], pieces, strict=True)
+    ]
+    return b.add(Concat(0), *signed, names=(f"{name}/signed",))[0] if len(signed) > 1 else signed[0]

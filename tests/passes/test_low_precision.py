@@ -1,0 +1,92 @@
+"""Changes for low precision: the meaning stays, the state's own factor is 1, and no op is added."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lstmc
+import lstmc.cells
+from lstmc import Input, Param, State, Value, cell, dims, linear, sigmoid, split, tanh
+from lstmc.dsl import CellModel
+from lstmc.interp import forward
+from lstmc.ir import Graph, Ref
+from lstmc.passes import ConvexUpdates, Dead, with_convex_updates
+from lstmc.weights import parameters
+
+FACTORED = ("mgu", "min_gru", "para_gru")
+NEGATED = ("gru", "gru_reset_after", "lstm_cifg", "qrnn", "ugrnn")
+N = dims("N")
+SIZES = {"D": 3, "H": 4}
+
+
+def changed(graph: Graph) -> tuple[Graph, dict[str, int]]:
+    done = ConvexUpdates().run(graph)
+    return Dead().run(done.graph).graph, done.counts
+
+
+def model_of(name: str) -> Graph:
+    sizes = {dim: size for dim, size in SIZES.items() if dim in lstmc.cells.__dict__[name].dims}
+    return lstmc.compile(name, T=3, N=2, target="flat", **sizes).compiled.model
+
+
+@pytest.mark.parametrize("name", [*FACTORED, *NEGATED])
+def test_outputs_stay(name: str) -> None:
+    graph = model_of(name)
+    after, counts = changed(graph)
+    assert counts == ({"factored": 1} if name in FACTORED else {"negated": 1})
+    rng = np.random.default_rng(0)
+    inputs = {node.name: rng.standard_normal(node.types[0].shape) for node in graph if node.op.name == "input"}
+    weights = {key: rng.standard_normal(op.shape) for key, op in parameters(graph).items()}
+    for key, array in forward(graph, inputs, weights).outputs.items():
+        assert np.abs(forward(after, inputs, weights).outputs[key] - array).max() < 1e-14
+    assert not ConvexUpdates().run(after).modified
+
+
+@pytest.mark.parametrize("name", [*FACTORED, *NEGATED])
+def test_the_written_net_has_no_more_layers_and_its_state_the_factor_one(name: str) -> None:
+    sizes = {dim: size for dim, size in SIZES.items() if dim in lstmc.cells.__dict__[name].dims}
+    options = {"T": 1, "N": 1, "target": "tpu-mlir", "step": True, **sizes}
+    plain = lstmc.compile(name, **options)  # type: ignore[arg-type]
+    after = lstmc.compile(name, **options, passes=with_convex_updates)  # type: ignore[arg-type]
+    assert after.artifact.layers <= plain.artifact.layers
+    graph = after.compiled.expanded
+    assert after.compiled.states is not None
+    moved = 0
+    for pair in after.compiled.states:
+        ref = next(output.ref for output in graph.outputs if output.name == pair.after)
+        while graph.node(ref.node).op.name in ("host.view", "caffe.Scale"):
+            ref = graph.args(ref.node)[0]
+        moved += Ref(pair.before) in graph.args(ref.node)
+    assert moved == 1
+
+
+def test_a_gate_that_is_no_sigmoid_of_products_is_complemented() -> None:
+    graph = model_of("sru")
+    assert changed(graph)[1] == {"by_complement": 1}
+
+
+def test_the_change_is_proved() -> None:
+    net = lstmc.compile("gru", T=2, N=1, D=2, H=2, target="flat", passes=with_convex_updates)
+    report = net.verify(on=["interpreter"], prove=True)
+    assert report.passed
+    assert report.proof is not None
+    assert report.proof.proved
+
+
+def test_a_gate_that_others_read_stays() -> None:
+    """h = n + z (h - n), of which z is an output too: 1 - z would be an op more."""
+
+    @cell
+    def shared(
+        x: Value = Input(N, 3),
+        h: Value = State(N, 4),
+        *,
+        W: Value = Param(8, 3),
+    ) -> tuple[Value, dict[str, Value]]:
+        a, b = split(linear(x, W), 2)
+        z, n = sigmoid(a), tanh(b)
+        h = n + z * (h - n)
+        return h + z, {"h": h}
+
+    assert not changed(CellModel(shared).graph(T=2, N=1))[1]
