@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test exhaustive gpu real-nets browser fuzz c mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test exhaustive gpu real-nets browser numbers fuzz c mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
