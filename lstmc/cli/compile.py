@@ -50,6 +50,31 @@ class ExportArguments:
     batch: BatchOption = None
 
 
+@dataclass(frozen=True)
+class PassArguments:
+    """What the passes of a net are chosen for, and where the graphs between them go."""
+
+    numbers: Annotated[
+        str | None,
+        typer.Option(
+            "--numbers",
+            metavar="NAME|FILE.toml",
+            help="Write the net so that it loses less in these numbers of a device, as rknn-int8, and means the same."
+            " Its target is the default.",
+            autocompletion=complete_numbers,
+        ),
+    ] = None
+    dump_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--dump-dir",
+            metavar="DIR",
+            help="Write the graph after each pass into this folder, as text.",
+            rich_help_panel=ADVANCED,
+        ),
+    ] = None
+
+
 def compile_command(
     *,
     model: ModelArguments,
@@ -61,25 +86,7 @@ def compile_command(
     ] = Path(),
     training: ExportArguments,
     example: ExampleOption = None,
-    numbers: Annotated[
-        str | None,
-        typer.Option(
-            "--numbers",
-            metavar="NAME|FILE.toml",
-            help="Write the net so that it loses less in these numbers of a device, as rknn-int8, and means the same."
-            " Its target is the default.",
-            autocompletion=complete_numbers,
-        ),
-    ] = None,
-    dump_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--dump-dir",
-            metavar="DIR",
-            help="Write the graph after each pass into this folder, as text.",
-            rich_help_panel=ADVANCED,
-        ),
-    ] = None,
+    passes: PassArguments,
 ) -> None:
     """Compile a model, and write its net, its weights and its manifest.
 
@@ -97,9 +104,9 @@ def compile_command(
     ```
     """
     source = model.source()
-    if numbers is not None:
-        target = replace(target, target=target.target or read_device(numbers).target)
-    options = compile_options(target, model.sizes, weights, variant, numbers=numbers, dump_dir=dump_dir)
+    if passes.numbers is not None:
+        target = replace(target, target=target.target or read_device(passes.numbers).target)
+    options = compile_options(target, model.sizes, weights, variant, **vars(passes))
     net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
