@@ -125,8 +125,10 @@ class TorchBackend(RunsFiles):
             f"{stem}{SUFFIX}": _torch("lstmc_torch.execution").saved(graph, weights),
         }
         if library:
-            operator = _TEMPLATES.get_template("operator.cpp.j2").render(library=library, native=header("native.cpp"))
-            files[f"{stem}{LAYERS}"] = (program.cpp + operator).encode()
+            operator = _TEMPLATES.get_template("operator.cpp.j2").render(
+                library=library, layers=program.cpp, native=header("native.cpp")
+            )
+            files[f"{stem}{LAYERS}"] = operator.encode()
         files[f"{stem}.manifest.json"] = _manifest(compiled, sizes).text().encode()
         return Artifact(files, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
 
