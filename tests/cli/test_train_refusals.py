@@ -57,8 +57,7 @@ def test_test_data_are_held_against_the_model_too(lstmc: LSTMC) -> None:
         (("--batch", "Q"), "DataError: --batch Q: no input of net has an axis Q: found T, N\n"),
         (
             ("--backend", "text"),
-            "BackendError: backend text does not train: it has no training_targets, settings, emit_training, train,"
-            " build\n",
+            "BackendError: backend text does not train: it has no training_targets, settings, train, build\n",
         ),
         (
             ("--target", "flat"),
