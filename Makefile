@@ -52,8 +52,14 @@ mpi: caffe ## what training by several ranks needs, from the system's packages
 gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GPU; builds Caffe with CUDA first
 	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
-quick: $(VENV)/.test ## the tests that need no Caffe and are not slow; CPU=1 tells the dearest
-	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive" --hypothesis-profile=quick
+# What the compiler is: the language, the graph, the passes, the emission and the interpreter.
+CORE := $(addprefix tests/,ops ir dsl patterns passes prepare loops cells \
+	test_architecture.py test_interp.py test_interp_errors.py test_interp_scan.py test_op_equations.py test_step_equations.py \
+	test_proof.py test_properties.py test_targets_properties.py) \
+	$(addprefix tests/backends/lstmc_caffe/,ops legalize rows unroll write)
+
+quick: $(VENV)/.test ## the core's tests that need no Caffe and are not slow; CPU=1 tells the dearest
+	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive" --hypothesis-profile=quick $(CORE)
 
 test: check emulated ## every check and every test, with real Caffe; random examples again: make test SEED=N
 	$(PYTEST) -m "not network and not ranks and not exhaustive and not cuda$(if $(LSTMC_CAFFE_PYTHON)$(LSTMC_CAFFE_PYTHONPATH), and not gpu)"
@@ -77,7 +83,7 @@ browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an a
 	npm install --silent --no-audit --no-fund --prefix $(OUT)/browser axe-core@4
 	$(BIN)/python -m pytest -q -o addopts="-ra --strict-markers --import-mode=importlib" tests/browser
 
-portable: $(VENV)/.test ## the quick tests with what only POSIX systems have hidden from lstmc
+portable: $(VENV)/.test ## the tests that need no Caffe and are not slow, with what only POSIX systems have hidden from lstmc
 	$(BIN)/python -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive and not posix" --hypothesis-profile=quick
 
 package: $(VENV)/.test ## wheel and sdist, installed into empty environments and tried: make package PYTHONS="python3.12 python3.13"

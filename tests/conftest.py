@@ -116,7 +116,7 @@ NOWHERE = ROOT / "tests" / "no-caffe-here"
 
 @pytest.fixture(autouse=True)
 def _no_caffe_is_found(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test of ``make quick`` finds no installed Caffe here either, as in a new clone: so it cannot need one."""
+    """A test that needs no Caffe finds no installed one either, as in a new clone."""
     if WITH_CAFFE.isdisjoint(mark.name for mark in request.node.iter_markers()):
         monkeypatch.setattr(record, "caffe_folder", lambda cache=None: caffe_folder(cache or NOWHERE))
 

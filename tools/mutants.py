@@ -2,7 +2,7 @@
 
     python -m tools.mutants --count 60 --seed 1
 
-Each mutant is tried in a clone of the last commit: by the tests of its folder, then by all tests of ``make quick``.
+Each mutant is tried in a clone of the last commit: by the tests of its folder, then by all that need no Caffe and are not slow.
 Prints the survivors, as ``file:line old => new``, and exits with 1 if there are any. The mutants in
 ``tools/equal_mutants.txt`` are not tried: they change no result.
 """
@@ -166,7 +166,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=60, help="how many mutants are tried (60)")
     parser.add_argument("--seed", type=int, default=0, help="which ones (0)")
-    parser.add_argument("--near", action="store_true", help="by the tests of the folder alone, without make quick")
+    parser.add_argument("--near", action="store_true", help="by the tests of the folder alone")
     parser.add_argument(
         "folders", nargs="*", default=list(FOLDERS), help="folders of sources, of " + ", ".join(FOLDERS)
     )
