@@ -16,7 +16,7 @@ from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.rounding import DeviceRounding, Range
 from lstmc_c.plan import Use
 
-MEASURE = "measure them: lstmc ranges MODEL --backend c --data FILE -o ranges.json"
+MEASURE = "measure them: Net.ranges, or lstmc ranges, of the net for backend c"
 
 
 @dataclass(frozen=True)
