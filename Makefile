@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test exhaustive gpu real-nets browser numbers fuzz c mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets browser numbers fuzz c mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -61,8 +61,11 @@ CORE := $(addprefix tests/,ops ir dsl patterns passes prepare loops cells \
 quick: $(VENV)/.test ## the core's tests that need no Caffe and are not slow; CPU=1 tells the dearest
 	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive" --hypothesis-profile=quick $(CORE)
 
-test: check emulated ## every check and every test, with real Caffe; random examples again: make test SEED=N
-	$(PYTEST) -m "not network and not ranks and not exhaustive and not cuda$(if $(LSTMC_CAFFE_PYTHON)$(LSTMC_CAFFE_PYTHONPATH), and not gpu)"
+test: check emulated ## every check, and the tests with real Caffe; random examples again: make test SEED=N
+	$(PYTEST) -m "not network and not ranks and not exhaustive and not cuda and not walk and not faults$(if $(LSTMC_CAFFE_PYTHON)$(LSTMC_CAFFE_PYTHONPATH), and not gpu)"
+
+walk: emulated ## the pages, examples and the plug-in package as a reader goes through them; processes killed, disks filled
+	$(PYTEST) -m "(walk or faults) and not network and not ranks and not exhaustive and not cuda"
 
 readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30; random models instead: MODELS=200
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'

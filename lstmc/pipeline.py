@@ -3,6 +3,7 @@
 MODEL     simplify, cse, dead          the one-step body and the model around it
           fuse_linears, fuse_horizontal  products on one value, and ops on neighbouring pieces, become one
           hoist, sink                  what needs no state leaves the loop, before it and after it
+          parallel_time                linear recurrences in few nodes, where the cost of a layer is known
           simplify, cse, dead
           peel, dead                   the first step on its own, where states start from a constant
 LEGAL     the backend's: legalize      core ops become the target's
@@ -16,7 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lstmc.backend import Backend, Compiled, Tunes, WritesSteps, check_place, require, target_of, training_targets
+from lstmc.backend import (
+    Backend,
+    Compiled,
+    Tunes,
+    WritesSteps,
+    check_place,
+    layer_cost,
+    require,
+    target_of,
+    training_targets,
+)
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph, Scan
 from lstmc.loops.loop_code import LIGHT
@@ -39,6 +50,7 @@ from lstmc.passes import (
     run_passes,
     unrolled_scans,
     with_installed,
+    with_time,
 )
 from lstmc.prepare import one_step, without
 from lstmc.process.status import gc_paused
@@ -74,7 +86,8 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
         return _with_packages(PassList((*MODEL_PASSES, *CORE_EXPANSION)), None, None)
     target = target_of(backend, target)
     if form is None:
-        return _with_packages(PassList(backend.passes(target)), backend.name, target)
+        passes, cost = PassList(backend.passes(target)), layer_cost(backend, target)
+        return _with_packages(passes if cost is None else with_time(passes, "auto", cost), backend.name, target)
     forms = require(backend, Tunes).forms(target)
     if form not in forms:
         argument, hint = Argument("form", form), nearest_or_all(form, forms)

@@ -22,6 +22,8 @@ from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 
+pytestmark = pytest.mark.walk
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
 # Small sizes: of dimensions, and of what a file has as numbers.

@@ -34,7 +34,7 @@ def net(X=Input(T, N, 3), target=Input(N, 1), *, V=Param(1, 4, fill=xavier())):
 """
 Run = Callable[..., str]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.walk]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.walk
+
 ROOT = Path(__file__).parents[1]
 FILES = ("tests/cli/test_show.py", "tests/runs/test_metrics.py")
 

@@ -2,7 +2,8 @@
 
     python -m tools.mutants --count 60 --seed 1
 
-Each mutant is tried in a clone of the last commit: by the tests of its folder, then by all that need no Caffe and are not slow.
+Each mutant is tried in a clone of the last commit: by the tests of its folder, then by all that need no Caffe and are
+not slow.
 Prints the survivors, as ``file:line old => new``, and exits with 1 if there are any. The mutants in
 ``tools/equal_mutants.txt`` are not tried: they change no result.
 """

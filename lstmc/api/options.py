@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lstmc.api.models import Phase, Weights, backend_of
-from lstmc.backend import Backend, CostsLayers, WritesSteps, target_of
+from lstmc.backend import Backend, WritesSteps, layer_cost, target_of
 from lstmc.data.run_data import Data
 from lstmc.numerics import read_device
 from lstmc.passes import PassList, Time, with_convex_updates, with_time
@@ -42,12 +42,12 @@ class CompileOptions:
 
     def edited(self, passes: PassList) -> PassList:
         """Return the list of passes as ``time``, ``numbers`` and ``passes`` change it."""
-        backend, listed = self.resolved_backend(), passes
+        listed = passes
         if self.numbers is not None and read_device(self.numbers).rounds_sums:
             listed = with_convex_updates(listed)
-        cost = backend.layer_cost(target_of(backend, self.target)) if isinstance(backend, CostsLayers) else None
-        time = self.time or (None if cost is None else "auto")
-        listed = listed if time is None else with_time(listed, time, *([] if cost is None else [cost]))
+        if self.time is not None:
+            backend = self.resolved_backend()
+            listed = with_time(listed, self.time, layer_cost(backend, target_of(backend, self.target)))
         return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:

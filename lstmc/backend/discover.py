@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 
 from lstmc.backend.compiled import Finding
-from lstmc.backend.protocols import Backend, Trains, Tunes, lacks
+from lstmc.backend.protocols import Backend, CostsLayers, Trains, Tunes, lacks
 from lstmc.dsl import Cell
 from lstmc.errors import Argument, BackendError, PassError, PluginError
 from lstmc.ops.dialects import dialects, load_dialect
@@ -142,6 +142,11 @@ def _whole_backends() -> Iterator[Backend]:
     for name in find_backends():
         with suppress(PluginError):
             yield load_backend(name)
+
+
+def layer_cost(backend: Backend, target: str) -> float | None:
+    """Return what a layer costs the readers of a target, in elements of an elementwise op; None if it is not known."""
+    return backend.layer_cost(target) if isinstance(backend, CostsLayers) else None
 
 
 def target_of(backend: Backend, target: str | None) -> str:

@@ -80,15 +80,16 @@ class ParallelTime(Pass):
         return min(costs, key=lambda form: costs[form])
 
 
-def with_time(passes: PassList, time: Time, node_cost: float = NODE_COST) -> PassList:
+def with_time(passes: PassList, time: Time, node_cost: float | None = None) -> PassList:
     """Return the list with recurrences computed as ``time`` says: by the pass that it has, or one after ``sink``.
 
     Raises :class:`~lstmc.errors.PassError` for a list that does not unroll scans whose nodes are on all steps where
     they can be.
     """
+    own = ParallelTime(time, NODE_COST if node_cost is None else node_cost)
     for place, step in enumerate(passes):
         if isinstance(step, ParallelTime):
-            passes[place] = replace(step, time=time, node_cost=node_cost)
+            passes[place] = own
             return passes
     names = {step.name for step in passes}
     if time == "unrolled" or (time == "auto" and not {"sink", "expand"} <= names):
@@ -98,7 +99,7 @@ def with_time(passes: PassList, time: Time, node_cost: float = NODE_COST) -> Pas
         raise PassError(
             f"{argument}: this target computes its nets step by step: expected unrolled", arguments=(argument,)
         )
-    passes.insert(passes.last("sink") + 1, ParallelTime(time, node_cost))
+    passes.insert(passes.last("sink") + 1, own)
     return passes
 
 

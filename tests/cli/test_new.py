@@ -11,6 +11,8 @@ import pytest
 
 from tests.cli.conftest import LSTMC
 
+pytestmark = pytest.mark.walk
+
 ROOT = Path(__file__).parents[2]
 
 
