@@ -3,7 +3,7 @@
 MODEL     simplify, cse, dead          the one-step body and the model around it
           fuse_linears, fuse_horizontal  products on one value, and ops on neighbouring pieces, become one
           hoist, sink                  what needs no state leaves the loop, before it and after it
-          parallel_time                linear recurrences in few nodes, where the cost of a layer is known
+          (parallel_time)              linear recurrences in few nodes, where a backend knows what layers cost
           simplify, cse, dead
           peel, dead                   the first step on its own, where states start from a constant
 LEGAL     the backend's: legalize      core ops become the target's
@@ -23,7 +23,6 @@ from lstmc.backend import (
     Tunes,
     WritesSteps,
     check_place,
-    layer_cost,
     require,
     target_of,
     training_targets,
@@ -50,7 +49,6 @@ from lstmc.passes import (
     run_passes,
     unrolled_scans,
     with_installed,
-    with_time,
 )
 from lstmc.prepare import one_step, without
 from lstmc.process.status import gc_paused
@@ -86,8 +84,7 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
         return _with_packages(PassList((*MODEL_PASSES, *CORE_EXPANSION)), None, None)
     target = target_of(backend, target)
     if form is None:
-        passes, cost = PassList(backend.passes(target)), layer_cost(backend, target)
-        return _with_packages(passes if cost is None else with_time(passes, "auto", cost), backend.name, target)
+        return _with_packages(PassList(backend.passes(target)), backend.name, target)
     forms = require(backend, Tunes).forms(target)
     if form not in forms:
         argument, hint = Argument("form", form), nearest_or_all(form, forms)

@@ -31,12 +31,14 @@ from lstmc.passes import (
     Hoist,
     KeepTimeAxis,
     Pass,
+    PassList,
     Peel,
     Precompute,
     RollIn,
     Simplify,
     Sink,
     SplitProducts,
+    with_time,
 )
 from lstmc.pipeline import LOOP_PASSES
 from lstmc_caffe.legalize.blobs import ReshapeOnce
@@ -121,9 +123,13 @@ def _rows_of_steps(target: Target) -> Passes:
 def passes_of(name: str) -> Passes:
     """Return the list of a target of any package or file, by its layout, how it cuts time and what becomes of scans.
 
-    Raises :class:`BackendError` for what no list is written for.
+    Where the cost of a layer is known, linear recurrences take the form that costs least. Raises :class:`BackendError`
+    for what no list is written for.
     """
-    return _passes(load_target(name))
+    target = load_target(name)
+    passes = _passes(target)
+    cost = target.layer_cost
+    return passes if cost is None else tuple(with_time(PassList(passes), "auto", cost))
 
 
 @cache
