@@ -66,8 +66,8 @@ def compiled_by(nvcc: Path, text: str, folder: Path) -> str:
 
 def assert_no_kernel_spills(usage: str, text: str) -> None:
     """No kernel of a source keeps registers in memory, persistent ones included."""
-    persistent = len(re.findall(r"Compiling entry function '\w+(?:forward|backward)_stepsE", usage))
-    assert persistent == text.count("_steps(long T") >= 2
+    persistent = len(re.findall(r"Compiling entry function '\w+(?:forward|again|backward)_stepsE", usage))
+    assert persistent == len(re.findall(r"_steps\(long (?:T|start),", text)) >= 2
     spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", usage)
     assert len(spills) == usage.count("Compiling entry function") > persistent
     assert set(spills) == {("0", "0")}
