@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
 import threading
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import ninja
 import numpy as np
 import pytest
 import torch
@@ -69,7 +71,7 @@ def test_cells_of_the_library(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_written_file_with_its_layers_built() -> None:
+def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Built by PyTorch's own builder in half a minute, once: what is the same stays in the cache."""
     graph = everything.graph(T=5, N=3)
     artifact = BACKEND.emit(compile_graph(graph, BACKEND), initial_weights(graph))
@@ -82,6 +84,8 @@ def test_a_written_file_with_its_layers_built() -> None:
     assert spec.loader is not None
     written = module_from_spec(spec)
     spec.loader.exec_module(written)
+    # as where the environment is active
+    monkeypatch.setenv("PATH", os.pathsep.join([ninja.BIN_DIR, os.environ["PATH"]]))
     plain, built = written.Net(), written.Net().build()
     for net in (plain, built):
         net.load_state_dict(torch.load(folder / "everything_torch.pt"))
