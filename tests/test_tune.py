@@ -69,6 +69,16 @@ def test_linear_recurrences_are_measured_in_parallel_in_time_too(tmp_path: Path)
     assert {"chunks", "doubling"} < set(tuning.seconds)
 
 
+def test_the_unrolled_form_is_measured_where_the_rule_takes_another(tmp_path: Path) -> None:
+    backend = Stopwatch({"unrolled": 0.5})
+    for steps, own in ((9, False), (64, True)):
+        graph = CellModel(load_cell("min_gru")).graph(T=steps, N=1, D=3, H=4)
+        weights = initial_weights(graph)
+        tuning = tune(graph, backend, "opencv", weights, folder=tmp_path)
+        assert (tuning.time == "unrolled") is own
+        assert ("unrolled" in backend.asked[-1]) is own
+
+
 def test_a_form_that_does_not_take_the_model_is_left_out_and_what_was_measured_is_remembered(tmp_path: Path) -> None:
     class Refusing(Stopwatch):
         def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:

@@ -27,7 +27,8 @@ from lstmc.process.status import report_activity
 
 TUNED = "tuned.json"
 RULE = "rule"  # the form that is taken without tuning: the target's documented rule
-IN_TIME: dict[str, Time] = {"chunks": "chunks", "doubling": "doubling"}  # forms of nets with linear recurrences
+# forms of nets with linear recurrences; unrolled is one of its own where the rule takes another
+IN_TIME: dict[str, Time] = {"unrolled": "unrolled", "chunks": "chunks", "doubling": "doubling"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Tuning:
 
     @property
     def time(self) -> Time | None:
-        """How linear recurrences are computed, if the fastest form is one that is parallel in time."""
+        """How linear recurrences are computed, if the fastest form says it."""
         return IN_TIME.get(self.form)
 
 
@@ -70,11 +71,13 @@ def tune(
         seconds = remembered[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
+    parallel: dict[str, bool] = {}
     for form in forms:
         try:
             compiled = _compiled(graph, backend, target, step, form)
             used = {snapshot.pass_name for snapshot in compiled.history if snapshot.counts}
-            if form in IN_TIME and ParallelTime.name not in used:
+            parallel[form] = ParallelTime.name in used
+            if form in IN_TIME and not parallel[RULE if form == "unrolled" else form]:
                 continue
             artifacts[form] = backend.emit(compiled, weights)
         except (BackendError, PassError):  # it does not take this model; what the rule does not take no form does
