@@ -23,7 +23,7 @@ from lstmc.ops import Array, Input
 from lstmc.prepare import LOSS, needed_by_training, trained_loss
 from lstmc.runs.folder import RunIdentity, newest, read_about, write_snapshot
 from lstmc.runs.solver import Solver
-from lstmc.runs.updates import Update, not_finite_in, train_by
+from lstmc.runs.updates import Update, not_finite_in, not_finite_part, train_by
 from lstmc_torch.modules import Module, spec_of
 
 WEIGHTS, HISTORY, CARRIED = "weights.npz", "solver.npz", "carried.npz"
@@ -105,10 +105,7 @@ class TorchState:
 
     def not_finite(self) -> str | None:
         """Return the name of a part with NaN or infinity, or None."""
-        for name, array in (self.blobs | self.carried).items():
-            if not np.isfinite(array).all():
-                return name
-        return None if all(np.isfinite(array).all() for array in self.history.values()) else "the solver's history"
+        return not_finite_part(self.blobs | self.carried, self.history.values())
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import keyword
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from itertools import count
 from textwrap import wrap
 from typing import Any
 
@@ -38,13 +37,14 @@ from lstmc.ops import (
     Values,
 )
 from lstmc.ops.linear import flatten_axis
+from lstmc.text import unused
 from lstmc.types import TensorType
 
 KEYWORDS = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins)})
 WIDE = 100  # columns of a line that is not folded
 
 
-def identifier(text: str, otherwise: str = "value") -> str:
+def python_identifier(text: str, otherwise: str = "value") -> str:
     """Return the Python identifier that is most like a text."""
     stem = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_") or otherwise
     return f"v{stem}" if stem[0].isdigit() else stem
@@ -80,10 +80,7 @@ class _Names:
 
     def fresh(self, hint: str, otherwise: str = "value") -> str:
         """Return an identifier like ``hint`` that the function does not have yet, and take it."""
-        stem = identifier(hint, otherwise)
-        name, numbers = stem, count(2)
-        while name in self.taken or name in KEYWORDS:
-            name = f"{stem}_{next(numbers)}"
+        name = unused(python_identifier(hint, otherwise), lambda each: each in self.taken or each in KEYWORDS)
         self.taken.add(name)
         return name
 
@@ -96,7 +93,6 @@ class _Module:
         self.names = _Names()
         self.model = self.names.fresh(graph.name, "net")
         self.cells: list[str] = []
-        self.params: dict[str, Op] = {}
         self.modules: dict[str, set[str]] = {}  # of ops that the language has no function of
         self.draws = 0
 

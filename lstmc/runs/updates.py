@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
@@ -45,6 +45,14 @@ class SavedState(Protocol):
     def not_finite(self) -> str | None:
         """Return the name of a part with NaN or infinity, or None."""
         ...
+
+
+def not_finite_part(arrays: Arrays, history: Iterable[Array]) -> str | None:
+    """Return the name of an array with NaN or infinity, or that of the solver's history if it has one; or None."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            return name
+    return None if all(np.isfinite(array).all() for array in history) else "the solver's history"
 
 
 class Update(NamedTuple):

@@ -18,6 +18,7 @@ from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.json_file import Number
 from lstmc.ops import Array
 from lstmc.runs.folder import ABOUT, RunIdentity, newest, read_about, snapshot_folder, write_snapshot
+from lstmc.runs.updates import not_finite_part
 from lstmc_caffe.proto.net import RawNet, RawState
 
 WEIGHTS, STATE, CARRIED = "weights.caffemodel", "solver.solverstate", "carried.npz"
@@ -45,11 +46,8 @@ class TrainingState:
 
     def not_finite(self) -> str | None:
         """Return the name of a part with NaN or infinity, or None."""
-        for name, array in (self.blobs | self.carried).items():
-            if not np.isfinite(array).all():
-                return name
         history = RawState.FromString(self.solver).history
-        return None if all(np.isfinite(np.frombuffer(b.data, "<f4")).all() for b in history) else "the solver's history"
+        return not_finite_part(self.blobs | self.carried, (np.frombuffer(blob.data, "<f4") for blob in history))
 
 
 @dataclass(frozen=True)

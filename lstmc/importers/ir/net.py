@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lstmc.dsl.printer import KEYWORDS
+from lstmc.dsl.printer import KEYWORDS, python_identifier
 from lstmc.importers.ir.recur import Cell, Loop, Recur
 from lstmc.importers.ir.sizes import (
     OpenSize,
@@ -21,6 +21,7 @@ from lstmc.importers.ir.sizes import (
 )
 from lstmc.importers.weight import Weight
 from lstmc.ops import Op
+from lstmc.text import unused
 
 RESERVED = KEYWORDS | {"net", "N", "D", "S", "H", "P"}
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a written model
@@ -94,11 +95,8 @@ class NetBuilder:
 
     def fresh(self, hint: str) -> str:
         """Return an unused Python identifier made from ``hint``, numbered if necessary."""
-        stem = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_") or "value"
-        stem = f"v{stem}" if stem[0].isdigit() else f"{stem}_value" if CELL.fullmatch(stem) else stem
-        name, count = stem, 1
-        while name in self._reserved:
-            name, count = f"{stem}_{count + 1}", count + 1
+        stem = python_identifier(hint)
+        name = unused(f"{stem}_value" if CELL.fullmatch(stem) else stem, self._reserved.__contains__)
         self._reserved.add(name)
         return name
 
