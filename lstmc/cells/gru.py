@@ -22,7 +22,7 @@ def gru(
     """The reset gate acts before the recurrent product: n = tanh(W_n x + b_n + U (r h)).
 
     Cho et al. 2014, arXiv:1406.1078, equations (5) to (8), where z keeps the old state: h' = z h + (1 - z) n.
-    Rows of W_x and b in the order z, r, n; of W_h in the order z, r.
+    Rows of W_x and b in the order z, r, n; of W_h in the order z, r. PyTorch's and Keras's is gru_reset_after.
     """
     x_z, x_r, x_n = split(linear(x, W_x, b), 3)
     h_z, h_r = split(linear(h, W_h), 2)
