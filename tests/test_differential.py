@@ -23,7 +23,7 @@ from lstmc import (
     uniform,
 )
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays, load_backend
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.interp import forward
 from lstmc.ir import Builder, Output
 from lstmc.ops import Array, Split

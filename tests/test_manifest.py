@@ -14,7 +14,7 @@ import pytest
 
 from lstmc import Input, Param, model, scan, uniform
 from lstmc.backend import load_backend
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.errors import WeightsError
 from lstmc.manifest import Manifest, Place, parse_manifest, read_manifest
 from lstmc.pipeline import compile_graph

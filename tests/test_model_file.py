@@ -49,7 +49,7 @@ def test_the_folder_of_a_model_is_on_the_path_once_and_nothing_installed_is_read
 
 
 CELL = """from lstmc import Input, State, cell, dims
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 N, D = dims("N D")
 @cell
 def mine(x=Input(N, D), h=State(N, D)):

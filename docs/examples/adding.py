@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmc import Input, Param, Solver, dims, euclidean_loss, linear, mean, model, scan, xavier
-from lstmc.cells.lstm import lstm
-from lstmc.cells.rnn import rnn
+from lstmc.cells import lstm, rnn
 
 T, HIDDEN = 100, 64
 N = dims("N")

@@ -20,7 +20,7 @@ from lstmc import (
     Input, Param, Solver, State, accuracy, cell, dims, gaussian, linear, mean, model, reshape, scan, softmax,
     softmax_loss, sum, tanh, xavier,
 )
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 
 STEPS, PLACES, PIXELS = 8, 9, 64
 SEQUENCES = 50  # a batch

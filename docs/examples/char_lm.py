@@ -18,7 +18,7 @@ from pydoc_data.topics import topics
 import numpy as np
 
 from lstmc import Input, Param, Solver, dims, dropout, embed, linear, model, scan, softmax, softmax_loss, uniform, xavier
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 
 T, N = dims("T N")
 STEPS, STREAMS = 50, 32

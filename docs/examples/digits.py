@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmc import Input, Param, Solver, accuracy, concat, dims, linear, model, scan, softmax, softmax_loss, xavier
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
-from lstmc.cells.lstm_peephole import lstm_peephole
+from lstmc.cells import gru, lstm, lstm_peephole
 
 ROWS, PIXELS = 8, 8
 HIDDEN, DIGITS = 64, 10

@@ -22,11 +22,7 @@ from lstmc import (
     Input, Model, Param, Solver, accuracy, dims, euclidean_loss, linear, mean, model, scan, softmax, softmax_loss,
     uniform, xavier,
 )
-from lstmc.cells.lmu import lmu
-from lstmc.cells.lstm_layernorm import lstm_layernorm
-from lstmc.cells.mamba import mamba
-from lstmc.cells.min_gru import min_gru
-from lstmc.cells.slstm import slstm
+from lstmc.cells import lmu, lstm_layernorm, mamba, min_gru, slstm
 from lstmc.cells.wrappers import residual
 from lstmc.weights import parameters
 

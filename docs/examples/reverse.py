@@ -18,7 +18,7 @@ from lstmc import (
     Input, Param, Solver, State, accuracy, cell, dims, embed, linear, model, scan, softmax, softmax_loss, uniform,
     xavier,
 )
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 
 LENGTH, DIGITS, WIDTH, HIDDEN = 8, 10, 16, 128
 STRINGS = 64  # a batch

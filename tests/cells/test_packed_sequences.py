@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lstmc import Input, dims, last_valid, model, scan
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.interp import Evaluation, backward, forward
 from lstmc.ir import Graph
 from lstmc.ops import Array

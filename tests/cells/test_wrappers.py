@@ -10,10 +10,7 @@ import pytest
 
 from lstmc import Cell, Input, Param, State, cell, dims, linear, model, tanh
 from lstmc.backend import load_backend
-from lstmc.cells.cfc import cfc
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
-from lstmc.cells.sru import sru
+from lstmc.cells import cfc, gru, lstm, sru
 from lstmc.cells.wrappers import bidirectional, residual, stacked, time_distributed, variational_dropout, zoneout
 from lstmc.errors import DslError
 from lstmc.interp import forward

@@ -15,7 +15,7 @@ from tests.cli.conftest import LSTMC
 SYMBOLS = "\nab cdéf"
 MODEL = """\
 from lstmc import Input, Param, dims, embed, linear, model, scan, softmax, uniform
-from lstmc.cells.gru import gru
+from lstmc.cells import gru
 
 T, N, V = dims("T N V")
 

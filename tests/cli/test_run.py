@@ -29,7 +29,7 @@ GIVEN = [word for name, size in SIZES.items() for word in ("-D", f"{name}={size}
 
 FILLED = """\
 from lstmc import Input, constant, dims, model, scan
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 
 T, N = dims("T N")
 
@@ -57,7 +57,7 @@ def net(X=Input(T, N, 2), label=Input(N), V=Param(3, 4)):
 
 INDEXED = """\
 from lstmc import Input, Param, embed, model, scan, xavier
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 
 
 @model

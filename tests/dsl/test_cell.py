@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.ir import Scan
 from lstmc.ops import Param
 from tests.dsl.conftest import NET, RNN, UserFile, leaves, lines, outputs, random_arrays

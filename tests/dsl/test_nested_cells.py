@@ -191,7 +191,7 @@ def test_an_error_in_a_called_cell_is_at_its_own_line_and_names_the_way_there(us
 
 def test_an_error_in_a_library_cell_shows_the_library_line_and_the_users(user: UserFile) -> None:
     code = """\
-        from lstmc.cells.gru import gru
+        from lstmc.cells import gru
 
         @cell
         def outer(x=Input(N, D), h=State(N, 4)):

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 import lstmc
-from lstmc.cells.gru import gru
+from lstmc.cells import gru
 from lstmc.data import batch_axes, dataset_for
 from lstmc.files.arrays import npz_bytes, read_arrays
 from lstmc.importers.importer import import_file

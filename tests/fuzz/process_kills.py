@@ -33,7 +33,7 @@ SNAPSHOT = 20  # updates between two
 SOLVER = ("type=Adam", "base_lr=0.005", f"snapshot={SNAPSHOT}")
 MODEL = """\
 from lstmc import Input, Param, dims, dropout, linear, model, scan, softmax_loss, uniform
-from lstmc.cells.gru import gru
+from lstmc.cells import gru
 
 T, N = dims("T N")
 

@@ -76,7 +76,7 @@ def test_a_wrong_rule_is_found_and_its_file_shows_it(
 
 LAST_STATE = """\
 from lstmc import *
-from lstmc.cells.rnn import rnn
+from lstmc.cells import rnn
 T, N = dims("T N")
 
 @cell

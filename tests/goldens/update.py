@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lstmc import Input, __version__, constant, model, scan
 from lstmc.backend import load_cell
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, parse_graph
 from lstmc.passes import Pass, run_passes

@@ -6,7 +6,7 @@ import pytest
 
 import lstmc
 from lstmc import Input, model, scan
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.ir import flops
 
 T, N, D, H = 3, 2, 5, 7

@@ -7,8 +7,7 @@ import pytest
 
 import lstmc
 from lstmc import Input, Param, State, cell, dims, dropout, linear, model, scan, tanh, xavier
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
+from lstmc.cells import gru, lstm
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.interp import forward

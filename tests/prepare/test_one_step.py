@@ -30,7 +30,7 @@ from lstmc import (
     tile,
     uniform,
 )
-from lstmc.cells.gru import gru
+from lstmc.cells import gru
 from lstmc.dsl import Model
 from lstmc.errors import PassError
 from lstmc.interp import forward

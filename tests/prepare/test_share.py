@@ -27,7 +27,7 @@ from lstmc import (
     sum,
     uniform,
 )
-from lstmc.cells.gru import gru
+from lstmc.cells import gru
 from lstmc.errors import TrainingError
 from lstmc.interp import backward, forward
 from lstmc.ops import Input as InputOp

@@ -153,7 +153,7 @@ def test_the_states_are_told_with_their_recurrences(page: str) -> None:
 
 def test_text_in_the_page_is_no_markup(tmp_path: Path) -> None:
     path = tmp_path / "odd.py"
-    text = (ROOT / "lstmc" / "cells" / "rnn.py").read_text()
+    text = (ROOT / "lstmc" / "cells" / "plain.py").read_text()
     path.write_text(text.replace('"""', '"""<script>alert(1)</script> & ', 1) + MODEL)
     made = net_page(lstmc.compile(model_in(str(path))))
     assert "<script>alert" not in made
@@ -169,7 +169,7 @@ def test_the_pictures_are_svg_with_ids_of_their_own(page: str) -> None:
 
 def test_an_import_beside_the_model_tells_its_recipes(tmp_path: Path) -> None:
     assert recipes_beside(ModelSource.from_model("gru")) == {}
-    (tmp_path / "model.py").write_text(MODEL.replace("scan\n", "scan, Input\nfrom lstmc.cells.rnn import rnn\n"))
+    (tmp_path / "model.py").write_text(MODEL.replace("scan\n", "scan, Input\nfrom lstmc.cells import rnn\n"))
     model = model_in(str(tmp_path / "model.py"))
     assert recipes_beside(model) == {}
     (tmp_path / "import.json").write_text(json.dumps({"parameters": {"W": {"recipe": "rows 0 to 3 of w_ih"}}}))

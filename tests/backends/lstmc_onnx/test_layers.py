@@ -240,7 +240,7 @@ def test_what_enters_may_be_several_values_and_the_same_at_every_step() -> None:
 
 def test_which_form_each_scan_got_is_told() -> None:
     two = HEAD + (
-        "from lstmc.cells.lstm import lstm\n\n@cell\n"
+        "from lstmc.cells import lstm\n\n@cell\n"
         f"def odd(x=Input(N, D), h=State(N, H), *, R=Param(H, H, {FILL})):\n"
         "    h = tanh(x[:, :2] * h + linear(h, R))\n    return h, {'h': h}\n\n"
         "@model\ndef net(X=Input(T, N, 3)):\n    a, _ = scan(lstm(H=2, name='left'), X)\n"

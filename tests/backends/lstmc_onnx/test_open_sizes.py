@@ -23,7 +23,7 @@ from tests.quick_sample import one_in
 
 __all__ = ["lstmc"]
 CLOCKED = ("clockwork", "retnet")  # count their steps, which is a loop over no sequence
-HEAD = "from lstmc import *\nfrom lstmc.cells.lstm import lstm\n\nT, N = dims('T N')\n\n@model\n"
+HEAD = "from lstmc import *\nfrom lstmc.cells import lstm\n\nT, N = dims('T N')\n\n@model\n"
 
 
 def compiled(cell: Any, T: int, N: int, **more: Any) -> library.Net:

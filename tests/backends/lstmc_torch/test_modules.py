@@ -20,7 +20,7 @@ from platformdirs import user_cache_path
 import lstmc
 import lstmc_torch
 from lstmc import Input, Param, State, cell, const, dims, dropout, linear, model, scan, tanh, uniform, xavier
-from lstmc.cells.gru import gru
+from lstmc.cells import gru
 from lstmc.errors import BackendError, DataError, DimError, WeightsError
 from lstmc.files.output import write_files
 from lstmc.ir import Graph

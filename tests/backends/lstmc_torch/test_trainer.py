@@ -29,7 +29,7 @@ from lstmc import (
 from lstmc.api.models import ModelSource
 from lstmc.api.options import TrainingOptions
 from lstmc.api.training_files import fit_data, iterations_of_epochs
-from lstmc.cells.gru import gru
+from lstmc.cells import gru
 from lstmc.data.request import Trained, TrainingRequest
 from lstmc.dsl.model import Model
 from lstmc.errors import BackendError, ModelFileError, TrainingError

@@ -25,8 +25,7 @@ from lstmc import (
     xavier,
 )
 from lstmc import sum as total
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
+from lstmc.cells import gru, lstm
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.ops import Input as InputOp

@@ -37,8 +37,7 @@ from lstmc import (
     where,
 )
 from lstmc.backend import load_cell
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
+from lstmc.cells import gru, lstm
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph
 

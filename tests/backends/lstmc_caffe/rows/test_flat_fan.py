@@ -6,7 +6,7 @@ import pytest
 from google.protobuf import text_format
 
 from lstmc import Input, model, scan
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.verification.differential import check
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.readers.executor import ReaderExecutor

@@ -32,7 +32,7 @@ from lstmc import (
 from lstmc import compile as compile_net
 from lstmc.api import Net
 from lstmc.backend import Artifact, Compiled, load_backend
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.errors import BackendError, DataError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph

@@ -29,7 +29,7 @@ from lstmc import (
     tanh,
     uniform,
 )
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.dsl import Model
 from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import Report, check

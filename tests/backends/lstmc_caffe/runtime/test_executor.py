@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from lstmc import Input, Param, concat, constant, linear, model, scan, tanh, uniform
 from lstmc.backend import Execution, RunArrays
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.dsl import Model
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph

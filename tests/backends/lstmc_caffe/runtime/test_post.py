@@ -12,8 +12,7 @@ import pytest
 from docs.examples.lstm_demo import lstm_demo
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, split, tanh, uniform
 from lstmc.backend import Execution, RunArrays
-from lstmc.cells.lstm import lstm
-from lstmc.cells.rnn import rnn
+from lstmc.cells import lstm, rnn
 from lstmc.interp import named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array

@@ -29,8 +29,7 @@ from lstmc import (
     sum,
     uniform,
 )
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
+from lstmc.cells import gru, lstm
 from lstmc.errors import TrainingError
 from lstmc.runs.events import Saved
 from tests.processes import family_with

@@ -30,7 +30,7 @@ from lstmc import (
     uniform,
 )
 from lstmc.backend import Compiled
-from lstmc.cells.lstm import lstm
+from lstmc.cells import lstm
 from lstmc.data.request import TrainingData
 from lstmc.errors import BackendError
 from lstmc.files.output import write_files

@@ -7,8 +7,7 @@ import json
 import pytest
 
 from lstmc import Input, Param, linear, model, scan, uniform
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
+from lstmc.cells import gru, lstm
 from lstmc.dsl import Model
 from lstmc.ir import Step
 from lstmc.passes import step_pattern

@@ -15,8 +15,7 @@ from numpy.testing import assert_array_equal
 
 from lstmc import Input, Param, concat, linear, model, scan, tanh, uniform
 from lstmc.backend import Artifact
-from lstmc.cells.lstm import lstm
-from lstmc.cells.lstm_layernorm import lstm_layernorm
+from lstmc.cells import lstm, lstm_layernorm
 from lstmc.dsl import CellModel
 from lstmc.errors import WeightsError
 from lstmc.manifest import Stored, read_manifest

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from lstmc import Input, Param, __version__, constant, dims, linear, model, reshape, scan, sigmoid, uniform
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
+from lstmc.cells import gru, lstm
 from lstmc.dsl import Model
 from lstmc.interp import forward
 from lstmc.ir import parse_graph

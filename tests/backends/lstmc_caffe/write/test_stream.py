@@ -14,8 +14,7 @@ import pytest
 
 import lstmc
 from lstmc import Input, dims, model, scan
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
+from lstmc.cells import gru, lstm
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc_caffe.install.build import headers

@@ -26,8 +26,7 @@ from lstmc import (
     xavier,
 )
 from lstmc.backend import Artifact, Compiled
-from lstmc.cells.gru import gru
-from lstmc.cells.lstm import lstm
+from lstmc.cells import gru, lstm
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph

@@ -1,4 +1,4 @@
-"""Cells made of one cell: the same arguments, dimensions and options, and something done before or after each step."""
+"""What is done with any cell: a cell made of a cell, or a way to run one. In the public language only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature
 from typing import Any
 
-from lstmc import Cell, Value, cell, dropout, ones_like
+from lstmc import BoundCell, Cell, Value, cell, concat, dims, dropout, ones_like, reshape, scan
 from lstmc.errors import DslError
 from lstmc.source import here
 
@@ -66,10 +66,68 @@ def variational_dropout(inner: Cell, ratio: float = 0.5, **ratios: float) -> Cel
     return _like(inner, "variational_dropout", step)
 
 
+def stacked(inner: Cell, depth: int, **bindings: Any) -> Cell:
+    """``depth`` layers of the cell, each fed the output of the one below; parameters are ``layer_1/W_x`` and so on.
+
+    ``stacked(lstm, 3)(H=64)`` is bound and scanned as one cell. Its states are called ``h_1``, ``c_1`` (the lowest
+    layer's), ``h_2`` and so on. What is no dimension of a state or an input of the cell is bound by ``bindings``, for
+    all layers: options, fillers, other dimensions. The first input goes through the layers, the others to each of them.
+    Graves et al. 2013, arXiv:1303.5778, section 3, without the connections that skip layers.
+    """
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise DslError(f"stacked takes a number of layers of 1 or more, found {depth!r}", loc=here())
+    if not inner.inputs:
+        raise DslError(f"stacked feeds a cell's first input, and {inner.owner} has none", loc=here())
+    first, *others = inner.inputs
+
+    def function(**values: Value) -> tuple[Any, dict[str, Value]]:
+        y: Any = values[first]
+        following: dict[str, Value] = {}
+        for k in range(1, depth + 1):
+            layer = inner(name=f"layer_{k}", **sizes, **bindings)
+            inputs = {first: y, **{name: values[name] for name in others}}
+            y, states = layer(**inputs, **{state: values[f"{state}_{k}"] for state in inner.states})
+            following |= {f"{state}_{k}": value for state, value in states.items()}
+        return y, following
+
+    arguments = dict(inner.inputs) | {
+        f"{state}_{k}": declared for k in range(1, depth + 1) for state, declared in inner.states.items()
+    }
+    shapes = [size for declared in inner.states.values() for size in declared.shape if not isinstance(size, int)]
+    sizes = {name: dims(name) for size in shapes for name in size.free() if name not in bindings}
+    function.__name__, function.__doc__ = f"stacked_{inner.name}", inner.__doc__
+    function.__signature__ = Signature(  # type: ignore[attr-defined]
+        [Parameter(n, Parameter.KEYWORD_ONLY, default=declared) for n, declared in arguments.items()]
+    )
+    return cell(function)
+
+
+def bidirectional(
+    ahead: BoundCell, back: BoundCell, xs: Any, **options: Any
+) -> tuple[Value, dict[str, dict[str, Value]]]:
+    """One cell from the first step to the last, one the other way; their outputs side by side, their last states.
+
+    ``y, last = bidirectional(lstm(H=64), lstm(H=64), X)`` has y [T, N, 128] and ``last["back"]["h"]``, the state after
+    the first step. ``options`` are those of ``scan`` for both, such as ``lengths`` and ``static``. Schuster and Paliwal
+    1997, "Bidirectional recurrent neural networks".
+    """
+    y_ahead, ahead_T = scan(ahead, xs, **options)
+    y_back, back_T = scan(back, xs, reverse=True, **options)
+    return concat(y_ahead, y_back), {"ahead": ahead_T, "back": back_T}
+
+
+def time_distributed(layer: BoundCell, x: Value) -> Value:
+    """A cell without states on every step of x [T, N, ...] at once: [T, N, ...] again, with one call for all steps."""
+    steps, batch = x.shape[:2]
+    y, _ = layer(reshape(x, steps * batch, *x.shape[2:]))
+    out: Value = reshape(y, steps, batch, *y.shape[1:])
+    return out
+
+
 def _shares(
     wrapper: str, inner: Cell, names: Iterable[str], ratio: float, ratios: dict[str, float]
 ) -> dict[str, float]:
-    """The ratio of each name, held against what there is."""
+    """Return the ratio of each name, all of them checked."""
     shares = dict.fromkeys(names, ratio)
     for name, share in {"ratio": ratio, **ratios}.items():
         if name not in {"ratio", *shares}:
@@ -83,7 +141,7 @@ def _shares(
 
 
 def _like(inner: Cell, name: str, step: Callable[[dict[str, Any]], Step]) -> Cell:
-    """A cell with the arguments and options of ``inner``, and another step."""
+    """Return a cell with the arguments and options of ``inner``, and another step."""
 
     def function(**values: Any) -> Step:
         return step(values)
