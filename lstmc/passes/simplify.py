@@ -50,6 +50,10 @@ class Simplify(Pass):
     15. relu(relu(x))                   => relu(x)
 
     Exact: results differ at most where an input is not finite (0 * inf is taken as 0).
+
+    Terminates: each rule replaces a node by operands of it and by new nodes of less weight, which is the sum of the
+    operands' weights and the op's own: 0 of a leaf, 2 of a binary op, 3 of linear, 1 of any other. So the multiset of
+    the weights of all nodes gets smaller (Dershowitz and Manna, 1979), and no sequence of rules is endless.
     """
 
     name = "simplify"
