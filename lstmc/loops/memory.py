@@ -13,6 +13,7 @@ from lstmc.ir import Ref
 from lstmc.loops.index import Index, counter
 from lstmc.text import unused
 
+WIDEST = 32  # columns of a panel, at most: see vectors.h
 CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
 GPU = ("gpu_functions.h",)
 _TAKEN = re.compile(r"(?<!::)\b([A-Za-z_]\w*)(?:<[^<>;]*>)?\(|#define (\w+)")  # functions, what looks like one, macros
@@ -108,6 +109,17 @@ class Place:
     def moved(self, offset: int) -> Place:
         return replace(self, offset=self.offset + offset)
 
+    def holds(self, size: int) -> bool:
+        """Return whether ``size`` floats from here on are in the array: at every step t < T, in every row n < N."""
+        later = self.array.more if self.array.time or self.array.window else 0
+        return 0 <= self.offset <= self.array.size - size and 0 <= self.shift <= later
+
+    def holds_matrix(self, lead: int, width: int, of_all: bool) -> bool:
+        """Return whether the array has ``lead`` rows of ``width`` floats in each row n, and they follow one another: of
+        a step, or ``of_all`` steps."""
+        whole = self.array.rows and (self.array.time or not of_all)
+        return whole and self.holds(lead * width) and (lead == 1 or self.array.size == lead * width)
+
     @property
     def of_step(self) -> str:
         """The C++ for where this step begins."""
@@ -179,6 +191,14 @@ class Product:
         """Whether it is the gradient of a bottom, which a net may not want."""
         return self.when == "after" and self.y.array.kind == "bottom_diff"
 
+    @property
+    def inside(self) -> bool:
+        """Whether all that it reads and writes is in its arrays, whatever T and N are."""
+        of_all, bias = self.when != "step", self.b is None or self.b.holds(self.outs)
+        matrices = self.x.holds_matrix(self.lead, self.ins, of_all), self.y.holds_matrix(self.lead, self.outs, of_all)
+        packed = Place(self.panels).holds(-(-self.outs // WIDEST) * WIDEST * self.ins)
+        return all(matrices) and bias and packed and self.w.holds(self.outs * self.ins)
+
     def arrays(self) -> set[str]:
         """The names of what it reads and writes."""
         return {place.array.name for place in (self.x, self.w, self.y, self.b) if place} | {self.panels.name}
@@ -237,6 +257,14 @@ class Loop:
     summed: tuple[str, str] | None = None
     arithmetic: bool = False
     elements: list[tuple[str, Index | None]] = field(default_factory=list)  # None: the result of a reduction, by j
+
+    @property
+    def inside(self) -> bool:
+        """Whether each element that it reads or writes is in its array, whatever T and N are."""
+        return all(
+            index.offset >= 0 and self.pointers[pointer][0].holds(index.largest + 1)
+            for pointer, index in self.elements_by_count()
+        )
 
     def arrays(self) -> set[str]:
         """The names of what it reads and writes."""

@@ -30,6 +30,13 @@ class Outer:
     ins: int
     lead: int
 
+    @property
+    def inside(self) -> bool:
+        """Whether all that it reads and writes is in its arrays, whatever T and N are."""
+        operands = (self.ct, self.outs), (self.x, self.ins)
+        matrices = all(place is None or place.holds_matrix(self.lead, width, True) for place, width in operands)
+        return matrices and self.into.holds(self.outs * self.ins)
+
 
 @dataclass(frozen=True)
 class State:
@@ -79,7 +86,10 @@ class Plan:
 
 def plan_of(scan: Scan, initial: tuple[float | None, ...]) -> Plan:
     """The plan of a scan. Raises :class:`BackendError` for what there is no code for, with the reason."""
-    return _Planner(scan, initial).plan()
+    plan = _Planner(scan, initial).plan()
+    for work in (*plan.forward, *plan.again, *plan.backward, *plan.outers):
+        assert work.inside, f"{work} is not inside its arrays"
+    return plan
 
 
 class _Planner:

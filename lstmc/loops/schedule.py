@@ -10,10 +10,8 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, offset_of, piece
 from lstmc.loops.loop_code import ELEMENT, MOVES, LoopCode, Values
-from lstmc.loops.memory import Array, Loop, Names, Place, Product, Sink, Work
+from lstmc.loops.memory import WIDEST, Array, Loop, Names, Place, Product, Sink, Work
 from lstmc.ops import Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum, Transpose
-
-WIDEST = 32  # columns of a panel, at most: see vectors.h
 
 
 def check_ops(body: Graph) -> None:

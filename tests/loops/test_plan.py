@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import product
+
 import pytest
 
 from lstmc import Input, Param, State, cell, dims, linear, max_pool, model, reshape, scan, sigmoid, split, tanh
@@ -10,14 +15,18 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Scan
 from lstmc.loops.code import layer_code
 from lstmc.loops.gpu import GPUS, LAUNCH_SECONDS, StepCost, gpu_text, step_cost
+from lstmc.loops.index import Index
 from lstmc.loops.memory import Loop, Place, Product, Work
-from lstmc.loops.plan import plan_of
+from lstmc.loops.plan import Outer, plan_of
 from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.loops.rows import rows_of
 from lstmc.pipeline import compile_graph
+from lstmc.plugins import library_names
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused import FusedScan
+from tests.cells import scanned
 from tests.loops.small_scans import FIRST_PIECES, residual, square, two_products
+from tests.quick_sample import one_in
 
 BACKEND = CaffeBackend()
 T, N, D, H = dims("T N D H")
@@ -242,3 +251,86 @@ def test_products_of_inputs_and_of_their_gradients_are_one_for_all_steps_whateve
     (op,) = fused(shown.graph(T=4, N=3))
     plan = plan_of(op, op.initial)
     assert [work.when for work in (*plan.forward, *plan.backward) if isinstance(work, Product)] == ["before", "after"]
+
+
+# bounds -------------------------------------------------------------------------------------------------------------
+
+Lengths = tuple[int, int]  # T and N
+
+
+def element(index: Index, j: int) -> int:
+    parts = (d.stride * ((j if d.of is None else element(d.of, j)) // d.divisor % d.size) for d in index.digits)
+    return index.offset + sum(parts)
+
+
+@cache
+def ends(index: Index, count: int) -> tuple[int, int]:
+    """The first and the last element of an array's row that a loop uses."""
+    found = [element(index, j) for j in range(count)]
+    return min(found), max(found)
+
+
+def inside(place: Place, rows: int, stride: int, offsets: tuple[int, int], lengths: Lengths) -> bool:
+    """Whether all of these elements of each row are in the array, at the first and at the last step."""
+    array, (T, N) = place.array, lengths
+    step = (N if array.rows else 1) * array.size if array.time or array.window else 0
+    return all(
+        0 <= (t + place.shift) * step + row * stride + place.offset + offset < array.floats(T, N)
+        for t, row, offset in product((0, T - 1), (0, rows - 1), offsets)
+    )
+
+
+def all_inside(work: Work | Outer, lengths: Lengths) -> bool:
+    """Whether each address of what ``layer.j2`` and its loops use is inside, computed for some T and N."""
+    if isinstance(work, Loop):
+        places = [(work.pointers[pointer][0], index) for pointer, index in work.elements_by_count()]
+        rows = [lengths[1] if place.array.rows else 1 for place, _ in places]
+        return all(
+            inside(place, count, place.array.size, ends(index, work.count), lengths)
+            for count, (place, index) in zip(rows, places, strict=True)
+        )
+    if isinstance(work, Product):
+        operands, whole = [(work.x, work.ins), (work.y, work.outs)], [(work.w, work.outs * work.ins)]
+        whole += [(Place(work.panels), -(-work.outs // 32) * 32 * work.ins), *([(work.b, work.outs)] if work.b else [])]
+    else:
+        operands, whole = [(work.ct, work.outs), *([(work.x, work.ins)] if work.x else [])], []
+        whole += [(work.into, work.outs * work.ins)]
+    return all(
+        inside(p, lengths[1] * work.lead, p.array.size if work.lead == 1 else width, (0, width - 1), lengths)
+        for p, width in operands
+    ) and all(inside(place, 1, 0, (0, size - 1), lengths) for place, size in whole)
+
+
+def damaged(work: Work | Outer) -> Iterator[Work | Outer]:
+    """The work with one place, index or size wrong."""
+
+    def moved(place: Place) -> Iterator[Place]:
+        yield from (place.moved(1), place.moved(-1), replace(place, shift=place.shift + 1))
+        yield replace(place, array=replace(place.array, size=place.array.size - 1))
+
+    if isinstance(work, Loop):
+        for name, (place, written) in work.pointers.items():
+            yield from (replace(work, pointers=work.pointers | {name: (other, written)}) for other in moved(place))
+        for at, (pointer, index) in enumerate(work.elements):
+            if index is not None:
+                yield replace(work, elements=[*work.elements[:at], (pointer, index + 1), *work.elements[at + 1 :]])
+        return
+    for name in ("x", "y", "w", "b", "ct", "into"):
+        place = getattr(work, name, None)
+        yield from (replace(work, **{name: other}) for other in (moved(place) if place else ()))  # type: ignore[arg-type]
+    yield from (replace(work, **{name: getattr(work, name) + 1}) for name in ("outs", "ins", "lead"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", one_in(28, sorted(library_names()), 7))
+def test_all_work_of_a_plan_is_inside_its_arrays_and_what_is_not_is_found(name: str) -> None:
+    found = 0
+    for op in fused(scanned.cell_graph(name, (3, 2), states=False)):
+        plan = plan_of(op, op.initial)
+        lengths = plan.chunk or 3, 1 if plan.rows.fixed else 2
+        for work in (*plan.forward, *plan.again, *plan.backward, *plan.outers):
+            assert work.inside
+            assert all_inside(work, lengths), work
+            for wrong in damaged(work):
+                found += not wrong.inside
+                assert not wrong.inside or all_inside(wrong, lengths), wrong
+    assert found > 20

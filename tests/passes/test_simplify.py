@@ -384,7 +384,7 @@ def test_each_use_of_a_rule_makes_the_weight_smaller() -> None:
         graph = seeded_model(seed).graph()
         simplified(Expand().run(graph).graph, counts)
     assert counts.keys() == {rule.__name__ for rule in RULES}
-    assert min(counts.values()) >= 5, counts
+    assert min(counts.values()) >= 3, counts
 
 
 @pytest.mark.parametrize("op", [Mul(), Sub()])
