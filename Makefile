@@ -136,7 +136,7 @@ docs: $(VENV)/.test ## write the generated pages anew
 	$(BIN)/python -m docs.generate_semantics
 	$(BIN)/python -m docs.generate_cells
 	$(BIN)/python -m docs.generate_language
-	$(BIN)/lstmc draw docs/examples/lstm_demo.py --form packed-in-loop -o docs/pictures/lstm_demo.svg
+	$(BIN)/lstmc show docs/examples/lstm_demo.py --unrolled --form packed-in-loop -o docs/pictures/lstm_demo.svg
 
 notebooks: caffe ## run the notebooks of docs/notebooks, and write what their cells show into them
 	cd docs/notebooks && rm -rf run && for each in *.ipynb; do ../../$(BIN)/jupyter execute --inplace $$each || exit 1; done; rm -rf run

@@ -8,7 +8,7 @@ cd "$folder"
 sizes="-D T=5 -D N=2 -D D=3 -D H=4"
 lstmc compile --cell gru $sizes -o out
 lstmc verify --cell gru $sizes --on caffe-cpu
-lstmc draw --cell gru $sizes -o net.png
+lstmc show --cell gru $sizes -o net.png
 python -c 'import numpy as np; np.savez("x.npz", x=np.ones((5, 2, 3), np.float32))'
 lstmc run out/gru.prototxt --inputs x.npz -o y.npz
 test -s net.png -a -s y.npz

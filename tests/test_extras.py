@@ -55,10 +55,10 @@ def test_the_base_install_compiles_shows_draws_and_verifies(base: None, lstmc: L
     for command in (
         ("compile", "--cell", "gru", *SIZES, "-o", "out"),
         ("show", "--cell", "gru", *SIZES),
-        ("draw", "--cell", "gru", *SIZES, "-o", "gru.svg"),
+        ("show", "--cell", "gru", *SIZES, "--unrolled", "-o", "gru.svg"),
         ("verify", "--cell", "gru", *SIZES, "--on", "interpreter"),
         ("new", "model", "mine"),
-        ("lint", "out/gru.prototxt"),
+        ("verify", "out/gru.prototxt"),
         ("targets",),
     ):
         ended = lstmc(*command)

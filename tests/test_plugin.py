@@ -108,9 +108,9 @@ def test_its_target_is_compiled_for_and_its_rules_are_held(python: Run, tmp_path
     python("-m", "lstmc", "compile", "--cell", "minimal_gated", *SIZES, "--target", "example", "-o", str(tmp_path))
     text = (tmp_path / "minimal_gated.prototxt").read_text()
     assert text.count("base: 2\n") == 3
-    python("-m", "lstmc", "lint", "minimal_gated.prototxt", "--target", "example")
+    python("-m", "lstmc", "verify", "minimal_gated.prototxt", "--target", "example")
     (tmp_path / "other.prototxt").write_text(text.replace("base: 2\n", "base: 3\n", 1))
-    said = python("-m", "lstmc", "lint", "other.prototxt", "--target", "example", code=1)
+    said = python("-m", "lstmc", "verify", "other.prototxt", "--target", "example", code=1)
     assert "the reader takes powers of 2 only" in " ".join(said.split())
 
 

@@ -22,10 +22,10 @@ BASE = (
     ("show", "--cell", "gru", *SIZES),
     ("verify", "--cell", "lstm", *SIZES, "--on", "interpreter"),
     ("new", "plugin", "mine"),
-    ("lint", "out/gru.prototxt"),
+    ("verify", "out/gru.prototxt"),
 )
 DRAWN = (
-    ("draw", "--cell", "lstm", *SIZES, "-o", "net.pdf"),
+    ("show", "--cell", "lstm", *SIZES, "--unrolled", "-o", "net.pdf"),
     ("report", "--cell", "gru", *SIZES, "--on", "interpreter", "-o", "net.html"),
 )
 HEAVY = ("h5py", "matplotlib")  # of extras

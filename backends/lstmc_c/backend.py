@@ -69,7 +69,7 @@ class CBackend(RunsFiles):
     one_step: ClassVar[bool] = True
     options: ClassVar[Mapping[str, str]] = {
         "numbers": "float32, c-fp16-weights, c-int8-weights, c-a16w8 or c-a8w8 in integers, or FILE.toml; float32",
-        "ranges": "for integers: the range of each value, a file that lstmc ranges wrote",
+        "ranges": "for integers: the range of each value, a file that lstmc numbers ranges wrote",
         "layout": "files, or the folders of an arduino library or of an esp-idf component; files",
         "weights": "source, or file: NAME.bin, which is loaded as the program runs; source",
     }

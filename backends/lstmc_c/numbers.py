@@ -16,7 +16,7 @@ from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.rounding import DeviceRounding, Range
 from lstmc_c.plan import Use
 
-MEASURE = "measure them: Net.ranges, or lstmc ranges, of the net for backend c"
+MEASURE = "measure them: Net.ranges, or lstmc numbers ranges, of the net for backend c"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class _RangesFile:
 
 
 def read_limits(path: str | Path) -> dict[str, Range]:
-    """Return the least and the greatest of each value by name, from a file that ``lstmc ranges`` wrote.
+    """Return the least and the greatest of each value by name, from a file that ``lstmc numbers ranges`` wrote.
 
     Raises :class:`BackendError` for a file that is none.
     """

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
+from itertools import groupby
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -19,59 +18,60 @@ from lstmc.errors import LstmcError
 from lstmc.text import plain
 from lstmc.version import __version__
 
-HELP = """Compile recurrent nets for runtimes without recurrent layers: OpenCV, MNN, ncnn, NPUs, Caffe; or for ONNX.
-
-Examples:
-
-```console
-lstmc new model tagger
-lstmc verify tagger.py -D T=5 -D N=2
-lstmc compile tagger.py -D T=20 -D N=1 --target opencv -o net
-```
+HELP = """Usage: lstmc COMMAND ...              lstmc COMMAND --help: options and examples
+Compile recurrent nets for runtimes without recurrent layers: OpenCV, MNN, ncnn,
+NPUs, Caffe; or for ONNX. First steps:
+  lstmc new model tagger
+  lstmc verify tagger.py -D T=5 -D N=2
+  lstmc compile tagger.py -D T=20 -D N=1 --target opencv -o net
 """
-EXIT_CODES = """Exit codes: 0, done. 1, done, with a difference, a finding, or something missing.
-2, not done: an error in the arguments or files.
-129, 130, 143: ended by a closed terminal, Ctrl-C, SIGTERM."""
+FOOTER = "Also: --version, --install-completion. Exit codes: 0 done, 1 finding, 2 error."
 
 
 class Entry(NamedTuple):
     """A command: a function of ``lstmc.cli.MODULE``, or a Typer app; see ``typer_command`` for the rest.
 
-    ``panel`` is the part of ``lstmc --help`` that lists it; a command without one is not listed.
+    ``panel`` is the part of ``lstmc --help`` that lists it, with ``summary``; a command without one is not listed.
     """
 
     module: str
     function: str
     panel: str = ""
+    summary: str = ""
     tables: bool = True
     waits: bool = True
 
 
-START, COMPILE, TRAIN, INSPECT = "Start", "Compile", "Train and run", "Inspect"
+START, COMPILE, USE = "Start", "Compile", "Train, run, inspect"
 COMMANDS: Mapping[str, Entry] = {
-    "new": Entry("new", "new_command", START),
-    "cells": Entry("listing", "cells_command", START),
-    "targets": Entry("listing", "targets_command", START),
-    "doctor": Entry("listing", "doctor_command", START),
-    "compile": Entry("compile", "compile_command", COMPILE),
-    "convert": Entry("import_model", "convert_command", COMPILE),
-    "verify": Entry("verify", "verify_command", COMPILE),
-    "calibrate": Entry("streams", "calibrate_command", COMPILE),
-    "golden": Entry("streams", "golden_command", COMPILE),
-    "train": Entry("train", "train_command", TRAIN, waits=False),
-    "sweep": Entry("sweep", "sweep_command", TRAIN, waits=False),
-    "run": Entry("run", "run_command", TRAIN),
-    "report": Entry("report", "report_command", TRAIN, tables=False),
-    "show": Entry("graphs", "show_command", INSPECT, tables=False),
-    "draw": Entry("graphs", "draw_command", INSPECT, tables=False),
-    "ranges": Entry("streams", "ranges_command", INSPECT),
-    "lint": Entry("verify", "lint_command", INSPECT),
-    # an example's, and old names
+    "new": Entry("new", "new_command", START, "Write the first files of a model, a cell or a package"),
+    "cells": Entry("listing", "cells_command", START, "List the library cells, or show one: paper, shapes, costs"),
+    "targets": Entry("listing", "targets_command", START, "List the targets that nets are written for"),
+    "doctor": Entry("listing", "doctor_command", START, "Show what is installed, and how to install what is missing"),
+    "compile": Entry("compile", "compile_command", COMPILE, "Write a model's net for a target, with its weights"),
+    "convert": Entry("import_model", "convert_command", COMPILE, "Convert a PyTorch, ONNX, Keras or Caffe model"),
+    "verify": Entry("verify", "verify_command", COMPILE, "Compare a net with its model, or check a net file"),
+    "numbers": Entry("streams", "numbers_app", COMPILE, "Prepare int8: ranges, calibration data, a kit for the board"),
+    "train": Entry("train", "train_command", USE, "Train a model", waits=False),
+    "sweep": Entry("sweep", "sweep_command", USE, "Train a model at every point of a search space", waits=False),
+    "run": Entry("run", "run_command", USE, "Run a compiled net on arrays, or save its parameters"),
+    "show": Entry("graphs", "show_command", USE, "Print or draw a model's graph, as written or after a pass", False),
+    "report": Entry("report", "report_command", USE, "Write a page about a net, or the curves of runs", False),
+    # an example's, and an old name
     "generate": Entry("run", "generate_command", tables=False, waits=False),
-    "import": Entry("import_model", "import_command"),
-    "plot": Entry("report", "plot_command", tables=False),
-    "backends": Entry("listing", "backends_command"),
     "weights": Entry("run", "weights_app"),
+}
+# old commands, and what they are now; later words of the command line override the options here
+OLD_COMMANDS: Mapping[str, str] = {
+    "backends": "targets",
+    "calibrate": "numbers calibrate",
+    "cells show": "cells",
+    "draw": "show --unrolled -o model.svg",
+    "golden": "numbers golden",
+    "import": "convert --no-compile",
+    "lint": "verify",
+    "plot": "report -o curves.png",
+    "ranges": "numbers ranges",
 }
 
 
@@ -114,28 +114,32 @@ class Root(Group):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; an old name stands for its new words, which are said on standard error."""
+        for old, new in OLD_COMMANDS.items():
+            words = old.split()
+            if args[: len(words)] == words:
+                if not ctx.resilient_parsing and not {"-q", "--quiet"} & set(args):
+                    print(f"`lstmc {old}` is now `lstmc {new}`", file=sys.stderr)
+                args = [*new.split(), *args[len(words) :]]
+                break
+        return super().resolve_command(ctx, args)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the list of commands, for which no command's module is imported."""
-        self.commands = {name: _listed(name, entry) for name, entry in COMMANDS.items() if entry.panel}
-        super().format_help(ctx, formatter)
-
-
-def _listed(name: str, entry: Entry) -> Any:
-    """A command as the list has it: its help, from the source of its module."""
-    source = (files(__name__) / f"{entry.module}.py").read_text(encoding="utf-8")
-    (function,) = [
-        node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == entry.function
-    ]
-    command = Command(name, help=ast.get_docstring(function))
-    command.rich_help_panel = entry.panel
-    return command
+        """Print the list of commands on one screen of 80 x 24. No command's module is imported."""
+        formatter.write(HELP)
+        listed = ((name, entry) for name, entry in COMMANDS.items() if entry.panel)
+        for panel, entries in groupby(listed, key=lambda item: item[1].panel):
+            formatter.write(typer.style(panel, bold=True) + "\n")
+            for name, entry in entries:
+                formatter.write(f"  {name:8} {entry.summary}\n")
+        formatter.write(FOOTER)
 
 
 app = typer.Typer(
     name="lstmc",
     cls=Root,
     help=HELP,
-    epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

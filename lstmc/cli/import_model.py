@@ -1,4 +1,4 @@
-"""``lstmc import`` and ``lstmc convert``: trained models of other frameworks as models to edit, and as nets."""
+"""``lstmc convert``: trained models of other frameworks as models to edit, and as nets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from lstmc.api import convert_model
 from lstmc.cli.arguments import TargetArguments, compile_options
-from lstmc.cli.console import out, print_new_name, table
+from lstmc.cli.console import out, table
 from lstmc.cli.options import (
     ExampleOption,
     PlacesOption,
@@ -91,24 +91,6 @@ class ImportArguments:
         """Return the imported model."""
         shapes, values = parse_shapes(self.shapes), parse_values(self.values)
         return import_file(source, **{**vars(self), "shapes": shapes, "values": values})
-
-
-def import_command(*, source: SourceArgument, folder: FolderOption, arguments: ImportArguments) -> None:
-    """Import a trained model: model.py in lstmc's language, weights.npz, and import.json.
-
-    No code in the file is executed.
-
-    Examples:
-
-    ```console
-    lstmc import tagger.pt -o tagger
-    lstmc import keywords.pt2 --step -o keywords
-    lstmc import vad.onnx --shape x=1,576 --constant sr=16000 -o vad
-    lstmc import old.prototxt --weights old.caffemodel -o old
-    ```
-    """
-    print_new_name("import", "convert --no-compile")
-    write_model(arguments.imported(source), folder, arguments.step)
 
 
 def write_model(model: ImportedModel, folder: Path, step: bool) -> None:

@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 import lstmc
-from lstmc.cli.console import Form, out, output, print_new_name, table
+from lstmc.cli.console import Form, out, output, table
 from lstmc.cli.options import BackendOption, SizesOption, complete_cells, parse_sizes
 from lstmc.errors import DslError, PluginError
 from lstmc.plugins import CELLS, entry_of, entry_points_of, group_of, library_names, only_entry_point, recorded_targets
@@ -43,9 +43,6 @@ def cells_command(
     lstmc cells -v -D H=128
     ```
     """
-    if names and names[0] == "show":  # a command of its own in lstmc 0.1
-        print_new_name("cells show", "cells NAME")
-        names = names[1:]
     parsed_sizes = parse_sizes(sizes or [])
     if parsed_sizes:
         lstmc.api.check_sizes(parsed_sizes)
@@ -116,20 +113,6 @@ def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | Non
     output.fact("refused", refused)
 
 
-def backends_command() -> None:
-    """List the targets; `lstmc targets` is its name now.
-
-    Examples:
-
-    ```console
-    lstmc backends
-    lstmc backends --json
-    ```
-    """
-    print_new_name("backends", "targets")
-    _print_targets("backends")
-
-
 def targets_command() -> None:
     """List the targets that nets are written for, with --target and --backend, and the passes that packages add.
 
@@ -140,16 +123,12 @@ def targets_command() -> None:
     lstmc targets --json
     ```
     """
-    _print_targets("targets")
-
-
-def _print_targets(key: str) -> None:
     recorded = recorded_targets()
     if recorded is None:
         listed = [(each.backend, each.name, each.purpose or each.fault) for each in lstmc.api.targets()]
     else:
         listed = [(backend, *each) for backend, purposes in recorded.items() for each in purposes.items()]
-    rows = table("", "backend", "target", "for", key=key)
+    rows = table("", "backend", "target", "for", key="targets")
     for row in listed:
         rows.add_row(*row)
     out.print(rows)

@@ -1,4 +1,4 @@
-"""``lstmc report``: a net as one page of HTML, and the curves of several runs as a diagram; ``lstmc plot``."""
+"""``lstmc report``: a net as one page of HTML, and the curves of several runs as a diagram."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from lstmc.api import compile_model, widest_phase
 from lstmc.cli.arguments import TargetArguments, WeightArguments, compile_options
-from lstmc.cli.console import out, print_new_name
+from lstmc.cli.console import out
 from lstmc.cli.options import CellOption, FormOption, PlacesOption, ProveOption, SizesOption, StepOption, named_model
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
@@ -49,7 +49,9 @@ class ReportArguments:
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="FILE", help="Show the ranges of all values too over these arrays, as `lstmc ranges`."
+            "--data",
+            metavar="FILE",
+            help="Show the ranges of all values over these arrays, as `lstmc numbers ranges`.",
         ),
     ] = None
 
@@ -109,22 +111,3 @@ def report_command(
     out.print(f"wrote {to}", markup=False, soft_wrap=True)
     if not verification.passed:
         raise typer.Exit(1)
-
-
-def plot_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders that `lstmc train` wrote.")],
-    to: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="A file that ends in .png, .svg or .pdf.")
-    ] = Path("curves.png"),
-) -> None:
-    """Draw the losses of runs, and each test score below them, in one diagram.
-
-    Examples:
-
-    ```console
-    lstmc plot run
-    lstmc plot run1 run2 -o curves.svg
-    ```
-    """
-    print_new_name("plot", "report RUN... -o FILE")
-    out.print(f"wrote {plot_runs(runs, to)}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``lstmc ranges``, ``golden``, ``calibrate`` and ``verify --numbers``: the numbers of a net over streams of data."""
+"""``lstmc numbers`` and ``verify --numbers``: the numbers of a net over streams of data."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from lstmc.api.low_precision import PLAIN, StreamedModel
 from lstmc.api.models import bound_weights, trace_model
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
+from lstmc.cli.commands import Command, Group, typer_command
 from lstmc.cli.console import Form, out, output, table
 from lstmc.cli.options import BatchOption, FormOption, OutputsOption, parse_sizes, whole_from_0
 from lstmc.cli.progress import interruptible
@@ -65,8 +66,8 @@ def ranges_command(
     Examples:
 
     ```console
-    lstmc ranges tagger.py --data x.npz --weights w.npz
-    lstmc ranges --cell gru -D H=64 --data x.h5 --target rknn -o ranges.json
+    lstmc numbers ranges tagger.py --data x.npz --weights w.npz
+    lstmc numbers ranges --cell gru -D H=64 --data x.h5 -o ranges.json
     ```
     """
     streamed = streamed_model(model, weights, target, data, batch, outputs, form)
@@ -107,8 +108,8 @@ def golden_command(
     Examples:
 
     ```console
-    lstmc golden tagger.py --weights w.npz --data x.npz --target rknn -o kit
-    lstmc golden --cell gru -D H=64 --data x.npz --steps 100
+    lstmc numbers golden tagger.py --data x.npz --target rknn -o kit
+    lstmc numbers golden --cell gru -D H=64 --data x.npz --steps 100
     ```
     """
     streamed = streamed_model(model, weights, target, data, None, None, form)
@@ -146,8 +147,8 @@ def calibrate_command(
     Examples:
 
     ```console
-    lstmc calibrate tagger.py --data x.npz --quantiser rknn -o cal
-    lstmc calibrate --cell gru -D H=64 --data x.npz --quantiser tpu-mlir
+    lstmc numbers calibrate tagger.py --data x.npz --quantiser rknn -o cal
+    lstmc numbers calibrate --cell gru -D H=64 --data x.npz --quantiser tpu-mlir
     ```
     """
     chosen = calibration_for(quantiser)
@@ -183,6 +184,15 @@ def streamed_model(
     streamed = StreamedModel.from_data(source, backend, options, {}, data, batch)
     _, whole = trace_model(source, streamed.sizes, step=True)
     return streamed.with_weights(bound_weights(whole, options.weights, options.seed, backend))
+
+
+numbers_app = typer.Typer(
+    cls=Group,
+    help="Prepare a net for int8 or fixed point: ranges over data, calibration data, and a kit for the board.",
+    no_args_is_help=True,
+)
+for _name, _command in (("ranges", ranges_command), ("calibrate", calibrate_command), ("golden", golden_command)):
+    numbers_app.command(_name, cls=Command)(typer_command(_command))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""``lstmc verify`` and ``lstmc lint``: a written net against the meaning of its model, and against a target's rules."""
+"""``lstmc verify``: a written net against the meaning of its model, and against a target's rules."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
+from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -14,7 +15,7 @@ from lstmc.backend import Backend, HasReaders, LintReport, require
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import PLAIN, Rows, out, output, table
-from lstmc.cli.options import ADVANCED, PlacesOption, ProveOption, TargetOption, WriterOption
+from lstmc.cli.options import ADVANCED, PlacesOption, ProveOption
 from lstmc.cli.streams import NumbersArguments, verify_numbers
 from lstmc.errors import BackendError
 from lstmc.verification.differential import Report
@@ -35,24 +36,33 @@ FillersOption = Annotated[
 
 @dataclass(frozen=True)
 class CheckArguments:
-    """The arrays of a comparison: inputs from a file, and parameters by their fillers."""
+    """A comparison: its runtimes, its inputs from a file, parameters by their fillers, and the proof."""
 
+    on: PlacesOption = None
     inputs: InputsOption = None
     fillers: FillersOption = False
+    prove: ProveOption = False
 
 
 def verify_command(
     *,
+    context: typer.Context,
     model: ModelArguments,
     weights: WeightArguments,
     target: TargetArguments,
     variant: VariantArguments,
-    on: PlacesOption = None,
     check: CheckArguments,
-    prove: ProveOption = False,
     numbers: NumbersArguments,
+    every: Annotated[
+        bool, typer.Option("--all", help="Check a net file for every target, and list why some refuse it.")
+    ] = False,
 ) -> None:
     """Run a compiled net forward and backward, and compare everything with the float64 interpreter.
+
+    FILE may also be a net, written by lstmc or not: NAME.prototxt or NAME.onnx. Its layers are then checked by the
+    rules of --target. Each finding has the layer, the rule, its reason and where that is documented; a warning
+    describes a mistake that some version of a reader makes without an error. Exits with 1 if there is a finding, with
+    --all if no target accepts the net.
 
     Parameters are random and not zero, unless --weights or --fillers is given. Exits with 1 if a difference is larger
     than its tolerance. What --prove does not prove is listed with the reason, and changes no exit code.
@@ -70,20 +80,27 @@ def verify_command(
     lstmc verify model.py -D T=5 -D N=2 --on interpreter --json
     lstmc verify model.py -D T=2 -D N=1 --on interpreter --prove
     lstmc verify model.py --weights w.npz --numbers rknn-int8 --data x.npz
+    lstmc verify deploy.prototxt --target flat
+    lstmc verify deploy.prototxt --all
     ```
     """
+    if (file := _net_file(model.file)) is not None:
+        _check_net(context, file, target, every)
+        return
+    if every:
+        raise BackendError("--all checks a net file for every target: expected NAME.prototxt or NAME.onnx")
     if any(value is not None for value in vars(numbers).values()):
         verify_numbers(numbers, model, weights, target, variant)
         return
     backend = target.chosen_backend()
-    name = target.target or _target_of(backend, on or [])
+    name = target.target or _target_of(backend, check.on or [])
     phase = widest_phase(backend, name, variant.step)
     source = model.source()
     options = compile_options(target, model.sizes, weights, variant, backend=backend, target=name, phase=phase)
     net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
-    verification = net.verify(on, weights.seed, prove=prove, **vars(check))
+    verification = net.verify(seed=weights.seed, **vars(check))
     print_verification(verification)
     if not verification.passed:
         raise typer.Exit(1)
@@ -143,33 +160,24 @@ def print_report(report: Report, against: str = "the float64 interpreter") -> No
     out.print(f"{report.place}: {report.verdict()}", markup=False, soft_wrap=True)
 
 
-def lint_command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A net as text: a .prototxt, written by lstmc or not.")],
-    target: TargetOption = None,
-    backend: WriterOption = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="Check against every target, and list why some refuse the net.")
-    ] = False,
-) -> None:
-    """Check a net against a target: each finding with the layer, the rule, its reason and where that is documented.
+def _net_file(file: str | None) -> Path | None:
+    """Return the path of a net; None for a model, whose file is Python's."""
+    path = Path(file or "")
+    return None if path.suffix.partition(":")[0] in ("", *SOURCE_SUFFIXES) else path
 
-    A warning describes a mistake that some version of a reader makes without an error.
 
-    Exits with 1 if there is a finding, with --all if no target accepts the net, and with 2 if the file is not a net.
-
-    Examples:
-
-    ```console
-    lstmc lint net/tagger.prototxt --target flat
-    lstmc lint deploy.prototxt --target noslice --json
-    lstmc lint deploy.prototxt --all
-    ```
-    """
-    if file.suffix == ".py":
-        raise BackendError(
-            f"{file} is a model file, and lint checks a written net: write one with `lstmc compile {file} -o net`"
-        )
-    net = load(file, backend=backend)
+def _check_net(context: typer.Context, file: Path, chosen: TargetArguments, every: bool) -> None:
+    """Print what a target's rules say about a net. Exits with 1 for a finding."""
+    allowed = ("file", "target", "backend", "every", "quiet", "verbose", "json")
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in allowed and source is not None and source.name == "COMMANDLINE":
+            raise BackendError(
+                f"{file} is a net, which is checked by a target's rules: expected --target, --all and --backend with"
+                f" it, found {parameter.opts[0]}; to run it on arrays: `lstmc run {file} --inputs FILE`"
+            )
+    target = chosen.target
+    net = load(file, backend=chosen.backend)
     if every:
         if target is not None:
             raise BackendError("--all is for every target: found --target too")
@@ -209,7 +217,7 @@ def _lint_all(net: SavedNet) -> None:
                 out.print(f"    {reason}", markup=False, soft_wrap=True)
     else:
         out.print(shown)
-        out.print("-v prints the reasons; `lstmc lint FILE --target NAME` every layer", style="dim", markup=False)
+        out.print("-v prints the reasons; `lstmc verify FILE --target NAME` every layer", style="dim", markup=False)
     if not accepted:
         raise typer.Exit(1)
 

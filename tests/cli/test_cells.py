@@ -80,7 +80,7 @@ def test_a_cell_is_shown(lstmc: LSTMC) -> None:
     ended = lstmc("cells", "min_gru", "-D", "D=3")
     assert (ended.code, ended.out, ended.err) == (0, whole, "")
     old = lstmc("cells", "show", "min_gru", "-D", "D=3")
-    assert (old.code, old.out, old.err) == (0, whole, "`lstmc cells show` is now `lstmc cells NAME`\n")
+    assert (old.code, old.out, old.err) == (0, whole, "`lstmc cells show` is now `lstmc cells`\n")
 
 
 def test_an_unknown_cell_is_refused(lstmc: LSTMC) -> None:

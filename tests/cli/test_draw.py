@@ -1,4 +1,4 @@
-"""``lstmc draw``."""
+"""``lstmc show -o``: a graph as a diagram."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ SIZES = ("-D", "T=9", "-D", "N=2")
 @pytest.mark.parametrize(
     ("options", "there", "absent"),
     [
-        ((), ["t = 8", "more steps", "InnerProduct"], ["step, 9 steps"]),
-        (("--frames", "8"), ["t = 4"], ["more steps"]),
+        (("--unrolled",), ["t = 8", "more steps", "InnerProduct"], ["step, 9 steps"]),
+        (("--unrolled", "--frames", "8"), ["t = 4"], ["more steps"]),
         (("--rolled",), ["step, 9 steps", "linear 2 x"], ["InnerProduct", "t = 0"]),
+        ((), ["step, 9 steps", "linear 2 x"], ["InnerProduct", "t = 0"]),
         (("--after", "legalize"), ["step, the other 8 steps", "InnerProduct"], ["t = 0"]),
-        (("--target", "flat"), ["t = 8", "Feed"], []),
-        (("--target", "caffe-fused"), ["step, 9 steps"], ["t = 1"]),
-        (("--backend", "onnx"), ["RNN "], ["t = 1"]),
-        (("--step",), ["InnerProduct"], ["t = 1"]),
+        (("--unrolled", "--target", "flat"), ["t = 8", "Feed"], []),
+        (("--unrolled", "--target", "caffe-fused"), ["step, 9 steps"], ["t = 1"]),
+        (("--unrolled", "--backend", "onnx"), ["RNN "], ["t = 1"]),
+        (("--unrolled", "--step"), ["InnerProduct"], ["t = 1"]),
     ],
 )
 def test_draw_writes_what_was_asked_for(
     lstmc: LSTMC, model_file: Path, options: tuple[str, ...], there: list[str], absent: list[str]
 ) -> None:
-    ended = lstmc("draw", str(model_file), *SIZES, *options, "-o", "net.svg")
+    ended = lstmc("show", str(model_file), *SIZES, *options, "-o", "net.svg")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("net.svg: ")
     text = Path("net.svg").read_text()
@@ -36,5 +37,19 @@ def test_draw_writes_what_was_asked_for(
 
 
 def test_rolled_and_after_are_not_both_possible(lstmc: LSTMC, model_file: Path) -> None:
-    ended = lstmc("draw", str(model_file), *SIZES, "--rolled", "--after", "cse")
+    ended = lstmc("show", str(model_file), *SIZES, "--rolled", "--after", "cse")
     assert (ended.code, ended.err) == (2, "DrawingError: expected --rolled or --after PASS, found both\n")
+
+
+@pytest.mark.parametrize("option", ["--python", "--passes"])
+def test_a_diagram_is_no_text(lstmc: LSTMC, model_file: Path, option: str) -> None:
+    ended = lstmc("show", str(model_file), *SIZES, option, "-o", "net.svg")
+    assert (ended.code, ended.err) == (2, f"DrawingError: -o writes a diagram: found {option} too\n")
+
+
+def test_the_old_name_draws_what_it_drew(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("draw", str(model_file), *SIZES)
+    assert (ended.code, ended.err) == (0, "`lstmc draw` is now `lstmc show --unrolled -o model.svg`\n")
+    assert ended.out.startswith("model.svg: ")
+    assert "t = 8" in Path("model.svg").read_text()
+    assert "step, 9 steps" in (lstmc("draw", str(model_file), *SIZES, "--rolled"), Path("model.svg").read_text())[1]

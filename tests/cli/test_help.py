@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import typer
 
-from lstmc.cli import app
+from lstmc.cli import COMMANDS as ENTRIES
+from lstmc.cli import OLD_COMMANDS, app
 from lstmc.cli.commands import ELSEWHERE
 from tests.cli.conftest import LSTMC
 
@@ -28,12 +29,13 @@ def commands(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
 
 ROOT: Any = typer.main.get_command(app)
 COMMANDS = dict(commands(ROOT))
-WITHOUT_EXAMPLES = {"weights"}  # a group that does nothing itself
+WITHOUT_EXAMPLES = {"weights", "numbers"}  # groups that do nothing themselves
 
 
 def examples(command: Any) -> list[str]:
-    found = re.search(r"Examples:\n\n```console\n(.*?)```", inspect.cleandoc(command.help or ""), re.DOTALL)
-    return found[1].splitlines() if found else []
+    text = inspect.cleandoc(command.help or "")
+    found = re.search(r"Examples:\n\n```console\n(.*?)```", text, re.DOTALL)
+    return found[1].splitlines() if found else re.findall(r"^ +(lstmc .*)$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - WITHOUT_EXAMPLES))
@@ -69,18 +71,24 @@ def test_help_shows_flags_as_they_are_typed(lstmc: LSTMC, name: str) -> None:
 
 
 LISTED = [
-    *("new", "cells", "targets", "doctor", "compile", "convert", "verify", "calibrate", "golden"),
-    *("train", "sweep", "run", "report", "show", "draw", "ranges", "lint"),
+    *("new", "cells", "targets", "doctor", "compile", "convert", "verify", "numbers"),
+    *("train", "sweep", "run", "show", "report"),
 ]
 
 
 def test_commands_are_listed_in_the_order_of_use_and_old_names_are_not(lstmc: LSTMC) -> None:
     told = lstmc("--help").out
-    names = re.findall(r"^│ ([a-z]+) ", told, re.MULTILINE)
+    names = re.findall(r"^  ([a-z]+)  +[A-Z]", told, re.MULTILINE)
     assert names == LISTED
     assert [command for command in COMMANDS if command and " " not in command and command not in LISTED] == [
-        *("generate", "import", "plot", "backends", "weights"),
+        *("generate", "weights"),
     ]
+
+
+def test_the_list_of_commands_fits_one_screen(lstmc: LSTMC) -> None:
+    lines = lstmc("--help").out.splitlines()
+    assert len(lines) <= 24 - 1  # and the prompt after it
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {""}))
@@ -104,8 +112,10 @@ def test_rare_options_are_in_a_panel_of_their_own(lstmc: LSTMC, option: str) -> 
     ("words", "said"),
     [
         (("compile", "net.py", "-D", "T=2", "-D", "N=1", "--read=Y"), "--read is now --keep\n"),
-        (("draw", "net.py", "-D", "T=2", "-D", "N=1", "--steps", "4"), "--steps is now --frames\n"),
+        (("show", "net.py", "-D", "T=2", "-D", "N=1", "--steps", "4", "-o", "n.svg"), "--steps is now --frames\n"),
         (("backends",), "`lstmc backends` is now `lstmc targets`\n"),
+        (("backends", "--quiet"), ""),
+        (("lint", "net.py", "-D", "T=2", "-D", "N=1", "--on", "interpreter"), "`lstmc lint` is now `lstmc verify`\n"),
     ],
 )
 def test_old_spellings_are_taken_and_say_the_new_one(
@@ -124,9 +134,11 @@ def test_a_reader_without_numbers_is_a_runtime(lstmc: LSTMC, model_file: Path) -
 
 
 def test_old_commands_say_the_new_ones(lstmc: LSTMC) -> None:
-    for old, new in (("import", "convert --no-compile"), ("plot", "report RUN... -o FILE")):
-        ended = lstmc(old, "nothing.pt", "-o", "out.png")
+    assert not OLD_COMMANDS.keys() & ENTRIES.keys()
+    for old, new in OLD_COMMANDS.items():
+        ended = lstmc(*old.split(), "nothing.pt", *(() if "cells" in old else ("-o", "out.png")))
         assert (ended.code, ended.err.splitlines()[0]) == (2, f"`lstmc {old}` is now `lstmc {new}`")
+        assert len(ended.err.splitlines()) > 1  # of the new command, which there is
 
 
 def test_what_other_tools_call_a_command_is_answered(lstmc: LSTMC) -> None:
@@ -137,10 +149,17 @@ def test_what_other_tools_call_a_command_is_answered(lstmc: LSTMC) -> None:
     assert lstmc("-V").out == lstmc("--version").out != ""
 
 
-def test_lint_of_a_model_file_says_what_to_do(lstmc: LSTMC, model_file: Path) -> None:
-    ended = lstmc("lint", "net.py")
+@pytest.mark.parametrize("option", [("--on", "opencv"), ("-D", "T=2"), ("--prove",)])
+def test_a_net_file_is_checked_by_rules_alone(lstmc: LSTMC, option: tuple[str, ...]) -> None:
+    Path("net.prototxt").write_text('layer { name: "x" type: "Input" top: "x" }')
+    ended = lstmc("verify", "net.prototxt", *option)
     assert (ended.code, ended.err) == (
         2,
-        "BackendError: net.py is a model file, and lint checks a written net: write one with `lstmc compile net.py -o"
-        " net`\n",
+        "BackendError: net.prototxt is a net, which is checked by a target's rules: expected --target, --all and"
+        f" --backend with it, found {option[0]}; to run it on arrays: `lstmc run net.prototxt --inputs FILE`\n",
+    )
+    ended = lstmc("verify", "net.py", "--all")
+    assert (ended.code, ended.err) == (
+        2,
+        "BackendError: --all checks a net file for every target: expected NAME.prototxt or NAME.onnx\n",
     )

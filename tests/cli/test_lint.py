@@ -1,4 +1,4 @@
-"""``lstmc lint``."""
+"""``lstmc verify`` of a net file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ layer { name: "b" type: "Bias" bottom: "t" top: "b" }
 
 def test_a_clean_net_exits_with_0(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text(NET)
-    ended = lstmc("lint", "net.prototxt")
+    ended = lstmc("verify", "net.prototxt")
     assert (ended.code, ended.out, ended.err) == (0, "net.prototxt: 3 layers, target caffe: clean\n", "")
 
 
 def test_findings_exit_with_1(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text(NET)
-    ended = lstmc("lint", "net.prototxt", "--target", "flat")
+    ended = lstmc("verify", "net.prototxt", "--target", "flat")
     assert (ended.code, ended.err) == (1, "")
     assert ended.out == (
         "OpenCV cannot create it: add Scale of ones\n"
@@ -41,7 +41,7 @@ def test_a_warning_is_no_finding(lstmc: LSTMC) -> None:
     )
     ended = lstmc("compile", "--cell", "lstm_peephole", *sizes, "--target", "openvino")
     assert (ended.code, ended.err, ended.out.endswith(f"\n{warning}")) == (0, "", True)
-    ended = lstmc("lint", "lstm_peephole.prototxt", "--target", "openvino")
+    ended = lstmc("verify", "lstm_peephole.prototxt", "--target", "openvino")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
         f"{warning}"
@@ -49,13 +49,13 @@ def test_a_warning_is_no_finding(lstmc: LSTMC) -> None:
         "    lstm_peephole/t001/mul_p_o, and 3 more\n"
         "lstm_peephole.prototxt: 49 layers, target openvino: 1 warning\n"
     )
-    ended = lstmc("lint", "lstm_peephole.prototxt", "--target", "openvino", "--json")
+    ended = lstmc("verify", "lstm_peephole.prototxt", "--target", "openvino", "--json")
     assert [entry["name"] for entry in json.loads(ended.out)["warnings"]] == ["peephole"]
 
 
 def test_what_is_not_known_is_said(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text('input: "data" layer { name: "p" type: "Power" bottom: "data" top: "p" }')
-    ended = lstmc("lint", "net.prototxt", "--target", "flat")
+    ended = lstmc("verify", "net.prototxt", "--target", "flat")
     assert ended.code == 0
     assert ended.out == (
         "not checked, as shapes could not be found:\n"
@@ -66,7 +66,7 @@ def test_what_is_not_known_is_said(lstmc: LSTMC) -> None:
 
 def test_a_bottom_that_no_layer_writes_is_a_finding(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text(NET.replace('bottom: "x"', 'bottom: "xx"').replace('"t" type', '"xs" type'))
-    ended = lstmc("lint", "net.prototxt")
+    ended = lstmc("verify", "net.prototxt")
     assert (ended.code, ended.err) == (1, "")
     assert ended.out == (
         "no program can load the net\n"
@@ -92,7 +92,7 @@ layer { name: "d" type: "LSTM" botom: "c" top: "d" recurent_param {
 layer { name: "e" type: "InnerProduct" bottom: "d" top: "e" inner_product_param { num_outputs: 24 } }
 """
     )
-    ended = lstmc("lint", "net.prototxt", "--target", "caffe", "--json")
+    ended = lstmc("verify", "net.prototxt", "--target", "caffe", "--json")
     findings = {finding["found"]: finding["expected"] for finding in json.loads(ended.out)["findings"]}
     assert ended.code == 1
     assert findings.pop("layer type ReLU6").startswith("one of AbsVal")
@@ -107,19 +107,19 @@ layer { name: "e" type: "InnerProduct" bottom: "d" top: "e" inner_product_param 
 
 def test_what_is_no_net_exits_with_2(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text("")
-    ended = lstmc("lint", "net.prototxt")
+    ended = lstmc("verify", "net.prototxt")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == "BackendError: net.prototxt: expected the text of a Caffe net, found no layer\n"
-    ended = lstmc("lint", "other.prototxt")
+    ended = lstmc("verify", "other.prototxt")
     assert (ended.code, ended.err) == (2, "ModelFileError: no such file: other.prototxt\n")
-    ended = lstmc("lint", "net.prototxt", "--target", "roof")
+    ended = lstmc("verify", "net.prototxt", "--target", "roof")
     assert ended.code == 2
     assert ended.err == (f"PluginError: backend caffe has no target roof: found {', '.join(OWN)}\n")
 
 
 def test_every_target_says_whether_it_takes_the_net(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text(NET)
-    ended = lstmc("lint", "net.prototxt", "--all", "--json")
+    ended = lstmc("verify", "net.prototxt", "--all", "--json")
     assert (ended.code, ended.err) == (0, "")
     rows = {row["target"]: row for row in json.loads(ended.out)["targets"]}
     assert list(rows) == list(OWN)
@@ -127,23 +127,25 @@ def test_every_target_says_whether_it_takes_the_net(lstmc: LSTMC) -> None:
     assert rows["opencv"]["what_stops_it"] == ["Bias: OpenCV cannot create it: add Scale of ones"]
     assert rows["ncnn"]["findings"] == 3
     assert rows["ncnn"]["what_stops_it"][0].startswith("Input: it has no batch axis, and of several rows")
-    shown = lstmc("lint", "net.prototxt", "--all").out.splitlines()
+    shown = lstmc("verify", "net.prototxt", "--all").out.splitlines()
     assert max(map(len, shown)) <= 80
     assert next(line for line in shown if line.startswith("opencv ")).split() == ["opencv", "1", "Bias"]
-    verbose = lstmc("lint", "net.prototxt", "--all", "-v").out
+    verbose = lstmc("verify", "net.prototxt", "--all", "-v").out
     assert "opencv: 1\n    Bias: OpenCV cannot create it: add Scale of ones\n" in verbose
 
 
 def test_a_net_that_no_target_takes_exits_with_1(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text(NET + 'layer { name: "n" type: "Mine" bottom: "b" top: "n" }')
-    assert lstmc("lint", "net.prototxt", "--all").code == 1
-    ended = lstmc("lint", "net.prototxt", "--all", "--target", "flat")
+    assert lstmc("verify", "net.prototxt", "--all").code == 1
+    ended = lstmc("verify", "net.prototxt", "--all", "--target", "flat")
     assert (ended.code, ended.err) == (2, "BackendError: --all is for every target: found --target too\n")
 
 
 def test_a_net_does_not_steer_the_terminal(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text(NET.replace('type: "Bias"', 'type: "\\033[31m"'))
     for more in ((), ("--all",)):
-        ended = lstmc("lint", "net.prototxt", "--target", "flat") if not more else lstmc("lint", "net.prototxt", *more)
+        ended = (
+            lstmc("verify", "net.prototxt", "--target", "flat") if not more else lstmc("verify", "net.prototxt", *more)
+        )
         assert "\x1b" not in ended.out + ended.err
         assert "\\x1b[31m" in ended.out

@@ -47,7 +47,7 @@ def test_other_commands_tell_their_tables(lstmc: LSTMC, model_file: Path) -> Non
     doctor = lstmc("doctor", "--json")
     assert {"state": "ok", "component": "lstmc"}.items() <= json.loads(doctor.out)["findings"][0].items()
     assert lstmc("compile", str(model_file), *SIZES).code == 0
-    told = found(lstmc, "lint", "net.prototxt", "--target", "noslice", code=1)
+    told = found(lstmc, "verify", "net.prototxt", "--target", "noslice", code=1)
     assert told["target"] == "noslice"
     assert told["findings"][0].keys() == {"layer", "type", "found", "expected", "reason", "source", "limit"}
     extracted = found(lstmc, "run", "net.prototxt", "--save-weights", "w.npz")
@@ -61,7 +61,9 @@ def test_an_error_is_no_json(lstmc: LSTMC) -> None:
     assert lstmc("targets").out.startswith("backend  target")  # and the next command says what it says
 
 
-@pytest.mark.parametrize("command", [("compile", *SIZES), ("verify", *SIZES, "--on", "interpreter"), ("draw", *SIZES)])
+@pytest.mark.parametrize(
+    "command", [("compile", *SIZES), ("verify", *SIZES, "--on", "interpreter"), ("show", *SIZES, "-o", "net.svg")]
+)
 def test_quiet_prints_nothing(lstmc: LSTMC, model_file: Path, command: tuple[str, ...]) -> None:
     ended = lstmc(command[0], str(model_file), *command[1:], "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")

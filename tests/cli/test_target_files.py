@@ -16,7 +16,7 @@ GRU = ("--cell", "gru", "-D", "T=2", "-D", "N=2", "-D", "D=3", "-D", "H=2")
 def test_a_file_is_compiled_linted_and_shown(lstmc: LSTMC, file: str) -> None:
     target = ("--target", str(FILES / file))
     assert lstmc("compile", *GRU, *target, "-o", "out").code == 0
-    ended = lstmc("lint", "out/gru.prototxt", *target)
+    ended = lstmc("verify", "out/gru.prototxt", *target)
     assert (ended.code, ended.out.splitlines()[-1].endswith("clean")) == (0, True)
     assert "caffe.Eltwise" in lstmc("show", *GRU, *target, "--after", "narrow").out
 

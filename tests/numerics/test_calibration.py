@@ -101,9 +101,9 @@ def test_an_unknown_quantiser() -> None:
 
 def test_the_command(lstmc: Callable[..., Any], tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones((6, 2, 3)))
-    command = "calibrate --cell gru -D H=4 --data x.npz --quantiser rknn --steps 4 -o cal"
+    command = "numbers calibrate --cell gru -D H=4 --data x.npz --quantiser rknn --steps 4 -o cal"
     ended = lstmc(*command.split())
     assert ended.code == 0, ended.err
     assert sorted(path.name for path in (tmp_path / "cal" / "steps").iterdir())[:2] == ["0000-0.npy", "0000-1.npy"]
-    other = lstmc("calibrate", "--cell", "gru", "-D", "H=4", "--data", "x.npz", "--quantiser", "rkn")
+    other = lstmc("numbers", "calibrate", "--cell", "gru", "-D", "H=4", "--data", "x.npz", "--quantiser", "rkn")
     assert (other.code, other.err) == (2, "BackendError: --quantiser rkn: unknown quantiser: did you mean rknn?\n")

@@ -217,7 +217,22 @@ def test_more_steps_than_the_data_have() -> None:
 def test_the_command(lstmc: Callable[..., Any], tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((6, 2, 3)))
     ended = lstmc(
-        *["golden", "--cell", "gru", "-D", "H=4", "-D", "N=2", "--data", "x.npz", "--steps", "4", "-o", "kit"]
+        *[
+            "numbers",
+            "golden",
+            "--cell",
+            "gru",
+            "-D",
+            "H=4",
+            "-D",
+            "N=2",
+            "--data",
+            "x.npz",
+            "--steps",
+            "4",
+            "-o",
+            "kit",
+        ]
     )
     assert ended.code == 0, ended.err
     assert read(tmp_path / "kit" / "golden.npz")["gru/t000/h"].shape == (4, 2, 4)

@@ -140,7 +140,19 @@ def test_data_that_do_not_fit(arrays: dict[str, np.ndarray], told: str) -> None:
 def test_the_command(lstmc: Callable[..., object], data: dict[str, np.ndarray], tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", **data)  # type: ignore[arg-type]
     ended = lstmc(
-        "ranges", "--cell", "gru", "-D", "H=4", "--data", "x.npz", "--target", "rknn", "-o", "r.json", "--json"
+        "numbers",
+        "ranges",
+        "--cell",
+        "gru",
+        "-D",
+        "H=4",
+        "--data",
+        "x.npz",
+        "--target",
+        "rknn",
+        "-o",
+        "r.json",
+        "--json",
     )
     assert ended.code == 0, ended.err  # type: ignore[attr-defined]
     told = json.loads(ended.out)  # type: ignore[attr-defined]

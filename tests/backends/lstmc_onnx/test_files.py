@@ -48,7 +48,7 @@ def test_a_net_is_written_checked_run_and_read_back(lstmc: LSTMC) -> None:
         assert set(weights) == set(net.weights)
         for name, array in net.weights.items():
             np.testing.assert_array_equal(weights[name], array)
-    ended = lstmc("lint", "net/gru.onnx")
+    ended = lstmc("verify", "net/gru.onnx")
     assert (ended.code, ended.out) == (0, f"gru.onnx: {net.artifact.layers} layers, target onnx: clean\n")
     ended = lstmc("verify", "--cell", "gru", *SIZES, "--backend", "onnx")
     assert ended.code == 0
@@ -131,7 +131,7 @@ def test_operators_are_layers_in_memory_and_from_a_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_net_or_another_one_is_said(tmp_path: Path, lstmc: LSTMC) -> None:
     gru().save(tmp_path)
     (tmp_path / "broken.onnx").write_bytes(b"no net")
-    ended = lstmc("lint", str(tmp_path / "broken.onnx"), "--backend", "onnx")
+    ended = lstmc("verify", str(tmp_path / "broken.onnx"), "--backend", "onnx")
     assert ended.code == 2
     assert "broken.onnx: expected an ONNX model, found something else: " in ended.err
     library.compile("rnn", backend="onnx", T=3, N=2, D=4, H=5).save(tmp_path)

@@ -149,7 +149,7 @@ def test_the_opset_is_an_option_of_the_backend(lstmc: LSTMC) -> None:
     assert onnx.load("again/net.onnx").opset_import[0].version == 18
 
 
-@pytest.mark.parametrize("command", ["compile", "verify", "show", "draw", "report"])
+@pytest.mark.parametrize("command", ["compile", "verify", "show", "report"])
 @pytest.mark.parametrize(
     ("backend", "option", "message"),
     [
