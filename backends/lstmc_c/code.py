@@ -147,7 +147,7 @@ class Writer:
     ) -> str:
         """Return an element of a view. ``more`` is added to the index: a term, or the stride of the inner loop.
         ``array`` has the elements of the view's base, if another array than its own does."""
-        if view.base in self.plan.numbers:
+        if use == "value" and view.base in self.plan.numbers:
             return operand(self.plan.numbers[view.base])
         array, offset = (array, view.offset) if array else self._array(view, use)
         index = at(offset, strides, indices)
@@ -248,7 +248,7 @@ class Writer:
         columns = x.like(np.broadcast_to(x.cells[..., :1], y.shape))
         bias = [] if b is None else [b.broadcast(y.shape)]
         sizes, (to, row, of, *more) = nest(y.shape, [y, rows, columns, *bias])
-        first = self._element(bias[0], more[0]) if bias else "0.0f"
+        first = self._element(bias[0], more[0], use="bias") if bias else "0.0f"
         factors = self._element(x, of, x.cells.strides[-1]), self._element(w, row, w.cells.strides[1])
         with self.code.loops(sizes):
             self.code.add(f"float sum = {first};")

@@ -14,8 +14,7 @@ from typing import Literal
 
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.numerics.sequences import constants
-from lstmc.ops import Add, AvePool, Conv, Embed, Full, Input, Linear, MaxPool, Op, Param
-from lstmc.passes.precompute import LARGEST
+from lstmc.ops import Add, AvePool, Conv, Embed, Full, Input, Linear, MaxPool, Op
 from lstmc.prepare import StatePair
 from lstmc_c.views import MOVES, Shape, View, copies, moved
 
@@ -76,7 +75,7 @@ class Plan:
     graph: Graph
     states: dict[str, str]
     views: dict[Ref, View] = field(default_factory=dict)
-    numbers: dict[Ref, float] = field(default_factory=dict)  # values that are one number
+    numbers: dict[Ref, float] = field(default_factory=dict)  # values that are one number, arrays in products alone
     weights: dict[tuple[Ref, Use], None] = field(default_factory=dict)  # those that are read, and as what
     groups: list[list[Item]] = field(default_factory=list)
     first_moves: list[Move] = field(default_factory=list)
@@ -100,32 +99,13 @@ def plan_step(
     graph: Graph, states: Sequence[StatePair], elementwise: Collection[type[Op]], integers: bool = False
 ) -> Plan:
     """Return the plan of a step. An op in ``elementwise`` computes each element of its result from one of each
-    operand. With ``integers`` each value has a scale of its own: none is computed as a part of another, and what
-    depends on no input is constant."""
+    operand. With ``integers`` each value has a scale of its own: none is computed as a part of another."""
     plan = Plan(graph, {pair.before: pair.after for pair in states})
     builder = _Planner(plan, tuple(elementwise), integers)
     builder.items()
     builder.group()
     builder.place()
     return plan
-
-
-def constant_nodes(graph: Graph) -> set[str]:
-    """Return the nodes that are parameters, or are computed from parameters and numbers alone: constants of the net.
-
-    What is much larger than its parameters is computed in each step.
-    """
-    sources: dict[str, dict[str, int]] = {}  # of a constant, the parameters and their sizes
-    for node in graph:
-        operands = graph.args(node.name)
-        size = sum(type_.size for type_ in node.types)
-        if isinstance(node.op, Param):
-            sources[node.name] = {node.name: size}
-        elif operands and all(ref.node in sources or isinstance(graph.node(ref.node).op, Full) for ref in operands):
-            parameters = {name: n for ref in operands for name, n in sources.get(ref.node, {}).items()}
-            if parameters and size <= max(LARGEST, sum(parameters.values())):
-                sources[node.name] = parameters
-    return set(sources)
 
 
 class _Planner:
@@ -140,7 +120,7 @@ class _Planner:
     def items(self) -> None:
         """Give each value its view; list what is to be computed."""
         plan, graph = self.plan, self.plan.graph
-        constant = self.constant = constants(graph) if self.integers else constant_nodes(graph)
+        constant = self.constant = constants(graph)
         needed = self._needed(constant)
         self.readers = graph.readers()
         views = plan.views
@@ -161,8 +141,10 @@ class _Planner:
         read = [(view.base, use_of(item.op, i)) for item in self.listed for i, view in enumerate(item.reads)]
         read += [(views[output.ref].base, "value") for output in graph.outputs]
         order = {ref: i for i, ref in enumerate(views)}
-        ordered = sorted((pair for pair in read if pair[0].node in constant), key=lambda pair: order[pair[0]])
-        plan.weights = dict.fromkeys(ordered)
+        weights = [
+            (ref, use) for ref, use in read if ref.node in constant and (ref not in plan.numbers or use != "value")
+        ]
+        plan.weights = dict.fromkeys(sorted(weights, key=lambda pair: order[pair[0]]))
 
     def _needed(self, constant: Collection[str]) -> set[str]:
         """Return the nodes that a step depends on: constants, but nothing that they are computed from."""
@@ -190,10 +172,10 @@ class _Planner:
                 x = operands[0]
                 ins = prod(x.shape[axis:])
                 operands[0] = self._fit(node, x, (*x.shape[:axis], ins), 1)
-                operands[2:] = [self._fit(node, b, b.shape, 1) for b in operands[2:]]
+                operands[2:] = [self._fit(node, b, b.shape, 1, slot=2) for b in operands[2:]]
             case Conv():
                 operands[0] = self._fit(node, operands[0], (-1, *operands[0].shape[-3:]))
-                operands[1:] = [self._fit(node, w, w.shape, len(w.shape)) for w in operands[1:]]
+                operands[1:] = [self._fit(node, w, w.shape, len(w.shape), slot=1) for w in operands[1:]]
             case MaxPool() | AvePool():
                 operands[0] = self._fit(node, operands[0], (-1, *operands[0].shape[-2:]))
         if isinstance(node.op, self.elementwise):
@@ -233,10 +215,12 @@ class _Planner:
             (ref,) = self.plan.graph.args(node.name)
         return False
 
-    def _fit(self, node: Node, view: View, shape: Shape, dense: int = 0) -> View:
-        """Return a view in another shape, whose last axes are ``dense``: of a copy where it has to be one."""
+    def _fit(self, node: Node, view: View, shape: Shape, dense: int = 0, slot: int = 0) -> View:
+        """Return a view of an operand in another shape, whose last axes are ``dense``: of a copy where it has to be
+        one."""
         fitting = view.reshaped(shape)
-        if fitting is not None and fitting.dense(dense) and not (dense and view.base in self.plan.numbers):
+        literal = view.base in self.plan.numbers and use_of(node.op, slot) == "value"
+        if fitting is not None and fitting.dense(dense) and not (dense and literal):
             return fitting
         copy = View.of(Ref(node.name, -1 - len(self.listed)), view.shape)
         self._add(Item(None, copy, (view,), node))

@@ -168,7 +168,7 @@ def build(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"])
         call = call_source(manifest, f"call_{i}")
         (folder / f"call_{i}.c").write_text(call)
         own = STATIC.findall(net.artifact.files[f"{name}.c"].decode() + call)
-        lines += [f"#define {each} {each}_{i}" for each in dict.fromkeys(own)]
+        lines += [f"#define {each} net_{i}_{each}" for each in dict.fromkeys(own)]
         lines += [f'#include "{name}.c"', f'#include "call_{i}.c"']
         lines += [f"#undef {each}" for each in dict.fromkeys([*own, *MACRO.findall(call)])]
         shapes = {blob: entry.place.shape for entry in manifest.inputs.values() for blob in entry.place.names}

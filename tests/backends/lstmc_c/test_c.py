@@ -24,8 +24,10 @@ from lstmc import (
     conv,
     dims,
     embed,
+    full,
     integers,
     linear,
+    matmul,
     model,
     scan,
     softmax_loss,
@@ -340,6 +342,21 @@ def test_weights_in_other_numbers_and_in_a_file(numbers: str, weights: str, tmp_
     path = compiled_object(tmp_path, net)
     constants = sum(size for kind, size in symbol_sizes(path) if kind == "r")
     assert constants == (arrays if weights == "source" else 0)
+
+
+@pytest.mark.parametrize("numbers", ["float32", "c-fp16-weights", "c-int8-weights"])
+def test_what_depends_on_no_input_is_a_constant_of_the_net(numbers: str) -> None:
+    """A product of constants is exact, in the interpreter and in C, whatever the numbers of matrices are."""
+
+    @model
+    def constants(x=Input(2, 3), *, W=Param(4, 3), V=Param(5, 4)):
+        of_numbers = linear(tanh(linear(tanh(full((2, 3), 0.3)), W)), V)  # of numbers and weights
+        with_computed = matmul(x, tanh(x).reshape(3, 2)) + linear(x, full((2, 3), 0.1234567))
+        return {"of_numbers": of_numbers + 0.0 * x[:, :1], "with_computed": with_computed, "alone": of_numbers + 1.0}
+
+    net = lstmc.compile(constants, backend=CBackend(Numbers.of(numbers)))
+    assert net.verify(on=["c-cpu"])
+    assert "V" not in net.files["constants.c"].decode()  # its product is stored, and not V
 
 
 LAYOUTS = {
