@@ -14,7 +14,7 @@ from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, M
 from lstmc.ops.images import Pool
 from lstmc_c.elements import ELEMENTS, Names, operand
 from lstmc_c.plan import Item, Plan, Use
-from lstmc_c.views import MOVES, View, nest
+from lstmc_c.views import MOVES, Shape, View, nest
 
 PANEL = 32  # rows of a matrix whose sums a product computes together
 INDICES = ("i", "j", "k", "l", "m", "n", "o", "p", "q", "r")
@@ -271,16 +271,18 @@ class Writer:
                 self.code.add("most = value > most || value != value ? value : most;")
             self.code.add(f"{self._element(y, to)} = most;")
 
-    def along(self, op: Softmax | Largest, y: View, x: View) -> None:
-        y_first, x_first = (view.like(np.moveaxis(view.cells, op.axis, 0)[0, ...]) for view in (y, x))
+    def _slices(self, axis: int, y: View, x: View) -> tuple[Shape, str, str, str]:
+        """Return the loops over all but ``axis``; inside, the first element of x, and one of x and of y along it."""
+        y_first, x_first = (view.like(np.moveaxis(view.cells, axis, 0)[0, ...]) for view in (y, x))
         sizes, (to, of) = nest(y_first.shape, [y_first, x_first])
+        of_each = self._element(x_first, of, x.cells.strides[axis])
+        return sizes, self._element(x_first, of), of_each, self._element(y_first, to, y.cells.strides[axis])
+
+    def along(self, op: Softmax | Largest, y: View, x: View) -> None:
         each = along(x.shape[op.axis])
-        of_each, to_each = (
-            self._element(first, strides, view.cells.strides[op.axis])
-            for first, strides, view in ((x_first, of, x), (y_first, to, y))
-        )
+        sizes, first, of_each, to_each = self._slices(op.axis, y, x)
         with self.code.loops(sizes):
-            self.code.add(f"float most = {self._element(x_first, of)};")
+            self.code.add(f"float most = {first};")
             if isinstance(op, Softmax):
                 self.code.add("float sum = 0.0f;")
                 self.code.add(f"{each} most = {of_each} > most ? {of_each} : most;")

@@ -9,19 +9,21 @@ import numpy as np
 from lstmc.errors import BackendError
 from lstmc.ir import Ref
 from lstmc.numerics.integers import (
+    EXP_ZERO,
     Greater,
     IntegerRounding,
     Integers,
     Kernel,
     Lookup,
     Moved,
+    Normalized,
     Product,
     ScaledProduct,
     ScaledSum,
     Scaling,
     WeightedSum,
 )
-from lstmc.ops import Add, Affine, Array, Conv, Linear, Max, Maximum, Mul, Op, Pointwise, Sub, Sum
+from lstmc.ops import Add, Affine, Array, Conv, Linear, Max, Maximum, Mul, Op, Pointwise, Softmax, Sub, Sum
 from lstmc_c.code import ALONG, Writer, along, at
 from lstmc_c.constants import Constants
 from lstmc_c.elements import ELEMENTS, Names
@@ -134,11 +136,14 @@ class IntegerWriter(Writer):
             scaling = kernel.scalings[self._slot(item, 0)]
             return reads[0] if scaling is None else _narrow(reads[0], scaling, kernel.most)
         if isinstance(kernel, Lookup):
-            op, direct = item.node.op.name, kernel.fraction == 0
-            type_ = integer_type(kernel.most) if direct else "int16_t"
-            table = self._constant(f"{op} table", kernel.table, f"{op}, by integers", type_)
-            return f"{table}[{reads[0]} + 128]" if direct else f"between({table}, {reads[0]}, {kernel.fraction})"
+            return self._lookup(item.node.op.name, kernel, reads[0])
         return EXPRESSIONS[type(kernel)](kernel, *reads)
+
+    def _lookup(self, name: str, kernel: Lookup, x: str) -> str:
+        direct = kernel.fraction == 0
+        type_ = integer_type(kernel.most) if direct else "int16_t"
+        table = self._constant(f"{name} table", kernel.table, f"{name}, by integers", type_)
+        return f"{table}[{x} + 128]" if direct else f"between({table}, {x}, {kernel.fraction})"
 
     def _other(self, item: Item) -> None:
         self.product = self.kernel(item)
@@ -178,6 +183,10 @@ class IntegerWriter(Writer):
         weight = self._element(w, w.cells.strides, indices=("row", "m", "i", "j"), array=matrix)
         self._convolved(op, y, x, w, (start, weight, result), "row")
 
+    def _check_sum(self, count: int, most: int) -> None:
+        if count * most >= 2 ** (SUM_BITS - 1):
+            raise BackendError(f"a sum of {count} values may need more than {SUM_BITS} bits")
+
     def reduction(self, op: Sum | Max, y: View, x: View) -> None:
         kernel = self.product
         first = x.like(np.moveaxis(x.cells, op.axis, 0)[0, ...])
@@ -185,8 +194,7 @@ class IntegerWriter(Writer):
         element = self._element(first, of, x.cells.strides[op.axis])
         with self.code.loops(sizes):
             if isinstance(kernel, ScaledSum):
-                if x.shape[op.axis] * kernel.most * 2 > 2**31:
-                    raise BackendError(f"a sum of {x.shape[op.axis]} values may need more than {SUM_BITS} bits")
+                self._check_sum(x.shape[op.axis], kernel.most)
                 self.code.add("int32_t sum = 0;")
                 self.code.add(f"{along(x.shape[op.axis])} sum += {element};")
                 self._store(y, self._element(y, to), _narrow("sum", kernel.scaling, kernel.most))
@@ -195,10 +203,28 @@ class IntegerWriter(Writer):
             self.code.add(f"{along(x.shape[op.axis])} most = {element} > most ? {element} : most;")
             self._store(y, self._element(y, to), "most")
 
+    def softmax(self, op: Softmax, y: View, x: View) -> None:
+        kernel, each = self.product, along(x.shape[op.axis])
+        assert isinstance(kernel, Normalized)
+        self._check_sum(x.shape[op.axis], EXP_ZERO)
+        sizes, first, of_each, to_each = self._slices(op.axis, y, x)
+        entry = f"{EXP_ZERO} + {_narrow(f'({of_each} - most)', kernel.scaling, 2 * EXP_ZERO + 1)}"
+        part = self._lookup("exp", kernel.exponential, entry)
+        with self.code.loops(sizes):
+            self.code.add(f"int32_t most = {first};")
+            self.code.add(f"{each} most = {of_each} > most ? {of_each} : most;")
+            self.code.add("int32_t sum = 0;")
+            self.code.add(f"{each} sum += {part};")
+            self.code.add(f"const int32_t value = (int32_t)({kernel.one} / sum);")
+            with self.code.block(each):
+                shifted = f"{1 << (kernel.shift - 1)}, {kernel.shift}, {kernel.most}"
+                self._store(y, to_each, f"narrow((int64_t){part} * value + {shifted})")
+
 
 WRITERS: Mapping[type[Op], Callable[..., None]] = {
     Linear: IntegerWriter.linear,
     Conv: IntegerWriter.conv,
     Sum: IntegerWriter.reduction,
     Max: IntegerWriter.reduction,
+    Softmax: IntegerWriter.softmax,
 }

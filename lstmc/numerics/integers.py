@@ -7,8 +7,8 @@ integers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import frexp
 from typing import Any
 
@@ -40,6 +40,7 @@ from lstmc.ops import (
     Precomputed,
     Reshape,
     Round,
+    Softmax,
     Split,
     Stack,
     StopGradient,
@@ -55,6 +56,8 @@ SAME_NUMBERS = (Reshape, Split, Transpose, Tile, Unstack, StopGradient, Dropout,
 JOINS = (Concat, Stack)
 MULTIPLIER_BITS = 31
 FRACTIONS = range(10, 5, -1)  # bits of a 16-bit number between two entries of a table
+EXP_ZERO = 2**15 - 1  # the 16-bit number that softmax's table has for 0
+EXP_UNITS = 2**12  # its numbers between -1 and 0: it ends at -16, where exp is 0 in 15 bits
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,25 @@ class Lookup(Kernel):
         place, rest = (x + 32768) >> self.fraction, (x + 32768) & ((1 << self.fraction) - 1)
         low, high = self.table[place], self.table[place + 1]
         return (low + (((high - low) * rest + (1 << (self.fraction - 1))) >> self.fraction),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Normalized(Kernel):
+    """Softmax along an axis: ``exponential`` of each difference from the greatest, by ``scaling`` from its entry for 0
+    on; ``one`` divided by their sum, rounded down, is what each is multiplied by, and shifted."""
+
+    axis: int
+    scaling: Scaling
+    exponential: Lookup
+    one: int
+    shift: int
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        (x,) = operands
+        entries = EXP_ZERO + _scaled(x - x.max(axis=self.axis, keepdims=True), self.scaling, 2 * EXP_ZERO + 1)
+        (parts,) = self.exponential(entries)
+        factors = self.one // parts.sum(axis=self.axis, keepdims=True)
+        return (_clamped((parts * factors + (1 << (self.shift - 1))) >> self.shift, self.most),)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -345,10 +367,25 @@ class IntegerRounding(DeviceRounding):
                 return Greater(**shared, scalings=[Scaling.of(scale) for scale in scales])
             case Sum():
                 return ScaledSum(**shared, axis=op.axis, scaling=Scaling.of(scales[0]))
+            case Softmax():
+                largest = Grid(1 / EXP_ZERO, -EXP_ZERO, EXP_ZERO)
+                units = replace(largest, scale=1 / EXP_UNITS)
+                table = _table(lambda x: np.exp(x - EXP_ZERO / EXP_UNITS), units, largest)
+                shift = 45 - frexp(1 / result.scale)[1]  # so that a factor has 31 bits
+                return Normalized(
+                    **shared,
+                    axis=op.axis,
+                    scaling=Scaling.of(grids[0].scale * EXP_UNITS),
+                    exponential=table,
+                    one=round(2.0**shift / result.scale),
+                    shift=shift,
+                )
         if isinstance(op, (*SAME_NUMBERS, *JOINS)):
             return Moved(**shared, op=op, scalings=[None if scale == 1 else Scaling.of(scale) for scale in scales])
         if isinstance(op, Pointwise):
-            return self._table(op, grids[0], result)
+            if isinstance(op, Positive | Round) and grids[0].high > 127:
+                raise BackendError(f"{op.name} has steps, and so no integer form of 16 bits")
+            return _table(op.f, grids[0], result)
         raise BackendError(f"{op.name} has no integer form: {self.device.name} cannot compute it")
 
     def _product(self, op: Linear | Conv, node: Node, args: Sequence[Array], result: Grid) -> Product:
@@ -363,28 +400,27 @@ class IntegerRounding(DeviceRounding):
         scalings = [Scaling.of(unit / result.scale) for unit in units.tolist()]
         return Product(most=result.high, op=op, matrix=matrix.astype(np.int64), bias=bias, scalings=scalings)
 
-    def _table(self, op: Pointwise, x: Grid, y: Grid) -> Lookup:
-        """Return the table of a function, of 16 bits the smallest whose lines are off by one number at most."""
-        least = -x.high - 1
 
-        def at(integers: Integers) -> Integers:
-            with np.errstate(all="ignore"):
-                numbers = np.nan_to_num(op.f(integers * x.scale) / y.scale, nan=0.0)
-            rounded: Integers = np.rint(np.clip(numbers, -y.high, y.high)).astype(np.int64)
-            return rounded
+def _table(function: Callable[[Array], Array], x: Grid, y: Grid) -> Lookup:
+    """Return the table of a function, of 16 bits the smallest whose lines are off by one number at most."""
+    least = -x.high - 1
 
-        integers = np.arange(least, -least, dtype=np.int64)
-        exact = at(integers)
-        if x.high == 127:
-            return Lookup(most=y.high, table=exact, fraction=0)
-        if isinstance(op, Positive | Round):
-            raise BackendError(f"{op.name} has steps, and so no integer form of 16 bits")
-        for fraction in FRACTIONS:
-            entries = np.arange(least, -least + 1, 1 << fraction, dtype=np.int64)
-            lookup = Lookup(most=y.high, table=at(entries), fraction=fraction)
-            if np.abs(lookup(integers)[0] - exact).max() <= 1:
-                break
-        return lookup
+    def at(integers: Integers) -> Integers:
+        with np.errstate(all="ignore"):
+            numbers = np.nan_to_num(function(integers * x.scale) / y.scale, nan=0.0)
+        rounded: Integers = np.rint(np.clip(numbers, -y.high, y.high)).astype(np.int64)
+        return rounded
+
+    integers = np.arange(least, -least, dtype=np.int64)
+    exact = at(integers)
+    if x.high == 127:
+        return Lookup(most=y.high, table=exact, fraction=0)
+    for fraction in FRACTIONS:
+        entries = np.arange(least, -least + 1, 1 << fraction, dtype=np.int64)
+        lookup = Lookup(most=y.high, table=at(entries), fraction=fraction)
+        if np.abs(lookup(integers)[0] - exact).max() <= 1:
+            break
+    return lookup
 
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref]) -> dict[Ref, Ref]:

@@ -63,7 +63,8 @@ def _arm(processor: str, unit: str) -> Machine:
 
 
 MACHINES = {
-    "gcc": Machine(("gcc", *SANITIZERS, "-O1")),
+    # -Og, and calls rather than checks in line, compile in less than half of the time of -O1
+    "gcc": Machine(("gcc", *SANITIZERS, "-Og", "--param=asan-instrumentation-with-call-threshold=0")),
     "clang": Machine(("clang", *SANITIZERS, "-O1")),
     "cortex-m4": _arm("cortex-m4", "fpv4-sp-d16"),
     "cortex-m33": _arm("cortex-m33", "fpv5-sp-d16"),

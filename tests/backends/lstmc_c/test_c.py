@@ -30,6 +30,7 @@ from lstmc import (
     matmul,
     model,
     scan,
+    softmax,
     softmax_loss,
     step_index,
     tanh,
@@ -99,10 +100,9 @@ def test_every_cell_computes_three_steps_in_c(tmp_path: Path) -> None:
                 net.arrays.inputs[state.input] = found[state.output]  # type: ignore[index]
 
 
-SOFTMAX = dict.fromkeys(("attention_lstm", "bahdanau", "luong", "ntm", "pointer"), "softmax has no integer form")
 NO_INTEGERS = {
-    "c-a16w8": SOFTMAX | dict.fromkeys(("clockwork", "phased_lstm"), "round has steps"),
-    "c-a8w8": SOFTMAX | dict.fromkeys(("clockwork", "phased_lstm"), "is too large for integers of 31 bits"),
+    "c-a16w8": dict.fromkeys(("clockwork", "phased_lstm"), "round has steps"),
+    "c-a8w8": dict.fromkeys(("clockwork", "phased_lstm"), "is too large for integers of 31 bits"),
 }
 
 
@@ -114,7 +114,8 @@ def test_every_cell_in_integers_is_the_interpreter_s_to_the_bit(numbers: str, tm
 
 
 @pytest.mark.parametrize(
-    ("numbers", "cells"), [("c-a16w8", ["lstm", "slstm", "delta_net", "ntm"]), ("c-a8w8", ["gru", "conv_gru", "lmu"])]
+    ("numbers", "cells"),
+    [("c-a16w8", ["lstm", "slstm", "delta_net", "ntm"]), ("c-a8w8", ["gru", "conv_gru", "lmu", "pointer"])],
 )
 def test_cells_in_integers_are_the_interpreter_s_to_the_bit(numbers: str, cells: list[str], tmp_path: Path) -> None:
     check_integers(numbers, cells, tmp_path)
@@ -473,6 +474,25 @@ def test_parts_of_a_join_and_constants_have_scales_of_their_own() -> None:
 
     with pytest.raises(BackendError, match="output b depends on no input: a step in integers has no such output"):
         lstmc.compile(constant_output, backend=CBackend(Numbers.of("c-a8w8", {"X": (-1, 1), "y": (-1, 1)})))
+
+
+def test_softmax_in_integers_is_near_softmax(tmp_path: Path) -> None:
+    """Along the last axis and another one; of values that are far from each other too."""
+
+    @model
+    def both(x=Input(3, 40)):
+        return {"last": softmax(x, axis=1), "first": softmax(x * 0.1, axis=0)}
+
+    x = np.random.default_rng(1).normal(size=(3, 40)) * [[0.1], [1.0], [9.0]]
+    exact = lstmc.compile(both, backend="c").run(x=x)
+    values = {"x": x, "affine_x": x * 0.1, **exact}
+    limits = {name: (float(array.min()), float(array.max())) for name, array in values.items()}
+    for numbers, most in (("c-a16w8", 2e-4), ("c-a8w8", 0.05)):
+        net = lstmc.compile(both, backend=CBackend(Numbers.of(numbers, limits)))
+        assert net.verify(on=["c-cpu"])
+        found = net.run(x=x, on="c-cpu")
+        for name, array in exact.items():
+            assert relative_gap(found[name], array) < most, (numbers, name)
 
 
 def test_sums_that_32_bits_do_not_hold_are_refused() -> None:
