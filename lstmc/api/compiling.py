@@ -377,6 +377,8 @@ def convert_model(
     backend = options.resolved_backend()
     if model.surroundings is not None and (whole or options.one_step or model.surroundings.backend != backend.name):
         model = model.whole(options.one_step)
+    elif options.one_step:
+        model = model.streamed()
     _check_sizes(model, options.sizes)
     paths = write_files(folder, model.files())
     with _naming_files(folder, paths):

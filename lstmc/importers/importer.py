@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ class ImportedModel:
     """A trained model: the net of the source (``described``), and its canonical form as written (``net``).
 
     ``surroundings`` are the layers of the source that are not imported and go around what is; ``runtime`` runs the
-    source as it is, where something can.
+    source as it is, where something can; ``step`` is that of :func:`import_file`.
     """
 
     described: Net
@@ -36,6 +36,7 @@ class ImportedModel:
     kind: str
     surroundings: HostNet | None = None
     runtime: Runtime | None = None
+    step: bool = False
 
     def __repr__(self) -> str:
         return f"<lstmc.ImportedModel {self.net.name}, from {self.kind}>"
@@ -51,7 +52,12 @@ class ImportedModel:
         described, around = source.described, source.surroundings
         # in a net around it the lengths are those of that net
         net = canonicalize(described, step) if around is None else canonicalize_static(described)
-        return cls(described, net, source.kind, around, source.runtime)
+        return cls(described, net, source.kind, around, source.runtime, step)
+
+    def streamed(self) -> ImportedModel:
+        """Return the model as one that can be streamed, as with ``step``. Raises
+        :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its past."""
+        return self if self.step else replace(self, net=canonicalize(self.described, True), step=True)
 
     def whole(self, step: bool = False) -> ImportedModel:
         """Return the model with the layers around it in its source; itself if there are none. ``step`` is that of

@@ -12,7 +12,8 @@ from lstmc.errors import Argument, LstmcError
 class Refusal:
     """One thing that cannot be expressed: the node, its attribute and value, the reason, and the remedy.
 
-    ``line`` is the line of the source model's own code, ``FILE:LINE``, if the source has it.
+    A node that cannot be streamed has no attribute and no value: the reason is of the whole node. ``line`` is the line
+    of the source model's own code, ``FILE:LINE``, if the source has it.
     """
 
     node: str
@@ -24,7 +25,8 @@ class Refusal:
 
     def __str__(self) -> str:
         what = f"{self.attribute} = {self.value}" if self.attribute else self.value
-        return f"{self.node}{f' at {self.line}' if self.line else ''}: {what}: {self.why}; {self.mend}"
+        place = f"{self.node} at {self.line}" if self.line else self.node
+        return f"{place}: {f'{what}: ' if what else ''}{self.why}; {self.mend}"
 
 
 class SourceError(LstmcError):
@@ -34,15 +36,18 @@ class SourceError(LstmcError):
 class RefusedError(LstmcError):
     """Raised for a model of which not everything can be expressed. ``refusals`` has every reason."""
 
-    def __init__(self, origin: str, refusals: Sequence[Refusal], arguments: Sequence[Argument] = ()) -> None:
+    def __init__(
+        self, origin: str, refusals: Sequence[Refusal], arguments: Sequence[Argument] = (), what: str = "imported"
+    ) -> None:
         count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"
         super().__init__(
-            f"{origin} cannot be imported: {count}",
+            f"{origin} cannot be {what}: {count}",
             notes=[*map(str, refusals)],
             arguments=arguments,
         )
         self.origin = origin
         self.refusals = tuple(refusals)
+        self.what = what
 
-    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[Refusal, ...], tuple[Argument, ...]]]:
-        return type(self), (self.origin, self.refusals, self.arguments)
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[Refusal, ...], tuple[Argument, ...], str]]:
+        return type(self), (self.origin, self.refusals, self.arguments, self.what)

@@ -172,21 +172,47 @@ def test_the_last_step_is_what_is_known_so_far(tmp_path: Path) -> None:
     ("made", "said"),
     [
         (lambda: keywords(lambda x, c: front(c(front(x))), c=nn.Conv1d(FRAMES, 8, 5, stride=2)),
-         "conv: a convolution of width 5 over time has a stride of 2 frames; use a stride of 1 along time, or"
-         " stream only the part after it"),
+         "conv1d (parts.c): a convolution of width 5 over time has a stride of 2 frames; use a stride of 1 along time,"
+         " or stream only the part after it"),
         (lambda: Lambda(lambda x, g: g(x)[0].mean(1), g=nn.GRU(FRAMES, 3, batch_first=True)),
-         "reduce: it is the mean of all steps, which are known after the last one only; read the last step, y[:, -1],"
-         " or compute it outside of the net"),
+         "it takes the mean of all steps, which are known after the last one only; read the last step, y[:, -1], or"
+         " take the mean in the program that streams"),
+        (lambda: Lambda(lambda x, g: g(x)[0].std(1), g=nn.GRU(FRAMES, 3, batch_first=True)),
+         "it takes the mean of all steps"),
+        (lambda: Lambda(lambda x, g: torch.roll(g(x)[0], 1, 1), g=nn.GRU(FRAMES, 3, batch_first=True)),
+         "it reads step 0 alone; read the last step, or all of them"),
+        (lambda: keywords(lambda x, c, n: front(n(c(front(x)))), c=nn.Conv1d(FRAMES, 8, 3, padding=1),
+                          n=nn.GroupNorm(2, 8)),
+         "group_norm (parts.n): it computes each step from all steps of its input; stream the part behind it, or"
+         " compute each step alone (a LayerNorm in place of a GroupNorm)"),
+        (lambda: Lambda(lambda x, g, a: a(g(x)[0], x, x)[0], g=nn.GRU(FRAMES, FRAMES, batch_first=True),
+                        a=nn.MultiheadAttention(FRAMES, 2, batch_first=True)),
+         "(parts.a): it relates every step to all others, as attention over a whole sequence does, and cannot be"
+         " streamed"),
+        (lambda: Lambda(lambda x, c: front(c(front(x))), c=nn.Conv1d(FRAMES, 8, 3, padding=1)),
+         "the model: it has no recurrent layer and no convolution that is padded in front alone"),
+        (lambda: Lambda(lambda x, g, table: g(x + table.weight)[0], g=nn.GRU(FRAMES, 3, batch_first=True),
+                        table=nn.Embedding(STEPS, FRAMES)),
+         "it reads parts.table.weight, which has a value for each of 12 steps; compute it, or make it an input"),
         (lambda: Lambda(lambda x, g: g(x)[0], g=nn.GRU(FRAMES, 3, batch_first=True, bidirectional=True)),
-         "recur: it runs backwards, so its first step needs the last input; use a layer of one direction"),
+         "gru (parts.g): it runs backwards, so its first step needs the last input; use a layer of one direction"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_streamed_is_named_by_its_layer(made: Callable[[], nn.Module], said: str) -> None:
-    module = made().eval()
+def test_what_cannot_be_streamed_is_named_by_its_layer(
+    made: Callable[[], nn.Module], said: str, tmp_path: Path
+) -> None:
+    """Each layer once, by its module, or else by the line of the model's code; also where the import was for all
+    steps, and the net is then of one."""
+    module, example = made().eval(), torch.zeros(1, STEPS, FRAMES)
     with pytest.raises(RefusedError) as raised:
-        from_torch(module, torch.zeros(1, STEPS, FRAMES), step=True)
-    assert said in str(raised.value)
-    assert re.search(r"^  \w+ \((parts\.)?\w", str(raised.value), re.MULTILINE)  # the node, and the module it is in
+        from_torch(module, example, step=True)
+    text = str(raised.value)
+    assert text.startswith("RefusedError: the module cannot be streamed: 1 problem\n")
+    assert said in text
+    assert re.search(r"^  (\w+ \((parts\.\w+|test_torch_modules.py:\d+)\)|the model): it|a con", text, re.MULTILINE)
+    with pytest.raises(RefusedError) as again:
+        lstmc.convert(from_torch(module, example), tmp_path / "net", step=True)
+    assert str(again.value) == text
 
 
 def test_a_position_for_each_step_keeps_the_length() -> None:
@@ -194,7 +220,7 @@ def test_a_position_for_each_step_keeps_the_length() -> None:
     module = Lambda(lambda x, g, table: g(x + table.weight)[0], g=nn.GRU(FRAMES, 3, batch_first=True), table=table)
     model = from_torch(module.eval(), torch.zeros(1, STEPS, FRAMES))
     assert [*model.net.inputs.values()] == [(1, STEPS, FRAMES)]
-    assert "it has a value for each of 12 steps" in model.net.notes[-1]
+    assert "parts.table.weight, which has a value for each of 12 steps" in model.net.notes[-1]
 
 
 @pytest.mark.parametrize(("dynamic", "late"), [(False, True), (True, False), (True, True)])

@@ -8,20 +8,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lstmc.importers.canonical.frames import Frames
-from lstmc.importers.canonical.time_axes import TwoTimeAxes, is_zero, time_axes
+from lstmc.importers.canonical.time_axes import TwoTimeAxes, is_zero, time_axes, timeless
 from lstmc.importers.ir.net import Net, Rolled, Step
 from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
-from lstmc.importers.ir.recur import Loop, Recur
+from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
 from lstmc.ops.images import Pool
 
 ATTENTION = (
-    "a value for each pair of steps",
     "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed",
     "import the whole sequence instead, or train the model with recurrent layers alone",
 )
+TIMELESS = (
+    "it computes each step from all steps of its input",
+    "stream the part behind it, or compute each step alone (a LayerNorm in place of a GroupNorm)",
+)
+NO_TIME = (
+    "it has no recurrent layer and no convolution that is padded in front alone, so that no axis is known as time",
+    "pad the convolutions in front, or give it a recurrent layer",
+)
+APART = "stream the part before it, and compute it outside of the net"
 
 
 def with_dynamic_time(net: Net, step: bool = False) -> Net:
@@ -35,16 +43,20 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
         axes = time_axes(net)
     except TwoTimeAxes as error:
         if step:
-            layer = "the inputs" if error.step is None else error.step.origin
-            raise RefusedError(net.origin, [Refusal(layer, "", *ATTENTION)]) from None
+            raise _refused(net, error.step, "the inputs", *ATTENTION) from None
         return net
     if axes is None:
+        if step and (maker := timeless(net)) is not None:
+            raise _refused(net, maker, "", *TIMELESS)
+        if step and not any(isinstance(each.op, Recur | Rolled) for each in net.steps):
+            raise _refused(net, None, "the model", *NO_TIME)
         return net
     opening = _DynamicTime(net, axes)
     opened = opening.net()
     if step:
         if opening.closed or opening.mixed:
-            raise RefusedError(net.origin, [*opening.closed, *opening.mixed])
+            first = {refusal.node: refusal for refusal in reversed([*opening.closed, *opening.mixed])}
+            raise RefusedError(net.origin, [*reversed(first.values())], what="streamed")  # the first of each layer
         return opened
     if isinstance(opening.length, OpenSize):
         return opened if not (opening.closed or opened.delays) else net
@@ -55,6 +67,11 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
     if not (opening.closed or opening.mixed):
         note += " Imported with `step` the model can be streamed: its outputs come some steps later."
     return replace(net, notes=(*net.notes, note))
+
+
+def _refused(net: Net, step: Step | None, otherwise: str, why: str, mend: str) -> RefusedError:
+    node = otherwise if step is None else step.origin
+    return RefusedError(net.origin, [Refusal(node, "", "", why, mend)], what="streamed")
 
 
 @dataclass(frozen=True)
@@ -89,15 +106,16 @@ class _DynamicTime(Frames):
         self.makers = {value: step for step in net.steps for value in step.outputs}
         self.inputs = dict(net.inputs)
         if len(lengths) > 1:
-            self._close("the inputs", "", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
+            self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
         for name, axis in axes.items():
             if name in net.inputs:
                 self.inputs[name] = self.shapes[name] = self._opened(net.inputs[name], axis)
                 self.values[name] = _Value(name, 0)
             elif name in net.params:
-                size = net.shapes[name][axis]
-                recipe = net.params[name].recipe
-                self._close(recipe, "", f"it has a value for each of {size} steps", "compute it, or make it an input")
+                what = f"{net.params[name].recipe}, which has a value for each of {net.shapes[name][axis]} steps"
+                reader = next(step for step in net.steps if name in step.inputs)
+                self._close(reader.origin, f"it reads {what}", "compute it, or make it an input")
+                self.values[name] = None
         for step in self._needed():
             self._step(step)
 
@@ -111,7 +129,7 @@ class _DynamicTime(Frames):
             if result is None:
                 return self.old
             if result.zeros:
-                self._close(f"output {name}", "", "it is padded along time", "pad what reads it instead")
+                self._close(f"output {name}", "it is padded along time", "pad what reads it instead")
             if value in self.values:
                 self._whole(value, f"output {name}")
             outputs[name] = result.name
@@ -154,8 +172,8 @@ class _DynamicTime(Frames):
                 needed |= {v for v in step.inputs if not (padding and is_zero(self.old, self.makers, v))}
         return reversed(steps)
 
-    def _close(self, node: str, value: str, why: str, mend: str) -> None:
-        self.closed.append(Refusal(node, "", value or "time", why, mend))
+    def _close(self, node: str, why: str, mend: str) -> None:
+        self.closed.append(Refusal(node, "", "", why, mend))
 
     def _whole(self, value: str, node: str) -> None:
         """Note where a value has fewer steps than the inputs."""
@@ -174,7 +192,7 @@ class _DynamicTime(Frames):
             else:
                 self.put(step.op, step.inputs, step)
         except ShapeProblem as problem:
-            self._close(step.origin, "", str(problem), "write the model so that it holds for every length")
+            self._close(step.origin, str(problem), "write the model so that it holds for every length")
             self.values |= dict.fromkeys(step.outputs, None)
 
     def _results(self, step: Step, lag: int | None, zeros: int = 0) -> None:
@@ -186,9 +204,7 @@ class _DynamicTime(Frames):
                 self.late[value] = lag
 
     def _refuse(self, step: Step, refusals: list[Refusal], why: str, mend: str) -> None:
-        op = step.op
-        kind = type(op).__name__.lower() if isinstance(op, Loop) else op.name.rpartition(".")[2]
-        refusals.append(Refusal(step.origin, "", kind, why, mend))
+        refusals.append(Refusal(step.origin, "", "", why, mend))
         if refusals is self.closed:
             raise _Closed
 
@@ -213,8 +229,7 @@ class _DynamicTime(Frames):
             self._results(step, x.lag, x.zeros)
         elif isinstance(op, Reshape) and x is not None:
             if result is None:
-                mend = "keep them apart, or stream only the part before or after"
-                self._refuse(step, self.closed, "it puts several steps together", mend)
+                self._refuse(step, self.closed, "it puts several steps together", APART)
             assert result is not None
             self.put(Reshape(self._opened(op.shape, result)), [x.name], step)
             self._results(step, x.lag, x.zeros)
@@ -235,17 +250,18 @@ class _DynamicTime(Frames):
         elif isinstance(op, Reducing | Select) and op.axis == axis and x is not None:
             self._whole(first, step.origin)
             if not (isinstance(op, Select) and op.index == -1):
-                what = f"element {op.index} of" if isinstance(op, Select) else f"the {getattr(op, 'kind', op.name)} of"
-                mend = "read the last step, y[:, -1], or compute it outside of the net"
-                self._refuse(step, self.mixed, f"it is {what} all steps, which are known after the last one only", mend)
+                kind = f"element {op.index}" if isinstance(op, Select) else getattr(op, "kind", op.name)
+                why = f"it takes the {kind} of all steps, which are known after the last one only"
+                mend = f"read the last step, y[:, -1], or take the {kind} in the program that streams"
+                self._refuse(step, self.mixed, why, mend)
             self.put(op, [self._plain(x, step)], step)
             self._results(step, x.lag)
         else:
             last = isinstance(op, Linear | Normalize) and axis == len(self.old.shapes[first]) - 1
             if last or (isinstance(op, Einsum) and not self._each_step(step, op)):
-                self._refuse(step, self.closed, "it reads all steps at once", "stream only the part before or after it")
+                self._refuse(step, self.closed, "it reads all steps at once", APART)
             if isinstance(op, Softmax | LogSoftmax) and op.axis == axis:
-                self._refuse(step, self.mixed, "it reads all steps at once", "stream only the part before or after it")
+                self._refuse(step, self.mixed, "it reads all steps at once", APART)
             names, lag = self._aligned(step)
             self.put(op, names, step)
             self._results(step, lag)
@@ -379,7 +395,7 @@ class _DynamicTime(Frames):
             mend = "use a loop from the first step to the last one"
             self._refuse(step, self.mixed, "it runs backwards, so its first step needs the last input", mend)
         if any(value in self.values for value in (*first, *static)):
-            self._refuse(step, self.closed, "every step of it reads all steps", "stream only the part before it")
+            self._refuse(step, self.closed, "every step of it reads all steps", APART)
         names, lag = self._aligned(replace(step, inputs=tuple(sequences)))
         if lag:
             mend = "pad the convolution before it only in front"

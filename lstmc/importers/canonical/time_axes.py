@@ -30,6 +30,31 @@ def time_axes(net: Net) -> dict[str, int] | None:
 
     Raises :class:`TwoTimeAxes` where a value has two.
     """
+    times = _time_places(net)
+    if len(times) != 1:
+        return None
+    axes, square = dict[str, int](), set[str]()
+    for value, axis in times[0]:
+        if axes.setdefault(value, axis) != axis:
+            square.add(value)
+    if square:
+        raise TwoTimeAxes(next((step for step in net.steps if square.intersection(step.outputs)), None))
+    return axes if any(name in net.inputs for name in axes) else None
+
+
+def timeless(net: Net) -> Step | None:
+    """Return the step that makes a sequence of values without an axis of time, and loses the time of the inputs so."""
+    for places in _time_places(net):
+        values = {value for value, _ in places}
+        if values.isdisjoint(net.inputs):
+            makers = (s for s in net.steps if not values.isdisjoint(s.outputs) and values.isdisjoint(s.inputs))
+            if (maker := next(makers, None)) is not None:
+                return maker
+    return None
+
+
+def _time_places(net: Net) -> list[list[Place]]:
+    """Return the axes that are the same time as those along which layers run, for each such time."""
     parent: dict[Place, Place] = {}
 
     def root(place: Place) -> Place:
@@ -40,19 +65,11 @@ def time_axes(net: Net) -> dict[str, int] | None:
     for step in net.steps:
         for (operand, axis), (result, other) in _paths(step, net):
             parent[root((operand, axis))] = root((result, other))
-    starts = [*_recurrent_axes(net)] or [*_causal_axes(net)]
-    classes = {root(place) for place in starts}
-    if len(classes) != 1:
-        return None
-    (time,) = classes
-    axes, square = dict[str, int](), set[str]()
+    times = {root(place): list[Place]() for place in [*_recurrent_axes(net)] or [*_causal_axes(net)]}
     for value, axis in [*parent]:
-        of_time = root((value, axis)) == time and net.shapes[value][axis] != 1
-        if of_time and axes.setdefault(value, axis) != axis:
-            square.add(value)
-    if square:
-        raise TwoTimeAxes(next((step for step in net.steps if square.intersection(step.outputs)), None))
-    return axes if any(name in net.inputs for name in axes) else None
+        if root((value, axis)) in times and net.shapes[value][axis] != 1:
+            times[root((value, axis))].append((value, axis))
+    return [*times.values()]
 
 
 def _recurrent_axes(net: Net) -> Iterator[Place]:

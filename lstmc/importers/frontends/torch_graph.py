@@ -120,7 +120,7 @@ def _call(reader: Torch, constants: Constants, node: Any, decomposable: Containe
     if handler is None:
         mend = _LOAD if node.target in decomposable else "write the model without it"
         return Refusal(label, "operator", target, "it is not supported", mend)
-    reader.layers.at(node.name, label)
+    reader.layers.at(node.name, f"{node.name} ({_place(node) or _line(node) or target})")
     arguments, options = reader.resolved(node.args), reader.resolved(node.kwargs)
     if target not in torch_values.HANDLERS:
         arguments, options = reader.joined(arguments), reader.joined(options)
