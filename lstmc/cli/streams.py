@@ -277,6 +277,16 @@ def print_numbers(report: NumbersReport) -> None:
     for one in report.reader:
         error = one.error
         reader.add_row(error.name, error.mean, error.largest, error.relative, one.predicted, one.ratio, one.values)
+    choices = table(
+        "another element of the output is the largest",
+        *("output", "share of steps", *(f"step {t + 1}" for t in marks)),
+        key="choices",
+        texts=dict.fromkeys(("share of steps", *(f"step {t + 1}" for t in marks)), ".1%"),
+    )
+    for each in report.outputs:
+        if any(each.other_choices):
+            share = sum(each.other_choices) / report.steps
+            choices.add_row(each.name, share, *(each.other_choices[t] for t in marks))
     states = table("states", "state", "format", "distance", "stalled", key="states", texts={"stalled": ".1%"})
     for state in report.states:
         states.add_row(state.name, state.format, state.distance, state.stalled)
@@ -287,7 +297,7 @@ def print_numbers(report: NumbersReport) -> None:
     clipped = table("outside of the calibrated range", "value", "elements", key="clipped", texts={"elements": ".2%"})
     for name, share in sorted(report.clipped.items(), key=lambda item: -item[1])[: None if output.verbose else 5]:
         clipped.add_row(name, share)
-    for rows in (errors, reader, states, guilty, clipped):
+    for rows in (errors, choices, reader, states, guilty, clipped):
         if rows:
             out.print(rows)
     output.fact("by_step", {each.name: list(each.by_step) for each in report.outputs})

@@ -31,7 +31,8 @@ Runners = Callable[[int, DeviceRounding | None], StepRunner]
 class OutputError:
     """The error of an output or a state against float32: absolute, of all elements; ``size`` is its root mean square.
 
-    ``by_step`` has the mean error after each step.
+    ``by_step`` has the mean error after each step. ``other_choices`` has for each step the share of rows in which
+    another element is the largest: of the scores of classes, another choice.
     """
 
     name: str
@@ -39,6 +40,7 @@ class OutputError:
     largest: float
     size: float
     by_step: tuple[float, ...]
+    other_choices: tuple[float, ...]
 
     @property
     def relative(self) -> float:
@@ -154,7 +156,8 @@ class _Trial:
         self.runner, self.refs = runner, {name: runner.after[name] for name in outputs}
         assert isinstance(runner.rounding, DeviceRounding)
         self.rounding = runner.rounding
-        self.sums = {name: np.zeros((steps, 2)) for name in outputs}  # of absolute errors and of squares, by step
+        # of absolute errors, of squares, and of rows with another largest element, by step
+        self.sums = {name: np.zeros((steps, 3)) for name in outputs}
         self.largest = dict.fromkeys(outputs, 0.0)
         self.stalled = {pair.name: np.zeros(2) for pair in runner.states}  # updates without effect, and all
         self.count = 0
@@ -166,7 +169,8 @@ class _Trial:
         values = self.runner.step(inputs)
         for name, ref in self.refs.items():
             error = np.abs(values[ref].astype(np.float64) - exact[ref])
-            self.sums[name][t] += error.sum(), (exact[ref].astype(np.float64) ** 2).sum()
+            other = np.count_nonzero(values[ref].argmax(-1) != exact[ref].argmax(-1)) * error.shape[-1]
+            self.sums[name][t] += error.sum(), (exact[ref].astype(np.float64) ** 2).sum(), other
             self.largest[name] = max(self.largest[name], float(error.max()))
         for pair in self.runner.states:
             ref = self.runner.after[pair.after]
@@ -180,8 +184,8 @@ class _Trial:
         for name, sums in self.sums.items():
             count = elements[name] * len(sums)
             size = float(np.sqrt(sums[:, 1].sum() / count))
-            by_step = tuple(float(e) for e in sums[:, 0] / elements[name])
-            errors.append(OutputError(name, float(sums[:, 0].sum() / count), self.largest[name], size, by_step))
+            by_step, _, others = (tuple(map(float, column)) for column in sums.T / elements[name])
+            errors.append(OutputError(name, float(sums[:, 0].sum() / count), self.largest[name], size, by_step, others))
         return tuple(errors)
 
 

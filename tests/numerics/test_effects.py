@@ -151,6 +151,7 @@ def test_numbers_of_no_loss_have_no_error(tmp_path: Path) -> None:
     path = written(tmp_path, 'base = "int8"\n[values]\nformat = "float"\n[weights]\nformat = "float"\n')
     report = net(target="flat").verify_numbers(path, {"x": correlated(9)})
     assert [each.largest for each in report.outputs] == [0.0, 0.0]
+    assert not any(report.outputs[0].other_choices)
     assert not report.states[0].stalled
 
 
@@ -171,17 +172,20 @@ def test_the_error_is_that_of_onnx_runtime(tmp_path: Path, bits: int, slow: floa
     sessions = [onnxruntime.InferenceSession(str(tmp_path / name)) for name in names]
     (state,) = compiled.compiled.states or ()
     states = [np.zeros((1, H), np.float32)] * 2
-    errors = []
+    errors, others = [], []
     for row in test:
         results = []
         for which, session in enumerate(sessions):
             y, states[which] = session.run(["y", state.after], {"x": row[None], state.before: states[which]})
             results.append(y)
         errors.append(np.abs(results[0] - results[1]).mean())
+        others.append(float(results[0].argmax() != results[1].argmax()))
     report = compiled.verify_numbers(f"a{bits}w8", {"x": test}, calibration={"x": data}, reader="onnxruntime")
     assert report.device.name == f"onnxruntime-a{bits}w8"
     assert report.reader[0].error.mean == pytest.approx(np.mean(errors), rel=1e-3)
     assert report.reader[0].error.by_step == pytest.approx(errors, rel=1e-2, abs=1e-6)
+    assert list(report.reader[0].error.other_choices) == others
+    assert np.mean(report.outputs[0].other_choices) == pytest.approx(np.mean(others), abs=3 / T)
     assert report.reader[0].values <= 2**bits
     predicted = report.outputs[0].mean
     assert 1 / 1.2 < predicted / np.mean(errors) < 1.2
