@@ -129,7 +129,7 @@ def passes_of(name: str) -> Passes:
     target = load_target(name)
     passes = _passes(target)
     cost = target.layer_cost
-    return passes if cost is None else tuple(with_time(PassList(passes), "auto", cost))
+    return passes if cost is None else tuple(with_time(PassList(passes), "auto", target.trained, cost))
 
 
 @cache

@@ -73,8 +73,8 @@ def compile(
         weights: Values of all parameters by the model's own names, as a mapping or an ``.npz`` file. Without them
             they are drawn by their fillers, by ``seed``.
         form: Which of the backend's other forms of the net; ``tuned`` measures all and takes the fastest.
-        time: How linear recurrences are computed: ``"unrolled"``, step by step; ``"chunks"`` or ``"doubling"``, for all
-            steps at once; ``"auto"``, as costs least. Without it as the target's file says.
+        time: How linear recurrences are computed: ``"unrolled"``, step by step; ``"chunks"``, ``"doubling"`` or
+            ``"products"``, for all steps at once; ``"auto"``, as costs least. Without it as the target's file says.
         numbers: The numbers of a device (docs/numbers.md), by name: the net is written so that it loses less in them.
         passes: Gets the list of passes (a :class:`lstmc.passes.PassList`) and returns those to run.
         dump_dir: A folder that gets the graph after each pass, as text.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lstmc.api.models import Phase, Weights, backend_of
-from lstmc.backend import Backend, WritesSteps, layer_cost, target_of
+from lstmc.backend import Backend, WritesSteps, layer_cost, target_of, training_targets
 from lstmc.data.run_data import Data
 from lstmc.numerics import read_device
 from lstmc.passes import PassList, Time, with_convex_updates, with_time
@@ -47,7 +47,9 @@ class CompileOptions:
             listed = with_convex_updates(listed)
         if self.time is not None:
             backend = self.resolved_backend()
-            listed = with_time(listed, self.time, layer_cost(backend, target_of(backend, self.target)))
+            target = target_of(backend, self.target)
+            trained = target in training_targets(backend)
+            listed = with_time(listed, self.time, trained, layer_cost(backend, target))
         return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:

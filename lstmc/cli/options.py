@@ -340,6 +340,7 @@ class TimeChoice(Enum):
     UNROLLED = "unrolled"
     CHUNKS = "chunks"
     DOUBLING = "doubling"
+    PRODUCTS = "products"
     AUTO = "auto"
 
 
@@ -347,8 +348,8 @@ TimeOption = Annotated[
     TimeChoice | None,
     typer.Option(
         "--time",
-        help="Compute linear recurrences step by step (unrolled), or for all steps at once: by chunks, by doubling, or"
-        " the cheapest (auto). Default: auto where the target's file has the cost of a layer, else unrolled.",
+        help="Compute linear recurrences step by step (unrolled), or for all steps at once: by chunks, by doubling,"
+        " by products with powers of one matrix, or the cheapest (auto). Default: auto where the target's file has the cost of a layer, else unrolled.",
     ),
 ]
 StepOption = Annotated[

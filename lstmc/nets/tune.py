@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from lstmc.backend import Artifact, Backend, Compiled, Tunes, require
+from lstmc.backend import Artifact, Backend, Compiled, Tunes, require, training_targets
 from lstmc.errors import BackendError, PassError
 from lstmc.files.cache import private_folder
 from lstmc.files.json_file import NotExpected, Number, read_json
@@ -94,7 +94,8 @@ def tune(
 
 def _compiled(graph: Graph, backend: Backend, target: str, step: bool, form: str) -> Compiled:
     if form in IN_TIME:
-        return compile_graph(graph, backend, target, step=step, passes=partial(with_time, time=IN_TIME[form]))
+        edit = partial(with_time, time=IN_TIME[form], trained=target in training_targets(backend))
+        return compile_graph(graph, backend, target, step=step, passes=edit)
     return compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
 
 

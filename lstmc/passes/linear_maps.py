@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isqrt
+from math import isqrt, prod
 from types import MappingProxyType
 
-from lstmc.ir import Builder, Ref
+from lstmc.ir import Builder, Ref, broadcast
 from lstmc.ops import Add, Concat, Full, Maximum, Mul, Reshape, Split, Tile
 from lstmc.passes.base import Refs
 from lstmc.patterns import Kind, Recurrence
@@ -24,7 +24,10 @@ NO_OFFSETS: Offsets = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Map:
-    """The affine map of some steps: factors by the states that they are of and those that they multiply."""
+    """The affine map of some steps: factors by the states that they are of and those that they multiply.
+
+    A factor that is the same at every step has one step.
+    """
 
     factors: Factors
     offsets: Offsets
@@ -39,14 +42,16 @@ class Steps:
 
     # sequences along the first axis, in the order of time ------------------------------------------------------
 
-    def _cut(self, x: Ref, first: int, axis: int = 0) -> tuple[Ref, Ref]:
-        """The first steps, in the order in which they run, and the rest."""
+    def cut(self, x: Ref, first: int, axis: int = 0) -> tuple[Ref, Ref]:
+        """The first steps, in the order in which they run, and the rest; one step stands for all."""
         size = self.b.type(x).shape[axis]
+        if size == 1:
+            return x, x
         sizes = (size - first, first) if self.reverse else (first, size - first)
         one, other = self.b.add(Split(axis, sizes), x)
         return (other, one) if self.reverse else (one, other)
 
-    def _joined(self, *parts: Ref, axis: int = 0) -> Ref:
+    def joined(self, *parts: Ref, axis: int = 0) -> Ref:
         """Parts in the order in which they run, joined in time."""
         ordered = parts[::-1] if self.reverse else parts
         return ordered[0] if len(ordered) == 1 else self.b.add(Concat(axis), *ordered)[0]
@@ -54,11 +59,11 @@ class Steps:
     def previous(self, x: Ref, initial: Ref) -> Ref:
         """The sequence of the states before each step, of those after it."""
         (row,) = self.b.add(Reshape((1, *self.b.type(initial).shape)), initial)
-        return self._joined(row, self._cut(x, self.length - 1)[0])
+        return self.joined(row, self.cut(x, self.length - 1)[0])
 
     def last(self, x: Ref, name: str) -> Ref:
         """The value at the step that runs last."""
-        row = self._cut(x, self.length - 1)[1]
+        row = self.cut(x, self.length - 1)[1]
         return self.b.add(Reshape(self.b.type(x).shape[1:]), row, names=(name,))[0]
 
     # maps ------------------------------------------------------------------------------------------------------
@@ -137,19 +142,19 @@ class Steps:
         """The states after each of some steps; ``begun`` are the first ones, as steps, of those that are not zero."""
         values, factors = self._begun(steps, begun, length), dict(steps.factors)
         for key, ref in factors.items():  # of the first step no factor is needed any more
-            factors[key] = None if ref is None or length == 1 else self._cut(ref, 1)[1]
+            factors[key] = None if ref is None or length == 1 else self.cut(ref, 1)[1]
         distance = 1
         while distance < length:
-            earlier = {s: self._cut(x, length - distance)[0] for s, x in values.items()}
-            cuts = {s: self._cut(x, distance) for s, x in values.items()}
+            earlier = {s: self.cut(x, length - distance)[0] for s, x in values.items()}
+            cuts = {s: self.cut(x, distance) for s, x in values.items()}
             joined = self._applied(factors, earlier, {s: rest for s, (_, rest) in cuts.items()})
             for state, rest in joined.items():
                 head = cuts[state][0] if state in cuts else self._zeros((distance, *shapes[state]))
-                values[state] = self._joined(head, rest)
+                values[state] = self.joined(head, rest)
             if 2 * distance < length:
                 left = length - 2 * distance
-                late = {k: None if x is None else self._cut(x, distance)[1] for k, x in factors.items()}
-                early = {k: None if x is None else self._cut(x, left)[0] for k, x in factors.items()}
+                late = {k: None if x is None else self.cut(x, distance)[1] for k, x in factors.items()}
+                early = {k: None if x is None else self.cut(x, left)[0] for k, x in factors.items()}
                 factors = self._product(late, early)
             distance *= 2
         for state in self.recurrence.states:
@@ -166,15 +171,15 @@ class Steps:
             return dict(steps.offsets)
         if length == 1:
             return self._applied(steps.factors, begun, steps.offsets)
-        cuts = {s: self._cut(x, 1) for s, x in steps.offsets.items()}
-        first = {k: None if x is None else self._cut(x, 1)[0] for k, x in steps.factors.items()}
+        cuts = {s: self.cut(x, 1) for s, x in steps.offsets.items()}
+        first = {k: None if x is None else self.cut(x, 1)[0] for k, x in steps.factors.items()}
         values = self._applied(first, begun, {s: head for s, (head, _) in cuts.items()})
         for state, head in values.items():
             rest = (length - 1, *self.b.type(head).shape[1:])
             if state in cuts:
-                values[state] = self._joined(head, cuts[state][1])
+                values[state] = self.joined(head, cuts[state][1])
             else:
-                values[state] = self._joined(head, self._least(rest) if self.maximum else self._zeros(rest))
+                values[state] = self.joined(head, self._least(rest) if self.maximum else self._zeros(rest))
         return values
 
     def _least(self, shape: tuple[int, ...]) -> Ref:
@@ -190,12 +195,12 @@ class Steps:
         count = -(-self.length // length)
         steps = self._maps(sequences)
         given = {*steps.factors.values(), *steps.offsets.values()} - {None}
-        cut = {ref: self._chunked(ref, count, length) for ref in given if ref is not None}
+        cut = {ref: self.chunked(ref, count, length) for ref in given if ref is not None}
         factors: Factors = {}
         values: dict[int, Ref] = {}
         all_factors: list[Factors] = []
         all_values: list[dict[int, Ref]] = []
-        for t in self._order(length):
+        for t in self.order(length):
             of_step = {k: None if r is None else cut[r][t] for k, r in steps.factors.items()}
             values = self._applied(of_step, values, {s: cut[r][t] for s, r in steps.offsets.items()})
             factors = self._product(of_step, factors) if all_factors else of_step
@@ -205,37 +210,43 @@ class Steps:
         results = dict[int, Ref]()
         for state, first in initial.items():
             shape = self.b.type(first).shape
-            matrix = (count, self.b.type(first).size)
+            row = (1, self.b.type(first).size)
+            matrix = (count, row[1])
             own = [each.get(state) for each in all_values]
             total = self._beside(own, matrix) if any(own) else None
             for other, start in starts.items():
-                parts = [each[state, other] if (state, other) in each else self._zeros(matrix) for each in all_factors]
+                parts = [each[state, other] if (state, other) in each else self._zeros(row) for each in all_factors]
                 (begin,) = self.b.add(Tile(1, length), start) if length > 1 else (start,)
                 if any(parts):
-                    ones = [self._neutral(matrix) if x is None else x for x in parts]
-                    (begin,) = self.b.add(Add() if self.maximum else Mul(), self._beside(ones, matrix), begin)
+                    (begin,) = self.b.add(Add() if self.maximum else Mul(), self._factors_beside(parts, row), begin)
                 total = begin if total is None else self._plus(begin, total)
             whole = (count * length, *shape)
             total = self._zeros(whole) if total is None else self.b.add(Reshape(whole), total)[0]
-            results[state] = total if count * length == self.length else self._cut(total, self.length)[0]
+            results[state] = total if count * length == self.length else self.cut(total, self.length)[0]
         return results
 
     def _beside(self, parts: Sequence[Ref | None], shape: tuple[int, ...]) -> Ref:
-        return self._joined(*(self._zeros(shape) if x is None else x for x in parts), axis=1)
+        return self.joined(*(self._zeros(shape) if x is None else x for x in parts), axis=1)
 
-    def _neutral(self, shape: tuple[int, ...]) -> Ref:
-        return self.b.add(Full(shape, 0.0 if self.maximum else 1.0))[0]
+    def _factors_beside(self, parts: Sequence[Ref | None], row: tuple[int, ...]) -> Ref:
+        """The factors of each place in a chunk, side by side: of each chunk, or one row for all."""
+        ones = [self.b.add(Full(row, 0.0 if self.maximum else 1.0))[0] if x is None else x for x in parts]
+        rows = max(self.b.type(x).shape[0] for x in ones)
+        return self.joined(*(broadcast(self.b, x, (rows, row[1])) for x in ones), axis=1)
 
-    def _order(self, count: int) -> range:
+    def order(self, count: int) -> range:
         return range(count - 1, -1, -1) if self.reverse else range(count)
 
-    def _chunked(self, x: Ref, count: int, length: int) -> Refs:
-        """The steps of all chunks: for each place in a chunk a matrix with a row for each chunk."""
-        _, *shape = self.b.type(x).shape
+    def chunked(self, x: Ref, count: int, length: int, copies: int = 1) -> Refs:
+        """The steps of all chunks: for each place in a chunk a matrix with a row for each chunk, in copies."""
+        steps, *shape = self.b.type(x).shape
+        if steps == 1:
+            return self.b.add(Reshape((1, prod(shape))), x) * length
         if count * length > self.length:
-            x = self._joined(x, self._zeros((count * length - self.length, *shape)))
+            x = self.joined(x, self._zeros((count * length - self.length, *shape)))
         columns = self.b.type(x).size // count
         (rows,) = self.b.add(Reshape((count, columns)), x)
+        (rows,) = self.b.add(Tile(0, copies), rows) if copies > 1 else (rows,)
         return self.b.add(Split(1, (columns // length,) * length), rows) if length > 1 else (rows,)
 
     def _starts(
@@ -251,20 +262,20 @@ class Steps:
             columns = {s: shape[1:] for s, shape in rows.items()}
             ended = self._doubled(Map(factors, offsets), current, columns, count)
             first = {s: current[s] if s in current else self._zeros(rows[s]) for s in ended}
-            return {s: self._joined(first[s], self._cut(x, count - 1)[0]) for s, x in ended.items()}
+            return {s: self.joined(first[s], self.cut(x, count - 1)[0]) for s, x in ended.items()}
         cut = {
-            ref: self.b.add(Split(0, (1,) * count), ref) if count > 1 else (ref,)
+            ref: self.b.add(Split(0, (1,) * count), ref) if self.b.type(ref).shape[0] > 1 else (ref,) * count
             for ref in {*factors.values(), *offsets.values()}
             if ref is not None
         }
         starts = []
-        for c in self._order(count):
+        for c in self.order(count):
             starts.append(current)
             if len(starts) < count:
                 of_chunk = {k: None if r is None else cut[r][c] for k, r in factors.items()}
                 current = self._applied(of_chunk, current, {s: cut[r][c] for s, r in offsets.items()})
         needed = [s for s in self.recurrence.states if any(s in each for each in starts)]
-        return {s: self._joined(*(each.get(s) or self._zeros(rows[s]) for each in starts)) for s in needed}
+        return {s: self.joined(*(each.get(s) or self._zeros(rows[s]) for each in starts)) for s in needed}
 
 
 def chunk_length(steps: int) -> int:

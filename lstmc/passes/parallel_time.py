@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 
 from lstmc.errors import Argument, PassError
-from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast, op_over_time, over_steps
-from lstmc.ops import Add, Arg, Array, Binary, Full, Leaf, Mul, Op, Param, Reshape, Values
+from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
+from lstmc.ops import Add, Arg, Array, Full, Leaf, Mul, Param, Values
 from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, rewrite, with_role
 from lstmc.passes.dead import pruned
 from lstmc.passes.linear_maps import Steps, recurrence_nodes
 from lstmc.passes.loop_motion import Hoist, Sink
+from lstmc.passes.matrix_maps import MatrixChunks, MatrixSteps, all_steps, product_nodes, product_radix
 from lstmc.passes.pass_list import PassList
-from lstmc.patterns import Kind, Recurrence, recurrences, state_arguments
+from lstmc.passes.precompute import Precompute
+from lstmc.patterns import Kind, MatrixStep, Recurrence, axes_of_one, matrix_step, recurrences, state_arguments
 
-Time = Literal["unrolled", "chunks", "doubling", "auto"]
+Time = Literal["unrolled", "chunks", "doubling", "products", "auto"]
 TIMES: tuple[Time, ...] = get_args(Time)
 NODE_COST = 500.0  # of a layer of Caffe on a CPU
-SOLVED = (Kind.DELAY, Kind.ELEMENTWISE, Kind.MAXIMUM)
+PRODUCT_COST = 0.25  # of a product and sum of two elements, in elements
 
 
 @dataclass(frozen=True)
@@ -33,19 +36,24 @@ class ParallelTime(Pass):
        factors and offsets; the rest of the scan takes the states' sequences as arguments
     2. a state of which nothing is left after a few steps, such as the last inputs => nodes on sequences, once for each
     3. a state with constant factors and offsets that float32 holds, such as the number of a step => arrays of numbers
+    4. a group of states that a step multiplies by a matrix => the step's nodes for all chunks at once, from zero, from
+       the identity, and from the states between chunks
 
     ``chunks``: chunks of about sqrt(T) steps run in lockstep from zero, then the states between are computed, and
     every step is corrected by the state at its chunk's start: at most some 4 sqrt(T) nodes.
     ``doubling``: log2(T) times each step is joined with the one 1, 2, 4, ... steps before: some 8 log2(T) nodes, and
-    log2(T) times the operations.
+    log2(T) times the operations. ``products``: where all steps have one matrix, its powers are weights, and a product
+    with them joins r steps: some 9 log_r(T) nodes.
 
-    What is not linear stays a scan, which runs before or after; so do groups of matrices. ``unrolled`` leaves all as it
-    is; ``auto`` takes the form that costs least, if a node costs as much as ``node_cost`` elements.
+    A group that has not the form that is asked for takes ``chunks``. What is not linear stays a scan, which runs before
+    or after. ``unrolled`` leaves all as it is; ``auto`` takes the form that costs least, if a node costs as much as
+    ``node_cost`` elements. Where nets are not ``trained``, what is made of parameters alone becomes a weight.
     """
 
     name = "parallel_time"
     time: Time = "unrolled"
     node_cost: float = NODE_COST
+    trained: bool = False
 
     def requires(self, graph: Graph) -> None:
         check_unpeeled(self, graph)
@@ -54,13 +62,14 @@ class ParallelTime(Pass):
         counts: Counter[str] = Counter()
         if self.time == "unrolled":
             return PassResult(graph, False)
-        while True:
+        before = -1
+        while counts.total() > before:
             before = counts.total()
-            graph = rewrite(graph, lambda b, node, args: self._visit(b, node, args, counts))
-            if counts.total() == before:
-                break
+            solved = rewrite(graph, lambda b, node, args: self._visit(b, node, args, counts))
+            graph = solved if counts.total() > before else graph
         if counts:
             graph = Sink().run(Hoist().run(graph).graph).graph
+            graph = Precompute(self.trained).run(graph).graph
         return PassResult(graph, bool(counts), dict(counts))
 
     def _visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
@@ -68,25 +77,31 @@ class ParallelTime(Pass):
         if not isinstance(scan, Scan) or scan.length < 2 or scan.kept:
             return None
         for recurrence in recurrences(scan.body):
-            if recurrence.kind in SOLVED and (form := self._form(scan, recurrence)) != "unrolled":
-                return _Parallel(b, node, scan, args, recurrence, form).run(counts)
+            if recurrence.kind is None:
+                continue
+            parallel = _Parallel(b, node, scan, args, recurrence)
+            form = self._form(parallel)
+            if form != "unrolled" and (results := parallel.run(form, counts)) is not None:
+                return results
         return None
 
-    def _form(self, scan: Scan, recurrence: Recurrence) -> Time:
-        """The form of a group of states: that which costs least, if it is to be chosen."""
-        if self.time != "auto":
-            return self.time
-        costs = form_costs(scan, recurrence, self.node_cost)
-        return min(costs, key=lambda form: costs[form])
+    def _form(self, parallel: _Parallel) -> Time:
+        """The form of a group of states: as asked for, by chunks where it has no such form, or what costs least."""
+        costs = parallel.costs(self.node_cost, self.trained)
+        if self.time == "auto":
+            return min(costs, key=lambda form: costs[form])
+        return self.time if self.time in costs else "chunks"
 
 
-def with_time(passes: PassList, time: Time, node_cost: float | None = None) -> PassList:
+def with_time(passes: PassList, time: Time, trained: bool, node_cost: float | None = None) -> PassList:
     """Return the list with recurrences computed as ``time`` says: by the pass that it has, or one after ``sink``.
+
+    Where nets are not ``trained``, what is made of parameters alone becomes a weight.
 
     Raises :class:`~lstmc.errors.PassError` for a list that does not unroll scans whose nodes are on all steps where
     they can be.
     """
-    own = ParallelTime(time, NODE_COST if node_cost is None else node_cost)
+    own = ParallelTime(time, NODE_COST if node_cost is None else node_cost, trained)
     for place, step in enumerate(passes):
         if isinstance(step, ParallelTime):
             passes[place] = own
@@ -103,53 +118,99 @@ def with_time(passes: PassList, time: Time, node_cost: float | None = None) -> P
     return passes
 
 
-def form_costs(scan: Scan, recurrence: Recurrence, node_cost: float) -> dict[Time, float]:
-    """Return about what each form of a group of states costs, in elements."""
-    body, steps = scan.body, scan.length
-    names = [state_arguments(body)[state] for state in recurrence.states]
-    reading = body.dependents(set(names))
-    needed = body.needed([scan.next_states[state].ref for state in recurrence.states])
-    size = sum(body.type(Ref(name)).size for name in names)
-    group = len(names)
-    nodes = len(needed & reading) - group
-    return {
-        "unrolled": steps * nodes * (node_cost + size / group),
-        "chunks": group**2 * recurrence_nodes(steps, "chunks") * node_cost + 8 * group * steps * size,
-        "doubling": group**2 * recurrence_nodes(steps, "doubling") * node_cost
-        + 6 * group * (steps - 1).bit_length() * steps * size,
-    }
-
-
 class _Parallel:
     """One scan: a group of its states in parallel, and the scans of the rest."""
 
-    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, recurrence: Recurrence, time: Time) -> None:
-        self.b, self.node, self.scan, self.recurrence, self.time = b, node, scan, recurrence, time
+    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, recurrence: Recurrence) -> None:
+        self.b, self.node, self.scan, self.recurrence = b, node, scan, recurrence
         self.body = scan.body
         names = [arg.name for arg in self.body.body_args()]
         self.operands = dict(zip(names, args, strict=True))
         self.states = state_arguments(self.body)
         self.following: dict[int, Ref] = {}  # sequences of the states after each step
 
-    def run(self, counts: Counter[str]) -> Refs:
-        """Return the results of the scan."""
-        sequences = self._before()
-        group = self.recurrence.states
-        initial = {state: self.operands[self.states[state]] for state in group}
-        steps = Steps(self.b, self.scan.length, self.scan.reverse, self.recurrence)
-        rule: str = self.time if self.recurrence.kind is not Kind.DELAY else "delay"
-        if self.recurrence.delay > 1:
-            self.following |= self._delayed(steps, group[0])
-        elif numbers := _constant_maps(self.recurrence, self.scan.length):
-            self.following |= self._numbered(numbers, group[0])
-            rule = "numbers"
-        elif self.recurrence.kind is Kind.DELAY:
-            self.following |= {state: sequences[self.recurrence.offsets[state]] for state in group}  # type: ignore[index]
+    @cached_property
+    def step(self) -> MatrixStep:
+        """The step of the group, with what is known of the axes of its operands."""
+        same = {}
+        for slot, (name, ref) in enumerate(self.operands.items()):
+            before = 1 if self.scan.role(slot) == "x" else 0
+            same[name] = frozenset(axis - before for axis in axes_of_one(self.b, ref) if axis >= before)
+        return matrix_step(self.body, self.recurrence.states, same)
+
+    def costs(self, node_cost: float, trained: bool) -> dict[Time, float]:
+        """Return about what each form costs that the group has, in elements."""
+        body, steps, kind = self.body, self.scan.length, self.recurrence.kind
+        names = [self.states[state] for state in self.recurrence.states]
+        inside = body.dependents(set(names)) & body.needed([self._next(state) for state in self.recurrence.states])
+        size, group = sum(body.type(Ref(name)).size for name in names), len(names)
+        nodes = len(inside) - group
+        costs: dict[Time, float]
+        if kind is Kind.MATRIX:
+            work = sum(type_.size for name in inside for type_ in body.node(name).types)
+            chunks = MatrixChunks.of(self.step, steps)
+            costs = {
+                "unrolled": steps * (nodes * node_cost + work),
+                "chunks": chunks.nodes * node_cost + (2 + chunks.runs) * steps * work + chunks.work,
+            }
         else:
-            solve = steps.chunks if self.time == "chunks" else steps.doubling
-            self.following |= solve(sequences, initial)
+            costs = {
+                "unrolled": steps * nodes * (node_cost + size / group),
+                "chunks": group**2 * recurrence_nodes(steps, "chunks") * node_cost + 8 * group * steps * size,
+                "doubling": group**2 * recurrence_nodes(steps, "doubling") * node_cost
+                + 6 * group * (steps - 1).bit_length() * steps * size,
+            }
+        invariant = kind in (Kind.MATRIX, Kind.ELEMENTWISE) and not self.recurrence.varies
+        if invariant and not trained and (radix := product_radix(size, steps)):
+            costs["products"] = product_nodes(steps, radix) * node_cost + PRODUCT_COST * steps * (radix + 1) * size**2
+        return costs
+
+    def run(self, form: Time, counts: Counter[str]) -> Refs | None:
+        """Return the results of the scan; None where an op of a step has no form for all chunks at once."""
+        recurrence, length = self.recurrence, self.scan.length
+        initial = {state: self.operands[self.states[state]] for state in recurrence.states}
+        steps = Steps(self.b, length, self.scan.reverse, recurrence)
+        if recurrence.kind is Kind.MATRIX or (form == "products" and not _constant_maps(recurrence, length)):
+            rule = self._by_matrices(form, steps, initial)
+        else:
+            rule = self._by_factors(form, steps, initial)
+        if rule is None:
+            return None
         counts[rule] += 1
         return self._after(steps)
+
+    def _by_factors(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str:
+        """Solve the group by the factors and offsets of its states, and return how."""
+        recurrence, length, step = self.recurrence, self.scan.length, self.recurrence.step
+        assert step is not None
+        offsets = set(recurrence.offsets.values())
+        whole = {output.ref: (length,) if output.ref in offsets else (1,) for output in step.outputs}
+        sequences = self._before(step, whole, recurrence.following)
+        state = recurrence.states[0]
+        if recurrence.delay > 1:
+            self.following |= self._delayed(steps, state)
+        elif numbers := _constant_maps(recurrence, length):
+            self.following |= self._numbered(numbers, state)
+            return "numbers"
+        elif recurrence.kind is Kind.DELAY:
+            self.following |= {state: sequences[recurrence.offsets[state]] for state in recurrence.states}  # type: ignore[index]
+        else:
+            solve = steps.chunks if form == "chunks" else steps.doubling
+            self.following |= solve(sequences, initial)
+            return form
+        return "delay"
+
+    def _by_matrices(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str | None:
+        """Solve the group by nodes like those of its steps, and return how; None where there are none."""
+        outputs = [Output(self.body.value_name(ref), ref) for ref in self.step.operands]
+        following = {state: self._next(state) for state in self.recurrence.reads}
+        sequences = self._before(replace_outputs(self.body, outputs), dict.fromkeys(self.step.operands, ()), following)
+        maps = MatrixSteps(steps, self.step, [sequences[ref] for ref in self.step.operands])
+        values = (maps.products if form == "products" else maps.chunks)(initial)
+        if values is None:
+            return None
+        self.following |= values
+        return "products" if form == "products" else "matrices"
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
         """A state of which nothing is left after some steps: all steps at once, as often, each from the ones before."""
@@ -190,20 +251,24 @@ class _Parallel:
     def _name(self, name: str) -> str:
         return f"{self.body.name}/{name}"
 
-    def _before(self) -> dict[Ref, Ref]:
-        """The sequences of factors and offsets, by what they are in a step; of what they need, a scan runs before."""
-        step = self.recurrence.step
-        assert step is not None
-        read = sorted(self.recurrence.reads)
+    def _before(
+        self, step: Graph, leads: Mapping[Ref, tuple[int, ...]], following: Mapping[int, Ref]
+    ) -> dict[Ref, Ref]:
+        """Return the sequences of a step's outputs; of what they need, a scan runs before.
+
+        What is the same at every step has ``leads`` as first axes. ``following`` are the next values of the states that
+        are read.
+        """
+        read = sorted(following)
         varying = step.dependents(
             {a.name for a in step.body_args() if isinstance(a.op, Arg) and a.op.role in ("x", "state")}
         )
         named = {output.ref: output.name for output in step.outputs}
-        sequences = {ref: self._repeated(step, ref) for ref in named if ref.node not in varying}
+        sequences = {ref: self._constant(step, ref, leads[ref]) for ref in named if ref.node not in varying}
         mapped = [Output(name, ref) for ref, name in named.items() if ref.node in varying]
         if not mapped and not read:
             return sequences
-        nexts = [Output(self._name_of(state), self.recurrence.following[state]) for state in read]
+        nexts = [Output(self._name_of(state), following[state]) for state in read]
         body = replace_outputs(step, [*mapped, *nexts, *nexts])
         kept = {self.states[state] for state in read}
         body = pruned(body, range(len(body.outputs)), body.needed() | kept)
@@ -217,7 +282,7 @@ class _Parallel:
     def _scan(self, body: Graph, operands: Sequence[Ref], names: Sequence[str]) -> Refs:
         """A scan of the rest; without states its nodes, on all steps at once."""
         scan = replace(self.scan, body=body)
-        if not scan.states and (values := all_steps(self.b, scan, operands, names)) is not None:
+        if not scan.states and (values := all_steps(self.b, body, scan.length, operands, names)) is not None:
             return values
         return self.b.add(scan, *operands, names=names, loc=self.node.loc)
 
@@ -227,8 +292,8 @@ class _Parallel:
     def _next(self, state: int) -> Ref:
         return self.scan.next_states[state].ref
 
-    def _repeated(self, step: Graph, ref: Ref) -> Ref:
-        """A value that is the same at every step, as a sequence."""
+    def _constant(self, step: Graph, ref: Ref, lead: tuple[int, ...]) -> Ref:
+        """A value that is the same at every step, with first axes before it."""
         needed = step.needed([ref])
         new: dict[Ref, Ref] = {}
         for node in step:
@@ -237,13 +302,10 @@ class _Parallel:
             if isinstance(node.op, Arg):
                 new[Ref(node.name)] = self.operands[node.name]
                 continue
-            op: Op = node.op
-            if ref.node == node.name and isinstance(op, Full):
-                op = replace(op, shape=(self.scan.length, *op.shape))
             names = [self._name(name) for name in node.names]
-            outs = self.b.add(op, *[new[r] for r in step.args(node.name)], names=names, loc=node.loc)
+            outs = self.b.add(node.op, *[new[r] for r in step.args(node.name)], names=names, loc=node.loc)
             new.update((Ref(node.name, out), r) for out, r in enumerate(outs))
-        return broadcast(self.b, new[ref], (self.scan.length, *step.type(ref).shape))
+        return broadcast(self.b, new[ref], (*lead, *step.type(ref).shape))
 
     def _after(self, steps: Steps) -> Refs:
         """The scan of what is left, and all results in the old order."""
@@ -332,46 +394,3 @@ def replace_outputs(graph: Graph, outputs: Sequence[Output]) -> Graph:
     for node in graph:
         rebuild.copy(node)
     return rebuild.finish(outputs)
-
-
-def all_steps(b: Builder, scan: Scan, operands: Sequence[Ref], names: Sequence[str]) -> Refs | None:
-    """Add the nodes of a scan without states on all steps at once, and return its results.
-
-    Operands that broadcasting would not line up over time are repeated. None, and nodes that nothing reads, where an op
-    has no form for all steps.
-    """
-    body, length = scan.body, scan.length
-    outer: dict[Ref, Ref] = {}
-    mapped: set[Ref] = set()
-    titles = {output.ref: name for output, name in zip(body.outputs, names, strict=True)}
-    arguments = iter(operands)
-    for node in body:
-        refs, args = [Ref(node.name, out) for out in range(len(node.types))], body.args(node.name)
-        if isinstance(node.op, Arg):
-            outer[refs[0]] = next(arguments)
-            mapped.update(refs if node.op.role == "x" else ())
-            continue
-        op: Op | None = node.op
-        values = [outer[ref] for ref in args]
-        of_steps = [ref in mapped for ref in args]
-        if any(of_steps):
-            types = [body.type(ref) for ref in args]
-            op = op_over_time(node.op, length, types, of_steps)
-            if op is None and isinstance(node.op, Binary):
-                whole = over_steps(node.types[0], length).shape
-                own = [(length, *(1,) * (node.types[0].rank - t.rank), *t.shape) for t in types]
-                values = [
-                    broadcast(b, b.add(Reshape(shape), ref)[0], whole) if is_mapped else ref
-                    for ref, shape, is_mapped in zip(values, own, of_steps, strict=True)
-                ]
-                op = node.op
-            mapped.update(refs)
-        if op is None:
-            return None
-        shown = [titles.get(ref) or f"{body.name}/{name}" for ref, name in zip(refs, node.names, strict=True)]
-        outer.update(zip(refs, b.add(op, *values, names=shown, loc=node.loc), strict=True))
-    repeated = [
-        outer[o.ref] if o.ref in mapped else broadcast(b, outer[o.ref], over_steps(body.type(o.ref), length).shape)
-        for o in body.outputs
-    ]
-    return tuple(repeated)

@@ -4,6 +4,7 @@ from lstmc.patterns.core_formulas import CORE_FORMULAS, multiplied
 from lstmc.patterns.equations import Equations, Formula, Reading
 from lstmc.patterns.linear import recurrences, scan_lines, state_lines
 from lstmc.patterns.lstm_tail import LSTMTail, lstm_tails, packed
+from lstmc.patterns.matrix import MatrixStep, axes_of_one, matrix_step
 from lstmc.patterns.polynomial import Columns, Matrix, Place, Polynomial
 from lstmc.patterns.recognise import match_gru, match_lstm, match_rnn, recognise
 from lstmc.patterns.recognised import (
@@ -48,6 +49,7 @@ __all__ = [
     "Kind",
     "LSTMTail",
     "Matrix",
+    "MatrixStep",
     "Mismatch",
     "Place",
     "Polynomial",
@@ -58,11 +60,13 @@ __all__ = [
     "State",
     "Unrecognised",
     "Valid",
+    "axes_of_one",
     "describe",
     "lstm_tails",
     "match_gru",
     "match_lstm",
     "match_rnn",
+    "matrix_step",
     "moved",
     "multiplied",
     "packed",

@@ -23,7 +23,6 @@ from lstmc.ops import (
     Add,
     Affine,
     Arg,
-    Concat,
     Conv,
     Full,
     Linear,
@@ -32,17 +31,11 @@ from lstmc.ops import (
     Op,
     Relu,
     Reshape,
-    Split,
-    Stack,
     Sub,
     Sum,
-    Tile,
-    Transpose,
-    Unstack,
 )
-from lstmc.patterns.recurrence import Kind, Recurrence, state_arguments
+from lstmc.patterns.recurrence import MOVES, Kind, Recurrence, state_arguments
 
-MOVES = (Reshape, Transpose, Split, Concat, Tile, Stack, Unstack)
 MOST_STEPS = 16  # of a delay: for each there are some nodes
 MOST_OF_GROUP = 4  # states that read each other: the products of their factors are matrices of so many rows
 
@@ -164,9 +157,7 @@ class _Reading:
         kind = self._kind(forms)
         delay = self._delay(forms) if kind in (Kind.DELAY, Kind.MATRIX) else 0
         kind = Kind.DELAY if delay else kind
-        if kind is Kind.MATRIX:
-            return replace(result, kind=kind, varies=varies)
-        step, factors, offsets = self._step({} if delay > 1 else forms)
+        step, factors, offsets = self._step({} if delay > 1 or kind is Kind.MATRIX else forms)
         later = all(form.later for form in forms.values())
         return replace(
             result,

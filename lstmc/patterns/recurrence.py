@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from lstmc.ir import Graph, Ref
-from lstmc.ops import Arg
+from lstmc.ops import Arg, Concat, Reshape, Split, Stack, Tile, Transpose, Unstack
 from lstmc.source import SrcLoc
+
+MOVES = (Reshape, Transpose, Split, Concat, Tile, Stack, Unstack)  # ops that put elements in other places
 
 
 def state_arguments(body: Graph) -> list[str]:
@@ -35,7 +37,7 @@ class Recurrence:
     the second number in the next value of the first) and offsets among its values, each in the state's shape, or None
     for the neutral one; ``following`` are the next values of the states that it ``reads`` there. ``later`` says which
     of two equal values of a maximum gets the gradient: the later one in time. After ``delay`` steps of the kind
-    ``DELAY`` nothing is left of a state; for more than one step there are no factors and offsets.
+    ``DELAY`` nothing is left of a state; for more than one step, and of a matrix, there are no factors and offsets.
     """
 
     states: tuple[int, ...]

@@ -10,33 +10,40 @@ import pytest
 
 import lstmc
 from lstmc import Input, Value, dims, model, scan
-from lstmc.cells import lru, min_gru, mlstm
+from lstmc.cells import delta_net, lru, min_gru, mlstm
 from lstmc.errors import PassError
 from lstmc.interp import forward
-from lstmc.ir import Graph, Scan, parse_graph, print_graph
+from lstmc.ir import Graph, Scan, flops, parse_graph, print_graph
 from lstmc.passes import ParallelTime, Time
 from lstmc.testing.equivalence import check_pass_on
 from lstmc.testing.random_models import seeded_model
 from lstmc_caffe.runtime.runner import Runner
 from tests.patterns.linear_bodies import model_of, random_body
 
-FORMS: tuple[Time, ...] = ("chunks", "doubling")
+# Of a group of two, of heads, with more rows than columns and fewer.
+MATRICES = {
+    "delta_net": {"H": 3, "K": 2},
+    "gated_delta_net": {"G": 2, "V": 2, "K": 3},
+    "rwkv7": {"G": 2, "K": 2, "R": 1},
+    "ttt_linear": {"K": 2},
+    "titans": {"H": 2, "K": 2},
+}
+FORMS: tuple[Time, ...] = ("chunks", "doubling", "products")
 
 
 def test_random_bodies_mean_the_same() -> None:
     counts: Counter[str] = Counter()
-    for seed in range(100):
+    for seed in range(120):
         steps = (1, 2, 3, 4, 5, 6, 7, 9, 12)[seed % 9]
         graph = model_of(random_body(seed), steps, reverse=seed % 2 == 1, zero=seed % 3 == 0)
-        time = FORMS[seed // 9 % 2]
+        time = FORMS[seed // 9 % 3]
         try:
             check_pass_on(ParallelTime(time), graph)
         except AssertionError as error:
             error.add_note(f"seed {seed}, {steps} steps, {time}")
             raise
         counts.update(ParallelTime(time).run(graph).counts)
-    assert all(counts[rule] > 5 for rule in ("delay", *FORMS)), counts
-    assert counts["numbers"] > 3
+    assert all(counts[rule] > 5 for rule in ("delay", "numbers", "matrices", *FORMS)), counts
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -51,8 +58,27 @@ def test_long_sequences_mean_the_same(reverse: bool) -> None:
 
 
 def test_random_models_mean_the_same() -> None:
-    changed = [check_pass_on(ParallelTime(FORMS[seed % 2]), seeded_model(seed).graph()) for seed in range(16)]
+    changed = [check_pass_on(ParallelTime(FORMS[seed % 3]), seeded_model(seed).graph()) for seed in range(16)]
     assert sum(changed) > 8
+
+
+@pytest.mark.parametrize(("cell", "sizes"), MATRICES.items())
+def test_matrices_mean_the_same(cell: str, sizes: dict[str, int]) -> None:
+    """More and fewer rows than columns, several heads, a group, from zero and reversed."""
+    graph = lstmc.api.graph_after(cell, "sink", time="unrolled", sizes={"T": 7, "N": 2, "D": 2, **sizes})
+    assert ParallelTime("chunks").run(graph).counts["matrices"] == 1
+    check_pass_on(ParallelTime("chunks"), graph)
+
+
+def test_rows_of_a_state_share_its_matrix() -> None:
+    """DeltaNet's rows are multiplied by one I - b k k^T: with as many rows as columns one run gives a chunk's matrix."""
+
+    def cost(rows: int) -> int:
+        sizes = {"T": 64, "N": 1, "D": 2, "H": rows, "K": 8}
+        graph = lstmc.api.graph_after("delta_net", "sink", time="unrolled", sizes=sizes)
+        return flops(ParallelTime("chunks").run(graph).graph)
+
+    assert cost(8) < cost(7)
 
 
 @pytest.mark.parametrize("steps", [2, 10, 100, 997])
@@ -64,6 +90,17 @@ def test_layers_of_an_elementwise_recurrence(target: str, steps: int) -> None:
 
     assert layers("chunks") <= 6 * isqrt(steps) + 20
     assert layers("doubling") <= 12 * log2(steps) + 15
+
+
+def test_what_is_the_same_at_every_step_is_a_weight_where_nothing_is_trained() -> None:
+    """By products with powers of the matrix a unit of complex numbers has far fewer layers than by chunks."""
+
+    def layers(target: str, time: Time) -> int:
+        sizes = {"T": 100, "N": 1, "D": 2, "H": 4, "P": 2}
+        return lstmc.compile("lru", target=target, time=time, sizes=sizes).artifact.layers
+
+    assert 2 * layers("flat", "products") < layers("flat", "chunks") < layers("caffe", "chunks")
+    assert layers("caffe", "products") == layers("caffe", "chunks")  # a trained matrix could not be read back
 
 
 def test_states_of_steps_that_are_not_linear_stay_in_order() -> None:
@@ -128,7 +165,7 @@ def test_targets_that_compute_step_by_step(target: str) -> None:
 
 
 T, N = dims("T N")
-one, two, three = min_gru(H=2), mlstm(H=2, K=2), lru(H=2, P=2)
+one, two, three, four = min_gru(H=2), mlstm(H=2, K=2), lru(H=2, P=2), delta_net(H=2, K=2)
 
 
 @model
@@ -142,12 +179,15 @@ def net(
     z, _ = scan(one, y, cont=cont, reverse=True)
     u, _ = scan(two, z, lengths=lengths, reverse=True)
     v, end = scan(three, u)
-    return {"v": v, "last": last["h"], "re": end["re"]}
+    w, memory = scan(four, v, cont=cont, lengths=lengths, reverse=True)
+    return {"w": w, "last": last["h"], "re": end["re"], "S": memory["S"]}
 
 
 @pytest.mark.caffe
-@pytest.mark.parametrize("time", FORMS)
-@pytest.mark.parametrize("target", ["caffe", "flat"])
+@pytest.mark.parametrize(
+    ("target", "time"),
+    [("caffe", "chunks"), ("caffe", "doubling"), ("flat", "chunks"), ("flat", "products")],
+)
 def test_caffe_computes_the_same(caffe: Runner, time: Time, target: str) -> None:
     """With lengths, resets, reversed, from states and to the last ones: outputs, blobs and gradients."""
     verification = lstmc.compile(net, target=target, time=time, phase="all", T=7, N=2).verify("caffe-cpu")

@@ -16,7 +16,7 @@ from lstmc.errors import BackendError, WeightsError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.manifest import Stored, read_manifest
-from lstmc.ops import Affine, Array, Constant, Filler, Gaussian, Param, Uniform, Values
+from lstmc.ops import Affine, Array, Constant, Filler, Gaussian, Op, Param, Uniform, Values
 from lstmc.process.status import with_progress
 from lstmc.source import SrcLoc
 from lstmc.weights import unpack_weights
@@ -192,11 +192,14 @@ def _unwanted_fields(layer: Any, target: Target) -> list[Any]:
 
 def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
     """Return the user's parameters that a blob is made of, by name."""
-    op = graph.node(blob.node).op
-    if isinstance(op, Param):
-        return {blob.node: op}
-    inside = [_parameters_in(graph, ref) for ref in graph.args(blob.node)]
-    return {name: param for params in inside for name, param in params.items()}
+    seen: dict[str, Op] = {}
+    stack = [blob.node]
+    while stack:
+        name = stack.pop()
+        if name not in seen:
+            seen[name] = graph.node(name).op
+            stack += [ref.node for ref in reversed(graph.args(name))]
+    return {name: op for name, op in seen.items() if isinstance(op, Param)}
 
 
 def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Filler | None:
@@ -213,8 +216,7 @@ def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Fill
 
 
 def _negated(graph: Graph, blob: Ref) -> bool:
-    node = graph.node(blob.node)
-    return isinstance(node.op, Affine) or any(_negated(graph, ref) for ref in graph.args(blob.node))
+    return any(isinstance(graph.node(name).op, Affine) for name in graph.needed([blob]))
 
 
 def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: bool, loc: SrcLoc | None) -> None:
