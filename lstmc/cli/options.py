@@ -349,7 +349,8 @@ TimeOption = Annotated[
     typer.Option(
         "--time",
         help="Compute linear recurrences step by step (unrolled), or for all steps at once: by chunks, by doubling,"
-        " by products with powers of one matrix, or the cheapest (auto). Default: auto where the target's file has the cost of a layer, else unrolled.",
+        " by products with powers of one matrix, or the cheapest (auto). Default: auto where the target's file has the"
+        " cost of a layer, else unrolled.",
     ),
 ]
 StepOption = Annotated[

@@ -26,6 +26,7 @@ Time = Literal["unrolled", "chunks", "doubling", "products", "auto"]
 TIMES: tuple[Time, ...] = get_args(Time)
 NODE_COST = 500.0  # of a layer of Caffe on a CPU
 PRODUCT_COST = 0.25  # of a product and sum of two elements, in elements
+DELAY_NODES = 40  # by which a short sequence stays as it is
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ class ParallelTime(Pass):
 
     A group that has not the form that is asked for takes ``chunks``. What is not linear stays a scan, which runs before
     or after. ``unrolled`` leaves all as it is; ``auto`` takes the form that costs least, if a node costs as much as
-    ``node_cost`` elements. Where nets are not ``trained``, what is made of parameters alone becomes a weight.
+    ``node_cost`` elements. What is made of parameters alone becomes a weight by ``precompute``, where a list has it.
     """
 
     name = "parallel_time"
     time: Time = "unrolled"
     node_cost: float = NODE_COST
     trained: bool = False
+    precompute: Precompute | None = None
 
     def requires(self, graph: Graph) -> None:
         check_unpeeled(self, graph)
@@ -69,7 +71,7 @@ class ParallelTime(Pass):
             graph = solved if counts.total() > before else graph
         if counts:
             graph = Sink().run(Hoist().run(graph).graph).graph
-            graph = Precompute(self.trained).run(graph).graph
+            graph = self.precompute.run(graph).graph if self.precompute else graph
         return PassResult(graph, bool(counts), dict(counts))
 
     def _visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
@@ -96,12 +98,13 @@ class ParallelTime(Pass):
 def with_time(passes: PassList, time: Time, trained: bool, node_cost: float | None = None) -> PassList:
     """Return the list with recurrences computed as ``time`` says: by the pass that it has, or one after ``sink``.
 
-    Where nets are not ``trained``, what is made of parameters alone becomes a weight.
+    Where nets are ``trained`` there are no products, as a parameter cannot be read back from powers of a matrix.
 
     Raises :class:`~lstmc.errors.PassError` for a list that does not unroll scans whose nodes are on all steps where
     they can be.
     """
-    own = ParallelTime(time, NODE_COST if node_cost is None else node_cost, trained)
+    precompute = next((step for step in passes if isinstance(step, Precompute)), None)
+    own = ParallelTime(time, NODE_COST if node_cost is None else node_cost, trained, precompute)
     for place, step in enumerate(passes):
         if isinstance(step, ParallelTime):
             passes[place] = own
@@ -146,6 +149,10 @@ class _Parallel:
         size, group = sum(body.type(Ref(name)).size for name in names), len(names)
         nodes = len(inside) - group
         costs: dict[Time, float]
+        if kind is Kind.DELAY:  # what reads this state alone leaves the loop
+            others = body.dependents({name for name in self.states if name not in names})
+            nodes = len(body.dependents(set(names)) - others) - group
+            return {"unrolled": steps * nodes * node_cost, "chunks": (nodes * self.recurrence.delay + DELAY_NODES) * node_cost}
         if kind is Kind.MATRIX:
             work = sum(type_.size for name in inside for type_ in body.node(name).types)
             chunks = MatrixChunks.of(self.step, steps)

@@ -71,7 +71,7 @@ def test_matrices_mean_the_same(cell: str, sizes: dict[str, int]) -> None:
 
 
 def test_rows_of_a_state_share_its_matrix() -> None:
-    """DeltaNet's rows are multiplied by one I - b k k^T: with as many rows as columns one run gives a chunk's matrix."""
+    """DeltaNet multiplies all rows by I - b k k^T: with as many rows as columns one run gives a chunk's matrix."""
 
     def cost(rows: int) -> int:
         sizes = {"T": 64, "N": 1, "D": 2, "H": rows, "K": 8}
