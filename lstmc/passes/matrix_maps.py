@@ -107,11 +107,24 @@ class MatrixSteps:
         values = self._run(self.affine, cut.count, starts, sequences)
         results = {}
         for state, shape, size, *own in zip(initial, self.shapes, self.sizes, *values, strict=True):
-            whole = (cut.count * cut.length, *shape)
             columns = [self._reshaped(x, (cut.count, size)) for x in own]
-            total = self._reshaped(self.steps.joined(*columns, axis=1), whole)
-            results[state] = total if whole[0] == self.steps.length else self.steps.cut(total, self.steps.length)[0]
+            total = self._cut(self.steps.joined(*columns, axis=1), size)
+            results[state] = self._reshaped(total, (self.steps.length, *shape))
         return results
+
+    def _cut(self, rows: Ref, size: int) -> Ref:
+        """Steps of so many elements, of rows of chunks, without those after the last step.
+
+        They are cut from the last row, not from all steps: of these MNN 3.6.1 computes other numbers.
+        """
+        length, rest = self.cut.length, self.steps.length - (self.cut.count - 1) * self.cut.length
+        if rest == length:
+            return self._reshaped(rows, (self.steps.length, size))
+        whole, last = self.steps.cut(rows, self.cut.count - 1)
+        last = self.steps.cut(last, rest * size, axis=1)[0]
+        return self.steps.joined(
+            self._reshaped(whole, ((self.cut.count - 1) * length, size)), self._reshaped(last, (rest, size))
+        )
 
     def _sequences(self, runs: int) -> list[Refs]:
         """Each operand at each place in a chunk: of all chunks, as often as there are runs."""

@@ -152,7 +152,10 @@ class _Parallel:
         if kind is Kind.DELAY:  # what reads this state alone leaves the loop
             others = body.dependents({name for name in self.states if name not in names})
             nodes = len(body.dependents(set(names)) - others) - group
-            return {"unrolled": steps * nodes * node_cost, "chunks": (nodes * self.recurrence.delay + DELAY_NODES) * node_cost}
+            return {
+                "unrolled": steps * nodes * node_cost,
+                "chunks": (nodes * self.recurrence.delay + DELAY_NODES) * node_cost,
+            }
         if kind is Kind.MATRIX:
             work = sum(type_.size for name in inside for type_ in body.node(name).types)
             chunks = MatrixChunks.of(self.step, steps)

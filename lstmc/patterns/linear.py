@@ -157,7 +157,9 @@ class _Reading:
         kind = self._kind(forms)
         delay = self._delay(forms) if kind in (Kind.DELAY, Kind.MATRIX) else 0
         kind = Kind.DELAY if delay else kind
-        step, factors, offsets = self._step({} if delay > 1 or kind is Kind.MATRIX else forms)
+        if kind is Kind.MATRIX:
+            return replace(result, kind=kind, varies=varies)
+        step, factors, offsets = self._step({} if delay > 1 else forms)
         later = all(form.later for form in forms.values())
         return replace(
             result,

@@ -37,7 +37,7 @@ class Recurrence:
     the second number in the next value of the first) and offsets among its values, each in the state's shape, or None
     for the neutral one; ``following`` are the next values of the states that it ``reads`` there. ``later`` says which
     of two equal values of a maximum gets the gradient: the later one in time. After ``delay`` steps of the kind
-    ``DELAY`` nothing is left of a state; for more than one step, and of a matrix, there are no factors and offsets.
+    ``DELAY`` nothing is left of a state; for more than one step there are no factors and offsets.
     """
 
     states: tuple[int, ...]

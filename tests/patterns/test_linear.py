@@ -15,7 +15,7 @@ from lstmc.dsl.model import CellModel
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Output, Rebuild, Scan
 from lstmc.ops import Arg, Array, Input
-from lstmc.patterns import Kind, Recurrence, recurrences, state_arguments, state_lines
+from lstmc.patterns import Kind, Recurrence, matrix_step, recurrences, state_arguments, state_lines
 from lstmc.plugins import library_names
 from lstmc.testing.random_models import seeded_model
 from tests.patterns.linear_bodies import random_body
@@ -89,8 +89,36 @@ def check(body: Graph, recurrence: Recurrence, seed: int = 0) -> None:
             [-3.5 * (x - y) for x, y in zip(at_one, at_zero, strict=True)],
         )
         equal(step.gradients(one), step.gradients(other))
+        if recurrence.kind is Kind.MATRIX:
+            check_matrix(body, recurrence, step)
     if recurrence.step is not None:
         equal(at_one, list(of_factors(recurrence, step, one)))
+
+
+def check_matrix(body: Graph, recurrence: Recurrence, step: Step) -> None:
+    """Hold the graph of a step, its linear part, and what is said of the axes of its states, against numbers."""
+    matrix = matrix_step(body, recurrence.states, {})
+    values = forward(step.model, step.inputs).values
+    names = [arg.name for arg in matrix.affine.body_args()]
+    operands = dict(zip(names[len(step.names) :], [values[ref] for ref in matrix.operands], strict=True))
+
+    def results(graph: Graph, states: Mapping[str, Array]) -> list[Array]:
+        return list(forward(as_model(graph), {**operands, **states}).outputs.values())
+
+    one = step.states()
+    zero = {name: np.zeros_like(array) for name, array in one.items()}
+    equal(results(matrix.affine, one), step(one))
+    at_zero = results(matrix.affine, zero)
+    equal(results(matrix.linear, one), [x - y for x, y in zip(step(one), at_zero, strict=True)])
+    for axis in matrix.kept:
+        for place in range(next(iter(one.values())).shape[axis]):
+            alone = {name: array * (np.indices(array.shape)[axis] == place) for name, array in one.items()}
+            for array in results(matrix.linear, alone):
+                assert not np.delete(array, place, axis).any()
+    for axis in matrix.shared:
+        same = {name: array.take([0], axis) + np.zeros_like(array) for name, array in one.items()}
+        for array in results(matrix.linear, same):
+            assert_allclose(array, array.take([0], axis) + np.zeros_like(array), rtol=1e-9, atol=1e-9)
 
 
 def equal(some: list[Array], others: list[Array]) -> None:
