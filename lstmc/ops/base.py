@@ -71,6 +71,7 @@ class Op(metaclass=OpType):
     for_training: ClassVar[bool] = False  # a loss or a score: what depends on it is no part of a deployed net
     undifferentiated: ClassVar[tuple[int, ...]] = ()  # operands that no gradient flows to, and none can be asked of
     stops_gradient: ClassVar[bool] = False  # it passes none on, by definition: its vjp gives None
+    moves: ClassVar[bool] = False  # the elements of its results are those of its operands, in other places
     backend: ClassVar[str] = ""  # whose graphs may hold it, from stage LEGAL on; empty for an op of models
 
     def check(self, operands: Types) -> None:

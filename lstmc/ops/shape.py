@@ -26,6 +26,7 @@ class Split(AlongAxis):
 
     name = "split"
     operands = ("x",)
+    moves = True
     sizes: tuple[int, ...]
 
     def infer(self, x: TensorType) -> Types:
@@ -54,6 +55,7 @@ class Concat(AlongAxis):
 
     name = "concat"
     operands = ("*xs",)
+    moves = True
 
     def infer(self, *xs: TensorType) -> Types:
         if not xs:
@@ -90,6 +92,7 @@ class Reshape(Op):
 
     name = "reshape"
     operands = ("x",)
+    moves = True
     shape: tuple[int, ...]
 
     def infer(self, x: TensorType) -> Types:
@@ -123,6 +126,7 @@ class Transpose(AlongAxis):
 
     name = "transpose"
     operands = ("x",)
+    moves = True
 
     def infer(self, x: TensorType) -> Types:
         if not 0 <= self.axis < x.rank - 1:
@@ -148,6 +152,7 @@ class Unstack(Op):
 
     name = "unstack"
     operands = ("x",)
+    moves = True
 
     def infer(self, x: TensorType) -> Types:
         if x.rank < 2:
@@ -171,6 +176,7 @@ class Stack(Op):
 
     name = "stack"
     operands = ("*xs",)
+    moves = True
 
     def infer(self, *xs: TensorType) -> Types:
         if not xs:

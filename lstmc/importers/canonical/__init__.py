@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.importers.canonical.layout import choose_layout, with_biases
-from lstmc.importers.canonical.reroll import roll_up
+from lstmc.importers.canonical.rolling import roll_up
 from lstmc.importers.canonical.streaming import with_dynamic_time
 from lstmc.importers.ir.net import Net
 

@@ -208,7 +208,7 @@ class NetBuilder:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rolled(Loop):
     """A loop: ``body`` run for ``steps`` steps. Results: its outputs over time [T, ...], then the last states.
 

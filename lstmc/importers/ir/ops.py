@@ -157,6 +157,7 @@ class Permute(Formula):
     """Axis j of the result is axis ``axes[j]`` of x."""
 
     name = "source.permute"
+    moves = True
     axes: tuple[int, ...]
 
     def infer(self, x: TensorType) -> Types:
@@ -227,6 +228,7 @@ class Select(Formula):
     """One element of an axis, which the result lacks; -1 is the last element of an axis of any length."""
 
     name = "source.select"
+    moves = True
     axis: int
     index: int
 
@@ -251,6 +253,7 @@ class Expand(Formula):
     """x, its axes of one element repeated until it has ``shape``, of as many axes."""
 
     name = "source.expand"
+    moves = True
     shape: Shape
 
     def infer(self, x: TensorType) -> Types:

@@ -1,4 +1,4 @@
-"""Chains of equal steps, and the step that a chain has in common: candidates for an unrolled recurrence."""
+"""Equal steps of a recurrence that was written out: chains of equal nodes, and the step that a chain has in common."""
 
 from __future__ import annotations
 
@@ -6,13 +6,71 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lstmc.importers.ir.net import Net, Rolled, Step
-from lstmc.importers.ir.ops import Permute, Select
-from lstmc.importers.ir.recur import Loop, Recur
-from lstmc.ops import Concat, Conv, Linear, Op, Reshape, Split
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Conv, Full, Input, Leaf, Linear, Op
+from lstmc.source import SrcLoc
+from lstmc.types import TensorType
 
 ROUNDS = 3  # depth to which producers of operands distinguish steps without weights
 Label = Hashable
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node that computes, with the names of its operands and of its results."""
+
+    op: Op
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    loc: SrcLoc | None = None
+
+
+class Dataflow:
+    """The nodes of a graph that compute, in order, with values by their names; ``leaves`` are the other nodes.
+
+    Bit m of ``ancestors[n]`` is set if step n depends on step m, or is m.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.steps: list[Step] = []
+        self.leaves: dict[str, Leaf] = {}
+        self.types: dict[str, TensorType] = {}
+        self.producer: dict[str, int] = {}
+        self.consumers: dict[str, list[int]] = {}
+        self.ancestors: list[int] = []
+        self.results = {graph.value_name(output.ref) for output in graph.outputs}
+        for node in graph:
+            self.types.update(zip(node.names, node.types, strict=True))
+            if isinstance(node.op, Leaf):
+                self.leaves[node.name] = node.op
+            else:
+                operands = tuple(graph.value_name(ref) for ref in graph.args(node.name))
+                self._add(Step(node.op, operands, node.names, node.loc))
+
+    def _add(self, step: Step) -> None:
+        number = len(self.steps)
+        bits = 1 << number
+        for name in dict.fromkeys(step.inputs):
+            self.consumers.setdefault(name, []).append(number)
+            if name in self.producer:
+                bits |= self.ancestors[self.producer[name]]
+        self.steps.append(step)
+        self.ancestors.append(bits)
+        self.producer.update(dict.fromkeys(step.outputs, number))
+
+    def constant(self, value: str) -> bool:
+        """Return whether a value is a parameter or an array of one number."""
+        return value in self.leaves and not isinstance(self.leaves[value], Input)
+
+    def zero(self, value: str) -> bool:
+        """Return whether a value is an array of zeros."""
+        leaf = self.leaves.get(value)
+        return isinstance(leaf, Full) and leaf.value == 0
+
+    def depends(self, value: str, steps: int) -> bool:
+        """Return whether a value depends on any step of the bitset ``steps``."""
+        return value in self.producer and bool(self.ancestors[self.producer[value]] & steps)
 
 
 @dataclass(frozen=True)
@@ -23,68 +81,41 @@ class Chain:
     weight: str | None
 
 
-class Dependences:
-    """The transitive dependences of a net's steps: bit m of ``ancestors[n]`` is set if n depends on m, or is m."""
-
-    def __init__(self, net: Net) -> None:
-        self.producer: dict[str, int] = {}
-        self.consumers: dict[str, list[int]] = {}
-        self.ancestors: list[int] = []
-        for number, step in enumerate(net.steps):
-            bits = 1 << number
-            for name in dict.fromkeys(step.inputs):
-                self.consumers.setdefault(name, []).append(number)
-                if name in self.producer:
-                    bits |= self.ancestors[self.producer[name]]
-            self.ancestors.append(bits)
-            self.producer.update(dict.fromkeys(step.outputs, number))
-
-    def depends(self, value: str, steps: int) -> bool:
-        """Return whether a value depends on any step of the bitset ``steps``."""
-        return value in self.producer and bool(self.ancestors[self.producer[value]] & steps)
-
-
-def candidate_chains(net: Net, dependence: Dependences) -> list[Chain]:
-    """Return chains of equal steps: products with weights, others with parameters, then the rest; longest first."""
-    with_weights = [number for number, step in enumerate(net.steps) if any(name in net.params for name in step.inputs)]
-    labels = _labels(net)
-    repeated = [chain for chain in _chains_by_label(with_weights, labels, dependence) if len(chain) > 1]
-    products = [chain for chain in repeated if isinstance(net.steps[chain[0]].op, Linear | Conv)]
-    candidates = [Chain(chain, net.steps[chain[0]].inputs[1]) for chain in products]
+def candidate_chains(flow: Dataflow) -> list[Chain]:
+    """Return chains of equal steps: products with weights, others with constants, then the rest; longest first."""
+    with_weights = [number for number, step in enumerate(flow.steps) if any(map(flow.constant, step.inputs))]
+    labels = [_label(flow, number) for number in range(len(flow.steps))]
+    repeated = [chain for chain in _chains_by_label(with_weights, labels, flow) if len(chain) > 1]
+    products = [chain for chain in repeated if isinstance(flow.steps[chain[0]].op, Linear | Conv)]
+    candidates = [Chain(chain, flow.steps[chain[0]].inputs[1]) for chain in products]
     candidates += [Chain(chain, None) for chain in repeated if chain not in products]
-    plain = [number for number, step in enumerate(net.steps) if number not in {*with_weights}]
+    plain = [number for number in range(len(flow.steps)) if number not in {*with_weights}]
     for _ in range(ROUNDS):
-        candidates += [Chain(chain, None) for chain in _chains_by_label(plain, labels, dependence) if len(chain) > 2]
+        candidates += [Chain(chain, None) for chain in _chains_by_label(plain, labels, flow) if len(chain) > 2]
         labels = [
-            (
-                label,
-                *(labels[dependence.producer[name]] if name in dependence.producer else None for name in step.inputs),
-            )
-            for label, step in zip(labels, net.steps, strict=True)
+            (label, *(labels[flow.producer[name]] if name in flow.producer else None for name in step.inputs))
+            for label, step in zip(labels, flow.steps, strict=True)
         ]
         numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
         labels = [numbers[label] for label in labels]
     return list(dict.fromkeys(candidates))
 
 
-def _labels(net: Net) -> list[Label]:
-    """Return a label for each step, equal for equal ops with equal weights; a constant may be an initial state."""
-    weights = {name for name, weight in net.params.items() if weight.sources}
-
-    def label(number: int, step: Step) -> Label:
-        if isinstance(step.op, Recur | Rolled):
-            return number
-        return step.op, *(name if name in weights else net.shapes[name] for name in step.inputs)
-
-    return [label(number, step) for number, step in enumerate(net.steps)]
+def _label(flow: Dataflow, number: int) -> Label:
+    """Return a label, equal for equal ops with equal parameters; other constants may be an initial state."""
+    step = flow.steps[number]
+    if isinstance(step.op, Scan):
+        return number
+    weights = {name for name in step.inputs if flow.constant(name) and not isinstance(flow.leaves[name], Full)}
+    return step.op, *(name if name in weights else flow.types[name] for name in step.inputs)
 
 
-def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], dependence: Dependences) -> list[tuple[int, ...]]:
+def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], flow: Dataflow) -> list[tuple[int, ...]]:
     """Return chains of steps of one label, each depending on the previous one; independent steps start new chains."""
     by_label: dict[Label, list[list[int]]] = {}
     for number in numbers:
         alike = by_label.setdefault(labels[number], [])
-        own = next((chain for chain in alike if dependence.ancestors[number] >> chain[-1] & 1), None)
+        own = next((chain for chain in alike if flow.ancestors[number] >> chain[-1] & 1), None)
         if own is None:
             alike.append([number])
         else:
@@ -103,27 +134,26 @@ class StepsDiffer(Exception):
 class BodyOp:
     """An op of the loop's body, with its operands and results in every step."""
 
-    op: Op | Loop
+    op: Op
     operands: tuple[Values, ...]
     results: tuple[Values, ...]
-    origin: str
+    loc: SrcLoc | None
 
     def of(self, names: dict[Values, Values]) -> BodyOp:
         """Return the op with its values replaced."""
         operands, results = (tuple(names[v] for v in values) for values in (self.operands, self.results))
-        return BodyOp(self.op, operands, results, self.origin)
+        return BodyOp(self.op, operands, results, self.loc)
 
 
 class CommonStep:
     """The loop body that the steps between the members of a chain have in common.
 
     The values of a state are those before each step; those after it are in ``following``. A value that is the same in
-    all steps is ``static`` or a parameter; the other operands are elements of ``sequences``.
+    all steps is ``static`` or a constant; the other operands are elements of ``sequences``.
     """
 
-    def __init__(self, net: Net, dependence: Dependences, chain: Chain) -> None:
-        self.net, self.dependence, self.chain = net, dependence, chain
-        self.producer = dependence.producer
+    def __init__(self, flow: Dataflow, chain: Chain) -> None:
+        self.flow, self.chain = flow, chain
         self.ends = [*pairwise(chain.numbers)]
         self.cores = [self._between(first, last) for first, last in self.ends]
         self._begin(len(self.ends))
@@ -145,7 +175,7 @@ class CommonStep:
         self.states: dict[Values, None] = {}
         self.sequences: dict[Values, None] = {}
         self.static: dict[Values, None] = {}
-        self.params: dict[Values, None] = {}
+        self.constants: dict[Values, None] = {}
 
     def _without_next(self) -> list[Values]:
         """Return the states without next values."""
@@ -154,35 +184,35 @@ class CommonStep:
 
     def _between(self, first: int, last: int) -> frozenset[int]:
         """Return the steps that depend on one member of the chain and that the next one depends on."""
-        bits = self.dependence.ancestors[last]
-        return frozenset(n for n in range(first, last) if bits >> n & 1 and self.dependence.ancestors[n] >> first & 1)
+        bits = self.flow.ancestors[last]
+        return frozenset(n for n in range(first, last) if bits >> n & 1 and self.flow.ancestors[n] >> first & 1)
 
     def _within(self, value: str, step: int) -> bool:
         """Return whether a value depends on one member of the chain and not on the next one."""
         first, last = self.ends[step]
-        before = self.dependence.ancestors[self.producer[value]] if value in self.producer else 0
+        before = self.flow.ancestors[self.flow.producer[value]] if value in self.flow.producer else 0
         return bool(before >> first & 1) and not before >> last & 1
 
     def _root(self) -> Values:
         """Return the operand by which each member depends on the previous one."""
         numbers = self.chain.numbers
-        for place in range(len(self.net.steps[numbers[0]].inputs)):
-            values = tuple(self.net.steps[number].inputs[place] for number in numbers[1:])
-            if all(self.dependence.depends(value, 1 << before) for value, before in zip(values, numbers, strict=False)):
+        for place in range(len(self.flow.steps[numbers[0]].inputs)):
+            values = tuple(self.flow.steps[number].inputs[place] for number in numbers[1:])
+            if all(self.flow.depends(value, 1 << before) for value, before in zip(values, numbers, strict=False)):
                 return values
         raise StepsDiffer
 
     def _unify(self, values: Values) -> None:
-        """Classify a value of all steps: a parameter, a state, static, a sequence, or the result of equal ops."""
+        """Classify a value of all steps: a constant, a state, static, a sequence, or the result of equal ops."""
         if values in self.values:
             return
         first, alike = values[0], len(set(values)) == 1
-        if alike and first in self.net.params:
-            self._classify(self.params, values)
+        if alike and self.flow.constant(first):
+            self._classify(self.constants, values)
             return
-        if len({self.net.shapes[value] for value in values}) > 1:
+        if len({self.flow.types[value] for value in values}) > 1:
             raise StepsDiffer
-        makers = [self.producer.get(value) for value in values]
+        makers = [self.flow.producer.get(value) for value in values]
         inside = [maker in core for maker, core in zip(makers, self.cores, strict=False)]
         carried = all(maker in core for maker, core in zip(makers[1:], self.cores, strict=False))
         if self.count > 1 and carried and not all(inside):
@@ -192,8 +222,8 @@ class CommonStep:
             self._independent(values)
             self._classify(self.static, values)
             return
-        steps = [self.net.steps[maker] for maker in makers if maker is not None]
-        if len(steps) == len(values) and self.equal(steps) and (all(inside) or len(set(makers)) == len(makers)):
+        steps = [self.flow.steps[maker] for maker in makers if maker is not None]
+        if len(steps) == len(values) and equal(steps) and (all(inside) or len(set(makers)) == len(makers)):
             place = steps[0].outputs.index(first)
             if all(step.outputs.index(value) == place for step, value in zip(steps, values, strict=True)):
                 operands = tuple(zip(*(step.inputs for step in steps), strict=True))
@@ -210,31 +240,25 @@ class CommonStep:
         self._classify(self.sequences, values)
 
     def _classify(self, kind: dict[Values, None], values: Values) -> None:
-        if kind is not self.params and not self.net.shapes[values[0]]:
+        if kind is not self.constants and not self.flow.types[values[0]].rank:
             raise StepsDiffer  # an input of a step has an axis
         kind[values] = self.values[values] = None
 
     def _independent(self, values: Values) -> None:
-        """Raise :class:`StepsDiffer` for values that depend on the chain, and for different parameters in each step."""
+        """Raise :class:`StepsDiffer` for values that depend on the chain, and for different constants in each step."""
         steps = 0
         for number in self.chain.numbers:
             steps |= 1 << number
-        if any(self.dependence.depends(value, steps) for value in values):
+        if any(self.flow.depends(value, steps) for value in values):
             raise StepsDiffer
-        if len(set(values)) > 1 and any(value in self.net.params for value in values):
+        if len(set(values)) > 1 and any(map(self.flow.constant, values)):
             raise StepsDiffer
-
-    def equal(self, steps: Sequence[Step]) -> bool:
-        """Return whether steps have the same op, with any operands."""
-        if isinstance(steps[0].op, Recur | Rolled):
-            return False
-        return all(step.op == steps[0].op and len(step.inputs) == len(steps[0].inputs) for step in steps)
 
     def add(self, steps: Sequence[Step], operands: tuple[Values, ...]) -> None:
         """Add an op to the body, whose operands are already in it."""
         results = tuple(zip(*(step.outputs for step in steps), strict=True))
         if results[0] not in self.values:
-            self.parts.append(BodyOp(steps[0].op, operands, results, steps[0].origin))
+            self.parts.append(BodyOp(steps[0].op, operands, results, steps[0].loc))
             self.values.update(dict.fromkeys(results))
 
     def following(self) -> dict[Values, Values]:
@@ -251,31 +275,32 @@ class CommonStep:
     def replace(self, names: dict[Values, Values]) -> None:
         """Substitute values, as after a step has been added."""
         self.values = {names[values]: None for values in self.values}
-        self.states, self.sequences, self.static, self.params = (
-            {names[values]: None for values in kind} for kind in (self.states, self.sequences, self.static, self.params)
+        self.states, self.sequences, self.static, self.constants = (
+            {names[values]: None for values in kind}
+            for kind in (self.states, self.sequences, self.static, self.constants)
         )
         self.parts = [part.of(names) for part in self.parts]
         self.count = len(next(iter(self.values)))
 
     def claimed(self) -> int:
-        """Return the net's steps that the loop covers, as a bitset."""
+        """Return the steps that the loop covers, as a bitset."""
         bits = 0
         for value in {value for part in self.parts for values in part.results for value in values if value}:
-            bits |= 1 << self.producer[value]
+            bits |= 1 << self.flow.producer[value]
         return bits
 
     def absorb(self) -> None:
         """Move equal consumers of a result in every step, as of a following layer, into the body."""
         for part in self.parts:  # grows while it is walked
             for values in part.results:
-                if "" not in values and len({self.net.shapes[value] for value in values}) == 1:
+                if "" not in values and len({self.flow.types[value] for value in values}) == 1:
                     self._absorb_consumers(values)
 
     def _absorb_consumers(self, values: Values) -> None:
         claimed = self.claimed()
-        for number in self.dependence.consumers.get(values[0], ()):
-            step = self.net.steps[number]
-            if claimed >> number & 1 or isinstance(step.op, Reshape | Permute | Select | Split | Concat):
+        for number in self.flow.consumers.get(values[0], ()):
+            step = self.flow.steps[number]
+            if claimed >> number & 1 or step.op.moves:
                 continue
             place = step.inputs.index(values[0])
             steps = [self._matching_consumer(step, place, value) for value in values]
@@ -287,16 +312,24 @@ class CommonStep:
                     claimed = self.claimed()
 
     def _matching_consumer(self, pattern: Step, place: int, value: str) -> Step | None:
-        for number in self.dependence.consumers.get(value, ()):
-            step = self.net.steps[number]
-            if self.equal([pattern, step]) and step.inputs[place] == value:
-                mine, theirs = (tuple(v if v in self.net.params else "" for v in s.inputs) for s in (step, pattern))
+        for number in self.flow.consumers.get(value, ()):
+            step = self.flow.steps[number]
+            if equal([pattern, step]) and step.inputs[place] == value:
+                mine, theirs = (tuple(v if self.flow.constant(v) else "" for v in s.inputs) for s in (step, pattern))
                 if mine == theirs:
                     return step
         return None
 
     def _can_be_read(self, operand: Values) -> bool:
-        """Return whether the body has these values, or can have them as a parameter."""
-        if operand not in self.values and len(set(operand)) == 1 and operand[0] in self.net.params:
-            self.params[operand] = self.values[operand] = None
+        """Return whether the body has these values, or can have them as a constant."""
+        if operand not in self.values and len(set(operand)) == 1 and self.flow.constant(operand[0]):
+            self.constants[operand] = self.values[operand] = None
         return operand in self.values
+
+
+def equal(steps: Sequence[Step]) -> bool:
+    """Return whether steps have the same op, with any operands; loops are never the same."""
+    first = steps[0]
+    if isinstance(first.op, Scan):
+        return False
+    return all(step.op == first.op and len(step.inputs) == len(first.inputs) for step in steps)

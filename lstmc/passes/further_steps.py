@@ -1,0 +1,259 @@
+"""Steps more at the ends of a chain, which nothing marks.
+
+After a chain's last member nothing marks the end of its step, and before the first one there may be a step that
+started from zeros, whose products with zero are absent: a step more is matched at either end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from lstmc.ops import Add, Binary, Conv, Linear, Op, Pointwise, Split, Sub, Unstack
+from lstmc.ops.reduce import Reduce
+from lstmc.passes.unrolled_steps import BodyOp, CommonStep, Dataflow, StepsDiffer, Values
+from lstmc.types import TensorType
+
+
+@dataclass(frozen=True)
+class Element:
+    """A slice: ``size`` elements of an axis of ``base`` from ``start``; ``dropped``: the result lacks the axis."""
+
+    base: str
+    axis: int
+    size: int
+    dropped: bool
+    start: int
+
+    def same_source(self, other: Element) -> bool:
+        """Return whether both are slices of one value that differ in ``start`` alone."""
+        return replace(self, start=other.start) == other
+
+
+def element(flow: Dataflow, value: str) -> Element | None:
+    """Return the slice that a value is; None for any other value."""
+    if value not in flow.producer:
+        return None
+    step = flow.steps[flow.producer[value]]
+    at = step.outputs.index(value)
+    if isinstance(step.op, Split):
+        return Element(step.inputs[0], step.op.axis, step.op.sizes[at], False, sum(step.op.sizes[:at]))
+    return Element(step.inputs[0], 0, 1, True, at) if isinstance(step.op, Unstack) else None
+
+
+def consecutive(flow: Dataflow, values: Sequence[str]) -> Element | None:
+    """Return the first slice if the values are consecutive slices of one value, else None."""
+    elements = [element(flow, value) for value in values]
+    first = elements[0]
+    if first is None:
+        return None
+    for place, one in enumerate(elements):
+        if one is None or not one.same_source(first) or one.start != first.start + place * first.size:
+            return None
+    return first
+
+
+def extend(common: CommonStep) -> None:
+    """Add all further steps that match, at the end and at the beginning."""
+    while _longer(common, _after(common), at_end=True):
+        pass
+    while _longer(common, _before(common), at_end=False):
+        pass
+    _extend_from_zero(common)
+
+
+def _extend_from_zero(common: CommonStep) -> None:
+    """Add a first step from zero states, whose products with zero are absent, if there is one."""
+    states = [*common.states]
+    for count in range(len(states), 0, -1):
+        for zero in combinations(states, count):
+            if _longer(common, _from_zero(common, zero), at_end=False):
+                return
+
+
+def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) -> bool:
+    if column is None:
+        return False
+    common.replace({v: (*v, column[v]) if at_end else (column[v], *v) for v in common.values})
+    return True
+
+
+def _same(common: CommonStep) -> dict[Values, str]:
+    """Return the constants and static inputs, which are the same in every step."""
+    return {values: values[0] for values in (*common.constants, *common.static)}
+
+
+def _after(common: CommonStep) -> dict[Values, str] | None:
+    states = {state: values[-1] for state, values in common.following().items()}
+    return _Column(common, common.parts, _same(common) | states, at_end=True).matched(common.values)
+
+
+def _before(common: CommonStep) -> dict[Values, str] | None:
+    states = {values: state[0] for state, values in common.following().items()}
+    return _Column(common, common.parts, _same(common) | states, at_end=False).matched(common.values)
+
+
+def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str] | None:
+    zero, same = set(states), dict[Values, Values]()
+    parts = []
+    for part in common.parts:
+        operands = tuple(same.get(values, values) for values in part.operands)
+        kept = [values for values in operands if values not in zero]
+        if _is_zero(part.op, [values in zero for values in operands]):
+            zero.update(part.results)
+        elif len(kept) == 1 and _adds_zero(part.op, operands[0] in zero):
+            same[part.results[0]] = kept[0]
+        else:
+            parts.append(BodyOp(part.op, operands, part.results, part.loc))
+    following = common.following()
+    if any(values in zero for values in following.values()):
+        return None
+    starts = {same.get(values, values): state[0] for state, values in following.items()}
+    required, needed = {*starts}, []
+    for part in reversed(parts):
+        if required & {*part.results}:
+            required |= {*part.operands}
+            needed.append(part)
+    computed = {values for part in needed for values in part.results}
+    if required & zero or not computed.issuperset(starts):
+        return None  # a state that would be an element of a sequence
+    column = _Column(common, needed[::-1], _same(common) | starts, at_end=False).matched(required)
+    if column is None:
+        return None
+    column |= {values: column[other] for values, other in same.items() if other in computed}
+    return {values: column.get(values, "") for values in common.values}
+
+
+def _adds_zero(op: Op, first: bool) -> bool:
+    """Return whether the result is the other operand where one is zero: the ``first``, or the second."""
+    return isinstance(op, Add) or (isinstance(op, Sub) and not first)
+
+
+def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
+    """Return whether an op's results are zero if these operands are, and the others are any numbers."""
+    if isinstance(op, Linear | Conv):
+        return zero[0] and len(zero) == 2
+    if isinstance(op, Binary | Pointwise):
+        with np.errstate(all="ignore"):
+            return not np.any(op.eval(*(np.zeros(2) if each else np.array([1.5, -1.5]) for each in zero))[0])
+    return (op.moves or isinstance(op, Reduce)) and all(zero)
+
+
+class _Column:
+    """Matches one further step against the body, from the values that are known to producers and consumers."""
+
+    def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
+        self.common, self.flow, self.match, self.at_end = common, common.flow, match, at_end
+        self.waiting = list(parts)
+        self.claimed = common.claimed()
+        self.fixed = {*common.constants, *common.static}
+
+    def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:
+        """Return the step's value for each of the body's; None if there is no such step."""
+        try:
+            while self.waiting:
+                self._one()
+            self._elements()
+        except StepsDiffer:
+            return None
+        return self.match if all(values in self.match for values in required) else None
+
+    def _one(self) -> None:
+        """Match the op with the fewest candidates: the producer, or the only consumer, of a value that is matched."""
+        several: tuple[BodyOp, int] | None = None
+        for part in self.waiting:
+            numbers = self._candidates(part)
+            if numbers is None:
+                continue
+            if not numbers:
+                raise StepsDiffer
+            if len(numbers) == 1:
+                self._take(part, numbers[0])
+                return
+            several = several or (part, numbers[0])
+        if several is None:
+            raise StepsDiffer
+        self._take(*several)
+
+    def _candidates(self, part: BodyOp) -> list[int] | None:
+        """Return the steps that may be this op; None if none of its values is matched."""
+        for values in part.results:
+            if values in self.match:
+                number = self.flow.producer.get(self.match[values])
+                return [number] if number is not None and self._fits(part, number) else []
+        dynamic = [v for v in part.operands if v in self.match and v not in self.fixed]
+        if not dynamic:
+            return None
+        readers = self.flow.consumers.get(self.match[dynamic[0]], [])
+        return [number for number in readers if self._fits(part, number)]
+
+    def _fits(self, part: BodyOp, number: int) -> bool:
+        step = self.flow.steps[number]
+        if self.claimed >> number & 1 or step.op != part.op or len(step.inputs) != len(part.operands):
+            return False
+        pairs = [*zip(part.operands, step.inputs, strict=True), *zip(part.results, step.outputs, strict=True)]
+        return all(self.match.get(values, name) == name for values, name in pairs)
+
+    def _take(self, part: BodyOp, number: int) -> None:
+        step = self.flow.steps[number]
+        self.waiting.remove(part)
+        self.claimed |= 1 << number
+        for values, name in (
+            *zip(part.operands, step.inputs, strict=True),
+            *zip(part.results, step.outputs, strict=True),
+        ):
+            if not _broadcasts(self.flow.types[name], self.flow.types[values[-1]]):
+                raise StepsDiffer
+            self.match[values] = name
+
+    def _elements(self) -> None:
+        """Match unread sequence elements as neighbours, and check that no input of the step depends on the loop."""
+        for values in self.common.sequences:
+            if values not in self.match:
+                self.match[values] = self._beside(values)
+            if self.flow.constant(self.match[values]) or self.match[values] in values:
+                raise StepsDiffer
+        self._repeated()
+        fixed = [self.match[values] for values in (*self.common.sequences, *self.fixed)]
+        fixed += [value for values in self.common.sequences for value in values]
+        if not self.at_end:
+            fixed += [self.match[values] for values in self.common.states if values in self.match]
+        if any(self.flow.depends(value, self.claimed) for value in filter(None, fixed)):
+            raise StepsDiffer
+
+    def _repeated(self) -> None:
+        """Drop broadcast zero states, and check that nothing else reads values computed from them."""
+        for values, name in [*self.match.items()]:
+            if self.flow.types[name] == self.flow.types[values[-1]]:
+                continue
+            if values in self.common.states and self.flow.zero(name):
+                self.match[values] = ""
+                continue
+            readers = self.flow.consumers.get(name, ())
+            outside = any(not self.claimed >> number & 1 for number in readers) or name in self.flow.results
+            if outside or not self.claimed >> self.flow.producer.get(name, len(self.flow.steps)) & 1:
+                raise StepsDiffer
+
+    def _beside(self, values: Values) -> str:
+        """Return the slice after the last, or before the first, of the same sequence."""
+        places = [element(self.flow, value) for value in values]
+        first, last = places[0], places[-1]
+        if first is None or last is None or len(values) < 2:
+            raise StepsDiffer
+        step = places[1].start - first.start if places[1] is not None else 0
+        start = last.start + step if self.at_end else first.start - step
+        for reader in self.flow.consumers.get(first.base, ()):
+            for name in self.flow.steps[reader].outputs:
+                place = element(self.flow, name)
+                if place is not None and place.same_source(first) and place.start == start:
+                    return name
+        raise StepsDiffer
+
+
+def _broadcasts(own: TensorType, whole: TensorType) -> bool:
+    """Return whether a value of one type can stand for one of the other, repeated along axes of one element."""
+    pairs = zip(reversed(own.shape), reversed(whole.shape), strict=False)
+    return own.rank <= whole.rank and all(size in (1, n) for size, n in pairs)
