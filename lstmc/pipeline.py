@@ -1,6 +1,7 @@
 """The whole compiler on one page: the list of passes, and the function that runs it.
 
-MODEL     simplify, cse, dead          the one-step body and the model around it
+MODEL     roll_up                      steps of a recurrence that were written out become a scan
+          simplify, cse, dead          the one-step body and the model around it
           fuse_linears, fuse_horizontal  products on one value, and ops on neighbouring pieces, become one
           hoist, sink                  what needs no state leaves the loop, before it and after it
           (parallel_time)              linear recurrences in few nodes, where a backend knows what layers cost
@@ -42,6 +43,7 @@ from lstmc.passes import (
     Pass,
     PassList,
     Peel,
+    RollUp,
     Simplify,
     Sink,
     Snapshot,
@@ -81,20 +83,23 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
     own rule decides. Raises :class:`~lstmc.errors.BackendError` for a form that the target does not have.
     """
     if backend is None:
-        return _with_packages(PassList((*MODEL_PASSES, *CORE_EXPANSION)), None, None)
+        return _with_packages((*MODEL_PASSES, *CORE_EXPANSION), None, None)
     target = target_of(backend, target)
     if form is None:
-        return _with_packages(PassList(backend.passes(target)), backend.name, target)
+        return _with_packages(backend.passes(target), backend.name, target)
     forms = require(backend, Tunes).forms(target)
     if form not in forms:
         argument, hint = Argument("form", form), nearest_or_all(form, forms)
         raise BackendError(f"{argument}: target {target} has no such form{hint}", arguments=(argument,))
-    return _with_packages(PassList(forms[form]), backend.name, target)
+    return _with_packages(forms[form], backend.name, target)
 
 
-def _with_packages(passes: PassList, backend: str | None, target: str | None) -> PassList:
-    """Return the list with the passes of packages. Raises :class:`PluginError` for one whose place no list has."""
-    whole = with_installed(passes, backend, target)
+def _with_packages(passes: Sequence[Pass], backend: str | None, target: str | None) -> PassList:
+    """Return the list with rolling up before all, and with the passes of packages.
+
+    Raises :class:`PluginError` for one whose place no list has.
+    """
+    whole = with_installed(PassList((RollUp(), *passes)), backend, target)
     for name, insertion in installed_passes().items():
         if insertion.step not in whole:  # it is for other targets, or nowhere
             check_place(name, insertion)
@@ -122,10 +127,11 @@ def compile_graph(
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
     """
     target = target_of(backend, target)
-    if isinstance(backend, WritesSteps):
-        step = any(isinstance(node.op, Scan) for node in graph)
     with gc_paused():
-        stepped = one_step(graph) if step else None
+        rolled = RollUp().run(graph).graph
+        if isinstance(backend, WritesSteps):
+            step = any(isinstance(node.op, Scan) for node in rolled)
+        stepped = one_step(rolled) if step else None
         graph = graph if stepped is None else stepped.graph
         trained = target in training_targets(backend)
         graph = graph if trained else without(graph, StopGradient)

@@ -17,9 +17,10 @@ from lstmc.cli.options import ADVANCED, BatchOption, ExampleOption, SolverOption
 from lstmc.cli.streams import complete_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
-from lstmc.ir import Graph, Ref, node_count
+from lstmc.ir import Graph, Ref, Scan, node_count
 from lstmc.nets.tune import Tuning
 from lstmc.numerics import read_device
+from lstmc.passes import RollUp
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
 
@@ -125,7 +126,7 @@ def compile_command(
     if lacking is not None:
         out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
     more = _unused_weights(source, weights, net) if model.file is not None else []
-    _print_summary(net, [*more, *_numbers_notes(net)])
+    _print_summary(net, [*more, *_numbers_notes(net), *_rolled_notes(net)])
 
 
 def _numbers_notes(net: Net) -> list[str]:
@@ -135,6 +136,19 @@ def _numbers_notes(net: Net) -> list[str]:
     count = sum(net.numbers_changes.values())
     changed = f"updates of states as h + u (n - h): {count}" if count else "nothing is written otherwise"
     return [f"for {net.options.numbers}: {changed}"]
+
+
+def _rolled_notes(net: Net) -> list[str]:
+    """Return a note on each scan that the model has written out step by step."""
+    model, *passes = net.compiled.history
+    written = {node.name for node in model.graph}
+    rolled = [node for one in passes if one.pass_name == RollUp.name for node in one.graph if node.name not in written]
+    return [
+        f"{node.op.length} steps that were written out became scan {node.op.body.name}; to see it as Python:"
+        f" lstmc show --after {RollUp.name} --python"
+        for node in rolled
+        if isinstance(node.op, Scan)
+    ]
 
 
 def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:

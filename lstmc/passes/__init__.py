@@ -17,6 +17,7 @@ from lstmc.passes.parallel_time import TIMES, ParallelTime, Time, with_time
 from lstmc.passes.pass_list import PassList, numbered, place_of
 from lstmc.passes.peel import Peel
 from lstmc.passes.precompute import Precompute
+from lstmc.passes.roll_up import RollUp
 from lstmc.passes.run import PassObserver, Snapshot, run_passes, unrolled_scans
 from lstmc.passes.simplify import Simplify
 from lstmc.passes.split_products import SplitProducts
@@ -46,6 +47,7 @@ __all__ = [
     "Precompute",
     "Refs",
     "RollIn",
+    "RollUp",
     "Simplify",
     "Sink",
     "Snapshot",

@@ -93,7 +93,7 @@ def test_a_cell_of_a_file_compiles_without_a_model(lstmc: LSTMC, model_file: Pat
 def test_dump_dir_gets_the_graph_after_every_pass(lstmc: LSTMC, model_file: Path) -> None:
     assert lstmc("compile", str(model_file), *SIZES, "--dump-dir", "dump").code == 0
     names = sorted(path.name for path in Path("dump").iterdir())
-    assert names[:3] == ["00-model.lir", "01-simplify.lir", "02-cse.lir"]
+    assert names[:3] == ["00-model.lir", "01-roll_up.lir", "02-simplify.lir"]
     assert [name for name in names if "expand" in name]
     assert Path("dump", names[0]).read_text().startswith("# model: the model as it was written\n")
 
@@ -167,3 +167,19 @@ def test_an_example_of_a_net_of_all_steps_is_refused_before_anything_is_written(
         "  compile it with --step\n",
         False,
     )
+
+
+def test_steps_that_were_written_out_are_a_scan(lstmc: LSTMC, tmp_path: Path) -> None:
+    (tmp_path / "hand.py").write_text(
+        "from lstmc import Input, Param, full, linear, model, tanh\n\n"
+        "@model\n"
+        "def hand(X=Input(4, 2, 3), *, W=Param(5, 3), U=Param(5, 5)):\n"
+        "    h = full((2, 5), 0.0)\n"
+        "    for t in range(4):\n"
+        "        h = tanh(linear(X[t], W) + linear(h, U))\n"
+        '    return {"h": h}\n'
+    )
+    said = lstmc("compile", str(tmp_path / "hand.py"), "-o", str(tmp_path)).out
+    assert "4 steps that were written out became scan rolled; to see it as Python: lstmc show --after roll_up" in said
+    shown = lstmc("show", str(tmp_path / "hand.py"), "--after", "roll_up", "--python").out
+    assert 'scan(rolled_cell(name="rolled"), X_rows' in shown

@@ -26,7 +26,7 @@ def test_compile_tells_files_passes_feeds_and_reads(lstmc: LSTMC, model_file: Pa
     assert list(told) == ["passes", "files", "feed", "read", "layers", "parameters", "weights", "notes"]
     assert told["files"][0] == {"file": "out/net.prototxt", "bytes": Path("out/net.prototxt").stat().st_size}
     assert [row["name"] for row in told["read"]] == ["Y", "h_T"]
-    assert (told["passes"][0]["pass"], told["passes"][-1]["pass"]) == ("simplify:1", "constants")
+    assert (told["passes"][0]["pass"], told["passes"][-1]["pass"]) == ("roll_up", "constants")
     assert told["parameters"] == 2
 
 

@@ -1,0 +1,96 @@
+"""``roll_up``: a recurrence that a person or a pass wrote out step by step becomes a scan again."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc import Input, Model, Param, concat, full, linear, maximum, model, sigmoid, split, stack, tanh
+from lstmc.backend import load_cell
+from lstmc.dsl import CellModel
+from lstmc.dsl.value import Value
+from lstmc.ir import Graph, Scan
+from lstmc.passes import Dead, Expand, RollUp
+from lstmc.testing.equivalence import assert_same_meaning
+
+T, N, D, H = 5, 2, 3, 4
+
+
+def lstm_by_hand(X=Input(T, N, D), *, W=Param(4 * H, D), U=Param(4 * H, H), b=Param(4 * H)):  # type: ignore[no-untyped-def]
+    h = c = full((N, H), 0.0)
+    ys: list[Value] = []
+    for t in range(T):
+        i, f, o, g = split(linear(X[t], W, b) + linear(h, U), 4)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(c)
+        ys.append(h)
+    return {"Y": stack(ys), "c": c}
+
+
+def backwards(X=Input(N, T, D), h0=Input(N, H), *, W=Param(H, D), U=Param(H, H)):  # type: ignore[no-untyped-def]
+    h, ys = h0, []
+    for t in reversed(range(T)):
+        h = tanh(linear(X[:, t], W) + linear(h, U))
+        ys.insert(0, h)
+    return {"Y": concat(ys, axis=1)}
+
+
+def first_step_from_nothing(X=Input(T, N, D), *, W=Param(H, D), U=Param(H, H)):  # type: ignore[no-untyped-def]
+    h = None
+    for t in range(T):
+        z = linear(X[t], W)
+        h = tanh(z if h is None else z + linear(h, U))
+    return {"h": h}
+
+
+def two_layers(X=Input(T, N, D), *, W=Param(H, D), U=Param(H, H), V=Param(H, H)):  # type: ignore[no-untyped-def]
+    a = b = full((N, H), 0.0)
+    middle = None
+    for t in range(T):
+        a = tanh(linear(X[t], W) + linear(a, U))
+        b = maximum(linear(a, V), b)
+        middle = b if t == 2 else middle
+    return {"a": a, "b": b, "middle": middle}
+
+
+def scans_of(graph: Graph) -> list[Scan]:
+    return [node.op for node in graph if isinstance(node.op, Scan)]
+
+
+@pytest.mark.parametrize("function", [lstm_by_hand, backwards, first_step_from_nothing, two_layers])
+def test_what_a_person_wrote_out_becomes_a_scan_of_all_steps(function: object) -> None:
+    graph = Model(function).graph()  # type: ignore[arg-type]
+    result = RollUp().run(graph)
+    scans = scans_of(result.graph)
+    assert scans
+    assert {scan.length for scan in scans} == {T}
+    assert [scan.reverse for scan in scans] == [function is backwards] * len(scans)
+    assert_same_meaning(graph, result.graph)
+    assert RollUp().run(result.graph).modified is False
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "lstm_peephole", "indrnn", "mgu", "antisymmetric"])
+def test_what_expand_writes_out_becomes_a_scan(name: str) -> None:
+    graph = CellModel(load_cell(name)).graph(T=4, N=2, D=3, H=3)
+    written = Dead().run(Expand().run(graph).graph).graph
+    assert scans_of(written) == []
+    rolled = RollUp().run(written).graph
+    assert max(scan.length for scan in scans_of(rolled)) >= 3
+    assert_same_meaning(written, rolled)
+
+
+def test_steps_that_differ_and_two_steps_stay() -> None:
+    @model
+    def mixed(X=Input(3, N, H), *, U=Param(H, H)):  # type: ignore[no-untyped-def]
+        h = tanh(X[0] + linear(X[0], U))
+        h = tanh(X[1] + linear(sigmoid(h), U))
+        return {"h": tanh(X[2] * linear(h, U))}
+
+    @model
+    def twice(X=Input(2, N, H), *, U=Param(H, H)):  # type: ignore[no-untyped-def]
+        h = full((N, H), 0.5)
+        for t in range(2):
+            h = tanh(X[t] + linear(h, U))
+        return {"h": h}
+
+    for each in (mixed, twice):
+        assert RollUp().run(each.graph()).modified is False
