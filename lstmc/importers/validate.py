@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.sizes import OpenSize
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import SourceCheck
-from lstmc.importers.write.model import model_text
+from lstmc.importers.write.model import traced
 from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
@@ -40,9 +39,7 @@ def check_net(
 
 def evaluate(net: Net, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Return the outputs of a net: its meaning is what the language makes of its text, in float64."""
-    scope: dict[str, Any] = {"__name__": net.name}
-    exec(compile(model_text(net), f"<{net.name}>", "exec"), scope)
-    graph = scope[net.name].graph(**_sizes(net, inputs))
+    graph = traced(net, _sizes(net, inputs))
     return forward(graph, inputs, {name: weight.array() for name, weight in net.params.items()}).outputs
 
 

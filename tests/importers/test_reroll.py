@@ -11,8 +11,13 @@ import torch
 from torch import nn
 
 from lstmc.importers import from_onnx, from_torch
-from lstmc.importers.ir.net import Rolled
+from lstmc.importers.canonical import canonicalize
+from lstmc.importers.ir.net import NetBuilder, Rolled
+from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.ir.sizes import OpenSize
+from lstmc.importers.validate import evaluate
+from lstmc.importers.weight import Weight
+from lstmc.ops import Concat, Split
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 
@@ -118,3 +123,33 @@ def test_a_first_step_from_zeros_for_one_sequence_is_one_of_the_steps() -> None:
     assert_close(
         made.interpreted({name: x.numpy().astype(float) for name in made.net.inputs}), {"Y": module(x).detach().numpy()}
     )
+
+
+CELLS = [
+    Cell("rnn", bias=False, clip=0.5), Cell("gru"), Cell("gru", reset_after=True), Cell("lstm", peepholes=True),
+    Cell("lstm", coupled=True), Cell("lstm", projection=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_layers_of_one_step_of_any_cell_are_one_loop(cell: Cell) -> None:
+    rng, builder = np.random.default_rng(0), NetBuilder("net", "a test")
+    sizes = {"H": 4, "D": 3, "P": 2 if cell.projection else 4}
+    x, h = builder.input("X", (4, "N", 3)), builder.input("h", ("N", sizes["P"]))
+    states = [h, builder.input("c", ("N", 4))][: len(cell.states)]
+    weights = {}
+    for role, shape in cell.weights().items():
+        array = rng.normal(size=[eval(size, sizes) for size in shape.split(", ")])
+        weights[role] = Weight(array.shape, (role,), role, lambda array=array: array)  # type: ignore[misc]
+    name, ys = builder.cell_name("cell", cell, weights), []
+    for x_t in builder.add(Split(0, (1,) * 4), x, hint="x", origin="steps"):
+        op = Recur(cell, 4, sizes["P"], name, init=cell.states)
+        y, *states = builder.recur(op, x_t, weights, states, "a step")
+        ys.append(y)
+    builder.output("Y", builder.one(Concat(0), *ys, hint="Y", origin="steps"))
+    net = builder.finish()
+    settled = canonicalize(net)
+    assert steps_of(settled) == [4]
+    inputs = {name: rng.normal(size=(4, 2, 3) if name == "X" else (2, shape[1])) for name, shape in net.inputs.items()}
+    assert settled.axes == {}
+    assert_close(evaluate(settled, inputs), evaluate(net, inputs), 1e-12)

@@ -47,8 +47,8 @@ def test_every_pass_has_something_to_do() -> None:
         return step.run(read(BEFORE[number])).modified
 
     busy = {step.name for number, (_, step) in enumerate(STEPS) if does(number, step)}
-    # these need steps that were written out, 100 steps, a linear state, an indicator, a transposed or packed parameter or a narrower target, and
-    # have tests of their own; check_gradients refuses models
+    # these need steps that were written out, 100 steps, a linear state, an indicator, a transposed or packed parameter
+    # or a narrower target, and have tests of their own; check_gradients refuses models
     elsewhere = {"roll_up", "limit_fan", "parallel_time", "reshape_once", "narrow", "constants"}
     elsewhere |= {"check_gradients", "untie_transposes", "pass_packed_values"}
     assert busy == {step.name for _, step in STEPS} - elsewhere

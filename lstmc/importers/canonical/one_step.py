@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step, scan_names
 from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.sizes import Shape, open_sizes
 from lstmc.importers.weight import number
-from lstmc.ops import Add, Linear, Mul, Op, Reshape, Split, Sub
+from lstmc.importers.write.model import traced
+from lstmc.ir import Graph, Ref, Scan
+from lstmc.ops import Arg, Reshape, Split
 
 
 def builder_for(net: Net) -> NetBuilder:
@@ -26,17 +28,16 @@ def builder_for(net: Net) -> NetBuilder:
 
 
 def lower_single_steps(net: Net) -> Net:
-    """Lower recurrent layers of one step to products and functions, where one cell has several of them."""
-    ones = [step for step in net.steps if isinstance(step.op, Recur) and _is_single_step(net, step)]
+    """Lower recurrent layers of one step to the ops of their cell's text, where one cell has several of them."""
+    ones = [step for step in net.steps if _is_single_step(net, step)]
     counts = Counter(step.op.name for step in ones if isinstance(step.op, Recur))
-    lowered = [step for step in ones if isinstance(step.op, Recur) and counts[step.op.name] > 1]
-    if not lowered:
+    if max(counts.values(), default=0) < 2:
         return net
     builder = builder_for(net)
     builder.params = dict(net.params)
     for step in net.steps:
-        if step in lowered:
-            _Cell(builder, step).write()
+        if step in ones and isinstance(step.op, Recur) and counts[step.op.name] > 1:
+            _lower(net, builder, step, step.op)
         else:
             builder.steps.append(step)
     builder.outputs = net.outputs
@@ -46,77 +47,47 @@ def lower_single_steps(net: Net) -> Net:
 
 def _is_single_step(net: Net, step: Step) -> bool:
     op = step.op
-    assert isinstance(op, Recur)
-    cell = op.cell
-    plain = not (cell.peepholes or cell.coupled or cell.clip or cell.static or cell.masked or op.more)
-    return net.shapes[step.inputs[0]][0] == 1 and plain and (cell.kind != "gru" or cell.reset_after)
+    if not isinstance(op, Recur) or net.shapes[step.inputs[0]][0] != 1 or op.more:
+        return False
+    return len(op.init) == len(op.cell.states) or not open_sizes(net.shapes[step.outputs[0]])
 
 
-class _Cell:
-    """Lowers one step of a cell to ops."""
+def _lower(net: Net, builder: NetBuilder, step: Step, op: Recur) -> None:
+    """Add the ops of one step of a layer, under the names of its results."""
+    x, *operands = step.inputs
+    y, *states = step.outputs
+    weights, init = operands[: len(op.cell.weights())], operands[len(op.cell.weights()) :]
+    begun = dict(zip(op.init, init, strict=True))
+    first = [
+        begun[state] if state in begun else _zeros(builder, f"{op.name}_{state}_zero", net.shapes[last])
+        for state, last in zip(op.cell.states, states, strict=True)
+    ]
+    body = _body(net, step)
+    row = builder.one(Reshape(net.shapes[x][1:]), x, hint=f"{op.name}_value", origin=step.origin)
+    values = dict(zip((Ref(arg.name) for arg in body.body_args()), [row, *first, *weights], strict=True))
+    named = {output.ref: (name,) for output, name in zip(body.outputs[1:], states, strict=True)}
+    for node in body:
+        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        if not isinstance(node.op, Arg):
+            inputs = tuple(values[ref] for ref in body.args(node.name))
+            hint = f"{op.name}_{'gate' if isinstance(node.op, Split) else 'value'}"
+            results = named.get(refs[0]) or builder.add(node.op, *inputs, hint=hint, origin=step.origin)
+            if refs[0] in named:
+                builder.steps.append(Step(node.op, inputs, results, step.origin))
+            values.update(zip(refs, results, strict=True))
+    builder.steps.append(Step(Reshape(net.shapes[y]), (values[body.outputs[0].ref],), (y,), step.origin))
 
-    def __init__(self, builder: NetBuilder, step: Step) -> None:
-        assert isinstance(step.op, Recur)
-        self.builder, self.step, self.op, self.cell = builder, step, step.op, step.op.cell
-        self.w = {role: f"{self.op.name}/{role}" for role in self.cell.weights()}
 
-    def one(self, op: Op, *values: str) -> str:
-        return self.builder.one(op, *values, hint=f"{self.op.name}_value", origin=self.step.origin)
+def _body(net: Net, step: Step) -> Graph:
+    """Return the graph of a step of a recurrent layer; open sizes are 2."""
+    params = {name: net.params[name] for name in step.inputs if name in net.params and "/" in name}
+    inputs = {name: net.shapes[name] for name in step.inputs if name not in params}
+    one = replace(net, inputs=inputs, params=params, steps=(step,), outputs={"y": step.outputs[0]}, axes={}, notes=())
+    (scan,) = (node.op for node in traced(one, dict.fromkeys(one.open_sizes(), 2)) if isinstance(node.op, Scan))
+    return scan.body
 
-    def named(self, op: Op, name: str, *values: str) -> str:
-        self.builder.steps.append(Step(op, values, (name,), self.step.origin))
-        return name
 
-    def cut(self, x: str, names: Sequence[str]) -> list[str]:
-        sizes = (self.op.units,) * len(names)
-        return [*self.builder.add(Split(1, sizes), x, hint=f"{self.op.name}_gate", origin=self.step.origin)]
-
-    def first(self, state: str) -> str:
-        """Return the initial value of a state; zeros if the layer has none."""
-        if state in self.op.init:
-            return self.step.inputs[1 + len(self.w) + self.op.init.index(state)]
-        batch = self.builder.shapes[self.step.inputs[0]][1]
-        assert isinstance(batch, int)
-        size = self.op.outputs if state == "h" else self.op.units
-        name = f"{self.op.name}_{state}_zero"
-        if name not in self.builder.params:
-            self.builder.params[name] = zeros = number(np.zeros((batch, size)), "zeros")
-            self.builder.shapes[name] = zeros.shape
-        return name
-
-    def write(self) -> None:
-        y, h_next, *c_next = self.step.outputs
-        x = self.step.inputs[0]
-        h, bias = self.first("h"), [self.w["b"]] if "b" in self.w else []
-        seen = self.one(Linear(1), self.one(Reshape(self.builder.shapes[x][1:]), x), self.w["W_x"], *bias)
-        kept = self.one(Linear(1), h, self.w["W_h"])
-        if self.cell.kind == "rnn":
-            self.named(self.cell.new, h_next, self.one(Add(), seen, kept))
-        elif self.cell.kind == "gru":
-            self._gru(seen, kept, h, h_next)
-        else:
-            self._lstm(seen, kept, h_next, c_next[0])
-        self.named(Reshape(self.builder.shapes[y]), y, h_next)
-
-    def _gru(self, seen: str, kept: str, h: str, h_next: str) -> None:
-        z, r, n = self.cut(seen, self.cell.gates)
-        h_z, h_r, h_n = self.cut(kept, self.cell.gates)
-        z = self.one(self.cell.gate, self.one(Add(), z, h_z))
-        r = self.one(self.cell.gate, self.one(Add(), r, h_r))
-        if "b_h" in self.w:
-            h_n = self.one(Add(), h_n, self.w["b_h"])
-        n = self.one(self.cell.new, self.one(Add(), n, self.one(Mul(), r, h_n)))
-        moved = self.one(Mul(), z, self.one(Sub(), h, n))
-        self.named(Add(), h_next, n, moved)
-
-    def _lstm(self, seen: str, kept: str, h_next: str, c_next: str) -> None:
-        i, f, o, g = self.cut(self.one(Add(), seen, kept), self.cell.gates)
-        i, f, o = (self.one(self.cell.gate, value) for value in (i, f, o))
-        held = self.one(Mul(), f, self.first("c"))
-        update = self.one(Mul(), i, self.one(self.cell.new, g))
-        self.named(Add(), c_next, held, update)
-        shown = self.one(self.cell.out, c_next)
-        if self.cell.projection:
-            self.named(Linear(1), h_next, self.one(Mul(), o, shown), self.w["W_p"])
-        else:
-            self.named(Mul(), h_next, o, shown)
+def _zeros(builder: NetBuilder, name: str, shape: Shape) -> str:
+    """Return a constant of zeros."""
+    builder.params[name], builder.shapes[name] = number(np.zeros(shape), "zeros"), shape
+    return name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten, wrap
 from typing import Any
@@ -15,6 +15,7 @@ from lstmc.importers.ir.net import Net, Rolled, Step
 from lstmc.importers.ir.ops import Formula
 from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.ir.sizes import open_sizes
+from lstmc.ir import Graph
 from lstmc.ops import Affine, Linear, Op, Split
 from lstmc.version import __version__
 
@@ -65,6 +66,14 @@ def model_text(net: Net) -> str:
         lines=lines,
         returned=[f'"{name}": {value}' for name, value in net.outputs.items()],
     )
+
+
+def traced(net: Net, sizes: Mapping[str, int]) -> Graph:
+    """Return what the language makes of the net's text, for these numbers of its open sizes."""
+    scope: dict[str, Any] = {"__name__": net.name}
+    exec(compile(model_text(net), f"<{net.name}>", "exec"), scope)
+    graph: Graph = scope[net.name].graph(**sizes)
+    return graph
 
 
 def _leaves(net: Net) -> Iterator[str]:
