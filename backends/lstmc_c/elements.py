@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from importlib.resources import files
 from math import isfinite, isnan
 
 from lstmc.files.format import shortest
+from lstmc.loops.loop_code import header_functions
 from lstmc.ops import (
     Abs,
     Add,
@@ -23,9 +25,7 @@ from lstmc.ops import (
     Power,
     Relu,
     Round,
-    Sigmoid,
     Sin,
-    Softplus,
     Sub,
     Tanh,
 )
@@ -65,12 +65,11 @@ def _affine(op: Affine, x: str) -> str:
 
 # An element of a result from an element of each operand.
 ELEMENTS: Mapping[type[Op], Callable[..., str]] = {
-    Sigmoid: lambda op, x: f"sigmoid({x})",
+    **header_functions(files("lstmc_c").joinpath("functions.h").read_text()),
     Tanh: lambda op, x: f"tanh_({x})",
     Relu: lambda op, x: f"{x} < 0.0f ? 0.0f : {x}",
     LeakyRelu: lambda op, x: f"{x} > 0.0f ? {x} : {number(op.slope)} * {x}",
     Positive: lambda op, x: f"{x} > 0.0f ? 1.0f : 0.0f",
-    Softplus: lambda op, x: f"softplus({x})",
     Elu: lambda op, x: f"{x} > 0.0f ? {x} : {number(op.alpha)} * expm1_({x})",
     Abs: lambda op, x: f"{x} < 0.0f ? -{x} : {x}",
     Exp: lambda op, x: f"exp_({x})",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence, Set
+from importlib.resources import files
 from math import prod
 from typing import Any
 
@@ -10,6 +12,7 @@ from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, covering, moved, offset_of
 from lstmc.loops.memory import Loop, Names, Place, Sink, Store, Value, plain
 from lstmc.ops import (
+    CORE,
     Abs,
     Add,
     Affine,
@@ -25,15 +28,14 @@ from lstmc.ops import (
     Maximum,
     Mul,
     Op,
+    Pointwise,
     Positive,
     Power,
     Relu,
     Reshape,
     Round,
-    Sigmoid,
     Sin,
     Softmax,
-    Softplus,
     Split,
     StopGradient,
     Sub,
@@ -60,14 +62,19 @@ def _power(op: Any, x: str) -> str:
     return f"std::pow({x}, {number(exponent)})"
 
 
+def header_functions(header: str) -> dict[type[Op], Callable[..., str]]:
+    """Return the calls of the functions of a header that have the names of ops."""
+    names = {*re.findall(r"^static (?:inline )?float (\w+)\(float x\)", header, re.MULTILINE)}
+    return {op: lambda op, x: f"{op.name}({x})" for op in CORE if issubclass(op, Pointwise) and op.name in names}
+
+
 # of an op and its operands' elements
 ELEMENT: dict[type[Op], Callable[..., str]] = {
-    Sigmoid: lambda op, x: f"sigmoid({x})",
+    **header_functions(files("lstmc.loops").joinpath("elements.h").read_text()),
     Tanh: lambda op, x: f"tanh_({x})",
     Relu: lambda op, x: f"({x} > 0.0f ? {x} : {x} != {x} ? {x} : 0.0f)",
     LeakyRelu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.slope)} * {x})",
     Positive: lambda op, x: f"({x} > 0.0f ? 1.0f : 0.0f)",
-    Softplus: lambda op, x: f"softplus({x})",
     Elu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.alpha)} * std::expm1({x}))",
     Abs: lambda op, x: f"std::fabs({x})",
     Exp: lambda op, x: f"exp_({x})",
