@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Artifact
-from lstmc.importers.convention import cell_weights
+from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.recur import Cell, Extra, Recur
+from lstmc.importers.ir.recur import Cell, Extra
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.weight import number
 from lstmc.manifest import Manifest, Place, parse_manifest
@@ -142,22 +142,19 @@ def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str])
     w_x, b, *rest = layer.blobs
     roles = {"W_s": rest.pop(0)} if static else {}
     cell = Cell("lstm" if lstm else "rnn", static=bool(static))
-    weights = cell_weights("caffe", cell, w_x, rest[0], b, more=roles)
     extras: dict[Extra, str] = {}
     if static:
         extras["static"] = reshaped(operands[2], batch, prod(layer.bottoms[2][1:]))
     if not np.all(layer.fixed.get(message.bottom[1], 0) == 1):
         extras["cont"] = operands[1]
     init = {state: reshaped(value, batch, units) for state, value in zip("hc", operands[2 + static :], strict=False)}
-    name = builder.cell_name(message.name or "layer", cell, weights)
-    op = Recur(cell, units, units, name, init=tuple(init), more=tuple(extras))
-    y, *last = builder.recur(op, x, weights, [*init.values(), *extras.values()], origin)
+    layers = Layers(builder)
+    layers.at(message.name or "layer", origin)
+    y, *last = layers.recur("caffe", cell, x, (w_x, rest[0], b, None), init, layers.hint, roles, extras)
     if not lstm:
-        readout = [
-            builder.param(weight, f"{name}_{role}") for weight, role in zip(rest[1:], ("W_o", "b_o"), strict=True)
-        ]
-        y = builder.one(Linear(2), y, *readout, hint=f"{name}_o", origin=origin)
-        y = builder.one(Tanh(), y, hint=f"{name}_o", origin=origin)
+        readout = [builder.param(w, f"{layers.hint}_{role}") for w, role in zip(rest[1:], ("W_o", "b_o"), strict=True)]
+        y = builder.one(Linear(2), y, *readout, hint=f"{layers.hint}_o", origin=origin)
+        y = builder.one(Tanh(), y, hint=f"{layers.hint}_o", origin=origin)
     exposed = [reshaped(state, 1, batch, units) for state in last] if message.recurrent_param.expose_hidden else []
     return [y, *exposed]
 

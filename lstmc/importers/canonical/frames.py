@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmc.importers.canonical.one_step import builder_for
-from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step, infer
+from lstmc.importers.ir.net import Net, NetBuilder, Step, infer
 from lstmc.importers.ir.ops import Permute
 from lstmc.importers.ir.recur import Loop
 from lstmc.importers.ir.sizes import OpenSize, Shape, Size, fixed
@@ -24,7 +24,7 @@ class Frames:
         self.builder = builder_for(old)
         self.builder.steps = []
         self.shapes = self.builder.shapes
-        self.params = dict(old.params)
+        self.params = self.builder.params = dict(old.params)
         self.late: dict[str, int] = {}  # delay in steps of values without a time axis
         self._delayed: dict[tuple[str, int], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
@@ -34,6 +34,9 @@ class Frames:
         shapes = infer(op, *(self.shapes[name] for name in inputs))
         self.shapes.update(zip(names, shapes, strict=True))
         self.builder.steps.append(Step(op, tuple(inputs), names, step.origin))
+        self._late(names, inputs)
+
+    def _late(self, names: Sequence[str], inputs: Sequence[str]) -> None:
         late = max((self.late.get(name, 0) for name in inputs), default=0)
         self.late |= {name: late for name in names if late}
 
@@ -58,14 +61,9 @@ class Frames:
 
     def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step) -> str:
         """Add a cell with one state, run over time, and return its outputs."""
-        name = self.builder.scan_name(stem)
-        weights = {f"{name}/{role}": weight for role, weight in body.params.items()}
-        self.params |= weights
-        self.shapes |= {role: weight.shape for role, weight in weights.items()}
         state = next(iter(body.outputs))
-        op = Rolled(body, name, self.time, len(sequences), (state,))
-        y, last = self.builder.fresh(f"{name}_y"), self.builder.fresh(f"{name}_{state}_T")
-        self.put(op, [*weights, *sequences], step, [y, last])
+        y, last = self.builder.loop(stem, body, sequences, {state: None}, (), self.time, step.origin)
+        self._late((y, last), sequences)
         return y
 
     def later(self, name: str, axis: int, by: int, step: Step) -> str:

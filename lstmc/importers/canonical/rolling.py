@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lstmc.importers.canonical.one_step import builder_for, lower_single_steps
-from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step
+from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step, needed_steps
 from lstmc.importers.ir.ops import Permute, Select
 from lstmc.importers.ir.recur import Loop
 from lstmc.importers.weight import Weight
@@ -120,17 +120,14 @@ class _FromGraph:
     def net(self) -> Net:
         steps = [step for node in self.graph if not isinstance(node.op, Leaf) for step in self._steps(node)]
         outputs = {output.name: self.graph.value_name(output.ref) for output in self.graph.outputs}
-        used = {name for step in steps for name in step.inputs} | {*outputs.values()}
-        steps = [step for step in steps if used.intersection(step.outputs)]
+        steps, used = needed_steps(steps, outputs.values())
         params = {name: weight for name, weight in self.params.items() if name in used}
         return replace(self.old, params=params, steps=tuple(steps), outputs=outputs, shapes=self.builder.shapes)
 
     def _steps(self, node: Node) -> list[Step]:
         assert node.loc is not None
-        operands, origin = (
-            tuple(map(self.graph.value_name, self.graph.args(node.name))),
-            self.old.steps[node.loc.line].origin,
-        )
+        operands = tuple(map(self.graph.value_name, self.graph.args(node.name)))
+        origin = self.old.steps[node.loc.line].origin
         if isinstance(node.op, Scan):
             return [self._loop(node, node.op, operands, f"{node.op.length} steps, the first {origin}")]
         if isinstance(node.op, Unstack):
@@ -164,11 +161,7 @@ class _FromGraph:
         params = {f"{name}/{role}": weight for role, weight in net.params.items()}
         self.params |= params
         self.builder.shapes |= {role: weight.shape for role, weight in params.items()}
-        init = {
-            state: value
-            for state, value in states.items()
-            if self.graph.node(value).op != Full(self.builder.shapes[value])
-        }
+        init = {state: value for state, value in states.items() if value not in self.zeros}
         op = Rolled(net, name, scan.length, len(x), tuple(states), tuple(init), scan.reverse)
         return Step(op, (*params, *x.values(), *init.values(), *static.values()), node.names, origin)
 

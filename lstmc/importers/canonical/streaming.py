@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmc.importers.canonical.frames import Frames
 from lstmc.importers.canonical.time_axes import TwoTimeAxes, is_zero, time_axes, timeless
-from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.net import Net, Rolled, Step, needed_steps
 from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed
@@ -135,17 +135,13 @@ class _DynamicTime(Frames):
             outputs[name] = result.name
             if result.lag:
                 delays[name] = result.lag
-        needed, steps = set(outputs.values()), []
-        for step in reversed(self.builder.steps):
-            if needed & set(step.outputs):
-                steps.append(step)
-                needed |= set(step.inputs)
+        steps, needed = needed_steps(self.builder.steps, outputs.values())
         notes = [self._delay_note(name, lag) for name, lag in delays.items()]
         return replace(
             self.old,
             inputs=self.inputs,
             params={name: weight for name, weight in self.params.items() if name in needed},
-            steps=tuple(reversed(steps)),
+            steps=tuple(steps),
             outputs=outputs,
             shapes=self.shapes,
             notes=(*self.old.notes, *notes),

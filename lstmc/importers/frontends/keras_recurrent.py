@@ -11,7 +11,6 @@ import numpy as np
 from lstmc.importers.frontends.keras_call import Call, activation
 from lstmc.importers.frontends.keras_images import pads_of
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.recurrent import one_direction, rolled
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
@@ -67,9 +66,8 @@ def recurrent(
     x = layers.transpose(xs[0], (1, 0, 2))
     initial: dict[str, Operand] = dict(init)
     extras: dict[Extra, Operand] = {} if mask is None else {"mask": layers.transpose(mask, (1, 0, 2))}
-    y, *last = one_direction(
-        layers, "keras", cell, x, (w_x, w_h, b_x, b_h), {}, initial, extras, backwards, layers.hint
-    )
+    weights_of = (w_x, w_h, b_x, b_h)
+    y, *last = layers.recur("keras", cell, x, weights_of, initial, layers.hint, extras=extras, reverse=backwards)
     if mask is not None and config.get("zero_output_for_mask"):
         y = layers.binary("mul", y, extras["mask"])
     if not config.get("return_sequences", False):
@@ -243,7 +241,7 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     inner.builder.outputs |= {"h": h, "c": c, "y": h}
     body = inner.builder.finish(inputs={"x": tuple(shape), "h": image, "c": image})
     back = bool(config.get("go_backwards", False))
-    y, *last = rolled(layers, body, {"x": x}, {"h": None, "c": None}, {}, steps, back)
+    y, *last = layers.builder.loop(layers.hint, body, [x], {"h": None, "c": None}, (), steps, layers.origin, back)
     whole = bool(config.get("return_sequences", False))
     if whole and back:
         y = layers.flip(y, 0)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from lstmc.importers.convention import cell_weights
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.window_ops import WindowOps
@@ -27,6 +28,7 @@ from lstmc.importers.ir.ops import (
     Select,
     reduction,
 )
+from lstmc.importers.ir.recur import Cell, Extra, Recur
 from lstmc.importers.ir.sizes import OpenSize, ShapeProblem, Size, axis_in, fixed, resolved
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import (
@@ -165,6 +167,34 @@ class Layers(WindowOps):
         order = [*(a for a in range(rank) if a != axis), axis]
         y = self.linear(self.transpose(x, order), number(triangle.T if reverse else triangle, "a triangle of ones"))
         return self.transpose(y, [order.index(a) for a in range(rank)])
+
+    def recur(
+        self,
+        framework: str,
+        cell: Cell,
+        x: str,
+        weights: Sequence[Weight | None],
+        init: Mapping[str, Operand],
+        hint: str,
+        more: Mapping[str, Weight] = {},
+        extras: Mapping[Extra, Operand] = {},
+        reverse: bool = False,
+    ) -> tuple[str, ...]:
+        """Add one cell over x [T, N, D]; return outputs and last states. ``weights``: input, recurrent, two biases.
+
+        ``more`` are peepholes and the projection, by the cell's own names.
+        """
+        w_x, w_h, b_x, b_h = weights
+        assert w_x is not None
+        assert w_h is not None
+        packed = cell_weights(framework, cell, w_x, w_h, b_x, b_h, more)
+        outputs = packed["W_p"].shape[0] if cell.projection else w_h.shape[0 if framework == "keras" else 1]
+        units = packed["W_p"].shape[1] if cell.projection else outputs
+        name = self.builder.cell_name(hint, cell, packed)
+        op = Recur(cell, units, outputs, name, reverse, tuple(init), tuple(extras))
+        operands = [self.value(value, f"{name}_{state}_0") for state, value in init.items()]
+        operands += [self.value(value, extra) for extra, value in extras.items()]
+        return self.builder.recur(op, x, packed, operands, self.origin)
 
     def embed(self, x: Operand, w: Weight) -> str:
         return self.one(Embed(), x, w)

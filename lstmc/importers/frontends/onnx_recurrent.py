@@ -9,7 +9,6 @@ import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, constant, weight
-from lstmc.importers.frontends.recurrent import one_direction, rolled
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder, Rolled
@@ -118,9 +117,11 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
     if any(isinstance(step.op, Recur | Rolled) for step in inner.steps):
         raise Refused("body", "a recurrent node", "a step has no time of its own", "write it without")
     shapes = {name: inner.inputs[name] for name in (*elements, *states, *static)}
-    results = rolled(
-        layers, inner.finish(shapes), elements, {name: _start(x) for name, x in states.items()}, static,
-        layers.shape(front[0])[0], directions == {1},
+    first = {name: _start(x) for name, x in states.items()}
+    results = layers.builder.loop(
+        layers.hint, inner.finish(shapes), [*map(layers.value, elements.values())],
+        {name: None if x is None else layers.value(x) for name, x in first.items()},
+        [*map(layers.value, static.values())], layers.shape(front[0])[0], layers.origin, directions == {1},
     )  # fmt: skip
     single = [info.type.tensor_type.HasField("shape") and not info.type.tensor_type.shape.dim for info in body.output]
     results = tuple(
@@ -200,10 +201,10 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     ys, last = [], []
     for lane, back in enumerate(directions):
         cell = _cell(node, kind, functions[lane])
-        y, *states = one_direction(
-            t.layers, "onnx", cell, x, [w.at(lane), r.at(lane), *_biases(node, cell, lane)],
-            _peepholes(node, cell, lane), _initial(t, node, cell, lane, layout), extras, back,
-            hint + ("_reverse" if back else ""),
+        y, *states = t.layers.recur(
+            "onnx", cell, x, [w.at(lane), r.at(lane), *_biases(node, cell, lane)],
+            _initial(t, node, cell, lane, layout), hint + ("_reverse" if back else ""),
+            _peepholes(node, cell, lane), extras, back,
         )  # fmt: skip
         ys.append(t.layers.unsqueeze(y, [1]))
         last.append([t.layers.unsqueeze(state, [0]) for state in states])

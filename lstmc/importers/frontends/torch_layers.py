@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import NotAvailable, Torch, weight_or_none
@@ -260,7 +259,7 @@ def _cell(
     projection = len(weights) % 2 == 1
     cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection=projection)
     more = {"W_p": weights[-1]} if projection else {}
-    return one_direction(t.layers, "torch", cell, x, (weights[0], weights[1], b_x, b_h), more, init, {}, reverse, name)
+    return t.layers.recur("torch", cell, x, (weights[0], weights[1], b_x, b_h), init, name, more, reverse=reverse)
 
 
 def _one_step(mode: str) -> Handler:

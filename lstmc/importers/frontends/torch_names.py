@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lstmc.errors import Argument
-from lstmc.importers.convention import cell_weights
+from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.recur import Cell, Kind, Recur
+from lstmc.importers.ir.recur import Cell, Kind
 from lstmc.importers.read.source import Source, StoredTensor
 from lstmc.importers.read.torch_file import TORCHSCRIPT
 from lstmc.importers.refusal import Refusal, RefusedError
@@ -146,29 +146,26 @@ def groups_of(source: Source) -> tuple[list[Group], list[str]]:
 
 
 def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonlinearity | None, many: bool) -> None:
-    title = group.title
-    layers = sorted({layer for layer, _ in group.tensors})
+    title, layers = group.title, Layers(builder)
+    layers.at(title, group.owner or "the recurrent layer")
+    numbers = sorted({layer for layer, _ in group.tensors})
     both = any(back for _, back in group.tensors)
-    expected = [(layer, back) for layer in range(len(layers)) for back in ((False, True) if both else (False,))]
+    expected = [(layer, back) for layer in range(len(numbers)) for back in ((False, True) if both else (False,))]
     if sorted(group.tensors) != expected:
         raise _refused(group, "layers", str(sorted(group.tensors)), "some are missing", "save the whole module")
     first = group.tensors[0, False]["weight_ih"]
     y = builder.input(f"{title}_X" if many else "X", ("T", "N", first.shape[1] if len(first.shape) == 2 else 1))
     last: dict[str, list[str]] = {}
-    for layer in layers:
+    for layer in numbers:
         outputs = []
         for back in (False, True) if both else (False,):
             tensors = group.tensors[layer, back]
-            cell, units, size = _cell(group, tensors, hint, rnn)
+            cell = _cell(group, tensors, hint, rnn)
             weights = {name: tensor.weight() for name, tensor in tensors.items()}
             more = {"W_p": weights["weight_hr"]} if cell.projection else {}
-            packed = cell_weights(
-                "torch", cell, weights["weight_ih"], weights["weight_hh"],
-                weights.get("bias_ih"), weights.get("bias_hh"), more,
-            )  # fmt: skip
+            parts = [weights.get(name) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             name = f"{title}_l{layer}{'_reverse' if back else ''}" if len(expected) > 1 else title
-            op = Recur(cell, units, size, builder.cell_name(name, cell, packed), back)
-            output, *states = builder.recur(op, y, packed, (), group.owner or "the recurrent layer")
+            output, *states = layers.recur("torch", cell, y, parts, {}, name, more, reverse=back)
             outputs.append(output)
             for state, value in zip(cell.states, states, strict=True):
                 last.setdefault(state, []).append(value)
@@ -183,10 +180,8 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
             builder.outputs[f"{prefix}{state}_T{suffix}"] = value
 
 
-def _cell(
-    group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None
-) -> tuple[Cell, int, int]:
-    """Return the cell of one layer and direction, its units and its output size, after checking every shape."""
+def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Cell:
+    """Return the cell of one layer and direction, after checking every shape."""
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
@@ -218,8 +213,7 @@ def _cell(
                 "give it by activation: tanh or relu",
             )  # fmt: skip
         new = Relu() if function == "relu" else Tanh()
-    cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
-    return cell, units, size
+    return Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
 
 
 def _refused(group: Group, attribute: str, value: str, why: str, mend: str) -> _Refused:

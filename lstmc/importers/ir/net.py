@@ -67,6 +67,16 @@ class Net:
         return list(dict.fromkeys(size.name for shape in self.inputs.values() for size in open_sizes(shape)))
 
 
+def needed_steps(steps: Sequence[Step], outputs: Iterable[str]) -> tuple[list[Step], set[str]]:
+    """Return the steps that outputs depend on, and the values that these read, with the outputs."""
+    needed, kept = set(outputs), list[Step]()
+    for step in reversed(steps):
+        if needed.intersection(step.outputs):
+            kept.append(step)
+            needed.update(step.inputs)
+    return kept[::-1], needed
+
+
 def infer(op: Op | Loop, *shapes: Shape) -> tuple[Shape, ...]:
     """Return the shapes of an op's results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
     return op.infer(*shapes) if isinstance(op, Loop) else result_shapes(op, *shapes)
@@ -184,19 +194,41 @@ class NetBuilder:
         hints = [f"{op.name}_y", *(f"{op.name}_{state}_T" for state in op.cell.states)]
         return self.add(op, *operands, hint="", hints=hints, origin=origin)
 
+    def loop(
+        self,
+        hint: str,
+        body: Net,
+        sequences: Sequence[str],
+        states: Mapping[str, str | None],
+        static: Sequence[str],
+        steps: Size,
+        origin: str,
+        reverse: bool = False,
+    ) -> tuple[str, ...]:
+        """Add a loop over time; return its outputs over time, then the last states.
+
+        ``body`` has inputs for the sequences, for the states of these names, and for the static values, in this order;
+        its outputs are the next states, then what each step gives. Of ``states`` those that start at zero have no first
+        value.
+        """
+        name = self.scan_name(hint)
+        weights = {f"{name}/{role}": weight for role, weight in body.params.items()}
+        self.params |= weights
+        self.shapes |= {role: weight.shape for role, weight in weights.items()}
+        first = {state: value for state, value in states.items() if value is not None}
+        op = Rolled(body, name, steps, len(sequences), tuple(states), tuple(first), reverse)
+        hints = [f"{name}_y"] * (len(body.outputs) - len(states)) + [f"{name}_{state}_T" for state in states]
+        return self.add(op, *weights, *sequences, *first.values(), *static, hint="", hints=hints, origin=origin)
+
     def finish(self, inputs: Mapping[str, Shape] | None = None) -> Net:
         """Return the net without unused steps and parameters; also without unused inputs, unless ``inputs`` is set."""
-        needed, steps = set(self.outputs.values()), []
-        for step in reversed(self.steps):
-            if needed & set(step.outputs):
-                steps.append(step)
-                needed |= set(step.inputs)
+        steps, needed = needed_steps(self.steps, self.outputs.values())
         return Net(
             self.name,
             self.origin,
             {n: s for n, s in self.inputs.items() if n in needed} if inputs is None else {**inputs},
             {name: weight for name, weight in self.params.items() if name in needed},
-            tuple(reversed(steps)),
+            tuple(steps),
             self.outputs,
             self.shapes,
             notes=tuple(self.notes),
