@@ -20,7 +20,7 @@ from lstmc.importers.frontends.refused import MALFORMED, SHAPE, Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.sizes import OpenSize, Shape, open_sizes
-from lstmc.importers.read.onnx_file import stored_tensor
+from lstmc.importers.read.onnx_file import KINDS, stored_tensor
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
@@ -55,6 +55,7 @@ def describe_onnx(
     for info in graph.input:
         if info.name in values:
             array = np.asarray(values[info.name])
+            array = array.astype(KINDS.get(info.type.tensor_type.elem_type, array.dtype))
             reader.values[info.name] = Weight(array.shape, (info.name,), info.name, lambda array=array: array)  # type: ignore[misc]
         elif info.name not in reader.values:
             shape = tuple(shapes[info.name]) if info.name in shapes else _declared(info, origin)
@@ -151,7 +152,7 @@ class _Reader:
             raise Refused("domain", proto.domain, "only ONNX's own operators are known", "export the model without it")
         attributes = {a.name: self._attribute(a) for a in proto.attribute}
         operands = [self.values[name] if name else None for name in proto.input]
-        node = Node(proto.op_type, label, operands, attributes, self.opset, len(proto.output))
+        node = Node(proto.op_type, label, operands, attributes, self.opset, len(proto.output), proto)
         if node.op == "Constant":
             return [self._constant(proto, attributes)]
         if node.op == "If":

@@ -5,9 +5,10 @@ A size without a number is its name, in an array of objects: such arrays are cut
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from inspect import Parameter, signature
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.sizes import OpenSize, Size
+from lstmc.importers.refusal import SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
+from lstmc.plugins import need
 
 PIN = "give the sizes of the inputs, as in shape input=1,576"
 
@@ -36,8 +39,7 @@ class Node:
     attributes: Mapping[str, Any]
     opset: int
     results: int
-    names: Sequence[str] = ()
-    used: set[str] = field(default_factory=set)
+    proto: Any
 
     def operand(self, place: int) -> Operand | None:
         return self.operands[place] if place < len(self.operands) else None
@@ -103,25 +105,67 @@ def weight_or_none(x: Operand | None, what: str) -> Weight | None:
 
 
 LARGEST = 2**24  # elements of what is computed
+# What takes sizes without a number as well.
 SHAPE_OPS = frozenset(
-    {
-        "Gather",
-        "Concat",
-        "Slice",
-        "Unsqueeze",
-        "Squeeze",
-        "Cast",
-        "Reshape",
-        "Identity",
-        "Transpose",
-        "Split",
-        "Flatten",
-        "ConstantOfShape",
-        "Expand",
-        "Tile",
-    }
+    """
+    Gather Concat Slice Unsqueeze Squeeze Cast Reshape Identity Transpose Split Flatten ConstantOfShape Expand Tile
+    Equal Where Mul
+    """.split()  # noqa: SIM905
+)
+FOLDED = SHAPE_OPS | frozenset(
+    """
+    DequantizeLinear Range Trilu Add Sub Div Mod Pow Min Max Greater GreaterOrEqual Less LessOrEqual And Or Not Neg Abs
+    Sqrt Exp Log Sin Cos Round Floor Ceil Reciprocal ReduceProd ReduceSum ReduceMean ReduceMax ReduceMin
+    """.split()  # noqa: SIM905
 )
 Fold = Callable[..., Any]
+
+
+def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None:
+    """Return the results of a node on constant operands; None for an operator that is not folded.
+
+    The onnx package computes them, apart from what depends on sizes without a number, or may be large.
+    """
+    if node.op not in FOLDED:
+        return None
+    objects = [one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1)]
+    named = [one for one in objects if isinstance(one, OpenSize)]
+    if named and node.op not in SHAPE_OPS:
+        raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
+    fold = OF_SIZES.get(node.op)
+    if fold is None or (node.op in ("Equal", "Mul", "Cast") and not named):
+        results = _computed(node, arrays)
+    else:
+        for place, array in enumerate(arrays[:2], 1):
+            if array is None:
+                missing = f"operand {place} is missing"
+                raise Refused("operands", missing, f"{node.op} requires it", "check it with onnx.checker")
+        results = [fold(node, *arrays)]
+    return [_as_integers(one) for one in results]
+
+
+def _computed(node: Node, arrays: Sequence[Array | None]) -> list[Any]:
+    """Return the results of a node on these operands, as the onnx package computes them."""
+    proto = type(node.proto)(op_type=node.op, attribute=node.proto.attribute)
+    fed = {f"x{place}": array for place, array in enumerate(arrays) if array is not None}
+    proto.input.extend(f"x{place}" if f"x{place}" in fed else "" for place in range(len(arrays)))
+    proto.output.extend(f"y{place}" for place in range(node.results))
+    try:
+        with np.errstate(all="ignore"):
+            results: list[Any] = _evaluator(proto.SerializeToString(), node.opset).run(None, fed)
+    except Exception as error:  # of the onnx package, which checks operands and attributes in many ways
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        raise Refused(
+            "operands and attributes", what, "they do not fit together", "check it with onnx.checker"
+        ) from None
+    return results
+
+
+@lru_cache(maxsize=1024)
+def _evaluator(node: bytes, opset: int) -> Any:
+    onnx = need("onnx", "The onnx package", "onnx", SourceError)
+    reference = importlib.import_module("onnx.reference")
+    return reference.ReferenceEvaluator(onnx.NodeProto.FromString(node), opsets={"": opset})
 
 
 def _same_size(a: Any, b: Any) -> bool:
@@ -136,50 +180,17 @@ def _same_size(a: Any, b: Any) -> bool:
 
 
 def _equal(node: Node, x: Array, y: Array) -> Array:
-    equal: Array = np.vectorize(_same_size, otypes=[bool])(x, y) if object in (x.dtype, y.dtype) else x == y
+    equal: Array = np.vectorize(_same_size, otypes=[bool])(x, y)
     return equal
 
 
 def _multiplied(node: Node, x: Array, y: Array) -> Array:
     """Return a product; a named size can be multiplied by 1 alone."""
-    if object not in (x.dtype, y.dtype):
-        return x * y
     factors = [one for one in (x, y) if one.dtype != object]
     if not factors or not np.all(factors[0] == 1):
         raise Refused("operands", "a size without a number", "a computation needs its value", PIN)
     product: Array = np.broadcast_arrays(x if x.dtype == object else y, factors[0])[0]
     return product
-
-
-OF_SIZES = frozenset({"Equal", "Where", "Mul"})  # what takes sizes without a number as well
-
-
-def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None:
-    """Return the results of a node on constant operands; None for an operator that is not folded."""
-    fold = FOLDS.get(node.op)
-    if fold is None:
-        return None
-    named = [
-        one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1) if isinstance(one, OpenSize)
-    ]
-    if named and node.op not in SHAPE_OPS and node.op not in OF_SIZES:
-        raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
-    for slot, array in enumerate(arrays):
-        if array is None and slot in _required(fold, len(arrays)):
-            raise Refused(
-                "operands", f"operand {slot + 1} is missing", f"{node.op} requires it", "check it with onnx.checker"
-            )
-    with np.errstate(all="ignore"):
-        results = fold(node, *arrays)
-    return [_as_integers(one) for one in (results if isinstance(results, list) else [results])]
-
-
-def _required(fold: Fold, count: int) -> range:
-    """Return the positions of a node's ``count`` operands that are mandatory."""
-    _, *operands = signature(fold).parameters.values()
-    if any(each.kind is Parameter.VAR_POSITIONAL for each in operands):
-        return range(count)
-    return range(sum(each.default is Parameter.empty for each in operands))
 
 
 def _as_integers(array: Any) -> Array:
@@ -196,24 +207,6 @@ def triangle(node: Node, shape: Sequence[int], diagonal: Array | None) -> Array:
     rows, columns = shape[-2:]
     lower = np.tri(rows, columns, k - 1 if node.get("upper", 1) else k, dtype=bool)
     return np.broadcast_to(~lower if node.get("upper", 1) else lower, shape)
-
-
-def _trilu(node: Node, x: Array, diagonal: Array | None = None) -> Array:
-    return np.where(triangle(node, x.shape, diagonal), x, np.zeros((), x.dtype))
-
-
-def _axes(node: Node, operand: Array | None) -> tuple[int, ...] | None:
-    """Return axes, which are an operand or an attribute, by version."""
-    axes = node.attributes.get("axes") if operand is None else operand.reshape(-1).tolist()
-    return None if axes is None else tuple(int(axis) for axis in axes)
-
-
-def _unsqueeze(node: Node, x: Array, axes: Array | None = None) -> Array:
-    return np.expand_dims(x, _axes(node, axes) or ())
-
-
-def _squeeze(node: Node, x: Array, axes: Array | None = None) -> Array:
-    return np.squeeze(x, _axes(node, axes))
 
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
@@ -235,33 +228,6 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
     return [(int(a), slice(int(s), None if st < 0 and e < -(2**30) else int(e), int(st))) for a, s, e, st in cuts]
 
 
-def _slice(node: Node, x: Array, *operands: Array | None) -> Array:
-    for axis, part in slices(node, [*operands]):
-        x = x[(slice(None),) * (axis % x.ndim) + (part,)]
-    return x
-
-
-def _split(node: Node, x: Array, operand: Array | None = None) -> list[Array]:
-    axis = int(node.get("axis", 0))
-    pieces = operand.reshape(-1).tolist() if operand is not None else node.get("split", None)
-    if pieces is None:
-        each = -(-x.shape[axis] // node.results)
-        return np.array_split(x, range(each, x.shape[axis], each), axis)
-    return np.split(x, np.cumsum(pieces)[:-1].astype(int), axis)
-
-
-def _reshape(node: Node, x: Array, shape: Array | None = None) -> Array:
-    new_shape = [int(s) for s in (node.attributes["shape"] if shape is None else shape.reshape(-1))]
-    return x.reshape([x.shape[i] if s == 0 and not node.get("allowzero", 0) else s for i, s in enumerate(new_shape)])
-
-
-def _cast(node: Node, x: Array) -> Array:
-    if x.dtype == object:
-        return x
-    kinds = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}
-    return x.astype(kinds.get(int(node.attributes["to"]), np.float64))
-
-
 def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
     """(x - zero) * scale, with [C] along an axis, or one for all."""
     axis = int(node.get("axis", 1)) % max(x.ndim, 1)
@@ -269,13 +235,6 @@ def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) 
     moved = x.astype(np.float32) - (0 if zero is None else zero.astype(np.float32).reshape(shape))
     result: Array = moved * scale.reshape(shape)
     return result
-
-
-def _divide(node: Node, x: Array, y: Array) -> Array:
-    if np.issubdtype(x.dtype, np.integer):
-        quotient: Array = np.trunc(x / y).astype(x.dtype)  # towards zero, as ONNX does
-        return quotient
-    return x / y
 
 
 def _bounded(count: float) -> None:
@@ -304,73 +263,27 @@ def _tile(node: Node, x: Array, repeats: Array) -> Array:
 
 def _of_shape(node: Node, shape: Array) -> Array:
     value = node.attributes.get("value")
-    fill = 0.0 if value is None else value.reshape(-1)[0]
+    fill = np.float32(0) if value is None else value.reshape(-1)[0]
     target = _plain(node, shape, float(fill))
     _bounded(float(np.prod([float(s) for s in target])))
     return np.full(target, fill)
 
 
 def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
+    if not delta:
+        raise Refused("delta", "0", "it is the step from one number to the next", "check it with onnx.checker")
     _bounded(abs((float(limit) - float(start)) / float(delta)))
-    return np.arange(start.item(), limit.item(), delta.item())
+    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
-def _reduced(kind: str) -> Fold:
-    def fold(node: Node, x: Array, axes: Array | None = None) -> Array:
-        return np.asarray(getattr(np, kind)(x, axis=_axes(node, axes), keepdims=bool(node.get("keepdims", 1))))
-
-    return fold
-
-
-FOLDS: Mapping[str, Fold] = {
-    "Identity": lambda node, x: x,
-    "Cast": _cast,
+# What the onnx package does not compute as it is needed here.
+OF_SIZES: Mapping[str, Fold] = {
+    "Cast": lambda node, x: x,
     "DequantizeLinear": _dequantized,
-    "Gather": lambda node, x, at: np.take(x, at.astype(np.int64), axis=int(node.get("axis", 0))),
-    "Concat": lambda node, *xs: np.concatenate(xs, axis=int(node.attributes["axis"])),
-    "Slice": _slice,
-    "Unsqueeze": _unsqueeze,
-    "Squeeze": _squeeze,
-    "Reshape": _reshape,
-    "Split": _split,
-    "Flatten": lambda node, x: x.reshape(int(np.prod(x.shape[: int(node.get("axis", 1))])), -1),
-    "Transpose": lambda node, x: np.transpose(x, node.attributes.get("perm")),
+    "Equal": _equal,
+    "Mul": _multiplied,
     "Expand": _expand,
     "Tile": _tile,
     "ConstantOfShape": _of_shape,
     "Range": _range,
-    "Trilu": _trilu,
-    "Add": lambda node, x, y: x + y,
-    "Sub": lambda node, x, y: x - y,
-    "Mul": _multiplied,
-    "Div": _divide,
-    "Mod": lambda node, x, y: np.fmod(x, y) if node.get("fmod", 0) else np.mod(x, y),
-    "Pow": lambda node, x, y: np.power(x, y),
-    "Min": lambda node, *xs: np.minimum.reduce(xs),
-    "Max": lambda node, *xs: np.maximum.reduce(xs),
-    "Equal": _equal,
-    "Greater": lambda node, x, y: x > y,
-    "GreaterOrEqual": lambda node, x, y: x >= y,
-    "Less": lambda node, x, y: x < y,
-    "LessOrEqual": lambda node, x, y: x <= y,
-    "And": lambda node, x, y: x & y,
-    "Or": lambda node, x, y: x | y,
-    "Not": lambda node, x: ~x,
-    "Where": lambda node, c, x, y: np.where(c, x, y),
-    "Neg": lambda node, x: -x,
-    "Abs": lambda node, x: np.abs(x),
-    "Sqrt": lambda node, x: np.sqrt(x),
-    "Exp": lambda node, x: np.exp(x),
-    "Log": lambda node, x: np.log(x),
-    "Sin": lambda node, x: np.sin(x),
-    "Cos": lambda node, x: np.cos(x),
-    "Round": lambda node, x: np.rint(x),
-    "Floor": lambda node, x: np.floor(x),
-    "Ceil": lambda node, x: np.ceil(x),
-    "Reciprocal": lambda node, x: 1 / x,
-    "ReduceProd": _reduced("prod"),
-    "ReduceSum": _reduced("sum"),
-    "ReduceMean": _reduced("mean"),
-    "ReduceMax": _reduced("max"),
-    "ReduceMin": _reduced("min"),
 }

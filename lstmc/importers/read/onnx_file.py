@@ -19,7 +19,7 @@ from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.text import whole
 
-_KINDS = {1: "<f4", 11: "<f8", 10: "<f2", 16: "<u2", 6: "<i4", 7: "<i8", 3: "<i1", 2: "<u1", 5: "<i2", 4: "<u2", 9: "?"}
+KINDS = {1: "<f4", 11: "<f8", 10: "<f2", 16: "<u2", 6: "<i4", 7: "<i8", 3: "<i1", 2: "<u1", 5: "<i2", 4: "<u2", 9: "?"}
 BFLOAT16 = 16
 EXTERNAL = 1  # TensorProto.DataLocation
 
@@ -42,9 +42,9 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
     """Return a ``TensorProto`` as a tensor; external data are read from ``folder`` on demand."""
     name = tensor.name or "a constant"
     shape = checked_shape(origin, name, [int(size) for size in tensor.dims])
-    if tensor.data_type not in _KINDS:
+    if tensor.data_type not in KINDS:
         raise SourceError(f"{origin}: tensor {name} has elements of an unsupported type: {tensor.data_type}")
-    kind = _KINDS[tensor.data_type]
+    kind = KINDS[tensor.data_type]
     size = prod(shape) * np.dtype(kind).itemsize
     if tensor.data_location == EXTERNAL:
         place = _external(tensor, name, size, origin, folder)
@@ -72,7 +72,7 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
 
 
 def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
-    array = np.frombuffer(data, _KINDS[tensor.data_type])
+    array = np.frombuffer(data, KINDS[tensor.data_type])
     if tensor.data_type == BFLOAT16:
         array = (array.astype(np.uint32) << 16).view(np.float32)
     return array.reshape(shape)
