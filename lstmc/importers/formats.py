@@ -17,9 +17,7 @@ from lstmc.importers.read.source import Source
 from lstmc.importers.read.torch_file import entries, hints, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.runtimes.keras_runtime import KerasRuntime
-from lstmc.importers.runtimes.onnx_runtime import OnnxRuntime
-from lstmc.importers.runtimes.torch_runtime import TorchLayers, TorchProgram
+from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
 from lstmc.importers.sources import ImportOptions, NetSource, SourceNet, net_sources
 from lstmc.plugins import need
 

@@ -11,12 +11,11 @@ from lstmc.errors import Argument
 from lstmc.importers.canonical import canonicalize, canonicalize_static
 from lstmc.importers.formats import of_program, source_of
 from lstmc.importers.frontends.onnx_graph import describe_onnx
-from lstmc.importers.frontends.torch_export import exported
+from lstmc.importers.frontends.torch_graph import exported
 from lstmc.importers.ir.net import Net
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.runtime import Runtime
-from lstmc.importers.runtimes.onnx_runtime import OnnxRuntime
-from lstmc.importers.sources import HostNet, ImportOptions, SourceNet
+from lstmc.importers.runtimes import OnnxRuntime
+from lstmc.importers.sources import HostNet, ImportOptions, Runtime, SourceNet
 from lstmc.importers.write.files import files
 from lstmc.ops import Array
 from lstmc.plugins import need

@@ -9,10 +9,24 @@ from typing import Literal, Protocol, runtime_checkable
 
 from lstmc.backend import Artifact, Violation
 from lstmc.importers.ir.net import Net
-from lstmc.importers.runtime import Runtime
 from lstmc.ops import Array
 from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
 from lstmc.verification.differential import Difference
+
+
+class Runtime(Protocol):
+    """``name`` is the program with its version; inputs and outputs go by the described net's names, axes as there."""
+
+    name: str
+
+    def unavailable(self) -> str | None:
+        """Return the reason why it cannot run the model here, or None."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the outputs for inputs. Raises :class:`~lstmc.importers.refusal.SourceError`."""
+        ...
+
 
 SOURCES = "lstmc.sources"
 

@@ -13,7 +13,7 @@ import torch
 import lstmc
 from lstmc.errors import DimError, ModelFileError
 from lstmc.importers import ImportedModel, SourceError, import_file
-from lstmc.importers.frontends.torch_export import exported
+from lstmc.importers.frontends.torch_graph import exported
 from lstmc.importers.weight import Weight
 from tests.cli.conftest import LSTMC
 from tests.cli.conftest import lstmc as command  # noqa: F401

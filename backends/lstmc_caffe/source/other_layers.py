@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmc.files.format import shortest
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import CORE, Affine, Array, Conv, Types
 from lstmc.types import TensorType

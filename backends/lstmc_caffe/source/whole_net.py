@@ -10,10 +10,9 @@ import numpy as np
 
 from lstmc.errors import Argument, LstmcError, ShapeError
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import MALFORMED, Refused
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.sizes import ShapeProblem
-from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+from lstmc.importers.refusal import MALFORMED, Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 from lstmc_caffe.ops import layer_ops, read_layer

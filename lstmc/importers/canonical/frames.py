@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmc.importers.canonical.one_step import builder_for
+from lstmc.importers.canonical.rolling import builder_for
 from lstmc.importers.ir.net import Net, NetBuilder, Step, infer
 from lstmc.importers.ir.ops import Permute
 from lstmc.importers.ir.recur import Loop

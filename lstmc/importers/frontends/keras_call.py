@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.ir.ops import function
+from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import Weight
 from lstmc.ops import Affine, Op
 from lstmc.ops.frameworks import ELEMENTWISE

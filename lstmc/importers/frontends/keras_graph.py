@@ -20,11 +20,10 @@ from lstmc.importers.frontends.keras_weights import (
     weights_by_layer,
 )
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import MALFORMED, Refused
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.read.keras_file import version_of
 from lstmc.importers.read.source import Source
-from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+from lstmc.importers.refusal import MALFORMED, Refusal, Refused, RefusedError, SourceError
 
 Key = tuple[str, int, int]  # a layer, which use of it, which of its results
 _MOST = 6  # results that a layer may have

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.window_ops import Pair
+from lstmc.importers.frontends.shape_ops import Pair
 from lstmc.importers.ir.sizes import fixed
+from lstmc.importers.refusal import Refused
 
 
 def _channels_first(layers: Layers, call: Call, rank: int) -> tuple[str, list[int]]:

@@ -8,8 +8,8 @@ from lstmc.importers.frontends import keras_images, keras_recurrent
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, of_cells, recurrent
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.ir.sizes import axis_in, fixed, resolved
+from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import number
 from lstmc.ops import Dropout
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.sizes import axis_in, fixed, resolved
+from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 _DEEPEST = 10  # lists in lists of arguments

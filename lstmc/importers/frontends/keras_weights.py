@@ -12,9 +12,8 @@ from typing import Any
 
 from lstmc.importers.frontends.keras_layers import HANDLERS
 from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS, PARTS
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.read.source import Source
-from lstmc.importers.refusal import SourceError
+from lstmc.importers.refusal import Refused, SourceError
 from lstmc.importers.weight import Weight
 
 MODELS = ("Sequential", "Model", "Functional")

@@ -9,10 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.convention import cell_weights
-from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.frontends.window_ops import WindowOps
+from lstmc.importers.frontends.shape_ops import Operand, ShapeOps
 from lstmc.importers.ir.net import Step
 from lstmc.importers.ir.ops import (
     BINARY,
@@ -30,7 +27,8 @@ from lstmc.importers.ir.ops import (
 )
 from lstmc.importers.ir.recur import Cell, Extra, Recur
 from lstmc.importers.ir.sizes import OpenSize, ShapeProblem, Size, axis_in, fixed, resolved
-from lstmc.importers.weight import Weight, number
+from lstmc.importers.refusal import Refused
+from lstmc.importers.weight import Weight, cell_weights, number
 from lstmc.ops import (
     Add,
     Affine,
@@ -54,7 +52,7 @@ _LARGE = 1e9
 _INFINITE = f"An infinite number is {_LARGE:g} here: under a softmax or a maximum it does the same."
 
 
-class Layers(WindowOps):
+class Layers(ShapeOps):
     """Builds the steps of one node at a time; ``at`` sets the node, for messages and names."""
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:

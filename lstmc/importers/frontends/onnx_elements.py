@@ -8,8 +8,8 @@ import numpy as np
 
 from lstmc.importers.frontends.layers import Comparison
 from lstmc.importers.frontends.onnx_values import Node, Onnx, constant
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]

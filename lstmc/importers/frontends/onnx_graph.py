@@ -16,12 +16,11 @@ from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_quantized
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, constant, fold_constants
-from lstmc.importers.frontends.refused import MALFORMED, SHAPE, Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.sizes import OpenSize, Shape, open_sizes
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
-from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+from lstmc.importers.refusal import MALFORMED, SHAPE, Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 

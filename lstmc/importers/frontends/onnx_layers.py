@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, weight, weight_or_none
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.sizes import axis_in, fixed, resolved
+from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 

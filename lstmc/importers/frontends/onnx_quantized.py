@@ -12,8 +12,8 @@ import numpy as np
 
 from lstmc.importers.frontends import onnx_layers, onnx_recurrent
 from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, weight, weight_or_none
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 

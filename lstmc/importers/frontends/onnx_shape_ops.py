@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, fixed_numbers, sizes, slices, triangle, weight
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.sizes import axis_in, broadcast, fixed, open_sizes, resolved
+from lstmc.importers.refusal import Refused
 from lstmc.ops import Dropout
 
 Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]

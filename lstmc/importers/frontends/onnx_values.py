@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.sizes import OpenSize, Size
-from lstmc.importers.refusal import SourceError
+from lstmc.importers.refusal import Refused, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 from lstmc.plugins import need

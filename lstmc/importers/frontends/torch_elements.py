@@ -9,10 +9,10 @@ from typing import Any, get_args
 import numpy as np
 
 from lstmc.importers.frontends.layers import Comparison
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import Torch
 from lstmc.importers.ir.sizes import fixed
+from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 Handler = Callable[..., Any]

@@ -1,24 +1,127 @@
-"""Programs of torch.export translated into the import IR."""
+"""Programs of torch.export: exported, with constants folded by PyTorch, and translated into the import IR."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Mapping
+import warnings
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import replace
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
 
 from lstmc.importers.frontends import torch_elements, torch_layers, torch_shape_ops, torch_values
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.torch_constants import Constants
-from lstmc.importers.frontends.torch_export import decomposed
 from lstmc.importers.frontends.torch_values import NotAvailable, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.sizes import ShapeProblem
-from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.weight import Weight
+from lstmc.ops import Array
+
+
+def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
+    """Return the exported program of a module in evaluation mode, for example arguments.
+
+    Raises :class:`RefusedError` for packed sequences, which PyTorch does not export, and :class:`SourceError` for
+    whatever else stops it.
+    """
+    training = module.training
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
+            return torch.export.export(module.eval(), tuple(examples))
+    except Exception as error:  # of any class: it is raised by the module's own code too
+        local_values = [value for frame, _ in walk_tb(error.__traceback__) for value in frame.f_locals.values()]
+        if any(isinstance(value, torch.nn.utils.rnn.PackedSequence) for value in local_values):
+            mend = (
+                "give the layer the padded sequences, and in the written model write scan(..., lengths=L), which keeps"
+                " states and gives zeros past each sequence's end"
+            )
+            refusal = Refusal(
+                "pack_padded_sequence", "", "a packed sequence", "PyTorch exports no module that makes one", mend
+            )
+            raise RefusedError(name, [refusal]) from error
+        lines = str(error).strip().splitlines() or [""]
+        raise SourceError(
+            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {lines[0][:300]}",
+            notes=["call the module on them first; of what it does by their values, fix the outcome"],
+        ) from error
+    finally:
+        module.train(training)
+
+
+def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
+    """Return the program with operators that are not in ``supported`` decomposed by PyTorch.
+
+    What overwrites a tensor in place becomes what makes a new one. A program of known operators alone is left as it is.
+    """
+    calls = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    if all(call in supported or not call.startswith("aten.") for call in calls):
+        return program
+    table = torch.export.default_decompositions()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as while it is exported
+        return program.run_decompositions(
+            {op: decomposition for op, decomposition in table.items() if str(op) not in supported}
+        )
+
+
+_UNDEFINED = ("aten.empty", "aten.new_empty")  # what these hold is not defined: zeros, by their own rules
+
+
+class Constants:
+    """The arrays of nodes that depend on no input and on no parameter."""
+
+    def __init__(self, torch: Any, buffers: Mapping[str, Any], lifted: Mapping[str, Any]) -> None:
+        """Buffers, and the tensors that the model's code has written, by the names of their nodes."""
+        self.torch = torch
+        self.buffers, self.placeholders = set(buffers), {**buffers, **lifted}
+        self.tensors: dict[Any, Any] = {}
+
+    def take(self, node: Any) -> Array | int | None:
+        """Return a node's constant result; None if it depends on an input, or is a stored weight.
+
+        Of buffers alone only what tells places or is a mask is numbers: the others stay weights with names. A size, of
+        a program with open ones, is that of its example.
+        """
+        size = node.meta.get("val")
+        if isinstance(size, int | self.torch.SymInt):
+            self.tensors[node] = int(size)
+            return int(size)
+        tensor = self._tensor(node)
+        if tensor is None:
+            return None
+        self.tensors[node] = tensor
+        if node.name in self.buffers or (tensor.is_floating_point() and self._of_buffers(node)):
+            return None
+        array: Array = np.array(tensor.detach().cpu().numpy())
+        return array
+
+    def add(self, node: Any, array: Array) -> None:
+        """Record the result of a node that depends only on the shapes of its operands."""
+        self.tensors[node] = self.torch.as_tensor(np.array(array), dtype=node.meta["val"].dtype)
+
+    def _tensor(self, node: Any) -> Any:
+        if node.op == "placeholder":
+            return self.placeholders.get(node.name)
+        random = self.torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if random or not str(node.target).startswith("aten.") or str(node.target).startswith(_UNDEFINED):
+            return None
+        if not all(one in self.tensors for one in node.all_input_nodes):
+            return None
+        arguments, options = self.torch.fx.map_arg((node.args, node.kwargs), self.tensors.__getitem__)
+        try:
+            with self.torch.no_grad():
+                result = node.target(*arguments, **options)
+        except (RuntimeError, TypeError, ValueError, IndexError):  # of a damaged file: refused as an operator
+            return None
+        return result if isinstance(result, self.torch.Tensor) else None
+
+    def _of_buffers(self, node: Any) -> bool:
+        return node.name in self.buffers or any(self._of_buffers(one) for one in node.all_input_nodes)
+
 
 HANDLERS: Mapping[str, Callable[..., Any]] = {
     **torch_elements.HANDLERS,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.sizes import Shape, axis_in, fixed
+from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import Weight
 
 Poison = object()  # what a node makes that was refused

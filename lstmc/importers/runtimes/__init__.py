@@ -1,1 +1,0 @@
-"""The frameworks of the sources, which run them for comparison where they are installed."""
