@@ -37,12 +37,12 @@ from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import BackendError, OutputError
 from lstmc.files.arrays import AnyArray, read_arrays
 from lstmc.files.output import write_files
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Scan
 from lstmc.nets.session import Interpreted, StepSession, check_inputs
 from lstmc.nets.tune import Tuning
 from lstmc.numerics import NumbersReport, Ranges, device_of, read_device
 from lstmc.ops import Array, Input
-from lstmc.passes import ConvexUpdates, numbered, place_of
+from lstmc.passes import ConvexUpdates, RollUp, numbered, place_of
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 from lstmc.verification.native import with_native_loops
@@ -159,6 +159,15 @@ class Net:
         """How often each rule was used that writes it otherwise for the ``numbers`` that it was compiled for."""
         done = [snapshot.counts for snapshot in self.compiled.history if snapshot.pass_name == ConvexUpdates.name]
         return {} if self.options.numbers is None else {rule: n for counts in done for rule, n in counts.items()}
+
+    @property
+    def rolled_up(self) -> Mapping[str, int]:
+        """The scans of which the model has the steps written out, with their number of steps."""
+        model, *passes = self.compiled.history
+        written = {node.name for node in model.graph}
+        rolled = [node for each in passes if each.pass_name == RollUp.name for node in each.graph]
+        scans = [node.op for node in rolled if node.name not in written and isinstance(node.op, Scan)]
+        return {scan.body.name: scan.length for scan in scans}
 
     def save(self, folder: str | Path = ".") -> list[Path]:
         """Write its files into a folder, which is made if need be: all of them, or none if one cannot be written.

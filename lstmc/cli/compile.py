@@ -17,10 +17,9 @@ from lstmc.cli.options import ADVANCED, BatchOption, ExampleOption, SolverOption
 from lstmc.cli.streams import complete_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
-from lstmc.ir import Graph, Ref, Scan, node_count
+from lstmc.ir import Graph, Ref, node_count
 from lstmc.nets.tune import Tuning
 from lstmc.numerics import read_device
-from lstmc.passes import RollUp
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
 
@@ -140,14 +139,10 @@ def _numbers_notes(net: Net) -> list[str]:
 
 def _rolled_notes(net: Net) -> list[str]:
     """Return a note on each scan that the model has written out step by step."""
-    model, *passes = net.compiled.history
-    written = {node.name for node in model.graph}
-    rolled = [node for one in passes if one.pass_name == RollUp.name for node in one.graph if node.name not in written]
     return [
-        f"{node.op.length} steps that were written out became scan {node.op.body.name}; to see it as Python:"
-        f" lstmc show --after {RollUp.name} --python"
-        for node in rolled
-        if isinstance(node.op, Scan)
+        f"{steps} steps that were written out became scan {name}; to see it as Python:"
+        " lstmc show --after roll_up --python"
+        for name, steps in net.rolled_up.items()
     ]
 
 
