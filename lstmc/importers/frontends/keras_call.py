@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from lstmc.importers.frontends.layers import Layers
@@ -47,6 +48,11 @@ class Call:
     version: int
     lead: int = 1
     mask: str | None = None
+
+    @property
+    def rank(self) -> int:
+        """Return the number of axes of a layer of images: 1 of ``Conv1D``."""
+        return next(int(mark) for mark, after in pairwise(self.name) if mark.isdigit() and after == "D")
 
     def pair(self, key: str, rank: int, default: Any = 1) -> tuple[int, ...]:
         value = self.config.get(key)

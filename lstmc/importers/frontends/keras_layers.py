@@ -6,7 +6,6 @@ import numpy as np
 
 from lstmc.importers.frontends import keras_images, keras_recurrent
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
-from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, of_cells, recurrent
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.sizes import axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
@@ -230,18 +229,7 @@ def _merge(kind: str) -> Handler:
 
 
 # Layers that have a time of their own.
-_OVER_TIME = frozenset(
-    {
-        *KINDS,
-        *keras_recurrent.HANDLERS,
-        "Bidirectional",
-        "RNN",
-        "RepeatVector",
-        "Dot",
-        "Attention",
-        "MultiHeadAttention",
-    }
-)
+_OVER_TIME = frozenset({*keras_recurrent.HANDLERS, "RepeatVector", "Dot", "Attention", "MultiHeadAttention"})
 
 
 def _time_distributed(layers: Layers, call: Call) -> list[str]:
@@ -268,18 +256,6 @@ MASK_REFUSED = frozenset({"Softmax", "Attention", "MultiHeadAttention", "Dot"})
 MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"})
 
 
-def _recurrent(layers: Layers, call: Call) -> list[str]:
-    return recurrent(layers, call.name, call.config, call.weights, call.xs, call.version, mask=call.mask)
-
-
-def _bidirectional(layers: Layers, call: Call) -> list[str]:
-    return bidirectional(layers, call.config, call.weights, call.xs, call.version, call.mask)
-
-
-def _of_cells(layers: Layers, call: Call) -> list[str]:
-    return of_cells(layers, call.config, call.weights, call.xs, call.version, call.mask)
-
-
 def _activation(layers: Layers, call: Call) -> list[str]:
     return [activated(layers, call, call.xs[0])]
 
@@ -288,9 +264,6 @@ HANDLERS: dict[str, Handler] = {
     **keras_images.HANDLERS,
     **keras_recurrent.HANDLERS,
     "GlobalAveragePooling1D": _mean_over_time,
-    **dict.fromkeys(KINDS, _recurrent),
-    "Bidirectional": _bidirectional,
-    "RNN": _of_cells,
     "TimeDistributed": _time_distributed,
     "TimeDistributedDense": _dense,  # of Keras 1
     "Dense": _dense,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends.keras_call import Call, activation
+from lstmc.importers.frontends.keras_call import Call, Handler, activation
 from lstmc.importers.frontends.keras_images import pads_of
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
@@ -38,36 +37,25 @@ _AT_FIRST = (
 )
 
 
-def recurrent(
-    layers: Layers,
-    kind_name: str,
-    config: Mapping[str, Any],
-    weights: Sequence[Weight],
-    xs: Sequence[str],
-    version: int,
-    reverse: bool = False,
-    mask: str | None = None,
-) -> list[str]:
+def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
     """Return the outputs [N, T, H], or the last one [N, H]; then the last states if ``return_state`` is set.
 
-    Where ``mask`` [N, T, 1] is 0, states stay and the last output is given once more.
+    Where the mask [N, T, 1] is 0, states stay and the last output is given once more.
     """
+    config, mask = call.config, call.mask
     if config.get("stateful"):
         mend = "save it with stateful=False, whose weights are the same; in the written model call scan with carry=True"
         raise Refused("stateful", "True", "states go on from batch to batch", mend)
-    kind = KINDS[kind_name]
-    w_x, w_h, bias = _arrays(kind, weights, kind_name.startswith("CuDNN"))
-    b_x, b_h = bias
-    cell = replace(_cell(kind, kind_name, config, version, bias), masked=mask is not None)
-    if mask is not None and len(xs) > 1:
+    kind = KINDS[call.name]
+    w_x, w_h, bias = _arrays(kind, call.weights, call.name.startswith("CuDNN"))
+    cell = replace(_cell(kind, call, bias), masked=mask is not None)
+    if mask is not None and len(call.xs) > 1:
         layers.builder.notes.append(_AT_FIRST)
     backwards = bool(config.get("go_backwards", False)) != reverse
-    init = dict(zip(cell.states, xs[1:], strict=False))
-    x = layers.transpose(xs[0], (1, 0, 2))
-    initial: dict[str, Operand] = dict(init)
+    init = dict(zip(cell.states, call.xs[1:], strict=False))
+    x = layers.transpose(call.xs[0], (1, 0, 2))
     extras: dict[Extra, Operand] = {} if mask is None else {"mask": layers.transpose(mask, (1, 0, 2))}
-    weights_of = (w_x, w_h, b_x, b_h)
-    y, *last = layers.recur("keras", cell, x, weights_of, initial, layers.hint, extras=extras, reverse=backwards)
+    y, *last = layers.recur("keras", cell, x, (w_x, w_h, *bias), init, layers.hint, extras=extras, reverse=backwards)
     if mask is not None and config.get("zero_output_for_mask"):
         y = layers.binary("mul", y, extras["mask"])
     if not config.get("return_sequences", False):
@@ -79,15 +67,9 @@ def recurrent(
     return [out, *last] if config.get("return_state", False) else [out]
 
 
-def of_cells(
-    layers: Layers,
-    config: Mapping[str, Any],
-    weights: Sequence[Weight],
-    xs: Sequence[str],
-    version: int,
-    mask: str | None = None,
-) -> list[str]:
+def of_cells(layers: Layers, call: Call) -> list[str]:
     """Return the results of ``RNN(cell)``: a layer for the cell, or a stack of layers for ``StackedRNNCells``."""
+    config = call.config
     cell_config = config.get("cell") or {}
     stacked = cell_config.get("class_name") == "StackedRNNCells"
     cells = cell_config.get("config", {}).get("cells", []) if stacked else [cell_config]
@@ -95,9 +77,9 @@ def of_cells(
     if strange or not cells:
         why = f"there are {', '.join(CELLS)} and StackedRNNCells"
         raise Refused("cell", ", ".join(strange) or "none", why, "write the layers one by one")
-    if len(cells) > 1 and (len(xs) > 1 or config.get("return_state")):
+    if len(cells) > 1 and (len(call.xs) > 1 or config.get("return_state")):
         raise Refused("return_state, initial_state", "of several cells", "they are not taken apart", "write layers")
-    back, left, hint, operands = bool(config.get("go_backwards", False)), list(weights), layers.hint, list(xs)
+    back, left, hint, operands = bool(config.get("go_backwards", False)), list(call.weights), layers.hint, list(call.xs)
     for number, cell in enumerate(cells):
         own, inner = cell.get("config", {}), number < len(cells) - 1
         count = 3 if own.get("use_bias", True) else 2
@@ -105,9 +87,8 @@ def of_cells(
         settings = {**own, **{key: config.get(key, False) for key in ("return_sequences", "return_state", "stateful")}}
         settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
         layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.origin)
-        operands = recurrent(
-            layers, CELLS[cell["class_name"]], settings, own_weights, operands, version, back and inner, mask
-        )
+        one = replace(call, name=CELLS[cell["class_name"]], config=settings, weights=own_weights, xs=operands)
+        operands = recurrent(layers, one, back and inner)
     layers.at(hint, layers.origin)
     return operands
 
@@ -149,9 +130,8 @@ def _from_cudnn(w: Weight, parts: int, inputs: bool) -> Weight:
     return w.derived(w.shape, f"{w.recipe} out of CuDNN's layout", make)
 
 
-def _cell(
-    kind: Kind, name: str, config: Mapping[str, Any], version: int, bias: tuple[Weight | None, Weight | None]
-) -> Cell:
+def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> Cell:
+    name, config, version = call.name, call.config, call.version
     usual = {"CuDNNLSTM": "sigmoid", "CuDNNGRU": "sigmoid", "SimpleRNN": "sigmoid"}
     gate = config.get("recurrent_activation", config.get("inner_activation", usual.get(name)))
     new = activation(config.get("activation", "tanh" if name.startswith("CuDNN") else None), version, "activation")
@@ -169,15 +149,9 @@ def _cell(
     return Cell(kind, opened if kind != "rnn" else Cell(kind).gate, new, new, bias[0] is not None, after)
 
 
-def bidirectional(
-    layers: Layers,
-    config: Mapping[str, Any],
-    weights: Sequence[Weight],
-    xs: Sequence[str],
-    version: int,
-    mask: str | None = None,
-) -> list[str]:
+def bidirectional(layers: Layers, call: Call) -> list[str]:
     """Return the merged outputs of two layers, the second of which runs backwards, then their last states."""
+    config, xs = call.config, call.xs
     inner = config.get("layer") or {}
     backward = config.get("backward_layer") or {}
     name, forward_config = str(inner.get("class_name", "")), inner.get("config", {})
@@ -186,12 +160,13 @@ def bidirectional(
     first = (len(xs) + 1) // 2  # the first states of the one way stand before those of the other
     if forward_config.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
-    half, hint = len(weights) // 2, layers.hint
-    ahead, *last = recurrent(layers, name, forward_config, weights[:half], xs[:first], version, mask=mask)
+    half, hint = len(call.weights) // 2, layers.hint
+    one = replace(call, name=name, config=forward_config, weights=call.weights[:half], xs=xs[:first])
+    ahead, *last = recurrent(layers, one)
     layers.at(f"{hint}_backward", layers.origin)
     settings = dict(backward.get("config", forward_config)) | {"go_backwards": False}
-    operands = [xs[0], *xs[first:]]
-    back, *last_back = recurrent(layers, name, settings, weights[half:], operands, version, reverse=True, mask=mask)
+    other = replace(one, config=settings, weights=call.weights[half:], xs=[xs[0], *xs[first:]])
+    back, *last_back = recurrent(layers, other, reverse=True)
     layers.at(hint, layers.origin)
     mode = config.get("merge_mode", "concat")
     if mode == "concat":
@@ -254,4 +229,9 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     return [out, *(images(state, 1) for state in last)] if config.get("return_state") else [out]
 
 
-HANDLERS = dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D"), conv_lstm)
+HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(KINDS, recurrent),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D"), conv_lstm),
+    "Bidirectional": bidirectional,
+    "RNN": of_cells,
+}
