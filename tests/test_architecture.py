@@ -318,10 +318,10 @@ FACE = {
     "lstmc_caffe.install.installer.install",
 }
 # Functions whose parameters others have chosen: a cell's inputs and parameters are those of its paper, a handler's the
-# arguments of PyTorch's operator; one_direction takes what the formats of PyTorch, Keras and ONNX have in common.
+# arguments of PyTorch's operator; recur takes what the formats of PyTorch, Keras and ONNX have in common.
 CHOSEN_ELSEWHERE = (
     *("lstmc.cells.", "lstmc.importers.frontends.torch_layers."),
-    "lstmc.importers.frontends.recurrent.one_direction",
+    "lstmc.importers.frontends.layers.recur",
 )
 
 

@@ -5,7 +5,6 @@ import json
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.recur import Cell
 from lstmc.importers.refusal import Refusal, RefusedError
@@ -37,7 +36,7 @@ class JsonLayers:
                 y = layers.apply("tanh", layers.linear(y, weights["W"], weights["b"]))
             elif layer["kind"] == "rnn":
                 arrays = (weights["W"], weights["R"], weights["b"], None)
-                y, _ = one_direction(layers, "torch", Cell("rnn"), y, arrays, {}, {}, {}, False, f"rnn_{number}")
+                y, _ = layers.recur("torch", Cell("rnn"), y, arrays, {}, f"rnn_{number}")
             else:
                 refusals.append(Refusal(label, "kind", layer["kind"], "there are dense and rnn", "use one of them"))
         if refusals:
