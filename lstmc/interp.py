@@ -36,7 +36,7 @@ class Evaluation:
 
     ``steps`` has the evaluations of each scan's steps. ``within`` are the steps that this one is of, the innermost
     first: the name of a scan's body, and the step's place in time. ``convert`` makes an array of each value and
-    cotangent, where these are not numbers (:mod:`lstmc.verification.symbolic_arrays`). ``rounding`` is the arithmetic
+    cotangent, where these are not numbers (:mod:`lstmc.verification.proof`). ``rounding`` is the arithmetic
     of a device, if one is simulated (:mod:`lstmc.numerics`).
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.verification.conditioning import relative_gap
-from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE
+from lstmc.verification.report import GRADIENT_TOLERANCE, VALUE_TOLERANCE
 
 
 def assert_values_agree(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -30,18 +30,8 @@ from lstmc.ops import Array, Split
 from lstmc.ops import Input as InputOp
 from lstmc.pipeline import compile_graph
 from lstmc.verification.conditioning import relative_gap
-from lstmc.verification.differential import (
-    GRADIENT_TOLERANCE,
-    VALUE_TOLERANCE,
-    Difference,
-    InterpreterExecutor,
-    NotCompared,
-    Report,
-    _blobs,
-    check,
-    random_inputs,
-    wanted_gradients,
-)
+from lstmc.verification.differential import InterpreterExecutor, _blobs, check, random_inputs, wanted_gradients
+from lstmc.verification.report import LEAST_TOLERANCE, MARGIN, VALUE_TOLERANCE, Difference, NotCompared, Report, bounded
 from lstmc.weights import initial_weights
 
 LSTM = lstm(H=3, name="lstm")
@@ -100,7 +90,7 @@ def test_what_is_right_passes_and_every_array_is_in_the_report() -> None:
     outputs = {("output", "y"), ("output", "z")}
     gradients = {("gradient", name) for name in ("X", "h0", "noise", "W", "unused", "lstm/W_x", "lstm/b", "lstm/W_h")}
     assert outputs | gradients == {key for key in named if key[0] != "blob"}
-    assert all(d.tolerance == (GRADIENT_TOLERANCE if d.kind == "gradient" else VALUE_TOLERANCE) for d in named.values())
+    assert all(d.tolerance == LEAST_TOLERANCE for d in named.values())
     assert named["blob", "lstm/t*/h"].count == 4  # the steps of one name are one line
     assert named["blob", "X"].count == 1
 
@@ -174,12 +164,43 @@ def test_an_input_whose_gradient_cannot_be_had_is_listed_too() -> None:
 def test_differences_within_rounding_pass() -> None:
     def rounded(found: Execution) -> Execution:
         return Execution(
-            {name: a * (1 + 3e-6) for name, a in found.values.items()},
-            {name: a * (1 + 3e-5) for name, a in found.input_gradients.items()},
-            {name: a * (1 - 3e-5) for name, a in found.param_gradients.items()},
+            {name: a * (1 + 3e-7) for name, a in found.values.items()},
+            {name: a * (1 + 3e-7) for name, a in found.input_gradients.items()},
+            {name: a * (1 - 3e-7) for name, a in found.param_gradients.items()},
         )
 
     assert report_of(rounded).passed
+
+
+def test_what_is_off_by_more_than_the_graph_rounds_is_found() -> None:
+    """Within the limits of all nets, 1e-5 and 1e-4, and past what rounding moves in this one."""
+    by = 9e-6
+    report = report_of(lambda found: replace(found, values=shifted(found.values, "lstm/t003/h", by)))
+    assert failed(report) == {("blob", "lstm/t*/h")}
+    scaled = report_of(
+        lambda found: replace(found, param_gradients={n: a * (1 + by) for n, a in found.param_gradients.items()})
+    )
+    assert failed(scaled) == {("gradient", name) for name in ("W", "lstm/W_x", "lstm/b", "lstm/W_h")}
+
+
+def test_a_tolerance_is_what_rounding_moves_and_a_pass_may_not_add_to_it() -> None:
+    def moved(by: float) -> Callable[[], dict[tuple[str, str], float]]:
+        return lambda: {("output", "y"): by, ("blob", "y"): by}
+
+    def bounds(written: float, own: float, relative: float, exact: bool = True) -> list[tuple[float, bool]]:
+        compared = [Difference(kind, "y", 1, 0.0, relative, VALUE_TOLERANCE) for kind in ("output", "blob")]
+        return [(d.tolerance, d.passed) for d in bounded(compared, moved(written), moved(own), exact)]
+
+    assert bounds(1.0, 1.0, 9e-7) == 2 * [(LEAST_TOLERANCE, True)]
+    assert bounds(1e-8, 1e-8, 2e-6) == 2 * [(LEAST_TOLERANCE, False)]
+    assert bounds(5e-7, 1e-8, 3e-6) == 2 * [(MARGIN * 5e-7, True)]
+    assert bounds(1e-3, 1e-8, 2e-3) == [
+        (VALUE_TOLERANCE, False),
+        (MARGIN * 1e-3, True),
+    ]  # a pass
+    assert bounds(1e-3, 1e-3, 2e-3) == 2 * [(MARGIN * 1e-3, True)]
+    assert bounds(np.nan, np.nan, 2e-6) == 2 * [(LEAST_TOLERANCE, False)]
+    assert bounds(1e-8, 1e-8, 9e-6, exact=False) == 2 * [(VALUE_TOLERANCE, True)]
 
 
 def test_differences_are_relative_to_the_largest_element_but_never_to_less_than_a_tenth() -> None:

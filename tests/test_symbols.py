@@ -13,8 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lstmc.verification.proof import equal
-from lstmc.verification.symbolic_arrays import FUNCTIONS, as_symbolic, symbols
+from lstmc.verification.proof import FUNCTIONS, as_symbolic, equal, symbols
 from lstmc.verification.symbols import Algebra, BudgetExceeded, NoRule, Number, rational
 
 VALUES = dict(zip("abc", (0.7310585786, -1.3132616875, 0.4187219083), strict=True))

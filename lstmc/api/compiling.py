@@ -36,7 +36,7 @@ from lstmc.passes import Pass, PassList, Time, run_passes
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
 from lstmc.prepare import training_inputs
 from lstmc.text import whole
-from lstmc.verification.differential import Difference
+from lstmc.verification.report import Difference
 from lstmc.weights import parameters
 
 

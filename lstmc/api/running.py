@@ -34,9 +34,10 @@ from lstmc.ops import Array, Dropout
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 from lstmc.types import shape_text
-from lstmc.verification.differential import InterpreterExecutor, Report, check, check_training
+from lstmc.verification.differential import InterpreterExecutor, check, check_training
 from lstmc.verification.native import NATIVE, NativeExecutor
 from lstmc.verification.proof import Proof, prove
+from lstmc.verification.report import Report
 
 ROWS = 60  # of a table; longer ones have their middle left out
 

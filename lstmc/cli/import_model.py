@@ -24,7 +24,7 @@ from lstmc.importers import ImportedModel, SourceError, import_file
 from lstmc.ops import Array
 from lstmc.text import number, whole
 from lstmc.types import shape_text
-from lstmc.verification.differential import Report
+from lstmc.verification.report import Report
 
 SourceArgument = Annotated[
     Path,

@@ -18,7 +18,7 @@ from lstmc.cli.console import PLAIN, Rows, out, output, table
 from lstmc.cli.options import ADVANCED, PlacesOption, ProveOption
 from lstmc.cli.streams import NumbersArguments, verify_numbers
 from lstmc.errors import BackendError
-from lstmc.verification.differential import Report
+from lstmc.verification.report import Report
 
 InputsOption = Annotated[
     Path | None,

@@ -11,7 +11,7 @@ from lstmc.backend import Artifact, Violation
 from lstmc.importers.ir.net import Net
 from lstmc.ops import Array
 from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
-from lstmc.verification.differential import Difference
+from lstmc.verification.report import Difference
 
 
 class Runtime(Protocol):

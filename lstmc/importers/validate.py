@@ -17,7 +17,8 @@ from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
 from lstmc.verification.conditioning import SCALE_FLOOR
-from lstmc.verification.differential import Difference, random_inputs
+from lstmc.verification.differential import random_inputs
+from lstmc.verification.report import Difference
 
 TOLERANCE = 1e-9  # two ways to compute the same thing in float64
 RUNTIME_TOLERANCE = 1e-5  # what runs the source does it in float32

@@ -23,7 +23,6 @@ FLOAT32_STEP = 2.0**-23  # numbers off by so much are rounded to one of their ne
 # Differences are relative to the largest magnitude in the blob, but never to less than this: where large terms
 # cancel to almost nothing, float32 leaves the rounding of those terms, not of what is left.
 SCALE_FLOOR = 0.1
-ROUNDINGS = 3  # runs of the model in float32 from which its own rounding is known
 
 
 def relative_gap(found: Any, wanted: Any, scale: float = 0.0) -> float:
@@ -171,22 +170,6 @@ def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
     return [name for name, array in gradients.params.items() if not array.any() and name not in fixed]
 
 
-def own_rounding(
-    model: Evaluation, inputs: Mapping[str, Array], weights: Mapping[str, Array], cotangents: Mapping[str, Array]
-) -> dict[tuple[str, str], float]:
-    """How far rounding to float32 moves what a model gives, relative, by kind and name of the difference.
-
-    Of blobs, it has those that are values of the model; most blobs are none.
-    """
-    exact, moved = _arrays_of(model, cotangents), dict[tuple[str, str], float]()
-    for sample in range(ROUNDINGS):
-        found = _arrays_of(in_float32(model.graph, inputs, weights, sample), cotangents)
-        for key, wanted in exact.items():
-            gaps = (relative_gap(off, array) for off, array in zip(found[key], wanted, strict=True))
-            moved[key] = float(np.max([moved.get(key, 0.0), *gaps]))  # NumPy's max: NaN wins
-    return moved
-
-
 def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[str, tuple[Array, Array]]]:
     """Yield each output of a model beside what a net of it gives in numbers of lower precision, on the same inputs.
 
@@ -199,19 +182,6 @@ def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[s
     exact = forward(model.graph, inputs, leaves).outputs
     for output in rounded.graph.outputs:
         yield output.name, (exact[output.name], rounded.values[output.ref])
-
-
-def _arrays_of(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[tuple[str, str], list[Array]]:
-    """What an evaluation of a model gives, by the kind and the name of the difference that compares it."""
-    gradients = backward(run, cotangents)
-    found = {("output", name): [array] for name, array in run.outputs.items()}
-    found |= {("gradient", name): [array] for name, array in {**gradients.inputs, **gradients.params}.items()}
-    found |= {("blob", run.graph.value_name(ref)): [array] for ref, array in run.values.items()}
-    for scan, steps in run.steps.items():
-        for step in steps.values():
-            for name, array in step.by_name().items():
-                found.setdefault(("blob", f"{scan}/t*/{name}"), []).append(array)
-    return found
 
 
 def in_float32(graph: Graph, inputs: Mapping[str, Array], weights: Mapping[str, Array], seed: int) -> Evaluation:

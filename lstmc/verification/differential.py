@@ -7,7 +7,8 @@ it does not give is listed with the reason.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -36,89 +37,26 @@ from lstmc.verification.conditioning import (
     changed_settings,
     first_difference,
     first_not_finite,
+    in_float32,
     moved_by_numbers,
-    own_rounding,
     relative_gap,
     with_masks,
     without_gradient,
     zeros_dropped,
 )
+from lstmc.verification.report import (
+    GRADIENT_TOLERANCE,
+    MARGIN,
+    VALUE_TOLERANCE,
+    Difference,
+    Key,
+    NotCompared,
+    Report,
+    bounded,
+)
 
-VALUE_TOLERANCE = 1e-5
-GRADIENT_TOLERANCE = 1e-4
-# A difference past its tolerance need not be the net's if the model itself, in float32, is off by this part of it: a
-# compiled net rounds in other places than the model.
-ILL_CONDITIONED = 4
+ROUNDINGS = 3  # runs in float32 from which a graph's own rounding is known
 NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is used for"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far one kind of array is off: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
-
-    Of kind setting is what training depends on and no array of a run shows, listed only where it differs; of kind
-    numbers, what lower precision makes of an output.
-    """
-
-    kind: str
-    name: str
-    count: int
-    absolute: float
-    relative: float
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        return self.relative <= self.tolerance  # NaN does not pass
-
-
-@dataclass(frozen=True)
-class NotCompared:
-    """What an executor could not give, and why: ``count`` arrays under one name, which has ``*`` for every step."""
-
-    kind: str
-    name: str
-    count: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """One executor's differences, and what it gave nothing for."""
-
-    executor: str
-    differences: tuple[Difference, ...]
-    not_compared: tuple[NotCompared, ...] = ()
-    remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
-    device: str = ""  # the name of the GPU
-    # past their tolerance, but no further than ILL_CONDITIONED times what float32 makes in the model itself
-    rounding: tuple[Difference, ...] = ()
-
-    @property
-    def place(self) -> str:
-        """The executor, with the name of its GPU."""
-        return f"{self.executor} ({self.device})" if self.device else self.executor
-
-    @property
-    def passed(self) -> bool:
-        """Whether all that was compared agrees."""
-        return all(difference.passed for difference in self.differences)
-
-    def verdict(self) -> str:
-        """One line: how many agree, and how many were not compared for which reason."""
-        count, failed = len(self.differences), sum(not difference.passed for difference in self.differences)
-        agree = f"1 {self.differences[0].kind} agrees" if count == 1 else f"all {count} agree"
-        said = f"{failed} of {count} differ" if failed else agree
-        moved = [difference for difference in self.differences if difference.kind == "numbers"]
-        for most in sorted(moved, key=lambda each: -each.relative)[:1]:
-            said += f"; its numbers move {most.name} by {most.relative:.1e}, allowed {most.tolerance:.0e}"
-        if not self.not_compared:
-            return said
-        groups: dict[tuple[str, str], int] = {}
-        for gap in self.not_compared:
-            groups[gap.kind, gap.reason] = groups.get((gap.kind, gap.reason), 0) + 1
-        listed = (f"{n} {kind}{'s' if n > 1 else ''} ({reason})" for (kind, reason), n in groups.items())
-        return f"{said}; not compared: {', '.join(listed)}"
 
 
 class InterpreterExecutor:
@@ -260,35 +198,42 @@ def _report(
     expanded = forward(graph, arrays.inputs, arrays.weights, rounding=execution.rounding)
     gradients = backward(reference, arrays.cotangents)
     scans, by_numbers = compiled.scans, () if execution.bound is None else moved_by_numbers(model, expanded)
-    compared = (
-        *_outputs(compiled, reference if execution.rounding is None else expanded, execution),
+    inputs = wanted_gradients(compiled, arrays.cotangents)
+    compared = [
+        *_outputs(compiled.expanded, reference if execution.rounding is None else expanded, execution),
         *(_compare("numbers", name, [pair], execution.bound or 0.0) for name, pair in by_numbers),
         *_blobs(expanded, execution, scans),
-        *_gradients(gradients, execution, wanted_gradients(compiled, arrays.cotangents)),
+        *_gradients(gradients, execution, inputs),
         *_settings(compiled),
         *_dropouts(compiled, arrays),
-    )
+    ]
     remarks = [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
     passed = all(difference.passed for difference in compared)
     own = gradients if model is reference else backward(model, arrays.cotangents)
     problem = _not_finite(model, own, arrays, passed)
-    moved = {} if passed or problem else _ill_conditioned(compared, model, arrays)
+    rounding: list[Difference] = []
     if problem:
         remarks = [problem]
+    else:
+        written = partial(own_rounding, expanded, arrays, inputs, scans)
+        limits, exact = compared, execution.tolerance is None and execution.rounding is None
+        compared = [*bounded(compared, written, partial(own_rounding, model, arrays, inputs), exact)]
+        passed = all(difference.passed for difference in compared)
+        rounding = [d for limit, d in zip(limits, compared, strict=True) if d.passed and not limit.passed]
     remarks += (
-        f"{difference.kind} {difference.name} is ill-conditioned: rounding to float32 alone moves it by"
-        f" {alone:.0e} in the model itself"
-        for difference, alone in moved.items()
+        f"{d.kind} {d.name} is ill-conditioned: rounding to float32 alone moves it by {d.tolerance / MARGIN:.0e}"
+        f" in the {'net' if d.kind == 'blob' else 'model'} itself"
+        for d in rounding
     )
     if not passed and not problem:
-        remarks += _written_faults([d for d in compared if d not in moved], model, compiled, arrays)
+        remarks += _written_faults(compared, model, compiled, arrays)
     return Report(
         name,
-        compared,
+        tuple(compared),
         (*_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
         tuple(remarks),
         execution.device,
-        tuple(moved),
+        tuple(rounding),
     )
 
 
@@ -306,17 +251,31 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
 
 def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
     """Run a graph in the interpreter, forward and backward, and return all values and gradients."""
-    run = forward(graph, arrays.inputs, arrays.weights, dtype)
+    return _execution(forward(graph, arrays.inputs, arrays.weights, dtype), arrays)
+
+
+def _execution(run: Evaluation, arrays: RunArrays) -> Execution:
     found = backward(run, arrays.cotangents)
     return Execution(run.by_name(), found.inputs, found.params)
 
 
-def _ill_conditioned(compared: Iterable[Difference], model: Evaluation, arrays: RunArrays) -> dict[Difference, float]:
-    """Return the differences past their tolerance that float32 makes in the model itself, each with how far it moves
-    them: in the model's own graph, not in the compiled one, whose faults would excuse themselves."""
-    moved = own_rounding(model, arrays.inputs, arrays.weights, arrays.cotangents)
-    alone = {difference: moved.get((difference.kind, difference.name), 0.0) for difference in compared}
-    return {d: off for d, off in alone.items() if not d.passed and not d.relative > ILL_CONDITIONED * off}
+def own_rounding(
+    run: Evaluation, arrays: RunArrays, inputs: Iterable[str] = (), scans: Mapping[str, Scan] | None = None
+) -> dict[Key, float]:
+    """Return how far rounding to float32 moves what a graph computes, relative, by kind and name of the difference.
+
+    That is the most of some runs in float32, each from numbers that are off by what rounding may be: of the outputs, of
+    the gradients of ``inputs`` and all parameters, and with ``scans`` of every blob.
+    """
+    moved, gradients = dict[Key, float](), backward(run, arrays.cotangents)
+    inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
+    for sample in range(ROUNDINGS):
+        found = _execution(in_float32(run.graph, arrays.inputs, arrays.weights, sample), arrays)
+        blobs = () if scans is None else _blobs(run, found, scans)
+        for each in (*_outputs(run.graph, run, found), *_gradients(gradients, found, inputs), *blobs):
+            key = each.kind, each.name
+            moved[key] = float(np.max([moved.get(key, 0.0), each.relative]))  # NumPy's max: NaN wins
+    return moved
 
 
 def _written_faults(
@@ -333,12 +292,12 @@ def _written_faults(
     for difference in failed:
         wanted = model.outputs[difference.name]
         off, alone = (relative_gap(written.outputs[difference.name], wanted) for written in (exact, rounded))
-        if not off <= VALUE_TOLERANCE:
+        if not off <= difference.tolerance:
             yield (
                 f"output {difference.name} is off by {off:.0e} in the interpreter too, in float64: the net as written"
-                f" computes something else than the model{first_difference(exact, model, VALUE_TOLERANCE)}"
+                f" computes something else than the model{first_difference(exact, model, difference.tolerance)}"
             )
-        elif alone > VALUE_TOLERANCE and difference.relative <= ILL_CONDITIONED * alone:
+        elif difference.relative <= MARGIN * alone:
             yield (
                 f"output {difference.name} is off by {alone:.0e} in the interpreter too, where it computes the net in"
                 f" float32: target {compiled.target} writes layers that it does not have by others that round more"
@@ -363,16 +322,17 @@ def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
     found = interpreted(expanded, replace(arrays, inputs={**arrays.inputs, **masks}), np.float64)
     gradients = backward(reference, arrays.cotangents)
     for difference in (
-        *_outputs(compiled, reference, found),
+        *_outputs(expanded, reference, found),
         *_gradients(gradients, found, wanted_gradients(compiled, arrays.cotangents)),
     ):
         if not difference.passed:
             yield replace(difference, kind="setting", name=f"dropouts of {difference.kind} {difference.name}")
 
 
-def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) -> Iterable[Difference]:
-    for output in compiled.expanded.outputs:
-        found = execution.values[compiled.expanded.value_name(output.ref)]
+def _outputs(graph: Graph, reference: Evaluation, execution: Execution) -> Iterable[Difference]:
+    """The outputs of the graph that was executed, against those of the reference."""
+    for output in graph.outputs:
+        found = execution.values[graph.value_name(output.ref)]
         yield _compare("output", output.name, [(reference.outputs[output.name], found)], _tolerance(execution))
 
 

@@ -24,7 +24,8 @@ from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc.verification import differential
-from lstmc.verification.differential import ILL_CONDITIONED, InterpreterExecutor, check
+from lstmc.verification.differential import InterpreterExecutor, check
+from lstmc.verification.report import MARGIN
 from lstmc.weights import initial_weights
 from lstmc_caffe.install.report import Report
 from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor, ReaderSession, make
@@ -97,12 +98,12 @@ def _judged(
     if any("is not finite" in remark for remark in report.remarks):
         return Outcome("not judged", report.remarks[0])
     if report.passed:
-        return Outcome("right")
-    wrong = [one for one in report.differences if not one.passed and one not in report.rounding]
+        return Outcome("rounding" if report.rounding else "right")
+    wrong = [one for one in report.differences if not one.passed]
     if wrong and load_target(reader.target).float16:
         half = check(compiled, artifact, weights, _Half(reader.tolerance or 0.0), seed)
         alone = {one.name: one.relative for one in half.differences if one.kind == "output"}
-        wrong = [one for one in wrong if not one.relative <= ILL_CONDITIONED * alone.get(one.name, 0.0)]
+        wrong = [one for one in wrong if not one.relative <= MARGIN * alone.get(one.name, 0.0)]
     return Outcome("wrong", "\n".join(map(str, wrong))) if wrong else Outcome("rounding")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmc.backend import Artifact
+from lstmc.backend import Artifact, RunArrays
 from lstmc.errors import BackendError, PassError
 from lstmc.interp import Evaluation, forward, named_rng
 from lstmc.ir import Graph
@@ -25,8 +25,9 @@ from lstmc.passes.dead import without_dead
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
 from lstmc.testing.random_models import RandomModel
-from lstmc.verification.conditioning import own_rounding, relative_gap
-from lstmc.verification.differential import ILL_CONDITIONED, VALUE_TOLERANCE
+from lstmc.verification.conditioning import relative_gap
+from lstmc.verification.differential import own_rounding
+from lstmc.verification.report import MARGIN, VALUE_TOLERANCE
 from lstmc.weights import initial_weights
 from lstmc_caffe.runtime.loaded_net import Net
 from lstmc_caffe.runtime.runner import CaffeError, Runner
@@ -139,11 +140,11 @@ def compared(
     wrong = {name: gap for name in exact if not (gap := off(found, name, exact[name])) <= VALUE_TOLERANCE}
     if not wrong:
         return Trial("agrees")
-    missed = own_rounding(whole, inputs, weights, {})
+    missed = own_rounding(whole, RunArrays(inputs, weights, {}))
     lines = [
         f"{name}: off by {gap:.2g}, by rounding {alone:.2g}"
         for name, gap in wrong.items()
-        if not gap <= ILL_CONDITIONED * (alone := missed["output", name])
+        if not gap <= MARGIN * (alone := missed["output", name])
     ]
     return Trial("failed", "\n".join(lines)) if lines else Trial("rounding")
 

@@ -17,7 +17,8 @@ from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import RandomModel
-from lstmc.verification.differential import Report, check, wanted_gradients
+from lstmc.verification.differential import check, wanted_gradients
+from lstmc.verification.report import Report
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor
@@ -65,9 +66,9 @@ def try_graph(
             return Trial("refused", generic(error.message))
         report = check(compiled, artifact, weights, executor, seed)
         if report.passed:
-            return not_compared(backend, compiled, report, weights) or Trial("agrees")
-        wrong = [one for one in report.differences if not one.passed and one not in report.rounding]
-        return Trial("failed", "\n".join(map(str, wrong))) if wrong else Trial("rounding")
+            outcome = Trial("rounding" if report.rounding else "agrees")
+            return not_compared(backend, compiled, report, weights) or outcome
+        return Trial("failed", "\n".join(str(one) for one in report.differences if not one.passed))
     except Exception:
         return Trial("failed", traceback.format_exc())
 

@@ -13,7 +13,8 @@ import numpy as np
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import LstmcError
 from lstmc.verification.conditioning import relative_gap
-from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, InterpreterExecutor, Report, check
+from lstmc.verification.differential import InterpreterExecutor, check
+from lstmc.verification.report import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.targets.load import load_target
 from tools.gpu_check.cases import Case

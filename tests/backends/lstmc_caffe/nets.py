@@ -10,7 +10,8 @@ from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.passes import PassResult
 from lstmc.pipeline import compile_graph
-from lstmc.verification.differential import Report, check
+from lstmc.verification.differential import check
+from lstmc.verification.report import Report
 from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.legalize.legalize import legalization

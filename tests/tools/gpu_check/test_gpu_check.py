@@ -12,7 +12,7 @@ import pytest
 from lstmc.backend import Execution, find_cells
 from lstmc.errors import BackendError
 from lstmc.loops.code import Source
-from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
+from lstmc.verification.report import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.processes.location import CaffeLocation, GpuState
 from lstmc_caffe.runtime.executor import CaffeExecutor

@@ -32,7 +32,8 @@ from lstmc import (
 from lstmc.cells import lstm
 from lstmc.dsl import Model
 from lstmc.pipeline import compile_graph
-from lstmc.verification.differential import Report, check
+from lstmc.verification.differential import check
+from lstmc.verification.report import Report
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor

@@ -1,0 +1,108 @@
+"""The report of a comparison: how far each array is off, how far it may be, and what was not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from math import inf
+
+Key = tuple[str, str]  # the kind of a difference, and its name
+VALUE_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-4
+LEAST_TOLERANCE = 1e-6  # some roundings of float32, and what a library's exp is off by
+MARGIN = 8  # of a tolerance over what rounding moves in a few runs: another program rounds in other places
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one kind of array is off: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
+
+    Of kind setting is what training depends on and no array of a run shows, listed only where it differs; of kind
+    numbers, what lower precision makes of an output.
+    """
+
+    kind: str
+    name: str
+    count: int
+    absolute: float
+    relative: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.relative <= self.tolerance  # NaN does not pass
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """What an executor could not give, and why: ``count`` arrays under one name, which has ``*`` for every step."""
+
+    kind: str
+    name: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """One executor's differences, and what it gave nothing for."""
+
+    executor: str
+    differences: tuple[Difference, ...]
+    not_compared: tuple[NotCompared, ...] = ()
+    remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
+    device: str = ""  # the name of the GPU
+    rounding: tuple[Difference, ...] = ()  # those that pass by what float32 makes in the model itself alone
+
+    @property
+    def place(self) -> str:
+        """The executor, with the name of its GPU."""
+        return f"{self.executor} ({self.device})" if self.device else self.executor
+
+    @property
+    def passed(self) -> bool:
+        """Whether all that was compared agrees."""
+        return all(difference.passed for difference in self.differences)
+
+    def verdict(self) -> str:
+        """One line: how many agree, and how many were not compared for which reason."""
+        count, failed = len(self.differences), sum(not difference.passed for difference in self.differences)
+        agree = f"1 {self.differences[0].kind} agrees" if count == 1 else f"all {count} agree"
+        said = f"{failed} of {count} differ" if failed else agree
+        moved = [difference for difference in self.differences if difference.kind == "numbers"]
+        for most in sorted(moved, key=lambda each: -each.relative)[:1]:
+            said += f"; its numbers move {most.name} by {most.relative:.1e}, allowed {most.tolerance:.0e}"
+        if not self.not_compared:
+            return said
+        groups: dict[tuple[str, str], int] = {}
+        for gap in self.not_compared:
+            groups[gap.kind, gap.reason] = groups.get((gap.kind, gap.reason), 0) + 1
+        listed = (f"{n} {kind}{'s' if n > 1 else ''} ({reason})" for (kind, reason), n in groups.items())
+        return f"{said}; not compared: {', '.join(listed)}"
+
+
+def bounded(
+    compared: Sequence[Difference],
+    written: Callable[[], Mapping[Key, float]],
+    own: Callable[[], Mapping[Key, float]],
+    exact: bool,
+) -> list[Difference]:
+    """Return the differences with their tolerances: MARGIN times what rounding moves, where that is needed.
+
+    A blob is compared with the ``written`` graph, whose rounding is its own. Outputs and gradients are compared with
+    the model: beyond their limit only what rounding moves in its ``own`` graph counts, as a pass must not make a net
+    round more. Where values are not ``exact`` float32, the limit is the least.
+    """
+    kinds = ("output", "blob", "gradient") if exact else ()
+    found = [replace(d, tolerance=LEAST_TOLERANCE) if d.kind in kinds else d for d in compared]
+    limits = [inf if d.kind == "blob" else d.tolerance for d in compared]
+    for rounding, limited in ((written, limits), (own, repeat(inf))):
+        if all(d.passed for d in found):
+            break
+        moved = rounding()
+        bounds = [min(MARGIN * moved.get((d.kind, d.name), 0.0), most) for d, most in zip(found, limited, strict=False)]
+        found = [
+            d if d.passed else replace(d, tolerance=max(d.tolerance, b)) for d, b in zip(found, bounds, strict=True)
+        ]
+    return found
