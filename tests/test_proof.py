@@ -176,7 +176,7 @@ def test_reasons_for_what_is_not_proved() -> None:
         "gradient w: the normal forms differ at [0]: x[0] cotangent of y[0]; 0",
     ]
     assert {claim.reason for claim in prove(graph, graph, budget=1).claims} == {"its normal form is past the budget"}
-    largest = parse_graph(text.replace("mul(%x, %w)", "largest(%x, axis=0)"))
+    largest = parse_graph(text.replace("[2]", "[2,3]").replace("mul(%x, %w)", "largest(%x, axis=1)"))
     (claim,) = prove(largest, largest, gradients=False).claims
     assert claim.reason == "largest failed (NoRule: it decides by comparing symbols)"
 

@@ -280,6 +280,9 @@ class SymbolicArray(np.ndarray):
             kwargs = {**kwargs, "optimize": False}
         return symbolic(super().__array_function__(function, types, args, kwargs))
 
+    def argmax(self, *_: Any, **__: Any) -> Any:
+        raise NoRule("it decides by comparing symbols")  # NumPy's own hides what a comparison raises
+
 
 def _reduced(function: Callable[..., Any], x: Any, axis: int | None = 0, keepdims: bool = False, **_: Any) -> Any:
     rows = np.moveaxis(x, axis or 0, 0) if axis is not None else x.reshape(-1)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
 from lstmc.importers import RefusedError, from_onnx
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
+from tests.fuzz.onnx_cases import COUNTS, FED, Node, in_onnxruntime
 from tests.importers.imported import assert_close, imported
 
 pytestmark = pytest.mark.caffe
@@ -59,61 +57,10 @@ PLAIN = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus")
 WITH_ALPHA = ("LeakyRelu", "Elu", "HardSigmoid", "Affine", "ScaledTanh")
 WITH_BETA = ("HardSigmoid", "Affine", "ScaledTanh")
 FUNCTIONS = (*PLAIN, *WITH_ALPHA)
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-COUNTS = {"LSTM": 3, "GRU": 2, "RNN": 1}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One node, its operands by name, and what is fed."""
-
-    op: str
-    attributes: tuple[tuple[str, Any], ...]
-    T: int
-    N: int
-    D: int
-    H: int
-    operands: frozenset[str]
-    opset: int
-    seed: int
-
-    @property
-    def told(self) -> dict[str, Any]:
-        return dict(self.attributes)
-
-    def arrays(self) -> dict[str, Array]:
-        rng = np.random.default_rng(self.seed)
-        lanes = 2 if self.told.get("direction") == "bidirectional" else 1
-        rows = GATES[self.op] * self.H
-        shapes = {
-            "X": (self.T, self.N, self.D), "W": (lanes, rows, self.D), "R": (lanes, rows, self.H),
-            "B": (lanes, 2 * rows), "initial_h": (lanes, self.N, self.H), "initial_c": (lanes, self.N, self.H),
-            "P": (lanes, 3 * self.H),
-        }  # fmt: skip
-        found = {n: rng.normal(0, 0.7, s).astype(np.float32) for n, s in shapes.items()}
-        found["sequence_lens"] = rng.integers(1, self.T + 1, self.N).astype(np.int32)
-        return {n: a for n, a in found.items() if n in ("X", "W", "R") or n in self.operands}
-
-    def model(self, arrays: Mapping[str, Array], layout: int = 0) -> Any:
-        order = ["X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"]
-        order = order if self.op == "LSTM" else order[:6]
-        outputs = ["Y", "Y_h", "Y_c"][: 3 if self.op == "LSTM" else 2]
-        extra = {"layout": layout} if layout else {}
-        names = [n if n in arrays else "" for n in order]
-        node = helper.make_node(self.op, names, outputs, name="cell", hidden_size=self.H, **self.told, **extra)
-        fed = [n for n in ("X", "sequence_lens", "initial_h", "initial_c") if n in arrays]
-        kind = {"sequence_lens": TensorProto.INT32}
-        graph = helper.make_graph(
-            [node], "case",
-            [helper.make_tensor_value_info(n, kind.get(n, TensorProto.FLOAT), arrays[n].shape) for n in fed],
-            [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
-            [numpy_helper.from_array(a, n) for n, a in arrays.items() if n not in fed],
-        )  # fmt: skip
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
 
 
 @st.composite
-def node_cases(draw: Any) -> Case:
+def node_cases(draw: Any) -> Node:
     op = draw(st.sampled_from(["LSTM", "GRU", "RNN"]))
     direction = draw(st.sampled_from(["forward", "reverse", "bidirectional"]))
     attributes: dict[str, Any] = {"direction": direction}
@@ -132,7 +79,7 @@ def node_cases(draw: Any) -> Case:
     if op == "LSTM":
         attributes["input_forget"] = draw(st.integers(0, 1))
     possible = ["B", "sequence_lens", "initial_h", *(["initial_c", "P"] if op == "LSTM" else [])]
-    return Case(
+    return Node(
         op, tuple(attributes.items()), draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3)),
         draw(st.integers(1, 4)), frozenset(draw(st.sets(st.sampled_from(possible)))),
         draw(st.sampled_from([7, 14, 22])), draw(st.integers(0, 2**31)),
@@ -140,10 +87,7 @@ def node_cases(draw: Any) -> Case:
 
 
 def by_runtime(model: Any, fed: Mapping[str, Array]) -> dict[str, Array]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(fed)), strict=True))
+    return dict(zip([o.name for o in model.graph.output], in_onnxruntime(model, fed), strict=True))
 
 
 def in_layout(name: str, array: Array) -> Array:
@@ -157,13 +101,13 @@ seen: Counter[str] = Counter()
 
 @settings(max_examples=max(60, settings.default.max_examples // 3))
 @given(node_cases(), st.integers(0, 1))
-def test_any_attributes_mean_in_caffe_what_they_mean_in_onnx_runtime(caffe: Runner, case: Case, layout: int) -> None:
+def test_any_attributes_mean_in_caffe_what_they_mean_in_onnx_runtime(caffe: Runner, case: Node, layout: int) -> None:
     arrays = case.arrays()
-    fed = {n: a for n, a in arrays.items() if n in ("X", "sequence_lens", "initial_h", "initial_c")}
+    fed = {n: a for n, a in arrays.items() if n in FED}
     wanted = by_runtime(case.model(arrays), fed)
     assume(all(np.isfinite(array).all() for array in wanted.values()))  # its Softplus is infinite from 89 on
     if layout:  # ONNX Runtime refuses it: it is compared with the same model in layout 0
-        case = Case(**{**vars(case), "opset": 14})
+        case = Node(**{**vars(case), "opset": 14})
         arrays = {n: in_layout(n, a) for n, a in arrays.items()}
         wanted = {n: in_layout(n, a) for n, a in wanted.items()}
     seen["tried"] += 1
@@ -185,7 +129,7 @@ def test_a_function_is_applied_to_the_whole_sum(op: str, function: str) -> None:
     told: list[tuple[str, Any]] = [("activations", [function] * COUNTS[op])]
     told += [("activation_alpha", [0.2] * COUNTS[op])] if function in WITH_ALPHA else []
     told += [("activation_beta", [0.3] * COUNTS[op])] if function in WITH_BETA else []
-    case = Case(op, tuple(told), 3, 2, 2, 3, frozenset({"B"}), 14, 0)
+    case = Node(op, tuple(told), 3, 2, 2, 3, frozenset({"B"}), 14, 0)
     arrays = case.arrays()
     model = case.model(arrays)
     found = imported(from_onnx(model).described).interpreted({"X": arrays["X"].astype(float)})
@@ -194,13 +138,13 @@ def test_a_function_is_applied_to_the_whole_sum(op: str, function: str) -> None:
 
 def test_a_gru_that_resets_before_the_product_is_imported_as_written_with_a_word_of_warning() -> None:
     for before in (0, 1):
-        case = Case("GRU", (("linear_before_reset", before),), 2, 1, 2, 2, frozenset(), 14, 0)
+        case = Node("GRU", (("linear_before_reset", before),), 2, 1, 2, 2, frozenset(), 14, 0)
         notes = from_onnx(case.model(case.arrays())).net.notes
         assert [("linear_before_reset = 0" in note) for note in notes] == [True] * (1 - before)
 
 
 def test_a_function_that_jumps_is_refused() -> None:
-    case = Case("RNN", (("activations", ["ThresholdedRelu"]),), 2, 1, 2, 2, frozenset(), 14, 0)
+    case = Node("RNN", (("activations", ["ThresholdedRelu"]),), 2, 1, 2, 2, frozenset(), 14, 0)
     with pytest.raises(RefusedError) as caught:
         from_onnx(case.model(case.arrays()), name="rnn.onnx")
     assert str(caught.value) == (
@@ -212,7 +156,7 @@ def test_a_function_that_jumps_is_refused() -> None:
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])
 def test_lengths_that_are_fixed_are_a_parameter_of_the_model(op: str) -> None:
-    case = Case(op, (("direction", "bidirectional"),), 3, 2, 2, 2, frozenset({"sequence_lens"}), 14, 0)
+    case = Node(op, (("direction", "bidirectional"),), 3, 2, 2, 2, frozenset({"sequence_lens"}), 14, 0)
     arrays = case.arrays() | {"sequence_lens": np.array([1, 2], np.int32)}
     model = case.model(arrays)
     made = imported(from_onnx(model, values={"sequence_lens": arrays["sequence_lens"]}).described)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from hypothesis import given, settings
+from onnx.backend.test.loader import load_model_tests
 
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
@@ -17,6 +22,7 @@ from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check
 from lstmc_onnx.runtime import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
+from tests.fuzz import onnx_cases
 from tests.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
 from tests.shares import least
 from tests.strategies import random_models
@@ -74,3 +80,27 @@ def test_a_random_model_means_the_same_in_onnx_runtime() -> None:
 
     holds()
     assert_agree(outcomes)
+
+
+def test_exported_cases_are_those_of_the_onnx_package_s_layout_and_what_is_wrong_is_told(tmp_path: Path) -> None:
+    cases = [*islice(onnx_cases.operators(), 3), *islice(onnx_cases.models(2), 2)]
+    for name, _, model, inputs, exact in cases:
+        onnx_cases.write(tmp_path / "recurrent", name, model, inputs, exact)
+    found = load_model_tests(str(tmp_path), "recurrent")
+    assert len(found) == len(cases) == 5
+    for case in found:
+        folder = Path(case.model_dir)
+        model = onnx.load(folder / "model.onnx")
+        arrays = {
+            kind: [
+                onnx.numpy_helper.to_array(onnx.load_tensor(folder / "test_data_set_0" / f"{kind}_{number}.pb"))
+                for number in range(len(values))
+            ]
+            for kind, values in (("input", model.graph.input), ("output", model.graph.output))
+        }
+        inputs = dict(zip([value.name for value in model.graph.input], arrays["input"], strict=True))
+        exact = dict(zip([value.name for value in model.graph.output], arrays["output"], strict=True))
+        judged = partial(onnx_cases.outcome, onnx_cases.in_onnxruntime, model)
+        assert judged(inputs, exact) == "right"
+        assert judged(inputs, {name: array + 0.01 for name, array in exact.items()}).startswith("wrong: ")
+        assert judged({}, exact).startswith("refused: ")
