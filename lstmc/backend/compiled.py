@@ -72,7 +72,7 @@ class Execution:
     ``absent`` has the reason for each value of the expanded graph that the net does not have, ``not_available`` the
     reason for each gradient that the runtime does not give. A parameter in neither ``param_gradients`` nor
     ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance``, relative, is for values not
-    computed in float32. ``device`` is the name of the GPU.
+    computed in float32, or by functions that are not as exact. ``device`` is the name of the GPU.
     """
 
     values: dict[str, Array]

@@ -31,6 +31,7 @@ from lstmc.ir import Ref
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 from lstmc.verification.differential import wanted_gradients
+from lstmc.verification.report import VALUE_TOLERANCE
 from lstmc_caffe.processes.worker import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.known import Environment, Program, Reader, load_reader, reader_names
 from lstmc_caffe.worker import WORKER
@@ -334,7 +335,7 @@ class ReaderExecutor:
             param_gradients={},
             absent={graph.value_name(ref): OUTPUTS_ONLY for ref in refs if graph.value_name(ref) not in outputs},
             not_available=dict.fromkeys(gradients, FORWARD_ONLY),
-            tolerance=self._session.reader.tolerance,
+            tolerance=self._session.reader.tolerance or VALUE_TOLERANCE,  # functions may be approximations
         )
 
     def close(self) -> None:
