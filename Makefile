@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets browser numbers fuzz c onnx-cases mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets browser numbers fuzz c onnx-cases proofs mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -102,6 +102,10 @@ fuzz: caffe ## random models in real Caffe, each failure saved as a file: make f
 
 c: $(VENV)/.test ## random models in C: make c MODELS=10000 ON="gcc clang cortex-m4 cortex-m33" (of Debian: clang, gcc-arm-none-eabi, libnewlib-arm-none-eabi, qemu-user)
 	for on in $(or $(ON),gcc); do $(BIN)/python -m tests.fuzz.c_models $(or $(MODELS),1000) $(if $(SEED),--seed $(SEED)) $(if $(NUMBERS),--numbers $(NUMBERS)) --on $$on || exit 1; done
+
+proofs: $(VENV)/.test ## what holds for floats alone, proved for all of them by z3
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[proofs]'
+	$(BIN)/python -m tests.float_proofs
 
 onnx-cases: $(VENV)/.test ## recurrent operators and random models as test cases for ONNX runtimes, in out/onnx-cases: make onnx-cases MODELS=100
 	$(BIN)/python -m tests.fuzz.onnx_cases $(OUT)/onnx-cases --models $(or $(MODELS),100)

@@ -122,6 +122,33 @@ CASES: dict[str, tuple[str, str]] = {
         %z: f32[3,2,4] = caffe.Concat(%reshape, %reshape_2, axis=1)
         """,
     ),
+    "a transpose, cut along the second of its axes": (
+        """
+        %y: f32[2,4,3] = reshape(%x, shape=(2, 4, 3))
+        %z: f32[2,3,4] = transpose(%y, axis=1)
+        """,
+        """
+        %y: f32[2,4,3] = caffe.Reshape(%x, shape=(2, 4, 3))
+        %slice, %slice_2, %slice_3: f32[2,4,1], f32[2,4,1], f32[2,4,1] = caffe.Slice(%y, axis=2, sizes=(1, 1, 1))
+        %reshape: f32[2,1,4] = caffe.Reshape(%slice, shape=(2, 1, 4))
+        %reshape_2: f32[2,1,4] = caffe.Reshape(%slice_2, shape=(2, 1, 4))
+        %reshape_3: f32[2,1,4] = caffe.Reshape(%slice_3, shape=(2, 1, 4))
+        %z: f32[2,3,4] = caffe.Concat(%reshape, %reshape_2, %reshape_3, axis=1)
+        """,
+    ),
+    "a transpose of a square": (
+        """
+        %y: f32[2,2,6] = reshape(%x, shape=(2, 2, 6))
+        %z: f32[2,2,6] = transpose(%y, axis=0)
+        """,
+        """
+        %y: f32[2,2,6] = caffe.Reshape(%x, shape=(2, 2, 6))
+        %slice, %slice_2: f32[2,1,6], f32[2,1,6] = caffe.Slice(%y, axis=1, sizes=(1, 1))
+        %reshape: f32[1,2,6] = caffe.Reshape(%slice, shape=(1, 2, 6))
+        %reshape_2: f32[1,2,6] = caffe.Reshape(%slice_2, shape=(1, 2, 6))
+        %z: f32[2,2,6] = caffe.Concat(%reshape, %reshape_2, axis=0)
+        """,
+    ),
     "a loss of classes": (
         "%z: f32[] = softmax_loss(%x, %j, axis=1, ignore_label=2, normalization='full')",
         "%z: f32[] = caffe.SoftmaxWithLoss(%x, %j, axis=1, ignore_label=2, normalization='full')",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
+from math import comb, factorial, pi
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,9 @@ from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.verification.differential import InterpreterExecutor, check
+from lstmc_caffe.legalize.layers import SINE
 from lstmc_caffe.ops import CaffeOp
+from lstmc_caffe.rows import functions
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
@@ -245,3 +250,48 @@ def test_exp_near_zero_is_as_exact_as_its_root() -> None:
     x = np.linspace(-3, 0, 24, dtype=np.float32)
     found = forward(graph, {"x": x.reshape(2, 3, 4)}, dtype=np.float32).outputs["z"].ravel()
     assert_allclose(found, np.exp(x.astype(float)), rtol=1e-6)
+
+
+# bounds of polynomials that stand for functions, in exact fractions ---------------------------------------------------
+
+Coefficients = Sequence[Fraction | float]
+
+
+def bound(polynomial: Coefficients, high: float, parts: int = 64) -> Fraction:
+    """A bound of a polynomial from 0 to ``high``: its largest coefficient in Bernstein's form, on parts of the way."""
+    degree, width, found = len(polynomial) - 1, Fraction(high) / parts, Fraction(0)
+    for low in (part * width for part in range(parts)):
+        moved = [
+            sum(Fraction(polynomial[i]) * comb(i, j) * low ** (i - j) for i in range(j, degree + 1)) * width**j
+            for j in range(degree + 1)
+        ]
+        controls = (
+            sum(Fraction(comb(j, i), comb(degree, i)) * moved[i] for i in range(j + 1)) for j in range(degree + 1)
+        )
+        found = max(found, *map(abs, controls))
+    return found
+
+
+def off_series(polynomial: Coefficients, term: Callable[[int], Fraction], high: float) -> Fraction:
+    """A bound of the difference from a power series, of which each late term is 3/4 of the one before it at most."""
+    count = 2 * len(polynomial) + 6
+    rest = abs(term(count)) * Fraction(high) ** count * 4
+    own = [*map(Fraction, polynomial), *[Fraction(0)] * (count - len(polynomial))]
+    return bound([each - term(k) for k, each in enumerate(own)], high, 8) + rest
+
+
+def test_polynomials_are_as_exact_as_they_are_said_to_be() -> None:
+    """Relative errors over the reals: of 2 / (1 - z), 2 atanh(z) / z, expm1(v) / v and sin(r) / r, and of exp."""
+    ratio = [Fraction(each) for each in functions._ratio()]
+    product = [a - b for a, b in zip([*ratio, 0], [0, *ratio], strict=True)]  # p(z) (1 - z), which should be 2
+    of_ratio = bound([product[0] - 2, *product[1:]], 1 / 3) / 2
+    assert of_ratio < 2.5e-14
+    assert off_series(functions._log_ratio(), lambda k: Fraction(2, 2 * k + 1), 1 / 9) / 2 < 3.3e-15  # it is from 2 on
+    most = float(np.log(np.finfo(np.float32).max)) / 2**functions.DOUBLINGS
+    of_growth = off_series(functions._growth(), lambda k: Fraction(1, factorial(k + 1)), most)  # of what is from 1 on
+    assert of_growth < 2.4e-14
+    turn = (pi / 2) ** 2 * (1 + 2**-52)
+    assert off_series(SINE, lambda k: Fraction((-1) ** k, factorial(2 * k + 1)), turn) * Fraction(pi / 2) < 4e-16
+    # (1 + m) ** 256 with m = expm1(v) (1 + e) is exp(256 v) (1 + e (1 - exp(-v))) ** 256
+    decay, grown = (1 + float(of_ratio)) ** functions.ROOT, (1 + float(of_growth) * most) ** 2**functions.DOUBLINGS
+    assert decay * grown - 1 < 2.6e-12
