@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import lstmc.passes
+import lstmc_caffe
+from lstmc.passes import simplify
 from lstmc.testing.random_models import RandomModel, seeded_model
+from lstmc_caffe.legalize import layers
+from lstmc_caffe.rows import narrow
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import Trial, try_model
@@ -20,12 +26,13 @@ STEP = " --step"
 @dataclass
 class Tally:
     """What became of the models so far. ``refused`` counts reasons by target; ``saved`` are the failures' files.
-    ``streams`` counts the outcomes of running them step by step."""
+    ``streams`` counts the outcomes of running them step by step, ``rules`` the models that each rule was used in."""
 
     tried: int = 0
     rounding: int = 0
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     streams: Counter[str] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
     saved: list[Path] = field(default_factory=list)
 
     @property
@@ -41,6 +48,7 @@ class Tally:
         self.rounding += other.rounding
         self.refused.update(other.refused)
         self.streams.update(other.streams)
+        self.rules.update(other.rules)
         self.saved += other.saved
 
     def __str__(self) -> str:
@@ -53,7 +61,19 @@ class Tally:
             lines.append(f"  {streamed} of them run step by step too, {self.streams['failed']} failed so")
         lines += [f"  refused {count} times: {target}: {why}" for (target, why), count in self.refused.most_common()]
         lines += [f"  failed: {path}" for path in self.saved]
+        if self.rules:
+            unused = sorted(known_rules() - self.rules.keys())
+            lines.append(f"  {len(self.rules)} rules used; of those known by name never: {', '.join(unused) or 'none'}")
         return "\n".join(lines)
+
+
+def known_rules() -> frozenset[str]:
+    """The rules of passes: functions in the tables of rules, and the names that passes count their changes by."""
+    rules = (*simplify.RULES, *layers.RULES.values(), *narrow.RULES.values())
+    packages = (Path(lstmc.passes.__file__).parent, Path(lstmc_caffe.__file__).parent)
+    texts = [path.read_text() for package in packages for path in package.rglob("*.py")]
+    counted = (name for text in texts for name in re.findall(r'counts\["(\w+)"\] \+=', text))
+    return frozenset([*(rule.__name__ for rule in rules), *counted])
 
 
 def hunt(seeds: Iterable[int], runner: Runner, folder: Path, targets: tuple[str, ...] = TARGETS) -> Iterable[Tally]:
@@ -62,7 +82,7 @@ def hunt(seeds: Iterable[int], runner: Runner, folder: Path, targets: tuple[str,
     for seed in seeds:
         target, model = targets[seed % len(targets)], seeded_model(seed)
         trial = try_model(model, target, runner)
-        tally = Tally(tried=1, rounding=int(trial.outcome == "rounding"))
+        tally = Tally(tried=1, rounding=int(trial.outcome == "rounding"), rules=Counter(trial.rules))
         if trial.outcome == "refused":
             tally.refused[target, trial.why] += 1
         elif trial.outcome == "failed":

@@ -17,7 +17,7 @@ from lstmc.testing.random_models import RandomModel
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz import streams
-from tests.fuzz.hunt import Tally, hunt, save
+from tests.fuzz.hunt import Tally, hunt, known_rules, save
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import generic, try_model
 
@@ -59,6 +59,10 @@ def test_a_wrong_rule_is_found_and_its_file_shows_it(
     seeds, right = range(100, 112), CaffeBackend.passes
     assert hunted(caffe, seeds, Path("none")).saved == []
     assert not Path("none").exists()
+    used = hunted(caffe, seeds[:3], Path("none")).rules
+    assert {"drop_node", "affine_to_power"} <= used.keys() & known_rules()
+    *_, said = str(Tally(3, rules=used)).split(": ")
+    assert set(said.split(", ")) == known_rules() - used.keys()
     monkeypatch.setattr(CaffeBackend, "passes", lambda self, target: (TwiceTanh(), *right(self, target)))
     total = hunted(caffe, seeds, Path("found"))
     assert total.tried == total.compiled == len(seeds)

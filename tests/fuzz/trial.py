@@ -32,11 +32,13 @@ class Trial:
     """What became of one model for one target.
 
     "rounding" is agreement too: past a tolerance, but not further than float32 takes the model itself. ``why`` is the
-    reason of a refusal without the model's own names and numbers, or the whole text of a failure.
+    reason of a refusal without the model's own names and numbers, or the whole text of a failure. ``rules`` are
+    those of passes that were used.
     """
 
     outcome: Literal["agrees", "rounding", "refused", "failed"]
     why: str = ""
+    rules: frozenset[str] = frozenset()
 
     @property
     def passed(self) -> bool:
@@ -66,7 +68,8 @@ def try_graph(
             return Trial("refused", generic(error.message))
         report = check(compiled, artifact, weights, executor, seed)
         if report.passed:
-            outcome = Trial("rounding" if report.rounding else "agrees")
+            rules = frozenset(rule for snapshot in compiled.history for rule in snapshot.counts)
+            outcome = Trial("rounding" if report.rounding else "agrees", rules=rules)
             return not_compared(backend, compiled, report, weights) or outcome
         return Trial("failed", "\n".join(str(one) for one in report.differences if not one.passed))
     except Exception:
