@@ -130,7 +130,7 @@ bench: caffe ## compile, load and run times as ratios, not a test; quick: make b
 	$(BIN)/python -m tests.benchmarks.matrix_states $(BENCH)
 	$(BIN)/python tests/benchmarks/onnx_time.py $(BENCH)
 	$(BIN)/python -m tests.benchmarks.parallel_time $(BENCH)
-	$(BIN)/python -m tests.benchmarks.c_time
+	$(BIN)/python -m tests.benchmarks.c_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.c_processor
 
 ranks-time: mpi ## what several ranks cost and give, as docs/scale-measured.md; minutes, best where nothing else runs

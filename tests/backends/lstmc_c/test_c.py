@@ -7,6 +7,7 @@ import doctest
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -607,3 +608,21 @@ def test_the_page_s_examples_give_what_they_show() -> None:
     found = doctest.testfile(str(PAGE), module_relative=False, optionflags=doctest.REPORT_NDIFF)
     assert found.attempted > 3
     assert found.failed == 0
+
+
+def test_the_page_s_python_runs_by_cffi(tmp_path: Path) -> None:
+    net = lstmc.compile("gru", backend="c", outputs=["y"], N=1, D=32, H=64)
+    net.save(tmp_path)
+    (block,) = re.findall(r"```python\n(import re.*?)```", PAGE.read_text(), re.DOTALL)
+    values = "print(*y)\n"
+    again = "x[:] = np.arange(32) / 32\n" + block.splitlines()[-1] + "\n"
+    printed = subprocess.run(
+        [sys.executable, "-c", block + values + again + values],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    with net.stream(on="interpreter") as step:
+        meant = [step(x=x.reshape(1, 1, 32))["y"].ravel() for x in (np.zeros(32), np.arange(32) / 32)]
+    np.testing.assert_allclose([list(map(float, line.split())) for line in printed.splitlines()], meant, atol=1e-5)
