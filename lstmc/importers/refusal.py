@@ -66,6 +66,10 @@ class Refused(Exception):
         super().__init__(why)
         self.attribute, self.value, self.why, self.mend = attribute, value, why, mend
 
+    def at(self, node: str, line: str = "") -> Refusal:
+        """Return the refusal of a node."""
+        return Refusal(node, self.attribute, self.value, self.why, self.mend, line)
+
     @classmethod
     def of(cls, error: Exception, parts: str, mend: str) -> Refused:
         """Return a refusal for an error of :data:`MALFORMED`; ``parts`` of the node are what does not fit together."""

@@ -151,16 +151,15 @@ class _Reader:
                 raise Refused("tops", str(len(message.top)), f"expected {len(tops)}", _CHECK)
             return tops
         except Refused as refused:
-            cause = (refused.attribute, refused.value, refused.why, refused.mend)
+            why = refused
         except (ShapeError, ShapeProblem) as problem:
             text = problem.message if isinstance(problem, ShapeError) else str(problem)
-            cause = ("bottoms", text, "they do not fit the layer", _CHECK)
+            why = Refused("bottoms", text, "they do not fit the layer", _CHECK)
         except LstmcError:
             raise
         except MALFORMED as error:  # of fields that no net of Caffe's has
             why = Refused.of(error, "fields", _CHECK)
-            cause = (why.attribute, why.value, why.why, why.mend)
-        self.refusals.append(Refusal(label(message), *cause))
+        self.refusals.append(why.at(label(message)))
         return ()
 
     def _described(self, place: int, message: Any, operands: Sequence[str]) -> Sequence[str]:

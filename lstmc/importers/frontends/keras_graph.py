@@ -114,7 +114,7 @@ class _Reader:
             return [*results]
         except (Refused, *MALFORMED) as error:
             why = Refused.of(error, "configuration and weights", "save the whole model again")
-        self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
+        self.refusals.append(why.at(label))
         return [None] * _MOST
 
     def _operation(self, kind: str, label: str, name: str, use: Operation) -> list[str]:

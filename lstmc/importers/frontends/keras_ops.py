@@ -170,9 +170,7 @@ def _item(layers: Layers, use: Operation) -> list[str]:
             y = layers.select(y, axis, one)
         else:
             if one != slice(None):
-                places = range(fixed(layers.shape(y)[axis], f"axis {axis}"))[one]
-                whole = places.step == 1
-                y = layers.cut(y, axis, places.start, places.stop) if whole else layers.pick(y, axis, places)
+                y = layers.slice(y, axis, one)
             axis += 1
     return [layers.value(y)]
 
@@ -182,9 +180,7 @@ def _joined(layers: Layers, use: Operation) -> list[str]:
 
 
 def _stacked(layers: Layers, use: Operation) -> list[str]:
-    xs = use.operands(0)
-    axis = axis_in(int(use.config.get("axis", 0)), len(layers.shape(xs[0])) + 1)
-    return [layers.concat([layers.unsqueeze(x, [axis]) for x in xs], axis)]
+    return [layers.stack(use.operands(0), int(use.config.get("axis", 0)))]
 
 
 def _split(layers: Layers, use: Operation) -> list[str]:

@@ -209,6 +209,12 @@ class Layers(ShapeOps):
             y = self.one(reduction(kind, axis), y)
         return self.reshape(y, [1 if a in places else s for a, s in enumerate(shape)]) if keep else y
 
+    def norm(self, x: Operand, order: int, axes: Sequence[int], keep: bool, root: bool = True) -> str:
+        """Add the sum of magnitudes along axes for an ``order`` of 1; for 2 the root of that of squares, or the sum."""
+        parts = self.apply("abs", x) if order == 1 else self.apply("power", x, 2.0)
+        y = self.reduce("sum", parts, axes, keep)
+        return self.apply("power", y, 0.5) if order == 2 and root else y
+
     def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False) -> str:
         """Add the index of the first or ``last`` largest element of an axis; without an axis, of all elements."""
         if axis is None:

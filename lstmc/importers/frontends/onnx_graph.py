@@ -143,7 +143,7 @@ class _Reader:
             return self._translate(proto, label, depth)
         except (Refused, *MALFORMED) as error:
             why = Refused.of(error, "operands and attributes", "check it with onnx.checker")
-        self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
+        self.refusals.append(why.at(label))
         return [Poison] * len(proto.output)
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:

@@ -95,13 +95,7 @@ def _resize(t: Onnx, node: Node) -> Operand:
         if new_sizes is None:
             raise Refused("scales, sizes", "computed", "they must be known here", "give the sizes of the inputs")
         scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(new_sizes, shape, strict=True)])
-    times = [int(scale) for scale in scales.reshape(-1)]
-    if any(float(scale) != n or n < 1 for scale, n in zip(scales.reshape(-1), times, strict=True)):
-        raise Refused("scales", str(scales.tolist()), "only integer factors are supported", "use such a scale")
-    y = t.layers.value(x)
-    for axis, count in enumerate(times):
-        y = t.layers.enlarged(y, axis, count)
-    return y
+    return t.layers.resized(x, dict(enumerate(map(float, scales.reshape(-1)))))
 
 
 def _windows(

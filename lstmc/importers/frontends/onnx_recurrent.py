@@ -66,7 +66,7 @@ def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
     layers = reader.t.layers
     return [
         *carried,
-        *(layers.concat([layers.unsqueeze(y, [0]) for y in ys], 0) for ys in zip(*step_outputs, strict=True)),
+        *(layers.stack(ys, 0) for ys in zip(*step_outputs, strict=True)),
     ]
 
 

@@ -55,11 +55,9 @@ def _split(t: Onnx, node: Node) -> list[Operand | None]:
 def _slice(t: Onnx, node: Node) -> Operand:
     x = t.layers.value(node.needed(0))
     for axis, part in slices(node, [constant(operand) for operand in node.operands[1:]]):
-        size = t.layers.shape(x)[axis]
         if part == slice(0, 2**63 - 1, 1) or (part.start == 0 and part.step == 1 and (part.stop or 0) > 2**31):
             continue
-        places = range(fixed(size, f"axis {axis}"))[part]
-        x = t.layers.cut(x, axis, places.start, places.stop) if part.step == 1 else t.layers.pick(x, axis, places)
+        x = t.layers.slice(x, axis, part)
     return x
 
 
@@ -137,22 +135,14 @@ def _norm(order: int, root: bool) -> Handler:
 
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
-        parts = t.layers.apply("abs", x) if order == 1 else t.layers.apply("power", x, 2.0)
         axes = _axes(node) or range(len(t.layers.shape(x)))
-        y = t.layers.reduce("sum", parts, axes, bool(node.get("keepdims", 1)))
-        return t.layers.apply("power", y, 0.5) if root else y
+        return t.layers.norm(x, order, axes, bool(node.get("keepdims", 1)), root)
 
     return handle
 
 
 def _depth_to_space(t: Onnx, node: Node) -> Operand:
-    n, c, h, w = t.layers.shape(node.needed(0))
-    by, mode = int(node.attributes["blocksize"]), node.get("mode", "DCR")
-    inner = fixed(c, "channels") // by**2
-    split = (n, by, by, inner, h, w) if mode == "DCR" else (n, inner, by, by, h, w)
-    order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
-    y = t.layers.transpose(t.layers.reshape(node.needed(0), split), order)
-    return t.layers.reshape(y, (n, inner, fixed(h, "a size") * by, fixed(w, "a size") * by))
+    return t.layers.depth_to_space(node.needed(0), int(node.attributes["blocksize"]), node.get("mode", "DCR") == "DCR")
 
 
 def _cum_sum(t: Onnx, node: Node) -> Operand:

@@ -188,6 +188,34 @@ class ShapeOps:
         pieces = self.split(x, [1] * fixed(self.shape(x)[axis], f"axis {axis}"), axis)
         return self.concat(pieces[::-1], axis)
 
+    def stack(self, xs: Sequence[Operand], axis: int) -> str:
+        """Join values along a new axis."""
+        place = axis_in(axis, len(self.shape(xs[0])) + 1)
+        return self.concat([self.unsqueeze(x, [place]) for x in xs], place)
+
+    def slice(self, x: Operand, axis: int, part: slice) -> str:
+        """Return the elements of a slice of Python along an axis."""
+        places = range(fixed(self.shape(x)[axis_in(axis, len(self.shape(x)))], f"axis {axis}"))[part]
+        return self.cut(x, axis, places.start, places.stop) if places.step == 1 else self.pick(x, axis, places)
+
+    def depth_to_space(self, x: Operand, by: int, depth_first: bool) -> str:
+        """Move channels [N, by by C, H, W] into blocks of ``by`` by ``by`` elements; ``depth_first``: C is last."""
+        n, c, h, w = self.shape(x)
+        inner = fixed(c, "channels") // by**2
+        split = (n, by, by, inner, h, w) if depth_first else (n, inner, by, by, h, w)
+        order = (0, 3, 4, 1, 5, 2) if depth_first else (0, 1, 4, 2, 5, 3)
+        y = self.transpose(self.reshape(x, split), order)
+        return self.reshape(y, (n, inner, fixed(h, "a size") * by, fixed(w, "a size") * by))
+
+    def resized(self, x: Operand, scales: Mapping[int, float]) -> str:
+        """Repeat the elements of axes by integer factors. Raises :class:`Refused` for others."""
+        y = self.value(x)
+        for axis, scale in scales.items():
+            if int(scale) != scale or scale < 1:
+                raise Refused("scales", str(scale), "only integer factors are supported", "use such a scale")
+            y = self.enlarged(y, axis, int(scale))
+        return y
+
     def unsqueeze(self, x: Operand, axes: Sequence[int]) -> str:
         rank = len(self.shape(x)) + len(axes)
         places = {axis_in(axis, rank) for axis in axes}

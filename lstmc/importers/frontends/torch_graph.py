@@ -167,9 +167,7 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
         )
     unavailable = [result for result in results if reader.values[result] is NotAvailable]
     if unavailable:
-        what = _NOT_AVAILABLE.attribute, _NOT_AVAILABLE.value, _NOT_AVAILABLE.why, _NOT_AVAILABLE.mend
-        refused = [Refusal(str(one), *what, _line(one)) for one in unavailable]
-        raise RefusedError(name, refused)
+        raise RefusedError(name, [_NOT_AVAILABLE.at(str(one), _line(one)) for one in unavailable])
     for number, result in enumerate(results):
         value = reader.layers.result(reader.joined(reader.values[result]), "output")
         builder.outputs["Y" if len(results) == 1 else f"Y_{number}"] = value
@@ -236,7 +234,7 @@ def _call(reader: Torch, constants: Constants, node: Any, decomposable: Containe
     except ShapeProblem as problem:
         return Refusal(label, target, str(problem), "shapes do not fit", "rewrite this part of the model")
     except Refused as refused:
-        return Refusal(label, refused.attribute, refused.value, refused.why, refused.mend)
+        return refused.at(label)
     return None
 
 

@@ -18,7 +18,7 @@ from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.recur import Cell, Kind
 from lstmc.importers.read.source import Source, StoredTensor
 from lstmc.importers.read.torch_file import TORCHSCRIPT
-from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.importers.refusal import Refusal, Refused, RefusedError
 from lstmc.ops import Concat, Op, Relu, Tanh
 
 Nonlinearity = Literal["tanh", "relu"]
@@ -84,8 +84,8 @@ def describe_state_dict(
     for group in groups:
         try:
             _layer(builder, group, hints.get(group.owner, {}), rnn, many=len(groups) > 1)
-        except _Refused as refused:
-            refusals.append(refused.refusal)
+        except Refused as refused:
+            refusals.append(refused.at(group.owner or "the recurrent layer"))
     if refusals:
         raise RefusedError(source.origin, refusals)
     builder.ignored = dict.fromkeys(rest, _IGNORED)
@@ -117,12 +117,6 @@ def _check_whole(
         raise RefusedError(source.origin, refusals, [ALONE])
 
 
-class _Refused(Exception):
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(str(refusal))
-        self.refusal = refusal
-
-
 def groups_of(source: Source) -> tuple[list[Group], list[str]]:
     """Return the groups of recurrent layers' tensors, and the names of all other tensors."""
     groups: dict[str, Group] = {}
@@ -152,7 +146,7 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
     both = any(back for _, back in group.tensors)
     expected = [(layer, back) for layer in range(len(numbers)) for back in ((False, True) if both else (False,))]
     if sorted(group.tensors) != expected:
-        raise _refused(group, "layers", str(sorted(group.tensors)), "some are missing", "save the whole module")
+        raise Refused("layers", str(sorted(group.tensors)), "some are missing", "save the whole module")
     first = group.tensors[0, False]["weight_ih"]
     y = builder.input(f"{title}_X" if many else "X", ("T", "N", first.shape[1] if len(first.shape) == 2 else 1))
     last: dict[str, list[str]] = {}
@@ -185,9 +179,7 @@ def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, 
     bias = "bias_ih" in tensors
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
-        raise _refused(
-            group, "shapes", str(shapes), "weight_ih and weight_hh must be matrices", "save the whole module"
-        )
+        raise Refused("shapes", str(shapes), "weight_ih and weight_hh must be matrices", "save the whole module")
     rows, size = shapes["weight_hh"]
     units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
     kind = _KINDS.get(rows // units if units and rows % units == 0 else 0)
@@ -198,8 +190,8 @@ def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, 
         **({"weight_hr": (size, units)} if "weight_hr" in shapes else {}),
     }
     if kind is None or shapes != expected or ("weight_hr" in shapes and kind != "lstm"):
-        raise _refused(
-            group, "shapes", ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
+        raise Refused(
+            "shapes", ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
             "these are not the sizes of 4 gates (LSTM), 3 (GRU) or 1 (RNN)", "save the whole module's state dict",
         )  # fmt: skip
     new: Op = Tanh()
@@ -207,14 +199,10 @@ def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, 
         mode = str(hint.get("mode", hint.get("nonlinearity", "")))
         function = "relu" if "relu" in mode.lower() else "tanh" if "tanh" in mode.lower() else rnn
         if function is None:
-            raise _refused(
-                group, "nonlinearity", "unknown",
+            raise Refused(
+                "nonlinearity", "unknown",
                 "a state dict does not record whether a plain RNN uses tanh or relu",
                 "give it by activation: tanh or relu",
             )  # fmt: skip
         new = Relu() if function == "relu" else Tanh()
     return Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
-
-
-def _refused(group: Group, attribute: str, value: str, why: str, mend: str) -> _Refused:
-    return _Refused(Refusal(group.owner or "the recurrent layer", attribute, value, why, mend))

@@ -39,9 +39,7 @@ def _flatten(t: Torch, x: Operand, start: int = 0, end: int = -1) -> str:
 def _slice(
     t: Torch, x: Operand, axis: int = 0, start: int | None = None, stop: int | None = None, step: int = 1
 ) -> str:
-    size = fixed(t.layers.shape(x)[axis], f"axis {axis}")
-    places = range(size)[slice(start, stop, step)]
-    return t.layers.cut(x, axis, places.start, places.stop) if step == 1 else t.layers.pick(x, axis, places)
+    return t.layers.slice(x, axis, slice(start, stop, step))
 
 
 def _flip(t: Torch, x: Operand, axes: Sequence[int]) -> str:
@@ -65,11 +63,6 @@ def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int = 0) -> l
 
 def _unbind(t: Torch, x: Operand, axis: int = 0) -> list[str]:
     return [t.layers.select(x, axis, at) for at in range(fixed(t.layers.shape(x)[axis], f"axis {axis}"))]
-
-
-def _stack(t: Torch, xs: Sequence[Operand], axis: int = 0) -> str:
-    place = axis_in(axis, len(t.layers.shape(xs[0])) + 1)
-    return t.layers.concat([t.layers.unsqueeze(x, [place]) for x in xs], place)
 
 
 def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> str:
@@ -101,12 +94,7 @@ def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any = None, *more: Any) -
     """Upsampling by integer factors, to the nearest element."""
     shape = t.layers.shape(x)[2:]
     factors = scales if sizes is None else [n / fixed(old, "a size") for n, old in zip(sizes, shape, strict=True)]
-    y = t.layers.value(x)
-    for axis, scale in enumerate(factors, 2):
-        if int(scale) != scale:
-            raise Refused("scale_factor", str(scale), "only integer factors are supported", "use such a scale")
-        y = t.layers.enlarged(y, axis, int(scale))
-    return y
+    return t.layers.resized(x, dict(enumerate(factors, 2)))
 
 
 def _index(t: Torch, x: Operand, places: Sequence[Any]) -> str:
@@ -145,14 +133,7 @@ def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
     starts = range(0, fixed(shape[axis], f"axis {axis}") - size + 1, step)
     order = (*(a for a in range(len(shape)) if a != axis), axis)
     parts = [t.layers.transpose(t.layers.cut(x, axis, at, at + size), order) for at in starts]
-    return _stack(t, parts, axis)
-
-
-def _shuffle(t: Torch, x: Operand, by: int) -> str:
-    n, c, h, w = t.layers.shape(x)
-    inner = fixed(c, "channels") // by**2
-    y = t.layers.transpose(t.layers.reshape(x, (n, inner, by, by, h, w)), (0, 1, 4, 2, 5, 3))
-    return t.layers.reshape(y, (n, inner, fixed(h, "a size") * by, fixed(w, "a size") * by))
+    return t.layers.stack(parts, axis)
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
@@ -252,9 +233,7 @@ def _norm(t: Torch, x: Operand, order: float = 2, axes: Sequence[int] | None = N
     if order not in (1, 2):
         raise Refused("ord", str(order), "only norms of order 1 and 2 are written", "use one of these")
     every = list(range(len(t.layers.shape(x)))) if axes is None else list(axes)
-    parts = t.layers.apply("abs", x) if order == 1 else t.layers.apply("power", x, 2.0)
-    total = t.layers.reduce("sum", parts, every, keep)
-    return total if order == 1 else t.layers.apply("power", total, 0.5)
+    return t.layers.norm(x, int(order), every, keep)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -280,7 +259,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.split_with_sizes.default": _split,
     "aten.unbind.int": _unbind,
     "aten.cat.default": lambda t, xs, axis=0: t.layers.concat(xs, axis),
-    "aten.stack.default": _stack,
+    "aten.stack.default": lambda t, xs, axis=0: t.layers.stack(xs, axis),
     "aten.expand.default": _expand,
     "aten.expand_as.default": lambda t, x, like: t.layers.expand(x, t.layers.shape(like)),
     "aten.repeat.default": _repeat,
@@ -292,7 +271,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.index_select.default": _index_select,
     "aten.roll.default": _roll,
     "aten.unfold.default": _unfold,
-    "aten.pixel_shuffle.default": _shuffle,
+    "aten.pixel_shuffle.default": lambda t, x, by: t.layers.depth_to_space(x, by, depth_first=False),
     "aten.cumsum.default": lambda t, x, axis, dtype=None: t.layers.cumulated(x, axis),
     **{f"aten.arange.{kind}": _arange for kind in ("default", "start", "start_step")},
     "aten.argmax.default": _place(1.0),
