@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmc.errors import Argument
 from lstmc.files.format import shortest
-from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_quantized, onnx_recurrent, onnx_shape_ops
+from lstmc.importers.frontends import onnx_layers, onnx_quantized, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, constant, fold_constants
@@ -25,7 +25,6 @@ from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
 HANDLERS = {
-    **onnx_elements.HANDLERS,
     **onnx_layers.HANDLERS,
     **onnx_shape_ops.HANDLERS,
     **onnx_recurrent.HANDLERS,
