@@ -16,6 +16,7 @@ from lstmc.importers.weight import Weight, number
 from lstmc.ops import Affine, Array, AvePool, Concat, Conv, MaxPool, Mul, Op, Reshape, Split
 
 MOST_PADDING = 10_000  # elements on one side of an axis
+MOST_WINDOWS = 1_000_000  # along one axis
 Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
 
 Pair = tuple[int, int]
@@ -49,6 +50,8 @@ class Windows:
         """Return the windows of another framework; ``pads`` are (before, after); ``counted``: a mean counts padding."""
         n, (before, after) = fixed(size, "an image's size"), pads
         count = window_count(n, kernel, stride, pads, ceil)
+        if count > MOST_WINDOWS:
+            raise ShapeProblem(f"{count:,} windows along an axis; {MOST_WINDOWS:,} are the most")
         for pad, skip in ((before, 0), (after, (after - before) // stride)):
             fits = skip * stride == pad - before and pad < kernel
             if fits and window_count(n, kernel, stride, (pad, pad), True) >= skip + count:
