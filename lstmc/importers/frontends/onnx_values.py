@@ -54,7 +54,10 @@ class Node:
         value = self.attributes.get(name, default)
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
-        for kinds, label in ((str, "a text"), (int | float, "a number"), (list | tuple, "a list")):
+        for kinds, label in (
+            *((str, "a text"), (int | float, "a number")),
+            *((list | tuple, "a list"), (np.ndarray, "an array")),
+        ):
             if isinstance(default, kinds) and not isinstance(value, kinds):
                 raise Refused(name, str(value)[:60], f"{label} is expected", "check it with onnx.checker")
         return value
@@ -261,8 +264,8 @@ def _tile(node: Node, x: Array, repeats: Array) -> Array:
 
 
 def _of_shape(node: Node, shape: Array) -> Array:
-    value = node.attributes.get("value")
-    fill = np.float32(0) if value is None else value.reshape(-1)[0]
+    value = node.get("value", np.zeros(1, np.float32))
+    fill = value.reshape(-1)[0]
     target = _plain(node, shape, float(fill))
     _bounded(float(np.prod([float(s) for s in target])))
     return np.full(target, fill)
