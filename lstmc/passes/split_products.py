@@ -67,8 +67,6 @@ class _Pieces:
     def _cut(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
         node, args = self.b.node(ref.node), self.b.args(ref.node)
         last = self.b.type(ref).rank - 1
-        if isinstance(node.op, Split) and node.op.axis == axis and sizes == (self.b.type(ref).shape[axis],):
-            return (ref,)
         if isinstance(node.op, Linear) and axis == last and all(is_weight(self.b, arg) for arg in args[1:]):
             parts = [(args[0],) * len(sizes), *(self.weight(arg, 0, sizes) for arg in args[1:])]
             self.counts["linear_per_piece"] += 1
