@@ -355,6 +355,7 @@ def near(x: Value = Input(N, D), m: Value = Input(N, 1), h: Value = State(N, H),
     ("replaced", "units", "recognised"),
     [
         ({}, 4, True),
+        ({}, 2, True),
         ({}, 1, False),
         ({"(1 - m) * c": "(1 - m) * c2"}, 4, False),
         ({"(1 - m) * h": "(1 - m) * h2"}, 4, False),
