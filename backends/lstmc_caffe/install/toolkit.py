@@ -104,7 +104,11 @@ def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> T
 # CUDA's other headers -> the one of the emulation that each of them includes
 _FORWARDED = {
     **dict.fromkeys(
-        ("cuda_runtime_api.h", "device_functions.h", "driver_types.h", "math_functions.h"), "cuda_runtime.h"
+        (
+            *("cooperative_groups.h", "cuda_runtime_api.h", "device_functions.h"),
+            *("driver_types.h", "math_functions.h"),
+        ),
+        "cuda_runtime.h",
     ),
     str(_HEADER.relative_to("include")): "cuda_runtime.h",
     **dict.fromkeys((f"thrust/{name}.h" for name in ("device_vector", "functional", "reduce", "sort")), "thrust.h"),

@@ -5,6 +5,10 @@
 
 #include <cstdlib>
 
+struct cublasContext {
+  cudaStream_t stream = nullptr;
+};
+
 namespace {
 
 void gemm(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, int m, int n, int k, float alpha, const float* a, int lda,
@@ -30,7 +34,7 @@ CBLAS_TRANSPOSE operation(cublasOperation_t t) { return t == CUBLAS_OP_N ? Cblas
 template <typename T>
 struct Call {
   const char* function;
-  explicit Call(const char* function) : function(function) { emulated::count_call(function); }
+  cudaStream_t stream;
 
   const T* host(const char* what, const T* scalar) const {
     emulated::expect_host_memory(function, what, scalar);
@@ -45,6 +49,7 @@ struct Call {
     return static_cast<T*>(emulated::device_memory(function, what, a, count * sizeof(T)));
   }
   T* vector(const char* what, const T* x, long n, long inc) const {
+    if (emulated::recording()) emulated::fail("%s: this emulation records matrix products alone", function);
     const size_t count = n > 0 ? (n - 1) * std::abs(inc) + 1 : 0;
     return static_cast<T*>(emulated::device_memory(function, what, x, count * sizeof(T)));
   }
@@ -59,6 +64,11 @@ cublasStatus_t gemm(const Call<T>& call, cublasOperation_t ta, cublasOperation_t
   call.host("alpha", alpha);
   call.host("beta", beta);
   if (m == 0 || n == 0) return CUBLAS_STATUS_SUCCESS;
+  if (emulated::recording()) {
+    const T scale = *alpha, kept = *beta;
+    auto work = [=] { gemm(call, ta, tb, m, n, k, &scale, a, lda, b, ldb, &kept, c, ldc); };
+    return emulated::record(call.stream, work) ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
+  }
   const bool used = *alpha != 0;
   a = used ? call.matrix("a", a, ra, ca, lda) : nullptr;
   b = used ? call.matrix("b", b, rb, cb, ldb) : nullptr;
@@ -132,19 +142,30 @@ extern "C" {
 cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
   int device;
   if (cudaGetDevice(&device) != cudaSuccess) return CUBLAS_STATUS_NOT_INITIALIZED;
-  *handle = static_cast<cublasHandle_t>(malloc(1));
+  *handle = new cublasContext;
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasDestroy_v2(cublasHandle_t handle) {
-  free(handle);
+  delete handle;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
+  handle->stream = stream;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasGetStream_v2(cublasHandle_t handle, cudaStream_t* stream) {
+  *stream = handle->stream;
   return CUBLAS_STATUS_SUCCESS;
 }
 
 #define FUNCTION(letter, T, name, parameters, ...)                              \
   cublasStatus_t cublas##letter##name##_v2 parameters {                         \
     if (handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;                \
-    return name(Call<T>("cublas" #letter #name), __VA_ARGS__);                  \
+    if (!emulated::recording()) emulated::count_call("cublas" #letter #name);   \
+    return name(Call<T>{"cublas" #letter #name, handle->stream}, __VA_ARGS__);  \
   }
 
 #define FUNCTIONS(letter, T)                                                                                           \

@@ -34,12 +34,15 @@ enum cublasOperation_t { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1, CUBLAS_OP_C = 2 };
 extern "C" {
 cublasStatus_t cublasCreate_v2(cublasHandle_t* handle);
 cublasStatus_t cublasDestroy_v2(cublasHandle_t handle);
+cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream);
+cublasStatus_t cublasGetStream_v2(cublasHandle_t handle, cudaStream_t* stream);
 EMULATED_BLAS(S, float)
 EMULATED_BLAS(D, double)
 }
 
 #define cublasCreate cublasCreate_v2
 #define cublasDestroy cublasDestroy_v2
+#define cublasSetStream cublasSetStream_v2
 #define cublasSgemm cublasSgemm_v2
 #define cublasDgemm cublasDgemm_v2
 #define cublasSgemv cublasSgemv_v2

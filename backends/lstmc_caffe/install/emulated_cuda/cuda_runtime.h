@@ -10,11 +10,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
 #define CUDART_VERSION 13000
 #ifndef EMULATED_NVCC  // which reads it
 #define __global__
+#define __shared__
 #endif
 #define __device__
 #define __host__
@@ -22,8 +24,6 @@
 #define __constant__ static
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
-// one block runs at a time in the process
-#define __shared__ static
 
 struct uint3 {
   unsigned x, y, z;
@@ -41,7 +41,9 @@ enum cudaError {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
-  cudaErrorPeerAccessNotEnabled = 705
+  cudaErrorPeerAccessNotEnabled = 705,
+  cudaErrorCooperativeLaunchTooLarge = 720,
+  cudaErrorStreamCaptureUnsupported = 900
 };
 typedef cudaError cudaError_t;
 enum cudaMemcpyKind {
@@ -52,7 +54,14 @@ enum cudaMemcpyKind {
   cudaMemcpyDefault
 };
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
-enum cudaDeviceAttr { cudaDevAttrClockRate = 13, cudaDevAttrGpuOverlap = 15, cudaDevAttrKernelExecTimeout = 17 };
+enum cudaDeviceAttr {
+  cudaDevAttrClockRate = 13,
+  cudaDevAttrGpuOverlap = 15,
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrKernelExecTimeout = 17,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 #define cudaStreamDefault 0
 #define cudaStreamNonBlocking 1
 struct cudaPointerAttributes {
@@ -69,7 +78,15 @@ struct cudaDeviceProp {
 };
 typedef struct CUstream_st* cudaStream_t;
 typedef struct CUevent_st* cudaEvent_t;
-struct cudaLaunchAttribute;
+typedef struct EmulatedGraph *cudaGraph_t, *cudaGraphExec_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeIgnore = 0, cudaLaunchAttributeCooperative = 2 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int cooperative;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
@@ -101,6 +118,12 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags = 0);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 cudaError_t cudaEventCreate(cudaEvent_t* event);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
@@ -142,23 +165,40 @@ struct Kernel {
 
 const char* kernel_name(const void* function);
 void* kernel_argument(const char* kernel, int index, const void* memory);
-// Runs ``thread(context)`` for each thread.
-cudaError_t run(const char* kernel, dim3 grid, dim3 block, void (*thread)(void*), void* context);
-void synchronize_threads();
+void synchronize_threads(bool of_grid);
+void* shared_memory();
+void allow_shared_memory(const void* function, size_t bytes);
+// Whether a graph is recorded; and adds to it what is to be done in a stream, which must be the one that is captured.
+bool recording();
+cudaError_t record(cudaStream_t stream, std::function<void()> work);
 
 struct Launch {
   const char* kernel;
   dim3 grid, block;
   size_t shared_bytes = 0;
   cudaStream_t stream = nullptr;
+  bool cooperative = false;
+  const void* function = nullptr;
 
   template <typename Function, typename... Arguments>
   cudaError_t operator()(Function function, Arguments... arguments) const {
+    const Launch launch = *this;
+    if (recording()) return record(stream, [=] { launch.now(function, arguments...); });
+    const cudaError_t error = now(function, arguments...);
+    if (error == cudaSuccess) count_call(kernel);
+    return error;
+  }
+
+  template <typename Function, typename... Arguments>
+  cudaError_t now(Function function, Arguments... arguments) const {
     int index = 0;
     (translate(index++, arguments), ...);
     auto thread = [&] { function(arguments...); };
-    return run(kernel, grid, block, [](void* context) { (*static_cast<decltype(thread)*>(context))(); }, &thread);
+    return run([](void* context) { (*static_cast<decltype(thread)*>(context))(); }, &thread);
   }
+
+  // Runs ``thread(context)`` for each thread.
+  cudaError_t run(void (*thread)(void*), void* context) const;
 
   template <typename T>
   void translate(int index, T& argument) const {
@@ -172,11 +212,28 @@ struct Launch {
 template <typename... Parameters, typename... Arguments>
 static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                       Arguments&&... arguments) {
-  const char* const name = emulated::kernel_name(reinterpret_cast<const void*>(kernel));
-  return emulated::Launch{name, config->gridDim, config->blockDim}(kernel, static_cast<Parameters>(arguments)...);
+  const void* const function = reinterpret_cast<const void*>(kernel);
+  bool together = false;
+  for (unsigned i = 0; i < config->numAttrs; ++i) {
+    if (config->attrs[i].id == cudaLaunchAttributeCooperative) together = config->attrs[i].val.cooperative;
+  }
+  return emulated::Launch{emulated::kernel_name(function), config->gridDim, config->blockDim,
+                          config->dynamicSmemBytes,        config->stream,  together,
+                          function}(kernel, static_cast<Parameters>(arguments)...);
+}
+template <typename T>
+static cudaError_t cudaFuncSetAttribute(T* function, cudaFuncAttribute, int bytes) {
+  emulated::allow_shared_memory(reinterpret_cast<const void*>(function), bytes);
+  return cudaSuccess;
 }
 
-static inline void __syncthreads() { emulated::synchronize_threads(); }
+static inline void __syncthreads() { emulated::synchronize_threads(false); }
+namespace cooperative_groups {
+struct grid_group {
+  void sync() const { emulated::synchronize_threads(true); }
+};
+static inline grid_group this_grid() { return {}; }
+}  // namespace cooperative_groups
 
 // One thread runs at a time.
 template <typename T>

@@ -11,10 +11,12 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 extern "C" {
@@ -22,7 +24,15 @@ uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 }
 
+struct EmulatedGraph {
+  cudaStream_t stream;
+  std::vector<std::function<void()>> works;
+};
+
 namespace {
+
+// What a block of an H100 has, on fewer multiprocessors.
+constexpr int MULTIPROCESSORS = 8, SHARED = 227 * 1024, COMMON_SHARED = 48 * 1024;
 
 // The device's addresses are ``base`` up to ``base + ARENA``, where nobody has access. What is there is really ARENA
 // bytes further on, where only live allocations can be accessed.
@@ -40,11 +50,14 @@ struct Device {
   std::map<const char*, size_t> pinned;  // the host's memory by cudaMallocHost -> bytes
   std::map<std::string, long> launches;
   std::map<const void*, const char*> kernels;
+  std::map<const void*, size_t> shared;  // the shared memory that a kernel may have, where it was asked for
   std::vector<const char*> arguments;  // the allocations that the next launch has pointers to
   const char* running = nullptr;       // a kernel
   cudaError_t last = cudaSuccess;
   struct sigaction previous {};
 };
+
+thread_local EmulatedGraph* recorded_ = nullptr;  // in this thread, as cudaStreamCaptureModeThreadLocal has it
 
 Device& device() {
   static Device* const only = new Device;  // Caffe's static objects free memory when the process ends
@@ -127,24 +140,33 @@ bool has_device() {
 // The threads of a block run on fibers. A fiber runs one thread after the other; where a thread waits at a barrier, the
 // fiber stays with it, and another one runs those that have not started. Without barriers there is one fiber.
 // Switches are by setjmp and longjmp, which make no system call; ucontext only gives a fiber its stack.
+enum Barrier { NONE, OF_BLOCK, OF_GRID };
+
 struct Fiber {
   static constexpr size_t STACK = 128 * 1024;
   std::unique_ptr<char[]> stack{new char[STACK]};
   ucontext_t initial;
   jmp_buf state;
-  bool started = false, waits = false;
+  bool started = false;
+  Barrier waits = NONE;
   uint3 thread;
 };
 
 struct Block {
+  uint3 index, next;
+  bool left = true;  // there are threads that have not started
+  std::vector<Fiber*> waiting;
+  std::vector<unsigned char> shared;  // and guards behind it
+};
+
+struct Running {
   jmp_buf scheduler;
-  Fiber* current = nullptr;
+  Fiber* fiber = nullptr;
+  Block* block = nullptr;
   void (*thread)(void*) = nullptr;
   void* context = nullptr;
-  uint3 next;
-  bool left = false;  // there are threads that have not started
   std::vector<Fiber*> idle;
-} block_;
+} running_;
 
 // Steps down through all indices below ``size``; returns false after the last one.
 bool step_down(uint3& index, dim3 size) {
@@ -158,34 +180,40 @@ bool step_down(uint3& index, dim3 size) {
 uint3 last_of(dim3 size) { return {size.x - 1, size.y - 1, size.z - 1}; }
 
 void to_scheduler(Fiber* fiber) {
-  if (_setjmp(fiber->state) == 0) _longjmp(block_.scheduler, 1);
+  if (_setjmp(fiber->state) == 0) _longjmp(running_.scheduler, 1);
 }
 
 void run_threads() {
   for (;;) {
-    while (block_.left) {
-      block_.current->thread = threadIdx = block_.next;
-      block_.left = step_down(block_.next, blockDim);
-      block_.thread(block_.context);
+    while (running_.block->left) {
+      running_.fiber->thread = threadIdx = running_.block->next;
+      running_.block->left = step_down(running_.block->next, blockDim);
+      running_.thread(running_.context);
     }
-    block_.current->waits = false;
-    to_scheduler(block_.current);
+    running_.fiber->waits = NONE;
+    to_scheduler(running_.fiber);
   }
 }
 
-void resume(Fiber* fiber) {
-  block_.current = fiber;
+void switch_to(Fiber* fiber) {
+  running_.fiber = fiber;
   threadIdx = fiber->thread;
-  if (_setjmp(block_.scheduler) != 0) return;
+  if (_setjmp(running_.scheduler) != 0) return;
   if (fiber->started) _longjmp(fiber->state, 1);
   fiber->started = true;
   setcontext(&fiber->initial);
 }
 
+void resume(Fiber* fiber) {
+  fiber->waits = NONE;
+  switch_to(fiber);
+  (fiber->waits ? running_.block->waiting : running_.idle).push_back(fiber);
+}
+
 Fiber* idle_fiber() {
-  if (!block_.idle.empty()) {
-    Fiber* const fiber = block_.idle.back();
-    block_.idle.pop_back();
+  if (!running_.idle.empty()) {
+    Fiber* const fiber = running_.idle.back();
+    running_.idle.pop_back();
     return fiber;
   }
   Fiber* const fiber = new Fiber;
@@ -197,26 +225,23 @@ Fiber* idle_fiber() {
   return fiber;
 }
 
-void run_block(const char* kernel) {
+// Runs a block to its end, or until its threads wait for other blocks.
+void run_block(const char* kernel, Block& block) {
   const size_t threads = size_t{blockDim.x} * blockDim.y * blockDim.z;
-  std::vector<Fiber*> waiting, running;
-  block_.next = last_of(blockDim);
-  block_.left = true;
-  do {
-    Fiber* const fiber = idle_fiber();
-    resume(fiber);
-    (fiber->waits ? waiting : block_.idle).push_back(fiber);
-  } while (block_.left);
-  while (!waiting.empty()) {
-    if (waiting.size() != threads)
-      emulated::fail("%s: %zu of a block's %zu threads wait at a barrier", kernel, waiting.size(), threads);
-    running.swap(waiting);
-    for (Fiber* fiber : running) {
-      fiber->waits = false;
-      resume(fiber);
-      (fiber->waits ? waiting : block_.idle).push_back(fiber);
-    }
-    running.clear();
+  running_.block = &block;
+  blockIdx = block.index;
+  std::vector<Fiber*> ready = std::move(block.waiting);
+  block.waiting.clear();
+  for (;;) {
+    while (block.left) resume(idle_fiber());
+    for (Fiber* fiber : ready) resume(fiber);
+    if (block.waiting.empty()) return;
+    size_t together = 0;
+    for (Fiber* fiber : block.waiting) together += fiber->waits == block.waiting[0]->waits;
+    if (together != threads) emulated::fail("%s: %zu of a block's %zu threads wait at a barrier", kernel, together, threads);
+    if (block.waiting[0]->waits == OF_GRID) return;
+    ready = std::move(block.waiting);
+    block.waiting.clear();
   }
 }
 
@@ -278,7 +303,7 @@ void* kernel_argument(const char* kernel, int index, const void* memory) {
   return host_view(memory);
 }
 
-cudaError_t run(const char* kernel, dim3 grid, dim3 block, void (*thread)(void*), void* context) {
+cudaError_t Launch::run(void (*thread)(void*), void* context) const {
   Device& d = device();
   const Lock lock(d.mutex);
   const std::vector<const char*> arguments = std::move(d.arguments);
@@ -288,27 +313,87 @@ cudaError_t run(const char* kernel, dim3 grid, dim3 block, void (*thread)(void*)
   const bool any = grid.x && grid.y && grid.z && block.x && block.y && block.z;
   if (!fits || !any || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
     return returned(cudaErrorInvalidConfiguration);
-  ++d.launches[kernel];
+  if (shared_bytes > std::max<size_t>(COMMON_SHARED, d.shared[function])) return returned(cudaErrorInvalidValue);
+  if (cooperative && size_t{grid.x} * grid.y * grid.z > MULTIPROCESSORS)
+    return returned(cudaErrorCooperativeLaunchTooLarge);
   d.running = kernel;
   gridDim = grid;
   blockDim = block;
-  block_.thread = thread;
-  block_.context = context;
+  running_.thread = thread;
+  running_.context = context;
   // Blocks and threads run from the last to the first: no kernel may rely on their order.
-  blockIdx = last_of(grid);
-  do run_block(kernel);
-  while (step_down(blockIdx, grid));
+  std::deque<Block> blocks;
+  size_t waiting = 0;
+  uint3 index = last_of(grid);
+  do {
+    if (!cooperative) blocks.clear();
+    Block& each = blocks.emplace_back();
+    each.index = index;
+    each.next = last_of(block);
+    if (shared_bytes) {
+      each.shared.assign(shared_bytes + ALIGNMENT, GUARD);
+      std::memset(each.shared.data(), UNWRITTEN, shared_bytes);
+    }
+    run_block(kernel, each);
+    waiting += !each.waiting.empty();
+    if (waiting && !cooperative) fail("%s: waits for other blocks, and its launch is not cooperative", kernel);
+  } while (step_down(index, grid));
+  while (waiting) {
+    if (waiting != blocks.size()) fail("%s: %zu of %zu blocks wait for the others", kernel, waiting, blocks.size());
+    waiting = 0;
+    for (Block& each : blocks) {
+      run_block(kernel, each);
+      waiting += !each.waiting.empty();
+    }
+  }
+  for (const Block& each : blocks) {
+    for (size_t i = shared_bytes; i < each.shared.size(); ++i) {
+      if (each.shared[i] != GUARD) fail("%s: wrote behind %zu bytes of shared memory", kernel, shared_bytes);
+    }
+  }
   d.running = nullptr;
   for (const char* memory : arguments) check_guards(memory, d.live[memory], kernel);
   return cudaSuccess;
 }
 
-void synchronize_threads() {
-  block_.current->waits = true;
-  to_scheduler(block_.current);
+void synchronize_threads(bool of_grid) {
+  running_.fiber->waits = of_grid ? OF_GRID : OF_BLOCK;
+  to_scheduler(running_.fiber);
+}
+
+void* shared_memory() { return running_.block->shared.data(); }
+
+void allow_shared_memory(const void* function, size_t bytes) { device().shared[function] = std::min<size_t>(bytes, SHARED); }
+
+bool recording() { return recorded_ != nullptr; }
+
+cudaError_t record(cudaStream_t stream, std::function<void()> work) {
+  if (stream != recorded_->stream) return returned(cudaErrorStreamCaptureUnsupported);
+  recorded_->works.push_back(std::move(work));
+  return cudaSuccess;
 }
 
 }  // namespace emulated
+
+namespace {
+
+cudaError_t copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (bytes == 0) return cudaSuccess;
+  const bool to_device = is_device_address(to), from_device = is_device_address(from);
+  const bool wants_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool wants_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (kind != cudaMemcpyDefault && (to_device != wants_to || from_device != wants_from))
+    emulated::fail("cudaMemcpy: kind %d for a copy from the %s to the %s", kind, from_device ? "device" : "host",
+                   to_device ? "device" : "host");
+  const char *a = static_cast<const char*>(to), *b = static_cast<const char*>(from);
+  if (a < b + bytes && b < a + bytes) emulated::fail("cudaMemcpy: source and target overlap");
+  if (to_device) to = emulated::device_memory("cudaMemcpy", "the target", to, bytes);
+  if (from_device) from = emulated::device_memory("cudaMemcpy", "the source", from, bytes);
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -378,32 +463,22 @@ cudaError_t cudaFreeHost(void* memory) {
   return cudaSuccess;
 }
 
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (emulated::recording()) return emulated::record(stream, [=] { copy(to, from, bytes, kind); });
+  return copy(to, from, bytes, kind);
+}
+
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  if (bytes == 0) return cudaSuccess;
-  const bool to_device = is_device_address(to), from_device = is_device_address(from);
-  const bool wants_to = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
-  const bool wants_from = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
-  if (kind != cudaMemcpyDefault && (to_device != wants_to || from_device != wants_from))
-    emulated::fail("cudaMemcpy: kind %d for a copy from the %s to the %s", kind, from_device ? "device" : "host",
-                   to_device ? "device" : "host");
-  const char *a = static_cast<const char*>(to), *b = static_cast<const char*>(from);
-  if (a < b + bytes && b < a + bytes) emulated::fail("cudaMemcpy: source and target overlap");
-  if (to_device) to = emulated::device_memory("cudaMemcpy", "the target", to, bytes);
-  if (from_device) from = emulated::device_memory("cudaMemcpy", "the source", from, bytes);
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
+  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
-}
-
-cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  if (emulated::recording()) return emulated::record(stream, [=] { cudaMemset(to, value, bytes); });
   if (bytes) std::memset(emulated::device_memory("cudaMemset", "the target", to, bytes), value, bytes);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) { return cudaMemset(to, value, bytes); }
+cudaError_t cudaMemset(void* to, int value, size_t bytes) { return cudaMemsetAsync(to, value, bytes, nullptr); }
 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
   const Lock lock(device().mutex);
@@ -437,10 +512,16 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int number) {
   properties->totalGlobalMem = ARENA;
   properties->warpSize = 32;
   properties->maxThreadsPerBlock = 1024;
+  properties->multiProcessorCount = MULTIPROCESSORS;
   return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 0, cudaSuccess; }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int) {
+  *value = name == cudaDevAttrMultiProcessorCount            ? MULTIPROCESSORS
+           : name == cudaDevAttrMaxSharedMemoryPerBlockOptin ? SHARED
+                                                             : 0;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 cudaError_t cudaDeviceCanAccessPeer(int* can, int, int) { return *can = 0, cudaSuccess; }
 cudaError_t cudaDeviceEnablePeerAccess(int, unsigned) { return returned(cudaErrorInvalidDevice); }
@@ -454,6 +535,28 @@ cudaError_t cudaStreamCreate(cudaStream_t* stream) {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return cudaStreamCreate(stream); }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return free(stream), cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (stream == nullptr || emulated::recording()) return returned(cudaErrorStreamCaptureUnsupported);
+  recorded_ = new EmulatedGraph{stream, {}};
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  if (!emulated::recording() || recorded_->stream != stream) return returned(cudaErrorInvalidValue);
+  *graph = std::exchange(recorded_, nullptr);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
+  *executable = new EmulatedGraph(*graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  emulated::count_call("cudaGraphLaunch");
+  for (const auto& work : executable->works) work();
+  return cudaPeekAtLastError();
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return delete graph, cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return delete executable, cudaSuccess; }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
   *event = static_cast<cudaEvent_t>(calloc(1, sizeof(timespec)));
@@ -485,6 +588,8 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorCooperativeLaunchTooLarge: return "too many blocks in cooperative launch";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
     default: return "an error";
   }
 }

@@ -76,6 +76,12 @@ def translated_kernels(code: str) -> str:
     return "".join(parts) + code[done:]
 
 
+def translated_memory(code: str) -> str:
+    """Rewrite shared memory: of one size as static, as one block runs at a time; of the launch's as a pointer to it."""
+    pointer = r"\1* const \2 = static_cast<\1*>(::emulated::shared_memory());"
+    return re.sub(r"\bextern\s+__shared__\s+(\w+)\s+(\w+)\[\];", pointer, code).replace("__shared__", "static")
+
+
 def main(arguments: Sequence[str]) -> int:
     if "--version" in arguments:
         print(version())
@@ -100,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
     preprocessed = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8")
     if preprocessed.returncode:
         return preprocessed.returncode
-    code = translated_launches(translated_kernels(preprocessed.stdout))
+    code = translated_launches(translated_kernels(translated_memory(preprocessed.stdout)))
     command = [compiler, *both, "-x", "c++-cpp-output", "-c", "-", *output]
     return subprocess.run(command, input=code, encoding="utf-8").returncode
 

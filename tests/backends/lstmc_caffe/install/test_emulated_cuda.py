@@ -47,10 +47,13 @@ def test_kernels_and_library_functions(program: Path) -> None:
     assert lines[0] == "127 0 128 128", "each block is reversed, and 1 is added to its first element"
     assert lines[1] == "first 0, status 0, 10 13 28 40", "the last thread ran first"
     assert lines[2] == "105", "cuRAND has normal numbers in pairs"
-    assert lines[3:5] == ["invalid configuration argument", "invalid configuration argument"]
-    assert lines[5:-1] == [
-        *("1 cublasSgemm", "0 half_waits", "0 never_launched", "1 order", "0 reads", "1 reverse", "0 second_wait"),
-        "1 twice",
+    assert lines[3] == "36 36; too many blocks in cooperative launch; invalid argument"
+    assert lines[4] == "no error", "more shared memory was asked for"
+    assert lines[5] == "3 3 0, 8 4 0, recorded"
+    assert lines[6:8] == ["invalid configuration argument", "invalid configuration argument"]
+    assert lines[8:-1] == [
+        *("1 cublasSgemm", "2 cudaGraphLaunch", "0 half_waits", "0 never_launched", "0 one_block_waits", "1 order"),
+        *("0 reads", "1 reverse", "0 second_wait", "2 sums", "1 twice"),
     ]
     assert lines[-1] == "no GPU: emulated by the CPU"
     assert ended(program, "new memory is not zero").stdout == "-nan\n"
@@ -66,6 +69,10 @@ MISTAKES = {
     "reads far before": "reads: accessed memory outside of any allocation",
     "half a block waits": "half_waits: 32 of a block's 64 threads wait at a barrier",
     "half a block waits again": "second_wait: 32 of a block's 64 threads wait at a barrier",
+    "not all blocks wait": "one_block_waits: 1 of 2 blocks wait for the others",
+    "blocks wait that may not be there": "one_block_waits: waits for other blocks, and its launch is not cooperative",
+    "writes behind shared memory": "sums: wrote behind 256 bytes of shared memory",
+    "a graph with freed memory": "twice: argument 1, 0x[0-9a-f]+, is not device memory",
     "freed twice": "cudaFree: 0x[0-9a-f]+ is not a live allocation of device memory",
     "a copy of the wrong kind": "cudaMemcpy: kind 1 for a copy from the device to the host",
     "a copy that is too long": ("cudaMemcpy: the source has 512 bytes, of which an allocation of 512 has 508"),
