@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lstmc.files.format import text_templates
-from lstmc.loops.gpu import persistent, step_works
+from lstmc.loops.gpu import persistent, step_arrays, step_works
 from lstmc.loops.loop_code import number
 from lstmc.loops.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
 from lstmc.loops.nests import nests
@@ -108,6 +108,7 @@ def _rendered(plan: Plan, where: str) -> str:
         "plan": plan,
         "works": {name: nests(works, carried) if where == "cpu.j2" else works for name, works in passes.items()},
         "persistent": kernels,
+        "stepped": {name: step_arrays(plan, works) if step_works(works) else () for name, works in passes.items()},
         "alone": alone if where == "cpu.j2" else set(),
         "unpacked": panels - packed,  # of no use to a GPU
         "swaps": [] if plan.chunk else [_swap(*(array.name for array in s.gradient)) for s in plan.states],

@@ -2,8 +2,14 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cooperative_groups.h>
 #include <cuda_runtime.h>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
+extern "C" int cublasSetStream_v2(void* handle, cudaStream_t stream);
 extern "C" int cublasSgemm_v2(void* handle, int transpose_a, int transpose_b, int m, int n, int k, const float* alpha,
                               const float* a, int lda, const float* b, int ldb, const float* beta, float* c, int ldc);
 
@@ -22,31 +28,120 @@ static inline void expect(int status, const char* what) {
 }
 
 enum {
-  THREADS = 256,        // of a block
-  PERSISTENT_ROWS = 64  // of a batch: with more, each step has launches of its own
+  THREADS = 256,         // of a block
+  WARP = 32,             // threads for an element of a product that all blocks share
+  PERSISTENT_ROWS = 64,  // of a batch: with more, each step has launches of its own
+  COMMON_SHARED = 48 * 1024,  // bytes of shared memory that every kernel may have
+  GRAPHS = 8  // of a pass, at most: the newest
 };
 
+static thread_local cudaStream_t stream = 0;  // where everything is launched; another one while a graph is recorded
+
+// With shared memory, all blocks run at the same time and may wait for each other.
 template <typename... Wanted, typename... Given>
-static inline void launch_blocks(void (*kernel)(Wanted...), long blocks, int threads, Given... given) {
+static inline void launch_blocks(void (*kernel)(Wanted...), long blocks, int threads, size_t shared, Given... given) {
+  cudaLaunchAttribute together = {};
+  together.id = cudaLaunchAttributeCooperative;
+  together.val.cooperative = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  config.attrs = &together;
+  config.numAttrs = shared ? 1 : 0;
   expect(cudaLaunchKernelEx(&config, kernel, given...), "a kernel");
 }
 
 // A kernel with a thread for each of ``count`` elements, which it is told first.
 template <typename... Wanted, typename... Given>
 static inline void launch(void (*kernel)(long, Wanted...), long count, Given... given) {
-  launch_blocks(kernel, (count + THREADS - 1) / THREADS, THREADS, count, given...);
+  launch_blocks(kernel, (count + THREADS - 1) / THREADS, THREADS, 0, count, given...);
+}
+
+// Of the columns of a product, how many each of so many blocks has, at most
+static __device__ __host__ inline int share(int outs, int blocks) { return (outs + blocks - 1) / blocks; }
+
+static inline int attribute(cudaDeviceAttr name) {
+  int device, value;
+  expect(cudaGetDevice(&device), "asking for the device");
+  expect(cudaDeviceGetAttribute(&value, name, device), "asking for an attribute of the device");
+  return value;
+}
+
+// Launches a kernel whose blocks share each row, of ``width`` threads. ``weights`` returns how many floats of weights a
+// block keeps, of so many. Returns false where they do not fit into its shared memory.
+template <typename... Wanted, typename Weights, typename... Given>
+static inline bool launch_grid(void (*kernel)(Wanted...), long width, int threads, Weights weights, Given... given) {
+  const long most = attribute(cudaDevAttrMultiProcessorCount), wanted = (width + threads - 1) / threads;
+  const int blocks = static_cast<int>(wanted < most ? wanted : most);
+  const size_t shared = sizeof(float) * (threads + weights(blocks));
+  if (shared > static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))) return false;
+  if (shared > COMMON_SHARED) {
+    expect(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+           "asking for shared memory");
+  }
+  launch_blocks(kernel, blocks, threads, shared, given...);
+  return true;
 }
 
 static inline void copy(float* into, const float* from, long count) {
-  expect(cudaMemcpyAsync(into, from, sizeof(float) * count, cudaMemcpyDeviceToDevice, 0), "a copy");
+  expect(cudaMemcpyAsync(into, from, sizeof(float) * count, cudaMemcpyDeviceToDevice, stream), "a copy");
 }
 
 static inline void zero(float* into, long count) {
-  expect(cudaMemsetAsync(into, 0, sizeof(float) * count, 0), "setting memory to zero");
+  expect(cudaMemsetAsync(into, 0, sizeof(float) * count, stream), "setting memory to zero");
 }
+
+// What is launched for the steps of a pass. The first time that a key is seen the steps run as they are, the second time
+// they are recorded as a graph, and from then on this launches the graph. The key has all that the launches depend on.
+struct FreeGraph {
+  void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }  // fails where the process is ending
+};
+typedef std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, FreeGraph> Graph;
+typedef std::vector<std::pair<std::vector<long>, Graph>> Graphs;
+
+class Steps {
+ public:
+  Steps(void* blas, Graphs& graphs, const std::vector<long>& key) : blas_(blas) {
+    for (auto& known : graphs) {
+      if (known.first != key) continue;
+      if (known.second) {
+        expect(cudaGraphLaunch(known.second.get(), stream), "a graph");
+        return;
+      }
+      recorded_ = &known.second;
+      expect(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
+      expect(cublasSetStream_v2(blas_, stream), "cublasSetStream");
+      expect(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording a graph");
+    }
+    left_ = true;
+    if (recorded_) return;
+    if (graphs.size() == GRAPHS) graphs.erase(graphs.begin());
+    graphs.emplace_back(key, nullptr);
+  }
+
+  ~Steps() {
+    if (!recorded_) return;
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    expect(cudaStreamEndCapture(stream, &graph), "recording a graph");
+    expect(cudaGraphInstantiate(&executable, graph, 0), "making a graph executable");
+    recorded_->reset(executable);
+    expect(cudaGraphDestroy(graph), "freeing a graph");
+    expect(cudaStreamDestroy(stream), "freeing a stream");
+    stream = 0;
+    expect(cublasSetStream_v2(blas_, stream), "cublasSetStream");
+    expect(cudaGraphLaunch(executable, stream), "a graph");
+  }
+
+  bool left() const { return left_; }  // whether the steps are to be run
+
+ private:
+  void* const blas_;
+  Graph* recorded_ = nullptr;
+  bool left_ = false;
+};
 
 namespace kernels {
 
@@ -84,6 +179,46 @@ static __device__ inline void block_product(int lead, int outs, int ins, const f
     float sum = b ? b[j] : 0.0f;
     for (int k = 0; k < ins; ++k) sum += x[n * ins + k] * w[k * outs + j];
     y[i] = sum;
+  }
+}
+
+// The shared memory of a block: a float for each of its threads, then its weights
+static __device__ inline float* shared_memory() {
+  extern __shared__ float memory[];
+  return memory;
+}
+
+// The columns of w that a block has, one after the other, each of ``ins`` floats, for w as ``product`` takes it. Returns
+// where the next ones go.
+static __device__ inline float* keep_share(int outs, int ins, const float* w, bool transposed, float* into) {
+  const int most = share(outs, gridDim.x), first = blockIdx.x * most;
+  for (int i = threadIdx.x; i < most * ins; i += blockDim.x) {
+    const int j = first + i / ins, k = i % ins;
+    if (j < outs) into[i] = transposed ? w[static_cast<long>(j) * ins + k] : w[static_cast<long>(k) * outs + j];
+  }
+  return into + most * ins;
+}
+
+// The block's share of ``product``, whose weights are in ``kept``, by a warp for each element.
+static __device__ inline void grid_product(long rows, int outs, int ins, const float* x, int ldx, const float* kept,
+                                           const float* b, float* y, int ldy) {
+  float* const sums = shared_memory();
+  const int most = share(outs, gridDim.x), first = blockIdx.x * most;
+  const int own = outs - first < most ? (outs - first > 0 ? outs - first : 0) : most;
+  for (long begin = 0; begin < rows * own; begin += blockDim.x / WARP) {  // the same for all threads of the block
+    const long element = begin + threadIdx.x / WARP, n = element / own, j = element % own;
+    float sum = 0.0f;
+    if (n < rows) {
+      for (int k = threadIdx.x % WARP; k < ins; k += WARP) sum += x[n * ldx + k] * kept[j * ins + k];
+    }
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    if (n < rows && threadIdx.x % WARP == 0) {
+      float whole = b ? b[first + j] : 0.0f;
+      for (int i = 0; i < WARP; ++i) whole += sums[threadIdx.x + i];
+      y[n * ldy + first + j] = whole;
+    }
+    __syncthreads();
   }
 }
 

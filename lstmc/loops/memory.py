@@ -46,8 +46,9 @@ true try typedef typeid typename union unsigned using virtual void volatile wcha
 """  # of C++20
 # What the layers' code calls things itself, besides the functions, in C++ and in CUDA; macros of the system's headers.
 _OWN = """
-count blas THREADS atomicAdd threadIdx blockIdx blockDim T N t n j i k std sum most call begin
-NAN INFINITY NULL HUGE_VAL chunk start stop
+count blas THREADS atomicAdd threadIdx blockIdx blockDim gridDim T N t n j i k std sum most call begin
+NAN INFINITY NULL HUGE_VAL chunk start stop launched forward_graphs again_graphs backward_graphs PERSISTENT_ROWS
+cooperative_groups
 """
 _POINTER = re.compile(r"([pis]|at_)\d+")  # of a loop; counters, sums and operands of nested ones
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]

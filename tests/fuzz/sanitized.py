@@ -3,8 +3,8 @@
 Each source is compiled with a program that gives every array just the memory that it should need, and runs each layer
 forward and backward in two threads that share the weights: once under the sanitizers of addresses and of undefined
 behaviour, once under that of threads. So is its CUDA, as a program for the CPU, where each thread of a kernel is one of
-the host: with few rows, whose steps are one kernel with barriers, and with more. Exits with 1 if one of them found
-something; the source is saved.
+the host: with few rows, whose steps are one kernel with barriers, and with more, whose steps are a graph. Exits with 1
+if one of them found something; the source is saved.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ CUDA_SIZES = ((1, 1), (4, 3), (2, 65))  # one row and thread; persistent kernels
 
 def found_in(source: str, sanitizers: Sequence[str] = SANITIZERS, *, cuda: bool = False) -> str | None:
     """What a sanitizer says of the layers in ``source``, which may be CUDA; None for nothing."""
+    source = source.replace("extern __shared__ float memory[];", "float* const memory = block_memory;")
     with tempfile.TemporaryDirectory(prefix="lstmc-sanitized-") as name:
         folder = Path(name)
         (folder / "layers.cpp").write_text(source, encoding="utf-8")

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import lstmc
-from lstmc.loops import again
+from lstmc.loops import again, gpu
 from tests.fuzz.sanitized import SANITIZERS, found_in
 from tests.loops.small_scans import square
 from tests.loops.test_again import everything
@@ -49,11 +49,16 @@ def test_a_race_of_the_threads_of_a_kernel_is_found(cuda: str) -> None:
 
 
 @pytest.mark.cuda
-def test_a_barrier_that_is_left_out_of_a_persistent_kernel_is_found() -> None:
-    """A thread of a block reads what others computed."""
+@pytest.mark.parametrize("barrier", ["__syncthreads();", "cooperative_groups::this_grid().sync();"])
+def test_a_barrier_that_is_left_out_of_a_persistent_kernel_is_found(
+    monkeypatch: pytest.MonkeyPatch, barrier: str
+) -> None:
+    """A thread reads what others computed: those of its block, or of all blocks where these share the weights."""
+    if barrier != "__syncthreads();":
+        monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
     cell = lstmc.compile("rnn", T=2, N=1, D=3, H=4, target="caffe-fused").files["rnn.layers.cu"].decode()
-    assert found_in(cell, THREADS, cuda=True) is None
-    found = found_in(changed(cell, "__syncthreads();", ""), THREADS, cuda=True)
+    assert found_in(cell, cuda=True) is None
+    found = found_in(changed(cell, barrier, ""), THREADS, cuda=True)
     assert found is not None
     assert "data race" in found
 

@@ -13,8 +13,9 @@ from lstmc import Input, Param, State, cell, dims, linear, max_pool, model, resh
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Scan
+from lstmc.loops import gpu
 from lstmc.loops.code import layer_code
-from lstmc.loops.gpu import GPUS, LAUNCH_SECONDS, StepCost, gpu_text, step_cost
+from lstmc.loops.gpu import BARRIER_SECONDS, GPUS, LAUNCH_SECONDS, StepCost, gpu_text, persistent, step_cost
 from lstmc.loops.index import Index
 from lstmc.loops.memory import Loop, Place, Product, Work
 from lstmc.loops.plan import Outer, plan_of
@@ -111,11 +112,13 @@ def test_the_plan_of_a_cell() -> None:
     assert memory_text(plan, 4, 3) == "  buffers at T = 4, N = 3: 1,584 bytes, of which 120 are kept for backward\n"
     few, many = (step_cost(plan, plan.forward, rows) for rows in (3, 65))
     # a product, and a loop of linear_W, linear_U, p, h_prev, y and h; linear_W, h_prev_kept and y are [T, N, 2]
-    assert few == StepCost(0, 6 + 4 + 6 + 5 * 6 + 2, 3 * 6, 4, 2 * 3 * 4 + 4 * 6)
-    assert many == StepCost(2, 130 + 4 + 130 + 5 * 130 + 2, 3 * 130, 0, 2 * 65 * 4 + 4 * 130)
+    assert few == StepCost(2, 6 + 4 + 6 + 5 * 6 + 2, 3 * 6, 2 * 3 * 4 + 4 * 6, 3, persistent(plan, plan.forward))
+    assert many == StepCost(2, 130 + 4 + 130 + 5 * 130 + 2, 3 * 130, 2 * 65 * 4 + 4 * 130, 65, None)
+    assert (few.launches_on(GPUS[-1]), many.launches_on(GPUS[-1])) == (0, 2)
     assert many.seconds(GPUS[-1]) == 2 * LAUNCH_SECONDS
     assert gpu_text(plan, 4, 3).splitlines()[1] == (
-        "    forward: 0 launches (one kernel has all steps), 192 bytes read and written, 72 of this step alone, 48 FLOP"
+        "    forward: 0 launches (one kernel has all steps, a block for each row), 192 bytes read and written,"
+        " 72 of this step alone, 48 FLOP"
     )
     code = layer_code(plan)
     assert code.type == op.type_name
@@ -123,6 +126,24 @@ def test_the_plan_of_a_cell() -> None:
     for text in (code.cpp, code.cu):
         assert text.startswith(f"namespace {code.type} {{\n")
         assert "// layer plain: N and T are what its bottoms have" in text
+
+
+def test_blocks_that_share_the_weights_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 3)
+    (op,) = fused(net.graph(T=4, N=3))
+    plan = plan_of(op, op.initial)
+    cost = step_cost(plan, plan.forward, 3)
+    assert cost.kernel is not None
+    # a warp for each of 2 columns of each row; 64 threads, and one column of 2 weights in each of 3 blocks
+    assert (cost.kernel.threads, cost.kernel.width, cost.kernel.blocks(GPUS[-1], 3)) == (64, 64, 3)
+    assert cost.kernel.block_weights(3) == 2
+    assert cost.seconds(GPUS[-1]) == 2 * BARRIER_SECONDS
+    too_small = replace(GPUS[-1], shared=4 * (64 + 2) - 1)
+    assert (cost.kernel.blocks(too_small, 3), cost.launches_on(too_small)) == (0, 2)
+    monkeypatch.setattr(gpu, "GPUS", (too_small,))
+    first, *_, last = gpu_text(plan, 4, 3).splitlines()[1:]
+    assert first.startswith("    forward: 0 launches (one kernel has all steps, all blocks share the weights), 192")
+    assert last.startswith("    H100 SXM: forward 4 us (weights do not fit: 2 launches), backward ")
 
 
 def test_the_code_is_the_same_for_every_length_and_batch() -> None:

@@ -21,7 +21,7 @@ import lstmc
 from lstmc.backend import find_cells
 from lstmc.errors import BackendError
 from lstmc.interp import forward
-from lstmc.loops import again
+from lstmc.loops import again, gpu
 from lstmc.loops.gpu import PERSISTENT_ROWS
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
@@ -35,7 +35,7 @@ from lstmc_caffe.install.record import caffe_folder
 from lstmc_caffe.install.source import fetch, unpack
 from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.processes.location import INSTALL_CUDA
-from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.executor import CaffeExecutor, with_loss
 from lstmc_caffe.runtime.loaded_net import Net
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import BASES
@@ -59,6 +59,7 @@ from tests.backends.lstmc_caffe.train.training_nets import carrying, dropping, l
 from tests.backends.lstmc_caffe.write import test_in_place, test_step
 from tests.cells.scanned import cell_graph, drawn
 from tests.loops import test_again
+from tests.quick_sample import one_in
 from tools.gpu_check.cases import CHECKED, cases, sequence_of
 from tools.gpu_check.suite import suite
 
@@ -213,10 +214,10 @@ def test_a_run_of_the_trainer_ends_with_the_same_weights(
     """Also where it is resumed from a snapshot."""
     settings = Solver(type=kind, max_iter=4, snapshot=2, weight_decay=0.01, clip_gradients=1.0)
     ended = {}
-    for gpu in (False, True):
-        folder = tmp_path / ("gpu" if gpu else "cpu")
-        train(caffe, net(), settings, folder, gpu=gpu)
-        ended[gpu] = train(caffe, net(), replace(settings, max_iter=7), folder, gpu=gpu, resume=True).blobs
+    for on_gpu in (False, True):
+        folder = tmp_path / ("gpu" if on_gpu else "cpu")
+        train(caffe, net(), settings, folder, gpu=on_gpu)
+        ended[on_gpu] = train(caffe, net(), replace(settings, max_iter=7), folder, gpu=on_gpu, resume=True).blobs
     assert ended[True].keys() == ended[False].keys()
     for name, weight in ended[False].items():
         np.testing.assert_allclose(ended[True][name], weight, rtol=1e-4, atol=1e-6)
@@ -236,18 +237,66 @@ def test_one_row_times_a_transposed_matrix(executor: CaffeExecutor) -> None:
     assert check(compiled, artifact, weights, executor).passed
 
 
-@pytest.mark.parametrize("rows", [2, PERSISTENT_ROWS + 1])
+def last_pass(caffe: Runner, cell: str, steps: int, rows: int, passes: int) -> dict[str, int]:
+    """Return what the last of some passes, forward and backward, launches, of a net whose values are right."""
+    compiled, backend = (
+        compile_graph(sequence_of(cell, (steps, rows, 3, 6)), CaffeBackend(), "caffe-fused"),
+        CaffeBackend(),
+    )
+    assert_caffe_agrees(caffe, compiled)
+    files = backend.emit(compiled, initial_weights(compiled.model)).files
+    outputs = parse_manifest(files[f"{cell}.manifest.json"]).output_blobs
+    with caffe.load(with_loss(files[f"{cell}.prototxt"].decode(), outputs)) as net:
+        fed = input_arrays(compiled.model, compiled.expanded, random_inputs(compiled, 0))
+        for _ in range(passes):
+            before = launches(caffe)
+            net.run(feed_blobs(compiled.expanded, fed), backward={})
+    return {name: count - before.get(name, 0) for name, count in launches(caffe).items()}
+
+
+@pytest.mark.parametrize(
+    ("rows", "weights", "passes"),
+    [(2, gpu.PERSISTENT_WEIGHTS, 1), (3, 0, 1), (PERSISTENT_ROWS + 1, 0, 3)],
+    ids=["a block for each row", "all blocks share the weights", "a graph"],
+)
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_launches_of_a_persistent_kernel_do_not_grow_with_the_steps(caffe: Runner, cell: str, rows: int) -> None:
-    if not caffe.gpu.emulated:
-        pytest.skip("a real GPU does not count launches")
-    ran = []
-    for steps in (3, 9):
-        before = launches(caffe)
-        assert_caffe_agrees(caffe, compile_graph(sequence_of(cell, (steps, rows, 3, 4)), CaffeBackend(), "caffe-fused"))
-        ran.append({name: count - before.get(name, 0) for name, count in launches(caffe).items()})
-    assert (ran[0] == ran[1]) == (rows <= PERSISTENT_ROWS)
-    assert ran[0]["forward_steps"] == ran[0]["backward_steps"] == (1 if rows <= PERSISTENT_ROWS else 0)
+def test_launches_do_not_grow_with_the_steps(
+    monkeypatch: pytest.MonkeyPatch, cell: str, rows: int, weights: int, passes: int
+) -> None:
+    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", weights)
+    with OnGpu(for_gpu=True) as caffe:  # the first layer of a type stays what it is, whatever its CUDA
+        if not caffe.gpu.emulated:
+            pytest.skip("a real GPU does not count launches")
+        ran = [last_pass(caffe, cell, steps, rows, passes) for steps in (3, 9)]
+        assert ran[0] == ran[1]
+        persistent = rows <= PERSISTENT_ROWS
+        assert ran[0]["forward_steps"] == ran[0]["backward_steps"] == (1 if persistent else 0)
+        assert ran[0].get("cudaGraphLaunch", 0) == (0 if persistent else 2)
+        if passes > 1:
+            once = [last_pass(caffe, cell, steps, rows, 1)["cublasSgemm"] for steps in (3, 9)]
+            assert once[0] < once[1]
+
+
+def test_weights_that_no_block_can_hold(caffe: Runner) -> None:
+    """The first does not fit into the shared memory of one block, the second not into that of all."""
+    for units, steps in ((288, 1), (400, 0)):
+        before = launches(caffe).get("forward_steps", 0)
+        assert_caffe_agrees(caffe, compile_graph(sequence_of("lstm", (2, 1, 3, units)), CaffeBackend(), "caffe-fused"))
+        assert launches(caffe)["forward_steps"] - before == (steps if caffe.gpu.emulated else before), units
+
+
+@pytest.mark.parametrize("cell", one_in(1, find_cells(), tested=6))
+def test_every_cell_with_blocks_that_share_its_weights(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
+    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+    graph, backend = cell_graph(cell, (5, 2)), CaffeBackend()
+    values = drawn(cell, graph)
+    compiled = compile_graph(graph, backend, "caffe-fused")
+    with OnGpu(for_gpu=True) as caffe:
+        report = check(
+            *(compiled, backend.emit(compiled, values.weights), values.weights, CaffeExecutor(caffe, "gpu")),
+            given=values.inputs,
+        )
+    assert report.passed, [str(d) for d in report.differences if not d.passed]
 
 
 @pytest.mark.parametrize("rows", [2, PERSISTENT_ROWS + 1])

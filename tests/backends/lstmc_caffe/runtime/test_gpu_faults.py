@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lstmc import Model
 from lstmc.errors import LstmcError
-from lstmc.interp import forward
+from lstmc.loops import gpu
 from lstmc.loops.code import Source
-from lstmc.manifest import parse_manifest
-from lstmc.ops import Param
+from lstmc.ops import Array, Param
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import random_leaves
-from lstmc.verification.differential import check, random_inputs
+from lstmc.verification.differential import check
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.loaded_net import Net, RunResult
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import layers_source
-from lstmc_caffe.write.feeds import feed_blobs, input_arrays
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
 from tests.loops.small_scans import biases, both_states, one_bias, square
 from tests.quick_sample import one_in
@@ -76,6 +74,26 @@ IN_PERSISTENT = {
     "a product adds nothing": ("sum += x[n * ins + k] * w", "sum = x[n * ins + k] * w"),
     "there is a block too few": ("_steps, N, ", "_steps, N - 1, "),
 }
+# the same in kernels whose blocks share the weights
+IN_GRID = {
+    "a barrier of the grid is left out": ("    cooperative_groups::this_grid().sync();\n", ""),
+    "blocks do not run together": ("shared ? 1 : 0", "0"),
+    "a column is of another block": ("y[n * ldy + first + j]", "y[n * ldy + (first + j + 1) % outs]"),
+    "a share is a column too small": ("return (outs + blocks - 1) / blocks", "return outs / blocks"),
+    "a matrix is kept the other way round": ("into[i] = transposed ?", "into[i] = !transposed ?"),
+    "a sum leaves out a thread": ("for (int i = 0; i < WARP; ++i)", "for (int i = 1; i < WARP; ++i)"),
+    "shared memory is a float too small": ("(threads + weights(blocks))", "(threads + weights(blocks) - 1)"),
+    "blocks of a grid have the same elements": ("for (long i = blockIdx.x * static_cast<long>", "for (long i = 0 *"),
+}
+# the same in what records a graph, of batches of more rows: a third pass launches it
+IN_GRAPHS = {
+    "a launch is in another stream": ("config.stream = stream", "config.stream = 0"),
+    "memory is set to zero in another stream": ('sizeof(float) * count, stream), "setting', 'count, 0), "setting'),
+    "cuBLAS is in another stream": ("(cublasSetStream_v2(blas_, stream), ", "(0, "),
+    "every pass has the same graph": ("if (known.first != key) continue;", ""),
+    "a pass that is recorded is not run": ("expect(cudaGraphLaunch(executable, stream)", "expect(0"),
+    "a graph is not launched": ("expect(cudaGraphLaunch(known.second.get(), stream)", "expect(0"),
+}
 FEW = 3
 # the same in the part of caffe_layer.cpp that is for GPUs
 IN_GLUE = {
@@ -98,9 +116,10 @@ IN_GLUE = {
 
 
 class Faulty(Runner):
-    """Real Caffe, whose generated layers have a fault in their CUDA."""
+    """Real Caffe, whose generated layers have a fault in their CUDA. A net returns what the last of ``passes`` does."""
 
     fault: tuple[str, str] | None = None
+    passes = 1
 
     def open_layers(self, source: Source | None) -> None:
         assert source is not None
@@ -113,33 +132,33 @@ class Faulty(Runner):
             text = text.replace("namespace kernels {", LOST, 1)
         super().open_layers(Source(source.cpp, text))
 
+    def load(self, *arguments: Any, **options: Any) -> Net:
+        net = super().load(*arguments, **options)
+        run, passes = net.run, self.passes
 
-def problem(runner: Runner, folder: Path, net: Model = everything, rows: int = 90) -> str | None:
-    """What the tests on a GPU say of a net: of all its values and gradients, and of a second pass; None for nothing."""
+        def last(inputs: Mapping[str, Array], **wanted: Any) -> RunResult:
+            for number in range(1, passes):
+                run({name: array * number / passes for name, array in inputs.items()}, **wanted)
+            return run(inputs, **wanted)
+
+        net.run = last  # type: ignore[method-assign, assignment]
+        return net
+
+
+def problem(runner: Faulty, net: Model = everything, rows: int = 90) -> str | None:
+    """What the tests on a GPU say of a net: of all its values and gradients, in the first pass and in a third one with
+    other inputs; None for nothing."""
     graph, backend = net.graph(T=3, N=rows), CaffeBackend()
     compiled = compile_graph(graph, backend, "caffe-fused")
     weights = random_leaves(graph, Param)
     artifact = backend.emit(compiled, weights)
-    executor = CaffeExecutor(runner, "gpu")
-    try:
-        report = check(compiled, artifact, weights, executor, seed=1)
+    for runner.passes in (1, 3):
+        try:
+            report = check(compiled, artifact, weights, CaffeExecutor(runner, "gpu"), seed=1)
+        except LstmcError as error:
+            return str(error)
         if not report.passed:
             return report.verdict()
-        (folder / "net.caffemodel").write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
-        prototxt = artifact.files[f"{compiled.name}.prototxt"].decode()
-        blobs = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"]).outputs
-        with runner.load(prototxt, weights=folder / "net.caffemodel", mode="gpu") as loaded:
-            for seed in (1, 2):
-                inputs = random_inputs(compiled, seed)
-                found = loaded.run(
-                    feed_blobs(compiled.expanded, input_arrays(graph, compiled.expanded, inputs)), want="all"
-                )
-                for name, value in forward(graph, inputs, weights).outputs.items():
-                    gap = np.max(np.abs(blobs[name].read(found.blobs) - value), initial=0.0)
-                    if not gap < 1e-4:
-                        return f"pass {seed}, {name}: {gap:g}"
-    except LstmcError as error:
-        return str(error)
     return None
 
 
@@ -156,20 +175,24 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Faulty:
     [(everything, 90), (everything, FEW), *((net, 90) for net in NETS.values())],
     ids=lambda value: getattr(value, "name", str(value)),
 )
-def test_without_a_fault_there_is_nothing_to_say(runner: Faulty, tmp_path: Path, net: Model, rows: int) -> None:
+def test_without_a_fault_there_is_nothing_to_say(runner: Faulty, net: Model, rows: int) -> None:
     with runner:
-        assert problem(runner, tmp_path, net, rows) is None
+        assert problem(runner, net, rows) is None
 
 
-def test_every_fault_changes_the_code() -> None:
+def test_every_fault_changes_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     sources = {
         net.name: layers_source(compile_graph(net.graph(T=3, N=FEW), CaffeBackend(), "caffe-fused").expanded)
         for net in (everything, *NETS.values())
     }
-    for fault, (text, _) in (IN_CUDA | IN_PERSISTENT).items():
+    for fault, (text, _) in (IN_CUDA | IN_PERSISTENT | IN_GRAPHS).items():
         source = sources[NETS.get(fault, everything).name]
         assert source is not None
         assert text in str(source.cu), fault
+    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+    source = layers_source(compile_graph(everything.graph(T=3, N=FEW), CaffeBackend(), "caffe-fused").expanded)
+    for fault, (text, _) in IN_GRID.items():
+        assert text in str(source and source.cu), fault
 
 
 def a_third(faults: dict[str, tuple[str, str]]) -> list[Any]:
@@ -178,24 +201,45 @@ def a_third(faults: dict[str, tuple[str, str]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("fault", a_third(IN_CUDA))
-def test_a_fault_in_generated_cuda(runner: Faulty, tmp_path: Path, fault: str) -> None:
+def test_a_fault_in_generated_cuda(runner: Faulty, fault: str) -> None:
     with runner:
         runner.fault = IN_CUDA[fault]
-        assert problem(runner, tmp_path, NETS.get(fault, everything)) is not None
+        assert problem(runner, NETS.get(fault, everything)) is not None
 
 
 @pytest.mark.parametrize("fault", a_third(IN_PERSISTENT))
-def test_a_fault_in_a_persistent_kernel(runner: Faulty, tmp_path: Path, fault: str) -> None:
+def test_a_fault_in_a_persistent_kernel(runner: Faulty, fault: str) -> None:
     with runner:
         runner.fault = IN_PERSISTENT[fault]
-        assert problem(runner, tmp_path, NETS.get(fault, everything), FEW) is not None
+        assert problem(runner, NETS.get(fault, everything), FEW) is not None
+
+
+def test_without_a_fault_a_grid_says_nothing(runner: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+    with runner:
+        assert problem(runner, rows=FEW) is None
+
+
+@pytest.mark.parametrize("fault", a_third(IN_GRID))
+def test_a_fault_in_a_kernel_of_a_grid(runner: Faulty, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+    with runner:
+        runner.fault = IN_GRID[fault]
+        assert problem(runner, rows=FEW) is not None
+
+
+@pytest.mark.parametrize("fault", a_third(IN_GRAPHS))
+def test_a_fault_in_what_records_a_graph(runner: Faulty, fault: str) -> None:
+    with runner:
+        runner.fault = IN_GRAPHS[fault]
+        assert problem(runner) is not None
 
 
 @pytest.mark.parametrize("fault", a_third(IN_GLUE))
-def test_a_fault_in_the_glue(runner: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_fault_in_the_glue(runner: Faulty, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     before, struct, behind = layer_compiler.caffe_layer().partition("struct OnGpu")
     old, new = IN_GLUE[fault]
     assert old in behind
     monkeypatch.setattr(layer_compiler, "caffe_layer", lambda: before + struct + behind.replace(old, new))
     with runner:
-        assert problem(runner, tmp_path) is not None
+        assert problem(runner) is not None
