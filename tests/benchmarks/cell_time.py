@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
+import lstmc_torch
 from lstmc import Cell, Input, Param, State, Value, cell, dims, linear, model, scan, tanh, xavier
 from lstmc.backend import load_cell
 from lstmc.ir import Graph
 from lstmc_caffe.runtime.runner import Runner
-from tests.benchmarks import torch_cells
 from tests.benchmarks.caffe_time import NETS, compiled_nets
+from tools.gpu_check.torch_cells import CELLS, compared, minima, operands, ways
 
 SIZES = {(300, 1, 32, 64): 1, (50, 32, 256, 512): 10}  # T, N, D, H, and a round of how many
 TARGETS = ("caffe", "caffe-fused")
-WAYS = ("lstmc_torch", "eager", "script", "compile", "torch.nn")
+WAYS = ("lstmc_torch", "eager", "script", "compile", "nn")
 AIM = 0.5
 N, D, H = dims("N D H")
 
@@ -64,6 +67,19 @@ def ours(caffe: Runner, name: str, size: tuple[int, int, int, int], rounds: int)
     return {target: min(found[target]["both"]) for target in nets}
 
 
+def in_torch(name: str, size: tuple[int, int, int, int], rounds: int, made: Cell) -> dict[str, float]:
+    """Forward and backward of each way in PyTorch, and of the module of the same cell in lstmc."""
+    torch.set_num_threads(1)
+    given = operands(name, size, "cpu")
+    net = lstmc_torch.module(made, D=size[2], H=size[3])
+    net.load_lstmc({own: value.detach().numpy() for own, value in zip(net.spec.params, given[2], strict=True)})
+    runs = {"lstmc_torch": lambda xs, states, params: net(xs)["y"], **dict(ways(name))}
+    able, reasons = compared(runs, given)
+    if reasons:
+        print(name, reasons)
+    return minima(able, given, rounds, time.process_time)
+
+
 def main() -> None:
     """Measure, and print the ratios."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -78,14 +94,14 @@ def print_times(size: tuple[int, int, int, int], rounds: int) -> None:
     for column in ("cell", "caffe-fused", "caffe", *WAYS, "caffe-fused to the fastest", "lstmc_torch to it"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     with Runner() as caffe:
-        for name in torch_cells.CELLS:
+        for name in CELLS:
             nets = ours(caffe, name, size, rounds)
             made = elman if name == "elman" else load_cell(name)
-            torch = torch_cells.seconds(name, size, max(3, rounds // 5), made)
-            fastest = min(time for way, time in torch.items() if way != "lstmc_torch")
-            ratio, own = nets["lstmc caffe-fused"] / fastest, torch["lstmc_torch"] / fastest
+            others = in_torch(name, size, max(3, rounds // 5), made)
+            fastest = min(seconds for way, seconds in others.items() if way != "lstmc_torch")
+            ratio, own = nets["lstmc caffe-fused"] / fastest, others["lstmc_torch"] / fastest
             cells = [f"{nets[f'lstmc {target}'] * 1e3:.2f}" for target in ("caffe-fused", "caffe")]
-            cells += [f"{torch[way] * 1e3:.2f}" if way in torch else "-" for way in WAYS]
+            cells += [f"{others[way] * 1e3:.2f}" if way in others else "-" for way in WAYS]
             table.add_row(name, *cells, f"{ratio:.3f}" + ("" if ratio <= AIM else f"  (aim: {AIM})"), f"{own:.3f}")
     Console(width=130).print(table)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lstmc.errors import LstmcError
 from lstmc_caffe.install.installer import install
-from lstmc_caffe.install.recipe import DEFAULT_ARCHITECTURES, cuda_recipe, parse_architectures
+from lstmc_caffe.install.recipe import DEFAULT_ARCHITECTURES, EMULATED, cuda_recipe, parse_architectures
 from lstmc_caffe.install.report import Report
 from tools.bundle import python312
 from tools.bundle.make import Plan, make
@@ -26,7 +26,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("out/lstmc-gpu.tar.xz"), metavar="FILE")
     parser.add_argument("--python", metavar="FILE", help="a Python 3.12 with its headers (default: the one found)")
-    parser.add_argument("--arch", default=default, metavar="sm_NN,...", help=f"GPUs it is for (default: {default})")
+    parser.add_argument(
+        "--arch", default=default, metavar="sm_NN,...", help=f"GPUs it is for (default: {default}), or {EMULATED}"
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="compilers at a time (default: one per core)")
     return parser
 

@@ -14,7 +14,7 @@ from lstmc.files.output import write_files
 from lstmc_caffe import install
 from lstmc_caffe.install import source, toolkit
 from lstmc_caffe.install.build import Order, compile_binding, link_binding, prepare_python, run_step, unpack
-from lstmc_caffe.install.recipe import cuda_recipe
+from lstmc_caffe.install.recipe import EMULATED_LIBRARIES, cuda_recipe
 from lstmc_caffe.install.record import CUDA, LIBRARY, Installed, caffe_folder
 from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError, run
@@ -76,14 +76,14 @@ def _add_caffe(plan: Plan, python: python312.Python312, work: Path, stage: Path)
     (stage / "lib").mkdir()
     run(["strip", "--strip-unneeded", "-o", str(stage / LIBRARY), str(built / LIBRARY)], "stripping libcaffe")
     link_binding(partial(run_step, order), recipe, python312.VERSION, stage, binding, list(map(str, boost)))
-    found = libraries.needed(built / LIBRARY)
-    runtime = found.pop(RUNTIME)
-    libraries.copy({**found, RUNTIME: runtime}, stage / "lib")
+    of_cuda = {name: built / CUDA / name for name in (EMULATED_LIBRARIES if recipe.emulation else (RUNTIME,))}
+    of_debian = {name: path for name, path in libraries.needed(built / LIBRARY).items() if name not in of_cuda}
+    libraries.copy({**of_debian, **of_cuda}, stage / "lib")
     (stage / "licences").mkdir()
-    libraries.copy_licences(found.values(), stage / "licences")
+    libraries.copy_licences(of_debian.values(), stage / "licences")
     shutil.copy(work / "boost" / boost_python.LICENCE, stage / "licences/boost.txt")
-    (licence,) = (work / "cuda-libraries").glob("nvidia_cuda_runtime-*.dist-info/licenses/*")
-    shutil.copy(licence, stage / "licences/nvidia-cuda-runtime.txt")
+    for licence in (work / "cuda-libraries").glob("nvidia_cuda_runtime-*.dist-info/licenses/*"):
+        shutil.copy(licence, stage / "licences/nvidia-cuda-runtime.txt")
     (stage / "LICENSE").rename(stage / "licences/caffe.txt")
     newest = libraries.check_glibc([*(stage / "lib").iterdir(), *(stage / "python/caffe").glob("*.so")])
     report.step(f"it needs glibc {newest}, for GPUs {', '.join(recipe.architectures)} and later")

@@ -14,7 +14,7 @@ from lstmc.errors import LstmcError
 from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from tools.gpu_check.benchmark import benchmark
-from tools.gpu_check.cases import CHECKED, TIMED, cases
+from tools.gpu_check.cases import CHECKED, TIMED, TIMED_CELLS, cases
 from tools.gpu_check.outcome import Outcome
 from tools.gpu_check.suite import suite
 
@@ -26,7 +26,8 @@ Written by `python -m tools.gpu_check -o FILE`, with lstmc {version}.
 - card: {card}
 - checks against the float64 interpreter, and of the GPU against the CPU: {counts}
 
-A forward and backward pass of an LSTM, in milliseconds, and as a ratio to Caffe's own LSTM layer on the same GPU:
+A forward and backward pass, in milliseconds, and as a ratio to target caffe's net on the same GPU. `torch nn` is
+PyTorch's own layer, by cuDNN; `eager`, `script` and `compile` run one step of the cell after the other:
 
 ```
 {times}
@@ -50,7 +51,9 @@ def main(arguments: Sequence[str] = ()) -> int:
     """Prints as it goes; gives 0 when everything passed, on the GPU too, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m tools.gpu_check", description=_DESCRIPTION)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write what a GPU was measured as: Markdown")
-    output: Path | None = parser.parse_args(arguments).output
+    parser.add_argument("--cells", nargs="+", metavar="CELL", help="check and time these alone (default: all)")
+    options = parser.parse_args(arguments)
+    output: Path | None = options.output
     print(f"lstmc {__version__}, Python {platform.python_version()}, {platform.machine()}, {platform.platform()}")
     print(f"card: {card()}", flush=True)
     executors = CaffeBackend().executors()
@@ -62,9 +65,10 @@ def main(arguments: Sequence[str] = ()) -> int:
         else:
             _count(Outcome(f"{executor.name} can be used", 0, 0, "; ".join(map(str.strip, reason.splitlines()))), tally)
     if usable:
-        for outcome in suite(cases(CHECKED), usable):
+        for outcome in suite(cases(CHECKED, options.cells), usable):
             _count(outcome, tally)
-    times = _print_benchmark(usable, tally)
+    timed = tuple(cell for cell in TIMED_CELLS if cell in (options.cells or TIMED_CELLS))
+    times = _print_benchmark(usable, timed, tally)
     for executor in executors:
         executor.close()
     counts = f"{tally[True]} passed, {tally[False]} failed"
@@ -77,7 +81,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     return 0 if tally[True] and not tally[False] else 1
 
 
-def _print_benchmark(usable: list[CaffeExecutor], tally: dict[bool, int]) -> list[str]:
+def _print_benchmark(usable: list[CaffeExecutor], cells: tuple[str, ...], tally: dict[bool, int]) -> list[str]:
     """The lines of a GPU's times; empty where there is none, or one that is emulated."""
     gpu = [executor for executor in usable if executor.mode == "gpu"]
     times: list[str] = []
@@ -89,7 +93,7 @@ def _print_benchmark(usable: list[CaffeExecutor], tally: dict[bool, int]) -> lis
             print("no benchmark: the times of an emulated device say nothing")
             continue
         try:
-            for line in benchmark(executor, TIMED):
+            for line in benchmark(executor, TIMED, cells):
                 print(line, flush=True)
                 times.append(line)
         except LstmcError as error:

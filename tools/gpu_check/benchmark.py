@@ -1,4 +1,4 @@
-"""How fast each target's net is on the GPU, as a ratio to Caffe's own LSTM layer there, and to PyTorch's."""
+"""How fast each target's net is on the GPU, as a ratio to target caffe's there, beside PyTorch's ways of the cell."""
 
 from __future__ import annotations
 
@@ -14,47 +14,49 @@ from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor, fastest_seconds, with_loss
 from lstmc_caffe.write.artifact import layers_source
-from tools.gpu_check.cases import FUSED, NATIVE, Case, Size, cases, sequence_of
+from tools.gpu_check.cases import FUSED, Case, Size, cases, sequence_of
 
-TORCH = Path(__file__).with_name("torch_lstm.py")
-
-
-def benchmark(executor: CaffeExecutor, sizes: tuple[Size, ...]) -> Iterator[str]:
-    """A table by lines: seconds of a forward and backward pass of an LSTM, and their ratio to the LSTM layer's."""
-    yield f"{'T, N, D, H':>18}  {'net':<12}  {'ms':>9}  times the LSTM layer's"
-    for size in sizes:
-        nets = {c.compiled.target: with_loss(c.prototxt, c.outputs) for c in cases((size,), ("lstm",))}
-        fused, refused = _fused(executor, size)
-        nets |= fused
-        found = fastest_seconds(executor.runner, nets, executor.mode)
-        found, reason = _with_torch(found, size) if executor.mode == "gpu" else (found, "")
-        for name, seconds in found.items():
-            yield f"{', '.join(map(str, size)):>18}  {name:<12}  {1000 * seconds:9.3f}  {seconds / found[NATIVE]:.2f}"
-        for name, why in ((FUSED, refused), ("torch", reason)):
-            if why:
-                yield f"{', '.join(map(str, size)):>18}  {name:<12}  not measured: {why}"
+TORCH = Path(__file__).with_name("torch_cells.py")
+DEVICES = {"gpu": "cuda", "cpu": "cpu"}  # PyTorch's, of an executor's mode
 
 
-def _fused(executor: CaffeExecutor, size: Size) -> tuple[dict[str, str], str]:
+def benchmark(executor: CaffeExecutor, sizes: tuple[Size, ...], cells: tuple[str, ...]) -> Iterator[str]:
+    """Yield a table by lines: milliseconds of a forward and backward pass of each cell, and their ratio to caffe's."""
+    yield f"{'cell':<15} {'T, N, D, H':>18}  {'net':<13}  {'ms':>9}  times caffe's"
+    for cell in cells:
+        for size in sizes:
+            begin = f"{cell:<15} {', '.join(map(str, size)):>18}"
+            nets = {c.compiled.target: with_loss(c.prototxt, c.outputs) for c in cases((size,), (cell,))}
+            fused, reasons = _fused(executor, cell, size)
+            found = fastest_seconds(executor.runner, nets | fused, executor.mode)
+            others, why = _in_torch(DEVICES[executor.mode], cell, size)
+            for name, seconds in (found | others).items():
+                yield f"{begin}  {name:<13}  {1000 * seconds:9.3f}  {seconds / found['caffe']:.2f}"
+            for name, reason in (reasons | why).items():
+                yield f"{begin}  {name:<13}  not measured: {reason}"
+
+
+def _fused(executor: CaffeExecutor, cell: str, size: Size) -> tuple[dict[str, str], dict[str, str]]:
     """The net of generated layers, which the executor's Caffe then knows; or why there is none: no compiler is here."""
-    compiled = compile_graph(sequence_of("lstm", size), CaffeBackend(), FUSED)
+    compiled = compile_graph(sequence_of(cell, size), CaffeBackend(), FUSED)
     try:
         executor.runner.open_layers(layers_source(compiled.expanded))
     except BackendError as error:
-        return {}, error.message
+        return {}, {FUSED: error.message}
     weights = initial_weights(compiled.model)
-    case = Case("lstm", size, compiled, CaffeBackend().emit(compiled, weights), weights)
-    return {FUSED: with_loss(case.prototxt, case.outputs)}, ""
+    case = Case(cell, size, compiled, CaffeBackend().emit(compiled, weights), weights)
+    return {FUSED: with_loss(case.prototxt, case.outputs)}, {}
 
 
-def _with_torch(found: dict[str, float], size: Size) -> tuple[dict[str, float], str]:
-    """The figures with those of torch.nn.LSTM, which uses cuDNN; or why there are none."""
-    command = [sys.executable, str(TORCH), *map(str, size)]
+def _in_torch(device: str, cell: str, size: Size) -> tuple[dict[str, float], dict[str, str]]:
+    """The seconds of each of PyTorch's ways, whose own layers use cuDNN on a GPU; and why others have none."""
+    command = [sys.executable, str(TORCH), device, cell, *map(str, size)]
     ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if ended.returncode != 0:
         lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
-        return found, lines[-1]
+        return {}, {"torch": lines[-1]}
     said = json.loads(ended.stdout.splitlines()[-1])
     if "reason" in said:
-        return found, str(said["reason"])
-    return {**found, f"torch {said['version']}"[:12]: float(said["seconds"])}, ""
+        return {}, {"torch": str(said["reason"])}
+    times, reasons = ({f"torch {way}": of[way] for way in of} for of in (said["seconds"], said["reasons"]))
+    return times, reasons

@@ -5,7 +5,7 @@ Those of one reader each are left out: their nets are of the layers of the targe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lstmc.backend import Artifact, Compiled, find_cells, load_cell
@@ -24,8 +24,8 @@ Size = tuple[int, int, int, int]
 
 CHECKED: tuple[Size, ...] = ((1, 1, 1, 1), (7, 3, 5, 4), (20, 10, 64, 96))
 TIMED: tuple[Size, ...] = ((20, 10, 128, 256), (100, 1, 64, 128), (50, 32, 256, 512))
-NATIVE = next(name for name in BASES if load_target(name).scans == "layers")
-"""The target whose net is one layer of Caffe's own."""
+TIMED_CELLS = ("lstm", "gru", "gru_reset_after", "lstm_peephole", "lstm_layernorm")
+"""Of those that ``torch_cells.py`` has."""
 FUSED = next(name for name in BASES if load_target(name).scans == "fused")
 """The target whose net is one generated layer, compiled where the check runs."""
 
@@ -68,7 +68,7 @@ def sequence_of(cell: str, size: Size) -> Graph:
     return made.graph(**{name: sizes.get(name, 3) for name in made.dims}).returning(["y"])
 
 
-def cases(sizes: tuple[Size, ...], cells: tuple[str, ...] | None = None) -> Iterator[Case]:
+def cases(sizes: tuple[Size, ...], cells: Iterable[str] | None = None) -> Iterator[Case]:
     """Each cell (default: all that are installed) at each size, for every target that can express it."""
     backend = CaffeBackend()
     for cell in find_cells() if cells is None else cells:

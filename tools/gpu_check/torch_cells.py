@@ -1,20 +1,26 @@
-"""Cells of the library, and one of docs/write-a-cell.md, as people write them in PyTorch: to be held against."""
+"""Cells of the library, and one of docs/write-a-cell.md, as people write them in PyTorch, for comparisons of time.
+
+As a program (``DEVICE CELL T N D H``) it prints JSON: the version of PyTorch, the least seconds of a forward and
+backward pass of each way, and why others have none. The device is that of PyTorch: cuda, or cpu to try the program.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-import lstmc_torch
-from lstmc import Cell
-
 State = list[Tensor]
 Step = Callable[[Tensor, State, list[Tensor]], State]
+Run = Callable[[Tensor, State, list[Tensor]], Tensor]  # the outputs of all steps
+Size = tuple[int, int, int, int]  # T, N, D, H
+ROUNDS = 30
 
 
 def gru(x: Tensor, s: State, p: list[Tensor]) -> State:
@@ -84,8 +90,9 @@ def over_time(step: Step, xs: Tensor, states: State, params: list[Tensor]) -> Te
     return torch.stack(found)
 
 
-def ways(name: str) -> Iterator[tuple[str, Callable[[Tensor, State, list[Tensor]], Tensor]]]:
-    """Eager, ``torch.jit.script`` and ``torch.compile`` (of a step: of all steps it takes minutes)."""
+def ways(name: str) -> Iterator[tuple[str, Run]]:
+    """Yield the ways to run a cell over time: eager, scripted, compiled (a step: all steps take minutes), and PyTorch's
+    own layer, ``nn``, which is cuDNN's on a GPU."""
     step = CELLS[name][0]
     yield "eager", lambda xs, states, params: over_time(step, xs, states, params)
     scripted = torch.jit.script(step)
@@ -93,9 +100,9 @@ def ways(name: str) -> Iterator[tuple[str, Callable[[Tensor, State, list[Tensor]
     compiled: Any = torch.compile(step)
     yield "compile", lambda xs, states, params: over_time(compiled, xs, states, params)
     if name == "gru_reset_after":
-        yield "torch.nn", _own_gru
+        yield "nn", _own_gru
     if name == "lstm":
-        yield "torch.nn", _OwnLstm()
+        yield "nn", _OwnLstm()
 
 
 def _own_gru(xs: Tensor, states: State, params: list[Tensor]) -> Tensor:
@@ -118,33 +125,69 @@ class _OwnLstm:
         return y
 
 
-def seconds(name: str, size: tuple[int, int, int, int], rounds: int, ours: Cell | str) -> dict[str, float]:
-    """Forward and backward of each way, minima of so many rounds in turns; gradients are those of all parameters.
-
-    The first way is the module of ``ours``, the same cell in lstmc.
-    """
-    torch.set_num_threads(1)
+def operands(name: str, size: Size, device: str) -> tuple[Tensor, State, list[Tensor]]:
+    """Return random inputs, the first states and random parameters of a cell."""
     torch.manual_seed(0)
     steps, batch, width, units = size
     _, count, shapes = CELLS[name]
     params = [
-        (0.1 * torch.randn([width if n is None else n * units for n in shape])).requires_grad_() for shape in shapes
+        (0.1 * torch.randn([width if n is None else n * units for n in shape], device=device)).requires_grad_()
+        for shape in shapes
     ]
-    xs = torch.randn(steps, batch, width)
-    states = [torch.zeros(batch, units) for _ in range(count)]
-    net = lstmc_torch.module(ours, D=width, H=units)
-    net.load_lstmc({own: value.detach().numpy() for own, value in zip(net.spec.params, params, strict=True)})
-    runs = {"lstmc_torch": lambda xs, states, params: net(xs)["y"], **dict(ways(name))}
-    first = None
-    for run in runs.values():  # compiles, and all mean the same
-        y = run(xs, states, params)
-        y.sum().backward()
-        first = y.detach() if first is None else first
-        torch.testing.assert_close(y.detach(), first, rtol=1e-3, atol=1e-4)
+    states = [torch.zeros(batch, units, device=device) for _ in range(count)]
+    return torch.randn(steps, batch, width, device=device), states, params
+
+
+def minima(
+    runs: Mapping[str, Run], given: tuple[Tensor, State, list[Tensor]], rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Return the least seconds of a forward and backward pass of each way, in turns; gradients are those of all
+    parameters."""
     best = dict.fromkeys(runs, float("inf"))
     for _ in range(rounds):
         for way, run in runs.items():
-            start = time.process_time()
-            run(xs, states, params).sum().backward()
-            best[way] = min(best[way], time.process_time() - start)
+            start = clock()
+            run(*given).sum().backward()
+            best[way] = min(best[way], clock() - start)
     return best
+
+
+def compared(
+    runs: Mapping[str, Run], given: tuple[Tensor, State, list[Tensor]]
+) -> tuple[dict[str, Run], dict[str, str]]:
+    """Return the ways that run, compiled by then, and why the others do not. Raises AssertionError where two differ."""
+    first, able, reasons = None, dict[str, Run](), dict[str, str]()
+    for way, run in runs.items():
+        try:
+            y = run(*given)
+            y.sum().backward()
+        except Exception as error:  # whatever the compiler of a way says
+            reasons[way] = str(error).strip().partition("\n")[0] or type(error).__name__
+            continue
+        first = y.detach() if first is None else first
+        torch.testing.assert_close(y.detach(), first, rtol=1e-3, atol=1e-4)
+        able[way] = run
+    return able, reasons
+
+
+def main(device: str, name: str, *size: str) -> None:
+    """Measure one cell and print what was found."""
+    if device == "cuda" and not torch.cuda.is_available():
+        print(json.dumps({"reason": f"PyTorch {torch.__version__} has no GPU here"}))
+        return
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32, as Caffe computes
+
+    def clock() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    steps, batch, width, units = map(int, size)
+    given = operands(name, (steps, batch, width, units), device)
+    able, reasons = compared(dict(ways(name)), given)
+    found = {"version": torch.__version__, "seconds": minima(able, given, ROUNDS, clock), "reasons": reasons}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

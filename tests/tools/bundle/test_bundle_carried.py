@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,11 +29,11 @@ def run(*command: object, path: str = "/usr/bin:/bin") -> tuple[int, str]:
 def test_the_check_runs_lstmc_and_names_the_bundle_s_caffe(tmp_path: Path) -> None:
     body = f'case "$1" in {FIND}) echo /cuda/lib ;; *) echo "$@"; env | grep -E "^(LSTMC|LD_|PYTHON)" | sort ;; esac'
     python = script(tmp_path / "python", body)
-    status, output = run(CHECK, python)
+    status, output = run(CHECK, python, "-o", "a page.md")
     assert (status, output.splitlines()) == (
         0,
         [
-            "-m tools.gpu_check",
+            "-m tools.gpu_check -o a page.md",
             "LD_LIBRARY_PATH=/theirs",
             f"LSTMC_BUNDLE_LIBRARIES={CARRIED}/lib:/cuda/lib",
             f"LSTMC_BUNDLE_PYTHON={python}",
@@ -101,6 +102,15 @@ def site(tmp_path: Path) -> Path:
 
 def test_the_folders_of_cuda_s_libraries(site: Path) -> None:
     assert find_cuda((3, 12), site) == (0, f"{site}/nvidia/cu13/lib:{site}/nvidia/curand/lib\n")
+
+
+def test_an_emulated_device_brings_its_libraries(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (site / "lib").mkdir()
+    (site / "lib/libcublas.so.13").touch()
+    (site / "find_cuda.py").write_text(FIND.read_text())
+    shutil.rmtree(site / "nvidia")
+    monkeypatch.setattr("tests.tools.bundle.test_bundle_carried.FIND", site / "find_cuda.py")
+    assert find_cuda((3, 12), site) == (0, "\n")
 
 
 def test_what_is_missing_is_named_with_the_command_that_brings_it(tmp_path: Path) -> None:

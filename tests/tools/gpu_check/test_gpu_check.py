@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +24,8 @@ from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.runtime.pythons import script
 from tools.gpu_check import __main__ as program
 from tools.gpu_check import benchmark as timing
-from tools.gpu_check import solver
-from tools.gpu_check.cases import Case, cases
+from tools.gpu_check import solver, torch_cells
+from tools.gpu_check.cases import TIMED_CELLS, Case, cases
 from tools.gpu_check.outcome import Outcome
 from tools.gpu_check.suite import _against_each_other, suite
 
@@ -120,29 +124,34 @@ def test_outcomes_read_well() -> None:
     assert str(Outcome("a", 0, 1e-5, "no GPU")) == "FAILED a: no GPU"
 
 
-@pytest.mark.caffe
-def test_the_benchmark_is_a_table_of_ratios(caffe: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc_caffe.runtime.executor.SECONDS", 0.05)
-    header, *rows = timing.benchmark(CaffeExecutor(caffe, "cpu"), (SIZE,))
-    assert header.split() == ["T,", "N,", "D,", "H", "net", "ms", "times", "the", "LSTM", "layer's"]
-    cells = [row.split() for row in rows]
-    assert {row[4] for row in cells} == {"caffe", "flat", "noslice", "caffe-native", "caffe-fused"}
-    assert all(row[:4] == ["3,", "2,", "3,", "4"] and float(row[5]) > 0 and float(row[6]) > 0 for row in cells)
-    assert [row[6] for row in cells if row[4] == "caffe-native"] == ["1.00"]
-
-
 def torch_program(monkeypatch: pytest.MonkeyPatch, folder: Path, source: str) -> None:
-    (folder / "torch_lstm.py").write_text(source)
-    monkeypatch.setattr(timing, "TORCH", folder / "torch_lstm.py")
+    (folder / "torch_cells.py").write_text(source)
+    monkeypatch.setattr(timing, "TORCH", folder / "torch_cells.py")
+
+
+@pytest.mark.caffe
+def test_the_benchmark_is_a_table_of_ratios(caffe: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lstmc_caffe.runtime.executor.SECONDS", 0.05)
+    torch_program(monkeypatch, tmp_path, "import sys; raise SystemExit(' '.join(sys.argv[1:]))")
+    header, *rows, last = timing.benchmark(CaffeExecutor(caffe, "cpu"), (SIZE,), ("lstm",))
+    assert header.split() == ["cell", "T,", "N,", "D,", "H", "net", "ms", "times", "caffe's"]
+    cells = [row.split() for row in rows]
+    assert {row[5] for row in cells} == {"caffe", "flat", "noslice", "caffe-native", "caffe-fused"}
+    assert all(row[:5] == ["lstm", "3,", "2,", "3,", "4"] and float(row[6]) > 0 and float(row[7]) > 0 for row in cells)
+    assert [row[7] for row in cells if row[5] == "caffe"] == ["1.00"]
+    assert re.split(" +", last) == [*cells[0][:5], "torch", "not", "measured:", "cpu", "lstm", "3", "2", "3", "4"]
 
 
 @pytest.mark.parametrize(
     ("source", "rows"),
     [
-        ('print(\'{"seconds": 0.002, "version": "2.9.0+cu130"}\')', ["torch 2.9.0+      2.000  0.50"]),
-        ('print(\'{"reason": "PyTorch is not installed"}\')', ["torch         not measured: PyTorch is not installed"]),
-        ("raise SystemExit('no memory')", ["torch         not measured: no memory"]),
-        ("raise SystemExit(3)", ["torch         not measured: exit status 3"]),
+        (
+            'print(\'{"seconds": {"nn": 0.002}, "reasons": {"compile": "no triton"}, "version": "2.9.0"}\')',
+            ["torch nn           2.000  0.50", "torch compile  not measured: no triton"],
+        ),
+        ('print(\'{"reason": "no GPU here"}\')', ["torch          not measured: no GPU here"]),
+        ("raise SystemExit('no memory')", ["torch          not measured: no memory"]),
+        ("raise SystemExit(3)", ["torch          not measured: exit status 3"]),
     ],
 )
 def test_torch_is_measured_where_it_can_be(
@@ -152,16 +161,38 @@ def test_torch_is_measured_where_it_can_be(
         gpu = GpuState(True, True, "")
 
         def call(self, *_, **__):  # type: ignore[no-untyped-def]
-            return type("Result", (), {"value": {"caffe-native": 0.004}})
+            return type("Result", (), {"value": {"caffe": 0.004}})
 
         def open_layers(self, source: Source | None) -> None:
             raise BackendError("there is no compiler")
 
     torch_program(monkeypatch, tmp_path, source)
-    rows = ["caffe-fused   not measured: there is no compiler", *rows]
-    found = list(timing.benchmark(CaffeExecutor(Measured(), "gpu"), (SIZE,)))[1:]
-    named = sorted(re.sub("^ *3, 2, 3, 4  ", "", row) for row in found)
-    assert named == sorted(["caffe-native      4.000  1.00", *rows])
+    rows = ["caffe-fused    not measured: there is no compiler", *rows]
+    found = list(timing.benchmark(CaffeExecutor(Measured(), "gpu"), (SIZE,), ("gru",)))[1:]
+    named = sorted(re.sub("^gru *3, 2, 3, 4  ", "", row) for row in found)
+    assert named == sorted(["caffe              4.000  1.00", *rows])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_pytorch_has_every_cell_that_is_timed() -> None:
+    assert set(TIMED_CELLS) <= torch_cells.CELLS.keys()
+    given, runs = torch_cells.operands("lstm", SIZE, "cpu"), dict(torch_cells.ways("lstm"))
+    runs = {"eager": runs["eager"], "nn": runs["nn"], "broken": lambda *_: 1 / 0}
+    able, reasons = torch_cells.compared(runs, given)
+    assert (able.keys(), reasons) == ({"eager", "nn"}, {"broken": "division by zero"})
+    times = torch_cells.minima(able, given, 1, time.perf_counter)
+    assert times.keys() == able.keys()
+    assert min(times.values()) > 0
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("cell", TIMED_CELLS)
+def test_pytorch_s_ways_run_on_the_cpu(cell: str) -> None:
+    command = [sys.executable, str(timing.TORCH), "cpu", cell, *map(str, SIZE)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert {"eager", "script", "compile"} <= found["seconds"].keys()
+    assert found["reasons"] == {}
 
 
 def test_an_emulated_device_is_not_timed() -> None:

@@ -16,6 +16,9 @@ WANTED = (
     ("libcublasLt.so.13", "nvidia-cublas==13.*"),
     ("libcurand.so.10", "nvidia-curand==10.4.*"),
 )
+CARRIED = os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), "lib", WANTED[0][0]
+)  # by an emulated device's bundle
 PACKAGES = (("numpy", "numpy"), ("google.protobuf", "protobuf"))
 
 
@@ -44,7 +47,7 @@ def main() -> int:
         return 2
     missing = [f"{module}: pip install {package}" for module, package in PACKAGES if not has(module)]
     folders = []
-    for name, package in WANTED:
+    for name, package in () if os.path.exists(CARRIED) else WANTED:
         folder = folder_of(name)
         if folder is None:
             missing.append(f"{name}: pip install '{package}'")
