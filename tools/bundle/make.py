@@ -86,7 +86,8 @@ def _add_caffe(plan: Plan, python: python312.Python312, work: Path, stage: Path)
         shutil.copy(licence, stage / "licences/nvidia-cuda-runtime.txt")
     (stage / "LICENSE").rename(stage / "licences/caffe.txt")
     newest = libraries.check_glibc([*(stage / "lib").iterdir(), *(stage / "python/caffe").glob("*.so")])
-    report.step(f"it needs glibc {newest}, for GPUs {', '.join(recipe.architectures)} and later")
+    gpus = "an emulated device" if recipe.emulation else f"GPUs {', '.join(recipe.architectures)} and later"
+    report.step(f"it needs glibc {newest}, for {gpus}")
 
 
 def _try(plan: Plan, python: python312.Python312, stage: Path) -> None:
