@@ -196,7 +196,7 @@ class _Planner:
             rows = result.reshaped(product.result.shape)
             added = other.reshaped(product.result.shape)
             if len(product.reads) == 2 and matrix in self.constant and rows and added and added.dense(1):
-                if added.base in self.plan.numbers or added.base == view.base:
+                if added.base.node in self.constant or added.base == view.base:  # a bias is rounded as weights are
                     continue
                 self.listed.remove(product)
                 self.writers[view.base] -= 1

@@ -354,7 +354,12 @@ def test_what_depends_on_no_input_is_a_constant_of_the_net(numbers: str) -> None
     def constants(x=Input(2, 3), *, W=Param(4, 3), V=Param(5, 4)):
         of_numbers = linear(tanh(linear(tanh(full((2, 3), 0.3)), W)), V)  # of numbers and weights
         with_computed = matmul(x, tanh(x).reshape(3, 2)) + linear(x, full((2, 3), 0.1234567))
-        return {"of_numbers": of_numbers + 0.0 * x[:, :1], "with_computed": with_computed, "alone": of_numbers + 1.0}
+        return {
+            "of_numbers": of_numbers + 0.0 * x[:, :1],
+            "with_computed": with_computed,
+            "alone": of_numbers + 1.0,
+            "added": linear(x, W) + linear(tanh(full((2, 3), 0.3)), W),
+        }
 
     net = lstmc.compile(constants, backend=CBackend(Numbers.of(numbers)))
     assert net.verify(on=["c-cpu"])
