@@ -68,7 +68,13 @@ class Report:
     def verdict(self) -> str:
         """One line: how many agree, and how many were not compared for which reason."""
         count, failed = len(self.differences), sum(not difference.passed for difference in self.differences)
-        agree = f"1 {self.differences[0].kind} agrees" if count == 1 else f"all {count} agree"
+        agree = (
+            f"1 {self.differences[0].kind} agrees"
+            if count == 1
+            else f"all {count} agree"
+            if count
+            else "nothing was compared"
+        )
         said = f"{failed} of {count} differ" if failed else agree
         moved = [difference for difference in self.differences if difference.kind == "numbers"]
         for most in sorted(moved, key=lambda each: -each.relative)[:1]:

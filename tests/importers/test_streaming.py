@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, RefusedError
 from lstmc.importers.ir.sizes import named
+from lstmc.importers.validate import check_net
 from lstmc.interp import forward
+from lstmc.ir import Graph
 from lstmc.prepare import one_step
 from lstmc.weights import check_weights
 from tests.importers.test_torch_modules import Lambda
@@ -166,6 +169,51 @@ def test_the_last_step_is_what_is_known_so_far(tmp_path: Path) -> None:
     with torch.no_grad():
         for t in range(STEPS):
             np.testing.assert_allclose(found[t], module(torch.from_numpy(x[:, : t + 1])).numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("convolutions", [1, 2])
+@pytest.mark.parametrize("last", [lambda y, h: y[:, -1], lambda y, h: h[0], lambda y, h: y[:, -1:]])
+def test_a_late_last_step_is_that_of_the_source_before(
+    last: Callable[..., Any], convolutions: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(convolutions)
+    parts = {f"c{number}": nn.Conv1d(FRAMES, FRAMES, 3, padding=1) for number in range(convolutions)}
+
+    def scores(x: torch.Tensor, take: Callable[..., Any], gru: Any, out: Any, **parts: Any) -> Any:
+        y = front(x)
+        for convolution in parts.values():
+            y = torch.tanh(convolution(y))
+        return out(take(*gru(front(y))))
+
+    parts |= {"gru": nn.GRU(FRAMES, 4, batch_first=True), "out": nn.Linear(4, 3)}
+    model = from_torch(
+        Lambda(lambda x, **m: scores(x, last, **m), **parts).eval(), torch.zeros(1, STEPS, FRAMES), step=True
+    )
+    assert model.net.delays == {"Y": convolutions}
+    x = np.random.default_rng(0).normal(size=(1, STEPS, FRAMES))
+    found = streamed(model, tmp_path, x[0][:, None]).reshape(STEPS, 3)
+    every = run(Lambda(lambda x, **m: scores(x, lambda y, h: y, **m), **parts).eval(), x)[:, 0]
+    np.testing.assert_allclose(found[convolutions:], every[: STEPS - convolutions], atol=2e-6)
+    done = lstmc.convert(model, tmp_path / "net", step=True, on=["interpreter"])
+    assert [(each.name, each.passed) for each in done.proof] == [("Y", True)]
+    wrong = {name: array + 0.1 for name, array in done.net.weights.items()}
+    assert not check_net(model, replace(done.net.compiled, model=whole(model, tmp_path)), wrong)[0].passed
+
+
+def whole(model: ImportedModel, folder: Path) -> Graph:
+    return model_in(str(folder / "net" / "model.py")).model.graph(**model.net.sizes)
+
+
+def test_last_steps_of_different_delays_are_not_joined() -> None:
+    module = Lambda(
+        lambda x, c, g: torch.cat([g(front(c(front(x))))[1][0], x[:, -1]], -1),
+        c=nn.Conv1d(FRAMES, FRAMES, 3, padding=1), g=nn.GRU(FRAMES, 3, batch_first=True),
+    ).eval()  # fmt: skip
+    with pytest.raises(RefusedError) as raised:
+        from_torch(module, torch.zeros(1, STEPS, FRAMES), step=True)
+    assert "its operands are of different steps, 0 and 1 steps late; pad the convolutions before them" in str(
+        raised.value
+    )
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class Frames:
         self.builder.steps = []
         self.shapes = self.builder.shapes
         self.params = self.builder.params = dict(old.params)
-        self.late: dict[str, int] = {}  # delay in steps of values without a time axis
+        self.late: dict[str, int] = {}  # delay in steps of values that are of one step of a sequence
         self._delayed: dict[tuple[str, int], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
 
@@ -37,8 +37,8 @@ class Frames:
         self._late(names, inputs)
 
     def _late(self, names: Sequence[str], inputs: Sequence[str]) -> None:
-        late = max((self.late.get(name, 0) for name in inputs), default=0)
-        self.late |= {name: late for name in names if late}
+        if lates := [self.late[name] for name in inputs if name in self.late]:
+            self.late |= dict.fromkeys(names, max(lates))
 
     def one(self, op: Op, *inputs: str, hint: str, step: Step) -> str:
         name = self.builder.fresh(hint)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lstmc.importers.canonical.frames import Frames
-from lstmc.importers.canonical.time_axes import TwoTimeAxes, is_zero, time_axes, timeless
-from lstmc.importers.ir.net import Net, Rolled, Step, needed_steps
+from lstmc.importers.canonical.time_axes import ATTENTION, NO_TIME, TIMELESS, TwoTimeAxes, is_zero, time_axes, timeless
+from lstmc.importers.ir.net import Net, Rolled, Step, infer, needed_steps
 from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed
@@ -17,18 +17,6 @@ from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
 from lstmc.ops.images import Pool
 
-ATTENTION = (
-    "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed",
-    "import the whole sequence instead, or train the model with recurrent layers alone",
-)
-TIMELESS = (
-    "it computes each step from all steps of its input",
-    "stream the part behind it, or compute each step alone (a LayerNorm in place of a GroupNorm)",
-)
-NO_TIME = (
-    "it has no recurrent layer and no convolution that is padded in front alone, so that no axis is known as time",
-    "pad the convolutions in front, or give it a recurrent layer",
-)
 APART = "stream the part before it, and compute it outside of the net"
 
 
@@ -103,6 +91,7 @@ class _DynamicTime(Frames):
         self.ahead: list[str] = []
         self.short: list[str] = []
         self.values: dict[str, _Value | None] = {}  # values over time; None where something was refused
+        self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value of some steps before
         self.makers = {value: step for step in net.steps for value in step.outputs}
         self.inputs = dict(net.inputs)
         if len(lengths) > 1:
@@ -148,14 +137,43 @@ class _DynamicTime(Frames):
             sizes={} if isinstance(self.length, OpenSize) else {self.time.name: self.length},
             delays=delays,
             time=(self.time,),
+            earlier=self._earlier([name for name, lag in delays.items() if self.old.outputs[name] not in self.axes]),
         )
+
+    def _earlier(self, outputs: list[str]) -> Net | None:
+        """Return the source's net with these late outputs, each as many steps before; None if there are none."""
+        steps, new, unknown = list[Step](), dict[str, str](), set[str]()
+        for step in self.old.steps:
+            steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))
+            for value in step.outputs:
+                steps += self.earlier.get(value, [])
+                if self.earlier.get(value):
+                    new[value] = self.earlier[value][-1].outputs[0]
+                if self.earlier.get(value) == [] or not unknown.isdisjoint(step.inputs):
+                    unknown.add(value)
+        of = {name: self.old.outputs[name] for name in outputs if self.old.outputs[name] not in unknown}
+        shapes = dict(self.old.shapes)
+        for step in steps:
+            shapes.update(zip(step.outputs, infer(step.op, *(shapes[value] for value in step.inputs)), strict=True))
+        outputs_of = {name: new.get(value, value) for name, value in of.items()}
+        return replace(self.old, steps=tuple(steps), shapes=shapes, outputs=outputs_of) if of else None
+
+    def _take_earlier(self, step: Step, value: str, sequence: str, axis: int, lag: int) -> None:
+        """Note how a late last value of a sequence is computed ``lag`` steps before; not at all if there is no such."""
+        size = self.old.shapes[sequence][axis]
+        self.earlier[value] = []
+        if isinstance(size, OpenSize) or size > lag:
+            name = f"{value}_earlier"
+            taken = Step(Select(axis, -1 - lag), (sequence,), (name,), step.origin)
+            shaped = Step(Reshape(self.old.shapes[value]), (name,), (f"{name}_as",), step.origin)
+            self.earlier[value] = [taken, shaped]
 
     def _delay_note(self, name: str, lag: int) -> str:
         steps = f"{lag} step{'s' if lag > 1 else ''}"
         if self.old.outputs[name] in self.axes:
             meaning = f"at step t it is the source's at t - {lag}"
         else:
-            meaning = f"at step t it is that of the sequence up to t - {lag} (not compared with the source)"
+            meaning = f"at step t it is what the source has after its step t - {lag}"
         return f"Output {name} comes {steps} late: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _needed(self) -> Iterator[Step]:
@@ -178,6 +196,12 @@ class _DynamicTime(Frames):
             self.short.append(f"{node} has {size} steps of {self.length}")
 
     def _step(self, step: Step) -> None:
+        lates = sorted({self.late[value] for value in step.inputs if value in self.late})
+        if len(lates) > 1:
+            why = f"its operands are of different steps, {' and '.join(map(str, lates))} steps late"
+            self._close(step.origin, why, "pad the convolutions before them so that they come at the same step")
+            self.values |= dict.fromkeys(step.outputs, None)
+            return
         operands = [self.values[value] for value in step.inputs if value in self.values]
         if any(value is None for value in operands):
             self.values |= dict.fromkeys(step.outputs, None)
@@ -196,8 +220,13 @@ class _DynamicTime(Frames):
         for value in step.outputs:
             if value in self.axes:
                 self.values[value] = _Value(value, lag, zeros)
-            elif lag:
+            elif lag is not None:
                 self.late[value] = lag
+                if lag and isinstance(step.op, Recur | Rolled):  # the last output is a state, if it has its shape
+                    self.earlier[value] = []
+                    outputs, shapes = step.outputs[0], self.old.shapes
+                    if isinstance(step.op, Recur) and value == step.outputs[1] and shapes[outputs][1:] == shapes[value]:
+                        self._take_earlier(step, value, outputs, 0, lag)
 
     def _refuse(self, step: Step, refusals: list[Refusal], why: str, mend: str) -> None:
         refusals.append(Refusal(step.origin, "", "", why, mend))
@@ -252,6 +281,8 @@ class _DynamicTime(Frames):
                 self._refuse(step, self.mixed, why, mend)
             self.put(op, [self._plain(x, step)], step)
             self._results(step, x.lag)
+            if x.lag:
+                self._take_earlier(step, step.outputs[0], first, op.axis, x.lag)
         else:
             last = isinstance(op, Linear | Normalize) and axis == len(self.old.shapes[first]) - 1
             if last or (isinstance(op, Einsum) and not self._each_step(step, op)):
@@ -355,8 +386,10 @@ class _DynamicTime(Frames):
                 shape = self.shapes[last]
                 self.put(Reshape((*shape[: op.axis], 1, *shape[op.axis :])), [last], step, [value])
                 self.axes.pop(value, None)
-                if x.lag:
+                if x.lag is not None:
                     self.late[value] = x.lag
+                if x.lag:
+                    self._take_earlier(step, value, step.inputs[0], op.axis, x.lag)
             elif size == 1:
                 mend = "read the last step, or all of them"
                 self._refuse(step, self.closed, f"it reads step {start} alone", mend)

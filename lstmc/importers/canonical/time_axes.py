@@ -14,6 +14,19 @@ from lstmc.ops import Affine, Binary, Concat, Conv, Linear, Reshape, Split
 from lstmc.ops.images import Pool
 
 ZEROS = Affine(0.0, 0.0)
+# why a net has no time axis, or two, and what to do
+ATTENTION = (
+    "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed",
+    "import the whole sequence instead, or train the model with recurrent layers alone",
+)
+TIMELESS = (
+    "it computes each step from all steps of its input",
+    "stream the part behind it, or compute each step alone (a LayerNorm in place of a GroupNorm)",
+)
+NO_TIME = (
+    "it has no recurrent layer and no convolution that is padded in front alone, so that no axis is known as time",
+    "pad the convolutions in front, or give it a recurrent layer",
+)
 Place = tuple[str, int]  # a value, and one of its axes
 
 

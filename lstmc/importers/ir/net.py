@@ -45,6 +45,8 @@ class Net:
     ``called`` has the source's own names of inputs and outputs. ``notes`` are remarks for the user, ``ignored``
     the unused tensors of the source, each with the reason. ``sizes`` has the source's numbers for open sizes;
     ``delays`` the number of steps by which an output is late; ``time`` is the length of sequences, where that is open.
+    ``earlier`` is the source's net of which each late output without an axis of time is that of as many steps before,
+    for comparison; an output that has none there is not compared.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Net:
     sizes: dict[str, int] = field(default_factory=dict)
     delays: dict[str, int] = field(default_factory=dict)
     time: tuple[OpenSize, ...] = ()
+    earlier: Net | None = None
 
     def open_sizes(self) -> list[str]:
         """Return the names of the inputs' open sizes."""
