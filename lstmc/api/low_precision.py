@@ -75,6 +75,13 @@ class StreamedModel:
         """Return the model with these values of all its parameters."""
         return replace(self, weights=weights)
 
+    def shortened(self, count: int) -> StreamedModel:
+        """Return the model with ``count`` steps of its data at most: of some whole sequences, or the first of one."""
+        steps = min(self.sequences.steps, count)
+        return replace(
+            self, sequences=replace(self.sequences, steps=steps, count=min(self.sequences.count, count // steps))
+        )
+
     @property
     def parameters(self) -> dict[str, Array]:
         """The parameters of the model, by its names."""
@@ -154,7 +161,7 @@ class StreamedModel:
         its own quantiser. Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, or fails.
         """
         if in_reader:
-            calibration = calibration or self
+            calibration = (calibration or self).shortened(STEPS)
             count = min(MOST_SEQUENCES, self.sequences.count)
             first = replace(self, sequences=replace(self.sequences, count=count))
             report = first.numbers(device, calibration)

@@ -192,6 +192,16 @@ def test_the_error_is_that_of_onnx_runtime(tmp_path: Path, bits: int, slow: floa
     assert report.reader[0].ratio == pytest.approx(predicted / np.mean(errors), rel=1e-2)
 
 
+@pytest.mark.slow
+def test_the_prediction_has_the_ranges_of_the_quantisers_own_steps() -> None:
+    data = np.concatenate([correlated(T, seed) for seed in range(40)], axis=1)  # of more steps than it takes
+    data[:, 1] *= 10
+    report = net(target="onnx", form="unrolled", step=True).verify_numbers(
+        "a8w8", {"x": correlated(T, 50)}, calibration={"x": data}, reader="onnxruntime"
+    )
+    assert 1 / 1.2 < report.reader[0].ratio < 1.2
+
+
 @pytest.mark.parametrize(
     ("numbers", "reader", "text"),
     [
