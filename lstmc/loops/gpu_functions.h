@@ -205,18 +205,20 @@ static __device__ inline void grid_product(long rows, int outs, int ins, const f
   float* const sums = shared_memory();
   const int most = share(outs, gridDim.x), first = blockIdx.x * most;
   const int own = outs - first < most ? (outs - first > 0 ? outs - first : 0) : most;
-  for (long begin = 0; begin < rows * own; begin += blockDim.x / WARP) {  // the same for all threads of the block
-    const long element = begin + threadIdx.x / WARP, n = element / own, j = element % own;
+  const int elements = static_cast<int>(rows) * own;  // a quotient of 64 bits is a call, for which registers are spilled
+  for (int begin = 0; begin < elements; begin += blockDim.x / WARP) {  // the same for all threads of the block
+    const int element = begin + threadIdx.x / WARP, n = element / own, j = element % own;
     float sum = 0.0f;
     if (n < rows) {
-      for (int k = threadIdx.x % WARP; k < ins; k += WARP) sum += x[n * ldx + k] * kept[j * ins + k];
+      for (int k = threadIdx.x % WARP; k < ins; k += WARP) sum += x[static_cast<long>(n) * ldx + k] * kept[j * ins + k];
     }
     sums[threadIdx.x] = sum;
     __syncthreads();
     if (n < rows && threadIdx.x % WARP == 0) {
       float whole = b ? b[first + j] : 0.0f;
+#pragma unroll 8  // registers for all 32 at once would be spilled
       for (int i = 0; i < WARP; ++i) whole += sums[threadIdx.x + i];
-      y[n * ldy + first + j] = whole;
+      y[static_cast<long>(n) * ldy + first + j] = whole;
     }
     __syncthreads();
   }

@@ -78,12 +78,12 @@ IN_PERSISTENT = {
 IN_GRID = {
     "a barrier of the grid is left out": ("    cooperative_groups::this_grid().sync();\n", ""),
     "blocks do not run together": ("shared ? 1 : 0", "0"),
-    "a column is of another block": ("y[n * ldy + first + j]", "y[n * ldy + (first + j + 1) % outs]"),
+    "a column is of another block": (" * ldy + first + j]", " * ldy + (first + j + 1) % outs]"),
     "a share is a column too small": ("return (outs + blocks - 1) / blocks", "return (outs + blocks - 1) / blocks - 1"),
     "a matrix is kept the other way round": ("into[i] = transposed ?", "into[i] = !transposed ?"),
     "a sum leaves out a thread": ("for (int i = 0; i < WARP; ++i)", "for (int i = 1; i < WARP; ++i)"),
     "shared memory is a float too small": ("(threads + weights(blocks))", "(threads + weights(blocks) - 1)"),
-    "blocks of a grid have the same elements": ("for (long i = blockIdx.x * static_cast<long>", "for (long i = 0 *"),
+    "blocks of a grid have the same elements": ("for (int i = blockIdx.x * blockDim.x", "for (int i = 0 * blockDim.x"),
 }
 # the same in what records a graph, of batches of more rows: a third pass launches it
 IN_GRAPHS = {
