@@ -31,7 +31,16 @@ from lstmc.ops import Input as InputOp
 from lstmc.pipeline import compile_graph
 from lstmc.verification.conditioning import relative_gap
 from lstmc.verification.differential import InterpreterExecutor, _blobs, check, random_inputs, wanted_gradients
-from lstmc.verification.report import LEAST_TOLERANCE, MARGIN, VALUE_TOLERANCE, Difference, NotCompared, Report, bounded
+from lstmc.verification.report import (
+    LEAST_TOLERANCE,
+    MARGIN,
+    OWN_MARGIN,
+    VALUE_TOLERANCE,
+    Difference,
+    NotCompared,
+    Report,
+    bounded,
+)
 from lstmc.weights import initial_weights
 
 LSTM = lstm(H=3, name="lstm")
@@ -198,7 +207,8 @@ def test_a_tolerance_is_what_rounding_moves_and_a_pass_may_not_add_to_it() -> No
         (VALUE_TOLERANCE, False),
         (MARGIN * 1e-3, True),
     ]  # a pass
-    assert bounds(1e-3, 1e-3, 2e-3) == 2 * [(MARGIN * 1e-3, True)]
+    assert bounds(1e-3, 1e-3, 2e-3) == [(OWN_MARGIN * 1e-3, True), (MARGIN * 1e-3, True)]
+    assert bounds(1e-3, 1e-3, 5e-3) == [(OWN_MARGIN * 1e-3, False), (MARGIN * 1e-3, True)]
     assert bounds(np.nan, np.nan, 2e-6) == 2 * [(LEAST_TOLERANCE, False)]
     assert bounds(1e-8, 1e-8, 9e-6, exact=False) == 2 * [(VALUE_TOLERANCE, True)]
 

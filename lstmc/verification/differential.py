@@ -47,6 +47,7 @@ from lstmc.verification.conditioning import (
 from lstmc.verification.report import (
     GRADIENT_TOLERANCE,
     MARGIN,
+    OWN_MARGIN,
     VALUE_TOLERANCE,
     Difference,
     Key,
@@ -221,9 +222,10 @@ def _report(
         passed = all(difference.passed for difference in compared)
         rounding = [d for limit, d in zip(limits, compared, strict=True) if d.passed and not limit.passed]
     remarks += (
-        f"{d.kind} {d.name} is ill-conditioned: rounding to float32 alone moves it by {d.tolerance / MARGIN:.0e}"
-        f" in the {'net' if d.kind == 'blob' else 'model'} itself"
+        f"{d.kind} {d.name} is ill-conditioned: rounding to float32 alone moves it by {d.tolerance / margin:.0e}"
+        f" in the {what} itself"
         for d in rounding
+        for margin, what in ((MARGIN, "net") if d.kind == "blob" else (OWN_MARGIN, "model"),)
     )
     if not passed and not problem:
         remarks += _written_faults(compared, model, compiled, arrays)

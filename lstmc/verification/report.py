@@ -12,6 +12,7 @@ VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 LEAST_TOLERANCE = 1e-6  # some roundings of float32, and what a library's exp is off by
 MARGIN = 8  # of a tolerance over what rounding moves in a few runs: another program rounds in other places
+OWN_MARGIN = 4  # the same where the model's rounding excuses what a pass may have caused
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def bounded(
     own: Callable[[], Mapping[Key, float]],
     exact: bool,
 ) -> list[Difference]:
-    """Return the differences with their tolerances: MARGIN times what rounding moves, where that is needed.
+    """Return the differences with their tolerances: a multiple of what rounding moves, where that is needed.
 
     A blob is compared with the ``written`` graph, whose rounding is its own. Outputs and gradients are compared with
     the model: beyond their limit only what rounding moves in its ``own`` graph counts, as a pass must not make a net
@@ -103,11 +104,11 @@ def bounded(
     kinds = ("output", "blob", "gradient") if exact else ()
     found = [replace(d, tolerance=LEAST_TOLERANCE) if d.kind in kinds else d for d in compared]
     limits = [inf if d.kind == "blob" else d.tolerance for d in compared]
-    for rounding, limited in ((written, limits), (own, repeat(inf))):
+    for rounding, margin, limited in ((written, MARGIN, limits), (own, OWN_MARGIN, repeat(inf))):
         if all(d.passed for d in found):
             break
         moved = rounding()
-        bounds = [min(MARGIN * moved.get((d.kind, d.name), 0.0), most) for d, most in zip(found, limited, strict=False)]
+        bounds = [min(margin * moved.get((d.kind, d.name), 0.0), most) for d, most in zip(found, limited, strict=False)]
         found = [
             d if d.passed else replace(d, tolerance=max(d.tolerance, b)) for d, b in zip(found, bounds, strict=True)
         ]
