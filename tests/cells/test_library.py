@@ -55,10 +55,12 @@ def test_every_cell_says_what_it_is_and_where_its_equations_come_from(name: str)
 
 @pytest.mark.parametrize("name", CELLS)
 def test_a_cell_is_a_few_lines(name: str) -> None:
-    """Of all functions of its file but :func:`legendre`, which makes numbers, without what declares and documents."""
+    """With the functions of its file that it calls but :func:`legendre`, without what declares and documents."""
     tree = ast.parse(Path(inspect.getfile(load_cell(name).function)).read_text())
     bodies = {f.name: f.body[1:] for f in tree.body if isinstance(f, ast.FunctionDef) and f.name != "legendre"}
-    lines = sum(body[-1].end_lineno - body[0].lineno + 1 for body in bodies.values())  # type: ignore[operator]
+    words = {node.id for line in bodies[name] for node in ast.walk(line) if isinstance(node, ast.Name)}
+    parts = [bodies[name], *(body for other, body in bodies.items() if other in words)]
+    lines = sum(body[-1].end_lineno - body[0].lineno + 1 for body in parts)  # type: ignore[operator]
     assert lines <= (25 if name == "ntm" else 15)
 
 

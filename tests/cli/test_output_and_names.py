@@ -66,7 +66,7 @@ def test_what_is_written_of_a_model_in_a_folder_that_is_no_text_is_read_back(tmp
     (folder / "net.py").write_text(PLAIN.replace("X=Input(3, 4)", "X=Input(3, 4), W=Param(2, 4)"))
     made = f"{sys.executable} -m lstmc"
     ended = shell(
-        f"lstmc compile $'b\\xff\\nname: 3/net.py' -o out && {made} lint out/net.prototxt"
+        f"lstmc compile $'b\\xff\\nname: 3/net.py' -o out && {made} verify out/net.prototxt"
         f" && {made} run out/net.prototxt --save-weights w.npz",
         tmp_path,
     )

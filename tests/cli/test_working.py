@@ -99,7 +99,7 @@ def test_the_library_tells_what_it_does() -> None:
         lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"])
     report_activity("something that nobody hears")
     passes = [text for text in told if text.startswith("pass ")]
-    assert passes[0] == f"pass simplify, 1 of {len(passes)}"
+    assert passes[0] == f"pass roll_up, 1 of {len(passes)}"
     begun = list(dict.fromkeys(re.sub(r", \d+ %$", " ...", text) for text in told if not text.startswith("pass ")))
     assert begun == [
         "unrolling rnn ...",
