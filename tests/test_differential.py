@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -193,8 +193,9 @@ def test_what_is_off_by_more_than_the_graph_rounds_is_found() -> None:
 
 
 def test_a_tolerance_is_what_rounding_moves_and_a_pass_may_not_add_to_it() -> None:
-    def moved(by: float) -> Callable[[], dict[tuple[str, str], float]]:
-        return lambda: {("output", "y"): by, ("blob", "y"): by}
+    def moved(by: float) -> Iterator[dict[tuple[str, str], float]]:
+        for part in (by / 2, by):
+            yield {("output", "y"): part, ("blob", "y"): part}
 
     def bounds(written: float, own: float, relative: float, exact: bool = True) -> list[tuple[float, bool]]:
         compared = [Difference(kind, "y", 1, 0.0, relative, VALUE_TOLERANCE) for kind in ("output", "blob")]
@@ -203,11 +204,12 @@ def test_a_tolerance_is_what_rounding_moves_and_a_pass_may_not_add_to_it() -> No
     assert bounds(1.0, 1.0, 9e-7) == 2 * [(LEAST_TOLERANCE, True)]
     assert bounds(1e-8, 1e-8, 2e-6) == 2 * [(LEAST_TOLERANCE, False)]
     assert bounds(5e-7, 1e-8, 3e-6) == 2 * [(MARGIN * 5e-7, True)]
+    assert bounds(5e-7, 1e-8, 1.5e-6) == 2 * [(MARGIN * 2.5e-7, True)]  # after the first run
     assert bounds(1e-3, 1e-8, 2e-3) == [
         (VALUE_TOLERANCE, False),
-        (MARGIN * 1e-3, True),
+        (MARGIN * 5e-4, True),
     ]  # a pass
-    assert bounds(1e-3, 1e-3, 2e-3) == [(OWN_MARGIN * 1e-3, True), (MARGIN * 1e-3, True)]
+    assert bounds(1e-3, 1e-3, 3e-3) == [(OWN_MARGIN * 1e-3, True), (MARGIN * 5e-4, True)]
     assert bounds(1e-3, 1e-3, 5e-3) == [(OWN_MARGIN * 1e-3, False), (MARGIN * 1e-3, True)]
     assert bounds(np.nan, np.nan, 2e-6) == 2 * [(LEAST_TOLERANCE, False)]
     assert bounds(1e-8, 1e-8, 9e-6, exact=False) == 2 * [(VALUE_TOLERANCE, True)]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -216,9 +215,9 @@ def _report(
     if problem:
         remarks = [problem]
     else:
-        written = partial(own_rounding, expanded, arrays, inputs, scans)
+        written = own_rounding(expanded, arrays, inputs, scans)
         limits, exact = compared, execution.tolerance is None and execution.rounding is None
-        compared = [*bounded(compared, written, partial(own_rounding, model, arrays, inputs), exact)]
+        compared = bounded(compared, written, own_rounding(model, arrays, inputs), exact)
         passed = all(difference.passed for difference in compared)
         rounding = [d for limit, d in zip(limits, compared, strict=True) if d.passed and not limit.passed]
     remarks += (
@@ -263,11 +262,11 @@ def _execution(run: Evaluation, arrays: RunArrays) -> Execution:
 
 def own_rounding(
     run: Evaluation, arrays: RunArrays, inputs: Iterable[str] = (), scans: Mapping[str, Scan] | None = None
-) -> dict[Key, float]:
-    """Return how far rounding to float32 moves what a graph computes, relative, by kind and name of the difference.
+) -> Iterator[dict[Key, float]]:
+    """Yield how far rounding to float32 moves what a graph computes, relative, by kind and name of the difference.
 
-    That is the most of some runs in float32, each from numbers that are off by what rounding may be: of the outputs, of
-    the gradients of ``inputs`` and all parameters, and with ``scans`` of every blob.
+    That is the most of some runs in float32, after each of them, each from numbers that are off by what rounding may
+    be: of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of every blob.
     """
     moved, gradients = dict[Key, float](), backward(run, arrays.cotangents)
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
@@ -277,7 +276,7 @@ def own_rounding(
         for each in (*_outputs(run.graph, run, found), *_gradients(gradients, found, inputs), *blobs):
             key = each.kind, each.name
             moved[key] = float(np.max([moved.get(key, 0.0), each.relative]))  # NumPy's max: NaN wins
-    return moved
+        yield moved
 
 
 def _written_faults(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 from math import inf
 
 Key = tuple[str, str]  # the kind of a difference, and its name
@@ -91,25 +90,25 @@ class Report:
 
 def bounded(
     compared: Sequence[Difference],
-    written: Callable[[], Mapping[Key, float]],
-    own: Callable[[], Mapping[Key, float]],
+    written: Iterator[Mapping[Key, float]],
+    own: Iterator[Mapping[Key, float]],
     exact: bool,
 ) -> list[Difference]:
     """Return the differences with their tolerances: a multiple of what rounding moves, where that is needed.
 
     A blob is compared with the ``written`` graph, whose rounding is its own. Outputs and gradients are compared with
     the model: beyond their limit only what rounding moves in its ``own`` graph counts, as a pass must not make a net
-    round more. Where values are not ``exact`` float32, the limit is the least.
+    round more. Where values are not ``exact`` float32, the limit is the least. No more runs are made than are needed.
     """
     kinds = ("output", "blob", "gradient") if exact else ()
     found = [replace(d, tolerance=LEAST_TOLERANCE) if d.kind in kinds else d for d in compared]
     limits = [inf if d.kind == "blob" else d.tolerance for d in compared]
-    for rounding, margin, limited in ((written, MARGIN, limits), (own, OWN_MARGIN, repeat(inf))):
-        if all(d.passed for d in found):
-            break
-        moved = rounding()
-        bounds = [min(margin * moved.get((d.kind, d.name), 0.0), most) for d, most in zip(found, limited, strict=False)]
-        found = [
-            d if d.passed else replace(d, tolerance=max(d.tolerance, b)) for d, b in zip(found, bounds, strict=True)
-        ]
+    for runs, margin, limited in ((written, MARGIN, limits), (own, OWN_MARGIN, [inf] * len(found))):
+        while not all(d.passed for d in found) and (moved := next(runs, None)) is not None:
+            bounds = [
+                min(margin * moved.get((d.kind, d.name), 0.0), most) for d, most in zip(found, limited, strict=True)
+            ]
+            found = [
+                d if d.passed else replace(d, tolerance=max(d.tolerance, b)) for d, b in zip(found, bounds, strict=True)
+            ]
     return found

@@ -140,7 +140,7 @@ def compared(
     wrong = {name: gap for name in exact if not (gap := off(found, name, exact[name])) <= VALUE_TOLERANCE}
     if not wrong:
         return Trial("agrees")
-    missed = own_rounding(whole, RunArrays(inputs, weights, {}))
+    *_, missed = own_rounding(whole, RunArrays(inputs, weights, {}))
     lines = [
         f"{name}: off by {gap:.2g}, by rounding {alone:.2g}"
         for name, gap in wrong.items()
