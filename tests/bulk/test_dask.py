@@ -28,6 +28,7 @@ def kill_one(there: Cluster, killed: list[int]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.caffe
 def test_workers_of_a_scheduler_give_what_one_process_gives_though_one_is_killed(
     lstmc: LSTMC, tmp_path: Path, caffe: object, monkeypatch: pytest.MonkeyPatch

@@ -171,6 +171,7 @@ def wait_for_updates(process: subprocess.Popen[str], metrics: Path, count: int) 
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.caffe
 def test_however_it_is_ended_it_goes_on_to_the_same_weights(tmp_path: Path, caffe: object) -> None:
     prepared(tmp_path)

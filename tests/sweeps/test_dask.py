@@ -47,6 +47,7 @@ def prepared(folder: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.caffe
 def test_workers_of_a_scheduler_train_all_points_though_one_is_killed(tmp_path: Path, caffe: object) -> None:
     command = prepared(tmp_path)

@@ -75,7 +75,8 @@ def assert_no_kernel_spills(usage: str, text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", [PERSISTENT_WEIGHTS, pytest.param(0, marks=pytest.mark.cuda)])
+@pytest.mark.cuda
+@pytest.mark.parametrize("weights", [PERSISTENT_WEIGHTS, 0])
 def test_nvcc_compiles_a_net_s_layers(
     nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: int
 ) -> None:
@@ -103,6 +104,7 @@ def test_nvcc_compiles_every_cell_of_the_library(
 
 
 @pytest.mark.slow
+@pytest.mark.cuda
 @pytest.mark.parametrize("units", [64, 256])
 def test_steps_of_few_rows_launch_nothing(units: int) -> None:
     """Of every cell, on GPUs whose shared memory holds the weights; with more rows each step has launches."""

@@ -277,6 +277,7 @@ def test_launches_do_not_grow_with_the_steps(
             assert once[0] < once[1]
 
 
+@pytest.mark.cuda
 def test_weights_that_no_block_can_hold(caffe: Runner) -> None:
     """The first does not fit into the shared memory of one block, the second not into that of all."""
     for units, steps in ((288, 1), (400, 0)):
@@ -285,7 +286,8 @@ def test_weights_that_no_block_can_hold(caffe: Runner) -> None:
         assert launches(caffe)["forward_steps"] - before == (steps if caffe.gpu.emulated else before), units
 
 
-@pytest.mark.parametrize("cell", one_in(1, find_cells(), tested=6))
+@pytest.mark.cuda
+@pytest.mark.parametrize("cell", one_in(6, find_cells(), tested=6))
 def test_every_cell_with_blocks_that_share_its_weights(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
     monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
     graph, backend = cell_graph(cell, (5, 2)), CaffeBackend()

@@ -103,6 +103,7 @@ class TestNothingIsLeft:
             sizes.append(int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]))
         assert sizes[-1] - sizes[4] < 20_000
 
+    @pytest.mark.faults
     @pytest.mark.parametrize("busy", [True, False], ids=["computing", "waiting"])
     def test_it_ends_with_a_parent_that_is_killed(self, caffe: Runner, functions: Path, busy: bool) -> None:
         program = (
