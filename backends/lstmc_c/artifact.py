@@ -273,7 +273,7 @@ def _plain(text: str) -> str:
 @cache
 def functions() -> Mapping[str, str]:
     """Return the functions that generated code may call, by name, in an order in which each calls earlier ones."""
-    blocks = files("lstmc_c").joinpath("functions.h").read_text().split("\n\n")[1:]
+    blocks = files("lstmc_c").joinpath("functions.h").read_text(encoding="utf-8").split("\n\n")[1:]
     named = {}
     for block in blocks:
         match = re.search(r"^static \w+ (\w+)\(", block, re.MULTILINE)

@@ -65,7 +65,7 @@ def _affine(op: Affine, x: str) -> str:
 
 # An element of a result from an element of each operand.
 ELEMENTS: Mapping[type[Op], Callable[..., str]] = {
-    **header_functions(files("lstmc_c").joinpath("functions.h").read_text()),
+    **header_functions(files("lstmc_c").joinpath("functions.h").read_text(encoding="utf-8")),
     Tanh: lambda op, x: f"tanh_({x})",
     Relu: lambda op, x: f"{x} < 0.0f ? 0.0f : {x}",
     LeakyRelu: lambda op, x: f"{x} > 0.0f ? {x} : {number(op.slope)} * {x}",

@@ -105,7 +105,7 @@ class Library:
         def build(folder: Path) -> Path:
             names = [f"{manifest.name}.c", f"{manifest.name}.h", "lstmc_call.c"]
             for name, text in zip(names, texts, strict=True):
-                (folder / name).write_text(text)
+                (folder / name).write_text(text, encoding="utf-8")
             compiler.run([*FLAGS, names[0], names[2], "-o", "net.so"], folder, f"compiling {names[0]}")
             return folder / "net.so"
 

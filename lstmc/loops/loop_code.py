@@ -70,7 +70,7 @@ def header_functions(header: str) -> dict[type[Op], Callable[..., str]]:
 
 # of an op and its operands' elements
 ELEMENT: dict[type[Op], Callable[..., str]] = {
-    **header_functions(files("lstmc.loops").joinpath("elements.h").read_text()),
+    **header_functions(files("lstmc.loops").joinpath("elements.h").read_text(encoding="utf-8")),
     Tanh: lambda op, x: f"tanh_({x})",
     Relu: lambda op, x: f"({x} > 0.0f ? {x} : {x} != {x} ? {x} : 0.0f)",
     LeakyRelu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.slope)} * {x})",
