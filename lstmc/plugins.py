@@ -150,7 +150,7 @@ def recorded_targets() -> Mapping[str, Mapping[str, str]] | None:
 
     To import the backends takes a second more. None where other packages add to lstmc: their parts have to be loaded.
     """
-    purposes: Mapping[str, Mapping[str, str]] = json.loads(TARGETS.read_text())["purposes"]
+    purposes: Mapping[str, Mapping[str, str]] = json.loads(TARGETS.read_text(encoding="utf-8"))["purposes"]
     return purposes if not installed_parts() and sorted(entry_points_of(BACKENDS)) == sorted(purposes) else None
 
 

@@ -70,7 +70,7 @@ class LoadedModule:
         layers = files.net.with_name(f"{files.net.stem}{LAYERS}")
         try:
             exec(compile(files.net.read_bytes(), files.net, "exec"), functions)
-            cpp = layers.read_text() if layers.is_file() else ""
+            cpp = layers.read_text(encoding="utf-8") if layers.is_file() else ""
             self._forward, net = functions["forward"], functions["Net"]()
         except OSError as error:
             raise BackendError(f"{error.filename}: cannot be read: {error.strerror}") from None

@@ -153,7 +153,9 @@ def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
 
     To try them all takes seconds. A test holds them to :func:`refusal`.
     """
-    cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(TARGETS.read_text())["cells"]
+    cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(TARGETS.read_text(encoding="utf-8"))[
+        "cells"
+    ]
     return cells_by_target
 
 

@@ -279,7 +279,11 @@ def main() -> int:
     parser.add_argument("--tolerance", type=float, default=1e-3, help="relative to the greatest value of a blob")
     arguments = parser.parse_args()
     kit = Path(__file__).parent
-    net, golden, device = json.loads((kit / "net.json").read_text()), read(kit / "golden.npz"), read(arguments.device)
+    net, golden, device = (
+        json.loads((kit / "net.json").read_text(encoding="utf-8")),
+        read(kit / "golden.npz"),
+        read(arguments.device),
+    )
     common = [blob for blob in golden if blob in device]
     if not common:
         print(f"no blob of the kit is in {arguments.device}: expected some of {', '.join(golden)}")
