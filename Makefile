@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets browser numbers fuzz c onnx-cases proofs mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets browser numbers trained fuzz c onnx-cases proofs mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -95,6 +95,9 @@ package: $(VENV)/.test ## wheel and sdist, installed into empty environments and
 
 numbers: $(VENV)/.test ## the error of every library cell in low precision, predicted and real, as docs/numbers-measured.md: make numbers NUMBERS="rknn-int8 tpu-mlir-int8" STEPS=1000
 	$(BIN)/python -m tests.benchmarks.numbers_error --steps $(or $(STEPS),1000) $(or $(NUMBERS),onnxruntime-a8w8 ncnn-int8)
+
+trained: $(VENV)/.test ## every library cell trained on two tasks in PyTorch, as docs/cells-trained.md: make trained UPDATES=600
+	$(BIN)/python -m tests.benchmarks.trained_cells --updates $(or $(UPDATES),600)
 
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 SCHEDULER=ADDRESS (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
