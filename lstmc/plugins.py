@@ -142,7 +142,11 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
 
 BACKENDS = "lstmc.backends"  # the groups of entry points
 CELLS = "lstmc.cells"
-TARGETS = files("lstmc").joinpath("cells", "targets.json")
+
+
+def recorded(part: str) -> Any:
+    """Return a part of what ``docs/generate_cells.py`` recorded of lstmc's targets: their ``purposes`` or ``cells``."""
+    return json.loads(files("lstmc").joinpath("cells", "targets.json").read_text(encoding="utf-8"))[part]
 
 
 def recorded_targets() -> Mapping[str, Mapping[str, str]] | None:
@@ -150,7 +154,7 @@ def recorded_targets() -> Mapping[str, Mapping[str, str]] | None:
 
     To import the backends takes a second more. None where other packages add to lstmc: their parts have to be loaded.
     """
-    purposes: Mapping[str, Mapping[str, str]] = json.loads(TARGETS.read_text(encoding="utf-8"))["purposes"]
+    purposes: Mapping[str, Mapping[str, str]] = recorded("purposes")
     return purposes if not installed_parts() and sorted(entry_points_of(BACKENDS)) == sorted(purposes) else None
 
 

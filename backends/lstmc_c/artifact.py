@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from math import prod
 
 import numpy as np
@@ -25,7 +24,7 @@ from lstmc.types import shape_text
 from lstmc.version import __version__
 from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
 from lstmc_c.constants import Constants, finite, in_panels, layout_checksum, weights_file
-from lstmc_c.elements import Names, identifier, number
+from lstmc_c.elements import HEADER, Names, identifier, number
 from lstmc_c.integers import IntegerWriter, integer_type
 from lstmc_c.numbers import FLOAT32, Numbers
 from lstmc_c.plan import plan_step
@@ -273,7 +272,7 @@ def _plain(text: str) -> str:
 @cache
 def functions() -> Mapping[str, str]:
     """Return the functions that generated code may call, by name, in an order in which each calls earlier ones."""
-    blocks = files("lstmc_c").joinpath("functions.h").read_text(encoding="utf-8").split("\n\n")[1:]
+    blocks = HEADER.split("\n\n")[1:]
     named = {}
     for block in blocks:
         match = re.search(r"^static \w+ (\w+)\(", block, re.MULTILINE)

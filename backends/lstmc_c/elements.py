@@ -63,9 +63,11 @@ def _affine(op: Affine, x: str) -> str:
     return f"{scaled} + {number(op.shift)}" if op.shift else scaled
 
 
+HEADER = files("lstmc_c").joinpath("functions.h").read_text(encoding="utf-8")
+
 # An element of a result from an element of each operand.
 ELEMENTS: Mapping[type[Op], Callable[..., str]] = {
-    **header_functions(files("lstmc_c").joinpath("functions.h").read_text(encoding="utf-8")),
+    **header_functions(HEADER),
     Tanh: lambda op, x: f"tanh_({x})",
     Relu: lambda op, x: f"{x} < 0.0f ? 0.0f : {x}",
     LeakyRelu: lambda op, x: f"{x} > 0.0f ? {x} : {number(op.slope)} * {x}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from lstmc.dsl.dims import typical_size
 from lstmc.errors import BackendError, DimError, PluginError
 from lstmc.ir import Graph, Scan, flops, print_graph
 from lstmc.pipeline import compile_graph
-from lstmc.plugins import ELSEWHERE, GROUPS, TARGETS, group_of, installed_parts
+from lstmc.plugins import ELSEWHERE, GROUPS, group_of, installed_parts, recorded
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -141,10 +140,10 @@ def _body(model: Graph) -> Graph:
 
 def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
     """Return whether a target supports a cell: as recorded for cells of lstmc; others are compiled."""
-    recorded = targets_written().get(backend.name, {}).get(target)
-    if recorded is None or group_of(name) == ELSEWHERE:
+    cells = targets_written().get(backend.name, {}).get(target)
+    if cells is None or group_of(name) == ELSEWHERE:
         return refusal(cell, backend, target) is None
-    return name in recorded
+    return name in cells
 
 
 @cache
@@ -153,9 +152,7 @@ def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
 
     To try them all takes seconds. A test holds them to :func:`refusal`.
     """
-    cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(TARGETS.read_text(encoding="utf-8"))[
-        "cells"
-    ]
+    cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = recorded("cells")
     return cells_by_target
 
 

@@ -68,14 +68,9 @@ class Report:
     def verdict(self) -> str:
         """One line: how many agree, and how many were not compared for which reason."""
         count, failed = len(self.differences), sum(not difference.passed for difference in self.differences)
-        agree = (
-            f"1 {self.differences[0].kind} agrees"
-            if count == 1
-            else f"all {count} agree"
-            if count
-            else "nothing was compared"
-        )
-        said = f"{failed} of {count} differ" if failed else agree
+        said = f"{failed} of {count} differ" if failed else f"all {count} agree" if count else "nothing was compared"
+        if count == 1 and not failed:
+            said = f"1 {self.differences[0].kind} agrees"
         moved = [difference for difference in self.differences if difference.kind == "numbers"]
         for most in sorted(moved, key=lambda each: -each.relative)[:1]:
             said += f"; its numbers move {most.name} by {most.relative:.1e}, allowed {most.tolerance:.0e}"
