@@ -137,9 +137,9 @@ def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_ar
 def _evaluate(
     run: Evaluation, leaves: Mapping[str, Array], as_array: Conversion, progress: Progress[Any] = _silent
 ) -> Evaluation:
-    graph, known = run.graph, frozenset(run.values)
+    graph, computed = run.graph, frozenset(run.values)
     for node in _counted_nodes(graph, progress):
-        if Ref(node.name) in known:
+        if Ref(node.name) in computed:
             continue
         args: Sequence[Array] = [run.values[ref] for ref in graph.args(node.name)]
         if run.rounding is not None:

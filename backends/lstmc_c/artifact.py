@@ -121,13 +121,13 @@ class Source:
         return Field(name, type_.size, f"{pair.name}: {shape_text(type_.shape)}, {first}", written, grid=grid)
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
-        found = self.arrays[memory, name] = self.names.unique(name)
+        identifier = self.arrays[memory, name] = self.names.unique(name)
         ref = Ref(name) if memory == "input" else next(o.ref for o in self.compiled.model.outputs if o.name == name)
         op = self.graph.node(name).op if memory == "input" else None
         domain = f", {op.values}" if isinstance(op, Input) and op.values is not None else ""
         type_, each_step = self.graph.type(value), ref in self.over_time
         comment = f"{name}: {shape_text(type_.shape)}{domain}"
-        return Field(found, type_.size, comment, each_step=each_step, grid=self._grid(value))
+        return Field(identifier, type_.size, comment, each_step=each_step, grid=self._grid(value))
 
     def _add_weights(self, values: Mapping[str, Array]) -> None:
         """Add the arrays that a step in floats reads."""
@@ -157,7 +157,7 @@ class Source:
         """Return ``NAME.c`` and ``NAME.h``."""
         body, constants = self.body, self.constants.ordered
         step, block = self._arguments(""), self._arguments("", "size_t steps")
-        told = {
+        context = {
             "title": f"{self.name}: one step of {_plain(self.compiled.source)}, written by lstmc {__version__}.",
             "name": self.name,
             "guard": f"{self.name.upper()}_H",
@@ -187,8 +187,8 @@ class Source:
             "each": self._block_note(),
         }
         contents = {
-            ".c": _TEMPLATES.get_template("source.c.j2").render(told).encode(),
-            ".h": _TEMPLATES.get_template("header.h.j2").render(told).encode(),
+            ".c": _TEMPLATES.get_template("source.c.j2").render(context).encode(),
+            ".h": _TEMPLATES.get_template("header.h.j2").render(context).encode(),
             **({WEIGHTS: weights_file(constants)} if self.in_file else {}),
         }
         return {f"{self.compiled.name}{suffix}": content for suffix, content in contents.items()}

@@ -108,9 +108,9 @@ class Names:
         """Return an identifier like ``name``, with a number appended where it is used."""
         base = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "value"
         base = f"v{base}" if base[0].isdecimal() else base
-        found = unused(base, self.used.__contains__)
-        self.used.add(found)
-        return found
+        fresh = unused(base, self.used.__contains__)
+        self.used.add(fresh)
+        return fresh
 
 
 def identifier(name: str) -> str:

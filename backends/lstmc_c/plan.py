@@ -235,10 +235,10 @@ class _Planner:
 
     def _wholes(self, base: Ref) -> list[Ref]:
         """Return a base, and those that it is a part of."""
-        found = [base]
-        while found[-1] in self.part_of:
-            found.append(self.part_of[found[-1]][0])
-        return found
+        wholes = [base]
+        while wholes[-1] in self.part_of:
+            wholes.append(self.part_of[wholes[-1]][0])
+        return wholes
 
     def _computed_there(self, source: View, to: View) -> bool:
         """Have an operand of a concat be computed where the concat has it. Return whether it can be."""

@@ -123,9 +123,9 @@ class Library:
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str] | None = None) -> dict[str, Array]:
         """Return the results of one step: those of these names, or all."""
-        given = [np.ascontiguousarray(blobs[blob], np.float32) for blob in self._fed]
+        fed = [np.ascontiguousarray(blobs[blob], np.float32) for blob in self._fed]
         results = {blob: np.empty(self._shapes[blob], np.float32) for blob in self._read}
-        self._call(_pointers(given), _pointers(results.values()))
+        self._call(_pointers(fed), _pointers(results.values()))
         return results if names is None else {name: results[name] for name in names}
 
 
@@ -139,21 +139,21 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
     """Load a written net. Raises :class:`BackendError` for a GPU, for weights of another file, and without gcc."""
     if gpu:
         raise BackendError(f"{files.net}: C runs on the CPU alone")
-    given = None if files.weights == files.net else files.weights
-    paths = {SUFFIX: files.net, HEADER: files.net.with_suffix(HEADER), WEIGHTS: given}
+    separate = None if files.weights == files.net else files.weights
+    paths = {SUFFIX: files.net, HEADER: files.net.with_suffix(HEADER), WEIGHTS: separate}
     contents: dict[str, bytes] = {}
     try:
         for suffix, path in paths.items():
             if suffix == WEIGHTS and has_file(files.manifest, contents[HEADER]):
-                path = given or files.net.with_suffix(WEIGHTS)
+                path = separate or files.net.with_suffix(WEIGHTS)
             if path is not None:
                 contents[suffix] = path.read_bytes()
     except OSError as error:
         raise BackendError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    if given is not None and not has_file(files.manifest, contents[HEADER]):
+    if separate is not None and not has_file(files.manifest, contents[HEADER]):
         raise BackendError(
-            f"{given}: a net in C has its weights in its source: compile it again with {Argument('weights')}, or with"
-            " the option weights=file of the backend"
+            f"{separate}: a net in C has its weights in its source: compile it again with {Argument('weights')}, or"
+            " with the option weights=file of the backend"
         )
     yield Library(files.manifest, contents)
 

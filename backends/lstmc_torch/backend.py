@@ -140,8 +140,8 @@ class TorchBackend(RunsFiles):
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Return the parameters in a state dict that :func:`torch.save` wrote, and the names of those not there."""
-        found: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.execution").read_weights(trained, manifest)
-        return found
+        weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.execution").read_weights(trained, manifest)
+        return weights
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
         """Load a net in PyTorch, its scans as native code where that can be compiled."""

@@ -39,11 +39,11 @@ def saved(graph: Graph, weights: Mapping[str, Array]) -> bytes:
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
     """Return the parameters in a state dict, in float32, and the names of those that it does not have."""
     shapes = {name: parameter.shape for name, parameter in read_manifest(manifest).parameters.items()}
-    found = {name: value.to(torch.float32).numpy() for name, value in _read_state(trained).items() if name in shapes}
-    for name, array in found.items():
+    weights = {name: value.to(torch.float32).numpy() for name, value in _read_state(trained).items() if name in shapes}
+    for name, array in weights.items():
         if array.shape != shapes[name]:
             raise BackendError(f"{trained}: expected {name} of shape {list(shapes[name])}, found {list(array.shape)}")
-    return found, [name for name in shapes if name not in found]
+    return weights, [name for name in shapes if name not in weights]
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -85,8 +85,8 @@ class LoadedModule:
         arrays = [torch.from_numpy(np.asarray(blobs[name], np.float32)) for name in self._inputs]
         with torch.no_grad():
             results = self._forward(self._weights, *arrays, False, self._native, loop)
-        found = dict(zip(self._outputs, results, strict=True))
-        return {name: found[name].numpy() for name in names}
+        by_name = dict(zip(self._outputs, results, strict=True))
+        return {name: by_name[name].numpy() for name in names}
 
 
 def run(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: bool) -> Execution:
@@ -112,7 +112,7 @@ def run(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: bool)
     parameters = dict(net.named_parameters())
     leaves = {**inputs, **{name: value for name, value in parameters.items() if value.requires_grad}}
     roots = [(results[name], ct) for name, ct in cotangents.items() if results[name].requires_grad]
-    found = (
+    derivatives = (
         torch.autograd.grad(
             [root for root, _ in roots], list(leaves.values()), [ct for _, ct in roots], allow_unused=True
         )
@@ -121,7 +121,7 @@ def run(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: bool)
     )
     gradients = {
         name: (torch.zeros_like(leaf) if gradient is None else gradient).numpy()
-        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
+        for (name, leaf), gradient in zip(leaves.items(), derivatives, strict=True)
     }
     values = {graph.value_name(output.ref): results[output.name].detach().numpy() for output in graph.outputs}
     return Execution(

@@ -83,7 +83,7 @@ def _run_back(
 ) -> list[Tensor]:
     layer, (bottoms, weights, results) = _loops[kind], saved
     at = layer.sizes([b.shape for b in bottoms], *sizes)
-    given = [
+    cotangents = [
         torch.zeros_like(r) if g is None else g.contiguous() for r, g in zip(results[:-1], gradients, strict=False)
     ]
     of_bottoms = [torch.empty_like(b) for b in bottoms]
@@ -94,7 +94,7 @@ def _run_back(
         _addresses(weights),
         _addresses(results[:-1]),
         results[-1].data_ptr(),
-        (_addresses(given), _addresses(of_bottoms), _addresses(of_weights)),
+        (_addresses(cotangents), _addresses(of_bottoms), _addresses(of_weights)),
         wanted,
     )
     return [*of_bottoms, *of_weights]
@@ -123,12 +123,12 @@ class _Eager(torch.autograd.Function):
         saved = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3 : 3 + count]
         parts = saved[:count], saved[count:end], saved[end:]
-        found = _run_back(ctx.kind, ctx.sizes, parts, gradients, wanted)
+        computed = _run_back(ctx.kind, ctx.sizes, parts, gradients, wanted)
         return (
             None,
             None,
             None,
-            *(g if needed else None for g, needed in zip(found, ctx.needs_input_grad[3:], strict=True)),
+            *(g if needed else None for g, needed in zip(computed, ctx.needs_input_grad[3:], strict=True)),
         )
 
 
@@ -202,10 +202,10 @@ def _gradients(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     saved = list(ctx.saved_tensors)
     bottoms, rest = saved[: ctx.bottoms], saved[ctx.bottoms :]
     weights, results = rest[: ctx.weights], rest[ctx.weights :]
-    given = [torch.zeros_like(r) if g is None else g for r, g in zip(results[:-1], gradients, strict=False)]
-    found = loop_backward(ctx.kind, ctx.sizes, bottoms, weights, results, given, ctx.wanted)
-    of_bottoms = [g if wanted else None for g, wanted in zip(found, ctx.wanted, strict=False)]
-    return None, None, None, of_bottoms, found[ctx.bottoms :]
+    cotangents = [torch.zeros_like(r) if g is None else g for r, g in zip(results[:-1], gradients, strict=False)]
+    computed = loop_backward(ctx.kind, ctx.sizes, bottoms, weights, results, cotangents, ctx.wanted)
+    of_bottoms = [g if wanted else None for g, wanted in zip(computed, ctx.wanted, strict=False)]
+    return None, None, None, of_bottoms, computed[ctx.bottoms :]
 
 
 loop.register_autograd(_gradients, setup_context=_save)

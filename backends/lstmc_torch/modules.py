@@ -74,10 +74,10 @@ def module(
 
     Raises :class:`~lstmc.errors.LstmcError` of some kind: for dimensions, weights, or an op without a form in PyTorch.
     """
-    given = all_sizes(sizes, dims)
+    fixed = all_sizes(sizes, dims)
     source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
-    open_dims = [dim for dim in FREE if dim in source.model.dims and dim not in given]
-    free = dict(zip(open_dims, (size for size in _SIZES if size not in given.values()), strict=False))
+    open_dims = [dim for dim in FREE if dim in source.model.dims and dim not in fixed]
+    free = dict(zip(open_dims, (size for size in _SIZES if size not in fixed.values()), strict=False))
 
     def compiled(at: Mapping[str, int]) -> Graph:
         graph = source.graph(at)
@@ -89,9 +89,9 @@ def module(
     others = {}
     for dim, size in free.items():
         with suppress(LstmcError):  # at another size it is no model
-            others[dim] = compiled({**free, **given, dim: size + LARGER})
-    whole = source.graph({**free, **given})
-    open_sizes = OpenSizes.from_graphs(compiled({**free, **given}), others)
+            others[dim] = compiled({**free, **fixed, dim: size + LARGER})
+    whole = source.graph({**free, **fixed})
+    open_sizes = OpenSizes.from_graphs(compiled({**free, **fixed}), others)
     for dim in free:
         if dim not in open_sizes.others:
             raise DimError(f"{whole.name} is another net at each {dim}: give its size, as in module(..., {dim}=20)")
@@ -218,33 +218,35 @@ class Module(nn.Module):
     def _inputs(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor], like: Tensor | None) -> dict[str, Tensor]:
         """Return a tensor for every input, in the model's layout and the type of the parameters."""
         names = [name for name in self.spec.inputs if name not in self.spec.carried]
-        given = {**dict(zip(names, inputs, strict=False)), **named}
+        tensors = {**dict(zip(names, inputs, strict=False)), **named}
         problems = [f"extra: input {at + 1} of {len(names)}" for at in range(len(names), len(inputs))]
         problems += [f"extra: {name}{did_you_mean(name, names)}" for name in named if name not in self.spec.inputs]
         sizes: dict[str, int] = {}
         arrays: dict[str, Tensor] = {}
-        for name, value in given.items():
+        for name, value in tensors.items():
             if name not in self.spec.inputs:
                 continue
-            shape, wanted = tuple(self._swapped(value, self.spec.inputs[name]).shape), self.spec.inputs[name]
-            fits = len(shape) == len(wanted)
-            for size, expected in zip(shape, wanted, strict=False):
+            shape, expected_shape = tuple(self._swapped(value, self.spec.inputs[name]).shape), self.spec.inputs[name]
+            fits = len(shape) == len(expected_shape)
+            for size, expected in zip(shape, expected_shape, strict=False):
                 fits = fits and (sizes.setdefault(expected, size) if isinstance(expected, str) else expected) == size
             if not fits:
-                problems.append(f"wrong shape: {name} must be [{self._listed(wanted)}], found {list(value.shape)}")
-        for name, wanted in self.spec.inputs.items():
-            value = given.get(name)
+                problems.append(
+                    f"wrong shape: {name} must be [{self._listed(expected_shape)}], found {list(value.shape)}"
+                )
+        for name, expected_shape in self.spec.inputs.items():
+            value = tensors.get(name)
             if value is not None:
-                value = self._swapped(value, wanted)
+                value = self._swapped(value, expected_shape)
                 arrays[name] = value if like is None else value.to(like)
                 continue
             if name in self._states:
                 arrays[name] = self._states[name]
             elif name in self.spec.fills and not problems:
-                filled = [sizes[size] if isinstance(size, str) else size for size in wanted]
+                filled = [sizes[size] if isinstance(size, str) else size for size in expected_shape]
                 arrays[name] = _filled(self.spec.fills[name], filled, like)
             elif not problems or name not in self.spec.fills:
-                problems.append(f"missing: {name} [{self._listed(wanted)}]")
+                problems.append(f"missing: {name} [{self._listed(expected_shape)}]")
         if problems:
             raise DataError(f"the inputs do not fit {self.spec.name}", notes=problems)
         return arrays

@@ -54,9 +54,9 @@ class _Names:
     def unique(self, name: str) -> str:
         base = re.sub(r"\W", "_", name.rpartition("/")[2]) or "v"
         base = f"v{base}" if base[0].isdigit() else base
-        found = unused(base, self._taken.__contains__)
-        self._taken.add(found)
-        return found
+        fresh = unused(base, self._taken.__contains__)
+        self._taken.add(fresh)
+        return fresh
 
 
 class _Function:

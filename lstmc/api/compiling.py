@@ -354,16 +354,16 @@ def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
     fixed = {name: size for name, size in sizes.items() if name not in (*left_open, *net.sizes)}
     if not fixed:
         return
-    given, other = sizes_argument(fixed), Argument("shapes")
+    argument, other = sizes_argument(fixed), Argument("shapes")
     inputs = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in net.inputs.items())
     raise DimError(
-        f"{given}: sizes that {net.origin} leaves open: {', '.join(left_open) or 'none'}; its inputs are {inputs}",
+        f"{argument}: sizes that {net.origin} leaves open: {', '.join(left_open) or 'none'}; its inputs are {inputs}",
         notes=[
             *net.notes,
             "export it again from an example of the size wanted; an ONNX, Keras or Caffe file takes other sizes by"
             f" {other}",
         ],
-        arguments=(given, other),
+        arguments=(argument, other),
     )
 
 

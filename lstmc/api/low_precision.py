@@ -64,8 +64,8 @@ class StreamedModel:
         axes, arrays = batch_axes(source.model, batch), read_data(data)
         counted = (batch or BATCH) if any(each.batch is not None for each in axes.values()) else None
         leading = {each.sizes[0] for each in axes.values() if each.sizes}
-        given = [name for name in options.sizes if name not in leading]
-        sizes = {**options.sizes, **sizes_of_data(source.model, axes, arrays, given)}
+        fixed = [name for name in options.sizes if name not in leading]
+        sizes = {**options.sizes, **sizes_of_data(source.model, axes, arrays, fixed)}
         sizes |= {} if counted is None else {counted: 1}
         model = _deployed(source, options, sizes)
         sequences = Sequences.from_arrays(model, axes, values_over_time(model), arrays, data_name(data, "the data"))
@@ -130,8 +130,8 @@ class StreamedModel:
         net, files = calibration._calibrated(calibration_for(quantiser.name), STEPS)
         fed, exact = take_streams(net, self.sequences)
         blobs = run_quantised(files, interpreter, quantiser.options, fed, device.name)
-        given = {name: blobs[blob] for name, blob in net.outputs.items()}
-        return reader_outputs(given, exact, {each.name: each.mean for each in predicted})
+        outputs = {name: blobs[blob] for name, blob in net.outputs.items()}
+        return reader_outputs(outputs, exact, {each.name: each.mean for each in predicted})
 
     def _written(self, width: int) -> tuple[Compiled, Artifact, tuple[Layer, ...]]:
         """Return the net of one step of ``width`` sequences, as it is written, with its layers."""

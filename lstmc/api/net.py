@@ -323,9 +323,9 @@ class Net:
         """
         options = self._target_options()
         device = read_device(numbers) if reader is None else device_of(numbers, reader)
-        given = [data] if calibration is None else [data, calibration]
+        sets = [data] if calibration is None else [data, calibration]
         streams = [
-            StreamedModel.from_data(self.source, self.backend, options, self.weights, each, batch) for each in given
+            StreamedModel.from_data(self.source, self.backend, options, self.weights, each, batch) for each in sets
         ]
         return streams[0].numbers(device, streams[-1], in_reader=reader is not None)
 
@@ -396,8 +396,8 @@ class Net:
             """Raise for a name that a net does not have: with the nearest, or what it is called here."""
             if hasattr(type(self), name):  # a property that raised an AttributeError itself
                 return object.__getattribute__(self, name)
-            known = ELSEWHERE.get(name)
-            rest = f": write {known}" if known else did_you_mean(name, dir(self))
+            elsewhere = ELSEWHERE.get(name)
+            rest = f": write {elsewhere}" if elsewhere else did_you_mean(name, dir(self))
             raise AttributeError(f"a Net has no attribute {name!r}{rest}", name=name, obj=self)
 
         def __call__(self, *inputs: object, **named: object) -> NoReturn:

@@ -52,7 +52,7 @@ def layer_code(plan: Plan) -> LayerCode:
 
 def source(title: str, layers: Iterable[LayerCode]) -> Source:
     """The whole source of the layers of a net. Equal layers are there once."""
-    found = {layer.type: layer for layer in layers}
+    types = {layer.type: layer for layer in layers}
 
     def text(called: tuple[str, ...], table: str, codes: list[str]) -> str:
         return _TEMPLATES.get_template("layers.j2").render(
@@ -60,13 +60,13 @@ def source(title: str, layers: Iterable[LayerCode]) -> Source:
             header=header("layer.h"),
             functions=functions(called),
             table=table,
-            types=found,
+            types=types,
             codes=codes,
         )
 
     return Source(
-        text(CPU, "lstmc_layers", [layer.cpp for layer in found.values()]),
-        text(GPU, "lstmc_gpu_layers", [layer.cu for layer in found.values()]),
+        text(CPU, "lstmc_layers", [layer.cpp for layer in types.values()]),
+        text(GPU, "lstmc_gpu_layers", [layer.cu for layer in types.values()]),
     )
 
 
@@ -103,7 +103,7 @@ def _rendered(plan: Plan, where: str) -> str:
     carried = {array.name for s in plan.states for array in (*s.gradient, s.kept)}
     kernels = {name: persistent(plan, works) for name, works in passes.items()}
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
-    told = {
+    context = {
         "type": _PLACE,
         "plan": plan,
         "works": {name: nests(works, carried) if where == "cpu.j2" else works for name, works in passes.items()},
@@ -125,8 +125,8 @@ def _rendered(plan: Plan, where: str) -> str:
         "first_slot": "T" if plan.reverse else "0",
         "last_slot": "0" if plan.reverse else "T",
     }
-    on = _TEMPLATES.get_template(where).make_module(told)
-    text = _TEMPLATES.get_template("layer.j2").render(told, on=on)
+    on = _TEMPLATES.get_template(where).make_module(context)
+    text = _TEMPLATES.get_template("layer.j2").render(context, on=on)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"\n\s*\n(?=\s*[})]|  for|    //)", "\n", text))
 
 
@@ -144,8 +144,8 @@ def _used(works: Iterable[Work]) -> set[str]:
 
 def _read(works: Iterable[Work]) -> set[Array]:
     """Arrays that something reads, or adds to, during a step."""
-    found = set()
+    arrays = set()
     for work in works:
         places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [work.x, work.w, work.b]
-        found |= {place.array for place in places if place}
-    return found
+        arrays |= {place.array for place in places if place}
+    return arrays

@@ -122,7 +122,7 @@ class Values:
         Of an op on elements: which goes with one of the result.
         """
         large = node.types[0].shape
-        found = []
+        expressions = []
         for ref in self.graph.args(node.name):
             small = self.graph.type(ref).shape
             index = None
@@ -130,8 +130,8 @@ class Values:
                 axes = covered_axes(small, large)
                 assert axes is not None
                 index = covering(small, large, axes)
-            found.append(self.origin(ref, index))
-        return found
+            expressions.append(self.origin(ref, index))
+        return expressions
 
     def computed(self, ref: Ref) -> bool:
         """Whether a node of the graph has to run for it."""
@@ -161,9 +161,9 @@ class LoopCode:
         return self._names[node.name]
 
     def _pointer(self, loop: Loop, place: Place, written: bool) -> str:
-        for name, (known, _) in loop.pointers.items():
-            if known == place:
-                loop.pointers[name] = known, written or loop.pointers[name][1]
+        for name, (pointed, _) in loop.pointers.items():
+            if pointed == place:
+                loop.pointers[name] = pointed, written or loop.pointers[name][1]
                 return name
         name = f"p{len(loop.pointers)}"
         loop.pointers[name] = place, written
@@ -263,8 +263,8 @@ class LoopCode:
             case Max():
                 loop.lines += [MOST, f"{each} most = {larger};", f"{y} = most;"]
             case Largest():  # of several the first, as the interpreter has it; of no number too
-                found = f"if ({x} > most || ({x} != {x} && most == most))"
-                loop.lines += [MOST, "int first = 0;", f"{each} {found} {{ most = {x}; first = k; }}"]
+                condition = f"if ({x} > most || ({x} != {x} && most == most))"
+                loop.lines += [MOST, "int first = 0;", f"{each} {condition} {{ most = {x}; first = k; }}"]
                 loop.lines += [f"{each} {y} = k == first ? 1.0f : 0.0f;"]
             case Softmax():
                 loop.lines += [MOST, "float sum = 0.0f;", f"{each} most = {larger};"]

@@ -32,8 +32,8 @@ def functions(names: tuple[str, ...]) -> str:
 @cache
 def taken_names() -> frozenset[str]:
     """What may be called, or is a macro, in a source of either language: no variable of a layer may hide it."""
-    found = _TAKEN.findall(functions(CPU + GPU))
-    return frozenset(name for names in found for name in names if name)
+    matches = _TAKEN.findall(functions(CPU + GPU))
+    return frozenset(name for names in matches for name in names if name)
 
 
 _KEYWORDS = """
@@ -94,9 +94,9 @@ class Names:
     def unique(self, name: str) -> str:
         base = re.sub(r"[^A-Za-z0-9_]", "_", name)
         base = f"v{base}" if not base[:1].isalpha() else base
-        found = unused(base, lambda each: each in self._taken or _POINTER.fullmatch(each) is not None)
-        self._taken.add(found)
-        return found
+        fresh = unused(base, lambda each: each in self._taken or _POINTER.fullmatch(each) is not None)
+        self._taken.add(fresh)
+        return fresh
 
 
 @dataclass(frozen=True)

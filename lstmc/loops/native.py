@@ -169,8 +169,8 @@ def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
 def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
     """Return the loops of some plans, compiled now or found in the cache. Raises as :func:`loops_of`."""
     codes = [layer_code(plan) for plan in plans]
-    found = loops_of(source("native", codes).cpp, otherwise)
-    return [found[code.type] for code in codes]
+    by_type = loops_of(source("native", codes).cpp, otherwise)
+    return [by_type[code.type] for code in codes]
 
 
 def loops_of(text: str, otherwise: str) -> Mapping[str, Loop]:
@@ -197,9 +197,9 @@ def _opened(path: Path) -> Mapping[str, Loop]:
     table = ctypes.CDLL(str(path)).lstmc_native
     table.restype = ctypes.POINTER(ctypes.POINTER(_Layer))
     layers = table()
-    found: dict[str, Loop] = {}
+    loops: dict[str, Loop] = {}
     for at in count():
         if not layers[at]:
-            return found
-        found[layers[at].contents.type.decode()] = Loop.of(layers[at].contents)
+            return loops
+        loops[layers[at].contents.type.decode()] = Loop.of(layers[at].contents)
     raise AssertionError

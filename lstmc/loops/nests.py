@@ -26,11 +26,11 @@ class Nest:
     def pointers(self) -> dict[str, tuple[Place, bool]]:
         """What the lines call the places of all loops, and whether they are written."""
         names = self.names()
-        found = {name: (place, False) for place, name in names.items()}
+        by_name = {name: (place, False) for place, name in names.items()}
         for loop in self.loops:
             for place, written in loop.pointers.values():
-                found[names[place]] = place, found[names[place]][1] or written
-        return found
+                by_name[names[place]] = place, by_name[names[place]][1] or written
+        return by_name
 
     def names(self) -> dict[Place, str]:
         """Return what the lines call the places of all loops."""
@@ -100,20 +100,20 @@ def nests(works: Iterable[Work], carried: Set[str]) -> list[Product | Nest]:
 
     ``carried`` are the buffers that hold something from step to step.
     """
-    found: list[Product | Nest] = []
+    merged: list[Product | Nest] = []
     for work in works:
         if isinstance(work, Product):
-            found.append(work)
+            merged.append(work)
             continue
-        last = found[-1] if found else None
+        last = merged[-1] if merged else None
         if isinstance(last, Nest) and _go_together(last.loops, work):
-            found[-1] = Nest((*last.loops, work))
+            merged[-1] = Nest((*last.loops, work))
         else:
-            found.append(Nest((work,)))
-    uses = Counter(name for work in found for name in {*_buffers(work)})
+            merged.append(Nest((work,)))
+    uses = Counter(name for work in merged for name in {*_buffers(work)})
     alone = {name for name, count in uses.items() if count == 1} - carried
     return [
-        replace(work, own=frozenset(alone & {*_buffers(work)})) if isinstance(work, Nest) else work for work in found
+        replace(work, own=frozenset(alone & {*_buffers(work)})) if isinstance(work, Nest) else work for work in merged
     ]
 
 

@@ -234,30 +234,30 @@ class _Planner:
         What is larger than its operands is kept for a chunk, and that of these operands which is dear for every step.
         """
         own, needed = {node.name for node in self.body}, self.back.needed()
-        found: dict[Ref, Place] = {}
-        wanted = [
+        places: dict[Ref, Place] = {}
+        targets = [
             ref
             for node in self.back
             if node.name not in own and node.name in needed
             for ref in self.back.args(node.name)
             if ref.node in own
         ]
-        stack = list(dict.fromkeys([*wanted, *self.again.states.values()]))
+        stack = list(dict.fromkeys([*targets, *self.again.states.values()]))
         while stack:
             ref = stack.pop()
             node = self.body.node(ref.node)
-            if ref in sources or ref in found:
+            if ref in sources or ref in places:
                 continue
             args, name, size = self.body.args(node.name), f"{node.name}_kept", self.body.type(ref).size
             if isinstance(node.op, (*MOVES, *CHEAP)) or ref in self.again.states.values():
                 stack += args
             elif ref in self.again.larger:
-                found[ref] = Place(self._buffer(name, size, True, False, window=self.again.chunk))
+                places[ref] = Place(self._buffer(name, size, True, False, window=self.again.chunk))
                 stack += args
             elif args:
                 at = stored.get(ref)
-                found[ref] = at if at and at.array.time else Place(self._buffer(name, size, True, True))
-        return found
+                places[ref] = at if at and at.array.time else Place(self._buffer(name, size, True, True))
+        return places
 
     def _backward(
         self,
@@ -269,14 +269,14 @@ class _Planner:
     ) -> tuple[tuple[Work, ...], tuple[Outer, ...], tuple[str, ...]]:
         args = self.back.body_args()
         count = len(self.body.body_args())
-        known = self._in_chunk(sources, states) | kept
-        known |= {self.following[Ref(state.name)]: self._after(state) for state in states if state.saved}
+        available = self._in_chunk(sources, states) | kept
+        available |= {self.following[Ref(state.name)]: self._after(state) for state in states if state.saved}
         for arg, array in zip(args[count:], outputs, strict=False):
-            given = Array("top_diff", array.number, self.names.unique(f"d_{array.name}"), array.size, True, True)
-            self.top_diffs.append(given)
-            known[Ref(arg.name)] = Place(given)
+            diff = Array("top_diff", array.number, self.names.unique(f"d_{array.name}"), array.size, True, True)
+            self.top_diffs.append(diff)
+            available[Ref(arg.name)] = Place(diff)
         for arg, state in zip(args[count + len(outputs) :], states, strict=True):
-            known[Ref(arg.name)] = Place(state.gradient[0])
+            available[Ref(arg.name)] = Place(state.gradient[0])
         sinks: list[Sink] = []
         outers: list[tuple[Outer, Ref, Ref | None]] = []
         results = iter(self.back.outputs)
@@ -295,7 +295,7 @@ class _Planner:
         sinks = self._without_sums(sinks, outers)
         next_ones = {s.name: self._unplaced(s.gradient[1]) if self.again.chunk else s.gradient[1] for s in states}
         sinks += [Sink(next(results).ref, Place(next_ones[state.name])) for state in states]
-        schedule = Schedule(self.back, known, self.made, self.names)
+        schedule = Schedule(self.back, available, self.made, self.names)
         steps, places = schedule.work(sinks, [(ct, o.outs, x, o.ins) for o, ct, x in outers])
         done = tuple(
             Outer(ct, x, o.into, o.outs, o.ins, o.lead) for (o, _, _), (ct, x) in zip(outers, places, strict=True)
@@ -345,14 +345,14 @@ class _Planner:
             return None
         sides = [self.back.node(arg.node) for arg in self.back.args(node.name)]
         outs, ins = node.types[0].shape
-        found = []
+        operands = []
         for side, width in zip(sides, (outs, ins), strict=True):
             if isinstance(side.op, Transpose):
-                found.append(self.back.args(side.name)[0])
+                operands.append(self.back.args(side.name)[0])
             elif width == 1 or side.types[0].shape[1] == 1:
-                found.append(Ref(side.name))
+                operands.append(Ref(side.name))
             else:
                 return None
         lead = sides[0].types[0].shape[1]
         nowhere = Place(into.array)
-        return Outer(nowhere, nowhere, into, outs, ins, lead), found[0], found[1]
+        return Outer(nowhere, nowhere, into, outs, ins, lead), operands[0], operands[1]

@@ -29,8 +29,8 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"  computed again by backward: {plain(', '.join(plan.nodes_again))}")
     for title, works in _passes(plan):
         for heading, when in WHEN.items():
-            found = [line for work in works if _when(work) == when for line in _work_text(work)]
-            lines += [f"  {title}, {heading}:", *(f"    {line}" for line in found)] if found else []
+            texts = [line for work in works if _when(work) == when for line in _work_text(work)]
+            lines += [f"  {title}, {heading}:", *(f"    {line}" for line in texts)] if texts else []
     lines.append("  backward, gradients of weights, once for all steps:")
     for o in plan.outers:
         ct, rows = o.ct.array.name, f"T * N{_lead(o.lead)}"
@@ -63,9 +63,9 @@ def _passes(plan: Plan) -> tuple[tuple[str, tuple[Work, ...]], ...]:
 
 def _each_step(title: str, works: tuple[Work, ...]) -> str:
     """How many products and loops a step has."""
-    found = [work for work in works if _when(work) == "step"]
-    products = sum(isinstance(work, Product) for work in found)
-    return f"{title}, each step: {_count(products, 'product')}, {_count(len(found) - products, 'loop')}"
+    each = [work for work in works if _when(work) == "step"]
+    products = sum(isinstance(work, Product) for work in each)
+    return f"{title}, each step: {_count(products, 'product')}, {_count(len(each) - products, 'loop')}"
 
 
 def _count(number: int, what: str) -> str:
@@ -90,22 +90,22 @@ def _lives(plan: Plan) -> dict[Array, str]:
             uses[state.kept.name].add(("forward", "after"))
         for array in state.gradient:
             uses[array.name].add(("backward", "after"))
-    found = {}
+    lives = {}
     for array in plan.buffers:
         passes = sorted({title for title, _ in uses[array.name]}, reverse=True)
         if len(passes) > 1:
-            found[array] = KEPT
+            lives[array] = KEPT
         elif array.rows and not array.time and any(array in state.gradient for state in plan.states):
-            found[array] = "from step to step of backward"
+            lives[array] = "from step to step of backward"
         elif not passes:
-            found[array] = "nothing reads it"
+            lives[array] = "nothing reads it"
         elif array.window:
-            found[array] = f"a chunk of {passes[0]}"
+            lives[array] = f"a chunk of {passes[0]}"
         elif array.rows and not array.time:
-            found[array] = f"a step of {passes[0]}"
+            lives[array] = f"a step of {passes[0]}"
         else:
-            found[array] = f"all of {passes[0]}"
-    return found
+            lives[array] = f"all of {passes[0]}"
+    return lives
 
 
 def _when(work: Work) -> str:

@@ -97,8 +97,8 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, tuple[Ref, bool
     args = body.args(node.name)
     refs = [Ref(node.name, out) for out in range(len(node.types))]
     if isinstance(node.op, Full) or not any(new[ref][1] for ref in args):
-        made = b.copy(node, [new[ref][0] for ref in args])
-        new.update((ref, (value, False)) for ref, value in zip(refs, made, strict=True))
+        results = b.copy(node, [new[ref][0] for ref in args])
+        new.update((ref, (value, False)) for ref, value in zip(refs, results, strict=True))
         return
     types = [body.type(ref) for ref in args]
     mapped = [new[ref][1] for ref in args]
@@ -121,8 +121,8 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, tuple[Ref, bool
             operands.append(b.add(Full(full.shape[1:], full.value), names=(ref.node,))[0])
         else:
             operands.append(new[ref][0])
-    made = b.copy(node, operands, op)
-    new.update((ref, (value, True)) for ref, value in zip(refs, made, strict=True))
+    results = b.copy(node, operands, op)
+    new.update((ref, (value, True)) for ref, value in zip(refs, results, strict=True))
 
 
 def split_early(body: Graph) -> Graph:

@@ -16,9 +16,9 @@ from lstmc.ops import Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum, Tra
 
 def check_ops(body: Graph) -> None:
     """Raise :class:`BackendError` for an op that has no code."""
-    known = (*ELEMENT, *MOVES, Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum)
+    allowed = (*ELEMENT, *MOVES, Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum)
     for node in body:
-        if type(node.op) not in known:
+        if type(node.op) not in allowed:
             raise BackendError(f"there is no code for {node.op.name} in a loop", loc=node.loc)
 
 
@@ -227,14 +227,14 @@ class Schedule:
                         self.in_memory(base)
                     self.in_memory(Ref(node.name))
         assert all(self.memory[Ref(name)] == product.y for name, product in products.items()), "written elsewhere"
-        found: list[Work] = list(self._copies(-1))
+        works: list[Work] = list(self._copies(-1))
         for at, group in enumerate(self.groups):
             if group.size:
-                found.append(self.code.loop(group.nodes))
+                works.append(self.code.loop(group.nodes))
             else:
-                found += [products[n.name] if n.name in products else self.code.reduction(n) for n in group.nodes]
-            found += self._copies(at)
-        return found, kept
+                works += [products[n.name] if n.name in products else self.code.reduction(n) for n in group.nodes]
+            works += self._copies(at)
+        return works, kept
 
     def _reads_of(self, node: Node) -> Iterator[Ref]:
         """What has to be in memory for a reduction."""
@@ -292,21 +292,21 @@ class Schedule:
         x = self.graph.args(node.name)[0]
         base, index = self.values.origin(x)
         array = self.sources[base].array if base in self.sources else None
-        known = array is not None and array.time and array.kind in ("bottom", "top_diff")
-        return known and offset_of(index, self.graph.type(x).size) is not None
+        in_time = array is not None and array.time and array.kind in ("bottom", "top_diff")
+        return in_time and offset_of(index, self.graph.type(x).size) is not None
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
         """Before the loop where x is known for all steps by then, after it where no step reads y; and their places."""
-        known = self.memory.get(y)
+        place = self.memory.get(y)
         copied = any(self.values.origin(sink.ref)[0] == y for _, sink, _ in self.copies)
-        last = known is not None and known.array.kind in ("top", "bottom_diff") and known.array.time
+        last = place is not None and place.array.kind in ("top", "bottom_diff") and place.array.time
         last = last and y not in self.read and not copied
         x_place = self.rows_in_memory(x, ins, time=last)
         if last and x_place.array.time and len(self.stores.get(y, ())) == 1:
             return "after", x_place, self.in_memory(y)
-        given = x_place.array.time and x_place.array.kind in ("bottom", "top_diff")
-        y_place = self.in_memory(y, time=given and known is None)
-        return ("before" if given and y_place.array.time else "step"), x_place, y_place
+        reads_sequence = x_place.array.time and x_place.array.kind in ("bottom", "top_diff")
+        y_place = self.in_memory(y, time=reads_sequence and place is None)
+        return ("before" if reads_sequence and y_place.array.time else "step"), x_place, y_place
 
     def _panels(self, w: Array, transposed: bool, outs: int, ins: int) -> Array:
         """Where a matrix is packed, once for all products with it."""

@@ -253,8 +253,8 @@ class Interpreted:
         )
         optional = (shapes.keys() - self.inputs.keys()) | self._unread.keys()
         check_inputs(self.name, shapes, values, inputs, optional, self._training_inputs)
-        given = {name: np.asarray(array) for name, array in inputs.items()}
-        return forward(self._model, {**self._unread, **given}, self._weights).outputs
+        arrays = {name: np.asarray(array) for name, array in inputs.items()}
+        return forward(self._model, {**self._unread, **arrays}, self._weights).outputs
 
     def close(self) -> None:
         """Do nothing: there is nothing to release."""

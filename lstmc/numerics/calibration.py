@@ -57,11 +57,11 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
     graph = net.runner.graph
     chosen = np.unique(np.linspace(0, sequences.total - 1, min(MOST_SEQUENCES, sequences.total)).astype(int))
     places = np.unique(np.linspace(0, len(chosen) * sequences.steps - 1, count).astype(int))
-    wanted = set(map(int, places))
+    positions = set(map(int, places))
     steps = [
         {name: values[ref] for name, ref in net.fed.items()}
         for place, values in enumerate(_steps(net.runner, sequences, list(map(int, chosen))))
-        if place in wanted
+        if place in positions
     ]
     blobs = {top: graph.value_name(elements_of(graph, ref)) for top, ref in net.named.items()}
     written = dict.fromkeys((*net.fed, *(top for layer in net.layers for top in layer.tops)))

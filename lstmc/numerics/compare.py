@@ -127,15 +127,15 @@ def _mistake(
     good = _good_steps(layer, golden, device, step, count, tolerance)
     g, d = g[good], d[good]  # steps whose operands are right: what is off there is of this layer
     read = [golden[name][:count][good].astype(np.float64) for name in layer["reads"] if name in golden]
-    for found in (*_orders(g, d, same), *_values(g, d, same, size), *_of_time(golden[blob], device[blob], same)):
-        return found
+    for mistake in (*_orders(g, d, same), *_values(g, d, same, size), *_of_time(golden[blob], device[blob], same)):
+        return mistake
     if len(read) == 1 and read[0].shape == d.shape:
         for name, function in FUNCTIONS.items():
             with np.errstate(over="ignore"):
                 if same(function(read[0]), d):
                     return f"another function: {name}"
-    for found in _numbers(g, d, size):
-        return found
+    for mistake in _numbers(g, d, size):
+        return mistake
     return "other weights, or another computation: no simple mistake explains it"
 
 
@@ -148,9 +148,9 @@ def _good_steps(
     tolerance: float,
 ) -> list[int]:
     """Return the steps at which all that a layer reads is right, as far as it is known; the step itself at least."""
-    known = [name for name in layer["reads"] if name in device and name in golden]
-    steps = [t for t in range(count) if all(_error(golden[n], device[n], t) <= tolerance for n in known)]
-    if len(known) < len(layer["reads"]):  # what is not known may be off after the first mistake
+    present = [name for name in layer["reads"] if name in device and name in golden]
+    steps = [t for t in range(count) if all(_error(golden[n], device[n], t) <= tolerance for n in present)]
+    if len(present) < len(layer["reads"]):  # what is not known may be off after the first mistake
         steps = [t for t in steps if t <= step]
     return steps or [step]
 

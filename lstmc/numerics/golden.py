@@ -31,15 +31,15 @@ def golden_kit(
     }
     tops = dict.fromkeys(top for layer in layers for top in layer.tops)
     fed = dict.fromkeys(runner.inputs)
-    wanted = {name: named[name] for name in (*fed, *tops) if name in named}
-    rows: dict[str, list[Array]] = {name: [] for name in wanted}
+    blobs = {name: named[name] for name in (*fed, *tops) if name in named}
+    rows: dict[str, list[Array]] = {name: [] for name in blobs}
     arrays = sequences.read(slice(0, width), 0, steps)
     for t in range(steps):
         inputs = sequences.step(arrays, t)
         if t == 0:
             runner.start(inputs)
         values = runner.step(inputs)
-        for name, ref in wanted.items():
+        for name, ref in blobs.items():
             rows[name].append(values[ref])
     golden = {name: np.stack(values) for name, values in rows.items()}
     listed = [{"name": name, "type": "Input", "reads": [], "writes": [name]} for name in fed if name not in tops]

@@ -329,8 +329,8 @@ class _Place:
         if self.path is None or not self.path.exists():
             return 0, 0
         arrays = {name: np.asarray(array) for name, array in read_npz(self.path, DataError).items()}
-        found = bytes(arrays.get("fingerprint", np.zeros(0, np.uint8))).decode(errors="replace")
-        if found != self.fingerprint:
+        fingerprint = bytes(arrays.get("fingerprint", np.zeros(0, np.uint8))).decode(errors="replace")
+        if fingerprint != self.fingerprint:
             raise DataError(
                 f"{self.path}: the snapshot of another measurement: expected one of this net and these data",
                 notes=["remove it to measure from the beginning"],

@@ -95,9 +95,9 @@ class Sequences:
             inputs[name] = StreamedInput(name, array, time, batch, op.values)
             counts |= {name: array.shape[batch]} if batch is not None else {}
             steps |= {name: array.shape[0]} if time is not None else {}
-        for what, found in (("sequences", counts), ("steps", steps)):
-            if len(set(found.values())) > 1:
-                listed = ", ".join(f"{name} has {number}" for name, number in found.items())
+        for what, sizes in (("sequences", counts), ("steps", steps)):
+            if len(set(sizes.values())) > 1:
+                listed = ", ".join(f"{name} has {number}" for name, number in sizes.items())
                 problems.append(f"different numbers of {what}: {listed}")
         if not steps and not problems:
             problems.append("no array is an input over time: the number of steps is not known")

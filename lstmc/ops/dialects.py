@@ -59,11 +59,11 @@ def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
     for op in own:
         for expected, actual in op_problems(op):
             raise malformed(point, "dialect", expected, actual)
-    found = {op.name: op for op in own}
+    by_name = {op.name: op for op in own}
     for op in own:
-        if found[op.name] is not op:
-            raise malformed(point, "dialect", f"one op called {op.name}", f"{op.__name__}, {found[op.name].__name__}")
-    return found
+        if by_name[op.name] is not op:
+            raise malformed(point, "dialect", f"one op called {op.name}", f"{op.__name__}, {by_name[op.name].__name__}")
+    return by_name
 
 
 def op_problems(op: type[Op]) -> Iterator[tuple[str, str]]:

@@ -30,13 +30,13 @@ class Filler:
     name: ClassVar[str]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        known = {field.name: field.default for field in fields(cls)}
-        unknown = [name for name in kwargs if name not in known]
-        if unknown or len(args) > len(known):
-            takes = "takes 1 argument" if len(known) == 1 else f"takes {len(known)} arguments"
-            near = did_you_mean(unknown[0], known) if unknown else ""
+        defaults = {field.name: field.default for field in fields(cls)}
+        unknown = [name for name in kwargs if name not in defaults]
+        if unknown or len(args) > len(defaults):
+            takes = "takes 1 argument" if len(defaults) == 1 else f"takes {len(defaults)} arguments"
+            near = did_you_mean(unknown[0], defaults) if unknown else ""
             wrong = f"has no argument {unknown[0]}{near}" if unknown else f"{takes}, found {len(args)}"
-            usage = ", ".join(f"{name}={default!r}" for name, default in known.items())
+            usage = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
             raise DslError(f"{cls.name} {wrong}; it is {cls.name}({usage})", loc=here())
         return super().__new__(cls)
 
@@ -160,10 +160,10 @@ class Values(Filler):
 
     def __post_init__(self) -> None:
         try:
-            found = len(base64.b64decode(self.data, validate=True))
+            size = len(base64.b64decode(self.data, validate=True))
         except binascii.Error:
-            found = -1
-        if found != 4 * prod(self.shape):
+            size = -1
+        if size != 4 * prod(self.shape):
             raise DslError(f"values: expected base64 of {prod(self.shape)} float32 numbers", loc=here())
 
     @classmethod

@@ -98,8 +98,8 @@ class Conv(Op):
             dw[..., u, v] = np.einsum("ngohw,ngchw->goc", ct, padded[at])
         (top, left), (height, width) = self.pad, x.shape[-2:]
         inside = dx[..., top : top + height, left : left + width].reshape(x.shape)
-        found = (inside, dw.reshape(w.shape))
-        return found if b is None else (*found, ct.sum(axis=(0, 3, 4)).reshape(b.shape))
+        grads = (inside, dw.reshape(w.shape))
+        return grads if b is None else (*grads, ct.sum(axis=(0, 3, 4)).reshape(b.shape))
 
     def _grouped(self, x: Array) -> Array:
         """[..., C, H, W] as [N, group, C / group, H, W]."""
@@ -222,10 +222,10 @@ class MaxPool(Pool):
         return (np.stack([padded[..., rows, columns] for rows, columns in self._places(x)]).max(axis=0),)
 
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        padded, found = self._room(x, -np.inf), np.zeros(y.shape, bool)
+        padded, taken = self._room(x, -np.inf), np.zeros(y.shape, bool)
         for rows, columns in self._places(x):
-            first = (padded[..., rows, columns] == y) & ~found
-            found = found | first
+            first = (padded[..., rows, columns] == y) & ~taken
+            taken = taken | first
             yield (rows, columns), first.astype(x.dtype)
 
 

@@ -33,10 +33,11 @@ class _OfClasses(Op):
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
         check_axis(self.name, self.axis, x)
-        wanted = TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :]), x.dtype)
-        if label != wanted:
+        expected = TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :]), x.dtype)
+        if label != expected:
             raise ShapeError(
-                f"{self.name}: label must have the axes of x without axis {self.axis}: expected {wanted}, found {label}"
+                f"{self.name}: label must have the axes of x without axis {self.axis}: expected {expected},"
+                f" found {label}"
             )
         return (TensorType((), x.dtype),)
 

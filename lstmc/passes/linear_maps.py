@@ -194,8 +194,8 @@ class Steps:
         length = chunk_length(self.length)
         count = -(-self.length // length)
         steps = self._maps(sequences)
-        given = {*steps.factors.values(), *steps.offsets.values()} - {None}
-        cut = {ref: self.chunked(ref, count, length) for ref in given if ref is not None}
+        refs = {*steps.factors.values(), *steps.offsets.values()} - {None}
+        cut = {ref: self.chunked(ref, count, length) for ref in refs if ref is not None}
         factors: Factors = {}
         values: dict[int, Ref] = {}
         all_factors: list[Factors] = []

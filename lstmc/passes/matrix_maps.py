@@ -144,10 +144,10 @@ class MatrixSteps:
         names = [f"{body.name}/{output.name}" for output in body.outputs]
         values: list[Sequence[Ref]] = []
         for t in self.steps.order(self.cut.length):
-            found = all_steps(self.b, body, lanes, [*states, *(sequence[t] for sequence in sequences)], names)
-            if found is None:
+            following = all_steps(self.b, body, lanes, [*states, *(sequence[t] for sequence in sequences)], names)
+            if following is None:
                 return []
-            states = found
+            states = following
             values.append(states)
         return values
 

@@ -98,12 +98,12 @@ def _joined(graph: Graph, x: Ref) -> list[tuple[Ref, tuple[int, int]]]:
     """The pieces that a value is joined of along its last axis, and which columns each is."""
     node = graph.node(x.node)
     pieces = graph.args(x.node) if isinstance(node.op, Concat) and node.op.axis == graph.type(x).rank - 1 else (x,)
-    found, start = [], 0
+    bounds, start = [], 0
     for piece in pieces:
         stop = start + graph.type(piece).shape[-1]
-        found.append((piece, (start, stop)))
+        bounds.append((piece, (start, stop)))
         start = stop
-    return found
+    return bounds
 
 
 CORE_FORMULAS: Mapping[type[Op], Formula] = {

@@ -85,20 +85,20 @@ def recurrences(body: Graph) -> tuple[Recurrence, ...]:
     numbers = {name: number for number, name in enumerate(states)}
     reads = [{numbers[name] for name in body.needed([ref]) & numbers.keys()} for ref in following]
     for middle in range(len(states)):  # transitive closure
-        for known in reads:
-            known |= reads[middle] if middle in known else set()
+        for reached in reads:
+            reached |= reads[middle] if middle in reached else set()
     groups: dict[frozenset[int], frozenset[int]] = {}
-    for number, known in enumerate(reads):
-        group = frozenset({number, *(other for other in known if number in reads[other])})
-        groups[group] = frozenset(known - group)
+    for number, reached in enumerate(reads):
+        group = frozenset({number, *(other for other in reached if number in reads[other])})
+        groups[group] = frozenset(reached - group)
     in_order = sorted(groups.items(), key=lambda item: (len(item[1]), min(item[0])))
     return tuple(_recurrence(body, tuple(sorted(group)), reads) for group, reads in in_order)
 
 
 def state_lines(body: Graph) -> list[tuple[str, str]]:
     """Return each state of a body by its name, in the order of the states, with its recurrence in words."""
-    found = {state: recurrence for recurrence in recurrences(body) for state in recurrence.states}
-    return [(r.names[r.states.index(state)], r.description(state)) for state, r in sorted(found.items())]
+    by_state = {state: recurrence for recurrence in recurrences(body) for state in recurrence.states}
+    return [(r.names[r.states.index(state)], r.description(state)) for state, r in sorted(by_state.items())]
 
 
 def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
@@ -176,8 +176,8 @@ class _Reading:
     def reasons(self) -> tuple[str, ...]:
         """Return for each state of a group that is not linear why, of the first state for those that are affine."""
         results = [self.forms.get(self.following[number].ref) for number in self.group]
-        known = [result.reason for result in results if isinstance(result, _NonlinearError)]
-        return tuple(r.reason if isinstance(r, _NonlinearError) else known[0] for r in results)
+        causes = [result.reason for result in results if isinstance(result, _NonlinearError)]
+        return tuple(r.reason if isinstance(r, _NonlinearError) else causes[0] for r in results)
 
     def _known(self, ref: Ref) -> _Form:
         form = self.forms.get(ref)

@@ -25,21 +25,21 @@ FLOAT32_STEP = 2.0**-23  # numbers off by so much are rounded to one of their ne
 SCALE_FLOOR = 0.1
 
 
-def relative_gap(found: Any, wanted: Any, scale: float = 0.0) -> float:
+def relative_gap(actual: Any, expected: Any, scale: float = 0.0) -> float:
     """The largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``; NaN if any is,
     and where both are infinite.
 
     ``found`` may have another shape of as many elements, as blobs have.
     """
-    wanted = np.asarray(wanted, np.float64)
-    return absolute_gap(found, wanted) / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR, scale)
+    expected = np.asarray(expected, np.float64)
+    return absolute_gap(actual, expected) / max(float(np.max(np.abs(expected), initial=0.0)), SCALE_FLOOR, scale)
 
 
-def absolute_gap(found: Any, wanted: Any) -> float:
+def absolute_gap(actual: Any, expected: Any) -> float:
     """The largest difference."""
-    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN, which no tolerance allows
-        return float(np.max(np.abs(found.reshape(wanted.shape) - wanted), initial=0.0))
+        return float(np.max(np.abs(actual.reshape(expected.shape) - expected), initial=0.0))
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -
     """Return the end of a remark: the first value of the model, with its op, that the written graph has otherwise.
     Empty where all values of one name agree."""
     values = written.by_name()
-    for name, op, wanted in _named_values(model):
-        value = values.get(name, wanted)
-        if value.shape == wanted.shape and not relative_gap(value, wanted) <= tolerance:
+    for name, op, expected in _named_values(model):
+        value = values.get(name, expected)
+        if value.shape == expected.shape and not relative_gap(value, expected) <= tolerance:
             rule = "" if op == Scan.name else f": see the rule or pass that writes {op}"
             return f"; the first value that differs is {name}, of {op}{rule}"
     return ""
@@ -206,23 +206,23 @@ def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float
     params = [node.name for node in expanded if isinstance(node.op, Param)]
     names = {node.name for node in expanded} | {output.name for output in expanded.outputs}
     inside = {_carried(o) for name, o in model.carried().items() if names.isdisjoint((name, o.name))}
-    found = _settings(expanded, params)
-    for name, wanted in _settings(without_dead(model, Counter()), params).items():
+    actual = _settings(expanded, params)
+    for name, expected in _settings(without_dead(model, Counter()), params).items():
         if name in inside:
             continue
-        if found.get(name, 0.0) != wanted:
-            yield name, wanted, found.get(name, 0.0)
+        if actual.get(name, 0.0) != expected:
+            yield name, expected, actual.get(name, 0.0)
 
 
 def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
     """The multipliers of ``params``, and which outputs are carried to which inputs in the next batch."""
-    found = dict[str, float]()
+    settings = dict[str, float]()
     for node in graph:
         if isinstance(node.op, Param) and node.name in params:
-            found[f"lr_mult of {node.name}"] = node.op.lr_mult
-            found[f"decay_mult of {node.name}"] = node.op.decay_mult
-    found |= {_carried(output): 1 for output in graph.carried().values()}
-    return found
+            settings[f"lr_mult of {node.name}"] = node.op.lr_mult
+            settings[f"decay_mult of {node.name}"] = node.op.decay_mult
+    settings |= {_carried(output): 1 for output in graph.carried().values()}
+    return settings
 
 
 def _carried(output: Output) -> str:

@@ -80,17 +80,17 @@ def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | No
 
     Those that are ``given``; else standard normal numbers, or such as the input's ``values`` say.
     """
-    found: dict[str, Array] = dict(given or {})
+    inputs: dict[str, Array] = dict(given or {})
     for node in compiled.model:
-        if isinstance(node.op, Input) and node.name not in found:
+        if isinstance(node.op, Input) and node.name not in inputs:
             rng = named_rng(seed, node.name)
             if node.op.fill is None and node.op.values is not None:
-                found[node.name] = node.op.values.draw(rng, node.op.shape)
+                inputs[node.name] = node.op.values.draw(rng, node.op.shape)
             elif node.op.fill is None:
-                found[node.name] = rng.normal(size=node.op.shape).astype(np.float32).astype(np.float64)
+                inputs[node.name] = rng.normal(size=node.op.shape).astype(np.float32).astype(np.float64)
             elif isinstance(node.op.fill, Constant):
-                found[node.name] = node.op.fill.draw(rng, node.op.shape)
-    return found
+                inputs[node.name] = node.op.fill.draw(rng, node.op.shape)
+    return inputs
 
 
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
@@ -242,12 +242,12 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
     """Say where the model itself has NaN or infinity: in float64, and in float32 where there is a difference."""
     computed = (*model.values.values(), *gradients.inputs.values(), *gradients.params.values())
     if not all(np.isfinite(array).all() for array in computed):
-        found = first_not_finite(model, arrays.cotangents)
-        return f"the model itself is not finite with these inputs and parameters: {found}" if found else None
+        first = first_not_finite(model, arrays.cotangents)
+        return f"the model itself is not finite with these inputs and parameters: {first}" if first else None
     if passed:
         return None
-    found = first_not_finite(forward(model.graph, arrays.inputs, arrays.weights, np.float32), arrays.cotangents)
-    return f"the model itself is not finite in float32, in which nets compute: {found}" if found else None
+    first = first_not_finite(forward(model.graph, arrays.inputs, arrays.weights, np.float32), arrays.cotangents)
+    return f"the model itself is not finite in float32, in which nets compute: {first}" if first else None
 
 
 def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
@@ -256,8 +256,8 @@ def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
 
 
 def _execution(run: Evaluation, arrays: RunArrays) -> Execution:
-    found = backward(run, arrays.cotangents)
-    return Execution(run.by_name(), found.inputs, found.params)
+    gradients = backward(run, arrays.cotangents)
+    return Execution(run.by_name(), gradients.inputs, gradients.params)
 
 
 def own_rounding(
@@ -271,9 +271,9 @@ def own_rounding(
     moved, gradients = dict[Key, float](), backward(run, arrays.cotangents)
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
     for sample in range(ROUNDINGS):
-        found = _execution(in_float32(run.graph, arrays.inputs, arrays.weights, sample), arrays)
-        blobs = () if scans is None else _blobs(run, found, scans)
-        for each in (*_outputs(run.graph, run, found), *_gradients(gradients, found, inputs), *blobs):
+        rounded = _execution(in_float32(run.graph, arrays.inputs, arrays.weights, sample), arrays)
+        blobs = () if scans is None else _blobs(run, rounded, scans)
+        for each in (*_outputs(run.graph, run, rounded), *_gradients(gradients, rounded, inputs), *blobs):
             key = each.kind, each.name
             moved[key] = float(np.max([moved.get(key, 0.0), each.relative]))  # NumPy's max: NaN wins
         yield moved
@@ -291,8 +291,8 @@ def _written_faults(
         forward(compiled.expanded, arrays.inputs, arrays.weights, dtype) for dtype in (np.float64, np.float32)
     )
     for difference in failed:
-        wanted = model.outputs[difference.name]
-        off, alone = (relative_gap(written.outputs[difference.name], wanted) for written in (exact, rounded))
+        expected = model.outputs[difference.name]
+        off, alone = (relative_gap(written.outputs[difference.name], expected) for written in (exact, rounded))
         if not off <= difference.tolerance:
             yield (
                 f"output {difference.name} is off by {off:.0e} in the interpreter too, in float64: the net as written"
@@ -306,9 +306,9 @@ def _written_faults(
 
 
 def _settings(compiled: Compiled) -> Iterable[Difference]:
-    for name, wanted, found in changed_settings(compiled.model, compiled.expanded) if compiled.trained else ():
-        off = abs(found - wanted)
-        yield Difference("setting", name, 1, off, off / max(abs(wanted), SCALE_FLOOR), 0.0)
+    for name, expected, actual in changed_settings(compiled.model, compiled.expanded) if compiled.trained else ():
+        off = abs(actual - expected)
+        yield Difference("setting", name, 1, off, off / max(abs(expected), SCALE_FLOOR), 0.0)
 
 
 def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
@@ -320,11 +320,11 @@ def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
     model, masks = with_masks(compiled.model)
     reference = forward(model, {**arrays.inputs, **masks}, arrays.weights)
     expanded, masks = with_masks(compiled.expanded)
-    found = interpreted(expanded, replace(arrays, inputs={**arrays.inputs, **masks}), np.float64)
+    execution = interpreted(expanded, replace(arrays, inputs={**arrays.inputs, **masks}), np.float64)
     gradients = backward(reference, arrays.cotangents)
     for difference in (
-        *_outputs(expanded, reference, found),
-        *_gradients(gradients, found, wanted_gradients(compiled, arrays.cotangents)),
+        *_outputs(expanded, reference, execution),
+        *_gradients(gradients, execution, wanted_gradients(compiled, arrays.cotangents)),
     ):
         if not difference.passed:
             yield replace(difference, kind="setting", name=f"dropouts of {difference.kind} {difference.name}")
@@ -333,8 +333,8 @@ def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
 def _outputs(graph: Graph, reference: Evaluation, execution: Execution) -> Iterable[Difference]:
     """The outputs of the graph that was executed, against those of the reference."""
     for output in graph.outputs:
-        found = execution.values[graph.value_name(output.ref)]
-        yield _compare("output", output.name, [(reference.outputs[output.name], found)], _tolerance(execution))
+        actual = execution.values[graph.value_name(output.ref)]
+        yield _compare("output", output.name, [(reference.outputs[output.name], actual)], _tolerance(execution))
 
 
 def _tolerance(execution: Execution) -> float:
@@ -356,9 +356,9 @@ def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]
         if name in execution.values:
             group = _of_all_steps(expanded.graph, ref, scans)
             groups.setdefault(group, []).append((value, execution.values[name], scales[ref]))
-    for group, found in with_progress(groups.items(), "comparing blobs"):
-        tolerance, measured_by = _tolerance(execution), [pair[2] for pair in found]
-        yield _compare("blob", group, [pair[:2] for pair in found], tolerance, measured_by)
+    for group, pairs in with_progress(groups.items(), "comparing blobs"):
+        tolerance, measured_by = _tolerance(execution), [pair[2] for pair in pairs]
+        yield _compare("blob", group, [pair[:2] for pair in pairs], tolerance, measured_by)
 
 
 def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:
@@ -368,15 +368,15 @@ def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:
 
 
 def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]) -> Iterable[Difference]:
-    for wanted, found in (
+    for expected, actual in (
         ({name: reference.inputs[name] for name in inputs}, execution.input_gradients),
         (reference.params, execution.param_gradients),
     ):
-        for name, value in wanted.items():
+        for name, value in expected.items():
             if name in execution.not_available:
                 continue
             # what no layer of the net uses has no blob there; its gradient must then be zero
-            yield _compare("gradient", name, [(value, found.get(name, np.zeros_like(value)))], GRADIENT_TOLERANCE)
+            yield _compare("gradient", name, [(value, actual.get(name, np.zeros_like(value)))], GRADIENT_TOLERANCE)
 
 
 def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[NotCompared]:
@@ -402,8 +402,8 @@ def _compare(
     kind: str, name: str, pairs: Sequence[tuple[Any, Any]], tolerance: float, scales: Iterable[float] = repeat(0.0)
 ) -> Difference:
     gaps, relative_gaps = [0.0], [0.0]
-    for (wanted, found), scale in zip(pairs, scales, strict=False):
-        gaps.append(absolute_gap(found, wanted))
-        relative_gaps.append(relative_gap(found, wanted, scale))
+    for (expected, actual), scale in zip(pairs, scales, strict=False):
+        gaps.append(absolute_gap(actual, expected))
+        relative_gaps.append(relative_gap(actual, expected, scale))
     # NumPy's max, not Python's: a NaN in any step must win over every number
     return Difference(kind, name, len(pairs), float(np.max(gaps)), float(np.max(relative_gaps)), tolerance)

@@ -68,18 +68,18 @@ class _Pass:
 
     def gradients(self, cts: Arrays) -> tuple[Array | None, ...]:
         """Return the cotangents of all operands; None for states that start from a number."""
-        given = [np.ascontiguousarray(ct, np.float32) for ct in cts]
-        found = {slot: np.zeros_like(self.args[slot]) for slot in (*self.bottoms, *self.weights)}
-        of_bottoms, of_weights = ([found[slot] for slot in slots] for slots in (self.bottoms, self.weights))
+        cotangents = [np.ascontiguousarray(ct, np.float32) for ct in cts]
+        grads = {slot: np.zeros_like(self.args[slot]) for slot in (*self.bottoms, *self.weights)}
+        of_bottoms, of_weights = ([grads[slot] for slot in slots] for slots in (self.bottoms, self.weights))
         self.loop.backward(
             self.sizes,
             *self._inputs(),
             _addresses(self.tops),
             self._workspace,
-            (_addresses(given), _addresses(of_bottoms), _addresses(of_weights)),
+            (_addresses(cotangents), _addresses(of_bottoms), _addresses(of_weights)),
             [True] * len(of_bottoms),
         )
-        return tuple(found.get(slot) for slot in range(len(self.args)))
+        return tuple(grads.get(slot) for slot in range(len(self.args)))
 
 
 def _addresses(arrays: list[Floats]) -> list[int]:

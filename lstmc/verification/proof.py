@@ -143,41 +143,41 @@ def _prove(before: Graph, after: Graph, gradients: bool, budget: int, largest: i
             rest = names.items() if kind == "output" else [(kind, each)]
             claims += [Claim(kind, name, _reason(error)) for kind, each in rest for name in each]
             break
-        claims += [Claim(kind, name, _difference(kind, *(found.get(name) for found in pair))) for name in each]
+        claims += [Claim(kind, name, _difference(kind, *(values.get(name) for values in pair))) for name in each]
     algebra.clear()
     return Proof(tuple(claims), shapes, integers, algebra.rounded)
 
 
 def symbolic_leaves(graph: Graph, kind: type[Input | Param], algebra: Algebra) -> dict[str, Array]:
     """Return symbols for each input or parameter that is fed or trained, and integers where an input is of integers."""
-    found: dict[str, Array] = {}
+    leaves: dict[str, Array] = {}
     for node in graph:
         op = node.op
         if not isinstance(op, kind) or (isinstance(op, Input) and isinstance(op.fill, Constant | Values)):
             continue
         if isinstance(op, Input) and isinstance(op.values, IntegerRange):
-            found[node.name] = op.values.draw(named_rng(0, node.name), op.shape)
+            leaves[node.name] = op.values.draw(named_rng(0, node.name), op.shape)
         elif not (isinstance(op, Param) and op.fixed):
-            found[node.name] = symbols(algebra, node.name, op.shape)
-    return found
+            leaves[node.name] = symbols(algebra, node.name, op.shape)
+    return leaves
 
 
 def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Array]:
     outputs = {output.name for output in run.graph.outputs}
-    found = backward(run, {name: ct for name, ct in cotangents.items() if name in outputs})
-    return found.inputs | found.params
+    gradients = backward(run, {name: ct for name, ct in cotangents.items() if name in outputs})
+    return gradients.inputs | gradients.params
 
 
-def _difference(kind: str, wanted: Array | None, found: Array | None) -> str:
+def _difference(kind: str, expected: Array | None, actual: Array | None) -> str:
     """Return where two arrays have other normal forms; empty if nowhere. An absent gradient is zero."""
-    assert wanted is not None
-    if found is None and kind == "output":
+    assert expected is not None
+    if actual is None and kind == "output":
         return "the compiled graph does not have it"
-    found = np.zeros(wanted.shape) if found is None else found
-    if found.shape != wanted.shape:
-        return f"the shapes differ: {shape_text(wanted.shape)} and {shape_text(found.shape)}"
-    for at in np.ndindex(wanted.shape):
-        one, other = (Number.of(array[at]) for array in (wanted, found))
+    actual = np.zeros(expected.shape) if actual is None else actual
+    if actual.shape != expected.shape:
+        return f"the shapes differ: {shape_text(expected.shape)} and {shape_text(actual.shape)}"
+    for at in np.ndindex(expected.shape):
+        one, other = (Number.of(array[at]) for array in (expected, actual))
         try:
             same = equal(one, other)
         except (BudgetExceeded, OverflowError) as error:
@@ -286,16 +286,16 @@ class SymbolicArray(np.ndarray):
 
 def _reduced(function: Callable[..., Any], x: Any, axis: int | None = 0, keepdims: bool = False, **_: Any) -> Any:
     rows = np.moveaxis(x, axis or 0, 0) if axis is not None else x.reshape(-1)
-    found = np.asarray(reduce(np.frompyfunc(function, 2, 1), rows), object)
-    return np.expand_dims(found, axis) if keepdims and axis is not None else found
+    reduced = np.asarray(reduce(np.frompyfunc(function, 2, 1), rows), object)
+    return np.expand_dims(reduced, axis) if keepdims and axis is not None else reduced
 
 
 def symbols(algebra: Algebra, name: str, shape: tuple[int, ...]) -> SymbolicArray:
     """Return an array of new symbols, ``name[0,1]`` and so on."""
-    found = np.empty(shape, object)
+    array = np.empty(shape, object)
     for at in np.ndindex(*shape):
-        found[at] = algebra.symbol(f"{name}[{','.join(map(str, at))}]" if at else name)
-    return found.view(SymbolicArray)
+        array[at] = algebra.symbol(f"{name}[{','.join(map(str, at))}]" if at else name)
+    return array.view(SymbolicArray)
 
 
 def _plain(x: Any) -> Any:
@@ -318,5 +318,5 @@ def as_symbolic(x: Any) -> Array:
     array = np.asarray(x)
     if array.dtype != object:
         array = np.asarray(np.frompyfunc(lambda each: Number.of(each) if isfinite(each) else each, 1, 1)(array), object)
-    found: Array = symbolic(array)
-    return found
+    result: Array = symbolic(array)
+    return result

@@ -96,14 +96,16 @@ def bounded(
     round more. Where values are not ``exact`` float32, the limit is the least. No more runs are made than are needed.
     """
     kinds = ("output", "blob", "gradient") if exact else ()
-    found = [replace(d, tolerance=LEAST_TOLERANCE) if d.kind in kinds else d for d in compared]
+    differences = [replace(d, tolerance=LEAST_TOLERANCE) if d.kind in kinds else d for d in compared]
     limits = [inf if d.kind == "blob" else d.tolerance for d in compared]
-    for runs, margin, limited in ((written, MARGIN, limits), (own, OWN_MARGIN, [inf] * len(found))):
-        while not all(d.passed for d in found) and (moved := next(runs, None)) is not None:
+    for runs, margin, limited in ((written, MARGIN, limits), (own, OWN_MARGIN, [inf] * len(differences))):
+        while not all(d.passed for d in differences) and (moved := next(runs, None)) is not None:
             bounds = [
-                min(margin * moved.get((d.kind, d.name), 0.0), most) for d, most in zip(found, limited, strict=True)
+                min(margin * moved.get((d.kind, d.name), 0.0), most)
+                for d, most in zip(differences, limited, strict=True)
             ]
-            found = [
-                d if d.passed else replace(d, tolerance=max(d.tolerance, b)) for d, b in zip(found, bounds, strict=True)
+            differences = [
+                d if d.passed else replace(d, tolerance=max(d.tolerance, b))
+                for d, b in zip(differences, bounds, strict=True)
             ]
-    return found
+    return differences

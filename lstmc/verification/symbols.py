@@ -95,8 +95,8 @@ class Number(LinearCombination[Monomial]):
         """The number itself, if it is a constant."""
         if not self.terms:
             return 0
-        found: Rational | None = self.terms.get(()) if len(self.terms) == 1 else None
-        return found
+        constant: Rational | None = self.terms.get(()) if len(self.terms) == 1 else None
+        return constant
 
     @property
     def lead(self) -> Fraction:
@@ -267,8 +267,8 @@ def rational(value: Any) -> Rational:
     if exact.denominator == 1:
         return exact.numerator
     margin = abs(exact) / 2**50
-    found = _simplest(abs(exact) - margin, abs(exact) + margin)
-    return rational(found if exact > 0 else -found)
+    nearest = _simplest(abs(exact) - margin, abs(exact) + margin)
+    return rational(nearest if exact > 0 else -nearest)
 
 
 def _simplest(low: Fraction, high: Fraction) -> Fraction:
@@ -397,8 +397,8 @@ def relu(x: Number) -> Number:
         if all(_not_negative(atom, exponent) for atom, exponent in monomial):
             return x if value > 0 else Number.constant(0)
     normal, algebra = x.over(abs(x.lead)), _algebra(x)
-    found = _sum(normal, algebra.function("relu", -normal)) if x.lead < 0 else algebra.function("relu", normal)
-    return found.scaled(abs(x.lead))
+    result = _sum(normal, algebra.function("relu", -normal)) if x.lead < 0 else algebra.function("relu", normal)
+    return result.scaled(abs(x.lead))
 
 
 def _not_negative(atom: Atom, exponent: Rational) -> bool:
@@ -418,10 +418,10 @@ def maximum(x: Number | float, y: Number | float) -> Number | float:
     if not others:
         return first
     gaps = [other - first for other in others]
-    found = _sum(first, relu(gaps[0]) if len(gaps) == 1 else algebra.function("max", *gaps))
-    if found.value is None:
-        algebra.maxima[found] = (first, *others)
-    return found
+    result = _sum(first, relu(gaps[0]) if len(gaps) == 1 else algebra.function("max", *gaps))
+    if result.value is None:
+        algebra.maxima[result] = (first, *others)
+    return result
 
 
 def positive(x: Number) -> Number:

@@ -89,13 +89,13 @@ class CaffeOp(Op):
         self.write(layer)
         ops = dict(layer_ops())
         ops[self.layer_type] = tuple(dict.fromkeys((*ops.get(self.layer_type, ()), type(self))))
-        found = read_layer(LayerParameter.FromString(layer.SerializeToString()), bottoms, ops)
-        assert found is not None, "its layer is read as none"
-        assert found == self.as_read(), f"its layer is read as {found}: each attribute needs a field in settings"
-        assert found.infer_tops(bottoms) == types, f"infer_tops gives {found.infer_tops(bottoms)}, infer {types}"
-        blob_types = found.blob_types(bottoms)
+        op = read_layer(LayerParameter.FromString(layer.SerializeToString()), bottoms, ops)
+        assert op is not None, "its layer is read as none"
+        assert op == self.as_read(), f"its layer is read as {op}: each attribute needs a field in settings"
+        assert op.infer_tops(bottoms) == types, f"infer_tops gives {op.infer_tops(bottoms)}, infer {types}"
+        blob_types = op.blob_types(bottoms)
         assert (*bottoms, *blob_types) == tuple(operands), f"blob_types gives {blob_types}, operands are {operands}"
-        found.write(again)
+        op.write(again)
         assert again == layer, f"what was read writes another layer: {again}, expected {layer}"
 
     def fillers(self, layer: Any) -> list[Any]:
@@ -108,12 +108,12 @@ def _check_settings(kind: type[CaffeOp]) -> None:
     """Raise :class:`BackendError` for a field in ``settings`` that no message has."""
     for path in kind.settings.values():
         param, _, name = path.partition(".")
-        message, known = LayerParameter.DESCRIPTOR.fields_by_name.get(param), LayerParameter.DESCRIPTOR.fields_by_name
+        message, fields = LayerParameter.DESCRIPTOR.fields_by_name.get(param), LayerParameter.DESCRIPTOR.fields_by_name
         wrong, owner = param, "LayerParameter"
         if message is not None and message.message_type is not None:
-            wrong, owner, known = name, message.message_type.name, message.message_type.fields_by_name
-        if wrong not in known:
-            near = ", ".join(get_close_matches(wrong, list(known), 3, 0.5)) or ", ".join(known)
+            wrong, owner, fields = name, message.message_type.name, message.message_type.fields_by_name
+        if wrong not in fields:
+            near = ", ".join(get_close_matches(wrong, list(fields), 3, 0.5)) or ", ".join(fields)
             raise BackendError(
                 f"{kind.__name__}: settings has {path}, but {owner} has no field {wrong} (known are {near}): declare it"
                 " by lstmc_caffe.proto.net.layer_field, above the class (docs/write-an-op.md)"

@@ -152,8 +152,8 @@ def _integer_ranges(net: Any) -> dict[str, int]:
         elif layer.type == "Embed":
             high[layer.bottom[0]] = layer.embed_param.input_dim
         elif layer.type in _MOVES:
-            found = [high[top] for top in layer.top if top in high]
-            high.update(dict.fromkeys(layer.bottom, min(found)) if found else {})
+            bounds = [high[top] for top in layer.top if top in high]
+            high.update(dict.fromkeys(layer.bottom, min(bounds)) if bounds else {})
     return high
 
 

@@ -89,9 +89,9 @@ def _asks_for_shapes(target: Target) -> bool:
 
 def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
     """Yield the misspelt fields of a net's text. The parameters of an unknown layer may have names like known ones."""
-    known = {*REST, *layer_ops()}
+    types = {*REST, *layer_ops()}
     for field in misspelt_fields(text):
-        if field.layer is None or field.message != "LayerParameter" or net.layer[field.layer].type in known:
+        if field.layer is None or field.message != "LayerParameter" or net.layer[field.layer].type in types:
             yield field
 
 

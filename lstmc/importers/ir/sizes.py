@@ -92,12 +92,12 @@ def resolved(shape: Sequence[Size], old: Shape) -> Shape:
 
 def _factors(size: int, names: Sequence[OpenSize]) -> Iterator[int]:
     """Yield the open sizes that a size is a product of, then the number that is left; one or more factors."""
-    found = False
+    divides = False
     for name in names:
         if size % name == 0:
             yield name
-            found, size = True, size // name
-    if size != 1 or not found:
+            divides, size = True, size // name
+    if size != 1 or not divides:
         yield size
 
 
