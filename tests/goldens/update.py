@@ -3,8 +3,8 @@
 Beside them the nets of a small LSTM for each portable target, and its one-step net: ``lstm.TARGET.prototxt``.
 
 ``make golden`` runs this as a program and writes the files anew: ``lstm.model.lir`` is written by hand, and each
-``lstm.PASS1.lir`` is what the first use of a pass makes of the file before it. Read the difference before you commit
-it.
+``lstm.PASS.lir`` is what a pass makes of the file before it. A pass that runs several times, to clean up after others,
+has the name of the one before it too: ``lstm.cse.after_legalize.lir``. Read the difference before you commit it.
 
 ``lstm.prototxt`` is the net of the library's LSTM over two steps, from a given h and a zero c, with an input that
 nothing reads.
@@ -36,10 +36,12 @@ BACKEND = CaffeBackend()
 
 def golden_passes() -> Iterator[tuple[Path, Pass]]:
     """Each pass of the pipeline, and the file that has its result."""
-    used: Counter[str] = Counter()
+    uses = Counter(step.name for step in all_passes(BACKEND))
+    before = "model"
     for step in all_passes(BACKEND):
-        used[step.name] += 1
-        yield FOLDER / f"lstm.{step.name}{used[step.name]}.lir", step
+        again = uses[step.name] > 1
+        yield FOLDER / f"lstm.{step.name}{f'.after_{before}' * again}.lir", step
+        before = before if again else step.name
 
 
 def golden_nets() -> Iterator[tuple[Path, str]]:
