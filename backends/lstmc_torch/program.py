@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lstmc.backend.compiled import PRODUCT, OpenSizes
 from lstmc.errors import BackendError
 from lstmc.ir import Node, Ref, Scan
-from lstmc.loops.code import layer_code, source
+from lstmc.loops.code import cpu_source, layer_code
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.rows import batch_of
 from lstmc.ops import Arg, Binary, Full, Input, Param, Split, Unstack
@@ -42,7 +42,7 @@ def program_of(sizes: OpenSizes) -> Program:
     functions = [*whole.scans, "\n".join(whole.lines)]
     functions = [text for name, text in FUNCTIONS.items() if any(f"{name}(" in each for each in functions)] + functions
     text = "\n\n\n".join(["import torch\nimport torch.nn.functional as F", *functions])
-    return Program(text + "\n", source(graph.name, codes).cpp if codes else "")
+    return Program(text + "\n", cpu_source(graph.name, codes) if codes else "")
 
 
 class _Names:

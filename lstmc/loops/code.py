@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from lstmc.files.format import text_templates
 from lstmc.loops.gpu import persistent, step_arrays, step_works
@@ -33,9 +34,13 @@ class Source:
 class LayerCode:
     """The type of a layer, which its C++ decides, and the namespaces of that name in both languages."""
 
+    plan: Plan
     type: str
     cpp: str
-    cu: str
+
+    @cached_property
+    def cu(self) -> str:
+        return _rendered(self.plan, "gpu.j2").replace(_PLACE, self.type)
 
 
 def layer_type(plan: Plan) -> str:
@@ -47,26 +52,29 @@ def layer_code(plan: Plan) -> LayerCode:
     """A layer's code."""
     cpp = _rendered(plan, "cpu.j2")
     type_ = _typed(plan, cpp)
-    return LayerCode(type_, cpp.replace(_PLACE, type_), _rendered(plan, "gpu.j2").replace(_PLACE, type_))
+    return LayerCode(plan, type_, cpp.replace(_PLACE, type_))
 
 
 def source(title: str, layers: Iterable[LayerCode]) -> Source:
     """The whole source of the layers of a net. Equal layers are there once."""
     types = {layer.type: layer for layer in layers}
+    cu = _source(title, GPU, "lstmc_gpu_layers", {name: layer.cu for name, layer in types.items()})
+    return Source(cpu_source(title, types.values()), cu)
 
-    def text(called: tuple[str, ...], table: str, codes: list[str]) -> str:
-        return _TEMPLATES.get_template("layers.j2").render(
-            title=plain(title),
-            header=header("layer.h"),
-            functions=functions(called),
-            table=table,
-            types=types,
-            codes=codes,
-        )
 
-    return Source(
-        text(CPU, "lstmc_layers", [layer.cpp for layer in types.values()]),
-        text(GPU, "lstmc_gpu_layers", [layer.cu for layer in types.values()]),
+def cpu_source(title: str, layers: Iterable[LayerCode]) -> str:
+    """The C++ of the layers of a net."""
+    return _source(title, CPU, "lstmc_layers", {layer.type: layer.cpp for layer in layers})
+
+
+def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str, str]) -> str:
+    return _TEMPLATES.get_template("layers.j2").render(
+        title=plain(title),
+        header=header("layer.h"),
+        functions=functions(called),
+        table=table,
+        types=codes,
+        codes=codes.values(),
     )
 
 

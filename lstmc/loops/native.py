@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstmc.loops.code import layer_code, source
+from lstmc.loops.code import cpu_source, layer_code
 from lstmc.loops.compiler import FLAGS, Compiler, cached
 from lstmc.loops.memory import header
 from lstmc.loops.plan import Plan
@@ -169,7 +169,7 @@ def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
 def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
     """Return the loops of some plans, compiled now or found in the cache. Raises as :func:`loops_of`."""
     codes = [layer_code(plan) for plan in plans]
-    by_type = loops_of(source("native", codes).cpp, otherwise)
+    by_type = loops_of(cpu_source("native", codes), otherwise)
     return [by_type[code.type] for code in codes]
 
 
