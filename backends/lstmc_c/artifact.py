@@ -37,9 +37,10 @@ STATE = "state."  # what the blobs of states begin with
 
 @dataclass(frozen=True)
 class Field:
-    """An array of C: its name, its number of elements, and what it is; ``initial`` is a state's first value,
-    ``each_step`` whether an input or output has a value for each step. ``grid`` has the integers of its elements, where
-    they are no floats."""
+    """An array of the generated C: its name, number of elements and comment. ``initial`` is a state's first value;
+    ``each_step`` is set for an input or output with a value for each step; ``grid`` has the integers of its elements,
+    or None for floats.
+    """
 
     name: str
     size: int
@@ -229,7 +230,7 @@ class Source:
         return " ".join(notes)
 
     def facts(self) -> list[str]:
-        """Return what a step takes and gives, and what it costs."""
+        """Return a table of inputs, outputs and states, then memory and operations of a step, as lines."""
         state, work = sum(field.bytes for field in self.states), BYTES[self.work_type] * max(self.plan.work, 1)
         state += -state % max((BYTES[field.type] for field in self.states), default=1)
         flash = f"{self.constants.bytes} bytes of weights"
@@ -251,7 +252,7 @@ class Source:
 
 
 def macro(net: str, blob: str) -> str:
-    """Return what the macros of an array of a net begin with."""
+    """Return the prefix of the macros of one array of a net."""
     return f"{net}_{blob}".replace(".", "_").upper()
 
 

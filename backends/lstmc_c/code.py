@@ -51,7 +51,7 @@ class Code:
 
     @contextmanager
     def block(self, opening: str = "") -> Iterator[None]:
-        """Put what is added inside into braces."""
+        """Enclose the lines that are added inside the block in braces."""
         self.add(f"{opening} {{".lstrip())
         self.depth += 1
         yield
@@ -60,7 +60,7 @@ class Code:
 
     @contextmanager
     def loops(self, sizes: Sequence[int], indices: Sequence[str] = INDICES) -> Iterator[None]:
-        """Nest loops of these sizes around what is added inside; a block where there are none."""
+        """Enclose the lines that are added inside in nested loops of these sizes; without sizes, in braces."""
         if not sizes:
             with self.block():
                 yield
@@ -315,8 +315,9 @@ class Writer:
         self._convolved(op, y, x, w, parts, "o")
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:
-        """Write a convolution. ``parts``: what a sum starts from, an element of the matrix, and the result from the
-        sum, for the channel of the result by this name."""
+        """Write a convolution. ``parts`` are expressions: the sum's initial value, an element of the matrix, and the
+        result from the sum; ``channel`` is the name of the output channel's index.
+        """
         images = y.reshaped((-1, *y.shape[-3:]))
         assert images is not None
         outs, ins = w.shape[0] // op.group, w.shape[1]
@@ -336,7 +337,9 @@ class Writer:
 
     @contextmanager
     def _inside(self, pad: tuple[int, int], image: Sequence[int]) -> Iterator[None]:
-        """Put what is added inside under the condition that line and column of the padded image are in the image."""
+        """Guard the lines that are added inside by a test that line and column lie in the
+        image, without its padding.
+        """
         checks = []
         for name, margin, size in zip(("line", "column"), pad, image, strict=True):
             checks += [f"{name} >= {margin}"] if margin else []

@@ -77,7 +77,9 @@ def in_panels(matrix: Array) -> Array:
 
 
 def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:
-    """Return weights in float32 or float16. Raises :class:`BackendError` for what is no finite number there."""
+    """Return weights in float32 or float16. Raises :class:`BackendError` for a value that is
+    not finite in that type.
+    """
     with np.errstate(over="ignore"):
         stored = np.asarray(array).astype(dtype)
     if not np.isfinite(stored).all():

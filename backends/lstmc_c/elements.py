@@ -1,4 +1,4 @@
-"""What generated C is made of: numbers, names, and an expression for each op on elements."""
+"""Parts of generated C: numbers, identifiers, and an expression for each elementwise op."""
 
 from __future__ import annotations
 
@@ -114,5 +114,5 @@ class Names:
 
 
 def identifier(name: str) -> str:
-    """Return what the names of a net begin with in C."""
+    """Return the prefix of a net's names in C."""
     return Names().unique(name)

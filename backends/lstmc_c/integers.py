@@ -81,7 +81,7 @@ class IntegerWriter(Writer):
         self.rounding, self.values, self.types, self.constants = rounding, values, types, constants
 
     def kernel(self, item: Item) -> Kernel:
-        """Return what the node of an item computes."""
+        """Return the integer kernel of an item's node."""
         graph = self.plan.graph
         refs = graph.args(item.node.name)
         args = [self.values.get(ref, np.asarray(self.plan.numbers.get(ref, 0.0))) for ref in refs]
@@ -151,7 +151,9 @@ class IntegerWriter(Writer):
         WRITERS[type(item.op)](self, item.op, item.result, *item.reads)
 
     def _rows(self, w: View) -> tuple[str, str, str]:
-        """Return of a product the array of its matrix, what the sum of ``row`` starts from, and its scaled sum."""
+        """Return the expressions of an integer product: its matrix, the initial value of the sum of ``row``, and the
+        scaled sum.
+        """
         kernel, name = self.product, self.plan.places[w.base].name
         assert isinstance(kernel, Product)
         matrix = self._constant(name, kernel.matrix, f"{name}, in integers", "int8_t")

@@ -118,7 +118,7 @@ class _Planner:
     # what is computed ------------------------------------------------------------------------------------------------
 
     def items(self) -> None:
-        """Give each value its view; list what is to be computed."""
+        """Assign a view to each value, and list the ops to compute."""
         plan, graph = self.plan, self.plan.graph
         constant = self.constant = constants(graph)
         needed = self._needed(constant)
@@ -205,7 +205,7 @@ class _Planner:
         return False
 
     def _read_once(self, ref: Ref) -> bool:
-        """Return whether one op reads a value, and what it is a view of."""
+        """Return whether a value, and each value that it is a view of, has one reader."""
         while self.readers[ref] == 1:
             node = self.plan.graph.node(ref.node)
             if not isinstance(node.op, MOVES):

@@ -85,7 +85,7 @@ def fed_blobs(manifest: Manifest) -> list[str]:
 
 
 def weights_macro(manifest: Manifest) -> str:
-    """Return what the header of a net defines that has its weights in a file."""
+    """Return the macro that the header defines if the net's weights are in a file."""
     return f"{identifier(manifest.name).upper()}_WEIGHTS_BYTES"
 
 

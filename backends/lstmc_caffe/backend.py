@@ -1,4 +1,4 @@
-"""The Caffe backend: what it offers to the compiler, and where each part of it is."""
+"""The Caffe backend: its class, which forwards each capability to the module that has it."""
 
 from __future__ import annotations
 
@@ -127,7 +127,9 @@ class CaffeBackend(RunsFiles):
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
-        """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""
+        """Train by Caffe's own solver, in a worker process; ``trainer.py`` documents the snapshots and how a run is
+        resumed.
+        """
         assert isinstance(settings, Solver)
         with Runner(for_gpu=run.gpu) as runner:
             return train(runner, compiled, weights, settings, run)

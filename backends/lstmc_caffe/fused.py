@@ -12,7 +12,7 @@ from lstmc_caffe.ops import CaffeOp
 
 @dataclass(frozen=True)
 class FusedScan(CaffeOp, GeneratedScan):
-    """One layer for all steps of a scan. Its body is of core ops; what it computes is what the scan does.
+    """A generated layer that computes all steps of a scan; its body has core ops.
 
     Operands that are weights are blobs of the layer; those come last.
     """

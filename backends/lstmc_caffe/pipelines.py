@@ -106,7 +106,9 @@ def _rows(target: Target) -> Passes:
 
 
 def _rows_of_steps(target: Target) -> Passes:
-    """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
+    """Return the passes for targets without Slice: gates are not packed, steps are not joined, packed weights are
+    split.
+    """
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
         *(HalfSteps(target), Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),

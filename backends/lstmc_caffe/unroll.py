@@ -108,7 +108,7 @@ def _split(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None
 
 @dataclass(frozen=True)
 class LimitFan(Pass):
-    """Make trees of what is cut, joined or read more than ``most`` times.
+    """Replace every Slice, Concat or split with more than ``most`` parts by a tree.
 
     1. a Slice with more tops      => Slices of Slices
     2. a Concat with more bottoms  => a Concat of Concats

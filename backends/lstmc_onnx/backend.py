@@ -1,4 +1,4 @@
-"""The ONNX backend: what it offers to the compiler, and where each part of it is."""
+"""The ONNX backend: its class, which forwards each capability to the module that has it."""
 
 from __future__ import annotations
 

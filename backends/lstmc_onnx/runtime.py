@@ -47,7 +47,7 @@ def read_model(path: Path, data: bool = True) -> Any:
 
 
 def model_of(content: bytes) -> Any:
-    """Return the ``ModelProto`` that bytes are. Raises :class:`BackendError` for what is none."""
+    """Parse a ``ModelProto`` from bytes. Raises :class:`BackendError` for bytes that are not one."""
     try:
         model = onnx().load_model_from_string(content)
     except Exception as error:  # of protobuf
@@ -93,7 +93,7 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
 
 
 def listed_layers(content: bytes) -> tuple[Layer, ...]:
-    """Return every operator of the main graph in order. Raises :class:`BackendError` for what is no model."""
+    """Return every operator of the main graph in order. Raises :class:`BackendError` for bytes that are no model."""
     graph = onnx().shape_inference.infer_shapes(model_of(content)).graph
     shapes = {info.name: _shape(info) for info in (*graph.value_info, *graph.output)}
     return tuple(

@@ -1,4 +1,4 @@
-"""The PyTorch backend: what it offers to the compiler. It imports PyTorch when it runs."""
+"""The PyTorch backend: its class and its executor. PyTorch is imported when it is first needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each core op is written in PyTorch: an expression of its operands."""
+"""The lowering of each core op to PyTorch: an expression of its operands."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _SIZES = (13, 17, 19, 23, 29, 31, 37, 41)  # of these while it is compiled: none
 
 @dataclass(frozen=True)
 class Spec:
-    """What a module is made of besides its numbers: plain data, which can be copied and pickled.
+    """The definition of a module without its weights: plain data, which can be copied and pickled.
 
     Shapes have names for open sizes. ``constants`` are arrays that passes made; ``carried`` are the outputs whose
     values inputs take in the next batch, by input.
@@ -101,7 +101,7 @@ def module(
 
 
 def spec_of(model: Graph, sizes: OpenSizes) -> Spec:
-    """Return what the module of a model is made of, from its compiled graph at open ``sizes``.
+    """Return the specification of a model's module, from its compiled graph with dynamic ``sizes``.
 
     Raises as :func:`~lstmc_torch.program.program_of`.
     """

@@ -67,7 +67,7 @@ class SolverOptimizer(torch.optim.Optimizer):
         return state["first"], state["second"]
 
     def _change(self, rate: float, g: Tensor, m: Tensor, v: Tensor) -> Tensor:
-        """Return what is subtracted."""
+        """Return the update that the solver subtracts from a weight."""
         solver = self.solver
         mu, delta = solver.momentum or 0.0, solver.delta or 0.0
         match solver.type:

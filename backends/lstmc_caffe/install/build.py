@@ -182,7 +182,7 @@ def build(order: Order) -> None:
 
 
 def unpack(order: Order, archive: Path) -> None:
-    """Caffe's source, with what the recipe adds to it, in ``order.work/source``."""
+    """Unpack Caffe's source into ``order.work/source``, and add the recipe's own files."""
     source.unpack(archive, order.work / "source")
     source.add(order.recipe, order.work / "source")
 
@@ -201,7 +201,7 @@ def compile_binding(order: Order) -> Path:
 
 
 def run_step(order: Order, command: Sequence[str], what: str) -> str:
-    """Run a command in the source folder; return what it printed. InstallError as :func:`command.run` raises it."""
+    """Run a command in the source folder and return its output. Raises InstallError as :func:`command.run` does."""
     # Compilers write temporary files: on the disk that was checked for space. The system's own directories come
     # first, because a protoc of another version (conda's, say) makes code that does not fit the system's headers.
     temporary = order.work / "temporary"
@@ -256,7 +256,7 @@ def _compile_command(order: Order, path: str) -> list[str]:
 
 
 def _compile_all(order: Order) -> dict[str, Path]:
-    """Compile what is not compiled yet; return each source file's object file."""
+    """Compile every source file that has no object file yet; return the object file of each."""
     programs = [order.recipe.compiler, order.recipe.protoc]
     programs += [str(order.toolkit.nvcc)] if order.toolkit is not None else []
     tools = [run_step(order, [program, "--version"], f"asking {program} for its version") for program in programs]

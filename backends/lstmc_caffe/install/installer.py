@@ -41,7 +41,9 @@ def require_mpi(console: Console | None = None) -> None:
 
 
 def smoke_test(order: Order) -> str:
-    """Run what was built; return the version that Caffe says it has. Raises InstallError when it does not work."""
+    """Test the new pycaffe and the new ``caffe`` program; return Caffe's version. Raises InstallError if they do not
+    work.
+    """
     script = Path(__file__).with_name("smoke_test.py")
     env = {"PYTHONPATH": str(order.stage / "python"), "PYTHONNOUSERSITE": "1", "GLOG_minloglevel": "1"}
     printed = run([str(order.interpreter.executable), str(script)], "trying the new pycaffe", env=env)

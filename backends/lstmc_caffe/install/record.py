@@ -41,7 +41,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Build:
-    """A build's folder, and what its record says, or what is wrong with that."""
+    """The folder of a build with its record, or the reason why the record is invalid."""
 
     folder: Path
     record: Record | str

@@ -16,7 +16,7 @@ from lstmc_caffe.install.system import InstallError
 
 
 def pip(*arguments: str) -> tuple[int, str]:
-    """Run this interpreter's pip; return its exit code and what it printed."""
+    """Run this interpreter's pip; return its exit code and its output."""
     process = subprocess.run(
         [sys.executable, "-m", "pip", *arguments],
         stdin=subprocess.DEVNULL,
@@ -35,7 +35,7 @@ def wrong_hash(output: str) -> str | None:
 
 
 def pip_failure(message: str, output: str, notes: Sequence[str]) -> InstallError:
-    """Return the error for a pip that failed and printed ``output``; ``notes`` come after what it says."""
+    """Return the error for a failed pip with this output; ``notes`` follow the causes that the output names."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     causes = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
     # Without a network that line only says that there is no such package; the reason is in a warning before it.
@@ -70,7 +70,7 @@ def fetch(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
 
 
 def check(recipe: Recipe, archive: Path) -> None:
-    """Raise InstallError unless ``archive`` is, to the byte, what the recipe was written for."""
+    """Raise InstallError unless the archive has the recipe's SHA-256."""
     digest = _sha256(archive)
     if digest != recipe.sha256:
         raise _wrong_sha256(recipe, digest, str(archive))
@@ -94,7 +94,7 @@ def download(recipe: Recipe, folder: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Put what the build needs of ``archive`` into ``folder``, which is emptied first."""
+    """Unpack the files that the build needs from ``archive`` into ``folder``, which is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(archive) as tar:
         for member in tar:

@@ -163,7 +163,7 @@ def _is_usable(nvcc: Path) -> bool:
 
 
 def _unpacked(wheels: Sequence[Wheel], folder: Path, report: StepReport) -> Path:
-    """Return the folder that holds what is in the wheels."""
+    """Install the wheels into ``folder``, unless that exists; return the folder of CUDA inside it."""
     names = " ".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
     if not folder.exists():
         report.step(f"fetching {names}")

@@ -43,7 +43,9 @@ def packing_nodes(graph: Graph) -> set[str]:
 
 
 def weight_nodes(graph: Graph) -> set[str]:
-    """All weight ops on parameters, and what is precomputed: untrained, a parameter may be in several blobs."""
+    """Return the weight ops on parameters, and all precomputed nodes. Untrained, a parameter
+    may be in several blobs.
+    """
     packed = {node.name for node in graph if is_weight_op(node.op) and is_weight(graph, Ref(node.name))}
     return packed | precomputed_nodes(graph)
 
@@ -149,7 +151,7 @@ class ReshapeOnce(Pass):
 
 @dataclass(frozen=True)
 class _Reads:
-    """How a body reads the steps of its sequences: as they are, or by a reshape, which may be one of a reshape."""
+    """The reads of a body's sequence arguments: direct, or through one Reshape or several."""
 
     body: Graph
 

@@ -25,7 +25,7 @@ GROUP = "lstmc_caffe.rules"
 
 @dataclass(frozen=True)
 class RuleTable:
-    """All rules that are installed, and what is wrong with others, by the name of their entry point."""
+    """The rules of all packages, and the faults of entry points that do not load, by entry point."""
 
     trained: Mapping[type[Op], LegalizeRule]
     untrained: Mapping[type[Op], LegalizeRule]
@@ -33,7 +33,7 @@ class RuleTable:
 
 
 def rules() -> RuleTable:
-    """What is installed. A fault of one entry point keeps its rules out, and no others."""
+    """Return the rules of all packages. A fault of one entry point leaves out its rules alone."""
     return _table(tuple(point for points in entry_points_of(GROUP).values() for point in points))
 
 
@@ -75,7 +75,9 @@ def _checked(point: EntryPoint, table: object) -> dict[type[Op], LegalizeRule]:
 
 
 def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
-    """What a rule makes of a node. Raises :class:`BackendError` naming both where the rule itself is wrong."""
+    """Apply a rule to a node and return the new values. Raises :class:`BackendError` naming both where the rule is
+    wrong.
+    """
     try:
         results = rule(b, node, args)
     except LstmcError:
@@ -92,7 +94,7 @@ def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _no_results(b: Builder, node: Node, results: object) -> str | None:
-    """What a rule gives that does not stand for a node's results."""
+    """Return the error for results of a rule that do not have the types of the node's results, or None."""
     expected = ", ".join(map(str, node.types))
     if not isinstance(results, tuple) or not all(isinstance(ref, Ref) for ref in results):
         actual = repr(results)

@@ -74,7 +74,9 @@ class CaffeOp(Op):
         return cls(**{attribute: value for attribute, value in attributes.items() if value is not None})
 
     def as_read(self) -> CaffeOp:
-        """Return the op that its layer is read as: itself, unless it has what a layer does not say."""
+        """Return the op that the importer reads from this op's written layer; it differs where a layer cannot hold all
+        fields.
+        """
         return self
 
     def check(self, operands: Types) -> None:
@@ -180,7 +182,7 @@ def layer_ops() -> LayerOps:
 
 
 def read_layer(layer: Any, bottoms: Types, ops: LayerOps) -> CaffeOp | None:
-    """Return the op that a LayerParameter is, on bottoms of these types; None where none of ``ops`` does what it does.
+    """Return the op of a LayerParameter with bottoms of these types, or None if none of ``ops`` matches it.
 
     What the layer's blobs begin with, how they are trained and how much its tops weigh in a loss is not the op's.
     Raises :class:`ShapeError` where its parameters do not fit its bottoms.

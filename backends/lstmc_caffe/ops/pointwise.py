@@ -77,7 +77,7 @@ class ReLULayer(CaffeOp, Relu):
 
 @dataclass(frozen=True)
 class LeakyReLU(CaffeOp, LeakyRelu):
-    """ReLU with a slope for what is negative (``relu_layer.cpp``)."""
+    """ReLU with a slope for negative values (``relu_layer.cpp``)."""
 
     name = "caffe.LeakyReLU"
     layer_type = "ReLU"
@@ -90,7 +90,7 @@ class LeakyReLU(CaffeOp, LeakyRelu):
 
 @dataclass(frozen=True)
 class StopGradientPower(CaffeOp, StopGradient):
-    """Power (``power_layer.cpp``) of 1 that is told not to go backward; ``force_backward`` would undo that."""
+    """Power of 1 (``power_layer.cpp``) with ``propagate_down: false``, which ``force_backward`` would override."""
 
     name = "caffe.StopGradientPower"
     layer_type = "Power"

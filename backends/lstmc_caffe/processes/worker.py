@@ -215,7 +215,7 @@ class WorkerProcess:
             return []
 
     def end(self) -> None:
-        """Kill the worker and what it started, and closes everything. Safe to call again."""
+        """Kill the worker and its child processes, and close all files. It may be called again."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -1,4 +1,4 @@
-"""The part of Caffe's protocol that lstmc writes, and what the linter reads of it, as protobuf messages.
+"""The messages of Caffe's protocol that lstmc writes, and the fields that the linter reads, in protobuf.
 
 Built from a table, in a descriptor pool of its own, so that it lives beside an installed pycaffe's ``caffe``
 package in one process. Numbers and names are facts of BVLC Caffe's ``src/caffe/proto/caffe.proto``; a test

@@ -151,7 +151,7 @@ UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 class ReaderError(BackendError):
-    """A reader that is not there, or that does not take or run a net, with what it says itself."""
+    """A reader that is not installed, or rejects or fails to run a net; the message quotes the reader."""
 
 
 class ReaderSession:

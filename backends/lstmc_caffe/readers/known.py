@@ -44,7 +44,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Reader:
-    """A program that reads Caffe nets. What a package offers through the entry-point group ``lstmc_caffe.readers``.
+    """A program that reads Caffe nets; packages register theirs by the entry-point group ``lstmc_caffe.readers``.
 
     ``target`` is what nets are compiled for where nothing else is asked for. ``tolerance`` is for outputs, relative,
     None where it computes in float32. Where it has no environment of its own, ``extra`` is the extra of lstmc that

@@ -136,7 +136,7 @@ class _ConstantMaker:
         return {node.types[0].shape: node for node in reversed(list(self.graph)) if self._is_fed(node)}
 
     def _move_up(self, node: Node) -> None:
-        """Put a blob that is fed before what is made now."""
+        """Copy a fed blob and its operands into the new graph before the current node."""
         for leaf in (*(ref.node for ref in self.graph.args(node.name)), node.name):
             if Ref(leaf) not in self.new:
                 self._copy(self.graph.node(leaf), [self.new[ref] for ref in self.graph.args(leaf)])
@@ -151,7 +151,7 @@ class _ConstantMaker:
         return min(usable, key=lambda other: _effort(other, shape), default=None)
 
     def _reaches(self, have: Shape, want: Shape) -> bool:
-        """Whether a blob of one shape can be made of one of the other."""
+        """Return whether the target's Slice and Concat can turn a blob of shape ``have`` into one of shape ``want``."""
         return all(
             size == target
             or (size > target and self._allows(caffe.SliceLayer(axis, (target, size - target))))

@@ -105,6 +105,8 @@ def _wanted(
 
 
 def _wanted_by_host(graph: Graph, ref: Ref) -> Iterator[Shape]:
-    """The host reads a view of any shape; what it reads as it is must stay so."""
+    """Yield the shape that the host needs of a value: its own, or none for a view, which the
+    host reads in any shape.
+    """
     if not isinstance(graph.node(ref.node).op, caffe.View):
         yield graph.type(ref).shape

@@ -46,7 +46,7 @@ def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str =
 
 
 def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
-    """Eltwise of two blobs; the larger one by others, where the target has no MAX and what it takes."""
+    """Write Eltwise of two blobs; a MAX that the target lacks becomes ReLU and Sigmoid where it has these."""
     type_ = form.b.type(a)
     others = all(map(form.target.allows, ("ReLU", "Sigmoid")))
     if op.operation == "MAX" and others and not form.fits(op, type_, type_):
@@ -73,8 +73,9 @@ def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
 
 
 def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
-    """For matrices, in the shape of a matrix that is there, rather than of a view. Every Eltwise is made of what this
-    gives, as that is what a second run makes of it."""
+    """Return the operands of an Eltwise in one shape, where blobs are matrices: that of the first operand that is no
+    view. A second run of the pass then gives the same.
+    """
     if not form.rows:
         return list(values)
     matrices = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]

@@ -55,7 +55,7 @@ def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = 
 
 
 def unviewed(b: Builder, ref: Ref) -> Ref:
-    """What a value is a view of; itself where it is none."""
+    """Return the value that a chain of views starts from; a value that is no view is returned unchanged."""
     return reshape_source(b, ref, caffe.View)
 
 
@@ -332,7 +332,7 @@ class Form:
         return self.layers(caffe.ReshapeLayer(shape), ref, names=names or (f"{self.named(ref)}/reshaped",))[0]
 
     def result(self, ref: Ref, out: int = 0) -> Ref:
-        """What stands for a result of the node, in its own shape."""
+        """Return ``ref`` as a view in the shape, and by the name, of the node's result ``out``."""
         return self.view(ref, self.node.types[out].shape, (self.node.names[out],))
 
     def blob(self, ref: Ref) -> Ref:

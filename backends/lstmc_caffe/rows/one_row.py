@@ -68,7 +68,7 @@ def _is_row(node: Node) -> bool:
 
 
 def _of_each_row(op: caffe.CaffeOp) -> bool:
-    """Whether what a layer makes of a row is of that row alone."""
+    """Return whether a layer computes each row of its output from the same row of its input alone."""
     match op:
         case caffe.InnerProduct() | caffe.SoftmaxLayer() | caffe.SliceLayer() | caffe.ConcatLayer():
             return op.axis == 1
@@ -147,7 +147,7 @@ class _Writer:
         return self.graph.type(ref).shape[0]
 
     def _value(self, ref: Ref) -> Ref:
-        """What stands for any value: a blob as one row."""
+        """Return the new value for ``ref``: one blob with all rows."""
         return self.wholes[ref] if ref in self.wholes else self._whole(ref)
 
     def _whole(self, ref: Ref) -> Ref:
@@ -184,7 +184,7 @@ class _Writer:
         self._keep(node, self.b.copy(node, (self._whole(source),), caffe.SliceLayer(1, sizes)))
 
     def _each_row(self, node: Node, op: caffe.CaffeOp, args: Refs) -> None:
-        """A layer for each row. What a layer has of its own is one for all."""
+        """Write one layer for each row; all share the node's learned blobs."""
         learned = op.blobs(len(args))
         height, rows = self._height(args[0]), []
         operands = [

@@ -151,7 +151,7 @@ class _Settler:
         self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(blobs))
 
     def _source(self, node: Node, slot: int, ref: Ref) -> Ref:
-        """What a node of the new graph has as an operand."""
+        """Return the new value that the copy of a node reads at operand ``slot``."""
         if isinstance(node.op, caffe.HostStack):
             shape = self.graph.type(ref).shape
             return self._fed(self.sources[ref], last_axis(shape))
@@ -215,7 +215,9 @@ class _Settler:
         return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
-        """What the host reads an output from: a blob that no layer reads, or such blobs of all steps."""
+        """Return the blob of an output, which no layer reads; for an output that the host stacks, such a blob of each
+        step.
+        """
         source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
         if not isinstance(self.b.node(source.node).op, caffe.HostStack):
             return self._unread(source, output.name)

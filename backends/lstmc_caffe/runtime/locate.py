@@ -1,4 +1,4 @@
-"""Locate the Python that has pycaffe, by setting, by what the installer recorded, by trial; doctor's entries on Caffe.
+"""Locate the Python that has pycaffe, by settings, the installer's record, or trial; doctor's entries on Caffe.
 
 A candidate is probed by importing caffe in its own process (about half a second), once.
 """

@@ -69,7 +69,7 @@ def unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:
 
 
 def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
-    """Return the blobs without a known shape that those of ``names``, read by the layer at a place, go back to."""
+    """Return the blobs of unknown shape that cause the unknown shapes of ``names``, the bottoms of layer ``place``."""
     waiting, sources = set(names), list[str]()
     for layer, (bottoms, _) in reversed([*zip(layers, shapes.seen, strict=True)][:place]):
         tops = [top for top in layer.top if top in waiting]

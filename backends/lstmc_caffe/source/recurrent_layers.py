@@ -91,7 +91,7 @@ def _sizes(layer: Layer) -> tuple[int, int, int]:
 
 
 def refusals_of(layer: Layer) -> Iterator[Refusal]:
-    """Yield what is not valid in a recurrent layer."""
+    """Yield a refusal for each invalid bottom, top, size or blob of a recurrent layer."""
     message, label = layer.message, layer.label
     exposed, static, blobs = _sizes(layer)
     if len(layer.bottoms) != 2 + static + exposed or len(message.top) != 1 + exposed:

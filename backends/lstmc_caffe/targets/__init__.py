@@ -1,1 +1,1 @@
-"""Targets as data, and nets held against them."""
+"""Targets as data, and the linter of nets against them."""

@@ -20,7 +20,9 @@ from lstmc_caffe.targets.target import Pitfall, Restriction, Target
 
 
 def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
-    """What a target warns of in a net of these LayerParameters, with the layers at which each path ends."""
+    """Return a target's warnings for a net of these LayerParameters, each with the last layer of every path that
+    matches.
+    """
     if not target.pitfalls:
         return ()
     net = list(layers)
@@ -143,8 +145,9 @@ def lint_layer(
 
 
 def lint_writers(layer: Any, writers: dict[str, str], target: Target) -> Iterator[Violation]:
-    """A LayerParameter against what a target's layers may not read. ``writers`` has the type of the layer that wrote
-    each blob before it, and gets its own."""
+    """Yield violations of the target's rules on which layers may follow which. ``writers`` maps each blob to the type
+    of the layer that wrote it; the layer's tops are added.
+    """
     for rule in target.restrictions_on(layer.type):
         for name in layer.bottom:
             if writers.get(name) in rule.not_after:

@@ -28,7 +28,7 @@ GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name
 
 
 def load_target(name: str) -> Target:
-    """A target by its name, or from a TOML file by its path (what has a path separator or ends in ``.toml``).
+    """Return a target by its name, or from a TOML file by its path, which has a path separator or ends in ``.toml``.
 
     Raises :class:`BackendError` for a file that is no target, saying which key, what was expected and what was found.
     """
@@ -37,7 +37,7 @@ def load_target(name: str) -> Target:
 
 @dataclass(frozen=True)
 class Summaries(Mapping[str, str]):
-    """What each target is for, by its name: of all known targets in order, and of a TOML file by its path.
+    """The summary of each known target, in order; a path gives the summary of its TOML file.
 
     With ``trained``, of those whose nets are trained. A plug-in's target that does not load stays among all, with the
     reason for a summary.
@@ -136,7 +136,7 @@ def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Parse
 
 
 def parse_with_base(data: Mapping[str, Any], where: str, folder: Path, above: tuple[str, ...] = ()) -> Parsed:
-    """A target and what it is built on; ``folder`` is where the path of a base begins."""
+    """Return a parsed target, with its base merged in; paths of bases are relative to ``folder``."""
     base = data.get("base")
     if base is None:
         return parse(data, where)

@@ -30,7 +30,7 @@ Program = Literal["caffe", "opencv", "mnn", "ncnn", "rknn"]
 
 @dataclass(frozen=True)
 class Reader:
-    """A program that reads nets of a target, and what it asks beyond the target's restrictions."""
+    """A program that reads nets of a target, with a note on requirements that the target's rules do not cover."""
 
     name: str
     note: str = ""
@@ -80,7 +80,7 @@ class Restriction:
 
 @dataclass(frozen=True)
 class Pitfall:
-    """What a reader of some version gets wrong and says nothing of, where the target cannot avoid it for all versions.
+    """A silent error of some version of a reader, which the target cannot avoid for all versions.
 
     It is told of nets that have ``path``: layers of these types, each but the first reading the one before.
     """
@@ -94,7 +94,9 @@ class Pitfall:
 
 @dataclass(frozen=True)
 class Target:
-    """What may be written for one kind of reader. ``layers`` are the types allowed, empty for every type."""
+    """The layers, layout and settings of nets for one kind of reader. No ``layers`` means that
+    every type is allowed.
+    """
 
     name: str
     summary: str
@@ -131,13 +133,13 @@ class Target:
         return not self.layers or any(fnmatchcase(layer_type, allowed) for allowed in self.layers)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
-        """What a layer of this type is held against: of axes, what is said of its type, else what is said of all."""
+        """Return the restrictions on a layer of this type; those on axes are its type's, or else the target's."""
         rules = [rule for rule in self.restrictions if rule.applies_to(layer_type)]
         of_its_own = any(rule.axes and rule.layer == layer_type for rule in rules)
         return tuple(rule for rule in rules if not (of_its_own and rule.axes and rule.layer == ANY_LAYER))
 
     def axes_of(self, layer_type: str) -> tuple[int, ...]:
-        """How many axes the blobs of a layer of this type may have, where blobs are matrices."""
+        """Return the numbers of axes that blobs of a layer of this type may have, where blobs are matrices."""
         return next((rule.axes for rule in self.restrictions_on(layer_type) if rule.axes), (2,))
 
     def reason_against(self, layer_type: str) -> tuple[str, str]:
@@ -148,7 +150,7 @@ class Target:
         return self.layers_reason, self.layers_source
 
     def may_read(self, layer_type: str, writer: str) -> bool:
-        """Whether a layer of one type may read what a layer of another one wrote."""
+        """Return whether a layer of one type may read a blob that a layer of another type wrote."""
         return not any(writer in rule.not_after for rule in self.restrictions_on(layer_type))
 
     def may_repeat(self, layer_type: str) -> bool:
@@ -167,7 +169,7 @@ class Target:
 
     @property
     def bottoms_at_most(self) -> int | None:
-        """How many blobs one Concat may join, where that is limited."""
+        """Return the largest number of bottoms of a Concat, or None if it is not limited."""
         limits = [rule.bottoms_at_most for rule in self.restrictions_on("Concat") if rule.bottoms_at_most]
         return min(limits, default=None)
 
@@ -276,7 +278,7 @@ class WarningTable:
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class TargetFile:
-    """The whole file. What is None is the base's."""
+    """The contents of a target's file. None inherits the base's value."""
 
     name: str
     summary: str
@@ -303,7 +305,7 @@ class TargetFile:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A target with what a file that is built on it may name: its sources, and its rules by what they are about."""
+    """A target with the names that a derived file can refer to: sources, and rules by their subjects."""
 
     target: Target
     sources: Mapping[str, str]
@@ -358,7 +360,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
 
 
 def _reads(table: ReadsTable, target: Target, own: Sequence[Restriction], sources: Mapping[str, str]) -> Target:
-    """Return the target for nets from elsewhere: all forms of some types but what the file's own rules are against.
+    """Return the target for nets from elsewhere: the types of ``reads`` in any form that the file's own rules allow.
 
     Of the base's rules those remain that say why a type is not loaded; the others are about what lstmc writes.
     """
@@ -371,7 +373,7 @@ def _reads(table: ReadsTable, target: Target, own: Sequence[Restriction], source
 
 
 def _pitfalls(tables: Sequence[WarningTable], base: Target, sources: Mapping[str, str]) -> tuple[Pitfall, ...]:
-    """Those of the base, and this file's own in the places of those that are called alike."""
+    """Return the base's pitfalls, with this file's own added; one of the same name replaces the base's."""
     by_name = {pitfall.name: pitfall for pitfall in base.pitfalls}
     for number, table in enumerate(tables):
         source = _source(table.source, ("warning", number), sources)
@@ -421,7 +423,7 @@ def _has_field(path: str) -> bool:
 
 
 def _rule(table: RuleTable, number: int, sources: Mapping[str, str]) -> tuple[Subject, Restriction | None]:
-    """A rule, None where it lifts one of the base, and what it is about."""
+    """Return a rule with its subject; None in place of the rule lifts the base's rule on that subject."""
     place = ("rule", number)
     checks = [check for check in CHECKS if getattr(table, check) is not None]
     if len(checks) != 1 or (checks[0] in FIELD_CHECKS) != bool(table.field):

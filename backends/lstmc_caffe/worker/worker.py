@@ -1,4 +1,4 @@
-"""Runs Caffe for lstmc in a process of its own: requests come in on stdin, replies go out on what was stdout.
+"""Run Caffe for lstmc in a process of its own, which reads requests from stdin and writes replies to the former stdout.
 
 The runner starts this file with the interpreter that has pycaffe, whatever its age: it needs only numpy and
 caffe, and runs on Python 2.7 as on 3.13: no annotations, f-strings and pathlib.
@@ -51,7 +51,7 @@ class RequestError(Exception):
 
 
 def instrument(message, request):
-    """Add to a NetParameter what a request asks for: probes, gradients (of inputs), force_backward."""
+    """Add a request's probes, gradients of inputs and force_backward to a NetParameter."""
     tops = {str(top) for layer in message.layer for top in layer.top}.union(str(name) for name in message.input)
     for blob in request["probes"]:
         if blob not in tops:
@@ -239,7 +239,7 @@ class Worker(object):
         return {}, {"schema": {"file": np.frombuffer(self.messages.DESCRIPTOR.serialized_pb, np.uint8)}}
 
     def on_open(self, request, arrays):
-        """Open a library of layers, which registers them. Reply: layer_types, all that there are then."""
+        """Open a library of layers, which registers them. Reply: layer_types, the names of all registered types."""
         LAYER_LIBRARY["load_layers"](request["library"])
         return {"layer_types": sorted(self.caffe.layer_type_list())}, {}
 
@@ -267,7 +267,7 @@ class Worker(object):
         return dict(self.nets[self.count].description, net=self.count), {}
 
     def read(self, request):
-        """The NetParameter of a request, with what the request adds to it."""
+        """Return the NetParameter of a request, instrumented."""
         text = request["prototxt"]
         if text is None:
             with io.open(request["path"], encoding="utf-8") as source:

@@ -102,7 +102,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
 
 
 def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], writers: dict[str, str], target: Target) -> None:
-    """Raise for a layer that a target does not take. What is overwritten in place keeps its shape."""
+    """Raise BackendError for a layer that violates the target's rules; ``writers`` gets the layer's tops."""
     bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
     for violation in (*lint_layer(layer, bottoms, tops, target), *lint_writers(layer, writers, target)):
         raise BackendError(
@@ -191,7 +191,7 @@ def _unwanted_fields(layer: Any, target: Target) -> list[Any]:
 
 
 def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
-    """Return the user's parameters that a blob is made of, by name."""
+    """Return the user's parameters that a blob is computed from, by name."""
     seen: dict[str, Op] = {}
     stack = [blob.node]
     while stack:

@@ -1,5 +1,6 @@
-"""Core ML: coremltools' converter of Caffe nets; and as Core ML itself runs on macOS alone, what it made by onnxmltools
-and ONNX Runtime."""
+"""Core ML: coremltools' converter of Caffe nets. Core ML itself runs on macOS only, so onnxmltools and ONNX Runtime run
+the converted model.
+"""
 
 import os
 
