@@ -12,7 +12,6 @@ import numpy as np
 
 from lstmc.errors import BackendError
 from lstmc.ops import (
-    CORE,
     Add,
     Affine,
     Array,
@@ -29,7 +28,6 @@ from lstmc.ops import (
     MaxPool,
     Mul,
     Op,
-    Pointwise,
     Positive,
     Power,
     Precomputed,
@@ -44,19 +42,17 @@ from lstmc.ops import (
     Transpose,
     Unstack,
 )
-from lstmc.ops.frameworks import functions_of
+from lstmc.ops.frameworks import ops_of
 from lstmc.plugins import entry_points_of, load, malformed
 from lstmc.types import TensorType
 from lstmc_onnx.ops import GRU, LSTM, RNN, Recurrent
 from lstmc_onnx.writer import Call, Writer, onnx
 
-_POINTWISE: Mapping[str, type[Op]] = {op.name: op for op in CORE if issubclass(op, Pointwise)}
 # Ops that are an operator, with attributes that are fields of ours.
 OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
     **{
         op: (foreign.name, dict(zip(foreign.settings, (field.name for field in fields(op)), strict=True)))
-        for foreign, row in functions_of("onnx")
-        if row.operator and (op := _POINTWISE.get(row.function)) and (foreign.settings or not row.numbers)
+        for op, foreign in ops_of("onnx")
     },
     Add: ("Add", {}),
     Sub: ("Sub", {}),

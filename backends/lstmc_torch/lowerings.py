@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from lstmc.errors import BackendError
 from lstmc.ops import (
-    Abs,
     Accuracy,
     Add,
     Affine,
     AvePool,
     Concat,
     Conv,
-    Cos,
     Dropout,
     Elu,
     Embed,
     EuclideanLoss,
-    Exp,
     Largest,
-    LeakyRelu,
     Linear,
-    Log,
     Max,
     Maximum,
     MaxPool,
@@ -32,25 +27,20 @@ from lstmc.ops import (
     Positive,
     Power,
     Precomputed,
-    Relu,
     Reshape,
-    Round,
-    Sigmoid,
     SigmoidCrossEntropyLoss,
-    Sin,
     Softmax,
     SoftmaxLoss,
-    Softplus,
     Split,
     Stack,
     StopGradient,
     Sub,
     Sum,
-    Tanh,
     Tile,
     Transpose,
     Unstack,
 )
+from lstmc.ops.frameworks import Foreign, ops_of
 from lstmc.types import TensorType
 
 
@@ -179,23 +169,21 @@ def accuracy(x, label, axis, ignored, top_k):
     return ((right & counted).sum() / counted.sum().clamp(min=1)).to(x.dtype)""",
 }
 LEAST = 'float("-inf")'
+
+
+def _function(op: type[Op], foreign: Foreign) -> str:
+    """Return the text of an elementwise function; those with settings are in ``torch.nn.functional``."""
+    operands = ["{0}", *(f"{{{field.name}!r}}" for field in fields(op))]
+    return f"{'F' if foreign.settings else 'torch'}.{foreign.name}({', '.join(operands)})"
+
+
 Lowering = Callable[[Call], str]
 # An expression in which {0}, {1} are operands, and fields of the op have their names.
 TEXTS: Mapping[type[Op], str] = {
-    Sigmoid: "torch.sigmoid({0})",
-    Tanh: "torch.tanh({0})",
-    Relu: "torch.relu({0})",
-    LeakyRelu: "F.leaky_relu({0}, {slope!r})",
+    **{op: _function(op, foreign) for op, foreign in ops_of("torch")},
     Elu: "F.elu({0}, {alpha!r})",
     Positive: "({0} > 0).to({0}.dtype)",
-    Softplus: "F.softplus({0}, threshold=40)",
-    Abs: "torch.abs({0})",
-    Exp: "torch.exp({0})",
-    Log: "torch.log({0})",
-    Sin: "torch.sin({0})",
-    Cos: "torch.cos({0})",
     Power: "{0} ** {exponent!r}",
-    Round: "torch.round({0})",
     StopGradient: "{0}.detach()",
     Precomputed: "{0}",
     Add: "{0} + {1}",

@@ -1,4 +1,4 @@
-"""Elementwise functions by their names in ONNX, PyTorch and Keras: for the importers, and for the ONNX backend."""
+"""Elementwise functions by their names in ONNX, PyTorch and Keras: for importers and backends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lstmc.ops import CORE, Op, Pointwise
+
+POINTWISE: Mapping[str, type[Op]] = {op.name: op for op in CORE if issubclass(op, Pointwise)}
 Framework = Literal["onnx", "torch", "keras"]
 
 
@@ -101,3 +104,10 @@ def functions_of(framework: Framework) -> Iterator[tuple[Foreign, Elementwise]]:
         foreign: Foreign | None = getattr(row, framework)
         if foreign is not None:
             yield foreign, row
+
+
+def ops_of(framework: Framework) -> Iterator[tuple[type[Op], Foreign]]:
+    """Yield the ops of the core that are one function of a framework, whose settings are the op's fields."""
+    for foreign, row in functions_of(framework):
+        if row.operator and row.function in POINTWISE and (foreign.settings or not row.numbers):
+            yield POINTWISE[row.function], foreign

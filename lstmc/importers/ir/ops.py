@@ -15,7 +15,6 @@ from lstmc.importers.ir.sizes import Shape, listed
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
 from lstmc.ops import (
-    CORE,
     Add,
     Array,
     Arrays,
@@ -32,6 +31,7 @@ from lstmc.ops import (
     sample_type,
 )
 from lstmc.ops.binary import Binary
+from lstmc.ops.frameworks import POINTWISE
 from lstmc.ops.reduce import Reduce
 from lstmc.types import TensorType
 
@@ -114,12 +114,9 @@ class Function(Formula):
         return Sample(cls(name, (0.5, 0.25)[:count]), (sample_type(draw),), 0.1, 0.9)
 
 
-_POINTWISE = {op.name: op for op in CORE if issubclass(op, Pointwise)}
-
-
 def function(name: str, *numbers: float) -> Op:
     """Return an elementwise function with its coefficients: an op of the core, or a function of the language."""
-    return _POINTWISE[name](*numbers) if name in _POINTWISE else Function(name, numbers)
+    return POINTWISE[name](*numbers) if name in POINTWISE else Function(name, numbers)
 
 
 Elementwise = Pointwise | Function
