@@ -75,6 +75,11 @@ def _cut(line: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} ... ({len(line)} characters)"
 
 
+def late(steps: int) -> str:
+    """Return how late an output is, by this number of steps."""
+    return f"{steps} step{'s' if steps > 1 else ''} late"
+
+
 def unused(base: str, is_used: Callable[[str], bool]) -> str:
     """Return a name that is not used: ``base``, ``base_2``, ``base_3``, ..."""
     name, count = base, 1

@@ -92,6 +92,7 @@ WRONG: tuple[tuple[tuple[str | int, ...], object, str], ...] = (
         "inputs.X: expected one blob of its shape, where sizes are open, with a name or null for each axis, found {",
     ),
     (("inputs", "X", "most"), 3, "inputs.X.most: expected a valid string, found 3"),
+    (("outputs", "y", "delay"), -1, "outputs.y.delay: expected greater than or equal to 0, found -1"),
     (("states", "lstm/h", "input"), "Q", "states.lstm/h: expected the names of an input and of an output, found {"),
     (("states", "lstm/h", "initial"), [], "states.lstm/h.initial: expected a number, or words, found []"),
     (("weights",), "net f(", 'weights: expected a graph of weights, found "net f("'),

@@ -341,6 +341,28 @@ def test_a_planted_fault_is_a_difference_that_nothing_excuses(fault: str) -> Non
     assert {remark.split(" is off by ")[0] for remark in found.remarks} == {f"output {name}" for name in outputs}
 
 
+def test_a_delay_that_a_pass_drops_is_a_difference() -> None:
+    @model(delays={"y": 2})
+    def late(X: Any = Input(4, 3)) -> Any:
+        return {"y": relu(X)}
+
+    class Forgets(Pass):
+        """1. an output that is late => one that is not"""
+
+        name = "forgets"
+
+        def run(self, graph: Graph) -> PassResult:
+            rebuild = Rebuild(graph)
+            for node in graph:
+                rebuild.copy(node)
+            graph = rebuild.finish([output._replace(delay=0) for output in graph.outputs])
+            return PassResult(graph, True, {"forget": 1})
+
+    found = lstmc.compile(late, passes=lambda passes: [Forgets(), *passes]).verify(["interpreter"])
+    assert [d.name for d in found.reports[0].differences if not d.passed] == ["delay of y"]
+    assert lstmc.compile(late).verify(["interpreter"])
+
+
 def test_a_wrong_rule_is_said_with_the_first_value_that_it_spoils() -> None:
     @model
     def behind(X: Any = Input(3, 4)):

@@ -20,6 +20,7 @@ from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.rounding import Grid
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Conv, Input, Linear
+from lstmc.text import late
 from lstmc.types import shape_text
 from lstmc.version import __version__
 from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
@@ -123,11 +124,13 @@ class Source:
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
         identifier = self.arrays[memory, name] = self.names.unique(name)
-        ref = Ref(name) if memory == "input" else next(o.ref for o in self.compiled.model.outputs if o.name == name)
+        output = next((o for o in self.compiled.model.outputs if memory == "output" and o.name == name), None)
+        ref = Ref(name) if output is None else output.ref
         op = self.graph.node(name).op if memory == "input" else None
         domain = f", {op.values}" if isinstance(op, Input) and op.values is not None else ""
         type_, each_step = self.graph.type(value), ref in self.over_time
         comment = f"{name}: {shape_text(type_.shape)}{domain}"
+        comment += f", {late(output.delay)}: of the inputs of that step" if output and output.delay else ""
         return Field(identifier, type_.size, comment, each_step=each_step, grid=self._grid(value))
 
     def _add_weights(self, values: Mapping[str, Array]) -> None:

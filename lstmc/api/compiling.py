@@ -63,7 +63,8 @@ def compile(
     """Compile a model for a target: ``lstmc.compile(model, T=20, N=8, target="caffe")``.
 
     Args:
-        model: A model, a cell (scanned over T steps), or the name of a library cell such as ``"gru"``.
+        model: A model, a cell (scanned over T steps), the name of a library cell such as ``"gru"``, or a file with one
+            of them, ``"tagger.py"`` or ``"tagger.py:NAME"``.
         target: One of the backend's targets; its first one if not given.
         backend: The name of an installed backend, or one as it is; without it the one that has the target.
         step: Compile one time step, with states as inputs and outputs, for :meth:`Net.stream`.

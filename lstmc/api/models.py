@@ -57,15 +57,18 @@ class ModelSource:
     options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_model(cls, model: Model | Cell | str) -> ModelSource:
-        """Return the source of a model; of a cell, which is scanned over T steps; or of a library cell by its name."""
+    def from_model(cls, model: Model | Cell | str | Path) -> ModelSource:
+        """Return the source of a model; of a cell, which is scanned over T steps; of a library cell by its name; or of
+        what a file has, FILE.py or FILE.py:NAME."""
+        if isinstance(model, str | Path) and _split_name(str(model))[0].suffix in SOURCE_SUFFIXES:
+            return model_in(str(model))
         if isinstance(model, str):
             model = load_cell(model)
         if isinstance(model, Cell):
             return cls(CellModel(model), f"cell {model.name}")
         if not isinstance(model, Model):
             raise ModelFileError(
-                "expected a function made with @model or @cell, or the name of a library cell, found"
+                "expected a function made with @model or @cell, its file, or the name of a library cell, found"
                 f" {type(model).__name__} {model!r}"
             )
         return cls(model, f"{model.loc.file}:{model.name}" if model.loc else model.name)
@@ -232,8 +235,8 @@ def _of_kind(module: ModuleType, kind: type[Kind]) -> dict[str, Kind]:
     return {name: value for name, value in vars(module).items() if isinstance(value, kind)}
 
 
-# A model; a cell, scanned over T steps; the name of a library cell; or what a model file holds.
-AnyModel = Model | Cell | str | ModelSource
+# A model; a cell, scanned over T steps; the name of a library cell; a model's file; or what it holds.
+AnyModel = Model | Cell | str | Path | ModelSource
 # deploy: the model as it is used, without losses, scores and dropout. train: losses, scores, and what they need.
 Phase = Literal["deploy", "train", "all"]
 PHASES: Sequence[Phase] = ("deploy", "train", "all")

@@ -252,7 +252,8 @@ def by_name(
 class Stream:
     """A net of one step at work: calling it makes a step, ``y = step(x=x)["y"]``.
 
-    ``inputs``, ``outputs`` and ``states`` have shapes by the model's names.
+    ``inputs``, ``outputs`` and ``states`` have shapes by the model's names. ``delays`` has the number of steps by which
+    an output is late: after that many steps it belongs to the first one.
     """
 
     def __init__(self, steps: Steps) -> None:
@@ -260,6 +261,7 @@ class Stream:
         self.inputs: Mapping[str, Shape] = steps.inputs
         self.outputs: Mapping[str, Shape] = steps.outputs
         self.states: Mapping[str, Shape] = steps.states
+        self.delays: Mapping[str, int] = steps.delays
 
     def start(self, states: Arrays | None = None, /, **named: NDArray[Any]) -> None:
         """Begin a sequence with these states, ``{"lstm/h": h}``; others begin at their initial values."""

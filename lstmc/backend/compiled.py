@@ -10,6 +10,7 @@ from lstmc.ir import Graph, Node, Ref, Scan
 from lstmc.ops import Arg, Array, Full, Input, Op, Param, Reshape
 from lstmc.passes import Snapshot, named_results
 from lstmc.prepare import Counted, StatePair
+from lstmc.text import late
 from lstmc.types import TensorType
 
 LARGER = 1009  # by how much: so that no size is another by chance
@@ -35,6 +36,18 @@ class Compiled:
     scans: Mapping[str, Scan] = field(default_factory=dict)  # the unrolled scans by name, as they were just before
     resized: Mapping[str, Graph] = field(default_factory=dict)  # the expanded graph with one dimension LARGER, by name
     training_inputs: tuple[str, ...] = ()  # labels, which only losses and scores of the whole model read
+
+    @property
+    def delays(self) -> dict[str, int]:
+        """The number of steps by which an output is late, of those that are."""
+        return {output.name: output.delay for output in self.model.outputs if output.delay}
+
+    def delay_notes(self) -> list[str]:
+        """Return a line for each output that is late."""
+        return [
+            f"output {name} comes {late(steps)}: at step t it belongs to the inputs of step t - {steps}"
+            for name, steps in self.delays.items()
+        ]
 
 
 @dataclass(frozen=True)

@@ -314,11 +314,15 @@ class TrainsByRanks(Protocol):
 
 
 class Steps(Protocol):
-    """A one-step net that keeps its states from each step to the next. Shapes are the model's, states left out."""
+    """A one-step net that keeps its states from each step to the next. Shapes are the model's, states left out.
+
+    ``delays`` has the number of steps by which an output is late, of those that are.
+    """
 
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
     states: Mapping[str, tuple[int, ...]]
+    delays: Mapping[str, int]
 
     def start(self, states: Mapping[str, AnyArray]) -> None:
         """Begin a sequence with these states; those left out begin as the model says."""

@@ -125,7 +125,7 @@ def compile_command(
     if lacking is not None:
         out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
     more = _unused_weights(source, weights, net) if model.file is not None else []
-    _print_summary(net, [*more, *_numbers_notes(net), *_rolled_notes(net)])
+    _print_summary(net, [*more, *net.compiled.delay_notes(), *_numbers_notes(net), *_rolled_notes(net)])
 
 
 def _numbers_notes(net: Net) -> list[str]:

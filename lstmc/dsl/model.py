@@ -27,14 +27,18 @@ from lstmc.text import did_you_mean, nearest_or_all
 class Model(Definition):
     """A function from inputs and parameters to named outputs. :meth:`graph` traces it.
 
-    ``solver`` are the settings that a backend trains it with, of the backend's own type.
+    ``solver`` are the settings that a backend trains it with, of the backend's own type. ``delays`` has the number of
+    steps by which an output is late, as a convolution over time that sees future frames makes it.
     """
 
     kind = "model"
 
-    def __init__(self, function: Callable[..., Any], solver: object = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], solver: object = None, delays: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__(function)
         self.solver = solver
+        self.delays = self._checked_delays({} if delays is None else delays)
         for name, declared in self.states.items():
             raise DslError(
                 f"{name} is declared as a State: a model has Inputs and Params, states belong to cells",
@@ -69,7 +73,7 @@ class Model(Definition):
         self._check_used(sizes, dict.fromkeys((*self.dims, *trace.scope.asked)))
         for name, domain in trace.expected.items():
             trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
-        carried = _with_carried(trace, outputs)
+        carried = _with_carried(trace, outputs, self._delays(outputs))
         return trace.finished_graph(carried, {output.ref: output.name for output in reversed(carried)})
 
     def __call__(self, /, *args: object, **kwargs: object) -> NoReturn:
@@ -123,6 +127,28 @@ class Model(Definition):
             if dim.default is not None and dim.name not in sizes:
                 scope.bind(dim.name, dim.default, f"its default, {dim.name}={dim.default}")
         return scope
+
+    def _checked_delays(self, delays: object) -> dict[str, int]:
+        steps = (
+            {name: whole_number(count) for name, count in delays.items()} if isinstance(delays, Mapping) else {"": None}
+        )
+        if any(count is None or count < 0 for count in steps.values()):
+            raise DslError(
+                f'delays= has the steps by which outputs are late, as in {{"y": 2}}, found {delays!r}',
+                loc=self.loc,
+                scope=self.owner,
+            )
+        return {name: count for name, count in steps.items() if count}
+
+    def _delays(self, outputs: Collection[str]) -> dict[str, int]:
+        for name in self.delays:
+            if name not in outputs:
+                raise DslError(
+                    f"delays= names {name}{nearest_or_all(name, outputs, f'the outputs of {self.name} are')}",
+                    loc=self.loc,
+                    scope=self.owner,
+                )
+        return self.delays
 
     def _check_used(self, sizes: Iterable[str], used: Collection[str]) -> None:
         for name in sizes:
@@ -179,9 +205,9 @@ class Model(Definition):
         return names[out] if out < len(names) else default
 
 
-def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref]) -> list[Output]:
+def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref], delays: Mapping[str, int]) -> list[Output]:
     """A model's outputs, and the last states that inputs take in the next batch, by names of their own."""
-    by_name = {name: Output(name, ref) for name, ref in outputs.items()}
+    by_name = {name: Output(name, ref, delay=delays.get(name, 0)) for name, ref in outputs.items()}
     for start, last in trace.carried.items():
         own = name = trace.builder.node(last.node).names[last.out]
         numbers = count(2)
@@ -207,17 +233,22 @@ def model(function: Callable[..., Any]) -> Model: ...
 
 
 @overload
-def model(*, solver: object = None) -> Callable[[Callable[..., Any]], Model]: ...
+def model(
+    *, solver: object = None, delays: Mapping[str, int] | None = None
+) -> Callable[[Callable[..., Any]], Model]: ...
 
 
-def model(function: Callable[..., Any] | None = None, *, solver: object = None) -> Any:
+def model(
+    function: Callable[..., Any] | None = None, *, solver: object = None, delays: Mapping[str, int] | None = None
+) -> Any:
     """Make a model of a function whose arguments default to ``Input`` and ``Param`` declarations.
 
     It returns a Value, a tuple of Values, or a dict of them by name. ``@model(solver=Solver(...))`` says how it is
-    trained: the settings are a ``lstmc.Solver``, or a backend's own.
+    trained: the settings are a ``lstmc.Solver``, or a backend's own. ``@model(delays={"y": 2})`` says that output y
+    comes 2 steps late: y[t] belongs to the inputs of step t - 2. Manifests and programs that stream have it.
     """
     if function is None:
-        return lambda decorated: Model(decorated, solver)
+        return lambda decorated: Model(decorated, solver, delays)
     return Model(function)
 
 

@@ -102,7 +102,9 @@ class _Module:
         lines = [*function.lines()]
         results = [output for output in self.graph.outputs if output.carried_to is None] or self.graph.outputs
         returned = ", ".join(f'"{output.name}": {function.values[output.ref]}' for output in results)
-        model = _definition("model", self.model, arguments, lines, f"{{{returned}}}")
+        delays = {output.name: output.delay for output in results if output.delay}
+        decorator = f"model(delays={delays!r})".replace("'", '"') if delays else "model"
+        model = _definition(decorator, self.model, arguments, lines, f"{{{returned}}}")
         code = "\n\n\n".join([*self.cells, model])
         imports = [f"from {module} import {listed(sorted(names))}" for module, names in sorted(self.modules.items())]
         head = import_line(code, ["model", *(["cell"] if self.cells else [])])

@@ -42,12 +42,14 @@ class Output(NamedTuple):
     """A result of a graph: the name a caller reads it by, and the value. In a scan's body the name is the user's name
     of the step's output ('' for the only one), or of the state whose next value it is.
 
-    ``carried_to`` is the input of the model that takes this value in the next batch, if one does.
+    ``carried_to`` is the input of the model that takes this value in the next batch, if one does. ``delay`` is the
+    number of steps by which a result is late: at step t it belongs to the inputs of step t - ``delay``.
     """
 
     name: str
     ref: Ref
     carried_to: Ref | None = None
+    delay: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Rebuild:
 def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
     """Outputs of the values that stand for the old ones. Where an input is gone, nothing is carried to it."""
     return [
-        Output(output.name, new[output.ref], new.get(output.carried_to) if output.carried_to else None)
+        output._replace(ref=new[output.ref], carried_to=new.get(output.carried_to) if output.carried_to else None)
         for output in outputs
     ]
 

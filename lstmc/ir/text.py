@@ -12,7 +12,8 @@ body returns the step's outputs, the only one without a name, then the ``next`` 
 
     return %y, next h=%h, next c=%c
 
-A result that an input takes in the next batch names that input: ``return y=%y, h_T=%h_T -> %h_0``.
+A result that an input takes in the next batch names that input: ``return y=%y, h_T=%h_T -> %h_0``. One that comes
+some steps late says how many: ``return y=%y late 2``.
 
 What unrolling made says which step of which scan it is of, a cut sequence for each of its pieces: ``@ lstm:3``.
 """
@@ -64,6 +65,7 @@ def _returned(graph: Graph) -> Iterator[str]:
     for i, output in enumerate(graph.outputs):
         word = "next " if i in following else ""
         text = f"{word}{output.name}{'=' if output.name else ''}%{graph.value_name(output.ref)}"
+        text += f" late {output.delay}" if output.delay else ""
         yield f"{text} -> %{graph.value_name(output.carried_to)}" if output.carried_to else text
 
 
@@ -166,10 +168,13 @@ class _Parser:
         for item in items:
             returned, arrow, start = item.partition(" -> %")
             name, percent, value = returned.removeprefix("next ").rpartition("%")
+            value, late, steps = value.partition(" late ")
             if not percent:
                 raise self.error("each result as NAME=%VALUE")
+            if late and not steps.isdecimal():
+                raise self.error("a number of steps after `late`")
             carried_to = self.value(start, values) if arrow else None
-            outputs.append(Output(name.removesuffix("="), self.value(value, values), carried_to))
+            outputs.append(Output(name.removesuffix("="), self.value(value, values), carried_to, int(steps or 0)))
         graph = builder.finish(outputs)
         if [item.startswith("next ") for item in items] != [i in _next_states(graph) for i in range(len(items))]:
             raise self.error("`next NAME=%VALUE` for each state, after the step's outputs")

@@ -98,7 +98,7 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
 def _verify_carried(graph: Graph) -> None:
     """What goes on to the next batch goes into inputs of its type, one into each."""
     targets: set[Ref] = set()
-    for name, ref, carried_to in graph.outputs:
+    for name, ref, carried_to, _ in graph.outputs:
         if carried_to is None:
             continue
         what = f"graph {graph.name}: output {name} is carried to %{carried_to.node}, "

@@ -31,7 +31,7 @@ def describe(
         backend=compiled.backend,
         target=compiled.target,
         inputs={name: _input(compiled, name, *entry) for name, entry in inputs.items()},
-        outputs=outputs,
+        outputs={name: replace(place, delay=compiled.delays.get(name, 0)) for name, place in outputs.items()},
         states=manifest_states(compiled),
         parameters={
             name: Parameter(op.shape, op.lr_mult, op.decay_mult) for name, op in parameters(compiled.model).items()

@@ -44,12 +44,15 @@ class Place:
 
     ``open``, where the net takes other sizes too, has for each axis the dimension that its size is: None where it is
     fixed, "" where the net finds it out as it runs. There is then one blob of the value's own shape.
+
+    ``delay`` is the number of steps by which an output is late: its step t belongs to the inputs of step t - ``delay``.
     """
 
     shape: Shape
     blobs: tuple[str | None, ...]
     blob_shape: Shape | None = None
     open: Open = ()
+    delay: int = 0
 
     @classmethod
     def from_types(
@@ -223,6 +226,8 @@ def _place_entry(place: Place) -> dict[str, Any]:
         entry["blob_shape"] = place.blob_shape
     if place.open:
         entry["open"] = place.open
+    if place.delay:
+        entry["delay"] = place.delay
     return entry
 
 
@@ -260,7 +265,7 @@ def parse_manifest(content: bytes) -> Manifest:
         backend=file.backend,
         target=file.target,
         inputs={name: entry.input() for name, entry in file.inputs.items()},
-        outputs={name: entry.place() for name, entry in file.outputs.items()},
+        outputs={name: replace(entry.place(), delay=entry.delay) for name, entry in file.outputs.items()},
         states=file.states,
         parameters=file.parameters,
         blobs=file.blobs,
@@ -315,7 +320,7 @@ def _holds_its_shape(entry: PlaceEntry) -> PlaceEntry:
     return entry
 
 
-def _has_every_step(entry: PlaceEntry) -> PlaceEntry:
+def _has_every_step(entry: OutputEntry) -> OutputEntry:
     """Check that each step has a blob: blobs of steps are concatenated."""
     if None in entry.place().blobs:
         raise ValueError("a blob for each step")
@@ -341,6 +346,13 @@ class PlaceEntry:
     def place(self) -> Place:
         one = () if self.blob is None else (self.blob,)
         return Place(self.shape, one if self.blobs is None else self.blobs, self.blob_shape, self.open)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputEntry(PlaceEntry):
+    """The :class:`Place` of an output as a manifest has it: ``delay`` only where it is late."""
+
+    delay: Count = 0
 
 
 @with_config(ConfigDict(arbitrary_types_allowed=True))
@@ -369,7 +381,7 @@ class ManifestFile:
     backend: str
     target: str
     inputs: dict[str, Annotated[InputEntry, AfterValidator(_holds_its_shape), AfterValidator(_is_cut_by_step)]]
-    outputs: dict[str, Annotated[PlaceEntry, AfterValidator(_holds_its_shape), AfterValidator(_has_every_step)]]
+    outputs: dict[str, Annotated[OutputEntry, AfterValidator(_holds_its_shape), AfterValidator(_has_every_step)]]
     states: dict[str, State] | None
     parameters: dict[str, Parameter]
     blobs: dict[str, Stored]

@@ -164,12 +164,14 @@ def _as_array(array: Array | StoredArray) -> AnyArray:
 
 
 class OneStep(Protocol):
-    """A net that a :class:`StepSession` runs, by the names and shapes of the model; ``name`` is for errors."""
+    """A net that a :class:`StepSession` runs, by the names and shapes of the model; ``name`` is for errors, ``delays``
+    has the steps by which outputs are late."""
 
     name: str
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
     states: Mapping[str, State] | None
+    delays: Mapping[str, int]
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """Return the outputs of one forward pass. Raises :class:`DataError` for inputs that do not fit."""
@@ -192,6 +194,7 @@ class LoadedOnce:
         self.training_inputs = files.manifest.training_inputs
         self.outputs: Mapping[str, Shape] = files.outputs
         self.states = files.manifest.states
+        self.delays: Mapping[str, int] = {n: place.delay for n, place in files.manifest.outputs.items() if place.delay}
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         arrays = checked_inputs(self._files, inputs)
@@ -245,6 +248,7 @@ class Interpreted:
             output.name: compiled.model.type(output.ref).shape for output in compiled.model.outputs
         }
         self.states: Mapping[str, State] | None = manifest_states(compiled)
+        self.delays: Mapping[str, int] = compiled.delays
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """Run one forward pass. An input with a fill may be absent, and is drawn; so may one that no output reads."""
@@ -264,7 +268,8 @@ class StepSession:
     """A one-step net that is run for many steps; its states go from each step to the next.
 
     ``inputs`` and ``outputs`` are those of the model, without the states'. ``initial`` has the first values of the
-    states, as the manifest tells them: a number, or words where it is not one.
+    states, as the manifest tells them: a number, or words where it is not one. ``delays`` has the steps by which
+    outputs are late.
     """
 
     def __init__(self, net: OneStep) -> None:
@@ -276,6 +281,7 @@ class StepSession:
         self.inputs: Mapping[str, Shape] = {n: shape for n, shape in net.inputs.items() if n not in before}
         self.outputs: Mapping[str, Shape] = {n: shape for n, shape in net.outputs.items() if n not in after}
         self.states: Mapping[str, Shape] = {n: net.inputs[pair.input] for n, pair in self._pairs.items()}
+        self.delays = net.delays
         self.initial: dict[str, float | str] = {name: pair.initial for name, pair in self._pairs.items()}
 
     def __enter__(self) -> Self:

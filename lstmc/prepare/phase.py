@@ -204,10 +204,9 @@ class _Sharing:
         loss = next(output.ref for output in graph.outputs if output.name == LOSS)
         shared_loss = self.shared(loss)
         outputs = [
-            Output(
-                o.name,
-                shared_loss if o.name == LOSS else self.rebuild.new[o.ref],
-                o.carried_to and self.rebuild.new[o.carried_to],
+            o._replace(
+                ref=shared_loss if o.name == LOSS else self.rebuild.new[o.ref],
+                carried_to=o.carried_to and self.rebuild.new[o.carried_to],
             )
             for o in graph.outputs
         ]

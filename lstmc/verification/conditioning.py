@@ -197,8 +197,8 @@ def in_float32(graph: Graph, inputs: Mapping[str, Array], weights: Mapping[str, 
 
 
 def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float, float]]:
-    """Yield the settings of training that a compiled graph has other than its model, which no array of a run shows: the
-    name, the model's number, and the compiled graph's.
+    """Yield the settings of training, and of streaming, that a compiled graph has other than its model, which no array
+    of a run shows: the name, the model's number, and the compiled graph's.
 
     Not of parameters that the compiled graph lacks: those are compared by their gradient, which must be zero. Not of
     states that are neither its inputs nor its outputs: a layer such as Caffe's LSTM carries those by itself.
@@ -215,13 +215,14 @@ def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float
 
 
 def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
-    """The multipliers of ``params``, and which outputs are carried to which inputs in the next batch."""
+    """The multipliers of ``params``, which outputs are carried to which inputs in the next batch, and their delays."""
     settings = dict[str, float]()
     for node in graph:
         if isinstance(node.op, Param) and node.name in params:
             settings[f"lr_mult of {node.name}"] = node.op.lr_mult
             settings[f"decay_mult of {node.name}"] = node.op.decay_mult
     settings |= {_carried(output): 1 for output in graph.carried().values()}
+    settings |= {f"delay of {output.name}": output.delay for output in graph.outputs if output.delay}
     return settings
 
 

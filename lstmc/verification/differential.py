@@ -232,7 +232,7 @@ def _report(
         name,
         tuple(compared),
         (*_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
-        tuple(remarks),
+        (*remarks, *compiled.delay_notes()),
         execution.device,
         tuple(rounding),
     )

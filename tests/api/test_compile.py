@@ -157,10 +157,21 @@ def refused(kind: type[Exception], call: Any) -> str:
     return str(caught.value)
 
 
+def test_a_file_is_compiled_as_the_command_line_takes_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from lstmc import *\n\n\n@model\ndef twice(X=Input(3)):\n    return {'y': 2 * X}\n", encoding="utf-8"
+    )
+    for model in (path, str(path), f"{path}:twice"):
+        assert lstmc.compile(model).run(np.ones(3), on="interpreter")["y"].tolist() == [2, 2, 2]
+    assert refused(ModelFileError, lambda: lstmc.compile("no.py")) == "ModelFileError: no such model file: no.py"
+
+
 def test_what_cannot_be_compiled() -> None:
     compile = lstmc.compile
     assert refused(ModelFileError, lambda: compile(3)) == (  # type: ignore[arg-type]
-        "ModelFileError: expected a function made with @model or @cell, or the name of a library cell, found int 3"
+        "ModelFileError: expected a function made with @model or @cell, its file, or the name of a library cell,"
+        " found int 3"
     )
     assert refused(ModelFileError, lambda: compile("gru", sizes={"T": 2}, **SIZES)) == (
         "ModelFileError: the size of T is given twice: as an argument and in sizes"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstmc.errors import DimError
+from lstmc.errors import DimError, DslError
 from lstmc.ops import Input, Param
 from tests.dsl.conftest import NET, RNN, UserFile, leaves, lines
 
@@ -226,3 +226,18 @@ def test_sizes_may_be_numpys(user: UserFile) -> None:
 def test_one_step_one_example_one_unit_and_long_sequences_trace(user: UserFile) -> None:
     net = user.module(RNN + NET.format("rnn(H=H)")).net
     assert len(net.graph(T=1, N=1, D=1, H=1)) == len(net.graph(T=5000, N=1, D=1, H=1))
+
+
+@pytest.mark.parametrize(
+    ("delays", "text"),
+    [
+        ("{'y': -1}", "delays= has the steps by which outputs are late, as in {\"y\": 2}, found {'y': -1}"),
+        ("3", 'delays= has the steps by which outputs are late, as in {"y": 2}, found 3'),
+        ("{'x': 1}", "delays= names x: the outputs of net are y"),
+    ],
+)
+def test_delays_are_steps_of_outputs(user: UserFile, delays: str, text: str) -> None:
+    with pytest.raises(DslError) as caught:
+        user.graph(f"\n@model(delays={delays})\ndef net(X=Input(T, D)):\n    return {{'y': tanh(X)}}\n")
+    assert caught.value.message == text
+    assert "in model 'net'" in str(caught.value)

@@ -32,11 +32,11 @@ def leaves(graph: Graph) -> dict[str, object]:
 
 
 def same(graph: Graph, again: Graph) -> bool:
-    outputs = [(output.name, output.carried_to) for output in graph.outputs]
+    outputs = [(output.name, output.carried_to, output.delay) for output in graph.outputs]
     return (
         structure(again) == structure(graph)
         and leaves(again) == leaves(graph)
-        and [(output.name, output.carried_to) for output in again.outputs] == outputs
+        and [(output.name, output.carried_to, output.delay) for output in again.outputs] == outputs
     )
 
 
@@ -53,6 +53,12 @@ def test_every_library_cell_is_traced_again() -> None:
         model = CellModel(cell)
         graph = model.graph(**{dim: {"T": 3, "N": 2, "K": 3}.get(dim, 4) for dim in model.dims})
         assert same(graph, traced_again(graph)), name
+
+
+def test_a_delay_is_printed(user: UserFile) -> None:
+    graph = user.graph('\n@model(delays={"y": 2})\ndef net(X=Input(T, D)):\n    return {"y": tanh(X), "z": X}\n')
+    assert same(graph, traced_again(graph))
+    assert [output.delay for output in graph.outputs] == [2, 0]
 
 
 def test_the_text(user: UserFile) -> None:

@@ -151,6 +151,7 @@ def test_what_sees_future_frames_streams_later(name: str, tmp_path: Path) -> Non
     found, wanted = streamed(model, tmp_path, x[0][:, None]), run(module, x)
     count = 2 * STEPS - delay
     np.testing.assert_allclose(found[delay:], wanted[:count], atol=2e-6)
+    assert model_in(str(tmp_path / "model.py")).model.delays == {"Y": delay}
     done = lstmc.convert(model, tmp_path / "net", step=True, on=["interpreter"])
     assert done.passed
     assert [d.name for d in done.proof] == ["Y"]

@@ -133,6 +133,7 @@ BAD: list[tuple[str, str, str]] = [
         "line 3: expected SCAN:STEP, for all or for each of 2, after @,"
         " found: %a, %b: f32[2,1], f32[2,3] = split(%x, axis=1, sizes=(1, 3))  @ s:0, s:1, s:2",
     ),
+    ("b=%b", "b=%b late -1", "line 11: expected a number of steps after `late`, found: return y=%y, b=%b late -1"),
     ("b=%b", "b", "line 11: expected each result as NAME=%VALUE, found: return y=%y, b"),
     ("    }\n  }\n", "    }\n", "line 10: expected `}`, found: return y=%y, b=%b"),
     ("    }\n  }\n", "    }\n    second s {\n", "line 10: expected `}`, found: second s {"),

@@ -139,6 +139,14 @@ def test_what_is_carried_to_the_next_batch_is_a_part_of_the_graph() -> None:
     assert graph != parse_graph(CARRIED.replace(" -> %h_0", ""))
 
 
+def test_a_delay_is_a_part_of_the_graph() -> None:
+    text = CARRIED.replace("y=%h_T", "y=%h_T late 2").replace("%h_T ->", "%h_T late 1 ->")
+    graph = parse_graph(text)
+    assert [output.delay for output in graph.outputs] == [2, 1]
+    assert (print_graph(graph), graph.carried().keys()) == (text, {"h_0"})
+    assert graph != parse_graph(CARRIED)
+
+
 def test_bodies_keep_places_and_first_steps() -> None:
     scans = [node.op for node in parse_graph(SCANS) if isinstance(node.op, Scan)]
     assert [scan.first is None for scan in scans] == [False, True]

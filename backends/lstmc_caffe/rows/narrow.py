@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from keyword import kwlist
 from math import prod
 
-from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Affine, Op, Pointwise, Tanh
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc_caffe import ops as caffe
@@ -299,7 +299,8 @@ class WordNames(Pass):
                 rebuild.put(node, rebuild.builder.copy(replace(node, names=names), rebuild.args(node)))
         renewed = {**rebuild.new, **sources}  # what is carried to an input is carried to the host's
         outputs = [
-            Output(o.name, rebuild.new[o.ref], o.carried_to and renewed.get(o.carried_to)) for o in graph.outputs
+            o._replace(ref=rebuild.new[o.ref], carried_to=o.carried_to and renewed.get(o.carried_to))
+            for o in graph.outputs
         ]
         return result(graph, rebuild.builder.finish(outputs), counts)
 

@@ -8,7 +8,7 @@ from math import prod
 from typing import NoReturn
 
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Node, Output, Rebuild, Ref
+from lstmc.ir import Graph, Node, Rebuild, Ref
 from lstmc.ops import Pointwise
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc_caffe import ops as caffe
@@ -99,7 +99,8 @@ class _Writer:
         for output in self.graph.outputs:
             carried = output.carried_to
             blob = self._in_its_shape(output.ref)
-            outputs.append(Output(output.name, blob, carried and self.carried.get(carried, self._value(carried))))
+            to = carried and self.carried.get(carried, self._value(carried))
+            outputs.append(output._replace(ref=blob, carried_to=to))
         return self.b.finish(outputs)
 
     def _node(self, node: Node, args: Refs) -> None:

@@ -17,6 +17,7 @@ from lstmc.loops.rows import batch_of
 from lstmc.manifest import Manifest, Place, Stored, describe, manifest_states, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import gc_paused, with_progress
+from lstmc.text import late
 from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -139,7 +140,7 @@ def _feed_line(fed: Fed, first: Mapping[str, str]) -> str:
 
 def _output_line(graph: Graph, output: Output) -> str:
     blobs = tuple((graph.value_name(ref), graph.type(ref)) for ref in read_blobs(graph, output.ref))
-    return _line(output.name, graph.type(output.ref), blobs)
+    return _line(output.name, graph.type(output.ref), blobs) + (f", {late(output.delay)}" if output.delay else "")
 
 
 def _line(name: str, expected: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> str:

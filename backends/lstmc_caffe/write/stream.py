@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import Argument, BackendError, Mend
 from lstmc.files.format import text_templates
 from lstmc.manifest import Manifest, Place, State, parse_manifest
+from lstmc.text import late
 from lstmc.version import __version__
 from lstmc_caffe.targets.load import OWN, load_target
 from lstmc_caffe.write.artifact import SUFFIX
@@ -25,6 +27,7 @@ SUFFIXES = {"cpp": ".cpp", "python": ".py"}
 COMMENTS = {"cpp": "//", "python": "#"}
 NO_C = "OpenCV 4's DNN module, Caffe and MNN have interfaces for C++ and Python, and none for C"
 _TEMPLATES = text_templates("lstmc_caffe", "write")
+_TEMPLATES.filters["late"] = late
 _TEMPLATES.filters["literal"] = json.dumps  # a text as Python and C++ write it
 
 
@@ -94,6 +97,11 @@ class NamedPlace:
         return list(self.place.blobs)
 
     @property
+    def delay(self) -> int:
+        """The number of steps by which an output is late."""
+        return self.place.delay
+
+    @property
     def blob_shape(self) -> tuple[int, ...]:
         """The shape of each of its blobs."""
         return self.shape if self.place.blob_shape is None else self.place.blob_shape
@@ -102,7 +110,8 @@ class NamedPlace:
     def cpp(self) -> str:
         """As an initializer of C++."""
         blobs = ", ".join(json.dumps(blob or "") for blob in self.blobs)
-        return f"{{{json.dumps(self.name)}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}}}"
+        late = f", {self.delay}" if self.delay else ""
+        return f"{{{json.dumps(self.name)}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}{late}}}"
 
 
 @dataclass(frozen=True)
@@ -128,8 +137,8 @@ class NamedState:
         return "0.0f, true" if self.first is None else f"{self.first!r}f, false"
 
 
-def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, list[NamedPlace] | list[NamedState]]:
-    """Return the variables of the templates: the inputs and outputs besides states, and the states."""
+def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
+    """Return the variables of the templates: the inputs and outputs besides states, the states, the largest delay."""
     inputs = {
         n: NamedPlace(n, entry.place) for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled
     }
@@ -141,9 +150,11 @@ def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, list[
         {state.input for state in states.values()},
         {state.output for state in states.values()},
     )
+    outside = [place for name, place in outputs.items() if name not in state_outputs]
     return {
         "inputs": [place for name, place in inputs.items() if name not in state_inputs],
-        "outputs": [place for name, place in outputs.items() if name not in state_outputs],
+        "outputs": outside,
+        "latest": max((place.delay for place in outside), default=0),
         "states": list(pairs),
         "given": [state for state in pairs if state.first is None],
     }

@@ -16,6 +16,7 @@ from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
 from lstmc.ops.images import Pool
+from lstmc.text import late
 
 APART = "stream the part before it, and compute it outside of the net"
 
@@ -169,12 +170,11 @@ class _DynamicTime(Frames):
             self.earlier[value] = [taken, shaped]
 
     def _delay_note(self, name: str, lag: int) -> str:
-        steps = f"{lag} step{'s' if lag > 1 else ''}"
         if self.old.outputs[name] in self.axes:
             meaning = f"at step t it is the source's at t - {lag}"
         else:
             meaning = f"at step t it is what the source has after its step t - {lag}"
-        return f"Output {name} comes {steps} late: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
+        return f"Output {name} comes {late(lag)}: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _needed(self) -> Iterator[Step]:
         """Return the steps that outputs depend on, apart from padding with zeros."""

@@ -57,6 +57,7 @@ def model_text(net: Net) -> str:
         sizes=net.sizes,
         cells=cell_texts,
         name=net.name,
+        delays=net.delays,
         inputs=[Argument(name, listed(shape), _order_note(net, name)) for name, shape in net.inputs.items()],
         params=[
             Argument(name, listed(weight.shape), shorten(_inert(weight.recipe), 80, placeholder=" ..."))

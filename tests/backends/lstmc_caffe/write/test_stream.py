@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, dims, model, scan
+from lstmc import Input, State, cell, concat, dims, model, reshape, scan, split
 from lstmc.cells import gru, lstm
 from lstmc.errors import BackendError
+from lstmc.manifest import read_manifest
 from lstmc.ops import Array
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.readers.executor import interpreter
@@ -170,6 +171,63 @@ def test_cpp_in_opencv(tmp_path: Path) -> None:
         told(program, "g++").replace("$(pkg-config --cflags --libs opencv4)", flags).replace("-O2", "-O0"), tmp_path
     )
     np.testing.assert_allclose(*streamed_and_wanted(["./tagger_stream"], tmp_path), atol=1e-5)
+
+
+# outputs that come some steps late ------------------------------------------------------------------------------------
+
+
+@cell
+def differences(x=Input(N, 3), past=State(N, 2, 3)):
+    """The difference of the frames around the one before, and that of the frame to the one before it."""
+    before, last = split(past, 2, axis=1)
+    rows = concat(last, reshape(x, (N, 1, 3)), axis=1)
+    return (x - reshape(before, (N, 3)), x - reshape(last, (N, 3))), {"past": rows}
+
+
+@model(delays={"around": 1})
+def looking_ahead(X=Input(T, N, 3)):
+    (around, back), _ = scan(differences(), X)
+    return {"around": around, "back": back}
+
+
+def streamed_late(command: list[object], folder: Path, **environment: str) -> tuple[Array, Array]:
+    """What a program writes, and the outputs of each step, in one line as the inputs are."""
+    x = np.random.default_rng(0).normal(size=(STEPS, 3)).astype(np.float32)
+    ended = subprocess.run(
+        [str(word) for word in command], input="".join(" ".join(map(repr, map(float, row))) + "\n" for row in x),
+        cwd=folder, check=True, capture_output=True, text=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    frames = np.concatenate([np.zeros((1, 3)), x])
+    wanted = [np.concatenate([frames[t + 2] - frames[t], frames[t + 1] - frames[t]]) for t in range(STEPS - 1)]
+    return np.array([line.split() for line in ended.stdout.splitlines()], np.float64), np.stack(wanted)
+
+
+def test_late_outputs_are_written_with_the_others_of_their_step(tmp_path: Path) -> None:
+    net = lstmc.compile(looking_ahead, N=1, step=True, target="opencv")
+    program = saved(net, "python", tmp_path)
+    np.testing.assert_allclose(*streamed_late([sys.executable, program], tmp_path), atol=1e-6)
+    assert "#   around [1, 1, 3], 1 step late\n#   back [1, 1, 3]\n" in program.read_text()
+    text = (tmp_path / "looking_ahead.prototxt").read_text()
+    assert "# read around [1, 1, 3], blob around [1, 3], 1 step late\n" in text
+    outputs = read_manifest(tmp_path / "looking_ahead.manifest.json").outputs
+    delays = {name: place.delay for name, place in outputs.items()}
+    assert delays == {"around": 1, "back": 0, "differences/past_out": 0}
+    with net.stream(on="interpreter") as step:
+        assert step.delays == {"around": 1}
+    assert net.verify(on="interpreter").remarks == (
+        "output around comes 1 step late: at step t it belongs to the inputs of step t - 1",
+    )
+
+
+@pytest.mark.caffe
+@pytest.mark.slow
+def test_late_outputs_in_cpp(caffe: Runner, tmp_path: Path) -> None:
+    net = lstmc.compile(looking_ahead, N=1, step=True, target="caffe")
+    program = saved(net, "cpp", tmp_path)
+    assert caffe.location.pythonpath is not None
+    build = Path(caffe.location.pythonpath).parent
+    compiled(told(program, "g++").replace("$CAFFE", str(build)).replace("-O2", "-O0"), tmp_path)
+    np.testing.assert_allclose(*streamed_late(["./looking_ahead_stream", "."], tmp_path), atol=1e-6)
 
 
 # what there is no program for ----------------------------------------------------------------------------------------
