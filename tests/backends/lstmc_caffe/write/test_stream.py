@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -206,6 +207,7 @@ def test_late_outputs_are_written_with_the_others_of_their_step(tmp_path: Path) 
     net = lstmc.compile(looking_ahead, N=1, step=True, target="opencv")
     program = saved(net, "python", tmp_path)
     np.testing.assert_allclose(*streamed_late([sys.executable, program], tmp_path), atol=1e-6)
+    assert runpy.run_path(str(program))["DELAYS"] == {"around": 1}
     assert "#   around [1, 1, 3], 1 step late\n#   back [1, 1, 3]\n" in program.read_text()
     text = (tmp_path / "looking_ahead.prototxt").read_text()
     assert "# read around [1, 1, 3], blob around [1, 3], 1 step late\n" in text
