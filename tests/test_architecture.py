@@ -87,13 +87,14 @@ ORDER["lstmc_torch"] = (
     ("backend",),
     ("modules",),
     ("execution", "trainer"),
+    ("ranks",),
     ("lstmc_torch",),
 )
 RANK = {package: {part: rank for rank, parts in enumerate(order) for part in parts} for package, order in ORDER.items()}
 # What is imported from elsewhere, and by whom: a part, a file, or (ending in /) a folder.
 THIRD_PARTY = {
     "numpy": ("lstmc/", "lstmc_caffe/", "lstmc_onnx/", "lstmc_c/", "lstmc_torch/"),
-    "torch": tuple(f"lstmc_torch/{name}.py" for name in ("loop", "modules", "execution", "trainer")),
+    "torch": tuple(f"lstmc_torch/{name}.py" for name in ("loop", "modules", "execution", "trainer", "ranks")),
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays, Settings
+from lstmc.backend import Artifact, Compiled, Execution, Finding, Ranks, RunArrays, Settings
 from lstmc.backend.compiled import OpenSizes
 from lstmc.data.request import Trained, TrainingRequest
 from lstmc.errors import BackendError
@@ -160,6 +160,11 @@ class TorchBackend(RunsFiles):
         """Train in this process, by the updates of Caffe's solvers."""
         trained: Trained = _torch("lstmc_torch.trainer").train(compiled, weights, settings, run)
         return trained
+
+    def ranks(self, count: int | None, gpu: bool) -> Ranks:
+        """Return processes of this machine, which add their gradients up by gloo."""
+        ranks: Ranks = _torch("lstmc_torch.ranks").TorchRanks(count)
+        return ranks
 
     def build(self) -> str:
         """Return the PyTorch that trains."""

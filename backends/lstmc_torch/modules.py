@@ -260,6 +260,13 @@ class Module(nn.Module):
         return value.transpose(0, 1) if self.batch_first and shape[:2] == ("T", "N") and value.dim() > 1 else value
 
 
+def share_parameters(of: Module, to: Module) -> None:
+    """Let a module have the very parameters of another one, by their names."""
+    for name, parameter in of.named_parameters():
+        parent, own = _parent(to, name)
+        setattr(parent, own, parameter)
+
+
 def values_of(name: str, op: Param, weights: Mapping[str, Array]) -> Array:
     """Return the value of a parameter, or the model's own numbers of a fixed one."""
     return op.fill.draw(np.random.default_rng(0), op.shape) if op.fixed else weights[name]

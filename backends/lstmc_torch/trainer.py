@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -159,7 +159,7 @@ class TorchEngine:
         if state is None:
             return
         self.optimizer.iteration = state.iteration
-        self.net.load_lstmc(state.blobs)
+        self.net.load_lstmc({name: state.blobs[name] for name in self.net.spec.params})
         self.states = {name: torch.from_numpy(array.copy()) for name, array in state.carried.items()}
         for name, p in self.learned():
             for part, kept in enumerate(self.optimizer.history(p)):
@@ -175,17 +175,22 @@ class TorchEngine:
         self.last = self.net.lstmc_weights(), self.arrays()
         self.net.train()
         self.optimizer.zero_grad()
-        loss, iteration = 0.0, self.optimizer.iteration
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(zlib.crc32(f"{self.solver.random_seed} {iteration}".encode()))
-            for batch in batches:
-                outputs = self.outputs(batch, self.states)
-                outputs[LOSS].backward()
-                self.states = self.next_states(outputs)
-                loss += float(outputs[LOSS].detach()) / len(batches)
+            torch.manual_seed(zlib.crc32(f"{self.solver.random_seed} {self.optimizer.iteration}".encode()))
+            loss = self.gradients(batches)
         self.optimizer.step()
         faulty = (name for name, p in self.learned() if not bool(torch.isfinite(p).all()))
         return Update(self.optimizer.iteration, loss, next(faulty, None))
+
+    def gradients(self, batches: Sequence[Mapping[str, Array]]) -> float:
+        """Compute the sums of the gradients, and return the mean loss."""
+        loss = 0.0
+        for batch in batches:
+            outputs = self.outputs(batch, self.states)
+            outputs[LOSS].backward()
+            self.states = self.next_states(outputs)
+            loss += float(outputs[LOSS].detach()) / len(batches)
+        return loss
 
     def test(self, batch: Mapping[str, Array], first: bool) -> Mapping[str, float]:
         """Return the mean of each output that is not carried."""
@@ -199,7 +204,7 @@ class TorchEngine:
         return {name: float(value.mean()) for name, value in outputs.items() if name not in of_states}
 
     def outputs(self, batch: Mapping[str, Array], states: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        fed = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in batch.items()}
+        fed = {name: torch.from_numpy(np.asarray(array, order="C")) for name, array in batch.items()}
         outputs: dict[str, Tensor] = self.net(**fed, **states)
         return outputs
 
@@ -241,11 +246,21 @@ class TorchEngine:
 
 def train(compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRequest) -> Trained:
     """Train a compiled training graph on the CPU. A parameter that the loss does not need keeps its value."""
+    return train_with(TorchEngine, compiled, weights, solver, run)
+
+
+def train_with(
+    engine: Callable[[Compiled, Mapping[str, Array], Solver], TorchEngine],
+    compiled: Compiled,
+    weights: Mapping[str, Array],
+    solver: Solver,
+    run: TrainingRequest,
+) -> Trained:
+    """Train by the engine that a function returns. Raises :class:`TrainingError` for a GPU."""
     if run.gpu:
         raise TrainingError(f"cannot train {compiled.name} on a GPU: backend torch trains on the CPU")
-    engine = TorchEngine(compiled, weights, solver)
     last = train_by(
-        engine,
+        engine(compiled, weights, solver),
         solver,
         run,
         run.batches.fingerprint,

@@ -135,9 +135,9 @@ def train(
         shuffle: Draw the examples of each epoch in a new order, by ``seed``.
         resume: Go on with the run in ``out`` from its last snapshot, to the weights that an undisturbed run ends with.
         overwrite: Begin anew in ``out``: a run that is there is moved into ``out/previous/N`` first.
-        ranks: Train by so many processes, each with a part of every batch, which add their gradients up by MPI. None
-            is for a program under an MPI launcher: its processes are the ranks. The first goes on as always; the others
-            work for it inside this call, and leave it by SystemExit when the run ends.
+        ranks: Train by so many processes, each with a part of every batch, which add their gradients up: by MPI, or in
+            PyTorch by gloo. None is for a program under an MPI launcher: its processes are the ranks, with Caffe. The
+            first goes on as always; the others work for it inside this call, and leave it by SystemExit at the end.
         gpu: Train on a GPU instead of the CPU.
         progress: Is told each :class:`~lstmc.runs.events.Event` as it happens: ``progress=print`` prints them. The
             run is stopped, with a snapshot, where it returns True.

@@ -52,8 +52,8 @@ class RunArguments:
         typer.Option(
             "--ranks",
             metavar="INT",
-            help="Train in this number of processes, by MPI, each with a part of every batch. Default: the processes of"
-            " the MPI launcher.",
+            help="Train in this number of processes, each with a part of every batch. Default: the processes of the MPI"
+            " launcher.",
             rich_help_panel=ADVANCED,
             parser=whole_from_0,
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Compiled, RankPart, Settings
+from lstmc.backend.parts import DividedBatch, example_axis, smallest
 from lstmc.data.request import Batches, Trained, TrainingData, TrainingRequest
 from lstmc.errors import Argument, TrainingError
 from lstmc.files.output import Content
@@ -251,8 +252,7 @@ def train(
 
 def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: TrainableNet) -> RankNets:
     """Return the nets of ranks that train together what ``trainable`` would train alone."""
-    smallest = min(parts, key=lambda part: part.stop - part.start).compiled
-    whole, part = compiled.expanded, smallest.expanded
+    whole, part = compiled.expanded, smallest(parts)
     texts: dict[int, str] = {}
     for each in parts:
         size = each.stop - each.start
@@ -261,8 +261,7 @@ def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: Trainabl
             texts[size] = prototxt(masked, training_net(masked, {}))
     return RankNets(
         texts=tuple(texts[each.stop - each.start] for each in parts),
-        parts=tuple(parts),
-        axes=example_axes(whole, part, trainable.inputs),
+        batch=DividedBatch.of(whole, parts),
         masks=masks(whole, part),
         test=trainable.prototxt,
     )
@@ -308,20 +307,6 @@ def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
         for node in drawn
         for shape in (whole.type(Ref(node.name)).shape,)
     )
-
-
-def example_axis(whole: Sequence[int], part: Sequence[int]) -> int | None:
-    """Return the axis in which shapes for two sizes of the batch differ."""
-    return next((axis for axis, (a, b) in enumerate(zip(whole, part, strict=True)) if a != b), None)
-
-
-def example_axes(whole: Graph, part: Graph, names: Iterable[str]) -> dict[str, int | None]:
-    """Return the axis of examples of inputs of the net."""
-    return {
-        name: example_axis(whole.type(Ref(name)).shape, part.type(Ref(name)).shape)
-        for name in names
-        if isinstance(whole.node(name).op, Input)
-    }
 
 
 class CaffeRanks:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from google.protobuf import text_format
 
-from lstmc.backend import RankPart
+from lstmc.backend.parts import DividedBatch
 from lstmc.data.request import TrainingRequest
 from lstmc.errors import LstmcError, TrainingError
 from lstmc.ops import Array
@@ -24,6 +24,7 @@ from lstmc_caffe.runtime.runner import CallResult, Runner
 from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
 from lstmc_caffe.worker import TRAINING
 
+_CARRIED = "carried:"  # begins the names of carried states among a worker's arrays
 SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but not endless
 
 
@@ -58,14 +59,13 @@ class Mask:
 
 @dataclass(frozen=True)
 class RankNets:
-    """The text of each rank's net, ``parts`` of a batch by examples, the axis of examples of every array by name.
+    """The text of each rank's net, its part of a batch, and the dropouts of whole batches.
 
     ``test`` is the net of whole batches, by which one rank tests.
     """
 
     texts: tuple[str, ...]
-    parts: tuple[RankPart, ...]
-    axes: Mapping[str, int | None]
+    batch: DividedBatch
     masks: tuple[Mask, ...]
     test: str
 
@@ -78,39 +78,27 @@ class RankNets:
                 "test": bool(args["test"]) and rank == 0,
                 "ranks": {
                     "test_net": self.test,
-                    "axes": {name: self.axes[name] for name in carried},
+                    "axes": {name: self.batch.axes[name] for name in carried},
                     "masks": [(m.name, m.ratio, m.shape, m.axis, part.start, part.stop) for m in self.masks],
                 },
             }
-            for rank, (text, part) in enumerate(zip(self.texts, self.parts, strict=True))
+            for rank, (text, part) in enumerate(zip(self.texts, self.batch.parts, strict=True))
         ]
-        shared = {name: array for name, array in arrays.items() if not name.startswith("carried:")}
-        states = {name: array for name, array in arrays.items() if name.startswith("carried:")}
-        return {**args, "each": each}, {**shared, **self._divided(states, "carried:")}
+        shared = {name: array for name, array in arrays.items() if not name.startswith(_CARRIED)}
+        states = {name.removeprefix(_CARRIED): array for name, array in arrays.items() if name.startswith(_CARRIED)}
+        return {**args, "each": each}, {**shared, **self._divided(states, _CARRIED)}
 
     def divide(self, batch: Mapping[str, Array]) -> dict[str, Array]:
         """Return the arrays of a batch, those of a rank as ``RANK|NAME``, and each rank's share of counted labels."""
-        parts = self._divided(batch, "")
-        for name, counted in self.parts[0].counted.items():
-            labels, axis = batch[counted.labels], self.axes[counted.labels]
-            assert axis is not None
-            is_counted = labels != counted.ignored
-            total = max(1, int(is_counted.sum()))
-            for rank, part in enumerate(self.parts):
-                count = int(np.take(is_counted, np.arange(part.start, part.stop), axis).sum())
-                parts[f"{rank}|{name}"] = np.array(max(1, count) / total, np.float32)
-        return parts
+        shares = enumerate(self.batch.shares(batch))
+        return self._divided(batch, "") | {f"{rank}|{n}": share for rank, each in shares for n, share in each.items()}
 
     def _divided(self, arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-        parts: dict[str, Array] = {}
-        for name, array in arrays.items():
-            axis = self.axes[name.removeprefix(prefix)]
-            if axis is None:
-                parts[name] = array
-                continue
-            for rank, part in enumerate(self.parts):
-                parts[f"{rank}|{name}"] = array[(slice(None),) * axis + (slice(part.start, part.stop),)]
-        return parts
+        return {
+            prefix + name if self.batch.axes[name] is None else f"{rank}|{prefix}{name}": array
+            for rank, part in enumerate(self.batch.divide(arrays))
+            for name, array in part.items()
+        }
 
 
 def train_net(
