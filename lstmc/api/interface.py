@@ -17,8 +17,8 @@ from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions, RunOptions, TrainingOptions
 from lstmc.api.running import Stream, Verification, place
 from lstmc.api.saved import SavedNet, load
-from lstmc.api.training_files import export_training, training_files, why_not_trained
 from lstmc.api.training_run import Run, train, train_model, training
+from lstmc.api.training_setup import export_training, training_files, why_not_trained
 from lstmc.patterns import scan_lines
 
 __all__ = [

@@ -19,7 +19,7 @@ from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions, RunOptions, Solver, TrainingOptions
 from lstmc.api.running import png_html
-from lstmc.api.training_files import fit_data, iterations_of_epochs, rank_parts, ranks_of, solver_settings
+from lstmc.api.training_setup import fit_data, iterations_of_epochs, rank_parts, ranks_of, solver_settings
 from lstmc.backend import Backend, Trains, require, target_of
 from lstmc.data.dataset import Axes
 from lstmc.data.request import Trained, TrainingRequest

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import lstmc
+from lstmc.api import interface
 
 ROOT = Path(__file__).parents[2]
 MODULES = [f"lstmc.api.{path.stem}" for path in sorted((ROOT / "lstmc" / "api").glob("*.py")) if path.stem[0] != "_"]
@@ -36,3 +37,8 @@ def test_every_function_of_the_face_has_an_example(name: str) -> None:
 @pytest.mark.parametrize("name", ["layers", "prototxt", "save", "verify", "run", "stream", "after", "draw", "example"])
 def test_every_method_of_a_net_has_an_example(name: str) -> None:
     assert ">>> " in (getattr(lstmc.Net, name).__doc__ or "")
+
+
+def test_no_word_is_hidden_by_a_module_of_its_name() -> None:
+    """Words of a package that imports them late are looked up after its modules."""
+    assert not {name.rpartition(".")[2] for name in MODULES} & set(interface.__all__)

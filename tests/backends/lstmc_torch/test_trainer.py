@@ -28,7 +28,7 @@ from lstmc import (
 )
 from lstmc.api.models import ModelSource
 from lstmc.api.options import TrainingOptions
-from lstmc.api.training_files import fit_data, iterations_of_epochs
+from lstmc.api.training_setup import fit_data, iterations_of_epochs
 from lstmc.cells import gru
 from lstmc.data.request import Trained, TrainingRequest
 from lstmc.dsl.model import Model
