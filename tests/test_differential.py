@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,6 +214,39 @@ def test_a_tolerance_is_what_rounding_moves_and_a_pass_may_not_add_to_it() -> No
     assert bounds(1e-3, 1e-3, 5e-3) == [(OWN_MARGIN * 1e-3, False), (MARGIN * 1e-3, True)]
     assert bounds(np.nan, np.nan, 2e-6) == 2 * [(LEAST_TOLERANCE, False)]
     assert bounds(1e-8, 1e-8, 9e-6, exact=False) == 2 * [(VALUE_TOLERANCE, True)]
+
+
+@model
+def cancelling(X=Input(3, 4)):
+    return {"y": (tanh(X) + 40) - 40}
+
+
+class Half(InterpreterExecutor):
+    """A program that computes in float16."""
+
+    dtype = np.float16
+
+    def __init__(self, dtype: Any = np.float16, **moved: float) -> None:
+        self.said, self.moved = dtype, moved
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        found = super().run(compiled, artifact, arrays)
+        gone = dict.fromkeys(found.input_gradients, "forward only")
+        values = {name: array + self.moved.get(name, 0) for name, array in found.values.items()}
+        return replace(found, values=values, input_gradients={}, not_available=gone, tolerance=1e-2, dtype=self.said)
+
+
+def test_rounding_is_that_of_the_numbers_that_a_program_computes_in() -> None:
+    graph, backend = cancelling.graph(), load_backend("caffe")
+    compiled = compile_graph(graph, backend, passes=lambda listed: [p for p in listed if p.name != "simplify"])
+    artifact = backend.emit(compiled, {})
+    half, single, wrong = (
+        check(compiled, artifact, {}, executor) for executor in (Half(), Half(np.float32), Half(y=0.3))
+    )
+    assert half.passed
+    assert half.remarks[0].startswith("output y is ill-conditioned: rounding to float16 alone moves it by ")
+    assert not single.passed
+    assert not wrong.passed
 
 
 def test_differences_are_relative_to_the_largest_element_but_never_to_less_than_a_tenth() -> None:

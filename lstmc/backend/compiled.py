@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+from numpy.typing import DTypeLike
+
 from lstmc.interp import Rounding
 from lstmc.ir import Graph, Node, Ref, Scan
 from lstmc.ops import Arg, Array, Full, Input, Op, Param, Reshape
@@ -85,7 +88,8 @@ class Execution:
     ``absent`` has the reason for each value of the expanded graph that the net does not have, ``not_available`` the
     reason for each gradient that the runtime does not give. A parameter in neither ``param_gradients`` nor
     ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance``, relative, is for values not
-    computed in float32, or by functions that are not as exact. ``device`` is the name of the GPU.
+    computed in float32, or by functions that are not as exact. ``dtype`` is what it computes in. ``device`` is the name
+    of the GPU.
     """
 
     values: dict[str, Array]
@@ -94,6 +98,7 @@ class Execution:
     absent: Mapping[str, str] = field(default_factory=dict)
     not_available: Mapping[str, str] = field(default_factory=dict)
     tolerance: float | None = None
+    dtype: DTypeLike = np.float32
     device: str = ""
     rounding: Rounding | None = None
     bound: float | None = None

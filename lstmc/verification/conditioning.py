@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Node, Output, Ref, Scan
@@ -19,7 +20,6 @@ from lstmc.passes.dead import without_dead
 from lstmc.prepare import fixed_masks, mask_name
 from lstmc.source import SrcLoc, called
 
-FLOAT32_STEP = 2.0**-23  # numbers off by so much are rounded to one of their neighbours in float32
 # Differences are relative to the largest magnitude in the blob, but never to less than this: where large terms
 # cancel to almost nothing, float32 leaves the rounding of those terms, not of what is left.
 SCALE_FLOOR = 0.1
@@ -184,16 +184,22 @@ def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[s
         yield output.name, (exact[output.name], rounded.values[output.ref])
 
 
-def in_float32(graph: Graph, inputs: Mapping[str, Array], weights: Mapping[str, Array], seed: int) -> Evaluation:
-    """Evaluate a model in float32, each number that it is given off by what rounding may be; integers stay."""
+def rounded_run(
+    graph: Graph, inputs: Mapping[str, Array], weights: Mapping[str, Array], seed: int, dtype: DTypeLike
+) -> Evaluation:
+    """Evaluate a model in float32 or float16, each number that it is given off by what rounding may be; integers stay.
+
+    A number that is off by the relative step of ``dtype`` is rounded to one of its neighbours there.
+    """
+    step = float(np.finfo(dtype).eps)
     whole = {n.name for n in graph if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
 
     def off(name: str, array: Array) -> Array:
         signs = named_rng(seed, f"rounding of {name}").choice((-1.0, 1.0), np.shape(array))
-        return np.asarray(array, np.float64) * (1 + FLOAT32_STEP * signs)
+        return np.asarray(array, np.float64) * (1 + step * signs)
 
     moved = {name: array if name in whole else off(name, array) for name, array in inputs.items()}
-    return forward(graph, moved, {name: off(name, array) for name, array in weights.items()}, np.float32)
+    return forward(graph, moved, {name: off(name, array) for name, array in weights.items()}, dtype)
 
 
 def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float, float]]:

@@ -36,9 +36,9 @@ from lstmc.verification.conditioning import (
     changed_settings,
     first_difference,
     first_not_finite,
-    in_float32,
     moved_by_numbers,
     relative_gap,
+    rounded_run,
     with_masks,
     without_gradient,
     zeros_dropped,
@@ -55,7 +55,7 @@ from lstmc.verification.report import (
     bounded,
 )
 
-ROUNDINGS = 3  # runs in float32 from which a graph's own rounding is known
+ROUNDINGS = 3  # runs from which a graph's own rounding is known
 NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is used for"
 
 
@@ -215,14 +215,15 @@ def _report(
     if problem:
         remarks = [problem]
     else:
-        written = own_rounding(expanded, arrays, inputs, scans)
+        written = own_rounding(expanded, arrays, inputs, scans, execution.dtype)
         limits, exact = compared, execution.tolerance is None and execution.rounding is None
-        compared = bounded(compared, written, own_rounding(model, arrays, inputs), exact)
+        own_runs = own_rounding(model, arrays, inputs, dtype=execution.dtype)
+        compared = bounded(compared, written, own_runs, exact)
         passed = all(difference.passed for difference in compared)
         rounding = [d for limit, d in zip(limits, compared, strict=True) if d.passed and not limit.passed]
     remarks += (
-        f"{d.kind} {d.name} is ill-conditioned: rounding to float32 alone moves it by {d.tolerance / margin:.0e}"
-        f" in the {what} itself"
+        f"{d.kind} {d.name} is ill-conditioned: rounding to {np.dtype(execution.dtype)} alone moves it by"
+        f" {d.tolerance / margin:.0e} in the {what} itself"
         for d in rounding
         for margin, what in ((MARGIN, "net") if d.kind == "blob" else (OWN_MARGIN, "model"),)
     )
@@ -261,17 +262,21 @@ def _execution(run: Evaluation, arrays: RunArrays) -> Execution:
 
 
 def own_rounding(
-    run: Evaluation, arrays: RunArrays, inputs: Iterable[str] = (), scans: Mapping[str, Scan] | None = None
+    run: Evaluation,
+    arrays: RunArrays,
+    inputs: Iterable[str] = (),
+    scans: Mapping[str, Scan] | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> Iterator[dict[Key, float]]:
-    """Yield how far rounding to float32 moves what a graph computes, relative, by kind and name of the difference.
+    """Yield how far rounding to ``dtype`` moves what a graph computes, relative, by kind and name of the difference.
 
-    That is the most of some runs in float32, after each of them, each from numbers that are off by what rounding may
+    That is the most of some runs in it, after each of them, each from numbers that are off by what rounding may
     be: of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of every blob.
     """
     moved, gradients = dict[Key, float](), backward(run, arrays.cotangents)
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
     for sample in range(ROUNDINGS):
-        rounded = _execution(in_float32(run.graph, arrays.inputs, arrays.weights, sample), arrays)
+        rounded = _execution(rounded_run(run.graph, arrays.inputs, arrays.weights, sample, dtype), arrays)
         blobs = () if scans is None else _blobs(run, rounded, scans)
         for each in (*_outputs(run.graph, run, rounded), *_gradients(gradients, rounded, inputs), *blobs):
             key = each.kind, each.name

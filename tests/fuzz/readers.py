@@ -12,25 +12,18 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError, LstmcError, PassError
-from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import RandomModel, seeded_model
-from lstmc.verification import differential
-from lstmc.verification.differential import InterpreterExecutor, check
-from lstmc.verification.report import MARGIN
+from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
 from lstmc_caffe.install.report import Report
 from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor, ReaderSession, make
 from lstmc_caffe.readers.known import Reader, load_reader, reader_names
-from lstmc_caffe.targets.load import load_target
 from tests.fuzz.streams import NO_STEP, streamed
 from tests.fuzz.trial import BACKEND, generic
 from tools.readers.found import Found, known
@@ -46,20 +39,6 @@ class Outcome:
 
     outcome: str
     why: str = ""
-
-
-class _Half(InterpreterExecutor):
-    """The compiled graph in float16, as readers that compute in it do."""
-
-    name = "interpreter in float16"
-    dtype = np.float16
-
-    def __init__(self, tolerance: float) -> None:
-        self.tolerance = tolerance
-
-    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        with np.errstate(all="ignore"):
-            return replace(super().run(compiled, artifact, arrays), tolerance=self.tolerance)
 
 
 def try_in_reader(model: RandomModel, step: bool, reader: Reader, executor: ReaderExecutor) -> Outcome:
@@ -82,29 +61,17 @@ def try_in_reader(model: RandomModel, step: bool, reader: Reader, executor: Read
             report = check(compiled, artifact, weights, executor, model.seed)
         except ReaderError as error:
             return Outcome("refused", "\n".join((error.message, *error.notes)))
-        return _judged(report, compiled, artifact, weights, reader, model.seed)
+        return _judged(report)
     except Exception:
         return Outcome("wrong", traceback.format_exc())
 
 
-def _judged(
-    report: differential.Report,
-    compiled: Compiled,
-    artifact: Artifact,
-    weights: dict[str, Array],
-    reader: Reader,
-    seed: int,
-) -> Outcome:
+def _judged(report: Report) -> Outcome:
     if any("is not finite" in remark for remark in report.remarks):
         return Outcome("not judged", report.remarks[0])
     if report.passed:
         return Outcome("rounding" if report.rounding else "right")
-    wrong = [one for one in report.differences if not one.passed]
-    if wrong and load_target(reader.target).float16:
-        half = check(compiled, artifact, weights, _Half(reader.tolerance or 0.0), seed)
-        alone = {one.name: one.relative for one in half.differences if one.kind == "output"}
-        wrong = [one for one in wrong if not one.relative <= MARGIN * alone.get(one.name, 0.0)]
-    return Outcome("wrong", "\n".join(map(str, wrong))) if wrong else Outcome("rounding")
+    return Outcome("wrong", "\n".join(str(one) for one in report.differences if not one.passed))
 
 
 def hunt(reader: Reader, executor: ReaderExecutor, seeds: Iterable[int], out: Path, until: float) -> Counter[str]:

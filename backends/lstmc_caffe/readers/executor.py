@@ -34,6 +34,7 @@ from lstmc.verification.differential import wanted_gradients
 from lstmc.verification.report import VALUE_TOLERANCE
 from lstmc_caffe.processes.worker import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.known import Environment, Program, Reader, load_reader, reader_names
+from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.worker import WORKER
 from lstmc_caffe.write.feeds import feed_blobs, host_values, input_arrays, read_blobs
 
@@ -336,6 +337,7 @@ class ReaderExecutor:
             absent={graph.value_name(ref): OUTPUTS_ONLY for ref in refs if graph.value_name(ref) not in outputs},
             not_available=dict.fromkeys(gradients, FORWARD_ONLY),
             tolerance=self._session.reader.tolerance or VALUE_TOLERANCE,  # functions may be approximations
+            dtype=np.float16 if load_target(self.target).float16 else np.float32,
         )
 
     def close(self) -> None:
