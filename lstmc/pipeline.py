@@ -36,6 +36,7 @@ from lstmc.passes import (
     ConvProducts,
     Cse,
     Dead,
+    Distribute,
     Expand,
     FuseHorizontal,
     FuseLinears,
@@ -65,7 +66,7 @@ MODEL_PASSES: tuple[Pass, ...] = (
 # Before each scan becomes one generated loop: gates stay separate there, as one loop computes all ops of one size, and
 # a convolution of a state is a product, as there is no code for one.
 LOOP_PASSES: tuple[Pass, ...] = (
-    *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(apart=(Linear,), light=LIGHT), Sink(light=LIGHT)),
+    *(Simplify(), Cse(), Dead(), FuseLinears(), Distribute(), Hoist(apart=(Linear,), light=LIGHT), Sink(light=LIGHT)),
     *(ConvProducts(loops=True), Hoist(apart=(Linear,), light=LIGHT)),
     *(Simplify(), Cse(), Dead()),
 )

@@ -43,7 +43,7 @@ def rows_of(scan: Scan) -> Rows:
     if all(shape[:1] == (batch,) for shape in shapes):
         for ranks in (1, 2):
             mapped = tuple(
-                leads and (role in ("x", "state") or (role == "static" and arg.types[0].rank >= ranks))
+                leads and role != "weight" and (role == "state" or arg.types[0].rank >= ranks)
                 for leads, role, arg in zip(leading, roles, args, strict=True)
             )
             body = _row_body(scan.body, mapped)

@@ -5,6 +5,7 @@ from lstmc.passes.convolutions import ConvProducts, FoldConvs
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.decompose import Decompose
+from lstmc.passes.distribute import Distribute
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, named_results, step_pattern
 from lstmc.passes.fixed_products import FixedProducts
 from lstmc.passes.fusion import FuseHorizontal, FuseLinears
@@ -30,6 +31,7 @@ __all__ = [
     "Cse",
     "Dead",
     "Decompose",
+    "Distribute",
     "Expand",
     "FixedProducts",
     "FoldConvs",

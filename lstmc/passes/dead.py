@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lstmc.ir import Graph, Output, Rebuild, Ref, Scan
@@ -74,7 +74,8 @@ def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
             break
         live |= more
     operands = tuple(i for i, arg in enumerate(args) if arg.name in used or i in {state_args[s] for s in live})
-    bodies = [pruned(body, results, {args[i].name for i in operands}) for body in scan.bodies]
+    kept = {args[i].name for i in operands}
+    bodies = [pruned(body, [body.outputs[i] for i in results], kept) for body in scan.bodies]
     removed = sum(map(len, scan.bodies)) - sum(map(len, bodies))
     if len(operands) == len(args) and len(results) == len(scan.body.outputs) and not removed:
         return None
@@ -86,11 +87,10 @@ def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
     return _Shrunk(replace(scan, body=bodies[0], first=first), operands, results)
 
 
-def pruned(body: Graph, results: Iterable[int], keep: Collection[str]) -> Graph:
-    """A body with only these results, what they depend on, and the arguments in ``keep``."""
-    outputs = [body.outputs[i] for i in results]
+def pruned(body: Graph, outputs: Sequence[Output], keep: Collection[str] = ()) -> Graph:
+    """A body with these outputs only, what they depend on, and the arguments in ``keep``."""
     needed = body.needed([output.ref for output in outputs])
-    dropped = {n.name for n in body if n.name not in (keep if isinstance(n.op, Arg) else needed)}
+    dropped = {n.name for n in body if n.name not in needed and not (isinstance(n.op, Arg) and n.name in keep)}
     return _rebuilt(body, dropped, {}, outputs)
 
 

@@ -95,7 +95,7 @@ def _kept_body(body: Graph) -> Graph | None:
     if not kept.keys() >= {output.ref for output in body.outputs}:
         return None  # a result that is the same at every step has no axis to keep
     whole = builder.finish([(o.name, kept[o.ref]) for o in body.outputs])
-    return pruned(whole, range(len(whole.outputs)), {arg.name for arg in whole.body_args()})
+    return pruned(whole, whole.outputs, {arg.name for arg in whole.body_args()})
 
 
 def _is_constant(graph: Graph | Builder, ref: Ref) -> bool:

@@ -28,6 +28,7 @@ from lstmc.ir import (
 )
 from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
 from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
+from lstmc.patterns import state_arguments
 
 
 @dataclass(frozen=True)
@@ -345,7 +346,10 @@ class _Sinker:
 
         What the scan returns anyway costs nothing to cross, and neither does what is a sequence outside.
         """
-        heavy = {name for name in sinkable if not isinstance(self.body.node(name).op, light)}
+        own = self.body.dependents(
+            set(state_arguments(self.body))
+        )  # the others are for all steps at once in a loop too
+        heavy = {name for name in sinkable & own if not isinstance(self.body.node(name).op, light)}
         heavy |= self.body.dependents(heavy) & sinkable
         if not heavy:
             return set()

@@ -195,7 +195,7 @@ class _Parallel:
         assert step is not None
         offsets = set(recurrence.offsets.values())
         whole = {output.ref: (length,) if output.ref in offsets else (1,) for output in step.outputs}
-        sequences = self._before(step, whole, recurrence.following)
+        sequences = self._before(step, step.outputs, whole, recurrence.following)
         state = recurrence.states[0]
         if recurrence.delay > 1:
             self.following |= self._delayed(steps, state)
@@ -214,7 +214,7 @@ class _Parallel:
         """Solve the group by nodes like those of its steps, and return how; None where there are none."""
         outputs = [Output(self.body.value_name(ref), ref) for ref in self.step.operands]
         following = {state: self._next(state) for state in self.recurrence.reads}
-        sequences = self._before(replace_outputs(self.body, outputs), dict.fromkeys(self.step.operands, ()), following)
+        sequences = self._before(self.body, outputs, dict.fromkeys(self.step.operands, ()), following)
         maps = MatrixSteps(steps, self.step, [sequences[ref] for ref in self.step.operands])
         values = (maps.products if form == "products" else maps.chunks)(initial)
         if values is None:
@@ -224,8 +224,7 @@ class _Parallel:
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
         """A state of which nothing is left after some steps: all steps at once, as often, each from the ones before."""
-        alone = replace_outputs(self.body, [Output(self._name_of(state), self._next(state))])
-        body = pruned(alone, [0], alone.needed())
+        body = pruned(self.body, [Output(self._name_of(state), self._next(state))])
         args = body.body_args()
         body = with_role(body, [i for i, arg in enumerate(args) if arg.name in self.states], "x")
         operands = dict(self.operands)
@@ -262,9 +261,13 @@ class _Parallel:
         return f"{self.body.name}/{name}"
 
     def _before(
-        self, step: Graph, leads: Mapping[Ref, tuple[int, ...]], following: Mapping[int, Ref]
+        self,
+        step: Graph,
+        outputs: Sequence[Output],
+        leads: Mapping[Ref, tuple[int, ...]],
+        following: Mapping[int, Ref],
     ) -> dict[Ref, Ref]:
-        """Return the sequences of a step's outputs; of what they need, a scan runs before.
+        """Return the sequences of these values of a step; of what they need, a scan runs before.
 
         What is the same at every step has ``leads`` as first axes. ``following`` are the next values of the states that
         are read.
@@ -273,15 +276,13 @@ class _Parallel:
         varying = step.dependents(
             {a.name for a in step.body_args() if isinstance(a.op, Arg) and a.op.role in ("x", "state")}
         )
-        named = {output.ref: output.name for output in step.outputs}
+        named = {output.ref: output.name for output in outputs}
         sequences = {ref: self._constant(step, ref, leads[ref]) for ref in named if ref.node not in varying}
         mapped = [Output(name, ref) for ref, name in named.items() if ref.node in varying]
         if not mapped and not read:
             return sequences
         nexts = [Output(self._name_of(state), following[state]) for state in read]
-        body = replace_outputs(step, [*mapped, *nexts, *nexts])
-        kept = {self.states[state] for state in read}
-        body = pruned(body, range(len(body.outputs)), body.needed() | kept)
+        body = pruned(step, [*mapped, *nexts, *nexts], {self.states[state] for state in read})
         operands = [self.operands[arg.name] for arg in body.body_args()]
         names = [self._name(o.name) for o in (*mapped, *nexts)] + [self._name(f"{o.name}_T") for o in nexts]
         results = self._scan(body, operands, names)
@@ -396,11 +397,3 @@ def _number(graph: Graph, ref: Ref) -> float | None:
         values.update((Ref(node.name, out), np.asarray(array)) for out, array in enumerate(results))
     first = float(values[ref].flat[0])
     return first if (values[ref] == first).all() else None
-
-
-def replace_outputs(graph: Graph, outputs: Sequence[Output]) -> Graph:
-    """Return the graph with other outputs."""
-    rebuild = Rebuild(graph)
-    for node in graph:
-        rebuild.copy(node)
-    return rebuild.finish(outputs)

@@ -53,4 +53,4 @@ def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
             rebuild.put(node, rebuild.builder.add(constants[node.name], loc=node.loc))
     counts: Counter[str] = Counter()
     first = without_repeats(simplified(rebuild.finish(), counts), counts)
-    return pruned(first, range(len(first.outputs)), {arg.name for arg in first.body_args()})
+    return pruned(first, first.outputs, {arg.name for arg in first.body_args()})

@@ -27,7 +27,7 @@ from lstmc.patterns.recognised import (
     describe,
     moved,
 )
-from lstmc.patterns.recurrence import Kind, Recurrence, state_arguments
+from lstmc.patterns.recurrence import Kind, Recurrence, state_arguments, states_read
 from lstmc.patterns.step import Mismatch
 
 __all__ = [
@@ -75,4 +75,5 @@ __all__ = [
     "scan_lines",
     "state_arguments",
     "state_lines",
+    "states_read",
 ]

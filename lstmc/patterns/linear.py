@@ -34,7 +34,7 @@ from lstmc.ops import (
     Sub,
     Sum,
 )
-from lstmc.patterns.recurrence import MOVES, Kind, Recurrence, state_arguments
+from lstmc.patterns.recurrence import MOVES, Kind, Recurrence, state_arguments, states_read
 
 MOST_STEPS = 16  # of a delay: for each there are some nodes
 MOST_OF_GROUP = 4  # states that read each other: the products of their factors are matrices of so many rows
@@ -80,13 +80,7 @@ class _NonlinearError(Exception):
 
 def recurrences(body: Graph) -> tuple[Recurrence, ...]:
     """Return the recurrence of each group of a body's states, each group after those that it reads."""
-    states = state_arguments(body)
-    following = [output.ref for output in body.outputs[len(body.outputs) - len(states) :]]
-    numbers = {name: number for number, name in enumerate(states)}
-    reads = [{numbers[name] for name in body.needed([ref]) & numbers.keys()} for ref in following]
-    for middle in range(len(states)):  # transitive closure
-        for reached in reads:
-            reached |= reads[middle] if middle in reached else set()
+    reads = states_read(body)
     groups: dict[frozenset[int], frozenset[int]] = {}
     for number, reached in enumerate(reads):
         group = frozenset({number, *(other for other in reached if number in reads[other])})

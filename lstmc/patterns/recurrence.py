@@ -18,6 +18,18 @@ def state_arguments(body: Graph) -> list[str]:
     return [arg.name for arg in body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "state"]
 
 
+def states_read(body: Graph) -> list[set[int]]:
+    """Return for each state of a body the numbers of the states that its value after any number of steps depends on."""
+    states = state_arguments(body)
+    numbers = {name: number for number, name in enumerate(states)}
+    following = body.outputs[len(body.outputs) - len(states) :]
+    reads = [{numbers[name] for name in body.needed([output.ref]) & numbers.keys()} for output in following]
+    for middle in range(len(states)):  # transitive closure
+        for reached in reads:
+            reached |= reads[middle] if middle in reached else set()
+    return reads
+
+
 class Kind(Enum):
     """How the next values of a group of states read these states."""
 

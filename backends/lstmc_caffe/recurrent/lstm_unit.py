@@ -400,4 +400,4 @@ def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref 
         elif ref not in new:
             rebuild.copy(node)
     whole = rebuild.finish()
-    return pruned(whole, range(len(whole.outputs)), {arg.name for arg in whole.body_args()})
+    return pruned(whole, whole.outputs, {arg.name for arg in whole.body_args()})
