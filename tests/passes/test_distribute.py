@@ -135,11 +135,11 @@ def test_products_of_the_input_before_and_reads_of_a_matrix(cell: str) -> None:
 def test_random_models_mean_the_same() -> None:
     """Models of cells with several states."""
     changed = 0
-    for seed in range(60):
+    for seed in range(12):
         graph = seeded_model(seed).graph()
         changed += Distribute().run(graph).modified
         check_pass_on(Distribute(), graph)
-    assert changed, "no model changed"
+    assert changed
 
 
 def test_two_layers_in_one_cell() -> None:
