@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lstmc.errors import InterpreterError
-from lstmc.ir import Graph, Node, Ref, Scan, print_node
+from lstmc.ir import Graph, Node, Ref, Rounding, Scan, print_node
 from lstmc.ops import Array, Arrays, Input, Leaf, Param
 from lstmc.process.status import with_progress
 from lstmc.types import TensorType
@@ -54,14 +54,6 @@ class Evaluation:
     def by_name(self) -> dict[str, Array]:
         """Return every value under its own name."""
         return {self.graph.value_name(ref): array for ref, array in self.values.items()}
-
-
-class Rounding(Protocol):
-    """The arithmetic of a device: the numbers that a node reads, and those that are stored of what it computes."""
-
-    def operands(self, graph: Graph, node: Node, args: Sequence[Array], /) -> Sequence[Array]: ...
-
-    def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays, /) -> Arrays: ...
 
 
 class Observer(Protocol):
@@ -193,6 +185,8 @@ def _run_scan(
 ) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
+    # symbols are not rounded
+    rounding = run.rounding if run.convert or scan.rounding is None else scan.rounding
     outputs: dict[int, list[Array]] = {}
     steps = run.steps[node.name] = {}
     for position, t in enumerate(progress(scan.order())):
@@ -204,7 +198,7 @@ def _run_scan(
         }
         try:
             within = ((body.name, t), *run.within)
-            inner = Evaluation(body, {}, within=within, convert=run.convert, rounding=run.rounding)
+            inner = Evaluation(body, {}, within=within, convert=run.convert, rounding=rounding)
             step = steps[t] = _evaluate(inner, leaves, as_array)
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))

@@ -11,7 +11,9 @@ from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settin
 from lstmc.data.request import Trained, TrainingData, TrainingRequest
 from lstmc.files.output import Content
 from lstmc.ir import Graph
+from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.numerics import products_of
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc.runs.solver import Solver, resolve_solver
@@ -34,17 +36,30 @@ from lstmc_caffe.write.stream import stream_program
 
 
 class CaffeBackend(RunsFiles):
-    """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe."""
+    """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe.
+
+    ``products`` are the numbers that generated layers multiply.
+    """
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
     targets: Mapping[str, str] = Summaries()
     ops: tuple[type[Op], ...] = (*CAFFE_OPS, *HOST_OPS, FusedScan)
     most_weights = MOST_BYTES // 4
+    options: Mapping[str, str] = {
+        "numbers": "of products in generated layers: float32, cpu-bf16, cpu-int8 or FILE.toml; float32",
+    }
+
+    def __init__(self, products: ProductNumbers = FLOAT32) -> None:
+        self.products = products
+
+    def with_options(self, values: Mapping[str, str]) -> CaffeBackend:
+        """Return the backend with other numbers in generated layers."""
+        return CaffeBackend(products_of(values["numbers"])) if "numbers" in values else self
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the target's list, as ``pipelines.py`` writes it out."""
-        return passes_of(target)
+        return passes_of(target, self.products)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""

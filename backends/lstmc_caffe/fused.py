@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from lstmc.loops.code import layer_type
 from lstmc.loops.layer import GeneratedScan
+from lstmc.loops.low_precision import ProductNumbers
 from lstmc.loops.rows import batch_of
 from lstmc_caffe.ops import CaffeOp
 
@@ -30,6 +32,13 @@ class FusedScan(CaffeOp, GeneratedScan):
     def blobs(self, operands: int) -> range:
         first = next((slot for slot in range(operands) if self.role(slot) == "weight"), operands)
         return range(first, operands)
+
+    def typed(self) -> FusedScan:
+        """Return the layer with the type that its code decides."""
+        return replace(self, type_name=layer_type(self.plan()))
+
+    def in_numbers(self, products: ProductNumbers) -> FusedScan:
+        return replace(self, products=products).typed()
 
     def write(self, layer: Any) -> None:
         layer.dummy_data_param.shape.add().dim.extend((self.length, batch_of(self)))

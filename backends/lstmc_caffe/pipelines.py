@@ -19,6 +19,8 @@ from functools import cache
 from typing import Literal
 
 from lstmc.errors import BackendError
+from lstmc.loops.layer import RoundProducts
+from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.passes import (
     ConvProducts,
     Cse,
@@ -122,14 +124,21 @@ def _rows_of_steps(target: Target) -> Passes:
     )
 
 
-def passes_of(name: str) -> Passes:
+def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
     """Return the list of a target of any package or file, by its layout, how it cuts time and what becomes of scans.
 
-    Where the cost of a layer is known, linear recurrences take the form that costs least. Raises :class:`BackendError`
-    for what no list is written for.
+    Where the cost of a layer is known, linear recurrences take the form that costs least. ``products`` are the numbers
+    of products in generated layers. Raises :class:`BackendError` for what no list is written for.
     """
     target = load_target(name)
     passes = _passes(target)
+    if products != FLOAT32 and target.scans != "fused":
+        raise BackendError(
+            f"numbers={products.format}: expected a target with generated layers, as caffe-fused, found {target.name}",
+            notes=["numbers of a device in the interpreter: lstmc verify --numbers"],
+        )
+    if products != FLOAT32:
+        passes = (*passes, RoundProducts(products))
     cost = target.layer_cost
     return passes if cost is None else tuple(with_time(PassList(passes), "auto", target.trained, cost))
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.interp import Rounding
-from lstmc.ir import Graph, Node, Ref, Scan
+from lstmc.ir import Graph, Node, Ref, Rounding, Scan
 from lstmc.ops import Arg, Array, Full, Input, Op, Param, Reshape
 from lstmc.passes import Snapshot, named_results
 from lstmc.prepare import Counted, StatePair

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lstmc.errors import ShapeError
 from lstmc.ir.graph import Graph, Node, Output, Ref
-from lstmc.ops import Arg, Arrays, Binary, Draw, Op, Param, Role, Sample, Types
+from lstmc.ops import Arg, Array, Arrays, Binary, Draw, Op, Param, Role, Sample, Types
 from lstmc.types import TensorType
+
+
+class Rounding(Protocol):
+    """The arithmetic of a device: the numbers that a node reads, and those that are stored of what it computes."""
+
+    def operands(self, graph: Graph, node: Node, args: Sequence[Array], /) -> Sequence[Array]: ...
+
+    def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays, /) -> Arrays: ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,11 @@ class Scan(Op):
     @property
     def next_states(self) -> tuple[Output, ...]:
         return self.body.outputs[len(self.body.outputs) - self.states :]
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """The arithmetic of its steps, where that is not exact."""
+        return None
 
     @property
     def bodies(self) -> tuple[Graph, ...]:

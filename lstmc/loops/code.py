@@ -11,7 +11,8 @@ from functools import cached_property
 from lstmc.files.format import text_templates
 from lstmc.loops.gpu import persistent, step_arrays, step_works
 from lstmc.loops.loop_code import number
-from lstmc.loops.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
+from lstmc.loops.low_precision import FLOAT32
+from lstmc.loops.memory import CPU, GPU, LOW, Array, Loop, Product, Work, functions, header, plain
 from lstmc.loops.nests import nests
 from lstmc.loops.plan import Plan
 from lstmc.loops.plan_text import plan_text
@@ -58,13 +59,17 @@ def layer_code(plan: Plan) -> LayerCode:
 def source(title: str, layers: Iterable[LayerCode]) -> Source:
     """The whole source of the layers of a net. Equal layers are there once."""
     types = {layer.type: layer for layer in layers}
-    cu = _source(title, GPU, "lstmc_gpu_layers", {name: layer.cu for name, layer in types.items()})
-    return Source(cpu_source(title, types.values()), cu)
+    cpp = cpu_source(title, types.values())
+    if any(layer.plan.numbers != FLOAT32 for layer in types.values()):
+        return Source(cpp, None)
+    return Source(cpp, _source(title, GPU, "lstmc_gpu_layers", {name: layer.cu for name, layer in types.items()}))
 
 
 def cpu_source(title: str, layers: Iterable[LayerCode]) -> str:
     """The C++ of the layers of a net."""
-    return _source(title, CPU, "lstmc_layers", {layer.type: layer.cpp for layer in layers})
+    layers = tuple(layers)
+    called = CPU if all(layer.plan.numbers == FLOAT32 for layer in layers) else CPU + LOW
+    return _source(title, called, "lstmc_layers", {layer.type: layer.cpp for layer in layers})
 
 
 def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str, str]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from zlib import crc32
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Rounding, Scan, Stage
+from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.plan import Plan, plan_of
 from lstmc.ops import Arg, Dropout, Full, Mul
 from lstmc.passes import Pass, PassResult
@@ -19,13 +20,24 @@ class GeneratedScan(Scan):
     """A scan for which there is generated code. Its body has no dropout, and takes weights last.
 
     ``initial`` has for each state the number that it starts from everywhere, None where that is an operand's value.
+    ``products`` are the numbers that it multiplies.
     """
 
     initial: tuple[float | None, ...] = ()
+    products: ProductNumbers = FLOAT32
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """Its products in low precision."""
+        return None if self.products == FLOAT32 else self.products
+
+    def in_numbers(self, products: ProductNumbers) -> GeneratedScan:
+        """Return the loop with its products in these numbers."""
+        return replace(self, products=products)
 
     def plan(self) -> Plan:
         """Return the plan of its code. Raises :class:`BackendError` for what there is no code for, with the reason."""
-        return plan_of(self, self.initial)
+        return plan_of(self, self.initial, self.products)
 
     def inlined(self, operands: int) -> frozenset[int]:
         """Return the operands that its code does not read, as it has their numbers."""
@@ -71,6 +83,44 @@ class GenerateLoops(Pass):
             return b.add(generated, *in_layer_order(scan, args, masks), names=node.names, loc=node.loc)
 
         return result(graph, rewrite(graph, visit), counts)
+
+
+@dataclass(frozen=True)
+class RoundProducts(Pass):
+    """Give the products of every generated loop numbers of low precision."""
+
+    name = "round_products"
+    after = Stage.EXPANDED
+    numbers: ProductNumbers = FLOAT32
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if not isinstance(node.op, GeneratedScan) or node.op.products == self.numbers:
+                return None
+            counts["round_products"] += 1
+            return b.add(node.op.in_numbers(self.numbers), *args, names=node.names, loc=node.loc)
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+def product_numbers(graph: Graph) -> ProductNumbers:
+    """Return the numbers that the generated loops of a graph multiply."""
+    found = (node.op.products for node in graph if isinstance(node.op, GeneratedScan))
+    return next((numbers for numbers in found if numbers != FLOAT32), FLOAT32)
+
+
+def other_ties(graph: Graph, seed: int) -> Graph:
+    """Return a graph whose loops round what is nearly as near to two numbers to either of them."""
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, GeneratedScan) or node.op.rounding is None:
+            return None
+        products = replace(node.op.products, ties=seed)
+        return b.add(replace(node.op, products=products), *args, names=node.names, loc=node.loc)
+
+    return rewrite(graph, visit)
 
 
 def without_dropouts(body: Graph) -> tuple[Graph, tuple[Node, ...]]:

@@ -11,10 +11,12 @@ from typing import Literal, TypeVar, cast
 
 from lstmc.ir import Ref
 from lstmc.loops.index import Index, counter
+from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.text import unused
 
 WIDEST = 32  # columns of a panel, at most: see vectors.h
 CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
+LOW = ("low_precision.h",)  # behind those, where a layer has products in low precision
 GPU = ("gpu_functions.h",)
 _TAKEN = re.compile(r"(?<!::)\b([A-Za-z_]\w*)(?:<[^<>;]*>)?\(|#define (\w+)")  # functions, what looks like one, macros
 
@@ -32,7 +34,7 @@ def functions(names: tuple[str, ...]) -> str:
 @cache
 def taken_names() -> frozenset[str]:
     """What may be called, or is a macro, in a source of either language: no variable of a layer may hide it."""
-    matches = _TAKEN.findall(functions(CPU + GPU))
+    matches = _TAKEN.findall(functions(CPU + LOW + GPU))
     return frozenset(name for names in matches for name in names if name)
 
 
@@ -179,6 +181,7 @@ class Product:
     panels: Array  # where w is packed
     when: Literal["before", "step", "after"]  # the loop over steps: one product for all, or one each
     comment: str
+    numbers: ProductNumbers = FLOAT32
 
     @property
     def enough(self) -> int:
@@ -197,7 +200,7 @@ class Product:
         """Whether all that it reads and writes is in its arrays, whatever T and N are."""
         of_all, bias = self.when != "step", self.b is None or self.b.holds(self.outs)
         matrices = self.x.holds_matrix(self.lead, self.ins, of_all), self.y.holds_matrix(self.lead, self.outs, of_all)
-        packed = Place(self.panels).holds(-(-self.outs // WIDEST) * WIDEST * self.ins)
+        packed = Place(self.panels).holds(-(-self.outs // WIDEST) * WIDEST * self.numbers.floats(self.ins))
         return all(matrices) and bias and packed and self.w.holds(self.outs * self.ins)
 
     def arrays(self) -> set[str]:

@@ -122,10 +122,14 @@ class Loop:
         weights: Sequence[int],
         tops: Sequence[int],
         workspace: int,
+        seen: ctypes.c_void_p | None = None,
     ) -> None:
-        """Run all steps at ``sizes`` T and N: write the tops."""
+        """Run all steps at ``sizes`` T and N: write the tops.
+
+        ``seen`` is what the packed weights of each buffer are known by, for a workspace as the pass before left it.
+        """
         call = self._call(sizes, bottoms, weights, workspace)
-        call.top = _pointers(tops)
+        call.top, call.seen = _pointers(tops), seen
         self.layer.forward(call)
 
     def backward(

@@ -9,6 +9,7 @@ from lstmc.errors import BackendError, PassError
 from lstmc.ir import Ref, Scan
 from lstmc.loops.again import Recomputation, in_place
 from lstmc.loops.loop_code import CHEAP, MOVES
+from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import Array, Kind, Names, Place, Sink, Work
 from lstmc.loops.rows import Rows, rows_of
 from lstmc.loops.schedule import Schedule, check_ops
@@ -78,23 +79,24 @@ class Plan:
     backward: tuple[Work, ...]
     outers: tuple[Outer, ...]
     nodes_again: tuple[str, ...]  # what a step of the backward pass computes again of the forward one
+    numbers: ProductNumbers = FLOAT32  # of the products of the forward pass
 
     @property
     def tops(self) -> tuple[Array, ...]:
         return (*self.outputs, *(state.top for state in self.states))
 
 
-def plan_of(scan: Scan, initial: tuple[float | None, ...]) -> Plan:
+def plan_of(scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers = FLOAT32) -> Plan:
     """The plan of a scan. Raises :class:`BackendError` for what there is no code for, with the reason."""
-    plan = _Planner(scan, initial).plan()
+    plan = _Planner(scan, initial, numbers).plan()
     for work in (*plan.forward, *plan.again, *plan.backward, *plan.outers):
         assert work.inside, f"{work} is not inside its arrays"
     return plan
 
 
 class _Planner:
-    def __init__(self, scan: Scan, initial: tuple[float | None, ...]) -> None:
-        self.scan, self.initial = scan, initial
+    def __init__(self, scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers) -> None:
+        self.scan, self.initial, self.numbers = scan, initial, numbers
         self.rows = rows_of(scan)
         self.body = self.rows.body
         check_ops(self.body)
@@ -154,7 +156,7 @@ class _Planner:
             Sink(ref, Place(next_states[s.top]) if s.saved else self._after(s))
             for ref, s in zip(self.following.values(), states, strict=True)
         ]
-        forward = Schedule(self.body, sources, self.made, self.names)
+        forward = Schedule(self.body, sources, self.made, self.names, self.numbers)
         kept = self._kept(sources, {sink.ref: sink.place for sink in sinks})
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in {sink.ref for sink in sinks}]
         steps, _ = forward.work([sink for sink in sinks if not sink.place.array.window], ())
@@ -178,6 +180,7 @@ class _Planner:
             self.again.chunk,
             tuple(again),
             *back,
+            numbers=self.numbers,
         )
 
     def _state(self, ref: Ref, value: float | None, bottom: int, top: int, rows: bool) -> State:
@@ -226,7 +229,8 @@ class _Planner:
         of_step = {ref: place for ref, place in kept.items() if not place.array.window}
         sinks = [Sink(self.following[Ref(state.name)], self._after(state)) for state in states if state.saved]
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in of_step]
-        return Schedule(self.body, self._in_chunk(sources, states) | of_step, self.made, self.names).work(sinks, ())[0]
+        known = self._in_chunk(sources, states) | of_step
+        return Schedule(self.body, known, self.made, self.names, self.numbers).work(sinks, ())[0]
 
     def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
         """What the backward pass reads of the forward one: computed by what is dear, each kept for every step.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.memory import Array, Loop, Product, Work, plain
 from lstmc.loops.plan import Plan
 
@@ -121,9 +122,10 @@ def _work_text(work: Work) -> Iterator[str]:
         w = f"[{work.outs}, {work.ins}]^T" if work.transposed else f"[{work.ins}, {work.outs}]"
         plus = f" + {work.b.array.name}" if work.b else ""
         rows = f"{'N' if work.when == 'step' else 'T * N'}{_lead(work.lead)}"
+        low = "" if work.numbers == FLOAT32 else f", in {work.numbers.format}"
         yield (
             f"product {work.y.array.name} [{rows}, {work.outs}] = {work.x.array.name} [{rows}, {work.ins}]"
-            f" {work.w.array.name} {w}{plus}"
+            f" {work.w.array.name} {w}{plus}{low}"
         )
     else:
         assert isinstance(work, Loop)

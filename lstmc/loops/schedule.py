@@ -10,6 +10,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, offset_of, piece
 from lstmc.loops.loop_code import ELEMENT, MOVES, LoopCode, Values
+from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import WIDEST, Array, Loop, Names, Place, Product, Sink, Work
 from lstmc.ops import Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum, Transpose
 
@@ -33,8 +34,15 @@ class _Group:
 class Schedule:
     """What is run each step for some ``sinks``, given where ``sources`` are. ``made`` gains buffers."""
 
-    def __init__(self, graph: Graph, sources: dict[Ref, Place], made: list[Array], names: Names) -> None:
-        self.graph, self.sources, self.made, self.unique = graph, sources, made, names
+    def __init__(
+        self,
+        graph: Graph,
+        sources: dict[Ref, Place],
+        made: list[Array],
+        names: Names,
+        numbers: ProductNumbers = FLOAT32,
+    ) -> None:
+        self.graph, self.sources, self.made, self.unique, self.numbers = graph, sources, made, names, numbers
         self.groups: list[_Group] = []
         self.group_of: dict[str, int] = {}
         self.stores: dict[Ref, list[Sink]] = {}
@@ -283,7 +291,9 @@ class Schedule:
         when, x_place, y_place = self._when(Ref(node.name), x, ins)
         panels = self._panels(w_place.array, transposed, outs, ins)
         comment = self.code.comment(node)
-        return Product(x_place, w_place, y_place, outs, ins, lead, transposed, bias, panels, when, comment)
+        return Product(
+            x_place, w_place, y_place, outs, ins, lead, transposed, bias, panels, when, comment, self.numbers
+        )
 
     def _of_sequence(self, node: Node) -> bool:
         """Whether a node is a product with a sequence that is known before the first step."""
@@ -311,6 +321,8 @@ class Schedule:
     def _panels(self, w: Array, transposed: bool, outs: int, ins: int) -> Array:
         """Where a matrix is packed, once for all products with it."""
         if (w, transposed) not in self.panels:
-            place = self.buffer(f"{w.name}_panels", -(-outs // WIDEST) * WIDEST * ins, time=False, rows=False)
+            place = self.buffer(
+                f"{w.name}_panels", -(-outs // WIDEST) * WIDEST * self.numbers.floats(ins), False, False
+            )
             self.panels[w, transposed] = place.array
         return self.panels[w, transposed]

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ConfigDict, with_config
 
 from lstmc.errors import Argument, BackendError
 from lstmc.files.json_file import NotExpected, parse_json
+from lstmc.loops.low_precision import FLOAT32, ProductFormat, ProductNumbers
 from lstmc.text import nearest_or_all
 
 Format = Literal["int8", "int16", "fp16", "bf16", "float"]
@@ -35,7 +36,8 @@ class Values:
     read; with ``once`` it is rounded for all that read it. ``folded``: the types of those that become a part of the
     layer before them, where nothing else reads what is between: that is not rounded. ``unsigned``: a symmetric value
     that is never negative has all its numbers above zero. ``power_of_two``: the distance of two numbers is a power of
-    two. ``headroom`` is added to the range, as a part of it.
+    two. ``headroom`` is added to the range, as a part of it. ``dynamic``: each row that a product reads has its own
+    range, as it is.
     """
 
     format: Format = "float"
@@ -47,6 +49,7 @@ class Values:
     written: tuple[str, ...] | None = None
     read: tuple[str, ...] = ()
     once: bool = False
+    dynamic: bool = False
     folded: tuple[str, ...] = ()
 
 
@@ -58,11 +61,13 @@ class Weights:
     ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it.
 
     A matrix that is multiplied by a value of ``value_axes`` axes or more is stored as values are, its bias too.
+    Without ``biases``, those stay as they are.
     """
 
     format: Format = "float"
     per: Literal["row", "tensor", "slice"] = "row"
     value_axes: int = 1000
+    biases: bool = True
 
 
 @_FORBID
@@ -183,6 +188,25 @@ def device_of(numbers: str, reader: str) -> Device:
     raise BackendError(
         f"{argument}: its quantiser does not make {device.name}: expected one of {', '.join(forms)}",
         arguments=(argument,),
+    )
+
+
+def products_of(numbers: str) -> ProductNumbers:
+    """Return the numbers of a device for the products of generated loops; ``float32`` is one.
+
+    Raises :class:`BackendError` for a device that does not round the rows and weights of products alone.
+    """
+    if numbers == "float32":
+        return FLOAT32
+    device = read_device(numbers)
+    values, weights = device.values, device.weights
+    alone = values.read == ("linear",) and values.written == () and values.dynamic and not weights.biases
+    for format in get_args(ProductFormat):
+        if alone and values.format == weights.format == format:
+            return ProductNumbers(format, device.tolerance or 0.0)
+    raise BackendError(
+        f"numbers={numbers}: generated layers compute in float32, cpu-bf16 or cpu-int8, or by a file with one of these"
+        " as its base"
     )
 
 

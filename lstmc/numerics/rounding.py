@@ -10,6 +10,7 @@ from math import ceil, floor, log2
 import numpy as np
 
 from lstmc.ir import Graph, Node, Ref
+from lstmc.loops.low_precision import rounded_rows, to_format
 from lstmc.numerics.device import BITS, Device, Format, Nearest
 from lstmc.numerics.ranges import elements_of
 from lstmc.numerics.sequences import constants
@@ -73,16 +74,6 @@ def rounded(array: Array, nearest: Nearest) -> Array:
     else:
         integers = np.copysign(np.floor(np.abs(array) + 0.5), array)
     return np.asarray(integers)
-
-
-def to_format(array: Array, format: Format) -> Array:
-    """Return numbers as floating point of 16 bits stores them: fp16 or bf16, the nearest and even."""
-    if format == "fp16":
-        with np.errstate(over="ignore"):
-            return array.astype(np.float16).astype(array.dtype)
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32).astype(np.uint64)
-    upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32)
-    return upper.view(np.float32).reshape(np.shape(array)).astype(array.dtype)
 
 
 def layer_type(op: Op) -> str:
@@ -250,6 +241,8 @@ class DeviceRounding:
                     array = self._cached(node, slot, array, self._constant if as_value else of_product)
             elif ref.node in self._fixed and (read or node.name in self._written):
                 array = self._cached(node, slot, array, self._constant)
+            elif read and self.device.values.dynamic and isinstance(node.op, Linear):
+                array = rounded_rows(array, node.op.axis, self.format_of(ref))
             elif read:
                 array = self._stored(ref, array)
             numbers.append(array)
@@ -296,7 +289,8 @@ class DeviceRounding:
     def _bias(self, array: Array) -> Array:
         """Return a bias as it is stored: integers have 32 bits for it, floating point the format of weights."""
         format = self.device.weights.format
-        return array if format in BITS or format == "float" else to_format(array, format)
+        stays = format in BITS or format == "float" or not self.device.weights.biases
+        return array if stays else to_format(array, format)
 
     def _constant(self, array: Array) -> Array:
         format = self.device.values.format

@@ -12,8 +12,8 @@ from lstmc.backend import Compiled
 from lstmc.data.dataset import Axes
 from lstmc.errors import DataError
 from lstmc.files.arrays import AnyArray, StoredArray, value_problem
-from lstmc.interp import Rounding, forward
-from lstmc.ir import Graph, Ref
+from lstmc.interp import forward
+from lstmc.ir import Graph, Ref, Rounding
 from lstmc.ops import Array, Domain, Input, Leaf
 from lstmc.text import did_you_mean
 

@@ -171,12 +171,7 @@ def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
 
 
 def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[str, tuple[Array, Array]]]:
-    """Yield each output of a model beside what a net of it gives in numbers of lower precision, on the same inputs.
-
-    ``rounded`` is the net in these numbers, with a rounding; of another there is nothing.
-    """
-    if rounded.rounding is None:
-        return
+    """Yield each output of a model beside what a net of it gives in numbers of lower precision, on the same inputs."""
     leaves = {node.name: array for node in model.graph if (array := model.values.get(Ref(node.name))) is not None}
     inputs = {name: rounded.values.get(Ref(name), array) for name, array in leaves.items()}
     exact = forward(model.graph, inputs, leaves).outputs

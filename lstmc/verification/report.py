@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -88,16 +88,18 @@ def bounded(
     written: Iterator[Mapping[Key, float]],
     own: Iterator[Mapping[Key, float]],
     exact: bool,
+    by_written: Collection[str] = ("blob",),
 ) -> list[Difference]:
     """Return the differences with their tolerances: a multiple of what rounding moves, where that is needed.
 
-    A blob is compared with the ``written`` graph, whose rounding is its own. Outputs and gradients are compared with
-    the model: beyond their limit only what rounding moves in its ``own`` graph counts, as a pass must not make a net
-    round more. Where values are not ``exact`` float32, the limit is the least. No more runs are made than are needed.
+    What is of a kind in ``by_written``, as a blob, is compared with the ``written`` graph, whose rounding is its own.
+    Other outputs and gradients are compared with the model: beyond their limit only what rounding moves in its ``own``
+    graph counts, as a pass must not make a net round more. Where values are not ``exact`` float32, the limit is the
+    least. No more runs are made than are needed.
     """
     kinds = ("output", "blob", "gradient") if exact else ()
     differences = [replace(d, tolerance=LEAST_TOLERANCE) if d.kind in kinds else d for d in compared]
-    limits = [inf if d.kind == "blob" else d.tolerance for d in compared]
+    limits = [inf if d.kind in by_written else d.tolerance for d in compared]
     for runs, margin, limited in ((written, MARGIN, limits), (own, OWN_MARGIN, [inf] * len(differences))):
         while not all(d.passed for d in differences) and (moved := next(runs, None)) is not None:
             bounds = [

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Node, Ref, Scan
-from lstmc.loops.code import layer_type
 from lstmc.loops.layer import in_layer_order, mask_name, own_draw, without_dropouts
 from lstmc.ops import Dropout
 from lstmc.passes import Refs
@@ -25,9 +22,8 @@ def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     initial = tuple(_number(b, ref) for slot, ref in enumerate(args) if scan.role(slot) == "state")
     body, dropouts = without_dropouts(scan.body)
     operands = in_layer_order(scan, args, [_masks(b, dropout, scan.length) for dropout in dropouts])
-    layer = FusedScan(body, scan.length, scan.reverse, initial=initial)
     try:
-        layer = replace(layer, type_name=layer_type(layer.plan()))
+        layer = FusedScan(body, scan.length, scan.reverse, initial=initial).typed()
     except BackendError as error:
         raise BackendError(
             f"the scan {scan.body.name} cannot be one generated layer: {error.message}",

@@ -12,6 +12,7 @@ from lstmc.files.format import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.loops.code import Source, layer_code, source
 from lstmc.loops.gpu import gpu_text
+from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.loops.rows import batch_of
 from lstmc.manifest import Manifest, Place, Stored, describe, manifest_states, step_blobs
@@ -62,8 +63,8 @@ def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
     code = layers_source(graph)
     if code is None:
         return {}
-    assert code.cu is not None
-    return {f"{name}{SUFFIX}": code.cpp.encode(), f"{name}{GPU_SUFFIX}": code.cu.encode()}
+    gpu = {} if code.cu is None else {f"{name}{GPU_SUFFIX}": code.cu.encode()}
+    return {f"{name}{SUFFIX}": code.cpp.encode(), **gpu}
 
 
 def read_sources(files: Mapping[str, bytes]) -> dict[str, Source]:
@@ -98,7 +99,8 @@ def layers_text(graph: Graph) -> str:
         if isinstance(node.op, FusedScan):
             plan = node.op.plan()
             sizes = node.op.length, batch_of(node.op)
-            texts.append(plan_text(plan) + memory_text(plan, *sizes) + gpu_text(plan, *sizes))
+            on_gpu = gpu_text(plan, *sizes) if plan.numbers == FLOAT32 else ""
+            texts.append(plan_text(plan) + memory_text(plan, *sizes) + on_gpu)
     return "\n".join(texts)
 
 

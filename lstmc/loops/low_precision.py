@@ -1,0 +1,86 @@
+"""Products of generated loops in low precision: weights and rows in bf16, or in int8 with a scale for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+from zlib import crc32
+
+import numpy as np
+
+from lstmc.ir import Graph, Node
+from lstmc.ops import Array, Arrays, Linear
+
+ProductFormat = Literal["float", "bf16", "int8"]
+_MOST = {"int8": 127, "int16": 32767}
+TIE = 1e-3  # of a step: numbers so near to the middle of two are rounded to either by what float32 makes of them
+
+
+def to_format(array: Array, format: str) -> Array:
+    """Return numbers as floating point of 16 bits stores them: fp16 or bf16, the nearest and even."""
+    if format == "fp16":
+        with np.errstate(over="ignore"):
+            return array.astype(np.float16).astype(array.dtype)
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32).astype(np.uint64)
+    upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32)
+    return upper.view(np.float32).reshape(np.shape(array)).astype(array.dtype)
+
+
+def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.0) -> Array:
+    """Return an array whose rows, its axes from ``axis`` on, are rounded each by itself.
+
+    Integers have a scale for each row, by its largest absolute value. ``shift`` is added before, in steps of a number.
+    """
+    if format not in _MOST:
+        return to_format(array * (1 + 2.0**-8 * shift), format)
+    rows = np.asarray(array, np.float64).reshape(prod(array.shape[:axis]), -1)
+    steps = np.abs(rows).max(axis=1, keepdims=True, initial=0.0) / _MOST[format]
+    steps = np.where(steps == 0, 1.0, steps)
+    shifted = rows / steps + (np.reshape(shift, rows.shape) if np.ndim(shift) else shift)
+    integers = np.clip(np.rint(shifted), -_MOST[format], _MOST[format])
+    return (integers * steps).reshape(array.shape).astype(array.dtype)
+
+
+@dataclass(frozen=True)
+class ProductNumbers:
+    """The numbers that a generated loop multiplies: those of a row of x and of a row of weights, as they are read.
+
+    All else is float32, and so are gradients, at the rounded values. ``tolerance`` is how far they may move an output,
+    as a part of the largest. ``ties`` is the seed by which what is nearly as near to two numbers is rounded to either.
+    See :class:`~lstmc.interp.Rounding`.
+    """
+
+    format: ProductFormat = "float"
+    tolerance: float = 0.0
+    ties: int | None = None
+
+    def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
+        if not isinstance(node.op, Linear):
+            return args
+        x, w, *b = args
+        return rounded_rows(x, node.op.axis, self.format, self._shift(node, x)), rounded_rows(w, 1, self.format), *b
+
+    def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
+        return results
+
+    def _shift(self, node: Node, x: Array) -> Array | float:
+        if self.ties is None or self.ties < 2:
+            return {None: 0.0, 0: TIE, 1: -TIE}[self.ties]
+        rng = np.random.default_rng([self.ties, crc32(node.name.encode())])
+        return TIE * rng.choice((-1.0, 1.0), x.shape)
+
+    # what the code of layers asks
+
+    @property
+    def panel(self) -> str:
+        """The name of the struct in low_precision.h."""
+        return self.format.capitalize()
+
+    def floats(self, ins: int) -> int:
+        """Return the floats of a column of a panel."""
+        return {"float": ins, "bf16": (ins + 1) // 2, "int8": (ins + 3) // 4 + 1}[self.format]
+
+
+FLOAT32 = ProductNumbers()
