@@ -134,8 +134,7 @@ def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
     passes = _passes(target)
     if products != FLOAT32 and target.scans != "fused":
         raise BackendError(
-            f"numbers={products.format}: expected a target with generated layers, as caffe-fused, found {target.name}",
-            notes=["numbers of a device in the interpreter: lstmc verify --numbers"],
+            f"numbers={products.format}: expected a target with generated layers, as caffe-fused, found {target.name}"
         )
     if products != FLOAT32:
         passes = (*passes, RoundProducts(products))
