@@ -10,7 +10,8 @@ from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Rounding, Scan, Stage
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.plan import Plan, plan_of
-from lstmc.ops import Arg, Dropout, Full, Mul
+from lstmc.loops.rows import with_rows_first
+from lstmc.ops import Arg, Dropout, Full, Mul, Transpose
 from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import Refs, result, rewrite
 
@@ -51,6 +52,7 @@ class GenerateLoops(Pass):
 
     1. scan(body)         => a generated scan; one with an op that has no code stays as it is
     2. dropout(x) in body => x * mask: the masks of all steps are one dropout of ones, before the scan
+    3. scan(x [T, S, N])  => scan(transpose(x)) [T, N, S], where each row of the batch is computed by itself then
 
     With ``any_batch`` a scan whose rows depend on each other stays too, as its code is for one size of the batch.
     """
@@ -65,15 +67,24 @@ class GenerateLoops(Pass):
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if not isinstance(node.op, Scan) or isinstance(node.op, GeneratedScan):
                 return None
-            scan, initial = node.op, []
-            for slot, ref in enumerate(args):
-                op = b.node(ref.node).op
-                if scan.role(slot) == "state":
-                    initial.append(op.value if isinstance(op, Full) else None)
-            body, dropouts = without_dropouts(scan.body)
-            generated = GeneratedScan(body, scan.length, scan.reverse, initial=tuple(initial))
+            scan = node.op
+            states = [b.node(ref.node).op for slot, ref in enumerate(args) if scan.role(slot) == "state"]
+            initial = tuple([op.value if isinstance(op, Full) else None for op in states])
+            generated, dropouts = _generated(scan, initial)
             try:
                 fixed = generated.plan().rows.fixed
+                if fixed and (apart := with_rows_first(scan)):
+                    inner, slots = apart
+                    other = replace(scan, body=inner)
+                    first, first_dropouts = _generated(other, initial)
+                    if not first.plan().rows.fixed:
+                        fixed, scan, generated, dropouts = False, other, first, first_dropouts
+                        args = tuple(
+                            [
+                                b.add(Transpose(int(scan.role(slot) == "x")), ref)[0] if slot in slots else ref
+                                for slot, ref in enumerate(args)
+                            ]
+                        )
             except BackendError:
                 return None
             if fixed and self.any_batch:
@@ -121,6 +132,12 @@ def other_ties(graph: Graph, seed: int) -> Graph:
         return b.add(replace(node.op, products=products), *args, names=node.names, loc=node.loc)
 
     return rewrite(graph, visit)
+
+
+def _generated(scan: Scan, initial: tuple[float | None, ...]) -> tuple[GeneratedScan, tuple[Node, ...]]:
+    """Return a scan as a generated one, and the dropouts that it had."""
+    body, dropouts = without_dropouts(scan.body)
+    return GeneratedScan(body, scan.length, scan.reverse, initial=initial), dropouts
 
 
 def without_dropouts(body: Graph) -> tuple[Graph, tuple[Node, ...]]:

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import NamedTuple
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, op_of_step
-from lstmc.ops import Add, Arg, Binary, Full, Linear, Op, Pointwise, Split
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, op_of_step
+from lstmc.ops import (
+    Add,
+    Arg,
+    Binary,
+    Dropout,
+    Full,
+    Linear,
+    Max,
+    Op,
+    Pointwise,
+    Reshape,
+    Softmax,
+    Split,
+    Sum,
+    Transpose,
+)
 from lstmc.passes import Cse, Refs, Simplify, rewrite
+from lstmc.types import TensorType
+
+MOST_EITHER = 6  # values of which every choice is tried: 64 choices
 
 
 @dataclass(frozen=True)
@@ -40,11 +62,14 @@ def rows_of(scan: Scan) -> Rows:
     args, shapes, batch = scan.body.body_args(), _leading_shapes(scan), batch_of(scan)
     roles = [scan.role(slot) for slot in range(len(args))]
     leading = [arg.types[0].shape[:1] == (batch,) for arg in args]
+    # a value that is the same for all rows may have as many elements first as the batch has rows
+    either = [slot for slot, role in enumerate(roles) if role in ("static", "x") and leading[slot]]
     if all(shape[:1] == (batch,) for shape in shapes):
-        for ranks in (1, 2):
+        for chosen in product((True, False), repeat=min(len(either), MOST_EITHER)):
+            same = {slot for slot, maps in zip(either, chosen, strict=False) if not maps}
             mapped = tuple(
-                leads and role != "weight" and (role == "state" or arg.types[0].rank >= ranks)
-                for leads, role, arg in zip(leading, roles, args, strict=True)
+                leads and role != "weight" and slot not in same
+                for slot, (leads, role) in enumerate(zip(leading, roles, strict=True))
             )
             body = _row_body(scan.body, mapped)
             if body is not None:
@@ -77,31 +102,50 @@ class _Mixed(Exception):
 
 def _row_body(body: Graph, mapped: tuple[bool, ...]) -> Graph | None:
     b = Builder(body.name, body)
-    new: dict[Ref, tuple[Ref, bool]] = {}
+    new: dict[Ref, _InRow] = {}
     for arg, maps in zip(body.body_args(), mapped, strict=True):
         assert isinstance(arg.op, Arg)
         op = Arg(arg.op.shape[1:], arg.op.role) if maps else arg.op
-        new[Ref(arg.name)] = b.add(op, names=arg.names, loc=arg.loc)[0], maps
+        new[Ref(arg.name)] = _InRow(b.add(op, names=arg.names, loc=arg.loc)[0], 0 if maps else None)
     try:
         for node in body:
             if not isinstance(node.op, Arg):
                 _add_row(b, body, node, new)
     except _Mixed:
         return None
-    if not all(new[output.ref][1] for output in body.outputs):
+    if any(new[output.ref].axis != 0 for output in body.outputs):
         return None
-    return b.finish([(output.name, new[output.ref][0]) for output in body.outputs])
+    return b.finish([(output.name, new[output.ref].ref) for output in body.outputs])
 
 
-def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, tuple[Ref, bool]]) -> None:
+class _InRow(NamedTuple):
+    """A value of one row, and which axis of all rows' value the rows are; None where it is the same for all."""
+
+    ref: Ref
+    axis: int | None
+
+
+def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> None:
     args = body.args(node.name)
     refs = [Ref(node.name, out) for out in range(len(node.types))]
-    if isinstance(node.op, Full) or not any(new[ref][1] for ref in args):
-        results = b.copy(node, [new[ref][0] for ref in args])
-        new.update((ref, (value, False)) for ref, value in zip(refs, results, strict=True))
+    axes = {new[ref].axis for ref in args} - {None}
+    if isinstance(node.op, Full) or not axes:
+        results = b.copy(node, [new[ref].ref for ref in args])
+        new.update((ref, _InRow(value, None)) for ref, value in zip(refs, results, strict=True))
         return
     types = [body.type(ref) for ref in args]
-    mapped = [new[ref][1] for ref in args]
+    if axes != {0} or (isinstance(node.op, Transpose) and node.op.axis == 0):
+        inner = _inside_rows(node.op, types, node.types[0], [new[ref].axis for ref in args])
+        if inner is None:
+            raise _Mixed
+        row_op, axis = inner
+        values = [new[ref].ref for ref in args]
+        (value,) = values if row_op is None else b.copy(node, values, row_op)
+        if b.type(value).shape != _without(node.types[0].shape, axis):
+            raise _Mixed
+        new[refs[0]] = _InRow(value, axis)
+        return
+    mapped = [new[ref].axis is not None for ref in args]
     batch = next(type_.shape[0] for type_, maps in zip(types, mapped, strict=True) if maps)
     constants = [
         not maps and type_.shape[:1] == (batch,) and isinstance(body.node(ref.node).op, Full)
@@ -120,9 +164,76 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, tuple[Ref, bool
         if maps and not given and isinstance(full, Full):
             operands.append(b.add(Full(full.shape[1:], full.value), names=(ref.node,))[0])
         else:
-            operands.append(new[ref][0])
+            operands.append(new[ref].ref)
     results = b.copy(node, operands, op)
-    new.update((ref, (value, True)) for ref, value in zip(refs, results, strict=True))
+    new.update((ref, _InRow(value, 0)) for ref, value in zip(refs, results, strict=True))
+
+
+def _inside_rows(
+    op: Op, operands: Sequence[TensorType], result: TensorType, axes: Sequence[int | None]
+) -> tuple[Op | None, int] | None:
+    """Return the op on one row, and the axis of rows of its result, where rows are inside of other axes.
+
+    ``axes`` are those of the operands. The op is None where it does nothing within a row. None for an op that has no
+    such form, or mixes rows.
+    """
+    rows = [axis for axis in axes if axis is not None]
+    if isinstance(op, Binary):
+        from_last = {t.rank - axis for t, axis in zip(operands, axes, strict=True) if axis is not None}
+        same = [t for t, axis in zip(operands, axes, strict=True) if axis is None]
+        if len(from_last) > 1 or any(t.shape[-min(from_last) :][:1] not in ((), (1,)) for t in same if t.rank):
+            return None
+        return op, result.rank - from_last.pop()
+    if axes[0] is None or len(rows) > 1:
+        return None
+    row = axes[0]
+    if isinstance(op, Pointwise) and not isinstance(op, Dropout):
+        return op, row
+    if isinstance(op, Transpose) and row in (op.axis, op.axis + 1):
+        return None, 2 * op.axis + 1 - row
+    if isinstance(op, Reshape):
+        before = prod(operands[0].shape[:row])
+        axis = next((i for i in range(result.rank) if prod(result.shape[:i]) == before), None)
+        return None if axis is None else (Reshape(_without(result.shape, axis)), axis)
+    if not isinstance(op, Linear | Softmax | Sum | Max | Transpose) or op.axis == row:
+        return None
+    if op.axis > row:
+        return replace(op, axis=op.axis - 1), row
+    return None if isinstance(op, Linear) else (op, row - 1 if isinstance(op, Sum | Max) else row)
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
+def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
+    """Return the body of a scan with the rows of each argument first, and the slots of those that had them second.
+
+    None where no argument has. The body begins with what puts these axes back in their places.
+    """
+    batch, args = batch_of(scan), scan.body.body_args()
+    shapes = [arg.types[0].shape for arg in args]
+    slots = tuple(
+        slot
+        for slot, shape in enumerate(shapes)
+        if scan.role(slot) in ("x", "static") and batch in shape[1:2] and (shape[0] != batch or len(shape) > 2)
+    )
+    if not slots:
+        return None
+    rebuild = Rebuild(scan.body)
+    swap = Transpose(0)
+    for slot, arg in enumerate(args):
+        if slot not in slots:
+            rebuild.copy(arg)
+            continue
+        assert isinstance(arg.op, Arg)
+        (swapped,) = swap.infer(arg.types[0])
+        first = rebuild.builder.add(Arg(swapped.shape, arg.op.role), names=arg.names, loc=arg.loc)
+        rebuild.put(arg, rebuild.builder.add(swap, *first, loc=arg.loc))
+    for node in scan.body:
+        if not isinstance(node.op, Arg):
+            rebuild.copy(node)
+    return rebuild.finish(), slots
 
 
 def split_early(body: Graph) -> Graph:

@@ -23,8 +23,9 @@ from lstmc import Input, Param, State, cell, const, dims, dropout, linear, model
 from lstmc.cells import gru
 from lstmc.errors import BackendError, DataError, DimError, WeightsError
 from lstmc.files.output import write_files
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Scan
 from lstmc.loops import compiler
+from lstmc.loops.layer import GeneratedScan
 from lstmc.ops import Abs
 from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import seeded_model
@@ -64,10 +65,18 @@ def test_outputs_and_all_gradients_in_both_forms() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["slstm", "attention_lstm", "conv_lstm", "ntm", "rwkv7", "phased_lstm", "mamba", "gru_d"]
+    "name", ["slstm", "attention_lstm", "conv_lstm", "ntm", "rwkv7", "phased_lstm", "mamba", "gru_d", "luong"]
 )
 def test_cells_of_the_library(name: str) -> None:
     assert_right(cell_graph(name, (4, 3), reverse=name == "slstm"))
+
+
+@pytest.mark.parametrize("name", ["bahdanau", "luong", "mamba"])
+def test_rows_that_are_the_second_axis_of_a_memory_are_found(name: str) -> None:
+    """As in the memory [S, N, E] of attention; and where a parameter has as many rows as the batch."""
+    graph = compile_graph(cell_graph(name, (4, 3)), BACKEND).expanded
+    scans = [node.op for node in graph if isinstance(node.op, Scan)]
+    assert [scan.plan().rows.fixed for scan in scans if isinstance(scan, GeneratedScan)] == [False] * len(scans)
 
 
 @pytest.mark.slow
