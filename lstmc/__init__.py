@@ -58,7 +58,8 @@ else:
         try:
             value = globals()[name] = getattr(import_module(_OTHERS.get(name, _LANGUAGE)), name)
         except AttributeError:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+            package = f": import {__name__}_{name}" if find_spec(f"{__name__}_{name}") else ""
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{package}") from None
         return value
 
     def __dir__():

@@ -21,7 +21,7 @@ from lstmc.backend import load_cell
 from lstmc.ir import Graph
 from lstmc_caffe.runtime.runner import Runner
 from tests.benchmarks.caffe_time import NETS, compiled_nets
-from tools.gpu_check.torch_cells import CELLS, compared, minima, operands, ways
+from tools.gpu_check.torch_cells import CELLS, KERNEL, RANK, STATES, compared, minima, operands, ways
 
 SIZES = {(300, 1, 32, 64): 1, (50, 32, 256, 512): 10}  # T, N, D, H, and a round of how many
 TARGETS = ("caffe", "caffe-fused")
@@ -44,20 +44,29 @@ def elman(
     return h, {"h": h}
 
 
-def sequence(made: Cell, size: tuple[int, int, int, int]) -> Graph:
+def sizes(name: str, units: int) -> dict[str, int]:
+    """The dimensions of a cell with so many units, or channels."""
+    others = {
+        "mamba": {"E": units, "S": STATES, "K": KERNEL, "R": RANK},
+        "delta_net": {"H": units, "K": units},
+    }
+    return others.get(name, {"H": units})
+
+
+def sequence(name: str, made: Cell, size: tuple[int, int, int, int]) -> Graph:
     """The cell over a sequence."""
     steps, batch, width, units = size
 
     @model
     def net(x: Value = Input(steps, batch, width)) -> dict[str, Value]:
-        return {"y": scan(made(H=units), x)[0]}
+        return {"y": scan(made(**sizes(name, units)), x)[0]}
 
     return net.graph()
 
 
 def ours(caffe: Runner, name: str, size: tuple[int, int, int, int], rounds: int) -> dict[str, float]:
     """Forward and backward of each target's net."""
-    compiled = compiled_nets(sequence(elman if name == "elman" else load_cell(name), size), TARGETS)
+    compiled = compiled_nets(sequence(name, elman if name == "elman" else load_cell(name), size), TARGETS)
     for _, _, source in compiled.values():
         caffe.open_layers(source)
     nets = {target: text for target, (text, _, _) in compiled.items()}
@@ -71,7 +80,7 @@ def in_torch(name: str, size: tuple[int, int, int, int], rounds: int, made: Cell
     """Forward and backward of each way in PyTorch, and of the module of the same cell in lstmc."""
     torch.set_num_threads(1)
     given = operands(name, size, "cpu")
-    net = lstmc_torch.module(made, D=size[2], H=size[3])
+    net = lstmc_torch.module(made, D=size[2], sizes=sizes(name, size[3]))
     net.load_lstmc({own: value.detach().numpy() for own, value in zip(net.spec.params, given[2], strict=True)})
     runs = {"lstmc_torch": lambda xs, states, params: net(xs)["y"], **dict(ways(name))}
     able, reasons = compared(runs, given)

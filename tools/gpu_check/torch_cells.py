@@ -69,15 +69,56 @@ def lstm(x: Tensor, s: State, p: list[Tensor]) -> State:
     return [torch.sigmoid(o) * torch.tanh(c), c]
 
 
-# of each: the step, its states, the shapes of its parameters in multiples of H (None: D)
-Shape = tuple[int | None, ...]
-CELLS: dict[str, tuple[Step, int, tuple[Shape, ...]]] = {
-    "lstm": (lstm, 2, ((4, None), (4,), (4, 1))),
-    "gru": (gru, 1, ((3, None), (3,), (2, 1), (1, 1))),
-    "gru_reset_after": (gru_reset_after, 1, ((3, None), (3,), (3, 1), (3,))),
-    "lstm_peephole": (lstm_peephole, 2, ((4, None), (4,), (4, 1), (1,), (1,), (1,))),
-    "lstm_layernorm": (lstm_layernorm, 2, ((4, None), (4,), (4, 1), (4,), (4,), (1,), (1,))),
-    "elman": (elman, 1, ((1, None), (1, 1), (1,))),
+def mamba(x: Tensor, s: State, p: list[Tensor]) -> State:
+    """``mamba``: p is W_in, w, b, W_r, W_dt, b_dt, W_B, W_C, A_log, skip, W_out; s is the output, then the states."""
+    u, z = functional.linear(x, p[0]).chunk(2, dim=1)
+    seen = torch.cat([s[1], u[:, None]], dim=1)
+    u = functional.silu((seen * p[1]).sum(1) + p[2])
+    dt = functional.softplus(functional.linear(functional.linear(u, p[3]), p[4], p[5]))
+    written = functional.linear(u, p[6])[:, :, None] * (dt * u)[:, None]
+    state = torch.exp(dt[:, None] * -torch.exp(p[8])) * s[2] + written
+    y = (functional.linear(u, p[7])[:, :, None] * state).sum(1) + p[9] * u
+    return [functional.linear(functional.silu(z) * y, p[10]), seen[:, 1:], state]
+
+
+def delta_net(x: Tensor, s: State, p: list[Tensor]) -> State:
+    """``delta_net``: p is W_q, W_k, W_v, w_beta, b_beta; s is the output, then the state."""
+    q, k = functional.silu(functional.linear(x, p[0])), functional.silu(functional.linear(x, p[1]))
+    q = q * torch.rsqrt((q * q).sum(1, keepdim=True) + 1e-6)
+    k = k * torch.rsqrt((k * k).sum(1, keepdim=True) + 1e-6)
+    beta = torch.sigmoid(functional.linear(x, p[3], p[4]))
+    v = beta * (functional.linear(x, p[2]) - torch.bmm(s[1], k[:, :, None])[:, :, 0])
+    memory = s[1] + v[:, :, None] * k[:, None]
+    return [torch.bmm(memory, q[:, :, None])[:, :, 0], memory]
+
+
+Shapes = tuple[tuple[int, ...], ...]
+STATES, KERNEL, RANK = 16, 4, 4  # of mamba: states of a channel, steps of its convolution, the rank of its steps
+
+
+def shapes(name: str, d: int, h: int) -> tuple[Shapes, Shapes]:
+    """Return the shapes of the states of a row, and of the parameters, with D features and H units or channels."""
+    one, two = ((h,),), ((h,), (h,))
+    return {
+        "lstm": (two, ((4 * h, d), (4 * h,), (4 * h, h))),
+        "gru": (one, ((3 * h, d), (3 * h,), (2 * h, h), (h, h))),
+        "gru_reset_after": (one, ((3 * h, d), (3 * h,), (3 * h, h), (3 * h,))),
+        "lstm_peephole": (two, ((4 * h, d), (4 * h,), (4 * h, h), (h,), (h,), (h,))),
+        "lstm_layernorm": (two, ((4 * h, d), (4 * h,), (4 * h, h), (4 * h,), (4 * h,), (h,), (h,))),
+        "elman": (one, ((h, d), (h, h), (h,))),
+        "mamba": (
+            ((d,), (KERNEL - 1, h), (STATES, h)),
+            (
+                *((2 * h, d), (KERNEL, h), (h,), (RANK, h), (h, RANK), (h,)),
+                *((STATES, h), (STATES, h), (STATES, h), (h,), (d, h)),
+            ),
+        ),
+        "delta_net": (((h,), (h, h)), ((h, d), (h, d), (h, d), (1, d), (1,))),
+    }[name]
+
+
+CELLS: dict[str, Step] = {
+    step.__name__: step for step in (lstm, gru, gru_reset_after, lstm_peephole, lstm_layernorm, elman, mamba, delta_net)
 }
 
 
@@ -93,7 +134,7 @@ def over_time(step: Step, xs: Tensor, states: State, params: list[Tensor]) -> Te
 def ways(name: str) -> Iterator[tuple[str, Run]]:
     """Yield the ways to run a cell over time: eager, scripted, compiled (a step: all steps take minutes), and PyTorch's
     own layer, ``nn``, which is cuDNN's on a GPU."""
-    step = CELLS[name][0]
+    step = CELLS[name]
     yield "eager", lambda xs, states, params: over_time(step, xs, states, params)
     scripted = torch.jit.script(step)
     yield "script", lambda xs, states, params: over_time(scripted, xs, states, params)
@@ -129,12 +170,9 @@ def operands(name: str, size: Size, device: str) -> tuple[Tensor, State, list[Te
     """Return random inputs, the first states and random parameters of a cell."""
     torch.manual_seed(0)
     steps, batch, width, units = size
-    _, count, shapes = CELLS[name]
-    params = [
-        (0.1 * torch.randn([width if n is None else n * units for n in shape], device=device)).requires_grad_()
-        for shape in shapes
-    ]
-    states = [torch.zeros(batch, units, device=device) for _ in range(count)]
+    of_states, of_params = shapes(name, width, units)
+    params = [(0.1 * torch.randn(shape, device=device)).requires_grad_() for shape in of_params]
+    states = [torch.zeros(batch, *shape, device=device) for shape in of_states]
     return torch.randn(steps, batch, width, device=device), states, params
 
 
