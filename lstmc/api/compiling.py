@@ -388,7 +388,7 @@ def convert_model(
 
 @contextmanager
 def _naming_files(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
-    """Add to an error of the block what has been written into the folder."""
+    """Add a note to an error raised in the block, with the files that have been written into the folder."""
     imported = len(paths)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Information on what is installed: library cells and their costs, targets of all backends, and findings of doctor."""
+"""The installed library cells and their costs, the targets of all backends, and the findings of doctor."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LibraryCell:
 
     @property
     def summary(self) -> str:
-        """What it computes: the first line of its documentation."""
+        """The first line of the cell's documentation."""
         return cell_summary(self.cell)
 
     @property
@@ -87,7 +87,7 @@ class LibraryCell:
 
     @property
     def fits(self) -> str:
-        """Which targets take it, in few words."""
+        """The targets that support the cell, in a few words."""
         if len(self.not_for) < len(self.targets):
             return "all targets" + (" but " if self.not_for else "") + ", ".join(self.not_for)
         return ("targets " if len(self.targets) > 1 else "target ") + ", ".join(self.targets)

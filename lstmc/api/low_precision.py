@@ -155,7 +155,8 @@ class StreamedModel:
     def numbers(
         self, device: Device, calibration: StreamedModel | None = None, in_reader: bool = False
     ) -> NumbersReport:
-        """Return what the numbers of a device make of the net, its ranges measured on other data or on the same.
+        """Return the net's error in a device's low precision, with ranges calibrated on ``calibration`` or on the same
+        data.
 
         ``in_reader``: of the first sequences alone, which the reader of these numbers runs too, its net quantised by
         its own quantiser. Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, or fails.

@@ -129,8 +129,9 @@ class ModelSource:
         return load_cell(name)
 
     def graph(self, sizes: Mapping[str, int]) -> Graph:
-        """Return the model traced with these sizes. What the user's own code raises becomes a
-        :class:`ModelFileError`."""
+        """Return the model traced with these sizes. An exception in the user's own code becomes a
+        :class:`ModelFileError`.
+        """
         try:
             return self.model.graph(**sizes)
         except LstmcError:

@@ -1,4 +1,4 @@
-"""A compiled net: what it is made of, its files, and running it."""
+"""A compiled net: its graph, its files, and running it."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Net:
 
     @property
     def numbers_changes(self) -> Mapping[str, int]:
-        """How often each rule was used that writes it otherwise for the ``numbers`` that it was compiled for."""
+        """The number of uses of each rule that rewrote the net for ``options.numbers``; empty without these."""
         done = [snapshot.counts for snapshot in self.compiled.history if snapshot.pass_name == ConvexUpdates.name]
         return {} if self.options.numbers is None else {rule: n for counts in done for rule, n in counts.items()}
 
@@ -193,8 +193,8 @@ class Net:
         return write_files(path.parent, named)
 
     def built(self, files: Mapping[str, bytes] | None = None) -> Mapping[str, bytes]:
-        """Return what is built from its files for this machine, by file name: the library of generated layers. None for
-        nets without such. ``files`` may be others that were written with it, as those that train it.
+        """Build the library of generated layers for this machine, and return it by file name; other nets have none.
+        ``files`` can be a variant of the net's files, such as the one for training.
 
         Raises :class:`~lstmc.errors.BackendError` that names what this machine lacks, and how to install it.
 
@@ -393,7 +393,7 @@ class Net:
     if not TYPE_CHECKING:  # which says itself that there is no such name
 
         def __getattr__(self, name: str) -> Any:
-            """Raise for a name that a net does not have: with the nearest, or what it is called here."""
+            """Raise AttributeError with the nearest name, or with the name that a Net has for this."""
             if hasattr(type(self), name):  # a property that raised an AttributeError itself
                 return object.__getattribute__(self, name)
             elsewhere = ELSEWHERE.get(name)

@@ -68,7 +68,7 @@ class SavedNet:
 
     @property
     def weights(self) -> dict[str, Array]:
-        """The model's parameters by name, as they are in the weights' file: what was packed is unpacked."""
+        """The model's parameters by name, from the file of weights; packed ones are unpacked."""
         values, _ = self.read_weights()
         return values
 

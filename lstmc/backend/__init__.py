@@ -1,4 +1,4 @@
-"""The seam between the compiler and what it compiles for: what a backend offers, and how one is found."""
+"""The interface of backends: the protocols that they implement, and their discovery."""
 
 from lstmc.backend.compiled import (
     LARGER,

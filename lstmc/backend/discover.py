@@ -1,4 +1,4 @@
-"""How backends and library cells are found, by entry point, each checked when it is loaded; faults of packages."""
+"""Discovery of backends and library cells by entry point; each is checked when it is loaded. Faults of packages."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def load_cell(name: str) -> Cell:
 
 
 def plugin_faults() -> Iterator[Finding]:
-    """Yield the faults of installed cells, dialects and passes; each is loaded. Backends tell of themselves."""
+    """Load all installed cells, dialects and passes, and yield their faults; each backend reports its own."""
     kinds: tuple[tuple[str, Iterable[str], Callable[[str], object]], ...] = (
         ("cell", find_cells(), load_cell),
         ("dialect", dialects(), load_dialect),
@@ -145,7 +145,9 @@ def _whole_backends() -> Iterator[Backend]:
 
 
 def layer_cost(backend: Backend, target: str) -> float | None:
-    """Return what a layer costs the readers of a target, in elements of an elementwise op; None if it is not known."""
+    """Return the cost of a layer in the readers of a target, in elements of an elementwise op;
+    None if it is not known.
+    """
     return backend.layer_cost(target) if isinstance(backend, CostsLayers) else None
 
 

@@ -1,4 +1,4 @@
-"""What a backend offers: :class:`Backend` is what every one has, each other protocol is one more thing it may do.
+"""The protocols of backends: every backend implements :class:`Backend`, and each other protocol is optional.
 
 A backend offers a protocol by having its members; :func:`require` asks for one.
 """
@@ -22,7 +22,7 @@ from lstmc.passes import Pass
 
 @runtime_checkable
 class Backend(Protocol):
-    """Writes nets. What a backend package offers through the entry-point group ``lstmc.backends``."""
+    """A backend, which writes nets; packages register theirs by the entry-point group ``lstmc.backends``."""
 
     name: str
     summary: str
@@ -71,20 +71,23 @@ class LeavesOpen(Protocol):
 
 @runtime_checkable
 class CostsLayers(Protocol):
-    """Knows what a layer costs, beside what it computes: for the form of linear recurrences that costs least."""
+    """A backend that knows the cost of a layer apart from its arithmetic, to choose the cheapest form of linear
+    recurrences.
+    """
 
     def layer_cost(self, target: str) -> float | None:
-        """Return what a layer costs the readers of a target, in elements of an elementwise op; None if that is not
-        known: then recurrences are unrolled, unless another form is asked for."""
+        """Return the cost of a layer in the readers of a target, in elements of an elementwise op. None if it is not
+        known: recurrences are then unrolled, unless another form is asked for.
+        """
         ...
 
 
 @runtime_checkable
 class Lints(Protocol):
-    """Checks nets, whoever wrote them."""
+    """A backend that checks nets, its own or others, against a target."""
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """Check a net's file against a target. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
+        """Check a net's file against a target. Raises :class:`~lstmc.errors.BackendError` for a file that is no net."""
         ...
 
 
@@ -93,7 +96,7 @@ class ListsLayers(Protocol):
     """Reads a net as layers."""
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Return the layers in order, of what is in a net's own file.
+        """Return the layers of a net's file, in order.
 
         Raises :class:`~lstmc.errors.BackendError` for what is no net.
         """
@@ -158,7 +161,7 @@ class Tunes(Protocol):
 
 
 class Executor(Protocol):
-    """A place where written nets can be run."""
+    """A runtime for written nets."""
 
     name: str
 
@@ -189,7 +192,7 @@ class OnHardware(Executor, Protocol):
 
 @runtime_checkable
 class RunsTraining(Executor, Protocol):
-    """A place where nets can be run as training runs them too, dropouts and all."""
+    """A runtime that can also run a net in training mode, with its dropouts."""
 
     def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """As ``run``; the values have what each dropout gave, by which the masks that it drew are known."""
@@ -235,16 +238,16 @@ class HasQuantisers(Protocol):
 
 
 class Settings(Protocol):
-    """How a backend trains: its own typed settings, which have at least this."""
+    """A backend's own typed settings of training, which have at least these."""
 
     @property
     def max_iter(self) -> int:
-        """How many updates a run makes."""
+        """The number of updates of a run."""
         ...
 
     @property
     def iter_size(self) -> int:
-        """By how many batches an update is made."""
+        """The number of batches whose gradients one update accumulates."""
         ...
 
 
@@ -261,7 +264,7 @@ class Trains(Protocol):
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
-        """Train a compiled training graph from these weights until it has made all updates, or is told to stop."""
+        """Train a compiled training graph from these weights, until it has made all updates or is asked to stop."""
         ...
 
     def build(self) -> str:
@@ -385,10 +388,10 @@ class ReadsWeights(Protocol):
 
 @runtime_checkable
 class Diagnoses(Protocol):
-    """Knows what it needs on this machine."""
+    """A backend that checks its requirements on this machine."""
 
     def doctor(self) -> Iterable[Finding]:
-        """What it needs, and what of that is there."""
+        """Return a finding for each requirement: whether it is met, or how to install it."""
         ...
 
 
@@ -418,7 +421,7 @@ Offered = TypeVar("Offered")
 
 
 def require(backend: Backend, protocol: type[Offered]) -> Offered:
-    """Return the backend as one that offers ``protocol``. Raises :class:`BackendError` that names what it lacks."""
+    """Return the backend if it implements ``protocol``. Raises :class:`BackendError` that names the missing members."""
     if isinstance(backend, protocol):
         return backend
     lacking = ", ".join(lacks(backend, protocol))

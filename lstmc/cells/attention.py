@@ -175,7 +175,7 @@ def aaren(
 
 # The neural Turing machine
 def address(M: Value, w: Value, head: Value) -> Value:
-    """Where a head looks, [N, S], from what the controller says: equations (5) to (9)."""
+    """Return the new attention weights of a head, [N, S], from the controller's output: equations (5) to (9)."""
     k, beta, g, s, gamma = split(head, [E, 1, 1, 3, 1])
     length = sum(M * M, axis=-1) * sum(k * k, axis=-1, keepdims=True)
     g, like = sigmoid(g), einsum("nse,ne->ns", M, k) * rsqrt(length + 1e-8)

@@ -122,7 +122,7 @@ def lstm_cifg(
     gate: Callable[[Value], Value] = sigmoid,
     activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
-    """What is forgotten makes room for what comes in: c' = f c + (1 - f) tanh(g).
+    """LSTM with coupled input and forget gates: c' = f c + (1 - f) tanh(g).
 
     Greff et al. 2015, arXiv:1503.04069, section 4, variant CIFG (here without peepholes). Rows in the order f, o, g.
     """

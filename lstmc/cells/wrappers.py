@@ -1,4 +1,4 @@
-"""What is done with any cell: a cell made of a cell, or a way to run one. In the public language only."""
+"""Wrappers of any cell: cells built from a cell, and ways to run one. In the public language only."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _common(
         bool, typer.Option("-V", "--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """What comes before a command."""
+    """Define the options of ``lstmc`` itself, before a command."""
 
 
 # what Typer raises for arguments that it does not take, whatever Click it is made of
@@ -167,7 +167,7 @@ _WrongUse: type[Any] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run the command line. What a user can mend is said without a traceback, with exit code 2."""
+    """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2."""
     try:
         with standard_output():
             code = app(prog_name="lstmc", standalone_mode=False)

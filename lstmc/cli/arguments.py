@@ -1,4 +1,4 @@
-"""Groups of arguments that several commands share, as dataclasses, and the options of the library made of them.
+"""Groups of arguments that several commands share, as dataclasses, and their conversion to options of the library.
 
 A command with a parameter of such a type has an argument or an option for each of its fields
 (:func:`lstmc.cli.commands.typer_command`).

@@ -52,7 +52,7 @@ class ExportArguments:
 
 @dataclass(frozen=True)
 class PassArguments:
-    """What the passes of a net are chosen for, and where the graphs between them go."""
+    """The device whose precision the passes optimise for, and the folder for the graphs between passes."""
 
     numbers: Annotated[
         str | None,
@@ -129,7 +129,7 @@ def compile_command(
 
 
 def _numbers_notes(net: Net) -> list[str]:
-    """Return what was written otherwise for the numbers of a device."""
+    """Return a note on the rewrites for a device's numbers."""
     if net.options.numbers is None:
         return []
     count = sum(net.numbers_changes.values())

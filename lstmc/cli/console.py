@@ -76,7 +76,8 @@ class _StandardOutput(io.TextIOBase):
 @contextmanager
 def standard_output() -> Iterator[None]:
     """Replace standard output in the block by one that is open, accepts any text, and does not fail. Raises
-    :class:`OutputError` in the end where what was printed could not be written."""
+    :class:`OutputError` at the end if some output could not be written.
+    """
     for descriptor in (1, 2):
         try:
             os.fstat(descriptor)
@@ -159,8 +160,9 @@ class Form(Enum):
 
 
 class Output:
-    """The result of the running command, beside what it prints. As JSON it is one object, which is printed when the
-    command has ended: its tables by their keys, each a list of rows, and what was told besides."""
+    """The result of the running command, beside the printed text. As JSON it is one object, which is printed when the
+    command has ended: each table by its key, as a list of rows, and further values by their names.
+    """
 
     def __init__(self) -> None:
         self.begin(Form.TEXT, False)

@@ -114,7 +114,7 @@ class VerificationArguments:
 
 @dataclass(frozen=True)
 class OutputArguments:
-    """What is written of a converted model."""
+    """The files to write for a converted model."""
 
     whole: WholeOption = False
     example: ExampleOption = None

@@ -1,4 +1,4 @@
-"""``lstmc cells``, ``lstmc targets`` and ``lstmc doctor``: what is installed, and what can be used here."""
+"""``lstmc cells``, ``lstmc targets`` and ``lstmc doctor``: the installed cells, targets and programs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def cells_command(
 
 
 def _print_names() -> None:
-    """Print the name of each cell, the year and what it is: in two columns on a terminal, else in a line each."""
+    """Print the name, year and summary of each cell: in two columns on a terminal, else in a line each."""
     wide = out.is_terminal and out.width > 2 * COLUMN
     for group, names in groupby(library_names(), key=group_of):
         out.print(group, style="bold")
@@ -187,7 +187,7 @@ def _state(finding: lstmc.backend.Finding) -> str:
 
 
 def _line(finding: lstmc.backend.Finding) -> str:
-    """Return a finding as one text: what it is about, unless the detail begins with that, and the detail."""
+    """Return a finding as one text: its subject, unless the detail begins with it, and the detail."""
     return finding.detail if finding.detail.startswith(finding.subject) else f"{finding.subject}: {finding.detail}"
 
 

@@ -335,7 +335,7 @@ FormOption = Annotated[
 
 
 class TimeChoice(Enum):
-    """How linear recurrences are computed; see ``lstmc.passes.Time``."""
+    """The form in which linear recurrences are computed; see ``lstmc.passes.Time``."""
 
     UNROLLED = "unrolled"
     CHUNKS = "chunks"

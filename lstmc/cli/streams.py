@@ -237,7 +237,7 @@ def verify_numbers(
     target: TargetArguments,
     variant: VariantArguments,
 ) -> None:
-    """Print what the numbers of a device make of a model. Exits with 1 if a sum of integers may overflow."""
+    """Print the error of a model in a device's low precision. Exits with 1 if a sum of integers may overflow."""
     if numbers.numbers is None or numbers.data is None:
         missing = "--data FILE" if numbers.numbers else "--numbers NAME"
         hint = f"; to run the net as it is: --on {numbers.reader}" if numbers.reader and not numbers.numbers else ""

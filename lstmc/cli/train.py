@@ -168,7 +168,7 @@ class Display(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """How many updates a run makes, and how much each of them does: ``amount`` examples, say."""
+    """The number of updates of a run, and the amount of data in each: ``amount`` examples, for instance."""
 
     total: int
     amount: int

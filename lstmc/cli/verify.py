@@ -167,7 +167,7 @@ def _net_file(file: str | None) -> Path | None:
 
 
 def _check_net(context: typer.Context, file: Path, chosen: TargetArguments, every: bool) -> None:
-    """Print what a target's rules say about a net. Exits with 1 for a finding."""
+    """Check a net against a target's rules and print the findings. Exits with 1 if there are any."""
     allowed = ("file", "target", "backend", "every", "quiet", "verbose", "json")
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")

@@ -28,7 +28,7 @@ BATCH = "N"  # as Caffe's own documents call the batch axis
 
 @dataclass(frozen=True)
 class Axes:
-    """How an input was declared: its sizes as written, and the axis that counts examples (None: it has none)."""
+    """The axes of an input as declared: the sizes as written, and the axis that counts examples, None without one."""
 
     sizes: tuple[str, ...]
     batch: int | None = None
@@ -115,7 +115,7 @@ class InputArray:
 
     @property
     def count(self) -> int:
-        """How many examples or batches there are."""
+        """The number of examples or batches."""
         shape: tuple[int, ...] = self.array.shape
         return shape[0 if self.form == "batches" or self.axes.batch is None else self.axes.batch]
 
@@ -189,7 +189,8 @@ Order = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Arrays that fit a model. A *row* is what is drawn: an example, or a whole batch where the arrays hold those.
+    """Arrays that fit a model. A *row* is the unit that is drawn: an example, or a whole batch if the arrays hold
+    batches.
 
     ``rows`` counts them, ``per_batch`` of them make a batch (1 where a row is one), ``of`` is what a row is called.
     """

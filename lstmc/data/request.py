@@ -1,4 +1,4 @@
-"""What training is made of, whoever trains: the batches that go in, what is told while it runs, what comes out."""
+"""The interface of training to a backend: the request with its batches, the callbacks while it runs, and the result."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TrainingData:
 
 
 class TrainingCallbacks(Protocol):
-    """The listener of a training. Iterations count from 1: what a solver has done so far."""
+    """The listener of a training. Iterations count the solver's updates from 1."""
 
     def stepped(self, iteration: int, loss: float, rate: float) -> None:
         """Report one update: the loss before it, and its learning rate."""
@@ -70,7 +70,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run ended, and the parameters by the model's own names and shapes."""
+    """The result of a run: how it ended, and the parameters by the model's own names and shapes."""
 
     iteration: int
     ended: Literal["finished", "stopped"]

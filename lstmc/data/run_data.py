@@ -1,4 +1,4 @@
-"""The data of a run: what it trains on, what it is scored on, and in which order."""
+"""The data of a run: its training and test examples, and their order."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ DEFAULTS = (
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A place, in points: of its centre, and its size. ``y`` goes up, as Graphviz counts."""
+    """A rectangle in points, by its centre and size. ``y`` goes up, as in Graphviz."""
 
     x: float
     y: float
@@ -82,7 +82,8 @@ def box_line(name: str, box: Box, *more: str) -> str:
 
 
 def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping[int, Rectangle]) -> str:
-    """Return the whole picture with a place for every box, by its key, and for every frame, by its group's ``id``.
+    """Return the picture in Graphviz's language, with a position for each box, by its key, and each frame, by its
+    group's ``id``.
 
     ``neato -n2`` keeps them and lays the arrows; ``dot`` finds places of its own.
     """
@@ -198,8 +199,9 @@ Places = dict[str, Rectangle]
 
 
 def layout_text(picture: Picture) -> str:
-    """Return the picture in Graphviz's language, with a place for everything but the arrows. Raises
-    :class:`DrawingError`."""
+    """Return the picture in Graphviz's language, with positions for all boxes and frames.
+    Raises :class:`DrawingError`.
+    """
     return placed_dot(picture, *places_of(picture))
 
 
@@ -316,7 +318,7 @@ DOTS_PER_INCH = 144
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a graph with a place for everything. A notebook shows it.
+    """A picture of a graph with a position for each box and frame. A notebook shows it.
 
     Raises :class:`~lstmc.errors.DrawingError`, when it is made and when its forms are asked for, where Graphviz is
     missing or fails.

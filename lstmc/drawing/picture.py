@@ -99,8 +99,9 @@ Keys = tuple[str, ...]  # of the boxes that a value comes from
 
 
 def picture_of(graph: Graph, steps: int = STEPS) -> Picture:
-    """Return the picture of a graph at any stage. Of what was unrolled into more than ``steps + 1`` steps, the first
-    and the last are drawn, ``steps`` together, and one box says which are left out."""
+    """Return the picture of a graph at any stage. Of an unrolled scan with more than ``steps + 1`` steps, ``steps`` are
+    drawn, from its two ends, and one box stands for the rest.
+    """
     return _Drawn(steps).picture(graph)
 
 
@@ -245,8 +246,9 @@ class _Drawn:
         self.arrows[Arrow(tail, head, Flow.PARAMETER if self.kinds[tail] is Kind.PARAMETER else flow)] = None
 
     def _scan(self, graph: Graph, node: Node, scan: Scan, group: Group, values: dict[Ref, Keys]) -> None:
-        """A frame for the body, and one for the first step where that is another one. What is the same at every step
-        comes into it from outside; a sequence and a state have a box of their own in it."""
+        """Draw a frame for the body of a scan, and another for a peeled first step. Values that are the same at every
+        step enter from outside; each sequence and state has a box inside.
+        """
         operands = [values[ref] for ref in graph.args(node.name)]
         order = "steps, the last first" if scan.reverse else "steps"
         ended: list[Keys] = [() for _ in node.types]

@@ -263,7 +263,7 @@ def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool
 
 
 def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
-    """Raise :class:`SourceError` for what is no module or program, and for a module without example tensors."""
+    """Raise :class:`SourceError` for a value that is no module or program, and for a module without example tensors."""
     if isinstance(module, torch.export.ExportedProgram):
         return
     if isinstance(module, str | Path):

@@ -33,7 +33,7 @@ SOURCES = "lstmc.sources"
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What a file does not tell. A source reads those that it names in ``options``; others are refused.
+    """The facts that a file does not record. A source reads those in its ``options``; others are refused.
 
     ``activation`` is the function of plain RNNs, ``config`` the JSON of a Keras model of which the file has the weights
     alone, ``weights`` the file of a net's weights. ``shapes`` are those of inputs, or of other values that the file
@@ -51,7 +51,9 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """What was written compared with its source, in a ``runtime``: one difference an output, or why ``not_run``."""
+    """The comparison of a written net with its source in a ``runtime``: one difference an output, or the reason
+    ``not_run``.
+    """
 
     runtime: str
     differences: tuple[Difference, ...]

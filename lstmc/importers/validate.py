@@ -41,7 +41,7 @@ def check_net(
 
 
 def evaluate(net: Net, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the outputs of a net: its meaning is what the language makes of its text, in float64."""
+    """Evaluate a net's model text by the interpreter, in float64, and return the outputs."""
     graph = traced(net, _sizes(net, inputs))
     return forward(graph, inputs, {name: weight.array() for name, weight in net.params.items()}).outputs
 

@@ -60,7 +60,7 @@ def describe_state_dict(
     rnn: Nonlinearity | None = None,
     recurrent_only: bool = False,
 ) -> Net:
-    """Return a model with an input and outputs for each recurrent layer that the names tell, time first.
+    """Return a model with an input and outputs for each recurrent layer that the tensors' names imply, time first.
 
     ``rnn`` is the function of plain RNNs that nothing else tells; ``recurrent_only`` leaves out all other tensors, and
     what a module or program computes around the recurrent layers. Raises :class:`RefusedError`.
@@ -99,7 +99,7 @@ def describe_state_dict(
 def _check_whole(
     source: Source, hints: Mapping[str, Mapping[str, Any]], groups: Sequence[Group], rest: Sequence[str]
 ) -> None:
-    """Raise :class:`RefusedError` where the recurrent layers that the names tell are not all of the file."""
+    """Raise :class:`RefusedError` if the file has more than the recurrent layers that its tensors' names imply."""
     mend = f"{SAVE_PROGRAM}; {ALONE} imports the recurrent layers alone"
     refusals = []
     root = str(hints.get("", {}).get("class", ""))

@@ -70,7 +70,7 @@ def model_text(net: Net) -> str:
 
 
 def traced(net: Net, sizes: Mapping[str, int]) -> Graph:
-    """Return what the language makes of the net's text, for these numbers of its open sizes."""
+    """Return the graph of the net's model text, traced with these sizes of its dynamic dimensions."""
     scope: dict[str, Any] = {"__name__": net.name}
     exec(compile(model_text(net), f"<{net.name}>", "exec"), scope)
     graph: Graph = scope[net.name].graph(**sizes)
