@@ -1,4 +1,4 @@
-"""The language that cells and models are written in: what they are made of. Its functions are offered by ``lstmc``."""
+"""The language of cells and models. ``lstmc`` exports its functions."""
 
 from lstmc.dsl.cell import BoundCell, Cell, cell
 from lstmc.dsl.declare import Input, Param, State

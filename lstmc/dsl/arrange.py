@@ -158,5 +158,5 @@ def ones_like(x: Value) -> Value:
 
 
 def _flat(arguments: Sequence[Any]) -> list[Any]:
-    """What is given one by one or in lists."""
+    """Return arguments given one by one, or in lists, as one list."""
     return [thing for part in arguments for thing in (part if isinstance(part, list | tuple) else [part])]

@@ -60,7 +60,7 @@ class Cell(Definition, Generic[Out]):
         return f"sizes are given by name: expected {self.example()}, found {', '.join(map(described, values))}"
 
     def example(self) -> str:
-        """Return a call that gives the sizes which no input tells: ``lstm(H=...)``."""
+        """Return an example of a call that binds the dimensions which no input determines: ``lstm(H=...)``."""
         inferred = {size.name for declared in self.inputs.values() for size in declared.shape if isinstance(size, Dim)}
         return f"{self.name}({', '.join(f'{d}=...' for d in self.dims if d not in inferred)})"
 

@@ -169,7 +169,7 @@ class ParamDeclaration(Declaration):
         return shape_text(self.shape) if self.count is None else f"{self.count} x {shape_text(self.shape)}"
 
     def names(self, name: str, sizes: Sequence[int]) -> list[str]:
-        """What the parameters are called that ``name`` declares; ``sizes`` are its own in numbers."""
+        """Return the names of the parameters that ``name`` declares; ``sizes`` is its declared shape in numbers."""
         return [name] if self.count is None else [f"{name}.{i}" for i in range(sizes[0])]
 
     def op(self, sizes: tuple[int, ...], fill: Filler | None = None) -> ops.Param:
@@ -179,7 +179,7 @@ class ParamDeclaration(Declaration):
 
 
 def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | None, name: str) -> Values:
-    """The filler of an array of numbers, an argument at a place; ``what`` names it in the error."""
+    """Return the filler for an array of numbers, the argument at ``position``; ``what`` names it in the error."""
     try:
         return Values.of(array)
     except ValueError as error:
@@ -278,7 +278,7 @@ class Definition:
         self.signature = _read_signature(function, self.owner)
 
     def __repr__(self) -> str:
-        """Return what it is and what it takes, in a line."""
+        """Return its kind, name and arguments, in a line."""
         kinds = (("input", self.inputs), ("state", self.states), ("parameter", self.params))
         parts = [
             f"{kind}{'s' if len(named) > 1 else ''} " + ", ".join(f"{name} {d.text}" for name, d in named.items())

@@ -167,7 +167,7 @@ def _combine(symbol: str, left: Any, right: Any) -> DimExpr:
 if TYPE_CHECKING:
 
     class Dims(Dim):
-        """What :func:`dims` returns, for type checkers: one dimension, or several to unpack."""
+        """The result of :func:`dims`, for type checkers: one dimension, or several to unpack."""
 
         def __iter__(self) -> Iterator[Dim]: ...
 
@@ -206,7 +206,7 @@ def whole_number(thing: object) -> int | None:
 
 
 def as_size(thing: object) -> Size | None:
-    """What can stand in a shape: a dimension, or a positive integer; None for anything else."""
+    """Return a dimension or a positive integer as a size; None for anything else."""
     if isinstance(thing, DimExpr):
         return thing
     number = whole_number(thing)
@@ -214,7 +214,7 @@ def as_size(thing: object) -> Size | None:
 
 
 def shape_text(shape: Iterable[Size]) -> str:
-    """How a declared shape is shown: ``[N, 4*H]``."""
+    """Return the text of a declared shape: ``[N, 4*H]``."""
     return f"[{', '.join(map(str, shape))}]"
 
 
@@ -244,7 +244,7 @@ class Scope:
 
     @property
     def asked(self) -> list[str]:
-        """The dimensions that some size was to be made of, in order."""
+        """The dimensions that were needed to compute a size, in order."""
         return list(self._asked)
 
     def bind(self, name: str, size: int, because: str, notes: Sequence[str] = ()) -> None:
@@ -262,7 +262,7 @@ class Scope:
         self._bound.setdefault(name, _Binding(size, because, tuple(notes)))
 
     def unify(self, declared: Sequence[Size], shape: Sequence[int], because: str, notes: Sequence[str]) -> None:
-        """Make a declared shape equal a found one of the same rank, binding what is free in it."""
+        """Make a declared shape equal to an actual one of the same rank, binding its free dimensions."""
         for expected, size in zip(declared, shape, strict=True):
             missing = self.missing((expected,))
             if isinstance(expected, Dim):
@@ -300,7 +300,7 @@ class Scope:
         return [note for name in free((expected,)) for note in self._bound[name].notes]
 
     def _determines(self, expected: Size) -> bool:
-        """Whether the value of ``expected`` leaves one choice for what is unknown in it."""
+        """Return whether the value of ``expected`` determines the unbound dimension in it."""
         if not isinstance(expected, Combined):
             return True
         unknown = [side for side in (expected.left, expected.right) if self.missing((side,))]
@@ -340,7 +340,9 @@ class Scope:
             ) from None
 
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
-        """A whole shape in numbers. What is missing is bound with the model's sizes, or where ``cell`` is bound."""
+        """Return a whole shape in numbers. The error for an unbound dimension names the call of ``cell``, or the
+        model's sizes.
+        """
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])

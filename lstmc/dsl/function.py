@@ -1,4 +1,4 @@
-"""What all functions of the language do besides their own work: they refuse wrong arguments and name their results."""
+"""Common behaviour of the language's functions: they reject wrong arguments and name their results."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def refuse_arguments(function: Callable[..., Any], keywords: Iterable[str], erro
 
 
 def refuse_call(name: str, expected: Signature, keywords: Iterable[str], why: str) -> NoReturn:
-    """Raise the :class:`DslError` of a call with wrong arguments: what is wrong, and how the function is called.
+    """Raise the :class:`DslError` of a call with wrong arguments: the fault, and the function's signature.
 
     ``keywords`` are the names of the keyword arguments; ``why`` is Python's own text.
     """

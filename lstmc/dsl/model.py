@@ -86,7 +86,7 @@ class Model(Definition):
         )
 
     def with_options(self, /, **values: object) -> Self:
-        """The same model with other values for its options. Raises :class:`DslError` for what is none of them."""
+        """Return the model with other values for its options. Raises :class:`DslError` for a name that is no option."""
         options = self.signature.options
         for name in values:
             if name not in options:
@@ -182,7 +182,7 @@ class Model(Definition):
         return {name: trace.adopt(value, loc) for name, value in named.items()}
 
     def _names(self, results: Sequence[Any]) -> list[str]:
-        """Names of outputs that are not named in a dict: the returned variables, else what the values are called."""
+        """Return the names of outputs without a dict: the returned variables, else the names of the values."""
         variables = returned_names(self.function)
         if len(variables) != len(results):
             variables = (None,) * len(results)
@@ -194,7 +194,7 @@ class Model(Definition):
 
     @staticmethod
     def _name_of(value: Value, default: str) -> str:
-        """What a value is called: the variable it was assigned to; ``h_T`` for a scan's last h."""
+        """Return the name of a value: the variable it was assigned to; ``h_T`` for a scan's last h."""
         node = value.trace.builder.node(value.ref.node)
         names, out = assigned_names(node.loc), value.ref.out
         if isinstance(node.op, Scan):

@@ -1,4 +1,4 @@
-"""Functions made of op classes, and the checks of their arguments: what was expected, what was given, with a caret."""
+"""Functions of the language for op classes, and the checks of their arguments, whose errors mark the argument."""
 
 from __future__ import annotations
 

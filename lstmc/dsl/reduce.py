@@ -67,8 +67,10 @@ def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
     return _mean(away * away, axes, keepdims)
 
 
-def _python_s_own(function: str, axis: Axes, keepdims: bool) -> None:
-    """What is of no Value takes no axis: nothing is passed over in silence."""
+def _refuse_axis(function: str, axis: Axes, keepdims: bool) -> None:
+    """Raise the :class:`DslError` for ``axis`` or ``keepdims`` in a call without a Value, which goes to Python's
+    function.
+    """
     if axis is not None or keepdims:
         name, argument = ("axis", axis) if axis is not None else ("keepdims", keepdims)
         raise DslError(
@@ -91,7 +93,7 @@ def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **optio
     Of several it is ``maximum``, and of what is no Value Python's own.
     """
     if not any(isinstance(thing, Value) for thing in (x, *others)):
-        _python_s_own("max", axis, keepdims)
+        _refuse_axis("max", axis, keepdims)
         return builtins.max(x, *others, **options)
     if _of_several("max", x, others, axis, keepdims, options):
         return reduce(maximum, others, x)
@@ -108,7 +110,7 @@ def min(x: Any, *others: Any, **options: Any) -> Any: ...
 def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
     """The smallest element of x along ``axis``, as for ``sum``; of several ``minimum``, of no Value Python's own."""
     if not any(isinstance(thing, Value) for thing in (x, *others)):
-        _python_s_own("min", axis, keepdims)
+        _refuse_axis("min", axis, keepdims)
         return builtins.min(x, *others, **options)
     if _of_several("min", x, others, axis, keepdims, options):
         return reduce(minimum, others, x)
@@ -311,7 +313,8 @@ def euclidean_loss(x: Value, target: Value) -> Value:
 
 @function
 def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_label: int | None = None) -> Value:
-    """How often the right class is among the ``top_k`` best along ``axis``: scores [T, N, K], labels [T, N].
+    """The fraction of rows whose label is among the ``top_k`` best classes along ``axis``: scores [T, N, K], labels [T,
+    N].
 
     Where the label is ``ignore_label`` nothing is counted. No gradient flows.
     """

@@ -34,7 +34,7 @@ from lstmc.text import by_identifier
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """How a scan runs."""
+    """The options of a scan."""
 
     reverse: bool
     carry: bool
@@ -104,7 +104,7 @@ class ScanCall:
         return {name: by_name[name] for name in names}
 
     def length(self, bound: BoundCell, length: Any, sequences: Mapping[str, Value]) -> Size | None:
-        """The declared number of steps: needed where no sequence tells it, and only there."""
+        """Return the declared number of steps, which is required if there is no sequence, and only then."""
         loc = self.at("length")
         if length is None:
             if not sequences:
@@ -326,7 +326,7 @@ class _Scanner:
         return masks
 
     def _check_batch(self, what: str, value: Value, batch: int) -> None:
-        """What a mask multiplies must have one row for each sequence."""
+        """Raise :class:`ShapeError` unless a value that a mask multiplies has one row for each sequence."""
         if value.shape[0] != batch:
             name = "lengths" if self.options.cont is None or what == "output" else "cont"
             raise ShapeError(

@@ -129,7 +129,7 @@ class Binding:
     birth: Birth | None
 
     def usage(self) -> str:
-        """How a step of it is called, for errors."""
+        """The call of one of its steps, for errors."""
         arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
         return f"{self.cell.name}(...)({', '.join(arguments)})"
 
@@ -196,7 +196,7 @@ def bind_argument(
 
 
 def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
-    """A declared shape in numbers, for what the cell makes itself: parameters, and states at their first step."""
+    """Return the declared shape, in numbers, of a parameter, or of a state at its first step."""
     declared = bound.cell.signature.declarations[name]
     try:
         return use.scope.sizes(declared.sizes, f"{declared.kind} {name}", bound.cell.name, [declared.note(name)])

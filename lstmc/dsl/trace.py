@@ -40,7 +40,7 @@ from lstmc.types import TensorType
 
 @dataclass(eq=False)
 class CellUse:
-    """What all uses of one bound cell in one model share: its sizes, its name and its parameters."""
+    """The sizes, name and parameters that all uses of one bound cell in a model share."""
 
     name: str
     scope: Scope = field(default_factory=Scope)
@@ -209,11 +209,11 @@ class Trace:
         return argument
 
     def name(self, ref: Ref) -> str:
-        """What a value is called, but for the number that tells it from others of the name."""
+        """Return the name of a value, without the number that makes it unique."""
         return self.names.get(ref) or self.builder.node(ref.node).names[ref.out]
 
     def origin(self, ref: Ref, name: str | None = None) -> str:
-        """Where a value comes from: what is declared, else its name (or its expression) and where it was made."""
+        """Return the origin of a value: its declaration, else its name or expression, its type and its line."""
         if ref in self.declared:
             return self.declared[ref]
         node = self.builder.node(ref.node)
@@ -277,7 +277,7 @@ CALL: ContextVar[Call | None] = ContextVar("the function of the language that is
 
 
 def derived_name(word: str, operands: Sequence[Traced]) -> str:
-    """The name of a value that has none: a word for what is done, then its operands' words. ``mul_f_c_prev``."""
+    """Return a name for an unnamed value: a word for the operation, then its operands' words. ``mul_f_c_prev``."""
     for most in (2, 1):
         name = "_".join((word, *_words(operands)[:most]))
         if len(name) <= _LONGEST_NAME:
@@ -286,7 +286,7 @@ def derived_name(word: str, operands: Sequence[Traced]) -> str:
 
 
 def _words(values: Sequence[Traced]) -> list[str]:
-    """What to call a result after: the first parameter among the operands, which most often says most, else all.
+    """Return words for a result's name: that of the first weight among the operands, else those of all operands.
 
     A value without a name has the word of its own first operand, so that names do not grow along a chain of them.
     """

@@ -1,4 +1,4 @@
-"""Which steps of a batch of sequences are there: masks made from their lengths, by ordinary ops."""
+"""Masks of the valid steps of each sequence of a batch, computed from the lengths by ordinary ops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
 
 
 def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
-    """How many steps of each sequence are left before step t: [T, N], the lengths counted down."""
+    """Return the number of steps of each sequence that are left before step t: [T, N], by counting the lengths down."""
     title = trace.root.unique_name("steps_left")
     body = Builder(title)
     (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))

@@ -286,14 +286,15 @@ def instead_of(name: str) -> str:
 
 
 class Declared:
-    """What stands for a value only where it is the default of an argument of a cell or model. ``keyword`` is the
-    function that declares it."""
+    """A declaration, which is a value only as the default of an argument of a cell or model. ``keyword`` is the
+    function that declares it.
+    """
 
     keyword: ClassVar[str]
 
 
 def described(thing: object) -> str:
-    """How an error names what was found where something else was expected."""
+    """Return a description of an unexpected object, for an error."""
     if thing is None or isinstance(thing, bool):
         return repr(thing)
     if isinstance(thing, np.ndarray):
@@ -384,7 +385,7 @@ def _is_matrix_of_weights(value: Value) -> bool:
 
 
 def _transposed(matrix: Value) -> Value:
-    """A matrix transposed; what it is the transpose of, if it is one."""
+    """Return the transpose of a matrix; the transpose of a Transpose is its operand."""
     node = matrix.trace.builder.node(matrix.ref.node)
     if isinstance(node.op, Transpose):
         return Value(matrix.trace, matrix.trace.builder.args(node.name)[0])

@@ -81,7 +81,7 @@ def floor(x: Value) -> Value:
 
 @function
 def mod(a: Value | float, b: Value | float) -> Value:
-    """What is left of ``a`` when whole multiples of ``b`` are taken from it, as Python's ``a % b``: from 0 up to b.
+    """The remainder of ``a`` divided by ``b``, as Python's ``a % b``: from 0 up to b.
 
     ``b`` is positive if it is a Value; the result has its sign if it is a number. Of integers it is exact. The
     gradient of a is 1, that of b is minus the number of multiples, which has none itself.

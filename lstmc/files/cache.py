@@ -1,4 +1,4 @@
-"""Folders of the user's cache: what is executed from one must not have been written by anybody else."""
+"""Cache folders that no other user can write to, as files in them are executed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def private_folder(folder: Path) -> Path:
 
 
 def check_private(path: Path) -> None:
-    """Raise :class:`BackendError` where another user could have written what is executed from a path, or could put
-    something else there before it is loaded: see :func:`foreign`.
+    """Raise :class:`BackendError` if another user could have written the file at ``path``, or could replace it before
+    it is loaded: see :func:`foreign`.
     """
     problem = foreign(path)
     if problem is not None:

@@ -46,8 +46,9 @@ class NotExpected(Exception):
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """Return the content of a JSON file as a ``kind``. Raises :class:`NotExpected` for a file that is not what it
-    should be, and OSError for one that cannot be read."""
+    """Return the content of a JSON file as a ``kind``. Raises :class:`NotExpected` for a file of other content, and
+    OSError for an unreadable one.
+    """
     return parse_json(read_bounded(path), kind)
 
 
@@ -63,8 +64,9 @@ def read_bounded(path: Path) -> bytes:
 
 def parse_json(content: bytes, kind: type[T]) -> T:
     """Return the value of a JSON text as a ``kind``: a type of the language, or a dataclass. Keys that a dataclass does
-    not have are passed over, nothing is converted. A check of the kind's own raises ValueError with what it expects.
-    Raises :class:`NotExpected`, also for half of a character and for what is nested too deep to be anything."""
+    not have are ignored, and nothing is converted. A check of the kind's own raises ValueError with its expectation.
+    Raises :class:`NotExpected`, also for half of a surrogate pair and for too deep nesting.
+    """
     try:
         value: T = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # a type has a hash
     except ValidationError as error:

@@ -67,12 +67,12 @@ def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
 
 
 def flops(graph: Graph) -> int:
-    """What one forward of a graph costs, with every step of its scans."""
+    """Return the floating-point operations of one forward pass of a graph, over all steps of its scans."""
     return sum(node_flops(graph, node) for node in graph)
 
 
 def node_flops(graph: Graph, node: Node) -> int:
-    """What one forward of a node costs."""
+    """Return the floating-point operations of one forward pass of a node."""
     whole = node.op.cost(tuple(graph.type(ref) for ref in graph.args(node.name)))
     if whole is not None:
         return whole
@@ -115,7 +115,7 @@ def depending(
 
 
 def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], found: Found | None) -> list[int]:
-    """Which results of a scan depend so, given which of its operands do."""
+    """Return the dependent results of a scan, given which of its operands are dependent."""
     args = [arg.name for arg in scan.body.body_args()]
     dependent = {name for name, depends in zip(args, operands, strict=True) if depends}
     states = [name for i, name in enumerate(args) if scan.role(i) == "state"]

@@ -71,7 +71,9 @@ class Node:
 
     @property
     def step(self) -> Step | None:
-        """The step that all of its results are of; None for what is of no step, or of several, as a cut sequence."""
+        """The step that all results belong to; None if they belong to no step, or to several, as those of a cut
+        sequence.
+        """
         first = self.steps[0] if self.steps else None
         return first if all(step == first for step in self.steps) else None
 
@@ -87,7 +89,7 @@ _EDGE: dict[int, dict[str, int]] = {}  # the attributes of an edge, by the outpu
 
 @cache
 def _is_named(op: type[Op]) -> bool:
-    """Whether the nodes of an op are told apart by name alone."""
+    """Return whether nodes of an op are distinguished by their names alone."""
     return issubclass(op, Input | Param | Arg)
 
 
@@ -154,7 +156,7 @@ class Graph:
         return tuple(node for node in self if isinstance(node.op, Arg))
 
     def readers(self) -> dict[Ref, int]:
-        """How many operand slots and graph outputs read each value that is read at all."""
+        """Return the number of readers of each value that is read: operand slots and graph outputs."""
         counts: dict[Ref, int] = Counter(output.ref for output in self.outputs)
         for producers in self._producers.values():
             for producer, edges in producers.items():
@@ -279,8 +281,9 @@ class Builder:
         return tuple([Ref(unique[0], out) for out in range(len(types))])
 
     def _connect(self, node: Node, operands: Sequence[Ref]) -> None:
-        """What ``add_node(node.name, node=node)`` and an ``add_edge`` for each operand do, five times as fast; edges
-        that say the same share their attributes."""
+        """Add a node and its edges. The same as ``add_node(node.name, node=node)`` and an ``add_edge`` for each
+        operand, but five times as fast; equal edges share their attributes.
+        """
         name = node.name
         if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx refuses, or makes a place
             self._digraph.add_node(name, node=node)

@@ -23,7 +23,7 @@ class Rebuild:
         self.new: dict[Ref, Ref] = {}
 
     def args(self, node: Node) -> tuple[Ref, ...]:
-        """What stands for the operands of a node of the old graph."""
+        """Return the new values of the operands of a node of the old graph."""
         return tuple([self.new[ref] for ref in self.graph.args(node.name)])
 
     def copy(self, node: Node, operands: Sequence[Ref] | None = None) -> tuple[Ref, ...]:
@@ -87,7 +87,8 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
 def reshaped(
     b: Builder, ref: Ref, op: Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
 ) -> Ref:
-    """The value in the shape of ``op``: itself, or what it is a reshape of, if that has the shape; else by one ``op``.
+    """Return the value in the shape of ``op``: itself or the value that it reshapes, if that has the shape; else one
+    ``op``.
 
     Reshapes of other kinds than ``op``, such as a view that is the host's, are left alone.
     """
@@ -99,7 +100,9 @@ def reshaped(
 
 
 def reshape_source(b: Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
-    """What a value is a reshape of, through all of this kind; itself where it is none."""
+    """Return the value that a chain of reshapes of this kind starts from; a value that is none
+    is returned unchanged.
+    """
     while isinstance(b.node(ref.node).op, kind):
         (ref,) = b.args(ref.node)
     return ref
@@ -119,7 +122,7 @@ def broadcast(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
 
 @dataclass(frozen=True)
 class GraphValue(Symbolic):
-    """One value of ``builder``; what is done to it becomes nodes there, called ``name`` and placed at ``loc``."""
+    """One value of ``builder``. Operations on it add nodes there, called ``name`` and located at ``loc``."""
 
     builder: Builder
     ref: Ref

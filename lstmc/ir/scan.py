@@ -45,7 +45,7 @@ class Scan(Op):
 
     @property
     def states(self) -> int:
-        """How many states there are."""
+        """The number of states."""
         return sum(self.role(i) == "state" for i in range(len(self.body.body_args())))
 
     def role(self, operand: int) -> Role:

@@ -92,7 +92,7 @@ def _node_lines(graph: Graph, node: Node) -> Iterator[str]:
 
 
 def _next_states(graph: Graph) -> range:
-    """Which of a graph's results are next states: the last ones, one for each state that there is."""
+    """Return the indices of a graph's results that are next states: the last ones, one for each state."""
     states = sum(isinstance(arg.op, Arg) and arg.op.role == "state" for arg in graph.body_args())
     return range(max(0, len(graph.outputs) - states), len(graph.outputs))
 

@@ -1,4 +1,4 @@
-"""What a well-formed graph is, and what each stage allows."""
+"""The verifier of graphs: well-formedness, and legality at each stage."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] |
 
 @dataclass(frozen=True)
 class Legality:
-    """Which ops a graph may hold: of a model, or (``inside``) of a scan's body."""
+    """The ops that a graph may have: of a model, or (``inside``) of a scan's body."""
 
     stage: Stage
     ops: tuple[type[Op], ...] | None
@@ -96,7 +96,7 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
 
 
 def _verify_carried(graph: Graph) -> None:
-    """What goes on to the next batch goes into inputs of its type, one into each."""
+    """Verify that each output carried to the next batch goes to an input of its type, and no two to the same input."""
     targets: set[Ref] = set()
     for name, ref, carried_to, _ in graph.outputs:
         if carried_to is None:

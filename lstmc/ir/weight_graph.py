@@ -23,7 +23,9 @@ def is_weight_op(op: Op) -> bool:
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
-    """Whether a value is a parameter, precomputed, a body's argument for such, or made of such by weight ops alone."""
+    """Return whether a value is a parameter, a precomputed value, a body's weight argument, or a weight op of such
+    values.
+    """
     op = graph.node(ref.node).op
     if isinstance(op, Arg):
         return op.role == "weight"
@@ -70,7 +72,7 @@ def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
 
 
 def twice_stored(weights: Graph) -> list[str]:
-    """The values of a weight graph that are in two blobs: trained, they would come apart. Not so what is fixed."""
+    """Return the trained values of a weight graph that are stored in two blobs, which training would make different."""
     return [
         weights.value_name(ref)
         for ref, readers in weights.readers().items()

@@ -1,4 +1,6 @@
-"""What a layer computes again in its backward pass rather than keep for every step, and states updated in place."""
+"""Values that a layer recomputes in its backward pass instead of keeping them for every step;
+states updated in place.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ FEWEST, MOST = 4, 64  # steps of a chunk
 
 
 class Recomputation:
-    """What of a body is larger than all that it is computed from, so that computing it again moves less memory.
+    """The values of a body that are larger than all their operands, so that recomputing them moves less memory.
 
     An outer product is, and a state that one is added to. ``states`` has those of the states, with what they are after
     a step: they are kept each ``chunk`` steps, and computed again in between. ``larger`` are all such values, but for

@@ -24,8 +24,7 @@ _PLACE = "TYPE"
 
 @dataclass(frozen=True)
 class Source:
-    """What the layers of a net are compiled from: C++, and CUDA for a Caffe that runs on GPUs; None where that is not
-    there."""
+    """The source of a net's generated layers: C++, and CUDA for a Caffe that runs on GPUs; None without CUDA."""
 
     cpp: str
     cu: str | None

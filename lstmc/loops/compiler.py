@@ -37,7 +37,7 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler, and what tells one of it from another, and the processor that it compiles for."""
+    """A compiler: its program, and a text that identifies its version and the processor that it compiles for."""
 
     program: str
     identity: str
@@ -55,7 +55,7 @@ class Compiler:
 
     @classmethod
     def of(cls, program: str, *asked: str) -> Compiler:
-        """Return a compiler whose identity is what it says to the arguments ``asked``."""
+        """Return a compiler identified by its output for the arguments ``asked``."""
         return cls(program, _version(program, *asked))
 
     def run(self, arguments: Sequence[str], folder: Path, what: str) -> None:

@@ -1,4 +1,4 @@
-"""A generated layer on a GPU: which passes are one kernel, and what a step costs, counted from the plan."""
+"""A generated layer on a GPU: the passes that are one kernel, and the cost of a step, counted from the plan."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def persistent(plan: Plan, works: tuple[Work, ...]) -> Persistent | None:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step of a pass does: floats that it reads and writes, and FLOPs; a function counts as one.
+    """The cost of a step of a pass: the floats that it reads and writes, and its FLOPs; a function counts as one.
 
     ``launches`` are those of a step where no ``kernel`` has all. ``own_floats`` are what arrays have for this step
     alone, each once, whatever caches keep from step to step.
@@ -162,7 +162,7 @@ def step_cost(plan: Plan, works: tuple[Work, ...], rows: int) -> StepCost:
 
 
 def gpu_text(plan: Plan, steps: int, rows: int) -> str:
-    """Return what a step costs on a GPU, by pass, and the least time that follows for each of GPUS."""
+    """Return the cost of a step on a GPU, by pass, with the least time that follows from it on each of GPUS."""
     costs = {"forward": step_cost(plan, plan.forward, rows), "backward": step_cost(plan, plan.backward, rows)}
     where = f"T = {steps}" if plan.rows.fixed else f"T = {steps}, N = {rows}"
     lines = [f"  on a GPU at {where}, each step:"]

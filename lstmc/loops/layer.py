@@ -176,7 +176,7 @@ def mask_name(dropout: Node) -> str:
 
 
 def own_draw(ones: Ref) -> int:
-    """Return what tells a dropout of these ones from others: its own ``draw`` tells it from those of its body alone."""
+    """Return the number that distinguishes a dropout from those of other bodies; ``draw`` does so within its body."""
     return crc32(ones.node.encode())
 
 

@@ -221,12 +221,12 @@ class LoopCode:
         return Store(self._element(loop, sink.place, index, True), value, sink.add, not sink.place.array.rows)
 
     def comment(self, node: Node) -> str:
-        """What a node is, as people read it."""
+        """Return a comment for a node: its name, op and operands."""
         args = ", ".join(self.values.graph.value_name(ref) for ref in self.values.graph.args(node.name))
         return plain(f"{node.name} = {node.op.name}({args})")
 
     def _operand(self, loop: Loop, node: Node) -> str:
-        """An element of what a reduction reads: in memory, or computed on the way."""
+        """Return the expression of an element that a reduction reads: from memory, or computed in the same loop."""
         ((base, index),) = self.values.reads(node)
         return self._computed(loop, base) if base.node in self._within else self._read(loop, base, index, False)
 

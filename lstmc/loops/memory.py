@@ -33,7 +33,7 @@ def functions(names: tuple[str, ...]) -> str:
 
 @cache
 def taken_names() -> frozenset[str]:
-    """What may be called, or is a macro, in a source of either language: no variable of a layer may hide it."""
+    """Return the names of functions and macros of all headers, which no variable of a layer may hide."""
     matches = _TAKEN.findall(functions(CPU + LOW + GPU))
     return frozenset(name for names in matches for name in names if name)
 
@@ -88,7 +88,7 @@ class Array:
 
 
 class Names:
-    """What the C++ calls things: what people called them, as far as it may."""
+    """Unique names in the C++: the user's own, as far as C++ allows them."""
 
     def __init__(self) -> None:
         self._taken = {*_KEYWORDS.split(), *_OWN.split(), *taken_names()}
@@ -153,13 +153,13 @@ class Place:
 
 
 def plain(text: str) -> str:
-    """What may stand in a comment of C++: nothing that ends or continues it."""
+    """Return a text for a comment of C++: without characters that end or continue it."""
     return re.sub(r"[^ -~]|\\", "?", text)
 
 
 @dataclass(frozen=True)
 class Sink:
-    """Where a value goes: written over what is there, or added to it."""
+    """The destination of a value, which is overwritten, or added to."""
 
     ref: Ref
     place: Place
@@ -204,13 +204,13 @@ class Product:
         return all(matrices) and bias and packed and self.w.holds(self.outs * self.ins)
 
     def arrays(self) -> set[str]:
-        """The names of what it reads and writes."""
+        """Return the names of the arrays that it reads and writes."""
         return {place.array.name for place in (self.x, self.w, self.y, self.b) if place} | {self.panels.name}
 
 
 @dataclass(frozen=True)
 class Store:
-    """A line of a loop that writes one element, over what is there or added to it.
+    """A line of a loop that writes one element, or adds to it.
 
     ``shared``: the array has no rows of its own, so every row of the batch adds to the same element.
     """
@@ -226,7 +226,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Value:
-    """A line of a loop that computes one element, and what it is."""
+    """A line of a loop that computes one element, with a comment."""
 
     name: str
     value: str
@@ -271,11 +271,13 @@ class Loop:
         )
 
     def arrays(self) -> set[str]:
-        """The names of what it reads and writes."""
+        """Return the names of the arrays that it reads and writes."""
         return {place.array.name for place, _ in self.pointers.values()}
 
     def element(self, pointer: str, index: Index | None) -> str:
-        """What stands in a line for an element of an array."""
+        """Return a placeholder for an element of an array in a line; it becomes an expression
+        when the loop is printed.
+        """
         self.elements.append((pointer, index))
         return f"@{len(self.elements) - 1}@"
 

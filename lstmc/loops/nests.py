@@ -24,7 +24,7 @@ class Nest:
 
     @property
     def pointers(self) -> dict[str, tuple[Place, bool]]:
-        """What the lines call the places of all loops, and whether they are written."""
+        """Return the places of all loops by the pointers' names, and whether they are written."""
         names = self.names()
         by_name = {name: (place, False) for place, name in names.items()}
         for loop in self.loops:
@@ -33,7 +33,7 @@ class Nest:
         return by_name
 
     def names(self) -> dict[Place, str]:
-        """Return what the lines call the places of all loops."""
+        """Return the pointers' names for the places of all loops."""
         places = dict.fromkeys(place for loop in self.loops for place, _ in loop.pointers.values())
         return {place: f"p{i}" for i, place in enumerate(places)}
 
@@ -131,13 +131,15 @@ def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
         return False
     if not sums or len({each.axis[0] for each in sums if each.axis[1] == 1}) > 1:
         return False
-    if any(_apart(before, loop) for before in loops):
+    if any(_is_unfusable(before, loop) for before in loops):
         return False
     return bool(Nest(every).axes())
 
 
-def _apart(first: Loop, second: Loop) -> bool:
-    """Whether one of them needs all elements of the other: a sum, or another element of what it writes."""
+def _is_unfusable(first: Loop, second: Loop) -> bool:
+    """Return whether two loops cannot be fused: one needs a sum of the other, or another element than the one just
+    written.
+    """
     return any(
         one.array == other.array
         and one.shift == other.shift

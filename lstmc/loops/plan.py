@@ -162,7 +162,7 @@ class _Planner:
         steps, _ = forward.work([sink for sink in sinks if not sink.place.array.window], ())
         for state, following in next_states.items():
             steps = in_place(steps, state, following, self._next)
-        again = self._again(sources, kept, states)
+        again = self._recomputing_work(sources, kept, states)
         back = self._backward(sources, kept, outputs, states, gradients)
         return Plan(
             self.scan.body.name,
@@ -189,7 +189,7 @@ class _Planner:
         chunk, saved = self.again.chunk, None
         if ref in self.again.states:
             saved = self._buffer(f"{name}_kept", size, rows, True, every=chunk)
-            kept = self._buffer(f"{name}_again", size, rows, False, more=1, window=chunk)
+            kept = self._buffer(f"{name}_recomputing_work", size, rows, False, more=1, window=chunk)
         else:
             kept = self._buffer(f"{name}_kept", size, rows, True, more=1)
         first = None if value is not None else self.array("bottom", bottom, name, ref, rows, False, "first_")
@@ -224,8 +224,8 @@ class _Planner:
         """Return where the operands of a step are once the states of its chunk are computed again."""
         return sources | {ref: self._before(state) for ref, state in zip(self.following, states, strict=True)}
 
-    def _again(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Work]:
-        """Return what computes the states of a chunk, and what is larger than its operands, again."""
+    def _recomputing_work(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Work]:
+        """Return the work that recomputes the states of a chunk, and the values larger than their operands."""
         of_step = {ref: place for ref, place in kept.items() if not place.array.window}
         sinks = [Sink(self.following[Ref(state.name)], self._after(state)) for state in states if state.saved]
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in of_step]
@@ -233,7 +233,8 @@ class _Planner:
         return Schedule(self.body, known, self.made, self.names, self.numbers).work(sinks, ())[0]
 
     def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
-        """What the backward pass reads of the forward one: computed by what is dear, each kept for every step.
+        """Return places for the saved values, which the backward pass reads: results of expensive ops, kept for every
+        step.
 
         What is larger than its operands is kept for a chunk, and that of these operands which is dear for every step.
         """
@@ -313,7 +314,7 @@ class _Planner:
         return tuple(steps), done, nodes_again
 
     def _parts(self, ref: Ref) -> Iterator[Ref]:
-        """The summands of what a step adds to a gradient."""
+        """Yield the summands that a step adds to a gradient."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         if isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args):

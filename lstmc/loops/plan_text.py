@@ -44,7 +44,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def memory_text(plan: Plan, steps: int, rows: int) -> str:
-    """How large the buffers are for so many steps and rows, and what of it is there from forward to backward."""
+    """Return the size of the buffers for these steps and rows, and the part that is kept from forward to backward."""
     lives, sizes = _lives(plan), {}
     for array in plan.buffers:
         sizes[array] = 4 * array.floats(steps, 1 if plan.rows.fixed else rows)
@@ -63,7 +63,7 @@ def _passes(plan: Plan) -> tuple[tuple[str, tuple[Work, ...]], ...]:
 
 
 def _each_step(title: str, works: tuple[Work, ...]) -> str:
-    """How many products and loops a step has."""
+    """Return the number of products and loops of a step."""
     each = [work for work in works if _when(work) == "step"]
     products = sum(isinstance(work, Product) for work in each)
     return f"{title}, each step: {_count(products, 'product')}, {_count(len(each) - products, 'loop')}"
@@ -74,7 +74,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _lives(plan: Plan) -> dict[Array, str]:
-    """From when to when each buffer holds what is in it."""
+    """Return the live range of each buffer, as text."""
     uses: dict[str, set[tuple[str, str]]] = {array.name: set() for array in plan.buffers}
     for title, works in _passes(plan):
         for work in works:

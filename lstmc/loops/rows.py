@@ -46,7 +46,7 @@ class Rows:
 
 
 def batch_of(scan: Scan) -> int:
-    """How many rows a step has, as its first state says; without states, its first input."""
+    """Return the number of rows of a step, from its first state; without states, from its first input."""
     shapes = _leading_shapes(scan)
     return shapes[0][0] if shapes and shapes[0] else 1
 
@@ -237,7 +237,7 @@ def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
 
 
 def split_early(body: Graph) -> Graph:
-    """Pieces of what is done element by element are done to pieces: so that one loop has all that is of one size.
+    """Move splits before elementwise ops, so that one loop has all elements of one size.
 
     split(f(x)) => f(split(x)); split(x + y) => split(x) + split(y), where both are of one shape
     """

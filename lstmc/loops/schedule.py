@@ -32,7 +32,9 @@ class _Group:
 
 
 class Schedule:
-    """What is run each step for some ``sinks``, given where ``sources`` are. ``made`` gains buffers."""
+    """The schedule of a step: loops and products that write ``sinks`` from ``sources``; new buffers are added to
+    ``made``.
+    """
 
     def __init__(
         self,
@@ -245,7 +247,7 @@ class Schedule:
         return works, kept
 
     def _reads_of(self, node: Node) -> Iterator[Ref]:
-        """What has to be in memory for a reduction."""
+        """Yield the computed values that a reduction reads from memory."""
         for base, _ in self.values.reads(node):
             if base.node in self.within:
                 yield from self._reads_of(self.graph.node(base.node))

@@ -45,7 +45,7 @@ class _Operands:
         self.memory: set[str] = set()
 
     def begun(self) -> list[str]:
-        """Return the lines that read what is the same for all rows."""
+        """Return the lines that read elements which are the same for all rows."""
         return [f"const auto {name} = {self._element(*key)};" for key, name in self._same.items()]
 
     def same(self, index: Index) -> bool:

@@ -1,4 +1,4 @@
-"""The manifest: what a program needs to know to feed, read and train a written net, as JSON beside it.
+"""The manifest: the data that a program needs to feed, read and train a written net, as JSON beside it.
 
 Any backend writes one with :func:`describe`; what runs or reads its nets needs no more than the file.
 """

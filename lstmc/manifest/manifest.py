@@ -95,9 +95,10 @@ class Place:
 
 @dataclass(frozen=True)
 class InputPlace:
-    """An input of the model. ``filled``: the net fills it itself. ``fill`` is what the host draws where it is not
-    given, ``values`` the valid range of its elements, if it has one; ``most`` is the open dimension whose
-    size is the largest of them, as that of ``lengths`` is the number of steps."""
+    """An input of the model. ``filled``: the net fills it itself. ``fill`` is the filler that the host draws from where
+    the input is not fed, ``values`` the valid range of its elements, if it has one; ``most`` is the dynamic dimension
+    whose size is the largest element, as the number of steps is that of ``lengths``.
+    """
 
     place: Place
     filled: bool = False
@@ -155,7 +156,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class ScanBlobs:
-    """A scan: how many steps, and the pattern (``lstm/t%03d/h``) of what has a blob at each of them."""
+    """A scan: its number of steps, and the pattern of the names (``lstm/t%03d/h``) of each value that has a blob a
+    step.
+    """
 
     steps: Annotated[int, Field(ge=1)]
     reverse: bool

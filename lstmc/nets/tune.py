@@ -41,7 +41,7 @@ class Tuning:
 
     @property
     def time(self) -> Time | None:
-        """How linear recurrences are computed, if the fastest form says it."""
+        """The form of linear recurrences, if the fastest form implies one."""
         return IN_TIME.get(self.form)
 
 
