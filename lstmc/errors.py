@@ -89,8 +89,7 @@ class LstmcError(Exception):
         notes: Sequence[str] = (),
         mends: Sequence[Mend] = (),
     ) -> Self:
-        """Return the same error, with what was not known where it was made: its place, its scope, more notes
-        and mends."""
+        """Return this error with a location and a scope, unless it has them, and with further notes and mends."""
         self.loc = self.loc or loc
         self.scope = self.scope or scope
         self.notes = (*self.notes, *notes)

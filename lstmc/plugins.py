@@ -1,4 +1,4 @@
-"""What installed packages offer: entry points, optional packages, and the list of library cells.
+"""The parts that installed packages add: entry points, optional packages, and the list of library cells.
 
 A name that two distributions offer, or an entry point that does not load, is a fault of that name alone: an error is
 raised when the name is used, and everything else keeps working. Reading the list of cells imports no cell.
@@ -112,7 +112,7 @@ def load_point(point: EntryPoint, kind: str) -> Any:
 
 
 def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginError:
-    """Return the error for an entry point whose import, or what it makes of itself, failed."""
+    """Return the error for an entry point whose import or construction failed."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)} does not load: {type(error).__name__}: {error}."
         f" Fix {distribution(point)}, or uninstall it"

@@ -1,3 +1,3 @@
-"""Which lstmc this is: what records, manifests and nets are signed with."""
+"""The version of lstmc, which records, manifests and nets carry."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The numbers of a net: the ranges of its values over streams of data, and what the numbers of a device make of it."""
+"""Low precision: the ranges of a net's values over streams of data, and the errors of a net in a device's numbers."""
 
 from lstmc.numerics.device import Device, device_names, device_of, products_of, read_device
 from lstmc.numerics.effects import NumbersReport, Simulation

@@ -71,8 +71,9 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
 
 
 def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return what a net is fed over whole sequences, inputs [S, T, ...] and first states [S, ...] by blob, and its
-    exact outputs [S, T, ...] by name."""
+    """Return the arrays that a net is fed over whole sequences, inputs [S, T, ...] and initial states [S, ...] by blob,
+    and its exact outputs [S, T, ...] by name.
+    """
     fed: dict[str, list[Array]] = {name: [] for name in net.fed}
     exact: dict[str, list[Array]] = {name: [] for name in net.outputs}
     for place, values in enumerate(_steps(net.runner, sequences, range(sequences.total))):

@@ -1,4 +1,4 @@
-"""Compare what a device computed with the golden values beside this file. It needs NumPy alone.
+"""Compare a device's results with the golden values beside this file. It needs NumPy only.
 
     python compare.py DEVICE [--tolerance 0.001]
 

@@ -30,7 +30,7 @@ _FORBID = with_config(ConfigDict(extra="forbid"))
 @_FORBID
 @dataclass(frozen=True)
 class Values:
-    """How values are stored. ``symmetric``: zero is in the middle; else the range of a value is used as it is.
+    """The storage format of values. ``symmetric``: zero is in the middle; else the range of a value is used as it is.
 
     ``written``: the types of layers whose results are rounded, by default all; ``read``: those that round what they
     read; with ``once`` it is rounded for all that read it. ``folded``: the types of those that become a part of the
@@ -56,7 +56,8 @@ class Values:
 @_FORBID
 @dataclass(frozen=True)
 class Weights:
-    """How the matrices of products are stored, in rows (one for each result) or as a whole; always symmetric.
+    """The storage format of the matrices of products: scaled by row (one for each result) or as a whole; always
+    symmetric.
 
     ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it.
 
@@ -95,8 +96,9 @@ class Multipliers:
 @_FORBID
 @dataclass(frozen=True)
 class Quantiser:
-    """What makes a net of these numbers: its name, as of :data:`~lstmc.numerics.calibration.CALIBRATIONS`, and the
-    options of its quantize.py. ``numbers``: the general numbers that these are this quantiser's form of."""
+    """The quantiser of a device's numbers: its name, as of :data:`~lstmc.numerics.calibration.CALIBRATIONS`, and the
+    options of its quantize.py. ``numbers``: the general numbers that these are this quantiser's form of.
+    """
 
     name: str
     numbers: str

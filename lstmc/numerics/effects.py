@@ -1,4 +1,6 @@
-"""What the numbers of a device make of a net: errors of outputs by step, guilty values, stalling states, and advice."""
+"""The effects of a device's numbers on a net: errors of outputs by step, the values that cause them, stalling states,
+and advice.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,7 @@ class ReaderOutput:
 
 @dataclass(frozen=True)
 class NumbersReport:
-    """What the numbers of ``device`` make of a net, over ``sequences`` of ``steps``.
+    """The effects of the numbers of ``device`` on a net, over ``sequences`` of ``steps``.
 
     ``clipped`` has the share of elements outside of the range of calibration, by value. ``accumulated`` is the largest
     sum in a product of integers, in bits, by layer; the device has ``accumulator``. ``reader`` has the outputs of the
@@ -123,7 +125,7 @@ class NumbersReport:
 
     @property
     def advice(self) -> list[str]:
-        """What to change, the most helpful first."""
+        """The changes that reduce the error, the most helpful first, and warnings of stalling states and overflows."""
         lines = [
             f"{each.text}: {each.error:.0%} of the error is left"
             for each in sorted(self.changes, key=lambda each: each.error)

@@ -322,7 +322,7 @@ class IntegerRounding(DeviceRounding):
         return True
 
     def kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
-        """Return what a node computes; ``args`` has the values of its operands that are constant.
+        """Return the integer kernel of a node; ``args`` has the values of its constant operands.
 
         Raises :class:`BackendError` for an op without an integer form.
         """
@@ -424,8 +424,9 @@ def _table(function: Callable[[Array], Array], x: Grid, y: Grid) -> Lookup:
 
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref]) -> dict[Ref, Ref]:
-    """Return for each value the first one that has the same numbers: what it is a piece or a view of, or the value of a
-    state before a step."""
+    """Return for each value the first one that has the same scale: the value that it is a piece or a view of, or the
+    state's value before a step.
+    """
     group = {Ref(node.name, out): Ref(node.name, out) for node in graph for out in range(len(node.types))}
 
     def first(ref: Ref) -> Ref:

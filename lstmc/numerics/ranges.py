@@ -109,7 +109,7 @@ def _ascending() -> NDArray[np.int64]:
 
 
 class _Tally:
-    """What is counted of one value."""
+    """The statistics of one value: histogram, least, greatest, sum and number of elements."""
 
     def __init__(self, name: str, kind: Kind, shape: tuple[int, ...], bounds: tuple[float, float] | None) -> None:
         self.name, self.kind, self.shape, self.bounds = name, kind, shape, bounds
@@ -181,7 +181,7 @@ class _Tally:
 
 
 class _Measured:
-    """The values of a graph that are measured, and what is counted of each.
+    """The measured values of a graph, with the statistics of each.
 
     A value that is split into pieces has those of its pieces.
     """
@@ -303,7 +303,7 @@ def _parameter_tallies(parameters: Mapping[str, Array]) -> Iterable[_Tally]:
 
 
 def _fingerprint(net: str, runner: StepRunner, sequences: Sequences, parameters: Mapping[str, Array]) -> str:
-    """Return a hash of what a measurement is of; of the data it has the shapes, and the elements of the first steps."""
+    """Return a hash of the net, its parameters, and the shapes of the data with the elements of their first steps."""
     shapes = sorted((name, tuple(each.array.shape)) for name, each in sequences.inputs.items())
     names = [node.names for node in runner.graph]
     digest = sha256(repr((net, shapes, names)).encode())

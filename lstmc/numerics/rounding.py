@@ -89,7 +89,7 @@ def _has(types: Collection[str] | None, op: Op) -> bool:
 
 @dataclass(frozen=True)
 class _Structure:
-    """A graph: its values, the one that each is a piece or a view of, the nodes that read it, and what is constant."""
+    """A graph: its values, the source of each piece or view, the readers of each, and the constant nodes."""
 
     refs: tuple[Ref, ...]
     sources: Mapping[Ref, Ref]

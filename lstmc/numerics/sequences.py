@@ -199,7 +199,7 @@ class StepRunner:
 
 
 def constants(graph: Graph) -> frozenset[str]:
-    """Return the nodes that depend on no input: parameters, and what is computed from them alone."""
+    """Return the nodes that depend on no input: parameters, and values computed from them alone."""
     names: set[str] = set()
     for node in graph:
         if isinstance(node.op, Leaf):

@@ -1,4 +1,4 @@
-"""The core ops, and what an op is. Each module lists what it offers; ``CORE`` are all ops that stand here."""
+"""The core ops, and the class of all ops. Each module lists its own; ``CORE`` has all of them."""
 
 from lstmc.ops.base import *
 from lstmc.ops.binary import *

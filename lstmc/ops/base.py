@@ -112,11 +112,13 @@ class Op(metaclass=OpType):
         return self if self.over_time(steps, mapped) == self else None
 
     def cost(self, args: Types) -> int | None:
-        """FLOPs of one forward, of an op that is many: None for one whose shapes tell (``lstmc/ir/analysis.py``)."""
+        """Return the FLOPs of one forward pass of an op, or None if its shapes determine them
+        (``lstmc/ir/analysis.py``).
+        """
         return None
 
     def domains(self, *args: Any, **kwargs: Any) -> tuple[Domain | None, ...]:
-        """Of operand types: what the elements of each operand must be; None where every number will do."""
+        """Return the domain of each operand's elements; None where every number is valid. Takes operand types."""
         return (None,) * len(args)
 
     @classmethod
@@ -126,7 +128,7 @@ class Op(metaclass=OpType):
 
 
 class Symbolic(ABC):
-    """What a ``vjp`` may get in place of arrays: values that have a shape, can be reckoned with, and take ops."""
+    """The interface of symbolic values, which a ``vjp`` can get in place of arrays: shape, arithmetic and ops."""
 
     __array_ufunc__ = None  # so that NumPy does not take it for a number
 
@@ -143,7 +145,7 @@ class Symbolic(ABC):
 
 
 def applied(op: Op, *operands: Array) -> Arrays:
-    """The results of an op: on arrays what it gives, on values of a graph the nodes that give it."""
+    """Apply an op: to arrays, and return its results; to values of a graph, and return the values of a new node."""
     first: Array | Symbolic = operands[0]
     results: Arrays = first.apply(op, *operands) if isinstance(first, Symbolic) else op.eval(*operands)
     return results

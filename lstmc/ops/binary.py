@@ -56,7 +56,7 @@ class Binary(Op):
         raise ShapeError(f"{self.name}: shapes do not fit: x is {x}, y is {y}{self._hint(x, y)}")
 
     def _hint(self, x: TensorType, y: TensorType) -> str:
-        """Return what was probably meant, by the shapes, as the end of an error."""
+        """Return a suggestion for operands of these shapes, as the end of an error."""
         large, small = (x, y) if x.rank > y.rank else (y, x)
         if any(small.shape == large.shape[:axis] + large.shape[axis + 1 :] for axis in range(large.rank)):
             return "; a sum, mean or max keeps its axis, with one element, by keepdims=True"

@@ -67,7 +67,7 @@ def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
 
 
 def op_problems(op: type[Op]) -> Iterator[tuple[str, str]]:
-    """Yield what is expected of the class of an op, and what it is instead."""
+    """Yield the faults of an op's class: the expectation, and the actual state."""
     if isabstract(op):
         yield f"that {op.__name__} defines {', '.join(sorted(op.__abstractmethods__))}", "none of that name"
     params = op.__dict__.get("__dataclass_params__")

@@ -36,12 +36,12 @@ class IntegerRange:
         return drawn if self.also is None else np.where(rng.random(shape) < 0.2, self.also, drawn)
 
     def holds(self, array: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Which elements are such numbers."""
+        """Return for each element whether it is in the domain."""
         inside: NDArray[np.bool_] = (array == np.floor(array)) & (array >= self.low) & (array <= self.high)
         return inside if self.also is None else inside | (array == self.also)
 
     def both(self, other: Domain) -> Domain:
-        """What is allowed by this one and by ``other``."""
+        """Return the intersection of this domain and ``other``."""
         if isinstance(other, RealRange):
             return IntegerRange(max(self.low, ceil(other.low)), min(self.high, floor(other.high)))
         also = self.also if self.also == other.also else None
@@ -69,12 +69,12 @@ class RealRange:
         return rng.uniform(self.low + room, self.high - room, shape).astype(np.float32).astype(np.float64)
 
     def holds(self, array: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Which elements are such numbers."""
+        """Return for each element whether it is in the domain."""
         inside: NDArray[np.bool_] = (array >= np.float32(self.low)) & (array <= np.float32(self.high))
         return inside
 
     def both(self, other: Domain) -> Domain:
-        """What is allowed by this one and by ``other``."""
+        """Return the intersection of this domain and ``other``."""
         if isinstance(other, IntegerRange):
             return other.both(self)
         return RealRange(max(self.low, other.low), min(self.high, other.high))

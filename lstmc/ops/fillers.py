@@ -1,4 +1,4 @@
-"""How a parameter or a constant blob gets its first values: Caffe's own fillers, drawn by NumPy; or given numbers.
+"""Initial values of parameters and constant blobs: Caffe's own fillers, drawn by NumPy, or fixed arrays.
 
 Source of each formula: Caffe ``include/caffe/filler.hpp`` (Constant, Uniform, Gaussian, Xavier, MSRA).
 """
@@ -168,7 +168,9 @@ class Values(Filler):
 
     @classmethod
     def of(cls, array: Any) -> Values:
-        """The filler of an array of finite numbers. Raises :class:`ValueError` that says what it is instead."""
+        """Return the filler of an array of finite numbers. Raises :class:`ValueError` for anything else, with its
+        description.
+        """
         try:
             numbers = np.asarray(array, np.float64)
         except (TypeError, ValueError):

@@ -28,7 +28,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A function of the language by name, and what it is called elsewhere; ``None`` where it has no name.
+    """A function of the language, with its name in each framework; ``None`` where it has none.
 
     ``numbers`` are its coefficients where the other framework has no settings for them. ``cell``: ONNX's recurrent
     layers have it as an activation. ``activations`` are its names as an activation of Keras's layers.

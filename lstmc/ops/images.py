@@ -241,7 +241,7 @@ class AvePool(Pool):
     name = "ave_pool"
 
     def _places_of_windows(self, x: Array) -> Array:
-        """How many places each window has in the padded image."""
+        """Return the number of elements that each window covers in the padded image."""
         counts = []
         for n, k, s, p, c in zip(
             x.shape[-2:], self.size, self.stride, self.pad, self._counts(x.shape[-2:]), strict=True

@@ -76,7 +76,7 @@ class Param(Leaf):
 
 @dataclass(frozen=True)
 class Arg(Leaf):
-    """What a scan's body receives at each step. ``role`` is one of
+    """An argument of a scan's body. ``role`` is one of
 
     - ``x``: this step's slice of a sequence,
     - ``state``: the previous step's value (the initial one at the first step),

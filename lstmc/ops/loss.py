@@ -1,4 +1,4 @@
-"""Losses and scores: one number from what a model computed and what it should have."""
+"""Losses and scores: one number from a model's outputs and the targets or labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _check_normalization(op: str, normalization: str) -> None:
 
 @dataclass(frozen=True)
 class _OfClasses(Op):
-    """What compares scores of classes along ``axis`` with the numbers of the right ones, at every other place."""
+    """A loss or score that compares class scores along ``axis`` with the labels at all other axes."""
 
     operands = ("x", "label")
     for_training = True
@@ -161,7 +161,7 @@ class Accuracy(_OfClasses):
 
 @dataclass(frozen=True)
 class _OfArrays(Op):
-    """What compares two arrays of one shape, element by element."""
+    """A loss that compares two arrays of one shape, element by element."""
 
     operands = ("x", "target")
     for_training = True
@@ -198,7 +198,7 @@ class SigmoidCrossEntropyLoss(_OfArrays):
         return np.asarray(gradient, x.dtype), None
 
     def number(self, shape: tuple[int, ...]) -> int:
-        """What the sum is divided by."""
+        """Return the divisor of the sum."""
         return {"batch_size": shape[0], "none": 1}.get(self.normalization, prod(shape))
 
     @classmethod

@@ -128,7 +128,7 @@ class StopGradient(Pointwise):
 
 @dataclass(frozen=True)
 class Precomputed(Pointwise):
-    """y = x, which is made of parameters alone: y is a weight of the net, computed once, when the weights are written.
+    """y = x, which depends on parameters alone: y is a weight of the net, computed once, when the weights are written.
 
     Made by the pass ``precompute`` for nets that are not trained.
     """

@@ -1,4 +1,4 @@
-"""The contract of a pass: what it requires, what it does, what it ensures.
+"""The interface of passes: preconditions, the transformation, and postconditions.
 
 A pass is a frozen dataclass. It never changes its input: it returns a new graph, or the same one and
 ``modified=False``. Its docstring lists its rules, numbered, as ``before => after``.
@@ -117,5 +117,5 @@ def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
 
 
 def compared(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
-    """The outcome of passes whose rules may make what was there already: modified if the graph is another one."""
+    """Return the result of a pass whose rules can produce the same graph again: modified if the graphs differ."""
     return PassResult(before, False) if after == before else PassResult(after, True, dict(counts))

@@ -59,7 +59,9 @@ def _folded(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
-    """Whether a value is a number for each channel of a convolution, made of parameters as its weights are."""
+    """Return whether a value is a number for each channel of a convolution, and depends on parameters alone, as its
+    weights do.
+    """
     channels, shape = conv.types[0].shape[-3], b.type(other).shape
     of_channels = shape[-3:] == (channels, 1, 1) and all(size == 1 for size in shape[:-3])
     return of_channels and all(made_of_parameters(b, ref) for ref in (other, *b.args(conv.name)[1:]))
@@ -129,7 +131,7 @@ class _Products:
     flat: dict[Ref, Ref] = field(default_factory=dict)  # products by what has the shape of images
 
     def of_node(self, b: Builder, node: Node, args: Refs) -> Refs | None:
-        """What replaces a node, or None where it stays."""
+        """Return the replacement of a node, or None to keep it."""
         if isinstance(node.op, Conv):
             return self._product(b, node, node.op, args)
         if isinstance(node.op, Split) and args[0] in self.flat:

@@ -18,7 +18,7 @@ Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, 
 
 
 class TimeAxis(Protocol):
-    """How a sequence is cut into steps and joined again, in the ops of the stage."""
+    """The conversion of a sequence to steps and back, in ops of the stage."""
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``, called ``names`` and of ``steps``."""
@@ -126,7 +126,7 @@ def _unread_leaves(graph: Graph, loops: Callable[[Scan], bool]) -> set[str]:
 
 
 def step_pattern(scan: Scan) -> str:
-    """What the names of a step's nodes start with, with a ``%`` for the step: ``lstm/t%03d/``."""
+    """Return the prefix of the names of a step's nodes, with a ``%`` for the step: ``lstm/t%03d/``."""
     return f"{scan.body.name}/t%0{max(3, len(str(scan.length - 1)))}d/"
 
 
@@ -159,7 +159,7 @@ class _Template:
         return replace(self, nodes=tuple(pair for pair in self.nodes if pair[0].name in varying), same=same)
 
     def reads(self) -> set[Ref]:
-        """What the nodes and results of a step read."""
+        """Return the values that the nodes and results of a step read."""
         return {ref for _, operands in self.nodes for ref in operands}.union(self.results)
 
 
@@ -213,7 +213,7 @@ class _Unroller:
         return self.cuts[key]
 
     def _share(self, value: Ref, slot: int) -> dict[int, Ref]:
-        """What each step reads where the body has a static argument."""
+        """Return the value that each step reads for a static argument of the body."""
         return self._shared(Ref(self.body.arguments[slot]), value, self.first.reads())
 
     def _shared(self, inside: Ref, value: Ref, first: set[Ref]) -> dict[int, Ref]:

@@ -55,7 +55,7 @@ class _Products:
     counts: Counter[str]
 
     def of_node(self, node: Node, args: Refs) -> Refs | None:
-        """What replaces a node, or None where it stays."""
+        """Return the replacement of a node, or None to keep it."""
         shapes = [self.b.type(ref).shape for ref in args]
         match node.op:
             case Sum(axis) | Split(axis) | Transpose(axis) if axis > 0:
@@ -108,7 +108,9 @@ class _Products:
         return self.b.copy(node, operands) if operands != list(args) else None
 
     def _products(self, x: Ref, arrays: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
-        """For each array that was made of the identity's rows, the same made of those of x."""
+        """Write a linear map as products: each of ``arrays`` is its result for the rows of the identity; x is its
+        operand.
+        """
         if any(array.size > LARGEST for array in arrays):
             return None
         count = self.b.type(x).shape[0]

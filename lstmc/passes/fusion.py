@@ -14,7 +14,7 @@ from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies,
 
 @dataclass(frozen=True)
 class FuseHorizontal(Pass):
-    """Do once what is done alike to neighbouring pieces, in the model and in every scan body.
+    """Merge equal ops on neighbouring pieces into one op, in the model and in every scan body.
 
     1. f(split(z)[i]), ..., f(split(z)[j])                           => split(f(z[i..j]))
     2. split(y)[k] + split(z)[i], ..., split(y)[l] + split(z)[j]     => split(y[k..l] + z[i..j]); also for - and *
@@ -77,7 +77,7 @@ def _find_run(graph: Graph) -> _Run | None:
 
 
 def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
-    """What a piece's reader does with it, if it is an op that could be widened; None otherwise."""
+    """Return a key of the op that reads a piece, equal for ops that can be merged; None if it cannot be widened."""
     reader = graph.node(reading[piece]) if piece in reading else None
     if reader is None:
         return None
@@ -265,7 +265,7 @@ def _groups(graph: Graph) -> list[_Group]:
 
 
 def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
-    """Every linear whose weights are parameters: its scan, itself, what it multiplies, and the parameters."""
+    """Yield every linear whose weights are parameters: its scan, its node, its input, and the parameters."""
     for node in graph:
         if isinstance(node.op, Linear):
             params = [ref.node for ref in graph.args(node.name)[1:]]
@@ -284,7 +284,7 @@ def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
 
 
 def _parameter_uses(graph: Graph) -> Counter[str]:
-    """How often each value of the model is read, the readers inside scan bodies counted each."""
+    """Return the number of readers of each value of the model, those inside scan bodies included."""
     uses = Counter(output.ref.node for output in graph.outputs)
     for node in graph:
         args = graph.args(node.name)

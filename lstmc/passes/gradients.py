@@ -97,7 +97,7 @@ class _Tape:
         (self.new[Ref(arg.name)],) = self.b.add(op, names=arg.names, loc=arg.loc)
 
     def forward(self, graph: Graph) -> None:
-        """What the graph computes, whose arguments are there already."""
+        """Copy the nodes of a graph whose arguments have been mapped."""
         for node in graph:
             if Ref(node.name) in self.new:
                 continue

@@ -74,7 +74,7 @@ def load_insertion(name: str) -> Insertion:
 
 
 def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]:
-    """Yield what is expected of an entry point's object and what it is instead."""
+    """Yield the faults of an entry point's object: the expectation, and the actual object."""
     if not isinstance(insertion, Insertion):
         yield 'a lstmc.passes.Insertion, as in Insertion(MyPass(), after="sink")', repr(insertion)
         return

@@ -166,7 +166,7 @@ class Steps:
         return self.b.add(Full(shape, 0.0))[0]
 
     def _begun(self, steps: Map, begun: Offsets, length: int) -> dict[int, Ref]:
-        """The offsets with what the first states add to the first step."""
+        """Return the offsets with the initial states' contribution to the first step."""
         if not begun:
             return dict(steps.offsets)
         if length == 1:
@@ -279,8 +279,9 @@ class Steps:
 
 
 def chunk_length(steps: int) -> int:
-    """Return how many steps a chunk has: at least half the square root, so that what is between chunks is little, and
-    as few nodes as can be."""
+    """Return the number of steps of a chunk: at least half the square root, so that few nodes lie between chunks, and
+    the number with the fewest nodes in all.
+    """
     root = isqrt(steps)
 
     def nodes(length: int) -> int:

@@ -224,7 +224,7 @@ class _Hoister:
         return f"{self.body.name}/{name}"
 
     def _remaining(self, counts: Counter[str]) -> Refs:
-        """The scan of what is left, if anything is; its results and the hoisted ones, in the old order."""
+        """Add the scan of the remaining nodes, if any; return its results and the hoisted ones, in the old order."""
         direct = {
             i: self.outer[o.ref].ref
             for i, o in enumerate(self.scan.step_outputs)

@@ -83,7 +83,7 @@ class _Body:
                 self.updates[after.ref.node] = update
 
     def _found(self, new: Ref, state: Ref) -> _Update | None:
-        """Return how a new state is made of the old one, if it is a convex sum of it and another value."""
+        """Return the update of a state, if its new value is a convex combination of the old one and another value."""
         terms = self._operands(new, Add)
         for first, second in (terms, terms[::-1]) if terms else ():
             for gate, difference in self._orders(second):

@@ -41,8 +41,9 @@ from lstmc.patterns import MatrixStep, state_arguments
 
 @dataclass(frozen=True)
 class MatrixChunks:
-    """How the states of matrices are cut: ``length`` steps in a chunk; a state has ``places`` of matrices of their own,
-    and ``rows`` at each that share one of ``columns`` elements a side. ``runs`` of all rows give it."""
+    """The partition of states that matrices update: ``length`` steps in a chunk. A state has ``places`` with matrices
+    of their own; the ``rows`` of each share one, of ``columns`` elements a side. ``runs`` of all rows give it.
+    """
 
     length: int
     count: int

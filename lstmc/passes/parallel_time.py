@@ -1,4 +1,4 @@
-"""Parallel in time: the states of linear recurrences for all steps at once, and the scans of what is left."""
+"""Parallel in time: linear recurrences are solved for all steps at once; scans of the other states remain."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class _Parallel:
 
     @cached_property
     def step(self) -> MatrixStep:
-        """The step of the group, with what is known of the axes of its operands."""
+        """Return the step of the group, with the axes of its operands that are known to have equal elements."""
         same = {}
         for slot, (name, ref) in enumerate(self.operands.items()):
             before = 1 if self.scan.role(slot) == "x" else 0
@@ -319,7 +319,7 @@ class _Parallel:
         return broadcast(self.b, new[ref], (*lead, *step.type(ref).shape))
 
     def _after(self, steps: Steps) -> Refs:
-        """The scan of what is left, and all results in the old order."""
+        """Add the scan of the remaining states; return all results in the old order."""
         rebuild = Rebuild(self.body)
         operands: list[Ref] = []
         solved = {self.states[state]: state for state in self.following}
@@ -386,7 +386,7 @@ def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | 
 
 
 def _number(graph: Graph, ref: Ref) -> float | None:
-    """The number that all elements of a value are, if it is made of constants."""
+    """Return the number that all elements of a constant value equal; None for other values."""
     needed = graph.needed([ref])
     nodes = [node for node in graph if node.name in needed]
     if any(isinstance(node.op, Leaf) and not isinstance(node.op, Full) for node in nodes):

@@ -1,4 +1,4 @@
-"""What is made of parameters alone, computed once, when the weights are written."""
+"""Values that depend on parameters alone, computed once, when the weights are written."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST = 2**16  # elements of a value that is larger than all parameters that i
 
 @dataclass(frozen=True)
 class Precompute(Pass):
-    """Make what is computed from parameters alone a weight of the net: exp(A), 1 - b, softplus(p) + q.
+    """Turn values that depend on parameters alone into weights of the net: exp(A), 1 - b, softplus(p) + q.
 
     1. such a value of a scan's body   => the same before the scan (``hoist`` of what is made of parameters)
     2. such a value, where others read it => precomputed(it), which is a weight; a scan has it as one

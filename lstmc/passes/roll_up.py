@@ -45,7 +45,7 @@ class RollUp(Pass):
 
 
 def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
-    """Return a graph with recurrences of ``least`` steps or more as scans, how many these are, and what is left.
+    """Return the graph with recurrences of ``least`` steps or more as scans, their number, and the chains left over.
 
     Chains are left whose products have the same weights, and what lies between them is not the same.
     """

@@ -1,4 +1,4 @@
-"""One matrix product a piece: what is computed to be cut is computed in pieces, for targets that cannot cut."""
+"""One matrix product for each piece of a split value, for targets that cannot split."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Pieces:
         self.pieces: dict[Cut, Refs] = {}
 
     def of_node(self, node: Node, args: Refs) -> Refs | None:
-        """What replaces a split, or None where it stays."""
+        """Return the replacement of a split, or None to keep it."""
         if not isinstance(node.op, Split) or len(node.types) == 1 or is_weight(self.b, args[0]):
             return None
         return self._pieces(args[0], node.op.axis, node.op.sizes, node.names)

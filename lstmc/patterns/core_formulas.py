@@ -56,7 +56,9 @@ def _concat(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> 
 
 
 def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Only where an axis of 1 comes or goes: the first one, or the last one of what has a number for each row."""
+    """Read through a reshape that only adds or removes axes of 1: leading ones, or the last one of a number for each
+    row.
+    """
     before, after = r.graph.type(args[0]).shape, node.types[0].shape
     for one, other in ((before, after), (_without_ones(before), _without_ones(after))):
         if columns is not None and other == (*one, 1):
@@ -75,7 +77,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _linear(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Products with the pieces of what is joined are products each."""
+    """Return the sum of the products of each piece of a concatenated operand."""
     assert isinstance(node.op, Linear)
     if columns is None:
         return None

@@ -65,7 +65,7 @@ class Equations:
             self._operands = dict(zip(names, graph.args(name), strict=True))
 
     def graph(self, where: Where) -> Graph:
-        """The graph that a place is in."""
+        """Return the graph of a place."""
         if where == "step":
             return self.body
         assert self.around is not None
@@ -91,7 +91,7 @@ class Equations:
         return [ref for position, ref in sorted(matches) if position <= last]
 
     def cut(self, ref: Ref) -> None:
-        """From now on, do not look into a value, nor into what was read of it before."""
+        """Make a value opaque from now on, and forget the formulas that looked through it."""
         self.cuts[ref] = ref
         stale = self.body.dependents({ref.node})
         self._known = {
@@ -110,7 +110,7 @@ class Equations:
         return Polynomial.atom(self.given(place)) if formula is None else formula
 
     def at(self, place: Place) -> Polynomial:
-        """The formula of what is at a place."""
+        """Return the formula of the value at a place."""
         if place not in self._known:
             self._depth += 1
             formula = None if self._depth > DEEPEST else self._read(place)
@@ -125,7 +125,8 @@ class Equations:
         return self._atom((Given, place), lambda number: Given(number, recurrent, place))
 
     def function(self, place: Place, op: Op, of: Place) -> Polynomial:
-        """A function of what is at a place; relu(d - relu(x)) is d less x held between 0 and d, where x is a state's.
+        """Return the formula of a function of the value at ``of``; relu(d - relu(x)) is d less x clipped to [0, d], if
+        x depends on a state.
 
         What depends on no state may be the mask of ended sequences, which is looked for as it is.
         """
@@ -151,7 +152,7 @@ class Equations:
         )
 
     def _sequence(self, place: Place) -> Place:
-        """The sequence that a place is a step of, if it is an argument."""
+        """Return the place outside of the scan whose step an argument is; any other place unchanged."""
         op = self.graph(place.where).node(place.ref.node).op
         if isinstance(op, Arg) and op.role != "state" and place.where == "step" and place.ref.node in self._operands:
             where: Where = "sequence" if op.role == "x" else "outside"
@@ -169,13 +170,13 @@ class Equations:
     # reading -------------------------------------------------------------------------------------------------
 
     def _read(self, place: Place) -> Polynomial | None:
-        """The formula of what is at a place; None where it is not looked into."""
+        """Return the formula of the value at a place; None if it is opaque."""
         if place.ref in self.cuts and place.where == "step":
             return Polynomial.atom(self.given(replace(place, ref=self.cuts[place.ref])))
         return self._op(place)
 
     def _op(self, place: Place) -> Polynomial | None:
-        """What a place's op makes of its operands' formulas."""
+        """Return the formula of a place's op, from the formulas of its operands."""
         ref, graph = place.ref, self.graph(place.where)
         if is_weight(graph, ref) and graph.type(ref).rank and place.columns is not None:
             return Polynomial.atom(self.weight(self._stored(place)))
@@ -218,7 +219,7 @@ class Equations:
 
 
 class Reading:
-    """How a formula reads the operands of the node at a place."""
+    """Access to the operands of the node at a place, for the formula of its op."""
 
     def __init__(self, equations: Equations, place: Place) -> None:
         self.equations = equations
@@ -226,7 +227,7 @@ class Reading:
         self.graph = equations.graph(place.where)
 
     def at(self, ref: Ref, columns: Columns) -> Place:
-        """Where an operand is. One of fewer axes than a sequence has none of time."""
+        """Return the place of an operand. An operand with fewer axes than a sequence has no time axis."""
         where = self.place.where
         if where == "sequence" and self.graph.type(ref).rank < self.graph.type(self.place.ref).rank:
             where = "outside"

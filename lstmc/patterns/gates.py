@@ -15,7 +15,7 @@ from lstmc.patterns.step import ONE, Mismatch, Step
 
 
 def activation_of(function: Function) -> tuple[Activation, Polynomial] | None:
-    """The function that a gate has, and what it is of; None where a bound is none of the hard sigmoid's."""
+    """Return a gate's activation and its operand; None for a clip that is not a hard sigmoid's."""
     if not isinstance(function.op, Clip):
         held = _held(function.operand)
         if held is None:
@@ -38,7 +38,7 @@ def activation_of(function: Function) -> tuple[Activation, Polynomial] | None:
 
 
 def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
-    """Of something held between bounds: how far they are apart, the lower one, and what is held less it."""
+    """Return the clip of a clipped formula, its lower bound, and the formula less that bound."""
     low = sum(value for monomial, value in formula if not monomial)
     atoms = (formula - Polynomial.constant(low)).single
     if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
@@ -48,14 +48,15 @@ def _held(formula: Polynomial) -> tuple[Clip, float, Polynomial] | None:
 
 @dataclass(frozen=True)
 class Gates:
-    """Reads gates of a step; ``resets`` has what a state is multiplied by, of the first one that was read."""
+    """A reader of the gates of a step; ``resets`` has the factor of each state, from the first gate that was read."""
 
     step: Step
     h: Ref
     resets: Mapping[Ref, Monomial]
 
     def gate(self, function: Function, cell: Monomial | None = None, skipped: Collection[Monomial] = ()) -> Gate:
-        """The gate that a function is. ``cell`` is what a peephole multiplies, ``skipped`` are terms of another kind.
+        """Return the gate that a function is. ``cell`` is the operand of a peephole; ``skipped`` terms are no part of
+        the gate.
 
         Raises :class:`~lstmc.patterns.Mismatch` for a term that no gate has.
         """

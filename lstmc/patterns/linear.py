@@ -42,7 +42,7 @@ MOST_OF_GROUP = 4  # states that read each other: the products of their factors 
 
 @dataclass(frozen=True)
 class _Term:
-    """What a value has of one state: the place in the state of each of its elements, and their factors.
+    """The dependence of a value on one state: for each of its elements, the element of the state, and the factor.
 
     ``index`` is None where an element is made of several elements of the state, and factors are not kept then. An
     element that is not of the state has the place -1.
@@ -138,7 +138,7 @@ class _Reading:
         self.forms: dict[Ref, _Form | _NonlinearError] = {}
 
     def recurrence(self, result: Recurrence) -> Recurrence:
-        """Return ``result`` with what was read. Raises :class:`_NonlinearError`."""
+        """Return ``result`` with the recurrence of the group. Raises :class:`_NonlinearError`."""
         for node in self.body:
             self.rebuild.copy(node)
             if node.name in self.states:

@@ -60,7 +60,9 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
 
 
 def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Function], Monomial]]:
-    """How a formula is f c + i g: the gates, of which i and f rather have the function ``gate``, and c."""
+    """Yield the readings of a formula as f c + i g: the gates, of which i and f have the function ``gate`` if possible,
+    and c.
+    """
     terms = [monomial for monomial, coefficient in c if coefficient == 1]
     if len(terms) != len(c) or len(c) not in (1, 2):
         return

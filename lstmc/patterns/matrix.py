@@ -133,7 +133,9 @@ def _kept_axes(affine: Graph) -> tuple[int, ...]:
 
 
 def _last_read(affine: Graph, places: Numbers) -> list[Numbers]:
-    """For each element of the next states the largest of the places of what it reads of the states."""
+    """Return for each element of the next states the largest place among the elements of the
+    states that it depends on.
+    """
     states = state_arguments(affine)
     last: dict[Ref, Numbers] = {}
     for node in affine:

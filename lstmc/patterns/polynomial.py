@@ -26,7 +26,8 @@ Where = Literal["step", "sequence", "outside"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value is: columns of the last axis of ``ref``, or (None) all of what has a number for each row.
+    """The place of a value: columns of the last axis of ``ref``, or (None) the whole of a value with a number for each
+    row.
 
     ``ref`` is a value of the scan's body (``step``), or of the graph that the scan stands in: of a ``sequence``
     [T, ...] the step's part is meant, and what is else ``outside`` is the same at every step.
@@ -39,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A part of a matrix [out, in], as :class:`Place` says where: rows are what it gives, columns what it takes."""
+    """A part of a matrix [out, in], at a place as :class:`Place` has it: rows are outputs, columns are inputs."""
 
     ref: Ref
     rows: tuple[int, int]
@@ -49,7 +50,9 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Atom:
-    """What polynomials are in. Equal atoms are one object; ``number`` says which was met first, ``place`` where."""
+    """An indeterminate of the polynomials. Equal atoms are one object; ``number`` is the order in which they were first
+    met, ``place`` the place where.
+    """
 
     number: int
     recurrent: bool  # it depends on a state of the scan
@@ -63,7 +66,7 @@ class Given(Atom):
 
 @dataclass(frozen=True, eq=False)
 class Weight(Atom):
-    """A parameter, or a part of one, or what is made of parameters by moving elements."""
+    """A parameter, a part of one, or parameters rearranged without arithmetic."""
 
 
 @dataclass(frozen=True)

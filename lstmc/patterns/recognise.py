@@ -127,7 +127,7 @@ def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GR
 
 @dataclass
 class _ResetGate:
-    """How a GRU's candidate sees h through r: which terms of it do so, and r."""
+    """The reset gate r of a GRU, and the terms by which the candidate depends on h through it."""
 
     reader: Gates
     h: Monomial
@@ -192,7 +192,9 @@ MATCHES: dict[str, Callable[[Graph, str, Formulas], LSTM | GRU | RNN]] = {
 
 
 def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM | GRU | RNN | Unrecognised:
-    """What the scan called ``name`` is. ``formulas`` read a backend's ops that are no core ops."""
+    """Return the LSTM, GRU or RNN that the scan called ``name`` computes. ``formulas`` read a backend's ops that are no
+    core ops.
+    """
     differences = {}
     for kind, match in MATCHES.items():
         try:

@@ -37,7 +37,7 @@ class HardSigmoid:
 
 @dataclass(frozen=True)
 class Clipped:
-    """A function of what is first held between ``low`` and ``high``."""
+    """An activation whose operand is first clipped to [``low``, ``high``]."""
 
     function: Op | HardSigmoid
     low: float
@@ -79,7 +79,7 @@ class State:
 
 @dataclass(frozen=True)
 class Valid:
-    """What says which steps of a sequence are there: elsewhere states stay as they are.
+    """The mask of valid steps of a sequence: at the other steps states stay as they are.
 
     ``mask`` has a number for each row, 1 where a step is there (``inverted``: where it is not). ``lengths`` is the
     model's [N] that the mask is made from, if it is one of lengths.
@@ -92,8 +92,9 @@ class Valid:
 
 @dataclass(frozen=True)
 class Result:
-    """What a step returns: h' or c', zero where a step is not there if ``masked``; and whether the sequence of them is
-    ``read``."""
+    """A result of a step: h' or c', zero at invalid steps if ``masked``; and whether the
+    sequence of them is ``read``.
+    """
 
     of: str
     masked: bool
@@ -102,7 +103,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Recognised:
-    """What the three kinds have in common. ``results`` are the scan's step outputs, in order.
+    """The common fields of the three kinds of cell. ``results`` are the scan's step outputs, in order.
 
     ``reset``, if there is one, has a number for each row that every state is multiplied by before each step, such as
     Caffe's ``cont``, which is 0 where a sequence begins.
@@ -169,7 +170,7 @@ class RNN(Recognised):
 
 @dataclass(frozen=True)
 class Difference:
-    """Where a scan first differs from a kind of cell: what that has there, what the scan has, and where it stands."""
+    """The first difference of a scan from a kind of cell: the expected part, the actual part, and its location."""
 
     expected: str
     found: str
@@ -192,7 +193,7 @@ class Unrecognised:
 
 
 def describe(pattern: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
-    """What was found, as a person reads it: one equation a line. ``graph`` is the one that the scan stands in."""
+    """Return a recognised cell as text, one equation a line. ``graph`` is the one that has the scan."""
     if isinstance(pattern, Unrecognised):
         return "".join(f"{kind}: {difference.located()}\n" for kind, difference in pattern.differences.items())
     text = _Text(graph, pattern)
@@ -296,7 +297,8 @@ GRU_ORDERS: Mapping[str, str] = {
 
 
 def moved(order: str, target: str) -> tuple[int, ...]:
-    """Which part of what is packed in ``order`` is each part of what is packed as ``target``.
+    """Return the permutation that takes gates packed in ``order`` to ``target``: for each gate of this, its index in
+    that.
 
     >>> moved("ifgo", "ifog")
     (0, 1, 3, 2)

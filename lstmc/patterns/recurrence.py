@@ -31,7 +31,7 @@ def states_read(body: Graph) -> list[set[int]]:
 
 
 class Kind(Enum):
-    """How the next values of a group of states read these states."""
+    """The kind of linear map by which the next values of a group of states depend on these states."""
 
     DELAY = "values of a number of steps before"
     ELEMENTWISE = "times a factor, element by element"

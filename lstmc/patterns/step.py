@@ -16,7 +16,7 @@ ONE = Polynomial.constant(1)
 
 
 class Mismatch(Exception):
-    """A scan is not what was asked for."""
+    """The scan does not match the pattern."""
 
     def __init__(self, difference: Difference) -> None:
         super().__init__(str(difference))
@@ -73,7 +73,9 @@ class Step:
         return self.equations.graph(place.where).type(place.ref).shape[-1]
 
     def _unmask(self) -> None:
-        """If every state stays where one mask says so: which mask, and what the states become elsewhere."""
+        """Find the mask that keeps every state at invalid steps, if there is one, and the updates of the states at the
+        others.
+        """
         if not self.updates:
             return
         formula = next(iter(self.updates.values()))

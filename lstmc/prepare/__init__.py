@@ -1,5 +1,6 @@
-"""What is made of a model before it is compiled: the part for deployment or training, one step, no stopped
-gradient; and of a compiled one, to be computed as training does."""
+"""Transformations of a model before it is compiled, for deployment, training, one step, or without stopped gradients;
+and of a compiled one, to be evaluated in training mode.
+"""
 
 from lstmc.prepare.one_step import OneStep, StatePair, one_step
 from lstmc.prepare.phase import (

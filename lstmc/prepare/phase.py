@@ -274,7 +274,9 @@ class _Sharing:
         return ref if factor == 1 else self.rebuild.builder.add(Affine(scale=factor), ref)[0]
 
     def counting(self, node: Node, op: SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
-        """Return a mean over the labels that are not left out: how many these are only the data tell."""
+        """Return a mean over the labels that are not ignored, times a weight that is an input: the data determine their
+        number.
+        """
         if not isinstance(self.part.node(labels.node).op, Input):
             self.refuse(node, "is a mean over labels that are left out, and its labels are no input of the model")
         assert op.ignore_label is not None
@@ -296,7 +298,7 @@ def _mixed_values(whole: Graph, part: Graph) -> set[Ref]:
 
 
 def _divisor(op: Op, graph: Graph, x: Ref) -> float:
-    """What a loss divides its sum by, to a factor that does not depend on the size of the batch."""
+    """Return the divisor of a loss's sum, up to a factor that does not depend on the size of the batch."""
     shape = graph.type(x).shape
     if isinstance(op, SoftmaxLoss):
         sizes = [size for axis, size in enumerate(shape) if axis != op.axis]

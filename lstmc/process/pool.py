@@ -72,12 +72,12 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        """How many jobs have not ended."""
+        """The number of jobs that have not ended."""
         return len(self._futures)
 
     @property
     def workers(self) -> int:
-        """How many jobs can run at a time."""
+        """The number of jobs that can run at a time."""
         return sum(self._client.nthreads().values())
 
     def submit(self, function: Callable[[Any], Any], argument: object, name: str) -> None:

@@ -88,7 +88,7 @@ _LIMITED = hasattr(psutil, "RLIMIT_AS")
 
 
 def free_memory() -> int:
-    """Return the bytes of memory that this process may still use: what the machine has, or less if a limit is set."""
+    """Return the bytes of memory that this process can still use: the machine's free memory, or less under a limit."""
     free = psutil.virtual_memory().available
     if _LIMITED:
         limit, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)

@@ -1,4 +1,4 @@
-"""What stands beside a model and in the folder of a run, for the page to tell."""
+"""Facts for the page, from files beside a model and in the folder of a run."""
 
 from __future__ import annotations
 

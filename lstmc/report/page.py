@@ -1,4 +1,4 @@
-"""What the page of a net says, as plain rows: its passes, its layers with what they cost, its text by layers."""
+"""The contents of the page of a net, as plain rows: its passes, its layers with their costs, its text by layers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def pass_rows(net: Net) -> Iterator[PassRow]:
 
 
 def layer_rows(net: Net) -> list[LayerRow]:
-    """Return the layers of the written net, each with what the graph says of it."""
+    """Return the layers of the written net, each with the cost, parameters and location of its node in the graph."""
     graph = net.compiled.expanded
     nodes = {name: node for node in graph for name in node.names}
     made_of = _parameters(graph)
@@ -337,7 +337,7 @@ def _leads(
 
 
 def _steps(rows: Sequence[LayerRow]) -> list[dict[str, Any]]:
-    """Return the costs of each step, of what is outside of steps, and of all."""
+    """Return the costs of each step, of the layers outside of steps, and of all layers."""
     groups: dict[str, list[LayerRow]] = {}
     for row in rows:
         groups.setdefault(row.step or "outside of steps", []).append(row)

@@ -188,7 +188,7 @@ WEIGHTS = "weights.npz"
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run's weights depend on: hashes of the net and the data, and the settings by name."""
+    """The inputs that a run's weights depend on: hashes of the net and the data, and the settings by name."""
 
     net: str
     data: str
@@ -274,8 +274,9 @@ def _files(folder: Path) -> list[str]:
 
 
 def _earlier_identity(folder: Path) -> RunIdentity:
-    """Return the identity of the run to resume. Its last whole snapshot tells, which is known to be undamaged; where
-    that is not what its own file says, the file is written again."""
+    """Return the identity of the run to resume. The last complete snapshot takes precedence, as it is known to be
+    undamaged; a file that differs from it is rewritten.
+    """
     path, snapshot_identity = folder / RUN, _snapshot_identity(folder)
     try:
         identity = read_json(path, RunIdentity)

@@ -105,7 +105,7 @@ class Smoothed:
 
 
 def run_seconds(records: Iterable[Record]) -> float:
-    """Return what a run took. Seconds are counted from 0 again by a process that goes on with it."""
+    """Return the duration of a run. A process that resumes it counts its seconds from 0 again."""
     total = last = 0.0
     for record in records:
         if record["seconds"] < last:
@@ -160,7 +160,7 @@ class LossWatch:
     first: list[float]
 
     def problem(self, loss: float) -> str | None:
-        """What is wrong with the next loss, in words that follow "the loss of iteration 7", or None."""
+        """Return the fault of the next loss, in words that follow "the loss of iteration 7", or None."""
         if not isfinite(loss):
             return f"is {loss}"
         if self.first:

@@ -116,7 +116,9 @@ RESET = "default"
 
 
 class SolverError(BackendError):
-    """A solver setting that does not exist, has a wrong value, is missing, or is not used by what was chosen."""
+    """A solver setting that does not exist, has a wrong value, is missing, or is unused by the
+    chosen type or policy.
+    """
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ _DELTAS = {"Adam": 1e-8, "AdaGrad": 1e-8, "RMSProp": 1e-8, "AdaDelta": 1e-6}
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """Typed settings of a solver, each with a default. What the type or the policy does not use is None.
+    """Typed settings of a solver, each with a default. Settings that the type or the policy does not use are None.
 
     Raises :class:`SolverError`, at the user's own argument, for a setting that is unknown, wrong, missing or unused.
     """

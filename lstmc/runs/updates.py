@@ -67,7 +67,7 @@ State = TypeVar("State", bound=SavedState)
 
 
 class Engine(Protocol[State]):
-    """A net, its solver, and the state of both, wherever they are. What a backend provides to train.
+    """A net with its solver, and the state of both, in any process; the interface of backends that train.
 
     ``fed`` are the inputs of a batch with their shapes, without those that are carried from the batch before;
     ``failures`` are the errors of a process that ended, after which a run can be resumed.
@@ -110,7 +110,7 @@ class Engine(Protocol[State]):
         ...
 
     def end(self) -> None:
-        """Release what the run needed, unless its process has ended."""
+        """Release the resources of the run, unless its process has ended."""
         ...
 
 

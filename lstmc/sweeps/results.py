@@ -34,7 +34,7 @@ State = Literal["waiting", "running", "finished", "dropped", "failed", "interrup
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a point's run ended: with all updates that it was to make, ``budget``, or with an error, ``reason``.
+    """The result of a point's run: complete, with all updates of its ``budget``, or an error, with its ``reason``.
 
     ``final`` errors would come again; with others the run may go on. ``costs`` are by the names of :data:`COSTS`, of a
     run that did not fail.

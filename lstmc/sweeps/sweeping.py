@@ -50,7 +50,7 @@ LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a swe
 
 @dataclass(frozen=True)
 class Definition:
-    """What the results of a sweep depend on. ``files`` are hashes of the files that it reads, by name.
+    """The inputs that the results of a sweep depend on. ``files`` are hashes of the files that it reads, by name.
 
     Without halving another goal trains nothing else: it may change from one command to the next.
     """
@@ -418,7 +418,9 @@ def _absolute(file: str | Path) -> str:
 
 
 def _absolute_model(model: str) -> str:
-    """Return ``FILE`` or ``FILE:MODEL`` with the absolute path of the file. Raises ModelFileError for what is none."""
+    """Return ``FILE`` or ``FILE:MODEL`` with the absolute path of the file. Raises ModelFileError for a text that is
+    neither.
+    """
     source = model_in(model)
     file = model.removesuffix(f":{source.model.name}")
     return f"{Path(file).absolute()}:{source.model.name}"

@@ -1,4 +1,4 @@
-"""One point of a sweep, trained: what a Dask worker is given, and does. The run stays in the point's own folder."""
+"""Training of one point of a sweep, as a Dask worker runs it. The run stays in the point's own folder."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def check_class(kind: type[Op]) -> None:
 
 
 def check_legal(kind: type[Op], sample: Sample) -> None:
-    """A sample is of its class, and its types are legal; what is fed has the shape that it says."""
+    """Assert that a sample is of its class, and that its types are legal; a fed op must have its declared shape."""
     assert isinstance(sample, Sample), f"{kind.__name__}.sample: expected a lstmc.ops.Sample, found {sample!r}"
     assert type(sample.op) is kind, f"{kind.__name__}.sample gives a {type(sample.op).__name__}"
     assert len(sample.op.infer(*sample.operands)) >= 1, "infer gives no result"

@@ -161,7 +161,7 @@ class Body:
         return self.let(expression.format(operand), x.shape, bound(size), max(1, ops))
 
     def step_index(self) -> None:
-        """The number of the step, or something made of it: in a cell only."""
+        """Draw an expression of the step's number, in a cell only."""
         if self.ops + OPS_OF_WHOLE > self.most - 1:
             return
         expression, bound = self.choose(STEP_INDEX)

@@ -13,7 +13,7 @@ MOST_OPS = 12  # of a cell's own
 
 @dataclass(frozen=True)
 class RandomCell:
-    """What a caller must know of a drawn cell: argument shapes of one step, and where its outputs are."""
+    """The interface of a drawn cell: the argument shapes of one step, and its outputs."""
 
     name: str
     source: str
@@ -65,7 +65,7 @@ def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell],
 
 
 def _first_lines(body: Body, states: dict[str, Shape]) -> None:
-    """What most cells start with: a product of the input, and of a state, added up."""
+    """Draw the first lines of most cells: the sum of a product of the input and a product of a state."""
     x = body.linear(body.values[0])
     if body.chance(3):
         return
@@ -98,7 +98,7 @@ def _call_inner(
 
 
 def _cell_outputs(body: Body) -> tuple[tuple[Variable, ...], str]:
-    """What the cell returns besides its states: a value, a tuple, a dict, or None."""
+    """Draw the outputs of a cell besides its states: a value, a tuple, a dict, or None."""
     kind = body.choose(("value", "value", "tuple", "dict", "none"))
     if kind == "none":
         return (), "None"

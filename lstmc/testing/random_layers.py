@@ -1,4 +1,4 @@
-"""What stands around the scans of a random model: embeddings and images in front of them, losses behind them."""
+"""The layers around the scans of a random model: embeddings and convolutions before them, losses after them."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class _Net:
             body.declare(f'last{number}["{state}"]', shape, 1.5)
 
     def masks(self, cell: RandomCell, begun: bool) -> list[str]:
-        """What a scan may be told of its steps; a scan whose states have begun somewhere carries none on."""
+        """Draw the arguments of a scan on its steps; one with initial states carries none to the next batch."""
         body = self.body
         arguments = []
         if body.chance(5):

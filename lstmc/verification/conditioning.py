@@ -1,5 +1,6 @@
-"""What a comparison with the interpreter cannot show: where the model itself is not finite, where rounding alone moves
-it, and which parameters nothing depends on. Training uses the first too, to name the op at which a run diverged."""
+"""Limits of a comparison with the interpreter: values of the model that are not finite, outputs that rounding alone
+changes, and parameters without effect. Training uses the first too, to name the op at which a run diverged.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +172,7 @@ def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
 
 
 def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[str, tuple[Array, Array]]]:
-    """Yield each output of a model beside what a net of it gives in numbers of lower precision, on the same inputs."""
+    """Yield each output of a model with that of its net in lower precision, on the same inputs."""
     leaves = {node.name: array for node in model.graph if (array := model.values.get(Ref(node.name))) is not None}
     inputs = {name: rounded.values.get(Ref(name), array) for name, array in leaves.items()}
     exact = forward(model.graph, inputs, leaves).outputs
@@ -250,5 +251,5 @@ def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
 
 
 def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:
-    """The dropouts that read a zero: whether it was dropped cannot be told from what they gave."""
+    """Return the dropouts that read a zero, for which the output does not show whether it was dropped."""
     return [name for name, ref in dropouts.items() if (run.values[ref] == 0).any()]

@@ -78,7 +78,7 @@ class InterpreterExecutor:
 
 
 def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | None = None) -> dict[str, Array]:
-    """What every input that is to be fed may hold, and the values of constant ones; float64.
+    """Return random values for every input that is fed, and the values of constant ones; float64.
 
     Those that are ``given``; else standard normal numbers, or such as the input's ``values`` say.
     """
@@ -124,7 +124,7 @@ def random_arrays(
 
 
 def _as_run(compiled: Compiled, arrays: RunArrays, execution: Execution) -> RunArrays:
-    """The same, with what a net drew anew at this forward: inputs with a random fill."""
+    """Return the arrays with those that the net itself drew in this run: inputs with a random filler."""
     drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(arrays.inputs)
     return replace(arrays, inputs={**arrays.inputs, **{name: execution.values[name] for name in drawn}})
 
@@ -192,7 +192,7 @@ def _report(
     against: tuple[Evaluation, Graph],
     execution: Execution,
 ) -> Report:
-    """What an execution gave against the reference, and the graph whose values the net's blobs are.
+    """Return the report of an execution against the reference, and the graph whose values the net's blobs are.
 
     ``model`` is the model itself, evaluated on the same arrays: it alone can excuse a difference.
     """
@@ -276,7 +276,7 @@ def own_rounding(
     scans: Mapping[str, Scan] | None = None,
     dtype: DTypeLike = np.float32,
 ) -> Iterator[dict[Key, float]]:
-    """Yield how far rounding to ``dtype`` moves what a graph computes, relative, by kind and name of the difference.
+    """Yield the relative effect of rounding to ``dtype`` on a graph's results, by kind and name of the difference.
 
     That is the most of some runs in it, after each of them, each from numbers that are off by what rounding may
     be: of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of every blob.

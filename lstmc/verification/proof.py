@@ -61,8 +61,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Proof:
-    """What is proved of two graphs. ``shapes`` are those of the inputs, and ``integers`` are inputs of integers, which
-    had drawn values: of these alone the rest is proved. ``rounded``: constants agree in the digits that floats have."""
+    """The proved and unproved claims on two graphs. ``shapes`` are those of the inputs; the proof holds for the drawn
+    values of the ``integers`` inputs only. ``rounded``: constants agree in the digits that floats have.
+    """
 
     claims: tuple[Claim, ...]
     shapes: Mapping[str, tuple[int, ...]]
@@ -76,14 +77,14 @@ class Proof:
 
     @property
     def scope(self) -> str:
-        """What the proof is of, as the end of a sentence."""
+        """The quantifier of the proof, as the end of a sentence."""
         shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
         drawn = f", and for the drawn values of {', '.join(self.integers)}" if self.integers else ""
         rounded = "; constants agree within their rounding" if self.rounded else ""
         return f"for all real inputs and parameters at these sizes ({shapes}){drawn}{rounded}"
 
     def lines(self) -> list[str]:
-        """Return what is proved as one sentence, and what is not as one for each reason."""
+        """Return the proved claims as one sentence, and the unproved ones as one for each reason."""
         groups: dict[str, dict[str, list[str]]] = {}
         for claim in self.claims:
             groups.setdefault(claim.reason, {}).setdefault(claim.kind, []).append(claim.name)

@@ -1,4 +1,4 @@
-"""The report of a comparison: how far each array is off, how far it may be, and what was not compared."""
+"""The report of a comparison: the difference of each array, its tolerance, and the arrays that were not compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWN_MARGIN = 4  # the same where the model's rounding excuses what a pass may ha
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one kind of array is off: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
+    """The difference of one kind of array: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
 
     Of kind setting is what training depends on and no array of a run shows, listed only where it differs; of kind
     numbers, what lower precision makes of an output.
@@ -36,7 +36,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class NotCompared:
-    """What an executor could not give, and why: ``count`` arrays under one name, which has ``*`` for every step."""
+    """Arrays that an executor did not return, with the reason: ``count`` under one name, which has ``*`` for every
+    step.
+    """
 
     kind: str
     name: str
@@ -46,7 +48,7 @@ class NotCompared:
 
 @dataclass(frozen=True)
 class Report:
-    """One executor's differences, and what it gave nothing for."""
+    """One executor's differences, and the arrays that it did not return."""
 
     executor: str
     differences: tuple[Difference, ...]

@@ -302,7 +302,8 @@ def _product(*numbers: Number) -> Number:
 
 
 def power(x: Number, exponent: Rational) -> Number:
-    """Return x ** exponent: positive factors to the exponent, times what is left as one atom, with a lead of 1.
+    """Return x ** exponent: positive factors to the exponent, times one atom for the rest, with a leading coefficient
+    of 1.
 
     Every factor counts as positive for a whole exponent.
     """
