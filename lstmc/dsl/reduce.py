@@ -313,8 +313,7 @@ def euclidean_loss(x: Value, target: Value) -> Value:
 
 @function
 def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_label: int | None = None) -> Value:
-    """The fraction of rows whose label is among the ``top_k`` best classes along ``axis``: scores [T, N, K], labels [T,
-    N].
+    """The share of labels among the ``top_k`` best classes along ``axis``: scores [T, N, K], labels [T, N].
 
     Where the label is ``ignore_label`` nothing is counted. No gradient flows.
     """
