@@ -302,8 +302,7 @@ def _product(*numbers: Number) -> Number:
 
 
 def power(x: Number, exponent: Rational) -> Number:
-    """Return x ** exponent: positive factors to the exponent, times one atom for the rest, with a leading coefficient
-    of 1.
+    """Return x ** exponent: powers of its positive factors, times an atom for the rest, of leading coefficient 1.
 
     Every factor counts as positive for a whole exponent.
     """
