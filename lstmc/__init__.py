@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # the same words, for type checkers and editors
     from lstmc.api import train as train
     from lstmc.api import training as training
     from lstmc.dsl.language import *
+    from lstmc.errors import LstmcError as LstmcError
     from lstmc.importers import from_onnx as from_onnx
     from lstmc.importers import from_torch as from_torch
     from lstmc.importers import import_file as import_file
@@ -40,6 +41,7 @@ else:
         **dict.fromkeys(("Conversion", "Net", "Run", "SavedNet", "Stream", "Verification"), "lstmc.api"),
         **dict.fromkeys(("compile", "convert", "export_training", "load", "train", "training"), "lstmc.api"),
         **dict.fromkeys(("from_onnx", "from_torch", "import_file"), "lstmc.importers"),
+        "LstmcError": "lstmc.errors",
         "Solver": "lstmc.runs.solver",
         **dict.fromkeys(("Goal", "Range", "Space", "Swept", "sweep"), "lstmc.sweeps"),
     }

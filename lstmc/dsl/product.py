@@ -117,7 +117,8 @@ def _turns(letters: str, order: str) -> int:
 
 
 def _lined_up(value: Value, letters: str, order: str) -> Value:
-    """The value with an axis for each letter, in order: its own are turned, those that it lacks have one element."""
+    """The value with an axis for each letter, in order, from its first own one on: those that it lacks have one
+    element. Without the others in front a weight is the same at each step, whatever is over time."""
     own = list(letters)
     for _ in own:  # neighbours are exchanged until they are in order
         for i in range(len(own) - 1):
@@ -125,7 +126,7 @@ def _lined_up(value: Value, letters: str, order: str) -> Value:
                 own[i], own[i + 1] = own[i + 1], own[i]
                 value = apply(Transpose(i), value)
     sizes = dict(zip(own, value.shape, strict=True))
-    return _shaped(value, tuple(sizes.get(letter, 1) for letter in order))
+    return _shaped(value, tuple(sizes.get(letter, 1) for letter in order[order.index(own[0]) if own else 0 :]))
 
 
 def _shaped(value: Value, shape: tuple[int, ...]) -> Value:

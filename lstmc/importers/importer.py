@@ -15,6 +15,7 @@ from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program, exported
 from lstmc.importers.frontends.torch_names import describe_state_dict, groups_of
 from lstmc.importers.ir.net import Net
+from lstmc.importers.lengths import read_open
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.source import Source
@@ -234,7 +235,11 @@ def import_file(
     for name, why in _READ_BY_OTHERS.items():
         if getattr(options, name) and name not in source.options:
             raise SourceError(f"{path.name}: {why.format(source.summary)}", arguments=(Argument(name),))
-    return ImportedModel.of_source(source.read(path, options), step)
+
+    def read(shapes: Mapping[str, Sequence[int]]) -> SourceNet:
+        return source.read(path, replace(options, shapes=shapes))
+
+    return ImportedModel.of_source(read_open(read, shapes, step), step)
 
 
 # Why an option is of no use where its format does not read it.
@@ -292,6 +297,9 @@ def from_onnx(
     step: bool = False,
 ) -> ImportedModel:
     """Import an ``onnx.ModelProto`` in memory, as :func:`import_file` does a file."""
-    net = describe_onnx(model, name, None, shapes, values)
-    runtime = OnnxRuntime(model.SerializeToString(), net, values)
-    return ImportedModel.of_source(SourceNet(net, "ONNX", runtime=runtime), step)
+
+    def read(shapes: Mapping[str, Sequence[int]]) -> SourceNet:
+        net = describe_onnx(model, name, None, shapes, values)
+        return SourceNet(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values))
+
+    return ImportedModel.of_source(read_open(read, shapes, step), step)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from lstmc.errors import Argument, LstmcError
-from lstmc.importers.ir.sizes import ShapeProblem
+from lstmc.importers.ir.sizes import Shape, ShapeProblem, open_sizes
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,18 @@ class SourceError(LstmcError):
 
 
 class RefusedError(LstmcError):
-    """Raised for a model of which not everything can be expressed. ``refusals`` has every reason."""
+    """Raised for a model of which not everything can be expressed. ``refusals`` has every reason.
+
+    ``inputs`` are those of a graph, as far as it was read.
+    """
 
     def __init__(
-        self, origin: str, refusals: Sequence[Refusal], arguments: Sequence[Argument] = (), what: str = "imported"
+        self,
+        origin: str,
+        refusals: Sequence[Refusal],
+        arguments: Sequence[Argument] = (),
+        what: str = "imported",
+        inputs: Mapping[str, Shape] | None = None,
     ) -> None:
         count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"
         super().__init__(
@@ -49,12 +57,29 @@ class RefusedError(LstmcError):
         self.origin = origin
         self.refusals = tuple(refusals)
         self.what = what
+        self.inputs = {} if inputs is None else dict(inputs)
 
-    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[Refusal, ...], tuple[Argument, ...], str]]:
-        return type(self), (self.origin, self.refusals, self.arguments, self.what)
+    @classmethod
+    def of_graph(cls, origin: str, refusals: Sequence[Refusal], inputs: Mapping[str, Shape]) -> RefusedError:
+        """Return the error for a graph with these inputs: for a size that is not known, it says which shape to give."""
+        fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
+        names = dict.fromkeys(str(size).upper() for shape in inputs.values() for size in open_sizes(shape))
+        mend = f"fix the sizes by {' and '.join(map(str, fixed))}, with numbers for {', '.join(names)}"
+        mended = [replace(one, mend=mend) if fixed and one.mend in (PIN, SHAPE) else one for one in refusals]
+        return cls(origin, mended, fixed, inputs=inputs)
+
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[object, ...]]:
+        return type(self), (self.origin, self.refusals, self.arguments, self.what, self.inputs)
+
+
+def _fixed(name: str, shape: Shape) -> Argument:
+    """Return the argument that gives an input with open sizes its shape: these sizes are in capitals."""
+    sizes = [str(size).upper() for size in shape]
+    return Argument("shapes", f"{name}={','.join(sizes)}", f'shapes={{"{name}": ({", ".join(sizes)})}}')
 
 
 SHAPE = "give shape, or check the model"
+PIN = "give the sizes of the inputs, as in shape input=1,576"
 # Errors that wrong values in a file cause while a node is translated. Others are bugs of ours, and stay tracebacks.
 MALFORMED = (ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError)
 

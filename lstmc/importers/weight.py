@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from lstmc.importers.ir.recur import Cell
-from lstmc.importers.ir.sizes import ShapeProblem
+from lstmc.importers.ir.sizes import ShapeProblem, open_sizes
 from lstmc.ops import Array
 from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS
 
@@ -99,7 +99,9 @@ def joined(weights: Sequence[Weight]) -> Weight:
 
 
 def number(value: Array, recipe: str = "a constant of the graph") -> Weight:
-    """Return a constant without source tensors as a weight."""
+    """Return a constant without source tensors as a weight. Raises :class:`ShapeProblem` for an open size in it."""
+    if names := dict.fromkeys(map(str, open_sizes(np.asarray(value).ravel().tolist()))):
+        raise ShapeProblem(f"{', '.join(names)} must be known here, as a number to compute with")
     array = np.asarray(value, np.float32)
     return Weight(array.shape, (), recipe, lambda: array)
 

@@ -185,6 +185,21 @@ def test_open_sizes_stay_open(tmp_path: Path) -> None:
     assert found.net.ignored == {}
 
 
+def test_a_causal_convolution_over_an_open_length_is_streamed(tmp_path: Path) -> None:
+    layers = [kl.Input((None, 3)), kl.Conv1D(4, 3, padding="causal"), kl.GRU(2, return_sequences=True)]
+    randomized(keras.Sequential(layers)).save(tmp_path / "model.keras")
+    for step in (False, True):
+        found = import_file(tmp_path / "model.keras", step=step)
+        assert (found.net.inputs, found.net.delays) == ({"X": named(("T", "N", 3))}, {})
+
+
+def test_a_layer_that_goes_backwards_is_named(tmp_path: Path) -> None:
+    back = kl.GRU(2, return_sequences=True, go_backwards=True, name="back")
+    randomized(keras.Sequential([kl.Input((5, 3)), back])).save(tmp_path / "model.keras")
+    with pytest.raises(RefusedError, match=r"back \(GRU\): it runs backwards, so its first step needs the last input"):
+        import_file(tmp_path / "model.keras", step=True)
+
+
 # Older versions, by hand ---------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from lstmc import convert
 from lstmc.cli.console import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, from_onnx, import_file
@@ -234,6 +235,86 @@ def test_a_graph_of_pytorchs_exporter_keeps_its_open_sizes(tmp_path: Path) -> No
     made = imported(found.described, {"T": 7, "N": 3})
     x = torch.randn(3, 7, 4)
     assert_close(made.interpreted({"x": x.numpy().astype(float)}), {"y": module(x).detach().numpy()})
+
+
+class Frames(torch.nn.Module):
+    """Layers that PyTorch's exporter writes with the length of the sequence, or with arithmetic of it, then a GRU."""
+
+    def __init__(self, before: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor], padding: int = 0) -> None:
+        super().__init__()
+        self.before, self.conv = before, torch.nn.Conv1d(4, 4, 5, padding=padding)
+        self.gru = torch.nn.GRU(4, 3, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.gru(self.before(self, x.transpose(1, 2)).transpose(1, 2))[0]
+        return y
+
+
+# what is before the GRU, its padding, and the delay of the stream
+DYNAMIC: dict[str, tuple[Callable[[Any, torch.Tensor], torch.Tensor], int, int]] = {
+    "padded in front": (lambda m, x: m.conv(torch.nn.functional.pad(x, (4, 0))), 0, 0),
+    "cut behind": (lambda m, x: m.conv(x)[..., :-4], 4, 0),
+    "padded on both sides": (lambda m, x: m.conv(x), 2, 2),
+    "not padded": (lambda m, x: m.conv(x), 0, 4),
+    "differences": (lambda m, x: x[..., 1:] - x[..., :-1], 0, 1),
+    "all steps in rows": (
+        lambda m, x: x.transpose(1, 2).reshape(-1, 4).tanh().reshape(x.shape[0], -1, 4).transpose(1, 2),
+        0,
+        0,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_a_graph_with_dynamic_axes_is_streamed(name: str, tmp_path: Path) -> None:
+    before, padding, delay = DYNAMIC[name]
+    torch.manual_seed(0)
+    module = Frames(before, padding).eval()
+    exported(module, tmp_path / "frames.onnx", torch.zeros(2, 9, 4))
+    model = import_file(tmp_path / "frames.onnx", step=True)
+    assert model.net.delays == ({"y": delay} if delay else {})
+    done = convert(
+        model, tmp_path, step=True, on="interpreter", sizes={n: 1 for n in model.net.open_sizes() if n == "N"}
+    )
+    assert done.passed
+    assert done.source is not None
+    assert [difference.name for difference in done.source.differences] == ["y"]
+    x = torch.randn(1, 12, 4)
+    with done.net.stream(on="interpreter") as step:
+        found = np.stack([step(frame[None, None].numpy())["y"].ravel() for frame in x[0]])
+    wanted = module(x)[0].detach().numpy()
+    np.testing.assert_allclose(found[delay:], wanted[: 12 - delay], atol=1e-5)
+
+
+def test_a_graph_that_computes_with_its_length_is_not_read_at_another() -> None:
+    """x / T: the number of steps, read at any length, would be one number for all."""
+    weights = [floats(1, 6, 2), floats(1, 6, 2)]
+    nodes: list[Node] = [
+        ("Shape", ["x"], ["s"], {}),
+        ("Gather", ["s", "zero"], ["t"], {}),
+        ("Cast", ["t"], ["n"], {"to": 1}),
+        ("Div", ["x", "n"], ["each"], {}),
+        ("GRU", ["each", "w", "r"], ["all"], {"hidden_size": 2}),
+        ("Squeeze", ["all", "one"], ["y"], {}),
+    ]
+    constants = {"zero": np.array(0, np.int64), "one": ints(1), "w": weights[0], "r": weights[1]}
+    model = built(nodes, ["time", 1, 2], constants)
+    for step in (False, True):
+        with pytest.raises(RefusedError) as caught:
+            from_onnx(model, name="mean.onnx", step=step)
+        assert "fix the sizes by shapes=" in str(caught.value)
+    assert from_onnx(model, shapes={"x": (7, 1, 2)}).net.sizes == {"T": 7}
+
+
+def test_the_shape_to_give_has_the_inputs_own_name() -> None:
+    model = built([("NonZero", ["input.1"], ["n"], {}), ("Relu", ["n"], ["y"], {})], ["time", 2], {})
+    model.graph.input[0].name = "input.1"
+    model.graph.node[0].op_type = "Flatten"
+    model.graph.node[0].attribute.append(helper.make_attribute("axis", 0))
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(model)
+    assert 'shapes={"input.1": (TIME, 2)}' in str(caught.value)
 
 
 BRANCH = helper.make_graph(

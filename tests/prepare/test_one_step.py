@@ -15,6 +15,7 @@ from lstmc import (
     conv,
     dims,
     dropout,
+    einsum,
     embed,
     exp,
     linear,
@@ -157,21 +158,22 @@ def film(
     F=Param(4, 1, 2, 2, fill=uniform(-1, 1)),
 ):
     y, _ = scan(plain(H=4, name="plain"), mean(mean(max_pool(conv(X, F), 2, stride=1), axis=4), axis=3))
-    return {"y": dropout(y) + embed(words, E)}
+    return {"y": dropout(y) + embed(words, E), "z": einsum("tnd,kd->tnk", y, E)}
 
 
 def test_layers_on_whole_sequences_have_a_step_too() -> None:
     graph = film.graph()
     rng, weights = np.random.default_rng(0), initial_weights(graph)
     x, words = rng.normal(size=(5, 2, 1, 3, 3)), rng.integers(0, 6, (5, 2))
-    wanted = forward(graph, {"X": x, "words": words}, weights).outputs["y"]
+    wanted = forward(graph, {"X": x, "words": words}, weights).outputs
     made = one_step(graph)
     state = np.zeros((2, 4))
     for t in range(5):
         fed = {"X": x[t : t + 1], "words": words[t : t + 1], "plain/h_in": state}
         found = forward(made.graph, fed, weights).outputs
         state = found["plain/h_out"]
-        assert_allclose(found["y"][0], wanted[t], rtol=1e-12, atol=1e-12)
+        for name in ("y", "z"):
+            assert_allclose(found[name][0], wanted[name][t], rtol=1e-12, atol=1e-12)
 
 
 @model

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lstmc.importers.canonical.rolling import builder_for
 from lstmc.importers.ir.net import Net, NetBuilder, Step, infer
-from lstmc.importers.ir.ops import Permute
+from lstmc.importers.ir.ops import Expand, Permute
 from lstmc.importers.ir.recur import Loop
 from lstmc.importers.ir.sizes import OpenSize, Shape, Size, fixed
 from lstmc.importers.weight import Weight
@@ -84,17 +84,19 @@ class Frames:
 
     def has_begun(self, lag: int, n: Size, step: Step) -> str:
         """Return a mask [T, n, 1] that is 0 at the first ``lag`` steps, then 1."""
-        if (lag, n) not in self._begun:
+        if (lag, 1) not in self._begun:
             body = NetBuilder("step", self.old.origin)
-            before = body.input("before", (n, lag))
+            before = body.input("before", (1, lag))
             first, *rest = (
                 body.add(Split(1, (1, lag - 1)), before, hint="parts", origin=step.origin) if lag > 1 else [before]
             )
             ones = body.one(ONES, first, hint="one", origin=step.origin)
             following = body.one(Concat(1), *rest, ones, hint="after", origin=step.origin) if rest else ones
             body.outputs = {"before": following, "y_0": first}
-            flags = self.scan("begun", body.finish({"before": (n, lag)}), [], step)
-            self._begun[lag, n] = flags
+            self._begun[lag, 1] = self.scan("begun", body.finish({"before": (1, lag)}), [], step)
+        if (lag, n) not in self._begun:  # an open n, too, as an input's cell would bind it
+            flags = self._begun[lag, 1]
+            self._begun[lag, n] = self.one(Expand((self.time, n, 1)), flags, hint=f"{flags}_of_all", step=step)
         return self._begun[lag, n]
 
     def masked(self, name: str, lag: int, axis: int, step: Step) -> str:

@@ -44,7 +44,7 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
     opened = opening.net()
     if step:
         if opening.closed or opening.mixed:
-            first = {refusal.node: refusal for refusal in reversed([*opening.closed, *opening.mixed])}
+            first = {refusal.node: refusal for refusal in reversed([*opening.mixed, *opening.closed])}
             raise RefusedError(net.origin, [*reversed(first.values())], what="streamed")  # the first of each layer
         return opened
     if isinstance(opening.length, OpenSize):
@@ -294,13 +294,11 @@ class _DynamicTime(Frames):
             self._results(step, lag)
 
     def _each_step(self, step: Step, op: Einsum) -> bool:
-        """Return whether a product multiplies equal steps of both operands."""
-        letters = {
-            of[self.axes[value]]
-            for of, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
-            if value in self.values
-        }
-        return len(letters) == 1 and letters <= {*op.of_result} and all(v in self.values for v in step.inputs)
+        """Return whether a product multiplies equal steps of both operands, or each step by what is of no step."""
+        operands = [*zip((op.of_x, op.of_y), step.inputs, strict=True)]
+        letters = {of[self.axes[value]] for of, value in operands if value in self.values}
+        of_no_step = {letter for of, value in operands if value not in self.values for letter in of}
+        return len(letters) == 1 and letters <= {*op.of_result} - of_no_step
 
     def _plain(self, x: _Value, step: Step) -> str:
         if x.zeros:

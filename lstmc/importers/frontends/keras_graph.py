@@ -21,6 +21,7 @@ from lstmc.importers.frontends.keras_weights import (
 )
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
+from lstmc.importers.ir.sizes import OpenSize, Shape
 from lstmc.importers.read.keras_file import version_of
 from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import MALFORMED, Refusal, Refused, RefusedError, SourceError
@@ -75,7 +76,7 @@ class _Reader:
 
     def net(self) -> Net:
         if self.refusals:
-            raise RefusedError(self.source.origin, self.refusals)
+            raise RefusedError.of_graph(self.source.origin, self.refusals, self.builder.source_inputs())
         net = self.builder.finish()
         used = {name for weight in net.params.values() for name in weight.sources}
         unused = [name for name in self.source.tensors if name not in used]
@@ -211,9 +212,13 @@ class _Graph:
 
     def input(self, layer: Mapping[str, Any]) -> str:
         """Add an input of the whole model, and return its name."""
-        name, config = layer_name(layer), layer.get("config", {})
-        if name in self.reader.shapes:
-            return self.builder.input(name, tuple(self.reader.shapes[name]))
+        name = layer_name(layer)
+        shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name)
+        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name)
+
+    def _declared(self, layer: Mapping[str, Any], name: str) -> Shape:
+        """Return the input shape that the first layer has; a size without a number is a name."""
+        config = layer.get("config", {})
         declared = config.get("batch_shape", config.get("batch_input_shape"))
         if declared is None and config.get("input_dim") and layer.get("class_name") != "Embedding":  # Keras 1
             declared = [None, config.get("input_length"), config["input_dim"]]
@@ -223,11 +228,10 @@ class _Graph:
             raise SourceError(f"{self.origin}: layer {name} is the first layer, and its input shape is missing")
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in declared):
             raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {declared}")
-        shape = tuple(
-            int(size) if size is not None else ("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)]
+        return tuple(
+            int(size) if size is not None else OpenSize(("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)])
             for axis, size in enumerate(declared)
         )
-        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name)
 
 
 def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

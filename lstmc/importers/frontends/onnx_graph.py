@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmc.errors import Argument
 from lstmc.files.format import shortest
 from lstmc.importers.frontends import onnx_layers, onnx_quantized, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
-from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, constant, fold_constants
+from lstmc.importers.frontends.onnx_values import Node, Onnx, Poison, constant, fold_constants
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.sizes import OpenSize, Shape, open_sizes
+from lstmc.importers.ir.sizes import OpenSize, Shape
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
-from lstmc.importers.refusal import MALFORMED, SHAPE, Refusal, Refused, RefusedError, SourceError
+from lstmc.importers.refusal import MALFORMED, Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
@@ -64,11 +62,7 @@ def describe_onnx(
         raise SourceError(f"{origin}: it has no input {unknown[0]}: found {inputs}")
     reader.run(graph)
     if reader.refusals:
-        fixed = [_fixed(name, shape) for name, shape in builder.inputs.items() if open_sizes(shape)]
-        names = dict.fromkeys(str(size).upper() for shape in builder.inputs.values() for size in open_sizes(shape))
-        mend = f"fix the sizes by {' and '.join(map(str, fixed))}, with numbers for {', '.join(names)}"
-        refusals = [replace(one, mend=mend) if fixed and one.mend in _SHAPES else one for one in reader.refusals]
-        raise RefusedError(origin, refusals, fixed)
+        raise RefusedError.of_graph(origin, reader.refusals, builder.source_inputs())
     for info in graph.output:
         value = reader.values.get(info.name)
         if value is None:
@@ -96,15 +90,6 @@ def _declared(info: Any, origin: str) -> Shape:
             int(dim.dim_value) if dim.dim_value > 0 else OpenSize(name if name[0].isalpha() else f"size_{name}")
         )
     return tuple(shape)
-
-
-_SHAPES = (PIN, SHAPE)  # what to do where a size is not known
-
-
-def _fixed(name: str, shape: Shape) -> Argument:
-    """The argument that gives an input with open sizes its shape: these sizes are in capitals."""
-    sizes = [str(size).upper() for size in shape]
-    return Argument("shapes", f"{name}={','.join(sizes)}", f'shapes={{"{name}": ({", ".join(sizes)})}}')
 
 
 class _Reader:

@@ -8,13 +8,13 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Poison, constant, weight
+from lstmc.importers.frontends.onnx_values import Node, Onnx, Poison, constant, weight
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder, Rolled
 from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.recur import Cell, Extra, Kind, Recur
 from lstmc.importers.ir.sizes import axis_in, fixed
-from lstmc.importers.refusal import Refusal, Refused
+from lstmc.importers.refusal import PIN, Refusal, Refused
 from lstmc.importers.weight import Weight
 from lstmc.ops import Op
 from lstmc.ops.frameworks import functions_of

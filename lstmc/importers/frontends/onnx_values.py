@@ -16,12 +16,10 @@ import numpy as np
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.sizes import OpenSize, Size
-from lstmc.importers.refusal import Refused, SourceError
+from lstmc.importers.refusal import PIN, Refused, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 from lstmc.plugins import need
-
-PIN = "give the sizes of the inputs, as in shape input=1,576"
 
 
 class Poison:

@@ -127,6 +127,10 @@ class NetBuilder:
         self.inputs[name] = self.shapes[name] = named(shape)
         return name
 
+    def source_inputs(self) -> dict[str, Shape]:
+        """Return the shapes of the inputs by their names in the source."""
+        return {self.called[name]: shape for name, shape in self.inputs.items()}
+
     def param(self, weight: Weight, hint: str) -> str:
         """Add a parameter and return its name; equal weights share one parameter."""
         for name, other in self.params.items():
