@@ -79,7 +79,7 @@ def test_rows_that_are_the_second_axis_of_a_memory_are_found(name: str) -> None:
     assert [scan.plan().rows.fixed for scan in scans if isinstance(scan, GeneratedScan)] == [False] * len(scans)
 
 
-@pytest.mark.slow
+@pytest.mark.walk
 def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Built by PyTorch's own builder in half a minute, once: what is the same stays in the cache."""
     graph = everything.graph(T=5, N=3)
