@@ -176,8 +176,9 @@ class DeviceRounding:
     @property
     def sites(self) -> list[Ref]:
         """The values that are rounded, each once: not the pieces and views of another."""
-        own = [ref for ref, source in self._structure.sources.items() if source == ref and ref.node not in self._fixed]
-        return [ref for ref in own if self._rounds(ref) and self.format_of(ref) != "float"]
+        sources = self._structure.sources
+        rounded = dict.fromkeys(sources[ref] for ref in sources if self._rounds(ref))
+        return [ref for ref in rounded if ref.node not in self._fixed and self.format_of(ref) != "float"]
 
     def _is_folded(self, ref: Ref) -> bool:
         """Return whether a value is only read by a layer that becomes a part of the one that computes it."""

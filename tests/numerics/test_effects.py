@@ -202,6 +202,15 @@ def test_the_prediction_has_the_ranges_of_the_quantisers_own_steps() -> None:
     assert 1 / 1.2 < report.reader[0].ratio < 1.2
 
 
+@pytest.mark.slow
+def test_what_moves_elements_rounds_nothing_in_onnx_runtime() -> None:
+    """Reshape and Unsqueeze have the numbers of what they read: here of a maximum and a sum, which are not rounded."""
+    compiled = lstmc.compile("mlstm", target="onnx", form="unrolled", step=True, N=1, D=D, H=6, K=6)
+    data, calibration = ({"x": correlated(40, seed)} for seed in (2, 1))
+    report = compiled.verify_numbers("a8w8", data, calibration=calibration, reader="onnxruntime")
+    assert report.reader[0].ratio == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("numbers", "reader", "text"),
     [
