@@ -1,9 +1,10 @@
 """Mutants of the compiler: one operator or number changed, and whether a test fails then.
 
-    python -m tools.mutants --count 60 --seed 1
+    python -m tools.mutants --count 60 --seed 1 lstmc/passes headers
 
-Each mutant is tried in a clone of the last commit: by the tests of its folder, then by all that need no Caffe and are
-not slow.
+In a clone of the last commit the tests run once, and what lines each of them reaches is recorded (``--reached FILE``
+keeps that for further runs). Each mutant is then tried by the tests that reach its line, the nearest first; one of a
+header or a template by the tests of its group.
 Prints the survivors, as ``file:line old => new``, and exits with 1 if there are any. The mutants in
 ``tools/equal_mutants.txt`` are not tried: they change no result.
 """
@@ -12,26 +13,55 @@ from __future__ import annotations
 
 import argparse
 import ast
+import multiprocessing
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from tools.reached import Reached
+
 ROOT = Path(__file__).parents[1]
 EQUAL = ROOT / "tools" / "equal_mutants.txt"
-FOLDERS = {  # of sources, and of the tests that are tried first
-    "lstmc/passes": "tests/passes",
-    "lstmc/patterns": "tests/patterns",
-    "backends/lstmc_caffe/legalize": "tests/backends/lstmc_caffe/legalize",
-    "backends/lstmc_caffe/rows": "tests/backends/lstmc_caffe/rows",
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sources that are changed, as patterns of paths, and the tests that are near them."""
+
+    sources: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+GROUPS = {
+    "lstmc/passes": Group(("lstmc/passes/*.py",), ("tests/passes",)),
+    "lstmc/patterns": Group(("lstmc/patterns/*.py",), ("tests/patterns",)),
+    "lstmc/dsl": Group(("lstmc/dsl/*.py",), ("tests/dsl",)),
+    "lstmc/importers": Group(("lstmc/importers/**/*.py",), ("tests/importers",)),
+    "lstmc/loops": Group(("lstmc/loops/*.py",), ("tests/loops",)),
+    "legalize": Group(("backends/lstmc_caffe/legalize/*.py",), ("tests/backends/lstmc_caffe/legalize",)),
+    "rows": Group(("backends/lstmc_caffe/rows/*.py",), ("tests/backends/lstmc_caffe/rows",)),
+    "headers": Group(
+        tuple(f"lstmc/loops/{name}" for name in ("*.h", "cpu.j2", "layer.j2", "layers.j2", "native.cpp")),
+        ("tests/loops/test_native.py", "tests/loops/test_products.py", "tests/backends/lstmc_caffe/fused"),
+    ),
+    "headers of C": Group(("backends/lstmc_c/*.h", "backends/lstmc_c/*.c.j2"), ("tests/backends/lstmc_c",)),
+    "headers of CUDA": Group(("lstmc/loops/gpu.j2", "lstmc/loops/gpu_functions.h"), ("tests/fuzz/test_sanitized.py",)),
 }
-QUICK = "not caffe and not gpu and not slow and not network and not ranks and not exhaustive"
-SECONDS = 900  # of one set of tests; a mutant that is slower hangs, and so is killed
+TESTS = "not network and not ranks and not exhaustive and not cuda and not walk and not faults"
+QUICK = f"{TESTS} and not caffe and not gpu and not slow"
+SECONDS = 60.0  # of tests that try one mutant, as they took before
+HANGS = 900  # seconds after which a mutant is killed
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
@@ -52,7 +82,8 @@ OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed expression of a file; ``start`` and ``end`` are offsets in its source, ``text`` is its line."""
+    """One changed expression of a file: ``start`` and ``end`` are offsets in its source, ``text`` is its line, and
+    ``lines`` are those of its statement."""
 
     path: str
     line: int
@@ -61,6 +92,7 @@ class Mutant:
     old: str
     new: str
     text: str
+    lines: range = range(0)
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line} {' '.join(self.old.split())} => {self.new}"
@@ -76,6 +108,10 @@ class Mutant:
 
 def mutants(path: str, source: str) -> Iterator[Mutant]:
     """Return every mutant of a file: another comparison or operator, a condition without its not, a number plus 1."""
+    yield from _of_python(path, source) if path.endswith(".py") else _of_text(path, source)
+
+
+def _of_python(path: str, source: str) -> Iterator[Mutant]:
     starts = [0]
     for line in source.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -84,33 +120,35 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
     def offset(line: int, column: int) -> int:
         return len(raw[: starts[line - 1] + column].decode())
 
-    for node in _expressions(ast.parse(source)):
+    for node, statement in _expressions(ast.parse(source)):
         for changed in _changed(node):
             assert node.end_lineno is not None
             assert node.end_col_offset is not None
             start, end = offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)
-            yield Mutant(
-                path,
-                node.lineno,
-                start,
-                end,
-                source[start:end],
-                f"({ast.unparse(changed)})",
-                lines[node.lineno - 1].strip(),
-            )
+            text = lines[node.lineno - 1].strip()
+            new = f"({ast.unparse(changed)})"
+            yield Mutant(path, node.lineno, start, end, source[start:end], new, text, statement)
 
 
-def _expressions(tree: ast.AST) -> Iterator[ast.expr]:
-    """Return the expressions that are computed: no annotations, no type aliases of a module."""
+def _expressions(tree: ast.AST, statement: range = range(0)) -> Iterator[tuple[ast.expr, range]]:
+    """Return the expressions that are computed, no annotations and no type aliases of a module, with the lines of their
+    statement: of a function's defaults those of its body."""
     for name, value in ast.iter_fields(tree):
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or name in ("annotation", "returns", "decorator_list", "type_params"):
                 continue
             if isinstance(tree, ast.Module) and isinstance(child, ast.Assign | ast.AnnAssign):
                 continue
+            lines = statement
+            if isinstance(child, ast.stmt):
+                function = isinstance(child, ast.FunctionDef) and child.body[0].lineno > child.lineno
+                body = getattr(child, "body", None)
+                first = child.body[0].lineno if function else child.lineno  # type: ignore[attr-defined]
+                last = child.end_lineno if function or not body else body[0].lineno - 1
+                lines = range(first, max(first, last or first) + 1)
             if isinstance(child, ast.expr):
-                yield child
-            yield from _expressions(child)
+                yield child, lines
+            yield from _expressions(child, lines)
 
 
 def _changed(node: ast.expr) -> Iterator[ast.expr]:
@@ -133,62 +171,147 @@ def _changed(node: ast.expr) -> Iterator[ast.expr]:
             yield ast.Constant(value + 1)
 
 
-def all_mutants(root: Path, folders: Sequence[str]) -> list[Mutant]:
-    found: list[Mutant] = []
-    for path in sorted(path for folder in folders for path in (root / folder).rglob("*.py")):
-        found += mutants(path.relative_to(root).as_posix(), path.read_text())
-    return found
+# In C++ binary operators have spaces around them, which templates and pointers have not.
+C_OPERATORS = {
+    "<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "&&": "||", "||": "&&", "+": "-", "-": "+",
+    "*": "+", "+=": "-=", "-=": "+=",
+}  # fmt: skip
+C_TOKENS = re.compile(
+    r"(?P<skip>//[^\n]*|/\*.*?\*/|\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}|\"(?:\\.|[^\"\n])*\"|^[ \t]*#[^\n]*)"
+    r"|(?<= )(?P<operator>" + "|".join(map(re.escape, sorted(C_OPERATORS, key=len, reverse=True))) + r")(?= )"
+    r"|(?P<number>(?<![\w.\[])\d+(?![\w.]))",
+    re.DOTALL | re.MULTILINE,
+)
 
 
-def killed(clone: Path, mutant: Mutant, tests: Sequence[Sequence[str]]) -> bool:
-    """Return whether one of the sets of tests fails, with the mutant in place of the expression."""
-    path = clone / mutant.path
-    source = path.read_text()
-    path.write_text(mutant.applied(source))
-    try:
-        return any(not passes(clone, each) for each in tests)
-    finally:
-        path.write_text(source)
+def _of_text(path: str, source: str) -> Iterator[Mutant]:
+    """Return the mutants of C++, also in a template: comments, directives and what Jinja fills in stay as they are."""
+    for token in C_TOKENS.finditer(source):
+        if token["skip"] is None:
+            line = source.count("\n", 0, token.start())
+            new = C_OPERATORS[token["operator"]] if token["operator"] else str(int(token["number"]) + 1)
+            text = source.splitlines()[line].strip()
+            yield Mutant(path, line + 1, token.start(), token.end(), token[0], new, text)
 
 
-def passes(clone: Path, tests: Sequence[str]) -> bool:
-    """Return whether the tests of a clone pass, there in place of those that are installed."""
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-n", "0", "-m", QUICK, "--hypothesis-profile=quick"]
-    path = {"PYTHONPATH": os.pathsep.join([str(clone), str(clone / "backends")]), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", *options, *tests]
-    try:
-        ended = subprocess.run(command, cwd=clone, env={**os.environ, **path}, capture_output=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return ended.returncode == 0
+def all_mutants(root: Path, groups: Sequence[str]) -> list[Mutant]:
+    paths = {path for group in groups for pattern in GROUPS[group].sources for path in root.glob(pattern)}
+    return [
+        mutant
+        for path in sorted(paths)
+        for mutant in mutants(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"))
+    ]
+
+
+class Judge:
+    """The tests of a clone: what of them a mutant fails."""
+
+    def __init__(self, clone: Path, near: Sequence[str], reached: Reached | None = None) -> None:
+        self.clone, self.near, self.reached = clone, near, reached
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(PRELOADED)
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """Return the tests that try a mutant: those that reach it, near ones first and quick ones first, for a time."""
+        if self.reached is None or not mutant.path.endswith(".py"):
+            return list(self.near)
+        found = self.reached.tests(self.clone / mutant.path, mutant.lines)
+        own = f"test_{Path(mutant.path).stem}.py"
+        seconds = self.reached.seconds
+
+        def order(test: str) -> tuple[bool, bool, float]:
+            return own not in test, not test.startswith(tuple(self.near)), seconds[test]
+
+        chosen, total = [], 0.0
+        for test in sorted(found, key=order):
+            total += seconds[test]
+            if total <= SECONDS:
+                chosen.append(test)
+        return chosen or list(self.near)
+
+    def killed(self, mutant: Mutant) -> bool:
+        """Return whether a test fails with the mutant in place of the expression."""
+        path = self.clone / mutant.path
+        source, times = path.read_text(encoding="utf-8"), path.stat()
+        path.write_text(mutant.applied(source), encoding="utf-8")
+        try:
+            return not self.passes(self.tests(mutant))
+        finally:
+            path.write_text(source, encoding="utf-8")
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # so that its bytecode is that of the source
+
+    def passes(self, tests: Sequence[str], marks: str = "") -> bool:
+        """Return whether the tests pass in the clone."""
+        process = self.context.Process(target=_run, args=(self.clone, [*tests, *(["-m", marks] if marks else [])]))
+        process.start()
+        process.join(HANGS)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)  # and what it has started
+        process.join()
+        return process.exitcode == 0
+
+
+PRELOADED = ["numpy", "networkx", "torch", "onnx", "scipy.special", "jinja2", "google.protobuf.text_format", "pytest"]
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-n", "0", "--hypothesis-profile=quick", "--hypothesis-seed=1"]
+
+
+def _run(clone: Path, arguments: Sequence[str]) -> None:
+    """Run tests of a clone in this process, which ends with their exit status."""
+    os.setsid()
+    os.chdir(clone)
+    sys.path[:0] = packages = [str(clone), str(clone / "backends")]
+    os.environ |= {"PYTHONPATH": os.pathsep.join(packages), "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.dont_write_bytecode = True
+    with open(os.devnull, "w") as nowhere:
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
+    sys.exit(int(pytest.main([*OPTIONS, "-x", *arguments])))
+
+
+def reach(clone: Path, file: Path, tests: Sequence[str], marks: str) -> Reached:
+    """Run the tests in the clone once, and record in a file what they reach; exits where one fails."""
+    sources = [clone / "lstmc", *(clone / "backends").iterdir()]
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(clone), str(clone / "backends")]),
+        "LSTMC_REACHED": str(file),
+        "LSTMC_SOURCES": os.pathsep.join(map(str, sources)),
+    }
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "pytest", *OPTIONS, "-p", "tools.reached", "-m", marks, *tests]
+    if subprocess.run(command, cwd=clone, env=env, check=False).returncode:
+        file.unlink(missing_ok=True)
+        sys.exit("tests fail without a mutant")
+    return Reached(file)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--count", type=int, default=60, help="how many mutants are tried (60)")
+    parser.add_argument("--count", type=int, default=60, help="how many mutants of each group are tried (60)")
     parser.add_argument("--seed", type=int, default=0, help="which ones (0)")
-    parser.add_argument("--near", action="store_true", help="by the tests of the folder alone")
-    parser.add_argument(
-        "folders", nargs="*", default=list(FOLDERS), help="folders of sources, of " + ", ".join(FOLDERS)
-    )
+    parser.add_argument("--near", action="store_true", help="by the tests of their groups alone")
+    parser.add_argument("--slow", action="store_true", help="also by the tests of make test that make quick leaves out")
+    parser.add_argument("--keep", type=Path, help="where the clone and what its tests reach stay for further runs")
+    parser.add_argument("groups", nargs="*", default=list(GROUPS), help=f"some of {', '.join(GROUPS)} (all)")
     given = parser.parse_args()
-    equal = set(EQUAL.read_text().splitlines())
+    equal = set(EQUAL.read_text(encoding="utf-8").splitlines())
+    near = [test for group in given.groups for test in GROUPS[group].tests]
+    survivors = 0
     with tempfile.TemporaryDirectory(prefix="lstmc-mutants-") as folder:
-        clone = Path(folder, "clone")
-        subprocess.run(["git", "clone", "-q", "--local", ROOT, clone], check=True)
-        known = [mutant for mutant in all_mutants(clone, given.folders) if mutant.key not in equal]
-        chosen = random.Random(given.seed).sample(known, min(given.count, len(known)))
-        for near in {FOLDERS[folder] for folder in given.folders}:
-            if not passes(clone, [near]):
-                sys.exit(f"the tests in {near} fail without a mutant")
-        survivors = []
-        for number, mutant in enumerate(chosen, 1):
-            near = next(tests for folder, tests in FOLDERS.items() if mutant.path.startswith(folder))
-            if not killed(clone, mutant, [[near]] if given.near else [[near], ["tests"]]):
-                survivors.append(mutant)
-                print(mutant, flush=True)
-            print(f"{number} of {len(chosen)}, {len(survivors)} survived", file=sys.stderr, flush=True)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed, of {len(known)}")
+        kept = (given.keep or Path(folder)).resolve()
+        clone, file = kept / "clone", kept / "reached"
+        if not clone.exists():
+            subprocess.run(["git", "clone", "-q", "--local", ROOT, clone], check=True)
+        marks = TESTS if given.slow else QUICK
+        reached = Reached(file) if file.exists() else reach(clone, file, near if given.near else ["tests"], marks)
+        for group in given.groups:
+            judge = Judge(clone, GROUPS[group].tests, reached)
+            known = [mutant for mutant in all_mutants(clone, [group]) if mutant.key not in equal]
+            chosen = random.Random(given.seed).sample(known, min(given.count, len(known)))
+            living = [mutant for mutant in chosen if not judge.killed(mutant)]
+            for mutant in living:
+                print(mutant)
+            print(f"{group}: {len(chosen) - len(living)} of {len(chosen)} mutants killed, of {len(known)}", flush=True)
+            survivors += len(living)
     return 1 if survivors else 0
 
 
