@@ -24,6 +24,7 @@ from lstmc.patterns.polynomial import LinearCombination
 Rational = int | Fraction
 DIGITS = 10  # coefficients that agree in so many digits are one: constants of a graph are rounded
 LOST = 2.0**-120  # constants below it are 0: divisions add FLT_MIN to divisors that may be 0
+LARGEST_EXPONENT = 700  # of exp as a float; beyond, as of a first maximum of -1e30, exp(c) is the number e to the c
 MOST_FACTORS = 16  # of a power that is multiplied out
 
 
@@ -351,8 +352,10 @@ def exp(x: Number) -> Number:
     """Return exp(x): the product of exp(m) ** c over the terms c m of x, and exp(c log(y)) is y ** c."""
     factors = [Number.constant(1)]
     for monomial, value in x.terms.items():
-        if not monomial:
+        if not monomial and (abs(value) < LARGEST_EXPONENT or len(x) == 1):
             factors.append(_of_constant(np.exp, value))
+        elif not monomial:
+            factors.append(Number.atom(_algebra(x).atom("exp", Number.constant(1)), value))
         elif len(monomial) == 1 and monomial[0][0].kind == "log" and monomial[0][1] == 1:
             factors.append(power(monomial[0][0].operands[0], value))
         else:

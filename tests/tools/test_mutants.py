@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tools.mutants import EQUAL, FOLDERS, ROOT, all_mutants, killed, mutants
+from tools.mutants import EQUAL, GROUPS, QUICK, ROOT, Judge, all_mutants, mutants, reach
 
 SOURCE = '''\
 """Not a mutant: 1 < 2."""
@@ -41,22 +42,62 @@ def test_mutants_of_a_source() -> None:
         assert changed.count("\n") == SOURCE.count("\n")
 
 
+C_SOURCE = """\
+// not a < mutant
+#define TWO 2
+template <typename T> inline void add(int n, T* x) {
+    for (int i = 0; i < n{{ 1 < 2 }}; ++i) x[i] += "1 + 1"[0] - 3;
+}
+"""
+
+
+def test_mutants_of_a_header() -> None:
+    found = list(mutants("m.h", C_SOURCE))
+    assert [str(mutant) for mutant in found] == [
+        "m.h:4 0 => 1",
+        "m.h:4 < => <=",
+        "m.h:4 += => -=",
+        "m.h:4 - => +",
+        "m.h:4 3 => 4",
+    ]
+    assert found[1].applied(C_SOURCE) == C_SOURCE.replace("i < n", "i <= n")
+
+
+CONFTEST = "from hypothesis import settings\nsettings.register_profile('quick')\n"
+TEST = """
+from m import largest
+
+def test_far():
+    assert largest([4], 5) == 3
+
+def test_one():
+    assert largest([4]) == 5
+"""
+
+
 def test_what_tests_kill(tmp_path: Path) -> None:
-    (tmp_path / "m.py").write_text(SOURCE)
-    (tmp_path / "conftest.py").write_text("from hypothesis import settings\nsettings.register_profile('quick')\n")
-    (tmp_path / "test_m.py").write_text("from m import largest\n\ndef test_one():\n    assert largest([4]) == 5\n")
-    by_new = {mutant.new: mutant for mutant in mutants("m.py", SOURCE)}
-    assert killed(tmp_path, by_new["(é[0] - 1)"], [["test_m.py"]])
-    assert not killed(tmp_path, by_new["(4)"], [["test_m.py"]])
-    assert (tmp_path / "m.py").read_text() == SOURCE
+    clone = tmp_path / "clone"
+    (clone / "lstmc").mkdir(parents=True)
+    (clone / "backends").mkdir()
+    shutil.copytree(ROOT / "tools", clone / "tools")
+    (clone / "lstmc" / "m.py").write_text(SOURCE, encoding="utf-8")
+    (clone / "conftest.py").write_text(CONFTEST + "import sys; sys.path.append('lstmc')\n", encoding="utf-8")
+    (clone / "test_m.py").write_text(TEST, encoding="utf-8")
+    reached = reach(clone, tmp_path / "reached", ["test_m.py"], QUICK)
+    found = {mutant.new: mutant for mutant in mutants("lstmc/m.py", SOURCE)}
+    judge = Judge(clone, ["test_m.py"], reached)
+    assert {*judge.tests(found["(é[0] - 1)"])} == {"test_m.py::test_far", "test_m.py::test_one"}
+    assert judge.killed(found["(é[0] - 1)"])
+    assert not judge.killed(found["(least is not None)"])
+    assert (clone / "lstmc" / "m.py").read_text(encoding="utf-8") == SOURCE
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_every_folder_has_mutants_and_tests(folder: str) -> None:
-    assert len(all_mutants(ROOT, [folder])) > 100
-    assert list((ROOT / FOLDERS[folder]).glob("test_*.py"))
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_has_mutants_and_tests(group: str) -> None:
+    assert len(all_mutants(ROOT, [group])) > 30
+    assert all((ROOT / test).exists() for test in GROUPS[group].tests)
 
 
 def test_equal_mutants_are_of_expressions_that_there_are() -> None:
-    keys = {mutant.key for mutant in all_mutants(ROOT, list(FOLDERS))}
-    assert set(EQUAL.read_text().splitlines()) <= keys
+    keys = {mutant.key for mutant in all_mutants(ROOT, list(GROUPS))}
+    assert set(EQUAL.read_text(encoding="utf-8").splitlines()) <= keys
