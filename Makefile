@@ -113,8 +113,8 @@ proofs: $(VENV)/.test ## what holds for floats alone, proved for all of them by 
 onnx-cases: $(VENV)/.test ## recurrent operators and random models as test cases for ONNX runtimes, in out/onnx-cases: make onnx-cases MODELS=100
 	$(BIN)/python -m tests.fuzz.onnx_cases $(OUT)/onnx-cases --models $(or $(MODELS),100)
 
-mutants: $(VENV)/.test ## change one operator at a time, and list the changes that no test notices: make mutants COUNT=60 SEED=1 FOLDERS=lstmc/passes
-	$(BIN)/python -m tools.mutants --count $(or $(COUNT),60) $(if $(SEED),--seed $(SEED)) $(FOLDERS)
+mutants: $(VENV)/.test ## change one operator at a time, and list the changes that no test notices: make mutants COUNT=60 SEED=1 GROUPS="lstmc/passes headers" (MUTANTS=--help)
+	$(BIN)/python -m tools.mutants --count $(or $(COUNT),60) $(if $(SEED),--seed $(SEED)) $(MUTANTS) $(GROUPS)
 
 faults: mpi emulated ## full disks, closed output, and trainings and sweeps that are killed and damaged: make faults KILLS=100 PROCESSES=20
 	$(PYTEST) -m "faults or ranks"

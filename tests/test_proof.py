@@ -32,12 +32,11 @@ CELLS = sorted(library_names())
 POLYNOMIALS = {"lru", "s5"}  # trained, they have sin and cos as polynomials
 GATED_NORM = {"gated_delta_net", "gla", "mamba2", "mlstm_heads", "slstm_heads"}
 UNPROVED = {
-    "caffe": {*POLYNOMIALS, "aaren"},  # aaren: exp of its first maximum, -1e30
-    "caffe-fused": {*POLYNOMIALS, "aaren"},
-    "flat": {*GATED_NORM, "aaren", "mamba", "rwkv6"},
+    "caffe": POLYNOMIALS,
+    "caffe-fused": POLYNOMIALS,
+    "flat": {*GATED_NORM, "mamba"},
     "noslice": {*GATED_NORM, "aaren", "gru_d", "mamba", "mlstm", "rg_lru", "rwkv6", "rwkv7", "slstm"},
 }
-WITHOUT_GRADIENTS = {"pointer"}  # on caffe: of eight, four are not proved
 REFUSED = {"noslice": {"bahdanau", "luong", "ntm", "pointer", "retnet"}}
 
 
@@ -62,8 +61,19 @@ def test_every_cell_on_caffe_is_proved_with_all_gradients(name: str) -> None:
     compiled = compiled_cell(name, "caffe")
     proof = prove(compiled.model, compiled.expanded)
     assert {claim.kind for claim in proof.claims} == {"output", "gradient"}
-    missing = [line for line in unproved(proof) if name not in WITHOUT_GRADIENTS or line.startswith("output")]
-    assert bool(missing) == (name in UNPROVED["caffe"]), missing
+    assert bool(unproved(proof)) == (name in UNPROVED["caffe"]), unproved(proof)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("lstm", (4, 4)), *(pytest.param(n, (8, 8), marks=pytest.mark.slow) for n in ("lstm", "gru"))]
+)
+def test_large_sizes_are_proved_with_all_gradients(
+    name: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for dim in scanned.SIZES:
+        monkeypatch.setitem(scanned.SIZES, dim, sizes[1])
+    compiled = compile_graph(scanned.cell_graph(name, (sizes[0], 1), states=False), BACKEND, "caffe")
+    assert unproved(prove(compiled.model, compiled.expanded)) == []
 
 
 def on_other_targets() -> Iterator[Any]:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lstmc.verification.constants import NoRule, rational
 from lstmc.verification.proof import FUNCTIONS, as_symbolic, equal, symbols
-from lstmc.verification.symbols import Algebra, BudgetExceeded, NoRule, Number, rational
+from lstmc.verification.symbols import Algebra, BudgetExceeded, Number
 
 VALUES = dict(zip("abc", (0.7310585786, -1.3132616875, 0.4187219083), strict=True))
 NEAR_A_KINK = 1e-7
@@ -89,11 +90,11 @@ def computed(expression: Any, leaf: Callable[[Any], Any], check: bool = False) -
     return np.float64(found) if check else found
 
 
-@given(expressions())
-def test_a_normal_form_has_the_value_of_its_expression(expression: Any) -> None:
+@given(expressions(), st.sampled_from([1, 800]))
+def test_a_normal_form_has_the_value_of_its_expression(expression: Any, largest: int) -> None:
     wanted = float(computed(expression, lambda leaf: np.float64(VALUES.get(leaf, leaf)), check=True))
     assume(abs(wanted) < 1e6)
-    algebra = Algebra(budget=20_000)
+    algebra = Algebra(20_000, largest)
     leaves = {name: symbols(algebra, name, ()) for name in VALUES}
     try:
         number = computed(expression, lambda leaf: leaves[leaf] if leaf in leaves else as_symbolic(np.float64(leaf)))
@@ -115,6 +116,7 @@ IDENTITIES: dict[str, Callable[..., tuple[Any, Any]]] = {
     "tanh is odd": lambda a, b, c: (np.tanh(a - b), -np.tanh(b - a)),
     "sin is odd, cos is even": lambda a, b, c: (np.sin(a - b) * np.cos(a - b), -np.sin(b - a) * np.cos(b - a)),
     "exponentials": lambda a, b, c: (np.exp(a + b) * np.exp(c - b), np.exp(a + c)),
+    "exponentials past all floats": lambda a, b, c: (np.exp(a - 1e30) * np.exp(b + 1e30), np.exp(a + b)),
     "softmax without its maximum": lambda a, b, c: (
         np.exp(a - np.maximum(a, b)) / (np.exp(a - np.maximum(a, b)) + np.exp(b - np.maximum(a, b))),
         np.exp(a) / (np.exp(a) + np.exp(b)),
@@ -166,6 +168,17 @@ def test_a_long_factor_is_one_atom_and_its_product_is_still_proved() -> None:
     assert len(long) == 2
     assert equal(long, (a + b + c) * (a - b))
     assert not equal(long, (a + b + c) * (a + b))
+
+
+def test_one_atom_stands_for_a_sum_without_what_its_terms_share() -> None:
+    algebra = Algebra(largest=1)
+    a, b, c = (symbols(algebra, name, ()).item() for name in "abc")
+    product = (a * a * b * 2 + a * b * 6 / c) * (b + c)
+    assert len(product) == 2
+    assert equal(product, a * ((a * c + 3) * (b * b + b * c) / c * 2))
+    assert not equal(product, a * ((a * c + 4) * (b * b + b * c) / c * 2))
+    long = sum((a**n for n in range(10)), b)
+    assert len((long + c) * (long - c)) == 1
 
 
 def test_a_proof_ends_when_its_budget_is_spent() -> None:

@@ -61,7 +61,7 @@ GROUPS = {
 TESTS = "not network and not ranks and not exhaustive and not cuda and not walk and not faults"
 QUICK = f"{TESTS} and not caffe and not gpu and not slow"
 SECONDS = 60.0  # of tests that try one mutant, as they took before
-HANGS = 900  # seconds after which a mutant is killed
+HANGS = 90.0  # seconds more than three times those: a mutant that takes longer is killed
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
@@ -131,13 +131,15 @@ def _of_python(path: str, source: str) -> Iterator[Mutant]:
 
 
 def _expressions(tree: ast.AST, statement: range = range(0)) -> Iterator[tuple[ast.expr, range]]:
-    """Return the expressions that are computed, no annotations and no type aliases of a module, with the lines of their
-    statement: of a function's defaults those of its body."""
+    """Return the expressions that are computed, no annotations, type aliases of a module nor ``strict=``, with the
+    lines of their statement: of a function's defaults those of its body."""
     for name, value in ast.iter_fields(tree):
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or name in ("annotation", "returns", "decorator_list", "type_params"):
                 continue
             if isinstance(tree, ast.Module) and isinstance(child, ast.Assign | ast.AnnAssign):
+                continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":  # of zip: an assertion
                 continue
             lines = statement
             if isinstance(child, ast.stmt):
@@ -206,14 +208,14 @@ def all_mutants(root: Path, groups: Sequence[str]) -> list[Mutant]:
 class Judge:
     """The tests of a clone: what of them a mutant fails."""
 
-    def __init__(self, clone: Path, near: Sequence[str], reached: Reached | None = None) -> None:
-        self.clone, self.near, self.reached = clone, near, reached
+    def __init__(self, clone: Path, near: Sequence[str], reached: Reached, marks: str = QUICK) -> None:
+        self.clone, self.near, self.reached, self.marks = clone, near, reached, marks
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOADED)
 
     def tests(self, mutant: Mutant) -> list[str]:
         """Return the tests that try a mutant: those that reach it, near ones first and quick ones first, for a time."""
-        if self.reached is None or not mutant.path.endswith(".py"):
+        if not mutant.path.endswith(".py"):
             return list(self.near)
         found = self.reached.tests(self.clone / mutant.path, mutant.lines)
         own = f"test_{Path(mutant.path).stem}.py"
@@ -235,24 +237,38 @@ class Judge:
         source, times = path.read_text(encoding="utf-8"), path.stat()
         path.write_text(mutant.applied(source), encoding="utf-8")
         try:
-            return not self.passes(self.tests(mutant))
+            tests = self.tests(mutant)
+            return not self.passes(tests, HANGS + 3 * self.seconds(tests))
         finally:
             path.write_text(source, encoding="utf-8")
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # so that its bytecode is that of the source
 
-    def passes(self, tests: Sequence[str], marks: str = "") -> bool:
-        """Return whether the tests pass in the clone."""
-        process = self.context.Process(target=_run, args=(self.clone, [*tests, *(["-m", marks] if marks else [])]))
+    def seconds(self, tests: Sequence[str]) -> float:
+        """Return how long the tests took before; of a header's, which are files, the most."""
+        return sum(self.reached.seconds.get(test, 10 * SECONDS) for test in tests)
+
+    def passes(self, tests: Sequence[str], seconds: float) -> bool:
+        """Return whether the tests pass in the clone within some seconds. Raises where pytest did not run."""
+        process = self.context.Process(target=_run, args=(self.clone, [*tests, "-m", self.marks]))
         process.start()
-        process.join(HANGS)
+        process.join(seconds)
         with suppress(ProcessLookupError):
             os.killpg(process.pid or 0, signal.SIGKILL)  # and what it has started
         process.join()
-        return process.exitcode == 0
+        assert process.exitcode is not None
+        assert process.exitcode < 0 or process.exitcode in PASSED | FAILED, "pytest did not run"
+        return process.exitcode in PASSED
 
 
 PRELOADED = ["numpy", "networkx", "torch", "onnx", "scipy.special", "jinja2", "google.protobuf.text_format", "pytest"]
 OPTIONS = ["-q", "-p", "no:cacheprovider", "-n", "0", "--hypothesis-profile=quick", "--hypothesis-seed=1"]
+
+
+RAN = 10  # is added to the exit status of pytest: that of a process which fails by itself is 1 too
+PASSED = {RAN + pytest.ExitCode.OK}
+FAILED = {
+    RAN + each for each in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
+}
 
 
 def _run(clone: Path, arguments: Sequence[str]) -> None:
@@ -265,7 +281,7 @@ def _run(clone: Path, arguments: Sequence[str]) -> None:
     with open(os.devnull, "w") as nowhere:
         for stream in (1, 2):
             os.dup2(nowhere.fileno(), stream)
-    sys.exit(int(pytest.main([*OPTIONS, "-x", *arguments])))
+    sys.exit(RAN + int(pytest.main([*OPTIONS, "-x", *arguments])))
 
 
 def reach(clone: Path, file: Path, tests: Sequence[str], marks: str) -> Reached:

@@ -128,7 +128,7 @@ class LinearCombination(ABC, Generic[M]):
 
     def __hash__(self) -> int:
         if self._hash is None:
-            self._hash = hash(frozenset(self.terms.items()))
+            self._hash = hash(frozenset(self.terms))  # of monomials alone: hashes of fractions are slow
         return self._hash
 
     def __add__(self, other: Self) -> Self:

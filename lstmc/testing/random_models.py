@@ -18,17 +18,25 @@ from lstmc.testing.random_layers import embedded, fed, images, losses
 T = TypeVar("T")
 
 
-class SeededDraw:
-    """A :class:`lstmc.ops.Draw` of a random generator."""
+CHANGED = 0.05  # of the choices of a model, in one that is near it
 
-    def __init__(self, seed: int) -> None:
+
+class SeededDraw:
+    """A :class:`lstmc.ops.Draw` of a random generator; each further seed changes a few choices."""
+
+    def __init__(self, seed: int, changes: Sequence[int] = ()) -> None:
         self.random = random.Random(seed)
+        self.changes = [random.Random(f"change {each}") for each in changes]
 
     def integer(self, low: int, high: int) -> int:
-        return self.random.randint(low, high)
+        return self.choice(range(low, high + 1))
 
     def choice(self, options: Sequence[T]) -> T:
-        return self.random.choice(options)
+        chosen = self.random.choice(options)
+        for change in self.changes:
+            if change.random() < CHANGED:
+                chosen = change.choice(options)
+        return chosen
 
 
 IMPORTS = """\
@@ -61,9 +69,9 @@ class RandomModel:
         return f"T={self.T}, N={self.N}, seed={self.seed}\n{self.source}"
 
 
-def seeded_model(seed: int, wide: bool = False) -> RandomModel:
-    """Return the model of one seed, always the same."""
-    return random_model(SeededDraw(seed), wide)
+def seeded_model(seed: int, wide: bool = False, changes: Sequence[int] = ()) -> RandomModel:
+    """Return the model of one seed, always the same, or with ``changes``, which are seeds too, one that is near it."""
+    return random_model(SeededDraw(seed, changes), wide)
 
 
 def random_model(draw: Draw, wide: bool = False) -> RandomModel:

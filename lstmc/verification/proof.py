@@ -21,15 +21,14 @@ from lstmc.ir import Graph, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
 from lstmc.process.status import gc_paused
 from lstmc.types import shape_text
+from lstmc.verification.constants import NoRule, Rational, rational
 from lstmc.verification.symbols import (
     DIGITS,
     MOST_FACTORS,
     Algebra,
     Atom,
     BudgetExceeded,
-    NoRule,
     Number,
-    Rational,
     cos,
     exp,
     log,
@@ -37,11 +36,10 @@ from lstmc.verification.symbols import (
     odd,
     positive,
     power,
-    rational,
 )
 
 BUDGET = 1_000_000  # products of two terms: some seconds
-LARGEST = (32, 800)  # terms of a product, tried in order: few are fast, many prove more
+LARGEST = (1, 32, 800, 3000)  # terms of a product, tried in order: few are fast and prove large sizes, many prove more
 
 
 @dataclass(frozen=True)

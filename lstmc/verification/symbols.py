@@ -12,28 +12,23 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache, reduce
-from itertools import islice
-from math import isfinite
+from functools import reduce
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
 from lstmc.patterns.polynomial import LinearCombination
+from lstmc.verification.constants import NoRule, Rational, rational
 
-Rational = int | Fraction
 DIGITS = 10  # coefficients that agree in so many digits are one: constants of a graph are rounded
-LOST = 2.0**-120  # constants below it are 0: divisions add FLT_MIN to divisors that may be 0
 LARGEST_EXPONENT = 700  # of exp as a float; beyond, as of a first maximum of -1e30, exp(c) is the number e to the c
+MOST_DISTRIBUTED = 8  # terms of the shorter factor of a product that is past the largest
 MOST_FACTORS = 16  # of a power that is multiplied out
 
 
 class BudgetExceeded(Exception):
     """The normal forms have more terms than the budget of the algebra allows."""
-
-
-class NoRule(Exception):
-    """An op does something with numbers that symbols cannot: a comparison that decides, a number as an index."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -234,9 +229,17 @@ class Algebra:
         """Return two factors as they are to be multiplied."""
         if len(one) * len(two) > self.largest and min(len(one), len(two)) > 1:
             one, two = sorted((one, two), key=len, reverse=True)
-            one = self.function("value", one)
+            one = self.whole(one)
+            if len(two) > MOST_DISTRIBUTED:
+                two = self.whole(two)
         self.spend(len(one) * len(two))
         return one, two
+
+    def whole(self, x: Number) -> Number:
+        """Return a sum as what its terms share, times its first coefficient, times one atom of the rest."""
+        shared = _shared(x)
+        rest = x.times(_inverse(shared))
+        return Number({Number.product(shared, ((self.atom("value", rest.over(rest.lead)), 1),)): rational(rest.lead)})
 
     def spend(self, terms: int) -> None:
         """Count terms that are computed. Raises :class:`BudgetExceeded`."""
@@ -251,33 +254,6 @@ class Algebra:
 
 def _rounded(number: Number) -> Any:
     return frozenset((monomial, f"{float(value):.{DIGITS}e}") for monomial, value in number.terms.items())
-
-
-@lru_cache(maxsize=4096)
-def rational(value: Any) -> Rational:
-    """Return a constant of a graph: of a float the simplest fraction that differs from it by rounding alone.
-
-    So 0.1 is 1/10, and so is the float 0.1 * 3 / 3. One that is lost beside any normal float is 0. Raises
-    :class:`NoRule` for one that is not finite.
-    """
-    if isinstance(value, Fraction):
-        return value.numerator if value.denominator == 1 else value
-    if not isfinite(value):
-        raise NoRule(f"it computes with {float(value)}")
-    exact = Fraction(float(value)) if abs(value) >= LOST else Fraction(0)
-    if exact.denominator == 1:
-        return exact.numerator
-    margin = abs(exact) / 2**50
-    nearest = _simplest(abs(exact) - margin, abs(exact) + margin)
-    return rational(nearest if exact > 0 else -nearest)
-
-
-def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """Return the fraction with the least denominator between two positive ones."""
-    whole = low.numerator // low.denominator
-    if whole == low or whole + 1 <= high:
-        return Fraction(whole if whole == low else whole + 1)
-    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
 
 
 # identities -------------------------------------------------------------------------------------------------------
@@ -319,7 +295,7 @@ def power(x: Number, exponent: Rational) -> Number:
         if whole or (value > 0 and all(atom.kind == "exp" for atom, _ in monomial)):
             raised = tuple((atom, rational(Fraction(own * exponent))) for atom, own in monomial)
             return Number({raised: 1}).scaled(_constant_power(value, exponent))
-    shared = _shared_exponentials(x)
+    shared = _shared(x, exponentials=True)
     rest = x.times(_inverse(shared))
     scale = rest.lead if whole or rest.lead > 0 else Fraction(1)
     base = _algebra(x).atom("power", rest.over(scale))
@@ -337,11 +313,15 @@ def _constant_power(value: Rational, exponent: Rational) -> Rational:
     return rational(float(value) ** float(exponent))
 
 
-def _shared_exponentials(x: Number) -> Monomial:
-    """Return the largest product of exponentials that divides each term; it is positive."""
-    powers = [dict(monomial) for monomial in x.terms]
-    atoms = sorted({atom for monomial in x.terms for atom, _ in monomial if atom.kind == "exp"})
-    return tuple((atom, least) for atom in atoms if (least := min(each.get(atom, 0) for each in powers)))
+def _shared(x: Number, exponentials: bool = False) -> Monomial:
+    """Return the largest product of atoms that divides each term; of exponentials alone it is positive."""
+    least: dict[Atom, Rational] = {}
+    terms: dict[Atom, int] = {}
+    for atom, exponent in chain.from_iterable(x.terms):
+        least[atom] = min(exponent, least.get(atom, exponent))
+        terms[atom] = terms.get(atom, 0) + 1
+    found = ((atom, least[atom] if terms[atom] == len(x) else min(least[atom], 0)) for atom in sorted(least))
+    return tuple((a, e) for a, e in found if e and (a.kind == "exp" if exponentials else a.kind != "positive"))
 
 
 def _inverse(monomial: Monomial) -> Monomial:
@@ -367,7 +347,7 @@ def log(x: Number) -> Number:
     """Return log(x): exponentials that divide it come out, log(exp(y) z) is y + log(z)."""
     if x.value is not None:
         return _of_constant(np.log, x.value)
-    shared = _shared_exponentials(x)
+    shared = _shared(x, exponentials=True)
     rest = x.times(_inverse(shared))
     last = _algebra(x).function("log", rest) if rest.value is None else log(rest)
     return _sum(last, *(atom.operands[0].scaled(exponent) for atom, exponent in shared))

@@ -11,10 +11,11 @@ from pathlib import Path
 import lstmc.passes
 import lstmc_caffe
 from lstmc.passes import simplify
-from lstmc.testing.random_models import RandomModel, seeded_model
+from lstmc.testing.random_models import RandomModel
 from lstmc_caffe.legalize import layers
 from lstmc_caffe.rows import narrow
 from lstmc_caffe.runtime.runner import Runner
+from tests.fuzz.frontier import Frontier, Reached
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import Trial, try_model
 
@@ -25,11 +26,16 @@ STEP = " --step"
 
 @dataclass
 class Tally:
-    """What became of the models so far. ``refused`` counts reasons by target; ``saved`` are the failures' files.
-    ``streams`` counts the outcomes of running them step by step, ``rules`` the models that each rule was used in."""
+    """What became of the models so far.
+
+    ``refused`` counts reasons by target; ``saved`` are the failures' files. ``first`` counts the models that reached a
+    rule or a branch before all others of their process, ``streams`` the outcomes of running them step by step, and
+    ``rules`` the models that each rule was used in.
+    """
 
     tried: int = 0
     rounding: int = 0
+    first: int = 0
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
     streams: Counter[str] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
@@ -46,6 +52,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         self.tried += other.tried
         self.rounding += other.rounding
+        self.first += other.first
         self.refused.update(other.refused)
         self.streams.update(other.streams)
         self.rules.update(other.rules)
@@ -61,6 +68,9 @@ class Tally:
             lines.append(f"  {streamed} of them run step by step too, {self.streams['failed']} failed so")
         lines += [f"  refused {count} times: {target}: {why}" for (target, why), count in self.refused.most_common()]
         lines += [f"  failed: {path}" for path in self.saved]
+        lines.append(
+            f"  {self.first} were the first to reach a rule or a branch; half of the models are drawn near such ones"
+        )
         if self.rules:
             unused = sorted(known_rules() - self.rules.keys())
             lines.append(f"  {len(self.rules)} rules used; of those known by name never: {', '.join(unused) or 'none'}")
@@ -78,11 +88,17 @@ def known_rules() -> frozenset[str]:
 
 def hunt(seeds: Iterable[int], runner: Runner, folder: Path, targets: tuple[str, ...] = TARGETS) -> Iterable[Tally]:
     """Try the model of each seed for one of the targets, in turn; whole, and step by step where the target unrolls.
-    Yields what became of each."""
+
+    Half of the models are near those that were the first to reach a rule or a branch. Yields what became of each.
+    """
+    frontier = Frontier()
     for seed in seeds:
-        target, model = targets[seed % len(targets)], seeded_model(seed)
-        trial = try_model(model, target, runner)
-        tally = Tally(tried=1, rounding=int(trial.outcome == "rounding"), rules=Counter(trial.rules))
+        target, model, drawn = frontier.drawn(seed, targets[seed % len(targets)])
+        reached: Reached = set()
+        with frontier.watched(reached):
+            trial = try_model(model, target, runner)
+        first = frontier.add(target, drawn, reached | {(target, rule) for rule in trial.rules})
+        tally = Tally(tried=1, rounding=int(trial.outcome == "rounding"), rules=Counter(trial.rules), first=int(first))
         if trial.outcome == "refused":
             tally.refused[target, trial.why] += 1
         elif trial.outcome == "failed":

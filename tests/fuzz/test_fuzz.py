@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from lstmc.ir import Graph
 from lstmc.ops import Tanh
 from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import rewrite
-from lstmc.testing.random_models import RandomModel
+from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz import streams
+from tests.fuzz.frontier import Frontier, Reached
 from tests.fuzz.hunt import Tally, hunt, known_rules, save
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import generic, try_model
@@ -94,6 +97,24 @@ def net(X=Input(T, N, 3)):
     y, _ = scan(late(), X, static={"s": last["h"]})
     return {"a": a, "y": y}
 """
+
+
+def test_models_are_drawn_near_those_that_reach_something_first() -> None:
+    frontier = Frontier()
+    assert frontier.drawn(3, "flat") == ("flat", seeded_model(3), (3, ()))
+    found: Reached = set()
+    with frontier.watched(found):
+        compile_graph(seeded_model(3).graph(), CaffeBackend(), "caffe")
+    assert {Path(str(file)).name for file, *_ in found} > {"simplify.py", "layers.py"}
+    assert frontier.add("caffe", (3, ()), found)
+    assert not frontier.add("caffe", (5, ()), found)
+    drawn = {seed: frontier.drawn(seed, "flat") for seed in range(8)}
+    assert {target for target, *_ in drawn.values()} == {"flat", "caffe"}
+    seed, near = next((seed, model) for seed, (target, model, _) in drawn.items() if target == "caffe")
+    assert drawn[seed] == frontier.drawn(seed, "flat") == ("caffe", seeded_model(3, changes=(seed,)), (3, (seed,)))
+    assert near != seeded_model(3)
+    kept = SequenceMatcher(None, near.source.splitlines(), seeded_model(3).source.splitlines()).ratio()
+    assert kept > 0.3
 
 
 def test_steps_that_compute_something_else_are_found_and_their_file_shows_it(

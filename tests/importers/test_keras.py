@@ -24,6 +24,7 @@ from keras import layers as kl
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.ir.sizes import named
+from lstmc.importers.read.keras_file import read_config
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import Imported, assert_close, imported
@@ -559,3 +560,8 @@ def test_an_input_whose_shape_is_not_in_numbers(tmp_path: Path, shape: list[Any]
     with pytest.raises(SourceError) as caught:
         import_file(path)
     assert f"layer cell: expected an input's shape in integers, found {shape}" in str(caught.value)
+
+
+def test_json_with_tabs_is_no_yaml() -> None:
+    assert read_config("m.json", b'{\t"units": 3}') == {"units": 3}
+    assert read_config("m.json", "\n[\t3]") == [3]

@@ -96,3 +96,4 @@ def test_neighbouring_digits_are_one() -> None:
     assert index == counter(12)
     before, within = (counter(24) + 5).divided(6)
     assert [number(before, j) * 6 + number(within, j) for j in range(24)] == list(range(5, 29))
+    assert (before.largest, within.largest) == (4, 5)
