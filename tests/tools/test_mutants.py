@@ -75,7 +75,9 @@ def test_one():
 """
 
 
-def test_what_tests_kill(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_what_tests_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.mutants.PRELOADED", ["pytest"])
     clone = tmp_path / "clone"
     (clone / "lstmc").mkdir(parents=True)
     (clone / "backends").mkdir()
