@@ -121,7 +121,7 @@ class LstmcError(Exception):
 
 
 class DslError(LstmcError):
-    """Something written in a cell or model that the language does not have."""
+    """Code in a cell or model that the language does not support."""
 
 
 class ShapeError(DslError):

@@ -22,7 +22,7 @@ from lstmc_c.runtime import SUFFIX, GccExecutor, findings, loaded_net
 
 @dataclass(frozen=True)
 class CheckOps(Pass):
-    """Refuse what cannot be written in C: a loss or a score, and an op without C code."""
+    """Reject losses, scores, and ops without C code."""
 
     name = "check_ops"
     after = Stage.LEGAL

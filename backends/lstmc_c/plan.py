@@ -48,7 +48,7 @@ Use = Literal["panel", "matrix", "bias", "value"]
 
 
 def use_of(op: Op | None, slot: int) -> Use:
-    """Return as what an op reads a weight that is this operand."""
+    """Return the kind of use of a weight as this operand of an op."""
     if slot == 1 and isinstance(op, Linear | Conv | Embed):
         return "panel" if isinstance(op, Linear) else "matrix"
     return "bias" if slot == 2 and isinstance(op, Linear | Conv) else "value"
@@ -279,7 +279,7 @@ class _Planner:
             pending = rest
 
     def _here(self, view: View, group: Sequence[Item]) -> bool:
-        """Return whether a loop reads of a value the element that it computes at the same turn."""
+        """Return whether a loop reads only the element of a value that it computes in the same iteration."""
         return view.is_whole and all(item.result.is_whole and item.op for item in group if item.base == view.base)
 
     # where it is stored ----------------------------------------------------------------------------------------------

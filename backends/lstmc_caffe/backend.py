@@ -78,15 +78,17 @@ class CaffeBackend(RunsFiles):
         return stream_program(compiled, artifact, language)
 
     def layer_cost(self, target: str) -> float | None:
-        """As the target's file says."""
+        """Return the cost in the target's file."""
         return load_target(target).layer_cost
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """For targets that have LSTMUnit: with and without LSTMUnit, gates packed or apart, products hoisted or not."""
+        """Return the forms of targets with LSTMUnit: with and without LSTMUnit, gates packed or apart, products hoisted
+        or not.
+        """
         return forms_of(load_target(target))
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-        """Minima of passes that take turns in one worker, on the CPU."""
+        """Return minimum times, measured in turns in one worker on the CPU."""
         return artifact_seconds(artifacts)
 
     def build(self) -> str:
@@ -94,7 +96,7 @@ class CaffeBackend(RunsFiles):
         return build()
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """Return a prototxt against ``targets/TARGET.toml``."""
+        """Check a prototxt against ``targets/TARGET.toml``."""
         return lint_file(net, load_target(target))
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:

@@ -93,7 +93,7 @@ class OnnxBackend(RunsFiles):
             return artifact(compiled, weights, self.opset)
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """Return a model by ``onnx.checker``, and by ONNX Runtime."""
+        """Check a model by ``onnx.checker``, and by ONNX Runtime."""
         return lint_file(net)
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:

@@ -247,7 +247,9 @@ def same_lowering(op: Op, one: TensorType, other: TensorType) -> bool:
 
 
 def _windows(call: Call) -> dict[str, Any]:
-    """Padding so that the last window ends with it: how their number is rounded is then the same everywhere."""
+    """Return a window's attributes, padded so that the last window ends with the padding: no runtime then rounds their
+    number.
+    """
     op = call.op
     assert isinstance(op, MaxPool | AvePool)
     sizes = zip(call.types[0].shape[-2:], call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True)
@@ -256,7 +258,7 @@ def _windows(call: Call) -> dict[str, Any]:
 
 
 def _share(call: Call) -> Array:
-    """By how much the mean over a window's places is more than its sum over the window's size: [rows, columns]."""
+    """Return the ratio of the window's size to its number of places inside the padded image: [rows, columns]."""
     op = call.op
     assert isinstance(op, AvePool)
     shares = []

@@ -42,7 +42,7 @@ LEAVES = (Input, Param, Arg)
 
 @dataclass(frozen=True)
 class CheckForms(Pass):
-    """Refuse what cannot be written: an op without a form, a loss, a score."""
+    """Reject losses, scores, and ops without a lowering."""
 
     name = "check_forms"
     after = Stage.LEGAL

@@ -283,7 +283,7 @@ def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _filled(fill: Filler, shape: Sequence[int], like: Tensor | None) -> Tensor:
-    """Return what an input is where none is given; a random one is drawn by PyTorch's generator."""
+    """Return the default of an input that is not given; a random one is drawn by PyTorch's generator."""
     if isinstance(fill, Constant):
         value = torch.full(tuple(shape), fill.value)
     else:

@@ -1,4 +1,4 @@
-"""Compiling, running and training from Python: what ``lstmc.compile``, ``lstmc.train`` and ``lstmc.load`` are.
+"""The Python API: compiling, running and training; ``lstmc`` exports it.
 
 All of it is imported with the first word that is used: who needs a part alone, as a backend, imports that part.
 """

@@ -1,4 +1,4 @@
-"""The words of ``lstmc.api``."""
+"""The names that ``lstmc.api`` exports."""
 
 from lstmc.api.compiling import (
     Conversion,

@@ -40,7 +40,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class TakesOptions(Protocol):
-    """Has settings of its own by which it writes nets."""
+    """A backend with settings of its own for writing nets."""
 
     options: Mapping[str, str]  # name -> what it is, and its default
 
@@ -54,14 +54,14 @@ class TakesOptions(Protocol):
 
 @runtime_checkable
 class WritesSteps(Protocol):
-    """Writes nets of one step alone: each model that has a scan is compiled as one."""
+    """A backend that writes nets of one step only: each model that has a scan is compiled as one."""
 
     one_step: bool
 
 
 @runtime_checkable
 class LeavesOpen(Protocol):
-    """Writes nets that run at other sizes too."""
+    """A backend that writes nets with dynamic axes."""
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
         """Return the dimensions that a net may leave open: ``compiled.resized`` gets the model's graphs at
@@ -93,7 +93,7 @@ class Lints(Protocol):
 
 @runtime_checkable
 class ListsLayers(Protocol):
-    """Reads a net as layers."""
+    """A backend that reads a net as layers."""
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
         """Return the layers of a net's file, in order.
@@ -105,7 +105,7 @@ class ListsLayers(Protocol):
 
 @runtime_checkable
 class Explains(Protocol):
-    """Writes nets with code of their own."""
+    """A backend that writes nets with generated code."""
 
     def explain(self, graph: Graph) -> str:
         """Return a description of a compiled graph's generated code; empty if it has none."""
@@ -114,7 +114,7 @@ class Explains(Protocol):
 
 @runtime_checkable
 class Builds(Protocol):
-    """Makes files that are for this machine alone."""
+    """A backend that builds files for this machine."""
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """Return the files built here from a net's files, by name; empty if nothing is to be built.
@@ -126,7 +126,7 @@ class Builds(Protocol):
 
 @runtime_checkable
 class WritesExamples(Protocol):
-    """Writes programs that run its nets."""
+    """A backend that writes programs to run its nets."""
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
         """Return a program, by file name, that streams through a net of one step which was written so.
@@ -138,14 +138,14 @@ class WritesExamples(Protocol):
 
 @runtime_checkable
 class LimitsWeights(Protocol):
-    """Writes weights into files that have an end."""
+    """A backend whose files of weights have a maximum size."""
 
     most_weights: int  # numbers, in all parameters of a model
 
 
 @runtime_checkable
 class Tunes(Protocol):
-    """Writes one net in several forms, and measures which is the fastest on this machine."""
+    """A backend that writes one net in several forms, and measures which is the fastest on this machine."""
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         """Return the forms besides the target's own, by name: a whole list of passes each."""
@@ -170,7 +170,7 @@ class Executor(Protocol):
         ...
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Feed the inputs, run forward, send the cotangents back."""
+        """Feed the inputs, run forward, and propagate the cotangents back."""
         ...
 
     def close(self) -> None:
@@ -195,16 +195,18 @@ class RunsTraining(Executor, Protocol):
     """A runtime that can also run a net in training mode, with its dropouts."""
 
     def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """As ``run``; the values have what each dropout gave, by which the masks that it drew are known."""
+        """Run as ``run`` does, in training mode; the values include the results of dropouts, which show the masks
+        drawn.
+        """
         ...
 
 
 @runtime_checkable
 class Executes(Protocol):
-    """Runs a compiled net forward and backward, for it to be compared with the interpreter."""
+    """A backend that runs a compiled net forward and backward, for the comparison with the interpreter."""
 
     def executors(self) -> Sequence[Executor]:
-        """Where its nets can be run."""
+        """Return the runtimes of its nets."""
         ...
 
 
@@ -216,18 +218,18 @@ class Reader(Executor, Protocol):
 
 @runtime_checkable
 class HasReaders(Protocol):
-    """Writes nets that other programs read too, and can run them there, forward, for a comparison."""
+    """A backend whose nets other programs read too, and can run forward, for a comparison."""
 
     readers: Collection[str]  # the names of all that are known, installed or not
 
     def reader(self, name: str) -> Reader:
-        """One of them by its name. Raises :class:`~lstmc.errors.PluginError` for one that cannot be used."""
+        """Return a reader by its name. Raises :class:`~lstmc.errors.PluginError` for one that cannot be used."""
         ...
 
 
 @runtime_checkable
 class HasQuantisers(Protocol):
-    """Writes nets that other programs quantise."""
+    """A backend whose nets other programs quantise."""
 
     def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
         """Return the Python that has a reader's packages, and the environment variables to start it with.
@@ -253,7 +255,7 @@ class Settings(Protocol):
 
 @runtime_checkable
 class Trains(Protocol):
-    """Trains models."""
+    """A backend that trains models."""
 
     training_targets: Collection[str]  # the targets whose nets can be trained
 
@@ -274,7 +276,7 @@ class Trains(Protocol):
 
 @runtime_checkable
 class WritesTraining(Protocol):
-    """Writes what trains a model without lstmc."""
+    """A backend that writes the files to train a model without lstmc."""
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
         """Return the files that train a compiled training graph without lstmc, on ``data`` if there are some."""
@@ -305,10 +307,10 @@ class Ranks(Protocol):
 
 @runtime_checkable
 class TrainsByRanks(Protocol):
-    """Trains models by several processes at once."""
+    """A backend that trains a model by several processes at once."""
 
     def ranks(self, count: int | None, gpu: bool) -> Ranks:
-        """So many processes, started here; or, for None, those that an MPI launcher has started, of which this is one.
+        """Start ``count`` processes, or for None join those that an MPI launcher has started, of which this is one.
 
         All of the launcher's but the first work for it in this call, until it closes them, and then leave it by
         SystemExit. Where no launcher has started this process, it is the only one.
@@ -349,20 +351,20 @@ class OpenNet(Protocol):
     outputs: Mapping[str, tuple[int, ...]]
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """One forward pass: outputs by name."""
+        """Run one forward pass: outputs by name."""
         ...
 
     def close(self) -> None:
-        """Let go of what passes need."""
+        """Release the resources of passes."""
         ...
 
 
 @runtime_checkable
 class Runs(Protocol):
-    """Runs its written nets from their files alone."""
+    """A backend that runs its written nets from their files alone."""
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """One forward pass: outputs by name. ``weights`` may be other than those written with the net."""
+        """Run one forward pass: outputs by name. ``weights`` may be other than those written with the net."""
         ...
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> OpenNet:
@@ -376,7 +378,7 @@ class Runs(Protocol):
 
 @runtime_checkable
 class ReadsWeights(Protocol):
-    """Reads parameters back."""
+    """A backend that reads parameters from trained nets."""
 
     weights_suffix: str  # of the file beside ``NAME.manifest.json`` that has them
 

@@ -25,7 +25,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Layout:
-    """Along which axis of each array examples are counted: ``inputs``, ``outputs``; None for one that is taken whole.
+    """The axis of each array that counts examples: of ``inputs`` and ``outputs``; None for an array that is used whole.
 
     ``count`` examples make batches of ``per_batch``, the last of which may have fewer. Where ``stacked`` is set a row
     is a whole batch, along a first axis that the net does not have, and ``per_batch`` is 1. Outputs have None where

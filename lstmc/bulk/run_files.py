@@ -44,7 +44,7 @@ class Workers(Protocol):
 
 @dataclass(frozen=True)
 class Finished:
-    """A file that went through the net: ``examples`` of it, into the file ``to``; or why not, ``problem``."""
+    """The result of a file: the number of ``examples`` in the output file ``to``, or the ``problem``."""
 
     source: Path
     to: Path

@@ -22,7 +22,7 @@ SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if n
 
 
 class Interruption:
-    """Whether a signal has asked to stop, and which one."""
+    """The signal that has asked to stop, if any."""
 
     signal: signal.Signals | None = None
 

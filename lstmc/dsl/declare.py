@@ -25,13 +25,13 @@ _SCALARS = ("lr_mult", "decay_mult")
 
 
 def as_filler(fill: Any) -> Any:
-    """A number as the filler that it can only mean, ``constant``; anything else as it is."""
+    """Return the ``constant`` filler of a number; anything else unchanged."""
     return Constant(finite(fill)) if is_scalar(fill) else fill
 
 
 @dataclass(frozen=True, eq=False)
 class Declaration(Declared):
-    """One argument's shape and place. ``kind`` is how errors call it."""
+    """One argument's shape and location. ``kind`` is its word in errors."""
 
     shape: tuple[Size, ...]
     fill: Filler | None
@@ -264,7 +264,7 @@ def option_text(value: object) -> str:
 
 
 class Definition:
-    """A function to be traced. ``owner`` is how errors call it: ``cell 'lstm'``."""
+    """A function to be traced. ``owner`` is its name in errors: ``cell 'lstm'``."""
 
     kind: ClassVar[str]
 

@@ -1,4 +1,4 @@
-"""The words of the language that cells and models are written in. Each module lists those that it adds."""
+"""The names of the language of cells and models, which each module adds to."""
 
 from lstmc.dsl.arrange import *
 from lstmc.dsl.cell import *

@@ -1,4 +1,4 @@
-"""The functions of the language: which there are, and which of them a ``Value`` has as methods too."""
+"""The functions of the language, and those that a ``Value`` has as methods too."""
 
 from __future__ import annotations
 

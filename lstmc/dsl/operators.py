@@ -92,7 +92,7 @@ def common_shape(x: Shape, y: Shape) -> Shape | None:
 
 
 def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
-    """The ops, one after the other, that make x one of ``shape``, to which it can be broadcast."""
+    """Return the ops, in order, that broadcast x to ``shape``."""
     padded = (1,) * (len(shape) - len(x)) + x
     ops: list[Op] = [] if padded == x else [Reshape(padded)]
     return (*ops, *(Tile(axis, n) for axis, (size, n) in enumerate(zip(padded, shape, strict=True)) if size != n))
@@ -101,7 +101,7 @@ def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
 def operands_repeated(
     x: Shape, y: Shape, is_fixed: Callable[[int], bool] = lambda operand: False
 ) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
-    """The ops on x and on y after which an element-wise op takes both: as few elements are made as will do.
+    """Return the ops on x and on y that broadcast them for an elementwise op, with as few new elements as possible.
 
     Of a value and one that is made of parameters alone (``is_fixed``, of 0 for x and 1 for y), the value: a layer has a
     parameter once. It is asked where it matters alone: to answer it takes a walk to the leaves.
@@ -124,7 +124,9 @@ Ops = tuple[Op, ...]
 
 
 def fit(x: Shape, y: Shape) -> bool:
-    """Whether x @ y is a product: the last axis of x is as long as the last but one of y, and the others fit."""
+    """Return whether x @ y is valid: the last axis of x is as long as the last but one of y,
+    and the others broadcast.
+    """
     return bool(x and y) and x[-1] == y[max(len(y) - 2, 0)] and common_shape(x[:-2], y[:-2]) is not None
 
 

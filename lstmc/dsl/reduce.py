@@ -230,7 +230,7 @@ def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value
 
 
 def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdims: bool, options: Any) -> bool:
-    """Whether the extreme of several things is meant; else it is that of one Value, along an axis.
+    """Return whether a call is for the extreme of several arguments; else it is that of one Value, along an axis.
 
     An integer behind a Value may be an axis of NumPy's or PyTorch's, or another thing of Python's: refused.
     """

@@ -51,7 +51,7 @@ class CellUse:
 
     @contextmanager
     def traced(self) -> Iterator[None]:
-        """Inside, the body is being traced: bound cells that are made now are born in it."""
+        """Mark the body as being traced in the block: bound cells created now belong to it."""
         self.running, self.births = True, 0
         token = _tracing.set(self)
         try:
@@ -63,7 +63,7 @@ class CellUse:
 
 @dataclass(frozen=True)
 class Birth:
-    """Where a bound cell was made, if in another cell's body: ``number`` counts those that the body makes.
+    """The place in another cell's body where a bound cell is created: ``number`` counts the bound cells of the body.
 
     A body that is traced again makes its bound cells again; by this they are known to be the same ones.
     """
@@ -76,7 +76,7 @@ _tracing: ContextVar[CellUse | None] = ContextVar("the bound cell whose body is 
 
 
 def birth() -> Birth | None:
-    """The birth of a bound cell that is made now; None outside of cells' bodies."""
+    """Return the birth of a bound cell that is created now; None outside of cells' bodies."""
     use = _tracing.get()
     if use is None:
         return None
@@ -176,7 +176,7 @@ class Trace:
         return rename_values(self.builder.finish(outputs), names, self.names)
 
     def expect(self, ref: Ref, domain: Domain) -> None:
-        """Note that a value's elements must be such numbers; what they come from, unchanged, must be so too."""
+        """Record the domain of a value's elements, also for the values that they come from unchanged."""
         op = self.builder.node(ref.node).op
         if isinstance(op, Input | Arg):
             previous = self.expected.get(ref.node)
@@ -315,7 +315,7 @@ _OPEN: ContextVar[Trace | None] = ContextVar("the trace that a function is being
 
 @contextmanager
 def opened(trace: Trace) -> Iterator[None]:
-    """Inside, calls without any Value are of this trace; it is finished at the end."""
+    """Make this the trace of calls without any Value in the block; it is finished at the end."""
     token = _OPEN.set(trace)
     try:
         yield
@@ -325,7 +325,7 @@ def opened(trace: Trace) -> Iterator[None]:
 
 
 def open_trace(function: str, loc: SrcLoc | None) -> Trace:
-    """The trace of the function that is being run, for a call of ``function`` that no Value is given to."""
+    """Return the trace of the function that is running, for a call of ``function`` without any Value."""
     trace = _OPEN.get()
     if trace is None:
         raise DslError(f"{function} must be called in a model: expected a function with @model around it", loc=loc)

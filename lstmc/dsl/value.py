@@ -351,7 +351,7 @@ def apply(op: Op, *values: Value) -> Value:
 
 
 def in_turn(ops: Iterable[Op], x: Value) -> Value:
-    """Record ops of one operand and result, one after the other."""
+    """Record ops of one operand and one result, in a chain."""
     for op in ops:
         x = apply(op, x)
     return x

@@ -35,7 +35,7 @@ FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class Off:
-    """The first layer that is off: at which step, by how much, and what mistake it looks like.
+    """The first layer with an error: its step, its size, and its likely cause.
 
     ``unseen`` are blobs that the layer depends on and the device did not give: the mistake may be before them.
     """

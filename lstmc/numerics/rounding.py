@@ -77,7 +77,7 @@ def rounded(array: Array, nearest: Nearest) -> Array:
 
 
 def layer_type(op: Op) -> str:
-    """Return how a device's description names the layers of an op: ``InnerProduct``, ``Eltwise SUM``, ``Sigmoid``."""
+    """Return the name of an op's layers in a device's description: ``InnerProduct``, ``Eltwise SUM``, ``Sigmoid``."""
     operation = getattr(op, "operation", "")
     return f"{getattr(op, 'layer_type', op.name)} {operation}".strip()
 

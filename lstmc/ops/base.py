@@ -1,4 +1,4 @@
-"""The contract of one op: types in, types out; arrays in, arrays out; cotangents back.
+"""The interface of an op: types in, types out; arrays in, arrays out; cotangents back.
 
 An op is one frozen dataclass. Its attributes are its fields, so printing, comparing and common-subexpression
 elimination come free. ``lstmc.testing.check_op`` checks this contract on samples of :meth:`Op.sample`.
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Draw(Protocol):
-    """Where samples come from: hypothesis in the tests, a random generator elsewhere."""
+    """The source of random samples: hypothesis in the tests, a random generator elsewhere."""
 
     def integer(self, low: int, high: int) -> int: ...
 
@@ -97,7 +97,7 @@ class Op(metaclass=OpType):
         """
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        """The op that does for all steps at once what this one does for each, or None if there is none.
+        """Return the op that computes all steps at once, or None if there is none.
 
         Operands in ``mapped`` then have a leading axis of ``steps``, as do the results; the others are the same for
         all steps. Whoever asks infers the types again: where broadcasting would line up otherwise, they do not fit.
@@ -105,7 +105,7 @@ class Op(metaclass=OpType):
         return None
 
     def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        """The inverse: the op of one step that is this one :meth:`over_time`, or None if this one mixes steps.
+        """Return the op of one step whose :meth:`over_time` is this one, or None if this one mixes steps.
 
         An op with attributes that count axes or sizes says how they are for one step, as :class:`AlongAxis` does.
         """

@@ -1,4 +1,4 @@
-"""Ops without operands: what enters a graph."""
+"""Ops without operands: inputs, parameters, arguments and constants."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Param(Leaf):
 
     @property
     def fixed(self) -> bool:
-        """Whether its numbers are the model's, and stay."""
+        """Whether its values are fixed by the model, and not trained."""
         return isinstance(self.fill, Values) and self.lr_mult == self.decay_mult == 0
 
     def infer(self) -> Types:

@@ -46,7 +46,7 @@ class _OfClasses(Op):
         return np.moveaxis(x, self.axis, -1).reshape(-1, x.shape[self.axis])
 
     def _counted(self, label: Array, ignore_label: int | None) -> tuple[Array, Array]:
-        """The labels as indices, and where there is one."""
+        """Return the labels as indices, and the mask of those that are not ignored."""
         flat = label.reshape(-1).astype(int)
         counted = np.full(flat.shape, True) if ignore_label is None else flat != ignore_label
         return np.where(counted, flat, 0), counted

@@ -16,7 +16,7 @@ __all__ = ["Largest", "Max", "Softmax", "Sum", "Tile"]
 
 @dataclass(frozen=True)
 class Reduce(AlongAxis):
-    """One element for all of an axis, which the result has no more."""
+    """An op that reduces an axis to one element, and removes it."""
 
     operands = ("x",)
 

@@ -38,17 +38,17 @@ class Pass(ABC):
     after: ClassVar[Stage | None] = None
 
     def requires(self, graph: Graph) -> None:  # noqa: B027 (no requirement is a requirement too)
-        """Raise :class:`~lstmc.errors.LstmcError` if ``graph`` is not what this pass works on."""
+        """Raise :class:`~lstmc.errors.LstmcError` unless ``graph`` meets the precondition of this pass."""
 
     @abstractmethod
     def run(self, graph: Graph) -> PassResult: ...
 
     def ensures(self, graph: Graph) -> None:  # noqa: B027
-        """Raise :class:`~lstmc.errors.LstmcError` if the result is not what this pass promises."""
+        """Raise :class:`~lstmc.errors.LstmcError` unless the result meets the postcondition of this pass."""
 
 
 def check_unpeeled(step: Pass, graph: Graph) -> None:
-    """Raise :class:`PassError` where a scan has a first step of its own: what ``step`` moves, it moves in one body."""
+    """Raise :class:`PassError` for a scan with a peeled first step: the pass ``step`` changes one body only."""
     for node in graph:
         if isinstance(node.op, Scan) and node.op.first is not None:
             raise PassError(
@@ -72,7 +72,7 @@ def rewrite(graph: Graph, visit: Visit) -> Graph:
 
 
 def note_node(error: Exception, graph: Graph, node: Node) -> None:
-    """Let an error say at which node a pass was; one of ours has its place too, if it had none."""
+    """Add to an error the node at which a pass was, and its location to an error of ours that has none."""
     if isinstance(error, LstmcError):
         error.located(node.loc)
     error.add_note(f"at {print_node(graph, node)} of {graph.name}{f', {node.loc}' if node.loc else ''}")

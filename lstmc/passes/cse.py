@@ -13,7 +13,7 @@ from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite
 
 @dataclass(frozen=True)
 class Cse(Pass):
-    """Compute the same thing once.
+    """Merge equal computations.
 
     1. two nodes with the same op on the same operands => one node
 

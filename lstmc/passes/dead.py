@@ -1,4 +1,4 @@
-"""Dead code: what no output depends on."""
+"""Dead code elimination."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lstmc.passes.base import Pass, PassResult, result
 
 @dataclass(frozen=True)
 class Dead(Pass):
-    """Remove what no output depends on, in the model and in every scan.
+    """Remove nodes that no output depends on, in the model and in every scan.
 
     1. a node that no output depends on              => nothing (inputs stay: they are the model's signature)
     2. a scan result that nothing reads              => the body no longer returns it

@@ -1,4 +1,4 @@
-"""Unrolling: every step's nodes, parameters shared by being the same node."""
+"""Unrolling: copies of the body for every step, which share parameter nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps more at the ends of a chain, which nothing marks.
+"""Further steps at the ends of a chain, found by matching nodes against the body.
 
 After a chain's last member nothing marks the end of its step, and before the first one there may be a step that
 started from zeros, whose products with zero are absent: a step more is matched at either end.

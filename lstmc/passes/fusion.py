@@ -169,7 +169,7 @@ def _wide_op(b: Builder, graph: Graph, run: _Run, wide: dict[str, Ref]) -> dict[
 
 @dataclass(frozen=True)
 class FuseLinears(Pass):
-    """Make one product of several, in the model and in every scan body.
+    """Merge several matrix products into one, in the model and in every scan body.
 
     1. linear(x, W1), linear(x, W2), ... => split(linear(x, concat(W1, W2, ...))), biases likewise
     2. y + linear(h, W, b), where y depends on no state and h does => (y + b) + linear(h, W)

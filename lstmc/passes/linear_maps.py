@@ -124,7 +124,7 @@ class Steps:
         return Map(factors, {s: sequences[r] for s, r in self.recurrence.offsets.items() if r is not None})
 
     def _zero(self, x: Ref) -> bool:
-        """Whether a state begins with what adds nothing."""
+        """Return whether the initial value of a state adds nothing."""
         op = self.b.node(x.node).op
         return not self.maximum and isinstance(op, Full) and op.value == 0
 

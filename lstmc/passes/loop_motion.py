@@ -33,7 +33,7 @@ from lstmc.patterns import state_arguments
 
 @dataclass(frozen=True)
 class RollIn(Pass):
-    """The reverse of ``hoist`` and ``sink``.
+    """Move computations on sequences into scans: the reverse of ``hoist`` and ``sink``.
 
     1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step; a parameter of
        that many steps is a sequence where the op has no such form else
@@ -87,7 +87,7 @@ def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | N
 
 @dataclass(frozen=True)
 class Hoist(Pass):
-    """Run before a scan what no state enters.
+    """Move computations that depend on no state before the scan.
 
     1. a node on sequences (and on what is the same at every step) => one node on all T steps at once, before the
        scan; the body gets its value as an ``x`` argument where it still needs it
@@ -282,7 +282,7 @@ class _Hoister:
 
 @dataclass(frozen=True)
 class Sink(Pass):
-    """Run after a scan what enters no state.
+    """Move computations that no state depends on after the scan.
 
     1. a node that only step outputs depend on => one node on all T steps at once, after the scan; the body returns
        what it needs of each step

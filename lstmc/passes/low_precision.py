@@ -1,4 +1,4 @@
-"""Changes that mean the same for real numbers, and lose less in the few numbers of a device."""
+"""Rewrites that are exact for real numbers, and lose less in a device's low precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first step, on its own: with states known to be zero there is less to compute."""
+"""The first step, peeled: known zero states make it simpler."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True)
 class RollUp(Pass):
-    """Make a recurrence that was written out step by step a scan again.
+    """Turn an unrolled recurrence into a scan.
 
     1. equal steps, each on states of the one before    => a scan of their common part
     2. a first step from zeros, without what zeros make  => one of these steps

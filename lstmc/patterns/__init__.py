@@ -1,4 +1,4 @@
-"""Recurrent cells found in scans: what their step computes, whatever its nodes are called and however it is written."""
+"""Recognition of recurrent cells in scans, by the formulas of their step, independent of names and notation."""
 
 from lstmc.patterns.core_formulas import CORE_FORMULAS, multiplied
 from lstmc.patterns.equations import Equations, Formula, Reading

@@ -1,4 +1,4 @@
-"""The core ops that are looked through: what some columns of a node are, by the formulas of its operands."""
+"""Formulas of the core ops: some columns of a node, from the formulas of its operands."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Equations:
         self._to_list.extendleft(reversed(again))
 
     def inside(self, ref: Ref) -> Polynomial:
-        """The formula of a whole value, though it be cut."""
+        """Return the formula of a whole value, even if it is opaque."""
         place = Place(ref, self.whole(ref))
         formula = self._op(place)
         return Polynomial.atom(self.given(place)) if formula is None else formula

@@ -114,7 +114,8 @@ def keep_headers(unpacked: Path, generated: Path, target: Path) -> None:
 
 
 def headers(build: Path, recipe: Recipe = CPU) -> Path:
-    """The folder of the headers of an installed build. One of a version that kept none gets them now, in seconds.
+    """Return the folder of the headers of an installed build. A build of an older version, which kept none, gets them
+    now.
 
     They are those of the source that it was built from, which the installer has kept, or fetches. Raises InstallError
     as the installer does.
@@ -188,7 +189,9 @@ def unpack(order: Order, archive: Path) -> None:
 
 
 def prepare_python(order: Order) -> None:
-    """The caffe package in ``order.stage``, but for its compiled module; and Caffe's messages, for it and for C++."""
+    """Write the caffe package into ``order.stage``, without its compiled module, and Caffe's messages for Python and
+    C++.
+    """
     _copy_python(order)
     _generate_messages(order)
 

@@ -1,4 +1,6 @@
-"""The order of things: found, or locked, built aside, proved, recorded, and only then put in place."""
+"""The steps of an installation: find a build, or lock, build in a temporary folder, test,
+record, and move into place.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,13 @@ REQUIRED_LAYERS = ("InnerProduct", "LSTM", "LSTMUnit", "RNN", "Slice", "Concat",
 
 
 def prepare(recipe: Recipe, report: Report) -> Interpreter:
-    """System packages and the interpreter, ready for a build."""
+    """Install the system packages of a build, and return its interpreter."""
     require(recipe.packages, report, Apt())
     return describe(recipe.interpreter)
 
 
 def require_mpi(console: Console | None = None) -> None:
-    """The system packages that training by several ranks needs. Raises InstallError as a build does."""
+    """Install the system packages of training by several ranks. Raises InstallError as a build does."""
     report = Report(console or Console(stderr=True))
     otherwise = "or bring an MPI launcher and mpi4py to the Python that has Caffe"
     require(PACKAGES, report, Apt(), "training by several ranks", otherwise)
@@ -77,7 +79,7 @@ def install(
     build: Callable[[Order], None] = build,
     smoke_test: Callable[[Order], str] = smoke_test,
 ) -> record.Installed:
-    """Build Caffe unless it is there already, and says where it is. Takes minutes, and about 150 MB at its peak.
+    """Build Caffe unless it is installed, and return the build. Takes minutes, and about 150 MB at its peak.
 
     ``cache`` is the compiler's cache folder (default: the user's), ``jobs`` how many compilers run at a time
     (default: one per core), ``console`` where progress goes (default: standard error). ``force`` builds anew,
@@ -164,7 +166,7 @@ def _locked(path: Path, report: Report) -> Iterator[None]:
 
 
 def _jobs() -> int:
-    """As many compilers as this process has cores, but no more than there is memory for."""
+    """Return the number of parallel compilers: one for each core, as far as memory allows."""
     # One file takes 1.2 GB, the others at most 0.6.
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(len(os.sched_getaffinity(0)), memory // 10**9))

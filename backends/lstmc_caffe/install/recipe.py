@@ -30,7 +30,7 @@ class Wheel:
 
     @property
     def requirement(self) -> str:
-        """As pip reads it, with the hash that the file must have."""
+        """The requirement for pip, with the hash that the file must have."""
         return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
 
 

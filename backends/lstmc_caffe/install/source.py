@@ -51,7 +51,7 @@ _EXCLUDED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/
 
 
 def fetch(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
-    """The checked source archive: ``sdist`` where given, else kept in ``folder``, downloaded when it is not there.
+    """Return the checked source archive: ``sdist`` if given, else the one in ``folder``, downloaded if it is not there.
 
     Raises InstallError when it cannot be had, or is not the one that the recipe names.
     """
@@ -77,7 +77,7 @@ def check(recipe: Recipe, archive: Path) -> None:
 
 
 def download(recipe: Recipe, folder: Path) -> None:
-    """Has pip put the source archive into ``folder``. Raises InstallError quoting pip's last line."""
+    """Download the source archive into ``folder`` by pip. Raises InstallError quoting pip's last line."""
     requirement = folder / "requirements.txt"
     # With the hash here pip refuses a wrong archive before it runs anything in it.
     requirement.write_text(f"{recipe.source} --hash=sha256:{recipe.sha256}\n", encoding="utf-8")

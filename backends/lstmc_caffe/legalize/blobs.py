@@ -100,7 +100,7 @@ def check_blob(b: Builder, node: Node, w: Ref, layer: str, name: str = "W") -> N
 
 
 def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
-    """The value in another shape, by a Reshape where it has not that shape already."""
+    """Return the value in another shape, by a Reshape if needed."""
     return reshaped(b, as_value(b, ref), caffe.ReshapeLayer(shape))
 
 
@@ -170,7 +170,7 @@ class _Reads:
 
     @cached_property
     def otherwise(self) -> set[str]:
-        """The nodes that something else than such a Reshape reads."""
+        """The nodes with a reader other than such a Reshape."""
         reads = Counter(self.body.args(name)[0] for name in self.reshapes)
         return {ref.node for ref, count in self.body.readers().items() if count > reads[ref]}
 

@@ -13,7 +13,7 @@ from lstmc_caffe.legalize.blobs import as_value
 
 
 def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    """The layer, its bottoms before its weights. A state that starts from one number has no bottom.
+    """Write a scan as a generated layer, bottoms before weights. A state that starts from one number has no bottom.
 
     Raises :class:`BackendError` for a scan that there is no code for, with the reason.
     """

@@ -150,7 +150,9 @@ def round_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _rounded(b: Builder, node: Node, x: Ref, name: str) -> Refs:
-    """A shift that rounds, and back by a sum: of another Power OpenCV would make one with it, or with a next one."""
+    """Round by adding a large shift; a sum subtracts it, as OpenCV would merge a second Power with the first or the
+    next one.
+    """
     rounded = b.add(caffe.RoundingPower(), x, names=(f"{name}/rounded",), loc=node.loc)
     back = caffe.DummyData(node.types[0].shape, -caffe.RoundingPower.shift)
     return (*rounded, *b.add(back, names=(f"{name}/shift",), loc=node.loc))

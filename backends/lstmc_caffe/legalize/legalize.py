@@ -102,7 +102,7 @@ def _is_blob(node: Node, slot: int, biases: bool) -> bool:
 
 
 def with_layers_apart(graph: Graph) -> Graph:
-    """A copy, for layers, of each value that is not a weight and only a part of one, where something else reads it too.
+    """Copy, for layers, each part of a weight that is no weight itself and has other readers too.
 
     Passes that merge what is alike (``cse``, ``simplify``) share constants, and functions of parameters, among both.
     """

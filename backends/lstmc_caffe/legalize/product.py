@@ -155,7 +155,7 @@ def _covering(
 
 
 def _row_of_one(b: Builder, number: Ref, count: int) -> Ref:
-    """A blob of one number as a row of as many."""
+    """Return a blob of one number, repeated ``count`` times, as a row."""
     one = _reshaped_blob(b, number, (1,))
     if count == 1:
         return one

@@ -59,7 +59,8 @@ class CaffeOp(Op):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        """The inverse: the op that a LayerParameter is, on bottoms of these types; None if it does something else.
+        """Return the op that a LayerParameter is, on bottoms of these types, as the inverse of ``write``; None if there
+        is none.
 
         The layer is of the op's ``layer_type``, and whoever wrote it may have used what is never written here: an
         axis that is counted from the last, a field's old name. Raises :class:`ShapeError` for what does not fit.

@@ -199,6 +199,8 @@ class _ConstantMaker:
 
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
-    """Less is better: a blob as large, of as many rows, and hardly larger; else one nearly as large."""
+    """Return a sort key for blobs to make a constant from: smallest for one at least as large, of equal rows, and
+    hardly larger.
+    """
     smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)

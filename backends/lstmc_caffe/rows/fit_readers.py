@@ -19,7 +19,7 @@ RULES = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}  # else fit_layer
 
 @dataclass(frozen=True)
 class FitReaders(Pass):
-    """Give what works on each element alone the one shape that its readers want.
+    """Give elementwise layers and constants the one shape in which their readers read them.
 
     1. a layer that works element by element, or a constant, that layers read as one other matrix => that matrix; so its
        operands, if they can
@@ -58,7 +58,7 @@ class FitReaders(Pass):
 
 
 def _as_before(b: Builder, ref: Ref, before: TensorType) -> Ref:
-    """The value in the shape that it had."""
+    """Return the value in its old shape."""
     return ref if b.type(ref) == before else viewed(b, ref, before.shape)
 
 
@@ -68,10 +68,10 @@ def _in_shape(op: Op, shape: Shape | None) -> Op:
 
 
 def _shapes(graph: Graph) -> dict[str, Shape]:
-    """The nodes that get another shape, and that."""
+    """Return the new shapes of the nodes that change theirs."""
     by_ref: dict[Ref, set[Shape]] = {}
     for output in graph.outputs:
-        by_ref.setdefault(output.ref, set()).update(_wanted_by_host(graph, output.ref))
+        by_ref.setdefault(output.ref, set()).update(_host_shapes(graph, output.ref))
     shape_of: dict[str, Shape] = {}
     stepwise = {graph.args(node.name)[0].node for node in graph if isinstance(node.op, caffe.Feed)}
     for node in reversed(list(graph)):
@@ -79,7 +79,7 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
         if _fits(node) and node.name not in stepwise and len(shapes) == 1 and shapes != {node.types[0].shape}:
             (shape_of[node.name],) = shapes
         for slot, arg in enumerate(graph.args(node.name)):
-            by_ref.setdefault(arg, set()).update(_wanted(graph, node, slot, arg, by_ref, shape_of))
+            by_ref.setdefault(arg, set()).update(_read_shapes(graph, node, slot, arg, by_ref, shape_of))
     return shape_of
 
 
@@ -90,21 +90,21 @@ def _fits(node: Node) -> bool:
     return isinstance(node.op, Pointwise | caffe.Eltwise | caffe.Feed | caffe.DummyData)
 
 
-def _wanted(
+def _read_shapes(
     graph: Graph, node: Node, slot: int, arg: Ref, by_ref: dict[Ref, set[Shape]], shape_of: dict[str, Shape]
 ) -> Iterator[Shape]:
-    """The shapes that a node wants an operand in."""
+    """Yield the shapes in which a node reads an operand."""
     if isinstance(node.op, caffe.View):
         yield from by_ref.get(Ref(node.name), ())
     elif isinstance(node.op, caffe.HostStack):
-        yield from _wanted_by_host(graph, arg)
+        yield from _host_shapes(graph, arg)
     elif isinstance(node.op, caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):
         return  # the caller's arrays, and weights
     elif slot not in node.op.blobs(len(graph.args(node.name))):
         yield shape_of.get(node.name, graph.type(arg).shape)
 
 
-def _wanted_by_host(graph: Graph, ref: Ref) -> Iterator[Shape]:
+def _host_shapes(graph: Graph, ref: Ref) -> Iterator[Shape]:
     """Yield the shape that the host needs of a value: its own, or none for a view, which the
     host reads in any shape.
     """

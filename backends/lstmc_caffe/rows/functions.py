@@ -19,7 +19,7 @@ from lstmc_caffe.rows.layout import Form, Shape, last_axis, matrix_at, matrix_sh
 
 
 def eltwise(form: Form, op: Op, args: Refs) -> Refs:
-    """On matrices, two bottoms at a time and without coeff, as far as the target asks for that."""
+    """Write an Eltwise; for matrices with two bottoms at a time and without coeff, if the target requires that."""
     assert isinstance(op, caffe.Eltwise)
     return (form.result(combined(form, op, args)),)
 

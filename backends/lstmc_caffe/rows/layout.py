@@ -60,7 +60,7 @@ def unviewed(b: Builder, ref: Ref) -> Ref:
 
 
 def stood_for(op: Op, target: Target) -> bool:
-    """Whether a target does not take a layer, and the pass ``fixed_blobs`` will write it by others in the end."""
+    """Return whether the target lacks a layer that the pass ``fixed_blobs`` will replace."""
     match op:
         case caffe.RoundingPower():
             return not target.allows("Power") and target.allows("Scale") and target.allows("ReLU")
@@ -99,7 +99,7 @@ INSTEAD_OF = {
 
 @dataclass(frozen=True)
 class FixedBlobs(Pass):
-    """Write layers that a target does not have by such as have blobs of fixed numbers, on matrices.
+    """Replace layers that a target lacks by layers with blobs of fixed numbers, on matrices.
 
     1. Power: scale x + shift    => Scale whose blob is all scale; with another that is all shift, if there is one
        with a shift that rounds  => the same Scale, and ReLU
@@ -252,7 +252,7 @@ _COUNTS = ("no", "one", "two", "three", "four")
 
 @dataclass(frozen=True)
 class Form:
-    """Makes the layers that stand for one node of a graph that is being rebuilt."""
+    """Builds the replacement layers of one node of a graph."""
 
     target: Target
     b: Builder
@@ -291,7 +291,7 @@ class Form:
         return Violation(self.node.name, op.layer_type, actual, expected, *why)
 
     def refuse_rows(self, op: caffe.CaffeOp, actual: str, expected: str) -> NoReturn:
-        """Raise for a layer that no matrix will do for; if the target does not have its type at all, for that."""
+        """Raise BackendError for a layer that cannot work on matrices, or whose type the target does not have."""
         self.refuse(self._violation(op, actual, expected))
 
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
@@ -336,7 +336,7 @@ class Form:
         return self.view(ref, self.node.types[out].shape, (self.node.names[out],))
 
     def blob(self, ref: Ref) -> Ref:
-        """A value as layers read it that work on each element alone."""
+        """Return a value as elementwise layers read it."""
         return as_matrix(self.b, ref) if self.rows else ref
 
     def named(self, ref: Ref) -> str:

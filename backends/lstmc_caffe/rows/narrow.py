@@ -20,7 +20,7 @@ from lstmc_caffe.targets.target import Target
 
 @dataclass(frozen=True)
 class Narrow(Pass):
-    """Write each layer that a target does not have by others that it has; what its file allows says which.
+    """Replace each layer that a target lacks by layers that its file allows.
 
     For targets whose blobs are matrices (``layout = "rows"``):
 
@@ -195,7 +195,7 @@ def dropout(form: Form, op: Op, args: Refs) -> Refs:
 
 
 def as_it_is(form: Form, op: Op, args: Refs) -> Refs:
-    """A layer that nothing else can stand for: refused if it is not allowed."""
+    """Keep a layer that has no replacement; raise BackendError if the target does not allow it."""
     assert isinstance(op, caffe.CaffeOp)
     return form.layers(op, *args)
 

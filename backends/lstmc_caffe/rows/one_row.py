@@ -35,7 +35,7 @@ def with_reshapes(target: Target) -> Target:
 
 
 def _is_one_row(target: Target) -> bool:
-    """Whether blobs have one row, which may be cut and joined."""
+    """Return whether blobs have one row, and layers to cut and join rows are allowed."""
     cut_and_joined = (caffe.SliceLayer(1, (1, 1)), caffe.ConcatLayer(1))
     return target.one_row and not any(lint_op(op, [], [], target) for op in cut_and_joined)
 

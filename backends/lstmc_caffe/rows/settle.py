@@ -18,7 +18,7 @@ from lstmc_caffe.targets.target import Target
 
 @dataclass(frozen=True)
 class SettleViews(Pass):
-    """Give every view its place.
+    """Replace views: by inputs fed in another shape, by Reshape, or by outputs that the host reads in another shape.
 
     1. view(view(x)) => one view of x; a view in x's own shape => x
     2. an input of the host that is fed as it is, with two axes => Input
@@ -161,7 +161,7 @@ class _Settler:
         return self._apart(node, self._operand(node, ref))
 
     def _apart(self, reader: Node, ref: Ref) -> Ref:
-        """The blob, or a copy where the layer may not read what writes it."""
+        """Return the blob, or a copy of it if the layer must not directly follow the layer that writes it."""
         writer, op = self.b.node(ref.node), reader.op
         if not (isinstance(writer.op, caffe.CaffeOp) and isinstance(op, caffe.CaffeOp)):
             return ref

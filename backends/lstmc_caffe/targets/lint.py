@@ -45,7 +45,9 @@ def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
 
 
 def lint_file(path: Path, target: Target) -> LintReport:
-    """A file against a target. Raises :class:`BackendError` for one that cannot be read, and as :func:`lint_text`."""
+    """Check a file against a target. Raises :class:`BackendError` for one that cannot be read, and as
+    :func:`lint_text`.
+    """
     try:
         return lint_text(net_text(path.read_bytes()), target)
     except OSError as error:
@@ -53,14 +55,18 @@ def lint_file(path: Path, target: Target) -> LintReport:
 
 
 def lint_text(text: str, target: Target) -> LintReport:
-    """A prototxt against a target. Raises :class:`BackendError` for text that is no net, or a net of V1 layers."""
+    """Check a prototxt against a target. Raises :class:`BackendError` for text that is no net,
+    or a net of V1 layers.
+    """
     net = net_from_text(text)
     report = lint_net(net, target)
     return replace(report, violations=(*_misspelt(text, net), *report.violations))
 
 
 def lint_net(net: Any, target: Target) -> LintReport:
-    """A NetParameter against a target: against what its readers load (``reads``), where the target says it."""
+    """Check a NetParameter against a target, or against the layers that its readers load (``reads``), if its file has
+    these.
+    """
     target = target.reads or target
     shapes = infer_shapes(net.layer, old_inputs(net))
     violations = [*_unwritten(net), *_old_inputs(net, shapes.blobs, target)]
@@ -73,8 +79,9 @@ def lint_net(net: Any, target: Target) -> LintReport:
 
 
 def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:
-    """A layer that could be written against a target: an op on bottoms, with tops, of these types. How many rows they
-    have is for the layers that are written."""
+    """Check an op, as a layer to write, on bottoms and with tops of these types. Their number of rows is checked later,
+    in the written layers.
+    """
     layer = LayerParameter(name=op.name, type=op.layer_type)
     layer.bottom.extend(f"bottom{number}" for number in range(len(bottoms)))
     layer.top.extend(f"top{number}" for number in range(len(tops)))
@@ -124,7 +131,7 @@ def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> It
 def lint_layer(
     layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None], target: Target, rows: bool = True
 ) -> Iterator[Violation]:
-    """A LayerParameter against a target; its bottoms and tops have these shapes, None where they are not known.
+    """Check a LayerParameter against a target; its bottoms and tops have these shapes, None for unknown ones.
 
     Without ``rows`` it is not asked how many rows they have.
     """

@@ -68,7 +68,7 @@ class Summaries(Mapping[str, str]):
 
 
 def is_path(name: str) -> bool:
-    """Whether a target is named by the path of its file."""
+    """Return whether the name of a target is the path of its file."""
     return "/" in name or "\\" in name or name.endswith(".toml")
 
 
@@ -77,7 +77,7 @@ def _names() -> tuple[str, ...]:
 
 
 def target_faults() -> Iterator[tuple[str, str]]:
-    """The name of each target of a package that cannot be used, and why."""
+    """Yield each target of a package that cannot be used, with the reason."""
     for name, points in entry_points_of(GROUP).items():
         if name in OWN:
             others = " and ".join(map(origin, points))

@@ -143,7 +143,7 @@ class Target:
         return next((rule.axes for rule in self.restrictions_on(layer_type) if rule.axes), (2,))
 
     def reason_against(self, layer_type: str) -> tuple[str, str]:
-        """Why layers of a type are not allowed, and where that is documented."""
+        """Return the reason why layers of a type are not allowed, and its source."""
         for rule in self.restrictions_on(layer_type):
             if rule.forbidden:
                 return rule.reason, rule.source
@@ -316,7 +316,7 @@ _NOTHING = Parsed(Target("", "", (), (), "", "", ()), {}, {})
 
 
 def parse(data: Mapping[str, Any], where: str, base: Parsed = _NOTHING) -> Parsed:
-    """A target from its TOML; ``where`` is what errors call it.
+    """Parse a target from its TOML; errors call it ``where``.
 
     What the file does not say is its base's. A rule on the same layer and the same thing replaces the base's rule;
     ``forbidden = false`` and the like lift it. Raises :class:`BackendError` that names the key, what was expected and
@@ -396,7 +396,7 @@ def _wanted(text: str | None, place: tuple[str | int, ...]) -> str:
 
 
 def _source(text: str | None, place: tuple[str | int, ...], sources: Mapping[str, str]) -> str:
-    """Source names of the file's own table or its base's, joined by commas, as what they stand for."""
+    """Return the sources that names of the file's own table or its base's stand for, joined by commas."""
     place = (*place, "source")
     names = [name.strip() for name in _wanted(text, place).split(",")]
     if any(name not in sources for name in names):

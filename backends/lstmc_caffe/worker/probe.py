@@ -26,7 +26,7 @@ with io.open(os.path.join(_HERE, "layer_library.py"), "rb") as _source:
 
 
 def try_import():
-    """Import caffe and looks whether it is more than PyPI's placeholder."""
+    """Import caffe, and check that it is more than PyPI's placeholder."""
     try:
         import caffe
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Runs inside the worker, by the Python that has pycaffe: how long nets take, taking turns."""
+"""Time nets in turns. Runs inside the worker, by the Python that has pycaffe."""
 
 import ctypes
 import os

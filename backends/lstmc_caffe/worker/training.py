@@ -1,4 +1,4 @@
-"""Runs inside the worker, by the Python that has pycaffe: one of Caffe's own solvers, one iteration at a time.
+"""One of Caffe's own solvers, one iteration at a time. Runs inside the worker, by the Python that has pycaffe.
 
 Each function is called as ``function(args, arrays)`` and returns (JSON data, {name: array}). What a run needs to go
 on is all handed out by ``snapshot`` and taken back by ``start``; nothing here writes into a folder of the user's.
@@ -39,7 +39,7 @@ class Run(object):
             self.test_net.share_with(self.net)
 
     def use(self):
-        """The mode is the process's, not the net's."""
+        """Set the mode, which belongs to the process and not to the net."""
         getattr(caffe, "set_mode_" + self.mode)()
 
     def keep(self):

@@ -332,7 +332,7 @@ class Worker(object):
 
 
 def end_with(parent):
-    """Has the kernel end this process when its parent ends, even in the middle of a computation (Linux)."""
+    """Have the kernel end this process when its parent ends, even in the middle of a computation (Linux)."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # 1: PR_SET_PDEATHSIG
         if os.getppid() != parent:

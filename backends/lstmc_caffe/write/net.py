@@ -256,7 +256,8 @@ WHOLE_NET_COPIES = 2**24  # bytes of parameters that are there already
 
 
 def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool = False) -> bytes:
-    """The bytes of a NetParameter: the whole net with all blobs of each layer, so that who opens it alone has a graph.
+    """Return the bytes of a NetParameter: the whole net with all blobs of each layer, so that the file shows the graph
+    alone.
 
     A net past ``WHOLE_NET_LAYERS`` or ``WHOLE_NET_COPIES`` has the layers with blobs alone, by name and type, and of
     these the owners, unless ``every_sharer`` asks for those that only share, as other readers do: Caffe loads a blob
