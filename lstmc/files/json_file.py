@@ -30,6 +30,7 @@ def _array_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Count = Annotated[int, Field(ge=0)]
+Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Shape = Annotated[tuple[Count, ...], AfterValidator(_array_sizes)]
 

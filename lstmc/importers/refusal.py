@@ -80,8 +80,6 @@ def _fixed(name: str, shape: Shape) -> Argument:
 
 SHAPE = "give shape, or check the model"
 PIN = "give the sizes of the inputs, as in shape input=1,576"
-# Errors that wrong values in a file cause while a node is translated. Others are bugs of ours, and stay tracebacks.
-MALFORMED = (ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError)
 
 
 class Refused(Exception):
@@ -96,10 +94,8 @@ class Refused(Exception):
         return Refusal(node, self.attribute, self.value, self.why, self.mend, line)
 
     @classmethod
-    def of(cls, error: Exception, parts: str, mend: str) -> Refused:
-        """Return a refusal for an error of :data:`MALFORMED`; ``parts`` of the node are what does not fit together."""
+    def of(cls, error: Refused | ShapeProblem) -> Refused:
+        """Return an error of a node as a refusal."""
         if isinstance(error, cls):
             return error
-        if isinstance(error, ShapeProblem):
-            return cls("shapes", str(error), "they do not fit, or are not known", SHAPE)
-        return cls(parts, f"{type(error).__name__}: {str(error)[:200]}", "they do not fit together", mend)
+        return cls("shapes", str(error), "they do not fit, or are not known", SHAPE)

@@ -10,6 +10,9 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import onnx
+
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 3, 2**31, 2**63, 10**40, 0.5, -0.0, 1e300, float("nan"), float("inf")),
     *("", "x", "x" * 5000, "\x1b[31m", "\ud800", "../../evil", "/etc/passwd", "__import__('os').system('id')"),
@@ -23,9 +26,11 @@ def mutant(content: bytes, seed: int) -> bytes:
     draw = random.Random(seed)
     kinds: list[Callable[[bytes, random.Random], bytes]] = [_bits, _cut, _splice, _numbers, _tokens]
     if content[:1] in b"{[":
-        kinds += [_values] * 5
+        kinds += [changed_values] * 5
     if content[:2] == b"PK":
         kinds += [_members] * 5
+    if content[:1] == b"\x08":
+        kinds += [changed_nodes] * 5
     for _ in range(draw.choice((1, 1, 1, 2, 5))):
         content = draw.choice(kinds)(content, draw)
     return content
@@ -87,7 +92,40 @@ def _members(content: bytes, draw: random.Random) -> bytes:
     return packed.getvalue()
 
 
-def _values(content: bytes, draw: random.Random) -> bytes:
+def changed_nodes(content: bytes, draw: random.Random) -> bytes:
+    """An ONNX model of which one node has another attribute, operand or operator, or an initializer other elements."""
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception:  # damaged before
+        return content
+    nodes, tensors = model.graph.node, model.graph.initializer
+    if not nodes:
+        return content
+    node, other = draw.choice(nodes), draw.choice(nodes)
+    value = draw.choice([-3, -1, 0, 1, 2, 2**31, 0.5, float("nan"), "x", "", [], [0], [1, 2, 3], [-1, 0], [0.5]])
+    if tensors and draw.random() < 0.2:
+        tensor, shape = draw.choice(tensors), [draw.choice((0, 1, 2, 3)) for _ in range(draw.randrange(5))]
+        kind = draw.choice((np.float32, np.int64, np.bool_, np.int8))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(shape, draw.randrange(-3, 4)).astype(kind), tensor.name))
+    elif node.attribute and draw.random() < 0.5:
+        place = draw.randrange(len(node.attribute))
+        attribute = onnx.helper.make_attribute(node.attribute[place].name, value, attr_type=_attribute_type(value))
+        del node.attribute[place]
+        node.attribute.extend([attribute] * draw.randrange(2))
+    elif node.input and draw.random() < 0.7:
+        node.input[draw.randrange(len(node.input))] = draw.choice(["", *(node.input), *(t.name for t in tensors)])
+        del node.input[draw.randrange(1, len(node.input) + 1) :]
+    else:
+        node.op_type = other.op_type
+    result: bytes = model.SerializeToString()
+    return result
+
+
+def _attribute_type(value: Any) -> int | None:
+    return onnx.AttributeProto.INTS if value == [] else None  # of an empty list the helper knows no type
+
+
+def changed_values(content: bytes, draw: random.Random) -> bytes:
     """A value of a JSON text as something else, or a key that is gone or another."""
     lines = content.splitlines()
     try:
@@ -95,7 +133,7 @@ def _values(content: bytes, draw: random.Random) -> bytes:
     except (ValueError, RecursionError):
         try:  # lines of JSON
             number = draw.randrange(len(lines))
-            lines[number] = _values(lines[number], draw) if b"\n" in content.strip() else lines[number]
+            lines[number] = changed_values(lines[number], draw) if b"\n" in content.strip() else lines[number]
         except ValueError:
             return content
         return b"\n".join(lines)

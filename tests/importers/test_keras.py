@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +26,19 @@ from keras import layers as kl
 
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
+from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.ir.sizes import named
-from lstmc.importers.read.keras_file import read_config
+from lstmc.importers.read.keras_file import read_config, read_keras
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
+from tests.fuzz.mutate import changed_values
 from tests.importers.imported import Imported, assert_close, imported
 from tests.importers.torch_files import mutants
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other
 FEWER = settings(max_examples=settings.default.max_examples // 6)
 RNG = np.random.default_rng(0)
+CHANGES = 40  # of each model
 
 
 def randomized(model: Any) -> Any:
@@ -535,6 +541,18 @@ def test_tensors_from_elsewhere_and_bombs_are_refused(tmp_path: Path, kind: str)
     )
     with pytest.raises(SourceError, match=said):
         import_file(path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_changed_settings_are_read_or_refused_in_words(tmp_path: Path, name: str) -> None:
+    """Settings are checked before they are used: no layer ends by an error of its own."""
+    MODELS[name][0]().save(tmp_path / "m.keras")
+    source = read_keras(tmp_path / "m.keras")
+    content = json.dumps(source.facts["config"]).encode()
+    for seed in range(CHANGES):
+        config = json.loads(changed_values(content, random.Random(f"{name} {seed}")))
+        with suppress(LstmcError):
+            describe_keras(replace(source, facts={**source.facts, "config": config}))
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -70,6 +70,8 @@ class CaffeOp(Op):
         if has_other_settings(layer, {*cls.settings.values(), cls.own_param, *stopped}):
             return None
         attributes = {attribute: read_setting(layer, path) for attribute, path in cls.settings.items()}
+        if any(attributes.get(field.name, 0) is None and field.default is MISSING for field in fields(cls)):
+            return None
         if "axis" in attributes:
             attributes["axis"] = front_axis(cls.name, attributes["axis"], bottoms[0])
         return cls(**{attribute: value for attribute, value in attributes.items() if value is not None})

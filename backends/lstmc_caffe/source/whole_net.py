@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.errors import Argument, LstmcError, ShapeError
+from lstmc.errors import Argument, ShapeError
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.sizes import ShapeProblem
-from lstmc.importers.refusal import MALFORMED, Refusal, Refused, RefusedError, SourceError
+from lstmc.importers.read.source import checked_shape
+from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 from lstmc_caffe.ops import layer_ops, read_layer
@@ -100,13 +101,15 @@ class _Reader:
 
     def _input(self, blob: str, shape: Sequence[int] | None) -> None:
         shape = self.hints.shapes.get(blob, shape)
+        if shape is not None:
+            shape = checked_shape(self.origin, blob, tuple(shape))
         if shape is None:
             self.unknown.add(blob)
         elif blob in self.hints.values:
-            self.constants[blob] = self.fixed[blob] = constant_of(self.hints.values, blob, tuple(shape))
+            self.constants[blob] = self.fixed[blob] = constant_of(self.hints.values, blob, shape)
             self.values[blob] = self.builder.param(number(self.fixed[blob], "a constant that was given"), blob)
         else:
-            self.values[blob] = self.builder.input(blob, tuple(shape))
+            self.values[blob] = self.builder.input(blob, shape)
             self.inputs[self.values[blob]] = blob
 
     def _layer(self, place: int, message: Any) -> None:
@@ -155,10 +158,6 @@ class _Reader:
         except (ShapeError, ShapeProblem) as problem:
             text = problem.message if isinstance(problem, ShapeError) else str(problem)
             why = Refused("bottoms", text, "they do not fit the layer", _CHECK)
-        except LstmcError:
-            raise
-        except MALFORMED as error:  # of fields that no net of Caffe's has
-            why = Refused.of(error, "fields", _CHECK)
         self.refusals.append(why.at(label(message)))
         return ()
 
@@ -187,6 +186,8 @@ class _Reader:
             filler = param.data_filler[min(at, len(param.data_filler) - 1)] if param.data_filler else None
             if filler is not None and filler.type != "constant":
                 raise Refused("data_filler", filler.type, "it is drawn again in each pass", "make it an Input")
-            shape = tuple(param.shape[min(at, len(param.shape) - 1)].dim)
+            if not param.shape:
+                raise Refused("shape", "none", "a constant must have one", _CHECK)
+            shape = checked_shape(self.origin, top, tuple(param.shape[min(at, len(param.shape) - 1)].dim))
             value = np.full(shape, 0.0 if filler is None else filler.value, np.float32)
             yield self.builder.param(number(value, "a constant of the net"), top)

@@ -194,7 +194,7 @@ def _graph(net: Net) -> Graph:
 
 def _constant(weight: Weight) -> Full | None:
     """Return a constant of the graph whose elements are one number; None for other weights."""
-    if weight.sources or not weight.shape:
+    if weight.sources or not weight.shape or 0 in weight.shape:
         return None
     array = weight.array()
     return Full(array.shape, float(array.flat[0])) if np.all(array == array.flat[0]) else None

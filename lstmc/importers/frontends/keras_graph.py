@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lstmc.importers.frontends.keras_call import Call
+from lstmc.importers.frontends.keras_call import SAVE, Call, DamagedConfig, Key, Settings, tensor_key
 from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, output_mask
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
 from lstmc.importers.frontends.keras_ops import Operation, is_operation, operation
@@ -21,12 +21,11 @@ from lstmc.importers.frontends.keras_weights import (
 )
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.sizes import OpenSize, Shape
+from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem
 from lstmc.importers.read.keras_file import version_of
 from lstmc.importers.read.source import Source
-from lstmc.importers.refusal import MALFORMED, Refusal, Refused, RefusedError, SourceError
+from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 
-Key = tuple[str, int, int]  # a layer, which use of it, which of its results
 _MOST = 6  # results that a layer may have
 
 
@@ -42,9 +41,13 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
     if kind not in MODELS:
         refusal = Refusal(kind, "class_name", kind, "only Sequential and functional ones are read", "rebuild it so")
         raise RefusedError(source.origin, [refusal])
-    reader = _Reader(source, layers, shapes)
-    graph = _Graph(reader, "", 1)
-    outputs = graph.outputs(config, [graph.input(layer) for layer in input_layers(config)])
+    try:
+        check_structure(config)
+        reader = _Reader(source, layers, shapes)
+        graph = _Graph(reader, "", 1)
+        outputs = graph.outputs(config, [graph.input(layer) for layer in input_layers(config)])
+    except DamagedConfig as error:
+        raise SourceError(f"{source.origin}: its configuration is damaged: {str(error)[:100]}") from None
     for value in outputs:
         name = "Y" if len(outputs) == 1 else f"Y_{len(reader.builder.outputs)}"
         reader.builder.outputs[name] = value or ""
@@ -59,12 +62,7 @@ class _Reader:
         self.builder = NetBuilder("net", source.origin)
         self.layers = Layers(self.builder)
         configured = [layer for layer in layers if isinstance(layer.get("config"), Mapping)]
-        try:
-            for layer in layers:
-                check_structure(layer)
-            self.weights, others = weights_by_layer(source, configured), renamed(source, configured)
-        except MALFORMED as error:
-            raise SourceError(f"{source.origin}: its configuration is damaged: {str(error)[:100]}") from None
+        self.weights, others = weights_by_layer(source, configured), renamed(source, configured)
         if others:
             pairs = ", ".join(f"{name} has those of {stored}" for name, stored in others.items())
             self.builder.notes.append(
@@ -107,15 +105,22 @@ class _Reader:
             _check_arguments(node)
             check_fit(layer, weights)
             operands = [x for x in xs if x]
+            if not operands:
+                raise Refused("inbound_nodes", "none", "it reads nothing", SAVE)
             call = Call(
-                kind, layer.get("config", {}), weights, operands, self.version, lead, self._mask(kind, operands)
+                kind,
+                Settings(layer.get("config", {})),
+                weights,
+                operands,
+                self.version,
+                lead,
+                self._mask(kind, operands),
             )
             results = handler(self.layers, call)
             self._carry_mask(call, results)
             return [*results]
-        except (Refused, *MALFORMED) as error:
-            why = Refused.of(error, "configuration and weights", "save the whole model again")
-        self.refusals.append(why.at(label))
+        except (Refused, ShapeProblem) as error:
+            self.refusals.append(Refused.of(error).at(label))
         return [None] * _MOST
 
     def _operation(self, kind: str, label: str, name: str, use: Operation) -> list[str]:
@@ -162,7 +167,7 @@ class _Graph:
         layers = inner_layers(config) or []
         if config["class_name"] == "Sequential":
             return [self._sequential(layers, xs)]
-        return self._functional(layers, config["config"], xs)
+        return self._functional(layers, config.get("config", {}), xs)
 
     def _sequential(self, layers: Sequence[Mapping[str, Any]], xs: Sequence[str | None]) -> str | None:
         if not layers:
@@ -176,13 +181,12 @@ class _Graph:
     def _functional(
         self, layers: Sequence[Mapping[str, Any]], config: Mapping[str, Any], xs: Sequence[str | None]
     ) -> list[str | None]:
-        try:
-            waiting = {layer_name(layer): (layer, list(_uses(layer))) for layer in layers}
-            references = _listed(config.get("output_layers", []))
-            outputs = [(str(entry[0]), int(entry[1]), int(entry[2])) for entry in references]
-        except MALFORMED as error:
-            raise SourceError(f"{self.origin}: its configuration is damaged: {str(error)[:100]}") from None
-        for layer, x in zip(input_layers({"class_name": "Functional", "config": config}), xs, strict=True):
+        waiting = {layer_name(layer): (layer, list(_uses(layer))) for layer in layers}
+        outputs = [tensor_key(entry) for entry in _listed(config.get("output_layers", []))]
+        inputs = input_layers({"class_name": "Functional", "config": config})
+        if len(inputs) != len(xs):
+            raise DamagedConfig(f"a model of {len(inputs)} inputs is called with {len(xs)}")
+        for layer, x in zip(inputs, xs, strict=True):
             self.values[layer_name(layer), 0, 0] = x
         needed = _needed(waiting, outputs)  # Keras 3 has layers that make masks alone
         waiting = {
@@ -240,13 +244,15 @@ def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if config["class_name"] == "Sequential":
         return [*layers[:1]]
     inputs = {layer_name(layer): layer for layer in layers if layer.get("class_name") == "InputLayer"}
-    order = [str(entry[0]) for entry in _listed(config["config"].get("input_layers", []))]
+    order = [tensor_key(entry)[0] for entry in _listed(config.get("config", {}).get("input_layers", []))]
     return [inputs[name] for name in order] if set(order) == set(inputs) else [*inputs.values()]
 
 
 def _listed(references: Any) -> list[Any]:
     """Return a list of references; ``["name", 0, 0]`` stands for a list of one."""
-    return [references] if references and isinstance(references[0], str) else list(references)
+    if not isinstance(references, list):
+        raise DamagedConfig(f"expected a list of references, found {str(references)[:60]}")
+    return [references] if references and isinstance(references[0], str) else references
 
 
 def _needed(layers: Mapping[str, tuple[Any, Sequence[Sequence[Key]]]], outputs: Sequence[Key]) -> set[str]:
@@ -280,13 +286,13 @@ def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:
             }  # masks go with values
             yield list(_tensors([node.get("args", []), named]))
         else:
-            yield [(str(operand[0]), int(operand[1]), int(operand[2])) for operand in _listed(node)]
+            yield [tensor_key(operand) for operand in _listed(node)]
 
 
 def _tensors(thing: Any, depth: int = 0) -> Iterator[Key]:
     if isinstance(thing, Mapping) and thing.get("class_name") == "__keras_tensor__":
-        name, use, place = thing["config"]["keras_history"]
-        yield str(name), int(use), int(place)
+        config = thing.get("config")
+        yield tensor_key(config.get("keras_history") if isinstance(config, Mapping) else config)
     elif isinstance(thing, Mapping | list) and depth < 10:
         for inner in thing.values() if isinstance(thing, Mapping) else thing:
             yield from _tensors(inner, depth + 1)

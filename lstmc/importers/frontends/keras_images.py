@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from lstmc.importers.frontends.keras_call import Call, Handler, activated
+from lstmc.importers.frontends.keras_call import SAVE, Call, Handler, activated
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Pair
 from lstmc.importers.ir.sizes import fixed
@@ -26,7 +26,7 @@ def _conv(layers: Layers, call: Call) -> list[str]:
     rank, padding = call.rank, call.config.get("padding", call.config.get("border_mode", "valid"))
     strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
     x, back = _channels_first(layers, call)
-    w, group = kernel.transposed(rank + 1, rank, *range(rank)), int(call.config.get("groups", 1) or 1)
+    w, group = kernel.transposed(rank + 1, rank, *range(rank)), call.config.get("groups") or 1
     if not call.name.startswith("Conv"):  # [..., C, M]: M kernels for each channel
         group = kernel.shape[rank]
         w = kernel.transposed(rank, rank + 1, *range(rank))
@@ -108,6 +108,9 @@ def _sides(sizes: Any, rank: int) -> list[Pair]:
     """Return paddings or croppings of each axis, from one number, a number for each, or (before, after) for each."""
     if isinstance(sizes, int):
         return [(sizes, sizes)] * rank
+    ends = [one if isinstance(one, list) else [one] for one in sizes]
+    if len(sizes) not in (rank, 2 * (rank == 1)) or any(len(one) not in (1, 2) for one in ends):
+        raise Refused("padding, cropping, size", str(sizes), f"it is not of {rank} axes", SAVE)
     if rank == 1 and all(isinstance(one, int) for one in sizes):
         return [(int(sizes[0]), int(sizes[-1]))]
     return [(one, one) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in sizes]
@@ -127,7 +130,7 @@ def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str, def
 
 
 def _cropped(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
-    return layers.cut(y, axis, sides[0], fixed(layers.shape(y)[axis], f"axis {axis}") - sides[1])
+    return layers.cut(y, axis, sides[0], layers.size(y, axis) - sides[1])
 
 
 def _enlarged(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:

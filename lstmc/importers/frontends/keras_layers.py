@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lstmc.importers.frontends import keras_images, keras_recurrent
-from lstmc.importers.frontends.keras_call import Call, Handler, activated
+from lstmc.importers.frontends.keras_call import SAVE, Call, Handler, Settings, activated
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.ir.sizes import axis_in, fixed, resolved
+from lstmc.importers.ir.sizes import axis_in, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import number
 from lstmc.ops import Dropout
@@ -16,6 +16,15 @@ from lstmc.ops import Dropout
 def _dense(layers: Layers, call: Call) -> list[str]:
     kernel, *bias = call.weights
     return [activated(layers, call, layers.linear(call.xs[0], kernel.transposed(), *bias))]
+
+
+def _axis(call: Call) -> int:
+    """Return the axis, which must be one."""
+    axis = call.config.get("axis", -1)
+    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+    if not isinstance(axis, int):
+        raise Refused("axis", str(axis), "one axis is expected", "use one axis")
+    return axis
 
 
 def _embedding(layers: Layers, call: Call) -> list[str]:
@@ -31,7 +40,7 @@ def _masking(layers: Layers, call: Call) -> list[str]:
 def output_mask(layers: Layers, call: Call) -> str | None:
     """Return the mask [N, T, 1] that a Masking or Embedding layer makes; None for other layers."""
     if call.name == "Masking":
-        away = layers.affine(call.xs[0], 1.0, -float(call.config.get("mask_value", 0.0)))
+        away = layers.affine(call.xs[0], 1.0, -call.config.number("mask_value", 0.0))
         return layers.apply("step", layers.reduce("max", layers.apply("abs", away), [-1], keep=True))
     if call.name == "Embedding" and call.config.get("mask_zero"):
         return layers.unsqueeze(layers.apply("step", call.xs[0]), [-1])
@@ -48,21 +57,23 @@ def _mean_over_time(layers: Layers, call: Call) -> list[str]:
 
 
 def _repeat_vector(layers: Layers, call: Call) -> list[str]:
+    if len(layers.shape(call.xs[0])) != 2:
+        raise Refused("input", str(layers.shape(call.xs[0])), "one row for each example is expected", SAVE)
     n, size = layers.shape(call.xs[0])
-    return [layers.expand(layers.unsqueeze(call.xs[0], [1]), (n, int(call.config["n"]), size))]
+    return [layers.expand(layers.unsqueeze(call.xs[0], [1]), (n, call.config["n"], size))]
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
     """Sums of products over one axis of each operand; the batch is common (keras/src/layers/merging/dot.py)."""
-    x, y = call.xs
+    x, y = call.several(2)[:2]
     if call.config.get("normalize"):
         raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
     setting = call.config["axes"]
     ranks = [len(layers.shape(one)) for one in (x, y)]
-    axes = [
-        axis_in(int(a), rank)
-        for a, rank in zip((setting, setting) if isinstance(setting, int) else setting, ranks, strict=True)
-    ]
+    pair = [setting, setting] if isinstance(setting, int) else setting
+    if len(pair) != 2 or max(ranks) > 7:
+        raise Refused("axes", str(setting), "one axis of each operand is expected", SAVE)
+    axes = [axis_in(axis, rank) for axis, rank in zip(pair, ranks, strict=True)]
     of_x = "n" + "abcdef"[: ranks[0] - 1]
     of_y = "n" + "uvwxyz"[: ranks[1] - 1]
     of_y = of_y[: axes[1]] + of_x[axes[0]] + of_y[axes[1] + 1 :]
@@ -73,7 +84,7 @@ def _dot(layers: Layers, call: Call) -> list[str]:
 
 def _attention(layers: Layers, call: Call) -> list[str]:
     """softmax(q k') v, of query, value and an optional key."""
-    q, v, k = (*call.xs, call.xs[1])[:3]
+    q, v, k = (*call.several(2), call.xs[1])[:3]
     if call.config.get("use_scale") or call.config.get("score_mode", "dot") != "dot":
         raise Refused("use_scale, score_mode", "given", "only dot products without a scale are read", "use them")
     scores = layers.softmax(layers.matmul(q, layers.transpose(k, (0, 2, 1))), -1)
@@ -82,13 +93,13 @@ def _attention(layers: Layers, call: Call) -> list[str]:
 
 def _multi_head(layers: Layers, call: Call) -> list[str]:
     """Multi-head attention: softmax(q k' / sqrt(width)) v of each head, of query, value and an optional key."""
-    q, v, k = (*call.xs, call.xs[1])[:3]
+    q, v, k = (*call.several(2), call.xs[1])[:3]
     rank = len(layers.shape(q))
     unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
     if any(unsupported.values()) or len(call.xs) > 3 or rank != 3:
         raise Refused(", ".join(unsupported), "given", "only heads along one axis of time are read", "leave them out")
-    size, left = int(call.config["key_dim"]), list(call.weights)
-    heads, biased = int(call.config["num_heads"]), bool(call.config.get("use_bias", True))
+    size, left = call.config["key_dim"], list(call.weights)
+    heads, biased = call.config["num_heads"], bool(call.config.get("use_bias", True))
 
     def projected(x: str) -> str:
         kernel, bias = left.pop(0), [left.pop(0)] if biased else []
@@ -112,7 +123,7 @@ def _rms_norm(layers: Layers, call: Call) -> list[str]:
     if axis not in (-1, rank - 1, [-1], [rank - 1]):
         raise Refused("axis", str(axis), "more than the last axis", "normalize the last axis")
     scale = call.weights[0] if call.weights else None
-    return [layers.rms_norm(call.xs[0], float(call.config.get("epsilon", 1e-6)), scale)]
+    return [layers.rms_norm(call.xs[0], call.config.number("epsilon", 1e-6), scale)]
 
 
 def _prelu(layers: Layers, call: Call) -> list[str]:
@@ -120,7 +131,7 @@ def _prelu(layers: Layers, call: Call) -> list[str]:
 
 
 def _rescaling(layers: Layers, call: Call) -> list[str]:
-    return [layers.affine(call.xs[0], float(call.config.get("scale", 1.0)), float(call.config.get("offset", 0.0)))]
+    return [layers.affine(call.xs[0], call.config.number("scale", 1.0), call.config.number("offset", 0.0))]
 
 
 def _normalization(layers: Layers, call: Call) -> list[str]:
@@ -145,14 +156,12 @@ def _unit(layers: Layers, call: Call) -> list[str]:
 def _group_norm(layers: Layers, call: Call) -> list[str]:
     """Group normalization with the channels last."""
     x, rank = call.xs[0], len(layers.shape(call.xs[0]))
-    groups, channels = int(call.config.get("groups", 32)), fixed(layers.shape(x)[-1], "channels")
+    groups, channels = call.config.get("groups", 32), layers.size(x, -1, "channels")
     left = iter(call.weights)
     gamma = next(left) if call.config.get("scale", True) else None
     beta = next(left) if call.config.get("center", True) else None
     first = layers.transpose(x, (0, rank - 1, *range(1, rank - 1)))
-    y = layers.group_norm(
-        first, channels if groups == -1 else groups, float(call.config.get("epsilon", 1e-3)), gamma, beta
-    )
+    y = layers.group_norm(first, channels if groups == -1 else groups, call.config.number("epsilon", 1e-3), gamma, beta)
     return [layers.transpose(y, (0, *range(2, rank), 1))]
 
 
@@ -164,7 +173,7 @@ def _batch_norm(layers: Layers, call: Call) -> list[str]:
     gamma = next(left) if call.config.get("scale", True) else None
     beta = next(left) if call.config.get("center", True) else None
     statistics = [gamma, beta, next(left), next(left)]
-    return [layers.batch_norm(call.xs[0], statistics, float(call.config.get("epsilon", 1e-3)), axis)]
+    return [layers.batch_norm(call.xs[0], statistics, call.config.number("epsilon", 1e-3), axis)]
 
 
 def _layer_norm(layers: Layers, call: Call) -> list[str]:
@@ -176,18 +185,18 @@ def _layer_norm(layers: Layers, call: Call) -> list[str]:
     left = iter(call.weights)
     gamma = next(left) if call.config.get("scale", True) else None
     beta = next(left) if call.config.get("center", True) else None
-    return [layers.layer_norm(call.xs[0], float(call.config.get("epsilon", 1e-3)), gamma, beta)]
+    return [layers.layer_norm(call.xs[0], call.config.number("epsilon", 1e-3), gamma, beta)]
 
 
 def _dropout(layers: Layers, call: Call) -> list[str]:
-    ratio = float(call.config.get("rate", call.config.get("p", 0.5)))
+    ratio = call.config.number("rate", call.config.get("p", 0.5))
     if not 0 < ratio < 1:
         return [call.xs[0]]
     return [layers.one(Dropout(ratio), call.xs[0])]
 
 
 def _leaky_relu(layers: Layers, call: Call) -> list[str]:
-    slope = float(call.config.get("negative_slope", call.config.get("alpha", 0.3)))
+    slope = call.config.number("negative_slope", call.config.get("alpha", 0.3))
     return [layers.apply("leaky_relu", call.xs[0], slope)]
 
 
@@ -215,7 +224,7 @@ def _flatten(layers: Layers, call: Call) -> list[str]:
 
 def _permute(layers: Layers, call: Call) -> list[str]:
     lead = call.lead
-    return [layers.transpose(call.xs[0], (*range(lead), *(lead - 1 + int(d) for d in call.config["dims"])))]
+    return [layers.transpose(call.xs[0], (*range(lead), *(lead - 1 + d for d in call.config["dims"])))]
 
 
 def _merge(kind: str) -> Handler:
@@ -233,12 +242,12 @@ _OVER_TIME = frozenset({*keras_recurrent.HANDLERS, "RepeatVector", "Dot", "Atten
 
 
 def _time_distributed(layers: Layers, call: Call) -> list[str]:
-    inner = call.config.get("layer") or {}
+    inner = call.config["layer"]
     name = str(inner.get("class_name", ""))
     if name not in HANDLERS or name in _OVER_TIME:
         raise Refused("layer", name, "a layer applied to each step is expected there", "rewrite it")
     return HANDLERS[name](
-        layers, Call(name, inner.get("config", {}), call.weights, call.xs, call.version, call.lead + 1)
+        layers, Call(name, Settings(inner.get("config", {})), call.weights, call.xs, call.version, call.lead + 1)
     )
 
 
@@ -286,12 +295,12 @@ HANDLERS: dict[str, Handler] = {
     "Activation": _activation,
     "LeakyReLU": _leaky_relu,
     "ReLU": _relu,
-    "ELU": lambda layers, call: [layers.apply("elu", call.xs[0], float(call.config.get("alpha", 1.0)))],
-    "Softmax": lambda layers, call: [layers.softmax(call.xs[0], int(call.config.get("axis", -1)))],
+    "ELU": lambda layers, call: [layers.apply("elu", call.xs[0], call.config.number("alpha", 1.0))],
+    "Softmax": lambda layers, call: [layers.softmax(call.xs[0], _axis(call))],
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Permute": _permute,
-    "Concatenate": lambda layers, call: [layers.concat(call.xs, int(call.config.get("axis", -1)))],
+    "Concatenate": lambda layers, call: [layers.concat(call.xs, _axis(call))],
     "Add": _merge("add"),
     "Subtract": _merge("sub"),
     "Multiply": _merge("mul"),

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.importers.frontends.keras_call import SAVE, DamagedConfig, Settings, tensor_key
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.sizes import axis_in, fixed, resolved
+from lstmc.importers.ir.sizes import axis_in, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
@@ -24,22 +25,37 @@ _DEEPEST = 10  # lists in lists of arguments
 class Operation:
     """One call of an operation: its configuration, and its arguments with the names of values for tensors."""
 
-    config: Mapping[str, Any]
+    config: Settings
     args: Sequence[Any]
-    kwargs: Mapping[str, Any]
 
     def axes(self, rank: int) -> list[int]:
         setting = self.config.get("axis")
         axes = range(rank) if setting is None else [setting] if isinstance(setting, int) else setting
-        return [axis_in(int(axis), rank) for axis in axes]
+        return [axis_in(axis, rank) for axis in axes]
+
+    @property
+    def axis(self) -> int | None:
+        """Return the axis, if there is one. Raises :class:`Refused` for several."""
+        axis = self.config.get("axis")
+        if not isinstance(axis, int | None):
+            raise Refused("axis", str(axis), "one axis is expected", SAVE)
+        return axis
+
+    def argument(self, place: int) -> Any:
+        """Return an argument. Raises :class:`Refused` for one that is left out."""
+        if place >= len(self.args):
+            raise Refused(f"argument {place}", "left out", "it is required", SAVE)
+        return self.args[place]
 
     def operand(self, place: int) -> Operand:
         """Return an argument that must be a tensor or a number. Raises :class:`Refused`."""
-        return _operand(self.args[place])
+        return _operand(self.argument(place))
 
     def operands(self, place: int) -> list[Operand]:
         """Return an argument that must be a list of tensors. Raises :class:`Refused`."""
-        xs = self.args[place]
+        xs = self.argument(place)
+        if xs == []:
+            raise Refused(f"argument {place}", "an empty list", "a tensor is expected", SAVE)
         return [_operand(x) for x in (xs if isinstance(xs, list) else [xs])]
 
 
@@ -61,23 +77,30 @@ def operation(layer: Mapping[str, Any], node: Any, values: Mapping[tuple[str, in
     """Return one call, from the format of ``keras/src/saving/serialization_lib.py``."""
     call = node if isinstance(node, Mapping) else {}
     return Operation(
-        layer.get("config", {}),
+        Settings(layer.get("config", {})),
         [_argument(one, values) for one in call.get("args", [])],
-        {key: _argument(one, values) for key, one in call.get("kwargs", {}).items()},
     )
 
 
 def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], depth: int = 0) -> Any:
     if isinstance(value, list) and depth < _DEEPEST:
         return [_argument(one, values, depth + 1) for one in value]
+    if isinstance(value, str):
+        raise Refused("argument", value[:60], "it is neither a tensor nor a number", SAVE)
     if not isinstance(value, Mapping):
         return value
-    kind, config = value.get("class_name"), value.get("config", {})
+    kind, config = value.get("class_name"), value.get("config")
+    if not isinstance(config, Mapping):
+        raise DamagedConfig(f"expected an object, found {str(value)[:60]}")
     if kind == "__keras_tensor__":
-        name, use, place = config["keras_history"]
-        return values[str(name), int(use), int(place)]
+        if (key := tensor_key(config.get("keras_history"))) not in values:
+            raise DamagedConfig(f"a tensor of {key[0]} is read before it is made")
+        return values[key]
     if kind == "__slice__":
-        return slice(config["start"], config["stop"], config["step"])
+        bounds = [config.get(key) for key in ("start", "stop", "step")]
+        if not all(isinstance(bound, int | None) for bound in bounds) or bounds[2] == 0:
+            raise Refused("slice", str(bounds), "integers are expected", SAVE)
+        return slice(*bounds)
     if kind == "__ellipsis__":
         return Ellipsis
     if kind in ("__tensor__", "__numpy__"):
@@ -89,21 +112,19 @@ def _operand(x: Any) -> Operand:
     if isinstance(x, int | float):
         return np.asarray(float(x))
     if not isinstance(x, str | np.ndarray):
-        raise Refused(
-            "argument", type(x).__name__, "a tensor or a number is expected there", "save the whole model again"
-        )
+        raise Refused("argument", type(x).__name__, "a tensor or a number is expected there", SAVE)
     return x
 
 
 def _binary(kind: str) -> Handler:
-    return lambda layers, use: [layers.binary(kind, *map(_operand, use.args))]
+    return lambda layers, use: [layers.binary(kind, use.operand(0), use.operand(1))]
 
 
 def _function(foreign: Foreign, row: Elementwise) -> Handler:
     """Return a handler of an elementwise function; its settings are configuration keys."""
 
     def handle(layers: Layers, use: Operation) -> list[str]:
-        numbers = [float(use.config.get(key, value)) for key, value in foreign.settings.items()] or row.numbers
+        numbers = [use.config.number(key, value) for key, value in foreign.settings.items()] or row.numbers
         return [layers.apply(row.function, use.operand(0), *numbers)]
 
     return handle
@@ -119,7 +140,7 @@ def _affine(scale: float, shift: float, then: str | None = None, before: str | N
 
 
 def _power(layers: Layers, use: Operation) -> list[str]:
-    x, exponent = use.args
+    x, exponent = use.argument(0), use.argument(1)
     if not isinstance(exponent, int | float):
         raise Refused("x2", "computed by the model", "an exponent must be a number", "write exp(y * log(x))")
     return [layers.apply("power", _operand(x), float(exponent))]
@@ -137,8 +158,7 @@ def _arg_max(sign: float) -> Handler:
     """Return a handler for the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
 
     def handle(layers: Layers, use: Operation) -> list[str]:
-        axis, keep = use.config.get("axis"), bool(use.config.get("keepdims"))
-        return [layers.argmax(layers.affine(use.operand(0), sign, 0.0), None if axis is None else int(axis), keep)]
+        return [layers.argmax(layers.affine(use.operand(0), sign, 0.0), use.axis, bool(use.config.get("keepdims")))]
 
     return handle
 
@@ -148,14 +168,14 @@ def _cast(layers: Layers, use: Operation) -> list[str]:
 
 
 def _rounded(layers: Layers, use: Operation) -> list[str]:
-    digits = int(use.config.get("decimals") or 0)
+    digits = use.config.get("decimals") or 0
     y = layers.apply("round", layers.affine(use.operand(0), 10.0**digits, 0.0))
     return [layers.affine(y, 10.0**-digits, 0.0)]
 
 
 def _item(layers: Layers, use: Operation) -> list[str]:
     """Indexing ``x[key]`` by integers, slices, None and ``...``."""
-    y, key = use.operand(0), use.args[1]
+    y, key = use.operand(0), use.argument(1)
     keys = list(key) if isinstance(key, list) else [key]
     if any(not (one is None or one is Ellipsis or isinstance(one, int | slice)) for one in keys):
         raise Refused("key", "computed, or a list", "only integers and slices are read", "use slices")
@@ -176,30 +196,36 @@ def _item(layers: Layers, use: Operation) -> list[str]:
 
 
 def _joined(layers: Layers, use: Operation) -> list[str]:
-    return [layers.concat(use.operands(0), int(use.config.get("axis", 0)))]
+    return [layers.concat(use.operands(0), use.axis or 0)]
 
 
 def _stacked(layers: Layers, use: Operation) -> list[str]:
-    return [layers.stack(use.operands(0), int(use.config.get("axis", 0)))]
+    return [layers.stack(use.operands(0), use.axis or 0)]
 
 
 def _split(layers: Layers, use: Operation) -> list[str]:
     x, setting = use.operand(0), use.config["indices_or_sections"]
-    axis = axis_in(int(use.config.get("axis", 0)), len(layers.shape(x)))
-    size = fixed(layers.shape(x)[axis], f"axis {axis}")
-    places = list(range(0, size, size // setting)) if isinstance(setting, int) else [0, *map(int, setting)]
+    axis = axis_in(use.axis or 0, len(layers.shape(x)))
+    size = layers.size(x, axis)
+    if isinstance(setting, int) and 0 < setting <= size:
+        setting = range(size // setting, size, size // setting)
+    if isinstance(setting, int) or not all(isinstance(place, int) for place in setting):
+        raise Refused("indices_or_sections", str(setting)[:60], f"they do not fit {size} elements", SAVE)
+    places = [0, *setting]
     return layers.split(x, [stop - start for start, stop in zip(places, [*places[1:], size], strict=True)], axis)
 
 
 def _reshape(layers: Layers, use: Operation) -> list[str]:
     x = use.operand(0)
-    return [layers.reshape(x, resolved([int(size) for size in use.config["newshape"]], layers.shape(x)))]
+    return [layers.reshape(x, resolved(use.config["newshape"], layers.shape(x)))]
 
 
 def _transpose(layers: Layers, use: Operation) -> list[str]:
     x = use.operand(0)
-    axes = use.config.get("axes") or range(len(layers.shape(x)))[::-1]
-    return [layers.transpose(x, [int(axis) for axis in axes])]
+    axes = use.config.get("axes") or [*range(len(layers.shape(x)))][::-1]
+    if not isinstance(axes, list):
+        raise Refused("axes", str(axes), "a list is expected", SAVE)
+    return [layers.transpose(x, axes)]
 
 
 def _expand_dims(layers: Layers, use: Operation) -> list[str]:
@@ -213,7 +239,7 @@ def _squeeze(layers: Layers, use: Operation) -> list[str]:
 
 
 def _softmax(log: bool) -> Handler:
-    return lambda layers, use: [layers.softmax(use.operand(0), int(use.config.get("axis", -1)), log)]
+    return lambda layers, use: [layers.softmax(use.operand(0), -1 if use.axis is None else use.axis, log)]
 
 
 def _matmul(layers: Layers, use: Operation) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends.keras_call import Call, Handler, activation
+from lstmc.importers.frontends.keras_call import SAVE, Call, Handler, Settings, activation
 from lstmc.importers.frontends.keras_images import pads_of
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
@@ -84,10 +85,13 @@ def of_cells(layers: Layers, call: Call) -> list[str]:
         own, inner = cell.get("config", {}), number < len(cells) - 1
         count = 3 if own.get("use_bias", True) else 2
         own_weights, left = left[:count], left[count:]
-        settings = {**own, **{key: config.get(key, False) for key in ("return_sequences", "return_state", "stateful")}}
+        settings: dict[str, Any] = {
+            **own,
+            **{key: config.get(key, False) for key in ("return_sequences", "return_state", "stateful")},
+        }
         settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
         layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.origin)
-        one = replace(call, name=CELLS[cell["class_name"]], config=settings, weights=own_weights, xs=operands)
+        one = replace(call, name=CELLS[cell["class_name"]], config=Settings(settings), weights=own_weights, xs=operands)
         operands = recurrent(layers, one, back and inner)
     layers.at(hint, layers.origin)
     return operands
@@ -106,6 +110,8 @@ def _arrays(
     if len(weights) == 2:
         return w_x, w_h, (None, None)
     bias, width = weights[2], w_x.shape[1]
+    if len(bias.shape) not in (1, 2):
+        raise Refused("bias", f"of shape {list(bias.shape)}", "one or two rows are expected", SAVE)
     if len(bias.shape) == 2 or bias.shape[0] == 2 * width:
         if len(bias.shape) == 1 or cudnn:  # CuDNN's layout: two biases in one row, each gate transposed
             bias = bias.reshaped(2, width) if len(bias.shape) == 1 else bias
@@ -161,11 +167,11 @@ def bidirectional(layers: Layers, call: Call) -> list[str]:
     if forward_config.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
     half, hint = len(call.weights) // 2, layers.hint
-    one = replace(call, name=name, config=forward_config, weights=call.weights[:half], xs=xs[:first])
+    one = replace(call, name=name, config=Settings(forward_config), weights=call.weights[:half], xs=xs[:first])
     ahead, *last = recurrent(layers, one)
     layers.at(f"{hint}_backward", layers.origin)
     settings = dict(backward.get("config", forward_config)) | {"go_backwards": False}
-    other = replace(one, config=settings, weights=call.weights[half:], xs=[xs[0], *xs[first:]])
+    other = replace(one, config=Settings(settings), weights=call.weights[half:], xs=[xs[0], *xs[first:]])
     back, *last_back = recurrent(layers, other, reverse=True)
     layers.at(hint, layers.origin)
     mode = config.get("merge_mode", "concat")

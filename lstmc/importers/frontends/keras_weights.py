@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
+from lstmc.importers.frontends.keras_call import DamagedConfig, Settings
 from lstmc.importers.frontends.keras_layers import HANDLERS
 from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS, PARTS
 from lstmc.importers.read.source import Source
@@ -29,14 +30,20 @@ def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
 
 
 def check_structure(layer: Mapping[str, Any], depth: int = 0) -> None:
-    """Raise ValueError unless a layer, and each layer inside it, has the objects and lists that Keras writes."""
+    """Raise :class:`DamagedConfig` unless a layer, and each inside it, has the objects and lists that Keras writes."""
     name, config, nodes = str(layer.get("name", ""))[:60], layer.get("config", {}), layer.get("inbound_nodes", [])
-    if isinstance(config, list):  # a Sequential model of the first versions
+    _check_type(layer.get("class_name", ""), str, f"the class of layer {name}")
+    if isinstance(config, list) and layer.get("class_name") == MODELS[0]:  # a Sequential model of the first versions
         config = {"layers": config}
     _check_type(config, Mapping, f"the configuration of layer {name}")
     name = str(config.get("name", name))[:60]
     if depth > _DEEPEST:
-        raise ValueError(f"layer {name} is nested deeper than {_DEEPEST}")
+        raise DamagedConfig(f"layer {name} is nested deeper than {_DEEPEST}")
+    try:
+        Settings(config)
+    except Refused as refused:
+        text = f"{refused.attribute} of layer {name} is {refused.value}: {refused.why}"
+        raise DamagedConfig(text) from None
     inside = [(key, config[key]) for key in ("layer", "backward_layer", "cell") if config.get(key)]
     for key in ("cells", "layers"):
         _check_type(config.get(key, []), list, f"{key} of layer {name}")
@@ -58,8 +65,8 @@ def check_structure(layer: Mapping[str, Any], depth: int = 0) -> None:
 
 def _check_type(value: Any, kind: type, label: str) -> None:
     if not isinstance(value, kind):
-        expected = "a list" if kind is list else "an object"
-        raise ValueError(f"expected {label} to be {expected}, found {str(value)[:40]}")
+        expected = "a list" if kind is list else "a text" if kind is str else "an object"
+        raise DamagedConfig(f"expected {label} to be {expected}, found {str(value)[:40]}")
 
 
 def nested(layer: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -332,7 +339,8 @@ def _below(group: str, root: str) -> bool:
 
 
 def layer_name(layer: Mapping[str, Any]) -> str:
-    return str(layer.get("config", {}).get("name", layer.get("name", "")))
+    config = layer.get("config", {})
+    return str(config.get("name", layer.get("name", "")) if isinstance(config, Mapping) else layer.get("name", ""))
 
 
 def _snake_case(name: str) -> str:

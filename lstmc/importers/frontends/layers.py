@@ -26,7 +26,7 @@ from lstmc.importers.ir.ops import (
     reduction,
 )
 from lstmc.importers.ir.recur import Cell, Extra, Recur
-from lstmc.importers.ir.sizes import OpenSize, ShapeProblem, Size, axis_in, fixed, resolved
+from lstmc.importers.ir.sizes import OpenSize, ShapeProblem, Size, axis_in, listed, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import Weight, cell_weights, number
 from lstmc.ops import (
@@ -124,6 +124,8 @@ class Layers(ShapeOps):
             raise Refused("equation", equation, why, "write it without dots, or by other functions")
         operands, arrow, result = compact.partition("->")
         letters = operands.replace(",", "")
+        if operands.count(",") + 1 != len(xs):
+            raise Refused("equation", equation, f"it has {len(xs)} operands", "check the model")
         result = result if arrow else "".join(sorted(one for one in {*letters} if letters.count(one) == 1))
         (of_y, *more), (y, *others) = operands.split(","), xs
         while more:
@@ -135,9 +137,15 @@ class Layers(ShapeOps):
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
         """Add an einsum of two values; an axis of size 1 is broadcast."""
-        if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y):
+        ranks = len(self.shape(x)), len(self.shape(y))
+        if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
         sizes_x, sizes_y = dict(zip(of_x, self.shape(x), strict=True)), dict(zip(of_y, self.shape(y), strict=True))
+        if not {*of_result} <= {*of_x, *of_y}:
+            raise ShapeProblem(f"a product with axes {of_result} of values with axes {of_x} and {of_y}")
+        for letter, size in sizes_x.items():
+            if size != sizes_y.get(letter, size) and 1 not in (size, sizes_y[letter]):
+                raise ShapeProblem(f"a product of {listed(self.shape(x))} and {listed(self.shape(y))}")
         x, of_x = self._summed(x, sizes_x, sizes_y, of_result)
         y, of_y = self._summed(y, sizes_y, sizes_x, of_result)
         contracted = [c for c in of_x if c in of_y and c not in of_result]
@@ -161,7 +169,7 @@ class Layers(ShapeOps):
         """Add a cumulative sum, inclusive or exclusive (``own``): a product with a triangle of ones."""
         rank = len(self.shape(x))
         axis = axis_in(axis, rank)
-        triangle = np.tri(fixed(self.shape(x)[axis], f"axis {axis}"), k=0 if own else -1)
+        triangle = np.tri(self.size(x, axis), k=0 if own else -1)
         order = [*(a for a in range(rank) if a != axis), axis]
         y = self.linear(self.transpose(x, order), number(triangle.T if reverse else triangle, "a triangle of ones"))
         return self.transpose(y, [order.index(a) for a in range(rank)])
@@ -223,7 +231,7 @@ class Layers(ShapeOps):
             return self.reduce("argmax", x, [axis], keep)
         place = axis_in(axis, len(self.shape(x)))
         turned = self.reduce("argmax", self.flip(x, place), [place], keep)
-        return self.affine(turned, -1.0, fixed(self.shape(x)[place], f"axis {axis}") - 1.0)
+        return self.affine(turned, -1.0, self.size(x, place) - 1.0)
 
     def cast(self, x: Operand, dtype: str) -> Operand:
         """Return x converted to a type named as in NumPy: 0 or 1 for ``bool``, truncated for integers.

@@ -13,12 +13,21 @@ from lstmc.files.format import shortest
 from lstmc.importers.frontends import onnx_layers, onnx_quantized, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
-from lstmc.importers.frontends.onnx_values import Node, Onnx, Poison, constant, fold_constants
+from lstmc.importers.frontends.onnx_values import (
+    CHECK,
+    DOMAINS,
+    Node,
+    Onnx,
+    Poison,
+    check_node,
+    constant,
+    fold_constants,
+)
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.sizes import OpenSize, Shape
+from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
-from lstmc.importers.refusal import MALFORMED, Refusal, Refused, RefusedError, SourceError
+from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
@@ -29,7 +38,6 @@ HANDLERS = {
     **onnx_quantized.HANDLERS,
 }
 OLDEST = 7
-DOMAINS = ("", "ai.onnx")
 MOST = 100_000  # nodes
 
 
@@ -125,14 +133,14 @@ class _Reader:
     def _results(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         try:
             return self._translate(proto, label, depth)
-        except (Refused, *MALFORMED) as error:
-            why = Refused.of(error, "operands and attributes", "check it with onnx.checker")
-        self.refusals.append(why.at(label))
+        except (Refused, ShapeProblem) as error:
+            self.refusals.append(Refused.of(error).at(label))
         return [Poison] * len(proto.output)
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in onnx_quantized.EXTENSIONS:
             raise Refused("domain", proto.domain, "only ONNX's own operators are known", "export the model without it")
+        check_node(proto, self.opset)
         attributes = {a.name: self._attribute(a) for a in proto.attribute}
         operands = [self.values[name] if name else None for name in proto.input]
         node = Node(proto.op_type, label, operands, attributes, self.opset, len(proto.output), proto)
@@ -177,13 +185,15 @@ class _Reader:
         if attribute.type == 4:
             return stored_tensor(attribute.t, self.origin, self.folder).read()
         if attribute.type not in fields:
-            raise Refused(attribute.name, f"of kind {attribute.type}", "it is not known", "check it with onnx.checker")
+            raise Refused(attribute.name, f"of kind {attribute.type}", "it is not known", CHECK)
         value = getattr(attribute, fields[attribute.type])
         if attribute.type in (1, 6):
             return shortest(value) if attribute.type == 1 else [*map(shortest, value)]
         return list(value) if attribute.type in (7, 8) else value
 
     def _constant(self, proto: Any, attributes: Mapping[str, Any]) -> Operand:
+        if len(attributes) != 1:
+            raise Refused("value", f"{len(attributes)} of them", "one is expected", CHECK)
         (name,) = attributes
         if name == "value":
             array = np.asarray(attributes[name])
@@ -197,10 +207,10 @@ class _Reader:
 
     def _if(self, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
         condition = constant(node.operand(0))
-        if condition is None or condition.dtype == object:
+        if condition is None or condition.dtype == object or condition.size != 1:
             mend = "give shapes and values of the inputs that it depends on"
             raise Refused("cond", "computed from the inputs", "which branch is taken is not known", mend)
-        branch = attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
+        branch = attributes["then_branch" if condition.all() else "else_branch"]
         return self.subgraph(branch, {}, depth)
 
     def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
@@ -209,6 +219,9 @@ class _Reader:
             self.values[tensor.name] = stored_tensor(tensor, self.origin, self.folder).weight()
         self.values |= inputs
         self.run(graph, depth + 1)
+        missing = next((output.name for output in graph.output if output.name not in self.values), None)
+        if missing is not None:
+            raise SourceError(f"{self.origin}: nothing computes {missing}, a result of a node's graph")
         return [self.values[output.name] for output in graph.output]
 
     def nested(self, t: Onnx) -> _Reader:

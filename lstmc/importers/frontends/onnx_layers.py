@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends.layers import Comparison
-from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, weight, weight_or_none
+from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, constant, single, weight, weight_or_none
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.sizes import axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
@@ -47,20 +47,21 @@ def _pow(t: Onnx, node: Node) -> Operand:
     return t.layers.apply("power", node.needed(0), float(exponent.reshape(-1)[0]))
 
 
-def _bound(node: Node, place: int, name: str) -> float | None:
-    """Return a bound, which is an operand from version 11 on, an attribute before."""
-    operand = constant(node.operand(place))
-    number = node.attributes.get(name) if operand is None else operand.reshape(-1)[0]
-    return None if number is None else float(number)
+def _bound(node: Node, place: int, name: str) -> Operand | None:
+    """Return a bound, which is an operand from version 11 on, an attribute before; None for one that limits nothing."""
+    operand = node.operand(place)
+    if isinstance(operand, str):
+        return operand
+    number = node.attributes.get(name) if operand is None else single(operand, name)
+    return None if number is None or abs(number) >= 3e38 else np.asarray(float(number))
 
 
 def _clip(t: Onnx, node: Node) -> Operand:
     low, high, x = _bound(node, 1, "min"), _bound(node, 2, "max"), node.needed(0)
-    if low is not None and high is not None and max(abs(low), abs(high)) < 3e38:
-        return t.layers.apply("clip", x, low, high)
+    if isinstance(low, np.ndarray) and isinstance(high, np.ndarray):
+        return t.layers.apply("clip", x, float(low), float(high))
     for bound, kind in ((low, "max"), (high, "min")):
-        if bound is not None and abs(bound) < 3e38:
-            x = t.layers.binary(kind, x, np.asarray(bound))
+        x = x if bound is None else t.layers.binary(kind, x, bound)
     return x
 
 
@@ -87,7 +88,7 @@ _TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64"
 
 
 def _cast(t: Onnx, node: Node) -> Operand:
-    return t.layers.cast(node.needed(0), _TYPES.get(int(node.attributes["to"]), "float"))
+    return t.layers.cast(node.needed(0), _TYPES.get(node.attributes["to"], "float"))
 
 
 def _stored(x: Operand) -> Operand:
@@ -107,7 +108,7 @@ def _gemm(t: Onnx, node: Node) -> Operand:
     x = t.layers.transpose(node.needed(0), (1, 0)) if node.get("transA", 0) else node.needed(0)
     if isinstance(node.needed(1), str) or isinstance(node.operand(2), str):
         return _computed_gemm(t, node, x)
-    w = weight(node.operand(1), "B")
+    w = weight(node.operand(1), "B", 2)
     w = w if node.get("transB", 0) else w.transposed()
     bias = weight_or_none(node.operand(2), "C")
     alpha, beta = float(node.get("alpha", 1.0)), float(node.get("beta", 1.0))
@@ -137,24 +138,18 @@ def _scaled(w: Weight, factor: float) -> Weight:
 
 def _conv(t: Onnx, node: Node) -> Operand:
     x, w, b = node.needed(0), weight(node.operand(1), "W"), weight_or_none(node.operand(2), "B")
-    rank = len(w.shape) - 2
     stride, pads, dilation = _windows(t, node, x, w.shape[2:])
-    if rank not in (1, 2):
-        raise Refused("kernel_shape", str(list(w.shape[2:])), "only one and two axes are convolved", "use Conv1d or 2d")
-    return t.layers.conv(x, w, b, stride, pads, dilation, int(node.get("group", 1)))
+    return t.layers.conv(x, w, b, stride, pads, dilation, node.get("group", 1))
 
 
 def _conv_transpose(t: Onnx, node: Node) -> Operand:
     x, w, b = node.needed(0), weight(node.operand(1), "W"), weight_or_none(node.operand(2), "B")
-    rank = len(w.shape) - 2
-    if rank not in (1, 2):
-        raise Refused("kernel_shape", str(list(w.shape[2:])), "only one and two axes are convolved", "use one or two")
-    shape, beyond = node.attributes.get("output_shape"), [int(p) for p in node.get("output_padding", [0] * rank)]
+    stride, pads, dilation = _windows(t, node, x, w.shape[2:])
+    shape, beyond = node.attributes.get("output_shape"), node.integers("output_padding", len(stride), 0)
     if shape is not None or node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise Refused("output_shape, auto_pad", str(shape), "only pads are read", "give pads instead")
-    stride, pads, dilation = _windows(t, node, x, w.shape[2:])
     pads = [(before, after - more) for (before, after), more in zip(pads, beyond, strict=True)]
-    return t.layers.conv_transpose(x, w, b, stride, pads, dilation, int(node.get("group", 1)))
+    return t.layers.conv_transpose(x, w, b, stride, pads, dilation, node.get("group", 1))
 
 
 def _resize(t: Onnx, node: Node) -> Operand:
@@ -167,23 +162,29 @@ def _resize(t: Onnx, node: Node) -> Operand:
     if scales is None or not scales.size:
         if new_sizes is None:
             raise Refused("scales, sizes", "computed", "they must be known here", "give the sizes of the inputs")
-        scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(new_sizes, shape, strict=True)])
-    return t.layers.resized(x, dict(enumerate(map(float, scales.reshape(-1)))))
+        scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(new_sizes, shape, strict=False)])
+    if scales.shape != (len(shape),):
+        raise Refused("scales, sizes", str(scales.tolist()), f"{len(shape)} numbers are expected", CHECK)
+    return t.layers.resized(x, dict(enumerate(map(float, scales))))
 
 
 def _windows(
     t: Onnx, node: Node, x: Operand, kernel: Sequence[int]
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
     """Return strides, paddings (before, after) and dilations along each axis."""
-    rank = len(kernel)
-    stride = [int(s) for s in node.get("strides", [1] * rank)]
-    dilation = [int(d) for d in node.get("dilations", [1] * rank)]
-    padding = [int(p) for p in node.get("pads", [0] * 2 * rank)]
+    rank, shape = len(kernel), t.layers.shape(x)
+    if rank not in (1, 2) or len(shape) != rank + 2 or min(kernel) < 1:
+        why = f"windows over one and two axes are known, of an operand with two more: found {list(shape)}"
+        raise Refused("kernel_shape", str(list(kernel)), why, "use Conv1d or 2d")
+    stride, dilation = node.integers("strides", rank, 1), node.integers("dilations", rank, 1)
+    if min(*stride, *dilation, node.get("group", 1)) < 1:
+        raise Refused("strides, dilations, group", f"{stride}, {dilation}", "positive numbers are expected", CHECK)
+    padding = node.integers("pads", 2 * rank, 0)
     pads = list(zip(padding[:rank], padding[rank:], strict=True))
     auto = node.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         pads = []
-        for size, k, s, d in zip(t.layers.shape(x)[2:], kernel, stride, dilation, strict=True):
+        for size, k, s, d in zip(shape[2:], kernel, stride, dilation, strict=True):
             n = fixed(size, "an image's size")
             total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
             less, more = total // 2, total - total // 2
@@ -193,7 +194,7 @@ def _windows(
 
 def _pool(kind: Literal["max", "mean"]) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
-        x, kernel = node.needed(0), [int(k) for k in node.attributes["kernel_shape"]]
+        x, kernel = node.needed(0), node.attributes["kernel_shape"]
         stride, pads, dilation = _windows(t, node, x, kernel)
         if any(d != 1 for d in dilation) or node.results > 1:
             setting = f"{node.get('dilations', 1)}, {node.results}"
@@ -239,14 +240,14 @@ def _softmax(log: bool) -> Handler:
 
 
 def _instance_norm(t: Onnx, node: Node) -> Operand:
-    scale, shift = weight(node.operand(1), "scale"), weight(node.operand(2), "B")
+    scale, shift = weight(node.operand(1), "scale", 1), weight(node.operand(2), "B", 1)
     return t.layers.group_norm(node.needed(0), scale.shape[0], float(node.get("epsilon", 1e-5)), scale, shift)
 
 
 def _group_norm(t: Onnx, node: Node) -> Operand:
-    groups = int(node.attributes["num_groups"])
-    parameters = [weight(node.operand(place), f"operand {place}") for place in (1, 2)]
-    channels = fixed(t.layers.shape(node.needed(0))[1], "channels")
+    groups = node.attributes["num_groups"]
+    parameters = [weight(node.operand(place), f"operand {place}", 1) for place in (1, 2)]
+    channels = t.layers.size(node.needed(0), 1, "channels")
     if parameters[0].shape[0] != channels:  # before version 21 one for a group
         parameters = [
             w.derived((channels,), f"{w.recipe} of each group", _repeated(w, channels // groups)) for w in parameters

@@ -69,7 +69,7 @@ def _lstm(t: Onnx, node: Node) -> list[Operand | None]:
     weights = []
     for place, scale, zero in ((1, scales[0], scales[1]), (2, scales[2], scales[3])):
         axes = (0,) if scale is None or len(scale.shape) < 2 else (0, 2)
-        weights.append(_floats(weight(node.operand(place), "WR"[place - 1]), zero, scale, axes).transposed(0, 2, 1))
+        weights.append(_floats(weight(node.operand(place), "WR"[place - 1], 3), zero, scale, axes).transposed(0, 2, 1))
     operands = [node.operands[0], *weights, *node.operands[3:8]]
     return onnx_recurrent.recurrent(t, replace(node, op="LSTM", operands=operands))
 

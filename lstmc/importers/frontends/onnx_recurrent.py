@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.onnx_values import Node, Onnx, Poison, constant, weight
+from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, Poison, constant, weight
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder, Rolled
 from lstmc.importers.ir.ops import function
@@ -44,23 +44,26 @@ class Subgraphs(Protocol):
 def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
     """Unroll a Loop; return its carried values, then its scan outputs. The number of iterations must be constant."""
     most, goes_on = constant(node.operand(0)), constant(node.operand(1))
-    count = _STEPS if node.operand(0) is None else None if most is None or most.dtype == object else int(most)
-    if count is None or (goes_on is None and node.operand(1) is not None):
+    known = all(one is None or (one.size == 1 and one.dtype != object) for one in (most, goes_on))
+    if not known or any(isinstance(one, str) for one in node.operands[:2]):
         raise Refused("M, cond", "computed, or dynamic", "how often it runs must be known here", PIN)
+    count = _STEPS if most is None else int(most.reshape(-1)[0])
     names = [info.name for info in body.input]
     carried: list[Any] = [*node.operands[2:]]
+    if len(names) != 2 + len(carried) or len(body.output) < 1 + len(carried):
+        raise Refused("body", f"{len(names)} inputs, {len(body.output)} outputs", "it has others than the node", CHECK)
     step_outputs: list[list[Any]] = []
-    running = goes_on is None or bool(goes_on)
+    running = goes_on is None or bool(goes_on.all())
     while running and len(step_outputs) < min(count, _STEPS):
         inputs = [np.asarray(len(step_outputs)), np.asarray(True), *carried]
         flag, *results = reader.subgraph(body, dict(zip(names, inputs, strict=True)), depth)
         if any(result is Poison for result in (flag, *results)):
             return [Poison] * node.results
         condition = constant(flag)
-        if condition is None:
+        if condition is None or condition.size != 1:
             raise Refused("cond", "computed from the inputs", "how often it runs must be known here", PIN)
         step_outputs.append(results[len(carried) :])
-        carried, running = results[: len(carried)], bool(condition)
+        carried, running = results[: len(carried)], bool(condition.all())
     if not step_outputs and node.results > len(carried):
         raise Refused("M", "0", "it has no steps, and so nothing to give of each", "leave it out")
     layers = reader.t.layers
@@ -73,14 +76,16 @@ def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
 def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
     """Translate a Scan; return its last states, then its scan outputs. Captured values are static inputs."""
     body, layers = attributes["body"], reader.t.layers
-    count = int(attributes["num_scan_inputs"])
+    count = attributes["num_scan_inputs"]
     first_x = len(node.operands) - count
     ys = len(body.output) - first_x
-    into = [int(a) for a in attributes.get("scan_input_axes", [0] * count)]
-    out = [int(a) for a in attributes.get("scan_output_axes", [0] * ys)]
+    if count < 1 or min(first_x, ys) < 0 or len(body.input) != len(node.operands):
+        actual = f"{len(body.input)} inputs, {len(body.output)} outputs"
+        raise Refused("body", actual, "it has others than the node", CHECK)
+    into, out = node.integers("scan_input_axes", count, 0), node.integers("scan_output_axes", ys, 0)
     directions = {
-        *attributes.get("scan_input_directions", [0] * count),
-        *attributes.get("scan_output_directions", [0] * ys),
+        *node.integers("scan_input_directions", count, 0),
+        *node.integers("scan_output_directions", ys, 0),
     }
     if reader.opset < 9 or len(directions) != 1:
         setting = f"version {reader.opset}, {sorted(directions)}"
@@ -110,7 +115,7 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
     outputs = below.subgraph(body, {name: value for name, value in inside.items() if value is not None}, depth)
     reader.refusals += below.refusals
     reader.read |= below.read
-    if below.refusals:
+    if below.refusals or any(value is Poison for value in outputs):
         return [Poison] * node.results
     inner.outputs |= {f"made_{number}": below.t.layers.value(value) for number, value in enumerate(outputs)}
     if any(isinstance(step.op, Recur | Rolled) for step in inner.steps):
@@ -181,15 +186,15 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
         raise Refused("direction", str(direction), "there are forward, reverse and bidirectional", "use one of them")
     directions = _DIRECTIONS[direction]
     functions = list(_activations(node, len(directions)))
-    w, r = weight(node.operand(1), "W"), weight(node.operand(2), "R")
-    layout = int(node.get("layout", 0))
+    w, r = weight(node.operand(1), "W", 3), weight(node.operand(2), "R", 3)
+    layout = node.get("layout", 0)
     x = t.layers.value(node.needed(0), "X")
     if layout:
         x = t.layers.transpose(x, (1, 0, 2))
     lengths = _lengths(t, node, x)
     extras: dict[Extra, Operand] = {} if lengths is None else {"lengths": lengths}
-    units = int(node.get("hidden_size", r.shape[-1]))
-    if r.shape[-1] != units or w.shape[0] != len(directions):
+    units = node.get("hidden_size", r.shape[-1])
+    if r.shape[-1] != units or {w.shape[0], r.shape[0]} != {len(directions)}:
         raise Refused("hidden_size, direction", f"{units}, {direction}", f"R is {list(r.shape)}", "check the model")
     hint = node.label.split(" ")[0].strip("/").replace("/", "_")
     if kind == "gru" and not node.get("linear_before_reset", 0):
@@ -256,7 +261,7 @@ def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
 def _biases(node: Node, cell: Cell, lane: int) -> tuple[Weight | None, Weight | None]:
     if not cell.bias:
         return None, None
-    whole = weight(node.operand(3), "B").at(lane)
+    whole = _of_direction(weight(node.operand(3), "B", 2), "B", lane)
     half = whole.shape[0] // 2
     return whole.cut(0, half), whole.cut(half, 2 * half)
 
@@ -265,7 +270,7 @@ def _peepholes(node: Node, cell: Cell, lane: int) -> dict[str, Weight]:
     """Return the peephole weights; P has the order i, o, f."""
     if not cell.peepholes:
         return {}
-    whole = weight(node.operand(7), "P").at(lane)
+    whole = _of_direction(weight(node.operand(7), "P", 2), "P", lane)
     size = whole.shape[0] // 3
     peepholes = {f"p_{gate}": whole.cut(at * size, (at + 1) * size) for at, gate in enumerate("iof")}
     return {role: part for role, part in peepholes.items() if role.removeprefix("p_") in cell.gates}
@@ -281,9 +286,16 @@ def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[st
         if isinstance(value, str):
             initial[state] = t.layers.select(value, 1 if layout else 0, lane)
         else:
-            start = weight(value, f"initial_{state}")
-            initial[state] = (start.transposed(1, 0, 2) if layout else start).at(lane)
+            start = weight(value, f"initial_{state}", 3)
+            start = start.transposed(1, 0, 2) if layout else start
+            initial[state] = _of_direction(start, f"initial_{state}", lane)
     return initial
+
+
+def _of_direction(stored: Weight, name: str, lane: int) -> Weight:
+    if lane >= stored.shape[0]:
+        raise Refused(name, f"of shape {list(stored.shape)}", "it has no part for each direction", CHECK)
+    return stored.at(lane)
 
 
 def _lengths(t: Onnx, node: Node, x: str) -> Operand | None:

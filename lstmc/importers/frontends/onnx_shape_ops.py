@@ -7,9 +7,20 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.onnx_values import Node, Onnx, constant, fixed_numbers, sizes, slices, triangle, weight
+from lstmc.importers.frontends.onnx_values import (
+    CHECK,
+    Node,
+    Onnx,
+    constant,
+    fixed_numbers,
+    single,
+    sizes,
+    slices,
+    triangle,
+    weight,
+)
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.sizes import axis_in, broadcast, fixed, open_sizes, resolved
+from lstmc.importers.ir.sizes import axis_in, broadcast, fixed, listed, open_sizes, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Dropout
 
@@ -22,14 +33,17 @@ def _transpose(t: Onnx, node: Node) -> Operand:
 
 
 def _axes(node: Node) -> list[int] | None:
-    axes = fixed_numbers(node.operand(1), "axes") if node.operand(1) is not None else node.get("axes", None)
-    return None if axes is None else [int(axis) for axis in axes]
+    if node.operand(1) is not None:
+        return fixed_numbers(node.operand(1), "axes")
+    return [*node.get("axes", [])] if "axes" in node.attributes else None
 
 
 def _reshape(t: Onnx, node: Node) -> Operand:
     old = t.layers.shape(node.needed(0))
     shape = sizes(node.operand(1), "shape")
     zero = node.get("allowzero", 0)
+    if any(size == 0 for size in shape[len(old) :]) and not zero:
+        raise Refused("shape", str(shape), f"a size of 0 stands for that of an axis of {listed(old)}", CHECK)
     return t.layers.reshape(
         node.needed(0), resolved([old[i] if s == 0 and not zero else s for i, s in enumerate(shape)], old)
     )
@@ -46,7 +60,7 @@ def _split(t: Onnx, node: Node) -> list[Operand | None]:
     x, axis = node.needed(0), int(node.get("axis", 0))
     lengths = fixed_numbers(node.operand(1), "split") if node.operand(1) is not None else node.get("split", None)
     if lengths is None:
-        size = fixed(t.layers.shape(x)[axis], f"axis {axis}")
+        size = t.layers.size(x, axis)
         each = -(-size // int(node.get("num_outputs", node.results)))
         lengths = [min(each, size - at) for at in range(0, size, each)]
     return [*t.layers.split(x, [int(s) for s in lengths], axis)]
@@ -80,13 +94,15 @@ def _gather(t: Onnx, node: Node) -> Operand:
 
 
 def _pad(t: Onnx, node: Node) -> Operand:
-    value = constant(node.operand(2))
-    fill = float(value.reshape(-1)[0]) if value is not None else float(node.get("value", 0.0))
-    pads = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else [int(p) for p in node.attributes["pads"]]
+    value = single(node.operand(2), "constant_value")
+    fill = float(node.get("value", 0.0) if value is None else value)
+    pads = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else node.attributes["pads"]
     rank = len(t.layers.shape(node.needed(0)))
     axes = fixed_numbers(node.operand(3), "axes") if node.operand(3) is not None else range(rank)
     half = len(pads) // 2
-    sides = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=False))
+    if len(pads) != 2 * len(axes):
+        raise Refused("pads", str([*pads]), f"{2 * len(axes)} numbers are expected", CHECK)
+    sides = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
     return t.layers.padded(node.needed(0), sides, node.get("mode", "constant"), fill)
 
 
@@ -102,8 +118,7 @@ def _reduce(kind: Literal["sum", "mean", "max", "min"]) -> Handler:
 
 
 def _dropout(t: Onnx, node: Node) -> list[Operand | None]:
-    operand = constant(node.operand(1))
-    ratio = float(operand.reshape(-1)[0]) if operand is not None else float(node.get("ratio", 0.5))
+    ratio = float(node.get("ratio", 0.5) if node.operand(1) is None else single(node.operand(1), "ratio"))
     x = t.layers.value(node.needed(0))
     if 0 < ratio < 1:
         x = t.layers.one(Dropout(ratio), x)
@@ -142,17 +157,17 @@ def _norm(order: int, root: bool) -> Handler:
 
 
 def _depth_to_space(t: Onnx, node: Node) -> Operand:
-    return t.layers.depth_to_space(node.needed(0), int(node.attributes["blocksize"]), node.get("mode", "DCR") == "DCR")
+    return t.layers.depth_to_space(node.needed(0), node.attributes["blocksize"], node.get("mode", "DCR") == "DCR")
 
 
 def _cum_sum(t: Onnx, node: Node) -> Operand:
-    (axis,) = fixed_numbers(node.operand(1), "axis")
-    return t.layers.cumulated(node.needed(0), axis, not node.get("exclusive", 0), bool(node.get("reverse", 0)))
+    axis = single(node.needed(1), "axis")
+    return t.layers.cumulated(node.needed(0), int(axis), not node.get("exclusive", 0), bool(node.get("reverse", 0)))
 
 
 def _trilu(t: Onnx, node: Node) -> Operand:
     x = node.needed(0)
-    rows, columns = (fixed(size, "a size") for size in t.layers.shape(x)[-2:])
+    rows, columns = (t.layers.size(x, axis) for axis in (-2, -1))
     diagonal = None if node.operand(1) is None else fixed_numbers(node.operand(1), "k")
     kept = triangle(node, (rows, columns), None if diagonal is None else np.asarray(diagonal))
     return t.layers.binary("mul", x, kept.astype(np.float32))
@@ -171,7 +186,7 @@ def _arg_max(sign: float) -> Handler:
 def _top_k(t: Onnx, node: Node) -> list[Operand | None]:
     """TopK for k = 1: the largest element of an axis and its index."""
     x, sign = node.needed(0), 1.0 if node.get("largest", 1) else -1.0
-    count = [int(node.attributes["k"])] if "k" in node.attributes else fixed_numbers(node.operand(1), "k")
+    count = [node.get("k", 1)] if "k" in node.attributes else fixed_numbers(node.operand(1), "k")
     if [*count] != [1]:
         raise Refused("k", str([*count]), "only the largest element is computed", "take the scores as the output")
     axis = int(node.get("axis", -1))

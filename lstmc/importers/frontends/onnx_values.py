@@ -15,11 +15,13 @@ import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.sizes import OpenSize, Size
+from lstmc.importers.ir.sizes import OpenSize, Size, broadcast
 from lstmc.importers.refusal import PIN, Refused, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 from lstmc.plugins import need
+
+CHECK = "check it with onnx.checker"
 
 
 class Poison:
@@ -47,6 +49,13 @@ class Node:
             raise Refused(f"operand {place}", "left out", "it is required", "check the model with onnx.checker")
         return operand
 
+    def integers(self, name: str, count: int, default: int) -> list[int]:
+        """Return an attribute of ``count`` integers. Raises :class:`Refused` for another number of them."""
+        values: list[int] = [*self.get(name, [default] * count)]
+        if len(values) != count:
+            raise Refused(name, str(values), f"{count} numbers are expected", CHECK)
+        return values
+
     def get(self, name: str, default: Any) -> Any:
         """Return an attribute, or the default. Raises :class:`Refused` for one of another type than the default."""
         value = self.attributes.get(name, default)
@@ -57,8 +66,41 @@ class Node:
             *((list | tuple, "a list"), (np.ndarray, "an array")),
         ):
             if isinstance(default, kinds) and not isinstance(value, kinds):
-                raise Refused(name, str(value)[:60], f"{label} is expected", "check it with onnx.checker")
+                raise Refused(name, str(value)[:60], f"{label} is expected", CHECK)
         return value
+
+
+_KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number", "STRING": "a text"}
+
+
+@lru_cache(maxsize=1024)
+def _definition(op: str, domain: str, opset: int) -> Any:
+    """Return the definition of an operator: in its version of a set of operators, or else the newest; None without."""
+    definitions = importlib.import_module("onnx.defs")
+    for version in ((opset,), ()):
+        try:
+            return definitions.get_schema(op, *version, domain)
+        except definitions.SchemaError:
+            continue
+    return None
+
+
+def check_node(proto: Any, opset: int) -> None:
+    """Raise :class:`Refused` for a node with other attributes than its operator's definition has, or more operands."""
+    domain = "" if proto.domain in DOMAINS else proto.domain
+    definition = _definition(proto.op_type, domain, opset)
+    if definition is None:
+        return
+    given = {attribute.name: attribute for attribute in proto.attribute}
+    for name, attribute in definition.attributes.items():
+        if name not in given and attribute.required:
+            raise Refused(name, "left out", "it is required", CHECK)
+        if name in given and given[name].type != attribute.type.value:
+            value = importlib.import_module("onnx.helper").get_attribute_value(given[name])
+            expected = _KINDS.get(attribute.type.name, attribute.type.name)
+            raise Refused(name, str(value)[:60], f"{expected} is expected", CHECK)
+    if len(proto.input) > definition.max_input:
+        raise Refused("operands", f"{len(proto.input)} of them", f"{definition.max_input} are the most", CHECK)
 
 
 class Onnx:
@@ -67,6 +109,9 @@ class Onnx:
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
         self.values: dict[str, Operand | None] = {}
+
+
+DOMAINS = ("", "ai.onnx")
 
 
 def constant(x: Operand | None) -> Array | None:
@@ -87,24 +132,48 @@ def sizes(x: Operand | None, what: str) -> list[Size]:
     array = constant(x)
     if array is None:
         raise Refused(what, "computed from the inputs", "it must be known here", PIN)
-    return [one if isinstance(one, OpenSize) else int(one) for one in array.reshape(-1).tolist()]
+    return integers(array, what)
 
 
-def weight(x: Operand | None, what: str) -> Weight:
-    """Return an operand as a parameter. Raises :class:`Refused` for a computed value."""
-    if isinstance(x, Weight):
-        return x
+def integers(array: Array, what: str) -> list[Size]:
+    """Return the elements of an array of integers or named sizes. Raises :class:`Refused` for other numbers."""
+    numbers = array.reshape(-1).tolist()
+    if not all(isinstance(one, int) or (isinstance(one, float) and one.is_integer()) for one in numbers):
+        raise Refused(what, str(numbers[:8]), "integers are expected", CHECK)
+    return [one if isinstance(one, OpenSize) else int(one) for one in numbers]
+
+
+def single(x: Operand | None, what: str) -> Any:
+    """Return the only element of a constant; None for an operand that is left out.
+
+    Raises :class:`Refused` for a computed value, and for another number of elements.
+    """
+    array = constant(x)
+    if x is None or (array is not None and array.size == 1):
+        return None if array is None else array.reshape(-1)[0]
+    if array is None:
+        raise Refused(what, "computed from the inputs", "it must be known here", PIN)
+    raise Refused(what, f"{array.size} numbers", "one number is expected", CHECK)
+
+
+def weight(x: Operand | None, what: str, rank: int | None = None) -> Weight:
+    """Return an operand as a parameter. Raises :class:`Refused` for a computed value, and one of other axes."""
     if isinstance(x, np.ndarray) and x.dtype != object:
         array = x
-        return Weight(array.shape, (), "a constant of the graph", lambda: array)
-    raise Refused(what, "computed from the inputs", "it must be a parameter", "give its values")
+        x = Weight(array.shape, (), "a constant of the graph", lambda: array)
+    if not isinstance(x, Weight):
+        raise Refused(what, "computed from the inputs", "it must be a parameter", "give its values")
+    if rank not in (None, len(x.shape)):
+        raise Refused(what, f"of shape {list(x.shape)}", f"{rank} axes are expected", CHECK)
+    return x
 
 
-def weight_or_none(x: Operand | None, what: str) -> Weight | None:
-    return None if x is None else weight(x, what)
+def weight_or_none(x: Operand | None, what: str, rank: int | None = None) -> Weight | None:
+    return None if x is None else weight(x, what, rank)
 
 
 LARGEST = 2**24  # elements of what is computed
+MOST_AXES = 16
 # What takes sizes without a number as well.
 SHAPE_OPS = frozenset(
     """
@@ -136,10 +205,11 @@ def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None
     if fold is None or (node.op in ("Equal", "Mul", "Cast") and not named):
         results = _computed(node, arrays)
     else:
-        for place, array in enumerate(arrays[:2], 1):
+        least = _definition(node.op, "", node.opset).min_input
+        for place, array in enumerate([*arrays, None][:least], 1):
             if array is None:
                 missing = f"operand {place} is missing"
-                raise Refused("operands", missing, f"{node.op} requires it", "check it with onnx.checker")
+                raise Refused("operands", missing, f"{node.op} requires it", CHECK)
         results = [fold(node, *arrays)]
     return [_as_integers(one) for one in results]
 
@@ -155,9 +225,10 @@ def _computed(node: Node, arrays: Sequence[Array | None]) -> list[Any]:
             results: list[Any] = _evaluator(proto.SerializeToString(), node.opset).run(None, fed)
     except Exception as error:  # of the onnx package, which checks operands and attributes in many ways
         what = f"{type(error).__name__}: {str(error)[:200]}"
-        raise Refused(
-            "operands and attributes", what, "they do not fit together", "check it with onnx.checker"
-        ) from None
+        raise Refused("operands and attributes", what, "they do not fit together", CHECK) from None
+    objects = [np.asarray(result) for result in results if np.asarray(result).dtype == object]
+    if any(one is None for array in objects for one in array.reshape(-1)):
+        raise Refused("results", f"{node.results} of them", "it has fewer", CHECK)
     return results
 
 
@@ -203,7 +274,7 @@ def _as_integers(array: Any) -> Array:
 
 def triangle(node: Node, shape: Sequence[int], diagonal: Array | None) -> Array:
     """Return the mask of the elements that a Trilu keeps."""
-    k = 0 if diagonal is None else int(diagonal.reshape(-1)[0])
+    k = int(single(diagonal, "k") or 0)
     rows, columns = shape[-2:]
     lower = np.tri(rows, columns, k - 1 if node.get("upper", 1) else k, dtype=bool)
     return np.broadcast_to(~lower if node.get("upper", 1) else lower, shape)
@@ -222,15 +293,20 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
     if starts is None or ends is None:
         raise Refused("starts, ends", "computed, or missing", "they must be known here", PIN)
     count = starts.size
-    places = range(count) if axes is None else axes.reshape(-1).tolist()
-    by = [1] * count if steps is None else steps.reshape(-1).tolist()
-    cuts = zip(places, starts.reshape(-1).tolist(), ends.reshape(-1).tolist(), by, strict=True)
-    return [(int(a), slice(int(s), None if st < 0 and e < -(2**30) else int(e), int(st))) for a, s, e, st in cuts]
+    places = [*range(count)] if axes is None else integers(axes, "axes")
+    by = [1] * count if steps is None else integers(steps, "steps")
+    first, last = integers(starts, "starts"), integers(ends, "ends")
+    if not len(places) == len(by) == len(last) == count or 0 in by:
+        raise Refused("starts, ends, axes, steps", str([first, last, places, by]), "they do not fit together", CHECK)
+    cuts = zip(places, first, last, by, strict=True)
+    return [(a, slice(s, None if st < 0 and e < -(2**30) else e, st)) for a, s, e, st in cuts]
 
 
 def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
     """(x - zero) * scale, with [C] along an axis, or one for all."""
     axis = int(node.get("axis", 1)) % max(x.ndim, 1)
+    if scale.size not in (1, *x.shape[axis : axis + 1]) or (zero is not None and zero.size != scale.size):
+        raise Refused("x_scale, x_zero_point", str(list(scale.shape)), f"they do not fit {list(x.shape)}", CHECK)
     shape = [-1 if at == axis else 1 for at in range(x.ndim)] if scale.size > 1 else []
     moved = x.astype(np.float32) - (0 if zero is None else zero.astype(np.float32).reshape(shape))
     result: Array = moved * scale.reshape(shape)
@@ -238,19 +314,22 @@ def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) 
 
 
 def _bounded(count: float) -> None:
-    if count > LARGEST:
+    if not count <= LARGEST:
         raise Refused("result", f"{count:,.0f} elements", f"{LARGEST:,} are the most", "fold it in the source")
 
 
 def _plain(node: Node, shape: Array, fill: float) -> list[int]:
     """Return a shape in numbers. A named size counts as 1 for zeros, which are left out as initial states."""
-    if fill and any(isinstance(size, OpenSize) for size in shape.reshape(-1)):
-        raise Refused("shape", str(shape.reshape(-1).tolist()), "it must be known here", PIN)
-    return [1 if isinstance(size, OpenSize) else int(size) for size in shape.reshape(-1)]
+    numbers = integers(shape, "shape")
+    if fill and any(isinstance(size, OpenSize) for size in numbers):
+        raise Refused("shape", str(numbers), "it must be known here", PIN)
+    if min(numbers, default=1) < 0 or len(numbers) > MOST_AXES:
+        raise Refused("shape", str(numbers), "sizes are expected", CHECK)
+    return [1 if isinstance(size, OpenSize) else size for size in numbers]
 
 
 def _expand(node: Node, x: Array, shape: Array) -> Array:
-    target = np.broadcast_shapes(x.shape, tuple(_plain(node, shape, float(np.any(x)))))
+    target = broadcast(x.shape, tuple(_plain(node, shape, float(np.any(x)))))
     _bounded(float(np.prod([float(s) for s in target])))
     return np.broadcast_to(x, target)
 
@@ -270,10 +349,11 @@ def _of_shape(node: Node, shape: Array) -> Array:
 
 
 def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
-    if not delta:
-        raise Refused("delta", "0", "it is the step from one number to the next", "check it with onnx.checker")
-    _bounded(abs((float(limit) - float(start)) / float(delta)))
-    return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+    first, last, step = (single(one, name) for one, name in ((start, "start"), (limit, "limit"), (delta, "delta")))
+    if not step:
+        raise Refused("delta", "0", "it is the step from one number to the next", CHECK)
+    _bounded(abs((float(last) - float(first)) / float(step)))
+    return np.arange(first, last, step, dtype=start.dtype)
 
 
 # What the onnx package does not compute as it is needed here.

@@ -59,6 +59,8 @@ class Windows:
                 by_caffe = [min(at + kernel, n + pad) - at for at in starts]
                 edge = n + after if counted else n
                 by_source = [min(at + kernel, edge) - (at if counted else max(at, 0)) for at in starts]
+                if min(by_source) < 1:
+                    break
                 return cls(pad, skip, count, tuple(c / w for c, w in zip(by_caffe, by_source, strict=True)))
         raise ShapeProblem(
             f"windows of {kernel} with padding {list(pads)} and stride {stride} over {n}, as Caffe has none"
@@ -78,10 +80,17 @@ class ShapeOps:
     def shape(self, x: Operand) -> Shape:
         return self.builder.shapes[x] if isinstance(x, str) else tuple(x.shape)
 
+    def size(self, x: Operand, axis: int, what: str | None = None) -> int:
+        """Return the size of an axis. Raises :class:`ShapeProblem` for one that is not there, or open."""
+        shape = self.shape(x)
+        return fixed(shape[axis_in(axis, len(shape))], what or f"axis {axis}")
+
     def value(self, x: Operand, hint: str = "constant") -> str:
         """Return an operand as a value; weights and numbers become parameters of the model."""
         if isinstance(x, str):
             return x
+        if isinstance(x, np.ndarray) and x.dtype == object:
+            raise ShapeProblem(f"{x.reshape(-1).tolist()} must be known here")
         weight = x if isinstance(x, Weight) else number(x)
         if not weight.shape:
             weight = weight.reshaped(1)
@@ -128,7 +137,7 @@ class ShapeOps:
     def cut(self, x: Operand, axis: int, start: int, stop: int) -> str:
         """Return the elements from ``start`` up to ``stop`` of an axis."""
         axis = axis_in(axis, len(self.shape(x)))
-        size = fixed(self.shape(x)[axis], f"axis {axis} of {listed(self.shape(x))}")
+        size = self.size(x, axis, f"axis {axis} of {listed(self.shape(x))}")
         if (joined := self._of_joined(x, axis, start, stop)) is not None:
             return joined
         if not 0 <= start < stop <= size:
@@ -143,9 +152,9 @@ class ShapeOps:
             return None
         at = 0
         for value in step.inputs:
-            if (at, at + fixed(self.shape(value)[axis], "a size")) == (start, stop):
+            if (at, at + self.size(value, axis)) == (start, stop):
                 return value
-            at += fixed(self.shape(value)[axis], "a size")
+            at += self.size(value, axis)
         return None
 
     def select(self, x: Operand, axis: int, index: int) -> str:
@@ -181,14 +190,14 @@ class ShapeOps:
 
     def pick(self, x: Operand, axis: int, places: Sequence[int]) -> str:
         """Return some elements of an axis, in this order."""
-        size = fixed(self.shape(x)[axis_in(axis, len(self.shape(x)))], f"axis {axis}")
+        size = self.size(x, axis)
         if not places or not all(-size <= place < size for place in places):
             raise ShapeProblem(f"elements {list(places)} of an axis of {size}")
         return self.concat([self.cut(x, axis, place % size, place % size + 1) for place in places], axis)
 
     def flip(self, x: Operand, axis: int) -> str:
         """Reverse an axis."""
-        pieces = self.split(x, [1] * fixed(self.shape(x)[axis], f"axis {axis}"), axis)
+        pieces = self.split(x, [1] * self.size(x, axis), axis)
         return self.concat(pieces[::-1], axis)
 
     def stack(self, xs: Sequence[Operand], axis: int) -> str:
@@ -198,7 +207,7 @@ class ShapeOps:
 
     def slice(self, x: Operand, axis: int, part: slice) -> str:
         """Return the elements of a slice of Python along an axis."""
-        places = range(fixed(self.shape(x)[axis_in(axis, len(self.shape(x)))], f"axis {axis}"))[part]
+        places = range(self.size(x, axis))[part]
         return self.cut(x, axis, places.start, places.stop) if places.step == 1 else self.pick(x, axis, places)
 
     def depth_to_space(self, x: Operand, by: int, depth_first: bool) -> str:
@@ -236,7 +245,7 @@ class ShapeOps:
 
     def mirror(self, x: Operand, axis: int, before: int, after: int) -> str:
         """Pad an axis by reflection at its first and last element."""
-        size = fixed(self.shape(x)[axis], f"axis {axis}")
+        size = self.size(x, axis)
         if max(before, after) >= size:
             raise ShapeProblem(f"a mirrored padding of {max(before, after)} on an axis of {size}")
         parts = [self.flip(self.cut(x, axis, 1, before + 1), axis)] if before else []
@@ -247,7 +256,7 @@ class ShapeOps:
     def repeat_edges(self, x: Operand, axis: int, before: int, after: int) -> str:
         """Pad an axis with copies of its first and last element."""
         _check_padding(before, after)
-        size = fixed(self.shape(x)[axis], f"axis {axis}")
+        size = self.size(x, axis)
         first, last = ([self.cut(x, axis, at, at + 1)] * count for at, count in ((0, before), (size - 1, after)))
         return self.concat([*first, self.value(x), *last], axis)
 
@@ -274,7 +283,7 @@ class ShapeOps:
         parts = [self.value(x)]
         for count, first in ((before, True), (after, False)):
             while count > 0:
-                size = fixed(self.shape(x)[axis], f"axis {axis}")
+                size = self.size(x, axis)
                 some = min(count, size)
                 zeros = self.affine(self.cut(x, axis, 0, some), 0.0, 0.0)
                 parts = [zeros, *parts] if first else [*parts, zeros]
@@ -335,7 +344,7 @@ class ShapeOps:
             reach = d * (size - 1)
             first, last = reach - before, reach - after
             if min(first, last) < 0:
-                x = self.cut(x, axis, max(-first, 0), fixed(self.shape(x)[axis], "a size") - max(-last, 0))
+                x = self.cut(x, axis, max(-first, 0), self.size(x, axis) - max(-last, 0))
             x = self.pad(x, axis, max(first, 0), max(last, 0))
         return self.conv(x, turned, b, (1, 1), ((0, 0), (0, 0)), dilation, group)
 
@@ -343,8 +352,7 @@ class ShapeOps:
         """Insert zeros between the elements of an axis."""
         if apart == 1:
             return self.value(x)
-        shape = self.shape(x)
-        size = fixed(shape[axis], f"axis {axis}")
+        shape, size = self.shape(x), self.size(x, axis)
         wide = self.pad(self.unsqueeze(x, [axis + 1]), axis + 1, 0, apart - 1)
         joined = self.reshape(wide, (*shape[:axis], size * apart, *shape[axis + 1 :]))
         return self.cut(joined, axis, 0, (size - 1) * apart + 1)
@@ -353,8 +361,7 @@ class ShapeOps:
         """Repeat each element of an axis ``times`` times."""
         if times == 1:
             return self.value(x)
-        shape = self.shape(x)
-        size = fixed(shape[axis], f"axis {axis}")
+        shape, size = self.shape(x), self.size(x, axis)
         wide = self.expand(self.unsqueeze(x, [axis + 1]), (*shape[: axis + 1], times, *shape[axis + 1 :]))
         return self.reshape(wide, (*shape[:axis], size * times, *shape[axis + 1 :]))
 
@@ -380,7 +387,7 @@ class ShapeOps:
         pad = (rows.pad, columns.pad)
         for axis, windows, k, s in zip((-2, -1), (rows, columns), size, stride, strict=True):
             used = (windows.count - 1) * s + k
-            if not any(pad) and used < fixed(self.shape(x)[axis], "an image's size"):
+            if not any(pad) and used < self.size(x, axis, "an image's size"):
                 x = self.cut(x, axis, 0, used)
         windows_of = MaxPool if kind == "max" else AvePool
         y = self.one(windows_of((size[0], size[1]), (stride[0], stride[1]), pad), x)

@@ -11,7 +11,6 @@ import numpy as np
 from lstmc.importers.frontends.layers import Comparison
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import Torch
-from lstmc.importers.ir.sizes import fixed
 from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
@@ -70,7 +69,7 @@ def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: 
 
 
 def _glu(t: Torch, x: Operand, axis: int = -1) -> str:
-    size = fixed(t.layers.shape(x)[axis], f"axis {axis}") // 2
+    size = t.layers.size(x, axis) // 2
     a, b = t.layers.split(x, [size, size], axis)
     return t.layers.binary("mul", a, t.layers.apply("sigmoid", b))
 

@@ -10,7 +10,6 @@ import numpy as np
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import NotAvailable, Torch, weight_or_none
 from lstmc.importers.ir.recur import Cell, Kind
-from lstmc.importers.ir.sizes import fixed
 from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array, Dropout, Op, Relu, Tanh
@@ -46,11 +45,11 @@ def _attention(
     """softmax(q k' / sqrt(width) + mask) v; a boolean mask adds 0 or -inf."""
     if enable_gqa:
         raise Refused("enable_gqa", "True", "heads that share keys are not written", "repeat the keys")
-    width, rank = fixed(t.layers.shape(q)[-1], "the width"), len(t.layers.shape(k))
+    width, rank = t.layers.size(q, -1, "the width"), len(t.layers.shape(k))
     scores = t.layers.matmul(q, t.layers.transpose(k, (*range(rank - 2), rank - 1, rank - 2)))
     scores = t.layers.affine(scores, width**-0.5 if scale is None else scale, 0.0)
     if causal:
-        rows, columns = (fixed(size, "a length") for size in t.layers.shape(scores)[-2:])
+        rows, columns = (t.layers.size(scores, axis, "a length") for axis in (-2, -1))
         mask = np.tri(rows, columns, dtype=bool)
     if isinstance(mask, np.ndarray) and mask.dtype == bool:
         mask = np.where(mask, 0.0, -np.inf)
@@ -127,7 +126,7 @@ def _instance_norm(
     statistics = [weight_or_none(t, one, "instance normalization") for one in (w, b, mean, var)]
     if not own:
         return t.layers.batch_norm(x, statistics, eps)
-    return t.layers.group_norm(x, fixed(t.layers.shape(x)[1], "channels"), eps, statistics[0], statistics[1])
+    return t.layers.group_norm(x, t.layers.size(x, 1, "channels"), eps, statistics[0], statistics[1])
 
 
 def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any = None, eps: float | None = None) -> str:
@@ -187,7 +186,7 @@ def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
         counts, lead = [size] * rank if isinstance(size, int) else list(size), len(t.layers.shape(x)) - rank
         y = t.layers.value(x)
         for axis, count in enumerate(counts, lead):
-            n = fixed(t.layers.shape(y)[axis], "an image's size")
+            n = t.layers.size(y, axis, "an image's size")
             if count is not None and count != n:
                 windows = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
                 parts = [t.layers.reduce(kind, t.layers.cut(y, axis, *window), [axis], keep=True) for window in windows]

@@ -50,19 +50,19 @@ def _flip(t: Torch, x: Operand, axes: Sequence[int]) -> str:
 
 
 def _chunk(t: Torch, x: Operand, count: int, axis: int = 0) -> list[str]:
-    size = fixed(t.layers.shape(x)[axis], f"axis {axis}")
+    size = t.layers.size(x, axis)
     return _split(t, x, -(-size // count), axis)
 
 
 def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int = 0) -> list[str]:
-    size = fixed(t.layers.shape(x)[axis], f"axis {axis}")
+    size = t.layers.size(x, axis)
     if isinstance(sizes, int):
         sizes = [min(sizes, size - at) for at in range(0, size, sizes)]
     return t.layers.split(x, sizes, axis)
 
 
 def _unbind(t: Torch, x: Operand, axis: int = 0) -> list[str]:
-    return [t.layers.select(x, axis, at) for at in range(fixed(t.layers.shape(x)[axis], f"axis {axis}"))]
+    return [t.layers.select(x, axis, at) for at in range(t.layers.size(x, axis))]
 
 
 def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> str:
@@ -121,7 +121,7 @@ def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int] = ())
         raise Refused("dims", "none", "elements would go from row to row", "give dims")
     y = t.layers.value(x)
     for shift, axis in zip(shifts, axes, strict=True):
-        size = fixed(t.layers.shape(y)[axis], f"axis {axis}")
+        size = t.layers.size(y, axis)
         y = t.layers.pick(y, axis, [(place - shift) % size for place in range(size)])
     return y
 

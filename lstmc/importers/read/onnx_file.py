@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator, MutableSequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,21 @@ def load_onnx(path: Path) -> Any:
         raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {str(error)[:100]}") from None
     if not model.graph.node and not model.graph.output:
         raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: it has no graph")
+    for value in _texts(model):
+        if isinstance(value, bytes):  # what protobuf gives for a text that is none
+            raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {value[:60]!r} is no UTF-8")
     return model
+
+
+def _texts(message: Any) -> Iterator[Any]:
+    """Yield the texts of a message and of the messages in it."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, MutableSequence) else [value]
+        if field.type == field.TYPE_STRING:
+            yield from values
+        elif field.type == field.TYPE_MESSAGE:
+            for one in values:
+                yield from _texts(one)
 
 
 def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor:
