@@ -79,6 +79,17 @@ def test_the_unrolled_form_is_measured_where_the_rule_takes_another(tmp_path: Pa
         assert ("unrolled" in backend.asked[-1]) is own
 
 
+def test_products_are_measured_where_a_net_has_them(tmp_path: Path) -> None:
+    """Where it is trained, or has other factors at each step, they would be the chunks that are measured already."""
+    backend = Stopwatch({"products": 0.5})
+    for cell, target, own in (("lru", "flat", True), ("lru", "caffe", False), ("min_gru", "flat", False)):
+        sizes = {"T": 6, "N": 1, "D": 3, "H": 4} | ({"P": 4} if cell == "lru" else {})
+        graph = CellModel(load_cell(cell)).graph(**sizes)
+        tuning = tune(graph, backend, target, initial_weights(graph), folder=tmp_path)
+        assert (tuning.time == "products") is own
+        assert ("products" in backend.asked[-1]) is own
+
+
 def test_a_form_that_does_not_take_the_model_is_left_out_and_what_was_measured_is_remembered(tmp_path: Path) -> None:
     class Refusing(Stopwatch):
         def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:

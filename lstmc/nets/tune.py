@@ -21,14 +21,14 @@ from lstmc.files.json_file import NotExpected, Number, read_json
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, print_graph
 from lstmc.ops import Array
-from lstmc.passes import ParallelTime, Time, with_time
+from lstmc.passes import TIMES, ParallelTime, Time, with_time
 from lstmc.pipeline import compile_graph
 from lstmc.process.status import report_activity
 
 TUNED = "tuned.json"
 RULE = "rule"  # the form that is taken without tuning: the target's documented rule
 # forms of nets with linear recurrences; unrolled is one of its own where the rule takes another
-IN_TIME: dict[str, Time] = {"unrolled": "unrolled", "chunks": "chunks", "doubling": "doubling"}
+IN_TIME: dict[str, Time] = {time: time for time in TIMES if time != "auto"}
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def tune(
         seconds = remembered[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
-    parallel: dict[str, bool] = {}
+    in_parallel: list[Mapping[str, int]] = []  # how many groups of states each form computes in which way
     for form in forms:
         try:
             compiled = _compiled(graph, backend, target, step, form)
-            used = {snapshot.pass_name for snapshot in compiled.history if snapshot.counts}
-            parallel[form] = ParallelTime.name in used
-            if form in IN_TIME and not parallel[RULE if form == "unrolled" else form]:
+            counts = next((s.counts for s in compiled.history if s.pass_name == ParallelTime.name), {})
+            if form in IN_TIME and counts in in_parallel:
                 continue
+            in_parallel.append(counts)
             artifacts[form] = backend.emit(compiled, weights)
         except (BackendError, PassError):  # it does not take this model; what the rule does not take no form does
             if form == RULE:

@@ -28,6 +28,7 @@ def convert(args, arrays):
         framework="caffe",
         output=",".join(args["wanted"]),
         compress_to_fp16=False,
+        output_dir=args["folder"],  # where it writes files meanwhile, else in the current folder, under one name
     )
     passes = Manager()
     passes.register_pass(Serialize(base + ".xml", base + ".bin"))
