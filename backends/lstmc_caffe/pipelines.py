@@ -97,9 +97,9 @@ def _convolutions(target: Target) -> Passes:
 def _rows(target: Target) -> Passes:
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
-        *(HalfSteps(target), Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
+        *(Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(HalfSteps(target), Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),

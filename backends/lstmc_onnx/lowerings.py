@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.backend import LARGER
 from lstmc.errors import BackendError
 from lstmc.ops import (
     Add,
@@ -242,7 +243,13 @@ def ave_pool(w: Writer, call: Call) -> None:
 
 
 def same_lowering(op: Op, one: TensorType, other: TensorType) -> bool:
-    """Return whether an op is lowered equally for operands of two types: not pools, whose padding depends on sizes."""
+    """Return whether an op is lowered equally for operands of two types.
+
+    Not pools, whose padding depends on sizes; nor what is filled along an axis that is several dimensions: the net
+    reads only single ones from its inputs.
+    """
+    if isinstance(op, Full):
+        return all(two - size in (0, LARGER) for size, two in zip(one.shape, other.shape, strict=True))
     return not isinstance(op, MaxPool | AvePool) or one.shape[-2:] == other.shape[-2:]
 
 

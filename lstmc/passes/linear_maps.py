@@ -15,7 +15,7 @@ from types import MappingProxyType
 from lstmc.ir import Builder, Ref, broadcast
 from lstmc.ops import Add, Concat, Full, Maximum, Mul, Reshape, Split, Tile
 from lstmc.passes.base import Refs
-from lstmc.patterns import Kind, Recurrence
+from lstmc.patterns import LEAST, Kind, Recurrence
 
 Factors = Mapping[tuple[int, int], Ref | None]  # None is the neutral one; what is not there is zero
 Offsets = Mapping[int, Ref]
@@ -183,8 +183,7 @@ class Steps:
         return values
 
     def _least(self, shape: tuple[int, ...]) -> Ref:
-        """A number below all others that float32 can add a few times."""
-        return self.b.add(Full(shape, -1e30))[0]
+        return self.b.add(Full(shape, LEAST))[0]
 
     def chunks(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
         """The states after each step: chunks in lockstep, the states between them, and a correction.

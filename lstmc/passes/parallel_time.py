@@ -20,13 +20,22 @@ from lstmc.passes.loop_motion import Hoist, Sink
 from lstmc.passes.matrix_maps import MatrixChunks, MatrixSteps, all_steps, product_nodes, product_radix
 from lstmc.passes.pass_list import PassList
 from lstmc.passes.precompute import Precompute
-from lstmc.patterns import Kind, MatrixStep, Recurrence, axes_of_one, matrix_step, recurrences, state_arguments
+from lstmc.patterns import (
+    Kind,
+    MatrixStep,
+    Recurrence,
+    axes_of_one,
+    matrix_step,
+    operand_masks,
+    recurrences,
+    state_arguments,
+)
 
 Time = Literal["unrolled", "chunks", "doubling", "products", "auto"]
 TIMES: tuple[Time, ...] = get_args(Time)
 NODE_COST = 500.0  # of a layer of Caffe on a CPU
 PRODUCT_COST = 0.25  # of a product and sum of two elements, in elements
-DELAY_NODES = 40  # by which a short sequence stays as it is
+DELAY_NODES = 8  # with so many more, no measured net was slower, from 4 steps on
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class ParallelTime(Pass):
         scan = node.op
         if not isinstance(scan, Scan) or scan.length < 2 or scan.kept:
             return None
-        for recurrence in recurrences(scan.body):
+        for recurrence in recurrences(scan.body, operand_masks(b, scan, args)):
             if recurrence.kind is None:
                 continue
             parallel = _Parallel(b, node, scan, args, recurrence)

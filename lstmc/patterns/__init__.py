@@ -4,6 +4,7 @@ from lstmc.patterns.core_formulas import CORE_FORMULAS, multiplied
 from lstmc.patterns.equations import Equations, Formula, Reading
 from lstmc.patterns.linear import recurrences, scan_lines, state_lines
 from lstmc.patterns.lstm_tail import LSTMTail, lstm_tails, packed
+from lstmc.patterns.masks import operand_masks
 from lstmc.patterns.matrix import MatrixStep, axes_of_one, matrix_step
 from lstmc.patterns.polynomial import Columns, Matrix, Place, Polynomial
 from lstmc.patterns.recognise import match_gru, match_lstm, match_rnn, recognise
@@ -27,13 +28,14 @@ from lstmc.patterns.recognised import (
     describe,
     moved,
 )
-from lstmc.patterns.recurrence import Kind, Recurrence, state_arguments, states_read
+from lstmc.patterns.recurrence import LEAST, Kind, Recurrence, state_arguments, states_read
 from lstmc.patterns.step import Mismatch
 
 __all__ = [
     "CORE_FORMULAS",
     "GRU",
     "GRU_ORDERS",
+    "LEAST",
     "LSTM",
     "LSTM_ORDERS",
     "RNN",
@@ -69,6 +71,7 @@ __all__ = [
     "matrix_step",
     "moved",
     "multiplied",
+    "operand_masks",
     "packed",
     "recognise",
     "recurrences",

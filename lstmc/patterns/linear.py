@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,12 @@ from lstmc.ops import (
     Op,
     Relu,
     Reshape,
+    StopGradient,
     Sub,
     Sum,
 )
-from lstmc.patterns.recurrence import MOVES, Kind, Recurrence, state_arguments, states_read
+from lstmc.patterns.masks import NO_MASKS, Mask, Masks, mask_of, operand_masks
+from lstmc.patterns.recurrence import LEAST, MOVES, Kind, Recurrence, state_arguments, states_read
 
 MOST_STEPS = 16  # of a delay: for each there are some nodes
 MOST_OF_GROUP = 4  # states that read each other: the products of their factors are matrices of so many rows
@@ -78,20 +80,23 @@ class _NonlinearError(Exception):
         self.reason, self.node = reason, node
 
 
-def recurrences(body: Graph) -> tuple[Recurrence, ...]:
-    """Return the recurrence of each group of a body's states, each group after those that it reads."""
+def recurrences(body: Graph, masks: Masks = NO_MASKS) -> tuple[Recurrence, ...]:
+    """Return the recurrence of each group of a body's states, each group after those that it reads.
+
+    ``masks`` are the arguments of the body that are masks of lengths.
+    """
     reads = states_read(body)
     groups: dict[frozenset[int], frozenset[int]] = {}
     for number, reached in enumerate(reads):
         group = frozenset({number, *(other for other in reached if number in reads[other])})
         groups[group] = frozenset(reached - group)
     in_order = sorted(groups.items(), key=lambda item: (len(item[1]), min(item[0])))
-    return tuple(_recurrence(body, tuple(sorted(group)), reads) for group, reads in in_order)
+    return tuple(_recurrence(body, tuple(sorted(group)), reads, masks) for group, reads in in_order)
 
 
-def state_lines(body: Graph) -> list[tuple[str, str]]:
+def state_lines(body: Graph, masks: Masks = NO_MASKS) -> list[tuple[str, str]]:
     """Return each state of a body by its name, in the order of the states, with its recurrence in words."""
-    by_state = {state: recurrence for recurrence in recurrences(body) for state in recurrence.states}
+    by_state = {state: recurrence for recurrence in recurrences(body, masks) for state in recurrence.states}
     return [(r.names[r.states.index(state)], r.description(state)) for state, r in sorted(by_state.items())]
 
 
@@ -100,34 +105,34 @@ def scan_lines(graph: Graph) -> list[tuple[str, str, str]]:
 
     Not of scans whose first step is another one, or that keep the time axis, or have layers of a backend.
     """
-    scans = [(node.name, node.op) for node in graph if isinstance(node.op, Scan)]
+    scans = [(node, node.op) for node in graph if isinstance(node.op, Scan)]
     open_scans = [
-        (name, scan)
-        for name, scan in scans
+        (node.name, scan.body, operand_masks(graph, scan, graph.args(node.name)))
+        for node, scan in scans
         if scan.first is None and not scan.kept and not any(node.op.backend for node in scan.body)
     ]
-    return [(name, state, text) for name, scan in open_scans for state, text in state_lines(scan.body)]
+    return [(name, *line) for name, body, masks in open_scans for line in state_lines(body, masks)]
 
 
-def _recurrence(body: Graph, group: tuple[int, ...], reads: frozenset[int]) -> Recurrence:
+def _recurrence(body: Graph, group: tuple[int, ...], reads: frozenset[int], masks: Masks) -> Recurrence:
     following = body.outputs[len(body.outputs) - len(state_arguments(body)) :]
     names = tuple(following[number].name for number in group)
     result = Recurrence(group, names, reads, None)
-    whole = _Reading(body, group)
+    whole = _Reading(body, group, masks)
     try:
         return whole.recurrence(result)
     except _NonlinearError as error:
         if len(group) == 1:
             with suppress(_NonlinearError):
-                return _Reading(body, group, maximum=True).recurrence(result)
+                return _Reading(body, group, masks, maximum=True).recurrence(result)
         return replace(result, reasons=whole.reasons(), loc=error.node.loc)
 
 
 class _Reading:
     """Reads a body's values as affine in a group of states; if ``maximum``, in max-plus arithmetic."""
 
-    def __init__(self, body: Graph, group: tuple[int, ...], maximum: bool = False) -> None:
-        self.body, self.group, self.maximum = body, group, maximum
+    def __init__(self, body: Graph, group: tuple[int, ...], masks: Masks, maximum: bool = False) -> None:
+        self.body, self.group, self.masks, self.maximum = body, group, masks, maximum
         self.rebuild = Rebuild(body)
         self.b = self.rebuild.builder
         states = state_arguments(body)
@@ -260,6 +265,9 @@ class _Reading:
     def _read(self, node: Node) -> None:
         args = self.body.args(node.name)
         results: Sequence[_Form | _NonlinearError]
+        if self.maximum and isinstance(node.op, Add) and (kept := self._kept(node)):
+            self.forms[Ref(node.name)] = kept
+            return
         try:
             forms = [self._operand(node, ref) for ref in args]
             rule = self._max_plus if self.maximum else self._affine
@@ -337,6 +345,30 @@ class _Reading:
             case Sum(axis=axis) if self.body.type(self.body.args(node.name)[0]).shape[axis] == 1:
                 return self._moved(node, forms, Reshape(node.types[0].shape))[0]
         raise self._nonlinear(node)
+
+    def _kept(self, node: Node) -> _Form | None:
+        """The form of ``valid * new + (1 - valid) * state``, by which lengths keep a state past a sequence's end."""
+        parts: list[tuple[Mask, Ref, _Form | _NonlinearError | None]] = []
+        for ref in self.body.args(node.name):
+            product = self.body.node(ref.node)
+            operands = self.body.args(product.name) if isinstance(product.op, Mul) else ()
+            for mask, value in zip(operands, operands[::-1], strict=True):
+                if known := mask_of(self.body, mask, self.masks):
+                    parts.append((known, mask, self.forms.get(value)))
+        if len(parts) != 2 or replace(parts[0][0], inverted=not parts[0][0].inverted) != parts[1][0]:
+            return None
+        (_, valid, new), (_, _, old) = parts if _unchanged(parts[1][2]) else parts[::-1]
+        if not isinstance(new, _Form) or not _unchanged(old) or new.terms.keys() != old.terms.keys():
+            return None
+        ((state, term),), gate = new.terms.items(), self.rebuild.new[valid]
+        if not np.array_equal(_index(term), _index(old.terms[state])):
+            return None
+        factor = None if term.factor is None else self._binary(Mul(), term.factor, gate, node)
+        offset = None
+        if new.offset is not None:
+            past = self._unary(Affine(-LEAST, LEAST), self._unary(StopGradient(), gate, node), node)
+            offset = self._binary(Add(), self._binary(Mul(), new.offset, gate, node), past, node)
+        return _Form({state: replace(term, factor=factor, varies=True)}, offset, new.later)
 
     def _scaled(self, node: Node, form: _Form, scale: float) -> _Form:
         op = Affine(scale, 0.0)
@@ -417,6 +449,11 @@ class _Reading:
             for ref, type_ in zip(refs, types, strict=True)
         ]
         return self.b.add(op, *whole, names=node.names, loc=node.loc)
+
+
+def _unchanged(form: _Form | _NonlinearError | None) -> TypeGuard[_Form]:
+    """Whether a value is a state itself."""
+    return isinstance(form, _Form) and form.offset is None and [term.factor for term in form.terms.values()] == [None]
 
 
 def _index(term: _Term) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from lstmc.ir import Graph, Ref
 from lstmc.ops import Arg, Concat, Reshape, Split, Stack, Tile, Transpose, Unstack
 from lstmc.source import SrcLoc
 
+LEAST = -1e30  # below all other numbers, and so that float32 can add it a few times
 MOVES = (Reshape, Transpose, Split, Concat, Tile, Stack, Unstack)  # ops that put elements in other places
 
 

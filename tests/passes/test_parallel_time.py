@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, Value, dims, model, scan
+from lstmc import Input, State, Value, cell, dims, integers, maximum, model, scan
 from lstmc.cells import delta_net, lru, min_gru, mlstm
 from lstmc.errors import PassError
 from lstmc.interp import forward
@@ -19,6 +19,8 @@ from lstmc.testing.equivalence import check_pass_on
 from lstmc.testing.random_models import seeded_model
 from lstmc_caffe.runtime.runner import Runner
 from tests.patterns.linear_bodies import model_of, random_body
+
+T, N = dims("T N")
 
 # Of a group of two, of heads, with more rows than columns and fewer.
 MATRICES = {
@@ -110,6 +112,42 @@ def test_states_of_steps_that_are_not_linear_stay_in_order() -> None:
     assert [[output.name for output in scan.next_states] for scan in scans if scan.states] == [["h"]]
 
 
+@cell
+def peak(x: Value = Input(N, 2), v: Value = Input(N), m: Value = State(N, 2)) -> tuple[Value, dict[str, Value]]:
+    new = maximum(m - 0.25, x)
+    return new, {"m": new * v[:, None] + m * (1 - v)[:, None]}
+
+
+@pytest.mark.parametrize(
+    ("kept", "in_parallel"), [("lengths", True), ("reversed", True), ("some 0 and 1", False), ("reals", False)]
+)
+def test_lengths_keep_a_running_maximum(kept: str, in_parallel: bool) -> None:
+    """Not a mask that somebody feeds: its gradient is not zero, and it may be another number than 0 and 1."""
+
+    @cell
+    def running(x: Value = Input(N, 2), m: Value = State(N, 2)) -> tuple[Value, dict[str, Value]]:
+        m = maximum(m - 0.25, x)
+        return m, {"m": m}
+
+    @model
+    def by_lengths(X: Value = Input(T, N, 2), n: Value = Input(N), m: Value = Input(N, 2)) -> Value:
+        return scan(running(), X, lengths=n, init={"m": m}, reverse=kept == "reversed")[1]["m"]
+
+    @model
+    def by_mask(
+        X: Value = Input(T, N, 2),
+        V: Value = Input(T, N, values=integers(0, 1) if kept == "some 0 and 1" else None),
+        m: Value = Input(N, 2),
+    ) -> Value:
+        return scan(peak(), (X, V), init={"m": m})[1]["m"]
+
+    made = by_lengths if in_parallel else by_mask
+    graph = lstmc.api.graph_after(made, "sink", time="unrolled", T=7, N=3)
+    check_pass_on(ParallelTime("chunks"), graph)
+    loops = [node for node in ParallelTime("chunks").run(graph).graph if isinstance(node.op, Scan) and node.op.states]
+    assert bool(loops) is not in_parallel
+
+
 def decaying(steps: int) -> tuple[Graph, np.ndarray]:
     text = f"""graph net {{
   %a: f32[{steps},1,3] = input()
@@ -164,7 +202,6 @@ def test_targets_that_compute_step_by_step(target: str) -> None:
     assert lstmc.compile("min_gru", target=target, time="auto", T=9, N=1, D=2, H=2).artifact.layers
 
 
-T, N = dims("T N")
 one, two, three, four = min_gru(H=2), mlstm(H=2, K=2), lru(H=2, P=2), delta_net(H=2, K=2)
 
 

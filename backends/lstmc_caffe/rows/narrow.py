@@ -231,8 +231,10 @@ class HalfSteps(Pass):
     """Write steps by factors that float16 has, for targets whose readers compute in it.
 
     1. tanh(k x), k from 2^27 on => tanh(2^15 tanh(2^15 tanh(x)))
+    2. k x - k, k from 2^27 on => 2^15 x - 2^15
 
-    ``step(x)`` is tanh(2^96 relu(x)): in float16 that factor is infinite, and its product with 0 not a number.
+    ``step(x)`` is tanh(2^96 relu(x)): in float16 that factor is infinite, and its product with 0 not a number. The
+    second is below all other numbers where a mask of lengths is over.
     """
 
     name = "half_steps"
@@ -247,6 +249,9 @@ class HalfSteps(Pass):
             if isinstance(node.op, Scan):
                 scan = in_bodies(node.op, lambda body: self._in_half(body, counts))
                 return b.add(scan, *args, names=node.names, loc=node.loc)
+            if isinstance(node.op, Affine) and node.op.scale == -node.op.shift >= LEAST_STEP:
+                counts["mask"] += 1
+                return b.add(Affine(HALF_FACTOR, -HALF_FACTOR), *args, names=node.names, loc=node.loc)
             factor = b.node(args[0].node).op if args else None
             if not isinstance(node.op, Tanh) or not isinstance(factor, Affine):
                 return None

@@ -94,6 +94,13 @@ def test_what_is_open_is_what_the_net_does_not_depend_on(
     assert_runs_at(net, library.compile(made, backend="onnx", **sizes), {"L": lambda drawn: np.clip(drawn, 0, 3) // 1})
 
 
+def test_what_is_filled_along_several_dimensions_is_not_open() -> None:
+    """Chunks begin with zeros of N * H elements, of which no input has an axis; ONNX Runtime did not load the net."""
+    net = library.compile("min_gru", backend="onnx", time="chunks", T=7, N=2, D=2, H=2)
+    assert not any("axes" in note for note in net.artifact.notes)
+    assert_runs_at(net, net, {})
+
+
 def test_a_written_net_runs_at_the_sizes_of_its_inputs(tmp_path: Path, lstmc: LSTMC) -> None:
     made = model("y, _ = scan(lstm(H=2), X, lengths=L)\n    return y", "X=Input(T, N, 3), L=Input(N)")
     library.compile(made, backend="onnx", T=3, N=2).save(tmp_path)
