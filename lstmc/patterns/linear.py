@@ -19,23 +19,8 @@ from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
 from lstmc.ir import Graph, Node, Output, Rebuild, Ref, Scan, broadcast
-from lstmc.ops import (
-    Add,
-    Affine,
-    Arg,
-    Conv,
-    Full,
-    Linear,
-    Maximum,
-    Mul,
-    Op,
-    Relu,
-    Reshape,
-    StopGradient,
-    Sub,
-    Sum,
-)
-from lstmc.patterns.masks import NO_MASKS, Mask, Masks, mask_of, operand_masks
+from lstmc.ops import Add, Affine, Arg, Conv, Full, Linear, Maximum, Mul, Op, Relu, Reshape, StopGradient, Sub, Sum
+from lstmc.patterns.masks import NO_MASKS, Masks, masked_sum, operand_masks
 from lstmc.patterns.recurrence import LEAST, MOVES, Kind, Recurrence, state_arguments, states_read
 
 MOST_STEPS = 16  # of a delay: for each there are some nodes
@@ -348,16 +333,10 @@ class _Reading:
 
     def _kept(self, node: Node) -> _Form | None:
         """The form of ``valid * new + (1 - valid) * state``, by which lengths keep a state past a sequence's end."""
-        parts: list[tuple[Mask, Ref, _Form | _NonlinearError | None]] = []
-        for ref in self.body.args(node.name):
-            product = self.body.node(ref.node)
-            operands = self.body.args(product.name) if isinstance(product.op, Mul) else ()
-            for mask, value in zip(operands, operands[::-1], strict=True):
-                if known := mask_of(self.body, mask, self.masks):
-                    parts.append((known, mask, self.forms.get(value)))
-        if len(parts) != 2 or replace(parts[0][0], inverted=not parts[0][0].inverted) != parts[1][0]:
+        parts = [(mask, self.forms.get(value)) for mask, value in masked_sum(self.body, node, self.masks)]
+        if not parts:
             return None
-        (_, valid, new), (_, _, old) = parts if _unchanged(parts[1][2]) else parts[::-1]
+        (valid, new), (_, old) = parts if _unchanged(parts[1][1]) else parts[::-1]
         if not isinstance(new, _Form) or not _unchanged(old) or new.terms.keys() != old.terms.keys():
             return None
         ((state, term),), gate = new.terms.items(), self.rebuild.new[valid]

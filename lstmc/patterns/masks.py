@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
-from lstmc.ir import Builder, Graph, Ref, Scan
-from lstmc.ops import Add, Affine, Arg, Full, Input, IntegerRange, Param, Relu, Reshape, Sub, Values
+from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ops import Add, Affine, Arg, Full, Input, IntegerRange, Mul, Param, Relu, Reshape, Sub, Values
 from lstmc.patterns.recurrence import MOVES
 
 LAST = Affine(-1.0, 1.0)
@@ -49,6 +49,20 @@ def operand_masks(graph: Graph | Builder, scan: Scan, operands: Sequence[Ref]) -
     arguments = zip(scan.body.body_args(), operands, strict=True)
     found = {arg.name: mask_of(graph, ref) for arg, ref in arguments if isinstance(arg.op, Arg) and arg.op.role == "x"}
     return {name: mask for name, mask in found.items() if mask}
+
+
+def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
+    """Return mask and value of the two terms of ``mask * value + (1 - mask) * other``; none of another sum."""
+    parts = []
+    for ref in body.args(node.name):
+        product = body.node(ref.node)
+        operands = body.args(product.name) if isinstance(product.op, Mul) else ()
+        for factor, value in zip(operands, operands[::-1], strict=True):
+            if mask := mask_of(body, factor, known):
+                parts.append((mask, factor, value))
+    if len(parts) != 2 or replace(parts[0][0], inverted=not parts[0][0].inverted) != parts[1][0]:
+        return []
+    return [(factor, value) for _, factor, value in parts]
 
 
 def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()) -> bool:
