@@ -174,7 +174,7 @@ def embed(x: Value, W: Value) -> Value:
 
 
 def _is_learned(x: Value) -> bool:
-    """Whether a value depends on a parameter or on a state."""
+    """Return whether a value depends on a parameter or on a state."""
     builder, seen, stack = x.trace.builder, {x.ref}, [x.ref]
     while stack:
         node = stack.pop().node

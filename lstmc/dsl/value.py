@@ -313,7 +313,7 @@ def described(thing: object) -> str:
 
 
 def is_scalar(thing: object) -> bool:
-    """Whether it is a Python or NumPy number."""
+    """Return whether it is a Python or NumPy number."""
     return isinstance(thing, int | float | np.integer | np.floating) and not isinstance(thing, bool)
 
 

@@ -11,18 +11,18 @@ from lstmc.ops import Concat, Conv, Input, Leaf, Linear, Reshape, Split, Stack, 
 
 
 def has_gradient(node: Node) -> bool:
-    """Whether an op passes a gradient on at all: Accuracy does not."""
+    """Return whether an op has a gradient at all: Accuracy has none."""
     return not node.op.operands or len(node.op.undifferentiated) < len(node.op.operands)
 
 
 def differentiable_outputs(graph: Graph) -> tuple[str, ...]:
-    """The outputs of a graph that a gradient can be sent back from."""
+    """Return the outputs of a graph that have a gradient."""
     without = depending(graph, lambda node: not has_gradient(node))
     return tuple(output.name for output in graph.outputs if output.ref not in without)
 
 
 def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ...]:
-    """The inputs of a graph that a gradient of ``outputs`` can be asked of.
+    """Return the inputs of a graph that have a gradient of ``outputs``.
 
     Not so one that an op on the way does not differentiate by, such as indices and labels: Caffe would abort.
     """
@@ -96,7 +96,7 @@ Found = Callable[[Graph, set[Ref]], None]
 def depending(
     graph: Graph, starts: Callable[[Node], bool], found: Found | None = None, given: Collection[str] = ()
 ) -> set[Ref]:
-    """The values that depend on a node which ``starts`` picks, or on one of the leaves called ``given``.
+    """Return the values that depend on a node for which ``starts`` is true, or on one of the leaves called ``given``.
 
     Inside a scan an argument depends on what its operand does, a state also on the states before it; a last state on
     its first value too. ``found`` is told what it is in each graph, bodies before what they stand in.

@@ -94,7 +94,7 @@ def _is_named(op: type[Op]) -> bool:
 
 
 class Graph:
-    """A frozen graph. Made by :class:`Builder`; nodes are kept, and iterated, in topological order."""
+    """A frozen graph, from :class:`Builder`; nodes are kept, and iterated, in topological order."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class Graph:
 
 
 class Builder:
-    """Makes a graph, node by node; types are inferred, and so checked, as each node is added.
+    """Builds a graph, node by node; types are inferred, and so checked, as each node is added.
 
     ``like`` is the graph that is being rebuilt, if there is one: inputs, parameters and arguments are who they are,
     so their names are kept for them, and other nodes make way.

@@ -12,7 +12,7 @@ from lstmc.source import SrcLoc
 
 
 class Rebuild:
-    """A graph that is being made from another one, node by node, and what stands in it for the old one's values.
+    """A graph under construction from another one, node by node, and the map from old values to new ones.
 
     ``builder`` takes the new nodes; ``new`` has the new value for each old one that has one.
     """
@@ -27,13 +27,13 @@ class Rebuild:
         return tuple([self.new[ref] for ref in self.graph.args(node.name)])
 
     def copy(self, node: Node, operands: Sequence[Ref] | None = None) -> tuple[Ref, ...]:
-        """Add a node like an old one, to stand for it: on what stands for its operands, or on other ``operands``."""
+        """Copy an old node, on the new values of its operands or on other ``operands``."""
         refs = self.builder.copy(node, self.args(node) if operands is None else operands)
         self.put(node, refs)
         return refs
 
     def put(self, node: Node, values: Sequence[Ref] | Mapping[int, Ref]) -> None:
-        """Let new values stand for an old node's: for all in order, or for those at the given positions."""
+        """Map the results of an old node to new values: all in order, or those at the given positions."""
         items = values.items() if isinstance(values, Mapping) else enumerate(values)
         for out, ref in items:
             self.new[Ref(node.name, out)] = ref
@@ -44,7 +44,7 @@ class Rebuild:
 
 
 def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
-    """Outputs of the values that stand for the old ones. Where an input is gone, nothing is carried to it."""
+    """Return the outputs for the new values. Where an input is gone, nothing is carried to it."""
     return [
         output._replace(ref=new[output.ref], carried_to=new.get(output.carried_to) if output.carried_to else None)
         for output in outputs

@@ -47,7 +47,7 @@ class Legality:
     inside: bool = False
 
     def holds(self, op: type[Op]) -> bool:
-        """Whether ops of this class may stand there."""
+        """Return whether ops of this class may stand there."""
         if issubclass(op, Scan):
             return self.stage is not Stage.EXPANDED or op in (self.ops or ())
         if op is Arg or op is Param:

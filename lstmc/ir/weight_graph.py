@@ -18,7 +18,7 @@ NEGATE = Affine(-1.0, 0.0)
 
 
 def is_weight_op(op: Op) -> bool:
-    """Whether an op on weights gives a weight."""
+    """Return whether an op on weights gives a weight."""
     return type(op) in (Concat, Split, Reshape, Transpose) or op == NEGATE
 
 
@@ -35,7 +35,7 @@ def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
 
 
 def made_of_parameters(graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = ()) -> bool:
-    """Whether values are computed from parameters (or what stands for one), and from nothing else but constants.
+    """Return whether values are computed from parameters (or what stands for one), and from nothing else but constants.
 
     It walks to the leaves, or to values that are ``known`` to be so.
     """

@@ -82,7 +82,7 @@ def in_place(works: Sequence[Work], before: Array, after: Array, buffer: Callabl
 
 
 def _may_be_one(works: Sequence[Work], before: Array, after: Array) -> bool:
-    """Whether nothing reads an element of ``before`` once that of ``after`` is written."""
+    """Return whether nothing reads an element of ``before`` once that of ``after`` is written."""
     written = False
     for work in works:
         if isinstance(work, Product):
@@ -98,7 +98,7 @@ def _may_be_one(works: Sequence[Work], before: Array, after: Array) -> bool:
 
 
 def _same_elements(loop: Loop, before: Array, after: Array) -> bool:
-    """Whether each element of ``after`` is written by what read that of ``before`` alone, and last."""
+    """Return whether each element of ``after`` is written by what read that of ``before`` alone, and last."""
     seen = False
     for pointer, index in loop.elements:
         place, _ = loop.pointers[pointer]

@@ -63,7 +63,7 @@ class Persistent:
         return [*{work.panels: work for work in self.products if work.transposed and not self.grid}.values()]
 
     def blocks(self, gpu: Gpu, rows: int) -> int:
-        """Return how many blocks it has on a GPU; 0 where their shares of the weights do not fit into shared memory."""
+        """Return the number of blocks on a GPU; 0 if their shares of the weights do not fit into shared memory."""
         if not self.grid:
             return rows
         blocks = min(-(-rows * self.width // self.threads), gpu.multiprocessors)

@@ -94,7 +94,7 @@ class Index:
         return " + ".join(terms)
 
     def stride(self, axis: Axis) -> int:
-        """Return by how much it grows with the counter of one of nested loops."""
+        """Return the increment of the index for each count of one of the nested loops."""
         return sum(
             digit.stride * (axis.divisor // digit.divisor)
             for digit in self.digits
@@ -120,7 +120,7 @@ def counter(size: int) -> Index:
 
 
 def offset_of(index: Index, size: int) -> int | None:
-    """Return by how much an index is ahead of the counter of a loop over ``size``; None where it is another one."""
+    """Return the distance of an index from the counter of a loop over ``size``; None if it is not constant."""
     return index.offset if index.digits == counter(size).digits else None
 
 
@@ -152,7 +152,7 @@ def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> 
 
 
 def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
-    """Return where in the operand, of ``shape``, an element of a result is, both in row-major order."""
+    """Return the index into the operand, of ``shape``, of an element of a result, both in row-major order."""
     match op:
         case Reshape():
             return index
@@ -174,13 +174,13 @@ def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
 
 
 def covering(small: Shape, large: Shape, axes: tuple[int, int]) -> Index:
-    """Return where in the operand of ``small`` shape the element is that goes with an element of ``large``."""
+    """Return the index into the ``small`` operand of the element that is broadcast to an element of ``large``."""
     start, stop = axes
     return counter(prod(large)).divided(prod(large[stop:]))[0].divided(prod(large[start:stop]))[1]
 
 
 def piece(shape: Shape, axis: int, start: int, size: int) -> Index:
-    """Return where in a value of ``shape`` an element is of its piece from ``start`` on along an axis."""
+    """Return the index into a value of ``shape`` of an element of its piece from ``start`` on along an axis."""
     inner = prod(shape[axis + 1 :])
     before, within = counter(prod(shape[:axis]) * size * inner).divided(size * inner)
     return before * (shape[axis] * inner) + within + start * inner

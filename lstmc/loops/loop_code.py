@@ -134,7 +134,7 @@ class Values:
         return expressions
 
     def computed(self, ref: Ref) -> bool:
-        """Whether a node of the graph has to run for it."""
+        """Return whether a node of the graph has to run for it."""
         return ref not in self.sources and self.constant(ref) is None
 
 
@@ -142,7 +142,9 @@ MOST = "float most = -__builtin_inff();"
 
 
 class LoopCode:
-    """Makes loops, given where computed values are (``memory``), and where else they are to be written (``stores``)."""
+    """Builds loops from the places of computed values (``memory``), and further places to write
+    them to (``stores``).
+    """
 
     def __init__(
         self,
@@ -186,7 +188,7 @@ class LoopCode:
         return self._element(loop, place, index)
 
     def loop(self, nodes: Sequence[Node]) -> Loop:
-        """Of nodes of one size, each an op on elements."""
+        """Return a loop of elementwise nodes of one size."""
         size = nodes[0].types[0].size
         own = counter(size)
         loop = Loop(size, size, arithmetic=all(isinstance(node.op, ARITHMETIC) for node in nodes))
@@ -207,7 +209,7 @@ class LoopCode:
         return loop
 
     def copy(self, sink: Sink, index: Index) -> Loop:
-        """Of a value that is elsewhere in memory, to where an element of it is in a sink."""
+        """Return a loop that copies a value in memory to a sink."""
         base, source = self.values.origin(sink.ref)
         size = self.values.graph.type(sink.ref).size
         loop = Loop(size, size, arithmetic=True)
@@ -241,7 +243,9 @@ class LoopCode:
         return ELEMENT[type(node.op)](node.op, *reads)
 
     def reduction(self, node: Node) -> Loop:
-        """Of a sum, a maximum or a softmax over an axis. Its counter goes over the elements of the operand."""
+        """Return the loop of a sum, a maximum or a softmax over an axis, which runs over the
+        elements of the operand.
+        """
         op = node.op
         assert isinstance(op, Sum | Max | Largest | Softmax)
         (ref,) = self.values.graph.args(node.name)

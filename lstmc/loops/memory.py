@@ -103,7 +103,9 @@ class Names:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value is at a step: in an array, ``offset`` floats into the row, of the step ``shift`` after this one."""
+    """The place of a value at a step: an array, an ``offset`` in floats into the row, and the step ``shift`` after this
+    one.
+    """
 
     array: Array
     offset: int = 0
@@ -192,12 +194,12 @@ class Product:
 
     @property
     def of_bottom(self) -> bool:
-        """Whether it is the gradient of a bottom, which a net may not want."""
+        """Whether the result is the gradient of a bottom, which a net may not need."""
         return self.when == "after" and self.y.array.kind == "bottom_diff"
 
     @property
     def inside(self) -> bool:
-        """Whether all that it reads and writes is in its arrays, whatever T and N are."""
+        """Whether all reads and writes are within the arrays, for any T and N."""
         of_all, bias = self.when != "step", self.b is None or self.b.holds(self.outs)
         matrices = self.x.holds_matrix(self.lead, self.ins, of_all), self.y.holds_matrix(self.lead, self.outs, of_all)
         packed = Place(self.panels).holds(-(-self.outs // WIDEST) * WIDEST * self.numbers.floats(self.ins))
@@ -264,7 +266,7 @@ class Loop:
 
     @property
     def inside(self) -> bool:
-        """Whether each element that it reads or writes is in its array, whatever T and N are."""
+        """Whether all reads and writes are within the arrays, for any T and N."""
         return all(
             index.offset >= 0 and self.pointers[pointer][0].holds(index.largest + 1)
             for pointer, index in self.elements_by_count()

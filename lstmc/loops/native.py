@@ -104,7 +104,7 @@ class Loop:
         return steps, 1 if self.layer.fixed else rows
 
     def workspace_floats(self, steps: int, rows: int) -> int:
-        """Return how many floats all buffers have together."""
+        """Return the size of all buffers together, in floats."""
         return self._offsets(steps, rows)[-1]
 
     def _offsets(self, steps: int, rows: int) -> list[int]:

@@ -13,7 +13,7 @@ from lstmc.loops.vectors import fits_vectors, in_vectors
 
 @dataclass(frozen=True)
 class Nest:
-    """Loops over equally many elements, run as one: what one of them writes is in a register for those behind it.
+    """Loops over equally many elements, fused: a value written by one is in a register for the following ones.
 
     A sum is in the nest of what computes its operand: a state is updated and read in one pass over its elements.
     ``own`` are the arrays that nothing else uses.
@@ -45,7 +45,7 @@ class Nest:
 
     @property
     def flat(self) -> bool:
-        """Whether one loop over ``j`` does."""
+        """Whether one loop over ``j`` is enough."""
         (first, *others), axes = self.loops, self.axes()
         return not others and (len(axes) < 2 or not (first.independent or first.summed))
 
@@ -124,7 +124,7 @@ def _buffers(work: Product | Nest) -> Iterable[str]:
 
 
 def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
-    """Whether a loop may run element by element with those before it."""
+    """Return whether a loop may run element by element with those before it."""
     every = (*loops, loop)
     sums = [each for each in every if each.summed]
     if len({each.count for each in every}) > 1 or not all(each.independent or each.summed for each in every):

@@ -33,7 +33,7 @@ class Outer:
 
     @property
     def inside(self) -> bool:
-        """Whether all that it reads and writes is in its arrays, whatever T and N are."""
+        """Whether all reads and writes are within the arrays, for any T and N."""
         operands = (self.ct, self.outs), (self.x, self.ins)
         matrices = all(place is None or place.holds_matrix(self.lead, width, True) for place, width in operands)
         return matrices and self.into.holds(self.outs * self.ins)
@@ -87,7 +87,7 @@ class Plan:
 
 
 def plan_of(scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers = FLOAT32) -> Plan:
-    """The plan of a scan. Raises :class:`BackendError` for what there is no code for, with the reason."""
+    """Return the plan of a scan. Raises :class:`BackendError` with the reason if there is no code for it."""
     plan = _Planner(scan, initial, numbers).plan()
     for work in (*plan.forward, *plan.again, *plan.backward, *plan.outers):
         assert work.inside, f"{work} is not inside its arrays"
@@ -208,7 +208,7 @@ class _Planner:
         return array
 
     def _unplaced(self, array: Array) -> Array:
-        """Return what stands for the next elements of an array until it is clear where they are."""
+        """Return placeholders for the next elements of an array, until their place is known."""
         return replace(array, kind="buffer", number=-1)
 
     def _next(self, array: Array) -> Array:
@@ -221,7 +221,7 @@ class _Planner:
         return Place(state.kept, 0, 0 if self.scan.reverse else 1)
 
     def _in_chunk(self, sources: dict[Ref, Place], states: list[State]) -> dict[Ref, Place]:
-        """Return where the operands of a step are once the states of its chunk are computed again."""
+        """Return the places of a step's operands once the states of its chunk have been recomputed."""
         return sources | {ref: self._before(state) for ref, state in zip(self.following, states, strict=True)}
 
     def _recomputing_work(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Work]:

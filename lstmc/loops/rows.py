@@ -34,7 +34,7 @@ MOST_EITHER = 6  # values of which every choice is tried: 64 choices
 
 @dataclass(frozen=True)
 class Rows:
-    """The body of one row, which arguments have an axis of rows in front of that, and how many rows there are.
+    """The body for one row, the arguments that have an axis of rows, and the number of rows.
 
     Where the rows are not independent, the whole batch is one row, and its size is fixed.
     """
@@ -97,7 +97,7 @@ def _bias_apart(body: Graph) -> Graph:
 
 
 class _Mixed(Exception):
-    """An op does not do the same to each row alone."""
+    """Raised for an op that does not work on each row separately."""
 
 
 def _row_body(body: Graph, mapped: tuple[bool, ...]) -> Graph | None:

@@ -60,7 +60,7 @@ class Schedule:
     # what runs in which order ------------------------------------------------------------------------------------
 
     def place_nodes(self, roots: Iterable[Ref]) -> None:
-        """Every node that the roots need and that computes something, in loops and products."""
+        """Place every computing node that the roots depend on, in loops and products."""
         needed: set[str] = set()
         stack = [ref for ref in roots if ref not in self.sources]
         while stack:
@@ -94,7 +94,7 @@ class Schedule:
                 self.within.add(node.name)
 
     def _after(self, ref: Ref) -> int:
-        """The last group that a value needs to be done."""
+        """Return the last group that must run before a value is available."""
         base, _ = self.values.origin(ref)
         return self.group_of.get(base.node, -1) if self.values.computed(base) else -1
 
@@ -131,7 +131,7 @@ class Schedule:
         return Place(self.made[-1])
 
     def in_memory(self, ref: Ref, time: bool = False) -> Place:
-        """Where a computed value is, or a source; it gets a buffer if it has none."""
+        """Return the place of a computed value or a source; a value without one gets a buffer."""
         time = time or ref in self.over_time
         if ref in self.sources:
             return self.sources[ref]
@@ -185,7 +185,7 @@ class Schedule:
             start += size
 
     def rows_in_memory(self, ref: Ref, width: int, time: bool = False) -> Place:
-        """Where the rows of a matrix are that a product reads: one after the other, ``width`` floats each."""
+        """Return the place of the rows of a matrix that a product reads: contiguous, ``width`` floats each."""
         base, index = self.values.origin(ref)
         size = self.graph.type(ref).size
         offset = offset_of(index, size)
@@ -203,7 +203,7 @@ class Schedule:
     def work(
         self, sinks: list[Sink], outers: Iterable[tuple[Ref, int, Ref | None, int]]
     ) -> tuple[list[Work], list[tuple[Place, Place | None]]]:
-        """Everything of a step, and where the operands of products over all steps are."""
+        """Return all work of a step, and the places of the operands of products over all steps."""
         outers = list(outers)
         kept_refs = [ref for a, _, b, _ in outers for ref in (a, b) if ref is not None]
         roots = [sink.ref for sink in sinks] + kept_refs
@@ -298,7 +298,7 @@ class Schedule:
         )
 
     def _of_sequence(self, node: Node) -> bool:
-        """Whether a node is a product with a sequence that is known before the first step."""
+        """Return whether a node is a product with a sequence that is known before the first step."""
         if not isinstance(node.op, Linear):
             return False
         x = self.graph.args(node.name)[0]
@@ -321,7 +321,7 @@ class Schedule:
         return ("before" if reads_sequence and y_place.array.time else "step"), x_place, y_place
 
     def _panels(self, w: Array, transposed: bool, outs: int, ins: int) -> Array:
-        """Where a matrix is packed, once for all products with it."""
+        """Return the place of a packed matrix, which is packed once for all products with it."""
         if (w, transposed) not in self.panels:
             place = self.buffer(
                 f"{w.name}_panels", -(-outs // WIDEST) * WIDEST * self.numbers.floats(ins), False, False

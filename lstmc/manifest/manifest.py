@@ -36,7 +36,7 @@ Initial = Annotated[float | str, PlainValidator(_initial)]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value of the model is in the net: ``shape`` is the model's.
+    """The place of a value of the model in the net: ``shape`` is the model's.
 
     ``blobs`` are the net's: none for an input that nothing reads, one, or one for each step, None where nothing reads
     that step. One may have another shape, ``blob_shape``: the same elements in the same order (``[T, N, D]`` as the
@@ -138,7 +138,7 @@ class State:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of the model, and how much faster than others it learns and decays."""
+    """A parameter of the model, with its multipliers of the learning rate and weight decay."""
 
     shape: Shape
     lr_mult: Number

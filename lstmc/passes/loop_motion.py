@@ -358,7 +358,7 @@ class _Sinker:
         return self.body.beyond_cut(sinkable, heavy, {ref: self.body.type(ref).size for ref in operands - free})
 
     def _mapped(self, ref: Ref) -> bool:
-        """Whether a value differs from step to step; a body's constants and static arguments do not."""
+        """Return whether a value differs from step to step; a body's constants and static arguments do not."""
         if ref in self.outer:
             return self.outer[ref].mapped
         node = self.body.node(ref.node)

@@ -102,7 +102,7 @@ class Gates:
         )
 
     def opened(self, function: Function) -> tuple[Activation, Polynomial]:
-        """The function that a gate has, and the terms that it is of. Raises :class:`~lstmc.patterns.Mismatch`."""
+        """Return a gate's function and the terms of its operand. Raises :class:`~lstmc.patterns.Mismatch`."""
         activation = activation_of(function)
         if activation is None:
             raise self.step.mismatch_at("a function such as sigmoid", function.place)
@@ -116,11 +116,11 @@ class Gates:
         return self.step.body.type(self.h).shape[-1]
 
     def _all_units(self, columns: Columns) -> bool:
-        """Whether there is one column for each unit: one for all of them is broadcast, and no gate's own."""
+        """Return whether columns have one number for each unit; a single number is broadcast, and no gate's own."""
         return columns is not None and columns[1] - columns[0] == self._units
 
     def is_vector(self, atom: Atom) -> bool:
-        """Whether an atom is a weight with a number for each unit."""
+        """Return whether an atom is a weight with a number for each unit."""
         place = atom.place
         if not isinstance(atom, Weight) or not self._all_units(place.columns):
             return False
@@ -149,7 +149,7 @@ class Gates:
 
 
 def gate_or_rest(formula: Polynomial) -> tuple[Function | None, bool]:
-    """The gate that a formula is, or is one minus (then True); None if it is neither."""
+    """Return the gate that a formula is, and whether it is one minus the gate; None if it is neither."""
     for inverted, value in ((False, formula), (True, ONE - formula)):
         atoms = value.single
         if atoms is not None and len(atoms) == 1 and isinstance(atoms[0], Function):
@@ -158,7 +158,7 @@ def gate_or_rest(formula: Polynomial) -> tuple[Function | None, bool]:
 
 
 def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | None:
-    """n where ``new`` is gate * n (``direct``), or (1 - gate) * n."""
+    """Return n of a term ``new``, which is gate * n (``direct``) or (1 - gate) * n."""
     times, rest = new.divided((gate,))
     atoms = (times if direct else rest).single
     if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):

@@ -158,7 +158,9 @@ class _Reading:
         )
 
     def reasons(self) -> tuple[str, ...]:
-        """Return for each state of a group that is not linear why, of the first state for those that are affine."""
+        """Return for each state of a group that is not linear the reason, and for affine states that of the first other
+        one.
+        """
         results = [self.forms.get(self.following[number].ref) for number in self.group]
         causes = [result.reason for result in results if isinstance(result, _NonlinearError)]
         return tuple(r.reason if isinstance(r, _NonlinearError) else causes[0] for r in results)
@@ -184,7 +186,7 @@ class _Reading:
         return Kind.MATRIX
 
     def _delay(self, forms: Mapping[int, _Form]) -> int:
-        """After how many steps nothing is left of a state whose elements change places; 0 if never, or not soon."""
+        """Return the number of steps after which a permuted state is forgotten; 0 if never, or not soon."""
         terms = [term for form in forms.values() for term in form.terms.values()]
         if not terms:
             return 1

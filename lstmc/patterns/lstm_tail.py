@@ -30,7 +30,7 @@ class LSTMTail:
 
 
 def lstm_tails(equations: Equations) -> Iterator[LSTMTail]:
-    """Every LSTM's tail, in order. The cells of those found are not looked into from then on."""
+    """Yield the tail of every LSTM, in order; its cell is opaque from then on."""
     for node in equations.body:
         ref = Ref(node.name)
         if len(node.types) > 1 or not node.types[0].rank:
@@ -79,7 +79,9 @@ def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Functio
 
 
 def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | None, Ref | None, Place | None] | None:
-    """The value that a formula of the old c is, and the state and the number for each row that it is the product of."""
+    """Return the value that a formula of the old c is; if a state times a number for each row, that state and number
+    too.
+    """
     if not monomial:
         return None, None, None
     values = equations.equal_to(Polynomial.of({monomial: 1.0}), c.node)

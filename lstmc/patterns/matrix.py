@@ -161,7 +161,7 @@ def _last_read(affine: Graph, places: Numbers) -> list[Numbers]:
 
 
 def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
-    """Whether states that are the same along an axis stay so."""
+    """Return whether states with equal elements along an axis keep this property."""
     along: dict[Ref, Axes] = {}
     for node in affine:
         if isinstance(node.op, Arg):
@@ -174,7 +174,9 @@ def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
 
 
 def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_AXES) -> Axes:
-    """Return the axes along which all elements of a value are one, by the nodes that compute it; of leaves ``same``."""
+    """Return the axes along which all elements of a value are equal, by the nodes that compute it; ``same`` has those
+    of leaves.
+    """
     node = graph.node(ref.node)
     if ref.node in same:
         return same[ref.node]
@@ -185,7 +187,9 @@ def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_
 
 
 def same_axes(op: Op, operands: Sequence[tuple[tuple[int, ...], Axes]], shape: tuple[int, ...]) -> Axes:
-    """Return the axes along which a result of this shape is the same, of operands by their shapes and such axes."""
+    """Return the axes along which a result of this shape has equal elements, from the operands'
+    shapes and such axes.
+    """
     if isinstance(op, Binary | Pointwise):
         padded = [
             ((1,) * (len(shape) - len(own)) + own, {axis + len(shape) - len(own) for axis in axes})

@@ -61,7 +61,7 @@ class Atom:
 
 @dataclass(frozen=True, eq=False)
 class Given(Atom):
-    """A value that is not looked into."""
+    """A value that is opaque."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Weight(Atom):
 
 @dataclass(frozen=True)
 class Clip:
-    """x, held between 0 and ``high``: no op of models, which have it as high - relu(high - relu(x))."""
+    """x clipped to [0, ``high``], which models write as high - relu(high - relu(x))."""
 
     high: float
 

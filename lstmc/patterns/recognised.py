@@ -28,7 +28,7 @@ class Entering:
 
 @dataclass(frozen=True)
 class HardSigmoid:
-    """slope x + offset, held between 0 and 1."""
+    """slope x + offset, clipped to [0, 1]."""
 
     slope: float
     offset: float

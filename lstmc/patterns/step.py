@@ -24,7 +24,7 @@ class Mismatch(Exception):
 
 
 class Step:
-    """A scan as formulas: of each state the one after the step, where a step is there."""
+    """The formulas of a scan's step: the next value of each state, at valid steps."""
 
     def __init__(self, graph: Graph, name: str, formulas: Formulas, cuts: Mapping[Ref, Ref] = {}) -> None:
         self.graph, self.node, self.formulas = graph, graph.node(name), formulas
@@ -62,7 +62,7 @@ class Step:
             raise Mismatch(Difference("states [N, H]", actual, self.node.loc))
 
     def by_rows(self, atom: Atom) -> bool:
-        """Whether an atom is one number for each row, of no state."""
+        """Return whether an atom is one number for each row, of no state."""
         if atom.recurrent or not isinstance(atom, Given | Function):
             return False
         columns = atom.place.columns
@@ -95,7 +95,9 @@ class Step:
             return
 
     def reset_of(self, quotient: Polynomial) -> tuple[Monomial, Polynomial]:
-        """The one number a row that all of a formula is multiplied by, if there is one, and the formula without it."""
+        """Return the common factor of a formula that has one number a row, if there is one, and
+        the formula without it.
+        """
         for atom in dict.fromkeys(a for monomial, _ in quotient for a in monomial if self.by_rows(a)):
             divided, rest = quotient.divided((atom,))
             if not rest.terms:

@@ -217,7 +217,7 @@ class _Sharing:
         return self.part.type(ref) != self.whole.type(ref)
 
     def check(self, node: Node, whole: Graph, part: Graph, mixed: set[Ref]) -> None:
-        """Refuse what mixes examples and gives a value for each of them."""
+        """Reject an op that mixes examples and has a value for each of them."""
         refs = [Ref(node.name, out) for out in range(len(node.types))]
         rows = [ref for ref in refs if part.type(ref) != whole.type(ref)]
         args = part.args(node.name)

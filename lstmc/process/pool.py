@@ -30,7 +30,7 @@ NO_PAGES: dict[str, list[str]] = {f"distributed.{server}.http.routes": [] for se
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that has ended: its ``result``, or ``problem``, why there is none, and the ``error`` that it raised."""
+    """The result of a job that has ended: its ``result``, or the ``problem`` and the ``error`` that it raised."""
 
     name: str
     result: Any = None
@@ -39,7 +39,7 @@ class Ended:
 
 
 class SerialPool:
-    """Jobs that this process does itself, one after another, as they are asked for. See :class:`Pool`."""
+    """A pool that runs jobs in this process, one at a time. See :class:`Pool`."""
 
     workers = 1
 
@@ -54,7 +54,7 @@ class SerialPool:
         self._jobs.append((name, function, argument))
 
     def ended(self, seconds: float) -> list[Ended]:
-        """Return the next job, done."""
+        """Run the next job, and return its result."""
         name, function, argument = self._jobs.pop(0)
         try:
             return [Ended(name, function(argument))]
@@ -63,8 +63,9 @@ class SerialPool:
 
 
 class Pool:
-    """Jobs that are on their way. ``where`` is how errors call the scheduler; ``cluster`` is Dask's LocalCluster, where
-    the workers are processes that this one has started."""
+    """Jobs that run in workers. ``where`` is the scheduler's name in errors; ``cluster`` is Dask's LocalCluster, if the
+    workers are processes that this one has started.
+    """
 
     def __init__(self, client: Any, where: str, cluster: Any = None) -> None:
         self._client, self._where, self._cluster = client, where, cluster
@@ -81,12 +82,12 @@ class Pool:
         return sum(self._client.nthreads().values())
 
     def submit(self, function: Callable[[Any], Any], argument: object, name: str) -> None:
-        """Have ``function(argument)`` run by a worker, which imports it by its name."""
+        """Submit ``function(argument)`` to a worker, which imports it by its name."""
         key = f"{name}-{uuid.uuid4().hex}"  # what Dask knows by one key is not run twice
         self._futures[name] = self._client.submit(function, argument, key=key, pure=False)
 
     def ended(self, seconds: float) -> list[Ended]:
-        """Jobs that have ended since this was asked last; none after so many seconds in which no one did.
+        """Return the jobs that have ended since the last call; none if no job ends within this time.
 
         Raises :class:`SweepError` where the scheduler has ended.
         """
@@ -232,8 +233,9 @@ def _client(distributed: Any, scheduler: str) -> Any:
 
 
 def _stopped(workers: Pool) -> Iterator[Pool]:
-    """Yield the pool, whose jobs are given up in the end if there are any left. Raises :class:`SweepError` where a
-    signal had stopped a process of theirs."""
+    """Yield the pool, and cancel its remaining jobs at the end. Raises :class:`SweepError` if a signal had stopped a
+    process of theirs.
+    """
     try:
         yield workers
     except BaseException:

@@ -152,7 +152,8 @@ TIMES = 1e3
 
 @dataclass
 class LossWatch:
-    """Knows a run by its first losses: a later one runs away when it is over 1000 times the larger of 1 and their mean.
+    """A watch for divergence: a loss diverges when it is over 1000 times the larger of 1 and the mean of the first
+    losses.
 
     ``first`` holds up to ten; until there are ten, the mean is of those so far.
     """

@@ -281,7 +281,7 @@ def unknown(name: str) -> str:
 
 
 def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solver:
-    """``solver`` (or one of defaults) with settings replaced, each a text ``key=value``; ``key=default`` unsets one.
+    """Return ``solver``, or one of defaults, with settings replaced by texts ``key=value``; ``key=default`` unsets one.
 
     Lists are written ``stepvalue=100,200``, flags ``true`` and ``false``. Raises :class:`SolverError`, naming the text.
     """

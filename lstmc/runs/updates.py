@@ -252,7 +252,7 @@ class _Training(Generic[State]):
             ) from error
 
     def stopped(self, message: str, batches: Sequence[Arrays] = (), at: NotFinite | None = None) -> LstmcError:
-        """Return an error for a run that would fail again in the same way: so nothing of resuming."""
+        """Return the error for a run that would fail again in the same way, without advice to resume."""
         advice = training_advice(self.solver, batches, at)
         return TrainingError(message, loc=at.loc if at else None, notes=(*advice, self.last_good()))
 

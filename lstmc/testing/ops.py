@@ -88,14 +88,14 @@ def cotangents_of(outs: Arrays, seed: int) -> Arrays:
 
 
 def check_documented(kind: type[Op]) -> None:
-    """The class has a docstring of its own that ends in a full stop; the one that a dataclass makes up is none."""
+    """Assert that the class has a docstring of its own that ends in a full stop."""
     text = (kind.__dict__.get("__doc__") or "").strip()
     documented = text.endswith(".") and not text.startswith(f"{kind.__name__}(")
     assert documented, f"{kind.__name__} needs a docstring that says what it computes and ends in a full stop"
 
 
 def check_class(kind: type[Op]) -> None:
-    """The class is a whole frozen dataclass, and its name is that of a dialect, a dot, and that of the op."""
+    """Assert that the class is a frozen dataclass whose name is a dialect, a dot, and the op."""
     for expected, actual in op_problems(kind):
         raise AssertionError(f"{kind.__name__}: expected {expected}, found {actual}")
     name = getattr(kind, "name", None)
@@ -119,7 +119,7 @@ def check_legal(kind: type[Op], sample: Sample) -> None:
 
 
 def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
-    """Inferred types are those of the values, and the values have the operands' precision."""
+    """Assert that inferred types are those of the values, and that these have the operands' precision."""
     outs = sample.op.eval(*operands_of(sample, seed, dtype))
     inferred, evaluated = sample.op.infer(*sample.operands), tuple(TensorType(out.shape) for out in outs)
     assert inferred == evaluated, f"infer gives {', '.join(map(str, inferred))}, eval {', '.join(map(str, evaluated))}"
@@ -129,7 +129,7 @@ def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
 
 
 def check_gradients(sample: Sample, seed: int) -> None:
-    """``vjp`` equals finite differences."""
+    """Assert that ``vjp`` equals finite differences."""
     op, operands = sample.op, operands_of(sample, seed)
     outs = op.eval(*operands)
     cotangents = cotangents_of(outs, seed)
@@ -166,7 +166,7 @@ def finite_differences(op: Op, operands: Sequence[Array], slot: int, cotangents:
 
 
 def check_precision_of_gradients(sample: Sample, seed: int) -> None:
-    """Gradients of float32 are float32."""
+    """Assert that gradients of float32 are float32."""
     operands = operands_of(sample, seed, np.float32)
     outs = sample.op.eval(*operands)
     for slot, gradient in enumerate(sample.op.vjp(cotangents_of(outs, seed), outs, *operands)):
@@ -174,7 +174,7 @@ def check_precision_of_gradients(sample: Sample, seed: int) -> None:
 
 
 def check_repeats(sample: Sample, seed: int) -> None:
-    """``eval`` and ``vjp`` give the same when they are called again, and change no array that they were given."""
+    """Assert that ``eval`` and ``vjp`` give the same when called again, and change none of their operands."""
     operands, untouched = operands_of(sample, seed), operands_of(sample, seed)
     outs = sample.op.eval(*operands)
     kept = [out.copy() for out in outs]
@@ -190,7 +190,9 @@ def check_repeats(sample: Sample, seed: int) -> None:
 
 
 def check_over_time(sample: Sample, seed: int, steps: int, mapped: Sequence[bool]) -> None:
-    """The op over time is every step at once; ``mapped`` operands have an axis of steps. ``of_step`` is the inverse."""
+    """Assert that the op over time is the op at every step, with a time axis for ``mapped`` operands, and ``of_step``
+    its inverse.
+    """
     wide = op_over_time(sample.op, steps, sample.operands, mapped)
     if wide is None or not any(mapped):
         return
@@ -208,7 +210,7 @@ def check_over_time(sample: Sample, seed: int, steps: int, mapped: Sequence[bool
 
 
 def check_domains(sample: Sample) -> None:
-    """There is a domain, or None, for each operand, and no gradient of an operand that is a number of things."""
+    """Assert that there is a domain, or None, for each operand, and no gradient of an operand of integers."""
     domains = sample.op.domains(*sample.operands)
     assert len(domains) == len(sample.operands), f"domains gives {len(domains)} for {len(sample.operands)} operands"
     whole = {slot for slot, values in enumerate(domains) if values is not None}
@@ -216,7 +218,7 @@ def check_domains(sample: Sample) -> None:
 
 
 def check_text(sample: Sample) -> None:
-    """A graph of the op alone prints and parses back to itself."""
+    """Assert that a graph of the op alone is printed, and parsed back to itself."""
     builder = Builder("one")
     operands = [builder.add(Input(t.shape), names=(f"x{i}",))[0] for i, t in enumerate(sample.operands)]
     results = builder.add(sample.op, *operands)
@@ -240,7 +242,7 @@ def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:
 
 
 def check_frozen(op: Op) -> None:
-    """The op is a value: equal fields make it equal, and no field can be set."""
+    """Assert that the op is a value: ops with equal fields are equal, and no field can be set."""
     twin = type(op)(**{field.name: getattr(op, field.name) for field in fields(op)})
     assert twin == op
     assert hash(twin) == hash(op)

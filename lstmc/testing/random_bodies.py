@@ -69,7 +69,7 @@ class Body:
         return self.values[-1]
 
     def let(self, expression: str, shape: Shape, bound: float, ops: int = 1) -> Variable:
-        """One more line, ``vN = expression``; squashed where the result may be large."""
+        """Add a line ``vN = expression``; squashed where the result may be large."""
         if bound > SQUASHED_ABOVE:
             expression, bound, ops = f"tanh({expression})", 1.0, ops + 1
         self.ops += ops
@@ -116,7 +116,7 @@ class Body:
         return variable
 
     def step(self) -> None:
-        """One random op, if there is room for it and one more."""
+        """Draw one op, if there is room for it and one more."""
         if self.ops + OPS_OF_STEP > self.most - 1:
             return
         more = (Body.heads, Body.heads, Body.largest) if self.wide else ()
@@ -241,7 +241,7 @@ class Body:
         self.let(f"reshape({x.name}, {text(shape)})", shape, x.bound)
 
     def arrange(self) -> None:
-        """An index, a tile, a transposition, or an axis more."""
+        """Draw an index, a tile, a transposition, or a new axis."""
         x = self.pick(lambda v: len(v.shape) > 1 and 2 * prod(v.shape) <= LARGEST)
         if x is None:
             return

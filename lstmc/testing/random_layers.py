@@ -30,7 +30,7 @@ def fed(net: Net, name: str, shape: Shape) -> str:
 
 
 def embedded(body: Body, ids: str, shape: Shape) -> Variable:
-    """Rows of a new matrix."""
+    """Draw an embedding: rows of a new matrix."""
     size = body.draw.integer(1, 4)
     matrix = body.param((ROWS, size), value=body.chance(3)).name
     return body.let(f"embed({ids}, {matrix})", (*shape, size), 1.0)

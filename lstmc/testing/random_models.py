@@ -156,7 +156,7 @@ class _Net:
         return arguments
 
     def sequences(self, xs: list[str]) -> str:
-        """Sequences as a dict by name, as a list in order, or a single one."""
+        """Draw the form of the sequences: a dict by name, a list in order, or a single one."""
         names = [x.partition("=")[2] for x in xs]
         if self.body.chance(3):
             return f"{{{', '.join(f'{x[0]!r}: {n}' for x, n in zip(xs, names, strict=True))}}}"

@@ -90,8 +90,9 @@ def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinit
 
 
 def first_difference(written: Evaluation, model: Evaluation, tolerance: float) -> str:
-    """Return the end of a remark: the first value of the model, with its op, that the written graph has otherwise.
-    Empty where all values of one name agree."""
+    """Return the end of a remark: the first value of the model, with its op, that the written graph computes
+    differently. Empty where all values of one name agree.
+    """
     values = written.by_name()
     for name, op, expected in _named_values(model):
         value = values.get(name, expected)
@@ -163,7 +164,7 @@ def _located(step: Evaluation, node: Node, args: Sequence[Array], array: Array, 
 
 
 def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
-    """The parameters whose gradient is zero everywhere, so that no comparison shows what they are used for.
+    """Return the parameters whose gradient is zero everywhere, so that no comparison tests them.
 
     Not those that stay as they are.
     """
@@ -199,8 +200,8 @@ def rounded_run(
 
 
 def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float, float]]:
-    """Yield the settings of training, and of streaming, that a compiled graph has other than its model, which no array
-    of a run shows: the name, the model's number, and the compiled graph's.
+    """Yield the settings of training that differ between a model and its compiled graph, which no array of a run shows:
+    the name, the model's number, and the compiled graph's.
 
     Not of parameters that the compiled graph lacks: those are compared by their gradient, which must be zero. Not of
     states that are neither its inputs nor its outputs: a layer such as Caffe's LSTM carries those by itself.

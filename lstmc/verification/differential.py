@@ -96,7 +96,7 @@ def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | No
 
 
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
-    """The inputs whose gradients of ``outputs`` are compared: not indices, labels and what else has none.
+    """Return the inputs whose gradients of ``outputs`` are compared: not indices, labels and others without one.
 
     The model says which, not the compiled graph: a gradient that a pass lost is a difference. A state that a layer
     carries by itself (Caffe's LSTM) is no input of the net.
@@ -109,7 +109,7 @@ def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, .
 def random_arrays(
     compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
 ) -> RunArrays:
-    """Inputs and cotangents drawn by ``seed``; inputs that are ``given`` as they are.
+    """Return inputs and cotangents drawn by ``seed``, with ``given`` inputs unchanged.
 
     An output that the compiled graph does not have, as a state that a layer carries by itself, gets no cotangent.
     """
@@ -248,7 +248,7 @@ def _report(
 
 
 def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> str | None:
-    """Say where the model itself has NaN or infinity: in float64, and in float32 where there is a difference."""
+    """Yield remarks on NaN or infinity in the model itself: in float64, and in float32 where there is a difference."""
     computed = (*model.values.values(), *gradients.inputs.values(), *gradients.params.values())
     if not all(np.isfinite(array).all() for array in computed):
         first = first_not_finite(model, arrays.cotangents)
@@ -345,7 +345,7 @@ def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
 
 
 def _outputs(graph: Graph, reference: Evaluation, execution: Execution) -> Iterable[Difference]:
-    """The outputs of the graph that was executed, against those of the reference."""
+    """Yield the differences of the executed graph's outputs from those of the reference."""
     for output in graph.outputs:
         actual = execution.values[graph.value_name(output.ref)]
         yield _compare("output", output.name, [(reference.outputs[output.name], actual)], _tolerance(execution))
@@ -356,7 +356,7 @@ def _tolerance(execution: Execution) -> float:
 
 
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
-    """Every blob of the net against the same value of the expanded graph, the steps of one name together.
+    """Yield the differences of the net's blobs from the values of the expanded graph, the steps of one name together.
 
     A piece of a blob is as exact as the blob that it was cut from, so it is measured by the magnitude of that.
     """

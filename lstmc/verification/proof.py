@@ -53,7 +53,7 @@ class Claim:
 
     @property
     def proved(self) -> bool:
-        """Whether it is."""
+        """Whether the arrays are proved equal."""
         return not self.reason
 
 
@@ -70,7 +70,7 @@ class Proof:
 
     @property
     def proved(self) -> bool:
-        """Whether everything is."""
+        """Whether all claims are proved."""
         return all(claim.proved for claim in self.claims)
 
     @property

@@ -64,7 +64,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether all that was compared agrees."""
+        """Whether all compared arrays are within their tolerances."""
         return all(difference.passed for difference in self.differences)
 
     def verdict(self) -> str:

@@ -209,7 +209,7 @@ class Algebra:
         return Number.atom(self._new("symbol", (), name))
 
     def function(self, kind: str, *operands: Number) -> Number:
-        """Return a function of numbers, of which no more is known."""
+        """Return an uninterpreted function of numbers."""
         return Number.atom(self.atom(kind, *operands))
 
     def atom(self, kind: str, *operands: Number) -> Atom:
@@ -242,7 +242,7 @@ class Algebra:
         return Number({Number.product(shared, ((self.atom("value", rest.over(rest.lead)), 1),)): rational(rest.lead)})
 
     def spend(self, terms: int) -> None:
-        """Count terms that are computed. Raises :class:`BudgetExceeded`."""
+        """Charge terms to the budget. Raises :class:`BudgetExceeded`."""
         self.budget -= terms
         if self.budget < 0:
             raise BudgetExceeded

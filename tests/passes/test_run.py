@@ -125,10 +125,12 @@ def test_dumps_have_a_header_and_the_graph(tmp_path: Path) -> None:
         ),
         "02-cse.lir": "# cse: Merge equal computations.\n# nodes: 5 -> 4; merge_repeat 1\n",
         "03-dead.lir": (
-            "# dead: Remove nodes that no output depends on, in the model and in every scan.\n# nodes: 4 -> 3; drop_node 1\n"
+            "# dead: Remove nodes that no output depends on, in the model and in every scan.\n"
+            "# nodes: 4 -> 3; drop_node 1\n"
         ),
         "04-dead.lir": (
-            "# dead: Remove nodes that no output depends on, in the model and in every scan.\n# nodes: 3 -> 3; no rule used\n"
+            "# dead: Remove nodes that no output depends on, in the model and in every scan.\n"
+            "# nodes: 3 -> 3; no rule used\n"
         ),
     }
     assert sorted(path.name for path in folder.iterdir()) == list(headers)

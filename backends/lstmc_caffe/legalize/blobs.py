@@ -51,7 +51,7 @@ def weight_nodes(graph: Graph) -> set[str]:
 
 
 def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
-    """Whether a blob's parameters are used for nothing else, and are trained alike."""
+    """Return whether a blob's parameters are used for nothing else, and are trained alike."""
     multipliers = set()
     stack = [blob]
     while stack:

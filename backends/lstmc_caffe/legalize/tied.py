@@ -120,7 +120,7 @@ def _is_transposed(b: Graph | Builder, ref: Ref) -> bool:
 
 
 def _is_matrix_only(body: Graph, slot: int) -> bool:
-    """Whether an argument of a body is the matrix of products, and nothing else."""
+    """Return whether an argument of a body is the matrix of products, and nothing else."""
     argument = Ref(body.body_args()[slot].name)
     reads = [
         isinstance(node.op, Linear) and at == 1

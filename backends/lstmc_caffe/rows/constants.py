@@ -164,7 +164,7 @@ class _ConstantMaker:
         )
 
     def _allows(self, op: caffe.CaffeOp) -> bool:
-        """Whether a layer may be written, whatever its blobs."""
+        """Return whether a layer may be written, whatever its blobs."""
         return stood_for(op, self.target) or not lint_op(op, [], [], self.target)
 
     def _cut(self, node: Node, blob: Ref, axis: int, size: int, name: str) -> Ref:

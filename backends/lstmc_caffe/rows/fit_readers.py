@@ -84,7 +84,7 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
 
 
 def _fits(node: Node) -> bool:
-    """Whether a node's value could be a matrix of another shape."""
+    """Return whether a node's value could be a matrix of another shape."""
     if isinstance(node.op, caffe.HostInput):
         return len(node.op.shape) == 2
     return isinstance(node.op, Pointwise | caffe.Eltwise | caffe.Feed | caffe.DummyData)

@@ -83,7 +83,7 @@ def _fits(op: caffe.CaffeOp, target: Target) -> bool:
 
 
 def _is_whole(power: float) -> bool:
-    """Whether a power is products alone."""
+    """Return whether a power is products alone."""
     return power >= 1 and power == int(power)
 
 
@@ -127,7 +127,7 @@ class FixedBlobs(Pass):
         return result(graph, writer.run(names), writer.counts)
 
     def _joins_itself(self, graph: Graph, node: Node) -> bool:
-        """Whether it is a Concat that reads one blob of several numbers alone, where that may not be."""
+        """Return whether it is a Concat that reads one blob of several numbers alone, where that may not be."""
         if not isinstance(node.op, caffe.ConcatLayer) or self.target.may_repeat("Concat"):
             return False
         args = graph.args(node.name)
@@ -267,7 +267,7 @@ class Form:
         return self.b.type(ref).shape
 
     def fits(self, op: caffe.CaffeOp, *types: TensorType) -> bool:
-        """Whether a layer on operands of these types may be written."""
+        """Return whether a layer on operands of these types may be written."""
         return not self._against(op, types)
 
     def _against(self, op: caffe.CaffeOp, types: Sequence[TensorType]) -> list[Violation]:

@@ -125,11 +125,11 @@ class Target:
     reads: Target | None = None
 
     def allows(self, layer_type: str) -> bool:
-        """Whether layers of this type may be written at all."""
+        """Return whether layers of this type may be written at all."""
         return self.lists(layer_type) and not any(rule.forbidden for rule in self.restrictions_on(layer_type))
 
     def lists(self, layer_type: str) -> bool:
-        """Whether a type is among those of ``layers``."""
+        """Return whether a type is among those of ``layers``."""
         return not self.layers or any(fnmatchcase(layer_type, allowed) for allowed in self.layers)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
@@ -154,7 +154,7 @@ class Target:
         return not any(writer in rule.not_after for rule in self.restrictions_on(layer_type))
 
     def may_repeat(self, layer_type: str) -> bool:
-        """Whether a layer of a type may read one blob several times."""
+        """Return whether a layer of a type may read one blob several times."""
         return not any(rule.bottoms_differ for rule in self.restrictions_on(layer_type))
 
     @property
