@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmc.importers.canonical.rolling import builder_for
-from lstmc.importers.ir.net import Net, NetBuilder, Step, infer
+from lstmc.importers.ir.net import Net, NetBuilder, Step
 from lstmc.importers.ir.ops import Expand, Permute
-from lstmc.importers.ir.recur import Loop
-from lstmc.importers.ir.sizes import OpenSize, Shape, Size, fixed
+from lstmc.importers.ir.sizes import OpenSize, Shape, Size, fixed, result_shapes
 from lstmc.importers.weight import Weight
 from lstmc.ops import Affine, Concat, Conv, Linear, Mul, Op, Reshape, Split
 from lstmc.ops.images import Pool
@@ -29,9 +28,9 @@ class Frames:
         self._delayed: dict[tuple[str, int], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
 
-    def put(self, op: Op | Loop, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
+    def put(self, op: Op, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
         names = step.outputs if outputs is None else tuple(outputs)
-        shapes = infer(op, *(self.shapes[name] for name in inputs))
+        shapes = result_shapes(op, *(self.shapes[name] for name in inputs))
         self.shapes.update(zip(names, shapes, strict=True))
         self.builder.steps.append(Step(op, tuple(inputs), names, step.origin))
         self._late(names, inputs)

@@ -15,10 +15,10 @@ from dataclasses import replace
 from itertools import product
 from math import prod
 
-from lstmc.importers.ir.net import Net, Rolled, Step, infer
+from lstmc.importers.ir.net import Net, Rolled, Step
 from lstmc.importers.ir.ops import Einsum, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
-from lstmc.importers.ir.recur import Loop, Recur
-from lstmc.importers.ir.sizes import OpenSize, Shape
+from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.sizes import OpenSize, Shape, result_shapes
 from lstmc.ops import Add, Binary, Concat, Conv, Embed, Linear, Op, Reshape, Softmax, Split
 from lstmc.ops.binary import covered_axes
 from lstmc.ops.images import Pool
@@ -202,8 +202,8 @@ class _Layout:
         else:
             self._put(op, [self.name[value] for value in step.inputs], step, [first])
 
-    def _put(self, op: Op | Loop, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
-        shapes = infer(op, *(self.shapes[name] for name in operands))
+    def _put(self, op: Op, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
+        shapes = result_shapes(op, *(self.shapes[name] for name in operands))
         for name, shape, order in zip(step.outputs, shapes, orders, strict=True):
             self.shapes[name], self.order[name], self.name[name] = shape, order, name
         self.steps.append(Step(op, tuple(operands), step.outputs, step.origin))
@@ -217,7 +217,7 @@ class _Layout:
         result, count = f"{name}_{hint}", 1
         while result in self.shapes or result in self.source.shapes:
             result, count = f"{name}_{hint}{count + 1}", count + 1
-        (self.shapes[result],) = infer(op, self.shapes[name])
+        (self.shapes[result],) = result_shapes(op, self.shapes[name])
         self.order[result], self.name[result] = order, result
         self.steps.append(Step(op, (name,), (result,), origin))
         return result
@@ -307,7 +307,7 @@ class _Layout:
             body, params={n: w for n, w in inner.params.items() if n in body.params or n in outputs.values()}
         )
         operands = step.inputs[len(op.body.params) :]
-        weights = {f"{op.name}/{role}": weight for role, weight in body.params.items()}
+        weights = {f"{op.title}/{role}": weight for role, weight in body.params.items()}
         self.params |= weights
         self.shapes |= {name: weight.shape for name, weight in weights.items()}
         plain = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in operands]

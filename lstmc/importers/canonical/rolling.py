@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,19 +16,14 @@ from lstmc.importers.write.model import traced
 from lstmc.ir import Builder, Graph, Node, Ref, Scan
 from lstmc.ops import (
     Arg,
-    Array,
-    Arrays,
-    Draw,
     Full,
     Input,
     Leaf,
     Op,
     Param,
     Reshape,
-    Sample,
     Split,
     Transpose,
-    Types,
     Unstack,
 )
 from lstmc.passes.roll_up import roll_up as rolled_up
@@ -43,20 +38,20 @@ def builder_for(net: Net) -> NetBuilder:
     builder.reserve(name.partition("/")[0] for name in (*net.shapes, *net.params))
     for step in net.steps:
         if isinstance(step.op, Recur | Rolled):
-            builder.reserve(scan_names(step.op.name))
+            builder.reserve(scan_names(step.op.title))
     return builder
 
 
 def lower_single_steps(net: Net) -> Net:
     """Lower recurrent layers of one step to the ops of their cell's text, where one cell has several of them."""
     ones = [step for step in net.steps if _is_single_step(net, step)]
-    counts = Counter(step.op.name for step in ones if isinstance(step.op, Recur))
+    counts = Counter(step.op.title for step in ones if isinstance(step.op, Recur))
     if max(counts.values(), default=0) < 2:
         return net
     builder = builder_for(net)
     builder.params = dict(net.params)
     for step in net.steps:
-        if step in ones and isinstance(step.op, Recur) and counts[step.op.name] > 1:
+        if step in ones and isinstance(step.op, Recur) and counts[step.op.title] > 1:
             _lower(net, builder, step, step.op)
         else:
             builder.steps.append(step)
@@ -79,18 +74,18 @@ def _lower(net: Net, builder: NetBuilder, step: Step, op: Recur) -> None:
     weights, init = operands[: len(op.cell.weights())], operands[len(op.cell.weights()) :]
     begun = dict(zip(op.init, init, strict=True))
     first = [
-        begun[state] if state in begun else _zeros(builder, f"{op.name}_{state}_zero", net.shapes[last])
+        begun[state] if state in begun else _zeros(builder, f"{op.title}_{state}_zero", net.shapes[last])
         for state, last in zip(op.cell.states, states, strict=True)
     ]
     body = _body(net, step)
-    row = builder.one(Reshape(net.shapes[x][1:]), x, hint=f"{op.name}_value", origin=step.origin)
+    row = builder.one(Reshape(net.shapes[x][1:]), x, hint=f"{op.title}_value", origin=step.origin)
     values = dict(zip((Ref(arg.name) for arg in body.body_args()), [row, *first, *weights], strict=True))
     named = {output.ref: (name,) for output, name in zip(body.outputs[1:], states, strict=True)}
     for node in body:
         refs = [Ref(node.name, out) for out in range(len(node.types))]
         if not isinstance(node.op, Arg):
             inputs = tuple(values[ref] for ref in body.args(node.name))
-            hint = f"{op.name}_{'gate' if isinstance(node.op, Split) else 'value'}"
+            hint = f"{op.title}_{'gate' if isinstance(node.op, Split) else 'value'}"
             results = named.get(refs[0]) or builder.add(node.op, *inputs, hint=hint, origin=step.origin)
             if refs[0] in named:
                 builder.steps.append(Step(node.op, inputs, results, step.origin))
@@ -150,28 +145,6 @@ def _with_constants_once(net: Net) -> Net:
     return replace(net, steps=steps, params=params, outputs=outputs)
 
 
-@dataclass(frozen=True, eq=False)
-class Opaque(Op):
-    """A loop of an imported net in a graph, where it only stands for itself."""
-
-    name = "source.loop"
-    operands = ("*xs",)
-    loop: Loop
-
-    def infer(self, *xs: TensorType) -> Types:
-        return tuple(TensorType(shape) for shape in self.loop.infer(*(x.shape for x in xs)))
-
-    def eval(self, *xs: Array) -> Arrays:
-        raise NotImplementedError("a loop means what the language makes of its text")
-
-    def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> Arrays:
-        raise NotImplementedError("a loop means what the language makes of its text")
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        raise NotImplementedError("loops come from nets")
-
-
 def _graph(net: Net) -> Graph:
     """Return a net as a graph, with values of the same names; constants of one number are arrays of it.
 
@@ -183,11 +156,10 @@ def _graph(net: Net) -> Graph:
     for name, leaf in leaves.items():
         (refs[name],) = builder.add(leaf, names=[name], types=(TensorType(leaf.shape),))
     for place, step in enumerate(net.steps):
-        op = Opaque(step.op) if isinstance(step.op, Loop) else step.op
         types = tuple(TensorType(net.shapes[name]) for name in step.outputs)
         operands = [refs[name] for name in step.inputs]
         loc = SrcLoc(net.origin, place, 0, place, 0)
-        values = builder.add(op, *operands, names=step.outputs, loc=loc, types=types)
+        values = builder.add(step.op, *operands, names=step.outputs, loc=loc, types=types)
         refs.update(zip(step.outputs, values, strict=True))
     return builder.finish((name, refs[value]) for name, value in net.outputs.items())
 
@@ -261,10 +233,10 @@ class _FromGraph:
         return Step(op, (*params, *x.values(), *init.values(), *static.values()), node.names, origin)
 
 
-def _of_source(node: Node) -> Op | Loop:
+def _of_source(node: Node) -> Op:
     """Return the op of a net that a node is."""
     if isinstance(node.op, Transpose):
         axes = [*range(node.types[0].rank)]
         axes[node.op.axis : node.op.axis + 2] = [node.op.axis + 1, node.op.axis]
         return Permute(tuple(axes))
-    return node.op.loop if isinstance(node.op, Opaque) else node.op
+    return node.op

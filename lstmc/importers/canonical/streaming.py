@@ -9,10 +9,10 @@ import numpy as np
 
 from lstmc.importers.canonical.frames import Frames
 from lstmc.importers.canonical.time_axes import ATTENTION, NO_TIME, TIMELESS, TwoTimeAxes, is_zero, time_axes, timeless
-from lstmc.importers.ir.net import Net, Rolled, Step, infer, needed_steps
+from lstmc.importers.ir.net import Net, Rolled, Step, needed_steps
 from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
-from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed
+from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
 from lstmc.ops.images import Pool
@@ -155,7 +155,9 @@ class _DynamicTime(Frames):
         of = {name: self.old.outputs[name] for name in outputs if self.old.outputs[name] not in unknown}
         shapes = dict(self.old.shapes)
         for step in steps:
-            shapes.update(zip(step.outputs, infer(step.op, *(shapes[value] for value in step.inputs)), strict=True))
+            shapes.update(
+                zip(step.outputs, result_shapes(step.op, *(shapes[value] for value in step.inputs)), strict=True)
+            )
         outputs_of = {name: new.get(value, value) for name, value in of.items()}
         return replace(self.old, steps=tuple(steps), shapes=shapes, outputs=outputs_of) if of else None
 

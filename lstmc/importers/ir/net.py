@@ -31,7 +31,7 @@ CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a writ
 class Step:
     """An op with the names of its operands and results. ``origin`` is its place in the source, for messages."""
 
-    op: Op | Loop
+    op: Op
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     origin: str
@@ -78,11 +78,6 @@ def needed_steps(steps: Sequence[Step], outputs: Iterable[str]) -> tuple[list[St
             kept.append(step)
             needed.update(step.inputs)
     return kept[::-1], needed
-
-
-def infer(op: Op | Loop, *shapes: Shape) -> tuple[Shape, ...]:
-    """Return the shapes of an op's results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
-    return op.infer(*shapes) if isinstance(op, Loop) else result_shapes(op, *shapes)
 
 
 def scan_names(name: str) -> tuple[str, str, str]:
@@ -149,9 +144,9 @@ class NetBuilder:
         self.called[name] = hint
         return name
 
-    def add(self, op: Op | Loop, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
+    def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
         """Add a step and return the names of its results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
-        shapes = infer(op, *(self.shapes[value] for value in values))
+        shapes = result_shapes(op, *(self.shapes[value] for value in values))
         stems = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in stems)
         self.shapes.update(zip(names, shapes, strict=True))
@@ -159,7 +154,7 @@ class NetBuilder:
         self._producers.update(dict.fromkeys(names, self.steps[-1]))
         return names
 
-    def one(self, op: Op | Loop, *values: str, hint: str, origin: str) -> str:
+    def one(self, op: Op, *values: str, hint: str, origin: str) -> str:
         """Add a step with one result, and return its name."""
         (name,) = self.add(op, *values, hint=hint, origin=origin)
         return name
@@ -168,9 +163,9 @@ class NetBuilder:
         """Return the name of an existing cell with the same equations and weights, else a new name."""
         for step in self.steps:
             if isinstance(step.op, Recur) and step.op.cell == cell:
-                existing = {role: self.params[f"{step.op.name}/{role}"] for role in weights}
+                existing = {role: self.params[f"{step.op.title}/{role}"] for role in weights}
                 if existing == weights and all(weight.sources for weight in existing.values()):
-                    return step.op.name
+                    return step.op.title
         name = self.fresh(hint)
         self._reserved.add(f"{name}_last")  # the last states in the written scan
         return name
@@ -190,15 +185,15 @@ class NetBuilder:
     def recur(
         self, op: Recur, x: str, weights: Mapping[str, Weight], more: Iterable[str], origin: str
     ) -> tuple[str, ...]:
-        """Add a recurrent layer and return its results; its weights belong to the cell ``op.name`` (:meth:`cell_name`).
+        """Add a recurrent layer and return its results; its weights are those of cell ``op.title`` (:meth:`cell_name`).
 
         ``more`` are its initial states, then its other operands.
         """
-        names = {role: f"{op.name}/{role}" for role in op.cell.weights()}
+        names = {role: f"{op.title}/{role}" for role in op.cell.weights()}
         for role, name in names.items():
             self.params[name], self.shapes[name] = weights[role], weights[role].shape
         operands = (x, *names.values(), *more)
-        hints = [f"{op.name}_y", *(f"{op.name}_{state}_T" for state in op.cell.states)]
+        hints = [f"{op.title}_y", *(f"{op.title}_{state}_T" for state in op.cell.states)]
         return self.add(op, *operands, hint="", hints=hints, origin=origin)
 
     def loop(
@@ -254,11 +249,11 @@ class Rolled(Loop):
     The inputs of ``body`` are ``sequences`` elements of sequences, then the ``states``, then static inputs. Its
     outputs are the next states, then the outputs of the step. Operands: the body's weights in their order;
     the sequences [T, ...]; the initial value of each state of ``init``, the others being zero; the static inputs.
-    ``name`` is the name of the written cell, and the prefix of its weights.
     """
 
+    name = "source.rolled"
     body: Net
-    name: str
+    title: str
     steps: Size
     sequences: int
     states: tuple[str, ...]
@@ -278,7 +273,7 @@ class Rolled(Loop):
         inputs = [*self.body.inputs]
         return inputs[: self.sequences], inputs[self.sequences + len(self.states) :]
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+    def shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         _, sequences, first, static = self.cut(shapes)
         names, seen = self.names()
         actual = [

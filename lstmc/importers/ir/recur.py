@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from lstmc.importers.ir.sizes import Shape, ShapeProblem, Size, fixed, listed
-from lstmc.ops import Op, Sigmoid, Tanh
+from lstmc.ops import Array, Arrays, Draw, Op, Sample, Sigmoid, Tanh, Types
+from lstmc.types import TensorType
 
 Kind = Literal["rnn", "gru", "lstm"]
 SIGMOID, TANH = Sigmoid(), Tanh()
@@ -74,30 +75,48 @@ T = TypeVar("T")
 Extra = Literal["mask", "static", "cont", "lengths"]
 
 
-class Loop(ABC):
-    """An op over time with a body. Its meaning is that of its text in the language, a cell and a scan."""
+class Loop(Op):
+    """An op over time with a body. Its meaning is that of its text in the language, a cell and a scan.
 
-    name: str
+    ``title`` is the name of the written cell, and the prefix of its weights.
+    """
+
+    operands = ("*xs",)
+    title: str
 
     @abstractmethod
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+    def shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         """Return the shapes of the results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
 
+    def infer(self, *xs: TensorType) -> Types:
+        return tuple(map(TensorType, self.shapes(*(x.shape for x in xs))))
 
-@dataclass(frozen=True)
+    def eval(self, *xs: Array) -> Arrays:
+        raise NotImplementedError("a loop means what the language makes of its text")
+
+    def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> Arrays:
+        raise NotImplementedError("a loop means what the language makes of its text")
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        raise NotImplementedError("loops come from nets")
+
+
+@dataclass(frozen=True, eq=False)
 class Recur(Loop):
     """A cell of ``units`` run over x [T, N, D]; results: the outputs [T, N, P], then each last state.
 
     Operands: x; the cell's weights in its order; the initial value [N, .] of each state of ``init``; then those of
     ``more``: ``mask`` [T, N, 1] of a masked cell; ``static`` [N, S], the static input; ``cont`` [T, N], which
     multiplies every state before a step; ``lengths`` [N], past which a sequence's states stay, and its outputs are
-    zero. ``name`` is the name of the written cell, and the prefix of its weights; layers of one name share weights.
+    zero. Layers of one ``title`` share weights.
     """
 
+    name = "source.recur"
     cell: Cell
     units: int
     outputs: int
-    name: str
+    title: str
     reverse: bool = False
     init: tuple[str, ...] = ()
     more: tuple[Extra, ...] = ()
@@ -106,7 +125,7 @@ class Recur(Loop):
         """Return the operands of ``more`` by name."""
         return dict(zip(self.more, operands[len(operands) - len(self.more) :], strict=True))
 
-    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+    def shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         x = shapes[0]
         if len(x) != 3:
             raise ShapeProblem(f"a recurrent layer takes [T, N, D], found {listed(x)}")

@@ -141,7 +141,7 @@ def _step_cell(op: Rolled) -> str:
     results = [*body.outputs.values()]
     ys, following = results[states:], dict(zip(op.states, results, strict=False))
     return _TEMPLATES.get_template("step.j2").render(
-        name=f"{op.name}_step",
+        name=f"{op.title}_step",
         inputs=[(name, "State" if name in op.states else "Input", listed(s)) for name, s in body.inputs.items()],
         params=[(name, listed(weight.shape)) for name, weight in body.params.items()],
         lines=[*_lines(body, {})],
@@ -157,17 +157,17 @@ def _rolled_line(op: Rolled, step: Step, used: set[str]) -> Iterator[str]:
     def mapping(keys: Sequence[str], values: Sequence[str]) -> str:
         return "{" + ", ".join(f'"{key}": {value}' for key, value in zip(keys, values, strict=True)) + "}"
 
-    call = f'{op.name}_step(name="{op.name}")'
+    call = f'{op.title}_step(name="{op.title}")'
     call += f", {mapping(names, sequences)}" if names else f", length={op.steps}"
     call += f", init={mapping(op.init, first)}" if first else ""
     call += f", static={mapping(seen, static)}" if static else ""
     call += ", reverse=True" if op.reverse else ""
     count = len(step.outputs) - len(op.states)
     ys = ", ".join(step.outputs[:count])
-    yield f"{f'({ys})' if count > 1 else ys or '_'}, {op.name}_last = scan(\n        {call}\n    )"
+    yield f"{f'({ys})' if count > 1 else ys or '_'}, {op.title}_last = scan(\n        {call}\n    )"
     for state, name in zip(op.states, step.outputs[count:], strict=True):
         if name in used:
-            yield f'{name} = {op.name}_last["{state}"]'
+            yield f'{name} = {op.title}_last["{state}"]'
 
 
 def _lines(net: Net, cells: dict[Cell, str]) -> Iterator[str]:
@@ -198,18 +198,18 @@ def _step_lines(step: Step, net: Net, used: set[str], cells: dict[Cell, str]) ->
         options += f', static={{"s": {value}}}' if extra == "static" else f", {extra}={value}"
     options += ", reverse=True" if op.reverse else ""
     y, *last = step.outputs
-    bound, shared = f'{cells[op.cell]}({sizes}, name="{op.name}")', _scans(net, op.name)
+    bound, shared = f'{cells[op.cell]}({sizes}, name="{op.title}")', _scans(net, op.title)
     if len(shared) > 1:  # its scans share the one bound cell, and so its weights
         if step is shared[0]:
-            yield f"{op.name} = {bound}"
-        bound = op.name
+            yield f"{op.title} = {bound}"
+        bound = op.title
     call = f"{bound}, {given_x}{options}"
-    yield f"{y}, {op.name}_last = scan(" + (f"{call})" if len(call) < WIDE else f"\n        {call}\n    )")
+    yield f"{y}, {op.title}_last = scan(" + (f"{call})" if len(call) < WIDE else f"\n        {call}\n    )")
     for state, name in zip(op.cell.states, last, strict=True):
         if name in used:
-            yield f'{name} = {op.name}_last["{state}"]'
+            yield f'{name} = {op.title}_last["{state}"]'
 
 
 def _scans(net: Net, name: str) -> list[Step]:
     """Return the steps that run one cell."""
-    return [step for step in net.steps if isinstance(step.op, Recur) and step.op.name == name]
+    return [step for step in net.steps if isinstance(step.op, Recur) and step.op.title == name]
