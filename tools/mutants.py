@@ -205,6 +205,11 @@ def all_mutants(root: Path, groups: Sequence[str]) -> list[Mutant]:
     ]
 
 
+def equal_mutants() -> set[str]:
+    """Return the keys of the list of equal mutants; its other lines, with ``#``, are reasons."""
+    return {line for line in EQUAL.read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
+
+
 class Judge:
     """The tests of a clone: what of them a mutant fails."""
 
@@ -309,7 +314,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="where the clone and what its tests reach stay for further runs")
     parser.add_argument("groups", nargs="*", default=list(GROUPS), help=f"some of {', '.join(GROUPS)} (all)")
     given = parser.parse_args()
-    equal = set(EQUAL.read_text(encoding="utf-8").splitlines())
+    equal = equal_mutants()
     near = [test for group in given.groups for test in GROUPS[group].tests]
     survivors = 0
     with tempfile.TemporaryDirectory(prefix="lstmc-mutants-") as folder:

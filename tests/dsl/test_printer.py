@@ -151,3 +151,11 @@ def test_ops_without_a_function_are_constructed(user: UserFile) -> None:
     graph = user.graph(code)
     assert "op(Cube(), low)" in print_python(graph)
     assert same(graph, traced_again(graph))
+
+
+def test_a_tuple_of_one_result_is_printed(user: UserFile) -> None:
+    graph = user.graph(
+        "\n@cell\ndef one(x=Input(N, D), h=State(N, D)):\n    h = tanh(x + h)\n    return (h,), {'h': h}\n"
+        "\n@model\ndef net(X=Input(T, N, D)):\n    (y,), _ = scan(one(), X)\n    return {'y': y}\n"
+    )
+    assert same(graph, traced_again(graph))

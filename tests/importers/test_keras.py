@@ -583,3 +583,8 @@ def test_an_input_whose_shape_is_not_in_numbers(tmp_path: Path, shape: list[Any]
 def test_json_with_tabs_is_no_yaml() -> None:
     assert read_config("m.json", b'{\t"units": 3}') == {"units": 3}
     assert read_config("m.json", "\n[\t3]") == [3]
+
+
+def test_a_pooling_without_keepdims_in_its_configuration_keeps_none(tmp_path: Path) -> None:
+    path = old_file(tmp_path / "m.h5", "GlobalAveragePooling1D", {}, [])
+    assert "mean(X, axis=1)" in import_file(path).files()["model.py"].decode()

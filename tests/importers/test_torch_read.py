@@ -285,7 +285,7 @@ class Keywords(torch.nn.Module):
         self.out = torch.nn.Linear(6, 2)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        first, *_ = self.norm(x.transpose(1, 2)).chunk(2, dim=2)
+        first, *_ = self.norm(x.transpose(1, 2).clone(memory_format=torch.contiguous_format)).chunk(2, dim=2)
         y, last = self.gru(first.transpose(1, 2))
         return self.out(y + torch.arange(y.shape[1]).reshape(1, -1, 1) / 8).softmax(-1), last
 

@@ -41,6 +41,7 @@ def test_outputs_stay(name: str) -> None:
     for key, array in forward(graph, inputs, weights).outputs.items():
         assert np.abs(forward(after, inputs, weights).outputs[key] - array).max() < 1e-14
     assert not ConvexUpdates().run(after).modified
+    assert all(len(after.args(node.name)) > 1 for node in after if node.op.name == "concat")
 
 
 @pytest.mark.parametrize("name", [*FACTORED, *NEGATED])

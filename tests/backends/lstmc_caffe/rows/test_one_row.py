@@ -114,6 +114,13 @@ def test_rows_stand_side_by_side(before: str, after: str) -> None:
     assert lines_of(Dead().run(outcome.graph).graph) == f"{after.strip()}\nreturn {returned}"
 
 
+@pytest.mark.parametrize(("rows", "counts"), [(1, {}), (2, {"feed": 1})])
+def test_rows_that_are_fed_are_counted(rows: int, counts: dict[str, int]) -> None:
+    text = f"%a: f32[{rows},4] = caffe.Feed(%x, shape=({rows}, 4))\n%z: f32[{rows},4] = caffe.TanH(%a)"
+    outcome = OneRow(NCNN).run(graph_of(text, leaves={"x": f"f32[{rows},4] = host.input()"}))
+    assert {name: count for name, count in outcome.counts.items() if name == "feed" and count} == counts
+
+
 def test_what_is_carried_to_an_input_of_rows_is_carried_to_the_hosts() -> None:
     before = """graph g {
       %h: f32[2,3] = caffe.Input()
