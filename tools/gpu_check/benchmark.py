@@ -17,6 +17,8 @@ from lstmc_caffe.write.artifact import layers_source
 from tools.gpu_check.cases import FUSED, Case, Size, cases, sequence_of
 
 TORCH = Path(__file__).with_name("torch_cells.py")
+TORCH_SECONDS = 900.0
+"""For all of PyTorch's ways of one cell at one size: to compile a step by ``torch.compile`` takes a minute or two."""
 DEVICES = {"gpu": "cuda", "cpu": "cpu"}  # PyTorch's, of an executor's mode
 
 
@@ -51,7 +53,10 @@ def _fused(executor: CaffeExecutor, cell: str, size: Size) -> tuple[dict[str, st
 def _in_torch(device: str, cell: str, size: Size) -> tuple[dict[str, float], dict[str, str]]:
     """The seconds of each of PyTorch's ways, whose own layers use cuDNN on a GPU; and why others have none."""
     command = [sys.executable, str(TORCH), device, cell, *map(str, size)]
-    ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TORCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {}, {"torch": f"it took more than {TORCH_SECONDS:g} seconds"}
     if ended.returncode != 0:
         lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
         return {}, {"torch": lines[-1]}

@@ -152,6 +152,7 @@ def test_the_benchmark_is_a_table_of_ratios(caffe: Runner, tmp_path: Path, monke
         ('print(\'{"reason": "no GPU here"}\')', ["torch          not measured: no GPU here"]),
         ("raise SystemExit('no memory')", ["torch          not measured: no memory"]),
         ("raise SystemExit(3)", ["torch          not measured: exit status 3"]),
+        ("while True: pass", ["torch          not measured: it took more than 2 seconds"]),
     ],
 )
 def test_torch_is_measured_where_it_can_be(
@@ -167,6 +168,7 @@ def test_torch_is_measured_where_it_can_be(
             raise BackendError("there is no compiler")
 
     torch_program(monkeypatch, tmp_path, source)
+    monkeypatch.setattr(timing, "TORCH_SECONDS", 2.0 if "while" in source else 60.0)
     rows = ["caffe-fused    not measured: there is no compiler", *rows]
     found = list(timing.benchmark(CaffeExecutor(Measured(), "gpu"), (SIZE,), ("gru",)))[1:]
     named = sorted(re.sub("^gru *3, 2, 3, 4  ", "", row) for row in found)
