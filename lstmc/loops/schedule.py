@@ -69,7 +69,13 @@ class Schedule:
                 continue
             needed.add(ref.node)
             stack += [arg for arg in self.graph.args(ref.node) if arg not in self.sources]
-        self._find_within(needed, {self.values.origin(ref)[0].node for ref in roots})
+        readers: dict[str, list[Node]] = {}
+        for node in self.graph:
+            if node.name in needed and not isinstance(node.op, MOVES):
+                for ref in self.graph.args(node.name):
+                    readers.setdefault(self.values.origin(ref)[0].node, []).append(node)
+        stored = {self.values.origin(ref)[0].node for ref in roots}
+        self._find_within(readers, needed, stored)
         for node in self.graph:
             if node.name in needed and not isinstance(node.op, (*MOVES, Full)):
                 self.read.update(self.values.origin(arg)[0] for arg in self.graph.args(node.name))
@@ -77,14 +83,10 @@ class Schedule:
                     raise AssertionError(node.name)
                 if node.name not in self.within:
                     self._place(node)
+        self._delay(readers, stored)
 
-    def _find_within(self, needed: set[str], roots: set[str]) -> None:
+    def _find_within(self, readers: dict[str, list[Node]], needed: set[str], roots: set[str]) -> None:
         """Elementwise nodes that one sum reads, or another such node, element by element: they need no memory."""
-        readers: dict[str, list[Node]] = {}
-        for node in self.graph:
-            if node.name in needed and not isinstance(node.op, MOVES):
-                for ref in self.graph.args(node.name):
-                    readers.setdefault(self.values.origin(ref)[0].node, []).append(node)
         for node in reversed(list(self.graph)):
             if node.name not in needed or node.name in roots or type(node.op) not in ELEMENT:
                 continue
@@ -92,6 +94,27 @@ class Schedule:
             into_sum = isinstance(first.op, Sum) or first.name in self.within
             if into_sum and not others and (Ref(node.name), counter(node.types[0].size)) in self.values.reads(first):
                 self.within.add(node.name)
+
+    def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
+        """Move elementwise nodes to the first loop that reads them, element by element: there they need no memory.
+
+        None is moved behind a root of its size, which may be a state that takes the place of what the node reads.
+        """
+        for at in reversed(range(len(self.groups))):
+            group = self.groups[at]
+            for node in reversed(group.nodes.copy() if group.size else []):
+                reading = readers[node.name] if node.name not in roots else []
+                to = min((self.group_of.get(each.name, at) for each in reading), default=at)
+                own = [base for base, _ in self.values.reads(node) if self.group_of.get(base.node) == at]
+                if to <= at or self.groups[to].size != group.size or len(own) > 1:
+                    continue
+                whole = (Ref(node.name), counter(group.size))
+                firsts = [each for each in reading if self.group_of[each.name] == to]
+                passed = {each.name for other in self.groups[at:to] if other.size == group.size for each in other.nodes}
+                if all(whole in self.values.reads(each) for each in firsts) and roots.isdisjoint(passed):
+                    group.nodes.remove(node)
+                    self.groups[to].nodes.insert(0, node)
+                    self.group_of[node.name] = to
 
     def _after(self, ref: Ref) -> int:
         """Return the last group that must run before a value is available."""
@@ -240,7 +263,7 @@ class Schedule:
         works: list[Work] = list(self._copies(-1))
         for at, group in enumerate(self.groups):
             if group.size:
-                works.append(self.code.loop(group.nodes))
+                works += [self.code.loop(group.nodes)] if group.nodes else []
             else:
                 works += [products[n.name] if n.name in products else self.code.reduction(n) for n in group.nodes]
             works += self._copies(at)
