@@ -9,8 +9,24 @@ from itertools import product
 
 import pytest
 
-from lstmc import Input, Param, State, cell, dims, linear, max_pool, model, reshape, scan, sigmoid, split, tanh
-from lstmc.dsl import Model
+from lstmc import (
+    Input,
+    Param,
+    State,
+    cell,
+    dims,
+    linear,
+    max_pool,
+    model,
+    outer,
+    reshape,
+    scan,
+    sigmoid,
+    split,
+    sum,
+    tanh,
+)
+from lstmc.dsl import CellModel, Model
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Scan
 from lstmc.loops import gpu
@@ -102,6 +118,20 @@ layer plain: N and T are what its bottoms have
 def fused(graph: Graph) -> list[FusedScan]:
     compiled = compile_graph(graph, BACKEND, "caffe-fused")
     return [node.op for node in compiled.expanded if isinstance(node.op, FusedScan)]
+
+
+@cell
+def fading(v=Input(N, D), k=Input(N, H), f=Input(N, 1), C=State(N, D, H)):
+    C = tanh(f)[..., None] * C + outer(sigmoid(f) * v, k)
+    return sum(C, axis=-1), {"C": C}
+
+
+def test_what_a_loop_reads_first_is_computed_there() -> None:
+    """A state times a factor is not written before the other summand is there: no memory of a step is as large."""
+    (op,) = fused(CellModel(fading).graph(T=4, N=3, D=5, H=7))
+    plan = plan_of(op, op.initial)
+    places = [place for work in plan.forward for place, _ in work.pointers.values()]
+    assert {place.array.name for place in places if place.array.size == 35} == {"last_C_prev"}
 
 
 def test_the_plan_of_a_cell() -> None:
