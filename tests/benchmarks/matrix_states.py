@@ -4,15 +4,22 @@
 
 The cores of cells of the library, without projections: T = 1024, 4 heads as rows of the batch, 64 keys and values. One
 thread, CPU time, minima. The last column compares the memory of all buffers with that of the states of all steps.
+
+Where flash-linear-attention is installed (``pip install --no-deps fla-core einops``), its code for PyTorch alone is
+timed too: files of it are loaded by their paths, as the package itself needs Triton.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -135,6 +142,56 @@ def measured(core: Cell, rounds: int) -> tuple[float, float, int]:
     return forward, both, 4 * floats
 
 
+# of flash-linear-attention, [batch, heads, T, ...]: a folder of fla/ops, a function, and what it takes
+AUTHORS: dict[Cell, tuple[str, str, tuple[str, ...]]] = {
+    delta_net: ("delta_rule", "delta_rule_chunkwise", ("q", "k", "v", "number")),
+    gla: ("gla", "naive_recurrent_gla", ("q", "k", "v", "gates")),
+    retnet: ("retention", "naive_retention", ("q", "k", "v")),
+    mamba2: ("simple_gla", "naive_chunk_simple_gla", ("q", "k", "v", "number")),
+}
+TIME_FIRST = ("gla", "simple_gla")  # [batch, T, heads, ...]
+
+
+def authors(core: Cell) -> Callable[..., Any] | None:
+    """Return the authors' function for a core; None where there is none, or the package is not installed."""
+    package = find_spec("fla")
+    if core not in AUTHORS or package is None or not package.submodule_search_locations:
+        return None
+    folder, name, _ = AUTHORS[core]
+    path = Path(package.submodule_search_locations[0]) / "ops" / folder / "naive.py"
+    spec = spec_from_file_location(f"fla_{folder}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[..., Any] = getattr(module, name)
+    return found
+
+
+def in_torch(core: Cell, rounds: int) -> tuple[float, float] | None:
+    """Return the seconds of the authors' code forward, and forward and backward."""
+    run = authors(core)
+    if run is None:
+        return None
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    folder, _, takes = AUTHORS[core]
+    lead = (1, STEPS, HEADS) if folder in TIME_FIRST else (1, HEADS, STEPS)
+    given = [torch.randn(lead if name == "number" else (*lead, SIZE)) / 8 for name in takes]
+    given = [-x.abs() if name in ("gates", "number") else x for name, x in zip(takes, given, strict=True)]
+    for x in given:
+        x.requires_grad_()
+    forward = both = float("inf")
+    for _ in range(rounds):
+        start = time.process_time()
+        y = run(*given)
+        y = y[0] if isinstance(y, tuple) else y
+        forward = min(forward, time.process_time() - start)
+        y.sum().backward()
+        both = min(both, time.process_time() - start)
+    return forward, both
+
+
 def main() -> None:
     """Measure, and print times and ratios."""
     rounds = 10 if "--quick" in sys.argv else 100
@@ -142,14 +199,24 @@ def main() -> None:
     table = Table(
         title=f"cores at T={STEPS}, {HEADS} heads, K=V={SIZE}, one thread; FLOPs of both: three times forward's"
     )
-    for column in ("core", "forward, ms", "both, ms", "forward to peak", "both to peak", "buffers to all states"):
+    for column in (
+        "core",
+        "forward, ms",
+        "both, ms",
+        "forward to peak",
+        "both to peak",
+        "buffers to all states",
+        "to the authors' code",
+    ):
         table.add_column(column, justify="left" if column == "core" else "right")
     for core, flops in CORES.items():
         forward, both, floats = measured(core, rounds)
         least = flops * STEPS * HEADS * SIZE * SIZE / peak
         ratios = forward / least, both / (3 * least), floats / (4 * STEPS * HEADS * SIZE * SIZE)
         times = f"{forward * 1e3:.2f}", f"{both * 1e3:.2f}"
-        table.add_row(core.name, *times, f"{ratios[0]:.1f}", f"{ratios[1]:.1f}", f"{ratios[2]:.2f}")
+        theirs = in_torch(core, max(2, rounds // 10))
+        to = f"{forward / theirs[0]:.2f} / {both / theirs[1]:.2f}" if theirs else "-"
+        table.add_row(core.name, *times, f"{ratios[0]:.1f}", f"{ratios[1]:.1f}", f"{ratios[2]:.2f}", to)
     Console(width=130).print(table)
 
 
