@@ -60,7 +60,7 @@ class MatrixChunks:
         places = prod(shapes[0][axis] for axis in step.kept) // rows
         columns = sum(map(prod, shapes)) // (rows * places)
         nodes = len(step.affine) - len(step.affine.body_args())
-        length = max(1, min(steps, isqrt(5 * steps // (3 * nodes))))
+        length = max(1, min(steps, isqrt(5 * steps // (3 * max(nodes, 1)))))
         return cls(length, -(-steps // length), places, rows, columns, nodes)
 
     @property

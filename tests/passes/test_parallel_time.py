@@ -72,6 +72,20 @@ def test_matrices_mean_the_same(cell: str, sizes: dict[str, int]) -> None:
     check_pass_on(ParallelTime("chunks"), graph)
 
 
+def test_states_that_change_places_are_a_matrix_of_a_step_without_nodes() -> None:
+    @cell
+    def ring(x: Value = Input(N, 2), a=State(N, 2), b=State(N, 2), c=State(N, 2), d=State(N, 2), e=State(N, 2)):
+        return a + x, {"a": b, "b": c, "c": d, "d": e, "e": a}
+
+    @model
+    def turned(X: Value = Input(T, N, 2), a: Value = Input(N, 2)) -> Value:
+        return scan(ring(), X, init={"a": a})[0]
+
+    graph = lstmc.api.graph_after(turned, "sink", time="unrolled", T=7, N=2)
+    assert all(check_pass_on(ParallelTime(time), graph) for time in ("chunks", "products"))
+    assert lstmc.compile(turned, target="caffe", T=7, N=2).verify(["interpreter"])
+
+
 def test_rows_of_a_state_share_its_matrix() -> None:
     """DeltaNet multiplies all rows by I - b k k^T: with as many rows as columns one run gives a chunk's matrix."""
 
