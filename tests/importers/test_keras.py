@@ -27,8 +27,10 @@ from keras import layers as kl
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.frontends.keras_graph import describe_keras
+from lstmc.importers.frontends.keras_ops import operation
 from lstmc.importers.ir.sizes import named
 from lstmc.importers.read.keras_file import read_config, read_keras
+from lstmc.importers.refusal import Refused
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.mutate import changed_values
@@ -541,6 +543,11 @@ def test_tensors_from_elsewhere_and_bombs_are_refused(tmp_path: Path, kind: str)
     )
     with pytest.raises(SourceError, match=said):
         import_file(path)
+
+
+def test_a_text_is_no_operand_of_an_operation() -> None:
+    with pytest.raises(Refused, match="neither a tensor nor a number"):
+        operation({"config": {}}, {"args": ["x"]}, {})
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -519,6 +519,13 @@ def test_changed_nodes_are_read_or_refused_in_words(name: str) -> None:
             from_onnx(model)
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    content = built([("Relu", ["x"], ["y"], {})], X3, {}).SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(content.replace(b"Relu_0", b"Relu\xff0"))
+    with pytest.raises(SourceError, match=r"or a damaged one: .* is no UTF-8"):
+        import_file(tmp_path / "m.onnx")
+
+
 def test_a_bound_that_is_computed_limits() -> None:
     nodes: list[Node] = [("ReduceMean", ["x"], ["low"], {"axes": [2]}), ("Clip", ["x", "low"], ["y"], {})]
     text = from_onnx(built(nodes, X3, {}, 13)).files()["model.py"].decode()

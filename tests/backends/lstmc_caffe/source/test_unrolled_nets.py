@@ -208,3 +208,9 @@ def test_what_is_no_net_of_caffe_s_is_refused(tmp_path: Path, old: str, new: str
 def test_a_constant_without_a_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LstmcError, match=r"d \(DummyData\): shape = none: a constant must have one; check"):
         of_text(tmp_path, CHAIN + 'layer { name: "d" type: "DummyData" top: "d" }')
+
+
+def test_a_constant_larger_than_any_tensor_is_refused(tmp_path: Path) -> None:
+    large = "dummy_data_param { shape { dim: 2 dim: 99999999999 } }"
+    with pytest.raises(LstmcError, match=r"tensor d has no usable shape: \(2, 99999999999\)"):
+        of_text(tmp_path, CHAIN + f'layer {{ name: "d" type: "DummyData" top: "d" {large} }}')
