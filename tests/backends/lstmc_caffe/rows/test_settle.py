@@ -7,7 +7,7 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.rows.settle import SettleViews
+from lstmc_caffe.rows.settle import SettleViews, VaryingOutputs
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
@@ -208,3 +208,20 @@ def test_what_has_no_place_is_refused_with_the_targets_reason(lines: str, error:
         SettleViews(target).run(graph_of(lines))
     assert caught.value.message == error
     assert target.reason_against(reason)[0] in caught.value.notes
+
+
+@pytest.mark.parametrize(("shift", "varies"), [("", False), (", shift=2.0", True)])
+def test_a_product_with_zero_depends_on_no_input(shift: str, varies: bool) -> None:
+    graph = graph_of(
+        f"""{A}%t: f32[2,6] = caffe.TanH(%a)
+        %k: f32[2,6] = caffe.Power(%t, scale=0.0{shift})
+        %z: f32[2,6] = caffe.Eltwise(%t, %k, operation='PROD')"""
+    )
+    assert not VaryingOutputs(load_target("flat")).run(graph).modified
+    check = VaryingOutputs(load_target("rknn"))
+    if varies:
+        assert check.run(graph).graph is graph
+        return
+    with pytest.raises(BackendError) as refused:
+        check.run(graph)
+    assert refused.value.message == "target rknn: output z depends on no input"
