@@ -9,6 +9,7 @@ from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Ref, Scan, parse_graph
 from lstmc.ops import Relu, Sigmoid, Tanh
 from lstmc.patterns import CORE_FORMULAS, Equations, LSTMTail, lstm_tails, packed
+from lstmc.patterns.polynomial import Columns, Place, Where
 
 N, D, H = dims("N D H")
 Step = tuple[Value, dict[str, Value]]
@@ -104,3 +105,15 @@ def test_gates_that_are_no_four_parts_of_one_value(other: str) -> None:
     body = parse_graph(text)
     (tail,) = lstm_tails(Equations(body, CORE_FORMULAS))
     assert packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("where", "columns", "wanted"),
+    [("step", (0, 2), {"i": 0, "f": 2}), ("outside", (0, 2), None), ("sequence", (0, 2), None), ("step", None, None)],
+)
+def test_parts_are_columns_of_one_value_of_the_step(
+    where: Where, columns: Columns, wanted: dict[str, int] | None
+) -> None:
+    body = parse_graph("graph g {\n  %x: f32[3,8] = input()\n  return y=%x\n}\n")
+    places = {"i": Place(Ref("x"), columns, where), "f": Place(Ref("x"), (4, 6))}
+    assert packed(body, places, 4) == (wanted and (Ref("x"), wanted))
