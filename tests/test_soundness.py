@@ -45,7 +45,7 @@ from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange, RealRange
 from lstmc.passes import Refs, rewrite
 from lstmc.verification.conditioning import first_not_finite, with_masks
-from lstmc.verification.differential import random_inputs
+from lstmc.verification.differential import POSITIVE, random_inputs
 from lstmc.weights import parameters, random_weights
 from lstmc_caffe.ops import DummyData, Scale
 
@@ -180,6 +180,24 @@ def test_a_model_that_is_not_finite_is_called_so() -> None:
         r" step 1 of falling, is not finite: -inf where its operand is 0",
         remark,
     )
+
+
+def test_a_logarithm_of_an_input_gets_positive_numbers() -> None:
+    @model
+    def loud(X: Any = Input(3, 4), gain: Any = Input(4, values=reals(-1, 0))) -> Any:
+        return {"y": log(X) * gain}
+
+    found = lstmc.compile(loud).verify(ON)
+    assert found
+    assert found.remarks == (POSITIVE,)
+
+    @model
+    def never(X: Any = Input(3, 4)) -> Any:
+        return {"y": log(-1 - X * X)}
+
+    found = lstmc.compile(never).verify(ON)
+    assert not found
+    assert "log at" in found.remarks[0]
 
 
 def test_a_model_that_rounding_moves_is_called_ill_conditioned() -> None:

@@ -73,11 +73,13 @@ class RunArrays:
     """The arrays of a forward and backward pass of a compiled net. Names and shapes are the model's.
 
     ``weights`` are those that its artifact was emitted with: every parameter. ``cotangents`` are by output.
+    ``positive``: inputs were drawn without negative numbers, with which the model is not finite.
     """
 
     inputs: Mapping[str, Array]
     weights: Mapping[str, Array]
     cotangents: Mapping[str, Array]
+    positive: bool = False
 
 
 @dataclass(frozen=True)

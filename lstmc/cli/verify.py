@@ -18,7 +18,7 @@ from lstmc.cli.console import PLAIN, Rows, out, output, table
 from lstmc.cli.options import ADVANCED, PlacesOption, ProveOption
 from lstmc.cli.streams import NumbersArguments, verify_numbers
 from lstmc.errors import BackendError
-from lstmc.verification.report import Report
+from lstmc.verification.report import NOT_FINITE, Report
 
 InputsOption = Annotated[
     Path | None,
@@ -153,7 +153,8 @@ def print_report(report: Report, against: str = "the float64 interpreter") -> No
         gaps.add_row(gap.kind, gap.name, gap.count, gap.reason)
     if report.device:
         output.fact(f"{report.executor}_device", report.device)
-    if output.verbose or not report.passed:
+    not_finite = any(remark.startswith(NOT_FINITE) for remark in report.remarks)  # which all rows then are
+    if output.verbose or not (report.passed or not_finite):
         out.print(rows)
         if report.not_compared:
             out.print(gaps)

@@ -17,7 +17,7 @@ from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
 from lstmc.verification.conditioning import SCALE_FLOOR
-from lstmc.verification.differential import random_inputs
+from lstmc.verification.differential import inputs_of_domain
 from lstmc.verification.report import Difference
 
 TOLERANCE = 1e-9  # two ways to compute the same thing in float64
@@ -33,7 +33,7 @@ def check_net(
     Sizes that the source has as numbers must be these (``Net.sizes``).
     """
     report_activity("comparing the model with its source's description")
-    inputs = random_inputs(compiled, seed)
+    inputs, _ = inputs_of_domain(compiled, weights, seed)
     interpreted = forward(compiled.model, inputs, weights).outputs
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
     earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed)
@@ -56,7 +56,7 @@ def check_source(
     reason = model.runtime.unavailable()
     if reason is not None:
         return SourceCheck(model.runtime.name, (), reason)
-    inputs = random_inputs(compiled, seed)
+    inputs, _ = inputs_of_domain(compiled, weights, seed)
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
     try:
         expected = model.runtime.run(fed)

@@ -18,6 +18,7 @@ from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, Ru
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import (
     Graph,
+    Node,
     Ref,
     Scan,
     depending,
@@ -28,7 +29,7 @@ from lstmc.ir import (
 )
 from lstmc.loops.layer import other_ties, product_numbers
 from lstmc.loops.low_precision import FLOAT32
-from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
+from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Log, Power, Reshape, Split
 from lstmc.passes import step_pattern
 from lstmc.prepare import fixed_masks, mask_name
 from lstmc.process.status import report_activity, with_progress
@@ -48,6 +49,7 @@ from lstmc.verification.conditioning import (
 from lstmc.verification.report import (
     GRADIENT_TOLERANCE,
     MARGIN,
+    NOT_FINITE,
     OWN_MARGIN,
     VALUE_TOLERANCE,
     Difference,
@@ -58,6 +60,10 @@ from lstmc.verification.report import (
 )
 
 ROUNDINGS = 3  # runs from which a graph's own rounding is known
+POSITIVE = (
+    "inputs were drawn without negative numbers, with which the model is not finite; to declare what an input may hold:"
+    " Input(..., values=reals(LOW, HIGH))"
+)
 NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is used for"
 
 
@@ -95,6 +101,32 @@ def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | No
     return inputs
 
 
+def inputs_of_domain(
+    compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
+) -> tuple[dict[str, Array], bool]:
+    """Return random inputs, and whether they are drawn without negative numbers: as with them the model is not finite.
+
+    A logarithm or a power of an input says so; an input that declares its ``values`` is drawn from these.
+    """
+    inputs = random_inputs(compiled, seed, given)
+    if not any(isinstance(node.op, Log | Power) for node in _all_nodes(compiled.model)):
+        return inputs, False
+    free = {n.name for n in compiled.model if isinstance(n.op, Input) and n.op.fill is None and n.op.values is None}
+    positive = {name: np.abs(a) if name in free - set(given or {}) else a for name, a in inputs.items()}
+    for drawn in (inputs, positive):
+        outputs = forward(compiled.model, drawn, weights).outputs.values()
+        if all(np.isfinite(array).all() for array in outputs):
+            return drawn, drawn is positive
+    return inputs, False
+
+
+def _all_nodes(graph: Graph) -> Iterator[Node]:
+    for node in graph:
+        yield node
+        if isinstance(node.op, Scan):
+            yield from _all_nodes(node.op.body)
+
+
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
     """Return the inputs whose gradients of ``outputs`` are compared: not indices, labels and others without one.
 
@@ -120,7 +152,8 @@ def random_arrays(
         for name in differentiable_outputs(compiled.model)
         if name in written
     }
-    return RunArrays(random_inputs(compiled, seed, given), weights, cotangents)
+    inputs, positive = inputs_of_domain(compiled, weights, seed, given)
+    return RunArrays(inputs, weights, cotangents, positive)
 
 
 def _as_run(compiled: Compiled, arrays: RunArrays, execution: Execution) -> RunArrays:
@@ -241,7 +274,7 @@ def _report(
         name,
         tuple(compared),
         (*_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
-        (*remarks, *compiled.delay_notes()),
+        (*remarks, *([POSITIVE] if arrays.positive else []), *compiled.delay_notes()),
         execution.device,
         tuple(rounding),
     )
@@ -252,11 +285,11 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
     computed = (*model.values.values(), *gradients.inputs.values(), *gradients.params.values())
     if not all(np.isfinite(array).all() for array in computed):
         first = first_not_finite(model, arrays.cotangents)
-        return f"the model itself is not finite with these inputs and parameters: {first}" if first else None
+        return f"{NOT_FINITE} with these inputs and parameters: {first}" if first else None
     if passed:
         return None
     first = first_not_finite(forward(model.graph, arrays.inputs, arrays.weights, np.float32), arrays.cotangents)
-    return f"the model itself is not finite in float32, in which nets compute: {first}" if first else None
+    return f"{NOT_FINITE} in float32, in which nets compute: {first}" if first else None
 
 
 def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:

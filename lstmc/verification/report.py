@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+NOT_FINITE = "the model itself is not finite"  # so the remark begins that says where
 Key = tuple[str, str]  # the kind of a difference, and its name
 VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
