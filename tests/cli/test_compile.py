@@ -98,6 +98,14 @@ def test_dump_dir_gets_the_graph_after_every_pass(lstmc: LSTMC, model_file: Path
     assert Path("dump", names[0]).read_text().startswith("# model: the model as it was written\n")
 
 
+def test_a_part_of_the_api_is_found_before_all_of_it_is_imported() -> None:
+    program = (
+        "import lstmc.api; print(lstmc.api.installed.__name__, 'lstmc.api.interface' in __import__('sys').modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("lstmc.api.installed False\n", "")
+
+
 @pytest.mark.slow
 def test_the_module_is_the_command() -> None:
     ended = subprocess.run([sys.executable, "-m", "lstmc", "--help"], capture_output=True, text=True, check=False)
