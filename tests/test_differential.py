@@ -30,8 +30,9 @@ from lstmc.ir import Builder, Output
 from lstmc.ops import Array, Split
 from lstmc.ops import Input as InputOp
 from lstmc.pipeline import compile_graph
+from lstmc.verification.arrays import random_inputs
 from lstmc.verification.conditioning import relative_gap
-from lstmc.verification.differential import InterpreterExecutor, _blobs, check, random_inputs, wanted_gradients
+from lstmc.verification.differential import InterpreterExecutor, _blobs, check, wanted_gradients
 from lstmc.verification.report import (
     LEAST_TOLERANCE,
     MARGIN,

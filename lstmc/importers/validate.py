@@ -16,8 +16,8 @@ from lstmc.importers.write.model import traced
 from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
+from lstmc.verification.arrays import inputs_of_domain
 from lstmc.verification.conditioning import SCALE_FLOOR
-from lstmc.verification.differential import inputs_of_domain
 from lstmc.verification.report import Difference
 
 TOLERANCE = 1e-9  # two ways to compute the same thing in float64

@@ -15,24 +15,23 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, RunsTraining
-from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
+from lstmc.interp import Evaluation, Gradients, backward, forward
 from lstmc.ir import (
     Graph,
-    Node,
     Ref,
     Scan,
     depending,
     differentiable_inputs,
-    differentiable_outputs,
     is_weight,
     precomputed_nodes,
 )
 from lstmc.loops.layer import other_ties, product_numbers
 from lstmc.loops.low_precision import FLOAT32
-from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Log, Power, Reshape, Split
+from lstmc.ops import Array, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern
 from lstmc.prepare import fixed_masks, mask_name
 from lstmc.process.status import report_activity, with_progress
+from lstmc.verification.arrays import POSITIVE, random_arrays
 from lstmc.verification.conditioning import (
     SCALE_FLOOR,
     absolute_gap,
@@ -60,10 +59,6 @@ from lstmc.verification.report import (
 )
 
 ROUNDINGS = 3  # runs from which a graph's own rounding is known
-POSITIVE = (
-    "inputs were drawn without negative numbers, with which the model is not finite; to declare what an input may hold:"
-    " Input(..., values=reals(LOW, HIGH))"
-)
 NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is used for"
 
 
@@ -83,50 +78,6 @@ class InterpreterExecutor:
         pass
 
 
-def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | None = None) -> dict[str, Array]:
-    """Return random values for every input that is fed, and the values of constant ones; float64.
-
-    Those that are ``given``; else standard normal numbers, or such as the input's ``values`` say.
-    """
-    inputs: dict[str, Array] = dict(given or {})
-    for node in compiled.model:
-        if isinstance(node.op, Input) and node.name not in inputs:
-            rng = named_rng(seed, node.name)
-            if node.op.fill is None and node.op.values is not None:
-                inputs[node.name] = node.op.values.draw(rng, node.op.shape)
-            elif node.op.fill is None:
-                inputs[node.name] = rng.normal(size=node.op.shape).astype(np.float32).astype(np.float64)
-            elif isinstance(node.op.fill, Constant):
-                inputs[node.name] = node.op.fill.draw(rng, node.op.shape)
-    return inputs
-
-
-def inputs_of_domain(
-    compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
-) -> tuple[dict[str, Array], bool]:
-    """Return random inputs, and whether they are drawn without negative numbers: as with them the model is not finite.
-
-    A logarithm or a power of an input says so; an input that declares its ``values`` is drawn from these.
-    """
-    inputs = random_inputs(compiled, seed, given)
-    if not any(isinstance(node.op, Log | Power) for node in _all_nodes(compiled.model)):
-        return inputs, False
-    free = {n.name for n in compiled.model if isinstance(n.op, Input) and n.op.fill is None and n.op.values is None}
-    positive = {name: np.abs(a) if name in free - set(given or {}) else a for name, a in inputs.items()}
-    for drawn in (inputs, positive):
-        outputs = forward(compiled.model, drawn, weights).outputs.values()
-        if all(np.isfinite(array).all() for array in outputs):
-            return drawn, drawn is positive
-    return inputs, False
-
-
-def _all_nodes(graph: Graph) -> Iterator[Node]:
-    for node in graph:
-        yield node
-        if isinstance(node.op, Scan):
-            yield from _all_nodes(node.op.body)
-
-
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
     """Return the inputs whose gradients of ``outputs`` are compared: not indices, labels and others without one.
 
@@ -136,24 +87,6 @@ def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, .
     whole = {n.name for n in compiled.model if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
     inside = compiled.model.carried().keys() - {node.name for node in compiled.expanded}
     return tuple(name for name in differentiable_inputs(compiled.model, outputs) if name not in whole | inside)
-
-
-def random_arrays(
-    compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
-) -> RunArrays:
-    """Return inputs and cotangents drawn by ``seed``, with ``given`` inputs unchanged.
-
-    An output that the compiled graph does not have, as a state that a layer carries by itself, gets no cotangent.
-    """
-    types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
-    written = {o.name for o in compiled.expanded.outputs}
-    cotangents = {
-        name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
-        for name in differentiable_outputs(compiled.model)
-        if name in written
-    }
-    inputs, positive = inputs_of_domain(compiled, weights, seed, given)
-    return RunArrays(inputs, weights, cotangents, positive)
 
 
 def _as_run(compiled: Compiled, arrays: RunArrays, execution: Execution) -> RunArrays:

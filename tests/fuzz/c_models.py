@@ -34,7 +34,8 @@ from lstmc.passes import Pass
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import seeded_model
-from lstmc.verification.differential import check, random_arrays
+from lstmc.verification.arrays import random_arrays
+from lstmc.verification.differential import check
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.code import OPS

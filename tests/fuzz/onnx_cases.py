@@ -32,8 +32,8 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import seeded_model
+from lstmc.verification.arrays import random_inputs
 from lstmc.verification.conditioning import relative_gap
-from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_onnx import OnnxBackend
 from tests.importers.imported import imported

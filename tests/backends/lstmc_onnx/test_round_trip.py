@@ -18,7 +18,7 @@ from lstmc.patterns import GRU, LSTM, RNN, recognise
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import RandomModel, SeededDraw, seeded_model
-from lstmc.verification.differential import random_inputs
+from lstmc.verification.arrays import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_onnx import OnnxBackend
 from tests.alike import structure

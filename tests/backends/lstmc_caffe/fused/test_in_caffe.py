@@ -33,7 +33,8 @@ from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import random_leaves
 from lstmc.testing.random_models import seeded_model
-from lstmc.verification.differential import check, check_training, random_arrays
+from lstmc.verification.arrays import random_arrays
+from lstmc.verification.differential import check, check_training
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.runtime.executor import CaffeExecutor

@@ -26,7 +26,8 @@ from lstmc.loops.gpu import PERSISTENT_ROWS
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
 from lstmc.runs.solver import TYPES, Solver
-from lstmc.verification.differential import check, random_inputs
+from lstmc.verification.arrays import random_inputs
+from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install import layer_compiler
