@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 from weakref import finalize
@@ -14,25 +17,59 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lstmc.errors import BackendError
-from lstmc.loops.native import Loop, loops_of
+from lstmc.loops.native import Loop, gpu_loops_of, loops_of
 
 OTHERWISE = "native=False needs none: the loops then run step by step in PyTorch"
 _LINE = 16  # floats of a line of the cache
 _KEPT = 64 * 2**20  # floats of workspaces that are kept for the next pass
 _loops: dict[str, Loop] = {}
+_gpu_loops: dict[str, Loop] = {}
 
 
-def load_or_warn(text: str, name: str) -> bool:
-    """Make the layers of a source known to the operators, by their types.
+def load_or_warn(text: str, name: str, gpu: bool = False) -> bool:
+    """Make the layers of a source known to the operators, by their types; with ``gpu`` the source is CUDA.
 
     Return whether they are; where they cannot be compiled here, a warning says so of the model called ``name``.
     """
     try:
-        _loops.update(loops_of(text, OTHERWISE))
-    except BackendError as error:
+        if gpu:
+            _gpu_loops.update(gpu_loops_of(text, *_cuda(), OTHERWISE))
+        else:
+            _loops.update(loops_of(text, OTHERWISE))
+    except (BackendError, OSError) as error:
         warnings.warn(f"{name} runs step by step in PyTorch: {error}", stacklevel=4)
         return False
     return True
+
+
+def _cuda() -> tuple[str, tuple[str, ...]]:
+    """Return nvcc, and the flag of the current GPU. The libraries of PyTorch's own CUDA are opened for all."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        raise BackendError("generated layers for a GPU are compiled, and nvcc was not found", notes=(OTHERWISE,))
+    major = str(torch.version.cuda).partition(".")[0]
+    for library in ("cudart", "cublas"):
+        ctypes.CDLL(f"lib{library}.so.{major}", ctypes.RTLD_GLOBAL)
+    return nvcc, (f"-arch=sm_{''.join(map(str, torch.cuda.get_device_capability()))}",)
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return bool(tensor.is_cuda)
+
+
+def _loop(kind: str, tensor: Tensor) -> Loop:
+    """Return the layer for the device of a tensor."""
+    return (_gpu_loops if _on_gpu(tensor) else _loops)[kind]
+
+
+@contextmanager
+def _blas(tensor: Tensor) -> Iterator[int | None]:
+    """Yield the handle of cuBLAS for a tensor on a GPU, in PyTorch's current stream there; None for others."""
+    if not _on_gpu(tensor):
+        yield None
+        return
+    with torch.cuda.device(tensor.device):
+        yield torch.cuda.current_blas_handle()
 
 
 class _Pool:
@@ -70,33 +107,39 @@ _Saved = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]  # bottoms,
 
 
 def _run(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    layer = _loops[kind]
+    some = (*bottoms, *weights)[0]
+    layer = _loop(kind, some)
     at = layer.sizes([b.shape for b in bottoms], *sizes)
-    tops = [torch.empty(top.at(*at)) for top in layer.tops]
-    workspace = _pool.take(layer.workspace_floats(*at))
-    layer.forward(at, _addresses(bottoms), _addresses(weights), _addresses(tops), workspace.data_ptr())
+    tops = [some.new_empty(top.at(*at)) for top in layer.tops]
+    floats = layer.workspace_floats(*at)
+    workspace = some.new_empty(floats) if _on_gpu(some) else _pool.take(floats)
+    with _blas(some) as blas:
+        layer.forward(at, _addresses(bottoms), _addresses(weights), _addresses(tops), workspace.data_ptr(), blas=blas)
     return [*tops, workspace]
 
 
 def _run_back(
     kind: str, sizes: Sequence[int], saved: _Saved, gradients: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> list[Tensor]:
-    layer, (bottoms, weights, results) = _loops[kind], saved
+    bottoms, weights, results = saved
+    layer = _loop(kind, results[-1])
     at = layer.sizes([b.shape for b in bottoms], *sizes)
     cotangents = [
         torch.zeros_like(r) if g is None else g.contiguous() for r, g in zip(results[:-1], gradients, strict=False)
     ]
     of_bottoms = [torch.empty_like(b) for b in bottoms]
     of_weights = [torch.zeros_like(w) for w in weights]
-    layer.backward(
-        at,
-        _addresses(bottoms),
-        _addresses(weights),
-        _addresses(results[:-1]),
-        results[-1].data_ptr(),
-        (_addresses(cotangents), _addresses(of_bottoms), _addresses(of_weights)),
-        wanted,
-    )
+    with _blas(results[-1]) as blas:
+        layer.backward(
+            at,
+            _addresses(bottoms),
+            _addresses(weights),
+            _addresses(results[:-1]),
+            results[-1].data_ptr(),
+            (_addresses(cotangents), _addresses(of_bottoms), _addresses(of_weights)),
+            wanted,
+            blas=blas,
+        )
     return [*of_bottoms, *of_weights]
 
 
@@ -152,9 +195,9 @@ def loop(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: S
 
 @loop.register_fake
 def _(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    layer = _loops[kind]
-    sizes = layer.sizes([tuple(b.shape) for b in bottoms], steps, rows)
     some = (*bottoms, *weights)[0]
+    layer = _loop(kind, some)
+    sizes = layer.sizes([tuple(b.shape) for b in bottoms], steps, rows)
     tops = [some.new_empty(top.at(*sizes)) for top in layer.tops]
     return [*tops, some.new_empty(layer.workspace_floats(*sizes))]
 

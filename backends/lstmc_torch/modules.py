@@ -110,7 +110,7 @@ def spec_of(model: Graph, sizes: OpenSizes) -> Spec:
     ops = {node.name: node.op for node in graph if isinstance(node.op, Input)}
     return Spec(
         graph.name,
-        program_of(sizes),
+        program_of(sizes, torch.cuda.is_available()),
         {name: sizes.shape(Ref(name)) for name in ops},
         {name: op.fill for name, op in ops.items() if op.fill is not None},
         {output.name: sizes.shape(output.ref) for output in graph.outputs},
@@ -144,8 +144,23 @@ class Module(nn.Module):
         functions: dict[str, Any] = {}
         exec(compile(self.spec.program.text, f"<{self.spec.name} of lstmc_torch>", "exec"), functions)
         self._forward = functions["forward"]
-        cpp = self.spec.program.cpp
-        self._loaded = self.native and bool(cpp) and load_or_warn(cpp, self.spec.name)
+        self._loaded: dict[str, bool] = {}  # whether native code is there, by the kind of device
+        self._load()
+
+    def _load(self) -> None:
+        """Load the native code for the CPU, and for the GPU where the parameters are there."""
+        program = self.spec.program
+        of_device = {"cpu": program.cpp, "cuda": program.cu}
+        for device in ("cpu", *sorted({p.device.type for p in self.parameters()} - {"cpu"})):
+            text = of_device.get(device, "")
+            if self.native and text and device not in self._loaded:
+                self._loaded[device] = load_or_warn(text, self.spec.name, device == "cuda")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Module:
+        """Take the parameters to another device or type."""
+        super()._apply(fn, recurse)
+        self._load()
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_forward", "_loaded")}
@@ -162,7 +177,8 @@ class Module(nn.Module):
         numbers = self._numbers()
         like = next(iter(numbers.values()), None)
         arrays = self._inputs(inputs, named, like)
-        native = self._loaded and _kind(like, arrays) == (torch.float32, "cpu")
+        dtype, device = _kind(like, arrays)
+        native = dtype == torch.float32 and self._loaded.get(device, False)
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             results = self._forward(numbers, *arrays.values(), self.training, native, run)
         outputs = dict(zip(self.spec.outputs, results, strict=True))

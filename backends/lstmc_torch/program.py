@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lstmc.backend.compiled import PRODUCT, OpenSizes
 from lstmc.errors import BackendError
 from lstmc.ir import Node, Ref, Scan
-from lstmc.loops.code import cpu_source, layer_code
+from lstmc.loops.code import cpu_source, layer_code, source
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.rows import batch_of
 from lstmc.ops import Arg, Binary, Full, Input, Param, Split, Unstack
@@ -24,14 +24,16 @@ _TAKEN = {*dir(builtins), *keyword.kwlist, *_OWN}
 
 @dataclass(frozen=True)
 class Program:
-    """The text of a program, whose ``forward`` computes a graph; and the C++ of its loops, empty without any."""
+    """The text of a program, whose ``forward`` computes a graph; the C++ of its loops, and their CUDA where that was
+    asked for, both empty without any."""
 
     text: str
     cpp: str
+    cu: str = ""
 
 
-def program_of(sizes: OpenSizes) -> Program:
-    """Return the program of a graph, for all sizes of its open dimensions.
+def program_of(sizes: OpenSizes, gpu: bool = False) -> Program:
+    """Return the program of a graph, for all sizes of its open dimensions; with ``gpu`` its loops in CUDA too.
 
     Raises :class:`BackendError` for an op that has no form in PyTorch, and a size that cannot be written.
     """
@@ -42,7 +44,8 @@ def program_of(sizes: OpenSizes) -> Program:
     functions = [*whole.scans, "\n".join(whole.lines)]
     functions = [text for name, text in FUNCTIONS.items() if any(f"{name}(" in each for each in functions)] + functions
     text = "\n\n\n".join(["import torch\nimport torch.nn.functional as F", *functions])
-    return Program(text + "\n", cpu_source(graph.name, codes) if codes else "")
+    cu = source(graph.name, codes).cu if codes and gpu else None
+    return Program(text + "\n", cpu_source(graph.name, codes) if codes else "", cu or "")
 
 
 class _Names:

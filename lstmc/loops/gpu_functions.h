@@ -10,6 +10,7 @@
 #include <vector>
 
 extern "C" int cublasSetStream_v2(void* handle, cudaStream_t stream);
+extern "C" int cublasGetStream_v2(void* handle, cudaStream_t* stream);
 extern "C" int cublasSgemm_v2(void* handle, int transpose_a, int transpose_b, int m, int n, int k, const float* alpha,
                               const float* a, int lda, const float* b, int ldb, const float* beta, float* c, int ldc);
 
@@ -35,7 +36,12 @@ enum {
   GRAPHS = 8  // of a pass, at most: the newest
 };
 
-static thread_local cudaStream_t stream = 0;  // where everything is launched; another one while a graph is recorded
+// where everything is launched: that of the handle of cuBLAS, another one while a graph is recorded
+static thread_local cudaStream_t stream = 0;
+
+static inline void launch_where(void* blas) {
+  expect(cublasGetStream_v2(blas, &stream), "asking for the stream of cuBLAS");
+}
 
 // With shared memory, all blocks run at the same time and may wait for each other.
 template <typename... Wanted, typename... Given>
@@ -111,6 +117,7 @@ class Steps {
         return;
       }
       recorded_ = &known.second;
+      outside_ = stream;
       expect(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
       expect(cublasSetStream_v2(blas_, stream), "cublasSetStream");
       expect(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "recording a graph");
@@ -130,7 +137,7 @@ class Steps {
     recorded_->reset(executable);
     expect(cudaGraphDestroy(graph), "freeing a graph");
     expect(cudaStreamDestroy(stream), "freeing a stream");
-    stream = 0;
+    stream = outside_;
     expect(cublasSetStream_v2(blas_, stream), "cublasSetStream");
     expect(cudaGraphLaunch(executable, stream), "a graph");
   }
@@ -140,6 +147,7 @@ class Steps {
  private:
   void* const blas_;
   Graph* recorded_ = nullptr;
+  cudaStream_t outside_ = 0;  // of the recording
   bool left_ = false;
 };
 

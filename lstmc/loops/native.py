@@ -17,6 +17,10 @@ from lstmc.loops.plan import Plan
 
 _LINE = 16  # floats of a line of the cache, where buffers begin
 _Pointers = ctypes.POINTER(ctypes.c_void_p)
+GPU_FLAGS = ("-std=c++17", "-O3", "-w", "-Xcompiler=-fPIC", "-Xcompiler=-fvisibility=hidden")
+_GPU_TABLE = """
+extern "C" __attribute__((visibility("default"))) const lstmc_layer* const* lstmc_native() { return lstmc_gpu_layers; }
+"""
 
 
 class _Call(ctypes.Structure):
@@ -123,12 +127,14 @@ class Loop:
         tops: Sequence[int],
         workspace: int,
         seen: ctypes.c_void_p | None = None,
+        blas: int | None = None,
     ) -> None:
         """Run all steps at ``sizes`` T and N: write the tops.
 
-        ``seen`` is what the packed weights of each buffer are known by, for a workspace as the pass before left it.
+        ``seen`` is what the packed weights of each buffer are known by, for a workspace as the pass before left it;
+        ``blas`` on a GPU the handle of cuBLAS, in whose stream all runs.
         """
-        call = self._call(sizes, bottoms, weights, workspace)
+        call = self._call(sizes, bottoms, weights, workspace, blas)
         call.top, call.seen = _pointers(tops), seen
         self.layer.forward(call)
 
@@ -141,24 +147,28 @@ class Loop:
         workspace: int,
         gradients: tuple[Sequence[int], Sequence[int], Sequence[int]],
         wanted: Sequence[bool],
+        blas: int | None = None,
     ) -> None:
         """Run all steps back: of ``gradients`` read those of tops, write those of bottoms, add to those of weights.
 
         Of a bottom that is not ``wanted`` any numbers may be written.
         """
-        call = self._call(sizes, bottoms, weights, workspace)
+        call = self._call(sizes, bottoms, weights, workspace, blas)
         call.top, call.top_diff = _pointers(tops), _pointers(gradients[0])
         call.bottom_diff, call.weight_diff = _pointers(gradients[1]), _pointers(gradients[2])
         call.wanted = bytes(wanted)
         self.layer.backward(call)
 
-    def _call(self, sizes: tuple[int, int], bottoms: Sequence[int], weights: Sequence[int], workspace: int) -> _Call:
+    def _call(
+        self, sizes: tuple[int, int], bottoms: Sequence[int], weights: Sequence[int], workspace: int, blas: int | None
+    ) -> _Call:
         offsets = self._offsets(*sizes)
         return _Call(
             *sizes,
             bottom=_pointers(bottoms),
             weight=_pointers(weights),
             buffer=_pointers([workspace + ctypes.sizeof(ctypes.c_float) * offset for offset in offsets]),
+            blas=blas,
         )
 
 
@@ -170,6 +180,9 @@ def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
     return (ctypes.c_void_p * (len(addresses) + 1))(*addresses)
 
 
+Loops = Mapping[str, Loop]  # by their types
+
+
 def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
     """Return the loops of some plans, compiled now or found in the cache. Raises as :func:`loops_of`."""
     codes = [layer_code(plan) for plan in plans]
@@ -177,7 +190,7 @@ def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
     return [by_type[code.type] for code in codes]
 
 
-def loops_of(text: str, otherwise: str) -> Mapping[str, Loop]:
+def loops_of(text: str, otherwise: str) -> Loops:
     """Return the loops in a source of generated layers by their types, compiled now or found in the cache.
 
     Raises :class:`~lstmc.errors.BackendError` where there is no compiler, with ``otherwise``, which says what needs
@@ -195,8 +208,27 @@ def loops_of(text: str, otherwise: str) -> Mapping[str, Loop]:
     return _opened(cached(".so", [text, compiler.identity, *flags], build))
 
 
+def gpu_loops_of(text: str, nvcc: str, flags: Sequence[str], otherwise: str) -> Loops:
+    """Return the loops in a source of CUDA by their types, compiled by ``nvcc`` for the GPU that ``flags`` name.
+
+    All their memory is that of the GPU. CUDA's runtime library and cuBLAS are those that this process has opened for
+    all. Raises as :func:`loops_of`.
+    """
+    compiler, cuda = Compiler.find(otherwise), Compiler.of(nvcc, "--version")
+    text += _GPU_TABLE
+
+    def build(work: Path) -> Path:
+        (work / "layers.cu").write_text(text, encoding="utf-8")
+        what = "compiling generated layers for a GPU"
+        cuda.run(("-ccbin", compiler.program, *GPU_FLAGS, *flags, "-c", "layers.cu", "-o", "layers.o"), work, what)
+        compiler.run(("-shared", "layers.o", "-o", "layers.so"), work, "linking them")
+        return work / "layers.so"
+
+    return _opened(cached(".so", [text, cuda.identity, *GPU_FLAGS, *flags], build))
+
+
 @cache
-def _opened(path: Path) -> Mapping[str, Loop]:
+def _opened(path: Path) -> Loops:
     """Return the loops of a library by their types; it stays open."""
     table = ctypes.CDLL(str(path)).lstmc_native
     table.restype = ctypes.POINTER(ctypes.POINTER(_Layer))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import io
 import os
 import pickle
 import threading
+from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from platformdirs import user_cache_path
 
 import lstmc
 import lstmc_torch
+import lstmc_torch.loop
 from lstmc import Input, Param, State, cell, const, dims, dropout, linear, model, scan, tanh, uniform, xavier
 from lstmc.cells import gru
 from lstmc.errors import BackendError, DataError, DimError, WeightsError
@@ -412,3 +415,34 @@ def test_an_op_without_a_form_is_refused() -> None:
     with pytest.raises(BackendError) as refused:
         lowered(call)
     assert refused.value.message == "strange has no form in PyTorch"
+
+
+def test_tensors_of_a_gpu_run_by_the_loops_in_cuda(
+    small: lstmc_torch.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With stand-ins for what PyTorch has with a GPU alone: memory, the handle of cuBLAS, and nvcc, by g++."""
+    nvcc = tmp_path / "nvcc"
+    cuda = Path(__file__).parents[2] / "fuzz" / "cuda"
+    own = 'for a; do shift; case "$a" in -ccbin|*g++) ;; *) set -- "$@" "${a#-Xcompiler=}" ;; esac; done'
+    nvcc.write_text(f'#!/bin/sh\n{own}\nexec g++ -x c++ -I {cuda} "$@"\n', encoding="utf-8")
+    ctypes.CDLL("libopenblas.so.0", ctypes.RTLD_GLOBAL)
+    nvcc.chmod(0o700)
+    handle = contextmanager(lambda tensor: iter([1]))
+    for name, stand_in in (("_cuda", lambda: (str(nvcc), ())), ("_on_gpu", lambda tensor: True), ("_blas", handle)):
+        monkeypatch.setattr(lstmc_torch.loop, name, stand_in)
+    spec = small.spec
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    on_gpu = lstmc_torch.module("gru", weights=small.lstmc_weights(), **SIZES)
+    assert lstmc_torch.loop.load_or_warn(on_gpu.spec.program.cu, spec.name, gpu=True)
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    found = results_of(on_gpu, x)
+    monkeypatch.undo()
+    for one, other in zip(found, results_of(small, x), strict=True):
+        torch.testing.assert_close(one, other, **SMALL)
+
+
+def results_of(net: lstmc_torch.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """The outputs, and the gradients of the input and all parameters."""
+    outputs = list(net(x).values())
+    total = sum((value.cos().sum() for value in outputs), torch.zeros(()))
+    return [*outputs, *torch.autograd.grad(total, [x, *net.parameters()])]

@@ -161,3 +161,4 @@ extern "C" __attribute__((visibility("hidden"))) inline int cublasSgemm_v2(
   });
 }
 extern "C" __attribute__((visibility("hidden"))) inline int cublasSetStream_v2(void*, cudaStream_t) { return 0; }
+extern "C" __attribute__((visibility("hidden"))) inline int cublasGetStream_v2(void*, cudaStream_t*) { return 0; }
