@@ -101,7 +101,7 @@ class TorchBackend(RunsFiles):
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME_torch.py``, which needs PyTorch alone, its weights, its scans in C++, and a manifest beside it."""
-        graph, sizes = compiled.expanded, OpenSizes.from_graphs(compiled.expanded, compiled.resized)
+        graph, sizes = compiled.expanded, OpenSizes.from_graphs(compiled.expanded, compiled.resized, any_length=True)
         inputs = {node.name: _shape(sizes, Ref(node.name)) for node in graph if isinstance(node.op, Input)}
         outputs = {output.name: _shape(sizes, output.ref) for output in graph.outputs}
         program, stem = program_of(sizes), f"{compiled.name}_torch"  # not NAME.py, which the model's own file may be

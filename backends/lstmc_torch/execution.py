@@ -94,7 +94,7 @@ def run(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: bool)
     graph = compiled.expanded
     net: Any
     if native:
-        spec = spec_of(compiled.model, OpenSizes.from_graphs(graph, compiled.resized))
+        spec = spec_of(compiled.model, OpenSizes.from_graphs(graph, compiled.resized, any_length=True))
         net = Module(spec, arrays.weights).eval()
     else:
         names: dict[str, Any] = {}

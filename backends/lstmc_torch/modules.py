@@ -91,7 +91,7 @@ def module(
         with suppress(LstmcError):  # at another size it is no model
             others[dim] = compiled({**free, **fixed, dim: size + LARGER})
     whole = source.graph({**free, **fixed})
-    open_sizes = OpenSizes.from_graphs(compiled({**free, **fixed}), others)
+    open_sizes = OpenSizes.from_graphs(compiled({**free, **fixed}), others, any_length=True)
     for dim in free:
         if dim not in open_sizes.others:
             raise DimError(f"{whole.name} is another net at each {dim}: give its size, as in module(..., {dim}=20)")

@@ -98,7 +98,8 @@ class _Function:
     def _call_scan(self, node: Node, scan: Scan) -> None:
         function = _Function(self.sizes.inside(node), self.names.unique(scan.body.name))
         dims = list(self.sizes.inputs())
-        function.write_scan(scan, dims)
+        steps, rows = self._open_sizes(node, scan)
+        function.write_scan(scan, dims, steps)
         self.scans.append("\n".join(function.lines))
         operands = self.graph.args(node.name)
         results = [self.names.unique(name) for name in node.names]
@@ -113,7 +114,6 @@ class _Function:
         weights = [ref for slot, ref in enumerate(operands) if scan.role(slot) == "weight"]
         tensors = (f"[{', '.join(map(self._read, refs))}]" for refs in (bottoms, weights))
         kind = layer_code(scan.plan()).type
-        steps, rows = self._open_sizes(node, scan)
         self.lines += [
             "    if native:",
             f"        {to} = loop({kind!r}, {steps}, {rows}, {', '.join(tensors)})",
@@ -130,14 +130,14 @@ class _Function:
 
     # a scan -------------------------------------------------------------------------------------------------------
 
-    def write_scan(self, scan: Scan, dims: Sequence[str]) -> None:
+    def write_scan(self, scan: Scan, dims: Sequence[str], length: int | str) -> None:
         self.dims, self.names = list(dims), _Names(dims)
         args = self.graph.body_args()
         roles = [scan.role(slot) for slot in range(len(args))]
         names = [self.names.unique(arg.name) for arg in args]
         sequences = [name for name, role in zip(names, roles, strict=True) if role == "x"]
         self.lines.append(f"def {self.name}({', '.join([*names, 'like', *dims])}):")
-        steps = f"{sequences[0]}.shape[0]" if sequences else str(scan.length)
+        steps = f"{sequences[0]}.shape[0]" if sequences else str(length)
         states = [name for name, role in zip(names, roles, strict=True) if role == "state"]
         outputs = [self.names.unique(f"all_{output.name or 'y'}") for output in scan.step_outputs]
         self.lines += [f"    {name} = []" for name in outputs]

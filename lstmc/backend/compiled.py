@@ -202,14 +202,19 @@ class OpenSizes:
 
     @classmethod
     def from_graphs(
-        cls, graph: Graph, others: Mapping[str, Graph], same_form: SameForm = lambda op, one, other: True
+        cls,
+        graph: Graph,
+        others: Mapping[str, Graph],
+        same_form: SameForm = lambda op, one, other: True,
+        any_length: bool = False,
     ) -> OpenSizes:
         """Return the open sizes, without dimensions at which the net would be a different one.
 
-        ``same_form``: whether an op is written alike on operands, or with results, of these two types.
+        ``same_form``: whether an op is written alike on operands, or with results, of these two types. ``any_length``:
+        whether a scan without sequences may take its length from that of its outputs.
         """
         open_sizes = cls(
-            graph, {dim: other for dim, other in others.items() if differ_in_sizes(graph, other, same_form)}
+            graph, {dim: other for dim, other in others.items() if differ_in_sizes(graph, other, same_form, any_length)}
         )
         inputs = open_sizes.inputs()
         return cls(graph, {dim: other for dim, other in open_sizes.others.items() if dim in inputs})
@@ -248,7 +253,7 @@ class OpenSizes:
         )
 
 
-def differ_in_sizes(one: Graph, other: Graph, same_form: SameForm) -> bool:
+def differ_in_sizes(one: Graph, other: Graph, same_form: SameForm, any_length: bool = False) -> bool:
     """Return whether two graphs differ only in sizes that a net computes as it runs: no number of an op differs."""
     if [o.name for o in one.outputs] != [o.name for o in other.outputs] or len(one) != len(other):
         return False
@@ -256,13 +261,13 @@ def differ_in_sizes(one: Graph, other: Graph, same_form: SameForm) -> bool:
         return False
     return all(
         (a.names, one.args(a.name)) == (b.names, other.args(b.name))
-        and _same(a.op, b.op, same_form)
+        and _same(a.op, b.op, same_form, any_length)
         and _fits(one, other, a, same_form)
         for a, b in zip(one, other, strict=True)
     )
 
 
-def _same(one: Op, other: Op, same_form: SameForm) -> bool:
+def _same(one: Op, other: Op, same_form: SameForm, any_length: bool) -> bool:
     if type(one) is not type(other) or isinstance(one, Param):
         return one == other
     if isinstance(one, Input) and isinstance(other, Input):
@@ -273,7 +278,7 @@ def _same(one: Op, other: Op, same_form: SameForm) -> bool:
         return replace(other, shape=one.shape) == one
     if isinstance(one, Scan) and isinstance(other, Scan):
         sequences = any(one.role(i) == "x" for i in range(len(one.body.body_args())))
-        lengths = one.length == other.length or sequences
+        lengths = one.length == other.length or sequences or (any_length and bool(one.step_outputs))
         return lengths and one.reverse == other.reverse and differ_in_sizes(one.body, other.body, same_form)
     if isinstance(one, Arg) and isinstance(other, Arg):
         return one.role == other.role

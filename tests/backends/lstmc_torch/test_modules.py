@@ -332,6 +332,23 @@ def test_carried_states_go_on(native: bool) -> None:
     torch.testing.assert_close(parts, whole)
 
 
+@model
+def valid(X=Input(T, N, 3), lengths=Input(N)):
+    y, _ = scan(gru(H=4), X, lengths=lengths)
+    return {"y": y, "last": lstmc.last_valid(y, lengths)}
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_steps_of_sequences_with_lengths_are_free(native: bool) -> None:
+    net = lstmc_torch.module(valid, native=native, seed=0)
+    for steps, rows in ((4, 3), (7, 2)):
+        arrays = {"X": np.random.default_rng(0).normal(size=(steps, rows, 3)), "lengths": np.arange(1, rows + 1)}
+        wanted = lstmc.compile(valid, T=steps, N=rows, weights=net.lstmc_weights()).run(**arrays, on="interpreter")
+        found = net(**{name: torch.as_tensor(array) for name, array in arrays.items()})
+        for name, value in found.items():
+            np.testing.assert_allclose(value.detach().numpy(), wanted[name], **SMALL)
+
+
 def test_what_is_trained_here_compiles_for_other_targets(small: lstmc_torch.Module, tmp_path: Path) -> None:
     net = copy.deepcopy(small)
     optimizer = torch.optim.Adam(net.groups(lr=0.01))
