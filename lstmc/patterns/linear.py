@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
 from lstmc.ir import Graph, Node, Output, Rebuild, Ref, Scan, broadcast
-from lstmc.ops import Add, Affine, Arg, Conv, Full, Linear, Maximum, Mul, Op, Relu, Reshape, StopGradient, Sub, Sum
+from lstmc.ops import Add, Affine, Arg, Conv, Full, Linear, Maximum, Mul, Op, Relu, Reshape, Sub, Sum
 from lstmc.patterns.masks import NO_MASKS, Masks, masked_sum, operand_masks
 from lstmc.patterns.recurrence import LEAST, MOVES, Kind, Recurrence, state_arguments, states_read
 
@@ -347,7 +347,7 @@ class _Reading:
         factor = None if term.factor is None else self._binary(Mul(), term.factor, gate, node)
         offset = None
         if new.offset is not None:
-            past = self._unary(Affine(-LEAST, LEAST), self._unary(StopGradient(), gate, node), node)
+            past = self._unary(Affine(-LEAST, LEAST), gate, node)
             offset = self._binary(Add(), self._binary(Mul(), new.offset, gate, node), past, node)
         return _Form({state: replace(term, factor=factor, varies=True)}, offset, new.later)
 
