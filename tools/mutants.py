@@ -52,7 +52,10 @@ GROUPS = {
     "legalize": Group(("backends/lstmc_caffe/legalize/*.py",), ("tests/backends/lstmc_caffe/legalize",)),
     "rows": Group(("backends/lstmc_caffe/rows/*.py",), ("tests/backends/lstmc_caffe/rows",)),
     "headers": Group(
-        tuple(f"lstmc/loops/{name}" for name in ("*.h", "cpu.j2", "layer.j2", "layers.j2", "native.cpp")),
+        (
+            *(f"lstmc/loops/{name}.h" for name in ("elements", "layer", "panels", "products", "vectors", "w*")),
+            *(f"lstmc/loops/{name}" for name in ("cpu.j2", "layer.j2", "layers.j2", "native.cpp")),
+        ),
         ("tests/loops/test_native.py", "tests/loops/test_products.py", "tests/backends/lstmc_caffe/fused"),
     ),
     "headers of C": Group(("backends/lstmc_c/*.h", "backends/lstmc_c/*.c.j2"), ("tests/backends/lstmc_c",)),
