@@ -62,13 +62,15 @@ class Weights:
     ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it.
 
     A matrix that is multiplied by a value of ``value_axes`` axes or more is stored as values are, its bias too.
-    Without ``biases``, those stay as they are.
+    Without ``biases``, those stay as they are. ``computed``: what is computed from parameters, and no weight of a layer
+    as it is stored, is computed by the device, and rounded as values are.
     """
 
     format: Format = "float"
     per: Literal["row", "tensor", "slice"] = "row"
     value_axes: int = 1000
     biases: bool = True
+    computed: bool = False
 
 
 @_FORBID

@@ -210,7 +210,8 @@ class Simulation:
 
     def __init__(self, net: str, runners: Runners, sequences: Sequences, ranges: Ranges, device: Device) -> None:
         self._net, self._runners, self._sequences, self._device = net, runners, sequences, device
-        graph = runners(1, None).graph
+        exact = runners(1, None)
+        graph = exact.graph
         self.graph, self._fixed = graph, constants(graph)
         named = {
             graph.value_name(Ref(node.name, out)): Ref(node.name, out)
@@ -225,6 +226,8 @@ class Simulation:
         self._ranges: dict[Ref, Range] = {
             named[each.name]: (each.least, each.greatest) for each in ranges if each.name in named
         }
+        if device.weights.computed:
+            self._ranges |= {ref: (float(each.min()), float(each.max())) for ref, each in exact.constants.items()}
 
     def _rounding(self, runner: StepRunner, variant: _Variant) -> DeviceRounding:
         states = {Ref(pair.before): runner.after[pair.after] for pair in runner.states}

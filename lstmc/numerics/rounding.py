@@ -9,12 +9,12 @@ from math import ceil, floor, log2
 
 import numpy as np
 
-from lstmc.ir import Graph, Node, Ref
+from lstmc.ir import Graph, Node, Ref, is_weight
 from lstmc.loops.low_precision import rounded_rows, to_format
 from lstmc.numerics.device import BITS, Device, Format, Nearest
 from lstmc.numerics.ranges import elements_of
 from lstmc.numerics.sequences import constants
-from lstmc.ops import Array, Arrays, Linear, Op, Split
+from lstmc.ops import Array, Arrays, Leaf, Linear, Op, Split
 
 Range = tuple[float, float]
 
@@ -139,8 +139,12 @@ class DeviceRounding:
         self._exact_weights, self._counts = frozenset(exact_weights), counts
         self._structure = _structure(graph)
         self._fixed = self._structure.fixed
+        if device.weights.computed:
+            leaves = (node.name for node in graph if isinstance(node.op, Leaf) or is_weight(graph, Ref(node.name)))
+            self._fixed = self._fixed.intersection(leaves)
         self._states = {self._structure.sources[ref] for ref in states}
-        self._written = {node.name for node in graph if _has(device.values.written, node.op)} - self._fixed
+        self._of_written_types = {node.name for node in graph if _has(device.values.written, node.op)} - self._fixed
+        self._written = set(self._of_written_types)
         if device.values.once:
             readers = self._structure.readers
             read = {
@@ -240,7 +244,7 @@ class DeviceRounding:
                     as_value = self._is_value(node, args)
                     of_product = partial(self._matrix, node) if slot == matrix else self._bias
                     array = self._cached(node, slot, array, self._constant if as_value else of_product)
-            elif ref.node in self._fixed and (read or node.name in self._written):
+            elif ref.node in self._fixed and (read or node.name in self._of_written_types):
                 array = self._cached(node, slot, array, self._constant)
             elif read and self.device.values.dynamic and isinstance(node.op, Linear):
                 array = rounded_rows(array, node.op.axis, self.format_of(ref))

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 import lstmc
-from lstmc import cells
+from lstmc import Input, Param, State, cells, dims, exp, linear, maximum, tanh, xavier
 from lstmc.api.low_precision import StreamedModel
+from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.files.output import write_files
 from lstmc.interp import forward
@@ -26,6 +27,7 @@ from lstmc.numerics.reader import Interpreter, run_quantised
 from lstmc.numerics.rounding import DeviceRounding, Grid, short, to_format
 
 T, D, H = 80, 6, 8
+N = dims("N")
 
 
 @pytest.fixture(autouse=True)
@@ -202,10 +204,24 @@ def test_the_prediction_has_the_ranges_of_the_quantisers_own_steps() -> None:
     assert 1 / 1.2 < report.reader[0].ratio < 1.2
 
 
+@lstmc.cell
+def odd(x=Input(N, D), m=State(N, H), *, W=Param(H, D, fill=xavier()), a=Param(H)):
+    """A maximum and a sum that only what moves elements reads, and a function of parameters."""
+    z = linear(x, W)
+    m = maximum(0.8731 * m, z)
+    total = tanh((exp(z - m) * z).sum(axis=1, keepdims=True))
+    return exp(a) * z * total, {"m": m}
+
+
 @pytest.mark.slow
-def test_what_moves_elements_rounds_nothing_in_onnx_runtime() -> None:
-    """Reshape and Unsqueeze have the numbers of what they read: here of a maximum and a sum, which are not rounded."""
-    compiled = lstmc.compile("mlstm", target="onnx", form="unrolled", step=True, N=1, D=D, H=6, K=6)
+def test_the_rules_of_onnx_runtime_beside_products() -> None:
+    """What moves elements rounds nothing; functions of parameters are rounded."""
+    compiled = lstmc.compile(CellModel(odd), target="onnx", form="unrolled", step=True, N=1)
+    weights = {
+        name: array + 0.3 * np.random.default_rng(1).standard_normal(array.shape)
+        for name, array in compiled.weights.items()
+    }
+    compiled = lstmc.compile(CellModel(odd), target="onnx", form="unrolled", step=True, N=1, weights=weights)
     data, calibration = ({"x": correlated(40, seed)} for seed in (2, 1))
     report = compiled.verify_numbers("a8w8", data, calibration=calibration, reader="onnxruntime")
     assert report.reader[0].ratio == pytest.approx(1, abs=1e-3)
