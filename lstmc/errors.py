@@ -25,7 +25,7 @@ class Mend(Enum):
     NAME_MANIFEST = "give the path of the manifest"
     ONE_STEP = "compile the model as a net of one step"
     OTHER_FOLDER = "give another folder"
-    OVERWRITE = "begin again in this folder, which keeps what it has"
+    OVERWRITE = "begin again in this folder, which keeps its earlier files"
     RESUME = "resume the run"
     START = "start a run instead of resuming one"
 

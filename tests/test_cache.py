@@ -62,7 +62,7 @@ def test_what_belongs_to_somebody_else_is_refused(cache: Path, monkeypatch: pyte
     owner = give_away(folder / "a.so", monkeypatch)
     with pytest.raises(BackendError) as refused:
         check_private(folder / "a.so")
-    assert f" belongs to {owner}, and what is there is executed" in refused.value.message
+    assert f" belongs to {owner}, and its files are executed" in refused.value.message
     assert refused.value.notes[1] == "or set XDG_CACHE_HOME to a folder of your own"
 
 
@@ -75,7 +75,7 @@ def test_what_others_can_write_is_refused(cache: Path, tmp_path: Path, mode: int
     with pytest.raises(BackendError) as refused:
         check_private(target)
     assert str(refused.value) == (
-        f"BackendError: {tmp_path / place} may be written by {who}, and what is there is executed\n"
+        f"BackendError: {tmp_path / place} may be written by {who}, and its files are executed\n"
         f"  remove it if somebody else wrote there; if not: chmod go-w {tmp_path / place}\n"
         "  or set XDG_CACHE_HOME to a folder of your own"
     )
@@ -117,7 +117,7 @@ def test_a_library_that_somebody_else_put_into_the_cache_is_not_used(
     made = library(source("net", []), caffe.location)
     assert library(source("net", []), caffe.location) == made
     give_away(made, monkeypatch)
-    with pytest.raises(BackendError, match=r"belongs to .*, and what is there is executed"):
+    with pytest.raises(BackendError, match=r"belongs to .*, and its files are executed"):
         library(source("net", []), caffe.location)
 
 

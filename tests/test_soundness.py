@@ -107,9 +107,7 @@ def test_inputs_are_such_as_they_say_and_so_wherever_they_come_from() -> None:
 def test_parameters_without_a_gradient_are_named() -> None:
     found = gated_net().verify(ON)
     assert found
-    assert found.remarks == (
-        "gated/unused: its gradient is zero everywhere, so nothing here shows what it is used for",
-    )
+    assert found.remarks == ("gated/unused: its gradient is zero everywhere, so the comparison does not test it",)
     assert str(found).splitlines()[-1] == found.remarks[0]
 
 

@@ -181,7 +181,7 @@ def test_a_pass_that_changes_nothing_is_not_shown_to_be_right() -> None:
         return tanh(X)
 
     with pytest.raises(
-        AssertionError, match="changed none of 1 graphs: give graphs= that have what it rewrites, or count"
+        AssertionError, match="changed none of 1 graphs: give graphs= with nodes that it rewrites, or count"
     ):
         check_pass(Drop(), [without.graph(T=2, N=2, D=3)], models=0)
     with pytest.raises(TypeError, match=r"graphs\[0\] is a model: write without.graph\(T=3, N=2\)"):

@@ -159,9 +159,7 @@ class IntegerWriter(Writer):
         matrix = self._constant(name, kernel.matrix, f"{name}, in integers", "int8_t")
         start = "0"
         if kernel.bias is not None:
-            start = (
-                self._constant(f"{name} bias", kernel.bias, f"what is added to the sums of {name}", "int32_t") + "[row]"
-            )
+            start = self._constant(f"{name} bias", kernel.bias, f"the bias of the sums of {name}", "int32_t") + "[row]"
         multipliers, shifts = (
             np.array([getattr(scaling, part) for scaling in kernel.scalings]) for part in ("multiplier", "shift")
         )

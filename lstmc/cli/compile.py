@@ -59,7 +59,7 @@ class PassArguments:
         typer.Option(
             "--numbers",
             metavar="NAME|FILE.toml",
-            help="Write the net so that it loses less in these numbers of a device, as rknn-int8, and means the same."
+            help="Optimise the net for a device's low precision, as rknn-int8, without changing its meaning."
             " Its target is the default.",
             autocompletion=complete_numbers,
         ),

@@ -371,7 +371,9 @@ TensorboardOption = Annotated[
 ]
 OverwriteOption = Annotated[
     bool,
-    typer.Option("--overwrite", help="Begin again in the folder, and move what it has into its folder previous/N."),
+    typer.Option(
+        "--overwrite", help="Begin again in the folder, and move its earlier files into its folder previous/N."
+    ),
 ]
 GpuOption = Annotated[bool, typer.Option("--gpu", help="Run on a GPU instead of the CPU.")]
 NetArgument = Annotated[

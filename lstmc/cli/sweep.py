@@ -128,7 +128,7 @@ def sweep_command(
     """
     lowest, highest = search.lowest, search.highest
     if lowest is not None and highest is not None:
-        raise SweepError(f"--lowest {lowest} and --highest {highest} both say what is the best: expected one of them")
+        raise SweepError(f"--lowest {lowest} and --highest {highest} both define the best point: expected one of them")
     space = Space({}) if search.space is None else Space.read(search.space)
     space = space.over(Space.parse(search.grid or []))
     model_options = parse_options(trial.settings.options or [])

@@ -52,12 +52,12 @@ def foreign(path: Path) -> tuple[str, ...] | None:
             continue  # nothing that could be loaded
         if state.st_uid not in (0, os.geteuid()):
             remedy = f"remove it if you do not know it: rm -r {each}"
-            return f"{each} belongs to {_owner(each, state.st_uid)}, and what is there is executed", remedy, OWN_CACHE
+            return f"{each} belongs to {_owner(each, state.st_uid)}, and its files are executed", remedy, OWN_CACHE
         sticky = stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX and each not in (absolute, real)
         if not stat.S_ISLNK(state.st_mode) and state.st_mode & _OTHERS_WRITE and not sticky:
             who = "everybody" if state.st_mode & stat.S_IWOTH else "its group"
             remedy = f"remove it if somebody else wrote there; if not: chmod go-w {each}"
-            return f"{each} may be written by {who}, and what is there is executed", remedy, OWN_CACHE
+            return f"{each} may be written by {who}, and its files are executed", remedy, OWN_CACHE
     return None
 
 

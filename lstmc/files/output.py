@@ -96,7 +96,7 @@ def set_aside(folder: Path, names: Iterable[str]) -> Path:
             if os.path.lexists(folder / name):
                 os.replace(folder / name, kept / name)
     except OSError as error:
-        raise OutputError(f"cannot move what is in {folder} into {kept}: {error.strerror}") from None
+        raise OutputError(f"cannot move the contents of {folder} into {kept}: {error.strerror}") from None
     return kept
 
 

@@ -211,7 +211,9 @@ class Graph:
                 for slot, edge in edges.items():
                     slots.append(slot)
                     if not 0 <= edge["out"] < len(self.node(producer).types):
-                        raise VerifyError(f"%{name} reads output {edge['out']} of %{producer}, which has none such")
+                        raise VerifyError(
+                            f"%{name} reads output {edge['out']} of %{producer}, which has no such output"
+                        )
             if sorted(slots) != list(range(len(slots))):
                 raise VerifyError(f"%{name} has operand slots {sorted(slots)}, expected 0 to {len(slots) - 1}")
 

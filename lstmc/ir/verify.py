@@ -81,7 +81,7 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
                 if ref.node in precomputed and not is_weight(graph, ref):
                     raise _at(graph, node, f"%{graph.value_name(ref)} is a part of a weight, which no layer computes")
         if isinstance(node.op, Precomputed) and not made_of_parameters(graph, *graph.args(node.name)):
-            raise _at(graph, node, "what is precomputed must be made of parameters, and of nothing else but constants")
+            raise _at(graph, node, "a precomputed value must depend on parameters and constants alone")
         if isinstance(node.op, Scan):
             _verify_weights(graph, node, node.op)
     for output in graph.outputs:

@@ -175,7 +175,7 @@ def _state(
             after = device.get(state["after"])
             if after is not None and len(d) > 2 and same(d[2:], after[: len(d) - 2].astype(np.float64)):
                 return f"a state that is a step late: {state['name']}"
-            return f"a state that is not what the step before it gave: {state['name']}"
+            return f"a state that differs from the result of the step before: {state['name']}"
         alone = step == 1 and [state["before"]] == list(layer["reads"]) and state["before"] not in device
         if alone and same(d[0], g[0]) and same(d[1], g[0]):
             return f"a state that is not carried: {state['name']} is at its initial value in every step"

@@ -72,7 +72,7 @@ class Recurrence:
         if self.kind is None:
             return f"in order: {self.reasons[self.states.index(state)]}"
         if self.kind is Kind.DELAY:
-            return f"parallel: what the last {f'{self.delay} steps' if self.delay > 1 else 'step'} computed"
+            return f"parallel: a delay of {self.delay} step{'s' if self.delay > 1 else ''}"
         factor = {Kind.ELEMENTWISE: "elementwise", Kind.MAXIMUM: "max-plus", Kind.MATRIX: "matrix"}[self.kind]
         group = f", a group of {len(self.states)}" if len(self.states) > 1 else ""
         return f"linear: {factor}{group}, factors {'of each step' if self.varies else 'the same at every step'}"

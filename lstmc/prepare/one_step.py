@@ -216,7 +216,7 @@ class _Stepper:
             f"one step of {self.graph.name}: {op.name} combines several time steps of %{node.name} {node.types[0]}",
             loc=node.loc,
             notes=(
-                "what an op reads of other steps must be a state: of a convolution over time it is the past, as in the"
+                "values of other steps must be states: for a convolution over time its past inputs, as in the"
                 " library's causal_conv",
                 f"an imported model: import it with {STEP}, which makes such states, or names the layer",
             ),

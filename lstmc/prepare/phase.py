@@ -72,7 +72,7 @@ def without_losses(graph: Graph) -> Graph:
     if all(output.carried_to for output in kept):
         raise PassError(
             f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which only training needs:"
-            " return what the model is for too, such as its scores"
+            " return its other outputs too, such as scores"
         )
     return _part(graph, kept, training) if training else graph
 

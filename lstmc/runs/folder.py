@@ -259,7 +259,7 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -
     if differences := identity.differences(before):
         raise TrainingError(
             f"cannot resume the run in {folder}: it was started with different settings",
-            notes=(*differences, "give what it was started with, or start a new run"),
+            notes=(*differences, "use the settings and data that it was started with, or start a new run"),
             mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER],
         )
 

@@ -122,7 +122,7 @@ def _check_definition(folder: Path, definition: Definition) -> None:
     if not os.path.exists(path):
         if os.path.exists(folder / POINTS):
             raise SweepError(
-                f"{folder} has runs, and no {SWEEP} that says of what", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
+                f"{folder} has runs, and no {SWEEP} that defines their sweep", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
             )
         _write_definition(folder, definition)
         return

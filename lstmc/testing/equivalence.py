@@ -91,7 +91,7 @@ def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 50, seed:
             error.add_note(f"pass {step.name} on {what}")
             raise
     assert changed, (
-        f"{step.name} changed none of {tried} graphs: give graphs= that have what it rewrites, or count every"
+        f"{step.name} changed none of {tried} graphs: give graphs= with nodes that it rewrites, or count every"
         " change: modified says whether the pass changed the graph"
     )
     return changed

@@ -59,7 +59,7 @@ from lstmc.verification.report import (
 )
 
 ROUNDINGS = 3  # runs from which a graph's own rounding is known
-NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is used for"
+NO_GRADIENT = "its gradient is zero everywhere, so the comparison does not test it"
 
 
 class InterpreterExecutor:
@@ -143,7 +143,7 @@ def check_training(
     if not unknown:
         return report
     # of a zero nobody knows whether it was dropped: what flows back to inputs through it may be either
-    reason = f"{unknown[0]} reads a zero, of which nothing tells whether it was dropped"
+    reason = f"{unknown[0]} reads a zero, whose output is the same whether it was dropped or not"
     inputs = {node.name for node in compiled.model if isinstance(node.op, Input)}
     kept = tuple(d for d in report.differences if d.kind != "gradient" or d.name not in inputs)
     left_out = (NotCompared(d.kind, d.name, d.count, reason) for d in report.differences if d not in kept)

@@ -86,9 +86,9 @@ def test_nothing_of_a_file_is_left_out_unless_that_is_asked_for(lstmc: LSTMC, co
     assert done.code == 2
     assert not Path("out").exists()
     found = {
-        "module": "a module of class tests.importers.torch_files.Tagger: its code would have to be run to know what it"
-        " computes",
-        "script": "a TorchScript program: its code would have to be run to know what it computes",
+        "module": "a module of class tests.importers.torch_files.Tagger: its computation is known only by"
+        " running its code",
+        "script": "a TorchScript program: its computation is known only by running its code",
         "safetensors": "fc.bias, fc.weight: a state dict does not record what these tensors are for, nor in which order"
         " they are used",
     }.get(

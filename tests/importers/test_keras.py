@@ -298,7 +298,7 @@ def test_which_hard_sigmoid_is_not_guessed(tmp_path: Path) -> None:
 def test_a_recurrent_activation_that_is_not_said_is_not_guessed(tmp_path: Path) -> None:
     config = {key: value for key, value in LSTM.items() if key != "recurrent_activation"}
     path = old_file(tmp_path / "m.h5", "LSTM", config, [np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8)])
-    with pytest.raises(RefusedError, match=r"what it is if nothing is said changed with Keras 2\.3"):
+    with pytest.raises(RefusedError, match=r"its default changed with Keras 2\.3"):
         import_file(path)
 
 

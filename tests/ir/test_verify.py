@@ -111,7 +111,7 @@ def test_a_node_that_reads_itself() -> None:
 def test_an_operand_that_is_no_output_of_its_producer(out: int) -> None:
     builder, _ = started()
     builder.add(Tanh(), Ref("x", out), names=("y",), types=(TensorType((2, 4)),))
-    assert refused(builder.finish([])) == f"%y reads output {out} of %x, which has none such"
+    assert refused(builder.finish([])) == f"%y reads output {out} of %x, which has no such output"
 
 
 def test_operand_slots_with_a_gap() -> None:
@@ -220,7 +220,7 @@ def test_what_is_precomputed_is_made_of_parameters() -> None:
     (s,) = builder.add(Add(), x, p, names=("s",))
     builder.add(Precomputed(), s, names=("s/precomputed",))
     assert refused(builder.finish([])) == (
-        "graph g: what is precomputed must be made of parameters, and of nothing else but constants\n"
+        "graph g: a precomputed value must depend on parameters and constants alone\n"
         "  %s/precomputed: f32[2,4] = precomputed(%s)"
     )
 

@@ -121,6 +121,6 @@ def test_a_model_of_nothing_but_losses_is_not_deployed() -> None:
     with pytest.raises(PassError) as caught:
         deploy_graph(lost.graph(T=2, N=2, D=3))
     assert str(caught.value) == (
-        "PassError: lost returns nothing but loss, which only training needs: return what the model is for too, such"
-        " as its scores"
+        "PassError: lost returns nothing but loss, which only training needs: return its other outputs too, such as"
+        " scores"
     )

@@ -288,7 +288,7 @@ def test_what_is_asked_for_wrongly(lstmc: LSTMC, here: Here) -> None:
         (("--grid", "scale=1", "--halving", "1"), "SweepError: halving: expected an integer from 2 on, found 1\n"),
         (
             ("--grid", "scale=1", "--lowest", "loss", "--highest", "accuracy"),
-            "SweepError: --lowest loss and --highest accuracy both say what is the best: expected one of them\n",
+            "SweepError: --lowest loss and --highest accuracy both define the best point: expected one of them\n",
         ),
         (
             ("--grid", "solver.max_iter=4,5", "--halving", "2"),

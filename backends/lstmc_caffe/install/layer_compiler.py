@@ -107,7 +107,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
         if source.cu is None:
             raise BackendError(
                 "generated layers for a Caffe with CUDA: expected NAME.layers.cu beside NAME.layers.cpp, found none",
-                notes=("what is compiled for target caffe-fused has both",),
+                notes=("files compiled for target caffe-fused have both",),
             )
         cuda = Compiler.of(str(caffe.toolkit.nvcc), "--version")
         inputs += [source.cu, cuda.identity, *caffe.recipe.gpu_flags]

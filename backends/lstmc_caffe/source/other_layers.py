@@ -283,6 +283,6 @@ def layer_values(g: LayerCall, op: CaffeOp | None) -> list[str]:
     rule = OPS.get(type(op)) if op is not None else None
     values = None if op is None else rule(g, op) if rule is not None else _core(g, op)
     if values is None:
-        why = "what it computes, by its type and its fields, cannot be expressed"
+        why = "its computation, by its type and fields, cannot be expressed"
         raise Refused("type", g.message.type, why, "import the recurrent layers alone, or replace the layer")
     return values if isinstance(values, list) else [values]

@@ -247,7 +247,7 @@ class _Matcher:
             if result.read and result.of != "h":
                 raise self.mismatch("h to be all that is read of each step", f"each {result.of}'")
             if result.read and result.masked != (match.valid is not None):
-                raise self.mismatch("zeros past the end of a sequence", "what the states are there")
+                raise self.mismatch("zeros past the end of a sequence", "the states at these steps")
 
     def _check_clip(self) -> None:
         gates = self.match.gates()

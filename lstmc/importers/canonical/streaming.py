@@ -175,7 +175,7 @@ class _DynamicTime(Frames):
         if self.old.outputs[name] in self.axes:
             meaning = f"at step t it is the source's at t - {lag}"
         else:
-            meaning = f"at step t it is what the source has after its step t - {lag}"
+            meaning = f"at step t it is the source's value after step t - {lag}"
         return f"Output {name} comes {late(lag)}: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _needed(self) -> Iterator[Step]:

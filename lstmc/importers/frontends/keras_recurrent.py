@@ -46,7 +46,7 @@ def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
     config, mask = call.config, call.mask
     if config.get("stateful"):
         mend = "save it with stateful=False, whose weights are the same; in the written model call scan with carry=True"
-        raise Refused("stateful", "True", "states go on from batch to batch", mend)
+        raise Refused("stateful", "True", "states are carried from batch to batch", mend)
     kind = KINDS[call.name]
     w_x, w_h, bias = _arrays(kind, call.weights, call.name.startswith("CuDNN"))
     cell = replace(_cell(kind, call, bias), masked=mask is not None)
@@ -143,7 +143,7 @@ def _cell(kind: Kind, call: Call, bias: tuple[Weight | None, Weight | None]) -> 
     new = activation(config.get("activation", "tanh" if name.startswith("CuDNN") else None), version, "activation")
     if gate is None:
         raise Refused(
-            "recurrent_activation", "not said", "what it is if nothing is said changed with Keras 2.3",
+            "recurrent_activation", "not given", "its default changed with Keras 2.3",
             "write it into the configuration",
         )  # fmt: skip
     opened: Op = activation(gate, version, "recurrent_activation")

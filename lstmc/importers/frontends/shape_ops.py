@@ -397,7 +397,7 @@ class ShapeOps:
         scales = np.outer(rows.scales, columns.scales)
         if kind == "max" or np.all(scales == 1):
             return y
-        recipe = "what a window's mean counts in Caffe by what it counts in the source"
+        recipe = "the number of elements of a window's mean in Caffe by that in the source"
         return self.one(Mul(), y, self.builder.param(number(scales, recipe), f"{self.hint}_counts"))
 
 

@@ -46,7 +46,7 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
         lines = str(error).strip().splitlines() or [""]
         raise SourceError(
             f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {lines[0][:300]}",
-            notes=["call the module on them first; of what it does by their values, fix the outcome"],
+            notes=["call the module on them first; replace branches on their values by one branch"],
         ) from error
     finally:
         module.train(training)

@@ -104,10 +104,10 @@ def _check_whole(
     refusals = []
     root = str(hints.get("", {}).get("class", ""))
     if source.kind == TORCHSCRIPT:
-        value, why = "a TorchScript program", "its code would have to be run to know what it computes"
+        value, why = "a TorchScript program", "its computation is known only by running its code"
         refusals = [Refusal(source.origin, "", value, why, mend)]
     elif groups and root and not root.startswith("torch.nn.modules.rnn."):
-        value, why = f"a module of class {root}", "its code would have to be run to know what it computes"
+        value, why = f"a module of class {root}", "its computation is known only by running its code"
         refusals = [Refusal(source.origin, "", value, why, mend)]
     elif groups and rest:
         some = ", ".join(rest[:6]) + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")

@@ -100,7 +100,7 @@ def test_without_the_cuda_of_a_net(with_cuda: CaffeLocation) -> None:
     assert caught.value.message == (
         "generated layers for a Caffe with CUDA: expected NAME.layers.cu beside NAME.layers.cpp, found none"
     )
-    assert caught.value.notes == ("what is compiled for target caffe-fused has both",)
+    assert caught.value.notes == ("files compiled for target caffe-fused have both",)
 
 
 def test_a_library_for_gpus_is_asked_for_where_no_caffe_has_cuda(

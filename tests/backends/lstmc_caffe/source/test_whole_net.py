@@ -133,12 +133,12 @@ def behind(layer: str) -> str:
 
 AT = 'bottom: "pool1" top: "pool1"'
 REFUSED = {
-    "crop (Crop): type = Crop: what it computes, by its type and its fields, cannot be expressed; import the recurrent"
+    "crop (Crop): type = Crop: its computation, by its type and fields, cannot be expressed; import the recurrent"
     " layers alone, or replace the layer": (
         behind('layer { name: "crop" type: "Crop" bottom: "pool1" bottom: "data" top: "pool1" }'),
         {"pool1": (6, 4, 3, 3)},
     ),
-    "pool1 (Pooling): type = Pooling: what it computes, by its type and its fields, cannot be expressed; import the"
+    "pool1 (Pooling): type = Pooling: its computation, by its type and fields, cannot be expressed; import the"
     " recurrent layers alone, or replace the layer": (VIDEO.replace("pool: MAX", "pool: STOCHASTIC"), {}),
     "n (LRN): norm_region = WITHIN_CHANNEL: only sums over channels can be expressed; replace the layer": (
         behind(f'layer {{ name: "n" type: "LRN" {AT} lrn_param {{ norm_region: WITHIN_CHANNEL }} }}'),

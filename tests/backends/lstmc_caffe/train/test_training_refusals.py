@@ -24,7 +24,7 @@ class TestFolder:
         train(caffe, line(), SHORT, tmp_path)
         assert refused(caffe, line(), SHORT, tmp_path) == (
             f"TrainingError: {tmp_path} has a run already\n  resume the run\n"
-            "  begin again in this folder, which keeps what it has\n"
+            "  begin again in this folder, which keeps its earlier files\n"
             "  give another folder"
         )
 
@@ -54,8 +54,8 @@ class TestFolder:
             "  setting clip_gradients: started with None, now 5.0\n"
             "  the net is another one\n"
             "  the data is other data, or comes in another order\n"
-            "  give what it was started with, or start a new run\n"
-            "  begin again in this folder, which keeps what it has\n"
+            "  use the settings and data that it was started with, or start a new run\n"
+            "  begin again in this folder, which keeps its earlier files\n"
             "  give another folder"
         )
 
