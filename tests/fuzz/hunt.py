@@ -115,7 +115,7 @@ def save(model: RandomModel, target: str, trial: Trial, path: Path) -> Path:
     """The model as a file of its own, which says what was wrong and by which command to see it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sizes = f"-D T={model.T} -D N={model.N}"
-    command = f"lstmc verify {path} {sizes} --seed {model.seed} --target {target} --on caffe-cpu"
+    command = f"lstmc verify {path} {sizes} --seed {model.seed} --fillers --target {target} --on caffe-cpu"
     if target.endswith(STEP):
         command = (
             f"python -m tests.fuzz.streams {path} {sizes} --seed {model.seed} --target {target.removesuffix(STEP)}"

@@ -100,7 +100,9 @@ def save(model: RandomModel, reader: Reader, trial: Outcome, step: bool, path: P
     path = path.with_stem(f"{path.stem}_step") if step else path
     path.parent.mkdir(parents=True, exist_ok=True)
     more = " --step" if step else ""
-    command = f"lstmc verify {path} -D T={model.T} -D N={model.N} --seed {model.seed} --on {reader.name}{more}"
+    command = (
+        f"lstmc verify {path} -D T={model.T} -D N={model.N} --seed {model.seed} --fillers --on {reader.name}{more}"
+    )
     said = "".join(f"#   {line}".rstrip() + "\n" for line in trial.why.splitlines()[:40])
     path.write_text(f"# {reader.title}: {trial.outcome}. To see it:\n#   {command}\n{said}\n{model.source}")
     return path

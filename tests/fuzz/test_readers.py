@@ -61,7 +61,7 @@ def test_what_a_reader_gets_wrong_or_refuses_is_saved(tmp_path: Path, outcome: s
     assert len(saved) == counts[outcome]
     model = seeded_model(0, wide=True)
     text = (tmp_path / "opencv_0.py").read_text()
-    sizes = f"-D T={model.T} -D N={model.N} --seed {model.seed}"
+    sizes = f"-D T={model.T} -D N={model.N} --seed {model.seed} --fillers"
     assert text.startswith(
         f"# OpenCV 4 DNN: {outcome}. To see it:\n#   lstmc verify {tmp_path}/opencv_0.py {sizes} --on opencv\n#   "
     )
