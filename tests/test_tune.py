@@ -29,6 +29,7 @@ class Stopwatch(CaffeBackend):
     """The Caffe backend with a clock that says what it is told to."""
 
     def __init__(self, seconds: Mapping[str, float], build: str = "this one") -> None:
+        super().__init__()
         self.told = seconds
         self.named = build
         self.asked: list[set[str]] = []

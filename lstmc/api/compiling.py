@@ -216,7 +216,7 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
 
     >>> from lstmc.api import pass_names
     >>> pass_names("flat")[:4]
-    ['roll_up', 'half_steps', 'simplify:1', 'cse:1']
+    ['roll_up', 'simplify:1', 'cse:1', 'dead:1']
     """
     return all_passes(backend_of(backend, target), target, form).names
 

@@ -189,7 +189,7 @@ class _Planner:
         chunk, saved = self.again.chunk, None
         if ref in self.again.states:
             saved = self._buffer(f"{name}_kept", size, rows, True, every=chunk)
-            kept = self._buffer(f"{name}_recomputing_work", size, rows, False, more=1, window=chunk)
+            kept = self._buffer(f"{name}_again", size, rows, False, more=1, window=chunk)
         else:
             kept = self._buffer(f"{name}_kept", size, rows, True, more=1)
         first = None if value is not None else self.array("bottom", bottom, name, ref, rows, False, "first_")

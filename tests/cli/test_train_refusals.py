@@ -90,8 +90,8 @@ def test_options(lstmc: LSTMC, more: tuple[str, ...], text: str) -> None:
         ),
         (
             ONLY_LOSS,
-            "PassError: net returns nothing but loss, accuracy, which only training needs: return what the model is"
-            " for too, such as its scores\n",
+            "PassError: net returns nothing but loss, accuracy, which only training needs: return its other"
+            " outputs too, such as scores\n",
         ),
         (
             CARRYING,

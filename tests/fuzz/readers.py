@@ -67,7 +67,7 @@ def try_in_reader(model: RandomModel, step: bool, reader: Reader, executor: Read
 
 
 def _judged(report: Report) -> Outcome:
-    if any("is not finite" in remark for remark in report.remarks):
+    if any("itself is not finite" in remark for remark in report.remarks):
         return Outcome("not judged", report.remarks[0])
     if report.passed:
         return Outcome("rounding" if report.rounding else "right")

@@ -88,7 +88,7 @@ def _run(
         report = check(compiled, artifact, weights, executor)
     except ReaderError as error:
         return Row(net, "refused", _words(error), files=files)
-    if any("is not finite" in remark for remark in report.remarks):  # a step is fed any numbers as its states
+    if any("itself is not finite" in remark for remark in report.remarks):  # a step is fed any numbers as its states
         return Row(net, "not judged", report.remarks[0], files=files)
     worst = max(difference.relative for difference in report.differences if difference.kind == "output")
     return Row(net, "right" if report.passed else "wrong", off=worst, files=files)
