@@ -21,6 +21,11 @@ def sigmoid(x: Array) -> Array:
     return y
 
 
+def _tanh(x: Array) -> Array:
+    """Return tanh; in float32 by the layer's own formula, whose result is off by 1e-7 near zero."""
+    return 2 * sigmoid(2 * x) - 1 if x.dtype == np.float32 else np.tanh(x)
+
+
 @dataclass(frozen=True)
 class LSTMUnit(CaffeOp):
     """LSTMUnit (``lstm_unit_layer.cpp``): c_prev [1, N, H], gates [1, N, 4H] in the order i, f, o, g, cont [1, N].
@@ -45,17 +50,17 @@ class LSTMUnit(CaffeOp):
 
     def _gates(self, gates: Array, cont: Array) -> tuple[Array, Array, Array, Array]:
         i, f, o, g = np.split(gates, 4, axis=2)
-        return sigmoid(i), cont[:, :, None] * sigmoid(f), sigmoid(o), np.tanh(g)
+        return sigmoid(i), cont[:, :, None] * sigmoid(f), sigmoid(o), _tanh(g)
 
     def eval(self, c_prev: Array, gates: Array, cont: Array) -> Arrays:
         i, f, o, g = self._gates(gates, cont)
         c = f * c_prev + i * g
-        return c, o * np.tanh(c)
+        return c, o * _tanh(c)
 
     def vjp(self, cts: Arrays, outs: Arrays, c_prev: Array, gates: Array, cont: Array) -> tuple[Array | None, ...]:
         i, f, o, g = self._gates(gates, cont)
         forget = sigmoid(np.split(gates, 4, axis=2)[1])
-        tanh_c = np.tanh(outs[0])
+        tanh_c = _tanh(outs[0])
         dc = cts[0] + cts[1] * o * (1 - tanh_c * tanh_c)
         slopes = (
             dc * g * i * (1 - i),
