@@ -25,6 +25,7 @@ from lstmc.files.format import text_templates
 from lstmc.numerics import effects, read_device
 from lstmc.ops import Array
 from lstmc.plugins import library_names
+from lstmc.weights import parameters
 from tests.cells.scanned import RANGES, SIZES
 
 KEPT = Path("out/numbers")
@@ -46,11 +47,12 @@ def net_of(name: str, target: str | None, form: str | None) -> lstmc.Net:
     """A cell's net with typical weights."""
     sizes = {dim: size * (LARGER if dim in "DH" else 1) for dim, size in SIZES.items() if dim in load_cell(name).dims}
     options = {"T": 1, "N": 1, **sizes, "target": target, "form": form, "step": form is not None}
-    drawn = lstmc.compile(name, **options).weights  # type: ignore[arg-type]
+    net = lstmc.compile(name, **options)  # type: ignore[arg-type]
+    ops = parameters(net.compiled.model)
     rng = np.random.default_rng(5)
     noisy = {
-        key: array + 0.1 * rng.standard_normal(array.shape) if np.ptp(array) == 0 else array
-        for key, array in sorted(drawn.items())
+        key: array + 0.1 * rng.standard_normal(array.shape) if np.ptp(array) == 0 and not ops[key].fixed else array
+        for key, array in sorted(net.weights.items())
     }
     return lstmc.compile(name, weights=noisy, **options)  # type: ignore[arg-type]
 
