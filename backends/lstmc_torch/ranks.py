@@ -27,7 +27,7 @@ from torch.distributed import FileStore, ProcessGroupGloo
 from torch.overrides import TorchFunctionMode
 
 from lstmc.backend import Compiled, RankPart, Settings
-from lstmc.backend.parts import DividedBatch, smallest
+from lstmc.backend.parts import DividedBatch, example_axis, smallest
 from lstmc.data.request import Trained, TrainingRequest
 from lstmc.errors import Argument, LstmcError, TrainingError
 from lstmc.ir import Graph, Scan
@@ -187,8 +187,7 @@ def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
         )
     for name, (ratio, shape) in of_whole:
         _, other = of_part.get(name, (ratio, shape))
-        axis = next((axis for axis, (a, b) in enumerate(zip(shape, other, strict=True)) if a != b), None)
-        yield Draw(ratio, shape, axis, name in of_part)
+        yield Draw(ratio, shape, example_axis(shape, other), name in of_part)
 
 
 def _dropouts(graph: Graph, scope: str) -> Iterator[tuple[str, tuple[float, tuple[int, ...]]]]:

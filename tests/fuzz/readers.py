@@ -20,6 +20,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc.verification.differential import check
+from lstmc.verification.report import NOT_FINITE
 from lstmc.weights import initial_weights
 from lstmc_caffe.install.report import Report
 from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor, ReaderSession, make
@@ -67,7 +68,7 @@ def try_in_reader(model: RandomModel, step: bool, reader: Reader, executor: Read
 
 
 def _judged(report: Report) -> Outcome:
-    if any("itself is not finite" in remark for remark in report.remarks):
+    if any(remark.startswith(NOT_FINITE) for remark in report.remarks):
         return Outcome("not judged", report.remarks[0])
     if report.passed:
         return Outcome("rounding" if report.rounding else "right")

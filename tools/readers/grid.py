@@ -16,6 +16,7 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
 from lstmc.verification.differential import check
+from lstmc.verification.report import NOT_FINITE
 from lstmc.weights import random_weights
 from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor
 from lstmc_caffe.readers.known import Reader
@@ -88,7 +89,7 @@ def _run(
         report = check(compiled, artifact, weights, executor)
     except ReaderError as error:
         return Row(net, "refused", _words(error), files=files)
-    if any("itself is not finite" in remark for remark in report.remarks):  # a step is fed any numbers as its states
+    if any(remark.startswith(NOT_FINITE) for remark in report.remarks):  # a step is fed any numbers as its states
         return Row(net, "not judged", report.remarks[0], files=files)
     worst = max(difference.relative for difference in report.differences if difference.kind == "output")
     return Row(net, "right" if report.passed else "wrong", off=worst, files=files)
