@@ -56,7 +56,7 @@ gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GP
 CORE := $(addprefix tests/,ops ir dsl patterns passes prepare loops cells \
 	test_architecture.py test_interp.py test_interp_errors.py test_interp_scan.py test_op_equations.py test_step_equations.py \
 	test_proof.py test_properties.py test_targets_properties.py) \
-	$(addprefix tests/backends/lstmc_caffe/,ops legalize rows unroll write)
+	$(addprefix tests/backends/lstmc_caffe/,ops legalize rows write)
 
 quick: $(VENV)/.test ## the core's tests that need no Caffe and are not slow; CPU=1 tells the dearest
 	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive" --hypothesis-profile=quick $(CORE)

@@ -24,7 +24,7 @@ from lstmc.loops.layer import GeneratedScan
 from lstmc.ops import CORE, Op
 from lstmc.ops.dialects import load_dialect, ops_in
 from lstmc.verification.native import NativeScan
-from lstmc_caffe.fused import FusedScan
+from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 ROOT = Path(__file__).parents[1]
@@ -56,9 +56,9 @@ ORDER["lstmc"] = (
 ORDER["lstmc_caffe"] = (
     ("worker", "proto"),  # of worker no more than where its files are
     ("ops",),
-    ("processes", "targets", "unroll", "recurrent", "fused"),
-    ("install", "legalize", "write"),
-    ("rows", "runtime", "readers"),
+    ("processes", "targets", "legalize"),
+    ("install", "rows", "write"),
+    ("runtime", "readers"),
     ("pipelines", "train", "source", "layers"),
     ("backend",),
     ("lstmc_caffe",),

@@ -17,7 +17,7 @@ from lstmc.numerics import products_of
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc.runs.solver import Solver, resolve_solver
-from lstmc_caffe.fused import FusedScan
+from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of

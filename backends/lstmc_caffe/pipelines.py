@@ -45,9 +45,10 @@ from lstmc.passes import (
 from lstmc.pipeline import LOOP_PASSES
 from lstmc_caffe.legalize.blobs import ReshapeOnce
 from lstmc_caffe.legalize.legalize import legalization
+from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
+from lstmc_caffe.legalize.native import FindNativeLayers
+from lstmc_caffe.legalize.unroll import CaffeTimeAxis, LimitFan
 from lstmc_caffe.ops import ReshapeLayer
-from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
-from lstmc_caffe.recurrent.native import FindNativeLayers
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.layout import FixedBlobs
@@ -57,7 +58,6 @@ from lstmc_caffe.rows.settle import SettleViews, UnreadInputs, VaryingOutputs
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll import CaffeTimeAxis, LimitFan
 
 Passes = tuple[Pass, ...]
 Gates = Literal["unit", "packed", "separate"]

@@ -9,7 +9,7 @@ import pytest
 from lstmc.backend import Finding, load_backend
 from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.pipeline import all_passes
-from lstmc_caffe.fused import FusedScan
+from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.runtime.runner import Runner
 from tests.cli.conftest import LSTMC

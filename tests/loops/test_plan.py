@@ -40,7 +40,7 @@ from lstmc.loops.rows import rows_of
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.fused import FusedScan
+from lstmc_caffe.legalize.fused import FusedScan
 from tests.cells import scanned
 from tests.loops.small_scans import FIRST_PIECES, residual, square, two_products
 from tests.quick_sample import one_in

@@ -39,8 +39,8 @@ from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, check_blob, layer_of, shaped
 from lstmc_caffe.legalize.rules import core_op, layer_rules
+from lstmc_caffe.legalize.unroll import CaffeTimeAxis
 from lstmc_caffe.ops import pointwise
-from lstmc_caffe.unroll import CaffeTimeAxis
 
 
 def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:

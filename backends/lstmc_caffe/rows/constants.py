@@ -13,10 +13,10 @@ from lstmc.ir import Graph, Node, Rebuild, Ref
 from lstmc.ops import Input, Param, Values
 from lstmc.passes import Pass, PassResult, result
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.legalize.unroll import concat_tree
 from lstmc_caffe.rows.layout import last_axis, stood_for
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll import concat_tree
 
 Shape = tuple[int, ...]
 

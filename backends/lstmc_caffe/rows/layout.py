@@ -17,9 +17,9 @@ from lstmc.ops import Array, Op, Param, Values
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.legalize.unroll import concat_tree
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll import concat_tree
 
 Matrix = tuple[int, int]
 

@@ -12,9 +12,9 @@ from lstmc.ir import Graph, Node, Rebuild, Ref
 from lstmc.ops import Pointwise
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll import concat_tree, slice_tree
 
 UNDONE = ("slice_param.axis", "concat_param.axis")  # fields of which matrices may have more than rows
 

@@ -10,10 +10,10 @@ from lstmc.ir import Builder, Ref, Step
 from lstmc.ops import Reshape, Split
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
 from lstmc_caffe.rows.functions import parameter_value
 from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, unviewed, viewed
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll import concat_tree, slice_tree
 
 
 def _step_matrix(shape: tuple[int, ...]) -> Matrix:

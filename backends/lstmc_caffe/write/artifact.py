@@ -23,7 +23,7 @@ from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.fused import FusedScan
+from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.targets.lint import warnings
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs

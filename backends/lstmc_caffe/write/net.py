@@ -20,12 +20,12 @@ from lstmc.ops import Affine, Array, Constant, Filler, Gaussian, Op, Param, Unif
 from lstmc.process.status import with_progress
 from lstmc.source import SrcLoc
 from lstmc.weights import unpack_weights
+from lstmc_caffe.legalize.unroll import FAN
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.proto.net import NetParameter, RawNet
 from lstmc_caffe.targets.lint import lint_layer, lint_writers
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll import FAN
 
 
 @dataclass(frozen=True)

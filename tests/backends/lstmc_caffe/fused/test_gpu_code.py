@@ -18,9 +18,9 @@ from lstmc.loops.memory import header
 from lstmc.loops.plan import plan_of
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.install import toolkit
 from lstmc_caffe.install.recipe import cuda_recipe
+from lstmc_caffe.legalize.fused import FusedScan
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
 from tests.cells.scanned import cell_graph
 from tests.loops.small_scans import square

@@ -8,10 +8,10 @@ from google.protobuf import text_format
 from lstmc import Input, model, scan
 from lstmc.cells import lstm
 from lstmc.verification.differential import check
+from lstmc_caffe.legalize.unroll import FAN
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.unroll import FAN
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.backends.lstmc_caffe.rows.test_narrow import FLAT, narrowed

@@ -45,15 +45,15 @@ from lstmc_caffe.write.artifact import layers_source
 from lstmc_caffe.write.feeds import feed_blobs, input_arrays
 from tests import test_properties
 from tests.backends.lstmc_caffe.fused import test_in_caffe as test_generated_layers
-from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
-from tests.backends.lstmc_caffe.nets import compiled as compiled_net
-from tests.backends.lstmc_caffe.ops import test_layers, test_read
-from tests.backends.lstmc_caffe.recurrent import (
+from tests.backends.lstmc_caffe.legalize import (
     test_lstm_unit,
     test_lstm_unit_cont,
     test_native_cont,
     test_native_layers,
 )
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
+from tests.backends.lstmc_caffe.nets import compiled as compiled_net
+from tests.backends.lstmc_caffe.ops import test_layers, test_read
 from tests.backends.lstmc_caffe.rows import test_fit_readers, test_readers
 from tests.backends.lstmc_caffe.runtime import test_differential, test_post
 from tests.backends.lstmc_caffe.train.training_nets import carrying, dropping, line, train

@@ -25,7 +25,7 @@ from lstmc.patterns import (
     moved,
 )
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.lstm_unit import CAFFE_ORDER, FORMULAS, in_order, indicator
+from lstmc_caffe.legalize.lstm_unit import CAFFE_ORDER, FORMULAS, in_order, indicator
 
 
 @dataclass(frozen=True)

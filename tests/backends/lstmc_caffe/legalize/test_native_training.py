@@ -19,7 +19,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe_ops
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.net import train
-from tests.backends.lstmc_caffe.recurrent.models import elman
+from tests.backends.lstmc_caffe.legalize.recurrent_models import elman
 from tests.backends.lstmc_caffe.train.training_nets import Told
 
 T, N, D, H = dims("T N D H")

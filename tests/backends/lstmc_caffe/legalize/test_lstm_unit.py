@@ -14,10 +14,9 @@ from lstmc.ops import Input as CoreInput
 from lstmc.ops import Param as CoreParam
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
+from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
 from lstmc_caffe.runtime.runner import Runner
-from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
-from tests.backends.lstmc_caffe.recurrent.models import (
+from tests.backends.lstmc_caffe.legalize.recurrent_models import (
     both_ways,
     caffe_order,
     coupled,
@@ -30,6 +29,7 @@ from tests.backends.lstmc_caffe.recurrent.models import (
     stacked,
     torch_order,
 )
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 
 CASES = {
     "caffe_order": (CellModel(caffe_order), {"D": 3, "H": 4}, 3),

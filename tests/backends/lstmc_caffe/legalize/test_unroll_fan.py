@@ -10,8 +10,8 @@ from lstmc import Input, Param, State, Value, cell, constant, dims, linear, mode
 from lstmc.interp import backward, forward
 from lstmc.ir import Builder, Graph, parse_graph, print_graph
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.legalize.unroll import FAN, LimitFan, branches
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.unroll import FAN, LimitFan, branches
 from lstmc_caffe.write.net import write_net
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 

@@ -7,8 +7,8 @@ import pytest
 from lstmc import Input, Param, State, cell, linear, mean, model, reshape, scan, sigmoid, split, sum, tanh, uniform
 from lstmc.dsl import Dim, Model
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.legalize.unroll import FAN
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.unroll import FAN
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 
 BACKEND = CaffeBackend()

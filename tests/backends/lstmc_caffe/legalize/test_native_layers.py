@@ -17,8 +17,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.runtime.runner import Runner
-from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
-from tests.backends.lstmc_caffe.recurrent.models import (
+from tests.backends.lstmc_caffe.legalize.recurrent_models import (
     FILL,
     D,
     H,
@@ -31,6 +30,7 @@ from tests.backends.lstmc_caffe.recurrent.models import (
     plain_lstm,
     plain_rnn,
 )
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 
 LAYERS = {plain_lstm: ["LSTM"], otherwise: ["LSTM"], layers_of_two_cells: ["LSTM", "LSTM"], plain_rnn: ["RNN"]}
 each_model = pytest.mark.parametrize("made", LAYERS, ids=lambda made: made.name)

@@ -19,10 +19,9 @@ from lstmc.ops import Param as CoreParam
 from lstmc.testing.equivalence import assert_same_meaning, random_cotangents, random_leaves
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.native import FindNativeLayers
+from lstmc_caffe.legalize.native import FindNativeLayers
 from lstmc_caffe.runtime.runner import Runner
-from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
-from tests.backends.lstmc_caffe.recurrent.models import (
+from tests.backends.lstmc_caffe.legalize.recurrent_models import (
     SIZES,
     last_h_too,
     lstm_carried,
@@ -33,6 +32,7 @@ from tests.backends.lstmc_caffe.recurrent.models import (
     two_layers_cont,
     without_cont,
 )
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 
 BATCHES = Path(__file__).with_name("batches.py")
 

@@ -9,10 +9,10 @@ from lstmc.dsl import Model
 from lstmc.ir import Stage, parse_graph, print_graph, verify
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
+from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
 from lstmc_caffe.runtime.runner import Runner
+from tests.backends.lstmc_caffe.legalize.recurrent_models import SIZES, of_cell
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
-from tests.backends.lstmc_caffe.recurrent.models import SIZES, of_cell
 
 MODELS = [
     of_cell("lstm", "cont"),

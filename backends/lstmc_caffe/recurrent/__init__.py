@@ -1,1 +1,0 @@
-"""Recurrent layers of Caffe found in the graph: LSTMUnit, LSTM and RNN."""
