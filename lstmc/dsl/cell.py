@@ -1,24 +1,304 @@
-"""Cells: step functions with declared arguments, bound to sizes, and traced where they are scanned or called."""
+"""Cells: step functions with declared arguments, bound to sizes, and traced where they are scanned or called.
+
+Tracing a step fits its arguments, calls its function, and checks the output and the next states.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic
+from math import prod
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from lstmc.dsl.declare import Definition, as_filler, fixed_values, option_text
-from lstmc.dsl.dims import Dim, as_size
+from lstmc.dsl.declare import Declaration, Definition, ParamDeclaration, as_filler, fixed_values, option_text
+from lstmc.dsl.dims import Dim, Size, as_size, shape_text
 from lstmc.dsl.function import suggested_argument
-from lstmc.dsl.step import Binding, Out, StepResult, call_step, check_is_value
-from lstmc.dsl.trace import birth, check_name
+from lstmc.dsl.trace import Birth, CellUse, ModelTrace, Trace, birth, check_name, origin
 from lstmc.dsl.value import Value, described, inner_trace
-from lstmc.errors import DimError, DslError
-from lstmc.ops import Filler
-from lstmc.source import SrcLoc, argument_location, here, parameter_location
+from lstmc.errors import DimError, DslError, ShapeError, size_argument
+from lstmc.ir import Ref
+from lstmc.ops import Filler, Reshape
+from lstmc.source import SrcLoc, argument_location, assigned_names, encloses, here, parameter_location, return_location
+from lstmc.text import by_identifier
 
 __all__ = ["BoundCell", "Cell", "cell"]
+
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    Out = TypeVarWithDefault("Out", default=Any)
+else:
+    Out = TypeVar("Out")
+StepResult = tuple[Out, dict[str, Value]]  # ``Out``: a Value, a tuple or a dict of them, or None
+
+
+def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]) -> StepResult:
+    """The output and the next states. Raises :class:`DslError` at the function's ``return``."""
+    loc = return_location(cell.function)
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+        raise DslError(
+            f"a cell returns its output and its next states: expected `return y, {{{_states_text(cell)}}}`,"
+            f" found {_returned(result)}",
+            loc=loc,
+        )
+    output, following = result[0], by_identifier(result[1])
+    _check_output(cell, output)
+    _check_states(cell, following)
+    if not cell.states and not step_outputs(output):
+        raise DslError("a cell has an output or a state: expected one to be returned, found none", loc=loc)
+    for name, declared in cell.states.items():
+        value = following[name]
+        if not isinstance(value, Value):
+            raise DslError(f"the next {name} must be a Value, found {described(value)}", loc=loc)
+        if value.type != arguments[name].type:
+            raise ShapeError(
+                f"state {name} is {arguments[name].type}, its next value is {value.type}",
+                loc=loc,
+                notes=(declared.note(name), f"next {name} is {origin(value)}"),
+            )
+    return output, by_identifier({name: following[name] for name in cell.states})
+
+
+def _check_states(cell: Definition, following: Mapping[Any, Any]) -> None:
+    missing = [name for name in cell.states if name not in following]
+    extra = [name for name in following if name not in cell.states]
+    if not missing and not extra:
+        return
+    problem = f"state {missing[0]} is never returned" if missing else f"{extra[0]!r} is returned but is no state"
+    raise DslError(
+        f"{problem}: expected the next states {{{_states_text(cell)}}}, found {{{', '.join(map(repr, following))}}}",
+        loc=return_location(cell.function),
+        notes=[declared.note(name) for name, declared in cell.states.items() if name in missing or not missing],
+    )
+
+
+def step_outputs(output: Any) -> dict[str, Value]:
+    """A step's output as values by name; a single one is called ''."""
+    if isinstance(output, Mapping):
+        return dict(output)
+    if isinstance(output, tuple | list):
+        return {str(i): value for i, value in enumerate(output)}
+    return {} if output is None else {"": output}
+
+
+def _check_output(cell: Definition, output: Any) -> None:
+    loc = return_location(cell.function)
+    for name in output if isinstance(output, Mapping) else ():
+        check_name(name, "the name of a step's output", loc)
+    for value in step_outputs(output).values():
+        if not isinstance(value, Value):
+            raise DslError(
+                "a step's output must be a Value, a tuple or dict of Values, or None,"
+                f" found {described(value)}{'' if value is output else ' in it'}",
+                loc=loc,
+            )
+
+
+def like(output: Any, values: list[Value]) -> Any:
+    """``values`` in the form in which the step returned its ``output``."""
+    if output is None:
+        return None
+    if isinstance(output, Mapping):
+        return dict(zip(output, values, strict=True))
+    return tuple(values) if isinstance(output, tuple | list) else values[0]
+
+
+def _states_text(cell: Definition) -> str:
+    return ", ".join(f'"{name}": ...' for name in cell.states)
+
+
+def _returned(result: Any) -> str:
+    if result is None:
+        return "None"
+    if isinstance(result, Value):
+        return "one Value"
+    if isinstance(result, tuple):
+        kinds = ", ".join(type(item).__name__ for item in result)
+        return f"a tuple of {len(result)}: {kinds}" if result else "an empty tuple"
+    return described(result)
+
+
+MOST_NESTED = 200  # cells: each takes frames of Python's stack, which has an end
+MOST_PLACES = 10  # of calls around an error that are told
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """A cell with its sizes, options and fillers. It is an identity: every use of one object shares its parameters."""
+
+    cell: Definition
+    name: str
+    loc: SrcLoc | None
+    sizes: dict[str, Size]
+    options: dict[str, Any]
+    fills: dict[str, Filler]
+    birth: Birth | None
+
+    def usage(self) -> str:
+        """The call of one of its steps, for errors."""
+        arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
+        return f"{self.cell.name}(...)({', '.join(arguments)})"
+
+
+def use_of(bound: Binding, trace: Trace) -> CellUse:
+    """The model's record of a bound cell, made at its first use, its sizes bound from where ``trace`` is."""
+    root = trace.root
+    key = bound if bound.birth is None else (bound.birth, bound.cell)
+    if key not in root.cells:
+        assigned = assigned_names(bound.loc)
+        name = bound.name or (assigned[0] if len(assigned) == 1 else bound.cell.name)
+        root.cells[key] = CellUse(root.unique_name(name))
+    use = root.cells[key]
+    for dim in bound.sizes:
+        text = f"{bound.cell.name}({dim}={bound.sizes[dim]})"
+        place = f" at {bound.loc.short}" if bound.loc else ""
+        try:
+            use.scope.bind(dim, _number(bound, dim, text, trace), f"bound by {text}{place}")
+        except DimError as error:
+            raise error.located(argument_location(bound.loc, None, dim)) from None
+    return use
+
+
+def _number(bound: Binding, dim: str, text: str, trace: Trace) -> int:
+    """A bound size in the dimensions of the function where the cell is used, or else of the model."""
+    size = bound.sizes[dim]
+    for scope in (trace.scope, trace.root.scope):
+        missing = scope.missing((size,))
+        if not missing:
+            return scope.size(size)
+    argument = size_argument(missing[0])
+    raise DimError(
+        f"dimension {missing[0]} of {text} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}."
+        f" Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with {argument}",
+        arguments=(argument,),
+    )
+
+
+def bind_argument(
+    bound: Binding, use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
+) -> Value:
+    """Make a value fit a declared shape, binding dimensions; before a sequence's there is the time axis.
+
+    More axes than declared are flattened into the last declared one.
+    """
+    declared: Declaration = bound.cell.signature.declarations[name]
+    lead = 1 if sequence else 0
+    rank = lead + len(declared.shape)
+    notes = (declared.note(f"{name} of {bound.cell.owner}"), f"given {origin(value)}")
+    because = f"from {name}, which is {value.type}"
+    if len(value.shape) < rank:
+        expected = f"a sequence of {shape_text(declared.shape)}, time first" if sequence else shape_text(declared.shape)
+        raise ShapeError(f"{declared.kind} {name} must be {expected}, found {value.type}", loc=loc, notes=notes)
+    if len(value.shape) > rank:
+        shape = (*value.shape[: rank - 1], prod(value.shape[rank - 1 :]))
+        (ref,) = value.trace.apply(Reshape(shape), value, names=(f"{use.name}/{name}",), loc=loc)
+        value = Value(value.trace, ref)
+        because += f" flattened to {value.type}"
+    try:
+        use.scope.unify(declared.shape, value.shape[lead:], because, notes)
+    except DimError as error:
+        raise error.located(loc) from None
+    return value
+
+
+def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
+    """Return the declared shape, in numbers, of a parameter, or of a state at its first step."""
+    declared = bound.cell.signature.declarations[name]
+    try:
+        return use.scope.sizes(declared.sizes, f"{declared.kind} {name}", bound.cell.name, [declared.note(name)])
+    except DimError as error:
+        raise error.located(bound.loc) from None
+
+
+def declare_params(bound: Binding, use: CellUse, root: ModelTrace) -> None:
+    """Make the cell's parameters in the model, once. All its dimensions must be bound by now."""
+    for name, declared in bound.cell.params.items():
+        sizes = declared_shape(bound, use, name)
+        if name not in use.params:
+            named = f"{use.name}/{name}"
+            use.params[name] = add_params(root, declared, named, sizes, bound.cell.owner, bound.fills.get(name))
+
+
+def add_params(
+    root: ModelTrace,
+    declared: ParamDeclaration,
+    name: str,
+    sizes: tuple[int, ...],
+    owner: str,
+    fill: Filler | None = None,
+) -> tuple[Ref, ...]:
+    """The parameters of one declaration, made in the model: one, or those of a list. One that the model has by this
+    name is the same parameter."""
+    refs: list[Ref] = []
+    op = declared.op(sizes, fill)
+    for one in declared.names(declared.name or name, sizes):
+        if one in root.params:
+            refs.append(root.params[one])
+            previous = root.builder.node(refs[-1].node).op
+            if previous != op:
+                raise DslError(
+                    f"parameter {one} is declared twice, and parameters of one name are one: expected"
+                    f" {previous} as before, found {op}",
+                    loc=declared.loc,
+                    notes=[root.declared[refs[-1]]],
+                )
+            continue
+        try:
+            refs += root.builder.add(op, names=(one,), loc=declared.loc)
+        except ShapeError as error:
+            raise error.located(declared.loc, owner) from None
+        root.params[one] = refs[-1]
+        root.declared[refs[-1]] = declared.note(one.rpartition("/")[2])
+    return tuple(refs)
+
+
+def as_argument(declared: ParamDeclaration, values: tuple[Value, ...]) -> Any:
+    """The parameters of one declaration as the function gets them."""
+    return values if declared.count is not None else values[0]
+
+
+def call_step(
+    bound: Binding, trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
+) -> StepResult:
+    """Run a bound cell's function in ``trace`` on values of one step. ``how`` it got here is for errors."""
+    cell, use = bound.cell, use_of(bound, trace)
+    if use.running:
+        raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)
+    if trace.root.nested == MOST_NESTED:
+        raise DslError(f"expected at most {MOST_NESTED} cells one inside the other, found more", loc=loc)
+    adopted = {name: trace.adopt(value, loc) for name, value in arguments.items()}
+    values = {name: bind_argument(bound, use, name, value, loc) for name, value in adopted.items()}
+    declare_params(bound, use, trace.root)
+    for name, declared_input in cell.inputs.items():
+        if declared_input.values is not None:
+            trace.expect(values[name].ref, declared_input.values)
+    inputs: dict[str, Any] = dict(values)
+    for name, declared in cell.params.items():
+        adopted_params = tuple(trace.adopt(Value(trace.root, ref), loc) for ref in use.params[name])
+        inputs[name] = as_argument(declared, adopted_params)
+    outer_scope, outer_owner = trace.scope, trace.owner
+    trace.scope, trace.owner = use.scope, cell.owner
+    trace.root.nested += 1
+    try:
+        with use.traced():
+            result = cell.function(**inputs, **bound.options)
+            return checked_result(cell, result, values)
+    except DslError as error:
+        place = [f"{cell.owner} is {how} at {loc.short}"] if loc and len(error.notes) < MOST_PLACES else []
+        error.located(scope=cell.owner if encloses(cell.function, error.loc) else None, notes=place)
+        raise
+    finally:
+        trace.scope, trace.owner = outer_scope, outer_owner
+        trace.root.nested -= 1
+
+
+def check_is_value(value: object, what: str, loc: SrcLoc | None, hint: str = "") -> None:
+    """Raise unless it is a Value."""
+    if not isinstance(value, Value):
+        raise DslError(f"{what} must be a Value, found {described(value)}{hint}", loc=loc)
 
 
 class Cell(Definition, Generic[Out]):

@@ -10,11 +10,10 @@ from itertools import count
 from types import FunctionType
 from typing import Any, NoReturn, Self, cast, overload
 
-from lstmc.dsl.cell import Cell
+from lstmc.dsl.cell import Cell, add_params, as_argument
 from lstmc.dsl.declare import Declaration, Definition, InputDeclaration, ParamDeclaration
 from lstmc.dsl.dims import Dim, Scope, parts, whole_number
 from lstmc.dsl.scan import scan
-from lstmc.dsl.step import add_params, as_argument
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError

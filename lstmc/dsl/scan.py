@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lstmc.dsl.cell import BoundCell, Cell
-from lstmc.dsl.counting import counted
-from lstmc.dsl.dims import Size, as_size
-from lstmc.dsl.function import checked
-from lstmc.dsl.step import (
+from lstmc.dsl.cell import (
+    BoundCell,
+    Cell,
     Out,
     StepResult,
     bind_argument,
@@ -22,6 +20,9 @@ from lstmc.dsl.step import (
     step_outputs,
     use_of,
 )
+from lstmc.dsl.counting import counted
+from lstmc.dsl.dims import Size, as_size
+from lstmc.dsl.function import checked
 from lstmc.dsl.trace import Trace, check_name, open_trace, opened, origin, size_in
 from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, described, inner_trace

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lstmc.dsl.cell import check_is_value
 from lstmc.dsl.function import checked
-from lstmc.dsl.step import check_is_value
 from lstmc.dsl.trace import Trace, origin
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import ShapeError
