@@ -22,7 +22,7 @@ from lstmc.importers.ir.recur import Recur
 from lstmc.ir import Scan
 from lstmc.loops.layer import GeneratedScan
 from lstmc.ops import CORE, Op
-from lstmc.ops.dialects import load_dialect, ops_in
+from lstmc.ops.base import load_dialect, ops_in
 from lstmc.verification.native import NativeScan
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS

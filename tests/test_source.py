@@ -159,7 +159,7 @@ def test_here_skips_frames_of_the_language_and_sees_the_library_cells_as_users_c
         found: SrcLoc | None = names["f"]()  # type: ignore[operator]
         return found
 
-    for module in ("lstmc.dsl", "lstmc.dsl.scan", "lstmc.ops.fillers", "lstmc.source"):
+    for module in ("lstmc.dsl", "lstmc.dsl.scan", "lstmc.ops.leaf", "lstmc.source"):
         loc = called_from(module)
         assert loc is not None
         assert (loc.file, loc.text()) == (HERE, 'names["f"]()')

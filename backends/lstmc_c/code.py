@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc.ir import Ref
 from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, MaxPool, Op, Param, Softmax, Sum
-from lstmc.ops.images import Pool
+from lstmc.ops.layers import Pool
 from lstmc_c.elements import ELEMENTS, Names, operand
 from lstmc_c.plan import Item, Plan, Use
 from lstmc_c.views import MOVES, Shape, View, nest

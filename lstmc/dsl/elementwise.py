@@ -33,7 +33,7 @@ from lstmc.ops import (
     StopGradient,
     Tanh,
 )
-from lstmc.ops.linear import flatten_axis
+from lstmc.ops.layers import flatten_axis
 from lstmc.source import argument_location, here
 
 sigmoid = pointwise(Sigmoid)

@@ -12,7 +12,7 @@ from math import prod
 
 from lstmc.dsl.dims import DimExpr, whole_number
 from lstmc.ops import Op, Reshape, Split, Sum, Tile
-from lstmc.ops.binary import covered_axes
+from lstmc.ops.pointwise import covered_axes
 from lstmc.types import TensorType
 
 Shape = tuple[int, ...]

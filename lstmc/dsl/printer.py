@@ -36,7 +36,7 @@ from lstmc.ops import (
     Transpose,
     Values,
 )
-from lstmc.ops.linear import flatten_axis
+from lstmc.ops.layers import flatten_axis
 from lstmc.text import unused
 from lstmc.types import TensorType
 

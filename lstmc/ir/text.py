@@ -31,7 +31,7 @@ from lstmc.errors import DslError, ParseError, ShapeError
 from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Step, Steps
 from lstmc.ir.scan import Scan
 from lstmc.ops import DOMAINS, FILLERS, Arg, Filler, Leaf, Op
-from lstmc.ops.dialects import dialect_of, dialects, load_dialect
+from lstmc.ops.base import dialect_of, dialects, load_dialect
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 

@@ -44,7 +44,7 @@ from lstmc.ops import (
     Tile,
     Transpose,
 )
-from lstmc.ops.binary import covered_axes
+from lstmc.ops.pointwise import covered_axes
 
 
 def number(value: float) -> str:

@@ -1,36 +1,124 @@
-"""The interface of an op: types in, types out; arrays in, arrays out; cotangents back.
+"""The interface of an op: types in, types out; arrays in, arrays out; cotangents back; the domains of inputs; dialects.
 
 An op is one frozen dataclass. Its attributes are its fields, so printing, comparing and common-subexpression
 elimination come free. ``lstmc.testing.check_op`` checks this contract on samples of :meth:`Op.sample`.
+
+A dialect is the ops of a distribution, found by entry point; the core's come through the same door. An entry point of
+the group ``lstmc.dialects`` names a module. Every op that is defined in it, or in a module below it, and whose name
+begins with the entry point's and a dot, belongs to that dialect: ``example = "my_ops"`` has ``example.cube``. The
+core's dialect is ``core``, and its ops have no dot. Reading a text loads the dialects that the text speaks, and no
+others.
 """
 
 from __future__ import annotations
 
 from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import EntryPoint
+from inspect import isabstract
+from math import ceil, floor
+from types import ModuleType
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
-from lstmc.ops.domain import Domain
+from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 from lstmc.types import TensorType
 
 __all__ = [
+    "DOMAINS",
     "Array",
     "Arrays",
+    "Domain",
     "Draw",
+    "IntegerRange",
     "Leaf",
     "Op",
     "Pointwise",
+    "RealRange",
     "Sample",
     "Symbolic",
     "Types",
     "applied",
     "sample_type",
 ]
+
+
+@dataclass(frozen=True, repr=False)
+class IntegerRange:
+    """Integers from ``low`` to ``high``, both included; ``also`` is one more that may stand among them."""
+
+    name: ClassVar[str] = "integers"
+    low: int
+    high: int
+    also: int | None = None
+
+    def __repr__(self) -> str:
+        """The call that makes it, as the text form has it."""
+        more = "" if self.also is None else f", {self.also}"
+        return f"{self.name}({self.low}, {self.high}{more})"
+
+    def __str__(self) -> str:
+        more = "" if self.also is None else f", or {self.also}"
+        return f"integers from {self.low} to {self.high}{more}"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
+        """An array of such numbers, each as likely; ``also`` stands in about one place of five."""
+        drawn = rng.integers(self.low, self.high + 1, shape).astype(np.float64)
+        return drawn if self.also is None else np.where(rng.random(shape) < 0.2, self.also, drawn)
+
+    def holds(self, array: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Return for each element whether it is in the domain."""
+        inside: NDArray[np.bool_] = (array == np.floor(array)) & (array >= self.low) & (array <= self.high)
+        return inside if self.also is None else inside | (array == self.also)
+
+    def both(self, other: Domain) -> Domain:
+        """Return the intersection of this domain and ``other``."""
+        if isinstance(other, RealRange):
+            return IntegerRange(max(self.low, ceil(other.low)), min(self.high, floor(other.high)))
+        also = self.also if self.also == other.also else None
+        return IntegerRange(max(self.low, other.low), min(self.high, other.high), also)
+
+
+@dataclass(frozen=True, repr=False)
+class RealRange:
+    """Numbers from ``low`` to ``high``: times, rates, masks that are not only 0 and 1."""
+
+    name: ClassVar[str] = "reals"
+    low: float
+    high: float
+
+    def __repr__(self) -> str:
+        """The call that makes it, as the text form has it."""
+        return f"{self.name}({self.low}, {self.high})"
+
+    def __str__(self) -> str:
+        return f"numbers from {self.low:g} to {self.high:g}"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
+        """An array of such numbers, float32 ones, each as likely; off its ends, where functions may have a kink."""
+        room = 0.01 * (self.high - self.low)
+        return rng.uniform(self.low + room, self.high - room, shape).astype(np.float32).astype(np.float64)
+
+    def holds(self, array: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Return for each element whether it is in the domain."""
+        inside: NDArray[np.bool_] = (array >= np.float32(self.low)) & (array <= np.float32(self.high))
+        return inside
+
+    def both(self, other: Domain) -> Domain:
+        """Return the intersection of this domain and ``other``."""
+        if isinstance(other, IntegerRange):
+            return other.both(self)
+        return RealRange(max(self.low, other.low), min(self.high, other.high))
+
+
+Domain = IntegerRange | RealRange
+DOMAINS: tuple[type[Domain], ...] = (IntegerRange, RealRange)
+
 
 Array = NDArray[np.floating[Any]]
 Arrays = tuple[Array, ...]
@@ -222,3 +310,74 @@ def check_axis(op: str, axis: int, x: TensorType, what: str = "x") -> None:
     """Raise unless ``axis`` is one of x's axes."""
     if not 0 <= axis < x.rank:
         raise ShapeError(f"{op}: axis {axis} does not exist: {what} is {x}, with {x.rank} axes")
+
+
+DIALECTS = "lstmc.dialects"
+CORE_DIALECT = "core"
+
+
+def ops_in(module: str) -> tuple[type[Op], ...]:
+    """Every whole op that is defined in a module of this name or below it, in the order of their definition."""
+    return tuple(op for op in _defined_in(module) if not isabstract(op))
+
+
+def dialect_of(op: str) -> str:
+    """The dialect of an op by its name: ``example`` of ``example.cube``, the core's where there is no dot."""
+    return op.rpartition(".")[0] or CORE_DIALECT
+
+
+def dialects() -> tuple[str, ...]:
+    """The names of all installed dialects."""
+    return tuple(entry_points_of(DIALECTS))
+
+
+def load_dialect(name: str) -> dict[str, type[Op]]:
+    """The ops of an installed dialect by name. Raises :class:`PluginError` if there is none, or it is not whole."""
+    return _loaded(only_entry_point(DIALECTS, name, "dialect"))
+
+
+@cache
+def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
+    module = load_point(point, "dialect")
+    if not isinstance(module, ModuleType):
+        raise malformed(point, "dialect", "the name of a module that ops are defined in", repr(module))
+    everything = _defined_in(module.__name__)
+    for op in everything:
+        if not isabstract(op) and not isinstance(getattr(op, "name", None), str):
+            raise malformed(point, "dialect", f'a name in class {op.__name__}: name = "{point.name}.…"', "none")
+    defined = [op for op in everything if "name" in op.__dict__]
+    own = [op for op in defined if dialect_of(op.name) == point.name]
+    if not own:
+        names = ", ".join(f"{op.__name__} called {op.name}" for op in defined) or "no op"
+        raise malformed(point, "dialect", f"ops whose names begin with {point.name}.", names)
+    for op in own:
+        for expected, actual in op_problems(op):
+            raise malformed(point, "dialect", expected, actual)
+    by_name = {op.name: op for op in own}
+    for op in own:
+        if by_name[op.name] is not op:
+            raise malformed(point, "dialect", f"one op called {op.name}", f"{op.__name__}, {by_name[op.name].__name__}")
+    return by_name
+
+
+def op_problems(op: type[Op]) -> Iterator[tuple[str, str]]:
+    """Yield the faults of an op's class: the expectation, and the actual state."""
+    if isabstract(op):
+        yield f"that {op.__name__} defines {', '.join(sorted(op.__abstractmethods__))}", "none of that name"
+    params = op.__dict__.get("__dataclass_params__")
+    if params is None or not params.frozen:
+        yield f"@dataclass(frozen=True) above class {op.__name__}", "none"
+    if not isinstance(getattr(op, "operands", None), tuple):
+        yield f"that {op.__name__} names its operands in a tuple", "none"
+
+
+def _defined_in(module: str) -> tuple[type[Op], ...]:
+    """Every subclass of Op that a module of this name, or one below it, defines."""
+    below = dict.fromkeys(_derived(Op))  # a layer that is a core op too is met twice
+    return tuple(op for op in below if op.__module__ == module or op.__module__.startswith(f"{module}."))
+
+
+def _derived(base: type[Any]) -> Iterator[type[Op]]:
+    for op in base.__subclasses__():
+        yield op
+        yield from _derived(op)

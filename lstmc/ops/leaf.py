@@ -1,19 +1,209 @@
-"""Ops without operands: inputs, parameters, arguments and constants."""
+"""Ops without operands: inputs, parameters, arguments and constants, and the fillers that give their initial values.
+
+Fillers are Caffe's own, drawn by NumPy, or fixed arrays. Source of each formula: Caffe ``include/caffe/filler.hpp``
+(Constant, Uniform, Gaussian, Xavier, MSRA).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+import base64
+import binascii
+from dataclasses import dataclass, fields
+from math import isfinite, prod, sqrt
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
-from lstmc.errors import ShapeError
-from lstmc.ops.base import Arrays, Draw, Leaf, Sample, Types, sample_type
-from lstmc.ops.domain import Domain, IntegerRange, RealRange
-from lstmc.ops.fillers import Constant, Filler, Values
+from lstmc.errors import DslError, ShapeError
+from lstmc.ops.base import Array, Arrays, Domain, Draw, IntegerRange, Leaf, RealRange, Sample, Types, sample_type
+from lstmc.source import argument_location, here
+from lstmc.text import did_you_mean
 from lstmc.types import TensorType
 
-__all__ = ["Arg", "Full", "Input", "Param", "Role"]
+__all__ = [
+    "FILLERS",
+    "Arg",
+    "Constant",
+    "Filler",
+    "Full",
+    "Gaussian",
+    "Input",
+    "Msra",
+    "Param",
+    "Role",
+    "Uniform",
+    "Values",
+    "Xavier",
+]
+
+
+VARIANCE_NORMS = ("fan_in", "fan_out", "average")
+
+
+@dataclass(frozen=True)
+class Filler:
+    """A distribution over arrays of any shape. Prints as the call that makes it: ``uniform(-0.05, 0.05)``."""
+
+    name: ClassVar[str]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        defaults = {field.name: field.default for field in fields(cls)}
+        unknown = [name for name in kwargs if name not in defaults]
+        if unknown or len(args) > len(defaults):
+            takes = "takes 1 argument" if len(defaults) == 1 else f"takes {len(defaults)} arguments"
+            near = did_you_mean(unknown[0], defaults) if unknown else ""
+            wrong = f"has no argument {unknown[0]}{near}" if unknown else f"{takes}, found {len(args)}"
+            usage = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
+            raise DslError(f"{cls.name} {wrong}; it is {cls.name}({usage})", loc=here())
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for position, field in enumerate(fields(self)):
+            value = getattr(self, field.name)
+            number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            if not number or not isfinite(value):
+                raise DslError(
+                    f"{self.name}: {field.name} must be a finite number, found {value!r}",
+                    loc=argument_location(here(), position, field.name),
+                )
+            # a NumPy number prints as no call that makes a filler
+            object.__setattr__(self, field.name, int(value) if isinstance(value, int | np.integer) else float(value))
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """An array of ``shape``, float64."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(repr(getattr(self, f.name)) for f in fields(self))})"
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Filler):
+    """Every element is ``value``."""
+
+    name = "constant"
+    value: float = 0.0
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return np.full(shape, float(self.value))
+
+
+@dataclass(frozen=True, repr=False)
+class Uniform(Filler):
+    """Uniform on [``min``, ``max``]."""
+
+    name = "uniform"
+    min: float = 0.0
+    max: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min > self.max:
+            raise DslError(f"uniform: expected min <= max, found min {self.min!r} and max {self.max!r}", loc=here())
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.uniform(self.min, self.max, shape)
+
+
+@dataclass(frozen=True, repr=False)
+class Gaussian(Filler):
+    """Normal with ``mean`` and standard deviation ``std``."""
+
+    name = "gaussian"
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.std < 0:
+            raise DslError(f"gaussian: expected std >= 0, found {self.std!r}", loc=argument_location(here(), 1, "std"))
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.normal(self.mean, self.std, shape)
+
+
+@dataclass(frozen=True, repr=False)
+class _FanScaled(Filler):
+    """A filler whose spread shrinks with the number of inputs or outputs of a unit."""
+
+    variance_norm: str = "fan_in"
+
+    def __post_init__(self) -> None:
+        if self.variance_norm not in VARIANCE_NORMS:
+            raise DslError(
+                f"{self.name}: variance_norm must be one of {', '.join(VARIANCE_NORMS)}, found {self.variance_norm!r}",
+                loc=argument_location(here(), 0, "variance_norm"),
+            )
+
+    def fan(self, shape: tuple[int, ...]) -> float:
+        """Caffe's count: fan_in is size / shape[0], fan_out is size / shape[1] (size where there is no axis 1)."""
+        size = prod(shape)
+        fan_in = size / shape[0]
+        fan_out = size / shape[1] if len(shape) > 1 else size
+        return {"fan_in": fan_in, "fan_out": fan_out, "average": (fan_in + fan_out) / 2}[self.variance_norm]
+
+
+@dataclass(frozen=True, repr=False)
+class Xavier(_FanScaled):
+    """Uniform on +-sqrt(3 / fan). Glorot and Bengio 2010, as in Caffe's XavierFiller."""
+
+    name = "xavier"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        bound = sqrt(3 / self.fan(shape))
+        return rng.uniform(-bound, bound, shape)
+
+
+@dataclass(frozen=True, repr=False)
+class Msra(_FanScaled):
+    """Normal with standard deviation sqrt(2 / fan). He et al. 2015, as in Caffe's MSRAFiller."""
+
+    name = "msra"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.normal(0.0, sqrt(2 / self.fan(shape)), shape)
+
+
+@dataclass(frozen=True, repr=False)
+class Values(Filler):
+    """Each element has its own number: ``data`` are float32, little endian, as base64, so that the text form is exact.
+
+    Caffe has no such filler: the numbers are in the caffemodel.
+    """
+
+    name = "values"
+    shape: tuple[int, ...]
+    data: str
+
+    def __post_init__(self) -> None:
+        try:
+            size = len(base64.b64decode(self.data, validate=True))
+        except binascii.Error:
+            size = -1
+        if size != 4 * prod(self.shape):
+            raise DslError(f"values: expected base64 of {prod(self.shape)} float32 numbers", loc=here())
+
+    @classmethod
+    def of(cls, array: Any) -> Values:
+        """Return the filler of an array of finite numbers. Raises :class:`ValueError` for anything else, with its
+        description.
+        """
+        try:
+            numbers = np.asarray(array, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError("no array of numbers") from None
+        if not numbers.size:
+            raise ValueError("an array without elements")
+        if not np.abs(numbers).max() <= np.finfo(np.float32).max:  # NaN is not
+            raise ValueError("an element that is no finite float32 number")
+        return cls(numbers.shape, base64.b64encode(numbers.astype("<f4").tobytes()).decode())
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return np.frombuffer(base64.b64decode(self.data), "<f4").reshape(self.shape).astype(np.float64)
+
+
+FILLERS: tuple[type[Filler], ...] = (Constant, Uniform, Gaussian, Xavier, Msra, Values)
+
 
 Role = Literal["x", "state", "static", "weight"]
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -8,8 +8,7 @@ from math import prod
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
-from lstmc.ops.domain import IntegerRange
+from lstmc.ops.base import Array, Arrays, Draw, IntegerRange, Op, Sample, Types, check_axis, sample_type
 from lstmc.types import TensorType
 
 __all__ = ["Accuracy", "EuclideanLoss", "SigmoidCrossEntropyLoss", "SoftmaxLoss"]

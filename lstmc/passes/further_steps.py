@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from lstmc.ops import Add, Binary, Conv, Linear, Op, Pointwise, Split, Sub, Unstack
-from lstmc.ops.reduce import Reduce
+from lstmc.ops.shape import Reduce
 from lstmc.passes.unrolled_steps import BodyOp, CommonStep, Dataflow, StepsDiffer, Values
 from lstmc.types import TensorType
 

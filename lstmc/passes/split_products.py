@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ops import Arg, Linear, Pointwise, Split
-from lstmc.ops.binary import Binary, covered_axes
+from lstmc.ops.pointwise import Binary, covered_axes
 from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
 
 Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis it is cut along, and the sizes

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from lstmc.ir import Builder, Graph, Scan, op_of_step, op_over_time, over_steps, parse_graph, print_graph
 from lstmc.ops import Arg, Array, Arrays, Input, Leaf, Op, Param, Sample
-from lstmc.ops.dialects import CORE_DIALECT, dialect_of, dialects, load_dialect, op_problems
+from lstmc.ops.base import CORE_DIALECT, dialect_of, dialects, load_dialect, op_problems
 from lstmc.testing.random_models import SeededDraw
 from lstmc.types import TensorType
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from lstmc.dsl.operators import common_shape
 from lstmc.ops import Draw
-from lstmc.ops.linear import flatten_axis
+from lstmc.ops.layers import flatten_axis
 from lstmc.testing.random_functions import JUMPING, KINKED, OPS_OF_WHOLE, POLYNOMIAL, SCALED, SMOOTH, STEP_INDEX, WHOLE
 from lstmc.types import TensorType
 

@@ -14,7 +14,7 @@ from lstmc.backend import Finding, find_backends, find_cells, load_backend, load
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError, PluginError
 from lstmc.ir import parse_graph
-from lstmc.ops.dialects import load_dialect
+from lstmc.ops.base import load_dialect
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import recorded_targets
 from lstmc_caffe.legalize.rules import rules

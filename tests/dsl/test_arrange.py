@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 
 import lstmc
 from lstmc.dsl.operators import common_shape, operands_repeated
-from lstmc.ops.binary import covered_axes
+from lstmc.ops.pointwise import covered_axes
 from tests.dsl.conftest import UserFile, lines
 from tests.dsl.test_functions import computed
 

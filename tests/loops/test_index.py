@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lstmc.loops.index import Index, counter, covering, moved, nest_of, piece
 from lstmc.ops import Op, Reshape, Split, Tile, Transpose
-from lstmc.ops.binary import covered_axes
+from lstmc.ops.pointwise import covered_axes
 
 sizes = st.integers(1, 4)
 shapes = st.lists(sizes, min_size=1, max_size=4).map(tuple)

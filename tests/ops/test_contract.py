@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lstmc.importers.ir import ops as imported
 from lstmc.ops import Op, Sample
-from lstmc.ops.dialects import dialects, load_dialect, ops_in
+from lstmc.ops.base import dialects, load_dialect, ops_in
 from lstmc.testing import check_op
 from lstmc.testing.ops import (
     FED,

@@ -6,7 +6,7 @@ from math import prod
 
 from lstmc.ir import NEGATE, Builder, Node, Ref, is_weight, reshaped
 from lstmc.ops import Add, Concat, Linear, Maximum, Mul, Op, Reshape, Sub, Transpose
-from lstmc.ops.binary import covered_axes
+from lstmc.ops.pointwise import covered_axes
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, layer_of

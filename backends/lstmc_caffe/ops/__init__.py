@@ -3,7 +3,7 @@
 ``HOST_OPS`` are no layers: what the host does for targets whose blobs have other shapes than the model's values.
 """
 
-from lstmc.ops.dialects import ops_in
+from lstmc.ops.base import ops_in
 from lstmc_caffe.ops.base import *
 from lstmc_caffe.ops.images import *
 from lstmc_caffe.ops.leaf import *

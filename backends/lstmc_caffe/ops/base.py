@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from lstmc.errors import BackendError, PluginError, ShapeError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Types, Uniform, Xavier
-from lstmc.ops.dialects import dialects, load_dialect
+from lstmc.ops.base import dialects, load_dialect
 from lstmc.types import TensorType
 from lstmc_caffe.proto.fields import field_value, has_other_settings, read_setting, write_setting
 from lstmc_caffe.proto.net import LayerParameter

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from lstmc.errors import ShapeError
 from lstmc.ops import AvePool, Conv, Draw, MaxPool, Op, Sample, Types
-from lstmc.ops.images import Pair, Pool
+from lstmc.ops.layers import Pair, Pool
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.fields import field_value, has_other_settings

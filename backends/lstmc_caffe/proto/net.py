@@ -15,7 +15,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from lstmc.errors import BackendError, PluginError
-from lstmc.ops.dialects import dialects, load_dialect
+from lstmc.ops.base import dialects, load_dialect
 
 PACKAGE = "lstmc_caffe"
 Fields = tuple[tuple[str, int, str], ...]

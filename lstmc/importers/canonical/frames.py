@@ -10,7 +10,7 @@ from lstmc.importers.ir.ops import Expand, Permute
 from lstmc.importers.ir.sizes import OpenSize, Shape, Size, fixed, result_shapes
 from lstmc.importers.weight import Weight
 from lstmc.ops import Affine, Concat, Conv, Linear, Mul, Op, Reshape, Split
-from lstmc.ops.images import Pool
+from lstmc.ops.layers import Pool
 
 ONES = Affine(0.0, 1.0)
 

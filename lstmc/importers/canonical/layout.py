@@ -20,8 +20,8 @@ from lstmc.importers.ir.ops import Einsum, Expand, LogSoftmax, Normalize, Permut
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import OpenSize, Shape, result_shapes
 from lstmc.ops import Add, Binary, Concat, Conv, Embed, Linear, Op, Reshape, Softmax, Split
-from lstmc.ops.binary import covered_axes
-from lstmc.ops.images import Pool
+from lstmc.ops.layers import Pool
+from lstmc.ops.pointwise import covered_axes
 
 Order = tuple[int, ...]
 

@@ -15,7 +15,7 @@ from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
-from lstmc.ops.images import Pool
+from lstmc.ops.layers import Pool
 from lstmc.text import late
 
 APART = "stream the part before it, and compute it outside of the net"

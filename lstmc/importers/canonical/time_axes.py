@@ -11,7 +11,7 @@ from lstmc.importers.ir.ops import Einsum, Expand, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import fixed
 from lstmc.ops import Affine, Binary, Concat, Conv, Linear, Reshape, Split
-from lstmc.ops.images import Pool
+from lstmc.ops.layers import Pool
 
 ZEROS = Affine(0.0, 0.0)
 # why a net has no time axis, or two, and what to do

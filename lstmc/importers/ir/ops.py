@@ -30,9 +30,9 @@ from lstmc.ops import (
     Types,
     sample_type,
 )
-from lstmc.ops.binary import Binary
 from lstmc.ops.frameworks import POINTWISE
-from lstmc.ops.reduce import Reduce
+from lstmc.ops.pointwise import Binary
+from lstmc.ops.shape import Reduce
 from lstmc.types import TensorType
 
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from lstmc.errors import ShapeError
 from lstmc.ops import Conv, Op
-from lstmc.ops.binary import Binary
-from lstmc.ops.images import Pool
+from lstmc.ops.layers import Pool
+from lstmc.ops.pointwise import Binary
 from lstmc.types import MOST_ELEMENTS, TensorType
 
 Size = int

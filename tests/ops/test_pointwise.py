@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmc.ops.binary import covered_axes, sum_to
-from lstmc.ops.linear import flatten_axis
+from lstmc.ops.layers import flatten_axis
+from lstmc.ops.pointwise import covered_axes, sum_to
 from lstmc.types import TensorType
 
 SHAPES = st.lists(st.integers(1, 3), max_size=4).map(tuple)

@@ -1,19 +1,150 @@
-"""Convolution and pooling: windows that move over the last two axes of [..., C, H, W]."""
+"""Layers of neural networks: the matrix product, stored the way Caffe stores it, dropout, embedding, images.
+
+Convolution and pooling are windows that move over the last two axes of [..., C, H, W].
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types
+from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, IntegerRange, Op, Sample, Types, applied, sample_type
+from lstmc.ops.shape import Reshape, Sum, Transpose
 from lstmc.types import TensorType
 
-__all__ = ["AvePool", "Conv", "MaxPool"]
+__all__ = ["AvePool", "Conv", "Dropout", "Embed", "Linear", "MaxPool"]
+
+
+@dataclass(frozen=True)
+class Linear(AlongAxis):
+    """y = x @ w.T (+ b): x is [lead..., trailing...], w is [out, in] with in the product of the trailing axes.
+
+    The axes of x from ``axis`` on are flattened, as Caffe's InnerProduct does; y is [lead..., out]; b is [out].
+    """
+
+    name = "linear"
+    operands = ("x", "w", "b")
+    axis: int = 1
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        if w.rank != 2:
+            raise ShapeError(f"{self.name}: w must have 2 axes, [out, in]: w is {w}")
+        if not 0 <= self.axis < x.rank or prod(x.shape[self.axis :]) != w.shape[1]:
+            turned = "; w is [out, in]: w.T would fit" if x.rank and x.shape[-1] == w.shape[0] else ""
+            raise ShapeError(f"{self.name}: last axes differ: x is {x}, w is {w}{turned}")
+        if b is not None and b.shape != w.shape[:1]:
+            raise ShapeError(f"{self.name}: b must be [out]: b is {b}, w is {w}")
+        return (TensorType((*x.shape[: self.axis], w.shape[0]), x.dtype),)
+
+    def eval(self, x: Array, w: Array, b: Array | None = None) -> Arrays:
+        y = self._rows(x, w) @ w.T
+        if b is not None:
+            y = y + b
+        return (y.reshape(*x.shape[: self.axis], w.shape[0]),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
+        out, width = w.shape
+        rows = prod(x.shape[: self.axis])
+        (ct,), (flat,) = applied(Reshape((rows, out)), cts[0]), applied(Reshape((rows, width)), x)
+        (dx,) = applied(Linear(), ct, *applied(Transpose(0), w))
+        (dx,) = applied(Reshape(x.shape), dx)
+        (dw,) = applied(Linear(), *applied(Transpose(0), ct), *applied(Transpose(0), flat))
+        return (dx, dw) if b is None else (dx, dw, *applied(Sum(0), ct))
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return super().over_time(steps, mapped) if mapped[0] and not any(mapped[1:]) else None
+
+    @staticmethod
+    def _rows(x: Array, w: Array) -> Array:
+        return x.reshape(-1, w.shape[1])
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        axis = draw.integer(0, x.rank - 1)
+        w = TensorType((draw.integer(1, 4), prod(x.shape[axis:])))
+        bias = draw.choice(((), (TensorType(w.shape[:1]),)))
+        return Sample(cls(axis), (x, w, *bias))
+
+
+def flatten_axis(x: TensorType, width: int) -> int | None:
+    """The last axis from which on x's elements number ``width``: where a linear of that width starts to flatten."""
+    matches = (axis for axis in reversed(range(x.rank)) if prod(x.shape[axis:]) == width)
+    return next(matches, None)
+
+
+@dataclass(frozen=True)
+class Dropout(Op):
+    """y = x. In training each element is zero with probability ``ratio``, and the others are x / (1 - ratio).
+
+    Srivastava et al. 2014, scaled in training (``dropout_layer.cpp``). What is meant here is the TEST phase. ``draw``
+    tells one dropout of a model from another: two of them draw on their own, even on the same value.
+    """
+
+    name = "dropout"
+    operands = ("x",)
+    ratio: float
+    draw: int = 0
+
+    def infer(self, x: TensorType) -> Types:
+        if not 0 <= self.ratio < 1:
+            raise ShapeError(f"{self.name}: ratio must be from 0 up to, not including, 1, found {self.ratio!r}")
+        return (x,)
+
+    def eval(self, x: Array) -> Arrays:
+        return (x,)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return applied(self, cts[0])  # the same draw
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return self
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(draw.choice((0.5, 0.25, 0.0)), draw.integer(0, 3)), (sample_type(draw),))
+
+
+@dataclass(frozen=True)
+class Embed(Op):
+    """y[..., :] = w[x[...]]: x holds integers from 0 to V - 1, w is [V, H], y is [*x.shape, H].
+
+    w is stored as Caffe's Embed stores it (``embed_layer.cpp``). No gradient flows to x.
+    """
+
+    name = "embed"
+    operands = ("x", "w")
+    undifferentiated = (0,)
+
+    def infer(self, x: TensorType, w: TensorType) -> Types:
+        if w.rank != 2:
+            raise ShapeError(f"{self.name}: w must have 2 axes, [rows, size]: w is {w}")
+        return (TensorType((*x.shape, w.shape[1]), w.dtype),)
+
+    def eval(self, x: Array, w: Array) -> Arrays:
+        return (w[x.astype(int)],)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array) -> tuple[Array | None, ...]:
+        gradient = np.zeros_like(w)
+        np.add.at(gradient, x.astype(int), cts[0])
+        return None, gradient
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return self if mapped[0] and not mapped[1] else None
+
+    def domains(self, x: TensorType, w: TensorType) -> tuple[IntegerRange | None, ...]:
+        return IntegerRange(0, w.shape[0] - 1), None
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(), (sample_type(draw), TensorType((draw.integer(1, 4), draw.integer(1, 4)))))
+
 
 Pair = tuple[int, int]  # (height, width)
 

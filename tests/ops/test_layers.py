@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from lstmc.ops import Array, AvePool, Conv, MaxPool
-from lstmc.ops.images import Pair
+from lstmc.ops.layers import Pair
 from lstmc.types import TensorType
 
 RNG = np.random.default_rng(8)
