@@ -1,4 +1,4 @@
-"""Nested loops as C++ on vectors: operands stay in registers for several rows, and sums of rows are added as trees."""
+"""Nested loops as C++ on vectors: tiles whose operands and sums stay in registers; sums of rows are added as trees."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from lstmc.loops.index import Axis, Index
 from lstmc.loops.memory import Loop, Place, Store, Value, with_elements
 
 MOST_LANES = 16  # floats of a vector, at most: see vectors.h
-ROWS = (4, 2, 1)  # how many rows are done at once, where so many are a part of all
+COUNTS = (4, 2, 1)  # rows of a tile, and times MOST_LANES floats of a row, where so many are a part of all
+REGISTERS = 24  # for what a tile keeps, of 32
 
 
 def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
@@ -28,50 +29,68 @@ def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
 
 
 class _Operands:
-    """The texts of a nest's elements, of some rows at once.
+    """The texts of a nest's elements, in a tile of rows by vectors.
 
-    What is the same for all rows is read before them, and what the nest has written is in a register; ``memory`` are
-    arrays that it writes and reads from memory all the same.
+    What is the same for all rows, or for all vectors of a row, is read once before them, and what the nest has written
+    is in a register; ``memory`` are arrays that it writes and reads from memory all the same.
     """
 
     def __init__(
         self, axes: Sequence[Axis], rows: Axis | None, loops: Sequence[Loop], names: Mapping[Place, str]
     ) -> None:
-        self._axes = [replace(axis, counter=f"({axis.counter} + i)") if axis == rows else axis for axis in axes]
-        self._rows, self._names = rows, names
+        counters = {rows: "({} + i)", axes[-1]: "({} + j * LANES)"}
+        self._axes = [replace(axis, counter=counters.get(axis, "{}").format(axis.counter)) for axis in axes]
+        self._rows, self._inner, self._names = rows, axes[-1], names
         self._written = {place.array for loop in loops for place, written in loop.pointers.values() if written}
-        self._same: dict[tuple[Place, Index], str] = {}
+        self._read: dict[tuple[Place, Index], str] = {}
         self._registers: dict[str, str] = {}
         self.memory: set[str] = set()
 
-    def begun(self) -> list[str]:
-        """Return the lines that read elements which are the same for all rows."""
-        return [f"const auto {name} = {self._element(*key)};" for key, name in self._same.items()]
+    def of_tile(self) -> list[str]:
+        """Return the lines that read numbers which all elements of a tile share."""
+        return [f"const float {name} = {self._element(*key)};" for name, key in self._once(False, False)]
 
-    def same(self, index: Index) -> bool:
+    def of_columns(self) -> list[tuple[str, str]]:
+        """Return the vectors that all rows share: an array of them, and the element that one of it is."""
+        return [(name.partition("[")[0], self._element(*key)) for name, key in self._once(False, True)]
+
+    def of_row(self) -> list[str]:
+        """Return the lines that read numbers which all vectors of a row share."""
+        return [f"const float {name} = {self._element(*key)};" for name, key in self._once(True, False)]
+
+    def _once(self, row: bool, column: bool) -> list[tuple[str, tuple[Place, Index]]]:
+        return [(name, key) for key, name in self._read.items() if self._varies(key[1]) == (row, column)]
+
+    def _varies(self, index: Index) -> tuple[bool, bool]:
+        """Return whether an element is another one in each row, and in each vector of a row."""
+        return self._rows is not None and index.stride(self._rows) != 0, index.stride(self._inner) != 0
+
+    def carried(self, index: Index) -> bool:
         """Return whether an element is the same for all rows."""
-        return self._rows is None or index.stride(self._rows) == 0
+        return not self._varies(index)[0]
 
     def of(self, loop: Loop) -> tuple[Callable[[int], str], Callable[[int], str]]:
         """Return the texts of a loop's elements where they are read, and where they are written."""
         elements = [(loop.pointers[pointer][0], index) for pointer, index in loop.elements_by_count()]
-        return lambda at: self._read(*elements[at]), lambda at: self._address(*elements[at])
+        return lambda at: self._value(*elements[at]), lambda at: self._address(*elements[at])
 
     def written(self, address: str, value: str) -> None:
         """Note that the element at an address is a value."""
         self._registers[address] = value
 
-    def _read(self, place: Place, index: Index) -> str:
+    def _value(self, place: Place, index: Index) -> str:
         if place.array in self._written:
             if self._address(place, index) in self._registers:
                 return self._registers[self._address(place, index)]
             self.memory.add(place.array.name)
-        if place.array in self._written or not self.same(index):
             return self._element(place, index)
-        return self._same.setdefault((place, index), f"at_{len(self._same)}")
+        row, column = self._varies(index)
+        if row and column:
+            return self._element(place, index)
+        return self._read.setdefault((place, index), f"at_{len(self._read)}{'[j]' if column else ''}")
 
     def _element(self, place: Place, index: Index) -> str:
-        if index.stride(self._axes[-1]):
+        if index.stride(self._inner):
             return f"at({self._address(place, index)})"
         return f"{self._names[place]}[{index.in_nest(self._axes)}]"
 
@@ -80,18 +99,20 @@ class _Operands:
 
 
 def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str], own: Set[str]) -> list[str]:
-    """Return the lines of loops that are one nest, for some counts of the loop around the innermost one at once.
+    """Return the lines of loops that are one nest, in tiles of some rows by some vectors, which the registers hold.
 
+    The rows are the counts of the loop around the innermost one. Where a tile is as wide as a row, or no sum is of a
+    row, the loop over rows is the innermost one: what rows share is read once, and their sums stay in registers.
     ``own`` are arrays that nothing else uses: what the nest has in registers of them is not written.
     """
+    inner = axes[-1]
     lengths = [loop.axis[0] for loop in loops if loop.summed and loop.axis[1] == 1]
     outer = [axis for axis in axes if lengths and axis.divisor >= lengths[0]]  # each with sums of its own
-    rows = axes[-2] if len(axes) > 1 and len(axes) - len(outer) in (1, len(axes)) else None
-    count = next(n for n in ROWS if rows.size % n == 0) if rows else 1
-    operands = _Operands(axes, rows if count > 1 else None, loops, names)
+    rows = axes[-2] if len(axes) > 1 and (not lengths or len(axes) - len(outer) == 1) else None
+    operands = _Operands(axes, rows, loops, names)
     body: list[tuple[str, str]] = []  # lines, and the array that one writes
     zeros: list[str] = []
-    carried: list[tuple[str, str]] = []  # sums over these rows, and where they go
+    carried: list[tuple[str, str, str, bool]] = []  # sums of rows, their place, its zeros, whether of these rows alone
     sums: list[tuple[str, str]] = []  # sums of these rows
     for loop in loops:
         if not loop.summed:
@@ -105,27 +126,60 @@ def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place
             sums.append((name, y))
             body.append((f"{name}[i] += {x};", ""))
             continue
-        zeros.append(f"for (int j = 0; j < {loop.size}; ++j) {names[loop.pointers[pointer][0]]}[j] = 0.0f;")
-        if operands.same(index):
-            carried.append((name, y))
-            body.append((f"{name} += {x};", ""))
+        zero = f"for (int j = 0; j < {loop.size}; ++j) {names[loop.pointers[pointer][0]]}[j] = 0.0f;"
+        if operands.carried(index):
+            carried.append((name, y, zero, rows is not None and (rows.size, rows.divisor) == loop.axis))
+            body.append((f"{name}[j] += {x};", ""))
         else:
+            zeros.append(zero)
             body.append((f"at({y}) += {x};", ""))
-    lines = [
-        *operands.begun(),
-        *(f"vector {name} = at({y});" for name, y in carried),
-        *_each_row(count, [line for line, array in body if array not in own - operands.memory]),
-        *(f"at({y}) = {name};" for name, y in carried),
-    ]
-    ends = [line for name, y in sums for line in _written(name, y, count)]
-    for axis in reversed(axes):
+    columns = operands.of_columns()
+    count, width, across = _tile(inner, rows, len(columns) + len(carried), len(sums))
+    vectors = f"{width} / LANES"
+    element = _each("j", vectors, [line for line, array in body if array not in own - operands.memory])
+    lines = _each("i", f"{count}", [*operands.of_row(), *element])
+    kept = [*columns]
+    for name, y, zero, whole in carried:
+        zeros += [] if whole and across else [zero]
+        kept.append((name, "vector{}" if whole and across else f"at({y})"))
+    order = (*axes[:-2], inner, *axes[-2:-1]) if across else axes
+    for axis in reversed(order):
+        if axis == inner:
+            lines = [
+                *operands.of_tile(),
+                *(f"vector {name}[{vectors}];" for name, _ in kept),
+                *_each("j", vectors, [f"{name}[j] = {begun};" for name, begun in kept]),
+                *lines,
+                *_each("j", vectors, [f"at({y}) = {name}[j];" for name, y, _, _ in carried]),
+            ]
         if outer and axis == outer[-1]:
-            lines = [*(f"alignas(4 * LANES) vector {name}[{count}] = {{}};" for name, _ in sums), *lines, *ends]
-        step = "LANES" if axis == axes[-1] else str(count) if axis == rows else "1"
-        lines = _over(axis, step, lines)
-    if sums and not outer:
-        lines = [*(f"alignas(4 * LANES) vector {name}[{count}] = {{}};" for name, _ in sums), *lines, *ends]
-    return [*zeros, *lines]
+            lines = _with_sums(sums, count, lines)
+        lines = _over(axis, width if axis == inner else count if axis == rows else 1, lines)
+    return [*zeros, *(lines if outer else _with_sums(sums, count, lines))]
+
+
+def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int) -> tuple[int, int, bool]:
+    """Return the rows of a tile, its floats of a row, and whether the loop over rows is inside of that over columns.
+
+    ``columns`` are the vectors of a column that a tile keeps, ``sums`` those of a row.
+    """
+    counts = [count for count in COUNTS if rows and rows.size % count == 0] or [1]
+    widths = [count * MOST_LANES for count in COUNTS if inner.size % (count * MOST_LANES) == 0]
+    fitting = [
+        (count, width, across)
+        for across in (True, False)
+        for width in widths
+        for count in (counts if sums else counts[-2:])
+        if columns * (width // MOST_LANES) + sums * count <= REGISTERS
+        and (not across or (rows and (not sums or width == inner.size)))
+    ]
+    return fitting[0] if fitting else (1, widths[-1], False)
+
+
+def _with_sums(sums: Sequence[tuple[str, str]], count: int, lines: Sequence[str]) -> list[str]:
+    """Return lines between those that begin the sums of some rows, and those that write them."""
+    begun = [f"alignas(4 * LANES) vector {name}[{count}] = {{}};" for name, _ in sums]
+    return [*begun, *lines, *(line for name, y in sums for line in _written(name, y, count))]
 
 
 def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
@@ -147,18 +201,19 @@ def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
             yield f"put({to}, {value_text});", array
 
 
-def _each_row(count: int, lines: Sequence[str]) -> list[str]:
-    pragma = [f"#pragma GCC unroll {count}"] if count > 1 else []
-    return [*pragma, f"for (int i = 0; i < {count}; ++i) {{", *_indented(lines), "}"]
+def _each(counter: str, count: str, lines: Sequence[str]) -> list[str]:
+    """Return a loop that g++ unrolls: its counts are together in the registers."""
+    head = f"for (int {counter} = 0; {counter} < {count}; ++{counter}) {{"
+    return ["#pragma GCC unroll 16", head, *_indented(lines), "}"] if lines else []
 
 
 def _written(name: str, y: str, count: int) -> list[str]:
     """Return the lines that write the sums of some rows, each of the lanes of a vector."""
     whole = f"const vector sum = sums_of<{count}>({name});"
-    return ["{", *_indented([whole, *_each_row(count, [f"*({y}) = sum[i * (LANES / {count})];"])]), "}"]
+    return ["{", *_indented([whole, *_each("i", f"{count}", [f"*({y}) = sum[i * (LANES / {count})];"])]), "}"]
 
 
-def _over(axis: Axis, step: str, lines: Sequence[str]) -> list[str]:
+def _over(axis: Axis, step: int, lines: Sequence[str]) -> list[str]:
     head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; {axis.counter} += {step}) {{"
     return [head, *_indented(lines), "}"]
 

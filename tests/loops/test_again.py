@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Param, State, cell, dims, einsum, exp, model, outer, scan, sigmoid, split_heads, tanh, xavier
+from lstmc import (
+    Input,
+    Param,
+    State,
+    cell,
+    dims,
+    einsum,
+    exp,
+    model,
+    outer,
+    reshape,
+    scan,
+    sigmoid,
+    split_heads,
+    sum,
+    tanh,
+    xavier,
+)
 from lstmc.loops import again
 from lstmc.loops.code import layer_code
 from lstmc.loops.layer import GeneratedScan
@@ -42,9 +59,10 @@ def turned(k=Input(N, K), v=Input(N, K), S=State(N, K, K)):
 
 @cell
 def remembered(k=Input(N, K), v=Input(N, V), S=State(N, V, K)):
-    """The old elements are read when the new ones are there."""
+    """The old elements are read when the new ones are there; a sum of all elements."""
     new = 0.9 * S + outer(v, k)
-    return einsum("nvk,nv->nk", S, einsum("nvk,nk->nv", new, k)), {"S": new}
+    all_of_it = sum(reshape(new * new, (N, V * K)), axis=-1, keepdims=True)
+    return einsum("nvk,nv->nk", S, einsum("nvk,nk->nv", new, k)) + all_of_it, {"S": new}
 
 
 @cell
@@ -79,7 +97,9 @@ def plans(**sizes: int) -> dict[str, Plan]:
 
 
 @pytest.mark.caffe
-@pytest.mark.parametrize(("steps", "keys", "values"), [(5, 16, 32), (4, 6, 9)], ids=["vectors", "elements"])
+@pytest.mark.parametrize(
+    ("steps", "keys", "values"), [(5, 16, 32), (2, 128, 64), (4, 6, 9)], ids=["vectors", "tiles", "elements"]
+)
 def test_outputs_and_all_gradients(two_steps: None, steps: int, keys: int, values: int) -> None:
     """A last chunk that is shorter, and one that is not; sizes of whole vectors, and others."""
     assert_right(everything.graph(T=steps, N=2, K=keys, V=values))
