@@ -1,27 +1,39 @@
-"""The passes of the core: each file holds one, each graph it returns means what its input means."""
+"""The passes of the core, one subject a file: each graph that a pass returns means what its input means."""
 
-from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_role
-from lstmc.passes.convolutions import ConvProducts, FoldConvs
-from lstmc.passes.cse import Cse
-from lstmc.passes.dead import Dead
-from lstmc.passes.decompose import Decompose
-from lstmc.passes.distribute import Distribute
-from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, named_results, step_pattern
-from lstmc.passes.fixed_products import FixedProducts
+from lstmc.passes.base import (
+    Pass,
+    PassObserver,
+    PassResult,
+    Refs,
+    Snapshot,
+    compared,
+    in_bodies,
+    result,
+    rewrite,
+    run_passes,
+    unrolled_scans,
+    with_role,
+)
+from lstmc.passes.expand import CoreTimeAxis, Expand, KeepTimeAxis, TimeAxis, named_results, step_pattern
 from lstmc.passes.fusion import FuseHorizontal, FuseLinears
 from lstmc.passes.gradients import backward_body, gradient_graph
-from lstmc.passes.installed import Insertion, installed_passes, load_insertion, with_installed
-from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.loop_motion import Hoist, RollIn, Sink
+from lstmc.passes.loop_splitting import Distribute, Peel
 from lstmc.passes.low_precision import ConvexUpdates, with_convex_updates
+from lstmc.passes.lowering import Decompose, FixedProducts, SplitProducts
 from lstmc.passes.parallel_time import TIMES, ParallelTime, Time, with_time
-from lstmc.passes.pass_list import PassList, numbered, place_of
-from lstmc.passes.peel import Peel
-from lstmc.passes.precompute import Precompute
+from lstmc.passes.pass_list import (
+    Insertion,
+    PassList,
+    installed_passes,
+    load_insertion,
+    numbered,
+    place_of,
+    with_installed,
+)
+from lstmc.passes.precompute import ConvProducts, FoldConvs, Precompute
 from lstmc.passes.roll_up import RollUp
-from lstmc.passes.run import PassObserver, Snapshot, run_passes, unrolled_scans
-from lstmc.passes.simplify import Simplify
-from lstmc.passes.split_products import SplitProducts
+from lstmc.passes.simplify import Cse, Dead, Simplify
 
 __all__ = [
     "TIMES",

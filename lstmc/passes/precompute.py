@@ -1,15 +1,36 @@
-"""Values that depend on parameters alone, computed once, when the weights are written."""
+"""Values that depend on parameters alone, computed once, when the weights are written.
+
+In nets that are not trained, convolutions take their factors and terms into their weights, or are matrix products.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
-from lstmc.ops import Full, Leaf, Param, Precomputed
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, with_role
+import numpy as np
+
+from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, made_of_parameters
+from lstmc.ops import (
+    Add,
+    Arg,
+    Conv,
+    Full,
+    Leaf,
+    Linear,
+    Mul,
+    Op,
+    Param,
+    Precomputed,
+    Reshape,
+    Split,
+    Sub,
+    Transpose,
+    Values,
+)
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, rewrite, with_role
 from lstmc.passes.loop_motion import Hoist
 
 LARGEST = 2**16  # elements of a value that is larger than all parameters that it is made of
@@ -91,3 +112,198 @@ def _made_of_parameters(graph: Graph) -> set[str]:
 
 def _is_fill(graph: Graph, ref: Ref) -> bool:
     return isinstance(graph.node(ref.node).op, Full)
+
+
+Image = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FoldConvs(Pass):
+    """Fold a factor and a term of each channel into the convolution before them, as of a batch normalization.
+
+    1. conv(x, W, b) * s             => conv(x, W * s, b * s)
+    2. conv(x, W, b) + t, ... - t    => conv(x, W, b + t), conv(x, W, b - t)
+
+    s and t are [C, 1, 1], made of parameters alone, as W and b are, so ``precompute`` stores the results; nothing else
+    reads the convolution. Nets that are trained keep all (``trained``): s and t are trained by themselves.
+    """
+
+    name = "fold_convs"
+    trained: bool = False
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        return result(graph, graph if self.trained else _folded(graph, counts), counts)
+
+
+def _folded(graph: Graph, counts: Counter[str]) -> Graph:
+    readers = graph.readers()
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, Scan):
+            return b.add(in_bodies(node.op, lambda body: _folded(body, counts)), *args, names=node.names, loc=node.loc)
+        if not isinstance(node.op, Mul | Add | Sub):
+            return None
+        old = graph.args(node.name)
+        for slot in (0,) if isinstance(node.op, Sub) else (0, 1):
+            conv, other = b.node(args[slot].node), args[1 - slot]
+            alone = readers[old[slot]] == 1 and node.types[0] == b.type(args[slot])
+            if alone and isinstance(conv.op, Conv) and _is_of_channels(b, other, conv):
+                counts["fold_factor" if isinstance(node.op, Mul) else "fold_term"] += 1
+                return _with_folded(b, node, conv, other)
+        return None
+
+    return rewrite(graph, visit)
+
+
+def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
+    """Return whether a value is a number for each channel of a convolution, and depends on parameters alone, as its
+    weights do.
+    """
+    channels, shape = conv.types[0].shape[-3], b.type(other).shape
+    of_channels = shape[-3:] == (channels, 1, 1) and all(size == 1 for size in shape[:-3])
+    return of_channels and all(made_of_parameters(b, ref) for ref in (other, *b.args(conv.name)[1:]))
+
+
+def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
+    """The convolution with a factor or a term of each channel in its weights, under the node's name."""
+    x, w, *bias = b.args(conv.name)
+    channels = conv.types[0].shape[-3]
+
+    def add(op: Op, name: str, *operands: Ref) -> Ref:
+        return b.add(op, *operands, names=(f"{node.name}/{name}",), loc=node.loc)[0]
+
+    if isinstance(node.op, Mul):
+        w = add(Mul(), "w", w, add(Reshape((channels, 1, 1, 1)), "factor", other))
+        bias = [add(Mul(), "b", bias[0], add(Reshape((channels,)), "row", other))] if bias else []
+    else:
+        term = add(Reshape((channels,)), "term", other)
+        if bias:
+            bias = [add(node.op, "b", bias[0], term)]
+        else:
+            bias = [add(NEGATE, "b", term) if isinstance(node.op, Sub) else term]
+    return b.add(conv.op, x, w, *bias, names=node.names, loc=node.loc)
+
+
+@dataclass(frozen=True)
+class ConvProducts(Pass):
+    """Write a convolution over small images as a product of all their elements with one matrix.
+
+    1. conv(x, W, b)          => reshape(linear(reshape(x), M, b at every place)), where M is what conv makes of all
+                                 images that are one at one place: of parameters alone, so ``precompute`` stores it
+    2. split(that, channels)  => reshape(split(linear(...))): channels are columns that lie together
+
+    M has at most as many elements as ``precompute`` allows; a larger convolution stays. Nets that are trained keep all
+    (``trained``): M is no parameter. With ``loops`` it is done in loops alone, in trained nets too, where ``hoist``
+    then computes M once before the loop.
+    """
+
+    name = "conv_products"
+    trained: bool = False
+    loops: bool = False
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        if self.trained and not self.loops:
+            return PassResult(graph, False)
+        counts: Counter[str] = Counter()
+        images: dict[Image, Ref] = {}
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan):
+                return _in_scan(b, node, node.op, args, images, counts)
+            return None if self.loops else outside.of_node(b, node, args)
+
+        outside = _Products(images, counts)
+        return result(graph, rewrite(graph, visit), counts)
+
+
+@dataclass
+class _Products:
+    """Makes products in one graph that is being rebuilt; ``images`` are, by their shape, those that it has."""
+
+    images: dict[Image, Ref]
+    counts: Counter[str]
+    flat: dict[Ref, Ref] = field(default_factory=dict)  # products by what has the shape of images
+
+    def of_node(self, b: Builder, node: Node, args: Refs) -> Refs | None:
+        """Return the replacement of a node, or None to keep it."""
+        if isinstance(node.op, Conv):
+            return self._product(b, node, node.op, args)
+        if isinstance(node.op, Split) and args[0] in self.flat:
+            return self._pieces(b, node, node.op, args[0])
+        return None
+
+    def _product(self, b: Builder, node: Node, op: Conv, args: Refs) -> Refs | None:
+        x, *weights = args
+        shape, out = b.type(x).shape, node.types[0].shape
+        image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
+        if not all(made_of_parameters(b, ref) for ref in weights) or made_of_parameters(b, x):
+            return None
+        if columns * prod(image) > LARGEST:
+            return None
+
+        def add(op: Op, name: str, *operands: Ref) -> Ref:
+            return b.add(op, *operands, names=(f"{node.name}/{name}",), loc=node.loc)[0]
+
+        responses = add(op, "responses", self._identity(b, image, f"{node.name}/images"), weights[0])
+        matrix = add(Transpose(0), "matrix", add(Reshape((prod(image), columns)), "rows", responses))
+        operands = [add(Reshape((prod(shape[:-3]), prod(image))), "elements", x), matrix]
+        if len(weights) == 2:
+            column = add(Reshape((out[-3], 1)), "column", weights[1])
+            everywhere = add(Add(), "everywhere", column, add(Full((out[-3], places), 0.0), "zeros"))
+            operands.append(add(Reshape((columns,)), "bias", everywhere))
+        product = add(Linear(1), "product", *operands)
+        self.counts["conv"] += 1
+        images = b.add(Reshape(out), product, names=node.names, loc=node.loc)
+        self.flat[images[0]] = product
+        return images
+
+    def _pieces(self, b: Builder, node: Node, op: Split, images: Ref) -> Refs | None:
+        shape = b.type(images).shape
+        if op.axis != len(shape) - 3:
+            return None
+        sizes = tuple(size * prod(shape[-2:]) for size in op.sizes)
+        names = tuple(f"{name}/elements" for name in node.names)
+        pieces = b.add(Split(1, sizes), self.flat[images], names=names, loc=node.loc)
+        self.counts["split"] += 1
+        named = zip(pieces, node.names, node.types, strict=True)
+        return tuple(b.add(Reshape(t.shape), piece, names=(name,), loc=node.loc)[0] for piece, name, t in named)
+
+    def _identity(self, b: Builder, image: Image, name: str) -> Ref:
+        """All images of one shape that have a one at one place, [C * H * W, C, H, W]."""
+        if image not in self.images:
+            self.images[image] = self._new(b, image, name)
+        return self.images[image]
+
+    def _new(self, b: Builder, image: Image, name: str) -> Ref:
+        fill = Values.of(np.eye(prod(image)).reshape(-1, *image))
+        return b.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
+
+
+class _ProductsInBody(_Products):
+    """The same in a scan's body, where the images are an argument."""
+
+    def _new(self, b: Builder, image: Image, name: str) -> Ref:
+        return b.add(Arg((prod(image), *image), "weight"), names=(name,))[0]
+
+
+def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, images: dict[Image, Ref], counts: Counter[str]) -> Refs:
+    inner = Rebuild(scan.body)
+    products = _ProductsInBody({}, counts)
+    for old in scan.body:
+        operands = inner.args(old)
+        inner.put(old, products.of_node(inner.builder, old, operands) or inner.builder.copy(old, operands))
+    body = inner.finish()
+    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
+    outside = _Products(images, counts)
+    for image, ref in products.images.items():
+        outer[ref.node] = outside._identity(b, image, f"{node.name}/{ref.node}")
+    return b.add(
+        replace(scan, body=body), *[outer[arg.name] for arg in body.body_args()], names=node.names, loc=node.loc
+    )

@@ -16,8 +16,8 @@ from lstmc.dsl.printer import KEYWORDS, python_identifier
 from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.ops import Arg, Concat, Full, Leaf, Op, Reshape, Role, Split, Transpose, Unstack
 from lstmc.passes.base import Pass, PassResult
-from lstmc.passes.cse import Cse
 from lstmc.passes.further_steps import consecutive, extend
+from lstmc.passes.simplify import Cse
 from lstmc.passes.unrolled_steps import Chain, CommonStep, Dataflow, Step, StepsDiffer, Values, candidate_chains
 from lstmc.source import SrcLoc
 from lstmc.text import unused

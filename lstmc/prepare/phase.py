@@ -33,7 +33,7 @@ from lstmc.ops import (
 )
 from lstmc.ops.base import AlongAxis
 from lstmc.passes.base import Refs, in_bodies, rewrite
-from lstmc.passes.dead import without_dead
+from lstmc.passes.simplify import without_dead
 
 
 def without(graph: Graph, kind: type[Op]) -> Graph:

@@ -17,7 +17,7 @@ from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Node, Output, Ref, Scan
 from lstmc.ops import Array, Arrays, Binary, Dropout, Input, IntegerRange, Leaf, Param, Pointwise
 from lstmc.passes import Expand, step_pattern
-from lstmc.passes.dead import without_dead
+from lstmc.passes.simplify import without_dead
 from lstmc.prepare import fixed_masks, mask_name
 from lstmc.source import SrcLoc, called
 

@@ -21,7 +21,7 @@ from lstmc.ir import Graph
 from lstmc.manifest import parse_manifest
 from lstmc.nets.session import LoadedOnce, NetFiles, StepSession
 from lstmc.ops import Array, Constant, Input
-from lstmc.passes.dead import without_dead
+from lstmc.passes.simplify import without_dead
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
 from lstmc.testing.random_models import RandomModel

@@ -11,7 +11,7 @@ from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import Arg
-from lstmc.passes import ConvProducts, Dead, FoldConvs, Precompute, convolutions
+from lstmc.passes import ConvProducts, Dead, FoldConvs, Precompute, precompute
 from lstmc.plugins import library_names
 from lstmc.testing.equivalence import assert_same_meaning
 
@@ -66,7 +66,7 @@ def test_text() -> None:
 
 
 def test_a_large_image_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolutions, "LARGEST", 31)  # the matrix has 8 rows of 4
+    monkeypatch.setattr(precompute, "LARGEST", 31)  # the matrix has 8 rows of 4
     assert not ConvProducts().run(parse_graph(BEFORE)).modified
 
 

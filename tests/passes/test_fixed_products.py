@@ -11,7 +11,7 @@ import lstmc
 from lstmc import Input, State, cell, model, scan, tanh
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.ops import Values
-from lstmc.passes import Dead, FixedProducts, fixed_products
+from lstmc.passes import Dead, FixedProducts, lowering
 from lstmc.testing.equivalence import assert_same_meaning
 
 BEFORE = """\
@@ -140,7 +140,7 @@ def test_what_is_no_product_of_rows_stays(line: str) -> None:
 
 
 def test_what_needs_too_large_a_matrix_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fixed_products, "LARGEST", 11)
+    monkeypatch.setattr(lowering, "LARGEST", 11)
     assert not FixedProducts().run(parse_graph(BEFORE)).modified
 
 

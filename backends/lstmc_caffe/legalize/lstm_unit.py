@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, twice_stored, weight_graph
 from lstmc.ops import Arg, Concat, Input, IntegerRange, Op, Sigmoid, Split, Tanh
 from lstmc.passes import Pass, PassResult, result
-from lstmc.passes.dead import pruned
+from lstmc.passes.simplify import pruned
 from lstmc.patterns import (
     CORE_FORMULAS,
     LSTM_ORDERS,

@@ -10,7 +10,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, is_weight, print_node
 from lstmc.ops import Arg, Constant, Op, Sigmoid, Tanh
 from lstmc.passes import Pass, PassResult, Refs, result
-from lstmc.passes.dead import without_dead
+from lstmc.passes.simplify import without_dead
 from lstmc.patterns import (
     LSTM,
     RNN,

@@ -10,7 +10,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Affine, Concat, Full, Mul, Relu, Reshape, Split, Tile
 from lstmc.passes import Pass, PassResult, Snapshot, result
-from lstmc.passes.dead import without_dead
+from lstmc.passes.simplify import without_dead
 from lstmc.patterns import Difference, Gate, Matrix, Mismatch, Place
 from lstmc_onnx import ops
 from lstmc_onnx.layers.direction import Direction, Pieces, match_direction

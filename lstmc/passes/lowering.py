@@ -1,0 +1,369 @@
+"""Lowering: ops that a target lacks, as ops that it has.
+
+A formula of other ops is the simplest way to bring an op of a package to every target. For targets that cannot split,
+each piece of a split value is a matrix product of its own; for those that cannot cut at all, elements are summed,
+repeated, picked or turned by products with fixed matrices.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lstmc.ir import Builder, Graph, GraphValue, Node, Rebuild, Ref, Scan, is_weight
+from lstmc.ops import (
+    Arg,
+    Array,
+    Binary,
+    Linear,
+    Max,
+    Maximum,
+    Op,
+    Param,
+    Pointwise,
+    Reshape,
+    Split,
+    Sum,
+    Tile,
+    Transpose,
+    Values,
+)
+from lstmc.ops.pointwise import covered_axes
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, rewrite
+
+
+@dataclass(frozen=True)
+class Decompose(Pass):
+    """Base of passes that replace an op by a formula of other ops. A subclass names ``op`` and has the formula.
+
+    The formula gets the op, for its attributes, and its operands. It is written as a ``vjp`` is, with ``+ - * /``,
+    ``.shape`` and :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results.
+    """
+
+    op: ClassVar[type[Op]]
+
+    # Overrides name the op and its operands, as those of Op.eval do; hence Any here.
+    @abstractmethod
+    def formula(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the results of the op, the first argument, from its operands, in the shapes of its own results."""
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        return result(graph, self._rewritten(graph, counts), counts)
+
+    def _rewritten(self, graph: Graph, counts: Counter[str]) -> Graph:
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan):
+                return b.copy(node, args, in_bodies(node.op, lambda body: self._rewritten(body, counts)))
+            if type(node.op) is not self.op:
+                return None
+            counts["decompose"] += 1
+            formula = self.formula(node.op, *(GraphValue(b, ref, node.name, node.loc) for ref in args))
+            results = formula if isinstance(formula, tuple) else (formula,)
+            refs = tuple(value.ref for value in results)
+            assert tuple(map(b.type, refs)) == node.types, f"the formula of {self.name} gives other shapes"
+            return refs
+
+        return rewrite(graph, visit)
+
+
+Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis it is cut along, and the sizes
+
+
+@dataclass(frozen=True)
+class SplitProducts(Pass):
+    """Move splits up to the weights, in the model and in every scan body.
+
+    1. split(f(x))                => f(split(x)[0]), f(split(x)[1]), ...
+    2. split(x + y)               => split(x)[0] + split(y)[0], ...; also for - and *, and for a parameter of the
+                                     axis that is cut
+    3. split(linear(x, W, b))     => linear(x, split(W)[0], split(b)[0]), ...
+    4. split of a weight          => a weight: the blobs are pieces of the user's parameter
+
+    The reverse of ``fuse_linears``, which is then left out.
+    """
+
+    name = "split_products"
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan):
+                return _pieces_in_scan(b, node, node.op, args, counts)
+            return _Pieces(b, counts).of_node(node, args)
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+class _Pieces:
+    """Cuts values of one graph that is being rebuilt."""
+
+    def __init__(self, b: Builder, counts: Counter[str]) -> None:
+        self.b, self.counts = b, counts
+        self.pieces: dict[Cut, Refs] = {}
+
+    def of_node(self, node: Node, args: Refs) -> Refs | None:
+        """Return the replacement of a split, or None to keep it."""
+        if not isinstance(node.op, Split) or len(node.types) == 1 or is_weight(self.b, args[0]):
+            return None
+        return self._pieces(args[0], node.op.axis, node.op.sizes, node.names)
+
+    def _pieces(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
+        cut = (ref, axis, sizes)
+        if cut not in self.pieces:
+            pieces = self._cut(ref, axis, sizes, names)
+            if pieces is None:
+                return None
+            self.pieces[cut] = pieces
+        return self.pieces[cut]
+
+    def _cut(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
+        node, args = self.b.node(ref.node), self.b.args(ref.node)
+        last = self.b.type(ref).rank - 1
+        if isinstance(node.op, Linear) and axis == last and all(is_weight(self.b, arg) for arg in args[1:]):
+            parts = [(args[0],) * len(sizes), *(self.weight(arg, 0, sizes) for arg in args[1:])]
+            self.counts["linear_per_piece"] += 1
+        elif isinstance(node.op, Pointwise | Binary) and all(self._goes_apart(arg, ref, axis) for arg in args):
+            parts = [self._operand(arg, ref, axis, sizes, names) for arg in args]
+            self.counts["function_per_piece"] += 1
+        else:
+            return None
+        pieces = [
+            self.b.add(node.op, *operands, names=(name,), loc=node.loc)[0]
+            for name, *operands in zip(names, *parts, strict=True)
+        ]
+        return tuple(pieces)
+
+    def _goes_apart(self, arg: Ref, whole: Ref, axis: int) -> bool:
+        """Whether an operand of an element-wise op whose result is cut is cut too, or is the same for all pieces."""
+        shape, arg_shape = self.b.type(whole).shape, self.b.type(arg).shape
+        if is_weight(self.b, arg) and arg_shape == shape[axis:] and len(arg_shape) == 1:
+            return True
+        return (arg_shape == shape and not is_weight(self.b, arg)) or self._is_same(arg, whole, axis)
+
+    def _is_same(self, arg: Ref, whole: Ref, axis: int) -> bool:
+        covered = covered_axes(self.b.type(arg).shape, self.b.type(whole).shape)
+        return covered is not None and not covered[0] <= axis < covered[1]
+
+    def _operand(self, arg: Ref, whole: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
+        """An operand that goes apart, for each piece of the result."""
+        if self._is_same(arg, whole, axis):
+            return (arg,) * len(sizes)
+        if is_weight(self.b, arg):
+            return self.weight(arg, 0, sizes)
+        operand = self.b.node(arg.node)
+        pieces = self._pieces(arg, axis, sizes, tuple(f"{name}/{operand.name}" for name in names))
+        return pieces or self._split(arg, axis, sizes)
+
+    def _split(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+        return self.b.add(Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))
+
+    def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+        """The pieces of a weight."""
+        cut = (ref, axis, sizes)
+        if cut not in self.pieces:
+            name = self.b.node(ref.node).names[ref.out]
+            names = [f"{name}/{i}" for i in range(len(sizes))]
+            self.pieces[cut] = self.b.add(Split(axis, sizes), ref, names=names)
+        return self.pieces[cut]
+
+
+class _PiecesInBody(_Pieces):
+    """The same in a scan's body, where a piece of a weight is an argument of its own."""
+
+    def __init__(self, b: Builder, counts: Counter[str]) -> None:
+        super().__init__(b, counts)
+        self.arguments: dict[str, tuple[str, int, int, tuple[int, ...]]] = {}  # to the argument, and which piece of it
+
+    def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+        if not isinstance(self.b.node(ref.node).op, Arg):
+            return super().weight(ref, axis, sizes)  # made in the body, of weights
+        cut = (ref, axis, sizes)
+        if cut not in self.pieces:
+            shape = self.b.type(ref).shape
+            slices: list[Ref] = []
+            for i, size in enumerate(sizes):
+                arg = Arg((*shape[:axis], size, *shape[axis + 1 :]), "weight")
+                slices += self.b.add(arg, names=(f"{ref.node}/{i}",))
+                self.arguments[slices[-1].node] = (ref.node, i, axis, sizes)
+            self.pieces[cut] = tuple(slices)
+        return self.pieces[cut]
+
+
+def _pieces_in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs:
+    inner = Rebuild(scan.body)
+    pieces = _PiecesInBody(inner.builder, counts)
+    for old in scan.body:
+        operands = inner.args(old)
+        inner.put(old, pieces.of_node(old, operands) or inner.builder.copy(old, operands))
+    body = inner.finish()
+    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
+    whole = _Pieces(b, counts)
+    for arg in body.body_args():  # a piece may be cut again: what it is a piece of stands before it
+        if arg.name in pieces.arguments:
+            source, i, axis, sizes = pieces.arguments[arg.name]
+            outer[arg.name] = whole.weight(outer[source], axis, sizes)[i]
+    operands_outside = [outer[arg.name] for arg in body.body_args()]
+    return b.add(replace(scan, body=body), *operands_outside, names=node.names, loc=node.loc)
+
+
+LARGEST = 2**20  # elements of a matrix: what needs a larger one stays as it is
+
+
+@dataclass(frozen=True)
+class FixedProducts(Pass):
+    """Write what moves or adds elements within the rows of a value as a product with a fixed matrix of zeros and ones.
+
+    A row is all that belongs to one index of the first axis, which is the batch in a scan's body.
+
+    1. sum, split, transpose of x along later axes; tile of more than two axes => reshape(linear(x, M))
+    2. x + y; also -, *, maximum; of more than two axes, where y covers the first one but not all others
+                                                                              => x + reshape(linear(y, M))
+    3. the largest of x along a later axis => the largest of its pieces, two at a time; each piece as of rule 1
+
+    M is what the op makes of the rows of the identity: a parameter that is not trained.
+    """
+
+    name = "fixed_products"
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        matrices: dict[Values, Ref] = {}
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan):
+                return _products_in_scan(b, node, node.op, args, matrices, counts)
+            return _Products(b, matrices, counts).of_node(node, args)
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+@dataclass
+class _Products:
+    """Makes products in one graph that is being rebuilt; ``matrices`` are those that it has."""
+
+    b: Builder
+    matrices: dict[Values, Ref]
+    counts: Counter[str]
+
+    def of_node(self, node: Node, args: Refs) -> Refs | None:
+        """Return the replacement of a node, or None to keep it."""
+        shapes = [self.b.type(ref).shape for ref in args]
+        match node.op:
+            case Sum(axis) | Split(axis) | Transpose(axis) if axis > 0:
+                pass
+            case Tile(axis) if axis > 0 and len(shapes[0]) > 2:
+                pass
+            case Max(axis) if axis > 0:
+                return self._largest(node, args[0], axis)
+            case Binary() if len(node.types[0].shape) > 2:
+                return self._spread(node, args, shapes)
+            case _:
+                return None
+        (x,) = args
+        if is_weight(self.b, x):
+            return None
+        rows = node.op.eval(_identity(shapes[0]))
+        return self._products(x, rows, node, "moved")
+
+    def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
+        """Of two that are equal, Maximum gives the gradient to the second: the first of them is the last operand."""
+        size, shape = self.b.type(x).shape[axis], node.types[0].shape
+        if size == 1 or is_weight(self.b, x):
+            return None
+        whole = _identity(self.b.type(x).shape)
+        cut = [whole.take(i, axis=axis).reshape(len(whole), *shape[1:]) for i in range(size)]
+        names = tuple(f"{node.name}/{i}" for i in range(size))
+        pieces = self._products(x, cut, replace(node, names=names), "largest")
+        if pieces is None:
+            return None
+        largest = pieces[-1]
+        for i, piece in reversed(list(enumerate(pieces[:-1]))):
+            called = node.names if i == 0 else (f"{node.name}/from_{i}",)
+            (largest,) = self.b.add(Maximum(), largest, piece, names=called, loc=node.loc)
+        return (largest,)
+
+    def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
+        """A binary op whose smaller operand is made as large as the other."""
+        large = node.types[0].shape
+        operands = list(args)
+        for slot, (ref, shape) in enumerate(zip(args, shapes, strict=True)):
+            if shape == large or is_weight(self.b, ref):
+                continue
+            if len(shape) < len(large) or shape[0] != large[0]:
+                return None  # every row has the same
+            rows = np.broadcast_to(_identity(shape), (prod(shape[1:]), *large[1:]))
+            product = self._products(ref, [rows], replace(node, names=(f"{node.name}/spread",)), "spread")
+            if product is None:
+                return None
+            (operands[slot],) = product
+        return self.b.copy(node, operands) if operands != list(args) else None
+
+    def _products(self, x: Ref, arrays: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
+        """Write a linear map as products: each of ``arrays`` is its result for the rows of the identity; x is its
+        operand.
+        """
+        if any(array.size > LARGEST for array in arrays):
+            return None
+        count = self.b.type(x).shape[0]
+        results: list[Ref] = []
+        for name, array in zip(node.names, arrays, strict=True):
+            matrix = self.matrix(array.reshape(len(array), -1).T, f"{name}/ones")
+            row = (f"{name}/rows",)
+            (rows,) = self.b.add(Linear(1), x, matrix, names=row, loc=node.loc)
+            results += self.b.add(Reshape((count, *array.shape[1:])), rows, names=(name,), loc=node.loc)
+        self.counts[rule] += 1
+        return tuple(results)
+
+    def matrix(self, numbers: Array, name: str) -> Ref:
+        """A fixed matrix, one for all places with the same numbers."""
+        fill = Values.of(numbers)
+        if fill not in self.matrices:
+            self.matrices[fill] = self._new(fill, name)
+        return self.matrices[fill]
+
+    def _new(self, fill: Values, name: str) -> Ref:
+        return self.b.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
+
+
+class _ProductsInBody(_Products):
+    """The same in a scan's body, where a matrix is an argument."""
+
+    def _new(self, fill: Values, name: str) -> Ref:
+        return self.b.add(Arg(fill.shape, "weight"), names=(name,))[0]
+
+
+def _identity(shape: tuple[int, ...]) -> Array:
+    """The identity matrix, each row of it in the shape of a row of a value."""
+    size = prod(shape[1:])
+    return np.eye(size).reshape(size, *shape[1:])
+
+
+def _products_in_scan(
+    b: Builder, node: Node, scan: Scan, args: Refs, matrices: dict[Values, Ref], counts: Counter[str]
+) -> Refs:
+    inner = Rebuild(scan.body)
+    products = _ProductsInBody(inner.builder, {}, counts)
+    for old in scan.body:
+        operands = inner.args(old)
+        inner.put(old, products.of_node(old, operands) or inner.builder.copy(old, operands))
+    body = inner.finish()
+    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
+    outside = _Products(b, matrices, counts)
+    for fill, ref in products.matrices.items():
+        drawn = fill.draw(np.random.default_rng(0), fill.shape)
+        outer[ref.node] = outside.matrix(drawn, f"{node.name}/{ref.node}")
+    operands_outside = [outer[arg.name] for arg in body.body_args()]
+    return b.add(replace(scan, body=body), *operands_outside, names=node.names, loc=node.loc)
