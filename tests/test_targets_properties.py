@@ -25,10 +25,10 @@ from lstmc.testing.random_models import RandomModel
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import CaffeOp, DummyData, PowerLayer
+from lstmc_caffe.ops.inputs import read_blobs
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.layout import FixedBlobs, stood_for
 from lstmc_caffe.targets.load import BASES, load_target
-from lstmc_caffe.write.feeds import read_blobs
 from tests.shares import least
 from tests.strategies import random_models
 from tests.test_properties import REFUSED_ALWAYS, REFUSED_WITHOUT_SLICE, assert_same, meaning_of

@@ -19,9 +19,9 @@ from lstmc.interp import backward, forward, named_rng
 from lstmc.ops import Array
 from lstmc.verification.arrays import random_inputs
 from lstmc.weights import parameters, unpack_weights
+from lstmc_caffe.ops.inputs import feed_blobs, input_arrays
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.worker import TRAINING
-from lstmc_caffe.write.feeds import feed_blobs, input_arrays
 from tools.gpu_check.cases import Case
 
 STEPS = 5

@@ -6,12 +6,11 @@
 from lstmc.ops.base import ops_in
 from lstmc_caffe.ops.base import *
 from lstmc_caffe.ops.images import *
-from lstmc_caffe.ops.leaf import *
-from lstmc_caffe.ops.loss import *
+from lstmc_caffe.ops.inputs import *
 from lstmc_caffe.ops.pointwise import *
 from lstmc_caffe.ops.product import *
 from lstmc_caffe.ops.recurrent import *
-from lstmc_caffe.ops.sequence import *
+from lstmc_caffe.ops.reduction import *
 from lstmc_caffe.ops.shape import *
 
 CAFFE_OPS = tuple(op for op in ops_in(__name__) if issubclass(op, CaffeOp))

@@ -13,6 +13,7 @@ from lstmc.ops import (
     Array,
     Arrays,
     Draw,
+    Dropout,
     Elu,
     Exp,
     LeakyRelu,
@@ -36,6 +37,7 @@ from lstmc_caffe.proto.fields import has_other_settings
 __all__ = [
     "AbsValLayer",
     "BNLLLayer",
+    "DropoutLayer",
     "ELULayer",
     "ExpLayer",
     "LRNLayer",
@@ -265,3 +267,15 @@ class LRNLayer(CaffeOp, Pointwise):
     def sample(cls, draw: Draw) -> Sample:
         op = cls(draw.choice((0.25, 0.75, 1.0)), draw.choice((0.5, 1.0)))
         return Sample(op, (sample_type(draw, (4, 4)),), 0.3, 2.0)
+
+
+@dataclass(frozen=True)
+class DropoutLayer(CaffeOp, Dropout):
+    """Dropout (``dropout_layer.cpp``): y = x in the phase TEST."""
+
+    name = "caffe.Dropout"
+    layer_type = "Dropout"
+    settings = {"ratio": "dropout_param.dropout_ratio"}
+
+    def as_read(self) -> CaffeOp:  # which dropout it is, is not in the layer
+        return DropoutLayer(self.ratio)

@@ -1,4 +1,4 @@
-"""Layers on two operands: products and sums, by matrix, by element, and broadcast along axes."""
+"""Layers on two operands: products and sums, by matrix, by element, and broadcast along axes; rows of a table."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.files.format import shortest
-from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Transpose, Types
+from lstmc.ops import Array, Arrays, Draw, Embed, Linear, Maximum, Op, Sample, Transpose, Types
 from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.fields import has_other_settings
 
-__all__ = ["Bias", "Eltwise", "InnerProduct", "RoundingScale", "Scale", "ScaleBias", "TransposedInnerProduct"]
+__all__ = [
+    "Bias",
+    "Eltwise",
+    "EmbedLayer",
+    "InnerProduct",
+    "RoundingScale",
+    "Scale",
+    "ScaleBias",
+    "TransposedInnerProduct",
+]
 
 
 @dataclass(frozen=True)
@@ -365,3 +374,45 @@ class RoundingScale(ScaleBias):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         return None  # its blobs alone tell it from one that does not round
+
+
+@dataclass(frozen=True)
+class EmbedLayer(CaffeOp, Embed):
+    """Embed (``embed_layer.cpp``) without a bias; blob W [input_dim, num_output]."""
+
+    name = "caffe.Embed"
+    layer_type = "Embed"
+    settings = {
+        "input_dim": "embed_param.input_dim",
+        "num_output": "embed_param.num_output",
+    }
+    own_param = "embed_param"  # its bias_term, which is false
+    input_dim: int = 0
+    num_output: int = 0
+
+    def infer(self, x: TensorType, w: TensorType) -> Types:
+        if w.shape != (self.input_dim, self.num_output):
+            raise ShapeError(f"{self.name}: input_dim {self.input_dim}, num_output {self.num_output}, but w is {w}")
+        return super().infer(x, w)
+
+    def blobs(self, operands: int) -> range:
+        return range(1, 2)
+
+    def blob_types(self, bottoms: Types) -> Types:
+        return (TensorType((self.input_dim, self.num_output)),)
+
+    def write(self, layer: Any) -> None:
+        super().write(layer)
+        layer.embed_param.bias_term = False
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        return None if layer.embed_param.bias_term else super().read(layer, bottoms)
+
+    def fillers(self, layer: Any) -> list[Any]:
+        return [layer.embed_param.weight_filler]
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x, w = Embed.sample(draw).operands
+        return Sample(cls(*w.shape), (x, w))

@@ -1,1 +1,3 @@
-"""A net and its weights as files, and the arrays that are fed to it and read from it."""
+"""Writes a net and its weights as files: prototxt, caffemodel and manifest. From a manifest it writes programs that
+stream through a net of one step.
+"""

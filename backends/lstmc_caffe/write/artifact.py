@@ -24,9 +24,9 @@ from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.fused import FusedScan
+from lstmc_caffe.ops.inputs import Fed, fed_inputs, read_blobs
 from lstmc_caffe.targets.lint import warnings
 from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
 from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 

@@ -26,12 +26,12 @@ from lstmc.passes import Dead, PassResult
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc.verification.differential import check
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
+from lstmc_caffe.ops.inputs import read_blobs
 from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.write.feeds import read_blobs
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 

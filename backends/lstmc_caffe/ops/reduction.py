@@ -1,20 +1,23 @@
-"""Layers of losses and scores. Each has one top without axes.
+"""Layers that sum up: sums along axes, and losses and scores, each of which has one top without axes.
 
 Caffe takes a loss layer's ``loss_weight`` to be 1 where it does not say one (``loss_layer.cpp``). So 0 is always
-written: what a net goes backward from is said where it is written to be trained (``training_net.py``).
-"""
+written: what a net goes backward from is said where it is written to be trained (``training_net.py``)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Self
 
+import numpy as np
+
 from lstmc.errors import ShapeError
-from lstmc.ops import Accuracy, Draw, EuclideanLoss, Sample, SigmoidCrossEntropyLoss, SoftmaxLoss, Types
+from lstmc.ops import Accuracy, Array, Arrays, Draw, EuclideanLoss, Sample, SigmoidCrossEntropyLoss, SoftmaxLoss, Types
+from lstmc.ops.base import AlongAxis, check_axis, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
-__all__ = ["AccuracyLayer", "EuclideanLossLayer", "SigmoidCrossEntropyLossLayer", "SoftmaxWithLoss"]
+__all__ = ["AccuracyLayer", "EuclideanLossLayer", "Reduction", "SigmoidCrossEntropyLossLayer", "SoftmaxWithLoss"]
 
 
 def _check_first_axes(name: str, x: TensorType, target: TensorType) -> None:
@@ -117,3 +120,30 @@ class AccuracyLayer(CaffeOp, Accuracy):
         "axis": "accuracy_param.axis",
         "ignore_label": "accuracy_param.ignore_label",
     }
+
+
+@dataclass(frozen=True)
+class Reduction(CaffeOp, AlongAxis):
+    """Reduction, SUM (``reduction_layer.cpp``): x summed over all axes from ``axis`` on."""
+
+    name = "caffe.Reduction"
+    layer_type = "Reduction"
+    settings = {"axis": "reduction_param.axis"}
+    operands = ("x",)
+    axis: int = 0
+
+    def infer(self, x: TensorType) -> Types:
+        check_axis(self.name, self.axis, x)
+        return (TensorType(x.shape[: self.axis], x.dtype),)
+
+    def eval(self, x: Array) -> Arrays:
+        return (np.asarray(x.reshape(*x.shape[: self.axis], -1).sum(axis=-1)),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        summed = prod(x.shape[self.axis :])
+        return (np.repeat(cts[0].reshape(-1, 1), summed, axis=1).reshape(x.shape),)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))
