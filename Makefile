@@ -67,9 +67,9 @@ test: check emulated ## every check, and the tests with real Caffe; random examp
 walk: emulated ## the pages, examples and the plug-in package as a reader goes through them; processes killed, disks filled
 	$(PYTEST) -m "(walk or faults) and not network and not ranks and not exhaustive and not cuda"
 
-readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30; random models instead: MODELS=200
+readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30; random models instead: MODELS=200 SEED=5000
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'
-	$(BIN)/python -m $(if $(MODELS),tests.fuzz.readers --models $(MODELS),tools.readers) --minutes $(or $(MINUTES),30) $(READERS)
+	$(BIN)/python -m $(if $(MODELS),tests.fuzz.readers --models $(MODELS) $(if $(SEED),--first $(SEED)),tools.readers) --minutes $(or $(MINUTES),30) $(READERS)
 
 exhaustive: emulated ## what make test and make gpu have a sample of: every cell in every way and on every target, every proof
 	$(PYTEST) -m exhaustive

@@ -16,7 +16,17 @@ from typing import Any
 from lstmc.dsl.operators import common_shape
 from lstmc.ops import Draw
 from lstmc.ops.layers import flatten_axis
-from lstmc.testing.random_functions import JUMPING, KINKED, OPS_OF_WHOLE, POLYNOMIAL, SCALED, SMOOTH, STEP_INDEX, WHOLE
+from lstmc.testing.random_functions import (
+    COMPOSED,
+    JUMPING,
+    KINKED,
+    OPS_OF_WHOLE,
+    POLYNOMIAL,
+    SCALED,
+    SMOOTH,
+    STEP_INDEX,
+    WHOLE,
+)
 from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
@@ -119,7 +129,7 @@ class Body:
         """Draw one op, if there is room for it and one more."""
         if self.ops + OPS_OF_STEP > self.most - 1:
             return
-        more = (Body.heads, Body.heads, Body.largest) if self.wide else ()
+        more = (*2 * (Body.heads, Body.composed), Body.largest, Body.blocks, Body.joined) if self.wide else ()
         shaping = (*SHAPING, *more)
         kind = self.choose((self.linear, self.linear, self.unary, self.unary, self.binary, self.binary, *shaping))
         kind(self) if kind in shaping else kind()
@@ -286,6 +296,48 @@ class Body:
         y = self.let(f"reshape({x.name}, {text(split)}) {symbol} {p}", split, x.bound + 1, 2)
         if self.chance(2):
             self.let(f"reshape({y.name}, {text(x.shape)})", x.shape, y.bound)
+
+    def composed(self) -> None:
+        """Functions and norms that are made of several ops."""
+        expression, bound, ops = self.choose(COMPOSED)
+        x = self.pick(lambda v: v.bound <= 2)
+        if x is not None and self.ops + ops + 1 <= self.most - 1:
+            operand, size = (x.name, x.bound) if x.raw else (f"({x.name} + 0.37)", x.bound + 0.4)
+            self.let(expression.format(operand), x.shape, bound(size), ops + 1)
+
+    def blocks(self) -> None:
+        """Two groups of the last axis, each normalized or times a matrix of its own; or a product with W, computed."""
+        x = self.pick(lambda v: len(v.shape) == self.lead + 1)
+        if x is None or self.ops + 9 > self.most - 1:
+            return
+        half, odd = divmod(x.shape[-1], 2)
+        kind = self.choose(("computed", "groups", "matrices")) if half and not odd else "computed"
+        if kind == "computed":
+            w = self.param((self.draw.integer(*SIZES), x.shape[-1]))
+            computed = self.choose(("tanh({0})", "{0} * 0.5", "abs({0})", "{0} * {0}", "softmax({0})")).format(w.name)
+            self.let(f"linear({x.name}, {computed})", (*x.shape[:-1], w.shape[0]), x.bound, 2)
+        elif kind == "groups":
+            self.let(f"group_norm({x.name}, 2, eps=0.5)", x.shape, 2, 8)
+        else:
+            w = self.param((2, self.draw.integer(1, 3), half))
+            self.let(f"block_linear({x.name}, {w.name})", (*x.shape[:-1], 2 * w.shape[1]), x.bound, 4)
+
+    def joined(self) -> None:
+        """Values of one shape on a new axis, a value repeated along one, or a value times fixed numbers."""
+        x = self.pick(lambda v: len(v.shape) > 1 and 2 * prod(v.shape) <= LARGEST)
+        if x is None:
+            return
+        kind, axis = self.choose(("stack", "expand", "const")), self.draw.integer(0, len(x.shape) - 1)
+        shape = (*x.shape[:axis], 2, *x.shape[axis:])
+        if kind == "stack":
+            y = self.pick(lambda v: v.shape == x.shape) or x
+            self.let(f"stack({x.name}, {y.name}, axis={axis})", shape, max(x.bound, y.bound))
+        elif kind == "expand":
+            self.let(f"expand({x.name}[{':, ' * axis}None], {text(shape)})", shape, x.bound, 2)
+        else:
+            numbers = [0.5 + 0.25 * i * (-1) ** i for i in range(x.shape[axis])]
+            shaped = f"reshape(const({numbers}), {text((-1,) + (1,) * (len(x.shape) - axis - 1))})"
+            self.let(f"{x.name} {self.choose('*+')} {shaped}", x.shape, 2 * x.bound, 2)
 
     def largest(self) -> None:
         """Where the largest of raw values is: as a number, or as a one in zeros."""

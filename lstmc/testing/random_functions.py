@@ -61,6 +61,19 @@ STEP_INDEX = (
     ("step_index() % 3", 2.0),
     ("floor(step_index() / 2)", 2.0),
 )
+# What is made of several ops, which only the fuzzer of readers draws: with the count of ops, of values away from zero.
+COMPOSED: tuple[tuple[str, Callable[[float], float], int], ...] = (
+    ("gelu({})", lambda x: x, 4),
+    ("silu({})", lambda x: x, 2),
+    ("softsign({})", lambda x: 1, 4),
+    ("hard_sigmoid({})", lambda x: 1, 3),
+    ("hard_tanh({})", lambda x: 1, 4),
+    ("log_sigmoid({})", lambda x: x + 0.7, 3),
+    ("log(softmax({}) + 0.1)", lambda x: 2.4, 3),
+    ("rsqrt({} ** 2 + 0.5)", lambda x: 1.5, 3),
+    ("rms_norm({}, eps=0.5)", lambda x: 2, 5),
+    ("l2_norm({}, eps=0.5)", lambda x: 1, 5),
+)
 # What jumps, of raw values alone: the fuzzer of readers draws these too.
 JUMPING: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("step({})", lambda x: 1),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from math import prod, sqrt
 from typing import Protocol
 
+from lstmc.ops.layers import AvePool, Conv, MaxPool
 from lstmc.testing.random_bodies import Body, Shape, Variable, text
+from lstmc.types import TensorType
 
 ROWS = 4  # of a matrix that is embedded from
 NORMALIZATIONS = ("", ', normalization="full"', ', normalization="batch_size"', ', normalization="none"')
@@ -50,10 +52,7 @@ def images(net: Net) -> Variable:
     more = f", stride=({text(stride)}), pad={pad}" + (f", group={group}" if group > 1 else "")
     image_size = [(n + 2 * pad - k) // s + 1 for n, k, s in zip(size, w[2:], stride, strict=True)]
     bound = x.bound * max(1.0, 0.5 * sqrt(prod(w[1:])))
-    before = normalized(body, x.name, x.shape[2]) if body.wide and body.chance(3) else x.name
-    after = f"conv({before}, {window}{bias}{more})"
-    after = normalized(body, after, w[0]) if body.wide and body.chance(2) else after
-    y = body.let(after, (*x.shape[:2], w[0], *image_size), bound)
+    y = body.let(f"conv({x.name}, {window}{bias}{more})", (*x.shape[:2], w[0], *image_size), bound)
     body.read_names.add(y.name)
     kind = body.choose(("max_pool", "ave_pool"))
     pooled = [n - 1 if n > 1 else 1 for n in image_size]
@@ -61,6 +60,66 @@ def images(net: Net) -> Variable:
     z = body.let(f"{kind}({y.name}, ({kernel}), stride=1)", (*x.shape[:2], w[0], *pooled), y.bound)
     body.read_names.add(z.name)
     return body.let(f"reshape({z.name}, T, N, -1)", (*x.shape[:2], w[0] * prod(pooled)), z.bound)
+
+
+def network(net: Net) -> Variable:
+    """One or two blocks of convolution, normalization and pooling, over images of every step, signals, or one image
+    of a sequence whose columns are the steps; flattened to vectors.
+    """
+    body, draw = net.body, net.body.draw
+    kind = body.choose(("images", "images", "signals", "columns"))
+    wide = {"images": draw.integer(2, 4), "signals": 1, "columns": net.steps}[kind]
+    lead = (net.batch,) if kind == "columns" else (net.steps, net.batch)
+    shape = (*lead, body.choose((1, 2, 4)), draw.integer(3, 5), wide)
+    x = net.input(f"images{len(net.inputs)}", shape)
+    if body.chance(4):
+        body.read_names.add(x.name)
+        x = body.let(normalized(body, x.name, shape[-3]), shape, 6.0)
+    for _ in range(body.choose((1, 1, 2))):
+        x = _pooled(body, _convolved(body, x, kind), kind)
+    body.read_names.add(x.name)
+    channels, height, wide = x.shape[-3:]
+    if kind == "columns":
+        columns = f"reshape(transpose({x.name}, (3, 0, 1, 2)), T, N, -1)"
+        return body.let(columns, (net.steps, net.batch, channels * height), x.bound)
+    if body.chance(4):
+        return body.let(f"mean({x.name}, axis=(-2, -1))", (*lead, channels), x.bound)
+    return body.let(f"reshape({x.name}, T, N, -1)", (*lead, channels * height * wide), x.bound)
+
+
+def _convolved(body: Body, x: Variable, kind: str) -> Variable:
+    draw, channels = body.draw, x.shape[-3]
+    group = body.choose([each for each in (1, 1, 2, channels) if channels % each == 0])
+    out = group * draw.integer(1, 2)
+    across = {"images": draw.integer(1, min(2, x.shape[-1])), "signals": 1, "columns": body.choose((1, 3))}[kind]
+    pad = (draw.integer(0, 2), {"images": draw.integer(0, 1), "signals": 0, "columns": across // 2}[kind])
+    high = draw.integer(1, min(3, x.shape[-2] + 2 * pad[0]))
+    dilation = (2 if high == 2 and x.shape[-2] + 2 * pad[0] > 2 and body.chance(2) else 1, 1)
+    stride = (draw.integer(1, 2), draw.integer(1, 2) if kind == "images" else 1)
+    op = Conv(stride=stride, pad=pad, dilation=dilation, group=group)
+    window = (out, channels // group, high, across)
+    (result,) = op.infer(TensorType(x.shape), TensorType(window))
+    arguments = [x.name, body.param(window, value=False).name]
+    arguments += [body.param((out,), value=False).name] if body.chance(2) else []
+    arguments += [f"stride=({text(stride)})", f"pad=({text(pad)})", f"dilation=({text(dilation)})", f"group={group}"]
+    expression, bound = f"conv({', '.join(arguments)})", x.bound * max(1.0, 0.5 * sqrt(prod(window[1:])))
+    body.read_names.add(x.name)
+    if body.chance(2):
+        expression, bound = normalized(body, expression, out), bound + 1
+    return body.let(f"relu({expression})" if body.chance(4) else expression, result.shape, bound)
+
+
+def _pooled(body: Body, x: Variable, kind: str) -> Variable:
+    if body.chance(3):
+        return x
+    draw, height, wide = body.draw, *x.shape[-2:]
+    size = (draw.integer(1, min(3, height)), 1 if kind == "columns" else draw.integer(1, min(2, wide)))
+    stride, pad = tuple(draw.integer(1, min(2, n)) for n in size), (draw.integer(0, 1) if size[0] > 1 else 0, 0)
+    pool = body.choose((MaxPool, AvePool))
+    (result,) = pool(size=size, stride=stride, pad=pad).infer(TensorType(x.shape))
+    body.read_names.add(x.name)
+    arguments = f"({text(size)}), stride=({text(stride)}), pad=({text(pad)})"
+    return body.let(f"{pool.name}({x.name}, {arguments})", result.shape, x.bound)
 
 
 def normalized(body: Body, images: str, channels: int) -> str:

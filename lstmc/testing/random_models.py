@@ -13,7 +13,7 @@ from lstmc.ir import Graph
 from lstmc.ops import Draw
 from lstmc.testing.random_bodies import SIZES, Body, Shape, Variable, text
 from lstmc.testing.random_cells import RandomCell, random_cell
-from lstmc.testing.random_layers import embedded, fed, images, losses
+from lstmc.testing.random_layers import embedded, fed, images, losses, network
 
 T = TypeVar("T")
 
@@ -131,11 +131,14 @@ class _Net:
         arguments = [bound, "length=T" if unrolled else self.sequences(xs)]
         arguments += [f"init={{{_items(init)}}}"] if init else []
         arguments += [f"static={{{_items(static)}}}"] if static else []
-        arguments += self.masks(cell, bool(init))
+        masks = self.masks(cell, bool(init))
+        arguments += masks
         arguments += [f'name="scan{number}"'] if body.chance(4) else []
         body.lines.append(f"y{number}, last{number} = scan({', '.join(arguments)})")
         for output in cell.outputs:
-            body.declare(f"y{number}{output.name}", (self.steps, *output.shape), output.bound)
+            y = body.declare(f"y{number}{output.name}", (self.steps, *output.shape), output.bound)
+            if body.wide and "lengths=lengths" in masks and body.chance(2):
+                body.let(f"last_valid({y.name}, lengths)", output.shape, output.bound)
         for state, shape in cell.states.items():
             body.declare(f'last{number}["{state}"]', shape, 1.5)
 
@@ -194,7 +197,7 @@ def _random_net(draw: Draw, bound: dict[str, RandomCell], steps: int, batch: int
     net.input("X", (steps, batch, draw.integer(*SIZES)))
     net.inputs["X"] = f"Input(T, N, {body.values[0].shape[2]})"
     if body.chance(3 if wide else 6):
-        images(net)
+        network(net) if wide else images(net)
     if body.chance(6):
         embedded(body, fed(net, "ids", (steps, batch)), (steps, batch))
     for _ in range(draw.choice((0, 0, 1, 2))):

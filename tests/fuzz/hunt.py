@@ -17,7 +17,7 @@ from lstmc_caffe.rows import narrow
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.frontier import Frontier, Reached
 from tests.fuzz.streams import try_stream
-from tests.fuzz.trial import Trial, try_model
+from tests.fuzz.trial import Trial, save_model, try_model
 
 TARGETS = ("caffe", "caffe-native", "flat", "noslice", "caffe-fused")
 STREAMED = ("caffe", "flat", "noslice")
@@ -112,16 +112,10 @@ def hunt(seeds: Iterable[int], runner: Runner, folder: Path, targets: tuple[str,
 
 
 def save(model: RandomModel, target: str, trial: Trial, path: Path) -> Path:
-    """The model as a file of its own, which says what was wrong and by which command to see it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sizes = f"-D T={model.T} -D N={model.N}"
-    command = f"lstmc verify {path} {sizes} --seed {model.seed} --fillers --target {target} --on caffe-cpu"
+    """Save a model that a target gets wrong, with the command that shows it."""
+    wrong = f"A random model that target {target} gets wrong"
     if target.endswith(STEP):
-        command = (
-            f"python -m tests.fuzz.streams {path} {sizes} --seed {model.seed} --target {target.removesuffix(STEP)}"
-        )
-    wrong = "".join(f"#   {line}".rstrip() + "\n" for line in trial.why.splitlines())
-    path.write_text(
-        f"# A random model that target {target} gets wrong. To see it:\n#   {command}\n{wrong}\n{model.source}"
-    )
-    return path
+        option = f"--target {target.removesuffix(STEP)}"
+        return save_model(model, path, wrong, "python -m tests.fuzz.streams", option, trial.why)
+    options = f"--fillers --target {target} --on caffe-cpu"
+    return save_model(model, path, wrong, "lstmc verify", options, trial.why)

@@ -1,4 +1,4 @@
-"""Random models in OpenCV: what is right, wrong and refused is counted as that, and what is saved shows it."""
+"""Random models in OpenCV, real Caffe and ONNX Runtime: outcomes are counted, failures saved and made smaller."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ import numpy as np
 import pytest
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
-from lstmc.testing.random_models import seeded_model
+from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor
 from lstmc_caffe.readers.known import load_reader
-from tests.fuzz.readers import FAILED, OUTCOMES, hunt, run_reader
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
+from tests.fuzz.readers import FAILED, OUTCOMES, Journal, Runtime, hunt, run, runtime
+from tests.fuzz.smaller import smaller
 from tools.readers import found, table
 
-OPENCV = load_reader("opencv")
 SEEDS = range(8)
 
 
 @pytest.fixture
-def executor() -> Iterator[ReaderExecutor]:
-    made = ReaderExecutor(OPENCV)
+def opencv() -> Iterator[Runtime]:
+    made = runtime("opencv")
     yield made
-    made.close()
+    made.executor.close()
 
 
 class Broken(ReaderExecutor):
@@ -41,37 +43,82 @@ class Broken(ReaderExecutor):
 
 
 @pytest.mark.slow
-def test_opencv_is_right_on_random_models(executor: ReaderExecutor, tmp_path: Path) -> None:
-    counts = hunt(OPENCV, executor, SEEDS, tmp_path, time.monotonic() + 600)
-    assert counts.total() == 2 * len(SEEDS)
-    assert counts["right"] >= len(SEEDS)
-    assert not any(counts[outcome] for outcome in FAILED)
-    assert not [*tmp_path.iterdir()]
+def test_opencv_is_right_on_random_models(opencv: Runtime, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "opencv.jsonl")
+    hunt(opencv, SEEDS, journal, time.monotonic() + 600)
+    assert len(journal) == 2 * len(SEEDS)
+    assert journal.counts()["right"] >= len(SEEDS)
+    assert not any(journal.counts()[outcome] for outcome in FAILED)
+    assert [path.name for path in tmp_path.iterdir()] == ["opencv.jsonl"]
 
 
 @pytest.mark.parametrize("outcome", FAILED)
-def test_what_a_reader_gets_wrong_or_refuses_is_saved(tmp_path: Path, outcome: str) -> None:
-    broken = Broken(OPENCV)
+def test_what_a_reader_gets_wrong_or_refuses_is_saved_and_tried_again(
+    opencv: Runtime, tmp_path: Path, outcome: str
+) -> None:
+    broken = Broken(load_reader("opencv"))
     broken.refuses = outcome == "refused"
-    counts = hunt(OPENCV, broken, range(2), tmp_path, time.monotonic() + 600)
+    journal = Journal(tmp_path / "opencv.jsonl")
+    hunt(replace(opencv, executor=broken), [0], journal, time.monotonic() + 600)
     broken.close()
-    assert counts[outcome] > 0
-    assert counts["right"] == 0
-    saved = sorted(tmp_path.iterdir())
-    assert len(saved) == counts[outcome]
-    model = seeded_model(0, wide=True)
+    failed = journal.counts()[outcome]
+    assert failed > 0
+    assert journal.counts()["right"] == 0
+    saved = [path for path in tmp_path.iterdir() if path.suffix == ".py"]
+    assert len(saved) == failed
     text = (tmp_path / "opencv_0.py").read_text()
-    sizes = f"-D T={model.T} -D N={model.N} --seed {model.seed} --fillers"
-    assert text.startswith(
-        f"# OpenCV 4 DNN: {outcome}. To see it:\n#   lstmc verify {tmp_path}/opencv_0.py {sizes} --on opencv\n#   "
+    model = seeded_model(0, wide=True)
+    assert f"# OpenCV 4 DNN: {outcome}. To see it:\n#   lstmc verify {tmp_path}/opencv_0.py -D T=" in text
+    assert f"--seed {model.seed} --fillers --target opencv --on opencv\n#   " in text
+    assert text.count("\n") < model.source.count("\n")
+    again = Journal(journal.path)
+    assert again == journal
+    hunt(opencv, [0], again, time.monotonic() + 600)
+    assert not any(again.counts()[each] for each in FAILED)
+
+
+def test_nets_that_were_right_run_again_only_where_they_are_other_files(opencv: Runtime, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "opencv.jsonl")
+    hunt(opencv, [0], journal, time.monotonic() + 600)
+    before = dict(journal)
+    assert before[0, False].outcome == "right"
+    broken = Broken(load_reader("opencv"))
+    hunt(replace(opencv, executor=broken), [0], journal, time.monotonic() + 600, again=True)
+    assert journal == before
+    changed = replace(opencv, executor=broken, programs=(*opencv.programs, Path(__file__)))
+    hunt(changed, [0], journal, time.monotonic() + 600, again=True)
+    assert journal[0, False].outcome == "wrong"
+    broken.close()
+
+
+def test_a_model_is_made_smaller_as_long_as_it_fails() -> None:
+    model = next(m for m in map(seeded_model, range(100)) if "softmax" in m.source and m.T > 2)
+
+    def fails(candidate: RandomModel) -> bool:
+        return "softmax" in candidate.source and candidate.T > 1
+
+    small = smaller(model, fails)
+    assert fails(small)
+    assert (small.T, small.N) == (2, 1)
+    assert small.source.count("\n") < model.source.count("\n") - 3
+    small.graph()
+
+
+@pytest.mark.parametrize("target", ["flat", "onnx"])
+def test_real_caffe_and_onnx_runtime(target: str, opencv: Runtime, caffe: Runner, tmp_path: Path) -> None:
+    program = (
+        runtime("onnx") if target == "onnx" else replace(opencv, target="flat", executor=CaffeExecutor(caffe, "cpu"))
     )
-    assert text.endswith(model.source)
+    journal = Journal(tmp_path / "journal.jsonl")
+    hunt(program, range(2), journal, time.monotonic() + 600)
+    assert journal.counts()["right"] > 0
+    assert not any(journal.counts()[outcome] for outcome in FAILED)
 
 
 def test_the_counts_are_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(found, "FOUND", tmp_path)
     monkeypatch.setattr(table, "PAGE", tmp_path / "table.md")
-    assert run_reader("opencv", range(2), tmp_path, minutes=10)
+    assert run("opencv", range(2), tmp_path, minutes=10, again=False)
     kept = found.known("opencv")
     assert kept is not None
     assert list(kept.random) == list(OUTCOMES)

@@ -9,6 +9,7 @@ import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from lstmc.backend import Backend, Compiled, Executor, training_targets
@@ -81,6 +82,15 @@ def generic(message: str) -> str:
     message = re.sub(r"\[[\d, ]*\]", "[...]", message.splitlines()[0])
     message = re.sub(r"%?[\w.]*[/%][\w./]*|'[^']*'|\b\w*\d\w*\b", "_", message)
     return re.sub(r"_(, _)+", "_", re.sub(r"\bscan \w+", "scan _", message))
+
+
+def save_model(model: RandomModel, path: Path, wrong: str, command: str, options: str, why: str) -> Path:
+    """Save a model as a file that begins with what is wrong, the command that shows it, and why."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = f"{command} {path} -D T={model.T} -D N={model.N} --seed {model.seed} {options}"
+    lines = "".join(f"#   {line}".rstrip() + "\n" for line in why.splitlines()[:40])
+    path.write_text(f"# {wrong}. To see it:\n#   {command}\n{lines}\n{model.source}", encoding="utf-8")
+    return path
 
 
 def not_compared(backend: Backend, compiled: Compiled, report: Report, weights: Mapping[str, Array]) -> Trial | None:

@@ -6,8 +6,9 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, load_backend, load_cell
 from lstmc.dsl import CellModel
@@ -53,7 +54,8 @@ def outcomes(executor: ReaderExecutor, reader: Reader, before: Mapping[str, Row]
         except BackendError as error:
             yield Row(str(case), "not written", _words(error))
             continue
-        files, row = _digest(reader, written[1]), before.get(str(case))
+        programs = [program.file for program in reader.programs]
+        files, row = digest(written[1], programs), before.get(str(case))
         if row is not None and row.files == files and row.outcome == "right":
             yield row
         elif time.monotonic() < end:
@@ -69,10 +71,10 @@ def _written(case: Case, target: str) -> tuple[Compiled, Artifact, dict[str, Arr
     return compiled, backend.emit(compiled, weights), weights
 
 
-def _digest(reader: Reader, artifact: Artifact) -> str:
-    """Of what is run and of the programs that run it."""
+def digest(artifact: Artifact, programs: Iterable[Path]) -> str:
+    """Return a digest of the files of a net and of the programs that run it."""
     read = hashlib.sha256()
-    for data in (*artifact.files.values(), *(program.file.read_bytes() for program in reader.programs)):
+    for data in (*artifact.files.values(), *(program.read_bytes() for program in programs)):
         read.update(hashlib.sha256(data).digest())
     return read.hexdigest()[:16]
 

@@ -29,7 +29,7 @@ def write_table() -> None:
     """Write the page anew."""
     grid = cases()
     found = {name: each for name in reader_names_known() if (each := known(name)) is not None}
-    rows = [_row(name, each, grid) for name, each in found.items()]
+    rows = [_row(name, each, grid) for name, each in found.items() if each.nets or each.missing]
     templates = text_templates("tools.readers", ".")
     random = [{"name": name, "count": each.random} for name, each in found.items() if each.random]
     page = templates.get_template("table.md.j2").render(rows=rows, random=random, not_had=NOT_HAD, nets=len(grid))
