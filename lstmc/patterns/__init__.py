@@ -1,11 +1,7 @@
 """Recognition of recurrent cells in scans, by the formulas of their step, independent of names and notation."""
 
-from lstmc.patterns.core_formulas import CORE_FORMULAS, multiplied
-from lstmc.patterns.equations import Equations, Formula, Reading
+from lstmc.patterns.equations import CORE_FORMULAS, Equations, Formula, Reading, multiplied
 from lstmc.patterns.linear import recurrences, scan_lines, state_lines
-from lstmc.patterns.lstm_tail import LSTMTail, lstm_tails, packed
-from lstmc.patterns.masks import operand_masks
-from lstmc.patterns.matrix import MatrixStep, axes_of_one, matrix_step
 from lstmc.patterns.polynomial import Columns, Matrix, Place, Polynomial
 from lstmc.patterns.recognise import match_gru, match_lstm, match_rnn, recognise
 from lstmc.patterns.recognised import (
@@ -28,8 +24,18 @@ from lstmc.patterns.recognised import (
     describe,
     moved,
 )
-from lstmc.patterns.recurrence import LEAST, Kind, Recurrence, state_arguments, states_read
-from lstmc.patterns.step import Mismatch
+from lstmc.patterns.recurrence import (
+    LEAST,
+    Kind,
+    MatrixStep,
+    Recurrence,
+    axes_of_one,
+    matrix_step,
+    operand_masks,
+    state_arguments,
+    states_read,
+)
+from lstmc.patterns.step import LSTMTail, Mismatch, lstm_tails, packed
 
 __all__ = [
     "CORE_FORMULAS",

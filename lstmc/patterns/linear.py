@@ -20,8 +20,18 @@ from numpy.typing import NDArray
 from lstmc.errors import ShapeError
 from lstmc.ir import Graph, Node, Output, Rebuild, Ref, Scan, broadcast
 from lstmc.ops import Add, Affine, Arg, Conv, Full, Linear, Maximum, Mul, Op, Relu, Reshape, Sub, Sum
-from lstmc.patterns.masks import NO_MASKS, Masks, masked_sum, operand_masks
-from lstmc.patterns.recurrence import LEAST, MOVES, Kind, Recurrence, state_arguments, states_read
+from lstmc.patterns.recurrence import (
+    LEAST,
+    MOVES,
+    NO_MASKS,
+    Kind,
+    Masks,
+    Recurrence,
+    masked_sum,
+    operand_masks,
+    state_arguments,
+    states_read,
+)
 
 MOST_STEPS = 16  # of a delay: for each there are some nodes
 MOST_OF_GROUP = 4  # states that read each other: the products of their factors are matrices of so many rows
@@ -265,14 +275,12 @@ class _Reading:
             self.forms[Ref(node.name, out)] = form
 
     def _operand(self, node: Node, ref: Ref) -> _Form:
-        form = self.forms.get(ref)
-        if isinstance(form, _NonlinearError):
+        if isinstance(self.forms.get(ref), _NonlinearError) and isinstance(node.op, Mul):
             others = [other for other in self.body.args(node.name) if other != ref]
             affine = [other for other in others if isinstance(self.forms.get(other), _Form)]
-            if isinstance(node.op, Mul) and affine:
+            if affine:
                 raise self._product(node, affine[0], ref)
-            raise form
-        return _Form({}, self.rebuild.new[ref]) if form is None else form
+        return self._known(ref)
 
     def _product(self, node: Node, one: Ref, other: Ref) -> _NonlinearError:
         return _NonlinearError(
