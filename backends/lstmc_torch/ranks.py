@@ -27,7 +27,7 @@ from torch.distributed import FileStore, ProcessGroupGloo
 from torch.overrides import TorchFunctionMode
 
 from lstmc.backend import Compiled, RankPart, Settings
-from lstmc.backend.parts import DividedBatch, example_axis, smallest
+from lstmc.backend.compiled import DividedBatch, example_axis, smallest
 from lstmc.data.request import Trained, TrainingRequest
 from lstmc.errors import Argument, LstmcError, TrainingError
 from lstmc.ir import Graph, Scan

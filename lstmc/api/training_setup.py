@@ -25,9 +25,8 @@ from lstmc.backend import (
     training_targets,
 )
 from lstmc.data import batch_axes, sizes_of_data
-from lstmc.data.dataset import BATCH, Axes
+from lstmc.data.dataset import BATCH, Axes, Data, RunData, fed_graph, read_data, run_data
 from lstmc.data.request import TrainingData
-from lstmc.data.run_data import Data, RunData, fed_graph, read_data, run_data
 from lstmc.errors import Argument, DataError, ModelFileError, TrainingError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph

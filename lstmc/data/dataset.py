@@ -1,14 +1,16 @@
 """A model's data: arrays checked against its inputs, and the batches of every iteration drawn from them.
 
-The batch axis of an input is the dimension that the model declares as such. All problems are reported at once.
+The batch axis of an input is the dimension that the model declares as such. All problems are reported at once. The
+data of a run are its training and test examples, and their order.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +20,10 @@ from lstmc.data.request import Batches
 from lstmc.dsl import Dim, Model
 from lstmc.dsl.dims import Scope
 from lstmc.errors import Argument, DataError, DimError, size_argument
-from lstmc.files.arrays import AnyArray, value_problem
-from lstmc.ir import Graph
+from lstmc.files.arrays import AnyArray, read_arrays, value_problem
+from lstmc.ir import Builder, Graph, Node
 from lstmc.ops import Array, Input
+from lstmc.passes import Refs, rewrite
 from lstmc.text import did_you_mean
 
 BATCH = "N"  # as Caffe's own documents call the batch axis
@@ -350,3 +353,81 @@ class _InOrder:
     def fingerprint(self) -> str:
         """A hash that other data do not have."""
         return self.dataset.fingerprint
+
+
+Data = Mapping[str, NDArray[Any]] | str | Path  # arrays by the names of inputs, or a file of them
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run, and the graph that takes them."""
+
+    graph: Graph
+    train: Dataset
+    test: Dataset | None
+    shuffle: bool
+
+
+def data_name(data: Data, otherwise: str) -> str:
+    """Return the name of data in errors and records: the file, or ``otherwise``."""
+    return str(data) if isinstance(data, str | Path) else otherwise
+
+
+def run_data(
+    graph: Graph,
+    axes: Mapping[str, Axes],
+    data: Data,
+    test_data: Data | None,
+    test_split: float | None,
+    seed: int,
+    shuffle: bool,
+    arrays: Mapping[str, AnyArray] | None = None,
+) -> RunData:
+    """Return all data of a run, checked against its training graph. Raises :class:`DataError` for what does not fit.
+
+    ``arrays`` are those of ``data``, where they were read already.
+
+    An input with a fill may be among the data; then it is fed.
+
+    Where states are carried from batch to batch nothing is shuffled, and every place in the batch goes on from one
+    batch to the next, so examples must come in whole batches.
+    """
+    if test_data is not None and test_split is not None:
+        both = Argument("test_data"), Argument("test_split")
+        raise DataError(f"{both[0]} and {both[1]} both say what to score on: expected one of them", arguments=both)
+    if test_split is not None and not 0 < test_split < 1:
+        argument = Argument("test_split")
+        raise DataError(f"{argument} takes a part between 0 and 1, found {test_split:g}", arguments=(argument,))
+    carried = list(graph.carried())
+    shuffle = shuffle and not carried
+    arrays = read_data(data) if arrays is None else arrays
+    graph = fed_graph(graph, arrays)
+    train, test = dataset_for(graph, axes, arrays, data_name(data, "the data")), None
+    if test_data is not None:
+        test = dataset_for(graph, axes, read_data(test_data), data_name(test_data, "the test data"))
+    elif test_split is not None:
+        train, test = train.split(test_split, seed, shuffle)
+    if carried and train.rows % train.per_batch:
+        raise DataError(
+            f"{carried[0]} is carried over from batch to batch: expected a number of examples that whole batches of"
+            f" {train.per_batch} make, found {train.rows}"
+        )
+    return RunData(graph, train, test, shuffle)
+
+
+def read_data(data: Data) -> Mapping[str, AnyArray]:
+    """Return the arrays of some data by name; of a file their elements are read where they are needed."""
+    return read_arrays(Path(data)) if isinstance(data, str | Path) else data
+
+
+def fed_graph(graph: Graph, names: Container[str]) -> Graph:
+    """Return the graph in which inputs with data are fed, also those that have a fill."""
+
+    carried = graph.carried()
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Input) or node.name in carried or node.name not in names:
+            return None
+        return b.add(replace(node.op, fill=None), names=node.names, loc=node.loc)
+
+    return rewrite(graph, visit)

@@ -9,9 +9,9 @@ from functools import cache
 
 from lstmc.errors import ShapeError, VerifyError
 from lstmc.ir.graph import Graph, Node, Ref
+from lstmc.ir.rebuild import is_weight, is_weight_op, made_of_parameters, precomputed_nodes
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
-from lstmc.ir.weight_graph import is_weight, is_weight_op, made_of_parameters, precomputed_nodes
 from lstmc.ops import Arg, Input, Op, Param, Precomputed, Types
 
 

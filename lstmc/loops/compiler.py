@@ -20,7 +20,7 @@ from pathlib import Path
 import platformdirs
 
 from lstmc.errors import BackendError
-from lstmc.files.cache import check_private, private_folder
+from lstmc.files.output import check_private, private_folder
 
 MOST_FILES = 400
 MOST_BYTES = 100_000_000

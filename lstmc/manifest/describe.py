@@ -23,7 +23,7 @@ def describe(
     """Return the manifest of a net that was written from ``compiled``.
 
     ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
-    ``blobs`` of weights, as :func:`~lstmc.ir.weight_graph` makes it.
+    ``blobs`` of weights, as :func:`~lstmc.ir.rebuild` makes it.
     """
     return Manifest(
         name=compiled.name,

@@ -16,9 +16,8 @@ import platformdirs
 
 from lstmc.backend import Artifact, Backend, Compiled, Tunes, require, training_targets
 from lstmc.errors import BackendError, PassError
-from lstmc.files.cache import private_folder
 from lstmc.files.json_file import NotExpected, Number, read_json
-from lstmc.files.output import write_files
+from lstmc.files.output import private_folder, write_files
 from lstmc.ir import Graph, print_graph
 from lstmc.ops import Array
 from lstmc.passes import TIMES, ParallelTime, Time, with_time

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
-from lstmc.ir.weight_graph import NEGATE
+from lstmc.ir.rebuild import NEGATE
 from lstmc.ops import Add, Affine, Arg, Concat, Linear, Mul, Sigmoid, Split, Sub
 from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
 from lstmc.passes.pass_list import PassList

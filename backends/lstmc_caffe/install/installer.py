@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from lstmc.files.cache import private_folder
+from lstmc.files.output import private_folder
 from lstmc_caffe.install import record
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe

@@ -14,8 +14,8 @@ from typing import Annotated
 import platformdirs
 from pydantic import Field
 
-from lstmc.files.cache import foreign
 from lstmc.files.json_file import NotExpected, read_json
+from lstmc.files.output import foreign
 from lstmc_caffe.install.recipe import CPU, EMULATED, Platform, Recipe, cuda_recipe, libraries
 
 RECORD = "install.json"

@@ -26,7 +26,7 @@ import platformdirs
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError, PluginError
-from lstmc.files.cache import check_private, private_folder
+from lstmc.files.output import check_private, private_folder
 from lstmc.ir import Ref
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Compiled, RankPart, Settings
-from lstmc.backend.parts import DividedBatch, example_axis, smallest
+from lstmc.backend.compiled import DividedBatch, example_axis, smallest
 from lstmc.data.request import Batches, Trained, TrainingData, TrainingRequest
 from lstmc.errors import Argument, TrainingError
 from lstmc.files.output import Content

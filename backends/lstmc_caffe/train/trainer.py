@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from google.protobuf import text_format
 
-from lstmc.backend.parts import DividedBatch
+from lstmc.backend.compiled import DividedBatch
 from lstmc.data.request import TrainingRequest
 from lstmc.errors import LstmcError, TrainingError
 from lstmc.ops import Array

@@ -10,7 +10,7 @@ import platformdirs
 import pytest
 
 from lstmc.errors import BackendError
-from lstmc.files.cache import check_private, foreign, private_folder
+from lstmc.files.output import check_private, foreign, private_folder
 from lstmc.loops import compiler
 from lstmc.loops.code import source
 from lstmc.loops.compiler import keep
