@@ -15,9 +15,9 @@ from lstmc.loops.gpu import PERSISTENT_ROWS
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.native import Loop, gpu_loops_of, loops_of
 from lstmc.pipeline import compile_graph
+from lstmc_caffe.install.downloads import installed_toolkit
 from lstmc_caffe.install.recipe import EMULATED, cuda_recipe
 from lstmc_caffe.install.record import installed
-from lstmc_caffe.install.toolkit import installed_toolkit
 from lstmc_torch import TorchBackend
 from tests.cells.scanned import cell_graph
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from lstmc.files.output import write_files
 from lstmc_caffe import install
-from lstmc_caffe.install import source, toolkit
 from lstmc_caffe.install.build import Order, compile_binding, link_binding, prepare_python, run_step, unpack
+from lstmc_caffe.install.downloads import fetch_source, prepare_toolkit
+from lstmc_caffe.install.installer import Report
 from lstmc_caffe.install.recipe import EMULATED_LIBRARIES, cuda_recipe
 from lstmc_caffe.install.record import CUDA, LIBRARY, Installed, caffe_folder
-from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError, run
 from tools.bundle import boost_python, libraries, packages, python312
 
@@ -63,8 +63,8 @@ def _add_caffe(plan: Plan, python: python312.Python312, work: Path, stage: Path)
     report, built = plan.report, plan.installed.pythonpath.parent
     recipe = cuda_recipe(plan.installed.architectures)
     order = Order(recipe, python.interpreter, work, stage, caffe_folder() / "downloads", plan.jobs, report)
-    order = replace(order, toolkit=toolkit.prepare(recipe, work, report))
-    unpack(order, source.fetch(recipe, order.downloads))
+    order = replace(order, toolkit=prepare_toolkit(recipe, work, report))
+    unpack(order, fetch_source(recipe, order.downloads))
     prepare_python(order)
     report.step("fetching and compiling Boost.Python")
     (work / "boost").mkdir()

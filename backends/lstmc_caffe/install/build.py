@@ -13,13 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstmc_caffe.install import record, source, toolkit
+from lstmc_caffe.install import record
+from lstmc_caffe.install.downloads import (
+    Toolkit,
+    add_own_files,
+    fetch_source,
+    keep_toolkit,
+    prepare_toolkit,
+    unpack_source,
+)
 from lstmc_caffe.install.recipe import ADDED, CPU, Recipe
 from lstmc_caffe.install.system import Interpreter, run
 
 if TYPE_CHECKING:
-    from lstmc_caffe.install.report import Report
-from lstmc_caffe.install.toolkit import Toolkit
+    from lstmc_caffe.install.installer import Report
 
 RunCommand = Callable[[Sequence[str], str], str]
 """Runs a command, and says in an error what was being done."""
@@ -123,10 +130,10 @@ def headers(build: Path, recipe: Recipe = CPU) -> Path:
     target = build / INCLUDE
     if (target / _MESSAGE_HEADERS).is_file():
         return target
-    archive = source.fetch(recipe, build.parent / "downloads")
+    archive = fetch_source(recipe, build.parent / "downloads")
     with tempfile.TemporaryDirectory(prefix=".headers-", dir=build.parent) as folder:
         work = Path(folder)
-        source.unpack(archive, work / "source")
+        unpack_source(archive, work / "source")
         (work / "generated/caffe/proto").mkdir(parents=True)
         proto = work / "source/src/caffe/proto"
         arguments = [f"--proto_path={proto}", f"--cpp_out={work / 'generated/caffe/proto'}", str(proto / "caffe.proto")]
@@ -169,9 +176,9 @@ def build(order: Order) -> None:
     Raises InstallError with the failing command and its last lines when a step fails, OSError on a full disk.
     """
     order.report.step(f"fetching {order.recipe.source}, which holds the source of BVLC Caffe")
-    archive = source.fetch(order.recipe, order.downloads, order.sdist)
+    archive = fetch_source(order.recipe, order.downloads, order.sdist)
     if order.recipe.architectures and order.toolkit is None:
-        order = replace(order, toolkit=toolkit.prepare(order.recipe, order.work, order.report))
+        order = replace(order, toolkit=prepare_toolkit(order.recipe, order.work, order.report))
     unpack(order, archive)
     shutil.rmtree(order.stage, ignore_errors=True)
     prepare_python(order)
@@ -179,13 +186,13 @@ def build(order: Order) -> None:
     _link(order, objects)
     keep_headers(order.work / "source", order.work / "source/generated", order.stage / INCLUDE)
     if order.toolkit is not None:
-        toolkit.keep(order.toolkit, order.work, order.stage)
+        keep_toolkit(order.toolkit, order.work, order.stage)
 
 
 def unpack(order: Order, archive: Path) -> None:
     """Unpack Caffe's source into ``order.work/source``, and add the recipe's own files."""
-    source.unpack(archive, order.work / "source")
-    source.add(order.recipe, order.work / "source")
+    unpack_source(archive, order.work / "source")
+    add_own_files(order.recipe, order.work / "source")
 
 
 def prepare_python(order: Order) -> None:

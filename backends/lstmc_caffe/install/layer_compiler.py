@@ -14,9 +14,9 @@ from lstmc.loops.code import Source
 from lstmc.loops.compiler import FLAGS, Compiler, cached
 from lstmc.loops.memory import header
 from lstmc_caffe.install.build import headers
+from lstmc_caffe.install.downloads import Toolkit, installed_toolkit
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
 from lstmc_caffe.install.record import LIBRARY, architectures_of
-from lstmc_caffe.install.toolkit import Toolkit, installed_toolkit
 from lstmc_caffe.processes.location import INSTALL, CaffeLocation, failure_reason, last_json, run_probe
 from lstmc_caffe.worker.layer_library import build_id
 

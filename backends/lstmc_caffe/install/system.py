@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lstmc.errors import BackendError
 
 if TYPE_CHECKING:
-    from lstmc_caffe.install.report import Report
+    from lstmc_caffe.install.installer import Report
 
 
 class InstallError(BackendError):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lstmc_caffe.install.downloads import prepare_toolkit
 from lstmc_caffe.install.recipe import EMULATED, EMULATION, Platform, cuda_recipe, parse_architectures
 from lstmc_caffe.install.system import InstallError
-from lstmc_caffe.install.toolkit import prepare
 
 RECIPE = cuda_recipe((EMULATED,))
 FAULTS = Path(__file__).with_name("emulated_faults.cu")
@@ -25,7 +25,7 @@ class Silent:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("emulated")
-    toolkit = prepare(RECIPE, folder, Silent())
+    toolkit = prepare_toolkit(RECIPE, folder, Silent())
     command = [toolkit.nvcc, *RECIPE.gpu_flags, f"-I{toolkit.includes[0]}", "-c", FAULTS, "-o", folder / "faults.o"]
     subprocess.run(command, check=True)
     libraries = [*toolkit.libraries, f"-Wl,-rpath,{toolkit.libraries[0].parent}"]
@@ -112,7 +112,7 @@ def test_the_architecture_of_an_emulated_device() -> None:
 
 
 def test_a_build_is_of_the_sources_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(prepare.__code__.co_filename).parent
+    folder = Path(prepare_toolkit.__code__.co_filename).parent
     assert {folder / name for name in EMULATION} == set((folder / "emulated_cuda").glob("*.*"))
     platform = Platform("debian-13", "x86_64", "3.13")
     key = RECIPE.key(platform)

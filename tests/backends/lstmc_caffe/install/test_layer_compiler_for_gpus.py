@@ -14,7 +14,7 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc.loops.code import Source, source
 from lstmc_caffe import layers
-from lstmc_caffe.install import record, toolkit
+from lstmc_caffe.install import downloads, record
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.install.recipe import LIBRARIES, Platform, cuda_recipe
@@ -53,7 +53,7 @@ exec g++ -std=c++17 -fPIC -w {flags} -x c++ -c layers.cu -o layers_gpu.o
 def with_cuda(caffe: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CaffeLocation:
     """A Caffe as the installer leaves it with CUDA: Caffe's real headers and library, the rest pretended."""
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
-    monkeypatch.setattr(toolkit, "system_compilers", list)
+    monkeypatch.setattr(downloads, "system_compilers", list)
     assert caffe.location.pythonpath is not None
     real, build = Path(caffe.location.pythonpath).parent, tmp_path / "build"
     for name in ("include", "cuda/include", "cuda/compiler/bin", "lib", "python"):

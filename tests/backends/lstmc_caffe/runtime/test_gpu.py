@@ -31,9 +31,9 @@ from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install import layer_compiler
+from lstmc_caffe.install.downloads import fetch_source, unpack_source
 from lstmc_caffe.install.recipe import CPU, EMULATED
 from lstmc_caffe.install.record import caffe_folder
-from lstmc_caffe.install.source import fetch, unpack
 from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.ops.inputs import feed_blobs, input_arrays
 from lstmc_caffe.processes.location import INSTALL_CUDA
@@ -379,8 +379,8 @@ def functions(x=lstmc.Input(3, 4), b=lstmc.Param(4)):
 def test_every_kernel_of_the_layers_that_lstmc_writes_is_launched(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    archive = fetch(CPU, caffe_folder() / "downloads")
-    unpack(archive, tmp_path / "source")
+    archive = fetch_source(CPU, caffe_folder() / "downloads")
+    unpack_source(archive, tmp_path / "source")
     found: dict[str, list[Any]] = {}
     with OnGpu(for_gpu=True) as runner:
         if not runner.gpu.emulated:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lstmc_caffe.install import source
+from lstmc_caffe.install.downloads import fetch_source, unpack_source
 from lstmc_caffe.install.recipe import CPU
 from lstmc_caffe.install.system import InstallError
 
@@ -41,7 +41,7 @@ def pip_that_prints(monkeypatch: pytest.MonkeyPatch, returncode: int, output: st
 
 def test_another_sha256_is_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(InstallError) as caught:
-        source.fetch(CPU, tmp_path / "downloads", archive)
+        fetch_source(CPU, tmp_path / "downloads", archive)
     assert str(caught.value) == (
         f"InstallError: brocolli-caffe-9.0.2.tar.gz from {archive} is not the source that this recipe was written for\n"
         f"  expected sha256 {CPU.sha256}\n"
@@ -51,20 +51,20 @@ def test_another_sha256_is_refused(archive: Path, tmp_path: Path) -> None:
 
 def test_an_absent_archive(tmp_path: Path) -> None:
     with pytest.raises(InstallError) as caught:
-        source.fetch(CPU, tmp_path, tmp_path / "absent.tar.gz")
+        fetch_source(CPU, tmp_path, tmp_path / "absent.tar.gz")
     assert str(caught.value) == f"InstallError: the source archive {tmp_path / 'absent.tar.gz'} does not exist"
 
 
 def test_a_kept_archive_is_not_downloaded_again(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = pip_that_prints(monkeypatch, 1, "ERROR: no network")
-    assert source.fetch(replace(CPU, sha256=FOUND), archive.parent) == archive
+    assert fetch_source(replace(CPU, sha256=FOUND), archive.parent) == archive
     assert calls == []
 
 
 def test_a_damaged_kept_archive_is_downloaded_again(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = pip_that_prints(monkeypatch, 0, "")
     with pytest.raises(InstallError, match="is not the source"):  # the fake pip writes nothing, so it is still there
-        source.fetch(CPU, archive.parent)
+        fetch_source(CPU, archive.parent)
     assert len(calls) == 1
     requirement = archive.with_name("requirements.txt").read_text(encoding="utf-8")
     assert requirement == f"brocolli-caffe==9.0.2 --hash=sha256:{CPU.sha256}\n"
@@ -75,7 +75,7 @@ def test_pip_refuses_another_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     said += f"        Expected sha256 {CPU.sha256}\n             Got        {FOUND}\n"
     pip_that_prints(monkeypatch, 1, said)
     with pytest.raises(InstallError) as caught:
-        source.fetch(CPU, tmp_path)
+        fetch_source(CPU, tmp_path)
     assert str(caught.value) == (
         "InstallError: brocolli-caffe-9.0.2.tar.gz from the package index is not the source that this recipe was "
         "written for\n"
@@ -89,7 +89,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said += "ERROR: No matching distribution found for brocolli-caffe==9.0.2\n\n"
     pip_that_prints(monkeypatch, 1, said)
     with pytest.raises(InstallError) as caught:
-        source.fetch(CPU, tmp_path)
+        fetch_source(CPU, tmp_path)
     assert str(caught.value) == (
         "InstallError: pip could not download brocolli-caffe==9.0.2, Caffe's source\n"
         "  pip's last line: ERROR: No matching distribution found for brocolli-caffe==9.0.2\n"
@@ -110,7 +110,7 @@ def test_unpack_takes_only_what_is_built(tmp_path: Path) -> None:
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "left over").touch()
-    source.unpack(archive, folder)
+    unpack_source(archive, folder)
     found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     assert sorted(found) == sorted(names)
     assert (folder / "src/caffe/net.cpp").read_text() == "src/caffe/net.cpp"

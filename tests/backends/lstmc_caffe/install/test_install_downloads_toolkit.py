@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lstmc_caffe.install import toolkit
+from lstmc_caffe.install.downloads import Toolkit, installed_toolkit, keep_toolkit, prepare_toolkit
+from lstmc_caffe.install.installer import Report
 from lstmc_caffe.install.recipe import LIBRARIES, Recipe, Wheel, cuda_recipe
-from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError
 
 HEADER = "include/crt/host_defines.h"
@@ -61,15 +61,15 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     return replace(cuda_recipe(), cuda_libraries=libraries, cuda_compiler=compiler)
 
 
-def prepare(recipe: Recipe, folder: Path, compilers: list[Path], output: io.StringIO | None = None) -> toolkit.Toolkit:
-    return toolkit.prepare(recipe, folder, Report(Console(file=output or io.StringIO(), width=200)), compilers)
+def prepare(recipe: Recipe, folder: Path, compilers: list[Path], output: io.StringIO | None = None) -> Toolkit:
+    return prepare_toolkit(recipe, folder, Report(Console(file=output or io.StringIO(), width=200)), compilers)
 
 
 def test_an_installed_toolkit_compiles_and_wheels_are_linked(recipe: Recipe, tmp_path: Path) -> None:
     compiler, output = nvcc(tmp_path / "cuda"), io.StringIO()
     found = prepare(recipe, tmp_path, [tmp_path / "absent/bin/nvcc", compiler], output)
     inside = tmp_path / "cuda-libraries/nvidia/cu13"
-    assert found == toolkit.Toolkit(
+    assert found == Toolkit(
         compiler,
         (f"{inside}/include", f"{inside}/include/cccl", f"{tmp_path}/cuda/include"),
         tuple(inside / "lib" / name for name in LIBRARIES),
@@ -105,36 +105,36 @@ def test_a_build_keeps_what_compiles_for_it_later(recipe: Recipe, tmp_path: Path
     for folder in (work, build):
         folder.mkdir()
     fetched = prepare(recipe, work, [])
-    toolkit.keep(fetched, work, build)
-    found = toolkit.installed_toolkit(build, [])
-    assert found == toolkit.Toolkit(
+    keep_toolkit(fetched, work, build)
+    found = installed_toolkit(build, [])
+    assert found == Toolkit(
         build / "cuda/compiler/bin/nvcc",
         tuple(f"{build}/cuda/{folder}" for folder in ("include", "include/cccl", "compiler/include")),
         tuple(build / "cuda" / name for name in LIBRARIES),
     )
     assert (build / "cuda/include/cublas_v2.h").is_file()
     installed = nvcc(tmp_path / "cuda")
-    assert toolkit.installed_toolkit(build, [installed]).nvcc == installed, "what was fetched here is no compiler"
+    assert installed_toolkit(build, [installed]).nvcc == installed, "what was fetched here is no compiler"
     shutil.rmtree(build / "cuda/compiler")
     own = nvcc(build / "cuda/compiler")
-    assert toolkit.installed_toolkit(build, [installed]).nvcc == own
+    assert installed_toolkit(build, [installed]).nvcc == own
 
 
 def test_an_installed_nvcc_is_not_kept(recipe: Recipe, tmp_path: Path) -> None:
     work, build, installed = tmp_path / "work", tmp_path / "build", nvcc(tmp_path / "cuda")
     for folder in (work, build):
         folder.mkdir()
-    toolkit.keep(prepare(recipe, work, [installed]), work, build)
+    keep_toolkit(prepare(recipe, work, [installed]), work, build)
     assert [path.name for path in (build / "cuda").iterdir()] == ["include"]
     with pytest.raises(InstallError) as caught:
-        toolkit.installed_toolkit(build, [])
+        installed_toolkit(build, [])
     assert caught.value.message == f"code for GPUs is compiled with nvcc of CUDA 13: {build} has none"
     assert caught.value.notes == ("build it again: python -m lstmc_caffe.install --cuda --force",)
 
 
 def test_a_build_without_headers(tmp_path: Path) -> None:
     with pytest.raises(InstallError) as caught:
-        toolkit.installed_toolkit(tmp_path, [nvcc(tmp_path / "toolkit")])
+        installed_toolkit(tmp_path, [nvcc(tmp_path / "toolkit")])
     assert caught.value.message == f"code for GPUs is compiled with NVIDIA's headers: {tmp_path} has none"
 
 
