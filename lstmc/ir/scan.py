@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lstmc.errors import ShapeError
 from lstmc.ir.graph import Graph, Node, Output, Ref
 from lstmc.ops import Arg, Array, Arrays, Binary, Draw, Op, Param, Role, Sample, Types
 from lstmc.types import TensorType
+
+T = TypeVar("T")
 
 
 class Rounding(Protocol):
@@ -52,6 +54,10 @@ class Scan(Op):
         op = self.body.body_args()[operand].op
         assert isinstance(op, Arg)
         return op.role
+
+    def of_role(self, role: Role, values: Sequence[T]) -> list[T]:
+        """Return those of the operands' ``values`` that have this role."""
+        return [value for i, value in enumerate(values) if self.role(i) == role]
 
     @property
     def step_outputs(self) -> tuple[Output, ...]:

@@ -18,7 +18,16 @@ from lstmc.ops import Arg, Concat, Full, Leaf, Op, Reshape, Role, Split, Transpo
 from lstmc.passes.base import Pass, PassResult
 from lstmc.passes.further_steps import consecutive, extend
 from lstmc.passes.simplify import Cse
-from lstmc.passes.unrolled_steps import Chain, CommonStep, Dataflow, Step, StepsDiffer, Values, candidate_chains
+from lstmc.passes.unrolled_steps import (
+    Chain,
+    CommonStep,
+    Dataflow,
+    Step,
+    StepsDiffer,
+    Values,
+    candidate_chains,
+    graph_of_steps,
+)
 from lstmc.source import SrcLoc
 from lstmc.text import unused
 from lstmc.types import TensorType
@@ -239,19 +248,16 @@ class _Rewrite:
     def _assembled(self, steps: Sequence[Step], renamed: Mapping[str, str]) -> Graph:
         """Return the graph of the steps that results depend on, in topological order."""
         old = self.flow.graph
-        builder, refs = Builder(old.name), dict[str, Ref]()
-        for name, leaf in self.leaves.items():
-            loc = old.node(name).loc if name in old else self.loc
-            (refs[name],) = builder.add(leaf, names=[name], loc=loc, types=(self.types[name],))
+        known, ordered = {*self.leaves}, list[Step]()
         for step in _topologically_sorted(steps, [renamed.get(name, name) for name in self.flow.results]):
-            if any(name not in refs for name in step.inputs):
+            if not known.issuperset(step.inputs):
                 raise StepsDiffer  # something that was one of the steps
-            types = tuple(self.types[name] for name in step.outputs)
-            operands = [refs[name] for name in step.inputs]
-            values = builder.add(step.op, *operands, names=step.outputs, loc=step.loc, types=types)
-            refs.update(zip(step.outputs, values, strict=True))
-        outputs = [(one, old.value_name(one.ref)) for one in old.outputs]
-        return builder.finish([one._replace(ref=refs[renamed.get(name, name)]) for one, name in outputs])
+            known.update(step.outputs)
+            ordered.append(step)
+        leaves = {name: (leaf, old.node(name).loc if name in old else self.loc) for name, leaf in self.leaves.items()}
+        values = ((one, old.value_name(one.ref)) for one in old.outputs)
+        outputs = ((one, renamed.get(name, name)) for one, name in values)
+        return graph_of_steps(old.name, leaves, ordered, self.types, outputs)
 
 
 def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iterator[Step]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lstmc.ir import Graph, Scan
+from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.ops import Conv, Full, Input, Leaf, Linear, Op
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
@@ -23,6 +23,32 @@ class Step:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     loc: SrcLoc | None = None
+
+
+def steps_of(graph: Graph) -> Iterator[Step]:
+    """Yield the nodes that compute, in order."""
+    for node in graph:
+        if not isinstance(node.op, Leaf):
+            yield Step(node.op, tuple(map(graph.value_name, graph.args(node.name))), node.names, node.loc)
+
+
+def graph_of_steps(
+    name: str,
+    leaves: Mapping[str, tuple[Leaf, SrcLoc | None]],
+    steps: Iterable[Step],
+    types: Mapping[str, TensorType],
+    outputs: Iterable[tuple[Output, str]],
+) -> Graph:
+    """Return the graph of leaves and steps in topological order; each of ``outputs`` comes with its value."""
+    builder, refs = Builder(name), dict[str, Ref]()
+    for leaf_name, (leaf, loc) in leaves.items():
+        (refs[leaf_name],) = builder.add(leaf, names=[leaf_name], loc=loc, types=(types[leaf_name],))
+    for step in steps:
+        results = tuple(types[value] for value in step.outputs)
+        operands = [refs[value] for value in step.inputs]
+        values = builder.add(step.op, *operands, names=step.outputs, loc=step.loc, types=results)
+        refs.update(zip(step.outputs, values, strict=True))
+    return builder.finish([output._replace(ref=refs[value]) for output, value in outputs])
 
 
 class Dataflow:
@@ -44,9 +70,8 @@ class Dataflow:
             self.types.update(zip(node.names, node.types, strict=True))
             if isinstance(node.op, Leaf):
                 self.leaves[node.name] = node.op
-            else:
-                operands = tuple(graph.value_name(ref) for ref in graph.args(node.name))
-                self._add(Step(node.op, operands, node.names, node.loc))
+        for step in steps_of(graph):
+            self._add(step)
 
     def _add(self, step: Step) -> None:
         number = len(self.steps)

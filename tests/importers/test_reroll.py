@@ -12,11 +12,12 @@ from torch import nn
 
 from lstmc.importers import from_onnx, from_torch
 from lstmc.importers.canonical import canonicalize
-from lstmc.importers.ir.net import NetBuilder, Rolled
+from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.ir.sizes import OpenSize
 from lstmc.importers.validate import evaluate
 from lstmc.importers.weight import Weight
+from lstmc.ir import Scan
 from lstmc.ops import Concat, Split
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
@@ -47,7 +48,7 @@ class ByHand(nn.Module):
 
 def steps_of(net: Any) -> list[int]:
     """The lengths of all steps over time."""
-    steps = [step.op.steps for step in net.steps if isinstance(step.op, Rolled)]
+    steps = [step.op.length for step in net.steps if isinstance(step.op, Scan)]
     return [net.sizes[count.name] if isinstance(count, OpenSize) else count for count in steps]
 
 
@@ -119,7 +120,7 @@ def test_a_first_step_from_zeros_for_one_sequence_is_one_of_the_steps() -> None:
     module, x = FromOne().eval(), torch.randn(4, 3, 3)
     made = imported(from_torch(module, x).described)
     assert steps_of(made.net) == [4]
-    assert [step.op.reverse for step in made.net.steps if isinstance(step.op, Rolled)] == [True]
+    assert [step.op.reverse for step in made.net.steps if isinstance(step.op, Scan)] == [True]
     assert_close(
         made.interpreted({name: x.numpy().astype(float) for name in made.net.inputs}), {"Y": module(x).detach().numpy()}
     )

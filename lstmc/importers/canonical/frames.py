@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmc.importers.canonical.rolling import builder_for
-from lstmc.importers.ir.net import Net, NetBuilder, Step
+from lstmc.importers.ir.net import Net, NetBuilder, origin_of
 from lstmc.importers.ir.ops import Expand, Permute
-from lstmc.importers.ir.sizes import OpenSize, Shape, Size, fixed, result_shapes
+from lstmc.importers.ir.sizes import OpenSize, Shape, Size, fixed
 from lstmc.importers.weight import Weight
 from lstmc.ops import Affine, Concat, Conv, Linear, Mul, Op, Reshape, Split
 from lstmc.ops.layers import Pool
+from lstmc.passes.unrolled_steps import Step
 
 ONES = Affine(0.0, 1.0)
 
@@ -20,19 +20,15 @@ class Frames:
 
     def __init__(self, old: Net, time: OpenSize) -> None:
         self.old, self.time = old, time
-        self.builder = builder_for(old)
-        self.builder.steps = []
-        self.shapes = self.builder.shapes
-        self.params = self.builder.params = dict(old.params)
+        self.builder = NetBuilder.of(old)
+        self.shapes, self.params = self.builder.shapes, self.builder.params
         self.late: dict[str, int] = {}  # delay in steps of values that are of one step of a sequence
         self._delayed: dict[tuple[str, int], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
 
     def put(self, op: Op, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
         names = step.outputs if outputs is None else tuple(outputs)
-        shapes = result_shapes(op, *(self.shapes[name] for name in inputs))
-        self.shapes.update(zip(names, shapes, strict=True))
-        self.builder.steps.append(Step(op, tuple(inputs), names, step.origin))
+        self.builder.put(Step(op, tuple(inputs), names, step.loc))
         self._late(names, inputs)
 
     def _late(self, names: Sequence[str], inputs: Sequence[str]) -> None:
@@ -61,7 +57,7 @@ class Frames:
     def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step) -> str:
         """Add a cell with one state, run over time, and return its outputs."""
         state = next(iter(body.outputs))
-        y, last = self.builder.loop(stem, body, sequences, {state: None}, (), self.time, step.origin)
+        y, last = self.builder.loop(stem, body, sequences, {state: None}, (), self.time, origin_of(step))
         self._late((y, last), sequences)
         return y
 
@@ -72,12 +68,12 @@ class Frames:
             shape = self.shapes[x][1:]
             body = NetBuilder("step", self.old.origin)
             now, past = body.input("x", shape), body.input("past", (by, *shape))
-            row = body.one(Reshape((1, *shape)), now, hint="row", origin=step.origin)
-            window = body.one(Concat(0), past, row, hint="window", origin=step.origin)
-            first, rest = body.add(Split(0, (1, by)), window, hint="rows", origin=step.origin)
-            y = body.one(Reshape(shape), first, hint="y", origin=step.origin)
+            row = body.one(Reshape((1, *shape)), now, hint="row", origin=origin_of(step))
+            window = body.one(Concat(0), past, row, hint="window", origin=origin_of(step))
+            first, rest = body.add(Split(0, (1, by)), window, hint="rows", origin=origin_of(step))
+            y = body.one(Reshape(shape), first, hint="y", origin=origin_of(step))
             body.outputs = {"past": rest, "y_0": y}
-            delayed = self.scan(f"{name}_later", body.finish({"x": shape, "past": (by, *shape)}), [x], step)
+            delayed = self.scan(f"{name}_later", body.finish(every_input=True), [x], step)
             self._delayed[name, by] = self.back(delayed, axis, step)
         return self._delayed[name, by]
 
@@ -87,12 +83,12 @@ class Frames:
             body = NetBuilder("step", self.old.origin)
             before = body.input("before", (1, lag))
             first, *rest = (
-                body.add(Split(1, (1, lag - 1)), before, hint="parts", origin=step.origin) if lag > 1 else [before]
+                body.add(Split(1, (1, lag - 1)), before, hint="parts", origin=origin_of(step)) if lag > 1 else [before]
             )
-            ones = body.one(ONES, first, hint="one", origin=step.origin)
-            following = body.one(Concat(1), *rest, ones, hint="after", origin=step.origin) if rest else ones
+            ones = body.one(ONES, first, hint="one", origin=origin_of(step))
+            following = body.one(Concat(1), *rest, ones, hint="after", origin=origin_of(step)) if rest else ones
             body.outputs = {"before": following, "y_0": first}
-            self._begun[lag, 1] = self.scan("begun", body.finish({"before": (1, lag)}), [], step)
+            self._begun[lag, 1] = self.scan("begun", body.finish(every_input=True), [], step)
         if (lag, n) not in self._begun:  # an open n, too, as an input's cell would bind it
             flags = self._begun[lag, 1]
             self._begun[lag, n] = self.one(Expand((self.time, n, 1)), flags, hint=f"{flags}_of_all", step=step)
@@ -136,9 +132,9 @@ class Frames:
         frame: Shape = (n, channels) if dense else (n, channels, features)
         if dense:
             frames = self.one(Reshape((self.time, n, channels)), frames, hint=f"{frames}_flat", step=step)
-        inputs = inner(body, turned, weights, frame, reach, step.origin)
+        inner(body, turned, weights, frame, reach, origin_of(step))
         owner = weights[0].sources[0].rpartition(".")[0] if weights and weights[0].sources else ""
-        y = self.scan(owner.rpartition(".")[2] or step.outputs[0], body.finish(inputs), [frames], step)
+        y = self.scan(owner.rpartition(".")[2] or step.outputs[0], body.finish(every_input=True), [frames], step)
         if dense:
             y = self.one(Reshape((*self.shapes[y], 1)), y, hint=f"{y}_column", step=step)
         return y
@@ -147,13 +143,11 @@ class Frames:
         name = next((name for name, other in self.params.items() if other == weight and "/" not in name), None)
         if name is None:
             name = self.builder.fresh(f"{step.outputs[0]}_weight")
-            self.params[name], self.shapes[name] = weight, weight.shape
+            self.builder.hold({name: weight})
         return name
 
     @staticmethod
-    def _dense(
-        body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str
-    ) -> dict[str, Shape]:
+    def _dense(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str) -> None:
         """Build the body y = W [x[t - reach], ..., x[t]] + b: one product, with the past as one row."""
         assert isinstance(op, Conv)
         n, channels = frame
@@ -171,12 +165,9 @@ class Frames:
         y = body.one(Linear(1), seen, *roles, hint="y", origin=origin)
         _, rest = body.add(Split(1, (size, reach * size)), window, hint="kept", origin=origin)
         body.outputs = {"past": rest, "y_0": y}
-        return {x: frame, before: past}
 
     @staticmethod
-    def _rows(
-        body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str
-    ) -> dict[str, Shape]:
+    def _rows(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str) -> None:
         """Build the body that stacks ``reach`` + 1 frames as the rows of an image."""
         n, channels, features = frame
         past: Shape = (n, channels, reach, features)
@@ -189,4 +180,3 @@ class Frames:
         y = body.one(Reshape((n, out, columns)), y, hint="y", origin=origin)
         _, rest = body.add(Split(2, (1, reach)), window, hint="kept", origin=origin)
         body.outputs = {"past": rest, "y_0": y}
-        return {x: frame, before: past}

@@ -10,18 +10,21 @@ whole groups of axes move together. The addition of a vector to a product become
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from math import prod
 
-from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.net import Net, body_of, with_body
 from lstmc.importers.ir.ops import Einsum, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import OpenSize, Shape, result_shapes
-from lstmc.ops import Add, Binary, Concat, Conv, Embed, Linear, Op, Reshape, Softmax, Split
+from lstmc.ir import Scan
+from lstmc.ops import Add, Binary, Concat, Conv, Embed, Input, Linear, Op, Reshape, Softmax, Split
 from lstmc.ops.layers import Pool
 from lstmc.ops.pointwise import covered_axes
+from lstmc.passes.unrolled_steps import Step
+from lstmc.source import SrcLoc
 
 Order = tuple[int, ...]
 
@@ -88,10 +91,11 @@ def with_biases(net: Net) -> Net:
         if step.outputs[0] in joined:
             product, bias = joined[step.outputs[0]]
             step = replace(step, op=product.op, inputs=(*product.inputs, bias))
-        elif isinstance(step.op, Rolled):
-            step = replace(step, op=replace(step.op, body=with_biases(step.op.body)))
+        elif isinstance(step.op, Scan):
+            body = body_of(step.op, [net.params[name] for name in step.op.of_role("weight", step.inputs)])
+            step = with_body(step, step.op, with_biases(body))[0]
         steps.append(step)
-    return replace(net, steps=tuple(steps))
+    return net.of_steps(steps)
 
 
 def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
@@ -136,35 +140,34 @@ class _Layout:
     def __init__(self, source: Net, inputs: dict[str, Order]) -> None:
         self.source = source
         self.shapes = {name: tuple(source.inputs[name][a] for a in order) for name, order in inputs.items()}
-        self.shapes |= {name: weight.shape for name, weight in source.params.items()}
+        self.shapes |= {name: leaf.shape for name, leaf in source.leaves.items() if name not in inputs}
         self.order = {name: tuple(range(len(shape))) for name, shape in self.shapes.items()} | inputs
         self.name = {name: name for name in self.shapes}
         self.params = dict(source.params)
-        self.inputs = {name: self.shapes[name] for name in inputs}
         self.steps: list[Step] = []
         self.cost = 0
         self.moved: dict[tuple[str, Order], str] = {}  # values in another order, shared by their consumers
         for step in source.steps:
             self._step(step)
 
-    def net(self) -> Net:
-        outputs = {name: self.name[value] for name, value in self.source.outputs.items()}
-        axes = {name: self.order[name] for name in self.inputs}
+    def net(self, outputs: Mapping[str, str] | None = None) -> Net:
+        """Return the laid out net, with its outputs as they come or with these values."""
+        outputs = outputs or {name: self.name[value] for name, value in self.source.outputs.items()}
+        axes = {name: self.order[name] for name in self.source.inputs}
         axes |= {name: self.order[value] for name, value in self.source.outputs.items()}
-        used = {name for step in self.steps for name in step.inputs} | set(outputs.values())
-        return replace(
-            self.source,
-            inputs=self.inputs,
-            params={name: weight for name, weight in self.params.items() if name in used},
-            steps=tuple(self.steps),
-            outputs=outputs,
-            shapes=self.shapes,
+        leaves = {**self.source.leaves, **{name: Input(self.shapes[name]) for name in self.source.inputs}}
+        return self.source.of_steps(
+            self.steps,
+            leaves,
+            self.shapes,
+            outputs,
+            self.params,
             axes={name: order for name, order in axes.items() if order != tuple(range(len(order)))},
         )
 
     def late_times(self) -> int:
         """Return the number of inputs with time behind another axis: a net of one step needs it in front."""
-        return sum(size in self.source.time for shape in self.inputs.values() for size in shape[1:])
+        return sum(size in self.source.time for name in self.source.inputs for size in self.shapes[name][1:])
 
     def _step(self, step: Step) -> None:
         op, first = step.op, self.order[step.inputs[0]] if step.inputs else ()
@@ -178,8 +181,8 @@ class _Layout:
         elif isinstance(op, Recur | Conv | Pool):
             operands = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in step.inputs]
             self._put(op, operands, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
-        elif isinstance(op, Rolled):
-            self._rolled(op, step)
+        elif isinstance(op, Scan):
+            self._scan(op, step)
         elif isinstance(op, Linear | Normalize):
             order = (*(axis for axis in first if axis != plain[-1]), plain[-1])
             operands = [self._aligned(step.inputs[0], order, step), *(self.name[value] for value in step.inputs[1:])]
@@ -206,20 +209,20 @@ class _Layout:
         shapes = result_shapes(op, *(self.shapes[name] for name in operands))
         for name, shape, order in zip(step.outputs, shapes, orders, strict=True):
             self.shapes[name], self.order[name], self.name[name] = shape, order, name
-        self.steps.append(Step(op, tuple(operands), step.outputs, step.origin))
+        self.steps.append(Step(op, tuple(operands), step.outputs, step.loc))
 
     def _alias(self, step: Step, order: Order) -> None:
         """Make the result a view of the operand, with its axes in another order."""
         self.order[step.outputs[0]], self.name[step.outputs[0]] = order, self.name[step.inputs[0]]
 
-    def _insert(self, op: Op, name: str, order: Order, hint: str, origin: str) -> str:
+    def _insert(self, op: Op, name: str, order: Order, hint: str, loc: SrcLoc | None) -> str:
         """Add a step that converts a value, and return its result."""
         result, count = f"{name}_{hint}", 1
         while result in self.shapes or result in self.source.shapes:
             result, count = f"{name}_{hint}{count + 1}", count + 1
         (self.shapes[result],) = result_shapes(op, self.shapes[name])
         self.order[result], self.name[result] = order, result
-        self.steps.append(Step(op, (name,), (result,), origin))
+        self.steps.append(Step(op, (name,), (result,), loc))
         return result
 
     def _aligned(self, value: str, order: Order, step: Step) -> str:
@@ -245,10 +248,10 @@ class _Layout:
             return permuted
         wide = [axis for axis in axes if self.shapes[name][axis] != 1]
         if wide == sorted(wide):
-            return self._insert(Reshape(shape), name, order, "as", step.origin)
+            return self._insert(Reshape(shape), name, order, "as", step.loc)
         moved = [axis for place, axis in enumerate(axes) if axis != place]
         self.cost += sum(UNKNOWN if isinstance(s, OpenSize) else s for s in (self.shapes[name][axis] for axis in moved))
-        return self._insert(Permute(axes), name, order, "moved", step.origin)
+        return self._insert(Permute(axes), name, order, "moved", step.loc)
 
     def _reshape(self, step: Step) -> None:
         (value,), (result,) = step.inputs, step.outputs
@@ -296,23 +299,20 @@ class _Layout:
         self.shapes[reshaped] = sizes
         return reshaped
 
-    def _rolled(self, op: Rolled, step: Step) -> None:
+    def _scan(self, op: Scan, step: Step) -> None:
         """Lay out the body separately, with its inputs and outputs in their own order."""
-        inner = _Layout(op.body, {name: tuple(range(len(shape))) for name, shape in op.body.inputs.items()})
-        outputs = {
-            name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in op.body.outputs.items()
-        }
-        body = replace(inner.net(), outputs=outputs, axes={})
-        body = replace(
-            body, params={n: w for n, w in inner.params.items() if n in body.params or n in outputs.values()}
-        )
-        operands = step.inputs[len(op.body.params) :]
-        weights = {f"{op.title}/{role}": weight for role, weight in body.params.items()}
+        body = body_of(op, [self.params[name] for name in op.of_role("weight", step.inputs)])
+        inner = _Layout(body, {name: tuple(range(len(shape))) for name, shape in body.inputs.items()})
+        outputs = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in body.outputs.items()}
+        operands = [
+            value if op.role(i) == "weight" else self._aligned(value, tuple(range(len(self.order[value]))), step)
+            for i, value in enumerate(step.inputs)
+        ]
+        moved, weights = with_body(replace(step, inputs=tuple(operands)), op, inner.net(outputs))
         self.params |= weights
         self.shapes |= {name: weight.shape for name, weight in weights.items()}
-        plain = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in operands]
         orders = [tuple(range(len(self.source.shapes[name]))) for name in step.outputs]
-        self._put(replace(op, body=body), [*weights, *plain], step, orders)
+        self._put(moved.op, moved.inputs, step, orders)
 
     def _einsum(self, op: Einsum, step: Step) -> None:
         """Keep the orders of the operands; the result has the first operand's axes, then the second's others."""
@@ -344,7 +344,7 @@ class _Layout:
             self.params[reshaped] = self.params[name].reshaped(*shape)
             self.shapes[reshaped] = self.params[reshaped].shape
             return reshaped
-        return self._insert(Reshape(shape), name, tuple(range(len(shape))), "spread", step.origin)
+        return self._insert(Reshape(shape), name, tuple(range(len(shape))), "spread", step.loc)
 
 
 def covered(small: Shape, large: Shape) -> bool:

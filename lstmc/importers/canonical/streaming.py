@@ -9,13 +9,15 @@ import numpy as np
 
 from lstmc.importers.canonical.frames import Frames
 from lstmc.importers.canonical.time_axes import ATTENTION, NO_TIME, TIMELESS, TwoTimeAxes, is_zero, time_axes, timeless
-from lstmc.importers.ir.net import Net, Rolled, Step, needed_steps
+from lstmc.importers.ir.net import Net, origin_of
 from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
 from lstmc.importers.refusal import Refusal, RefusedError
-from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
+from lstmc.ir import Scan
+from lstmc.ops import Concat, Conv, Dropout, Input, Linear, Reshape, Softmax, Split
 from lstmc.ops.layers import Pool
+from lstmc.passes.unrolled_steps import Step
 from lstmc.text import late
 
 APART = "stream the part before it, and compute it outside of the net"
@@ -37,7 +39,7 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
     if axes is None:
         if step and (maker := timeless(net)) is not None:
             raise _refused(net, maker, "", *TIMELESS)
-        if step and not any(isinstance(each.op, Recur | Rolled) for each in net.steps):
+        if step and not any(isinstance(each.op, Recur | Scan) for each in net.steps):
             raise _refused(net, None, "the model", *NO_TIME)
         return net
     opening = _DynamicTime(net, axes)
@@ -59,7 +61,7 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
 
 
 def _refused(net: Net, step: Step | None, otherwise: str, why: str, mend: str) -> RefusedError:
-    node = otherwise if step is None else step.origin
+    node = otherwise if step is None else origin_of(step)
     return RefusedError(net.origin, [Refusal(node, "", "", why, mend)], what="streamed")
 
 
@@ -94,17 +96,17 @@ class _DynamicTime(Frames):
         self.values: dict[str, _Value | None] = {}  # values over time; None where something was refused
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value of some steps before
         self.makers = {value: step for step in net.steps for value in step.outputs}
-        self.inputs = dict(net.inputs)
         if len(lengths) > 1:
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
         for name, axis in axes.items():
             if name in net.inputs:
-                self.inputs[name] = self.shapes[name] = self._opened(net.inputs[name], axis)
+                self.shapes[name] = self._opened(net.inputs[name], axis)
+                self.builder.leaves[name] = Input(self.shapes[name])
                 self.values[name] = _Value(name, 0)
             elif name in net.params:
                 what = f"{net.params[name].recipe}, which has a value for each of {net.shapes[name][axis]} steps"
                 reader = next(step for step in net.steps if name in step.inputs)
-                self._close(reader.origin, f"it reads {what}", "compute it, or make it an input")
+                self._close(origin_of(reader), f"it reads {what}", "compute it, or make it an input")
                 self.values[name] = None
         for step in self._needed():
             self._step(step)
@@ -125,18 +127,16 @@ class _DynamicTime(Frames):
             outputs[name] = result.name
             if result.lag:
                 delays[name] = result.lag
-        steps, needed = needed_steps(self.builder.steps, outputs.values())
         notes = [self._delay_note(name, lag) for name, lag in delays.items()]
-        return replace(
-            self.old,
-            inputs=self.inputs,
-            params={name: weight for name, weight in self.params.items() if name in needed},
-            steps=tuple(steps),
-            outputs=outputs,
-            shapes=self.shapes,
+        return self.old.of_steps(
+            self.builder.steps,
+            self.builder.leaves,
+            self.shapes,
+            outputs,
+            self.params,
+            delays,
             notes=(*self.old.notes, *notes),
             sizes={} if isinstance(self.length, OpenSize) else {self.time.name: self.length},
-            delays=delays,
             time=(self.time,),
             earlier=self._earlier([name for name, lag in delays.items() if self.old.outputs[name] not in self.axes]),
         )
@@ -159,7 +159,7 @@ class _DynamicTime(Frames):
                 zip(step.outputs, result_shapes(step.op, *(shapes[value] for value in step.inputs)), strict=True)
             )
         outputs_of = {name: new.get(value, value) for name, value in of.items()}
-        return replace(self.old, steps=tuple(steps), shapes=shapes, outputs=outputs_of) if of else None
+        return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
 
     def _take_earlier(self, step: Step, value: str, sequence: str, axis: int, lag: int) -> None:
         """Note how a late last value of a sequence is computed ``lag`` steps before; not at all if there is no such."""
@@ -167,8 +167,8 @@ class _DynamicTime(Frames):
         self.earlier[value] = []
         if isinstance(size, OpenSize) or size > lag:
             name = f"{value}_earlier"
-            taken = Step(Select(axis, -1 - lag), (sequence,), (name,), step.origin)
-            shaped = Step(Reshape(self.old.shapes[value]), (name,), (f"{name}_as",), step.origin)
+            taken = Step(Select(axis, -1 - lag), (sequence,), (name,), step.loc)
+            shaped = Step(Reshape(self.old.shapes[value]), (name,), (f"{name}_as",), step.loc)
             self.earlier[value] = [taken, shaped]
 
     def _delay_note(self, name: str, lag: int) -> str:
@@ -201,7 +201,7 @@ class _DynamicTime(Frames):
         lates = sorted({self.late[value] for value in step.inputs if value in self.late})
         if len(lates) > 1:
             why = f"its operands are of different steps, {' and '.join(map(str, lates))} steps late"
-            self._close(step.origin, why, "pad the convolutions before them so that they come at the same step")
+            self._close(origin_of(step), why, "pad the convolutions before them so that they come at the same step")
             self.values |= dict.fromkeys(step.outputs, None)
             return
         operands = [self.values[value] for value in step.inputs if value in self.values]
@@ -214,7 +214,7 @@ class _DynamicTime(Frames):
             else:
                 self.put(step.op, step.inputs, step)
         except ShapeProblem as problem:
-            self._close(step.origin, str(problem), "write the model so that it holds for every length")
+            self._close(origin_of(step), str(problem), "write the model so that it holds for every length")
             self.values |= dict.fromkeys(step.outputs, None)
 
     def _results(self, step: Step, lag: int | None, zeros: int = 0) -> None:
@@ -224,14 +224,14 @@ class _DynamicTime(Frames):
                 self.values[value] = _Value(value, lag, zeros)
             elif lag is not None:
                 self.late[value] = lag
-                if lag and isinstance(step.op, Recur | Rolled):  # the last output is a state, if it has its shape
+                if lag and isinstance(step.op, Recur | Scan):  # the last output is a state, if it has its shape
                     self.earlier[value] = []
                     outputs, shapes = step.outputs[0], self.old.shapes
                     if isinstance(step.op, Recur) and value == step.outputs[1] and shapes[outputs][1:] == shapes[value]:
                         self._take_earlier(step, value, outputs, 0, lag)
 
     def _refuse(self, step: Step, refusals: list[Refusal], why: str, mend: str) -> None:
-        refusals.append(Refusal(step.origin, "", "", why, mend))
+        refusals.append(Refusal(origin_of(step), "", "", why, mend))
         if refusals is self.closed:
             raise _Closed
 
@@ -272,10 +272,10 @@ class _DynamicTime(Frames):
             self._results(step, None if x is None else x.lag)
         elif isinstance(op, Recur) and x is not None:
             self._recur(step, op, x)
-        elif isinstance(op, Rolled):
-            self._rolled(step, op)
+        elif isinstance(op, Scan):
+            self._scan(step, op)
         elif isinstance(op, Reducing | Select) and op.axis == axis and x is not None:
-            self._whole(first, step.origin)
+            self._whole(first, origin_of(step))
             if not (isinstance(op, Select) and op.index == -1):
                 kind = f"element {op.index}" if isinstance(op, Select) else getattr(op, "kind", op.name)
                 why = f"it takes the {kind} of all steps, which are known after the last one only"
@@ -347,7 +347,7 @@ class _DynamicTime(Frames):
             self._refuse(step, self.closed, f"{what} has {zeros} zeros in front of it, more than it sees", "pad less")
         if reach > zeros:
             count = reach - zeros
-            self.ahead.append(f"{step.origin}: {what} sees {count} future frame{'s' if count > 1 else ''}")
+            self.ahead.append(f"{origin_of(step)}: {what} sees {count} future frame{'s' if count > 1 else ''}")
         name = self.masked(x.name, x.lag, axis, step) if zeros and x.lag else x.name
         frames = self.front(name, axis, step)  # [T, N, C, F]
         windowed = self.framed(step, op, frames, spatial, reach)
@@ -381,7 +381,7 @@ class _DynamicTime(Frames):
                 continue
             name = self._plain(x, step)
             if size == 1 and at == sum(op.sizes) and at > 1:
-                self._whole(step.inputs[0], step.origin)
+                self._whole(step.inputs[0], origin_of(step))
                 last = self.one(Select(op.axis, -1), name, hint=f"{value}_last", step=step)
                 shape = self.shapes[last]
                 self.put(Reshape((*shape[: op.axis], 1, *shape[op.axis :])), [last], step, [value])
@@ -397,7 +397,7 @@ class _DynamicTime(Frames):
                 self.values[value] = _Value(name, None if x.lag is None else x.lag + start)
 
     def _recur(self, step: Step, op: Recur, x: _Value) -> None:
-        self._whole(step.inputs[0], step.origin)
+        self._whole(step.inputs[0], origin_of(step))
         if op.reverse:
             mend = "use a layer of one direction"
             self._refuse(step, self.mixed, "it runs backwards, so its first step needs the last input", mend)
@@ -416,20 +416,22 @@ class _DynamicTime(Frames):
         self.put(op, inputs, step)
         self._results(step, x.lag)
 
-    def _rolled(self, step: Step, op: Rolled) -> None:
-        weights, sequences, first, static = op.cut(step.inputs)
+    def _scan(self, step: Step, op: Scan) -> None:
+        sequences = op.of_role("x", step.inputs)
         for value in sequences:
-            self._whole(value, step.origin)
+            self._whole(value, origin_of(step))
         if op.reverse:
             mend = "use a loop from the first step to the last one"
             self._refuse(step, self.mixed, "it runs backwards, so its first step needs the last input", mend)
-        if any(value in self.values for value in (*first, *static)):
+        if any(value in self.values and op.role(i) != "x" for i, value in enumerate(step.inputs)):
             self._refuse(step, self.closed, "every step of it reads all steps", APART)
         names, lag = self._aligned(replace(step, inputs=tuple(sequences)))
         if lag:
             mend = "pad the convolution before it only in front"
             self._refuse(step, self.closed, "its states would begin before its first input comes", mend)
-        self.put(replace(op, steps=self.time), [*weights, *names, *first, *static], step)
+        aligned = iter(names)
+        operands = [next(aligned) if op.role(i) == "x" else value for i, value in enumerate(step.inputs)]
+        self.put(replace(op, length=self.time), operands, step)
         self._results(step, lag)
 
 

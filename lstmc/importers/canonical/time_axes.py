@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from lstmc.importers.canonical.layout import groups
-from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.ops import Einsum, Expand, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.sizes import fixed
+from lstmc.ir import Scan
 from lstmc.ops import Affine, Binary, Concat, Conv, Linear, Reshape, Split
 from lstmc.ops.layers import Pool
+from lstmc.passes.unrolled_steps import Step
 
 ZEROS = Affine(0.0, 0.0)
 # why a net has no time axis, or two, and what to do
@@ -89,8 +91,8 @@ def _recurrent_axes(net: Net) -> Iterator[Place]:
     for step in net.steps:
         if isinstance(step.op, Recur):
             yield step.inputs[0], 0
-        elif isinstance(step.op, Rolled):
-            yield from ((value, 0) for value in step.op.cut(step.inputs)[1])
+        elif isinstance(step.op, Scan):
+            yield from ((value, 0) for value in step.op.of_role("x", step.inputs))
 
 
 def _causal_axes(net: Net) -> Iterator[Place]:
@@ -147,10 +149,9 @@ def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
         yield (x, 0), (y, 0)
         extras = op.extras(step.inputs)
         yield from (((value, 0), (y, 0)) for what, value in extras.items() if what in ("mask", "cont"))
-    elif isinstance(op, Rolled):
-        _, sequences, _, _ = op.cut(step.inputs)
-        results = step.outputs[: len(step.outputs) - len(op.states)]
-        places = [(value, 0) for value in (*sequences, *results)]
+    elif isinstance(op, Scan):
+        results = step.outputs[: len(step.outputs) - op.states]
+        places = [(value, 0) for value in (*op.of_role("x", step.inputs), *results)]
         yield from pairwise(places)
     elif isinstance(op, Reducing | Select):
         yield from (((x, a), (y, a - (a > op.axis))) for a in range(len(old)) if a != op.axis)

@@ -220,7 +220,7 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     c = inner.binary("add", inner.binary("mul", f, c), inner.binary("mul", i, g))
     h = inner.binary("mul", o, inner.one(new, c))
     inner.builder.outputs |= {"h": h, "c": c, "y": h}
-    body = inner.builder.finish(inputs={"x": tuple(shape), "h": image, "c": image})
+    body = inner.builder.finish(every_input=True)
     back = bool(config.get("go_backwards", False))
     y, *last = layers.builder.loop(layers.hint, body, [x], {"h": None, "c": None}, (), steps, layers.origin, back)
     whole = bool(config.get("return_sequences", False))

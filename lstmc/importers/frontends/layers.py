@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends.shape_ops import Operand, ShapeOps
-from lstmc.importers.ir.net import Step
 from lstmc.importers.ir.ops import (
     BINARY,
     Divide,
@@ -45,6 +44,7 @@ from lstmc.ops import (
     Split,
     Sum,
 )
+from lstmc.passes.unrolled_steps import Step
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
 _EINSUM = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")

@@ -1,83 +1,143 @@
-"""The import IR of a trained model: inputs, parameters, steps in order and outputs; loops whose body is such a net."""
+"""A trained model as it is imported: its graph, with weights that are recipes, and the facts of its import."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 from lstmc.dsl.printer import KEYWORDS, python_identifier
-from lstmc.importers.ir.recur import Cell, Loop, Recur
-from lstmc.importers.ir.sizes import (
-    OpenSize,
-    Shape,
-    ShapeProblem,
-    Size,
-    listed,
-    named,
-    open_sizes,
-    result_shapes,
-)
+from lstmc.importers.ir.recur import Cell, Recur
+from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, listed, named, open_sizes, result_shapes
 from lstmc.importers.weight import Weight
-from lstmc.ops import Op
+from lstmc.ir import Graph, Output, Ref, Scan
+from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
+from lstmc.passes.unrolled_steps import Step, graph_of_steps, steps_of
+from lstmc.source import SrcLoc
 from lstmc.text import unused
+from lstmc.types import TensorType
 
 RESERVED = KEYWORDS | {"net", "N", "D", "S", "H", "P"}
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a written model
 
 
-@dataclass(frozen=True)
-class Step:
-    """An op with the names of its operands and results. ``origin`` is its place in the source, for messages."""
+def place(origin: str) -> SrcLoc:
+    """Return the location of a node of the source, which is said in words: layer 3 (conv1)."""
+    return SrcLoc(origin, 0, 0, 0, 0)
 
-    op: Op
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    origin: str
+
+def origin_of(step: Step) -> str:
+    """Return the node of the source that a step is made of, in words."""
+    return "" if step.loc is None else step.loc.file
 
 
 @dataclass(frozen=True)
 class Net:
-    """A trained model: ``inputs`` and ``params`` by name, the value of each of ``outputs``, ``shapes`` of all values.
+    """A trained model: its graph, the weights of the graph's parameters, and the facts of its import.
+
+    Sizes of the graph may be open (:class:`~lstmc.importers.ir.sizes.OpenSize`), and its ops are those of the core, of
+    ``importers/ir/ops.py``, and recurrent layers.
 
     ``axes`` has the permutation of each input or output whose axes are not in the source's order.
     ``called`` has the source's own names of inputs and outputs. ``notes`` are remarks for the user, ``ignored``
     the unused tensors of the source, each with the reason. ``sizes`` has the source's numbers for open sizes;
-    ``delays`` the number of steps by which an output is late; ``time`` is the length of sequences, where that is open.
+    ``time`` is the length of sequences, where that is open.
     ``earlier`` is the source's net of which each late output without an axis of time is that of as many steps before,
     for comparison; an output that has none there is not compared.
     """
 
-    name: str
+    graph: Graph
     origin: str
-    inputs: dict[str, Shape]
     params: dict[str, Weight]
-    steps: tuple[Step, ...]
-    outputs: dict[str, str]
-    shapes: dict[str, Shape]
     axes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ignored: dict[str, str] = field(default_factory=dict)
     called: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    delays: dict[str, int] = field(default_factory=dict)
     time: tuple[OpenSize, ...] = ()
     earlier: Net | None = None
+
+    @property
+    def name(self) -> str:
+        return self.graph.name
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The nodes that compute, in order."""
+        return tuple(steps_of(self.graph))
+
+    @cached_property
+    def leaves(self) -> dict[str, Leaf]:
+        """The other nodes: inputs, parameters, and zeros from which states of loops start."""
+        return {node.name: node.op for node in self.graph if isinstance(node.op, Leaf)}
+
+    @cached_property
+    def inputs(self) -> dict[str, Shape]:
+        return {name: leaf.shape for name, leaf in self.leaves.items() if isinstance(leaf, Input)}
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """The shapes of all values."""
+        return {name: t.shape for node in self.graph for name, t in zip(node.names, node.types, strict=True)}
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """The value of each output."""
+        return {output.name: self.graph.value_name(output.ref) for output in self.graph.outputs}
+
+    @property
+    def delays(self) -> dict[str, int]:
+        """The number of steps by which outputs are late."""
+        return {output.name: output.delay for output in self.graph.outputs if output.delay}
 
     def open_sizes(self) -> list[str]:
         """Return the names of the inputs' open sizes."""
         return list(dict.fromkeys(size.name for shape in self.inputs.values() for size in open_sizes(shape)))
 
+    def of_steps(
+        self,
+        steps: Iterable[Step],
+        leaves: Mapping[str, Leaf] | None = None,
+        shapes: Mapping[str, Shape] | None = None,
+        outputs: Mapping[str, str] | None = None,
+        params: Mapping[str, Weight] = {},
+        delays: Mapping[str, int] | None = None,
+        **facts: Any,
+    ) -> Net:
+        """Return the net with other steps, without those that no output depends on, and without unused leaves.
 
-def needed_steps(steps: Sequence[Step], outputs: Iterable[str]) -> tuple[list[Step], set[str]]:
-    """Return the steps that outputs depend on, and the values that these read, with the outputs."""
-    needed, kept = set(outputs), list[Step]()
-    for step in reversed(steps):
-        if needed.intersection(step.outputs):
-            kept.append(step)
-            needed.update(step.inputs)
-    return kept[::-1], needed
+        Inputs stay. ``params`` are weights that are new, and what is left out is as it was.
+        """
+        outputs = self.outputs if outputs is None else outputs
+        weights = {**self.params, **params}
+        own = {**(self.leaves if leaves is None else leaves), **{n: Param(w.shape) for n, w in params.items()}}
+        kept, needed = list[Step](), {*outputs.values()}
+        for step in reversed([*steps]):
+            if needed.intersection(step.outputs):
+                kept.append(step)
+                needed.update(step.inputs)
+        own = {name: leaf for name, leaf in own.items() if isinstance(leaf, Input) or name in needed}
+        delays = self.delays if delays is None else delays
+        results = [(Output(name, _UNKNOWN, delay=delays.get(name, 0)), value) for name, value in outputs.items()]
+        graph = _graph(self.name, own, kept[::-1], self.shapes if shapes is None else shapes, results)
+        return replace(self, graph=graph, params={n: w for n, w in weights.items() if n in own}, **facts)
+
+
+_UNKNOWN = Ref("")  # of an output, until its value is in the graph
+
+
+def _graph(
+    name: str,
+    leaves: Mapping[str, Leaf],
+    steps: Sequence[Step],
+    shapes: Mapping[str, Shape],
+    outputs: Iterable[tuple[Output, str]],
+) -> Graph:
+    types = {value: TensorType(shapes[value]) for step in steps for value in step.outputs}
+    types |= {value: TensorType(leaf.shape) for value, leaf in leaves.items()}
+    return graph_of_steps(name, {value: (leaf, None) for value, leaf in leaves.items()}, steps, types, outputs)
 
 
 def scan_names(name: str) -> tuple[str, str, str]:
@@ -85,12 +145,57 @@ def scan_names(name: str) -> tuple[str, str, str]:
     return name, f"{name}_step", f"{name}_last"
 
 
+def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, reverse: bool = False) -> Scan:
+    """Return a loop: ``body`` run for ``steps`` steps.
+
+    The inputs of ``body`` are elements of ``sequences`` sequences, then ``states``, then static inputs; its outputs are
+    the next states, then those of the step. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem` for states that
+    change their shapes.
+    """
+    counts: dict[Role, int] = {"x": sequences, "state": states, "static": len(body.inputs) - sequences - states}
+    roles = [role for role, count in counts.items() for _ in range(count)]
+    leaves: dict[str, Leaf] = {name: Arg(s, role) for (name, s), role in zip(body.inputs.items(), roles, strict=True)}
+    leaves |= {name: Arg(weight.shape, "weight") for name, weight in body.params.items()}
+    results = [*body.outputs.values()]
+    names = [*body.inputs][sequences : sequences + states]
+    for state, value in zip(names, results, strict=False):
+        if body.shapes[value] != body.inputs[state]:
+            now, following = listed(body.inputs[state]), listed(body.shapes[value])
+            raise ShapeProblem(f"state {state} is {now}, its next {following}")
+    ys = results[states:]
+    outputs = [(Output(str(place) if len(ys) > 1 else "", _UNKNOWN), value) for place, value in enumerate(ys)]
+    outputs += [(Output(state, _UNKNOWN), value) for state, value in zip(names, results, strict=False)]
+    return Scan(_graph(title, leaves, body.steps, body.shapes, outputs), steps, reverse)
+
+
+def body_of(scan: Scan, weights: Sequence[Weight]) -> Net:
+    """Return the body of a loop as a net, the inverse of :func:`scan_of`."""
+    args = scan.body.body_args()
+    own = scan.of_role("weight", args)
+    leaves: dict[str, Leaf] = {arg.name: Input(arg.types[0].shape) for arg in args if arg not in own}
+    leaves |= {arg.name: Param(arg.types[0].shape) for arg in own}
+    shapes = {name: t.shape for node in scan.body for name, t in zip(node.names, node.types, strict=True)}
+    outputs = [*scan.next_states, *(output._replace(name=f"y_{output.name}") for output in scan.step_outputs)]
+    results = [(output, scan.body.value_name(output.ref)) for output in outputs]
+    graph = _graph(scan.body.name, leaves, [*steps_of(scan.body)], shapes, results)
+    return Net(graph, "", dict(zip((arg.name for arg in own), weights, strict=True)))
+
+
+def with_body(step: Step, scan: Scan, body: Net) -> tuple[Step, dict[str, Weight]]:
+    """Return the loop of a step with another body, of the same arguments; and its weights, by the net's names."""
+    title, inputs = scan.body.name, [name for i, name in enumerate(step.inputs) if scan.role(i) != "weight"]
+    weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
+    states = scan.states
+    op = scan_of(title, body, scan.length, len(scan.of_role("x", step.inputs)), states, scan.reverse)
+    return replace(step, op=op, inputs=(*inputs, *weights)), weights
+
+
 class NetBuilder:
     """Builds a net step by step: infers the shape and chooses the name of each result."""
 
     def __init__(self, name: str, origin: str) -> None:
         self.name, self.origin = name, origin
-        self.inputs: dict[str, Shape] = {}
+        self.leaves: dict[str, Leaf] = {}
         self.params: dict[str, Weight] = {}
         self.steps: list[Step] = []
         self.outputs: dict[str, str] = {}
@@ -100,6 +205,17 @@ class NetBuilder:
         self.called: dict[str, str] = {}
         self._reserved: set[str] = set(RESERVED)
         self._producers: dict[str, Step] = {}
+
+    @classmethod
+    def of(cls, net: Net) -> NetBuilder:
+        """Return a builder of a net's values, without its steps, whose new names differ from all of the net's."""
+        builder = cls(net.name, net.origin)
+        builder.leaves, builder.params, builder.shapes = dict(net.leaves), dict(net.params), dict(net.shapes)
+        builder.reserve(name.partition("/")[0] for name in (*net.shapes, *net.params))
+        for step in net.steps:
+            if isinstance(step.op, Recur | Scan):
+                builder.reserve(scan_names(step.op.title if isinstance(step.op, Recur) else step.op.body.name))
+        return builder
 
     def fresh(self, hint: str) -> str:
         """Return an unused Python identifier made from ``hint``, numbered if necessary."""
@@ -119,8 +235,13 @@ class NetBuilder:
         """
         name = self.fresh(hint)
         self.called[name] = hint if called is None else called
-        self.inputs[name] = self.shapes[name] = named(shape)
+        self.leaves[name] = Input(named(shape))
+        self.shapes[name] = named(shape)
         return name
+
+    @property
+    def inputs(self) -> dict[str, Shape]:
+        return {name: leaf.shape for name, leaf in self.leaves.items() if isinstance(leaf, Input)}
 
     def source_inputs(self) -> dict[str, Shape]:
         """Return the shapes of the inputs by their names in the source."""
@@ -132,8 +253,14 @@ class NetBuilder:
             if weight.sources and other == weight and "/" not in name:
                 return name
         name = self.fresh(hint)
-        self.params[name], self.shapes[name] = weight, weight.shape
+        self.hold({name: weight})
         return name
+
+    def hold(self, weights: Mapping[str, Weight]) -> None:
+        """Add parameters of these names."""
+        self.params |= weights
+        self.leaves |= {name: Param(weight.shape) for name, weight in weights.items()}
+        self.shapes |= {name: weight.shape for name, weight in weights.items()}
 
     def output(self, hint: str, value: str) -> str:
         """Make a value an output of the model, and return the name of the output."""
@@ -149,10 +276,16 @@ class NetBuilder:
         shapes = result_shapes(op, *(self.shapes[value] for value in values))
         stems = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in stems)
-        self.shapes.update(zip(names, shapes, strict=True))
-        self.steps.append(Step(op, values, names, origin))
-        self._producers.update(dict.fromkeys(names, self.steps[-1]))
+        self.put(Step(op, values, names, place(origin)), shapes)
         return names
+
+    def put(self, step: Step, shapes: Sequence[Shape] | None = None) -> None:
+        """Add a step whose results have their names; ``shapes`` are theirs, if they are known."""
+        if shapes is None:
+            shapes = result_shapes(step.op, *(self.shapes[value] for value in step.inputs))
+        self.shapes.update(zip(step.outputs, shapes, strict=True))
+        self.steps.append(step)
+        self._producers.update(dict.fromkeys(step.outputs, step))
 
     def one(self, op: Op, *values: str, hint: str, origin: str) -> str:
         """Add a step with one result, and return its name."""
@@ -189,10 +322,9 @@ class NetBuilder:
 
         ``more`` are its initial states, then its other operands.
         """
-        names = {role: f"{op.title}/{role}" for role in op.cell.weights()}
-        for role, name in names.items():
-            self.params[name], self.shapes[name] = weights[role], weights[role].shape
-        operands = (x, *names.values(), *more)
+        own = {f"{op.title}/{role}": weights[role] for role in op.cell.weights()}
+        self.hold(own)
+        operands = (x, *own, *more)
         hints = [f"{op.title}_y", *(f"{op.title}_{state}_T" for state in op.cell.states)]
         return self.add(op, *operands, hint="", hints=hints, origin=origin)
 
@@ -215,79 +347,22 @@ class NetBuilder:
         """
         name = self.scan_name(hint)
         weights = {f"{name}/{role}": weight for role, weight in body.params.items()}
-        self.params |= weights
-        self.shapes |= {role: weight.shape for role, weight in weights.items()}
-        first = {state: value for state, value in states.items() if value is not None}
-        op = Rolled(body, name, steps, len(sequences), tuple(states), tuple(first), reverse)
+        self.hold(weights)
+        first = {state: f"{name}/{state}_0" if value is None else value for state, value in states.items()}
+        for state, value in first.items():
+            if states[state] is None:
+                self.shapes[value] = body.inputs[state]
+                self.leaves[value] = Full(body.inputs[state])
+        op = scan_of(name, body, steps, len(sequences), len(states), reverse)
         hints = [f"{name}_y"] * (len(body.outputs) - len(states)) + [f"{name}_{state}_T" for state in states]
-        return self.add(op, *weights, *sequences, *first.values(), *static, hint="", hints=hints, origin=origin)
+        return self.add(op, *sequences, *first.values(), *static, *weights, hint="", hints=hints, origin=origin)
 
-    def finish(self, inputs: Mapping[str, Shape] | None = None) -> Net:
-        """Return the net without unused steps and parameters; also without unused inputs, unless ``inputs`` is set."""
-        steps, needed = needed_steps(self.steps, self.outputs.values())
-        return Net(
-            self.name,
-            self.origin,
-            {n: s for n, s in self.inputs.items() if n in needed} if inputs is None else {**inputs},
-            {name: weight for name, weight in self.params.items() if name in needed},
-            tuple(steps),
-            self.outputs,
-            self.shapes,
-            notes=tuple(self.notes),
-            ignored=self.ignored,
-            called=self.called,
-        )
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Rolled(Loop):
-    """A loop: ``body`` run for ``steps`` steps. Results: its outputs over time [T, ...], then the last states.
-
-    The inputs of ``body`` are ``sequences`` elements of sequences, then the ``states``, then static inputs. Its
-    outputs are the next states, then the outputs of the step. Operands: the body's weights in their order;
-    the sequences [T, ...]; the initial value of each state of ``init``, the others being zero; the static inputs.
-    """
-
-    name = "source.rolled"
-    body: Net
-    title: str
-    steps: Size
-    sequences: int
-    states: tuple[str, ...]
-    init: tuple[str, ...] = ()
-    reverse: bool = False
-
-    def cut(self, operands: Sequence[T]) -> tuple[list[T], list[T], list[T], list[T]]:
-        """Split operands into weights, sequences, initial states and static inputs."""
-        groups, at = [], 0
-        for count in (len(self.body.params), self.sequences, len(self.init), len(operands)):
-            groups.append([*operands[at : at + count]])
-            at += count
-        return groups[0], groups[1], groups[2], groups[3]
-
-    def names(self) -> tuple[list[str], list[str]]:
-        """Return the names of the body's sequence inputs and of its static inputs."""
-        inputs = [*self.body.inputs]
-        return inputs[: self.sequences], inputs[self.sequences + len(self.states) :]
-
-    def shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        _, sequences, first, static = self.cut(shapes)
-        names, seen = self.names()
-        actual = [
-            *zip(names, sequences, strict=True),
-            *zip(self.init, first, strict=True),
-            *zip(seen, static, strict=True),
-        ]
-        for name, shape in actual:
-            expected = ((self.steps,) if name in names else ()) + self.body.inputs[name]
-            if shape != expected:
-                raise ShapeProblem(f"{name} of a step must be {listed(expected)}, found {listed(shape)}")
-        results = [self.body.shapes[value] for value in self.body.outputs.values()]
-        for state, shape in zip(self.states, results, strict=False):
-            if shape != self.body.inputs[state]:
-                raise ShapeProblem(f"state {state} is {listed(self.body.inputs[state])}, its next {listed(shape)}")
-        count = len(self.states)
-        return (*((self.steps, *shape) for shape in results[count:]), *results[:count])
+    def finish(self, every_input: bool = False) -> Net:
+        """Return the net without unused steps and parameters; also without unused inputs, unless they all stay."""
+        empty = _graph(self.name, {}, (), {}, ())
+        net = Net(empty, self.origin, {}, notes=tuple(self.notes), ignored=self.ignored, called=self.called)
+        net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params)
+        read = {name for step in net.steps for name in step.inputs} | {*net.outputs.values()}
+        if every_input or read.issuperset(net.inputs):
+            return net
+        return net.of_steps(net.steps, {name: leaf for name, leaf in net.leaves.items() if name in read})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -75,44 +74,19 @@ T = TypeVar("T")
 Extra = Literal["mask", "static", "cont", "lengths"]
 
 
-class Loop(Op):
-    """An op over time with a body. Its meaning is that of its text in the language, a cell and a scan.
-
-    ``title`` is the name of the written cell, and the prefix of its weights.
-    """
-
-    operands = ("*xs",)
-    title: str
-
-    @abstractmethod
-    def shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        """Return the shapes of the results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
-
-    def infer(self, *xs: TensorType) -> Types:
-        return tuple(map(TensorType, self.shapes(*(x.shape for x in xs))))
-
-    def eval(self, *xs: Array) -> Arrays:
-        raise NotImplementedError("a loop means what the language makes of its text")
-
-    def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> Arrays:
-        raise NotImplementedError("a loop means what the language makes of its text")
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        raise NotImplementedError("loops come from nets")
-
-
 @dataclass(frozen=True, eq=False)
-class Recur(Loop):
+class Recur(Op):
     """A cell of ``units`` run over x [T, N, D]; results: the outputs [T, N, P], then each last state.
 
     Operands: x; the cell's weights in its order; the initial value [N, .] of each state of ``init``; then those of
     ``more``: ``mask`` [T, N, 1] of a masked cell; ``static`` [N, S], the static input; ``cont`` [T, N], which
     multiplies every state before a step; ``lengths`` [N], past which a sequence's states stay, and its outputs are
-    zero. Layers of one ``title`` share weights.
+    zero. ``title`` is the name of the written cell, and the prefix of its weights, which layers of one title share.
+    The op means what the language makes of its text, a cell and a scan.
     """
 
     name = "source.recur"
+    operands = ("*xs",)
     cell: Cell
     units: int
     outputs: int
@@ -125,7 +99,20 @@ class Recur(Loop):
         """Return the operands of ``more`` by name."""
         return dict(zip(self.more, operands[len(operands) - len(self.more) :], strict=True))
 
-    def shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
+    def infer(self, *xs: TensorType) -> Types:
+        return tuple(map(TensorType, self._shapes(*(x.shape for x in xs))))
+
+    def eval(self, *xs: Array) -> Arrays:
+        raise NotImplementedError("a recurrent layer means what the language makes of its text")
+
+    def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> Arrays:
+        raise NotImplementedError("a recurrent layer means what the language makes of its text")
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        raise NotImplementedError("recurrent layers come from nets")
+
+    def _shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
         x = shapes[0]
         if len(x) != 3:
             raise ShapeProblem(f"a recurrent layer takes [T, N, D], found {listed(x)}")

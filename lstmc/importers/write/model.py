@@ -11,12 +11,13 @@ from typing import Any
 from lstmc.dsl.expressions import expression, listed
 from lstmc.dsl.printer import import_line
 from lstmc.files.format import text_templates
-from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.ops import Formula
 from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.ir.sizes import open_sizes
-from lstmc.ir import Graph
-from lstmc.ops import Affine, Linear, Op, Split
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Affine, Arg, Linear, Op, Role, Split
+from lstmc.passes.unrolled_steps import Step, steps_of
 from lstmc.version import __version__
 
 _TEMPLATES = text_templates("lstmc.importers", "write")
@@ -36,10 +37,11 @@ def model_text(net: Net) -> str:
     """Return the text of ``model.py``."""
     cells = dict.fromkeys(step.op.cell for step in net.steps if isinstance(step.op, Recur))
     names = dict(zip(cells, _cell_names(cells), strict=True))
-    rolled = [step.op for step in net.steps if isinstance(step.op, Rolled)]
-    cell_texts = [*(_cell(cell, name) for cell, name in names.items()), *map(_step_cell, rolled)]
-    lines = [*_lines(net, names)]
-    shapes = [shape for one in (net, *(op.body for op in rolled)) for shape in one.inputs.values()]
+    scans = [step.op for step in net.steps if isinstance(step.op, Scan)]
+    cell_texts = [*(_cell(cell, name) for cell, name in names.items()), *map(_step_cell, scans)]
+    lines = [*_lines(net.steps, {*net.outputs.values()}, names)]
+    args = [arg.op for op in scans for arg in op.body.body_args()]
+    shapes = [*net.inputs.values(), *(arg.shape for arg in args if isinstance(arg, Arg) and arg.role != "weight")]
     sizes = dict.fromkeys(size.name for shape in shapes for size in open_sizes(shape))
     in_cells = dict.fromkeys(
         name
@@ -135,50 +137,57 @@ def _cell(cell: Cell, name: str) -> str:
     )
 
 
-def _step_cell(op: Rolled) -> str:
+def _step_cell(op: Scan) -> str:
     """Return the body of a loop as a cell."""
-    body, states = op.body, len(op.states)
-    results = [*body.outputs.values()]
-    ys, following = results[states:], dict(zip(op.states, results, strict=False))
+    args, body = op.body.body_args(), op.body
+    weights = op.of_role("weight", args)
+    ys, following = ([body.value_name(one.ref) for one in outputs] for outputs in (op.step_outputs, op.next_states))
+    kinds = [(arg, "State" if op.role(i) == "state" else "Input") for i, arg in enumerate(args) if arg not in weights]
     return _TEMPLATES.get_template("step.j2").render(
-        name=f"{op.title}_step",
-        inputs=[(name, "State" if name in op.states else "Input", listed(s)) for name, s in body.inputs.items()],
-        params=[(name, listed(weight.shape)) for name, weight in body.params.items()],
-        lines=[*_lines(body, {})],
+        name=f"{body.name}_step",
+        inputs=[(arg.name, kind, listed(arg.types[0].shape)) for arg, kind in kinds],
+        params=[(arg.name, listed(arg.types[0].shape)) for arg in weights],
+        lines=[*_lines([*steps_of(body)], {*ys, *following}, {})],
         ys=ys[0] if len(ys) == 1 else f"({', '.join(ys)})" if ys else "None",
-        states=", ".join(f'"{state}": {value}' for state, value in following.items()),
+        states=_mapping([output.name for output in op.next_states], following),
     )
 
 
-def _rolled_line(op: Rolled, step: Step, used: set[str]) -> Iterator[str]:
-    _, sequences, first, static = op.cut(step.inputs)
-    names, seen = op.names()
+def _mapping(names: Sequence[str], values: Sequence[str]) -> str:
+    return "{" + ", ".join(f'"{name}": {value}' for name, value in zip(names, values, strict=True)) + "}"
 
-    def mapping(keys: Sequence[str], values: Sequence[str]) -> str:
-        return "{" + ", ".join(f'"{key}": {value}' for key, value in zip(keys, values, strict=True)) + "}"
 
-    call = f'{op.title}_step(name="{op.title}")'
-    call += f", {mapping(names, sequences)}" if names else f", length={op.steps}"
-    call += f", init={mapping(op.init, first)}" if first else ""
-    call += f", static={mapping(seen, static)}" if static else ""
+def _scan_line(op: Scan, step: Step, used: set[str]) -> Iterator[str]:
+    title, states = op.body.name, [output.name for output in op.next_states]
+    names = [arg.name for arg in op.body.body_args()]
+
+    def given(role: Role) -> str:
+        pairs = zip(op.of_role(role, names), op.of_role(role, step.inputs), strict=True)
+        own = {name: value for name, value in pairs if not value.startswith(f"{title}/")}
+        return _mapping([*own], [*own.values()]) if own else ""
+
+    x, init, static = given("x"), given("state"), given("static")
+    call = f'{title}_step(name="{title}")' + (f", {x}" if x else f", length={op.length}")
+    call += f", init={init}" if init else ""
+    call += f", static={static}" if static else ""
     call += ", reverse=True" if op.reverse else ""
-    count = len(step.outputs) - len(op.states)
+    count = len(op.step_outputs)
     ys = ", ".join(step.outputs[:count])
-    yield f"{f'({ys})' if count > 1 else ys or '_'}, {op.title}_last = scan(\n        {call}\n    )"
-    for state, name in zip(op.states, step.outputs[count:], strict=True):
+    yield f"{f'({ys})' if count > 1 else ys or '_'}, {title}_last = scan(\n        {call}\n    )"
+    for state, name in zip(states, step.outputs[count:], strict=True):
         if name in used:
-            yield f'{name} = {op.title}_last["{state}"]'
+            yield f'{name} = {title}_last["{state}"]'
 
 
-def _lines(net: Net, cells: dict[Cell, str]) -> Iterator[str]:
-    used = {name for step in net.steps for name in step.inputs} | set(net.outputs.values())
-    for step in net.steps:
-        yield from _step_lines(step, net, used, cells)
+def _lines(steps: Sequence[Step], results: set[str], cells: dict[Cell, str]) -> Iterator[str]:
+    used = results.union(*(step.inputs for step in steps))
+    for step in steps:
+        yield from _step_lines(step, steps, used, cells)
 
 
-def _step_lines(step: Step, net: Net, used: set[str], cells: dict[Cell, str]) -> Iterator[str]:
-    if isinstance(step.op, Rolled):
-        yield from _rolled_line(step.op, step, used)
+def _step_lines(step: Step, steps: Sequence[Step], used: set[str], cells: dict[Cell, str]) -> Iterator[str]:
+    if isinstance(step.op, Scan):
+        yield from _scan_line(step.op, step, used)
         return
     if not isinstance(step.op, Recur):
         comma = "," if isinstance(step.op, Split) and len(step.outputs) == 1 else ""
@@ -198,7 +207,8 @@ def _step_lines(step: Step, net: Net, used: set[str], cells: dict[Cell, str]) ->
         options += f', static={{"s": {value}}}' if extra == "static" else f", {extra}={value}"
     options += ", reverse=True" if op.reverse else ""
     y, *last = step.outputs
-    bound, shared = f'{cells[op.cell]}({sizes}, name="{op.title}")', _scans(net, op.title)
+    bound = f'{cells[op.cell]}({sizes}, name="{op.title}")'
+    shared = [one for one in steps if isinstance(one.op, Recur) and one.op.title == op.title]
     if len(shared) > 1:  # its scans share the one bound cell, and so its weights
         if step is shared[0]:
             yield f"{op.title} = {bound}"
@@ -208,8 +218,3 @@ def _step_lines(step: Step, net: Net, used: set[str], cells: dict[Cell, str]) ->
     for state, name in zip(op.cell.states, last, strict=True):
         if name in used:
             yield f'{name} = {op.title}_last["{state}"]'
-
-
-def _scans(net: Net, name: str) -> list[Step]:
-    """Return the steps that run one cell."""
-    return [step for step in net.steps if isinstance(step.op, Recur) and step.op.title == name]

@@ -12,10 +12,9 @@ from lstmc.api.models import model_in
 from lstmc.errors import LstmcError
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, import_file
-from lstmc.importers.ir.net import Rolled
 from lstmc.importers.validate import evaluate
 from lstmc.interp import forward
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Scan
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import RawNet
@@ -94,8 +93,8 @@ def written(graph: Graph, target: str, folder: Path) -> ImportedModel:
     return import_file(folder / f"{name}.prototxt", weights=folder / f"{name}.caffemodel")
 
 
-def rolled(model: ImportedModel) -> list[Rolled]:
-    return [step.op for step in model.net.steps if isinstance(step.op, Rolled)]
+def rolled(model: ImportedModel) -> list[Scan]:
+    return [step.op for step in model.net.steps if isinstance(step.op, Scan)]
 
 
 def assert_means_the_same(model: ImportedModel) -> None:
@@ -124,7 +123,7 @@ def test_what_lstmc_wrote_comes_back_as_one_scan(
 ) -> None:
     model = written(cell_graph(name, (4, 2), **options), target, tmp_path)
     (scan,) = rolled(model)
-    assert (model.net.sizes.get(str(scan.steps), scan.steps), scan.reverse) == (4, options.get("reverse", False))
+    assert (model.net.sizes.get(str(scan.length), scan.length), scan.reverse) == (4, options.get("reverse", False))
     assert_means_the_same(model)
 
 
