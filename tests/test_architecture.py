@@ -103,7 +103,7 @@ THIRD_PARTY = {
     "markupsafe": ("lstmc/report/page.py",),
     "google": (
         "lstmc_caffe/readers/programs/tvm.py",
-        *("lstmc_caffe/proto/", "lstmc_caffe/train/trainer.py", "lstmc_caffe/train/snapshots.py"),
+        *("lstmc_caffe/proto/", "lstmc_caffe/train/trainer.py"),
         *("lstmc_caffe/write/net.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
     ),
     "pydantic": (

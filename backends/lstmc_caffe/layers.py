@@ -15,7 +15,7 @@ from lstmc.files.output import write_files
 from lstmc.text import plain
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.install.record import installed_emulated, installed_with_cuda
-from lstmc_caffe.processes.location import INSTALL_CUDA, CaffeLocation
+from lstmc_caffe.processes.process import INSTALL_CUDA, CaffeLocation
 from lstmc_caffe.runtime.locate import locate, locate_for_gpu
 from lstmc_caffe.write.artifact import stored_source
 

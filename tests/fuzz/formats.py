@@ -33,7 +33,7 @@ from lstmc_caffe.runtime.executor import _check_layers
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import listed_layers
-from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
+from lstmc_caffe.train.trainer import TrainingState, last_state, save_state
 from lstmc_caffe.write.net import read_blobs
 from lstmc_caffe.write.net import read_weights as trained_weights
 from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel

@@ -21,7 +21,7 @@ from lstmc.errors import TrainingError
 from lstmc.runs.folder import RUN, SNAPSHOTS
 from lstmc.runs.solver import parse_overrides
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.train.snapshots import FILES, last_state, read_state
+from lstmc_caffe.train.trainer import FILES, last_state, read_state
 from tests.backends.lstmc_caffe.train.killing import train_and_kill
 from tests.backends.lstmc_caffe.train.training_nets import dropping, same, train
 from tests.fuzz.mutate import mutant

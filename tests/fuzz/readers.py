@@ -31,7 +31,7 @@ from lstmc.verification.report import NOT_FINITE
 from lstmc.verification.report import Report as Comparison
 from lstmc.weights import initial_weights
 from lstmc_caffe.install.installer import Report
-from lstmc_caffe.processes.worker import CaffeError
+from lstmc_caffe.processes.process import CaffeError
 from lstmc_caffe.readers.executor import ReaderExecutor, ReaderSession, make
 from lstmc_caffe.readers.known import load_reader, reader_names
 from tests.fuzz.smaller import smaller

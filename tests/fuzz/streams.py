@@ -29,8 +29,8 @@ from lstmc.verification.conditioning import relative_gap
 from lstmc.verification.differential import own_rounding
 from lstmc.verification.report import MARGIN, VALUE_TOLERANCE
 from lstmc.weights import initial_weights
-from lstmc_caffe.runtime.loaded_net import Net
-from lstmc_caffe.runtime.runner import CaffeError, Runner
+from lstmc_caffe.processes.process import CaffeError
+from lstmc_caffe.runtime.runner import Net, Runner
 from tests.fuzz.trial import BACKEND, Trial, generic
 
 NO_STEP = ("one step of", "nothing but")  # of refusals: what has no step, and what is there for training alone

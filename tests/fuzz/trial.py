@@ -22,8 +22,9 @@ from lstmc.verification.differential import check, wanted_gradients
 from lstmc.verification.report import Report
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.processes.process import CaffeError
 from lstmc_caffe.runtime.executor import CaffeExecutor
-from lstmc_caffe.runtime.runner import CaffeError, Runner
+from lstmc_caffe.runtime.runner import Runner
 
 BACKEND = CaffeBackend()
 

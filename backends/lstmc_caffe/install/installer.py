@@ -33,7 +33,7 @@ from lstmc_caffe.install import record
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 from lstmc_caffe.install.system import Apt, InstallError, Interpreter, describe, require, run
-from lstmc_caffe.processes.location import CaffeLocation, gpu_state
+from lstmc_caffe.processes.process import CaffeLocation, gpu_state
 from lstmc_caffe.processes.ranks import PACKAGES
 
 

@@ -17,7 +17,7 @@ from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.downloads import Toolkit, installed_toolkit
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
 from lstmc_caffe.install.record import LIBRARY, architectures_of
-from lstmc_caffe.processes.location import INSTALL, CaffeLocation, failure_reason, last_json, run_probe
+from lstmc_caffe.processes.process import INSTALL, CaffeLocation, failure_reason, last_json, run_probe
 from lstmc_caffe.worker.layer_library import build_id
 
 INCLUDE = "LSTMC_CAFFE_INCLUDE"

@@ -1,1 +1,3 @@
-"""Processes that have Caffe: where its Python is, a worker, and the ranks of a training run."""
+"""One installed Caffe in a process of its own: its Python, a worker there, and the messages to it. Ranks are workers
+that train together.
+"""

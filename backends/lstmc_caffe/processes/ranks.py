@@ -18,8 +18,7 @@ import psutil
 
 from lstmc.errors import TrainingError
 from lstmc.process.status import launched_processes
-from lstmc_caffe.processes.location import CaffeLocation
-from lstmc_caffe.processes.worker import CaffeError, WorkerProcess
+from lstmc_caffe.processes.process import CaffeError, CaffeLocation, WorkerProcess
 from lstmc_caffe.worker import RANK
 
 LAUNCHERS = ("mpirun", "mpiexec")

@@ -1,1 +1,1 @@
-"""Caffe's messages, made from tables of their fields: no caffe.proto is shipped."""
+"""Caffe's messages, made from tables of their fields: no caffe.proto is shipped. Fields are read and set by path."""

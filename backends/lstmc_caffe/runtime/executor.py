@@ -23,9 +23,8 @@ from lstmc.verification.differential import wanted_gradients
 from lstmc_caffe.ops import Scale
 from lstmc_caffe.ops.inputs import blob_gradients, fed_inputs, feed_blobs, host_values, input_arrays, input_gradients
 from lstmc_caffe.proto.net import net_from_text
-from lstmc_caffe.runtime.loaded_net import Net
 from lstmc_caffe.runtime.locate import CaffeNotFound, locate
-from lstmc_caffe.runtime.runner import Mode, Phase, Runner
+from lstmc_caffe.runtime.runner import Mode, Net, Phase, Runner
 from lstmc_caffe.worker import TIMING
 from lstmc_caffe.write.artifact import SUFFIX, blobs_in_place, layers_source, read_sources, stored_source
 from lstmc_caffe.write.net import read_blobs

@@ -15,9 +15,10 @@ from pathlib import Path
 from lstmc.backend import Finding
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.install.record import Installed, installed, installed_emulated, installed_with_cuda, refusals
-from lstmc_caffe.processes.location import (
+from lstmc_caffe.processes.process import (
     INSTALL,
     INSTALL_CUDA,
+    CaffeError,
     CaffeLocation,
     cached_probe,
     failure_reason,
@@ -25,7 +26,6 @@ from lstmc_caffe.processes.location import (
     last_json,
 )
 from lstmc_caffe.processes.ranks import launcher, missing_for_ranks
-from lstmc_caffe.processes.worker import CaffeError
 from lstmc_caffe.write.artifact import read_sources
 
 PYTHON = "LSTMC_CAFFE_PYTHON"

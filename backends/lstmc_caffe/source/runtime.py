@@ -20,8 +20,7 @@ from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.readers.executor import ReaderSession
 from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.runtime.executor import FILE_LAYERS, CaffeExecutor
-from lstmc_caffe.runtime.loaded_net import Net
-from lstmc_caffe.runtime.runner import Mode, Runner
+from lstmc_caffe.runtime.runner import Mode, Net, Runner
 from lstmc_caffe.source.layer import TYPES, BlobHints, Layer, constant_of
 from lstmc_caffe.source.recurrent_layers import Imported
 from lstmc_caffe.source.whole_net import in_use

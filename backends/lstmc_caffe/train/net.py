@@ -28,9 +28,8 @@ from lstmc.runs.updates import not_finite_in
 from lstmc.verification.conditioning import NotFinite
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, Eltwise, FilledInput, InputLayer
-from lstmc_caffe.processes.location import CaffeLocation
+from lstmc_caffe.processes.process import CaffeLocation, WorkerProcess
 from lstmc_caffe.processes.ranks import LaunchedRank, RanksProcess
-from lstmc_caffe.processes.worker import WorkerProcess
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.train.trainer import Mask, RankNets, TrainableNet, solver_text, train_net

@@ -18,7 +18,7 @@ from lstmc.errors import BackendError
 from lstmc.loops.code import Source
 from lstmc.verification.report import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.processes.location import CaffeLocation, GpuState
+from lstmc_caffe.processes.process import CaffeLocation, GpuState
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.runtime.pythons import script

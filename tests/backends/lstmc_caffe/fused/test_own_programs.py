@@ -15,7 +15,8 @@ from lstmc.loops.code import source
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.layer_compiler import CaffeBuild
-from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
+from lstmc_caffe.processes.process import CaffeRequestError
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.worker import layer_library
 
 pytestmark = pytest.mark.caffe

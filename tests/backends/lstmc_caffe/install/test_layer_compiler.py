@@ -17,7 +17,7 @@ from lstmc.loops.code import Source, source
 from lstmc.loops.compiler import FLAGS
 from lstmc.loops.memory import CPU, functions
 from lstmc_caffe.install.layer_compiler import INCLUDE, CaffeBuild, library
-from lstmc_caffe.processes.location import CaffeLocation
+from lstmc_caffe.processes.process import CaffeLocation
 from lstmc_caffe.runtime.runner import Runner
 
 UNKNOWN = CaffeLocation(Path("/opt/python"), None, None, "found")

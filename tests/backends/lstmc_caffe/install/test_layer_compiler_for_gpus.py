@@ -18,7 +18,7 @@ from lstmc_caffe.install import downloads, record
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.install.recipe import LIBRARIES, Platform, cuda_recipe
-from lstmc_caffe.processes.location import CaffeLocation
+from lstmc_caffe.processes.process import CaffeLocation
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.sanitized import CUDA
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from lstmc_caffe.processes.worker import CaffeAborted, CaffeTimeout, _wait_until_ready, encode, fatal_lines
+from lstmc_caffe.processes.process import CaffeAborted, CaffeTimeout, _wait_until_ready, encode, fatal_lines
 
 OLD_GLOG = """\
 WARNING: Logging before InitGoogleLogging() is written to STDERR

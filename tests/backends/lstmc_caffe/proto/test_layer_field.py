@@ -20,10 +20,11 @@ from lstmc.testing import check_op
 from lstmc.types import TensorType
 from lstmc.verification.differential import check
 from lstmc_caffe.ops import CaffeOp, layer_ops, read_layer
+from lstmc_caffe.processes.process import CaffeAborted
 from lstmc_caffe.proto import net
 from lstmc_caffe.proto.net import MESSAGES, LayerParameter, NetParameter, layer_field, net_from_text
 from lstmc_caffe.runtime.executor import CaffeExecutor
-from lstmc_caffe.runtime.runner import CaffeAborted, Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import listed_layers

@@ -18,11 +18,11 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.processes.location import CaffeLocation, GpuState
+from lstmc_caffe.processes.process import CaffeError, CaffeLocation, CaffeRequestError, GpuState
 from lstmc_caffe.runtime import runner as running
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.locate import CaffeNotFound
-from lstmc_caffe.runtime.runner import CaffeError, CaffeRequestError, Runner
+from lstmc_caffe.runtime.runner import Runner
 
 BACKEND = CaffeBackend()
 

@@ -36,10 +36,9 @@ from lstmc_caffe.install.recipe import CPU, EMULATED
 from lstmc_caffe.install.record import caffe_folder
 from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.ops.inputs import feed_blobs, input_arrays
-from lstmc_caffe.processes.location import INSTALL_CUDA
+from lstmc_caffe.processes.process import INSTALL_CUDA
 from lstmc_caffe.runtime.executor import CaffeExecutor, with_loss
-from lstmc_caffe.runtime.loaded_net import Net
-from lstmc_caffe.runtime.runner import Runner
+from lstmc_caffe.runtime.runner import Net, Runner
 from lstmc_caffe.targets.load import BASES
 from lstmc_caffe.train.trainer import TrainableNet
 from lstmc_caffe.write.artifact import layers_source

@@ -18,8 +18,7 @@ from lstmc.verification.differential import check
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.runtime.executor import CaffeExecutor
-from lstmc_caffe.runtime.loaded_net import Net, RunResult
-from lstmc_caffe.runtime.runner import Runner
+from lstmc_caffe.runtime.runner import Net, Runner, RunResult
 from lstmc_caffe.write.artifact import layers_source
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
 from tests.loops.small_scans import biases, both_states, one_bias, square

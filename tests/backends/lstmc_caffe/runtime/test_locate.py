@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lstmc_caffe.install.record import Installed
-from lstmc_caffe.processes import location
-from lstmc_caffe.processes.location import CaffeLocation, gpu_state
+from lstmc_caffe.processes import process
+from lstmc_caffe.processes.process import CaffeLocation, gpu_state
 from lstmc_caffe.runtime import locate as locating
 from lstmc_caffe.runtime.locate import Attempt, CaffeNotFound, attempt_all, locate
 from lstmc_caffe.runtime.runner import Runner
@@ -91,7 +91,7 @@ def test_a_caffe_that_aborts_when_imported(tmp_path: Path) -> None:
 
 
 def test_a_python_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(location, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(process, "PROBE_SECONDS", 0.3)
     python = script(tmp_path / "python", "exec sleep 60")
     text = refusal({"LSTMC_CAFFE_PYTHON": str(python)}, tmp_path)
     assert ": import caffe takes longer than 0.3 s\n" in text

@@ -10,11 +10,11 @@ import pytest
 
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install.record import Installed
-from lstmc_caffe.processes.location import CaffeLocation, GpuState, gpu_state
+from lstmc_caffe.processes.process import CaffeLocation, CaffeRequestError, GpuState, gpu_state
 from lstmc_caffe.runtime import locate as locating
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.locate import CaffeNotFound, locate, locate_for_gpu
-from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.runtime.pythons import ABORTING, GOOD, caffe_package, script
 
 

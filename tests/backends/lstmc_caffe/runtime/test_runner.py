@@ -13,16 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.processes.location import CaffeLocation
+from lstmc_caffe.processes.process import CaffeAborted, CaffeError, CaffeLocation, CaffeRequestError, CaffeTimeout
 from lstmc_caffe.runtime import runner as running
-from lstmc_caffe.runtime.runner import (
-    CaffeAborted,
-    CaffeError,
-    CaffeRequestError,
-    CaffeTimeout,
-    Net,
-    Runner,
-)
+from lstmc_caffe.runtime.runner import Net, Runner
 
 FUNCTIONS = """
 import os, signal, time

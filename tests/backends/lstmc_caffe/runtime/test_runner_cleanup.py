@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.runtime.runner import CaffeAborted, CaffeTimeout, Runner
+from lstmc_caffe.processes.process import CaffeAborted, CaffeTimeout
+from lstmc_caffe.runtime.runner import Runner
 
 FUNCTIONS = """
 import subprocess, time
@@ -108,7 +109,7 @@ class TestNothingIsLeft:
     def test_it_ends_with_a_parent_that_is_killed(self, caffe: Runner, functions: Path, busy: bool) -> None:
         program = (
             "import sys; from pathlib import Path\n"
-            "from lstmc_caffe.processes.location import CaffeLocation; from lstmc_caffe.runtime.runner import Runner\n"
+            "from lstmc_caffe.processes.process import CaffeLocation; from lstmc_caffe.runtime.runner import Runner\n"
             f"runner = Runner(CaffeLocation(Path({str(caffe.location.python)!r}),"
             f" {caffe.location.pythonpath!r}, None, 'setting'))\n"
             "print(runner.pid, flush=True)\n"

@@ -14,7 +14,7 @@ from lstmc.errors import OutputError
 from lstmc.runs.folder import SNAPSHOTS
 from lstmc.runs.solver import Solver
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.train.snapshots import last_state
+from lstmc_caffe.train.trainer import last_state
 from tests.backends.lstmc_caffe.train.training_nets import Told, carrying, same, train
 
 pytestmark = [pytest.mark.caffe, pytest.mark.faults]

@@ -16,7 +16,7 @@ from lstmc.errors import TrainingError
 from lstmc.runs.folder import SNAPSHOTS
 from lstmc.runs.solver import Solver, parse_overrides
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.train.snapshots import last_state
+from lstmc_caffe.train.trainer import last_state
 from tests.backends.lstmc_caffe.train.killing import train_and_kill
 from tests.backends.lstmc_caffe.train.training_nets import Told, carrying, dropping, same, train
 

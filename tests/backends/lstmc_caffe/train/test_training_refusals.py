@@ -10,7 +10,8 @@ import pytest
 
 from lstmc.errors import TrainingError
 from lstmc.runs.solver import Solver
-from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
+from lstmc_caffe.processes.process import CaffeRequestError
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.trainer import train_net
 from tests.backends.lstmc_caffe.train.training_nets import Drawn, drawn, line, refused, run_of, train
 

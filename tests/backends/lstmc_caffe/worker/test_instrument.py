@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
+from lstmc_caffe.processes.process import CaffeRequestError
+from lstmc_caffe.runtime.runner import Runner
 
 pytestmark = pytest.mark.caffe
 

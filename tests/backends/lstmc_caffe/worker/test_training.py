@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from lstmc.runs.solver import Solver
+from lstmc_caffe.processes.process import CaffeRequestError
 from lstmc_caffe.proto.net import RawState
-from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.trainer import solver_text
 from lstmc_caffe.worker import TRAINING
 from tests.backends.lstmc_caffe.train.training_nets import Array, Drawn, carrying, dropping, line, same, train

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from lstmc_caffe.processes import worker as protocol
-from lstmc_caffe.runtime.runner import WORKER, CaffeRequestError, Runner
+from lstmc_caffe.processes import process
+from lstmc_caffe.processes.process import CaffeRequestError
+from lstmc_caffe.runtime.runner import WORKER, Runner
 from lstmc_caffe.worker import PROBE, TRAINING
 
 # What Python 2.7 cannot parse.
@@ -147,7 +148,7 @@ def test_it_imports_nothing_of_lstmc(path: Path) -> None:
 
 
 def test_both_sides_speak_the_same_protocol() -> None:
-    assert f"PROTOCOL = {protocol.PROTOCOL}\n" in WORKER.read_text()
+    assert f"PROTOCOL = {process.PROTOCOL}\n" in WORKER.read_text()
 
 
 def test_it_ends_when_its_stdin_closes_also_within_a_frame() -> None:
@@ -157,7 +158,7 @@ def test_it_ends_when_its_stdin_closes_also_within_a_frame() -> None:
 
 
 def test_a_request_that_does_not_exist_is_an_error_frame() -> None:
-    frames = b"".join(protocol.encode({"request": "dance"}, {}))
+    frames = b"".join(process.encode({"request": "dance"}, {}))
     ended = subprocess.run([sys.executable, WORKER], input=frames, capture_output=True, timeout=20, check=True)
     reply = json.loads(ended.stdout[4:])
     assert (reply["kind"], reply["type"]) == ("error", "AttributeError")
@@ -249,7 +250,7 @@ class TestCall:
 @pytest.mark.caffe
 def test_what_runs_there(caffe: Runner) -> None:
     info = caffe.info
-    assert info.protocol == protocol.PROTOCOL
+    assert info.protocol == process.PROTOCOL
     assert {"InnerProduct", "LSTM", "RNN", "LSTMUnit", "Slice"} <= set(info.layer_types)
     assert os.path.isfile(info.caffe_file)
     assert info.numpy

@@ -17,7 +17,7 @@ from lstmc.errors import OutputError, TrainingError
 from lstmc.runs import folder as snapshots
 from lstmc.runs.folder import RunIdentity
 from lstmc_caffe.proto.net import RawNet, RawState
-from lstmc_caffe.train.snapshots import FILES, About, TrainingState, last_state, read_state, save_state
+from lstmc_caffe.train.trainer import FILES, About, TrainingState, last_state, read_state, save_state
 
 RUN = RunIdentity.from_net(b"net", "data", {"base_lr": 0.1})
 
