@@ -245,8 +245,8 @@ class Judge:
         source, times = path.read_text(encoding="utf-8"), path.stat()
         path.write_text(mutant.applied(source), encoding="utf-8")
         try:
-            tests = self.tests(mutant)
-            return not self.passes(tests, HANGS + 3 * self.seconds(tests))
+            tests, marks = self.tests(mutant), self.marks if mutant.path.endswith(".py") else TESTS
+            return not self.passes(tests, HANGS + 3 * self.seconds(tests), marks)
         finally:
             path.write_text(source, encoding="utf-8")
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # so that its bytecode is that of the source
@@ -255,9 +255,9 @@ class Judge:
         """Return how long the tests took before; of a header's, which are files, the most."""
         return sum(self.reached.seconds.get(test, 10 * SECONDS) for test in tests)
 
-    def passes(self, tests: Sequence[str], seconds: float) -> bool:
+    def passes(self, tests: Sequence[str], seconds: float, marks: str) -> bool:
         """Return whether the tests pass in the clone within some seconds. Raises where pytest did not run."""
-        process = self.context.Process(target=_run, args=(self.clone, [*tests, "-m", self.marks]))
+        process = self.context.Process(target=_run, args=(self.clone, [*tests, "-m", marks]))
         process.start()
         process.join(seconds)
         with suppress(ProcessLookupError):
@@ -328,14 +328,17 @@ def main() -> int:
         marks = TESTS if given.slow else QUICK
         reached = Reached(file) if file.exists() else reach(clone, file, near if given.near else ["tests"], marks)
         for group in given.groups:
-            judge = Judge(clone, GROUPS[group].tests, reached)
+            judge = Judge(clone, GROUPS[group].tests, reached, marks)
             known = [mutant for mutant in all_mutants(clone, [group]) if mutant.key not in equal]
             chosen = random.Random(given.seed).sample(known, min(given.count, len(known)))
-            living = [mutant for mutant in chosen if not judge.killed(mutant)]
-            for mutant in living:
-                print(mutant)
-            print(f"{group}: {len(chosen) - len(living)} of {len(chosen)} mutants killed, of {len(known)}", flush=True)
-            survivors += len(living)
+            killed = 0
+            for mutant in chosen:
+                if judge.killed(mutant):
+                    killed += 1
+                else:
+                    print(mutant, flush=True)
+            print(f"{group}: {killed} of {len(chosen)} mutants killed, of {len(known)}", flush=True)
+            survivors += len(chosen) - killed
     return 1 if survivors else 0
 
 

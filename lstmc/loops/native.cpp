@@ -22,10 +22,11 @@ extern "C" void cblas_sgemv(int, int transpose, int m, int n, float, const float
   }
 }
 
-// c [m, n] = a b + beta c, with beta 0 or 1; a is [m, k], or with 112 [k, m] transposed, and b so too
+// c [m, n] = a b + beta c, with beta 0 or 1; a is [m, k], or with 112 [k, m] transposed, and b so too. Of a transposed
+// a beta is 1, and rows of c are n apart.
 extern "C" void cblas_sgemm(int, int transpose_a, int transpose_b, int m, int n, int k, float, const float* a, int lda,
                             const float* b, int ldb, float beta, float* c, int ldc) {
-  if (transpose_a == 112 && beta != 0.0f && ldc == n) {
+  if (transpose_a == 112) {
     own_outer(k, m, n, a, lda, b, ldb, c);
     return;
   }
@@ -33,7 +34,7 @@ extern "C" void cblas_sgemm(int, int transpose_a, int transpose_b, int m, int n,
     float* const row = c + static_cast<long>(i) * ldc;
     if (beta == 0.0f) std::memset(row, 0, sizeof(float) * n);
     for (int p = 0; p < k; ++p) {
-      const float left = a[transpose_a == 111 ? static_cast<long>(i) * lda + p : static_cast<long>(p) * lda + i];
+      const float left = a[static_cast<long>(i) * lda + p];
       const float* const right = transpose_b == 111 ? b + static_cast<long>(p) * ldb : b + p;
       const long step = transpose_b == 111 ? 1 : ldb;
       for (int j = 0; j < n; ++j) row[j] += left * right[j * step];

@@ -349,15 +349,10 @@ class _Planner:
         if not isinstance(node.op, Linear):
             return None
         sides = [self.back.node(arg.node) for arg in self.back.args(node.name)]
+        if not all(isinstance(side.op, Transpose) for side in sides):
+            return None
+        operands = [self.back.args(side.name)[0] for side in sides]
         outs, ins = node.types[0].shape
-        operands = []
-        for side, width in zip(sides, (outs, ins), strict=True):
-            if isinstance(side.op, Transpose):
-                operands.append(self.back.args(side.name)[0])
-            elif width == 1 or side.types[0].shape[1] == 1:
-                operands.append(Ref(side.name))
-            else:
-                return None
         lead = sides[0].types[0].shape[1]
         nowhere = Place(into.array)
         return Outer(nowhere, nowhere, into, outs, ins, lead), operands[0], operands[1]

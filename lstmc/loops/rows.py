@@ -129,7 +129,7 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
     args = body.args(node.name)
     refs = [Ref(node.name, out) for out in range(len(node.types))]
     axes = {new[ref].axis for ref in args} - {None}
-    if isinstance(node.op, Full) or not axes:
+    if not axes:
         results = b.copy(node, [new[ref].ref for ref in args])
         new.update((ref, _InRow(value, None)) for ref, value in zip(refs, results, strict=True))
         return

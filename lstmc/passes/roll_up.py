@@ -135,11 +135,9 @@ class _Rewrite:
         renamed = {values[-1]: end for values, end in lasts}
         joins = {self._in_time(values): y for values, y in zip(ys, scan_values, strict=False)}
         steps = [self._joining(step, joins) for step in self.left]
-        read = {name for step in steps for name in step.inputs} | self.flow.results
         for values, y in joins.items():
-            if any(value in read and value not in renamed for value in values):
-                elements = self._add(Unstack(), y, hints=values)
-                renamed = dict(zip(values, elements, strict=True)) | renamed
+            elements = self._add(Unstack(), y, hints=values)
+            renamed = dict(zip(values, elements, strict=True)) | renamed
         steps = [replace(step, inputs=tuple(renamed.get(name, name) for name in step.inputs)) for step in steps]
         return self._assembled([*self.new, *steps], renamed)
 

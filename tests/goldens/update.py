@@ -6,6 +6,9 @@ Beside them the nets of a small LSTM for each portable target, and its one-step 
 ``lstm.PASS.lir`` is what a pass makes of the file before it. A pass that runs several times, to clean up after others,
 has the name of the one before it too: ``lstm.cse.after_legalize.lir``. Read the difference before you commit it.
 
+``cells.TARGET.txt`` has the numbers of layers, and ops on weights, of every library cell, and the work of its
+generated layers: a pass that misses a chance makes a net larger, and no number wrong.
+
 ``lstm.prototxt`` is the net of the library's LSTM over two steps, from a given h and a zero c, with an input that
 nothing reads.
 """
@@ -20,13 +23,20 @@ from lstmc import Input, __version__, constant, model, scan
 from lstmc.backend import load_cell
 from lstmc.cells import lstm
 from lstmc.dsl import CellModel
+from lstmc.errors import BackendError
 from lstmc.ir import Graph, parse_graph
+from lstmc.loops.plan import plan_of
+from lstmc.loops.plan_text import memory_text, plan_text
+from lstmc.ops import Leaf
 from lstmc.passes import Pass, run_passes
 from lstmc.pipeline import all_passes, compile_graph
+from lstmc.plugins import library_names
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.fused import FusedScan
 from lstmc_caffe.write.artifact import prototxt
 from lstmc_caffe.write.net import write_net
+from tests.cells.scanned import cell_graph
 
 FOLDER = Path(__file__).parent
 MODEL = FOLDER / "lstm.model.lir"
@@ -51,6 +61,31 @@ def golden_nets() -> Iterator[tuple[Path, str]]:
         compiled = compile_graph(lstm, BACKEND, target, "cell lstm", step=step)
         files = BACKEND.emit(compiled, initial_weights(lstm)).files
         yield FOLDER / f"lstm.{target}{'.step' * step}.prototxt", files["lstm.prototxt"].decode()
+
+
+CELL_TARGETS = ("caffe", "caffe-fused", "flat", "noslice")
+
+
+def golden_cells(target: str) -> Iterator[str]:
+    """What each library cell is on a target, over two steps."""
+    for name in sorted(library_names()):
+        try:
+            graph = compile_graph(cell_graph(name, (2, 2), states=False), BACKEND, target).expanded
+        except BackendError:
+            yield f"{name}: refused"
+            continue
+        ops = Counter(node.op.name.removeprefix("caffe.") for node in graph if not isinstance(node.op, Leaf))
+        listed = ", ".join(f"{count} {op}" for op, count in sorted(ops.items()))
+        yield f"{name}: {ops.total()} ops: {listed}"
+        for op in (node.op for node in graph if isinstance(node.op, FusedScan)):
+            plan = plan_of(op, op.initial)
+            _, forward, backward, *_ = plan_text(plan).splitlines()
+            yield f"{forward};{backward[1:]}; {len(plan.outers)} gradients of weights"
+            yield memory_text(plan, 2, 2).rstrip()
+
+
+def cells_path(target: str) -> Path:
+    return FOLDER / f"cells.{target}.txt"
 
 
 def read(path: Path) -> Graph:
@@ -83,6 +118,8 @@ def main() -> None:
     dumps.rmdir()
     for path, text in golden_nets():
         path.write_text(text)
+    for target in CELL_TARGETS:
+        cells_path(target).write_text("".join(f"{line}\n" for line in golden_cells(target)))
 
 
 if __name__ == "__main__":

@@ -118,6 +118,10 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
     "batch norm": ([("BatchNormalization", "xsbmv", "y", {"epsilon": 0.1})], X4,
                    {"s": floats(2), "b": floats(2), "m": floats(2), "v": np.abs(floats(2))}, 15),
     "layer norm": ([("LayerNormalization", "xsb", "y", {})], X3, {"s": floats(6), "b": floats(6)}, 17),
+    "group norm": ([("GroupNormalization", "xsb", "y", {"num_groups": 2, "epsilon": 0.1})], (2, 4, 3),
+                   {"s": floats(4), "b": floats(4)}, 21),
+    "group norm, a scale for each group": (
+        [("GroupNormalization", "xsb", "y", {"num_groups": 2})], (2, 4, 3), {"s": floats(2), "b": floats(2)}, 18),
     "old softmax": ([("Softmax", "x", "y", {"axis": 1})], X3, {}, 11),
     "softmax": ([("Softmax", "x", "a", {"axis": 1}), ("LogSoftmax", "a", "y", {})], X3, {}, 13),
     "old shapes": ([("Squeeze", "x", "a", {"axes": [0]}), ("Unsqueeze", "a", "b", {"axes": [1]}),
@@ -496,6 +500,8 @@ def test_windows_of_a_damaged_file_take_no_memory() -> None:
         (("Relu", ["x", "x"], ["y"], {}), {}, "operands = 2 of them: 1 are the most"),
         (("MatMul", ["x", "w"], ["y"], {}), {"w": floats(2, 4, 5)}, "a product of [2, 3] and [2, 4, 5]"),
         (("Pad", ["x", "p"], ["y"], {}), {"p": ints(0, 0, 2**40, 0)}, "a padding of 0 and 1,099,511,627,776 elements"),
+        (("LayerNormalization", ["x", "s"], ["y"], {"axis": 0}), {"s": floats(2, 3)}, "normalize the last axis"),
+        (("LayerNormalization", ["x", "s"], ["y", "m"], {}), {"s": floats(3)}, "outputs = 2: the mean is not one here"),
         (
             ("BatchNormalization", ["x", "s", "s", "m", "m"], ["y"], {}), {"s": floats(3), "m": floats(2)},
             "a batch normalization of 3 channels with weights [[3], [3], [2], [2]]",

@@ -343,6 +343,8 @@ def test_an_operator_that_only_pytorch_can_decompose_is_refused_with_its_line_an
 def test_what_a_refusal_says_to_do_is_right(tmp_path: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Softshrink())
     path = program(tmp_path / "shrunk.pt2", module, torch.zeros(2, 4))
+    with pytest.raises(RefusedError, match=r"\n  softshrink \(1\): "):  # of module 1
+        import_file(path)
     loaded = torch.export.load(path)
     torch.export.save(loaded.run_decompositions(), tmp_path / "decomposed.pt2")
     for source in (lstmc.from_torch(loaded), import_file(tmp_path / "decomposed.pt2")):

@@ -9,6 +9,7 @@ from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.dsl.value import Value
 from lstmc.ir import Graph, Scan
+from lstmc.ops import Unstack
 from lstmc.passes import Dead, Expand, RollUp
 from lstmc.testing.equivalence import assert_same_meaning
 
@@ -64,6 +65,8 @@ def test_what_a_person_wrote_out_becomes_a_scan_of_all_steps(function: object) -
     assert result.counts == {"scan": len(scans)} != {"scan": 0}
     assert {scan.length for scan in scans} == {T}
     assert [scan.reverse for scan in scans] == [function is backwards] * len(scans)
+    single = [node for node in result.graph if isinstance(node.op, Unstack)]  # outputs of single steps
+    assert len(single) == (function is two_layers)
     assert_same_meaning(graph, result.graph)
     assert RollUp().run(result.graph).modified is False
 

@@ -15,9 +15,10 @@ from lstmc.dsl.model import CellModel
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Output, Rebuild, Scan
 from lstmc.ops import Arg, Array, Input
-from lstmc.patterns import Kind, Recurrence, matrix_step, recurrences, state_arguments, state_lines
+from lstmc.patterns import Kind, Recurrence, matrix_step, recurrences, scan_lines, state_arguments, state_lines
 from lstmc.plugins import library_names
 from lstmc.testing.random_models import seeded_model
+from tests.cells.scanned import cell_graph
 from tests.patterns.linear_bodies import random_body
 
 
@@ -200,3 +201,16 @@ def test_the_reason_names_the_first_product_or_function() -> None:
         ("h", "in order: sigmoid of a value that reads h"),
         ("c", "in order: c is multiplied by sigmoid_f, which reads h"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("qrnn", ["parallel: a delay of 1 step", "linear: elementwise, factors of each step"]),
+        ("causal_conv", ["parallel: a delay of 2 steps"]),
+        ("lru", ["linear: elementwise, a group of 2, factors the same at every step"] * 2),
+        ("delta_net", ["linear: matrix, factors of each step"]),
+    ],
+)
+def test_recurrences_in_words(name: str, said: list[str]) -> None:
+    assert [words for _, _, words in scan_lines(cell_graph(name, (2, 1), states=False))] == said

@@ -373,7 +373,6 @@ def _keeps_whole(step: Step) -> bool:
 
 def _scalar(x: Operand) -> float | None:
     """Return the value of a constant of one element, else None."""
-    if isinstance(x, str | Weight) or x.size == 0 or x.dtype == object:
+    if isinstance(x, str | Weight) or x.size != 1 or x.dtype == object:
         return None
-    first = float(x.reshape(-1)[0])
-    return first if x.size == 1 else None
+    return float(x.item())

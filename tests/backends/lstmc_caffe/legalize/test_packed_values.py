@@ -8,6 +8,8 @@ import pytest
 
 import lstmc
 from lstmc import Input, Param, State, cell, concat, dims, linear, model, outer, scan, tanh, uniform, xavier
+from lstmc.ir import parse_graph
+from lstmc_caffe.legalize.legalize import PassPackedValues
 
 T, N, D, H = dims("T N D H")
 
@@ -74,3 +76,36 @@ def test_what_a_layer_of_the_step_has_as_its_matrix_stays_a_weight() -> None:
     types = [layer.type for layer in lstmc.compile(of, target="caffe").layers]
     assert "InnerProduct" in types
     assert "Bias" not in types
+
+
+SCAN_IN_A_SCAN = """graph g {
+  %X: f32[3,2,4] = input()
+  %h0: f32[2,4] = full()
+  %V: f32[2,4] = param()
+  %W: f32[2,4] = param()
+  %packed: f32[4,4] = concat(%V, %W, axis=0)
+  %y: f32[2,4] = scan(%X, %h0, %packed, length=3) {
+    body outer {
+      %x: f32[2,4] = arg()
+      %h: f32[2,4] = arg(role='state')
+      %M: f32[4,4] = arg(role='weight')
+      %z: f32[2,4] = scan(%h, %M, length=2) {
+        body inner {
+          %s: f32[2,4] = arg(role='state')
+          %K: f32[4,4] = arg(role='weight')
+          %p: f32[2,4] = linear(%s, %K)
+          return next s=%p
+        }
+      }
+      %sum: f32[2,4] = add(%x, %z)
+      return next h=%sum
+    }
+  }
+  return y=%y
+}
+"""
+
+
+def test_the_matrix_of_a_scan_in_a_scan_is_a_blob() -> None:
+    graph = parse_graph(SCAN_IN_A_SCAN)
+    assert not PassPackedValues().run(graph).modified

@@ -21,7 +21,7 @@ from lstmc import (
 )  # fmt: skip
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
-from lstmc.ir import parse_graph, print_graph
+from lstmc.ir import Graph, Node, parse_graph, print_graph
 from lstmc.passes import Dead, PassResult
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc.verification.differential import check
@@ -104,11 +104,17 @@ CASES: dict[str, tuple[str, str]] = {
 }
 
 
+def reads_rows(graph: Graph, node: Node) -> bool:
+    types = [*node.types, *map(graph.type, graph.args(node.name))]
+    return node.op.name.startswith("caffe.") and any(type_.shape[0] > 1 for type_ in types)
+
+
 @pytest.mark.parametrize(("before", "after"), CASES.values(), ids=CASES)
 def test_rows_stand_side_by_side(before: str, after: str) -> None:
     graph = graph_of(before, leaves=LEAVES)
     outcome = OneRow(NCNN).run(graph)
     assert_same_meaning(graph, outcome.graph)
+    assert sum(outcome.counts.values()) == sum(reads_rows(graph, node) for node in graph), "each such layer counts once"
     assert not OneRow(NCNN).run(outcome.graph).modified
     returned = "z=%z_2" if "%z_2" in after else "z=%p/5" if "%p/5" in after else "z=%z"
     assert lines_of(Dead().run(outcome.graph).graph) == f"{after.strip()}\nreturn {returned}"

@@ -11,12 +11,19 @@ from lstmc.pipeline import compile_graph
 from lstmc.weights import check_weights
 from tests.backends.lstmc_caffe.nets import emitted
 from tests.backends.lstmc_caffe.rows.models import CELLS, PORTABLE, graph_of
-from tests.goldens.update import golden_nets
+from tests.goldens.update import CELL_TARGETS, cells_path, golden_cells, golden_nets
 
 
 @pytest.mark.parametrize(("path", "text"), [pytest.param(*found, id=found[0].name) for found in golden_nets()])
 def test_a_golden_net(path: Path, text: str) -> None:
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "target", [*CELL_TARGETS[:2], *(pytest.param(target, marks=pytest.mark.slow) for target in CELL_TARGETS[2:])]
+)
+def test_cells_are_no_larger_than_before(target: str) -> None:
+    assert list(golden_cells(target)) == cells_path(target).read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("target", PORTABLE)
