@@ -33,7 +33,7 @@ from lstmc.pipeline import all_passes, compile_graph
 from lstmc.plugins import library_names
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.fused import FusedScan
+from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.write.artifact import prototxt
 from lstmc_caffe.write.net import write_net
 from tests.cells.scanned import cell_graph
