@@ -44,7 +44,7 @@ ORDER["lstmc"] = (
     ("passes",),
     ("weights", "prepare", "data", "loops"),
     ("backend",),
-    ("pipeline", "verification", "manifest", "bulk", "numerics"),
+    ("pipeline", "verification", "manifest", "numerics"),
     ("importers", "nets", "runs"),
     ("api",),
     ("report", "sweeps"),

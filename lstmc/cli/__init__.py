@@ -55,8 +55,8 @@ COMMANDS: Mapping[str, Entry] = {
     "train": Entry("train", "train_command", USE, "Train a model", waits=False),
     "sweep": Entry("sweep", "sweep_command", USE, "Train a model at every point of a search space", waits=False),
     "run": Entry("run", "run_command", USE, "Run a compiled net on arrays, or save its parameters"),
-    "show": Entry("graphs", "show_command", USE, "Print or draw a model's graph, as written or after a pass", False),
-    "report": Entry("report", "report_command", USE, "Write a page about a net, or the curves of runs", False),
+    "show": Entry("show", "show_command", USE, "Print or draw a model's graph, as written or after a pass", False),
+    "report": Entry("show", "report_command", USE, "Write a page about a net, or the curves of runs", False),
     # an example's, and an old name
     "generate": Entry("run", "generate_command", tables=False, waits=False),
     "weights": Entry("run", "weights_app"),

@@ -13,9 +13,8 @@ import numpy as np
 import typer
 
 from lstmc.api import SavedNet, load, place, trained_weights
-from lstmc.bulk import SUFFIXES, NetUse, run_bulk
 from lstmc.cli.arguments import WorkerArguments
-from lstmc.cli.commands import Command, Group, typer_command
+from lstmc.cli.commands import Command, Group, interruptible, typer_command
 from lstmc.cli.console import out, output, print_new_name, table
 from lstmc.cli.options import (
     GpuOption,
@@ -26,12 +25,13 @@ from lstmc.cli.options import (
     number_from_0,
     whole_from_0,
 )
-from lstmc.cli.progress import interruptible
 from lstmc.errors import DataError, OutputError
 from lstmc.files.arrays import AnyArray, npz_bytes, read_arrays
 from lstmc.files.output import write_files
 from lstmc.manifest import manifest_path, read_manifest
+from lstmc.nets.batches import SUFFIXES, NetUse
 from lstmc.nets.generation import read_vocabulary
+from lstmc.nets.run_files import run_bulk
 from lstmc.ops import Array
 from lstmc.text import escaped
 from lstmc.types import shape_text

@@ -13,10 +13,9 @@ import typer
 from lstmc.api.low_precision import PLAIN, StreamedModel
 from lstmc.api.models import bound_weights, trace_model
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
-from lstmc.cli.commands import Command, Group, typer_command
+from lstmc.cli.commands import Command, Group, interruptible, typer_command
 from lstmc.cli.console import Form, out, output, table
 from lstmc.cli.options import BatchOption, FormOption, OutputsOption, parse_sizes, whole_from_0
-from lstmc.cli.progress import interruptible
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
 from lstmc.numerics import NumbersReport, Ranges, device_names, device_of, read_device

@@ -20,6 +20,7 @@ from lstmc.cli.arguments import (
     WorkerArguments,
     training_options,
 )
+from lstmc.cli.commands import interruptible
 from lstmc.cli.console import Rows, Styles, out, output, table
 from lstmc.cli.options import (
     OverwriteOption,
@@ -29,7 +30,6 @@ from lstmc.cli.options import (
     say_which_cells,
     whole_from_0,
 )
-from lstmc.cli.progress import interruptible
 from lstmc.errors import SweepError
 from lstmc.files.output import PREVIOUS
 from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Search, Space, SweepRun, over_seeds, sweep_model

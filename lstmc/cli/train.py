@@ -20,6 +20,7 @@ from rich.progress import Progress as ProgressBar
 from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
 from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, training_options
+from lstmc.cli.commands import ActivityLine, activity_line, interruptible
 from lstmc.cli.console import Printer, err, out, output, table
 from lstmc.cli.options import (
     ADVANCED,
@@ -31,7 +32,6 @@ from lstmc.cli.options import (
     say_which_cells,
     whole_from_0,
 )
-from lstmc.cli.progress import ActivityLine, activity_line, interruptible
 from lstmc.files.output import PREVIOUS
 from lstmc.process.status import launched_processes
 from lstmc.runs.events import Event, EventFiles, Progress, Started, Updated

@@ -1,1 +1,1 @@
-"""Written nets in use: sessions, text generation, and tuned memory sizes."""
+"""Written nets in use: sessions, batches of files larger than memory, text generation, and tuned memory sizes."""

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lstmc.runs.curves import figure_bytes, figure_files, palette, wrap
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.results import CURVES, SCORES, Goal, Row, best_row
+from lstmc.sweeps.trials import CURVES, SCORES, Goal, Row, best_row
 from lstmc.text import number
 
 MOST_CURVES = 8

@@ -19,14 +19,17 @@ from lstmc.files.output import hold_folder, set_aside, write_files
 from lstmc.plugins import need
 from lstmc.process.pool import Pool, pool
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.results import (
+from lstmc.sweeps.task import Task, Training, train_point, updates_of
+from lstmc.sweeps.trials import (
     CURVES,
     RESULTS,
     SCORES,
     SUMMARY,
     Goal,
     Outcome,
+    Point,
     Row,
+    Space,
     best_row,
     budgets,
     last_scores,
@@ -37,8 +40,6 @@ from lstmc.sweeps.results import (
     summary_csv,
     survivors,
 )
-from lstmc.sweeps.space import Point, Space
-from lstmc.sweeps.task import Task, Training, train_point, updates_of
 
 SWEEP = "sweep.json"
 POINTS = "points"

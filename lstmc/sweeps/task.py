@@ -21,8 +21,7 @@ from lstmc.plugins import need
 from lstmc.runs.events import EventFiles
 from lstmc.runs.folder import RUN, SNAPSHOTS
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.results import COSTS, LOSS, Goal, Outcome, last_scores, outcome_file, read_outcome
-from lstmc.sweeps.space import SEED, SOLVER, Point
+from lstmc.sweeps.trials import COSTS, LOSS, SEED, SOLVER, Goal, Outcome, Point, last_scores, outcome_file, read_outcome
 from lstmc.text import did_you_mean, nearest_or_all, whole
 
 LOCK = ".point.lock"  # held while the point is trained: a scheduler may give a task away that still runs elsewhere

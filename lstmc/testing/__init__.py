@@ -1,7 +1,6 @@
 """Checks for authors of ops, passes and cells, with NumPy alone: each raises AssertionError, in any test runner."""
 
-from lstmc.testing.cells import check_cell
-from lstmc.testing.equivalence import assert_same_meaning, check_pass
+from lstmc.testing.equivalence import assert_same_meaning, check_cell, check_pass
 from lstmc.testing.ops import check_op
 from lstmc.testing.random_models import RandomModel, seeded_model
 

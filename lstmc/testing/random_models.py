@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from lstmc.ir import Graph
 from lstmc.ops import Draw
 from lstmc.testing.random_bodies import SIZES, Body, Shape, Variable, text
-from lstmc.testing.random_cells import RandomCell, random_cell
-from lstmc.testing.random_layers import embedded, fed, images, losses, network
+from lstmc.testing.random_cells import RandomCell, embedded, fed, images, losses, network, random_cell
 
 T = TypeVar("T")
 

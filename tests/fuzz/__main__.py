@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from pathlib import Path
 
+from lstmc.cli.commands import activity_line
 from lstmc.cli.console import Printer, err
-from lstmc.cli.progress import activity_line
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.files import Counts, damaged_files
 from tests.fuzz.hunt import TARGETS, Tally, hunt

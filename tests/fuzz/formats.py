@@ -24,8 +24,8 @@ from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, checked_inputs
 from lstmc.report.facts import run_facts
 from lstmc.runs.folder import HASH, RunIdentity, _digest, _own_digest, run_folder
 from lstmc.runs.metrics import Metrics, read_metrics
-from lstmc.sweeps.results import Outcome, outcome_file, read_outcome
 from lstmc.sweeps.sweeping import Definition, sweep_folder
+from lstmc.sweeps.trials import Outcome, outcome_file, read_outcome
 from lstmc.weights import read_weights
 from lstmc_caffe.install import record
 from lstmc_caffe.proto.net import RawState

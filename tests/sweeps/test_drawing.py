@@ -11,7 +11,7 @@ from lstmc.runs import curves
 from lstmc.runs.metrics import METRICS
 from lstmc.sweeps import drawing
 from lstmc.sweeps.drawing import scores_figure
-from lstmc.sweeps.results import Goal, Row
+from lstmc.sweeps.trials import Goal, Row
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lstmc.sweeps.results import Goal, Row, best_row, budgets, last_scores, rank_rows, results_csv, survivors
+from lstmc.sweeps.trials import Goal, Row, best_row, budgets, last_scores, rank_rows, results_csv, survivors
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lstmc.cli.commands import interruptible
 from lstmc.cli.console import Printer
-from lstmc.cli.progress import interruptible
 from lstmc.cli.train import Bar, EventDisplay, Lines, Work, run_display
 from lstmc.runs.events import Saved, Scored, Started, Updated
 
@@ -82,7 +82,7 @@ def test_where_nothing_begins_nothing_is_shown() -> None:
 
 TWICE = """\
 import os, signal, sys
-from lstmc.cli.progress import interruptible
+from lstmc.cli.commands import interruptible
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what runs in the background
 with interruptible() as interruption:
     os.kill(os.getpid(), signal.SIGINT)

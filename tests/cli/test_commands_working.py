@@ -15,10 +15,10 @@ import pytest
 from rich.console import Console
 
 import lstmc
+from lstmc.cli import commands as of_working
 from lstmc.cli import main
-from lstmc.cli import progress as of_working
+from lstmc.cli.commands import ActivityLine, activity_line
 from lstmc.cli.console import Printer, err
-from lstmc.cli.progress import ActivityLine, activity_line
 from lstmc.process.status import activity_listener, report_activity, with_progress
 
 GRU = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lstmc.bulk.batches import layout_of
 from lstmc.errors import DataError
+from lstmc.nets.batches import layout_of
 
 WANTED = {"X": (3, 4, 2), "table": (5,)}
 OUTPUTS = {"y": (3, 4), "last": (4, 7)}

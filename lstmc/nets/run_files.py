@@ -13,10 +13,10 @@ from math import prod
 from pathlib import Path
 from typing import Protocol
 
-from lstmc.bulk.batches import SUFFIXES, Layout, NetUse, Part, close_nets, hdf5, join, layout_of, run_part
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
 from lstmc.files.arrays import read_arrays
 from lstmc.files.output import hold_folder, write_files
+from lstmc.nets.batches import SUFFIXES, Layout, NetUse, Part, close_nets, hdf5, join, layout_of, run_part
 from lstmc.process.pool import Ended, SerialPool, pool
 from lstmc.process.status import report_activity
 

@@ -10,11 +10,12 @@ import numpy as np
 import psutil
 import pytest
 
-from lstmc.bulk import NetUse, run_bulk
-from lstmc.bulk import run_files as module
-from tests.bulk.test_run_files import compiled, examples, outputs
+from lstmc.nets import run_files as module
+from lstmc.nets.batches import NetUse
+from lstmc.nets.run_files import run_bulk
 from tests.cli.conftest import LSTMC
 from tests.dask_cluster import Cluster, cluster
+from tests.nets.test_run_files import compiled, examples, outputs
 
 COUNT = 400
 
