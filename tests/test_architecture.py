@@ -71,10 +71,10 @@ ORDER["lstmc_onnx"] = (
     ("lstmc_onnx",),
 )
 ORDER["lstmc_c"] = (
-    ("views", "elements"),
+    ("elements",),
     ("plan",),
-    ("code", "numbers"),
-    ("constants",),
+    ("code",),
+    ("numbers",),
     ("integers",),
     ("artifact",),
     ("runtime",),

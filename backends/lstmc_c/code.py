@@ -12,9 +12,8 @@ import numpy as np
 from lstmc.ir import Ref
 from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, MaxPool, Op, Param, Softmax, Sum
 from lstmc.ops.layers import Pool
-from lstmc_c.elements import ELEMENTS, Names, operand
+from lstmc_c.elements import ELEMENTS, MOVES, Names, Shape, View, nest, operand
 from lstmc_c.plan import Item, Plan, Use
-from lstmc_c.views import MOVES, Shape, View, nest
 
 PANEL = 32  # rows of a matrix whose sums a product computes together
 INDICES = ("i", "j", "k", "l", "m", "n", "o", "p", "q", "r")

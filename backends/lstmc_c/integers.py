@@ -25,10 +25,9 @@ from lstmc.numerics.integers import (
 )
 from lstmc.ops import Add, Affine, Array, Conv, Linear, Max, Maximum, Mul, Op, Pointwise, Softmax, Sub, Sum
 from lstmc_c.code import ALONG, Writer, along, at
-from lstmc_c.constants import Constants
-from lstmc_c.elements import ELEMENTS, Names
+from lstmc_c.elements import ELEMENTS, Names, View, nest
+from lstmc_c.numbers import Constants
 from lstmc_c.plan import Item, Plan
-from lstmc_c.views import View, nest
 
 SUM_BITS = 32
 

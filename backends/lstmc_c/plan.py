@@ -16,7 +16,7 @@ from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Add, AvePool, Conv, Embed, Full, Input, Linear, MaxPool, Op
 from lstmc.prepare import StatePair
-from lstmc_c.views import MOVES, Shape, View, copies, moved
+from lstmc_c.elements import MOVES, Shape, View, copies, moved
 
 
 @dataclass(frozen=True, eq=False)
