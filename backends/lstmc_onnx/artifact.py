@@ -15,7 +15,7 @@ from lstmc.ir import Graph, Node, Ref, Scan, is_weight_op, weight_graph
 from lstmc.manifest import Manifest, Place, Stored, describe
 from lstmc.ops import Arg, Array, Full, Input, Param
 from lstmc.version import __version__
-from lstmc_onnx.layers.find import reasons
+from lstmc_onnx.layers import reasons
 from lstmc_onnx.lowerings import lowering_of, same_lowering
 from lstmc_onnx.writer import Call, Shared, Writer, check_opset, onnx
 

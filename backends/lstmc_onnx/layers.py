@@ -13,7 +13,7 @@ from lstmc.passes import Pass, PassResult, Snapshot, result
 from lstmc.passes.simplify import without_dead
 from lstmc.patterns import Difference, Gate, Matrix, Mismatch, Place
 from lstmc_onnx import ops
-from lstmc_onnx.layers.direction import Direction, Pieces, match_direction
+from lstmc_onnx.direction import Direction, Pieces, match_direction
 
 
 @dataclass(frozen=True)

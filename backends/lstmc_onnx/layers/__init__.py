@@ -1,1 +1,0 @@
-"""Scans that are ONNX's own recurrent layers: found by what they compute, their weights put in ONNX's order."""
