@@ -100,7 +100,7 @@ THIRD_PARTY = {
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
     "matplotlib": ("lstmc/runs/curves.py", "lstmc/sweeps/drawing.py"),
-    "jinja2": ("lstmc/files/format.py", "lstmc/cli/new.py", "lstmc/report/page.py"),
+    "jinja2": ("lstmc/files/output.py", "lstmc/cli/new.py", "lstmc/report/page.py"),
     "markupsafe": ("lstmc/report/page.py",),
     "google": (
         "lstmc_caffe/readers/programs/tvm.py",

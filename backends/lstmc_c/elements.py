@@ -16,7 +16,7 @@ from math import isfinite, isnan
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.files.format import shortest
+from lstmc.files.output import shortest
 from lstmc.ir import Ref
 from lstmc.loops.loop_code import header_functions
 from lstmc.ops import (

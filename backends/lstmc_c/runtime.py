@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
-from lstmc.files.format import text_templates
+from lstmc.files.output import text_templates
 from lstmc.interp import named_rng
 from lstmc.ir import Ref
 from lstmc.loops.compiler import Compiler, cached

@@ -13,7 +13,7 @@ from lstmc.backend import Artifact, Compiled, Execution, Finding, Ranks, RunArra
 from lstmc.backend.compiled import OpenSizes
 from lstmc.data.request import Trained, TrainingRequest
 from lstmc.errors import BackendError
-from lstmc.files.format import text_templates
+from lstmc.files.output import text_templates
 from lstmc.ir import Ref, Scan, weight_graph
 from lstmc.loops.compiler import FLAGS
 from lstmc.loops.layer import GeneratedScan, GenerateLoops

@@ -11,7 +11,7 @@ from lstmc.dsl import Cell
 from lstmc.errors import Argument, BackendError, PassError, PluginError
 from lstmc.ops.base import dialects, load_dialect
 from lstmc.passes import Insertion, PassList
-from lstmc.passes.pass_list import PASSES, installed_passes, load_insertion, with_installed
+from lstmc.passes.base import PASSES, installed_passes, load_insertion, with_installed
 from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
 from lstmc.text import did_you_mean, nearest_or_all
 

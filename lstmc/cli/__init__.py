@@ -50,7 +50,7 @@ COMMANDS: Mapping[str, Entry] = {
     "doctor": Entry("listing", "doctor_command", START, "Show what is installed, and how to install what is missing"),
     "compile": Entry("compile", "compile_command", COMPILE, "Write a model's net for a target, with its weights"),
     "convert": Entry("import_model", "convert_command", COMPILE, "Convert a PyTorch, ONNX, Keras or Caffe model"),
-    "verify": Entry("verify", "verify_command", COMPILE, "Compare a net with its model, or check a net file"),
+    "verify": Entry("compile", "verify_command", COMPILE, "Compare a net with its model, or check a net file"),
     "numbers": Entry("streams", "numbers_app", COMPILE, "Prepare int8: ranges, calibration data, a kit for the board"),
     "train": Entry("train", "train_command", USE, "Train a model", waits=False),
     "sweep": Entry("sweep", "sweep_command", USE, "Train a model at every point of a search space", waits=False),

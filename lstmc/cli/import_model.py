@@ -11,6 +11,7 @@ import typer
 
 from lstmc.api import convert_model
 from lstmc.cli.arguments import TargetArguments, compile_options
+from lstmc.cli.compile import print_report, print_verification
 from lstmc.cli.console import out, table
 from lstmc.cli.options import (
     ExampleOption,
@@ -18,7 +19,6 @@ from lstmc.cli.options import (
     SeedOption,
     SizesOption,
 )
-from lstmc.cli.verify import print_report, print_verification
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, SourceError, import_file
 from lstmc.ops import Array

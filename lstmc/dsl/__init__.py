@@ -3,12 +3,12 @@
 from lstmc.dsl.cell import BoundCell, Cell, cell
 from lstmc.dsl.declare import Input, Param, State
 from lstmc.dsl.dims import Dim, DimExpr, dims
-from lstmc.dsl.methods import Methods
 from lstmc.dsl.model import CellModel, Model, model
 from lstmc.dsl.printer import print_python
 from lstmc.dsl.scan import scan
-from lstmc.dsl.valid import last_valid
+from lstmc.dsl.steps import last_valid
 from lstmc.dsl.value import Value
+from lstmc.dsl.vocabulary import Methods
 
 __all__ = [
     "BoundCell",

@@ -2,7 +2,6 @@
 
 from lstmc.dsl.arrange import *
 from lstmc.dsl.cell import *
-from lstmc.dsl.counting import *
 from lstmc.dsl.declare import *
 from lstmc.dsl.dims import *
 from lstmc.dsl.elementwise import *
@@ -11,6 +10,6 @@ from lstmc.dsl.op import *
 from lstmc.dsl.product import *
 from lstmc.dsl.reduce import *
 from lstmc.dsl.scan import *
-from lstmc.dsl.valid import *
+from lstmc.dsl.steps import *
 from lstmc.dsl.value import *
 from lstmc.dsl.whole_numbers import *

@@ -20,7 +20,7 @@ from dataclasses import fields
 from textwrap import wrap
 from typing import Any
 
-from lstmc.dsl.expressions import LANGUAGE, expression, keywords, listed
+from lstmc.dsl.vocabulary import LANGUAGE, expression, keywords, listed
 from lstmc.errors import DslError
 from lstmc.ir import Graph, Node, Output, Ref, Scan
 from lstmc.ops import (

@@ -20,11 +20,10 @@ from lstmc.dsl.cell import (
     step_outputs,
     use_of,
 )
-from lstmc.dsl.counting import counted
 from lstmc.dsl.dims import Size, as_size
 from lstmc.dsl.function import checked
+from lstmc.dsl.steps import counted, keep, masked, valid_mask
 from lstmc.dsl.trace import Trace, check_name, open_trace, opened, origin, size_in
-from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, described, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError
 from lstmc.ir import Builder, Scan

@@ -24,7 +24,7 @@ __all__ = ["Value"]
 
 LARGEST = float(np.finfo(np.float32).max)
 
-FUNCTIONS: list[str] = []  # all functions of the language, for errors: lstmc/dsl/methods.py
+FUNCTIONS: list[str] = []  # all functions of the language, for errors: lstmc/dsl/vocabulary.py
 
 
 def _refused(why: str) -> Callable[..., NoReturn]:
@@ -59,7 +59,7 @@ def _functions() -> str:
 
 
 if TYPE_CHECKING:  # at run time that module, whose functions need this one, puts its methods into Value
-    from lstmc.dsl.methods import Methods
+    from lstmc.dsl.vocabulary import Methods
 else:
 
     class Methods:

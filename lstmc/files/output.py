@@ -1,4 +1,4 @@
-"""Write files atomically (beside the target, then renamed), and lock a folder for one process.
+"""Write files atomically (beside the target, then renamed), and lock a folder for one process; text from templates.
 
 Files in a cache folder are executed, so no other user can write to it.
 """
@@ -15,7 +15,9 @@ from errno import EISDIR
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lstmc.errors import BackendError, LstmcError, OutputError
 
@@ -180,3 +182,20 @@ def _owner(path: Path, uid: int) -> str:
         return path.owner()
     except (KeyError, OSError):
         return f"user {uid}"
+
+
+def shortest(value: float) -> float:
+    """Return the decimal of fewest digits that is ``value`` as a float32: 0.1, not 0.10000000149011612."""
+    return float(str(np.float32(value)))
+
+
+def text_templates(package: str, folder: str) -> Environment:
+    """Return the templates in a folder of a package. Statement lines leave no blank line; nothing is escaped."""
+    return Environment(
+        loader=PackageLoader(package, folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )

@@ -1,6 +1,5 @@
 """The graph IR: values, nodes, scans, their text and their laws."""
 
-from lstmc.ir.analysis import depending, differentiable_inputs, differentiable_outputs, flops, has_gradient, node_flops
 from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Step, Steps
 from lstmc.ir.rebuild import (
     NEGATE,
@@ -18,7 +17,22 @@ from lstmc.ir.rebuild import (
     twice_stored,
     weight_graph,
 )
-from lstmc.ir.scan import Rounding, Scan, node_count, of_step, op_of_step, op_over_time, over_steps, values_over_time
+from lstmc.ir.scan import (
+    Rounding,
+    Scan,
+    depending,
+    differentiable_inputs,
+    differentiable_outputs,
+    flops,
+    has_gradient,
+    node_count,
+    node_flops,
+    of_step,
+    op_of_step,
+    op_over_time,
+    over_steps,
+    values_over_time,
+)
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
 

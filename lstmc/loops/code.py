@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from lstmc.files.format import text_templates
+from lstmc.files.output import text_templates
 from lstmc.loops.gpu import persistent, step_arrays, step_works
 from lstmc.loops.loop_code import number
 from lstmc.loops.low_precision import FLOAT32

@@ -11,7 +11,7 @@ import numpy as np
 from lstmc.backend import Artifact, Layer
 from lstmc.errors import Argument, BackendError
 from lstmc.files.arrays import npz_bytes
-from lstmc.files.format import text_templates
+from lstmc.files.output import text_templates
 from lstmc.ir import Graph, Ref
 from lstmc.numerics.ranges import Ranges, ValueRange, elements_of
 from lstmc.numerics.sequences import Sequences, StepRunner

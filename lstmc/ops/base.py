@@ -201,7 +201,7 @@ class Op(metaclass=OpType):
 
     def cost(self, args: Types) -> int | None:
         """Return the FLOPs of one forward pass of an op, or None if its shapes determine them
-        (``lstmc/ir/analysis.py``).
+        (``lstmc/ir/scan.py``).
         """
         return None
 

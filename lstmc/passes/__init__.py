@@ -1,17 +1,24 @@
 """The passes of the core, one subject a file: each graph that a pass returns means what its input means."""
 
 from lstmc.passes.base import (
+    Insertion,
     Pass,
+    PassList,
     PassObserver,
     PassResult,
     Refs,
     Snapshot,
     compared,
     in_bodies,
+    installed_passes,
+    load_insertion,
+    numbered,
+    place_of,
     result,
     rewrite,
     run_passes,
     unrolled_scans,
+    with_installed,
     with_role,
 )
 from lstmc.passes.expand import CoreTimeAxis, Expand, KeepTimeAxis, TimeAxis, named_results, step_pattern
@@ -22,15 +29,6 @@ from lstmc.passes.loop_splitting import Distribute, Peel
 from lstmc.passes.low_precision import ConvexUpdates, with_convex_updates
 from lstmc.passes.lowering import Decompose, FixedProducts, SplitProducts
 from lstmc.passes.parallel_time import TIMES, ParallelTime, Time, with_time
-from lstmc.passes.pass_list import (
-    Insertion,
-    PassList,
-    installed_passes,
-    load_insertion,
-    numbered,
-    place_of,
-    with_installed,
-)
 from lstmc.passes.precompute import ConvProducts, FoldConvs, Precompute
 from lstmc.passes.roll_up import RollUp
 from lstmc.passes.simplify import Cse, Dead, Simplify

@@ -9,8 +9,7 @@ from itertools import pairwise
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ir.rebuild import NEGATE
 from lstmc.ops import Add, Affine, Arg, Concat, Linear, Mul, Sigmoid, Split, Sub
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
-from lstmc.passes.pass_list import PassList
+from lstmc.passes.base import Pass, PassList, PassResult, Refs, check_unpeeled, result, rewrite
 
 COMPLEMENT = Affine(-1.0, 1.0)
 Rows = tuple[int, int]  # of a product's result: from, and up to

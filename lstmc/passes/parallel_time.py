@@ -13,11 +13,10 @@ import numpy as np
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
 from lstmc.ops import Add, Arg, Array, Full, Leaf, Mul, Param, Values
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, rewrite, with_role
+from lstmc.passes.base import Pass, PassList, PassResult, Refs, check_unpeeled, rewrite, with_role
 from lstmc.passes.linear_maps import Steps, recurrence_nodes
 from lstmc.passes.loop_motion import Hoist, Sink
 from lstmc.passes.matrix_maps import MatrixChunks, MatrixSteps, all_steps, product_nodes, product_radix
-from lstmc.passes.pass_list import PassList
 from lstmc.passes.precompute import Precompute
 from lstmc.passes.simplify import pruned
 from lstmc.patterns import (

@@ -21,7 +21,7 @@ import numpy as np
 import lstmc
 from lstmc.backend import load_cell
 from lstmc.errors import LstmcError
-from lstmc.files.format import text_templates
+from lstmc.files.output import text_templates
 from lstmc.numerics import effects, read_device
 from lstmc.ops import Array
 from lstmc.plugins import library_names

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.files.format import shortest
+from lstmc.files.output import shortest
 from lstmc.ops import Array, Arrays, Draw, Embed, Linear, Maximum, Op, Sample, Transpose, Types
 from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.types import TensorType

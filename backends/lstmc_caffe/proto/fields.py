@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from lstmc.files.format import shortest
+from lstmc.files.output import shortest
 from lstmc_caffe.proto.net import NetParameter
 
 # The old names of two fields, which Caffe still reads (``slice_layer.cpp``, ``concat_layer.cpp``).

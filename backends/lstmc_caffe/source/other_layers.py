@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.files.format import shortest
+from lstmc.files.output import shortest
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.refusal import Refused
 from lstmc.importers.weight import Weight, number

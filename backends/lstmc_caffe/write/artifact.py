@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
-from lstmc.files.format import text_templates
+from lstmc.files.output import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.loops.code import Source, layer_code, source
 from lstmc.loops.gpu import gpu_text

@@ -9,7 +9,7 @@ from typing import Any
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import Argument, BackendError, Mend
-from lstmc.files.format import text_templates
+from lstmc.files.output import text_templates
 from lstmc.manifest import Manifest, Place, State, parse_manifest
 from lstmc.text import late
 from lstmc.version import __version__

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.files.format import shortest
+from lstmc.files.output import shortest
 from lstmc.importers.frontends import onnx_layers, onnx_quantized, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_recurrent import loop, scan

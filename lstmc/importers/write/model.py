@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from textwrap import shorten, wrap
 from typing import Any
 
-from lstmc.dsl.expressions import expression, listed
 from lstmc.dsl.printer import import_line
-from lstmc.files.format import text_templates
+from lstmc.dsl.vocabulary import expression, listed
+from lstmc.files.output import text_templates
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.ops import Formula
 from lstmc.importers.ir.recur import Cell, Recur

@@ -1,4 +1,4 @@
-"""Each op as an expression of the language."""
+"""The vocabulary of the language: its functions, those that are methods of a ``Value`` too, and an expression an op."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from lstmc.dsl import language
+from lstmc.dsl import arrange, elementwise, language, product, reduce, steps, whole_numbers
+from lstmc.dsl.value import FUNCTIONS, Value
 from lstmc.ops import (
     Accuracy,
     Add,
@@ -32,6 +33,57 @@ from lstmc.ops import (
     Sub,
     Sum,
 )
+
+
+def _reflected(function: Callable[[Any, Any], Value]) -> Callable[[Any, Any], Value]:
+    """Return the method for the operand on the right of an operator."""
+    return lambda right, left: function(left, right)
+
+
+class Methods:
+    """The functions that are methods too, as in NumPy or PyTorch, with the one meaning that they have in both."""
+
+    __slots__ = ()
+
+    abs = elementwise.abs
+    argmax = whole_numbers.argmax
+    clip = elementwise.clip
+    exp = elementwise.exp
+    expand = arrange.expand
+    floor = whole_numbers.floor
+    floor_divide = whole_numbers.floor_divide
+    log = elementwise.log
+    matmul = product.matmul
+    max = reduce.max
+    mean = reduce.mean
+    min = reduce.min
+    mod = whole_numbers.mod
+    permute = arrange.transpose
+    pow = elementwise.power
+    relu = elementwise.relu
+    reshape = elementwise.reshape
+    sigmoid = elementwise.sigmoid
+    softmax = elementwise.softmax
+    sqrt = elementwise.sqrt
+    square = elementwise.square
+    sum = reduce.sum
+    tanh = elementwise.tanh
+    transpose = arrange.transpose
+    view = elementwise.reshape
+
+    __floor__ = whole_numbers.floor
+    __mod__ = whole_numbers.mod
+    __rmod__ = _reflected(whole_numbers.mod)
+    __floordiv__ = whole_numbers.floor_divide
+    __rfloordiv__ = _reflected(whole_numbers.floor_divide)
+
+
+for _module in (arrange, steps, elementwise, product, reduce, whole_numbers):
+    FUNCTIONS += (word for word in _module.__all__ if word != "last_valid")  # which stands with ``scan``
+for _name, _function in vars(Methods).items():
+    if callable(_function):
+        setattr(Value, _name, _function)
+
 
 LANGUAGE = tuple(sorted(word for word in vars(language) if word[0] != "_"))  # what a printed model may import
 

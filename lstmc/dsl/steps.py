@@ -1,17 +1,60 @@
-"""Masks of the valid steps of each sequence of a batch, computed from the lengths by ordinary ops."""
+"""Steps of sequences: ``step_index``, for cells that do something else at some steps, and masks of the valid steps of
+each sequence of a batch, computed from the lengths by ordinary ops.
+"""
 
 from __future__ import annotations
 
 from lstmc.dsl.cell import check_is_value
-from lstmc.dsl.function import checked
-from lstmc.dsl.trace import Trace, origin
+from lstmc.dsl.function import checked, function
+from lstmc.dsl.trace import Trace, open_trace, origin
 from lstmc.dsl.value import Value, inner_trace
-from lstmc.errors import ShapeError
+from lstmc.errors import DslError, ShapeError
 from lstmc.ir import Builder, Ref, Scan
-from lstmc.ops import Add, Affine, Arg, Full, IntegerRange, Mul, Relu, Reshape
+from lstmc.ops import Add, Affine, Arg, Constant, Full, Input, IntegerRange, Mul, Op, Relu, Reshape
 from lstmc.source import SrcLoc, argument_location, here
 
-__all__ = ["last_valid"]
+__all__ = ["last_valid", "step_index"]
+
+
+SHAPE = (1,)
+
+
+@function
+def step_index() -> Value:
+    """In a cell: how many steps the scan has done before this one, [1]: 0 at its first, 1 at its second, ...
+
+    With ``reverse`` the first step is the last in time. With ``carry`` it goes on where the batch before ended;
+    ``cont`` and ``lengths`` leave it as it is. A net of one step (``--step``) has it as a state.
+    """
+    loc = here()
+    trace = open_trace("step_index", loc)
+    if trace.parent is None:
+        raise DslError("step_index must be called in a cell that is scanned: a model has no steps", loc=loc)
+    if trace.counter is None:
+        (trace.counter,) = trace.builder.add(Arg(SHAPE, "x"), names=("step_index",), loc=loc)
+        trace.declared[trace.counter] = "step_index(): the number of the step"
+    return Value(trace, trace.counter)
+
+
+def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | None) -> Value:
+    """The numbers of a scan's steps as a sequence [T, 1], by a scan that counts; one for all scans that run alike."""
+    counters = trace.root.counters
+    alike = steps, reverse, carry
+    if alike not in counters:
+        title = trace.root.unique_name("step_index")
+        body = Builder(title)
+        (index,) = body.add(Arg(SHAPE, "state"), names=("index_prev",))
+        (following,) = body.add(Affine(1.0, 1.0), index, names=("index",))
+        graph = body.finish([("", index), ("index", following)])
+        first: Op = Input(SHAPE, Constant(0)) if carry else Full(SHAPE)
+        (start,) = trace.builder.add(first, names=(f"{title}/index_0",), loc=loc)
+        steps_seen, last = trace.builder.add(
+            Scan(graph, steps, reverse), start, names=(title, f"{title}/index_T"), loc=loc
+        )
+        if carry:
+            trace.root.carried[start] = last
+        counters[alike] = steps_seen
+    return Value(trace, counters[alike])
 
 
 def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Value:
