@@ -1,8 +1,8 @@
 """Tracing: one run of a user's function, recorded node by node.
 
 The model has one trace; each scanned cell has one of its own, whose parent is the model's. A value of the parent
-used in a body enters it as a ``static`` argument, a parameter as a ``weight``. All uses of one bound cell in a model
-share their parameters.
+used in a body enters it as a ``static`` argument, a parameter or its transpose as a ``weight``. All uses of one bound
+cell in a model share their parameters.
 """
 
 from __future__ import annotations
@@ -199,8 +199,10 @@ class Trace:
         if value.ref not in self.captured:
             outer = value.trace
             node = outer.builder.node(value.ref.node)
-            weight = isinstance(node.op, Param)
-            role: Role = "weight" if weight else "static"
+            source = node
+            while isinstance(source.op, Transpose):
+                source = outer.builder.node(outer.builder.args(source.name)[0].node)
+            role: Role = "weight" if isinstance(source.op, Param) else "static"
             (ref,) = self.builder.add(Arg(value.shape, role), names=(outer.name(value.ref),), loc=node.loc)
             self.declared[ref] = origin(value)
             self.captured[value.ref] = (value, type(value)(self, ref))

@@ -292,9 +292,9 @@ class _Planner:
             whole = next(results).ref
             summed = not (into.time and into.rows)
             for ref in self._parts(whole) if summed else (whole,):
-                outer = self._outer(ref, Place(into)) if not (into.rows or into.time) else None
-                if outer is not None:
-                    outers.append(outer)
+                products = self._products(ref, Place(into)) if not (into.rows or into.time) else None
+                if products is not None:
+                    outers += products
                 elif self.back.node(ref.node).op.name != "full" or (into.time and into.rows):
                     sinks.append(Sink(ref, Place(into), summed))
         sinks = self._without_sums(sinks, outers)
@@ -338,21 +338,25 @@ class _Planner:
                 left.append(sink)
         return left
 
-    def _outer(self, ref: Ref, into: Place) -> tuple[Outer, Ref, Ref] | None:
-        """A summand that is a product of this step's rows alone: dW = ct^T x."""
+    def _products(self, ref: Ref, into: Place) -> list[tuple[Outer, Ref, Ref | None]] | None:
+        """Return a summand as products of this step's rows alone, dW = ct^T x; None if it is anything else."""
         node = self.back.node(ref.node)
+        args = self.back.args(node.name)
         if isinstance(node.op, Reshape):
-            return self._outer(self.back.args(node.name)[0], into)
+            return self._products(args[0], into)
         if isinstance(node.op, Transpose):  # of a matrix that is used as it is transposed
-            turned = self._outer(self.back.args(node.name)[0], into)
-            return turned and (replace(turned[0], outs=turned[0].ins, ins=turned[0].outs), turned[2], turned[1])
+            turned = self._products(args[0], into)
+            return turned and [(replace(o, outs=o.ins, ins=o.outs), x, ct) for o, ct, x in turned if x is not None]
+        if isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args):
+            each = [self._products(arg, into) for arg in args]
+            return None if None in each else [product for products in each for product in products or ()]
         if not isinstance(node.op, Linear):
             return None
-        sides = [self.back.node(arg.node) for arg in self.back.args(node.name)]
+        sides = [self.back.node(arg.node) for arg in args]
         if not all(isinstance(side.op, Transpose) for side in sides):
             return None
         operands = [self.back.args(side.name)[0] for side in sides]
         outs, ins = node.types[0].shape
         lead = sides[0].types[0].shape[1]
         nowhere = Place(into.array)
-        return Outer(nowhere, nowhere, into, outs, ins, lead), operands[0], operands[1]
+        return [(Outer(nowhere, nowhere, into, outs, ins, lead), operands[0], operands[1])]

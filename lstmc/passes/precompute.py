@@ -6,7 +6,7 @@ In nets that are not trained, convolutions take their factors and terms into the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -42,6 +42,7 @@ class Precompute(Pass):
 
     1. such a value of a scan's body   => the same before the scan (``hoist`` of what is made of parameters)
     2. such a value, where others read it => precomputed(it), which is a weight; a scan has it as one
+    3. a weight that a scan has as a value => the same as a weight
 
     Values that are much larger than their parameters stay: no net carries a parameter in many copies. Nets that are
     trained keep all (``trained``): from such a weight the parameter cannot be read back.
@@ -67,7 +68,16 @@ def _marked(graph: Graph, counts: Counter[str]) -> Graph:
     read = {ref for node in graph if node.name not in alone for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}
     stored = {ref for ref in read if ref.node in alone and not is_weight(graph, ref)}
-    if not stored:
+    statics = {
+        node.name: [
+            slot
+            for slot, ref in enumerate(graph.args(node.name))
+            if node.op.role(slot) == "static" and (ref in stored or is_weight(graph, ref))
+        ]
+        for node in graph
+        if isinstance(node.op, Scan)
+    }
+    if not stored and not any(statics.values()):
         return graph
     rebuild = Rebuild(graph)
     weights: dict[Ref, Ref] = {}
@@ -75,7 +85,7 @@ def _marked(graph: Graph, counts: Counter[str]) -> Graph:
         args = [weights.get(ref) or rebuild.new[ref] for ref in graph.args(node.name)]
         if node.name in alone:
             args = [rebuild.new[ref] for ref in graph.args(node.name)]
-        rebuild.put(node, _with_weights(rebuild.builder, node, tuple(args), graph, stored))
+        rebuild.put(node, _with_weights(rebuild.builder, node, tuple(args), statics.get(node.name, ())))
         for out, name in enumerate(node.names):
             ref = Ref(node.name, out)
             if ref in stored:
@@ -85,10 +95,10 @@ def _marked(graph: Graph, counts: Counter[str]) -> Graph:
     return rebuild.builder.finish([(o.name, weights.get(o.ref) or rebuild.new[o.ref]) for o in graph.outputs])
 
 
-def _with_weights(b: Builder, node: Node, args: Refs, graph: Graph, stored: set[Ref]) -> Refs:
-    if not isinstance(node.op, Scan):
+def _with_weights(b: Builder, node: Node, args: Refs, slots: Collection[int]) -> Refs:
+    if not slots:
         return b.copy(node, args)
-    slots = {i for i, ref in enumerate(graph.args(node.name)) if ref in stored and node.op.role(i) == "static"}
+    assert isinstance(node.op, Scan)
     scan = in_bodies(node.op, lambda body: with_role(body, slots, "weight"))
     return b.add(scan, *args, names=node.names, loc=node.loc)
 

@@ -103,6 +103,20 @@ def two_products(s=Input(N, 5)):
 
 
 @cell
+def of_memory(x=Input(N, 3), h=State(N, 3), *, X=Param(5, 3, fill=xavier())):
+    """A matrix is read as it is and transposed, each twice: its gradient is a sum and a transposed sum."""
+    h = h + x
+    for _ in range(2):
+        h = softmax(linear(h, X)) @ X
+    return h, {"h": h}
+
+
+@model
+def memory(X=Input(T, N, 3)):
+    return {"y": scan(of_memory(), X)[0]}
+
+
+@cell
 def of_words(
     volatile=Input(N, 3), p0=Input(N, 3), packed=Input(N, 3), NULL=State(N, 3), *,
     CHECK=Param(3, fill=xavier()), outer=Param(3, 3, fill=xavier()),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, Param, State, cell, dims, exp, linear, model, scan, sigmoid, tanh, uniform
+from lstmc import Input, Param, State, cell, const, dims, exp, linear, model, scan, sigmoid, softmax, tanh, uniform
 from lstmc.ir import Ref, is_weight, parse_graph, print_graph, verify
 from lstmc.ops import Precomputed
 from lstmc.passes import PassResult, Precompute, RollIn
@@ -78,6 +78,30 @@ def test_before_and_after() -> None:
     assert Precompute().run(outcome.graph) == PassResult(outcome.graph, False, {})
 
 
+def test_a_weight_that_a_scan_has_as_a_value_is_one_there_too() -> None:
+    before = parse_graph("""\
+graph net {
+  %X: f32[3,2,5] = input()
+  %h0: f32[2,5] = input()
+  %p: f32[5,5] = param()
+  %t: f32[5,5] = transpose(%p, axis=0)
+  %h_T: f32[2,5] = scan(%X, %h0, %t, length=3) {
+    body step {
+      %x: f32[2,5] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %t: f32[5,5] = arg(role='static')
+      %a: f32[2,5] = linear(%h_prev, %t)
+      %h: f32[2,5] = add(%a, %x)
+      return next h=%h
+    }
+  }
+  return h_T=%h_T
+}
+""")
+    after = Precompute().run(before).graph
+    assert print_graph(after) == print_graph(before).replace("'static'", "'weight'")
+
+
 def test_nets_that_are_trained_keep_all() -> None:
     before = parse_graph(BEFORE)
     assert Precompute(trained=True).run(before) == PassResult(before, False)
@@ -100,6 +124,21 @@ graph net {
 
 
 T, N, D = dims("T N D")
+
+
+@cell
+def cumulated(x=Input(N, D), h=State(N, D)):
+    """A product with a fixed matrix, as papers write it: h U."""
+    h = 0.5 * h + softmax(x) @ const(np.triu(np.ones((3, 3))))
+    return h, {"h": h}
+
+
+@pytest.mark.parametrize("target", ["caffe", "noslice"])
+def test_a_product_with_a_fixed_matrix_is_one_layer(target: str) -> None:
+    compiled = lstmc.compile(cumulated, target=target, T=1, N=2, D=3)
+    assert [layer.type for layer in compiled.layers].count("InnerProduct") == 1
+    assert "Tile" not in {layer.type for layer in compiled.layers}
+    assert compiled.verify(["interpreter"])
 
 
 @cell
