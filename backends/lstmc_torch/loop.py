@@ -107,7 +107,7 @@ _Saved = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]  # bottoms,
 
 
 def _run(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    some = (*bottoms, *weights)[0]
+    some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants alone, as one that counts, has none
     layer = _loop(kind, some)
     at = layer.sizes([b.shape for b in bottoms], *sizes)
     tops = [some.new_empty(top.at(*at)) for top in layer.tops]
@@ -195,7 +195,7 @@ def loop(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: S
 
 @loop.register_fake
 def _(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    some = (*bottoms, *weights)[0]
+    some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants alone, as one that counts, has none
     layer = _loop(kind, some)
     sizes = layer.sizes([tuple(b.shape) for b in bottoms], steps, rows)
     tops = [some.new_empty(top.at(*sizes)) for top in layer.tops]

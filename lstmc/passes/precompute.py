@@ -68,15 +68,12 @@ def _marked(graph: Graph, counts: Counter[str]) -> Graph:
     read = {ref for node in graph if node.name not in alone for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}
     stored = {ref for ref in read if ref.node in alone and not is_weight(graph, ref)}
-    statics = {
-        node.name: [
-            slot
-            for slot, ref in enumerate(graph.args(node.name))
-            if node.op.role(slot) == "static" and (ref in stored or is_weight(graph, ref))
-        ]
-        for node in graph
-        if isinstance(node.op, Scan)
-    }
+    statics: dict[str, set[int]] = {}
+    for node in graph:
+        if isinstance(node.op, Scan):
+            values = [(i, ref) for i, ref in enumerate(graph.args(node.name)) if node.op.role(i) == "static"]
+            counts["static_weight"] += sum(is_weight(graph, ref) for _, ref in values)
+            statics[node.name] = {i for i, ref in values if ref in stored or is_weight(graph, ref)}
     if not stored and not any(statics.values()):
         return graph
     rebuild = Rebuild(graph)

@@ -22,8 +22,24 @@ from platformdirs import user_cache_path
 import lstmc
 import lstmc_torch
 import lstmc_torch.loop
-from lstmc import Input, Param, State, cell, const, dims, dropout, linear, model, scan, tanh, uniform, xavier
+from lstmc import (
+    Input,
+    Param,
+    State,
+    cell,
+    const,
+    dims,
+    dropout,
+    linear,
+    model,
+    scan,
+    step_index,
+    tanh,
+    uniform,
+    xavier,
+)
 from lstmc.cells import gru
+from lstmc.dsl import CellModel
 from lstmc.errors import BackendError, DataError, DimError, WeightsError
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, Scan
@@ -64,6 +80,17 @@ def assert_right(graph: Graph) -> None:
 
 def test_outputs_and_all_gradients_in_both_forms() -> None:
     assert_right(everything.graph(T=5, N=3))
+
+
+@cell
+def averaging(x=Input(N, D), m=State(N, D)):
+    """A mean so far. Its step counts for itself, in a loop without operands."""
+    m = m + (x - m) / (step_index() + 1)
+    return m, {"m": m}
+
+
+def test_a_loop_without_operands() -> None:
+    assert_right(CellModel(averaging).graph(T=3, N=2, D=2))
 
 
 @pytest.mark.slow
