@@ -58,7 +58,7 @@ ORDER["lstmc_caffe"] = (
     ("processes", "targets", "legalize"),
     ("install", "rows", "write"),
     ("runtime", "readers"),
-    ("pipelines", "train", "source", "layers"),
+    ("train", "source", "layers"),
     ("backend",),
     ("lstmc_caffe",),
 )
@@ -83,7 +83,6 @@ ORDER["lstmc_c"] = (
     ("lstmc_c",),
 )
 ORDER["lstmc_torch"] = (
-    ("lowerings",),
     ("program", "loop"),
     ("backend",),
     ("modules",),

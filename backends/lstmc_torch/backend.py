@@ -28,8 +28,7 @@ from lstmc.runs.solver import Solver, resolve_solver
 from lstmc.text import plain
 from lstmc.version import __version__
 from lstmc.weights import parameters
-from lstmc_torch.lowerings import LOWERINGS, TEXTS
-from lstmc_torch.program import program_of
+from lstmc_torch.program import LOWERINGS, TEXTS, program_of
 
 SUFFIX, LAYERS = ".pt", ".layers.cpp"
 _TEMPLATES = text_templates("lstmc_torch", ".")

@@ -53,7 +53,7 @@ from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
 from lstmc_torch import TorchBackend
 from lstmc_torch.loop import loop
-from lstmc_torch.lowerings import Call, lowered
+from lstmc_torch.program import Call, lowered
 from tests.cells.scanned import cell_graph
 from tests.loops.test_native import everything
 

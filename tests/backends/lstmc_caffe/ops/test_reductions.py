@@ -26,7 +26,7 @@ from lstmc import (
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.pipelines import passes_of
+from lstmc_caffe.backend import passes_of
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.ops.test_layers import assert_right
 
