@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lstmc.errors import Argument, LstmcError
-from lstmc.importers.ir.sizes import Shape, ShapeProblem, open_sizes
+from lstmc.importers.ir.values import Shape, ShapeProblem, open_sizes
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,59 @@
-"""The interface of a format of trained models, lstmc's own or a package's (entry-point group ``lstmc.sources``)."""
+"""The interface of a format of trained models, lstmc's own or a package's (``lstmc.sources``); a file's tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lstmc.backend import Artifact, Violation
 from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.values import Weight
+from lstmc.importers.refusal import SourceError
 from lstmc.ops import Array
 from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
 from lstmc.verification.report import Difference
+
+LARGEST = 2**31  # elements of one tensor
+MANY = 100_000  # tensors of one file
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of a file. ``read`` returns its elements, after checking them against the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Array] = field(repr=False, compare=False)
+
+    def weight(self) -> Weight:
+        """Return the tensor as a parameter."""
+        return Weight(self.shape, (self.name,), self.name, self.read)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file: ``kind`` is its format, ``origin`` its name in messages; ``facts`` depend on the format."""
+
+    kind: str
+    origin: str
+    tensors: Mapping[str, StoredTensor]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
+    """Return a shape from a file. Raises :class:`SourceError` for anything but plausible sizes."""
+    if (
+        not isinstance(shape, list | tuple)
+        or len(shape) > 16
+        or not all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= LARGEST for size in shape)
+        or prod(shape) > LARGEST
+    ):
+        raise SourceError(f"{origin}: tensor {name} has no usable shape: {str(shape)[:100]}")
+    return tuple(shape)
 
 
 class Runtime(Protocol):

@@ -1,20 +1,31 @@
-"""Validation of the written model against its source: the net as it was read, and the source's own runtime."""
+"""Comparison of an imported model with its source: with the net as it was read, and with the framework that runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import importlib
+import os
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lstmc.backend import Compiled
+from lstmc.importers.frontends.keras_layers import HANDLERS
+from lstmc.importers.frontends.keras_weights import weights_by_layer
+from lstmc.importers.frontends.onnx_layers import ROUNDED
+from lstmc.importers.frontends.torch_graph import Group
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.sizes import OpenSize
+from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.values import OpenSize, Weight
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.sources import SourceCheck
+from lstmc.importers.sources import Source, SourceCheck
 from lstmc.importers.write.model import traced
 from lstmc.interp import forward
-from lstmc.ops import Array
+from lstmc.ops import Array, Relu
 from lstmc.process.status import report_activity
 from lstmc.verification.arrays import inputs_of_domain
 from lstmc.verification.conditioning import SCALE_FLOOR
@@ -118,3 +129,239 @@ def difference(name: str, expected: Array, actual: Array, tolerance: float) -> D
     gap = float(np.max(np.abs(expected - actual), initial=0.0))
     scale = max(float(np.max(np.abs(expected), initial=0.0)), SCALE_FLOOR)
     return Difference("output", name, 1, gap, gap / scale, tolerance)
+
+
+def not_installed(*modules: str) -> str | None:
+    """Return a message about missing modules, or None."""
+    missing = [module for module in modules if find_spec(module) is None]
+    return f"{', '.join(missing)} cannot be imported" if missing else None
+
+
+# What a configuration names besides layers: nothing of it is a function of the file's own.
+_PLAIN = frozenset(
+    {
+        *("Sequential", "Functional", "Model", "InputLayer", "DTypePolicy", "__keras_tensor__", "GlorotUniform"),
+        *("Orthogonal", "OrthogonalInitializer", "Zeros", "Ones", "Constant", "RandomUniform", "RandomNormal"),
+        *("VarianceScaling", "GlorotNormal", "HeNormal", "HeUniform", "TruncatedNormal", "LecunNormal", "L1", "L2"),
+        *("L1L2", "MaxNorm", "UnitNorm", "NonNeg"),
+        *("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"),
+    }
+)
+
+
+class KerasRuntime:
+    """Runs a model that Keras builds from the configuration, with the weights read here; it never opens the file.
+
+    The configuration must name no class that is not known here, and no module of another package.
+    """
+
+    name = "Keras"
+
+    def __init__(self, source: Source, net: Net) -> None:
+        self.source, self.net = source, net
+
+    def unavailable(self) -> str | None:
+        """Return the reason why it cannot run here, or None."""
+        strange = next(_strange(self.source.facts["config"]), None)
+        if strange is not None:
+            return f"its configuration names {strange}, which is not built from a file"
+        return not_installed("keras")
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Raises :class:`SourceError` for a model that this Keras does not build, as some old ones."""
+        if not_installed("tensorflow") is not None:
+            os.environ.setdefault("KERAS_BACKEND", "numpy" if not_installed("torch") else "torch")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of arguments that old configurations have
+                return self._run(importlib.import_module("keras"), inputs)
+        except Exception as error:  # whatever Keras raises for what it does not know any more
+            text = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SourceError(f"this Keras does not build the model: {text[:200]}") from None
+
+    def _run(self, keras: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        config = _today(self.source.facts["config"])
+        model_class = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
+        inner = config["config"]  # a list in the first versions
+        model = model_class.from_config({"name": "model", "layers": inner} if isinstance(inner, list) else inner)
+        stored_layers = self.source.facts["config"]["config"]
+        weights = weights_by_layer(
+            self.source, stored_layers if isinstance(stored_layers, list) else stored_layers["layers"]
+        )
+        _set(model, weights, "")
+        arrays = {self.net.called[name]: np.asarray(array, np.float32) for name, array in inputs.items()}
+        fed = [arrays[tensor.name] for tensor in model.inputs] if len(arrays) > 1 else next(iter(arrays.values()))
+        outputs = model.predict(fed, verbose=0)
+        results = outputs if isinstance(outputs, list | tuple) else [outputs]
+        return dict(zip(self.net.outputs, map(np.asarray, results), strict=True))
+
+
+def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None:
+    """Set the weights of each layer, also in nested models."""
+    for layer in model.layers:
+        inner = getattr(layer, "layer", layer)
+        if hasattr(inner, "layers"):
+            _set(inner, weights, f"{path}{layer.name}/")
+        else:
+            layer.set_weights([weight.make() for weight in weights.get(path + layer.name, [])])
+
+
+def _today(config: Any) -> Any:
+    """Return a configuration without ``time_major = False``, which Keras 3 rejects."""
+    if isinstance(config, Mapping):
+        return {k: _today(v) for k, v in config.items() if not (k == "time_major" and v is False)}
+    return [*map(_today, config)] if isinstance(config, list) else config
+
+
+def _strange(config: Any, depth: int = 0) -> Iterator[str]:
+    """Yield the classes and modules of a configuration that are not known."""
+    if depth > 50:
+        yield "something nested deeper than 50"
+    elif isinstance(config, Mapping):
+        name, module = config.get("class_name"), config.get("module")
+        if name is not None and str(name) not in _PLAIN and str(name) not in HANDLERS:
+            yield f"the class {str(name)[:60]}"
+        if module is not None and str(module).partition(".")[0] != "keras":
+            yield f"the module {str(module)[:60]}"
+        for value in config.values():
+            yield from _strange(value, depth + 1)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _strange(value, depth + 1)
+
+
+_KINDS = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+}
+
+
+class OnnxRuntime:
+    """Runs a graph from its file or its bytes; ``values`` are of inputs that were made constants."""
+
+    name = "ONNX Runtime"
+
+    def __init__(self, model: Path | bytes, net: Net, values: Mapping[str, Array]) -> None:
+        self.model, self.net, self.values = model, net, values
+
+    def unavailable(self) -> str | None:
+        """Return the reason why it cannot run here, or None."""
+        if ROUNDED in self.net.notes:
+            return "the source rounds to 8 bits while it runs, which the imported model does not"
+        return not_installed("onnxruntime")
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Raises :class:`SourceError` for a graph that ONNX Runtime does not run."""
+        runtime = importlib.import_module("onnxruntime")
+        arrays = {self.net.called[name]: array for name, array in inputs.items()} | dict(self.values)
+        called = {name: self.net.called[name] for name in self.net.outputs}
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # what keeps all digits
+        try:
+            model = self.model if isinstance(self.model, bytes) else str(self.model)
+            session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            fed: dict[str, Array] = {}
+            for entry in session.get_inputs():
+                kind = _KINDS.get(entry.type, np.float32)
+                shape = [size if isinstance(size, int) else 1 for size in entry.shape]
+                fed[entry.name] = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
+            results = session.run(list(called.values()), fed)
+        except Exception as error:  # of its own kinds, which differ from version to version
+            raise SourceError(f"ONNX Runtime does not run this graph: {str(error).splitlines()[0][:200]}") from None
+        return dict(zip(called, results, strict=True))
+
+
+class TorchProgram:
+    """Runs a ``torch.export.ExportedProgram``."""
+
+    name = "PyTorch"
+
+    def __init__(self, program: Any, net: Net) -> None:
+        self.program, self.net = program, net
+
+    def unavailable(self) -> str | None:
+        """Return None: there is a live module."""
+        return None
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs of the program's module."""
+        torch = importlib.import_module("torch")
+        arrays = {self.net.called[name]: array for name, array in inputs.items()}
+        fed = []
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder" and node.name in self.program.graph_signature.user_inputs:
+                like = node.meta["val"]
+                array = arrays.get(node.name, np.zeros(tuple(like.shape)))  # one not given is not read
+                fed.append(torch.from_numpy(np.array(array)).to(like.dtype))
+        with torch.no_grad():
+            results = _tensors(self.program.module()(*fed))
+        return {name: result.numpy() for name, result in zip(self.net.outputs, results, strict=True)}
+
+
+def _tensors(result: Any) -> list[Any]:
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    if isinstance(result, list | tuple):
+        return [tensor for one in result for tensor in _tensors(one)]
+    return [] if result is None else [result]
+
+
+class TorchLayers:
+    """Runs ``torch.nn.LSTM``, ``GRU`` and ``RNN`` with the tensors of a state dict."""
+
+    name = "PyTorch's own layers"
+
+    def __init__(self, groups: Sequence[Group], net: Net) -> None:
+        self.groups, self.called = groups, net.called
+        self.relu = any(isinstance(step.op, Recur) and step.op.cell.new == Relu() for step in net.steps)
+
+    def unavailable(self) -> str | None:
+        """Return the reason why it cannot run here, or None."""
+        return not_installed("torch")
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs of each group of tensors, run as one layer."""
+        torch = importlib.import_module("torch")
+        outputs: dict[str, Array] = {}
+        arrays = {self.called[name]: array for name, array in inputs.items()}
+        many = len(self.groups) > 1
+        for group in self.groups:
+            layer = getattr(torch.nn, str(group.kind).upper())(**self._options(group))
+            state = {
+                f"{role}_l{number}{'_reverse' if back else ''}": torch.from_numpy(np.array(tensor.read(), np.float32))
+                for (number, back), tensors in group.tensors.items()
+                for role, tensor in tensors.items()
+            }
+            try:
+                layer.load_state_dict(state)
+            except RuntimeError as error:
+                raise SourceError(f"PyTorch does not take these tensors: {str(error).splitlines()[0]}") from None
+            prefix = f"{group.title}_" if many else ""
+            x = torch.from_numpy(np.asarray(arrays[f"{prefix}X"], np.float32))
+            with torch.no_grad():
+                y, last = layer(x)
+            outputs[f"{prefix}Y"] = y.numpy()
+            for state_name, value in zip("hc", last if group.kind == "lstm" else (last,), strict=False):
+                for number in range(len(value)):
+                    suffix = f"_{number}" if len(value) > 1 else ""
+                    outputs[f"{prefix}{state_name}_T{suffix}"] = value[number].numpy()
+        return outputs
+
+    def _options(self, group: Group) -> dict[str, Any]:
+        """Return the constructor's arguments of a layer."""
+        first = group.tensors[0, False]
+        projected = first["weight_hr"].shape if "weight_hr" in first else None
+        options: dict[str, Any] = {
+            "input_size": first["weight_ih"].shape[1],
+            "hidden_size": projected[1] if projected else first["weight_hh"].shape[1],
+            "num_layers": 1 + max(number for number, _ in group.tensors),
+            "bidirectional": any(back for _, back in group.tensors),
+            "bias": "bias_ih" in first,
+        }
+        options |= {"proj_size": projected[0]} if projected else {}
+        return options | ({"nonlinearity": "relu"} if group.kind == "rnn" and self.relu else {})

@@ -28,7 +28,7 @@ from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.keras_ops import operation
-from lstmc.importers.ir.sizes import named
+from lstmc.importers.ir.values import named
 from lstmc.importers.read.keras_file import read_config, read_keras
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array

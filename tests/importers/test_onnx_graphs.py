@@ -23,7 +23,7 @@ from lstmc.cli.console import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, from_onnx, import_file
 from lstmc.importers.frontends.onnx_graph import HANDLERS
-from lstmc.importers.ir.sizes import named
+from lstmc.importers.ir.values import named
 from lstmc.ops import Array
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
 from tests.fuzz.mutate import changed_nodes

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from lstmc.importers import RefusedError, import_file
-from lstmc.importers.frontends.onnx_quantized import ROUNDED
+from lstmc.importers.frontends.onnx_layers import ROUNDED
 from lstmc.ops import Array
 from tests.importers.imported import imported
 

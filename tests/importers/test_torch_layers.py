@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmc.importers.frontends.torch_names import describe_state_dict
-from lstmc.importers.read.source import Source, StoredTensor
+from lstmc.importers.frontends.torch_graph import describe_state_dict
+from lstmc.importers.sources import Source, StoredTensor
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported

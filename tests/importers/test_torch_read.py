@@ -26,8 +26,8 @@ import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.read.onnx_file import read_safetensors
-from lstmc.importers.read.source import Source
 from lstmc.importers.read.torch_file import hints, read_torch
+from lstmc.importers.sources import Source
 from tests.importers.torch_files import CONTAINERS, mutants, save, tagger
 
 

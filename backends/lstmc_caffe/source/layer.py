@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import Argument, BackendError
+from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
-from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 from lstmc_caffe.proto.fields import CLOSE, OPEN, TOKEN
 from lstmc_caffe.targets.shapes import Shape, Shapes

@@ -15,8 +15,8 @@ import numpy as np
 
 from lstmc.files.output import shortest
 from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.ir.values import Weight, number
 from lstmc.importers.refusal import Refused
-from lstmc.importers.weight import Weight, number
 from lstmc.ops import CORE, Affine, Array, Conv, Types
 from lstmc.types import TensorType
 from lstmc_caffe import ops

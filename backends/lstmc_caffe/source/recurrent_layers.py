@@ -17,8 +17,8 @@ from lstmc.backend import Artifact
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.recur import Cell, Extra
+from lstmc.importers.ir.values import number
 from lstmc.importers.refusal import Refusal, RefusedError
-from lstmc.importers.weight import number
 from lstmc.manifest import Manifest, Place, parse_manifest
 from lstmc.ops import Linear, Reshape, Tanh
 from lstmc_caffe.proto.net import LayerParameter, RawNet, net_from_text

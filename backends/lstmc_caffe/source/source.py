@@ -32,8 +32,15 @@ from lstmc_caffe.source.layer import (
     wire_fields,
 )
 from lstmc_caffe.source.recurrent_layers import Imported, Replacement, describe_layers, replacements
-from lstmc_caffe.source.runtime import CaffeRuntime, NetFile, RuntimeNet, compare_nets, input_text, recurrent_nets
-from lstmc_caffe.source.whole_net import describe_whole
+from lstmc_caffe.source.whole_net import (
+    CaffeRuntime,
+    NetFile,
+    RuntimeNet,
+    compare_nets,
+    describe_whole,
+    input_text,
+    recurrent_nets,
+)
 from lstmc_caffe.targets.lint import lint_text, misspelt
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs, unwritten_bottoms

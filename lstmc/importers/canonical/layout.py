@@ -18,7 +18,7 @@ from math import prod
 from lstmc.importers.ir.net import Net, body_of, with_body
 from lstmc.importers.ir.ops import Einsum, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
-from lstmc.importers.ir.sizes import OpenSize, Shape, result_shapes
+from lstmc.importers.ir.values import OpenSize, Shape, result_shapes
 from lstmc.ir import Scan
 from lstmc.ops import Add, Binary, Concat, Conv, Embed, Input, Linear, Op, Reshape, Softmax, Split
 from lstmc.ops.layers import Pool

@@ -11,8 +11,7 @@ import numpy as np
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
 from lstmc.importers.ir.ops import Permute, Select
 from lstmc.importers.ir.recur import Recur
-from lstmc.importers.ir.sizes import Shape, open_sizes
-from lstmc.importers.weight import Weight, number
+from lstmc.importers.ir.values import Shape, Weight, number, open_sizes
 from lstmc.importers.write.model import traced
 from lstmc.ir import Graph, Ref, Scan
 from lstmc.ops import Arg, Full, Input, Reshape, Split, Transpose, Unstack

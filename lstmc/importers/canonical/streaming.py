@@ -7,18 +7,26 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lstmc.importers.canonical.frames import Frames
-from lstmc.importers.canonical.time_axes import ATTENTION, NO_TIME, TIMELESS, TwoTimeAxes, is_zero, time_axes, timeless
+from lstmc.importers.canonical.time import (
+    ATTENTION,
+    NO_TIME,
+    TIMELESS,
+    Frames,
+    TwoTimeAxes,
+    is_zero,
+    time_axes,
+    timeless,
+)
 from lstmc.importers.ir.net import Net, origin_of
 from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
 from lstmc.importers.ir.recur import Recur
-from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
+from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan
 from lstmc.ops import Concat, Conv, Dropout, Input, Linear, Reshape, Softmax, Split
 from lstmc.ops.layers import Pool
 from lstmc.passes.unrolled_steps import Step
-from lstmc.text import late
+from lstmc.text import late, unused
 
 APART = "stream the part before it, and compute it outside of the net"
 
@@ -87,7 +95,10 @@ class _DynamicTime(Frames):
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
         lengths = {net.inputs[name][axis] for name, axis in axes.items() if name in net.inputs}
         self.length: Size = min(lengths, key=str)
-        super().__init__(net, self.length if isinstance(self.length, OpenSize) else _new_size(net))
+        super().__init__(
+            net,
+            self.length if isinstance(self.length, OpenSize) else OpenSize(unused("T", net.open_sizes().__contains__)),
+        )
         self.axes = axes
         self.closed: list[Refusal] = []
         self.mixed: list[Refusal] = []
@@ -95,7 +106,6 @@ class _DynamicTime(Frames):
         self.short: list[str] = []
         self.values: dict[str, _Value | None] = {}  # values over time; None where something was refused
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value of some steps before
-        self.makers = {value: step for step in net.steps for value in step.outputs}
         if len(lengths) > 1:
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
         for name, axis in axes.items():
@@ -185,7 +195,7 @@ class _DynamicTime(Frames):
             if needed & set(step.outputs):
                 steps.append(step)
                 padding = isinstance(step.op, Concat) and self.axes.get(step.outputs[0]) == step.op.axis
-                needed |= {v for v in step.inputs if not (padding and is_zero(self.old, self.makers, v))}
+                needed |= {v for v in step.inputs if not (padding and is_zero(self.old, v))}
         return reversed(steps)
 
     def _close(self, node: str, why: str, mend: str) -> None:
@@ -304,9 +314,8 @@ class _DynamicTime(Frames):
 
     def _plain(self, x: _Value, step: Step) -> str:
         if x.zeros:
-            self._refuse(
-                step, self.closed, "it reads a sequence that is padded along time", "pad where it is convolved"
-            )
+            why = "it reads a sequence that is padded along time"
+            self._refuse(step, self.closed, why, "pad where it is convolved")
         return x.name
 
     def _aligned(self, step: Step) -> tuple[list[str], int | None]:
@@ -360,7 +369,7 @@ class _DynamicTime(Frames):
 
     def _padding(self, step: Step, op: Concat) -> None:
         """Rewrite padding with zeros in front of a sequence, or after it."""
-        sequences = [v for v in step.inputs if not is_zero(self.old, self.makers, v)]
+        sequences = [v for v in step.inputs if not is_zero(self.old, v)]
         if len(sequences) != 1 or sequences[0] not in self.values:
             self._refuse(step, self.closed, "it joins sequences along time", "join them outside of the net")
         x = self.values[sequences[0]]
@@ -433,12 +442,6 @@ class _DynamicTime(Frames):
         operands = [next(aligned) if op.role(i) == "x" else value for i, value in enumerate(step.inputs)]
         self.put(replace(op, length=self.time), operands, step)
         self._results(step, lag)
-
-
-def _new_size(net: Net) -> OpenSize:
-    """Return an open size with an unused name."""
-    names = ("T", *(f"T_{number}" for number in range(2, 99)))
-    return OpenSize(next(name for name in names if name not in net.open_sizes()))
 
 
 class _Closed(Exception):

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lstmc.importers.frontends.keras_call import SAVE, Call, DamagedConfig, Key, Settings, tensor_key
 from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, output_mask
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
-from lstmc.importers.frontends.keras_ops import Operation, is_operation, operation
+from lstmc.importers.frontends.keras_ops import (
+    SAVE,
+    Call,
+    DamagedConfig,
+    Key,
+    Operation,
+    Settings,
+    is_operation,
+    operation,
+    tensor_key,
+)
 from lstmc.importers.frontends.keras_weights import (
     MODELS,
     check_fit,
@@ -21,10 +30,10 @@ from lstmc.importers.frontends.keras_weights import (
 )
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem
+from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem
 from lstmc.importers.read.keras_file import version_of
-from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
+from lstmc.importers.sources import Source
 
 _MOST = 6  # results that a layer may have
 

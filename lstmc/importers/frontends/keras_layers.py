@@ -1,16 +1,162 @@
-"""Keras layers other than recurrent ones and those of images; images have their channels last."""
+"""Keras layers other than recurrent ones; images have their channels last."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
 import numpy as np
 
-from lstmc.importers.frontends import keras_images, keras_recurrent
-from lstmc.importers.frontends.keras_call import SAVE, Call, Handler, Settings, activated
+from lstmc.importers.frontends import keras_recurrent
+from lstmc.importers.frontends.keras_ops import SAVE, Call, Handler, Settings, activated
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.ir.sizes import axis_in, resolved
+from lstmc.importers.frontends.shape_ops import Pair
+from lstmc.importers.ir.values import Weight, axis_in, fixed, number, resolved
 from lstmc.importers.refusal import Refused
-from lstmc.importers.weight import number
 from lstmc.ops import Dropout
+
+
+def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
+    """Return x [..., H, W, C] or [..., W, C] with its channels before these axes, and the permutation to undo that."""
+    _require_channels_last(call)
+    lead, rank = call.lead, call.rank
+    x = layers.transpose(call.xs[0], (*range(lead), lead + rank, *range(lead, lead + rank)))
+    return x, [*range(lead), *range(lead + 1, lead + rank + 1), lead]
+
+
+def _conv(layers: Layers, call: Call) -> list[str]:
+    """A convolution; a separable one is a depthwise convolution, then one with 1 x 1 kernels."""
+    kernel, *bias = call.weights
+    rank, padding = call.rank, call.config.get("padding", call.config.get("border_mode", "valid"))
+    strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
+    x, back = _channels_first(layers, call)
+    w, group = kernel.transposed(rank + 1, rank, *range(rank)), call.config.get("groups") or 1
+    if not call.name.startswith("Conv"):  # [..., C, M]: M kernels for each channel
+        group = kernel.shape[rank]
+        w = kernel.transposed(rank, rank + 1, *range(rank))
+        w = w.reshaped(group * kernel.shape[-1], 1, *kernel.shape[:rank])
+    windows = zip(layers.shape(x)[-rank:], w.shape[2:], strides, dilation, strict=True)
+    pads = [pads_of(padding, *window) for window in windows]
+    point = bias.pop(0) if call.name.startswith("Separable") else None
+    b = bias[0] if bias else None
+    y = layers.conv(x, w, b if point is None else None, strides, pads, dilation, group)
+    if point is not None:
+        mixed = point.transposed(rank + 1, rank, *range(rank))
+        y = layers.conv(y, mixed, b, (1,) * rank, [(0, 0)] * rank, (1,) * rank, 1)
+    return [activated(layers, call, layers.transpose(y, back))]
+
+
+def _conv_transpose(layers: Layers, call: Call) -> list[str]:
+    kernel, *bias = call.weights  # [..., out, in]
+    rank = call.rank
+    strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
+    if call.config.get("output_padding") is not None or set(dilation) != {1}:
+        setting = f"{call.config.get('output_padding')}, {dilation}"
+        raise Refused("output_padding, dilation_rate", setting, "only none are read", "leave them out")
+    x, back = _channels_first(layers, call)
+    w = kernel.transposed(rank + 1, rank, *range(rank))
+    pads: list[Pair] = []
+    for k, s in zip(kernel.shape[:rank], strides, strict=True):
+        # "same" makes n s elements of n, "valid" at least that (keras/src/backend/common/backend_utils.py)
+        total = max(k - s, 0) if call.config.get("padding") == "same" else 0
+        more = max(s - k, 0)
+        pads.append((total // 2, total - total // 2 - more))
+    y = layers.conv_transpose(x, w, bias[0] if bias else None, strides, pads, (1,) * rank, 1)
+    return [activated(layers, call, layers.transpose(y, back))]
+
+
+def _require_channels_last(call: Call) -> None:
+    order = call.config.get("data_format", "channels_last")
+    if order not in (None, "channels_last"):
+        raise Refused("data_format", str(order), "only channels_last is read", "write the model with channels last")
+
+
+def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
+    """Return the zeros before and after an axis for a padding mode."""
+    reach = dilation * (kernel - 1)
+    if padding == "causal":
+        return (reach, 0)
+    if padding != "same":
+        return (0, 0)
+    if stride == 1:
+        return (reach // 2, reach - reach // 2)
+    n = fixed(size, "an image's size")
+    total = max((-(-n // stride) - 1) * stride + reach + 1 - n, 0)
+    return (total // 2, total - total // 2)
+
+
+def _pool(kind: Literal["max", "mean"]) -> Handler:
+    def handle(layers: Layers, call: Call) -> list[str]:
+        rank = call.rank
+        size = call.pair("pool_size", rank, call.config.get("pool_length", 2))
+        strides = call.pair("strides", rank, call.config.get("stride") or size)
+        padding = call.config.get("padding", call.config.get("border_mode", "valid"))
+        x, back = _channels_first(layers, call)
+        windows = zip(layers.shape(x)[-rank:], size, strides, strict=True)
+        pads = [pads_of(padding, n, k, s, 1) for n, k, s in windows]
+        return [layers.transpose(layers.pool(kind, x, size, strides, pads, counted=False), back)]
+
+    return handle
+
+
+def _global(kind: Literal["max", "mean"]) -> Handler:
+    def handle(layers: Layers, call: Call) -> list[str]:
+        _require_channels_last(call)
+        axes = range(call.lead, call.lead + call.rank)
+        return [layers.reduce(kind, call.xs[0], axes, bool(call.config.get("keepdims", False)))]
+
+    return handle
+
+
+def _sides(sizes: Any, rank: int) -> list[Pair]:
+    """Return paddings or croppings of each axis, from one number, a number for each, or (before, after) for each."""
+    if isinstance(sizes, int):
+        return [(sizes, sizes)] * rank
+    ends = [one if isinstance(one, list) else [one] for one in sizes]
+    if len(sizes) not in (rank, 2 * (rank == 1)) or any(len(one) not in (1, 2) for one in ends):
+        raise Refused("padding, cropping, size", str(sizes), f"it is not of {rank} axes", SAVE)
+    if rank == 1 and all(isinstance(one, int) for one in sizes):
+        return [(int(sizes[0]), int(sizes[-1]))]
+    return [(one, one) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in sizes]
+
+
+def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str, default: int) -> Handler:
+    """Return a handler that changes one axis after the other by the setting of this key."""
+
+    def handle(layers: Layers, call: Call) -> list[str]:
+        _require_channels_last(call)
+        y = call.xs[0]
+        for axis, setting in enumerate(_sides(call.config.get(key, default), call.rank), call.lead):
+            y = change(layers, call, y, axis, setting)
+        return [y]
+
+    return handle
+
+
+def _cropped(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
+    return layers.cut(y, axis, sides[0], layers.size(y, axis) - sides[1])
+
+
+def _enlarged(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
+    if call.config.get("interpolation", "nearest") != "nearest":
+        raise Refused("interpolation", str(call.config["interpolation"]), "only nearest is written", "use nearest")
+    return layers.enlarged(y, axis, sides[0])
+
+
+_KINDS: Mapping[str, Handler] = {
+    **dict.fromkeys(("Conv", "DepthwiseConv", "SeparableConv"), _conv),
+    "MaxPooling": _pool("max"),
+    "AveragePooling": _pool("mean"),
+    "GlobalMaxPooling": _global("max"),
+    "GlobalAveragePooling": _global("mean"),
+    "ZeroPadding": _resized(lambda layers, call, y, axis, sides: layers.pad(y, axis, *sides), "padding", 1),
+    "Cropping": _resized(_cropped, "cropping", 1),
+    "UpSampling": _resized(_enlarged, "size", 2),
+}
+IMAGES: dict[str, Handler] = {
+    **{f"{kind}{rank}D": handler for kind, handler in _KINDS.items() for rank in (1, 2)},
+    **{f"Conv{rank}DTranspose": _conv_transpose for rank in (1, 2)},
+}
 
 
 def _dense(layers: Layers, call: Call) -> list[str]:
@@ -27,8 +173,17 @@ def _axis(call: Call) -> int:
     return axis
 
 
-def _embedding(layers: Layers, call: Call) -> list[str]:
-    return [layers.embed(call.xs[0], call.weights[0])]
+def _check_last_axis(layers: Layers, call: Call) -> None:
+    """Raise :class:`Refused` for a normalization of other axes than the last."""
+    if axis_in(_axis(call), rank := len(layers.shape(call.xs[0]))) != rank - 1:
+        raise Refused("axis", str(call.config["axis"]), "more than the last axis", "normalize the last axis")
+
+
+def _scale_and_shift(call: Call) -> tuple[Weight | None, Weight | None, Sequence[Weight]]:
+    """Return the scale and the shift of a normalization, where it learns them, and its other weights."""
+    left = [*call.weights]
+    gamma, beta = (left.pop(0) if call.config.get(key, True) else None for key in ("scale", "center"))
+    return gamma, beta, left
 
 
 def _masking(layers: Layers, call: Call) -> list[str]:
@@ -50,7 +205,7 @@ def output_mask(layers: Layers, call: Call) -> str | None:
 def _mean_over_time(layers: Layers, call: Call) -> list[str]:
     """Global average pooling; of a masked sequence the mean of the steps that are not masked."""
     if call.mask is None:
-        return keras_images.HANDLERS["GlobalAveragePooling1D"](layers, call)
+        return IMAGES["GlobalAveragePooling1D"](layers, call)
     keep = bool(call.config.get("keepdims", False))
     total = layers.reduce("sum", layers.binary("mul", call.xs[0], call.mask), [1], keep)
     return [layers.binary("div", total, layers.reduce("sum", call.mask, [1], keep))]
@@ -119,36 +274,23 @@ def _multi_head(layers: Layers, call: Call) -> list[str]:
 
 
 def _rms_norm(layers: Layers, call: Call) -> list[str]:
-    axis, rank = call.config.get("axis", -1), len(layers.shape(call.xs[0]))
-    if axis not in (-1, rank - 1, [-1], [rank - 1]):
-        raise Refused("axis", str(axis), "more than the last axis", "normalize the last axis")
+    _check_last_axis(layers, call)
     scale = call.weights[0] if call.weights else None
     return [layers.rms_norm(call.xs[0], call.config.number("epsilon", 1e-6), scale)]
 
 
-def _prelu(layers: Layers, call: Call) -> list[str]:
-    return [layers.prelu(call.xs[0], call.weights[0])]
-
-
-def _rescaling(layers: Layers, call: Call) -> list[str]:
-    return [layers.affine(call.xs[0], call.config.number("scale", 1.0), call.config.number("offset", 0.0))]
-
-
 def _normalization(layers: Layers, call: Call) -> list[str]:
     """(x - mean) / sqrt(variance) of the last axis, with the statistics in the weights or the configuration."""
-    axis = call.config.get("axis", -1)
-    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-    rank = len(layers.shape(call.xs[0]))
-    if axis not in (-1, rank - 1) or call.config.get("invert"):
-        raise Refused("axis, invert", f"{axis}, {call.config.get('invert')}", "only the last axis", "use the last axis")
+    _check_last_axis(layers, call)
+    if call.config.get("invert"):
+        raise Refused("invert", "True", "only a normalization is read", "scale and shift by Rescaling")
     statistics = call.weights[:2] or [number(np.asarray(call.config[key]).reshape(-1)) for key in ("mean", "variance")]
     mean, var = (one.reshaped(int(np.prod(one.shape))) for one in statistics)
     return [layers.batch_norm(call.xs[0], (None, None, mean, var), 0.0, -1)]
 
 
 def _unit(layers: Layers, call: Call) -> list[str]:
-    if call.config.get("axis", -1) not in (-1, [-1]):
-        raise Refused("axis", str(call.config["axis"]), "only the last one is read", "use the last axis")
+    _check_last_axis(layers, call)
     squares = layers.reduce("sum", layers.apply("power", call.xs[0], 2.0), [-1], keep=True)
     return [layers.binary("mul", call.xs[0], layers.apply("power", layers.affine(squares, 1.0, 1e-12), -0.5))]
 
@@ -157,9 +299,7 @@ def _group_norm(layers: Layers, call: Call) -> list[str]:
     """Group normalization with the channels last."""
     x, rank = call.xs[0], len(layers.shape(call.xs[0]))
     groups, channels = call.config.get("groups", 32), layers.size(x, -1, "channels")
-    left = iter(call.weights)
-    gamma = next(left) if call.config.get("scale", True) else None
-    beta = next(left) if call.config.get("center", True) else None
+    gamma, beta, _ = _scale_and_shift(call)
     first = layers.transpose(x, (0, rank - 1, *range(1, rank - 1)))
     y = layers.group_norm(first, channels if groups == -1 else groups, call.config.number("epsilon", 1e-3), gamma, beta)
     return [layers.transpose(y, (0, *range(2, rank), 1))]
@@ -169,22 +309,13 @@ def _batch_norm(layers: Layers, call: Call) -> list[str]:
     axis = call.config.get("axis", -1)
     axis = axis[0] if isinstance(axis, list) else axis
     axis = axis if axis < 0 else axis + call.lead - 1
-    left = iter(call.weights)
-    gamma = next(left) if call.config.get("scale", True) else None
-    beta = next(left) if call.config.get("center", True) else None
-    statistics = [gamma, beta, next(left), next(left)]
-    return [layers.batch_norm(call.xs[0], statistics, call.config.number("epsilon", 1e-3), axis)]
+    gamma, beta, moments = _scale_and_shift(call)
+    return [layers.batch_norm(call.xs[0], [gamma, beta, *moments], call.config.number("epsilon", 1e-3), axis)]
 
 
 def _layer_norm(layers: Layers, call: Call) -> list[str]:
-    axis = call.config.get("axis", -1)
-    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-    rank = len(layers.shape(call.xs[0]))
-    if not isinstance(axis, int) or axis_in(axis, rank) != rank - 1:
-        raise Refused("axis", str(axis), "more than the last axis", "normalize the last axis")
-    left = iter(call.weights)
-    gamma = next(left) if call.config.get("scale", True) else None
-    beta = next(left) if call.config.get("center", True) else None
+    _check_last_axis(layers, call)
+    gamma, beta, _ = _scale_and_shift(call)
     return [layers.layer_norm(call.xs[0], call.config.number("epsilon", 1e-3), gamma, beta)]
 
 
@@ -265,26 +396,24 @@ MASK_REFUSED = frozenset({"Softmax", "Attention", "MultiHeadAttention", "Dot"})
 MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"})
 
 
-def _activation(layers: Layers, call: Call) -> list[str]:
-    return [activated(layers, call, call.xs[0])]
-
-
 HANDLERS: dict[str, Handler] = {
-    **keras_images.HANDLERS,
+    **IMAGES,
     **keras_recurrent.HANDLERS,
     "GlobalAveragePooling1D": _mean_over_time,
     "TimeDistributed": _time_distributed,
     "TimeDistributedDense": _dense,  # of Keras 1
     "Dense": _dense,
-    "Embedding": _embedding,
+    "Embedding": lambda layers, call: [layers.embed(call.xs[0], call.weights[0])],
     "Masking": _masking,
     "RepeatVector": _repeat_vector,
     "Dot": _dot,
     "Attention": _attention,
     "MultiHeadAttention": _multi_head,
     "RMSNormalization": _rms_norm,
-    "PReLU": _prelu,
-    "Rescaling": _rescaling,
+    "PReLU": lambda layers, call: [layers.prelu(call.xs[0], call.weights[0])],
+    "Rescaling": lambda layers, call: [
+        layers.affine(call.xs[0], call.config.number("scale", 1.0), call.config.number("offset", 0.0))
+    ],
     "Normalization": _normalization,
     "UnitNormalization": _unit,
     "GroupNormalization": _group_norm,
@@ -292,7 +421,7 @@ HANDLERS: dict[str, Handler] = {
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
     **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D"), _dropout),
-    "Activation": _activation,
+    "Activation": lambda layers, call: [activated(layers, call, call.xs[0])],
     "LeakyReLU": _leaky_relu,
     "ReLU": _relu,
     "ELU": lambda layers, call: [layers.apply("elu", call.xs[0], call.config.number("alpha", 1.0))],

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends.keras_call import SAVE, Call, Handler, Settings, activation
-from lstmc.importers.frontends.keras_images import pads_of
+from lstmc.importers.frontends.keras_layers import pads_of
+from lstmc.importers.frontends.keras_ops import SAVE, Call, Handler, Settings, activation
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.recur import Cell, Extra, Kind
+from lstmc.importers.ir.values import Weight, joined
 from lstmc.importers.refusal import Refused
-from lstmc.importers.weight import Weight, joined
 from lstmc.ops import Array, Op
 
 KINDS: dict[str, Kind] = {

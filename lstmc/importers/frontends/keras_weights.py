@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
-from lstmc.importers.frontends.keras_call import DamagedConfig, Settings
 from lstmc.importers.frontends.keras_layers import HANDLERS
+from lstmc.importers.frontends.keras_ops import DamagedConfig, Settings
 from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS, PARTS
-from lstmc.importers.read.source import Source
+from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused, SourceError
-from lstmc.importers.weight import Weight
+from lstmc.importers.sources import Source
 
 MODELS = ("Sequential", "Model", "Functional")
 _DEEPEST = 50  # layers in layers

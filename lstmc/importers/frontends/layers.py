@@ -24,10 +24,9 @@ from lstmc.importers.ir.ops import (
     Select,
     reduction,
 )
-from lstmc.importers.ir.recur import Cell, Extra, Recur
-from lstmc.importers.ir.sizes import OpenSize, ShapeProblem, Size, axis_in, listed, resolved
+from lstmc.importers.ir.recur import Cell, Extra, Recur, cell_weights
+from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
 from lstmc.importers.refusal import Refused
-from lstmc.importers.weight import Weight, cell_weights, number
 from lstmc.ops import (
     Add,
     Affine,

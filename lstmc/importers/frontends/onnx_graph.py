@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.files.output import shortest
-from lstmc.importers.frontends import onnx_layers, onnx_quantized, onnx_recurrent, onnx_shape_ops
+from lstmc.importers.frontends import onnx_layers, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import (
@@ -25,17 +25,15 @@ from lstmc.importers.frontends.onnx_values import (
 )
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem
+from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Weight
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
-from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
 HANDLERS = {
     **onnx_layers.HANDLERS,
     **onnx_shape_ops.HANDLERS,
     **onnx_recurrent.HANDLERS,
-    **onnx_quantized.HANDLERS,
 }
 OLDEST = 7
 MOST = 100_000  # nodes
@@ -138,7 +136,7 @@ class _Reader:
         return [Poison] * len(proto.output)
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
-        if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in onnx_quantized.EXTENSIONS:
+        if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in onnx_layers.EXTENSIONS:
             raise Refused("domain", proto.domain, "only ONNX's own operators are known", "export the model without it")
         check_node(proto, self.opset)
         attributes = {a.name: self._attribute(a) for a in proto.attribute}

@@ -13,9 +13,8 @@ from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.recur import Cell, Extra, Kind, Recur
-from lstmc.importers.ir.sizes import axis_in, fixed
+from lstmc.importers.ir.values import Weight, axis_in, fixed
 from lstmc.importers.refusal import PIN, Refusal, Refused
-from lstmc.importers.weight import Weight
 from lstmc.ir import Scan
 from lstmc.ops import Op
 from lstmc.ops.frameworks import functions_of

@@ -20,7 +20,7 @@ from lstmc.importers.frontends.onnx_values import (
     weight,
 )
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.sizes import axis_in, broadcast, fixed, listed, open_sizes, resolved
+from lstmc.importers.ir.values import axis_in, broadcast, fixed, listed, open_sizes, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Dropout
 

@@ -15,9 +15,8 @@ import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.sizes import OpenSize, Size, broadcast
+from lstmc.importers.ir.values import OpenSize, Size, Weight, broadcast
 from lstmc.importers.refusal import PIN, Refused, SourceError
-from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 from lstmc.plugins import need
 

@@ -10,9 +10,19 @@ import numpy as np
 
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import Expand, Permute, Select, function
-from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, axis_in, broadcast, fixed, listed
+from lstmc.importers.ir.values import (
+    OpenSize,
+    Shape,
+    ShapeProblem,
+    Size,
+    Weight,
+    axis_in,
+    broadcast,
+    fixed,
+    listed,
+    number,
+)
 from lstmc.importers.refusal import Refused
-from lstmc.importers.weight import Weight, number
 from lstmc.ops import Affine, Array, AvePool, Concat, Conv, MaxPool, Mul, Op, Reshape, Split
 
 MOST_PADDING = 10_000  # elements on one side of an axis

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.frontends.torch_values import NotAvailable, Torch, weight_or_none
+from lstmc.importers.frontends.torch_elements import NotAvailable, Torch, weight_or_none
 from lstmc.importers.ir.recur import Cell, Kind
+from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused
-from lstmc.importers.weight import Weight
 from lstmc.ops import Array, Dropout, Op, Relu, Tanh
 
 Handler = Callable[..., Any]

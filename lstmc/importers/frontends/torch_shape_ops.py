@@ -9,10 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.frontends.torch_values import Torch
-from lstmc.importers.ir.sizes import axis_in, fixed, resolved
+from lstmc.importers.frontends.torch_elements import Torch
+from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
-from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
 Handler = Callable[..., Any]

@@ -10,8 +10,17 @@ from typing import Any
 
 from lstmc.dsl.printer import KEYWORDS, python_identifier
 from lstmc.importers.ir.recur import Cell, Recur
-from lstmc.importers.ir.sizes import OpenSize, Shape, ShapeProblem, Size, listed, named, open_sizes, result_shapes
-from lstmc.importers.weight import Weight
+from lstmc.importers.ir.values import (
+    OpenSize,
+    Shape,
+    ShapeProblem,
+    Size,
+    Weight,
+    listed,
+    named,
+    open_sizes,
+    result_shapes,
+)
 from lstmc.ir import Graph, Output, Ref, Scan
 from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
 from lstmc.passes.unrolled_steps import Step, graph_of_steps, steps_of
@@ -37,7 +46,7 @@ def origin_of(step: Step) -> str:
 class Net:
     """A trained model: its graph, the weights of the graph's parameters, and the facts of its import.
 
-    Sizes of the graph may be open (:class:`~lstmc.importers.ir.sizes.OpenSize`), and its ops are those of the core, of
+    Sizes of the graph may be open (:class:`~lstmc.importers.ir.values.OpenSize`), and its ops are those of the core, of
     ``importers/ir/ops.py``, and recurrent layers.
 
     ``axes`` has the permutation of each input or output whose axes are not in the source's order.
@@ -67,6 +76,11 @@ class Net:
     def steps(self) -> tuple[Step, ...]:
         """The nodes that compute, in order."""
         return tuple(steps_of(self.graph))
+
+    @cached_property
+    def producers(self) -> dict[str, Step]:
+        """The step that computes each value."""
+        return {value: step for step in self.steps for value in step.outputs}
 
     @cached_property
     def leaves(self) -> dict[str, Leaf]:
@@ -149,7 +163,7 @@ def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, rev
     """Return a loop: ``body`` run for ``steps`` steps.
 
     The inputs of ``body`` are elements of ``sequences`` sequences, then ``states``, then static inputs; its outputs are
-    the next states, then those of the step. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem` for states that
+    the next states, then those of the step. Raises :class:`~lstmc.importers.ir.values.ShapeProblem` for states that
     change their shapes.
     """
     counts: dict[Role, int] = {"x": sequences, "state": states, "static": len(body.inputs) - sequences - states}
@@ -272,7 +286,7 @@ class NetBuilder:
         return name
 
     def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
-        """Add a step and return the names of its results. Raises :class:`~lstmc.importers.ir.sizes.ShapeProblem`."""
+        """Add a step and return the names of its results. Raises :class:`~lstmc.importers.ir.values.ShapeProblem`."""
         shapes = result_shapes(op, *(self.shapes[value] for value in values))
         stems = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in stems)

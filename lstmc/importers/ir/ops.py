@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from lstmc.dsl import Model, language
 from lstmc.errors import ShapeError
-from lstmc.importers.ir.sizes import Shape, listed
+from lstmc.importers.ir.values import Shape, listed
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
 from lstmc.ops import (

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.read.torch_file import entries, read_entry
 from lstmc.importers.refusal import SourceError
+from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import limit_memory

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.refusal import SourceError
+from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.text import whole

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.read.unpickle import Built, Named, Persistent, PickleProblem, load
 from lstmc.importers.refusal import SourceError
+from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
 from lstmc.ops import Array
 
 # All that zipfile raises for a damaged file; a ValueError among them is of a name that is no text, or of a place

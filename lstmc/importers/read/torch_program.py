@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.read.source import MANY, StoredTensor
 from lstmc.importers.read.torch_file import Storage, Tensor, entries, read_entry, stored
 from lstmc.importers.refusal import SourceError
+from lstmc.importers.sources import MANY, StoredTensor
 
 JSON_LIMIT = 256 * 2**20  # bytes of one JSON text
 _NUMPY_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f2", 7: "<f4", 8: "<f8", 12: "?", 13: "bf16"}

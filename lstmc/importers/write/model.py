@@ -1,7 +1,8 @@
-"""A net as ``model.py``: cells and a model in the public language, for people to read and edit."""
+"""The files of an imported net: ``model.py`` in the public language, for people to edit; weights; their origin."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,92 @@ from typing import Any
 
 from lstmc.dsl.printer import import_line
 from lstmc.dsl.vocabulary import expression, listed
+from lstmc.errors import WeightsError
+from lstmc.files.arrays import element_problem, npz_bytes
 from lstmc.files.output import text_templates
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.ops import Formula
 from lstmc.importers.ir.recur import Cell, Recur
-from lstmc.importers.ir.sizes import open_sizes
+from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Affine, Arg, Linear, Op, Role, Split
+from lstmc.ops import Affine, Arg, Array, Linear, Op, Role, Split
 from lstmc.passes.unrolled_steps import Step, steps_of
 from lstmc.version import __version__
+
+
+def files(net: Net, kind: str) -> dict[str, bytes]:
+    """Return ``model.py``, ``weights.npz`` and ``import.json``. Raises :class:`WeightsError` for NaN."""
+    arrays = _Arrays(net)
+    content = npz_bytes(arrays)
+    if arrays.problems:
+        raise WeightsError(f"the weights of {net.origin} cannot be used", notes=arrays.problems)
+    return {
+        "model.py": model_text(net).encode(),
+        "weights.npz": content,
+        "import.json": (_lists_on_a_line(json.dumps(record(net, kind), indent=2)) + "\n").encode(),
+    }
+
+
+class _Arrays(Mapping[str, Array]):
+    """The weights of a model, each computed on access, so that one is in memory; ``problems`` collects errors."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.problems: list[str] = []
+
+    def __getitem__(self, name: str) -> Array:
+        array = self.net.params[name].array()
+        if problem := element_problem(name, array):
+            self.problems.append(problem)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.net.params)
+
+    def __len__(self) -> int:
+        return len(self.net.params)
+
+
+def _lists_on_a_line(text: str) -> str:
+    """Return JSON with each list of plain values on one line."""
+    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{re.sub(chr(10) + ' +', ' ', match[1])}]", text)
+
+
+def record(net: Net, kind: str) -> dict[str, Any]:
+    """Return the content of ``import.json``: the origin of inputs, outputs and parameters."""
+    return {
+        "lstmc": __version__,
+        "source": net.origin,
+        "kind": kind,
+        "model": net.name,
+        "inputs": {name: {"shape": _shape(shape), **_axes(net, name)} for name, shape in net.inputs.items()},
+        "outputs": {
+            name: {"shape": _shape(net.shapes[value]), **_axes(net, name), **_delay(net, name)}
+            for name, value in net.outputs.items()
+        },
+        "parameters": {
+            name: {"shape": weight.shape, "from": weight.sources, "recipe": weight.recipe}
+            for name, weight in net.params.items()
+        },
+        "ignored": net.ignored,
+        "notes": net.notes,
+    }
+
+
+def _shape(shape: Shape) -> list[int | str]:
+    return [str(size) if isinstance(size, OpenSize) else size for size in shape]
+
+
+def _delay(net: Net, name: str) -> dict[str, int]:
+    """Return the delay of an output in steps, if it has one."""
+    return {"delay": net.delays[name]} if name in net.delays else {}
+
+
+def _axes(net: Net, name: str) -> dict[str, Any]:
+    """Return the source's name and axes of an input or output, where they differ."""
+    called = {"called": net.called[name]} if net.called.get(name, name) != name else {}
+    return called | ({"axes": net.axes[name]} if name in net.axes else {})
+
 
 _TEMPLATES = text_templates("lstmc.importers", "write")
 WIDE = 80  # columns of a call's arguments
@@ -143,14 +221,14 @@ def _step_cell(op: Scan) -> str:
     weights = op.of_role("weight", args)
     ys, following = ([body.value_name(one.ref) for one in outputs] for outputs in (op.step_outputs, op.next_states))
     kinds = [(arg, "State" if op.role(i) == "state" else "Input") for i, arg in enumerate(args) if arg not in weights]
-    return _TEMPLATES.get_template("step.j2").render(
-        name=f"{body.name}_step",
-        inputs=[(arg.name, kind, listed(arg.types[0].shape)) for arg, kind in kinds],
-        params=[(arg.name, listed(arg.types[0].shape)) for arg in weights],
-        lines=[*_lines([*steps_of(body)], {*ys, *following}, {})],
-        ys=ys[0] if len(ys) == 1 else f"({', '.join(ys)})" if ys else "None",
-        states=_mapping([output.name for output in op.next_states], following),
-    )
+    inputs = [f"{arg.name}={kind}({listed(arg.types[0].shape)})" for arg, kind in kinds]
+    params = [f"{arg.name}=Param({listed(arg.types[0].shape)})" for arg in weights]
+    arguments = [", ".join([*inputs, "*"] if params else inputs), *params]
+    returned = ys[0] if len(ys) == 1 else f"({', '.join(ys)})" if ys else "None"
+    following_states = _mapping([output.name for output in op.next_states], following)
+    lines = [*_lines([*steps_of(body)], {*ys, *following}, {}), f"return {returned}, {following_states}"]
+    head = ["@cell", f"def {body.name}_step(", *(f"    {argument}," for argument in arguments), "):"]
+    return "\n".join([*head, *(f"    {line}" for line in lines)])
 
 
 def _mapping(names: Sequence[str], values: Sequence[str]) -> str:

@@ -7,9 +7,9 @@ import numpy as np
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.recur import Cell
+from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.sources import SourceNet
-from lstmc.importers.weight import Weight
 
 START = b'{"example layers": ['
 
