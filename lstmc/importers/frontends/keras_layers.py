@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.importers.frontends import keras_recurrent
-from lstmc.importers.frontends.keras_ops import SAVE, Call, Handler, Settings, activated
+from lstmc.importers.frontends.keras_ops import SAVE, Call, Handler, Settings, activated, pads_of
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Pair
-from lstmc.importers.ir.values import Weight, axis_in, fixed, number, resolved
+from lstmc.importers.ir.values import Weight, axis_in, number, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Dropout
 
@@ -69,20 +69,6 @@ def _require_channels_last(call: Call) -> None:
     order = call.config.get("data_format", "channels_last")
     if order not in (None, "channels_last"):
         raise Refused("data_format", str(order), "only channels_last is read", "write the model with channels last")
-
-
-def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis for a padding mode."""
-    reach = dilation * (kernel - 1)
-    if padding == "causal":
-        return (reach, 0)
-    if padding != "same":
-        return (0, 0)
-    if stride == 1:
-        return (reach // 2, reach - reach // 2)
-    n = fixed(size, "an image's size")
-    total = max((-(-n // stride) - 1) * stride + reach + 1 - n, 0)
-    return (total // 2, total - total // 2)
 
 
 def _pool(kind: Literal["max", "mean"]) -> Handler:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends.keras_layers import pads_of
-from lstmc.importers.frontends.keras_ops import SAVE, Call, Handler, Settings, activation
+from lstmc.importers.frontends.keras_ops import SAVE, Call, Handler, Settings, activation, pads_of
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
