@@ -1,9 +1,8 @@
 """Trained models of other frameworks, brought in as models in the public language."""
 
-from lstmc.importers.importer import ImportedModel, from_onnx, from_torch, import_file
+from lstmc.importers.importer import ImportedModel, check_net, check_source, from_onnx, from_torch, import_file
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import SourceCheck
-from lstmc.importers.validate import check_net, check_source
 
 __all__ = [
     "ImportedModel",

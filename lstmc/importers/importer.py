@@ -1,94 +1,47 @@
-"""Import of trained models: the formats that lstmc reads itself, and from a file or an object to the written model."""
+"""Import of trained models: the formats that lstmc reads, and from a file or an object to the checked model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from lstmc.backend import Compiled
 from lstmc.errors import Argument
-from lstmc.importers.canonical import canonicalize, canonicalize_static
+from lstmc.importers.canonical import canonicalize, canonicalize_static, read_open
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program, describe_state_dict, exported, groups_of
 from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
+from lstmc.importers.ir.values import OpenSize
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.torch_file import entries, hints, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
-from lstmc.importers.refusal import RefusedError, SourceError
-from lstmc.importers.sources import HostNet, ImportOptions, NetSource, Runtime, Source, SourceNet, net_sources
-from lstmc.importers.validate import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
-from lstmc.importers.write.model import files
+from lstmc.importers.refusal import SourceError
+from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
+from lstmc.importers.sources import (
+    HostNet,
+    ImportOptions,
+    NetSource,
+    Runtime,
+    Source,
+    SourceCheck,
+    SourceNet,
+    net_sources,
+)
+from lstmc.importers.write.model import files, traced
+from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import report_activity
-
-LENGTHS = (100, 101)  # the first one is the default length of the model
-Read = Callable[[Mapping[str, Sequence[int]]], SourceNet]
-
-
-def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> SourceNet:
-    """Return a source that is read with its dynamic axes, or at a length that :func:`canonicalize` makes dynamic again.
-
-    The second where an operator needs the number of a dynamic axis, as one that pads a sequence in front: the graph is
-    then read at two lengths, and both must give the same model. With ``step``, other dynamic axes are 1 where they must
-    be numbers too. Raises :class:`RefusedError` of the first reading, or of a layer that cannot be streamed.
-    """
-    try:
-        return read(shapes)
-    except RefusedError as error:
-        if not any(map(open_sizes, error.inputs.values())):
-            raise
-        refused = error
-    streamed: RefusedError | None = None
-    for sizes in _candidates(refused.inputs, step):
-        try:
-            sources = [read({**_at(refused.inputs, numbers), **shapes}) for numbers in sizes]
-        except RefusedError:
-            continue
-        try:
-            nets = [canonicalize(source.described, step) for source in sources]
-        except RefusedError as error:
-            streamed = streamed or error
-            continue
-        if all(net.time for net in nets) and _same(nets):
-            ones = [name for name, size in sizes[0].items() if size == 1]
-            return replace(sources[0], described=_noted(sources[0].described, ones))
-    raise streamed or refused
-
-
-def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
-    """Yield numbers for dynamic axes: each axis as that of time, at both lengths."""
-    names = list(dict.fromkeys(size.name for shape in inputs.values() for size in open_sizes(shape)))
-    yield from ([{name: length} for length in LENGTHS] for name in names)
-    if step and len(names) > 1:
-        for time in names:
-            ones = {name: 1 for name in names if name != time}
-            yield [ones]
-            yield [{time: length, **ones} for length in LENGTHS]
-
-
-def _at(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[str, list[int]]:
-    return {
-        name: [numbers.get(size.name, size) if isinstance(size, OpenSize) else size for size in shape]
-        for name, shape in inputs.items()
-    }
-
-
-def _same(nets: Sequence[Net]) -> bool:
-    """Return whether the written models are equal, but for the default length."""
-    first, *others = [files(replace(net, sizes={}), "") for net in nets]
-    return all(other == first for other in others)
-
-
-def _noted(net: Net, ones: Sequence[str]) -> Net:
-    note = f"The dynamic axes {', '.join(ones)} are 1, as a layer needs their number."
-    return replace(net, notes=(*net.notes, note)) if ones else net
-
+from lstmc.verification.arrays import inputs_of_domain
+from lstmc.verification.conditioning import SCALE_FLOOR
+from lstmc.verification.report import Difference
 
 ZIP, HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
 PICKLE = b"\x80\x02\x8a\x0a"  # a pickle that begins with an integer of ten bytes, as PyTorch's first files
@@ -364,3 +317,103 @@ def from_onnx(
         return SourceNet(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values))
 
     return ImportedModel.of_source(read_open(read, shapes, step), step)
+
+
+TOLERANCE = 1e-9  # two ways to compute the same thing in float64
+RUNTIME_TOLERANCE = 1e-5  # what runs the source does it in float32
+LATE = "it gives the last step alone, which comes late: the net as it was read is compared, some steps before the last"
+
+
+def check_net(
+    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
+) -> tuple[Difference, ...]:
+    """Return one difference an output between the written model and the imported net, on random inputs.
+
+    Sizes that the source has as numbers must be these (``Net.sizes``).
+    """
+    report_activity("comparing the model with its source's description")
+    inputs, _ = inputs_of_domain(compiled, weights, seed)
+    interpreted = forward(compiled.model, inputs, weights).outputs
+    fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
+    earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed)
+    return _differences(model.net, {**evaluate(model.described, fed), **earlier}, interpreted, earlier, TOLERANCE)
+
+
+def evaluate(net: Net, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Evaluate a net's model text by the interpreter, in float64, and return the outputs."""
+    graph = traced(net, _sizes(net, inputs))
+    return forward(graph, inputs, {name: weight.array() for name, weight in net.params.items()}).outputs
+
+
+def check_source(
+    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
+) -> SourceCheck | None:
+    """Compare the model with the source's runtime; None for a source without one."""
+    if model.runtime is None:
+        return None
+    report_activity(f"comparing the model with its source, by {model.runtime.name}")
+    reason = model.runtime.unavailable()
+    if reason is not None:
+        return SourceCheck(model.runtime.name, (), reason)
+    inputs, _ = inputs_of_domain(compiled, weights, seed)
+    fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
+    try:
+        expected = model.runtime.run(fed)
+    except SourceError as error:
+        return SourceCheck(model.runtime.name, (), error.message)
+    interpreted = forward(compiled.model, inputs, weights).outputs
+    differences = _differences(model.net, expected, interpreted, (), RUNTIME_TOLERANCE)
+    return SourceCheck(model.runtime.name, differences, None if differences else LATE)
+
+
+def _differences(
+    net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str], tolerance: float
+) -> tuple[Difference, ...]:
+    """Compare the outputs; those ``in_step`` are of the same steps already."""
+    differences = []
+    for name, array in actual.items():
+        pair = expected[name], to_source(net, name, array)
+        arrays = pair if name in in_step else _in_step(net, name, *pair)
+        if arrays is not None:
+            differences.append(difference(name, *arrays, tolerance))
+    return tuple(differences)
+
+
+def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:
+    """Return an output of the source and of the model, aligned where the model's is delayed.
+
+    None where it is late and has no axis of time: the model's is that of fewer steps than the source's own.
+    """
+    lag = net.delays.get(name, 0)
+    if not lag:
+        return expected, actual
+    shape = net.shapes[net.outputs[name]]
+    places = [axis for axis, size in enumerate(shape) if size in net.time]
+    if len(places) != 1:
+        return None
+    axis = net.axes[name][places[0]] if name in net.axes else places[0]
+    actual = actual[(slice(None),) * axis + (slice(lag, None),)]
+    count = min(expected.shape[axis], actual.shape[axis])
+    return expected.take(range(count), axis), actual.take(range(count), axis)
+
+
+def to_source(net: Net, name: str, array: Array) -> Array:
+    """Return an input or output of the written model with the source's order of axes."""
+    return np.transpose(array, np.argsort(net.axes[name])) if name in net.axes else array
+
+
+def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """Return the numbers of the inputs' open sizes in these arrays."""
+    return {
+        size.name: array.shape[axis]
+        for name, array in inputs.items()
+        for axis, size in enumerate(net.inputs[name])
+        if isinstance(size, OpenSize)
+    }
+
+
+def difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
+    """Return how far an output is from the expected one, relative to the largest number of that."""
+    gap = float(np.max(np.abs(expected - actual), initial=0.0))
+    scale = max(float(np.max(np.abs(expected), initial=0.0)), SCALE_FLOOR)
+    return Difference("output", name, 1, gap, gap / scale, tolerance)

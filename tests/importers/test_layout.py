@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from lstmc.importers.canonical import canonicalize
 from lstmc.importers.canonical.layout import regrouped
+from lstmc.importers.importer import evaluate
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.ops import Normalize, Permute, Reduction
 from lstmc.importers.ir.values import named, number, resolved
-from lstmc.importers.validate import evaluate
 from lstmc.ops import Add, Concat, Linear, Mul, Reshape, Softmax, Tanh
 from tests.importers.imported import assert_close, imported
 

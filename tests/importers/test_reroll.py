@@ -12,10 +12,10 @@ from torch import nn
 
 from lstmc.importers import from_onnx, from_torch
 from lstmc.importers.canonical import canonicalize
+from lstmc.importers.importer import evaluate
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.ir.values import OpenSize, Weight
-from lstmc.importers.validate import evaluate
 from lstmc.ir import Scan
 from lstmc.ops import Concat, Split
 from lstmc_caffe.runtime.runner import Runner

@@ -23,8 +23,8 @@ from lstmc.errors import WeightsError
 from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, RefusedError
+from lstmc.importers.importer import check_net
 from lstmc.importers.ir.values import named
-from lstmc.importers.validate import check_net
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.prepare import one_step

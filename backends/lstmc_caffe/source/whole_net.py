@@ -13,11 +13,11 @@ import numpy as np
 
 from lstmc.errors import Argument, BackendError, ShapeError
 from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.importer import difference
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.values import ShapeProblem, Weight, number
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.sources import SourceCheck, checked_shape
-from lstmc.importers.validate import difference
 from lstmc.interp import named_rng
 from lstmc.ops import Array
 from lstmc_caffe.ops import layer_ops, read_layer

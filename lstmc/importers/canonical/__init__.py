@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
 from lstmc.importers.canonical.layout import choose_layout, with_biases
 from lstmc.importers.canonical.rolling import roll_up
 from lstmc.importers.canonical.streaming import with_dynamic_time
 from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
+from lstmc.importers.refusal import RefusedError
+from lstmc.importers.sources import SourceNet
+from lstmc.importers.write.model import files
 
 __all__ = ["canonicalize", "canonicalize_static"]
 
@@ -21,3 +28,66 @@ def canonicalize(net: Net, step: bool = False) -> Net:
 def canonicalize_static(net: Net) -> Net:
     """Return the canonical form of a net, with all sizes unchanged."""
     return choose_layout(with_biases(roll_up(net)))
+
+
+LENGTHS = (100, 101)  # the first one is the default length of the model
+Read = Callable[[Mapping[str, Sequence[int]]], SourceNet]
+
+
+def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> SourceNet:
+    """Return a source that is read with its dynamic axes, or at a length that :func:`canonicalize` makes dynamic again.
+
+    The second where an operator needs the number of a dynamic axis, as one that pads a sequence in front: the graph is
+    then read at two lengths, and both must give the same model. With ``step``, other dynamic axes are 1 where they must
+    be numbers too. Raises :class:`RefusedError` of the first reading, or of a layer that cannot be streamed.
+    """
+    try:
+        return read(shapes)
+    except RefusedError as error:
+        if not any(map(open_sizes, error.inputs.values())):
+            raise
+        refused = error
+    streamed: RefusedError | None = None
+    for sizes in _candidates(refused.inputs, step):
+        try:
+            sources = [read({**_at(refused.inputs, numbers), **shapes}) for numbers in sizes]
+        except RefusedError:
+            continue
+        try:
+            nets = [canonicalize(source.described, step) for source in sources]
+        except RefusedError as error:
+            streamed = streamed or error
+            continue
+        if all(net.time for net in nets) and _same(nets):
+            ones = [name for name, size in sizes[0].items() if size == 1]
+            return replace(sources[0], described=_noted(sources[0].described, ones))
+    raise streamed or refused
+
+
+def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
+    """Yield numbers for dynamic axes: each axis as that of time, at both lengths."""
+    names = list(dict.fromkeys(size.name for shape in inputs.values() for size in open_sizes(shape)))
+    yield from ([{name: length} for length in LENGTHS] for name in names)
+    if step and len(names) > 1:
+        for time in names:
+            ones = {name: 1 for name in names if name != time}
+            yield [ones]
+            yield [{time: length, **ones} for length in LENGTHS]
+
+
+def _at(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[str, list[int]]:
+    return {
+        name: [numbers.get(size.name, size) if isinstance(size, OpenSize) else size for size in shape]
+        for name, shape in inputs.items()
+    }
+
+
+def _same(nets: Sequence[Net]) -> bool:
+    """Return whether the written models are equal, but for the default length."""
+    first, *others = [files(replace(net, sizes={}), "") for net in nets]
+    return all(other == first for other in others)
+
+
+def _noted(net: Net, ones: Sequence[str]) -> Net:
+    note = f"The dynamic axes {', '.join(ones)} are 1, as a layer needs their number."
+    return replace(net, notes=(*net.notes, note)) if ones else net

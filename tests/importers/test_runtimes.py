@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 import lstmc
 from lstmc.api.models import model_in
 from lstmc.files.output import write_files
-from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, validate
+from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, runtimes
 from tests.importers.torch_files import save, tagger
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other
@@ -146,7 +146,7 @@ def test_a_package_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], ImportedModel], package: str
 ) -> None:
     model = make(tmp_path)
-    monkeypatch.setattr(validate, "find_spec", lambda name: None)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     found = checked(model, tmp_path, {"T": 2, "N": 1} if package == "torch" else None)
     assert found.not_run == f"{package} cannot be imported"
 
