@@ -243,6 +243,7 @@ _RAW: dict[str, Fields] = {
     "RawBlob": (("data", 5, "bytes"), ("shape", 7, "BlobShape")),
     "RawLayer": (("name", 1, "string"), ("type", 2, "string"), ("blobs", 7, "RawBlob*")),
     "RawNet": (("name", 1, "string"), ("layer", 100, "RawLayer*")),
+    "NetOfBytes": (("layer", 100, "bytes*"),),  # each layer as it lies in a file
     # a snapshot of a solver: history has one or two blobs a parameter
     "RawState": (
         ("iter", 1, "int32"),
@@ -343,6 +344,8 @@ class Message:
 LayerParameter = Message("LayerParameter")
 NetParameter = Message("NetParameter")
 RawNet = Message("RawNet")
+RawLayer = Message("RawLayer")
+NetOfBytes = Message("NetOfBytes")
 RawState = Message("RawState")
 SolverParameter = Message("SolverParameter")
 

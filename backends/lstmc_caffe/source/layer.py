@@ -1,4 +1,4 @@
-"""A layer of a trained net: its message, its position in the prototxt, its shapes, and its bytes in the caffemodel."""
+"""A layer of a trained net: its message, its position in the prototxt, its shapes and its blobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.errors import Argument, BackendError
+from lstmc.errors import Argument
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.ops import Array
@@ -167,53 +167,3 @@ def phases(text: str, layer: Field) -> str:
     """Return the text of a layer's ``include`` and ``exclude`` rules, which its replacements repeat."""
     rules = [text[f.start : f.stop] for f in message_fields(text, *layer.inner) if f.name in ("include", "exclude")]
     return "".join(f"  {part}\n" for part in rules)
-
-
-LAYER = 100  # NetParameter.layer
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-
-@dataclass(frozen=True)
-class WireField:
-    """A field of a binary message: its number, and all its bytes with the tag."""
-
-    number: int
-    whole: memoryview
-
-
-def wire_fields(message: bytes) -> Iterator[WireField]:
-    """Yield the fields of a message in order. Raises :class:`BackendError` for a truncated or malformed message."""
-    view, at = memoryview(message), 0
-    while at < len(view):
-        tag, start = _varint(view, at)
-        kind = tag & 7
-        if kind == _BYTES:
-            size, start = _varint(view, start)
-            stop = start + size
-        elif kind == _VARINT:
-            stop = _varint(view, start)[1]
-        elif kind in (_FIXED32, _FIXED64):
-            stop = start + (4 if kind == _FIXED32 else 8)
-        else:
-            raise _damaged(at)
-        if stop > len(view):
-            raise _damaged(at)
-        yield WireField(tag >> 3, view[at:stop])
-        at = stop
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    """Return a varint and the offset after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        if at + shift // 7 >= len(view):
-            break
-        byte = view[at + shift // 7]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at + shift // 7 + 1
-    raise _damaged(at)
-
-
-def _damaged(at: int) -> BackendError:
-    return BackendError(f"expected a caffemodel, found something that is no message from byte {at:,} on")

@@ -21,7 +21,7 @@ from lstmc.importers.ir.values import number
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.manifest import Manifest, Place, parse_manifest
 from lstmc.ops import Linear, Reshape, Tanh
-from lstmc_caffe.proto.net import LayerParameter, RawNet, net_from_text
+from lstmc_caffe.proto.net import LayerParameter, RawLayer, RawNet, net_from_text
 from lstmc_caffe.source.layer import Layer
 from lstmc_caffe.targets.shapes import Shape
 
@@ -303,8 +303,7 @@ def _stored(
         for layer in part:
             own = [spec.name for spec in layer.param]
             if own and (tuple(layer.top) in tops or not owned.issuperset(own)):
-                raw = RawNet()
-                raw.layer.add(name=layer.name, type=layer.type).blobs.extend(values[name] for name in own)
+                raw = RawLayer(name=layer.name, type=layer.type, blobs=[values[name] for name in own])
                 stored[place].append(raw.SerializeToString(deterministic=True))
             owned.update(own)
     return stored

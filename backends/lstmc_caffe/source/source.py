@@ -16,9 +16,8 @@ from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import ImportOptions, SourceCheck, SourceNet
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
-from lstmc_caffe.proto.net import NetParameter, RawNet, net_from_text
+from lstmc_caffe.proto.net import NetOfBytes, NetParameter, RawLayer, RawNet, net_from_text
 from lstmc_caffe.source.layer import (
-    LAYER,
     TYPES,
     BlobHints,
     Layer,
@@ -29,7 +28,6 @@ from lstmc_caffe.source.layer import (
     phases,
     unknown_bottoms,
     unwritten_bottom,
-    wire_fields,
 )
 from lstmc_caffe.source.recurrent_layers import Imported, Replacement, describe_layers, replacements
 from lstmc_caffe.source.whole_net import (
@@ -155,12 +153,14 @@ class CaffeHostNet:
         layers = net_from_text(self.text).layer
         replaced = {(layers[place].name, layers[place].type): place for place in parts}
         pending = {place: part.stored for place, part in parts.items()}
-        pieces: list[bytes | memoryview] = []
-        for field in wire_fields(self.caffemodel):
-            layer = RawNet.FromString(bytes(field.whole)).layer[0] if field.number == LAYER else None
-            place = None if layer is None else replaced.get((layer.name, layer.type))
-            pieces += [field.whole] if place is None else pending.pop(place, [])
-        return b"".join((*pieces, *(message for stored in pending.values() for message in stored)))
+        net, kept = NetOfBytes.FromString(self.caffemodel), list[bytes]()
+        for content in net.layer:
+            layer = RawLayer.FromString(content)
+            place = replaced.get((layer.name, layer.type))
+            kept += [content] if place is None else pending.pop(place, [])
+        del net.layer[:]
+        net.layer.extend([*kept, *(layer for stored in pending.values() for layer in stored)])
+        return bytes(net.SerializeToString(deterministic=True))
 
 
 _LARGEST = 64 * 2**20  # bytes of a prototxt
@@ -245,12 +245,11 @@ def _caffemodel(path: Path) -> bytes:
     try:
         content = path.read_bytes()
         RawNet.FromString(content)
-        list(wire_fields(content))
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
-    except (DecodeError, BackendError):
+    except DecodeError:
         raise SourceError(f"{path}: expected a caffemodel, found something else, or a damaged one") from None
     return content
 

@@ -84,6 +84,11 @@ _TYPES = {
     "BoolStorage": "?",
     "UntypedStorage": "<u1",
 }
+_OF_ONE = (  # functions whose result is their first argument
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch.jit._pickle.restore_type_tag",
+)
 Fetch = Callable[[str, int], bytes]  # a storage's key and how many bytes it must have
 
 
@@ -192,15 +197,10 @@ def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
     if what.path == "collections.OrderedDict":
         return {}
     if what.path in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
-        storage, offset, shape, strides = arguments[:4]
-        if not isinstance(storage, Persistent):
+        if len(arguments) < 4 or not isinstance(arguments[0], Persistent):
             raise PickleProblem("a tensor without a storage")
-        return Tensor(_storage(storage.id), offset, shape, strides)
-    if what.path in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
-        return arguments[0]
-    if what.path in ("torch.jit._pickle.restore_type_tag",):
-        return arguments[0]
-    return None
+        return Tensor(_storage(arguments[0].id), *arguments[1:4])
+    return arguments[0] if what.path in _OF_ONE and arguments else None
 
 
 def _storage(reference: Any) -> Storage:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 STEPS = 2_000_000  # instructions of one pickle
 DIGITS = 64  # bytes of one integer
@@ -57,25 +57,22 @@ Rebuild = Callable[[Named, tuple[Any, ...]], Any]
 
 
 def load(stream: BytesIO, rebuild: Rebuild) -> Any:
-    """Read the next pickle of a stream. ``rebuild`` returns the object for a name and arguments, or None."""
+    """Read the next pickle of a stream. ``rebuild`` returns the object for a name and arguments, or None.
+
+    Raises :class:`PickleProblem`.
+    """
+    machine, operations = _Machine(rebuild), pickletools.genops(stream)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of texts with odd escapes, from pickletools
-        return _run(_Machine(rebuild), stream)
-
-
-def _run(machine: _Machine, stream: BytesIO) -> Any:
-    try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if count > STEPS:
-                raise PickleProblem(f"more than {STEPS:,} instructions")
+        for _ in range(STEPS):
+            try:
+                opcode, argument, _position = next(operations)
+            except ValueError as error:  # of pickletools, for what is no instruction
+                raise PickleProblem(str(error)[:200]) from None
             if opcode.name == "STOP":
-                return machine.stack.pop()
+                return machine.pop()
             machine.run(opcode.name, argument)
-    except PickleProblem:
-        raise
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, UnicodeError) as error:
-        raise PickleProblem(f"{type(error).__name__}: {str(error)[:200]}") from None
-    raise PickleProblem("it does not end")
+    raise PickleProblem(f"more than {STEPS:,} instructions")
 
 
 class _Machine:
@@ -85,144 +82,108 @@ class _Machine:
         self.rebuild = rebuild
 
     def run(self, name: str, argument: Any) -> None:
-        stack = self.stack
+        """Run an instruction."""
+        push = self.stack.append
         if name in _PUSHED:
             if name in ("LONG1", "LONG4", "LONG", "INT") and isinstance(argument, int) and argument.bit_length() > 512:
                 raise PickleProblem(f"an integer of more than {DIGITS} bytes")
-            stack.append(argument)
+            push(argument)
         elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name]())
-        elif name in ("PROTO", "FRAME"):
-            pass
-        elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = stack[-1]
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = stack[-1]
+            push(_CONSTANTS[name]())
+        elif name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = self.top()
         elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(self.memo[argument])
-        else:
-            getattr(self, f"_{name.lower()}")(argument)
+            if argument not in self.memo:
+                raise PickleProblem(f"number {argument} of the memo is empty")
+            push(self.memo[argument])
+        elif name == "MARK":
+            push(_MARK)
+        elif name == "POP":
+            self.stack.pop() if self.stack and self.stack[-1] is _MARK else self.pop()
+        elif name == "DUP":
+            push(self.top())
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            push(tuple(reversed([self.pop() for _ in range(int(name[-1]))])))
+        elif name == "TUPLE":
+            push(tuple(self.marked()))
+        elif name == "LIST":
+            push(self.marked())
+        elif name == "DICT":
+            push(dict(_pairs(self.marked())))
+        elif name in ("APPEND", "APPENDS"):
+            items = [self.pop()] if name == "APPEND" else self.marked()
+            thing = self.top()
+            _expect(thing.items if isinstance(thing, Built) else thing, list).extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = [self.pop(), self.pop()][::-1] if name == "SETITEM" else self.marked()
+            thing = self.top()
+            _expect(thing.pairs if isinstance(thing, Built) else thing, dict).update(_pairs(items))
+        elif name == "ADDITEMS":
+            items = self.marked()
+            _expect(self.top(), set).update(map(_key, items))
+        elif name == "GLOBAL":
+            push(Named(*argument.partition(" ")[::2]))
+        elif name == "STACK_GLOBAL":
+            word, module = _expect(self.pop(), str), _expect(self.pop(), str)
+            push(Named(module, word))
+        elif name in ("REDUCE", "NEWOBJ", "NEWOBJ_EX"):
+            named = (self.pop(),) if name == "NEWOBJ_EX" else ()
+            arguments, what = _expect(self.pop(), tuple), _expect(self.pop(), Named)
+            instance = self.rebuild(what, (*arguments, *named))
+            push(Built(what, (*arguments, *named)) if instance is None else instance)
+        elif name == "BUILD":
+            state = self.pop()
+            if isinstance(self.top(), Built):
+                self.top().state = state  # of a known object, as an OrderedDict's attributes, nothing is needed
+        elif name == "BINPERSID":
+            push(Persistent(self.pop()))
+        elif name not in ("PROTO", "FRAME"):
+            raise PickleProblem(f"instruction {name}, which no saved model needs")
 
-    def _marked(self) -> list[Any]:
-        at = len(self.stack) - 1
-        while self.stack[at] is not _MARK:
-            at -= 1
-            if at < 0:
-                raise PickleProblem("there is no mark")
-        items = self.stack[at + 1 :]
-        del self.stack[at:]
-        return items
-
-    def _mark(self, argument: Any) -> None:
-        self.stack.append(_MARK)
-
-    def _pop(self, argument: Any) -> None:
-        self.stack.pop()
-
-    def _dup(self, argument: Any) -> None:
-        self.stack.append(self.stack[-1])
-
-    def _tuple(self, argument: Any) -> None:
-        self.stack.append(tuple(self._marked()))
-
-    def _list(self, argument: Any) -> None:
-        self.stack.append(self._marked())
-
-    def _dict(self, argument: Any) -> None:
-        items = self._marked()
-        self.stack.append(dict(zip(items[::2], items[1::2], strict=True)))
-
-    def _tuples(self, count: int) -> None:
-        items = self.stack[-count:]
-        if len(items) < count or _MARK in items:
+    def top(self) -> Any:
+        if not self.stack or self.stack[-1] is _MARK:
             raise PickleProblem("too little on the stack")
-        self.stack[-count:] = [tuple(items)]
+        return self.stack[-1]
 
-    def _tuple1(self, argument: Any) -> None:
-        self._tuples(1)
+    def pop(self) -> Any:
+        self.top()
+        return self.stack.pop()
 
-    def _tuple2(self, argument: Any) -> None:
-        self._tuples(2)
+    def marked(self) -> list[Any]:
+        """Take everything down to the last mark off the stack."""
+        items: list[Any] = []
+        while self.stack and self.stack[-1] is not _MARK:
+            items.append(self.stack.pop())
+        if not self.stack:
+            raise PickleProblem("there is no mark")
+        self.stack.pop()
+        return items[::-1]
 
-    def _tuple3(self, argument: Any) -> None:
-        self._tuples(3)
 
-    def _append(self, argument: Any) -> None:
-        item = self.stack.pop()
-        _items(self.stack[-1]).append(item)
+T = TypeVar("T")
 
-    def _appends(self, argument: Any) -> None:
-        items = self._marked()
-        _items(self.stack[-1]).extend(items)
 
-    def _setitem(self, argument: Any) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        _pairs(self.stack[-1])[_key(key)] = value
+def _expect(thing: Any, kind: type[T]) -> T:
+    if not isinstance(thing, kind):
+        raise PickleProblem(f"expected a {kind.__name__}, found a {type(thing).__name__}")
+    return thing
 
-    def _setitems(self, argument: Any) -> None:
-        items = self._marked()
-        _pairs(self.stack[-1]).update((_key(k), v) for k, v in zip(items[::2], items[1::2], strict=True))
 
-    def _additems(self, argument: Any) -> None:
-        items = self._marked()
-        self.stack[-1].update(map(_key, items))
+def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
+    if len(items) % 2:
+        raise PickleProblem("a key without a value")
+    return [(_key(key), value) for key, value in zip(items[::2], items[1::2], strict=True)]
 
-    def _global(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self.stack.append(Named(module, name))
 
-    def _stack_global(self, argument: Any) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
-        if not isinstance(name, str) or not isinstance(module, str):
-            raise PickleProblem("a name that is no text")
-        self.stack.append(Named(module, name))
-
-    def _reduce(self, argument: Any) -> None:
-        arguments, what = self.stack.pop(), self.stack.pop()
-        self.stack.append(self._called(what, arguments))
-
-    def _newobj(self, argument: Any) -> None:
-        self._reduce(argument)
-
-    def _newobj_ex(self, argument: Any) -> None:
-        named = self.stack.pop()
-        arguments, what = self.stack.pop(), self.stack.pop()
-        self.stack.append(self._called(what, (*arguments, named)))
-
-    def _called(self, what: Any, arguments: Any) -> Any:
-        if not isinstance(what, Named) or not isinstance(arguments, tuple):
-            raise PickleProblem("something is called that is no name")
-        instance = self.rebuild(what, arguments)
-        return Built(what, arguments) if instance is None else instance
-
-    def _build(self, argument: Any) -> None:
-        state = self.stack.pop()
-        if isinstance(self.stack[-1], Built):
-            self.stack[-1].state = state  # of a known object, as an OrderedDict's attributes, nothing is needed
-
-    def _binpersid(self, argument: Any) -> None:
-        self.stack.append(Persistent(self.stack.pop()))
+_Plain = str | int | float | bool | None
 
 
 def _key(key: Any) -> Any:
     """Return a hashable key: a plain value, else the object's identity."""
-    return key if isinstance(key, str | int | float | bool | tuple | Named | Built | None) else id(key)
-
-
-def _items(thing: Any) -> list[Any]:
-    if isinstance(thing, Built):
-        return thing.items
-    if not isinstance(thing, list):
-        raise PickleProblem("append to an object that is not a list")
-    return thing
-
-
-def _pairs(thing: Any) -> dict[Any, Any]:
-    if isinstance(thing, Built):
-        return thing.pairs
-    if not isinstance(thing, dict):
-        raise PickleProblem("set an item of an object that is not a dict")
-    return thing
+    plain = isinstance(key, _Plain | Named | Built) or (
+        isinstance(key, tuple) and all(isinstance(one, _Plain) for one in key)
+    )
+    return key if plain else id(key)
 
 
 _PUSHED = frozenset(

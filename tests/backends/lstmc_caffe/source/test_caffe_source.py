@@ -12,9 +12,8 @@ import pytest
 import lstmc
 from lstmc.errors import BackendError
 from lstmc.ops import Array
-from lstmc_caffe.proto.net import RawNet, net_from_text
+from lstmc_caffe.proto.net import NetOfBytes, RawLayer, RawNet, net_from_text
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.source.layer import wire_fields
 from lstmc_caffe.source.source import CaffeHostNet
 from tests.backends.lstmc_caffe.source.old_nets import AROUND, EVERY_BOTTOM, VIDEO
 
@@ -91,16 +90,16 @@ def test_all_that_is_not_recurrent_stays_byte_for_byte(caffe: Runner, tmp_path: 
     assert text.startswith(before)
     assert text.endswith(after)
     assert not {"LSTM", "RNN"} & {layer.type for layer in net_from_text(text).layer}
-    kept = [field.whole for field in wire_fields(weights.read_bytes()) if b"\x04LSTM" not in bytes(field.whole)[:30]]
-    stored = [field.whole for field in wire_fields((tmp_path / "out" / "old.flat.caffemodel").read_bytes())]
+    net, new = (
+        NetOfBytes.FromString(path.read_bytes()) for path in (weights, tmp_path / "out" / "old.flat.caffemodel")
+    )
+    kept = [layer for layer in net.layer if RawLayer.FromString(layer).type != "LSTM"]
     own = {layer.name for layer in net_from_text(text).layer if layer.name.startswith("lstm1/")}
-    found = [whole for whole in stored if _name(whole) not in own]
-    assert len(kept) == len(RawNet.FromString(weights.read_bytes()).layer)  # the net's name too, and no LSTM layer
-    assert found == kept
-
-
-def _name(layer: memoryview) -> str:
-    return RawNet.FromString(bytes(layer)).layer[0].name if RawNet.FromString(bytes(layer)).layer else ""
+    assert [layer for layer in new.layer if RawLayer.FromString(layer).name not in own] == kept
+    assert len(kept) == len(net.layer) - 1
+    names = [RawNet.FromString(one.SerializeToString()).name for one in (net, new)]
+    assert names == [names[0]] * 2
+    assert names[0]
 
 
 @pytest.mark.caffe

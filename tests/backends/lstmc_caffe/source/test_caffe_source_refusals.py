@@ -10,7 +10,8 @@ import lstmc
 from lstmc.cli.console import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import import_file
-from lstmc_caffe.source.layer import layer_fields, phases, wire_fields
+from lstmc_caffe.proto.net import NetOfBytes, RawLayer
+from lstmc_caffe.source.layer import layer_fields, phases
 from tests.backends.lstmc_caffe.source.old_nets import SEQUENCE, VIDEO, caffemodel
 
 
@@ -205,12 +206,9 @@ layer{name:"b"}"""
     assert phases(text, found[1]) == ""
 
 
-@pytest.mark.parametrize("damaged", [b"\x0a\x05abc", b"\x0f", b"\x0a", b"\xff" * 12, b"\x09\0\0"])
-def test_bytes_that_are_no_message(damaged: bytes) -> None:
-    with pytest.raises(LstmcError, match=r"found something that is no message from byte [01] on"):
-        list(wire_fields(damaged))
-
-
-def test_the_fields_of_a_message_are_all_its_bytes() -> None:
-    message = caffemodel() + b"\x28\x01" + b"\x0d\0\0\0\0" + b"\x11" + bytes(8)
-    assert b"".join(field.whole for field in wire_fields(message)) == message
+def test_the_layers_of_a_caffemodel_are_its_bytes_and_other_fields_stay() -> None:
+    others = b"\x28\x01" + b"\x0d\0\0\0\0" + b"\x11" + bytes(8)
+    net = NetOfBytes.FromString(caffemodel() + others)
+    assert [RawLayer.FromString(layer).name for layer in net.layer] == ["lstm1"]
+    assert all(layer in caffemodel() for layer in net.layer)
+    assert others in net.SerializeToString()
