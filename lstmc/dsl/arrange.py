@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lstmc.dsl.dims import DimExpr, Size, whole_number
-from lstmc.dsl.function import function
-from lstmc.dsl.op import check_value, check_values, number_of, size_of, whole_number_of
+from lstmc.dsl.function import check_value, described, function
+from lstmc.dsl.op import number_of, size_of, whole_number_of
 from lstmc.dsl.operators import common_shape, repeated
 from lstmc.dsl.trace import open_trace, origin, size_in
-from lstmc.dsl.value import Value, apply, described, in_turn, inner_trace
+from lstmc.dsl.value import Value, apply, in_turn, inner_trace
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Concat, Full, Reshape, Tile, Transpose
 from lstmc.source import argument_location, here
@@ -24,7 +24,6 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
 
     ``expand(x, N, H)`` or ``expand(x, (N, H))``.
     """
-    check_values("expand", x=x)
     sizes = [size_of(x, size) for size in _flat(shape)]
     added = len(sizes) - x.type.rank
     target = tuple(x.shape[i - added] if size == -1 and i >= added else size for i, size in enumerate(sizes))
@@ -41,7 +40,6 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
 @function
 def tile(x: Value, repeats: int | Sequence[int]) -> Value:
     """x joined with itself along each axis, so many times: ``tile(x, 3)`` along the last one, ``tile(x, (2, 1))``."""
-    check_values("tile", x=x)
     flat = _flat((repeats,))
     counts = [size_of(x, count) for count in flat]
     if not counts or min(counts) < 1:
@@ -87,7 +85,6 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
 
     Without ``axes`` the last two are in each other's place: [N, A, B] gives [N, B, A].
     """
-    check_values("transpose", x=x)
     rank = x.type.rank
     if rank < 2:
         raise ShapeError(
@@ -138,7 +135,6 @@ def full(shape: Size | Sequence[Size], value: float) -> Value:
 @function
 def full_like(x: Value, value: float) -> Value:
     """An array of one number, in the shape of x. No gradient flows to x."""
-    check_values("full_like", x=x)
     trace = inner_trace(x)
     return Value(trace, trace.apply(Full(x.shape, number_of("full_like", "value", value)))[0])
 
@@ -146,14 +142,12 @@ def full_like(x: Value, value: float) -> Value:
 @function
 def zeros_like(x: Value) -> Value:
     """Zeros in the shape of x. No gradient flows to x."""
-    check_values("zeros_like", x=x)
     return full_like(x, 0)
 
 
 @function
 def ones_like(x: Value) -> Value:
     """Ones in the shape of x. No gradient flows to x."""
-    check_values("ones_like", x=x)
     return full_like(x, 1)
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from lstmc.dsl.declare import Declaration, Definition, ParamDeclaration, as_filler, fixed_values, option_text
 from lstmc.dsl.dims import Dim, Size, as_size, shape_text
-from lstmc.dsl.function import suggested_argument
+from lstmc.dsl.function import described, suggested_argument
 from lstmc.dsl.trace import Birth, CellUse, ModelTrace, Trace, birth, check_name, origin
-from lstmc.dsl.value import Value, described, inner_trace
+from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ir import Ref
 from lstmc.ops import Filler, Reshape

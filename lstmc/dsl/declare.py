@@ -14,9 +14,9 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.dsl.dims import Size, as_size, free, shape_text
-from lstmc.dsl.function import checked
+from lstmc.dsl.function import Declared, checked, described
 from lstmc.dsl.trace import check_name
-from lstmc.dsl.value import Declared, Value, described, finite, is_scalar
+from lstmc.dsl.value import Value, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Uniform, Values, Xavier
 from lstmc.source import SrcLoc, argument_location, function_location, here, parameter_location

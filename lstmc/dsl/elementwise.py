@@ -8,10 +8,10 @@ from math import prod
 from typing import Any, SupportsAbs, TypeVar, overload
 
 from lstmc.dsl.dims import Size, whole_number
-from lstmc.dsl.function import function
-from lstmc.dsl.op import axis_of, check_value, check_values, number_of, pointwise, size_of
+from lstmc.dsl.function import check_value, described, function
+from lstmc.dsl.op import axis_of, number_of, pointwise, size_of
 from lstmc.dsl.trace import origin
-from lstmc.dsl.value import Value, apply, described, finite, is_scalar
+from lstmc.dsl.value import Value, apply, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import (
     Concat,
@@ -82,7 +82,6 @@ def minimum(a: Value | float, b: Value | float) -> Value:
 @function
 def clip(x: Value, low: float, high: float) -> Value:
     """x, and ``low`` where it is smaller, ``high`` where it is larger: there the gradient is 0."""
-    check_values("clip", x=x)
     low, high = number_of("clip", "low", low), number_of("clip", "high", high, position=2)
     if low > high:
         raise DslError(f"clip: expected low <= high, found low {low!r} and high {high!r}", loc=here())
@@ -95,7 +94,6 @@ def where(mask: Value, a: Value | float, b: Value | float) -> Value:
 
     A mask of other numbers gives what lies between. At least one of ``a`` and ``b`` may be a number, or both.
     """
-    check_values("where", mask=mask)
     for position, (name, value) in enumerate((("a", a), ("b", b)), 1):
         _check_value_or_number("where", value, position, name)
     if is_scalar(a) and is_scalar(b):
@@ -126,7 +124,6 @@ def hard_sigmoid(x: Value, slope: float = 0.2, offset: float = 0.5) -> Value:
 
     The defaults are those of Keras 1 and 2 and of ONNX; PyTorch and Keras 3 have ``slope`` 1/6.
     """
-    check_values("hard_sigmoid", x=x)
     scale = number_of("hard_sigmoid", "slope", slope)
     return clip(scale * x + number_of("hard_sigmoid", "offset", offset, position=2), 0, 1)
 
@@ -134,42 +131,36 @@ def hard_sigmoid(x: Value, slope: float = 0.2, offset: float = 0.5) -> Value:
 @function
 def hard_tanh(x: Value) -> Value:
     """x between -1 and 1. Collobert 2004."""
-    check_values("hard_tanh", x=x)
     return clip(x, -1, 1)
 
 
 @function
 def log_sigmoid(x: Value) -> Value:
     """ln(sigmoid(x)), which cannot overflow: -softplus(-x)."""
-    check_values("log_sigmoid", x=x)
     return -softplus(-x)
 
 
 @function
 def softsign(x: Value) -> Value:
     """x / (1 + |x|). Turian et al. 2009."""
-    check_values("softsign", x=x)
     return x / (1 + builtins.abs(x))
 
 
 @function
 def sqrt(x: Value) -> Value:
     """The square root, for x > 0: at 0 it has no gradient."""
-    check_values("sqrt", x=x)
     return power(x, 0.5)
 
 
 @function
 def rsqrt(x: Value) -> Value:
     """1 / sqrt(x), for x > 0."""
-    check_values("rsqrt", x=x)
     return power(x, -0.5)
 
 
 @function
 def square(x: Value) -> Value:
     """x * x."""
-    check_values("square", x=x)
     return power(x, 2)
 
 
@@ -180,14 +171,12 @@ def step(x: Value) -> Value:
     Caffe's Threshold would be one layer, but aborts where it is in a net that is trained. A larger factor would
     overflow backward in nets that are not, in which no gradient is stopped: at 0, times the gradient that is 0 there.
     """
-    check_values("step", x=x)
     return tanh(2.0**96 * relu(stop_gradient(x)))
 
 
 @function
 def silu(x: Value) -> Value:
     """x * sigmoid(x), called swish too. Elfwing et al. 2017, arXiv:1702.03118."""
-    check_values("silu", x=x)
     return x * sigmoid(x)
 
 
@@ -207,7 +196,6 @@ def _erfc_of_magnitude(x: Value) -> Value:
 @function
 def erf(x: Value) -> Value:
     """The error function, within 1.5e-7: Abramowitz and Stegun 1964, formula 7.1.26. Caffe has no layer of it."""
-    check_values("erf", x=x)
     return (2 * step(x) - 1) * (1 - _erfc_of_magnitude(x))
 
 
@@ -218,7 +206,6 @@ def gelu(x: Value, *, approximate: bool = True) -> Value:
     By the approximation 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), which PyTorch calls ``approximate="tanh"``
     and which is within 0.0005 of the function; with ``approximate=False`` by the error function, within 1e-6.
     """
-    check_values("gelu", x=x)
     if not isinstance(approximate, bool):
         raise DslError(
             f"gelu: approximate must be True or False, found {described(approximate)}",
@@ -241,7 +228,6 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
     leave a choice.
     """
     operands = (x, W) if b is None else (x, W, b)
-    check_values("linear", **dict(zip(("x", "W", "b"), operands, strict=False)))
     width = W.shape[-1] if W.shape else 1  # of a W without axes, which the op refuses
     if axis is None:
         flattened = flatten_axis(x.type, width)
@@ -260,7 +246,6 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
 @function
 def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Value, ...]:
     """x cut along ``axis``: into so many equal parts, or into pieces of the given sizes."""
-    check_values("split", x=x)
     axis = axis_of("split", axis, x)
     width, count = x.shape[axis], whole_number(parts)
     if count is None and not isinstance(parts, list | tuple):
@@ -299,7 +284,6 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
 
     ``reshape(x, ())`` is a single element as a number without axes.
     """
-    check_values("reshape", x=x)
     flat: list[Any] = [s for size in shape for s in (size if isinstance(size, list | tuple) else [size])]
     sizes = [size_of(x, size) for size in flat]
     fixed = prod(size for size in sizes if size != -1)
@@ -316,7 +300,6 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
 @function
 def softmax(x: Value, axis: int = -1) -> Value:
     """exp(x) / sum(exp(x)) along ``axis``."""
-    check_values("softmax", x=x)
     return apply(Softmax(axis_of("softmax", axis, x, position=1)), x)
 
 
@@ -328,7 +311,7 @@ def abs(x: SupportsAbs[T]) -> T: ...
 def abs(x: Any) -> Any:
     """The absolute value, of a Value or, as Python's own, of numbers and arrays."""
     if not isinstance(x, SupportsAbs):
-        check_values("abs", x=x)
+        check_value("abs", x, 0, "x")
     return builtins.abs(x)
 
 

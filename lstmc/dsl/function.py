@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
+import numpy as np
+
+from lstmc.dsl.dims import DimExpr
 from lstmc.dsl.operators import ARGUMENTS
 from lstmc.dsl.trace import CALL, Call, Trace, Traced, derived_name
 from lstmc.errors import DslError
+from lstmc.ops import Filler
 from lstmc.source import argument_location, assigned_names, here
-from lstmc.text import did_you_mean
+from lstmc.text import ByIdentifier, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def function(body: Callable[P, R]) -> Callable[P, R]:
-    """The function with its results named, after the function where they have no variable: see :func:`named`."""
-    return named(body, body.__name__)
+    """Return the function with its arguments checked, and its results named after it: see :func:`named`.
+
+    The arguments that its signature declares as ``Value`` must be Values, or None where it says so.
+    """
+    return named(body, body.__name__, signature(body))
 
 
-def named(body: Callable[P, R], word: str = "") -> Callable[P, R]:
+def named(body: Callable[P, R], word: str = "", checked_by: Signature | None = None) -> Callable[P, R]:
     """The function with its results named: by the variables that they are assigned to, else by ``word`` and operands.
 
     The ops inside, and the result of an operator (no ``word``), have names of their own: see ``Trace.apply``.
@@ -30,6 +38,8 @@ def named(body: Callable[P, R], word: str = "") -> Callable[P, R]:
 
     @wraps(body)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if checked_by is not None:
+            _check_values(word, checked_by, args, kwargs)
         if CALL.get() is not None:  # inside another function, whose result it is no more than a part of
             return body(*args, **kwargs)
         inside = Call()
@@ -45,6 +55,26 @@ def named(body: Callable[P, R], word: str = "") -> Callable[P, R]:
         return result
 
     return call
+
+
+def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    try:
+        bound = expected.bind(*args, **kwargs).arguments
+    except TypeError:  # the call itself says so
+        return
+    for position, parameter in enumerate(expected.parameters.values()):
+        value, declared = bound.get(parameter.name), parameter.annotation
+        if parameter.kind is not Parameter.VAR_POSITIONAL and (
+            declared == "Value" or (declared == "Value | None" and value is not None)
+        ):
+            check_value(function, value, position, parameter.name)
+
+
+def check_value(function: str, value: object, position: int | None, name: str | None = None) -> None:
+    """Raise unless it is a Value."""
+    if not isinstance(value, Traced):
+        loc = argument_location(here(), position, name)
+        raise DslError(f"{function} takes Values, found {described(value)}", loc=loc)
 
 
 def checked(body: Callable[P, R]) -> Callable[P, R]:
@@ -126,3 +156,30 @@ def _flat(args: Iterable[Any]) -> Iterable[Any]:
             yield from value
         else:
             yield value
+
+
+class Declared:
+    """A declaration, which is a value only as the default of an argument of a cell or model. ``keyword`` is the
+    function that declares it.
+    """
+
+    keyword: ClassVar[str]
+
+
+def described(thing: object) -> str:
+    """Return a description of an unexpected object, for an error."""
+    if thing is None or isinstance(thing, bool):
+        return repr(thing)
+    if isinstance(thing, np.ndarray):
+        return "a NumPy array (write const(it), or declare it as an Input or a Param)"
+    if isinstance(thing, DimExpr):
+        return f"dimension {thing} (for its number write x.shape[axis])"
+    if isinstance(thing, Traced):
+        return "a Value"
+    if isinstance(thing, Declared):
+        return f"{thing.keyword}(...), which is a Value as an argument alone: write def f(x={thing.keyword}(...))"
+    if isinstance(thing, type) and issubclass(thing, Filler):
+        return f"the filler {thing.name} itself: write {thing.name}(...)"
+    if isinstance(thing, ByIdentifier):
+        thing = dict(thing)
+    return f"{type(thing).__name__} {reprlib.repr(thing)}"

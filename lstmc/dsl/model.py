@@ -13,9 +13,10 @@ from typing import Any, NoReturn, Self, cast, overload
 from lstmc.dsl.cell import Cell, add_params, as_argument
 from lstmc.dsl.declare import Declaration, Definition, InputDeclaration, ParamDeclaration
 from lstmc.dsl.dims import Dim, Scope, parts, whole_number
+from lstmc.dsl.function import described
 from lstmc.dsl.scan import scan
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
-from lstmc.dsl.value import Value, described
+from lstmc.dsl.value import Value
 from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.ops import Input

@@ -9,25 +9,12 @@ from inspect import Parameter, getdoc, signature
 from typing import Any, Concatenate, ParamSpec
 
 from lstmc.dsl.dims import DimExpr, Size, whole_number
-from lstmc.dsl.function import named, refuse_call
+from lstmc.dsl.function import check_value, described, named, refuse_call
 from lstmc.dsl.trace import origin, size_in
-from lstmc.dsl.value import Value, apply, described, finite, inner_trace, is_scalar
+from lstmc.dsl.value import Value, apply, finite, inner_trace, is_scalar
 from lstmc.errors import DslError, LstmcError, ShapeError
 from lstmc.ops import Op, Pointwise
 from lstmc.source import argument_location, here
-
-
-def check_values(function: str, **values: object) -> None:
-    """Raise unless all are Values; they are the function's first arguments, in order."""
-    for position, (name, value) in enumerate(values.items()):
-        check_value(function, value, position, name)
-
-
-def check_value(function: str, value: object, position: int | None, name: str | None = None) -> None:
-    """Raise unless it is a Value."""
-    if not isinstance(value, Value):
-        loc = argument_location(here(), position, name)
-        raise DslError(f"{function} takes Values, found {described(value)}", loc=loc)
 
 
 def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> int:
@@ -144,7 +131,7 @@ def pointwise(cls: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], Va
             refuse_call(name, call, kwargs, str(error))
         bound.apply_defaults()
         x, *values = bound.arguments.values()
-        check_values(name, x=x)
+        check_value(name, x, 0, "x")
         attributes = zip([field.name for field in fields(kind)], values, range(1, 9), strict=False)
         numbers = [number_of(name, *attribute) for attribute in attributes]
         return apply(kind(*numbers), x)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 from lstmc.dsl.elementwise import concat, linear, split
-from lstmc.dsl.function import function
-from lstmc.dsl.op import check_values, number_of, pair_of, whole_number_of
+from lstmc.dsl.function import described, function
+from lstmc.dsl.op import number_of, pair_of, whole_number_of
 from lstmc.dsl.trace import origin
-from lstmc.dsl.value import Value, apply, described, inner_trace
+from lstmc.dsl.value import Value, apply, inner_trace
 from lstmc.dsl.whole_numbers import one_hot
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Arg, AvePool, Conv, Dropout, Embed, MaxPool, Mul, Param, Reshape, Sum, Transpose
@@ -24,14 +24,12 @@ def matmul(x: Value, y: Value) -> Value:
     A matrix that is a parameter is multiplied by one layer, as ``linear`` does; of two computed values each product of
     elements is made, I * K * J for each matrix, before they are summed.
     """
-    check_values("matmul", x=x, y=y)
     return x @ y
 
 
 @function
 def outer(x: Value, y: Value) -> Value:
     """Every element of x's last axis times every one of y's: [..., A] and [..., B] give [..., A, B]."""
-    check_values("outer", x=x, y=y)
     for name, value in (("x", x), ("y", y)):
         if not value.shape:
             raise ShapeError(f"outer: {name} must have an axis or more: {name} is {value.type}", loc=here())
@@ -139,7 +137,6 @@ def block_linear(x: Value, W: Value, b: Value | None = None) -> Value:
 
     Part k of x is multiplied by W[k] alone; b is [heads * out].
     """
-    check_values("block_linear", **({"x": x, "W": W} | ({} if b is None else {"b": b})))
     if W.type.rank != 3 or not x.shape or x.shape[-1] != W.shape[0] * W.shape[2]:
         raise ShapeError(
             "block_linear: W must be [heads, out, in], and the last axis of x have heads * in elements: x is"
@@ -167,7 +164,6 @@ def embed(x: Value, W: Value) -> Value:
     No gradient flows to x. Where x depends on a parameter or a state, as ``argmax`` of a product does, no target but
     ONNX has a layer for it: it is ``linear(one_hot(x, V), W.T)`` then, everywhere.
     """
-    check_values("embed", x=x, W=W)
     if W.type.rank == 2 and _is_learned(x):
         return linear(one_hot(x, W.shape[0]), apply(Transpose(0), W))
     return apply(Embed(), x, W)
@@ -203,7 +199,6 @@ def conv(
     number, or (height, width).
     """
     operands = (x, W) if b is None else (x, W, b)
-    check_values("conv", **dict(zip(("x", "W", "b"), operands, strict=False)))
     op = Conv(
         pair_of("conv", "stride", stride, 1),
         pair_of("conv", "pad", pad, 0),
@@ -220,14 +215,12 @@ def max_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs =
     Windows are ``size`` large, and ``stride`` apart (``size``, if it is not given); both are one number, or (height,
     width). There are ceil((H + 2 pad - size) / stride) + 1 along an axis, less one that would start in the padding.
     """
-    check_values("max_pool", x=x)
     return apply(MaxPool(*_windows("max_pool", size, stride, pad)), x)
 
 
 @function
 def ave_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs = 0) -> Value:
     """The mean of each window of images x [..., C, H, W], padding counted as zeros; the windows are ``max_pool``'s."""
-    check_values("ave_pool", x=x)
     return apply(AvePool(*_windows("ave_pool", size, stride, pad)), x)
 
 
@@ -247,7 +240,6 @@ def dropout(x: Value, ratio: float = 0.5) -> Value:
     Each call draws for itself, anew at each iteration and each step; in a cell, what is the same at every step has one
     draw for all of them.
     """
-    check_values("dropout", x=x)
     share = number_of("dropout", "ratio", ratio)
     if not 0 <= share < 1:
         loc = argument_location(here(), 1, "ratio")

@@ -10,10 +10,10 @@ from typing import Any, overload
 
 from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.elementwise import maximum, minimum
-from lstmc.dsl.function import function
-from lstmc.dsl.op import axis_of, check_value, check_values, number_of, size_of, whole_number_of, word_of
+from lstmc.dsl.function import check_value, described, function
+from lstmc.dsl.op import axis_of, number_of, size_of, whole_number_of, word_of
 from lstmc.dsl.trace import origin
-from lstmc.dsl.value import Value, apply, described
+from lstmc.dsl.value import Value, apply
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Accuracy, EuclideanLoss, Max, Reshape, SigmoidCrossEntropyLoss, SoftmaxLoss, Sum
 from lstmc.ops.loss import NORMALIZATIONS
@@ -43,7 +43,7 @@ def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None,
                 loc=argument_location(here(), None, "axis"),
             )
         return builtins.sum(x) if start is _NOT_GIVEN else builtins.sum(x, start)
-    check_values("sum", x=x)
+    check_value("sum", x, 0, "x")
     if start is not _NOT_GIVEN:
         if axis is not None:
             raise DslError("sum takes one axis, found two", loc=here())
@@ -54,14 +54,12 @@ def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None,
 @function
 def mean(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
     """The mean of x along ``axis``, which may be several, or None for all: as for ``sum``."""
-    check_values("mean", x=x)
     return _mean(x, _axes("mean", x, axis), keepdims)
 
 
 @function
 def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
     """The mean of the squared distance to the mean, along ``axis`` as for ``sum``: divided by n, not by n - 1."""
-    check_values("var", x=x)
     axes = _axes("var", x, axis)
     away = x - _mean(x, axes, keepdims=True)
     return _mean(away * away, axes, keepdims)
@@ -126,8 +124,6 @@ def layer_norm(
     Ba et al., 2016, arXiv:1607.06450. The variance is divided by n, and eps is under the root, as PyTorch and Keras
     have it. (Caffe's MVN divides by sqrt(var) + eps, which is another function: it is not used.)
     """
-    operands = {"x": x} | ({} if gain is None else {"gain": gain}) | ({} if bias is None else {"bias": bias})
-    check_values("layer_norm", **operands)
     least = _epsilon("layer_norm", eps)
     along = axis_of("layer_norm", axis, x)
     away = x - _mean(x, [along], keepdims=True)
@@ -143,7 +139,6 @@ def rms_norm(x: Value, gain: Value | None = None, *, eps: float = 1e-5, axis: in
 
     Zhang and Sennrich 2019, arXiv:1910.07467.
     """
-    check_values("rms_norm", **({"x": x} | ({} if gain is None else {"gain": gain})))
     along, least = axis_of("rms_norm", axis, x), _epsilon("rms_norm", eps)
     y = x * (_mean(x * x, [along], keepdims=True) + least) ** -0.5
     return y if gain is None else y * _along("rms_norm", "gain", gain, x, along)
@@ -152,7 +147,6 @@ def rms_norm(x: Value, gain: Value | None = None, *, eps: float = 1e-5, axis: in
 @function
 def l2_norm(x: Value, *, eps: float = 1e-6, axis: int = -1) -> Value:
     """x / sqrt(sum(x * x) + eps) along ``axis``: a vector of length 1, or of length 0 where x is 0."""
-    check_values("l2_norm", x=x)
     along, least = axis_of("l2_norm", axis, x), _epsilon("l2_norm", eps)
     return x * (_reduced(Sum, x * x, [along], keepdims=True) + least) ** -0.5
 
@@ -166,9 +160,6 @@ def group_norm(
     Wu and He 2018, arXiv:1803.08494; of the heads of a cell each is a group. ``gain`` and ``bias`` are arrays of the
     whole axis.
     """
-    for position, (name, value) in enumerate((("x", x), ("groups", None), ("gain", gain), ("bias", bias))):
-        if name == "x" or value is not None:
-            check_value("group_norm", value, position, name)
     parts, last = _heads("group_norm", "groups", x, groups), x.type.rank - 1
     y = merge_heads(layer_norm(split_heads(x, parts), eps=_epsilon("group_norm", eps)))
     if gain is not None:
@@ -179,7 +170,6 @@ def group_norm(
 @function
 def split_heads(x: Value, heads: Size) -> Value:
     """The last axis of x as ``heads`` equal parts: [..., heads * K] gives [..., heads, K]."""
-    check_values("split_heads", x=x)
     parts = _heads("split_heads", "heads", x, heads)
     return apply(Reshape((*x.shape[:-1], parts, x.shape[-1] // parts)), x)
 
@@ -187,7 +177,6 @@ def split_heads(x: Value, heads: Size) -> Value:
 @function
 def merge_heads(x: Value) -> Value:
     """The last two axes of x as one, the inverse of ``split_heads``: [..., heads, K] gives [..., heads * K]."""
-    check_values("merge_heads", x=x)
     if x.type.rank < 2:
         raise ShapeError(
             f"merge_heads: x must have two axes or more: x is {x.type}", loc=here(), notes=(f"x is {origin(x)}",)
@@ -283,7 +272,6 @@ def softmax_loss(
     the number of labels counted (``normalization`` ``valid``), of all labels (``full``), by the size of the axes before
     ``axis`` (``batch_size``), or by nothing (``none``).
     """
-    check_values("softmax_loss", x=x, label=label)
     op = SoftmaxLoss(
         axis_of("softmax_loss", axis, x),
         _ignored("softmax_loss", ignore_label),
@@ -299,7 +287,6 @@ def sigmoid_cross_entropy_loss(x: Value, target: Value, *, normalization: str = 
     The sum is divided by the number of elements (``normalization`` ``valid`` or ``full``), by the size of the first
     axis (``batch_size``), or by nothing (``none``).
     """
-    check_values("sigmoid_cross_entropy_loss", x=x, target=target)
     word = word_of("sigmoid_cross_entropy_loss", "normalization", normalization, NORMALIZATIONS)
     return apply(SigmoidCrossEntropyLoss(word), x, target)
 
@@ -307,7 +294,6 @@ def sigmoid_cross_entropy_loss(x: Value, target: Value, *, normalization: str = 
 @function
 def euclidean_loss(x: Value, target: Value) -> Value:
     """The sum of (x - target) ** 2 over twice the size of the first axis, as Caffe has it."""
-    check_values("euclidean_loss", x=x, target=target)
     return apply(EuclideanLoss(), x, target)
 
 
@@ -317,7 +303,6 @@ def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_l
 
     Where the label is ``ignore_label`` nothing is counted. No gradient flows.
     """
-    check_values("accuracy", x=x, label=label)
     op = Accuracy(
         axis_of("accuracy", axis, x),
         whole_number_of("accuracy", "top_k", top_k),

@@ -21,10 +21,10 @@ from lstmc.dsl.cell import (
     use_of,
 )
 from lstmc.dsl.dims import Size, as_size
-from lstmc.dsl.function import checked
+from lstmc.dsl.function import checked, described
 from lstmc.dsl.steps import counted, keep, masked, valid_mask
 from lstmc.dsl.trace import Trace, check_name, open_trace, opened, origin, size_in
-from lstmc.dsl.value import Value, described, inner_trace
+from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError
 from lstmc.ir import Builder, Scan
 from lstmc.ops import Add, Arg, Constant, Full, Input, IntegerRange, Leaf, Role, Values

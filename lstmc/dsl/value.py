@@ -6,19 +6,18 @@ import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from lstmc.dsl.dims import DimExpr
-from lstmc.dsl.function import named
+from lstmc.dsl.function import described, named
 from lstmc.dsl.operators import INSTEAD, INSTEAD_OF_METHODS, IndexRefused, fit, indexed, operands_repeated, product
 from lstmc.dsl.trace import Trace, Traced, origin, size_in
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import is_weight, made_of_parameters
-from lstmc.ops import Abs, Add, Affine, Binary, Filler, Linear, Mul, Op, Power, Round, Sub, Transpose
+from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Round, Sub, Transpose
 from lstmc.source import here
-from lstmc.text import ByIdentifier, did_you_mean
+from lstmc.text import did_you_mean
 
 __all__ = ["Value"]
 
@@ -283,33 +282,6 @@ def instead_of(name: str) -> str:
     if name in FUNCTIONS:
         return f": write from lstmc import {name}"
     return f": write {INSTEAD[name]}" if name in INSTEAD else ""
-
-
-class Declared:
-    """A declaration, which is a value only as the default of an argument of a cell or model. ``keyword`` is the
-    function that declares it.
-    """
-
-    keyword: ClassVar[str]
-
-
-def described(thing: object) -> str:
-    """Return a description of an unexpected object, for an error."""
-    if thing is None or isinstance(thing, bool):
-        return repr(thing)
-    if isinstance(thing, np.ndarray):
-        return "a NumPy array (write const(it), or declare it as an Input or a Param)"
-    if isinstance(thing, DimExpr):
-        return f"dimension {thing} (for its number write x.shape[axis])"
-    if isinstance(thing, Value):
-        return "a Value"
-    if isinstance(thing, Declared):
-        return f"{thing.keyword}(...), which is a Value as an argument alone: write def f(x={thing.keyword}(...))"
-    if isinstance(thing, type) and issubclass(thing, Filler):
-        return f"the filler {thing.name} itself: write {thing.name}(...)"
-    if isinstance(thing, ByIdentifier):
-        thing = dict(thing)
-    return f"{type(thing).__name__} {reprlib.repr(thing)}"
 
 
 def is_scalar(thing: object) -> bool:

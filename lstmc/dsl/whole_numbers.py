@@ -14,11 +14,11 @@ from lstmc.dsl.arrange import full
 from lstmc.dsl.declare import fixed_values
 from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.elementwise import check_two, linear, relu, step, stop_gradient
-from lstmc.dsl.function import checked, function
-from lstmc.dsl.op import axis_of, check_values, size_of
+from lstmc.dsl.function import checked, described, function
+from lstmc.dsl.op import axis_of, size_of
 from lstmc.dsl.reduce import max
 from lstmc.dsl.trace import open_trace
-from lstmc.dsl.value import Value, apply, described, finite, is_scalar
+from lstmc.dsl.value import Value, apply, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import IntegerRange, RealRange, Reshape, Round, Transpose
 from lstmc.source import argument_location, assigned_names, here
@@ -73,7 +73,6 @@ def const(array: Any) -> Value:
 @function
 def floor(x: Value) -> Value:
     """The largest integer that is not above x, for |x| up to 2**22; without a gradient."""
-    check_values("floor", x=x)
     x = stop_gradient(x)
     whole = apply(Round(), x)
     return whole - step(whole - x)
@@ -117,7 +116,6 @@ def argmax(x: Value, axis: int = -1) -> Value:
 
     Integers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 there and 0 elsewhere.
     """
-    check_values("argmax", x=x)
     for i in range(axis_of("argmax", axis, x, position=1), x.type.rank - 1):
         x = apply(Transpose(i), x)
     size, x = x.shape[-1], stop_gradient(x)
@@ -132,7 +130,6 @@ def argmax(x: Value, axis: int = -1) -> Value:
 @function
 def one_hot(x: Value, size: Size) -> Value:
     """Integers x [...] from 0 to ``size`` - 1 as rows [..., size] that are 1 at x and 0 elsewhere."""
-    check_values("one_hot", x=x)
     count = size_of(x, size)
     if count < 1:
         raise ShapeError(f"one_hot: size must be at least 1, found {count}", loc=argument_location(here(), 1, "size"))
