@@ -95,6 +95,15 @@ def in_bodies(scan: Scan, change: Callable[[Graph], Graph]) -> Scan:
     return replace(scan, body=change(scan.body), first=first)
 
 
+def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
+    """The graph with ``change`` done to the bodies of its scans."""
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        return b.copy(node, args, in_bodies(node.op, change)) if isinstance(node.op, Scan) else None
+
+    return rewrite(graph, visit)
+
+
 def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
     """A scan's body in which the arguments of these slots have another role."""
     names = {body.body_args()[slot].name for slot in slots}

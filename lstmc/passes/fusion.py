@@ -9,7 +9,7 @@ from itertools import groupby
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Binary, Concat, Linear, Op, Param, Pointwise, Split
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, joined_name, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, joined_name, result, rewrite, with_bodies
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,7 @@ class FuseHorizontal(Pass):
 
 def fused_horizontally(graph: Graph, counts: Counter[str]) -> Graph:
     """The fixed point of the rules; ``counts`` gains a rule's name each time it is used."""
-
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if not isinstance(node.op, Scan):
-            return None
-        return b.add(
-            in_bodies(node.op, lambda body: fused_horizontally(body, counts)), *args, names=node.names, loc=node.loc
-        )
-
-    graph = rewrite(graph, visit)
+    graph = with_bodies(graph, lambda body: fused_horizontally(body, counts))
     while (run := _find_run(graph)) is not None:
         counts["widen_function" if len(run.pieces) == 1 else "widen_binary"] += 1
         graph = _replace_run(graph, run)
@@ -186,20 +178,11 @@ class FuseLinears(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        moved = _with_biases_moved(graph, counts)
+        moved = with_bodies(graph, lambda body: _move_biases(body, counts))
         groups = _groups(moved)
         counts["fuse_linears"] += len(groups)
         fused = _Fuser(moved, groups).run() if groups else moved
         return result(graph, fused, +counts)
-
-
-def _with_biases_moved(graph: Graph, counts: Counter[str]) -> Graph:
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if not isinstance(node.op, Scan):
-            return None
-        return b.add(in_bodies(node.op, lambda body: _move_biases(body, counts)), *args, names=node.names, loc=node.loc)
-
-    return rewrite(graph, visit)
 
 
 def _move_biases(body: Graph, counts: Counter[str]) -> Graph:

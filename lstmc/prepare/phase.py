@@ -32,20 +32,14 @@ from lstmc.ops import (
     Transpose,
 )
 from lstmc.ops.base import AlongAxis
-from lstmc.passes.base import Refs, in_bodies, rewrite
+from lstmc.passes.base import Refs, rewrite, with_bodies
 from lstmc.passes.simplify import without_dead
 
 
 def without(graph: Graph, kind: type[Op]) -> Graph:
     """Return the graph, and the bodies of its scans, where each op of that kind is replaced by its operand."""
-
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Scan):
-            changed = in_bodies(node.op, lambda body: without(body, kind))
-            return b.add(changed, *args, names=node.names, loc=node.loc)
-        return args if isinstance(node.op, kind) else None
-
-    return rewrite(graph, visit)
+    graph = with_bodies(graph, lambda body: without(body, kind))
+    return rewrite(graph, lambda b, node, args: args if isinstance(node.op, kind) else None)
 
 
 LOSS = "loss"  # the output that training makes small
