@@ -10,26 +10,22 @@ from dataclasses import replace
 from lstmc.testing.random_models import RandomModel
 
 SECONDS = 90.0  # for one model
-LINE = re.compile(r"(    \w+) = (.*)")  # of a cell or a model
-RETURNED = re.compile(r"    return \{(.*)\}|    return (.*)")
+LINE = re.compile(r"    ((\w+)(?:, (\w+))?) = (.*)")  # of a cell or a model
+RETURNED = re.compile(r"    return (?:\{(.*)\}|(.*))")  # of a model
 NAME = re.compile(r"\b[a-zA-Z]\w*\b(?:\[[^]]*\])?(?![\w(=])")
+PARAM = re.compile(r"(?:, )?(\w+)=Param\((?:[^()]|\([^()]*\))*\)")
 
 
 def smaller(model: RandomModel, fails: Callable[[RandomModel], bool], seconds: float = SECONDS) -> RandomModel:
     """Return the smallest model that ``fails`` still accepts and the time allows."""
     until = time.monotonic() + seconds
     tried = {model}
-    while time.monotonic() < until:
-        for candidate in _candidates(model):
-            if time.monotonic() >= until:
-                return model
-            if candidate not in tried:
-                tried.add(candidate)
-                if _is_a_model(candidate) and fails(candidate):
-                    model = candidate
-                    break
-        else:
-            return model
+    candidates = _candidates(model)
+    while (candidate := next(candidates, None)) is not None and time.monotonic() < until:
+        if candidate not in tried:
+            tried.add(candidate)
+            if _is_a_model(candidate) and fails(candidate):
+                model, candidates = candidate, _candidates(candidate)
     return model
 
 
@@ -43,29 +39,36 @@ def _is_a_model(model: RandomModel) -> bool:
 
 def _candidates(model: RandomModel) -> Iterator[RandomModel]:
     lines = model.source.splitlines()
-    last = len(lines) - 1
-    returned = RETURNED.fullmatch(lines[last])
-    if returned is not None and returned[1]:
-        for item in returned[1].split(", ") if returned[1].count(", ") else ():
-            yield _with(model, lines, last, f"    return {{{item}}}")
-    elif returned is not None and ", " in returned[2]:
-        for item in returned[2].split(", "):
-            yield _with(model, lines, last, f"    return {item}")
+    returned = RETURNED.fullmatch(lines[-1])
+    assert returned is not None
+    as_dict = returned[1] is not None
+    items = (returned[1] if as_dict else returned[2]).split(", ")
+    for item in items if len(items) > 1 else ():
+        yield _with(model, [*lines[:-1], f"    return {{{item}}}" if as_dict else f"    return {item}"])
     for steps in range(1, model.T):
         yield replace(model, T=steps)
     if model.N > 1:
         yield replace(model, N=1)
     for i in reversed(range(len(lines))):
-        if LINE.fullmatch(lines[i]) or re.match(r"    \w+, \w+ = ", lines[i]):
-            yield _with(model, lines, i, None)
-    for i in reversed(range(len(lines))):
         line = LINE.fullmatch(lines[i])
         if line is not None:
-            for name in dict.fromkeys(NAME.findall(line[2])):
-                if name != line[2]:
-                    yield _with(model, lines, i, f"{line[1]} = {name}")
+            for name in dict.fromkeys(NAME.findall(line[4])) if line[3] is None else ():
+                if name != line[4]:
+                    yield _with(model, [*lines[:i], f"    {line[1]} = {name}", *lines[i + 1 :]])
+            yield _with(model, lines[:i] + lines[i + 1 :])
 
 
-def _with(model: RandomModel, lines: list[str], at: int, line: str | None) -> RandomModel:
-    changed = [*lines[:at], *([] if line is None else [line]), *lines[at + 1 :]]
-    return replace(model, source="\n".join(changed) + "\n")
+def _with(model: RandomModel, lines: list[str]) -> RandomModel:
+    """The model of these lines, without those whose values nothing reads, and parameters that nothing reads."""
+    functions = re.split(r"(?m)^(?=@)", "\n".join(lines) + "\n")
+    return replace(model, source="".join(map(_live, functions)))
+
+
+def _live(function: str) -> str:
+    lines = function.splitlines(keepends=True)
+    for i in reversed(range(len(lines))):
+        line = LINE.match(lines[i])
+        if line is not None and not re.search(rf"\b({line[2]}|{line[3]})\b", "".join(lines[i + 1 :])):
+            del lines[i]
+    text = "".join(lines)
+    return PARAM.sub(lambda param: param[0] if len(re.findall(rf"\b{param[1]}\b", text)) > 1 else "", text)
