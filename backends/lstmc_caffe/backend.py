@@ -49,6 +49,7 @@ from lstmc.passes import (
     Simplify,
     Sink,
     SplitProducts,
+    SpreadKernels,
     with_time,
 )
 from lstmc.pipeline import LOOP_PASSES
@@ -60,7 +61,7 @@ from lstmc_caffe.legalize.lstm_unit import FindLSTMUnit
 from lstmc_caffe.legalize.native import FindNativeLayers
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.legalize.unroll import CaffeTimeAxis, LimitFan
-from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, ReshapeLayer
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, Convolution, ReshapeLayer
 from lstmc_caffe.readers.executor import ReaderExecutor, reader_findings, reader_python
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.rows.constants import Constants
@@ -73,7 +74,7 @@ from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.targets.lint import lint_file
+from lstmc_caffe.targets.lint import lint_file, lint_op
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.targets.shapes import listed_layers
 from lstmc_caffe.targets.target import Target
@@ -113,8 +114,11 @@ def _fused(target: Target) -> Passes:
 
 def _convolutions(target: Target) -> Passes:
     """As products where there are no images."""
-    folded = FoldConvs(target.trained)
-    return (folded,) if target.allows("Convolution") else (folded, ConvProducts(target.trained))
+    convolutions: Passes = (FoldConvs(target.trained),)
+    if not target.allows("Convolution"):
+        return (*convolutions, ConvProducts(target.trained))
+    unequal = Convolution(dilation=(1, 2), kernel=(2, 2))
+    return (*convolutions, SpreadKernels()) if lint_op(unequal, [], [], target) else convolutions
 
 
 def _rows(target: Target) -> Passes:

@@ -29,7 +29,7 @@ from lstmc.passes.loop_splitting import Distribute, Peel
 from lstmc.passes.low_precision import ConvexUpdates, with_convex_updates
 from lstmc.passes.lowering import Decompose, FixedProducts, SplitProducts
 from lstmc.passes.parallel_time import TIMES, ParallelTime, Time, with_time
-from lstmc.passes.precompute import ConvProducts, FoldConvs, Precompute
+from lstmc.passes.precompute import ConvProducts, FoldConvs, Precompute, SpreadKernels
 from lstmc.passes.roll_up import RollUp
 from lstmc.passes.simplify import Cse, Dead, Simplify
 
@@ -64,6 +64,7 @@ __all__ = [
     "Sink",
     "Snapshot",
     "SplitProducts",
+    "SpreadKernels",
     "Time",
     "TimeAxis",
     "backward_body",

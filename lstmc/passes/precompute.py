@@ -16,6 +16,7 @@ from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ops import (
     Add,
     Arg,
+    Concat,
     Conv,
     Full,
     Leaf,
@@ -193,6 +194,60 @@ def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
         else:
             bias = [add(NEGATE, "b", term) if isinstance(node.op, Sub) else term]
     return b.add(conv.op, x, w, *bias, names=node.names, loc=node.loc)
+
+
+@dataclass(frozen=True)
+class SpreadKernels(Pass):
+    """Write a convolution whose dilation is not the same along both axes with a kernel that has zeros between its
+    elements.
+
+    1. conv(x, W, b, dilation=(p, q)) => conv(x, W with p - 1 rows and q - 1 columns of zeros between its own, b)
+
+    W is made of parameters alone, so ``precompute`` stores the result. Along an axis where the kernel has one element
+    a dilation changes nothing, and the convolution stays.
+    """
+
+    name = "spread_kernels"
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        return result(graph, _spread(graph, counts), counts)
+
+
+def _spread(graph: Graph, counts: Counter[str]) -> Graph:
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, Scan):
+            return b.add(in_bodies(node.op, lambda body: _spread(body, counts)), *args, names=node.names, loc=node.loc)
+        if not isinstance(node.op, Conv) or len(set(node.op.dilation)) == 1 or 1 in b.type(args[1]).shape[2:]:
+            return None
+        if not made_of_parameters(b, args[1]):
+            return None
+        counts["spread"] += 1
+        w = args[1]
+        for axis, dilation in zip((2, 3), node.op.dilation, strict=True):
+            w = _with_zeros(b, node, w, axis, dilation) if dilation > 1 else w
+        return b.copy(node, (args[0], w, *args[2:]), replace(node.op, dilation=(1, 1)))
+
+    return rewrite(graph, visit)
+
+
+def _with_zeros(b: Builder, node: Node, w: Ref, axis: int, dilation: int) -> Ref:
+    """A kernel with zeros between its elements along an axis."""
+    shape = b.type(w).shape
+    before, after = shape[: axis + 1], shape[axis + 1 :]
+
+    def add(op: Op, name: str, *operands: Ref) -> Refs:
+        names = tuple(f"{node.name}/{name}{axis}" + "/rest" * i for i in range(2 if isinstance(op, Split) else 1))
+        return b.add(op, *operands, names=names, loc=node.loc)
+
+    (apart,) = add(Reshape((*before, 1, *after)), "apart", w)
+    (zeros,) = add(Full((*before, dilation - 1, *after), 0.0), "zeros")
+    (joined,) = add(Concat(axis + 1), "joined", apart, zeros)
+    (long,) = add(Reshape((*shape[:axis], shape[axis] * dilation, *after)), "long", joined)
+    return add(Split(axis, ((shape[axis] - 1) * dilation + 1, dilation - 1)), "spread", long)[0]
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from lstmc.ops import (
     Split,
     Sub,
 )
+from lstmc.ops.layers import Pool
 from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite
 
 
@@ -53,6 +54,7 @@ class Simplify(Pass):
     13. split, reshape, concat of full arrays => full
     14. power(x, 1), power(x, 0)        => x, 1
     15. relu(relu(x))                   => relu(x)
+    16. pooling of windows of one element => x
 
     Exact: results differ at most where an input is not finite (0 * inf is taken as 0).
 
@@ -243,6 +245,10 @@ def drop_double_relu(b: Builder, node: Node, args: Refs) -> Refs | None:
     return args if isinstance(node.op, Relu) and isinstance(b.node(args[0].node).op, Relu) else None
 
 
+def drop_pooling_of_one(b: Builder, node: Node, args: Refs) -> Refs | None:
+    return args if isinstance(node.op, Pool) and node.op == type(node.op)(size=(1, 1)) else None
+
+
 RULES: tuple[Visit, ...] = (
     drop_identity_affine,
     merge_affines,
@@ -259,6 +265,7 @@ RULES: tuple[Visit, ...] = (
     fold_shape_of_full,
     fold_trivial_power,
     drop_double_relu,
+    drop_pooling_of_one,
 )
 
 

@@ -11,7 +11,7 @@ from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import Arg
-from lstmc.passes import ConvProducts, Dead, FoldConvs, Precompute, precompute
+from lstmc.passes import ConvProducts, Dead, FoldConvs, Precompute, SpreadKernels, precompute
 from lstmc.plugins import library_names
 from lstmc.testing.equivalence import assert_same_meaning
 
@@ -140,6 +140,25 @@ def test_a_factor_and_a_term_of_each_channel_go_into_the_convolution() -> None:
 def test_other_factors_stay(old: str, new: str) -> None:
     assert old in FOLDED_BEFORE
     assert not FoldConvs().run(parse_graph(FOLDED_BEFORE.replace(old, new))).modified
+
+
+def test_a_kernel_of_unequal_dilations_has_zeros_between_its_elements() -> None:
+    text = FOLDED_BEFORE.replace("conv(%x, %W)", "conv(%x, %W, dilation=(1, 2))").replace(
+        "%y: f32[2,3,2,3,3]", "%y: f32[2,3,2,3,2]"
+    )
+    text = text.replace("f32[2,3,2,3,3] =", "f32[2,3,2,3,2] =")
+    before = parse_graph(text)
+    outcome = SpreadKernels().run(before)
+    verify(outcome.graph, Stage.MODEL)
+    assert_same_meaning(before, outcome.graph)
+    assert outcome.counts == {"spread": 1}
+    assert not SpreadKernels().run(outcome.graph).modified
+    assert outcome.graph.type(outcome.graph.args("y")[1]).shape == (2, 1, 2, 3)
+    assert (
+        not SpreadKernels()
+        .run(parse_graph(text.replace("%W: f32[2,1,2,2] = param()", "%W: f32[2,1,2,2] = input()")))
+        .modified
+    )
 
 
 def test_a_convolution_in_a_scan_is_folded_with_the_scan_s_weights() -> None:

@@ -271,6 +271,22 @@ USED: list[tuple[str, str, str]] = [
         return z=%a
         """,
     ),
+    (
+        "drop_pooling_of_one",
+        """
+        %i: f32[1,2,6] = reshape(%x, shape=(1, 2, 6))
+        %p: f32[1,2,6] = max_pool(%i, size=(1, 1))
+        %q: f32[1,2,6] = max_pool(%p, size=(1, 1))
+        %a: f32[1,2,6] = ave_pool(%q, size=(1, 1))
+        %z: f32[1,1,6] = ave_pool(%a, size=(2, 1))
+        return z=%z
+        """,
+        """
+        %i: f32[1,2,6] = reshape(%x, shape=(1, 2, 6))
+        %z: f32[1,1,6] = ave_pool(%i, size=(2, 1))
+        return z=%z
+        """,
+    ),
 ]
 
 

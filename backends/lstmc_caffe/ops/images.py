@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from lstmc.errors import ShapeError
 from lstmc.ops import AvePool, Conv, Draw, MaxPool, Op, Sample, Types
@@ -13,7 +13,7 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.fields import field_value, has_other_settings
 
-__all__ = ["AvePooling", "Convolution", "MaxPooling", "clipped_axes"]
+__all__ = ["WINDOWS", "AvePooling", "Convolution", "MaxPooling", "WindowKind", "unusual_windows"]
 
 
 def _check_axes(name: str, x: TensorType) -> None:
@@ -59,16 +59,53 @@ def _read_pair(param: Any, name: str, default: int) -> Pair:
     return (numbers or (default,)) * 2 if len(numbers) < 2 else numbers
 
 
-def clipped_axes(layer: Any, image: Sequence[int]) -> dict[int, int]:
-    """Return the axes of x [N, C, H, W] along which Caffe's Pooling leaves out a last window, which would begin in the
-    padding behind the image, and the padding of each (``pooling_layer.cpp``)."""
-    param = layer.pooling_param
-    fields = (("kernel_size", 0), ("stride", 1), ("pad", 0))
-    pairs = zip(*(_read_pair(param, name, default) for name, default in fields), strict=True)
-    if param.global_pooling or not any(_read_pair(param, "pad", 0)):
+WindowKind = Literal["clipped", "clipped unpadded", "padded mean", "short mean", "padded whole", "padding alone"]
+# What a target expects that does not allow windows of a kind.
+WINDOWS: dict[WindowKind, str] = {
+    "clipped": "windows that begin before the image ends",
+    "clipped unpadded": "windows that begin before the image ends",
+    "padded mean": "a mean without padding",
+    "short mean": "windows that end with the padded image",
+    "padded whole": "no padding, or a smaller window",
+    "padding alone": "less padding than the window is long",
+}
+
+
+def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
+    """Return in which ways windows of a Convolution or Pooling on x [N, C, H, W] are unusual, with an example of each:
+
+    - ``clipped``: Caffe's Pooling leaves out a last window, which would begin in the padding behind the image
+      (``pooling_layer.cpp``); ``clipped unpadded``: along an axis without padding
+    - ``padded mean``, ``short mean``: a mean that counts padding; one of fewer elements, whose window reaches behind
+      the padded image
+    - ``padded whole``: as large as the image, which has padding around it
+    - ``padding alone``: some lie in the padding alone
+    """
+    pooling = layer.type == "Pooling"
+    param = layer.pooling_param if pooling else layer.convolution_param
+    if pooling and param.global_pooling:
         return {}
-    axes = zip((2, 3), image[2:], pairs, strict=True)
-    return {axis: pad for axis, n, (size, stride, pad) in axes if -((size - n - 2 * pad) // stride) * stride >= n + pad}
+    fields = (("kernel_size", 0), ("stride", 1), ("pad", 0))
+    pairs = tuple(zip(*(_read_pair(param, name, default) for name, default in fields), strict=True))
+    sizes, padded = tuple(size for size, _, _ in pairs), any(pad for _, _, pad in pairs)
+    found: dict[WindowKind, str] = {}
+    for axis, n, (size, stride, pad) in zip((2, 3), image[2:], pairs, strict=True):
+        along = f"along axis {axis} of {list(image)}"
+        beyond = -((size - n - 2 * pad) // stride) * stride  # where the last window begins in the padded image
+        if not pooling:
+            if pad >= (_read_pair(param, "dilation", 1)[axis - 2]) * (size - 1) + 1:
+                found["padding alone"] = f"a window {along} lies in the padding"
+            continue
+        if padded and beyond >= n + pad:
+            found["clipped"] = f"the last window {along} is left out"
+            found |= {} if pad else {"clipped unpadded": found["clipped"]}
+        if param.pool == param.AVE and pad:
+            found["padded mean"] = f"a mean {along} counts the padding"
+        if param.pool == param.AVE and n + 2 * pad > beyond > n + 2 * pad - size:
+            found["short mean"] = f"the last window {along} reaches behind it"
+        if pad and sizes == tuple(image[2:]):
+            found["padded whole"] = f"a window {along} is as large as it, with padding"
+    return found
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ class Constants(Pass):
     4. where that cannot be written either, of a blob of as many rows => InnerProduct with zeros, and c as its bias
 
     The other blob is one that stands before the constant's first reader; if none will do, a blob that is fed, which
-    then moves to before the constant. Refused: a constant where neither does. (A blob that is not finite makes the
-    constant NaN, as it makes everything after it.)
+    then moves to before the constant; one that nothing else reads comes last, as RKNN folds the constant and then ends
+    with an error where it takes that input away. Refused: a constant where neither does. (A blob that is not finite
+    makes the constant NaN, as it makes everything after it.)
 
     c is the float32 number that DummyData fills its blob with (``filler.hpp``): 4 has it as elements of a blob.
     """
@@ -58,6 +59,7 @@ class _ConstantMaker:
     def run(self) -> Graph:
         self.rebuild = Rebuild(self.graph)
         self.b, self.new = self.rebuild.builder, self.rebuild.new
+        self.read = {ref.node for node in self.graph for ref in self.graph.args(node.name)}
         constants: dict[Ref, Node] = {}
 
         def value(ref: Ref) -> Ref:
@@ -73,7 +75,7 @@ class _ConstantMaker:
 
     def _copy(self, node: Node, args: list[Ref]) -> None:
         refs = self.rebuild.copy(node, args)
-        if isinstance(node.op, caffe.CaffeOp):
+        if isinstance(node.op, caffe.CaffeOp) and (node.name in self.read or not self._is_fed(node)):
             for ref in refs:
                 self.anchors.setdefault(self.b.type(ref).shape, ref)
 
@@ -126,20 +128,25 @@ class _ConstantMaker:
         if nearest is not None and all(have >= want for have, want in zip(nearest, shape, strict=True)):
             return nearest
         fed = self._fed()
-        best = self._best(shape, [*self.anchors, *fed])
-        if best is not None and best not in self.anchors:
-            self._move_up(fed[best])
-        return best
+        for shapes in ([each for each, node in fed.items() if node.name in self.read], fed):
+            best = self._best(shape, [*self.anchors, *shapes])
+            if best is not None:
+                if best not in self.anchors:
+                    self._move_up(fed[best])
+                return best
+        return None
 
     def _fed(self) -> dict[Shape, Node]:
-        """The first blob that is fed of each shape."""
-        return {node.types[0].shape: node for node in reversed(list(self.graph)) if self._is_fed(node)}
+        """The first blob that is fed of each shape, rather one that layers read."""
+        nodes = [node for node in reversed(list(self.graph)) if self._is_fed(node)]
+        return {node.types[0].shape: node for node in sorted(nodes, key=lambda node: node.name in self.read)}
 
     def _move_up(self, node: Node) -> None:
         """Copy a fed blob and its operands into the new graph before the current node."""
         for leaf in (*(ref.node for ref in self.graph.args(node.name)), node.name):
             if Ref(leaf) not in self.new:
                 self._copy(self.graph.node(leaf), [self.new[ref] for ref in self.graph.args(leaf)])
+            self.anchors.setdefault(self.b.type(self.new[Ref(leaf)]).shape, self.new[Ref(leaf)])
 
     def _is_fed(self, node: Node) -> bool:
         if isinstance(node.op, caffe.Feed):

@@ -15,6 +15,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Steps, reshape_source, reshaped
 from lstmc.ops import Array, Op, Param, Values
 from lstmc.passes import Pass, PassResult, Refs, result
+from lstmc.passes.precompute import LARGEST
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree
@@ -59,9 +60,14 @@ def unviewed(b: Builder, ref: Ref) -> Ref:
     return reshape_source(b, ref, caffe.View)
 
 
-def stood_for(op: Op, target: Target) -> bool:
-    """Return whether the target lacks a layer that the pass ``fixed_blobs`` will replace."""
+def stood_for(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
+    """Return whether the target lacks a layer on these blobs, or on any, that the pass ``fixed_blobs`` will replace."""
     match op:
+        case caffe.AvePooling() if blobs:
+            (x,), (y,) = blobs, op.infer(*blobs)
+            channels = x.shape[1] if target.one_row else 1
+            refused = lint_op(op, [x], [y], target) and target.allows("Reshape") and target.allows("InnerProduct")
+            return bool(refused) and channels**2 * prod(x.shape[2:]) * prod(y.shape[2:]) <= LARGEST
         case caffe.RoundingPower():
             return not target.allows("Power") and target.allows("Scale") and target.allows("ReLU")
         case caffe.PowerLayer():
@@ -109,7 +115,8 @@ class FixedBlobs(Pass):
     2. InnerProduct without bias => one with a bias of zeros
     3. Scale by a blob           => Eltwise PROD of x and InnerProduct of zeros whose bias is that blob
     4. Bias on images            => Scale with that bias, whose blob is all ones
-    5. Concat of a blob with itself => InnerProduct with zeros and ones; along axis 0, of all rows as one, and Reshape
+    5. Pooling AVE on small images => Reshape, InnerProduct with what it makes of each element, and Reshape
+    6. Concat of a blob with itself => InnerProduct with zeros and ones; along axis 0, of all rows as one, and Reshape
        (for targets whose Concat has ``bottoms_differ``)
 
     (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
@@ -120,11 +127,17 @@ class FixedBlobs(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
-        names = {n.name for n in layers if stood_for(n.op, self.target) or self._joins_itself(graph, n)}
+        names = {n.name for n in layers if self._stood_for(graph, n) or self._joins_itself(graph, n)}
         if not names:
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
         return result(graph, writer.run(names), writer.counts)
+
+    def _stood_for(self, graph: Graph, node: Node) -> bool:
+        assert isinstance(node.op, caffe.CaffeOp)
+        args = graph.args(node.name)
+        learned = node.op.blobs(len(args))
+        return stood_for(node.op, self.target, [graph.type(ref) for i, ref in enumerate(args) if i not in learned])
 
     def _joins_itself(self, graph: Graph, node: Node) -> bool:
         """Return whether it is a Concat that reads one blob of several numbers alone, where that may not be."""
@@ -166,6 +179,9 @@ class _Writer:
             self.counts["bias"] += 1
             zeros = self._numbers(node, "zeros", (op.num_output,), 0.0)
             return self.b.copy(node, (*args, zeros), replace(op, bias=True))
+        if isinstance(op, caffe.AvePooling):
+            self.counts["mean_to_product"] += 1
+            return self._means(node, op, args[0])
         if isinstance(op, caffe.ConcatLayer):
             self.counts["join_to_product"] += 1
             return self._repeated(node, args[0], op.axis, len(args))
@@ -213,6 +229,18 @@ class _Writer:
         lrn = caffe.LRNLayer(beta=(1 - power) / 2, k=LEAST if power > 0 else 0.0)
         root = self._layer(node, f"{name}/lrn", lrn, image)
         return self._layer(node, name, caffe.ReshapeLayer((rows, columns)), root)
+
+    def _means(self, node: Node, op: caffe.AvePooling, x: Ref) -> Refs:
+        images, channels, *size = self.b.type(x).shape
+        (means,) = op.eval(np.eye(prod(size)).reshape(-1, 1, *size))
+        matrix = means.reshape(prod(size), -1).T
+        if self.target.one_row:
+            images, channels, matrix = 1, 1, np.kron(np.eye(channels), matrix)
+        rows, columns = images * channels, matrix.shape[1]
+        flat = self._layer(node, f"{node.name}/elements", caffe.ReshapeLayer((rows, columns)), x)
+        product = caffe.InnerProduct(1, len(matrix), False)
+        mean = self._layer(node, f"{node.name}/means", product, flat, self._fixed(node, "windows", matrix))
+        return self.b.copy(node, (mean,), caffe.ReshapeLayer(node.types[0].shape))
 
     def _layer(self, node: Node, name: str, op: caffe.CaffeOp, *args: Ref) -> Ref:
         """A layer of one top, of the node's place and step."""
@@ -279,7 +307,7 @@ class Form:
             expected = " or ".join(_COUNTS[count] for count in axes)
             return [self._violation(op, f"a blob is {wrong[0]}", f"{expected} axes")]
         # DummyData stands for a constant, until the pass `constants`; others until `fixed_blobs`
-        stands = isinstance(op, caffe.DummyData) or (self.rows and stood_for(op, self.target))
+        stands = isinstance(op, caffe.DummyData) or (self.rows and stood_for(op, self.target, blobs))
         return [] if stands else lint_op(op, blobs, tops, self.target)
 
     def _violation(self, op: caffe.CaffeOp, actual: str, expected: str) -> Violation:

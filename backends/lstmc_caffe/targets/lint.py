@@ -12,7 +12,7 @@ from typing import Any
 from lstmc.backend import LintReport, Violation, Warned
 from lstmc.errors import BackendError
 from lstmc.types import TensorType
-from lstmc_caffe.ops import CaffeOp, clipped_axes, layer_ops
+from lstmc_caffe.ops import WINDOWS, CaffeOp, layer_ops, unusual_windows
 from lstmc_caffe.proto.fields import OLD_NAMES, UnknownField, field_value, misspelt_fields
 from lstmc_caffe.proto.net import LayerParameter, NetParameter, net_from_text, net_text
 from lstmc_caffe.targets.shapes import REST, Shape, infer_shapes, old_inputs, unwritten_bottoms
@@ -193,12 +193,11 @@ def _check(
         twice = [name for name, count in Counter(large).items() if count > 1]
         if twice:
             yield _violation(rule, layer, f"{twice[0]} is read several times", "each blob once")
-    elif rule.clipped_windows != "any":
+    elif rule.no_windows:
         for shape in bottoms:
-            clipped = clipped_axes(layer, shape) if shape is not None and len(shape) == 4 else {}
-            for axis in [axis for axis, pad in clipped.items() if rule.clipped_windows == "none" or not pad]:
-                detail = f"the last window along axis {axis} of {list(shape or ())} is left out"
-                yield _violation(rule, layer, detail, "windows that begin before the image ends")
+            windows = unusual_windows(layer, shape) if shape is not None and len(shape) == 4 else {}
+            for kind in windows.keys() & set(rule.no_windows):
+                yield _violation(rule, layer, windows[kind], WINDOWS[kind])
     elif not rule.in_place:
         for name in layer.top:
             if name in layer.bottom:

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, PlainValidator, with_config
 
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected, parse_json
+from lstmc_caffe.ops import WindowKind
 from lstmc_caffe.proto.net import LayerParameter, load_layer_fields
 
 ANY_LAYER = "*"
@@ -24,7 +25,6 @@ Layout = Literal["blobs", "rows"]
 Time = Literal["slice", "steps"]
 Scans = Literal["unrolled", "layers", "fused"]
 Names = Literal["model", "words"]
-ClippedWindows = Literal["any", "padded", "none"]
 Program = Literal["caffe", "opencv", "mnn", "ncnn", "rknn"]
 
 
@@ -65,7 +65,7 @@ class Restriction:
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
     not_after: tuple[str, ...] = ()  # the types of layers whose blobs it may not read
     bottoms_differ: bool = False  # it reads no blob of several numbers twice
-    clipped_windows: ClippedWindows = "any"  # of a Pooling: along which axes its last window may be left out
+    no_windows: tuple[WindowKind, ...] = ()  # kinds of windows that a layer on images may not have
 
     @property
     def is_limit(self) -> bool:
@@ -226,7 +226,7 @@ class RuleTable:
     not_after: LayerTypes | None = None
     columns_at_least: int | None = None
     bottoms_differ: bool | None = None
-    clipped_windows: ClippedWindows | None = None
+    no_windows: tuple[WindowKind, ...] | None = None
 
 
 CHECKS = tuple(f.name for f in fields(RuleTable))[4:]

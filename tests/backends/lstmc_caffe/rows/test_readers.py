@@ -395,7 +395,8 @@ def oblong(
     """Windows, strides, pads and dilations that are not the same along both axes."""
     y = tanh(conv(V, K, stride=(1, 2), pad=(1, 0)))
     pooled = max_pool(y, (2, 1), stride=(2, 1), pad=(1, 0))
-    return {"y": conv(y, L, dilation=(3, 2)), "pooled": ave_pool(pooled, (1, 2)), "dilated": conv(y, M, dilation=2)}
+    y, dilated, unequal = conv(y, L, dilation=(3, 2)), conv(y, M, dilation=2), conv(V, K, dilation=(1, 2))
+    return {"y": y, "pooled": ave_pool(pooled, (1, 2)), "dilated": dilated, "unequal": unequal}
 
 
 @model
@@ -418,13 +419,8 @@ def test_images_are_not_square(request: pytest.FixtureRequest, reader: str) -> N
         assert_caffe_agrees(request.getfixturevalue("caffe"), net.compiled)
         return
     report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
-    assert {d.name for d in report.differences if d.kind == "output"} >= {"y", "pooled", "dilated"}
+    assert {d.name for d in report.differences if d.kind == "output"} >= {"y", "pooled", "dilated", "unequal"}
     assert report.passed, [d for d in report.differences if not d.passed]
-
-
-@model
-def dilated(V=Input(1, 1, 5, 5), *, K=Param(1, 1, 2, 2)):
-    return {"y": conv(V, K, dilation=(1, 2))}
 
 
 @model
@@ -435,7 +431,6 @@ def clipped_beside(V=Input(1, 1, 5, 4)):
 @pytest.mark.parametrize(
     ("made", "target", "error"),
     [
-        (dilated, "mnn", "such Convolution layer: dilation is 1, 2, expected dilation of equal numbers"),
         (
             clipped,
             "mnn",
@@ -561,3 +556,45 @@ def test_what_is_found_out_late_is_refused_too(graph: Graph, target: str, error:
     with pytest.raises(BackendError) as raised:
         compile_graph(graph, BACKEND, target)
     assert str(raised.value).splitlines()[0] == error
+
+
+@model
+def means(V=Input(1, 2, 5, 3)):
+    return {"short": ave_pool(V, (2, 1), stride=(2, 1)), "whole": ave_pool(V, (5, 3), pad=(2, 1))}
+
+
+@pytest.mark.caffe
+def test_a_mean_that_a_reader_computes_otherwise_is_a_product(caffe: Runner) -> None:
+    """TPU-MLIR counts its own padding behind the image, and forgets that around a window as large as the image."""
+    net = compile_net(means, target="tpu-mlir")
+    assert "Pooling" not in net.prototxt
+    assert "Pooling" in compile_net(means, target="opencv").prototxt
+    assert_caffe_agrees(caffe, net.compiled)
+
+
+@cell
+def same(x=Input(2, 1), u=Input(2, 5), h=State(2, 2)):
+    return h, {"h": h}
+
+
+@model
+def with_unread_input(X=Input(T, 2, 1), spare=Input(2, 5), lengths=Input(2), *, P=Param(2)):
+    return scan(same(), X, init={"h": P}, static={"u": spare}, lengths=lengths)[0]
+
+
+def test_a_constant_is_made_of_a_blob_that_is_read_elsewhere_too() -> None:
+    """RKNN takes away an input that constants alone read, and ends with an error."""
+    net = compile_net(with_unread_input, target="rknn", T=2)
+    assert "scale: 0" in net.prototxt
+    assert "spare" not in re.sub("#.*", "", net.prototxt)
+
+
+@model
+def padded_more_than_the_window(V=Input(1, 1, 3, 3), *, K=Param(1, 1, 1, 2)):
+    return {"y": conv(V, K, pad=(1, 1))}
+
+
+def test_rknn_has_no_window_in_the_padding_alone() -> None:
+    error = "such Convolution layer: a window along axis 2 of [1, 1, 3, 3] lies in the padding, expected less padding"
+    with pytest.raises(BackendError, match=re.escape(error)):
+        compile_graph(padded_more_than_the_window.graph(), BACKEND, "rknn")
