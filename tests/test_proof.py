@@ -72,11 +72,18 @@ def test_every_cell_on_caffe_is_proved_with_all_gradients(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("lstm", (4, 4)), *(pytest.param(n, (8, 8), marks=pytest.mark.slow) for n in ("lstm", "gru"))]
+    ("name", "sizes"),
+    [
+        ("lstm", (4, 4)),
+        *(pytest.param(name, (8, 8), marks=pytest.mark.slow) for name in ("lstm", "gru")),
+        pytest.param("lstm_layernorm", (2, 4), marks=pytest.mark.slow),
+        pytest.param("lstm_layernorm", (8, 8), marks=pytest.mark.exhaustive),
+    ],
 )
 def test_large_sizes_are_proved_with_all_gradients(
     name: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The longest, of 6 s, is in ``make exhaustive``, and a smaller one here."""
     for dim in scanned.SIZES:
         monkeypatch.setitem(scanned.SIZES, dim, sizes[1])
     compiled = compile_graph(scanned.cell_graph(name, (sizes[0], 1), states=False), BACKEND, "caffe")

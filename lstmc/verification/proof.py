@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import partial, reduce
 from math import isfinite
 from typing import Any
 
@@ -39,7 +39,9 @@ from lstmc.verification.symbols import (
 )
 
 BUDGET = 1_000_000  # products of two terms: some seconds
-LARGEST = (1, 32, 800, 3000)  # terms of a product, tried in order: few are fast and prove large sizes, many prove more
+# The most terms of a product and of a value of a graph, tried in order: few are fast and prove large sizes, and many
+# prove more.
+LIMITS = ((1, 16), (1, None), (32, None), (800, None), (3000, None))
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,11 @@ def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUD
     Inputs and parameters are matched by name; ``after`` may have fixed arrays of its own. The sum of the gradients of
     all outputs is compared, each output with a cotangent of symbols.
     """
-    proof = _prove(before, after, gradients, budget, LARGEST[0])
-    for largest in LARGEST[1:]:
+    proof = _prove(before, after, gradients, Algebra(budget, *LIMITS[0]))
+    for limits in LIMITS[1:]:
         if proof.proved:
             break
-        proof = max(proof, _prove(before, after, gradients, budget, largest), key=_count_proved)
+        proof = max(proof, _prove(before, after, gradients, Algebra(budget, *limits)), key=_count_proved)
     return proof
 
 
@@ -114,8 +116,7 @@ def _count_proved(proof: Proof) -> int:
     return sum(claim.proved for claim in proof.claims)
 
 
-def _prove(before: Graph, after: Graph, gradients: bool, budget: int, largest: int) -> Proof:
-    algebra = Algebra(budget, largest)
+def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Proof:
     inputs = symbolic_leaves(before, Input, algebra)
     params = symbolic_leaves(before, Param, algebra)
     shapes = {name: array.shape for name, array in inputs.items()}
@@ -134,7 +135,8 @@ def _prove(before: Graph, after: Graph, gradients: bool, budget: int, largest: i
     for kind, each in names.items():
         try:
             if kind == "output":
-                runs = [forward(graph, inputs, params, convert=as_symbolic) for graph in (before, after)]
+                convert = partial(as_symbolic, algebra=algebra)
+                runs = [forward(graph, inputs, params, convert=convert) for graph in (before, after)]
                 pair = [run.outputs for run in runs]
             else:
                 pair = [_gradients(run, cotangents) for run in runs]
@@ -312,10 +314,13 @@ def symbolic(x: Any) -> Any:
     return x.view(SymbolicArray if x.dtype == object else np.ndarray)
 
 
-def as_symbolic(x: Any) -> Array:
+def as_symbolic(x: Any, algebra: Algebra) -> Array:
     """Return an array as the interpreter's ``convert`` gives it: of numbers, the floats among them as constants."""
-    array = np.asarray(x)
-    if array.dtype != object:
-        array = np.asarray(np.frompyfunc(lambda each: Number.of(each) if isfinite(each) else each, 1, 1)(array), object)
-    result: Array = symbolic(array)
+
+    def number(each: Any) -> Any:
+        if isinstance(each, Number):
+            return algebra.shortened(each)
+        return Number.of(each) if isfinite(each) else each
+
+    result: Array = symbolic(np.asarray(np.frompyfunc(number, 1, 1)(_plain(np.asarray(x))), object))
     return result

@@ -187,13 +187,14 @@ class Algebra:
     """The atoms of one proof.
 
     ``budget`` is how many terms may be added and multiplied in all. A product of more than ``largest`` takes the longer
-    factor as one atom, which is sound, but a factor that is written in another way is then another atom.
+    factor as one atom, which is sound, but a factor that is written in another way is then another atom. So is a value
+    of a graph that has more than ``longest`` terms.
     ``rounded`` says whether constants were taken for equal that agree in DIGITS digits only.
     """
 
-    def __init__(self, budget: int = 2_000_000, largest: int = 800) -> None:
+    def __init__(self, budget: int = 2_000_000, largest: int = 800, longest: int | None = None) -> None:
         self.budget = budget
-        self.largest = largest
+        self.largest, self.longest = largest, longest
         self.rounded = False
         self.maxima: dict[Number, tuple[Number, ...]] = {}
         self._count = 0
@@ -234,6 +235,10 @@ class Algebra:
                 two = self.whole(two)
         self.spend(len(one) * len(two))
         return one, two
+
+    def shortened(self, x: Number) -> Number:
+        """Return a value of a graph, as one atom if it is too long."""
+        return x if self.longest is None or len(x) <= self.longest else self.whole(x)
 
     def whole(self, x: Number) -> Number:
         """Return a sum as what its terms share, times its first coefficient, times one atom of the rest."""
