@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
-from lstmc.data.request import Trained, TrainingData, TrainingRequest
+from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.output import Content
 from lstmc.ir import Graph

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, Ranks, RunArrays, Settings
-from lstmc.backend.compiled import OpenSizes
-from lstmc.data.request import Trained, TrainingRequest
+from lstmc.backend.compiled import OpenSizes, Trained, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
 from lstmc.ir import Ref, Scan, weight_graph

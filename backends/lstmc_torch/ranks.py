@@ -27,8 +27,7 @@ from torch.distributed import FileStore, ProcessGroupGloo
 from torch.overrides import TorchFunctionMode
 
 from lstmc.backend import Compiled, RankPart, Settings
-from lstmc.backend.compiled import DividedBatch, example_axis, smallest
-from lstmc.data.request import Trained, TrainingRequest
+from lstmc.backend.compiled import DividedBatch, Trained, TrainingRequest, example_axis, smallest
 from lstmc.errors import Argument, LstmcError, TrainingError
 from lstmc.ir import Graph, Scan
 from lstmc.ops import Array, Constant, Dropout, Input

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmc.backend import Compiled
-from lstmc.backend.compiled import OpenSizes
-from lstmc.data.request import Trained, TrainingRequest
+from lstmc.backend.compiled import OpenSizes, Trained, TrainingRequest
 from lstmc.errors import LstmcError, TrainingError
 from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.json_file import Count, Number

@@ -10,8 +10,7 @@ from pathlib import Path
 from lstmc.api.models import ModelSource, keep_outputs, phase_graph, trace_model
 from lstmc.api.options import CompileOptions
 from lstmc.backend import Artifact, Backend, Compiled, HasQuantisers, Layer, ListsLayers, require
-from lstmc.data import batch_axes, sizes_of_data
-from lstmc.data.dataset import BATCH, Data, data_name, read_data
+from lstmc.data import BATCH, Data, batch_axes, data_name, read_data, sizes_of_data
 from lstmc.errors import DataError
 from lstmc.ir import Graph, values_over_time
 from lstmc.manifest import parse_manifest

@@ -32,7 +32,7 @@ from lstmc.api.running import (
     verification,
 )
 from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
-from lstmc.data.dataset import Data
+from lstmc.data import Data
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import BackendError, OutputError
 from lstmc.files.arrays import AnyArray, read_arrays

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lstmc.api.models import Phase, Weights, backend_of
 from lstmc.backend import Backend, WritesSteps, layer_cost, target_of, training_targets
-from lstmc.data.dataset import Data
+from lstmc.data import Data
 from lstmc.numerics import read_device
 from lstmc.passes import PassList, Time, with_convex_updates, with_time
 from lstmc.pipeline import EditPasses

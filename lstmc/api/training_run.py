@@ -21,8 +21,8 @@ from lstmc.api.options import CompileOptions, RunOptions, Solver, TrainingOption
 from lstmc.api.running import png_html
 from lstmc.api.training_setup import fit_data, iterations_of_epochs, rank_parts, ranks_of, solver_settings
 from lstmc.backend import Backend, Trains, require, target_of
-from lstmc.data.dataset import Axes, Data, RunData, data_name
-from lstmc.data.request import Trained, TrainingRequest
+from lstmc.backend.compiled import Trained, TrainingRequest
+from lstmc.data import Axes, Data, RunData, data_name
 from lstmc.errors import Argument, TrainingError
 from lstmc.files.arrays import npz_bytes
 from lstmc.files.output import write_files

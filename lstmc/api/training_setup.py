@@ -24,9 +24,8 @@ from lstmc.backend import (
     require,
     training_targets,
 )
-from lstmc.data import batch_axes, sizes_of_data
-from lstmc.data.dataset import BATCH, Axes, Data, RunData, fed_graph, read_data, run_data
-from lstmc.data.request import TrainingData
+from lstmc.backend.compiled import TrainingData
+from lstmc.data import BATCH, Axes, Data, RunData, batch_axes, fed_graph, read_data, run_data, sizes_of_data
 from lstmc.errors import Argument, DataError, ModelFileError, TrainingError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph

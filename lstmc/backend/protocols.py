@@ -10,8 +10,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, RankPart, RunArrays
-from lstmc.data.request import Trained, TrainingData, TrainingRequest
+from lstmc.backend.compiled import (
+    Artifact,
+    Compiled,
+    Execution,
+    Finding,
+    Layer,
+    LintReport,
+    RankPart,
+    RunArrays,
+    Trained,
+    TrainingData,
+    TrainingRequest,
+)
 from lstmc.errors import BackendError
 from lstmc.files.arrays import AnyArray
 from lstmc.files.output import Content

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lstmc.backend import Compiled
-from lstmc.data.dataset import Axes
+from lstmc.data import Axes
 from lstmc.errors import DataError
 from lstmc.files.arrays import AnyArray, StoredArray, value_problem
 from lstmc.interp import forward

@@ -95,7 +95,7 @@ Clock = Callable[[], float]
 
 
 class Recorder:
-    """The :class:`~lstmc.data.request.TrainingCallbacks` that put every update and test into the metrics, draw the
+    """The :class:`~lstmc.backend.compiled.TrainingCallbacks` that put every update and test into the metrics, draw the
     loss curve for each snapshot, and report all of them to ``progress``."""
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVa
 
 import numpy as np
 
-from lstmc.data.request import TrainingRequest
+from lstmc.backend.compiled import TrainingRequest
 from lstmc.errors import LstmcError, Mend, OutputError, TrainingError
 from lstmc.interp import forward
 from lstmc.ir import Graph

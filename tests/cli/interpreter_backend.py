@@ -12,7 +12,7 @@ import numpy as np
 from lstmc_plugin_example.backend import TextBackend
 
 from lstmc.backend import Artifact, Compiled, Settings
-from lstmc.data.request import Trained, TrainingData, TrainingRequest
+from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ops import Array

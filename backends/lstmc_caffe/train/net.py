@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Compiled, RankPart, Settings
-from lstmc.backend.compiled import DividedBatch, example_axis, smallest
-from lstmc.data.request import Batches, Trained, TrainingData, TrainingRequest
+from lstmc.backend.compiled import Batches, DividedBatch, Trained, TrainingData, TrainingRequest, example_axis, smallest
 from lstmc.errors import Argument, TrainingError
 from lstmc.files.output import Content
 from lstmc.interp import forward

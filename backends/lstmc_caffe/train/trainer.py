@@ -18,8 +18,7 @@ import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from lstmc.backend.compiled import DividedBatch
-from lstmc.data.request import TrainingRequest
+from lstmc.backend.compiled import DividedBatch, TrainingRequest
 from lstmc.errors import LstmcError, TrainingError
 from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.json_file import Number

@@ -29,8 +29,8 @@ from lstmc import (
 from lstmc.api.models import ModelSource
 from lstmc.api.options import TrainingOptions
 from lstmc.api.training_setup import fit_data, iterations_of_epochs
+from lstmc.backend.compiled import Trained, TrainingRequest
 from lstmc.cells import gru
-from lstmc.data.request import Trained, TrainingRequest
 from lstmc.dsl.model import Model
 from lstmc.errors import BackendError, ModelFileError, TrainingError
 from lstmc.pipeline import compile_graph

@@ -9,7 +9,7 @@ import pytest
 
 from lstmc import Input, Value, dims, euclidean_loss, model, scan
 from lstmc.backend import load_backend, load_cell
-from lstmc.data.request import TrainingRequest
+from lstmc.backend.compiled import TrainingRequest
 from lstmc.dsl import Cell, Model
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph

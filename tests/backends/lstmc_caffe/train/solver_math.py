@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.data.request import Batches
+from lstmc.backend.compiled import Batches
 from lstmc.runs.solver import Solver
 
 Doubles = dict[str, NDArray[np.float64]]

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from lstmc.backend.compiled import Batches, TrainingData
 from lstmc.data import Axes, dataset_for
-from lstmc.data.request import Batches, TrainingData
 from lstmc.files.output import write_files
 from lstmc.ir import parse_graph
 from lstmc_caffe.train.net import Source, batch_dataset, hdf5_files, hdf5_sources, write_batches_hdf5

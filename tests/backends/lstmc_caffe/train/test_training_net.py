@@ -30,8 +30,8 @@ from lstmc import (
     uniform,
 )
 from lstmc.backend import Compiled
+from lstmc.backend.compiled import TrainingData
 from lstmc.cells import lstm
-from lstmc.data.request import TrainingData
 from lstmc.errors import BackendError
 from lstmc.files.output import write_files
 from lstmc.interp import backward, forward, named_rng

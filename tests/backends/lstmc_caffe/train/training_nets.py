@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lstmc.data.request import TrainingRequest
+from lstmc.backend.compiled import TrainingRequest
 from lstmc.errors import TrainingError
 from lstmc.runs.solver import Solver
 from lstmc.runs.updates import TrainedNet

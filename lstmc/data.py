@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.data.request import Batches
+from lstmc.backend.compiled import Batches
 from lstmc.dsl import Dim, Model
 from lstmc.dsl.dims import Scope
 from lstmc.errors import Argument, DataError, DimError, size_argument
