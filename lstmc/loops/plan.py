@@ -159,7 +159,8 @@ class _Planner:
         forward = Schedule(self.body, sources, self.made, self.names, self.numbers)
         kept = self._kept(sources, {sink.ref: sink.place for sink in sinks})
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in {sink.ref for sink in sinks}]
-        steps, _ = forward.work([sink for sink in sinks if not sink.place.array.window], ())
+        replaced = {Ref(s.name): self.following[Ref(s.name)] for s in states if s.saved}
+        steps, _ = forward.work([sink for sink in sinks if not sink.place.array.window], (), replaced)
         for state, following in next_states.items():
             steps = in_place(steps, state, following, self._next)
         again = self._recomputing_work(sources, kept, states)
@@ -299,9 +300,12 @@ class _Planner:
                     sinks.append(Sink(ref, Place(into), summed))
         sinks = self._without_sums(sinks, outers)
         next_ones = {s.name: self._unplaced(s.gradient[1]) if self.again.chunk else s.gradient[1] for s in states}
-        sinks += [Sink(next(results).ref, Place(next_ones[state.name])) for state in states]
+        following = [next(results).ref for _ in states]
+        sinks += [Sink(ref, Place(next_ones[state.name])) for ref, state in zip(following, states, strict=True)]
+        gradient_args = [Ref(arg.name) for arg in args[count + len(outputs) :]]
+        replaced = dict(zip(gradient_args, following, strict=True)) if self.again.chunk else {}
         schedule = Schedule(self.back, available, self.made, self.names)
-        steps, places = schedule.work(sinks, [(ct, o.outs, x, o.ins) for o, ct, x in outers])
+        steps, places = schedule.work(sinks, [(ct, o.outs, x, o.ins) for o, ct, x in outers], replaced)
         done = tuple(
             Outer(ct, x, o.into, o.outs, o.ins, o.lead) for (o, _, _), (ct, x) in zip(outers, places, strict=True)
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from lstmc.errors import BackendError
@@ -54,13 +55,14 @@ class Schedule:
         self.within: set[str] = set()  # elementwise nodes that the sum which reads them computes
         self.code = LoopCode(self.values, self.memory, self.stores, self.within, names)
         self.panels: dict[tuple[Array, bool], Array] = {}
+        self.old_reads: dict[str, set[str]] = {}  # of what takes a state's place: the nodes that read the state
         self.over_time: set[Ref] = set()  # what is kept of every step for a product over all steps
         self.read: set[Ref] = set()  # what is read during a step, or kept for a product over all steps
 
     # what runs in which order ------------------------------------------------------------------------------------
 
-    def place_nodes(self, roots: Iterable[Ref]) -> None:
-        """Place every computing node that the roots depend on, in loops and products."""
+    def place_nodes(self, roots: Iterable[Ref], replaced: Mapping[Ref, Ref]) -> None:
+        """Place every computing node that the roots depend on, in loops and products; see :meth:`work`."""
         needed: set[str] = set()
         stack = [ref for ref in roots if ref not in self.sources]
         while stack:
@@ -76,14 +78,72 @@ class Schedule:
                     readers.setdefault(self.values.origin(ref)[0].node, []).append(node)
         stored = {self.values.origin(ref)[0].node for ref in roots}
         self._find_within(readers, needed, stored)
-        for node in self.graph:
-            if node.name in needed and not isinstance(node.op, (*MOVES, Full)):
-                self.read.update(self.values.origin(arg)[0] for arg in self.graph.args(node.name))
-                if isinstance(node.op, Arg):
-                    raise AssertionError(node.name)
-                if node.name not in self.within:
-                    self._place(node)
+        for old, new in replaced.items():
+            reading = [node.name for node in readers.get(old.node, ())]
+            for at in range(len(reading)):
+                while reading[at] in self.within:
+                    reading[at] = readers[reading[at]][0].name
+            self.old_reads.setdefault(self.values.origin(new)[0].node, set()).update(reading)
+        nodes = [node for node in self.graph if node.name in needed and not isinstance(node.op, (*MOVES, Full))]
+        for node in self._in_few_passes(nodes):
+            self.read.update(self.values.origin(arg)[0] for arg in self.graph.args(node.name))
+            if isinstance(node.op, Arg):
+                raise AssertionError(node.name)
+            if node.name not in self.within:
+                self._place(node)
         self._delay(readers, stored)
+
+    def _in_few_passes(self, nodes: list[Node]) -> list[Node]:
+        """Return nodes in an order in which few loops go over the elements that are summed up: of the largest first.
+
+        One loop has all elementwise nodes of a size, and sums of so many elements, that do not wait for one of these
+        sums, or for a node of another kind that waits for the loop. What reads a state precedes what takes its place.
+        """
+        names = {node.name: node for node in nodes}
+        before: dict[str, dict[str, bool]] = {}  # of each node those that it waits for: whether one loop may have both
+        for node in nodes:
+            reads = [(base.node, index == counter(self._count(node))) for base, index in self.values.reads(node)]
+            before[node.name] = {}
+            for name, own in reads:
+                if name in names:
+                    together = own and type(names[name].op) in ELEMENT
+                    before[node.name][name] = before[node.name].get(name, True) and together
+        for new, readers in self.old_reads.items():
+            for reader in readers:
+                if new != reader and reader in before and not self._waits(before, reader, new):
+                    before[new].setdefault(reader, True)
+        position = {name: at for at, name in enumerate(_in_order(before))}
+        keys: dict[str, list[tuple[int, bool]]] = {name: [] for name in position}
+        sizes = {self._count(node) for node in nodes if isinstance(node.op, Sum)} - {1}
+        for size in sorted(sizes, reverse=True):
+            passes: dict[str, int] = {}
+            inside = {name for name in position if self._count(names[name]) == size}
+            for name in position:
+                passes[name] = max(
+                    (passes[b] + (b in inside and not (name in inside and one)) for b, one in before[name].items()),
+                    default=0,
+                )
+                keys[name].append((passes[name], name in inside))
+        return [names[name] for name in sorted(position, key=lambda name: (*keys[name], position[name]))]
+
+    def _count(self, node: Node) -> int:
+        """Return the elements of the loop of an elementwise node or a sum; 0 for another node."""
+        if isinstance(node.op, Sum):
+            return self.graph.type(self.graph.args(node.name)[0]).size
+        return node.types[0].size if type(node.op) in ELEMENT else 0
+
+    @staticmethod
+    def _waits(before: Mapping[str, Iterable[str]], name: str, other: str) -> bool:
+        """Return whether a node waits for another one."""
+        stack, seen = [name], {name}
+        while stack:
+            for each in before[stack.pop()]:
+                if each == other:
+                    return True
+                if each not in seen:
+                    seen.add(each)
+                    stack.append(each)
+        return False
 
     def _find_within(self, readers: dict[str, list[Node]], needed: set[str], roots: set[str]) -> None:
         """Elementwise nodes that one sum reads, or another such node, element by element: they need no memory."""
@@ -130,6 +190,9 @@ class Schedule:
                     at = self.group_of[base.node]
                     together = index == counter(size) and type(self.graph.node(base.node).op) in ELEMENT
                     start = max(start, at if together and self.groups[at].size == size else at + 1)
+            for reader in self.old_reads.get(node.name, ()):
+                at = self.group_of.get(reader, -1)
+                start = max(start, at if at >= 0 and self.groups[at].size == size else at + 1)
             for at in range(start, len(self.groups)):
                 if self.groups[at].size == size:
                     self.groups[at].nodes.append(node)
@@ -224,13 +287,19 @@ class Schedule:
     # the C++ ------------------------------------------------------------------------------------------------------
 
     def work(
-        self, sinks: list[Sink], outers: Iterable[tuple[Ref, int, Ref | None, int]]
+        self,
+        sinks: list[Sink],
+        outers: Iterable[tuple[Ref, int, Ref | None, int]],
+        replaced: Mapping[Ref, Ref] | None = None,
     ) -> tuple[list[Work], list[tuple[Place, Place | None]]]:
-        """Return all work of a step, and the places of the operands of products over all steps."""
+        """Return all work of a step, and the places of the operands of products over all steps.
+
+        ``replaced`` are states with the values that are to take their places in memory.
+        """
         outers = list(outers)
         kept_refs = [ref for a, _, b, _ in outers for ref in (a, b) if ref is not None]
         roots = [sink.ref for sink in sinks] + kept_refs
-        self.place_nodes(roots)
+        self.place_nodes(roots, replaced or {})
         self.over_time.update(self.values.origin(ref)[0] for ref in kept_refs)
         of_sequences = [Ref(node.name) for group in self.groups for node in group.nodes if self._of_sequence(node)]
         for sink in [sink for sink in sinks if sink.ref in of_sequences]:
@@ -351,3 +420,23 @@ class Schedule:
             )
             self.panels[w, transposed] = place.array
         return self.panels[w, transposed]
+
+
+def _in_order(before: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield nodes, each after those ``before`` it, and otherwise in the order that they have."""
+    at = {name: i for i, name in enumerate(before)}
+    left = {name: len([*others]) for name, others in before.items()}
+    after: dict[str, list[str]] = {name: [] for name in before}
+    for name, others in before.items():
+        for other in others:
+            after[other].append(name)
+    ready = [at[name] for name, count in left.items() if not count]
+    heapify(ready)
+    names = [*before]
+    while ready:
+        name = names[heappop(ready)]
+        yield name
+        for other in after[name]:
+            left[other] -= 1
+            if not left[other]:
+                heappush(ready, at[other])
