@@ -107,11 +107,8 @@ def _rendered(plan: Plan, where: str) -> str:
     read = _read(plan.backward)  # one gradient may be that of several states
     panels = {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)}
     passes = {"forward": plan.forward, "again": plan.again, "backward": plan.backward}
-    # where each row has all steps of a chunk before the next one, as they wait for no product: a state stays in a cache
-    alone = {
-        name for name, works in passes.items() if plan.chunk and all(isinstance(w, Loop) for w in step_works(works))
-    }
-    alone -= {"again"} - ({"again"} if "backward" in alone else set())
+    if plan.apart:
+        backward |= {rows.name for _, rows in plan.row_sums or ()}
     carried = {array.name for s in plan.states for array in (*s.gradient, s.kept)}
     kernels = {name: persistent(plan, works) for name, works in passes.items()}
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
@@ -121,7 +118,11 @@ def _rendered(plan: Plan, where: str) -> str:
         "works": {name: nests(works, carried) if where == "cpu.j2" else works for name, works in passes.items()},
         "persistent": kernels,
         "stepped": {name: step_arrays(plan, works) if step_works(works) else () for name, works in passes.items()},
-        "alone": alone if where == "cpu.j2" else set(),
+        "apart": plan.apart if where == "cpu.j2" else (),
+        "elements": {
+            "forward": _elements(plan.forward),
+            "backward": _elements((*plan.again, *plan.backward)),
+        },
         "unpacked": panels - packed,  # of no use to a GPU
         "swaps": [] if plan.chunk else [_swap(*(array.name for array in s.gradient)) for s in plan.states],
         "text": plan_text(plan).splitlines(),
@@ -161,3 +162,8 @@ def _read(works: Iterable[Work]) -> set[Array]:
         places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [work.x, work.w, work.b]
         arrays |= {place.array for place in places if place}
     return arrays
+
+
+def _elements(works: Iterable[Work]) -> int:
+    """Return the elements that the loops of a step go over, of one row."""
+    return sum(work.count for work in works if isinstance(work, Loop))

@@ -149,9 +149,11 @@ class Place:
 
     @property
     def of_row_alone(self) -> str:
-        """The C++ for the same where rows are run one after the other: they take turns in the memory of a window."""
-        alone = replace(self, array=replace(self.array, rows=False)) if self.array.window else self
-        return alone.of_row
+        """The C++ for the same where each thread runs its rows one after the other: they take turns in a window."""
+        if not self.array.window:
+            return self.of_row
+        alone = replace(self, array=replace(self.array, rows=False))
+        return f"{alone.of_row} + part * {self.array.floats(0, 1)}"
 
 
 def plain(text: str) -> str:

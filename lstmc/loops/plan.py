@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError, PassError
@@ -10,7 +10,7 @@ from lstmc.ir import Ref, Scan
 from lstmc.loops.again import Recomputation, in_place
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import Array, Kind, Names, Place, Sink, Work
+from lstmc.loops.memory import Array, Kind, Loop, Names, Place, Sink, Work
 from lstmc.loops.rows import Rows, rows_of
 from lstmc.loops.schedule import Schedule, check_ops
 from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
@@ -79,11 +79,25 @@ class Plan:
     backward: tuple[Work, ...]
     outers: tuple[Outer, ...]
     nodes_again: tuple[str, ...]  # what a step of the backward pass computes again of the forward one
+    row_sums: tuple[tuple[Array, Array], ...] | None  # gradients that all rows add to, each with a buffer of rows
     numbers: ProductNumbers = FLOAT32  # of the products of the forward pass
 
     @property
     def tops(self) -> tuple[Array, ...]:
         return (*self.outputs, *(state.top for state in self.states))
+
+    @property
+    def apart(self) -> frozenset[str]:
+        """Passes in which each row of the batch has all steps before the next row: they wait for no product."""
+        if not self.chunk:
+            return frozenset()
+        passes = ["forward"] if _is_of_loops(self.forward) else []
+        return frozenset([*passes, *(["again", "backward"] if _is_of_loops((*self.again, *self.backward)) else [])])
+
+
+def _is_of_loops(works: Iterable[Work]) -> bool:
+    """Return whether a step has no product."""
+    return all(isinstance(work, Loop) or work.when != "step" for work in works)
 
 
 def plan_of(scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers = FLOAT32) -> Plan:
@@ -164,7 +178,7 @@ class _Planner:
         for state, following in next_states.items():
             steps = in_place(steps, state, following, self._next)
         again = self._recomputing_work(sources, kept, states)
-        back = self._backward(sources, kept, outputs, states, gradients)
+        back = self._backward(sources, kept, outputs, states, gradients, again)
         return Plan(
             self.scan.body.name,
             self.rows,
@@ -272,7 +286,8 @@ class _Planner:
         outputs: tuple[Array, ...],
         states: list[State],
         gradients: dict[str, Array],
-    ) -> tuple[tuple[Work, ...], tuple[Outer, ...], tuple[str, ...]]:
+        again: list[Work],
+    ) -> tuple[tuple[Work, ...], tuple[Outer, ...], tuple[str, ...], tuple[tuple[Array, Array], ...] | None]:
         args = self.back.body_args()
         count = len(self.body.body_args())
         available = self._in_chunk(sources, states) | kept
@@ -312,10 +327,17 @@ class _Planner:
         if self.again.chunk:
             for state in states:
                 steps = in_place(steps, state.gradient[0], next_ones[state.name], self._next)
+        shared = dict.fromkeys(sink.place.array for sink in sinks if sink.add and not sink.place.array.rows)
+        row_sums: tuple[tuple[Array, Array], ...] | None = None
+        if not any(array.time for array in shared):
+            apart = self.again.chunk and _is_of_loops((*again, *steps))
+            row_sums = tuple(
+                (array, self._buffer(f"{array.name}_rows", array.size, True, False)) for array in shared if apart
+            )
         own = {node.name for node in self.body}
         run = [node.name for group in schedule.groups for node in group.nodes]
         nodes_again = tuple(name for name in (*run, *sorted(schedule.within)) if name in own)
-        return tuple(steps), done, nodes_again
+        return tuple(steps), done, nodes_again, row_sums
 
     def _parts(self, ref: Ref) -> Iterator[Ref]:
         """Yield the summands that a step adds to a gradient."""

@@ -73,27 +73,46 @@ static inline void in_register(vector& v) {
 #endif
 }
 
-// of(begin, end) for parts of ``outs`` columns that are together all of them, in as many threads as OMP_NUM_THREADS says
-// if one has enough to do: so many products with each column. All but the last part are a multiple of WIDE, so
-// what is computed of a column does not depend on how many parts there are.
-template <class Of>
-static inline void in_parts(int outs, double products, const Of& of) {
-  enum { ENOUGH = 1 << 20 };  // products of a thread, which take 20 to 40 us; waiting for another takes 2 to 10
-  const int units = (outs + WIDE - 1) / WIDE;
-  const double fit = products * outs / ENOUGH;
+// How many threads share out so many units: as many as OMP_NUM_THREADS says, if each has enough to do. ``fit`` is the
+// whole work by what is enough for one, which takes 20 to 40 us; waiting for another takes 2 to 10.
+static inline int threads_for(double fit, long units) {
   // where nothing is said OpenMP would take all cores, which another's threads may be busy on
   static const bool told = std::getenv("OMP_NUM_THREADS") != nullptr;
-  if (fit < 2 || !told) {
+  if (fit < 2 || !told) return 1;
+  int parts = omp_get_max_threads();
+  if (parts > fit) parts = static_cast<int>(fit);
+  return parts > units ? static_cast<int>(units) : parts;
+}
+
+// of(begin, end) for parts of ``outs`` columns that are together all of them, with so many products with each column, by
+// several threads. All but the last part are a multiple of WIDE, so what is computed of a column does not depend on how
+// many parts there are.
+template <class Of>
+static inline void in_parts(int outs, double products, const Of& of) {
+  enum { ENOUGH = 1 << 20 };  // products of a thread
+  const int units = (outs + WIDE - 1) / WIDE;
+  const int parts = threads_for(products * outs / ENOUGH, units);
+  if (parts == 1) {
     of(0, outs);
     return;
   }
-  int parts = omp_get_max_threads();
-  if (parts > fit) parts = static_cast<int>(fit);
-  if (parts > units) parts = units;
-#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+#pragma omp parallel for num_threads(parts) schedule(static)
   for (int part = 0; part < parts; ++part) {
     const int begin = static_cast<int>(static_cast<long>(units) * part / parts) * WIDE;
     const int end = static_cast<int>(static_cast<long>(units) * (part + 1) / parts) * WIDE;
     of(begin, end < outs ? end : outs);
   }
+}
+
+// of(part, begin, end) for parts of N rows, by several threads: so many elements of loops with each row.
+template <class Of>
+static inline void in_rows(long N, double elements, const Of& of) {
+  enum { ENOUGH = 1 << 19 };  // elements of a thread
+  const int parts = threads_for(N * elements / ENOUGH, N);
+  if (parts == 1) {
+    of(0L, 0L, N);
+    return;
+  }
+#pragma omp parallel for num_threads(parts) schedule(static)
+  for (long part = 0; part < parts; ++part) of(part, N * part / parts, N * (part + 1) / parts);
 }

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+
+import numpy as np
 import pytest
 
 from lstmc import (
@@ -22,10 +26,12 @@ from lstmc import (
     tanh,
     xavier,
 )
+from lstmc.dsl import CellModel
 from lstmc.loops import again
 from lstmc.loops.code import layer_code
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.memory import Loop
+from lstmc.loops.native import loops
 from lstmc.loops.plan import Plan
 from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.pipeline import compile_graph
@@ -71,6 +77,13 @@ def momentum(k=Input(N, K), v=Input(N, V), S=State(N, V, K), M=State(N, V, K), *
     M = 0.5 * M + outer(v, k)
     S = exp(-v[..., None] * v[..., None] * exp(A)) * S + M
     return einsum("nvk,nk->nv", S, k), {"S": S, "M": M}
+
+
+@cell
+def gained(k=Input(N, K), v=Input(N, V), S=State(N, V, K), *, g=Param(V, fill=xavier()), b=Param(K, fill=xavier())):
+    """Vectors of all rows, whose gradients are sums of rows."""
+    S = sigmoid(k + b)[:, None, :] * S + outer(g * v, k)
+    return g * einsum("nvk,nk->nv", S, k), {"S": S}
 
 
 @model
@@ -132,7 +145,44 @@ def test_each_row_has_all_steps_of_a_chunk_before_the_next() -> None:
     plan = plans(T=9, N=2, K=16, V=16)["delta"]
     code = layer_code(plan)
     assert "  for (long chunk = 0; chunk * 64 < T; ++chunk) {\n" in code.cpp
-    assert code.cpp.count("\n  for (long n = 0; n < N; ++n)\n") == 2
-    assert "S_prev_again + (t - start) * 256;" in code.cpp
+    assert code.cpp.count("\n  for (long n = begin; n < end; ++n)\n") == 2
+    assert "S_prev_again + (t - start) * 256 + part * 16640;" in code.cpp
     assert "for (long n" not in code.cu
     assert all(isinstance(work, Loop) for work in plan.again)
+
+
+@pytest.mark.caffe
+def test_rows_are_shared_out_among_threads_with_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit, gradients of what all rows share too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = ctypes.CDLL("libgomp.so.1").omp_set_num_threads
+    graph = CellModel(gained).graph(T=128, N=5, K=32, V=32)
+    compiled = compile_graph(graph, CaffeBackend(), "caffe-fused").expanded
+    (plan,) = (node.op.plan() for node in compiled if isinstance(node.op, GeneratedScan))
+    (loop,) = loops([plan], "this test needs it")
+    rng, found, running = np.random.default_rng(0), [], []
+    shapes = [[blob.at(128, 5) for blob in blobs] for blobs in (loop.bottoms, loop.weights, loop.tops, loop.tops)]
+    inputs = [[(rng.normal(size=shape) / 4).astype(np.float32) for shape in each] for each in shapes]
+    try:
+        for count in (1, 2, 4):
+            threads(count)
+            bottoms, weights, tops, d_tops = ([array.copy() for array in arrays] for arrays in inputs)
+            d_bottoms, d_weights = ([np.zeros_like(array) for array in arrays] for arrays in (bottoms, weights))
+            workspace = np.zeros(loop.workspace_floats(128, 5) + 16, np.float32)
+            blobs = [*map(addresses, (bottoms, weights, tops)), -(-workspace.ctypes.data // 64) * 64]
+            loop.forward((128, 5), *blobs)
+            gradients = addresses(d_tops), addresses(d_bottoms), addresses(d_weights)
+            loop.backward((128, 5), *blobs, gradients, [True] * len(bottoms))
+            found.append([*tops, *d_bottoms, *d_weights])
+            running.append(len(os.listdir("/proc/self/task")))
+        assert running[2] > running[0]
+        for other in found[1:]:
+            for one, array in zip(found[0], other, strict=True):
+                np.testing.assert_array_equal(one, array)
+        assert_right(graph)
+    finally:
+        threads(1)
+
+
+def addresses(arrays: list[np.ndarray]) -> list[int]:
+    return [array.ctypes.data for array in arrays]
