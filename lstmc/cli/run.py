@@ -29,9 +29,8 @@ from lstmc.errors import DataError, OutputError
 from lstmc.files.arrays import AnyArray, npz_bytes, read_arrays
 from lstmc.files.output import write_files
 from lstmc.manifest import manifest_path, read_manifest
-from lstmc.nets.batches import SUFFIXES, NetUse
+from lstmc.nets.batches import SUFFIXES, NetUse, run_bulk
 from lstmc.nets.generation import read_vocabulary
-from lstmc.nets.run_files import run_bulk
 from lstmc.ops import Array
 from lstmc.text import escaped
 from lstmc.types import shape_text

@@ -11,9 +11,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from lstmc.errors import DataError, SweepError
-from lstmc.nets import run_files as module
-from lstmc.nets.batches import NetUse
-from lstmc.nets.run_files import run_bulk
+from lstmc.nets import batches as module
+from lstmc.nets.batches import NetUse, run_bulk
 from lstmc.process.pool import Ended, SerialPool
 from tests.cli.conftest import LSTMC
 

@@ -10,12 +10,11 @@ import numpy as np
 import psutil
 import pytest
 
-from lstmc.nets import run_files as module
-from lstmc.nets.batches import NetUse
-from lstmc.nets.run_files import run_bulk
+from lstmc.nets import batches as module
+from lstmc.nets.batches import NetUse, run_bulk
 from tests.cli.conftest import LSTMC
 from tests.dask_cluster import Cluster, cluster
-from tests.nets.test_run_files import compiled, examples, outputs
+from tests.nets.test_batches_run import compiled, examples, outputs
 
 COUNT = 400
 
