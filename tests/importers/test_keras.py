@@ -161,7 +161,7 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "sounds": (lambda: keras.Sequential([
         kl.Input((9, 3)), kl.Conv1D(4, 3, padding="causal"), kl.LeakyReLU(), kl.AveragePooling1D(3, 1, padding="same"),
         kl.MaxPooling1D(2, padding="same"),
-        kl.LayerNormalization(),
+        kl.LayerNormalization(), kl.LayerNormalization(axis=[1, 2]), kl.UnitNormalization(1),
         kl.Dropout(0.3), kl.LSTM(4, return_sequences=True), kl.GlobalAveragePooling1D(), kl.Dense(2),
     ]), (2, 9, 3)),
     "words": (lambda: keras.Sequential([

@@ -125,6 +125,52 @@ def test_a_first_step_from_zeros_for_one_sequence_is_one_of_the_steps() -> None:
     )
 
 
+class Greedy(nn.Module):
+    """A decoder that reads its own words: its first step, from a fixed word, is not one of the loop's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.word, self.encoder, self.cell = nn.Embedding(7, 3), nn.LSTM(3, 4), nn.LSTMCell(3, 4)
+        self.out = nn.Linear(4, 7)
+
+    def forward(self, source: torch.Tensor) -> torch.Tensor:
+        _, (h, c) = self.encoder(self.word(source))
+        h, c, word, scores = h[0], c[0], torch.zeros(source.shape[1], dtype=torch.long), []
+        for _ in range(4):
+            h, c = self.cell(self.word(word), (h, c))
+            scores.append(self.out(h))
+            word = scores[-1].argmax(-1)
+        return torch.stack(scores)
+
+
+class Hierarchy(nn.Module):
+    """A layer over all words in each step of an outer recurrence: no loop has another in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.cell = nn.GRU(4, 4), nn.GRUCell(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = torch.zeros(x.shape[1], 4)
+        for _ in range(3):
+            y, _ = self.inner(x + h)
+            h = self.cell(y[-1], h)
+        return h
+
+
+@pytest.mark.parametrize(
+    ("module", "x", "steps"),
+    [(Greedy(), torch.randint(0, 7, (5, 2)), [3]), (Hierarchy(), torch.randn(3, 2, 4), [])],
+    ids=["greedy", "hierarchy"],
+)
+def test_recurrent_layers_within_steps(module: nn.Module, x: torch.Tensor, steps: list[int]) -> None:
+    found = from_torch(module.eval(), x)
+    made = imported(found.described)
+    assert steps_of(made.net) == steps
+    inputs = {name: x.numpy().astype(float) for name in found.described.inputs}
+    assert_close(made.interpreted(inputs), {"Y": module(x).detach().numpy()})
+
+
 CELLS = [
     Cell("rnn", bias=False, clip=0.5), Cell("gru"), Cell("gru", reset_after=True), Cell("lstm", peepholes=True),
     Cell("lstm", coupled=True), Cell("lstm", projection=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
 from lstmc.importers.ir.ops import Permute, Select
 from lstmc.importers.ir.recur import Recur
-from lstmc.importers.ir.values import Shape, Weight, number, open_sizes
+from lstmc.importers.ir.values import Shape, Weight, number, open_sizes, result_shapes
 from lstmc.importers.write.model import traced
-from lstmc.ir import Graph, Ref, Scan
+from lstmc.ir import Graph, Node, Ref, Scan
 from lstmc.ops import Arg, Full, Input, Reshape, Split, Transpose, Unstack
 from lstmc.passes.roll_up import roll_up as rolled_up
 from lstmc.passes.unrolled_steps import Step, steps_of
@@ -28,7 +28,7 @@ def lower_single_steps(net: Net) -> Net:
     builder = NetBuilder.of(net)
     for step in net.steps:
         if step in ones and isinstance(step.op, Recur) and counts[step.op.title] > 1:
-            _lower(net, builder, step, step.op)
+            _lower(builder, step, step.op)
         else:
             builder.steps.append(step)
     return net.of_steps(builder.steps, builder.leaves, builder.shapes, params=builder.params)
@@ -41,18 +41,19 @@ def _is_single_step(net: Net, step: Step) -> bool:
     return len(op.init) == len(op.cell.states) or not open_sizes(net.shapes[step.outputs[0]])
 
 
-def _lower(net: Net, builder: NetBuilder, step: Step, op: Recur) -> None:
+def _lower(builder: NetBuilder, step: Step, op: Recur) -> None:
     """Add the ops of one step of a layer, under the names of its results."""
     x, *operands = step.inputs
     y, *states = step.outputs
     weights, init = operands[: len(op.cell.weights())], operands[len(op.cell.weights()) :]
     begun = dict(zip(op.init, init, strict=True))
+    result, *last = result_shapes(op, *(builder.shapes[name] for name in step.inputs))
     first = [
-        begun[state] if state in begun else _zeros(builder, f"{op.title}_{state}_zero", net.shapes[last])
-        for state, last in zip(op.cell.states, states, strict=True)
+        begun[state] if state in begun else _zeros(builder, f"{op.title}_{state}_zero", shape)
+        for state, shape in zip(op.cell.states, last, strict=True)
     ]
-    body = _body(net, step)
-    row = builder.one(Reshape(net.shapes[x][1:]), x, hint=f"{op.title}_value", origin=origin_of(step))
+    body = _body(op, [builder.shapes[name] for name in step.inputs])
+    row = builder.one(Reshape(builder.shapes[x][1:]), x, hint=f"{op.title}_value", origin=origin_of(step))
     values = dict(zip((Ref(arg.name) for arg in body.body_args()), [row, *first, *weights], strict=True))
     named = {output.ref: (name,) for output, name in zip(body.outputs[1:], states, strict=True)}
     for node in body:
@@ -64,15 +65,19 @@ def _lower(net: Net, builder: NetBuilder, step: Step, op: Recur) -> None:
             if refs[0] in named:
                 builder.put(Step(node.op, inputs, results, step.loc))
             values.update(zip(refs, results, strict=True))
-    builder.put(Step(Reshape(net.shapes[y]), (values[body.outputs[0].ref],), (y,), step.loc))
+    builder.put(Step(Reshape(result), (values[body.outputs[0].ref],), (y,), step.loc))
 
 
-def _body(net: Net, step: Step) -> Graph:
-    """Return the graph of a step of a recurrent layer; open sizes are 2."""
-    own = [name for name in step.inputs if name in net.params and "/" in name]
-    leaves = {name: net.leaves[name] if name in own else Input(net.shapes[name]) for name in step.inputs}
-    one = net.of_steps([step], leaves, outputs={"y": step.outputs[0]}, delays={}, axes={}, notes=())
-    (scan,) = (node.op for node in traced(one, dict.fromkeys(one.open_sizes(), 2)) if isinstance(node.op, Scan))
+def _body(op: Recur, shapes: Sequence[Shape]) -> Graph:
+    """Return the graph of a step of a recurrent layer on operands of these shapes; open sizes are 2."""
+    one, roles = NetBuilder("step", ""), op.cell.weights()
+    x = one.input("x", shapes[0])
+    weights = {role: number(np.zeros(shape), "zeros") for role, shape in zip(roles, shapes[1:], strict=False)}
+    first = [one.input(state, shape) for state, shape in zip(op.init, shapes[1 + len(roles) :], strict=True)]
+    y, *_ = one.recur(replace(op, title="layer"), x, weights, first, "")
+    one.output("y", y)
+    net = one.finish()
+    (scan,) = (node.op for node in traced(net, dict.fromkeys(net.open_sizes(), 2)) if isinstance(node.op, Scan))
     return scan.body
 
 
@@ -103,8 +108,15 @@ def _roll_up(net: Net) -> Net:
         for weight, steps in chains
         if weight.sources
     )
-    rolled = _with_weights(net, graph, arrays) if count else net
+    bodies = [node.op.body for node in graph if isinstance(node.op, Scan)]
+    fits = all(_fits_a_step(body, node) for body in bodies for node in body if isinstance(node.op, Recur))
+    rolled = _with_weights(net, graph, arrays) if count and fits else net
     return replace(rolled, notes=(*net.notes, *notes))
+
+
+def _fits_a_step(body: Graph, node: Node) -> bool:
+    """Return whether a recurrent layer in a loop is one step of its cell: a loop over time has no other in it."""
+    return isinstance(node.op, Recur) and body.type(body.args(node.name)[0]).shape[0] == 1 and not node.op.more
 
 
 def _with_constants_once(net: Net) -> Net:
@@ -168,7 +180,10 @@ def _add_loop(
             inner.leaves[results[node.name]] = Input(node.op.shape)
     for one in steps_of(scan.body):
         renamed = replace(one, inputs=tuple(names[n] for n in one.inputs), outputs=tuple(names[n] for n in one.outputs))
-        inner.put(renamed, [inner.shapes[name] for name in renamed.outputs])
+        if isinstance(renamed.op, Recur):
+            _lower(inner, renamed, renamed.op)
+        else:
+            inner.put(renamed, [inner.shapes[name] for name in renamed.outputs])
     states = [names[arg.name] for arg in scan.of_role("state", args)]
     outputs = [*zip(states, scan.next_states, strict=True)]
     outputs += [(f"y_{place}", output) for place, output in enumerate(scan.step_outputs)]

@@ -150,13 +150,21 @@ def _dense(layers: Layers, call: Call) -> list[str]:
     return [activated(layers, call, layers.linear(call.xs[0], kernel.transposed(), *bias))]
 
 
+def _axes(call: Call) -> list[int]:
+    """Return the axes, the last one by default."""
+    axis = call.config.get("axis", -1)
+    axes = axis if isinstance(axis, list) else [axis]
+    if not axes or not all(isinstance(one, int) for one in axes):
+        raise Refused("axis", str(axis), "axes are numbers", "give the axes")
+    return axes
+
+
 def _axis(call: Call) -> int:
     """Return the axis, which must be one."""
-    axis = call.config.get("axis", -1)
-    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-    if not isinstance(axis, int):
-        raise Refused("axis", str(axis), "one axis is expected", "use one axis")
-    return axis
+    axes = _axes(call)
+    if len(axes) > 1:
+        raise Refused("axis", str(axes), "one axis is expected", "use one axis")
+    return axes[0]
 
 
 def _check_last_axis(layers: Layers, call: Call) -> None:
@@ -260,9 +268,8 @@ def _multi_head(layers: Layers, call: Call) -> list[str]:
 
 
 def _rms_norm(layers: Layers, call: Call) -> list[str]:
-    _check_last_axis(layers, call)
     scale = call.weights[0] if call.weights else None
-    return [layers.rms_norm(call.xs[0], call.config.number("epsilon", 1e-6), scale)]
+    return [layers.rms_norm(call.xs[0], call.config.number("epsilon", 1e-6), scale, _axes(call))]
 
 
 def _normalization(layers: Layers, call: Call) -> list[str]:
@@ -276,8 +283,7 @@ def _normalization(layers: Layers, call: Call) -> list[str]:
 
 
 def _unit(layers: Layers, call: Call) -> list[str]:
-    _check_last_axis(layers, call)
-    squares = layers.reduce("sum", layers.apply("power", call.xs[0], 2.0), [-1], keep=True)
+    squares = layers.reduce("sum", layers.apply("power", call.xs[0], 2.0), _axes(call), keep=True)
     return [layers.binary("mul", call.xs[0], layers.apply("power", layers.affine(squares, 1.0, 1e-12), -0.5))]
 
 
@@ -300,9 +306,8 @@ def _batch_norm(layers: Layers, call: Call) -> list[str]:
 
 
 def _layer_norm(layers: Layers, call: Call) -> list[str]:
-    _check_last_axis(layers, call)
     gamma, beta, _ = _scale_and_shift(call)
-    return [layers.layer_norm(call.xs[0], call.config.number("epsilon", 1e-3), gamma, beta)]
+    return [layers.layer_norm(call.xs[0], call.config.number("epsilon", 1e-3), gamma, beta, _axes(call))]
 
 
 def _dropout(layers: Layers, call: Call) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Literal
 
@@ -312,16 +312,39 @@ class Layers(ShapeOps):
         y = y if scale is None else self.one(Mul(), y, scale.reshaped(*scale.shape, *ones))
         return y if shift is None else self.one(Add(), y, shift.reshaped(*shift.shape, *ones))
 
-    def layer_norm(self, x: Operand, eps: float, scale: Weight | None, shift: Weight | None) -> str:
-        y = self.one(Normalize(eps), x)
-        y = y if scale is None else self.one(Mul(), y, scale)
-        return y if shift is None else self.one(Add(), y, shift)
+    def layer_norm(
+        self, x: Operand, eps: float, scale: Operand | None, shift: Operand | None, axes: Sequence[int] = (-1,)
+    ) -> str:
+        """Add (x - mean) / sqrt(variance + eps) over ``axes``, whose sizes ``scale`` and ``shift`` have."""
+        return self._normalized(lambda flat: self.one(Normalize(eps), flat), x, scale, shift, axes)
 
-    def rms_norm(self, x: Operand, eps: float, scale: Operand | None) -> str:
-        """Add x / sqrt(mean(x x) + eps) over the last axis."""
-        squares = self.reduce("mean", self.apply("power", x, 2.0), [-1], keep=True)
-        y = self.binary("mul", x, self.apply("power", self.affine(squares, 1.0, eps), -0.5))
-        return y if scale is None else self.binary("mul", y, scale)
+    def rms_norm(self, x: Operand, eps: float, scale: Operand | None, axes: Sequence[int] = (-1,)) -> str:
+        """Add x / sqrt(mean(x x) + eps) over ``axes``, whose sizes ``scale`` has."""
+
+        def over_the_last(flat: str) -> str:
+            squares = self.reduce("mean", self.apply("power", flat, 2.0), [-1], keep=True)
+            return self.binary("mul", flat, self.apply("power", self.affine(squares, 1.0, eps), -0.5))
+
+        return self._normalized(over_the_last, x, scale, None, axes)
+
+    def _normalized(
+        self,
+        over_the_last: Callable[[str], str],
+        x: Operand,
+        scale: Operand | None,
+        shift: Operand | None,
+        axes: Sequence[int],
+    ) -> str:
+        shape = self.shape(x)
+        places = [axis_in(axis, len(shape)) for axis in axes]
+        order = [*(axis for axis in range(len(shape)) if axis not in places), *places]
+        last = self.transpose(x, order)
+        sizes = self.shape(last)
+        flat = (*sizes[: len(sizes) - len(places)], -1) if len(places) > 1 else sizes
+        y = self.reshape(over_the_last(self.reshape(last, resolved(flat, sizes))), sizes)
+        y = y if scale is None else self.binary("mul", y, scale)
+        y = y if shift is None else self.binary("add", y, shift)
+        return self.transpose(y, np.argsort(order).tolist())
 
     def batch_norm(self, x: Operand, statistics: Sequence[Weight | None], eps: float, axis: int = 1) -> str:
         """Add a batch normalization; ``statistics``: scale, shift, mean and variance [C] along ``axis``, folded."""

@@ -223,10 +223,9 @@ def _layer_norm(t: Onnx, node: Node) -> Operand:
     rank = len(t.layers.shape(node.needed(0)))
     if node.results > 1:
         raise Refused("outputs", str(node.results), "the mean is not one here", "export the model without it")
-    if axis_in(int(node.get("axis", -1)), rank) != rank - 1:
-        raise Refused("axis", str(node.get("axis", -1)), "more than the last axis", "normalize the last axis")
+    axes = range(axis_in(int(node.get("axis", -1)), rank), rank)
     parameters = [weight_or_none(node.operand(place), f"operand {place}") for place in (1, 2)]
-    return t.layers.layer_norm(node.needed(0), float(node.get("epsilon", 1e-5)), parameters[0], parameters[1])
+    return t.layers.layer_norm(node.needed(0), float(node.get("epsilon", 1e-5)), parameters[0], parameters[1], axes)
 
 
 def _softmax(log: bool) -> Handler:

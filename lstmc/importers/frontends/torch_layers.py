@@ -111,9 +111,8 @@ def _batch_norm_in_use(t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any
 def _layer_norm(
     t: Torch, x: Operand, shape: Sequence[int], w: Any = None, b: Any = None, eps: float = 1e-5, *more: Any
 ) -> str:
-    if len(shape) > 1:
-        raise Refused("normalized_shape", str(list(shape)), "more than the last axis", "normalize the last axis")
-    return t.layers.layer_norm(x, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"))
+    axes = range(-len(shape), 0)
+    return t.layers.layer_norm(x, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"), axes)
 
 
 def _group_norm(t: Torch, x: Operand, groups: int, w: Any = None, b: Any = None, eps: float = 1e-5, *more: Any) -> str:
@@ -130,9 +129,7 @@ def _instance_norm(
 
 
 def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any = None, eps: float | None = None) -> str:
-    if len(shape) > 1:
-        raise Refused("normalized_shape", str(list(shape)), "more than the last axis", "normalize the last axis")
-    return t.layers.rms_norm(x, float(np.finfo(np.float32).eps) if eps is None else eps, w)
+    return t.layers.rms_norm(x, float(np.finfo(np.float32).eps) if eps is None else eps, w, range(-len(shape), 0))
 
 
 def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int = 0) -> Weight:
