@@ -161,8 +161,8 @@ Pairs = int | tuple[int, int]  # (height, width), or one number for both
 def embed(x: Value, W: Value) -> Value:
     """The rows of W that x names: W is [V, H], x holds integers from 0 to V - 1; [T, N] gives [T, N, H].
 
-    No gradient flows to x. Where x depends on a parameter or a state, as ``argmax`` of a product does, no target but
-    ONNX has a layer for it: it is ``linear(one_hot(x, V), W.T)`` then, everywhere.
+    No gradient flows to x. Where x depends on a parameter, a state or ``step_index``, as ``argmax`` of a product does,
+    no target but ONNX has a layer for it: it is ``linear(one_hot(x, V), W.T)`` then, everywhere.
     """
     if W.type.rank == 2 and _is_learned(x):
         return linear(one_hot(x, W.shape[0]), apply(Transpose(0), W))
@@ -170,12 +170,14 @@ def embed(x: Value, W: Value) -> Value:
 
 
 def _is_learned(x: Value) -> bool:
-    """Return whether a value depends on a parameter or on a state."""
+    """Return whether a value depends on a parameter, on a state or on the number of the step."""
     builder, seen, stack = x.trace.builder, {x.ref}, [x.ref]
     while stack:
         node = stack.pop().node
         op = builder.node(node).op
         if isinstance(op, Param) or (isinstance(op, Arg) and op.role in ("state", "weight")):
+            return True
+        if x.trace.counter is not None and node == x.trace.counter.node:
             return True
         stack += set(builder.args(node)) - seen
         seen.update(stack)

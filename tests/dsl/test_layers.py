@@ -24,10 +24,12 @@ from lstmc import (
     euclidean_loss,
     linear,
     mean,
+    minimum,
     model,
     scan,
     sigmoid_cross_entropy_loss,
     softmax_loss,
+    step_index,
     sum,
 )
 from lstmc.interp import backward, forward
@@ -71,6 +73,24 @@ def test_embed_of_what_is_learned_is_a_product_with_ones() -> None:
         wanted.append(y)
     whole = check_weights({name: values[name] for name in ("greedy/W", "greedy/V")}, graph, "net")
     assert_array_equal(outputs(graph, values | whole)["y"], wanted)
+
+
+def test_embed_of_the_number_of_the_step_too() -> None:
+    """A net of one step has that number as a state, of which a layer may get any value."""
+
+    @cell
+    def positional(x=Input(N, 4), *, W=Param(3, 4)):
+        return x + embed(minimum(step_index(), 2), W), {}
+
+    @model
+    def net(X=Input(4, 2, 4)):
+        return {"y": scan(positional(), X)[0]}
+
+    graph = net.graph()
+    (body,) = [node.op.body for node in graph if isinstance(node.op, Scan) and node.op.body.name == "positional"]
+    assert "embed" not in {node.op.name for node in body}
+    X, W = random_arrays(graph)["X"], np.arange(12.0).reshape(3, 4)
+    assert_array_equal(outputs(graph, {"X": X, "positional/W": W})["y"], X + W[[0, 1, 2, 2], None])
 
 
 @pytest.mark.parametrize(
