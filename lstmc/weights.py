@@ -25,8 +25,9 @@ def parameters(graph: Graph) -> dict[str, Param]:
 
 
 def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Return every parameter drawn by its filler: float32, and the same for the same name, shape, filler and ``seed``.
+    """Return every parameter drawn by its filler: the same for the same name, shape, filler and ``seed``.
 
+    They are float32; what is fixed has the model's own numbers, which may be float64.
     Raises :class:`WeightsError` where there is not the memory for them.
     """
     ops = parameters(graph)
@@ -36,11 +37,12 @@ def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
             f"{graph.name} has {elements} weights, more than this machine has memory for: expected at most {free // 12}"
         )
     drawn = {name: op.fill.draw(named_rng(seed, name), op.shape) for name, op in ops.items()}
-    return {name: array.astype(np.float32) for name, array in drawn.items()}
+    return {name: array if ops[name].fixed else array.astype(np.float32) for name, array in drawn.items()}
 
 
 def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Return every parameter drawn at random for a check, so that none is zero or like another: float32.
+    """Return every parameter drawn at random for a check, so that none is zero or like another: float32, but for what
+    is fixed.
 
     A filler of one number or of zeros, as of a bias or a peephole, would hide what the parameter is used for, and one
     of tiny numbers as well. What the filler says of signs is kept:
@@ -52,7 +54,8 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
     drawn = {}
     for name, op in parameters(graph).items():
         rng = named_rng(seed, f"check of {name}")
-        drawn[name] = _check_values(op, rng).astype(np.float32)
+        values = _check_values(op, rng)
+        drawn[name] = values if op.fixed else values.astype(np.float32)
     return drawn
 
 
@@ -81,7 +84,7 @@ def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
 def check_weights(arrays: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
     """Return the parameters of a graph as float32, checked to be exactly those; ``source`` names them in errors.
 
-    Fixed arrays may be absent: their numbers are the model's.
+    Fixed arrays may be absent: their numbers are the model's, which may be float64.
     """
     ops = parameters(graph)
     fixed = {name: op.fill.draw(named_rng(0, name), op.shape) for name, op in ops.items() if op.fixed}
@@ -96,11 +99,11 @@ def check_weights(arrays: Mapping[str, Any], graph: Graph, source: str) -> dict[
             problems.append(f"wrong shape: {name} must be {TensorType(op.shape)}, found {_type(array)}")
         elif problem := element_problem(name, array):
             problems.append(problem)
-        elif name in fixed and not np.array_equal(np.asarray(array, np.float32), fixed[name]):
+        elif name in fixed and not np.array_equal(*(np.asarray(a, np.float32) for a in (array, fixed[name]))):
             problems.append(f"fixed: {name} has its numbers in the model, found others")
     if problems:
         raise WeightsError(f"{source} does not fit {graph.name}", notes=problems)
-    return {name: np.asarray(arrays[name], np.float32) for name in ops}
+    return {name: fixed[name] if name in fixed else np.asarray(arrays[name], np.float32) for name in ops}
 
 
 def _type(array: Any) -> TensorType:

@@ -166,7 +166,8 @@ class Msra(_FanScaled):
 
 @dataclass(frozen=True, repr=False)
 class Values(Filler):
-    """Each element has its own number: ``data`` are float32, little endian, as base64, so that the text form is exact.
+    """Each element has its own number: ``data`` are float32, or float64 where float32 does not hold them, little
+    endian, as base64, so that the text form is exact.
 
     Caffe has no such filler: the numbers are in the caffemodel.
     """
@@ -180,8 +181,8 @@ class Values(Filler):
             size = len(base64.b64decode(self.data, validate=True))
         except binascii.Error:
             size = -1
-        if size != 4 * prod(self.shape):
-            raise DslError(f"values: expected base64 of {prod(self.shape)} float32 numbers", loc=here())
+        if size not in (4 * prod(self.shape), 8 * prod(self.shape)):
+            raise DslError(f"values: expected base64 of {prod(self.shape)} float32 or float64 numbers", loc=here())
 
     @classmethod
     def of(cls, array: Any) -> Values:
@@ -196,10 +197,13 @@ class Values(Filler):
             raise ValueError("an array without elements")
         if not np.abs(numbers).max() <= np.finfo(np.float32).max:  # NaN is not
             raise ValueError("an element that is no finite float32 number")
-        return cls(numbers.shape, base64.b64encode(numbers.astype("<f4").tobytes()).decode())
+        single = numbers.astype("<f4")
+        data = single if np.array_equal(single, numbers) else numbers.astype("<f8")
+        return cls(numbers.shape, base64.b64encode(data.tobytes()).decode())
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return np.frombuffer(base64.b64decode(self.data), "<f4").reshape(self.shape).astype(np.float64)
+        data = base64.b64decode(self.data)
+        return np.frombuffer(data, f"<f{len(data) // prod(self.shape)}").reshape(self.shape).astype(np.float64)
 
 
 FILLERS: tuple[type[Filler], ...] = (Constant, Uniform, Gaussian, Xavier, Msra, Values)

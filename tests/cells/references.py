@@ -364,7 +364,6 @@ def lmu(p: Named, x: Named, s: Named) -> Step:
     )
     B = np.array([[(2 * i + 1) / theta * (-1) ** i] for i in range(order)])
     A_held, B_held, *_ = cont2discrete((A, B, np.eye(order), np.zeros((order, 1))), 1.0, "zoh")
-    A_held, B_held = (held.astype(np.float32).astype(float) for held in (A_held, B_held))  # as a net has them
     u = x.x @ p.e_x.T + s.h @ p.e_h.T + s.m @ p.e_m.T
     m = s.m @ A_held.T + u @ B_held.T
     h = np.tanh(x.x @ p.W_x.T + s.h @ p.W_h.T + m @ p.W_m.T)
@@ -534,12 +533,12 @@ def retnet(p: Named, x: Named, s: Named) -> Step:
     """In complex numbers: the two halves of keys and queries are real and imaginary parts."""
     _, heads, keys, _ = s.S.shape
     half, size = keys // 2, s.S.shape[3]
-    angle = (10000.0 ** -(np.arange(half) / half)).astype(np.float32).astype(float)  # as a net has it
+    angle = 10000.0 ** -(np.arange(half) / half)
     turn = np.exp(1j * x.step_index * angle)
     q, k = (of_heads(x.x @ W.T, heads) for W in (p.W_Q, p.W_K))
     q, k = ((u[..., :half] + 1j * u[..., half:]) * turn for u in (q, k))
     v, memory = of_heads(x.x @ p.W_V.T, heads), s.S[:, :, :half] + 1j * s.S[:, :, half:]
-    decay = (1 - 0.5 ** (5 + np.arange(heads))).astype(np.float32).astype(float)
+    decay = 1 - 0.5 ** (5 + np.arange(heads))
     memory = decay[:, None, None] * memory + np.einsum("ngk,ngv->ngkv", k, v)
     o = np.einsum("ngk,ngkv->ngv", q, memory.conj()).real
     o = normalised(o, np.ones(size), 0).reshape(len(o), -1)
