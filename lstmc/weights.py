@@ -99,7 +99,7 @@ def check_weights(arrays: Mapping[str, Any], graph: Graph, source: str) -> dict[
             problems.append(f"wrong shape: {name} must be {TensorType(op.shape)}, found {_type(array)}")
         elif problem := element_problem(name, array):
             problems.append(problem)
-        elif name in fixed and not np.array_equal(*(np.asarray(a, np.float32) for a in (array, fixed[name]))):
+        elif name in fixed and not np.array_equal(np.asarray(array, np.float32), fixed[name].astype(np.float32)):
             problems.append(f"fixed: {name} has its numbers in the model, found others")
     if problems:
         raise WeightsError(f"{source} does not fit {graph.name}", notes=problems)
