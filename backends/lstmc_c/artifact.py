@@ -15,7 +15,7 @@ from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, flops, values_over_time, weight_graph
-from lstmc.manifest import Manifest, Place, Stored, describe
+from lstmc.manifest import Manifest, Place, describe
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.rounding import Grid
 from lstmc.numerics.sequences import constants
@@ -344,8 +344,4 @@ def _manifest(source: Source) -> Manifest:
         inputs={name: (place(Ref(name), blob(name)), False) for name in inputs},
         outputs={o.name: place(o.ref, outputs[o.name]) for o in graph.outputs},
         weights=source.weight_graph,
-        blobs={
-            output.name: Stored(output.name, 0, source.weight_graph.type(output.ref).shape)
-            for output in source.weight_graph.outputs
-        },
     )

@@ -16,7 +16,6 @@ import numpy as np
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
 from lstmc.files.output import text_templates
-from lstmc.interp import named_rng
 from lstmc.ir import Ref
 from lstmc.loops.compiler import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
@@ -181,24 +180,12 @@ class GccExecutor:
         """Return the outputs and the next states of one step."""
         files = {PurePath(name).suffix: content for name, content in artifact.files.items()}
         manifest = parse_manifest(files[".json"])
-        inputs = step_inputs(manifest, arrays)
+        inputs = arrays.fed(compiled.expanded)
         results = Library(manifest, files).forward(input_blobs(manifest, inputs))
         return execution(compiled, manifest, arrays, inputs, results, self.numbers)
 
     def close(self) -> None:
         pass
-
-
-def step_inputs(manifest: Manifest, arrays: RunArrays) -> dict[str, Array]:
-    """Return an array for each input. One that has a fill and is not given is drawn."""
-    inputs: dict[str, Array] = {}
-    for name, entry in manifest.inputs.items():
-        array = arrays.inputs.get(name)
-        if array is None:
-            assert entry.fill is not None, name
-            array = entry.fill.draw(named_rng(0, name), entry.place.shape)
-        inputs[name] = np.asarray(array, np.float32)
-    return inputs
 
 
 def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:

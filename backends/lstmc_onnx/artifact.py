@@ -12,7 +12,7 @@ from lstmc.backend import Artifact, Compiled, OpenShape, OpenSizes
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, Scan, is_weight_op, weight_graph
-from lstmc.manifest import Manifest, Place, Stored, describe
+from lstmc.manifest import Manifest, Place, describe
 from lstmc.ops import Arg, Array, Full, Input, Param
 from lstmc.version import __version__
 from lstmc_onnx.layers import reasons
@@ -244,5 +244,4 @@ def _manifest(compiled: Compiled, model: WrittenModel) -> Manifest:
         },
         outputs={o.name: place(o.ref, name) for name, o in names},
         weights=model.weights,
-        blobs={o.name: Stored(o.name, 0, model.weights.type(o.ref).shape) for o in model.weights.outputs},
     )

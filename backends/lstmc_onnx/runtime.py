@@ -19,7 +19,7 @@ from lstmc.ir import Ref
 from lstmc.manifest import InputPlace, Stored, parse_manifest, read_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
-from lstmc.ops import Array, Input
+from lstmc.ops import Array
 from lstmc.verification.differential import wanted_gradients
 from lstmc.weights import unpack_weights
 from lstmc_onnx.artifact import value_names
@@ -205,7 +205,7 @@ class RuntimeExecutor:
         """One forward pass. What optimisation leaves out is there too: the net is run once without, once with it."""
         graph = compiled.expanded
         names = value_names(graph)
-        inputs = _input_arrays(compiled, arrays.inputs)
+        inputs = arrays.fed(graph)
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             for file, content in artifact.files.items():
                 Path(folder, file).write_bytes(content)
@@ -230,19 +230,6 @@ class RuntimeExecutor:
 
     def close(self) -> None:
         pass
-
-
-def _input_arrays(compiled: Compiled, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
-    """Return an array for each input; one that has a fill and is not given is drawn."""
-    arrays = {}
-    for node in compiled.expanded:
-        if isinstance(node.op, Input):
-            array = inputs.get(node.name)
-            if array is None:
-                assert node.op.fill is not None, node.name
-                array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            arrays[node.name] = np.asarray(array, np.float32)
-    return arrays
 
 
 SECONDS = 4.0  # for all nets together

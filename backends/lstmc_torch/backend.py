@@ -17,7 +17,7 @@ from lstmc.ir import Ref, Scan, weight_graph
 from lstmc.loops.compiler import FLAGS
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
 from lstmc.loops.memory import header
-from lstmc.manifest import Manifest, Place, Stored, describe
+from lstmc.manifest import Manifest, Place, describe
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Dead, Pass
@@ -67,7 +67,6 @@ class TorchExecutor:
 
 def _manifest(compiled: Compiled, sizes: OpenSizes) -> Manifest:
     graph = compiled.expanded
-    stored = weight_graph(graph, [Ref(name) for name in parameters(graph)])
 
     def place(ref: Ref, name: str) -> Place:
         return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), sizes.open(ref))
@@ -76,8 +75,7 @@ def _manifest(compiled: Compiled, sizes: OpenSizes) -> Manifest:
         compiled,
         inputs={node.name: (place(Ref(node.name), node.name), False) for node in graph if isinstance(node.op, Input)},
         outputs={output.name: place(output.ref, output.name) for output in graph.outputs},
-        weights=stored,
-        blobs={output.name: Stored(output.name, 0, stored.type(output.ref).shape) for output in stored.outputs},
+        weights=weight_graph(graph, [Ref(name) for name in parameters(graph)]),
     )
 
 

@@ -16,7 +16,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.manifest import read_manifest
 from lstmc.nets.session import NetFiles
-from lstmc.ops import Array, Input
+from lstmc.ops import Array
 from lstmc.verification.differential import wanted_gradients
 from lstmc.weights import parameters as parameters_of
 from lstmc_torch.backend import LAYERS, SUFFIX
@@ -101,12 +101,7 @@ def run(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: bool)
         exec(artifact.files[artifact.net].decode(), names)
         net = names["Net"]().eval()
         net.load_state_dict(torch.load(io.BytesIO(artifact.files[artifact.net.removesuffix(".py") + SUFFIX])))
-    inputs = {}
-    for node in graph:
-        if isinstance(node.op, Input):
-            fed = arrays.inputs.get(node.name)
-            value = node.op.fill.draw(np.random.default_rng(0), node.op.shape) if fed is None and node.op.fill else fed
-            inputs[node.name] = torch.tensor(np.asarray(value, np.float32), requires_grad=True)
+    inputs = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.fed(graph).items()}
     results = net(*inputs.values()) if not native else net(**inputs)
     cotangents = {name: torch.tensor(np.asarray(ct, np.float32)) for name, ct in arrays.cotangents.items()}
     parameters = dict(net.named_parameters())

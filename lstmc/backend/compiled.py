@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lstmc.interp import named_rng
 from lstmc.ir import Graph, Node, Ref, Rounding, Scan
 from lstmc.ops import Arg, Array, Full, Input, Op, Param, Reshape
 from lstmc.passes import Snapshot, named_results
@@ -85,6 +86,18 @@ class RunArrays:
     weights: Mapping[str, Array]
     cotangents: Mapping[str, Array]
     positive: bool = False
+
+    def fed(self, graph: Graph) -> dict[str, Array]:
+        """Return an array in float32 for each input of a graph; one that has a fill and is not given is drawn."""
+        arrays: dict[str, Array] = {}
+        for node in graph:
+            if isinstance(node.op, Input):
+                array = self.inputs.get(node.name)
+                if array is None:
+                    assert node.op.fill is not None, node.name
+                    array = node.op.fill.draw(named_rng(0, node.name), node.op.shape)
+                arrays[node.name] = np.asarray(array, np.float32)
+        return arrays
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ def describe(
     inputs: Mapping[str, tuple[Place, bool]],
     outputs: Mapping[str, Place],
     weights: Graph,
-    blobs: Mapping[str, Stored],
+    blobs: Mapping[str, Stored] | None = None,
 ) -> Manifest:
     """Return the manifest of a net that was written from ``compiled``.
 
     ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
-    ``blobs`` of weights, as :func:`~lstmc.ir.rebuild` makes it.
+    ``blobs`` of weights, as :func:`~lstmc.ir.rebuild` makes it; by default each is stored by its own name.
     """
+    if blobs is None:
+        blobs = {output.name: Stored(output.name, 0, weights.type(output.ref).shape) for output in weights.outputs}
     return Manifest(
         name=compiled.name,
         source=compiled.source,

@@ -40,7 +40,7 @@ from lstmc.weights import random_weights
 from lstmc_c import CBackend
 from lstmc_c.code import OPS
 from lstmc_c.numbers import FLOAT32, Numbers
-from lstmc_c.runtime import call_source, execution, fed_blobs, input_blobs, step_inputs
+from lstmc_c.runtime import call_source, execution, fed_blobs, input_blobs
 from tests.fuzz.trial import generic
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
@@ -144,7 +144,7 @@ class Net:
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """What the program gave, as an executor gives it."""
-        inputs = step_inputs(self.manifest, arrays)
+        inputs = arrays.fed(compiled.expanded)
         return execution(compiled, self.manifest, arrays, inputs, self.results, self.numbers)
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ def run(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"]) -
     """Run the program once: each net's ``results``. Raises AssertionError with what a sanitizer says."""
     fed = b""
     for net in nets:
-        blobs = input_blobs(net.manifest, step_inputs(net.manifest, net.arrays))
+        blobs = input_blobs(net.manifest, net.arrays.fed(net.compiled.expanded))
         fed += b"".join(np.asarray(blobs[blob], "<f4").tobytes() for blob in fed_blobs(net.manifest))
     ended = subprocess.run(
         [*machine.runner, folder / "nets"],

@@ -76,7 +76,7 @@ def caffe_steps(case: Case, rate: float, executor: CaffeExecutor) -> dict[str, A
     target = target.reshape(len(target), -1)  # EuclideanLoss aborts on more than four axes
     (y,) = case.outputs
     graph = case.compiled.expanded
-    fed = feed_blobs(graph, input_arrays(case.compiled.model, graph, random_inputs(case.compiled, 0)))
+    fed = feed_blobs(graph, input_arrays(graph, random_inputs(case.compiled, 0)))
     dims = " ".join(f"dim: {size}" for size in target.shape)
     packed = case.manifest.weights
     blobs = forward(packed, params=case.weights, dtype=np.float32).outputs

@@ -15,7 +15,6 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.interp import named_rng
 from lstmc.ir import Graph, Node, Ref
 from lstmc.ops import (
     Array,
@@ -240,19 +239,9 @@ def read_blobs(graph: Graph, output: Ref) -> tuple[Ref, ...]:
     return tuple(blob for ref in graph.args(node.name) for blob in read_blobs(graph, ref))
 
 
-def input_arrays(model: Graph, graph: Graph, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
-    """Return an array for each input that the net does not fill itself; a missing one with a fill is drawn."""
-    arrays: dict[str, Array] = {}
-    for fed in fed_inputs(graph):
-        if fed.filled:
-            continue
-        name = fed.node.name
-        array, op = inputs.get(name), model.node(name).op
-        if array is None and isinstance(op, Input) and op.fill is not None:
-            array = op.fill.draw(named_rng(seed, name), op.shape)
-        assert array is not None, name
-        arrays[name] = np.asarray(array, np.float32)
-    return arrays
+def input_arrays(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return those of the arrays that are fed, in float32: the net fills the other inputs itself."""
+    return {fed.node.name: np.asarray(inputs[fed.node.name], np.float32) for fed in fed_inputs(graph) if not fed.filled}
 
 
 def feed_blobs(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:

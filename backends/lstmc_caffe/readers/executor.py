@@ -18,7 +18,6 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import distributions, requires
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -165,9 +164,7 @@ class ReaderSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -313,7 +310,7 @@ class ReaderExecutor:
         Raises :class:`ReaderError` with what the reader says where it does not take the net.
         """
         graph = compiled.expanded
-        inputs = input_arrays(compiled.model, graph, arrays.inputs)
+        inputs = input_arrays(graph, arrays.fed(compiled.model))
         outputs = {
             graph.value_name(ref): graph.type(ref).shape for o in graph.outputs for ref in read_blobs(graph, o.ref)
         }

@@ -73,7 +73,7 @@ class CaffeExecutor:
         """
         graph = compiled.expanded
         cotangents = blob_gradients(graph, arrays.cotangents)
-        inputs = input_arrays(compiled.model, graph, arrays.inputs)
+        inputs = input_arrays(graph, arrays.fed(compiled.model))
         fed = feed_blobs(graph, inputs)
         blobs_of = {fed.node.name: [blob[0] for blob in fed.blobs if blob is not None] for fed in fed_inputs(graph)}
         input_blobs = [

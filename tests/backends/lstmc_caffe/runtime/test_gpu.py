@@ -200,7 +200,7 @@ def test_layers_run_again_with_other_inputs_of_the_same_shapes(caffe: Runner, tm
         net = caffe.load(files[f"{compiled.name}.prototxt"].decode(), weights=caffemodel)
         for seed in (1, 2, 3):
             inputs = random_inputs(compiled, seed)
-            fed = feed_blobs(compiled.expanded, input_arrays(graph, compiled.expanded, inputs))
+            fed = feed_blobs(compiled.expanded, input_arrays(compiled.expanded, inputs))
             place = parse_manifest(files[f"{compiled.name}.manifest.json"]).outputs["y"]
             found = place.read(net.run(fed, want="all").blobs)
             np.testing.assert_allclose(found, forward(graph, inputs, weights).outputs["y"], rtol=1e-4, atol=1e-5)
@@ -247,7 +247,7 @@ def last_pass(caffe: Runner, cell: str, steps: int, rows: int, passes: int) -> d
     files = backend.emit(compiled, initial_weights(compiled.model)).files
     outputs = parse_manifest(files[f"{cell}.manifest.json"]).output_blobs
     with caffe.load(with_loss(files[f"{cell}.prototxt"].decode(), outputs)) as net:
-        fed = input_arrays(compiled.model, compiled.expanded, random_inputs(compiled, 0))
+        fed = input_arrays(compiled.expanded, random_inputs(compiled, 0))
         for _ in range(passes):
             before = launches(caffe)
             net.run(feed_blobs(compiled.expanded, fed), backward={})
