@@ -9,10 +9,9 @@ from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, Finding
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Scan, Stage
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
-from lstmc.ops import Arg, Array, Op
-from lstmc.passes import Cse, Dead, Expand, FuseLinears, Pass, PassResult, Simplify
+from lstmc.ops import Array, Op
+from lstmc.passes import CheckOps, Cse, Dead, Expand, FuseLinears, Pass, Simplify
 from lstmc.process.status import gc_paused
 from lstmc_c.artifact import LAYOUTS, Source, artifact
 from lstmc_c.code import OPS
@@ -20,34 +19,14 @@ from lstmc_c.numbers import FLOAT32, Numbers, read_limits
 from lstmc_c.runtime import SUFFIX, GccExecutor, findings, loaded_net
 
 
-@dataclass(frozen=True)
-class CheckOps(Pass):
-    """Reject losses, scores, and ops without C code."""
-
-    name = "check_ops"
-    after = Stage.LEGAL
-
-    def requires(self, graph: Graph) -> None:
-        for node in graph:
-            if isinstance(node.op, Scan):
-                for body in node.op.bodies:
-                    self.requires(body)
-            elif node.op.for_training:
-                raise BackendError(
-                    f"{node.op.name} is for training, and C nets are not trained: expected the model as it is deployed,"
-                    " without losses and scores",
-                    loc=node.loc,
-                )
-            elif not isinstance(node.op, (*OPS, Arg)):
-                raise BackendError(f"{node.op.name} has no C code", loc=node.loc)
-
-    def run(self, graph: Graph) -> PassResult:
-        return PassResult(graph, False)
+def _check(op: Op) -> None:
+    if not isinstance(op, OPS):
+        raise BackendError(f"{op.name} has no C code")
 
 
 PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead(), FuseLinears(), Simplify(), Cse(), Dead()),
-    *(CheckOps(), Expand(), Dead()),
+    *(CheckOps("C", _check), Expand(), Dead()),
 )
 
 

@@ -14,18 +14,19 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
-from lstmc.errors import BackendError, LstmcError
-from lstmc.ir import Builder, Graph, Node, Scan, Stage
+from lstmc.errors import BackendError
+from lstmc.ir import Builder, Graph, Node, Scan
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
-from lstmc.ops import Add, Arg, Array, Input, Linear, Op, Param
+from lstmc.ops import Add, Array, Input, Linear, Op
 from lstmc.passes import (
+    CheckOps,
     Cse,
     Dead,
     Expand,
@@ -60,39 +61,14 @@ from lstmc_onnx.runtime import (
 )
 from lstmc_onnx.writer import onnxruntime
 
-LEAVES = (Input, Param, Arg)
-
 
 @dataclass(frozen=True)
-class CheckForms(Pass):
+class CheckForms(CheckOps):
     """Reject losses, scores, and ops without a lowering."""
 
+    nets: str = "ONNX"
+    check: Callable[[Op], object] = lowering_of
     name = "check_forms"
-    after = Stage.LEGAL
-
-    def requires(self, graph: Graph) -> None:
-        _check(graph)
-
-    def run(self, graph: Graph) -> PassResult:
-        return PassResult(graph, False)
-
-
-def _check(graph: Graph) -> None:
-    for node in graph:
-        if isinstance(node.op, Scan):
-            for body in node.op.bodies:
-                _check(body)
-        elif node.op.for_training:
-            raise BackendError(
-                f"{node.op.name} is for training, and ONNX nets are not trained: expected the model as it is deployed,"
-                " without losses and scores",
-                loc=node.loc,
-            )
-        elif not isinstance(node.op, LEAVES):
-            try:
-                lowering_of(node.op)
-            except LstmcError as error:
-                raise error.located(node.loc) from None
 
 
 @dataclass(frozen=True)

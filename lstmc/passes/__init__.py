@@ -1,6 +1,7 @@
 """The passes of the core, one subject a file: each graph that a pass returns means what its input means."""
 
 from lstmc.passes.base import (
+    CheckOps,
     Insertion,
     Pass,
     PassList,
@@ -35,6 +36,7 @@ from lstmc.passes.simplify import Cse, Dead, Simplify
 
 __all__ = [
     "TIMES",
+    "CheckOps",
     "ConvProducts",
     "ConvexUpdates",
     "CoreTimeAxis",

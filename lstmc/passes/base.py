@@ -19,10 +19,10 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import ClassVar, Self
 
-from lstmc.errors import LstmcError, PassError
+from lstmc.errors import BackendError, LstmcError, PassError
 from lstmc.files.output import write_files
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, print_graph, print_node, verify
-from lstmc.ops import Arg, Op, Role
+from lstmc.ops import Arg, Input, Op, Param, Role
 from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
@@ -56,6 +56,39 @@ class Pass(ABC):
 
     def ensures(self, graph: Graph) -> None:  # noqa: B027
         """Raise :class:`~lstmc.errors.LstmcError` unless the result meets the postcondition of this pass."""
+
+
+@dataclass(frozen=True)
+class CheckOps(Pass):
+    """Reject losses, scores, and ops that nets of a backend do not have: ``check`` raises for these.
+
+    Raises :class:`~lstmc.errors.BackendError` with the kind of ``nets``, as in "ONNX".
+    """
+
+    nets: str
+    check: Callable[[Op], object]
+    name = "check_ops"
+    after = Stage.LEGAL
+
+    def requires(self, graph: Graph) -> None:
+        for node in graph:
+            if isinstance(node.op, Scan):
+                for body in node.op.bodies:
+                    self.requires(body)
+            elif node.op.for_training:
+                raise BackendError(
+                    f"{node.op.name} is for training, and {self.nets} nets are not trained: expected the model as it is"
+                    " deployed, without losses and scores",
+                    loc=node.loc,
+                )
+            elif not isinstance(node.op, Input | Param | Arg):
+                try:
+                    self.check(node.op)
+                except LstmcError as error:
+                    raise error.located(node.loc) from None
+
+    def run(self, graph: Graph) -> PassResult:
+        return PassResult(graph, False)
 
 
 def check_unpeeled(step: Pass, graph: Graph) -> None:
