@@ -17,7 +17,7 @@ NEAR = 0.5  # of the models
 Reached = set[tuple[object, ...]]  # rules and branches
 FOLDERS = [
     *(Path(lstmc.__file__).parent / name for name in ("passes", "patterns", "loops")),
-    *(Path(lstmc_caffe.__file__).parent / name for name in ("legalize", "rows", "recurrent")),
+    *(Path(lstmc_caffe.__file__).parent / name for name in ("legalize", "rows")),
 ]
 
 
