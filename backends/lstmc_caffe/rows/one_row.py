@@ -13,6 +13,7 @@ from lstmc.ops import Pointwise
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
+from lstmc_caffe.rows.layout import matrix_at
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
@@ -49,6 +50,7 @@ class OneRow(Pass):
     2. Reshape                                  => nothing
     3. Slice, Concat of rows (axis 0)           => of columns; rows that are blobs already are taken as they are
     4. InnerProduct, Softmax, Scale, Slice, Concat of each row (axis 1) => one for each row
+    5. Convolution, Pooling, Scale of images    => one for each image, between Reshapes from a row and to one
 
     Refused: any other layer of several rows.
     """
@@ -72,6 +74,8 @@ def _of_each_row(op: caffe.CaffeOp) -> bool:
     match op:
         case caffe.InnerProduct() | caffe.SoftmaxLayer() | caffe.SliceLayer() | caffe.ConcatLayer():
             return op.axis == 1
+        case caffe.Convolution() | caffe.AvePooling() | caffe.MaxPooling():
+            return True
         case caffe.Scale(learned=True, axis=1):
             return True
     return False
@@ -88,6 +92,7 @@ class _Writer:
     wholes: dict[Ref, Ref] = field(default_factory=dict)
     rows: dict[Ref, Refs] = field(default_factory=dict)
     joined: dict[Ref, Refs] = field(default_factory=dict)
+    images: dict[Ref, Ref] = field(default_factory=dict)  # new rows that are images in another shape
 
     def run(self) -> Graph:
         self.rebuild = Rebuild(self.graph)
@@ -128,7 +133,7 @@ class _Writer:
         elif isinstance(op, caffe.SliceLayer) and op.axis == 0:
             self.counts["rows"] += 1
             self._slice_rows(node, op, args[0])
-        elif not args or isinstance(op, Pointwise | caffe.Eltwise) or self._height(args[0]) == 1:
+        elif not args or isinstance(op, Pointwise | caffe.Eltwise) or self._is_row(args[0]):
             self.counts["elements"] += not _is_row(node)
             self._keep(node, self.b.copy(node, [self._operand(node, slot, ref) for slot, ref in enumerate(args)]))
         elif _of_each_row(op):
@@ -144,8 +149,8 @@ class _Writer:
         assert isinstance(node.op, caffe.CaffeOp)
         return self._value(ref) if slot in node.op.blobs(len(self.graph.args(node.name))) else self._whole(ref)
 
-    def _height(self, ref: Ref) -> int:
-        return self.graph.type(ref).shape[0]
+    def _is_row(self, ref: Ref) -> bool:
+        return self.graph.type(ref).rank == 2 and self.graph.type(ref).shape[0] == 1
 
     def _value(self, ref: Ref) -> Ref:
         """Return the new value for ``ref``: one blob with all rows."""
@@ -169,8 +174,10 @@ class _Writer:
     def _cut(self, ref: Ref) -> Refs:
         if ref in self.joined:
             return tuple(row for part in self.joined[ref] for row in self._rows(part))
-        height, width = self.graph.type(ref).shape
+        height, width = matrix_at(self.graph.type(ref).shape, 1)
         whole = self._whole(ref)
+        if height == 1:
+            return (whole,)
         name = self.b.node(whole.node).names[whole.out]
         return slice_tree(self.b, whole, 1, (width,) * height, [f"{name}/{i}" for i in range(height)], (), self.most)
 
@@ -180,22 +187,44 @@ class _Writer:
             for out, size in enumerate(op.sizes):
                 self.rows[Ref(node.name, out)] = tuple(next(rows) for _ in range(size))
             return
-        width = self.graph.type(source).shape[1]
+        width = prod(self.graph.type(source).shape[1:])
         sizes = tuple(size * width for size in op.sizes)
         self._keep(node, self.b.copy(node, (self._whole(source),), caffe.SliceLayer(1, sizes)))
 
     def _each_row(self, node: Node, op: caffe.CaffeOp, args: Refs) -> None:
         """Write one layer for each row; all share the node's learned blobs."""
         learned = op.blobs(len(args))
-        height, rows = self._height(args[0]), []
+        height, rows = self.graph.type(args[0]).shape[0], []
         operands = [
-            (self._value(ref),) * height if slot in learned else self._rows(ref) for slot, ref in enumerate(args)
+            (self._value(ref),) * height if slot in learned else self._images(node, ref)
+            for slot, ref in enumerate(args)
         ]
         for row in range(height):
             names = [f"{name}/{row}" for name in node.names]
-            rows.append(self.b.add(op, *[refs[row] for refs in operands], names=names, loc=node.loc, steps=node.steps))
+            outs = self.b.add(op, *[refs[row] for refs in operands], names=names, loc=node.loc, steps=node.steps)
+            rows.append(outs if node.types[0].rank == 2 else (self._flat(node, outs[0]),))
         for out in range(len(node.names)):
             self.rows[Ref(node.name, out)] = tuple(refs[out] for refs in rows)
+
+    def _images(self, node: Node, ref: Ref) -> Refs:
+        """A blob's rows in the shape in which a layer reads them: as images, where it is images."""
+        rows, shape = self._rows(ref), (1, *self.graph.type(ref).shape[1:])
+        return rows if len(shape) == 2 else tuple(self._image(node, row, shape) for row in rows)
+
+    def _image(self, node: Node, row: Ref, shape: tuple[int, ...]) -> Ref:
+        if row not in self.images or self.b.type(self.images[row]).shape != shape:
+            name = f"{self.b.node(row.node).names[row.out]}/{node.name}/image"
+            self.images[row] = self._reshaped(node, row, shape, name)
+        return self.images[row]
+
+    def _flat(self, node: Node, image: Ref) -> Ref:
+        shape = (1, prod(self.b.type(image).shape))
+        row = self._reshaped(node, image, shape, f"{self.b.node(image.node).names[image.out]}/row")
+        self.images[row] = image
+        return row
+
+    def _reshaped(self, node: Node, ref: Ref, shape: tuple[int, ...], name: str) -> Ref:
+        return self.b.add(caffe.ReshapeLayer(shape), ref, names=(name,), loc=node.loc, steps=node.steps[:1])[0]
 
     def _in_its_shape(self, ref: Ref) -> Ref:
         """A value as the host reads it: in the shape that it had."""

@@ -22,7 +22,7 @@ def run(args, arrays):
     for name, array in arrays.items():
         # a copy in ncnn's own memory: some of its layers end the process on an array that does not start at a
         # multiple of 16 bytes (src/layer/x86/eltwise_x86.cpp, _mm_load_ps), and ncnn.Mat(array) copies nothing
-        extractor.input(name, ncnn.Mat(np.ascontiguousarray(array.reshape(-1))).clone())
+        extractor.input(name, ncnn.Mat(np.ascontiguousarray(array.reshape(array.shape[1:]))).clone())
     outputs = {}
     for name in args["wanted"]:
         status, blob = extractor.extract(name)

@@ -598,3 +598,29 @@ def test_rknn_has_no_window_in_the_padding_alone() -> None:
     error = "such Convolution layer: a window along axis 2 of [1, 1, 3, 3] lies in the padding, expected less padding"
     with pytest.raises(BackendError, match=re.escape(error)):
         compile_graph(padded_more_than_the_window.graph(), BACKEND, "rknn")
+
+
+@model
+def crnn(
+    image=Input(1, 1, 8, 12),
+    *,
+    K=Param(4, 1, 3, 3, fill=uniform(-0.5, 0.5)),
+    s=Param(4, 1, 1, fill=uniform(0.5, 1)),
+    t=Param(4, 1, 1, fill=uniform(-0.5, 0.5)),
+    L=Param(6, 4, 2, 1, fill=uniform(-0.3, 0.3)),
+):
+    y = max_pool(relu(conv(image, K, pad=1) * s + t), 2, stride=2)
+    y = ave_pool(conv(y, L), (3, 1))
+    x = reshape(transpose(y, (3, 0, 1, 2)), 6, 1, -1)
+    return {"forward": scan(lstm(H=3), x)[0], "backward": scan(lstm(H=2), x, reverse=True)[0]}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("name", ["crnn", "oblong"])
+def test_images_in_ncnn_are_single_ones(name: str, caffe: Runner) -> None:
+    """A CRNN whose columns are its steps; and two images, each with layers of its own."""
+    net = compile_net(globals()[name], target="ncnn")
+    assert "Pooling" in net.prototxt
+    assert net.prototxt.count('type: "Convolution"') == (2 if name == "crnn" else 8)
+    assert_caffe_agrees(caffe, net.compiled)
+    assert not lint_text(net.prototxt, load_target("ncnn")).violations
