@@ -43,13 +43,19 @@ class PassResult:
 
 @dataclass(frozen=True)
 class Pass(ABC):
-    """One transformation of a graph. ``after`` is the stage it brings a graph to, None if it keeps the stage."""
+    """One transformation of a graph. ``after`` is the stage it brings a graph to, None if it keeps the stage.
+
+    A pass that changes one body of a scan only has to come before the pass ``peel``: ``before_peel`` says so.
+    """
 
     name: ClassVar[str]
     after: ClassVar[Stage | None] = None
+    before_peel: ClassVar[bool] = False
 
-    def requires(self, graph: Graph) -> None:  # noqa: B027 (no requirement is a requirement too)
+    def requires(self, graph: Graph) -> None:
         """Raise :class:`~lstmc.errors.LstmcError` unless ``graph`` meets the precondition of this pass."""
+        if self.before_peel:
+            check_unpeeled(self, graph)
 
     @abstractmethod
     def run(self, graph: Graph) -> PassResult: ...

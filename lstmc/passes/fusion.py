@@ -9,7 +9,7 @@ from itertools import groupby
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Binary, Concat, Linear, Op, Param, Pointwise, Split
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, joined_name, result, rewrite, with_bodies
+from lstmc.passes.base import Pass, PassResult, Refs, joined_name, result, rewrite, with_bodies
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,7 @@ class FuseLinears(Pass):
     """
 
     name = "fuse_linears"
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
+    before_peel = True
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

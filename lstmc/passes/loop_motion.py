@@ -27,7 +27,7 @@ from lstmc.ir import (
     values_over_time,
 )
 from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.patterns import state_arguments
 
 
@@ -105,12 +105,10 @@ class Hoist(Pass):
     """
 
     name = "hoist"
+    before_peel = True
     apart: tuple[type[Op], ...] = ()  # what stays in the loop where it is on a sequence
     light: tuple[type[Op], ...] = ()  # what stays there too, unless an op that leaves the loop or is apart reads it
     of_parameters: bool = False
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -295,10 +293,8 @@ class Sink(Pass):
     """
 
     name = "sink"
+    before_peel = True
     light: tuple[type[Op], ...] = ()
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan
 from lstmc.ops import Arg, Full, Linear, Op
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.simplify import pruned, simplified, without_repeats
 from lstmc.patterns import state_arguments, states_read
 
@@ -70,10 +70,8 @@ class Distribute(Pass):
     """
 
     name = "distribute"
+    before_peel = True
     products: tuple[type[Op], ...] = (Linear,)
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

@@ -9,7 +9,7 @@ from itertools import pairwise
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ir.rebuild import NEGATE
 from lstmc.ops import Add, Affine, Arg, Concat, Linear, Mul, Sigmoid, Split, Sub
-from lstmc.passes.base import Pass, PassList, PassResult, Refs, check_unpeeled, result, rewrite
+from lstmc.passes.base import Pass, PassList, PassResult, Refs, result, rewrite
 
 COMPLEMENT = Affine(-1.0, 1.0)
 Rows = tuple[int, int]  # of a product's result: from, and up to
@@ -32,9 +32,7 @@ class ConvexUpdates(Pass):
     """
 
     name = "convex_updates"
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
+    before_peel = True
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

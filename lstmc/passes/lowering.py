@@ -34,7 +34,7 @@ from lstmc.ops import (
     Values,
 )
 from lstmc.ops.pointwise import covered_axes
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ class SplitProducts(Pass):
     """
 
     name = "split_products"
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
+    before_peel = True
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -234,9 +232,7 @@ class FixedProducts(Pass):
     """
 
     name = "fixed_products"
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
+    before_peel = True
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

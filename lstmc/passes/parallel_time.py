@@ -13,7 +13,7 @@ import numpy as np
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
 from lstmc.ops import Add, Arg, Array, Full, Leaf, Mul, Param, Values
-from lstmc.passes.base import Pass, PassList, PassResult, Refs, check_unpeeled, rewrite, with_role
+from lstmc.passes.base import Pass, PassList, PassResult, Refs, rewrite, with_role
 from lstmc.passes.linear_maps import Steps, recurrence_nodes
 from lstmc.passes.loop_motion import Hoist, Sink
 from lstmc.passes.matrix_maps import MatrixChunks, MatrixSteps, all_steps, product_nodes, product_radix
@@ -60,13 +60,11 @@ class ParallelTime(Pass):
     """
 
     name = "parallel_time"
+    before_peel = True
     time: Time = "unrolled"
     node_cost: float = NODE_COST
     trained: bool = False
     precompute: Precompute | None = None
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

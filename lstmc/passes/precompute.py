@@ -31,7 +31,7 @@ from lstmc.ops import (
     Transpose,
     Values,
 )
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, rewrite, with_role
+from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite, with_role
 from lstmc.passes.loop_motion import Hoist
 
 LARGEST = 2**16  # elements of a value that is larger than all parameters that it is made of
@@ -50,10 +50,8 @@ class Precompute(Pass):
     """
 
     name = "precompute"
+    before_peel = True
     trained: bool = False
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
         if self.trained:
@@ -137,10 +135,8 @@ class FoldConvs(Pass):
     """
 
     name = "fold_convs"
+    before_peel = True
     trained: bool = False
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -208,9 +204,7 @@ class SpreadKernels(Pass):
     """
 
     name = "spread_kernels"
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
+    before_peel = True
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -264,11 +258,9 @@ class ConvProducts(Pass):
     """
 
     name = "conv_products"
+    before_peel = True
     trained: bool = False
     loops: bool = False
-
-    def requires(self, graph: Graph) -> None:
-        check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
         if self.trained and not self.loops:
