@@ -19,6 +19,7 @@ from lstmc.passes.base import (
     rewrite,
     run_passes,
     unrolled_scans,
+    with_bodies,
     with_installed,
     with_role,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "run_passes",
     "step_pattern",
     "unrolled_scans",
+    "with_bodies",
     "with_convex_updates",
     "with_installed",
     "with_role",
