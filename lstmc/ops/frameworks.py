@@ -28,7 +28,7 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A function of the language, with its name in each framework; ``None`` where it has none.
+    """A function of the language or of the importers, with its name in each framework; ``None`` where it has none.
 
     ``numbers`` are its coefficients where the other framework has no settings for them. ``cell``: ONNX's recurrent
     layers have it as an activation. ``activations`` are its names as an activation of Keras's layers.
@@ -90,6 +90,17 @@ ELEMENTWISE = (
     Elementwise("floor", _f("Floor"), _f("floor"), _f("Floor")),
     Elementwise("ceil", _f("Ceil"), _f("ceil"), _f("Ceil")),
     Elementwise("round", _f("Round"), _f("round")),
+    Elementwise("trunc", None, _f("trunc"), _f("Trunc")),
+    Elementwise("sign", _f("Sign"), _f("sign"), _f("Sign")),
+    Elementwise("log1p", None, _f("log1p"), _f("Log1p")),
+    Elementwise("expm1", None, _f("expm1"), _f("Expm1")),
+    Elementwise("log2", None, _f("log2"), _f("Log2")),
+    Elementwise("log10", None, _f("log10"), _f("Log10")),
+    Elementwise("exp2", None, _f("exp2"), _f("Exp2")),
+    Elementwise("celu", _f("Celu", alpha=1.0), _f("celu", alpha=1.0), _f("Celu", alpha=1.0), ("celu",), (1.0,)),
+    Elementwise("hard_swish", _f("HardSwish"), _f("hardswish"), _f("HardSilu"), ("hard_silu", "hard_swish")),
+    Elementwise("swish", _f("Swish", alpha=1.0)),
+    Elementwise("thresholded_relu", _f("ThresholdedRelu", alpha=1.0)),
     Elementwise("power", _f("Sqrt"), _f("sqrt"), _f("Sqrt"), numbers=(0.5,)),
     Elementwise("power", None, _f("rsqrt"), _f("Rsqrt"), numbers=(-0.5,)),
     Elementwise("power", _f("Reciprocal"), _f("reciprocal"), _f("Reciprocal"), numbers=(-1.0,)),

@@ -374,7 +374,9 @@ def numbers_beside(x: Any) -> Any:
     return [
         *(1 - y, y * 2.0, y + 1.0, 2.0 / (y + 3), ops.maximum(y, 0.1), ops.minimum(0.1, y), ops.power(y, 2), -y),
         *(ops.clip(y, -0.2, 0.3), ops.abs(y), ops.square(y), ops.sqrt(y + 2), ops.log1p(y + 2), ops.expm1(y)),
-        *(ops.sin(3 * y), ops.cos(y)),
+        *(ops.sin(3 * y), ops.cos(y), ops.sign(y), ops.trunc(3 * y), ops.log2(y + 2), ops.log10(y + 2), ops.exp2(y)),
+        *(ops.celu(y, 0.5), ops.hard_silu(4 * y), ops.where(y > 0, y, -2 * y), ops.where(y <= 0.1, 1.0, y)),
+        *(ops.cast(one, "float32") for one in (ops.logical_or(y > 0.1, ops.logical_not(y >= -0.1)), ops.equal(y, y))),
         *(ops.elu(y), ops.gelu(y), ops.leaky_relu(y), ops.hard_sigmoid(y), ops.log_softmax(y), ops.softmax(y)),
     ]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.files.json_file import Int32, NotExpected, Number, parse_json
-from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.layers import Layers, shared_operations
 from lstmc.importers.frontends.shape_ops import Operand, Pair
 from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
@@ -148,10 +148,8 @@ def activated(layers: Layers, call: Call, y: str) -> str:
     name = call.config.get("activation", "linear") or "linear"
     if name == "softmax":
         return layers.softmax(y, -1)
-    if name in ("log_softmax", "hard_silu", "hard_swish"):
-        if name == "log_softmax":
-            return layers.softmax(y, -1, log=True)
-        return layers.hard_swish(y)
+    if name == "log_softmax":
+        return layers.softmax(y, -1, log=True)
     f = activation(name, call.version, "activation")
     return y if f == Affine() else layers.one(f, y)
 
@@ -268,13 +266,8 @@ def _function(foreign: Foreign, row: Elementwise) -> OperationHandler:
     return handle
 
 
-def _affine(scale: float, shift: float, then: str | None = None, before: str | None = None) -> OperationHandler:
-    def handle(layers: Layers, use: Operation) -> list[str]:
-        x = use.operand(0) if before is None else layers.apply(before, use.operand(0))
-        y = layers.affine(x, scale, shift)
-        return [y if then is None else layers.apply(then, y)]
-
-    return handle
+def _shared(count: int, method: Callable[..., str]) -> OperationHandler:
+    return lambda layers, use: [method(layers, *map(use.operand, range(count)))]
 
 
 def _power(layers: Layers, use: Operation) -> list[str]:
@@ -398,8 +391,7 @@ HANDLERS: dict[str, OperationHandler] = {
     **{name: _binary(kind) for name, kind in (("Maximum", "max"), ("Minimum", "min"))},
     "Power": _power,
     **{foreign.name: _function(foreign, row) for foreign, row in functions_of("keras")},
-    "Log1p": _affine(1.0, 1.0, then="log"),
-    "Expm1": _affine(1.0, -1.0, before="exp"),
+    **{name: _shared(count, method) for name, count, method in shared_operations("keras")},
     "Gelu": _gelu,
     **{name: _reduce(name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
     **{f"A{name}": _reduce(name) for name in ("max", "min")},

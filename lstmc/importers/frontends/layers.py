@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Literal
 
@@ -43,6 +43,7 @@ from lstmc.ops import (
     Split,
     Sum,
 )
+from lstmc.ops.frameworks import Framework
 from lstmc.passes.unrolled_steps import Step
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
@@ -241,12 +242,7 @@ class Layers(ShapeOps):
             return x
         if dtype == "bool":
             return self.apply("step", self.apply("abs", x))
-        return self.truncated(x) if "int" in dtype and not self.is_whole(x) else x
-
-    def truncated(self, x: Operand) -> str:
-        """Add x rounded towards zero."""
-        above, below = (self.apply("floor", self.apply("relu", self.affine(x, sign, 0.0))) for sign in (1.0, -1.0))
-        return self.binary("sub", above, below)
+        return self.apply("trunc", x) if "int" in dtype and not self.is_whole(x) else x
 
     def is_whole(self, x: Operand) -> bool:
         """Return whether a value is known to be integral: masks and rounded numbers, moved, added or multiplied."""
@@ -275,18 +271,6 @@ class Layers(ShapeOps):
             return differ if kind == "ne" else self.negated(differ)
         above = self.greater(x, y) if kind in ("gt", "le") else self.greater(y, x)
         return self.negated(above) if kind in ("ge", "le") else above
-
-    def sign(self, x: Operand) -> str:
-        """Add 1 where x is positive, -1 where it is negative, else 0."""
-        below = self.apply("step", self.affine(x, -1.0, 0.0))
-        return self.binary("sub", self.apply("step", x), below)
-
-    def celu(self, x: Operand, alpha: float) -> str:
-        """Add x where it is positive, else alpha (exp(x / alpha) - 1)."""
-        return self.affine(self.apply("elu", self.affine(x, 1 / alpha, 0.0), 1.0), alpha, 0.0)
-
-    def hard_swish(self, x: Operand) -> str:
-        return self.binary("mul", x, self.apply("hard_sigmoid", x, 1 / 6, 0.5))
 
     def negated(self, mask: Operand) -> str:
         """Add the complement of a mask."""
@@ -377,7 +361,9 @@ class Layers(ShapeOps):
 
 def _makes_whole(step: Step) -> bool:
     op = step.op
-    rounded = isinstance(op, Round) or (isinstance(op, Function) and op.function in ("step", "floor", "ceil"))
+    rounded = isinstance(op, Round) or (
+        isinstance(op, Function) and op.function in ("step", "floor", "ceil", "trunc", "sign")
+    )
     return rounded or (isinstance(op, Reduction) and op.kind == "argmax")
 
 
@@ -398,3 +384,26 @@ def _scalar(x: Operand) -> float | None:
     if isinstance(x, str | Weight) or x.size != 1 or x.dtype == object:
         return None
     return float(x.item())
+
+
+# Operations on operands alone: their names in ONNX, PyTorch and Keras, the number of operands, and what they are.
+_SHARED: tuple[tuple[str, str, str, int, Callable[..., str]], ...] = (
+    ("Greater", "gt", "Greater", 2, lambda t, x, y: t.compare("gt", x, y)),
+    ("GreaterOrEqual", "ge", "GreaterEqual", 2, lambda t, x, y: t.compare("ge", x, y)),
+    ("Less", "lt", "Less", 2, lambda t, x, y: t.compare("lt", x, y)),
+    ("LessOrEqual", "le", "LessEqual", 2, lambda t, x, y: t.compare("le", x, y)),
+    ("Equal", "eq", "Equal", 2, lambda t, x, y: t.compare("eq", x, y)),
+    ("", "ne", "NotEqual", 2, lambda t, x, y: t.compare("ne", x, y)),
+    ("Xor", "logical_xor", "LogicalXor", 2, lambda t, x, y: t.compare("ne", x, y)),
+    ("And", "logical_and", "LogicalAnd", 2, lambda t, x, y: t.binary("mul", x, y)),
+    ("Or", "logical_or", "LogicalOr", 2, lambda t, x, y: t.binary("max", x, y)),
+    ("Not", "logical_not", "LogicalNot", 1, Layers.negated),
+    ("Where", "where", "Where", 3, Layers.where),
+)
+
+
+def shared_operations(framework: Framework) -> Iterator[tuple[str, int, Callable[..., str]]]:
+    """Yield the name of each operation in a framework, the number of its operands, and its method."""
+    for onnx, torch, keras, count, method in _SHARED:
+        if name := {"onnx": onnx, "torch": torch, "keras": keras}[framework]:
+            yield name, count, method

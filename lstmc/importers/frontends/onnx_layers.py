@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends import onnx_recurrent
-from lstmc.importers.frontends.layers import Comparison
+from lstmc.importers.frontends.layers import shared_operations
 from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, constant, single, weight, weight_or_none
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
@@ -71,18 +71,8 @@ def _gelu(t: Onnx, node: Node) -> Operand:
     return t.layers.apply("gelu" if exact else "gelu_tanh", node.needed(0))
 
 
-def _thresholded(t: Onnx, node: Node) -> Operand:
-    x, alpha = node.needed(0), float(node.get("alpha", 1.0))
-    return t.layers.binary("mul", x, t.layers.apply("step", t.layers.affine(x, 1.0, -alpha)))
-
-
-def _swish(t: Onnx, node: Node) -> Operand:
-    x, alpha = node.needed(0), float(node.get("alpha", 1.0))
-    return t.layers.binary("mul", x, t.layers.apply("sigmoid", t.layers.affine(x, alpha, 0.0)))
-
-
-def _compared(kind: Comparison) -> Handler:
-    return lambda t, node: t.layers.compare(kind, node.needed(0), node.needed(1))
+def _shared(count: int, method: Callable[..., str]) -> Handler:
+    return lambda t, node: method(t.layers, *map(node.needed, range(count)))
 
 
 _TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64"}
@@ -266,13 +256,8 @@ HANDLERS: dict[str, Handler] = {
     "Cast": _cast,
     **{foreign.name: _function(foreign, row) for foreign, row in functions_of("onnx") if row.operator},
     "Gelu": _gelu,
-    "Swish": _swish,
-    "Celu": lambda t, node: t.layers.celu(node.needed(0), float(node.get("alpha", 1.0))),
     "PRelu": lambda t, node: t.layers.prelu(node.needed(0), node.needed(1)),
-    "ThresholdedRelu": _thresholded,
-    "HardSwish": lambda t, node: t.layers.hard_swish(node.needed(0)),
     "Clip": _clip,
-    "Sign": lambda t, node: t.layers.sign(node.needed(0)),
     "Pow": _pow,
     "Add": _binary("add"),
     "Sum": _binary("add"),
@@ -282,15 +267,7 @@ HANDLERS: dict[str, Handler] = {
     "Max": _binary("max"),
     "Min": _binary("min"),
     "Mean": lambda t, node: t.layers.affine(_together("add", t, node), 1 / len(node.operands), 0.0),
-    "Greater": _compared("gt"),
-    "GreaterOrEqual": _compared("ge"),
-    "Less": _compared("lt"),
-    "LessOrEqual": _compared("le"),
-    "Equal": _compared("eq"),
-    "Not": lambda t, node: t.layers.negated(node.needed(0)),
-    "And": _binary("mul"),
-    "Or": _binary("max"),
-    "Where": lambda t, node: t.layers.where(node.needed(0), node.needed(1), node.needed(2)),
+    **{name: _shared(count, method) for name, count, method in shared_operations("onnx")},
     "MatMul": _matmul,
     "Gemm": _gemm,
     "Einsum": _einsum,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import groupby
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends.layers import Comparison, Layers
+from lstmc.importers.frontends.layers import Layers, shared_operations
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.values import Shape, Weight, axis_in, fixed
 from lstmc.importers.refusal import Refused
@@ -203,8 +203,8 @@ def _where(t: Torch, mask: Operand, a: Any, b: Any) -> str:
     return t.layers.where(mask, _operand(a), _operand(b))
 
 
-def _compared(kind: Comparison) -> Handler:
-    return lambda t, x, y: t.layers.compare(kind, _operand(x), _operand(y))
+def _shared(method: Callable[..., str]) -> Handler:
+    return lambda t, *xs: method(t.layers, *map(_operand, xs))
 
 
 def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
@@ -213,35 +213,22 @@ def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
 
 
 _KINDS = ("Scalar", "Tensor")
-_ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.truncated(y)}
+_ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.apply("trunc", y)}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
     **{f"aten.{foreign.name}.default": _function(foreign, row) for foreign, row in functions_of("torch")},
-    "aten.trunc.default": lambda t, x: t.layers.truncated(x),
-    "aten.log1p.default": lambda t, x: t.layers.apply("log", t.layers.affine(x, 1.0, 1.0)),
-    "aten.expm1.default": lambda t, x: t.layers.affine(t.layers.apply("exp", x), 1.0, -1.0),
-    **{
-        f"aten.log{base}.default": lambda t, x, base=base: t.layers.affine(
-            t.layers.apply("log", x), 1 / math.log(base), 0.0
-        )
-        for base in (2, 10)
-    },
-    "aten.exp2.default": lambda t, x: t.layers.apply("exp", t.layers.affine(x, math.log(2), 0.0)),
-    "aten.hardswish.default": lambda t, x: t.layers.hard_swish(x),
     "aten.pow.Tensor_Scalar": lambda t, x, e: t.layers.apply("power", x, float(e)),
     "aten.elu.default": _elu,
-    "aten.celu.default": lambda t, x, alpha=1.0: t.layers.celu(x, alpha),
     "aten.gelu.default": lambda t, x, *, approximate="none": t.layers.apply(_GELU[approximate], x),
-    "aten.sign.default": lambda t, x: t.layers.sign(x),
     "aten.glu.default": _glu,
     "aten.prelu.default": _prelu,
     "aten.threshold.default": _threshold,
     "aten.pow.Scalar": lambda t, base, x: t.layers.apply("exp", t.layers.affine(x, math.log(base), 0.0)),
-    **{f"aten.{name}.{kind}": _compared(name) for name in get_args(Comparison) for kind in _KINDS},
-    "aten.logical_not.default": lambda t, x: t.layers.negated(x),
-    "aten.logical_and.default": _binary("mul"),
-    "aten.logical_or.default": _binary("max"),
-    **{f"aten.where.{kind}": _where for kind in ("self", "ScalarSelf", "ScalarOther", "Scalar")},
+    **{
+        f"aten.{name}.{kind}": _shared(method)
+        for name, _, method in shared_operations("torch")
+        for kind in ("default", "self", "ScalarSelf", "ScalarOther", *_KINDS)
+    },
     **{f"aten.masked_fill.{kind}": lambda t, x, mask, value: _where(t, mask, value, x) for kind in _KINDS},
     "aten.max.other": _binary("max"),
     "aten.min.other": _binary("min"),

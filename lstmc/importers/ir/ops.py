@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,6 +86,17 @@ TEXTS = {
     "selu": "{1!r} * elu({x}, {0!r})",
     "scaled_tanh": "{0!r} * tanh({1!r} * {x})",
     "mish": "{x} * tanh(softplus({x}))",
+    "celu": "{0!r} * elu({x} / {0!r}, 1.0)",
+    "hard_swish": "{x} * hard_sigmoid({x}, 1 / 6, 0.5)",
+    "swish": "{x} * sigmoid({0!r} * {x})",
+    "thresholded_relu": "{x} * step({x} - {0!r})",
+    "sign": "step({x}) - step(-{x})",
+    "trunc": "floor(relu({x})) - floor(relu(-{x}))",
+    "log1p": "log({x} + 1)",
+    "expm1": "exp({x}) - 1",
+    "log2": f"{1 / math.log(2)} * log({{x}})",
+    "log10": f"{1 / math.log(10)} * log({{x}})",
+    "exp2": f"exp({math.log(2)} * {{x}})",
     "ceil": "-floor(-{x})",
     "gelu": "gelu({x}, approximate=False)",
     "gelu_tanh": "gelu({x})",
@@ -110,7 +122,7 @@ class Function(Formula):
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         name = draw.choice((*sorted({*TEXTS} - {"ceil"}), "silu", "softsign", "erf", "hard_sigmoid"))
-        count = {"selu": 2, "scaled_tanh": 2, "hard_sigmoid": 2}.get(name, 0)
+        count = 2 if name in ("selu", "scaled_tanh", "hard_sigmoid") else "{0!r}" in TEXTS.get(name, "")
         return Sample(cls(name, (0.5, 0.25)[:count]), (sample_type(draw),), 0.1, 0.9)
 
 
