@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import random
 import resource
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.read.onnx_file import read_safetensors
 from lstmc.importers.read.torch_file import hints, read_torch
 from lstmc.importers.sources import Source
+from tests.fuzz.mutate import changed_values
 from tests.importers.torch_files import CONTAINERS, mutants, save, tagger
 
 
@@ -404,3 +406,17 @@ def test_damaged_programs_are_refused_in_words(tmp_path: Path) -> None:
         path.write_bytes(content)
         with contextlib.suppress(LstmcError):  # anything else fails the test
             import_file(path).files()
+
+
+def test_a_program_with_changed_values_is_read_or_refused_in_words(tmp_path: Path) -> None:
+    path = program(tmp_path / "m.pt2", tagger(), torch.zeros(3, 1, 5))
+    draw, read = random.Random(0), 0
+    for number in range(40):
+        part = "weights_config" if number % 4 == 0 else "models/model.json"
+
+        def changed(name: str, content: bytes, part: str = part) -> bytes:
+            return changed_values(content, draw) if part in name else content
+
+        with contextlib.suppress(LstmcError):  # anything else fails the test
+            read += bool(import_file(repacked(path, changed)).files())
+    assert 0 < read < 40

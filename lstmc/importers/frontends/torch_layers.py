@@ -215,9 +215,12 @@ def _recurrent(mode: str) -> Handler:
         training: bool, both: bool, batch_first: bool,
     ) -> list[str]:  # fmt: skip
         weights = [t.weight(one, "a weight") for one in params]
-        lanes = count * (2 if both else 1)
+        lanes, given = count * (2 if both else 1), states if isinstance(states, list) else [states]
+        if lanes < 1 or len(weights) % lanes or len(given) != 1 + (kind == "lstm"):
+            found = f"{len(weights)} weights and {len(given)} states of {count} layers"
+            raise Refused("params, hx, num_layers", found, "they do not fit", "check the program")
         each = len(weights) // lanes
-        initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
+        initial = dict(zip("hc", given, strict=False))
         y = t.layers.transpose(x, (1, 0, 2)) if batch_first else t.layers.value(x)
         hint = t.layers.hint
         last: dict[str, list[str]] = {state: [] for state in initial}

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lstmc.importers.read.torch_file import Storage, Tensor, entries, read_entry, stored
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.sources import MANY, StoredTensor
+from lstmc.importers.sources import MANY, StoredTensor, checked_shape
 
+T = TypeVar("T")
 JSON_LIMIT = 256 * 2**20  # bytes of one JSON text
 _NUMPY_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f2", 7: "<f4", 8: "<f8", 12: "?", 13: "bf16"}
 _TORCH_NAMES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool", "bfloat16")
@@ -80,18 +81,78 @@ def read_program(torch: Any, path: Path) -> StoredProgram:
     """Return the program of a file. Raises :class:`SourceError` for a damaged one, or one that has to be unpickled."""
     try:
         return _Reader(torch, path).program()
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        raise SourceError(
-            f"{path.name}: a damaged file of torch.export.save: {type(error).__name__}: {str(error)[:200]}"
-        ) from None
+    except _Damaged as error:
+        raise SourceError(f"{path.name}: a damaged file of torch.export.save: {error}") from None
+
+
+class _Damaged(Exception):
+    """Raised for JSON that is not as ``torch.export.save`` writes it."""
+
+
+def _at(thing: Any, kind: type[T], *path: str) -> T:
+    """Return the value at a path of keys, which must be of this kind."""
+    for key in path:
+        if not isinstance(thing, dict) or key not in thing:
+            raise _Damaged(f"expected an object with {key}, found {str(thing)[:100]}")
+        thing = thing[key]
+    if not isinstance(thing, kind):
+        raise _Damaged(f"expected {'.'.join(path)} to be of type {kind.__name__}, found {str(thing)[:100]}")
+    return thing
+
+
+def _list(thing: Any, kind: type[T], *path: str) -> list[T]:
+    """Return the list at a path of keys, whose elements must be of this kind."""
+    return [_at(one, kind) for one in _at(thing, list, *path)]
+
+
+def _only(thing: Any) -> tuple[str, Any]:
+    """Return the key and the value of an object that has one."""
+    if not isinstance(thing, dict) or len(thing) != 1:
+        raise _Damaged(f"expected an object with one key, found {str(thing)[:100]}")
+    return next(iter(thing.items()))
+
+
+_NUMBERS = {
+    "Tensor": int | float,
+    "int": int,
+    "SymInt": int,
+    "float": int | float,
+    "number": int | float,
+    "bool": bool,
+    "str": str,
+}
+
+
+def _check_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise :class:`_Damaged` for arguments that are not those of an operator's definition."""
+    defined = {argument.name: argument for argument in target._schema.arguments}
+    by_place = [name for name, argument in defined.items() if not argument.kwarg_only]
+    given = {**dict(zip(by_place, args, strict=False)), **kwargs}
+    required = {name for name, argument in defined.items() if not argument.has_default_value()}
+    whole = len(args) <= len(by_place) and given.keys() <= defined.keys() and required <= given.keys()
+    wrong = [name for name, value in given.items() if name in defined and not _is_of(str(defined[name].type), value)]
+    if not whole or wrong:
+        what = f"{wrong[0]} is {str(given[wrong[0]])[:60]}" if wrong else f"it has {len(args)} and {sorted(kwargs)}"
+        raise _Damaged(f"the arguments of {target} are not those of its definition: {what}")
+
+
+def _is_of(kind: str, value: Any) -> bool:
+    """Return whether a value is of a type of PyTorch's definitions; a node may be a tensor or a size."""
+    inner = kind.partition("[")[2].removesuffix("]")
+    if kind.startswith("Optional["):
+        return value is None or _is_of(inner, value)
+    if kind.startswith("List[") and isinstance(value, list):
+        return all(_is_of(inner, one) for one in value)
+    words = type(value).__module__ == "torch"  # types of elements and the like are integers to PyTorch
+    return words or hasattr(value, "all_input_nodes") or isinstance(value, _NUMBERS.get(inner or kind, object))
 
 
 class _Reader:
     def __init__(self, torch: Any, path: Path) -> None:
         self.torch, self.path, self.origin = torch, path, path.name
         self.sizes = entries(path)
-        (archive_format,) = [name for name in self.sizes if name.count("/") == 1 and name.endswith("/archive_format")]
-        self.folder = archive_format.removesuffix("archive_format")
+        formats = [name for name in self.sizes if name.count("/") == 1 and name.endswith("/archive_format")]
+        self.folder = formats[0].removesuffix("archive_format")
         models = [n for n in self.sizes if n.startswith(f"{self.folder}models/") and n.endswith(".json")]
         if len(models) != 1:
             raise SourceError(f"{self.origin}: expected one program of torch.export.save, found {len(models)}")
@@ -103,71 +164,94 @@ class _Reader:
         self.graph = torch.fx.Graph()
 
     def program(self) -> StoredProgram:
-        module = self._json(f"models/{self.model}.json")["graph_module"]
+        module = _at(self._json(f"models/{self.model}.json"), dict, "graph_module")
         weights = self._tensors("weights", f"{self.model}_weights_config.json")
         constants = self._tensors("constants", f"{self.model}_constants_config.json")
-        graph = module["graph"]
-        self.values, self.open_sizes = graph["tensor_values"], graph.get("sym_int_values", {})
-        for entry in graph["inputs"]:
-            node = self.graph.placeholder(entry["as_tensor"]["name"])
-            self._put(entry["as_tensor"]["name"], node)
-        for call in graph["nodes"]:
+        graph = _at(module, dict, "graph")
+        self.values, self.open_sizes = _at(graph, dict, "tensor_values"), _at(graph.get("sym_int_values", {}), dict)
+        for entry in _list(graph, dict, "inputs"):
+            name = _at(entry, str, "as_tensor", "name")
+            self._put(name, self.graph.placeholder(name))
+        for call in _list(graph, dict, "nodes"):
             self._node(call)
-        self.graph.output([self._argument(one) for one in graph["outputs"]])
-        return StoredProgram(self.torch, self.graph, self._signature(module["signature"]), weights, constants)
+        self.graph.output([self._argument(one) for one in _list(graph, dict, "outputs")])
+        signature = self._signature(_at(module, dict, "signature"), {*weights, *constants})
+        return StoredProgram(self.torch, self.graph, signature, weights, constants)
 
     def _json(self, name: str) -> Any:
-        return json.loads(read_entry(self.path, self.folder + name, JSON_LIMIT))
+        if self.folder + name not in self.sizes:
+            raise _Damaged(f"it has no {name}")
+        try:
+            return json.loads(read_entry(self.path, self.folder + name, JSON_LIMIT))
+        except (ValueError, RecursionError) as error:
+            raise _Damaged(f"{name} is no JSON: {str(error)[:100]}") from None
+
+    def _value(self, name: str) -> Any:
+        """Return a node by its name in the file."""
+        if name not in self.nodes:
+            raise _Damaged(f"it reads {name[:60]}, which nothing computes")
+        return self.nodes[name]
+
+    def _type(self, number: int) -> Any:
+        if number not in _TORCH_TYPES:
+            raise _Damaged(f"elements of the unknown type {number}")
+        return getattr(self.torch, _TORCH_TYPES[number])
 
     def _tensors(self, kind: str, config: str) -> dict[str, Any]:
         """Return the tensors of weights or constants, by name."""
-        configs = self._json(f"data/{kind}/{config}")["config"]
+        configs = _at(self._json(f"data/{kind}/{config}"), dict, "config")
         if len(configs) > MANY:
             raise SourceError(f"{self.origin}: more than {MANY:,} tensors")
         return {name: self._tensor(kind, name, entry) for name, entry in configs.items()}
 
-    def _tensor(self, kind: str, name: str, entry: Mapping[str, Any]) -> Any:
-        meta, file = entry["tensor_meta"], f"{self.folder}data/{kind}/{entry['path_name']}"
-        if entry["use_pickle"] or meta is None or meta["dtype"] not in _NUMPY_TYPES:
+    def _tensor(self, kind: str, name: str, entry: Any) -> Any:
+        meta, file = _at(entry, object, "tensor_meta"), f"{self.folder}data/{kind}/{_at(entry, str, 'path_name')}"
+        if _at(entry, bool, "use_pickle") or meta is None or _at(meta, int, "dtype") not in _NUMPY_TYPES:
             raise SourceError(
                 f"{self.origin}: {name} is stored as a pickle, which is not loaded",
                 notes=["if you trust the file: lstmc.from_torch(torch.export.load(PATH))"],
             )
         if file not in self.sizes:
             raise SourceError(f"{self.origin}: it has no {file}, where the elements of {name} should be")
-        dtype = _NUMPY_TYPES[meta["dtype"]]
+        dtype = _NUMPY_TYPES[_at(meta, int, "dtype")]
         count = self.sizes[file] // Storage("", dtype, 1).bytes
-        shape, strides = self._sizes(meta["sizes"]), self._sizes(meta["strides"])
-        view = Tensor(Storage(file, dtype, count), int(meta["storage_offset"]["as_int"]), shape, strides)
+        shape, strides = (self._sizes(_list(meta, dict, key)) for key in ("sizes", "strides"))
+        view = Tensor(Storage(file, dtype, count), _at(meta, int, "storage_offset", "as_int"), shape, strides)
         tensor: StoredTensor = stored(self.origin, name, view, lambda key, size: read_entry(self.path, key)[:size])
         return self.torch.from_numpy(np.array(tensor.read()))
 
-    def _sizes(self, sizes: Any) -> tuple[int, ...]:
+    def _sizes(self, sizes: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
         """Return sizes; for a dynamic one the number in the example."""
-        return tuple(int(s["as_int"] if "as_int" in s else s["as_expr"]["hint"]["as_int"]) for s in sizes)
+        path = ("as_expr", "hint", "as_int")
+        return checked_shape(self.origin, "of its graph", [_at(s, int, *path[2 * ("as_int" in s) :]) for s in sizes])
 
     def _put(self, name: str, node: Any) -> None:
         """Record a node under its name in the file, with its type."""
         self.nodes[name] = node
         if name in self.values:
             meta = self.values[name]
-            dtype = getattr(self.torch, _TORCH_TYPES[meta["dtype"]])
-            node.meta["val"] = self.torch.empty(self._sizes(meta["sizes"]), dtype=dtype, device="meta")
+            dtype, sizes = self._type(_at(meta, int, "dtype")), self._sizes(_list(meta, dict, "sizes"))
+            node.meta["val"] = self.torch.empty(sizes, dtype=dtype, device="meta")
         elif name in self.open_sizes:
-            (node.meta["val"],) = self._sizes([self.open_sizes[name]])
+            (node.meta["val"],) = self._sizes([_at(self.open_sizes, dict, name)])
 
     def _node(self, call: Mapping[str, Any]) -> None:
-        target, outputs = self._target(call["target"]), call["outputs"]
-        args = tuple(self._argument(one["arg"]) for one in call["inputs"] if one.get("kind", 1) == 1)
-        kwargs = {str(one["name"]): self._argument(one["arg"]) for one in call["inputs"] if one.get("kind", 1) == 2}
-        names = [str(name) for one in outputs for name in _result_names(one)]
+        target, outputs, inputs = (
+            self._target(_at(call, str, "target")), _list(call, dict, "outputs"), _list(call, dict, "inputs")
+        )  # fmt: skip
+        args = tuple(self._argument(_at(one, dict, "arg")) for one in inputs if one.get("kind", 1) == 1)
+        named = [one for one in inputs if one.get("kind", 1) == 2]
+        kwargs = {_at(one, str, "name"): self._argument(_at(one, dict, "arg")) for one in named}
+        if hasattr(target, "_schema"):
+            _check_arguments(target, args, kwargs)
+        names = [name for one in outputs for name in _result_names(one)]
         single = len(outputs) == 1 and len(names) == 1 and "as_tensors" not in outputs[0]
-        called = names[0] if single else str(call.get("name") or "call")
+        called, metadata = names[0] if single else str(call.get("name") or "call"), _at(call, dict, "metadata")
         node = self.graph.create_node("call_function", target, args, kwargs, called)
-        stack = str(call["metadata"].get("nn_module_stack", "")).split(";")
+        stack = str(metadata.get("nn_module_stack", "")).split(";")
         parts = [entry.split(",") for entry in stack if entry.count(",") >= 2]
         places = {part[0]: (part[1], part[2]) for part in parts}
-        node.meta |= {"nn_module_stack": places, "stack_trace": str(call["metadata"].get("stack_trace", ""))}
+        node.meta |= {"nn_module_stack": places, "stack_trace": str(metadata.get("stack_trace", ""))}
         if single:
             self._put(names[0], node)
             return
@@ -179,29 +263,31 @@ class _Reader:
     def _target(self, name: str) -> Any:
         if name in _ARITHMETIC:
             return _ARITHMETIC[name]
-        parts = str(name).split(".")
-        if parts[:3] != ["torch", "ops", "aten"] or len(parts) != 5 or parts[3] in _NO_READING:
-            raise SourceError(f"{self.origin}: operator {str(name)[:100]} is not supported in a file")
-        return getattr(getattr(self.torch.ops.aten, parts[3]), parts[4])
+        parts = name.split(".")
+        known = parts[:3] == ["torch", "ops", "aten"] and len(parts) == 5 and parts[3] not in _NO_READING
+        packet = getattr(self.torch.ops.aten, parts[3], None) if known else None
+        if packet is None or parts[4] not in packet.overloads():
+            raise SourceError(f"{self.origin}: operator {name[:100]} is not supported in a file")
+        return getattr(packet, parts[4])
 
     def _argument(self, argument: Mapping[str, Any]) -> Any:
-        ((kind, value),) = argument.items()
+        kind, value = _only(argument)
         if kind in _PLAIN:
             return value
         if kind == "as_none":
             return None
         if kind == "as_tensor":
-            return self.nodes[value["name"]]
+            return self._value(_at(value, str, "name"))
         if kind == "as_tensors":
-            return [self.nodes[one["name"]] for one in value]
+            return [self._value(_at(one, str, "name")) for one in _list(value, dict)]
         if kind == "as_optional_tensors":
-            return [self._argument(one) for one in value]
+            return [self._argument(one) for one in _list(value, dict)]
         if kind == "as_sym_int":
             return self._size(value)
         if kind == "as_sym_ints":
-            return [self._size(one) for one in value]
+            return [self._size(one) for one in _list(value, dict)]
         if kind == "as_scalar_type":
-            return getattr(self.torch, _TORCH_TYPES[value])
+            return self._type(_at(value, int))
         if kind == "as_device":
             return self.torch.device("cpu")
         if kind == "as_layout":
@@ -211,45 +297,43 @@ class _Reader:
         raise SourceError(f"{self.origin}: an argument of an unknown kind: {str(kind)[:40]}")
 
     def _size(self, size: Mapping[str, Any]) -> Any:
-        return int(size["as_int"]) if "as_int" in size else self.nodes[size["as_name"]]
+        return self._value(_at(size, str, "as_name")) if "as_name" in size else _at(size, int, "as_int")
 
-    def _signature(self, signature: Mapping[str, Any]) -> Any:
+    def _signature(self, signature: Any, tensors: Container[str]) -> Any:
         """Return the tensors that the graph's inputs and outputs correspond to."""
         graphs = self.torch.export.graph_signature
-        specs = []
-        for spec in signature["input_specs"]:
-            ((kind, value),) = spec.items()
-            if kind == "user_input":
-                name, what, target = value["arg"]["as_tensor"]["name"], graphs.InputKind.USER_INPUT, None
-            elif kind == "parameter":
-                name, what, target = value["arg"]["name"], graphs.InputKind.PARAMETER, value["parameter_name"]
-            elif kind == "buffer":
-                name, what, target = value["arg"]["name"], graphs.InputKind.BUFFER, value["buffer_name"]
-            elif kind == "tensor_constant":
-                name, what = value["arg"]["name"], graphs.InputKind.CONSTANT_TENSOR
-                target = value["tensor_constant_name"]
-            else:
-                raise SourceError(f"{self.origin}: an input of kind {str(kind)[:40]} is not supported in a file")
+        inputs = {"parameter": "PARAMETER", "buffer": "BUFFER", "tensor_constant": "CONSTANT_TENSOR"}
+        specs, outputs = [], []
+        for spec in _list(signature, dict, "input_specs"):
+            kind, value = _only(spec)
+            if kind not in ("user_input", *inputs):
+                raise SourceError(f"{self.origin}: an input of kind {kind[:40]} is not supported in a file")
+            target = None if kind == "user_input" else _at(value, str, f"{kind}_name")
+            if target is not None and target not in tensors:
+                raise _Damaged(f"it has no tensor {target[:60]}, which its graph reads")
+            what = getattr(graphs.InputKind, inputs.get(kind, "USER_INPUT"))
             persistent = bool(value.get("persistent", True)) if kind == "buffer" else None
-            argument = graphs.TensorArgument(name=self.nodes[name].name)
-            specs.append(graphs.InputSpec(what, argument, target, persistent))
-        outputs = []
-        for spec in signature["output_specs"]:
-            ((kind, value),) = spec.items()
-            what = graphs.OutputKind.USER_OUTPUT
-            if kind == "buffer_mutation":
-                what, target = graphs.OutputKind.BUFFER_MUTATION, value["buffer_name"]
-            elif kind == "user_output" and "as_tensor" in value["arg"]:
-                value, target = value["arg"]["as_tensor"], None
-            else:
-                raise SourceError(f"{self.origin}: an output of kind {str(kind)[:40]} is not supported in a file")
-            name = value["name"] if kind == "user_output" else value["arg"]["name"]
-            outputs.append(graphs.OutputSpec(what, graphs.TensorArgument(name=self.nodes[name].name), target))
+            specs.append(graphs.InputSpec(what, self._tensor_of(graphs, kind, value), target, persistent))
+        for spec in _list(signature, dict, "output_specs"):
+            kind, value = _only(spec)
+            if kind not in ("user_output", "buffer_mutation"):
+                raise SourceError(f"{self.origin}: an output of kind {kind[:40]} is not supported in a file")
+            target = None if kind == "user_output" else _at(value, str, "buffer_name")
+            outputs.append(
+                graphs.OutputSpec(
+                    getattr(graphs.OutputKind, kind.upper()), self._tensor_of(graphs, kind, value), target
+                )
+            )
         return graphs.ExportGraphSignature(specs, outputs)
+
+    def _tensor_of(self, graphs: Any, kind: str, value: Any) -> Any:
+        """Return the node of an input or an output of the graph."""
+        path = ("arg", "as_tensor", "name") if kind.startswith("user") else ("arg", "name")
+        return graphs.TensorArgument(name=self._value(_at(value, str, *path)).name)
 
 
 def _result_names(result: Mapping[str, Any]) -> list[str]:
-    ((kind, value),) = result.items()
+    kind, value = _only(result)
     if kind == "as_tensors":
-        return [one["name"] for one in value]
-    return [value["as_name"] if kind == "as_sym_int" else value["name"]]
+        return [_at(one, str, "name") for one in _list(value, dict)]
+    return [_at(value, str, "as_name" if kind == "as_sym_int" else "name")]
