@@ -21,6 +21,7 @@ from lstmc.testing.equivalence import random_leaves
 from lstmc.testing.random_models import seeded_model
 from lstmc.verification.proof import Proof, prove
 from lstmc_caffe import CaffeBackend
+from lstmc_onnx import OnnxBackend
 from tests.cells import scanned
 from tests.quick_sample import one_in
 from tests.shares import least
@@ -113,6 +114,14 @@ def test_outputs_of_every_cell_are_proved_for_other_targets(name: str, target: s
         return
     proof = prove(compiled.model, compiled.expanded, gradients=False, budget=300_000)
     assert bool(unproved(proof)) == (name in UNPROVED.get(target, ())), unproved(proof)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_operators_of_onnx_are_proved(name: str) -> None:
+    """Their meaning is a model of its own, run on the same symbols."""
+    compiled = compile_graph(scanned.cell_graph(name, (2, 1), states=False), OnnxBackend())
+    assert {node.op.name for node in compiled.expanded} & {"onnx.LSTM", "onnx.GRU", "onnx.RNN"}
+    assert unproved(prove(compiled.model, compiled.expanded)) == []
 
 
 # planted faults -----------------------------------------------------------------------------------------------------

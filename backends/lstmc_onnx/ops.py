@@ -12,11 +12,13 @@ from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Any, ClassVar
 
+import numpy as np
+
 import lstmc
 from lstmc import Input, State, Value, cell, concat, linear, reshape, scan, split
 from lstmc.dsl import Model
 from lstmc.errors import ShapeError
-from lstmc.interp import backward, forward
+from lstmc.interp import Evaluation, backward, forward
 from lstmc.ir import Graph, flops
 from lstmc.ops import Array, Arrays, Draw, IntegerRange, Op, Sample, Types
 from lstmc.ops.base import ops_in
@@ -118,12 +120,16 @@ class Recurrent(Op):
         for number in range(len(self.reversed_directions)):
             yield functions[number * self.functions : (number + 1) * self.functions]
 
+    def _forward(self, args: Sequence[Array]) -> Evaluation:
+        dtype, convert = args[0].dtype, np.asanyarray if args[0].dtype == object else None  # objects are symbols
+        inputs = dict(zip(self.roles(), args, strict=True))
+        return forward(meaning(self, _types(args)), inputs, dtype=dtype, convert=convert)
+
     def eval(self, *args: Array) -> Arrays:
-        run = forward(meaning(self, _types(args)), dict(zip(self.roles(), args, strict=True)), dtype=args[0].dtype)
-        return tuple(run.outputs.values())
+        return tuple(self._forward(args).outputs.values())
 
     def vjp(self, cts: Arrays, outs: Arrays, *args: Any) -> tuple[Array | None, ...]:
-        run = forward(meaning(self, _types(args)), dict(zip(self.roles(), args, strict=True)), dtype=args[0].dtype)
+        run = self._forward(args)
         gradients = backward(run, dict(zip(run.outputs, cts, strict=True))).inputs
         return tuple(None if role == "lengths" else gradients[role] for role in self.roles())
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial, reduce
 from math import isfinite
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from lstmc.verification.symbols import (
 )
 
 BUDGET = 1_000_000  # products of two terms: some seconds
+MOST_TEXT = 160  # characters of a normal form in a reason
 # The most terms of a product and of a value of a graph, tried in order: few are fast and prove large sizes, and many
 # prove more.
 LIMITS = ((1, 16), (1, None), (32, None), (800, None), (3000, None))
@@ -185,7 +187,8 @@ def _difference(kind: str, expected: Array | None, actual: Array | None) -> str:
             return _reason(error)
         if not same:
             place = f"[{','.join(map(str, at))}]"
-            return f"the normal forms differ at {place}: {one}; {other}"
+            forms = "; ".join(shorten(str(number), MOST_TEXT, placeholder=" ...") for number in (one, other))
+            return f"the normal forms differ at {place}: {forms}"
     return ""
 
 
