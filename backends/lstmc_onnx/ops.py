@@ -120,7 +120,7 @@ class Recurrent(Op):
         for number in range(len(self.reversed_directions)):
             yield functions[number * self.functions : (number + 1) * self.functions]
 
-    def _forward(self, args: Sequence[Array]) -> Evaluation:
+    def _forward(self, args: Arrays) -> Evaluation:
         dtype, convert = args[0].dtype, np.asanyarray if args[0].dtype == object else None  # objects are symbols
         inputs = dict(zip(self.roles(), args, strict=True))
         return forward(meaning(self, _types(args)), inputs, dtype=dtype, convert=convert)
