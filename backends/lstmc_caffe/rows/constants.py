@@ -14,7 +14,7 @@ from lstmc.ops import Input, Param, Values
 from lstmc.passes import Pass, PassResult, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree
-from lstmc_caffe.rows.layout import last_axis, stood_for
+from lstmc_caffe.rows.layout import last_axis, matrix_at, stood_for
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
@@ -28,6 +28,7 @@ class Constants(Pass):
     1. DummyData of c => Power with scale 0 and shift c of another blob of that shape
     2. where there is none, of a piece of a larger one => Slice first
     3. where none is so large, of a smaller one => Concat of the constant with itself, and with a Slice of itself
+       where there are images alone, of their elements => Reshape first
     4. where that cannot be written either, of a blob of as many rows => InnerProduct with zeros, and c as its bias
 
     The other blob is one that stands before the constant's first reader; if none will do, a blob that is fed, which
@@ -134,7 +135,20 @@ class _ConstantMaker:
                 if best not in self.anchors:
                     self._move_up(fed[best])
                 return best
-        return None
+        return self._of_images(shape)
+
+    def _of_images(self, shape: Shape) -> Shape | None:
+        """The shape of the blob that a matrix is made from where there are images alone: their elements, by Reshape."""
+        images = next((ref for other, ref in self.anchors.items() if len(other) == 4), None)
+        if images is None or len(shape) != 2:
+            return None
+        elements = matrix_at(self.b.type(images).shape, 1)
+        reshape = caffe.ReshapeLayer(elements)
+        if not self._allows(reshape) or not self._reaches(elements, shape):
+            return None
+        name = f"{self.b.node(images.node).names[images.out]}/elements"
+        (self.anchors[elements],) = self.b.add(reshape, images, names=(name,))
+        return elements
 
     def _fed(self) -> dict[Shape, Node]:
         """The first blob that is fed of each shape, rather one that layers read."""
@@ -194,7 +208,8 @@ class _ConstantMaker:
 
     def _refused(self, node: Node) -> BackendError:
         reason, source = self.target.reason_against("DummyData")
-        why = f"blob that it could be made of, found {', '.join(str(list(s)) for s in self.anchors) or 'none'}"
+        shapes = dict.fromkeys((*self.anchors, *self._fed()))
+        why = f"blob that it could be made of, found {', '.join(str(list(s)) for s in shapes) or 'none'}"
         if not self.target.allows("Power"):
             reason, source = self.target.reason_against("Power")
             why = "Power of another blob"

@@ -77,7 +77,7 @@ def stood_for(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
             return target.allows("Scale") and (_is_whole(op.power) or roots)
         case caffe.InnerProduct(bias=False):
             return not _fits(op, target) and _fits(replace(op, bias=True), target)
-        case caffe.Scale(learned=True, axis=1, num_axes=1):
+        case caffe.Scale(learned=True, axis=1, num_axes=1) if all(type_.rank == 2 for type_ in blobs):
             return not target.allows("Scale") and target.allows("InnerProduct") and target.allows("Eltwise")
         case caffe.Bias(learned=True, axis=1, num_axes=1):
             return not target.allows("Bias") and target.allows("Scale")

@@ -50,7 +50,7 @@ class OneRow(Pass):
     2. Reshape                                  => nothing
     3. Slice, Concat of rows (axis 0)           => of columns; rows that are blobs already are taken as they are
     4. InnerProduct, Softmax, Scale, Slice, Concat of each row (axis 1) => one for each row
-    5. Convolution, Pooling, Scale of images    => one for each image, between Reshapes from a row and to one
+    5. Convolution, Pooling, Scale, Bias of images   => one for each image, between Reshapes from a row and to one
 
     Refused: any other layer of several rows.
     """
@@ -76,7 +76,7 @@ def _of_each_row(op: caffe.CaffeOp) -> bool:
             return op.axis == 1
         case caffe.Convolution() | caffe.AvePooling() | caffe.MaxPooling():
             return True
-        case caffe.Scale(learned=True, axis=1):
+        case caffe.Scale(learned=True, axis=1) | caffe.Bias(learned=True, axis=1):
             return True
     return False
 

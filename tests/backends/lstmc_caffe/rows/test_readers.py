@@ -624,3 +624,21 @@ def test_images_in_ncnn_are_single_ones(name: str, caffe: Runner) -> None:
     assert net.prototxt.count('type: "Convolution"') == (2 if name == "crnn" else 8)
     assert_caffe_agrees(caffe, net.compiled)
     assert not lint_text(net.prototxt, load_target("ncnn")).violations
+
+
+@model
+def standardized(
+    V=Input(2, 3, 4, 3),
+    *,
+    K=Param(2, 3, 2, 2, fill=uniform(-1, 1)),
+    s=Param(3, 1, 1, fill=uniform(0.5, 1)),
+    t=Param(3, 1, 1, fill=uniform(-1, 1)),
+):
+    return {"y": conv(V * s + t, K), "z": V * s + t}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["ncnn", "tvm", "rknn", "mnn"])
+def test_images_times_a_number_of_each_channel_plus_one(target: str, caffe: Runner) -> None:
+    """A Scale of images; for TVM products with blobs that are made of the images' elements."""
+    assert_caffe_agrees(caffe, compile_net(standardized, target=target).compiled)
