@@ -170,6 +170,18 @@ CellOption = Annotated[
         "--cell", metavar="NAME", help="Take this library cell instead of a file.", autocompletion=complete_cells
     ),
 ]
+LossModelArgument = Annotated[
+    str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
+]
+TrainingDataOption = Annotated[
+    Path, typer.Option("--data", metavar="DATA", help="Train on these arrays (.npz or HDF5), by the inputs' names.")
+]
+TestSplitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--test-split", metavar="PART", help="Test on this part of --data instead, as 0.2.", parser=number_from_0
+    ),
+]
 SizesOption = Annotated[
     list[str] | None, typer.Option("-D", "--dim", metavar="NAME=INT", help="Set the size of a dimension. Repeatable.")
 ]

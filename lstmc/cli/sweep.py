@@ -23,9 +23,11 @@ from lstmc.cli.arguments import (
 from lstmc.cli.commands import interruptible
 from lstmc.cli.console import Rows, Styles, out, output, table
 from lstmc.cli.options import (
+    LossModelArgument,
     OverwriteOption,
     TensorboardOption,
-    number_from_0,
+    TestSplitOption,
+    TrainingDataOption,
     parse_options,
     say_which_cells,
     whole_from_0,
@@ -93,23 +95,14 @@ class TrialArguments:
 
 def sweep_command(
     *,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
-    ],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DATA", help="Train on these arrays (.npz or HDF5), by the inputs' names.")
-    ],
+    file: LossModelArgument,
+    data: TrainingDataOption,
     folder: Annotated[Path, typer.Option("-o", "--output", metavar="SWEEP", help="Write the sweep into this folder.")],
     search: SearchArguments,
     test_data: Annotated[
         Path | None, typer.Option("--test-data", metavar="DATA", help="Test the models on these arrays.")
     ] = None,
-    test_split: Annotated[
-        float | None,
-        typer.Option(
-            "--test-split", metavar="PART", help="Test on this part of --data instead, as 0.2.", parser=number_from_0
-        ),
-    ] = None,
+    test_split: TestSplitOption = None,
     workers: WorkerArguments,
     trial: TrialArguments,
 ) -> None:

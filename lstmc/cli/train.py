@@ -24,10 +24,12 @@ from lstmc.cli.commands import ActivityLine, activity_line, interruptible
 from lstmc.cli.console import Printer, err, out, output, table
 from lstmc.cli.options import (
     ADVANCED,
+    LossModelArgument,
     OverwriteOption,
     TensorboardOption,
+    TestSplitOption,
+    TrainingDataOption,
     WeightsOption,
-    number_from_0,
     parse_options,
     say_which_cells,
     whole_from_0,
@@ -63,22 +65,13 @@ class RunArguments:
 
 def train_command(
     *,
-    file: Annotated[
-        str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
-    ],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DATA", help="Train on these arrays (.npz or HDF5), by the inputs' names.")
-    ],
+    file: LossModelArgument,
+    data: TrainingDataOption,
     folder: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="Write the run into this folder.")],
     test_data: Annotated[
         Path | None, typer.Option("--test-data", metavar="DATA", help="Test the model on these arrays while it trains.")
     ] = None,
-    test_split: Annotated[
-        float | None,
-        typer.Option(
-            "--test-split", metavar="PART", help="Test on this part of --data instead, as 0.2.", parser=number_from_0
-        ),
-    ] = None,
+    test_split: TestSplitOption = None,
     settings: SettingsArguments,
     run: RunArguments,
 ) -> None:
