@@ -176,7 +176,6 @@ def _body(scan: Scan, position: int) -> Graph:
 
 
 def _step_index(scan: Scan, t: int) -> int | slice:
-    """Return the index of step ``t`` in a sequence."""
     return slice(t, t + 1) if scan.kept else t
 
 

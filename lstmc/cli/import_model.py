@@ -88,7 +88,6 @@ class ImportArguments:
     step: StreamedOption = False
 
     def imported(self, source: Path) -> ImportedModel:
-        """Return the imported model."""
         shapes, values = parse_shapes(self.shapes), parse_values(self.values)
         return import_file(source, **{**vars(self), "shapes": shapes, "values": values})
 

@@ -190,7 +190,6 @@ class _Drawn:
         return read.pop() if joined and isinstance(node.op, _SHAPE_OPS) and not result else None
 
     def _step_group(self, groups: dict[Step, Group], step: Step) -> Group:
-        """Return the frame of a step."""
         if step not in groups:
             title = f"t = {step.t}" if len(self.left_out) == 1 else f"{step.scan}, t = {step.t}"
             groups[step] = Group(title, row=step.scan)

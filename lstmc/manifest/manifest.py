@@ -198,7 +198,6 @@ class Manifest:
         )
 
     def text(self) -> str:
-        """Return the manifest as JSON."""
         states = None if self.states is None else {n: dataclasses.asdict(state) for n, state in self.states.items()}
         content = {
             "format": FORMAT,

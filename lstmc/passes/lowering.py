@@ -166,7 +166,6 @@ class _Pieces:
         return self.b.add(Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))
 
     def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
-        """The pieces of a weight."""
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
             name = self.b.node(ref.node).names[ref.out]

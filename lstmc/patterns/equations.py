@@ -67,7 +67,6 @@ class Equations:
             self._operands = dict(zip(names, graph.args(name), strict=True))
 
     def graph(self, where: Where) -> Graph:
-        """Return the graph of a place."""
         if where == "step":
             return self.body
         assert self.around is not None

@@ -81,17 +81,8 @@ def run_facts(folder: Path) -> RunFacts:
     curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
     settings = recorded.settings if isinstance(recorded.settings, dict) else {"solver": recorded.settings}
     curve = curves.figure_files({folder.resolve().name: records}, ["png"])["png"]
-    return RunFacts(
-        recorded.command,
-        settings,
-        curve,
-        model=recorded.model,
-        sizes=recorded.sizes,
-        target=recorded.target,
-        backend=recorded.backend.partition(":")[0],
-        folder=folder,
-        options=recorded.options,
-    )
+    own = {**vars(recorded), "settings": settings, "backend": recorded.backend.partition(":")[0]}
+    return RunFacts(curve=curve, folder=folder, **own)
 
 
 def trained_model(facts: RunFacts) -> ModelSource:

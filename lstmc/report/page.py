@@ -63,7 +63,6 @@ class LayerRow:
 
 
 def pass_rows(net: Net) -> Iterator[PassRow]:
-    """Return a row for each pass."""
     history = net.compiled.history
     names = numbered([snapshot.pass_name for snapshot in history[1:]])
     text = print_graph(history[0].graph)

@@ -48,7 +48,6 @@ class Description:
 
 
 def snapshot_folder(folder: Path, iteration: int) -> Path:
-    """Return the folder of the snapshot after an iteration."""
     return folder / f"{iteration:06d}"
 
 

@@ -35,7 +35,6 @@ def random_leaves(graph: Graph, kind: type[Input | Param], low: float = -2.0, hi
 
 
 def random_cotangents(graph: Graph) -> dict[str, Array]:
-    """Return a cotangent for each output."""
     return {o.name: named_rng(1, o.name).uniform(-1, 1, graph.type(o.ref).shape) for o in graph.outputs}
 
 

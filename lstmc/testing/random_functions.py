@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 # (expression of one value, the bound of its result from the operand's); the count of ops is taken from the text
-SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
+Functions = tuple[tuple[str, Callable[[float], float]], ...]
+SMOOTH: Functions = (
     ("sigmoid({})", lambda x: 1),
     ("tanh({})", lambda x: 1),
     ("exp(tanh({}))", lambda x: 2.8),
@@ -20,7 +21,7 @@ SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("stop_gradient({})", lambda x: x),
     ("dropout({}, 0.25)", lambda x: x),
 )
-SCALED: tuple[tuple[str, Callable[[float], float]], ...] = (
+SCALED: Functions = (
     ("{} * 0.5", lambda x: x / 2),
     ("2 * {}", lambda x: 2 * x),
     ("{} / 2", lambda x: x / 2),
@@ -33,11 +34,11 @@ SCALED: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("power({}, 1)", lambda x: x),
     ("power({}, 0)", lambda x: 1),
 )
-POLYNOMIAL: tuple[tuple[str, Callable[[float], float]], ...] = (
+POLYNOMIAL: Functions = (
     ("power({}, 2)", lambda x: x**2),
     ("{} ** 3", lambda x: x**3),
 )
-KINKED: tuple[tuple[str, Callable[[float], float]], ...] = (
+KINKED: Functions = (
     ("relu({})", lambda x: x),
     ("leaky_relu({}, 0.2)", lambda x: x),
     ("clip({}, -0.5, 0.25)", lambda x: 0.5),
@@ -47,7 +48,7 @@ KINKED: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("log(abs({}) + 0.5)", lambda x: 2),
 )
 # Integers: of raw values, and moved away from where exact ones jump, so that float32 lands on the same side.
-WHOLE: tuple[tuple[str, Callable[[float], float]], ...] = (
+WHOLE: Functions = (
     ("floor({} + 0.137)", lambda x: x + 1.2),
     ("({} + 0.137) // 0.5", lambda x: 2 * x + 1.3),
     ("mod({} + 0.137, 0.75)", lambda x: 0.75),
@@ -75,7 +76,7 @@ COMPOSED: tuple[tuple[str, Callable[[float], float], int], ...] = (
     ("l2_norm({}, eps=0.5)", lambda x: 1, 5),
 )
 # What jumps, of raw values alone: the fuzzer of readers draws these too.
-JUMPING: tuple[tuple[str, Callable[[float], float]], ...] = (
+JUMPING: Functions = (
     ("step({})", lambda x: 1),
     ("step({} - 0.3) - 0.5", lambda x: 0.5),
     ("where(step({}), 0.5, 2.0)", lambda x: 2),
