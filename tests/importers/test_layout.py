@@ -13,6 +13,7 @@ from lstmc.importers.importer import evaluate
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.ops import Normalize, Permute, Reduction
 from lstmc.importers.ir.values import named, number, resolved
+from lstmc.interp import forward
 from lstmc.ops import Add, Concat, Linear, Mul, Reshape, Softmax, Tanh
 from tests.importers.imported import assert_close, imported
 
@@ -47,7 +48,12 @@ def test_a_transpose_before_an_op_that_minds_stays() -> None:
 def check(net: Net) -> None:
     made = imported(net)
     inputs = {name: RNG.normal(size=shape) for name, shape in net.inputs.items()}
-    assert_close(made.interpreted(inputs), evaluate(net, inputs), 1e-9)
+    wanted = evaluate(net, inputs)
+    assert_close(made.interpreted(inputs), wanted, 1e-9)
+    weights = {name: weight.array() for name, weight in net.params.items()}
+    assert_close(forward(net.graph, inputs, weights).outputs, wanted, 1e-9)  # the graph as it was read, itself
+    for one in (net, made.net):
+        one.graph.check_structure()
 
 
 OPS = ("transpose", "reshape", "linear", "apply", "softmax", "reduce", "add", "concat", "vector", "normalize")

@@ -1,1 +1,1 @@
-"""Translation of each framework's graph, configuration or tensor names into the import IR."""
+"""Translation of each framework's graph, configuration or tensor names into nets."""

@@ -1,4 +1,4 @@
-"""Keras configurations translated into the import IR: Sequential and functional models of Keras 1, 2 and 3."""
+"""Keras configurations as nets: Sequential and functional models of Keras 1, 2 and 3."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from lstmc.files.json_file import Int32, NotExpected, Number, parse_json
 from lstmc.importers.frontends.layers import Layers, shared_operations
-from lstmc.importers.frontends.shape_ops import Operand, Pair
+from lstmc.importers.frontends.shape_ops import Operand, Pair, same_padding
 from lstmc.importers.ir.ops import function
-from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
+from lstmc.importers.ir.values import Weight, axis_in, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Affine, Op
 from lstmc.ops.frameworks import ELEMENTWISE, Elementwise, Foreign, functions_of
@@ -132,16 +132,9 @@ Handler = Callable[[Layers, Call], list[str]]
 
 def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
     """Return the zeros before and after an axis for a padding mode."""
-    reach = dilation * (kernel - 1)
     if padding == "causal":
-        return (reach, 0)
-    if padding != "same":
-        return (0, 0)
-    if stride == 1:
-        return (reach // 2, reach - reach // 2)
-    n = fixed(size, "an image's size")
-    total = max((-(-n // stride) - 1) * stride + reach + 1 - n, 0)
-    return (total // 2, total - total // 2)
+        return (dilation * (kernel - 1), 0)
+    return same_padding(size, kernel, stride, dilation) if padding == "same" else (0, 0)
 
 
 def activated(layers: Layers, call: Call, y: str) -> str:

@@ -1,4 +1,4 @@
-"""ONNX graphs translated into the import IR: node by node, with constants folded and all refusals collected."""
+"""ONNX graphs as nets: node by node, with constants folded and all refusals collected."""
 
 from __future__ import annotations
 

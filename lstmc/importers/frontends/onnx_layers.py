@@ -11,7 +11,7 @@ import numpy as np
 from lstmc.importers.frontends import onnx_recurrent
 from lstmc.importers.frontends.layers import shared_operations
 from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, constant, single, weight, weight_or_none
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.shape_ops import Operand, same_padding
 from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array
@@ -174,12 +174,8 @@ def _windows(
     pads = list(zip(padding[:rank], padding[rank:], strict=True))
     auto = node.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
-        pads = []
-        for size, k, s, d in zip(shape[2:], kernel, stride, dilation, strict=True):
-            n = fixed(size, "an image's size")
-            total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
-            less, more = total // 2, total - total // 2
-            pads.append((less, more) if auto == "SAME_UPPER" else (more, less))
+        pads = [same_padding(*window) for window in zip(shape[2:], kernel, stride, dilation, strict=True)]
+        pads = pads if auto == "SAME_UPPER" else [pair[::-1] for pair in pads]
     return stride, pads, dilation
 
 

@@ -1,4 +1,4 @@
-"""ONNX's LSTM, GRU and RNN with all attributes; Loop, unrolled; and Scan, as a loop of the import IR."""
+"""ONNX's LSTM, GRU and RNN with all attributes; Loop, unrolled; and Scan, as a loop."""
 
 from __future__ import annotations
 

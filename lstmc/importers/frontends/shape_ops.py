@@ -42,6 +42,15 @@ def window_count(size: Size, kernel: int, stride: int, pads: tuple[int, int], ce
     return count - 1 if ceil and (count - 1) * stride >= fixed(size, "an image's size") + pads[0] else count
 
 
+def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
+    """Return the zeros before and after an axis of which every ``stride``-th element has a window; more after."""
+    total = dilation * (kernel - 1)
+    if stride != 1:
+        n = fixed(size, "an image's size")
+        total = max((-(-n // stride) - 1) * stride + total + 1 - n, 0)
+    return total // 2, total - total // 2
+
+
 @dataclass(frozen=True)
 class Windows:
     """Pooling along an axis in Caffe, which pads both sides equally and rounds up, for another framework's windows.

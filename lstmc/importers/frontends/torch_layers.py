@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.shape_ops import Operand, same_padding
 from lstmc.importers.frontends.torch_elements import NotAvailable, Torch, weight_or_none
 from lstmc.importers.ir.recur import Cell, Kind
 from lstmc.importers.ir.values import Weight
@@ -78,8 +78,8 @@ def _conv(
     rank = len(weight.shape) - 2
     steps, spread = _each(stride, rank, 1), _each(dilation, rank, 1)
     if isinstance(pad, str):
-        totals = [0 if pad == "valid" else d * (k - 1) for d, k in zip(spread, weight.shape[2:], strict=True)]
-        pads = [(total // 2, total - total // 2) for total in totals]
+        windows = zip(weight.shape[2:], spread, strict=True)
+        pads = [(0, 0) if pad == "valid" else same_padding(0, kernel, 1, d) for kernel, d in windows]
     else:
         pads = [(p, p) for p in _each(pad, rank)]
     return t.layers.conv(x, weight, weight_or_none(t, b, "bias"), steps, pads, spread, group)
