@@ -132,7 +132,7 @@ THIRD_PARTY = {
     "platformdirs": (
         "lstmc_caffe/readers/executor.py",
         "lstmc_caffe/install/record.py",
-        "lstmc/loops/compiler.py",
+        "lstmc/loops/native.py",
         "lstmc/nets/tune.py",
     ),
     "mpi4py": ("lstmc_caffe/worker/",),

@@ -11,9 +11,9 @@ import pytest
 
 from lstmc.errors import BackendError
 from lstmc.files.output import check_private, foreign, private_folder
-from lstmc.loops import compiler
+from lstmc.loops import native
 from lstmc.loops.code import source
-from lstmc.loops.compiler import keep
+from lstmc.loops.native import keep
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.readers.executor import interpreter
@@ -128,7 +128,7 @@ def test_a_full_disk_is_named_and_not_the_assembler_s_message_alone(
     monkeypatch.setattr(layer_compiler, "FLAGS", ("-no-such-flag",))
     with pytest.raises(BackendError, match="compiling generated layers failed"):
         library(source("net", []), caffe.location)
-    monkeypatch.setattr(compiler, "ENOUGH_BYTES", 2**80)
+    monkeypatch.setattr(native, "ENOUGH_BYTES", 2**80)
     with pytest.raises(BackendError) as refused:
         library(source("net", []), caffe.location)
     assert refused.value.message == f"generated layers cannot be compiled: {cache / 'layers'} is full"

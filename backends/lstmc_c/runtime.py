@@ -17,7 +17,7 @@ from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
 from lstmc.files.output import text_templates
 from lstmc.ir import Ref
-from lstmc.loops.compiler import Compiler, cached
+from lstmc.loops.native import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.numerics.integers import IntegerRounding

@@ -14,9 +14,9 @@ from lstmc.backend.compiled import OpenSizes, Trained, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
 from lstmc.ir import Ref, Scan, weight_graph
-from lstmc.loops.compiler import FLAGS
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
 from lstmc.loops.memory import header
+from lstmc.loops.native import FLAGS
 from lstmc.manifest import Manifest, Place, describe
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Full, Input, Op

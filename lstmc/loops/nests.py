@@ -1,14 +1,227 @@
-"""The loops of a step as C++ for a CPU: nested by the axes of values, and neighbours in one nest where they may be."""
+"""The loops of a step as C++ for a CPU: nested by the axes of values, neighbours in one nest where they may be, and on
+vectors in tiles whose operands and sums stay in registers; sums of rows are added as trees."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from lstmc.loops.index import Axis, Index, nest_of
-from lstmc.loops.memory import Loop, Place, Product, Work, with_elements
-from lstmc.loops.vectors import fits_vectors, in_vectors
+from lstmc.loops.memory import Loop, Place, Product, Store, Value, Work, with_elements
+
+MOST_LANES = 16  # floats of a vector, at most: see vectors.h
+COUNTS = (4, 2, 1)  # rows of a tile, and times MOST_LANES floats of a row, where so many are a part of all
+REGISTERS = 24  # for what a tile keeps, of 32
+
+
+def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
+    """Return whether the innermost loop is whole vectors, of which each operand is one, or one number."""
+    inner = axes[-1]
+    if inner.size % MOST_LANES or not all(loop.arithmetic for loop in loops):
+        return False
+    for loop in loops:
+        written = {pointer for pointer, (_, is_written) in loop.pointers.items() if is_written}
+        of_row = loop.summed is not None and loop.axis[1] == 1
+        for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
+            whole = pointer in written and not (own is None and of_row)
+            if index.stride(inner) not in ((1,) if whole else (0, 1)):
+                return False
+    return True
+
+
+class _Operands:
+    """The texts of a nest's elements, in a tile of rows by vectors.
+
+    What is the same for all rows, or for all vectors of a row, is read once before them, and what the nest has written
+    is in a register; ``memory`` are arrays that it writes and reads from memory all the same.
+    """
+
+    def __init__(
+        self, axes: Sequence[Axis], rows: Axis | None, loops: Sequence[Loop], names: Mapping[Place, str]
+    ) -> None:
+        counters = {rows: "({} + i)", axes[-1]: "({} + j * LANES)"}
+        self._axes = [replace(axis, counter=counters.get(axis, "{}").format(axis.counter)) for axis in axes]
+        self._rows, self._inner, self._names = rows, axes[-1], names
+        self._written = {place.array for loop in loops for place, written in loop.pointers.values() if written}
+        self._read: dict[tuple[Place, Index], str] = {}
+        self._registers: dict[str, str] = {}
+        self.memory: set[str] = set()
+
+    def of_tile(self) -> list[str]:
+        """Return the lines that read numbers which all elements of a tile share."""
+        return [f"const float {name} = {self._element(*key)};" for name, key in self._once(False, False)]
+
+    def of_columns(self) -> list[tuple[str, str]]:
+        """Return the vectors that all rows share: an array of them, and the element that one of it is."""
+        return [(name.partition("[")[0], self._element(*key)) for name, key in self._once(False, True)]
+
+    def of_row(self) -> list[str]:
+        """Return the lines that read numbers which all vectors of a row share."""
+        return [f"const float {name} = {self._element(*key)};" for name, key in self._once(True, False)]
+
+    def _once(self, row: bool, column: bool) -> list[tuple[str, tuple[Place, Index]]]:
+        return [(name, key) for key, name in self._read.items() if self._varies(key[1]) == (row, column)]
+
+    def _varies(self, index: Index) -> tuple[bool, bool]:
+        """Return whether an element is another one in each row, and in each vector of a row."""
+        return self._rows is not None and index.stride(self._rows) != 0, index.stride(self._inner) != 0
+
+    def carried(self, index: Index) -> bool:
+        """Return whether an element is the same for all rows."""
+        return not self._varies(index)[0]
+
+    def of(self, loop: Loop) -> tuple[Callable[[int], str], Callable[[int], str]]:
+        """Return the texts of a loop's elements where they are read, and where they are written."""
+        elements = [(loop.pointers[pointer][0], index) for pointer, index in loop.elements_by_count()]
+        return lambda at: self._value(*elements[at]), lambda at: self._address(*elements[at])
+
+    def written(self, address: str, value: str) -> None:
+        """Note that the element at an address is a value."""
+        self._registers[address] = value
+
+    def _value(self, place: Place, index: Index) -> str:
+        if place.array in self._written:
+            if self._address(place, index) in self._registers:
+                return self._registers[self._address(place, index)]
+            self.memory.add(place.array.name)
+            return self._element(place, index)
+        row, column = self._varies(index)
+        if row and column:
+            return self._element(place, index)
+        return self._read.setdefault((place, index), f"at_{len(self._read)}{'[j]' if column else ''}")
+
+    def _element(self, place: Place, index: Index) -> str:
+        if index.stride(self._inner):
+            return f"at({self._address(place, index)})"
+        return f"{self._names[place]}[{index.in_nest(self._axes)}]"
+
+    def _address(self, place: Place, index: Index) -> str:
+        return f"{self._names[place]} + {index.in_nest(self._axes)}"
+
+
+def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str], own: Set[str]) -> list[str]:
+    """Return the lines of loops that are one nest, in tiles of some rows by some vectors, which the registers hold.
+
+    The rows are the counts of the loop around the innermost one. Where a tile is as wide as a row, or no sum is of a
+    row, the loop over rows is the innermost one: what rows share is read once, and their sums stay in registers.
+    ``own`` are arrays that nothing else uses: what the nest has in registers of them is not written.
+    """
+    inner = axes[-1]
+    lengths = [loop.axis[0] for loop in loops if loop.summed and loop.axis[1] == 1]
+    outer = [axis for axis in axes if lengths and axis.divisor >= lengths[0]]  # each with sums of its own
+    rows = axes[-2] if len(axes) > 1 and (not lengths or len(axes) - len(outer) == 1) else None
+    operands = _Operands(axes, rows, loops, names)
+    body: list[tuple[str, str]] = []  # lines, and the array that one writes
+    zeros: list[str] = []
+    carried: list[tuple[str, str, str, bool]] = []  # sums of rows, their place, its zeros, whether of these rows alone
+    sums: list[tuple[str, str]] = []  # sums of these rows
+    for loop in loops:
+        if not loop.summed:
+            body += _lines(loop, operands)
+            continue
+        reads, addresses = operands.of(loop)
+        x, y = with_elements(loop.summed[0], reads), with_elements(loop.summed[1], addresses)
+        pointer, index = loop.elements_by_count()[-1]
+        name = f"s{len(carried) + len(sums)}"
+        if loop.axis[1] == 1:
+            sums.append((name, y))
+            body.append((f"{name}[i] += {x};", ""))
+            continue
+        zero = f"for (int j = 0; j < {loop.size}; ++j) {names[loop.pointers[pointer][0]]}[j] = 0.0f;"
+        if operands.carried(index):
+            carried.append((name, y, zero, rows is not None and (rows.size, rows.divisor) == loop.axis))
+            body.append((f"{name}[j] += {x};", ""))
+        else:
+            zeros.append(zero)
+            body.append((f"at({y}) += {x};", ""))
+    columns = operands.of_columns()
+    count, width, across = _tile(inner, rows, len(columns) + len(carried), len(sums))
+    vectors = f"{width} / LANES"
+    element = _each("j", vectors, [line for line, array in body if array not in own - operands.memory])
+    lines = _each("i", f"{count}", [*operands.of_row(), *element])
+    kept = [*columns]
+    for name, y, zero, whole in carried:
+        zeros += [] if whole and across else [zero]
+        kept.append((name, "vector{}" if whole and across else f"at({y})"))
+    order = (*axes[:-2], inner, *axes[-2:-1]) if across else axes
+    for axis in reversed(order):
+        if axis == inner:
+            lines = [
+                *operands.of_tile(),
+                *(f"vector {name}[{vectors}];" for name, _ in kept),
+                *_each("j", vectors, [f"{name}[j] = {begun};" for name, begun in kept]),
+                *lines,
+                *_each("j", vectors, [f"at({y}) = {name}[j];" for name, y, _, _ in carried]),
+            ]
+        if outer and axis == outer[-1]:
+            lines = _with_sums(sums, count, lines)
+        lines = _over(axis, width if axis == inner else count if axis == rows else 1, lines)
+    return [*zeros, *(lines if outer else _with_sums(sums, count, lines))]
+
+
+def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int) -> tuple[int, int, bool]:
+    """Return the rows of a tile, its floats of a row, and whether the loop over rows is inside of that over columns.
+
+    ``columns`` are the vectors of a column that a tile keeps, ``sums`` those of a row.
+    """
+    counts = [count for count in COUNTS if rows and rows.size % count == 0] or [1]
+    widths = [count * MOST_LANES for count in COUNTS if inner.size % (count * MOST_LANES) == 0]
+    fitting = [
+        (count, width, across)
+        for across in (True, False)
+        for width in widths
+        for count in (counts if sums else counts[-2:])
+        if columns * (width // MOST_LANES) + sums * count <= REGISTERS
+        and (not across or (rows and (not sums or width == inner.size)))
+    ]
+    return fitting[0] if fitting else (1, widths[-1], False)
+
+
+def _with_sums(sums: Sequence[tuple[str, str]], count: int, lines: Sequence[str]) -> list[str]:
+    """Return lines between those that begin the sums of some rows, and those that write them."""
+    begun = [f"alignas(4 * LANES) vector {name}[{count}] = {{}};" for name, _ in sums]
+    return [*begun, *lines, *(line for name, y in sums for line in _written(name, y, count))]
+
+
+def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
+    reads, addresses = operands.of(loop)
+    arrays = {name: place.array.name for name, (place, _) in loop.pointers.items()}
+    names = {line.name for line in loop.lines if isinstance(line, Value)}
+    for line in loop.lines:
+        if isinstance(line, Value):
+            value = with_elements(line, reads)
+            yield f"const auto {value.name} = {value.value};  // {value.comment}", ""
+        elif isinstance(line, Store):
+            to, value_text = with_elements(line.element, addresses), with_elements(line.value, reads)
+            if line.add:
+                yield f"at({to}) += {value_text};", ""
+                continue
+            array = with_elements(line.element, lambda at: arrays[loop.elements[at][0]])
+            if value_text in names:
+                operands.written(to, value_text)
+            yield f"put({to}, {value_text});", array
+
+
+def _each(counter: str, count: str, lines: Sequence[str]) -> list[str]:
+    """Return a loop that g++ unrolls: its counts are together in the registers."""
+    head = f"for (int {counter} = 0; {counter} < {count}; ++{counter}) {{"
+    return ["#pragma GCC unroll 16", head, *_indented(lines), "}"] if lines else []
+
+
+def _written(name: str, y: str, count: int) -> list[str]:
+    """Return the lines that write the sums of some rows, each of the lanes of a vector."""
+    whole = f"const vector sum = sums_of<{count}>({name});"
+    return ["{", *_indented([whole, *_each("i", f"{count}", [f"*({y}) = sum[i * (LANES / {count})];"])]), "}"]
+
+
+def _over(axis: Axis, step: int, lines: Sequence[str]) -> list[str]:
+    head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; {axis.counter} += {step}) {{"
+    return [head, *_indented(lines), "}"]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [line if line.startswith("#") else f"  {line}" for line in lines]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
-from lstmc.loops.compiler import FLAGS
+from lstmc.loops.native import FLAGS
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 

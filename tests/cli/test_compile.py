@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from lstmc.loops import compiler
+from lstmc.loops import native
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.runtime.runner import Runner
 from tests.cli.conftest import LSTMC
@@ -149,7 +149,7 @@ def test_of_generated_layers_source_and_library_are_written(lstmc: LSTMC, monkey
     names = ["gru.caffemodel", "gru.layers.cpp", "gru.layers.cu", "gru.layers.so"]
     names += ["gru.manifest.json", "gru.prototxt"]
     assert list(contents(Path("made"))) == names
-    monkeypatch.setattr(compiler.shutil, "which", lambda _: None)
+    monkeypatch.setattr(native.shutil, "which", lambda _: None)
     ended = lstmc(*asked, "-o", "without")
     assert (ended.code, ended.err) == (0, "")
     assert (

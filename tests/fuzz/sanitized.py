@@ -23,7 +23,7 @@ from pathlib import Path
 
 from lstmc.errors import BackendError
 from lstmc.loops.code import Source
-from lstmc.loops.compiler import FLAGS
+from lstmc.loops.native import FLAGS
 from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import seeded_model
 from lstmc_caffe import CaffeBackend

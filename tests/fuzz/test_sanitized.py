@@ -7,7 +7,7 @@ import re
 import pytest
 
 import lstmc
-from lstmc.loops import again, gpu
+from lstmc.loops import again
 from tests.fuzz.sanitized import SANITIZERS, found_in
 from tests.loops.small_scans import square
 from tests.loops.test_again import everything
@@ -55,7 +55,7 @@ def test_a_barrier_that_is_left_out_of_a_persistent_kernel_is_found(
 ) -> None:
     """A thread reads what others computed: those of its block, or of all blocks where these share the weights."""
     if barrier != "__syncthreads();":
-        monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+        monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", 0)
     cell = lstmc.compile("rnn", T=2, N=1, D=3, H=4, target="caffe-fused").files["rnn.layers.cu"].decode()
     assert found_in(cell, cuda=True) is None
     found = found_in(changed(cell, barrier, ""), THREADS, cuda=True)

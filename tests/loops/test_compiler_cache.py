@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc.loops.compiler import RECENT, is_cached, keep, prune
+from lstmc.loops.native import RECENT, is_cached, keep, prune
 
 
 @pytest.fixture

@@ -16,11 +16,10 @@ from lstmc import Input, Param, State, cell, dims, linear, model, scan
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
 from lstmc.interp import forward
-from lstmc.loops.compiler import FLAGS
 from lstmc.loops.layer import GeneratedScan, other_ties, product_numbers
 from lstmc.loops.low_precision import rounded_rows
 from lstmc.loops.memory import CPU, LOW, functions
-from lstmc.loops.native import loops
+from lstmc.loops.native import FLAGS, loops
 from lstmc.numerics import read_device
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Param as ParamOp

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc.loops.code import LayerCode, layer_code, source
-from lstmc.loops.gpu import PERSISTENT_ROWS
+from lstmc.loops.code import PERSISTENT_ROWS, LayerCode, layer_code, source
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.native import Loop, gpu_loops_of, loops_of
 from lstmc.pipeline import compile_graph

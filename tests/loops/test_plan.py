@@ -29,9 +29,16 @@ from lstmc import (
 from lstmc.dsl import CellModel, Model
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Scan
-from lstmc.loops import gpu
-from lstmc.loops.code import layer_code
-from lstmc.loops.gpu import BARRIER_SECONDS, GPUS, LAUNCH_SECONDS, StepCost, gpu_text, persistent, step_cost
+from lstmc.loops.code import (
+    BARRIER_SECONDS,
+    GPUS,
+    LAUNCH_SECONDS,
+    StepCost,
+    gpu_text,
+    layer_code,
+    persistent,
+    step_cost,
+)
 from lstmc.loops.index import Index
 from lstmc.loops.memory import Loop, Place, Product, Work
 from lstmc.loops.plan import Outer, plan_of
@@ -159,7 +166,7 @@ def test_the_plan_of_a_cell() -> None:
 
 
 def test_blocks_that_share_the_weights_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 3)
+    monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", 3)
     (op,) = fused(net.graph(T=4, N=3))
     plan = plan_of(op, op.initial)
     cost = step_cost(plan, plan.forward, 3)
@@ -170,7 +177,7 @@ def test_blocks_that_share_the_weights_of_a_step(monkeypatch: pytest.MonkeyPatch
     assert cost.seconds(GPUS[-1]) == 2 * BARRIER_SECONDS
     too_small = replace(GPUS[-1], shared=4 * (64 + 2) - 1)
     assert (cost.kernel.blocks(too_small, 3), cost.launches_on(too_small)) == (0, 2)
-    monkeypatch.setattr(gpu, "GPUS", (too_small,))
+    monkeypatch.setattr("lstmc.loops.code.GPUS", (too_small,))
     first, *_, last = gpu_text(plan, 4, 3).splitlines()[1:]
     assert first.startswith("    forward: 0 launches (one kernel has all steps, all blocks share the weights), 192")
     assert last.startswith("    H100 SXM: forward 4 us (weights do not fit: 2 launches), backward ")

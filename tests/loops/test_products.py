@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc.loops.compiler import FLAGS
 from lstmc.loops.memory import CPU, functions
+from lstmc.loops.native import FLAGS
 from lstmc_caffe.install.recipe import processor_flags
 
 pytestmark = pytest.mark.caffe  # g++ and a BLAS are there where Caffe is

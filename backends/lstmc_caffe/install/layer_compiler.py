@@ -11,8 +11,8 @@ from typing import Self
 
 from lstmc.errors import BackendError
 from lstmc.loops.code import Source
-from lstmc.loops.compiler import FLAGS, Compiler, cached
 from lstmc.loops.memory import header
+from lstmc.loops.native import FLAGS, Compiler, cached
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.downloads import Toolkit, installed_toolkit
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe

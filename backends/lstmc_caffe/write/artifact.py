@@ -10,8 +10,7 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
-from lstmc.loops.code import Source, layer_code, source
-from lstmc.loops.gpu import gpu_text
+from lstmc.loops.code import Source, gpu_text, layer_code, source
 from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.loops.rows import batch_of

@@ -43,7 +43,7 @@ from lstmc.dsl import CellModel
 from lstmc.errors import BackendError, DataError, DimError, WeightsError
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, Scan
-from lstmc.loops import compiler
+from lstmc.loops import native
 from lstmc.loops.layer import GeneratedScan
 from lstmc.ops import Abs
 from lstmc.pipeline import compile_graph
@@ -172,7 +172,7 @@ def test_a_written_net_is_run_and_read_back(tmp_path: Path, monkeypatch: pytest.
         other = lstmc.compile("gru", T=9, N=1, **SIZES, **options)
         assert other.verify(on="interpreter").passed
         assert all(np.array_equal(other.weights[name], array) for name, array in module.lstmc_weights().items())
-    monkeypatch.setattr(compiler, "PROGRAM", "no-such-compiler")
+    monkeypatch.setattr(native, "PROGRAM", "no-such-compiler")
     with pytest.warns(UserWarning, match="gru_torch runs step by step in PyTorch"):
         np.testing.assert_allclose(written.run(x=x)["y"], found, **SMALL)
     with pytest.raises(BackendError, match="lstmc runs modules of PyTorch on the CPU alone"):
@@ -421,7 +421,7 @@ def test_inputs_that_do_not_fit(small: lstmc_torch.Module) -> None:
 def test_without_a_compiler_it_runs_step_by_step_and_says_so_once(
     small: lstmc_torch.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler.shutil, "which", lambda _: None)
+    monkeypatch.setattr(native.shutil, "which", lambda _: None)
     with pytest.warns(UserWarning, match=r"gru runs step by step in PyTorch: .*g\+\+ was not found") as said:
         net = lstmc_torch.module("gru", weights=small.lstmc_weights(), **SIZES)
     assert len(said) == 1

@@ -11,9 +11,17 @@ import pytest
 from lstmc.backend import find_cells
 from lstmc.errors import BackendError, LstmcError
 from lstmc.ir import Graph
-from lstmc.loops import gpu
-from lstmc.loops.code import LayerCode, layer_code, source
-from lstmc.loops.gpu import GPUS, PERSISTENT_ROWS, PERSISTENT_WEIGHTS, WARP, step_cost, step_works
+from lstmc.loops.code import (
+    GPUS,
+    PERSISTENT_ROWS,
+    PERSISTENT_WEIGHTS,
+    WARP,
+    LayerCode,
+    layer_code,
+    source,
+    step_cost,
+    step_works,
+)
 from lstmc.loops.memory import header
 from lstmc.loops.plan import plan_of
 from lstmc.pipeline import compile_graph
@@ -81,7 +89,7 @@ def test_nvcc_compiles_a_net_s_layers(
     nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: int
 ) -> None:
     """With 0, blocks share the weights."""
-    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", weights)
+    monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", weights)
     text = source("everything", codes(everything.graph(T=5, N=3))).cu
     assert text is not None
     assert ("this_grid().sync()" in text) == (weights == 0)
@@ -95,7 +103,7 @@ def test_nvcc_compiles_a_net_s_layers(
 def test_nvcc_compiles_every_cell_of_the_library(
     nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: int
 ) -> None:
-    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", weights)
+    monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", weights)
     layers = [code for graph in graphs_of_cells().values() for code in codes(graph)]
     assert len({layer.type for layer in layers}) >= 35
     text = source("cells", layers).cu

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc.loops.compiler import FLAGS
 from lstmc.loops.memory import CPU, functions
+from lstmc.loops.native import FLAGS
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import layers_source
 

@@ -12,10 +12,10 @@ import platformdirs
 import pytest
 
 from lstmc.errors import BackendError
-from lstmc.loops import compiler
+from lstmc.loops import native
 from lstmc.loops.code import Source, source
-from lstmc.loops.compiler import FLAGS
 from lstmc.loops.memory import CPU, functions
+from lstmc.loops.native import FLAGS
 from lstmc_caffe.install.layer_compiler import INCLUDE, CaffeBuild, library
 from lstmc_caffe.processes.process import CaffeLocation
 from lstmc_caffe.runtime.runner import Runner
@@ -30,7 +30,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_compiler(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.shutil, "which", lambda _: None)
+    monkeypatch.setattr(native.shutil, "which", lambda _: None)
     with pytest.raises(BackendError) as caught:
         library(Source("", None), UNKNOWN)
     assert caught.value.message == "generated layers are compiled, and g++ was not found"

@@ -21,8 +21,8 @@ import lstmc
 from lstmc.backend import find_cells
 from lstmc.errors import BackendError
 from lstmc.interp import forward
-from lstmc.loops import again, gpu
-from lstmc.loops.gpu import PERSISTENT_ROWS
+from lstmc.loops import again
+from lstmc.loops.code import PERSISTENT_ROWS, PERSISTENT_WEIGHTS
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
 from lstmc.runs.solver import TYPES, Solver
@@ -256,14 +256,14 @@ def last_pass(caffe: Runner, cell: str, steps: int, rows: int, passes: int) -> d
 
 @pytest.mark.parametrize(
     ("rows", "weights", "passes"),
-    [(2, gpu.PERSISTENT_WEIGHTS, 1), (3, 0, 1), (PERSISTENT_ROWS + 1, 0, 3)],
+    [(2, PERSISTENT_WEIGHTS, 1), (3, 0, 1), (PERSISTENT_ROWS + 1, 0, 3)],
     ids=["a block for each row", "all blocks share the weights", "a graph"],
 )
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_launches_do_not_grow_with_the_steps(
     monkeypatch: pytest.MonkeyPatch, cell: str, rows: int, weights: int, passes: int
 ) -> None:
-    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", weights)
+    monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", weights)
     with OnGpu(for_gpu=True) as caffe:  # the first layer of a type stays what it is, whatever its CUDA
         if not caffe.gpu.emulated:
             pytest.skip("a real GPU does not count launches")
@@ -289,7 +289,7 @@ def test_weights_that_no_block_can_hold(caffe: Runner) -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("cell", one_in(6, find_cells(), tested=6))
 def test_every_cell_with_blocks_that_share_its_weights(monkeypatch: pytest.MonkeyPatch, cell: str) -> None:
-    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+    monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", 0)
     graph, backend = cell_graph(cell, (5, 2)), CaffeBackend()
     values = drawn(cell, graph)
     compiled = compile_graph(graph, backend, "caffe-fused")

@@ -9,7 +9,6 @@ import pytest
 
 from lstmc import Model
 from lstmc.errors import LstmcError
-from lstmc.loops import gpu
 from lstmc.loops.code import Source
 from lstmc.ops import Array, Param
 from lstmc.pipeline import compile_graph
@@ -188,7 +187,7 @@ def test_every_fault_changes_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
         source = sources[NETS.get(fault, everything).name]
         assert source is not None
         assert text in str(source.cu), fault
-    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+    monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", 0)
     source = layers_source(compile_graph(everything.graph(T=3, N=FEW), CaffeBackend(), "caffe-fused").expanded)
     for fault, (text, _) in IN_GRID.items():
         assert text in str(source and source.cu), fault
@@ -214,14 +213,14 @@ def test_a_fault_in_a_persistent_kernel(runner: Faulty, fault: str) -> None:
 
 
 def test_without_a_fault_a_grid_says_nothing(runner: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+    monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", 0)
     with runner:
         assert problem(runner, rows=FEW) is None
 
 
 @pytest.mark.parametrize("fault", a_third(IN_GRID))
 def test_a_fault_in_a_kernel_of_a_grid(runner: Faulty, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    monkeypatch.setattr(gpu, "PERSISTENT_WEIGHTS", 0)
+    monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", 0)
     with runner:
         runner.fault = IN_GRID[fault]
         assert problem(runner, rows=FEW) is not None
