@@ -65,12 +65,10 @@ from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, Convolution, ReshapeLayer
 from lstmc_caffe.readers.executor import ReaderExecutor, reader_findings, reader_python
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.rows.constants import Constants
-from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.layout import FixedBlobs
+from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis, with_reshapes, with_rows
 from lstmc_caffe.rows.narrow import HalfSteps, Narrow, WordNames
-from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
-from lstmc_caffe.rows.settle import SettleViews, UnreadInputs, VaryingOutputs
-from lstmc_caffe.rows.time_axis import RowsTimeAxis
+from lstmc_caffe.rows.views import FitReaders, SettleViews, UnreadInputs, VaryingOutputs
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
 from lstmc_caffe.runtime.runner import Runner

@@ -192,12 +192,11 @@ X2PADDLE = Reader(
         ),
     ),
 )
-_NCNN = Environment("ncnn", "3.11", ("ncnn==1.0.20261020",))
 NCNN = Reader(
     name="ncnn",
     title="ncnn",
     target="ncnn",
-    programs=(Program(PROGRAMS / "ncnn_convert.py", _NCNN, "caffe2ncnn"), Program(PROGRAMS / "ncnn_run.py", _NCNN)),
+    programs=(Program(PROGRAMS / "ncnn.py", Environment("ncnn", "3.11", ("ncnn==1.0.20261020",)), "caffe2ncnn"),),
 )
 
 

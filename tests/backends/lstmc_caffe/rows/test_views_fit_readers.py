@@ -11,7 +11,7 @@ from lstmc.ir import parse_graph, print_graph
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.fit_readers import FitReaders
+from lstmc_caffe.rows.views import FitReaders
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.backends.lstmc_caffe.rows.models import N, T, carried, with_cont, with_lengths

@@ -1,14 +1,38 @@
-"""ncnn's runtime. It has no batch axis: a blob [1, D] is a vector."""
+"""ncnn: its caffe2ncnn, which no registry has, from the path, to which lstmc adds ~/.local/bin; then its runtime.
+
+It has no batch axis: a blob [1, D] is a vector, one of [1, C, H, W] an image.
+"""
 
 import os
+import shutil
+import subprocess
 from importlib.metadata import version
 
 import ncnn
 import numpy as np
 
 
+def _program():
+    converter = shutil.which("caffe2ncnn")
+    if converter is None:
+        raise RuntimeError("no caffe2ncnn on the path: docs/readers/index.md has how to build it")
+    return converter
+
+
 def about(args, arrays):
-    return {"version": "ncnn " + version("ncnn")}, {}
+    _program()
+    return {"version": "caffe2ncnn + ncnn " + version("ncnn")}, {}
+
+
+def convert(args, arrays):
+    base = os.path.join(args["folder"], "net")
+    command = [_program(), base + ".prototxt", base + ".caffemodel", base + ".param", base + ".bin"]
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if process.returncode != 0:
+        raise RuntimeError(
+            "caffe2ncnn ended with %d: %s" % (process.returncode, process.stdout.decode(errors="replace"))
+        )
+    return {}, {}
 
 
 def run(args, arrays):

@@ -28,7 +28,7 @@ from lstmc.verification.differential import check
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
 from lstmc_caffe.ops.inputs import read_blobs
 from lstmc_caffe.readers.executor import ReaderExecutor
-from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
+from lstmc_caffe.rows.matrix_rows import OneRow, with_reshapes, with_rows
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
