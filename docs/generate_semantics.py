@@ -60,7 +60,7 @@ Its class is `lstmc_caffe.ops.{{ op.class }}`.
 {% endif %}
 {% endfor %}
 
-## What whoever runs a net does
+## Work of the host
 
 For targets whose blobs have other shapes than the model's values (`docs/targets.md`).
 {% for op in host %}

@@ -99,7 +99,7 @@ def plan_step(
     graph: Graph, states: Sequence[StatePair], elementwise: Collection[type[Op]], integers: bool = False
 ) -> Plan:
     """Return the plan of a step. An op in ``elementwise`` computes each element of its result from one of each
-    operand. With ``integers`` each value has a scale of its own: none is computed as a part of another."""
+    operand. With ``integers`` each value has a scale of its own, so none is a part of another."""
     plan = Plan(graph, {pair.before: pair.after for pair in states})
     builder = _Planner(plan, tuple(elementwise), integers)
     builder.items()
@@ -234,7 +234,7 @@ class _Planner:
             self.writers[base] += 1
 
     def _wholes(self, base: Ref) -> list[Ref]:
-        """Return a base, and those that it is a part of."""
+        """Return a base and the bases that contain it."""
         wholes = [base]
         while wholes[-1] in self.part_of:
             wholes.append(self.part_of[wholes[-1]][0])

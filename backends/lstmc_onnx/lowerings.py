@@ -245,8 +245,8 @@ def ave_pool(w: Writer, call: Call) -> None:
 def same_lowering(op: Op, one: TensorType, other: TensorType) -> bool:
     """Return whether an op is lowered equally for operands of two types.
 
-    Not pools, whose padding depends on sizes; nor what is filled along an axis that is several dimensions: the net
-    reads only single ones from its inputs.
+    Pools are not, as their padding depends on sizes. Nor are fills along an axis that is several dimensions: a net
+    reads only single dimensions from its inputs.
     """
     if isinstance(op, Full):
         return all(two - size in (0, LARGER) for size, two in zip(one.shape, other.shape, strict=True))

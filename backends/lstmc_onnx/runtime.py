@@ -29,9 +29,9 @@ SUFFIX = ".onnx"
 
 
 def read_model(path: Path, data: bool = True) -> Any:
-    """Return the ``ModelProto`` of a file; without ``data`` those of its weights that lie beside it are left there.
+    """Return the ``ModelProto`` of a file; without ``data``, without the weights in a file beside it.
 
-    Raises :class:`BackendError` for what is none.
+    Raises :class:`BackendError` for a file that is no model.
     """
     try:
         model = model_of(path.read_bytes())
@@ -202,7 +202,7 @@ class RuntimeExecutor:
         return None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """One forward pass. What optimisation leaves out is there too: the net is run once without, once with it."""
+        """Run the net as written, and again with every value as an output, so that optimisation removes none."""
         graph = compiled.expanded
         names = value_names(graph)
         inputs = arrays.fed(graph)

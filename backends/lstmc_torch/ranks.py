@@ -68,7 +68,7 @@ class Share:
 
 
 class _PartOfDraws(TorchFunctionMode):
-    """Inside it a dropout draws for the whole batch, as one process does, and keeps what is of a rank's examples."""
+    """A mode in which each dropout draws for the whole batch, as one process does, and keeps a rank's examples."""
 
     def __init__(self, share: Share) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class RanksEngine(TorchEngine):
 def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
     """Yield the dropouts of the program of a whole batch.
 
-    Raises :class:`TrainingError` for what is drawn otherwise, and where a part has other dropouts.
+    Raises :class:`TrainingError` for random fills of inputs, and where a part has other dropouts.
     """
     for node in whole:
         if isinstance(node.op, Input) and node.op.fill is not None and not isinstance(node.op.fill, Constant):

@@ -222,9 +222,7 @@ InputsOption = Annotated[
 ]
 FillersOption = Annotated[
     bool,
-    typer.Option(
-        "--fillers", help="Take parameters that are drawn by their own initializers.", rich_help_panel=ADVANCED
-    ),
+    typer.Option("--fillers", help="Draw the parameters by their own initializers.", rich_help_panel=ADVANCED),
 ]
 
 

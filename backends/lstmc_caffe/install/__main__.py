@@ -25,15 +25,17 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lstmc_caffe.install",
-        description="Builds Caffe, pycaffe and the caffe program for lstmc, unless that is done already.",
+        description="Build Caffe, pycaffe and the caffe program for lstmc, unless they are built already.",
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="install below DIR (default: the user's cache)")
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="compilers at a time (default: one per core)")
-    parser.add_argument("--force", action="store_true", help="build again even if it exists")
-    parser.add_argument("--sdist", type=Path, metavar="FILE", help="use this source archive, download none")
-    parser.add_argument("--cuda", action="store_true", help="a second build, for GPUs; CPU work keeps the first")
-    parser.add_argument("--quiet", action="store_true", help="print only its path")
-    parser.add_argument("--mpi", action="store_true", help="and what training by several ranks needs")
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="run N compilers at a time (default: one per core)")
+    parser.add_argument("--force", action="store_true", help="build again, even if there is a build")
+    parser.add_argument("--sdist", type=Path, metavar="FILE", help="use this source archive instead of a download")
+    parser.add_argument(
+        "--cuda", action="store_true", help="make a second build, for GPUs; work on the CPU keeps the first"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print the path of the build only")
+    parser.add_argument("--mpi", action="store_true", help="also install the packages for training by several ranks")
     default = ",".join(DEFAULT_ARCHITECTURES)
     parser.add_argument(
         "--arch",

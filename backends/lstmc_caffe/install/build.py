@@ -152,10 +152,10 @@ _MESSAGES = "generated/caffe/proto/caffe.pb.cc"
 
 @dataclass(frozen=True)
 class Order:
-    """One build: what to build, for which interpreter, where.
+    """One build: its recipe, its interpreter and its folders.
 
-    ``work`` keeps source and objects, and outlives a killed build, which the next one goes on from. ``stage``
-    is to hold ``python/caffe`` and ``bin/caffe`` in the end. ``jobs`` compilers run at a time. ``toolkit`` is CUDA's,
+    ``work`` has source and objects; the next build continues from those of a killed one. ``stage``
+    gets ``python/caffe`` and ``bin/caffe``. ``jobs`` compilers run at a time. ``toolkit`` is CUDA's,
     which a recipe with architectures needs; None is for the build to find it.
     """
 

@@ -27,7 +27,7 @@ INCLUDE = "LSTMC_CAFFE_INCLUDE"
 class CaffeBuild:
     """The linker's id of the file that holds Caffe's own code, and the folders of its headers.
 
-    For one with CUDA the ``recipe`` says for which GPUs it was built, and ``toolkit`` is what compiles for these.
+    A build with CUDA has a ``recipe``, with the GPU architectures that it was built for, and the ``toolkit`` for these.
     """
 
     identity: str
@@ -94,7 +94,7 @@ _LAYER = "caffe_layer.cpp"
 
 
 def library(source: Source, location: CaffeLocation) -> Path:
-    """Return the library of the layers in ``source``, for the Caffe at ``location``: compiled now, or found as it was.
+    """Return the library of the layers in ``source``, for the Caffe at ``location``: compiled, or from the cache.
 
     For a Caffe with CUDA it holds them for a GPU too. Raises :class:`BackendError` where there is no compiler, no
     header of Caffe's, or what they say, where the cache folder cannot be written, and where others can write there.
@@ -141,8 +141,8 @@ def _includes(caffe: CaffeBuild) -> list[str]:
 def _glue(compiler: Compiler, caffe: CaffeBuild) -> Path:
     """Caffe's side of generated layers, which is the same for all: compiled once for a Caffe.
 
-    It does nothing but gather pointers, once a pass: most of the time goes into Caffe's headers, and what is left of it
-    is not spent on optimising.
+    It only gathers pointers, once a pass, so it is compiled without optimisation: most of the time goes into Caffe's
+    headers.
     """
 
     def build(work: Path) -> Path:

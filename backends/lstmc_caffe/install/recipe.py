@@ -44,10 +44,10 @@ class Recipe:
     version. ``needed_mb`` is the free disk space a build takes at its peak, in 10^6 bytes. ``revision`` counts
     changes to the build that the other fields do not show.
 
-    ``architectures`` are those of the GPUs that it is compiled for, as in ``sm_90``: none is a Caffe for the CPU
-    alone, and the other fields of this paragraph are then empty too. ``gpu_flags`` take the place of ``flags`` for
-    CUDA sources; ``cuda_libraries`` are the wheels of what is linked, ``cuda_compiler`` those of nvcc, and
-    ``emulation`` the files of this folder that an emulated device is made from, in place of both.
+    ``architectures`` are the GPU architectures to compile for, as ``sm_90``. A build for the CPU alone has none, and
+    the other fields of this paragraph are then empty too. ``gpu_flags`` replace ``flags`` for CUDA sources.
+    ``cuda_libraries`` are the wheels of the linked libraries, ``cuda_compiler`` the wheels of nvcc. For an emulated
+    device ``emulation`` replaces both: the source files of the device, in this folder.
     """
 
     distribution: str

@@ -21,7 +21,7 @@ def packing_nodes(graph: Graph) -> set[str]:
     """The weight ops whose results are blobs: a layer with weights or a scan reads them as such, or nothing reads them.
 
     Other ops on parameters alone are layers on their values: the same parameter may be in several of those. A bias
-    is a value too where as a blob it would be refused.
+    that cannot be a blob is a value too.
     """
     packing: set[str] = set()
     readers = graph.readers()
@@ -157,7 +157,7 @@ class _Reads:
 
     @cached_property
     def reshapes(self) -> dict[str, str]:
-        """Every Reshape of an ``x`` argument, at whatever remove, and the argument."""
+        """Map each Reshape of an ``x`` argument, directly or through other Reshapes, to the argument."""
         sources: dict[str, str] = {}
         for node in self.body:
             if isinstance(node.op, ReshapeLayer):

@@ -352,7 +352,7 @@ def _twice(body: Graph, slots: set[int]) -> Graph:
 def with_transposes_in_bodies(graph: Graph) -> Graph:
     """Transposed parameters that a scan's products have as matrices are transposed in its body.
 
-    There the rule for linear finds what they are the transpose of: outside of it they would be blobs of their own.
+    The rule for linear then uses the untransposed parameter; outside the body the transpose would be a second blob.
     """
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:

@@ -246,9 +246,9 @@ class FindNativeLayers(Pass):
        these inputs go, and the outputs that they take; its cont is 1, or rule 4's input as it is
 
     Matched on the graph, not on names. Without 4 and 5 ``cont`` is 0 at the first step and 1 after it, so that no
-    forward pass goes on where the one before ended. Refused, with the first difference: every other scan; and a layer
-    whose blobs another layer uses too: its steps share them inside, and in phase TRAIN Caffe ties only the first step
-    to the other layer (in TEST, ``recurrent_layer.cpp`` shares them anew at each forward pass).
+    forward pass continues from the states of the previous one. Refused, with the first difference: every other scan;
+    and a layer whose blobs another layer uses too: its steps share them inside, and in phase TRAIN Caffe ties only the
+    first step to the other layer (in TEST, ``recurrent_layer.cpp`` shares them anew at each forward pass).
     """
 
     name = "find_native_layers"

@@ -1,7 +1,7 @@
 """The rules of legalisation, found by entry point: ours, and those of packages with layers of their own.
 
 An entry point of the group ``lstmc_caffe.rules`` names a module with a table ``RULES``: for each op, the rule that
-writes it as layers. Where layers are written that are not trained, ``UNTRAINED_RULES`` stand before it, if there are.
+writes it as layers. For nets that are not trained, an optional table ``UNTRAINED_RULES`` takes precedence.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _no_results(b: Builder, node: Node, results: object) -> str | None:
 
 
 def _parameter_as_bottom(b: Builder, args: Refs, results: Refs) -> str | None:
-    """A layer among those that a rule has made that reads a parameter as if it were a layer's top."""
+    """Return the error for a layer of a rule's results that reads a parameter as a bottom, or None."""
     seen, waiting = set(args), list(results)
     while waiting:
         ref = waiting.pop()

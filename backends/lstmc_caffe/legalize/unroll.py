@@ -114,7 +114,7 @@ class LimitFan(Pass):
     2. a Concat with more bottoms  => a Concat of Concats
     3. a value with more readers   => Splits of Splits, each reader having its own top (Caffe would insert one Split)
 
-    Sequences are cut and joined by trees to begin with (``CaffeTimeAxis``); here is what else a model has.
+    ``CaffeTimeAxis`` writes trees for sequences; this pass makes trees of a model's other wide layers.
     """
 
     name = "limit_fan"

@@ -62,8 +62,8 @@ class CaffeOp(Op):
         """Return the op that a LayerParameter is, on bottoms of these types, as the inverse of ``write``; None if there
         is none.
 
-        The layer is of the op's ``layer_type``, and whoever wrote it may have used what is never written here: an
-        axis that is counted from the last, a field's old name. Raises :class:`ShapeError` for what does not fit.
+        The layer is of the op's ``layer_type``, and may have settings that lstmc never writes: an
+        axis counted from the last, a field's old name. Raises :class:`ShapeError` where they do not fit the bottoms.
         """
         _check_settings(cls)
         stopped = ("propagate_down",) if cls.stops_gradient else ()
@@ -187,7 +187,7 @@ def layer_ops() -> LayerOps:
 def read_layer(layer: Any, bottoms: Types, ops: LayerOps) -> CaffeOp | None:
     """Return the op of a LayerParameter with bottoms of these types, or None if none of ``ops`` matches it.
 
-    What the layer's blobs begin with, how they are trained and how much its tops weigh in a loss is not the op's.
+    The op has no fillers, learning rates or loss weights of the layer.
     Raises :class:`ShapeError` where its parameters do not fit its bottoms.
     """
     for op in ops.get(layer.type, ()):

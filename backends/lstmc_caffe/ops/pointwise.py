@@ -110,7 +110,7 @@ class StopGradientPower(CaffeOp, StopGradient):
 class RoundingPower(CaffeOp, Pointwise):
     """Power (``power_layer.cpp``) with a shift beside which float32 has no place for a fraction: y = shift + round(x).
 
-    For |x| up to 2**22, ties to the even number. It is told not to go backward, as the slope is 0.
+    For |x| up to 2**22, ties to the even number. Its slope is 0, so it has ``propagate_down: false``.
     """
 
     name = "caffe.RoundingPower"
@@ -226,7 +226,7 @@ class PowerLayer(CaffeOp, Pointwise):
 class LRNLayer(CaffeOp, Pointwise):
     """LRN of each channel alone (``lrn_layer.cpp``): y = x / (k + x * x) ** beta, on blobs of four axes.
 
-    Caffe sums squares over channels as it goes, adding one and taking away another: exact where there is one channel.
+    Caffe's running sum of squares over channels adds and subtracts, so it is exact for one channel only.
     """
 
     name = "caffe.LRN"

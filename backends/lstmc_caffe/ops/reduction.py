@@ -1,7 +1,8 @@
 """Layers that sum up: sums along axes, and losses and scores, each of which has one top without axes.
 
 Caffe takes a loss layer's ``loss_weight`` to be 1 where it does not say one (``loss_layer.cpp``). So 0 is always
-written: what a net goes backward from is said where it is written to be trained (``training_net.py``)."""
+written; ``train/net.py`` sets the weight of the loss that a net is trained by.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
 class SigmoidCrossEntropyLossLayer(CaffeOp, SigmoidCrossEntropyLoss):
     """SigmoidCrossEntropyLoss (``sigmoid_cross_entropy_loss_layer.cpp``), over the size of the first axis.
 
-    That is what every version of it does unless told otherwise; only later ones can be told.
+    This is the default of every version of the layer; only later versions have a setting for it.
     """
 
     name = "caffe.SigmoidCrossEntropyLoss"

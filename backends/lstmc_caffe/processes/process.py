@@ -131,7 +131,7 @@ def encode(header: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview
 class WorkerProcess:
     """One running worker.py. ``ask`` sends a request and waits for the reply; ``end`` leaves nothing behind.
 
-    ``program`` is what errors call that which runs in it. It inherits ``descriptors``, and no other open file.
+    ``program`` is its name in errors. It inherits ``descriptors``, and no other open file.
     """
 
     def __init__(

@@ -48,8 +48,7 @@ def field_value(message: Any, name: str) -> Any:
 def has_other_settings(layer: Any, modelled: Container[str]) -> bool:
     """Return whether a layer has a parameter outside ``modelled``, fields by path and whole messages by name.
 
-    A field that has the value it would have without does not count, nor what blobs are filled with. A gradient that
-    is not to flow (``propagate_down``) does.
+    Fields with their default values and fillers do not count; ``propagate_down: false`` does.
     """
     if not all(layer.propagate_down) and "propagate_down" not in modelled:
         return True

@@ -83,9 +83,9 @@ def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = 
 def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
     """Return the Caffe for work on a GPU: that of the settings, the installer's with CUDA, or that of ``locate``.
 
-    Of two builds with CUDA, one for an emulated device, that one is used where the other finds no GPU. What ``locate``
-    finds may be built for the CPU only, which :func:`gpu_state` says. CaffeNotFound where the build with CUDA cannot be
-    imported, or nothing is found.
+    The build for an emulated device is used where the other build with CUDA finds no GPU. The result of ``locate`` may
+    be built for the CPU only: see :func:`gpu_state`. Raises CaffeNotFound where the build with CUDA cannot be imported,
+    or there is no Caffe.
     """
     environment = os.environ if settings is None else settings
     records = [record for record in (installed_with_cuda(cache), installed_emulated(cache)) if record is not None]
@@ -153,7 +153,7 @@ def _attempt(place: str, location: CaffeLocation) -> Attempt:
 
 
 def findings() -> Iterator[Finding]:
-    """Yield a finding for each place without Caffe, up to the first that has it, and for what that one can do."""
+    """Yield a finding for each place searched for Caffe, up to the first that has it, and for its capabilities."""
     location = None
     for attempt in attempt_all():
         location = location or attempt.location

@@ -43,7 +43,7 @@ class TrainingState:
     """All that the rest of a run depends on. ``solver`` is Caffe's solverstate, with its history of gradients.
 
     ``blobs`` are the parameters by name, ``carried`` the blobs that start the next batch, ``first_losses`` the
-    losses that a later one is measured by, ``run`` is what it is a run of.
+    losses that later ones are compared with, ``run`` the identity of the run.
     """
 
     iteration: int

@@ -110,7 +110,7 @@ _TEMPLATES = text_templates("lstmc_caffe", "write")
 def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None) -> str:
     """The net as text: a header for people, then its sections under banners. It parses back to ``net.message()``.
 
-    ``data`` are lines that say where its inputs come from, if not from whoever runs it.
+    ``data`` are lines on the source of its inputs, by default the caller.
     """
     graph = compiled.expanded
     params = parameters(graph)

@@ -34,8 +34,8 @@ _TEMPLATES.filters["literal"] = json.dumps  # a text as Python and C++ write it
 def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
     """``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads a line of numbers a step, and writes one.
 
-    What runs the net is the program that the target's file names. Raises :class:`BackendError` for a ``language`` that
-    nothing is written in, a target whose program has none, and a net of all steps.
+    It runs the net in the program that the target's file names. Raises :class:`BackendError` for an unknown
+    ``language``, a target whose program has no interface for it, and a net of all steps.
     """
     target = load_target(compiled.target)
     argument = Argument("language", language)
