@@ -67,7 +67,7 @@ from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.layout import FixedBlobs
 from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis, with_reshapes, with_rows
-from lstmc_caffe.rows.narrow import HalfSteps, Narrow, WordNames
+from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, WordNames
 from lstmc_caffe.rows.views import FitReaders, SettleViews, UnreadInputs, VaryingOutputs
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
@@ -124,7 +124,7 @@ def _rows(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
-        *(HalfSteps(target), Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(EmbedProducts(target), HalfSteps(target), Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),
@@ -138,7 +138,8 @@ def _rows_of_steps(target: Target) -> Passes:
     """
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
-        *(HalfSteps(target), Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
+        *(EmbedProducts(target), HalfSteps(target), Simplify(), Cse(), Dead()),
+        *(*_convolutions(target), Precompute(target.trained)),
         *(RollIn(), SplitProducts(), FixedProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),

@@ -1,4 +1,4 @@
-"""Rewrite layers of stock Caffe to those of a narrower target; steps in float16; names of blobs that are words."""
+"""Rewrite layers of stock Caffe to those of a narrower target; steps in float16; embeddings; names that are words."""
 
 from __future__ import annotations
 
@@ -9,8 +9,24 @@ from dataclasses import dataclass, replace
 from keyword import kwlist
 from math import prod
 
+import numpy as np
+
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
-from lstmc.ops import Affine, Op, Pointwise, Tanh
+from lstmc.ops import (
+    Abs,
+    Affine,
+    Array,
+    Embed,
+    Linear,
+    Op,
+    Param,
+    Pointwise,
+    Relu,
+    Reshape,
+    Tanh,
+    Transpose,
+    Values,
+)
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import FUNCTIONS, column_by, combined
@@ -265,6 +281,51 @@ class HalfSteps(Pass):
             return b.add(Tanh(), x, names=node.names, loc=node.loc)
 
         return rewrite(graph, visit)
+
+
+MOST_ROWS = 2**11  # up to here float16 has all integers
+
+
+@dataclass(frozen=True)
+class EmbedProducts(Pass):
+    """Write the rows of a matrix that integers name as a product, for targets without Embed.
+
+    1. embed(x, W), W of up to 2048 rows => linear(relu(1 - abs(linear(x, 1) - i)), W.T), i = 0, 1, 2, ...: of each
+       integer a row that is 1 there, and 0 elsewhere
+
+    Embeddings within a loop are those of its states, which are products already; others were moved before it.
+    """
+
+    name = "embed_products"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        if self.target.allows("Embed"):
+            return PassResult(graph, False)
+        counts: Counter[str] = Counter()
+        places: dict[int, tuple[Ref, Ref]] = {}
+
+        def fixed(b: Builder, name: str, array: Array) -> Ref:
+            return b.add(Param(array.shape, Values.of(array), 0.0, 0.0), names=(name,))[0]
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            rows = graph.type(graph.args(node.name)[1]).shape[0] if isinstance(node.op, Embed) else 0
+            if not 0 < rows <= MOST_ROWS:
+                return None
+            counts["embed"] += 1
+            if rows not in places:
+                ones, minus = np.ones((rows, 1)), -np.arange(rows, dtype=float)
+                places[rows] = fixed(b, f"embed/ones_{rows}", ones), fixed(b, f"embed/places_{rows}", minus)
+            x, matrix = args
+            axis, value = b.type(x).rank, x
+            ops = (Reshape((*b.type(x).shape, 1)), Linear(axis), Abs(), Affine(-1.0, 1.0), Relu())
+            for op, word in zip(ops, ("column", "less_places", "away", "near", "one_hot"), strict=True):
+                more = places[rows] if isinstance(op, Linear) else ()
+                (value,) = b.add(op, value, *more, names=(f"{node.name}/{word}",), loc=node.loc)
+            (turned,) = b.add(Transpose(0), matrix, names=(f"{node.name}/transposed",), loc=node.loc)
+            return b.add(Linear(axis), value, turned, names=node.names, loc=node.loc)
+
+        return result(graph, rewrite(graph, visit), counts)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstmc import Input, argmax, model, one_hot, step
+from lstmc import Input, Param, argmax, embed, linear, model, one_hot, step, tanh, xavier
 from lstmc import compile as compile_net
 from lstmc.interp import forward
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.passes import Dead
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.rows.narrow import HalfSteps, Narrow
+from lstmc_caffe.rows.narrow import MOST_ROWS, EmbedProducts, HalfSteps, Narrow
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from tests.backends.lstmc_caffe.nets import legalised
@@ -369,3 +369,31 @@ def test_tanh_of_a_small_factor_is_as_it_is() -> None:
     assert made.counts == {"tanh_of_tanh": 1}
     assert not HalfSteps(load_target("rknn")).run(made.graph).modified
     assert not HalfSteps(FLAT).run(far).modified
+
+
+@model
+def tagger(words: Any = Input(3, 2), *, W: Any = Param(7, 4, fill=xavier())) -> Any:
+    """Two embeddings of one matrix, which a product has too."""
+    y = tanh(embed(words, W) + embed(6 - words, W))
+    return {"y": y, "scores": linear(y, W)}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["opencv", "mnn", "noslice"])
+def test_rows_that_integers_name_are_a_product_where_there_is_no_embed(target: str) -> None:
+    net = compile_net(tagger, target=target)
+    assert "Embed" not in {layer.type for layer in net.layers}
+    verified = net.verify([target, "interpreter"] if target != "noslice" else ["interpreter", "caffe-cpu"])
+    assert verified, str(verified)
+
+
+def test_so_many_rows_that_float16_has_not_all_their_numbers_stay_an_embed() -> None:
+    graph = parse_graph(f"""\
+graph net {{
+  %x: f32[3] = input()
+  %W: f32[{MOST_ROWS + 1},2] = param()
+  %y: f32[3,2] = embed(%x, %W)
+  return y=%y
+}}
+""")
+    assert not EmbedProducts(FLAT).run(graph).modified
