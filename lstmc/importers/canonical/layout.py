@@ -83,6 +83,8 @@ def with_biases(net: Net) -> Net:
         if isinstance(step.op, Linear) and len(step.inputs) == 2 and readers[step.outputs[0]] == 1
     }
     joined = {step.outputs[0]: pair for step in net.steps if (pair := _joined(net, step, alone)) is not None}
+    if not joined and not any(isinstance(step.op, Scan) for step in net.steps):
+        return net
     products = {product.outputs[0] for product, _ in joined.values()}
     steps: list[Step] = []
     for step in net.steps:

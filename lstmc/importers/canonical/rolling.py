@@ -100,7 +100,8 @@ def roll_up(net: Net) -> Net:
 def _roll_up(net: Net) -> Net:
     net = _with_constants_once(net)
     arrays = {name: leaf for name, weight in net.params.items() if (leaf := _array(weight)) is not None}
-    graph, count, left = rolled_up(net.of_steps(net.steps, {**net.leaves, **arrays}).graph, least=2)
+    held = net.of_steps(net.steps, {**net.leaves, **arrays}) if arrays else net
+    graph, count, left = rolled_up(held.graph, least=2)
     chains = [(net.params[chain.weight], len(chain.numbers)) for chain in left if chain.weight is not None]
     notes = dict.fromkeys(
         f"Products with {weight.recipe} come {steps} times, each after the one before, but what lies between them is"
@@ -126,6 +127,8 @@ def _with_constants_once(net: Net) -> Net:
     for name, weight in net.params.items():
         if not weight.sources:
             same[name] = first.setdefault((weight.shape, weight.array().tobytes()), name)
+    if all(name == other for name, other in same.items()):
+        return net
     steps = [replace(step, inputs=tuple(same.get(name, name) for name in step.inputs)) for step in net.steps]
     return net.of_steps(steps, outputs={name: same.get(value, value) for name, value in net.outputs.items()})
 

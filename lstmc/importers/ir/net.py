@@ -118,11 +118,12 @@ class Net:
         outputs: Mapping[str, str] | None = None,
         params: Mapping[str, Weight] = {},
         delays: Mapping[str, int] | None = None,
+        every_input: bool = True,
         **facts: Any,
     ) -> Net:
         """Return the net with other steps, without those that no output depends on, and without unused leaves.
 
-        Inputs stay. ``params`` are weights that are new, and what is left out is as it was.
+        Inputs stay, if they all do. ``params`` are weights that are new, and what is left out is as it was.
         """
         outputs = self.outputs if outputs is None else outputs
         weights = {**self.params, **params}
@@ -132,7 +133,7 @@ class Net:
             if needed.intersection(step.outputs):
                 kept.append(step)
                 needed.update(step.inputs)
-        own = {name: leaf for name, leaf in own.items() if isinstance(leaf, Input) or name in needed}
+        own = {name: leaf for name, leaf in own.items() if name in needed or (every_input and isinstance(leaf, Input))}
         delays = self.delays if delays is None else delays
         results = [(Output(name, _UNKNOWN, delay=delays.get(name, 0)), value) for name, value in outputs.items()]
         graph = _graph(self.name, own, kept[::-1], self.shapes if shapes is None else shapes, results)
@@ -375,8 +376,4 @@ class NetBuilder:
         """Return the net without unused steps and parameters; also without unused inputs, unless they all stay."""
         empty = _graph(self.name, {}, (), {}, ())
         net = Net(empty, self.origin, {}, notes=tuple(self.notes), ignored=self.ignored, called=self.called)
-        net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params)
-        read = {name for step in net.steps for name in step.inputs} | {*net.outputs.values()}
-        if every_input or read.issuperset(net.inputs):
-            return net
-        return net.of_steps(net.steps, {name: leaf for name, leaf in net.leaves.items() if name in read})
+        return net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)
