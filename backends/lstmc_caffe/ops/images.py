@@ -59,13 +59,16 @@ def _read_pair(param: Any, name: str, default: int) -> Pair:
     return (numbers or (default,)) * 2 if len(numbers) < 2 else numbers
 
 
-WindowKind = Literal["clipped", "clipped unpadded", "padded mean", "short mean", "padded whole", "padding alone"]
+WindowKind = Literal[
+    "clipped", "clipped unpadded", "padded mean", "short mean", "short padded mean", "padded whole", "padding alone"
+]
 # What a target expects that does not allow windows of a kind.
 WINDOWS: dict[WindowKind, str] = {
     "clipped": "windows that begin before the image ends",
     "clipped unpadded": "windows that begin before the image ends",
     "padded mean": "a mean without padding",
     "short mean": "windows that end with the padded image",
+    "short padded mean": "windows that end with the padded image",
     "padded whole": "no padding, or a smaller window",
     "padding alone": "less padding than the window is long",
 }
@@ -77,7 +80,7 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
     - ``clipped``: Caffe's Pooling leaves out a last window, which would begin in the padding behind the image
       (``pooling_layer.cpp``); ``clipped unpadded``: along an axis without padding
     - ``padded mean``, ``short mean``: a mean that counts padding; one of fewer elements, whose window reaches behind
-      the padded image
+      the padded image; ``short padded mean``: along an axis with padding
     - ``padded whole``: as large as the image, which has padding around it
     - ``padding alone``: some lie in the padding alone
     """
@@ -103,6 +106,7 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
             found["padded mean"] = f"a mean {along} counts the padding"
         if param.pool == param.AVE and n + 2 * pad > beyond > n + 2 * pad - size:
             found["short mean"] = f"the last window {along} reaches behind it"
+            found |= {"short padded mean": found["short mean"]} if pad else {}
         if pad and sizes == tuple(image[2:]):
             found["padded whole"] = f"a window {along} is as large as it, with padding"
     return found

@@ -560,15 +560,16 @@ def test_what_is_found_out_late_is_refused_too(graph: Graph, target: str, error:
 
 @model
 def means(V=Input(1, 2, 5, 3)):
-    return {"short": ave_pool(V, (2, 1), stride=(2, 1)), "whole": ave_pool(V, (5, 3), pad=(2, 1))}
+    short, padded = ave_pool(V, (2, 1), stride=(2, 1)), ave_pool(V, (4, 1), stride=(2, 1), pad=(1, 0))
+    return {"short": short, "padded": padded, "whole": ave_pool(V, (5, 3), stride=1, pad=(2, 1))}
 
 
 @pytest.mark.caffe
-def test_a_mean_that_a_reader_computes_otherwise_is_a_product(caffe: Runner) -> None:
+@pytest.mark.parametrize(("target", "poolings"), [("tpu-mlir", 0), ("rknn", 1), ("openvino", 2), ("opencv", 3)])
+def test_a_mean_that_a_reader_computes_otherwise_is_a_product(target: str, poolings: int, caffe: Runner) -> None:
     """TPU-MLIR counts its own padding behind the image, and forgets that around a window as large as the image."""
-    net = compile_net(means, target="tpu-mlir")
-    assert "Pooling" not in net.prototxt
-    assert "Pooling" in compile_net(means, target="opencv").prototxt
+    net = compile_net(means, target=target)
+    assert net.prototxt.count('type: "Pooling"') == poolings
     assert_caffe_agrees(caffe, net.compiled)
 
 
