@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -163,9 +164,9 @@ def _rendered(recipe: str, samples: Samples, **more: object) -> bytes:
     return text.encode()
 
 
-def _onnxruntime(samples: Samples) -> dict[str, bytes]:
+def _stacked(recipe: str, samples: Samples) -> dict[str, bytes]:
     stacked = {name: np.stack([step[name] for step in samples.steps]) for name in samples.steps[0]}
-    return {"calibration.npz": npz_bytes(stacked), PROGRAM: _rendered("onnxruntime", samples)}
+    return {"calibration.npz": npz_bytes(stacked), PROGRAM: _rendered(recipe, samples)}
 
 
 def _npy(array: Array) -> bytes:
@@ -199,14 +200,10 @@ def _ncnn(samples: Samples) -> dict[str, bytes]:
     return {PROGRAM: _rendered("ncnn", samples, ranges=ranges)}
 
 
-def _openvino(samples: Samples) -> dict[str, bytes]:
-    stacked = {name: np.stack([step[name] for step in samples.steps]) for name in samples.steps[0]}
-    return {"calibration.npz": npz_bytes(stacked), PROGRAM: _rendered("openvino", samples)}
-
-
 CALIBRATIONS: Mapping[str, Calibration] = {
-    "onnxruntime": Calibration("onnx", "onnxruntime-a8w8", _onnxruntime, "unrolled"),
-    "openvino": Calibration("onnx", "openvino-int8", _openvino, "unrolled"),
+    "onnxruntime": Calibration("onnx", "onnxruntime-a8w8", partial(_stacked, "onnxruntime"), "unrolled"),
+    "openvino": Calibration("onnx", "openvino-int8", partial(_stacked, "openvino"), "unrolled"),
+    "mnn": Calibration("mnn", "mnn-int8", partial(_stacked, "mnn")),
     "ncnn": Calibration("ncnn", "ncnn-int8", _ncnn),
     "rknn": Calibration("rknn", "rknn-int8", _rknn),
     "tpu-mlir": Calibration("tpu-mlir", "tpu-mlir-int8", _tpu_mlir),

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -34,15 +35,22 @@ class Values:
 
     ``written``: the types of layers whose results are rounded, by default all; ``read``: those that round what they
     read; with ``once`` it is rounded for all that read it. ``folded``: the types of those that become a part of the
-    layer before them, where nothing else reads what is between: that is not rounded. ``unsigned``: a symmetric value
-    that is never negative has all its numbers above zero. ``power_of_two``: the distance of two numbers is a power of
-    two. ``headroom`` is added to the range, as a part of it. ``dynamic``: each row that a product reads has its own
-    range, as it is.
+    layer before them, where nothing else reads what is between: that has the numbers of their results. ``silu``: the
+    product of a value and its own sigmoid is one function. ``pieces``: what a Slice cuts out has a range of its own,
+    and what it cuts that of all pieces.
+
+    ``unsigned``: a symmetric value that is never negative has all its numbers above zero, but not what layers of the
+    types ``signed`` write, or a Slice cuts. ``power_of_two``: the distance of two numbers is a power of two.
+    ``headroom`` is added to the range, as a part of it. ``dynamic``: each row that a product reads has its own range,
+    as it is.
     """
 
     format: Format = "float"
     symmetric: bool = False
     unsigned: bool = False
+    signed: tuple[str, ...] = ()
+    silu: bool = False
+    pieces: bool = False
     power_of_two: bool = False
     headroom: float = 0.0
     nearest: Nearest = "even"
@@ -59,10 +67,12 @@ class Weights:
     """The storage format of the matrices of products: scaled by row (one for each result) or as a whole; always
     symmetric.
 
-    ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it.
+    ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it; convolutions
+    by row.
 
     A matrix that is multiplied by a value of ``value_axes`` axes or more is stored as values are, its bias too.
-    Without ``biases``, those stay as they are. ``computed``: what is computed from parameters, and no weight of a layer
+    Without ``biases``, those stay as they are. ``constants`` is the format of other parameters, that layers on values
+    read, where it is not that of values. ``computed``: what is computed from parameters, and no weight of a layer
     as it is stored, is computed by the device, and rounded as values are.
     """
 
@@ -70,6 +80,7 @@ class Weights:
     per: Literal["row", "tensor", "slice"] = "row"
     value_axes: int = 1000
     biases: bool = True
+    constants: Format | None = None
     computed: bool = False
 
 
@@ -86,13 +97,19 @@ class State:
 class Multipliers:
     """Layers that scale integers by a whole number of ``bits`` and a shift: their types, and how they round.
 
-    ``joined``: the terms of a sum have the sum's range where each is one of the ``products`` that nothing else reads.
+    ``affine``: those that multiply by constants and may add some. ``joined``: the terms of a sum have the sum's range
+    where each is one of the ``products`` that nothing else reads, and so have the parts of a Concat where nothing else
+    reads them.
+    ``fp16_above``: a sum of two terms, one with a range so many times the other's or more, is computed in fp16, which
+    layers in integers that read it round; it reads inputs of the net as they are.
     """
 
     bits: int
     sums: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
+    affine: tuple[str, ...] = ()
     joined: bool = False
+    fp16_above: float = inf
 
 
 @_FORBID

@@ -20,7 +20,7 @@ from lstmc.numerics.sequences import Sequences, StepRunner, constants
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
 
-CAUSE_STEPS = 6000  # of a few sequences, divided among the variants that are tried: each has 20 to 200
+CAUSE_STEPS = 6000  # of a few sequences, divided among the variants that are tried: each has 20 to 200; 0: none is
 CAUSE_SEQUENCES = 8
 CHANGE_STEPS = 200  # by which another form of the net is compared
 HEADROOM = 0.25
@@ -280,6 +280,8 @@ class Simulation:
         self, rounding: DeviceRounding, clipped: Mapping[str, float], accumulated: Mapping[str, float]
     ) -> tuple[tuple[Guilt, ...], Mapping[str, float], Mapping[str, float], tuple[Change, ...]]:
         """Return the guilty values, and the changes that were tried, on a part of the data."""
+        if not CAUSE_STEPS:
+            return (), clipped, accumulated, ()
         device = self._device
         products = [
             node.name

@@ -14,7 +14,7 @@ from lstmc.loops.low_precision import rounded_rows, to_format
 from lstmc.numerics.device import BITS, Device, Format, Nearest
 from lstmc.numerics.ranges import elements_of
 from lstmc.numerics.sequences import constants
-from lstmc.ops import Array, Arrays, Leaf, Linear, Op, Split
+from lstmc.ops import Array, Arrays, Concat, Leaf, Linear, Op, Split
 
 Range = tuple[float, float]
 
@@ -30,13 +30,16 @@ class Grid:
     nearest: Nearest = "even"
 
     @classmethod
-    def of(cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None) -> Grid:
-        """Return the grid of a value with these least and greatest numbers, on a device."""
+    def of(
+        cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
+    ) -> Grid:
+        """Return the grid of a value with these least and greatest numbers, on a device; ``signed``: even if it is
+        never negative."""
         values, bits = device.values, BITS[format]
         symmetric = values.symmetric if symmetric is None else symmetric
         low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))
         most = 2 ** (bits - 1) - 1
-        if symmetric and values.unsigned and low >= 0:
+        if symmetric and values.unsigned and low >= 0 and not signed:
             return cls._spaced(high / (2**bits - 1), 0, 2**bits - 1, device)
         if symmetric:
             return cls._spaced(max(-low, high) / most, -most - (1 if values.unsigned else 0), most, device)
@@ -53,7 +56,7 @@ class Grid:
     def rounded(self, array: Array) -> Array:
         integers = rounded(np.asarray(array, np.float64) / self.scale, self.nearest)
         integers += self.zero
-        np.maximum(integers, self.low, out=integers)
+        np.fmax(integers, self.low, out=integers)  # of NaN the least, as x86 converts it
         np.minimum(integers, self.high, out=integers)
         integers -= self.zero
         integers *= self.scale
@@ -89,22 +92,27 @@ def _has(types: Collection[str] | None, op: Op) -> bool:
 
 @dataclass(frozen=True)
 class _Structure:
-    """A graph: its values, the source of each piece or view, the readers of each, and the constant nodes."""
+    """A graph: its values, the source of each piece or view, the readers of each, the constant nodes, and what Slices
+    cut."""
 
     refs: tuple[Ref, ...]
     sources: Mapping[Ref, Ref]
     readers: Mapping[Ref, Sequence[Node]]
     fixed: frozenset[str]
+    cut: frozenset[Ref]
 
 
 @lru_cache(maxsize=4)
-def _structure(graph: Graph) -> _Structure:
+def _structure(graph: Graph, pieces: bool) -> _Structure:
+    """Return the structure of a graph; with ``pieces`` those that a Slice cuts out are values of their own."""
     refs = tuple(Ref(node.name, out) for node in graph for out in range(len(node.types)))
     readers: dict[Ref, list[Node]] = {ref: [] for ref in refs}
     for node in graph:
         for ref in dict.fromkeys(graph.args(node.name)):
             readers[ref].append(node)
-    return _Structure(refs, {ref: source_of(graph, ref) for ref in refs}, readers, constants(graph))
+    sources = {ref: source_of(graph, ref, pieces) for ref in refs}
+    cut = frozenset(sources[graph.args(node.name)[0]] for node in graph if isinstance(node.op, Split))
+    return _Structure(refs, sources, readers, constants(graph), cut)
 
 
 def weight_slot(graph: Graph, node: Node, fixed: Collection[str]) -> int | None:
@@ -137,7 +145,7 @@ class DeviceRounding:
     ) -> None:
         self.device, self._graph, self._exact = device, graph, frozenset(exact)
         self._exact_weights, self._counts = frozenset(exact_weights), counts
-        self._structure = _structure(graph)
+        self._structure = _structure(graph, device.values.pieces)
         self._fixed = self._structure.fixed
         if device.weights.computed:
             leaves = (node.name for node in graph if isinstance(node.op, Leaf) or is_weight(graph, Ref(node.name)))
@@ -151,11 +159,13 @@ class DeviceRounding:
                 ref.node for ref in self._structure.refs if any(_has(device.values.read, n.op) for n in readers[ref])
             }
             self._written |= read - self._fixed
-        self._written -= {ref.node for ref in self._structure.refs if self._is_folded(ref)}
+        self._written -= {ref.node for ref in self._structure.refs if self._in_silu(ref)}
         self._read = {node.name for node in graph if _has(device.values.read, node.op)} - self._fixed
         self._formats = {ref: self._format(ref) for ref in self._structure.refs}
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
         self._grids = {ref: grid for ref, grid in grids if grid is not None}
+        self._in_fp16 = {node.name for node in graph if self._is_in_fp16(node)}
+        self._late = {ref for ref in self._structure.refs if self._is_late(ref)}
         self._weights: dict[tuple[str, int], Array] = {}
         self._sizes: dict[str, Array] = {}
         self.clipped: dict[Ref, int] = {}
@@ -163,7 +173,7 @@ class DeviceRounding:
 
     def format_of(self, ref: Ref) -> Format:
         """Return the format of a value, wherever it is rounded."""
-        return self._formats[ref]
+        return "fp16" if self._structure.sources[ref].node in self._in_fp16 else self._formats[ref]
 
     def _format(self, ref: Ref) -> Format:
         source = self._structure.sources[ref]
@@ -175,7 +185,21 @@ class DeviceRounding:
 
     def grid(self, ref: Ref) -> Grid | None:
         """Return the integers that a value is stored in, if it is."""
-        return self._grids.get(ref)
+        return None if ref in self._late else self._grids.get(ref)
+
+    def _is_in_fp16(self, node: Node) -> bool:
+        rule, grids = self.device.multipliers, [self._grids.get(ref) for ref in self._graph.args(node.name)]
+        if rule is None or not _has(rule.sums, node.op) or len(grids) != 2:
+            return False
+        ranges = sorted(grid.scale * grid.high for grid in grids if grid is not None)
+        return len(ranges) == 2 and ranges[1] > rule.fp16_above * ranges[0]
+
+    def _is_late(self, ref: Ref) -> bool:
+        """Return whether integers are made of a value only by the layers that read it."""
+        if ref.node in self._in_fp16:
+            return True
+        is_input = not self._graph.args(ref.node) and ref.node not in self._fixed
+        return is_input and any(node.name in self._in_fp16 for node in self._structure.readers[ref])
 
     @property
     def sites(self) -> list[Ref]:
@@ -184,43 +208,64 @@ class DeviceRounding:
         rounded = dict.fromkeys(sources[ref] for ref in sources if self._rounds(ref))
         return [ref for ref in rounded if ref.node not in self._fixed and self.format_of(ref) != "float"]
 
-    def _is_folded(self, ref: Ref) -> bool:
-        """Return whether a value is only read by a layer that becomes a part of the one that computes it."""
-        readers = self._structure.readers[ref]
-        return bool(self.device.values.folded) and len(readers) == 1 and _has(self.device.values.folded, readers[0].op)
+    def _in_silu(self, ref: Ref) -> bool:
+        """Return whether a value is a sigmoid that is one function with the product by what it reads."""
+        node, readers = self._graph.node(ref.node), self._structure.readers[ref]
+        alone = self.device.values.silu and layer_type(node.op) == "Sigmoid" and len(readers) == 1
+        return alone and {*self._graph.args(readers[0].name)} == {ref, *self._graph.args(node.name)}
 
     def _rounds(self, ref: Ref) -> bool:
         return ref.node in self._written or any(node.name in self._read for node in self._structure.readers[ref])
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
         source = self._structure.sources[ref]
-        format = self.format_of(ref)
-        limits = ranges.get(self._joined(source))
+        readers = self._structure.readers[source]
+        if len(readers) == 1 and _has(self.device.values.folded, readers[0].op):
+            source = Ref(readers[0].name)
+            readers = self._structure.readers[source]
+        format, limits = self._formats[ref], self._limits(source, ranges)
         if format not in BITS or limits is None:
             return None
-        op = self._graph.node(source.node).op
-        limits = next((limit for kind, limit in self.device.fixed.items() if kind == layer_type(op)), limits)
+        values, kind = self.device.values, layer_type(self._graph.node(source.node).op)
+        is_cut = "Slice" in values.signed and source in self._structure.cut
+        signed = kind in values.signed or (is_cut and kind not in self.device.fixed)
+        return Grid.of(limits, format, self.device, signed=signed)
+
+    def _limits(self, source: Ref, ranges: Mapping[Ref, Range]) -> Range | None:
+        """Return the range of a value from calibration, as the device changes it."""
+        limits = ranges.get(self._joined(source))
+        if limits is None:
+            return None
+        limits = self.device.fixed.get(layer_type(self._graph.node(source.node).op), limits)
         readers = self._structure.readers[source]
         for kind, most in self.device.clamp.items():
             if readers and all(layer_type(node.op) == kind for node in readers):
                 limits = max(limits[0], -most), min(limits[1], most)
-        return Grid.of(limits, format, self.device)
+        if self.device.values.pieces and len(readers) == 1 and isinstance(readers[0].op, Split):
+            pieces = [Ref(readers[0].name, out) for out in range(len(readers[0].types))]
+            cut = [limit for limit in (self._limits(piece, ranges) for piece in pieces) if limit is not None]
+            limits = (min(low for low, _ in cut), max(high for _, high in cut)) if cut else limits
+        return limits
 
     def _joined(self, ref: Ref) -> Ref:
-        """Return the sum whose range a product has, where that is a rule of the device; else the value itself."""
+        """Return the sum or the Concat whose range a part of it has, where that is a rule of the device; else the value
+        itself."""
         rule = self.device.multipliers
         readers = self._structure.readers[ref]
-        if rule is None or not rule.joined or len(readers) != 1 or not _has(rule.sums, readers[0].op):
+        if rule is None or not rule.joined or len(readers) != 1:
             return ref
-        terms = self._graph.args(readers[0].name)
-        products = all(
-            _has(rule.products, self._graph.node(term.node).op) and len(self._structure.readers[term]) == 1
-            for term in terms
-        )
-        return Ref(readers[0].name) if products else ref
+        (reader,) = readers
+        parts = self._graph.args(reader.name)
+        nodes = [self._graph.node(part.node) for part in parts]
+        if _has(rule.sums, reader.op):
+            alike = all(_has(rule.products, node.op) and not self._scales(node) for node in nodes)
+        else:
+            free = (self._graph.args(node.name) and layer_type(node.op) not in self.device.fixed for node in nodes)
+            alike = isinstance(reader.op, Concat) and all(free)
+        return Ref(reader.name) if alike and all(len(self._structure.readers[part]) == 1 for part in parts) else ref
 
     def _stored(self, ref: Ref, array: Array) -> Array:
-        format = self.format_of(ref)
+        format = self._formats[ref]
         if format == "float":
             return array
         if format not in BITS:
@@ -244,11 +289,15 @@ class DeviceRounding:
                     as_value = self._is_value(node, args)
                     of_product = partial(self._matrix, node) if slot == matrix else self._bias
                     array = self._cached(node, slot, array, self._constant if as_value else of_product)
+            elif ref.node in self._fixed and self._scales(node):
+                pass
             elif ref.node in self._fixed and (read or node.name in self._of_written_types):
                 array = self._cached(node, slot, array, self._constant)
             elif read and self.device.values.dynamic and isinstance(node.op, Linear):
                 array = rounded_rows(array, node.op.axis, self.format_of(ref))
-            elif read:
+            elif node.name in self._in_fp16:
+                array = to_format(array, "fp16")
+            elif read or ref in self._late:
                 array = self._stored(ref, array)
             numbers.append(array)
         return numbers
@@ -281,7 +330,8 @@ class DeviceRounding:
         rows = np.abs(array.astype(np.float64)).max(axis=tuple(range(1, array.ndim)), keepdims=True) / most
         pieces = [rows]
         readers = self._structure.readers[Ref(node.name)] if node is not None else ()
-        if self.device.weights.per == "row":
+        convolved = self.device.weights.per == "slice" and node is not None and not isinstance(node.op, Linear)
+        if self.device.weights.per == "row" or convolved:
             pieces = list(np.split(rows, len(rows)))
         elif self.device.weights.per == "slice" and len(readers) == 1 and isinstance(readers[0].op, Split):
             ends = np.cumsum(readers[0].op.sizes)
@@ -298,7 +348,7 @@ class DeviceRounding:
         return array if stays else to_format(array, format)
 
     def _constant(self, array: Array) -> Array:
-        format = self.device.values.format
+        format = self.device.weights.constants or self.device.values.format
         if format == "float":
             return array
         if format not in BITS:
@@ -310,7 +360,9 @@ class DeviceRounding:
             return results
         if self._counts:
             self._accumulate(node, args)
-        if node.name not in self._written:
+        if node.name in self._in_fp16:
+            return tuple(to_format(array, "fp16") for array in results)
+        if node.name not in self._written or Ref(node.name) in self._late:
             return results
         results = self._multiplied(node, args, results)
         return tuple(self._stored(Ref(node.name, out), array) for out, array in enumerate(results))
@@ -336,34 +388,62 @@ class DeviceRounding:
         rule = self.device.multipliers
         result = self._grids.get(Ref(node.name))
         grids = [self._grids.get(ref) for ref in self._graph.args(node.name)]
-        if rule is None or result is None or not all(grids):
+        if any(map(self._in_silu, self._graph.args(node.name))):
+            return results
+        if rule is None or result is None or not all(grids[: 1 if self._scales(node) else None]):
             return results
         scales = [grid.scale for grid in grids if grid is not None]
-        if _has(rule.sums, node.op):
-            factors = [short(scale / result.scale, rule.bits) for scale in scales]
-            terms = [
-                np.floor(np.asarray(array, np.float64) / scale * factor + 0.5) * result.scale
-                for array, scale, factor in zip(args, scales, factors, strict=True)
-            ]
-            return tuple(array.astype(args[0].dtype) for array in node.op.eval(*terms))
-        if _has(rule.products, node.op):
-            scale = float(np.prod(scales))
-            integers = np.asarray(results[0], np.float64) / scale * short(scale / result.scale, rule.bits)
-            return ((np.floor(integers + 0.5) * result.scale).astype(results[0].dtype),)
-        return results
+        integers = [np.rint(np.asarray(array, np.float64) / scale) for array, scale in zip(args, scales, strict=False)]
+        if self._scales(node):
+            total = node.op.eval(integers[0], *short_affine(args[1:], scales[0], result.scale, rule.bits))[0]
+        elif _has(rule.sums, node.op):
+            factors = [short(scale / result.scale, rule.bits, 0) for scale in scales]
+            total = node.op.eval(*(np.floor(x * factor + 0.5) for x, factor in zip(integers, factors, strict=True)))[0]
+        elif _has(rule.products, node.op):
+            total = node.op.eval(*integers)[0] * short(float(np.prod(scales)) / result.scale, rule.bits)
+        else:
+            return results
+        return ((np.floor(total + 0.5) * result.scale).astype(results[0].dtype),)
+
+    def _scales(self, node: Node) -> bool:
+        """Return whether a layer multiplies by constants, and may add some, in short numbers."""
+        rule, constants = self.device.multipliers, self._graph.args(node.name)[1:]
+        return rule is not None and _has(rule.affine, node.op) and all(ref.node in self._fixed for ref in constants)
 
 
-def short(factor: float, bits: int) -> float:
-    """Return a factor as a number of ``bits`` and a shift: 1/255 in 7 bits is 64 / 2**14."""
-    shift = bits - 1 - floor(log2(factor))
-    whole = min(floor(factor * 2.0**shift + 0.5), 2**bits - 1)
+def short(factor: float, bits: int, least: int = -31) -> float:
+    """Return a factor as a number of ``bits`` and a shift of ``least`` to 30: 1/255 in 7 bits is 64 / 2**14.
+
+    A number of ones alone is not taken: 0.999 is 64 / 2**6.
+    """
+    shift = max(least, min(bits - 1 - floor(log2(factor)), 30))
+    whole = floor(factor * 2.0**shift + 0.5)
+    if whole >= 2**bits - 1 and shift > least:
+        shift -= 1
+        whole = floor(factor * 2.0**shift + 0.5)
     return float(whole / 2.0**shift)
 
 
-def source_of(graph: Graph, ref: Ref) -> Ref:
-    """Return the value that a value is a piece or a view of; its numbers are those of that one."""
+def short_affine(constants: Sequence[Array], scale: float, result: float, bits: int) -> list[Array]:
+    """Return the factors of ``bits``, and the biases of 16 bits if there are any, by which integers are scaled, each
+    with a shift of its own. ``scale`` and ``result`` are the distances of two numbers of what is read and written.
+    """
+    factors, *biases = (np.asarray(array, np.float64) for array in constants)
+    factors = factors * scale / result
+    tiny = 2.0**-30
+    shifts = np.floor(np.log2((2**bits - 1) / np.maximum(np.abs(factors), tiny)))
+    for bias in biases:
+        shifts = np.minimum(shifts, np.floor(np.log2((2**15 - 1) * 1.03 / np.maximum(np.abs(bias / result), tiny))))
+    steps = 2.0 ** np.maximum(shifts, 0)
+    return [np.rint(array * steps) / steps for array in (factors, *(bias / result for bias in biases))]
+
+
+def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
+    """Return the value that a value is a piece, a view or copies of; its numbers are those of that one, but of a piece
+    with ``pieces``."""
     while True:
         ref = elements_of(graph, ref)
-        if not isinstance(graph.node(ref.node).op, Split):
+        sources = set(graph.args(ref.node))
+        if not isinstance(graph.node(ref.node).op, Concat if pieces else Split | Concat) or len(sources) != 1:
             return ref
-        (ref,) = graph.args(ref.node)
+        (ref,) = sources

@@ -44,7 +44,7 @@ def test_every_step_has_its_true_state(quantiser: str) -> None:
         states, inputs = ([step[name] for step in steps] for name in ("gru/h_in", "x/rows"))
     else:
         arrays = dict(np.load(io.BytesIO(given["calibration.npz"])))
-        states, inputs = list(arrays["gru/h_in"]), list(arrays["x"])
+        states, inputs = list(arrays["gru/h_in"]), list(arrays["x/rows" if quantiser == "mnn" else "x"])
     assert len(states) == T * N
     places = [(t, n) for n in range(N) for t in range(T)]
     for (t, n), state, fed in zip(places, states, inputs, strict=True):
@@ -92,6 +92,13 @@ def test_ncnn_runs_the_files_in_8_bits(cell: str) -> None:
     for each in report.reader:
         assert each.error.mean > 0
         assert each.ratio == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.slow
+def test_mnn_runs_its_quantised_net_with_scales_of_the_extremes() -> None:
+    x = np.random.default_rng(0).standard_normal((30, 1, D))
+    report = lstmc.compile("lstm", T=1, N=1, D=D, H=H, target="mnn").verify_numbers("int8", {"x": x}, reader="mnn")
+    assert all(each.error.mean > 0 and 1 / 1.2 < each.ratio < 1.2 for each in report.reader)
 
 
 def test_an_unknown_quantiser() -> None:

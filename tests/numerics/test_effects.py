@@ -21,10 +21,11 @@ from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.files.output import write_files
 from lstmc.interp import forward
+from lstmc.ir import Graph, Ref
 from lstmc.numerics import NumbersReport, device_names, device_of, effects, read_device
 from lstmc.numerics.calibration import PROGRAM, calibration_for
 from lstmc.numerics.reader import Interpreter, run_quantised
-from lstmc.numerics.rounding import DeviceRounding, Grid, short, to_format
+from lstmc.numerics.rounding import DeviceRounding, Grid, short, short_affine, to_format
 
 T, D, H = 80, 6, 8
 N = dims("N")
@@ -32,7 +33,7 @@ N = dims("N")
 
 @pytest.fixture(autouse=True)
 def _few_steps_for_causes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(effects, "CAUSE_STEPS", 0)
+    monkeypatch.setattr(effects, "CAUSE_STEPS", 1)
 
 
 def correlated(steps: int, seed: int = 0) -> np.ndarray:
@@ -83,6 +84,11 @@ def test_a_short_multiplier_is_a_leak() -> None:
     assert short(1 / 255, 7) == 1 / 256
     assert short(1.0, 7) == 1.0
     assert short(0.75, 7) == 0.75
+    assert short(0.999, 7) == 1.0  # not 127 / 128: 127 is not taken
+    assert short(300.3, 7, 0) == 300
+    factors, biases = short_affine([np.array([-1.0, 0.3]), np.array([1.0, 0.1])], 1 / 255, 0.0039, 7)
+    assert list(factors) == [-64 / 2**6, 77 / 2**8]  # each with a shift of its own
+    assert biases == pytest.approx([1 / 0.0039, 0.1 / 0.0039], abs=0.01)
 
 
 @pytest.mark.parametrize("name", device_names())
@@ -128,6 +134,49 @@ def test_products_that_only_a_sum_reads_have_its_scale() -> None:
         alike = {name.rpartition("/")[2] for name, scale in scales.items() if scale == scales[graph.value_name(total)]}
         assert joined <= alike
         assert not any(name.startswith("mul") for name in alike - joined)
+
+
+def deployed(name: str) -> tuple[Graph, dict[str, Ref]]:
+    """The graph of a cell's step for TPU-MLIR, and its values by name."""
+    graph = net(name, target="tpu-mlir", step=True).compiled.expanded
+    return graph, {graph.value_name(ref): ref for node in graph for ref in [Ref(node.name)]}
+
+
+@pytest.mark.parametrize(("least", "format"), [(1 / 63, "int8"), (1 / 65, "fp16")])
+def test_a_sum_of_ranges_far_apart_is_in_fp16(least: float, format: str) -> None:
+    """As in TPU-MLIR, where it also reads the net's inputs, as the state of a GRU, before they are rounded."""
+    graph, named = deployed("gru")
+    limits = dict.fromkeys(named.values(), (-1.0, 1.0)) | {named["gru/t000/mul_z_h_prev"]: (-least, least)}
+    rounding = DeviceRounding(read_device("tpu-mlir-int8"), graph, limits)
+    assert rounding.format_of(named["gru/t000/h"]) == format
+    assert (rounding.grid(named["gru/t000/h"]) is None) == (format == "fp16")
+    sums = graph.node(named["gru/t000/h"].node)
+    terms = [np.full((1, H), each) for each in (0.30001, 0.001)]
+    (total,) = rounding.results(graph, sums, terms, sums.op.eval(*terms))
+    assert (np.abs(total - 0.30101) < 2e-4).all() == (format == "fp16")
+
+
+def test_a_part_has_the_range_of_the_whole_or_its_own() -> None:
+    """In RKNN the pieces of a Slice have ranges of their own, and what it cuts that of all; in others they share it."""
+    compiled = net("gru", target="rknn", step=True)
+    graph = compiled.compiled.expanded
+    cut = next(node for node in graph if node.name.endswith("x_z_r"))
+    whole, pieces = graph.args(cut.name)[0], [Ref(cut.name, 0), Ref(cut.name, 1)]
+    limits = {whole: (-9.0, 9.0), pieces[0]: (-1.0, 2.0), pieces[1]: (-4.0, 1.0)}
+    for name, spans in (("rknn-int8", [6, 3, 5]), ("a8w8", [18, 18, 18])):
+        rounding = DeviceRounding(read_device(name), graph, limits)
+        grids = [rounding.grid(ref) for ref in (whole, *pieces)]
+        assert [grid.scale * 255 for grid in grids if grid is not None] == pytest.approx(spans)
+
+
+def test_a_constant_for_tpu_mlir_is_no_product_with_0() -> None:
+    """Which it computes wrongly in int8; what is added still hides the product."""
+    compiled = lstmc.compile("gru_blocks", T=1, N=1, D=4, G=2, V=2, target="tpu-mlir", step=True)
+    run = forward(compiled.compiled.expanded, inputs(compiled), compiled.weights)
+    named = {compiled.compiled.expanded.value_name(ref): array for ref, array in run.values.items()}
+    (name,) = (name for name in named if name.endswith("/ones"))
+    assert (named[name] == 1).all()
+    assert 0 < named[f"{name}/scale"].max() < 1e-20
 
 
 @pytest.mark.parametrize(("per", "kept"), [("row", 24), ("slice", 2), ("tensor", 1)])

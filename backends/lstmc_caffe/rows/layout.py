@@ -95,6 +95,7 @@ def _is_whole(power: float) -> bool:
 
 # Added to squares of which a root is taken: that of 0 is then 0, and beside others it is lost (the least float32).
 LEAST = 2.0**-126
+LOST = 1e-30  # a factor in place of 0: its products are lost beside a number that is added
 
 
 # what to do without a layer that many targets lack
@@ -206,7 +207,9 @@ class _Writer:
         elif op.power == 1 or (op.scale, op.shift) != (1, 0):
             self.counts["power_to_scale"] += 1
             name = node.name if op.power == 1 else f"{node.name}/inner"
-            scale = self._numbers(node, "scale", columns, op.scale)
+            # TPU-MLIR computes a Scale by 0 wrongly in int8: its shift would be infinite
+            factor = LOST if op.scale == 0 and op.shift else op.scale
+            scale = self._numbers(node, "scale", columns, factor)
             shift = (self._numbers(node, "shift", columns, op.shift),) if op.shift else ()
             inner = self._layer(node, name, caffe.ScaleBias() if shift else caffe.Scale(1, 1, True), x, scale, *shift)
         return (self._raised(node, inner, op.power, node.name),)
