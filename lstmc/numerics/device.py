@@ -36,7 +36,8 @@ class Values:
     ``written``: the types of layers whose results are rounded, by default all; ``read``: those that round what they
     read; with ``once`` it is rounded for all that read it. ``folded``: the types of those that become a part of the
     layer before them, where nothing else reads what is between: that has the numbers of their results. ``silu``: the
-    product of a value and its own sigmoid is one function. ``pieces``: what a Slice cuts out has a range of its own,
+    product of a value and its own sigmoid is one function. ``biased``: a constant that is added to a product is a part
+    of it. ``pieces``: what a Slice cuts out has a range of its own,
     and what it cuts that of all pieces.
 
     ``unsigned``: a symmetric value that is never negative has all its numbers above zero, but not what layers of the
@@ -50,6 +51,7 @@ class Values:
     unsigned: bool = False
     signed: tuple[str, ...] = ()
     silu: bool = False
+    biased: bool = False
     pieces: bool = False
     power_of_two: bool = False
     headroom: float = 0.0

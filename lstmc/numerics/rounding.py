@@ -215,7 +215,8 @@ class DeviceRounding:
         return alone and {*self._graph.args(readers[0].name)} == {ref, *self._graph.args(node.name)}
 
     def _rounds(self, ref: Ref) -> bool:
-        return ref.node in self._written or any(node.name in self._read for node in self._structure.readers[ref])
+        readers = self._structure.readers[ref]
+        return ref.node in self._written or any(n.name in self._read and not self._is_bias(n) for n in readers)
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
         source = self._structure.sources[ref]
@@ -281,7 +282,7 @@ class DeviceRounding:
         if node.name in self._fixed:
             return args
         refs, matrix = graph.args(node.name), weight_slot(graph, node, self._fixed)
-        read = node.name in self._read
+        read = node.name in self._read and not self._is_bias(node)
         numbers = []
         for slot, (ref, array) in enumerate(zip(refs, args, strict=True)):
             if matrix is not None and slot >= matrix and ref.node in self._fixed:
@@ -301,6 +302,14 @@ class DeviceRounding:
                 array = self._stored(ref, array)
             numbers.append(array)
         return numbers
+
+    def _is_bias(self, node: Node) -> bool:
+        """Return whether a layer adds a constant to a product that nothing else reads, and is one with it."""
+        if not self.device.values.biased or layer_type(node.op) != "add":
+            return False
+        product, other = self._graph.args(node.name)
+        is_product = weight_slot(self._graph, self._graph.node(product.node), self._fixed) is not None
+        return is_product and other.node in self._fixed and len(self._structure.readers[product]) == 1
 
     def _cached(self, node: Node, slot: int, array: Array, stored: Callable[[Array], Array]) -> Array:
         key = (node.name, slot)
