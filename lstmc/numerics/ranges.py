@@ -23,7 +23,7 @@ from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, Ref, node_flops
 from lstmc.numerics.sequences import Sequences, StepRunner, constants
-from lstmc.ops import Array, Input, Sigmoid, Split, Tanh
+from lstmc.ops import Array, Concat, Input, Sigmoid, Split, Tanh
 from lstmc.process.status import report_activity
 
 BINS = 1 << 16
@@ -239,6 +239,17 @@ def elements_of(graph: Graph, ref: Ref) -> Ref:
     while _is_view(graph, ref):
         (ref,) = graph.args(ref.node)
     return ref
+
+
+def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
+    """Return the value that a value is a piece, a view or copies of; its numbers are those of that one, but of a piece
+    with ``pieces``."""
+    while True:
+        ref = elements_of(graph, ref)
+        sources = set(graph.args(ref.node))
+        if not isinstance(graph.node(ref.node).op, Concat if pieces else Split | Concat) or len(sources) != 1:
+            return ref
+        (ref,) = sources
 
 
 def _is_view(graph: Graph, ref: Ref) -> bool:

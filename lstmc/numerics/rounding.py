@@ -12,7 +12,7 @@ import numpy as np
 from lstmc.ir import Graph, Node, Ref, is_weight
 from lstmc.loops.low_precision import rounded_rows, to_format
 from lstmc.numerics.device import BITS, Device, Format, Nearest
-from lstmc.numerics.ranges import elements_of
+from lstmc.numerics.ranges import source_of
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Arrays, Concat, Leaf, Linear, Op, Split
 
@@ -445,14 +445,3 @@ def short_affine(constants: Sequence[Array], scale: float, result: float, bits: 
         shifts = np.minimum(shifts, np.floor(np.log2((2**15 - 1) * 1.03 / np.maximum(np.abs(bias / result), tiny))))
     steps = 2.0 ** np.maximum(shifts, 0)
     return [np.rint(array * steps) / steps for array in (factors, *(bias / result for bias in biases))]
-
-
-def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
-    """Return the value that a value is a piece, a view or copies of; its numbers are those of that one, but of a piece
-    with ``pieces``."""
-    while True:
-        ref = elements_of(graph, ref)
-        sources = set(graph.args(ref.node))
-        if not isinstance(graph.node(ref.node).op, Concat if pieces else Split | Concat) or len(sources) != 1:
-            return ref
-        (ref,) = sources
