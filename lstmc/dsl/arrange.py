@@ -10,7 +10,7 @@ from lstmc.dsl.function import check_value, described, function
 from lstmc.dsl.op import number_of, size_of, whole_number_of
 from lstmc.dsl.operators import common_shape, repeated
 from lstmc.dsl.trace import open_trace, origin, size_in
-from lstmc.dsl.value import Value, apply, in_turn, inner_trace
+from lstmc.dsl.value import Value, apply, bounded, in_turn, inner_trace
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Concat, Full, Reshape, Tile, Transpose
 from lstmc.source import argument_location, here
@@ -128,7 +128,7 @@ def full(shape: Size | Sequence[Size], value: float) -> Value:
             f"full: a shape is made of dimensions and of integers of 1 or more, found {described(shape)}",
             loc=argument_location(here(), 0, "shape"),
         )
-    op = Full(tuple(n for n in sizes if n is not None), number_of("full", "value", value))
+    op = Full(tuple(n for n in sizes if n is not None), number_of("full", "value", bounded(value)))
     return Value(trace, trace.apply(op)[0])
 
 
@@ -136,7 +136,7 @@ def full(shape: Size | Sequence[Size], value: float) -> Value:
 def full_like(x: Value, value: float) -> Value:
     """An array of one number, in the shape of x. No gradient flows to x."""
     trace = inner_trace(x)
-    return Value(trace, trace.apply(Full(x.shape, number_of("full_like", "value", value)))[0])
+    return Value(trace, trace.apply(Full(x.shape, number_of("full_like", "value", bounded(value))))[0])
 
 
 @function

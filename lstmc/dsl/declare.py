@@ -16,7 +16,7 @@ from lstmc import ops
 from lstmc.dsl.dims import Size, as_size, free, shape_text
 from lstmc.dsl.function import Declared, checked, described
 from lstmc.dsl.trace import check_name
-from lstmc.dsl.value import Value, finite, is_scalar
+from lstmc.dsl.value import Value, bounded, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Uniform, Values, Xavier
 from lstmc.source import SrcLoc, argument_location, function_location, here, parameter_location
@@ -26,7 +26,7 @@ _SCALARS = ("lr_mult", "decay_mult")
 
 def as_filler(fill: Any) -> Any:
     """Return the ``constant`` filler of a number; anything else unchanged."""
-    return Constant(finite(fill)) if is_scalar(fill) else fill
+    return Constant(finite(bounded(fill))) if is_scalar(fill) else fill
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +203,8 @@ def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain |
 def State(*shape: Size, fill: Filler | Any = None) -> Value:
     """A value carried from step to step. Its initial value is zero, ``fill``, or ``init`` of the scan.
 
-    ``fill`` is a scalar, an initializer, or an array: of the whole shape, or without the axis of the batch.
+    ``fill`` is a scalar, an initializer, or an array: of the whole shape, or without the axis of the batch. Minus
+    infinity is -1e30, whose exp is 0.
     """
     return cast(Value, StateDeclaration(shape, as_filler(fill), here()))
 

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, SupportsAbs, TypeVar, overload
 
+import numpy as np
+
 from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.function import check_value, described, function
 from lstmc.dsl.op import axis_of, number_of, pointwise, size_of
 from lstmc.dsl.trace import origin
-from lstmc.dsl.value import Value, apply, finite, is_scalar
+from lstmc.dsl.value import Value, apply, bounded, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import (
     Concat,
@@ -92,12 +94,16 @@ def clip(x: Value, low: float, high: float) -> Value:
 def where(mask: Value, a: Value | float, b: Value | float) -> Value:
     """``a`` where ``mask`` is 1, ``b`` where it is 0: mask * a + (1 - mask) * b, broadcast as ``*`` is.
 
-    A mask of other numbers gives what lies between. At least one of ``a`` and ``b`` may be a number, or both.
+    A mask of other numbers gives what lies between. At least one of ``a`` and ``b`` may be a number, or both; minus
+    infinity is -1e30, whose exp is 0.
     """
     for position, (name, value) in enumerate((("a", a), ("b", b)), 1):
         _check_value_or_number("where", value, position, name)
+    a, b = bounded(a), bounded(b)
     if is_scalar(a) and is_scalar(b):
-        return mask * (finite(a) - finite(b)) + b
+        difference = np.float32(finite(a)) - np.float32(finite(b))
+        if difference + np.float32(b) == np.float32(a):  # else, as beside -1e30, its digits are lost
+            return mask * (a - b) + b
     return mask * a + (1 - mask) * b
 
 

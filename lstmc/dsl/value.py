@@ -289,6 +289,11 @@ def is_scalar(thing: object) -> bool:
     return isinstance(thing, int | float | np.integer | np.floating) and not isinstance(thing, bool)
 
 
+def bounded(number: Any) -> Any:
+    """Return a fill; for an infinite one 1e30 with its sign, whose exp is 0 and which a product with 0 makes 0."""
+    return float(np.copysign(1e30, number)) if is_scalar(number) and abs(number) == inf else number
+
+
 def finite(number: Any) -> float:
     """A scalar as a float, if float32 can hold it."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -158,3 +159,15 @@ def test_errors(user: UserFile, call: str, message: str) -> None:
 def test_a_formula_is_called_by_the_name_that_it_is_assigned_to(user: UserFile) -> None:
     graph = user.graph("@model\ndef net(x=Input(N, H)):\n    y = gelu(x)\n    return y\n", N=2, H=3)
     assert [output.ref.node for output in graph.outputs] == ["y"]
+
+
+def test_minus_infinity_is_a_number_whose_exp_is_zero_beside_any_other() -> None:
+    @model
+    def net(X: Any = Input(N, H), mask: Any = Input(N, H)) -> Any:
+        masked = lstmc.exp(lstmc.where(mask, X, -math.inf)) + lstmc.exp(lstmc.full((N, H), -math.inf))
+        return {"masked": masked, "small": lstmc.where(mask, 0.5, -math.inf)}
+
+    X, mask = np.random.default_rng(0).normal(size=(N, H)), np.arange(N * H).reshape(N, H) % 2
+    found = forward(net.graph(), {"X": X, "mask": mask}).outputs
+    np.testing.assert_array_equal(found["masked"], np.where(mask, np.exp(X), 0))
+    np.testing.assert_array_equal(found["small"], np.where(mask, 0.5, -1e30))

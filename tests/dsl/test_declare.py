@@ -212,6 +212,7 @@ def test_a_wrapped_function_is_traced_through_its_wrapper(user: UserFile) -> Non
 def test_a_number_is_a_constant_filler() -> None:
     assert [declare(3, fill=0.5).fill for declare in (Input, State, Param)] == [constant(0.5)] * 3
     assert params(2, 3, fill=np.float32(2)).fill == constant(2.0)
+    assert State(3, fill=-math.inf).fill == constant(-1e30)
     with pytest.raises(DslError) as caught:
         Param(3, fill=math.nan)
     assert caught.value.message == "a scalar must be a finite float32 number, found nan"

@@ -64,7 +64,7 @@ X, V, W = (
         ("z = «elu(X, math.inf)»", "DslError: a scalar must be a finite float32 number, found inf", ()),
         ("z = power(X, «X»)", "DslError: power: exponent must be a number, found a Value", ()),
         (
-            "z = «where(X, X, -math.inf)»",
+            "z = «maximum(X, -math.inf)»",
             "DslError: a scalar must be a finite float32 number, found -inf: -1e30 stands for it, whose exp is 0",
             (),
         ),

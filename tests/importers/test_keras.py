@@ -136,7 +136,8 @@ def around() -> Any:
     y, ahead, _, back, _ = kl.Bidirectional(kl.LSTM(3, return_sequences=True, return_state=True))(scaled)
     weights = kl.Softmax(1)(kl.Dense(1, activation="tanh")(y))
     decoded = kl.GRU(2, return_sequences=True)(kl.RepeatVector(4)(kl.Concatenate()([ahead, back])))
-    looked = kl.Attention()([decoded, kl.Dense(2, activation="gelu")(y)])
+    value = kl.Dense(2, activation="gelu")(y)
+    looked = kl.Attention()([kl.AdditiveAttention()([kl.Attention(use_scale=True)([decoded, value]), value]), value])
     relu = kl.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.05)(kl.UnitNormalization()(looked))
     return keras.Model(x, [kl.Dot(1)([weights, y]), kl.GlobalMaxPooling1D()(relu), kl.Cropping1D(1)(relu)])
 

@@ -232,12 +232,21 @@ def _dot(layers: Layers, call: Call) -> list[str]:
 
 
 def _attention(layers: Layers, call: Call) -> list[str]:
-    """softmax(q k') v, of query, value and an optional key."""
+    """softmax(scale q k') v, of query, value and an optional key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
-    if call.config.get("use_scale") or call.config.get("score_mode", "dot") != "dot":
-        raise Refused("use_scale, score_mode", "given", "only dot products without a scale are read", "use them")
-    scores = layers.softmax(layers.matmul(q, layers.transpose(k, (0, 2, 1))), -1)
-    return [layers.matmul(scores, v)]
+    if call.config.get("score_mode", "dot") != "dot":
+        raise Refused("score_mode", str(call.config["score_mode"]), "only dot products are read", "use them")
+    scores = layers.matmul(q, layers.transpose(k, (0, 2, 1)))
+    scaled = layers.binary("mul", scores, call.weights[0]) if call.weights else scores
+    return [layers.matmul(layers.softmax(scaled, -1), v)]
+
+
+def _additive_attention(layers: Layers, call: Call) -> list[str]:
+    """softmax(sum(scale tanh(q + k))) v, of query, value and an optional key."""
+    q, v, k = (*call.several(2), call.xs[1])[:3]
+    each = layers.apply("tanh", layers.binary("add", layers.unsqueeze(q, [2]), layers.unsqueeze(k, [1])))
+    scaled = layers.binary("mul", each, call.weights[0]) if call.weights else each
+    return [layers.matmul(layers.softmax(layers.reduce("sum", scaled, [-1], keep=False), -1), v)]
 
 
 def _multi_head(layers: Layers, call: Call) -> list[str]:
@@ -360,7 +369,8 @@ def _merge(kind: str) -> Handler:
 
 
 # Layers that have a time of their own.
-_OVER_TIME = frozenset({*keras_recurrent.HANDLERS, "RepeatVector", "Dot", "Attention", "MultiHeadAttention"})
+ATTENTION = ("Attention", "AdditiveAttention", "MultiHeadAttention")
+_OVER_TIME = frozenset({*keras_recurrent.HANDLERS, "RepeatVector", "Dot", *ATTENTION})
 
 
 def _time_distributed(layers: Layers, call: Call) -> list[str]:
@@ -383,7 +393,7 @@ MASK_GOES_ON = frozenset(
     }
 )
 # Layers that would see a mask, and do not here.
-MASK_REFUSED = frozenset({"Softmax", "Attention", "MultiHeadAttention", "Dot"})
+MASK_REFUSED = frozenset({"Softmax", "Dot", *ATTENTION})
 MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"})
 
 
@@ -399,6 +409,7 @@ HANDLERS: dict[str, Handler] = {
     "RepeatVector": _repeat_vector,
     "Dot": _dot,
     "Attention": _attention,
+    "AdditiveAttention": _additive_attention,
     "MultiHeadAttention": _multi_head,
     "RMSNormalization": _rms_norm,
     "PReLU": lambda layers, call: [layers.prelu(call.xs[0], call.weights[0])],

@@ -132,6 +132,8 @@ def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Arr
         return [*learnt, *([None, None] if kind == "BatchNormalization" else [])]
     if kind in ("PReLU", "RMSNormalization"):
         return [None]
+    if kind in ("Attention", "AdditiveAttention"):
+        return [None] * bool(config.get("use_scale", kind == "AdditiveAttention"))
     if kind == "MultiHeadAttention":
         heads, width = config.get("num_heads"), config.get("key_dim")
         wide = config.get("value_dim") or width
