@@ -87,7 +87,7 @@ ORDER["lstmc_torch"] = (
     ("program", "loop"),
     ("backend",),
     ("modules",),
-    ("execution", "trainer"),
+    ("trainer",),
     ("ranks",),
     ("lstmc_torch",),
 )
@@ -95,7 +95,7 @@ RANK = {package: {part: rank for rank, parts in enumerate(order) for part in par
 # What is imported from elsewhere, and by whom: a part, a file, or (ending in /) a folder.
 THIRD_PARTY = {
     "numpy": ("lstmc/", "lstmc_caffe/", "lstmc_onnx/", "lstmc_c/", "lstmc_torch/"),
-    "torch": tuple(f"lstmc_torch/{name}.py" for name in ("loop", "modules", "execution", "trainer", "ranks")),
+    "torch": tuple(f"lstmc_torch/{name}.py" for name in ("loop", "modules", "trainer", "ranks")),
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),

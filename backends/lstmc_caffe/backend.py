@@ -77,9 +77,8 @@ from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.targets.shapes import listed_layers
 from lstmc_caffe.targets.target import Target
 from lstmc_caffe.train.net import CaffeRanks, train, training_files
-from lstmc_caffe.write.artifact import artifact, layers_text
+from lstmc_caffe.write.artifact import artifact, layers_text, stream_program
 from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, read_weights
-from lstmc_caffe.write.stream import stream_program
 
 Passes = tuple[Pass, ...]
 Gates = Literal["unit", "packed", "separate"]

@@ -58,7 +58,7 @@ class TorchExecutor:
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Run forward and backward: the outputs, and the gradients of inputs and parameters."""
-        execution: Execution = _torch("lstmc_torch.execution").run(compiled, artifact, arrays, self.native)
+        execution: Execution = _torch("lstmc_torch.modules").execute(compiled, artifact, arrays, self.native)
         return execution
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class TorchBackend(RunsFiles):
         )
         files = {
             f"{stem}.py": text.encode(),
-            f"{stem}{SUFFIX}": _torch("lstmc_torch.execution").saved(graph, weights),
+            f"{stem}{SUFFIX}": _torch("lstmc_torch.modules").saved(graph, weights),
         }
         if library:
             operator = _TEMPLATES.get_template("operator.cpp.j2").render(
@@ -136,12 +136,12 @@ class TorchBackend(RunsFiles):
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Return the parameters in a state dict that :func:`torch.save` wrote, and the names of those not there."""
-        weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.execution").read_weights(trained, manifest)
+        weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.modules").read_weights(trained, manifest)
         return weights
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
         """Load a net in PyTorch, its scans as native code where that can be compiled."""
-        net: LoadedNet = _torch("lstmc_torch.execution").LoadedModule(files, gpu)
+        net: LoadedNet = _torch("lstmc_torch.modules").LoadedModule(files, gpu)
         return nullcontext(net)
 
     training_targets: Collection[str] = ("torch",)

@@ -1,20 +1,25 @@
-"""The files of a compiled model: prototxt, in-place layers, generated code, caffemodel and manifest."""
+"""The files of a compiled model: prototxt, in-place layers, generated code, caffemodel and manifest.
+
+For a net of one step also a program that streams through it, in another program that reads the net, without lstmc.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lstmc.backend import Artifact, Compiled
-from lstmc.errors import BackendError
+from lstmc.errors import Argument, BackendError, Mend
 from lstmc.files.output import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.loops.code import Source, gpu_text, layer_code, source
 from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.loops.rows import batch_of
-from lstmc.manifest import Manifest, Place, Stored, describe, manifest_states, step_blobs
+from lstmc.manifest import Manifest, Place, State, Stored, describe, manifest_states, parse_manifest, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import gc_paused, with_progress
 from lstmc.text import late
@@ -25,7 +30,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops.inputs import Fed, fed_inputs, read_blobs
 from lstmc_caffe.targets.lint import warnings
-from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.load import OWN, load_target
 from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 
@@ -235,3 +240,145 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
             *map(str, warnings(net.layers(), target)),
         ),
     )
+
+
+TITLES = {
+    "caffe": "Caffe",
+    "opencv": "OpenCV 4",
+    "mnn": "MNN",
+    "ncnn": "ncnn",
+    "rknn": "RKNN",
+}  # the programs that a target may name
+SUFFIXES = {"cpp": ".cpp", "python": ".py"}
+COMMENTS = {"cpp": "//", "python": "#"}
+NO_C = "OpenCV 4's DNN module, Caffe and MNN have interfaces for C++ and Python, and none for C"
+_TEMPLATES.filters.update(late=late, literal=json.dumps)  # a text as Python and C++ write it
+
+
+def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
+    """``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads a line of numbers a step, and writes one.
+
+    It runs the net in the program that the target's file names. Raises :class:`BackendError` for an unknown
+    ``language``, a target whose program has no interface for it, and a net of all steps.
+    """
+    target = load_target(compiled.target)
+    argument = Argument("language", language)
+    if language not in SUFFIXES:
+        raise BackendError(
+            f"{argument}: expected {' or '.join(SUFFIXES)}",
+            notes=(NO_C,) if language == "c" else (),
+            arguments=(argument,),
+        )
+    if target.program is None:
+        with_programs = [name for name in OWN if load_target(name).program is not None]
+        raise BackendError(
+            f"{argument}: target {target.name} has no example program: expected one of {', '.join(with_programs)}",
+            arguments=(argument,),
+        )
+    if target.program not in ("caffe", "opencv") and language == "cpp":
+        raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone", arguments=(argument,))
+    manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
+    if manifest.states is None:
+        raise BackendError(
+            f"{argument}: expected a net of one step, found one of all steps",
+            mends=[Mend.ONE_STEP],
+            arguments=(argument,),
+        )
+    program = f"{compiled.name}_stream"
+    file = f"{program}{SUFFIXES[language]}"
+    text = _TEMPLATES.get_template(f"{target.program}{SUFFIXES[language]}.j2").render(
+        _context(manifest, manifest.states),
+        name=compiled.name,
+        title=TITLES[target.program],
+        version=__version__,
+        source=compiled.source,
+        target=target.name,
+        file=file,
+        program=program,
+        comment=COMMENTS[language],
+        library=f"{compiled.name}{SUFFIX}" in artifact.files,
+    )
+    return {file: text.encode()}
+
+
+@dataclass(frozen=True)
+class NamedPlace:
+    """A value of the model and its blobs in the net, as the templates write it."""
+
+    name: str
+    place: Place
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.place.shape
+
+    @property
+    def shape_text(self) -> str:
+        return str(list(self.shape))
+
+    @property
+    def blobs(self) -> list[str | None]:
+        return list(self.place.blobs)
+
+    @property
+    def delay(self) -> int:
+        """The number of steps by which an output is late."""
+        return self.place.delay
+
+    @property
+    def blob_shape(self) -> tuple[int, ...]:
+        """The shape of each of its blobs."""
+        return self.shape if self.place.blob_shape is None else self.place.blob_shape
+
+    @property
+    def cpp(self) -> str:
+        """As an initializer of C++."""
+        blobs = ", ".join(json.dumps(blob or "") for blob in self.blobs)
+        late = f", {self.delay}" if self.delay else ""
+        return f"{{{json.dumps(self.name)}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}{late}}}"
+
+
+@dataclass(frozen=True)
+class NamedState:
+    """A state, where it is fed, and where the next one is read."""
+
+    name: str
+    before: NamedPlace
+    after: NamedPlace
+    initial: float | str
+
+    @property
+    def words(self) -> str:
+        """The initial value in words, where it is no number."""
+        return self.initial if isinstance(self.initial, str) else ""
+
+    @property
+    def first(self) -> float | None:
+        return None if isinstance(self.initial, str) else float(self.initial)
+
+    @property
+    def cpp_first(self) -> str:
+        return "0.0f, true" if self.first is None else f"{self.first!r}f, false"
+
+
+def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
+    """Return the variables of the templates: the inputs and outputs besides states, the states, the largest delay."""
+    inputs = {
+        n: NamedPlace(n, entry.place) for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled
+    }
+    outputs = {name: NamedPlace(name, place) for name, place in manifest.outputs.items()}
+    pairs = [
+        NamedState(n, inputs[s.input], outputs[s.output], s.initial) for n, s in states.items() if s.input in inputs
+    ]
+    state_inputs, state_outputs = (
+        {state.input for state in states.values()},
+        {state.output for state in states.values()},
+    )
+    outside = [place for name, place in outputs.items() if name not in state_outputs]
+    return {
+        "inputs": [place for name, place in inputs.items() if name not in state_inputs],
+        "outputs": outside,
+        "latest": max((place.delay for place in outside), default=0),
+        "states": list(pairs),
+        "given": [state for state in pairs if state.first is None],
+    }
