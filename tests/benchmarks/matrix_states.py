@@ -5,8 +5,8 @@
 The cores of cells of the library, without projections: T = 1024, 4 heads as rows of the batch, 64 keys and values. One
 thread, CPU time, minima. The last column compares the memory of all buffers with that of the states of all steps.
 
-Where flash-linear-attention is installed (``pip install --no-deps fla-core einops``), its code for PyTorch alone is
-timed too: files of it are loaded by their paths, as the package itself needs Triton.
+Where flash-linear-attention and mlstm_kernels are installed (``pip install --no-deps fla-core mlstm_kernels einops``),
+their code for PyTorch alone is timed too: files of the former are loaded by their paths, as the package needs Triton.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -142,8 +143,14 @@ def measured(core: Cell, rounds: int) -> tuple[float, float, int]:
     return forward, both, 4 * floats
 
 
-# of flash-linear-attention, [batch, heads, T, ...]: a folder of fla/ops, a function, and what it takes
+# [batch, heads, T, ...]: a folder of flash-linear-attention's fla/ops, or a module of another package, a function, and
+# what it takes
 AUTHORS: dict[Cell, tuple[str, str, tuple[str, ...]]] = {
+    mlstm: (
+        "mlstm_kernels.torch.chunkwise.native",
+        "mlstm_chunkwise__native_custbw",
+        ("q", "k", "v", "number", "number"),
+    ),
     delta_net: ("delta_rule", "delta_rule_chunkwise", ("q", "k", "v", "number")),
     gla: ("gla", "naive_recurrent_gla", ("q", "k", "v", "gates")),
     retnet: ("retention", "naive_retention", ("q", "k", "v")),
@@ -154,16 +161,20 @@ TIME_FIRST = ("gla", "simple_gla")  # [batch, T, heads, ...]
 
 def authors(core: Cell) -> Callable[..., Any] | None:
     """Return the authors' function for a core; None where there is none, or the package is not installed."""
-    package = find_spec("fla")
-    if core not in AUTHORS or package is None or not package.submodule_search_locations:
+    folder, name, _ = AUTHORS.get(core, ("", "", ()))
+    package, _, module_of = folder.partition(".")
+    spec = find_spec(package if module_of else "fla")
+    if not folder or spec is None or not spec.submodule_search_locations:
         return None
-    folder, name, _ = AUTHORS[core]
-    path = Path(package.submodule_search_locations[0]) / "ops" / folder / "naive.py"
-    spec = spec_from_file_location(f"fla_{folder}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    if module_of:
+        module = import_module(folder)
+    else:
+        path = Path(spec.submodule_search_locations[0]) / "ops" / folder / "naive.py"
+        spec = spec_from_file_location(f"fla_{folder}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
     found: Callable[..., Any] = getattr(module, name)
     return found
 
