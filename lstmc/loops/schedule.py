@@ -110,7 +110,7 @@ class Schedule:
                     before[node.name][name] = before[node.name].get(name, True) and together
         for new, readers in self.old_reads.items():
             for reader in readers:
-                if new != reader and reader in before and not self._waits(before, reader, new):
+                if new != reader and {new, reader} <= before.keys() and not self._waits(before, reader, new):
                     before[new].setdefault(reader, True)
         position = {name: at for at, name in enumerate(_in_order(before))}
         keys: dict[str, list[tuple[int, bool]]] = {name: [] for name in position}

@@ -57,10 +57,10 @@ def heads(k=Input(N, K), v=Input(N, V), S=State(N, 2, K // 2, V), m=State(N, 1))
 
 
 @cell
-def turned(k=Input(N, K), v=Input(N, K), S=State(N, K, K)):
-    """Its new elements come from others than those that they replace."""
+def turned(k=Input(N, K), v=Input(N, K), S=State(N, K, K), unread=State(N, K, K)):
+    """Its new elements come from others than those that they replace; a state whose gradient is a constant."""
     S = 0.5 * einsum("nvk->nkv", S) + outer(v, k)
-    return einsum("nvk,nk->nv", S, k), {"S": S}
+    return einsum("nvk,nk->nv", S, k), {"S": S, "unread": outer(v, k)}
 
 
 @cell

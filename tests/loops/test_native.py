@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,6 +16,8 @@ from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Scan
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
+from lstmc.loops.memory import header
+from lstmc.loops.native import FLAGS, Compiler
 from lstmc.passes import Dead
 from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import seeded_model
@@ -117,3 +122,27 @@ def test_core_scans_become_generated_ones_without_dropouts() -> None:
     np.testing.assert_allclose(
         forward(with_native_loops(generated), {"X": x}, weights, np.float32).outputs["y"], wanted, rtol=1e-5, atol=1e-6
     )
+
+
+def test_functions_are_right_to_a_few_units_in_the_last_place(tmp_path: Path) -> None:
+    """From where exp is denormal to where it is infinite; zero, infinities and NaN too. A sigmoid is at least 1e-38."""
+    wanted = {
+        "exp_": np.exp,
+        "sigmoid": lambda x: np.exp(-np.logaddexp(0, -x)),
+        "tanh_": np.tanh,
+        "softplus": lambda x: np.logaddexp(x, 0),
+    }
+    each = (
+        'extern "C" void {0}_of(int n, const float* x, float* y) {{ for (int i = 0; i < n; ++i) y[i] = {0}(x[i]); }}\n'
+    )
+    code = header("elements.h") + "".join(each.format(name) for name in wanted)
+    (tmp_path / "probe.cpp").write_text(code, encoding="utf-8")
+    Compiler.find("").run((*FLAGS, "-shared", "probe.cpp", "-o", "probe.so"), tmp_path, "compiling a probe")
+    probe = ctypes.CDLL(str(tmp_path / "probe.so"))
+    x = np.concatenate([np.linspace(-87, 88, 100_003), [0, np.inf, -np.inf, np.nan]]).astype(np.float32)
+    for name, function in wanted.items():
+        y = np.empty_like(x)
+        getattr(probe, f"{name}_of")(len(x), x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p))
+        with np.errstate(all="ignore"):
+            exact = function(x.astype(np.float64))
+        np.testing.assert_allclose(y, exact, rtol=4e-7, atol=1e-38, err_msg=name)
