@@ -102,6 +102,7 @@ X = "x is X: input [T, N, D], declared at user.py:6"
             (),
         ),
         ("z = layer_norm(X, «3»)", "DslError: layer_norm takes Values, found int 3", ()),
+        ("z = layer_norm(X, None, «3»)", "DslError: layer_norm takes Values, found int 3", ()),
         ("z = rms_norm(X, «eps=0»)", "DslError: rms_norm: eps must be greater than 0, found 0", ()),
         ("z = group_norm(X, 5, «3»)", "DslError: group_norm takes Values, found int 3", ()),
         (
