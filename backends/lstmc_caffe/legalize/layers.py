@@ -223,6 +223,8 @@ def sum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Sum)
     axis, (x,) = node.op.axis, args
     shape = b.type(x).shape
+    if shape[axis] == 1:
+        return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), x)
     if axis == len(shape) - 1:
         below = b.node(x.node)
         if isinstance(below.op, caffe.Reduction):  # this axis and those that it sums

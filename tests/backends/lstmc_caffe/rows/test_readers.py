@@ -643,3 +643,17 @@ def standardized(
 def test_images_times_a_number_of_each_channel_plus_one(target: str, caffe: Runner) -> None:
     """A Scale of images; for TVM products with blobs that are made of the images' elements."""
     assert_caffe_agrees(caffe, compile_net(standardized, target=target).compiled)
+
+
+@model
+def sum_of_one_row(X=Input(1, 5), *, W=Param(4, 5, fill=uniform(-1, 1))):
+    y = linear(tanh(X), W)
+    return {"y": y, "sum": y.sum(axis=0, keepdims=True)}
+
+
+@pytest.mark.parametrize("target", ["caffe", "rknn"])
+def test_a_sum_of_one_element_is_a_blob_in_another_shape(target: str) -> None:
+    """RKNN takes out a Power that changes nothing, and the name of the output with it."""
+    text = compile_net(sum_of_one_row, target=target).prototxt
+    assert "Pooling" not in text
+    assert 'type: "Power"' not in text
