@@ -53,7 +53,7 @@ from tests.backends.lstmc_caffe.legalize import (
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.backends.lstmc_caffe.nets import compiled as compiled_net
 from tests.backends.lstmc_caffe.ops import test_layers, test_read
-from tests.backends.lstmc_caffe.rows import test_fit_readers, test_readers
+from tests.backends.lstmc_caffe.rows import test_readers, test_views_fit_readers
 from tests.backends.lstmc_caffe.runtime import test_differential, test_post
 from tests.backends.lstmc_caffe.train.training_nets import carrying, dropping, line, train
 from tests.backends.lstmc_caffe.write import test_in_place, test_step
@@ -122,7 +122,7 @@ def launches(runner: Runner) -> dict[str, int]:
 
 
 MODULES = (
-    *(test_differential, test_layers, test_readers, test_fit_readers, test_step, test_properties, test_post),
+    *(test_differential, test_layers, test_readers, test_views_fit_readers, test_step, test_properties, test_post),
     *(test_native_layers, test_native_cont, test_in_place, test_lstm_unit, test_lstm_unit_cont, test_generated_layers),
 )
 COMPARING = {
