@@ -93,7 +93,8 @@ def everything(k=Input(T, N, K), v=Input(T, N, V), S0=Input(N, V, K)):
         found[made.name], _ = scan(made(), (k, v), init={"S": S0} if made is delta else None)
     found["momentum"], last = scan(momentum(), (k, v), reverse=True)
     found["last"] = last["M"]
-    found["turned"], _ = scan(turned(), (k, k))
+    found["turned"], last = scan(turned(), (k, k))
+    found["outer"] = last["unread"]
     return found
 
 
@@ -121,7 +122,7 @@ def test_outputs_and_all_gradients(two_steps: None, steps: int, keys: int, value
 def test_what_is_kept() -> None:
     found = plans(T=99, N=2, K=64, V=64)
     assert {name: plan.chunk for name, plan in found.items()} == {
-        "delta": 32, "heads": 32, "remembered": 32, "momentum": 10, "turned": 32,
+        "delta": 32, "heads": 32, "remembered": 32, "momentum": 10, "turned": 16,
     }  # fmt: skip
     text = plan_text(found["momentum"])
     assert "\n  kept each 10 steps, and computed again in between: S_prev, M_prev\n" in text
