@@ -127,6 +127,10 @@ IDENTITIES: dict[str, Callable[..., tuple[Any, Any]]] = {
         np.exp(a) / (np.exp(a) + np.exp(b)),
     ),
     "logarithms": lambda a, b, c: (np.logaddexp(a, b), a + np.log1p(np.exp(b - a))),
+    "softplus of no large number": lambda a, b, c: (
+        np.maximum(a - b, 0) + np.log1p(np.exp(-np.absolute(a - b))),
+        np.log1p(np.exp(a - b)),
+    ),
     "the slope of softplus": lambda a, b, c: (np.exp(a - np.logaddexp(a, 0)), np.exp(a) / (1 + np.exp(a))),
     "relu of a multiple": lambda a, b, c: (np.maximum(3 * a, 0), 3 * np.maximum(a, 0)),
     "relu of a negative": lambda a, b, c: (np.maximum(-a, 0), np.maximum(a, 0) - a),

@@ -354,8 +354,28 @@ def log(x: Number) -> Number:
         return _of_constant(np.log, x.value)
     shared = _shared(x, exponentials=True)
     rest = x.times(_inverse(shared))
-    last = _algebra(x).function("log", rest) if rest.value is None else log(rest)
+    reduced = _without_squares(rest)
+    last = _algebra(x).function("log", rest) if reduced is rest and rest.value is None else log(reduced)
     return _sum(last, *(atom.operands[0].scaled(exponent) for atom, exponent in shared))
+
+
+def _without_squares(x: Number) -> Number:
+    """Return the number with r r as r + r e - e, where r is exp(relu(y)), and e is exp(y): r is 1 or e.
+
+    So log(1 + exp(-abs(y))) is log(1 + exp(y)) - relu(y).
+    """
+    for monomial, value in x.terms.items():
+        for atom, exponent in monomial:
+            if atom.kind != "exp" or exponent < 2 or exponent != int(exponent):
+                continue
+            ((factors, scale), *others) = atom.operands[0].terms.items()
+            if others or scale != 1 or len(factors) != 1 or factors[0][0].kind != "relu" or factors[0][1] != 1:
+                continue
+            r, e = Number.atom(atom), exp(factors[0][0].operands[0])
+            quotient = Number({Number.product(monomial, ((atom, -2),)): value})
+            rest = Number({other: own for other, own in x.terms.items() if other != monomial})
+            return _without_squares(_sum(rest, _product(quotient, r + r * e - e)))
+    return x
 
 
 def odd(kind: str, function: Callable[[float], Any]) -> Callable[[Number], Number]:

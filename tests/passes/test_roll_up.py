@@ -9,7 +9,7 @@ from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.dsl.value import Value
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Unstack
+from lstmc.ops import Linear, Unstack
 from lstmc.passes import Dead, Expand, RollUp
 from lstmc.testing.equivalence import assert_same_meaning
 
@@ -53,11 +53,19 @@ def two_layers(X=Input(T, N, D), *, W=Param(H, D), U=Param(H, H), V=Param(H, H))
     return {"a": a, "b": b, "middle": middle}
 
 
+def with_head(X=Input(T, N, D), *, W=Param(H, D), U=Param(H, H), V=Param(2, H)):  # type: ignore[no-untyped-def]
+    h, ys = full((N, H), 0.0), []
+    for t in range(T):
+        h = tanh(linear(X[t], W) + linear(h, U))
+        ys.append(sigmoid(linear(h, V)))
+    return {"Y": stack(ys)}
+
+
 def scans_of(graph: Graph) -> list[Scan]:
     return [node.op for node in graph if isinstance(node.op, Scan)]
 
 
-@pytest.mark.parametrize("function", [lstm_by_hand, backwards, first_step_from_nothing, two_layers])
+@pytest.mark.parametrize("function", [lstm_by_hand, backwards, first_step_from_nothing, two_layers, with_head])
 def test_what_a_person_wrote_out_becomes_a_scan_of_all_steps(function: object) -> None:
     graph = Model(function).graph()  # type: ignore[arg-type]
     result = RollUp().run(graph)
@@ -67,6 +75,7 @@ def test_what_a_person_wrote_out_becomes_a_scan_of_all_steps(function: object) -
     assert [scan.reverse for scan in scans] == [function is backwards] * len(scans)
     single = [node for node in result.graph if isinstance(node.op, Unstack)]  # outputs of single steps
     assert len(single) == (function is two_layers)
+    assert not any(isinstance(node.op, Linear) for node in result.graph), "what reads a step is in the scan"
     assert_same_meaning(graph, result.graph)
     assert RollUp().run(result.graph).modified is False
 
