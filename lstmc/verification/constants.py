@@ -40,3 +40,14 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
     if whole == low or whole + 1 <= high:
         return Fraction(whole if whole == low else whole + 1)
     return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
+
+
+def constant_power(value: Rational, exponent: Rational) -> Rational:
+    """Return value ** exponent. Raises :class:`NoRule` for a division by 0, and for a root of a negative number."""
+    if exponent == int(exponent):
+        if value == 0 and exponent < 0:
+            raise NoRule("it divides by 0")
+        return rational(Fraction(value) ** int(exponent))
+    if value < 0:
+        raise NoRule(f"it takes a root of {float(value)}")
+    return rational(float(value) ** float(exponent))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.patterns.polynomial import LinearCombination
-from lstmc.verification.constants import NoRule, Rational, rational
+from lstmc.verification.constants import NoRule, Rational, constant_power, rational
 
 DIGITS = 10  # coefficients that agree in so many digits are one: constants of a graph are rounded
 LARGEST_EXPONENT = 700  # of exp as a float; beyond, as of a first maximum of -1e30, exp(c) is the number e to the c
@@ -291,7 +291,7 @@ def power(x: Number, exponent: Rational) -> Number:
     if exponent == 0:
         return Number.constant(1)
     if x.value is not None:
-        return Number.constant(_constant_power(x.value, exponent))
+        return Number.constant(constant_power(x.value, exponent))
     whole = exponent == int(exponent)
     if whole and 0 < exponent <= MOST_FACTORS:
         return _product(*[x] * int(exponent))
@@ -299,23 +299,13 @@ def power(x: Number, exponent: Rational) -> Number:
         ((monomial, value),) = x.terms.items()
         if whole or (value > 0 and all(atom.kind == "exp" for atom, _ in monomial)):
             raised = tuple((atom, rational(Fraction(own * exponent))) for atom, own in monomial)
-            return Number({raised: 1}).scaled(_constant_power(value, exponent))
+            return Number({raised: 1}).scaled(constant_power(value, exponent))
     shared = _shared(x, exponentials=True)
     rest = x.times(_inverse(shared))
     scale = rest.lead if whole or rest.lead > 0 else Fraction(1)
     base = _algebra(x).atom("power", rest.over(scale))
-    atoms = Number({tuple((atom, own * exponent) for atom, own in shared): _constant_power(scale, exponent)})
+    atoms = Number({tuple((atom, own * exponent) for atom, own in shared): constant_power(scale, exponent)})
     return _product(atoms, Number.atom(base, exponent))
-
-
-def _constant_power(value: Rational, exponent: Rational) -> Rational:
-    if exponent == int(exponent):
-        if value == 0 and exponent < 0:
-            raise NoRule("it divides by 0")
-        return rational(Fraction(value) ** int(exponent))
-    if value < 0:
-        raise NoRule(f"it takes a root of {float(value)}")
-    return rational(float(value) ** float(exponent))
 
 
 def _shared(x: Number, exponentials: bool = False) -> Monomial:

@@ -159,3 +159,17 @@ def test_a_tuple_of_one_result_is_printed(user: UserFile) -> None:
         "\n@model\ndef net(X=Input(T, N, D)):\n    (y,), _ = scan(one(), X)\n    return {'y': y}\n"
     )
     assert same(graph, traced_again(graph))
+
+
+def test_axes_are_printed_where_they_are_not_the_usual_ones(user: UserFile) -> None:
+    text = print_python(
+        user.graph(
+            "\n@model\ndef net(X=Input(2, 3, 4), *, W=Param(5, 4), V=Param(5, 12)):\n"
+            "    a, b = transpose(X), transpose(X, 1, 0, 2)\n"
+            "    return {'a': a, 'b': b, 'c': linear(X, W), 'd': linear(X, V, axis=1)}\n"
+        )
+    )
+    lines = [line.strip().partition(" = ")[2] for line in text.splitlines()]
+    assert [line for line in lines if line.startswith(("transpose", "linear"))] == [
+        "transpose(X)", "transpose(X, 1, 0, 2)", "linear(X, W)", "linear(X, V)",
+    ]  # fmt: skip
