@@ -149,7 +149,7 @@ def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place
         if axis == inner:
             lines = [
                 *operands.of_tile(),
-                *(f"vector {name}[{vectors}];" for name, _ in kept),
+                *(_registers(name, vectors) for name, _ in kept),
                 *_each("j", vectors, [f"{name}[j] = {begun};" for name, begun in kept]),
                 *lines,
                 *_each("j", vectors, [f"at({y}) = {name}[j];" for name, y, _, _ in carried]),
@@ -180,8 +180,13 @@ def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int) -> tuple[int,
 
 def _with_sums(sums: Sequence[tuple[str, str]], count: int, lines: Sequence[str]) -> list[str]:
     """Return lines between those that begin the sums of some rows, and those that write them."""
-    begun = [f"alignas(4 * LANES) vector {name}[{count}] = {{}};" for name, _ in sums]
+    begun = [_registers(name, f"{count}", " = {}") for name, _ in sums]
     return [*begun, *lines, *(line for name, y in sums for line in _written(name, y, count))]
+
+
+def _registers(name: str, count: str, start: str = "") -> str:
+    """Declare vectors that registers hold, aligned, as GCC assumes of the elements of such an array."""
+    return f"alignas(4 * LANES) vector {name}[{count}]{start};"
 
 
 def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
