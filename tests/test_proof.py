@@ -85,7 +85,7 @@ def test_every_cell_on_caffe_is_proved_with_all_gradients(name: str) -> None:
 def test_large_sizes_are_proved_with_all_gradients(
     name: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The longest, of 6 s, is in ``make exhaustive``, and a smaller one here."""
+    """The longest, of 8 to 10 s, is in ``make exhaustive``, and a smaller one here."""
     for dim in scanned.SIZES:
         monkeypatch.setitem(scanned.SIZES, dim, sizes[1])
     compiled = compile_graph(scanned.cell_graph(name, (sizes[0], 1), states=False), BACKEND, "caffe")

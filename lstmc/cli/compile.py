@@ -97,6 +97,7 @@ def compile_command(
     """Compile a model, and write its net, its weights and its manifest.
 
     For a model that returns a loss it also writes a net to train and the solver's settings, for `caffe train`.
+    `lstmc verify` tests the compiled net against its model, and `lstmc verify --prove` proves that they are equal.
 
     Examples:
 
