@@ -355,7 +355,8 @@ class ScaleBias(CaffeOp):
 @dataclass(frozen=True)
 class RoundingScale(ScaleBias):
     """Scale with ``bias_term`` (``scale_layer.cpp``) whose bias leaves a float32 no place for a fraction:
-    z = b + round(x * y), as :class:`RoundingPower` has it with a shift. For nets that are not trained: its slope is 0.
+    z = b + round(x * y), as :class:`RoundingPower` has it with a shift. Its slope is 0, so a net has it with
+    ``propagate_down: false``.
     """
 
     name = "caffe.RoundingScale"

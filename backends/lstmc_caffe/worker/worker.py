@@ -74,14 +74,17 @@ def _add_gradient_inputs(message, blobs):
     """Caffe goes backward to layers with learned blobs. So such an input gets a Bias behind it, with a zero to learn.
 
     Not force_backward: that asks for gradients of indices and labels too, where Caffe aborts. What lr_mult 0 would
-    keep from having a gradient has one too.
+    keep from having a gradient has one too, but not the blobs of a layer that passes none on: for these alone, Scale
+    writes a product into the gradient of its bottom (``scale_layer.cpp``).
     """
     missing, layers = set(blobs), []
+    stopped = [layer for layer in message.layer if layer.propagate_down and not any(layer.propagate_down)]
+    fixed = {spec.name for layer in stopped for spec in layer.param}
     for layer in message.layer:
         copy = type(layer)()
         copy.CopyFrom(layer)
         for spec in copy.param:
-            if spec.lr_mult == 0:
+            if spec.lr_mult == 0 and spec.name not in fixed:
                 spec.lr_mult = 1
         layers.append(copy)
         for index, top in enumerate(layer.top):

@@ -164,7 +164,7 @@ def _write_layer(
         layer.bottom.extend(in_place.get(ref) or graph.value_name(ref) for ref in bottoms)
     layer.top.extend(in_place.get(Ref(node.name, out)) or name for out, name in enumerate(node.names))
     op.write(layer)
-    if op.stops_gradient and target.trained and not layer.propagate_down:  # else Caffe runs the layer's own Backward
+    if op.stops_gradient and not layer.propagate_down:  # else Caffe runs the layer's own Backward
         layer.propagate_down.extend([False] * len(layer.bottom))
     messages = op.fillers(layer)
     declared: dict[int, list[Filler]] = {}  # of each filler message: a recurrent layer has one for several blobs

@@ -13,6 +13,7 @@ from lstmc import (
     Param,
     State,
     abs,
+    argmax,
     cell,
     concat,
     constant,
@@ -20,12 +21,15 @@ from lstmc import (
     gaussian,
     linear,
     model,
+    one_hot,
     relu,
     reshape,
     scan,
     sigmoid,
+    sin,
     softmax,
     split,
+    step,
     tanh,
     uniform,
 )
@@ -38,6 +42,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
+from lstmc_caffe.targets.load import Summaries
 
 pytestmark = pytest.mark.caffe
 
@@ -46,14 +51,14 @@ T, N, D, H = dims("T N D H")
 SPREAD = uniform(-1, 1)
 
 
-def report_of(caffe: Runner, of: Model, **sizes: int) -> Report:
+def report_of(caffe: Runner, of: Model, target: str = "caffe", **sizes: int) -> Report:
     graph = of.graph(**sizes)
-    compiled, weights = compile_graph(graph, BACKEND), initial_weights(graph)
+    compiled, weights = compile_graph(graph, BACKEND, target), initial_weights(graph)
     return check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
 
 
-def assert_right(caffe: Runner, of: Model, **sizes: int) -> Report:
-    report = report_of(caffe, of, **sizes)
+def assert_right(caffe: Runner, of: Model, target: str = "caffe", **sizes: int) -> Report:
+    report = report_of(caffe, of, target, **sizes)
     assert report.passed, [difference for difference in report.differences if not difference.passed]
     return report
 
@@ -276,6 +281,19 @@ def test_an_encoder_s_states_start_a_decoder_and_gradients_flow_through(caffe: R
     report = assert_right(caffe, net)
     gradients = {d.name: d for d in report.differences if d.kind == "gradient"}
     assert {"encoder/W_x", "decoder/W_h", "X", "Y"} <= gradients.keys()
+
+
+@pytest.mark.parametrize("target", Summaries())
+def test_no_gradient_flows_through_what_has_none(caffe: Runner, target: str) -> None:
+    @model
+    def net(X=Input(2, 3), W=Param(3, 4, fill=SPREAD)):
+        outputs = {"step": step(X) * X, "argmax": one_hot(argmax(X), 3) @ W + X @ W}
+        if target != "rknn":  # its float16 has no shift that rounds
+            outputs |= {"round": round(X) + X, "sin": sin(X)}
+        return outputs
+
+    report = assert_right(caffe, net, target)
+    assert {"X", "W"} <= {d.name for d in report.differences if d.kind == "gradient"}
 
 
 def test_a_wrong_weight_file_is_noticed(caffe: Runner) -> None:
