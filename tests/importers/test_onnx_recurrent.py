@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from lstmc.importers import RefusedError, from_onnx
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
-from tests.fuzz.onnx_cases import COUNTS, FED, Node, in_onnxruntime
+from tests.fuzz.onnx_cases import COUNTS, FED, GATES, Node, in_onnxruntime
 from tests.importers.imported import assert_close, imported
 
 pytestmark = pytest.mark.caffe
@@ -165,3 +166,108 @@ def test_lengths_that_are_fixed_are_a_parameter_of_the_model(op: str) -> None:
     with pytest.raises(RefusedError, match=r"sequence_lens = \[1, 4\]: there are 3 steps; check the model"):
         from_onnx(model, values={"sequence_lens": np.array([1, 4])})
     assert from_onnx(model, values={"sequence_lens": np.array([3, 3])}).net.inputs.keys() == {"X"}
+
+
+def of_nodes(nodes: list[Any], shape: tuple[Any, ...], lengths: Array | None, weights: dict[str, Array]) -> Any:
+    """A model of X and, unless they are constant, lengths L; output Y."""
+    inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, shape)]
+    constants = dict(weights)
+    if lengths is None:
+        inputs.append(helper.make_tensor_value_info("L", TensorProto.INT64, [None]))
+    else:
+        constants["L"] = lengths
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    outputs = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "case", inputs, outputs, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+def in_two_directions(op: str, batch_first: bool, layer_lengths: bool) -> tuple[list[Any], dict[str, Array]]:
+    """The nodes of a layer and one between two reversals, as old exporters write bidirectional layers; the weights."""
+    rng, nodes, rows = np.random.default_rng(0), [], 4 * GATES[op]
+    axes = {"time_axis": 1, "batch_axis": 0} if batch_first else {}
+    weights: dict[str, Array] = {"one": np.array([1])}
+
+    def add(kind: str, *names: str, **attributes: Any) -> None:
+        nodes.append(helper.make_node(kind, names[:-1], names[-1:], name=names[-1], **attributes))
+
+    def turned(source: str, result: str) -> None:
+        add("Transpose", source, result, perm=[1, 0, 2] if batch_first else [0, 1, 2])
+
+    add("Cast", "L", "L32", to=TensorProto.INT32)
+    add("ReverseSequence", "X", "L", "X_reversed", **axes)
+    for lane, x in (("f", "X"), ("b", "X_reversed")):
+        for name, shape in (("W", (1, rows, 3)), ("R", (1, rows, 4)), ("B", (1, 2 * rows))):
+            weights[name + lane] = rng.normal(0, 0.5, shape).astype(np.float32)
+        turned(x, f"x_{lane}")
+        lengths = "L32" if layer_lengths else ""
+        add(op, f"x_{lane}", f"W{lane}", f"R{lane}", f"B{lane}", lengths, f"{op}_{lane}", hidden_size=4)
+        add("Squeeze", f"{op}_{lane}", "one", f"squeezed_{lane}")
+        turned(f"squeezed_{lane}", f"y_{lane}")
+    add("ReverseSequence", "y_b", "L", "y_in_order", **axes)
+    add("Concat", "y_f", "y_in_order", "Y", axis=2)
+    return nodes, weights
+
+
+LENGTHS = {"full": (4, 4), "constant": (2, 3), "given": (1, 4)}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("kind", LENGTHS)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_reversed_sequences(caffe: Runner, batch_first: bool, kind: str, count: int) -> None:
+    lengths = np.array(LENGTHS[kind][-count:])
+    axes = {"time_axis": 1, "batch_axis": 0} if batch_first else {}
+    nodes = [helper.make_node("ReverseSequence", ["X", "L"], ["Y"], **axes)]
+    for rest in ((), (2,), (2, 3)):
+        shape = (count, 4, *rest) if batch_first else (4, count, *rest)
+        model = of_nodes(nodes, shape, None if kind == "given" else lengths, {})
+        fed = {"X": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
+        fed |= {"L": lengths} if kind == "given" else {}
+        made = imported(from_onnx(model, shapes={"L": [count]} if kind == "given" else {}).described)
+        found = made.in_caffe(caffe, {name: array.astype(float) for name, array in fed.items()})[0]
+        assert_close(found, by_runtime(model, fed), 1e-6)
+
+
+@pytest.mark.parametrize(("op", "count"), [("GRU", 1), ("GRU", 2), ("LSTM", 2)])
+@pytest.mark.parametrize("layer_lengths", [False, True])
+@pytest.mark.parametrize("kind", LENGTHS)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_layer_between_two_reversals_runs_backwards(
+    batch_first: bool, kind: str, layer_lengths: bool, op: str, count: int
+) -> None:
+    lengths = np.array(LENGTHS[kind][-count:])
+    nodes, weights = in_two_directions(op, batch_first, layer_lengths)
+    shape = (count, 4, 3) if batch_first else (4, count, 3)
+    model = of_nodes(nodes, shape, None if kind == "given" else lengths, weights)
+    fed = {"X": np.random.default_rng(1).normal(size=shape).astype(np.float32)}
+    fed |= {"L": lengths} if kind == "given" else {}
+    made = imported(from_onnx(model, shapes={"L": [count]} if kind == "given" else {}).described)
+    found = made.interpreted({name: array.astype(float) for name, array in fed.items()})
+    assert_close(found, by_runtime(model, fed), 1e-6)
+    backwards = kind == "full" or layer_lengths  # else it runs on past the ends, over what is not reversed
+    assert ("reverse=True" in made.text) == backwards
+
+
+def test_a_layer_between_two_reversals_keeps_its_length_open() -> None:
+    nodes, weights = in_two_directions("GRU", True, True)
+    model = of_nodes(nodes, (2, "T", 3), None, weights)
+    made = imported(from_onnx(model, shapes={"L": [2]}).described, {"T": 5})
+    fed = {"X": np.random.default_rng(1).normal(size=(2, 5, 3)).astype(np.float32), "L": np.array([5, 3])}
+    found = made.interpreted({name: array.astype(float) for name, array in fed.items()})
+    assert_close(found, by_runtime(model, fed), 1e-6)
+
+
+def test_a_reversal_that_no_model_has_is_refused() -> None:
+    def refused(shape: tuple[int, ...], lengths: Array, **axes: int) -> str:
+        node = helper.make_node("ReverseSequence", ["X", "L"], ["Y"], name="turn", **axes)
+        with pytest.raises(RefusedError) as caught:
+            from_onnx(of_nodes([node], shape, lengths, {}))
+        return str(caught.value).partition("turn (ReverseSequence): ")[2]
+
+    assert refused((4, 2, 3), np.array([4, 5])) == "sequence_lens = [4, 5]: there are 4 steps; check the model"
+    assert (
+        refused((4, 2, 3), np.array([4])) == "sequence_lens = [1]: 2 lengths are expected; check it with onnx.checker"
+    )
+    axes = "time_axis, batch_axis = 2, 1 of [4, 2, 3]: they must be 0 and 1, or 1 and 0; transpose the operand"
+    assert refused((4, 2, 3), np.array([3, 3]), time_axis=2, batch_axis=1) == axes

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.shape_ops import Operand, ShapeOps
+from lstmc.importers.frontends.shape_ops import Operand, Reversal, ShapeOps
 from lstmc.importers.ir.ops import (
     BINARY,
     Divide,
@@ -174,6 +174,41 @@ class Layers(ShapeOps):
         y = self.linear(self.transpose(x, order), number(triangle.T if reverse else triangle, "a triangle of ones"))
         return self.transpose(y, [order.index(a) for a in range(rank)])
 
+    def reversed(self, x: Operand, axis: int, lengths: Operand | None, batch: int) -> str:
+        """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``; without lengths, all.
+
+        Constant lengths cut and join x; others make a matrix of 0 and 1 for each sequence, which multiplies x.
+        """
+        if lengths is None:
+            return self.flip(x, axis)
+        if (original := self.unreversed(x, axis, lengths, batch)) is not None:
+            return original
+        if isinstance(lengths, str):
+            y = self._reversed_by_matrix(x, axis, lengths, batch)
+        else:
+            numbers = np.asarray(lengths.make() if isinstance(lengths, Weight) else lengths, int).tolist()
+            rows = self.split(x, [1] * len(numbers), batch)
+            y = self.concat([self._part_reversed(row, axis, n) for row, n in zip(rows, numbers, strict=True)], batch)
+        self.reversals[y] = Reversal(self.value(x), axis, lengths, batch)
+        return y
+
+    def _part_reversed(self, x: str, axis: int, count: int) -> str:
+        """Reverse the first ``count`` elements of an axis."""
+        pieces = self.split(x, [n for n in (*[1] * count, self.size(x, axis) - count) if n], axis)
+        return self.concat([*reversed(pieces[:count]), *pieces[count:]], axis)
+
+    def _reversed_by_matrix(self, x: Operand, axis: int, lengths: str, batch: int) -> str:
+        """Multiply each sequence with the matrix of 0 and 1 that moves its steps."""
+        rank, count = len(self.shape(x)), self.size(x, axis, "the number of steps")
+        order = [batch, axis, *(a for a in range(rank) if a not in (batch, axis))]
+        rows, steps = self.transpose(x, order), self.value(np.arange(float(count))[None], "steps")
+        left = self.binary("sub", self.unsqueeze(lengths, [1]), steps)  # the number of steps up to the end
+        moved = self.binary("mul", self.apply("step", left), self.affine(self.binary("sub", left, steps), 1.0, -1.0))
+        matrix = self.compare("eq", self.unsqueeze(self.binary("add", steps, moved), [2]), steps)
+        rest = ascii_lowercase[: rank - 2]
+        y = self.product("xyz", f"xz{rest}", f"xy{rest}", matrix, rows)
+        return self.transpose(y, np.argsort(order).tolist())
+
     def recur(
         self,
         framework: str,
@@ -188,8 +223,14 @@ class Layers(ShapeOps):
     ) -> tuple[str, ...]:
         """Add one cell over x [T, N, D]; return outputs and last states. ``weights``: input, recurrent, two biases.
 
-        ``more`` are peepholes and the projection, by the cell's own names.
+        ``more`` are peepholes and the projection, by the cell's own names. A layer over a reversed sequence runs in the
+        other direction, and its outputs are reversed.
         """
+        lengths = extras.get("lengths")
+        original = self.unreversed(x, 0, lengths, 1) if {*extras} <= {"static", "lengths"} else None
+        if original is not None:
+            y, *last = self.recur(framework, cell, original, weights, init, hint, more, extras, not reverse)
+            return (self.reversed(y, 0, lengths, 1), *last)
         w_x, w_h, b_x, b_h = weights
         assert w_x is not None
         assert w_h is not None

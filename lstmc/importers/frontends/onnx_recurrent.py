@@ -8,12 +8,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, Poison, constant, weight
+from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, Poison, constant, fixed_numbers, weight
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.recur import Cell, Extra, Kind, Recur
-from lstmc.importers.ir.values import Weight, axis_in, fixed
+from lstmc.importers.ir.values import Size, Weight, axis_in, fixed, listed
 from lstmc.importers.refusal import PIN, Refusal, Refused
 from lstmc.ir import Scan
 from lstmc.ops import Op
@@ -190,7 +190,7 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     x = t.layers.value(node.needed(0), "X")
     if layout:
         x = t.layers.transpose(x, (1, 0, 2))
-    lengths = _lengths(t, node, x)
+    lengths = _lengths(node, 4, t.layers.shape(x)[0])
     extras: dict[Extra, Operand] = {} if lengths is None else {"lengths": lengths}
     units = node.get("hidden_size", r.shape[-1])
     if r.shape[-1] != units or {w.shape[0], r.shape[0]} != {len(directions)}:
@@ -297,15 +297,27 @@ def _of_direction(stored: Weight, name: str, lane: int) -> Weight:
     return stored.at(lane)
 
 
-def _lengths(t: Onnx, node: Node, x: str) -> Operand | None:
-    """Return sequence_lens; None if all are known to be the full length."""
-    operand, steps = node.operand(4), t.layers.shape(x)[0]
+def _lengths(node: Node, place: int, steps: Size) -> Operand | None:
+    """Return the operand ``sequence_lens``; None if all are known to be the full length."""
+    operand = node.operand(place)
     array = constant(operand)
     if array is not None and np.all(array == steps):
         return None
-    if array is not None and (array.min(initial=0) < 0 or array.max(initial=0) > fixed(steps, "the number of steps")):
-        raise Refused("sequence_lens", str(array.tolist()[:8]), f"there are {steps} steps", "check the model")
+    numbers = [] if array is None else fixed_numbers(operand, "sequence_lens")
+    if numbers and not 0 <= min(numbers) <= max(numbers) <= fixed(steps, "the number of steps"):
+        raise Refused("sequence_lens", str(numbers[:8]), f"there are {steps} steps", "check the model")
     return operand
 
 
-HANDLERS = dict.fromkeys(_KINDS, recurrent)
+def _reverse_sequence(t: Onnx, node: Node) -> Operand:
+    x, time, batch = node.needed(0), node.get("time_axis", 0), node.get("batch_axis", 1)
+    shape, lengths = t.layers.shape(x), t.layers.shape(node.needed(1))
+    if sorted((time, batch)) != [0, 1] or len(shape) < 2:
+        actual = f"{time}, {batch} of {listed(shape)}"
+        raise Refused("time_axis, batch_axis", actual, "they must be 0 and 1, or 1 and 0", "transpose the operand")
+    if lengths != (shape[batch],):
+        raise Refused("sequence_lens", listed(lengths), f"{shape[batch]} lengths are expected", CHECK)
+    return t.layers.reversed(x, time, _lengths(node, 1, shape[time]), batch)
+
+
+HANDLERS = {**dict.fromkeys(_KINDS, recurrent), "ReverseSequence": _reverse_sequence}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from lstmc.ops import Affine, Array, AvePool, Concat, Conv, MaxPool, Mul, Op, Re
 MOST_PADDING = 10_000  # elements on one side of an axis
 MOST_WINDOWS = 1_000_000  # along one axis
 Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
-
 Pair = tuple[int, int]
 _NONE: Pair = (0, 0)
 
@@ -86,12 +85,22 @@ class Windows:
         )
 
 
+class Reversal(NamedTuple):
+    """x with ``axis`` reversed; with ``lengths``, the first lengths[n] elements of element n of the axis ``batch``."""
+
+    x: str
+    axis: int
+    lengths: Operand | None
+    batch: int
+
+
 class ShapeOps:
     """Builds the steps of one node at a time; ``at`` sets the node, for messages and names."""
 
     def __init__(self, builder: NetBuilder) -> None:
         self.builder = builder
         self.hint, self.origin = "value", ""
+        self.reversals: dict[str, Reversal] = {}
 
     def at(self, hint: str, origin: str) -> None:
         self.hint, self.origin = hint, origin
@@ -216,8 +225,24 @@ class ShapeOps:
 
     def flip(self, x: Operand, axis: int) -> str:
         """Reverse an axis."""
-        pieces = self.split(x, [1] * self.size(x, axis), axis)
-        return self.concat(pieces[::-1], axis)
+        axis = axis_in(axis, len(self.shape(x)))
+        if (original := self.unreversed(x, axis)) is not None:
+            return original
+        y = self.concat(self.split(x, [1] * self.size(x, axis), axis)[::-1], axis)
+        self.reversals[y] = Reversal(self.value(x), axis, None, 0)
+        return y
+
+    def unreversed(self, x: Operand, axis: int, lengths: Operand | None = None, batch: int = 0) -> str | None:
+        """Return the value of which x is this reversal, perhaps with its axes permuted; None if there is none."""
+        known = self.reversals.get(x) if isinstance(x, str) else None
+        if known is not None and known.axis == axis and known.x != x:
+            own, given = (np.asarray(y.make() if isinstance(y, Weight) else y) for y in (known.lengths, lengths))
+            return known.x if np.array_equal(own, given) and (lengths is None or known.batch == batch) else None
+        step = self.builder.producer(x) if isinstance(x, str) else None
+        if step is None or not isinstance(step.op, Permute):
+            return None
+        inner = self.unreversed(step.inputs[0], step.op.axes[axis], lengths, step.op.axes[batch])
+        return None if inner is None else self.transpose(inner, step.op.axes)
 
     def stack(self, xs: Sequence[Operand], axis: int) -> str:
         """Join values along a new axis."""
