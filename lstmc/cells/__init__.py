@@ -14,10 +14,13 @@ from lstmc.cells.lstm import (
     lstm_multiplicative,
     lstm_peephole,
     lstm_projected,
+    mlstm,
+    mlstm_heads,
+    slstm,
+    slstm_heads,
 )
 from lstmc.cells.plain import antisymmetric, indrnn, rhn, rnn
 from lstmc.cells.state_space import linoss, lmu, lru, mamba, mamba2, s5
-from lstmc.cells.xlstm import mlstm, mlstm_heads, slstm, slstm_heads
 
 __all__ = [
     "aaren",

@@ -1,4 +1,4 @@
-"""Long short-term memory and its variants."""
+"""Long short-term memory and its variants, to the xLSTM of 2024: exponential gates, a matrix as the state, heads."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,31 @@ from lstmc import (
     Param,
     State,
     Value,
+    abs,
     block_linear,
     cell,
     clip,
     constant,
     dims,
+    einsum,
+    exp,
+    group_norm,
     layer_norm,
     linear,
+    log_sigmoid,
+    maximum,
+    merge_heads,
+    outer,
     sigmoid,
     split,
+    split_heads,
+    sum,
     tanh,
     uniform,
     xavier,
 )
 
-N, D, H, P, G, V = dims("N D H P G V")
+N, D, H, P, K, G, V = dims("N D H P K G V")
 
 
 @cell
@@ -217,3 +227,136 @@ def lstm_blocks(
     c = f * c + i * z
     h = o * tanh(c)
     return h, {"h": h, "c": c}
+
+
+# Long short-term memory with exponential gates and a normaliser
+@cell
+def slstm(
+    x: Value = Input(N, D),
+    h: Value = State(N, H),
+    c: Value = State(N, H),
+    n: Value = State(N, H),
+    m: Value = State(N, H),
+    *,
+    W_x: Value = Param(4 * H, D, fill=xavier()),
+    b: Value = Param(4 * H, fill=constant(0)),
+    W_h: Value = Param(4 * H, H, fill=xavier()),
+    sigmoid_forget: bool = False,
+) -> tuple[Value, dict[str, Value]]:
+    """c' = f c + i tanh(z), n' = f n + i, h' = sigmoid(o) c' / n', i and f exponentials.
+
+    Beck et al. 2024, arXiv:2405.04517, section 2.2, with one head. m' = max(ln f + m, ln i) stabilises: both gates are
+    over exp(m'), which c' / n' does not see. With ``sigmoid_forget`` f is a sigmoid. Gates in the order i, f, o, z.
+    """
+    i, f, o, z = split(linear(x, W_x, b) + linear(h, W_h), 4)
+    f = (log_sigmoid(f) if sigmoid_forget else f) + m
+    m = maximum(f, i)
+    i, f = exp(i - m), exp(f - m)
+    c, n = f * c + i * tanh(z), f * n + i
+    h = sigmoid(o) * c / n
+    return h, {"h": h, "c": c, "n": n, "m": m}
+
+
+# Long short-term memory whose cell state is a matrix, with exponential gates
+@cell
+def mlstm(
+    x: Value = Input(N, D),
+    C: Value = State(N, H, K),
+    n: Value = State(N, K),
+    m: Value = State(N, 1),
+    *,
+    W_q: Value = Param(K, D, fill=xavier()),
+    b_q: Value = Param(K, fill=constant(0)),
+    W_k: Value = Param(K, D, fill=xavier()),
+    b_k: Value = Param(K, fill=constant(0)),
+    W_v: Value = Param(H, D, fill=xavier()),
+    b_v: Value = Param(H, fill=constant(0)),
+    W_o: Value = Param(H, D, fill=xavier()),
+    b_o: Value = Param(H, fill=constant(0)),
+    W_if: Value = Param(2, D, fill=xavier()),
+    b_if: Value = Param(2, fill=constant(0)),
+    sigmoid_forget: bool = False,
+) -> tuple[Value, dict[str, Value]]:
+    """C' = f C + i v k^T, n' = f n + i k, h = sigmoid(o) C' q / max(|n' q|, 1): a memory of values v by keys k.
+
+    Beck et al. 2024, arXiv:2405.04517, section 2.3, equations (19) to (27), with one head. i and f, one each, are
+    exponentials; with ``sigmoid_forget`` f is a sigmoid. m' = max(ln f + m, ln i) stabilises: C' and n' are over
+    exp(m'), and so is the 1 of the maximum. Rows of W_if in the order i, f.
+    """
+    q, v = linear(x, W_q, b_q), linear(x, W_v, b_v)
+    k = linear(x, W_k) * W_k.shape[0] ** -0.5 + b_k
+    i, f = split(linear(x, W_if, b_if), 2)
+    f = (log_sigmoid(f) if sigmoid_forget else f) + m
+    m = maximum(f, i)
+    i, f = exp(i - m), exp(f - m)
+    C, n = f[..., None] * C + outer(i * v, k), f * n + i * k
+    size = maximum(abs(sum(n * q, axis=-1, keepdims=True)), exp(-m))
+    h = sigmoid(linear(x, W_o, b_o)) * einsum("nhk,nk->nh", C, q) / size
+    return h, {"C": C, "n": n, "m": m}
+
+
+# xLSTM's sLSTM with heads: exponential gates, block-diagonal recurrent matrices, a norm of each head
+@cell
+def slstm_heads(
+    x: Value = Input(N, D),
+    h: Value = State(N, G * V),
+    c: Value = State(N, G * V),
+    n: Value = State(N, G * V),
+    m: Value = State(N, G * V),
+    *,
+    W: Value = Param(4 * G * V, D, fill=xavier()),
+    b: Value = Param(4 * G * V, fill=constant(0)),
+    R_i: Value = Param(G, V, V, fill=xavier()),
+    R_f: Value = Param(G, V, V, fill=xavier()),
+    R_z: Value = Param(G, V, V, fill=xavier()),
+    R_o: Value = Param(G, V, V, fill=xavier()),
+    gain: Value = Param(G * V, fill=constant(1)),
+) -> tuple[Value, dict[str, Value]]:
+    """c' = f c + i tanh(z), n' = f n + i, h' = sigmoid(o) c' / n': an sLSTM of G heads, each with V units.
+
+    Beck et al. 2024, arXiv:2405.04517, section 2.2, equations (8) to (18), and appendix A.1 for the heads. i is an
+    exponential and f a sigmoid; m' = max(ln f + m, ln i) stabilises, and c' and n' are over exp(m'). y is h' with a
+    group norm over heads. Rows of W and b in the order i, f, z, o.
+    """
+    x_i, x_f, x_z, x_o = split(linear(x, W, b), 4)
+    i = x_i + block_linear(h, R_i)
+    f = log_sigmoid(x_f + block_linear(h, R_f)) + m
+    m = maximum(f, i)
+    i, f = exp(i - m), exp(f - m)
+    c, n = f * c + i * tanh(x_z + block_linear(h, R_z)), f * n + i
+    h = sigmoid(x_o + block_linear(h, R_o)) * (c / n)
+    return group_norm(h, G, gain), {"h": h, "c": c, "n": n, "m": m}
+
+
+# xLSTM's mLSTM with heads: a matrix memory for each head, with gates of its own
+@cell
+def mlstm_heads(
+    x: Value = Input(N, D),
+    C: Value = State(N, G, V, K),
+    n: Value = State(N, G, K),
+    m: Value = State(N, G),
+    *,
+    W_q: Value = Param(G * K, D, fill=xavier()),
+    W_k: Value = Param(G * K, D, fill=xavier()),
+    W_v: Value = Param(G * V, D, fill=xavier()),
+    W_if: Value = Param(2 * G, D, fill=xavier()),
+    b_if: Value = Param(2 * G, fill=constant(0)),
+    W_o: Value = Param(G * V, D, fill=xavier()),
+    gain: Value = Param(G * V, fill=constant(1)),
+) -> tuple[Value, dict[str, Value]]:
+    """C' = f C + i v k^T, n' = f n + i k, h = C' q / max(|n' q|, 1), for G heads;  y = sigmoid(W_o x) norm(h).
+
+    Beck et al. 2024, arXiv:2405.04517, section 2.3, equations (19) to (27), with heads as in section 2.4: i is an
+    exponential and f a sigmoid, one of each for a head. m' = max(ln f + m, ln i) stabilises: C', n' and the 1 are over
+    exp(m'). norm is a group norm of each head, with ``gain``. Rows of W_if in the order i, f.
+    """
+    q, k, v = (split_heads(linear(x, W), G) for W in (W_q, W_k, W_v))
+    k = k * k.shape[-1] ** -0.5
+    i, f = split(linear(x, W_if, b_if), 2)
+    f = log_sigmoid(f) + m
+    m = maximum(f, i)
+    i, f = exp(i - m)[..., None], exp(f - m)[..., None]
+    C, n = f[..., None] * C + outer(i * v, k), f * n + i * k
+    size = maximum(abs(einsum("ngk,ngk->ng", n, q)), exp(-m))
+    h = einsum("ngvk,ngk->ngv", C, q) / size[..., None]
+    return sigmoid(linear(x, W_o)) * group_norm(merge_heads(h), G, gain), {"C": C, "n": n, "m": m}

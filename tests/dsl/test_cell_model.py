@@ -46,7 +46,7 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
         (
             {"T": 3, "N": 2, "H": 4},
             "dimension D of input x [N, D] is not bound: give it a size with D=SIZE\n"
-            "  lstmc/cells/lstm.py:29:16 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:39:16 in cell 'lstm'\n"
             "    x: Value = Input(N, D),\n"
             "               ^^^^^^^^^^^\n"
             "  for example D=32",
@@ -54,7 +54,7 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
         (
             {"T": 3, "N": 2, "D": 5},
             "dimension H of state h [N, H] is not bound: give it a size with H=SIZE\n"
-            "  lstmc/cells/lstm.py:30:16 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:40:16 in cell 'lstm'\n"
             "    h: Value = State(N, H),\n"
             "               ^^^^^^^^^^^\n"
             "  for example H=64",
@@ -62,7 +62,7 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
         (
             {"N": 2, "D": 5, "H": 4},
             "dimension T of input x [T, N, D] is not bound: give it a size with T=SIZE\n"
-            "  lstmc/cells/lstm.py:29:16 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:39:16 in cell 'lstm'\n"
             "    x: Value = Input(N, D),\n"
             "               ^^^^^^^^^^^\n"
             "  for example T=20",
@@ -70,7 +70,7 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
         (
             {"T": 3},
             "dimension N of input x [N, D] is not bound: give it a size with N=SIZE\n"
-            "  lstmc/cells/lstm.py:29:16 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:39:16 in cell 'lstm'\n"
             "    x: Value = Input(N, D),\n"
             "               ^^^^^^^^^^^\n"
             "  for example N=1, D=32, H=64",
@@ -78,14 +78,14 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
         (
             {"K": 3},
             "unknown dimension K: lstm has T, N, D, H\n"
-            "  lstmc/cells/lstm.py:28:1 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:38:1 in cell 'lstm'\n"
             "    def lstm(\n"
             "    ^^^^^^^^",
         ),
         (
             {"T": 3, "N": 0},
             "dimension N must be at least 1, found 0 (given as N=0)\n"
-            "  lstmc/cells/lstm.py:28:1 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:38:1 in cell 'lstm'\n"
             "    def lstm(\n"
             "    ^^^^^^^^",
         ),
