@@ -77,9 +77,7 @@ ORDER["lstmc_c"] = (
     ("plan",),
     ("code",),
     ("numbers",),
-    ("integers",),
     ("artifact",),
-    ("runtime",),
     ("backend",),
     ("lstmc_c",),
 )

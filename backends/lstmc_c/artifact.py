@@ -25,8 +25,17 @@ from lstmc.types import shape_text
 from lstmc.version import __version__
 from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
 from lstmc_c.elements import HEADER, Names, identifier, number
-from lstmc_c.integers import IntegerWriter, integer_type
-from lstmc_c.numbers import FLOAT32, Constants, Numbers, finite, in_panels, layout_checksum, weights_file
+from lstmc_c.numbers import (
+    FLOAT32,
+    Constants,
+    IntegerWriter,
+    Numbers,
+    finite,
+    in_panels,
+    integer_type,
+    layout_checksum,
+    weights_file,
+)
 from lstmc_c.plan import plan_step
 
 _TEMPLATES = text_templates("lstmc_c", ".")

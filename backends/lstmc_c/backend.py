@@ -2,21 +2,242 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+import ctypes
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path, PurePath
 from typing import ClassVar
 
-from lstmc.backend import Artifact, Compiled, Finding
-from lstmc.errors import BackendError
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
+from lstmc.errors import Argument, BackendError
+from lstmc.files.output import text_templates
+from lstmc.ir import Ref
+from lstmc.loops.native import Compiler, cached
+from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array, Op
 from lstmc.passes import CheckOps, Cse, Dead, Expand, FuseLinears, Pass, Simplify
 from lstmc.process.status import gc_paused
-from lstmc_c.artifact import LAYOUTS, Source, artifact
+from lstmc.verification.differential import wanted_gradients
+from lstmc_c.artifact import LAYOUTS, STATE, WEIGHTS, Source, artifact, macro
 from lstmc_c.code import OPS
+from lstmc_c.elements import identifier
 from lstmc_c.numbers import FLOAT32, Numbers, read_limits
-from lstmc_c.runtime import SUFFIX, GccExecutor, findings, loaded_net
+
+SUFFIX, HEADER = ".c", ".h"
+PROGRAM = "gcc"
+FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
+
+
+_TEMPLATES = text_templates("lstmc_c", ".")
+
+
+def find_compiler() -> Compiler:
+    """Return gcc. Raises :class:`BackendError` where there is none."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise BackendError(
+            f"nets in C are compiled to run here, and {PROGRAM} was not found",
+            notes=(f"install it: apt-get install {PROGRAM}",),
+        )
+    return Compiler.of(program, "--version")
+
+
+def call_source(manifest: Manifest, function: str = "lstmc_call") -> str:
+    """Return the C of a function that runs one step on arrays of float, all states among them; and of one that takes a
+    file of weights, if the net has one. It returns whether they are the net's."""
+    blobs = {
+        **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
+        **{blob: place for place in manifest.outputs.values() for blob in place.names},
+    }
+    fed, read = fed_blobs(manifest), manifest.output_blobs
+    arrays = [
+        {
+            "blob": blob.removeprefix(STATE),
+            "state": blob.startswith(STATE),
+            "size": prod(place.shape),
+            "macro": macro(identifier(manifest.name), blob),
+            "fed": fed.index(blob) if blob in fed else None,
+            "read": read.index(blob) if blob in read else None,
+        }
+        for blob, place in blobs.items()
+    ]
+    return _TEMPLATES.get_template("call.c.j2").render(
+        file=manifest.name,
+        name=identifier(manifest.name),
+        function=function,
+        macro=weights_macro(manifest),
+        arrays=arrays,
+        states=any(array["state"] for array in arrays),
+        order=[
+            i for blob in (*fed, *read) if not blob.startswith(STATE) for i, each in enumerate(blobs) if each == blob
+        ],
+    )
+
+
+def fed_blobs(manifest: Manifest) -> list[str]:
+    """Return the blobs of all inputs, in the order of the manifest."""
+    return [blob for entry in manifest.inputs.values() for blob in entry.place.names]
+
+
+def weights_macro(manifest: Manifest) -> str:
+    """Return the macro that the header defines if the net's weights are in a file."""
+    return f"{identifier(manifest.name).upper()}_WEIGHTS_BYTES"
+
+
+def has_file(manifest: Manifest, header: bytes) -> bool:
+    """Return whether a net has its weights in a file."""
+    return f"#define {weights_macro(manifest)} ".encode() in header
+
+
+class Library:
+    """A net in C as a function of this process."""
+
+    def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+        source, header = files[SUFFIX], files[HEADER]
+        compiler, call = find_compiler(), call_source(manifest)
+        texts = [source.decode(), header.decode(), call]
+
+        def build(folder: Path) -> Path:
+            names = [f"{manifest.name}.c", f"{manifest.name}.h", "lstmc_call.c"]
+            for name, text in zip(names, texts, strict=True):
+                (folder / name).write_text(text, encoding="utf-8")
+            compiler.run([*FLAGS, names[0], names[2], "-o", "net.so"], folder, f"compiling {names[0]}")
+            return folder / "net.so"
+
+        path = cached(".so", [*texts, *FLAGS, compiler.identity], build)
+        library = ctypes.CDLL(str(path))
+        self._call = library.lstmc_call
+        self._weights = np.frombuffer(bytearray(files.get(WEIGHTS, b"")), np.uint8)  # which the library reads
+        if not library.lstmc_call_open(ctypes.c_void_p(self._weights.ctypes.data), ctypes.c_size_t(len(self._weights))):
+            raise BackendError(
+                f"{manifest.name}{WEIGHTS}: not the weights of {manifest.name}{SUFFIX}: expected the file of"
+                f" {len(self._weights)} bytes that was written with it, or with a net of the same layout"
+            )
+        self._fed, self._read = fed_blobs(manifest), manifest.output_blobs
+        self._shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
+
+    def forward(self, blobs: Mapping[str, Array], names: Iterable[str] | None = None) -> dict[str, Array]:
+        """Return the results of one step: those of these names, or all."""
+        fed = [np.ascontiguousarray(blobs[blob], np.float32) for blob in self._fed]
+        results = {blob: np.empty(self._shapes[blob], np.float32) for blob in self._read}
+        self._call(_pointers(fed), _pointers(results.values()))
+        return results if names is None else {name: results[name] for name in names}
+
+
+def _pointers(arrays: Iterable[Array]) -> ctypes.Array[ctypes.c_void_p]:
+    addresses = [array.ctypes.data for array in arrays]
+    return (ctypes.c_void_p * max(len(addresses), 1))(*addresses)
+
+
+@contextmanager
+def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
+    """Load a written net. Raises :class:`BackendError` for a GPU, for weights of another file, and without gcc."""
+    if gpu:
+        raise BackendError(f"{files.net}: C runs on the CPU alone")
+    separate = None if files.weights == files.net else files.weights
+    paths = {SUFFIX: files.net, HEADER: files.net.with_suffix(HEADER), WEIGHTS: separate}
+    contents: dict[str, bytes] = {}
+    try:
+        for suffix, path in paths.items():
+            if suffix == WEIGHTS and has_file(files.manifest, contents[HEADER]):
+                path = separate or files.net.with_suffix(WEIGHTS)
+            if path is not None:
+                contents[suffix] = path.read_bytes()
+    except OSError as error:
+        raise BackendError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    if separate is not None and not has_file(files.manifest, contents[HEADER]):
+        raise BackendError(
+            f"{separate}: a net in C has its weights in its source: compile it again with {Argument('weights')}, or"
+            " with the option weights=file of the backend"
+        )
+    yield Library(files.manifest, contents)
+
+
+INSIDE = "C keeps it in a register, or in memory that other values use too"
+FORWARD_ONLY = "a net in C has no backward pass"
+
+
+@dataclass(frozen=True)
+class GccExecutor:
+    """One step of a net in C, compiled by gcc, that computes in these numbers."""
+
+    numbers: Numbers = FLOAT32
+    name: ClassVar[str] = "c-cpu"
+
+    def unavailable(self) -> str | None:
+        """Return why nets in C cannot be run here, or None."""
+        try:
+            find_compiler()
+        except BackendError as error:
+            return "\n".join([error.message, *error.notes])
+        return None
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """Return the outputs and the next states of one step."""
+        files = {PurePath(name).suffix: content for name, content in artifact.files.items()}
+        manifest = parse_manifest(files[".json"])
+        inputs = arrays.fed(compiled.expanded)
+        results = Library(manifest, files).forward(input_blobs(manifest, inputs))
+        return execution(compiled, manifest, arrays, inputs, results, self.numbers)
+
+    def close(self) -> None:
+        pass
+
+
+def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the blobs to feed."""
+    return {blob: part for name, entry in manifest.inputs.items() for blob, part in entry.place.fed(inputs[name])}
+
+
+def execution(
+    compiled: Compiled,
+    manifest: Manifest,
+    arrays: RunArrays,
+    inputs: Mapping[str, Array],
+    results: Mapping[str, Array],
+    numbers: Numbers = FLOAT32,
+) -> Execution:
+    """Return what one step gave, from its inputs and the blobs of its results."""
+    graph = compiled.expanded
+    rounding = numbers.rounding(compiled)
+    values = dict(inputs)
+    values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
+    tolerance = None
+    if isinstance(rounding, IntegerRounding):  # the very integers, and no difference of float32
+        refs = {graph.value_name(ref): ref for ref in (*map(Ref, inputs), *(o.ref for o in graph.outputs))}
+        grids = {name: rounding.grid(ref) for name, ref in refs.items()}
+        values |= {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items() if grid}
+        tolerance = 0.0
+    gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+    absent = (name for node in graph for name in node.names if name not in values)
+    return Execution(
+        values,
+        {},
+        {},
+        dict.fromkeys(absent, INSIDE),
+        dict.fromkeys(gradients, FORWARD_ONLY),
+        tolerance=tolerance,
+        rounding=rounding,
+        bound=None if numbers.device is None else numbers.device.tolerance,
+    )
+
+
+def findings() -> Iterator[Finding]:
+    """Yield whether there is a compiler to run nets in C."""
+    try:
+        compiler = find_compiler()
+    except BackendError as error:
+        yield Finding("gcc", False, error.message, "apt-get install gcc", group="C")
+        return
+    version = compiler.identity.partition("\n")[0]
+    yield Finding("gcc", True, version, group="C")
 
 
 def _check(op: Op) -> None:

@@ -38,9 +38,9 @@ from lstmc.verification.arrays import random_arrays
 from lstmc.verification.differential import check
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
+from lstmc_c.backend import call_source, execution, fed_blobs, input_blobs
 from lstmc_c.code import OPS
 from lstmc_c.numbers import FLOAT32, Numbers
-from lstmc_c.runtime import call_source, execution, fed_blobs, input_blobs
 from tests.fuzz.trial import generic
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
