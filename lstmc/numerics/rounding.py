@@ -162,6 +162,7 @@ class DeviceRounding:
         self._written -= {ref.node for ref in self._structure.refs if self._in_silu(ref)}
         self._read = {node.name for node in graph if _has(device.values.read, node.op)} - self._fixed
         self._formats = {ref: self._format(ref) for ref in self._structure.refs}
+        self._in_fp16: Collection[str] = ()  # which follows from the grids
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
         self._grids = {ref: grid for ref, grid in grids if grid is not None}
         self._in_fp16 = {node.name for node in graph if self._is_in_fp16(node)}
