@@ -119,10 +119,14 @@ class _Tally:
         self._waiting: list[NDArray[np.uint16]] = []
         self._count, self._every = 0, 1
 
+    @np.errstate(over="ignore", invalid="ignore")  # of values that are not finite
     def add(self, array: Array, part: int | None = None) -> None:
         """Count the elements of an array, which are of one of the parts of the sequences."""
         array = np.ascontiguousarray(array, np.float32)
-        figures = (float(array.min()), float(array.max()), float(array.sum()), float(array.size))
+        total = float(array.sum())
+        known = array[~np.isnan(array)] if np.isnan(total) else array
+        least, greatest = float(known.min(initial=np.inf)), float(known.max(initial=-np.inf))
+        figures = (least, greatest, total, float(array.size))
         for row in (self.figures, *(() if part is None else (self.strip[part],))):
             row[0], row[1] = min(row[0], figures[0]), max(row[1], figures[1])
             row[2:] += figures[2:]
@@ -133,6 +137,7 @@ class _Tally:
         self._waiting.append((array.reshape(-1)[::every].view(np.uint32) >> 16).astype(np.uint16))
         self._count += len(self._waiting[-1])
 
+    @np.errstate(over="ignore", invalid="ignore")  # of values that are not finite
     def merge(self, other: _Tally) -> None:
         """Count all that another tally has counted."""
         other.flush()
@@ -153,6 +158,8 @@ class _Tally:
         total = int(self.bins.sum())
         finite = int(counts.sum())
         least, greatest = (float(f) for f in self.figures[:2])
+        if least > greatest:  # all are NaN
+            least = greatest = float("nan")
         if not finite:
             percentiles = dict.fromkeys(PERCENTILES, float("nan"))
         else:

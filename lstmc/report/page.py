@@ -222,20 +222,21 @@ def net_page(
 STRIP = (180, 36)  # the width and the height of a value over time
 
 
-def range_strip(value: ValueRange) -> str:
-    """Return the outline of a value over time as an SVG path: its greatest from left to right, its least back."""
+def range_strip(value: ValueRange) -> dict[str, str]:
+    """Return a value over time as SVG paths: its outline, its mean, and the line of zero; without numbers none."""
     span = max(value.greatest, 0) - min(value.least, 0)
     points = [row for row in value.over_time if all(map(isfinite, row))]
     if not points or not isfinite(span):
-        return ""
+        return {}
 
     def point(i: int, number: float) -> str:
         across = STRIP[0] * i / max(len(points) - 1, 1)
         return f"{across:.1f} {STRIP[1] * (max(value.greatest, 0) - number) / (span or 1):.1f}"
 
-    there = [point(i, greatest) for i, (_, _, greatest) in enumerate(points)]
-    back = [point(i, least) for i, (least, _, _) in enumerate(points)]
-    return f"M{' L'.join([*there, *reversed(back)])}Z"
+    least, mean, greatest = ([point(i, row[k]) for i, row in enumerate(points)] for k in range(3))
+    zero = [point(0, 0), point(len(points) - 1, 0)]
+    outline = f"M{' L'.join([*greatest, *reversed(least)])}Z"
+    return {"outline": outline, "zero": f"M{' L'.join(zero)}", "mean": f"M{' L'.join(mean)}"}
 
 
 def _known_passes(net: Net) -> Iterable[Pass]:

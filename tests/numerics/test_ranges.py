@@ -166,5 +166,23 @@ def test_the_report_has_a_strip_for_each_value(data: dict[str, np.ndarray]) -> N
     net = gru()
     ranges = net.ranges(data)
     page = net_page(net, ranges=ranges)
-    assert page.count('class="strip"') == len([each for each in ranges if each.over_time])
+    strips = len([each for each in ranges if each.over_time])
+    assert [page.count(f'class="{each}"') for each in ("strip", "outline", "zero", "mean")] == [strips] * 4
     assert '<a href="#ranges">Ranges</a>' in page
+
+
+def test_what_is_not_finite_is_counted_and_the_rest_keeps_its_range(data: dict[str, np.ndarray]) -> None:
+    @lstmc.model
+    def far(x=lstmc.Input(*lstmc.dims("T N"), D)):  # type: ignore[no-untyped-def]
+        far = lstmc.exp(2 * x) - lstmc.exp(x)  # inf - inf of large elements
+        return {"y": far, "h": lstmc.scan(lstmc.cells.gru(H=H), x)[0]}
+
+    x = np.where(np.arange(N)[:, None] < 2, np.float32(1000), data["x"])
+    net = lstmc.compile(far, T=2, N=1, target="flat")
+    ranges = net.ranges({"x": x})
+    both, none = ranges["y"], net.ranges({"x": x[:, :2]})["y"]
+    rest = np.exp(2 * data["x"][:, 2:]) - np.exp(data["x"][:, 2:])
+    assert [both.least, both.greatest] == pytest.approx([rest.min(), rest.max()], rel=1e-4)
+    assert (both.not_finite, none.not_finite) == (2 * T * D, 2 * T * D)
+    assert np.isnan([none.least, none.greatest, *none.percentiles.values()]).all()
+    assert f"{2 * T * D} not finite" in net_page(net, ranges=ranges)
