@@ -130,16 +130,18 @@ def chosen_backend(name: str | None, target: str | None, options: list[str] | No
     backend = lstmc.backend.backend_for(name, target)
     if not options:
         return backend
-    taking, values = lstmc.backend.require(backend, lstmc.backend.TakesOptions), dict[str, str]()
+    if not isinstance(backend, lstmc.backend.TakesOptions):
+        raise BackendError(f"backend {backend.name} has no options of its own: expected no -O, found {options[0]!r}")
+    values: dict[str, str] = {}
     for text in options:
         key, equals, value = text.partition("=")
-        if not equals or key not in taking.options:
-            listed, near = ", ".join(taking.options), did_you_mean(key, taking.options)
+        if not equals or key not in backend.options:
+            listed, near = ", ".join(backend.options), did_you_mean(key, backend.options)
             raise BackendError(
                 f"-O takes NAME=VALUE, for backend {backend.name} with one of {listed}, found {text!r}{near}"
             )
         values[key] = value
-    return taking.with_options(values)
+    return backend.with_options(values)
 
 
 def named_model(file: str | None, cell: str | None) -> ModelSource:

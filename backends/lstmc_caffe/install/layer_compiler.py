@@ -107,7 +107,10 @@ def library(source: Source, location: CaffeLocation) -> Path:
         if source.cu is None:
             raise BackendError(
                 "generated layers for a Caffe with CUDA: expected NAME.layers.cu beside NAME.layers.cpp, found none",
-                notes=("files compiled for target caffe-fused have both",),
+                notes=(
+                    "files compiled for target caffe-fused have both, unless they were compiled with -O numbers=:"
+                    " products in low precision are for the CPU alone",
+                ),
             )
         cuda = Compiler.of(str(caffe.toolkit.nvcc), "--version")
         inputs += [source.cu, cuda.identity, *caffe.recipe.gpu_flags]

@@ -163,7 +163,7 @@ def test_the_opset_is_an_option_of_the_backend(lstmc: LSTMC) -> None:
         ("onnx", "opset", "-O takes NAME=VALUE, for backend onnx with one of opset, open, found 'opset'"),
         ("onnx", "version=3", "-O takes NAME=VALUE, for backend onnx with one of opset, open, found 'version=3'"),
         ("onnx", "opset=new", "opset=new: expected an integer"),
-        ("torch", "opset=13", "backend torch does not take options of its own: it has no options, with_options"),
+        ("torch", "opset=13", "backend torch has no options of its own: expected no -O, found 'opset=13'"),
     ],
 )
 def test_options_that_there_are_not(command: str, backend: str, option: str, message: str, lstmc: LSTMC) -> None:
