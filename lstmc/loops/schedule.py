@@ -13,7 +13,8 @@ from lstmc.loops.index import Index, counter, offset_of, piece
 from lstmc.loops.loop_code import ELEMENT, MOVES, LoopCode, Values
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import WIDEST, Array, Loop, Names, Place, Product, Sink, Work
-from lstmc.ops import Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum, Transpose
+from lstmc.ops import Arg, Concat, Conv, Full, Largest, Linear, Max, Softmax, Sum, Transpose
+from lstmc.passes.precompute import LARGEST, matrix_elements
 
 
 def check_ops(body: Graph) -> None:
@@ -21,7 +22,12 @@ def check_ops(body: Graph) -> None:
     allowed = (*ELEMENT, *MOVES, Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum)
     for node in body:
         if type(node.op) not in allowed:
-            raise BackendError(f"there is no code for {node.op.name} in a loop", loc=node.loc)
+            reason = f"there is no code for {node.op.name} in a loop"
+            if isinstance(node.op, Conv):
+                size = matrix_elements(body.type(body.args(node.name)[0]).shape, node.types[0].shape)
+                limit = f"its matrix would have {size:,} elements: expected at most {LARGEST:,}"
+                reason += f", and as a product {limit}; use smaller images or fewer channels" if size > LARGEST else ""
+            raise BackendError(reason, loc=node.loc)
 
 
 @dataclass

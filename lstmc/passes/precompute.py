@@ -6,7 +6,7 @@ In nets that are not trained, convolutions take their factors and terms into the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -277,6 +277,11 @@ class ConvProducts(Pass):
         return result(graph, rewrite(graph, visit), counts)
 
 
+def matrix_elements(images: Sequence[int], out: Sequence[int]) -> int:
+    """Return the number of elements of a convolution's matrix, by the shapes of its operand and of its result."""
+    return prod(images[-3:]) * prod(out[-3:])
+
+
 @dataclass
 class _Products:
     """Makes products in one graph that is being rebuilt; ``images`` are, by their shape, those that it has."""
@@ -299,7 +304,7 @@ class _Products:
         image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
         if not all(made_of_parameters(b, ref) for ref in weights) or made_of_parameters(b, x):
             return None
-        if columns * prod(image) > LARGEST:
+        if matrix_elements(shape, out) > LARGEST:
             return None
 
         def add(op: Op, name: str, *operands: Ref) -> Ref:

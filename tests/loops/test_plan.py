@@ -14,6 +14,7 @@ from lstmc import (
     Param,
     State,
     cell,
+    conv,
     dims,
     linear,
     max_pool,
@@ -267,6 +268,26 @@ def test_what_has_no_code_is_refused() -> None:
         compile_graph(refused.graph(T=2, N=2), BACKEND, "caffe-fused")
     assert (
         caught.value.message == "the scan most cannot be one generated layer: there is no code for max_pool in a loop"
+    )
+    assert caught.value.notes == ("target caffe writes it as layers of stock Caffe",)
+
+
+@cell
+def images(x=Input(N, 5, 9, 12), h=State(N, 5, 9, 12), *, U=Param(5, 5, 3, 3)):
+    h = tanh(x + conv(h, U, pad=1))
+    return h, {"h": h}
+
+
+def test_a_convolution_of_a_state_of_too_many_elements_is_refused_with_the_limit() -> None:
+    @model
+    def refused(X=Input(T, N, 5, 9, 12)):
+        return {"y": scan(images(), X)[0]}
+
+    with pytest.raises(BackendError) as caught:
+        compile_graph(refused.graph(T=2, N=2), BACKEND, "caffe-fused")
+    assert caught.value.message == (
+        "the scan images cannot be one generated layer: there is no code for conv in a loop, and as a product its"
+        " matrix would have 291,600 elements: expected at most 65,536; use smaller images or fewer channels"
     )
     assert caught.value.notes == ("target caffe writes it as layers of stock Caffe",)
 
