@@ -124,6 +124,11 @@ def _checked_weights(weights: Graph, target: Target) -> Graph:
             f"{', '.join(twice)} would be in two blobs of the net, and come apart in training:"
             " use a parameter either as it is or in one concat or split",
             loc=loc,
+            notes=(
+                "a product with a part of W is that part of the product with W: split(linear(x, W), ...); one with"
+                " concat(A, B) is concat(linear(x, A), linear(x, B))",
+                "target flat, whose nets are not trained, takes it as it is",
+            ),
         )
     return weights
 

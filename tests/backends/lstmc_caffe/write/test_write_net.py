@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
@@ -29,6 +30,7 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.cells import gru, lstm
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
+from lstmc.interp import forward
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
@@ -240,8 +242,31 @@ def test_a_parameter_in_two_blobs_is_refused() -> None:
     def twice(X=Input(2, 3), A=Param(2, 3), B=Param(2, 3)):
         return {"y": linear(X, concat(A, B, axis=0)), "z": tanh(linear(tanh(X), A))}
 
-    with pytest.raises(BackendError, match="A would be in two blobs of the net, and come apart in training"):
+    with pytest.raises(BackendError, match="A would be in two blobs of the net, and come apart in training") as caught:
         text_of(twice)
+    assert "concat(linear(x, A), linear(x, B))" in caught.value.notes[0]
+
+
+def test_a_parameter_beside_its_parts_is_refused_and_has_a_net_as_the_note_says() -> None:
+    @model
+    def beside(X=Input(2, 3), P=Param(4, 3)):
+        a, b = split(P, 2, axis=0)
+        return {"y": linear(X, a) * linear(X, b), "z": linear(tanh(X), P)}
+
+    @model
+    def of_products(X=Input(2, 3), P=Param(4, 3)):
+        a, b = split(linear(X, P), 2, axis=1)
+        return {"y": a * b, "z": linear(tanh(X), P)}
+
+    with pytest.raises(BackendError, match="P would be in two blobs of the net, and come apart in training") as caught:
+        text_of(beside)
+    assert "split(linear(x, W), ...)" in caught.value.notes[0]
+    assert "target flat" in caught.value.notes[1]
+    given = {"X": np.arange(6.0).reshape(2, 3)}, {"P": np.cos(np.arange(12.0)).reshape(4, 3)}
+    wanted, found = (forward(other.graph(), *given).outputs for other in (beside, of_products))
+    assert all(np.allclose(wanted[name], found[name], atol=1e-12) for name in wanted)
+    assert text_of(of_products).count("InnerProduct") == 2
+    compile_graph(beside.graph(), BACKEND, "flat")
 
 
 def test_parameters_trained_otherwise_are_refused_in_one_blob() -> None:
