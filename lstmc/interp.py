@@ -210,10 +210,16 @@ def _run_scan(
     return (*stacked, *states)
 
 
-def backward(run: Evaluation, cotangents: Mapping[str, Any], observer: Observer | None = None) -> Gradients:
+def backward(
+    run: Evaluation,
+    cotangents: Mapping[str, Any],
+    observer: Observer | None = None,
+    convert: Conversion | None = None,
+) -> Gradients:
     """Propagate cotangents of the outputs (by name; a missing one is zero) to inputs and parameters.
 
-    ``observer`` is called with each node after it was differentiated, those of scans' steps too.
+    ``observer`` is called with each node after it was differentiated, those of scans' steps too. ``convert`` is applied
+    to each cotangent that an op gives, instead of the evaluation's own.
 
     Raises :class:`InterpreterError` for one of another shape than its output.
     """
@@ -224,7 +230,8 @@ def backward(run: Evaluation, cotangents: Mapping[str, Any], observer: Observer 
             ct = _checked_array("cotangent", output.name, cotangents[output.name], run.graph.type(output.ref), as_array)
             _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
-        all_cotangents = _propagate(run, seeds, observer, partial(with_progress, what=f"gradients of {run.graph.name}"))
+        progress = partial(with_progress, what=f"gradients of {run.graph.name}")
+        all_cotangents = _propagate(run, seeds, observer, convert or run.convert, progress)
 
     def cotangents_of(kind: type[Leaf]) -> dict[str, Array]:
         leaves = (node for node in run.graph if isinstance(node.op, kind))
@@ -238,7 +245,11 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 
 
 def _propagate(
-    run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, progress: Progress[Any] = _silent
+    run: Evaluation,
+    seeds: dict[Ref, Array],
+    observer: Observer | None,
+    convert: Conversion | None,
+    progress: Progress[Any] = _silent,
 ) -> dict[Ref, Array]:
     """Propagate cotangents of some values to all values that they depend on."""
     cts = dict(seeds)
@@ -251,7 +262,9 @@ def _propagate(
         operands = run.graph.args(node.name)
         args = [run.values[ref] for ref in operands]
         if isinstance(node.op, Scan):
-            back: tuple[Array | None, ...] = _propagate_scan(run, node, node.op, result_cts, args, observer, progress)
+            back: tuple[Array | None, ...] = _propagate_scan(
+                run, node, node.op, result_cts, args, observer, convert, progress
+            )
         else:
             try:
                 back = node.op.vjp(result_cts, outs, *args)
@@ -259,8 +272,8 @@ def _propagate(
                 raise _op_error(run.graph, node, "differentiating", error) from error
             if observer is not None:
                 observer(run, node, args, result_cts, back)
-        if run.convert is not None:
-            back = tuple(None if ct is None else run.convert(ct) for ct in back)
+        if convert is not None:
+            back = tuple(None if ct is None else convert(ct) for ct in back)
         for ref, ct in zip(operands, back, strict=True):
             if ct is not None:
                 _accumulate(cts, ref, ct)
@@ -274,6 +287,7 @@ def _propagate_scan(
     cts: tuple[Array, ...],
     args: list[Array],
     observer: Observer | None,
+    convert: Conversion | None,
     progress: Progress[Any],
 ) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
@@ -288,7 +302,7 @@ def _propagate_scan(
         ):
             _accumulate(seeds, output.ref, seed)
         try:
-            body_cts = _propagate(step, seeds, observer)
+            body_cts = _propagate(step, seeds, observer, convert)
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
             raise

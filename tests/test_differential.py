@@ -32,7 +32,7 @@ from lstmc.ops import Input as InputOp
 from lstmc.pipeline import compile_graph
 from lstmc.verification.arrays import random_inputs
 from lstmc.verification.conditioning import relative_gap
-from lstmc.verification.differential import InterpreterExecutor, _blobs, check, wanted_gradients
+from lstmc.verification.differential import InterpreterExecutor, _blobs, check, own_rounding, wanted_gradients
 from lstmc.verification.report import (
     LEAST_TOLERANCE,
     MARGIN,
@@ -248,6 +248,20 @@ def test_rounding_is_that_of_the_numbers_that_a_program_computes_in() -> None:
     assert half.remarks[0].startswith("output y is ill-conditioned: rounding to float16 alone moves it by ")
     assert not single.passed
     assert not wrong.passed
+
+
+@model
+def kept(C=Input(2, 3), v=Input(2, 1)):
+    return {"y": C * v + C * (1 - v), "z": C * v}
+
+
+@pytest.mark.parametrize(("output", "least", "most"), [("y", 1e-8, 5e-6), ("z", 1e-8, 1e-6)])
+def test_terms_of_a_gradient_are_rounded_though_they_cancel(output: str, least: float, most: float) -> None:
+    """A program that adds them in another order leaves their rounding, where the interpreter leaves 0."""
+    rng, graph = np.random.default_rng(0), kept.graph()
+    arrays = RunArrays({"C": rng.normal(size=(2, 3)), "v": np.ones((2, 1))}, {}, {output: rng.normal(size=(2, 3))})
+    *_, moved = own_rounding(forward(graph, arrays.inputs), arrays, ["v"])
+    assert least < moved["gradient", "v"] < most
 
 
 def test_differences_are_relative_to_the_largest_element_but_never_to_less_than_a_tenth() -> None:

@@ -184,19 +184,32 @@ def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[s
 def rounded_run(
     graph: Graph, inputs: Mapping[str, Array], weights: Mapping[str, Array], seed: int, dtype: DTypeLike
 ) -> Evaluation:
-    """Evaluate a model in float32 or float16, each number that it is given off by what rounding may be; integers stay.
+    """Evaluate a model in float32 or float16, each number that it is given off by what rounding may be.
 
-    A number that is off by the relative step of ``dtype`` is rounded to one of its neighbours there.
+    Integers stay.
     """
-    step = float(np.finfo(dtype).eps)
     whole = {n.name for n in graph if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
 
     def off(name: str, array: Array) -> Array:
-        signs = named_rng(seed, f"rounding of {name}").choice((-1.0, 1.0), np.shape(array))
-        return np.asarray(array, np.float64) * (1 + step * signs)
+        return moved_by_rounding(array, named_rng(seed, f"rounding of {name}"), dtype)
 
     moved = {name: array if name in whole else off(name, array) for name, array in inputs.items()}
     return forward(graph, moved, {name: off(name, array) for name, array in weights.items()}, dtype)
+
+
+def rounded_gradients(run: Evaluation, cotangents: Mapping[str, Array], seed: int, dtype: DTypeLike) -> Gradients:
+    """Return the gradients of a :func:`rounded_run`, the cotangents that each op gives off by what rounding may be.
+
+    So where terms of a gradient cancel, their rounding shows: another program adds them in another order.
+    """
+    rng = named_rng(seed, "rounding of cotangents")
+    return backward(run, cotangents, convert=lambda array: moved_by_rounding(array, rng, dtype).astype(dtype))
+
+
+def moved_by_rounding(array: Array, rng: np.random.Generator, dtype: DTypeLike) -> Array:
+    """Return numbers off by the relative step of ``dtype``: each is rounded to one of its neighbours there."""
+    signs = rng.choice((-1.0, 1.0), np.shape(array))
+    return np.asarray(array, np.float64) * (1 + float(np.finfo(dtype).eps) * signs)
 
 
 def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float, float]]:

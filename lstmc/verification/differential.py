@@ -40,6 +40,7 @@ from lstmc.verification.conditioning import (
     first_not_finite,
     moved_by_numbers,
     relative_gap,
+    rounded_gradients,
     rounded_run,
     with_masks,
     without_gradient,
@@ -227,11 +228,11 @@ def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, pass
 
 def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
     """Run a graph in the interpreter, forward and backward, and return all values and gradients."""
-    return _execution(forward(graph, arrays.inputs, arrays.weights, dtype), arrays)
+    run = forward(graph, arrays.inputs, arrays.weights, dtype)
+    return _execution(run, backward(run, arrays.cotangents))
 
 
-def _execution(run: Evaluation, arrays: RunArrays) -> Execution:
-    gradients = backward(run, arrays.cotangents)
+def _execution(run: Evaluation, gradients: Gradients) -> Execution:
     return Execution(run.by_name(), gradients.inputs, gradients.params)
 
 
@@ -244,14 +245,16 @@ def own_rounding(
 ) -> Iterator[dict[Key, float]]:
     """Yield the relative effect of rounding to ``dtype`` on a graph's results, by kind and name of the difference.
 
-    That is the most of some runs in it, after each of them, each from numbers that are off by what rounding may
-    be: of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of every blob.
+    That is the most of some runs in it, after each of them, each from numbers, and backward by cotangents, that are off
+    by what rounding may be: of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of
+    every blob.
     """
     moved, gradients = dict[Key, float](), backward(run, arrays.cotangents)
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
     for sample in range(ROUNDINGS):
         graph = other_ties(run.graph, sample)
-        rounded = _execution(rounded_run(graph, arrays.inputs, arrays.weights, sample, dtype), arrays)
+        moved_run = rounded_run(graph, arrays.inputs, arrays.weights, sample, dtype)
+        rounded = _execution(moved_run, rounded_gradients(moved_run, arrays.cotangents, sample, dtype))
         blobs = () if scans is None else _blobs(run, rounded, scans)
         for each in (*_outputs(run.graph, run, rounded), *_gradients(gradients, rounded, inputs), *blobs):
             key = each.kind, each.name
