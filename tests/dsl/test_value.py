@@ -11,6 +11,8 @@ import pytest
 
 from lstmc import Input, Model, Value, model
 from lstmc.dsl import value
+from lstmc.dsl.value import LARGEST, finite
+from lstmc.errors import DslError
 from lstmc.interp import forward
 from tests.dsl.conftest import UserFile, lines, outputs, random_arrays
 
@@ -46,6 +48,12 @@ def test_two_values_combine_element_by_element(operation: Callable[[Any, Any], A
 def test_a_value_has_powers_of_numbers(exponent: Any) -> None:
     found, wanted = computed(lambda a, b: a**exponent)
     np.testing.assert_allclose(found, wanted, rtol=1e-15)
+
+
+def test_a_number_may_be_the_largest_of_float32() -> None:
+    assert finite(LARGEST) == LARGEST == float(np.finfo(np.float32).max)
+    with pytest.raises(DslError):
+        finite(np.nextafter(LARGEST, np.inf))
 
 
 def test_signs_and_absolute_values() -> None:

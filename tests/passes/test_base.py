@@ -19,6 +19,7 @@ from lstmc.passes import (
     FuseLinears,
     Hoist,
     Pass,
+    PassList,
     PassResult,
     Refs,
     Simplify,
@@ -95,6 +96,15 @@ def test_the_history_has_the_model_and_the_graph_after_each_pass() -> None:
 def test_stages_follow_the_passes_that_bring_them() -> None:
     history = run_passes(parse_graph(TEXT), [Legalize(), Dead(), Expand()], CAFFE_OPS)
     assert [s.stage for s in history] == [Stage.MODEL, Stage.LEGAL, Stage.LEGAL, Stage.EXPANDED]
+
+
+def test_the_end_of_a_stage_is_its_last_pass() -> None:
+    passes = PassList([Simplify(), Legalize(), Dead(), Expand()])
+    assert [passes.end_of(stage) for stage in (Stage.MODEL, Stage.LEGAL, Stage.EXPANDED)] == [0, 2, 3]
+    assert PassList([Legalize()]).end_of(Stage.MODEL) == -1
+    with pytest.raises(PassError) as caught:
+        PassList([Simplify(), Legalize()]).end_of(Stage.EXPANDED)
+    assert caught.value.message == "no pass brings a graph to stage expanded: found model, legal"
 
 
 def test_no_passes_give_the_model() -> None:

@@ -134,6 +134,7 @@ def test_a_factor_and_a_term_of_each_channel_go_into_the_convolution() -> None:
         ("return y=%shifted", "return y=%shifted, raw=%y"),  # the convolution is read elsewhere
         ("%s: f32[2,1,1] = param()", "%s: f32[2,1,1] = input()"),  # the factor is no parameter
         ("%s: f32[2,1,1] = param()", "%s: f32[2,3,3] = param()"),  # nor one of each channel
+        ("%s: f32[2,1,1] = param()", "%s: f32[3,2,1,1] = param()"),  # it is another for each image
         ("%W: f32[2,1,2,2] = param()", "%W: f32[2,1,2,2] = input()"),
     ],
 )

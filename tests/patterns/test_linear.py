@@ -13,9 +13,10 @@ from lstmc.backend import load_cell
 from lstmc.dsl.dims import typical_size
 from lstmc.dsl.model import CellModel
 from lstmc.interp import backward, forward
-from lstmc.ir import Graph, Output, Rebuild, Scan
+from lstmc.ir import Graph, Output, Rebuild, Ref, Scan, parse_graph
 from lstmc.ops import Arg, Array, Input
 from lstmc.patterns import Kind, Recurrence, matrix_step, recurrences, scan_lines, state_arguments, state_lines
+from lstmc.patterns.recurrence import Mask, mask_of, masked_sum
 from lstmc.plugins import library_names
 from lstmc.testing.random_models import seeded_model
 from tests.cells.scanned import cell_graph
@@ -214,3 +215,40 @@ def test_the_reason_names_the_first_product_or_function() -> None:
 )
 def test_recurrences_in_words(name: str, said: list[str]) -> None:
     assert [words for _, _, words in scan_lines(cell_graph(name, (2, 1), states=False))] == said
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("affine(%n)", True),
+        ("affine(%n, scale=2.0, shift=-3.0)", True),
+        ("affine(%n, scale=0.5)", False),
+        ("affine(%n, shift=0.5)", False),
+        ("tanh(%n)", False),
+    ],
+)
+def test_a_mask_is_of_whole_numbers(line: str, found: bool) -> None:
+    """Of integers alone is relu(1 - relu(n)) 0 or 1."""
+    lines = (
+        "%n: f32[2] = input(values=integers(0, 9))",
+        f"%k: f32[2] = {line}",
+        "%missing: f32[2] = relu(%k)",
+        "%present: f32[2] = affine(%missing, scale=-1.0, shift=1.0)",
+        "%mask: f32[2] = relu(%present)",
+    )
+    graph = parse_graph("graph g {\n  " + "\n  ".join(lines) + "\n  return mask=%mask\n}\n")
+    assert (mask_of(graph, Ref("mask")) is not None) == found
+
+
+@pytest.mark.parametrize(("last", "terms"), [("%absent", 2), ("%mask", 0)])
+def test_a_masked_sum_has_a_mask_and_one_minus_it(last: str, terms: int) -> None:
+    lines = (
+        *(f"%{name}: f32[2] = input()" for name in ("mask", "new", "old")),
+        "%absent: f32[2] = affine(%mask, scale=-1.0, shift=1.0)",
+        "%kept: f32[2] = mul(%mask, %new)",
+        f"%past: f32[2] = mul(%old, {last})",
+        "%next: f32[2] = add(%kept, %past)",
+    )
+    graph = parse_graph("graph g {\n  " + "\n  ".join(lines) + "\n  return next=%next\n}\n")
+    found = masked_sum(graph, graph.node("next"), {"mask": Mask(Ref("mask"), False)})
+    assert [value for _, value in found] == [Ref("new"), Ref("old")][:terms]

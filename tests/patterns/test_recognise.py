@@ -13,6 +13,7 @@ from lstmc import (
     Value,
     cell,
     clip,
+    concat,
     dims,
     hard_sigmoid,
     linear,
@@ -26,7 +27,7 @@ from lstmc.backend import load_cell
 from lstmc.dsl import Cell
 from lstmc.ir import Graph
 from lstmc.ops import Tanh
-from lstmc.passes import run_passes
+from lstmc.passes import KeepTimeAxis, run_passes
 from lstmc.patterns import GRU, LSTM, LSTM_ORDERS, RNN, Unrecognised, describe, moved, recognise
 from lstmc.pipeline import MODEL_PASSES
 
@@ -121,6 +122,8 @@ def test_a_library_cell_is_told_the_same_before_and_after_all_passes(name: str) 
     optimised = run_passes(graph, MODEL_PASSES, ())[-1].graph
     # equal first states are one value by then
     assert describe(of(optimised), optimised) == LIBRARY[name].replace("one/c_0", "one/h_0")
+    kept = KeepTimeAxis().run(optimised).graph
+    assert type(of(kept)) is type(of(graph)), describe(of(kept), kept)
 
 
 def test_functions_that_are_several_ops_are_told_as_one() -> None:
@@ -382,3 +385,18 @@ def test_orders_of_gates() -> None:
     assert moved(LSTM_ORDERS["pytorch"], LSTM_ORDERS["caffe"]) == (0, 1, 3, 2)
     with pytest.raises(ValueError, match=r"^expected the gates ifog in some order, found zrn$"):
         moved("zrn", "ifog")
+
+
+@cell
+def joined(x: Value = Input(N, D), h: Value = State(N, H), c: Value = State(N, H), *, A: Value = Param(2 * H, D),
+           B: Value = Param(2 * H, D), U: Value = Param(4 * H, H)) -> Step:  # fmt: skip
+    i, f, o, g = split(linear(x, concat(A, B, axis=0)) + linear(h, U), 4, axis=1)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    h = sigmoid(o) * tanh(c)
+    return h, {"h": h, "c": c}
+
+
+def test_weights_that_a_model_joins_are_named_where_they_are_stored() -> None:
+    graph = scanned(joined)
+    text = describe(of(graph), graph)
+    assert [f"one/{part} X" in text for part in ("A[0:4]", "A[4:8]", "B[0:4]", "B[4:8]")] == [True] * 4

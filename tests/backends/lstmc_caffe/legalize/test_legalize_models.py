@@ -167,3 +167,9 @@ def test_every_core_op_has_a_rule_or_is_kept() -> None:
     assert set(CORE) - {Positive, Largest} == {*installed.trained, *KEPT}  # these are of gradients alone
     assert not set(installed.trained) & KEPT
     assert {Param, Arg, Precomputed} == KEPT
+
+
+def test_a_parameter_without_axes_is_a_value() -> None:
+    lines = "%W: f32[] = param()\n%y: f32[] = tanh(%W)"
+    before = parse_graph(f"graph g {{\n{lines}\nreturn y=%y\n}}\n")
+    assert_same_meaning(before, legalised(before).graph)
