@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose
 
 from lstmc import Input, Param, exp, model, sigmoid, softplus, sqrt, uniform
 from lstmc import compile as compile_net
+from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.ops import Array
@@ -159,6 +160,28 @@ return z=%z_2"""
 
 def test_the_larger_one_by_relu() -> None:
     assert lines_of(narrowed(graph_of("%z: f32[2,3,4] = maximum(%x, %u)"), X2PADDLE)) == LARGER
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(f"affine(%x, {numbers})" for numbers in ("scale=3.0", "shift=1.5", "scale=3.0, shift=1.5")),
+        "power(%x, exponent=2.0)",
+        "caffe.Power(%x, power=2.0, scale=3.0, shift=1.5)",
+    ],
+)
+def test_a_power_by_sums_and_products(line: str) -> None:
+    assert "Power" not in lines_of(narrowed(graph_of(f"%z: f32[2,3,4] = {line}"), without_power("caffe")))
+
+
+def test_a_factor_without_power_and_weighed_sums_is_refused() -> None:
+    with pytest.raises(BackendError, match="target x2paddle has no Power layer, which %z needs"):
+        narrowed(graph_of("%z: f32[2,3,4] = affine(%x, scale=3.0)"), without_power("x2paddle"))
+
+
+def without_power(name: str) -> Target:
+    target = load_target(name)
+    return replace(target, layers=tuple(layer for layer in target.layers if layer != "Power"))
 
 
 def test_the_largest_along_an_axis_is_of_two_rows_at_a_time_and_the_first_comes_last() -> None:
