@@ -18,6 +18,7 @@ from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program, describe_state_dict, exported, groups_of
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.values import OpenSize
+from lstmc.importers.printer import files, traced
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.torch_file import entries, hints, read_torch
@@ -34,7 +35,6 @@ from lstmc.importers.sources import (
     SourceNet,
     net_sources,
 )
-from lstmc.importers.write.model import files, traced
 from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.plugins import need

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lstmc.files.output import text_templates
+from lstmc.loops.layer import plan_text
 from lstmc.loops.loop_code import number
 from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.memory import CPU, GPU, LOW, Array, Loop, Product, Value, Work, functions, header, plain
 from lstmc.loops.nests import nests
 from lstmc.loops.plan import Plan
-from lstmc.loops.plan_text import plan_text
 
 PERSISTENT_WEIGHTS = 2**18
 """Floats of weights that each block of a persistent kernel reads in a step, at most: see docs/decisions/0036."""

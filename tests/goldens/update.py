@@ -25,8 +25,8 @@ from lstmc.cells import lstm
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, parse_graph
+from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.plan import plan_of
-from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.ops import Leaf
 from lstmc.passes import Pass, run_passes
 from lstmc.pipeline import all_passes, compile_graph

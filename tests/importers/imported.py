@@ -19,7 +19,7 @@ from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
 from lstmc.importers.canonical import canonicalize
 from lstmc.importers.ir.net import Net
-from lstmc.importers.write.model import files
+from lstmc.importers.printer import files
 from lstmc.interp import forward
 from lstmc.ir import Graph, differentiable_outputs
 from lstmc.ops import Array

@@ -29,11 +29,10 @@ from lstmc import (
 from lstmc.dsl import CellModel
 from lstmc.loops import again
 from lstmc.loops.code import layer_code
-from lstmc.loops.layer import GeneratedScan
+from lstmc.loops.layer import GeneratedScan, memory_text, plan_text
 from lstmc.loops.memory import Loop
 from lstmc.loops.native import loops
 from lstmc.loops.plan import Plan
-from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from tests.loops.test_native import assert_right

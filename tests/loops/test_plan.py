@@ -41,9 +41,9 @@ from lstmc.loops.code import (
     step_cost,
 )
 from lstmc.loops.index import Index
+from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.memory import Loop, Place, Product, Work
 from lstmc.loops.plan import Outer, plan_of
-from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.loops.rows import rows_of
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names

@@ -16,8 +16,8 @@ from lstmc.errors import Argument, BackendError, Mend
 from lstmc.files.output import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.loops.code import Source, gpu_text, layer_code, source
+from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.low_precision import FLOAT32
-from lstmc.loops.plan_text import memory_text, plan_text
 from lstmc.loops.rows import batch_of
 from lstmc.manifest import Manifest, Place, State, Stored, describe, manifest_states, parse_manifest, step_blobs
 from lstmc.ops import Array

@@ -10,9 +10,9 @@ from lstmc.importers.canonical.rolling import roll_up
 from lstmc.importers.canonical.streaming import with_dynamic_time
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
+from lstmc.importers.printer import files
 from lstmc.importers.refusal import RefusedError
 from lstmc.importers.sources import SourceNet
-from lstmc.importers.write.model import files
 
 __all__ = ["canonicalize", "canonicalize_static"]
 

@@ -12,7 +12,7 @@ from lstmc.importers.ir.net import Net, NetBuilder, origin_of
 from lstmc.importers.ir.ops import Permute, Select
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.values import Shape, Weight, number, open_sizes, result_shapes
-from lstmc.importers.write.model import traced
+from lstmc.importers.printer import traced
 from lstmc.ir import Graph, Node, Ref, Scan
 from lstmc.ops import Arg, Full, Input, Reshape, Split, Transpose, Unstack
 from lstmc.passes.roll_up import roll_up as rolled_up

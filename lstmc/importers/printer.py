@@ -98,7 +98,7 @@ def _axes(net: Net, name: str) -> dict[str, Any]:
     return called | ({"axes": net.axes[name]} if name in net.axes else {})
 
 
-_TEMPLATES = text_templates("lstmc.importers", "write")
+_TEMPLATES = text_templates("lstmc.importers", ".")
 WIDE = 80  # columns of a call's arguments
 
 
