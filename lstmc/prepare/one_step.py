@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from lstmc.errors import Argument, PassError
@@ -20,6 +21,7 @@ from lstmc.ir import (
     values_over_time,
 )
 from lstmc.ops import Arg, Binary, Constant, Full, Input, Op, Split
+from lstmc.passes.simplify import without_dead
 
 STEP = Argument("step", "True")
 
@@ -57,8 +59,9 @@ def one_step(graph: Graph) -> OneStep:
 
     Outputs keep their names. Refused: a scan that runs backwards (its first step needs the last input), what mixes
     steps, as a concat along time, and a step that reads what is known after the last one only: another scan's last
-    state, but for a first state that it gives.
+    state, but for a first state that it gives. What no output reads is left out.
     """
+    graph = without_dead(graph, Counter())
     scans = [node for node in graph if isinstance(node.op, Scan)]
     if not scans:
         raise PassError(f"one step of {graph.name}: expected a model with a scan, found none")

@@ -15,7 +15,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -195,7 +195,11 @@ def save_failure(model: RandomModel, step: bool, runtime: Runtime, trial: Trial,
         return other.outcome == trial.outcome and other.why[:9] == trial.why[:9]  # no traceback for a wrong number
 
     small = smaller(model, fails)
-    options = f"--fillers --target {runtime.target} --on {runtime.executor.name}{step * ' --step'}"
+    options = f"--fillers --target {runtime.target} --on {runtime.executor.name}"
+    if step:
+        options += " --step"
+        with suppress(Exception):  # what was wrong may be this; an output without a step would be refused
+            options += "".join(f" --keep {output.name}" for output in streamed(_deployed(small)).outputs)
     path = path.with_name(f"{path.stem}_step.py" if step else path.name)
     wrong = f"{runtime.title}: {trial.outcome}"
     return save_model(small, path, wrong, "lstmc verify", options, try_net(small, step, runtime).why)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +18,7 @@ from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor
 from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
-from tests.fuzz.readers import FAILED, OUTCOMES, Journal, Runtime, hunt, run, runtime
+from tests.fuzz.readers import FAILED, OUTCOMES, Journal, Runtime, hunt, run, runtime, save_failure, try_net
 from tests.fuzz.smaller import smaller
 from tools.readers import found, table
 
@@ -75,6 +77,34 @@ def test_what_a_reader_gets_wrong_or_refuses_is_saved_and_tried_again(
     assert again == journal
     hunt(opencv, [0], again, time.monotonic() + 600)
     assert not any(again.counts()[each] for each in FAILED)
+
+
+OF_TWO_OUTPUTS = """\
+from lstmc import *
+from lstmc.cells import rnn
+
+T, N = dims("T N")
+
+@model
+def net(X=Input(T, N, 2)):
+    y, _ = scan(rnn(H=2, name="a"), X)
+    z, _ = scan(rnn(H=2, name="b"), X, reverse=True)
+    return {"y": y, "z": z}
+"""
+
+
+def test_the_command_of_a_saved_step_keeps_the_outputs_that_have_one(
+    opencv: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.fuzz.readers.smaller", lambda model, fails: model)
+    model, broken = RandomModel(OF_TWO_OUTPUTS, 2, 1, 0), Broken(load_reader("opencv"))
+    trial = try_net(model, True, replace(opencv, executor=broken))
+    assert trial.outcome == "wrong"
+    path = save_failure(model, True, replace(opencv, executor=broken), trial, tmp_path / "opencv_0.py")
+    broken.close()
+    command = path.read_text(encoding="utf-8").splitlines()[1].removeprefix("#   lstmc ").split()
+    done = subprocess.run([sys.executable, "-m", "lstmc", *command], capture_output=True, text=True, check=False)
+    assert (done.returncode, "opencv: all " in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_nets_that_were_right_run_again_only_where_they_are_other_files(opencv: Runtime, tmp_path: Path) -> None:
