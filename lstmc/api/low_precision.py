@@ -15,10 +15,19 @@ from lstmc.errors import DataError
 from lstmc.ir import Graph, values_over_time
 from lstmc.manifest import parse_manifest
 from lstmc.numerics import Device, NumbersReport, Ranges, Sequences, Simulation, StepRunner, measure_ranges
-from lstmc.numerics.calibration import Calibration, WrittenStep, calibration_for, take_samples, take_streams
+from lstmc.numerics.calibration import (
+    READER_SEQUENCES,
+    Calibration,
+    Interpreter,
+    WrittenStep,
+    calibration_for,
+    reader_outputs,
+    run_quantised,
+    take_samples,
+    take_streams,
+)
 from lstmc.numerics.effects import Change, OutputError, ReaderOutput
 from lstmc.numerics.golden import golden_kit
-from lstmc.numerics.reader import MOST_SEQUENCES, Interpreter, reader_outputs, run_quantised
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
@@ -161,7 +170,7 @@ class StreamedModel:
         """
         if in_reader:
             calibration = (calibration or self).shortened(STEPS)
-            count = min(MOST_SEQUENCES, self.sequences.count)
+            count = min(READER_SEQUENCES, self.sequences.count)
             first = replace(self, sequences=replace(self.sequences, count=count))
             report = first.numbers(device, calibration)
             return replace(report, reader=first._in_reader(device, report.outputs, calibration))

@@ -23,8 +23,7 @@ from lstmc.files.output import write_files
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref
 from lstmc.numerics import NumbersReport, device_names, device_of, effects, read_device
-from lstmc.numerics.calibration import PROGRAM, calibration_for
-from lstmc.numerics.reader import Interpreter, run_quantised
+from lstmc.numerics.calibration import PROGRAM, Interpreter, calibration_for, run_quantised
 from lstmc.numerics.rounding import DeviceRounding, Grid, short, short_affine, to_format
 
 T, D, H = 80, 6, 8
