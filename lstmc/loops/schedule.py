@@ -284,7 +284,7 @@ class Schedule:
         if offset is not None and self.values.constant(base) is None:
             place = self.in_memory(base, time).moved(offset)
             whole = place.array.size == size
-            if (size == width or whole) and (not time or (place.array.time and place.array.rows)):
+            if (size == width or whole) and place.array.rows and (place.array.time or not time):
                 return place
         place = self.buffer(self.graph.value_name(ref), size, time)
         self._store(Sink(ref, place))
@@ -402,7 +402,7 @@ class Schedule:
         x = self.graph.args(node.name)[0]
         base, index = self.values.origin(x)
         array = self.sources[base].array if base in self.sources else None
-        in_time = array is not None and array.time and array.kind in ("bottom", "top_diff")
+        in_time = array is not None and array.time and array.rows and array.kind in ("bottom", "top_diff")
         return in_time and offset_of(index, self.graph.type(x).size) is not None
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:

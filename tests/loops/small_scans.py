@@ -20,6 +20,7 @@ from lstmc import (
     scan,
     softmax,
     split,
+    sum,
     tanh,
     xavier,
 )
@@ -130,6 +131,17 @@ def of_words(
 @model
 def words(X=Input(T, N, 3), Y=Input(T, N, 3)):
     return {"y": scan(of_words(), [X, Y, X])[0]}
+
+
+@cell
+def of_pooling(x=Input(N, 3), h=State(N, 4), *, W=Param(4, 3, fill=xavier())):
+    """A product with rows that all rows of the state share."""
+    return h, {"h": h * tanh(sum(linear(x, W), axis=0)) + 1}
+
+
+@model
+def pooling(X=Input(T, N, 3), h0=Input(N, 4)):
+    return {"y": scan(of_pooling(), X, init={"h": h0})[0]}
 
 
 FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)

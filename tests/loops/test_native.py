@@ -50,7 +50,14 @@ def everything(X=Input(T, N, 3), C=Input(T, N), L=Input(N), h0=Input(N, 4), c0=P
 
 @pytest.mark.parametrize(
     "made",
-    [everything, small_scans.square, small_scans.two_products, small_scans.memory, small_scans.largest],
+    [
+        everything,
+        small_scans.square,
+        small_scans.two_products,
+        small_scans.memory,
+        small_scans.largest,
+        small_scans.pooling,
+    ],
     ids=lambda made: made.name,
 )
 def test_outputs_and_all_gradients(made: lstmc.Model) -> None:
