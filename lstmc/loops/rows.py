@@ -192,8 +192,9 @@ def _inside_rows(
     if isinstance(op, Transpose) and row in (op.axis, op.axis + 1):
         return None, 2 * op.axis + 1 - row
     if isinstance(op, Reshape):
-        before = prod(operands[0].shape[:row])
-        axis = next((i for i in range(result.rank) if prod(result.shape[:i]) == before), None)
+        rows_of_all = prod(operands[0].shape[:row]), operands[0].shape[row]
+        parts = [(prod(result.shape[:i]), size) for i, size in enumerate(result.shape)]
+        axis = parts.index(rows_of_all) if rows_of_all in parts else None
         return None if axis is None else (Reshape(_without(result.shape, axis)), axis)
     if not isinstance(op, Linear | Softmax | Sum | Max | Transpose) or op.axis == row:
         return None

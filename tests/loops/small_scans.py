@@ -11,6 +11,7 @@ from lstmc import (
     cell,
     concat,
     dims,
+    einsum,
     floor,
     linear,
     max,
@@ -142,6 +143,18 @@ def of_pooling(x=Input(N, 3), h=State(N, 4), *, W=Param(4, 3, fill=xavier())):
 @model
 def pooling(X=Input(T, N, 3), h0=Input(N, 4)):
     return {"y": scan(of_pooling(), X, init={"h": h0})[0]}
+
+
+@cell
+def of_contraction(x=Input(N, 2), h=State(N, 4), *, U=Param(3, 4, fill=xavier())):
+    """The rows of x are contracted with the units of the state, of which there are as many as rows."""
+    y = linear(h, U)
+    return tanh(einsum("ab,bt->ta", y, x)), {"h": tanh(concat(y, y[:, :1], axis=1))}
+
+
+@model
+def contraction(X=Input(T, N, 2), h0=Input(N, 4)):
+    return {"y": scan(of_contraction(), X, init={"h": h0})[0]}
 
 
 FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)

@@ -57,6 +57,7 @@ def everything(X=Input(T, N, 3), C=Input(T, N), L=Input(N), h0=Input(N, 4), c0=P
         small_scans.memory,
         small_scans.largest,
         small_scans.pooling,
+        small_scans.contraction,
     ],
     ids=lambda made: made.name,
 )
