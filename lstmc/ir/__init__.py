@@ -1,6 +1,6 @@
 """The graph IR: values, nodes, scans, their text and their laws."""
 
-from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Step, Steps
+from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Step, Steps, topological_order
 from lstmc.ir.rebuild import (
     NEGATE,
     GraphValue,
@@ -74,6 +74,7 @@ __all__ = [
     "renewed",
     "reshape_source",
     "reshaped",
+    "topological_order",
     "twice_stored",
     "values_over_time",
     "verify",

@@ -346,3 +346,12 @@ def _operands(producers: _Slots) -> tuple[Ref, ...]:
     slots = [(slot, Ref(name, edge["out"])) for name, edges in producers.items() for slot, edge in edges.items()]
     slots.sort()
     return tuple([ref for _, ref in slots])
+
+
+def topological_order(before: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return names, each after those ``before`` it, and otherwise in the order that they have."""
+    position = {name: at for at, name in enumerate(before)}
+    order: nx.DiGraph[str] = nx.DiGraph()
+    order.add_nodes_from(before)
+    order.add_edges_from((earlier, name) for name, others in before.items() for earlier in others)
+    return [*nx.lexicographical_topological_sort(order, position.__getitem__)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Node, Ref
+from lstmc.ir import Graph, Node, Ref, topological_order
 from lstmc.loops.index import Index, counter, offset_of, piece
 from lstmc.loops.loop_code import ELEMENT, MOVES, LoopCode, Values
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
@@ -118,7 +117,7 @@ class Schedule:
             for reader in readers:
                 if new != reader and {new, reader} <= before.keys() and not self._waits(before, reader, new):
                     before[new].setdefault(reader, True)
-        position = {name: at for at, name in enumerate(_in_order(before))}
+        position = {name: at for at, name in enumerate(topological_order(before))}
         keys: dict[str, list[tuple[int, bool]]] = {name: [] for name in position}
         sizes = {self._count(node) for node in nodes if isinstance(node.op, Sum)} - {1}
         for size in sorted(sizes, reverse=True):
@@ -426,23 +425,3 @@ class Schedule:
             )
             self.panels[w, transposed] = place.array
         return self.panels[w, transposed]
-
-
-def _in_order(before: Mapping[str, Iterable[str]]) -> Iterator[str]:
-    """Yield nodes, each after those ``before`` it, and otherwise in the order that they have."""
-    at = {name: i for i, name in enumerate(before)}
-    left = {name: len([*others]) for name, others in before.items()}
-    after: dict[str, list[str]] = {name: [] for name in before}
-    for name, others in before.items():
-        for other in others:
-            after[other].append(name)
-    ready = [at[name] for name, count in left.items() if not count]
-    heapify(ready)
-    names = [*before]
-    while ready:
-        name = names[heappop(ready)]
-        yield name
-        for other in after[name]:
-            left[other] -= 1
-            if not left[other]:
-                heappush(ready, at[other])
