@@ -12,7 +12,7 @@ from lstmc.errors import BackendError, PluginError, ShapeError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Types, Uniform, Xavier
 from lstmc.ops.base import dialects, load_dialect
 from lstmc.types import TensorType
-from lstmc_caffe.proto.fields import field_value, has_other_settings, read_setting, write_setting
+from lstmc_caffe.proto.fields import field_value, other_settings, read_setting, write_setting
 from lstmc_caffe.proto.net import LayerParameter
 
 
@@ -67,7 +67,7 @@ class CaffeOp(Op):
         """
         _check_settings(cls)
         stopped = ("propagate_down",) if cls.stops_gradient else ()
-        if has_other_settings(layer, {*cls.settings.values(), cls.own_param, *stopped}):
+        if any(other_settings(layer, {*cls.settings.values(), cls.own_param, *stopped})):
             return None
         attributes = {attribute: read_setting(layer, path) for attribute, path in cls.settings.items()}
         if any(attributes.get(field.name, 0) is None and field.default is MISSING for field in fields(cls)):

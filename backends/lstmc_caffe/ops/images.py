@@ -11,7 +11,7 @@ from lstmc.ops import AvePool, Conv, Draw, MaxPool, Op, Sample, Types
 from lstmc.ops.layers import Pair, Pool
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.fields import field_value, has_other_settings
+from lstmc_caffe.proto.fields import field_value, other_settings
 
 __all__ = ["WINDOWS", "AvePooling", "Convolution", "MaxPooling", "WindowKind", "unusual_windows"]
 
@@ -209,7 +209,7 @@ class _Pooling(CaffeOp, Pool):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         param, (x, *_) = layer.pooling_param, bottoms
-        if has_other_settings(layer, {cls.own_param}) or field_value(param, "pool") != cls.method:
+        if any(other_settings(layer, {cls.own_param})) or field_value(param, "pool") != cls.method:
             return None
         _check_axes(cls.name, x)
         size = (x.shape[2], x.shape[3]) if param.global_pooling else _read_pair(param, "kernel_size", 0)

@@ -32,7 +32,7 @@ from lstmc.ops import (
 )
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
-from lstmc_caffe.proto.fields import has_other_settings
+from lstmc_caffe.proto.fields import other_settings
 
 __all__ = [
     "AbsValLayer",
@@ -133,7 +133,7 @@ class RoundingPower(CaffeOp, Pointwise):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        others = has_other_settings(layer, {"power_param.shift", "propagate_down"})
+        others = any(other_settings(layer, {"power_param.shift", "propagate_down"}))
         shifted = layer.power_param.shift == cls.shift and list(layer.propagate_down) == [False]
         return cls() if shifted and not others else None
 

@@ -15,7 +15,7 @@ from lstmc.ops import Array, Arrays, Draw, Embed, Linear, Maximum, Op, Sample, T
 from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.fields import has_other_settings
+from lstmc_caffe.proto.fields import other_settings
 
 __all__ = [
     "Bias",
@@ -250,7 +250,7 @@ class _Broadcast(CaffeOp):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         param, x, learned = getattr(layer, cls.own_param), bottoms[0], len(bottoms) == 1
-        if has_other_settings(layer, {cls.own_param}) or getattr(param, "bias_term", False):
+        if any(other_settings(layer, {cls.own_param})) or getattr(param, "bias_term", False):
             return None
         axis = front_axis(cls.name, param.axis, x)
         covered = param.num_axes if learned else bottoms[1].rank
@@ -334,7 +334,7 @@ class ScaleBias(CaffeOp):
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         param = layer.scale_param
         if (
-            has_other_settings(layer, {"scale_param"})
+            any(other_settings(layer, {"scale_param"}))
             or not param.bias_term
             or len(bottoms) != 1
             or param.num_axes != 1

@@ -45,13 +45,13 @@ def field_value(message: Any, name: str) -> Any:
     return value if field.enum_type is None else field.enum_type.values_by_number[value].name
 
 
-def has_other_settings(layer: Any, modelled: Container[str]) -> bool:
-    """Return whether a layer has a parameter outside ``modelled``, fields by path and whole messages by name.
+def other_settings(layer: Any, modelled: Container[str]) -> Iterator[str]:
+    """Yield the parameters of a layer outside of ``modelled``, which has fields by path and whole messages by name.
 
     Fields with their default values and fillers do not count; ``propagate_down: false`` does.
     """
     if not all(layer.propagate_down) and "propagate_down" not in modelled:
-        return True
+        yield "propagate_down: false"
     for field, message in layer.ListFields():
         if field.name.endswith("_param") and field.name not in modelled:
             for inner, value in message.ListFields():
@@ -59,8 +59,7 @@ def has_other_settings(layer: Any, modelled: Container[str]) -> bool:
                 is_filler = inner.message_type is not None and inner.message_type.name == "FillerParameter"
                 is_modelled = path in modelled or inner.name == OLD_NAMES.get(f"{field.name}.axis") or is_filler
                 if not is_modelled and not (inner.has_default_value and value == inner.default_value):
-                    return True
-    return False
+                    yield path
 
 
 def _field(layer: Any, path: str) -> tuple[Any, Any]:

@@ -20,8 +20,8 @@ from lstmc.importers.refusal import Refused
 from lstmc.ops import CORE, Affine, Array, Conv, Types
 from lstmc.types import TensorType
 from lstmc_caffe import ops
-from lstmc_caffe.ops import CaffeOp, front_axis
-from lstmc_caffe.proto.fields import field_value
+from lstmc_caffe.ops import CaffeOp, front_axis, layer_ops, read_layer
+from lstmc_caffe.proto.fields import field_value, other_settings
 from lstmc_caffe.targets.shapes import flattened
 
 
@@ -170,19 +170,23 @@ OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
 
 
 def _scale(g: LayerCall) -> str:
-    """Scale; its ``bias_term`` adds one more blob."""
+    """Scale; its ``bias_term`` adds one more blob, and rounds where that leaves a float32 no place for a fraction."""
     plain = type(g.message)()
     plain.CopyFrom(g.message)
     plain.scale_param.ClearField("bias_term")
     op = ops.Scale.read(plain, g.types)
     if op is None:
-        raise Refused("scale_param", "of other fields", "they are not known", "check the net in Caffe")
+        why = "a Scale layer is read by its scale_param alone, and with these it may compute something else"
+        mend = "remove them if it does not, or replace the layer"
+        raise Refused("fields", ", ".join(other_settings(plain, {"scale_param"})), why, mend)
     bias = bool(g.message.scale_param.bias_term)
     blobs = g.weights(*[type_.shape for type_ in op.blob_types(g.types)] * (1 + bias)) if op.learned else g.blobs
     y = _broadcast(g, op, blobs[: op.learned])
     if not bias:
         return y
     (b,) = blobs[op.learned :]
+    if np.all(b.make() == ops.RoundingPower.shift):
+        y = g.layers.apply("round", y)
     return _broadcast(LayerCall(g.layers, g.message, (y,), ()), ops.Bias(op.axis, op.num_axes), [b])
 
 
@@ -276,8 +280,12 @@ TYPES: Mapping[str, Callable[[LayerCall], str]] = {
 }
 
 
-def layer_values(g: LayerCall, op: CaffeOp | None) -> list[str]:
-    """Return the values of the layer's tops; ``op`` models it. Raises :class:`Refused` without a rule."""
+def layer_values(g: LayerCall) -> list[str]:
+    """Return the values of the layer's tops. Raises :class:`Refused` without a rule."""
+    op = read_layer(g.message, g.types, layer_ops())
+    if op is None and g.message.propagate_down:  # which says nothing of inference
+        g.message.ClearField("propagate_down")
+        op = read_layer(g.message, g.types, layer_ops())
     if g.message.type in TYPES:
         return [TYPES[g.message.type](g)]
     rule = OPS.get(type(op)) if op is not None else None

@@ -20,7 +20,6 @@ from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.sources import SourceCheck, checked_shape
 from lstmc.interp import named_rng
 from lstmc.ops import Array
-from lstmc_caffe.ops import layer_ops, read_layer
 from lstmc_caffe.proto.fields import field_value
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.readers.executor import ReaderSession
@@ -177,8 +176,7 @@ class _Reader:
             return self._recurrent(place, message, operands)
         if message.type == "DummyData":
             return list(self._constants(message))
-        call = LayerCall(self.layers, message, operands, self.blobs[place])
-        return layer_values(call, read_layer(message, call.types, layer_ops()))
+        return layer_values(LayerCall(self.layers, message, operands, self.blobs[place]))
 
     def _recurrent(self, place: int, message: Any, operands: Sequence[str]) -> Sequence[str]:
         shapes = [tuple(int(size) for size in self.builder.shapes[value]) for value in operands]

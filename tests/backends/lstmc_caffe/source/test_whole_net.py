@@ -11,6 +11,7 @@ import pytest
 import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import ImportedModel, import_file
+from lstmc.interp import forward
 from lstmc.manifest import parse_manifest
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
@@ -151,6 +152,11 @@ REFUSED = {
     ),
     "n (BatchNorm): blobs = none: expected 3 of them, [4], [4], [1]; give the weights that were trained with this"
     " net": (behind(f'layer {{ name: "n" type: "BatchNorm" {AT} }}'), {}),
+    "s (Scale): fields = power_param.power: a Scale layer is read by its scale_param alone, and with these it may"
+    " compute something else; remove them if it does not, or replace the layer": (
+        behind(f'layer {{ name: "s" type: "Scale" {AT} power_param {{ power: 2 }} }}'),
+        {"pool1": (6, 4, 3, 3)},
+    ),
     "noise (DummyData): data_filler = gaussian: it is drawn again in each pass; make it an Input": (
         VIDEO
         + 'layer { name: "noise" type: "DummyData" top: "noise" dummy_data_param { shape { dim: 3 }'
@@ -175,6 +181,30 @@ def test_what_cannot_be_expressed_is_said(tmp_path: Path, refusal: str) -> None:
         whole(tmp_path, text, shapes=shapes)
     assert caught.value.message == "old.prototxt cannot be imported: 1 problem"
     assert caught.value.notes == (refusal,)
+
+
+def test_propagate_down_says_nothing_of_inference(tmp_path: Path) -> None:
+    frozen = VIDEO.replace('type: "Convolution"', 'type: "Convolution" propagate_down: false', 1)
+    assert frozen != VIDEO
+    assert whole(tmp_path, frozen).files() == whole(tmp_path, VIDEO).files()
+
+
+def test_a_scale_whose_bias_leaves_no_place_for_a_fraction_rounds(tmp_path: Path) -> None:
+    scale = "propagate_down: false scale_param { bias_term: true }"
+    model = RawNet(layer=[{"name": "s", "type": "Scale"}, {"name": "back", "type": "Bias"}])
+    for layer, numbers in ((model.layer[0], (2.0, 1.5 * 2**23)), (model.layer[1], (-1.5 * 2**23,))):
+        for value in numbers:
+            layer.blobs.add(data=np.full(3, value, "<f4").tobytes()).shape.dim.append(3)
+    (tmp_path / "round.caffemodel").write_bytes(model.SerializeToString())
+    (tmp_path / "round.prototxt").write_text(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+        f'layer {{ name: "s" type: "Scale" bottom: "x" top: "s" {scale} }}\n'
+        'layer { name: "back" type: "Bias" bottom: "s" top: "y" }\n'
+    )
+    read = import_file(tmp_path / "round.prototxt", weights=tmp_path / "round.caffemodel")
+    x = np.array([[0.3, 0.7, 1.1], [-0.8, 2.2, 0.1]])
+    (y,) = forward(read.net.graph, {"x": x}, {n: w.array() for n, w in read.net.params.items()}).outputs.values()
+    np.testing.assert_array_equal(y, np.rint(2 * x))
 
 
 def test_all_that_is_refused_is_said_at_once_and_not_what_reads_it(tmp_path: Path) -> None:
