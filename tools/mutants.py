@@ -59,10 +59,14 @@ GROUPS = {
         ("tests/loops/test_native.py", "tests/loops/test_products.py", "tests/backends/lstmc_caffe/fused"),
     ),
     "headers of C": Group(("backends/lstmc_c/*.h", "backends/lstmc_c/*.c.j2"), ("tests/backends/lstmc_c",)),
-    "headers of CUDA": Group(("lstmc/loops/gpu.j2", "lstmc/loops/gpu_functions.h"), ("tests/fuzz/test_sanitized.py",)),
+    "headers of CUDA": Group(
+        ("lstmc/loops/gpu.j2", "lstmc/loops/gpu_functions.h"),
+        ("tests/loops/test_native_gpu.py", "tests/backends/lstmc_caffe/runtime/test_gpu.py"),
+    ),
 }
 TESTS = "not network and not ranks and not exhaustive and not cuda and not walk and not faults"
 QUICK = f"{TESTS} and not caffe and not gpu and not slow"
+COMPILED = TESTS.replace("not cuda and ", "")  # of headers also those of make gpu
 SECONDS = 60.0  # of tests that try one mutant, as they took before
 HANGS = 90.0  # seconds more than three times those: a mutant that takes longer is killed
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
@@ -245,7 +249,7 @@ class Judge:
         source, times = path.read_text(encoding="utf-8"), path.stat()
         path.write_text(mutant.applied(source), encoding="utf-8")
         try:
-            tests, marks = self.tests(mutant), self.marks if mutant.path.endswith(".py") else TESTS
+            tests, marks = self.tests(mutant), self.marks if mutant.path.endswith(".py") else COMPILED
             return not self.passes(tests, HANGS + 3 * self.seconds(tests), marks)
         finally:
             path.write_text(source, encoding="utf-8")

@@ -19,7 +19,7 @@ from lstmc.importers.ir.ops import Formula
 from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Affine, Arg, Array, Linear, Op, Role, Split
+from lstmc.ops import Affine, Arg, Array, Linear, Op, Role
 from lstmc.passes.unrolled_steps import Step, steps_of
 from lstmc.version import __version__
 
@@ -268,8 +268,7 @@ def _step_lines(step: Step, steps: Sequence[Step], used: set[str], cells: dict[C
         yield from _scan_line(step.op, step, used)
         return
     if not isinstance(step.op, Recur):
-        comma = "," if isinstance(step.op, Split) and len(step.outputs) == 1 else ""
-        yield f"{', '.join(step.outputs)}{comma} = {_expression(step.op, step.inputs)}"
+        yield f"{', '.join(step.outputs)} = {_expression(step.op, step.inputs)}"
         return
     op = step.op
     weights = len(op.cell.weights())

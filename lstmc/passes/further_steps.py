@@ -241,7 +241,7 @@ class _Column:
         """Return the slice after the last, or before the first, of the same sequence."""
         places = [element(self.flow, value) for value in values]
         first, last = places[0], places[-1]
-        if first is None or last is None or len(values) < 2:
+        if first is None or last is None:
             raise StepsDiffer
         step = places[1].start - first.start if places[1] is not None else 0
         start = last.start + step if self.at_end else first.start - step

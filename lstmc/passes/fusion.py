@@ -55,7 +55,7 @@ def _find_run(graph: Graph) -> _Run | None:
         for ref in graph.args(node.name):
             reading[ref] = node.name
     for node in graph:
-        if not isinstance(node.op, Split) or len(node.types) < 2:
+        if not isinstance(node.op, Split):
             continue
         kinds = [
             _kind(graph, Ref(node.name, i), reading) if readers.get(Ref(node.name, i)) == 1 else None

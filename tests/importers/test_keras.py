@@ -177,6 +177,35 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
+def called_again() -> Any:
+    """A layer that is called between two layers: its second call waits for a layer after it in the file."""
+    x, shared = kl.Input((5, 3)), kl.Dense(3, activation="log_softmax")
+    return keras.Model(x, kl.LSTM(2)(shared(kl.Dense(3, activation="tanh")(shared(x)))))
+
+
+def normalized() -> Any:
+    """Normalizations of an axis from the front and of groups, with the channels last."""
+    x = kl.Input((5, 4))
+    return keras.Model(x, kl.BatchNormalization(axis=1)(kl.GroupNormalization(2)(kl.BatchNormalization(axis=2)(x))))
+
+
+@pytest.mark.parametrize("make", [called_again, normalized])
+def test_layers_are_read_as_keras_computes_them(tmp_path: Path, make: Callable[[], Any]) -> None:
+    model = randomized(make())
+    check(model, tmp_path / "model.keras", RNG.normal(size=(2, *model.input_shape[1:])).astype(np.float32))
+
+
+def test_layers_are_trained_where_an_old_file_does_not_say(tmp_path: Path) -> None:
+    """A nested model's weights in HDF5 are sorted: those that are trained are first."""
+    path, x = tmp_path / "model.h5", RNG.normal(size=(2, 3)).astype(np.float32)
+    inner = keras.Sequential([kl.Input((3,)), kl.Dense(3, trainable=False), kl.Dense(3)])
+    check(model := randomized(keras.Sequential([kl.Input((3,)), inner])), path, x)
+    with h5py.File(path, "a") as file:
+        file.attrs["model_config"] = file.attrs["model_config"].replace('"trainable": true, ', "")
+    wanted = model(x).detach().numpy()
+    assert_close(imported(import_file(path).described, {"N": 2}).interpreted({"X": x}), {"Y": wanted})
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("format", ["keras", "h5"])
 @pytest.mark.parametrize("name", MODELS)
@@ -437,6 +466,23 @@ def test_what_a_call_is_told_is_not_passed_over(tmp_path: Path, made: Any, told:
     assert str(caught.value).endswith(
         f"  {told}: an argument of the call that is not read; call the layer without it, and save the model again"
     )
+
+
+def test_what_a_call_of_keras_2_is_told_is_not_passed_over(tmp_path: Path) -> None:
+    """A call was a list: a layer's name, two numbers, and its arguments."""
+    layers = [
+        {"class_name": "InputLayer", "config": {"name": "x", "batch_input_shape": [None, 3]}, "inbound_nodes": []},
+        {"class_name": "Dropout", "config": {"name": "d"}, "inbound_nodes": [[["x", 0, 0, {"training": True}]]]},
+    ]
+    for layer in layers:
+        layer["name"] = layer["config"]["name"]  # type: ignore[call-overload, index]
+    config = {"name": "net", "layers": layers, "input_layers": [["x", 0, 0]], "output_layers": [["d", 0, 0]]}
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+        file.attrs["keras_version"] = "2.2.4"
+        file.create_group("model_weights").attrs["layer_names"] = []
+    with pytest.raises(RefusedError, match=r"d \(Dropout\): training = True: an argument of the call that is not read"):
+        import_file(tmp_path / "model.h5")
 
 
 def test_an_operation_that_is_not_known_is_refused(tmp_path: Path) -> None:

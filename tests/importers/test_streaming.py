@@ -147,6 +147,8 @@ def test_what_sees_future_frames_streams_later(name: str, tmp_path: Path) -> Non
     assert whole.net.notes[-1].startswith(f"The length of sequences is fixed at {STEPS}. ")
     model = from_torch(module, example, step=True)
     assert (model.net.sizes, model.net.delays) == ({"T": STEPS}, {"Y": delay})
+    assert model.streamed() is model
+    assert (once := whole.streamed()).streamed() is once
     x = np.random.default_rng(0).normal(size=(1, 2 * STEPS, FRAMES))
     found, wanted = streamed(model, tmp_path, x[0][:, None]), run(module, x)
     count = 2 * STEPS - delay

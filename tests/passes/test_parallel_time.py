@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, State, Value, cell, dims, integers, maximum, model, scan
+from lstmc import Input, State, Value, cell, dims, full, integers, maximum, model, scan
 from lstmc.cells import delta_net, lru, min_gru, mlstm
 from lstmc.errors import PassError
-from lstmc.interp import forward
+from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Scan, flops, parse_graph, print_graph
 from lstmc.passes import ParallelTime, Time
 from lstmc.testing.equivalence import check_pass_on
@@ -160,6 +160,51 @@ def test_lengths_keep_a_running_maximum(kept: str, in_parallel: bool) -> None:
     check_pass_on(ParallelTime("chunks"), graph)
     loops = [node for node in ParallelTime("chunks").run(graph).graph if isinstance(node.op, Scan) and node.op.states]
     assert bool(loops) is not in_parallel
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+@pytest.mark.parametrize("time", FORMS)
+def test_states_start_from_any_number(time: Time, start: float) -> None:
+    """From zero a decayed first state adds nothing; from one it does."""
+
+    @cell
+    def decayed(
+        x: Value = Input(N, 2), f: Value = Input(N, 2), h: Value = State(N, 2)
+    ) -> tuple[Value, dict[str, Value]]:
+        h = f * h + x
+        return h, {"h": h}
+
+    @model
+    def from_a_number(X: Value = Input(T, N, 2), F: Value = Input(T, N, 2)) -> Value:
+        return scan(decayed(), (X, F), init={"h": full((3, 2), start)})[0]
+
+    graph = lstmc.api.graph_after(from_a_number, "sink", time="unrolled", T=7, N=3)
+    assert check_pass_on(ParallelTime(time), graph)
+
+
+def test_of_equal_numbers_the_same_one_gets_the_gradient_as_in_order() -> None:
+    @cell
+    def peak_of_three(
+        x: Value = Input(N, 1), z: Value = Input(N, 1), m: Value = State(N, 1)
+    ) -> tuple[Value, dict[str, Value]]:
+        m = maximum(maximum(m - 0.5, x), m - z)
+        return m, {"m": m}
+
+    @model
+    def tied(X: Value = Input(T, N, 1), Z: Value = Input(T, N, 1), m: Value = Input(N, 1)) -> dict[str, Value]:
+        return {"y": scan(peak_of_three(), (X, Z), init={"m": m})[0]}
+
+    graph = lstmc.api.graph_after(tied, "sink", time="unrolled", T=4, N=1)
+    steps = -0.5 * np.arange(1.0, 5.0).reshape(4, 1, 1)  # as large as the state less the 0.5 of each step
+    inputs = {"X": steps, "Z": np.full((4, 1, 1), 9.0), "m": np.zeros((1, 1))}
+    changed = ParallelTime("doubling").run(graph)
+    assert changed.modified
+    runs = [forward(each, inputs) for each in (graph, changed.graph)]
+    in_order, at_once = (
+        backward(run, {name: np.ones_like(y) for name, y in run.outputs.items()}).inputs for run in runs
+    )
+    for name, gradient in in_order.items():
+        np.testing.assert_array_equal(at_once[name], gradient)
 
 
 def decaying(steps: int) -> tuple[Graph, np.ndarray]:

@@ -126,6 +126,13 @@ def test_a_library_cell_is_told_the_same_before_and_after_all_passes(name: str) 
     assert type(of(kept)) is type(of(graph)), describe(of(kept), kept)
 
 
+def test_a_model_may_name_its_input_as_the_step_names_a_state() -> None:
+    def net(h: Value = Input(T, N, 3)) -> dict[str, Value]:
+        return {"y": scan(load_cell("lstm")(H=4, name="one"), h)[0]}
+
+    assert isinstance(of(model(net).graph(T=3, N=2)), LSTM)
+
+
 def test_functions_that_are_several_ops_are_told_as_one() -> None:
     @cell
     def one(

@@ -34,7 +34,7 @@ def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str =
     if (op.operation != "MAX" or len(blobs) == 2) and form.fits(op, *[type_] * len(blobs)):
         return form.layer(op, *blobs, name=called)
     weights = op.coeff or (1.0,) * len(blobs)
-    if op.coeff and not form.fits(caffe.Eltwise("SUM", weights[:2]), type_, type_):
+    if op.coeff and not form.fits(caffe.Eltwise("SUM", (1.0, -1.0)), type_, type_):
         blobs = [ref if weight == 1 else _times(form, ref, weight) for ref, weight in zip(blobs, weights, strict=True)]
         return combined(form, caffe.Eltwise("SUM"), blobs, called)
     total = blobs[0]

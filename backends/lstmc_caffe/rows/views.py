@@ -141,9 +141,6 @@ class _Settler:
             blobs = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill, node.op.values))
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
-            if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:
-                # blobs of several shapes, as a first step's may be: the host reads each in the shape of a step
-                operands = [viewed(self.b, ref, self.graph.type(args[0]).shape) for ref in operands]
             blobs = self.b.copy(node, operands)
             if isinstance(node.op, caffe.Feed) and node.op.step is None:
                 self.blobs[operands[0], ()] = blobs[0]
