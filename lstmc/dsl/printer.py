@@ -2,10 +2,7 @@
 
 @cell
 def lstm_cell(
-    x=Input(2, 5),
-    h=State(2, 8),
-    *,
-    W=Param(8, 5, fill=uniform(-0.05, 0.05)),
+    x=Input(2, 5), h=State(2, 8), *, W=Param(8, 5, fill=uniform(-0.05, 0.05)),
 ):
     ...
 """
@@ -15,7 +12,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from textwrap import wrap
 from typing import Any
@@ -65,7 +62,7 @@ def print_python(graph: Graph) -> str:
     Raises :class:`~lstmc.errors.DslError` for what only passes make: layers of a backend, parts of an unrolled scan,
     states that are inputs and outputs.
     """
-    return _Module(graph).text()
+    return Printer(graph).text()
 
 
 def _of_passes(what: str) -> DslError:
@@ -73,10 +70,10 @@ def _of_passes(what: str) -> DslError:
 
 
 class _Names:
-    """The identifiers of one function."""
+    """The identifiers of one function, apart from ``taken``."""
 
-    def __init__(self) -> None:
-        self.taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken = {*taken}
 
     def fresh(self, hint: str, otherwise: str = "value") -> str:
         """Return an identifier like ``hint`` that the function does not have yet, and take it."""
@@ -85,11 +82,19 @@ class _Names:
         return name
 
 
-class _Module:
-    """The text of a graph: its cells, then its model."""
+class Printer:
+    """The text of a graph: its cells, then its model.
+
+    ``title`` is the module's docstring, ``comments`` are those of the model's arguments, ``sizes`` the lines before
+    all functions. A subclass may print other ops, as expressions and as statements.
+    """
+
+    comments: Mapping[str, str] = {}
+    sizes: Sequence[str] = ()
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.title = f"{graph.name}, printed from its graph."
         self.names = _Names()
         self.model = self.names.fresh(graph.name, "net")
         self.cells: list[str] = []
@@ -97,18 +102,35 @@ class _Module:
         self.draws = 0
 
     def text(self) -> str:
-        function = _Function(self, self.graph)
+        function = Function(self, self.graph)
         arguments = [*function.arguments()]
         lines = [*function.lines()]
         results = [output for output in self.graph.outputs if output.carried_to is None] or self.graph.outputs
-        returned = ", ".join(f'"{output.name}": {function.values[output.ref]}' for output in results)
+        returned = folded("{", [f'"{output.name}": {function.values[output.ref]}' for output in results], "}")
         delays = {output.name: output.delay for output in results if output.delay}
         decorator = f"model(delays={delays!r})".replace("'", '"') if delays else "model"
-        model = _definition(decorator, self.model, arguments, lines, f"{{{returned}}}")
+        model = _definition(decorator, self.model, arguments, lines, returned, self.comments)
         code = "\n\n\n".join([*self.cells, model])
         imports = [f"from {module} import {listed(sorted(names))}" for module, names in sorted(self.modules.items())]
-        head = import_line(code, ["model", *(["cell"] if self.cells else [])])
-        return "\n".join([f'"""{self.graph.name}, printed from its graph."""', "", head, *imports, "", "", code, ""])
+        called = "\n".join([*self.sizes, re.sub("  # .*", "", code)])
+        head = import_line(called, ["model", *(["cell"] if self.cells else [])])
+        return "\n".join([f'"""{self.title}"""', "", head, *imports, *self.sizes, "", "", code, ""])
+
+    def statement(self, function: Function, node: Node) -> Iterator[str]:
+        """Yield the lines of a node that is no scan, whose values ``function`` then has."""
+        yield function.assignment(node, function.expression(node))
+
+    def own_weights(self, op: Op) -> Sequence[int]:
+        """Return the operands that are parameters of an op's own cell."""
+        return [i for i in range(len(op.body.body_args())) if op.role(i) == "weight"] if isinstance(op, Scan) else ()
+
+    def expression(self, op: Op, names: Sequence[str]) -> str | None:
+        """Return the expression of an op; None where the language has no function of it."""
+        text = expression(op, names)
+        if isinstance(op, Dropout):
+            text = text if op.draw == self.draws else None
+            self.draws += text is not None
+        return text
 
     def constructed(self, op: Op) -> str:
         """Return the expression that makes an op, whose class the module imports."""
@@ -131,26 +153,25 @@ class _Module:
         return f"Param({listed(op.shape)}{options})"
 
 
-class _Function:
+class Function:
     """The text of one graph: the model's, or a step's. ``values`` are the expressions of its values."""
 
-    def __init__(self, module: _Module, graph: Graph) -> None:
+    def __init__(self, module: Printer, graph: Graph) -> None:
         self.module, self.graph = module, graph
-        self.names = _Names()
         self.values: dict[Ref, str] = {}
         self.carried = graph.carried()
         self.readers = graph.readers()
         self.scans = [node for node in graph if isinstance(node.op, Scan)]
+        self.names = _Names(_cell_name(node.op) for node in self.scans if isinstance(node.op, Scan))
         self.begun = {ref.node for scan in self.scans for ref in self._first_values(scan)}  # by the scan itself
 
     def arguments(self) -> Iterator[str]:
-        """Yield the model's inputs, then the parameters that it reads outside of scans."""
+        """Yield the model's inputs, then the parameters that are no cell's."""
         inputs = [node for node in self.graph if isinstance(node.op, Input) and node.name not in self.begun]
         read = {output.ref for output in self.graph.outputs}
         for node in self.graph:
-            args = self.graph.args(node.name)
-            weights = [node.op.role(i) == "weight" for i in range(len(args))] if isinstance(node.op, Scan) else ()
-            read |= {ref for i, ref in enumerate(args) if not (weights and weights[i])}
+            own = {*self.module.own_weights(node.op)}
+            read |= {ref for i, ref in enumerate(self.graph.args(node.name)) if i not in own}
         params = [node for node in self.graph if isinstance(node.op, Param)]
         params = [node for node in params if Ref(node.name) in read or Ref(node.name) not in self.readers]
         for node in (*inputs, *params):  # these are called by their names
@@ -175,11 +196,11 @@ class _Function:
                 and node.name not in self.begun
                 and Ref(node.name) not in self.values
             ):
-                yield self._line(node)
+                yield from self.module.statement(self, node)
 
-    def _line(self, node: Node) -> str:
+    def assignment(self, node: Node, text: str) -> str:
+        """Return the line that assigns a node's results, which ``values`` then has."""
         refs = [Ref(node.name, out) for out in range(len(node.types))]
-        text = self._expression(node)
         for ref in refs:
             self.values[ref] = self.names.fresh(self._hint(ref))
         results = ", ".join(self.values[ref] for ref in refs)
@@ -189,7 +210,8 @@ class _Function:
         name = self.graph.value_name(ref)
         return f"{name}_next" if name in self.names.taken else name
 
-    def _expression(self, node: Node) -> str:
+    def expression(self, node: Node) -> str:
+        """Return the expression of a node."""
         op, args = node.op, self.graph.args(node.name)
         names = [self.values[ref] for ref in args]
         if isinstance(op, Full):
@@ -204,10 +226,7 @@ class _Function:
             counts = [1] * self.graph.type(args[0]).rank
             counts[op.axis] = op.tiles
             return f"tile({names[0]}, {tuple(counts)})"
-        text = expression(op, names)
-        if isinstance(op, Dropout):
-            text = text if op.draw == self.module.draws else None
-            self.module.draws += text is not None
+        text = self.module.expression(op, names)
         if text is None:
             word = "op" if len(node.types) == 1 else "op_results"
             return f"{word}({listed([self.module.constructed(op), *names])})"
@@ -257,7 +276,7 @@ class _Function:
         read = any(ref in self.readers for ref in last)
         results = self.names.fresh(f"{title}_last") if read else "_"
         self.values.update({ref: f'{results}["{state}"]' for ref, state in zip(last, states, strict=True)})
-        yield _call(f"{self._over_time(node, op)}, {results} = scan", call)
+        yield folded(f"{self._over_time(node, op)}, {results} = scan(", call, ")")
 
     def _over_time(self, node: Node, op: Scan) -> str:
         """Return the target of the assignment of a scan's outputs."""
@@ -282,9 +301,9 @@ def _of_tuple(names: Sequence[str]) -> bool:
 class _Cell:
     """The cell of a scan, while its arguments are declared."""
 
-    def __init__(self, module: _Module, scan: Scan) -> None:
+    def __init__(self, module: Printer, scan: Scan) -> None:
         self.module, self.scan = module, scan
-        self.function = _Function(module, scan.body)
+        self.function = Function(module, scan.body)
         self.states: list[str] = []
         self.inputs: list[str] = []
         self.params: list[str] = []
@@ -312,7 +331,7 @@ class _Cell:
 
     def write(self) -> str:
         """Write the cell into the module, and return its name."""
-        name = self.module.names.fresh(f"{self.scan.body.name}_cell")
+        name = self.module.names.fresh(_cell_name(self.scan))
         lines = [*self.function.lines()]
         outputs, states = self.scan.step_outputs, self.scan.next_states
         arguments = [*self.inputs, *self.states, *(["*", *self.params] if self.params else [])]
@@ -349,12 +368,32 @@ def _transposed(op: Transpose, x: TensorType, name: str) -> str:
     return f"transpose({name}, {listed(order)})"
 
 
-def _definition(kind: str, name: str, arguments: Sequence[str], lines: Sequence[str], returned: str) -> str:
+def _cell_name(scan: Scan) -> str:
+    return f"{python_identifier(scan.body.name)}_cell"
+
+
+def _definition(
+    kind: str,
+    name: str,
+    arguments: Sequence[str],
+    lines: Sequence[str],
+    returned: str,
+    comments: Mapping[str, str] = {},
+) -> str:
+    """Return the text of a function: arguments with a comment have a line each, the others are packed into lines."""
     body = [f"    {line}" for one in (*lines, f"return {returned}") for line in one.split("\n")]
-    head = [f"    {argument}," for argument in arguments]
-    return "\n".join([f"@{kind}", f"def {name}(", *head, "):", *body])
+    head = [""]
+    for argument in arguments:
+        comment = comments.get(argument.partition("=")[0])
+        if comment or len(head[-1]) + len(argument) > WIDE:
+            head.append("")
+        head[-1] += f"{head[-1] and ' '}{argument},"
+        if comment:
+            head[-1:] = [f"{head[-1]}  # {comment}", ""]
+    return "\n".join([f"@{kind}", f"def {name}(", *(f"    {line}" for line in head if line), "):", *body])
 
 
-def _call(function: str, arguments: Sequence[str]) -> str:
-    line = f"{function}({', '.join(arguments)})"
-    return line if len(line) <= WIDE else "\n".join([f"{function}(", *(f"    {one}," for one in arguments), ")"])
+def folded(before: str, items: Sequence[str], after: str) -> str:
+    """Return items between brackets, each on a line of its own where one line is too short for all."""
+    line = f"{before}{', '.join(items)}{after}"
+    return line if len(line) <= WIDE else "\n".join([before, *(f"    {one}," for one in items), after])

@@ -82,11 +82,7 @@ from lstmc import Input, Param, State, cell, linear, model, scan, tanh, uniform
 
 @cell
 def rnn_cell(
-    x=Input(2, 5),
-    h=State(2, 4),
-    *,
-    W=Param(4, 5, fill=uniform(-1, 1)),
-    b=Param(4, lr_mult=2.0),
+    x=Input(2, 5), h=State(2, 4), *, W=Param(4, 5, fill=uniform(-1, 1)), b=Param(4, lr_mult=2.0),
 ):
     linear_W = linear(x, W, b)
     affine_h_prev = 0.5 * h
@@ -97,16 +93,29 @@ def rnn_cell(
 
 @model
 def net(
-    X=Input(3, 2, 5),
-    h_0=Input(2, 4),
-    *,
-    V=Param(4, 4),
+    X=Input(3, 2, 5), h_0=Input(2, 4), *, V=Param(4, 4),
 ):
     y, rnn_last = scan(rnn_cell(name="rnn"), X, init={"h": h_0}, reverse=True)
     h = linear(rnn_last["h"], V)
     return {"y": y, "h": h}
 '''
     )
+
+
+def test_a_value_has_another_name_than_a_cell(user: UserFile) -> None:
+    code = """
+        @cell
+        def rnn(x=Input(N, D), h=State(N, D)):
+            h = tanh(x + h)
+            return h, {"h": h}
+
+        @model
+        def net(X=Input(T, N, D)):
+            rnn_cell = tanh(X)
+            return {"y": scan(rnn(), rnn_cell)[0]}
+        """
+    graph = user.graph(code)
+    assert same(graph, traced_again(graph))
 
 
 TIED = """

@@ -42,13 +42,7 @@ def net(
     X=Input(T, N, 5),
 ):
     layer_y, layer_last = scan(lstm_cell(H=4, name="layer"), X)
-    layer_h_T = layer_last["h"]
-    layer_c_T = layer_last["c"]
-    return {
-        "Y": layer_y,
-        "h_T": layer_h_T,
-        "c_T": layer_c_T,
-    }
+    return {"Y": layer_y, "h_T": layer_last["h"], "c_T": layer_last["c"]}
 '''
 
 

@@ -156,8 +156,8 @@ def _graph(
 
 
 def scan_names(name: str) -> tuple[str, str, str]:
-    """Return the names that a written scan occupies: its own, its step's, and that of its last states."""
-    return name, f"{name}_step", f"{name}_last"
+    """Return the names that a written scan occupies: its own, its cell's, and that of its last states."""
+    return name, f"{name}_cell", f"{name}_last"
 
 
 def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, reverse: bool = False) -> Scan:

@@ -25,15 +25,13 @@ from tests.importers.imported import imported
 POST = Path(__file__).parent.parent / "runtime" / "netspec_post.py"
 STEP = """\
 @cell
-def lstm_step(
-    Slice1=Input(1, 2, 4, 3), h=State(1, 2, 5), c=State(1, 2, 5), *,
-    w_Mxw=Param(20, 12),
-    w_Mxb=Param(20),
+def lstm_cell(
+    Slice1=Input(1, 2, 4, 3), h=State(1, 2, 5), c=State(1, 2, 5), *, w_Mxw=Param(20, 12), w_Mxb=Param(20),
     w_Mhw=Param(20, 5),
 ):
     Mx = reshape(Slice1, 1, 2, 12)
-    Mx_2 = linear(Mx, w_Mxw, w_Mxb, axis=-1)
-    Mh = linear(h, w_Mhw, axis=-1)
+    Mx_2 = linear(Mx, w_Mxw, w_Mxb)
+    Mh = linear(h, w_Mhw)
     Mx_Mh = Mx_2 + Mh
     raw_i, raw_i_2, raw_i_3, raw_i_4 = split(Mx_Mh, 4, axis=2)
     raw_o = sigmoid(raw_i_3)
@@ -53,13 +51,9 @@ def net(
     X=Input(T, 2, 4, 3),
 ):
     X_rows = reshape(X, T, 1, 2, 4, 3)
-    lstm_h_2, lstm_last = scan(
-        lstm_step(name="lstm"), {"Slice1": X_rows}
-    )
+    lstm_h_2, _ = scan(lstm_cell(name="lstm"), X_rows)
     lstm_h_2_rows = reshape(lstm_h_2, T, 2, 5)
-    return {
-        "H": lstm_h_2_rows,
-    }
+    return {"H": lstm_h_2_rows}
 """
 
 
