@@ -108,9 +108,10 @@ def model_text(net: Net) -> str:
 
 def traced(net: Net, sizes: Mapping[str, int]) -> Graph:
     """Return the graph of the net's model text, traced with these sizes of its dynamic dimensions."""
+    printer = _NetPrinter(net)
     scope: dict[str, Any] = {"__name__": net.name}
-    exec(compile(model_text(net), f"<{net.name}>", "exec"), scope)
-    graph: Graph = scope[net.name].graph(**sizes)
+    exec(compile(printer.text(), f"<{net.name}>", "exec"), scope)
+    graph: Graph = scope[printer.model].graph(**sizes)
     return graph
 
 
