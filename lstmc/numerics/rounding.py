@@ -153,14 +153,10 @@ class DeviceRounding:
         self._states = {self._structure.sources[ref] for ref in states}
         self._of_written_types = {node.name for node in graph if _has(device.values.written, node.op)} - self._fixed
         self._written = set(self._of_written_types)
-        if device.values.once:
-            readers = self._structure.readers
-            read = {
-                ref.node for ref in self._structure.refs if any(_has(device.values.read, n.op) for n in readers[ref])
-            }
-            self._written |= read - self._fixed
-        self._written -= {ref.node for ref in self._structure.refs if self._in_silu(ref)}
         self._read = {node.name for node in graph if _has(device.values.read, node.op)} - self._fixed
+        if device.values.once:
+            self._written |= {ref.node for name in self._read for ref in graph.args(name)} - self._fixed
+        self._written -= {ref.node for ref in self._structure.refs if self._in_silu(ref)}
         self._formats = {ref: self._format(ref) for ref in self._structure.refs}
         self._in_fp16: Collection[str] = ()  # which follows from the grids
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
@@ -221,10 +217,8 @@ class DeviceRounding:
 
     def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
         source = self._structure.sources[ref]
-        readers = self._structure.readers[source]
-        if len(readers) == 1 and _has(self.device.values.folded, readers[0].op):
-            source = Ref(readers[0].name)
-            readers = self._structure.readers[source]
+        if (layer := self._folded_into(source)) is not None:
+            source = Ref(layer.name)
         format, limits = self._formats[ref], self._limits(source, ranges)
         if format not in BITS or limits is None:
             return None
@@ -232,6 +226,11 @@ class DeviceRounding:
         is_cut = "Slice" in values.signed and source in self._structure.cut
         signed = kind in values.signed or (is_cut and kind not in self.device.fixed)
         return Grid.of(limits, format, self.device, signed=signed)
+
+    def _folded_into(self, source: Ref) -> Node | None:
+        """Return the layer that a value is computed in, with its only reader, if that is a rule of the device."""
+        readers = self._structure.readers[source]
+        return readers[0] if len(readers) == 1 and _has(self.device.values.folded, readers[0].op) else None
 
     def _limits(self, source: Ref, ranges: Mapping[Ref, Range]) -> Range | None:
         """Return the range of a value from calibration, as the device changes it."""
@@ -276,7 +275,9 @@ class DeviceRounding:
         if grid is None:
             return array
         if self._counts:
-            self.clipped[ref] = self.clipped.get(ref, 0) + grid.clipped(array)
+            layer = self._folded_into(ref)
+            kept = array if layer is None else layer.op.eval(array)[0]
+            self.clipped[ref] = self.clipped.get(ref, 0) + grid.clipped(kept)
         return grid.rounded(array)
 
     def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
