@@ -198,6 +198,7 @@ def test_the_largest_along_an_axis_is_of_two_rows_at_a_time_and_the_first_comes_
         ("exp(%x)", NO_DIVISION, {"Power": 33, "ReLU": 2, "Eltwise": 36, "Sigmoid": 1}),
         ("exp(%x)", "x2paddle", {"Power": 3, "TanH": 1, "Eltwise": 1}),
         ("exp(%x)", "tpu-mlir", {"Power": 3, "TanH": 1, "Eltwise": 1}),
+        ("maximum(%x, %u)", "tpu-mlir", {"Power": 2, "ReLU": 2, "Sigmoid": 2, "Eltwise": 6}),
         ("exp(%x)", "openvino", {"Power": 3, "Eltwise": 1, "TanH": 1}),
         ("abs(%x)", "openvino", {"Power": 1, "ReLU": 2, "Eltwise": 1}),
     ],
