@@ -55,6 +55,7 @@ class Simplify(Pass):
     14. power(x, 1), power(x, 0)        => x, 1
     15. relu(relu(x))                   => relu(x)
     16. pooling of windows of one element => x
+    17. x + x, affine(x) - x, ...       => affine(x), scales and shifts added
 
     Exact: results differ at most where an input is not finite (0 * inf is taken as 0).
 
@@ -249,6 +250,21 @@ def drop_pooling_of_one(b: Builder, node: Node, args: Refs) -> Refs | None:
     return args if isinstance(node.op, Pool) and node.op == type(node.op)(size=(1, 1)) else None
 
 
+def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if not isinstance(node.op, Add | Sub):
+        return None
+    (x, first), (y, second) = (_multiple(b, ref) for ref in args)
+    sign = 1 if isinstance(node.op, Add) else -1
+    merged = Affine(first.scale + sign * second.scale, first.shift + sign * second.shift)
+    return _add(b, node, merged, x) if x == y else None
+
+
+def _multiple(b: Builder, ref: Ref) -> tuple[Ref, Affine]:
+    """A value as an affine function of another one; of itself, if of no other."""
+    op = b.node(ref.node).op
+    return (b.args(ref.node)[0], op) if isinstance(op, Affine) else (ref, Affine(1.0, 0.0))
+
+
 RULES: tuple[Visit, ...] = (
     drop_identity_affine,
     merge_affines,
@@ -266,6 +282,7 @@ RULES: tuple[Visit, ...] = (
     fold_trivial_power,
     drop_double_relu,
     drop_pooling_of_one,
+    add_multiples,
 )
 
 

@@ -287,6 +287,21 @@ USED: list[tuple[str, str, str]] = [
         return z=%z
         """,
     ),
+    (
+        "add_multiples",
+        """
+        %a: f32[2,6] = affine(%x, scale=2.0, shift=1.0)
+        %c: f32[2,6] = sub(%a, %x)
+        %d: f32[2,6] = add(%c, %c)
+        %z: f32[2,6] = sub(%a, %a)
+        return d=%d, z=%z
+        """,
+        """
+        %d: f32[2,6] = affine(%x, scale=2.0, shift=2.0)
+        %z: f32[2,6] = full()
+        return d=%d, z=%z
+        """,
+    ),
 ]
 
 

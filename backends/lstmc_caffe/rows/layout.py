@@ -76,7 +76,7 @@ def stood_for(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
                 return roots and not _fits(op, target) and _fits(replace(op, power=1.0), target)
             return target.allows("Scale") and (_is_whole(op.power) or roots)
         case caffe.InnerProduct(bias=False):
-            return not _fits(op, target) and _fits(replace(op, bias=True), target)
+            return not _fits(op, target) and not lint_op(replace(op, bias=True), blobs, [], target)
         case caffe.Scale(learned=True, axis=1, num_axes=1) if all(type_.rank == 2 for type_ in blobs):
             return not target.allows("Scale") and target.allows("InnerProduct") and target.allows("Eltwise")
         case caffe.Bias(learned=True, axis=1, num_axes=1):
@@ -178,8 +178,7 @@ class _Writer:
             return self._power(node, op, args[0])
         if isinstance(op, caffe.InnerProduct):
             self.counts["bias"] += 1
-            zeros = self._numbers(node, "zeros", (op.num_output,), 0.0)
-            return self.b.copy(node, (*args, zeros), replace(op, bias=True))
+            return (self._product(node, node.name, *args),)
         if isinstance(op, caffe.AvePooling):
             self.counts["mean_to_product"] += 1
             return self._means(node, op, args[0])
@@ -241,9 +240,16 @@ class _Writer:
             images, channels, matrix = 1, 1, np.kron(np.eye(channels), matrix)
         rows, columns = images * channels, matrix.shape[1]
         flat = self._layer(node, f"{node.name}/elements", caffe.ReshapeLayer((rows, columns)), x)
-        product = caffe.InnerProduct(1, len(matrix), False)
-        mean = self._layer(node, f"{node.name}/means", product, flat, self._fixed(node, "windows", matrix))
+        mean = self._product(node, f"{node.name}/means", flat, self._fixed(node, "windows", matrix))
         return self.b.copy(node, (mean,), caffe.ReshapeLayer(node.types[0].shape))
+
+    def _product(self, node: Node, name: str, x: Ref, matrix: Ref) -> Ref:
+        """A product, with a bias of zeros where the target wants one."""
+        op = caffe.InnerProduct(1, self.b.type(matrix).shape[0], False)
+        if _fits(op, self.target):
+            return self._layer(node, name, op, x, matrix)
+        zeros = self._numbers(node, "zeros", (op.num_output,), 0.0)
+        return self._layer(node, name, replace(op, bias=True), x, matrix, zeros)
 
     def _layer(self, node: Node, name: str, op: caffe.CaffeOp, *args: Ref) -> Ref:
         """A layer of one top, of the node's place and step."""
@@ -264,16 +270,16 @@ class _Writer:
     def _repeated(self, node: Node, x: Ref, axis: int, count: int) -> Refs:
         rows, columns = self.b.type(x).shape
         size = columns if axis == 1 else rows * columns
-        product = caffe.InnerProduct(1, count * size, False)
-        if size == 1 and lint_op(product, [self.b.type(x)], [TensorType((rows, count))], self.target):
+        if size == 1 and lint_op(caffe.InnerProduct(1, count, True), [self.b.type(x)], [], self.target):
             zeros = self._layer(node, f"{node.name}/zeros", caffe.PowerLayer(scale=0.0), x)
             wide = self._layer(node, f"{node.name}/wide", caffe.ConcatLayer(1), x, zeros)
-            return self.b.copy(node, (wide, self._fixed(node, "first", np.tile([[1.0, 0.0]], (count, 1)))), product)
+            both = self._fixed(node, "both", np.ones((count, 2)))  # of the first alone, RKNN takes another column
+            return (self._product(node, node.name, wide, both),)
         matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
         if axis == 1:
-            return self.b.copy(node, (x, matrix), product)
+            return (self._product(node, node.name, x, matrix),)
         row = x if rows == 1 else self._layer(node, f"{node.name}/row", caffe.ReshapeLayer((1, size)), x)
-        repeated = self._layer(node, f"{node.name}/repeated", product, row, matrix)
+        repeated = self._product(node, f"{node.name}/repeated", row, matrix)
         return self.b.copy(node, (repeated,), caffe.ReshapeLayer((count * rows, columns)))
 
 

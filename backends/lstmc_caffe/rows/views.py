@@ -80,7 +80,8 @@ class UnreadInputs(Pass):
 class VaryingOutputs(Pass):
     """Refuse an output that depends on no input, for targets whose readers take it out of the net (``outputs_vary``).
 
-    A constant is a Power with scale 0 of another blob, and depends on nothing; nor does a product with one that is 0.
+    A constant is a Power with scale 0 of another blob, and depends on nothing; nor does a product with one that is 0,
+    or what layers without a bias make of zeros alone.
     """
 
     name = "varying_outputs"
@@ -90,11 +91,14 @@ class VaryingOutputs(Pass):
         varying: set[str] = set()
         zeros: set[str] = set()
         for node in graph:
-            read = {ref.node for ref in graph.args(node.name)}
+            args = graph.args(node.name)
+            read = {ref.node for ref in args}
             fed = isinstance(node.op, Input | caffe.InputLayer | caffe.HostInput | caffe.Feed)
             constant = isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0
             product = isinstance(node.op, caffe.Eltwise) and node.op.operation == "PROD"
-            if (constant and node.op == caffe.PowerLayer(scale=0.0)) or (product and read & zeros):
+            blobs = node.op.blobs(len(args)) if isinstance(node.op, caffe.CaffeOp) else ()
+            of_zeros = _keeps_zero(node.op) and {ref.node for i, ref in enumerate(args) if i not in blobs} <= zeros
+            if node.op == caffe.PowerLayer(scale=0.0) or (product and read & zeros) or (read and of_zeros):
                 zeros.add(node.name)
             elif fed or (not constant and read & varying):
                 varying.add(node.name)
@@ -106,6 +110,16 @@ class VaryingOutputs(Pass):
                     notes=("this reader computes constants while it builds the net, and gives no output that is one",),
                 )
         return PassResult(graph, False)
+
+
+def _keeps_zero(op: Op) -> bool:
+    """Return whether what a layer computes of zeros alone is zero."""
+    if isinstance(op, caffe.PowerLayer):
+        return op.shift == 0 and op.power > 0
+    if isinstance(op, caffe.InnerProduct):
+        return not op.bias
+    layers = caffe.SliceLayer | caffe.ConcatLayer | caffe.ReshapeLayer | caffe.TanHLayer | caffe.ReLULayer
+    return isinstance(op, layers | caffe.Scale | caffe.Eltwise | caffe.AvePooling | caffe.MaxPooling)
 
 
 @dataclass

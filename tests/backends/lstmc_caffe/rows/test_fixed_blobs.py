@@ -125,15 +125,29 @@ CASES = {
         "rknn",
         "%z: f32[2,6] = caffe.Concat(%x, %x, axis=1)",
         fixed_matrix("z/ones", np.tile(np.eye(3), (2, 1)))
-        + "%z: f32[2,6] = caffe.InnerProduct(%x, %z/ones, num_output=6)",
+        + fixed("z/zeros", (6,), 0.0)
+        + "%z: f32[2,6] = caffe.InnerProduct(%x, %z/ones, %z/zeros, num_output=6, bias=True)",
+        {"join_to_product": 1},
+    ),
+    "a column by a product of it and zeros with ones: of ones and zeros RKNN takes another column": (
+        "rknn",
+        """%c: f32[6,1] = caffe.Reshape(%x, shape=(6, 1))
+        %z: f32[6,2] = caffe.Concat(%c, %c, axis=1)""",
+        """%c: f32[6,1] = caffe.Reshape(%x, shape=(6, 1))
+        %z/zeros: f32[6,1] = caffe.Power(%c, scale=0.0)
+        %z/wide: f32[6,2] = caffe.Concat(%c, %z/zeros, axis=1)\n"""
+        + fixed("z/both", (2, 2), 1.0)
+        + fixed("z/zeros_2", (2,), 0.0)
+        + """%z: f32[6,2] = caffe.InnerProduct(%z/wide, %z/both, %z/zeros_2, num_output=2, bias=True)""",
         {"join_to_product": 1},
     ),
     "a Concat of rows with themselves by a product of all of them": (
         "rknn",
         "%z: f32[4,3] = caffe.Concat(%x, %x, axis=0)",
         fixed_matrix("z/ones", np.tile(np.eye(6), (2, 1)))
-        + """%z/row: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
-        %z/repeated: f32[1,12] = caffe.InnerProduct(%z/row, %z/ones, num_output=12)
+        + "%z/row: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))\n"
+        + fixed("z/zeros", (12,), 0.0)
+        + """%z/repeated: f32[1,12] = caffe.InnerProduct(%z/row, %z/ones, %z/zeros, num_output=12, bias=True)
         %z: f32[4,3] = caffe.Reshape(%z/repeated, shape=(4, 3))""",
         {"join_to_product": 1},
     ),

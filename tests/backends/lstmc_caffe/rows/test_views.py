@@ -211,11 +211,15 @@ def test_what_has_no_place_is_refused_with_the_targets_reason(lines: str, error:
 
 
 @pytest.mark.parametrize(("shift", "varies"), [("", False), (", shift=2.0", True)])
-def test_a_product_with_zero_depends_on_no_input(shift: str, varies: bool) -> None:
+@pytest.mark.parametrize("zero", ["%k", "%n"])
+def test_a_product_with_zero_depends_on_no_input(shift: str, varies: bool, zero: str) -> None:
     graph = graph_of(
-        f"""{A}%t: f32[2,6] = caffe.TanH(%a)
+        f"""{A}%W: f32[6,6] = param()
+        %t: f32[2,6] = caffe.TanH(%a)
         %k: f32[2,6] = caffe.Power(%t, scale=0.0{shift})
-        %z: f32[2,6] = caffe.Eltwise(%t, %k, operation='PROD')"""
+        %m: f32[2,6] = caffe.InnerProduct(%k, %W, num_output=6)
+        %n: f32[2,6] = caffe.ReLU(%m)
+        %z: f32[2,6] = caffe.Eltwise(%t, {zero}, operation='PROD')"""
     )
     assert not VaryingOutputs(load_target("flat")).run(graph).modified
     check = VaryingOutputs(load_target("rknn"))
