@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Node, Output, Ref, Scan
-from lstmc.ops import Array, Arrays, Binary, Dropout, Input, IntegerRange, Leaf, Param, Pointwise
+from lstmc.ops import Arg, Array, Arrays, Binary, Dropout, Input, Leaf, Param, Pointwise
 from lstmc.passes import Expand, step_pattern
 from lstmc.passes.simplify import without_dead
 from lstmc.prepare import fixed_masks, mask_name
@@ -181,35 +181,55 @@ def moved_by_numbers(model: Evaluation, rounded: Evaluation) -> Iterator[tuple[s
         yield output.name, (exact[output.name], rounded.values[output.ref])
 
 
-def rounded_run(
-    graph: Graph, inputs: Mapping[str, Array], weights: Mapping[str, Array], seed: int, dtype: DTypeLike
-) -> Evaluation:
-    """Evaluate a model in float32 or float16, each number that it is given off by what rounding may be.
+class RandomRounding:
+    """An arithmetic that rounds each computed number to a random neighbour in ``dtype``; of a sum of k terms, to one
+    sqrt(k) steps away (N. Higham, T. Mary: A new approach to probabilistic rounding error analysis, 2019).
 
-    Integers stay.
+    What no program rounds stays: elements of an op's operands, as a maximum has, and numbers of few bits.
     """
-    whole = {n.name for n in graph if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
 
-    def off(name: str, array: Array) -> Array:
-        return moved_by_rounding(array, named_rng(seed, f"rounding of {name}"), dtype)
+    def __init__(self, seed: int, dtype: DTypeLike) -> None:
+        self.rng, self.limits = named_rng(seed, "rounding"), np.finfo(dtype)
 
-    moved = {name: array if name in whole else off(name, array) for name, array in inputs.items()}
-    return forward(graph, moved, {name: off(name, array) for name, array in weights.items()}, dtype)
+    def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
+        return args
+
+    def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
+        if node.op.moves or isinstance(node.op, Scan | Arg):
+            return results
+        terms = max((arg.size for arg in args), default=1) / max(sum(result.size for result in results), 1)
+        return tuple(self._result(args, result, sqrt(max(terms, 1))) for result in results)
+
+    def _result(self, args: Sequence[Array], result: Array, steps: float) -> Array:
+        moved = self.moved(result, steps)
+        for arg in args:
+            moved = np.where(np.isin(result, arg), result, moved)
+        return moved
+
+    def moved(self, array: Array, steps: float = 1) -> Array:
+        """Return the numbers, each off by so many steps of the type up or down."""
+        exact = np.asarray(array, np.float64)
+        off = steps * float(self.limits.eps) * self.rng.choice((-1.0, 1.0), exact.shape)
+        few = np.ldexp(np.frexp(exact)[0], self.limits.nmant // 2)
+        stays = (exact == np.rint(exact)) | (few == np.rint(few))
+        return np.where(stays, exact, exact * (1 + off)).astype(self.limits.dtype)
 
 
-def rounded_gradients(run: Evaluation, cotangents: Mapping[str, Array], seed: int, dtype: DTypeLike) -> Gradients:
-    """Return the gradients of a :func:`rounded_run`, the cotangents that each op gives off by what rounding may be.
+def rounded_results(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    weights: Mapping[str, Array],
+    cotangents: Mapping[str, Array],
+    seed: int,
+    dtype: DTypeLike,
+) -> tuple[Evaluation, Gradients]:
+    """Evaluate a graph in float32 or float16, forward and backward, with random rounding.
 
-    So where terms of a gradient cancel, their rounding shows: another program adds them in another order.
+    So where terms cancel, their rounding shows: another program adds them in another order.
     """
-    rng = named_rng(seed, "rounding of cotangents")
-    return backward(run, cotangents, convert=lambda array: moved_by_rounding(array, rng, dtype).astype(dtype))
-
-
-def moved_by_rounding(array: Array, rng: np.random.Generator, dtype: DTypeLike) -> Array:
-    """Return numbers off by the relative step of ``dtype``: each is rounded to one of its neighbours there."""
-    signs = rng.choice((-1.0, 1.0), np.shape(array))
-    return np.asarray(array, np.float64) * (1 + float(np.finfo(dtype).eps) * signs)
+    rounding = RandomRounding(seed, dtype)
+    run = forward(graph, inputs, weights, dtype, rounding=rounding)
+    return run, backward(run, cotangents, convert=rounding.moved)
 
 
 def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float, float]]:

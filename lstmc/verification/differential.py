@@ -40,8 +40,7 @@ from lstmc.verification.conditioning import (
     first_not_finite,
     moved_by_numbers,
     relative_gap,
-    rounded_gradients,
-    rounded_run,
+    rounded_results,
     with_masks,
     without_gradient,
     zeros_dropped,
@@ -50,7 +49,6 @@ from lstmc.verification.report import (
     GRADIENT_TOLERANCE,
     MARGIN,
     NOT_FINITE,
-    OWN_MARGIN,
     VALUE_TOLERANCE,
     Difference,
     Key,
@@ -198,9 +196,8 @@ def _report(
         rounding = [d for limit, d in zip(limits, compared, strict=True) if d.passed and not limit.passed]
     remarks += (
         f"{d.kind} {d.name} is ill-conditioned: rounding to {np.dtype(execution.dtype)} alone moves it by"
-        f" {d.tolerance / margin:.0e} in the {what} itself"
+        f" {d.tolerance / MARGIN:.0e} in the {'net' if d.kind == 'blob' else 'model'} itself"
         for d in rounding
-        for margin, what in ((MARGIN, "net") if d.kind == "blob" else (OWN_MARGIN, "model"),)
     )
     if not passed and not problem:
         remarks += _written_faults(compared, model, compiled, arrays)
@@ -245,16 +242,14 @@ def own_rounding(
 ) -> Iterator[dict[Key, float]]:
     """Yield the relative effect of rounding to ``dtype`` on a graph's results, by kind and name of the difference.
 
-    That is the most of some runs in it, after each of them, each from numbers, and backward by cotangents, that are off
-    by what rounding may be: of the outputs, of the gradients of ``inputs`` and all parameters, and with ``scans`` of
-    every blob.
+    That is the most of some runs with random rounding, after each of them: of the outputs, of the gradients of
+    ``inputs`` and all parameters, and with ``scans`` of every blob.
     """
     moved, gradients = dict[Key, float](), backward(run, arrays.cotangents)
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
     for sample in range(ROUNDINGS):
         graph = other_ties(run.graph, sample)
-        moved_run = rounded_run(graph, arrays.inputs, arrays.weights, sample, dtype)
-        rounded = _execution(moved_run, rounded_gradients(moved_run, arrays.cotangents, sample, dtype))
+        rounded = _execution(*rounded_results(graph, arrays.inputs, arrays.weights, arrays.cotangents, sample, dtype))
         blobs = () if scans is None else _blobs(run, rounded, scans)
         for each in (*_outputs(run.graph, run, rounded), *_gradients(gradients, rounded, inputs), *blobs):
             key = each.kind, each.name
