@@ -28,7 +28,7 @@ from lstmc.api.running import INTERPRETER, On, Verification
 from lstmc.backend import LARGER, Backend, Explains, LeavesOpen, Violation, target_of
 from lstmc.errors import Argument, DimError, LstmcError, PassError, sizes_argument
 from lstmc.files.output import write_files
-from lstmc.importers import ImportedModel, SourceCheck, SourceError, check_net, check_source, import_file
+from lstmc.importers import ImportedModel, SourceCheck, SourceError, check_net, check_source, import_file, prove_net
 from lstmc.ir import Graph, Stage
 from lstmc.nets.tune import RULE, tune
 from lstmc.ops import Array
@@ -36,6 +36,7 @@ from lstmc.passes import Pass, PassList, Time, run_passes
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
 from lstmc.prepare import training_inputs
 from lstmc.text import whole
+from lstmc.verification.proof import Proof
 from lstmc.verification.report import Difference
 from lstmc.weights import parameters
 
@@ -255,8 +256,9 @@ def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
 class Conversion:
     """The result of converting a trained model: the written model, its net, and the comparison of each with the source.
 
-    ``proof`` holds the written model's outputs, computed by the interpreter, against NumPy on the source's own
-    description; ``source`` the same against what runs the source, where that is installed; ``verification`` the written
+    ``described`` holds the written model's outputs, computed by the interpreter, against NumPy on the source's own
+    description, and ``proof``, if it was asked for, which of them are proved to be equal; ``source`` holds the same
+    against what runs the source, where that is installed; ``verification`` the written
     net against the interpreter, wherever it can be run here. Where the net stands among layers that were copied,
     ``whole`` holds the outputs of them all, in the same runtimes, against the source in Caffe. ``remarks`` are what a
     person should know of the files.
@@ -265,18 +267,19 @@ class Conversion:
     model: ImportedModel
     net: Net
     paths: tuple[Path, ...]
-    proof: tuple[Difference, ...]
+    described: tuple[Difference, ...]
     verification: Verification
     source: SourceCheck | None = None
     remarks: tuple[str, ...] = ()
     findings: tuple[Violation, ...] = ()  # of layers copied from the source, that the target's reader cannot load
     whole: tuple[SourceCheck, ...] = ()
+    proof: Proof | None = None
 
     def __repr__(self) -> str:
         outcome = (
             "everything agrees"
             if self.passed
-            else "something differs: see .proof, .source, .verification, .whole and .findings"
+            else "something differs: see .described, .source, .verification, .whole and .findings"
         )
         return f"<lstmc.Conversion of {self.model!r} to {self.net!r}: {outcome}>"
 
@@ -287,7 +290,7 @@ class Conversion:
         Blobs inside the net are told and do not count: a trained net may be sensitive there and not at its outputs.
         """
         checks = [*([self.source] if self.source else []), *self.whole]
-        differences = [*self.proof, *(difference for check in checks for difference in check.differences)]
+        differences = [*self.described, *(difference for check in checks for difference in check.differences)]
         differences += [d for report in self.verification.reports for d in report.differences if d.kind != "blob"]
         return not self.findings and all(difference.passed for difference in differences)
 
@@ -309,6 +312,7 @@ def convert(
     on: On | None = None,
     seed: int = 0,
     whole: bool = False,
+    prove: bool = False,
     **dims: DimensionSize,
 ) -> Conversion:
     """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
@@ -320,7 +324,8 @@ def convert(
     The sizes that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or
     ``sizes={"T": 20}``. With ``step`` the net is one of one time step, to be streamed, and the model one that can be
     (:func:`lstmc.import_file`). ``on`` is a place where the net is run, or several; without it all that can be used
-    here.
+    here. With ``prove`` it also proves the written model equal to the source's own description, and the net equal to
+    the model (:meth:`lstmc.Net.verify`).
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
     if not isinstance(source, ImportedModel | str | Path):
@@ -345,7 +350,7 @@ def convert(
     options = CompileOptions(
         target=target, backend=backend_of(backend, target), step=step, seed=seed, sizes=all_sizes(sizes, dims)
     )
-    return convert_model(model, Path(folder), options, on, whole)
+    return convert_model(model, Path(folder), options, on, whole, prove)
 
 
 def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
@@ -369,7 +374,12 @@ def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
 
 
 def convert_model(
-    model: ImportedModel, folder: Path, options: CompileOptions, on: On | None = None, whole: bool = False
+    model: ImportedModel,
+    folder: Path,
+    options: CompileOptions,
+    on: On | None = None,
+    whole: bool = False,
+    prove: bool = False,
 ) -> Conversion:
     """Compile an imported model, and compare each step with the last: :func:`lstmc.convert` after the import.
 
@@ -383,7 +393,7 @@ def convert_model(
     _check_sizes(model, options.sizes)
     paths = write_files(folder, model.files())
     with _naming_files(folder, paths):
-        return _compiled(model, folder, replace(options, backend=backend), on, paths)
+        return _compiled(model, folder, replace(options, backend=backend), on, prove, paths)
 
 
 @contextmanager
@@ -403,7 +413,7 @@ def _naming_files(folder: Path, paths: Sequence[Path]) -> Iterator[None]:
 
 
 def _compiled(
-    model: ImportedModel, folder: Path, options: CompileOptions, on: On | None, paths: list[Path]
+    model: ImportedModel, folder: Path, options: CompileOptions, on: On | None, prove: bool, paths: list[Path]
 ) -> Conversion:
     """Compile the written model, and compare it; the written files are added to ``paths``."""
     imported = model_in(str(folder / "model.py")).model
@@ -421,11 +431,14 @@ def _compiled(
     # the whole model, at the sizes of the source, of which the net may have one step, or others
     _, graph = trace_model(imported, {**options.sizes, **model.net.sizes}, options.one_step)
     whole_model = replace(net.compiled, model=phase_graph(graph, "deploy"))
-    proof = check_net(model, whole_model, net.weights, options.seed)
+    described = check_net(model, whole_model, net.weights, options.seed)
+    proof = prove_net(model, whole_model.model, net.weights) if prove else None
     source_check = check_source(model, whole_model, net.weights, options.seed)
-    verification = net.verify(on, options.seed)
+    verification = net.verify(on, options.seed, prove=prove)
     whole: Sequence[SourceCheck] = ()
     if model.surroundings is not None and not findings:
         runtimes = [report.executor for report in verification.reports if report.executor != INTERPRETER]
         whole = model.surroundings.compared(files, list(dict.fromkeys(runtimes)), options.seed)
-    return Conversion(model, net, tuple(paths), proof, verification, source_check, remarks, findings, tuple(whole))
+    return Conversion(
+        model, net, tuple(paths), described, verification, source_check, remarks, findings, tuple(whole), proof
+    )

@@ -31,7 +31,6 @@ from lstmc.backend import (
 )
 from lstmc.errors import Argument, BackendError, DataError
 from lstmc.ops import Array, Dropout
-from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 from lstmc.types import shape_text
 from lstmc.verification.differential import InterpreterExecutor, check, check_training
@@ -155,7 +154,6 @@ def verification(
     hardware = frozenset(special & not_run.keys())
     if not proof:
         return Verification(tuple(reports), not_run, hardware)
-    report_activity("proving that the compiled graph is equal to the model")
     return Verification(tuple(reports), not_run, hardware, prove(compiled.model, compiled.expanded))
 
 

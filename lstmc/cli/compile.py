@@ -27,6 +27,8 @@ from lstmc.nets.tune import Tuning
 from lstmc.numerics import read_device
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
+from lstmc.verification.proof import Proof
+from lstmc.verification.proof import prove as proved
 from lstmc.verification.report import NOT_FINITE, Report
 
 
@@ -92,12 +94,13 @@ def compile_command(
     ] = Path(),
     training: ExportArguments,
     example: ExampleOption = None,
+    prove: ProveOption = False,
     passes: PassArguments,
 ) -> None:
     """Compile a model, and write its net, its weights and its manifest.
 
     For a model that returns a loss it also writes a net to train and the solver's settings, for `caffe train`.
-    `lstmc verify` tests the compiled net against its model, and `lstmc verify --prove` proves that they are equal.
+    `lstmc verify` tests the compiled net against its model, and --prove proves that they are equal.
 
     Examples:
 
@@ -108,6 +111,7 @@ def compile_command(
     lstmc compile model.py -D N=1 --step --target opencv --example python
     lstmc compile model.py:tagger -D T=20 -D N=8 --weights w.npz --tune -v
     lstmc compile model.py --step --numbers rknn-int8 -o step
+    lstmc compile model.py -D T=2 -D N=1 --prove -o net
     ```
     """
     source = model.source()
@@ -133,6 +137,8 @@ def compile_command(
         out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
     more = _unused_weights(source, weights, net) if model.file is not None else []
     _print_summary(net, [*more, *net.compiled.delay_notes(), *_numbers_notes(net), *_rolled_notes(net)])
+    if prove:
+        print_proof(proved(net.compiled.model, net.compiled.expanded))
 
 
 def _numbers_notes(net: Net) -> list[str]:
@@ -322,9 +328,14 @@ def print_verification(verification: Verification) -> None:
     for remark in verification.remarks:
         out.print(remark, markup=False, soft_wrap=True)
     if verification.proof is not None:
-        output.fact("proof", asdict(verification.proof) | {"proved": verification.proof.proved})
-        for line in verification.proof.lines():
-            out.print(line, markup=False, soft_wrap=True)
+        print_proof(verification.proof)
+
+
+def print_proof(proof: Proof, of: str = "", key: str = "proof") -> None:
+    """Print what is proved of a compiled graph, or ``of`` something else, and what is not, with the reason."""
+    output.fact(key, asdict(proof) | {"proved": proof.proved})
+    for line in proof.lines():
+        out.print(f"{of}: {line}" if of else line, markup=False, soft_wrap=True)
 
 
 def print_report(report: Report, against: str = "the float64 interpreter") -> None:

@@ -11,11 +11,12 @@ import typer
 
 from lstmc.api import convert_model
 from lstmc.cli.arguments import TargetArguments, compile_options
-from lstmc.cli.compile import print_report, print_verification
+from lstmc.cli.compile import print_proof, print_report, print_verification
 from lstmc.cli.console import out, table
 from lstmc.cli.options import (
     ExampleOption,
     PlacesOption,
+    ProveOption,
     SeedOption,
     SizesOption,
 )
@@ -109,6 +110,7 @@ class VerificationArguments:
 
     on: PlacesOption = None
     seed: SeedOption = 0
+    prove: ProveOption = False
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,14 @@ def convert_command(
         write_model(model.whole() if choices.whole else model, folder, arguments.step)
         return
     options = compile_options(target, sizes, step=arguments.step, seed=verification.seed)
-    result = convert_model(arguments.imported(source), folder, options, verification.on, choices.whole)
+    result = convert_model(
+        arguments.imported(source), folder, options, verification.on, choices.whole, verification.prove
+    )
     program = write_files(folder, result.net.example(choices.example)) if choices.example else ()
     report(result.model, [*result.paths, *program])
-    print_report(Report("model.py by NumPy", result.proof), "the source's own description")
+    print_report(Report("model.py by NumPy", result.described), "the source's own description")
+    if result.proof is not None:
+        print_proof(result.proof, "model.py and the source's own description", "source_proof")
     if result.source is not None and result.source.not_run is not None:
         out.print(f"\nnot compared with {result.source.runtime}: {result.source.not_run}", style="dim")
     elif result.source is not None:

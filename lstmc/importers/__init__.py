@@ -1,6 +1,14 @@
 """Trained models of other frameworks, brought in as models in the public language."""
 
-from lstmc.importers.importer import ImportedModel, check_net, check_source, from_onnx, from_torch, import_file
+from lstmc.importers.importer import (
+    ImportedModel,
+    check_net,
+    check_source,
+    from_onnx,
+    from_torch,
+    import_file,
+    prove_net,
+)
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import SourceCheck
 
@@ -15,4 +23,5 @@ __all__ = [
     "from_onnx",
     "from_torch",
     "import_file",
+    "prove_net",
 ]

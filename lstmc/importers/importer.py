@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -35,13 +36,16 @@ from lstmc.importers.sources import (
     SourceNet,
     net_sources,
 )
-from lstmc.interp import forward
-from lstmc.ops import Array
+from lstmc.interp import Conversion, forward
+from lstmc.ir import Graph
+from lstmc.ops import Array, Input
 from lstmc.plugins import need
 from lstmc.process.status import report_activity
 from lstmc.verification.arrays import inputs_of_domain
 from lstmc.verification.conditioning import SCALE_FLOOR
+from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, symbolic_leaves
 from lstmc.verification.report import Difference
+from lstmc.verification.symbols import Algebra
 
 ZIP, HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
 PICKLE = b"\x80\x02\x8a\x0a"  # a pickle that begins with an integer of ten bytes, as PyTorch's first files
@@ -332,17 +336,46 @@ def check_net(
     Sizes that the source has as numbers must be these (``Net.sizes``).
     """
     report_activity("comparing the model with its source's description")
-    inputs, _ = inputs_of_domain(compiled, weights, seed)
-    interpreted = forward(compiled.model, inputs, weights).outputs
+    pairs = _pairs(model, compiled.model, weights, inputs_of_domain(compiled, weights, seed)[0])
+    return tuple(difference(name, *pair, TOLERANCE) for name, pair in pairs.items())
+
+
+def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
+    """Return which outputs of the written model are proved equal to those of the imported net, with these weights."""
+    report_activity("proving that the model is equal to its source's description")
+    return best_proof(partial(_prove_net, model, graph, weights))
+
+
+def _prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array], algebra: Algebra) -> Proof:
+    inputs, convert = symbolic_leaves(graph, Input, algebra), partial(as_symbolic, algebra=algebra)
+
+    def outputs() -> tuple[dict[str, Array], dict[str, Array]]:
+        pairs = _pairs(model, graph, weights, inputs, convert)
+        return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
+
+    found = claims("output", [output.name for output in graph.outputs], outputs)
+    return Proof(tuple(found), {name: array.shape for name, array in inputs.items()}, trained=True)
+
+
+def _pairs(
+    model: ImportedModel,
+    graph: Graph,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    convert: Conversion | None = None,
+) -> dict[str, tuple[Array, Array]]:
+    """Return each output of the imported net and of its written model, in the source's order of axes, and in step."""
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
-    earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed)
-    return _differences(model.net, {**evaluate(model.described, fed), **earlier}, interpreted, earlier, TOLERANCE)
+    earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed, convert)
+    expected = {**evaluate(model.described, fed, convert), **earlier}
+    return _in_source(model.net, expected, forward(graph, inputs, weights, convert=convert).outputs, earlier)
 
 
-def evaluate(net: Net, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def evaluate(net: Net, inputs: Mapping[str, Array], convert: Conversion | None = None) -> dict[str, Array]:
     """Evaluate a net's model text by the interpreter, in float64, and return the outputs."""
     graph = traced(net, _sizes(net, inputs))
-    return forward(graph, inputs, {name: weight.array() for name, weight in net.params.items()}).outputs
+    weights = {name: weight.array() for name, weight in net.params.items()}
+    return forward(graph, inputs, weights, convert=convert).outputs
 
 
 def check_source(
@@ -362,21 +395,18 @@ def check_source(
     except SourceError as error:
         return SourceCheck(model.runtime.name, (), error.message)
     interpreted = forward(compiled.model, inputs, weights).outputs
-    differences = _differences(model.net, expected, interpreted, (), RUNTIME_TOLERANCE)
+    pairs = _in_source(model.net, expected, interpreted)
+    differences = tuple(difference(name, *pair, RUNTIME_TOLERANCE) for name, pair in pairs.items())
     return SourceCheck(model.runtime.name, differences, None if differences else LATE)
 
 
-def _differences(
-    net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str], tolerance: float
-) -> tuple[Difference, ...]:
-    """Compare the outputs; those ``in_step`` are of the same steps already."""
-    differences = []
-    for name, array in actual.items():
-        pair = expected[name], to_source(net, name, array)
-        arrays = pair if name in in_step else _in_step(net, name, *pair)
-        if arrays is not None:
-            differences.append(difference(name, *arrays, tolerance))
-    return tuple(differences)
+def _in_source(
+    net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
+) -> dict[str, tuple[Array, Array]]:
+    """Return the outputs to be compared, in the source's order of axes; those ``in_step`` are of the same steps."""
+    pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
+    aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
+    return {name: pair for name, pair in aligned.items() if pair is not None}
 
 
 def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:

@@ -7,7 +7,7 @@ equal normal forms is equal for all real numbers. Numbers are exact there: round
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial, reduce
 from math import isfinite
@@ -20,7 +20,7 @@ from lstmc.errors import InterpreterError
 from lstmc.interp import Evaluation, backward, forward, named_rng
 from lstmc.ir import Graph, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
-from lstmc.process.status import gc_paused
+from lstmc.process.status import gc_paused, report_activity
 from lstmc.types import shape_text
 from lstmc.verification.constants import NoRule, Rational, rational
 from lstmc.verification.symbols import (
@@ -63,14 +63,17 @@ class Claim:
 
 @dataclass(frozen=True)
 class Proof:
-    """The proved and unproved claims on two graphs. ``shapes`` are those of the inputs; the proof holds for the drawn
-    values of the ``integers`` inputs only. ``rounded``: constants agree in the digits that floats have.
+    """The proved and unproved claims on two graphs.
+
+    ``shapes`` are those of the inputs; the proof holds for the drawn values of the ``integers`` inputs only, and where
+    ``trained`` for the trained parameters only. ``rounded``: constants agree in the digits that floats have.
     """
 
     claims: tuple[Claim, ...]
     shapes: Mapping[str, tuple[int, ...]]
     integers: tuple[str, ...] = ()
     rounded: bool = False
+    trained: bool = False
 
     @property
     def proved(self) -> bool:
@@ -83,7 +86,8 @@ class Proof:
         shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
         drawn = f", and for the drawn values of {', '.join(self.integers)}" if self.integers else ""
         rounded = "; constants agree within their rounding" if self.rounded else ""
-        return f"for all real inputs and parameters at these sizes ({shapes}){drawn}{rounded}"
+        leaves = "inputs, with the trained parameters," if self.trained else "inputs and parameters"
+        return f"for all real {leaves} at these sizes ({shapes}){drawn}{rounded}"
 
     def lines(self) -> list[str]:
         """Return the proved claims as one sentence, and the unproved ones as one for each reason."""
@@ -99,23 +103,46 @@ class Proof:
         return [f"proved {self.scope}: {listed(proved)}", *unproved] if proved else unproved
 
 
-@gc_paused()
 def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUDGET) -> Proof:
     """Return which outputs of ``before``, and gradients of its inputs and parameters, ``after`` computes equally.
 
     Inputs and parameters are matched by name; ``after`` may have fixed arrays of its own. The sum of the gradients of
     all outputs is compared, each output with a cotangent of symbols.
     """
-    proof = _prove(before, after, gradients, Algebra(budget, *LIMITS[0]))
-    for limits in LIMITS[1:]:
-        if proof.proved:
+    report_activity("proving that the compiled graph is equal to the model")
+    return best_proof(partial(_prove, before, after, gradients), budget)
+
+
+@gc_paused()
+def best_proof(attempt: Callable[[Algebra], Proof], budget: int = BUDGET) -> Proof:
+    """Return the proof with the limits of LIMITS by which most claims are proved."""
+    best: Proof | None = None
+    for limits in LIMITS:
+        algebra = Algebra(budget, *limits)
+        proof = replace(attempt(algebra), rounded=algebra.rounded)
+        algebra.clear()
+        if best is None or _count_proved(proof) > _count_proved(best):
+            best = proof
+        if best.proved:
             break
-        proof = max(proof, _prove(before, after, gradients, Algebra(budget, *limits)), key=_count_proved)
-    return proof
+    assert best is not None
+    return best
 
 
 def _count_proved(proof: Proof) -> int:
     return sum(claim.proved for claim in proof.claims)
+
+
+Pair = tuple[Mapping[str, Array], Mapping[str, Array]]
+
+
+def claims(kind: str, names: Sequence[str], compute: Callable[[], Pair]) -> list[Claim]:
+    """Return the claims that the arrays of these names are equal in two results."""
+    try:
+        expected, actual = compute()
+    except (InterpreterError, BudgetExceeded) as error:
+        return [Claim(kind, name, _reason(error)) for name in names]
+    return [Claim(kind, name, _difference(kind, expected[name], actual.get(name))) for name in names]
 
 
 def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Proof:
@@ -129,26 +156,23 @@ def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Pr
         for output in before.outputs
         if output.name == name
     }
-    names = {"output": [output.name for output in before.outputs]}
-    if gradients and cotangents:
-        names["gradient"] = [name for name in (*inputs, *params) if name not in integers]
-    claims: list[Claim] = []
     runs: list[Evaluation] = []
-    for kind, each in names.items():
-        try:
-            if kind == "output":
-                convert = partial(as_symbolic, algebra=algebra)
-                runs = [forward(graph, inputs, params, convert=convert) for graph in (before, after)]
-                pair = [run.outputs for run in runs]
-            else:
-                pair = [_gradients(run, cotangents) for run in runs]
-        except (InterpreterError, BudgetExceeded) as error:
-            rest = names.items() if kind == "output" else [(kind, each)]
-            claims += [Claim(kind, name, _reason(error)) for kind, each in rest for name in each]
-            break
-        claims += [Claim(kind, name, _difference(kind, *(values.get(name) for values in pair))) for name in each]
-    algebra.clear()
-    return Proof(tuple(claims), shapes, integers, algebra.rounded)
+
+    def outputs() -> Pair:
+        convert = partial(as_symbolic, algebra=algebra)
+        runs.extend(forward(graph, inputs, params, convert=convert) for graph in (before, after))
+        return runs[0].outputs, runs[1].outputs
+
+    found = claims("output", [output.name for output in before.outputs], outputs)
+    if gradients and cotangents:
+        names = [name for name in (*inputs, *params) if name not in integers]
+        if len(runs) == 2:
+            found += claims(
+                "gradient", names, lambda: (_gradients(runs[0], cotangents), _gradients(runs[1], cotangents))
+            )
+        else:
+            found += [Claim("gradient", name, found[0].reason) for name in names]
+    return Proof(tuple(found), shapes, integers)
 
 
 def symbolic_leaves(graph: Graph, kind: type[Input | Param], algebra: Algebra) -> dict[str, Array]:
@@ -171,9 +195,8 @@ def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Ar
     return gradients.inputs | gradients.params
 
 
-def _difference(kind: str, expected: Array | None, actual: Array | None) -> str:
+def _difference(kind: str, expected: Array, actual: Array | None) -> str:
     """Return where two arrays have other normal forms; empty if nowhere. An absent gradient is zero."""
-    assert expected is not None
     if actual is None and kind == "output":
         return "the compiled graph does not have it"
     actual = np.zeros(expected.shape) if actual is None else actual

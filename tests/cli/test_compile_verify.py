@@ -145,3 +145,4 @@ def test_verify_says_what_is_proved(lstmc: LSTMC, model_file: Path) -> None:
     assert ": outputs Y, h_T; gradients X, " in ended.out
     assert "proved" not in lstmc("verify", str(model_file), *sizes).out
     assert json.loads(lstmc("verify", str(model_file), *sizes, "--prove", "--json").out)["proof"]["proved"] is True
+    assert ended.out.splitlines()[1] in lstmc("compile", str(model_file), *sizes[:4], "--prove").out.splitlines()

@@ -42,7 +42,7 @@ def test_what_was_compared_is_in_the_result(tmp_path: Path) -> None:
         tmp_path / "tagger.pt", tmp_path / "out", sizes={"T": 3, "N": 2}, recurrent_only=True, on=["caffe-cpu"]
     )
     assert done.passed
-    assert [difference.name for difference in done.proof] == ["Y", "h_T", "c_T"]
+    assert [difference.name for difference in done.described] == ["Y", "h_T", "c_T"]
     assert [report.executor for report in done.verification.reports] == ["caffe-cpu"]
     x = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
     with torch.no_grad():
@@ -83,10 +83,24 @@ def tampered(model: ImportedModel) -> ImportedModel:
 def test_a_model_that_does_not_mean_its_source_does_not_pass(tmp_path: Path) -> None:
     save(tagger(), tmp_path / "tagger.pt", "zip")
     wrong = tampered(import_file(tmp_path / "tagger.pt", recurrent_only=True))
-    done = lstmc.convert(wrong, tmp_path / "out", sizes={"T": 3, "N": 2}, on=["interpreter"])
+    done = lstmc.convert(wrong, tmp_path / "out", sizes={"T": 3, "N": 2}, on=["interpreter"], prove=True)
     assert done.verification.passed
     assert not done.passed
-    assert [difference.passed for difference in done.proof] == [False, False, False]
+    assert [difference.passed for difference in done.described] == [False, False, False]
+    assert done.proof is not None
+    assert [claim.proved for claim in done.proof.claims] == [False, False, False]
+
+
+def test_convert_says_what_is_proved(command: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    sizes = ("-D", "N=1", "-D", "T=2", "--recurrent-only", "--on", "interpreter")
+    done = command("convert", "tagger.pt", "-o", "out", *sizes, "--prove")
+    lines = [line for line in done.out.splitlines() if "proved" in line]
+    assert [line.partition(" for all ")[0] for line in lines] == [
+        "model.py and the source's own description: proved",
+        "proved",
+    ]
+    assert lines[0].endswith("with the trained parameters, at these sizes (X [2, 1, 5]): outputs Y, h_T, c_T")
 
 
 def test_a_program_that_streams_is_written_beside_the_net(command: LSTMC) -> None:  # noqa: F811

@@ -156,7 +156,7 @@ def test_what_sees_future_frames_streams_later(name: str, tmp_path: Path) -> Non
     assert model_in(str(tmp_path / "model.py")).model.delays == {"Y": delay}
     done = lstmc.convert(model, tmp_path / "net", step=True, on=["interpreter"])
     assert done.passed
-    assert [d.name for d in done.proof] == ["Y"]
+    assert [d.name for d in done.described] == ["Y"]
 
 
 def test_the_last_step_is_what_is_known_so_far(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_late_last_step_is_that_of_the_source_before(
     every = run(Lambda(lambda x, **m: scores(x, lambda y, h: y, **m), **parts).eval(), x)[:, 0]
     np.testing.assert_allclose(found[convolutions:], every[: STEPS - convolutions], atol=2e-6)
     done = lstmc.convert(model, tmp_path / "net", step=True, on=["interpreter"])
-    assert [(each.name, each.passed) for each in done.proof] == [("Y", True)]
+    assert [(each.name, each.passed) for each in done.described] == [("Y", True)]
     wrong = {name: array + 0.1 for name, array in done.net.weights.items()}
     assert not check_net(model, replace(done.net.compiled, model=whole(model, tmp_path)), wrong)[0].passed
 
