@@ -36,7 +36,7 @@ SLOW = {"rwkv6"}  # half a minute
 UNPROVED = {
     "caffe": POLYNOMIALS,
     "caffe-fused": POLYNOMIALS,
-    "flat": {"mamba"},
+    "flat": set(),
     "noslice": {*LOGARITHMS, "aaren", "gru_d", "mamba", "mlstm", "rg_lru", "rwkv6", "rwkv7", "slstm"},
 }
 REFUSED = {"noslice": {"bahdanau", "luong", "ntm", "pointer", "retnet"}}

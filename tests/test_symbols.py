@@ -131,6 +131,10 @@ IDENTITIES: dict[str, Callable[..., tuple[Any, Any]]] = {
         np.maximum(a - b, 0) + np.log1p(np.exp(-np.absolute(a - b))),
         np.log1p(np.exp(a - b)),
     ),
+    "softplus of a half": lambda a, b, c: (
+        np.maximum((a - b) / 2, 0) + np.log1p(np.exp(-np.absolute((a - b) / 2))),
+        np.log1p(np.exp((a - b) / 2)),
+    ),
     "the slope of softplus": lambda a, b, c: (np.exp(a - np.logaddexp(a, 0)), np.exp(a) / (1 + np.exp(a))),
     "relu of a multiple": lambda a, b, c: (np.maximum(3 * a, 0), 3 * np.maximum(a, 0)),
     "relu of a negative": lambda a, b, c: (np.maximum(-a, 0), np.maximum(a, 0) - a),
@@ -144,6 +148,10 @@ FALSE: dict[str, Callable[..., tuple[Any, Any]]] = {
     "tanh is not even": lambda a, b, c: (np.tanh(-a), np.tanh(a)),
     "exp of a product": lambda a, b, c: (np.exp(a * b), np.exp(a) * np.exp(b)),
     "log of a sum": lambda a, b, c: (np.log(a + b), np.log(a) + np.log(b)),
+    "softplus of two numbers": lambda a, b, c: (
+        np.maximum(a / 2, 0) + np.log1p(np.exp(-np.absolute(a))),
+        np.log1p(np.exp(a / 2)),
+    ),
     "the root of a square": lambda a, b, c: (np.sqrt(a * a), a),
     "the root of a product": lambda a, b, c: (np.sqrt(a * b), np.sqrt(a) * np.sqrt(b)),
     "relu of a negative multiple": lambda a, b, c: (np.maximum(-2 * a, 0), -2 * np.maximum(a, 0)),

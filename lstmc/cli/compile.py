@@ -27,8 +27,7 @@ from lstmc.nets.tune import Tuning
 from lstmc.numerics import read_device
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
-from lstmc.verification.proof import Proof
-from lstmc.verification.proof import prove as proved
+from lstmc.verification.proof import Proof, prove
 from lstmc.verification.report import NOT_FINITE, Report
 
 
@@ -60,7 +59,7 @@ class ExportArguments:
 
 @dataclass(frozen=True)
 class PassArguments:
-    """The device whose precision the passes optimise for, and the folder for the graphs between passes."""
+    """The device whose precision passes optimise for, the folder of the graphs between passes, and their proof."""
 
     numbers: Annotated[
         str | None,
@@ -81,6 +80,7 @@ class PassArguments:
             rich_help_panel=ADVANCED,
         ),
     ] = None
+    prove: ProveOption = False
 
 
 def compile_command(
@@ -94,7 +94,6 @@ def compile_command(
     ] = Path(),
     training: ExportArguments,
     example: ExampleOption = None,
-    prove: ProveOption = False,
     passes: PassArguments,
 ) -> None:
     """Compile a model, and write its net, its weights and its manifest.
@@ -117,7 +116,7 @@ def compile_command(
     source = model.source()
     if passes.numbers is not None:
         target = replace(target, target=target.target or read_device(passes.numbers).target)
-    options = compile_options(target, model.sizes, weights, variant, **vars(passes))
+    options = compile_options(target, model.sizes, weights, variant, numbers=passes.numbers, dump_dir=passes.dump_dir)
     net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
@@ -137,8 +136,8 @@ def compile_command(
         out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
     more = _unused_weights(source, weights, net) if model.file is not None else []
     _print_summary(net, [*more, *net.compiled.delay_notes(), *_numbers_notes(net), *_rolled_notes(net)])
-    if prove:
-        print_proof(proved(net.compiled.model, net.compiled.expanded))
+    if passes.prove:
+        print_proof(prove(net.compiled.model, net.compiled.expanded))
 
 
 def _numbers_notes(net: Net) -> list[str]:

@@ -352,19 +352,21 @@ def log(x: Number) -> Number:
 def _without_squares(x: Number) -> Number:
     """Return the number with r r as r + r e - e, where r is exp(relu(y)), and e is exp(y): r is 1 or e.
 
-    So log(1 + exp(-abs(y))) is log(1 + exp(y)) - relu(y).
+    So log(1 + exp(-abs(y))) is log(1 + exp(y)) - relu(y). Of roots of both only if there are no more terms then.
     """
     for monomial, value in x.terms.items():
         for atom, exponent in monomial:
-            if atom.kind != "exp" or exponent < 2 or exponent != int(exponent):
+            if atom.kind != "exp" or exponent <= 0:
                 continue
             ((factors, scale), *others) = atom.operands[0].terms.items()
             if others or scale != 1 or len(factors) != 1 or factors[0][0].kind != "relu" or factors[0][1] != 1:
                 continue
-            r, e = Number.atom(atom), exp(factors[0][0].operands[0])
-            quotient = Number({Number.product(monomial, ((atom, -2),)): value})
-            rest = Number({other: own for other, own in x.terms.items() if other != monomial})
-            return _without_squares(_sum(rest, _product(quotient, r + r * e - e)))
+            half = 1 if exponent >= 2 else rational(Fraction(exponent) / 2)
+            r, e = Number.atom(atom, half), exp(factors[0][0].operands[0].scaled(half))
+            quotient = Number({Number.product(monomial, ((atom, -2 * half),)): value})
+            reduced = _sum(x, Number({monomial: -value}), _product(quotient, r + r * e - e))
+            if half == 1 or len(reduced) <= len(x):
+                return _without_squares(reduced)
     return x
 
 
