@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lstmc.dsl.dims import DimExpr, Size, whole_number
@@ -106,16 +106,7 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
         raise ShapeError(
             "transpose: axes 0, 1 of a matrix are its own order: to turn it write transpose(x)", loc=here()
         )
-    return in_turn(map(Transpose, _neighbours_turned(order)), x)
-
-
-def _neighbours_turned(order: list[int]) -> Iterator[int]:
-    """The first axes of pairs of neighbours that turn, one after the other, to put axes in this order."""
-    now = sorted(order)
-    for place, axis in enumerate(order):
-        for left in reversed(range(place, now.index(axis))):
-            now[left], now[left + 1] = now[left + 1], now[left]
-            yield left
+    return in_turn(Transpose.to_order(order), x)
 
 
 @function

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -144,6 +144,15 @@ class Transpose(AlongAxis):
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw, rank=(2, 4))
         return Sample(cls(draw.integer(0, x.rank - 2)), (x,))
+
+    @classmethod
+    def to_order(cls, order: Sequence[int]) -> Iterator[Transpose]:
+        """Return the ops that put axes in this order, one after the other."""
+        now = sorted(order)
+        for place, axis in enumerate(order):
+            for left in reversed(range(place, now.index(axis))):
+                now[left], now[left + 1] = now[left + 1], now[left]
+                yield cls(left)
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,7 @@ class Steps:
         """
         rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
         current = {s: self.b.add(Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
-        if count > 1 and 8 * (count - 1).bit_length() + 4 < 2 * count:
+        if nodes_between(count) < 2 * count:
             columns = {s: shape[1:] for s, shape in rows.items()}
             ended = self._doubled(Map(factors, offsets), current, columns, count)
             first = {s: current[s] if s in current else self._zeros(rows[s]) for s in ended}

@@ -217,12 +217,8 @@ class MatrixSteps:
         return self._moved(moved, (0, *(1 + axes.index(axis) for axis in range(len(shape)))))
 
     def _moved(self, x: Ref, order: Sequence[int]) -> Ref:
-        """The value with its axes in another order, two neighbours changing places at a time."""
-        current = list(range(len(order)))
-        for place, axis in enumerate(order):
-            for at in range(current.index(axis), place, -1):
-                (x,) = self.b.add(Transpose(at - 1), x)
-                current[at - 1], current[at] = current[at], current[at - 1]
+        for op in Transpose.to_order(order):
+            (x,) = self.b.add(op, x)
         return x
 
     # products ----------------------------------------------------------------------------------------------------

@@ -64,6 +64,16 @@ def test_shapes_are_broadcast_as_in_numpy_and_the_op_then_takes_them(a: list[int
     assert_array_equal(made[0] + made[1], arrays[0] + arrays[1])
 
 
+@pytest.mark.parametrize("parameter", [0, 1])
+@pytest.mark.parametrize("shapes", [((3, 1), (1, 4)), ((3, 1), (1, 2))])
+def test_of_a_value_and_a_parameter_the_value_is_repeated(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], parameter: int
+) -> None:
+    """A layer has a parameter once, so that trained numbers can be read back."""
+    ops = operands_repeated(*shapes, lambda operand: operand == parameter)
+    assert [bool(each) for each in ops] == [parameter == 1, parameter == 0]
+
+
 @pytest.mark.parametrize("shapes", [((2, 3, 1), (4,)), ((2, 3, 1), (2, 1, 4)), ((3, 1), (2, 1, 1)), ((3, 1), (1, 4))])
 @pytest.mark.parametrize(
     "function", [lambda x, y: x + y, lambda x, y: x - y, lambda x, y: x * y, lambda x, y: x / y, lambda x, y: y - x]

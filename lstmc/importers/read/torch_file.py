@@ -58,14 +58,11 @@ def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
     """Return one entry. Raises :class:`SourceError` for a compressed one, and for one of more than ``limit`` bytes."""
     with _opened(path) as archive:
         info = archive.getinfo(name)
-        stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
-        small = info.file_size <= (path.stat().st_size if limit is None else limit)
-        content = archive.read(info) if stored and small else b""
-    if not stored:
-        raise SourceError(f"{path.name}: {name} is compressed: expected entries that are stored as they are")
-    if not small:
-        raise SourceError(f"{path.name}: {name} should have {info.file_size:,} bytes, which is too much for it")
-    return content
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise SourceError(f"{path.name}: {name} is compressed: expected entries that are stored as they are")
+        if info.file_size > (path.stat().st_size if limit is None else limit):
+            raise SourceError(f"{path.name}: {name} should have {info.file_size:,} bytes, which is too much for it")
+        return archive.read(info)
 
 
 PICKLE_LIMIT = 64 * 2**20  # bytes of the part that says what there is

@@ -85,6 +85,13 @@ def test_exp_is_exact_in_float32_as_far_as_the_numbers_go() -> None:
     assert_allclose(found, np.exp(x), rtol=1e-4, atol=1e-37)
 
 
+@pytest.mark.parametrize("target", ["openvino", "tpu-mlir", "ncnn"])
+def test_a_factor_for_each_channel_of_images_stays_a_layer_on_images(target: str) -> None:
+    leaves = {"x": "f32[2,3,4,5] = input()", "p": "f32[3] = param()"}
+    line = "%z: f32[2,3,4,5] = caffe.Scale(%x, %p, learned=True)"
+    assert lines_of(narrowed(graph_of(line, leaves=leaves), load_target(target))) == line + "\nreturn z=%z"
+
+
 ABS = """\
 %z/negated: f32[6,4] = caffe.Power(%x/rows, scale=-1.0)
 %z/above: f32[6,4] = caffe.ReLU(%x/rows)
