@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -99,8 +100,7 @@ class OnnxSource:
     options = frozenset({"shapes", "values"})
 
     def knows(self, path: Path) -> bool:
-        head = head_of(path)
-        return len(head) > 2 and head[:1] == b"\x08" and head[1] < 0x20  # the first field is a small version
+        return re.match(rb"\x08[\x00-\x1f]", head_of(path)) is not None  # the first field is a small version
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
         net = describe_onnx(load_onnx(path), path.name, path.parent, options.shapes, options.values)
@@ -186,7 +186,7 @@ class ImportedModel:
         return f"<lstmc.ImportedModel {self.net.name}, from {self.kind}>"
 
     @classmethod
-    def of_source(cls, source: SourceNet, step: bool = False) -> ImportedModel:
+    def of_source(cls, source: SourceNet, step: bool) -> ImportedModel:
         """Return the model of a net as it was read; ``step`` is that of :func:`import_file`.
 
         Raises :class:`~lstmc.importers.refusal.RefusedError` for ``step`` of a net that cannot be streamed.

@@ -51,6 +51,10 @@ CASES: dict[str, tuple[str, str]] = {
         FED + "%z: f32[3,4] = caffe.TanH(%a)",
         ROW + "%z: f32[1,12] = caffe.TanH(%a)\n%z_2: f32[3,4] = host.view(%z, shape=(3, 4))",
     ),
+    "an input of one row": (
+        "%a: f32[1,4] = caffe.Input()\n%z: f32[1,4] = caffe.TanH(%a)",
+        "%a: f32[1,4] = caffe.Input()\n%z: f32[1,4] = caffe.TanH(%a)",
+    ),
     "a blob in another shape": (
         FED + "%r: f32[1,12] = caffe.Reshape(%a, shape=(1, 12))\n%z: f32[1,12] = caffe.TanH(%r)",
         ROW + "%z: f32[1,12] = caffe.TanH(%a)",
