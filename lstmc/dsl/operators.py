@@ -1,6 +1,6 @@
 """Operators of values: indexing by Split and Reshape, NumPy's broadcasting by Tile, matrix products, and hints.
 
-Indexing accepts integers, slices without a step, ``None`` and ``...``. Hints name the language's function for a
+Indexing accepts integers, slices, ``None`` and ``...``. Hints name the language's function for a
 function or method of NumPy, PyTorch or Keras.
 """
 
@@ -17,7 +17,7 @@ from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
 Piece = tuple[Op, int]  # an op of one operand, and which of its results goes on
-ALLOWED = "an index is an integer, a slice without a step, None or ..."
+ALLOWED = "an index is an integer, a slice, None or ..."
 
 
 class IndexRefused(Exception):
@@ -45,32 +45,57 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
         if part is None:
             result.append(1)
             continue
-        start, stop, kept = _range(part, axis, shape, size)
+        start, stop, every = _range(part, axis, shape, size)
+        before = 0
+        if every > 1:  # groups of that many elements, of each the one after ``before`` others
+            before, start, stop = _groups(start, stop, every, axis, shape)
         if (start, stop) != (0, shape[axis]):
             cuts = [n for n in (start, stop - start, shape[axis] - stop) if n]
             pieces.append((Split(axis, tuple(cuts)), int(start > 0)))
             sizes[axis] = stop - start
-        result += [stop - start] if kept else []
+        if every > 1:
+            sizes[axis] //= every
+            grouped = (*sizes[: axis + 1], every, *sizes[axis + 1 :])
+            cuts = [n for n in (before, 1, every - before - 1) if n]
+            pieces += [
+                (Reshape(grouped), 0),
+                (Split(axis + 1, tuple(cuts)), int(before > 0)),
+                (Reshape(tuple(sizes)), 0),
+            ]
+        result += [sizes[axis]] if every else []
         axis += 1
     if result != sizes:
         pieces.append((Reshape(tuple(result)), 0))
     return pieces
 
 
-def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]) -> tuple[int, int, bool]:
-    """The elements [start, stop) that one part of an index takes, and whether their axis stays."""
+def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple[int, int, int]:
+    """Groups of ``every`` elements, one for each that a slice takes: its place in them, and the range of all groups."""
+    count = len(range(start, stop, every))
+    for before in range(min(every, start + 1)):
+        if start - before + count * every <= shape[axis]:
+            return before, start - before, start - before + count * every
+    raise IndexRefused(
+        f"axis {axis} has {shape[axis]} elements, of which a step of {every} leaves the last group incomplete:"
+        f" concat zeros to it, and slice the result: x is {TensorType(shape)}"
+    )
+
+
+def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]) -> tuple[int, int, int]:
+    """The elements [start, stop) that one part of an index takes, and every which of them; 0 where their axis goes."""
     length = shape[axis]
     if not isinstance(part, slice):
         number = _number(part, size)
         if not -length <= number < length:
             raise IndexRefused(f"axis {axis} has {length} elements, found {number}: x is {TensorType(shape)}")
-        return number % length, number % length + 1, False
-    if part.step is not None and _number(part.step, size) != 1:
-        raise IndexRefused(f"a slice has no step, found {part.step!r}: {ALLOWED}")
+        return number % length, number % length + 1, 0
+    every = 1 if part.step is None else _number(part.step, size)
+    if every < 1:
+        raise IndexRefused(f"a slice goes forwards, found a step of {every}: {ALLOWED}")
     start, stop, _ = slice(*(None if n is None else _number(n, size) for n in (part.start, part.stop))).indices(length)
     if start >= stop:
         raise IndexRefused(f"axis {axis} has {length} elements, and none of them from {start} to {stop}")
-    return start, stop, True
+    return (start, stop, every) if stop - start > every else (start, stop if every == 1 else start + 1, 1)
 
 
 def _number(part: object, size: Callable[[DimExpr], int]) -> int:

@@ -86,6 +86,9 @@ def test_every_operator_broadcasts(function: Callable[..., Any], shapes: tuple[t
 @pytest.mark.parametrize(
     ("function", "wanted"),
     [
+        (lambda x: x[:, ::2] - x[:, 1::2], lambda x: x[:, ::2] - x[:, 1::2]),
+        (lambda x: x[1::2, :2] + x[None, :, 1:4:2], lambda x: x[1::2, :2] + x[None, :, 1:4:2]),
+        (lambda x: x[::3, 2::2], lambda x: x[::3, 2::2]),
         (lambda x: lstmc.expand(x[:, :1], 3, 4), lambda x: np.broadcast_to(x[:, :1], (3, 4))),
         (lambda x: lstmc.expand(x, (2, -1, -1)), lambda x: np.broadcast_to(x, (2, 3, 4))),
         (lambda x: lstmc.tile(x, 2), lambda x: np.tile(x, 2)),
@@ -124,7 +127,7 @@ def test_dimensions_stand_in_indices_and_shapes(user: UserFile) -> None:
     assert [graph.type(output.ref).shape for output in graph.outputs] == [(3, 2, 2), (2, 5)]
 
 
-ALLOWED = "an index is an integer, a slice without a step, None or ..."
+ALLOWED = "an index is an integer, a slice, None or ..."
 OF_X = "x is X: input [T, N, D], declared at user.py:6"
 
 
@@ -135,7 +138,13 @@ OF_X = "x is X: input [T, N, D], declared at user.py:6"
         ("z = «X[..., ...]»", "DslError: x[...]: an index has one ... at most", ()),
         ("z = «X[3]»", "DslError: x[...]: axis 0 has 3 elements, found 3: x is f32[3,2,5]", ()),
         ("z = «X[:, -3]»", "DslError: x[...]: axis 1 has 2 elements, found -3: x is f32[3,2,5]", ()),
-        ("z = «X[::2]»", f"DslError: x[...]: a slice has no step, found 2: {ALLOWED}", ()),
+        ("z = «X[::-1]»", f"DslError: x[...]: a slice goes forwards, found a step of -1: {ALLOWED}", ()),
+        (
+            "z = «X[::2]»",
+            "DslError: x[...]: axis 0 has 3 elements, of which a step of 2 leaves the last group incomplete:"
+            " concat zeros to it, and slice the result: x is f32[3,2,5]",
+            (),
+        ),
         ("z = «X[2:1]»", "DslError: x[...]: axis 0 has 3 elements, and none of them from 2 to 1", ()),
         ("z = «X[[0, 1]]»", f"DslError: x[...]: found list [0, 1]: {ALLOWED}", ()),
         ("z = «X[True]»", f"DslError: x[...]: found bool True: {ALLOWED}", ()),
