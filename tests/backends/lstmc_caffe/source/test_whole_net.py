@@ -152,6 +152,11 @@ REFUSED = {
     ),
     "n (BatchNorm): blobs = none: expected 3 of them, [4], [4], [1]; give the weights that were trained with this"
     " net": (behind(f'layer {{ name: "n" type: "BatchNorm" {AT} }}'), {}),
+    "p (Pooling): bottoms = caffe.MaxPooling: the last window would be empty, with size (1, 1) and stride (3, 3): x is"
+    " f32[6,4,3,3]: they do not fit the layer; check the net in Caffe": (
+        behind(f'layer {{ name: "p" type: "Pooling" {AT} pooling_param {{ kernel_size: 1 stride: 3 }} }}'),
+        {"pool1": (6, 4, 3, 3)},
+    ),
     "s (Scale): fields = power_param.power: a Scale layer is read by its scale_param alone, and with these it may"
     " compute something else; remove them if it does not, or replace the layer": (
         behind(f'layer {{ name: "s" type: "Scale" {AT} power_param {{ power: 2 }} }}'),
