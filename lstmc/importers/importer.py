@@ -41,7 +41,7 @@ from lstmc.interp import Conversion, forward
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc.plugins import need
-from lstmc.process.status import report_activity
+from lstmc.process.status import gc_paused, report_activity
 from lstmc.verification.arrays import inputs_of_domain
 from lstmc.verification.conditioning import SCALE_FLOOR
 from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, symbolic_leaves
@@ -216,6 +216,7 @@ class ImportedModel:
         return files(self.net, self.kind)
 
 
+@gc_paused()
 def import_file(
     path: Path | str,
     *,

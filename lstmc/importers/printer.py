@@ -21,6 +21,7 @@ from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
 from lstmc.ir import Graph, Node, Ref, Scan
 from lstmc.ops import Affine, Arg, Array, Op
+from lstmc.process.status import gc_paused
 from lstmc.version import __version__
 
 
@@ -101,6 +102,7 @@ def _axes(net: Net, name: str) -> dict[str, Any]:
 _TEMPLATES = text_templates("lstmc.importers", ".")
 
 
+@gc_paused()
 def model_text(net: Net) -> str:
     """Return the text of ``model.py``."""
     return _NetPrinter(net).text()
