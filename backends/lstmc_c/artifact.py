@@ -16,8 +16,8 @@ from lstmc.files.output import text_templates
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, flops, values_over_time, weight_graph
 from lstmc.manifest import Manifest, Place, describe
+from lstmc.numerics.device import Grid
 from lstmc.numerics.integers import IntegerRounding
-from lstmc.numerics.rounding import Grid
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Conv, Input, Linear
 from lstmc.text import late

@@ -18,7 +18,7 @@ from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected, Number, read_json
 from lstmc.ir import Ref
 from lstmc.numerics import Device, Ranges, read_device
-from lstmc.numerics.device import Format
+from lstmc.numerics.device import Format, Range
 from lstmc.numerics.integers import (
     EXP_ZERO,
     Greater,
@@ -34,7 +34,7 @@ from lstmc.numerics.integers import (
     Scaling,
     WeightedSum,
 )
-from lstmc.numerics.rounding import DeviceRounding, Range
+from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Add, Affine, Array, Conv, Linear, Max, Maximum, Mul, Op, Pointwise, Softmax, Sub, Sum
 from lstmc_c.code import ALONG, PANEL, Writer, along, at
 from lstmc_c.elements import ELEMENTS, Names, View, nest, number

@@ -17,6 +17,7 @@ from lstmc.errors import Argument, BackendError
 from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.output import text_templates
 from lstmc.ir import Graph, Ref
+from lstmc.numerics.device import read_device
 from lstmc.numerics.effects import OutputError, ReaderOutput
 from lstmc.numerics.ranges import Ranges, ValueRange, elements_of
 from lstmc.numerics.sequences import Sequences, StepRunner
@@ -191,9 +192,10 @@ def _rknn(samples: Samples) -> dict[str, bytes]:
 
 def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
     files = {f"{STEPS}/{t:04d}.npz": npz_bytes(step) for t, step in enumerate(samples.steps)}
-    lines = ["# op_name    threshold    min    max"]
+    lines, least = ["# op_name    threshold    min    max"], read_device("tpu-mlir-int8").values.least
     lines += [
-        f"{blob} {each.magnitude:.7f} {each.least:.7f} {each.greatest:.7f}" for blob, each in samples.ranges.items()
+        f"{blob} {max(each.magnitude, least):.9g} {each.least:.9g} {each.greatest:.9g}"
+        for blob, each in samples.ranges.items()
     ]
     table = "\n".join([*lines, ""]).encode()
     return {"calibration_table.txt": table, PROGRAM: _rendered("tpu-mlir", samples), **files}

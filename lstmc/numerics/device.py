@@ -10,21 +10,24 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from math import inf
+from math import ceil, inf, log2
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 from pydantic import ConfigDict, with_config
 
 from lstmc.errors import Argument, BackendError
 from lstmc.files.json_file import NotExpected, parse_json
 from lstmc.loops.low_precision import FLOAT32, ProductFormat, ProductNumbers
+from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 
 Format = Literal["int8", "int16", "fp16", "bf16", "float"]
 Nearest = Literal["even", "up", "away"]  # where two numbers are equally near
 BITS: Mapping[str, int] = {"int8": 8, "int16": 16}
 SUFFIX = ".toml"
+Range = tuple[float, float]
 _FORBID = with_config(ConfigDict(extra="forbid"))
 
 
@@ -42,8 +45,8 @@ class Values:
 
     ``unsigned``: a symmetric value that is never negative has all its numbers above zero, but not what layers of the
     types ``signed`` write, or a Slice cuts. ``power_of_two``: the distance of two numbers is a power of two.
-    ``headroom`` is added to the range, as a part of it. ``dynamic``: each row that a product reads has its own range,
-    as it is.
+    ``headroom`` is added to the range, as a part of it; ``least`` is the least range. ``dynamic``: each row that a
+    product reads has its own range, as it is.
     """
 
     format: Format = "float"
@@ -55,6 +58,7 @@ class Values:
     pieces: bool = False
     power_of_two: bool = False
     headroom: float = 0.0
+    least: float = 0.0
     nearest: Nearest = "even"
     written: tuple[str, ...] | None = None
     read: tuple[str, ...] = ()
@@ -99,7 +103,8 @@ class State:
 class Multipliers:
     """Layers that scale integers by a whole number of ``bits`` and a shift: their types, and how they round.
 
-    ``affine``: those that multiply by constants and may add some. ``joined``: the terms of a sum have the sum's range
+    ``affine``: those that multiply by constants and may add some; ``chained``: several such, each read by the next
+    alone, are one. ``joined``: the terms of a sum have the sum's range
     where each is one of the ``products`` that nothing else reads, and so have the parts of a Concat where nothing else
     reads them.
     ``fp16_above``: a sum of two terms, one with a range so many times the other's or more, is computed in fp16, which
@@ -110,6 +115,7 @@ class Multipliers:
     sums: tuple[str, ...] = ()
     products: tuple[str, ...] = ()
     affine: tuple[str, ...] = ()
+    chained: bool = False
     joined: bool = False
     fp16_above: float = inf
 
@@ -170,6 +176,67 @@ class Device:
         rounded = self.values.written
         types = {kind.partition(" ")[0] for kind in (*(rounded or ()), *self.values.read)}
         return self.values.format != "float" and (rounded is None or bool(types & {"Eltwise", "add", "sub", "mul"}))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The numbers that a value can have: ``scale`` times the integers from ``low`` to ``high``, less ``zero``."""
+
+    scale: float
+    low: int
+    high: int
+    zero: int = 0
+    nearest: Nearest = "even"
+
+    @classmethod
+    def of(
+        cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
+    ) -> Grid:
+        """Return the grid of a value with these least and greatest numbers, on a device; ``signed``: even if it is
+        never negative."""
+        values, bits = device.values, BITS[format]
+        symmetric = values.symmetric if symmetric is None else symmetric
+        low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))
+        high = max(high, values.least)
+        most = 2 ** (bits - 1) - 1
+        if symmetric and values.unsigned and low >= 0 and not signed:
+            return cls._spaced(high / (2**bits - 1), 0, 2**bits - 1, device)
+        if symmetric:
+            return cls._spaced(max(-low, high) / most, -most - (1 if values.unsigned else 0), most, device)
+        grid = cls._spaced((high - low) / (2**bits - 1), 0, 2**bits - 1, device)
+        return replace(grid, zero=round(-low / grid.scale))
+
+    @classmethod
+    def _spaced(cls, scale: float, low: int, high: int, device: Device) -> Grid:
+        scale = float(scale) or 1.0
+        if device.values.power_of_two:
+            scale = 2.0 ** ceil(log2(scale))
+        return cls(scale, low, high, nearest=device.values.nearest)
+
+    def rounded(self, array: Array) -> Array:
+        integers = rounded(np.asarray(array, np.float64) / self.scale, self.nearest)
+        integers += self.zero
+        np.fmax(integers, self.low, out=integers)  # of NaN the least, as x86 converts it
+        np.minimum(integers, self.high, out=integers)
+        integers -= self.zero
+        integers *= self.scale
+        return integers.astype(array.dtype)
+
+    def clipped(self, array: Array) -> int:
+        """Return the number of elements that are outside of the grid by half a step or more."""
+        least, most = ((end - self.zero + half) * self.scale for end, half in ((self.low, -0.5), (self.high, 0.5)))
+        return int(np.count_nonzero((array < least) | (array > most)))
+
+
+def rounded(array: Array, nearest: Nearest) -> Array:
+    """Return the integers nearest to numbers."""
+    if nearest == "even":
+        integers = np.rint(array)
+    elif nearest == "up":
+        integers = np.floor(array + 0.5)
+    else:
+        integers = np.copysign(np.floor(np.abs(array) + 0.5), array)
+    return np.asarray(integers)
 
 
 def device_names() -> list[str]:

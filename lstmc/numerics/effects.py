@@ -12,10 +12,10 @@ import numpy as np
 
 from lstmc.errors import DataError
 from lstmc.ir import Ref
-from lstmc.numerics.device import BITS, Device, State
+from lstmc.numerics.device import BITS, Device, Range, State
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.ranges import Ranges
-from lstmc.numerics.rounding import DeviceRounding, Range, weight_slot
+from lstmc.numerics.rounding import DeviceRounding, weight_slot
 from lstmc.numerics.sequences import Sequences, StepRunner, constants
 from lstmc.ops import Array
 from lstmc.process.status import report_activity

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
-from lstmc.numerics.device import BITS, Device, Format
-from lstmc.numerics.rounding import DeviceRounding, Grid, Range, layer_type
+from lstmc.numerics.device import BITS, Device, Format, Grid, Range
+from lstmc.numerics.rounding import DeviceRounding, layer_type
 from lstmc.ops import (
     Add,
     Affine,

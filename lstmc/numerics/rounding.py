@@ -3,80 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from math import ceil, floor, log2
+from math import floor, log2
 
 import numpy as np
 
 from lstmc.ir import Graph, Node, Ref, is_weight
 from lstmc.loops.low_precision import rounded_rows, to_format
-from lstmc.numerics.device import BITS, Device, Format, Nearest
+from lstmc.numerics.device import BITS, Device, Format, Grid, Range
 from lstmc.numerics.ranges import source_of
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Arrays, Concat, Leaf, Linear, Op, Split
-
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The numbers that a value can have: ``scale`` times the integers from ``low`` to ``high``, less ``zero``."""
-
-    scale: float
-    low: int
-    high: int
-    zero: int = 0
-    nearest: Nearest = "even"
-
-    @classmethod
-    def of(
-        cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
-    ) -> Grid:
-        """Return the grid of a value with these least and greatest numbers, on a device; ``signed``: even if it is
-        never negative."""
-        values, bits = device.values, BITS[format]
-        symmetric = values.symmetric if symmetric is None else symmetric
-        low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))
-        most = 2 ** (bits - 1) - 1
-        if symmetric and values.unsigned and low >= 0 and not signed:
-            return cls._spaced(high / (2**bits - 1), 0, 2**bits - 1, device)
-        if symmetric:
-            return cls._spaced(max(-low, high) / most, -most - (1 if values.unsigned else 0), most, device)
-        grid = cls._spaced((high - low) / (2**bits - 1), 0, 2**bits - 1, device)
-        return replace(grid, zero=round(-low / grid.scale))
-
-    @classmethod
-    def _spaced(cls, scale: float, low: int, high: int, device: Device) -> Grid:
-        scale = float(scale) or 1.0
-        if device.values.power_of_two:
-            scale = 2.0 ** ceil(log2(scale))
-        return cls(scale, low, high, nearest=device.values.nearest)
-
-    def rounded(self, array: Array) -> Array:
-        integers = rounded(np.asarray(array, np.float64) / self.scale, self.nearest)
-        integers += self.zero
-        np.fmax(integers, self.low, out=integers)  # of NaN the least, as x86 converts it
-        np.minimum(integers, self.high, out=integers)
-        integers -= self.zero
-        integers *= self.scale
-        return integers.astype(array.dtype)
-
-    def clipped(self, array: Array) -> int:
-        """Return the number of elements that are outside of the grid by half a step or more."""
-        least, most = ((end - self.zero + half) * self.scale for end, half in ((self.low, -0.5), (self.high, 0.5)))
-        return int(np.count_nonzero((array < least) | (array > most)))
-
-
-def rounded(array: Array, nearest: Nearest) -> Array:
-    """Return the integers nearest to numbers."""
-    if nearest == "even":
-        integers = np.rint(array)
-    elif nearest == "up":
-        integers = np.floor(array + 0.5)
-    else:
-        integers = np.copysign(np.floor(np.abs(array) + 0.5), array)
-    return np.asarray(integers)
 
 
 def layer_type(op: Op) -> str:
@@ -157,6 +95,9 @@ class DeviceRounding:
         if device.values.once:
             self._written |= {ref.node for name in self._read for ref in graph.args(name)} - self._fixed
         self._written -= {ref.node for ref in self._structure.refs if self._in_silu(ref)}
+        self._chained = {node.name for node in graph if self._is_chained(node)}
+        self._written -= self._chained
+        self._begun: dict[Ref, tuple[Ref, Array, Array, Array]] = {}  # by result of a chained layer, as of _affine
         self._formats = {ref: self._format(ref) for ref in self._structure.refs}
         self._in_fp16: Collection[str] = ()  # which follows from the grids
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
@@ -373,6 +314,8 @@ class DeviceRounding:
             self._accumulate(node, args)
         if node.name in self._in_fp16:
             return tuple(to_format(array, "fp16") for array in results)
+        if node.name in self._chained:
+            self._begun[Ref(node.name)] = self._affine(node, args)
         if node.name not in self._written or Ref(node.name) in self._late:
             return results
         results = self._multiplied(node, args, results)
@@ -397,16 +340,21 @@ class DeviceRounding:
     def _multiplied(self, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
         """Return the result of a layer that scales integers by a short number and a shift."""
         rule = self.device.multipliers
-        result = self._grids.get(Ref(node.name))
-        grids = [self._grids.get(ref) for ref in self._graph.args(node.name)]
-        if any(map(self._in_silu, self._graph.args(node.name))):
+        result, refs = self._grids.get(Ref(node.name)), self._graph.args(node.name)
+        if rule is None or result is None or any(map(self._in_silu, refs)):
             return results
-        if rule is None or result is None or not all(grids[: 1 if self._scales(node) else None]):
+        if scales_by_constants := self._scales(node):
+            source, *args = self._affine(node, args)
+            refs = (source,)
+        grids = [self._grids.get(ref) for ref in refs]
+        if not all(grids):
             return results
         scales = [grid.scale for grid in grids if grid is not None]
         integers = [np.rint(np.asarray(array, np.float64) / scale) for array, scale in zip(args, scales, strict=False)]
-        if self._scales(node):
-            total = node.op.eval(integers[0], *short_affine(args[1:], scales[0], result.scale, rule.bits))[0]
+        if scales_by_constants:
+            _, one, zero = args
+            factor, bias = short_affine(one - zero, zero, scales[0], result.scale, rule.bits)
+            total: Array = integers[0] * factor + bias
         elif _has(rule.sums, node.op):
             factors = [short(scale / result.scale, rule.bits, 0) for scale in scales]
             total = node.op.eval(*(np.floor(x * factor + 0.5) for x, factor in zip(integers, factors, strict=True)))[0]
@@ -415,6 +363,21 @@ class DeviceRounding:
         else:
             return results
         return ((np.floor(total + 0.5) * result.scale).astype(results[0].dtype),)
+
+    def _affine(self, node: Node, args: Sequence[Array]) -> tuple[Ref, Array, Array, Array]:
+        """Return what a layer that scales by constants reads, with its array, and what becomes of 1 and of 0 there; of
+        what the first of several such reads, where they are one."""
+        (ref, *_), (x, *constants) = self._graph.args(node.name), args
+        source, x, one, zero = self._begun.get(ref, (ref, x, np.ones(x.shape), np.zeros(x.shape)))
+        one, zero = (np.asarray(node.op.eval(each, *constants)[0]) for each in (one, zero))
+        return source, x, one, zero
+
+    def _is_chained(self, node: Node) -> bool:
+        """Return whether a layer that scales by constants is one with the next, by a rule of the device."""
+        rule, readers = self.device.multipliers, self._structure.readers[Ref(node.name)]
+        given = any(output.ref.node == node.name for output in self._graph.outputs)
+        alone = rule is not None and rule.chained and len(readers) == 1 and not given
+        return alone and self._scales(node) and self._scales(readers[0])
 
     def _scales(self, node: Node) -> bool:
         """Return whether a layer multiplies by constants, and may add some, in short numbers."""
@@ -435,15 +398,13 @@ def short(factor: float, bits: int, least: int = -31) -> float:
     return float(whole / 2.0**shift)
 
 
-def short_affine(constants: Sequence[Array], scale: float, result: float, bits: int) -> list[Array]:
-    """Return the factors of ``bits``, and the biases of 16 bits if there are any, by which integers are scaled, each
-    with a shift of its own. ``scale`` and ``result`` are the distances of two numbers of what is read and written.
+def short_affine(factor: Array, bias: Array, scale: float, result: float, bits: int) -> tuple[Array, Array]:
+    """Return factors of ``bits`` and biases of 16 bits, by which integers are scaled, each with a shift of its own.
+
+    ``scale`` and ``result`` are the distances of two numbers of what is read and written.
     """
-    factors, *biases = (np.asarray(array, np.float64) for array in constants)
-    factors = factors * scale / result
-    tiny = 2.0**-30
-    shifts = np.floor(np.log2((2**bits - 1) / np.maximum(np.abs(factors), tiny)))
-    for bias in biases:
-        shifts = np.minimum(shifts, np.floor(np.log2((2**15 - 1) * 1.03 / np.maximum(np.abs(bias / result), tiny))))
+    factor, bias, tiny = factor * scale / result, bias / result, 2.0**-30
+    shifts = np.floor(np.log2((2**bits - 1) / np.maximum(np.abs(factor), tiny)))
+    shifts = np.minimum(shifts, np.floor(np.log2((2**15 - 1) * 1.03 / np.maximum(np.abs(bias), tiny))))
     steps = 2.0 ** np.maximum(shifts, 0)
-    return [np.rint(array * steps) / steps for array in (factors, *(bias / result for bias in biases))]
+    return np.rint(factor * steps) / steps, np.rint(bias * steps) / steps

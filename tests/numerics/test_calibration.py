@@ -70,6 +70,15 @@ def test_the_table_of_tpu_mlir_has_the_range_of_every_blob() -> None:
     assert tops <= set(table)
 
 
+def test_the_table_of_tpu_mlir_keeps_signs_and_no_range_is_zero() -> None:
+    net = lstmc.compile("lmu", T=1, N=1, D=2, H=3, M=4, target="tpu-mlir", step=True)
+    streamed = StreamedModel.from_data(
+        net.source, net.backend, net.options, net.weights, {"x": np.zeros((3, 1, 2), np.float32)}
+    )
+    lines = streamed.calibration(calibration_for("tpu-mlir"), 2)["calibration_table.txt"].decode().splitlines()[1:]
+    assert {float(line.split()[1]) for line in lines} == {1e-5}
+
+
 def test_ncnn_has_the_range_of_what_each_product_reads() -> None:
     given, x, before = files("ncnn", 3)
     (line,) = (line for line in given["quantize.py"].decode().splitlines() if line.startswith("RANGES = "))

@@ -24,7 +24,8 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, Ref
 from lstmc.numerics import NumbersReport, device_names, device_of, effects, read_device
 from lstmc.numerics.calibration import PROGRAM, Interpreter, calibration_for, run_quantised
-from lstmc.numerics.rounding import DeviceRounding, Grid, short, short_affine, to_format
+from lstmc.numerics.device import Grid
+from lstmc.numerics.rounding import DeviceRounding, layer_type, short, short_affine, to_format
 
 T, D, H = 80, 6, 8
 N = dims("N")
@@ -85,7 +86,7 @@ def test_a_short_multiplier_is_a_leak() -> None:
     assert short(0.75, 7) == 0.75
     assert short(0.999, 7) == 1.0  # not 127 / 128: 127 is not taken
     assert short(300.3, 7, 0) == 300
-    factors, biases = short_affine([np.array([-1.0, 0.3]), np.array([1.0, 0.1])], 1 / 255, 0.0039, 7)
+    factors, biases = short_affine(np.array([-1.0, 0.3]), np.array([1.0, 0.1]), 1 / 255, 0.0039, 7)
     assert list(factors) == [-64 / 2**6, 77 / 2**8]  # each with a shift of its own
     assert biases == pytest.approx([1 / 0.0039, 0.1 / 0.0039], abs=0.01)
 
@@ -176,6 +177,18 @@ def test_a_constant_for_tpu_mlir_is_no_product_with_0() -> None:
     (name,) = (name for name in named if name.endswith("/ones"))
     assert (named[name] == 1).all()
     assert 0 < named[f"{name}/scale"].max() < 1e-20
+
+
+def test_scales_of_tpu_mlir_that_follow_each_other_are_one() -> None:
+    @lstmc.cell
+    def chain(x=Input(N, D), h=State(N, D), *, a=Param(D, fill=lstmc.uniform(0.5, 1))):  # type: ignore[no-untyped-def]
+        return h, {"h": 1 - (0.3 + tanh(x + h) * a) * a}
+
+    written = lstmc.compile(chain, T=1, N=1, target="tpu-mlir")
+    report = written.verify_numbers("tpu-mlir-int8", {"x": correlated(9)})
+    scales = [node.name for node in written.compiled.expanded if layer_type(node.op) == "Scale"]
+    assert len(scales) > 1
+    assert {each.name for each in report.guilty} & {*scales} == {"chain/t000/h"}
 
 
 @pytest.mark.parametrize(("per", "kept"), [("row", 24), ("slice", 2), ("tensor", 1)])
