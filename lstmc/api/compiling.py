@@ -31,6 +31,7 @@ from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, SourceCheck, SourceError, check_net, check_source, import_file, prove_net
 from lstmc.ir import Graph, Stage
 from lstmc.nets.tune import RULE, tune
+from lstmc.numerics import read_device
 from lstmc.ops import Array
 from lstmc.passes import Pass, PassList, Time, run_passes
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
@@ -77,7 +78,8 @@ def compile(
         form: Which of the backend's other forms of the net; ``tuned`` measures all and takes the fastest.
         time: How linear recurrences are computed: ``"unrolled"``, step by step; ``"chunks"``, ``"doubling"`` or
             ``"products"``, for all steps at once; ``"auto"``, as costs least. Without it as the target's file says.
-        numbers: The numbers of a device (docs/numbers.md), by name: the net is written so that it loses less in them.
+        numbers: The numbers of a device (docs/numbers.md), by name: the net is written so that it loses less in them,
+            by default for the device's target.
         passes: Gets the list of passes (a :class:`lstmc.passes.PassList`) and returns those to run.
         dump_dir: A folder that gets the graph after each pass, as text.
         sizes: Sizes of dimensions, besides those given as arguments: ``T=20`` is the same as ``sizes={"T": 20}``.
@@ -110,6 +112,8 @@ def compile(
 
 def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     """Compile a model: :func:`lstmc.compile` with its keywords as one object."""
+    if options.numbers is not None:
+        options = replace(options, target=options.target or read_device(options.numbers).target)
     source, whole = trace_model(model, options.sizes, options.one_step)
     backend = options.resolved_backend()
     target = target_of(backend, options.target)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 from typing import Annotated, cast
@@ -24,7 +24,6 @@ from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
 from lstmc.nets.tune import Tuning
-from lstmc.numerics import read_device
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
 from lstmc.verification.proof import Proof, prove
@@ -114,8 +113,6 @@ def compile_command(
     ```
     """
     source = model.source()
-    if passes.numbers is not None:
-        target = replace(target, target=target.target or read_device(passes.numbers).target)
     options = compile_options(target, model.sizes, weights, variant, numbers=passes.numbers, dump_dir=passes.dump_dir)
     net = compile_model(source, options)
     if net.tuning is not None:

@@ -9,6 +9,7 @@ import lstmc
 import lstmc.cells
 from lstmc import Input, Param, State, Value, cell, dims, linear, sigmoid, split, tanh
 from lstmc.dsl import CellModel
+from lstmc.errors import PluginError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, Scan
 from lstmc.passes import ConvexUpdates, Dead, with_convex_updates
@@ -109,3 +110,10 @@ def test_a_gate_that_others_read_stays() -> None:
         return h + z, {"h": h}
 
     assert not changed(CellModel(shared).graph(T=2, N=1))[1]
+
+
+def test_a_net_for_the_numbers_of_a_device_is_one_for_its_target() -> None:
+    sizes = {"T": 1, "N": 1, "D": 2, "H": 3}
+    assert lstmc.compile("gru", numbers="rknn-int8", **sizes).options.target == "rknn"
+    with pytest.raises(PluginError, match="target rknn is one of backend caffe"):
+        lstmc.compile("gru", backend="torch", numbers="rknn-int8", **sizes)
