@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,20 @@ import lstmc
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.interp import forward
-from lstmc.ir import Graph, parse_graph, print_graph
-from lstmc.ops import Input, Param
+from lstmc.ir import Builder, Graph, Node, Ref, parse_graph, print_graph
+from lstmc.ops import Cos, Input, Param, Sin
+from lstmc.passes import Refs
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
 from lstmc.testing.equivalence import random_leaves
 from lstmc.testing.random_models import seeded_model
-from lstmc.verification.proof import Proof, prove
+from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, prove, symbolic_leaves
+from lstmc.verification.symbols import Algebra
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.legalize import legalize
+from lstmc_caffe.legalize.blobs import layer_of
+from lstmc_caffe.legalize.rules import rules
+from lstmc_caffe.ops import CaffeOp
 from lstmc_onnx import OnnxBackend
 from tests.cells import scanned
 from tests.quick_sample import one_in
@@ -33,6 +41,8 @@ CELLS = sorted(library_names())
 POLYNOMIALS = {"lru", "s5"}  # trained, they have sin and cos as polynomials
 LOGARITHMS = {"gated_delta_net", "gla", "mamba2", "mlstm_heads", "slstm_heads"}  # of gates
 SLOW = {"rwkv6"}  # half a minute
+SIZES = {name: {"D": 2, "H": 2} for name in ("lstm", "gru", "delta_net", "lmu")}
+SIZES["delta_net"]["K"] = SIZES["lmu"]["M"] = 2
 UNPROVED = {
     "caffe": POLYNOMIALS,
     "caffe-fused": POLYNOMIALS,
@@ -71,6 +81,35 @@ def test_every_cell_on_caffe_is_proved_with_all_gradients(name: str) -> None:
     proof = prove(compiled.model, compiled.expanded)
     assert {claim.kind for claim in proof.claims} == {"output", "gradient"}
     assert bool(unproved(proof)) == (name in UNPROVED["caffe"]), unproved(proof)
+
+
+@dataclass(frozen=True)
+class SinLayer(CaffeOp, Sin):
+    """A layer that Caffe does not have, of a type that it has."""
+
+    name = "caffe.Sin"
+    layer_type = "TanH"
+
+
+@dataclass(frozen=True)
+class CosLayer(CaffeOp, Cos):
+    name = "caffe.Cos"
+    layer_type = "TanH"
+
+
+@pytest.mark.parametrize(("name", "target"), [("lru", "caffe"), ("s5", "caffe"), ("s5", "caffe-fused")])
+def test_polynomials_are_all_that_is_not_proved(name: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With layers of sin and cos in place of polynomials, which have proved bounds (rows/test_functions.py)."""
+
+    def kept(b: Builder, node: Node, args: Refs) -> Refs:
+        return layer_of(b, node, SinLayer() if isinstance(node.op, Sin) else CosLayer(), *args)
+
+    table = rules()
+    monkeypatch.setattr(
+        legalize, "rules", lambda: replace(table, trained=dict(table.trained) | dict.fromkeys((Sin, Cos), kept))
+    )
+    compiled = compiled_cell(name, target)
+    assert unproved(prove(compiled.model, compiled.expanded, gradients=target == "caffe")) == []
 
 
 @pytest.mark.parametrize(
@@ -123,6 +162,32 @@ def test_operators_of_onnx_are_proved(name: str) -> None:
     compiled = compile_graph(scanned.cell_graph(name, (2, 1), states=False), OnnxBackend())
     assert {node.op.name for node in compiled.expanded} & {"onnx.LSTM", "onnx.GRU", "onnx.RNN"}
     assert unproved(prove(compiled.model, compiled.expanded)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("lstm", "caffe"), ("gru", "flat"), ("delta_net", "caffe"), ("lmu", "flat"), ("gru", "opencv")]
+)
+def test_a_net_of_one_step_is_proved_equal_to_a_scan(name: str, target: str) -> None:
+    """Its states fed back, three steps compute what the model does."""
+    whole, step = (lstmc.compile(name, T=3, N=1, sizes=SIZES[name], target=target, step=step) for step in (False, True))
+
+    def attempt(algebra: Algebra) -> Proof:
+        convert = partial(as_symbolic, algebra=algebra)
+        inputs, params = (symbolic_leaves(whole.compiled.model, kind, algebra) for kind in (Input, Param))
+        pairs, expanded = step.compiled.states or (), step.compiled.expanded
+
+        def outputs() -> tuple[dict[str, Any], dict[str, Any]]:
+            ys, states = [], {each.before: np.zeros(expanded.type(Ref(each.before)).shape) for each in pairs}
+            for t in range(3):
+                found = forward(expanded, {"x": inputs["x"][t : t + 1], **states}, params, convert=convert).outputs
+                states = {each.before: found[each.after] for each in pairs}
+                ys.append(found["y"])
+            expected = forward(whole.compiled.model, inputs, params, convert=convert).outputs
+            return {"y": expected["y"]}, {"y": np.concatenate(ys)}
+
+        return Proof(tuple(claims("output", ["y"], outputs)), {})
+
+    assert unproved(best_proof(attempt)) == []
 
 
 # planted faults -----------------------------------------------------------------------------------------------------

@@ -336,6 +336,8 @@ def test_polynomials_are_as_exact_as_they_are_said_to_be() -> None:
     assert of_growth < 2.4e-14
     turn = (pi / 2) ** 2 * (1 + 2**-52)
     assert off_series(SINE, lambda k: Fraction((-1) ** k, factorial(2 * k + 1)), turn) * Fraction(pi / 2) < 4e-16
+    slope = [Fraction(each) * (2 * k + 1) for k, each in enumerate(SINE)]  # of sin(r), in r * r
+    assert off_series(slope, lambda k: Fraction((-1) ** k, factorial(2 * k)), turn) < 4e-15
     # (1 + m) ** 256 with m = expm1(v) (1 + e) is exp(256 v) (1 + e (1 - exp(-v))) ** 256
     decay, grown = (1 + float(of_ratio)) ** functions.ROOT, (1 + float(of_growth) * most) ** 2**functions.DOUBLINGS
     assert decay * grown - 1 < 2.6e-12
