@@ -82,7 +82,7 @@ def row_of(name: str, numbers: str, steps: int) -> dict[str, Any]:
         )
         report = net.verify_numbers(numbers, data, calibration=calibration, reader=device.quantiser.name)
     except LstmcError as error:
-        return {"cell": name, "why": " ".join([error.message, *error.notes][:2])[:120]}
+        return {"cell": name, "why": error.message}
     first = report.reader[0]
     seconds = time.process_time() - start
     return {
