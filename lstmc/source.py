@@ -78,11 +78,12 @@ class SrcLoc:
 def display(filename: str) -> str:
     """Return the path that a person reads, in one printable line: below the package ``lstmc/...``, below the current
     folder relative, else whole."""
-    return filename if filename.startswith("<") else _displayed(filename, os.getcwd())
+    return filename if filename.startswith("<") else _display_path(filename, os.getcwd())
 
 
 @functools.lru_cache(maxsize=256)
-def _displayed(filename: str, folder: str) -> str:
+def _display_path(filename: str, folder: str) -> str:
+    """Return a file's path as messages show it: below the package, else below ``folder``, else whole."""
     path = Path(filename).resolve()
     for root, prefix in ((PACKAGE, PACKAGE.name), (Path(folder), "")):
         if path.is_relative_to(root):

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from lstmc.ir import Graph, Node, Ref, Scan, made_of_parameters
+from lstmc.ir import Graph, Node, Ref, Scan, computed_from_parameters
 from lstmc.ops import Add, Input, Maximum, Mul
 
 Told = tuple[Hashable, ...]
@@ -24,7 +24,7 @@ def structure(graph: Graph, operands: Mapping[str, Hashable] | None = None) -> l
             ref = Ref(node.name, out)
             if ref in known:
                 continue
-            if operands is None and not isinstance(node.op, Scan) and made_of_parameters(graph, ref):
+            if operands is None and not isinstance(node.op, Scan) and computed_from_parameters(graph, ref):
                 known[ref] = ("weight", type_.shape)
             else:
                 known[ref] = hash(_told(node, out, [known[arg] for arg in graph.args(node.name)]))

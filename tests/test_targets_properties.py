@@ -27,7 +27,7 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import CaffeOp, DummyData, PowerLayer
 from lstmc_caffe.ops.inputs import read_blobs
 from lstmc_caffe.rows.constants import Constants
-from lstmc_caffe.rows.layout import FixedBlobs, stood_for
+from lstmc_caffe.rows.layout import FixedBlobs, replaced_later
 from lstmc_caffe.targets.load import BASES, load_target
 from tests.shares import least
 from tests.strategies import random_models
@@ -203,7 +203,7 @@ def _with_float32_numbers(step: Constants | FixedBlobs, graph: Graph) -> Graph:
         op = node.op
         if isinstance(step, Constants) and isinstance(op, DummyData):
             return b.copy(replace(node, op=replace(op, value=float(np.float32(op.value)))), args)
-        if isinstance(step, FixedBlobs) and isinstance(op, PowerLayer) and stood_for(op, step.target):
+        if isinstance(step, FixedBlobs) and isinstance(op, PowerLayer) and replaced_later(op, step.target):
             rounded = replace(op, scale=float(np.float32(op.scale)), shift=float(np.float32(op.shift)))
             return b.copy(replace(node, op=rounded), args)
         return None

@@ -50,8 +50,9 @@ def find_compiler() -> Compiler:
 
 
 def call_source(manifest: Manifest, function: str = "lstmc_call") -> str:
-    """Return the C of a function that runs one step on arrays of float, all states among them; and of one that takes a
-    file of weights, if the net has one. It returns whether they are the net's."""
+    """Return the C of a function that runs one step on arrays of float, states included; for a net with a file of
+    weights, also of a function that opens it and returns whether it fits the net.
+    """
     blobs = {
         **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
         **{blob: place for place in manifest.outputs.values() for blob in place.names},

@@ -162,10 +162,10 @@ class _Planner:
         parts = copies(node.op, operands, result)
         if parts is not None:
             for source, to in parts:
-                if self.integers or not self._computed_there(source, to):
+                if self.integers or not self._computed_in_concat(source, to):
                     self._add(Item(None, to, (source,), node))
             return
-        if not self.integers and isinstance(node.op, Add) and self._added_to(node, operands, result):
+        if not self.integers and isinstance(node.op, Add) and self._accumulates_into(node, operands, result):
             return
         match node.op:
             case Linear(axis=axis):
@@ -182,8 +182,10 @@ class _Planner:
             operands = [view.broadcast(result.shape) for view in operands]
         self._add(Item(node.op, result, tuple(operands), node))
 
-    def _added_to(self, node: Node, operands: Sequence[View], result: View) -> bool:
-        """Have a product add to the other operand of a sum, if nothing else reads it. Return whether it can."""
+    def _accumulates_into(self, node: Node, operands: Sequence[View], result: View) -> bool:
+        """Have a product accumulate into the other operand of a sum, if nothing else reads that operand; return whether
+        it does.
+        """
         args = self.plan.graph.args(node.name)
         for i, ref in enumerate(args):
             view, other = operands[i], operands[1 - i]
@@ -240,8 +242,8 @@ class _Planner:
             wholes.append(self.part_of[wholes[-1]][0])
         return wholes
 
-    def _computed_there(self, source: View, to: View) -> bool:
-        """Have an operand of a concat be computed where the concat has it. Return whether it can be."""
+    def _computed_in_concat(self, source: View, to: View) -> bool:
+        """Have an operand of a concat be computed inside the result; return whether it can be."""
         base = source.base
         if not (source.is_whole and to.dense(to.cells.ndim) and self.writers[base]) or base in self.part_of:
             return False
@@ -266,7 +268,8 @@ class _Planner:
             for item in pending[1:]:
                 joins = self._is_elementwise(group[0]) and self._is_elementwise(item) and _loop(item) == size
                 if joins and all(
-                    not left.get(view.base) or (view.base in inside and self._here(view, group)) for view in item.reads
+                    not left.get(view.base) or (view.base in inside and self._in_iteration(view, group))
+                    for view in item.reads
                 ):
                     group.append(item)
                     inside.add(item.base)
@@ -278,8 +281,8 @@ class _Planner:
             self.plan.groups.append(group)
             pending = rest
 
-    def _here(self, view: View, group: Sequence[Item]) -> bool:
-        """Return whether a loop reads only the element of a value that it computes in the same iteration."""
+    def _in_iteration(self, view: View, group: Sequence[Item]) -> bool:
+        """Return whether a loop reads only the element of a value that the same iteration computes."""
         return view.is_whole and all(item.result.is_whole and item.op for item in group if item.base == view.base)
 
     # where it is stored ----------------------------------------------------------------------------------------------
@@ -377,7 +380,7 @@ class _Planner:
             *(move.target for move in plan.first_moves),
         )
         sizes = {view.base: view.whole.size for view in views}
-        over = self._overwritten(spans, sizes)
+        over = self._overwritten_operands(spans, sizes)
         for base, old in over.items():
             (start, stop), (first, last) = spans[old], spans.pop(base)
             spans[old] = min(start, first), max(stop, last)
@@ -403,15 +406,17 @@ class _Planner:
             offset = root.offset + sum(self.part_of[part][1] for part in parts[:-1])
             plan.places[base] = Place(root.memory, root.name, offset)
 
-    def _overwritten(self, spans: dict[Ref, tuple[int, int]], sizes: dict[Ref, int]) -> dict[Ref, Ref]:
-        """Return the values that are computed where an operand is that nothing reads any more: which operand."""
+    def _overwritten_operands(self, spans: dict[Ref, tuple[int, int]], sizes: dict[Ref, int]) -> dict[Ref, Ref]:
+        """Return, for each value that can be computed in place, the operand that it overwrites: one that nothing reads
+        later.
+        """
         wholes = {whole for whole, _ in self.part_of.values()}
         ends = {base: stop for base, (_, stop) in spans.items()}
         free = {base for base in spans if base not in (self.plan.places.keys() | self.part_of.keys() | wholes)}
         over: dict[Ref, Ref] = {}
         for at, group in enumerate(self.plan.groups):
-            same = {view.base for item in group for i, view in enumerate(item.reads) if self._in_turn(item, i)}
-            same -= {view.base for item in group for i, view in enumerate(item.reads) if not self._in_turn(item, i)}
+            same = {view.base for item in group for i, view in enumerate(item.reads) if self._reads_first(item, i)}
+            same -= {view.base for item in group for i, view in enumerate(item.reads) if not self._reads_first(item, i)}
             for item in group:
                 for view in item.reads if item.base in free and self.writers[item.base] == 1 else ():
                     old = view.base
@@ -421,8 +426,8 @@ class _Planner:
                         break
         return over
 
-    def _in_turn(self, item: Item, operand: int) -> bool:
-        """Return whether an op has read each element of an operand before it writes that element of its result."""
+    def _reads_first(self, item: Item, operand: int) -> bool:
+        """Return whether an op reads each element of an operand before it writes that element of its result."""
         in_order = self._is_elementwise(item) or (isinstance(item.op, Linear) and operand == 2)
         return in_order and item.reads[operand].is_whole and item.result.is_whole
 

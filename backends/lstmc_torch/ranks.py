@@ -47,7 +47,7 @@ LAST_LINES = 5
 
 
 class RankEnded(LstmcError):
-    """A rank that is not there any more."""
+    """The process of a rank has ended."""
 
 
 class Draw(NamedTuple):
@@ -351,7 +351,7 @@ class TorchRanks:
 
 
 def main(folder: str, rank: str, count: str) -> None:
-    """Be one of the other ranks: answer the requests of the first one until it closes the pipe."""
+    """Run one of the other ranks: answer the requests of the first rank until it closes the pipe."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints
     engine: RankEngine | None = None

@@ -176,15 +176,15 @@ class StreamedModel:
             return replace(report, reader=first._in_reader(device, report.outputs, calibration))
         simulation = self._simulation(device, calibration or self)
         report = simulation.report()
-        other, changed = self._otherwise(device), CONVEX if self.options.numbers is None else PLAIN
+        other, changed = self._with_other_numbers(device), CONVEX if self.options.numbers is None else PLAIN
         if other.compiled(1).expanded != simulation.graph:
-            ranged = calibration._otherwise(device) if calibration else other
+            ranged = calibration._with_other_numbers(device) if calibration else other
             left = other._simulation(device, ranged).first_error() / (simulation.first_error() or 1.0)
             report = replace(report, changes=(*report.changes, Change(changed, left)))
         return report
 
-    def _otherwise(self, device: Device) -> StreamedModel:
-        """Return the model as it is compiled for the numbers of a device, or if it is so, as it is without them."""
+    def _with_other_numbers(self, device: Device) -> StreamedModel:
+        """Return the model compiled without the changes for a device's numbers if it has them, else with them."""
         numbers = device.source if self.options.numbers is None else None
         return replace(self, options=replace(self.options, numbers=numbers))
 

@@ -213,6 +213,7 @@ def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFile
 
 
 def _select_model(module: ModuleType, path: Path, name: str | None) -> Model:
+    """Return the model of a module that has this name, or its only one; a cell is scanned."""
     models, cells = _of_kind(module, Model), _of_kind(module, Cell)
     if name is not None:
         if name in cells:

@@ -373,15 +373,15 @@ def event_iterator(run: Callable[Arguments, Run]) -> Callable[Arguments, Iterato
         progress: Callable[[Event], object] = arguments.pop("progress", None) or (lambda event: None)
         stop: Callable[[], bool] = arguments.pop("stop", None) or (lambda: False)
 
-        def tell(event: Event) -> bool:
-            """Hand an event over, and wait until the loop comes back for the next."""
+        def deliver(event: Event) -> bool:
+            """Deliver an event, and wait until the loop asks for the next."""
             enough = progress(event) is True
             queue.put(event)
             resumed.get()
             return enough
 
         def work() -> None:
-            watched: dict[str, Any] = {**arguments, "progress": tell, "stop": lambda: ended.is_set() or stop()}
+            watched: dict[str, Any] = {**arguments, "progress": deliver, "stop": lambda: ended.is_set() or stop()}
             try:
                 queue.put(run(*args, **watched))
             except BaseException as error:  # it is raised where the loop is

@@ -165,7 +165,7 @@ weights_app = typer.Typer(
 
 @weights_app.callback()
 def _weights() -> None:
-    """Without this, typer would make a single sub-command the command itself."""
+    """Define no options. Without this callback Typer would turn the group's only command into the group itself."""
 
 
 def extract_command(

@@ -15,7 +15,7 @@ import numpy as np
 from lstmc.dsl.declare import Declaration, Definition, ParamDeclaration, as_filler, fixed_values, option_text
 from lstmc.dsl.dims import Dim, Size, as_size, shape_text
 from lstmc.dsl.function import described, suggested_argument
-from lstmc.dsl.trace import Birth, CellUse, ModelTrace, Trace, birth, check_name, origin
+from lstmc.dsl.trace import CellUse, Instantiation, ModelTrace, Trace, check_name, instantiation, origin
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ir import Ref
@@ -135,7 +135,7 @@ class Binding:
     sizes: dict[str, Size]
     options: dict[str, Any]
     fills: dict[str, Filler]
-    birth: Birth | None
+    instantiation: Instantiation | None
 
     def usage(self) -> str:
         """The call of one of its steps, for errors."""
@@ -146,7 +146,7 @@ class Binding:
 def use_of(bound: Binding, trace: Trace) -> CellUse:
     """The model's record of a bound cell, made at its first use, its sizes bound from where ``trace`` is."""
     root = trace.root
-    key = bound if bound.birth is None else (bound.birth, bound.cell)
+    key = bound if bound.instantiation is None else (bound.instantiation, bound.cell)
     if key not in root.cells:
         assigned = assigned_names(bound.loc)
         name = bound.name or (assigned[0] if len(assigned) == 1 else bound.cell.name)
@@ -325,7 +325,7 @@ class Cell(Definition, Generic[Out]):
             raise DslError(self._not_bound(values), loc=loc)
         if name is not None:
             check_name(name, "the name of a bound cell", argument_location(loc, None, "name"))
-        bound = BoundCell(self, name or "", loc, {}, dict(self.signature.options), {}, birth())
+        bound = BoundCell(self, name or "", loc, {}, dict(self.signature.options), {}, instantiation())
         for key, value in bindings.items():
             self._bind(bound, key, value, argument_location(loc, None, key))
         return bound

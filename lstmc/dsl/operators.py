@@ -21,7 +21,7 @@ ALLOWED = "an index is an integer, a slice, None or ..."
 
 
 class IndexRefused(Exception):
-    """An index that means nothing here; its text says why."""
+    """An unsupported index; the text is the reason."""
 
 
 def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list[Piece]:

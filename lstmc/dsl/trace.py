@@ -62,8 +62,9 @@ class CellUse:
 
 
 @dataclass(frozen=True)
-class Birth:
-    """The place in another cell's body where a bound cell is created: ``number`` counts the bound cells of the body.
+class Instantiation:
+    """The place in another cell's body where a bound cell is instantiated: ``number`` counts the bound cells of the
+    body.
 
     A body that is traced again makes its bound cells again; by this they are known to be the same ones.
     """
@@ -75,13 +76,13 @@ class Birth:
 _tracing: ContextVar[CellUse | None] = ContextVar("the bound cell whose body is being traced", default=None)
 
 
-def birth() -> Birth | None:
-    """Return the birth of a bound cell that is created now; None outside of cells' bodies."""
+def instantiation() -> Instantiation | None:
+    """Return the place where a bound cell that is created now is instantiated; None outside of cells' bodies."""
     use = _tracing.get()
     if use is None:
         return None
     use.births += 1
-    return Birth(use, use.births)
+    return Instantiation(use, use.births)
 
 
 _NAME = re.compile(r"[^\W\d][\w./-]*")
@@ -232,7 +233,7 @@ class Trace:
 class ModelTrace(Trace):
     """The trace of a whole model, with what all parts of the model share. Every Ref in it is of its own graph."""
 
-    cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its birth and its cell
+    cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its instantiation and its cell
     titles: set[str] = field(default_factory=set)  # names of bound cells and scans that are taken
     masks: dict[tuple[Ref, int], Ref] = field(default_factory=dict)  # which steps are valid, by lengths and steps
     counters: dict[tuple[int, bool, bool], Ref] = field(default_factory=dict)  # numbers of steps: T, reverse, carry

@@ -14,7 +14,7 @@ from lstmc.dsl.function import described, named
 from lstmc.dsl.operators import INSTEAD, INSTEAD_OF_METHODS, IndexRefused, fit, indexed, operands_repeated, product
 from lstmc.dsl.trace import Trace, Traced, origin, size_in
 from lstmc.errors import DslError, ShapeError
-from lstmc.ir import is_weight, made_of_parameters
+from lstmc.ir import computed_from_parameters, is_weight
 from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Round, Sub, Transpose
 from lstmc.source import here
 from lstmc.text import did_you_mean
@@ -335,7 +335,7 @@ def in_turn(ops: Iterable[Op], x: Value) -> Value:
 
 
 def _is_made_of_parameters(value: Value) -> bool:
-    return made_of_parameters(value.trace.builder, value.ref)
+    return computed_from_parameters(value.trace.builder, value.ref)
 
 
 def _matrix_product(x: Value, y: Value) -> Value:

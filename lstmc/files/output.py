@@ -153,7 +153,7 @@ def check_private(path: Path) -> None:
 
 
 def foreign(path: Path) -> tuple[str, ...] | None:
-    """Return the reason why another user can write to ``path``, and the remedy; None if no other user can.
+    """Return how another user could write to ``path``, and the remedy; None if no other user can.
 
     As sshd does with its files: all folders on the way count, and links. In a folder with the sticky bit, such as
     /tmp, others cannot replace what is not theirs. What cannot be reached is not looked at.

@@ -215,8 +215,8 @@ def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
     return is_weight_op(op) and all(is_weight(graph, arg) for arg in graph.args(ref.node))
 
 
-def made_of_parameters(graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = ()) -> bool:
-    """Return whether values are computed from parameters (or what stands for one), and from nothing else but constants.
+def computed_from_parameters(graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = ()) -> bool:
+    """Return whether values are computed from parameters (or their stand-ins) and constants alone.
 
     It walks to the leaves, or to values that are ``known`` to be so.
     """

@@ -200,7 +200,7 @@ def values_over_time(graph: Graph) -> set[Ref]:
 
 
 def _carriers(graph: Graph, node: Node) -> set[Ref]:
-    """The operands that an axis of time would be passed on from: the op has a form for one step of them.
+    """Return the operands that the time axis of a result comes from: the op has a form for one step of them.
 
     A parameter passes none on, whatever its shape; beside a sequence it may have a value for each step.
     """
@@ -237,7 +237,7 @@ def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ..
 
 
 def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
-    """The nodes that an operand depends on by which an op on the way to ``roots`` does not differentiate."""
+    """Return the nodes whose gradient is stopped on the way to ``roots``, by an op that does not differentiate."""
     needed, stops = graph.needed(roots), list[Ref]()
     read = {*roots, *(ref for name in needed for ref in graph.args(name))}
     for node in graph:
@@ -252,22 +252,23 @@ def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
 
 
 def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
-    """The operands of a scan, of which these results are ``read``, by which an op in its body does not differentiate:
-    in the step that has them, or in a later one."""
+    """Return the operands of a scan whose gradient an op in its body stops, at the same step or a later one; ``read``
+    are the results that something reads.
+    """
     states = [slot for slot in range(len(scan.body.body_args())) if scan.role(slot) == "state"]
     results = list(enumerate(states, len(scan.step_outputs)))
 
-    def reached(outs: set[int], of: Callable[[Graph, list[Ref]], set[str]]) -> set[int]:
-        """The arguments that ``of`` these results has in a body."""
+    def reached_arguments(outs: set[int], of: Callable[[Graph, list[Ref]], set[str]]) -> set[int]:
+        """Return the slots of the body's arguments among the nodes that ``of`` returns for these results."""
         reached_by = [(body, of(body, [body.outputs[out].ref for out in outs])) for body in scan.bodies]
         return {slot for body, names in reached_by for slot, arg in enumerate(body.body_args()) if arg.name in names}
 
-    while more := {out for out, slot in results if slot in reached(read, Graph.needed)} - read:
+    while more := {out for out, slot in results if slot in reached_arguments(read, Graph.needed)} - read:
         read |= more
-    reachable, stopped = reached(read, _stopped), set[int]()
+    reachable, stopped = reached_arguments(read, _stopped), set[int]()
     while stopped != reachable:
         stopped = reachable
-        reachable = stopped | reached({out for out, slot in results if slot in stopped}, Graph.needed)
+        reachable = stopped | reached_arguments({out for out, slot in results if slot in stopped}, Graph.needed)
     return tuple(reachable)
 
 

@@ -9,7 +9,7 @@ from functools import cache
 
 from lstmc.errors import ShapeError, VerifyError
 from lstmc.ir.graph import Graph, Node, Ref
-from lstmc.ir.rebuild import is_weight, is_weight_op, made_of_parameters, precomputed_nodes
+from lstmc.ir.rebuild import computed_from_parameters, is_weight, is_weight_op, precomputed_nodes
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
 from lstmc.ops import Arg, Input, Op, Param, Precomputed, Types
@@ -80,7 +80,7 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
             for ref in graph.args(node.name):
                 if ref.node in precomputed and not is_weight(graph, ref):
                     raise _at(graph, node, f"%{graph.value_name(ref)} is a part of a weight, which no layer computes")
-        if isinstance(node.op, Precomputed) and not made_of_parameters(graph, *graph.args(node.name)):
+        if isinstance(node.op, Precomputed) and not computed_from_parameters(graph, *graph.args(node.name)):
             raise _at(graph, node, "a precomputed value must depend on parameters and constants alone")
         if isinstance(node.op, Scan):
             _verify_weights(graph, node, node.op)

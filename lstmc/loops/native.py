@@ -92,7 +92,7 @@ def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) ->
     path = folder / (hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:24] + suffix)
     check_private(path)
     if not is_cached(path):
-        with _working_in(folder) as work:
+        with _temporary_folder(folder) as work:
             keep(build(work), path)
     return path
 
@@ -139,8 +139,8 @@ def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None
 
 
 @contextmanager
-def _working_in(folder: Path) -> Iterator[Path]:
-    """A folder that is there for a while, in one that stays and is made if need be."""
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder inside ``folder``, which is created if missing."""
     try:
         private_folder(folder)
         prune(folder)

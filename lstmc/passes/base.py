@@ -269,7 +269,7 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def place_of(names: Sequence[str], name_or_run: str) -> int:
-    """Where a pass is among the names of all, in order: ``cse:2`` is its second run, ``cse`` its last.
+    """Return the index of a pass among the names of all, in order: ``cse:2`` is its second run, ``cse`` its last.
 
     Raises :class:`PassError` where there is none.
     """

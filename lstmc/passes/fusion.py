@@ -338,7 +338,7 @@ class _Fuser:
 
 
 def _parameters_first(graph: Graph, groups: Sequence[_Group]) -> Graph:
-    """The same graph; with its parameters before all else if one linear stands before a parameter that it is to get."""
+    """Return the same graph, with its parameters first if one linear stands before a parameter that it will have."""
     place = {node.name: i for i, node in enumerate(graph)}
     firsts = [(group.scan or group.nodes[0], [*group.weights, *group.biases]) for group in groups]
     if all(place[name] < place[first] for first, params in firsts for name in params):

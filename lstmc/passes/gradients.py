@@ -92,7 +92,7 @@ class _Tape:
         return GraphValue(self.b, ref, name, node.loc if node else None)
 
     def add_argument(self, arg: Node) -> None:
-        """An argument of the step, of which a state is known at every step by now."""
+        """Add an argument of the step, whose value is known at every step: a state too."""
         op = Arg(arg.types[0].shape, "x") if _is_state(arg) else arg.op
         (self.new[Ref(arg.name)],) = self.b.add(op, names=arg.names, loc=arg.loc)
 

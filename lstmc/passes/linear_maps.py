@@ -131,7 +131,7 @@ class Steps:
     # forms -----------------------------------------------------------------------------------------------------
 
     def doubling(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
-        """The states after each step: log2(T) times each is joined with an earlier one."""
+        """Return the states after each step: log2(T) times each step is joined with an earlier one."""
         shapes = {s: self.b.type(ref).shape for s, ref in initial.items()}
         begun = {s: self.b.add(Reshape((1, *shapes[s])), r)[0] for s, r in initial.items() if not self._zero(r)}
         return self._doubled(self._maps(sequences), begun, shapes, self.length)
@@ -139,7 +139,7 @@ class Steps:
     def _doubled(
         self, steps: Map, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
     ) -> dict[int, Ref]:
-        """The states after each of some steps; ``begun`` are the first ones, as steps, of those that are not zero."""
+        """Return the states after each step, by doubling; ``begun`` are the first states, as steps, that are not zero."""
         values, factors = self._begun(steps, begun, length), dict(steps.factors)
         for key, ref in factors.items():  # of the first step no factor is needed any more
             factors[key] = None if ref is None or length == 1 else self.cut(ref, 1)[1]
@@ -186,7 +186,7 @@ class Steps:
         return self.b.add(Full(shape, LEAST))[0]
 
     def chunks(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
-        """The states after each step: chunks in lockstep, the states between them, and a correction.
+        """Return the states after each step: chunks in lockstep, the states between them, and a correction.
 
         Chunks are the rows of matrices, whose columns are the elements of a state: for each place in a chunk one.
         """
@@ -251,7 +251,7 @@ class Steps:
     def _starts(
         self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
     ) -> dict[int, Ref]:
-        """The states at the start of each chunk, a row for each; those that are all zero left out.
+        """Return the states at the start of each chunk as rows; states that are all zero are left out.
 
         One chunk after the other, or by doubling where that is fewer nodes.
         """

@@ -18,8 +18,8 @@ from lstmc.ir import (
     Rebuild,
     Ref,
     Scan,
+    computed_from_parameters,
     is_weight,
-    made_of_parameters,
     of_step,
     op_of_step,
     op_over_time,
@@ -149,7 +149,9 @@ class _Hoister:
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _staying(self) -> set[str]:
-        """The nodes on sequences that are light and that nothing outside reads; none of a scan without states."""
+        """Return the cheap nodes on sequences that stay in the loop because nothing outside reads them; none without
+        states.
+        """
         if not self.on_state:
             return set()
         of_x = self.body.dependents({ref.node for ref, outer in self.outer.items() if outer.mapped})
@@ -179,7 +181,7 @@ class _Hoister:
         return isinstance(node.op, self.what.apart) and node.name not in self.on_state
 
     def _shared(self) -> set[Ref]:
-        """The sequences that a product of them alone and other nodes of the loop read."""
+        """Return the sequences that both a product of sequences alone and other nodes of the loop read."""
         of_products: set[Ref] = set()
         of_others = {output.ref for output in self.body.outputs}
         for node in self.body:
@@ -198,7 +200,9 @@ class _Hoister:
         if not all(ref in self.outer for ref in operands):
             return False
         outer = [self.outer[ref] for ref in operands]
-        if self.what.of_parameters and not made_of_parameters(self.b, *[o.ref for o in outer], known=self.weights):
+        if self.what.of_parameters and not computed_from_parameters(
+            self.b, *[o.ref for o in outer], known=self.weights
+        ):
             return False
         mapped = any(o.mapped for o in outer)
         op: Op | None = node.op

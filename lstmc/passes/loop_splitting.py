@@ -159,7 +159,7 @@ class _Halves:
         return (*results, *(last[number] for number in range(len(ends))))
 
     def _rest(self) -> tuple[Graph, dict[str, int]]:
-        """Return the body of the second scan, and which arguments are which of the values that cross."""
+        """Return the body of the second scan, and for each of its new arguments the index of a value of the first scan."""
         rebuild, taken = Rebuild(self.body), dict[str, int]()
         for node in self.body:
             crossing = [ref for ref in self.crossing if ref.node == node.name]

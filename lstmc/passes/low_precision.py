@@ -75,11 +75,11 @@ class _Body:
         self.negated: dict[str, set[Rows]] = {}  # by product
         self.gates: set[str] = set()  # the sigmoids of what is negated
         for state, after in zip(states, scan.next_states, strict=True):
-            update = self._found(after.ref, state)
+            update = self._convex_update(after.ref, state)
             if update is not None and self._is_free(update):
                 self.updates[after.ref.node] = update
 
-    def _found(self, new: Ref, state: Ref) -> _Update | None:
+    def _convex_update(self, new: Ref, state: Ref) -> _Update | None:
         """Return the update of a state, if its new value is a convex combination of the old one and another value."""
         terms = self._operands(new, Add)
         for first, second in (terms, terms[::-1]) if terms else ():

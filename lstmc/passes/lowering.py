@@ -130,7 +130,7 @@ class _Pieces:
         if isinstance(node.op, Linear) and axis == last and all(is_weight(self.b, arg) for arg in args[1:]):
             parts = [(args[0],) * len(sizes), *(self.weight(arg, 0, sizes) for arg in args[1:])]
             self.counts["linear_per_piece"] += 1
-        elif isinstance(node.op, Pointwise | Binary) and all(self._goes_apart(arg, ref, axis) for arg in args):
+        elif isinstance(node.op, Pointwise | Binary) and all(self._can_be_cut(arg, ref, axis) for arg in args):
             parts = [self._operand(arg, ref, axis, sizes, names) for arg in args]
             self.counts["function_per_piece"] += 1
         else:
@@ -141,8 +141,10 @@ class _Pieces:
         ]
         return tuple(pieces)
 
-    def _goes_apart(self, arg: Ref, whole: Ref, axis: int) -> bool:
-        """Whether an operand of an element-wise op whose result is cut is cut too, or is the same for all pieces."""
+    def _can_be_cut(self, arg: Ref, whole: Ref, axis: int) -> bool:
+        """Return whether an operand of an elementwise op can be cut with its result: it is cut too, or is the same for
+        all pieces.
+        """
         shape, arg_shape = self.b.type(whole).shape, self.b.type(arg).shape
         if is_weight(self.b, arg) and arg_shape == shape[axis:] and len(arg_shape) == 1:
             return True
@@ -153,7 +155,7 @@ class _Pieces:
         return covered is not None and not covered[0] <= axis < covered[1]
 
     def _operand(self, arg: Ref, whole: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
-        """An operand that goes apart, for each piece of the result."""
+        """Return an operand cut like the result, one value for each piece."""
         if self._is_same(arg, whole, axis):
             return (arg,) * len(sizes)
         if is_weight(self.b, arg):

@@ -96,8 +96,10 @@ class MatrixSteps:
     # chunks ------------------------------------------------------------------------------------------------------
 
     def chunks(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
-        """The states after each step: chunks in lockstep from zero, and from the rows of the identity; then the states
-        between chunks; then chunks from these. None where an op has no form for all chunks at once."""
+        """Return the states after each step; None where an op has no form for all chunks at once. All chunks run in
+        lockstep, from zero and from the rows of the identity; then come the states between chunks, and the chunks from
+        these.
+        """
         cut, zeros = self.cut, [self._zeros((self.cut.count, *shape)) for shape in self.shapes]
         sequences = self._sequences(1)
         ends = self._run(self.affine, cut.count, zeros, sequences)
@@ -114,7 +116,7 @@ class MatrixSteps:
         return results
 
     def _cut(self, rows: Ref, size: int) -> Ref:
-        """Steps of so many elements, of rows of chunks, without those after the last step.
+        """Return chunks of this many elements as steps, without the padding after the last step.
 
         They are cut from the last row, not from all steps: of these MNN 3.6.1 computes other numbers.
         """
@@ -153,7 +155,7 @@ class MatrixSteps:
         return values
 
     def _identity(self) -> list[Ref]:
-        """States whose rows that share a matrix are those of the identity: as many as one run has, then the next."""
+        """Return states whose rows are those of the identity, as many as one run has, from the next on."""
         cut, first, states = self.cut, 0, []
         for shape, size in zip(self.shapes, self.sizes, strict=True):
             columns, axes = size // (cut.places * cut.rows), self._axes(shape)

@@ -229,7 +229,9 @@ class _Parallel:
         return "products" if form == "products" else "matrices"
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
-        """A state of which nothing is left after some steps: all steps at once, as often, each from the ones before."""
+        """Solve a state that forgets its past after a few steps: compute all steps at once that many times, each time
+        from the step before.
+        """
         body = pruned(self.body, [Output(self._name_of(state), self._next(state))])
         args = body.body_args()
         body = with_role(body, [i for i, arg in enumerate(args) if arg.name in self.states], "x")
@@ -245,7 +247,7 @@ class _Parallel:
         return {state: sequence}
 
     def _numbered(self, numbers: tuple[Array, Array], state: int) -> dict[int, Ref]:
-        """A state with constant factors and offsets, such as the number of a step: by arrays of numbers."""
+        """Solve a state with constant factors and offsets, such as the number of a step, by arrays of constants."""
         initial = self.operands[self.states[state]]
         shape = self.b.type(initial).shape
         whole = (self.scan.length, *shape)
@@ -273,7 +275,7 @@ class _Parallel:
         leads: Mapping[Ref, tuple[int, ...]],
         following: Mapping[int, Ref],
     ) -> dict[Ref, Ref]:
-        """Return the sequences of these values of a step; of what they need, a scan runs before.
+        """Return the sequences of these values of a step, by a scan of the states that they need.
 
         What is the same at every step has ``leads`` as first axes. ``following`` are the next values of the states that
         are read.
@@ -297,7 +299,7 @@ class _Parallel:
         return sequences
 
     def _scan(self, body: Graph, operands: Sequence[Ref], names: Sequence[str]) -> Refs:
-        """A scan of the rest; without states its nodes, on all steps at once."""
+        """Add a scan of the remaining states; without any, add the nodes of its body on all steps at once."""
         scan = replace(self.scan, body=body)
         if not scan.states and (values := all_steps(self.b, body, scan.length, operands, names)) is not None:
             return values

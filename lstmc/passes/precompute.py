@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, made_of_parameters
+from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, computed_from_parameters, is_weight
 from lstmc.ops import (
     Add,
     Arg,
@@ -63,7 +63,7 @@ class Precompute(Pass):
 
 
 def _marked(graph: Graph, counts: Counter[str]) -> Graph:
-    alone = _made_of_parameters(graph)
+    alone = _computed_from_parameters(graph)
     read = {ref for node in graph if node.name not in alone for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}
     stored = {ref for ref in read if ref.node in alone and not is_weight(graph, ref)}
@@ -99,8 +99,8 @@ def _with_weights(b: Builder, node: Node, args: Refs, slots: Collection[int]) ->
     return b.add(scan, *args, names=node.names, loc=node.loc)
 
 
-def _made_of_parameters(graph: Graph) -> set[str]:
-    """The nodes that compute something of parameters, and of nothing but parameters and constants."""
+def _computed_from_parameters(graph: Graph) -> set[str]:
+    """Return the nodes that compute functions of parameters and constants alone."""
     made_of: dict[str, Mapping[str, int]] = {}  # of a node, the parameters and their sizes
     for node in graph:
         operands = graph.args(node.name)
@@ -169,7 +169,7 @@ def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
     """
     channels, shape = conv.types[0].shape[-3], b.type(other).shape
     of_channels = shape[-3:] == (channels, 1, 1) and all(size == 1 for size in shape[:-3])
-    return of_channels and all(made_of_parameters(b, ref) for ref in (other, *b.args(conv.name)[1:]))
+    return of_channels and all(computed_from_parameters(b, ref) for ref in (other, *b.args(conv.name)[1:]))
 
 
 def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
@@ -217,7 +217,7 @@ def _spread(graph: Graph, counts: Counter[str]) -> Graph:
             return b.add(in_bodies(node.op, lambda body: _spread(body, counts)), *args, names=node.names, loc=node.loc)
         if not isinstance(node.op, Conv) or len(set(node.op.dilation)) == 1 or 1 in b.type(args[1]).shape[2:]:
             return None
-        if not made_of_parameters(b, args[1]):
+        if not computed_from_parameters(b, args[1]):
             return None
         counts["spread"] += 1
         w = args[1]
@@ -302,7 +302,7 @@ class _Products:
         x, *weights = args
         shape, out = b.type(x).shape, node.types[0].shape
         image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
-        if not all(made_of_parameters(b, ref) for ref in weights) or made_of_parameters(b, x):
+        if not all(computed_from_parameters(b, ref) for ref in weights) or computed_from_parameters(b, x):
             return None
         if matrix_elements(shape, out) > LARGEST:
             return None

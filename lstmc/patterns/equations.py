@@ -19,8 +19,8 @@ from lstmc.patterns.polynomial import (
     Clip,
     Columns,
     Function,
-    Given,
     Matrix,
+    Opaque,
     Place,
     Polynomial,
     Product,
@@ -123,7 +123,7 @@ class Equations:
 
     def given(self, place: Place) -> Atom:
         recurrent = place.where == "step" and place.ref.node in self._recurrent
-        return self._atom((Given, place), lambda number: Given(number, recurrent, place))
+        return self._atom((Opaque, place), lambda number: Opaque(number, recurrent, place))
 
     def function(self, place: Place, op: Op, of: Place) -> Polynomial:
         """Return the formula of a function of the value at ``of``; relu(d - relu(x)) is d less x clipped to [0, d], if
@@ -191,7 +191,7 @@ class Equations:
         return formula(Reading(self, place), node, graph.args(node.name), place.columns)
 
     def _stored(self, place: Place) -> Place:
-        """Where a vector, or part of one, is stored: looked for through what cuts it, and out of the body."""
+        """Return the place where a vector, or a part of one, is stored: outside of splits, and of the body."""
         place = replace(place, where="outside") if place.where == "sequence" else place
         while True:
             place = self._sequence(place)

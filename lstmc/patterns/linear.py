@@ -168,9 +168,7 @@ class _Reading:
         )
 
     def reasons(self) -> tuple[str, ...]:
-        """Return for each state of a group that is not linear the reason, and for affine states that of the first other
-        one.
-        """
+        """Return for each state of a group the reason why it is not linear, or that of the first other one."""
         results = [self.forms.get(self.following[number].ref) for number in self.group]
         causes = [result.reason for result in results if isinstance(result, _NonlinearError)]
         return tuple(r.reason if isinstance(r, _NonlinearError) else causes[0] for r in results)
@@ -182,6 +180,7 @@ class _Reading:
         return _Form({}, self.rebuild.new[ref]) if form is None else form
 
     def _kind(self, forms: Mapping[int, _Form]) -> Kind:
+        """Return the kind of recurrence of a group of states with these next values."""
         shapes = {self.body.type(Ref(name)).shape for name in self.states}
         terms = [term for form in forms.values() for term in form.terms.values()]
         if not terms:

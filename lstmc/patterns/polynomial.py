@@ -60,8 +60,8 @@ class Atom:
 
 
 @dataclass(frozen=True, eq=False)
-class Given(Atom):
-    """A value that is opaque."""
+class Opaque(Atom):
+    """A value whose formula is not known."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,7 +133,7 @@ NO_MASKS: Masks = MappingProxyType({})
 
 
 def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask | None:
-    """Return what mask a value is, in whatever shape; of arguments those that are ``known``. None if it is none."""
+    """Return the mask that a value is, in any shape; an argument is one if it is ``known``. None for other values."""
     inverted = False
     while ref.node not in known:
         op = graph.node(ref.node).op

@@ -14,7 +14,7 @@ from typing import Any
 from lstmc.ir import Graph, Ref, Scan, print_node
 from lstmc.ops import Arg, Op, Relu, Split
 from lstmc.patterns.equations import Equations, Formula
-from lstmc.patterns.polynomial import Atom, Clip, Function, Given, Monomial, Place, Polynomial, without
+from lstmc.patterns.polynomial import Atom, Clip, Function, Monomial, Opaque, Place, Polynomial, without
 from lstmc.patterns.recognised import Difference, Result, State, Valid
 
 Formulas = Mapping[type[Op], Formula]
@@ -69,7 +69,7 @@ class Step:
 
     def by_rows(self, atom: Atom) -> bool:
         """Return whether an atom is one number for each row, of no state."""
-        if atom.recurrent or not isinstance(atom, Given | Function):
+        if atom.recurrent or not isinstance(atom, Opaque | Function):
             return False
         columns = atom.place.columns
         wide = any(self.body.type(state).shape[-1] > 1 for state in self.states)
@@ -111,6 +111,9 @@ class Step:
         return (), quotient
 
     def results(self, named: Mapping[str, Polynomial]) -> tuple[Result, ...]:
+        """Return for each step output the ``named`` formula that it equals. Raises :class:`Mismatch` for any other
+        output.
+        """
         matches = []
         readers = self.graph.readers()
         for number, output in enumerate(self.scan.step_outputs):
@@ -151,7 +154,7 @@ def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
     if not isinstance(inner, Function) or not isinstance(inner.op, Relu):
         return None
     atoms = inner.operand.single
-    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Given) or atoms[0].place.where != "sequence":
+    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Opaque) or atoms[0].place.where != "sequence":
         return None
     ref = atoms[0].place.ref
     scan = graph.node(ref.node).op
@@ -241,8 +244,8 @@ def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | Non
     values = equations.equal_to(Polynomial.of({monomial: 1.0}), c.node)
     value = next((ref for ref in values if equations.body.type(ref) == equations.body.type(c)), None)
     for state, *factors in permutations(monomial):
-        rows = [a.place for a in factors if isinstance(a, Given) and not a.recurrent]
-        if isinstance(state, Given) and state.recurrent and len(rows) == len(factors) == 1:
+        rows = [a.place for a in factors if isinstance(a, Opaque) and not a.recurrent]
+        if isinstance(state, Opaque) and state.recurrent and len(rows) == len(factors) == 1:
             return value, state.place.ref, rows[0]
     return None if value is None else (value, None, None)
 

@@ -13,7 +13,7 @@ from lstmc.ir import (
     Rebuild,
     Ref,
     Scan,
-    made_of_parameters,
+    computed_from_parameters,
     of_step,
     op_of_step,
     op_over_time,
@@ -189,7 +189,7 @@ class _Stepper:
         op = node.op
         if isinstance(op, Input | Full):
             return replace(op, shape=(1, *op.shape[1:]))
-        if made_of_parameters(self.graph, Ref(node.name)):
+        if computed_from_parameters(self.graph, Ref(node.name)):
             if Ref(node.name) not in self.over_time or node.types[0].shape[0] == 1:
                 return op  # it is of the one step
             raise PassError(

@@ -29,7 +29,7 @@ NO_PAGES: dict[str, list[str]] = {f"distributed.{server}.http.routes": [] for se
 
 
 @dataclass(frozen=True)
-class Ended:
+class JobResult:
     """The result of a job that has ended: its ``result``, or the ``problem`` and the ``error`` that it raised."""
 
     name: str
@@ -53,13 +53,13 @@ class SerialPool:
     def submit(self, function: Callable[[Any], Any], argument: Any, name: str) -> None:
         self._jobs.append((name, function, argument))
 
-    def ended(self, seconds: float) -> list[Ended]:
+    def ended(self, seconds: float) -> list[JobResult]:
         """Run the next job, and return its result."""
         name, function, argument = self._jobs.pop(0)
         try:
-            return [Ended(name, function(argument))]
+            return [JobResult(name, function(argument))]
         except LstmcError as error:
-            return [Ended(name, problem=str(error), error=error)]
+            return [JobResult(name, problem=str(error), error=error)]
 
 
 class Pool:
@@ -86,7 +86,7 @@ class Pool:
         key = f"{name}-{uuid.uuid4().hex}"  # what Dask knows by one key is not run twice
         self._futures[name] = self._client.submit(function, argument, key=key, pure=False)
 
-    def ended(self, seconds: float) -> list[Ended]:
+    def ended(self, seconds: float) -> list[JobResult]:
         """Return the jobs that have ended since the last call; none if no job ends within this time.
 
         Raises :class:`SweepError` where the scheduler has ended.
@@ -157,15 +157,15 @@ def _at_work(dask_worker: Any) -> tuple[int, list[int]]:
     return len(dask_worker.active_threads), killed
 
 
-def _ended(name: str, future: Any) -> Ended:
+def _ended(name: str, future: Any) -> JobResult:
     if future.status == "finished":
-        return Ended(name, future.result())
+        return JobResult(name, future.result())
     if future.status != "error":
-        return Ended(name, problem=f"its job was {future.status}")
+        return JobResult(name, problem=f"its job was {future.status}")
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
-        return Ended(name, problem="every worker that it was given to ended: out of memory, or killed")
-    return Ended(name, problem=f"{type(error).__name__}: {error}".replace("\n", " "), error=error)
+        return JobResult(name, problem="every worker that it was given to ended: out of memory, or killed")
+    return JobResult(name, problem=f"{type(error).__name__}: {error}".replace("\n", " "), error=error)
 
 
 @contextmanager

@@ -254,7 +254,7 @@ def _pass_text(each: Pass) -> dict[str, str]:
 
 
 def _svg(drawing: Drawing, prefix: str) -> Markup:
-    """Return the picture to stand in a page: without its XML declaration, its ids its own."""
+    """Return the SVG of a picture for use inside a page: without an XML declaration, its ids with a prefix."""
     svg = drawing.svg[drawing.svg.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 aria-hidden="true"', svg, count=1)
     return Markup(re.sub(r'\bid="', f'id="{prefix}-', svg))

@@ -108,7 +108,7 @@ def test_element_wise_ops_of_one_shape_are_traced_without_a_look_at_what_they_ar
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("lstmc.dsl.value.made_of_parameters", lambda *what: asked.append(what) or False)
+    monkeypatch.setattr("lstmc.dsl.value.computed_from_parameters", lambda *what: asked.append(what) or False)
     traced(many_parameters(20), tmp_path)
     assert asked == []
 

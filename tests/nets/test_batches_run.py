@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from lstmc.errors import DataError, SweepError
 from lstmc.nets import batches as module
 from lstmc.nets.batches import NetUse, run_bulk
-from lstmc.process.pool import Ended, SerialPool
+from lstmc.process.pool import JobResult, SerialPool
 from tests.cli.conftest import LSTMC
 
 SIZES = ("-D", "T=3", "-D", "N=4", "-D", "D=2", "-D", "H=5")
@@ -148,10 +148,10 @@ def test_a_part_whose_worker_ends_is_run_again(lstmc: LSTMC, monkeypatch: pytest
     class Losing(SerialPool):
         lost = 2
 
-        def ended(self, seconds: float) -> list[Ended]:
+        def ended(self, seconds: float) -> list[JobResult]:
             if self.lost:
                 self.lost -= 1
-                return [Ended(self._jobs.pop(0)[0], problem="its worker ended")]
+                return [JobResult(self._jobs.pop(0)[0], problem="its worker ended")]
             return super().ended(seconds)
 
     net, x = compiled(lstmc), examples(Path("big.h5"), 8)

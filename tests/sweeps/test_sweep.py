@@ -15,7 +15,7 @@ import pytest
 
 from lstmc.api import training_run
 from lstmc.api.models import model_in
-from lstmc.process.pool import Ended
+from lstmc.process.pool import JobResult
 from lstmc.sweeps import task
 from tests.cli.conftest import LSTMC
 from tests.cli.conftest import Ended as Said
@@ -40,10 +40,10 @@ class Here:
     def submit(self, function: Callable[[Any], Any], argument: Any, name: str) -> None:
         self.left.append((name, function, argument))
 
-    def ended(self, seconds: float) -> list[Ended]:
+    def ended(self, seconds: float) -> list[JobResult]:
         name, function, argument = self.left.pop(0)
         self.jobs.append(name)
-        return [Ended(name, function(argument))]
+        return [JobResult(name, function(argument))]
 
 
 @pytest.fixture
@@ -201,10 +201,10 @@ def test_an_unknown_cell_is_refused_once_before_any_point_is_trained(lstmc: LSTM
 def test_what_is_interrupted_is_tried_again_and_goes_on_later(
     lstmc: LSTMC, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(seconds: float) -> list[Ended]:
+    def lost(seconds: float) -> list[JobResult]:
         name, _, _ = here.left.pop(0)
         here.jobs.append(name)
-        return [Ended(name, problem="its worker ended")]
+        return [JobResult(name, problem="its worker ended")]
 
     with monkeypatch.context() as patch:
         patch.setattr(here, "ended", lost)

@@ -200,8 +200,9 @@ def prepare_toolkit(
 
 
 def keep_toolkit(toolkit: Toolkit, work: Path, build: Path) -> None:
-    """Copy NVIDIA's headers into a build, and nvcc where it was fetched into the ``work`` of that build: with these
-    other code is compiled for it later."""
+    """Copy NVIDIA's headers into a build, and nvcc if it was fetched into the ``work`` of that build: generated layers
+    are later compiled with these.
+    """
     shutil.copytree(toolkit.includes[0], build / _BUILD_HEADERS)
     if toolkit.nvcc.is_relative_to(work):
         shutil.copytree(toolkit.nvcc.parents[1], build / _BUILD_COMPILER)

@@ -57,8 +57,8 @@ def _check(graph: Graph, trained: set[Ref]) -> None:
                 )
 
 
-def with_packed_values(graph: Graph) -> Graph:
-    """Packed parameters that no step has as a blob enter their scan as values.
+def pass_packed_values(graph: Graph) -> Graph:
+    """Pass packed parameters that no step has as a blob to their scan as values.
 
     As weights they would be blobs of their own, and the same parameters could not be used elsewhere in training. A bias
     is a value too where as a blob it would be refused.
@@ -100,8 +100,8 @@ def _is_blob(node: Node, slot: int, biases: bool) -> bool:
     return isinstance(node.op, Linear | Conv | Embed) and (slot == 1 or (slot == 2 and biases))
 
 
-def with_layers_apart(graph: Graph) -> Graph:
-    """Copy, for layers, each part of a weight that is no weight itself and has other readers too.
+def separate_layers(graph: Graph) -> Graph:
+    """Give layers their own copies of functions of parameters that are also parts of weights.
 
     Passes that merge what is alike (``cse``, ``simplify``) share constants, and functions of parameters, among both.
     """
@@ -197,7 +197,7 @@ class UntieTransposes(Pass):
     name = "untie_transposes"
 
     def run(self, graph: Graph) -> PassResult:
-        return compared(graph, with_transposes_in_bodies(with_transposes_apart(graph)), Counter())
+        return compared(graph, with_transposes_in_bodies(untie_transposes(graph)), Counter())
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ class PassPackedValues(Pass):
     name = "pass_packed_values"
 
     def run(self, graph: Graph) -> PassResult:
-        return compared(graph, with_packed_values(graph), Counter())
+        return compared(graph, pass_packed_values(graph), Counter())
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class SeparateLayers(Pass):
     name = "separate_layers"
 
     def run(self, graph: Graph) -> PassResult:
-        return compared(graph, with_layers_apart(graph), Counter())
+        return compared(graph, separate_layers(graph), Counter())
 
 
 def legalization(trained: bool = True, fused: bool = False) -> tuple[Pass, ...]:
@@ -227,7 +227,7 @@ def legalization(trained: bool = True, fused: bool = False) -> tuple[Pass, ...]:
 
 
 def legalized(graph: Graph, counts: Counter[str], trained: bool = True, fused: bool = False) -> Graph:
-    """The graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
+    """Return the graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
     packing = packing_nodes(graph) if trained else weight_nodes(graph)
     table = rules()
 
@@ -263,12 +263,12 @@ def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
     return ref if scan.role(slot) == "weight" else as_value(b, ref)
 
 
-def with_transposes_apart(graph: Graph) -> Graph:
-    """Transposed parameters that are matrices of products and values too are transposed twice: once for each.
+def untie_transposes(graph: Graph) -> Graph:
+    """Transpose a parameter twice if its transpose is used both as a matrix of products and as a value.
 
     A product has the parameter's own blob; a value is made of that by layers.
     """
-    graph = rewrite(graph, _with_values_apart)
+    graph = rewrite(graph, _untie_values)
     matrices: dict[Ref, bool] = {}  # a transposed parameter, and whether all that reads it has it as a matrix
     for node in graph:
         for slot, ref in enumerate(graph.args(node.name)):
@@ -306,8 +306,8 @@ def _is_matrix(node: Node, slot: int) -> bool:
     return isinstance(node.op, Linear) and slot == 1
 
 
-def _with_values_apart(b: Builder, node: Node, args: Refs) -> Refs | None:
-    """A scan that has such a parameter as matrix and value has it twice: as a weight, and as a value."""
+def _untie_values(b: Builder, node: Node, args: Refs) -> Refs | None:
+    """Pass such a parameter to a scan twice: as a weight, and as a value."""
     if not isinstance(node.op, Scan):
         return None
     scan = node.op
@@ -350,7 +350,7 @@ def _twice(body: Graph, slots: set[int]) -> Graph:
 
 
 def with_transposes_in_bodies(graph: Graph) -> Graph:
-    """Transposed parameters that a scan's products have as matrices are transposed in its body.
+    """Transpose parameters in the body of a scan, if they are used only as matrices of its products.
 
     The rule for linear then uses the untransposed parameter; outside the body the transpose would be a second blob.
     """

@@ -28,7 +28,9 @@ def _four_axes(sample: Sample) -> TensorType:
 
 
 def _own_fields(param: Any, name: str) -> list[str]:
-    """The fields ``kernel_h`` and ``kernel_w`` of ``kernel_size``, and so on; none of ``dilation``, which has none."""
+    """Return the fields of a parameter for each axis, ``kernel_h`` and ``kernel_w`` for ``kernel_size``; ``dilation``
+    has none.
+    """
     names = [f"{name.removesuffix('_size')}_{axis}" for axis in "hw"]
     return [each for each in names if each in param.DESCRIPTOR.fields_by_name]
 

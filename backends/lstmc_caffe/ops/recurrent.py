@@ -140,7 +140,7 @@ class LSTM(_Recurrent):
         return [param.weight_filler, param.bias_filler, param.weight_filler]
 
     def _forward(self, x: Array, cont: Array, w_xc: Array, b_c: Array, w_hc: Array) -> list[tuple[Array, ...]]:
-        """For each step: c and h before, z, c and h after."""
+        """Return for each step c and h before it, and z, c and h after it."""
         projected = x.reshape(*x.shape[:2], -1) @ w_xc.T + b_c
         unit = LSTMUnit()
         c = h = np.zeros((1, x.shape[1], self.num_output), x.dtype)

@@ -14,7 +14,7 @@ from lstmc.ops import Input, Param, Values
 from lstmc.passes import Pass, PassResult, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree
-from lstmc_caffe.rows.layout import last_axis, matrix_at, stood_for
+from lstmc_caffe.rows.layout import last_axis, matrix_at, replaced_later
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
@@ -105,7 +105,7 @@ class _ConstantMaker:
         return blob
 
     def _product(self, node: Node, target: Shape, number: float) -> Ref:
-        """A constant from any blob of as many rows, before it or fed."""
+        """Return a constant as a product of any earlier or fed blob that has as many rows."""
         rows, columns = last_axis(target)
         op = caffe.InnerProduct(1, columns, True)
         fed = self._fed()
@@ -186,7 +186,7 @@ class _ConstantMaker:
 
     def _allows(self, op: caffe.CaffeOp) -> bool:
         """Return whether a layer may be written, whatever its blobs."""
-        return stood_for(op, self.target) or not lint_op(op, [], [], self.target)
+        return replaced_later(op, self.target) or not lint_op(op, [], [], self.target)
 
     def _cut(self, node: Node, blob: Ref, axis: int, size: int, name: str) -> Ref:
         have = self.b.type(blob).shape[axis]

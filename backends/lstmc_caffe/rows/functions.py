@@ -172,7 +172,7 @@ def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tup
 
 
 def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
-    """A blob whose elements, or which as a whole, stands several times after another."""
+    """Return a blob ``count`` times: each element in a row (axis 1), or the whole blob (axis 0)."""
     if count == 1:
         return blob
     size, name = prod(form.shape(blob)), form.named(blob)
@@ -295,7 +295,9 @@ def exponential(form: Form, op: Op, args: Refs) -> Refs:
 
 
 def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
-    """sigmoid(x) / sigmoid(-x): with no power that takes digits away, in float16, which a Sigmoid by tanh would."""
+    """Return exp(x) as sigmoid(x) / sigmoid(-x), whose factors have full precision in float16, unlike powers or a
+    sigmoid by tanh.
+    """
     negated = power_layers(form, caffe.PowerLayer(scale=-1.0), x, f"{name}/negated")
     above = form.layer(caffe.SigmoidLayer(), x, name=f"{name}/above")
     below = form.layer(caffe.SigmoidLayer(), negated, name=f"{name}/below")

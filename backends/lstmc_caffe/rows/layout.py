@@ -60,7 +60,7 @@ def unviewed(b: Builder, ref: Ref) -> Ref:
     return reshape_source(b, ref, caffe.View)
 
 
-def stood_for(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
+def replaced_later(op: Op, target: Target, blobs: Sequence[TensorType] = ()) -> bool:
     """Return whether the target lacks a layer on these blobs, or on any, that the pass ``fixed_blobs`` will replace."""
     match op:
         case caffe.AvePooling() if blobs:
@@ -128,17 +128,17 @@ class FixedBlobs(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
-        names = {n.name for n in layers if self._stood_for(graph, n) or self._joins_itself(graph, n)}
+        names = {n.name for n in layers if self._is_replaced_later(graph, n) or self._joins_itself(graph, n)}
         if not names:
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
         return result(graph, writer.run(names), writer.counts)
 
-    def _stood_for(self, graph: Graph, node: Node) -> bool:
+    def _is_replaced_later(self, graph: Graph, node: Node) -> bool:
         assert isinstance(node.op, caffe.CaffeOp)
         args = graph.args(node.name)
         learned = node.op.blobs(len(args))
-        return stood_for(node.op, self.target, [graph.type(ref) for i, ref in enumerate(args) if i not in learned])
+        return replaced_later(node.op, self.target, [graph.type(ref) for i, ref in enumerate(args) if i not in learned])
 
     def _joins_itself(self, graph: Graph, node: Node) -> bool:
         """Return whether it is a Concat that reads one blob of several numbers alone, where that may not be."""
@@ -316,7 +316,7 @@ class Form:
             expected = " or ".join(_COUNTS[count] for count in axes)
             return [self._violation(op, f"a blob is {wrong[0]}", f"{expected} axes")]
         # DummyData stands for a constant, until the pass `constants`; others until `fixed_blobs`
-        stands = isinstance(op, caffe.DummyData) or (self.rows and stood_for(op, self.target, blobs))
+        stands = isinstance(op, caffe.DummyData) or (self.rows and replaced_later(op, self.target, blobs))
         return [] if stands else lint_op(op, blobs, tops, self.target)
 
     def _violation(self, op: caffe.CaffeOp, actual: str, expected: str) -> Violation:

@@ -80,7 +80,7 @@ class Narrow(Pass):
             if not isinstance(node.op, caffe.CaffeOp) or isinstance(node.op, caffe.Feed):
                 return None
             form = Form(self.target, b, node)
-            if _as_it_is(form, node.op, args):
+            if _fits_unchanged(form, node.op, args):
                 return None
             rule = _rule_for(node.op)
             counts[rule.__name__] += 1
@@ -89,7 +89,7 @@ class Narrow(Pass):
         return rewrite(graph, visit)
 
 
-def _as_it_is(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
+def _fits_unchanged(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
     if form.rows and (isinstance(op, INPUTS) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
         return False
     of_channels = not isinstance(op, caffe.Bias | caffe.Scale) or (op.axis, op.num_axes) == (1, 1)

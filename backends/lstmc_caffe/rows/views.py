@@ -13,7 +13,7 @@ from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import NO_SHIFT
-from lstmc_caffe.rows.layout import last_axis, matrix_at, stood_for, viewed
+from lstmc_caffe.rows.layout import last_axis, matrix_at, replaced_later, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
@@ -274,7 +274,7 @@ class _Settler:
         op: caffe.CaffeOp
         if type_.rank not in self.target.axes_of(power.layer_type):
             op = caffe.ReshapeLayer(matrix_at(type_.shape, 1))
-        elif stood_for(power, self.target) or not lint_op(power, [type_], [type_], self.target):
+        elif replaced_later(power, self.target) or not lint_op(power, [type_], [type_], self.target):
             op = power
         else:
             op = caffe.ConcatLayer(1)

@@ -65,13 +65,14 @@ def instrument(message, request):
 
 
 def _add_probe(message, blob):
-    """Caffe overwrites the gradient of a blob that has readers, but sums those of several readers. So a probe is one
-    more reader, which changes nothing; its loss weight makes Caffe go backward from it."""
+    """Add a reader of a blob that changes nothing, so that a gradient can enter there. Caffe overwrites the gradient of
+    a blob with one reader, but sums those of several; the probe's loss weight makes Caffe go backward from it.
+    """
     message.layer.add(name=PROBE + blob, type="Power", bottom=[blob], top=[PROBE + blob], loss_weight=[1])
 
 
 def _add_gradient_inputs(message, blobs):
-    """Caffe goes backward to layers with learned blobs. So such an input gets a Bias behind it, with a zero to learn.
+    """Put a Bias with a zero to learn behind each of these inputs: Caffe goes backward to layers with learned blobs.
 
     Not force_backward: that asks for gradients of indices and labels too, where Caffe aborts. What lr_mult 0 would
     keep from having a gradient has one too, but not the blobs of a layer that passes none on: for these alone, Scale

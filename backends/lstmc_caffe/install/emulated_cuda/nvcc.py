@@ -34,8 +34,8 @@ def matching(code: str, start: int, step: int = 1) -> int:
         at += step
 
 
-def before(code: str, end: int, belongs: Callable[[str], object]) -> int:
-    """Return where the characters that ``belong``, and end at ``end``, begin."""
+def run_start(code: str, end: int, belongs: Callable[[str], object]) -> int:
+    """Return the start of the run of characters that ends at ``end`` and for all of which ``belongs`` is true."""
     while belongs(code[end - 1]):
         end -= 1
     return end
@@ -45,9 +45,9 @@ def translated_launches(code: str) -> str:
     """Rewrite ``kernel<T><<<grid, block>>>(arguments)`` as a call of an ``emulated::Launch``."""
     done, parts = 0, []
     for launch in re.finditer(r"<<\s*<", code):
-        end = before(code, launch.start(), str.isspace)
+        end = run_start(code, launch.start(), str.isspace)
         start = matching(code, end - 1, -1) if code[end - 1] == ">" else end
-        start = before(code, before(code, start, str.isspace), lambda character: re.match(r"[\w:]", character))
+        start = run_start(code, run_start(code, start, str.isspace), lambda character: re.match(r"[\w:]", character))
         close = re.compile(r">>\s*>\s*\(").search(code, launch.end())
         assert close is not None
         kernel, configuration = code[start:end].strip(), code[launch.end() : close.start()]
