@@ -162,8 +162,7 @@ def missing_and_extra(
 
 
 def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
-    """Yield the conflicts between arrays: mixed forms, and numbers of examples or batches that differ or are
-    too few."""
+    """Yield the conflicts between arrays: mixed forms, and numbers of examples or batches that differ or are small."""
     by_form = {form: [g for g in arrays if g.form == form] for form in ("examples", "batches")}
     if all(by_form.values()):
         names = {form: ", ".join(g.name for g in members) for form, members in by_form.items()}

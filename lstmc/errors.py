@@ -100,8 +100,7 @@ class LstmcError(Exception):
         return self.text()
 
     def text(self, words: Mapping[Mend, str] | None = None, word: Callable[[Argument], str] = str) -> str:
-        """Return the whole text, with a program's own ``words`` for what can be done, and its own ``word`` for
-        arguments."""
+        """Return the whole text, with a program's own ``words`` for remedies, and its own ``word`` for arguments."""
         lines = [f"{type(self).__name__}: {self._worded(self.message, word)}"]
         if self.loc is not None:
             lines.append(f"  {self.loc}" + (f" in {self.scope}" if self.scope else ""))

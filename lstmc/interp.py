@@ -57,8 +57,7 @@ class Evaluation:
 
 
 class Observer(Protocol):
-    """A callback of :func:`backward` for each node: its operands, the cotangents of its results and those of its
-    operands."""
+    """A callback of :func:`backward` for each node: operands, cotangents of results, cotangents of operands."""
 
     def __call__(
         self, run: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None], /

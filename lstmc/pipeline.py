@@ -119,13 +119,12 @@ def compile_graph(
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
 
-    Where the target's nets are not trained, no gradient is stopped: the model is compiled without
-    ``stop_gradient``, so that what is compared with a written net backward is what the net computes.
-    ``step`` compiles one time step, with states as inputs and outputs (``prepare/one_step.py``), as a backend that
-    writes steps alone does with each model that has a scan. ``passes`` gets the
-    list of passes, and returns those to run. ``run`` runs them: :func:`~lstmc.passes.run_passes`, which a caller may
-    give a folder for the graph after each pass, or an observer. Raises what the passes raise:
-    :class:`~lstmc.errors.BackendError` where the target cannot express something.
+    Where the target's nets are not trained, no gradient is stopped: the model is compiled without ``stop_gradient``, so
+    that what is compared with a written net backward is what the net computes. ``step`` compiles one time step, with
+    states as inputs and outputs (``prepare/one_step.py``), as a backend that writes steps alone does with each model
+    that has a scan. ``passes`` gets the list of passes, and returns those to run. ``run`` runs them:
+    :func:`~lstmc.passes.run_passes`, which a caller may give a folder for the graph after each pass, or an observer.
+    Raises what the passes raise: :class:`~lstmc.errors.BackendError` where the target cannot express something.
     """
     target = target_of(backend, target)
     with gc_paused():

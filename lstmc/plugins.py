@@ -103,8 +103,7 @@ def load(group: str, name: str, kind: str) -> Any:
 
 
 def load_point(point: EntryPoint, kind: str) -> Any:
-    """Return the object that an entry point names. Raises :class:`PluginError` if its module does not import, or has no
-    such thing."""
+    """Return the object of an entry point. Raises :class:`PluginError` if it, or its module, cannot be imported."""
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # whatever its module does as it is imported

@@ -140,8 +140,7 @@ _codes: dict[int, tuple[CodeType, list[_Position]]] = {}  # by identity: a code 
 
 
 def _positions(code: CodeType) -> list[_Position]:
-    """Return the positions of all instructions. They can only be read from the first on, and each op of a function
-    asks."""
+    """Return the positions of all instructions, read once: they can only be read from the first on."""
     if id(code) not in _codes:
         if len(_codes) >= _MOST_CODES:
             _codes.clear()

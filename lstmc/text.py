@@ -44,8 +44,7 @@ LONGEST = 2000  # characters of a line that are shown
 
 
 def plain(text: str) -> str:
-    """Return ``text`` with escapes (``\x1b``) for unprintable characters; line ends and tabs stay, long lines
-    are cut."""
+    """Return ``text`` with escapes for unprintable characters; line ends and tabs stay, long lines are cut."""
     return "\n".join(_cut(_escaped(line)) for line in text.split("\n"))
 
 

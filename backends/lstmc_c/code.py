@@ -336,9 +336,7 @@ class Writer:
 
     @contextmanager
     def _inside(self, pad: tuple[int, int], image: Sequence[int]) -> Iterator[None]:
-        """Guard the lines that are added inside by a test that line and column lie in the
-        image, without its padding.
-        """
+        """Guard the lines that are added inside by a test that line and column lie in the image, not in its padding."""
         checks = []
         for name, margin, size in zip(("line", "column"), pad, image, strict=True):
             checks += [f"{name} >= {margin}"] if margin else []

@@ -70,8 +70,7 @@ def read_limits(path: str | Path) -> dict[str, Range]:
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of a net: float32 where there is no ``device``. One that computes in integers has the range of each
-    value by name."""
+    """The numbers of a net: float32 without a ``device``; in integers every value has a range, by its name."""
 
     device: Device | None = None
     limits: Mapping[str, Range] | None = None
@@ -179,8 +178,7 @@ class Constants:
 
     @property
     def ordered(self) -> list[Constant]:
-        """The arrays in the order of the file or the source. A struct of them has no gaps: the widest elements come
-        first."""
+        """The arrays in the order of the file or source. A struct of them has no gaps: wide elements come first."""
         return sorted(self.list, key=lambda each: -each.values.dtype.itemsize) if self.in_file else self.list
 
     @property
@@ -196,9 +194,7 @@ def in_panels(matrix: Array) -> Array:
 
 
 def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:
-    """Return weights in float32 or float16. Raises :class:`BackendError` for a value that is
-    not finite in that type.
-    """
+    """Return weights in float32 or float16. Raises :class:`BackendError` for a value that is not finite there."""
     with np.errstate(over="ignore"):
         stored = np.asarray(array).astype(dtype)
     if not np.isfinite(stored).all():
@@ -340,9 +336,7 @@ class IntegerWriter(Writer):
         WRITERS[type(item.op)](self, item.op, item.result, *item.reads)
 
     def _rows(self, w: View) -> tuple[str, str, str]:
-        """Return the expressions of an integer product: its matrix, the initial value of the sum of ``row``, and the
-        scaled sum.
-        """
+        """Return the expressions of an integer product: its matrix, the sum's initial value, and the scaled sum."""
         kernel, name = self.product, self.plan.places[w.base].name
         assert isinstance(kernel, Product)
         matrix = self._constant(name, kernel.matrix, f"{name}, in integers", "int8_t")

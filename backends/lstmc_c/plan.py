@@ -56,8 +56,7 @@ def use_of(op: Op | None, slot: int) -> Use:
 
 @dataclass(frozen=True)
 class Place:
-    """The memory of a value: an array by its name, and the element where it begins; ``loop`` is a variable of the loop
-    that computes it."""
+    """The memory of a value: an array and the element where it begins; ``loop`` is a variable of its loop."""
 
     memory: Memory
     name: str = ""
@@ -183,9 +182,7 @@ class _Planner:
         self._add(Item(node.op, result, tuple(operands), node))
 
     def _accumulates_into(self, node: Node, operands: Sequence[View], result: View) -> bool:
-        """Have a product accumulate into the other operand of a sum, if nothing else reads that operand; return whether
-        it does.
-        """
+        """Have a product accumulate into a sum's other operand, if nothing else reads that; return whether it does."""
         args = self.plan.graph.args(node.name)
         for i, ref in enumerate(args):
             view, other = operands[i], operands[1 - i]
@@ -218,8 +215,7 @@ class _Planner:
         return False
 
     def _fit(self, node: Node, view: View, shape: Shape, dense: int = 0, slot: int = 0) -> View:
-        """Return a view of an operand in another shape, whose last axes are ``dense``: of a copy where it has to be
-        one."""
+        """Return a view of an operand in another shape, whose last axes are ``dense``; of a copy if necessary."""
         fitting = view.reshaped(shape)
         literal = view.base in self.plan.numbers and use_of(node.op, slot) == "value"
         if fitting is not None and fitting.dense(dense) and not (dense and literal):
@@ -358,8 +354,7 @@ class _Planner:
         return source.is_whole and base in self.written and base not in self.part_of and base not in self.plan.places
 
     def _after_reads(self, state: Ref, base: Ref) -> bool:
-        """Return whether a value can overwrite a state: all that read the state come before, or read the same
-        element."""
+        """Return whether a value can overwrite a state: all readers come before, or read the same element."""
         whole = [item for group in self.plan.groups for item in group if base in self._wholes(item.base)]
         start = min(at for at, group in enumerate(self.plan.groups) if any(item in whole for item in group))
         one = len(whole) == 1 and self._is_elementwise(whole[0])
@@ -407,9 +402,7 @@ class _Planner:
             plan.places[base] = Place(root.memory, root.name, offset)
 
     def _overwritten_operands(self, spans: dict[Ref, tuple[int, int]], sizes: dict[Ref, int]) -> dict[Ref, Ref]:
-        """Return, for each value that can be computed in place, the operand that it overwrites: one that nothing reads
-        later.
-        """
+        """Return for each value that can be computed in place the operand that it overwrites, which is read no more."""
         wholes = {whole for whole, _ in self.part_of.values()}
         ends = {base: stop for base, (_, stop) in spans.items()}
         free = {base for base in spans if base not in (self.plan.places.keys() | self.part_of.keys() | wholes)}

@@ -132,9 +132,7 @@ def _rows(target: Target) -> Passes:
 
 
 def _rows_of_steps(target: Target) -> Passes:
-    """Return the passes for targets without Slice: gates are not packed, steps are not joined, packed weights are
-    split.
-    """
+    """Return the passes for targets without Slice: gates and weights are not packed, steps are not joined."""
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
         *(EmbedProducts(target), HalfSteps(target), Simplify(), Cse(), Dead()),
@@ -245,9 +243,7 @@ class CaffeBackend(RunsFiles):
         return load_target(target).layer_cost
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """Return the forms of targets with LSTMUnit: with and without LSTMUnit, gates packed or apart, products hoisted
-        or not.
-        """
+        """Return the forms of targets with LSTMUnit: with it and without, gates packed or apart, hoisted or not."""
         return forms_of(load_target(target))
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
@@ -307,9 +303,7 @@ class CaffeBackend(RunsFiles):
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
     ) -> Trained:
-        """Train by Caffe's own solver, in a worker process; ``trainer.py`` documents the snapshots and how a run is
-        resumed.
-        """
+        """Train by Caffe's own solver, in a worker process; ``trainer.py`` documents snapshots and resuming."""
         assert isinstance(settings, Solver)
         with Runner(for_gpu=run.gpu) as runner:
             return train(runner, compiled, weights, settings, run)

@@ -98,14 +98,6 @@ def _biases_apart(graph: Graph, counts: Counter[str]) -> Graph:
     return rewrite(graph, visit)
 
 
-def _several(scan: Scan) -> bool:
-    return scan.length > 1
-
-
-def _every(scan: Scan) -> bool:
-    return True
-
-
 ROLLED: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
     *(Simplify(), Cse(), Dead()),
@@ -113,14 +105,14 @@ ROLLED: tuple[Pass, ...] = (
 # Each scan as a layer where it is one, else as a loop; one step is no loop.
 CHOSEN: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers()),
-    *(*ROLLED, Expand(loops=_several), Dead(), BiasApart()),
+    *(*ROLLED, Expand(loops=lambda scan: scan.length > 1), Dead(), BiasApart()),
 )
 FORMS: Mapping[str, tuple[Pass, ...]] = {
     "lstm-op": (
         *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers(all=True)),
         *(*ROLLED, Expand(), Dead(), BiasApart()),
     ),
-    "scan": (*ROLLED, CheckForms(), Expand(loops=_every), Dead(), BiasApart()),
+    "scan": (*ROLLED, CheckForms(), Expand(loops=lambda scan: True), Dead(), BiasApart()),
     "unrolled": (*MODEL_PASSES, CheckForms(), Expand(), Dead(), BiasApart()),
 }
 

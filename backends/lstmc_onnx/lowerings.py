@@ -254,9 +254,7 @@ def same_lowering(op: Op, one: TensorType, other: TensorType) -> bool:
 
 
 def _windows(call: Call) -> dict[str, Any]:
-    """Return a window's attributes, padded so that the last window ends with the padding: no runtime then rounds their
-    number.
-    """
+    """Return a window's attributes, padded to whole windows: no runtime then rounds their number."""
     op = call.op
     assert isinstance(op, MaxPool | AvePool)
     sizes = zip(call.types[0].shape[-2:], call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True)

@@ -123,7 +123,9 @@ class Recurrent(Op):
     def _forward(self, args: Arrays) -> Evaluation:
         dtype, convert = args[0].dtype, np.asanyarray if args[0].dtype == object else None  # objects are symbols
         inputs = dict(zip(self.roles(), args, strict=True))
-        return forward(meaning(self, _types(args)), inputs, dtype=dtype, convert=convert)
+        return forward(
+            meaning(self, tuple(TensorType(array.shape) for array in args)), inputs, dtype=dtype, convert=convert
+        )
 
     def eval(self, *args: Array) -> Arrays:
         return tuple(self._forward(args).outputs.values())
@@ -157,10 +159,6 @@ class Recurrent(Op):
     def flags(cls) -> tuple[str, ...]:
         """Return the fields that are yes or no."""
         return ("bias", "lengths", "initial")
-
-
-def _types(args: Arrays) -> Types:
-    return tuple(TensorType(array.shape) for array in args)
 
 
 @dataclass(frozen=True)

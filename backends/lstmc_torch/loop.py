@@ -119,7 +119,7 @@ def _run(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Se
 
 
 def _run_back(
-    kind: str, sizes: Sequence[int], saved: _Saved, gradients: Sequence[Tensor | None], wanted: Sequence[bool]
+    kind: str, sizes: Sequence[int], saved: _Saved, gradients: Sequence[Tensor | None], needed: Sequence[bool]
 ) -> list[Tensor]:
     bottoms, weights, results = saved
     layer = _loop(kind, results[-1])
@@ -137,7 +137,7 @@ def _run_back(
             _addresses(results[:-1]),
             results[-1].data_ptr(),
             (_addresses(cotangents), _addresses(of_bottoms), _addresses(of_weights)),
-            wanted,
+            needed,
             blas=blas,
         )
     return [*of_bottoms, *of_weights]
@@ -164,9 +164,9 @@ class _Eager(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         count, end = ctx.counts
         saved = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[3 : 3 + count]
+        needed = ctx.needs_input_grad[3 : 3 + count]
         parts = saved[:count], saved[count:end], saved[end:]
-        computed = _run_back(ctx.kind, ctx.sizes, parts, gradients, wanted)
+        computed = _run_back(ctx.kind, ctx.sizes, parts, gradients, needed)
         return (
             None,
             None,
@@ -210,14 +210,14 @@ def loop_backward(
     weights: Sequence[Tensor],
     results: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    wanted: Sequence[bool],
+    needed: Sequence[bool],
 ) -> list[Tensor]:
     """Run the layer ``kind`` back over all steps, and return the gradients of its bottoms and weights.
 
     ``results`` are those of :func:`loop`, ``sizes`` its ``steps`` and ``rows``, ``gradients`` those of its tops. The
-    gradient of a bottom that is not ``wanted`` has any numbers.
+    gradient of a bottom that is not ``needed`` has any numbers.
     """
-    return _run_back(kind, sizes, (_contiguous(bottoms), _contiguous(weights), results), gradients, wanted)
+    return _run_back(kind, sizes, (_contiguous(bottoms), _contiguous(weights), results), gradients, needed)
 
 
 @loop_backward.register_fake
@@ -228,7 +228,7 @@ def _(
     weights: Sequence[Tensor],
     results: Sequence[Tensor],
     gradients: Sequence[Tensor],
-    wanted: Sequence[bool],
+    needed: Sequence[bool],
 ) -> list[Tensor]:
     return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (*bottoms, *weights)]
 
@@ -236,7 +236,7 @@ def _(
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     kind, steps, rows, bottoms, weights = inputs
     ctx.kind, ctx.sizes, ctx.bottoms, ctx.weights = kind, (steps, rows), len(bottoms), len(weights)
-    ctx.wanted = [b.requires_grad for b in bottoms]
+    ctx.needed = [b.requires_grad for b in bottoms]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*bottoms, *weights, *output)
 
@@ -246,8 +246,8 @@ def _gradients(ctx: Any, gradients: Sequence[Tensor | None]) -> tuple[Any, ...]:
     bottoms, rest = saved[: ctx.bottoms], saved[ctx.bottoms :]
     weights, results = rest[: ctx.weights], rest[ctx.weights :]
     cotangents = [torch.zeros_like(r) if g is None else g for r, g in zip(results[:-1], gradients, strict=False)]
-    computed = loop_backward(ctx.kind, ctx.sizes, bottoms, weights, results, cotangents, ctx.wanted)
-    of_bottoms = [g if wanted else None for g, wanted in zip(computed, ctx.wanted, strict=False)]
+    computed = loop_backward(ctx.kind, ctx.sizes, bottoms, weights, results, cotangents, ctx.needed)
+    of_bottoms = [g if needed else None for g, needed in zip(computed, ctx.needed, strict=False)]
     return None, None, None, of_bottoms, computed[ctx.bottoms :]
 
 

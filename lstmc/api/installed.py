@@ -157,8 +157,7 @@ def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
 
 
 def refusal(cell: Cell, backend: Backend, target: str, outputs: Sequence[str] | None = None) -> BackendError | None:
-    """Return the reason why a target does not support a cell with these outputs, by default all; None if it does. The
-    cell is compiled."""
+    """Return why a target does not support a cell with these outputs (all by default), or None, by compiling it."""
     small = dict.fromkeys(cell.dims, 3) | {"N": 2, "D": 3, "H": 4}
     graph = CellModel(cell).graph(T=2, **{dim: small[dim] for dim in cell.dims})
     try:

@@ -129,9 +129,7 @@ class ModelSource:
         return load_cell(name)
 
     def graph(self, sizes: Mapping[str, int]) -> Graph:
-        """Return the model traced with these sizes. An exception in the user's own code becomes a
-        :class:`ModelFileError`.
-        """
+        """Return the model traced with these sizes. An exception of user code becomes a :class:`ModelFileError`."""
         try:
             return self.model.graph(**sizes)
         except LstmcError:
@@ -298,8 +296,7 @@ def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
 
 
 def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize]) -> dict[str, int]:
-    """Return the sizes of both: keywords and the mapping ``sizes``. Raises :class:`ModelFileError` for one
-    given twice."""
+    """Return the keywords and the mapping ``sizes`` as one. Raises :class:`ModelFileError` for one given twice."""
     twice = sorted(set(sizes or {}) & set(dims))
     if twice:
         raise ModelFileError(f"the size of {', '.join(twice)} is given twice: as an argument and in sizes")

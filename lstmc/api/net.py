@@ -230,9 +230,8 @@ class Net:
 
         ``on`` is a place or several: ``interpreter``, ``caffe-cpu`` (or ``caffe``), ``caffe-gpu``, ``native``, which
         has generated layers compiled for this machine, and other programs that read nets, such as ``opencv``, of which
-        outputs are compared. Without it, every one of the first three that can be used here;
-        ``verification.not_run`` says why the others cannot. A net with dropouts that is trained is run as training runs
-        it too.
+        outputs are compared. Without it, every one of the first three that can be used here; ``verification.not_run``
+        says why the others cannot. A net with dropouts that is trained is run as training runs it too.
 
         Parameters are drawn at random, none of them zero or like another, unless their values were given to
         :func:`lstmc.compile`, or ``fillers`` asks for those that the net was written with. ``inputs`` are arrays by
@@ -261,10 +260,9 @@ class Net:
         """Run one forward pass, and return the outputs by name, in the model's shapes.
 
         Inputs are given by name, ``net.run(X=x)``, or as a mapping; where there is one, as an array alone. ``on`` is
-        ``caffe-cpu`` (also without it),
-        ``caffe-gpu``, ``interpreter``, which needs no Caffe and computes in float64, or ``native``, which has the
-        generated layers of target ``caffe-fused`` compiled for this machine. An input with a fill may be
-        left out. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
+        ``caffe-cpu`` (also without it), ``caffe-gpu``, ``interpreter``, which needs no Caffe and computes in float64,
+        or ``native``, which has the generated layers of target ``caffe-fused`` compiled for this machine. An input with
+        a fill may be left out. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
 
         >>> import lstmc, numpy as np
         >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
@@ -415,8 +413,7 @@ class Net:
         return Interpreted(replace(self.compiled, model=graph), self.weights)
 
     def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:
-        """Return arrays for some of the inputs, from a file or a mapping. Raises :class:`DataError` for what does not
-        fit."""
+        """Return arrays for some of the inputs, from a file or mapping. Raises :class:`DataError` for misfits."""
         arrays: Mapping[str, AnyArray] = read_arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
         ops = {node.name: node.op for node in self.compiled.model if isinstance(node.op, Input)}
         shapes, values = (

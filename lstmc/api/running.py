@@ -131,8 +131,7 @@ def verification(
     inputs: Mapping[str, Array] | None = None,
     proof: bool = False,
 ) -> Verification:
-    """Compare a net with its model, for :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``inputs``
-    are by name."""
+    """Compare a net with its model, for :meth:`lstmc.Net.verify`; ``artifact`` was written with ``weights``."""
     executors: list[Executor] = [InterpreterExecutor(), *([NativeExecutor()] if on else ())]
     if isinstance(backend, Executes):
         executors += backend.executors()
@@ -266,8 +265,7 @@ class Stream:
         self._steps.start({**(states or {}), **named})
 
     def __call__(self, inputs: Arrays | NDArray[Any] | None = None, /, **named: NDArray[Any]) -> dict[str, Array]:
-        """Run one step, and return its outputs by name. Inputs by name, ``step(x=x)``, or as a mapping; one alone needs
-        no name."""
+        """Run one step, and return its outputs by name. Inputs are keywords, ``step(x=x)``, a mapping, or one array."""
         return self._steps.step(by_name(inputs, named, lambda: self.inputs))
 
 

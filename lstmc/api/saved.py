@@ -162,8 +162,7 @@ def load(path: str | Path, *, weights: str | Path | None = None, backend: str | 
     the files of another backend.
 
     ``weights`` is another caffemodel, such as a snapshot's. The backend is the one that wrote the net, by its manifest
-    if there is one, else Caffe's. Raises :class:`~lstmc.errors.ModelFileError` for a file
-    that is not there.
+    if there is one, else Caffe's. Raises :class:`~lstmc.errors.ModelFileError` for a file that is not there.
 
     >>> import lstmc, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -151,8 +151,7 @@ def _text(value: object) -> str:
 
 
 def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
-    """Return the reason why a compiled net has no training net, with the arguments that it names; None if it
-    has one."""
+    """Return the reason why a compiled net has no training net, and the arguments that it names; None if it has."""
     if not has_loss(net.graph):
         return f"{net.name} returns no loss", ()
     if net.compiled.states is not None:

@@ -247,8 +247,7 @@ class OpenSizes:
         return sources
 
     def open(self, ref: Ref) -> tuple[str | None, ...]:
-        """Return a value's open dimensions for the manifest (:class:`~lstmc.manifest.Place`); empty if all sizes are
-        fixed."""
+        """Return a value's open dimensions for the manifest (:class:`~lstmc.manifest.Place`); empty if none is."""
         dims = tuple(size if isinstance(size, str) else None for size in self.shape(ref))
         return dims if any(dim is not None for dim in dims) else ()
 
@@ -352,16 +351,16 @@ class DividedBatch:
 
     def shares(self, batch: Mapping[str, Array]) -> list[dict[str, Array]]:
         """Return what else each rank is fed: its shares of the labels that count, one number for each loss."""
-        found: list[dict[str, Array]] = [{} for _ in self.parts]
+        shares: list[dict[str, Array]] = [{} for _ in self.parts]
         for name, counted in self.parts[0].counted.items():
             labels, axis = batch[counted.labels], self.axes[counted.labels]
             assert axis is not None
             is_counted = labels != counted.ignored
             total = max(1, int(is_counted.sum()))
-            for part, share in zip(self.parts, found, strict=True):
+            for part, share in zip(self.parts, shares, strict=True):
                 count = int(np.take(is_counted, np.arange(part.start, part.stop), axis).sum())
                 share[name] = np.array(max(1, count) / total, np.float32)
-        return found
+        return shares
 
 
 def smallest(parts: Sequence[RankPart]) -> Graph:

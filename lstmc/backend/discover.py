@@ -29,8 +29,7 @@ def find_cells() -> tuple[str, ...]:
 
 
 def load_backend(name: str) -> Backend:
-    """Return an installed backend. Raises :class:`PluginError` if there is none of that name, or two, or it is not
-    whole."""
+    """Return an installed backend. Raises :class:`PluginError` for none of that name, several, or an incomplete one."""
     point = only_entry_point(BACKENDS, name, "backend")
     make = load_point(point, "backend")
     try:
@@ -64,8 +63,7 @@ def _other_with(target: str, name: str) -> str | None:
 
 
 def load_cell(name: str) -> Cell:
-    """Return an installed library cell. Raises :class:`PluginError` if there is none of that name, or two, or it is
-    none."""
+    """Return an installed cell. Raises :class:`PluginError` for none of that name, several, or another object."""
     point = only_entry_point(CELLS, name, "cell")
     cell = load_point(point, "cell")
     if not isinstance(cell, Cell):
@@ -145,9 +143,7 @@ def _whole_backends() -> Iterator[Backend]:
 
 
 def layer_cost(backend: Backend, target: str) -> float | None:
-    """Return the cost of a layer in the readers of a target, in elements of an elementwise op;
-    None if it is not known.
-    """
+    """Return the cost of a layer in the readers of a target, in elements of an elementwise op; None if unknown."""
     return backend.layer_cost(target) if isinstance(backend, CostsLayers) else None
 
 

@@ -75,16 +75,13 @@ class LeavesOpen(Protocol):
     """A backend that writes nets with dynamic axes."""
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Return the dimensions that a net may leave open: ``compiled.resized`` gets the model's graphs at
-        other sizes."""
+        """Return the dimensions that a net may leave open: ``compiled.resized`` has the graphs at other sizes."""
         ...
 
 
 @runtime_checkable
 class CostsLayers(Protocol):
-    """A backend that knows the cost of a layer apart from its arithmetic, to choose the cheapest form of linear
-    recurrences.
-    """
+    """A backend that knows the cost of a layer, to choose the cheapest form of linear recurrences."""
 
     def layer_cost(self, target: str) -> float | None:
         """Return the cost of a layer in the readers of a target, in elements of an elementwise op. None if it is not
@@ -196,8 +193,7 @@ class OnHardware(Executor, Protocol):
     hardware: str  # empty for one that every machine has
 
     def emulation(self) -> str | None:
-        """Return the reason why it is used only on request: emulated hardware. None for real
-        hardware."""
+        """Return the reason why it is used only on request, emulated hardware; None for real hardware."""
         ...
 
 
@@ -206,9 +202,7 @@ class RunsTraining(Executor, Protocol):
     """A runtime that can also run a net in training mode, with its dropouts."""
 
     def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Run as ``run`` does, in training mode; the values include the results of dropouts, which show the masks
-        drawn.
-        """
+        """Run as ``run`` does, in training mode; the values include results of dropouts, which show the masks."""
         ...
 
 
@@ -307,8 +301,7 @@ class Ranks(Protocol):
         settings: Settings,
         run: TrainingRequest,
     ) -> Trained:
-        """Train as ``Trains.train`` does, to the same weights but for rounding; ``compiled`` is the model for the whole
-        batch."""
+        """Train as ``Trains.train`` does, to the same weights but for rounding; ``compiled`` has the whole batch."""
         ...
 
     def close(self) -> None:
@@ -394,8 +387,7 @@ class ReadsWeights(Protocol):
     weights_suffix: str  # of the file beside ``NAME.manifest.json`` that has them
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        """Return the model's parameters from a trained net and the manifest written with it; and those that are not in
-        it."""
+        """Return the model's parameters from a trained net and its manifest, and the names of those missing."""
         ...
 
 

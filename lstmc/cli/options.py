@@ -76,8 +76,7 @@ Number = TypeVar("Number", int, float)
 
 
 def parse_sizes(texts: list[str]) -> dict[str, int]:
-    """Parse sizes by name, from texts as ``["T=3", "N=10"]``. Raises :class:`DimError` for anything else, and more than
-    19 digits."""
+    """Parse sizes from texts as ``["T=3", "N=10"]``. Raises :class:`DimError` for others, and over 19 digits."""
     sizes: dict[str, int] = {}
     for text in texts:
         dim, equals, size_text = text.partition("=")
@@ -92,8 +91,7 @@ def parse_sizes(texts: list[str]) -> dict[str, int]:
 
 
 def parse_options(texts: list[str]) -> dict[str, str]:
-    """Parse options of the model by name, from texts as ``["cell=gru"]``. Raises :class:`ModelFileError` for anything
-    else."""
+    """Parse options of the model from texts as ``["cell=gru"]``. Raises :class:`ModelFileError` for other texts."""
     options: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")

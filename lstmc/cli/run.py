@@ -113,8 +113,8 @@ def _of_other_batch(net: SavedNet, arrays: Mapping[str, AnyArray]) -> bool:
     shapes = {name: entry.place.at({}) for name, entry in entries.items() if not entry.filled}
     pairs = [(array.shape, shapes[name]) for name, array in arrays.items() if name in shapes]
     differences = [
-        sum(a != b for a, b in zip(found, shape, strict=True)) if len(found) == len(shape) else len(shape) + 1
-        for found, shape in pairs
+        sum(a != b for a, b in zip(actual, shape, strict=True)) if len(actual) == len(shape) else len(shape) + 1
+        for actual, shape in pairs
     ]
     return max(differences, default=0) == 1 and set(shapes) <= set(arrays)
 

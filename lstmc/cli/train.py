@@ -148,8 +148,7 @@ class Display(Protocol):
     """Shows how far a run is."""
 
     def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
-        """Show the state after ``iteration`` updates, each of which took about ``update_seconds``; the loss is a recent
-        mean."""
+        """Show the state after ``iteration`` updates of about ``update_seconds`` each; the loss is a recent mean."""
         ...
 
     def say(self, text: str) -> None:
@@ -268,8 +267,7 @@ class EventDisplay:
 
 @contextmanager
 def run_display(printer: Printer, console: Console) -> Iterator[EventDisplay]:
-    """Show a run's events: as a bar on ``console`` if that is a terminal, and as lines by ``printer`` if that
-    is not."""
+    """Show a run's events: as a bar on ``console`` if that is a terminal, else as lines by ``printer``."""
 
     def display(work: Work) -> Display:
         if printer.quiet or not console.is_terminal or launched_processes() > 1:

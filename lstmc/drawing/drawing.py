@@ -199,9 +199,7 @@ Places = dict[str, Rectangle]
 
 
 def layout_text(picture: Picture) -> str:
-    """Return the picture in Graphviz's language, with positions for all boxes and frames.
-    Raises :class:`DrawingError`.
-    """
+    """Return the picture in Graphviz's language, with all positions. Raises :class:`DrawingError`."""
     return placed_dot(picture, *places_of(picture))
 
 
@@ -339,8 +337,7 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The picture as SVG; box number i of the picture has the id ``n<i>`` and, as a tip, its line
-        of the graph's text."""
+        """The picture as SVG; box number i has the id ``n<i>`` and, as a tip, its line of the graph's text."""
         return graphviz(self.dot, "neato", "svg", "-n2").decode()
 
     @cached_property

@@ -177,8 +177,7 @@ class _Drawn:
         return bool(left_out) and left_out[0] <= step.t <= left_out[-1]
 
     def _left_out_by(self, graph: Graph, node: Node, values: Mapping[Ref, Keys]) -> str | None:
-        """Return the box that a node is left out for, if it is: it is of steps that are not drawn, or joins values of
-        such."""
+        """Return the box for steps that are not drawn, if a node is of these, or joins values of these."""
         steps = [step for step in node.steps if step is not None]
         if steps:
             scans = {step.scan for step in steps}

@@ -340,9 +340,7 @@ class Scope:
             ) from None
 
     def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
-        """Return a whole shape in numbers. The error for an unbound dimension names the call of ``cell``, or the
-        model's sizes.
-        """
+        """Return a whole shape in numbers. The error for an unbound dimension names ``cell`` or the model's sizes."""
         missing = self.missing(shape)
         if missing:
             argument = size_argument(missing[0])

@@ -149,9 +149,7 @@ Ops = tuple[Op, ...]
 
 
 def fit(x: Shape, y: Shape) -> bool:
-    """Return whether x @ y is valid: the last axis of x is as long as the last but one of y,
-    and the others broadcast.
-    """
+    """Return whether x @ y is valid: x's last axis is as long as y's last but one, and the others broadcast."""
     return bool(x and y) and x[-1] == y[max(len(y) - 2, 0)] and common_shape(x[:-2], y[:-2]) is not None
 
 

@@ -66,9 +66,7 @@ def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
 
 
 def _refuse_axis(function: str, axis: Axes, keepdims: bool) -> None:
-    """Raise the :class:`DslError` for ``axis`` or ``keepdims`` in a call without a Value, which goes to Python's
-    function.
-    """
+    """Raise the :class:`DslError` for ``axis`` or ``keepdims`` in a call of Python's own function (no Value)."""
     if axis is not None or keepdims:
         name, argument = ("axis", axis) if axis is not None else ("keepdims", keepdims)
         raise DslError(

@@ -30,7 +30,7 @@ def _refused(why: str) -> Callable[..., NoReturn]:
     """A method that raises. ``{functions}`` in the reason stands for the list of all functions."""
 
     def refuse(self: Value, *args: object, **kwargs: object) -> NoReturn:
-        self._refuse(why.replace("{functions}", _functions()))
+        self._refuse(why.replace("{functions}", ", ".join(FUNCTIONS)))
 
     return refuse
 
@@ -51,10 +51,6 @@ def _compared(symbol: str, mask: str) -> Callable[..., NoReturn]:
 
 def _no_number(asked: str, instead: str) -> Callable[..., NoReturn]:
     return _refused(f"a Value has no number yet: {asked} cannot take it. {instead}")
-
-
-def _functions() -> str:
-    return ", ".join(FUNCTIONS)
 
 
 if TYPE_CHECKING:  # at run time that module, whose functions need this one, puts its methods into Value

@@ -44,8 +44,7 @@ class StoredArray:
     read_part: Callable[[tuple[slice, ...]], NDArray[Any]] | None = None  # where a file gives less than all
 
     def part(self, axis: int, start: int, stop: int) -> NDArray[Any]:
-        """Return the elements from ``start`` up to ``stop`` along an axis; only they are read where the file
-        allows it."""
+        """Return the elements from ``start`` up to ``stop`` along an axis; only these are read where possible."""
         place = (slice(None),) * axis + (slice(start, stop),)
         return self._elements[place] if self.read_part is None else self.read_part(place)
 
@@ -82,8 +81,7 @@ def _size_text(size: float) -> str:
 
 
 def element_problem(name: str, stored: AnyArray) -> str | None:
-    """Return the reason why an array cannot go into a net: its elements are no numbers, not finite, or too large for
-    float32."""
+    """Return why an array cannot go into a net: its elements are no numbers, not finite, or too large for float32."""
     real = np.issubdtype(stored.dtype, np.number) and not np.issubdtype(stored.dtype, np.complexfloating)
     if not real and stored.dtype != np.bool_:
         return f"not numbers: {name} has dtype {stored.dtype}"

@@ -54,8 +54,7 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 
 def read_bounded(path: Path) -> bytes:
-    """Return the content of a file that should be small. Raises :class:`NotExpected` for one that is not, and
-    OSError."""
+    """Return the content of a file that should be small. Raises :class:`NotExpected` for a large one, and OSError."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:

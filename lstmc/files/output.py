@@ -47,9 +47,8 @@ Content = bytes | Callable[[Path], None]
 def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     """Write all files into ``folder`` (made if need be), or none: they are renamed only when all are on the disk.
 
-    A name may have folders in it, as ``src/net.c``, which are made too.
-    What is no file there (``/dev/stdout``, ``/dev/null``, a pipe) is written into, after all others: nothing takes its
-    place.
+    A name may have folders in it, as ``src/net.c``, which are made too. What is no file there (``/dev/stdout``,
+    ``/dev/null``, a pipe) is written into, after all others: nothing takes its place.
 
     Raises :class:`OutputError` when the folder cannot be made or written, or the disk is full.
     """

@@ -71,9 +71,7 @@ class Node:
 
     @property
     def step(self) -> Step | None:
-        """The step that all results belong to; None if they belong to no step, or to several, as those of a cut
-        sequence.
-        """
+        """The step that all results belong to; None for no step, or several, as those of a cut sequence."""
         first = self.steps[0] if self.steps else None
         return first if all(step == first for step in self.steps) else None
 

@@ -125,9 +125,7 @@ def reshaped(
 
 
 def reshape_source(b: Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
-    """Return the value that a chain of reshapes of this kind starts from; a value that is none
-    is returned unchanged.
-    """
+    """Return the value that a chain of reshapes of this kind starts from; any other value unchanged."""
     while isinstance(b.node(ref.node).op, kind):
         (ref,) = b.args(ref.node)
     return ref
@@ -204,9 +202,7 @@ def is_weight_op(op: Op) -> bool:
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
-    """Return whether a value is a parameter, a precomputed value, a body's weight argument, or a weight op of such
-    values.
-    """
+    """Return whether a value is a parameter, precomputed, a weight argument of a body, or a weight op of such."""
     op = graph.node(ref.node).op
     if isinstance(op, Arg):
         return op.role == "weight"

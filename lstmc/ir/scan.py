@@ -296,37 +296,37 @@ def node_flops(graph: Graph, node: Node) -> int:
     return results
 
 
-Found = Callable[[Graph, set[Ref]], None]
+Visit = Callable[[Graph, set[Ref]], None]
 
 
 def depending(
-    graph: Graph, starts: Callable[[Node], bool], found: Found | None = None, given: Collection[str] = ()
+    graph: Graph, starts: Callable[[Node], bool], visit: Visit | None = None, leaves: Collection[str] = ()
 ) -> set[Ref]:
-    """Return the values that depend on a node for which ``starts`` is true, or on one of the leaves called ``given``.
+    """Return the values that depend on a node for which ``starts`` is true, or on one of these ``leaves``.
 
     Inside a scan an argument depends on what its operand does, a state also on the states before it; a last state on
-    its first value too. ``found`` is told what it is in each graph, bodies before what they stand in.
+    its first value too. ``visit`` gets each graph with its dependent values, bodies before the graphs around them.
     """
     values: set[Ref] = set()
     for node in graph:
         args = graph.args(node.name)
         refs = [Ref(node.name, out) for out in range(len(node.types))]
         if isinstance(node.op, Scan):
-            values.update(refs[i] for i in _results(node.op, [ref in values for ref in args], starts, found))
-        elif starts(node) or node.name in given or not values.isdisjoint(args):
+            values.update(refs[i] for i in _results(node.op, [ref in values for ref in args], starts, visit))
+        elif starts(node) or node.name in leaves or not values.isdisjoint(args):
             values.update(refs)
-    if found is not None:
-        found(graph, values)
+    if visit is not None:
+        visit(graph, values)
     return values
 
 
-def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], found: Found | None) -> list[int]:
+def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], visit: Visit | None) -> list[int]:
     """Return the dependent results of a scan, given which of its operands are dependent."""
     args = [arg.name for arg in scan.body.body_args()]
     dependent = {name for name, depends in zip(args, operands, strict=True) if depends}
     states = [name for i, name in enumerate(args) if scan.role(i) == "state"]
     while True:
-        values = depending(scan.body, starts, found, dependent)
+        values = depending(scan.body, starts, visit, dependent)
         more = {s for s, o in zip(states, scan.next_states, strict=True) if o.ref in values} - dependent
         if not more:
             last = [None] * len(scan.step_outputs) + states

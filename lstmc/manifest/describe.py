@@ -77,8 +77,7 @@ def step_blobs(compiled: Compiled) -> set[str]:
 
 
 def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
-    """Return for each scan its steps, and for each state and output the pattern of its blobs' names, if there
-    is one."""
+    """Return for each scan its steps, and for each state and output the pattern of its blobs' names, if any."""
     values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
     blobs_by_scan = {}
     for title, scan in compiled.scans.items():

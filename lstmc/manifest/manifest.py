@@ -156,9 +156,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class ScanBlobs:
-    """A scan: its number of steps, and the pattern of the names (``lstm/t%03d/h``) of each value that has a blob a
-    step.
-    """
+    """A scan: its number of steps, and the pattern of names (``lstm/t%03d/h``) of each value with a blob a step."""
 
     steps: Annotated[int, Field(ge=1)]
     reverse: bool

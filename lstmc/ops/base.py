@@ -200,9 +200,7 @@ class Op(metaclass=OpType):
         return self if self.over_time(steps, mapped) == self else None
 
     def cost(self, args: Types) -> int | None:
-        """Return the FLOPs of one forward pass of an op, or None if its shapes determine them
-        (``lstmc/ir/scan.py``).
-        """
+        """Return the FLOPs of one forward pass of an op; None if its shapes determine them (``lstmc/ir/scan.py``)."""
         return None
 
     def domains(self, *args: Any, **kwargs: Any) -> tuple[Domain | None, ...]:

@@ -186,9 +186,7 @@ class Values(Filler):
 
     @classmethod
     def of(cls, array: Any) -> Values:
-        """Return the filler of an array of finite numbers. Raises :class:`ValueError` for anything else, with its
-        description.
-        """
+        """Return the filler of an array of finite numbers. Raises :class:`ValueError` for any other array."""
         try:
             numbers = np.asarray(array, np.float64)
         except (TypeError, ValueError):

@@ -51,10 +51,6 @@ class CoreTimeAxis:
         return (x,) * len(names)
 
 
-def _never(scan: Scan) -> bool:
-    return False
-
-
 @dataclass(frozen=True)
 class Expand(Pass):
     """Unroll every scan.
@@ -74,7 +70,7 @@ class Expand(Pass):
     name = "expand"
     after = Stage.EXPANDED
     time_axis: TimeAxis = CoreTimeAxis()
-    loops: Callable[[Scan], bool] = _never
+    loops: Callable[[Scan], bool] = lambda scan: False
 
     def requires(self, graph: Graph) -> None:
         """Raise :class:`PassError` for more nodes than any net can have, before the first is made."""

@@ -139,7 +139,7 @@ class Steps:
     def _doubled(
         self, steps: Map, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
     ) -> dict[int, Ref]:
-        """Return the states after each step, by doubling; ``begun`` are the first states, as steps, that are not zero."""
+        """Return the states after each step, by doubling; ``begun`` are first states that are not zero, as steps."""
         values, factors = self._begun(steps, begun, length), dict(steps.factors)
         for key, ref in factors.items():  # of the first step no factor is needed any more
             factors[key] = None if ref is None or length == 1 else self.cut(ref, 1)[1]

@@ -149,7 +149,7 @@ class _Hoister:
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _staying(self) -> set[str]:
-        """Return the cheap nodes on sequences that stay in the loop because nothing outside reads them; none without
+        """Return the cheap nodes on sequences that stay in the loop, as nothing outside reads them; none without
         states.
         """
         if not self.on_state:

@@ -117,9 +117,9 @@ class _Halves:
         self.numbers = sorted(first), [number for number in range(len(self.names)) if number not in first]
         self.first = {self.names[number] for number in first}
         varying = self.body.dependents(self.first)
-        known = (self.body.needed([output.ref for output in self._nexts(0)]) | self.first) & varying
-        self.crossing = self._crossing(known)
-        alone = varying - self.body.dependents(set(self.names) - self.first) - known
+        computed = (self.body.needed([output.ref for output in self._nexts(0)]) | self.first) & varying
+        self.crossing = self._crossing(computed)
+        alone = varying - self.body.dependents(set(self.names) - self.first) - computed
         freed = [node for node in self.body if node.name in alone and isinstance(node.op, products)]
         moved = sum(self.body.type(ref).size for ref in self.crossing)
         self.pays = bool(freed) and moved <= sum(node.types[0].size for node in freed)
@@ -127,15 +127,15 @@ class _Halves:
     def _nexts(self, half: int) -> list[Output]:
         return [self.scan.next_states[number] for number in self.numbers[half]]
 
-    def _crossing(self, known: set[str]) -> list[Ref]:
+    def _crossing(self, computed: set[str]) -> list[Ref]:
         """Return the values of the first scan that the rest reads."""
         stack = [output.ref for output in (*self.scan.step_outputs, *self._nexts(1))]
         seen = set(stack)
         for ref in stack:
-            more = [] if ref.node in known else [arg for arg in self.body.args(ref.node) if arg not in seen]
+            more = [] if ref.node in computed else [arg for arg in self.body.args(ref.node) if arg not in seen]
             seen.update(more)
             stack += more
-        return [ref for ref in stack if ref.node in known]
+        return [ref for ref in stack if ref.node in computed]
 
     def scans(self, b: Builder, node: Node, args: Refs) -> Refs:
         """Return the results of the scan, from two."""
@@ -147,9 +147,9 @@ class _Halves:
 
         def half(number: int, body: Graph, outputs: Sequence[str]) -> tuple[Refs, Refs]:
             titles = [*outputs, *(ends[state] for state in self.numbers[number])]
-            given = [operands[arg.name] for arg in body.body_args()]
-            found = b.add(replace(self.scan, body=body), *given, names=titles, loc=node.loc)
-            return found[: len(outputs)], found[len(outputs) :]
+            arguments = [operands[arg.name] for arg in body.body_args()]
+            results = b.add(replace(self.scan, body=body), *arguments, names=titles, loc=node.loc)
+            return results[: len(outputs)], results[len(outputs) :]
 
         sequences, first = half(0, pruned(self.body, [*values, *self._nexts(0)], self.first), names)
         body, taken = self._rest()
@@ -159,7 +159,7 @@ class _Halves:
         return (*results, *(last[number] for number in range(len(ends))))
 
     def _rest(self) -> tuple[Graph, dict[str, int]]:
-        """Return the body of the second scan, and for each of its new arguments the index of a value of the first scan."""
+        """Return the second scan's body, and for each of its new arguments the index of a value of the first scan."""
         rebuild, taken = Rebuild(self.body), dict[str, int]()
         for node in self.body:
             crossing = [ref for ref in self.crossing if ref.node == node.name]

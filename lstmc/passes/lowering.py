@@ -142,9 +142,7 @@ class _Pieces:
         return tuple(pieces)
 
     def _can_be_cut(self, arg: Ref, whole: Ref, axis: int) -> bool:
-        """Return whether an operand of an elementwise op can be cut with its result: it is cut too, or is the same for
-        all pieces.
-        """
+        """Return whether an operand of an elementwise op can be cut with its result, or is equal for all pieces."""
         shape, arg_shape = self.b.type(whole).shape, self.b.type(arg).shape
         if is_weight(self.b, arg) and arg_shape == shape[axis:] and len(arg_shape) == 1:
             return True
@@ -309,9 +307,7 @@ class _Products:
         return self.b.copy(node, operands) if operands != list(args) else None
 
     def _products(self, x: Ref, arrays: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
-        """Write a linear map as products: each of ``arrays`` is its result for the rows of the identity; x is its
-        operand.
-        """
+        """Write a linear map as products: each of ``arrays`` is its result for the rows of the identity."""
         if any(array.size > LARGEST for array in arrays):
             return None
         count = self.b.type(x).shape[0]

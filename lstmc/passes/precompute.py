@@ -108,16 +108,12 @@ def _computed_from_parameters(graph: Graph) -> set[str]:
         if isinstance(node.op, Param | Precomputed):
             made_of[node.name] = {node.name: size}
         elif not isinstance(node.op, Leaf | Scan) and all(
-            ref.node in made_of or _is_fill(graph, ref) for ref in operands
+            ref.node in made_of or isinstance(graph.node(ref.node).op, Full) for ref in operands
         ):
             sources = {name: n for ref in operands for name, n in made_of.get(ref.node, {}).items()}
             if sources and size <= max(LARGEST, sum(sources.values())):
                 made_of[node.name] = sources
     return {name for name in made_of if not isinstance(graph.node(name).op, Param)}
-
-
-def _is_fill(graph: Graph, ref: Ref) -> bool:
-    return isinstance(graph.node(ref.node).op, Full)
 
 
 Image = tuple[int, ...]
@@ -164,9 +160,7 @@ def _folded(graph: Graph, counts: Counter[str]) -> Graph:
 
 
 def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
-    """Return whether a value is a number for each channel of a convolution, and depends on parameters alone, as its
-    weights do.
-    """
+    """Return whether a value is a number for each channel of a convolution, from parameters alone."""
     channels, shape = conv.types[0].shape[-3], b.type(other).shape
     of_channels = shape[-3:] == (channels, 1, 1) and all(size == 1 for size in shape[:-3])
     return of_channels and all(computed_from_parameters(b, ref) for ref in (other, *b.args(conv.name)[1:]))

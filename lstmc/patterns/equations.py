@@ -108,7 +108,7 @@ class Equations:
         """Return the formula of a whole value, even if it is opaque."""
         place = Place(ref, self.whole(ref))
         formula = self._op(place)
-        return Polynomial.atom(self.given(place)) if formula is None else formula
+        return Polynomial.atom(self.opaque(place)) if formula is None else formula
 
     def at(self, place: Place) -> Polynomial:
         """Return the formula of the value at a place."""
@@ -116,12 +116,12 @@ class Equations:
             self._depth += 1
             formula = None if self._depth > DEEPEST else self._read(place)
             self._depth -= 1
-            self._known[place] = Polynomial.atom(self.given(place)) if formula is None else formula
+            self._known[place] = Polynomial.atom(self.opaque(place)) if formula is None else formula
         return self._known[place]
 
     # atoms ---------------------------------------------------------------------------------------------------
 
-    def given(self, place: Place) -> Atom:
+    def opaque(self, place: Place) -> Atom:
         recurrent = place.where == "step" and place.ref.node in self._recurrent
         return self._atom((Opaque, place), lambda number: Opaque(number, recurrent, place))
 
@@ -173,7 +173,7 @@ class Equations:
     def _read(self, place: Place) -> Polynomial | None:
         """Return the formula of the value at a place; None if it is opaque."""
         if place.ref in self.cuts and place.where == "step":
-            return Polynomial.atom(self.given(replace(place, ref=self.cuts[place.ref])))
+            return Polynomial.atom(self.opaque(replace(place, ref=self.cuts[place.ref])))
         return self._op(place)
 
     def _op(self, place: Place) -> Polynomial | None:
@@ -329,9 +329,7 @@ def _concat(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> 
 
 
 def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    """Read through a reshape that only adds or removes axes of 1: leading ones, or the last one of a number for each
-    row.
-    """
+    """Read through a reshape that only adds or removes axes of 1: leading ones, or the last one of a column."""
     before, after = r.graph.type(args[0]).shape, node.types[0].shape
     for one, other in ((before, after), (_without_ones(before), _without_ones(after))):
         if columns is not None and other == (*one, 1):

@@ -219,7 +219,7 @@ def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
     if not values:
         raise step.mismatch("h' = o * tanh(c')", step.following[h])
     cell = Place(values[0], step.equations.whole(values[0]))
-    after = step.equations.given(cell)
+    after = step.equations.opaque(cell)
     update = _CellUpdate.of(step, c, step.equations.inside(values[0]))
     o, activation = _output(step, h, after)
     reader = Gates(step, h, {c: update.reset})
@@ -369,9 +369,7 @@ MATCHES: dict[str, Callable[[Graph, str, Formulas], LSTM | GRU | RNN]] = {
 
 
 def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM | GRU | RNN | Unrecognised:
-    """Return the LSTM, GRU or RNN that the scan called ``name`` computes. ``formulas`` read a backend's ops that are no
-    core ops.
-    """
+    """Return the LSTM, GRU or RNN that a scan computes. ``formulas`` read a backend's ops that are no core ops."""
     differences = {}
     for kind, match in MATCHES.items():
         try:

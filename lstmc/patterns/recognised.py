@@ -92,9 +92,7 @@ class Valid:
 
 @dataclass(frozen=True)
 class Result:
-    """A result of a step: h' or c', zero at invalid steps if ``masked``; and whether the
-    sequence of them is ``read``.
-    """
+    """A result of a step: h' or c', zero at invalid steps if ``masked``; ``read`` if something reads the sequence."""
 
     of: str
     masked: bool

@@ -140,8 +140,8 @@ def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask |
         if isinstance(op, Relu):
             (missing,) = graph.args(ref.node)
             left = graph.args(missing.node)[0] if graph.node(missing.node).op == LAST else missing
-            found = left != missing and isinstance(graph.node(left.node).op, Relu) and _whole(graph, left)
-            return Mask(ref, inverted) if found else None
+            whole = left != missing and isinstance(graph.node(left.node).op, Relu) and _whole(graph, left)
+            return Mask(ref, inverted) if whole else None
         if not isinstance(op, Reshape) and op != LAST:
             return None
         inverted ^= op == LAST
@@ -152,8 +152,8 @@ def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask |
 def operand_masks(graph: Graph | Builder, scan: Scan, operands: Sequence[Ref]) -> Masks:
     """Return the arguments of a scan's body that are masks."""
     arguments = zip(scan.body.body_args(), operands, strict=True)
-    found = {arg.name: mask_of(graph, ref) for arg, ref in arguments if isinstance(arg.op, Arg) and arg.op.role == "x"}
-    return {name: mask for name, mask in found.items() if mask}
+    masks = {arg.name: mask_of(graph, ref) for arg, ref in arguments if isinstance(arg.op, Arg) and arg.op.role == "x"}
+    return {name: mask for name, mask in masks.items() if mask}
 
 
 def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
@@ -288,9 +288,7 @@ def _kept_axes(affine: Graph) -> tuple[int, ...]:
 
 
 def _last_read(affine: Graph, places: Numbers) -> list[Numbers]:
-    """Return for each element of the next states the largest place among the elements of the
-    states that it depends on.
-    """
+    """Return for each element of the next states the largest place of a state's element that it depends on."""
     states = state_arguments(affine)
     last: dict[Ref, Numbers] = {}
     for node in affine:
@@ -329,9 +327,7 @@ def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
 
 
 def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_AXES) -> Axes:
-    """Return the axes along which all elements of a value are equal, by the nodes that compute it; ``same`` has those
-    of leaves.
-    """
+    """Return the axes along which a value has equal elements, by its nodes; ``same`` has those of leaves."""
     node = graph.node(ref.node)
     if ref.node in same:
         return same[ref.node]
@@ -342,9 +338,7 @@ def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_
 
 
 def same_axes(op: Op, operands: Sequence[tuple[tuple[int, ...], Axes]], shape: tuple[int, ...]) -> Axes:
-    """Return the axes along which a result of this shape has equal elements, from the operands'
-    shapes and such axes.
-    """
+    """Return the axes along which a result of this shape has equal elements, from its operands' shapes and axes."""
     if isinstance(op, Binary | Pointwise):
         padded = [
             ((1,) * (len(shape) - len(own)) + own, {axis + len(shape) - len(own) for axis in axes})

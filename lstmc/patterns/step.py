@@ -48,7 +48,7 @@ class Step:
         self._unmask()
 
     def atom(self, state: Ref) -> Atom:
-        return self.equations.given(Place(state, self.equations.whole(state)))
+        return self.equations.opaque(Place(state, self.equations.whole(state)))
 
     def mismatch(self, expected: str, *refs: Ref) -> Mismatch:
         text = "; ".join(print_node(self.body, self.body.node(ref.node)) for ref in refs)
@@ -79,9 +79,7 @@ class Step:
         return self.equations.graph(place.where).type(place.ref).shape[-1]
 
     def _unmask(self) -> None:
-        """Find the mask that keeps every state at invalid steps, if there is one, and the updates of the states at the
-        others.
-        """
+        """Find the mask that keeps every state at invalid steps, if any, and the updates at valid steps."""
         if not self.updates:
             return
         formula = next(iter(self.updates.values()))
@@ -101,9 +99,7 @@ class Step:
             return
 
     def reset_of(self, quotient: Polynomial) -> tuple[Monomial, Polynomial]:
-        """Return the common factor of a formula that has one number a row, if there is one, and
-        the formula without it.
-        """
+        """Return the common factor of a formula that has one number a row, if any, and the formula without it."""
         for atom in dict.fromkeys(a for monomial, _ in quotient for a in monomial if self.by_rows(a)):
             divided, rest = quotient.divided((atom,))
             if not rest.terms:
@@ -111,9 +107,7 @@ class Step:
         return (), quotient
 
     def results(self, named: Mapping[str, Polynomial]) -> tuple[Result, ...]:
-        """Return for each step output the ``named`` formula that it equals. Raises :class:`Mismatch` for any other
-        output.
-        """
+        """Return for each step output the ``named`` formula that it equals. Raises :class:`Mismatch` for another."""
         matches = []
         readers = self.graph.readers()
         for number, output in enumerate(self.scan.step_outputs):
@@ -163,7 +157,7 @@ def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
     counted = Equations(scan.body, formulas, (graph, ref.node))
     number = next(i for i in range(len(scan.body.body_args())) if scan.role(i) == "state")
     state = Ref(scan.body.body_args()[number].name)
-    before = Polynomial.atom(counted.given(Place(state, None)))
+    before = Polynomial.atom(counted.opaque(Place(state, None)))
     following = counted.at(Place(scan.next_states[0].ref, None))
     counter = counted.at(Place(scan.step_outputs[ref.out].ref, None))
     return graph.args(ref.node)[number] if (counter, following) == (before, before - ONE) else None
@@ -217,9 +211,7 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
 
 
 def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Function], Monomial]]:
-    """Yield the readings of a formula as f c + i g: the gates, of which i and f have the function ``gate`` if possible,
-    and c.
-    """
+    """Yield the readings of a formula as f c + i g: i and f, which are ``gate`` functions if possible, and c."""
     terms = [monomial for monomial, coefficient in c if coefficient == 1]
     if len(terms) != len(c) or len(c) not in (1, 2):
         return
@@ -236,9 +228,7 @@ def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Functio
 
 
 def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | None, Ref | None, Place | None] | None:
-    """Return the value that a formula of the old c is; if a state times a number for each row, that state and number
-    too.
-    """
+    """Return the value that a formula of the old c is; of a state times a number a row, that state and number too."""
     if not monomial:
         return None, None, None
     values = equations.equal_to(Polynomial.of({monomial: 1.0}), c.node)

@@ -268,9 +268,7 @@ class _Sharing:
         return ref if factor == 1 else self.rebuild.builder.add(Affine(scale=factor), ref)[0]
 
     def counting(self, node: Node, op: SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
-        """Return a mean over the labels that are not ignored, times a weight that is an input: the data determine their
-        number.
-        """
+        """Return a mean over the labels that count, times a weight that is an input: the data determine it."""
         if not isinstance(self.part.node(labels.node).op, Input):
             self.refuse(node, "is a mean over labels that are left out, and its labels are no input of the model")
         assert op.ignore_label is not None
@@ -320,7 +318,7 @@ def fixed_masks(graph: Graph) -> Graph:
     """
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Scan) and any(_drops(body) for body in node.op.bodies):
+        if isinstance(node.op, Scan) and any(isinstance(n.op, Dropout) for body in node.op.bodies for n in body):
             raise PassError(
                 f"fixed masks of {graph.name}: expected an expanded graph, found a scan with a dropout", loc=node.loc
             )
@@ -330,7 +328,3 @@ def fixed_masks(graph: Graph) -> Graph:
         return b.add(Mul(), *args, *mask, names=node.names, loc=node.loc)
 
     return rewrite(graph, visit)
-
-
-def _drops(body: Graph) -> bool:
-    return any(isinstance(node.op, Dropout) for node in body)

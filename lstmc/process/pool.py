@@ -233,9 +233,7 @@ def _client(distributed: Any, scheduler: str) -> Any:
 
 
 def _stopped(workers: Pool) -> Iterator[Pool]:
-    """Yield the pool, and cancel its remaining jobs at the end. Raises :class:`SweepError` if a signal had stopped a
-    process of theirs.
-    """
+    """Yield the pool; cancel its jobs at the end. Raises :class:`SweepError` if a signal stopped a process of them."""
     try:
         yield workers
     except BaseException:

@@ -106,8 +106,7 @@ def layer_rows(net: Net) -> list[LayerRow]:
 
 
 def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
-    """Return for each node the parameters that it is computed from, if it depends on nothing else. Fixed arrays are
-    none."""
+    """Return for each node that depends on parameters alone those parameters; fixed arrays do not count."""
     parameters: dict[str, frozenset[str]] = {}
     fixed: dict[str, bool] = {}
     for node in graph:
@@ -162,8 +161,7 @@ def net_page(
     """Return the page of a net as HTML: pictures, source, passes, layers and text, with links from each to the others.
 
     ``verified`` is what :meth:`lstmc.Net.verify` found, ``recipes`` what an imported model's parameters are made of,
-    ``ranges`` what :meth:`lstmc.Net.ranges` measured.
-    Raises :class:`~lstmc.errors.DrawingError` without Graphviz.
+    ``ranges`` what :meth:`lstmc.Net.ranges` measured. Raises :class:`~lstmc.errors.DrawingError` without Graphviz.
     """
     rows = layer_rows(net)
     keys = {row.layer.name: f"layer-{i}" for i, row in enumerate(rows)}
@@ -323,8 +321,7 @@ def _leads(
     boxes: Mapping[str, str],
     sources: Container[str],
 ) -> dict[str, dict[str, Any]]:
-    """Return for each box, by its id, its name and its links: to its layers, else to its line, if that is in
-    the page."""
+    """Return for each box, by its id, its name and its links: to its layers, else to its line in the page."""
     layers: dict[str, list[str]] = {}
     for row in rows:
         layers.setdefault(_box(row, boxes), []).append(keys[row.layer.name])

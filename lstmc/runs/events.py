@@ -163,8 +163,7 @@ def about_data(data: Dataset, name: str) -> dict[str, Any]:
 
 
 def record(command: str, settings: object, **facts: Any) -> dict[str, Any]:
-    """Return the record of a run: the command, its arguments, the settings of its solver, and the versions of
-    packages."""
+    """Return the record of a run: its command and arguments, its solver's settings, the versions of packages."""
     is_typed = dataclasses.is_dataclass(settings) and not isinstance(settings, type)
     return {
         "command": command,

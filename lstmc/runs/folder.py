@@ -96,8 +96,7 @@ def read_about(path: Path, kind: type[T]) -> T:
 
 
 def newest(folder: Path, read: Callable[[Path], T]) -> tuple[Path, T] | None:
-    """Return the newest snapshot that ``read`` accepts, and its result. One for which it raises :class:`TrainingError`
-    is passed over."""
+    """Return the newest snapshot that ``read`` accepts, without :class:`TrainingError`, and its result."""
     for path in _snapshot_folders(folder):
         try:
             return path, read(path)
@@ -143,8 +142,7 @@ def _own_digest(described: Mapping[str, Any]) -> str:
 
 
 def _is_intact(path: Path, content: bytes) -> bool:
-    """Return whether all files have the hashes that ``content``, of ``snapshot.json``, says. Raises
-    :class:`NotExpected`."""
+    """Return whether all files have the hashes of ``content``, a ``snapshot.json``. Raises :class:`NotExpected`."""
     about = parse_json(content, Description)
     own = {key: value for key, value in json.loads(content).items() if key != HASH}
     return about.sha256 == _own_digest(own) and all(
@@ -195,8 +193,7 @@ class RunIdentity:
 
     @classmethod
     def from_net(cls, net: bytes, data: str, settings: Mapping[str, Any]) -> RunIdentity:
-        """Return the identity: ``net`` is everything that the net computes, and nothing else; ``data`` a
-        fingerprint."""
+        """Return the identity: ``net`` is all that the net computes, and nothing else; ``data`` a fingerprint."""
         return cls(hashlib.sha256(net).hexdigest(), data, json.loads(json.dumps(settings)))
 
     def differences(self, before: RunIdentity) -> list[str]:

@@ -116,9 +116,7 @@ RESET = "default"
 
 
 class SolverError(BackendError):
-    """A solver setting that does not exist, has a wrong value, is missing, or is unused by the
-    chosen type or policy.
-    """
+    """A solver setting that is unknown, has a wrong value, is missing, or is unused by the type or policy."""
 
 
 @dataclass(frozen=True)

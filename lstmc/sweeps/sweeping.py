@@ -219,9 +219,8 @@ def sweep(
         watch: Is given the rows now and then.
         stop: Is asked whether to stop, with snapshots.
 
-    The other arguments are those of :func:`lstmc.train`, for all points. Raises
-    :class:`~lstmc.errors.SweepError` for a space or a folder that does not do, where the scheduler ends, and without
-    the packages of the extra ``sweep``.
+    The other arguments are those of :func:`lstmc.train`, for all points. Raises :class:`~lstmc.errors.SweepError` for a
+    space or a folder that does not do, where the scheduler ends, and without the packages of the extra ``sweep``.
     """
     training = TrainingOptions(
         test_data=test_data,
@@ -305,7 +304,7 @@ def sweep_model(
     if halving is not None and len(set(updates)) > 1:
         raise SweepError("halving compares points after the same number of updates: solver.max_iter cannot vary")
     drawing = need("lstmc.sweeps.drawing", "matplotlib", "sweep", SweepError)  # before anything is trained
-    files = [_file_of(training.model), training.data, *([training.test_data] if training.test_data else [])]
+    files = [training.model.rpartition(":")[0], training.data, *([training.test_data] if training.test_data else [])]
     settings = {name: value for name, value in asdict(training).items() if name != "tensorboard"}
     definition = sweep_definition(settings, files, points, halving, str(search.goal))
     folder = Path(run.out).absolute()
@@ -419,13 +418,7 @@ def _absolute(file: str | Path) -> str:
 
 
 def _absolute_model(model: str) -> str:
-    """Return ``FILE`` or ``FILE:MODEL`` with the absolute path of the file. Raises ModelFileError for a text that is
-    neither.
-    """
+    """Return ``FILE`` or ``FILE:MODEL`` with the file's absolute path. Raises ModelFileError for other texts."""
     source = model_in(model)
     file = model.removesuffix(f":{source.model.name}")
     return f"{Path(file).absolute()}:{source.model.name}"
-
-
-def _file_of(model: str) -> str:
-    return model.rpartition(":")[0]

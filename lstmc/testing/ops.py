@@ -190,9 +190,7 @@ def check_repeats(sample: Sample, seed: int) -> None:
 
 
 def check_over_time(sample: Sample, seed: int, steps: int, mapped: Sequence[bool]) -> None:
-    """Assert that the op over time is the op at every step, with a time axis for ``mapped`` operands, and ``of_step``
-    its inverse.
-    """
+    """Assert that the op over time is the op at every step (``mapped`` have a time axis), ``of_step`` its inverse."""
     wide = op_over_time(sample.op, steps, sample.operands, mapped)
     if wide is None or not any(mapped):
         return

@@ -74,8 +74,7 @@ def seeded_model(seed: int, wide: bool = False, changes: Sequence[int] = ()) -> 
 
 
 def random_model(draw: Draw, wide: bool = False) -> RandomModel:
-    """Return a model of one to three scans; ``wide``: of one or two sequences, with normalized images, heads, steps
-    too."""
+    """Return a model of one to three scans; ``wide``: with few sequences, images, heads and steps too."""
     steps, batch, seed = draw.integer(1, 6), draw.integer(1, 2 if wide else 4), draw.integer(0, 99)
     cells: list[RandomCell] = []
     bound: dict[str, RandomCell] = {}

@@ -196,9 +196,7 @@ def unpack(order: Order, archive: Path) -> None:
 
 
 def prepare_python(order: Order) -> None:
-    """Write the caffe package into ``order.stage``, without its compiled module, and Caffe's messages for Python and
-    C++.
-    """
+    """Write the caffe package without its compiled module, and Caffe's messages, into ``order.stage``."""
     _copy_python(order)
     _generate_messages(order)
 

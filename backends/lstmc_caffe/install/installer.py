@@ -112,9 +112,7 @@ def require_mpi(console: Console | None = None) -> None:
 
 
 def smoke_test(order: Order) -> str:
-    """Test the new pycaffe and the new ``caffe`` program; return Caffe's version. Raises InstallError if they do not
-    work.
-    """
+    """Test the new pycaffe and ``caffe`` program; return Caffe's version. Raises InstallError if they fail."""
     script = Path(__file__).with_name("smoke_test.py")
     env = {"PYTHONPATH": str(order.stage / "python"), "PYTHONNOUSERSITE": "1", "GLOG_minloglevel": "1"}
     printed = run([str(order.interpreter.executable), str(script)], "trying the new pycaffe", env=env)

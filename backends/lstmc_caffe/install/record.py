@@ -28,8 +28,7 @@ CUDA = Path("cuda")
 
 @dataclass(frozen=True)
 class Record:
-    """The fields of a build's record that are read again: among them the interpreter's path and the ISO time of the
-    build."""
+    """The fields of a build's record that are read again, as the interpreter's path and the time of the build."""
 
     key: str
     source: str

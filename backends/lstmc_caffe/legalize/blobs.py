@@ -43,9 +43,7 @@ def packing_nodes(graph: Graph) -> set[str]:
 
 
 def weight_nodes(graph: Graph) -> set[str]:
-    """Return the weight ops on parameters, and all precomputed nodes. Untrained, a parameter
-    may be in several blobs.
-    """
+    """Return weight ops on parameters, and precomputed nodes. Untrained, a parameter may be in several blobs."""
     packed = {node.name for node in graph if is_weight_op(node.op) and is_weight(graph, Ref(node.name))}
     return packed | precomputed_nodes(graph)
 

@@ -150,9 +150,7 @@ def round_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def _rounded(b: Builder, node: Node, x: Ref, name: str) -> Refs:
-    """Round by adding a large shift; a sum subtracts it, as OpenCV would merge a second Power with the first or the
-    next one.
-    """
+    """Round by adding a large shift; a sum subtracts it, as OpenCV would merge two Power layers."""
     rounded = b.add(caffe.RoundingPower(), x, names=(f"{name}/rounded",), loc=node.loc)
     back = caffe.DummyData(node.types[0].shape, -caffe.RoundingPower.shift)
     return (*rounded, *b.add(back, names=(f"{name}/shift",), loc=node.loc))

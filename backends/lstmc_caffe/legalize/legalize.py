@@ -83,9 +83,7 @@ def pass_packed_values(graph: Graph) -> Graph:
 
 
 def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
-    """Return whether an argument of a body, or a weight packed from it, can be a blob of a
-    layer; ``biases`` count too.
-    """
+    """Return whether an argument of a body, or a weight packed from it, can be a layer's blob, or its bias."""
     argument = Ref(body.body_args()[slot].name)
     return any(
         ref == argument and (_is_blob(node, at, biases) or (is_weight_op(node.op) and is_weight(body, Ref(node.name))))

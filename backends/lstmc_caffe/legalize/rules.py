@@ -75,9 +75,7 @@ def _checked(point: EntryPoint, table: object) -> dict[type[Op], LegalizeRule]:
 
 
 def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
-    """Apply a rule to a node and return the new values. Raises :class:`BackendError` naming both where the rule is
-    wrong.
-    """
+    """Apply a rule to a node and return the new values. Raises :class:`BackendError` where the rule is wrong."""
     try:
         results = rule(b, node, args)
     except LstmcError:

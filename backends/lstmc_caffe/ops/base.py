@@ -77,9 +77,7 @@ class CaffeOp(Op):
         return cls(**{attribute: value for attribute, value in attributes.items() if value is not None})
 
     def as_read(self) -> CaffeOp:
-        """Return the op that the importer reads from this op's written layer; it differs where a layer cannot hold all
-        fields.
-        """
+        """Return the op that the importer reads from this op's layer, which may not hold all fields."""
         return self
 
     def check(self, operands: Types) -> None:

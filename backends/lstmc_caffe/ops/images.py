@@ -28,9 +28,7 @@ def _four_axes(sample: Sample) -> TensorType:
 
 
 def _own_fields(param: Any, name: str) -> list[str]:
-    """Return the fields of a parameter for each axis, ``kernel_h`` and ``kernel_w`` for ``kernel_size``; ``dilation``
-    has none.
-    """
+    """Return a parameter's fields by axis, ``kernel_h`` and ``kernel_w`` for ``kernel_size``; ``dilation`` has none."""
     names = [f"{name.removesuffix('_size')}_{axis}" for axis in "hw"]
     return [each for each in names if each in param.DESCRIPTOR.fields_by_name]
 
@@ -93,25 +91,25 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
     fields = (("kernel_size", 0), ("stride", 1), ("pad", 0))
     pairs = tuple(zip(*(_read_pair(param, name, default) for name, default in fields), strict=True))
     sizes, padded = tuple(size for size, _, _ in pairs), any(pad for _, _, pad in pairs)
-    found: dict[WindowKind, str] = {}
+    unusual: dict[WindowKind, str] = {}
     for axis, n, (size, stride, pad) in zip((2, 3), image[2:], pairs, strict=True):
         along = f"along axis {axis} of {list(image)}"
         beyond = -((size - n - 2 * pad) // stride) * stride  # where the last window begins in the padded image
         if not pooling:
             if pad >= (_read_pair(param, "dilation", 1)[axis - 2]) * (size - 1) + 1:
-                found["padding alone"] = f"a window {along} lies in the padding"
+                unusual["padding alone"] = f"a window {along} lies in the padding"
             continue
         if padded and beyond >= n + pad:
-            found["clipped"] = f"the last window {along} is left out"
-            found |= {} if pad else {"clipped unpadded": found["clipped"]}
+            unusual["clipped"] = f"the last window {along} is left out"
+            unusual |= {} if pad else {"clipped unpadded": unusual["clipped"]}
         if param.pool == param.AVE and pad:
-            found["padded mean"] = f"a mean {along} counts the padding"
+            unusual["padded mean"] = f"a mean {along} counts the padding"
         if param.pool == param.AVE and n + 2 * pad > beyond > n + 2 * pad - size:
-            found["short mean"] = f"the last window {along} reaches behind it"
-            found |= {"short padded mean": found["short mean"]} if pad else {}
+            unusual["short mean"] = f"the last window {along} reaches behind it"
+            unusual |= {"short padded mean": unusual["short mean"]} if pad else {}
         if pad and sizes == tuple(image[2:]):
-            found["padded whole"] = f"a window {along} is as large as it, with padding"
-    return found
+            unusual["padded whole"] = f"a window {along} is as large as it, with padding"
+    return unusual
 
 
 @dataclass(frozen=True)

@@ -221,8 +221,6 @@ class _ConstantMaker:
 
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
-    """Return a sort key for blobs to make a constant from: smallest for one at least as large, of equal rows, and
-    hardly larger.
-    """
+    """Return a sort key for blobs to make a constant from: at least as large, of equal rows, hardly larger."""
     smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)

@@ -295,9 +295,7 @@ def exponential(form: Form, op: Op, args: Refs) -> Refs:
 
 
 def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
-    """Return exp(x) as sigmoid(x) / sigmoid(-x), whose factors have full precision in float16, unlike powers or a
-    sigmoid by tanh.
-    """
+    """Return exp(x) as sigmoid(x) / sigmoid(-x): unlike powers, or a sigmoid by tanh, exact in float16."""
     negated = power_layers(form, caffe.PowerLayer(scale=-1.0), x, f"{name}/negated")
     above = form.layer(caffe.SigmoidLayer(), x, name=f"{name}/above")
     below = form.layer(caffe.SigmoidLayer(), negated, name=f"{name}/below")

@@ -48,8 +48,7 @@ def matrix_shape(b: Builder, ref: Ref) -> Matrix:
 
 
 def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
-    """A value in another shape, by at most one view. Without ``names`` it is called after the value, and
-    of its step."""
+    """A value in another shape, by at most one view. Without ``names`` it is called after the value and its step."""
     if not names:
         names, steps = (f"{b.node(ref.node).names[ref.out]}/rows",), (b.of_step(ref),)
     return reshaped(b, ref, caffe.View(shape), names, steps=steps)

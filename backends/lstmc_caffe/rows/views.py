@@ -228,9 +228,7 @@ class _Settler:
         return self.blobs[source, ()]
 
     def _output_blob(self, output: Output) -> Ref:
-        """Return the blob of an output, which no layer reads; for an output that the host stacks, such a blob of each
-        step.
-        """
+        """Return the blob of an output, which no layer reads; for a host's stack, such a blob of each step."""
         source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
         if not isinstance(self.b.node(source.node).op, caffe.HostStack):
             return self._unread(source, output.name)
@@ -267,8 +265,7 @@ class _Settler:
         return blob not in self.read and blob.out == 0 and len(writer.names) == 1 and not fed
 
     def _copy(self, blob: Ref, name: str, step: Step | None = None) -> None:
-        """Add a layer that changes no element: a Power, or where there is none a Concat of one blob; of images a
-        Reshape to a matrix."""
+        """Add a layer that changes no element: a Power, else a Concat of one blob; of images a Reshape to a matrix."""
         type_ = self.b.type(blob)
         power = caffe.PowerLayer()
         op: caffe.CaffeOp
@@ -386,8 +383,6 @@ def _read_shapes(
 
 
 def _host_shapes(graph: Graph, ref: Ref) -> Iterator[Shape]:
-    """Yield the shape that the host needs of a value: its own, or none for a view, which the
-    host reads in any shape.
-    """
+    """Yield the shape that the host needs of a value: its own; none for a view, which it reads in any shape."""
     if not isinstance(graph.node(ref.node).op, caffe.View):
         yield graph.type(ref).shape

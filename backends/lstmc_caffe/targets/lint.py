@@ -20,9 +20,7 @@ from lstmc_caffe.targets.target import Pitfall, Restriction, Target
 
 
 def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
-    """Return a target's warnings for a net of these LayerParameters, each with the last layer of every path that
-    matches.
-    """
+    """Return a target's warnings for a net of these LayerParameters, each with the last layers of its paths."""
     if not target.pitfalls:
         return ()
     net = list(layers)
@@ -45,9 +43,7 @@ def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
 
 
 def lint_file(path: Path, target: Target) -> LintReport:
-    """Check a file against a target. Raises :class:`BackendError` for one that cannot be read, and as
-    :func:`lint_text`.
-    """
+    """Check a file against a target. Raises :class:`BackendError` for an unreadable one, and as :func:`lint_text`."""
     try:
         return lint_text(net_text(path.read_bytes()), target)
     except OSError as error:
@@ -55,18 +51,14 @@ def lint_file(path: Path, target: Target) -> LintReport:
 
 
 def lint_text(text: str, target: Target) -> LintReport:
-    """Check a prototxt against a target. Raises :class:`BackendError` for text that is no net,
-    or a net of V1 layers.
-    """
+    """Check a prototxt against a target. Raises :class:`BackendError` for text that is no net, or one of V1 layers."""
     net = net_from_text(text)
     report = lint_net(net, target)
     return replace(report, violations=(*_misspelt(text, net), *report.violations))
 
 
 def lint_net(net: Any, target: Target) -> LintReport:
-    """Check a NetParameter against a target, or against the layers that its readers load (``reads``), if its file has
-    these.
-    """
+    """Check a NetParameter against a target, or (``reads``) the layers that its readers load, if listed."""
     target = target.reads or target
     shapes = infer_shapes(net.layer, old_inputs(net))
     violations = [*_unwritten(net), *_old_inputs(net, shapes.blobs, target)]

@@ -146,27 +146,16 @@ def flattened(layer: Any, shape: Shape) -> Shape:
     return (*shape[:start], prod(shape[start : stop + 1]), *shape[stop + 1 :])
 
 
-def _flatten(layer: Any, bottoms: list[Shape]) -> list[Shape]:
-    return [flattened(layer, bottoms[0])]
-
-
 def _recurrent(layer: Any, bottoms: list[Shape]) -> list[Shape]:
     steps, size, units = bottoms[0][0], bottoms[0][1], layer.recurrent_param.num_output
     return [(steps, size, units), *[(1, size, units)] * (len(layer.top) - 1)]
 
 
-def _one_number(layer: Any, bottoms: list[Shape]) -> list[Shape]:
-    return [()]
-
-
-def _none(layer: Any, bottoms: list[Shape]) -> list[Shape]:
-    return []
-
-
+LOSSES = ("EuclideanLoss", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "Accuracy")
 REST: dict[str, Infer] = {
     **dict.fromkeys(("BatchNorm", "Clip", "LRN", "MVN", "PReLU", "Swish", "Threshold"), _same),
-    "Flatten": _flatten,
-    "Silence": _none,
+    "Flatten": lambda layer, bottoms: [flattened(layer, bottoms[0])],
+    "Silence": lambda layer, bottoms: [],
     # of several tops
     "Input": _declared("input_param"),
     "DummyData": _declared("dummy_data_param"),
@@ -174,7 +163,9 @@ REST: dict[str, Infer] = {
     "LSTM": _recurrent,
     "RNN": _recurrent,
     # of bottoms that have one size, whatever their axes
-    **dict.fromkeys(("EuclideanLoss", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "Accuracy"), _one_number),
+    **dict.fromkeys(
+        ("EuclideanLoss", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "Accuracy"), lambda layer, bottoms: [()]
+    ),
 }
 
 

@@ -94,9 +94,7 @@ class Pitfall:
 
 @dataclass(frozen=True)
 class Target:
-    """The layers, layout and settings of nets for one kind of reader. No ``layers`` means that
-    every type is allowed.
-    """
+    """The layers, layout and settings of nets for one kind of reader. No ``layers`` means any type of layer."""
 
     name: str
     summary: str

@@ -199,8 +199,7 @@ def train_net(
     ranks: RankNets | None = None,
     locate: Locate = lambda blobs, batch: None,
 ) -> TrainedNet:
-    """Train as :func:`~lstmc.runs.updates.train_by` does; with ``ranks`` the runner's workers train ``net``
-    together."""
+    """Train as :func:`~lstmc.runs.updates.train_by` does; with ``ranks`` the runner's workers train together."""
     if run.gpu and not runner.gpu.usable:
         raise TrainingError(f"cannot train {net.name} on a GPU: {runner.gpu.reason}")
     if solver.iter_size > 1:

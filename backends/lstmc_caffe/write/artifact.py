@@ -82,9 +82,7 @@ def read_sources(files: Mapping[str, bytes]) -> dict[str, Source]:
 
 
 def stored_source(path: Path) -> Source:
-    """Return the source of ``NAME.layers.cpp``, with its CUDA file if there is one. Raises :class:`BackendError` if
-    unreadable.
-    """
+    """Return the source of ``NAME.layers.cpp``, and its CUDA if any. Raises :class:`BackendError` if unreadable."""
     for_gpus = path.with_suffix(".cu")
     return Source(_source_text(path), _source_text(for_gpus) if for_gpus.exists() else None)
 
