@@ -251,7 +251,7 @@ class DimensionSize(Protocol):
 
 
 def trace_model(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tuple[ModelSource, Graph]:
-    """Return a model and its whole graph. Raises what tracing raises, at the user's own lines.
+    """Return a model and its whole graph. Errors of tracing have the user's own lines.
 
     With ``step``, for a net of one step, the length of sequences needs no size.
     """

@@ -47,7 +47,7 @@ class Legality:
     inside: bool = False
 
     def holds(self, op: type[Op]) -> bool:
-        """Return whether ops of this class may stand there."""
+        """Return whether the graph may have ops of this class."""
         if issubclass(op, Scan):
             return self.stage is not Stage.EXPANDED or op in (self.ops or ())
         if op is Arg or op is Param:

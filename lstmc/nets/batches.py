@@ -332,6 +332,7 @@ def run_bulk(
 
 
 def _run(jobs: list[_Job], workers: Pool | SerialPool, several: bool, stop: Callable[[], bool]) -> Iterator[Finished]:
+    """Run the pending parts of jobs by workers, and yield the result of each file when it ends."""
     left = {job.to: {part.to for part in job.pending_parts()} for job in jobs}
     parts = {part.to: (job, part) for job in jobs for part in job.pending_parts()}
     queue, tries, failed = list(parts), dict.fromkeys(parts, 0), set[Path]()

@@ -108,6 +108,7 @@ def processor() -> str:
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
+    """Return the remembered times; empty if there are none that can be read."""
     try:
         return read_json(path, dict[str, dict[str, Number]])
     except (OSError, NotExpected):

@@ -342,7 +342,7 @@ class _Sinker:
         return sinkable
 
     def _least(self, sinkable: set[str], light: tuple[type[Op], ...]) -> set[str]:
-        """Of the nodes that can be sunk: those that are not light, what they enter, and what makes the crossing least.
+        """Return the nodes to sink: those that are not cheap, their dependents, and those that make fewer values cross.
 
         What the scan returns anyway costs nothing to cross, and neither does what is a sequence outside.
         """

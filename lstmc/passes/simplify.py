@@ -407,6 +407,7 @@ def pruned(body: Graph, outputs: Sequence[Output], keep: Collection[str] = ()) -
 def _rebuilt(
     graph: Graph, dropped: Collection[str], shrunk: dict[str, _Shrunk], outputs: Iterable[Output] | None = None
 ) -> Graph:
+    """Return the graph without the dropped nodes, and with smaller scans in place of the shrunk ones."""
     rebuild = Rebuild(graph)
     for node in graph:
         if node.name in dropped:

@@ -206,7 +206,7 @@ def reader_names() -> tuple[str, ...]:
 
 
 def load_reader(name: str) -> Reader:
-    """Return a reader by its name. Raises :class:`PluginError` if there is none of that name, or two, or it is none."""
+    """Return a reader by its name. Raises :class:`PluginError` for none of that name, several, or another object."""
     point = only_entry_point(GROUP, name, "reader")
     reader = load_point(point, "reader")
     if not isinstance(reader, Reader):

@@ -321,12 +321,13 @@ def parse(data: Mapping[str, Any], where: str, base: Parsed = _NOTHING) -> Parse
     what was found.
     """
     try:
-        return _built(parse_json(json.dumps(data, default=str).encode(), TargetFile), base)
+        return _derived_target(parse_json(json.dumps(data, default=str).encode(), TargetFile), base)
     except NotExpected as wrong:
         raise BackendError(f"{where}: {wrong}") from None
 
 
-def _built(file: TargetFile, base: Parsed) -> Parsed:
+def _derived_target(file: TargetFile, base: Parsed) -> Parsed:
+    """Return the target of a file, merged into its base."""
     sources, rules = {**base.sources, **file.sources}, dict(base.rules)
     own: list[Restriction] = []
     for number, table in enumerate(file.rule):
