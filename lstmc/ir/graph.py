@@ -20,6 +20,8 @@ from lstmc.ops import Arg, Input, Op, Param, Types
 from lstmc.source import SrcLoc
 from lstmc.types import MOST_ELEMENTS, TensorType
 
+__all__ = ["Builder", "Graph", "Node", "Output", "Ref", "Step", "Steps", "topological_order"]
+
 
 class Ref(NamedTuple):
     """One value: output ``out`` of the node called ``node``."""

@@ -35,6 +35,23 @@ from lstmc.ops import (
 )
 from lstmc.source import SrcLoc
 
+__all__ = [
+    "NEGATE",
+    "GraphValue",
+    "Rebuild",
+    "broadcast",
+    "computed_from_parameters",
+    "is_weight",
+    "is_weight_op",
+    "precomputed_nodes",
+    "rename_values",
+    "renewed",
+    "reshape_source",
+    "reshaped",
+    "twice_stored",
+    "weight_graph",
+]
+
 
 class Rebuild:
     """A graph under construction from another one, node by node, and the map from old values to new ones.

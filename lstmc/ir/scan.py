@@ -38,6 +38,23 @@ from lstmc.ops import (
 )
 from lstmc.types import TensorType
 
+__all__ = [
+    "Rounding",
+    "Scan",
+    "depending",
+    "differentiable_inputs",
+    "differentiable_outputs",
+    "flops",
+    "has_gradient",
+    "node_count",
+    "node_flops",
+    "of_step",
+    "op_of_step",
+    "op_over_time",
+    "over_steps",
+    "values_over_time",
+]
+
 T = TypeVar("T")
 
 

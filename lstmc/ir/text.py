@@ -35,6 +35,8 @@ from lstmc.ops.base import dialect_of, dialects, load_dialect
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
+__all__ = ["parse_filler", "parse_graph", "print_graph", "print_node"]
+
 _NODE = re.compile(
     r"(?P<names>%\S+(?:, %\S+)*): (?P<types>\w+\[[\d,]*\](?:, \w+\[[\d,]*\])*)"
     r" = (?P<op>[\w.]+)\((?P<args>.*?)\)(?P<block> \{)?(?:  @ (?P<steps>[^\s,]+(?:, [^\s,]+)*))?(?:  # (?P<loc>.*))?"

@@ -14,6 +14,8 @@ from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
 from lstmc.ops import Arg, Input, Op, Param, Precomputed, Types
 
+__all__ = ["Stage", "verify"]
+
 
 class Stage(Enum):
     """The three stages of a model graph."""

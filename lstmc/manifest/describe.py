@@ -12,6 +12,8 @@ from lstmc.ops import Input, IntegerRange
 from lstmc.passes import step_pattern
 from lstmc.weights import parameters
 
+__all__ = ["describe", "manifest_states", "step_blobs"]
+
 
 def describe(
     compiled: Compiled,

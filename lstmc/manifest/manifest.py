@@ -21,6 +21,20 @@ from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
 
+__all__ = [
+    "FORMAT",
+    "InputPlace",
+    "Manifest",
+    "Parameter",
+    "Place",
+    "ScanBlobs",
+    "State",
+    "Stored",
+    "manifest_path",
+    "parse_manifest",
+    "read_manifest",
+]
+
 FORMAT = 1
 
 

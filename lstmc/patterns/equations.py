@@ -28,6 +28,8 @@ from lstmc.patterns.polynomial import (
     Where,
 )
 
+__all__ = ["CORE_FORMULAS", "Equations", "Formula", "Reading", "multiplied"]
+
 DEEPEST = 80  # ops that are looked through, one in the other: more would be no cell, and Python's stack has an end
 
 

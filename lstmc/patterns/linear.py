@@ -2,8 +2,7 @@
 
 A value of a step is affine in some states if it is ``factor * state + offset``, and neither reads these states. The
 reading goes node by node and builds factors and offsets as nodes of the step. With max-plus arithmetic ``+`` is the
-maximum and ``*`` the sum: a running maximum is affine too. States that read each other are one group; a state that
-reads states of other groups reads their solution.
+maximum and ``*`` the sum: a running maximum is affine too. States that read each other are one group.
 """
 
 from __future__ import annotations
@@ -32,6 +31,8 @@ from lstmc.patterns.recurrence import (
     state_arguments,
     states_read,
 )
+
+__all__ = ["recurrences", "scan_lines", "state_lines"]
 
 MOST_STEPS = 16  # of a delay: for each there are some nodes
 MOST_OF_GROUP = 4  # states that read each other: the products of their factors are matrices of so many rows

@@ -16,6 +16,8 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from lstmc.ir import Ref
 from lstmc.ops import Op
 
+__all__ = ["Columns", "Matrix", "Place", "Polynomial"]
+
 M = TypeVar("M")  # what a monomial is
 MOST_TERMS = 64  # of one polynomial: a longer one would be no gate of a cell, and its powers have no end
 

@@ -40,6 +40,8 @@ from lstmc.patterns.recognised import (
 )
 from lstmc.patterns.step import ONE, Formulas, Mismatch, Step
 
+__all__ = ["match_gru", "match_lstm", "match_rnn", "recognise"]
+
 
 def activation_of(function: Function) -> tuple[Activation, Polynomial] | None:
     """Return a gate's activation and its operand; None for a clip that is not a hard sigmoid's."""

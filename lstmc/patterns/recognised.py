@@ -17,6 +17,27 @@ from lstmc.ops import Op
 from lstmc.patterns.polynomial import Matrix, Place
 from lstmc.source import SrcLoc
 
+__all__ = [
+    "GRU",
+    "GRU_ORDERS",
+    "LSTM",
+    "LSTM_ORDERS",
+    "RNN",
+    "Activation",
+    "Clipped",
+    "Difference",
+    "Entering",
+    "Gate",
+    "HardSigmoid",
+    "Recognised",
+    "Result",
+    "State",
+    "Unrecognised",
+    "Valid",
+    "describe",
+    "moved",
+]
+
 
 @dataclass(frozen=True)
 class Entering:

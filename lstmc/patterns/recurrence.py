@@ -49,6 +49,18 @@ from lstmc.ops import (
 )
 from lstmc.source import SrcLoc
 
+__all__ = [
+    "LEAST",
+    "Kind",
+    "MatrixStep",
+    "Recurrence",
+    "axes_of_one",
+    "matrix_step",
+    "operand_masks",
+    "state_arguments",
+    "states_read",
+]
+
 LEAST = -1e30  # below all other numbers, and so that float32 can add it a few times
 MOVES = (Reshape, Transpose, Split, Concat, Tile, Stack, Unstack)  # ops that put elements in other places
 

@@ -17,6 +17,8 @@ from lstmc.patterns.equations import Equations, Formula
 from lstmc.patterns.polynomial import Atom, Clip, Function, Monomial, Opaque, Place, Polynomial, without
 from lstmc.patterns.recognised import Difference, Result, State, Valid
 
+__all__ = ["LSTMTail", "Mismatch", "lstm_tails", "packed"]
+
 Formulas = Mapping[type[Op], Formula]
 ONE = Polynomial.constant(1)
 

@@ -23,6 +23,8 @@ from lstmc.ir import (
 from lstmc.ops import Arg, Binary, Constant, Full, Input, Op, Split
 from lstmc.passes.simplify import without_dead
 
+__all__ = ["OneStep", "StatePair", "one_step"]
+
 STEP = Argument("step", "True")
 
 

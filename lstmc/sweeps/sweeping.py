@@ -41,6 +41,8 @@ from lstmc.sweeps.trials import (
     survivors,
 )
 
+__all__ = ["Search", "SweepRun", "Swept", "sweep", "sweep_model"]
+
 SWEEP = "sweep.json"
 POINTS = "points"
 LOCK = ".lock"

@@ -26,6 +26,8 @@ from lstmc.errors import Argument, SweepError
 from lstmc.files.json_file import Count, NotExpected, Number, read_json
 from lstmc.runs.metrics import Record, Smoothed
 
+__all__ = ["COSTS", "Goal", "OverSeeds", "Range", "Row", "Space", "over_seeds"]
+
 SOLVER = "solver."  # begins the names of what is a setting of the solver
 SEED = "seed"
 MOST_POINTS = 10_000
