@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -134,6 +135,15 @@ def _try_gpu(order: Order) -> None:
     order.report.step(f"it computes on {gpu.device}" if gpu.usable else f"it was not tried on a GPU: {gpu.reason}")
 
 
+@dataclass(frozen=True)
+class Steps:
+    """The steps of an installation, which tests replace."""
+
+    prepare: Callable[[Recipe, Report], Interpreter] = prepare
+    build: Callable[[Order], None] = build
+    smoke_test: Callable[[Order], str] = smoke_test
+
+
 def install(
     cache: Path | None = None,
     jobs: int | None = None,
@@ -142,9 +152,7 @@ def install(
     force: bool = False,
     sdist: Path | None = None,
     recipe: Recipe = CPU,
-    prepare: Callable[[Recipe, Report], Interpreter] = prepare,
-    build: Callable[[Order], None] = build,
-    smoke_test: Callable[[Order], str] = smoke_test,
+    steps: Steps = Steps(),
 ) -> record.Installed:
     """Build Caffe unless it is installed, and return the build. Takes minutes, and about 150 MB at its peak.
 
@@ -152,8 +160,8 @@ def install(
     (default: one per core), ``console`` where progress goes (default: standard error). ``force`` builds anew,
     ``sdist`` is a source archive to use instead of a download. ``recipe`` says for what: ``cuda_recipe(("sm_90",))``
     is the build for GPUs, which stands beside the one for the CPU and takes far more of both. Two calls at once, in
-    one process or two, build once. The steps can be replaced, which the tests do. Raises InstallError; its subclass
-    MissingPackagesError when system packages are missing.
+    one process or two, build once. Raises InstallError; its subclass MissingPackagesError when system packages are
+    missing.
     """
     report = Report(console or Console(stderr=True))
     folder = record.caffe_folder(cache)
@@ -166,7 +174,7 @@ def install(
             if not force and (existing := record.installed(cache, recipe)):
                 return existing
             started = time.monotonic()
-            interpreter = prepare(recipe, report)
+            interpreter = steps.prepare(recipe, report)
             work = folder / f".work-{recipe.key(Platform.current(interpreter.version))}"
             order = Order(
                 recipe, interpreter, work, work / "stage", folder / "downloads", jobs or _jobs(), report, sdist
@@ -175,8 +183,8 @@ def install(
                 shutil.rmtree(work, ignore_errors=True)
             work.mkdir(exist_ok=True)
             _check_space(folder, recipe)
-            build(order)
-            _finish(order, folder, smoke_test(order), started)
+            steps.build(order)
+            _finish(order, folder, steps.smoke_test(order), started)
     except OSError as error:
         raise _disk_error(error, folder, recipe) from error
     installed = record.installed(cache, recipe)

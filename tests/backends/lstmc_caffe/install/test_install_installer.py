@@ -24,7 +24,7 @@ from rich.console import Console
 
 from lstmc_caffe.install import record
 from lstmc_caffe.install.build import Order
-from lstmc_caffe.install.installer import REQUIRED_LAYERS, Report, install, smoke_test
+from lstmc_caffe.install.installer import REQUIRED_LAYERS, Report, Steps, install, smoke_test
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe, cuda_recipe
 from lstmc_caffe.install.system import InstallError, Interpreter
 
@@ -57,9 +57,7 @@ def run(
         console=Console(file=output or io.StringIO()),
         force=force,
         recipe=replace(CPU, needed_mb=0),
-        prepare=prepare,
-        build=build,
-        smoke_test=lambda order: "1.0.0",
+        steps=Steps(prepare, build, lambda order: "1.0.0"),
     )
 
 
