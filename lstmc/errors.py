@@ -83,11 +83,7 @@ class LstmcError(Exception):
         self.arguments = tuple(arguments)
 
     def located(
-        self,
-        loc: SrcLoc | None = None,
-        scope: str | None = None,
-        notes: Sequence[str] = (),
-        mends: Sequence[Mend] = (),
+        self, loc: SrcLoc | None = None, scope: str | None = None, notes: Sequence[str] = (), mends: Sequence[Mend] = ()
     ) -> Self:
         """Return this error with a location and a scope, unless it has them, and with further notes and mends."""
         self.loc = self.loc or loc

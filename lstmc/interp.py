@@ -210,10 +210,7 @@ def _run_scan(
 
 
 def backward(
-    run: Evaluation,
-    cotangents: Mapping[str, Any],
-    observer: Observer | None = None,
-    convert: Conversion | None = None,
+    run: Evaluation, cotangents: Mapping[str, Any], observer: Observer | None = None, convert: Conversion | None = None
 ) -> Gradients:
     """Propagate cotangents of the outputs (by name; a missing one is zero) to inputs and parameters.
 

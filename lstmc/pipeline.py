@@ -18,16 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lstmc.backend import (
-    Backend,
-    Compiled,
-    Tunes,
-    WritesSteps,
-    check_place,
-    require,
-    target_of,
-    training_targets,
-)
+from lstmc.backend import Backend, Compiled, Tunes, WritesSteps, check_place, require, target_of, training_targets
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph, Scan
 from lstmc.loops.loop_code import LIGHT

@@ -208,7 +208,7 @@ class CaffeBackend(RunsFiles):
     ops: tuple[type[Op], ...] = (*CAFFE_OPS, *HOST_OPS, FusedScan)
     most_weights = MOST_BYTES // 4
     options: Mapping[str, str] = {
-        "numbers": "of products in generated layers: float32, cpu-bf16, cpu-int8 or FILE.toml; float32",
+        "numbers": "of products in generated layers: float32, cpu-bf16, cpu-int8 or FILE.toml; float32"
     }
 
     def __init__(self, products: ProductNumbers = FLOAT32) -> None:

@@ -116,10 +116,7 @@ class TorchBackend(RunsFiles):
             outputs=outputs,
             parameters=parameters(graph),
         )
-        files = {
-            f"{stem}.py": text.encode(),
-            f"{stem}{SUFFIX}": _torch("lstmc_torch.modules").saved(graph, weights),
-        }
+        files = {f"{stem}.py": text.encode(), f"{stem}{SUFFIX}": _torch("lstmc_torch.modules").saved(graph, weights)}
         if library:
             operator = _TEMPLATES.get_template("operator.cpp.j2").render(
                 library=library, layers=program.cpp, native=header("native.cpp")

@@ -38,10 +38,7 @@ class ExportArguments:
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data",
-            metavar="DATA",
-            help="Write the training net for these arrays, as HDF5.",
-            rich_help_panel=ADVANCED,
+            "--data", metavar="DATA", help="Write the training net for these arrays, as HDF5.", rich_help_panel=ADVANCED
         ),
     ] = None
     test_data: Annotated[
@@ -224,8 +221,7 @@ InputsOption = Annotated[
     ),
 ]
 FillersOption = Annotated[
-    bool,
-    typer.Option("--fillers", help="Draw the parameters by their own initializers.", rich_help_panel=ADVANCED),
+    bool, typer.Option("--fillers", help="Draw the parameters by their own initializers.", rich_help_panel=ADVANCED)
 ]
 
 

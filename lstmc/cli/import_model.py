@@ -13,13 +13,7 @@ from lstmc.api import convert_model
 from lstmc.cli.arguments import TargetArguments, compile_options
 from lstmc.cli.compile import print_proof, print_report, print_verification
 from lstmc.cli.console import out, table
-from lstmc.cli.options import (
-    ExampleOption,
-    PlacesOption,
-    ProveOption,
-    SeedOption,
-    SizesOption,
-)
+from lstmc.cli.options import ExampleOption, PlacesOption, ProveOption, SeedOption, SizesOption
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, SourceError, import_file
 from lstmc.ops import Array
@@ -56,14 +50,12 @@ SetOption = Annotated[
     typer.Option("--constant", metavar="NAME=NUMBER", help="Make a graph's input a constant, as sr=16000. Repeatable."),
 ]
 RecurrentOnlyOption = Annotated[
-    bool,
-    typer.Option("--recurrent-only", help="Import only the recurrent layers of a PyTorch file, by their names."),
+    bool, typer.Option("--recurrent-only", help="Import only the recurrent layers of a PyTorch file, by their names.")
 ]
 StreamedOption = Annotated[
     bool,
     typer.Option(
-        "--step",
-        help="Import a model to stream: convolutions over time see past frames alone, and outputs come later.",
+        "--step", help="Import a model to stream: convolutions over time see past frames alone, and outputs come later."
     ),
 ]
 WholeOption = Annotated[
@@ -120,8 +112,7 @@ class OutputArguments:
     whole: WholeOption = False
     example: ExampleOption = None
     no_compile: Annotated[
-        bool,
-        typer.Option("--no-compile", help="Write only model.py in lstmc's language, weights.npz and import.json."),
+        bool, typer.Option("--no-compile", help="Write only model.py in lstmc's language, weights.npz and import.json.")
     ] = False
 
 

@@ -201,10 +201,7 @@ SchedulerOption = Annotated[
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers",
-        metavar="INT",
-        help="Start this number of processes. Default: one a core.",
-        parser=whole_from_0,
+        "--workers", metavar="INT", help="Start this number of processes. Default: one a core.", parser=whole_from_0
     ),
 ]
 WeightsOption = Annotated[
@@ -366,8 +363,7 @@ TimeOption = Annotated[
     ),
 ]
 StepOption = Annotated[
-    bool,
-    typer.Option("--step", help="Write a net of one time step, with states as inputs and outputs, for streaming."),
+    bool, typer.Option("--step", help="Write a net of one time step, with states as inputs and outputs, for streaming.")
 ]
 EpochsOption = Annotated[
     float | None,
@@ -403,6 +399,5 @@ TrainedOption = Annotated[
     ),
 ]
 ExampleOption = Annotated[
-    str | None,
-    typer.Option("--example", metavar="cpp|python", help="Write a program too that runs the net of --step."),
+    str | None, typer.Option("--example", metavar="cpp|python", help="Write a program too that runs the net of --step.")
 ]

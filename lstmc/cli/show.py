@@ -71,8 +71,7 @@ def show_command(
         bool, typer.Option("--passes", help="List the passes instead, by the names that --after takes.")
     ] = False,
     python: Annotated[
-        bool,
-        typer.Option("--python", help="Print a Python file with the graph's cells and model, of these sizes."),
+        bool, typer.Option("--python", help="Print a Python file with the graph's cells and model, of these sizes.")
     ] = False,
 ) -> None:
     """Print a model's graph as text, or draw it: as it was written, after a pass, or at the end of a stage.
@@ -143,8 +142,7 @@ class ReportArguments:
     files: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE[:MODEL]|RUN...]",
-            help="A Python file with a @model, or folders that `lstmc train` wrote.",
+            metavar="[FILE[:MODEL]|RUN...]", help="A Python file with a @model, or folders that `lstmc train` wrote."
         ),
     ] = None
     cell: CellOption = None
@@ -164,9 +162,7 @@ class ReportArguments:
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data",
-            metavar="FILE",
-            help="Show the ranges of all values over these arrays, as `lstmc numbers ranges`.",
+            "--data", metavar="FILE", help="Show the ranges of all values over these arrays, as `lstmc numbers ranges`."
         ),
     ] = None
 

@@ -13,13 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from lstmc.api.models import model_in
-from lstmc.cli.arguments import (
-    DeviceArguments,
-    ExampleArguments,
-    SettingsArguments,
-    WorkerArguments,
-    training_options,
-)
+from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, WorkerArguments, training_options
 from lstmc.cli.commands import interruptible
 from lstmc.cli.console import Rows, Styles, out, output, table
 from lstmc.cli.options import (

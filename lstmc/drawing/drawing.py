@@ -53,10 +53,7 @@ MEANINGS: Mapping[Flow, str] = {
     Flow.PARAMETER: "dashed orange arrow: a parameter, drawn once for all that share it",
     Flow.STATE: "thick blue arrow: a state, to the next step",
 }
-DEFAULTS = (
-    f'node [fontname="{FONT}", fontsize=11, height=0.4, margin="0.1,0.05"];',
-    "edge [arrowsize=0.6];",
-)
+DEFAULTS = (f'node [fontname="{FONT}", fontsize=11, height=0.4, margin="0.1,0.05"];', "edge [arrowsize=0.6];")
 
 
 @dataclass(frozen=True)

@@ -351,8 +351,7 @@ class Cell(Definition, Generic[Out]):
             size = as_size(value)
             if size is None:
                 raise DimError(
-                    f"{self.name}({key}=...) takes a positive integer or a dimension, found {described(value)}",
-                    loc=loc,
+                    f"{self.name}({key}=...) takes a positive integer or a dimension, found {described(value)}", loc=loc
                 )
             bound.sizes[key] = size
         elif key in self.params:

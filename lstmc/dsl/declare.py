@@ -233,12 +233,7 @@ def Param(
 
 @checked
 def params(
-    count: Size,
-    *shape: Size,
-    fill: Filler | float = 0,
-    lr_mult: float = 1,
-    decay_mult: float = 1,
-    trained: bool = True,
+    count: Size, *shape: Size, fill: Filler | float = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True
 ) -> tuple[Value, ...]:
     """A tuple of ``count`` parameters of one shape, each as :func:`Param` declares it: ``W=params(3, H, H)``.
 

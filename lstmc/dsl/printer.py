@@ -20,19 +20,7 @@ from typing import Any
 from lstmc.dsl.vocabulary import LANGUAGE, expression, keywords, listed
 from lstmc.errors import DslError
 from lstmc.ir import Graph, Node, Output, Ref, Scan
-from lstmc.ops import (
-    Dropout,
-    Full,
-    Input,
-    IntegerRange,
-    Linear,
-    Op,
-    Param,
-    Split,
-    Tile,
-    Transpose,
-    Values,
-)
+from lstmc.ops import Dropout, Full, Input, IntegerRange, Linear, Op, Param, Split, Tile, Transpose, Values
 from lstmc.ops.layers import flatten_axis
 from lstmc.text import unused
 from lstmc.types import TensorType

@@ -308,8 +308,7 @@ def check_name(name: object, what: str, loc: SrcLoc | None) -> None:
     """Raise unless ``name`` can name layers and blobs."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DslError(
-            f"{what} must be a letter or _, then letters, digits and any of _ . / -, found {name!r}",
-            loc=loc,
+            f"{what} must be a letter or _, then letters, digits and any of _ . / -, found {name!r}", loc=loc
         )
 
 

@@ -269,8 +269,7 @@ class Builder:
             for type_ in types:
                 if type_.size > MOST_ELEMENTS:
                     raise ShapeError(
-                        f"{op.name}: {type_} has {type_.size} elements: expected at most {MOST_ELEMENTS}",
-                        loc=loc,
+                        f"{op.name}: {type_} has {type_.size} elements: expected at most {MOST_ELEMENTS}", loc=loc
                     )
         bases = names or (op.name.rpartition(".")[2].lower(),)
         kept = frozenset[str]() if _is_named(type(op)) else self._kept

@@ -269,11 +269,7 @@ class _Parallel:
         return f"{self.body.name}/{name}"
 
     def _before(
-        self,
-        step: Graph,
-        outputs: Sequence[Output],
-        leads: Mapping[Ref, tuple[int, ...]],
-        following: Mapping[int, Ref],
+        self, step: Graph, outputs: Sequence[Output], leads: Mapping[Ref, tuple[int, ...]], following: Mapping[int, Ref]
     ) -> dict[Ref, Ref]:
         """Return the sequences of these values of a step, by a scan of the states that they need.
 

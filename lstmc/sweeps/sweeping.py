@@ -137,9 +137,7 @@ def _check_definition(folder: Path, definition: Definition) -> None:
         ) from None
     if differences := definition.differences(before):
         raise SweepError(
-            f"{folder} has another sweep: it was started with different settings",
-            notes=differences,
-            mends=BEGIN,
+            f"{folder} has another sweep: it was started with different settings", notes=differences, mends=BEGIN
         )
     if definition.goal != before.goal:
         _write_definition(folder, definition)

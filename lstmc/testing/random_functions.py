@@ -34,10 +34,7 @@ SCALED: Functions = (
     ("power({}, 1)", lambda x: x),
     ("power({}, 0)", lambda x: 1),
 )
-POLYNOMIAL: Functions = (
-    ("power({}, 2)", lambda x: x**2),
-    ("{} ** 3", lambda x: x**3),
-)
+POLYNOMIAL: Functions = (("power({}, 2)", lambda x: x**2), ("{} ** 3", lambda x: x**3))
 KINKED: Functions = (
     ("relu({})", lambda x: x),
     ("leaky_relu({}, 0.2)", lambda x: x),

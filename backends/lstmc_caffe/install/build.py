@@ -220,9 +220,7 @@ def run_step(order: Order, command: Sequence[str], what: str) -> str:
 
 def _copy_python(order: Order) -> None:
     shutil.copytree(
-        order.work / "source/python/caffe",
-        order.stage / "python/caffe",
-        ignore=shutil.ignore_patterns("*.cpp"),
+        order.work / "source/python/caffe", order.stage / "python/caffe", ignore=shutil.ignore_patterns("*.cpp")
     )
     for name in ("LICENSE", _PROTO):
         shutil.copy(order.work / "source" / name, order.stage)

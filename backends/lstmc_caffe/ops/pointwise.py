@@ -197,11 +197,7 @@ class PowerLayer(CaffeOp, Pointwise):
 
     name = "caffe.Power"
     layer_type = "Power"
-    settings = {
-        "power": "power_param.power",
-        "scale": "power_param.scale",
-        "shift": "power_param.shift",
-    }
+    settings = {"power": "power_param.power", "scale": "power_param.scale", "shift": "power_param.shift"}
     power: float = 1.0
     scale: float = 1.0
     shift: float = 0.0

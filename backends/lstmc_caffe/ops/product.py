@@ -383,10 +383,7 @@ class EmbedLayer(CaffeOp, Embed):
 
     name = "caffe.Embed"
     layer_type = "Embed"
-    settings = {
-        "input_dim": "embed_param.input_dim",
-        "num_output": "embed_param.num_output",
-    }
+    settings = {"input_dim": "embed_param.input_dim", "num_output": "embed_param.num_output"}
     own_param = "embed_param"  # its bias_term, which is false
     input_dim: int = 0
     num_output: int = 0

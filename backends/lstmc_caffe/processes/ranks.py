@@ -59,10 +59,7 @@ def missing_for_ranks(location: CaffeLocation) -> str | None:
 def missing_for_mpi(location: CaffeLocation) -> str | None:
     """Return a message on a missing requirement of a rank under a launcher, or None."""
     process = subprocess.run(
-        [str(location.python), "-c", IMPORTS],
-        env=location.environment(),
-        capture_output=True,
-        text=True,
+        [str(location.python), "-c", IMPORTS], env=location.environment(), capture_output=True, text=True
     )
     if process.returncode:
         return f"{location.python} cannot import mpi4py.MPI: {_INSTALL}"

@@ -316,9 +316,7 @@ class ReaderExecutor:
         }
         prototxt, caffemodel = (artifact.files[f"{compiled.name}.{suffix}"] for suffix in ("prototxt", "caffemodel"))
         try:
-            blobs: dict[str, Array] = dict(
-                self._session.run(prototxt, caffemodel, feed_blobs(graph, inputs), outputs),
-            )
+            blobs: dict[str, Array] = dict(self._session.run(prototxt, caffemodel, feed_blobs(graph, inputs), outputs))
         except ReaderError as error:
             if compiled.target == self.target:
                 raise

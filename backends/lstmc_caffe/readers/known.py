@@ -75,19 +75,9 @@ class Reader:
 GROUP = "lstmc_caffe.readers"
 
 OPENCV = Reader(
-    name="opencv",
-    title="OpenCV 4 DNN",
-    target="opencv",
-    programs=(Program(PROGRAMS / "opencv.py"),),
-    extra="opencv",
+    name="opencv", title="OpenCV 4 DNN", target="opencv", programs=(Program(PROGRAMS / "opencv.py"),), extra="opencv"
 )
-MNN = Reader(
-    name="mnn",
-    title="MNN",
-    target="mnn",
-    programs=(Program(PROGRAMS / "mnn.py"),),
-    extra="mnn",
-)
+MNN = Reader(name="mnn", title="MNN", target="mnn", programs=(Program(PROGRAMS / "mnn.py"),), extra="mnn")
 
 
 def _openvino(name: str, title: str, converter: Environment, runtime: Environment, target: str = "openvino") -> Reader:

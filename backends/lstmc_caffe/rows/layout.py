@@ -326,10 +326,6 @@ class Form:
         )
         return Violation(self.node.name, op.layer_type, actual, expected, *why)
 
-    def refuse_rows(self, op: caffe.CaffeOp, actual: str, expected: str) -> NoReturn:
-        """Raise BackendError for a layer that cannot work on matrices, or whose type the target does not have."""
-        self.refuse(self._violation(op, actual, expected))
-
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
         """A layer, under the node's own names if no others are given. Refused if it does not fit the target."""
         if violations := self._against(op, [self.b.type(ref) for ref in args]):

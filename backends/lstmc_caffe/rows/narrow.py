@@ -12,21 +12,7 @@ from math import prod
 import numpy as np
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
-from lstmc.ops import (
-    Abs,
-    Affine,
-    Array,
-    Embed,
-    Linear,
-    Op,
-    Param,
-    Pointwise,
-    Relu,
-    Reshape,
-    Tanh,
-    Transpose,
-    Values,
-)
+from lstmc.ops import Abs, Affine, Array, Embed, Linear, Op, Param, Pointwise, Relu, Reshape, Tanh, Transpose, Values
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import FUNCTIONS, column_by, combined
