@@ -16,39 +16,11 @@ from math import isfinite, isnan
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmc import ops
 from lstmc.files.output import shortest
 from lstmc.ir import Ref
 from lstmc.loops.loop_code import header_functions
-from lstmc.ops import (
-    Abs,
-    Add,
-    Affine,
-    Concat,
-    Cos,
-    Dropout,
-    Elu,
-    Exp,
-    LeakyRelu,
-    Log,
-    Maximum,
-    Mul,
-    Op,
-    Positive,
-    Power,
-    Precomputed,
-    Relu,
-    Reshape,
-    Round,
-    Sin,
-    Split,
-    Stack,
-    StopGradient,
-    Sub,
-    Tanh,
-    Tile,
-    Transpose,
-    Unstack,
-)
+from lstmc.ops import Op
 from lstmc.text import unused
 
 Cells = NDArray[np.int8]
@@ -103,8 +75,8 @@ class View:
         return self.like(np.broadcast_to(self.cells, shape))
 
 
-SAME = (StopGradient, Dropout, Precomputed)  # ops whose result is their operand
-MOVES = (Reshape, Split, Transpose, Tile, Unstack, Stack, Concat, *SAME)
+SAME = (ops.StopGradient, ops.Dropout, ops.Precomputed)  # ops whose result is their operand
+MOVES = (ops.Reshape, ops.Split, ops.Transpose, ops.Tile, ops.Unstack, ops.Stack, ops.Concat, *SAME)
 
 
 def moved(op: Op, operands: Sequence[View]) -> tuple[View, ...] | None:
@@ -113,20 +85,20 @@ def moved(op: Op, operands: Sequence[View]) -> tuple[View, ...] | None:
         return None
     (x,) = operands
     match op:
-        case Reshape():
+        case ops.Reshape():
             reshaped = x.reshaped(op.shape)
             return None if reshaped is None else (reshaped,)
-        case Split():
+        case ops.Split():
             return tuple(map(x.like, np.split(x.cells, list(accumulate(op.sizes))[:-1], axis=op.axis)))
-        case Transpose():
+        case ops.Transpose():
             return (x.like(np.swapaxes(x.cells, op.axis, op.axis + 1)),)
-        case Tile() if 1 in (x.shape[op.axis], op.tiles):
+        case ops.Tile() if 1 in (x.shape[op.axis], op.tiles):
             return (x.broadcast((*x.shape[: op.axis], x.shape[op.axis] * op.tiles, *x.shape[op.axis + 1 :])),)
-        case Unstack():
+        case ops.Unstack():
             return tuple(map(x.like, x.cells))
-        case Stack():
+        case ops.Stack():
             return (x.like(x.cells[None]),)
-        case Concat():
+        case ops.Concat():
             return (x,)
     return (x,) if isinstance(op, SAME) else None
 
@@ -134,17 +106,17 @@ def moved(op: Op, operands: Sequence[View]) -> tuple[View, ...] | None:
 def copies(op: Op, operands: Sequence[View], result: View) -> list[tuple[View, View]] | None:
     """Return the copies that make the result of an op that moves elements: from, and to. None for another op."""
     match op:
-        case Reshape():
+        case ops.Reshape():
             to = result.reshaped(operands[0].shape)
             assert to is not None
             return [(operands[0], to)]
-        case Concat():
+        case ops.Concat():
             ends = list(accumulate(x.shape[op.axis] for x in operands))
             parts = np.split(result.cells, ends[:-1], axis=op.axis)
             return list(zip(operands, map(result.like, parts), strict=True))
-        case Stack():
+        case ops.Stack():
             return list(zip(operands, map(result.like, result.cells), strict=True))
-        case Tile():
+        case ops.Tile():
             (x,) = operands
             to = result.reshaped((*x.shape[: op.axis], op.tiles, *x.shape[op.axis :]))
             assert to is not None
@@ -186,7 +158,7 @@ def operand(value: float) -> str:
     return f"({number(value)})" if value < 0 else number(value)
 
 
-def _power(op: Power, x: str) -> str:
+def _power(op: ops.Power, x: str) -> str:
     exponent = op.exponent
     if exponent == int(exponent) and 1 <= abs(exponent) <= 8:
         product = " * ".join([x] * int(abs(exponent)))
@@ -200,7 +172,7 @@ def _power(op: Power, x: str) -> str:
     return f"{sign}pow_({x} < 0.0f ? -{x} : {x}, {number(exponent)})"
 
 
-def _affine(op: Affine, x: str) -> str:
+def _affine(op: ops.Affine, x: str) -> str:
     scaled = {1.0: x, -1.0: f"-{x}"}.get(op.scale, f"{number(op.scale)} * {x}")
     return f"{scaled} + {number(op.shift)}" if op.shift else scaled
 
@@ -210,23 +182,23 @@ HEADER = files("lstmc_c").joinpath("functions.h").read_text(encoding="utf-8")
 # An element of a result from an element of each operand.
 ELEMENTS: Mapping[type[Op], Callable[..., str]] = {
     **header_functions(HEADER),
-    Tanh: lambda op, x: f"tanh_({x})",
-    Relu: lambda op, x: f"{x} < 0.0f ? 0.0f : {x}",
-    LeakyRelu: lambda op, x: f"{x} > 0.0f ? {x} : {number(op.slope)} * {x}",
-    Positive: lambda op, x: f"{x} > 0.0f ? 1.0f : 0.0f",
-    Elu: lambda op, x: f"{x} > 0.0f ? {x} : {number(op.alpha)} * expm1_({x})",
-    Abs: lambda op, x: f"{x} < 0.0f ? -{x} : {x}",
-    Exp: lambda op, x: f"exp_({x})",
-    Log: lambda op, x: f"log_({x})",
-    Sin: lambda op, x: f"sine({x}, 0)",
-    Cos: lambda op, x: f"sine({x}, 1)",
-    Power: _power,
-    Round: lambda op, x: f"round_({x})",
-    Affine: _affine,
-    Add: lambda op, x, y: f"{x} + {y}",
-    Sub: lambda op, x, y: f"{x} - {y}",
-    Mul: lambda op, x, y: f"{x} * {y}",
-    Maximum: lambda op, x, y: f"{x} > {y} || {x} != {x} ? {x} : {y}",
+    ops.Tanh: lambda op, x: f"tanh_({x})",
+    ops.Relu: lambda op, x: f"{x} < 0.0f ? 0.0f : {x}",
+    ops.LeakyRelu: lambda op, x: f"{x} > 0.0f ? {x} : {number(op.slope)} * {x}",
+    ops.Positive: lambda op, x: f"{x} > 0.0f ? 1.0f : 0.0f",
+    ops.Elu: lambda op, x: f"{x} > 0.0f ? {x} : {number(op.alpha)} * expm1_({x})",
+    ops.Abs: lambda op, x: f"{x} < 0.0f ? -{x} : {x}",
+    ops.Exp: lambda op, x: f"exp_({x})",
+    ops.Log: lambda op, x: f"log_({x})",
+    ops.Sin: lambda op, x: f"sine({x}, 0)",
+    ops.Cos: lambda op, x: f"sine({x}, 1)",
+    ops.Power: _power,
+    ops.Round: lambda op, x: f"round_({x})",
+    ops.Affine: _affine,
+    ops.Add: lambda op, x, y: f"{x} + {y}",
+    ops.Sub: lambda op, x, y: f"{x} - {y}",
+    ops.Mul: lambda op, x, y: f"{x} * {y}",
+    ops.Maximum: lambda op, x, y: f"{x} > {y} || {x} != {x} ? {x} : {y}",
 }
 # Of C, of C++, and of the headers that generated code includes.
 KEYWORDS = frozenset(

@@ -10,39 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from lstmc import ops
 from lstmc.backend import LARGER
 from lstmc.errors import BackendError
-from lstmc.ops import (
-    Add,
-    Affine,
-    Array,
-    AvePool,
-    Concat,
-    Conv,
-    Dropout,
-    Embed,
-    Full,
-    Largest,
-    Linear,
-    Max,
-    Maximum,
-    MaxPool,
-    Mul,
-    Op,
-    Positive,
-    Power,
-    Precomputed,
-    Reshape,
-    Softmax,
-    Split,
-    Stack,
-    StopGradient,
-    Sub,
-    Sum,
-    Tile,
-    Transpose,
-    Unstack,
-)
+from lstmc.ops import Array, Op
 from lstmc.ops.frameworks import ops_of
 from lstmc.plugins import entry_points_of, load, malformed
 from lstmc.types import TensorType
@@ -55,13 +26,13 @@ OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
         op: (foreign.name, dict(zip(foreign.settings, (field.name for field in fields(op)), strict=True)))
         for op, foreign in ops_of("onnx")
     },
-    Add: ("Add", {}),
-    Sub: ("Sub", {}),
-    Mul: ("Mul", {}),
-    Maximum: ("Max", {}),
-    Dropout: ("Identity", {}),
-    StopGradient: ("Identity", {}),
-    Precomputed: ("Identity", {}),
+    ops.Add: ("Add", {}),
+    ops.Sub: ("Sub", {}),
+    ops.Mul: ("Mul", {}),
+    ops.Maximum: ("Max", {}),
+    ops.Dropout: ("Identity", {}),
+    ops.StopGradient: ("Identity", {}),
+    ops.Precomputed: ("Identity", {}),
 }
 
 
@@ -71,13 +42,13 @@ def operator(w: Writer, call: Call) -> None:
 
 
 def power(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Power)
+    assert isinstance(call.op, ops.Power)
     w.add("Pow", (*call.args, w.scalar(call.op.exponent)), call.results)
 
 
 def affine(w: Writer, call: Call) -> None:
     op, x = call.op, call.args[0]
-    assert isinstance(op, Affine)
+    assert isinstance(op, ops.Affine)
     if op.shift == 0:
         w.add("Mul", (x, w.scalar(op.scale)), call.results)
         return
@@ -99,13 +70,13 @@ AXES_OF_MAX_ARE_AN_INPUT = 18  # from this opset on
 
 
 def full(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Full)
+    assert isinstance(call.op, ops.Full)
     value = onnx().numpy_helper.from_array(np.array([call.op.value], np.float32))
     w.add("ConstantOfShape", (w.shape(call.shapes[0], filled=True),), call.results, value=value)
 
 
 def split(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Split)
+    assert isinstance(call.op, ops.Split)
     if len(call.results) == 1:
         w.add("Identity", call.args, call.results)
         return
@@ -114,7 +85,7 @@ def split(w: Writer, call: Call) -> None:
 
 
 def concat(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Concat)
+    assert isinstance(call.op, ops.Concat)
     w.add("Concat", call.args, call.results, axis=call.op.axis)
 
 
@@ -146,13 +117,13 @@ def ones_left_out(longer: Sequence[Size], shorter: Sequence[Size]) -> list[int] 
 
 
 def tile(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Tile)
+    assert isinstance(call.op, ops.Tile)
     repeats = [call.op.tiles if axis == call.op.axis else 1 for axis in range(call.types[0].rank)]
     w.add("Tile", (*call.args, w.numbers(repeats, "repeats_" + "x".join(map(str, repeats)))), call.results)
 
 
 def transpose(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Transpose)
+    assert isinstance(call.op, ops.Transpose)
     order = list(range(call.types[0].rank))
     at = call.op.axis
     order[at], order[at + 1] = order[at + 1], order[at]
@@ -177,12 +148,12 @@ def embed(w: Writer, call: Call) -> None:
 
 
 def total(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Sum)
+    assert isinstance(call.op, ops.Sum)
     w.add("ReduceSum", (*call.args, w.numbers([call.op.axis], f"axis_{call.op.axis}")), call.results, keepdims=0)
 
 
 def largest(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Max)
+    assert isinstance(call.op, ops.Max)
     axes = [call.op.axis]
     if w.shared.opset < AXES_OF_MAX_ARE_AN_INPUT:
         w.add("ReduceMax", call.args, call.results, axes=axes, keepdims=0)
@@ -192,7 +163,7 @@ def largest(w: Writer, call: Call) -> None:
 
 def first_largest(w: Writer, call: Call) -> None:
     op, (x,) = call.op, call.args
-    assert isinstance(op, Largest)
+    assert isinstance(op, ops.Largest)
     shape = call.types[0].shape
     (index,) = w.add("ArgMax", (x,), f"{call.results[0]}/index", axis=op.axis, keepdims=1)
     indices = np.arange(shape[op.axis]).reshape(-1, *[1] * (len(shape) - 1 - op.axis))
@@ -201,14 +172,14 @@ def first_largest(w: Writer, call: Call) -> None:
 
 
 def softmax(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, Softmax)
+    assert isinstance(call.op, ops.Softmax)
     w.add("Softmax", call.args, call.results, axis=call.op.axis)
 
 
 def linear(w: Writer, call: Call) -> None:
     """Gemm, whose matrix is [out, in] as ours; MatMul with the transposed one where x has other axes than two."""
     op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
-    assert isinstance(op, Linear)
+    assert isinstance(op, ops.Linear)
     if op.axis < call.types[0].rank - 1:
         flat = w.shape((*call.arg_shapes[0][: op.axis], call.types[1].shape[1]))
         (x,) = w.add("Reshape", (x, flat), f"{result}/flat")
@@ -223,7 +194,7 @@ def linear(w: Writer, call: Call) -> None:
 
 def conv(w: Writer, call: Call) -> None:
     op = call.op
-    assert isinstance(op, Conv)
+    assert isinstance(op, ops.Conv)
     attributes = {"strides": op.stride, "pads": (*op.pad, *op.pad), "dilations": op.dilation, "group": op.group}
     _images(w, call, "Conv", call.results, kernel_shape=call.types[1].shape[2:], **attributes)
 
@@ -248,15 +219,15 @@ def same_lowering(op: Op, one: TensorType, other: TensorType) -> bool:
     Pools are not, as their padding depends on sizes. Nor are fills along an axis that is several dimensions: a net
     reads only single dimensions from its inputs.
     """
-    if isinstance(op, Full):
+    if isinstance(op, ops.Full):
         return all(two - size in (0, LARGER) for size, two in zip(one.shape, other.shape, strict=True))
-    return not isinstance(op, MaxPool | AvePool) or one.shape[-2:] == other.shape[-2:]
+    return not isinstance(op, ops.MaxPool | ops.AvePool) or one.shape[-2:] == other.shape[-2:]
 
 
 def _windows(call: Call) -> dict[str, Any]:
     """Return a window's attributes, padded to whole windows: no runtime then rounds their number."""
     op = call.op
-    assert isinstance(op, MaxPool | AvePool)
+    assert isinstance(op, ops.MaxPool | ops.AvePool)
     sizes = zip(call.types[0].shape[-2:], call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True)
     ends = [max(0, (count - 1) * s + k - n - p) for n, count, k, s, p in sizes]
     return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *ends)}
@@ -265,7 +236,7 @@ def _windows(call: Call) -> dict[str, Any]:
 def _share(call: Call) -> Array:
     """Return the ratio of the window's size to its number of places inside the padded image: [rows, columns]."""
     op = call.op
-    assert isinstance(op, AvePool)
+    assert isinstance(op, ops.AvePool)
     shares = []
     for n, count, k, s, p in zip(
         call.types[0].shape[-2:], call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True
@@ -316,26 +287,26 @@ GROUP = "lstmc_onnx.lowerings"  # an entry point of a package names a table from
 Lowering = Callable[[Writer, Call], None]
 LOWERINGS: Mapping[type[Op], Lowering] = {
     **dict.fromkeys(OPERATORS, operator),
-    Power: power,
-    Affine: affine,
-    Positive: positive,
-    Full: full,
-    Split: split,
-    Concat: concat,
-    Reshape: reshape,
-    Tile: tile,
-    Transpose: transpose,
-    Unstack: unstack,
-    Stack: stack,
-    Embed: embed,
-    Sum: total,
-    Max: largest,
-    Largest: first_largest,
-    Softmax: softmax,
-    Linear: linear,
-    Conv: conv,
-    MaxPool: max_pool,
-    AvePool: ave_pool,
+    ops.Power: power,
+    ops.Affine: affine,
+    ops.Positive: positive,
+    ops.Full: full,
+    ops.Split: split,
+    ops.Concat: concat,
+    ops.Reshape: reshape,
+    ops.Tile: tile,
+    ops.Transpose: transpose,
+    ops.Unstack: unstack,
+    ops.Stack: stack,
+    ops.Embed: embed,
+    ops.Sum: total,
+    ops.Max: largest,
+    ops.Largest: first_largest,
+    ops.Softmax: softmax,
+    ops.Linear: linear,
+    ops.Conv: conv,
+    ops.MaxPool: max_pool,
+    ops.AvePool: ave_pool,
     **dict.fromkeys((LSTM, GRU, RNN), recurrent),
 }
 

@@ -8,51 +8,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from lstmc import ops
 from lstmc.backend.compiled import PRODUCT, OpenSizes
 from lstmc.errors import BackendError
 from lstmc.ir import Node, Ref, Scan
 from lstmc.loops.code import cpu_source, layer_code, source
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.rows import batch_of
-from lstmc.ops import (
-    Accuracy,
-    Add,
-    Affine,
-    Arg,
-    AvePool,
-    Binary,
-    Concat,
-    Conv,
-    Dropout,
-    Elu,
-    Embed,
-    EuclideanLoss,
-    Full,
-    Input,
-    Largest,
-    Linear,
-    Max,
-    Maximum,
-    MaxPool,
-    Mul,
-    Op,
-    Param,
-    Positive,
-    Power,
-    Precomputed,
-    Reshape,
-    SigmoidCrossEntropyLoss,
-    Softmax,
-    SoftmaxLoss,
-    Split,
-    Stack,
-    StopGradient,
-    Sub,
-    Sum,
-    Tile,
-    Transpose,
-    Unstack,
-)
+from lstmc.ops import Binary, Op
 from lstmc.ops.frameworks import Foreign, ops_of
 from lstmc.text import unused
 from lstmc.types import TensorType
@@ -74,7 +37,7 @@ def _number(value: float) -> str:
 
 
 def _affine(call: Call) -> str:
-    assert isinstance(call.op, Affine)
+    assert isinstance(call.op, ops.Affine)
     scaled = call.args[0] if call.op.scale == 1 else f"{_number(call.op.scale)} * {call.args[0]}"
     return scaled if call.op.shift == 0 else f"{scaled} + {_number(call.op.shift)}"
 
@@ -86,7 +49,7 @@ def _maximum(call: Call) -> str:
 
 def _linear(call: Call) -> str:
     op, x = call.op, call.args[0]
-    assert isinstance(op, Linear)
+    assert isinstance(op, ops.Linear)
     if op.axis < call.types[0].rank - 1:
         x = f"{x}.flatten({op.axis})"
     return f"F.linear({', '.join([x, *call.args[1:]])})"
@@ -94,7 +57,7 @@ def _linear(call: Call) -> str:
 
 def _conv(call: Call) -> str:
     op = call.op
-    assert isinstance(op, Conv)
+    assert isinstance(op, ops.Conv)
     settings = f"stride={op.stride}, padding={op.pad}, dilation={op.dilation}, groups={op.group}"
     return _of_images(call, lambda x: f"F.conv2d({', '.join([x, *call.args[1:]])}, {settings})")
 
@@ -102,7 +65,7 @@ def _conv(call: Call) -> str:
 def _padded(call: Call, x: str, value: str) -> str:
     """The images with so many ``value`` around them that the last window is whole: counts are rounded up."""
     op = call.op
-    assert isinstance(op, MaxPool | AvePool)
+    assert isinstance(op, ops.MaxPool | ops.AvePool)
     sizes = zip(call.types[0].shape[-2:], call.result.shape[-2:], op.size, op.stride, op.pad, strict=True)
     (top, bottom), (left, right) = ((p, max(0, (count - 1) * s + k - n - p)) for n, count, k, s, p in sizes)
     around = (left, right, top, bottom)
@@ -111,14 +74,14 @@ def _padded(call: Call, x: str, value: str) -> str:
 
 def _max_pool(call: Call) -> str:
     op = call.op
-    assert isinstance(op, MaxPool)
+    assert isinstance(op, ops.MaxPool)
     return _of_images(call, lambda x: f"F.max_pool2d({_padded(call, x, LEAST)}, {op.size}, stride={op.stride})")
 
 
 def _ave_pool(call: Call) -> str:
     """The sum of a window over its number of places in the image with its own padding."""
     op = call.op
-    assert isinstance(op, AvePool)
+    assert isinstance(op, ops.AvePool)
     places = []
     for n, count, k, s, p in zip(
         call.types[0].shape[-2:], call.result.shape[-2:], op.size, op.stride, op.pad, strict=True
@@ -147,14 +110,14 @@ def _of_images(call: Call, of: Callable[[str], str]) -> str:
 
 def _tile(call: Call) -> str:
     op = call.op
-    assert isinstance(op, Tile)
+    assert isinstance(op, ops.Tile)
     repeats = [op.tiles if axis == op.axis else 1 for axis in range(call.types[0].rank)]
     return f"{call.args[0]}.repeat({', '.join(map(str, repeats))})"
 
 
 def _largest(call: Call) -> str:
     op, x = call.op, call.args[0]
-    assert isinstance(op, Largest)
+    assert isinstance(op, ops.Largest)
     return f"torch.zeros_like({x}).scatter({op.axis}, {x}.argmax({op.axis}, keepdim=True), 1.0)"
 
 
@@ -195,39 +158,39 @@ Lowering = Callable[[Call], str]
 # An expression in which {0}, {1} are operands, and fields of the op have their names.
 TEXTS: Mapping[type[Op], str] = {
     **{op: _function(op, foreign) for op, foreign in ops_of("torch")},
-    Elu: "F.elu({0}, {alpha!r})",
-    Positive: "({0} > 0).to({0}.dtype)",
-    Power: "{0} ** {exponent!r}",
-    StopGradient: "{0}.detach()",
-    Precomputed: "{0}",
-    Add: "{0} + {1}",
-    Sub: "{0} - {1}",
-    Mul: "{0} * {1}",
-    Dropout: "F.dropout({0}, {ratio!r}, training)",
-    Split: "{0}.split({sizes!r}, {axis})",
-    Transpose: "{0}.transpose({axis}, {axis} + 1)",
-    Unstack: "{0}.unbind(0)",
-    Sum: "{0}.sum({axis})",
-    Max: "{0}.max({axis}).values",
-    Softmax: "torch.softmax({0}, {axis})",
-    Embed: "F.embedding({0}.long(), {1})",
-    SoftmaxLoss: "softmax_loss({0}, {1}, {axis}, {ignore_label}, {normalization!r})",
-    SigmoidCrossEntropyLoss: "sigmoid_cross_entropy_loss({0}, {1}, {normalization!r})",
-    EuclideanLoss: "({0} - {1}).square().sum() / (2 * {0}.shape[0])",
-    Accuracy: "accuracy({0}, {1}, {axis}, {ignore_label}, {top_k})",
+    ops.Elu: "F.elu({0}, {alpha!r})",
+    ops.Positive: "({0} > 0).to({0}.dtype)",
+    ops.Power: "{0} ** {exponent!r}",
+    ops.StopGradient: "{0}.detach()",
+    ops.Precomputed: "{0}",
+    ops.Add: "{0} + {1}",
+    ops.Sub: "{0} - {1}",
+    ops.Mul: "{0} * {1}",
+    ops.Dropout: "F.dropout({0}, {ratio!r}, training)",
+    ops.Split: "{0}.split({sizes!r}, {axis})",
+    ops.Transpose: "{0}.transpose({axis}, {axis} + 1)",
+    ops.Unstack: "{0}.unbind(0)",
+    ops.Sum: "{0}.sum({axis})",
+    ops.Max: "{0}.max({axis}).values",
+    ops.Softmax: "torch.softmax({0}, {axis})",
+    ops.Embed: "F.embedding({0}.long(), {1})",
+    ops.SoftmaxLoss: "softmax_loss({0}, {1}, {axis}, {ignore_label}, {normalization!r})",
+    ops.SigmoidCrossEntropyLoss: "sigmoid_cross_entropy_loss({0}, {1}, {normalization!r})",
+    ops.EuclideanLoss: "({0} - {1}).square().sum() / (2 * {0}.shape[0])",
+    ops.Accuracy: "accuracy({0}, {1}, {axis}, {ignore_label}, {top_k})",
 }
 LOWERINGS: Mapping[type[Op], Lowering] = {
-    Affine: _affine,
-    Maximum: _maximum,
-    Linear: _linear,
-    Conv: _conv,
-    MaxPool: _max_pool,
-    AvePool: _ave_pool,
-    Tile: _tile,
-    Largest: _largest,
-    Concat: lambda call: f"torch.cat([{', '.join(call.args)}], {call.op.axis})",  # type: ignore[attr-defined]
-    Stack: lambda call: f"torch.stack([{', '.join(call.args)}])",
-    Reshape: lambda call: f"{call.args[0]}.reshape({call.shape()})",
+    ops.Affine: _affine,
+    ops.Maximum: _maximum,
+    ops.Linear: _linear,
+    ops.Conv: _conv,
+    ops.MaxPool: _max_pool,
+    ops.AvePool: _ave_pool,
+    ops.Tile: _tile,
+    ops.Largest: _largest,
+    ops.Concat: lambda call: f"torch.cat([{', '.join(call.args)}], {call.op.axis})",  # type: ignore[attr-defined]
+    ops.Stack: lambda call: f"torch.stack([{', '.join(call.args)}])",
+    ops.Reshape: lambda call: f"{call.args[0]}.reshape({call.shape()})",
 }
 
 
@@ -299,7 +262,7 @@ class _Function:
     # the whole graph ----------------------------------------------------------------------------------------------
 
     def write_graph(self) -> None:
-        inputs = [node for node in self.graph if isinstance(node.op, Input)]
+        inputs = [node for node in self.graph if isinstance(node.op, ops.Input)]
         for node in inputs:
             self._name(node)
         listed = "".join(f"{self.values[Ref(node.name)]}, " for node in inputs)
@@ -307,7 +270,7 @@ class _Function:
         self.lines += [
             f"    {dim} = {self._value(name)}.shape[{axis}]" for dim, (name, axis) in self.sizes.inputs().items()
         ]
-        params = [node for node in self.graph if isinstance(node.op, Param)]
+        params = [node for node in self.graph if isinstance(node.op, ops.Param)]
         for node in params:
             self.lines.append(f"    {self._name(node)} = parameters[{node.name!r}]")
         self.lines.append(f"    like = {self._value((params or inputs)[0].name)}")
@@ -386,7 +349,7 @@ class _Function:
     # one node -----------------------------------------------------------------------------------------------------
 
     def _write(self, node: Node, indent: str) -> None:
-        if isinstance(node.op, Input | Param | Arg | Full):
+        if isinstance(node.op, ops.Input | ops.Param | ops.Arg | ops.Full):
             return
         operands = self.graph.args(node.name)
         types = [self.graph.type(ref) for ref in operands]
@@ -403,7 +366,7 @@ class _Function:
             raise error.located(node.loc) from None
         names = [self.names.unique(name) for name in node.names]
         self.values.update((Ref(node.name, out), name) for out, name in enumerate(names))
-        to = ", ".join(names) + ("," if len(names) == 1 and isinstance(node.op, Split | Unstack) else "")
+        to = ", ".join(names) + ("," if len(names) == 1 and isinstance(node.op, ops.Split | ops.Unstack) else "")
         self.lines.append(f"{indent}{to} = {text}")
 
     def _name(self, node: Node) -> str:
@@ -415,14 +378,14 @@ class _Function:
 
     def _read(self, ref: Ref) -> str:
         op = self.graph.node(ref.node).op
-        if isinstance(op, Full):
+        if isinstance(op, ops.Full):
             return f"like.new_full({self._shape(ref)}, {op.value!r})"
         return self.values[ref]
 
     def _number(self, ref: Ref, text: str) -> str:
         """The number that a value is everywhere, where it may stand for it; else the value."""
         op = self.graph.node(ref.node).op
-        return repr(op.value) if isinstance(op, Full) else text
+        return repr(op.value) if isinstance(op, ops.Full) else text
 
     def _shape(self, ref: Ref) -> str:
         sizes = self.sizes.shape(ref)

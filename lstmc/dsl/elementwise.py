@@ -9,47 +9,28 @@ from typing import Any, SupportsAbs, TypeVar, overload
 
 import numpy as np
 
+from lstmc import ops
 from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.function import check_value, described, function
 from lstmc.dsl.op import axis_of, number_of, pointwise, size_of
 from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, bounded, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
-from lstmc.ops import (
-    Concat,
-    Cos,
-    Elu,
-    Exp,
-    LeakyRelu,
-    Linear,
-    Log,
-    Maximum,
-    Power,
-    Relu,
-    Reshape,
-    Sigmoid,
-    Sin,
-    Softmax,
-    Softplus,
-    Split,
-    StopGradient,
-    Tanh,
-)
 from lstmc.ops.layers import flatten_axis
 from lstmc.source import argument_location, here
 
-sigmoid = pointwise(Sigmoid)
-tanh = pointwise(Tanh)
-relu = pointwise(Relu)
-leaky_relu = pointwise(LeakyRelu)
-stop_gradient = pointwise(StopGradient)
-softplus = pointwise(Softplus)
-elu = pointwise(Elu)
-exp = pointwise(Exp)
-log = pointwise(Log)
-sin = pointwise(Sin)
-cos = pointwise(Cos)
-power = pointwise(Power)
+sigmoid = pointwise(ops.Sigmoid)
+tanh = pointwise(ops.Tanh)
+relu = pointwise(ops.Relu)
+leaky_relu = pointwise(ops.LeakyRelu)
+stop_gradient = pointwise(ops.StopGradient)
+softplus = pointwise(ops.Softplus)
+elu = pointwise(ops.Elu)
+exp = pointwise(ops.Exp)
+log = pointwise(ops.Log)
+sin = pointwise(ops.Sin)
+cos = pointwise(ops.Cos)
+power = pointwise(ops.Power)
 
 
 @function
@@ -63,7 +44,7 @@ def maximum(a: Value | float, b: Value | float) -> Value:
         a, b = b, a
     assert isinstance(a, Value)
     if isinstance(b, Value):
-        return apply(Maximum(), a, b)
+        return apply(ops.Maximum(), a, b)
     low = finite(b)
     return relu(a - low) + low
 
@@ -76,7 +57,7 @@ def minimum(a: Value | float, b: Value | float) -> Value:
         a, b = b, a
     assert isinstance(a, Value)
     if isinstance(b, Value):
-        return -apply(Maximum(), -a, -b)
+        return -apply(ops.Maximum(), -a, -b)
     high = finite(b)
     return high - relu(high - a)
 
@@ -237,7 +218,7 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
     width = W.shape[-1] if W.shape else 1  # of a W without axes, which the op refuses
     if axis is None:
         flattened = flatten_axis(x.type, width)
-        return apply(Linear(x.type.rank - 1 if flattened is None else flattened), *operands)
+        return apply(ops.Linear(x.type.rank - 1 if flattened is None else flattened), *operands)
     axis = axis_of("linear", axis, x)
     if prod(x.shape[axis:]) != width:
         raise ShapeError(
@@ -246,7 +227,7 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
             loc=here(),
             notes=(f"x is {origin(x)}", f"W is {origin(W)}"),
         )
-    return apply(Linear(axis), *operands)
+    return apply(ops.Linear(axis), *operands)
 
 
 @function
@@ -269,7 +250,7 @@ def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Val
         )
     else:
         sizes = (width // count,) * count
-    return tuple(Value(x.trace, ref) for ref in x.trace.apply(Split(axis, sizes), x))
+    return tuple(Value(x.trace, ref) for ref in x.trace.apply(ops.Split(axis, sizes), x))
 
 
 @function
@@ -281,7 +262,7 @@ def concat(*values: Value | Sequence[Value], axis: int = -1) -> Value:
     for position, value in enumerate(flat):
         direct = position < len(values) and values[position] is value  # else it stands in a list
         check_value("concat", value, position if direct else None)
-    return apply(Concat(axis_of("concat", axis, flat[0])), *flat)
+    return apply(ops.Concat(axis_of("concat", axis, flat[0])), *flat)
 
 
 @function
@@ -300,13 +281,13 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
             loc=here(),
             notes=(f"x is {origin(x)}",),
         )
-    return apply(Reshape(tuple(x.type.size // fixed if size == -1 else size for size in sizes)), x)
+    return apply(ops.Reshape(tuple(x.type.size // fixed if size == -1 else size for size in sizes)), x)
 
 
 @function
 def softmax(x: Value, axis: int = -1) -> Value:
     """exp(x) / sum(exp(x)) along ``axis``."""
-    return apply(Softmax(axis_of("softmax", axis, x, position=1)), x)
+    return apply(ops.Softmax(axis_of("softmax", axis, x, position=1)), x)
 
 
 @overload

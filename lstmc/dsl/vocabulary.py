@@ -6,33 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from lstmc import ops
 from lstmc.dsl import arrange, elementwise, language, product, reduce, steps, whole_numbers
 from lstmc.dsl.value import FUNCTIONS, Value
-from lstmc.ops import (
-    Accuracy,
-    Add,
-    Affine,
-    AvePool,
-    Concat,
-    Conv,
-    Dropout,
-    Embed,
-    EuclideanLoss,
-    Max,
-    Maximum,
-    MaxPool,
-    Mul,
-    Op,
-    Pointwise,
-    Reshape,
-    Round,
-    SigmoidCrossEntropyLoss,
-    Softmax,
-    SoftmaxLoss,
-    Split,
-    Sub,
-    Sum,
-)
+from lstmc.ops import Op, Pointwise
 
 
 def _reflected(function: Callable[[Any, Any], Value]) -> Callable[[Any, Any], Value]:
@@ -107,55 +84,55 @@ def keywords(**pairs: tuple[Any, Any]) -> str:
     return "".join(f", {name}={_text(value)}" for name, (value, default) in pairs.items() if value != default)
 
 
-def _split(op: Split, x: str) -> str:
+def _split(op: ops.Split, x: str) -> str:
     parts = str(len(op.sizes)) if len(set(op.sizes)) == 1 else str(list(op.sizes))
     return f"split({x}, {parts}, axis={op.axis})"
 
 
-def _conv(op: Conv, *xs: str) -> str:
+def _conv(op: ops.Conv, *xs: str) -> str:
     options = keywords(
         stride=(op.stride, (1, 1)), pad=(op.pad, (0, 0)), dilation=(op.dilation, (1, 1)), group=(op.group, 1)
     )
     return f"conv({listed(xs)}{options})"
 
 
-def _pool(op: MaxPool | AvePool, x: str) -> str:
+def _pool(op: ops.MaxPool | ops.AvePool, x: str) -> str:
     return f"{op.name}({x}, {_pair(op.size)}{keywords(stride=(op.stride, op.size), pad=(op.pad, (0, 0)))})"
 
 
-def _softmax_loss(op: SoftmaxLoss, x: str, label: str) -> str:
+def _softmax_loss(op: ops.SoftmaxLoss, x: str, label: str) -> str:
     options = keywords(ignore_label=(op.ignore_label, None), normalization=(op.normalization, "valid"))
     return f"softmax_loss({x}, {label}, axis={op.axis}{options})"
 
 
-def _accuracy(op: Accuracy, x: str, label: str) -> str:
+def _accuracy(op: ops.Accuracy, x: str, label: str) -> str:
     more = keywords(top_k=(op.top_k, 1), ignore_label=(op.ignore_label, None))
     return f"accuracy({x}, {label}, axis={op.axis}{more})"
 
 
 _EXPRESSIONS: Mapping[type[Op], Callable[..., str]] = {
-    Add: lambda op, x, y: f"{x} + {y}",
-    Sub: lambda op, x, y: f"{x} - {y}",
-    Mul: lambda op, x, y: f"{x} * {y}",
-    Maximum: lambda op, x, y: f"maximum({x}, {y})",
-    Embed: lambda op, *xs: f"embed({listed(xs)})",
-    Concat: lambda op, *xs: f"concat({listed(xs)}, axis={op.axis})",
-    Split: _split,
-    Reshape: lambda op, x: f"reshape({x}, {listed(op.shape) or ()})",
-    Round: lambda op, x: f"round({x})",
-    Softmax: lambda op, x: f"softmax({x}, axis={op.axis})",
-    Sum: lambda op, x: f"sum({x}, axis={op.axis})",
-    Max: lambda op, x: f"max({x}, axis={op.axis})",
-    Dropout: lambda op, x: f"dropout({x}, {op.ratio})",
-    Conv: _conv,
-    MaxPool: _pool,
-    AvePool: _pool,
-    SoftmaxLoss: _softmax_loss,
-    Accuracy: _accuracy,
-    SigmoidCrossEntropyLoss: lambda op, x, y: (
+    ops.Add: lambda op, x, y: f"{x} + {y}",
+    ops.Sub: lambda op, x, y: f"{x} - {y}",
+    ops.Mul: lambda op, x, y: f"{x} * {y}",
+    ops.Maximum: lambda op, x, y: f"maximum({x}, {y})",
+    ops.Embed: lambda op, *xs: f"embed({listed(xs)})",
+    ops.Concat: lambda op, *xs: f"concat({listed(xs)}, axis={op.axis})",
+    ops.Split: _split,
+    ops.Reshape: lambda op, x: f"reshape({x}, {listed(op.shape) or ()})",
+    ops.Round: lambda op, x: f"round({x})",
+    ops.Softmax: lambda op, x: f"softmax({x}, axis={op.axis})",
+    ops.Sum: lambda op, x: f"sum({x}, axis={op.axis})",
+    ops.Max: lambda op, x: f"max({x}, axis={op.axis})",
+    ops.Dropout: lambda op, x: f"dropout({x}, {op.ratio})",
+    ops.Conv: _conv,
+    ops.MaxPool: _pool,
+    ops.AvePool: _pool,
+    ops.SoftmaxLoss: _softmax_loss,
+    ops.Accuracy: _accuracy,
+    ops.SigmoidCrossEntropyLoss: lambda op, x, y: (
         f"sigmoid_cross_entropy_loss({x}, {y}{keywords(normalization=(op.normalization, 'valid'))})"
     ),
-    EuclideanLoss: lambda op, x, y: f"euclidean_loss({x}, {y})",
+    ops.EuclideanLoss: lambda op, x, y: f"euclidean_loss({x}, {y})",
 }
 
 
@@ -163,11 +140,11 @@ def expression(op: Op, names: Sequence[str]) -> str | None:
     """Return the expression of an op on operands of these names; None where the language has no function of it."""
     if type(op) in _EXPRESSIONS:
         return _EXPRESSIONS[type(op)](op, *names)
-    if isinstance(op, Affine) and op.shift == 0:
+    if isinstance(op, ops.Affine) and op.shift == 0:
         return f"{op.scale!r} * {names[0]}"
-    if isinstance(op, Affine) and op.scale == 1:
+    if isinstance(op, ops.Affine) and op.scale == 1:
         return f"{names[0]} {'-' if op.shift < 0 else '+'} {abs(op.shift)!r}"
-    if isinstance(op, Affine) and op.scale == -1:
+    if isinstance(op, ops.Affine) and op.scale == -1:
         return f"{op.shift!r} - {names[0]}"
     if isinstance(op, Pointwise) and op.name in LANGUAGE:
         return f"{op.name}({listed([*names, *(repr(getattr(op, field.name)) for field in fields(op))])})"

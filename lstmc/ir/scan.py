@@ -10,32 +10,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol, TypeVar
 
+from lstmc import ops
 from lstmc.errors import ShapeError
 from lstmc.ir.graph import Graph, Node, Output, Ref
-from lstmc.ops import (
-    Arg,
-    Array,
-    Arrays,
-    Binary,
-    Concat,
-    Conv,
-    Draw,
-    Input,
-    Leaf,
-    Linear,
-    Op,
-    Param,
-    Reshape,
-    Role,
-    Sample,
-    Split,
-    Stack,
-    Sum,
-    Tile,
-    Transpose,
-    Types,
-    Unstack,
-)
+from lstmc.ops import Array, Arrays, Binary, Draw, Leaf, Op, Sample, Types
 from lstmc.types import TensorType
 
 __all__ = [
@@ -94,12 +72,12 @@ class Scan(Op):
         """The number of states."""
         return sum(self.role(i) == "state" for i in range(len(self.body.body_args())))
 
-    def role(self, operand: int) -> Role:
+    def role(self, operand: int) -> ops.Role:
         op = self.body.body_args()[operand].op
-        assert isinstance(op, Arg)
+        assert isinstance(op, ops.Arg)
         return op.role
 
-    def of_role(self, role: Role, values: Sequence[T]) -> list[T]:
+    def of_role(self, role: ops.Role, values: Sequence[T]) -> list[T]:
         """Return those of the operands' ``values`` that have this role."""
         return [value for i, value in enumerate(values) if self.role(i) == role]
 
@@ -225,7 +203,7 @@ def _carriers(graph: Graph, node: Node) -> set[Ref]:
     types = [graph.type(ref) for ref in args]
     steps = node.types[0].shape[:1]
     slots = [slot for slot in range(len(args)) if steps and types[slot].shape[:1] == steps]
-    passing = [slot for slot in slots if not isinstance(graph.node(args[slot].node).op, Param)]
+    passing = [slot for slot in slots if not isinstance(graph.node(args[slot].node).op, ops.Param)]
     for chosen in (slots, passing, *([slot] for slot in passing)) if passing else ():
         if op_of_step(node.op, types, [slot in chosen for slot in range(len(args))]) is not None:
             return {args[slot] for slot in chosen if slot in passing}
@@ -250,7 +228,7 @@ def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ..
     """
     names = set(outputs)
     stopped = _stopped(graph, [output.ref for output in graph.outputs if output.name in names])
-    return tuple(node.name for node in graph if isinstance(node.op, Input) and node.name not in stopped)
+    return tuple(node.name for node in graph if isinstance(node.op, ops.Input) and node.name not in stopped)
 
 
 def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
@@ -304,11 +282,20 @@ def node_flops(graph: Graph, node: Node) -> int:
     match node.op:
         case Scan(body=body, first=first, length=length):
             return (length - 1) * flops(body) + flops(body if first is None else first)
-        case Linear() | Conv():
+        case ops.Linear() | ops.Conv():
             return results * 2 * prod(operands[1][1:])  # a bias takes the place of the first sum
-        case Leaf() | Split() | Concat() | Reshape() | Tile() | Transpose() | Stack() | Unstack():
+        case (
+            Leaf()
+            | ops.Split()
+            | ops.Concat()
+            | ops.Reshape()
+            | ops.Tile()
+            | ops.Transpose()
+            | ops.Stack()
+            | ops.Unstack()
+        ):
             return 0
-        case Sum():
+        case ops.Sum():
             return prod(operands[0])
     return results
 

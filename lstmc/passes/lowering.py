@@ -15,24 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from lstmc import ops
 from lstmc.ir import Builder, Graph, GraphValue, Node, Rebuild, Ref, Scan, is_weight
-from lstmc.ops import (
-    Arg,
-    Array,
-    Binary,
-    Linear,
-    Max,
-    Maximum,
-    Op,
-    Param,
-    Pointwise,
-    Reshape,
-    Split,
-    Sum,
-    Tile,
-    Transpose,
-    Values,
-)
+from lstmc.ops import Array, Binary, Op, Pointwise, Values
 from lstmc.ops.pointwise import covered_axes
 from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite
 
@@ -111,7 +96,7 @@ class _Pieces:
 
     def of_node(self, node: Node, args: Refs) -> Refs | None:
         """Return the replacement of a split, or None to keep it."""
-        if not isinstance(node.op, Split) or len(node.types) == 1 or is_weight(self.b, args[0]):
+        if not isinstance(node.op, ops.Split) or len(node.types) == 1 or is_weight(self.b, args[0]):
             return None
         return self._pieces(args[0], node.op.axis, node.op.sizes, node.names)
 
@@ -127,7 +112,7 @@ class _Pieces:
     def _cut(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
         node, args = self.b.node(ref.node), self.b.args(ref.node)
         last = self.b.type(ref).rank - 1
-        if isinstance(node.op, Linear) and axis == last and all(is_weight(self.b, arg) for arg in args[1:]):
+        if isinstance(node.op, ops.Linear) and axis == last and all(is_weight(self.b, arg) for arg in args[1:]):
             parts = [(args[0],) * len(sizes), *(self.weight(arg, 0, sizes) for arg in args[1:])]
             self.counts["linear_per_piece"] += 1
         elif isinstance(node.op, Pointwise | Binary) and all(self._can_be_cut(arg, ref, axis) for arg in args):
@@ -163,14 +148,14 @@ class _Pieces:
         return pieces or self._split(arg, axis, sizes)
 
     def _split(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
-        return self.b.add(Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))
+        return self.b.add(ops.Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))
 
     def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
             name = self.b.node(ref.node).names[ref.out]
             names = [f"{name}/{i}" for i in range(len(sizes))]
-            self.pieces[cut] = self.b.add(Split(axis, sizes), ref, names=names)
+            self.pieces[cut] = self.b.add(ops.Split(axis, sizes), ref, names=names)
         return self.pieces[cut]
 
 
@@ -182,14 +167,14 @@ class _PiecesInBody(_Pieces):
         self.arguments: dict[str, tuple[str, int, int, tuple[int, ...]]] = {}  # to the argument, and which piece of it
 
     def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
-        if not isinstance(self.b.node(ref.node).op, Arg):
+        if not isinstance(self.b.node(ref.node).op, ops.Arg):
             return super().weight(ref, axis, sizes)  # made in the body, of weights
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
             shape = self.b.type(ref).shape
             slices: list[Ref] = []
             for i, size in enumerate(sizes):
-                arg = Arg((*shape[:axis], size, *shape[axis + 1 :]), "weight")
+                arg = ops.Arg((*shape[:axis], size, *shape[axis + 1 :]), "weight")
                 slices += self.b.add(arg, names=(f"{ref.node}/{i}",))
                 self.arguments[slices[-1].node] = (ref.node, i, axis, sizes)
             self.pieces[cut] = tuple(slices)
@@ -257,11 +242,11 @@ class _Products:
         """Return the replacement of a node, or None to keep it."""
         shapes = [self.b.type(ref).shape for ref in args]
         match node.op:
-            case Sum(axis) | Split(axis) | Transpose(axis) if axis > 0:
+            case ops.Sum(axis) | ops.Split(axis) | ops.Transpose(axis) if axis > 0:
                 pass
-            case Tile(axis) if axis > 0 and len(shapes[0]) > 2:
+            case ops.Tile(axis) if axis > 0 and len(shapes[0]) > 2:
                 pass
-            case Max(axis) if axis > 0:
+            case ops.Max(axis) if axis > 0:
                 return self._largest(node, args[0], axis)
             case Binary() if len(node.types[0].shape) > 2:
                 return self._spread(node, args, shapes)
@@ -287,7 +272,7 @@ class _Products:
         largest = pieces[-1]
         for i, piece in reversed(list(enumerate(pieces[:-1]))):
             called = node.names if i == 0 else (f"{node.name}/from_{i}",)
-            (largest,) = self.b.add(Maximum(), largest, piece, names=called, loc=node.loc)
+            (largest,) = self.b.add(ops.Maximum(), largest, piece, names=called, loc=node.loc)
         return (largest,)
 
     def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
@@ -315,8 +300,8 @@ class _Products:
         for name, array in zip(node.names, arrays, strict=True):
             matrix = self.matrix(array.reshape(len(array), -1).T, f"{name}/ones")
             row = (f"{name}/rows",)
-            (rows,) = self.b.add(Linear(1), x, matrix, names=row, loc=node.loc)
-            results += self.b.add(Reshape((count, *array.shape[1:])), rows, names=(name,), loc=node.loc)
+            (rows,) = self.b.add(ops.Linear(1), x, matrix, names=row, loc=node.loc)
+            results += self.b.add(ops.Reshape((count, *array.shape[1:])), rows, names=(name,), loc=node.loc)
         self.counts[rule] += 1
         return tuple(results)
 
@@ -328,14 +313,14 @@ class _Products:
         return self.matrices[fill]
 
     def _new(self, fill: Values, name: str) -> Ref:
-        return self.b.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
+        return self.b.add(ops.Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
 
 
 class _ProductsInBody(_Products):
     """The same in a scan's body, where a matrix is an argument."""
 
     def _new(self, fill: Values, name: str) -> Ref:
-        return self.b.add(Arg(fill.shape, "weight"), names=(name,))[0]
+        return self.b.add(ops.Arg(fill.shape, "weight"), names=(name,))[0]
 
 
 def _identity(shape: tuple[int, ...]) -> Array:

@@ -14,25 +14,9 @@ from typing import Self
 
 import numpy as np
 
+from lstmc import ops
 from lstmc.ir import Builder, Graph, Ref, broadcast, op_over_time, over_steps, reshaped
-from lstmc.ops import (
-    Add,
-    Arg,
-    Array,
-    Binary,
-    Concat,
-    Full,
-    Linear,
-    Mul,
-    Op,
-    Param,
-    Reshape,
-    Split,
-    Sum,
-    Tile,
-    Transpose,
-    Values,
-)
+from lstmc.ops import Array, Binary, Op, Values
 from lstmc.passes.base import Refs, with_role
 from lstmc.passes.linear_maps import Steps
 from lstmc.passes.precompute import LARGEST
@@ -88,7 +72,7 @@ class MatrixSteps:
         self.affine, self.linear = (with_role(body, range(len(states)), "x") for body in (step.affine, step.linear))
         self.shapes = [step.affine.type(Ref(name)).shape for name in states]
         self.sizes = [prod(shape) for shape in self.shapes]
-        self.mapped = [isinstance(a.op, Arg) and a.op.role == "x" for a in step.affine.body_args()[len(states) :]]
+        self.mapped = [isinstance(a.op, ops.Arg) and a.op.role == "x" for a in step.affine.body_args()[len(states) :]]
         apart = [axis for axis in step.kept if axis not in step.shared]
         mixed = [axis for axis in range(len(self.shapes[0])) if axis not in step.kept]
         self.order = (*apart, *step.shared, *mixed)  # of axes; where there are shared ones all states have one shape
@@ -180,24 +164,24 @@ class MatrixSteps:
         moved = self._moved(runs, (1, 2, 0, 3, 4)) if cut.runs > 1 else runs
         square = self._reshaped(moved, (cut.count, cut.places, cut.runs * cut.rows, columns))
         if cut.runs * cut.rows > columns:
-            square = b.add(Split(2, (columns, cut.runs * cut.rows - columns)), square)[0]
+            square = b.add(ops.Split(2, (columns, cut.runs * cut.rows - columns)), square)[0]
         squares = self._pieces(square, (cut.places, 1, columns, columns))
         starts = []
         for c in self.steps.order(cut.count):
             starts.append(self._reshaped(current, (1, *rows)))
             if len(starts) < cut.count:
-                (wide,) = b.add(Tile(3, columns), self._reshaped(current, (*rows, 1)))
+                (wide,) = b.add(ops.Tile(3, columns), self._reshaped(current, (*rows, 1)))
                 square = squares[c] if 1 in rows[:2] else broadcast(b, squares[c], (*rows, columns))
-                (total,) = b.add(Sum(2), *b.add(Mul(), wide, square))
-                (current,) = b.add(Add(), total, of_chunks[c])
+                (total,) = b.add(ops.Sum(2), *b.add(ops.Mul(), wide, square))
+                (current,) = b.add(ops.Add(), total, of_chunks[c])
         joined = self.steps.joined(*starts)
         widths = tuple(size // (cut.places * cut.rows) for size in self.sizes)
-        parts = b.add(Split(3, widths), joined) if len(widths) > 1 else (joined,)
+        parts = b.add(ops.Split(3, widths), joined) if len(widths) > 1 else (joined,)
         return [self._disordered(x, shape) for x, shape in zip(parts, self.shapes, strict=True)]
 
     def _pieces(self, x: Ref, shape: tuple[int, ...]) -> Refs:
         count = self.cut.count
-        pieces = self.b.add(Split(0, (1,) * count), x) if count > 1 else (x,)
+        pieces = self.b.add(ops.Split(0, (1,) * count), x) if count > 1 else (x,)
         return tuple(self._reshaped(piece, shape) for piece in pieces)
 
     def _ordered(self, states: Sequence[Ref], lead: tuple[int, ...]) -> Ref:
@@ -219,7 +203,7 @@ class MatrixSteps:
         return self._moved(moved, (0, *(1 + axes.index(axis) for axis in range(len(shape)))))
 
     def _moved(self, x: Ref, order: Sequence[int]) -> Ref:
-        for op in Transpose.to_order(order):
+        for op in ops.Transpose.to_order(order):
             (x,) = self.b.add(op, x)
         return x
 
@@ -242,7 +226,7 @@ class MatrixSteps:
             return None
         begin = self._rows(initial.values(), 1)
         total = self._solved(self._rows(offsets, length), self._rows(images, size), begin, radix)
-        pieces = self.b.add(Split(1, tuple(self.sizes)), total) if len(self.sizes) > 1 else (total,)
+        pieces = self.b.add(ops.Split(1, tuple(self.sizes)), total) if len(self.sizes) > 1 else (total,)
         states = zip(initial, pieces, self.shapes, strict=True)
         return {state: self._reshaped(x, (length, *shape)) for state, x, shape in states}
 
@@ -255,38 +239,38 @@ class MatrixSteps:
         steps, size = self.b.type(x).shape
         length = min(radix, steps)
         count = -(-steps // length)
-        powers = self.b.add(Transpose(0), image)  # A, A^2, ...
+        powers = self.b.add(ops.Transpose(0), image)  # A, A^2, ...
         for _ in range(length - 1):
-            powers += self.b.add(Linear(1), powers[-1], image)
+            powers += self.b.add(ops.Linear(1), powers[-1], image)
         one, zero = self._fixed(np.eye(size)), self._zeros((size, size))
         backward = (*powers[-2::-1], one)
         lines = [self.steps.joined(*backward[i:], *(zero,) * i, axis=1) for i in reversed(range(length))]
         if count * length > steps:
             x = self.steps.joined(x, self._zeros((count * length - steps, size)))
-        (own,) = self.b.add(Linear(1), self._reshaped(x, (count, length * size)), self.steps.joined(*lines))
+        (own,) = self.b.add(ops.Linear(1), self._reshaped(x, (count, length * size)), self.steps.joined(*lines))
         if count > 1:
             ends = self.steps.cut(own, (length - 1) * size, axis=1)[1] if length > 1 else own
-            between = self._solved(ends, self.b.add(Transpose(0), powers[-1])[0], start, radix)
+            between = self._solved(ends, self.b.add(ops.Transpose(0), powers[-1])[0], start, radix)
             start = self.steps.joined(start, self.steps.cut(between, count - 1)[0])
-        (begin,) = self.b.add(Linear(1), start, self.steps.joined(*powers))
-        total = self._reshaped(self.b.add(Add(), own, begin)[0], (count * length, size))
+        (begin,) = self.b.add(ops.Linear(1), start, self.steps.joined(*powers))
+        total = self._reshaped(self.b.add(ops.Add(), own, begin)[0], (count * length, size))
         return total if count * length == steps else self.steps.cut(total, steps)[0]
 
     # values ------------------------------------------------------------------------------------------------------
 
     def _zeros(self, shape: tuple[int, ...]) -> Ref:
-        return self.b.add(Full(shape, 0.0))[0]
+        return self.b.add(ops.Full(shape, 0.0))[0]
 
     def _fixed(self, array: Array) -> Ref:
         fill = Values.of(array)
-        return self.b.add(Param(fill.shape, fill, 0.0, 0.0), names=(f"{self.affine.name}/rows",))[0]
+        return self.b.add(ops.Param(fill.shape, fill, 0.0, 0.0), names=(f"{self.affine.name}/rows",))[0]
 
     def _reshaped(self, x: Ref, shape: tuple[int, ...]) -> Ref:
-        return reshaped(self.b, x, Reshape(shape))
+        return reshaped(self.b, x, ops.Reshape(shape))
 
     def _beside(self, parts: Sequence[Ref]) -> Ref:
         """Parts joined along the last axis."""
-        return parts[0] if len(parts) == 1 else self.b.add(Concat(self.b.type(parts[0]).rank - 1), *parts)[0]
+        return parts[0] if len(parts) == 1 else self.b.add(ops.Concat(self.b.type(parts[0]).rank - 1), *parts)[0]
 
 
 def product_radix(size: int, steps: int) -> int:
@@ -315,7 +299,7 @@ def all_steps(b: Builder, body: Graph, length: int, operands: Sequence[Ref], nam
     arguments = iter(operands)
     for node in body:
         refs, args = [Ref(node.name, out) for out in range(len(node.types))], body.args(node.name)
-        if isinstance(node.op, Arg):
+        if isinstance(node.op, ops.Arg):
             outer[refs[0]] = next(arguments)
             mapped.update(refs if node.op.role == "x" else ())
             continue
@@ -335,7 +319,7 @@ def all_steps(b: Builder, body: Graph, length: int, operands: Sequence[Ref], nam
                 whole = over_steps(node.types[0], length).shape
                 own = [(length, *(1,) * (node.types[0].rank - t.rank), *t.shape) for t in types]
                 values = [
-                    broadcast(b, b.add(Reshape(shape), ref)[0], whole) if is_mapped else ref
+                    broadcast(b, b.add(ops.Reshape(shape), ref)[0], whole) if is_mapped else ref
                     for ref, shape, is_mapped in zip(values, own, of_steps, strict=True)
                 ]
                 op = node.op

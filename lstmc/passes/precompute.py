@@ -12,25 +12,9 @@ from math import prod
 
 import numpy as np
 
+from lstmc import ops
 from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, computed_from_parameters, is_weight
-from lstmc.ops import (
-    Add,
-    Arg,
-    Concat,
-    Conv,
-    Full,
-    Leaf,
-    Linear,
-    Mul,
-    Op,
-    Param,
-    Precomputed,
-    Reshape,
-    Split,
-    Sub,
-    Transpose,
-    Values,
-)
+from lstmc.ops import Leaf, Op, Values
 from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite, with_role
 from lstmc.passes.loop_motion import Hoist
 
@@ -87,7 +71,7 @@ def _marked(graph: Graph, counts: Counter[str]) -> Graph:
             if ref in stored:
                 counts["precompute"] += 1
                 names = (f"{name}/precomputed",)
-                (weights[ref],) = rebuild.builder.add(Precomputed(), rebuild.new[ref], names=names, loc=node.loc)
+                (weights[ref],) = rebuild.builder.add(ops.Precomputed(), rebuild.new[ref], names=names, loc=node.loc)
     return rebuild.builder.finish([(o.name, weights.get(o.ref) or rebuild.new[o.ref]) for o in graph.outputs])
 
 
@@ -105,15 +89,15 @@ def _computed_from_parameters(graph: Graph) -> set[str]:
     for node in graph:
         operands = graph.args(node.name)
         size = sum(prod(type_.shape) for type_ in node.types)
-        if isinstance(node.op, Param | Precomputed):
+        if isinstance(node.op, ops.Param | ops.Precomputed):
             made_of[node.name] = {node.name: size}
         elif not isinstance(node.op, Leaf | Scan) and all(
-            ref.node in made_of or isinstance(graph.node(ref.node).op, Full) for ref in operands
+            ref.node in made_of or isinstance(graph.node(ref.node).op, ops.Full) for ref in operands
         ):
             sources = {name: n for ref in operands for name, n in made_of.get(ref.node, {}).items()}
             if sources and size <= max(LARGEST, sum(sources.values())):
                 made_of[node.name] = sources
-    return {name for name in made_of if not isinstance(graph.node(name).op, Param)}
+    return {name for name in made_of if not isinstance(graph.node(name).op, ops.Param)}
 
 
 Image = tuple[int, ...]
@@ -145,14 +129,14 @@ def _folded(graph: Graph, counts: Counter[str]) -> Graph:
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan):
             return b.add(in_bodies(node.op, lambda body: _folded(body, counts)), *args, names=node.names, loc=node.loc)
-        if not isinstance(node.op, Mul | Add | Sub):
+        if not isinstance(node.op, ops.Mul | ops.Add | ops.Sub):
             return None
         old = graph.args(node.name)
-        for slot in (0,) if isinstance(node.op, Sub) else (0, 1):
+        for slot in (0,) if isinstance(node.op, ops.Sub) else (0, 1):
             conv, other = b.node(args[slot].node), args[1 - slot]
             alone = readers[old[slot]] == 1 and node.types[0] == b.type(args[slot])
-            if alone and isinstance(conv.op, Conv) and _is_of_channels(b, other, conv):
-                counts["fold_factor" if isinstance(node.op, Mul) else "fold_term"] += 1
+            if alone and isinstance(conv.op, ops.Conv) and _is_of_channels(b, other, conv):
+                counts["fold_factor" if isinstance(node.op, ops.Mul) else "fold_term"] += 1
                 return _with_folded(b, node, conv, other)
         return None
 
@@ -174,15 +158,15 @@ def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
     def add(op: Op, name: str, *operands: Ref) -> Ref:
         return b.add(op, *operands, names=(f"{node.name}/{name}",), loc=node.loc)[0]
 
-    if isinstance(node.op, Mul):
-        w = add(Mul(), "w", w, add(Reshape((channels, 1, 1, 1)), "factor", other))
-        bias = [add(Mul(), "b", bias[0], add(Reshape((channels,)), "row", other))] if bias else []
+    if isinstance(node.op, ops.Mul):
+        w = add(ops.Mul(), "w", w, add(ops.Reshape((channels, 1, 1, 1)), "factor", other))
+        bias = [add(ops.Mul(), "b", bias[0], add(ops.Reshape((channels,)), "row", other))] if bias else []
     else:
-        term = add(Reshape((channels,)), "term", other)
+        term = add(ops.Reshape((channels,)), "term", other)
         if bias:
             bias = [add(node.op, "b", bias[0], term)]
         else:
-            bias = [add(NEGATE, "b", term) if isinstance(node.op, Sub) else term]
+            bias = [add(NEGATE, "b", term) if isinstance(node.op, ops.Sub) else term]
     return b.add(conv.op, x, w, *bias, names=node.names, loc=node.loc)
 
 
@@ -209,7 +193,7 @@ def _spread(graph: Graph, counts: Counter[str]) -> Graph:
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan):
             return b.add(in_bodies(node.op, lambda body: _spread(body, counts)), *args, names=node.names, loc=node.loc)
-        if not isinstance(node.op, Conv) or len(set(node.op.dilation)) == 1 or 1 in b.type(args[1]).shape[2:]:
+        if not isinstance(node.op, ops.Conv) or len(set(node.op.dilation)) == 1 or 1 in b.type(args[1]).shape[2:]:
             return None
         if not computed_from_parameters(b, args[1]):
             return None
@@ -228,14 +212,14 @@ def _with_zeros(b: Builder, node: Node, w: Ref, axis: int, dilation: int) -> Ref
     before, after = shape[: axis + 1], shape[axis + 1 :]
 
     def add(op: Op, name: str, *operands: Ref) -> Refs:
-        names = tuple(f"{node.name}/{name}{axis}" + "/rest" * i for i in range(2 if isinstance(op, Split) else 1))
+        names = tuple(f"{node.name}/{name}{axis}" + "/rest" * i for i in range(2 if isinstance(op, ops.Split) else 1))
         return b.add(op, *operands, names=names, loc=node.loc)
 
-    (apart,) = add(Reshape((*before, 1, *after)), "apart", w)
-    (zeros,) = add(Full((*before, dilation - 1, *after), 0.0), "zeros")
-    (joined,) = add(Concat(axis + 1), "joined", apart, zeros)
-    (long,) = add(Reshape((*shape[:axis], shape[axis] * dilation, *after)), "long", joined)
-    return add(Split(axis, ((shape[axis] - 1) * dilation + 1, dilation - 1)), "spread", long)[0]
+    (apart,) = add(ops.Reshape((*before, 1, *after)), "apart", w)
+    (zeros,) = add(ops.Full((*before, dilation - 1, *after), 0.0), "zeros")
+    (joined,) = add(ops.Concat(axis + 1), "joined", apart, zeros)
+    (long,) = add(ops.Reshape((*shape[:axis], shape[axis] * dilation, *after)), "long", joined)
+    return add(ops.Split(axis, ((shape[axis] - 1) * dilation + 1, dilation - 1)), "spread", long)[0]
 
 
 @dataclass(frozen=True)
@@ -286,13 +270,13 @@ class _Products:
 
     def of_node(self, b: Builder, node: Node, args: Refs) -> Refs | None:
         """Return the replacement of a node, or None to keep it."""
-        if isinstance(node.op, Conv):
+        if isinstance(node.op, ops.Conv):
             return self._product(b, node, node.op, args)
-        if isinstance(node.op, Split) and args[0] in self.flat:
+        if isinstance(node.op, ops.Split) and args[0] in self.flat:
             return self._pieces(b, node, node.op, args[0])
         return None
 
-    def _product(self, b: Builder, node: Node, op: Conv, args: Refs) -> Refs | None:
+    def _product(self, b: Builder, node: Node, op: ops.Conv, args: Refs) -> Refs | None:
         x, *weights = args
         shape, out = b.type(x).shape, node.types[0].shape
         image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
@@ -305,28 +289,28 @@ class _Products:
             return b.add(op, *operands, names=(f"{node.name}/{name}",), loc=node.loc)[0]
 
         responses = add(op, "responses", self._identity(b, image, f"{node.name}/images"), weights[0])
-        matrix = add(Transpose(0), "matrix", add(Reshape((prod(image), columns)), "rows", responses))
-        operands = [add(Reshape((prod(shape[:-3]), prod(image))), "elements", x), matrix]
+        matrix = add(ops.Transpose(0), "matrix", add(ops.Reshape((prod(image), columns)), "rows", responses))
+        operands = [add(ops.Reshape((prod(shape[:-3]), prod(image))), "elements", x), matrix]
         if len(weights) == 2:
-            column = add(Reshape((out[-3], 1)), "column", weights[1])
-            everywhere = add(Add(), "everywhere", column, add(Full((out[-3], places), 0.0), "zeros"))
-            operands.append(add(Reshape((columns,)), "bias", everywhere))
-        product = add(Linear(1), "product", *operands)
+            column = add(ops.Reshape((out[-3], 1)), "column", weights[1])
+            everywhere = add(ops.Add(), "everywhere", column, add(ops.Full((out[-3], places), 0.0), "zeros"))
+            operands.append(add(ops.Reshape((columns,)), "bias", everywhere))
+        product = add(ops.Linear(1), "product", *operands)
         self.counts["conv"] += 1
-        images = b.add(Reshape(out), product, names=node.names, loc=node.loc)
+        images = b.add(ops.Reshape(out), product, names=node.names, loc=node.loc)
         self.flat[images[0]] = product
         return images
 
-    def _pieces(self, b: Builder, node: Node, op: Split, images: Ref) -> Refs | None:
+    def _pieces(self, b: Builder, node: Node, op: ops.Split, images: Ref) -> Refs | None:
         shape = b.type(images).shape
         if op.axis != len(shape) - 3:
             return None
         sizes = tuple(size * prod(shape[-2:]) for size in op.sizes)
         names = tuple(f"{name}/elements" for name in node.names)
-        pieces = b.add(Split(1, sizes), self.flat[images], names=names, loc=node.loc)
+        pieces = b.add(ops.Split(1, sizes), self.flat[images], names=names, loc=node.loc)
         self.counts["split"] += 1
         named = zip(pieces, node.names, node.types, strict=True)
-        return tuple(b.add(Reshape(t.shape), piece, names=(name,), loc=node.loc)[0] for piece, name, t in named)
+        return tuple(b.add(ops.Reshape(t.shape), piece, names=(name,), loc=node.loc)[0] for piece, name, t in named)
 
     def _identity(self, b: Builder, image: Image, name: str) -> Ref:
         """All images of one shape that have a one at one place, [C * H * W, C, H, W]."""
@@ -336,14 +320,14 @@ class _Products:
 
     def _new(self, b: Builder, image: Image, name: str) -> Ref:
         fill = Values.of(np.eye(prod(image)).reshape(-1, *image))
-        return b.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
+        return b.add(ops.Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
 
 
 class _ProductsInBody(_Products):
     """The same in a scan's body, where the images are an argument."""
 
     def _new(self, b: Builder, image: Image, name: str) -> Ref:
-        return b.add(Arg((prod(image), *image), "weight"), names=(name,))[0]
+        return b.add(ops.Arg((prod(image), *image), "weight"), names=(name,))[0]
 
 
 def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, images: dict[Image, Ref], counts: Counter[str]) -> Refs:

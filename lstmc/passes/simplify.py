@@ -10,27 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lstmc import ops
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, reshape_source, reshaped
-from lstmc.ops import (
-    Add,
-    Affine,
-    Arg,
-    Concat,
-    Conv,
-    Full,
-    Input,
-    Linear,
-    Mul,
-    Op,
-    Param,
-    Pointwise,
-    Power,
-    Relu,
-    Reshape,
-    Softmax,
-    Split,
-    Sub,
-)
+from lstmc.ops import Op, Pointwise
 from lstmc.ops.layers import Pool
 from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite
 
@@ -94,7 +76,7 @@ def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | N
 
 def _full_value(b: Builder, ref: Ref) -> float | None:
     op = b.node(ref.node).op
-    return op.value if isinstance(op, Full) else None
+    return op.value if isinstance(op, ops.Full) else None
 
 
 def _add(b: Builder, node: Node, op: Op, *args: Ref) -> Refs:
@@ -103,25 +85,25 @@ def _add(b: Builder, node: Node, op: Op, *args: Ref) -> Refs:
 
 
 def drop_identity_affine(b: Builder, node: Node, args: Refs) -> Refs | None:
-    return args if node.op == Affine(1.0, 0.0) else None
+    return args if node.op == ops.Affine(1.0, 0.0) else None
 
 
 def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
-    inner = b.node(args[0].node) if isinstance(node.op, Affine) else None
-    if inner is None or not isinstance(inner.op, Affine) or not isinstance(node.op, Affine):
+    inner = b.node(args[0].node) if isinstance(node.op, ops.Affine) else None
+    if inner is None or not isinstance(inner.op, ops.Affine) or not isinstance(node.op, ops.Affine):
         return None
-    merged = Affine(node.op.scale * inner.op.scale, node.op.scale * inner.op.shift + node.op.shift)
+    merged = ops.Affine(node.op.scale * inner.op.scale, node.op.scale * inner.op.shift + node.op.shift)
     if not (isfinite(merged.scale) and isfinite(merged.shift)):
         return None
     return _add(b, node, merged, b.args(inner.name)[0])
 
 
 def fold_neutral_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, Add | Sub | Mul):
+    if not isinstance(node.op, ops.Add | ops.Sub | ops.Mul):
         return None
-    neutral = 1.0 if isinstance(node.op, Mul) else 0.0
+    neutral = 1.0 if isinstance(node.op, ops.Mul) else 0.0
     for kept, other in ((0, 1), (1, 0)):
-        if isinstance(node.op, Sub) and other == 0:
+        if isinstance(node.op, ops.Sub) and other == 0:
             continue
         if _full_value(b, args[other]) == neutral and b.type(args[kept]) == node.types[0]:
             return (args[kept],)
@@ -129,22 +111,22 @@ def fold_neutral_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, Add | Sub | Mul):
+    if not isinstance(node.op, ops.Add | ops.Sub | ops.Mul):
         return None
     for kept, other in ((0, 1), (1, 0)):
         value = _full_value(b, args[other])
         if value is None or b.type(args[kept]) != node.types[0]:
             continue
-        if isinstance(node.op, Mul):
-            return _add(b, node, Affine(value, 0.0), args[kept])
-        if isinstance(node.op, Add):
-            return _add(b, node, Affine(1.0, value), args[kept])
-        return _add(b, node, Affine(1.0, -value) if other == 1 else Affine(-1.0, value), args[kept])
+        if isinstance(node.op, ops.Mul):
+            return _add(b, node, ops.Affine(value, 0.0), args[kept])
+        if isinstance(node.op, ops.Add):
+            return _add(b, node, ops.Affine(1.0, value), args[kept])
+        return _add(b, node, ops.Affine(1.0, -value) if other == 1 else ops.Affine(-1.0, value), args[kept])
     return None
 
 
 def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, Pointwise | Softmax):
+    if not isinstance(node.op, Pointwise | ops.Softmax):
         return None
     value = _full_value(b, args[0])
     if value is None:
@@ -152,43 +134,43 @@ def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
     with np.errstate(all="ignore"):
         (folded,) = node.op.eval(np.full(node.types[0].shape, value))
     first = float(folded.flat[0])
-    return _add(b, node, Full(node.types[0].shape, first)) if isfinite(first) else None
+    return _add(b, node, ops.Full(node.types[0].shape, first)) if isfinite(first) else None
 
 
 def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if isinstance(node.op, Affine) and node.op.scale == 0:
-        return _add(b, node, Full(node.types[0].shape, node.op.shift))
-    if isinstance(node.op, Mul) and 0.0 in (_full_value(b, args[0]), _full_value(b, args[1])):
-        return _add(b, node, Full(node.types[0].shape, 0.0))
+    if isinstance(node.op, ops.Affine) and node.op.scale == 0:
+        return _add(b, node, ops.Full(node.types[0].shape, node.op.shift))
+    if isinstance(node.op, ops.Mul) and 0.0 in (_full_value(b, args[0]), _full_value(b, args[1])):
+        return _add(b, node, ops.Full(node.types[0].shape, 0.0))
     return None
 
 
 def fold_product_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
-    without_bias = isinstance(node.op, Conv) and len(args) == 2
-    if (not isinstance(node.op, Linear) and not without_bias) or _full_value(b, args[0]) != 0.0:
+    without_bias = isinstance(node.op, ops.Conv) and len(args) == 2
+    if (not isinstance(node.op, ops.Linear) and not without_bias) or _full_value(b, args[0]) != 0.0:
         return None
-    zero = Full(node.types[0].shape, 0.0)
+    zero = ops.Full(node.types[0].shape, 0.0)
     if len(args) == 2:
         return _add(b, node, zero)
-    return _add(b, node, Add(), *b.add(zero, loc=node.loc), args[2])
+    return _add(b, node, ops.Add(), *b.add(zero, loc=node.loc), args[2])
 
 
 def add_without_broadcast_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, Add):
+    if not isinstance(node.op, ops.Add):
         return None
     for outer, other in ((0, 1), (1, 0)):
         inner = b.node(args[outer].node)
-        if not isinstance(inner.op, Add) or b.type(args[other]) != node.types[0]:
+        if not isinstance(inner.op, ops.Add) or b.type(args[other]) != node.types[0]:
             continue
         x, y = b.args(inner.name)
         for zero, small in ((x, y), (y, x)):
             if _full_value(b, zero) == 0.0:
-                return _add(b, node, Add(), args[other], small)
+                return _add(b, node, ops.Add(), args[other], small)
     return None
 
 
 def merge_reshapes(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, Reshape):
+    if not isinstance(node.op, ops.Reshape):
         return None
     if b.type(args[0]) != node.types[0] and reshape_source(b, args[0]) == args[0]:
         return None
@@ -196,8 +178,8 @@ def merge_reshapes(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
-    inner = b.node(args[0].node) if isinstance(node.op, Linear) else None
-    if inner is None or not isinstance(inner.op, Reshape) or not isinstance(node.op, Linear):
+    inner = b.node(args[0].node) if isinstance(node.op, ops.Linear) else None
+    if inner is None or not isinstance(inner.op, ops.Reshape) or not isinstance(node.op, ops.Linear):
         return None
     source = b.args(inner.name)[0]
     axis, shape = node.op.axis, b.type(source).shape
@@ -207,43 +189,43 @@ def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def drop_single_piece(b: Builder, node: Node, args: Refs) -> Refs | None:
-    return args if isinstance(node.op, Split | Concat) and len(node.types) == len(args) == 1 else None
+    return args if isinstance(node.op, ops.Split | ops.Concat) and len(node.types) == len(args) == 1 else None
 
 
 def cancel_split_and_concat(b: Builder, node: Node, args: Refs) -> Refs | None:
     inner = b.node(args[0].node) if args else None
     if inner is None:
         return None
-    if isinstance(node.op, Split) and inner.op == Concat(node.op.axis):
+    if isinstance(node.op, ops.Split) and inner.op == ops.Concat(node.op.axis):
         pieces = b.args(inner.name)
         return pieces if tuple(b.type(p) for p in pieces) == node.types else None
-    if isinstance(node.op, Concat) and isinstance(inner.op, Split) and inner.op.axis == node.op.axis:
+    if isinstance(node.op, ops.Concat) and isinstance(inner.op, ops.Split) and inner.op.axis == node.op.axis:
         whole = tuple((inner.name, out) for out in range(len(inner.types)))
         return b.args(inner.name) if args == whole else None
     return None
 
 
 def fold_shape_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, Split | Concat | Reshape):
+    if not isinstance(node.op, ops.Split | ops.Concat | ops.Reshape):
         return None
     values = {_full_value(b, ref) for ref in args}
     value = values.pop()
     if value is None or values:
         return None
     return tuple(
-        b.add(Full(t.shape, value), names=(name,), loc=node.loc)[0]
+        b.add(ops.Full(t.shape, value), names=(name,), loc=node.loc)[0]
         for t, name in zip(node.types, node.names, strict=True)
     )
 
 
 def fold_trivial_power(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if node.op == Power(1.0):
+    if node.op == ops.Power(1.0):
         return args
-    return _add(b, node, Full(node.types[0].shape, 1.0)) if node.op == Power(0.0) else None
+    return _add(b, node, ops.Full(node.types[0].shape, 1.0)) if node.op == ops.Power(0.0) else None
 
 
 def drop_double_relu(b: Builder, node: Node, args: Refs) -> Refs | None:
-    return args if isinstance(node.op, Relu) and isinstance(b.node(args[0].node).op, Relu) else None
+    return args if isinstance(node.op, ops.Relu) and isinstance(b.node(args[0].node).op, ops.Relu) else None
 
 
 def drop_pooling_of_one(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -307,7 +289,7 @@ def without_repeats(graph: Graph, counts: Counter[str]) -> Graph:
     seen: dict[Any, Refs] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Input | Param | Arg):
+        if isinstance(node.op, ops.Input | ops.Param | ops.Arg):
             return None
         op = node.op
         if isinstance(op, Scan):
@@ -342,7 +324,7 @@ def without_dead(graph: Graph, counts: Counter[str]) -> Graph:
     """The live part of a model graph; ``counts`` gains a rule's name each time it is used."""
     while True:
         needed = graph.needed()
-        dead = [n for n in graph if n.name not in needed and not isinstance(n.op, Input)]
+        dead = [n for n in graph if n.name not in needed and not isinstance(n.op, ops.Input)]
         shrunk = _shrunk_scans(graph, needed, counts)
         if not dead and not shrunk:
             return graph
@@ -400,7 +382,7 @@ def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
 def pruned(body: Graph, outputs: Sequence[Output], keep: Collection[str] = ()) -> Graph:
     """A body with these outputs only, what they depend on, and the arguments in ``keep``."""
     needed = body.needed([output.ref for output in outputs])
-    dropped = {n.name for n in body if n.name not in needed and not (isinstance(n.op, Arg) and n.name in keep)}
+    dropped = {n.name for n in body if n.name not in needed and not (isinstance(n.op, ops.Arg) and n.name in keep)}
     return _rebuilt(body, dropped, {}, outputs)
 
 

@@ -18,35 +18,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmc import ops
 from lstmc.ir import NEGATE, Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
-from lstmc.ops import (
-    Add,
-    Affine,
-    Arg,
-    Array,
-    Binary,
-    Concat,
-    Conv,
-    Full,
-    Input,
-    IntegerRange,
-    Linear,
-    Mul,
-    Op,
-    Param,
-    Pointwise,
-    Relu,
-    Reshape,
-    Role,
-    Split,
-    Stack,
-    Sub,
-    Sum,
-    Tile,
-    Transpose,
-    Unstack,
-    Values,
-)
+from lstmc.ops import Array, Binary, Op, Pointwise, Values
 from lstmc.source import SrcLoc
 
 __all__ = [
@@ -62,12 +36,20 @@ __all__ = [
 ]
 
 LEAST = -1e30  # below all other numbers, and so that float32 can add it a few times
-MOVES = (Reshape, Transpose, Split, Concat, Tile, Stack, Unstack)  # ops that put elements in other places
+MOVES = (
+    ops.Reshape,
+    ops.Transpose,
+    ops.Split,
+    ops.Concat,
+    ops.Tile,
+    ops.Stack,
+    ops.Unstack,
+)  # ops that put elements in other places
 
 
 def state_arguments(body: Graph) -> list[str]:
     """Return the names of the arguments of a scan's body that are states, in order."""
-    return [arg.name for arg in body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "state"]
+    return [arg.name for arg in body.body_args() if isinstance(arg.op, ops.Arg) and arg.op.role == "state"]
 
 
 def states_read(body: Graph) -> list[set[int]]:
@@ -129,7 +111,7 @@ class Recurrence:
         return f"linear: {factor}{group}, factors {'of each step' if self.varies else 'the same at every step'}"
 
 
-LAST = Affine(-1.0, 1.0)
+LAST = ops.Affine(-1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -149,12 +131,12 @@ def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask |
     inverted = False
     while ref.node not in known:
         op = graph.node(ref.node).op
-        if isinstance(op, Relu):
+        if isinstance(op, ops.Relu):
             (missing,) = graph.args(ref.node)
             left = graph.args(missing.node)[0] if graph.node(missing.node).op == LAST else missing
-            whole = left != missing and isinstance(graph.node(left.node).op, Relu) and _whole(graph, left)
+            whole = left != missing and isinstance(graph.node(left.node).op, ops.Relu) and _whole(graph, left)
             return Mask(ref, inverted) if whole else None
-        if not isinstance(op, Reshape) and op != LAST:
+        if not isinstance(op, ops.Reshape) and op != LAST:
             return None
         inverted ^= op == LAST
         (ref,) = graph.args(ref.node)
@@ -164,7 +146,9 @@ def mask_of(graph: Graph | Builder, ref: Ref, known: Masks = NO_MASKS) -> Mask |
 def operand_masks(graph: Graph | Builder, scan: Scan, operands: Sequence[Ref]) -> Masks:
     """Return the arguments of a scan's body that are masks."""
     arguments = zip(scan.body.body_args(), operands, strict=True)
-    masks = {arg.name: mask_of(graph, ref) for arg, ref in arguments if isinstance(arg.op, Arg) and arg.op.role == "x"}
+    masks = {
+        arg.name: mask_of(graph, ref) for arg, ref in arguments if isinstance(arg.op, ops.Arg) and arg.op.role == "x"
+    }
     return {name: mask for name, mask in masks.items() if mask}
 
 
@@ -173,7 +157,7 @@ def masked_sum(body: Graph, node: Node, known: Masks) -> list[tuple[Ref, Ref]]:
     parts = []
     for ref in body.args(node.name):
         product = body.node(ref.node)
-        operands = body.args(product.name) if isinstance(product.op, Mul) else ()
+        operands = body.args(product.name) if isinstance(product.op, ops.Mul) else ()
         for factor, value in zip(operands, operands[::-1], strict=True):
             if mask := mask_of(body, factor, known):
                 parts.append((mask, factor, value))
@@ -188,21 +172,23 @@ def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()
     match op:
         case _ if ref.node in known:
             return True
-        case Input(values=values):
-            return isinstance(values, IntegerRange)
-        case Full(value=value):
+        case ops.Input(values=values):
+            return isinstance(values, ops.IntegerRange)
+        case ops.Full(value=value):
             return float(value).is_integer()
-        case Param(fill=Values() as fill) if op.fixed:
+        case ops.Param(fill=Values() as fill) if op.fixed:
             numbers = fill.draw(np.random.default_rng(0), fill.shape)
             return bool((numbers == np.floor(numbers)).all())
-        case Affine(scale=scale, shift=shift) if not (scale.is_integer() and shift.is_integer()):
+        case ops.Affine(scale=scale, shift=shift) if not (scale.is_integer() and shift.is_integer()):
             return False
         case Scan(body=body):
             arguments = zip(body.body_args(), args, strict=True)
             inside = frozenset(arg.name for arg, value in arguments if _whole(graph, value, known))
             results = [output.ref for output in (body.outputs[ref.out], *op.next_states)]
             return all(_whole(body, result, inside) for result in results)
-    return isinstance(op, (Add, Sub, Affine, Relu, *MOVES)) and all(_whole(graph, arg, known) for arg in args)
+    return isinstance(op, (ops.Add, ops.Sub, ops.Affine, ops.Relu, *MOVES)) and all(
+        _whole(graph, arg, known) for arg in args
+    )
 
 
 Numbers = NDArray[np.int64]
@@ -236,14 +222,14 @@ def matrix_step(body: Graph, group: Sequence[int], same: Mapping[str, Axes]) -> 
     states = [state_arguments(body)[state] for state in group]
     following = [body.outputs[len(body.outputs) - len(state_arguments(body)) + state] for state in group]
     inside = body.dependents(set(states)) & body.needed([output.ref for output in following])
-    varying = body.dependents({a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role in VARYING})
+    varying = body.dependents({a.name for a in body.body_args() if isinstance(a.op, ops.Arg) and a.op.role in VARYING})
     nodes = [node for node in body if node.name in inside and node.name not in states]
     read = dict.fromkeys(ref for node in nodes for ref in body.args(node.name) if ref.node not in inside)
     b = Builder(body.name)
     new: dict[Ref, Ref] = {}
     for ref in (*map(Ref, states), *read):
-        role: Role = "state" if ref.node in states else "x" if ref.node in varying else "static"
-        (new[ref],) = b.add(Arg(body.type(ref).shape, role), names=(body.value_name(ref),))
+        role: ops.Role = "state" if ref.node in states else "x" if ref.node in varying else "static"
+        (new[ref],) = b.add(ops.Arg(body.type(ref).shape, role), names=(body.value_name(ref),))
     for node in nodes:
         refs = b.copy(node, [new[ref] for ref in body.args(node.name)])
         new.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
@@ -263,18 +249,18 @@ def _linear_part(affine: Graph) -> Graph:
         args = affine.args(node.name)
         free = [ref.node not in reading for ref in args]
         match node.op:
-            case Add() | Sub() if any(free):
+            case ops.Add() | ops.Sub() if any(free):
                 part = rebuild.new[args[free.index(False)]]
-                if isinstance(node.op, Sub) and free[0]:
+                if isinstance(node.op, ops.Sub) and free[0]:
                     (part,) = b.add(NEGATE, part)
                 rebuild.put(node, (broadcast(b, part, node.types[0].shape),))
-            case Affine(scale=scale):
-                rebuild.put(node, b.copy(node, rebuild.args(node), Affine(scale, 0.0)))
-            case Linear() | Conv():
+            case ops.Affine(scale=scale):
+                rebuild.put(node, b.copy(node, rebuild.args(node), ops.Affine(scale, 0.0)))
+            case ops.Linear() | ops.Conv():
                 rebuild.copy(node, rebuild.args(node)[:2])
             case op if isinstance(op, MOVES):
                 parts = [
-                    b.add(Full(affine.type(ref).shape, 0.0))[0] if is_free else rebuild.new[ref]
+                    b.add(ops.Full(affine.type(ref).shape, 0.0))[0] if is_free else rebuild.new[ref]
                     for ref, is_free in zip(args, free, strict=True)
                 ]
                 rebuild.copy(node, parts)
@@ -307,16 +293,16 @@ def _last_read(affine: Graph, places: Numbers) -> list[Numbers]:
         operands = [last[ref] for ref in affine.args(node.name)]
         results: Sequence[Numbers]
         match node.op:
-            case Arg(shape=shape):
+            case ops.Arg(shape=shape):
                 results = (places if node.name in states else np.full(shape, NOWHERE),)
             case op if isinstance(op, MOVES):
                 moved: Sequence[Array] = op.eval(*(x.astype(float) for x in operands))
                 results = [np.asarray(array, np.int64) for array in moved]
             case Binary() | Pointwise():
                 results = (reduce(np.maximum, operands),)
-            case Sum(axis=axis):
+            case ops.Sum(axis=axis):
                 results = (operands[0].max(axis),)
-            case Linear(axis=axis):
+            case ops.Linear(axis=axis):
                 row = operands[0].reshape(*operands[0].shape[:axis], -1).max(-1, keepdims=True)
                 results = (np.broadcast_to(row, node.types[0].shape),)
             case _:
@@ -329,7 +315,7 @@ def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
     """Return whether states with equal elements along an axis keep this property."""
     along: dict[Ref, Axes] = {}
     for node in affine:
-        if isinstance(node.op, Arg):
+        if isinstance(node.op, ops.Arg):
             axes: tuple[Axes, ...] = (frozenset({axis}) if node.op.role == "state" else same.get(node.name, NONE),)
         else:
             operands = [(affine.type(ref).shape, along[ref]) for ref in affine.args(node.name)]
@@ -343,7 +329,7 @@ def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_
     node = graph.node(ref.node)
     if ref.node in same:
         return same[ref.node]
-    if not isinstance(node.op, Full | Tile | Reshape | Transpose | Binary | Pointwise):
+    if not isinstance(node.op, ops.Full | ops.Tile | ops.Reshape | ops.Transpose | Binary | Pointwise):
         return NONE
     operands = [(graph.type(arg).shape, axes_of_one(graph, arg, same)) for arg in graph.args(ref.node)]
     return same_axes(node.op, operands, graph.type(ref).shape)
@@ -359,19 +345,19 @@ def same_axes(op: Op, operands: Sequence[tuple[tuple[int, ...], Axes]], shape: t
         return frozenset(d for d in range(len(shape)) if all(own[d] == 1 or d in axes for own, axes in padded))
     (own, axes), *_ = operands or [((), NONE)]
     match op:
-        case Full():
+        case ops.Full():
             return frozenset(range(len(shape)))
-        case Tile(axis=axis):
+        case ops.Tile(axis=axis):
             return axes - {axis} | ({axis} if own[axis] == 1 or axis in axes else NONE)
-        case Transpose(axis=axis):
+        case ops.Transpose(axis=axis):
             return frozenset({axis: axis + 1, axis + 1: axis}.get(d, d) for d in axes)
-        case Sum(axis=axis):
+        case ops.Sum(axis=axis):
             return frozenset(d - (d > axis) for d in axes if d != axis)
-        case Linear(axis=axis):
+        case ops.Linear(axis=axis):
             return frozenset(d for d in axes if d < axis)
-        case Split(axis=axis):
+        case ops.Split(axis=axis):
             return axes
-        case Reshape():
+        case ops.Reshape():
             places = {(prod(own[:d]), own[d]) for d in axes}
             return frozenset(d for d in range(len(shape)) if (prod(shape[:d]), shape[d]) in places)
     return NONE

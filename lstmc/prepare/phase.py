@@ -11,26 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from lstmc import ops
 from lstmc.errors import BackendError, PassError, TrainingError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, depending, differentiable_outputs
-from lstmc.ops import (
-    Add,
-    Affine,
-    Dropout,
-    EuclideanLoss,
-    Input,
-    Mul,
-    Op,
-    Param,
-    Pointwise,
-    Reshape,
-    SigmoidCrossEntropyLoss,
-    SoftmaxLoss,
-    StopGradient,
-    Sub,
-    Sum,
-    Transpose,
-)
+from lstmc.ops import Op, Pointwise
 from lstmc.ops.base import AlongAxis
 from lstmc.passes.base import Refs, rewrite, with_bodies
 from lstmc.passes.simplify import without_dead
@@ -67,7 +51,7 @@ def deploy_graph(graph: Graph) -> Graph:
 
     dropout(x) => x
     """
-    return without(without_losses(graph), Dropout)
+    return without(without_losses(graph), ops.Dropout)
 
 
 def without_losses(graph: Graph) -> Graph:
@@ -90,7 +74,7 @@ def without_losses(graph: Graph) -> Graph:
 
 def training_inputs(graph: Graph, deployed: Graph) -> tuple[str, ...]:
     """Return the inputs of a model that its deployed graph does not have: labels."""
-    return tuple(node.name for node in graph if isinstance(node.op, Input) and node.name not in deployed)
+    return tuple(node.name for node in graph if isinstance(node.op, ops.Input) and node.name not in deployed)
 
 
 def training_graph(graph: Graph) -> Graph:
@@ -120,7 +104,7 @@ def trained_loss(graph: Graph) -> Ref:
         raise BackendError(
             f"{graph.name} cannot be trained: its {LOSS} has no gradient, as a score such as accuracy has none", loc=loc
         )
-    if not any(isinstance(graph.node(name).op, Param) for name in graph.needed([loss])):
+    if not any(isinstance(graph.node(name).op, ops.Param) for name in graph.needed([loss])):
         raise BackendError(f"{graph.name} cannot be trained: no parameter goes into its {LOSS}", loc=loc)
     return loss
 
@@ -237,7 +221,7 @@ class _Sharing:
         if any(ref in mixed and part.type(ref) == whole.type(ref) for ref in args):
             self.refuse(node, "gives each example something of the others")
         op = node.op
-        if isinstance(op, AlongAxis) and not isinstance(op, Transpose):
+        if isinstance(op, AlongAxis) and not isinstance(op, ops.Transpose):
             for ref in args:
                 shapes = [graph.type(ref).shape for graph in (part, whole)]
                 if op.axis < len(shapes[0]) and shapes[0][op.axis] != shapes[1][op.axis]:
@@ -264,35 +248,37 @@ class _Sharing:
             return self.times(new, self.share)
         node = self.whole.node(ref.node)
         args, op = self.whole.args(node.name), node.op
-        if isinstance(op, Add | Sub):
+        if isinstance(op, ops.Add | ops.Sub):
             return b.add(type(op)(), *map(self.shared, args), loc=node.loc)[0]
-        if isinstance(op, Affine):
+        if isinstance(op, ops.Affine):
             return b.add(replace(op, shift=op.shift * self.share), self.shared(args[0]), loc=node.loc)[0]
-        if isinstance(op, Mul) and len([arg for arg in args if arg in self.mixed]) == 1:
+        if isinstance(op, ops.Mul) and len([arg for arg in args if arg in self.mixed]) == 1:
             one, other = sorted(args, key=lambda arg: arg not in self.mixed)
             return b.add(op, self.shared(one), self.rebuild.new[other], loc=node.loc)[0]
-        if isinstance(op, Reshape | Transpose | StopGradient) or (isinstance(op, Sum) and not self.differs(args[0])):
+        if isinstance(op, ops.Reshape | ops.Transpose | ops.StopGradient) or (
+            isinstance(op, ops.Sum) and not self.differs(args[0])
+        ):
             return b.add(op, self.shared(args[0]), loc=node.loc)[0]
-        if isinstance(op, Sum):
+        if isinstance(op, ops.Sum):
             return new
-        if isinstance(op, SoftmaxLoss | SigmoidCrossEntropyLoss | EuclideanLoss):
-            if isinstance(op, SoftmaxLoss) and op.normalization == "valid" and op.ignore_label is not None:
+        if isinstance(op, ops.SoftmaxLoss | ops.SigmoidCrossEntropyLoss | ops.EuclideanLoss):
+            if isinstance(op, ops.SoftmaxLoss) and op.normalization == "valid" and op.ignore_label is not None:
                 return self.counting(node, op, args[1], new)
             return self.times(new, _divisor(op, self.part, args[0]) / _divisor(op, self.whole, args[0]))
         return self.refuse(node, "is no sum and no mean over the examples of a batch")
 
     def times(self, ref: Ref, factor: float) -> Ref:
-        return ref if factor == 1 else self.rebuild.builder.add(Affine(scale=factor), ref)[0]
+        return ref if factor == 1 else self.rebuild.builder.add(ops.Affine(scale=factor), ref)[0]
 
-    def counting(self, node: Node, op: SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
+    def counting(self, node: Node, op: ops.SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
         """Return a mean over the labels that count, times a weight that is an input: the data determine it."""
-        if not isinstance(self.part.node(labels.node).op, Input):
+        if not isinstance(self.part.node(labels.node).op, ops.Input):
             self.refuse(node, "is a mean over labels that are left out, and its labels are no input of the model")
         assert op.ignore_label is not None
         name = f"{node.name}/share"
         self.counted[name] = Counted(labels.node, op.ignore_label)
-        (weight,) = self.rebuild.builder.add(Input(()), names=(name,), loc=node.loc)
-        return self.rebuild.builder.add(Mul(), loss, weight, loc=node.loc)[0]
+        (weight,) = self.rebuild.builder.add(ops.Input(()), names=(name,), loc=node.loc)
+        return self.rebuild.builder.add(ops.Mul(), loss, weight, loc=node.loc)[0]
 
 
 def _mixed_values(whole: Graph, part: Graph) -> set[Ref]:
@@ -309,14 +295,14 @@ def _mixed_values(whole: Graph, part: Graph) -> set[Ref]:
 def _divisor(op: Op, graph: Graph, x: Ref) -> float:
     """Return the divisor of a loss's sum, up to a factor that does not depend on the size of the batch."""
     shape = graph.type(x).shape
-    if isinstance(op, SoftmaxLoss):
+    if isinstance(op, ops.SoftmaxLoss):
         sizes = [size for axis, size in enumerate(shape) if axis != op.axis]
         counted = {"batch_size": shape[: op.axis], "none": ()}.get(op.normalization, sizes)
         product = 1
         for size in counted:
             product *= size
         return product
-    if isinstance(op, SigmoidCrossEntropyLoss):
+    if isinstance(op, ops.SigmoidCrossEntropyLoss):
         return op.number(shape)
     return shape[0]
 
@@ -335,13 +321,13 @@ def fixed_masks(graph: Graph) -> Graph:
     """
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Scan) and any(isinstance(n.op, Dropout) for body in node.op.bodies for n in body):
+        if isinstance(node.op, Scan) and any(isinstance(n.op, ops.Dropout) for body in node.op.bodies for n in body):
             raise PassError(
                 f"fixed masks of {graph.name}: expected an expanded graph, found a scan with a dropout", loc=node.loc
             )
-        if not isinstance(node.op, Dropout):
+        if not isinstance(node.op, ops.Dropout):
             return None
-        mask = b.add(Input(node.types[0].shape), names=(mask_name(node.name),), loc=node.loc)
-        return b.add(Mul(), *args, *mask, names=node.names, loc=node.loc)
+        mask = b.add(ops.Input(node.types[0].shape), names=(mask_name(node.name),), loc=node.loc)
+        return b.add(ops.Mul(), *args, *mask, names=node.names, loc=node.loc)
 
     return rewrite(graph, visit)

@@ -6,35 +6,9 @@ import math
 from dataclasses import fields
 from math import prod
 
+from lstmc import ops
 from lstmc.ir import Builder, Node, Ref
-from lstmc.ops import (
-    Accuracy,
-    Affine,
-    AvePool,
-    Concat,
-    Conv,
-    Cos,
-    Dropout,
-    Embed,
-    EuclideanLoss,
-    Full,
-    Input,
-    Max,
-    MaxPool,
-    Op,
-    Power,
-    Reshape,
-    Round,
-    SigmoidCrossEntropyLoss,
-    Sin,
-    SoftmaxLoss,
-    Split,
-    Stack,
-    Sum,
-    Tile,
-    Transpose,
-    Unstack,
-)
+from lstmc.ops import Op
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, check_blob, layer_of, shaped
@@ -44,13 +18,13 @@ from lstmc_caffe.ops import pointwise
 
 
 def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Input)
+    assert isinstance(node.op, ops.Input)
     layer = caffe.InputLayer if node.op.fill is None else caffe.FilledInput
     return layer_of(b, node, layer(node.op.shape, node.op.fill, node.op.values))
 
 
 def full_to_dummy_data(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Full)
+    assert isinstance(node.op, ops.Full)
     return layer_of(b, node, caffe.DummyData(node.op.shape, node.op.value))
 
 
@@ -66,7 +40,7 @@ def _on_images(b: Builder, node: Node, op: Op, x: Ref, *learned: Ref) -> Refs:
 
 def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     op, (x, w, *bias) = node.op, args
-    assert isinstance(op, Conv)
+    assert isinstance(op, ops.Conv)
     check_blob(b, node, w, "Convolution")
     if bias:
         check_blob(b, node, bias[0], "Convolution", "b")
@@ -80,14 +54,14 @@ def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 def pool_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     op = node.op
-    assert isinstance(op, MaxPool | AvePool)
-    layer = caffe.MaxPooling if isinstance(op, MaxPool) else caffe.AvePooling
+    assert isinstance(op, ops.MaxPool | ops.AvePool)
+    layer = caffe.MaxPooling if isinstance(op, ops.MaxPool) else caffe.AvePooling
     return _on_images(b, node, layer(op.size, op.stride, op.pad), args[0])
 
 
 def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     op, (x, label) = node.op, args
-    assert isinstance(op, SoftmaxLoss)
+    assert isinstance(op, ops.SoftmaxLoss)
     shape, axis = b.type(x).shape, op.axis
     if axis == 0:  # the layer wants first axes that agree
         x, label, axis = shaped(b, x, (1, *shape)), shaped(b, label, (1, *shape[1:])), 1
@@ -96,7 +70,7 @@ def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 def accuracy_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     op = node.op
-    assert isinstance(op, Accuracy)
+    assert isinstance(op, ops.Accuracy)
     return layer_of(b, node, caffe.AccuracyLayer(op.axis, op.top_k, op.ignore_label), *args)
 
 
@@ -108,7 +82,7 @@ def _at_most_four_axes(b: Builder, refs: Refs) -> Refs:
 def sigmoid_loss_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     """The layer divides by the size of the first axis; a Power makes another number of it."""
     op = node.op
-    assert isinstance(op, SigmoidCrossEntropyLoss)
+    assert isinstance(op, ops.SigmoidCrossEntropyLoss)
     shape = b.type(args[0]).shape
     layer, operands = caffe.SigmoidCrossEntropyLossLayer(), _at_most_four_axes(b, args)
     if op.number(shape) == shape[0]:
@@ -132,12 +106,12 @@ FUNCTION_LAYERS: dict[type[Op], Op] = {
 
 
 def affine_to_power(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Affine)
+    assert isinstance(node.op, ops.Affine)
     return layer_of(b, node, caffe.PowerLayer(1.0, node.op.scale, node.op.shift), *args)
 
 
 def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Power)
+    assert isinstance(node.op, ops.Power)
     exponent = node.op.exponent
     if exponent in range(3, LARGEST_PRODUCT + 1):
         value = as_value(b, args[0])
@@ -212,13 +186,13 @@ def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def dropout_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Dropout)
+    assert isinstance(node.op, ops.Dropout)
     return layer_of(b, node, caffe.DropoutLayer(node.op.ratio, node.op.draw), *args)
 
 
 def sum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     """Reduction sums all axes from one on; a sum over other ones is a mean of images of one column."""
-    assert isinstance(node.op, Sum)
+    assert isinstance(node.op, ops.Sum)
     axis, (x,) = node.op.axis, args
     shape = b.type(x).shape
     if shape[axis] == 1:
@@ -234,7 +208,7 @@ def sum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def max_to_pooling(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Max)
+    assert isinstance(node.op, ops.Max)
     (x,), axis = args, node.op.axis
     largest = b.add(caffe.MaxPooling((b.type(x).shape[axis], 1)), _columns(b, x, axis), loc=node.loc)
     return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *largest)
@@ -247,28 +221,28 @@ def _columns(b: Builder, x: Ref, axis: int) -> Ref:
 
 
 def split_to_slice(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Split)
+    assert isinstance(node.op, ops.Split)
     return layer_of(b, node, caffe.SliceLayer(node.op.axis, node.op.sizes), *args)
 
 
 def concat_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Concat)
+    assert isinstance(node.op, ops.Concat)
     return layer_of(b, node, caffe.ConcatLayer(node.op.axis), *args)
 
 
 def reshape_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Reshape)
+    assert isinstance(node.op, ops.Reshape)
     return layer_of(b, node, caffe.ReshapeLayer(node.op.shape), *args)
 
 
 def tile_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Tile)
+    assert isinstance(node.op, ops.Tile)
     return layer_of(b, node, caffe.TileLayer(node.op.axis, node.op.tiles), *args)
 
 
 def transpose_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     """Slice along the shorter of the two axes, and its pieces joined along the other one."""
-    assert isinstance(node.op, Transpose)
+    assert isinstance(node.op, ops.Transpose)
     x, axis = as_value(b, args[0]), node.op.axis
     before, (one, other, *after) = b.type(x).shape[:axis], b.type(x).shape[axis:]
     if 1 in (one, other):
@@ -289,30 +263,30 @@ def stack_to_concat(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 RULES: dict[type[Op], LegalizeRule] = {
-    Input: input_to_layer,
-    Full: full_to_dummy_data,
-    Conv: conv_to_layer,
-    MaxPool: pool_to_layer,
-    AvePool: pool_to_layer,
-    SoftmaxLoss: softmax_loss_to_layer,
-    SigmoidCrossEntropyLoss: sigmoid_loss_to_layers,
-    EuclideanLoss: euclidean_loss_to_layer,
-    Accuracy: accuracy_to_layer,
-    Affine: affine_to_power,
-    Power: power_to_layers,
-    Round: round_to_layers,
-    Sin: sin_to_layers,
-    Cos: cos_to_layers,
+    ops.Input: input_to_layer,
+    ops.Full: full_to_dummy_data,
+    ops.Conv: conv_to_layer,
+    ops.MaxPool: pool_to_layer,
+    ops.AvePool: pool_to_layer,
+    ops.SoftmaxLoss: softmax_loss_to_layer,
+    ops.SigmoidCrossEntropyLoss: sigmoid_loss_to_layers,
+    ops.EuclideanLoss: euclidean_loss_to_layer,
+    ops.Accuracy: accuracy_to_layer,
+    ops.Affine: affine_to_power,
+    ops.Power: power_to_layers,
+    ops.Round: round_to_layers,
+    ops.Sin: sin_to_layers,
+    ops.Cos: cos_to_layers,
     **layer_rules(*LAYERS),
-    Embed: embed_to_layer,
-    Dropout: dropout_to_layer,
-    Max: max_to_pooling,
-    Sum: sum_to_layers,
-    Split: split_to_slice,
-    Concat: concat_to_layer,
-    Reshape: reshape_to_layer,
-    Tile: tile_to_layer,
-    Transpose: transpose_to_layers,
-    Unstack: unstack_to_slice,
-    Stack: stack_to_concat,
+    ops.Embed: embed_to_layer,
+    ops.Dropout: dropout_to_layer,
+    ops.Max: max_to_pooling,
+    ops.Sum: sum_to_layers,
+    ops.Split: split_to_slice,
+    ops.Concat: concat_to_layer,
+    ops.Reshape: reshape_to_layer,
+    ops.Tile: tile_to_layer,
+    ops.Transpose: transpose_to_layers,
+    ops.Unstack: unstack_to_slice,
+    ops.Stack: stack_to_concat,
 }
