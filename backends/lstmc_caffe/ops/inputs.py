@@ -14,23 +14,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from lstmc import ops as core
 from lstmc.errors import ShapeError
 from lstmc.ir import Graph, Node, Ref
-from lstmc.ops import (
-    Array,
-    Arrays,
-    Constant,
-    Draw,
-    Filler,
-    Input,
-    Leaf,
-    Reshape,
-    Sample,
-    Stack,
-    Types,
-    Uniform,
-    sample_type,
-)
+from lstmc.ops import Array, Arrays, Draw, Filler, Leaf, Sample, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, read_filler, write_filler
 
@@ -38,7 +25,7 @@ __all__ = ["DummyData", "Feed", "FilledInput", "HostInput", "HostStack", "InputL
 
 
 @dataclass(frozen=True)
-class HostInput(Input):
+class HostInput(core.Input):
     """An array the caller has, in the model's own shape; blobs are fed from it."""
 
     name = "host.input"
@@ -46,7 +33,7 @@ class HostInput(Input):
 
 
 @dataclass(frozen=True)
-class View(Reshape):
+class View(core.Reshape):
     """The same elements in another shape: for the host to read them so, until a layer wants it (then a Reshape)."""
 
     name = "host.view"
@@ -54,7 +41,7 @@ class View(Reshape):
 
 
 @dataclass(frozen=True)
-class HostStack(Stack):
+class HostStack(core.Stack):
     """Blobs of single steps, read by the host as one sequence."""
 
     name = "host.stack"
@@ -112,7 +99,7 @@ class Feed(CaffeOp):
 
 
 @dataclass(frozen=True)
-class InputLayer(CaffeOp, Input):
+class InputLayer(CaffeOp, core.Input):
     """Input (``input_layer.cpp``): a blob that the caller fills."""
 
     name = "caffe.Input"
@@ -131,7 +118,7 @@ class InputLayer(CaffeOp, Input):
 
 
 @dataclass(frozen=True)
-class FilledInput(CaffeOp, Input):
+class FilledInput(CaffeOp, core.Input):
     """DummyData standing for an input that has a fill. The caller may still overwrite a constant one."""
 
     name = "caffe.FilledInput"
@@ -144,14 +131,14 @@ class FilledInput(CaffeOp, Input):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         shape, fill = _one_shape(cls.name, layer, layer.dummy_data_param), _data_filler(layer)
-        return None if fill is None or isinstance(fill, Constant) else cls(shape, fill)
+        return None if fill is None or isinstance(fill, core.Constant) else cls(shape, fill)
 
     def as_read(self) -> CaffeOp:  # that the caller may overwrite it is not in the layer
-        return DummyData(self.shape, self.fill.value) if isinstance(self.fill, Constant) else self
+        return DummyData(self.shape, self.fill.value) if isinstance(self.fill, core.Constant) else self
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(sample_type(draw).shape, draw.choice((Constant(0.5), Uniform(-0.1, 0.3)))), ())
+        return Sample(cls(sample_type(draw).shape, draw.choice((core.Constant(0.5), core.Uniform(-0.1, 0.3)))), ())
 
 
 @dataclass(frozen=True)
@@ -166,12 +153,12 @@ class DummyData(CaffeOp, Leaf):
         return (np.full(self.shape, self.value),)
 
     def write(self, layer: Any) -> None:
-        _write_dummy_data(layer, self.shape, Constant(self.value))
+        _write_dummy_data(layer, self.shape, core.Constant(self.value))
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         shape, fill = _one_shape(cls.name, layer, layer.dummy_data_param), _data_filler(layer)
-        return cls(shape, fill.value) if isinstance(fill, Constant) else None
+        return cls(shape, fill.value) if isinstance(fill, core.Constant) else None
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -186,7 +173,7 @@ def _write_dummy_data(layer: Any, shape: tuple[int, ...], filler: Filler) -> Non
 def _data_filler(layer: Any) -> Filler | None:
     """Return the filler of a DummyData; without one it is constant, 0."""
     fillers = layer.dummy_data_param.data_filler
-    return read_filler(fillers[0]) if fillers else Constant(0.0)
+    return read_filler(fillers[0]) if fillers else core.Constant(0.0)
 
 
 def _one_shape(op: str, layer: Any, param: Any) -> tuple[int, ...]:
@@ -220,7 +207,7 @@ def fed_inputs(graph: Graph) -> list[Fed]:
     for node in graph:
         if isinstance(node.op, HostInput):
             inputs.append(Fed(node, _by_step(feeds.get(node.name, []), node.types[0].shape[0])))
-        elif isinstance(node.op, Input):
+        elif isinstance(node.op, core.Input):
             inputs.append(Fed(node, ((node.name, node.types[0]),)))
     return inputs
 
@@ -250,7 +237,7 @@ def feed_blobs(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:
     for node in graph:
         if isinstance(node.op, Feed):
             (blobs[node.name],) = node.op.eval(arrays[graph.args(node.name)[0].node])
-        elif isinstance(node.op, Input) and not isinstance(node.op, HostInput) and node.name in arrays:
+        elif isinstance(node.op, core.Input) and not isinstance(node.op, HostInput) and node.name in arrays:
             blobs[node.name] = arrays[node.name]
     return blobs
 
@@ -299,6 +286,6 @@ def input_gradients(graph: Graph, gradients: Mapping[str, Array]) -> dict[str, A
             (part,) = node.op.vjp((gradients[node.name],), (), np.empty(graph.type(source).shape, np.float32))
             assert part is not None
             totals[source.node] = totals[source.node] + part if source.node in totals else part
-        elif isinstance(node.op, Input) and not isinstance(node.op, HostInput):
+        elif isinstance(node.op, core.Input) and not isinstance(node.op, HostInput):
             totals[node.name] = gradients[node.name]
     return totals

@@ -7,29 +7,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from lstmc import ops as core
 from lstmc.errors import ShapeError
-from lstmc.ops import (
-    Abs,
-    Array,
-    Arrays,
-    Draw,
-    Dropout,
-    Elu,
-    Exp,
-    LeakyRelu,
-    Log,
-    Op,
-    Pointwise,
-    Relu,
-    Sample,
-    Sigmoid,
-    Softmax,
-    Softplus,
-    StopGradient,
-    Tanh,
-    Types,
-    sample_type,
-)
+from lstmc.ops import Array, Arrays, Draw, Op, Pointwise, Sample, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 from lstmc_caffe.proto.fields import other_settings
@@ -54,7 +34,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class SigmoidLayer(CaffeOp, Sigmoid):
+class SigmoidLayer(CaffeOp, core.Sigmoid):
     """Sigmoid (``sigmoid_layer.cpp``)."""
 
     name = "caffe.Sigmoid"
@@ -62,7 +42,7 @@ class SigmoidLayer(CaffeOp, Sigmoid):
 
 
 @dataclass(frozen=True)
-class TanHLayer(CaffeOp, Tanh):
+class TanHLayer(CaffeOp, core.Tanh):
     """TanH (``tanh_layer.cpp``)."""
 
     name = "caffe.TanH"
@@ -70,7 +50,7 @@ class TanHLayer(CaffeOp, Tanh):
 
 
 @dataclass(frozen=True)
-class ReLULayer(CaffeOp, Relu):
+class ReLULayer(CaffeOp, core.Relu):
     """ReLU (``relu_layer.cpp``)."""
 
     name = "caffe.ReLU"
@@ -78,7 +58,7 @@ class ReLULayer(CaffeOp, Relu):
 
 
 @dataclass(frozen=True)
-class LeakyReLU(CaffeOp, LeakyRelu):
+class LeakyReLU(CaffeOp, core.LeakyRelu):
     """ReLU with a slope for negative values (``relu_layer.cpp``)."""
 
     name = "caffe.LeakyReLU"
@@ -91,7 +71,7 @@ class LeakyReLU(CaffeOp, LeakyRelu):
 
 
 @dataclass(frozen=True)
-class StopGradientPower(CaffeOp, StopGradient):
+class StopGradientPower(CaffeOp, core.StopGradient):
     """Power of 1 (``power_layer.cpp``) with ``propagate_down: false``, which ``force_backward`` would override."""
 
     name = "caffe.StopGradientPower"
@@ -139,7 +119,7 @@ class RoundingPower(CaffeOp, Pointwise):
 
 
 @dataclass(frozen=True)
-class BNLLLayer(CaffeOp, Softplus):
+class BNLLLayer(CaffeOp, core.Softplus):
     """BNLL (``bnll_layer.cpp``), binomial normal log likelihood."""
 
     name = "caffe.BNLL"
@@ -147,7 +127,7 @@ class BNLLLayer(CaffeOp, Softplus):
 
 
 @dataclass(frozen=True)
-class ELULayer(CaffeOp, Elu):
+class ELULayer(CaffeOp, core.Elu):
     """ELU (``elu_layer.cpp``)."""
 
     name = "caffe.ELU"
@@ -156,7 +136,7 @@ class ELULayer(CaffeOp, Elu):
 
 
 @dataclass(frozen=True)
-class AbsValLayer(CaffeOp, Abs):
+class AbsValLayer(CaffeOp, core.Abs):
     """AbsVal (``absval_layer.cpp``)."""
 
     name = "caffe.AbsVal"
@@ -164,7 +144,7 @@ class AbsValLayer(CaffeOp, Abs):
 
 
 @dataclass(frozen=True)
-class ExpLayer(CaffeOp, Exp):
+class ExpLayer(CaffeOp, core.Exp):
     """Exp (``exp_layer.cpp``), base e."""
 
     name = "caffe.Exp"
@@ -172,7 +152,7 @@ class ExpLayer(CaffeOp, Exp):
 
 
 @dataclass(frozen=True)
-class LogLayer(CaffeOp, Log):
+class LogLayer(CaffeOp, core.Log):
     """Log (``log_layer.cpp``), base e."""
 
     name = "caffe.Log"
@@ -180,7 +160,7 @@ class LogLayer(CaffeOp, Log):
 
 
 @dataclass(frozen=True)
-class SoftmaxLayer(CaffeOp, Softmax):
+class SoftmaxLayer(CaffeOp, core.Softmax):
     """Softmax (``softmax_layer.cpp``)."""
 
     name = "caffe.Softmax"
@@ -266,7 +246,7 @@ class LRNLayer(CaffeOp, Pointwise):
 
 
 @dataclass(frozen=True)
-class DropoutLayer(CaffeOp, Dropout):
+class DropoutLayer(CaffeOp, core.Dropout):
     """Dropout (``dropout_layer.cpp``): y = x in the phase TEST."""
 
     name = "caffe.Dropout"
