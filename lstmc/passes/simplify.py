@@ -233,18 +233,18 @@ def drop_pooling_of_one(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, Add | Sub):
+    if not isinstance(node.op, ops.Add | ops.Sub):
         return None
     (x, first), (y, second) = (_multiple(b, ref) for ref in args)
-    sign = 1 if isinstance(node.op, Add) else -1
-    merged = Affine(first.scale + sign * second.scale, first.shift + sign * second.shift)
+    sign = 1 if isinstance(node.op, ops.Add) else -1
+    merged = ops.Affine(first.scale + sign * second.scale, first.shift + sign * second.shift)
     return _add(b, node, merged, x) if x == y else None
 
 
-def _multiple(b: Builder, ref: Ref) -> tuple[Ref, Affine]:
+def _multiple(b: Builder, ref: Ref) -> tuple[Ref, ops.Affine]:
     """A value as an affine function of another one; of itself, if of no other."""
     op = b.node(ref.node).op
-    return (b.args(ref.node)[0], op) if isinstance(op, Affine) else (ref, Affine(1.0, 0.0))
+    return (b.args(ref.node)[0], op) if isinstance(op, ops.Affine) else (ref, ops.Affine(1.0, 0.0))
 
 
 RULES: tuple[Visit, ...] = (
