@@ -127,7 +127,7 @@ class Value(Methods, Traced):
         return apply(Round(), self)
 
     def _affine(self, scale: Any, shift: Any) -> Value:
-        return apply(Affine(finite(scale), finite(shift)), self)
+        return apply(Affine(finite(scale), finite(shift) + 0.0), self)  # x - 0 is x + 0
 
     def _binary(self, op: Op, symbol: str, left: Any, right: Any) -> Value:
         other = right if left is self else left

@@ -162,6 +162,11 @@ def test_ops_without_a_function_are_constructed(user: UserFile) -> None:
     assert same(graph, traced_again(graph))
 
 
+def test_a_shift_of_zero_has_one_sign(user: UserFile) -> None:
+    graph = user.graph('\n@model\ndef net(X=Input(T, D)):\n    return {"y": clip(X, 0.0, 6.0)}\n')
+    assert same(graph, traced_again(graph))
+
+
 def test_a_tuple_of_one_result_is_printed(user: UserFile) -> None:
     graph = user.graph(
         "\n@cell\ndef one(x=Input(N, D), h=State(N, D)):\n    h = tanh(x + h)\n    return (h,), {'h': h}\n"
