@@ -187,3 +187,13 @@ def test_axes_are_printed_where_they_are_not_the_usual_ones(user: UserFile) -> N
     assert [line for line in lines if line.startswith(("transpose", "linear"))] == [
         "transpose(X)", "transpose(X, 1, 0, 2)", "linear(X, W)", "linear(X, V)",
     ]  # fmt: skip
+
+
+def test_options_of_losses_and_accuracies_are_printed(user: UserFile) -> None:
+    graph = user.graph(
+        "\nfrom lstmc import accuracy, integers, softmax_loss\n"
+        "\n@model\ndef net(X=Input(T, N, 9), L=Input(T, N, values=integers(0, 8))):\n"
+        "    loss = softmax_loss(X, L, ignore_label=0, normalization='full')\n"
+        "    return {'loss': loss, 'one': accuracy(X, L), 'two': accuracy(X, L, top_k=2, ignore_label=3)}\n"
+    )
+    assert same(graph, traced_again(graph))

@@ -239,6 +239,8 @@ class _Writer:
             images, channels, matrix = 1, 1, np.kron(np.eye(channels), matrix)
         rows, columns = images * channels, matrix.shape[1]
         flat = self._layer(node, f"{node.name}/elements", caffe.ReshapeLayer((rows, columns)), x)
+        if not self.target.may_read("InnerProduct", "Reshape"):
+            flat = self._layer(node, f"{node.name}/copy", caffe.PowerLayer(), flat)
         mean = self._product(node, f"{node.name}/means", flat, self._fixed(node, "windows", matrix))
         return self.b.copy(node, (mean,), caffe.ReshapeLayer(node.types[0].shape))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lstmc
 from lstmc.ops import Array, Values
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
@@ -30,6 +31,19 @@ def fixed_matrix(name: str, array: Array) -> str:
     sizes = ",".join(map(str, array.shape))
     fill = f"values({array.shape}, {values.data!r})"
     return f"%{name}: f32[{sizes}] = param(fill={fill}, lr_mult=0.0, decay_mult=0.0)\n"
+
+
+@pytest.mark.parametrize("target", ["mnn", "ncnn", "rknn", "x2paddle"])
+def test_an_average_that_a_target_does_not_take_is_a_product(target: str) -> None:
+    """Caffe counts zeros around; in ncnn channels are beside each other, in MNN a Power is before the product."""
+
+    @lstmc.model
+    def net(X: lstmc.Value = lstmc.Input(2, 3, 4, 5)) -> dict[str, lstmc.Value]:
+        return {"y": lstmc.ave_pool(X, 2, pad=1)}
+
+    compiled = lstmc.compile(net, target=target)
+    assert b'type: "InnerProduct"' in compiled.files["net.prototxt"]
+    assert compiled.verify(["interpreter"]).passed
 
 
 CASES = {
