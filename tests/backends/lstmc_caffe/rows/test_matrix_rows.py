@@ -38,6 +38,7 @@ from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 NCNN = load_target("ncnn")
 LEAVES = {
     "x": "f32[3,4] = host.input()",
+    "v": "f32[1,4] = host.input()",
     "V": "f32[5,4] = param()",
     "b": "f32[5] = param()",
     "d": "f32[4] = param()",
@@ -51,9 +52,11 @@ CASES: dict[str, tuple[str, str]] = {
         FED + "%z: f32[3,4] = caffe.TanH(%a)",
         ROW + "%z: f32[1,12] = caffe.TanH(%a)\n%z_2: f32[3,4] = host.view(%z, shape=(3, 4))",
     ),
-    "an input of one row": (
-        "%a: f32[1,4] = caffe.Input()\n%z: f32[1,4] = caffe.TanH(%a)",
-        "%a: f32[1,4] = caffe.Input()\n%z: f32[1,4] = caffe.TanH(%a)",
+    "beside inputs of one row": (
+        FED
+        + "%i: f32[1,4] = caffe.Input()\n%f: f32[1,4] = caffe.Feed(%v, shape=(1, 4))\n%z: f32[3,4] = caffe.TanH(%a)",
+        ROW
+        + "%i: f32[1,4] = caffe.Input()\n%z: f32[1,12] = caffe.TanH(%a)\n%z_2: f32[3,4] = host.view(%z, shape=(3, 4))",
     ),
     "a blob in another shape": (
         FED + "%r: f32[1,12] = caffe.Reshape(%a, shape=(1, 12))\n%z: f32[1,12] = caffe.TanH(%r)",
