@@ -292,13 +292,13 @@ def test_a_convolution_of_a_state_of_too_many_elements_is_refused_with_the_limit
     assert caught.value.notes == ("target caffe writes it as layers of stock Caffe",)
 
 
-@cell
-def remembering(x=Input(N, D), h=State(N, D), M=State(D, D)):
-    h = tanh(x + linear(h, M))
-    return h, {"h": h, "M": 0.5 * M}
+@pytest.mark.parametrize("squared", [False, True])
+def test_a_matrix_that_is_computed_in_the_loop_is_refused_with_the_way_out(squared: bool) -> None:
+    @cell
+    def remembering(x=Input(N, D), h=State(N, D), M=State(D, D)):
+        h = tanh(x + linear(h, M * M if squared else M))
+        return h, {"h": h, "M": 0.5 * M}
 
-
-def test_a_matrix_that_is_computed_in_the_loop_is_refused_with_the_way_out() -> None:
     @model
     def refused(X=Input(T, N, 3)):
         return {"y": scan(remembering(), X)[0]}
