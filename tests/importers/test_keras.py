@@ -496,6 +496,13 @@ def test_an_operation_that_is_not_known_is_refused(tmp_path: Path) -> None:
     assert refusal.mend.startswith("keras.ops of Add, Subtract, ")
 
 
+def test_dot_reads_no_mask_and_gives_none(tmp_path: Path) -> None:
+    x = kl.Input((5,))
+    y = kl.LSTM(3, return_sequences=True)(kl.Embedding(7, 3, mask_zero=True)(x))
+    model = keras.Model(x, kl.LSTM(2)(kl.Activation("softmax")(kl.Dot((2, 2))([y, y]))))
+    check(randomized(model), tmp_path / "m.keras", np.array([[1, 2, 0, 3, 0], [4, 5, 6, 0, 0]]))
+
+
 def test_a_mask_where_it_would_not_be_right_is_refused(tmp_path: Path) -> None:
     x = kl.Input((5,))
     y = kl.LSTM(3, return_sequences=True)(kl.Embedding(7, 3, mask_zero=True)(x))

@@ -393,7 +393,7 @@ MASK_GOES_ON = frozenset(
     }
 )
 # Layers that would see a mask, and do not here.
-MASK_REFUSED = frozenset({"Softmax", "Dot", *ATTENTION})
+MASK_REFUSED = frozenset({"Softmax", *ATTENTION})
 MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"})
 
 
