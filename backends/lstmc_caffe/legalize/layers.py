@@ -7,7 +7,7 @@ from dataclasses import fields
 from math import prod
 
 from lstmc import ops
-from lstmc.ir import Builder, Node, Ref
+from lstmc.ir import Builder, Node, Ref, reshaped
 from lstmc.ops import Op
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -246,7 +246,7 @@ def transpose_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     x, axis = as_value(b, args[0]), node.op.axis
     before, (one, other, *after) = b.type(x).shape[:axis], b.type(x).shape[axis:]
     if 1 in (one, other):
-        return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), x)
+        return (reshaped(b, x, caffe.ReshapeLayer(node.types[0].shape), node.names, node.loc),)
     cut, joined = (axis, axis + 1) if one < other else (axis + 1, axis)
     pieces = b.add(caffe.SliceLayer(cut, (1,) * min(one, other)), x, loc=node.loc)
     turned = (other, 1) if one < other else (1, one)
