@@ -657,3 +657,14 @@ def test_a_sum_of_one_element_is_a_blob_in_another_shape(target: str) -> None:
     text = compile_net(sum_of_one_row, target=target).prototxt
     assert "Pooling" not in text
     assert 'type: "Power"' not in text
+
+
+@model
+def turned(X=Input(1, 1)):
+    y = tanh(X)
+    return {"y": y, "z": y.T}
+
+
+def test_one_element_transposed_is_the_same_blob() -> None:
+    """RKNN and TPU-MLIR take out a Reshape that changes nothing, and the name of the output with it."""
+    assert "Reshape" not in compile_net(turned, target="rknn").prototxt
