@@ -11,8 +11,9 @@ from lstmc.loops.index import Axis, Index, nest_of
 from lstmc.loops.memory import Loop, Place, Product, Store, Value, Work, with_elements
 
 MOST_LANES = 16  # floats of a vector, at most: see vectors.h
-COUNTS = (4, 2, 1)  # rows of a tile, and times MOST_LANES floats of a row, where so many are a part of all
-REGISTERS = 24  # for what a tile keeps, of 32
+COUNTS = (16, 8, 4, 2, 1)  # rows of a tile, and times MOST_LANES floats of a row, where so many are a part of all
+# floats of a register, and registers for what a tile keeps: of 32, or of 16; see vectors.h
+REGISTERS = {"#if defined(__AVX512F__)": (16, 24), "#elif defined(__AVX__)": (8, 12), "#else": (4, 12)}
 
 
 def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
@@ -100,8 +101,10 @@ class _Operands:
         return f"{self._names[place]} + {index.in_nest(self._axes)}"
 
 
-def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str], own: Set[str]) -> list[str]:
-    """Return the lines of loops that are one nest, in tiles of some rows by some vectors, which the registers hold.
+def in_vectors(
+    loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str], own: Set[str], registers: tuple[int, int]
+) -> list[str]:
+    """Return the lines of loops that are one nest, in tiles of some rows by some vectors, which ``registers`` hold.
 
     The rows are the counts of the loop around the innermost one. Where a tile is as wide as a row, or no sum is of a
     row, the loop over rows is the innermost one: what rows share is read once, and their sums stay in registers.
@@ -136,7 +139,7 @@ def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place
             zeros.append(zero)
             body.append((f"at({y}) += {x};", ""))
     columns = operands.of_columns()
-    count, width, across = _tile(inner, rows, len(columns) + len(carried), len(sums))
+    count, width, across = _tile(inner, rows, len(columns) + len(carried), len(sums), *registers)
     vectors = f"{width} / LANES"
     element = _each("j", vectors, [line for line, array in body if array not in own - operands.memory])
     lines = _each("i", f"{count}", [*operands.of_row(), *element])
@@ -160,19 +163,19 @@ def in_vectors(loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place
     return [*zeros, *(lines if outer else _with_sums(sums, count, lines))]
 
 
-def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int) -> tuple[int, int, bool]:
+def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int, lanes: int, registers: int) -> tuple[int, int, bool]:
     """Return the rows of a tile, its floats of a row, and whether the loop over rows is inside of that over columns.
 
-    ``columns`` are the vectors of a column that a tile keeps, ``sums`` those of a row.
+    ``columns`` are the vectors of a column that a tile keeps, ``sums`` those of a row, of which one vector has all.
     """
-    counts = [count for count in COUNTS if rows and rows.size % count == 0] or [1]
+    counts = [count for count in COUNTS if rows and rows.size % count == 0 and count <= lanes] or [1]
     widths = [count * MOST_LANES for count in COUNTS if inner.size % (count * MOST_LANES) == 0]
     fitting = [
         (count, width, across)
         for across in (True, False)
         for width in widths
         for count in (counts if sums else counts[-2:])
-        if columns * (width // MOST_LANES) + sums * count <= REGISTERS
+        if columns * (width // lanes) + sums * count <= registers
         and (not across or (rows and (not sums or width == inner.size)))
     ]
     return fitting[0] if fitting else (1, widths[-1], False)
@@ -275,11 +278,15 @@ class Nest:
             pragma = ["#pragma GCC ivdep"] if loop.independent else []
             return [*pragma, head, *(f"  {line}" for line in loop.by_counter()), "}"]
         axes, names = self.axes(), self.names()
-        return (
-            in_vectors(self.loops, axes, names, self.own)
-            if fits_vectors(self.loops, axes)
-            else self._by_element(axes, names)
-        )
+        if not fits_vectors(self.loops, axes):
+            return self._by_element(axes, names)
+        texts = {
+            head: in_vectors(self.loops, axes, names, self.own, registers) for head, registers in REGISTERS.items()
+        }
+        first, *others = texts.values()
+        if all(lines == first for lines in others):
+            return first
+        return [*(line for head, lines in texts.items() for line in (head, *lines)), "#endif"]
 
     def _by_element(self, axes: tuple[Axis, ...], names: Mapping[Place, str]) -> list[str]:
         zeros: list[str] = []
