@@ -1,16 +1,16 @@
-"""Values that a layer recomputes in its backward pass instead of keeping them for every step;
-states updated in place.
+"""How a pass goes over large states: recomputing values instead of keeping them for every step, in place, and with all
+steps of one part of the states before the next part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 from lstmc.ir import Graph, Ref
-from lstmc.loops.index import counter, offset_of
+from lstmc.loops.index import Digit, Index, counter, offset_of
 from lstmc.loops.loop_code import CHEAP, ELEMENT, MOVES, Values
-from lstmc.loops.memory import Array, Loop, Place, Product, Store, Work
+from lstmc.loops.memory import Array, Loop, Place, Product, Store, Work, sum_lines
 from lstmc.ops import Arg, Full, Linear
 
 WINDOW = 2**17
@@ -23,10 +23,10 @@ class Recomputation:
 
     An outer product is, and a state that one is added to. ``states`` has those of the states, with what they are after
     a step: they are kept each ``chunk`` steps, and computed again in between. ``larger`` are all such values, but for
-    those that are cheap; ``chunk`` is 0 where no state is one.
+    those that are cheap; ``chunk`` is 0 where no state is one, and longer where states are in ``parts``.
     """
 
-    def __init__(self, body: Graph, following: Mapping[Ref, Ref], outputs: Iterable[Ref]) -> None:
+    def __init__(self, body: Graph, following: Mapping[Ref, Ref], outputs: Iterable[Ref], parts: int = 1) -> None:
         self._body, self._values = body, Values(body, {})
         # an output holds every step anyway; so does the operand of a product, whose weights' gradient reads all steps
         whole = {self._values.origin(ref)[0] for ref in outputs}
@@ -43,7 +43,7 @@ class Recomputation:
         dear = larger if self.states else set()
         self.larger = {ref for ref in dear if not isinstance(body.node(ref.node).op, CHEAP)}
         floats = self._floats({*self.states, *self.larger})
-        self.chunk = max(FEWEST, min(MOST, WINDOW // floats)) if self.states else 0
+        self.chunk = max(FEWEST, min(MOST, WINDOW * parts // floats)) if self.states else 0
 
     def _floats(self, refs: Iterable[Ref]) -> int:
         return sum(self._body.type(ref).size for ref in refs)
@@ -72,13 +72,13 @@ def in_place(works: Sequence[Work], before: Array, after: Array, buffer: Callabl
     and are copied at the end.
     """
     if _may_be_one(works, before, after):
-        return [_with_array(work, after, before) for work in works]
+        return [with_array(work, after, before) for work in works]
     own = buffer(before)
     copy = Loop(after.size, after.size, {"p0": (Place(own), False), "p1": (Place(before), True)})
     value, element = (copy.element(pointer, counter(after.size)) for pointer in copy.pointers)
     copy.lines.append(Store(element, value, False, False))
     copy.comments.append(f"{before.name} = {own.name}")
-    return [*(_with_array(work, after, own) for work in works), copy]
+    return [*(with_array(work, after, own) for work in works), copy]
 
 
 def _may_be_one(works: Sequence[Work], before: Array, after: Array) -> bool:
@@ -110,7 +110,7 @@ def _same_elements(loop: Loop, before: Array, after: Array) -> bool:
     return loop.independent
 
 
-def _with_array(work: Work, old: Array, new: Array) -> Work:
+def with_array(work: Work, old: Array, new: Array) -> Work:
     def moved(place: Place) -> Place:
         return replace(place, array=new) if place.array == old else place
 
@@ -121,3 +121,164 @@ def _with_array(work: Work, old: Array, new: Array) -> Work:
     written = {places[name] for name, (_, is_written) in work.pointers.items() if is_written}
     pointers = {name: (place, place in written) for place, name in names.items()}
     return replace(work, pointers=pointers, elements=[(names[places[name]], index) for name, index in work.elements])
+
+
+FIRST_CACHE = 2**12  # floats of the states of a part: 16 KiB, as a backward pass has a gradient beside each
+MOST_PARTS = 64
+
+
+@dataclass(frozen=True)
+class Phases:
+    """The loops of a step as three: over all steps ``before``, then over the steps of each part, over all steps
+    ``after``.
+
+    ``before`` has what the loops on large states need, and ``after`` what needs these.
+    """
+
+    before: tuple[Loop, ...]
+    inside: tuple[Loop, ...]
+    after: tuple[Loop, ...]
+
+
+def in_phases(works: Sequence[Loop], large: Set[Array], carried: Set[Array]) -> Phases | None:
+    """Return the loops of a step by whether they are on the way from one of ``large`` arrays to another.
+
+    ``carried`` hold something from step to step. None where some array of one step has one place for two phases.
+    """
+    reads = [frozenset(place.array for place, _ in work.pointers.values()) for work in works]
+    writes = [frozenset(place.array for place, written in work.pointers.values() if written) for work in works]
+    order = range(len(works))
+    needs = [{b for b in order if b != a and writes[b] & (reads[a] if b < a else reads[a] & carried)} for a in order]
+    needed_by = [{a for a in order if b in needs[a]} for b in order]
+    on_large = {at for at in order if reads[at] & large}
+    before = _reached(on_large, needs)
+    inside = before & _reached(on_large, needed_by)
+    phase = [1 if at in inside else 0 if at in before else 2 for at in order]
+    for array in frozenset[Array]().union(*writes):
+        several = len({phase[at] for at in order if array in reads[at]}) > 1
+        if several and not array.time and (array.window or array in carried):
+            return None
+    return Phases(*(tuple(work for work, of in zip(works, phase, strict=True) if of == which) for which in range(3)))
+
+
+def _reached(start: Set[int], edges: Sequence[Set[int]]) -> set[int]:
+    """Return the numbers that are reached from some, and these."""
+    reached, stack = set(start), [*start]
+    while stack:
+        new = edges[stack.pop()] - reached
+        reached |= new
+        stack += new
+    return reached
+
+
+def crossing(phases: Iterable[Phases]) -> set[Array]:
+    """Return the buffers of one step that one phase writes, and another one uses."""
+    uses: dict[Array, set[int]] = {}
+    for each in phases:
+        for which, works in enumerate((each.before, each.inside, each.after)):
+            for work in works:
+                for place, _ in work.pointers.values():
+                    uses.setdefault(place.array, set()).add(which)
+    return {a for a, of in uses.items() if len(of) > 1 and a.kind == "buffer" and not (a.time or a.window)}
+
+
+class _Whole(Exception):
+    """Raised for a loop that has no parts."""
+
+
+def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Array]) -> list[Phases] | None:
+    """Return the phases with the loops inside on one of so many parts of their elements, in their order.
+
+    None where a loop needs an element of another part. A sum of all parts gets a ``buffer`` of what each adds.
+    """
+    loops = [loop for each in phases for loop in each.inside]
+    written = {place.array for loop in loops for place, is_written in loop.pointers.values() if is_written}
+    try:
+        of_all = {array for loop in loops for array in _sums_of_all(loop, parts)}
+        return [_with_parts(each, parts, written, of_all, buffer) for each in phases]
+    except _Whole:
+        return None
+
+
+def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
+    """Yield the array to which every part of a loop's elements adds."""
+    for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
+        place, written = loop.pointers[pointer]
+        if written and _cut(index, loop.count, parts)[1] == 0:
+            if own is not None or loop.summed is None:
+                raise _Whole
+            yield place.array
+
+
+def _with_parts(
+    phases: Phases, parts: int, written: Set[Array], of_all: Set[Array], buffer: Callable[[Array], Array]
+) -> Phases:
+    inside: list[Loop] = []
+    sums: list[Loop] = []
+    for loop in phases.inside:
+        elements: list[tuple[Place, Index | None]] = []
+        axis, size = loop.axis, loop.size // parts
+        for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
+            place, (within, stride) = loop.pointers[pointer][0], _cut(index, loop.count, parts)
+            array, whole = place.array, place.array.size // parts
+            if own is None and stride == 0:
+                axis, size = (axis[0] // parts, axis[1]), loop.size
+                each = buffer(replace(array, size=size * parts))
+                sums.append(_sum_of_parts(each, place, loop))
+                place = Place(each, part=size)
+            elif array in of_all or (array in written and (stride != whole or place.offset + within.largest >= whole)):
+                raise _Whole
+            elif array.window:
+                place = replace(place, array=replace(array, size=whole))
+            else:
+                place = replace(place, part=stride)
+            elements.append((place, None if own is None else within))
+        names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(place for place, _ in elements))}
+        written_places = {
+            place for (place, _), (p, _) in zip(elements, loop.elements, strict=True) if loop.pointers[p][1]
+        }
+        part = replace(
+            loop,
+            size=size,
+            count=loop.count // parts,
+            pointers={name: (place, place in written_places) for place, name in names.items()},
+            axis=axis,
+            elements=[(names[place], index) for place, index in elements],
+        )
+        if loop.summed:
+            part.lines = sum_lines(axis[0], *loop.summed)
+        inside.append(part)
+    return Phases(phases.before, tuple(inside), (*sums, *phases.after))
+
+
+def _cut(index: Index, count: int, parts: int) -> tuple[Index, int]:
+    """Return an index within a part of a loop's elements, and its increment from part to part."""
+    unit = count // parts
+    low: list[Digit] = []
+    high: list[Digit] = []
+    for digit in index.digits:
+        inside = unit // digit.divisor
+        if digit.of is not None or count % parts:
+            raise _Whole
+        if digit.divisor >= unit:
+            high.append(digit)
+        elif inside >= digit.size:
+            low.append(digit)
+        elif unit % digit.divisor or digit.size % inside:
+            raise _Whole
+        else:
+            low.append(replace(digit, size=inside))
+            high.append(Digit(unit, digit.size // inside, digit.stride * inside))
+    over = (Index() + Index(tuple(high))).digits
+    if over and (len(over) > 1 or (over[0].divisor, over[0].size) != (unit, parts)):
+        raise _Whole
+    return Index() + Index(tuple(low), index.offset), over[0].stride if over else 0
+
+
+def _sum_of_parts(parts: Array, whole: Place, loop: Loop) -> Loop:
+    """Return the loop that adds up the sums of the parts of a loop's elements."""
+    sum_ = Loop(loop.size, parts.size, {"p0": (Place(parts), False), "p1": (whole, True)}, independent=False)
+    sum_.axis, sum_.arithmetic = (parts.size // loop.size, loop.size), True
+    sum_.summed = sum_.element("p0", counter(parts.size)), sum_.element("p1", None)
+    sum_.lines += sum_lines(sum_.axis[0], *sum_.summed)
+    return sum_

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -196,6 +196,7 @@ def gpu_text(plan: Plan, steps: int, rows: int) -> str:
 PREFIX = "Fused_"  # begins the types of generated layers
 _TEMPLATES = text_templates("lstmc", "loops")
 _PLACE = "TYPE"
+PASSES = {"forward": ("forward",), "backward": ("again", "backward")}  # and what each of them runs
 
 
 @dataclass(frozen=True)
@@ -288,18 +289,20 @@ def _rendered(plan: Plan, where: str) -> str:
     carried = {array.name for s in plan.states for array in (*s.gradient, s.kept)}
     kernels = {name: persistent(plan, works) for name, works in passes.items()}
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
+    by_phase = [_used((*phases.inside, *phases.after)) for phases in plan.phases] if where == "cpu.j2" else []
+    forward, backward = forward.union(*by_phase[:1]), backward.union(*by_phase[1:])
+    parts_alone = {a.name for a in plan.buffers} - _used((*plan.forward, *plan.again, *plan.backward))
+    works = _by_phase(plan, passes) if where == "cpu.j2" else passes
     context = {
         "type": _PLACE,
         "plan": plan,
-        "works": {name: nests(works, carried) if where == "cpu.j2" else works for name, works in passes.items()},
+        "works": {name: nests(each, carried) if where == "cpu.j2" else each for name, each in works.items()},
         "persistent": kernels,
         "stepped": {name: step_arrays(plan, works) if step_works(works) else () for name, works in passes.items()},
         "apart": plan.apart if where == "cpu.j2" else (),
-        "elements": {
-            "forward": _elements(plan.forward),
-            "backward": _elements((*plan.again, *plan.backward)),
-        },
-        "unpacked": panels - packed,  # of no use to a GPU
+        "parts": plan.parts if where == "cpu.j2" else 1,
+        "stages": {name: _stages(works, of, name in plan.apart and where == "cpu.j2") for name, of in PASSES.items()},
+        "unused": (panels - packed) | parts_alone if where == "gpu.j2" else (),
         "swaps": [] if plan.chunk else [_swap(*(array.name for array in s.gradient)) for s in plan.states],
         "text": plan_text(plan).splitlines(),
         "number": number,
@@ -317,6 +320,24 @@ def _rendered(plan: Plan, where: str) -> str:
     on = _TEMPLATES.get_template(where).make_module(context)
     text = _TEMPLATES.get_template("layer.j2").render(context, on=on)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"\n\s*\n(?=\s*[})]|  for|    //)", "\n", text))
+
+
+def _stages(works: Mapping[str, Sequence[Work]], passes: Sequence[str], apart: bool) -> dict[str, int]:
+    """Return the stages of a pass that rows go through one by one, with the elements that the loops of each go over."""
+    stages: dict[str, int] = {}
+    for stage in ("_before", "", "_after") if apart else ():
+        loops = [work for name in passes for work in works.get(name + stage, ()) if isinstance(work, Loop)]
+        stages |= {stage: sum(loop.count for loop in loops)} if loops or not stage else {}
+    return stages
+
+
+def _by_phase(plan: Plan, passes: Mapping[str, tuple[Work, ...]]) -> Mapping[str, Sequence[Work]]:
+    """Return the work of each pass; that of its phases apart where a row has parts."""
+    works: dict[str, Sequence[Work]] = dict(passes)
+    for (name, each), phases in zip(passes.items(), plan.phases, strict=False):
+        products = [work for work in each if isinstance(work, Product)]
+        works |= {f"{name}_before": phases.before, name: [*products, *phases.inside], f"{name}_after": phases.after}
+    return works
 
 
 def _swap(one: str, other: str) -> str:
@@ -338,8 +359,3 @@ def _read(works: Iterable[Work]) -> set[Array]:
         places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [work.x, work.w, work.b]
         arrays |= {place.array for place in places if place}
     return arrays
-
-
-def _elements(works: Iterable[Work]) -> int:
-    """Return the elements that the loops of a step go over, of one row."""
-    return sum(work.count for work in works if isinstance(work, Loop))

@@ -201,6 +201,8 @@ def plan_text(plan: Plan) -> str:
     if plan.chunk:
         names = plain(", ".join(state.name for state in plan.states if state.saved))
         lines.append(f"  kept each {plan.chunk} steps, and computed again in between: {names}")
+    if plan.parts > 1:
+        lines.append(f"  on a CPU all steps of each of {plan.parts} parts of them, one part after the other")
     lines += [f"  bottom  {array.label_of(plan.shapes[array.name])}" for array in plan.bottoms]
     lines += [f"  weight  {array.label_of(plan.shapes[array.name])}" for array in plan.weights]
     lines += [f"  top     {array.label_of(plan.shapes[array.name])}" for array in plan.tops]
@@ -256,10 +258,12 @@ def _count(number: int, what: str) -> str:
 def _lives(plan: Plan) -> dict[Array, str]:
     """Return the live range of each buffer, as text."""
     uses: dict[str, set[tuple[str, str]]] = {array.name: set() for array in plan.buffers}
-    for title, works in _passes(plan):
+    all_passes = _passes(plan)
+    parts = [(title, (*each.inside, *each.after)) for (title, _), each in zip(all_passes, plan.phases, strict=False)]
+    for title, works in (*all_passes, *parts):
         for work in works:
             for name in work.arrays():
-                uses.get(name, set()).add(("backward" if work in plan.again else title, _when(work)))
+                uses.get(name, set()).add((title if title == "forward" else "backward", _when(work)))
     for outer in plan.outers:
         for place in (outer.ct, outer.x):
             if place is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, covering, moved, offset_of
-from lstmc.loops.memory import Loop, Names, Place, Sink, Store, Value, plain
+from lstmc.loops.memory import Loop, Names, Place, Sink, Store, Value, plain, sum_lines
 from lstmc.ops import (
     CORE,
     Abs,
@@ -262,8 +262,7 @@ class LoopCode:
         match op:
             case Sum():
                 loop.summed = (x, y)
-                loop.lines += ["float sum = 0.0f;", "#pragma omp simd reduction(+ : sum)", f"{each} sum += {x};"]
-                loop.lines += [f"{y} = sum;"]
+                loop.lines += sum_lines(length, x, y)
             case Max():
                 loop.lines += [MOST, f"{each} most = {larger};", f"{y} = most;"]
             case Largest():  # of several the first, as the interpreter has it; of no number too

@@ -48,8 +48,8 @@ true try typedef typeid typename union unsigned using virtual void volatile wcha
 """  # of C++20
 # What the layers' code calls things itself, besides the functions, in C++ and in CUDA; macros of the system's headers.
 _OWN = """
-count blas THREADS atomicAdd threadIdx blockIdx blockDim gridDim T N t n j i k std sum most call begin
-NAN INFINITY NULL HUGE_VAL chunk start stop launched forward_graphs again_graphs backward_graphs PERSISTENT_ROWS
+count blas part end THREADS atomicAdd threadIdx blockIdx blockDim gridDim T N t n j i k std sum most call begin
+NAN INFINITY NULL HUGE_VAL chunk start stop unit launched forward_graphs again_graphs backward_graphs PERSISTENT_ROWS
 cooperative_groups
 """
 _POINTER = re.compile(r"([pis]|at_)\d+")  # of a loop; counters, sums and operands of nested ones
@@ -104,12 +104,13 @@ class Names:
 @dataclass(frozen=True)
 class Place:
     """The place of a value at a step: an array, an ``offset`` in floats into the row, and the step ``shift`` after this
-    one.
+    one. ``part`` is the increment from one part of a row to the next, where a pass has them in turn.
     """
 
     array: Array
     offset: int = 0
     shift: int = 0
+    part: int = 0
 
     def moved(self, offset: int) -> Place:
         return replace(self, offset=self.offset + offset)
@@ -145,7 +146,8 @@ class Place:
     @property
     def of_row(self) -> str:
         """The C++ for where row ``n`` of this step begins."""
-        return self.of_step + (f" + n * {self.array.size}" if self.array.rows else "")
+        part = f" + share * {self.part}" if self.part else ""
+        return self.of_step + (f" + n * {self.array.size}" if self.array.rows else "") + part
 
     @property
     def of_row_alone(self) -> str:
@@ -241,6 +243,16 @@ class Value:
 
 
 Line = str | Store | Value
+
+
+def sum_lines(length: int, x: str, y: str) -> list[Line]:
+    """Return the lines of a sum of so many elements ``x``, each ``k``, which is ``y``."""
+    return [
+        *("float sum = 0.0f;", "#pragma omp simd reduction(+ : sum)"),
+        *(f"for (int k = 0; k < {length}; ++k) sum += {x};", f"{y} = sum;"),
+    ]
+
+
 _Line = TypeVar("_Line", bound=Line)
 _ELEMENT = re.compile(r"@(\d+)@")  # in a line: one of a loop's elements
 
@@ -273,6 +285,11 @@ class Loop:
             index.offset >= 0 and self.pointers[pointer][0].holds(index.largest + 1)
             for pointer, index in self.elements_by_count()
         )
+
+    def in_part(self, number: int) -> Loop:
+        """Return it at one of the parts of a row."""
+        moved = {name: (place.moved(number * place.part), written) for name, (place, written) in self.pointers.items()}
+        return replace(self, pointers=moved)
 
     def arrays(self) -> set[str]:
         """Return the names of the arrays that it reads and writes."""

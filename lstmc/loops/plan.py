@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Ref, Scan
-from lstmc.loops.again import Recomputation, in_place
+from lstmc.loops.again import (
+    FIRST_CACHE,
+    MOST_PARTS,
+    Phases,
+    Recomputation,
+    crossing,
+    in_parts,
+    in_phases,
+    in_place,
+    with_array,
+)
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import Array, Kind, Loop, Names, Place, Sink, Work
@@ -81,6 +91,8 @@ class Plan:
     nodes_again: tuple[str, ...]  # what a step of the backward pass computes again of the forward one
     row_sums: tuple[tuple[Array, Array], ...] | None  # gradients that all rows add to, each with a buffer of rows
     numbers: ProductNumbers = FLOAT32  # of the products of the forward pass
+    parts: int = 1  # of the large states of a row: a CPU has all steps of one before the next
+    phases: tuple[Phases, ...] = ()  # with several parts: of the loops of forward, again and backward
 
     @property
     def tops(self) -> tuple[Array, ...]:
@@ -103,14 +115,45 @@ def _is_of_loops(works: Iterable[Work]) -> bool:
 def plan_of(scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers = FLOAT32) -> Plan:
     """Return the plan of a scan. Raises :class:`BackendError` with the reason if there is no code for it."""
     plan = _Planner(scan, initial, numbers).plan()
+    parts = _parts_of(plan)
+    if parts > 1:
+        plan = _Planner(scan, initial, numbers, parts).plan()
     for work in (*plan.forward, *plan.again, *plan.backward, *plan.outers):
         assert work.inside, f"{work} is not inside its arrays"
+    for each in plan.phases:
+        assert all(loop.in_part(plan.parts - 1).inside for loop in each.inside), "a part is not inside its arrays"
     return plan
 
 
+def _parts_of(plan: Plan) -> int:
+    """Return the least number of parts of which the states of each are in a first cache, or else the largest one."""
+    large = [state.top.size for state in plan.states if state.saved]
+    phases = _phases_of(plan)
+    if phases is None or sum(large) <= FIRST_CACHE:
+        return 1
+    enough = -(-sum(large) // FIRST_CACHE)
+    numbers = [n for n in range(2, MOST_PARTS + 1) if all(size % n == 0 for size in large)]
+    numbers.sort(key=lambda n: (n < enough, abs(n - enough)))
+    return next((n for n in numbers if in_parts(phases, n, lambda array: array) is not None), 1)
+
+
+def _phases_of(plan: Plan) -> tuple[Phases, ...] | None:
+    """Return the phases of the loops of forward, again and backward; None where they have not all three of them."""
+    if len(plan.apart) < 3:
+        return None
+    least = min(state.top.size for state in plan.states if state.saved)
+    large = {array for array in plan.buffers if array.window or (array.size >= least and not array.time)}
+    large |= {state.top for state in plan.states if state.saved}
+    carried = {array for s in plan.states for array in (s.top, s.kept, *s.gradient)}
+    passes = plan.forward, plan.again, plan.backward
+    phases = [in_phases([work for work in works if isinstance(work, Loop)], large, carried) for works in passes]
+    found = tuple(each for each in phases if each is not None)
+    return found if len(found) == len(phases) and not found[1].after else None
+
+
 class _Planner:
-    def __init__(self, scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers) -> None:
-        self.scan, self.initial, self.numbers = scan, initial, numbers
+    def __init__(self, scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbers, parts: int = 1) -> None:
+        self.scan, self.initial, self.numbers, self.parts = scan, initial, numbers, parts
         self.rows = rows_of(scan)
         self.body = self.rows.body
         check_ops(self.body)
@@ -126,7 +169,7 @@ class _Planner:
         results, count = self.body.outputs, len(self.body.outputs) - len(initial)
         before = [Ref(arg.name) for slot, arg in enumerate(self.body.body_args()) if scan.role(slot) == "state"]
         self.following = {state: result.ref for state, result in zip(before, results[count:], strict=True)}
-        self.again = Recomputation(self.body, self.following, (result.ref for result in results[:count]))
+        self.again = Recomputation(self.body, self.following, (result.ref for result in results[:count]), parts)
 
     def array(self, kind: Kind, number: int, name: str, ref: Ref, rows: bool, time: bool, prefix: str = "") -> Array:
         unique = self.names.unique(prefix + name)
@@ -179,7 +222,7 @@ class _Planner:
             steps = in_place(steps, state, following, self._next)
         again = self._recomputing_work(sources, kept, states)
         back = self._backward(sources, kept, outputs, states, gradients, again)
-        return Plan(
+        plan = Plan(
             self.scan.body.name,
             self.rows,
             self.scan.reverse,
@@ -197,6 +240,24 @@ class _Planner:
             *back,
             numbers=self.numbers,
         )
+        return plan if self.parts == 1 else self._with_parts(plan)
+
+    def _with_parts(self, plan: Plan) -> Plan:
+        """Return a plan whose large states are in parts: what one phase has for another one is kept of all steps."""
+        phases = _phases_of(plan)
+        assert phases is not None
+        for array in sorted(crossing(phases[:1]) | crossing(phases[1:]), key=lambda array: array.number):
+            over_time = self.made[array.number] = replace(array, time=True)
+            forward, again, backward = (
+                tuple(with_array(work, array, over_time) for work in works)
+                for works in (plan.forward, plan.again, plan.backward)
+            )
+            plan = replace(plan, forward=forward, again=again, backward=backward)
+        phases = _phases_of(plan)
+        assert phases is not None
+        parts = in_parts(phases, self.parts, lambda a: self._buffer(f"{a.name}_parts", a.size, a.rows, True))
+        assert parts is not None
+        return replace(plan, buffers=tuple(self.made), parts=self.parts, phases=tuple(parts))
 
     def _state(self, ref: Ref, value: float | None, bottom: int, top: int, rows: bool) -> State:
         name = ref.node

@@ -20,6 +20,12 @@ static inline const vector& at(const float* x) { return *reinterpret_cast<const 
 static inline void put(float* x, vector value) { at(x) = value; }
 static inline void put(float* x, float value) { at(x) = vector{} + value; }
 
+// Have the lines of so many floats in the cache soon, to write them: stores wait in a queue behind one that has not its
+// line there.
+static inline void fetch(const float* x, int floats) {
+  for (int i = 0; i < floats; i += 16) __builtin_prefetch(x + i, 1);
+}
+
 typedef int indices __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef std::make_integer_sequence<int, LANES> each_lane;
