@@ -194,8 +194,8 @@ def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
     files = {f"{STEPS}/{t:04d}.npz": npz_bytes(step) for t, step in enumerate(samples.steps)}
     lines, least = ["# op_name    threshold    min    max"], read_device("tpu-mlir-int8").values.least
     lines += [
-        f"{blob} {max(each.magnitude, least):.9g} {each.least:.9g} {each.greatest:.9g}"
-        for blob, each in samples.ranges.items()
+        " ".join([blob, *map(np.format_float_positional, (max(each.magnitude, least), each.least, each.greatest))])
+        for blob, each in samples.ranges.items()  # of 1e-5 it would read 1
     ]
     table = "\n".join([*lines, ""]).encode()
     return {"calibration_table.txt": table, PROGRAM: _rendered("tpu-mlir", samples), **files}
