@@ -38,7 +38,6 @@ CAUSES = {
     ("indrnn", "openvino-int8"): "not known: the factor by channel that a sum reads is half of the predicted error",
     ("lmu", "rknn-int8"): "not known: 75 % of its state's elements are equal from the same states, and 92 % where the"
     " product of the state with the fixed matrix is not rounded",
-    ("retnet", "tpu-mlir-int8"): "to quantise it and run 1000 steps took more than 7 minutes on a busy machine",
 }
 # Weights with which a cell stays finite for 1000 steps, where its fillers' do not keep it so.
 STABLE: dict[str, dict[str, Callable[[Array], Array]]] = {
