@@ -38,13 +38,13 @@ class FindLayers(Pass):
                 raise BackendError(
                     f"the scan {node.op.body.name} is not an LSTM, GRU or RNN of ONNX",
                     loc=node.loc,
-                    notes=(str(differences[node.name]),),
+                    notes=(str(differences[node.op.body.name]),),
                 )
         return result(graph, rewritten, counts)
 
 
 def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Difference]]:
-    """Return the scans that are a direction of a layer, and the first difference of the others, by name."""
+    """Return the scans that are a direction of a layer, by name, and the first difference of the others, by title."""
     directions: dict[str, Direction] = {}
     differences: dict[str, Difference] = {}
     for node in graph:
@@ -52,7 +52,7 @@ def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Differe
             try:
                 directions[node.name] = match_direction(graph, node.name)
             except Mismatch as mismatch:
-                differences[node.name] = mismatch.difference
+                differences[node.op.body.name] = mismatch.difference
     return directions, differences
 
 
@@ -285,7 +285,7 @@ def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
     for node in after:
         if isinstance(node.op, Scan):
             loop = "Scan" if node.op.body.name in loops else "unrolled, as it has one step"
-            yield f"{node.op.body.name}: {loop}; it is no LSTM, GRU or RNN: {differences[node.name]}"
+            yield f"{node.op.body.name}: {loop}; it is no LSTM, GRU or RNN: {differences[node.op.body.name]}"
     if loops:
         yield (
             "Scan: few runtimes besides ONNX Runtime have this operator; `lstmc compile` of the model with its weights"

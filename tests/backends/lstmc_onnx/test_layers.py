@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given, settings
@@ -258,3 +259,19 @@ def test_which_form_each_scan_got_is_told() -> None:
         .startswith("odd: unrolled, as it has one step; it is no LSTM, GRU or RNN: ")
     )
     assert BACKEND.emit(compile_graph(graph, BACKEND, form="scan"), initial_weights(graph)).notes == ()
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm"])
+def test_one_step_takes_any_number_of_steps_left(kind: str) -> None:
+    source = HEAD + (
+        f"from lstmc.cells import {kind}\n\n@model\ndef net(X=Input(T, N, 3), L=Input(N), H0=Input(N, 2)):\n"
+        f"    y, last = scan({kind}(H=2), X, lengths=L, init={{'h': H0}})\n    return y, last['h']\n"
+    )
+    graph = RandomModel(source, 3, 2, 0).graph()
+    weights = initial_weights(graph)
+    compiled = compile_graph(graph, BACKEND, step=True)
+    artifact = BACKEND.emit(compiled, weights)
+    assert f"{kind}: unrolled" in "".join(artifact.notes)
+    for left in ([3.0, 2.0], [1.0, 0.0], [-1.0, -4.0]):
+        report = check(compiled, artifact, weights, RuntimeExecutor(), 0, {"steps_left/left_in": np.array(left)})
+        assert report.passed, report.differences
