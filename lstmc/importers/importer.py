@@ -23,7 +23,7 @@ from lstmc.importers.ir.values import OpenSize
 from lstmc.importers.printer import files, traced
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
-from lstmc.importers.read.torch_file import entries, hints, read_torch
+from lstmc.importers.read.torch_file import PACKAGE, entries, hints, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
@@ -49,7 +49,7 @@ from lstmc.verification.report import Difference
 from lstmc.verification.symbols import Algebra
 
 ZIP, HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
-PICKLE = b"\x80\x02\x8a\x0a"  # a pickle that begins with an integer of ten bytes, as PyTorch's first files
+PICKLE = rb"\x80[\x02-\x05](?s:\x95.{8})?\x8a\n"  # a pickle of an integer of ten bytes, as PyTorch's first files begin
 FIXED = "export the module again from an example of the shape wanted: torch.export.export(module, (example,))"
 
 
@@ -62,9 +62,9 @@ class TorchSource:
     def knows(self, path: Path) -> bool:
         head = head_of(path)
         if head[:2] != ZIP:
-            return head.startswith(PICKLE)
+            return re.match(PICKLE, head) is not None
         names = entries(path)
-        return is_program(names) or any(name.rpartition("/")[2] == "data.pkl" for name in names)
+        return is_program(names) or any(name.rpartition("/")[2] in ("data.pkl", PACKAGE) for name in names)
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
         program = head_of(path)[:2] == ZIP and is_program(entries(path))

@@ -69,6 +69,15 @@ def test_every_container_is_imported_and_needs_no_pytorch_for_it(tmp_path: Path)
             assert (folder / "out" / name).read_bytes() == content
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage")
+def test_a_package_is_refused_by_its_name(tmp_path: Path) -> None:
+    with torch.package.PackageExporter(tmp_path / "model") as exporter:
+        exporter.extern("**")
+        exporter.save_pickle("model", "model.pkl", tagger())
+    with pytest.raises(SourceError, match=r"model: a torch\.package, whose modules are known only by running its code"):
+        import_file(tmp_path / "model")
+
+
 def test_a_view_is_read_by_its_strides(tmp_path: Path) -> None:
     whole = torch.arange(24.0).reshape(4, 6)
     torch.save({"a": whole.t(), "b": whole[1:3, ::2], "c": whole[2]}, tmp_path / "views.pt")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-CONTAINERS = ("zip", "legacy", "module", "script", "safetensors")
+CONTAINERS = ("zip", "legacy", "legacy 4", "module", "script", "safetensors")
 
 
 class Tagger(torch.nn.Module):
@@ -38,6 +38,9 @@ def save(model: torch.nn.Module, path: Path, container: str) -> None:
     writers: dict[str, Callable[[], Any]] = {
         "zip": lambda: torch.save(model.state_dict(), path),
         "legacy": lambda: torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False),
+        "legacy 4": lambda: torch.save(
+            model.state_dict(), path, pickle_protocol=4, _use_new_zipfile_serialization=False
+        ),
         "module": lambda: torch.save(model, path),
         "script": lambda: torch.jit.script(model).save(str(path)),
         "safetensors": lambda: save_file(model.state_dict(), path),

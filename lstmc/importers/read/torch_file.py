@@ -25,6 +25,8 @@ from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
 from lstmc.ops import Array
 
+PACKAGE = "extern_modules"  # an entry of every torch.package
+
 # All that zipfile raises for a damaged file; a ValueError among them is of a name that is no text, or of a place
 # before the file's begin.
 _DAMAGE = (
@@ -134,6 +136,11 @@ def read_torch(path: Path) -> Source:
 def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
     sizes = entries(path)
     pickles = [name for name in sizes if name.count("/") <= 1 and name.rpartition("/")[2] == "data.pkl"]
+    if any(name.endswith(f"/.data/{PACKAGE}") for name in sizes):
+        raise SourceError(
+            f"{origin}: a torch.package, whose modules are known only by running its code",
+            notes=['save its model instead: torch.save(model.state_dict(), "model.pt"), or a program of torch.export'],
+        )
     if len(pickles) != 1:
         raise SourceError(f"{origin}: expected a zip file of PyTorch with one data.pkl, found {len(pickles)} of them")
     folder = pickles[0].removesuffix("data.pkl")
