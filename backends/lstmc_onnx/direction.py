@@ -237,18 +237,16 @@ class _Matcher:
         op = self.graph.node(ref.node).op
         return isinstance(op, Full) and op.value == 0
 
-    def _is_length(self, ref: Ref) -> bool:
-        op = self.graph.node(ref.node).op
-        return isinstance(op, Input) and op.values is not None
-
     def _check_steps(self) -> None:
         match = self.match
         if match.reset is not None:
             raise self.mismatch("states that go on from step to step", "an indicator that they are multiplied by")
-        if match.valid is not None and match.valid.lengths is None:
-            raise self.mismatch("sequences that end at their lengths", "a mask of steps")
-        if match.valid is not None and match.steps == 1 and not self._is_length(match.valid.lengths):
-            raise self.mismatch("lengths of 0 or 1, as it has one step", "any number of steps left")
+        if match.valid is not None:
+            if match.valid.lengths is None:
+                raise self.mismatch("sequences that end at their lengths", "a mask of steps")
+            lengths = self.graph.node(match.valid.lengths.node).op
+            if match.steps == 1 and not (isinstance(lengths, Input) and lengths.values):
+                raise self.mismatch("lengths of 0 or 1, as it has one step", "any number of steps left")
         for result in match.results:
             if result.read and result.of != "h":
                 raise self.mismatch("h to be all that is read of each step", f"each {result.of}'")
