@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,17 @@ def test_mnn_runs_its_quantised_net_with_scales_of_the_extremes() -> None:
     x = 3 * np.random.default_rng(0).standard_normal((30, 1, D))  # MNN takes the memory of x for values of less range
     report = lstmc.compile(front, T=1, N=1, target="mnn").verify_numbers("int8", {"x": x}, reader="mnn")
     assert all(each.error.mean > 0 and 1 / 1.2 < each.ratio < 1.2 for each in report.reader)
+
+
+def test_streams_that_lack_a_blob_are_named(tmp_path: Path) -> None:
+    for name, content in files("onnxruntime", 3)[0].items():
+        (tmp_path / name).write_bytes(content)
+    np.savez(tmp_path / "x.npz", X=np.ones((1, 4, 1, D)))
+    command = [sys.executable, "quantize.py", "--stream", "x.npz", "--streamed", "y.npz"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "expected an array for each of the net's blobs x, gru/h_in: inputs [sequences, steps, ...]" in ended.stderr
+    assert ended.stderr.endswith("found X\n")
 
 
 def test_an_unknown_quantiser() -> None:
