@@ -113,7 +113,7 @@ class Target:
     program: Program | None = None  # which an example is written for, that runs a net of one step
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads
-    outputs_vary: bool = False  # a model's output depends on an input
+    folds_constants: bool = False  # readers compute constants while they build a net
     outputs_alone: bool = False  # a model's output is the one blob of its layer, which changes something
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
     float16: bool = False  # readers compute in it
@@ -288,7 +288,7 @@ class TargetFile:
     program: Program | None = None  # what is no more than this file's own, as readers are
     trained: bool | None = None
     outputs_unread: bool | None = None
-    outputs_vary: bool | None = None
+    folds_constants: bool | None = None
     outputs_alone: bool | None = None
     sharers_carry_blobs: bool | None = None
     float16: bool | None = None
@@ -337,7 +337,7 @@ def _derived_target(file: TargetFile, base: Parsed) -> Parsed:
             rules[subject] = rule
             own.append(rule)
     before = base.target
-    outputs = ("outputs_unread", "outputs_vary", "outputs_alone")
+    outputs = ("outputs_unread", "folds_constants", "outputs_alone")
     same = ("layout", "time", "scans", "names", "trained", *outputs, "sharers_carry_blobs", "float16")
     fields = {name: getattr(file, name) for name in same}
     types, reason, source = _layers(file.layers, before, sources)

@@ -7,7 +7,8 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.rows.views import SettleViews, VaryingOutputs
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.views import FoldedConstants, SettleViews
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
@@ -221,11 +222,40 @@ def test_a_product_with_zero_depends_on_no_input(shift: str, varies: bool, zero:
         %n: f32[2,6] = caffe.ReLU(%m)
         %z: f32[2,6] = caffe.Eltwise(%t, {zero}, operation='PROD')"""
     )
-    assert not VaryingOutputs(load_target("flat")).run(graph).modified
-    check = VaryingOutputs(load_target("rknn"))
+    assert not FoldedConstants(load_target("flat")).run(graph).modified
+    check = FoldedConstants(load_target("rknn"))
     if varies:
         assert check.run(graph).graph is graph
         return
     with pytest.raises(BackendError) as refused:
         check.run(graph)
     assert refused.value.message == "target rknn: output z depends on no input"
+
+
+@pytest.mark.parametrize(
+    ("factor", "apart"),
+    [
+        ("%z: f32[2,6] = caffe.Eltwise(%a, %k, operation='PROD')", True),
+        ("%z: f32[2,6] = caffe.Eltwise(%a, %t, operation='PROD')", False),
+        ("%z: f32[2,6] = caffe.Eltwise(%a, %k)", False),
+        ("%z: f32[2,6] = caffe.Scale(%a, %p)", False),  # one row for all: a factor of the matrix too
+        ("%r: f32[1,12] = caffe.Reshape(%a, shape=(1, 12)) %s: f32[1,12] = caffe.Scale(%r, %q)", True),
+    ],
+)
+def test_a_constant_factor_of_several_rows_is_apart_from_a_product(factor: str, apart: bool) -> None:
+    """RKNN takes it for a factor of the matrix, without a word where there are as many rows as outputs."""
+    if "%r" in factor:
+        factor = factor.replace(" %s", "\n%s") + "\n%z: f32[2,6] = caffe.Reshape(%s, shape=(2, 6))"
+    lines = f"""{A}%W: f32[2,6] = param()
+        %b: f32[2] = param()
+        %p: f32[6] = param()
+        %q: f32[12] = param()
+        %t: f32[2,6] = caffe.TanH(%a)
+        %k: f32[2,6] = caffe.Power(%t, scale=0.0, shift=2.0)
+        {factor}
+        %d: f32[2,6] = caffe.Power(%z, scale=2.0)
+        %y: f32[2,2] = caffe.InnerProduct(%d, %W, %b, num_output=2, bias=True)"""
+    done = FoldedConstants(load_target("rknn")).run(graph_of(lines)).graph
+    (read, *_) = done.args("y")
+    assert (done.node(read.node).op == caffe.PowerLayer(shift=2.0**-126)) is apart
+    assert not FoldedConstants(load_target("flat")).run(graph_of(lines)).modified
