@@ -61,7 +61,11 @@ GROUPS = {
     "headers of C": Group(("backends/lstmc_c/*.h", "backends/lstmc_c/*.c.j2"), ("tests/backends/lstmc_c",)),
     "headers of CUDA": Group(
         ("lstmc/loops/gpu.j2", "lstmc/loops/gpu_functions.h"),
-        ("tests/loops/test_native_gpu.py", "tests/backends/lstmc_caffe/runtime/test_gpu.py"),
+        (
+            "tests/loops/test_native_gpu.py",
+            "tests/fuzz/test_sanitized.py",
+            "tests/backends/lstmc_caffe/runtime/test_gpu.py",
+        ),
     ),
 }
 TESTS = "not network and not ranks and not exhaustive and not cuda and not walk and not faults"

@@ -72,19 +72,20 @@ def test_lengths_freeze_states_and_clear_outputs(user: UserFile, reverse: bool) 
         np.testing.assert_allclose(found["c_T"][n], c, rtol=1e-12)
 
 
-def test_a_cell_without_states_takes_masks_too(user: UserFile) -> None:
-    code = """\
+@pytest.mark.parametrize("shape", ["N, D", "N"])
+def test_a_cell_without_states_takes_masks_too(user: UserFile, shape: str) -> None:
+    code = f"""\
 @cell
-def doubled(x=Input(N, D)):
-    return 2 * x, {}
+def doubled(x=Input({shape})):
+    return 2 * x, {{}}
 
 @model
-def net(X=Input(T, N, D), L=Input(N), C=Input(T, N)):
-    return {"y": scan(doubled(), X, lengths=L, cont=C)[0]}
+def net(X=Input(T, {shape}), L=Input(N), C=Input(T, N), v=Input(D)):
+    return {{"y": scan(doubled(), X, lengths=L, cont=C)[0], "v": v}}
 """
     found, arrays = run(graph_of(user, code), L=LENGTHS, C=np.zeros((STEPS, BATCH)))
     there = np.arange(STEPS)[:, None] < LENGTHS
-    np.testing.assert_allclose(found["y"], 2 * arrays["X"] * there[:, :, None], rtol=1e-12)
+    np.testing.assert_allclose(found["y"].T, 2 * arrays["X"].T * there.T, rtol=1e-12)
 
 
 def test_lengths_have_no_gradient_and_what_is_past_the_end_neither(user: UserFile) -> None:

@@ -352,6 +352,8 @@ def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:
         ' shapes={"x": (N, 3)}, with numbers for N'
     )
     assert from_onnx(model, shapes={"x": (2, 3)}).net.steps
+    with pytest.raises(RefusedError, match="Det"):  # a size that has a name is never 0
+        from_onnx(built(CHOICE, ["n", 3], constants | {"k": np.array(0, np.int64)}))
     Path("choice.onnx").write_bytes(model.SerializeToString())
     assert lstmc("convert", "--no-compile", "choice.onnx", "-o", "out", "--shape", "x=2,3").code == 0
     assert "relu(x)" in Path("out/model.py").read_text()

@@ -128,6 +128,13 @@ def test_a_configuration_that_names_other_things_is_not_built(tmp_path: Path) ->
     assert runtime.unavailable() == "its configuration names the class system, which is not built from a file"
     found = checked(model, tmp_path, {"N": 1})
     assert found.not_run == runtime.unavailable()
+    deep: Any = []
+    for _ in range(50):
+        deep = [deep]
+    runtime.source.facts["config"] = deep
+    assert runtime.unavailable() is None
+    runtime.source.facts["config"] = [deep]
+    assert "something nested deeper than 50" in runtime.unavailable()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc.loops.code import PERSISTENT_ROWS, LayerCode, layer_code, source
+from lstmc.loops import code
+from lstmc.loops.code import PERSISTENT_ROWS, PERSISTENT_WEIGHTS, LayerCode, layer_code, source
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.native import Loop, gpu_loops_of, loops_of
 from lstmc.pipeline import compile_graph
@@ -21,6 +22,7 @@ from lstmc_torch import TorchBackend
 from tests.cells.scanned import cell_graph
 
 SIZES = 4, 3  # T, N
+BEHIND = 7.0  # each array on the device
 MANY = 4, PERSISTENT_ROWS + 2  # of which each step is launched by itself, and recorded
 
 
@@ -30,32 +32,37 @@ def codes(cell: str) -> list[LayerCode]:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("cell", ["gru", "lstm_layernorm"])
-def test_a_loop_in_cuda_computes_what_the_one_in_c_does(cell: str) -> None:
-    """In a process of its own, as the device has memory that it ends a process for touching."""
-    ended = subprocess.run(
-        [sys.executable, __file__, cell], cwd=Path(__file__).parents[2], capture_output=True, text=True
-    )
+@pytest.mark.parametrize(
+    ("cell", "weights"), [("gru", PERSISTENT_WEIGHTS), ("lstm_layernorm", PERSISTENT_WEIGHTS), ("gru", 0)]
+)
+def test_a_loop_in_cuda_computes_what_the_one_in_c_does(cell: str, weights: int) -> None:
+    """In a process of its own, as the device has memory that it ends a process for touching. With 0, blocks share the
+    weights."""
+    command = [sys.executable, __file__, cell, str(weights)]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (0, "equal\n"), ended.stderr
 
 
 class Memory:
-    """Arrays on the emulated device."""
+    """Arrays on the emulated device, each with a number behind it that stays as it is."""
 
     def __init__(self, runtime: ctypes.CDLL) -> None:
         self.runtime, self.arrays = runtime, dict[int, np.ndarray]()
 
     def put(self, array: np.ndarray) -> int:
-        address = ctypes.c_void_p()
-        assert self.runtime.cudaMalloc(ctypes.byref(address), ctypes.c_size_t(max(array.nbytes, 4))) == 0
-        self.copy(address.value, array.ctypes.data, array.nbytes, 1)
+        address, guarded = ctypes.c_void_p(), np.append(array, np.float32(BEHIND))
+        assert self.runtime.cudaMalloc(ctypes.byref(address), ctypes.c_size_t(guarded.nbytes)) == 0
+        self.copy(address.value, guarded.ctypes.data, guarded.nbytes, 1)
         self.arrays[address.value or 0] = array
         return address.value or 0
 
     def get(self) -> None:
         """Copy everything back."""
         for address, array in self.arrays.items():
-            self.copy(array.ctypes.data, address, array.nbytes, 2)
+            guarded = np.append(array, np.float32(0))
+            self.copy(guarded.ctypes.data, address, guarded.nbytes, 2)
+            assert guarded[-1] == BEHIND, array.shape
+            array[...] = guarded[:-1].reshape(array.shape)
 
     def copy(self, to: int | None, start: int, size: int, kind: int) -> None:
         assert self.runtime.cudaMemcpy(ctypes.c_void_p(to), ctypes.c_void_p(start), ctypes.c_size_t(size), kind) == 0
@@ -84,8 +91,9 @@ def passes(loop: Loop, size: tuple[int, int], memory: Memory | None, blas: int |
     return [*tops, *of_bottoms, *of_weights]
 
 
-def main(cell: str) -> None:
+def main(cell: str, weights: str) -> None:
     """Compare both."""
+    code.PERSISTENT_WEIGHTS = int(weights)
     caffe = installed(recipe=cuda_recipe((EMULATED,)))
     assert caffe is not None
     toolkit = installed_toolkit(Path(caffe.pythonpath).parent)
@@ -111,4 +119,4 @@ def main(cell: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

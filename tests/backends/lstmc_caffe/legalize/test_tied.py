@@ -66,10 +66,16 @@ def valued_outside(X: Any = Input(T, N, 4), W: Any = Param(4, 3, fill=xavier()))
     return {"y": X @ W, "v": tanh(W.T), "w": W.T}
 
 
+@model
+def also_an_output(X: Any = Input(T, N, 4), W: Any = Param(4, 3, fill=xavier())) -> Any:
+    return {"y": X @ W, "w": W.T}
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", ["caffe", "flat"])
 def test_a_transposed_parameter_may_be_a_matrix_and_a_value(target: str) -> None:
-    for made, sizes in ((valued, {"T": 2, "D": 3}), (valued_outside, {"T": 2, "N": 3})):
+    outside = {"T": 2, "N": 3}
+    for made, sizes in ((valued, {"T": 2, "D": 3}), (valued_outside, outside), (also_an_output, outside)):
         verification = lstmc.compile(made, target=target, **sizes).verify(["interpreter", "caffe-cpu"])
         assert verification, str(verification)
 
