@@ -291,7 +291,7 @@ def _rendered(plan: Plan, where: str) -> str:
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
     by_phase = [_used((*phases.inside, *phases.after)) for phases in plan.phases] if where == "cpu.j2" else []
     forward, backward = forward.union(*by_phase[:1]), backward.union(*by_phase[1:])
-    parts_alone = {a.name for a in plan.buffers} - _used((*plan.forward, *plan.again, *plan.backward))
+    parts_alone = {a.name for a in plan.buffers} - forward - backward
     works = _by_phase(plan, passes) if where == "cpu.j2" else passes
     context = {
         "type": _PLACE,
