@@ -95,6 +95,19 @@ def test_mnn_agrees(mnn: ReaderExecutor, name: str, target: str) -> None:
     assert_outputs_agree(mnn, name, target, SIZES[0])
 
 
+@model
+def wide_windows(X=Input(1, 16, 16, 16), K=Param(32, 16, 5, 5, fill=uniform(-1, 1))):
+    return conv(X, K, pad=2)
+
+
+def test_mnn_computes_convolutions_in_float32(mnn: ReaderExecutor) -> None:
+    """By Winograd's algorithm, its default, it is off by 5e-4 of the largest number."""
+    net = compile_net(wide_windows, target="mnn")
+    report = check(net.compiled, net.artifact, net.weights, mnn)
+    assert report.passed
+    assert max(difference.relative for difference in report.differences if difference.kind == "output") < 3e-6
+
+
 def test_mnn_takes_a_product_of_what_was_reshaped(mnn: ReaderExecutor) -> None:
     """Its converter makes one of an InnerProduct and the Reshape that it alone reads, and finds no shape for it."""
     sizes = {"T": 1, "N": 2, "S": 3, "D": 5, "E": 3, "A": 3, "H": 4}
