@@ -147,12 +147,17 @@ def reduction(form: Form, op: Op, args: Refs) -> Refs:
 
 
 def pooling(form: Form, op: Op, args: Refs) -> Refs:
-    """The mean or the largest of whole columns of images of one channel, of their pieces."""
+    """The mean or the largest of whole columns of images of one channel, of their pieces.
+
+    Where there is no Eltwise MAX the pooling stays: argmax compares with the largest, which must be exact.
+    """
     assert isinstance(op, caffe.AvePooling | caffe.MaxPooling)
     _, channels, height, _ = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
-    if not form.rows or not column or not form.target.allows("Slice"):
-        return form.layers(op, *args)  # refused
+    row = form.b.type(args[0])
+    exact = isinstance(op, caffe.AvePooling) or form.fits(caffe.Eltwise("MAX"), row, row) or not form.fits(op, row)
+    if not form.rows or not column or not form.target.allows("Slice") or not exact:
+        return form.layers(op, *args)
     rows = pieces(form, args[0], 2)
     if isinstance(op, caffe.MaxPooling):  # of two that are equal, the second bottom has the gradient: the first row
         return (form.result(combined(form, caffe.Eltwise("MAX"), rows[::-1])),)

@@ -359,6 +359,19 @@ def test_steps_in_float16_are_steps() -> None:
     assert np.array_equal(found["largest"], [[1, 0, 0], [0, 0, 1]])
 
 
+@pytest.mark.parametrize("target", ["tpu-mlir", "x2paddle"])
+def test_argmax_of_three_axes_where_a_maximum_is_not_exact(target: str) -> None:
+    @model
+    def places(X: Any = Input(6, 2, 7)) -> Any:
+        return {"last": argmax(X), "middle": argmax(X, 1)}
+
+    net = compile_net(places, target=target)
+    x = np.random.default_rng(0).standard_normal((6, 2, 7)).astype(np.float32)
+    found = forward(net.compiled.expanded, {"X": x}, net.weights, np.float32).outputs
+    assert np.array_equal(found["last"].reshape(6, 2), x.argmax(2))
+    assert np.array_equal(found["middle"].reshape(6, 7), x.argmax(1))
+
+
 def test_tanh_of_a_small_factor_is_as_it_is() -> None:
     before = parse_graph(
         "graph g {\n%x: f32[2] = input()\n%a: f32[2] = affine(%x, scale=64.0)\n%y: f32[2] = tanh(%a)\nreturn y=%y\n}"
