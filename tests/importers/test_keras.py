@@ -514,6 +514,21 @@ def test_a_mask_where_it_would_not_be_right_is_refused(tmp_path: Path) -> None:
     ]
 
 
+def masked_merge(reader: Any, axis: int) -> Any:
+    """A layer that reads values with a mask and without one, side by side or one after the other."""
+    x, u = kl.Input((5,)), kl.Input((5, 4))
+    return keras.Model([x, u], reader(kl.Concatenate(axis)([kl.Embedding(7, 4, mask_zero=True)(x), u])))
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_mask_of_a_merge_is_settled_only_where_it_is_read(tmp_path: Path, axis: int) -> None:
+    inputs = [np.array([[1, 2, 0, 3, 0], [4, 5, 6, 0, 0]]), RNG.normal(size=(2, 5, 4)).astype(np.float32)]
+    check(randomized(masked_merge(kl.TimeDistributed(kl.Dense(2)), axis)), tmp_path / "m.keras", *inputs)
+    masked_merge(kl.LSTM(2), axis).save(tmp_path / "model.keras")
+    with pytest.raises(RefusedError, match="different masks depends on the version of Keras; mask all of them alike"):
+        import_file(tmp_path / "model.keras")
+
+
 def test_groups_are_named_by_class_and_place_and_held_against_the_layers_names(tmp_path: Path) -> None:
     two = [kl.Input((5, 3)), kl.LSTM(3, name="second", return_sequences=True), kl.LSTM(3, name="first")]
     model = randomized(keras.Sequential(two))

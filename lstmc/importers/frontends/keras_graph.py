@@ -9,6 +9,7 @@ from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
 from lstmc.importers.frontends.keras_ops import (
     SAVE,
+    UNSETTLED,
     Call,
     DamagedConfig,
     Key,
@@ -123,7 +124,7 @@ class _Reader:
                 operands,
                 self.version,
                 lead,
-                self._mask(kind, operands),
+                self._mask(layer, operands),
             )
             results = handler(self.layers, call)
             self._carry_mask(call, results)
@@ -140,14 +141,14 @@ class _Reader:
         self.layers.at(name, label)
         return OPERATIONS[kind](self.layers, use)
 
-    def _mask(self, kind: str, xs: Sequence[str]) -> str | None:
-        """Return the mask of a layer's first operand."""
+    def _mask(self, layer: Mapping[str, Any], xs: Sequence[str]) -> str | None:
+        """Return the mask of a layer's first operand, or of a merge."""
+        kind = layer["class_name"]
         masks = {self.masks.get(x) for x in xs} if kind in MERGES else {self.masks.get(xs[0])}
         if kind in MASK_REFUSED and masks != {None}:
             raise Refused("mask", "given", "this layer is not read with a mask", "leave the mask out before it")
-        if kind in MERGES and len(masks) > 1:
-            raise Refused("mask", "of some operands", "only operands of one mask are read", "mask all of them alike")
-        return masks.pop()
+        in_time = kind == "Concatenate" and layer.get("config", {}).get("axis") == 1
+        return UNSETTLED if len(masks) > 1 or (in_time and masks != {None}) else masks.pop()
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
         """Record the mask of a layer's results."""
@@ -156,9 +157,9 @@ class _Reader:
         mask = output_mask(self.layers, call)
         if mask is not None:
             self.masks[results[0]] = mask
-        elif call.mask is not None:
+        elif call.carried is not None:
             if call.name in MASK_GOES_ON or call.name in MERGES or settings.get("return_sequences"):
-                self.masks[results[0]] = call.mask
+                self.masks[results[0]] = call.carried
             else:
                 self.masks.pop(results[0], None)
 

@@ -91,12 +91,15 @@ def activation(setting: Any, version: int, key: str) -> Op:
     return _PLAIN[name]
 
 
+UNSETTLED = "?"  # the mask of a merge of values that are not masked alike
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of a layer: its class, configuration, weights in order, operands, and the version of Keras.
 
     ``lead`` axes stand before those that the layer knows: the batch, and the time of each ``TimeDistributed`` it is in.
-    ``mask`` [N, T, 1] is 1 at the steps of the first operand that count.
+    ``carried`` is the mask of its operands, or UNSETTLED.
     """
 
     name: str
@@ -105,7 +108,15 @@ class Call:
     xs: Sequence[str]
     version: int
     lead: int = 1
-    mask: str | None = None
+    carried: str | None = None
+
+    @property
+    def mask(self) -> str | None:
+        """Return the mask [N, T, 1], 1 at the steps that count. Raises :class:`Refused` for one that is UNSETTLED."""
+        if self.carried == UNSETTLED:
+            why = "what a merge before it makes of different masks depends on the version of Keras"
+            raise Refused("mask", "of some operands", why, "mask all of them alike")
+        return self.carried
 
     def several(self, least: int) -> Sequence[str]:
         """Return the operands. Raises :class:`Refused` for fewer than ``least``."""
