@@ -33,7 +33,7 @@ def codes(cell: str) -> list[LayerCode]:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("cell", "weights"), [("gru", PERSISTENT_WEIGHTS), ("lstm_layernorm", PERSISTENT_WEIGHTS), ("gru", 0)]
+    ("cell", "weights"), [("gru", PERSISTENT_WEIGHTS), ("lstm_layernorm", PERSISTENT_WEIGHTS), ("cfc", 0)]
 )
 def test_a_loop_in_cuda_computes_what_the_one_in_c_does(cell: str, weights: int) -> None:
     """In a process of its own, as the device has memory that it ends a process for touching. With 0, blocks share the
@@ -78,7 +78,7 @@ def passes(loop: Loop, size: tuple[int, int], memory: Memory | None, blas: int |
 
     bottoms, weights, given = draw(loop.bottoms), draw(loop.weights), draw(loop.tops)
     tops, of_bottoms, of_weights = draw(loop.tops, True), draw(loop.bottoms, True), draw(loop.weights, True)
-    work = np.zeros(loop.workspace_floats(*size), np.float32)
+    work = np.full(loop.workspace_floats(*size), np.nan, np.float32)
     put = memory.put if memory else lambda array: array.ctypes.data
     at = [
         [put(array) for array in arrays] for arrays in (bottoms, weights, tops, given, of_bottoms, of_weights, [work])
