@@ -19,6 +19,7 @@ from lstmc.importers.frontends.torch_graph import Group
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.values import Weight
+from lstmc.importers.read.keras_file import version_of
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import Source
 from lstmc.ops import Array, Relu
@@ -73,10 +74,21 @@ class KerasRuntime:
             raise SourceError(f"this Keras does not build the model: {text[:200]}") from None
 
     def _run(self, keras: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        config = _today(self.source.facts["config"])
+        def hard_sigmoid_2(x: Any) -> Any:  # its slope is 1/6 in Keras 3
+            return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+        own = {
+            "class_name": "function",
+            "config": "hard_sigmoid_2",
+            "registered_name": "hard_sigmoid_2",
+            "module": None,
+        }
+        changed = {} if version_of(self.source) >= 3 else {"hard_sigmoid": own}
+        config = _today(self.source.facts["config"], changed)
         model_class = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
         inner = config["config"]  # a list in the first versions
-        model = model_class.from_config({"name": "model", "layers": inner} if isinstance(inner, list) else inner)
+        with keras.saving.custom_object_scope({"hard_sigmoid_2": hard_sigmoid_2}):
+            model = model_class.from_config({"name": "model", "layers": inner} if isinstance(inner, list) else inner)
         stored_layers = self.source.facts["config"]["config"]
         weights = weights_by_layer(
             self.source, stored_layers if isinstance(stored_layers, list) else stored_layers["layers"]
@@ -99,11 +111,25 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
             layer.set_weights([weight.make() for weight in weights.get(path + layer.name, [])])
 
 
-def _today(config: Any) -> Any:
-    """Return a configuration without ``time_major = False``, which Keras 3 rejects."""
-    if isinstance(config, Mapping):
-        return {k: _today(v) for k, v in config.items() if not (k == "time_major" and v is False)}
-    return [*map(_today, config)] if isinstance(config, list) else config
+def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
+    """Return a configuration for Keras 3: without ``time_major = False``, with the module of a ``wrapped`` layer, with
+    those activations that have ``changed``.
+    """
+    if isinstance(config, list):
+        return [_today(item, changed, wrapped) for item in config]
+    if not isinstance(config, Mapping):
+        return config
+    module = {"module": "keras.layers"} if wrapped and "class_name" in config else {}
+    kept = {key: value for key, value in config.items() if not (key == "time_major" and value is False)}
+    return {
+        **module,
+        **{
+            key: changed.get(value, value)
+            if key.endswith("activation") and isinstance(value, str)
+            else _today(value, changed, key in ("layer", "backward_layer", "cell", "cells"))
+            for key, value in kept.items()
+        },
+    }
 
 
 def _strange(config: Any, depth: int = 0) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 os.environ["KERAS_BACKEND"] = "torch"
 
+import h5py
 import keras
 import numpy as np
 import onnx
@@ -114,6 +116,27 @@ def test_keras_builds_the_model_and_gets_the_weights_that_were_read(tmp_path: Pa
     found = checked(import_file(tmp_path / f"m.{ending}"), tmp_path, {"N": 1})
     assert found.not_run is None
     assert (found.runtime, found.passed, len(found.differences)) == ("Keras", True, 2)
+
+
+def test_keras_builds_a_model_of_keras_2_with_layers_in_layers(tmp_path: Path) -> None:
+    kl = keras.layers
+    gru = kl.GRU(3, return_sequences=True, recurrent_activation="hard_sigmoid")
+    layers = [kl.Bidirectional(gru), kl.TimeDistributed(kl.Dense(4, "hard_sigmoid"))]
+    model = keras.Sequential([keras.Input((6, 2)), *layers, kl.RNN([kl.LSTMCell(3), kl.GRUCell(2)])])
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        file.attrs["keras_version"] = b"2.4.0"
+        file.attrs["model_config"] = json.dumps(without_modules(json.loads(file.attrs["model_config"]))).encode()
+    found = checked(import_file(tmp_path / "m.h5"), tmp_path, {"N": 1})
+    assert (found.runtime, found.passed, found.not_run) == ("Keras", True, None)
+
+
+def without_modules(config: Any) -> Any:
+    """A configuration as Keras 2 has it."""
+    if isinstance(config, dict):
+        new = {"module", "registered_name", "build_config"}
+        return {key: without_modules(value) for key, value in config.items() if key not in new}
+    return [*map(without_modules, config)] if isinstance(config, list) else config
 
 
 def test_a_configuration_that_names_other_things_is_not_built(tmp_path: Path) -> None:
