@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
-from lstmc.ops import Input, Op, Pointwise
+from lstmc.ops import Input, Op, Param, Pointwise, Values
 from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
@@ -84,8 +86,7 @@ class FoldedConstants(Pass):
        Power that adds nearly nothing between them: the factor would be taken for one of the matrix
 
     Refuses an output that depends on no input: it is taken out of the net. A constant is a Power with scale 0 of
-    another blob, and depends on nothing; nor does a product with one that is 0, or what layers without a bias make of
-    zeros alone.
+    another blob, and depends on nothing; nor does a product with one that is 0, or what layers compute of zeros alone.
     """
 
     name = "folded_constants"
@@ -129,10 +130,15 @@ def _varying(graph: Graph) -> set[str]:
         read = {ref.node for ref in args}
         fed = isinstance(node.op, Input | caffe.InputLayer | caffe.HostInput | caffe.Feed)
         constant = isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0
-        product = isinstance(node.op, caffe.Eltwise) and node.op.operation == "PROD"
-        blobs = node.op.blobs(len(args)) if isinstance(node.op, caffe.CaffeOp) else ()
-        of_zeros = _keeps_zero(node.op) and {ref.node for i, ref in enumerate(args) if i not in blobs} <= zeros
-        if node.op == caffe.PowerLayer(scale=0.0) or (product and read & zeros) or (read and of_zeros):
+        product = isinstance(node.op, caffe.Scale) or (
+            isinstance(node.op, caffe.Eltwise) and node.op.operation == "PROD"
+        )
+        matrix = {args[1].node} if isinstance(node.op, caffe.InnerProduct) else set()
+        of_zeros = bool(read) and _keeps_zero(node.op) and read - matrix <= zeros
+        fixed = isinstance(node.op, Param) and node.op == Param(
+            node.op.shape, Values.of(np.zeros(node.op.shape)), 0.0, 0.0
+        )
+        if node.op == caffe.PowerLayer(scale=0.0) or (product and read & zeros) or of_zeros or fixed:
             zeros.add(node.name)
         elif fed or (not constant and read & varying):
             varying.add(node.name)
@@ -154,13 +160,18 @@ def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -
 
 
 def _keeps_zero(op: Op) -> bool:
-    """Return whether what a layer computes of zeros alone is zero."""
+    """Return whether what a layer computes of zeros alone, its bias included, is zero."""
     if isinstance(op, caffe.PowerLayer):
         return op.shift == 0 and op.power > 0
-    if isinstance(op, caffe.InnerProduct):
-        return not op.bias
-    layers = caffe.SliceLayer | caffe.ConcatLayer | caffe.ReshapeLayer | caffe.TanHLayer | caffe.ReLULayer
-    return isinstance(op, layers | caffe.Scale | caffe.Eltwise | caffe.AvePooling | caffe.MaxPooling)
+    layers = (
+        caffe.InnerProduct
+        | caffe.SliceLayer
+        | caffe.ConcatLayer
+        | caffe.ReshapeLayer
+        | caffe.TanHLayer
+        | caffe.ReLULayer
+    )
+    return isinstance(op, layers | caffe.Eltwise | caffe.AvePooling | caffe.MaxPooling)
 
 
 @dataclass

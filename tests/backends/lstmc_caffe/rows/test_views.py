@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lstmc.errors import BackendError
+from lstmc.ops import Values
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import ops as caffe
@@ -213,12 +215,15 @@ def test_what_has_no_place_is_refused_with_the_targets_reason(lines: str, error:
 
 @pytest.mark.parametrize(("shift", "varies"), [("", False), (", shift=2.0", True)])
 @pytest.mark.parametrize("zero", ["%k", "%n"])
-def test_a_product_with_zero_depends_on_no_input(shift: str, varies: bool, zero: str) -> None:
+@pytest.mark.parametrize("bias", ["", ", %b"])
+def test_a_product_with_zero_depends_on_no_input(shift: str, varies: bool, zero: str, bias: str) -> None:
+    none = Values.of(np.zeros(6)).data
     graph = graph_of(
         f"""{A}%W: f32[6,6] = param()
+        %b: f32[6] = param(fill=values((6,), '{none}'), lr_mult=0.0, decay_mult=0.0)
         %t: f32[2,6] = caffe.TanH(%a)
         %k: f32[2,6] = caffe.Power(%t, scale=0.0{shift})
-        %m: f32[2,6] = caffe.InnerProduct(%k, %W, num_output=6)
+        %m: f32[2,6] = caffe.InnerProduct(%k, %W{bias}, num_output=6{", bias=True" if bias else ""})
         %n: f32[2,6] = caffe.ReLU(%m)
         %z: f32[2,6] = caffe.Eltwise(%t, {zero}, operation='PROD')"""
     )
