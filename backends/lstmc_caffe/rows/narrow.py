@@ -14,6 +14,7 @@ import numpy as np
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Abs, Affine, Array, Embed, Linear, Op, Param, Pointwise, Relu, Reshape, Tanh, Transpose, Values
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
+from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import FUNCTIONS, column_by, combined
 from lstmc_caffe.rows.layout import Form, last_axis, matrix_at
@@ -152,11 +153,12 @@ def pooling(form: Form, op: Op, args: Refs) -> Refs:
     Where there is no Eltwise MAX the pooling stays: argmax compares with the largest, which must be exact.
     """
     assert isinstance(op, caffe.AvePooling | caffe.MaxPooling)
-    _, channels, height, _ = form.shape(args[0])
+    count, channels, height, width = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
-    row = form.b.type(args[0])
-    exact = isinstance(op, caffe.AvePooling) or form.fits(caffe.Eltwise("MAX"), row, row) or not form.fits(op, row)
-    if not form.rows or not column or not form.target.allows("Slice") or not exact:
+    two = [TensorType((count, width))] * 2
+    inexact = isinstance(op, caffe.MaxPooling) and not form.fits(caffe.Eltwise("MAX"), *two)
+    stays = inexact and form.fits(op, form.b.type(args[0]))
+    if not form.rows or not column or not form.target.allows("Slice") or stays:
         return form.layers(op, *args)
     rows = pieces(form, args[0], 2)
     if isinstance(op, caffe.MaxPooling):  # of two that are equal, the second bottom has the gradient: the first row
