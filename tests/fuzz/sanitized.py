@@ -38,27 +38,27 @@ SIZES = ((1, 1), (2, 3), (7, 13))  # T, N: fewer rows in all than are packed for
 CUDA_SIZES = ((1, 1), (4, 3), (2, 65))  # one row and thread; persistent kernels; more rows than those have
 
 
-def found_in(source: str, sanitizers: Sequence[str] = SANITIZERS, *, cuda: bool = False) -> str | None:
-    """What a sanitizer says of the layers in ``source``, which may be CUDA; None for nothing."""
+def found_in(source: str, sanitizers: Sequence[str] = SANITIZERS, *, cuda: bool = False, times: int = 1) -> str | None:
+    """What a sanitizer says of the layers in ``source``, which may be CUDA; None for nothing in so many runs."""
     source = source.replace("extern __shared__ float memory[];", "float* const memory = block_memory;")
     with tempfile.TemporaryDirectory(prefix="lstmc-sanitized-") as name:
         folder = Path(name)
         (folder / "layers.cpp").write_text(source, encoding="utf-8")
         for sanitizer in sanitizers:
-            found = _ran_under(sanitizer, folder, cuda)
+            found = _ran_under(sanitizer, folder, cuda, times)
             if found is not None:
                 return found
     return None
 
 
-def _ran_under(sanitizer: str, folder: Path, cuda: bool) -> str | None:
+def _ran_under(sanitizer: str, folder: Path, cuda: bool, times: int) -> str | None:
     flags = [*(CUDA if cuda else ()), *(flag for flag in FLAGS if not flag.startswith("-O"))]
     flags += ["-O0", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f'-DLAYERS="{folder}/layers.cpp"']
     command = ["g++", *flags, str(PROGRAM), "-o", str(folder / "run_layers"), "-lopenblas", "-pthread"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         return f"it does not compile with -fsanitize={sanitizer}:\n{made.stderr}"
-    for steps, rows in CUDA_SIZES if cuda else SIZES:
+    for steps, rows in times * (CUDA_SIZES if cuda else SIZES):
         ended = subprocess.run(
             [folder / "run_layers", str(steps), str(rows)], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             capture_output=True, text=True, check=False,

@@ -58,7 +58,7 @@ def test_a_barrier_that_is_left_out_of_a_persistent_kernel_is_found(
         monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", 0)
     cell = lstmc.compile("rnn", T=2, N=1, D=3, H=4, target="caffe-fused").files["rnn.layers.cu"].decode()
     assert found_in(cell, cuda=True) is None
-    found = found_in(changed(cell, barrier, ""), THREADS, cuda=True)
+    found = found_in(changed(cell, barrier, ""), THREADS, cuda=True, times=20)  # one run in three may miss it
     assert found is not None
     assert "data race" in found
 
