@@ -260,12 +260,12 @@ def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
 class Conversion:
     """The result of converting a trained model: the written model, its net, and the comparison of each with the source.
 
-    ``described`` holds the written model's outputs, computed by the interpreter, against NumPy on the source's own
-    description, and ``proof``, if it was asked for, which of them are proved to be equal; ``source`` holds the same
-    against what runs the source, where that is installed; ``verification`` the written
-    net against the interpreter, wherever it can be run here. Where the net stands among layers that were copied,
-    ``whole`` holds the outputs of them all, in the same runtimes, against the source in Caffe. ``remarks`` are what a
-    person should know of the files.
+    ``described`` compares the written model's outputs, computed by the interpreter, with NumPy on the source's own
+    description; ``proof``, if it was asked for, says which of them are proved to be equal; ``source`` compares them
+    with what runs the source, where that is installed; ``verification`` compares the written net with the interpreter,
+    wherever it can be run here. Where the net stands among layers that were copied, ``whole`` compares the outputs of
+    them all, in the same runtimes, with the source in Caffe. ``remarks`` are what a person
+    should know of the files.
     """
 
     model: ImportedModel

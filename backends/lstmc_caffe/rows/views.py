@@ -135,10 +135,8 @@ def _varying(graph: Graph) -> set[str]:
         )
         matrix = {args[1].node} if isinstance(node.op, caffe.InnerProduct) else set()
         of_zeros = bool(read) and _keeps_zero(node.op) and read - matrix <= zeros
-        fixed = isinstance(node.op, Param) and node.op == Param(
-            node.op.shape, Values.of(np.zeros(node.op.shape)), 0.0, 0.0
-        )
-        if node.op == caffe.PowerLayer(scale=0.0) or (product and read & zeros) or of_zeros or fixed:
+        param = isinstance(node.op, Param) and node.op.fixed and node.op.fill == Values.of(np.zeros(node.op.shape))
+        if node.op == caffe.PowerLayer(scale=0.0) or (product and read & zeros) or of_zeros or param:
             zeros.add(node.name)
         elif fed or (not constant and read & varying):
             varying.add(node.name)
