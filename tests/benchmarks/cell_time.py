@@ -21,7 +21,7 @@ from lstmc.backend import load_cell
 from lstmc.ir import Graph
 from lstmc_caffe.runtime.runner import Runner
 from tests.benchmarks.caffe_time import NETS, compiled_nets
-from tools.gpu_check.torch_cells import CELLS, KERNEL, RANK, STATES, compared, minima, operands, ways
+from tools.gpu_check.torch_cells import CELLS, KERNEL, KEYS, RANK, STATES, compared, minima, operands, ways
 
 SIZES = {(300, 1, 32, 64): 1, (50, 32, 256, 512): 10}  # T, N, D, H, and a round of how many
 TARGETS = ("caffe", "caffe-fused")
@@ -48,7 +48,7 @@ def sizes(name: str, units: int) -> dict[str, int]:
     """The dimensions of a cell with so many units, or channels."""
     others = {
         "mamba": {"E": units, "S": STATES, "K": KERNEL, "R": RANK},
-        "delta_net": {"H": units, "K": units},
+        "delta_net": {"H": units, "K": min(units, KEYS)},
     }
     return others.get(name, {"H": units})
 

@@ -95,11 +95,13 @@ def delta_net(x: Tensor, s: State, p: list[Tensor]) -> State:
 
 Shapes = tuple[tuple[int, ...], ...]
 STATES, KERNEL, RANK = 16, 4, 4  # of mamba: states of a channel, steps of its convolution, the rank of its steps
+KEYS = 64  # of delta_net at most: Caffe keeps a few matrices [N, H, KEYS] of each step, 30 GB if KEYS were H = 512
 
 
 def shapes(name: str, d: int, h: int) -> tuple[Shapes, Shapes]:
     """Return the shapes of the states of a row, and of the parameters, with D features and H units or channels."""
     one, two = ((h,),), ((h,), (h,))
+    k = min(h, KEYS)
     return {
         "lstm": (two, ((4 * h, d), (4 * h,), (4 * h, h))),
         "gru": (one, ((3 * h, d), (3 * h,), (2 * h, h), (h, h))),
@@ -114,7 +116,7 @@ def shapes(name: str, d: int, h: int) -> tuple[Shapes, Shapes]:
                 *((STATES, h), (STATES, h), (STATES, h), (h,), (d, h)),
             ),
         ),
-        "delta_net": (((h,), (h, h)), ((h, d), (h, d), (h, d), (1, d), (1,))),
+        "delta_net": (((h,), (h, k)), ((k, d), (k, d), (h, d), (1, d), (1,))),
     }[name]
 
 
