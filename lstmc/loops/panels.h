@@ -1,8 +1,9 @@
 // Products with weights that are packed into panels of WIDE columns.
 #include <cstring>
 
-// The panels [ins, WIDE] of w, which is [outs, ins] transposed, or [ins, outs]; columns beyond the last are zero.
-ONCE static const float* pack(int outs, int ins, const float* w, bool transposed, float* into) {
+// The panels [ins, WIDE] of w, which is [outs, ins] transposed, or [ins, outs], with rows ld apart; columns beyond the
+// last are zero.
+ONCE static const float* pack(int outs, int ins, const float* w, int ld, bool transposed, float* into) {
   float* panel = into;
   for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
     const int columns = outs - first < WIDE ? outs - first : WIDE;
@@ -12,19 +13,19 @@ ONCE static const float* pack(int outs, int ins, const float* w, bool transposed
       for (; columns == WIDE && done + LANES <= ins; done += LANES) {
         for (int half = 0; half < WIDE; half += LANES) {
           vector block[LANES];
-          const float* const from = w + static_cast<long>(first + half) * ins + done;
-          for (int j = 0; j < LANES; ++j) block[j] = *reinterpret_cast<const vector*>(from + static_cast<long>(j) * ins);
+          const float* const from = w + static_cast<long>(first + half) * ld + done;
+          for (int j = 0; j < LANES; ++j) block[j] = *reinterpret_cast<const vector*>(from + static_cast<long>(j) * ld);
           turn<1>(block);
           for (int k = 0; k < LANES; ++k) *reinterpret_cast<vector*>(panel + (done + k) * WIDE + half) = block[k];
         }
       }
       for (int j = 0; j < columns; ++j) {
-        const float* const row = w + static_cast<long>(first + j) * ins;
+        const float* const row = w + static_cast<long>(first + j) * ld;
         for (int k = done; k < ins; ++k) panel[k * WIDE + j] = row[k];
       }
     } else {
       for (int k = 0; k < ins; ++k) {
-        std::memcpy(panel + k * WIDE, w + static_cast<long>(k) * outs + first, sizeof(float) * columns);
+        std::memcpy(panel + k * WIDE, w + static_cast<long>(k) * ld + first, sizeof(float) * columns);
       }
     }
   }
@@ -73,7 +74,7 @@ static inline const float* packed(unsigned long* seen, int outs, int ins, const 
     if (hash == *seen) return into;
     *seen = hash;
   }
-  return pack(outs, ins, w, transposed, into);
+  return pack(outs, ins, w, transposed ? ins : outs, transposed, into);
 }
 
 // y [rows, WIDE] = x [rows, ins] times a panel, plus b, or plus y itself without b; in x the next row is ldx further on,

@@ -35,7 +35,7 @@ extern "C" int parts(int outs, double products, int (*found)[3]) {{
 }}
 extern "C" void products(int rows, int outs, int ins, const float* x, int ldx, const float* w, float* panels,
                          bool turned, const float* b, float* y, int ldy) {{
-  const float* const packed = panels ? pack(outs, ins, w, turned, panels) : nullptr;
+  const float* const packed = panels ? pack(outs, ins, w, turned ? ins : outs, turned, panels) : nullptr;
   product(rows, outs, ins, x, ldx, w, packed, turned, b, y, ldy);
 }}
 extern "C" int lanes() {{ return LANES; }}
@@ -46,7 +46,7 @@ extern "C" void sums(int rows, int outs, const float* ct, int ldct, float* into)
   sum_of_rows(rows, outs, ct, ldct, into);
 }}
 """
-ROWS, OUTS, INS = (*range(1, 8), 10, 11, 23, 47), (1, 4, 6, 31, 32, 45, 70), (1, 3, 15, 16, 19, 64, 101)
+ROWS, OUTS, INS = (*range(1, 8), 10, 11, 23, 30, 47), (1, 4, 6, 31, 32, 45, 70), (1, 3, 15, 16, 19, 64, 101)
 BEYOND = 5  # columns that are not the product's, in rows that are longer
 
 
@@ -154,11 +154,12 @@ def test_two_threads_compute_what_one_does_to_the_last_bit(
 
 def test_more_rows_than_stay_in_a_cache(probe: ctypes.CDLL) -> None:
     rng = np.random.default_rng(3)
-    for rows, outs, ins in ((1, 33, 70000), (3, 33, 70000), (131, 33, 1001), (257, 40, 512)):
+    for rows, outs, ins in ((1, 33, 70000), (3, 33, 70000), (30, 33, 2500), (131, 33, 1001), (257, 40, 512)):
         x, w = drawn(rng, rows, ins), drawn(rng, outs, ins)
-        panels, y = np.empty((outs + 31) // 32 * 32 * ins, np.float32), np.full((rows, outs), 7, np.float32)
-        probe.products(rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(True), None, at(y), outs)
-        np.testing.assert_allclose(y, x.astype(np.float64) @ w.T, rtol=0, atol=2e-6 * ins, err_msg=f"{rows}, {ins}")
+        for panels in (np.empty((outs + 31) // 32 * 32 * ins, np.float32), None):
+            y, into = np.full((rows, outs), 7, np.float32), None if panels is None else at(panels)
+            probe.products(rows, outs, ins, at(x), ins, at(w), into, ctypes.c_bool(True), None, at(y), outs)
+            np.testing.assert_allclose(y, x.astype(np.float64) @ w.T, rtol=0, atol=2e-6 * ins, err_msg=f"{rows}, {ins}")
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "as-it-is"])
