@@ -1,4 +1,4 @@
-"""Recurrences of matrices as generated layers, compiled for this process: their time to that of FLOPs at the peak.
+"""Recurrences without products of states as generated layers, compiled for this process: their time to that of FLOPs.
 
     python -m tests.benchmarks.matrix_states [--quick]
 
@@ -7,6 +7,9 @@ thread, CPU time, minima. The last column compares the memory of all buffers wit
 
 Where flash-linear-attention and mlstm_kernels are installed (``pip install --no-deps fla-core mlstm_kernels einops``),
 their code for PyTorch alone is timed too: files of the former are loaded by their paths, as the package needs Triton.
+
+Cells of vectors whose products of inputs leave the loop, N = 1, D = H = 1024, are compared with these products alone:
+as NumPy's BLAS computes them, and at the peak.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lstmc import Cell, Input, State, Value, abs, cell, dims, einsum, exp, maximum, outer, sigmoid, sum
+from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
+from lstmc.ir import Graph
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.native import loops
 from lstmc.pipeline import compile_graph
@@ -34,6 +39,8 @@ from lstmc_caffe import CaffeBackend
 from tests.benchmarks.fma_peak import flops_per_second
 
 STEPS, HEADS, SIZE = 1024, 4, 64
+UNITS = 1024
+VECTORS = {"sru": 3, "lru": 3, "min_gru": 2, "rg_lru": 2}  # with how many products [UNITS, UNITS] they have
 N, K, V = dims("N K V")
 Result = tuple[Value, dict[str, Value]]
 
@@ -120,27 +127,39 @@ def arrays(shapes: Iterable[tuple[int, ...]]) -> tuple[list[Floats], list[int]]:
     return made, [array.ctypes.data for array in made]
 
 
-def measured(core: Cell, rounds: int) -> tuple[float, float, int]:
-    """Return the seconds of a core forward, and forward and backward, and the bytes of its buffers."""
-    graph = CellModel(core).graph(T=STEPS, N=HEADS, **{dim: SIZE for dim in core.dims if dim != "N"})
+def measured(graph: Graph, at: tuple[int, int], rounds: int) -> tuple[float, float, int]:
+    """Return the seconds of a sequence, T and N, forward, and forward and backward, and the bytes of its buffers."""
     compiled = compile_graph(graph, CaffeBackend(), "caffe-fused").expanded
     (plan,) = (node.op.plan() for node in compiled if isinstance(node.op, GeneratedScan))
     (loop,) = loops([plan], "this benchmark needs it")
-    at = STEPS, HEADS
-    bottoms, tops = [blob.at(*at) for blob in loop.bottoms], [blob.at(*at) for blob in loop.tops]
-    kept, (ins, outs, d_ins, d_outs) = zip(*map(arrays, (bottoms, tops, bottoms, tops)), strict=True)
+    bottoms, tops, weights = ([blob.at(*at) for blob in blobs] for blobs in (loop.bottoms, loop.tops, loop.weights))
+    shapes = (bottoms, tops, weights, bottoms, tops, weights)
+    kept, (ins, outs, params, d_ins, d_outs, d_params) = zip(*map(arrays, shapes), strict=True)
+    for array in kept[2]:
+        np.abs(array, out=array)  # functions of parameters may be parameters here: decays are positive
     floats = loop.workspace_floats(*at)
     memory = np.zeros(floats + ALIGNED, np.float32)
     workspace = -(-memory.ctypes.data // (4 * ALIGNED)) * 4 * ALIGNED
     forward = both = float("inf")
     for _ in range(rounds):
         start = time.process_time()
-        loop.forward(at, ins, [], outs, workspace)
+        loop.forward(at, ins, params, outs, workspace)
         forward = min(forward, time.process_time() - start)
-        loop.backward(at, ins, [], outs, workspace, (d_outs, d_ins, []), [True] * len(ins))
+        loop.backward(at, ins, params, outs, workspace, (d_outs, d_ins, d_params), [True] * len(ins))
         both = min(both, time.process_time() - start)
-    assert all(np.isfinite(array).all() for group in kept for array in group)
+    assert all(np.isfinite(array).all() for group in kept[:2] for array in group)
     return forward, both, 4 * floats
+
+
+def product_alone(outs: int, rounds: int) -> float:
+    """Return the seconds of a product of all steps' inputs by NumPy's BLAS."""
+    x, w = (np.ones((rows, UNITS), np.float32) for rows in (STEPS, outs))
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.process_time()
+        x @ w.T
+        best = min(best, time.process_time() - start)
+    return best
 
 
 # [batch, heads, T, ...]: a folder of flash-linear-attention's fla/ops, or a module of another package, a function, and
@@ -221,13 +240,24 @@ def main() -> None:
     ):
         table.add_column(column, justify="left" if column == "core" else "right")
     for core, flops in CORES.items():
-        forward, both, floats = measured(core, rounds)
+        graph = CellModel(core).graph(T=STEPS, N=HEADS, **{dim: SIZE for dim in core.dims if dim != "N"})
+        forward, both, floats = measured(graph, (STEPS, HEADS), rounds)
         least = flops * STEPS * HEADS * SIZE * SIZE / peak
         ratios = forward / least, both / (3 * least), floats / (4 * STEPS * HEADS * SIZE * SIZE)
         times = f"{forward * 1e3:.2f}", f"{both * 1e3:.2f}"
         theirs = in_torch(core, max(2, rounds // 10))
         to = f"{forward / theirs[0]:.2f} / {both / theirs[1]:.2f}" if theirs else "-"
         table.add_row(core.name, *times, f"{ratios[0]:.1f}", f"{ratios[1]:.1f}", f"{ratios[2]:.2f}", to)
+    Console(width=130).print(table)
+    table = Table(title=f"cells of vectors, T={STEPS}, N=1, D=H={UNITS}, one thread: forward to their products alone")
+    for column in ("cell", "forward, ms", "to the product by BLAS", "to the product at the peak"):
+        table.add_column(column, justify="left" if column == "cell" else "right")
+    for name, products in VECTORS.items():
+        made = load_cell(name)
+        graph = CellModel(made).graph(T=STEPS, N=1, **{dim: UNITS for dim in made.dims if dim != "N"})
+        forward, _, _ = measured(graph, (STEPS, 1), max(3, rounds // 4))
+        alone, least = product_alone(products * UNITS, max(3, rounds // 4)), 2.0 * STEPS * products * UNITS**2 / peak
+        table.add_row(name, f"{forward * 1e3:.2f}", f"{forward / alone:.2f}", f"{forward / least:.2f}")
     Console(width=130).print(table)
 
 
