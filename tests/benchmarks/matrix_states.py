@@ -135,8 +135,9 @@ def measured(graph: Graph, at: tuple[int, int], rounds: int) -> tuple[float, flo
     bottoms, tops, weights = ([blob.at(*at) for blob in blobs] for blobs in (loop.bottoms, loop.tops, loop.weights))
     shapes = (bottoms, tops, weights, bottoms, tops, weights)
     kept, (ins, outs, params, d_ins, d_outs, d_params) = zip(*map(arrays, shapes), strict=True)
-    for array in kept[2]:
-        np.abs(array, out=array)  # functions of parameters may be parameters here: decays are positive
+    for array in (*kept[0], *kept[2]):
+        if array.ndim == 1:
+            array[...] = -np.abs(array)  # what a cell computes of its parameter may be the logarithm of a decay
     floats = loop.workspace_floats(*at)
     memory = np.zeros(floats + ALIGNED, np.float32)
     workspace = -(-memory.ctypes.data // (4 * ALIGNED)) * 4 * ALIGNED
@@ -249,7 +250,7 @@ def main() -> None:
         to = f"{forward / theirs[0]:.2f} / {both / theirs[1]:.2f}" if theirs else "-"
         table.add_row(core.name, *times, f"{ratios[0]:.1f}", f"{ratios[1]:.1f}", f"{ratios[2]:.2f}", to)
     Console(width=130).print(table)
-    table = Table(title=f"cells of vectors, T={STEPS}, N=1, D=H={UNITS}, one thread: forward to their products alone")
+    table = Table(title=f"products of T={STEPS}, N=1, D=H={UNITS} leave the loop; one thread")
     for column in ("cell", "forward, ms", "to the product by BLAS", "to the product at the peak"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     for name, products in VECTORS.items():
