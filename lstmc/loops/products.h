@@ -89,17 +89,12 @@ ONCE static void turned_product(int rows, int outs, int ins, const float* x, int
                                 float* y, int ldy) {
   enum { DEEP = 1024 };  // rows of a panel, which stays in the second cache for all outs
   float panel[DEEP * WIDE], sums[WIDE * WIDE], turned[WIDE * WIDE];
-  const float none[WIDE] = {};
   for (int from = 0; from < ins; from += DEEP) {
     const int deep = ins - from < DEEP ? ins - from : DEEP;
     pack(rows, deep, x + from, ldx, true, panel);
     for (int first = 0; first < outs; first += WIDE) {
       const int columns = outs - first < WIDE ? outs - first : WIDE;
-      for (int done = 0, here; done < columns; done += here) {
-        here = (columns - done) / ((columns - done + MOST - 1) / MOST);
-        rows_times_panel<MOST>(here, deep, w + static_cast<long>(first + done) * ins + from, ins, 1, panel, WIDE, none,
-                               sums + done * WIDE, WIDE);
-      }
+      packed_product(columns, WIDE, deep, w + static_cast<long>(first) * ins + from, ins, panel, nullptr, sums, WIDE);
       pack(columns, WIDE, sums, WIDE, true, turned);
       for (int n = 0; n < rows; ++n) {
         float* const into = y + static_cast<long>(n) * ldy + first;
