@@ -242,8 +242,8 @@ static inline void fill(float* into, long count, float value) { launch(kernels::
 // y [rows, outs] = x [rows, ins] times w: of [outs, ins] transposed, or of [ins, outs]; plus b in each row. To cuBLAS
 // a matrix by rows is its transpose by columns.
 static inline void product(void* blas, long rows, int outs, int ins, const float* x, int ldx, const float* w,
-                           bool transposed, const float* b, float* y, int ldy) {
-  const float alpha = 1.0f, beta = b ? 1.0f : 0.0f;
+                           bool transposed, const float* b, float* y, int ldy, bool add = false) {
+  const float alpha = 1.0f, beta = b || add ? 1.0f : 0.0f;
   if (b) launch(kernels::same_rows, rows * outs, outs, b, y, ldy);
   expect(cublasSgemm_v2(blas, transposed, 0, outs, static_cast<int>(rows), ins, &alpha, w, transposed ? ins : outs, x,
                         ldx, &beta, y, ldy), "cublasSgemm");

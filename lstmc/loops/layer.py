@@ -308,8 +308,8 @@ def _work_text(work: Work) -> Iterator[str]:
         rows = f"{'N' if work.when == 'step' else 'T * N'}{_lead(work.lead)}"
         low = "" if work.numbers == FLOAT32 else f", in {work.numbers.format}"
         yield (
-            f"product {work.y.array.name} [{rows}, {work.outs}] = {work.x.array.name} [{rows}, {work.ins}]"
-            f" {work.w.array.name} {w}{plus}{low}"
+            f"product {work.y.array.name} [{rows}, {work.outs}] {'+=' if work.add else '='}"
+            f" {work.x.array.name} [{rows}, {work.ins}] {work.w.array.name} {w}{plus}{low}"
         )
     else:
         assert isinstance(work, Loop)

@@ -174,7 +174,7 @@ class Sink:
 
 @dataclass
 class Product:
-    """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or times w [ins, outs]; plus b."""
+    """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or times w [ins, outs]; plus b, or plus y."""
 
     x: Place
     w: Place
@@ -188,6 +188,7 @@ class Product:
     when: Literal["before", "step", "after"]  # the loop over steps: one product for all, or one each
     comment: str
     numbers: ProductNumbers = FLOAT32
+    add: bool = False  # to y
 
     @property
     def enough(self) -> int:
@@ -212,6 +213,28 @@ class Product:
     def arrays(self) -> set[str]:
         """Return the names of the arrays that it reads and writes."""
         return {place.array.name for place in (self.x, self.w, self.y, self.b) if place} | {self.panels.name}
+
+
+@dataclass(frozen=True)
+class Outer:
+    """One product for all steps: it adds ct^T x to a gradient [outs, ins], over the rows of all steps.
+
+    Without x it adds the sum of the rows to a gradient [outs].
+    """
+
+    ct: Place
+    x: Place | None
+    into: Place
+    outs: int
+    ins: int
+    lead: int
+
+    @property
+    def inside(self) -> bool:
+        """Whether all reads and writes are within the arrays, for any T and N."""
+        operands = (self.ct, self.outs), (self.x, self.ins)
+        matrices = all(place is None or place.holds_matrix(self.lead, width, True) for place, width in operands)
+        return matrices and self.into.holds(self.outs * self.ins)
 
 
 @dataclass(frozen=True)

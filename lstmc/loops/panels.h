@@ -134,7 +134,7 @@ static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, 
 }
 
 ONCE static void packed_product(long rows, int outs, int ins, const float* x, int ldx, const float* panels,
-                                const float* b, float* y, int ldy) {
+                                const float* b, float* y, int ldy, bool add) {
   enum { NEAR = 1 << 16 };  // floats of x that stay in the second cache for all panels
   const long blocks = (rows * ins + NEAR - 1) / NEAR;
   for (long block = 0, done = 0; block < blocks; ++block) {
@@ -143,15 +143,16 @@ ONCE static void packed_product(long rows, int outs, int ins, const float* x, in
     const float* panel = panels;
     for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
       const int columns = outs - first < WIDE ? outs - first : WIDE;
-      float plus[WIDE] = {}, whole[MOST * WIDE];
+      float plus[WIDE] = {}, whole[MOST * WIDE] = {};
       if (b) std::memcpy(plus, b + first, sizeof(float) * columns);
       done = begin;
       for (long part = 0; part < parts; ++part) {
         const int here = static_cast<int>((end - done + parts - part - 1) / (parts - part));
         float* const into = y + done * ldy + first;
         const bool fits = columns == WIDE;
-        rows_times_panel<MOST>(here, ins, x + done * ldx, ldx, 1, panel, WIDE, plus, fits ? into : whole,
-                               fits ? ldy : WIDE);
+        for (int m = 0; add && !fits && m < here; ++m) std::memcpy(whole + m * WIDE, into + m * ldy, sizeof(float) * columns);
+        rows_times_panel<MOST>(here, ins, x + done * ldx, ldx, 1, panel, WIDE, add ? nullptr : plus,
+                               fits ? into : whole, fits ? ldy : WIDE);
         for (int m = 0; !fits && m < here; ++m) std::memcpy(into + m * ldy, whole + m * WIDE, sizeof(float) * columns);
         done += here;
       }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -20,33 +21,11 @@ from lstmc.loops.again import (
 )
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import Array, Kind, Loop, Names, Place, Sink, Work
+from lstmc.loops.memory import Array, Kind, Loop, Names, Outer, Place, Sink, Work
 from lstmc.loops.rows import Rows, rows_of
 from lstmc.loops.schedule import Schedule, check_ops
 from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
 from lstmc.passes import Cse, Simplify, backward_body
-
-
-@dataclass(frozen=True)
-class Outer:
-    """One product for all steps: it adds ct^T x to a gradient [outs, ins], over the rows of all steps.
-
-    Without x it adds the sum of the rows to a gradient [outs].
-    """
-
-    ct: Place
-    x: Place | None
-    into: Place
-    outs: int
-    ins: int
-    lead: int
-
-    @property
-    def inside(self) -> bool:
-        """Whether all reads and writes are within the arrays, for any T and N."""
-        operands = (self.ct, self.outs), (self.x, self.ins)
-        matrices = all(place is None or place.holds_matrix(self.lead, width, True) for place, width in operands)
-        return matrices and self.into.holds(self.outs * self.ins)
 
 
 @dataclass(frozen=True)
@@ -162,6 +141,9 @@ class _Planner:
         except PassError as error:
             raise BackendError(error.message, loc=error.loc) from None
         self.back = Cse().run(Simplify().run(back).graph).graph
+        needed = self.back.needed()
+        self.uses = Counter(ref for node in self.back if node.name in needed for ref in self.back.args(node.name))
+        self.uses.update(output.ref for output in self.back.outputs)
         self.names = Names()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.made: list[Array] = []
@@ -368,12 +350,12 @@ class _Planner:
             into = gradients[arg.name]
             whole = next(results).ref
             summed = not (into.time and into.rows)
-            for ref in self._parts(whole) if summed else (whole,):
+            for ref, add in ((part, True) for part in self._parts(whole)) if summed else self._products_apart(whole):
                 products = self._products(ref, Place(into)) if not (into.rows or into.time) else None
                 if products is not None:
                     outers += products
-                elif self.back.node(ref.node).op.name != "full" or (into.time and into.rows):
-                    sinks.append(Sink(ref, Place(into), summed))
+                elif self.back.node(ref.node).op.name != "full" or not summed:
+                    sinks.append(Sink(ref, Place(into), add))
         sinks = self._without_sums(sinks, outers)
         next_ones = {s.name: self._unplaced(s.gradient[1]) if self.again.chunk else s.gradient[1] for s in states}
         following = [next(results).ref for _ in states]
@@ -400,15 +382,34 @@ class _Planner:
         nodes_again = tuple(name for name in (*run, *sorted(schedule.within)) if name in own)
         return tuple(steps), done, nodes_again, row_sums
 
-    def _parts(self, ref: Ref) -> Iterator[Ref]:
-        """Yield the summands that a step adds to a gradient."""
+    def _parts(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
+        """Yield the summands that a step adds to a gradient; ``alone``: of sums that nothing else reads."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
-        if isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args):
+        sums = isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args)
+        if sums and (self.uses[ref] == 1 or not alone):
             for arg in args:
-                yield from self._parts(arg)
+                yield from self._parts(arg, alone)
         else:
             yield ref
+
+    def _products_apart(self, whole: Ref) -> list[tuple[Ref, bool]]:
+        """Return the summands of a gradient of each step, and whether they are added once all steps are done: products.
+
+        The gradient itself where it has several other summands.
+        """
+        parts = [*self._parts(whole, True)]
+        products = [part for part in parts if self._is_product(part)]
+        if len(parts) == 1 or len(parts) - len(products) > 1:
+            return [(whole, False)]
+        return sorted(((part, part in products) for part in parts), key=lambda part: part[1])
+
+    def _is_product(self, ref: Ref) -> bool:
+        """Return whether a value is a product, and nothing but what it is for reads either."""
+        op = self.back.node(ref.node).op
+        if isinstance(op, Reshape):
+            return self.uses[ref] == 1 and self._is_product(*self.back.args(ref.node))
+        return self.uses[ref] == 1 and isinstance(op, Linear)
 
     def _without_sums(self, sinks: list[Sink], outers: list[tuple[Outer, Ref, Ref | None]]) -> list[Sink]:
         """The sinks but for sums of rows that are there for all steps anyway, as an operand of a product: as those of

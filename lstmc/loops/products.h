@@ -141,24 +141,26 @@ ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, 
 }
 
 // y [rows, outs] = x [rows, ins] times w: of [outs, ins] transposed, or of [ins, outs]; plus b in each row. With the
-// panels of w if there are any: making them pays from some rows on. A row alone is left to BLAS otherwise.
+// panels of w if there are any: making them pays from some rows on. A row alone is left to BLAS otherwise. Without b it
+// can be added to y.
 ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* panels,
-                    bool transposed, const float* b, float* y, int ldy) {
+                    bool transposed, const float* b, float* y, int ldy, bool add = false) {
   const double each = static_cast<double>(rows) * ins;
   if (panels) {
     in_parts(outs, each, [=](int from, int to) {
-      packed_product(rows, to - from, ins, x, ldx, panels + static_cast<long>(from) * ins, b ? b + from : b, y + from, ldy);
+      packed_product(rows, to - from, ins, x, ldx, panels + static_cast<long>(from) * ins, b ? b + from : b, y + from, ldy,
+                     add);
     });
     return;
   }
-  if (transposed && ins >= LANES && rows > 1) {
+  if (!add && transposed && ins >= LANES && rows > 1) {
     in_parts(outs, each, [=](int from, int to) {
       unpacked_product(rows, to - from, ins, x, ldx, w + static_cast<long>(from) * ins, b ? b + from : b, y + from, ldy);
     });
     return;
   }
   enum { FEW = LANES == 16 ? 48 : 3 * MOST };  // a BLAS packs w, which pays from some rows on
-  if (!transposed && outs >= WIDE && rows > 1 && rows <= FEW) {
+  if (!add && !transposed && outs >= WIDE && rows > 1 && rows <= FEW) {
     in_parts(outs / WIDE * WIDE, each, [=](int from, int to) {
       if (outs - to < WIDE) to = outs;  // as its last columns are done once more with some before them
       straight_product(rows, to - from, ins, x, ldx, w + from, outs, b ? b + from : b, y + from, ldy);
@@ -167,7 +169,7 @@ ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, 
   }
   const int row_major = 101, as_it_is = 111, turned = 112;
   for (long n = 0; b && n < rows; ++n) std::memcpy(y + n * ldy, b, sizeof(float) * outs);
-  const float beta = b ? 1.0f : 0.0f;
+  const float beta = b || add ? 1.0f : 0.0f;
   const int ldw = transposed ? ins : outs;
   if (rows == 1) {
     cblas_sgemv(row_major, transposed ? as_it_is : turned, transposed ? outs : ins, ldw, 1.0f, w, ldw, x, 1, beta, y, 1);

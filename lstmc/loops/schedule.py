@@ -62,6 +62,7 @@ class Schedule:
         self.panels: dict[tuple[Array, bool], Array] = {}
         self.old_reads: dict[str, set[str]] = {}  # of what takes a state's place: the nodes that read the state
         self.over_time: set[Ref] = set()  # what is kept of every step for a product over all steps
+        self.begun: set[Place] = set()  # what is written before something is added to it
         self.read: set[Ref] = set()  # what is read during a step, or kept for a product over all steps
 
     # what runs in which order ------------------------------------------------------------------------------------
@@ -259,7 +260,8 @@ class Schedule:
             return
         if whole and offset == 0 and not isinstance(node.op, Concat):
             alone = sink.place.array.rows and sink.place.array.size == size
-            if base not in self.memory and not sink.add and alone:
+            after = isinstance(node.op, Linear) and sink.place.array.time
+            if base not in self.memory and alone and (after or not sink.add):
                 self.memory[base] = sink.place
                 self.stores.setdefault(base, []).append(sink)
                 return
@@ -303,6 +305,7 @@ class Schedule:
         """
         outers = list(outers)
         kept_refs = [ref for a, _, b, _ in outers for ref in (a, b) if ref is not None]
+        self.begun.update(sink.place for sink in sinks if not sink.add)
         roots = [sink.ref for sink in sinks] + kept_refs
         self.place_nodes(roots, replaced or {})
         self.over_time.update(self.values.origin(ref)[0] for ref in kept_refs)
@@ -390,8 +393,11 @@ class Schedule:
         when, x_place, y_place = self._when(Ref(node.name), x, ins)
         panels = self._panels(w_place.array, transposed, outs, ins)
         comment = self.code.comment(node)
+        add = any(sink.add for sink in self.stores.get(Ref(node.name), ())) and y_place in self.begun
+        assert when == "after" or not add, "added to before all steps are done"
+        self.begun.add(y_place)
         return Product(
-            x_place, w_place, y_place, outs, ins, lead, transposed, bias, panels, when, comment, self.numbers
+            x_place, w_place, y_place, outs, ins, lead, transposed, bias, panels, when, comment, self.numbers, add
         )
 
     def _of_sequence(self, node: Node) -> bool:

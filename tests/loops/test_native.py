@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, Param, State, cell, dims, dropout, linear, model, scan, tanh, xavier
+from lstmc import Cell, Input, Param, State, cell, dims, dropout, linear, model, scan, sigmoid, sum, tanh, xavier
 from lstmc.cells import gru, lstm
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
-from lstmc.interp import forward
+from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Scan
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
-from lstmc.loops.memory import header
+from lstmc.loops.memory import Product, header
 from lstmc.loops.native import FLAGS, Compiler
 from lstmc.passes import Dead
 from lstmc.pipeline import compile_graph
@@ -81,6 +81,42 @@ def test_random_models(seed: int) -> None:
 def test_products_of_all_sizes_need_no_blas(rows: int, width: int) -> None:
     """One row or several, fewer columns than a register has, and so many rows that packing pays."""
     assert_right(CellModel(gru).graph(T=3, N=rows, D=width, H=width + 2))
+
+
+@cell
+def of_products(
+    x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=xavier()), V=Param(H, D, fill=xavier()), b=Param(H)
+):
+    """Two products that are not one, as only one has a bias."""
+    h = linear(x, W) + sigmoid(linear(x, V, b)) * h
+    return h, {"h": h}
+
+
+@cell
+def of_products_and_more(
+    x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=xavier()), V=Param(H, D, fill=xavier()), b=Param(H)
+):
+    h = linear(x, W) + sigmoid(linear(x, V, b)) * h + sum(tanh(x + h[:, :1]), axis=-1, keepdims=True)
+    return h, {"h": h}
+
+
+@pytest.mark.parametrize(
+    ("made", "rows", "width"), [(of_products, 1, 3), (of_products, 20, 64), (of_products_and_more, 20, 40)]
+)
+def test_products_that_give_one_gradient_are_added_up_after_all_steps(made: Cell, rows: int, width: int) -> None:
+    """Few rows and so many that packing pays; columns that are no whole panels; the first adds to what steps wrote."""
+    graph = CellModel(made).graph(T=4, N=rows, D=width, H=5)
+    generated = Dead().run(GenerateLoops().run(graph).graph).graph
+    (plan,) = (node.op.plan() for node in generated if isinstance(node.op, GeneratedScan))
+    products = [work for work in plan.backward if isinstance(work, Product)]
+    adds = [(work.when, work.y.array.kind, work.add) for work in products]
+    assert adds == [("after", "bottom_diff", made is of_products_and_more), ("after", "bottom_diff", True)]
+    weights, rng = initial_weights(graph), np.random.default_rng(0)
+    x = {"x": rng.normal(size=(4, rows, width))}
+    d_y = {"y": rng.normal(size=(4, rows, 5))}
+    wanted = backward(forward(graph, x, weights), d_y)
+    found = backward(forward(with_native_loops(generated), x, weights, np.float32), d_y)
+    assert np.abs(found.inputs["x"] - wanted.inputs["x"]).max() < 1e-5 * np.abs(wanted.inputs["x"]).max()
 
 
 def test_a_net_runs_and_streams() -> None:

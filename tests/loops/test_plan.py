@@ -42,8 +42,8 @@ from lstmc.loops.code import (
 )
 from lstmc.loops.index import Index
 from lstmc.loops.layer import memory_text, plan_text
-from lstmc.loops.memory import Loop, Place, Product, Work
-from lstmc.loops.plan import Outer, plan_of
+from lstmc.loops.memory import Loop, Outer, Place, Product, Work
+from lstmc.loops.plan import plan_of
 from lstmc.loops.rows import rows_of
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
