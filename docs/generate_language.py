@@ -37,7 +37,7 @@ the axis. In the examples `x` and `z` are [2, 6],
 
 ### `{{ word.name }}`
 
-    {{ word.signature }}
+    {{ word.signature | indent }}
 
 {{ word.text }}
 {% if word.equation %}
