@@ -33,7 +33,7 @@ BACKEND = CaffeBackend()
 
 
 @dataclass(frozen=True)
-class Imported:
+class Traced:
     """The written files, and the graph that the written model traces to."""
 
     net: Net
@@ -41,8 +41,6 @@ class Imported:
     record: dict[str, Any]
     graph: Graph
     weights: dict[str, Array]
-    compiled: Compiled
-    artifact: Artifact
 
     def fed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The source's inputs with their axes as the written model wants them."""
@@ -56,6 +54,14 @@ class Imported:
 
     def interpreted(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return self.given(forward(self.graph, self.fed(inputs), self.weights).outputs)
+
+
+@dataclass(frozen=True)
+class Imported(Traced):
+    """And its net."""
+
+    compiled: Compiled
+    artifact: Artifact
 
     def in_caffe(
         self, caffe: Runner, inputs: Mapping[str, Array], cotangents: Mapping[str, Array] | None = None
@@ -72,8 +78,8 @@ class Imported:
         return self.given({n: a.reshape(shapes[n]) for n, a in found.items()}), done
 
 
-def imported(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a test") -> Imported:
-    """Settle, write, load, trace, compile. The written model is what a user would get, byte for byte."""
+def traced(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a test") -> Traced:
+    """Settle, write, load, trace. The written model is what a user would get, byte for byte."""
     net, path = canonicalize(net), list(sys.path)
     with TemporaryDirectory() as folder:
         made = files(net, kind)
@@ -83,9 +89,14 @@ def imported(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a te
         arrays = read_npz(Path(folder, "weights.npz"), WeightsError)
     sys.path[:] = path  # one example's folder is no place to look for what others import
     weights = check_weights(arrays, graph, "weights.npz")
-    compiled = compile_graph(graph, BACKEND)
-    record = json.loads(made["import.json"])
-    return Imported(net, made["model.py"].decode(), record, graph, weights, compiled, BACKEND.emit(compiled, weights))
+    return Traced(net, made["model.py"].decode(), json.loads(made["import.json"]), graph, weights)
+
+
+def imported(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a test") -> Imported:
+    """As :func:`traced`, and compile."""
+    made = traced(net, sizes, kind)
+    compiled = compile_graph(made.graph, BACKEND)
+    return Imported(**vars(made), compiled=compiled, artifact=BACKEND.emit(compiled, made.weights))
 
 
 def assert_close(found: Mapping[str, Array], wanted: Mapping[str, Any], tolerance: float = 1e-5) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,21 +17,17 @@ from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.onnx_cases import COUNTS, FED, GATES, Node, in_onnxruntime
 from tests.importers.imported import assert_close, imported
+from tests.importers.test_onnx_operators import cases
 
 pytestmark = pytest.mark.caffe
 
 
-@cache
-def cases() -> dict[str, Any]:
-    """The recurrent cases of the onnx package, by name. Collected once: a second collection gives the first again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own NumPy
-        found = import_module("onnx.backend.test.case.node").collect_testcases(None)
-    return {c.name: c for c in found if c.model.graph.node[0].op_type in ("LSTM", "GRU", "RNN")}
+def recurrent() -> dict[str, Any]:
+    return {name: case for name, case in cases().items() if case.model.graph.node[0].op_type in ("LSTM", "GRU", "RNN")}
 
 
 def test_the_package_has_eighteen_cases() -> None:
-    assert len(cases()) == 18
+    assert len(recurrent()) == 18
 
 
 @pytest.mark.parametrize("name", [

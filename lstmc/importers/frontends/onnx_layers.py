@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -143,6 +144,14 @@ def _conv_transpose(t: Onnx, node: Node) -> Operand:
     return t.layers.conv_transpose(x, w, b, stride, pads, dilation, node.get("group", 1))
 
 
+# How Resize finds the nearest element where the factors are integers and the result has each element that often
+REPEATS = {
+    ("asymmetric", "floor"),
+    ("tf_half_pixel_for_nn", "floor"),
+    *product(("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel"), ("round_prefer_floor", "round_prefer_ceil")),
+}
+
+
 def _resize(t: Onnx, node: Node) -> Operand:
     """Resize by integer factors, to the nearest element."""
     x = node.needed(0)
@@ -150,6 +159,10 @@ def _resize(t: Onnx, node: Node) -> Operand:
     scales, new_sizes = constant(node.operand(1 if node.op == "Upsample" else 2)), constant(node.operand(3))
     if node.get("mode", "nearest") != "nearest":
         raise Refused("mode", str(node.get("mode", "")), "only nearest is written", "use nearest, or ConvTranspose")
+    rule = node.get("coordinate_transformation_mode", "half_pixel"), node.get("nearest_mode", "round_prefer_floor")
+    if node.op == "Resize" and node.opset > 10 and rule not in REPEATS:
+        why = "its result is not each element a number of times"
+        raise Refused("coordinate_transformation_mode, nearest_mode", ", ".join(rule), why, "use asymmetric, floor")
     if scales is None or not scales.size:
         if new_sizes is None:
             raise Refused("scales, sizes", "computed", "they must be known here", "give the sizes of the inputs")

@@ -1,0 +1,78 @@
+"""ONNX's operators: each of the onnx package's own cases is refused, or its outputs are right."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter, defaultdict
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from lstmc.importers import RefusedError, from_onnx
+from lstmc.importers.frontends.onnx_graph import HANDLERS
+from tests.importers.imported import assert_close, traced
+
+pytestmark = pytest.mark.slow  # 4 s for the cases themselves
+FIRST_OUTPUT = ("LayerNormalization", "Dropout", "MaxPool")  # of those that a net in use has
+# What is another thing here: a quantized output has its scale, a training net's dropout is drawn by Caffe
+OTHERS = ("test_dynamicquantizelinear", "test_training_dropout", "test_clip_min_greater_than_max")
+
+
+@cache
+def cases() -> dict[str, Any]:
+    """The onnx package's own cases of one node, by name. Collected once: a second collection gives the first again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own NumPy
+        found = import_module("onnx.backend.test.case.node").collect_testcases(None)
+    return {case.name: case for case in found if len(case.model.graph.node) == 1}
+
+
+@cache
+def by_operator() -> dict[str, list[Any]]:
+    """The cases that have one input of floats, those first, and no axis without elements."""
+    found = defaultdict(list)
+    for name, case in cases().items():
+        operator, inputs = case.model.graph.node[0].op_type, case.data_sets[0][0]
+        of_floats = bool(inputs) and isinstance(inputs[0], np.ndarray) and inputs[0].dtype == np.float32
+        arrays = [array for arrays in case.data_sets[0] for array in arrays]
+        known = operator in HANDLERS and not name.startswith(OTHERS)
+        if known and of_floats and all(np.size(array) for array in arrays):
+            found[operator].append(case)
+    return found
+
+
+def right_or_refused(case: Any) -> str:
+    """Return "right" or "refused"; the first input is the net's, the others are constants."""
+    model, (inputs, outputs) = onnx.ModelProto(), case.data_sets[0]
+    model.CopyFrom(case.model)
+    (node,) = model.graph.node
+    if node.op_type in FIRST_OUTPUT:
+        del node.output[1:], model.graph.output[1:]
+    others = [declared.name for declared in model.graph.input][1:]
+    try:
+        source = from_onnx(model, values=dict(zip(others, inputs[1:], strict=True)))
+    except RefusedError:
+        return "refused"
+    made = traced(source.described)
+    wanted = dict(zip([declared.name for declared in model.graph.output], outputs, strict=False))
+    fed = {name: inputs[0].astype(float) for name in made.net.inputs}  # none, for the shape of x
+    assert_close(made.interpreted(fed), wanted, 5e-4)  # some are written in four decimals
+    return "right"
+
+
+def test_every_case_is_right_or_refused() -> None:
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+    for operator, each in by_operator().items():
+        for case in each:
+            try:
+                outcomes[operator][right_or_refused(case)] += 1
+            except Exception as error:
+                error.add_note(case.name)
+                raise
+    assert len(outcomes) > 60
+    # the cases of these are padded by a number, and of three elements
+    assert {operator for operator, counts in outcomes.items() if not counts["right"]} == {"Pad", "TopK"}
