@@ -134,30 +134,37 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
         new.update((ref, _InRow(value, None)) for ref, value in zip(refs, results, strict=True))
         return
     types = [body.type(ref) for ref in args]
-    if axes != {0} or (isinstance(node.op, Transpose) and node.op.axis == 0):
+    op: Op | None = None
+    if axes == {0}:
+        mapped = [new[ref].axis is not None for ref in args]
+        batch = next(type_.shape[0] for type_, maps in zip(types, mapped, strict=True) if maps)
+        constants = [
+            not maps and type_.shape[:1] == (batch,) and isinstance(body.node(ref.node).op, Full)
+            for ref, type_, maps in zip(args, types, mapped, strict=True)
+        ]
+        for chosen in (mapped, [m or c for m, c in zip(mapped, constants, strict=True)]):
+            op = op_of_step(node.op, types, chosen)
+            if op is not None:
+                break
+    if op is None:
         inner = _inside_rows(node.op, types, node.types[0], [new[ref].axis for ref in args])
         if inner is None:
             raise _Mixed
         row_op, axis = inner
         values = [new[ref].ref for ref in args]
+        if isinstance(row_op, Binary):  # what is the same for all rows has no axis of them either
+            last = node.types[0].rank - axis
+            values = [
+                b.add(Reshape(_without(type_.shape, type_.rank - last)), value)[0]
+                if new[ref].axis is None and type_.rank >= last
+                else value
+                for ref, value, type_ in zip(args, values, types, strict=True)
+            ]
         (value,) = values if row_op is None else b.copy(node, values, row_op)
         if b.type(value).shape != _without(node.types[0].shape, axis):
             raise _Mixed
         new[refs[0]] = _InRow(value, axis)
         return
-    mapped = [new[ref].axis is not None for ref in args]
-    batch = next(type_.shape[0] for type_, maps in zip(types, mapped, strict=True) if maps)
-    constants = [
-        not maps and type_.shape[:1] == (batch,) and isinstance(body.node(ref.node).op, Full)
-        for ref, type_, maps in zip(args, types, mapped, strict=True)
-    ]
-    op: Op | None = None
-    for chosen in (mapped, [m or c for m, c in zip(mapped, constants, strict=True)]):
-        op = op_of_step(node.op, types, chosen)
-        if op is not None:
-            break
-    if op is None:
-        raise _Mixed
     operands = []
     for ref, maps, given in zip(args, chosen, mapped, strict=True):
         full = body.node(ref.node).op
@@ -179,11 +186,11 @@ def _inside_rows(
     """
     rows = [axis for axis in axes if axis is not None]
     if isinstance(op, Binary):
-        from_last = {t.rank - axis for t, axis in zip(operands, axes, strict=True) if axis is not None}
+        last, *others = {t.rank - axis for t, axis in zip(operands, axes, strict=True) if axis is not None}
         same = [t for t, axis in zip(operands, axes, strict=True) if axis is None]
-        if len(from_last) > 1 or any(t.shape[-min(from_last) :][:1] not in ((), (1,)) for t in same if t.rank):
+        if others or any(t.rank >= last and t.shape[-last] != 1 for t in same):
             return None
-        return op, result.rank - from_last.pop()
+        return op, result.rank - last
     if axes[0] is None or len(rows) > 1:
         return None
     row = axes[0]

@@ -6,7 +6,7 @@ import random
 from contextlib import suppress
 
 from lstmc.errors import LstmcError
-from lstmc.ir import Builder, Graph, Output, Ref, Scan
+from lstmc.ir import Builder, Graph, Output, Rebuild, Ref, Scan
 from lstmc.ops import (
     Add,
     Affine,
@@ -112,3 +112,14 @@ def model_of(body: Graph, steps: int, reverse: bool, zero: bool) -> Graph:
         operands += b.add(Full(shape) if role == "state" and zero else leaf, names=(f"of_{arg.name}",))
     results = b.add(Scan(body, steps, reverse), *operands)
     return b.finish([(f"out{i}", ref) for i, ref in enumerate(results)])
+
+
+def as_model(body: Graph) -> Graph:
+    """A body with its arguments as inputs, and numbers for its results."""
+    rebuild = Rebuild(body)
+    for node in body:
+        if isinstance(node.op, Arg):
+            rebuild.put(node, rebuild.builder.add(Input(node.op.shape), names=node.names))
+        else:
+            rebuild.copy(node)
+    return rebuild.finish([Output(f"{i}", output.ref) for i, output in enumerate(body.outputs)])

@@ -13,25 +13,14 @@ from lstmc.backend import load_cell
 from lstmc.dsl.dims import typical_size
 from lstmc.dsl.model import CellModel
 from lstmc.interp import backward, forward
-from lstmc.ir import Graph, Output, Rebuild, Ref, Scan, parse_graph
-from lstmc.ops import Arg, Array, Input
+from lstmc.ir import Graph, Ref, Scan, parse_graph
+from lstmc.ops import Array, Input
 from lstmc.patterns import Kind, Recurrence, matrix_step, recurrences, scan_lines, state_arguments, state_lines
 from lstmc.patterns.recurrence import Mask, mask_of, masked_sum
 from lstmc.plugins import library_names
 from lstmc.testing.random_models import seeded_model
 from tests.cells.scanned import cell_graph
-from tests.patterns.linear_bodies import random_body
-
-
-def as_model(body: Graph) -> Graph:
-    """A body with its arguments as inputs, and numbers for its results."""
-    rebuild = Rebuild(body)
-    for node in body:
-        if isinstance(node.op, Arg):
-            rebuild.put(node, rebuild.builder.add(Input(node.op.shape), names=node.names))
-        else:
-            rebuild.copy(node)
-    return rebuild.finish([Output(f"{i}", output.ref) for i, output in enumerate(body.outputs)])
+from tests.patterns.linear_bodies import as_model, random_body
 
 
 class Step:
