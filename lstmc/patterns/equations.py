@@ -343,8 +343,8 @@ def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) ->
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without its first axes of 1; the last axis stays."""
-    while len(shape) > 1 and shape[0] == 1:
+    """The shape without its first axes of 1."""
+    while shape[:1] == (1,):
         shape = shape[1:]
     return shape
 

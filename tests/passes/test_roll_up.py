@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Model, Param, concat, full, linear, maximum, model, sigmoid, split, stack, tanh
+from lstmc import (
+    Input,
+    Model,
+    Param,
+    State,
+    cell,
+    concat,
+    full,
+    linear,
+    maximum,
+    model,
+    scan,
+    sigmoid,
+    split,
+    stack,
+    tanh,
+)
 from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.dsl.value import Value
@@ -90,7 +106,7 @@ def test_what_expand_writes_out_becomes_a_scan(name: str) -> None:
     assert_same_meaning(written, rolled)
 
 
-def test_steps_that_differ_and_two_steps_stay() -> None:
+def test_steps_that_differ_two_steps_and_steps_with_a_scan_stay() -> None:
     @model
     def mixed(X=Input(3, N, H), *, U=Param(H, H)):  # type: ignore[no-untyped-def]
         h = tanh(X[0] + linear(X[0], U))
@@ -104,5 +120,17 @@ def test_steps_that_differ_and_two_steps_stay() -> None:
             h = tanh(X[t] + linear(h, U))
         return {"h": h}
 
-    for each in (mixed, twice):
+    @cell
+    def inner(x=Input(N, H), h=State(N, H), *, U=Param(H, H)):  # type: ignore[no-untyped-def]
+        h = tanh(x + linear(h, U))
+        return h, {"h": h}
+
+    @model
+    def scans(X=Input(T, N, H), *, U=Param(H, H)):  # type: ignore[no-untyped-def]
+        step, y = inner(), X
+        for _ in range(3):
+            y = tanh(linear(scan(step, y)[0], U))
+        return {"y": y}
+
+    for each in (mixed, twice, scans):
         assert RollUp().run(each.graph()).modified is False

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from numpy.testing import assert_allclose
 
+from lstmc.interp import forward
 from lstmc.ir import Builder, Ref, parse_graph
-from lstmc.ops import Add, Arg, Mul, Tanh
+from lstmc.ops import Add, Arg, Array, Input, Mul, Tanh
 from lstmc.patterns import CORE_FORMULAS, Equations
+from lstmc.patterns.polynomial import Polynomial
+from lstmc.testing.equivalence import random_leaves
+from tests.patterns.linear_bodies import as_model, random_body
 
 BODY = """\
 graph body {
@@ -37,6 +42,23 @@ def test_one_formula_written_three_ways() -> None:
     assert equations.equal_to(formula) == [Ref("first"), Ref("second"), Ref("third", 0)]
     assert len(formula) == 4  # mask z + mask b - mask h + h
     assert formula.recurrent
+
+
+def test_values_of_one_formula_are_equal() -> None:
+    equal = 0
+    for seed in range(150):
+        body = random_body(seed)
+        equations, model = Equations(body, CORE_FORMULAS), as_model(body)
+        run = forward(model, random_leaves(model, Input)).by_name()
+        arrays: dict[tuple[Polynomial, tuple[int, ...]], Array] = {}  # a formula has no shape
+        for node in body:
+            for out, type_ in enumerate(node.types):
+                if type_.rank:
+                    value = run[body.value_name(Ref(node.name, out))]
+                    other = arrays.setdefault((equations.value(Ref(node.name, out)), type_.shape), value)
+                    assert_allclose(value, other, rtol=1e-9, atol=1e-9)
+                    equal += other is not value
+    assert equal > 100
 
 
 @pytest.mark.parametrize("op", [Mul(), pytest.param(Add(), marks=pytest.mark.slow)])
