@@ -666,3 +666,10 @@ def test_json_with_tabs_is_no_yaml() -> None:
 def test_a_pooling_without_keepdims_in_its_configuration_keeps_none(tmp_path: Path) -> None:
     path = old_file(tmp_path / "m.h5", "GlobalAveragePooling1D", {}, [])
     assert "mean(X, axis=1)" in import_file(path).files()["model.py"].decode()
+
+
+def test_lists_of_arguments_are_read_to_a_depth() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):  # more than Python's stack has frames
+        nested = [nested]
+    assert operation({}, {"args": [nested]}, {}).argument(0)
