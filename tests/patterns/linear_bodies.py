@@ -66,6 +66,30 @@ def random_body(seed: int) -> Graph:
     return b.finish([*outputs, *(Output(f"s{i}", ref) for i, ref in enumerate(nexts))])
 
 
+def masked(body: Graph, seed: int) -> Graph:
+    """Return the body with each state as it was where a mask ``m`` is 0; in some, another value in place of it."""
+    draw, rebuild = random.Random(seed), Rebuild(body)
+    b = rebuild.builder
+    (m,) = b.add(Arg((2, 1), "x"), names=("m",))
+    (absent,) = b.add(Affine(-1.0, 1.0), m)
+    for node in body:
+        rebuild.copy(node)
+    states = [Ref(arg.name) for arg in body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "state"]
+    first, outputs = len(body.outputs) - len(states), list(body.outputs)
+    for place, state in enumerate(states, first):
+        old, shape = rebuild.new[state], body.type(state).shape
+        others = [rebuild.new[ref] for ref in states if body.type(ref).shape == shape]
+        others += [*b.add(Affine(0.5, 0.0), old), *b.add(Affine(1.0, 0.5), old), *b.add(Relu(), old)]
+        if draw.random() < 0.3:
+            old = draw.choice(others)
+        present, past = (b.add(Reshape((2, *(1,) * (len(shape) - 1))), ref)[0] for ref in (m, absent))
+        terms = [*b.add(Mul(), rebuild.new[outputs[place].ref], present), *b.add(Mul(), old, past)]
+        outputs[place] = Output(outputs[place].name, b.add(Add(), *draw.sample(terms, 2))[0])
+    return b.finish(
+        [*((o.name, rebuild.new[o.ref]) for o in outputs[:first]), *((o.name, o.ref) for o in outputs[first:])]
+    )
+
+
 def _register(b: Builder, x: Ref, y: Ref) -> tuple[Ref, ...]:
     """The values of x but the first along an axis, and the first of y."""
     axis = 1

@@ -20,7 +20,7 @@ from lstmc.patterns.recurrence import Mask, mask_of, masked_sum
 from lstmc.plugins import library_names
 from lstmc.testing.random_models import seeded_model
 from tests.cells.scanned import cell_graph
-from tests.patterns.linear_bodies import as_model, random_body
+from tests.patterns.linear_bodies import as_model, masked, random_body
 
 
 class Step:
@@ -33,6 +33,8 @@ class Step:
         first = len(body.outputs) - len(state_arguments(body))
         self.results = [str(first + state) for state in recurrence.states]
         self.inputs = {n.name: self.draw(n.types[0].shape) for n in self.model if isinstance(n.op, Input)}
+        if "m" in self.inputs:  # a mask
+            self.inputs["m"] = np.float64(self.inputs["m"] > 0)
 
     def draw(self, shape: tuple[int, ...]) -> Array:
         return self.rng.uniform(-2, 2, shape)
@@ -146,13 +148,27 @@ def test_what_is_said_of_random_bodies_is_true() -> None:
         for recurrence in recurrences(body):
             kinds[recurrence.kind] += 1
             delays += recurrence.delay > 1
-            try:
-                check(body, recurrence, seed)
-            except AssertionError as error:
-                error.add_note(f"seed {seed}: {recurrence.names} {recurrence.kind}")
-                raise
+            check_of_seed(body, recurrence, seed)
     assert all(kinds[kind] > 10 for kind in (None, *Kind)), kinds
     assert delays > 5
+
+
+def test_what_is_said_of_random_bodies_with_a_mask_is_true() -> None:
+    kinds: Counter[Kind | None] = Counter()
+    for seed in range(300):
+        body = masked(random_body(seed), seed)
+        for recurrence in recurrences(body, {"m": Mask(Ref("m"), False)}):
+            kinds[recurrence.kind] += 1
+            check_of_seed(body, recurrence, seed)
+    assert all(kinds[kind] > 10 for kind in (None, Kind.ELEMENTWISE, Kind.MAXIMUM)), kinds
+
+
+def check_of_seed(body: Graph, recurrence: Recurrence, seed: int) -> None:
+    try:
+        check(body, recurrence, seed)
+    except AssertionError as error:
+        error.add_note(f"seed {seed}: {recurrence.names} {recurrence.kind}")
+        raise
 
 
 def test_what_is_said_of_random_models_is_true() -> None:
