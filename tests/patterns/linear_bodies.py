@@ -75,19 +75,17 @@ def masked(body: Graph, seed: int) -> Graph:
     for node in body:
         rebuild.copy(node)
     states = [Ref(arg.name) for arg in body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "state"]
-    first, outputs = len(body.outputs) - len(states), list(body.outputs)
-    for place, state in enumerate(states, first):
+    results = [rebuild.new[output.ref] for output in body.outputs]
+    for place, state in enumerate(states, len(results) - len(states)):
         old, shape = rebuild.new[state], body.type(state).shape
         others = [rebuild.new[ref] for ref in states if body.type(ref).shape == shape]
         others += [*b.add(Affine(0.5, 0.0), old), *b.add(Affine(1.0, 0.5), old), *b.add(Relu(), old)]
         if draw.random() < 0.3:
             old = draw.choice(others)
         present, past = (b.add(Reshape((2, *(1,) * (len(shape) - 1))), ref)[0] for ref in (m, absent))
-        terms = [*b.add(Mul(), rebuild.new[outputs[place].ref], present), *b.add(Mul(), old, past)]
-        outputs[place] = Output(outputs[place].name, b.add(Add(), *draw.sample(terms, 2))[0])
-    return b.finish(
-        [*((o.name, rebuild.new[o.ref]) for o in outputs[:first]), *((o.name, o.ref) for o in outputs[first:])]
-    )
+        terms = [*b.add(Mul(), results[place], present), *b.add(Mul(), old, past)]
+        (results[place],) = b.add(Add(), *draw.sample(terms, 2))
+    return b.finish([(output.name, ref) for output, ref in zip(body.outputs, results, strict=True)])
 
 
 def _register(b: Builder, x: Ref, y: Ref) -> tuple[Ref, ...]:

@@ -155,12 +155,12 @@ def test_what_is_said_of_random_bodies_is_true() -> None:
 
 def test_what_is_said_of_random_bodies_with_a_mask_is_true() -> None:
     kinds: Counter[Kind | None] = Counter()
-    for seed in range(300):
+    for seed in range(150):
         body = masked(random_body(seed), seed)
         for recurrence in recurrences(body, {"m": Mask(Ref("m"), False)}):
             kinds[recurrence.kind] += 1
             check_of_seed(body, recurrence, seed)
-    assert all(kinds[kind] > 10 for kind in (None, Kind.ELEMENTWISE, Kind.MAXIMUM)), kinds
+    assert all(kinds[kind] > 5 for kind in (None, Kind.ELEMENTWISE, Kind.MAXIMUM)), kinds
 
 
 def check_of_seed(body: Graph, recurrence: Recurrence, seed: int) -> None:
