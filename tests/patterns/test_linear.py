@@ -155,7 +155,7 @@ def test_what_is_said_of_random_bodies_is_true() -> None:
 
 def test_what_is_said_of_random_bodies_with_a_mask_is_true() -> None:
     kinds: Counter[Kind | None] = Counter()
-    for seed in range(150):
+    for seed in range(300):
         body = masked(random_body(seed), seed)
         for recurrence in recurrences(body, {"m": Mask(Ref("m"), False)}):
             kinds[recurrence.kind] += 1
