@@ -59,6 +59,13 @@ def first_step_from_nothing(X=Input(T, N, D), *, W=Param(H, D), U=Param(H, H)): 
     return {"h": h}
 
 
+def first_gate_of_nothing(X=Input(T, N, H), F=Input(T, N, H)):  # type: ignore[no-untyped-def]
+    h, gates = None, [F[t] for t in range(T)]
+    for t in range(T):
+        h = tanh(X[t] if h is None else X[t] + gates[t] * h)
+    return {"h": h}
+
+
 def two_layers(X=Input(T, N, D), *, W=Param(H, D), U=Param(H, H), V=Param(H, H)):  # type: ignore[no-untyped-def]
     a = b = full((N, H), 0.0)
     middle = None
@@ -81,7 +88,9 @@ def scans_of(graph: Graph) -> list[Scan]:
     return [node.op for node in graph if isinstance(node.op, Scan)]
 
 
-@pytest.mark.parametrize("function", [lstm_by_hand, backwards, first_step_from_nothing, two_layers, with_head])
+@pytest.mark.parametrize(
+    "function", [lstm_by_hand, backwards, first_step_from_nothing, first_gate_of_nothing, two_layers, with_head]
+)
 def test_what_a_person_wrote_out_becomes_a_scan_of_all_steps(function: object) -> None:
     graph = Model(function).graph()  # type: ignore[arg-type]
     result = RollUp().run(graph)
