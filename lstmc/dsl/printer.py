@@ -9,11 +9,12 @@ def lstm_cell(
 
 from __future__ import annotations
 
+import ast
 import builtins
 import keyword
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from textwrap import wrap
 from typing import Any
 
@@ -23,7 +24,7 @@ from lstmc.ir import Graph, Node, Output, Ref, Scan
 from lstmc.ops import Dropout, Full, Input, IntegerRange, Linear, Op, Param, Split, Tile, Transpose, Values
 from lstmc.ops.layers import flatten_axis
 from lstmc.text import unused
-from lstmc.types import TensorType
+from lstmc.types import MOST_ELEMENTS, TensorType
 
 KEYWORDS = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins)})
 WIDE = 100  # columns of a line that is not folded
@@ -85,7 +86,8 @@ class Printer:
         self.title = f"{graph.name}, printed from its graph."
         self.names = _Names()
         self.model = self.names.fresh(graph.name, "net")
-        self.cells: list[str] = []
+        self.cells: dict[str, str] = {}  # the text of each cell, as if it were called by no name, and its name
+        self.bound: dict[str, str] = {}  # cells that several scans share
         self.modules: dict[str, set[str]] = {}  # of ops that the language has no function of
         self.draws = 0
 
@@ -98,15 +100,20 @@ class Printer:
         delays = {output.name: output.delay for output in results if output.delay}
         decorator = f"model(delays={delays!r})".replace("'", '"') if delays else "model"
         model = _definition(decorator, self.model, arguments, lines, returned, self.comments)
-        code = "\n\n\n".join([*self.cells, model])
+        cells = [text.replace("def (", f"def {name}(", 1) for text, name in self.cells.items()]
+        code = "\n\n\n".join([*cells, model])
         imports = [f"from {module} import {listed(sorted(names))}" for module, names in sorted(self.modules.items())]
         called = "\n".join([*self.sizes, re.sub("  # .*", "", code)])
         head = import_line(called, ["model", *(["cell"] if self.cells else [])])
         return "\n".join([f'"""{self.title}"""', "", head, *imports, *self.sizes, "", "", code, ""])
 
-    def statement(self, function: Function, node: Node) -> Iterator[str]:
-        """Yield the lines of a node that is no scan, whose values ``function`` then has."""
-        yield function.assignment(node, function.expression(node))
+    def cell_name(self, scan: Scan) -> str:
+        """Return the name of a scan's cell, if no other cell has it."""
+        return f"{python_identifier(scan.body.name)}_cell"
+
+    def options(self, scan: Scan) -> Sequence[str]:
+        """Return the options of a scan whose values are its last operands."""
+        return ()
 
     def own_weights(self, op: Op) -> Sequence[int]:
         """Return the operands that are parameters of an op's own cell."""
@@ -142,15 +149,19 @@ class Printer:
 
 
 class Function:
-    """The text of one graph: the model's, or a step's. ``values`` are the expressions of its values."""
+    """The text of one graph: the model's, or a step's. ``values`` are the expressions of its values.
 
-    def __init__(self, module: Printer, graph: Graph) -> None:
-        self.module, self.graph = module, graph
+    In one that is ``nested`` an expression that is read once stands where it is read, if the line is short.
+    """
+
+    def __init__(self, module: Printer, graph: Graph, nested: bool = False) -> None:
+        self.module, self.graph, self.nested = module, graph, nested
         self.values: dict[Ref, str] = {}
         self.carried = graph.carried()
         self.readers = graph.readers()
         self.scans = [node for node in graph if isinstance(node.op, Scan)]
-        self.names = _Names(_cell_name(node.op) for node in self.scans if isinstance(node.op, Scan))
+        self.names = _Names(module.cell_name(node.op) for node in self.scans if isinstance(node.op, Scan))
+        self.held: dict[Ref, str] = {}  # expressions that are not assigned yet
         self.begun = {ref.node for scan in self.scans for ref in self._first_values(scan)}  # by the scan itself
 
     def arguments(self) -> Iterator[str]:
@@ -184,15 +195,27 @@ class Function:
                 and node.name not in self.begun
                 and Ref(node.name) not in self.values
             ):
-                yield from self.module.statement(self, node)
+                yield from self._statement(node)
 
-    def assignment(self, node: Node, text: str) -> str:
-        """Return the line that assigns a node's results, which ``values`` then has."""
+    def _statement(self, node: Node) -> Iterator[str]:
+        """Yield the lines that compute a node's results, which ``values`` then has."""
+        text = self.expression(node)
+        for ref in self.graph.args(node.name):
+            if ref in self.held:
+                whole = _inserted(text, self.values[ref], inner := self.held.pop(ref))
+                if whole is None:
+                    yield f"{self.values[ref]} = {inner}"
+                else:
+                    text = whole
         refs = [Ref(node.name, out) for out in range(len(node.types))]
         for ref in refs:
             self.values[ref] = self.names.fresh(self._hint(ref))
+        once = self.readers.get(refs[0]) == 1 and refs[0] not in {output.ref for output in self.graph.outputs}
+        if self.nested and once and len(refs) == 1 and not isinstance(node.op, Dropout | Split):
+            self.held[refs[0]] = text
+            return
         results = ", ".join(self.values[ref] for ref in refs)
-        return f"{results}{',' if isinstance(node.op, Split) and len(refs) == 1 else ''} = {text}"
+        yield f"{results}{',' if isinstance(node.op, Split) and len(refs) == 1 else ''} = {text}"
 
     def _hint(self, ref: Ref) -> str:
         name = self.graph.value_name(ref)
@@ -233,11 +256,11 @@ class Function:
     def _scan(self, node: Node, op: Scan) -> Iterator[str]:
         if op.first is not None or op.kept:
             raise _of_passes(f"scan {op.body.name} has a first step of its own")
-        title, arguments = op.body.name, op.body.body_args()
+        title, arguments, operands = op.body.name, op.body.body_args(), self.graph.args(node.name)
         states = [output.name for output in op.next_states]
         sequences, static, init, cell = list[str](), list[str](), list[str](), _Cell(self.module, op)
         carry = False
-        for i, (argument, ref) in enumerate(zip(arguments, self.graph.args(node.name), strict=True)):
+        for i, (argument, ref) in enumerate(zip(arguments, operands, strict=False)):
             role, leaf = op.role(i), self.graph.node(ref.node).op
             if role == "weight" and isinstance(leaf, Param):
                 cell.parameter(argument, ref.node, leaf)
@@ -252,13 +275,21 @@ class Function:
             else:
                 name = cell.input(argument)
                 (sequences if role == "x" else static).append(f'"{name}": {self.values[ref]}')
-        call = [f'{cell.write()}(name="{title}")']
+        bound = f'{cell.write()}({cell.sizes()}name="{title}")'
+        if sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.scans) > 1:
+            if title not in self.module.bound:
+                yield f"{title} = {bound}"
+            assert self.module.bound.setdefault(title, bound) == bound, f"scans {title} have other cells"
+            bound = title
+        call = [bound]
         if len(sequences) == 1:
             call.append(sequences[0].partition(": ")[2])
         else:
             call.append(f"{{{', '.join(sequences)}}}" if sequences else f"length={op.length}")
         call += [f"init={{{', '.join(init)}}}"] if init else []
         call += [f"static={{{', '.join(static)}}}"] if static else []
+        options = zip(self.module.options(op), operands[len(arguments) :], strict=True)
+        call += [f"{option}={self.values[ref]}" for option, ref in options]
         call += [f"{word}=True" for word, is_set in (("reverse", op.reverse), ("carry", carry)) if is_set]
         last = [Ref(node.name, len(op.step_outputs) + i) for i in range(len(states))]
         read = any(ref in self.readers for ref in last)
@@ -291,7 +322,8 @@ class _Cell:
 
     def __init__(self, module: Printer, scan: Scan) -> None:
         self.module, self.scan = module, scan
-        self.function = Function(module, scan.body)
+        self.function = Function(module, scan.body, nested=True)
+        self.known: set[str] = set()  # the sizes of inputs
         self.states: list[str] = []
         self.inputs: list[str] = []
         self.params: list[str] = []
@@ -305,6 +337,7 @@ class _Cell:
     def input(self, argument: Node) -> str:
         name = self.function.names.fresh(argument.name)
         self._declare(argument, name)
+        self.known.update(map(str, argument.types[0].shape))
         self.inputs.append(f"{name}=Input({listed(argument.types[0].shape)})")
         return name
 
@@ -315,17 +348,26 @@ class _Cell:
     def parameter(self, argument: Node, name: str, op: Param) -> None:
         own = self.function.names.fresh(name.removeprefix(f"{self.scan.body.name}/"))
         self._declare(argument, own)
-        self.params.append(f"{own}={self.module.param(op, name, f'{self.scan.body.name}/{own}')}")
+        declared = replace(op, shape=argument.types[0].shape)  # whose sizes may have names
+        self.params.append(f"{own}={self.module.param(declared, name, f'{self.scan.body.name}/{own}')}")
+
+    def sizes(self) -> str:
+        """Return the keywords of the sizes that have names and that no input has."""
+        states = self.scan.of_role("state", self.scan.body.body_args())
+        named = {str(n): int(n) for state in states for n in state.types[0].shape if str(n) not in self.known}
+        given = {name: n for name, n in named.items() if not name.isdigit() and n <= MOST_ELEMENTS}
+        return "".join(f"{name}={n}, " for name, n in given.items())
 
     def write(self) -> str:
-        """Write the cell into the module, and return its name."""
-        name = self.module.names.fresh(_cell_name(self.scan))
+        """Write the cell into the module, if it is not there yet, and return its name."""
         lines = [*self.function.lines()]
         outputs, states = self.scan.step_outputs, self.scan.next_states
         arguments = [*self.inputs, *self.states, *(["*", *self.params] if self.params else [])]
         returned = f"{self._returned(outputs)}, {{{', '.join(map(self._item, states))}}}"
-        self.module.cells.append(_definition("cell", name, arguments, lines, returned))
-        return name
+        text = _definition("cell", "", arguments, lines, returned)
+        if text not in self.module.cells:
+            self.module.cells[text] = self.module.names.fresh(self.module.cell_name(self.scan))
+        return self.module.cells[text]
 
     def _item(self, output: Output) -> str:
         return f'"{output.name}": {self.function.values[output.ref]}'
@@ -356,10 +398,6 @@ def _transposed(op: Transpose, x: TensorType, name: str) -> str:
     return f"transpose({name}, {listed(order)})"
 
 
-def _cell_name(scan: Scan) -> str:
-    return f"{python_identifier(scan.body.name)}_cell"
-
-
 def _definition(
     kind: str,
     name: str,
@@ -379,6 +417,26 @@ def _definition(
         if comment:
             head[-1:] = [f"{head[-1]}  # {comment}", ""]
     return "\n".join([f"@{kind}", f"def {name}(", *(f"    {line}" for line in head if line), "):", *body])
+
+
+def _inserted(text: str, name: str, value: str) -> str | None:
+    """Return an expression with a value in place of a name; None if that is read twice, or if it is too long."""
+    tree = ast.parse(text, mode="eval")
+    read = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
+    inserted = _Insertion(name, ast.parse(value, mode="eval").body).visit(tree)
+    whole = ast.unparse(inserted).replace("'", '"')
+    return whole if len(read) == 1 and len(whole) < WIDE - 20 else None
+
+
+@dataclass(frozen=True)
+class _Insertion(ast.NodeTransformer):
+    """Puts an expression in place of a name."""
+
+    name: str
+    value: ast.expr
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.value if node.id == self.name else node
 
 
 def folded(before: str, items: Sequence[str], after: str) -> str:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from textwrap import shorten, wrap
 from typing import Any
 
-from lstmc.dsl.printer import Function, Printer, folded
+from lstmc.dsl.printer import Printer
 from lstmc.dsl.vocabulary import expression
 from lstmc.errors import WeightsError
 from lstmc.files.arrays import element_problem, npz_bytes
-from lstmc.files.output import text_templates
-from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.net import MaskedScan, Net
 from lstmc.importers.ir.ops import Formula
-from lstmc.importers.ir.recur import Cell, Recur
-from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
-from lstmc.ir import Graph, Node, Ref, Scan
-from lstmc.ops import Affine, Arg, Array, Op
+from lstmc.importers.ir.values import NamedSize, OpenSize, Shape, open_sizes
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Affine, Array, Op, Split
 from lstmc.process.status import gc_paused
 from lstmc.version import __version__
 
@@ -99,9 +95,6 @@ def _axes(net: Net, name: str) -> dict[str, Any]:
     return called | ({"axes": net.axes[name]} if name in net.axes else {})
 
 
-_TEMPLATES = text_templates("lstmc.importers", ".")
-
-
 @gc_paused()
 def model_text(net: Net) -> str:
     """Return the text of ``model.py``."""
@@ -118,7 +111,7 @@ def traced(net: Net, sizes: Mapping[str, int]) -> Graph:
 
 
 class _NetPrinter(Printer):
-    """The text of an imported net, with the source's names in comments, and recurrent layers as scans of a cell."""
+    """The text of an imported net, with the source's names in comments, and sizes by their names."""
 
     def __init__(self, net: Net) -> None:
         super().__init__(net.graph)
@@ -135,74 +128,35 @@ class _NetPrinter(Printer):
         )
         recipes = {n: shorten(_inert(w.recipe), 80, placeholder=" ...") for n, w in net.params.items() if "/" not in n}
         self.comments = {name: orders[name] for name in net.inputs} | recipes
-        self.recurrent: dict[Cell, str] = {}
-        self.titles = Counter(step.op.title for step in net.steps if isinstance(step.op, Recur))
-        self.bound: set[str] = set()
         scans = [step.op for step in net.steps if isinstance(step.op, Scan)]
-        args = [arg.op for op in scans for arg in op.body.body_args()]
-        shapes = [*net.inputs.values(), *(arg.shape for arg in args if isinstance(arg, Arg) and arg.role != "weight")]
-        dims = {size.name: None for shape in shapes for size in open_sizes(shape)}
-        for cell in (step.op.cell for step in net.steps if isinstance(step.op, Recur)):
-            dims |= dict.fromkeys(["N", "D", "H", *"P" * cell.projection, *"S" * cell.static])
+        dims = dict.fromkeys(str(size) for shape in net.inputs.values() for size in open_sizes(shape))
+        dims |= dict.fromkeys(str(size) for scan in scans for size in _named_sizes(scan))
         given = " ".join(f"{dim}={net.sizes[dim]}" if dim in net.sizes else dim for dim in dims)
         self.sizes = ["", f'{", ".join(dims)} = dims("{given}")'] if dims else []
 
     def expression(self, op: Op, names: Sequence[str]) -> str:
         if isinstance(op, Formula):
             return op.text(*names)
-        if isinstance(op, Affine) and op.shift:
-            return f"{names[0] if op.scale == 1 else f'{op.scale!r} * {names[0]}'} + {op.shift!r}"
         text = expression(op, names)
+        if text is None and isinstance(op, Affine):
+            return f"{op.scale!r} * {names[0]} + {op.shift!r}"
         assert text is not None, f"no text for {op}"
         return text
 
-    def own_weights(self, op: Op) -> Sequence[int]:
-        return range(1, 1 + len(op.cell.weights())) if isinstance(op, Recur) else super().own_weights(op)
+    def cell_name(self, scan: Scan) -> str:
+        if all(isinstance(size, OpenSize) for size in _named_sizes(scan)):
+            return super().cell_name(scan)
+        gated = any(isinstance(node.op, Split) for node in scan.body)
+        return "lstm_cell" if scan.states == 2 else "gru_cell" if gated else "rnn_cell"
 
-    def statement(self, function: Function, node: Node) -> Iterator[str]:
-        if not isinstance(node.op, Recur):
-            yield from super().statement(function, node)
-            return
-        op, args = node.op, self.graph.args(node.name)
-        values = [function.values.get(ref, "") for ref in args]
-        cell = f'{self._cell(op.cell)}(H={op.units}{f", P={op.outputs}" * op.cell.projection}, name="{op.title}")'
-        if self.titles[op.title] > 1:  # its scans share the one bound cell, and so its weights
-            if op.title not in self.bound:
-                yield f"{op.title} = {cell}"
-            self.bound.add(op.title)
-            cell = op.title
-        extras: dict[str, str] = dict(op.extras(values).items())
-        mask = extras.pop("mask", None)
-        static = {"static": f'{{"s": {extras.pop("static")}}}'} if "static" in extras else {}
-        begun = zip(op.init, values[1 + len(op.cell.weights()) :], strict=False)
-        first = ", ".join(f'"{state}": {value}' for state, value in begun)
-        init = {"init": f"{{{first}}}"} if first else {}
-        options = {**init, **static, **extras, **({"reverse": "True"} if op.reverse else {})}
-        x = values[0] if mask is None else f'{{"x": {values[0]}, "m": {mask}}}'
-        call = [cell, x, *(f"{word}={text}" for word, text in options.items())]
-        last = {Ref(node.name, out): state for out, state in enumerate(op.cell.states, 1)}
-        name = function.names.fresh(f"{op.title}_last") if any(ref in function.readers for ref in last) else "_"
-        function.values |= {ref: f'{name}["{state}"]' for ref, state in last.items()}
-        y = function.values[Ref(node.name)] = function.names.fresh(node.name)
-        yield folded(f"{y}, {name} = scan(", call, ")")
+    def options(self, scan: Scan) -> Sequence[str]:
+        return scan.options if isinstance(scan, MaskedScan) else ()
 
-    def _cell(self, cell: Cell) -> str:
-        """Return the name of a recurrent layer's cell, whose text is a cell of the module."""
-        if cell not in self.recurrent:
-            name = self.recurrent[cell] = self.names.fresh(f"{cell.kind}_cell")
-            functions = {role: partial(self._applied, getattr(cell, role)) for role in ("gate", "new", "out")}
-            text = _TEMPLATES.get_template("cell.j2").render(cell=cell, name=name, **functions)
-            self.cells.append(text.rstrip())
-        return self.recurrent[cell]
 
-    def _applied(self, op: Op, x: str, product: bool = False) -> str:
-        """Return the expression of a function of a gate, in brackets where it is a factor."""
-        template = self.expression(op, ("?",))
-        alone = re.search(r"\(\?[,)]", template)  # it stands in a call's brackets
-        if not re.fullmatch(r"\w+", x) and (alone is None or template.count("?") > 1):
-            x = f"({x})"
-        call = template.replace("?", x)
-        return f"({call})" if product and not re.fullmatch(r"\w+(\([^()]*(\([^()]*\))?[^()]*\))?", call) else call
+def _named_sizes(scan: Scan) -> list[NamedSize]:
+    """Return the sizes of a cell's inputs and states that have names."""
+    args = [arg for i, arg in enumerate(scan.body.body_args()) if scan.role(i) != "weight"]
+    return [size for arg in args for size in arg.types[0].shape if isinstance(size, NamedSize)]
 
 
 def _inert(text: str) -> str:

@@ -17,11 +17,11 @@ from lstmc.importers.frontends.keras_weights import weights_by_layer
 from lstmc.importers.frontends.onnx_layers import ROUNDED
 from lstmc.importers.frontends.torch_graph import Group
 from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.read.keras_file import version_of
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import Source
+from lstmc.ir import Scan
 from lstmc.ops import Array, Relu
 
 
@@ -237,7 +237,8 @@ class TorchLayers:
 
     def __init__(self, groups: Sequence[Group], net: Net) -> None:
         self.groups, self.called = groups, net.called
-        self.relu = any(isinstance(step.op, Recur) and step.op.cell.new == Relu() for step in net.steps)
+        bodies = [step.op.body for step in net.steps if isinstance(step.op, Scan)]
+        self.relu = any(node.op == Relu() for body in bodies for node in body)
 
     def unavailable(self) -> str | None:
         """Return the reason why it cannot run here, or None."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from lstmc.dsl.printer import KEYWORDS, python_identifier
-from lstmc.ir import Builder, Graph, Output, Ref, Scan
+from lstmc.ir import Builder, Graph, Output, Ref, Scan, of_step
 from lstmc.ops import Arg, Concat, Full, Leaf, Op, Reshape, Role, Split, Transpose, Unstack
 from lstmc.passes.base import Pass, PassResult
 from lstmc.passes.further_steps import consecutive, extend
@@ -167,7 +167,11 @@ class _Rewrite:
         def put(op: Op, results: Sequence[Values], operands: Sequence[Values] = (), loc: SrcLoc | None = None) -> None:
             types = tuple(map(self._type, results))
             names_of = [names[values] for values in results]
-            values = builder.add(op, *(refs[one] for one in operands), names=names_of, loc=loc, types=types)
+            args = [refs[one] for one in operands]
+            if isinstance(op, Scan):
+                values = _only_step(builder, op, args, types, loc)
+            else:
+                values = builder.add(op, *args, names=names_of, loc=loc, types=types)
             refs.update(zip(results, values, strict=True))
 
         roles: tuple[tuple[Role, Iterable[Values]], ...] = (
@@ -258,6 +262,28 @@ class _Rewrite:
         return graph_of_steps(old.name, leaves, ordered, self.types, outputs)
 
 
+def _only_step(
+    builder: Builder, scan: Scan, args: Sequence[Ref], types: Sequence[TensorType], loc: SrcLoc | None
+) -> tuple[Ref, ...]:
+    """Add the step of a scan that has one, and return the scan's results, which are of these types."""
+
+    def reshaped(ref: Ref, type_: TensorType, name: str) -> Ref:
+        return builder.add(Reshape(type_.shape), ref, names=(name,), loc=loc, types=(type_,))[0]
+
+    refs = dict[Ref, Ref]()
+    for i, (arg, ref) in enumerate(zip(scan.body.body_args(), args, strict=True)):
+        is_sequence = scan.role(i) == "x"
+        refs[Ref(arg.name)] = reshaped(ref, of_step(builder.type(ref)), arg.name) if is_sequence else ref
+    for node in scan.body:
+        if not isinstance(node.op, Arg):
+            operands = [refs[ref] for ref in scan.body.args(node.name)]
+            values = builder.add(node.op, *operands, names=node.names, loc=loc, types=node.types)
+            refs.update(zip((Ref(node.name, out) for out in range(len(values))), values, strict=True))
+    results = [refs[output.ref] for output in scan.body.outputs]
+    ys = [reshaped(ref, t, "y") for ref, t, _ in zip(results, types, scan.step_outputs, strict=False)]
+    return *ys, *results[len(ys) :]
+
+
 def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iterator[Step]:
     """Yield the steps that results depend on, in topological order."""
     producer = {name: number for number, step in enumerate(steps) for name in step.outputs}
@@ -301,7 +327,8 @@ def body_names(common: CommonStep) -> tuple[str, dict[Values, str]]:
     for values, hint in (inputs | {values: hints[values] for values in (*common.constants, *results)}).items():
         names[values] = unused(python_identifier(hint), lambda each: each in taken or each in KEYWORDS)
         taken.add(names[values])
-    return "_".join(stem) or "rolled", names
+    titles = [part.op.body.name for part in common.parts if isinstance(part.op, Scan)]
+    return "_".join(stem) or next(iter(titles), "rolled"), names
 
 
 def common_words(names: Iterable[str]) -> Words:

@@ -126,10 +126,15 @@ def candidate_chains(flow: Dataflow) -> list[Chain]:
     return list(dict.fromkeys(candidates))
 
 
+def is_one_step(op: Op) -> bool:
+    """Return whether an op is a scan of one step, which may itself be in the step of another scan."""
+    return type(op) is Scan and op.length == 1 and op.first is None and not op.kept
+
+
 def _label(flow: Dataflow, number: int) -> Label:
     """Return a label, equal for equal ops with equal parameters; other constants may be an initial state."""
     step = flow.steps[number]
-    if isinstance(step.op, Scan):
+    if isinstance(step.op, Scan) and not is_one_step(step.op):
         return number
     weights = {name for name in step.inputs if flow.constant(name) and not isinstance(flow.leaves[name], Full)}
     return step.op, *(name if name in weights else flow.types[name] for name in step.inputs)
@@ -353,8 +358,8 @@ class CommonStep:
 
 
 def equal(steps: Sequence[Step]) -> bool:
-    """Return whether steps have the same op, with any operands; loops are never the same."""
+    """Return whether steps have the same op, with any operands; loops of several steps are never the same."""
     first = steps[0]
-    if isinstance(first.op, Scan):
+    if isinstance(first.op, Scan) and not is_one_step(first.op):
         return False
     return all(step.op == first.op and len(step.inputs) == len(first.inputs) for step in steps)

@@ -84,10 +84,7 @@ from lstmc import Input, Param, State, cell, linear, model, scan, tanh, uniform
 def rnn_cell(
     x=Input(2, 5), h=State(2, 4), *, W=Param(4, 5, fill=uniform(-1, 1)), b=Param(4, lr_mult=2.0),
 ):
-    linear_W = linear(x, W, b)
-    affine_h_prev = 0.5 * h
-    add_W_h_prev = linear_W + affine_h_prev
-    h_next = tanh(add_W_h_prev)
+    h_next = tanh(linear(x, W, b) + 0.5 * h)
     return h_next, {"h": h_next}
 
 

@@ -26,15 +26,13 @@ T, N, D, H = dims("T N D H")
 
 @cell
 def lstm_cell(
-    x=Input(N, D), h=State(N, H), c=State(N, H), *,
-    W_x=Param(4 * H, D), b=Param(4 * H), W_h=Param(4 * H, H),
+    x=Input(N, D), h=State(N, H), c=State(N, H), *, W_x=Param(4 * H, D), b=Param(4 * H),
+    W_h=Param(4 * H, H),
 ):
-    i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
-    i = sigmoid(i)
-    f = sigmoid(f)
-    c = f * c + i * tanh(g)
-    h = sigmoid(o) * tanh(c)
-    return h, {"h": h, "c": c}
+    i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4, axis=1)
+    c_next = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    h_next = sigmoid(o) * tanh(c_next)
+    return h_next, {"h": h_next, "c": c_next}
 
 
 @model

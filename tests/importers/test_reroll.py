@@ -14,7 +14,7 @@ from lstmc.importers import from_onnx, from_torch
 from lstmc.importers.canonical import canonicalize
 from lstmc.importers.importer import evaluate
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.recur import Cell, Recur
+from lstmc.importers.ir.recur import Cell, RecurrentLayer, add_layer
 from lstmc.importers.ir.values import OpenSize, Weight
 from lstmc.ir import Scan
 from lstmc.ops import Concat, Split
@@ -98,7 +98,7 @@ def test_what_is_no_chain_of_equal_steps_stays_as_it_is() -> None:
     module, x = Mixed().eval(), torch.randn(3, 2, 3)
     found = from_torch(module, x)
     made = imported(found.described)
-    assert steps_of(made.net) == []
+    assert steps_of(made.net) == [1, 1, 1]
     inputs = {name: np.asarray(x, float) for name in found.described.inputs}
     assert_close(made.interpreted(inputs), {"Y": module(x).detach().numpy()})
 
@@ -160,7 +160,7 @@ class Hierarchy(nn.Module):
 
 @pytest.mark.parametrize(
     ("module", "x", "steps"),
-    [(Greedy(), torch.randint(0, 7, (5, 2)), [3]), (Hierarchy(), torch.randn(3, 2, 4), [])],
+    [(Greedy(), torch.randint(0, 7, (5, 2)), [5, 1, 3]), (Hierarchy(), torch.randn(3, 2, 4), [3, 1, 3, 1, 3, 1])],
     ids=["greedy", "hierarchy"],
 )
 def test_recurrent_layers_within_steps(module: nn.Module, x: torch.Tensor, steps: list[int]) -> None:
@@ -187,10 +187,10 @@ def test_layers_of_one_step_of_any_cell_are_one_loop(cell: Cell) -> None:
     for role, shape in cell.weights().items():
         array = rng.normal(size=[eval(size, sizes) for size in shape.split(", ")])
         weights[role] = Weight(array.shape, (role,), role, lambda array=array: array)  # type: ignore[misc]
-    name, ys = builder.cell_name("cell", cell, weights), []
+    ys = []
     for x_t in builder.add(Split(0, (1,) * 4), x, hint="x", origin="steps"):
-        op = Recur(cell, 4, sizes["P"], name, init=cell.states)
-        y, *states = builder.recur(op, x_t, weights, states, "a step")
+        layer = RecurrentLayer(cell, weights, dict(zip(cell.states, states, strict=True)))
+        y, *states = add_layer(builder, "cell", x_t, layer, "a step")
         ys.append(y)
     builder.output("Y", builder.one(Concat(0), *ys, hint="Y", origin="steps"))
     net = builder.finish()

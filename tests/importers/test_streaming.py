@@ -103,7 +103,18 @@ LATE: dict[str, tuple[int, Callable[[], nn.Module]]] = {
         lambda x, a, b: F.relu(b(F.relu(a(x[:, None])))).permute(0, 2, 1, 3).flatten(2),
         a=nn.Conv2d(1, 4, 3, stride=(1, 2), padding=1), b=nn.Conv2d(4, 4, (3, 2), padding=(1, 0)),
     )),
+    "a cell that is called at each step": (1, lambda: keywords(
+        lambda x, c, cell: stepwise(cell, front(c(front(x)))),
+        c=nn.Conv1d(FRAMES, 4, 3, padding=1), cell=nn.GRUCell(4, 8),
+    )),
 }  # fmt: skip
+
+
+def stepwise(cell: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    states = [torch.zeros(x.shape[0], 8)]
+    for t in range(x.shape[1]):
+        states.append(cell(x[:, t], states[-1]))
+    return torch.stack(states[1:], 1)
 
 
 def streamed(model: ImportedModel, folder: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -17,7 +17,6 @@ from math import prod
 
 from lstmc.importers.ir.net import Net, body_of, with_body
 from lstmc.importers.ir.ops import Einsum, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
-from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.values import OpenSize, Shape, result_shapes
 from lstmc.ir import Scan
 from lstmc.ops import Add, Binary, Concat, Conv, Embed, Input, Linear, Op, Reshape, Softmax, Split
@@ -180,7 +179,7 @@ class _Layout:
             self._reshape(step)
         elif isinstance(op, Binary):
             self._binary(step)
-        elif isinstance(op, Recur | Conv | Pool):
+        elif isinstance(op, Conv | Pool):
             operands = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in step.inputs]
             self._put(op, operands, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
         elif isinstance(op, Scan):

@@ -17,9 +17,9 @@ from lstmc.importers.canonical.time import (
     time_axes,
     timeless,
 )
-from lstmc.importers.ir.net import Net, origin_of
+from lstmc.importers.ir.net import MaskedScan, Net, body_of, origin_of, scan_of
 from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
-from lstmc.importers.ir.recur import Recur
+from lstmc.importers.ir.recur import with_mask
 from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan
@@ -47,7 +47,7 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
     if axes is None:
         if step and (maker := timeless(net)) is not None:
             raise _refused(net, maker, "", *TIMELESS)
-        if step and not any(isinstance(each.op, Recur | Scan) for each in net.steps):
+        if step and not any(isinstance(each.op, Scan) for each in net.steps):
             raise _refused(net, None, "the model", *NO_TIME)
         return net
     opening = _DynamicTime(net, axes)
@@ -234,11 +234,12 @@ class _DynamicTime(Frames):
                 self.values[value] = _Value(value, lag, zeros)
             elif lag is not None:
                 self.late[value] = lag
-                if lag and isinstance(step.op, Recur | Scan):  # the last output is a state, if it has its shape
+                if lag and isinstance(step.op, Scan):
                     self.earlier[value] = []
-                    outputs, shapes = step.outputs[0], self.old.shapes
-                    if isinstance(step.op, Recur) and value == step.outputs[1] and shapes[outputs][1:] == shapes[value]:
-                        self._take_earlier(step, value, outputs, 0, lag)
+                    refs = [output.ref for output in step.op.body.outputs]
+                    same = refs.index(refs[step.outputs.index(value)])
+                    if same < len(step.op.step_outputs):  # an output is the state
+                        self._take_earlier(step, value, step.outputs[same], 0, lag)
 
     def _refuse(self, step: Step, refusals: list[Refusal], why: str, mend: str) -> None:
         refusals.append(Refusal(origin_of(step), "", "", why, mend))
@@ -280,8 +281,6 @@ class _DynamicTime(Frames):
             shape = op.shape if result is None else self._opened(op.shape, result)
             self.put(Expand(shape), [first if x is None else self._plain(x, step)], step)
             self._results(step, None if x is None else x.lag)
-        elif isinstance(op, Recur) and x is not None:
-            self._recur(step, op, x)
         elif isinstance(op, Scan):
             self._scan(step, op)
         elif isinstance(op, Reducing | Select) and op.axis == axis and x is not None:
@@ -405,43 +404,35 @@ class _DynamicTime(Frames):
             else:
                 self.values[value] = _Value(name, None if x.lag is None else x.lag + start)
 
-    def _recur(self, step: Step, op: Recur, x: _Value) -> None:
-        self._whole(step.inputs[0], origin_of(step))
-        if op.reverse:
-            mend = "use a layer of one direction"
-            self._refuse(step, self.mixed, "it runs backwards, so its first step needs the last input", mend)
-        inputs = [self._plain(x, step), *step.inputs[1:]]
-        for number, value in enumerate(inputs[1:], 1):
-            other = self.values.get(value)
-            if other is not None:
-                if other.lag != x.lag:
-                    self._refuse(step, self.closed, "its mask and its input come at different steps", "use one of them")
-                inputs[number] = self._plain(other, step)
-        if x.lag:
-            if op.more:
-                self._refuse(step, self.closed, f"it has {', '.join(op.more)} behind a convolution", "leave them out")
-            inputs.append(self.has_begun(x.lag, self.shapes[x.name][1], step))
-            op = replace(op, cell=replace(op.cell, masked=True), more=("mask",))
-        self.put(op, inputs, step)
-        self._results(step, x.lag)
-
     def _scan(self, step: Step, op: Scan) -> None:
         sequences = op.of_role("x", step.inputs)
         for value in sequences:
             self._whole(value, origin_of(step))
         if op.reverse:
-            mend = "use a loop from the first step to the last one"
+            mend = "use a layer of one direction, or a loop from the first step to the last one"
             self._refuse(step, self.mixed, "it runs backwards, so its first step needs the last input", mend)
         if any(value in self.values and op.role(i) != "x" for i, value in enumerate(step.inputs)):
             self._refuse(step, self.closed, "every step of it reads all steps", APART)
         names, lag = self._aligned(replace(step, inputs=tuple(sequences)))
-        if lag:
-            mend = "pad the convolution before it only in front"
-            self._refuse(step, self.closed, "its states would begin before its first input comes", mend)
         aligned = iter(names)
         operands = [next(aligned) if op.role(i) == "x" else value for i, value in enumerate(step.inputs)]
-        self.put(replace(op, length=self.time), operands, step)
+        scan: Scan = replace(op, length=self.time)
+        if lag:
+            scan = self._from_first(step, scan, operands, lag)
+        self.put(scan, operands, step)
         self._results(step, lag)
+
+    def _from_first(self, step: Step, scan: Scan, operands: list[str], lag: int) -> Scan:
+        """Return a scan whose states stay until its first input comes; its mask is put among the operands."""
+        batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
+        if len(batches) > 1 or isinstance(scan, MaskedScan):
+            why = "its states would begin before its first input comes"
+            self._refuse(step, self.closed, why, "pad the convolution before it only in front")
+        sequences = len(scan.of_role("x", operands))
+        body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
+        operands.insert(sequences, self.has_begun(lag, batches.pop(), step))
+        masked = with_mask(body, sequences, scan.states)
+        return scan_of(scan.body.name, masked, scan.length, sequences + 1, scan.states)
 
 
 class _Closed(Exception):

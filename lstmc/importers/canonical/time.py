@@ -8,7 +8,6 @@ from itertools import pairwise
 from lstmc.importers.canonical.layout import groups
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
 from lstmc.importers.ir.ops import Einsum, Expand, Permute, Reducing, Select
-from lstmc.importers.ir.recur import Recur
 from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed
 from lstmc.ir import Scan
 from lstmc.ops import Affine, Binary, Concat, Conv, Linear, Mul, Op, Reshape, Split
@@ -89,9 +88,7 @@ def _time_places(net: Net) -> list[list[Place]]:
 
 def _recurrent_axes(net: Net) -> Iterator[Place]:
     for step in net.steps:
-        if isinstance(step.op, Recur):
-            yield step.inputs[0], 0
-        elif isinstance(step.op, Scan):
+        if isinstance(step.op, Scan):
             yield from ((value, 0) for value in step.op.of_role("x", step.inputs))
 
 
@@ -144,10 +141,6 @@ def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
         for value in step.inputs:
             shift = len(new) - len(shapes[value])
             yield from (((value, a), (y, a + shift)) for a, size in enumerate(shapes[value]) if size != 1)
-    elif isinstance(op, Recur):
-        yield (x, 0), (y, 0)
-        extras = op.extras(step.inputs)
-        yield from (((value, 0), (y, 0)) for what, value in extras.items() if what in ("mask", "cont"))
     elif isinstance(op, Scan):
         results = step.outputs[: len(step.outputs) - op.states]
         places = [(value, 0) for value in (*op.of_role("x", step.inputs), *results)]
@@ -217,7 +210,8 @@ class Frames:
     def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step) -> str:
         """Add a cell with one state, run over time, and return its outputs."""
         state = next(iter(body.outputs))
-        y, last = self.builder.loop(stem, body, sequences, {state: None}, (), self.time, origin_of(step))
+        title = self.builder.scan_name(stem)
+        y, last = self.builder.loop(title, body, sequences, {state: None}, (), self.time, origin_of(step))
         self._late((y, last), sequences)
         return y
 

@@ -48,7 +48,7 @@ def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
         raise Refused("stateful", "True", "states are carried from batch to batch", mend)
     kind = KINDS[call.name]
     w_x, w_h, bias = _arrays(kind, call.weights, call.name.startswith("CuDNN"))
-    cell = replace(_cell(kind, call, bias), masked=mask is not None)
+    cell = _cell(kind, call, bias)
     if mask is not None and len(call.xs) > 1:
         layers.builder.notes.append(_AT_FIRST)
     backwards = bool(config.get("go_backwards", False)) != reverse
@@ -221,7 +221,8 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     inner.builder.outputs |= {"h": h, "c": c, "y": h}
     body = inner.builder.finish(every_input=True)
     back = bool(config.get("go_backwards", False))
-    y, *last = layers.builder.loop(layers.hint, body, [x], {"h": None, "c": None}, (), steps, layers.origin, back)
+    title, states = layers.builder.scan_name(layers.hint), dict.fromkeys(("h", "c"))
+    y, *last = layers.builder.loop(title, body, [x], states, (), steps, layers.origin, back)
     whole = bool(config.get("return_sequences", False))
     if whole and back:
         y = layers.flip(y, 0)

@@ -24,7 +24,7 @@ from lstmc.importers.ir.ops import (
     Select,
     reduction,
 )
-from lstmc.importers.ir.recur import Cell, Extra, Recur, cell_weights
+from lstmc.importers.ir.recur import Cell, Extra, RecurrentLayer, add_layer, cell_weights
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import (
@@ -235,13 +235,9 @@ class Layers(ShapeOps):
         assert w_x is not None
         assert w_h is not None
         packed = cell_weights(framework, cell, w_x, w_h, b_x, b_h, more)
-        outputs = packed["W_p"].shape[0] if cell.projection else w_h.shape[0 if framework == "keras" else 1]
-        units = packed["W_p"].shape[1] if cell.projection else outputs
-        name = self.builder.cell_name(hint, cell, packed)
-        op = Recur(cell, units, outputs, name, reverse, tuple(init), tuple(extras))
-        operands = [self.value(value, f"{name}_{state}_0") for state, value in init.items()]
-        operands += [self.value(value, extra) for extra, value in extras.items()]
-        return self.builder.recur(op, x, packed, operands, self.origin)
+        first = {state: self.value(value, f"{hint}_{state}_0") for state, value in init.items()}
+        others = {extra: self.value(value, extra) for extra, value in extras.items()}
+        return add_layer(self.builder, hint, x, RecurrentLayer(cell, packed, first, others, reverse), self.origin)
 
     def embed(self, x: Operand, w: Weight) -> str:
         return self.one(Embed(), x, w)

@@ -12,7 +12,7 @@ from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, Poison, con
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import function
-from lstmc.importers.ir.recur import Cell, Extra, Kind, Recur
+from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.ir.values import Size, Weight, axis_in, fixed, listed
 from lstmc.importers.refusal import PIN, Refusal, Refused
 from lstmc.ir import Scan
@@ -118,11 +118,11 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
     if below.refusals or any(value is Poison for value in outputs):
         return [Poison] * node.results
     inner.outputs |= {f"made_{number}": below.t.layers.value(value) for number, value in enumerate(outputs)}
-    if any(isinstance(step.op, Recur | Scan) for step in inner.steps):
+    if any(isinstance(step.op, Scan) for step in inner.steps):
         raise Refused("body", "a recurrent node", "a step has no time of its own", "write it without")
     first = {name: _start(x) for name, x in states.items()}
     results = layers.builder.loop(
-        layers.hint, inner.finish(every_input=True), [*map(layers.value, elements.values())],
+        layers.builder.scan_name(layers.hint), inner.finish(every_input=True), [*map(layers.value, elements.values())],
         {name: None if x is None else layers.value(x) for name, x in first.items()},
         [*map(layers.value, static.values())], layers.shape(front[0])[0], layers.origin, directions == {1},
     )  # fmt: skip

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from lstmc.dsl.printer import KEYWORDS, python_identifier
-from lstmc.importers.ir.recur import Cell, Recur
+from lstmc.errors import ShapeError
 from lstmc.importers.ir.values import (
     OpenSize,
     Shape,
@@ -22,7 +22,7 @@ from lstmc.importers.ir.values import (
     result_shapes,
 )
 from lstmc.ir import Graph, Output, Ref, Scan
-from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
+from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role, Types
 from lstmc.passes.unrolled_steps import Step, graph_of_steps, steps_of
 from lstmc.source import SrcLoc
 from lstmc.text import unused
@@ -47,7 +47,7 @@ class Net:
     """A trained model: its graph, the weights of the graph's parameters, and the facts of its import.
 
     Sizes of the graph may be open (:class:`~lstmc.importers.ir.values.OpenSize`), and its ops are those of the core, of
-    ``importers/ir/ops.py``, and recurrent layers.
+    ``importers/ir/ops.py``.
 
     ``axes`` has the permutation of each input or output whose axes are not in the source's order.
     ``called`` has the source's own names of inputs and outputs. ``notes`` are remarks for the user, ``ignored``
@@ -127,7 +127,8 @@ class Net:
         """
         outputs = self.outputs if outputs is None else outputs
         weights = {**self.params, **params}
-        own = {**(self.leaves if leaves is None else leaves), **{n: Param(w.shape) for n, w in params.items()}}
+        own = {**(self.leaves if leaves is None else leaves)}
+        own |= {n: Param(w.shape) for n, w in params.items() if n not in own or own[n].shape != w.shape}
         kept, needed = list[Step](), {*outputs.values()}
         for step in reversed([*steps]):
             if needed.intersection(step.outputs):
@@ -155,6 +156,27 @@ def _graph(
     return graph_of_steps(name, {value: (leaf, None) for value, leaf in leaves.items()}, steps, types, outputs)
 
 
+@dataclass(frozen=True)
+class MaskedScan(Scan):
+    """A scan with options of the language's ``scan``, whose values are its last operands: ``cont`` and ``lengths``."""
+
+    name = "source.scan"
+    options: tuple[str, ...] = ()
+
+    def role(self, operand: int) -> Role:
+        own = len(self.body.body_args())
+        return super().role(operand) if operand < own else "x" if self.options[operand - own] == "cont" else "static"
+
+    def infer(self, *args: TensorType) -> Types:
+        own = args[: len(self.body.body_args())]
+        batch = self.of_role("state", own)[0].shape[0]
+        for option, arg in zip(self.options, args[len(own) :], strict=True):
+            fits = (self.length, batch) if option == "cont" else (batch,)
+            if arg.shape != fits:
+                raise ShapeError(f"{option} must be {listed(fits)}, found {listed(arg.shape)}")
+        return super().infer(*own)
+
+
 def scan_names(name: str) -> tuple[str, str, str]:
     """Return the names that a written scan occupies: its own, its cell's, and that of its last states."""
     return name, f"{name}_cell", f"{name}_last"
@@ -170,7 +192,7 @@ def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, rev
     counts: dict[Role, int] = {"x": sequences, "state": states, "static": len(body.inputs) - sequences - states}
     roles = [role for role, count in counts.items() for _ in range(count)]
     leaves: dict[str, Leaf] = {name: Arg(s, role) for (name, s), role in zip(body.inputs.items(), roles, strict=True)}
-    leaves |= {name: Arg(weight.shape, "weight") for name, weight in body.params.items()}
+    leaves |= {name: Arg(body.shapes[name], "weight") for name in body.params}
     results = [*body.outputs.values()]
     names = [*body.inputs][sequences : sequences + states]
     for state, value in zip(names, results, strict=False):
@@ -198,11 +220,12 @@ def body_of(scan: Scan, weights: Sequence[Weight]) -> Net:
 
 def with_body(step: Step, scan: Scan, body: Net) -> tuple[Step, dict[str, Weight]]:
     """Return the loop of a step with another body, of the same arguments; and its weights, by the net's names."""
-    title, inputs = scan.body.name, [name for i, name in enumerate(step.inputs) if scan.role(i) != "weight"]
+    title, own = scan.body.name, len(scan.body.body_args())
     weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
-    states = scan.states
-    op = scan_of(title, body, scan.length, len(scan.of_role("x", step.inputs)), states, scan.reverse)
-    return replace(step, op=op, inputs=(*inputs, *weights)), weights
+    inputs = [name for i, name in enumerate(step.inputs[:own]) if scan.role(i) != "weight"]
+    sequences = len(scan.of_role("x", step.inputs[:own]))
+    op = replace(scan, body=scan_of(title, body, scan.length, sequences, scan.states).body)
+    return replace(step, op=op, inputs=(*inputs, *weights, *step.inputs[own:])), weights
 
 
 class NetBuilder:
@@ -220,6 +243,7 @@ class NetBuilder:
         self.called: dict[str, str] = {}
         self._reserved: set[str] = set(RESERVED)
         self._producers: dict[str, Step] = {}
+        self.cells: dict[str, object] = {}  # of recurrent layers, by their titles
 
     @classmethod
     def of(cls, net: Net) -> NetBuilder:
@@ -228,8 +252,8 @@ class NetBuilder:
         builder.leaves, builder.params, builder.shapes = dict(net.leaves), dict(net.params), dict(net.shapes)
         builder.reserve(name.partition("/")[0] for name in (*net.shapes, *net.params))
         for step in net.steps:
-            if isinstance(step.op, Recur | Scan):
-                builder.reserve(scan_names(step.op.title if isinstance(step.op, Recur) else step.op.body.name))
+            if isinstance(step.op, Scan):
+                builder.reserve(scan_names(step.op.body.name))
         return builder
 
     def fresh(self, hint: str) -> str:
@@ -307,17 +331,6 @@ class NetBuilder:
         (name,) = self.add(op, *values, hint=hint, origin=origin)
         return name
 
-    def cell_name(self, hint: str, cell: Cell, weights: Mapping[str, Weight]) -> str:
-        """Return the name of an existing cell with the same equations and weights, else a new name."""
-        for step in self.steps:
-            if isinstance(step.op, Recur) and step.op.cell == cell:
-                existing = {role: self.params[f"{step.op.title}/{role}"] for role in weights}
-                if existing == weights and all(weight.sources for weight in existing.values()):
-                    return step.op.title
-        name = self.fresh(hint)
-        self._reserved.add(f"{name}_last")  # the last states in the written scan
-        return name
-
     def scan_name(self, hint: str) -> str:
         """Return a name for a scan, whose derived names (:func:`scan_names`) are unused too."""
         name = self.fresh(hint)
@@ -330,22 +343,9 @@ class NetBuilder:
         """Exclude names from :meth:`fresh`."""
         self._reserved.update(names)
 
-    def recur(
-        self, op: Recur, x: str, weights: Mapping[str, Weight], more: Iterable[str], origin: str
-    ) -> tuple[str, ...]:
-        """Add a recurrent layer and return its results; its weights are those of cell ``op.title`` (:meth:`cell_name`).
-
-        ``more`` are its initial states, then its other operands.
-        """
-        own = {f"{op.title}/{role}": weights[role] for role in op.cell.weights()}
-        self.hold(own)
-        operands = (x, *own, *more)
-        hints = [f"{op.title}_y", *(f"{op.title}_{state}_T" for state in op.cell.states)]
-        return self.add(op, *operands, hint="", hints=hints, origin=origin)
-
     def loop(
         self,
-        hint: str,
+        title: str,
         body: Net,
         sequences: Sequence[str],
         states: Mapping[str, str | None],
@@ -356,21 +356,23 @@ class NetBuilder:
     ) -> tuple[str, ...]:
         """Add a loop over time; return its outputs over time, then the last states.
 
+        ``title`` is of :meth:`scan_name`, or that of a loop whose weights it shares.
+
         ``body`` has inputs for the sequences, for the states of these names, and for the static values, in this order;
         its outputs are the next states, then what each step gives. Of ``states`` those that start at zero have no first
         value.
         """
-        name = self.scan_name(hint)
-        weights = {f"{name}/{role}": weight for role, weight in body.params.items()}
+        weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
         self.hold(weights)
-        first = {state: f"{name}/{state}_0" if value is None else value for state, value in states.items()}
-        for state, value in first.items():
-            if states[state] is None:
-                self.shapes[value] = body.inputs[state]
-                self.leaves[value] = Full(body.inputs[state])
-        op = scan_of(name, body, steps, len(sequences), len(states), reverse)
-        hints = [f"{name}_y"] * (len(body.outputs) - len(states)) + [f"{name}_{state}_T" for state in states]
-        return self.add(op, *sequences, *first.values(), *static, *weights, hint="", hints=hints, origin=origin)
+        first = dict(states)
+        for state in (state for state, value in states.items() if value is None):
+            first[state] = zeros = unused(f"{title}/{state}_0", self.leaves.__contains__)
+            self.shapes[zeros] = body.inputs[state]
+            self.leaves[zeros] = Full(body.inputs[state])
+        op = scan_of(title, body, steps, len(sequences), len(states), reverse)
+        hints = [f"{title}_y"] * (len(body.outputs) - len(states)) + [f"{title}_{state}_T" for state in states]
+        operands = [*sequences, *map(str, first.values()), *static, *weights]
+        return self.add(op, *operands, hint="", hints=hints, origin=origin)
 
     def finish(self, every_input: bool = False) -> Net:
         """Return the net without unused steps and parameters; also without unused inputs, unless they all stay."""

@@ -156,6 +156,27 @@ class Minimum(Formula, Binary):
         return _call("minimum", *names)
 
 
+@dataclass(frozen=True)
+class Where(Formula):
+    """z is a where a mask is 1, b where it is 0."""
+
+    name = "source.where"
+    operands = ("mask", "a", "b")
+
+    def infer(self, mask: TensorType, a: TensorType, b: TensorType) -> Types:
+        if a != b or mask.rank != a.rank or any(m not in (1, n) for m, n in zip(mask.shape, a.shape, strict=True)):
+            raise ShapeError(f"{listed(a.shape)} or {listed(b.shape)} by a mask {listed(mask.shape)}")
+        return (a,)
+
+    def text(self, *names: str) -> str:
+        return _call("where", *names)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(), (TensorType((*x.shape[:1], *(1,) * (x.rank - 1))), x, x))
+
+
 BINARY: Mapping[str, Binary] = {
     "add": Add(), "sub": Sub(), "mul": Mul(), "div": Divide(), "max": Maximum(), "min": Minimum(),
 }  # fmt: skip

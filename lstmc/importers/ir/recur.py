@@ -1,17 +1,19 @@
-"""A recurrent layer: the equations of its cell, the op that runs the cell over time, and the layouts of frameworks."""
+"""A recurrent layer: the equations of its cell, the scan that runs them, and the layouts of frameworks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.ir.values import Shape, ShapeProblem, Size, Weight, fixed, listed
-from lstmc.ops import Array, Arrays, Draw, Op, Sample, Sigmoid, Tanh, Types
+from lstmc.importers.ir.net import MaskedScan, Net, NetBuilder
+from lstmc.importers.ir.ops import Where, function
+from lstmc.importers.ir.values import NamedSize, OpenSize, ShapeProblem, Size, Weight, fixed, listed
+from lstmc.ir import Scan
+from lstmc.ops import Add, Affine, Array, Linear, Mul, Op, Param, Reshape, Sigmoid, Split, Sub, Tanh
 from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS
-from lstmc.types import TensorType
 
 Kind = Literal["rnn", "gru", "lstm"]
 SIGMOID, TANH = Sigmoid(), Tanh()
@@ -25,8 +27,7 @@ class Cell:
     ``gate`` is the function of the gates, ``new`` of the candidate (the only one of an ``rnn``), ``out`` of
     an LSTM's cell state in the output. ``reset_after``: a GRU's reset gate multiplies the recurrent product, not
     its operand. ``coupled``: the forget gate is f = 1 - i. ``clip`` limits the argument of
-    each function to [-clip, clip]. ``static``: there is one more input, the same at every step. ``masked``: there is
-    a mask, and where it is 0 all states stay.
+    each function to [-clip, clip]. ``static``: there is one more input, the same at every step.
     """
 
     kind: Kind
@@ -40,7 +41,6 @@ class Cell:
     projection: bool = False
     clip: float | None = None
     static: bool = False
-    masked: bool = False
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -73,79 +73,139 @@ class Cell:
         return shapes
 
 
-T = TypeVar("T")
 Extra = Literal["mask", "static", "cont", "lengths"]
 
 
-@dataclass(frozen=True, eq=False)
-class Recur(Op):
-    """A cell of ``units`` run over x [T, N, D]; results: the outputs [T, N, P], then each last state.
+@dataclass(frozen=True)
+class RecurrentLayer:
+    """A cell with its weights. ``init`` are first values [N, .] of states.
 
-    Operands: x; the cell's weights in its order; the initial value [N, .] of each state of ``init``; then those of
-    ``more``: ``mask`` [T, N, 1] of a masked cell; ``static`` [N, S], the static input; ``cont`` [T, N], which
-    multiplies every state before a step; ``lengths`` [N], past which a sequence's states stay, and its outputs are
-    zero. ``title`` is the name of the written cell, and the prefix of its weights, which layers of one title share.
-    The op means what the language makes of its text, a cell and a scan.
+    Of ``extras``, ``mask`` [T, N, 1] is 0 where all states stay, ``static`` [N, S] is the static input of the cell,
+    ``cont`` [T, N] multiplies every state before a step, and past ``lengths`` [N] a sequence's states stay, and its
+    outputs are zero.
     """
 
-    name = "source.recur"
-    operands = ("*xs",)
     cell: Cell
-    units: int
-    outputs: int
-    title: str
+    weights: Mapping[str, Weight]
+    init: Mapping[str, str] = field(default_factory=dict)
+    extras: Mapping[Extra, str] = field(default_factory=dict)
     reverse: bool = False
-    init: tuple[str, ...] = ()
-    more: tuple[Extra, ...] = ()
-
-    def extras(self, operands: Sequence[T]) -> dict[Extra, T]:
-        """Return the operands of ``more`` by name."""
-        return dict(zip(self.more, operands[len(operands) - len(self.more) :], strict=True))
-
-    def infer(self, *xs: TensorType) -> Types:
-        return tuple(map(TensorType, self._shapes(*(x.shape for x in xs))))
-
-    def eval(self, *xs: Array) -> Arrays:
-        raise NotImplementedError("a recurrent layer means what the language makes of its text")
-
-    def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> Arrays:
-        raise NotImplementedError("a recurrent layer means what the language makes of its text")
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        raise NotImplementedError("recurrent layers come from nets")
-
-    def _shapes(self, *shapes: Shape) -> tuple[Shape, ...]:
-        x = shapes[0]
-        if len(x) != 3:
-            raise ShapeProblem(f"a recurrent layer takes [T, N, D], found {listed(x)}")
-        width, weights = shapes[1][1], dict(zip(self.cell.weights(), shapes[1:], strict=False))
-        if x[2] != width:
-            raise ShapeProblem(f"{listed(x)} goes into weights for {width} inputs")
-        units: dict[str, Size] = {"D": width, "H": self.units, "P": self.outputs}
-        if self.cell.static:
-            units["S"] = weights["W_s"][1]
-        for name, text in self.cell.weights().items():
-            expected: Shape = tuple(_size(size, units) for size in text.split(", "))
-            if weights[name] != expected:
-                raise ShapeProblem(f"{name} must be {listed(expected)}, found {listed(weights[name])}")
-        states: dict[str, Shape] = {"h": (x[1], self.outputs), "c": (x[1], self.units)}
-        initial = shapes[1 + len(weights) : 1 + len(weights) + len(self.init)]
-        for state, shape in zip(self.init, initial, strict=True):
-            if shape not in (states[state], states[state][1:]):
-                raise ShapeProblem(f"the first {state} must be {listed(states[state])}, found {listed(shape)}")
-        fits: dict[Extra, Shape] = {"cont": x[:2], "lengths": (x[1],), "static": (x[1], weights.get("W_s", (0, 0))[1])}
-        fits["mask"] = (*x[:2], 1)
-        for extra, shape in self.extras(shapes).items():
-            if shape != fits[extra]:
-                raise ShapeProblem(f"{extra} must be {listed(fits[extra])}, found {listed(shape)}")
-        return ((x[0], x[1], self.outputs), *(states[state] for state in self.cell.states))
 
 
-def _size(text: str, sizes: dict[str, Size]) -> Size:
-    """Return the value of a product such as ``4 * H``."""
+def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, origin: str) -> tuple[str, ...]:
+    """Add a layer over x [T, N, D], and return its outputs [T, N, P], then each last state.
+
+    Layers with the same cell and weights share these.
+    """
+    shape, cell, weights, extras = builder.shapes[x], layer.cell, layer.weights, layer.extras
+    width, recurrent = weights["W_x"].shape[1], weights["W_h"].shape[1]
+    if len(shape) != 3:
+        raise ShapeProblem(f"a recurrent layer takes [T, N, D], found {listed(shape)}")
+    if shape[2] != width:
+        raise ShapeProblem(f"{listed(shape)} goes into weights for {width} inputs")
+    sizes: dict[str, Size] = {"N": shape[1], "D": width, "H": recurrent, "P": recurrent}
+    if cell.projection:
+        sizes["P"], sizes["H"] = weights["W_p"].shape
+    if cell.static:
+        sizes["S"] = weights["W_s"].shape[1]
+    sequences, static = [x], [extras["static"]] if cell.static else []
+    body = _step(cell, sizes, weights)
+    if "mask" in extras:
+        body = with_mask(body, 1, len(cell.states))
+        sequences.append(extras["mask"])
+    shared = all(weight.sources for weight in weights.values()) and (cell, "mask" in extras, weights)
+    title = next((title for title, other in builder.cells.items() if shared and other == shared), None)
+    title = title or builder.scan_name(hint)
+    builder.cells[title] = shared
+    first = {state: layer.init.get(state) for state in cell.states}
+    results = builder.loop(title, body, sequences, first, static, shape[0], origin, layer.reverse)
+    options = {option: value for option, value in extras.items() if option in ("cont", "lengths")}
+    if options:
+        step = builder.steps.pop()
+        assert isinstance(step.op, Scan)
+        op = MaskedScan(step.op.body, step.op.length, layer.reverse, options=tuple(options))
+        builder.put(replace(step, op=op, inputs=(*step.inputs, *options.values())))
+    return results
+
+
+def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) -> Net:
+    """Return a step of a cell as a net, whose inputs are x, the states and the static input; its sizes have names."""
+    named = {n: size.called(n) if isinstance(size, OpenSize) else NamedSize(n, size) for n, size in sizes.items()}
+    step, n, units = NetBuilder("step", ""), named["N"], int(named["H"])
+    for role, text in cell.weights().items():
+        expected = tuple(_size(size, named) for size in text.split(", "))
+        if weights[role].shape != expected:
+            raise ShapeProblem(f"{role} must be {[*map(int, expected)]}, found {listed(weights[role].shape)}")
+        step.hold({role: weights[role]})
+        step.leaves[role], step.shapes[role] = Param(expected), expected
+    step.reserve(weights)
+    x, h = step.input("x", (n, named["D"])), step.input("h", (n, named["P" if cell.projection else "H"]))
+    c = step.input("c", (n, named["H"])) if cell.kind == "lstm" else ""
+
+    def one(op: Op, *values: str, hint: str = "value") -> str:
+        return step.one(op, *values, hint=hint, origin="")
+
+    def linear(x: str, *roles: str, hint: str = "value") -> str:
+        return one(Linear(1), x, *roles, hint=hint)
+
+    def split(value: str, *gates: str) -> tuple[str, ...]:
+        return step.add(Split(1, (units,) * len(gates)), value, hint="", hints=gates, origin="")
+
+    def applied(op: Op, value: str, peephole: str = "", state: str = "", hint: str = "value") -> str:
+        if peephole and cell.peepholes:
+            value = one(Add(), value, one(Mul(), peephole, state))
+        if cell.clip is not None:
+            value = one(function("clip", -cell.clip, cell.clip), value)
+        return one(op, value, hint=hint)
+
+    product = linear(x, "W_x", *["b"] * cell.bias)
+    if cell.static:
+        product = one(Add(), product, linear(step.input("s", (n, named["S"])), "W_s"))
+    if cell.kind == "rnn":
+        h = applied(cell.new, one(Add(), product, linear(h, "W_h")), hint="h_next")
+    elif cell.kind == "gru":
+        z, r, new = split(product, "z", "r", "n")
+        h_z, h_r, *h_n = split(linear(h, "W_h"), "h_z", "h_r", *["h_n"] * cell.reset_after)
+        z, r = applied(cell.gate, one(Add(), z, h_z), hint="z"), applied(cell.gate, one(Add(), r, h_r), hint="r")
+        if cell.reset_after:
+            reset = one(Mul(), r, one(Add(), h_n[0], "b_h") if cell.bias else h_n[0])
+        else:
+            reset = linear(one(Mul(), r, h), "U")
+        new = applied(cell.new, one(Add(), new, reset), hint="n_next")
+        h = one(Add(), new, one(Mul(), z, one(Sub(), h, new)), hint="h_next")
+    else:
+        gates = dict(zip(cell.gates, split(one(Add(), product, linear(h, "W_h")), *cell.gates), strict=True))
+        i = applied(cell.gate, gates["i"], "p_i", c, hint="i")
+        f = one(Affine(-1.0, 1.0), i) if cell.coupled else applied(cell.gate, gates["f"], "p_f", c, hint="f")
+        c = one(Add(), one(Mul(), f, c), one(Mul(), i, applied(cell.new, gates["g"])), hint="c_next")
+        h = one(Mul(), applied(cell.gate, gates["o"], "p_o", c, hint="o"), one(cell.out, c), hint="h_next")
+        if cell.projection:
+            h = linear(h, "W_p", hint="h_next")
+    step.outputs = {"h": h, **({"c": c} if c else {}), "y": h}
+    return step.finish(every_input=True)
+
+
+def with_mask(body: Net, sequences: int, states: int) -> Net:
+    """Return the body of a loop with one more sequence, a mask [N, 1]: where it is 0, all states stay."""
+    builder, names = NetBuilder.of(body), [*body.inputs]
+    builder.steps = [*body.steps]
+    own = names[sequences : sequences + states]
+    mask = builder.input("m", (body.inputs[own[0]][0], 1))
+    kept = dict[str, str]()
+    for state, value in zip(own, body.outputs.values(), strict=False):
+        shape = (body.inputs[state][0], *(1,) * (len(body.inputs[state]) - 1))
+        m = mask if len(shape) == 2 else builder.one(Reshape(shape), mask, hint="mask", origin="")
+        kept[value] = builder.one(Where(), m, value, state, hint=f"{state}_kept", origin="")
+    order = [*names[:sequences], mask, *names[sequences:]]
+    leaves = {name: builder.leaves[name] for name in order} | builder.leaves
+    outputs = {name: kept.get(value, value) for name, value in body.outputs.items()}
+    return body.of_steps(builder.steps, leaves, builder.shapes, outputs)
+
+
+def _size(text: str, sizes: Mapping[str, Size]) -> Size:
+    """Return the value of a product such as ``4 * H``, which prints so."""
     number, _, name = text.rpartition(" * ")
-    return fixed(sizes[name], name) * int(number or 1)
+    return NamedSize(text, fixed(sizes[name], name) * int(number or 1))
 
 
 @dataclass(frozen=True)

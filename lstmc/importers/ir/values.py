@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import prod
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -21,28 +21,40 @@ Shape = tuple[Size, ...]
 OpT = TypeVar("OpT", bound=Op)
 
 
-class OpenSize(int):
-    """A size that is known by its name alone: an integer far larger than any array, which prints as the name.
-
-    Ops infer shapes with it as with any number. It equals no other size, and a size that is computed from it is larger
-    than any array too, so it is noticed (:func:`result_shapes`).
-    """
+class NamedSize(int):
+    """A number that prints as a name, as the sizes of a cell do: H is 8 here, and another number in another layer."""
 
     name: str
 
-    def __new__(cls, name: str) -> OpenSize:
-        size = super().__new__(cls, int.from_bytes(sha256(name.encode()).digest()) | 1 << 256)
+    def __new__(cls, name: str, value: int) -> Self:
+        size = super().__new__(cls, value)
         size.name = name
         return size
 
-    def __reduce__(self) -> tuple[type[OpenSize], tuple[str]]:
-        return type(self), (self.name,)
+    def __reduce__(self) -> tuple[type[Self], tuple[str, int]]:
+        return type(self), (self.name, int(self))
 
     def __repr__(self) -> str:
         return self.name
 
     def __format__(self, spec: str) -> str:
         return self.name
+
+
+class OpenSize(NamedSize):
+    """A size that is known by its name alone: an integer far larger than any array.
+
+    Ops infer shapes with it as with any number. It equals no other size, and a size that is computed from it is larger
+    than any array too, so it is noticed (:func:`result_shapes`).
+    """
+
+    def __new__(cls, name: str, value: int | None = None) -> Self:
+        own = int.from_bytes(sha256(name.encode()).digest()) | 1 << 256
+        return super().__new__(cls, name, own if value is None else value)
+
+    def called(self, name: str) -> OpenSize:
+        """Return this size under another name, as a cell has it."""
+        return OpenSize(name, int(self))
 
 
 class ShapeProblem(ValueError):
@@ -71,13 +83,18 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
     except ShapeError as error:
         raise ShapeProblem(error.message) from None
     kept = {int(size): size for shape in shapes for size in open_sizes(shape)}  # as by a convolution's padding
-    results = tuple(tuple(kept.get(size, size) for size in shape) for shape in results)
+    results = tuple(tuple(kept.get(size, _plain(size)) for size in shape) for shape in results)
     for shape in results:
         if any(size > MOST_ELEMENTS and not isinstance(size, OpenSize) for size in shape):
             names = dict.fromkeys(str(size) for one in shapes for size in open_sizes(one) if size not in shape)
             what = "an image's size" if isinstance(op, Conv | Pool) else "a size"
             raise ShapeProblem(f"{what} must be known here, and is {', '.join(names)}")
     return results
+
+
+def _plain(size: Size) -> Size:
+    """Return a number without its name."""
+    return size if isinstance(size, OpenSize) else int(size)
 
 
 def resolved(shape: Sequence[Size], old: Shape) -> Shape:

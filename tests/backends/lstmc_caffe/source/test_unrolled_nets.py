@@ -29,20 +29,10 @@ def lstm_cell(
     Slice1=Input(1, 2, 4, 3), h=State(1, 2, 5), c=State(1, 2, 5), *, w_Mxw=Param(20, 12), w_Mxb=Param(20),
     w_Mhw=Param(20, 5),
 ):
-    Mx = reshape(Slice1, 1, 2, 12)
-    Mx_2 = linear(Mx, w_Mxw, w_Mxb)
-    Mh = linear(h, w_Mhw)
-    Mx_Mh = Mx_2 + Mh
+    Mx_Mh = linear(reshape(Slice1, 1, 2, 12), w_Mxw, w_Mxb) + linear(h, w_Mhw)
     raw_i, raw_i_2, raw_i_3, raw_i_4 = split(Mx_Mh, 4, axis=2)
-    raw_o = sigmoid(raw_i_3)
-    raw_f = sigmoid(raw_i_2)
-    c_f = raw_f * c
-    raw_i_5 = sigmoid(raw_i)
-    raw_g = tanh(raw_i_4)
-    c_i = raw_i_5 * raw_g
-    c_2 = c_f + c_i
-    act_c = tanh(c_2)
-    h_2 = raw_o * act_c
+    c_2 = sigmoid(raw_i_2) * c + sigmoid(raw_i) * tanh(raw_i_4)
+    h_2 = sigmoid(raw_i_3) * tanh(c_2)
     return h_2, {"h": h_2, "c": c_2}
 
 
