@@ -134,7 +134,7 @@ static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, 
 }
 
 ONCE static void packed_product(long rows, int outs, int ins, const float* x, int ldx, const float* panels,
-                                const float* b, float* y, int ldy, bool add) {
+                                const float* b, float* y, int ldy, bool add = false) {
   enum { NEAR = 1 << 16 };  // floats of x that stay in the second cache for all panels
   const long blocks = (rows * ins + NEAR - 1) / NEAR;
   for (long block = 0, done = 0; block < blocks; ++block) {
