@@ -13,9 +13,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lstmc.verification.constants import NoRule, rational
 from lstmc.verification.proof import FUNCTIONS, as_symbolic, equal, symbols
-from lstmc.verification.symbols import Algebra, BudgetExceeded, Number
+from lstmc.verification.symbols import Algebra, BudgetExceeded, NoRule, Number, rational
 
 VALUES = dict(zip("abc", (0.7310585786, -1.3132616875, 0.4187219083), strict=True))
 NEAR_A_KINK = 1e-7
@@ -64,7 +63,7 @@ def expressions(draw: Any, depth: int = 4) -> Any:
     if name == "power":
         exponent = draw(st.sampled_from([-2.0, -1.0, -0.5, 0.5, 1.5, 2.0, 3.0]))
         return name, ("add", 0.3, ("multiply", (square := draw(one)), square)), exponent
-    if name in ("tanh", "rint", "sin", "cos", "exp", "expm1", "absolute", "negative"):
+    if name in ("tanh", "rint", "sin", "cos", "exp", "expm1", "absolute", "negative", "isnan"):
         return name, draw(one)
     return name, draw(one), draw(one)
 
@@ -136,17 +135,35 @@ IDENTITIES: dict[str, Callable[..., tuple[Any, Any]]] = {
         np.log1p(np.exp((a - b) / 2)),
     ),
     "the slope of softplus": lambda a, b, c: (np.exp(a - np.logaddexp(a, 0)), np.exp(a) / (1 + np.exp(a))),
+    "the root of a sigmoid": lambda a, b, c: (np.sqrt((1 + np.tanh(a / 2)) / 2), np.exp(-np.log1p(np.exp(-a)) / 2)),
+    "the logarithm of a sigmoid": lambda a, b, c: (
+        np.log((1 - np.tanh(a / 2)) * np.exp(b)),
+        np.log(2) + b - np.log1p(np.exp(a)),
+    ),
+    "exp by tanh": lambda a, b, c: ((1 + 2 * np.tanh(a / 4) / (1 - np.tanh(a / 4))) ** 2, np.exp(a)),
+    "exp by a sigmoid": lambda a, b, c: (np.exp(a - b) * (1 - np.tanh((a - b) / 2)), 1 + np.tanh((a - b) / 2)),
+    "exp of a sum by tanh": lambda a, b, c: (
+        (1 + np.tanh(a + b)) / (1 - np.tanh(a + b)) * np.exp(c),
+        np.exp(2 * a + 2 * b + c),
+    ),
     "relu of a multiple": lambda a, b, c: (np.maximum(3 * a, 0), 3 * np.maximum(a, 0)),
     "relu of a negative": lambda a, b, c: (np.maximum(-a, 0), np.maximum(a, 0) - a),
     "absolute values": lambda a, b, c: (np.abs(a - b), np.maximum(a, b) - np.minimum(a, b)),
     "maxima in another order": lambda a, b, c: (np.maximum(a, np.maximum(b, c)), np.maximum(np.maximum(c, b), a)),
     "max pooling's shares": lambda a, b, c: ((a > b) | ~(a > b) & (c > a), (a > b) | (c > a) & ~(a > b)),
+    "larger than a maximum": lambda a, b, c: (a > np.maximum(b, c), (a > b) & (a > c)),
+    "a maximum that is larger": lambda a, b, c: (np.maximum(np.maximum(a, b), c) > a, (b > a) | (c > a)),
+    "an absolute value is larger": lambda a, b, c: (np.abs(a) > b, (a > b) | (-a > b)),
+    "one of two is larger": lambda a, b, c: (((a > b) & (b > a)) * c, 0 * c),
+    "one of three is the largest": lambda a, b, c: ((a > b) & (b > c) & (a > c), (a > b) & (b > c)),
     "rounded constants": lambda a, b, c: (0.1 * 3 * np.tanh(a * (1 / 3)), 0.3 * np.tanh(a / 3)),
 }
 FALSE: dict[str, Callable[..., tuple[Any, Any]]] = {
     "tanh of a multiple": lambda a, b, c: (np.tanh(2 * a), 2 * np.tanh(a)),
     "tanh is not even": lambda a, b, c: (np.tanh(-a), np.tanh(a)),
     "exp of a product": lambda a, b, c: (np.exp(a * b), np.exp(a) * np.exp(b)),
+    "exp by another tanh": lambda a, b, c: ((1 + 2 * np.tanh(a / 4) / (1 - np.tanh(a / 4))) ** 4, np.exp(a)),
+    "exp by another sigmoid": lambda a, b, c: (np.exp(a + b) * (1 - np.tanh((a - b) / 2)), 1 + np.tanh((a - b) / 2)),
     "log of a sum": lambda a, b, c: (np.log(a + b), np.log(a) + np.log(b)),
     "softplus of two numbers": lambda a, b, c: (
         np.maximum(a / 2, 0) + np.log1p(np.exp(-np.absolute(a))),
@@ -158,6 +175,11 @@ FALSE: dict[str, Callable[..., tuple[Any, Any]]] = {
     "relu of a product": lambda a, b, c: (np.maximum(a * b, 0), np.maximum(a, 0) * np.maximum(b, 0)),
     "a maximum of more": lambda a, b, c: (np.maximum(a, b), np.maximum(np.maximum(a, b), c)),
     "positive at 0": lambda a, b, c: (a > 0, a >= 0),
+    "one of two is larger, also if they are equal": lambda a, b, c: ((a > b) | (b > a), (a > b) | (a <= b)),
+    "one of three is larger": lambda a, b, c: ((a > b) & (b > c), a > c),
+    "larger than one of two": lambda a, b, c: (a > np.maximum(b, c), (a > b) | (a > c)),
+    "the root of another sigmoid": lambda a, b, c: (np.sqrt((1 + np.tanh(a)) / 2), np.exp(-np.log1p(np.exp(-a)) / 2)),
+    "the root of no sigmoid": lambda a, b, c: (np.sqrt((1 + np.tanh(a / 2)) / 3), np.exp(-np.log1p(np.exp(-a)) / 2)),
     "round of a sum": lambda a, b, c: (np.rint(a + b), np.rint(a) + np.rint(b)),
     "another constant": lambda a, b, c: (0.1 * a, 0.100001 * a),
     "a lost term": lambda a, b, c: (a + b, a),

@@ -260,9 +260,9 @@ class Largest(AlongAxis):
         return (x,)
 
     def eval(self, x: Array) -> Arrays:
-        y = np.zeros_like(x)
-        np.put_along_axis(y, np.expand_dims(x.argmax(axis=self.axis), self.axis), 1, self.axis)
-        return (y,)
+        found = (x == x.max(axis=self.axis, keepdims=True)) | np.isnan(x)
+        reached = np.bitwise_or.accumulate(found, axis=self.axis)
+        return (np.diff(reached, axis=self.axis, prepend=0).astype(x.dtype),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (0.0 * cts[0],)

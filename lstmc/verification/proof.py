@@ -22,21 +22,19 @@ from lstmc.ir import Graph, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
 from lstmc.process.status import gc_paused, report_activity
 from lstmc.types import shape_text
-from lstmc.verification.constants import NoRule, Rational, rational
+from lstmc.verification.functions import log, maximum, positive, relu, symmetric, zero_by_cases
 from lstmc.verification.symbols import (
     DIGITS,
     MOST_FACTORS,
     Algebra,
     Atom,
     BudgetExceeded,
+    NoRule,
     Number,
-    cos,
+    Rational,
     exp,
-    log,
-    maximum,
-    odd,
-    positive,
     power,
+    rational,
 )
 
 BUDGET = 1_000_000  # products of two terms: some seconds
@@ -230,7 +228,7 @@ def equal(x: Number, y: Number) -> bool:
                 if atom.kind == "power":
                     divisors[atom] = min(divisors.get(atom, 0), exponent)
         if not any(divisors.values()):
-            return False
+            return zero_by_cases(gap)
         atom = max(atom for atom, exponent in divisors.items() if exponent)
         gap = gap * Number.atom(atom, -divisors[atom])
     return False
@@ -254,10 +252,10 @@ def _reason(error: Exception) -> str:
 
 # What NumPy's functions are on numbers, where its arithmetic on objects is not enough.
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "tanh": odd("tanh", np.tanh),
-    "rint": odd("rint", np.rint),
-    "sin": odd("sin", np.sin),
-    "cos": cos,
+    "tanh": symmetric("tanh", np.tanh, -1),
+    "rint": symmetric("rint", np.rint, -1),
+    "sin": symmetric("sin", np.sin, -1),
+    "cos": symmetric("cos", np.cos, 1),
     "exp": exp,
     "expm1": lambda x: exp(x) - 1,
     "log": log,
@@ -265,7 +263,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "logaddexp": lambda x, y: log(exp(x) + exp(y)),
     "sqrt": lambda x: power(x, Fraction(1, 2)),
     "power": lambda x, exponent: power(x, rational(float(exponent))),
-    "absolute": abs,
+    "absolute": lambda x: relu(x).scaled(2) - x,
     "maximum": maximum,
     "minimum": lambda x, y: -maximum(-x, -y),
     "greater": lambda x, y: positive(x - y),
@@ -277,6 +275,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "bitwise_and": lambda x, y: x * y,  # of numbers that are 0 or 1
     "bitwise_or": lambda x, y: x + y - x * y,
     "invert": lambda x: 1 - x,
+    "isnan": lambda x: Number(),
 }
 
 
@@ -291,6 +290,8 @@ class SymbolicArray(np.ndarray):
             return symbolic(getattr(ufunc, method)(*map(_plain, inputs), **kwargs))
         if method == "reduce":
             return symbolic(_reduced(own, _plain(inputs[0]), **kwargs))
+        if method == "accumulate":
+            return symbolic(np.frompyfunc(own, 2, 1).accumulate(_plain(inputs[0]), kwargs["axis"]))
         if method != "__call__" or kwargs.get("out") is not None:
             raise NoRule(f"it calls {ufunc.__name__}.{method}")
 
@@ -306,9 +307,6 @@ class SymbolicArray(np.ndarray):
         if function is np.einsum:
             kwargs = {**kwargs, "optimize": False}
         return symbolic(super().__array_function__(function, types, args, kwargs))
-
-    def argmax(self, *_: Any, **__: Any) -> Any:
-        raise NoRule("it decides by comparing symbols")  # NumPy's own hides what a comparison raises
 
 
 def _reduced(function: Callable[..., Any], x: Any, axis: int | None = 0, keepdims: bool = False, **_: Any) -> Any:

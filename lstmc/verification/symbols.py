@@ -12,19 +12,25 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import chain, islice
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from lstmc.patterns.polynomial import LinearCombination
-from lstmc.verification.constants import NoRule, Rational, constant_power, rational
 
+Rational = int | Fraction
+LOST = 2.0**-120  # constants below it are 0: divisions add FLT_MIN to divisors that may be 0
 DIGITS = 10  # coefficients that agree in so many digits are one: constants of a graph are rounded
 LARGEST_EXPONENT = 700  # of exp as a float; beyond, as of a first maximum of -1e30, exp(c) is the number e to the c
 MOST_DISTRIBUTED = 8  # terms of the shorter factor of a product that is past the largest
 MOST_FACTORS = 16  # of a power that is multiplied out
+
+
+class NoRule(Exception):
+    """An op does something with numbers that symbols cannot: a comparison that decides, a number as an index."""
 
 
 class BudgetExceeded(Exception):
@@ -146,9 +152,6 @@ class Number(LinearCombination[Monomial]):
     def __pow__(self, exponent: Any) -> Any:
         return power(self, rational(exponent))
 
-    def __abs__(self) -> Any:
-        return relu(self).scaled(2) - self
-
     def __float__(self) -> float:
         if self.value is None:
             raise NoRule("it needs the number that a symbol stands for")
@@ -197,13 +200,14 @@ class Algebra:
         self.largest, self.longest = largest, longest
         self.rounded = False
         self.maxima: dict[Number, tuple[Number, ...]] = {}
+        self.growths: dict[Atom, Number] = {}  # of tanh(y) exp(2 y)
         self._count = 0
         self._exact: dict[tuple[str, tuple[Number, ...]], Atom] = {}
         self._near: dict[tuple[str, tuple[Any, ...]], Atom] = {}
 
     def clear(self) -> None:
         """Forget all atoms: they and the algebra refer to each other, which reference counts alone do not free."""
-        self.maxima, self._exact, self._near = {}, {}, {}
+        self.maxima, self.growths, self._exact, self._near = {}, {}, {}, {}
 
     def symbol(self, name: str) -> Number:
         """Return a new symbol."""
@@ -242,8 +246,8 @@ class Algebra:
 
     def whole(self, x: Number) -> Number:
         """Return a sum as what its terms share, times its first coefficient, times one atom of the rest."""
-        shared = _shared(x)
-        rest = x.times(_inverse(shared))
+        shared = shared_factors(x)
+        rest = x.times(inverse(shared))
         return Number({Number.product(shared, ((self.atom("value", rest.over(rest.lead)), 1),)): rational(rest.lead)})
 
     def spend(self, terms: int) -> None:
@@ -261,25 +265,97 @@ def _rounded(number: Number) -> Any:
     return frozenset((monomial, f"{float(value):.{DIGITS}e}") for monomial, value in number.terms.items())
 
 
+# constants --------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def rational(value: Any) -> Rational:
+    """Return a constant of a graph: of a float the simplest fraction that differs from it by rounding alone.
+
+    So 0.1 is 1/10, and so is the float 0.1 * 3 / 3. One that is lost beside any normal float is 0. Raises
+    :class:`NoRule` for one that is not finite.
+    """
+    if isinstance(value, Fraction):
+        return value.numerator if value.denominator == 1 else value
+    if not isfinite(value):
+        raise NoRule(f"it computes with {float(value)}")
+    exact = Fraction(float(value)) if abs(value) >= LOST else Fraction(0)
+    if exact.denominator == 1:
+        return exact.numerator
+    margin = abs(exact) / 2**50
+    nearest = _simplest(abs(exact) - margin, abs(exact) + margin)
+    return rational(nearest if exact > 0 else -nearest)
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """Return the fraction with the least denominator between two positive ones."""
+    whole = low.numerator // low.denominator
+    if whole == low or whole + 1 <= high:
+        return Fraction(whole if whole == low else whole + 1)
+    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
+
+
+def constant_power(value: Rational, exponent: Rational) -> Rational:
+    """Return value ** exponent. Raises :class:`NoRule` for a division by 0, and for a root of a negative number."""
+    if exponent == int(exponent):
+        if value == 0 and exponent < 0:
+            raise NoRule("it divides by 0")
+        return rational(Fraction(value) ** int(exponent))
+    if value < 0:
+        raise NoRule(f"it takes a root of {float(value)}")
+    return rational(float(value) ** float(exponent))
+
+
 # identities -------------------------------------------------------------------------------------------------------
 
 
 def _multiplied_out(number: Number) -> Number:
-    """Return the number with whole powers of sums, which come of the product of a root with itself, as products."""
+    """Return the number with whole powers of sums, which come of the product of a root with itself, as products, and
+    products of tanh(y) with exp(2 y) as sums."""
     for monomial, value in number.terms.items():
         for atom, exponent in monomial:
-            if atom.kind == "power" and exponent >= 1 and exponent == int(exponent):
-                rest = tuple(each for each in monomial if each[0] is not atom)
-                others = Number({m: v for m, v in number.terms.items() if m != monomial})
-                return _sum(others, _product(Number({rest: value}), *[atom.operands[0]] * int(exponent)))
+            if exponent < 1 or exponent != int(exponent) or atom.kind not in ("power", "tanh"):
+                continue
+            rest = tuple(each for each in monomial if each[0] is not atom)
+            if atom.kind == "power":
+                factors = [atom.operands[0]] * int(exponent)
+            else:
+                quotient = _quotient_by_growth(atom, rest)
+                if quotient is None:
+                    continue
+                rest, tanh = quotient[0], Number.atom(atom)
+                factors = [quotient[1], *[tanh] * (int(exponent) - 1)]
+            others = Number({m: v for m, v in number.terms.items() if m != monomial})
+            return sum_of(others, product_of(Number({rest: value}), *factors))
     return number
 
 
-def _sum(*numbers: Number) -> Number:
+def _quotient_by_growth(tanh: Atom, monomial: Monomial) -> tuple[Monomial, Number] | None:
+    """Return a monomial over e = exp(2 y) or 1 / e, with tanh(y) e = e - 1 - tanh(y), or tanh(y) / e = 1 - 1 / e -
+    tanh(y); None where it has neither as a factor."""
+    exponents = dict(monomial)
+    if not any(atom.kind == "exp" for atom in exponents):
+        return None
+    growth = tanh.algebra.growths.get(tanh)
+    if growth is None:
+        growth = tanh.algebra.growths[tanh] = exp(tanh.operands[0].scaled(2))
+    (factors, _), *more = growth.terms.items()
+    ratios = [Fraction(exponents.get(atom, 0)) / exponent for atom, exponent in factors]
+    if more or not ratios or max(min(ratios), -max(ratios)) < 1:
+        return None
+    sign = 1 if min(ratios) >= 1 else -1
+    whole = power(growth, sign)
+    ((divisor, scale),) = whole.terms.items()
+    return Number.product(monomial, inverse(divisor)), ((whole - 1).scaled(sign) - Number.atom(tanh)).over(
+        Fraction(scale)
+    )
+
+
+def sum_of(*numbers: Number) -> Number:
     return reduce(Number.__add__, numbers)
 
 
-def _product(*numbers: Number) -> Number:
+def product_of(*numbers: Number) -> Number:
     return reduce(Number.__mul__, numbers)
 
 
@@ -294,32 +370,57 @@ def power(x: Number, exponent: Rational) -> Number:
         return Number.constant(constant_power(x.value, exponent))
     whole = exponent == int(exponent)
     if whole and 0 < exponent <= MOST_FACTORS:
-        return _product(*[x] * int(exponent))
+        return product_of(*[x] * int(exponent))
     if len(x) == 1:
         ((monomial, value),) = x.terms.items()
-        if whole or (value > 0 and all(atom.kind == "exp" for atom, _ in monomial)):
+        if whole or (value > 0 and all(_is_positive(atom) for atom, _ in monomial)):
             raised = tuple((atom, rational(Fraction(own * exponent))) for atom, own in monomial)
             return Number({raised: 1}).scaled(constant_power(value, exponent))
-    shared = _shared(x, exponentials=True)
-    rest = x.times(_inverse(shared))
+    shared = shared_factors(x, exponentials=True, positive=not whole)
+    rest = x.times(inverse(shared))
+    if (exponent < 0 or not whole) and (ratio := as_ratio(rest)) is not None:
+        return product_of(*(power(Number.atom(atom, own), exponent) for atom, own in shared), power(ratio, exponent))
     scale = rest.lead if whole or rest.lead > 0 else Fraction(1)
-    base = _algebra(x).atom("power", rest.over(scale))
+    base = algebra_of(x).atom("power", rest.over(scale))
     atoms = Number({tuple((atom, own * exponent) for atom, own in shared): constant_power(scale, exponent)})
-    return _product(atoms, Number.atom(base, exponent))
+    return product_of(atoms, Number.atom(base, exponent))
 
 
-def _shared(x: Number, exponentials: bool = False) -> Monomial:
-    """Return the largest product of atoms that divides each term; of exponentials alone it is positive."""
+def as_ratio(x: Number) -> Number | None:
+    """Return c + c tanh(y) as 2 c / (1 + exp(-2 y)): both are ways to write a sigmoid."""
+    constant, *others = sorted(x.terms.items(), key=lambda term: len(term[0]))
+    if constant[0] or len(others) != 1:
+        return None
+    ((monomial, value),) = others
+    if len(monomial) != 1 or monomial[0][0].kind != "tanh" or monomial[0][1] != 1 or abs(value) != abs(constant[1]):
+        return None
+    y = monomial[0][0].operands[0].scaled(-2 if value == constant[1] else 2)
+    return product_of(Number.constant(2 * constant[1]), power(sum_of(Number.constant(1), exp(y)), -1))
+
+
+def _is_positive(atom: Atom) -> bool:
+    terms = atom.operands[0].terms if atom.kind == "power" else {}
+    sums = bool(terms) and all(value > 0 and all(_is_positive(each) for each, _ in m) for m, value in terms.items())
+    return atom.kind == "exp" or sums
+
+
+def shared_factors(x: Number, exponentials: bool = False, positive: bool = False) -> Monomial:
+    """Return the largest product of atoms that divides each term: of all, of ``exponentials``, of ``positive`` sums."""
     least: dict[Atom, Rational] = {}
     terms: dict[Atom, int] = {}
     for atom, exponent in chain.from_iterable(x.terms):
         least[atom] = min(exponent, least.get(atom, exponent))
         terms[atom] = terms.get(atom, 0) + 1
+
+    def divides(atom: Atom) -> bool:
+        whole = positive and terms[atom] == len(x) and _is_positive(atom)
+        return whole or (atom.kind == "exp" if exponentials or positive else atom.kind != "positive")
+
     found = ((atom, least[atom] if terms[atom] == len(x) else min(least[atom], 0)) for atom in sorted(least))
-    return tuple((a, e) for a, e in found if e and (a.kind == "exp" if exponentials else a.kind != "positive"))
+    return tuple((atom, exponent) for atom, exponent in found if exponent and divides(atom))
 
 
-def _inverse(monomial: Monomial) -> Monomial:
+def inverse(monomial: Monomial) -> Monomial:
     return tuple((atom, -exponent) for atom, exponent in monomial)
 
 
@@ -328,123 +429,22 @@ def exp(x: Number) -> Number:
     factors = [Number.constant(1)]
     for monomial, value in x.terms.items():
         if not monomial and (abs(value) < LARGEST_EXPONENT or len(x) == 1):
-            factors.append(_of_constant(np.exp, value))
+            factors.append(of_constant(np.exp, value))
         elif not monomial:
-            factors.append(Number.atom(_algebra(x).atom("exp", Number.constant(1)), value))
+            factors.append(Number.atom(algebra_of(x).atom("exp", Number.constant(1)), value))
         elif len(monomial) == 1 and monomial[0][0].kind == "log" and monomial[0][1] == 1:
             factors.append(power(monomial[0][0].operands[0], value))
         else:
-            factors.append(Number.atom(_algebra(x).atom("exp", Number({monomial: 1})), value))
-    return _product(*factors)
+            factors.append(Number.atom(algebra_of(x).atom("exp", Number({monomial: 1})), value))
+    return product_of(*factors)
 
 
-def log(x: Number) -> Number:
-    """Return log(x): exponentials that divide it come out, log(exp(y) z) is y + log(z)."""
-    if x.value is not None:
-        return _of_constant(np.log, x.value)
-    shared = _shared(x, exponentials=True)
-    rest = x.times(_inverse(shared))
-    reduced = _without_squares(rest)
-    last = _algebra(x).function("log", rest) if reduced is rest and rest.value is None else log(reduced)
-    return _sum(last, *(atom.operands[0].scaled(exponent) for atom, exponent in shared))
-
-
-def _without_squares(x: Number) -> Number:
-    """Return the number with r r as r + r e - e, where r is exp(relu(y)), and e is exp(y): r is 1 or e.
-
-    So log(1 + exp(-abs(y))) is log(1 + exp(y)) - relu(y). Of roots of both only if there are no more terms then.
-    """
-    for monomial, value in x.terms.items():
-        for atom, exponent in monomial:
-            if atom.kind != "exp" or exponent <= 0:
-                continue
-            ((factors, scale), *others) = atom.operands[0].terms.items()
-            if others or scale != 1 or len(factors) != 1 or factors[0][0].kind != "relu" or factors[0][1] != 1:
-                continue
-            half = 1 if exponent >= 2 else rational(Fraction(exponent) / 2)
-            r, e = Number.atom(atom, half), exp(factors[0][0].operands[0].scaled(half))
-            quotient = Number({Number.product(monomial, ((atom, -2 * half),)): value})
-            reduced = _sum(x, Number({monomial: -value}), _product(quotient, r + r * e - e))
-            if half == 1 or len(reduced) <= len(x):
-                return _without_squares(reduced)
-    return x
-
-
-def odd(kind: str, function: Callable[[float], Any]) -> Callable[[Number], Number]:
-    """Return a function with f(-x) = -f(x)."""
-
-    def normal(x: Number) -> Number:
-        if x.value is not None:
-            return _of_constant(function, x.value)
-        return -_algebra(x).function(kind, -x) if x.lead < 0 else _algebra(x).function(kind, x)
-
-    return normal
-
-
-def cos(x: Number) -> Number:
-    """Return cos(x), which is cos(-x)."""
-    if x.value is not None:
-        return _of_constant(np.cos, x.value)
-    return _algebra(x).function("cos", -x if x.lead < 0 else x)
-
-
-def relu(x: Number) -> Number:
-    """Return max(x, 0): c relu(x) for relu(c x) with c > 0, x + relu(-x), and x itself where no factor is negative."""
-    if x.value is not None:
-        return Number.constant(max(x.value, 0))
-    if len(x) == 1:
-        ((monomial, value),) = x.terms.items()
-        if all(_not_negative(atom, exponent) for atom, exponent in monomial):
-            return x if value > 0 else Number.constant(0)
-    normal, algebra = x.over(abs(x.lead)), _algebra(x)
-    result = _sum(normal, algebra.function("relu", -normal)) if x.lead < 0 else algebra.function("relu", normal)
-    return result.scaled(abs(x.lead))
-
-
-def _not_negative(atom: Atom, exponent: Rational) -> bool:
-    return atom.kind in ("relu", "exp", "positive") or exponent % 2 == 0
-
-
-def maximum(x: Number | float, y: Number | float) -> Number | float:
-    """Return the larger of two: x + relu(y - x), and of more than two one function of their differences."""
-    if -np.inf in (x, y):  # what padding has outside of an image
-        return y if x == -np.inf else x
-    x, y = Number.of(x), Number.of(y)
-    algebra = x.algebra or y.algebra
-    if algebra is None:
-        return max(x, y, key=float)
-    parts = dict.fromkeys(part for each in (x, y) for part in algebra.maxima.get(each, (each,)))
-    first, *others = sorted(parts, key=lambda part: sorted((*part.terms.items(),)))
-    if not others:
-        return first
-    gaps = [other - first for other in others]
-    result = _sum(first, relu(gaps[0]) if len(gaps) == 1 else algebra.function("max", *gaps))
-    if result.value is None:
-        algebra.maxima[result] = (first, *others)
-    return result
-
-
-def positive(x: Number) -> Number:
-    """Return 1 where x > 0, else 0: of c x with c > 0, and of relu(x), that of x."""
-    if x.value is not None:
-        return Number.constant(int(x.value > 0))
-    if len(x) == 1:
-        ((monomial, value),) = x.terms.items()
-        if all(atom.kind == "exp" for atom, _ in monomial):
-            return Number.constant(int(value > 0))
-        if value < 0 and all(_not_negative(atom, exponent) for atom, exponent in monomial):
-            return Number.constant(0)
-        if value > 0 and len(monomial) == 1 and monomial[0][0].kind == "relu" and monomial[0][1] == 1:
-            return positive(monomial[0][0].operands[0])
-    return _algebra(x).function("positive", x.over(abs(x.lead)))
-
-
-def _of_constant(function: Callable[[float], Any], value: Rational) -> Number:
+def of_constant(function: Callable[[float], Any], value: Rational) -> Number:
     with np.errstate(all="ignore"):
         return Number.constant(rational(float(function(float(value)))))
 
 
-def _algebra(x: Number) -> Algebra:
+def algebra_of(x: Number) -> Algebra:
     algebra = x.algebra
     assert algebra is not None, "a constant is computed"
     return algebra

@@ -1,0 +1,165 @@
+"""Functions of symbolic numbers: logarithms, functions with a symmetry, maxima, and comparisons, also by cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from lstmc.verification.symbols import (
+    Atom,
+    Number,
+    Rational,
+    algebra_of,
+    as_ratio,
+    exp,
+    inverse,
+    of_constant,
+    product_of,
+    rational,
+    shared_factors,
+    sum_of,
+)
+
+MOST_KINKS = 2  # maxima of a comparison that is done by cases
+MOST_CASES = 10  # comparisons of a number that is looked at by cases
+
+
+def log(x: Number) -> Number:
+    """Return log(x): exponentials that divide it come out, log(exp(y) z) is y + log(z)."""
+    if x.value is not None:
+        return of_constant(np.log, x.value)
+    shared = shared_factors(x, positive=True)
+    rest = x.times(inverse(shared))
+    ratio = as_ratio(rest)
+    reduced = _without_squares(rest) if ratio is None else ratio
+    last = algebra_of(x).function("log", rest) if reduced is rest and rest.value is None else log(reduced)
+    whole = ((atom.operands[0] if atom.kind == "exp" else log(atom.operands[0]), by) for atom, by in shared)
+    return sum_of(last, *(part.scaled(by) for part, by in whole))
+
+
+def _without_squares(x: Number) -> Number:
+    """Return the number with r r as r + r e - e, where r is exp(relu(y)), and e is exp(y): r is 1 or e.
+
+    So log(1 + exp(-abs(y))) is log(1 + exp(y)) - relu(y). Of roots of both only if there are no more terms then.
+    """
+    for monomial, value in x.terms.items():
+        for atom, exponent in monomial:
+            if atom.kind != "exp" or exponent <= 0:
+                continue
+            ((factors, scale), *others) = atom.operands[0].terms.items()
+            if others or scale != 1 or len(factors) != 1 or factors[0][0].kind != "relu" or factors[0][1] != 1:
+                continue
+            half = 1 if exponent >= 2 else rational(Fraction(exponent) / 2)
+            r, e = Number.atom(atom, half), exp(factors[0][0].operands[0].scaled(half))
+            quotient = Number({Number.product(monomial, ((atom, -2 * half),)): value})
+            reduced = sum_of(x, Number({monomial: -value}), product_of(quotient, r + r * e - e))
+            if half == 1 or len(reduced) <= len(x):
+                return _without_squares(reduced)
+    return x
+
+
+def symmetric(kind: str, function: Callable[[float], Any], sign: int) -> Callable[[Number], Number]:
+    """Return a function with f(-x) = sign f(x)."""
+
+    def normal(x: Number) -> Number:
+        if x.value is not None:
+            return of_constant(function, x.value)
+        made = algebra_of(x).function
+        return made(kind, -x).scaled(sign) if x.lead < 0 else made(kind, x)
+
+    return normal
+
+
+def relu(x: Number) -> Number:
+    """Return max(x, 0): c relu(x) for relu(c x) with c > 0, x + relu(-x), and x itself where no factor is negative."""
+    if x.value is not None:
+        return Number.constant(max(x.value, 0))
+    if len(x) == 1:
+        ((monomial, value),) = x.terms.items()
+        if all(_not_negative(atom, exponent) for atom, exponent in monomial):
+            return x if value > 0 else Number.constant(0)
+    normal, algebra = x.over(abs(x.lead)), algebra_of(x)
+    result = sum_of(normal, algebra.function("relu", -normal)) if x.lead < 0 else algebra.function("relu", normal)
+    return result.scaled(abs(x.lead))
+
+
+def _not_negative(atom: Atom, exponent: Rational) -> bool:
+    return atom.kind in ("relu", "exp", "positive") or exponent % 2 == 0
+
+
+def maximum(x: Number | float, y: Number | float) -> Number | float:
+    """Return the larger of two: x + relu(y - x), and of more than two one function of their differences."""
+    if -np.inf in (x, y):  # what padding has outside of an image
+        return y if x == -np.inf else x
+    x, y = Number.of(x), Number.of(y)
+    algebra = x.algebra or y.algebra
+    if algebra is None:
+        return max(x, y, key=float)
+    parts = dict.fromkeys(part for each in (x, y) for part in algebra.maxima.get(each, (each,)))
+    first, *others = sorted(parts, key=lambda part: sorted((*part.terms.items(),)))
+    if not others:
+        return first
+    gaps = [other - first for other in others]
+    result = sum_of(first, relu(gaps[0]) if len(gaps) == 1 else algebra.function("max", *gaps))
+    if result.value is None:
+        algebra.maxima[result] = (first, *others)
+    return result
+
+
+def positive(x: Number) -> Number:
+    """Return 1 where x > 0, else 0: of c x with c > 0 that of x, of y + c max(a, b) by that of y + c a and y + c b."""
+    if x.value is not None:
+        return Number.constant(int(x.value > 0))
+    if len(x) == 1:
+        ((monomial, value),) = x.terms.items()
+        if all(atom.kind == "exp" for atom, _ in monomial):
+            return Number.constant(int(value > 0))
+        if value < 0 and all(_not_negative(atom, exponent) for atom, exponent in monomial):
+            return Number.constant(0)
+    kinks = {atom: monomial for monomial in x.terms for atom, _ in monomial if atom.kind in ("relu", "max")}
+    for atom, monomial in kinks.items() if len(kinks) <= MOST_KINKS else ():
+        factor = x.terms[monomial]
+        rest = sum_of(x, Number({monomial: -factor}))
+        if monomial == ((atom, 1),) and not any(other is atom for each in rest.terms for other, _ in each):
+            cases = (positive(sum_of(rest, operand.scaled(factor))) for operand in (Number(), *atom.operands))
+            return product_of(*cases) if factor < 0 else 1 - product_of(*(1 - case for case in cases))
+    return algebra_of(x).function("positive", x.over(abs(x.lead)))
+
+
+def zero_by_cases(x: Number) -> bool:
+    """Return whether a number is 0 whichever of the numbers that it compares with 0 are positive, where they can be."""
+    compared = dict.fromkeys(atom for each in x.terms for atom, _ in each if atom.kind == "positive")
+    return 0 < len(compared) <= MOST_CASES and _is_zero(x, [*compared], {})
+
+
+def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) -> bool:
+    """``known`` numbers are at least 0; more than 0 if the value is true."""
+    if not x.terms or not compared:
+        return not x.terms
+    atom, *others = compared
+    for value, fact in ((1, atom.operands[0]), (0, -atom.operands[0])):
+        facts = _with_sums(known, fact, bool(value))
+        if facts is not None and not _is_zero(_replaced(x, atom, value), others, facts):
+            return False
+    return True
+
+
+def _with_sums(known: Mapping[Number, bool], fact: Number, strict: bool) -> Mapping[Number, bool] | None:
+    """Return what is known with one more fact, and its sums with the others; None if they contradict each other."""
+    facts = dict(known)
+    for total, more in [(fact, strict), *((sum_of(fact, other), strict or each) for other, each in known.items())]:
+        if total.value is None:
+            facts[total] = facts.get(total, False) or more
+        elif total.value < 0 or (more and total.value == 0):
+            return None
+    return facts
+
+
+def _replaced(x: Number, atom: Atom, value: int) -> Number:
+    """Return the number with a value in place of an atom that is 0 or 1."""
+    rest = {m: v for m, v in x.terms.items() if all(each is not atom for each, _ in m)}
+    held = {tuple(f for f in m if f[0] is not atom): v for m, v in x.terms.items() if m not in rest}
+    return sum_of(Number(rest), Number(held)) if value else Number(rest)
