@@ -239,12 +239,12 @@ class _Column:
 
     def _beside(self, values: Values) -> str:
         """Return the slice after the last, or before the first, of the same sequence."""
-        places = [element(self.flow, value) for value in values]
-        first, last = places[0], places[-1]
-        if first is None or last is None:
+        places = [place for place in (element(self.flow, value) for value in values) if place is not None]
+        if len(places) < len(values):
             raise StepsDiffer
-        step = places[1].start - first.start if places[1] is not None else 0
-        start = last.start + step if self.at_end else first.start - step
+        first, second, *_ = places
+        step = second.start - first.start
+        start = places[-1].start + step if self.at_end else first.start - step
         for reader in self.flow.consumers.get(first.base, ()):
             for name in self.flow.steps[reader].outputs:
                 place = element(self.flow, name)
