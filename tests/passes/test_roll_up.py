@@ -137,7 +137,7 @@ def test_steps_that_differ_two_steps_and_steps_with_a_scan_stay() -> None:
     @model
     def scans(X=Input(T, N, H), *, U=Param(H, H)):  # type: ignore[no-untyped-def]
         step, y = inner(), X
-        for _ in range(3):
+        for _ in range(4):
             y = tanh(linear(scan(step, y)[0], U))
         return {"y": y}
 
