@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import linecache
+from itertools import product
 from typing import Any
 
+import pytest
 from hypothesis import given
 
 from lstmc import cells
@@ -194,3 +196,15 @@ def test_options_of_losses_and_accuracies_are_printed(user: UserFile) -> None:
         "    return {'loss': loss, 'one': accuracy(X, L), 'two': accuracy(X, L, top_k=2, ignore_label=3)}\n"
     )
     assert same(graph, traced_again(graph))
+
+
+@pytest.mark.parametrize(("option", "sizes"), [("pad", (0, 1)), ("stride", (1, 2)), ("dilation", (1, 2))])
+def test_options_of_windows_are_printed(user: UserFile, option: str, sizes: tuple[int, int]) -> None:
+    for pair in product(sizes, repeat=2):
+        given = f"{option}={pair}"
+        pools = "" if option == "dilation" else f"'a': max_pool(X, 2, {given}), 'b': ave_pool(X, 3, {given}), "
+        graph = user.graph(
+            "\n@model\ndef net(X=Input(N, 2, 6, 6), *, W=Param(2, 2, 3, 3)):\n"
+            f"    return {{{pools}'c': conv(X, W, {given})}}\n"
+        )
+        assert same(graph, traced_again(graph))

@@ -12,19 +12,26 @@ from lstmc.errors import BackendError, PassError, VerifyError
 from lstmc.ir import Builder, Graph, Node, Ref, Stage, parse_graph, print_graph
 from lstmc.ops import Add, Tanh
 from lstmc.passes import (
+    ConvexUpdates,
+    ConvProducts,
     Cse,
     Dead,
+    Distribute,
     Expand,
     FixedProducts,
+    FoldConvs,
     FuseLinears,
     Hoist,
+    ParallelTime,
     Pass,
     PassList,
     PassResult,
+    Precompute,
     Refs,
     Simplify,
     Sink,
     SplitProducts,
+    SpreadKernels,
     rewrite,
     run_passes,
 )
@@ -224,9 +231,13 @@ graph net {
 """
 
 
-@pytest.mark.parametrize(
-    "late", [FixedProducts(), FuseLinears(), Hoist(), Sink(), SplitProducts()], ids=lambda step: step.name
-)
+BEFORE_PEEL = (
+    ConvexUpdates, ConvProducts, Distribute, FixedProducts, FoldConvs, FuseLinears, Hoist, ParallelTime, Precompute,
+    Sink, SplitProducts, SpreadKernels,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("late", [late() for late in BEFORE_PEEL], ids=lambda step: step.name)
 def test_what_moves_ops_of_one_body_comes_before_peel(late: Pass) -> None:
     with pytest.raises(PassError) as caught:
         run_passes(parse_graph(PEELED), [late])

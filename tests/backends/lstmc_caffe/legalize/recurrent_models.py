@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lstmc import (
+    Cell,
     Input,
     Param,
     State,
@@ -148,21 +149,26 @@ def one_sigmoid(
     return h, {"h": h, "c": c}
 
 
-@cell
-def stacked(
-    x: Value = Input(N, D),
-    h1: Value = State(N, H),
-    c1: Value = State(N, H),
-    h2: Value = State(N, H),
-    c2: Value = State(N, H),
-) -> Step:
-    """Two layers in one step."""
-    y, one = lower(x, h=h1, c=c1)
-    y, two = upper(y, h=h2, c=c2)
-    return y, {"h1": one["h"], "c1": one["c"], "h2": two["h"], "c2": two["c"]}
+def stacked_cell(lower: Cell, upper: Cell) -> Cell:
+    @cell
+    def stacked(
+        x: Value = Input(N, D),
+        h1: Value = State(N, H),
+        c1: Value = State(N, H),
+        h2: Value = State(N, H),
+        c2: Value = State(N, H),
+    ) -> Step:
+        """Two layers in one step."""
+        y, one = lower(x, h=h1, c=c1)
+        y, two = upper(y, h=h2, c=c2)
+        return y, {"h1": one["h"], "c1": one["c"], "h2": two["h"], "c2": two["c"]}
+
+    return stacked
 
 
-lower, upper = caffe_order(H=4), caffe_order(H=4)
+stacked = stacked_cell(caffe_order(H=4), caffe_order(H=4))
+stacked_torch_order = stacked_cell(torch_order(H=4), torch_order(H=4))
+stacked_orders = stacked_cell(caffe_order(H=4), torch_order(H=4))
 
 
 @cell

@@ -27,6 +27,8 @@ from tests.backends.lstmc_caffe.legalize.recurrent_models import (
     of_three_axes,
     one_sigmoid,
     stacked,
+    stacked_orders,
+    stacked_torch_order,
     torch_order,
 )
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
@@ -37,6 +39,8 @@ CASES = {
     "gate_by_gate": (CellModel(gate_by_gate), {"D": 3, "H": 4}, 3),
     "one_sigmoid": (CellModel(one_sigmoid), {"D": 3, "H": 4}, 3),
     "stacked": (CellModel(stacked), {"D": 3, "H": 4}, 6),
+    "stacked_torch_order": (CellModel(stacked_torch_order), {"D": 3, "H": 4}, 0),
+    "stacked_orders": (CellModel(stacked_orders), {"D": 3, "H": 4}, 0),
     "both_ways": (both_ways, {}, 6),
     "given_states": (given_states, {}, 3),
     "gates_read_again": (CellModel(gates_read_again), {"D": 3, "H": 4}, 0),

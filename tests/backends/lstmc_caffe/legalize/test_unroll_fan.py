@@ -97,6 +97,8 @@ def test_each_rule_as_text() -> None:
     assert print_graph(outcome.graph) == AFTER
     assert outcome.counts == {"slice_of_slices": 1, "split_readers": 1, "concat_of_concats": 1}
     LimitFan(3).ensures(outcome.graph)
+    assert LimitFan(4).run(before).counts == {"slice_of_slices": 1, "concat_of_concats": 1}
+    assert not LimitFan(5).run(before).modified
 
 
 def test_the_tree_means_the_same() -> None:
