@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from lstmc.importers import RefusedError, SourceError, from_torch
+from lstmc.importers.frontends.torch_graph import HANDLERS
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import Imported, assert_close, imported
 from tests.quick_sample import one_in
@@ -311,3 +313,20 @@ def test_from_torch_takes_no_file() -> None:
     )
     with pytest.raises(SourceError, match=r"takes a module of PyTorch or a program of torch\.export, found int"):
         from_torch(3)
+
+
+def test_arguments_that_a_program_leaves_out_are_those_of_pytorchs_schema() -> None:
+    compared = 0
+    for target, handler in HANDLERS.items():
+        overloads = getattr(torch.ops.aten, target.split(".")[1]) if target.startswith("aten.") else None
+        overload = getattr(overloads, target.split(".")[2], None)
+        arguments = overload._schema.arguments if overload else []
+        by_name, by_place = {one.name: one for one in arguments}, [one for one in arguments if not one.kwarg_only]
+        for place, ours in enumerate([*signature(handler).parameters.values()][1:]):
+            theirs = by_name.get(ours.name) if ours.kind is ours.KEYWORD_ONLY else dict(enumerate(by_place)).get(place)
+            values = [ours.default, theirs.default_value if theirs else None]
+            if all(isinstance(value, bool | int | float | list | tuple) for value in values):
+                one, other = ({*np.ravel(value).tolist()} for value in values)  # of several axes ours may be one number
+                assert one == other, f"{target}: {ours.name}"
+                compared += 1
+    assert compared > 80
