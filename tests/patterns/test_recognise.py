@@ -221,6 +221,20 @@ NEAR_MISSES = [
     ),
     (
         LSTM_CELL,
+        "sigmoid(i)",
+        "clip(0.2 * i + 0.5, 0, 2)",
+        "LSTM: a function such as sigmoid",
+        "%relu_W_2: f32[2,4] = relu(%affine_W_4)",
+    ),
+    (
+        LSTM_CELL,
+        "sigmoid(i)",
+        "clip(0.2 * i + 0.3 * c, 0, 1)",
+        "LSTM: a function such as sigmoid",
+        "%relu_W_2: f32[2,4] = relu(%affine_W_3)",
+    ),
+    (
+        LSTM_CELL,
         "sigmoid(f) *",
         "sigmoid(linear(h, split(U, 16, axis=0)[0])) *",
         "LSTM: a gate of 4 units",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,15 @@ def test_what_is_written(target: str, before: str, after: str, counts: dict[str,
     assert (outcome.modified, outcome.counts) == (True, counts)
     assert_same_meaning(graph, outcome.graph)
     assert pass_.run(outcome.graph) == PassResult(outcome.graph, False, {})
+
+
+@pytest.mark.parametrize("target", [NO_POWER, "acuity", "rknn", "tpu-mlir", "x2paddle"])
+def test_any_power_means_the_same(target: str) -> None:
+    for power, scale, shift in product((-2.0, -1.0, 1.0, 2.0, 3.0), (-1.5, 1.0, 2.0), (0.0, 0.5, 1.0)):
+        graph = graph_of(X + f"%z: f32[2,3] = caffe.Power(%x, power={power}, scale={scale}, shift={shift})")
+        outcome = FixedBlobs(load_target(target)).run(graph)
+        assert outcome.modified or outcome.graph == graph
+        assert_same_meaning(graph, outcome.graph)
 
 
 def test_nothing_is_written_anew_where_the_target_has_it() -> None:

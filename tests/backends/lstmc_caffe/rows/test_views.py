@@ -10,7 +10,7 @@ from lstmc.ops import Values
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.views import FoldedConstants, SettleViews
+from lstmc_caffe.rows.views import FoldedConstants, SettleViews, _keeps_zero
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
@@ -264,3 +264,10 @@ def test_a_constant_factor_of_several_rows_is_apart_from_a_product(factor: str, 
     (read, *_) = done.args("y")
     assert (done.node(read.node).op == caffe.PowerLayer(shift=2.0**-126)) is apart
     assert not FoldedConstants(load_target("flat")).run(graph_of(lines)).modified
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_a_power_of_zero_is_zero(power: float, shift: float) -> None:
+    op = caffe.PowerLayer(power, 2.0, shift)
+    assert _keeps_zero(op) == (not op.eval(np.zeros(3))[0].any())
