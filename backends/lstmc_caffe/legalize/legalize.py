@@ -86,7 +86,7 @@ def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
     """Return whether an argument of a body, or a weight packed from it, can be a layer's blob, or its bias."""
     argument = Ref(body.body_args()[slot].name)
     return any(
-        ref == argument and (_is_blob(node, at, biases) or (is_weight_op(node.op) and is_weight(body, Ref(node.name))))
+        ref == argument and (_is_blob(node, at, biases) or is_weight(body, Ref(node.name)))
         for node in body
         for at, ref in enumerate(body.args(node.name))
     )
