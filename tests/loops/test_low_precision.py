@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import lstmc
 from lstmc import Input, Param, State, cell, dims, linear, model, scan
@@ -17,7 +18,7 @@ from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.loops.layer import GeneratedScan, other_ties, product_numbers
-from lstmc.loops.low_precision import rounded_rows
+from lstmc.loops.low_precision import rounded_rows, to_format
 from lstmc.loops.memory import CPU, LOW, functions
 from lstmc.loops.native import FLAGS, loops
 from lstmc.numerics import read_device
@@ -161,6 +162,12 @@ def turned(h=State(N, 2), *, W=Param(2, 2)):
 @model
 def turned_once(h0=Input(N, 2)):
     return {"y": scan(turned(), length=T, init={"h": h0})[0]}
+
+
+def test_bf16_is_pytorchs() -> None:
+    upper = np.arange(0x7F80, dtype=np.uint32)[:, None] << 16  # all that are finite
+    numbers = (upper + np.uint32([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])).view(np.float32)
+    np.testing.assert_array_equal(to_format(numbers, "bf16"), torch.from_numpy(numbers).bfloat16().float().numpy())
 
 
 def test_ties_go_either_way() -> None:
