@@ -34,6 +34,7 @@ from lstmc_caffe.targets.shapes import Shape, old_inputs
 
 _CHECK = "check the net in Caffe"
 _UNUSED = ("Accuracy", "HDF5Output")  # and all losses: no net that is used has them
+_SHARING = ("Reshape", "Flatten", "Split")  # layers whose tops have the memory of their bottom (``ShareData``)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class _Reader:
         self.builder = NetBuilder("net", origin)
         self.layers = Layers(self.builder)
         self.values: dict[str, str] = {}
+        self.memory: dict[str, str] = {}  # blobs that have the memory of another one, and that one
         self.unknown: set[str] = set()  # blobs of unknown shape
         self.unread: dict[str, None] = {}
         self.parts: dict[str, Sequence[str]] = {}  # a blob that a Slice wrote, with all that it wrote
@@ -144,12 +146,25 @@ class _Reader:
             return
         self.places.append(place)
         for top, value in zip(message.top, tops, strict=True):
-            self.values[top] = value
+            self._write(message, top, value)
             self.fixed.pop(top, None)
             self.unread[top] = None
             self.parts.pop(top, None)
         if message.type == "Slice":
             self.parts.update(dict.fromkeys(message.top, tuple(message.top)))
+
+    def _write(self, message: Any, top: str, value: str) -> None:
+        """Set the value of a top; if it is overwritten in place, of all blobs that have its memory."""
+        before, self.values[top] = self.values.get(top), value
+        if top in message.bottom and value != before:
+            for other, old in self.values.items():
+                if other != top and self.memory.get(other, other) == self.memory.get(top, top):
+                    self.values[other] = self.layers.reshape(value, self.builder.shapes[old])
+                    self.fixed.pop(other, None)
+        elif message.bottom and top not in message.bottom:
+            one = message.type in ("Concat", "Slice") and len(message.bottom) == len(message.top) == 1
+            (bottom, *_) = message.bottom
+            self.memory[top] = self.memory.get(bottom, bottom) if one or message.type in _SHARING else top
 
     def _tops(self, place: int, message: Any) -> Sequence[str]:
         """Return the values of a layer's tops; nothing for a refused layer."""

@@ -11,6 +11,7 @@ import pytest
 import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import ImportedModel, import_file
+from lstmc.importers.importer import evaluate
 from lstmc.interp import forward
 from lstmc.manifest import parse_manifest
 from lstmc.ops import Array
@@ -75,6 +76,36 @@ def test_a_layer_that_the_target_cannot_load_is_a_failure(tmp_path: Path) -> Non
     assert not found["embed"].passed
     assert found["drop"].findings == ()
     assert found["drop"].passed
+
+
+@pytest.mark.caffe
+def test_a_layer_in_place_changes_all_blobs_that_have_its_memory(tmp_path: Path) -> None:
+    """Caffe gives the tops of these layers the memory of their bottom: who reads the bottom later reads the change."""
+    text = ""
+    for name, kind, rest in (
+        ("a", "Reshape", "reshape_param { shape { dim: 3 dim: -1 } }"),
+        ("b", "Flatten", ""),
+        ("c", "Split", 'top: "c_other"'),
+        ("d", "Slice", ""),
+        ("e", "Concat", ""),
+    ):
+        text += (
+            f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ dim: 2 dim: 3 }} }} }}\n'
+            f'layer {{ name: "{name}_before" type: "TanH" bottom: "{name}" top: "{name}_before" }}\n'
+            f'layer {{ name: "{name}_shared" type: "{kind}" bottom: "{name}" top: "{name}_shared" {rest} }}\n'
+            f'layer {{ name: "{name}_twice" type: "Flatten" bottom: "{name}_shared" top: "{name}_twice" }}\n'
+            f'layer {{ name: "{name}_power" type: "Power" bottom: "{name}_twice" top: "{name}_twice"'
+            " power_param { shift: 1 } }\n"
+            f'layer {{ name: "{name}_after" type: "TanH" bottom: "{name}" top: "{name}_after" }}\n'
+        )
+    model = whole(tmp_path, text)
+    inputs = {name: np.random.default_rng(0).normal(size=(2, 3)) for name in model.described.inputs}
+    assert model.runtime is not None
+    wanted, found = model.runtime.run(inputs), evaluate(model.described, inputs)
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(found["e_after"], np.tanh(inputs["e"] + 1))
+    np.testing.assert_allclose(found["e_before"], np.tanh(inputs["e"]))
 
 
 @pytest.mark.parametrize("step_at_import", [True, False])
