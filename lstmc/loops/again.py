@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import pairwise, product
+from typing import NamedTuple
 
 from lstmc.ir import Graph, Ref
 from lstmc.loops.index import Digit, Index, counter, offset_of
@@ -191,27 +193,31 @@ def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Arr
 
     None where a loop needs an element of another part. A sum of all parts gets a ``buffer`` of what each adds.
     """
-    loops = [loop for each in phases for loop in each.inside]
-    written = {place.array for loop in loops for place, is_written in loop.pointers.values() if is_written}
+    uses: list[_Use] = []
     try:
-        of_all = {array for loop in loops for array in _sums_of_all(loop, parts)}
-        return [_with_parts(each, parts, written, of_all, buffer) for each in phases]
+        of_all = {array for each in phases for loop in each.inside for array in _sums_of_all(loop, parts)}
+        in_parts = [_with_parts(each, parts, of_all, uses, buffer) for each in phases]
     except _Whole:
         return None
+    of: dict[Array, list[_Use]] = {}
+    for use in dict.fromkeys(uses):
+        of.setdefault(use.array, []).append(use)
+    meet = (a.meets(b, parts) for same in of.values() for a, b in product(same, same) if a.written)
+    return None if any(meet) else in_parts
 
 
 def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
-    """Yield the array to which every part of a loop's elements adds."""
+    """Yield the array to which several parts of a loop's elements add."""
     for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
         place, written = loop.pointers[pointer]
-        if written and _cut(index, loop.count, parts)[1] == 0:
-            if own is not None or loop.summed is None:
+        if written and own is None and _repeats(_cut(index, loop.count, parts)[1], parts) > 1:
+            if loop.summed is None:
                 raise _Whole
             yield place.array
 
 
 def _with_parts(
-    phases: Phases, parts: int, written: Set[Array], of_all: Set[Array], buffer: Callable[[Array], Array]
+    phases: Phases, parts: int, of_all: Set[Array], uses: list[_Use], buffer: Callable[[Array], Array]
 ) -> Phases:
     inside: list[Loop] = []
     sums: list[Loop] = []
@@ -219,25 +225,29 @@ def _with_parts(
         elements: list[tuple[Place, Index | None]] = []
         axis, size = loop.axis, loop.size // parts
         for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
-            place, (within, stride) = loop.pointers[pointer][0], _cut(index, loop.count, parts)
-            array, whole = place.array, place.array.size // parts
-            if own is None and stride == 0:
-                axis, size = (axis[0] // parts, axis[1]), loop.size
+            (place, is_written), (within, part) = loop.pointers[pointer], _cut(index, loop.count, parts)
+            array, repeats = place.array, _repeats(part, parts) if is_written else 1
+            whole, last = array.size // parts, place.offset + within.largest
+            equal = part == _begins(parts, whole) and last < whole
+            if own is None and repeats > 1:
+                axis, size = (axis[0] // repeats, axis[1]), loop.size * repeats // parts
                 each = buffer(replace(array, size=size * parts))
-                sums.append(_sum_of_parts(each, place, loop))
-                place = Place(each, part=size)
-            elif array in of_all or (array in written and (stride != whole or place.offset + within.largest >= whole)):
+                sums.append(_sum_of_parts(each, place, loop, repeats, size))
+                place = Place(each, part=_begins(parts, size), parts=parts)
+            elif array in of_all or (not equal and (array.window or (is_written and not array.time))):
                 raise _Whole
-            elif array.window:
-                place = replace(place, array=replace(array, size=whole))
             else:
-                place = replace(place, part=stride)
+                uses.append(_Use(array, is_written, part, place.offset + within.offset, last))
+                if array.window:
+                    place = replace(place, array=replace(array, size=whole))
+                else:
+                    place = replace(place, part=part, parts=parts)
             elements.append((place, None if own is None else within))
         names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(place for place, _ in elements))}
         written_places = {
             place for (place, _), (p, _) in zip(elements, loop.elements, strict=True) if loop.pointers[p][1]
         }
-        part = replace(
+        part_of_loop = replace(
             loop,
             size=size,
             count=loop.count // parts,
@@ -246,13 +256,31 @@ def _with_parts(
             elements=[(names[place], index) for place, index in elements],
         )
         if loop.summed:
-            part.lines = sum_lines(axis[0], *loop.summed)
-        inside.append(part)
+            part_of_loop.lines = sum_lines(axis[0], *loop.summed)
+        inside.append(part_of_loop)
     return Phases(phases.before, tuple(inside), (*sums, *phases.after))
 
 
-def _cut(index: Index, count: int, parts: int) -> tuple[Index, int]:
-    """Return an index within a part of a loop's elements, and its increment from part to part."""
+class _Use(NamedTuple):
+    """The elements of an array that each part uses: from ``first`` to ``last``, moved on by ``part`` of its number."""
+
+    array: Array
+    written: bool
+    part: Index
+    first: int
+    last: int
+
+    def meets(self, other: _Use, parts: int) -> bool:
+        """Return whether a part may use an element that another part of the other use has."""
+        if self.first > other.last + other.part.largest or other.first > self.last + self.part.largest:
+            return False
+        begins = sorted(self.part.at(part) for part in range(parts))
+        least = min(after - before for before, after in pairwise(begins))
+        return self.part != other.part or max(self.last, other.last) - min(self.first, other.first) >= least
+
+
+def _cut(index: Index, count: int, parts: int) -> tuple[Index, Index]:
+    """Return an index within a part of a loop's elements, and where each part begins, by its number."""
     unit = count // parts
     low: list[Digit] = []
     high: list[Digit] = []
@@ -260,25 +288,32 @@ def _cut(index: Index, count: int, parts: int) -> tuple[Index, int]:
         inside = unit // digit.divisor
         if digit.of is not None or count % parts:
             raise _Whole
-        if digit.divisor >= unit:
-            high.append(digit)
-        elif inside >= digit.size:
+        if digit.divisor % unit == 0:
+            high.append(replace(digit, divisor=digit.divisor // unit))
+        elif unit % (digit.divisor * digit.size) == 0:
             low.append(digit)
-        elif unit % digit.divisor or digit.size % inside:
+        elif not inside or unit % digit.divisor or digit.size % inside:
             raise _Whole
         else:
             low.append(replace(digit, size=inside))
-            high.append(Digit(unit, digit.size // inside, digit.stride * inside))
-    over = (Index() + Index(tuple(high))).digits
-    if over and (len(over) > 1 or (over[0].divisor, over[0].size) != (unit, parts)):
-        raise _Whole
-    return Index() + Index(tuple(low), index.offset), over[0].stride if over else 0
+            high.append(Digit(1, digit.size // inside, digit.stride * inside))
+    return Index() + Index(tuple(low), index.offset), Index() + Index(tuple(high))
 
 
-def _sum_of_parts(parts: Array, whole: Place, loop: Loop) -> Loop:
-    """Return the loop that adds up the sums of the parts of a loop's elements."""
-    sum_ = Loop(loop.size, parts.size, {"p0": (Place(parts), False), "p1": (whole, True)}, independent=False)
-    sum_.axis, sum_.arithmetic = (parts.size // loop.size, loop.size), True
+def _begins(parts: int, size: int) -> Index:
+    """Return where parts of one size begin that follow each other."""
+    return Index((Digit(1, parts, size),))
+
+
+def _repeats(part: Index, parts: int) -> int:
+    """Return how many parts after each other begin at the same place."""
+    return part.digits[0].divisor if part.digits else parts
+
+
+def _sum_of_parts(parts: Array, whole: Place, loop: Loop, repeats: int, inner: int) -> Loop:
+    """Return the loop that adds up the sums of so many parts of a loop's elements each."""
+    sum_ = Loop(loop.size, loop.size * repeats, {"p0": (Place(parts), False), "p1": (whole, True)}, independent=False)
+    sum_.axis, sum_.arithmetic = (repeats, inner), True
     sum_.summed = sum_.element("p0", counter(parts.size)), sum_.element("p1", None)
     sum_.lines += sum_lines(sum_.axis[0], *sum_.summed)
     return sum_

@@ -76,6 +76,11 @@ class Index:
             return Index() + Index(tuple(high), self.offset // by), remainder
         return Index((Digit(by, self.largest // by + 1, 1, self),)), Index((Digit(1, by, 1, self),))
 
+    def at(self, counter: int) -> int:
+        """Return the index at a value of the counter."""
+        of = ((digit, counter if digit.of is None else digit.of.at(counter)) for digit in self.digits)
+        return self.offset + sum(digit.stride * (value // digit.divisor % digit.size) for digit, value in of)
+
     def text(self, counter: str, count: int) -> str:
         """Return it as an expression of the counter, which is below ``count``."""
         terms = []

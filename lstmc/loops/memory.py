@@ -104,13 +104,14 @@ class Names:
 @dataclass(frozen=True)
 class Place:
     """The place of a value at a step: an array, an ``offset`` in floats into the row, and the step ``shift`` after this
-    one. ``part`` is the increment from one part of a row to the next, where a pass has them in turn.
+    one. Where a pass has the ``parts`` of a row in turn, ``part`` is where each begins, by its number.
     """
 
     array: Array
     offset: int = 0
     shift: int = 0
-    part: int = 0
+    part: Index = field(default_factory=Index)
+    parts: int = 1
 
     def moved(self, offset: int) -> Place:
         return replace(self, offset=self.offset + offset)
@@ -146,8 +147,13 @@ class Place:
     @property
     def of_row(self) -> str:
         """The C++ for where row ``n`` of this step begins."""
-        part = f" + share * {self.part}" if self.part else ""
+        part = f" + {self.part.text('share', self.parts)}" if self.part.digits else ""
         return self.of_step + (f" + n * {self.array.size}" if self.array.rows else "") + part
+
+    @property
+    def floats(self) -> int:
+        """The floats of a row that follow each other, or those of a part."""
+        return self.part.digits[0].stride if self.part.digits else self.array.size
 
     @property
     def of_row_alone(self) -> str:
@@ -311,7 +317,7 @@ class Loop:
 
     def in_part(self, number: int) -> Loop:
         """Return it at one of the parts of a row."""
-        moved = {name: (place.moved(number * place.part), written) for name, (place, written) in self.pointers.items()}
+        moved = {name: (place.moved(place.part.at(number)), of) for name, (place, of) in self.pointers.items()}
         return replace(self, pointers=moved)
 
     def arrays(self) -> set[str]:

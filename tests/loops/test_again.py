@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lstmc import (
+    Cell,
     Input,
     Param,
     State,
@@ -27,6 +28,7 @@ from lstmc import (
     tanh,
     xavier,
 )
+from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.loops import again, native
 from lstmc.loops import plan as plan_module
@@ -129,6 +131,32 @@ def test_outputs_and_all_gradients(
     sizes = {"T": steps, "N": 2, "K": keys, "V": values}
     assert plans(**sizes)["delta"].parts == parts
     assert_right(everything.graph(**sizes))
+
+
+@cell
+def spread(k=Input(N, K), S=State(N, V, K), *, A=Param(V, K, fill=xavier())):
+    """Of the rows nothing but the state itself reads which one it is."""
+    S = A * S + k[:, None, :]
+    return sum(reshape(S * S, (N, V * K)), axis=-1, keepdims=True), {"S": S}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("made", "first_cache", "parts"),
+    [(spread, 6, 6), (load_cell("delta_net"), 64, 4), (load_cell("gla"), 128, 4)],
+    ids=["rows", "pieces", "heads"],
+)
+def test_parts_of_whole_rows_or_of_pieces_or_heads(
+    two_steps: None, monkeypatch: pytest.MonkeyPatch, made: Cell, first_cache: int, parts: int
+) -> None:
+    """Four parts of 24 elements would be a row and a half each; each part has a piece of one of the packed gradients;
+    two parts are a head, and what they sum up is one of its vectors."""
+    monkeypatch.setattr(plan_module, "FIRST_CACHE", first_cache)
+    sizes = {"V": 6, "K": 4, "D": 16, "H": 16, "G": 2, "R": 2} | ({} if made is spread else {"K": 16, "V": 16})
+    graph = CellModel(made).graph(T=5, N=2, **{name: size for name, size in sizes.items() if name in made.dims})
+    compiled = compile_graph(graph, CaffeBackend(), "caffe-fused").expanded
+    assert [node.op.plan().parts for node in compiled if isinstance(node.op, GeneratedScan)] == [parts]
+    assert_right(graph)
 
 
 @pytest.mark.caffe
