@@ -17,7 +17,9 @@ from lstmc import (
     State,
     Value,
     cell,
+    concat,
     dims,
+    full,
     linear,
     model,
     reshape,
@@ -125,6 +127,18 @@ MIXED: dict[str, Callable[[Value, Value, Value, Value], Value]] = {
 def test_rows_inside_of_other_axes(name: str) -> None:
     (scan,) = scans_of(CellModel(moved((INSIDE | MIXED)[name])).graph(T=2, N=ROWS))
     assert checked(scan).fixed == (name in MIXED)
+
+
+@cell
+def beside_numbers(x=Input(N, 4), h=State(N, 4)):
+    """Numbers that each row has its own of, beside the rows."""
+    h = tanh(x + concat(full((N, 1), 0.5), h)[:, :4])
+    return h, {"h": h}
+
+
+def test_numbers_in_the_shape_of_the_batch_are_of_a_row() -> None:
+    (scan,) = scans_of(CellModel(beside_numbers).graph(T=2, N=ROWS))
+    assert not checked(scan).fixed
 
 
 @cell

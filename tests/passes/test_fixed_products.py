@@ -97,6 +97,8 @@ def test_a_step_before_and_after() -> None:
         "%z: f32[2,3,4] = sub(%x, %m)",
         "%z: f32[2,3,4] = maximum(%m, %x)",
         "%z: f32[2,3,4] = mul(%x, %n)",
+        "%z: f32[2,4] = max(%x, axis=1)",
+        "%z: f32[2,3] = max(%x, axis=2)",
     ],
 )
 def test_what_moves_or_adds_within_rows_is_a_product(line: str) -> None:
@@ -109,6 +111,7 @@ def test_what_moves_or_adds_within_rows_is_a_product(line: str) -> None:
     }}""")
     made = FixedProducts().run(before)
     assert made.modified
+    assert [made.graph.value_name(output.ref) for output in made.graph.outputs] == ["z"]
     verify(made.graph)
     assert_same_meaning(before, Dead().run(made.graph).graph)
     assert not FixedProducts().run(made.graph).modified

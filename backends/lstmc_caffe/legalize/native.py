@@ -205,10 +205,10 @@ def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, t
         _packed(where, {name: gate.biases[0] for name, gate in gates.items()}),
         _packed(where, {name: gate.recurrent[0] for name, gate in gates.items()}),
     )
-    orders = [order for _, order in blobs]
-    if len(set(orders)) != 1:
-        raise where.mismatch("one order of gates in W_x, b and W_h", ", ".join(orders))
-    return x.ref, tuple(ref for ref, _ in blobs), orders[0]
+    order, *others = {order for _, order in blobs}
+    if others:
+        raise where.mismatch("one order of gates in W_x, b and W_h", ", ".join(order for _, order in blobs))
+    return x.ref, tuple(ref for ref, _ in blobs), order
 
 
 def _packed(where: ScanInModel, parts: Mapping[str, Place | Matrix]) -> tuple[Ref, str]:
