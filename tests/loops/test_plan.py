@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -164,6 +165,16 @@ def test_the_plan_of_a_cell() -> None:
     for text in (code.cpp, code.cu):
         assert text.startswith(f"namespace {code.type} {{\n")
         assert "// layer plain: N and T are what its bottoms have" in text
+
+
+@pytest.mark.parametrize("made", [net, residual, two_products, square], ids=lambda made: made.name)
+def test_a_product_for_a_bottom_alone_is_computed_where_its_gradient_is_wanted(made: Model) -> None:
+    (op,) = fused(made.graph(T=4, N=2))
+    plan = plan_of(op, op.initial)
+    after = [work for work in plan.backward if isinstance(work, Product) and work.when == "after"]
+    bottoms = [work.y.array.number for work in after if work.y.array.kind == "bottom_diff"]
+    guarded = re.findall(r"if \(call->wanted\[(\d+)\]\)", layer_code(plan).cpp)
+    assert [int(number) for number in guarded] == bottoms
 
 
 def test_blocks_that_share_the_weights_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
