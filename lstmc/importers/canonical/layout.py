@@ -284,7 +284,7 @@ class _Layout:
         order = self.order[lead]
         operands = [self._without_ones(self._spread(value, order, step)) for value in step.inputs]
         a, b = (self.shapes[name] for name in operands)
-        if not (a == b or covered(a, b) or covered(b, a)):  # one is repeated
+        if a != b and covered_axes(a, b) is None and covered_axes(b, a) is None:  # one is repeated
             self.cost += sum(UNKNOWN if isinstance(s, OpenSize) else s for s in (*a, *b))
         self._put(step.op, operands, step, [order])
 
@@ -346,9 +346,3 @@ class _Layout:
             self.shapes[reshaped] = self.params[reshaped].shape
             return reshaped
         return self._insert(Reshape(shape), name, tuple(range(len(shape))), "spread", step.loc)
-
-
-def covered(small: Shape, large: Shape) -> bool:
-    """Return whether the language broadcasts ``small`` over ``large`` without repeating it."""
-    spans = covered_axes(small, large)
-    return spans is not None and (spans != (0, 0) or all(size == 1 for size in small))
