@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -72,7 +73,8 @@ TESTS = "not network and not ranks and not exhaustive and not cuda and not walk 
 QUICK = f"{TESTS} and not caffe and not gpu and not slow"
 COMPILED = TESTS.replace("not cuda and ", "")  # of headers also those of make gpu
 SECONDS = 60.0  # of tests that try one mutant, as they took before
-HANGS = 90.0  # seconds more than three times those: a mutant that takes longer is killed
+FIRST = 4.0  # of those in the nearest file, which run before others are collected
+HANGS = 30.0  # seconds of CPU more than three times those, and ten times as many at all: what takes longer is killed
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
@@ -254,20 +256,27 @@ class Judge:
         path.write_text(mutant.applied(source), encoding="utf-8")
         try:
             tests, marks = self.tests(mutant), self.marks if mutant.path.endswith(".py") else COMPILED
-            return not self.passes(tests, HANGS + 3 * self.seconds(tests), marks)
+            return not self.passes(self.stages(tests), HANGS + 3 * self.seconds(tests), marks)
         finally:
             path.write_text(source, encoding="utf-8")
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # so that its bytecode is that of the source
+
+    def stages(self, tests: Sequence[str]) -> list[list[str]]:
+        """Return the quick tests of the nearest file, which most mutants fail, and the others: collected if need be."""
+        near = [test for test in tests if test.partition("::")[0] == tests[0].partition("::")[0]]
+        first = [test for place, test in enumerate(near, 1) if self.seconds(near[:place]) <= FIRST]
+        others = [test for test in tests if test not in first]
+        return [stage for stage in (first, others) if stage]
 
     def seconds(self, tests: Sequence[str]) -> float:
         """Return how long the tests took before; of a header's, which are files, the most."""
         return sum(self.reached.seconds.get(test, 10 * SECONDS) for test in tests)
 
-    def passes(self, tests: Sequence[str], seconds: float, marks: str) -> bool:
-        """Return whether the tests pass in the clone within some seconds. Raises where pytest did not run."""
-        process = self.context.Process(target=_run, args=(self.clone, [*tests, "-m", marks]))
+    def passes(self, stages: Sequence[Sequence[str]], seconds: float, marks: str) -> bool:
+        """Return whether tests pass in the clone within some seconds of CPU. Raises where pytest did not run."""
+        process = self.context.Process(target=_run, args=(self.clone, stages, marks, int(seconds)))
         process.start()
-        process.join(seconds)
+        process.join(10 * seconds)
         with suppress(ProcessLookupError):
             os.killpg(process.pid or 0, signal.SIGKILL)  # and what it has started
         process.join()
@@ -287,9 +296,10 @@ FAILED = {
 }
 
 
-def _run(clone: Path, arguments: Sequence[str]) -> None:
-    """Run tests of a clone in this process, which ends with their exit status."""
+def _run(clone: Path, stages: Sequence[Sequence[str]], marks: str, seconds: int) -> None:
+    """Run tests of a clone, one stage after another, in this process, which ends with the last exit status."""
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
     os.chdir(clone)
     sys.path[:0] = packages = [str(clone), str(clone / "backends")]
     os.environ |= {"PYTHONPATH": os.pathsep.join(packages), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -297,7 +307,11 @@ def _run(clone: Path, arguments: Sequence[str]) -> None:
     with open(os.devnull, "w") as nowhere:
         for stream in (1, 2):
             os.dup2(nowhere.fileno(), stream)
-    sys.exit(RAN + int(pytest.main([*OPTIONS, "-x", *arguments])))
+    status: int = pytest.ExitCode.OK
+    while stages and status == pytest.ExitCode.OK:
+        tests, *stages = stages
+        status = pytest.main([*OPTIONS, "-x", *tests, "-m", marks])
+    sys.exit(RAN + int(status))
 
 
 def reach(clone: Path, file: Path, tests: Sequence[str], marks: str) -> Reached:
