@@ -11,11 +11,21 @@ import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
 from lstmc.ir import Ref
-from lstmc.ops import Array, Concat, Op, Reshape
+from lstmc.ops import Array, Concat, Op
 from lstmc.passes import Refs
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.layout import Form, Shape, last_axis, matrix_at, matrix_shape, unviewed
+from lstmc_caffe.rows.layout import (
+    Form,
+    Shape,
+    blob_reshaped,
+    blob_row,
+    last_axis,
+    matrix_at,
+    matrix_shape,
+    parameter_value,
+    unviewed,
+)
 
 
 def eltwise(form: Form, op: Op, args: Refs) -> Refs:
@@ -133,7 +143,7 @@ def broadcast(form: Form, op: Op, args: Refs) -> Refs:
     if op.learned and form.rows:
         image = _as_image(form, op, x)
         if image is not None:
-            return (form.result(form.layer(type(op)(1, 1, True), image, _flat(form, y))),)
+            return (form.result(form.layer(type(op)(1, 1, True), image, blob_row(form, y))),)
         if isinstance(op, caffe.Scale) or op.num_axes < len(shape):
             op, x, y = _of_columns(form, op, x, y)
             shape = form.shape(x)
@@ -164,11 +174,11 @@ def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tup
     matrix = matrix_shape(form.b, x)
     whole, type_ = type(op)(0, 2, True), TensorType(matrix)
     if op.num_axes == len(shape) and matrix[0] > 1 and form.fits(whole, type_, type_):
-        return whole, form.view(x, matrix), _reshaped(form, y, matrix)
+        return whole, form.view(x, matrix), blob_reshaped(form, y, matrix)
     if lead % matrix[0]:
         matrix = matrix_at(shape, op.axis)
     row = _copies(form, _copies(form, y, 1, trail), 0, lead // matrix[0])
-    return type(op)(1, 1, True), form.view(x, matrix), _flat(form, row)
+    return type(op)(1, 1, True), form.view(x, matrix), blob_row(form, row)
 
 
 def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
@@ -176,34 +186,12 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
     if count == 1:
         return blob
     size, name = prod(form.shape(blob)), form.named(blob)
-    one = _reshaped(form, blob, (size, 1) if axis else (1, size))
+    one = blob_reshaped(form, blob, (size, 1) if axis else (1, size))
     return form.b.add(Concat(axis), *(one,) * count, names=(f"{name}/copies",))[0]
-
-
-def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
-    """The product of a column with a matrix of one column: of both with a second one, which is zero in x."""
-    name = f"{form.named(x)}/{form.node.name}"
-    zeros = power_layers(form, caffe.PowerLayer(scale=0.0), x, f"{name}/zeros")
-    wide = form.layer(caffe.ConcatLayer(1), x, zeros, name=f"{name}/wide")
-    (double,) = form.b.add(Concat(1), w, w, names=(f"{form.named(w)}/double",))
-    return form.layer(caffe.InnerProduct(1, form.shape(w)[0], bool(b)), wide, double, *b)
 
 
 def _elements(op: caffe.Bias | caffe.Scale) -> caffe.Eltwise:
     return caffe.Eltwise("SUM" if isinstance(op, caffe.Bias) else "PROD")
-
-
-def _flat(form: Form, blob: Ref) -> Ref:
-    """A blob of one axis."""
-    return _reshaped(form, blob, (prod(form.shape(blob)),))
-
-
-def _reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
-    """A blob in another shape."""
-    if form.shape(blob) == shape:
-        return blob
-    name = f"{form.named(blob)}/{'flat' if len(shape) == 1 else 'rows'}"
-    return form.b.add(Reshape(shape), blob, names=(name,))[0]
 
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: bool, label: str) -> Ref:
@@ -221,27 +209,13 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: boo
     else:
         whole = form.view(x, matrix_at(shape, op.axis)) if form.rows else x
         scale = caffe.Scale(1, 1, True) if form.rows else caffe.Scale(op.axis, op.num_axes, True)
-        blob = _flat(form, p) if form.rows else p
+        blob = blob_row(form, p) if form.rows else p
         called = name if alone else f"{name}/{label}"
         ones = form.constant(form.shape(whole), 1.0, f"{called}/ones")
         term = form.layer(scale, ones, blob, name=called)
         if alone:
             return term
     return combined(form, caffe.Eltwise("SUM"), [whole, term])
-
-
-def parameter_value(form: Form, p: Ref, name: str, shape: Shape | None = None) -> Ref:
-    """A parameter as a blob that layers read, in its own shape if no other is given: Scale of ones."""
-    shape, ones = form.shape(p) if shape is None else shape, f"{form.b.node(p.node).name}/ones"
-    own = last_axis(shape) if form.rows and len(shape) > 2 else shape
-    scale = caffe.Scale(0, len(own), True)
-    type_ = TensorType(own)
-    if own and form.fits(scale, type_, type_):
-        value = form.layer(scale, form.constant(own, 1.0, ones), _reshaped(form, p, own), name=name)
-        return form.view(value, shape, (name,))
-    row = form.constant((1, prod(shape)), 1.0, ones)
-    value = form.layer(caffe.Scale(1, 1, True), row, _flat(form, p), name=name)
-    return form.view(value, shape, (name,))
 
 
 def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> tuple[Ref, Ref]:

@@ -13,7 +13,7 @@ import numpy as np
 from lstmc.backend import Violation
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Steps, reshape_source, reshaped
-from lstmc.ops import Array, Op, Param, Values
+from lstmc.ops import Array, Op, Param, Reshape, Values
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc.passes.precompute import LARGEST
 from lstmc.types import TensorType
@@ -389,3 +389,30 @@ class Form:
         """Raise unless a layer on two of these would fit."""
         if violations := self._against(op, [self.b.type(ref)] * 2):
             self.refuse(violations[0])
+
+
+def blob_reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
+    """A blob in another shape."""
+    if form.shape(blob) == shape:
+        return blob
+    name = f"{form.named(blob)}/{'flat' if len(shape) == 1 else 'rows'}"
+    return form.b.add(Reshape(shape), blob, names=(name,))[0]
+
+
+def blob_row(form: Form, blob: Ref) -> Ref:
+    """A blob of one axis."""
+    return blob_reshaped(form, blob, (prod(form.shape(blob)),))
+
+
+def parameter_value(form: Form, p: Ref, name: str, shape: Shape | None = None) -> Ref:
+    """A parameter as a blob that layers read, in its own shape if no other is given: Scale of ones."""
+    shape, ones = form.shape(p) if shape is None else shape, f"{form.b.node(p.node).name}/ones"
+    own = last_axis(shape) if form.rows and len(shape) > 2 else shape
+    scale = caffe.Scale(0, len(own), True)
+    type_ = TensorType(own)
+    if own and form.fits(scale, type_, type_):
+        value = form.layer(scale, form.constant(own, 1.0, ones), blob_reshaped(form, p, own), name=name)
+        return form.view(value, shape, (name,))
+    row = form.constant((1, prod(shape)), 1.0, ones)
+    value = form.layer(caffe.Scale(1, 1, True), row, blob_row(form, p), name=name)
+    return form.view(value, shape, (name,))

@@ -14,8 +14,7 @@ from lstmc.ops import Pointwise, Reshape, Split
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
-from lstmc_caffe.rows.functions import parameter_value
-from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, unviewed, viewed
+from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, parameter_value, unviewed, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 

@@ -12,11 +12,26 @@ from math import prod
 import numpy as np
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
-from lstmc.ops import Abs, Affine, Array, Embed, Linear, Op, Param, Pointwise, Relu, Reshape, Tanh, Transpose, Values
+from lstmc.ops import (
+    Abs,
+    Affine,
+    Array,
+    Concat,
+    Embed,
+    Linear,
+    Op,
+    Param,
+    Pointwise,
+    Relu,
+    Reshape,
+    Tanh,
+    Transpose,
+    Values,
+)
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.functions import FUNCTIONS, column_by, combined
+from lstmc_caffe.rows.functions import FUNCTIONS, combined, power_layers
 from lstmc_caffe.rows.layout import Form, last_axis, matrix_at
 from lstmc_caffe.targets.target import Target
 
@@ -113,6 +128,15 @@ def inner_product(form: Form, op: Op, args: Refs) -> Refs:
     if form.rows and form.shape(rows)[1] == 1 and not form.fits(product, *map(form.b.type, (rows, *learned))):
         return (form.result(column_by(form, rows, *learned)),)
     return (form.result(form.layer(product, rows, *learned)),)
+
+
+def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
+    """The product of a column with a matrix of one column: of both with a second one, which is zero in x."""
+    name = f"{form.named(x)}/{form.node.name}"
+    zeros = power_layers(form, caffe.PowerLayer(scale=0.0), x, f"{name}/zeros")
+    wide = form.layer(caffe.ConcatLayer(1), x, zeros, name=f"{name}/wide")
+    (double,) = form.b.add(Concat(1), w, w, names=(f"{form.named(w)}/double",))
+    return form.layer(caffe.InnerProduct(1, form.shape(w)[0], bool(b)), wide, double, *b)
 
 
 def softmax(form: Form, op: Op, args: Refs) -> Refs:
