@@ -67,7 +67,7 @@ from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.layout import FixedBlobs
 from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis, with_reshapes, with_rows
-from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, WordNames
+from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, RenameBlobs
 from lstmc_caffe.rows.views import FitReaders, FoldedConstants, SettleViews, UnreadInputs
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
@@ -127,7 +127,7 @@ def _rows(target: Target) -> Passes:
         *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),
-        *(FixedBlobs(target), FoldedConstants(target), UnreadInputs(target), WordNames(target)),
+        *(FixedBlobs(target), FoldedConstants(target), UnreadInputs(target), RenameBlobs(target)),
     )
 
 
@@ -143,7 +143,7 @@ def _rows_of_steps(target: Target) -> Passes:
         *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
         *(SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),
-        *(FixedBlobs(target), FoldedConstants(target), UnreadInputs(target), WordNames(target)),
+        *(FixedBlobs(target), FoldedConstants(target), UnreadInputs(target), RenameBlobs(target)),
     )
 
 

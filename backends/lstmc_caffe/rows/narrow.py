@@ -1,4 +1,4 @@
-"""Rewrite layers of stock Caffe to those of a narrower target; steps in float16; embeddings; names that are words."""
+"""Rewrite layers of stock Caffe to those of a narrower target; steps in float16; embeddings; names of blobs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class Narrow(Pass):
         Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
         Reduction; Pooling of whole columns => Slice and Eltwise SUM, for a mean with Power; Eltwise MAX
     11. BNLL                           => AbsVal, Exp and Log, or Sigmoid and a polynomial; AbsVal => ReLU of x, -x;
-        Exp => TanH and Power, or Sigmoid and polynomials; Eltwise MAX => ReLU and Sigmoid of the difference
+        Exp => TanH and Power, or Sigmoid and polynomials; Log => Power and a polynomial;
+        Eltwise MAX => ReLU and Sigmoid of the difference
     12. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.
@@ -346,31 +347,41 @@ class EmbedProducts(Pass):
 
 
 @dataclass(frozen=True)
-class WordNames(Pass):
-    """Call every blob by small letters, digits and ``_`` alone, where the target asks for that; the model's names stay
-    in the manifest.
+class RenameBlobs(Pass):
+    """Give each blob a name that the target's readers take; the model's names stay in the manifest.
 
-    1. a layer => one whose name is such a word, with a number where another one has it, or Python takes it for its own
+    1. a layer => one whose name is free: with ``names = "words"`` of small letters, digits and ``_`` alone, and none
+       of Python's words; with ``"apart"`` not that of another layer with ``_1``, ``_weight_0`` or ``_weight_1`` after
+       it, which that layer's weights have
     2. an Input => an input of the host, and the blob that is fed from it so
 
     ``a/b_2`` and ``a_b/2`` are two names, and a reader that writes ``_`` for ``/`` would take them for one.
     """
 
-    name = "word_names"
+    name = "rename_blobs"
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        if self.target.names != "words" or not any(_to_rename(node) for node in graph):
+        layers = [node for node in graph if _is_layer(node)]
+        learning = [node.name for node in layers if _learned(graph, node)]
+        taken = {f"{name}_{end}" for name in learning for end in ("1", "weight_0", "weight_1")}
+        words = self.target.names == "words"
+
+        def fits(name: str) -> bool:
+            return (_word(name) == name and name not in kwlist) if words else name not in taken
+
+        renamed = {node.name for node in layers if not all(map(fits, node.names))}
+        if self.target.names == "model" or not renamed:
             return PassResult(graph, False)
         counts: Counter[str] = Counter()
         rebuild = Rebuild(graph)
-        used = {name for node in graph for name in node.names} | set(kwlist)
+        used = {name for node in graph for name in node.names} | (set(kwlist) if words else taken)
         sources: dict[Ref, Ref] = {}
         for node in graph:
-            if not _to_rename(node):
+            if node.name not in renamed:
                 rebuild.copy(node)
                 continue
-            names = tuple(name if _is_word(name) else _free(_word(name), used) for name in node.names)
+            names = tuple(name if fits(name) else _free(_word(name) if words else name, used) for name in node.names)
             if isinstance(node.op, caffe.InputLayer):
                 counts["feed"] += 1
                 source = rebuild.builder.copy(node, (), caffe.HostInput(node.op.shape, node.op.fill, node.op.values))
@@ -388,14 +399,15 @@ class WordNames(Pass):
         return result(graph, rebuild.builder.finish(outputs), counts)
 
 
-def _to_rename(node: Node) -> bool:
-    if not isinstance(node.op, caffe.CaffeOp) or isinstance(node.op, caffe.HostInput | caffe.HostStack | caffe.View):
-        return False
-    return not all(map(_is_word, node.names))
+def _is_layer(node: Node) -> bool:
+    return isinstance(node.op, caffe.CaffeOp) and not isinstance(
+        node.op, caffe.HostInput | caffe.HostStack | caffe.View
+    )
 
 
-def _is_word(name: str) -> bool:
-    return _word(name) == name and name not in kwlist
+def _learned(graph: Graph, node: Node) -> bool:
+    assert isinstance(node.op, caffe.CaffeOp)
+    return bool(node.op.blobs(len(graph.args(node.name))))
 
 
 def _word(name: str) -> str:

@@ -24,7 +24,7 @@ Value = bool | int | float | str
 Layout = Literal["blobs", "rows"]
 Time = Literal["slice", "steps"]
 Scans = Literal["unrolled", "layers", "fused"]
-Names = Literal["model", "words"]
+Names = Literal["model", "words", "apart"]
 Program = Literal["caffe", "opencv", "mnn", "ncnn", "rknn"]
 
 
@@ -109,7 +109,8 @@ class Target:
     time: Time = "slice"  # how a sequence is cut into steps; "steps": each step is a blob of its own
     # "layers": a scan becomes one recurrent layer of Caffe's own; "fused": one layer that is generated for it
     scans: Scans = "unrolled"
-    names: Names = "model"  # what blobs are called: as in the model, or by words: a-z, 0-9 and _
+    # what blobs are called: as in the model; by words: a-z, 0-9 and _; apart from what readers call weights
+    names: Names = "model"
     program: Program | None = None  # which an example is written for, that runs a net of one step
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads

@@ -1,4 +1,4 @@
-"""Blobs whose names are words: layers are renamed, the manifest still speaks of the model's names."""
+"""Blobs whose names readers take: layers are renamed, the manifest still speaks of the model's names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lstmc.manifest import parse_manifest
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.proto.net import net_from_text
-from lstmc_caffe.rows.narrow import WordNames
+from lstmc_caffe.rows.narrow import RenameBlobs
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
-WORDS = WordNames(load_target("x2paddle"))
+WORDS, APART = (RenameBlobs(load_target(name)) for name in ("x2paddle", "tpu-mlir"))
 
 
 def test_layers_and_inputs_are_renamed() -> None:
@@ -48,9 +48,29 @@ def test_names_that_are_one_without_slashes_stay_apart() -> None:
     assert not WORDS.run(outcome.graph).modified
 
 
+def test_no_blob_is_called_as_a_reader_calls_the_weights_of_a_layer() -> None:
+    """TPU-MLIR ended with "shape p_1 conflict", where a Scale was called p and another blob p_1."""
+    before = """%W: f32[3] = param()
+        %x: f32[2,3] = caffe.Input()
+        %p: f32[2,3] = caffe.Scale(%x, %W, learned=True)
+        %p_1: f32[2,3] = caffe.TanH(%p)
+        %p_1_1: f32[2,3] = caffe.Sigmoid(%p_1)
+        %p_weight_0: f32[2,3] = caffe.ReLU(%p_1_1)"""
+    graph = graph_of(before, "z=%p_weight_0")
+    outcome = APART.run(graph)
+    after = """%W: f32[3] = param()
+        %x: f32[2,3] = caffe.Input()
+        %p: f32[2,3] = caffe.Scale(%x, %W, learned=True)
+        %p_1_2: f32[2,3] = caffe.TanH(%p)
+        %p_1_1: f32[2,3] = caffe.Sigmoid(%p_1_2)
+        %p_weight_0_2: f32[2,3] = caffe.ReLU(%p_1_1)"""
+    assert outcome == PassResult(graph_of(after, "z=%p_weight_0_2"), True, {"rename": 2})
+    assert not APART.run(outcome.graph).modified
+
+
 def test_other_targets_keep_the_names() -> None:
     graph = graph_of("%X: f32[2,3] = caffe.Input()\n%z: f32[2,3] = caffe.TanH(%X)")
-    assert not WordNames(load_target("flat")).run(graph).modified
+    assert not RenameBlobs(load_target("flat")).run(graph).modified
 
 
 @cell
