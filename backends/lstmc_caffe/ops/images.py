@@ -60,7 +60,14 @@ def _read_pair(param: Any, name: str, default: int) -> Pair:
 
 
 WindowKind = Literal[
-    "clipped", "clipped unpadded", "padded mean", "short mean", "short padded mean", "padded whole", "padding alone"
+    "clipped",
+    "clipped unpadded",
+    "padded mean",
+    "short mean",
+    "short padded mean",
+    "far short",
+    "padded whole",
+    "padding alone",
 ]
 # What a target expects that does not allow windows of a kind.
 WINDOWS: dict[WindowKind, str] = {
@@ -69,6 +76,7 @@ WINDOWS: dict[WindowKind, str] = {
     "padded mean": "a mean without padding",
     "short mean": "windows that end with the padded image",
     "short padded mean": "windows that end with the padded image",
+    "far short": "a smaller stride, or a larger window",
     "padded whole": "no padding, or a smaller window",
     "padding alone": "less padding than the window is long",
 }
@@ -81,6 +89,7 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
       (``pooling_layer.cpp``); ``clipped unpadded``: along an axis without padding
     - ``padded mean``, ``short mean``: a mean that counts padding; one of fewer elements, whose window reaches behind
       the padded image; ``short padded mean``: along an axis with padding
+    - ``far short``: the last one reaches behind the padded image, and its stride a window's length behind the image
     - ``padded whole``: as large as the image, which has padding around it
     - ``padding alone``: some lie in the padding alone
     """
@@ -104,9 +113,11 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
             unusual |= {} if pad else {"clipped unpadded": unusual["clipped"]}
         if param.pool == param.AVE and pad:
             unusual["padded mean"] = f"a mean {along} counts the padding"
-        if param.pool == param.AVE and n + 2 * pad > beyond > n + 2 * pad - size:
-            unusual["short mean"] = f"the last window {along} reaches behind it"
-            unusual |= {"short padded mean": unusual["short mean"]} if pad else {}
+        if n + 2 * pad > beyond > n + 2 * pad - size:
+            short = f"the last window {along} reaches behind it"
+            unusual |= {"far short": short} if beyond + stride >= n + size else {}
+            if param.pool == param.AVE:
+                unusual |= {"short mean": short, **({"short padded mean": short} if pad else {})}
         if pad and sizes == tuple(image[2:]):
             unusual["padded whole"] = f"a window {along} is as large as it, with padding"
     return unusual

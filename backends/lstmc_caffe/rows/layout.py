@@ -97,12 +97,6 @@ LEAST = 2.0**-126
 LOST = 1e-30  # a factor in place of 0: its products are lost beside a number that is added
 
 
-# what to do without a layer that many targets lack
-INSTEAD_OF = {
-    "Log": "return what log reads, as softmax in place of log_softmax, and take the log of the output in your program"
-}
-
-
 @dataclass(frozen=True)
 class FixedBlobs(Pass):
     """Replace layers that a target lacks by layers with blobs of fixed numbers, on matrices.
@@ -118,6 +112,8 @@ class FixedBlobs(Pass):
     5. Pooling AVE on small images => Reshape, InnerProduct with what it makes of each element, and Reshape
     6. Concat of a blob with itself => InnerProduct with zeros and ones; along axis 0, of all rows as one, and Reshape
        (for targets whose Concat has ``bottoms_differ``)
+    7. another layer that reads a blob twice => a Power between them, which adds nearly nothing (for targets whose rules
+       on it have ``bottoms_differ``)
 
     (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
     """
@@ -127,7 +123,7 @@ class FixedBlobs(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
-        names = {n.name for n in layers if self._is_replaced_later(graph, n) or self._joins_itself(graph, n)}
+        names = {n.name for n in layers if self._is_replaced_later(graph, n) or self._reads_twice(graph, n)}
         if not names:
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
@@ -139,12 +135,11 @@ class FixedBlobs(Pass):
         learned = node.op.blobs(len(args))
         return replaced_later(node.op, self.target, [graph.type(ref) for i, ref in enumerate(args) if i not in learned])
 
-    def _joins_itself(self, graph: Graph, node: Node) -> bool:
-        """Return whether it is a Concat that reads one blob of several numbers alone, where that may not be."""
-        if not isinstance(node.op, caffe.ConcatLayer) or self.target.may_repeat("Concat"):
-            return False
-        args = graph.args(node.name)
-        return len(args) > 1 and len(set(args)) == 1 and prod(graph.type(args[0]).shape) > 1
+    def _reads_twice(self, graph: Graph, node: Node) -> bool:
+        """Return whether a layer reads a blob of several numbers twice that may not."""
+        assert isinstance(node.op, caffe.CaffeOp)
+        large = [ref for ref in graph.args(node.name) if prod(graph.type(ref).shape) > 1]
+        return len(large) > len(set(large)) and not self.target.may_repeat(node.op.layer_type)
 
 
 @dataclass
@@ -181,9 +176,11 @@ class _Writer:
         if isinstance(op, caffe.AvePooling):
             self.counts["mean_to_product"] += 1
             return self._means(node, op, args[0])
-        if isinstance(op, caffe.ConcatLayer):
+        if isinstance(op, caffe.ConcatLayer) and len(set(args)) == 1:
             self.counts["join_to_product"] += 1
             return self._repeated(node, args[0], op.axis, len(args))
+        if isinstance(op, caffe.ConcatLayer | caffe.Eltwise):
+            return self.b.copy(node, [self._another(node, args[:i], ref) for i, ref in enumerate(args)])
         if isinstance(op, caffe.Bias):
             self.counts["bias_to_scale"] += 1
             ones = self._numbers(node, "ones", columns[:1], 1.0)
@@ -196,6 +193,13 @@ class _Writer:
             product, args[0], weights, args[1], names=(f"{node.name}/value",), loc=node.loc, steps=(node.step,)
         )
         return self.b.copy(node, (args[0], value[0]), caffe.Eltwise("PROD"))
+
+    def _another(self, node: Node, before: Refs, x: Ref) -> Ref:
+        """A blob, or a copy of one that the layer reads already; a Power that adds 0 would be taken out."""
+        if x not in before:
+            return x
+        self.counts["copy"] += 1
+        return self._layer(node, f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST), x)
 
     def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
         columns, inner = self.b.type(x).shape[1:], x
@@ -352,11 +356,7 @@ class Form:
             difference = f"{violation.found}, expected {violation.expected}"
             what = f"target {self.target.name} has no such {violation.type} layer: {difference}"
             reason, source = violation.reason, violation.source
-        notes = [
-            reason,
-            f"documented in: {source}",
-            *([INSTEAD_OF[violation.type]] if violation.type in INSTEAD_OF else []),
-        ]
+        notes = [reason, f"documented in: {source}"]
         raise BackendError(f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=notes)
 
     def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:

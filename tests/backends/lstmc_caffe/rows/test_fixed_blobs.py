@@ -136,6 +136,13 @@ CASES = {
         %z: f32[2,3] = caffe.Eltwise(%x, %z/value, operation='PROD')""",
         {"scale_to_product": 1},
     ),
+    "a square of a blob and a copy of it: RKNN ended with a KeyError where a Reshape reads d * d": (
+        "rknn",
+        "%z: f32[2,3] = caffe.Eltwise(%x, %x, operation='PROD')",
+        f"""%z/copy_1: f32[2,3] = caffe.Power(%x, shift={2.0**-126})
+        %z: f32[2,3] = caffe.Eltwise(%x, %z/copy_1, operation='PROD')""",
+        {"copy": 1},
+    ),
     "a Concat of columns with themselves by a product": (
         "rknn",
         "%z: f32[2,6] = caffe.Concat(%x, %x, axis=1)",

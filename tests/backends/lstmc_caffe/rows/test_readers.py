@@ -441,6 +441,12 @@ def clipped_beside(V=Input(1, 1, 5, 4)):
     return {"y": max_pool(V, (3, 1), stride=(2, 2), pad=(1, 0))}
 
 
+@model
+def strides_past_the_image(V=Input(1, 1, 9, 7)):
+    """RKNN pads images by 1 and by 2 here, and a window of 2 may have less padding than 2 alone."""
+    return {"y": max_pool(V, 2, stride=(2, 3))}
+
+
 @pytest.mark.parametrize(
     ("made", "target", "error"),
     [
@@ -455,6 +461,12 @@ def clipped_beside(V=Input(1, 1, 5, 4)):
             "opencv",
             "such Pooling layer: the last window along axis 3 of [1, 1, 5, 4] is left out, expected windows that begin"
             " before the image ends",
+        ),
+        (
+            strides_past_the_image,
+            "rknn",
+            "such Pooling layer: the last window along axis 3 of [1, 1, 9, 7] reaches behind it, expected a smaller"
+            " stride, or a larger window",
         ),
     ],
 )
