@@ -64,11 +64,11 @@ from lstmc_caffe.legalize.unroll import CaffeTimeAxis, LimitFan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, Convolution, ReshapeLayer
 from lstmc_caffe.readers.executor import ReaderExecutor, reader_findings, reader_python
 from lstmc_caffe.readers.known import load_reader, reader_names
-from lstmc_caffe.rows.constants import Constants
+from lstmc_caffe.rows.constants import Constants, FoldedConstants
 from lstmc_caffe.rows.layout import FixedBlobs
 from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis, with_reshapes, with_rows
 from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, RenameBlobs
-from lstmc_caffe.rows.views import FitReaders, FoldedConstants, SettleViews, UnreadInputs
+from lstmc_caffe.rows.views import FitReaders, SettleViews, UnreadInputs
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
 from lstmc_caffe.runtime.runner import Runner

@@ -1,4 +1,4 @@
-"""Constants: blobs of one number where a target has no filler."""
+"""Constants: blobs of one number where a target has no filler, and where readers fold them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from math import prod
 import numpy as np
 
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Node, Rebuild, Ref
-from lstmc.ops import Input, Param, Values
-from lstmc.passes import Pass, PassResult, result
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref
+from lstmc.ops import Input, Op, Param, Values
+from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree
+from lstmc_caffe.rows.functions import NO_SHIFT
 from lstmc_caffe.rows.layout import last_axis, matrix_at, replaced_later
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
@@ -224,3 +225,97 @@ def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
     """Return a sort key for blobs to make a constant from: at least as large, of equal rows, hardly larger."""
     smaller = any(size < target for size, target in zip(have, want, strict=True))
     return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)
+
+
+@dataclass(frozen=True)
+class FoldedConstants(Pass):
+    """Avoid what a reader does wrongly with constants that it computes while it builds a net (``folds_constants``).
+
+    1. an InnerProduct reads a product with a constant factor of several rows, itself, scaled or in another shape => a
+       Power that adds nearly nothing between them: the factor would be taken for one of the matrix
+
+    Refuses an output that depends on no input: it is taken out of the net. A constant is a Power with scale 0 of
+    another blob, and depends on nothing; nor does a product with one that is 0, or what layers compute of zeros alone.
+    """
+
+    name = "folded_constants"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        if not self.target.folds_constants:
+            return PassResult(graph, False)
+        varying = _varying(graph)
+        for output in graph.outputs:
+            if output.ref.node not in varying:
+                raise BackendError(
+                    f"target {self.target.name}: output {output.name} depends on no input",
+                    loc=graph.node(output.ref.node).loc,
+                    notes=("this reader computes constants while it builds the net, and gives no output that is one",),
+                )
+        copies: dict[Ref, Ref] = {}
+        counts = Counter[str]()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if not isinstance(node.op, caffe.InnerProduct):
+                return None
+            old, new = graph.args(node.name)[0], args[0]
+            if not _has_constant_factor(graph, old, graph.type(old).shape[0], varying):
+                return None
+            if new not in copies:
+                counts["factor_apart"] += 1
+                almost, name, step = caffe.PowerLayer(shift=NO_SHIFT), b.node(new.node).names[new.out], b.of_step(new)
+                (copies[new],) = b.add(almost, new, names=(f"{name}/apart",), loc=node.loc, steps=(step,))
+            return b.copy(node, (copies[new], *args[1:]))
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+def _varying(graph: Graph) -> set[str]:
+    """Return the nodes whose values depend on an input."""
+    varying: set[str] = set()
+    zeros: set[str] = set()
+    for node in graph:
+        args = graph.args(node.name)
+        read = {ref.node for ref in args}
+        fed = isinstance(node.op, Input | caffe.InputLayer | caffe.HostInput | caffe.Feed)
+        constant = isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0
+        product = isinstance(node.op, caffe.Scale) or (
+            isinstance(node.op, caffe.Eltwise) and node.op.operation == "PROD"
+        )
+        matrix = {args[1].node} if isinstance(node.op, caffe.InnerProduct) else set()
+        of_zeros = bool(read) and _keeps_zero(node.op) and read - matrix <= zeros
+        param = isinstance(node.op, Param) and node.op.fixed and node.op.fill == Values.of(np.zeros(node.op.shape))
+        if node.op == caffe.PowerLayer(scale=0.0) or (product and read & zeros) or of_zeros or param:
+            zeros.add(node.name)
+        elif fed or (not constant and read & varying):
+            varying.add(node.name)
+    return varying
+
+
+def _has_constant_factor(graph: Graph, ref: Ref, rows: int, varying: set[str]) -> bool:
+    """Return whether a matrix of several rows is a product with a constant that is not one row for all of them."""
+    op, args = graph.node(ref.node).op, graph.args(ref.node)
+    if rows == 1:
+        return False
+    if isinstance(op, caffe.Eltwise) and op.operation == "PROD":
+        return any(arg.node not in varying for arg in args)
+    if isinstance(op, caffe.Scale) and graph.type(ref).shape[0] != rows:
+        return True
+    scaled = isinstance(op, caffe.PowerLayer) and (op.shift, op.power) == (0, 1)
+    passes = scaled or isinstance(op, caffe.ReshapeLayer | caffe.Scale)
+    return passes and _has_constant_factor(graph, args[0], rows, varying)
+
+
+def _keeps_zero(op: Op) -> bool:
+    """Return whether what a layer computes of zeros alone, its bias included, is zero."""
+    if isinstance(op, caffe.PowerLayer):
+        return op.shift == 0 and op.power > 0
+    layers = (
+        caffe.InnerProduct
+        | caffe.SliceLayer
+        | caffe.ConcatLayer
+        | caffe.ReshapeLayer
+        | caffe.TanHLayer
+        | caffe.ReLULayer
+    )
+    return isinstance(op, layers | caffe.Eltwise | caffe.AvePooling | caffe.MaxPooling)

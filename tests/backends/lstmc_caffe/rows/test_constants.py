@@ -13,7 +13,8 @@ from lstmc.passes import PassResult
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.rows.constants import Constants
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.constants import Constants, FoldedConstants, _keeps_zero
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
@@ -21,6 +22,7 @@ ZEROS, HALVES = (
     f"values({numbers.shape}, {numbers.data!r})" for numbers in (Values.of(np.zeros((2, 3))), Values.of([0.5, 0.5]))
 )
 X = "%x: f32[2,3] = caffe.Input()\n"
+A = "%a: f32[2,6] = host.input()\n"
 CASES = {
     "of a blob of that shape, once": (
         "flat",
@@ -168,3 +170,63 @@ def test_constants_are_found_whatever_the_order_and_width(made: Model) -> None:
     compiled = compile_graph(made.graph(), CaffeBackend(), "flat")
     assert not [node for node in compiled.expanded if node.op.name == "caffe.DummyData"]
     assert_same_meaning(compiled.model, compiled.expanded, rtol=1e-11)
+
+
+@pytest.mark.parametrize(("shift", "varies"), [("", False), (", shift=2.0", True)])
+@pytest.mark.parametrize("zero", ["%k", "%n"])
+@pytest.mark.parametrize("bias", ["", ", %b"])
+def test_a_product_with_zero_depends_on_no_input(shift: str, varies: bool, zero: str, bias: str) -> None:
+    none = Values.of(np.zeros(6)).data
+    graph = graph_of(
+        f"""{A}%W: f32[6,6] = param()
+        %b: f32[6] = param(fill=values((6,), '{none}'), lr_mult=0.0, decay_mult=0.0)
+        %t: f32[2,6] = caffe.TanH(%a)
+        %k: f32[2,6] = caffe.Power(%t, scale=0.0{shift})
+        %m: f32[2,6] = caffe.InnerProduct(%k, %W{bias}, num_output=6{", bias=True" if bias else ""})
+        %n: f32[2,6] = caffe.ReLU(%m)
+        %z: f32[2,6] = caffe.Eltwise(%t, {zero}, operation='PROD')"""
+    )
+    assert not FoldedConstants(load_target("flat")).run(graph).modified
+    check = FoldedConstants(load_target("rknn"))
+    if varies:
+        assert check.run(graph).graph is graph
+        return
+    with pytest.raises(BackendError) as refused:
+        check.run(graph)
+    assert refused.value.message == "target rknn: output z depends on no input"
+
+
+@pytest.mark.parametrize(
+    ("factor", "apart"),
+    [
+        ("%z: f32[2,6] = caffe.Eltwise(%a, %k, operation='PROD')", True),
+        ("%z: f32[2,6] = caffe.Eltwise(%a, %t, operation='PROD')", False),
+        ("%z: f32[2,6] = caffe.Eltwise(%a, %k)", False),
+        ("%z: f32[2,6] = caffe.Scale(%a, %p)", False),  # one row for all: a factor of the matrix too
+        ("%r: f32[1,12] = caffe.Reshape(%a, shape=(1, 12)) %s: f32[1,12] = caffe.Scale(%r, %q)", True),
+    ],
+)
+def test_a_constant_factor_of_several_rows_is_apart_from_a_product(factor: str, apart: bool) -> None:
+    """RKNN takes it for a factor of the matrix, without a word where there are as many rows as outputs."""
+    if "%r" in factor:
+        factor = factor.replace(" %s", "\n%s") + "\n%z: f32[2,6] = caffe.Reshape(%s, shape=(2, 6))"
+    lines = f"""{A}%W: f32[2,6] = param()
+        %b: f32[2] = param()
+        %p: f32[6] = param()
+        %q: f32[12] = param()
+        %t: f32[2,6] = caffe.TanH(%a)
+        %k: f32[2,6] = caffe.Power(%t, scale=0.0, shift=2.0)
+        {factor}
+        %d: f32[2,6] = caffe.Power(%z, scale=2.0)
+        %y: f32[2,2] = caffe.InnerProduct(%d, %W, %b, num_output=2, bias=True)"""
+    done = FoldedConstants(load_target("rknn")).run(graph_of(lines)).graph
+    (read, *_) = done.args("y")
+    assert (done.node(read.node).op == caffe.PowerLayer(shift=2.0**-126)) is apart
+    assert not FoldedConstants(load_target("flat")).run(graph_of(lines)).modified
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_a_power_of_zero_is_zero(power: float, shift: float) -> None:
+    op = caffe.PowerLayer(power, 2.0, shift)
+    assert _keeps_zero(op) == (not op.eval(np.zeros(3))[0].any())
