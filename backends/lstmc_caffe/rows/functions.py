@@ -352,12 +352,46 @@ def _log1p_by_log(form: Form, size: Ref, name: str) -> Ref:
 
 def _log1p_by_sigmoid(form: Form, size: Ref, name: str) -> Ref:
     """ln(1 + e) = 2 atanh(z) where z = e / (2 + e), which is sigmoid(-x - ln 2) for e = exp(-x): with x from 0 on, z is
-    in (0, 1/3], and 2 atanh(z) / z a polynomial of z z, by Horner."""
+    in (0, 1/3]."""
     moved = power_layers(form, caffe.PowerLayer(1.0, -1.0, -LN_2), size, f"{name}/moved")
     z = form.layer(caffe.SigmoidLayer(), moved, name=f"{name}/ratio")
+    return _twice_atanh(form, z, f"{name}/log", name)
+
+
+ROOTS = 7  # 2 ** 128 is no float32, so its root is at most 2: then z of `logarithm` is at most 1/3
+
+
+def logarithm(form: Form, op: Op, args: Refs) -> Refs:
+    """ln(x) of x from 2**-101 on is 128 ln(r), where r = x ** (1 / 128): 2 atanh(z) of z = (r - 1) / (r + 1).
+
+    r - 1 is x - 1 divided by 1 + x ** (1 / 2), by 1 + x ** (1 / 4) and so on: as exact as x - 1 is.
+    """
+    assert isinstance(op, caffe.LogLayer)
+    x, name, product = form.blob(args[0]), form.node.name, caffe.Eltwise("PROD")
+    if form.fits(op, form.b.type(x)) or not form.fits(caffe.PowerLayer(0.5), form.b.type(x)):
+        return (form.result(form.layer(op, x)),)  # as it is, or refused
+    above = power_layers(form, caffe.PowerLayer(shift=-1.0), x, f"{name}/above_1")
+    for number in (2**n for n in range(1, ROOTS + 1)):
+        called = f"{name}/root_{number}"
+        root = power_layers(form, caffe.PowerLayer(1 / number), x, called)
+        inverse = power_layers(form, caffe.PowerLayer(-1.0, 1.0, 1.0), root, f"{called}/below")
+        above = form.layer(product, above, inverse, name=f"{called}/above_1")
+    inverse = power_layers(form, caffe.PowerLayer(-1.0, 1.0, 2.0), above, f"{name}/below")
+    z = form.layer(product, above, inverse, name=f"{name}/ratio")
+    return (
+        form.result(
+            power_layers(
+                form, caffe.PowerLayer(scale=2.0**ROOTS), _twice_atanh(form, z, f"{name}/root_log", name), name
+            )
+        ),
+    )
+
+
+def _twice_atanh(form: Form, z: Ref, called: str, name: str) -> Ref:
+    """2 atanh(z) of z up to 1/3, as z times a polynomial of z z."""
     square = form.layer(caffe.Eltwise("PROD"), z, z, name=f"{name}/square")
     value = _polynomial(form, _log_ratio(), square, name)
-    return form.layer(caffe.Eltwise("PROD"), value, z, name=f"{name}/log")
+    return form.layer(caffe.Eltwise("PROD"), value, z, name=called)
 
 
 def _polynomial(form: Form, coefficients: Sequence[float], x: Ref, name: str) -> Ref:
@@ -405,6 +439,7 @@ FUNCTIONS: Mapping[type[Op], Callable[[Form, Op, Refs], Refs]] = {
     caffe.Eltwise: eltwise,
     caffe.PowerLayer: power,
     caffe.ExpLayer: exponential,
+    caffe.LogLayer: logarithm,
     caffe.AbsValLayer: absolute,
     caffe.Bias: broadcast,
     caffe.Scale: broadcast,

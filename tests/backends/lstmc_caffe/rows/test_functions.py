@@ -225,6 +225,7 @@ def without_division(line: str) -> Graph:
     return narrowed(graph_of(f"%z: f32[2,3,4] = {line}"), NO_DIVISION)
 
 
+BY_LOG = narrowed(graph_of("%z: f32[2,3,4] = log(%x)"), NOSLICE, low=0.1)
 BY_SOFTPLUS, BY_EXP = without_division("softplus(%x)"), without_division("exp(%x)")
 BY_ABS, BY_MAXIMUM = without_division("abs(%x)"), without_division("maximum(%x, %u)")
 
@@ -252,6 +253,14 @@ def test_softplus_by_sigmoid_is_exact_in_float32(x: float) -> None:
 @example(x=0.0)
 def test_exp_by_sigmoid_is_exact_in_float32(x: float) -> None:
     assert_allclose(computed(BY_EXP, x=x), np.exp(x), rtol=3e-4 if abs(x) > 20 else 1e-5, atol=1e-37)
+
+
+@given(x=st.one_of(st.floats(2.0**-101, LARGE, width=32), st.floats(0.5, 2, width=32)))
+@example(x=1.0)
+@example(x=float(np.nextafter(np.float32(1), np.float32(2))))
+@example(x=float(np.finfo(np.float32).max))
+def test_log_by_roots_is_exact_in_float32(x: float) -> None:
+    assert_allclose(computed(BY_LOG, x=x), np.log(x), rtol=3e-6)
 
 
 @given(x=NUMBERS)
