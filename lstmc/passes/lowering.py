@@ -211,8 +211,13 @@ class FixedProducts(Pass):
     2. x + y; also -, *, maximum; of more than two axes, where y covers the first one but not all others
                                                                               => x + reshape(linear(y, M))
     3. the largest of x along a later axis => the largest of its pieces, two at a time; each piece as of rule 1
+    4. linear(x, W, b) of several vectors in each row => reshape(linear(x, M, b for each of them)), where M has W on its
+       diagonal, and zeros elsewhere
+    5. concat of such vectors                         => reshape(linear(concat(x, y, ...), M))
 
-    M is what the op makes of the rows of the identity: a parameter that is not trained.
+    M is what the op makes of the rows of the identity: a parameter that is not trained, or the pieces of W. Rules 4 and
+    5 hold in a step, which is a scan's body or a graph without a scan, unless it has a softmax of such vectors, whose
+    layer reads them as rows.
     """
 
     name = "fixed_products"
@@ -225,9 +230,15 @@ class FixedProducts(Pass):
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if isinstance(node.op, Scan):
                 return _products_in_scan(b, node, node.op, args, matrices, counts)
-            return _Products(b, matrices, counts).of_node(node, args)
+            return _Products(b, matrices, counts, whole_rows).of_node(node, args)
 
+        whole_rows = _has_whole_rows(graph) and not any(isinstance(node.op, Scan) for node in graph)
         return result(graph, rewrite(graph, visit), counts)
+
+
+def _has_whole_rows(step: Graph) -> bool:
+    """Return whether no layer must read parts of what belongs to one index of the first axis as rows."""
+    return not any(isinstance(node.op, ops.Softmax) and node.types[0].rank > 2 for node in step)
 
 
 @dataclass
@@ -237,6 +248,7 @@ class _Products:
     b: Builder
     matrices: dict[Values, Ref]
     counts: Counter[str]
+    whole_rows: bool  # whether every value may have a row for each index of its first axis
 
     def of_node(self, node: Node, args: Refs) -> Refs | None:
         """Return the replacement of a node, or None to keep it."""
@@ -248,6 +260,10 @@ class _Products:
                 pass
             case ops.Max(axis) if axis > 0:
                 return self._largest(node, args[0], axis)
+            case ops.Linear(axis) if axis > 1 and self.whole_rows:
+                return self._of_each(node, args, prod(shapes[0][1:axis]))
+            case ops.Concat(axis) if axis > 1 and self.whole_rows:
+                return self._joined(node, args, shapes, prod(shapes[0][1:axis]))
             case Binary() if len(node.types[0].shape) > 2:
                 return self._spread(node, args, shapes)
             case _:
@@ -274,6 +290,41 @@ class _Products:
             called = node.names if i == 0 else (f"{node.name}/from_{i}",)
             (largest,) = self.b.add(ops.Maximum(), largest, piece, names=called, loc=node.loc)
         return (largest,)
+
+    def _of_each(self, node: Node, args: Refs, count: int) -> Refs | None:
+        """The product of each of ``count`` vectors of a row with one matrix."""
+        x, w, *bias = args
+        if count == 1 or is_weight(self.b, x) or not all(is_weight(self.b, ref) for ref in (w, *bias)):
+            return None
+        if count**2 * self.b.type(w).size > LARGEST:
+            return None
+        zeros, names = self.matrix(np.zeros(self.b.type(w).shape), f"{node.name}/zeros"), (f"{node.name}/diagonal",)
+        lines: list[Ref] = []
+        for i in range(count):
+            lines += self.b.add(ops.Concat(1), *(zeros,) * i, w, *(zeros,) * (count - 1 - i), names=names)
+        blobs = [*self.b.add(ops.Concat(0), *lines, names=names)]
+        if bias:
+            blobs += self.b.add(ops.Concat(0), *bias * count, names=(f"{node.name}/biases",))
+        self.counts["diagonal"] += 1
+        (rows,) = self.b.add(ops.Linear(1), x, *blobs, names=(f"{node.name}/rows",), loc=node.loc)
+        return self.b.add(ops.Reshape(node.types[0].shape), rows, names=node.names, loc=node.loc)
+
+    def _joined(self, node: Node, args: Refs, shapes: list[tuple[int, ...]], count: int) -> Refs | None:
+        """Values of which each of ``count`` vectors of a row is joined: side by side, and then moved."""
+        sizes = [prod(shape[1:]) for shape in shapes]
+        if count == 1 or sum(sizes) ** 2 > LARGEST or any(is_weight(self.b, x) for x in args):
+            return None
+        flat = [
+            ref
+            for x, size in zip(args, sizes, strict=True)
+            for ref in self.b.add(
+                ops.Reshape((shapes[0][0], size)), x, names=(f"{self.b.node(x.node).names[x.out]}/row",)
+            )
+        ]
+        (rows,) = self.b.add(ops.Concat(1), *flat, names=(f"{node.name}/side_by_side",), loc=node.loc)
+        pieces = np.split(np.eye(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
+        whole = node.op.eval(*(piece.reshape(-1, *shape[1:]) for piece, shape in zip(pieces, shapes, strict=True)))
+        return self._products(rows, whole, node, "joined")
 
     def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
         """A binary op whose smaller operand is made as large as the other."""
@@ -333,13 +384,13 @@ def _products_in_scan(
     b: Builder, node: Node, scan: Scan, args: Refs, matrices: dict[Values, Ref], counts: Counter[str]
 ) -> Refs:
     inner = Rebuild(scan.body)
-    products = _ProductsInBody(inner.builder, {}, counts)
+    products = _ProductsInBody(inner.builder, {}, counts, _has_whole_rows(scan.body))
     for old in scan.body:
         operands = inner.args(old)
         inner.put(old, products.of_node(old, operands) or inner.builder.copy(old, operands))
     body = inner.finish()
     outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
-    outside = _Products(b, matrices, counts)
+    outside = _Products(b, matrices, counts, False)
     for fill, ref in products.matrices.items():
         drawn = fill.draw(np.random.default_rng(0), fill.shape)
         outer[ref.node] = outside.matrix(drawn, f"{node.name}/{ref.node}")

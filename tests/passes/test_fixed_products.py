@@ -142,6 +142,31 @@ def test_what_is_no_product_of_rows_stays(line: str) -> None:
     assert not FixedProducts().run(graph).modified
 
 
+@pytest.mark.parametrize("bias", ["", ", %b"])
+def test_a_product_of_each_vector_of_a_row_is_one_of_the_row_with_a_diagonal_of_matrices(bias: str) -> None:
+    body = f"""body step {{
+          %h_prev: f32[2,3,4] = arg(role='state')
+          %W: f32[4,4] = arg(role='weight')
+          %b: f32[4] = arg(role='weight')
+          %h: f32[2,3,4] = linear(%h_prev, %W{bias}, axis=2)
+          return h=%h, next h=%h
+        }}"""
+    before = parse_graph(f"""graph net {{
+      %h0: f32[2,3,4] = input()
+      %W: f32[4,4] = param(fill=uniform(min=-1.0, max=1.0))
+      %b: f32[4] = param(fill=uniform(min=-1.0, max=1.0))
+      %y, %h_T: f32[2,2,3,4], f32[2,3,4] = scan(%h0, %W, %b, length=2) {{
+        {body}
+      }}
+      return y=%y, h_T=%h_T
+    }}""")
+    made = FixedProducts().run(before)
+    assert made.counts == {"diagonal": 1}
+    verify(made.graph)
+    assert_same_meaning(before, made.graph)
+    assert not FixedProducts().run(made.graph).modified
+
+
 def test_what_needs_too_large_a_matrix_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lowering, "LARGEST", 11)
     assert not FixedProducts().run(parse_graph(BEFORE)).modified
