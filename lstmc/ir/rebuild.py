@@ -141,7 +141,7 @@ def reshaped(
     return b.add(op, source, names=names, loc=loc, steps=steps)[0]
 
 
-def reshape_source(b: Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
+def reshape_source(b: Graph | Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
     """Return the value that a chain of reshapes of this kind starts from; any other value unchanged."""
     while isinstance(b.node(ref.node).op, kind):
         (ref,) = b.args(ref.node)

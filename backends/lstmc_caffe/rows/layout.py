@@ -54,7 +54,7 @@ def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = 
     return reshaped(b, ref, caffe.View(shape), names, steps=steps)
 
 
-def unviewed(b: Builder, ref: Ref) -> Ref:
+def unviewed(b: Graph | Builder, ref: Ref) -> Ref:
     """Return the value that a chain of views starts from; a value that is no view is returned unchanged."""
     return reshape_source(b, ref, caffe.View)
 

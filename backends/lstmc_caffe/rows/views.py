@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
-from lstmc.ops import Op, Pointwise
+from lstmc.ops import Pointwise
 from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
-from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import NO_SHIFT
-from lstmc_caffe.rows.layout import last_axis, matrix_at, replaced_later, viewed
+from lstmc_caffe.rows.layout import last_axis, matrix_at, replaced_later, unviewed, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
@@ -251,10 +250,10 @@ FIT_RULES = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}  # else fit_l
 
 @dataclass(frozen=True)
 class FitReaders(Pass):
-    """Give elementwise layers and constants the one shape in which their readers read them.
+    """Give elementwise layers and constants the one shape in which others write and read them.
 
-    1. a layer that works element by element, or a constant, that layers read as one other matrix => that matrix; so its
-       operands, if they can
+    1. layers that work element by element, and read each other, that others write or read as one other matrix => that
+       matrix; a constant that layers read as one other matrix => that
     2. a step of an input that layers read as one other matrix => fed so
     3. an input of two axes that layers read as one other matrix => a blob fed so
 
@@ -277,63 +276,71 @@ class FitReaders(Pass):
                 (fed,) = b.copy(node, args)
                 (feeds[fed],) = b.add(caffe.Feed(shape), fed, names=(f"{node.name}/rows",), loc=node.loc)
                 return (fed,)
-            if shape is not None and not isinstance(node.op, caffe.Feed):
-                args = tuple(viewed(b, ref, shape) for ref in args)
-            elif not isinstance(node.op, caffe.Feed):
-                before = [graph.type(ref) for ref in graph.args(node.name)]
-                args = tuple(_as_before(b, ref, type_) for ref, type_ in zip(args, before, strict=True))
-            return b.copy(node, args, _in_shape(node.op, shape))
+            if isinstance(node.op, caffe.Feed | caffe.DummyData):
+                return b.copy(node, args, node.op if shape is None else replace(node.op, shape=shape))
+            read = [shape or graph.type(ref).shape for ref in graph.args(node.name)]
+            return b.copy(
+                node, [ref if b.type(ref).shape == s else viewed(b, ref, s) for ref, s in zip(args, read, strict=True)]
+            )
 
         if not shapes:
             return PassResult(graph, False)
         return result(graph, rewrite(graph, visit), counts)
 
 
-def _as_before(b: Builder, ref: Ref, before: TensorType) -> Ref:
-    """Return the value in its old shape."""
-    return ref if b.type(ref) == before else viewed(b, ref, before.shape)
-
-
-def _in_shape(op: Op, shape: Shape | None) -> Op:
-    """The op in another shape; one that works element by element has that of its operands."""
-    return replace(op, shape=shape) if shape is not None and isinstance(op, caffe.Feed | caffe.DummyData) else op
-
-
 def _shapes(graph: Graph) -> dict[str, Shape]:
-    """Return the new shapes of the nodes that change theirs."""
-    by_ref: dict[Ref, set[Shape]] = {}
+    """Return the new shapes of the nodes that change theirs.
+
+    Layers that work element by element, and read each other, have one shape: that in which others write and read them.
+    What is fed, and a constant, has that in which all read it.
+    """
+    layers = {node.name: node.name for node in graph if isinstance(node.op, Pointwise | caffe.Eltwise)}
+
+    def joined(name: str) -> str:
+        """The one that stands for all layers that one is joined with; any other node."""
+        while layers.get(name, name) != name:
+            layers[name] = name = layers[layers[name]]
+        return name
+
+    edges = [(node, *edge, unviewed(graph, edge[1])) for node in graph for edge in enumerate(graph.args(node.name))]
+    for node, _, _, source in edges:
+        if node.name in layers and source.node in layers:
+            layers[joined(source.node)] = joined(node.name)
+    shapes: dict[str, set[Shape]] = {joined(node.name): set() for node in graph}
+    for node, slot, arg, source in edges:
+        if node.name not in layers:
+            shapes[joined(source.node)].update(_read_shapes(graph, node, slot, arg))
+        elif source.node not in layers and not _is_fed(graph.node(source.node)):
+            shapes[joined(node.name)].add(graph.type(source).shape)
     for output in graph.outputs:
-        by_ref.setdefault(output.ref, set()).update(_host_shapes(graph, output.ref))
-    shape_of: dict[str, Shape] = {}
+        shapes[joined(output.ref.node)].update(_host_shapes(graph, output.ref))
+    found: dict[str, Shape] = {}
+    for name in layers:
+        shape, *others = shapes[joined(name)] or {graph.node(joined(name)).types[0].shape}
+        found |= {} if others else {name: shape}
+    for node, _, arg, source in edges:
+        if node.name in layers and source.node not in layers:
+            shapes[source.node].add(found.get(node.name, graph.type(arg).shape))
     stepwise = {graph.args(node.name)[0].node for node in graph if isinstance(node.op, caffe.Feed)}
-    for node in reversed(list(graph)):
-        shapes = by_ref.get(Ref(node.name), set())
-        if _fits(node) and node.name not in stepwise and len(shapes) == 1 and shapes != {node.types[0].shape}:
-            (shape_of[node.name],) = shapes
-        for slot, arg in enumerate(graph.args(node.name)):
-            by_ref.setdefault(arg, set()).update(_read_shapes(graph, node, slot, arg, by_ref, shape_of))
-    return shape_of
+    for node in graph:
+        if _is_fed(node) and node.types[0].rank == 2 and node.name not in stepwise and len(shapes[node.name]) == 1:
+            (found[node.name],) = shapes[node.name]
+    return {name: shape for name, shape in found.items() if graph.node(name).types[0].shape != shape}
 
 
-def _fits(node: Node) -> bool:
-    """Return whether a node's value could be a matrix of another shape."""
-    if isinstance(node.op, caffe.HostInput):
-        return len(node.op.shape) == 2
-    return isinstance(node.op, Pointwise | caffe.Eltwise | caffe.Feed | caffe.DummyData)
+def _is_fed(node: Node) -> bool:
+    """Return whether a node's value is the host's, or a constant."""
+    return isinstance(node.op, caffe.HostInput | caffe.Feed | caffe.DummyData)
 
 
-def _read_shapes(
-    graph: Graph, node: Node, slot: int, arg: Ref, by_ref: dict[Ref, set[Shape]], shape_of: dict[str, Shape]
-) -> Iterator[Shape]:
-    """Yield the shapes in which a node reads an operand."""
-    if isinstance(node.op, caffe.View):
-        yield from by_ref.get(Ref(node.name), ())
-    elif isinstance(node.op, caffe.HostStack):
+def _read_shapes(graph: Graph, node: Node, slot: int, arg: Ref) -> Iterator[Shape]:
+    """Yield the shape in which a node reads an operand; none for a view, for the caller's arrays, and for weights."""
+    if isinstance(node.op, caffe.HostStack):
         yield from _host_shapes(graph, arg)
-    elif isinstance(node.op, caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):
-        return  # the caller's arrays, and weights
+    elif isinstance(node.op, caffe.View | caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):
+        return
     elif slot not in node.op.blobs(len(graph.args(node.name))):
-        yield shape_of.get(node.name, graph.type(arg).shape)
+        yield graph.type(arg).shape
 
 
 def _host_shapes(graph: Graph, ref: Ref) -> Iterator[Shape]:

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Value, model, scan, sigmoid
+from lstmc import (
+    Input,
+    Param,
+    State,
+    Value,
+    cell,
+    layer_norm,
+    linear,
+    model,
+    reshape,
+    scan,
+    sigmoid,
+    stack,
+    tanh,
+    uniform,
+)
+from lstmc import compile as compile_net
 from lstmc.backend import load_backend, load_cell
 from lstmc.errors import BackendError
 from lstmc.ir import parse_graph, print_graph
@@ -128,3 +144,25 @@ def test_two_shapes_of_one_value_are_refused() -> None:
         "found f32[1,2]",
         "expected f32[2,1]: give this reader an input of its own to compute it from",
     )
+
+
+@cell
+def vectors(x=Input(2, 3, 4), h=State(2, 3, 4), *, W=Param(4, 4, fill=uniform(-1, 1)), b=Param(4, fill=uniform(-1, 1))):
+    """A product with each vector of a row, their norm, and elements that take turns."""
+    y = layer_norm(x + tanh(linear(h, W, b)))
+    even, odd = y[:, :, ::2], y[:, :, 1::2]
+    return y, {"h": reshape(stack([odd, even], axis=3), 2, 3, 4)}
+
+
+@model
+def of_vectors(X=Input(3, 2, 3, 4)):
+    y, last = scan(vectors(), X)
+    return {"y": y, "h": last["h"]}
+
+
+@pytest.mark.parametrize("step", [False, True])
+def test_vectors_in_rows_need_no_reshape(caffe: Runner, step: bool) -> None:
+    """A row [2, 12] and the matrix [6, 4] of one value: it was refused for want of a Reshape."""
+    net = compile_net(of_vectors, target="noslice", step=step)
+    assert_same_meaning(net.compiled.model, net.compiled.expanded, -1, 1, rtol=1e-9)
+    assert_caffe_agrees(caffe, net.compiled)
