@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
-from lstmc.ops import Pointwise
+from lstmc.ops import Concat, Pointwise
 from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import NO_SHIFT
@@ -253,7 +253,7 @@ class FitReaders(Pass):
     """Give elementwise layers and constants the one shape in which others write and read them.
 
     1. layers that work element by element, and read each other, that others write or read as one other matrix => that
-       matrix; a constant that layers read as one other matrix => that
+       matrix; so a row of factors between them, repeated; a constant that layers read as one other matrix => that
     2. a step of an input that layers read as one other matrix => fed so
     3. an input of two axes that layers read as one other matrix => a blob fed so
 
@@ -278,7 +278,13 @@ class FitReaders(Pass):
                 return (fed,)
             if isinstance(node.op, caffe.Feed | caffe.DummyData):
                 return b.copy(node, args, node.op if shape is None else replace(node.op, shape=shape))
-            read = [shape or graph.type(ref).shape for ref in graph.args(node.name)]
+            old = graph.args(node.name)
+            if shape is not None and _is_row_of_factors(node):
+                x, row = viewed(b, args[0], shape), args[1]
+                count = shape[1] // graph.type(old[1]).size
+                (row,) = b.add(Concat(0), *(row,) * count, names=(f"{b.node(row.node).names[row.out]}/repeated",))
+                return b.copy(node, (x, row))
+            read = [shape or graph.type(ref).shape for ref in old]
             return b.copy(
                 node, [ref if b.type(ref).shape == s else viewed(b, ref, s) for ref, s in zip(args, read, strict=True)]
             )
@@ -294,7 +300,7 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
     Layers that work element by element, and read each other, have one shape: that in which others write and read them.
     What is fed, and a constant, has that in which all read it.
     """
-    layers = {node.name: node.name for node in graph if isinstance(node.op, Pointwise | caffe.Eltwise)}
+    layers = {n.name: n.name for n in graph if isinstance(n.op, Pointwise | caffe.Eltwise) or _is_row_of_factors(n)}
 
     def joined(name: str) -> str:
         """The one that stands for all layers that one is joined with; any other node."""
@@ -302,7 +308,11 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
             layers[name] = name = layers[layers[name]]
         return name
 
-    edges = [(node, *edge, unviewed(graph, edge[1])) for node in graph for edge in enumerate(graph.args(node.name))]
+    edges = [
+        (node, slot, arg, unviewed(graph, arg))
+        for node in graph
+        for slot, arg in enumerate(graph.args(node.name)[:1] if _is_row_of_factors(node) else graph.args(node.name))
+    ]
     for node, _, _, source in edges:
         if node.name in layers and source.node in layers:
             layers[joined(source.node)] = joined(node.name)
@@ -314,6 +324,10 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
             shapes[joined(node.name)].add(graph.type(source).shape)
     for output in graph.outputs:
         shapes[joined(output.ref.node)].update(_host_shapes(graph, output.ref))
+    for node in filter(_is_row_of_factors, graph):  # which can be repeated
+        wanted, own = shapes[joined(node.name)], node.types[0].shape
+        if not wanted or any(shape[1] % own[1] for shape in wanted):
+            wanted.add(own)
     found: dict[str, Shape] = {}
     for name in layers:
         shape, *others = shapes[joined(name)] or {graph.node(joined(name)).types[0].shape}
@@ -326,6 +340,12 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
         if _is_fed(node) and node.types[0].rank == 2 and node.name not in stepwise and len(shapes[node.name]) == 1:
             (found[node.name],) = shapes[node.name]
     return {name: shape for name, shape in found.items() if graph.node(name).types[0].shape != shape}
+
+
+def _is_row_of_factors(node: Node) -> bool:
+    """Return whether a layer multiplies each column of a matrix by a number of its own."""
+    scale = isinstance(node.op, caffe.Scale) and (node.op.learned, node.op.axis, node.op.num_axes) == (True, 1, 1)
+    return scale and node.types[0].rank == 2
 
 
 def _is_fed(node: Node) -> bool:

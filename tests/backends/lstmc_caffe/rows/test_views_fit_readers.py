@@ -147,9 +147,16 @@ def test_two_shapes_of_one_value_are_refused() -> None:
 
 
 @cell
-def vectors(x=Input(2, 3, 4), h=State(2, 3, 4), *, W=Param(4, 4, fill=uniform(-1, 1)), b=Param(4, fill=uniform(-1, 1))):
+def vectors(
+    x=Input(2, 3, 4),
+    h=State(2, 3, 4),
+    *,
+    W=Param(4, 4, fill=uniform(-1, 1)),
+    b=Param(4, fill=uniform(-1, 1)),
+    gain=Param(4, fill=uniform(0, 1)),
+):
     """A product with each vector of a row, their norm, and elements that take turns."""
-    y = layer_norm(x + tanh(linear(h, W, b)))
+    y = layer_norm(gain * h + tanh(linear(h, W, b)) + x)
     even, odd = y[:, :, ::2], y[:, :, 1::2]
     return y, {"h": reshape(stack([odd, even], axis=3), 2, 3, 4)}
 
