@@ -108,6 +108,10 @@ class _Settler:
             blobs = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill, node.op.values))
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
+            if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref).shape for ref in operands}) > 1:
+                raise self._refused(
+                    node, operands[0], "its steps are blobs of several shapes", *self._reason("Reshape")
+                )
             blobs = self.b.copy(node, operands)
             if isinstance(node.op, caffe.Feed) and node.op.step is None:
                 self.blobs[operands[0], ()] = blobs[0]
@@ -300,7 +304,8 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
     Layers that work element by element, and read each other, have one shape: that in which others write and read them.
     What is fed, and a constant, has that in which all read it.
     """
-    layers = {n.name: n.name for n in graph if isinstance(n.op, Pointwise | caffe.Eltwise) or _is_row_of_factors(n)}
+    kinds = Pointwise | caffe.Eltwise | caffe.HostStack
+    layers = {n.name: n.name for n in graph if isinstance(n.op, kinds) or _is_row_of_factors(n)}
 
     def joined(name: str) -> str:
         """The one that stands for all layers that one is joined with; any other node."""
@@ -318,19 +323,21 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
             layers[joined(source.node)] = joined(node.name)
     shapes: dict[str, set[Shape]] = {joined(node.name): set() for node in graph}
     for node, slot, arg, source in edges:
-        if node.name not in layers:
+        if node.name not in layers or isinstance(node.op, caffe.HostStack):
             shapes[joined(source.node)].update(_read_shapes(graph, node, slot, arg))
-        elif source.node not in layers and not _is_fed(graph.node(source.node)):
+        if node.name in layers and source.node not in layers and not _is_fed(graph.node(source.node)):
             shapes[joined(node.name)].add(graph.type(source).shape)
     for output in graph.outputs:
-        shapes[joined(output.ref.node)].update(_host_shapes(graph, output.ref))
+        if not isinstance(graph.node(output.ref.node).op, caffe.HostStack):
+            shapes[joined(output.ref.node)].update(_host_shapes(graph, output.ref))
     for node in filter(_is_row_of_factors, graph):  # which can be repeated
         wanted, own = shapes[joined(node.name)], node.types[0].shape
         if not wanted or any(shape[1] % own[1] for shape in wanted):
             wanted.add(own)
     found: dict[str, Shape] = {}
     for name in layers:
-        shape, *others = shapes[joined(name)] or {graph.node(joined(name)).types[0].shape}
+        stack = isinstance(graph.node(joined(name)).op, caffe.HostStack)
+        shape, *others = shapes[joined(name)] or {last_axis(graph.node(joined(name)).types[0].shape[stack:])}
         found |= {} if others else {name: shape}
     for node, _, arg, source in edges:
         if node.name in layers and source.node not in layers:
@@ -339,7 +346,8 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
     for node in graph:
         if _is_fed(node) and node.types[0].rank == 2 and node.name not in stepwise and len(shapes[node.name]) == 1:
             (found[node.name],) = shapes[node.name]
-    return {name: shape for name, shape in found.items() if graph.node(name).types[0].shape != shape}
+    nodes = [node for node in graph if node.name in found and not isinstance(node.op, caffe.HostStack)]
+    return {node.name: found[node.name] for node in nodes if node.types[0].shape != found[node.name]}
 
 
 def _is_row_of_factors(node: Node) -> bool:

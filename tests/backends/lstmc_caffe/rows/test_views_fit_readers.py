@@ -173,3 +173,19 @@ def test_vectors_in_rows_need_no_reshape(caffe: Runner, step: bool) -> None:
     net = compile_net(of_vectors, target="noslice", step=step)
     assert_same_meaning(net.compiled.model, net.compiled.expanded, -1, 1, rtol=1e-9)
     assert_caffe_agrees(caffe, net.compiled)
+
+
+@cell
+def kept(x=Input(2, 6), c=State(2, 3, 2)):
+    return {"flat": reshape(c, 12), "y": tanh(x)}, {"c": c}
+
+
+@model
+def of_kept(X=Input(3, 2, 6)):
+    return scan(kept(), X)[0]
+
+
+def test_the_steps_of_a_sequence_have_one_shape() -> None:
+    """The first step's zeros were a row, those of the others a matrix: a ShapeError, where it is to be said why."""
+    with pytest.raises(BackendError, match="target noslice: nothing makes a constant"):
+        compile_net(of_kept, target="noslice")
