@@ -15,11 +15,12 @@ from lstmc.cli.compile import print_proof, print_report, print_verification
 from lstmc.cli.console import out, table
 from lstmc.cli.options import ExampleOption, PlacesOption, ProveOption, SeedOption, SizesOption
 from lstmc.files.output import write_files
-from lstmc.importers import ImportedModel, SourceError, import_file
+from lstmc.importers import TOLERANCE, ImportedModel, SourceError, import_file
 from lstmc.ops import Array
 from lstmc.text import number, whole
 from lstmc.types import shape_text
-from lstmc.verification.report import Report
+from lstmc.verification.differential import ill_conditioned
+from lstmc.verification.report import VALUE_TOLERANCE, Report
 
 SourceArgument = Annotated[
     Path,
@@ -34,7 +35,9 @@ ActivationOption = Annotated[
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", metavar="FILE.json", help="Read the architecture of Keras weights from model.to_json()'s file."
+        "--config",
+        metavar="FILE.json",
+        help="Read the architecture of a Keras model from this file of model.to_json().",
     ),
 ]
 TrainedOption = Annotated[
@@ -154,14 +157,15 @@ def convert_command(
     )
     program = write_files(folder, result.net.example(choices.example)) if choices.example else ()
     report(result.model, [*result.paths, *program])
-    print_report(Report("model.py by NumPy", result.described), "the source's own description")
+    by_numpy = Report("model.py by NumPy", result.described)
+    _print_compared(by_numpy, "the source's own description", TOLERANCE, "float64")
     if result.proof is not None:
         print_proof(result.proof, "model.py and the source's own description", "source_proof")
     if result.source is not None and result.source.not_run is not None:
         out.print(f"\nnot compared with {result.source.runtime}: {result.source.not_run}", style="dim")
     elif result.source is not None:
         checked = Report(f"model.py by {result.source.runtime}", result.source.differences)
-        print_report(checked, f"{result.source.runtime} on the source itself")
+        _print_compared(checked, f"{result.source.runtime} on the source itself", VALUE_TOLERANCE, "float32")
     print_verification(result.verification)
     for check in result.whole:
         if check.not_run is not None:
@@ -177,6 +181,16 @@ def convert_command(
         out.print(f"\n{line}: {finding.reason}", style="red", markup=False, soft_wrap=True)
     if not result.passed:
         raise typer.Exit(1)
+
+
+def _print_compared(report: Report, against: str, usual: float, dtype: str) -> None:
+    """Print a comparison, and which outputs are within what rounding to ``dtype`` moves alone: past the ``usual``
+    tolerance.
+    """
+    print_report(report, against)
+    for compared in report.differences:
+        if compared.passed and compared.relative > usual:
+            out.print(ill_conditioned(compared, dtype), markup=False, soft_wrap=True)
 
 
 def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Trained models of other frameworks, brought in as models in the public language."""
 
 from lstmc.importers.importer import (
+    TOLERANCE,
     ImportedModel,
     check_net,
     check_source,
@@ -13,6 +14,7 @@ from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import SourceCheck
 
 __all__ = [
+    "TOLERANCE",
     "ImportedModel",
     "Refusal",
     "RefusedError",

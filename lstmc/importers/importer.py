@@ -17,7 +17,7 @@ from lstmc.errors import Argument
 from lstmc.importers.canonical import canonicalize, canonicalize_static, read_open
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
-from lstmc.importers.frontends.torch_graph import describe_program, describe_state_dict, exported, groups_of
+from lstmc.importers.frontends.torch_graph import describe_program, describe_state_dict, groups_of
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.values import OpenSize
 from lstmc.importers.printer import files, traced
@@ -26,7 +26,7 @@ from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.torch_file import PACKAGE, entries, hints, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
+from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram, exported
 from lstmc.importers.sources import (
     HostNet,
     ImportOptions,
@@ -43,9 +43,10 @@ from lstmc.ops import Array, Input
 from lstmc.plugins import need
 from lstmc.process.status import gc_paused, report_activity
 from lstmc.verification.arrays import inputs_of_domain
-from lstmc.verification.conditioning import SCALE_FLOOR
+from lstmc.verification.conditioning import absolute_gap, relative_gap
+from lstmc.verification.differential import within_rounding
 from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, symbolic_leaves
-from lstmc.verification.report import Difference
+from lstmc.verification.report import LEAST_TOLERANCE, Difference
 from lstmc.verification.symbols import Algebra
 
 ZIP, HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
@@ -264,8 +265,7 @@ def import_file(
 # Why an option is of no use where its format does not read it.
 _READ_BY_OTHERS = {
     "weights": "it has its weights itself; only those of a prototxt lie in another file",
-    "shapes": "only a graph has inputs whose shapes and values can be given; this is {}",
-    "values": "only a graph has inputs whose shapes and values can be given; this is {}",
+    **dict.fromkeys(("shapes", "values"), "only a graph has inputs whose shapes and values can be given; this is {}"),
     "activation": "only a state dict leaves the function of plain RNNs open; this is {}",
     "config": "only weights of Keras lie apart from the configuration of their model; this is {}",
     "recurrent_only": "only of files of PyTorch the recurrent layers alone are imported; this is {}",
@@ -325,7 +325,6 @@ def from_onnx(
 
 
 TOLERANCE = 1e-9  # two ways to compute the same thing in float64
-RUNTIME_TOLERANCE = 1e-5  # what runs the source does it in float32
 LATE = "it gives the last step alone, which comes late: the net as it was read is compared, some steps before the last"
 
 
@@ -337,8 +336,10 @@ def check_net(
     Sizes that the source has as numbers must be these (``Net.sizes``).
     """
     report_activity("comparing the model with its source's description")
-    pairs = _pairs(model, compiled.model, weights, inputs_of_domain(compiled, weights, seed)[0])
-    return tuple(difference(name, *pair, TOLERANCE) for name, pair in pairs.items())
+    inputs, _ = inputs_of_domain(compiled, weights, seed)
+    pairs = _pairs(model, compiled.model, weights, inputs)
+    compared = [difference(name, *pair, TOLERANCE) for name, pair in pairs.items()]
+    return within_rounding(compared, compiled.model, inputs, weights, np.float64)
 
 
 def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
@@ -395,9 +396,9 @@ def check_source(
         expected = model.runtime.run(fed)
     except SourceError as error:
         return SourceCheck(model.runtime.name, (), error.message)
-    interpreted = forward(compiled.model, inputs, weights).outputs
-    pairs = _in_source(model.net, expected, interpreted)
-    differences = tuple(difference(name, *pair, RUNTIME_TOLERANCE) for name, pair in pairs.items())
+    pairs = _in_source(model.net, expected, forward(compiled.model, inputs, weights).outputs)
+    compared = [difference(name, *pair, LEAST_TOLERANCE) for name, pair in pairs.items()]
+    differences = within_rounding(compared, compiled.model, inputs, weights, np.float32)
     return SourceCheck(model.runtime.name, differences, None if differences else LATE)
 
 
@@ -445,6 +446,5 @@ def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
 
 def difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
     """Return how far an output is from the expected one, relative to the largest number of that."""
-    gap = float(np.max(np.abs(expected - actual), initial=0.0))
-    scale = max(float(np.max(np.abs(expected), initial=0.0)), SCALE_FLOOR)
-    return Difference("output", name, 1, gap, gap / scale, tolerance)
+    gap = absolute_gap(actual, expected)
+    return Difference("output", name, 1, gap, relative_gap(actual, expected), tolerance)

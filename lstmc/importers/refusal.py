@@ -60,13 +60,19 @@ class RefusedError(LstmcError):
         self.inputs = {} if inputs is None else dict(inputs)
 
     @classmethod
-    def of_graph(cls, origin: str, refusals: Sequence[Refusal], inputs: Mapping[str, Shape]) -> RefusedError:
+    def of_graph(
+        cls,
+        origin: str,
+        refusals: Sequence[Refusal],
+        inputs: Mapping[str, Shape],
+        arguments: Sequence[Argument] = (),
+    ) -> RefusedError:
         """Return the error for a graph with these inputs: for a size that is not known, it says which shape to give."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         names = dict.fromkeys(str(size).upper() for shape in inputs.values() for size in open_sizes(shape))
         mend = f"fix the sizes by {' and '.join(map(str, fixed))}, with numbers for {', '.join(names)}"
         mended = [replace(one, mend=mend) if fixed and one.mend in (PIN, SHAPE) else one for one in refusals]
-        return cls(origin, mended, fixed, inputs=inputs)
+        return cls(origin, mended, [*fixed, *arguments], inputs=inputs)
 
     def __reduce__(self) -> tuple[type[RefusedError], tuple[object, ...]]:
         return type(self), (self.origin, self.refusals, self.arguments, self.what, self.inputs)

@@ -1,11 +1,13 @@
-"""The frameworks of the sources, which run them for comparison where they are installed."""
+"""The frameworks of the sources, where installed: they run them for comparison, and PyTorch exports modules."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.frontends.keras_layers import HANDLERS
+from lstmc.importers.frontends.keras_recurrent import HANDLERS as RECURRENT
 from lstmc.importers.frontends.keras_weights import weights_by_layer
 from lstmc.importers.frontends.onnx_layers import ROUNDED
 from lstmc.importers.frontends.torch_graph import Group
@@ -56,7 +59,7 @@ class KerasRuntime:
 
     def unavailable(self) -> str | None:
         """Return the reason why it cannot run here, or None."""
-        strange = next(_strange(self.source.facts["config"]), None)
+        strange = next(_strange(_today(self.source.facts["config"], {})), None)
         if strange is not None:
             return f"its configuration names {strange}, which is not built from a file"
         return not_installed("keras")
@@ -87,8 +90,9 @@ class KerasRuntime:
         config = _today(self.source.facts["config"], changed)
         model_class = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
         inner = config["config"]  # a list in the first versions
-        with keras.saving.custom_object_scope({"hard_sigmoid_2": hard_sigmoid_2}):
-            model = model_class.from_config({"name": "model", "layers": inner} if isinstance(inner, list) else inner)
+        inner = {"name": "model", "layers": inner} if isinstance(inner, list) else inner
+        with keras.saving.custom_object_scope(own_objects := {"hard_sigmoid_2": hard_sigmoid_2}):
+            model = model_class.from_config(inner, own_objects)  # a layer of Keras 2 has its own scope: this argument
         stored_layers = self.source.facts["config"]["config"]
         weights = weights_by_layer(
             self.source, stored_layers if isinstance(stored_layers, list) else stored_layers["layers"]
@@ -112,15 +116,23 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 
 def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
-    """Return a configuration for Keras 3: without ``time_major = False``, with the module of a ``wrapped`` layer, with
-    those activations that have ``changed``.
+    """Return a configuration for Keras 3: without ``time_major = False`` and what trains it, with the module of a
+    ``wrapped`` layer, first states as arguments of their own, a GRU's ``reset_after``, and activations as ``changed``.
     """
     if isinstance(config, list):
         return [_today(item, changed, wrapped) for item in config]
     if not isinstance(config, Mapping):
         return config
     module = {"module": "keras.layers"} if wrapped and "class_name" in config else {}
-    kept = {key: value for key, value in config.items() if not (key == "time_major" and value is False)}
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key != "compile_config" and not (key == "time_major" and value is False)
+    }
+    if config.get("class_name") in ("GRU", "GRUCell"):
+        kept["config"] = {"reset_after": False, **config["config"]}  # True without the key, from Keras 3 on
+    if config.get("class_name") in RECURRENT and "inbound_nodes" in config:
+        kept["inbound_nodes"] = [*map(_with_states, config["inbound_nodes"])]
     return {
         **module,
         **{
@@ -130,6 +142,17 @@ def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> An
             for key, value in kept.items()
         },
     }
+
+
+def _with_states(node: Any) -> Any:
+    """Return a call of a recurrent layer for Keras 3, which takes first states apart from the sequence."""
+    if isinstance(node, Mapping) or len(node) < 2:
+        return node
+    x, *states = (
+        {"class_name": "__keras_tensor__", "config": {"shape": [], "dtype": "float32", "keras_history": operand[:3]}}
+        for operand in node
+    )
+    return {"args": [x], "kwargs": {"initial_state": states}}
 
 
 def _strange(config: Any, depth: int = 0) -> Iterator[str]:
@@ -193,6 +216,139 @@ class OnnxRuntime:
         except Exception as error:  # of its own kinds, which differ from version to version
             raise SourceError(f"ONNX Runtime does not run this graph: {str(error).splitlines()[0][:200]}") from None
         return dict(zip(called, results, strict=True))
+
+
+def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
+    """Return the exported program of a module in evaluation mode, for example arguments.
+
+    Raises :class:`SourceError` for whatever stops it.
+    """
+    training = module.training
+    try:
+        with warnings.catch_warnings(), _packed_sequences(torch):
+            warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
+            return torch.export.export(module.eval(), tuple(examples))
+    except Exception as error:  # of any class: it is raised by the module's own code too
+        lines = str(error).strip().splitlines() or [""]
+        raise SourceError(
+            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {lines[0][:300]}",
+            notes=["call the module on them first; replace branches on their values by one branch"],
+        ) from error
+    finally:
+        module.train(training)
+
+
+# Globals of torch.nn.utils.rnn, where the code of the next two functions runs.
+torch: Any = None
+PackedSequence: Any = None
+
+
+def _pack_padded(input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Any:
+    lengths = torch.as_tensor(lengths)
+    data = torch.ops.lstmc.pack(input, batch_first)
+    steps = torch.arange(input.shape[1 if batch_first else 0])
+    batch_sizes = (lengths > steps[:, None]).sum(1)
+    batch_sizes.lengths = lengths
+    return PackedSequence(data, batch_sizes, None, None)
+
+
+def _pad_packed(
+    sequence: Any, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
+) -> Any:
+    lengths, axis = sequence.batch_sizes.lengths, 1 if batch_first else 0
+    padded = torch.ops.lstmc.pad(sequence.data, lengths, padding_value, batch_first)
+    missing = 0 if total_length is None else total_length - padded.shape[axis]
+    if missing > 0:
+        shape = [missing if place == axis else size for place, size in enumerate(padded.shape)]
+        padded = torch.cat([padded, torch.full(shape, padding_value)], axis)
+    return padded if missing >= 0 else padded.narrow(axis, 0, total_length), lengths
+
+
+def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the ``forward`` of a recurrent layer, for packed sequences too."""
+
+    def forward(self: Any, x: Any, hx: Any = None) -> Any:
+        if not isinstance(x, torch.nn.utils.rnn.PackedSequence):
+            return plain(self, x, hx)
+        lengths, lstm = x.batch_sizes.lengths, self.mode == "LSTM"
+        lanes = self.num_layers * (2 if self.bidirectional else 1)
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: 1 + lstm]
+        zeros = [torch.zeros(lanes, len(lengths), size) for size in sizes]
+        states = zeros if hx is None else [*hx] if lstm else [hx]
+        weights = [weight for lane in self.all_weights for weight in lane]
+        settings = self.bias, self.num_layers, self.dropout, self.bidirectional
+        y, *last = torch.ops.lstmc.recurrent(self.mode.lower(), x.data, lengths, states, weights, *settings)
+        return x._replace(data=y), tuple(last) if lstm else last[0]
+
+    return forward
+
+
+@cache
+def _packed_operators(torch: Any) -> list[Any]:
+    """Define the operators of packed sequences, which torch.export lacks. Their rows are those of all steps [T N, ...],
+    those past each sequence's end too.
+    """
+    rnn, define = torch.nn.utils.rnn, torch.library.custom_op
+
+    def pack(x: Any, batch_first: bool) -> Any:
+        return (x.transpose(0, 1) if batch_first else x).flatten(0, 1).clone()
+
+    def pad(data: Any, lengths: Any, value: float, batch_first: bool) -> Any:
+        x = data.unflatten(0, (-1, len(lengths)))
+        there = lengths > torch.arange(len(x))[:, None]
+        x = torch.where(there.reshape(*there.shape, *(1,) * (x.dim() - 2)), x, value)
+        return (x.transpose(0, 1) if batch_first else x).contiguous()
+
+    def recurrent(mode: str, data: Any, lengths: Any, states: Any, weights: Any, *settings: Any) -> list[Any]:
+        bias, count, _, both = settings
+        x = data.unflatten(0, (-1, len(lengths)))
+        some = lengths.clamp(min=1)  # PyTorch has no empty sequences
+        packed = rnn.pack_padded_sequence(x, some, enforce_sorted=False)
+        first = [state[:, packed.sorted_indices] for state in states]
+        run, given = getattr(torch._VF, mode), first if len(first) > 1 else first[0]
+        y, *last = run(packed.data, packed.batch_sizes, given, weights, bias, count, 0.0, False, both)
+        y, _ = rnn.pad_packed_sequence(packed._replace(data=y), total_length=len(x))
+        pairs = zip(last, states, strict=True)
+        kept = [torch.where(lengths[:, None] > 0, end[:, packed.unsorted_indices], start) for end, start in pairs]
+        return [y.flatten(0, 1), *kept]
+
+    def like(mode: str, data: Any, lengths: Any, states: Any, *settings: Any) -> list[Any]:
+        wide = states[0].shape[2] * (2 if settings[-1] else 1)
+        return [data.new_empty(len(data), wide), *map(torch.empty_like, states)]
+
+    setting = "bool bias, int count, float dropout, bool both"
+    schemas = {
+        pack: "(Tensor x, bool batch_first) -> Tensor",
+        pad: "(Tensor data, Tensor lengths, float value, bool batch_first) -> Tensor",
+        recurrent: f"(str mode, Tensor data, Tensor lengths, Tensor[] states, Tensor[] weights, {setting}) -> Tensor[]",
+    }
+    fakes: dict[Any, Any] = {recurrent: like}
+    operators = [
+        define(f"lstmc::{real.__name__}", real, mutates_args=(), schema=schema) for real, schema in schemas.items()
+    ]
+    for operator, real in zip(operators, schemas, strict=True):
+        operator.register_fake(fakes.get(real, real))
+    return operators  # they are defined as long as they are kept
+
+
+@contextmanager
+def _packed_sequences(torch: Any) -> Iterator[None]:
+    """Let torch.export take packed sequences inside the block: as all of their steps, and lengths."""
+    _packed_operators(torch)
+    rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
+    changes = [
+        (rnn.pack_padded_sequence, "__code__", _pack_padded.__code__),
+        (rnn.pad_packed_sequence, "__code__", _pad_packed.__code__),
+        *((layer, "forward", _forward_packed(torch, layer.forward)) for layer in layers),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    try:
+        for change in changes:
+            setattr(*change)
+        yield
+    finally:
+        for own in before:
+            setattr(*own)
 
 
 class TorchProgram:

@@ -176,7 +176,7 @@ class LSTMTail:
     c: Ref
     h: Ref
     activation: Op
-    gates: dict[str, tuple[Op, Place]]
+    gates: dict[str, tuple[Op | Clip, Place]]
     c_prev: Ref | None
     state: Ref | None
     reset: Place | None
@@ -206,9 +206,7 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
     for gates, before in _updates(shown.operand, o.op):
         before_c = _before(equations, before, c.ref)
         if before_c is not None:
-            gates["o"] = o
-            places = {name: gate.operand_place for name, gate in gates.items()}
-            seen = {name: (gate.op, places[name]) for name, gate in gates.items() if not isinstance(gate.op, Clip)}
+            seen = {name: (gate.op, gate.operand_place) for name, gate in {**gates, "o": o}.items()}
             yield LSTMTail(c.ref, h, shown.op, seen, *before_c)
 
 

@@ -194,11 +194,7 @@ def _report(
         compared = bounded(compared, written, own_runs, exact, by_written)
         passed = all(difference.passed for difference in compared)
         rounding = [d for limit, d in zip(limits, compared, strict=True) if d.passed and not limit.passed]
-    remarks += (
-        f"{d.kind} {d.name} is ill-conditioned: rounding to {np.dtype(execution.dtype)} alone moves it by"
-        f" {d.tolerance / MARGIN:.0e} in the {'net' if d.kind == 'blob' else 'model'} itself"
-        for d in rounding
-    )
+    remarks += (ill_conditioned(d, execution.dtype) for d in rounding)
     if not passed and not problem:
         remarks += _written_faults(compared, model, compiled, arrays)
     return Report(
@@ -255,6 +251,32 @@ def own_rounding(
             key = each.kind, each.name
             moved[key] = float(np.max([moved.get(key, 0.0), each.relative]))  # NumPy's max: NaN wins
         yield moved
+
+
+def within_rounding(
+    compared: Sequence[Difference],
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    weights: Mapping[str, Array],
+    dtype: DTypeLike,
+) -> tuple[Difference, ...]:
+    """Return differences of a graph's outputs from what another program computes in ``dtype``, with their tolerances:
+    those that they have, or what rounding moves in the graph itself, where that is more.
+    """
+
+    def own() -> Iterator[dict[Key, float]]:
+        yield from own_rounding(forward(graph, inputs, weights), RunArrays(inputs, weights, {}), dtype=dtype)
+
+    return tuple(bounded(compared, iter(()), own(), exact=False))
+
+
+def ill_conditioned(difference: Difference, dtype: DTypeLike) -> str:
+    """Return the remark on a difference whose tolerance is what rounding to ``dtype`` moves."""
+    where = "net" if difference.kind == "blob" else "model"
+    return (
+        f"{difference.kind} {difference.name} is ill-conditioned: rounding to {np.dtype(dtype)} alone moves it by"
+        f" {difference.tolerance / MARGIN:.0e} in the {where} itself"
+    )
 
 
 def _written_faults(

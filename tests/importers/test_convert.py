@@ -13,8 +13,8 @@ import torch
 import lstmc
 from lstmc.errors import DimError, ModelFileError
 from lstmc.importers import ImportedModel, SourceError, import_file
-from lstmc.importers.frontends.torch_graph import exported
 from lstmc.importers.ir.values import Weight
+from lstmc.importers.runtimes import exported
 from tests.cli.conftest import LSTMC
 from tests.cli.conftest import lstmc as command  # noqa: F401
 from tests.importers.torch_files import save, tagger

@@ -559,7 +559,7 @@ def test_weights_alone_need_their_configuration(tmp_path: Path) -> None:
         import_file(path)
     assert str(caught.value) == (
         "SourceError: m.h5: it has weights and no configuration: give the JSON that model.to_json() wrote, or the YAML,"
-        " as well"
+        " by config=FILE.json"
     )
     assert import_file(path, config=tmp_path / "m.json").net.params
     told = json.loads((tmp_path / "m.json").read_text())
@@ -592,6 +592,42 @@ def test_what_would_be_run_is_refused_by_name(tmp_path: Path) -> None:
     path = old_file(tmp_path / "m.h5", "Lambda", {"function": ["4wEAAA==", None, None]}, [])
     with pytest.raises(RefusedError, match=r"cell \(Lambda\): class_name = Lambda: it is not supported"):
         import_file(path)
+
+
+@keras.saving.register_keras_serializable("own")
+class OwnLSTM(kl.LSTM):
+    """A class of a package's own."""
+
+
+@keras.saving.register_keras_serializable("own")
+class Both(kl.Layer):
+    """A layer of two others."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.rnn, self.out = kl.GRU(2, name="rnn"), kl.Dense(3, name="out")
+
+    def call(self, x: Any) -> Any:
+        return self.out(self.rnn(x))
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_class_of_its_own_is_given_as_layers_of_keras_by_the_configuration(tmp_path: Path, ending: str) -> None:
+    own = [kl.LSTM(3, return_sequences=True), OwnLSTM(4, return_sequences=True, name="a"), Both(name="b"), kl.Dense(2)]
+    model = randomized(keras.Sequential([kl.Input((4, 3)), *own]))
+    path = tmp_path / f"m.{ending}"
+    model.save(path)
+    with pytest.raises(RefusedError) as caught:
+        import_file(path)
+    assert caught.value.notes[0].endswith(
+        "it is not supported; where layers of Keras compute the same, give a copy of the model's JSON with them, or a"
+        " model of them, in its place by config=FILE.json; else write the model without it"
+    )
+    both = keras.Sequential([kl.Input((4, 4)), kl.GRU(2, name="rnn"), kl.Dense(3, name="out")], name="b")
+    written = [own[0], kl.LSTM(4, return_sequences=True, name="a"), both, own[3]]
+    (tmp_path / "m.json").write_text(keras.Sequential([kl.Input((4, 3)), *written]).to_json())
+    found = imported(import_file(path, config=tmp_path / "m.json").described, {"N": 2})
+    assert_close(found.interpreted({"X": X}), {"Y": model(X.astype(np.float32)).detach().numpy()})
 
 
 @pytest.mark.parametrize("kind", ["soft", "external", "compressed", "storage", "short"])

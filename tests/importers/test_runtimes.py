@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ import lstmc
 from lstmc.api.models import model_in
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, runtimes
+from lstmc.verification.differential import ill_conditioned
+from lstmc.verification.report import LEAST_TOLERANCE, VALUE_TOLERANCE
 from tests.importers.torch_files import save, tagger
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other
@@ -112,7 +114,9 @@ def functional() -> Any:
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_keras_builds_the_model_and_gets_the_weights_that_were_read(tmp_path: Path, ending: str) -> None:
-    functional().save(tmp_path / f"m.{ending}")
+    trained = functional()
+    trained.compile("adam", "mse")
+    trained.save(tmp_path / f"m.{ending}")
     found = checked(import_file(tmp_path / f"m.{ending}"), tmp_path, {"N": 1})
     assert found.not_run is None
     assert (found.runtime, found.passed, len(found.differences)) == ("Keras", True, 2)
@@ -135,8 +139,43 @@ def without_modules(config: Any) -> Any:
     """A configuration as Keras 2 has it."""
     if isinstance(config, dict):
         new = {"module", "registered_name", "build_config"}
-        return {key: without_modules(value) for key, value in config.items() if key not in new}
+        old = {key: without_modules(value) for key, value in config.items() if key not in new}
+        nodes = old.get("inbound_nodes", [])
+        return old | ({"inbound_nodes": [[*operands(node)] for node in nodes]} if nodes else {})
     return [*map(without_modules, config)] if isinstance(config, list) else config
+
+
+def operands(node: Any) -> Iterator[Any]:
+    """The tensors of a call, as Keras 2 lists them: first states behind the sequence."""
+    if isinstance(node, dict) and node.get("class_name") == "__keras_tensor__":
+        yield [*node["config"]["keras_history"], {}]
+    elif isinstance(node, dict | list):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from operands(inner)
+
+
+@pytest.mark.parametrize("version", ["3", "2.4.0", "1.2.2"])
+def test_keras_is_given_the_first_states_of_recurrent_layers(tmp_path: Path, version: str) -> None:
+    kl = keras.layers
+    x, *states = keras.Input((6, 3), name="x"), *(keras.Input((4,), name=f"s{number}") for number in range(4))
+    gate = "hard_sigmoid"
+    y, *last = kl.LSTM(4, recurrent_activation=gate, return_sequences=True, return_state=True)(
+        x, initial_state=states[:2]
+    )
+    y = kl.Bidirectional(kl.GRU(4, recurrent_activation=gate, reset_after=False, return_sequences=True))(
+        y, initial_state=states[2:]
+    )
+    model = keras.Model([x, *states], [kl.SimpleRNN(4)(y, initial_state=states[0]), *last])
+    model.save(tmp_path / "m.h5")
+    if version != "3":
+        with h5py.File(tmp_path / "m.h5", "r+") as file:
+            config = without_modules(json.loads(file.attrs["model_config"]))
+            for layer in config["config"]["layers"]:
+                layer["config"].pop("reset_after", None)
+                layer["config"].get("layer", {}).get("config", {}).pop("reset_after", None)
+            file.attrs["keras_version"], file.attrs["model_config"] = version.encode(), json.dumps(config).encode()
+    found = checked(import_file(tmp_path / "m.h5"), tmp_path, {"N": 2})
+    assert (found.not_run, found.passed, len(found.differences)) == (None, True, 3)
 
 
 def test_a_configuration_that_names_other_things_is_not_built(tmp_path: Path) -> None:
@@ -187,6 +226,30 @@ def test_another_result_of_the_source_does_not_pass(tmp_path: Path) -> None:
     first = runtime.run
     runtime.run = lambda inputs: {name: array * 1.001 for name, array in first(inputs).items()}
     assert not checked(model, tmp_path).passed
+
+
+def test_the_limit_follows_the_conditioning_of_the_model(tmp_path: Path) -> None:
+    def gru(scale: float) -> ImportedModel:
+        torch.manual_seed(0)
+        module = torch.nn.GRU(8, 16)
+        with torch.no_grad():
+            for weight in module.parameters():
+                weight.mul_(scale)
+        return lstmc.from_torch(module, torch.zeros(16, 1, 8))
+
+    (usual, _), (chaotic, _) = (checked(gru(scale), tmp_path / str(scale)).differences for scale in (1, 40))
+    assert usual.relative < usual.tolerance == LEAST_TOLERANCE
+    assert VALUE_TOLERANCE < chaotic.tolerance < 1e-2
+    assert chaotic.passed
+    assert ill_conditioned(chaotic, "float32").startswith(
+        "output Y_0 is ill-conditioned: rounding to float32 alone moves it by "
+    )
+    wrong, runtime = gru(1), gru(1).runtime
+    with torch.no_grad():
+        runtime.program.state_dict["weight_ih_l0"][0, 0] += 1e-4  # type: ignore[union-attr]
+    (off, _) = checked(replace(wrong, runtime=runtime), tmp_path / "wrong").differences
+    assert LEAST_TOLERANCE < off.relative < 5e-5
+    assert not off.passed
 
 
 def test_layers_of_one_name_in_two_owners_are_two_models(tmp_path: Path) -> None:

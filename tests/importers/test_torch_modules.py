@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import lstmc
 from lstmc.importers import RefusedError, SourceError, from_torch
 from lstmc.importers.frontends.torch_graph import HANDLERS
 from lstmc_caffe.runtime.runner import Runner
@@ -248,28 +250,73 @@ def test_a_program_of_torch_export_is_imported_as_it_is() -> None:
 
 
 class Packed(nn.Module):
-    """An LSTM on packed sequences."""
+    """A recurrent layer on packed sequences, whose data go through a layer before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str, batch_first: bool, is_sorted: bool, padding: float, steps: int | None) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(3, 4, batch_first=True)
+        self.first = nn.Linear(3, 3)
+        self.rnn = getattr(nn, kind)(3, 4, num_layers=1 + (kind == "LSTM"), bidirectional=True, batch_first=batch_first)
+        self.pack: dict[str, Any] = {"batch_first": batch_first, "enforce_sorted": is_sorted}
+        self.pad: dict[str, Any] = {"batch_first": batch_first, "padding_value": padding, "total_length": steps}
 
-    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        y, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=5)
-        return y
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> Any:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, **self.pack)
+        packed = packed._replace(data=torch.tanh(self.first(packed.data)))
+        y, last = self.rnn(packed)
+        return (
+            nn.utils.rnn.pad_packed_sequence(packed, **self.pad)[0],
+            *nn.utils.rnn.pad_packed_sequence(y, **self.pad),
+            last,
+        )
 
 
-def test_packed_sequences_are_refused() -> None:
-    module = Packed()
-    with pytest.raises(RefusedError) as caught:
-        from_torch(module, torch.zeros(2, 5, 3), torch.tensor([5, 3]))
-    assert caught.value.text() == (
-        "RefusedError: the module cannot be imported: 1 problem\n  pack_padded_sequence: a"
-        " packed sequence: PyTorch exports no module that makes one; give the layer the padded sequences, and in the"
-        " written model write scan(..., lengths=L), which keeps states and gives zeros past each sequence's end"
-    )
+@pytest.mark.parametrize(
+    ("kind", "batch_first", "is_sorted", "padding", "steps"),
+    [("LSTM", True, False, 0.0, None), ("GRU", False, True, -1.5, 7), ("RNN", True, True, 0.0, 5)],
+)
+def test_packed_sequences_are_read_with_their_lengths(
+    tmp_path: Path, kind: str, batch_first: bool, is_sorted: bool, padding: float, steps: int | None
+) -> None:
+    module = Packed(kind, batch_first, is_sorted, padding, steps)
+    x = torch.randn(*((3, 5) if batch_first else (5, 3)), 3)
+    lengths = torch.tensor([5, 4, 2] if is_sorted else [2, 5, 3])
+    before = changed_in_export()
+    model = from_torch(module, x, lengths)
     assert module.training
+    assert changed_in_export() == before
+    y, again, *last = (one.detach().numpy() for one in flat(module.eval()(x, lengths)))
+    made = imported(model.described)
+    wanted = {f"Y_{number}": array for number, array in enumerate([y, again, *last])}
+    assert_close(
+        made.interpreted({"x": x.numpy().astype(float), "lengths": lengths.numpy().astype(float)}), wanted, 1e-6
+    )
+    found = lstmc.convert(model, tmp_path, target="flat", on=["interpreter"])
+    assert found.passed
+    assert found.source is not None
+    assert (found.source.not_run, len(found.source.differences)) == (None, len(wanted))
+
+
+def changed_in_export() -> list[Any]:
+    functions = (nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence)
+    return [nn.LSTM.forward, nn.GRU.forward, nn.RNN.forward, *(function.__code__ for function in functions)]
+
+
+def flat(values: Any) -> list[Any]:
+    return [one for value in values for one in flat(value)] if isinstance(values, tuple) else [values]
+
+
+def test_packed_data_are_read_row_by_row() -> None:
+    def sums(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return nn.utils.rnn.pack_padded_sequence(x, lengths).data.sum(0)
+
+    def data(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return nn.utils.rnn.pack_padded_sequence(x, lengths).data
+
+    for function in (sums, data):
+        with pytest.raises(
+            RefusedError, match="data = of a packed sequence: it is only read row by row; pad it before"
+        ):
+            from_torch(Lambda(function), torch.zeros(5, 2, 3), torch.tensor([5, 3]))
 
 
 def test_what_pytorch_does_not_export_is_told() -> None:

@@ -32,11 +32,15 @@ from lstmc.importers.frontends.keras_weights import (
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem
-from lstmc.importers.read.keras_file import version_of
+from lstmc.importers.read.keras_file import CONFIG, version_of
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.sources import Source
 
 _MOST = 6  # results that a layer may have
+_MEND = (
+    "where layers of Keras compute the same, give a copy of the model's JSON with them, or a model of them, in its"
+    f" place by {CONFIG}; else write the model without it"
+)
 
 
 def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> Net:
@@ -84,7 +88,7 @@ class _Reader:
 
     def net(self) -> Net:
         if self.refusals:
-            raise RefusedError.of_graph(self.source.origin, self.refusals, self.builder.source_inputs())
+            raise RefusedError.of_graph(self.source.origin, self.refusals, self.builder.source_inputs(), [CONFIG])
         net = self.builder.finish()
         used = {name for weight in net.params.values() for name in weight.sources}
         unused = [name for name in self.source.tensors if name not in used]
@@ -110,7 +114,7 @@ class _Reader:
                 return [*self._operation(kind, label, name, operation(layer, node, values))]
             handler = HANDLERS.get(kind)
             if handler is None:
-                raise Refused("class_name", kind[:60], "it is not supported", "write the model without it")
+                raise Refused("class_name", kind[:60], "it is not supported", _MEND)
             self.layers.at(name, label)
             _check_arguments(node)
             check_fit(layer, weights)

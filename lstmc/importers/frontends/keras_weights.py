@@ -250,27 +250,33 @@ def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
 def _by_place(
     source: Source, layers: Sequence[Mapping[str, Any]], roots: Sequence[str], path: str
 ) -> dict[str, list[Weight]]:
-    """Return tensors by layer from the groups of ``.keras``, which has one for each model too."""
+    """Return tensors by layer from the groups of ``.keras``, which has one for each model too.
+
+    A group is found by class and position as Keras does, or by its layer's name in a configuration with other classes.
+    """
     by_layer: dict[str, list[Weight]] = {}
-    for layer, place in zip(layers, _places(layers), strict=True):
+    groups, names, pairs = source.facts["groups"], source.facts["names"], [*zip(layers, _places(layers), strict=True)]
+    places = {part for root in roots for group in groups if (part := _part(group, root))}
+    others = any(place not in places for layer, place in pairs if expected_arrays(layer) != [])
+    for layer, place in pairs:
         name, inner = layer_name(layer), nested(layer)
         below = [f"{root}/{place}" for root in roots]
-        stored = {source.facts["names"].get(group) for group in below} - {None}
-        if stored and stored != {name}:
+        if others:
+            below = [group for group, own in names.items() if own == name and _parent(group) in roots] or below
+        stored = {names.get(group) for group in below} - {None}
+        if stored and name and stored != {name}:  # a class without get_config has no name in the configuration
             raise SourceError(
                 f"{source.origin}: its weights of {path}{place} are of layer {sorted(map(str, stored))[0]}, not {name}"
             )
         if inner is not None:
             within = "/layer" if layer.get("class_name") == "TimeDistributed" else ""
-            deeper = [f"{group}{within}/layers" for group in below]
+            deeper = [f"{group}{within}{inside}" for group in below for inside in ("/layers", "")]
             by_layer |= _by_place(source, inner_layers(inner) or [], deeper, f"{path}{name}/")
             continue
-        inside = [group for group in source.facts["groups"] if any(_below(group, root) for root in below)]
+        inside = [group for group in groups if any(_below(group, root) for root in below)]
         cells = _places(layer.get("config", {}).get("cell", {}).get("config", {}).get("cells", []))
         inside.sort(key=lambda group: _order(group, cells))
-        by_layer[path + name] = [
-            source.tensors[one].weight() for group in inside for one in source.facts["groups"][group]
-        ]
+        by_layer[path + name] = [source.tensors[one].weight() for group in inside for one in groups[group]]
     return by_layer
 
 
@@ -334,6 +340,15 @@ def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
     part = group.rpartition("/")[2]
     place = next((parts.index(part) for parts in (cells, _HEADS) if part in parts), 0)
     return "backward_layer" in group, place, group
+
+
+def _parent(group: str) -> str:
+    return group.rpartition("/")[0]
+
+
+def _part(group: str, root: str) -> str:
+    """Return the name of the group directly in ``root`` that a group is in; empty if it is elsewhere."""
+    return group.removeprefix(f"{root}/").partition("/")[0] if _below(group, root) else ""
 
 
 def _below(group: str, root: str) -> bool:

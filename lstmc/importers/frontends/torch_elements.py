@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -44,6 +45,14 @@ class Filled:
                     parts.append(layers.cut(self.base, self.axis, places[0], places[-1] + 1))
             self._joined = layers.concat(parts, self.axis)
         return self._joined
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The data of a packed sequence, by all of its steps x [T, N, ...]; ``zeros``: they are 0 past each end."""
+
+    x: Operand
+    zeros: bool = False
 
 
 class Torch:
@@ -133,6 +142,13 @@ ASSIGNED: dict[str, Callable[..., Any]] = {
 }
 
 
+# What of packed data is the same of each row.
+OF_ROWS = frozenset(
+    {
+        *("aten.linear.default", "aten.dropout.default", "aten.embedding.default", "aten.layer_norm.default"),
+        *(f"aten.{foreign.name}.default" for foreign, _ in functions_of("torch")),
+    }
+)
 Handler = Callable[..., Any]
 
 

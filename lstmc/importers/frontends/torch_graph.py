@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from traceback import walk_tb
 from typing import Any, Literal
 
 import numpy as np
@@ -14,12 +13,12 @@ import numpy as np
 from lstmc.errors import Argument
 from lstmc.importers.frontends import torch_elements, torch_layers, torch_shape_ops
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.torch_elements import NotAvailable, Poison, Torch
+from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.recur import Cell, Kind
 from lstmc.importers.ir.values import ShapeProblem, Weight
 from lstmc.importers.read.torch_file import TORCHSCRIPT
-from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
+from lstmc.importers.refusal import Refusal, Refused, RefusedError
 from lstmc.importers.sources import Source, StoredTensor
 from lstmc.ops import Array, Concat, Op, Relu, Tanh
 
@@ -210,37 +209,6 @@ def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, 
     return Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
 
 
-def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
-    """Return the exported program of a module in evaluation mode, for example arguments.
-
-    Raises :class:`RefusedError` for packed sequences, which PyTorch does not export, and :class:`SourceError` for
-    whatever else stops it.
-    """
-    training = module.training
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
-            return torch.export.export(module.eval(), tuple(examples))
-    except Exception as error:  # of any class: it is raised by the module's own code too
-        local_values = [value for frame, _ in walk_tb(error.__traceback__) for value in frame.f_locals.values()]
-        if any(isinstance(value, torch.nn.utils.rnn.PackedSequence) for value in local_values):
-            mend = (
-                "give the layer the padded sequences, and in the written model write scan(..., lengths=L), which keeps"
-                " states and gives zeros past each sequence's end"
-            )
-            refusal = Refusal(
-                "pack_padded_sequence", "", "a packed sequence", "PyTorch exports no module that makes one", mend
-            )
-            raise RefusedError(name, [refusal]) from error
-        lines = str(error).strip().splitlines() or [""]
-        raise SourceError(
-            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {lines[0][:300]}",
-            notes=["call the module on them first; replace branches on their values by one branch"],
-        ) from error
-    finally:
-        module.train(training)
-
-
 def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
     """Return the program with operators that are not in ``supported`` decomposed by PyTorch.
 
@@ -354,9 +322,11 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
             f"The module overwrites {', '.join(changed)}: what they hold afterwards is no output, and the next call"
             " begins with what they hold now."
         )
-    unavailable = [result for result in results if reader.values[result] is NotAvailable]
+    values = [(result, reader.values[result]) for result in results]
+    unavailable = [(one, _NOT_AVAILABLE) for one, value in values if value is NotAvailable]
+    unavailable += [(one, _PACKED) for one, value in values if isinstance(value, Packed)]
     if unavailable:
-        raise RefusedError(name, [_NOT_AVAILABLE.at(str(one), _line(one)) for one in unavailable])
+        raise RefusedError(name, [refused.at(str(one), _line(one)) for one, refused in unavailable])
     for number, result in enumerate(results):
         value = reader.layers.result(reader.joined(reader.values[result]), "output")
         builder.outputs["Y" if len(results) == 1 else f"Y_{number}"] = value
@@ -368,11 +338,12 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
 
 
 _FRAME = re.compile(r'^ *File "(.{1,1000})", line (\d{1,9}), in ', re.MULTILINE)
-_MODULES = "/torch/nn/modules/"
+_LAYERS = ("/torch/nn/", "/lstmc/importers/")  # files of layers, not of the model
 _LOAD = (
     "PyTorch may be able to write it in known operators: save torch.export.export(...).run_decompositions(), or, if you"
     " trust the file, give torch.export.load(PATH) to lstmc.from_torch, which keeps recurrent layers"
 )
+_PACKED = Refused("data", "of a packed sequence", "it is only read row by row", "pad it before, by pad_packed_sequence")
 _NOT_AVAILABLE = Refused(
     "result", "not the first", "only the first result is supported", "return the values, or leave it out"
 )
@@ -417,7 +388,13 @@ def _call(reader: Torch, constants: Constants, node: Any, decomposable: Containe
     try:
         if any(reader.values.get(one) is NotAvailable for one in node.all_input_nodes):
             raise _NOT_AVAILABLE
-        reader.values[node] = result = handler(reader, *arguments, **options)
+        packed = any(isinstance(reader.values.get(one), Packed) for one in node.all_input_nodes)
+        rows = packed and target in torch_elements.OF_ROWS
+        if packed and not rows and target not in torch_layers.OF_PACKED:
+            raise _PACKED
+        arguments = [one.x if rows and isinstance(one, Packed) else one for one in arguments]
+        result = handler(reader, *arguments, **options)
+        reader.values[node] = result = Packed(result) if rows else result
         if isinstance(result, np.ndarray):
             constants.add(node, result)
     except ShapeProblem as problem:
@@ -436,5 +413,5 @@ def _place(node: Any) -> str:
 def _line(node: Any) -> str:
     """Return the line of the model's own code that a node comes from, as ``FILE:LINE``."""
     frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    own = [(path, line) for path, line in frames if _MODULES not in path.replace("\\", "/")]
+    own = [(path, line) for path, line in frames if not any(one in path.replace("\\", "/") for one in _LAYERS)]
     return f"{own[-1][0].replace(chr(92), '/').rpartition('/')[2]}:{own[-1][1]}" if own else ""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from lstmc.importers.frontends.shape_ops import Operand, same_padding
-from lstmc.importers.frontends.torch_elements import NotAvailable, Torch, weight_or_none
-from lstmc.importers.ir.recur import Cell, Kind
+from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Torch, weight_or_none
+from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array, Dropout, Op, Relu, Tanh
@@ -212,7 +212,7 @@ def _recurrent(mode: str) -> Handler:
 
     def handle(
         t: Torch, x: Operand, states: Any, params: Sequence[Operand], bias: bool, count: int, dropout: float,
-        training: bool, both: bool, batch_first: bool,
+        training: bool, both: bool, batch_first: bool, extras: Mapping[Extra, Operand] = {},
     ) -> list[str]:  # fmt: skip
         weights = [t.weight(one, "a weight") for one in params]
         lanes, given = count * (2 if both else 1), states if isinstance(states, list) else [states]
@@ -230,7 +230,8 @@ def _recurrent(mode: str) -> Handler:
                 lane = layer * (2 if both else 1) + back
                 name = f"{hint}_l{layer}{'_reverse' if back else ''}" if lanes > 1 else hint
                 init = {s: v for s, value in initial.items() if (v := _first(t, value, lane)) is not None}
-                out, *ends = _cell(t, kind, new, weights[lane * each : (lane + 1) * each], bias, y, init, back, name)
+                own = weights[lane * each : (lane + 1) * each]
+                out, *ends = _cell(t, kind, new, own, bias, y, init, back, name, extras)
                 outputs.append(out)
                 for state, end in zip(last, ends, strict=True):
                     last[state].append(t.layers.unsqueeze(end, [0]))
@@ -252,13 +253,13 @@ def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
 
 def _cell(
     t: Torch, kind: Kind, new: Any, weights: Sequence[Weight], bias: bool, x: str, init: dict[str, Operand],
-    reverse: bool, name: str,
+    reverse: bool, name: str, extras: Mapping[Extra, Operand] = {},
 ) -> tuple[str, ...]:  # fmt: skip
     b_x, b_h = (weights[2], weights[3]) if bias else (None, None)
     projection = len(weights) % 2 == 1
     cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection=projection)
     more = {"W_p": weights[-1]} if projection else {}
-    return t.layers.recur("torch", cell, x, (weights[0], weights[1], b_x, b_h), init, name, more, reverse=reverse)
+    return t.layers.recur("torch", cell, x, (weights[0], weights[1], b_x, b_h), init, name, more, extras, reverse)
 
 
 def _one_step(mode: str) -> Handler:
@@ -277,7 +278,35 @@ def _one_step(mode: str) -> Handler:
     return handle
 
 
+def _pack(t: Torch, x: Operand, batch_first: bool) -> Packed:
+    return Packed(t.layers.transpose(x, (1, 0, *range(2, len(t.layers.shape(x))))) if batch_first else x)
+
+
+def _pad(t: Torch, data: Packed, lengths: Operand, value: float, batch_first: bool) -> Operand:
+    x, rank = t.layers.value(data.x), len(t.layers.shape(data.x))
+    if value or not data.zeros:
+        steps = np.arange(float(t.layers.size(x, 0, "the number of steps")))[:, None]
+        there = t.layers.unsqueeze(t.layers.compare("gt", lengths, steps), [*range(2, rank)])
+        x = t.layers.where(there, x, np.asarray(value)) if value else t.layers.binary("mul", x, there)
+    return t.layers.transpose(x, (1, 0, *range(2, rank))) if batch_first else x
+
+
+def _of_packed(
+    t: Torch, mode: str, data: Packed, lengths: Operand, states: Any, weights: Any, bias: bool, count: int,
+    dropout: float, both: bool,
+) -> list[Any]:  # fmt: skip
+    extras: dict[Extra, Operand] = {"lengths": lengths}
+    y, *last = _recurrent(mode)(t, data.x, states, weights, bias, count, dropout, False, both, False, extras)
+    return [Packed(y, zeros=True), *last]
+
+
+OF_PACKED: dict[str, Handler] = {
+    "lstmc.pack.default": _pack,
+    "lstmc.pad.default": _pad,
+    "lstmc.recurrent.default": _of_packed,
+}
 HANDLERS: dict[str, Handler] = {
+    **OF_PACKED,
     "aten.linear.default": _linear,
     **{f"aten.{name}.default": _matmul for name in ("matmul", "mm", "bmm", "mv", "dot")},
     "aten.einsum.default": _einsum,

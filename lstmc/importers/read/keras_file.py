@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.errors import Argument
 from lstmc.importers.read.torch_file import entries, read_entry
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
@@ -26,6 +27,7 @@ from lstmc.plugins import need
 from lstmc.process.status import limit_memory
 from lstmc.text import whole
 
+CONFIG = Argument("config", "FILE.json")
 SIGNATURE = b"GCOL\x01\0\0\0"  # of a collection, with its version
 HEAD = 16  # bytes: of a collection, and of an object in one
 
@@ -107,7 +109,7 @@ _DAMAGE = (
 
 
 def read_keras(path: Path, config: Path | None = None) -> Source:
-    """Read a model, or weights with the JSON or YAML of their model in ``config``.
+    """Read a model; ``config`` is the JSON or YAML of weights, or to be read in the place of a model's own.
 
     ``facts``: ``config`` and ``version`` (of Keras, as text), and ``layers``, or ``groups``: names of tensors in order,
     by their layer's name, or by their group in a ``.keras`` or ``.weights.h5`` file of Keras 3.
@@ -115,16 +117,16 @@ def read_keras(path: Path, config: Path | None = None) -> Source:
     h5py = need("h5py", "h5py", "keras", SourceError)
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
-    return _zipped(h5py, path) if zipped else _hdf5(h5py, path, config)
+    return (_zipped if zipped else _hdf5)(h5py, path, config)
 
 
-def _zipped(h5py: Any, path: Path) -> Source:
+def _zipped(h5py: Any, path: Path, given: Path | None) -> Source:
     sizes = entries(path)
     needed = ("config.json", "metadata.json", "model.weights.h5")
     missing = [name for name in needed if name not in sizes]
     if missing:
         raise SourceError(f"{path.name}: a .keras file has {', '.join(needed)}; this has no {missing[0]}")
-    config = read_config(path.name, read_entry(path, "config.json", LIMIT))
+    config = read_config(path.name, read_entry(path, "config.json", LIMIT) if given is None else given.read_bytes())
     metadata = read_config(path.name, read_entry(path, "metadata.json", LIMIT))
     version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
     try:
@@ -181,7 +183,8 @@ def _hdf5(h5py: Any, path: Path, config: Path | None) -> Source:
     if text is None:
         raise SourceError(
             f"{path.name}: it has weights and no configuration: give the JSON that model.to_json() wrote, or the YAML,"
-            " as well"
+            f" by {CONFIG}",
+            arguments=[CONFIG],
         )
     parsed = read_config(path.name, text if isinstance(text, bytes) else str(text))
     version = _text(version) if version is not None else str(parsed.get("keras_version", ""))

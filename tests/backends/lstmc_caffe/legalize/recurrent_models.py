@@ -9,6 +9,7 @@ from lstmc import (
     State,
     Value,
     cell,
+    clip,
     concat,
     constant,
     dims,
@@ -83,6 +84,23 @@ def caffe_order(
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)
+    return h, {"h": h, "c": c}
+
+
+@cell
+def clipped_gates(
+    x: Value = Input(N, D),
+    h: Value = State(N, H),
+    c: Value = State(N, H),
+    *,
+    W_x: Value = Param(4 * H, D, fill=FILL),
+    W_h: Value = Param(4 * H, H, fill=FILL),
+) -> Step:
+    """Gates that are no sigmoids: hard_sigmoid of Keras 2."""
+    i, f, g, o = split(linear(h, W_h) + linear(x, W_x), 4)
+    i, f, o = (clip(0.2 * gate + 0.5, 0, 1) for gate in (i, f, o))
+    c = tanh(g) * i + c * f
+    h = tanh(c) * o
     return h, {"h": h, "c": c}
 
 
@@ -218,6 +236,11 @@ def both_ways(X: Value = Input(T, N, 3)) -> dict[str, Value]:
 def given_states(X: Value = Input(T, N, 3), h0: Value = Input(N, 4), c0: Value = Input(N, 4)) -> dict[str, Value]:
     y, last = scan(torch_order(H=4), X, init={"h": h0, "c": c0})
     return {"y": y, **last}
+
+
+@model
+def clipped(X: Value = Input(T, N, 3), h0: Value = Input(N, 4), c0: Value = Input(N, 4)) -> Value:
+    return scan(clipped_gates(H=4), X, init={"h": h0, "c": c0})[0]
 
 
 shared = torch_order(H=3)

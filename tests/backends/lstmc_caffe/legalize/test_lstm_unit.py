@@ -19,6 +19,7 @@ from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.legalize.recurrent_models import (
     both_ways,
     caffe_order,
+    clipped,
     coupled,
     gate_by_gate,
     gates_read_again,
@@ -44,6 +45,7 @@ CASES = {
     "both_ways": (both_ways, {}, 6),
     "given_states": (given_states, {}, 3),
     "gates_read_again": (CellModel(gates_read_again), {"D": 3, "H": 4}, 0),
+    "clipped": (clipped, {}, 0),
     "coupled": (CellModel(coupled), {"D": 3, "H": 4}, 0),
     "in_one_order_only": (in_one_order_only, {}, 0),
     "of_three_axes": (of_three_axes, {}, 0),
