@@ -39,12 +39,12 @@ def checked(model: ImportedModel, folder: Path, sizes: dict[str, int] | None = N
     return found
 
 
-def lstm_graph(layout: int = 0) -> Any:
+def lstm_graph(layout: int = 0, *, shape: tuple[int | str, ...] = (5, 2, 3)) -> Any:
     draw = np.random.default_rng(0)
     weights = {"W": (1, 16, 3), "R": (1, 16, 4), "B": (1, 32)}
     held = [numpy_helper.from_array(draw.normal(size=s).astype(np.float32), n) for n, s in weights.items()]
     node = helper.make_node("LSTM", ["x y", *weights], ["all", "last"], hidden_size=4, layout=layout)
-    x = helper.make_tensor_value_info("x y", TensorProto.FLOAT, [5, 2, 3])
+    x = helper.make_tensor_value_info("x y", TensorProto.FLOAT, shape)
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("all", "last")]
     graph = helper.make_graph([node], "g", [x], outputs, held)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -58,6 +58,11 @@ def test_onnx_runtime_runs_a_graph_from_its_file_and_from_memory(tmp_path: Path)
         assert [d.name for d in found.differences] == ["all", "last"]
         assert found.passed
         assert found.not_run is None
+
+
+def test_open_sizes_have_the_names_of_the_source_behind_a_recurrent_layer_too(tmp_path: Path) -> None:
+    model = lstmc.from_onnx(lstm_graph(shape=("frames", "rows", 3)))
+    assert checked(model, tmp_path, {"frames": 3, "rows": 2}).passed
 
 
 def test_what_onnx_runtime_does_not_run_is_told(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
         results = tuple(type_.shape for type_ in op.infer(*map(TensorType, shapes)))
     except ShapeError as error:
         raise ShapeProblem(error.message) from None
-    kept = {int(size): size for shape in shapes for size in open_sizes(shape)}  # as by a convolution's padding
+    # as by a convolution's padding; a loop's sequences, which are first, have the names of the model, not of its step
+    kept = {int(size): size for shape in reversed(shapes) for size in open_sizes(shape)}
     results = tuple(tuple(kept.get(size, _plain(size)) for size in shape) for shape in results)
     for shape in results:
         if any(size > MOST_ELEMENTS and not isinstance(size, OpenSize) for size in shape):
