@@ -111,6 +111,23 @@ def test_an_rnn_without_readout_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("units", "biased", "twice"),
+    [(H, False, False), (2, True, False), (H, True, True)],
+    ids=["none", "fewer", "read"],
+)
+def test_a_readout_that_is_no_rnns_is_refused(units: int, biased: bool, twice: bool) -> None:
+    @model
+    def read(
+        X: Value = Input(T, N, 3), *, W: Value = Param(units, H, fill=FILL), b: Value = Param(units)
+    ) -> dict[str, Value]:
+        z = linear(scan(load_cell("rnn")(H=H), X)[0], W, *[b] * biased)
+        return {"y": tanh(z), **({"z": z} if twice else {})}
+
+    expected = "RNN: expected W_ho h + b_o of as many units as h, read by one tanh, found %"
+    assert refusal(read)[2].startswith(expected)
+
+
 def test_a_scan_that_runs_backward_is_refused() -> None:
     assert refusal(of_cell("lstm", reverse=True)) == (NEITHER.format("lstm"), f"LSTM: {BACKWARD}", f"RNN: {BACKWARD}")
 
