@@ -8,7 +8,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.ops import CAFFE_OPS, Bias, Scale
 from tests.backends.lstmc_caffe.legalize.test_legalize import layers
 from tests.backends.lstmc_caffe.nets import legalised
 
@@ -283,3 +283,19 @@ def test_what_goes_into_a_state_is_followed_through_the_loop(following: str, ref
 def test_accuracy_may_look_at_trained_scores() -> None:
     graph = graph_of("%s: f32[2,3,4] = add(%x, %b)\n%z: f32[] = accuracy(%s, %j, axis=1)", "z=%z")
     assert legalised(graph).counts == {"input_to_layer": 2, "add_to_layers": 1, "accuracy_to_layer": 1}
+
+
+@pytest.mark.parametrize("shape", ["1", "4", "1,1", "3,1", "1,4", "3,4", "2,1,1", "2,3,4"])
+@pytest.mark.parametrize("op", ["add", "sub", "mul"])
+def test_a_parameter_that_is_not_trained_is_a_blob(op: str, shape: str) -> None:
+    before = parse_graph(f"""graph g {{
+        %x: f32[2,3,4] = input()
+        %p: f32[{shape}] = param()
+        %y: f32[2,3,4] = {op}(%x, %p)
+        return y=%y
+    }}""")
+    after = legalised(before, trained=False).graph
+    layer = after.node(after.outputs[0].ref.node).op
+    assert isinstance(layer, Bias | Scale)
+    assert layer.learned
+    assert_same_meaning(before, after)
