@@ -86,7 +86,10 @@ def generic(message: str) -> str:
 
 
 def save_model(model: RandomModel, path: Path, wrong: str, command: str, options: str, why: str) -> Path:
-    """Save a model as a file that begins with what is wrong, the command that shows it, and why."""
+    """Save a model as a file that begins with what is wrong, the command that shows it, and why.
+
+    The text is the drawn one: ``print_python`` would have numbers for T and N, and none for a model that is not traced.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     command = f"{command} {path} -D T={model.T} -D N={model.N} --seed {model.seed} {options}"
     lines = "".join(f"#   {line}".rstrip() + "\n" for line in why.splitlines()[:40])

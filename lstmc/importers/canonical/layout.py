@@ -5,6 +5,8 @@ a transpose changes the logical order and moves no element. Where an op requires
 images are [N, C, H, W]) and the physical one differs, a Transpose stays, to be written as pieces joined again. The
 order of the inputs is chosen so that the fewest of these remain. A reshape across a permuted order is possible where
 whole groups of axes move together. The addition of a vector to a product becomes the product's bias.
+
+As it changes the order of a net's inputs and outputs (``Net.axes``), it is no ``Pass``, which keeps both.
 """
 
 from __future__ import annotations

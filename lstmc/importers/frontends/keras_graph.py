@@ -143,7 +143,8 @@ class _Reader:
             supported = f"keras.ops of {', '.join(OPERATIONS)} are read"
             raise Refused("class_name", kind[:60], "this operation is not supported", supported)
         self.layers.at(name, label)
-        return OPERATIONS[kind](self.layers, use)
+        results = OPERATIONS[kind](self.layers, use)
+        return [results] if isinstance(results, str) else results
 
     def _mask(self, layer: Mapping[str, Any], xs: Sequence[str]) -> str | None:
         """Return the mask of a layer's first operand, or of a merge."""

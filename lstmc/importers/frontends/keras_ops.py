@@ -199,7 +199,7 @@ class Operation:
         return [_operand(x) for x in (xs if isinstance(xs, list) else [xs])]
 
 
-OperationHandler = Callable[[Layers, Operation], list[str]]
+OperationHandler = Callable[[Layers, Operation], str | list[str]]
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
@@ -257,15 +257,15 @@ def _operand(x: Any) -> Operand:
 
 
 def _binary(kind: str) -> OperationHandler:
-    return lambda layers, use: [layers.binary(kind, use.operand(0), use.operand(1))]
+    return lambda layers, use: layers.binary(kind, use.operand(0), use.operand(1))
 
 
 def _function(foreign: Foreign, row: Elementwise) -> OperationHandler:
     """Return a handler of an elementwise function; its settings are configuration keys."""
 
-    def handle(layers: Layers, use: Operation) -> list[str]:
+    def handle(layers: Layers, use: Operation) -> str:
         numbers = [use.config.number(key, value) for key, value in foreign.settings.items()] or row.numbers
-        return [layers.apply(row.function, use.operand(0), *numbers)]
+        return layers.apply(row.function, use.operand(0), *numbers)
 
     return handle
 
@@ -274,17 +274,17 @@ def _shared(count: int, method: Callable[..., str]) -> OperationHandler:
     return lambda layers, use: [method(layers, *map(use.operand, range(count)))]
 
 
-def _power(layers: Layers, use: Operation) -> list[str]:
+def _power(layers: Layers, use: Operation) -> str:
     x, exponent = use.argument(0), use.argument(1)
     if not isinstance(exponent, int | float):
         raise Refused("x2", "computed by the model", "an exponent must be a number", "write exp(y * log(x))")
-    return [layers.apply("power", _operand(x), float(exponent))]
+    return layers.apply("power", _operand(x), float(exponent))
 
 
 def _reduce(kind: Any) -> OperationHandler:
-    def handle(layers: Layers, use: Operation) -> list[str]:
+    def handle(layers: Layers, use: Operation) -> str:
         x = use.operand(0)
-        return [layers.reduce(kind, x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))]
+        return layers.reduce(kind, x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))
 
     return handle
 
@@ -292,23 +292,19 @@ def _reduce(kind: Any) -> OperationHandler:
 def _arg_max(sign: float) -> OperationHandler:
     """Return a handler for the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
 
-    def handle(layers: Layers, use: Operation) -> list[str]:
-        return [layers.argmax(layers.affine(use.operand(0), sign, 0.0), use.axis, bool(use.config.get("keepdims")))]
+    def handle(layers: Layers, use: Operation) -> str:
+        return layers.argmax(layers.affine(use.operand(0), sign, 0.0), use.axis, bool(use.config.get("keepdims")))
 
     return handle
 
 
-def _cast(layers: Layers, use: Operation) -> list[str]:
-    return [layers.value(layers.cast(use.operand(0), str(use.config["dtype"])))]
-
-
-def _rounded(layers: Layers, use: Operation) -> list[str]:
+def _rounded(layers: Layers, use: Operation) -> str:
     digits = use.config.get("decimals") or 0
     y = layers.apply("round", layers.affine(use.operand(0), 10.0**digits, 0.0))
-    return [layers.affine(y, 10.0**-digits, 0.0)]
+    return layers.affine(y, 10.0**-digits, 0.0)
 
 
-def _item(layers: Layers, use: Operation) -> list[str]:
+def _item(layers: Layers, use: Operation) -> str:
     """Indexing ``x[key]`` by integers, slices, None and ``...``."""
     y, key = use.operand(0), use.argument(1)
     keys = list(key) if isinstance(key, list) else [key]
@@ -327,15 +323,7 @@ def _item(layers: Layers, use: Operation) -> list[str]:
             if one != slice(None):
                 y = layers.slice(y, axis, one)
             axis += 1
-    return [layers.value(y)]
-
-
-def _joined(layers: Layers, use: Operation) -> list[str]:
-    return [layers.concat(use.operands(0), use.axis or 0)]
-
-
-def _stacked(layers: Layers, use: Operation) -> list[str]:
-    return [layers.stack(use.operands(0), use.axis or 0)]
+    return layers.value(y)
 
 
 def _split(layers: Layers, use: Operation) -> list[str]:
@@ -350,45 +338,30 @@ def _split(layers: Layers, use: Operation) -> list[str]:
     return layers.split(x, [stop - start for start, stop in zip(places, [*places[1:], size], strict=True)], axis)
 
 
-def _reshape(layers: Layers, use: Operation) -> list[str]:
+def _reshape(layers: Layers, use: Operation) -> str:
     x = use.operand(0)
-    return [layers.reshape(x, resolved(use.config["newshape"], layers.shape(x)))]
+    return layers.reshape(x, resolved(use.config["newshape"], layers.shape(x)))
 
 
-def _transpose(layers: Layers, use: Operation) -> list[str]:
+def _transpose(layers: Layers, use: Operation) -> str:
     x = use.operand(0)
     axes = use.config.get("axes") or [*range(len(layers.shape(x)))][::-1]
     if not isinstance(axes, list):
         raise Refused("axes", str(axes), "a list is expected", SAVE)
-    return [layers.transpose(x, axes)]
+    return layers.transpose(x, axes)
 
 
-def _expand_dims(layers: Layers, use: Operation) -> list[str]:
+def _expand_dims(layers: Layers, use: Operation) -> str:
     setting = use.config["axis"]
-    return [layers.unsqueeze(use.operand(0), [setting] if isinstance(setting, int) else setting)]
+    return layers.unsqueeze(use.operand(0), [setting] if isinstance(setting, int) else setting)
 
 
-def _squeeze(layers: Layers, use: Operation) -> list[str]:
+def _squeeze(layers: Layers, use: Operation) -> str:
     setting = use.config.get("axis")
-    return [layers.squeeze(use.operand(0), [setting] if isinstance(setting, int) else setting)]
+    return layers.squeeze(use.operand(0), [setting] if isinstance(setting, int) else setting)
 
 
-def _softmax(log: bool) -> OperationHandler:
-    return lambda layers, use: [layers.softmax(use.operand(0), -1 if use.axis is None else use.axis, log)]
-
-
-def _matmul(layers: Layers, use: Operation) -> list[str]:
-    return [layers.matmul(use.operand(0), use.operand(1))]
-
-
-def _einsum(layers: Layers, use: Operation) -> list[str]:
-    return [layers.einsum(str(use.config["subscripts"]), [*map(_operand, use.args)])]
-
-
-def _gelu(layers: Layers, use: Operation) -> list[str]:
-    return [layers.apply("gelu_tanh" if use.config.get("approximate", True) else "gelu", use.operand(0))]
-
-
+_GELU = {True: "gelu_tanh", False: "gelu"}
 HANDLERS: dict[str, OperationHandler] = {
     **{name: _binary(kind) for name, kind in (("Add", "add"), ("Subtract", "sub"), ("Multiply", "mul"))},
     **{name: _binary(kind) for name, kind in (("Divide", "div"), ("TrueDivide", "div"))},
@@ -396,23 +369,23 @@ HANDLERS: dict[str, OperationHandler] = {
     "Power": _power,
     **{foreign.name: _function(foreign, row) for foreign, row in functions_of("keras")},
     **{name: _shared(count, method) for name, count, method in shared_operations("keras")},
-    "Gelu": _gelu,
+    "Gelu": lambda layers, use: layers.apply(_GELU[bool(use.config.get("approximate", True))], use.operand(0)),
     **{name: _reduce(name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
     **{f"A{name}": _reduce(name) for name in ("max", "min")},
     "Round": _rounded,
-    "Cast": _cast,
+    "Cast": lambda layers, use: layers.value(layers.cast(use.operand(0), str(use.config["dtype"]))),
     "Argmax": _arg_max(1.0),
     "Argmin": _arg_max(-1.0),
     "GetItem": _item,
-    "Concatenate": _joined,
-    "Stack": _stacked,
+    "Concatenate": lambda layers, use: layers.concat(use.operands(0), use.axis or 0),
+    "Stack": lambda layers, use: layers.stack(use.operands(0), use.axis or 0),
     "Split": _split,
     "Reshape": _reshape,
     "Transpose": _transpose,
     "ExpandDims": _expand_dims,
     "Squeeze": _squeeze,
-    "Softmax": _softmax(log=False),
-    "LogSoftmax": _softmax(log=True),
-    "Matmul": _matmul,
-    "Einsum": _einsum,
+    "Softmax": lambda layers, use: layers.softmax(use.operand(0), -1 if use.axis is None else use.axis),
+    "LogSoftmax": lambda layers, use: layers.softmax(use.operand(0), -1 if use.axis is None else use.axis, log=True),
+    "Matmul": lambda layers, use: layers.matmul(use.operand(0), use.operand(1)),
+    "Einsum": lambda layers, use: layers.einsum(str(use.config["subscripts"]), [*map(_operand, use.args)]),
 }

@@ -88,9 +88,15 @@ class Layers(ShapeOps):
             return self.affine(x, c, 0.0)
         if kind == "div":
             return self.affine(self.apply("power", x, -1.0), c, 0.0) if swapped else self.affine(x, 1 / c, 0.0)
-        if kind == "max":
-            return self.affine(self.apply("relu", self.affine(x, 1.0, -c)), 1.0, c)
-        return self.affine(self.apply("relu", self.affine(x, -1.0, c)), -1.0, c)
+        return self.apply("relu", x) if (kind, c) == ("max", 0) else self.apply(f"{kind}imum", x, c)
+
+    def clip(self, x: Operand, low: Operand | None, high: Operand | None) -> Operand:
+        """Bound x from below and from above, where there is a bound."""
+        bounds = [_scalar(bound) for bound in (low, high) if bound is not None]
+        if len(bounds) == 2 and None not in bounds:
+            return self.apply("clip", x, *bounds)  # type: ignore[arg-type]
+        x = x if low is None else self.binary("max", x, low)
+        return x if high is None else self.binary("min", x, high)
 
     def linear(self, x: Operand, w: Weight, b: Weight | None = None) -> str:
         return self.one(Linear(len(self.shape(x)) - 1), x, w, *(() if b is None else (b,)))
@@ -113,8 +119,7 @@ class Layers(ShapeOps):
 
     def _turned(self, x: Operand) -> str:
         """Swap the last two axes."""
-        rank = len(self.shape(x))
-        return self.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
+        return self.transpose(x, (*range(len(self.shape(x)) - 2), -1, -2))
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
         """Add an einsum such as ``bt,bth->bh``; more than two operands are contracted from the left."""
@@ -391,9 +396,8 @@ class Layers(ShapeOps):
         words = "{} of a batch normalization of " + ", ".join(sources)
         a = Weight(var.shape, sources, words.format("scale"), scale).reshaped(*var.shape, *ones)
         b = Weight(var.shape, sources, words.format("shift"), shift).reshaped(*var.shape, *ones)
-        stem = self.hint
-        y = self.one(Mul(), x, self.builder.param(a, f"{stem}_scale"))
-        return self.one(Add(), y, self.builder.param(b, f"{stem}_shift"))
+        y = self.one(Mul(), x, self.builder.param(a, f"{self.hint}_scale"))
+        return self.one(Add(), y, self.builder.param(b, f"{self.hint}_shift"))
 
 
 def _makes_whole(step: Step) -> bool:

@@ -58,15 +58,6 @@ def _bound(node: Node, place: int, name: str) -> Operand | None:
     return None if number is None or abs(number) >= 3e38 else np.asarray(float(number))
 
 
-def _clip(t: Onnx, node: Node) -> Operand:
-    low, high, x = _bound(node, 1, "min"), _bound(node, 2, "max"), node.needed(0)
-    if isinstance(low, np.ndarray) and isinstance(high, np.ndarray):
-        return t.layers.apply("clip", x, float(low), float(high))
-    for bound, kind in ((low, "max"), (high, "min")):
-        x = x if bound is None else t.layers.binary(kind, x, bound)
-    return x
-
-
 def _gelu(t: Onnx, node: Node) -> Operand:
     exact = node.get("approximate", "none") == "none"
     return t.layers.apply("gelu" if exact else "gelu_tanh", node.needed(0))
@@ -79,17 +70,9 @@ def _shared(count: int, method: Callable[..., str]) -> Handler:
 _TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64"}
 
 
-def _cast(t: Onnx, node: Node) -> Operand:
-    return t.layers.cast(node.needed(0), _TYPES.get(node.attributes["to"], "float"))
-
-
 def _stored(x: Operand) -> Operand:
     """Return an array of numbers as a parameter."""
     return weight(x, "an operand") if isinstance(x, np.ndarray) else x
-
-
-def _matmul(t: Onnx, node: Node) -> Operand:
-    return t.layers.matmul(_stored(node.needed(0)), _stored(node.needed(1)))
 
 
 def _einsum(t: Onnx, node: Node) -> Operand:
@@ -207,8 +190,12 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
     return handle
 
 
-def _global_max(t: Onnx, node: Node) -> Operand:
-    return t.layers.reduce("max", node.needed(0), range(2, len(t.layers.shape(node.needed(0)))), keep=True)
+def _global_pool(kind: Literal["max", "mean"]) -> Handler:
+    def handle(t: Onnx, node: Node) -> Operand:
+        x = node.needed(0)
+        return t.layers.reduce(kind, x, range(2, len(t.layers.shape(x))), keep=True)
+
+    return handle
 
 
 def _batch_norm(t: Onnx, node: Node) -> Operand:
@@ -262,11 +249,11 @@ def _repeated(w: Weight, times: int) -> Callable[[], Array]:
 
 HANDLERS: dict[str, Handler] = {
     "Identity": lambda t, node: node.needed(0),
-    "Cast": _cast,
+    "Cast": lambda t, node: t.layers.cast(node.needed(0), _TYPES.get(node.attributes["to"], "float")),
     **{foreign.name: _function(foreign, row) for foreign, row in functions_of("onnx") if row.operator},
     "Gelu": _gelu,
     "PRelu": lambda t, node: t.layers.prelu(node.needed(0), node.needed(1)),
-    "Clip": _clip,
+    "Clip": lambda t, node: t.layers.clip(node.needed(0), _bound(node, 1, "min"), _bound(node, 2, "max")),
     "Pow": _pow,
     "Add": _binary("add"),
     "Sum": _binary("add"),
@@ -277,7 +264,7 @@ HANDLERS: dict[str, Handler] = {
     "Min": _binary("min"),
     "Mean": lambda t, node: t.layers.affine(_together("add", t, node), 1 / len(node.operands), 0.0),
     **{name: _shared(count, method) for name, count, method in shared_operations("onnx")},
-    "MatMul": _matmul,
+    "MatMul": lambda t, node: t.layers.matmul(_stored(node.needed(0)), _stored(node.needed(1))),
     "Gemm": _gemm,
     "Einsum": _einsum,
     "Conv": _conv,
@@ -286,10 +273,8 @@ HANDLERS: dict[str, Handler] = {
     "Upsample": _resize,
     "MaxPool": _pool("max"),
     "AveragePool": _pool("mean"),
-    "GlobalAveragePool": lambda t, node: t.layers.reduce(
-        "mean", node.needed(0), range(2, len(t.layers.shape(node.needed(0)))), keep=True
-    ),
-    "GlobalMaxPool": _global_max,
+    "GlobalAveragePool": _global_pool("mean"),
+    "GlobalMaxPool": _global_pool("max"),
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
     "InstanceNormalization": _instance_norm,

@@ -141,10 +141,6 @@ def _expand(t: Onnx, node: Node) -> Operand:
     return t.layers.expand(x, broadcast(t.layers.shape(x), shape))
 
 
-def _tile(t: Onnx, node: Node) -> Operand:
-    return t.layers.tile(node.needed(0), fixed_numbers(node.operand(1), "repeats"))
-
-
 def _norm(order: int, root: bool) -> Handler:
     """Return a handler of the sum of magnitudes or of squares along axes, or its root."""
 
@@ -154,10 +150,6 @@ def _norm(order: int, root: bool) -> Handler:
         return t.layers.norm(x, order, axes, bool(node.get("keepdims", 1)), root)
 
     return handle
-
-
-def _depth_to_space(t: Onnx, node: Node) -> Operand:
-    return t.layers.depth_to_space(node.needed(0), node.attributes["blocksize"], node.get("mode", "DCR") == "DCR")
 
 
 def _cum_sum(t: Onnx, node: Node) -> Operand:
@@ -205,7 +197,9 @@ HANDLERS: dict[str, Handler] = {
     "Slice": _slice,
     "Gather": _gather,
     "Pad": _pad,
-    "DepthToSpace": _depth_to_space,
+    "DepthToSpace": lambda t, node: t.layers.depth_to_space(
+        node.needed(0), node.attributes["blocksize"], node.get("mode", "DCR") == "DCR"
+    ),
     "CumSum": _cum_sum,
     "Trilu": _trilu,
     "ArgMax": _arg_max(1.0),
@@ -221,6 +215,6 @@ HANDLERS: dict[str, Handler] = {
     "Dropout": _dropout,
     "Shape": _shape,
     "Expand": _expand,
-    "Tile": _tile,
+    "Tile": lambda t, node: t.layers.tile(node.needed(0), fixed_numbers(node.operand(1), "repeats")),
     "Size": _size,
 }

@@ -182,17 +182,8 @@ def _binary(kind: str) -> Handler:
     return handle
 
 
-def _clamp(t: Torch, x: Operand, low: float | None = None, high: float | None = None) -> str:
-    if low is not None and high is not None:
-        return t.layers.apply("clip", x, float(low), float(high))
-    bound, kind = (low, "max") if low is not None else (high, "min")
-    assert bound is not None
-    return t.layers.binary(kind, x, np.asarray(float(bound)))
-
-
-def _clamp_between(t: Torch, x: Operand, low: Operand | None = None, high: Operand | None = None) -> Operand:
-    x = x if low is None else t.layers.binary("max", x, low)
-    return x if high is None else t.layers.binary("min", x, high)
+def _clamp(t: Torch, x: Operand, low: Any = None, high: Any = None) -> Operand:
+    return t.layers.clip(x, _operand(low), _operand(high))
 
 
 def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> str:
@@ -248,9 +239,7 @@ HANDLERS: dict[str, Handler] = {
     **{f"aten.masked_fill.{kind}": lambda t, x, mask, value: _where(t, mask, value, x) for kind in _KINDS},
     "aten.max.other": _binary("max"),
     "aten.min.other": _binary("min"),
-    "aten.clamp.default": _clamp,
-    "aten.clamp.Tensor": _clamp_between,
-    "aten.clamp_min.default": lambda t, x, low: _clamp(t, x, low),
+    **dict.fromkeys(("aten.clamp.default", "aten.clamp.Tensor", "aten.clamp_min.default"), _clamp),
     "aten.clamp_max.default": lambda t, x, high: _clamp(t, x, None, high),
     **{f"aten.{n}.{k}": _binary(n) for n in ("add", "sub", "mul", "div") for k in ("Tensor", "Scalar")},
     "aten.div.Tensor_mode": _binary("div"),

@@ -24,18 +24,10 @@ def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None = None) -> str:
     return y if b is None else t.layers.binary("add", y, b)
 
 
-def _matmul(t: Torch, x: Operand, y: Operand) -> str:
-    return t.layers.matmul(x, y)
-
-
 def _addmm(t: Torch, b: Operand, x: Operand, w: Operand) -> str:
     if isinstance(w, Weight) and isinstance(b, Weight):
         return t.layers.linear(x, w.transposed(), b)
     return t.layers.binary("add", t.layers.matmul(x, w), b)
-
-
-def _einsum(t: Torch, equation: str, xs: Sequence[Operand], *more: Any, **options: Any) -> str:
-    return t.layers.einsum(equation, xs)
 
 
 def _attention(
@@ -58,10 +50,6 @@ def _attention(
     if mask is not None:
         scores = t.layers.binary("add", scores, mask)
     return t.layers.matmul(t.layers.softmax(scores, -1), v)
-
-
-def _embedding(t: Torch, w: Operand, x: Operand, *more: Any) -> str:
-    return t.layers.embed(x, t.weight(w, "weight"))
 
 
 def _each(setting: Any, rank: int, default: int = 0) -> list[int]:
@@ -308,11 +296,11 @@ OF_PACKED: dict[str, Handler] = {
 HANDLERS: dict[str, Handler] = {
     **OF_PACKED,
     "aten.linear.default": _linear,
-    **{f"aten.{name}.default": _matmul for name in ("matmul", "mm", "bmm", "mv", "dot")},
-    "aten.einsum.default": _einsum,
+    **{f"aten.{name}.default": lambda t, x, y: t.layers.matmul(x, y) for name in ("matmul", "mm", "bmm", "mv", "dot")},
+    "aten.einsum.default": lambda t, equation, xs, *_, **__: t.layers.einsum(equation, xs),
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.addmm.default": _addmm,
-    "aten.embedding.default": _embedding,
+    "aten.embedding.default": lambda t, w, x, *_: t.layers.embed(x, t.weight(w, "weight")),
     **{f"aten.conv{rank}d.{kind}": _conv for rank in (1, 2) for kind in ("default", "padding")},
     "aten.conv_transpose1d.default": _conv_transpose,
     "aten.conv_transpose2d.input": _conv_transpose,

@@ -189,10 +189,6 @@ def _top_k(t: Torch, x: Operand, count: int, axis: int = -1, largest: bool = Tru
     return best
 
 
-def _arange(t: Torch, *bounds: Any, **options: Any) -> Array:
-    return np.arange(*bounds)
-
-
 def _reduce(kind: Any) -> Handler:
     def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
         every = list(range(len(t.layers.shape(x)))) if axes is None else [axes] if isinstance(axes, int) else axes
@@ -209,10 +205,6 @@ def _constant(value: float | None = None, shaped: bool = False) -> Handler:
         return np.full([fixed(size, "a size") for size in sizes], rest[0] if value is None else value)
 
     return handle
-
-
-def _same(t: Torch, x: Any, *more: Any, **options: Any) -> Any:
-    return x
 
 
 def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> Any:
@@ -272,7 +264,9 @@ HANDLERS: dict[str, Handler] = {
     "aten.unfold.default": _unfold,
     "aten.pixel_shuffle.default": lambda t, x, by: t.layers.depth_to_space(x, by, depth_first=False),
     "aten.cumsum.default": lambda t, x, axis, dtype=None: t.layers.cumulated(x, axis),
-    **{f"aten.arange.{kind}": _arange for kind in ("default", "start", "start_step")},
+    **{
+        f"aten.arange.{kind}": lambda t, *bounds, **_: np.arange(*bounds) for kind in ("default", "start", "start_step")
+    },
     "aten.argmax.default": _place(1.0),
     "aten.argmin.default": _place(-1.0),
     "aten.topk.default": _top_k,
@@ -301,7 +295,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.pad.default": _pad,
     "aten.constant_pad_nd.default": lambda t, x, pads, value=0: _pad(t, x, pads, "constant", value),
     **{
-        f"aten.{name}": _same
+        f"aten.{name}": lambda t, x, *_, **__: x
         for name in (
             *("contiguous.default", "clone.default", "detach.default", "alias.default"),
             *("lift_fresh_copy.default", "detach_.default", "_assert_tensor_metadata.default"),
