@@ -12,7 +12,7 @@ ONCE static const float* pack(int outs, int ins, const float* w, int ld, bool tr
       int done = 0;
       for (; columns == WIDE && done + LANES <= ins; done += LANES) {
         for (int half = 0; half < WIDE; half += LANES) {
-          vector block[LANES];
+          alignas(4 * LANES) vector block[LANES];
           const float* const from = w + static_cast<long>(first + half) * ld + done;
           for (int j = 0; j < LANES; ++j) block[j] = *reinterpret_cast<const vector*>(from + static_cast<long>(j) * ld);
           turn<1>(block);
@@ -88,7 +88,7 @@ static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, 
   }
   // a sum waits for the one before it: with few rows there are several sums of each element
   constexpr int SUMS = ROWS == 1 ? 4 : ROWS <= 3 ? 2 : 1;
-  vector sum[SUMS][ROWS][2] = {};
+  alignas(4 * LANES) vector sum[SUMS][ROWS][2] = {};
   constexpr int OWN = ROWS > 3 ? ROWS : 0;  // rows of y that are fetched too
   int k = 0;
   for (int time = 0; k + SUMS <= ins; ++time) {

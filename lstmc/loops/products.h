@@ -29,7 +29,7 @@ static inline void write_sums(const vector (*sum)[COLUMNS], const float* b, floa
   if constexpr (M < ROWS) {
     constexpr int LEFT = ROWS - M, FIT = LANES / COLUMNS;
     constexpr int HERE = LEFT >= FIT ? FIT : LEFT >= 2 ? 2 : 1, COUNT = HERE * COLUMNS;
-    vector some[COUNT];
+    alignas(4 * LANES) vector some[COUNT];
 #pragma GCC unroll 16
     for (int i = 0; i < COUNT; ++i) some[i] = sum[M + i / COLUMNS][i % COLUMNS];
     const vector whole = sums_of<COUNT>(some);
@@ -52,9 +52,9 @@ static inline void rows_times_rows(int rows, int ins, const float* x, int ldx, c
     if constexpr (ROWS > 1) rows_times_rows<ROWS - 1, COLUMNS>(rows, ins, x, ldx, w, next, fetched, b, y, ldy);
     return;
   }
-  vector sum[ROWS][COLUMNS] = {};  // in registers, as all that uses them is inline and unrolled
+  alignas(4 * LANES) vector sum[ROWS][COLUMNS] = {};  // in registers, as all that uses them is inline and unrolled
   const auto add = [&](const auto& read) INLINE {
-    vector of_x[ROWS];
+    alignas(4 * LANES) vector of_x[ROWS];
 #pragma GCC unroll 8
     for (int m = 0; m < ROWS; ++m) {
       of_x[m] = read(x + m * ldx);

@@ -58,7 +58,7 @@ static inline vector halves(vector a, vector b, std::integer_sequence<int, LANE.
 template <int COUNT, int HALF = LANES / 2>
 static inline vector sums_of(const vector* v) {
   if constexpr (COUNT > 1) {
-    vector fewer[COUNT / 2];
+    alignas(4 * LANES) vector fewer[COUNT / 2];
 #pragma GCC unroll 8
     for (int i = 0; i < COUNT / 2; ++i) fewer[i] = halves<HALF>(v[i], v[i + COUNT / 2], each_lane());
     return sums_of<COUNT / 2, HALF / 2>(fewer);
