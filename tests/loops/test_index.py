@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import product
 from math import prod
 
@@ -9,6 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lstmc.loops.again import _cut, _Whole
 from lstmc.loops.index import Index, counter, covering, moved, nest_of, piece
 from lstmc.ops import Op, Reshape, Split, Tile, Transpose
 from lstmc.ops.pointwise import covered_axes
@@ -39,6 +41,21 @@ def moves(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Op, int]:
             return Transpose(axis), 0
 
 
+@st.composite
+def indices(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Index, int, np.ndarray]:
+    """The index of each element of a value [shape] that was moved, their number, and what NumPy says."""
+    value = np.arange(prod(shape)).reshape(shape)
+    chain: list[tuple[Op, int, tuple[int, ...]]] = []
+    for _ in range(draw(st.integers(1, 4))):
+        op, out = draw(moves(value.shape))
+        chain.append((op, out, value.shape))
+        value = op.eval(value)[out]
+    index = counter(value.size)
+    for op, out, before in reversed(chain):
+        index = moved(op, out, before, index)
+    return index, value.size, value
+
+
 def number(index: Index, j: int) -> int:
     parts = (d.stride * ((j if d.of is None else number(d.of, j)) // d.divisor % d.size) for d in index.digits)
     return index.offset + sum(parts)
@@ -62,16 +79,18 @@ def assert_reads(index: Index, count: int, expected: np.ndarray) -> None:
 
 @given(st.data(), shapes)
 def test_what_moves_elements_is_one_index(data: st.DataObject, shape: tuple[int, ...]) -> None:
-    value = np.arange(prod(shape)).reshape(shape)
-    chain: list[tuple[Op, int, tuple[int, ...]]] = []
-    for _ in range(data.draw(st.integers(1, 4))):
-        op, out = data.draw(moves(value.shape))
-        chain.append((op, out, value.shape))
-        value = op.eval(value)[out]
-    index = counter(value.size)
-    for op, out, before in reversed(chain):
-        index = moved(op, out, before, index)
-    assert_reads(index, value.size, value)
+    assert_reads(*data.draw(indices(shape)))
+
+
+@given(st.data(), shapes, st.integers(1, 4))
+def test_a_part_of_a_loop_has_an_index_of_its_own(data: st.DataObject, shape: tuple[int, ...], parts: int) -> None:
+    index, count, _ = data.draw(indices(shape))
+    with suppress(_Whole):
+        inside, begins = _cut(index, count, parts)
+        unit = -(-count // parts)  # of what is not cut whole only a number has parts
+        assert [number(inside, j % unit) + number(begins, j // unit) for j in range(count)] == [
+            number(index, j) for j in range(count)
+        ]
 
 
 @given(st.data(), shapes)
