@@ -54,10 +54,16 @@ GROUPS = {
     "rows": Group(("backends/lstmc_caffe/rows/*.py",), ("tests/backends/lstmc_caffe/rows",)),
     "headers": Group(
         (
-            *(f"lstmc/loops/{name}.h" for name in ("elements", "layer", "panels", "products", "vectors", "w*")),
+            *(
+                f"lstmc/loops/{name}.h"
+                for name in ("elements", "layer", "low_precision", "panels", "products", "vectors", "w*")
+            ),
             *(f"lstmc/loops/{name}" for name in ("cpu.j2", "layer.j2", "layers.j2", "native.cpp")),
         ),
-        ("tests/loops/test_native.py", "tests/loops/test_products.py", "tests/backends/lstmc_caffe/fused"),
+        (
+            *(f"tests/loops/test_{name}.py" for name in ("native", "products", "low_precision")),
+            "tests/backends/lstmc_caffe/fused",
+        ),
     ),
     "headers of C": Group(("backends/lstmc_c/*.h", "backends/lstmc_c/*.c.j2"), ("tests/backends/lstmc_c",)),
     "headers of CUDA": Group(

@@ -20,20 +20,26 @@ from lstmc_caffe.install.recipe import EMULATED, cuda_recipe
 from lstmc_caffe.install.record import installed
 from lstmc_torch import TorchBackend
 from tests.cells.scanned import cell_graph
+from tests.loops import small_scans
 
 SIZES = 4, 3  # T, N
 BEHIND = 7.0  # each array on the device
+WIDE = 2, PERSISTENT_ROWS  # with more elements than all threads of the blocks that share a step
 MANY = 4, PERSISTENT_ROWS + 2  # of which each step is launched by itself, and recorded
 
 
 def codes(cell: str) -> list[LayerCode]:
-    graph = compile_graph(cell_graph(cell, SIZES), TorchBackend()).expanded
+    """Return the loops of a small scan, or of a cell of the library."""
+    made = getattr(small_scans, cell, None)
+    graph = made.graph(T=SIZES[0], N=SIZES[1]) if made else cell_graph(cell, SIZES)
+    graph = compile_graph(graph, TorchBackend()).expanded
     return [layer_code(node.op.plan()) for node in graph if isinstance(node.op, GeneratedScan)]
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("cell", "weights"), [("gru", PERSISTENT_WEIGHTS), ("lstm_layernorm", PERSISTENT_WEIGHTS), ("cfc", 0)]
+    ("cell", "weights"),
+    [("gru", PERSISTENT_WEIGHTS), ("two_products", PERSISTENT_WEIGHTS), ("lstm_layernorm", 0), ("cfc", 0)],
 )
 def test_a_loop_in_cuda_computes_what_the_one_in_c_does(cell: str, weights: int) -> None:
     """In a process of its own, as the device has memory that it ends a process for touching. With 0, blocks share the
@@ -72,12 +78,11 @@ def passes(loop: Loop, size: tuple[int, int], memory: Memory | None, blas: int |
     """Run forward and backward on random arrays, and return tops and gradients."""
     rng = np.random.default_rng(0)
 
-    def draw(shapes: object, zero: bool = False) -> list[np.ndarray]:
-        made = [rng.normal(size=shape.at(*size)).astype(np.float32) for shape in shapes]  # type: ignore[attr-defined]
-        return [0 * array for array in made] if zero else made
+    def draw(shapes: object) -> list[np.ndarray]:
+        return [rng.normal(size=shape.at(*size)).astype(np.float32) for shape in shapes]  # type: ignore[attr-defined]
 
     bottoms, weights, given = draw(loop.bottoms), draw(loop.weights), draw(loop.tops)
-    tops, of_bottoms, of_weights = draw(loop.tops, True), draw(loop.bottoms, True), draw(loop.weights, True)
+    tops, of_bottoms, of_weights = draw(loop.tops), draw(loop.bottoms), draw(loop.weights)  # the last are added to
     work = np.full(loop.workspace_floats(*size), np.nan, np.float32)
     put = memory.put if memory else lambda array: array.ctypes.data
     at = [
@@ -108,7 +113,7 @@ def main(cell: str, weights: str) -> None:
     assert cublas.cublasCreate_v2(ctypes.byref(handle)) == 0
     assert cublas.cublasSetStream_v2(handle, stream) == 0
     for name, loop in loops_of(text.cpp, "").items():
-        for size in (SIZES, MANY):
+        for size in (SIZES, WIDE, MANY):
             found = passes(on_gpu[name], size, Memory(runtime), handle.value)
             for wanted, array in zip(passes(loop, size, None, None), found, strict=True):
                 np.testing.assert_allclose(array, wanted, rtol=1e-4, atol=1e-4)
