@@ -10,16 +10,17 @@ import numpy as np
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref
-from lstmc.ops import Input, Op, Param, Values
+from lstmc.ops import Constant, Input, Op, Param, Values
 from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree
 from lstmc_caffe.rows.functions import NO_SHIFT
-from lstmc_caffe.rows.layout import last_axis, matrix_at, replaced_later
+from lstmc_caffe.rows.layout import LOST, last_axis, matrix_at, replaced_later
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
 Shape = tuple[int, ...]
+EPSILON = 1e-10  # what is less is lost beside the numbers that constants have
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class _ConstantMaker:
         self.rebuild = Rebuild(self.graph)
         self.b, self.new = self.rebuild.builder, self.rebuild.new
         self.read = {ref.node for node in self.graph for ref in self.graph.args(node.name)}
+        self.large = set() if self.target.allows("Power") else _of_large_numbers(self.graph)
         constants: dict[Ref, Node] = {}
 
         def value(ref: Ref) -> Ref:
@@ -77,7 +79,8 @@ class _ConstantMaker:
 
     def _copy(self, node: Node, args: list[Ref]) -> None:
         refs = self.rebuild.copy(node, args)
-        if isinstance(node.op, caffe.CaffeOp) and (node.name in self.read or not self._is_fed(node)):
+        is_used = node.name in self.read or not self._is_fed(node)
+        if isinstance(node.op, caffe.CaffeOp) and is_used and node.name not in self.large:
             for ref in refs:
                 self.anchors.setdefault(self.b.type(ref).shape, ref)
 
@@ -153,7 +156,7 @@ class _ConstantMaker:
 
     def _fed(self) -> dict[Shape, Node]:
         """The first blob that is fed of each shape, rather one that layers read."""
-        nodes = [node for node in reversed(list(self.graph)) if self._is_fed(node)]
+        nodes = [node for node in reversed(list(self.graph)) if self._is_fed(node) and node.name not in self.large]
         return {node.types[0].shape: node for node in sorted(nodes, key=lambda node: node.name in self.read)}
 
     def _move_up(self, node: Node) -> None:
@@ -219,6 +222,18 @@ class _ConstantMaker:
             loc=node.loc,
             notes=(reason, f"documented in: {source}"),
         )
+
+
+def _of_large_numbers(graph: Graph) -> set[str]:
+    """Return the nodes whose values are computed from constants that are not lost when ``LOST`` multiplies them."""
+    large = set[str]()
+    for node in graph:
+        fill = node.op.fill if isinstance(node.op, Input) else None
+        value = node.op.value if isinstance(node.op, caffe.DummyData) else 0.0
+        value = fill.value if isinstance(fill, Constant) else value
+        if abs(value) * LOST > EPSILON or any(ref.node in large for ref in graph.args(node.name)):
+            large.add(node.name)
+    return large
 
 
 def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:

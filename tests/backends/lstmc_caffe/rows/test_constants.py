@@ -56,6 +56,20 @@ CASES = {
         %h: f32[2,8] = caffe.Concat(%h/part, %h/part, %h/part_2, axis=1)
         %z: f32[2,8] = caffe.TanH(%h)""",
     ),
+    "of no state that begins at -1e30, where a factor of 0 is 1e-30": (
+        "tpu-mlir",
+        X
+        + """%m: f32[2,3] = caffe.Input(fill=constant(-1e+30))
+        %n: f32[2,6] = caffe.Concat(%x, %m, axis=1)
+        %h: f32[2,6] = caffe.DummyData(value=1.0)
+        %z: f32[2,6] = caffe.Eltwise(%n, %h)""",
+        X
+        + """%m: f32[2,3] = caffe.Input(fill=constant(-1e+30))
+        %n: f32[2,6] = caffe.Concat(%x, %m, axis=1)
+        %h/part: f32[2,3] = caffe.Power(%x, scale=0.0, shift=1.0)
+        %h: f32[2,6] = caffe.Concat(%h/part, %h/part, axis=1)
+        %z: f32[2,6] = caffe.Eltwise(%n, %h)""",
+    ),
     "of copies, where there is no Slice": (
         "noslice",
         X
