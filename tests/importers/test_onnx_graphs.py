@@ -547,3 +547,13 @@ def test_a_bug_of_a_handler_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(HANDLERS, "Relu", handler)
     with pytest.raises(ValueError, match="a bug"):
         from_onnx(built([("Relu", ["x"], ["y"], {})], (2, 3), {}))
+
+
+def test_an_input_of_truth_values_holds_0_and_1(tmp_path: Path) -> None:
+    model = built([("Where", ["mask", "x", "zero"], ["y"], {})], [2, 3], {"zero": floats(1)})
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.BOOL, [2, 1]))
+    onnx.save(model, tmp_path / "masked.onnx")
+    converted = convert(tmp_path / "masked.onnx", tmp_path / "net", on="interpreter")
+    assert "mask=Input(2, 1, values=integers(0, 1))" in (tmp_path / "net" / "model.py").read_text(encoding="utf-8")
+    assert converted.source is not None
+    assert converted.passed

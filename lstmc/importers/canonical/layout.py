@@ -158,7 +158,8 @@ class _Layout:
         outputs = outputs or {name: self.name[value] for name, value in self.source.outputs.items()}
         axes = {name: self.order[name] for name in self.source.inputs}
         axes |= {name: self.order[value] for name, value in self.source.outputs.items()}
-        leaves = {**self.source.leaves, **{name: Input(self.shapes[name]) for name in self.source.inputs}}
+        own = self.source.leaves
+        leaves = {name: replace(x, shape=self.shapes[name]) if isinstance(x, Input) else x for name, x in own.items()}
         return self.source.of_steps(
             self.steps,
             leaves,

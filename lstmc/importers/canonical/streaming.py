@@ -23,7 +23,7 @@ from lstmc.importers.ir.recur import with_mask
 from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan
-from lstmc.ops import Concat, Conv, Dropout, Input, Linear, Reshape, Softmax, Split
+from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
 from lstmc.ops.layers import Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import late, unused
@@ -111,7 +111,7 @@ class _DynamicTime(Frames):
         for name, axis in axes.items():
             if name in net.inputs:
                 self.shapes[name] = self._opened(net.inputs[name], axis)
-                self.builder.leaves[name] = Input(self.shapes[name])
+                self.builder.leaves[name] = replace(net.leaves[name], shape=self.shapes[name])
                 self.values[name] = _Value(name, 0)
             elif name in net.params:
                 what = f"{net.params[name].recipe}, which has a value for each of {net.shapes[name][axis]} steps"

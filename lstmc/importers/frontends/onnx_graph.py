@@ -28,7 +28,7 @@ from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Weight
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
-from lstmc.ops import Array
+from lstmc.ops import Array, IntegerRange
 
 HANDLERS = {
     **onnx_layers.HANDLERS,
@@ -36,6 +36,7 @@ HANDLERS = {
     **onnx_recurrent.HANDLERS,
 }
 OLDEST = 7
+BOOL = 9  # TensorProto.DataType
 MOST = 100_000  # nodes
 
 
@@ -61,7 +62,8 @@ def describe_onnx(
             reader.values[info.name] = Weight(array.shape, (info.name,), info.name, lambda array=array: array)  # type: ignore[misc]
         elif info.name not in reader.values:
             shape = tuple(shapes[info.name]) if info.name in shapes else _declared(info, origin)
-            reader.values[info.name] = builder.input(info.name, shape)
+            truth = IntegerRange(0, 1) if info.type.tensor_type.elem_type == BOOL else None
+            reader.values[info.name] = builder.input(info.name, shape, values=truth)
     unknown = [name for name in (*shapes, *values) if name not in {info.name for info in graph.input}]
     if unknown:
         inputs = ", ".join(info.name for info in graph.input if info.name not in [t.name for t in graph.initializer])

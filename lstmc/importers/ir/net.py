@@ -22,7 +22,7 @@ from lstmc.importers.ir.values import (
     result_shapes,
 )
 from lstmc.ir import Graph, Output, Ref, Scan
-from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role, Types
+from lstmc.ops import Arg, Full, Input, IntegerRange, Leaf, Op, Param, Role, Types
 from lstmc.passes.unrolled_steps import Step, graph_of_steps, steps_of
 from lstmc.source import SrcLoc
 from lstmc.text import unused
@@ -267,14 +267,16 @@ class NetBuilder:
         """Return the step that computes a value; None for an input or a parameter."""
         return self._producers.get(name)
 
-    def input(self, hint: str, shape: Sequence[int | str], called: str | None = None) -> str:
+    def input(
+        self, hint: str, shape: Sequence[int | str], called: str | None = None, values: IntegerRange | None = None
+    ) -> str:
         """Add an input and return its name; a size that is a name is open.
 
-        ``called`` is the name in the source; the default is ``hint``.
+        ``called`` is the name in the source; the default is ``hint``. ``values`` are those that it may hold.
         """
         name = self.fresh(hint)
         self.called[name] = hint if called is None else called
-        self.leaves[name] = Input(named(shape))
+        self.leaves[name] = Input(named(shape), values=values)
         self.shapes[name] = named(shape)
         return name
 
