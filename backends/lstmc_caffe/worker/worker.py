@@ -329,12 +329,7 @@ class Worker(object):
         self.modules[path] = module
         if not callable(module.get(name)):
             raise RequestError("%s has no function %s" % (os.path.basename(path), name))
-        here = os.getcwd()
-        try:
-            os.chdir(request["args"].get("folder", here))  # what the program leaves behind goes with the net
-            result = module[name](request["args"], arrays.get("arrays", {}))
-        finally:
-            os.chdir(here)
+        result = module[name](request["args"], arrays.get("arrays", {}))
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
             raise RequestError("%s: expected (JSON data, {name: array}), found %.80r" % (name, result))
         return {"value": result[0]}, {"arrays": result[1]}

@@ -11,6 +11,7 @@ def about(args, arrays):
 
 
 def run(args, arrays):
+    os.chdir(args["folder"])  # where it leaves an output that is a constant, as NAME.npy
     base = os.path.join(args["folder"], "net")
     net = RKNN(verbose=False)
     try:

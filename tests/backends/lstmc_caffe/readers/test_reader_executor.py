@@ -69,20 +69,6 @@ def test_what_is_wrong_with_it_is_said(body: str, message: str, tmp_path: Path) 
     assert said(f"def run(args, arrays):\n    {body}", tmp_path) == message
 
 
-def test_what_it_leaves_behind_goes_with_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RKNN writes an output that is a constant as NAME.npy to the working directory."""
-    monkeypatch.chdir(tmp_path)
-    source = """
-        def run(args, arrays):
-            open("left.npy", "w").close()
-            return {}, {"y": arrays["x"]}
-        """
-    with ReaderSession(reader_of(source, tmp_path)) as session:
-        session.run(b"", b"", {"x": X}, WANTED)
-        session.run(b"", b"", {"x": X}, WANTED)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".npy"] == []
-
-
 def test_it_is_started_again_after_a_crash(tmp_path: Path) -> None:
     source = """
         import os
