@@ -47,9 +47,9 @@ UNPROVED = {
     "caffe": POLYNOMIALS,
     "caffe-fused": POLYNOMIALS,
     "flat": set(),
-    "noslice": {*LOGARITHMS, "gru_d", "mamba", "mlstm", "rwkv6", "rwkv7", "slstm"},
+    "noslice": {*LOGARITHMS, "gru_d", "mamba", "mlstm", "ntm", "rwkv6", "rwkv7", "slstm"},
 }
-REFUSED = {"noslice": {"bahdanau", "luong", "ntm", "pointer", "retnet"}}
+REFUSED = {"noslice": {"bahdanau", "luong", "pointer", "retnet"}}
 
 
 @pytest.fixture(autouse=True)
