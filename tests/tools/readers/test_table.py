@@ -15,7 +15,7 @@ from tools.readers import found, table
 from tools.readers.found import Found, Row, known
 from tools.readers.grid import Case, cases, outcomes
 
-GRU, NTM = Case("gru", False, 2), Case("ntm", True, 2)
+GRU, LUONG = Case("gru", False, 2), Case("luong", True, 2)
 
 
 @pytest.fixture(autouse=True)
@@ -32,22 +32,22 @@ def test_the_grid_has_every_cell_whole_and_by_the_step() -> None:
 
 
 def test_what_becomes_of_nets_in_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.readers.grid.cases", lambda: [GRU, NTM])
+    monkeypatch.setattr("tools.readers.grid.cases", lambda: [GRU, LUONG])
     reader = load_reader("opencv")
     executor = ReaderExecutor(reader)
-    right, ntm = outcomes(executor, reader, {}, 60)
+    right, luong = outcomes(executor, reader, {}, 60)
     executor.close()
     assert (right.net, right.outcome, right.said) == ("gru N=2", "right", "")
     assert 0 < right.off < 1e-5
-    assert (ntm.outcome, ntm.said) == ("right", "")  # the places that it looks at are drawn above zero
-    before = {right.net: replace(right, off=0.0), ntm.net: ntm}
+    assert (luong.outcome, luong.said) == ("right", "")
+    before = {right.net: replace(right, off=0.0), luong.net: luong}
     assert next(outcomes(executor, reader, before, 60)) == before[right.net]  # its files are the same: not run again
     assert [*outcomes(executor, reader, {}, 0)] == []  # no time
     (refused,) = outcomes(executor, replace(reader, target="noslice"), {}, 0)  # which is told without a run
-    assert (refused.net, refused.outcome) == ("ntm N=2 --step", "not written")
+    assert (refused.net, refused.outcome) == ("luong N=2 --step", "not written")
     assert re.fullmatch(
-        r"target noslice has no Log layer, which %log\w* needs; TensorRT's Caffe parser has no Log; return what log"
-        " reads, as softmax in place of log_softmax, and take the log of the output in your program",
+        r"target noslice has no such Concat layer: axis is 0, expected axis 1, which %\w+ needs; axis 0 is TensorRT's"
+        " batch: it cannot be joined",
         refused.said,
     )
 
@@ -67,14 +67,14 @@ def test_runs_keep_what_is_so_still(folder: Path, monkeypatch: pytest.MonkeyPatc
     program.write_text("\n".join(line.removeprefix("    ") for line in COUNTED.splitlines()))
     (folder / "version").write_text("1")
     monkeypatch.setattr(tool, "load_reader", lambda name: Reader(name, "Mine", "noslice", (Program(program),)))
-    monkeypatch.setattr("tools.readers.grid.cases", lambda: [GRU, NTM])
+    monkeypatch.setattr("tools.readers.grid.cases", lambda: [GRU, LUONG])
     Found("Other", "flat", "2", nets={"gru N=2": Row("gru N=2", "right")}).keep("other")
     tool.run_reader("mine", 60)
     first = known("mine")
     assert first is not None
     assert [(row.net, row.outcome) for row in first.nets.values()] == [
         ("gru N=2", "refused"),
-        ("ntm N=2 --step", "not written"),
+        ("luong N=2 --step", "not written"),
     ]
     assert first.nets["gru N=2"].said == "Mine does not run the net: ValueError: no TanH"
     tool.run_reader("mine", 60)
@@ -89,7 +89,7 @@ def test_runs_keep_what_is_so_still(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert ran.read_text() == "xx"  # what was right is not, with the same files and version
     again = known("mine")
     assert again is not None
-    assert list(again.nets) == ["gru N=2", "ntm N=2 --step"]
+    assert list(again.nets) == ["gru N=2", "luong N=2 --step"]
     assert again.nets["gru N=2"].outcome == "right"
     (folder / "version").write_text("2")
     tool.run_reader("mine", 60)
