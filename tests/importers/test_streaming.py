@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from onnx import helper, numpy_helper
 from torch import nn
 
 import lstmc
@@ -102,6 +104,10 @@ LATE: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "images": (2, lambda: keywords(
         lambda x, a, b: F.relu(b(F.relu(a(x[:, None])))).permute(0, 2, 1, 3).flatten(2),
         a=nn.Conv2d(1, 4, 3, stride=(1, 2), padding=1), b=nn.Conv2d(4, 4, (3, 2), padding=(1, 0)),
+    )),
+    "a layer with and without a delay": (1, lambda: keywords(
+        lambda x, c, r: torch.cat([r(x)[0], r(front(c(front(x))))[0]], -1),
+        c=nn.Conv1d(FRAMES, FRAMES, 3, padding=1), r=nn.GRU(FRAMES, 4, batch_first=True),
     )),
     "a cell that is called at each step": (1, lambda: keywords(
         lambda x, c, cell: stepwise(cell, front(c(front(x)))),
@@ -339,3 +345,20 @@ def test_attention_over_all_steps_is_refused_by_its_name() -> None:
     assert refusal.why == (
         "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed"
     )
+
+
+def test_a_loop_without_states_needs_no_mask() -> None:
+    def value(name: str, *shape: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape or None)
+
+    step = helper.make_graph([helper.make_node("Tanh", ["x_t"], ["y_t"])], "s", [value("x_t", 1, 4)], [value("y_t")])
+    nodes = [
+        helper.make_node("Conv", ["x", "W"], ["c"], kernel_shape=[3], pads=[1, 1]),
+        helper.make_node("Transpose", ["c"], ["t"], perm=[2, 0, 1]),
+        helper.make_node("Scan", ["t"], ["y"], num_scan_inputs=1, body=step),
+    ]
+    weight = numpy_helper.from_array(np.ones((4, 3, 3), np.float32), "W")
+    graph = helper.make_graph(nodes, "g", [value("x", 1, 3, STEPS)], [value("y")], [weight])
+    model = lstmc.from_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), step=True)
+    assert model.net.delays == {"y": 1}
+    assert "where" not in model.files()["model.py"].decode()

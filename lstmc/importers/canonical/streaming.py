@@ -23,7 +23,7 @@ from lstmc.importers.ir.recur import with_mask
 from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan
-from lstmc.ops import Concat, Conv, Dropout, Linear, Reshape, Softmax, Split
+from lstmc.ops import Concat, Conv, Dropout, Full, Linear, Reshape, Softmax, Split
 from lstmc.ops.layers import Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import late, unused
@@ -105,6 +105,7 @@ class _DynamicTime(Frames):
         self.ahead: list[str] = []
         self.short: list[str] = []
         self.values: dict[str, _Value | None] = {}  # values over time; None where something was refused
+        self.titles: dict[str, str] = {}  # of loops, and those that they have with a mask
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value of some steps before
         if len(lengths) > 1:
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
@@ -417,22 +418,30 @@ class _DynamicTime(Frames):
         aligned = iter(names)
         operands = [next(aligned) if op.role(i) == "x" else value for i, value in enumerate(step.inputs)]
         scan: Scan = replace(op, length=self.time)
-        if lag:
+        if lag and op.states:
             scan = self._from_first(step, scan, operands, lag)
         self.put(scan, operands, step)
         self._results(step, lag)
 
     def _from_first(self, step: Step, scan: Scan, operands: list[str], lag: int) -> Scan:
-        """Return a scan whose states stay until its first input comes; its mask is put among the operands."""
+        """Return a scan whose states stay until its first input comes, and insert its mask into the operands."""
         batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
         if len(batches) > 1 or isinstance(scan, MaskedScan):
             why = "its states would begin before its first input comes"
             self._refuse(step, self.closed, why, "pad the convolution before it only in front")
-        sequences = len(scan.of_role("x", operands))
+        title, sequences = scan.body.name, len(scan.of_role("x", operands))
+        if title not in self.titles:
+            shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1
+            self.titles[title] = self.builder.scan_name(title) if shared else title
+        own, leaves = self.titles[title], self.builder.leaves
+        for i, value in enumerate(operands):
+            if own != title and isinstance(leaves.get(value), Full):  # a scan starts from zeros of its own name
+                operands[i] = zeros = unused(f"{own}{value.removeprefix(title)}", self.shapes.__contains__)
+                leaves[zeros], self.shapes[zeros] = leaves[value], self.shapes[value]
         body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
         operands.insert(sequences, self.has_begun(lag, batches.pop(), step))
         masked = with_mask(body, sequences, scan.states)
-        return scan_of(scan.body.name, masked, scan.length, sequences + 1, scan.states)
+        return scan_of(own, masked, scan.length, sequences + 1, scan.states)
 
 
 class _Closed(Exception):
