@@ -116,8 +116,8 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 
 def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
-    """Return a configuration for Keras 3: without ``time_major = False`` and what trains it, with the module of a
-    ``wrapped`` layer, first states as arguments of their own, a GRU's ``reset_after``, and activations as ``changed``.
+    """Return a configuration for Keras 3: without ``time_major = False`` and ``compile_config``, with the module of a
+    ``wrapped`` layer, first states as keyword arguments, a GRU's ``reset_after``, and activations as ``changed``.
     """
     if isinstance(config, list):
         return [_today(item, changed, wrapped) for item in config]
@@ -223,6 +223,11 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
 
     Raises :class:`SourceError` for whatever stops it.
     """
+    if any(isinstance(one, torch.nn.utils.rnn.PackedSequence) for one in examples):
+        raise SourceError(
+            f"{name}: torch.export takes no packed sequence as an argument",
+            notes=["give it the padded sequence and the lengths, and call pack_padded_sequence in its forward"],
+        )
     training = module.training
     try:
         with warnings.catch_warnings(), _packed_sequences(torch):
@@ -238,7 +243,7 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
         module.train(training)
 
 
-# Globals of torch.nn.utils.rnn, where the code of the next two functions runs.
+# The code of the next two functions runs with the globals of torch.nn.utils.rnn, which have these names.
 torch: Any = None
 PackedSequence: Any = None
 
@@ -260,7 +265,7 @@ def _pad_packed(
     missing = 0 if total_length is None else total_length - padded.shape[axis]
     if missing > 0:
         shape = [missing if place == axis else size for place, size in enumerate(padded.shape)]
-        padded = torch.cat([padded, torch.full(shape, padding_value)], axis)
+        padded = torch.cat([padded, torch.full(shape, padding_value, dtype=padded.dtype)], axis)
     return padded if missing >= 0 else padded.narrow(axis, 0, total_length), lengths
 
 
@@ -273,7 +278,7 @@ def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]
         lengths, lstm = x.batch_sizes.lengths, self.mode == "LSTM"
         lanes = self.num_layers * (2 if self.bidirectional else 1)
         sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: 1 + lstm]
-        zeros = [torch.zeros(lanes, len(lengths), size) for size in sizes]
+        zeros = [torch.zeros(lanes, len(lengths), size, dtype=x.data.dtype) for size in sizes]
         states = zeros if hx is None else [*hx] if lstm else [hx]
         weights = [weight for lane in self.all_weights for weight in lane]
         settings = self.bias, self.num_layers, self.dropout, self.bidirectional
@@ -285,8 +290,8 @@ def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]
 
 @cache
 def _packed_operators(torch: Any) -> list[Any]:
-    """Define the operators of packed sequences, which torch.export lacks. Their rows are those of all steps [T N, ...],
-    those past each sequence's end too.
+    """Define operators of packed sequences, which torch.export lacks. Packed data are the rows of all steps
+    [T N, ...], including those past the end of each sequence.
     """
     rnn, define = torch.nn.utils.rnn, torch.library.custom_op
 
@@ -322,18 +327,20 @@ def _packed_operators(torch: Any) -> list[Any]:
         pad: "(Tensor data, Tensor lengths, float value, bool batch_first) -> Tensor",
         recurrent: f"(str mode, Tensor data, Tensor lengths, Tensor[] states, Tensor[] weights, {setting}) -> Tensor[]",
     }
-    fakes: dict[Any, Any] = {recurrent: like}
     operators = [
         define(f"lstmc::{real.__name__}", real, mutates_args=(), schema=schema) for real, schema in schemas.items()
     ]
     for operator, real in zip(operators, schemas, strict=True):
-        operator.register_fake(fakes.get(real, real))
-    return operators  # they are defined as long as they are kept
+        operator.register_fake(like if real is recurrent else real)
+    return operators  # PyTorch drops the definitions with these objects
 
 
 @contextmanager
 def _packed_sequences(torch: Any) -> Iterator[None]:
-    """Let torch.export take packed sequences inside the block: as all of their steps, and lengths."""
+    """Inside the block, make PyTorch pack a sequence as all of its steps with the lengths, which can be exported.
+
+    Other threads must not use packed sequences meanwhile.
+    """
     _packed_operators(torch)
     rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
     changes = [

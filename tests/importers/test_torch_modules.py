@@ -305,6 +305,12 @@ def flat(values: Any) -> list[Any]:
     return [one for value in values for one in flat(value)] if isinstance(values, tuple) else [values]
 
 
+def test_a_packed_sequence_is_no_argument() -> None:
+    packed = nn.utils.rnn.pack_padded_sequence(torch.zeros(5, 2, 3), torch.tensor([5, 3]))
+    with pytest.raises(SourceError, match=r"torch\.export takes no packed sequence as an argument"):
+        from_torch(nn.GRU(3, 4), packed)
+
+
 def test_packed_data_are_read_row_by_row() -> None:
     def sums(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return nn.utils.rnn.pack_padded_sequence(x, lengths).data.sum(0)
