@@ -20,7 +20,7 @@ from lstmc.ops import Array
 from lstmc.text import number, whole
 from lstmc.types import shape_text
 from lstmc.verification.differential import ill_conditioned
-from lstmc.verification.report import VALUE_TOLERANCE, Report
+from lstmc.verification.report import LEAST_TOLERANCE, Report
 
 SourceArgument = Annotated[
     Path,
@@ -165,7 +165,7 @@ def convert_command(
         out.print(f"\nnot compared with {result.source.runtime}: {result.source.not_run}", style="dim")
     elif result.source is not None:
         checked = Report(f"model.py by {result.source.runtime}", result.source.differences)
-        _print_compared(checked, f"{result.source.runtime} on the source itself", VALUE_TOLERANCE, "float32")
+        _print_compared(checked, f"{result.source.runtime} on the source itself", LEAST_TOLERANCE, "float32")
     print_verification(result.verification)
     for check in result.whole:
         if check.not_run is not None:
@@ -184,8 +184,8 @@ def convert_command(
 
 
 def _print_compared(report: Report, against: str, usual: float, dtype: str) -> None:
-    """Print a comparison, and which outputs are within what rounding to ``dtype`` moves alone: past the ``usual``
-    tolerance.
+    """Print a comparison, and a remark on each output that passes only by the rounding to ``dtype``: one past the
+    ``usual`` tolerance.
     """
     print_report(report, against)
     for compared in report.differences:
