@@ -35,6 +35,7 @@ from lstmc.importers.sources import (
     Source,
     SourceCheck,
     SourceNet,
+    head_of,
     net_sources,
 )
 from lstmc.interp import Conversion, forward
@@ -138,17 +139,6 @@ def of_program(torch: Any, program: Any, name: str) -> SourceNet:
     return SourceNet(net, "a program of torch.export", runtime=TorchProgram(program, net))
 
 
-def head_of(path: Path) -> bytes:
-    """Return the first bytes of a file. Raises :class:`SourceError` for one that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except FileNotFoundError:
-        raise SourceError(f"{path}: no such file") from None
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
-
-
 def source_of(path: Path) -> NetSource:
     """Return the source of a file: by its content, lstmc's own formats before those of packages.
 
@@ -236,8 +226,8 @@ def import_file(
 
     ``recurrent_only`` imports the recurrent layers of PyTorch's files by their tensors' names, and nothing else of the
     file. ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras
-    model of which the file has the weights alone; ``weights`` is the caffemodel of a prototxt. ``shapes`` fixes those
-    of the inputs of a graph or of a prototxt, and ``values`` makes constants of them.
+    model, for weights alone or in place of the file's own; ``weights`` is the caffemodel of a prototxt. ``shapes``
+    fixes those of the inputs of a graph or of a prototxt, and ``values`` makes constants of them.
     Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
     :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
@@ -267,7 +257,7 @@ _READ_BY_OTHERS = {
     "weights": "it has its weights itself; only those of a prototxt lie in another file",
     **dict.fromkeys(("shapes", "values"), "only a graph has inputs whose shapes and values can be given; this is {}"),
     "activation": "only a state dict leaves the function of plain RNNs open; this is {}",
-    "config": "only weights of Keras lie apart from the configuration of their model; this is {}",
+    "config": "only models of Keras have a configuration; this is {}",
     "recurrent_only": "only of files of PyTorch the recurrent layers alone are imported; this is {}",
 }
 

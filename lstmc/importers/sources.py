@@ -20,6 +20,17 @@ LARGEST = 2**31  # elements of one tensor
 MANY = 100_000  # tensors of one file
 
 
+def head_of(path: Path, size: int = 16) -> bytes:
+    """Return the first bytes of a file. Raises :class:`SourceError` for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor of a file. ``read`` returns its elements, after checking them against the file."""

@@ -626,6 +626,8 @@ def test_a_class_of_its_own_is_given_as_layers_of_keras_by_the_configuration(tmp
     both = keras.Sequential([kl.Input((4, 4)), kl.GRU(2, name="rnn"), kl.Dense(3, name="out")], name="b")
     written = [own[0], kl.LSTM(4, return_sequences=True, name="a"), both, own[3]]
     (tmp_path / "m.json").write_text(keras.Sequential([kl.Input((4, 3)), *written]).to_json())
+    with pytest.raises(SourceError, match=r"none\.json: no such file"):
+        import_file(path, config=tmp_path / "none.json")
     found = imported(import_file(path, config=tmp_path / "m.json").described, {"N": 2})
     assert_close(found.interpreted({"X": X}), {"Y": model(X.astype(np.float32)).detach().numpy()})
 

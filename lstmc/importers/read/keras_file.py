@@ -21,7 +21,7 @@ import numpy as np
 from lstmc.errors import Argument
 from lstmc.importers.read.torch_file import entries, read_entry
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
+from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape, head_of
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import limit_memory
@@ -109,7 +109,7 @@ _DAMAGE = (
 
 
 def read_keras(path: Path, config: Path | None = None) -> Source:
-    """Read a model; ``config`` is the JSON or YAML of weights, or to be read in the place of a model's own.
+    """Read a model; ``config`` is the JSON or YAML of weights alone, or replaces a model's own.
 
     ``facts``: ``config`` and ``version`` (of Keras, as text), and ``layers``, or ``groups``: names of tensors in order,
     by their layer's name, or by their group in a ``.keras`` or ``.weights.h5`` file of Keras 3.
@@ -117,16 +117,17 @@ def read_keras(path: Path, config: Path | None = None) -> Source:
     h5py = need("h5py", "h5py", "keras", SourceError)
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
-    return (_zipped if zipped else _hdf5)(h5py, path, config)
+    given = None if config is None else head_of(config, LIMIT + 1)
+    return (_zipped if zipped else _hdf5)(h5py, path, given)
 
 
-def _zipped(h5py: Any, path: Path, given: Path | None) -> Source:
+def _zipped(h5py: Any, path: Path, given: bytes | None) -> Source:
     sizes = entries(path)
     needed = ("config.json", "metadata.json", "model.weights.h5")
     missing = [name for name in needed if name not in sizes]
     if missing:
         raise SourceError(f"{path.name}: a .keras file has {', '.join(needed)}; this has no {missing[0]}")
-    config = read_config(path.name, read_entry(path, "config.json", LIMIT) if given is None else given.read_bytes())
+    config = read_config(path.name, read_entry(path, "config.json", LIMIT) if given is None else given)
     metadata = read_config(path.name, read_entry(path, "metadata.json", LIMIT))
     version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
     try:
@@ -155,7 +156,7 @@ def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
     return {"groups": groups, "names": names}
 
 
-def _hdf5(h5py: Any, path: Path, config: Path | None) -> Source:
+def _hdf5(h5py: Any, path: Path, given: bytes | None) -> Source:
     tensors: dict[str, StoredTensor] = {}
     layers: dict[str, list[str]] = {}
     try:
@@ -177,9 +178,7 @@ def _hdf5(h5py: Any, path: Path, config: Path | None) -> Source:
     missing = [name for names in layers.values() for name in names if name not in tensors]
     if missing:
         raise SourceError(f"{path.name}: it has no {missing[0]}, which its layer names")
-    text = attributes["model_config"]
-    if config is not None:
-        text = config.read_bytes()
+    text = attributes["model_config"] if given is None else given
     if text is None:
         raise SourceError(
             f"{path.name}: it has weights and no configuration: give the JSON that model.to_json() wrote, or the YAML,"
