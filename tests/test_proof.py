@@ -37,7 +37,7 @@ from tests.shares import least
 BACKEND = CaffeBackend()
 CELLS = sorted(library_names())
 # Of these cells and targets not all is proved: a normal form is past the budget, or of two ways to write one formula
-# (noslice has exp and log as polynomials of their bits).
+# (noslice has log as roots and a polynomial).
 POLYNOMIALS = {"lru", "s5"}  # trained, they have sin and cos as polynomials
 LOGARITHMS = {"gated_delta_net", "mamba2", "mlstm_heads", "slstm_heads"}  # of gates
 SLOW = {"rwkv6"}  # half a minute

@@ -262,7 +262,7 @@ def _with_parts(
 
 
 class _Use(NamedTuple):
-    """The elements of an array that each part uses: from ``first`` to ``last``, moved on by ``part`` of its number."""
+    """The elements of an array that part n uses: from ``first`` to ``last``, both plus ``part.at(n)``."""
 
     array: Array
     written: bool
@@ -271,7 +271,7 @@ class _Use(NamedTuple):
     last: int
 
     def meets(self, other: _Use, parts: int) -> bool:
-        """Return whether a part may use an element that another part of the other use has."""
+        """Return whether two different parts may share an element, one by each use."""
         if self.first > other.last + other.part.largest or other.first > self.last + self.part.largest:
             return False
         begins = sorted(self.part.at(part) for part in range(parts))
@@ -311,7 +311,7 @@ def _repeats(part: Index, parts: int) -> int:
 
 
 def _sum_of_parts(parts: Array, whole: Place, loop: Loop, repeats: int, inner: int) -> Loop:
-    """Return the loop that adds up the sums of so many parts of a loop's elements each."""
+    """Return the loop that adds up partial sums: ``repeats`` parts for each element of ``whole``."""
     sum_ = Loop(loop.size, loop.size * repeats, {"p0": (Place(parts), False), "p1": (whole, True)}, independent=False)
     sum_.axis, sum_.arithmetic = (repeats, inner), True
     sum_.summed = sum_.element("p0", counter(parts.size)), sum_.element("p1", None)

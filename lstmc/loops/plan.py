@@ -383,7 +383,7 @@ class _Planner:
         return tuple(steps), done, nodes_again, row_sums
 
     def _parts(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
-        """Yield the summands that a step adds to a gradient; ``alone``: of sums that nothing else reads."""
+        """Yield the summands that a step adds to a gradient; ``alone``: only of sums with a single reader."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         sums = isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args)
@@ -394,9 +394,9 @@ class _Planner:
             yield ref
 
     def _products_apart(self, whole: Ref) -> list[tuple[Ref, bool]]:
-        """Return the summands of a gradient of each step, and whether they are added once all steps are done: products.
+        """Return the summands of a sequence's gradient, each with whether it is a product, added after all steps.
 
-        The gradient itself where it has several other summands.
+        Several summands that are no products leave the gradient as one.
         """
         parts = [*self._parts(whole, True)]
         products = [part for part in parts if self._is_product(part)]
@@ -405,7 +405,7 @@ class _Planner:
         return sorted(((part, part in products) for part in parts), key=lambda part: part[1])
 
     def _is_product(self, ref: Ref) -> bool:
-        """Return whether a value is a product, and nothing but what it is for reads either."""
+        """Return whether a value is a product, or a reshaped one, with a single reader."""
         op = self.back.node(ref.node).op
         if isinstance(op, Reshape):
             return self.uses[ref] == 1 and self._is_product(*self.back.args(ref.node))

@@ -152,7 +152,7 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
             raise _Mixed
         row_op, axis = inner
         values = [new[ref].ref for ref in args]
-        if isinstance(row_op, Binary):  # what is the same for all rows has no axis of them either
+        if isinstance(row_op, Binary):  # an operand that is equal for all rows has no row axis
             last = node.types[0].rank - axis
             values = [
                 b.add(Reshape(_without(type_.shape, type_.rank - last)), value)[0]

@@ -62,7 +62,7 @@ class Schedule:
         self.panels: dict[tuple[Array, bool], Array] = {}
         self.old_reads: dict[str, set[str]] = {}  # of what takes a state's place: the nodes that read the state
         self.over_time: set[Ref] = set()  # what is kept of every step for a product over all steps
-        self.begun: set[Place] = set()  # what is written before something is added to it
+        self.begun: set[Place] = set()  # places written before a product adds to them
         self.read: set[Ref] = set()  # what is read during a step, or kept for a product over all steps
 
     # what runs in which order ------------------------------------------------------------------------------------

@@ -260,8 +260,8 @@ def within_rounding(
     weights: Mapping[str, Array],
     dtype: DTypeLike,
 ) -> tuple[Difference, ...]:
-    """Return differences of a graph's outputs from what another program computes in ``dtype``, with their tolerances:
-    those that they have, or what rounding moves in the graph itself, where that is more.
+    """Return differences of a graph's outputs, with a larger tolerance where rounding to ``dtype`` alone moves them
+    further.
     """
 
     def own() -> Iterator[dict[Key, float]]:
@@ -271,7 +271,7 @@ def within_rounding(
 
 
 def ill_conditioned(difference: Difference, dtype: DTypeLike) -> str:
-    """Return the remark on a difference whose tolerance is what rounding to ``dtype`` moves."""
+    """Return the remark on a difference that passes only by the graph's own rounding to ``dtype``."""
     where = "net" if difference.kind == "blob" else "model"
     return (
         f"{difference.kind} {difference.name} is ill-conditioned: rounding to {np.dtype(dtype)} alone moves it by"

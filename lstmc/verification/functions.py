@@ -24,7 +24,7 @@ from lstmc.verification.symbols import (
 )
 
 MOST_KINKS = 2  # maxima of a comparison that is done by cases
-MOST_CASES = 10  # comparisons of a number that is looked at by cases
+MOST_CASES = 10  # comparisons in a number that is checked for 0 case by case
 
 
 def log(x: Number) -> Number:
@@ -130,13 +130,13 @@ def positive(x: Number) -> Number:
 
 
 def zero_by_cases(x: Number) -> bool:
-    """Return whether a number is 0 whichever of the numbers that it compares with 0 are positive, where they can be."""
+    """Return whether a number is 0 for every consistent outcome of its comparisons."""
     compared = dict.fromkeys(atom for each in x.terms for atom, _ in each if atom.kind == "positive")
     return 0 < len(compared) <= MOST_CASES and _is_zero(x, [*compared], {})
 
 
 def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) -> bool:
-    """``known`` numbers are at least 0; more than 0 if the value is true."""
+    """Numbers in ``known`` are at least 0, or greater than 0 if their value is true."""
     if not x.terms or not compared:
         return not x.terms
     atom, *others = compared
@@ -148,7 +148,7 @@ def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) 
 
 
 def _with_sums(known: Mapping[Number, bool], fact: Number, strict: bool) -> Mapping[Number, bool] | None:
-    """Return what is known with one more fact, and its sums with the others; None if they contradict each other."""
+    """Return ``known`` with one more fact and its sums with the others; None if they contradict each other."""
     facts = dict(known)
     for total, more in [(fact, strict), *((sum_of(fact, other), strict or each) for other, each in known.items())]:
         if total.value is None:

@@ -20,7 +20,7 @@ from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
 Shape = tuple[int, ...]
-EPSILON = 1e-10  # what is less is lost beside the numbers that constants have
+EPSILON = 1e-10  # smaller terms are lost beside constants
 
 
 @dataclass(frozen=True)

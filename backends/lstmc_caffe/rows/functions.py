@@ -378,13 +378,8 @@ def logarithm(form: Form, op: Op, args: Refs) -> Refs:
         above = form.layer(product, above, inverse, name=f"{called}/above_1")
     inverse = power_layers(form, caffe.PowerLayer(-1.0, 1.0, 2.0), above, f"{name}/below")
     z = form.layer(product, above, inverse, name=f"{name}/ratio")
-    return (
-        form.result(
-            power_layers(
-                form, caffe.PowerLayer(scale=2.0**ROOTS), _twice_atanh(form, z, f"{name}/root_log", name), name
-            )
-        ),
-    )
+    root_log = _twice_atanh(form, z, f"{name}/root_log", name)
+    return (form.result(power_layers(form, caffe.PowerLayer(scale=2.0**ROOTS), root_log, name)),)
 
 
 def _twice_atanh(form: Form, z: Ref, called: str, name: str) -> Ref:

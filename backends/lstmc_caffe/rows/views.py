@@ -308,7 +308,7 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
     layers = {n.name: n.name for n in graph if isinstance(n.op, kinds) or _is_row_of_factors(n)}
 
     def joined(name: str) -> str:
-        """The one that stands for all layers that one is joined with; any other node."""
+        """Return the representative of a layer's group; any other node stands for itself."""
         while layers.get(name, name) != name:
             layers[name] = name = layers[layers[name]]
         return name

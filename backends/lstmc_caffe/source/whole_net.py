@@ -71,7 +71,7 @@ class _Reader:
         self.builder = NetBuilder("net", origin)
         self.layers = Layers(self.builder)
         self.values: dict[str, str] = {}
-        self.memory: dict[str, str] = {}  # blobs that have the memory of another one, and that one
+        self.memory: dict[str, str] = {}  # blob -> the blob whose memory it shares
         self.unknown: set[str] = set()  # blobs of unknown shape
         self.unread: dict[str, None] = {}
         self.parts: dict[str, Sequence[str]] = {}  # a blob that a Slice wrote, with all that it wrote

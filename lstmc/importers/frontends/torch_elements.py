@@ -49,7 +49,7 @@ class Filled:
 
 @dataclass(frozen=True)
 class Packed:
-    """The data of a packed sequence, by all of its steps x [T, N, ...]; ``zeros``: they are 0 past each end."""
+    """Packed data as the padded sequence x [T, N, ...]; ``zeros``: it is 0 past the end of each row."""
 
     x: Operand
     zeros: bool = False
@@ -142,7 +142,7 @@ ASSIGNED: dict[str, Callable[..., Any]] = {
 }
 
 
-# What of packed data is the same of each row.
+# Operators that compute each row of packed data separately.
 OF_ROWS = frozenset(
     {
         *("aten.linear.default", "aten.dropout.default", "aten.embedding.default", "aten.layer_norm.default"),

@@ -243,7 +243,7 @@ class NetBuilder:
         self.called: dict[str, str] = {}
         self._reserved: set[str] = set(RESERVED)
         self._producers: dict[str, Step] = {}
-        self.cells: dict[str, object] = {}  # of recurrent layers, by their titles
+        self.cells: dict[str, object] = {}  # cells with weights that layers share, by their titles
 
     @classmethod
     def of(cls, net: Net) -> NetBuilder:
