@@ -19,7 +19,7 @@ from tests.importers.imported import assert_close, traced
 pytestmark = pytest.mark.slow  # 4 s for the cases themselves
 FIRST_OUTPUT = ("LayerNormalization", "Dropout", "MaxPool")  # of those that a net in use has
 # What is another thing here: a quantized output has its scale, a training net's dropout is drawn by Caffe
-OTHERS = ("test_dynamicquantizelinear", "test_training_dropout", "test_clip_min_greater_than_max")
+OTHERS = ("test_dynamicquantizelinear", "test_training_dropout")
 
 
 @cache

@@ -91,10 +91,10 @@ class Layers(ShapeOps):
         return self.apply("relu", x) if (kind, c) == ("max", 0) else self.apply(f"{kind}imum", x, c)
 
     def clip(self, x: Operand, low: Operand | None, high: Operand | None) -> Operand:
-        """Bound x from below and from above, where there is a bound."""
-        bounds = [_scalar(bound) for bound in (low, high) if bound is not None]
-        if len(bounds) == 2 and None not in bounds:
-            return self.apply("clip", x, *bounds)  # type: ignore[arg-type]
+        """Bound x from below, then from above, where there is a bound."""
+        least, most = (None if bound is None else _scalar(bound) for bound in (low, high))
+        if least is not None and most is not None and least <= most:
+            return self.apply("clip", x, least, most)
         x = x if low is None else self.binary("max", x, low)
         return x if high is None else self.binary("min", x, high)
 
