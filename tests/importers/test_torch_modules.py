@@ -249,6 +249,22 @@ def test_a_program_of_torch_export_is_imported_as_it_is() -> None:
     assert_close(made.interpreted({"input_2": x.numpy().astype(np.float64)}), {"Y_0": wanted}, 1e-6)
 
 
+def test_a_layer_on_two_batches_is_two_of_the_same_weights() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(3, 4)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.gru(x)[0], self.gru(y)[0]
+
+    module, x, y = Twice().eval(), torch.randn(5, 2, 3), torch.randn(4, 3, 3)
+    made = imported(from_torch(module, x, y).described)
+    wanted = [one.detach().numpy() for one in module(x, y)]
+    found = made.interpreted({"x": x.numpy().astype(float), "y": y.numpy().astype(float)})
+    assert_close(found, {"Y_0": wanted[0], "Y_1": wanted[1]})
+
+
 class Packed(nn.Module):
     """A recurrent layer on packed sequences, whose data go through a layer before it."""
 

@@ -95,7 +95,7 @@ class RecurrentLayer:
 def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, origin: str) -> tuple[str, ...]:
     """Add a layer over x [T, N, D], and return its outputs [T, N, P], then each last state.
 
-    Layers with the same cell and weights share these.
+    Layers of equal batches with the same cell and weights share these.
     """
     shape, cell, weights, extras = builder.shapes[x], layer.cell, layer.weights, layer.extras
     width, recurrent = weights["W_x"].shape[1], weights["W_h"].shape[1]
@@ -113,7 +113,7 @@ def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, ori
     if "mask" in extras:
         body = with_mask(body, 1, len(cell.states))
         sequences.append(extras["mask"])
-    shared = all(weight.sources for weight in weights.values()) and (cell, "mask" in extras, weights)
+    shared = all(weight.sources for weight in weights.values()) and (cell, "mask" in extras, shape[1], weights)
     title = next((title for title, other in builder.cells.items() if shared and other == shared), None)
     title = title or builder.scan_name(hint)
     builder.cells[title] = shared
