@@ -620,8 +620,8 @@ def test_a_class_of_its_own_is_given_as_layers_of_keras_by_the_configuration(tmp
     with pytest.raises(RefusedError) as caught:
         import_file(path)
     assert caught.value.notes[0].endswith(
-        "it is not supported; where layers of Keras compute the same, give a copy of the model's JSON with them, or a"
-        " model of them, in its place by config=FILE.json; else write the model without it"
+        "it is not supported; if layers of Keras compute the same, replace it by them, or by a model of them, in a copy"
+        " of the model's JSON, and give that by config=FILE.json; otherwise write the model without it"
     )
     both = keras.Sequential([kl.Input((4, 4)), kl.GRU(2, name="rnn"), kl.Dense(3, name="out")], name="b")
     written = [own[0], kl.LSTM(4, return_sequences=True, name="a"), both, own[3]]

@@ -38,8 +38,8 @@ from lstmc.importers.sources import Source
 
 _MOST = 6  # results that a layer may have
 _MEND = (
-    "where layers of Keras compute the same, give a copy of the model's JSON with them, or a model of them, in its"
-    f" place by {CONFIG}; else write the model without it"
+    "if layers of Keras compute the same, replace it by them, or by a model of them, in a copy of the model's JSON, and"
+    f" give that by {CONFIG}; otherwise write the model without it"
 )
 
 
