@@ -59,7 +59,7 @@ class KerasRuntime:
 
     def unavailable(self) -> str | None:
         """Return the reason why it cannot run here, or None."""
-        strange = next(_strange(_today(self.source.facts["config"], {})), None)
+        strange = next(_strange(self.source.facts["config"]), None)
         if strange is not None:
             return f"its configuration names {strange}, which is not built from a file"
         return not_installed("keras")
@@ -165,7 +165,7 @@ def _strange(config: Any, depth: int = 0) -> Iterator[str]:
             yield f"the class {str(name)[:60]}"
         if module is not None and str(module).partition(".")[0] != "keras":
             yield f"the module {str(module)[:60]}"
-        for value in config.values():
+        for value in (value for key, value in config.items() if key != "compile_config"):  # which `_today` drops
             yield from _strange(value, depth + 1)
     elif isinstance(config, list):
         for value in config:

@@ -202,6 +202,10 @@ def test_a_configuration_that_names_other_things_is_not_built(tmp_path: Path) ->
     assert runtime.unavailable() is None
     runtime.source.facts["config"] = [deep]
     assert "something nested deeper than 50" in runtime.unavailable()
+    for damaged in ({"class_name": "GRU"}, {"class_name": "LSTM", "inbound_nodes": [5]}):
+        runtime.source.facts["config"] = {"class_name": "Functional", "config": {"layers": [damaged]}}
+        assert runtime.unavailable() is None
+        assert checked(model, tmp_path, {"N": 1}).not_run.startswith("this Keras does not build the model: ")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
