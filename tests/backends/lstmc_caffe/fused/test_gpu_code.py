@@ -135,7 +135,7 @@ def test_steps_of_few_rows_launch_nothing(units: int) -> None:
                             without.setdefault(device.name, set()).add(cell)
                     if not plan.rows.fixed:
                         assert step_cost(plan, works, PERSISTENT_ROWS + 1).launches_on(GPUS[-1]) > 0
-    assert without == ({} if units == 64 else {"T4": {"attention_lstm", "lstm_multiplicative", "luong", "ntm"}})
+    assert without == ({} if units == 64 else {"T4": {"attention_lstm", "luong", "ntm"}})
 
 
 def test_the_headers_have_the_numbers_of_the_plan() -> None:

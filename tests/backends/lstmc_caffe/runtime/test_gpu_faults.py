@@ -43,7 +43,7 @@ IN_CUDA = {
     "a fill has another value": ("into[i] = value;", "into[i] = value + 1;"),
     "rows of a product are too long": ("&beta, y, ldy)", "&beta, y, ldy + 64)"),
     "a product has the other matrix": ("blas, transposed, 0, outs", "blas, !transposed, 0, outs"),
-    "a product forgets its bias": ("beta = b ? 1.0f : 0.0f", "beta = 0.0f"),
+    "a product forgets its bias": ("beta = b || add ? 1.0f : 0.0f", "beta = add ? 1.0f : 0.0f"),
     "a scalar of a product is on the device": ("ins, &alpha, w,", "ins, w, w,"),
     "a bias is of another element": ("= b[i % outs]", "= b[(i + 1) % outs]"),
     "a gradient of a weight overwrites": ("ct, ldct, &one, into", "ct, ldct, &none, into"),
