@@ -337,15 +337,15 @@ def _packed_operators(torch: Any) -> list[Any]:
 
 @contextmanager
 def _packed_sequences(torch: Any) -> Iterator[None]:
-    """Inside the block, make PyTorch pack a sequence as all of its steps with the lengths, which can be exported.
-
-    Other threads must not use packed sequences meanwhile.
+    """Inside the block, make PyTorch pack a sequence as all of its steps with the lengths, which can be exported; other
+    threads must not use packed sequences meanwhile.
     """
     _packed_operators(torch)
     rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
+    functions = {rnn.pack_padded_sequence: _pack_padded, rnn.pad_packed_sequence: _pad_packed}
     changes = [
-        (rnn.pack_padded_sequence, "__code__", _pack_padded.__code__),
-        (rnn.pad_packed_sequence, "__code__", _pad_packed.__code__),
+        # a decorated function has variables of its own, and cannot have other code: it stays
+        *((real, "__code__", own.__code__) for real, own in functions.items() if not real.__code__.co_freevars),
         *((layer, "forward", _forward_packed(torch, layer.forward)) for layer in layers),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
