@@ -23,7 +23,7 @@ def run_reader(name: str, seconds: float, again: bool = False) -> None:
     """Install a reader, run the grid in it, and keep what was found."""
     reader = load_reader(name)
     before = known(name)
-    found = Found(reader.title, reader.target)
+    found = Found(reader.title, reader.target, random=dict(before.random) if before else {})
     try:
         make(reader, Report.on_standard_error())
         with ReaderSession(reader) as session:

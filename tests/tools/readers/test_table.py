@@ -84,13 +84,14 @@ def test_runs_keep_what_is_so_still(folder: Path, monkeypatch: pytest.MonkeyPatc
         "gru N=2": replace(first.nets["gru N=2"], outcome="right"),
         "gone N=1": Row("gone N=1", "right"),
     }
-    replace(first, nets=rows).keep("mine")
+    replace(first, nets=rows, random={"right": 2}).keep("mine")
     tool.run_reader("mine", 60)
     assert ran.read_text() == "xx"  # what was right is not, with the same files and version
     again = known("mine")
     assert again is not None
     assert list(again.nets) == ["gru N=2", "luong N=2 --step"]
     assert again.nets["gru N=2"].outcome == "right"
+    assert again.random == {"right": 2}  # of random models, which another program runs
     (folder / "version").write_text("2")
     tool.run_reader("mine", 60)
     assert ran.read_text() == "xxx"
