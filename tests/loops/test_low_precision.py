@@ -120,12 +120,16 @@ def test_weights_are_packed_again_when_they_change() -> None:
     bottoms, weights, tops = (
         [drawn(rng, *blob.at(*sizes)) for blob in blobs] for blobs in (loop.bottoms, loop.weights, loop.tops)
     )
-    workspace, seen = np.empty(loop.workspace_floats(*sizes), np.float32), np.zeros(len(loop.buffers), np.uint64)
+    workspace, count = np.empty(loop.workspace_floats(*sizes), np.float32), len(loop.buffers)
+    before, seen, after = np.zeros((3, count), np.uint64)  # its own rows alone are written to
     for factor in (1, 1, 2, 1):
         weights[0] *= factor
         addresses = [[array.ctypes.data for array in arrays] for arrays in (bottoms, weights, tops)]
         loop.forward(sizes, *addresses, workspace.ctypes.data, at(seen))
         found.append(tops[0].copy())
+    assert seen.any()
+    assert not before.any()
+    assert not after.any()
     assert (found[0] == found[1]).all()
     assert np.abs(found[1] - found[2]).max() > 1e-2
     assert (found[2] == found[3]).all()
