@@ -36,7 +36,6 @@ HANDLERS = {
     **onnx_recurrent.HANDLERS,
 }
 OLDEST = 7
-BOOL = 9  # TensorProto.DataType
 MOST = 100_000  # nodes
 
 
@@ -62,7 +61,7 @@ def describe_onnx(
             reader.values[info.name] = Weight(array.shape, (info.name,), info.name, lambda array=array: array)  # type: ignore[misc]
         elif info.name not in reader.values:
             shape = tuple(shapes[info.name]) if info.name in shapes else _declared(info, origin)
-            truth = IntegerRange(0, 1) if info.type.tensor_type.elem_type == BOOL else None
+            truth = IntegerRange(0, 1) if KINDS.get(info.type.tensor_type.elem_type) == "?" else None
             reader.values[info.name] = builder.input(info.name, shape, values=truth)
     unknown = [name for name in (*shapes, *values) if name not in {info.name for info in graph.input}]
     if unknown:
