@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import NoReturn
@@ -114,6 +114,8 @@ class FixedBlobs(Pass):
        (for targets whose Concat has ``bottoms_differ``)
     7. another layer that reads a blob twice => a Power between them, which adds nearly nothing (for targets whose rules
        on it have ``bottoms_differ``)
+    8. a layer that is not the only reader of a Reshape => a Reshape of a Power that adds nearly nothing (for targets
+       whose rules on it have ``unshared``)
 
     (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
     """
@@ -122,30 +124,46 @@ class FixedBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
+        readers = _readers(graph)
         layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
-        names = {n.name for n in layers if self._is_replaced_later(graph, n) or self._reads_twice(graph, n)}
-        if not names:
+        if not (names := {node.name for node in layers if self._is_written(graph, node, readers)}):
             return PassResult(graph, False)
-        writer = _Writer(graph, self.target)
+        writer = _Writer(graph, self.target, readers)
         return result(graph, writer.run(names), writer.counts)
 
-    def _is_replaced_later(self, graph: Graph, node: Node) -> bool:
+    def _is_written(self, graph: Graph, node: Node, readers: Mapping[Ref, int]) -> bool:
+        """Return whether a layer needs blobs of fixed numbers, reads one of several numbers twice that may not, or is
+        not the only reader of one of which it must be."""
         assert isinstance(node.op, caffe.CaffeOp)
         args = graph.args(node.name)
         learned = node.op.blobs(len(args))
-        return replaced_later(node.op, self.target, [graph.type(ref) for i, ref in enumerate(args) if i not in learned])
+        types = [graph.type(ref) for ref in args]
+        if replaced_later(node.op, self.target, [type_ for i, type_ in enumerate(types) if i not in learned]):
+            return True
+        large = [ref for ref, type_ in zip(args, types, strict=True) if type_.size > 1]
+        if len(large) > len(set(large)) and not self.target.may_repeat(node.op.layer_type):
+            return True
+        return any(readers[ref] > 1 and _is_alone(node.op, graph.node(ref.node).op, self.target) for ref in args)
 
-    def _reads_twice(self, graph: Graph, node: Node) -> bool:
-        """Return whether a layer reads a blob of several numbers twice that may not."""
-        assert isinstance(node.op, caffe.CaffeOp)
-        large = [ref for ref in graph.args(node.name) if prod(graph.type(ref).shape) > 1]
-        return len(large) > len(set(large)) and not self.target.may_repeat(node.op.layer_type)
+
+def _is_alone(reader: Op, writer: Op, target: Target) -> bool:
+    """Return whether a layer must be the only reader of a blob that another wrote."""
+    if not (isinstance(reader, caffe.CaffeOp) and isinstance(writer, caffe.CaffeOp)):
+        return False
+    return any(writer.layer_type in rule.unshared for rule in target.restrictions_on(reader.layer_type))
+
+
+def _readers(graph: Graph) -> dict[Ref, int]:
+    """Return the number of readers of each value; a constant reads nothing in the end."""
+    constants = [node.name for node in graph if isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0]
+    return Counter(graph.readers()) - Counter(ref for name in constants for ref in graph.args(name))
 
 
 @dataclass
 class _Writer:
     graph: Graph
     target: Target
+    readers: dict[Ref, int]  # of the old graph, less those that read a copy
     counts: Counter[str] = field(default_factory=Counter)
     fixed: dict[Values, Ref] = field(default_factory=dict)
 
@@ -178,9 +196,14 @@ class _Writer:
             return self._means(node, op, args[0])
         if isinstance(op, caffe.ConcatLayer) and len(set(args)) == 1:
             self.counts["join_to_product"] += 1
-            return self._repeated(node, args[0], op.axis, len(args))
+            old = self.graph.args(node.name)[0]
+            self.readers[old] -= len(args) - 1
+            return self._repeated(node, self._own(node, (), old, args[0]), op.axis, len(args))
         if isinstance(op, caffe.ConcatLayer | caffe.Eltwise):
-            return self.b.copy(node, [self._another(node, args[:i], ref) for i, ref in enumerate(args)])
+            read: list[Ref] = []
+            for old, ref in zip(self.graph.args(node.name), args, strict=True):
+                read.append(self._own(node, read, old, ref))
+            return self.b.copy(node, read)
         if isinstance(op, caffe.Bias):
             self.counts["bias_to_scale"] += 1
             ones = self._numbers(node, "ones", columns[:1], 1.0)
@@ -194,12 +217,20 @@ class _Writer:
         )
         return self.b.copy(node, (args[0], value[0]), caffe.Eltwise("PROD"))
 
-    def _another(self, node: Node, before: Refs, x: Ref) -> Ref:
-        """A blob, or a copy of one that the layer reads already; a Power that adds 0 would be taken out."""
-        if x not in before:
+    def _own(self, node: Node, before: Sequence[Ref], old: Ref, x: Ref) -> Ref:
+        """A blob, or a copy of one that the layer reads already or may not share; a Power that adds 0 would be taken
+        out, and so would one behind a Reshape that is shared."""
+        writer = self.b.node(x.node)
+        shared = self.readers[old] > 1 and _is_alone(node.op, writer.op, self.target)
+        if x not in before and not shared:
             return x
         self.counts["copy"] += 1
-        return self._layer(node, f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST), x)
+        self.readers[old] -= 1
+        name, power = f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST)
+        if not shared:
+            return self._layer(node, name, power, x)
+        copy = self._layer(node, name, power, self.b.args(x.node)[0])
+        return self.b.add(writer.op, copy, names=(f"{name}/shape",), loc=node.loc, steps=(node.step,))[0]
 
     def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
         columns, inner = self.b.type(x).shape[1:], x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -62,10 +62,10 @@ def lint_net(net: Any, target: Target) -> LintReport:
     target = target.reads or target
     shapes = infer_shapes(net.layer, old_inputs(net))
     violations = [*_unwritten(net), *_old_inputs(net, shapes.blobs, target)]
-    writers: dict[str, str] = {}
+    before = Before()
     for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
         violations += lint_layer(layer, bottoms, tops, target)
-        violations += lint_writers(layer, writers, target)
+        violations += before.lint(layer, target)
     unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items()) if _asks_for_shapes(target) else ()
     return LintReport(tuple(violations), unknown, len(net.layer), warnings(net.layer, target))
 
@@ -91,19 +91,19 @@ def _asks_for_shapes(target: Target) -> bool:
 def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
     """Yield the misspelt fields of a net's text. The parameters of an unknown layer may have names like known ones."""
     types = {*REST, *layer_ops()}
-    for field in misspelt_fields(text):
-        if field.layer is None or field.message != "LayerParameter" or net.layer[field.layer].type in types:
-            yield field
+    for found in misspelt_fields(text):
+        if found.layer is None or found.message != "LayerParameter" or net.layer[found.layer].type in types:
+            yield found
 
 
 def _misspelt(text: str, net: Any) -> Iterator[Violation]:
     """Yield a violation for each misspelt field."""
     reason, source = "no program can load the net", "TextFormat of protobuf: Message type has no field named"
-    for field in misspelt(text, net):
-        layer = NetParameter() if field.layer is None else net.layer[field.layer]
-        kind = "net" if field.layer is None else layer.type
-        expected = f"a field of {field.message}: did you mean {field.near}?"
-        yield Violation(layer.name, kind, f"field {field.name} on line {field.line}", expected, reason, source)
+    for found in misspelt(text, net):
+        layer = NetParameter() if found.layer is None else net.layer[found.layer]
+        kind = "net" if found.layer is None else layer.type
+        expected = f"a field of {found.message}: did you mean {found.near}?"
+        yield Violation(layer.name, kind, f"field {found.name} on line {found.line}", expected, reason, source)
 
 
 def _unwritten(net: Any) -> Iterator[Violation]:
@@ -143,15 +143,38 @@ def lint_layer(
             yield from _check(rule, layer, bottoms, tops)
 
 
-def lint_writers(layer: Any, writers: dict[str, str], target: Target) -> Iterator[Violation]:
-    """Yield violations of the target's rules on which layers may follow which. ``writers`` maps each blob to the type
-    of the layer that wrote it; the layer's tops are added.
+@dataclass
+class Before:
+    """The layers before one: which wrote each blob, and which read it.
+
+    Two Reshapes of one blob to one shape are one blob, as readers make them one.
     """
-    for rule in target.restrictions_on(layer.type):
-        for name in layer.bottom:
-            if writers.get(name) in rule.not_after:
-                yield _violation(rule, layer, f"{name} is of a {writers[name]}", "another layer between them")
-    writers.update(dict.fromkeys(layer.top, layer.type))
+
+    writers: dict[str, str] = field(default_factory=dict)  # their types
+    readers: dict[str, list[Any]] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)  # of equal Reshapes, by their tops and by what they read
+
+    def lint(self, layer: Any, target: Target) -> Iterator[Violation]:
+        """Yield violations of the target's rules on the layers that a layer follows, or reads a blob with.
+
+        The layer is then one of those before.
+        """
+        for name in dict.fromkeys(layer.bottom):
+            writer, readers = self.writers.get(name), self.readers.setdefault(self.first.get(name, name), [])
+            for rule in target.restrictions_on(layer.type):
+                if writer in rule.not_after:
+                    yield _violation(rule, layer, f"{name} is of a {writer}", "another layer between them")
+            pairs = [(layer, readers[0])] if readers else []
+            for one, other in pairs + [(other, one) for one, other in pairs if len(readers) == 1]:
+                for rule in target.restrictions_on(one.type):
+                    if writer in rule.unshared:
+                        yield _violation(rule, one, f"{name} is read by {other.name} too", "to be its only reader")
+            if (layer.type, layer.power_param.scale) != ("Power", 0):  # a constant, which reads nothing in the end
+                readers.append(layer)
+        for bottom, top in zip(layer.bottom, layer.top, strict=False) if layer.type == "Reshape" else ():
+            shape = f"{self.first.get(bottom, bottom)} as {layer.reshape_param}"
+            self.first[top] = self.first.setdefault(shape, top)
+        self.writers.update(dict.fromkeys(layer.top, layer.type))
 
 
 def _check(

@@ -64,6 +64,7 @@ class Restriction:
     columns_at_least: int | None = None  # how many columns, axis 1 and all after it, every blob that it reads has
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
     not_after: tuple[str, ...] = ()  # the types of layers whose blobs it may not read
+    unshared: tuple[str, ...] = ()  # the types of layers whose blobs no other layer may read beside it
     bottoms_differ: bool = False  # it reads no blob of several numbers twice
     no_windows: tuple[WindowKind, ...] = ()  # kinds of windows that a layer on images may not have
 
@@ -223,6 +224,7 @@ class RuleTable:
     every_size_given: bool | None = None
     rows_at_most: int | None = None
     not_after: LayerTypes | None = None
+    unshared: LayerTypes | None = None
     columns_at_least: int | None = None
     bottoms_differ: bool | None = None
     no_windows: tuple[WindowKind, ...] | None = None

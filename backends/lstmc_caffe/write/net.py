@@ -23,7 +23,7 @@ from lstmc.weights import unpack_weights
 from lstmc_caffe.legalize.unroll import FAN
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.proto.net import NetParameter, RawNet
-from lstmc_caffe.targets.lint import lint_layer, lint_writers
+from lstmc_caffe.targets.lint import Before, lint_layer
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 
@@ -95,16 +95,16 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
             sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
     net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs), target))
     shapes = {name: type_.shape for node in graph for name, type_ in zip(node.names, node.types, strict=True)}
-    writers: dict[str, str] = {}
+    before = Before()
     for layer in with_progress(list(net.layers()), f"checking layers for {target.name}"):
-        _check_layer(layer, shapes, writers, target)
+        _check_layer(layer, shapes, before, target)
     return net
 
 
-def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], writers: dict[str, str], target: Target) -> None:
-    """Raise BackendError for a layer that violates the target's rules; ``writers`` gets the layer's tops."""
+def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], before: Before, target: Target) -> None:
+    """Raise BackendError for a layer that violates the target's rules; it is then one of those ``before``."""
     bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
-    for violation in (*lint_layer(layer, bottoms, tops, target), *lint_writers(layer, writers, target)):
+    for violation in (*lint_layer(layer, bottoms, tops, target), *before.lint(layer, target)):
         raise BackendError(
             f"target {target.name}: layer {violation.layer} ({violation.type}) was written with {violation.found},"
             f" expected {violation.expected}",

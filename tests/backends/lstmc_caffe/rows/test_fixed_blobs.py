@@ -143,6 +143,40 @@ CASES = {
         %z: f32[2,3] = caffe.Eltwise(%x, %z/copy_1, operation='PROD')""",
         {"copy": 1},
     ),
+    "what two Concats join, reshaped apart: RKNN joined another blob in its place": (
+        "rknn",
+        """%r: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
+        %p: f32[1,6] = caffe.Power(%r, scale=2.0)
+        %c: f32[2,6] = caffe.Concat(%r, %p, axis=0)
+        %z: f32[2,6] = caffe.Concat(%p, %r, axis=0)
+        %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
+        f"""%r: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
+        %p: f32[1,6] = caffe.Power(%r, scale=2.0)
+        %c/copy_0: f32[2,3] = caffe.Power(%x, shift={2.0**-126})
+        %c/copy_0/shape: f32[1,6] = caffe.Reshape(%c/copy_0, shape=(1, 6))
+        %c: f32[2,6] = caffe.Concat(%c/copy_0/shape, %p, axis=0)
+        %z/copy_1: f32[2,3] = caffe.Power(%x, shift={2.0**-126})
+        %z/copy_1/shape: f32[1,6] = caffe.Reshape(%z/copy_1, shape=(1, 6))
+        %z: f32[2,6] = caffe.Concat(%p, %z/copy_1/shape, axis=0)
+        %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
+        {"copy": 2},
+    ),
+    "a Reshape that only Concats read is the last one's": (
+        "rknn",
+        """%r: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
+        %y: f32[1,6] = caffe.Input()
+        %c: f32[2,6] = caffe.Concat(%r, %y, axis=0)
+        %z: f32[2,6] = caffe.Concat(%y, %r, axis=0)
+        %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
+        f"""%r: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
+        %y: f32[1,6] = caffe.Input()
+        %c/copy_0: f32[2,3] = caffe.Power(%x, shift={2.0**-126})
+        %c/copy_0/shape: f32[1,6] = caffe.Reshape(%c/copy_0, shape=(1, 6))
+        %c: f32[2,6] = caffe.Concat(%c/copy_0/shape, %y, axis=0)
+        %z: f32[2,6] = caffe.Concat(%y, %r, axis=0)
+        %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
+        {"copy": 1},
+    ),
     "a Concat of columns with themselves by a product": (
         "rknn",
         "%z: f32[2,6] = caffe.Concat(%x, %x, axis=1)",

@@ -282,3 +282,20 @@ layer { name: "p" type: "InnerProduct" bottom: "r" top: "p" inner_product_param 
     apart = after.replace('"InnerProduct" bottom: "r"', '"InnerProduct" bottom: "c"')
     copy = 'layer { name: "c" type: "Power" bottom: "r" top: "c" }\nlayer { name: "p"'
     assert findings(X + apart.replace('layer { name: "p"', copy), "mnn") == []
+
+
+def test_a_reshape_that_a_concat_shares_is_found() -> None:
+    """Two equal Reshapes are one; a constant is computed before and reads nothing."""
+    rows = 'type: "Reshape" bottom: "x" top: "{0}" reshape_param {{ shape {{ dim: 3 dim: 6 }} }}'
+    r, s = (f'layer {{ name: "{name}" {rows.format(name)} }}\n' for name in "rs")
+    joined = 'layer { name: "c" type: "Concat" bottom: "s" top: "c" concat_param { axis: 0 } }\n'
+    power = 'layer { name: "p" type: "Power" bottom: "r" top: "p" power_param { scale: 0.5 } }\n'
+    error = ["c (Concat): {} is read by {} too; to be its only reader"]
+    assert findings(X + s + joined, "rknn") == []
+    assert findings(X + r + s + joined + power, "rknn") == [error[0].format("r", "p")]
+    assert findings(X + r + s + power + joined, "rknn") == [error[0].format("s", "p")]
+    assert findings(X + r + s + power + joined, "flat") == []
+    assert findings(X + r + s + power.replace("0.5", "0") + joined, "rknn") == []
+    third = joined.replace('"c"', '"d"')
+    twice = [error[0].format("s", "d"), error[0].format("s", "c").replace("c (", "d (", 1)]
+    assert sorted(findings(X + s + joined + third, "rknn")) == sorted(twice)

@@ -161,8 +161,8 @@ def test_every_check_and_key_is_documented() -> None:
 
 CHECKS = (
     "one_of, at_most, absent, all_equal, present, forbidden, bottoms, bottoms_at_most, steps_at_most, axes, in_place,"
-    " every_size_given, rows_at_most, not_after, columns_at_least, bottoms_differ, no_windows, the first five with a"
-    " field"
+    " every_size_given, rows_at_most, not_after, unshared, columns_at_least, bottoms_differ, no_windows, the first five"
+    " with a field"
 )
 
 
