@@ -58,8 +58,7 @@ def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str =
 def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
     """Write Eltwise of two blobs; a MAX that the target lacks becomes ReLU and Sigmoid where it has these."""
     type_ = form.b.type(a)
-    others = all(map(form.target.allows, ("ReLU", "Sigmoid")))
-    if op.operation == "MAX" and others and not form.fits(op, type_, type_):
+    if op.operation == "MAX" and not form.fits(op, type_, type_) and all(map(form.target.allows, ("ReLU", "Sigmoid"))):
         return _larger(form, a, b, called)
     return form.layer(op, a, b, name=called)
 
@@ -155,7 +154,8 @@ def broadcast(form: Form, op: Op, args: Refs) -> Refs:
         return (form.result(_plus_parameter(form, op, x, y, covers_last, label)),)
     small = parameter_value(form, y, f"{form.named(y)}/value") if op.learned else y
     whole, spread = _alike(form, small, x, op)
-    return (form.result(combined(form, _elements(op), [whole, spread])),)
+    both = caffe.Eltwise("SUM" if isinstance(op, caffe.Bias) else "PROD")
+    return (form.result(combined(form, both, [whole, spread])),)
 
 
 def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
@@ -190,10 +190,6 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
     return form.b.add(Concat(axis), *(one,) * count, names=(f"{name}/copies",))[0]
 
 
-def _elements(op: caffe.Bias | caffe.Scale) -> caffe.Eltwise:
-    return caffe.Eltwise("SUM" if isinstance(op, caffe.Bias) else "PROD")
-
-
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: bool, label: str) -> Ref:
     """x + p; p alone where x is zero, as a parameter that is read as a value is written."""
     shape, name = form.shape(x), form.node.name
@@ -226,23 +222,19 @@ def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> 
     name = f"{form.named(unviewed(form.b, small))}/spread"
     if size == 1:
         matrix: Shape = last_axis(shape)
-        spread = _repeat(form, form.view(small, (1, 1)), 1, matrix[1], name)
-        spread = _repeat(form, spread, 0, matrix[0], name)
+        spread = form.repeated(form.view(small, (1, 1)), 1, matrix[1], name)
+        spread = form.repeated(spread, 0, matrix[0], name)
     elif lead == 1:
         matrix = (size, trail) if trail > 1 else matrix_at(shape, start)
-        spread = _repeat(form, form.view(small, (matrix[0], matrix[1] // trail)), 1, trail, name)
+        spread = form.repeated(form.view(small, (matrix[0], matrix[1] // trail)), 1, trail, name)
     else:
         matrix = matrix_at(shape, start)
         inner = form.view(small, (size, 1) if trail > 1 else (1, size))
-        spread = form.view(_repeat(form, inner, 1, trail, name), (1, size * trail))
-        spread = _repeat(form, spread, 0, lead, name)
+        spread = form.view(form.repeated(inner, 1, trail, name), (1, size * trail))
+        spread = form.repeated(spread, 0, lead, name)
     if form.rows:
         return form.view(large, matrix), spread
     return large, form.view(spread, shape)
-
-
-def _repeat(form: Form, ref: Ref, axis: int, count: int, name: str) -> Ref:
-    return ref if count == 1 else form.repeated(ref, axis, count, name)
 
 
 ROOT = 16  # exp(x) is exp(x / 16) ** 16: 1 - tanh(x / 32) keeps its digits as far as exp(x) is finite
@@ -251,6 +243,7 @@ DOUBLINGS = 8  # exp(x) is exp(x / 256) doubled up, where there is no division
 LN_2 = float(np.log(2))
 INVERSE = caffe.PowerLayer(-1.0)
 BELOW = caffe.PowerLayer(-1.0, -1.0, 1.0)  # 1 / (1 - x)
+ABOVE = caffe.PowerLayer(-1.0, 1.0, 1.0)  # 1 / (1 + x)
 
 
 def exponential(form: Form, op: Op, args: Refs) -> Refs:
@@ -310,6 +303,20 @@ def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
         growth = form.layer(product, growth, above, name=f"{name}/growth/{2**number}")
     grown = power_layers(form, caffe.PowerLayer(shift=1.0), growth, f"{name}/grown")
     return form.layer(product, decay, grown, name=name)
+
+
+def elu(form: Form, op: Op, args: Refs) -> Refs:
+    """relu(x) - a (1 - exp(-n)) of n = relu(-x): what is in brackets is 2 t / (1 + t), where t = tanh(n / 2)."""
+    assert isinstance(op, caffe.ELULayer)
+    x, name = form.blob(args[0]), form.node.name
+    if form.fits(op, form.b.type(x)) or not form.fits(ABOVE, form.b.type(x)):
+        return (form.result(form.layer(op, x)),)  # as it is, or refused
+    negated = power_layers(form, caffe.PowerLayer(scale=-0.5), x, f"{name}/negated")
+    t = form.layer(caffe.TanHLayer(), form.layer(caffe.ReLULayer(), negated, name=f"{name}/half"), name=f"{name}/tanh")
+    ratio = form.layer(caffe.Eltwise("PROD"), t, power_layers(form, ABOVE, t, f"{name}/above"), name=f"{name}/ratio")
+    below = power_layers(form, caffe.PowerLayer(scale=-2.0 * op.alpha), ratio, f"{name}/below")
+    positive = form.layer(caffe.ReLULayer(), x, name=f"{name}/positive")
+    return (form.result(form.layer(caffe.Eltwise("SUM"), positive, below)),)
 
 
 def absolute(form: Form, op: Op, args: Refs) -> Refs:
@@ -374,7 +381,7 @@ def logarithm(form: Form, op: Op, args: Refs) -> Refs:
     for number in (2**n for n in range(1, ROOTS + 1)):
         called = f"{name}/root_{number}"
         root = power_layers(form, caffe.PowerLayer(1 / number), x, called)
-        inverse = power_layers(form, caffe.PowerLayer(-1.0, 1.0, 1.0), root, f"{called}/below")
+        inverse = power_layers(form, ABOVE, root, f"{called}/below")
         above = form.layer(product, above, inverse, name=f"{called}/above_1")
     inverse = power_layers(form, caffe.PowerLayer(-1.0, 1.0, 2.0), above, f"{name}/below")
     z = form.layer(product, above, inverse, name=f"{name}/ratio")
@@ -434,6 +441,7 @@ FUNCTIONS: Mapping[type[Op], Callable[[Form, Op, Refs], Refs]] = {
     caffe.Eltwise: eltwise,
     caffe.PowerLayer: power,
     caffe.ExpLayer: exponential,
+    caffe.ELULayer: elu,
     caffe.LogLayer: logarithm,
     caffe.AbsValLayer: absolute,
     caffe.Bias: broadcast,

@@ -413,7 +413,8 @@ class Form:
 
     def repeated(self, ref: Ref, axis: int, count: int, name: str) -> Ref:
         """A matrix joined with itself along an axis, by as many Concats as the target's limit asks for."""
-        self.layer_check(caffe.ConcatLayer(axis), ref)
+        if count > 1:
+            self.layer_check(caffe.ConcatLayer(axis), ref)
         return concat_tree(self.b, [ref] * count, axis, name, self.node.step, self.target.bottoms_at_most or count)
 
     def layer_check(self, op: caffe.CaffeOp, ref: Ref) -> None:

@@ -75,6 +75,16 @@ def test_softplus_has_a_layer_of_its_own_on_noslice() -> None:
     assert lines_of(narrowed(graph_of("%z: f32[2,3,4] = softplus(%x)"), NOSLICE)) == after
 
 
+@pytest.mark.parametrize("target", ["rknn", "tvm", "tpu-mlir", "acuity", "coreml", "x2paddle"])
+def test_elu_by_others(target: str) -> None:
+    """It keeps its digits on both sides of 0."""
+    graph = narrowed(graph_of("%z: f32[2,3,4] = elu(%x, alpha=0.7)"), load_target(target))
+    x = np.array([*np.geomspace(-90, -1e-6, 12), *np.geomspace(1e-6, 90, 12)]).reshape(2, 3, 4)
+    wanted = np.where(x > 0, x, 0.7 * np.expm1(np.minimum(x, 0)))
+    for dtype, rtol in ((np.float64, 1e-13), (np.float32, 4e-7)):
+        assert_allclose(forward(graph, {"x": x}, dtype=dtype).outputs["z"], wanted, rtol=rtol)
+
+
 def test_exp_is_exact_in_float32_as_far_as_the_numbers_go() -> None:
     graph = narrowed(graph_of("%z: f32[2,3,4] = exp(%x)"), NOSLICE)
     x = np.array(
