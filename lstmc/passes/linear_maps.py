@@ -193,7 +193,7 @@ class Steps:
         length = chunk_length(self.length)
         count = -(-self.length // length)
         steps = self._maps(sequences)
-        refs = {*steps.factors.values(), *steps.offsets.values()} - {None}
+        refs = dict.fromkeys((*steps.factors.values(), *steps.offsets.values()))
         cut = {ref: self.chunked(ref, count, length) for ref in refs if ref is not None}
         factors: Factors = {}
         values: dict[int, Ref] = {}
@@ -264,7 +264,7 @@ class Steps:
             return {s: self.joined(first[s], self.cut(x, count - 1)[0]) for s, x in ended.items()}
         cut = {
             ref: self.b.add(Split(0, (1,) * count), ref) if self.b.type(ref).shape[0] > 1 else (ref,) * count
-            for ref in {*factors.values(), *offsets.values()}
+            for ref in dict.fromkeys((*factors.values(), *offsets.values()))
             if ref is not None
         }
         starts = []

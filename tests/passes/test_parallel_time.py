@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from math import isqrt, log2
 
@@ -46,6 +49,24 @@ def test_random_bodies_mean_the_same() -> None:
             raise
         counts.update(ParallelTime(time).run(graph).counts)
     assert all(counts[rule] > 5 for rule in ("delay", "numbers", "matrices", *FORMS)), counts
+
+
+@pytest.mark.slow
+def test_nodes_have_the_same_order_in_another_process() -> None:
+    code = (
+        "from lstmc.ir import print_graph; from lstmc.passes import ParallelTime\n"
+        "from tests.passes.test_parallel_time import decaying\n"
+        "print(*(print_graph(ParallelTime('chunks').run(decaying(steps)[0]).graph) for steps in range(9, 15)))"
+    )
+    path = os.pathsep.join(["", *sys.path])
+    texts = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
+        ).stdout
+        for seed in ("1", "2")
+    ]  # fmt: skip
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("reverse", [False, True])
