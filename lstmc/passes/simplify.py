@@ -23,21 +23,20 @@ class Simplify(Pass):
 
     1. affine(x, 1, 0)                  => x
     2. affine(affine(x))                => affine(x), scales and shifts combined
-    3. x + 0, x - 0, x * 1              => x
-    4. x + c, x * c (c a full array)    => affine(x)
-    5. f(full)  (pointwise, softmax)    => full, where the value is finite
-    6. x * 0, 0 * x, affine(x, 0, c)    => full
-    7. linear(0, W), linear(0, W, b), conv(0, W) => 0, b broadcast, 0
-    8. (0 + b) + y                      => y + b
-    9. reshape to its own shape; reshape(reshape(x)) => x; one reshape
-    10. linear(reshape(x)) that flattens => linear(x)
-    11. split or concat of one piece    => x
-    12. split(concat(xs)) with the same cuts; concat(split(x)) in order => xs; x
-    13. split, reshape, concat of full arrays => full
-    14. power(x, 1), power(x, 0)        => x, 1
-    15. relu(relu(x))                   => relu(x)
-    16. pooling of windows of one element => x
-    17. x + x, affine(x) - x, ...       => affine(x), scales and shifts added
+    3. x + c, x - c, x * c (c a full array) => affine(x)
+    4. f(full)  (pointwise, softmax)    => full, where the value is finite
+    5. x * 0, 0 * x, affine(x, 0, c)    => full
+    6. linear(0, W), linear(0, W, b), conv(0, W) => 0, b broadcast, 0
+    7. (0 + b) + y                      => y + b
+    8. reshape to its own shape; reshape(reshape(x)) => x; one reshape
+    9. linear(reshape(x)) that flattens => linear(x)
+    10. split or concat of one piece    => x
+    11. split(concat(xs)) with the same cuts; concat(split(x)) in order => xs; x
+    12. split, reshape, concat of full arrays => full
+    13. power(x, 1), power(x, 0)        => x, 1
+    14. relu(relu(x))                   => relu(x)
+    15. pooling of windows of one element => x
+    16. x + x, affine(x) - x, ...       => affine(x), scales and shifts added
 
     Exact: results differ at most where an input is not finite (0 * inf is taken as 0).
 
@@ -96,18 +95,6 @@ def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
     if not (isfinite(merged.scale) and isfinite(merged.shift)):
         return None
     return _add(b, node, merged, b.args(inner.name)[0])
-
-
-def fold_neutral_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, ops.Add | ops.Sub | ops.Mul):
-        return None
-    neutral = 1.0 if isinstance(node.op, ops.Mul) else 0.0
-    for kept, other in ((0, 1), (1, 0)):
-        if isinstance(node.op, ops.Sub) and other == 0:
-            continue
-        if _full_value(b, args[other]) == neutral and b.type(args[kept]) == node.types[0]:
-            return (args[kept],)
-    return None
 
 
 def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -250,7 +237,6 @@ def _multiple(b: Builder, ref: Ref) -> tuple[Ref, ops.Affine]:
 RULES: tuple[Visit, ...] = (
     drop_identity_affine,
     merge_affines,
-    fold_neutral_operand,
     fold_zero_product,
     absorb_full_operand,
     fold_function_of_full,

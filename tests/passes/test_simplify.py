@@ -64,24 +64,6 @@ USED: list[tuple[str, str, str]] = [
         """,
     ),
     (
-        "fold_neutral_operand",
-        """
-        %zero: f32[2,6] = full()
-        %some: f32[6] = full()
-        %one: f32[1] = full(value=1.0)
-        %a: f32[2,6] = add(%zero, %x)
-        %b_2: f32[2,6] = add(%a, %some)
-        %c: f32[2,6] = sub(%b_2, %zero)
-        %d: f32[2,6] = mul(%one, %c)
-        %z: f32[2,6] = tanh(%d)
-        return z=%z
-        """,
-        """
-        %z: f32[2,6] = tanh(%x)
-        return z=%z
-        """,
-    ),
-    (
         "fold_zero_product",
         """
         %zero: f32[6] = full()
@@ -108,7 +90,14 @@ USED: list[tuple[str, str, str]] = [
         %e: f32[2,6] = mul(%x, %two)
         %zero: f32[2,6] = full()
         %f: f32[2,6] = sub(%zero, %x)
-        return a=%a, c=%c, d=%d, e=%e, f=%f
+        %some: f32[6] = full()
+        %one: f32[1] = full(value=1.0)
+        %g: f32[2,6] = add(%zero, %x)
+        %h: f32[2,6] = add(%g, %some)
+        %i: f32[2,6] = sub(%h, %zero)
+        %j: f32[2,6] = mul(%one, %i)
+        %k: f32[2,6] = tanh(%j)
+        return a=%a, c=%c, d=%d, e=%e, f=%f, k=%k
         """,
         """
         %a: f32[2,6] = affine(%x, shift=3.0)
@@ -116,7 +105,8 @@ USED: list[tuple[str, str, str]] = [
         %d: f32[2,6] = affine(%x, scale=-1.0, shift=3.0)
         %e: f32[2,6] = affine(%x, scale=2.0)
         %f: f32[2,6] = affine(%x, scale=-1.0)
-        return a=%a, c=%c, d=%d, e=%e, f=%f
+        %k: f32[2,6] = tanh(%x)
+        return a=%a, c=%c, d=%d, e=%e, f=%f, k=%k
         """,
     ),
     (
