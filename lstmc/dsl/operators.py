@@ -46,9 +46,9 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
             result.append(1)
             continue
         start, stop, every = _range(part, axis, shape, size)
-        before = 0
-        if every > 1:  # groups of that many elements, of each the one after ``before`` others
-            before, start, stop = _groups(start, stop, every, axis, shape)
+        first = start
+        if every > 1:  # groups of that many elements, of each the one that is taken
+            start, stop = _groups(start, stop, every, axis, shape)
         if (start, stop) != (0, shape[axis]):
             cuts = [n for n in (start, stop - start, shape[axis] - stop) if n]
             pieces.append((Split(axis, tuple(cuts)), int(start > 0)))
@@ -56,6 +56,7 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
         if every > 1:
             sizes[axis] //= every
             grouped = (*sizes[: axis + 1], every, *sizes[axis + 1 :])
+            before = first - start
             cuts = [n for n in (before, 1, every - before - 1) if n]
             pieces += [
                 (Reshape(grouped), 0),
@@ -69,12 +70,12 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
     return pieces
 
 
-def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple[int, int, int]:
-    """Groups of ``every`` elements, one for each that a slice takes: its place in them, and the range of all groups."""
-    count = len(range(start, stop, every))
-    for before in range(min(every, start + 1)):
-        if start - before + count * every <= shape[axis]:
-            return before, start - before, start - before + count * every
+def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple[int, int]:
+    """The range of groups of ``every`` elements, one for each that a slice takes, in one place of all of them."""
+    elements = len(range(start, stop, every)) * every
+    for first in range(start, max(start - every, -1), -1):
+        if first + elements <= shape[axis]:
+            return first, first + elements
     raise IndexRefused(
         f"axis {axis} has {shape[axis]} elements, of which a step of {every} leaves the last group incomplete:"
         f" concat zeros to it, and slice the result: x is {TensorType(shape)}"
