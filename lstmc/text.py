@@ -74,6 +74,11 @@ def _cut(line: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} ... ({len(line)} characters)"
 
 
+def brief(thing: object) -> str:
+    """Return the text of a foreign value or error as a message shows it: the first 200 characters."""
+    return str(thing)[:200]
+
+
 def late(steps: int) -> str:
     """Return how late an output is, by this number of steps."""
     return f"{steps} step{'s' if steps > 1 else ''} late"

@@ -26,6 +26,7 @@ from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import Source
 from lstmc.ir import Scan
 from lstmc.ops import Array, Relu
+from lstmc.text import brief
 
 
 def not_installed(*modules: str) -> str | None:
@@ -74,7 +75,7 @@ class KerasRuntime:
                 return self._run(importlib.import_module("keras"), inputs)
         except Exception as error:  # whatever Keras raises for what it does not know any more
             text = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SourceError(f"this Keras does not build the model: {text[:200]}") from None
+            raise SourceError(f"this Keras does not build the model: {brief(text)}") from None
 
     def _run(self, keras: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
         def hard_sigmoid_2(x: Any) -> Any:  # its slope is 1/6 in Keras 3
@@ -162,9 +163,9 @@ def _strange(config: Any, depth: int = 0) -> Iterator[str]:
     elif isinstance(config, Mapping):
         name, module = config.get("class_name"), config.get("module")
         if name is not None and str(name) not in _PLAIN and str(name) not in HANDLERS:
-            yield f"the class {str(name)[:60]}"
+            yield f"the class {brief(name)}"
         if module is not None and str(module).partition(".")[0] != "keras":
-            yield f"the module {str(module)[:60]}"
+            yield f"the module {brief(module)}"
         for value in (value for key, value in config.items() if key != "compile_config"):  # which `_today` drops
             yield from _strange(value, depth + 1)
     elif isinstance(config, list):
@@ -214,7 +215,7 @@ class OnnxRuntime:
                 fed[entry.name] = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
             results = session.run(list(called.values()), fed)
         except Exception as error:  # of its own kinds, which differ from version to version
-            raise SourceError(f"ONNX Runtime does not run this graph: {str(error).splitlines()[0][:200]}") from None
+            raise SourceError(f"ONNX Runtime does not run this graph: {brief(str(error).splitlines()[0])}") from None
         return dict(zip(called, results, strict=True))
 
 
@@ -236,7 +237,7 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
     except Exception as error:  # of any class: it is raised by the module's own code too
         lines = str(error).strip().splitlines() or [""]
         raise SourceError(
-            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {lines[0][:300]}",
+            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {brief(lines[0])}",
             notes=["call the module on them first; replace branches on their values by one branch"],
         ) from error
     finally:

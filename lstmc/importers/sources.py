@@ -14,6 +14,7 @@ from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import SourceError
 from lstmc.ops import Array
 from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
+from lstmc.text import brief
 from lstmc.verification.report import Difference
 
 LARGEST = 2**31  # elements of one tensor
@@ -63,7 +64,7 @@ def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
         or not all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= LARGEST for size in shape)
         or prod(shape) > LARGEST
     ):
-        raise SourceError(f"{origin}: tensor {name} has no usable shape: {str(shape)[:100]}")
+        raise SourceError(f"{origin}: tensor {name} has no usable shape: {brief(shape)}")
     return tuple(shape)
 
 

@@ -35,6 +35,7 @@ from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem
 from lstmc.importers.read.keras_file import CONFIG, version_of
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.sources import Source
+from lstmc.text import brief
 
 _MOST = 6  # results that a layer may have
 _MEND = (
@@ -61,7 +62,7 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
         graph = _Graph(reader, "", 1)
         outputs = graph.outputs(config, [graph.input(layer) for layer in input_layers(config)])
     except DamagedConfig as error:
-        raise SourceError(f"{source.origin}: its configuration is damaged: {str(error)[:100]}") from None
+        raise SourceError(f"{source.origin}: its configuration is damaged: {brief(error)}") from None
     for value in outputs:
         name = "Y" if len(outputs) == 1 else f"Y_{len(reader.builder.outputs)}"
         reader.builder.outputs[name] = value or ""
@@ -114,7 +115,7 @@ class _Reader:
                 return [*self._operation(kind, label, name, operation(layer, node, values))]
             handler = HANDLERS.get(kind)
             if handler is None:
-                raise Refused("class_name", kind[:60], "it is not supported", _MEND)
+                raise Refused("class_name", brief(kind), "it is not supported", _MEND)
             self.layers.at(name, label)
             _check_arguments(node)
             check_fit(layer, weights)
@@ -141,7 +142,7 @@ class _Reader:
         """Return the results of a ``keras.ops`` function, which have no mask."""
         if kind not in OPERATIONS:
             supported = f"keras.ops of {', '.join(OPERATIONS)} are read"
-            raise Refused("class_name", kind[:60], "this operation is not supported", supported)
+            raise Refused("class_name", brief(kind), "this operation is not supported", supported)
         self.layers.at(name, label)
         results = OPERATIONS[kind](self.layers, use)
         return [results] if isinstance(results, str) else results
@@ -266,7 +267,7 @@ def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _listed(references: Any) -> list[Any]:
     """Return a list of references; ``["name", 0, 0]`` stands for a list of one."""
     if not isinstance(references, list):
-        raise DamagedConfig(f"expected a list of references, found {str(references)[:60]}")
+        raise DamagedConfig(f"expected a list of references, found {brief(references)}")
     return [references] if references and isinstance(references[0], str) else references
 
 
@@ -289,7 +290,7 @@ def _check_arguments(node: Any) -> None:
     for key, value in arguments.items():
         if key != "mask" and value not in (None, False) and not any(True for _ in _tensors(value)):
             why = "an argument of the call that is not read"
-            raise Refused(key, str(value)[:60], why, "call the layer without it, and save the model again")
+            raise Refused(key, brief(value), why, "call the layer without it, and save the model again")
 
 
 def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:

@@ -22,6 +22,7 @@ from lstmc.importers.ir.values import Weight, axis_in, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Affine, Op
 from lstmc.ops.frameworks import ELEMENTWISE, Elementwise, Foreign, functions_of
+from lstmc.text import brief
 
 _PLAIN: Mapping[str, Op] = {
     name: function(row.function, *row.numbers) for row in ELEMENTWISE for name in row.activations
@@ -55,7 +56,7 @@ class Settings(dict[str, Any]):
                 parse_json(json.dumps(config[key], default=str).encode(), _TYPES[key])
             except NotExpected as error:
                 why = "expected " + str(error).partition("expected ")[2]  # without which of several types
-                raise Refused(key, str(config[key])[:60], why, SAVE) from None
+                raise Refused(key, brief(config[key]), why, SAVE) from None
         super().__init__(config)
 
     def __missing__(self, key: str) -> Any:
@@ -65,7 +66,7 @@ class Settings(dict[str, Any]):
         """Return a setting that must be a number. Raises :class:`Refused`."""
         value = self.get(key, default)
         if not isinstance(value, int | float):
-            raise Refused(key, str(value)[:60], "one number is expected", SAVE)
+            raise Refused(key, brief(value), "one number is expected", SAVE)
         return float(value)
 
 
@@ -73,7 +74,7 @@ def tensor_key(entry: Any) -> Key:
     """Return a reference to a tensor, ``[layer, use, result]``. Raises :class:`DamagedConfig`."""
     whole = isinstance(entry, list | tuple) and len(entry) >= 3
     if not whole or not isinstance(entry[0], str) or not all(isinstance(number, int) for number in entry[1:3]):
-        raise DamagedConfig(f"expected a reference to a tensor, found {str(entry)[:60]}")
+        raise DamagedConfig(f"expected a reference to a tensor, found {brief(entry)}")
     return entry[0], entry[1], entry[2]
 
 
@@ -87,7 +88,7 @@ def activation(setting: Any, version: int, key: str) -> Op:
         # clip(0.2 x + 0.5) until Keras 2, clip(x / 6 + 0.5) from Keras 3 on
         return function("hard_sigmoid", 1 / 6 if version >= 3 else 0.2, 0.5)
     if not isinstance(name, str) or name not in _PLAIN:
-        raise Refused(key, str(name)[:60], "it is not supported", f"use one of {', '.join(_PLAIN)}")
+        raise Refused(key, brief(name), "it is not supported", f"use one of {', '.join(_PLAIN)}")
     return _PLAIN[name]
 
 
@@ -226,12 +227,12 @@ def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], dep
     if isinstance(value, list) and depth < _DEEPEST:
         return [_argument(one, values, depth + 1) for one in value]
     if isinstance(value, str):
-        raise Refused("argument", value[:60], "it is neither a tensor nor a number", SAVE)
+        raise Refused("argument", brief(value), "it is neither a tensor nor a number", SAVE)
     if not isinstance(value, Mapping):
         return value
     kind, config = value.get("class_name"), value.get("config")
     if not isinstance(config, Mapping):
-        raise DamagedConfig(f"expected an object, found {str(value)[:60]}")
+        raise DamagedConfig(f"expected an object, found {brief(value)}")
     if kind == "__keras_tensor__":
         if (key := tensor_key(config.get("keras_history"))) not in values:
             raise DamagedConfig(f"a tensor of {key[0]} is read before it is made")
@@ -245,7 +246,7 @@ def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], dep
         return Ellipsis
     if kind in ("__tensor__", "__numpy__"):
         return np.asarray(config["value"], config["dtype"])
-    raise Refused("argument", str(kind)[:60], "it is neither a tensor nor a number", "write the model without it")
+    raise Refused("argument", brief(kind), "it is neither a tensor nor a number", "write the model without it")
 
 
 def _operand(x: Any) -> Operand:
@@ -333,7 +334,7 @@ def _split(layers: Layers, use: Operation) -> list[str]:
     if isinstance(setting, int) and 0 < setting <= size:
         setting = range(size // setting, size, size // setting)
     if isinstance(setting, int) or not all(isinstance(place, int) for place in setting):
-        raise Refused("indices_or_sections", str(setting)[:60], f"they do not fit {size} elements", SAVE)
+        raise Refused("indices_or_sections", brief(setting), f"they do not fit {size} elements", SAVE)
     places = [0, *setting]
     return layers.split(x, [stop - start for start, stop in zip(places, [*places[1:], size], strict=True)], axis)
 

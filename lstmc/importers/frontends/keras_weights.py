@@ -16,6 +16,7 @@ from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS, PARTS
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused, SourceError
 from lstmc.importers.sources import Source
+from lstmc.text import brief
 
 MODELS = ("Sequential", "Model", "Functional")
 _DEEPEST = 50  # layers in layers
@@ -31,12 +32,12 @@ def inner_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
 
 def check_structure(layer: Mapping[str, Any], depth: int = 0) -> None:
     """Raise :class:`DamagedConfig` unless a layer, and each inside it, has the objects and lists that Keras writes."""
-    name, config, nodes = str(layer.get("name", ""))[:60], layer.get("config", {}), layer.get("inbound_nodes", [])
+    name, config, nodes = brief(layer.get("name", "")), layer.get("config", {}), layer.get("inbound_nodes", [])
     _check_type(layer.get("class_name", ""), str, f"the class of layer {name}")
     if isinstance(config, list) and layer.get("class_name") == MODELS[0]:  # a Sequential model of the first versions
         config = {"layers": config}
     _check_type(config, Mapping, f"the configuration of layer {name}")
-    name = str(config.get("name", name))[:60]
+    name = brief(config.get("name", name))
     if depth > _DEEPEST:
         raise DamagedConfig(f"layer {name} is nested deeper than {_DEEPEST}")
     try:
@@ -66,7 +67,7 @@ def check_structure(layer: Mapping[str, Any], depth: int = 0) -> None:
 def _check_type(value: Any, kind: type, label: str) -> None:
     if not isinstance(value, kind):
         expected = "a list" if kind is list else "a text" if kind is str else "an object"
-        raise DamagedConfig(f"expected {label} to be {expected}, found {str(value)[:40]}")
+        raise DamagedConfig(f"expected {label} to be {expected}, found {brief(value)}")
 
 
 def nested(layer: Mapping[str, Any]) -> Mapping[str, Any] | None:

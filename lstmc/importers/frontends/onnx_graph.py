@@ -16,10 +16,11 @@ from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import (
     CHECK,
     DOMAINS,
+    EXTENSIONS,
     Node,
     Onnx,
     Poison,
-    check_node,
+    attributes_of,
     constant,
     fold_constants,
 )
@@ -137,10 +138,9 @@ class _Reader:
         return [Poison] * len(proto.output)
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
-        if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in onnx_layers.EXTENSIONS:
+        if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in EXTENSIONS:
             raise Refused("domain", proto.domain, "only ONNX's own operators are known", "export the model without it")
-        check_node(proto, self.opset)
-        attributes = {a.name: self._attribute(a) for a in proto.attribute}
+        attributes = attributes_of(proto, self.opset, self._read)
         operands = [self.values[name] if name else None for name in proto.input]
         node = Node(proto.op_type, label, operands, attributes, self.opset, len(proto.output), proto)
         if node.op == "Constant":
@@ -179,16 +179,15 @@ class _Reader:
         recipe = f"{node.op} of {', '.join(weight.recipe for weight in weights)} (folded, number {self.folded})"
         return Weight(result.shape, sources, recipe, lambda: result)
 
-    def _attribute(self, attribute: Any) -> Any:
-        fields = {1: "f", 2: "i", 3: "s", 5: "g", 6: "floats", 7: "ints", 8: "strings"}
-        if attribute.type == 4:
-            return stored_tensor(attribute.t, self.origin, self.folder).read()
-        if attribute.type not in fields:
-            raise Refused(attribute.name, f"of kind {attribute.type}", "it is not known", CHECK)
-        value = getattr(attribute, fields[attribute.type])
-        if attribute.type in (1, 6):
-            return shortest(value) if attribute.type == 1 else [*map(shortest, value)]
-        return list(value) if attribute.type in (7, 8) else value
+    def _read(self, value: Any) -> Any:
+        """Return the value of an attribute: a tensor's elements, numbers and texts of Python."""
+        if isinstance(value, list):
+            return [*map(self._read, value)]
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if isinstance(value, float):
+            return shortest(value)
+        return stored_tensor(value, self.origin, self.folder).read() if hasattr(value, "raw_data") else value
 
     def _constant(self, proto: Any, attributes: Mapping[str, Any]) -> Operand:
         if len(attributes) != 1:

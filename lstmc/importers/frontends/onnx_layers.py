@@ -25,7 +25,7 @@ def _function(foreign: Foreign, row: Elementwise) -> Handler:
     """Return a handler of a function, whose settings are attributes."""
 
     def handle(t: Onnx, node: Node) -> Operand:
-        numbers = [float(node.get(key, value)) for key, value in foreign.settings.items()] or row.numbers
+        numbers = [*map(node.get, foreign.settings)] or row.numbers
         return t.layers.apply(row.function, node.needed(0), *numbers)
 
     return handle
@@ -59,7 +59,7 @@ def _bound(node: Node, place: int, name: str) -> Operand | None:
 
 
 def _gelu(t: Onnx, node: Node) -> Operand:
-    exact = node.get("approximate", "none") == "none"
+    exact = node.get("approximate") == "none"
     return t.layers.apply("gelu" if exact else "gelu_tanh", node.needed(0))
 
 
@@ -76,17 +76,17 @@ def _stored(x: Operand) -> Operand:
 
 
 def _einsum(t: Onnx, node: Node) -> Operand:
-    return t.layers.einsum(node.get("equation", ""), [_stored(node.needed(at)) for at in range(len(node.operands))])
+    return t.layers.einsum(node.get("equation"), [_stored(node.needed(at)) for at in range(len(node.operands))])
 
 
 def _gemm(t: Onnx, node: Node) -> Operand:
-    x = t.layers.transpose(node.needed(0), (1, 0)) if node.get("transA", 0) else node.needed(0)
+    x = t.layers.transpose(node.needed(0), (1, 0)) if node.get("transA") else node.needed(0)
     if isinstance(node.needed(1), str) or isinstance(node.operand(2), str):
         return _computed_gemm(t, node, x)
     w = weight(node.operand(1), "B", 2)
-    w = w if node.get("transB", 0) else w.transposed()
+    w = w if node.get("transB") else w.transposed()
     bias = weight_or_none(node.operand(2), "C")
-    alpha, beta = float(node.get("alpha", 1.0)), float(node.get("beta", 1.0))
+    alpha, beta = node.get("alpha"), node.get("beta")
     w = w if alpha == 1 else _scaled(w, alpha)
     if bias is not None and bias.shape != (w.shape[0],):
         if bias.shape[-1:] != (w.shape[0],) or int(np.prod(bias.shape)) != w.shape[0]:
@@ -98,13 +98,13 @@ def _gemm(t: Onnx, node: Node) -> Operand:
 def _computed_gemm(t: Onnx, node: Node, x: Operand) -> Operand:
     """Gemm of two computed matrices, or with a computed addend."""
     w = _stored(node.needed(1))
-    if node.get("transB", 0):
+    if node.get("transB"):
         w = w.transposed() if isinstance(w, Weight) else t.layers.transpose(w, (1, 0))
-    y = t.layers.affine(t.layers.matmul(x, w), float(node.get("alpha", 1.0)), 0.0)
+    y = t.layers.affine(t.layers.matmul(x, w), node.get("alpha"), 0.0)
     addend = node.operand(2)
     if addend is None:
         return y
-    return t.layers.binary("add", y, t.layers.affine(addend, float(node.get("beta", 1.0)), 0.0))
+    return t.layers.binary("add", y, t.layers.affine(addend, node.get("beta"), 0.0))
 
 
 def _scaled(w: Weight, factor: float) -> Weight:
@@ -121,7 +121,7 @@ def _conv_transpose(t: Onnx, node: Node) -> Operand:
     x, w, b = node.needed(0), weight(node.operand(1), "W"), weight_or_none(node.operand(2), "B")
     stride, pads, dilation = _windows(t, node, x, w.shape[2:])
     shape, beyond = node.attributes.get("output_shape"), node.integers("output_padding", len(stride), 0)
-    if shape is not None or node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if shape is not None or node.get("auto_pad") not in ("NOTSET", "VALID"):
         raise Refused("output_shape, auto_pad", str(shape), "only pads are read", "give pads instead")
     pads = [(before, after - more) for (before, after), more in zip(pads, beyond, strict=True)]
     return t.layers.conv_transpose(x, w, b, stride, pads, dilation, node.get("group", 1))
@@ -140,9 +140,9 @@ def _resize(t: Onnx, node: Node) -> Operand:
     x = node.needed(0)
     shape = t.layers.shape(x)
     scales, new_sizes = constant(node.operand(1 if node.op == "Upsample" else 2)), constant(node.operand(3))
-    if node.get("mode", "nearest") != "nearest":
-        raise Refused("mode", str(node.get("mode", "")), "only nearest is written", "use nearest, or ConvTranspose")
-    rule = node.get("coordinate_transformation_mode", "half_pixel"), node.get("nearest_mode", "round_prefer_floor")
+    if node.get("mode") != "nearest":
+        raise Refused("mode", node.get("mode"), "only nearest is written", "use nearest, or ConvTranspose")
+    rule = node.get("coordinate_transformation_mode"), node.get("nearest_mode")
     if node.op == "Resize" and node.opset > 10 and rule not in REPEATS:
         why = "its result is not each element a number of times"
         raise Refused("coordinate_transformation_mode, nearest_mode", ", ".join(rule), why, "use asymmetric, floor")
@@ -168,7 +168,7 @@ def _windows(
         raise Refused("strides, dilations, group", f"{stride}, {dilation}", "positive numbers are expected", CHECK)
     padding = node.integers("pads", 2 * rank, 0)
     pads = list(zip(padding[:rank], padding[rank:], strict=True))
-    auto = node.get("auto_pad", "NOTSET")
+    auto = node.get("auto_pad")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         pads = [same_padding(*window) for window in zip(shape[2:], kernel, stride, dilation, strict=True)]
         pads = pads if auto == "SAME_UPPER" else [pair[::-1] for pair in pads]
@@ -180,11 +180,11 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
         x, kernel = node.needed(0), node.attributes["kernel_shape"]
         stride, pads, dilation = _windows(t, node, x, kernel)
         if any(d != 1 for d in dilation) or node.results > 1:
-            setting = f"{node.get('dilations', 1)}, {node.results}"
+            setting = f"{node.get('dilations')}, {node.results}"
             raise Refused(
                 "dilations, outputs", setting, "Caffe's pooling has no dilation, and no indices", "pool without"
             )
-        ceil, counted = bool(node.get("ceil_mode", 0)), bool(node.get("count_include_pad", 0))
+        ceil, counted = bool(node.get("ceil_mode")), bool(node.get("count_include_pad"))
         return t.layers.pool(kind, x, kernel, stride, pads, ceil, counted)
 
     return handle
@@ -199,26 +199,26 @@ def _global_pool(kind: Literal["max", "mean"]) -> Handler:
 
 
 def _batch_norm(t: Onnx, node: Node) -> Operand:
-    if node.results > 1 or node.get("training_mode", 0):
+    if node.results > 1 or node.get("training_mode"):
         raise Refused("training_mode", "1", "the mean of a batch is not known", "export the model for use")
     statistics = [weight(node.operand(place), f"operand {place}") for place in (1, 2, 3, 4)]
-    return t.layers.batch_norm(node.needed(0), statistics, float(node.get("epsilon", 1e-5)))
+    return t.layers.batch_norm(node.needed(0), statistics, node.get("epsilon"))
 
 
 def _layer_norm(t: Onnx, node: Node) -> Operand:
     rank = len(t.layers.shape(node.needed(0)))
     if node.results > 1:
         raise Refused("outputs", str(node.results), "the mean is not one here", "export the model without it")
-    axes = range(axis_in(int(node.get("axis", -1)), rank), rank)
+    axes = range(axis_in(node.get("axis"), rank), rank)
     parameters = [weight_or_none(node.operand(place), f"operand {place}") for place in (1, 2)]
-    return t.layers.layer_norm(node.needed(0), float(node.get("epsilon", 1e-5)), parameters[0], parameters[1], axes)
+    return t.layers.layer_norm(node.needed(0), node.get("epsilon"), parameters[0], parameters[1], axes)
 
 
 def _softmax(log: bool) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
         shape = t.layers.shape(x)
-        axis = axis_in(int(node.get("axis", 1 if node.opset < 13 else -1)), len(shape))
+        axis = axis_in(node.get("axis"), len(shape))
         if node.opset >= 13 or axis == len(shape) - 1:
             return t.layers.softmax(x, axis, log)
         flat = t.layers.reshape(x, resolved((*shape[:axis], -1), shape))  # before 13: over all axes from this one on
@@ -229,7 +229,7 @@ def _softmax(log: bool) -> Handler:
 
 def _instance_norm(t: Onnx, node: Node) -> Operand:
     scale, shift = weight(node.operand(1), "scale", 1), weight(node.operand(2), "B", 1)
-    return t.layers.group_norm(node.needed(0), scale.shape[0], float(node.get("epsilon", 1e-5)), scale, shift)
+    return t.layers.group_norm(node.needed(0), scale.shape[0], node.get("epsilon"), scale, shift)
 
 
 def _group_norm(t: Onnx, node: Node) -> Operand:
@@ -240,7 +240,7 @@ def _group_norm(t: Onnx, node: Node) -> Operand:
         parameters = [
             w.derived((channels,), f"{w.recipe} of each group", _repeated(w, channels // groups)) for w in parameters
         ]
-    return t.layers.group_norm(node.needed(0), groups, float(node.get("epsilon", 1e-5)), parameters[0], parameters[1])
+    return t.layers.group_norm(node.needed(0), groups, node.get("epsilon"), parameters[0], parameters[1])
 
 
 def _repeated(w: Weight, times: int) -> Callable[[], Array]:
@@ -284,7 +284,6 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
-EXTENSIONS = frozenset({("com.microsoft", "DynamicQuantizeLSTM")})
 ROUNDED = (
     "The source rounds to 8 bits what it computes while it runs; the imported model computes in float32. Its outputs"
     " are close to the source's, and not the same."

@@ -180,13 +180,13 @@ _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False,
 def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     """Return Y [T, directions, N, H], then the last states [directions, N, H]; with layout 1, N comes first."""
     kind, _ = _KINDS[node.op]
-    direction = node.get("direction", "forward")
+    direction = node.get("direction")
     if direction not in _DIRECTIONS:
         raise Refused("direction", str(direction), "there are forward, reverse and bidirectional", "use one of them")
     directions = _DIRECTIONS[direction]
     functions = list(_activations(node, len(directions)))
     w, r = weight(node.operand(1), "W", 3), weight(node.operand(2), "R", 3)
-    layout = node.get("layout", 0)
+    layout = node.get("layout")
     x = t.layers.value(node.needed(0), "X")
     if layout:
         x = t.layers.transpose(x, (1, 0, 2))
@@ -196,7 +196,7 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     if r.shape[-1] != units or {w.shape[0], r.shape[0]} != {len(directions)}:
         raise Refused("hidden_size, direction", f"{units}, {direction}", f"R is {list(r.shape)}", "check the model")
     hint = node.label.split(" ")[0].strip("/").replace("/", "_")
-    if kind == "gru" and not node.get("linear_before_reset", 0):
+    if kind == "gru" and not node.get("linear_before_reset"):
         t.layers.builder.notes.append(
             f"{node.label} resets before the recurrent product, as linear_before_reset = 0 says. Some exporters write 0"
             " where the framework meant 1: compare with the source's own numbers."
@@ -226,7 +226,7 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
         raise Refused("activations", f"{len(names)} of them", f"expected {len(usual) * directions}", "check the model")
     alphas, betas = iter(node.get("activation_alpha", ())), iter(node.get("activation_beta", ()))
     functions = []
-    for name in (n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in names):
+    for name in names:
         if name.lower() not in _FUNCTIONS:
             why = "it jumps, which no layer of Caffe does" if name == "ThresholdedRelu" else "it is not known"
             raise Refused("activations", name, why, f"use one of {', '.join(_FUNCTIONS)}")
@@ -250,9 +250,9 @@ def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
         new,
         functions[2] if kind == "lstm" else Cell(kind).out,
         bias=node.operand(3) is not None,
-        reset_after=kind == "gru" and bool(node.get("linear_before_reset", 0)),
+        reset_after=kind == "gru" and bool(node.get("linear_before_reset")),
         peepholes=kind == "lstm" and node.operand(7) is not None,
-        coupled=kind == "lstm" and bool(node.get("input_forget", 0)),
+        coupled=kind == "lstm" and bool(node.get("input_forget")),
         clip=None if not clip else float(clip),
     )
 
@@ -310,7 +310,7 @@ def _lengths(node: Node, place: int, steps: Size) -> Operand | None:
 
 
 def _reverse_sequence(t: Onnx, node: Node) -> Operand:
-    x, time, batch = node.needed(0), node.get("time_axis", 0), node.get("batch_axis", 1)
+    x, time, batch = node.needed(0), node.get("time_axis"), node.get("batch_axis")
     shape, lengths = t.layers.shape(x), t.layers.shape(node.needed(1))
     if sorted((time, batch)) != [0, 1] or len(shape) < 2:
         actual = f"{time}, {batch} of {listed(shape)}"

@@ -33,15 +33,13 @@ def _transpose(t: Onnx, node: Node) -> Operand:
 
 
 def _axes(node: Node) -> list[int] | None:
-    if node.operand(1) is not None:
-        return fixed_numbers(node.operand(1), "axes")
-    return [*node.get("axes", [])] if "axes" in node.attributes else None
+    return node.get("axes") if node.operand(1) is None else fixed_numbers(node.operand(1), "axes")
 
 
 def _reshape(t: Onnx, node: Node) -> Operand:
     old = t.layers.shape(node.needed(0))
     shape = sizes(node.operand(1), "shape")
-    zero = node.get("allowzero", 0)
+    zero = node.get("allowzero")
     if any(size == 0 for size in shape[len(old) :]) and not zero:
         raise Refused("shape", str(shape), f"a size of 0 stands for that of an axis of {listed(old)}", CHECK)
     return t.layers.reshape(
@@ -51,19 +49,19 @@ def _reshape(t: Onnx, node: Node) -> Operand:
 
 def _flatten(t: Onnx, node: Node) -> Operand:
     shape = t.layers.shape(node.needed(0))
-    axis = int(node.get("axis", 1))
+    axis = node.get("axis")
     lead = resolved((-1,), shape[:axis]) if axis else (1,)
     return t.layers.reshape(node.needed(0), resolved((*lead, -1), shape))
 
 
 def _split(t: Onnx, node: Node) -> list[Operand | None]:
-    x, axis = node.needed(0), int(node.get("axis", 0))
-    lengths = fixed_numbers(node.operand(1), "split") if node.operand(1) is not None else node.get("split", None)
+    x, axis = node.needed(0), node.get("axis")
+    lengths = node.get("split") if node.operand(1) is None else fixed_numbers(node.operand(1), "split")
     if lengths is None:
         size = t.layers.size(x, axis)
-        each = -(-size // int(node.get("num_outputs", node.results)))
+        each = -(-size // node.get("num_outputs", node.results))
         lengths = [min(each, size - at) for at in range(0, size, each)]
-    return [*t.layers.split(x, [int(s) for s in lengths], axis)]
+    return [*t.layers.split(x, lengths, axis)]
 
 
 def _slice(t: Onnx, node: Node) -> Operand:
@@ -76,7 +74,7 @@ def _slice(t: Onnx, node: Node) -> Operand:
 
 
 def _gather(t: Onnx, node: Node) -> Operand:
-    table, at, axis = node.needed(0), node.needed(1), int(node.get("axis", 0))
+    table, at, axis = node.needed(0), node.needed(1), node.get("axis")
     if isinstance(at, str):
         if axis:
             raise Refused("axis", str(axis), "indices that are computed name rows", "gather along axis 0")
@@ -94,8 +92,7 @@ def _gather(t: Onnx, node: Node) -> Operand:
 
 
 def _pad(t: Onnx, node: Node) -> Operand:
-    value = single(node.operand(2), "constant_value")
-    fill = float(node.get("value", 0.0) if value is None else value)
+    fill = float(single(node.operand(2), "constant_value") or node.get("value") or 0)
     pads = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else node.attributes["pads"]
     rank = len(t.layers.shape(node.needed(0)))
     axes = fixed_numbers(node.operand(3), "axes") if node.operand(3) is not None else range(rank)
@@ -103,16 +100,16 @@ def _pad(t: Onnx, node: Node) -> Operand:
     if len(pads) != 2 * len(axes):
         raise Refused("pads", str([*pads]), f"{2 * len(axes)} numbers are expected", CHECK)
     sides = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
-    return t.layers.padded(node.needed(0), sides, node.get("mode", "constant"), fill)
+    return t.layers.padded(node.needed(0), sides, node.get("mode"), fill)
 
 
 def _reduce(kind: Literal["sum", "mean", "max", "min"]) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
         axes = _axes(node)
-        if not axes and node.get("noop_with_empty_axes", 0):
+        if not axes and node.get("noop_with_empty_axes"):
             return node.needed(0)
         every = range(len(t.layers.shape(node.needed(0))))
-        return t.layers.reduce(kind, node.needed(0), axes or every, bool(node.get("keepdims", 1)))
+        return t.layers.reduce(kind, node.needed(0), axes or every, bool(node.get("keepdims")))
 
     return handle
 
@@ -127,7 +124,7 @@ def _dropout(t: Onnx, node: Node) -> list[Operand | None]:
 
 def _shape(t: Onnx, node: Node) -> Operand:
     shape = t.layers.shape(node.needed(0))
-    shape = shape[int(node.get("start", 0)) : node.get("end", None)]
+    shape = shape[node.get("start") : node.get("end")]
     return np.array(shape, object if open_sizes(shape) else np.int64)
 
 
@@ -147,14 +144,14 @@ def _norm(order: int, root: bool) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
         axes = _axes(node) or range(len(t.layers.shape(x)))
-        return t.layers.norm(x, order, axes, bool(node.get("keepdims", 1)), root)
+        return t.layers.norm(x, order, axes, bool(node.get("keepdims")), root)
 
     return handle
 
 
 def _cum_sum(t: Onnx, node: Node) -> Operand:
     axis = single(node.needed(1), "axis")
-    return t.layers.cumulated(node.needed(0), int(axis), not node.get("exclusive", 0), bool(node.get("reverse", 0)))
+    return t.layers.cumulated(node.needed(0), int(axis), not node.get("exclusive"), bool(node.get("reverse")))
 
 
 def _trilu(t: Onnx, node: Node) -> Operand:
@@ -169,8 +166,8 @@ def _arg_max(sign: float) -> Handler:
     """Return a handler of ArgMax; with a sign of -1 of ArgMin."""
 
     def handle(t: Onnx, node: Node) -> Operand:
-        keep, last = bool(node.get("keepdims", 1)), bool(node.get("select_last_index", 0))
-        return t.layers.argmax(t.layers.affine(node.needed(0), sign, 0.0), int(node.get("axis", 0)), keep, last)
+        keep, last = bool(node.get("keepdims")), bool(node.get("select_last_index"))
+        return t.layers.argmax(t.layers.affine(node.needed(0), sign, 0.0), node.get("axis"), keep, last)
 
     return handle
 
@@ -178,10 +175,10 @@ def _arg_max(sign: float) -> Handler:
 def _top_k(t: Onnx, node: Node) -> list[Operand | None]:
     """TopK for k = 1: the largest element of an axis and its index."""
     x, sign = node.needed(0), 1.0 if node.get("largest", 1) else -1.0
-    count = [node.get("k", 1)] if "k" in node.attributes else fixed_numbers(node.operand(1), "k")
-    if [*count] != [1]:
-        raise Refused("k", str([*count]), "only the largest element is computed", "take the scores as the output")
-    axis = int(node.get("axis", -1))
+    count = [node.get("k")] if node.operand(1) is None else fixed_numbers(node.operand(1), "k")
+    if count != [1]:
+        raise Refused("k", str(count), "only the largest element is computed", "take the scores as the output")
+    axis = node.get("axis")
     best = t.layers.reduce("max" if sign > 0 else "min", x, [axis], keep=True)
     return [best, t.layers.argmax(t.layers.affine(x, sign, 0.0), axis, keep=True)]
 

@@ -19,6 +19,7 @@ from lstmc.importers.ir.values import OpenSize, Size, Weight, broadcast
 from lstmc.importers.refusal import PIN, Refused, SourceError
 from lstmc.ops import Array
 from lstmc.plugins import need
+from lstmc.text import brief
 
 CHECK = "check it with onnx.checker"
 
@@ -55,51 +56,49 @@ class Node:
             raise Refused(name, str(values), f"{count} numbers are expected", CHECK)
         return values
 
-    def get(self, name: str, default: Any) -> Any:
-        """Return an attribute, or the default. Raises :class:`Refused` for one of another type than the default."""
-        value = self.attributes.get(name, default)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        for kinds, label in (
-            *((str, "a text"), (int | float, "a number")),
-            *((list | tuple, "a list"), (np.ndarray, "an array")),
-        ):
-            if isinstance(default, kinds) and not isinstance(value, kinds):
-                raise Refused(name, str(value)[:60], f"{label} is expected", CHECK)
-        return value
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute, given or by its definition; the default for one that has neither."""
+        return self.attributes.get(name, default)
 
 
 _KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number", "STRING": "a text"}
 
 
 @lru_cache(maxsize=1024)
-def _definition(op: str, domain: str, opset: int) -> Any:
+def _definition(op: str, opset: int) -> Any:
     """Return the definition of an operator: in its version of a set of operators, or else the newest; None without."""
     definitions = importlib.import_module("onnx.defs")
     for version in ((opset,), ()):
         try:
-            return definitions.get_schema(op, *version, domain)
+            return definitions.get_schema(op, *version)
         except definitions.SchemaError:
             continue
     return None
 
 
-def check_node(proto: Any, opset: int) -> None:
-    """Raise :class:`Refused` for a node with other attributes than its operator's definition has, or more operands."""
-    domain = "" if proto.domain in DOMAINS else proto.domain
-    definition = _definition(proto.op_type, domain, opset)
+def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a node's attributes, each as it is ``read``; those left out are as the operator's definition says.
+
+    Raises :class:`Refused` for attributes that are not those of the definition, and for more operands.
+    """
+    extension = EXTENSIONS.get((proto.domain, proto.op_type))
+    definition = _definition(extension or proto.op_type, opset)
     if definition is None:
-        return
-    given = {attribute.name: attribute for attribute in proto.attribute}
+        return {}
+    attributes: dict[str, Any] = {}
+    value_of = importlib.import_module("onnx.helper").get_attribute_value
+    given = {attribute.name: attribute for attribute in proto.attribute if not attribute.ref_attr_name}
     for name, attribute in definition.attributes.items():
         if name not in given and attribute.required:
             raise Refused(name, "left out", "it is required", CHECK)
         if name in given and given[name].type != attribute.type.value:
-            value = importlib.import_module("onnx.helper").get_attribute_value(given[name])
             expected = _KINDS.get(attribute.type.name, attribute.type.name)
-            raise Refused(name, str(value)[:60], f"{expected} is expected", CHECK)
-    if len(proto.input) > definition.max_input:
+            raise Refused(name, brief(value_of(given[name])), f"{expected} is expected", CHECK)
+        if name in given or attribute.default_value.type:
+            attributes[name] = read(value_of(given.get(name, attribute.default_value)))
+    if not extension and len(proto.input) > definition.max_input:
         raise Refused("operands", f"{len(proto.input)} of them", f"{definition.max_input} are the most", CHECK)
+    return attributes
 
 
 class Onnx:
@@ -111,6 +110,7 @@ class Onnx:
 
 
 DOMAINS = ("", "ai.onnx")
+EXTENSIONS = {("com.microsoft", "DynamicQuantizeLSTM"): "LSTM"}  # with the attributes of an operator of ONNX
 
 
 def constant(x: Operand | None) -> Array | None:
@@ -204,7 +204,7 @@ def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None
     if fold is None or (node.op in ("Equal", "Mul", "Cast") and not named):
         results = _computed(node, arrays)
     else:
-        least = _definition(node.op, "", node.opset).min_input
+        least = _definition(node.op, node.opset).min_input
         for place, array in enumerate([*arrays, None][:least], 1):
             if array is None:
                 missing = f"operand {place} is missing"
@@ -223,7 +223,7 @@ def _computed(node: Node, arrays: Sequence[Array | None]) -> list[Any]:
         with np.errstate(all="ignore"):
             results: list[Any] = _evaluator(proto.SerializeToString(), node.opset).run(None, fed)
     except Exception as error:  # of the onnx package, which checks operands and attributes in many ways
-        what = f"{type(error).__name__}: {str(error)[:200]}"
+        what = f"{type(error).__name__}: {brief(error)}"
         raise Refused("operands and attributes", what, "they do not fit together", CHECK) from None
     objects = [np.asarray(result) for result in results if np.asarray(result).dtype == object]
     if any(one is None for array in objects for one in array.reshape(-1)):
@@ -275,8 +275,8 @@ def triangle(node: Node, shape: Sequence[int], diagonal: Array | None) -> Array:
     """Return the mask of the elements that a Trilu keeps."""
     k = int(single(diagonal, "k") or 0)
     rows, columns = shape[-2:]
-    lower = np.tri(rows, columns, k - 1 if node.get("upper", 1) else k, dtype=bool)
-    return np.broadcast_to(~lower if node.get("upper", 1) else lower, shape)
+    lower = np.tri(rows, columns, k - 1 if node.get("upper") else k, dtype=bool)
+    return np.broadcast_to(~lower if node.get("upper") else lower, shape)
 
 
 def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
@@ -303,7 +303,7 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
 
 def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
     """(x - zero) * scale, with [C] along an axis, or one for all."""
-    axis = int(node.get("axis", 1)) % max(x.ndim, 1)
+    axis = node.get("axis") % max(x.ndim, 1)
     if scale.size not in (1, *x.shape[axis : axis + 1]) or (zero is not None and zero.size != scale.size):
         raise Refused("x_scale, x_zero_point", str(list(scale.shape)), f"they do not fit {list(x.shape)}", CHECK)
     shape = [-1 if at == axis else 1 for at in range(x.ndim)] if scale.size > 1 else []

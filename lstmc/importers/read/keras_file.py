@@ -25,7 +25,7 @@ from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape, h
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import limit_memory
-from lstmc.text import whole
+from lstmc.text import brief, whole
 
 CONFIG = Argument("config", "FILE.json")
 SIGNATURE = b"GCOL\x01\0\0\0"  # of a collection, with its version
@@ -65,7 +65,7 @@ def read_config(origin: str, text: bytes | str) -> Any:
             return _yaml(origin, text)
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{origin}: its configuration is no JSON: {str(error)[:100]}") from None
+        raise SourceError(f"{origin}: its configuration is no JSON: {brief(error)}") from None
 
 
 def _yaml(origin: str, text: bytes | str) -> Any:
@@ -82,7 +82,7 @@ def _yaml(origin: str, text: bytes | str) -> Any:
         config = yaml.load(text, Plain)  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         message = " ".join(str(error).split())
-        raise SourceError(f"{origin}: its configuration is neither JSON nor YAML: {message[:100]}") from None
+        raise SourceError(f"{origin}: its configuration is neither JSON nor YAML: {brief(message)}") from None
     if _count(config, {}) > _MOST:
         raise SourceError(f"{origin}: its configuration has more than {_MOST:,} values")
     return config
@@ -137,7 +137,7 @@ def _zipped(h5py: Any, path: Path, given: bytes | None) -> Source:
             tensors = {name: _tensor(path.name, name, dataset) for name, dataset in _datasets(h5py, path.name, file)}
             facts = _groups(file, tensors)
     except _DAMAGE as error:
-        raise SourceError(f"{path.name}: its weights are damaged: {str(error)[:100]}") from None
+        raise SourceError(f"{path.name}: its weights are damaged: {brief(error)}") from None
     return Source("Keras", path.name, tensors, {"config": config, "version": version, **facts})
 
 
@@ -174,7 +174,7 @@ def _hdf5(h5py: Any, path: Path, given: bytes | None) -> Source:
             newer = "layers" in root and "layer_names" not in root.attrs  # save_weights of Keras 3
             facts = _groups(root, tensors) if newer else {"layers": layers}
     except _DAMAGE as error:
-        raise SourceError(f"{path.name}: not a file of Keras, or a damaged one: {str(error)[:100]}") from None
+        raise SourceError(f"{path.name}: not a file of Keras, or a damaged one: {brief(error)}") from None
     missing = [name for names in layers.values() for name in names if name not in tensors]
     if missing:
         raise SourceError(f"{path.name}: it has no {missing[0]}, which its layer names")

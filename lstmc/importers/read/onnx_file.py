@@ -18,7 +18,7 @@ from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
 from lstmc.ops import Array
 from lstmc.plugins import need
-from lstmc.text import whole
+from lstmc.text import brief, whole
 
 KINDS = {1: "<f4", 11: "<f8", 10: "<f2", 16: "<u2", 6: "<i4", 7: "<i8", 3: "<i1", 2: "<u1", 5: "<i2", 4: "<u2", 9: "?"}
 BFLOAT16 = 16
@@ -33,12 +33,12 @@ def load_onnx(path: Path) -> Any:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:  # of protobuf, whose errors are of several kinds and versions
-        raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {str(error)[:100]}") from None
+        raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {brief(error)}") from None
     if not model.graph.node and not model.graph.output:
         raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: it has no graph")
     for value in _texts(model):
         if isinstance(value, bytes):  # what protobuf gives for a text that is none
-            raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {value[:60]!r} is no UTF-8")
+            raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {brief(value)} is no UTF-8")
     return model
 
 
@@ -109,7 +109,7 @@ def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | Non
     if begin is None or begin < 0 or whole(length) != size:
         raise SourceError(
             f"{origin}: tensor {name} should have {size:,} bytes in {entries['location']}, found a length of"
-            f" {length[:20]}"
+            f" {brief(length)}"
         )
     if begin + size > path.stat().st_size:
         raise SourceError(f"{origin}: tensor {name} ends behind the end of {entries['location']}")
@@ -149,7 +149,7 @@ def read_safetensors(path: Path) -> Source:
     try:
         header = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{origin}: its header is no JSON: {str(error)[:100]}") from None
+        raise SourceError(f"{origin}: its header is no JSON: {brief(error)}") from None
     if not isinstance(header, dict) or len(header) > MANY:
         raise SourceError(f"{origin}: its header does not name tensors")
     header.pop("__metadata__", None)
@@ -169,7 +169,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, room: int) -> StoredT
     origin = path.name
     if not isinstance(entry, dict) or entry.get("dtype") not in _TYPES:
         dtype = entry.get("dtype") if isinstance(entry, dict) else entry
-        raise SourceError(f"{origin}: tensor {name} has no known dtype: {str(dtype)[:40]}")
+        raise SourceError(f"{origin}: tensor {name} has no known dtype: {brief(dtype)}")
     shape, kind = checked_shape(origin, name, entry.get("shape")), _TYPES[entry["dtype"]]
     count = int(np.prod(shape, dtype=np.int64))
     match entry.get("data_offsets"):
@@ -177,7 +177,7 @@ def _tensor(path: Path, name: str, entry: Any, start: int, room: int) -> StoredT
             pass
         case offsets:
             raise SourceError(
-                f"{origin}: tensor {name} of shape {list(shape)} cannot lie at {str(offsets)[:60]} of {room:,} bytes"
+                f"{origin}: tensor {name} of shape {list(shape)} cannot lie at {brief(offsets)} of {room:,} bytes"
             )
 
     def read() -> Array:

@@ -24,6 +24,7 @@ from lstmc.importers.read.unpickle import Built, Named, Persistent, PickleProble
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
 from lstmc.ops import Array
+from lstmc.text import brief
 
 PACKAGE = "extern_modules"  # an entry of every torch.package
 
@@ -217,7 +218,7 @@ def _storage(reference: Any) -> Storage:
         raise PickleProblem("a storage that is not in PyTorch's format")
     kind, key, count = reference[1].name, reference[2], reference[4]
     if kind not in _TYPES or not isinstance(key, str) or not isinstance(count, int) or count < 0:
-        raise PickleProblem(f"a storage of an unknown kind: {kind[:40]}")
+        raise PickleProblem(f"a storage of an unknown kind: {brief(kind)}")
     return Storage(key, _TYPES[kind], count)
 
 

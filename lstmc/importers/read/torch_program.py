@@ -18,6 +18,7 @@ import numpy as np
 from lstmc.importers.read.torch_file import Storage, Tensor, entries, read_entry, stored
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, StoredTensor, checked_shape
+from lstmc.text import brief
 
 T = TypeVar("T")
 JSON_LIMIT = 256 * 2**20  # bytes of one JSON text
@@ -93,10 +94,10 @@ def _at(thing: Any, kind: type[T], *path: str) -> T:
     """Return the value at a path of keys, which must be of this kind."""
     for key in path:
         if not isinstance(thing, dict) or key not in thing:
-            raise _Damaged(f"expected an object with {key}, found {str(thing)[:100]}")
+            raise _Damaged(f"expected an object with {key}, found {brief(thing)}")
         thing = thing[key]
     if not isinstance(thing, kind):
-        raise _Damaged(f"expected {'.'.join(path)} to be of type {kind.__name__}, found {str(thing)[:100]}")
+        raise _Damaged(f"expected {'.'.join(path)} to be of type {kind.__name__}, found {brief(thing)}")
     return thing
 
 
@@ -108,7 +109,7 @@ def _list(thing: Any, kind: type[T], *path: str) -> list[T]:
 def _only(thing: Any) -> tuple[str, Any]:
     """Return the key and the value of an object that has one."""
     if not isinstance(thing, dict) or len(thing) != 1:
-        raise _Damaged(f"expected an object with one key, found {str(thing)[:100]}")
+        raise _Damaged(f"expected an object with one key, found {brief(thing)}")
     return next(iter(thing.items()))
 
 
@@ -132,7 +133,7 @@ def _check_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     whole = len(args) <= len(by_place) and given.keys() <= defined.keys() and required <= given.keys()
     wrong = [name for name, value in given.items() if name in defined and not _is_of(str(defined[name].type), value)]
     if not whole or wrong:
-        what = f"{wrong[0]} is {str(given[wrong[0]])[:60]}" if wrong else f"it has {len(args)} and {sorted(kwargs)}"
+        what = f"{wrong[0]} is {brief(given[wrong[0]])}" if wrong else f"it has {len(args)} and {sorted(kwargs)}"
         raise _Damaged(f"the arguments of {target} are not those of its definition: {what}")
 
 
@@ -184,12 +185,12 @@ class _Reader:
         try:
             return json.loads(read_entry(self.path, self.folder + name, JSON_LIMIT))
         except (ValueError, RecursionError) as error:
-            raise _Damaged(f"{name} is no JSON: {str(error)[:100]}") from None
+            raise _Damaged(f"{name} is no JSON: {brief(error)}") from None
 
     def _value(self, name: str) -> Any:
         """Return a node by its name in the file."""
         if name not in self.nodes:
-            raise _Damaged(f"it reads {name[:60]}, which nothing computes")
+            raise _Damaged(f"it reads {brief(name)}, which nothing computes")
         return self.nodes[name]
 
     def _type(self, number: int) -> Any:
@@ -267,7 +268,7 @@ class _Reader:
         known = parts[:3] == ["torch", "ops", "aten"] and len(parts) == 5 and parts[3] not in _NO_READING
         packet = getattr(self.torch.ops.aten, parts[3], None) if known else None
         if packet is None or parts[4] not in packet.overloads():
-            raise SourceError(f"{self.origin}: operator {name[:100]} is not supported in a file")
+            raise SourceError(f"{self.origin}: operator {brief(name)} is not supported in a file")
         return getattr(packet, parts[4])
 
     def _argument(self, argument: Mapping[str, Any]) -> Any:
@@ -294,7 +295,7 @@ class _Reader:
             return self.torch.strided
         if kind == "as_memory_format":
             return self.torch.preserve_format
-        raise SourceError(f"{self.origin}: an argument of an unknown kind: {str(kind)[:40]}")
+        raise SourceError(f"{self.origin}: an argument of an unknown kind: {brief(kind)}")
 
     def _size(self, size: Mapping[str, Any]) -> Any:
         return self._value(_at(size, str, "as_name")) if "as_name" in size else _at(size, int, "as_int")
@@ -307,17 +308,17 @@ class _Reader:
         for spec in _list(signature, dict, "input_specs"):
             kind, value = _only(spec)
             if kind not in ("user_input", *inputs):
-                raise SourceError(f"{self.origin}: an input of kind {kind[:40]} is not supported in a file")
+                raise SourceError(f"{self.origin}: an input of kind {brief(kind)} is not supported in a file")
             target = None if kind == "user_input" else _at(value, str, f"{kind}_name")
             if target is not None and target not in tensors:
-                raise _Damaged(f"it has no tensor {target[:60]}, which its graph reads")
+                raise _Damaged(f"it has no tensor {brief(target)}, which its graph reads")
             what = getattr(graphs.InputKind, inputs.get(kind, "USER_INPUT"))
             persistent = bool(value.get("persistent", True)) if kind == "buffer" else None
             specs.append(graphs.InputSpec(what, self._tensor_of(graphs, kind, value), target, persistent))
         for spec in _list(signature, dict, "output_specs"):
             kind, value = _only(spec)
             if kind not in ("user_output", "buffer_mutation"):
-                raise SourceError(f"{self.origin}: an output of kind {kind[:40]} is not supported in a file")
+                raise SourceError(f"{self.origin}: an output of kind {brief(kind)} is not supported in a file")
             target = None if kind == "user_output" else _at(value, str, "buffer_name")
             outputs.append(
                 graphs.OutputSpec(

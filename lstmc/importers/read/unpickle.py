@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, TypeVar
 
+from lstmc.text import brief
+
 STEPS = 2_000_000  # instructions of one pickle
 DIGITS = 64  # bytes of one integer
 
@@ -68,7 +70,7 @@ def load(stream: BytesIO, rebuild: Rebuild) -> Any:
             try:
                 opcode, argument, _position = next(operations)
             except ValueError as error:  # of pickletools, for what is no instruction
-                raise PickleProblem(str(error)[:200]) from None
+                raise PickleProblem(brief(error)) from None
             if opcode.name == "STOP":
                 return machine.pop()
             machine.run(opcode.name, argument)
