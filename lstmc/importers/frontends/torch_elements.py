@@ -99,7 +99,7 @@ def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
     return t.layers.select(x.joined(t.layers), axis, at)
 
 
-def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool = False) -> Operand:
+def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool) -> Operand:
     """Return ``source`` in the shape of x, all of which it overwrites."""
     shape = x.shape if isinstance(x, Filled) else t.layers.shape(x)
     source = t.joined(source)
@@ -118,9 +118,8 @@ def _place_written(t: Torch, x: Operand | Filled, source: Operand, axis: int, at
 
 
 def _slice_written(
-    t: Torch, x: Operand | Filled, source: Operand, axis: int = 0, start: int | None = None, stop: int | None = None,
-    step: int = 1,
-) -> Operand:  # fmt: skip
+    t: Torch, x: Operand | Filled, source: Operand, axis: int, start: int | None, stop: int | None, step: int
+) -> Operand:
     shape = x.shape if isinstance(x, Filled) else t.layers.shape(x)
     size = fixed(shape[axis_in(axis, len(shape))], f"axis {axis}")
     places = range(size)[slice(start, stop, step)]
@@ -154,10 +153,9 @@ Handler = Callable[..., Any]
 
 def _function(foreign: Foreign, row: Elementwise) -> Handler:
     """Return a handler of a function, whose settings are its next arguments."""
-    defaults = tuple(foreign.settings.values())
 
-    def handle(t: Torch, x: Operand, *arguments: Any, **options: Any) -> str:
-        numbers = (*arguments, *defaults[len(arguments) :])[: len(defaults)] if defaults else row.numbers
+    def handle(t: Torch, x: Operand, *arguments: Any) -> str:
+        numbers = arguments[: len(foreign.settings)] or row.numbers
         if not foreign.steepness:
             return t.layers.apply(row.function, x, *numbers)
         k, *rest = numbers
@@ -171,7 +169,7 @@ def _operand(x: Any) -> Operand:
 
 
 def _binary(kind: str) -> Handler:
-    def handle(t: Torch, x: Any, y: Any, *, alpha: float = 1, rounding_mode: str | None = None) -> str:
+    def handle(t: Torch, x: Any, y: Any, alpha: float = 1, rounding_mode: str | None = None) -> str:
         if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
             raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
         if alpha != 1:
@@ -182,11 +180,11 @@ def _binary(kind: str) -> Handler:
     return handle
 
 
-def _clamp(t: Torch, x: Operand, low: Any = None, high: Any = None) -> Operand:
+def _clamp(t: Torch, x: Operand, low: Any, high: Any = None) -> Operand:
     return t.layers.clip(x, _operand(low), _operand(high))
 
 
-def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> str:
+def _elu(t: Torch, x: Operand, alpha: float, scale: float, input_scale: float) -> str:
     if input_scale != 1:
         raise Refused(
             "input_scale", str(input_scale), "an ELU with an input scale is not supported", "scale the input itself"
@@ -194,7 +192,7 @@ def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: 
     return t.layers.apply("elu", x, alpha) if scale == 1 else t.layers.apply("selu", x, alpha, scale)
 
 
-def _glu(t: Torch, x: Operand, axis: int = -1) -> str:
+def _glu(t: Torch, x: Operand, axis: int) -> str:
     size = t.layers.size(x, axis) // 2
     a, b = t.layers.split(x, [size, size], axis)
     return t.layers.binary("mul", a, t.layers.apply("sigmoid", b))
@@ -220,13 +218,14 @@ def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
 
 
 _KINDS = ("Scalar", "Tensor")
+_OVERLOADS = {"where": ("self", "ScalarSelf", "ScalarOther", "Scalar")}
 _ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.apply("trunc", y)}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
     **{f"aten.{foreign.name}.default": _function(foreign, row) for foreign, row in functions_of("torch")},
     "aten.pow.Tensor_Scalar": lambda t, x, e: t.layers.apply("power", x, float(e)),
     "aten.elu.default": _elu,
-    "aten.gelu.default": lambda t, x, *, approximate="none": t.layers.apply(_GELU[approximate], x),
+    "aten.gelu.default": lambda t, x, *, approximate: t.layers.apply(_GELU[approximate], x),
     "aten.glu.default": _glu,
     "aten.prelu.default": _prelu,
     "aten.threshold.default": _threshold,
@@ -234,7 +233,7 @@ HANDLERS: dict[str, Handler] = {
     **{
         f"aten.{name}.{kind}": _shared(method)
         for name, _, method in shared_operations("torch")
-        for kind in ("default", "self", "ScalarSelf", "ScalarOther", *_KINDS)
+        for kind in _OVERLOADS.get(name, ("default",) if "logical" in name else _KINDS)
     },
     **{f"aten.masked_fill.{kind}": lambda t, x, mask, value: _where(t, mask, value, x) for kind in _KINDS},
     "aten.max.other": _binary("max"),
@@ -243,7 +242,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.clamp_max.default": lambda t, x, high: _clamp(t, x, None, high),
     **{f"aten.{n}.{k}": _binary(n) for n in ("add", "sub", "mul", "div") for k in ("Tensor", "Scalar")},
     "aten.div.Tensor_mode": _binary("div"),
-    "aten.rsub.Scalar": lambda t, x, y: _binary("sub")(t, y, x),
+    "aten.rsub.Scalar": lambda t, x, y, alpha: _binary("sub")(t, y, x, alpha),
     "aten.maximum.default": _binary("max"),
     "aten.minimum.default": _binary("min"),
 }

@@ -382,7 +382,7 @@ def _call(reader: Torch, constants: Constants, node: Any, decomposable: Containe
         mend = _LOAD if node.target in decomposable else "write the model without it"
         return Refusal(label, "operator", target, "it is not supported", mend)
     reader.layers.at(node.name, f"{node.name} ({_place(node) or _line(node) or target})")
-    arguments, options = reader.resolved(node.args), reader.resolved(node.kwargs)
+    arguments, options = map(reader.resolved, _arguments(node))
     if target not in torch_elements.ASSIGNED:
         arguments, options = reader.joined(arguments), reader.joined(options)
     try:
@@ -402,6 +402,14 @@ def _call(reader: Torch, constants: Constants, node: Any, decomposable: Containe
     except Refused as refused:
         return refused.at(label)
     return None
+
+
+def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a node by position, and those by name alone; left out ones are as its operator says."""
+    defined = node.target._schema.arguments if hasattr(node.target, "_schema") else []
+    by_place = [one.name for one in defined if not one.kwarg_only][len(node.args) :]
+    values = {one.name: node.kwargs.get(one.name, one.default_value) for one in defined}
+    return [*node.args, *map(values.pop, by_place)], {one.name: values[one.name] for one in defined if one.kwarg_only}
 
 
 def _place(node: Any) -> str:

@@ -17,22 +17,23 @@ from lstmc.ops import Array, Dropout, Op, Relu, Tanh
 Handler = Callable[..., Any]
 
 
-def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None = None) -> str:
+def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None) -> str:
     if isinstance(w, Weight) and not isinstance(b, str):
         return t.layers.linear(x, w, weight_or_none(t, b, "bias"))
     y = t.layers.matmul(x, t.layers.transpose(w, (1, 0)))  # of parts of a parameter, which are values here
     return y if b is None else t.layers.binary("add", y, b)
 
 
-def _addmm(t: Torch, b: Operand, x: Operand, w: Operand) -> str:
-    if isinstance(w, Weight) and isinstance(b, Weight):
+def _addmm(t: Torch, b: Operand, x: Operand, w: Operand, *, beta: float, alpha: float) -> str:
+    if isinstance(w, Weight) and isinstance(b, Weight) and beta == alpha == 1:
         return t.layers.linear(x, w.transposed(), b)
-    return t.layers.binary("add", t.layers.matmul(x, w), b)
+    product = t.layers.affine(t.layers.matmul(x, w), alpha, 0.0)
+    return t.layers.binary("add", product, t.layers.affine(b, beta, 0.0))
 
 
 def _attention(
-    t: Torch, q: Operand, k: Operand, v: Operand, mask: Any = None, dropout: float = 0.0, causal: bool = False, *,
-    scale: float | None = None, enable_gqa: bool = False,
+    t: Torch, q: Operand, k: Operand, v: Operand, mask: Any, dropout: float, causal: bool, *,
+    scale: float | None, enable_gqa: bool,
 ) -> str:  # fmt: skip
     """softmax(q k' / sqrt(width) + mask) v; a boolean mask adds 0 or -inf."""
     if enable_gqa:
@@ -58,10 +59,7 @@ def _each(setting: Any, rank: int, default: int = 0) -> list[int]:
     return [values[min(axis, len(values) - 1)] for axis in range(rank)]
 
 
-def _conv(
-    t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1,
-    group: int = 1,
-) -> str:  # fmt: skip
+def _conv(t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad: Any, dilation: Any, group: int) -> str:
     weight = t.weight(w, "weight")
     rank = len(weight.shape) - 2
     steps, spread = _each(stride, rank, 1), _each(dilation, rank, 1)
@@ -74,9 +72,8 @@ def _conv(
 
 
 def _conv_transpose(
-    t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, beyond: Any = 0,
-    group: int = 1, dilation: Any = 1,
-) -> str:  # fmt: skip
+    t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad: Any, beyond: Any, group: int, dilation: Any
+) -> str:
     weight, bias = t.weight(w, "weight"), weight_or_none(t, b, "bias")
     rank = len(weight.shape) - 2
     pads = [(p, p - more) for p, more in zip(_each(pad, rank), _each(beyond, rank), strict=True)]
@@ -96,14 +93,12 @@ def _batch_norm_in_use(t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any
     return [_batch_norm(t, x, w, b, mean, var, False, momentum, eps), NotAvailable, NotAvailable]
 
 
-def _layer_norm(
-    t: Torch, x: Operand, shape: Sequence[int], w: Any = None, b: Any = None, eps: float = 1e-5, *more: Any
-) -> str:
+def _layer_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any, b: Any, eps: float, *more: Any) -> str:
     axes = range(-len(shape), 0)
     return t.layers.layer_norm(x, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"), axes)
 
 
-def _group_norm(t: Torch, x: Operand, groups: int, w: Any = None, b: Any = None, eps: float = 1e-5, *more: Any) -> str:
+def _group_norm(t: Torch, x: Operand, groups: int, w: Any, b: Any, eps: float, *more: Any) -> str:
     return t.layers.group_norm(x, groups, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"))
 
 
@@ -116,11 +111,11 @@ def _instance_norm(
     return t.layers.group_norm(x, t.layers.size(x, 1, "channels"), eps, statistics[0], statistics[1])
 
 
-def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any = None, eps: float | None = None) -> str:
+def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any, eps: float | None) -> str:
     return t.layers.rms_norm(x, float(np.finfo(np.float32).eps) if eps is None else eps, w, range(-len(shape), 0))
 
 
-def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int = 0) -> Weight:
+def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
     """Return g v / |v|, with the norm over all axes but one."""
     direction, size = t.weight(v, "v"), t.weight(g, "g")
 
@@ -135,9 +130,7 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int = 0) -> Weight:
 
 
 def _max_pool(rank: int) -> Handler:
-    def handle(
-        t: Torch, x: Operand, size: Any, stride: Any = (), pad: Any = 0, dilation: Any = 1, ceil: bool = False
-    ) -> str:
+    def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, dilation: Any, ceil: bool) -> str:
         if set(_each(dilation, rank, 1)) != {1}:
             raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
         return _pool(t, "max", rank, x, size, stride, pad, ceil)
@@ -147,9 +140,8 @@ def _max_pool(rank: int) -> Handler:
 
 def _mean_pool(rank: int) -> Handler:
     def handle(
-        t: Torch, x: Operand, size: Any, stride: Any = (), pad: Any = 0, ceil: bool = False, counted: bool = True,
-        divisor: int | None = None,
-    ) -> str:  # fmt: skip
+        t: Torch, x: Operand, size: Any, stride: Any, pad: Any, ceil: bool, counted: bool, divisor: int | None = None
+    ) -> str:
         if divisor is not None:
             raise Refused("divisor_override", str(divisor), "a mean has its own divisor", "leave it out")
         return _pool(t, "mean", rank, x, size, stride, pad, ceil, counted)
@@ -254,7 +246,7 @@ def _one_step(mode: str) -> Handler:
     """Return a handler of a cell: a recurrent layer over one step."""
     kind, new = _MODES[mode]
 
-    def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any = None, b_h: Any = None) -> Any:
+    def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any, b_h: Any) -> Any:
         weights = [t.weight(one, "a weight") for one in (w_x, w_h, b_x, b_h) if one is not None]
         initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
         init = {s: v for s, v in initial.items() if not (isinstance(v, np.ndarray) and not v.any())}
@@ -297,7 +289,7 @@ HANDLERS: dict[str, Handler] = {
     **OF_PACKED,
     "aten.linear.default": _linear,
     **{f"aten.{name}.default": lambda t, x, y: t.layers.matmul(x, y) for name in ("matmul", "mm", "bmm", "mv", "dot")},
-    "aten.einsum.default": lambda t, equation, xs, *_, **__: t.layers.einsum(equation, xs),
+    "aten.einsum.default": lambda t, equation, xs, **_: t.layers.einsum(equation, xs),
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.addmm.default": _addmm,
     "aten.embedding.default": lambda t, w, x, *_: t.layers.embed(x, t.weight(w, "weight")),
@@ -305,7 +297,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.conv_transpose1d.default": _conv_transpose,
     "aten.conv_transpose2d.input": _conv_transpose,
     "aten._weight_norm.default": _weight_norm,
-    "aten._weight_norm_interface.default": lambda t, v, g, axis=0: [_weight_norm(t, v, g, axis), NotAvailable],
+    "aten._weight_norm_interface.default": lambda t, v, g, axis: [_weight_norm(t, v, g, axis), NotAvailable],
     "aten.group_norm.default": _group_norm,
     "aten.instance_norm.default": _instance_norm,
     "aten.rms_norm.default": _rms_norm,

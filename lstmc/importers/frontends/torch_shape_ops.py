@@ -29,15 +29,13 @@ def _view(t: Torch, x: Operand, shape: Sequence[int]) -> str:
     return t.layers.reshape(x, resolved(shape, t.layers.shape(x)))
 
 
-def _flatten(t: Torch, x: Operand, start: int = 0, end: int = -1) -> str:
+def _flatten(t: Torch, x: Operand, start: int, end: int) -> str:
     shape = t.layers.shape(x)
     first, last = axis_in(start, len(shape)), axis_in(end, len(shape))
     return t.layers.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape))
 
 
-def _slice(
-    t: Torch, x: Operand, axis: int = 0, start: int | None = None, stop: int | None = None, step: int = 1
-) -> str:
+def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> str:
     return t.layers.slice(x, axis, slice(start, stop, step))
 
 
@@ -48,19 +46,19 @@ def _flip(t: Torch, x: Operand, axes: Sequence[int]) -> str:
     return y
 
 
-def _chunk(t: Torch, x: Operand, count: int, axis: int = 0) -> list[str]:
+def _chunk(t: Torch, x: Operand, count: int, axis: int) -> list[str]:
     size = t.layers.size(x, axis)
     return _split(t, x, -(-size // count), axis)
 
 
-def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int = 0) -> list[str]:
+def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[str]:
     size = t.layers.size(x, axis)
     if isinstance(sizes, int):
         sizes = [min(sizes, size - at) for at in range(0, size, sizes)]
     return t.layers.split(x, sizes, axis)
 
 
-def _unbind(t: Torch, x: Operand, axis: int = 0) -> list[str]:
+def _unbind(t: Torch, x: Operand, axis: int) -> list[str]:
     return [t.layers.select(x, axis, at) for at in range(t.layers.size(x, axis))]
 
 
@@ -72,7 +70,7 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
     return t.layers.squeeze(x, [axis for axis in candidates if shape[axis] == 1])
 
 
-def _expand(t: Torch, x: Operand, shape: Sequence[int], implicit: bool = False) -> Operand:
+def _expand(t: Torch, x: Operand, shape: Sequence[int], *, implicit: bool) -> Operand:
     old = t.layers.shape(x)
     target = [old[i - len(shape) + len(old)] if s == -1 else s for i, s in enumerate(shape)]
     return np.broadcast_to(x, shape) if isinstance(x, np.ndarray) else t.layers.expand(x, target)
@@ -83,13 +81,13 @@ def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
     return np.tile(x, counts) if isinstance(x, np.ndarray) else t.layers.tile(x, [*(1,) * missing, *counts])
 
 
-def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None = None, *, output_size: Any = None) -> str:
+def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None, *, output_size: Any) -> str:
     if axis is None:
         x, axis = t.layers.reshape(x, resolved((-1,), t.layers.shape(x))), 0
     return t.layers.enlarged(x, axis_in(axis, len(t.layers.shape(x))), count)
 
 
-def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any = None, *more: Any) -> str:
+def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
     """Upsampling by integer factors, to the nearest element."""
     shape = t.layers.shape(x)[2:]
     factors = scales if sizes is None else [n / fixed(old, "a size") for n, old in zip(sizes, shape, strict=True)]
@@ -115,7 +113,7 @@ def _index_select(t: Torch, x: Operand, axis: int, at: Operand) -> str:
     return _index(t, x, [*(None,) * axis_in(axis, len(t.layers.shape(x))), at])
 
 
-def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int] = ()) -> str:
+def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> str:
     if not axes:
         raise Refused("dims", "none", "elements would go from row to row", "give dims")
     y = t.layers.value(x)
@@ -150,31 +148,37 @@ def _place(sign: float) -> Handler:
     return handle
 
 
-def _var(root: bool) -> Handler:
-    """Return a handler of the variance, divided by n - ``correction``; or of its root."""
-
-    def handle(
-        t: Torch, x: Operand, axes: Any = None, unbiased: bool = True, keep: bool = False, *,
-        correction: float | None = None, keepdim: bool = False,
-    ) -> str:  # fmt: skip
-        shape, less = t.layers.shape(x), float(unbiased) if correction is None else correction
-        places = list(range(len(shape))) if axes is None else [axes] if isinstance(axes, int) else list(axes)
-        n = math.prod(fixed(shape[axis], "a size") for axis in places)
-        away = t.layers.binary("sub", x, t.layers.reduce("mean", x, places, keep=True))
-        y = t.layers.reduce("mean", t.layers.apply("power", away, 2.0), places, keep or keepdim)
-        y = t.layers.affine(y, n / (n - less), 0.0)
-        return t.layers.apply("power", y, 0.5) if root else y
-
-    return handle
+def _var(t: Torch, x: Operand, axes: Any, less: float, keep: bool) -> str:
+    """The variance along axes, of n elements divided by n - ``less``."""
+    shape = t.layers.shape(x)
+    places = axes or range(len(shape))
+    n = math.prod(fixed(shape[axis], "a size") for axis in places)
+    away = t.layers.binary("sub", x, t.layers.reduce("mean", x, places, keep=True))
+    y = t.layers.reduce("mean", t.layers.apply("power", away, 2.0), places, keep)
+    return t.layers.affine(y, n / (n - less), 0.0)
 
 
-def _var_mean(
-    t: Torch, x: Operand, axes: Any = None, *, correction: float | None = 1, keepdim: bool = False
-) -> list[str]:
-    return [_var(root=False)(t, x, axes, correction=correction, keepdim=keepdim), _reduce("mean")(t, x, axes, keepdim)]
+def _corrected(t: Torch, x: Operand, axes: Any, *, correction: float | None, keepdim: bool) -> str:
+    return _var(t, x, axes, 1 if correction is None else correction, keepdim)
 
 
-def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool = False) -> str:
+_VAR: dict[str, Handler] = {
+    "default": lambda t, x, unbiased: _var(t, x, None, unbiased, False),
+    "dim": _var,
+    "correction": _corrected,
+}
+
+
+def _root(handler: Handler) -> Handler:
+    return lambda t, *xs, **options: t.layers.apply("power", handler(t, *xs, **options), 0.5)
+
+
+def _var_mean(t: Torch, x: Operand, axes: Any, *, correction: float | None, keepdim: bool) -> list[str]:
+    variance = _corrected(t, x, axes, correction=correction, keepdim=keepdim)
+    return [variance, _reduce("mean")(t, x, axes, keepdim)]
+
+
+def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool) -> str:
     """ln(sum(exp(x))), computed from x less its maximum, so that nothing overflows."""
     most = t.layers.reduce("max", x, axes, keep=True)
     total = t.layers.reduce("sum", t.layers.apply("exp", t.layers.binary("sub", x, most)), axes, keep=True)
@@ -182,7 +186,7 @@ def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool = False) -> str:
     return y if keep else t.layers.squeeze(y, axes)
 
 
-def _top_k(t: Torch, x: Operand, count: int, axis: int = -1, largest: bool = True, ordered: bool = True) -> list[str]:
+def _top_k(t: Torch, x: Operand, count: int, axis: int, largest: bool, ordered: bool) -> list[str]:
     if count != 1:
         raise Refused("k", str(count), "only the largest element is computed", "give back the scores")
     best: list[str] = _best("max" if largest else "min")(t, x, axis, True)
@@ -191,8 +195,7 @@ def _top_k(t: Torch, x: Operand, count: int, axis: int = -1, largest: bool = Tru
 
 def _reduce(kind: Any) -> Handler:
     def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
-        every = list(range(len(t.layers.shape(x)))) if axes is None else [axes] if isinstance(axes, int) else axes
-        return t.layers.reduce(kind, x, every, keep)
+        return t.layers.reduce(kind, x, axes or range(len(t.layers.shape(x))), keep)
 
     return handle
 
@@ -213,18 +216,17 @@ def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> An
     return t.layers.cast(x, names[0].removeprefix("torch.")) if names else x
 
 
-def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
+def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str, value: float | None) -> str:
     """Pad the last axes; the pairs of ``pads`` begin with that of the last one."""
     pairs = zip(pads[::2], pads[1::2], strict=True)
     return t.layers.padded(x, {-1 - number: pair for number, pair in enumerate(pairs)}, mode, value or 0.0)
 
 
-def _norm(t: Torch, x: Operand, order: float = 2, axes: Sequence[int] | None = None, keep: bool = False) -> str:
+def _norm(t: Torch, x: Operand, order: float, axes: Sequence[int] | None, keep: bool, *, dtype: Any) -> str:
     """The norm of order 1 or 2 along axes."""
     if order not in (1, 2):
         raise Refused("ord", str(order), "only norms of order 1 and 2 are written", "use one of these")
-    every = list(range(len(t.layers.shape(x)))) if axes is None else list(axes)
-    return t.layers.norm(x, int(order), every, keep)
+    return t.layers.norm(x, int(order), axes or range(len(t.layers.shape(x))), keep)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -249,8 +251,8 @@ HANDLERS: dict[str, Handler] = {
     "aten.split.Tensor": _split,
     "aten.split_with_sizes.default": _split,
     "aten.unbind.int": _unbind,
-    "aten.cat.default": lambda t, xs, axis=0: t.layers.concat(xs, axis),
-    "aten.stack.default": lambda t, xs, axis=0: t.layers.stack(xs, axis),
+    "aten.cat.default": lambda t, xs, axis: t.layers.concat(xs, axis),
+    "aten.stack.default": lambda t, xs, axis: t.layers.stack(xs, axis),
     "aten.expand.default": _expand,
     "aten.expand_as.default": lambda t, x, like: t.layers.expand(x, t.layers.shape(like)),
     "aten.repeat.default": _repeat,
@@ -263,7 +265,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.roll.default": _roll,
     "aten.unfold.default": _unfold,
     "aten.pixel_shuffle.default": lambda t, x, by: t.layers.depth_to_space(x, by, depth_first=False),
-    "aten.cumsum.default": lambda t, x, axis, dtype=None: t.layers.cumulated(x, axis),
+    "aten.cumsum.default": lambda t, x, axis, dtype: t.layers.cumulated(x, axis),
     **{
         f"aten.arange.{kind}": lambda t, *bounds, **_: np.arange(*bounds) for kind in ("default", "start", "start_step")
     },
@@ -272,12 +274,12 @@ HANDLERS: dict[str, Handler] = {
     "aten.topk.default": _top_k,
     "aten.max.dim": _best("max"),
     "aten.min.dim": _best("min"),
-    "aten.amax.default": lambda t, x, axes=(), keep=False: _reduce("max")(t, x, axes or None, keep),
-    "aten.amin.default": lambda t, x, axes=(), keep=False: _reduce("min")(t, x, axes or None, keep),
+    "aten.amax.default": _reduce("max"),
+    "aten.amin.default": _reduce("min"),
     "aten.max.default": _reduce("max"),
     "aten.min.default": _reduce("min"),
-    **{f"aten.var.{kind}": _var(root=False) for kind in ("default", "dim", "correction")},
-    **{f"aten.std.{kind}": _var(root=True) for kind in ("default", "dim", "correction")},
+    **{f"aten.var.{kind}": handler for kind, handler in _VAR.items()},
+    **{f"aten.std.{kind}": _root(handler) for kind, handler in _VAR.items()},
     "aten.var_mean.correction": _var_mean,
     "aten.logsumexp.default": _log_sum,
     "aten.mean.dim": _reduce("mean"),
@@ -285,15 +287,15 @@ HANDLERS: dict[str, Handler] = {
     "aten.sum.dim_IntList": _reduce("sum"),
     "aten.sum.default": _reduce("sum"),
     "aten.linalg_vector_norm.default": _norm,
-    "aten.softmax.int": lambda t, x, axis, dtype=None: t.layers.softmax(x, axis),
-    "aten.log_softmax.int": lambda t, x, axis, dtype=None: t.layers.softmax(x, axis, log=True),
+    "aten.softmax.int": lambda t, x, axis, dtype: t.layers.softmax(x, axis),
+    "aten.log_softmax.int": lambda t, x, axis, dtype: t.layers.softmax(x, axis, log=True),
     **{f"aten.{name}_like.default": _constant(n) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
     **{f"aten.new_{name}.default": _constant(n, True) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
     "aten.empty.memory_format": lambda t, shape, **options: np.zeros(shape),
     "aten.empty_like.default": _constant(0.0),
     "aten.new_empty.default": _constant(0.0, True),
     "aten.pad.default": _pad,
-    "aten.constant_pad_nd.default": lambda t, x, pads, value=0: _pad(t, x, pads, "constant", value),
+    "aten.constant_pad_nd.default": lambda t, x, pads, value: _pad(t, x, pads, "constant", value),
     **{
         f"aten.{name}": lambda t, x, *_, **__: x
         for name in (
