@@ -75,8 +75,8 @@ def _cut(line: str) -> str:
 
 
 def brief(thing: object) -> str:
-    """Return the text of a foreign value or error as a message shows it: the first 200 characters."""
-    return str(thing)[:200]
+    """Return the text of a foreign value or error as a message shows it: 200 characters at most, in one line."""
+    return " ".join(str(thing).split())[:200]
 
 
 def late(steps: int) -> str:

@@ -74,8 +74,7 @@ class KerasRuntime:
                 warnings.simplefilter("ignore")  # of arguments that old configurations have
                 return self._run(importlib.import_module("keras"), inputs)
         except Exception as error:  # whatever Keras raises for what it does not know any more
-            text = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SourceError(f"this Keras does not build the model: {brief(text)}") from None
+            raise SourceError(f"this Keras does not build the model: {brief(error) or type(error).__name__}") from None
 
     def _run(self, keras: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
         def hard_sigmoid_2(x: Any) -> Any:  # its slope is 1/6 in Keras 3
@@ -215,7 +214,7 @@ class OnnxRuntime:
                 fed[entry.name] = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
             results = session.run(list(called.values()), fed)
         except Exception as error:  # of its own kinds, which differ from version to version
-            raise SourceError(f"ONNX Runtime does not run this graph: {brief(str(error).splitlines()[0])}") from None
+            raise SourceError(f"ONNX Runtime does not run this graph: {brief(error)}") from None
         return dict(zip(called, results, strict=True))
 
 
@@ -235,9 +234,8 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
             warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
             return torch.export.export(module.eval(), tuple(examples))
     except Exception as error:  # of any class: it is raised by the module's own code too
-        lines = str(error).strip().splitlines() or [""]
         raise SourceError(
-            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {brief(lines[0])}",
+            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {brief(error)}",
             notes=["call the module on them first; replace branches on their values by one branch"],
         ) from error
     finally:

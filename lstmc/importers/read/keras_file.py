@@ -81,8 +81,7 @@ def _yaml(origin: str, text: bytes | str) -> Any:
     try:
         config = yaml.load(text, Plain)  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        message = " ".join(str(error).split())
-        raise SourceError(f"{origin}: its configuration is neither JSON nor YAML: {brief(message)}") from None
+        raise SourceError(f"{origin}: its configuration is neither JSON nor YAML: {brief(error)}") from None
     if _count(config, {}) > _MOST:
         raise SourceError(f"{origin}: its configuration has more than {_MOST:,} values")
     return config
