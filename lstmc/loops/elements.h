@@ -61,7 +61,7 @@ static inline float sigmoid(float x) {
 }
 
 // By a quotient of polynomials of x^2 that was fitted to tanh(x) / x up to 8; with its rounding it is right to 2.9e-7 of
-// itself, never beyond 1, and 1 at the limit.
+// itself, never beyond 1. From the limit on it is 1 exactly, as steps and masks are made of it.
 static inline float tanh_(float x) {
   const float a = within(x, -8.10797787f, 8.10797787f), s = a * a;
   float p = 1.52924553e-8f;
@@ -75,7 +75,7 @@ static inline float tanh_(float x) {
   q = q * s + 4.67801243e-1f;
   q = q * s + 1.0f;
   const float y = p * a / q;
-  return x != x ? x : y;
+  return x < a ? -1.0f : x > a ? 1.0f : x != x ? x : y;
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e) for e = e^-|x|, by the series of log(1 + e) = 2 artanh(e / (2 + e)), where the
