@@ -114,8 +114,8 @@ class FixedBlobs(Pass):
        (for targets whose Concat has ``bottoms_differ``)
     7. another layer that reads a blob twice => a Power between them, which adds nearly nothing (for targets whose rules
        on it have ``bottoms_differ``)
-    8. a layer that is not the only reader of a Reshape => a Reshape of a Power that adds nearly nothing (for targets
-       whose rules on it have ``unshared``)
+    8. a layer that is not the only reader of a blob => a Power that adds nearly nothing; of a Reshape one in front of it
+       (for targets whose rules on it have ``unshared``)
 
     (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
     """
@@ -227,7 +227,7 @@ class _Writer:
         self.counts["copy"] += 1
         self.readers[old] -= 1
         name, power = f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST)
-        if not shared:
+        if not (shared and isinstance(writer.op, caffe.ReshapeLayer)):
             return self._layer(node, name, power, x)
         copy = self._layer(node, name, power, self.b.args(x.node)[0])
         return self.b.add(writer.op, copy, names=(f"{name}/shape",), loc=node.loc, steps=(node.step,))[0]

@@ -177,6 +177,17 @@ CASES = {
         %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
         {"copy": 1},
     ),
+    "what a Concat joins of a Slice that is read elsewhere too: RKNN joined another blob in its place": (
+        "rknn",
+        """%a, %b: f32[1,3], f32[1,3] = caffe.Slice(%x, axis=0, sizes=(1, 1))
+        %y: f32[1,3] = caffe.Power(%a, scale=2.0)
+        %z: f32[3,3] = caffe.Concat(%b, %a, %y, axis=0)""",
+        f"""%a, %b: f32[1,3], f32[1,3] = caffe.Slice(%x, axis=0, sizes=(1, 1))
+        %y: f32[1,3] = caffe.Power(%a, scale=2.0)
+        %z/copy_1: f32[1,3] = caffe.Power(%a, shift={2.0**-126})
+        %z: f32[3,3] = caffe.Concat(%b, %z/copy_1, %y, axis=0)""",
+        {"copy": 1},
+    ),
     "a Concat of columns with themselves by a product": (
         "rknn",
         "%z: f32[2,6] = caffe.Concat(%x, %x, axis=1)",
