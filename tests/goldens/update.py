@@ -7,7 +7,8 @@ Beside them the nets of a small LSTM for each portable target, and its one-step 
 has the name of the one before it too: ``lstm.cse.after_legalize.lir``. Read the difference before you commit it.
 
 ``cells.TARGET.txt`` has the numbers of layers, and ops on weights, of every library cell, and the work of its
-generated layers: a pass that misses a chance makes a net larger, and no number wrong.
+generated layers, with the size and a hash of their code: a pass that misses a chance makes a net larger, and no number
+wrong. Small models are there for generated layers too: of whole vectors, and of states in parts.
 
 ``lstm.prototxt`` is the net of the library's LSTM over two steps, from a given h and a zero c, with an input that
 nothing reads.
@@ -17,14 +18,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from lstmc import Input, __version__, constant, model, scan
 from lstmc.backend import load_cell
 from lstmc.cells import lstm
-from lstmc.dsl import CellModel
+from lstmc.dsl import CellModel, Model
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, parse_graph
+from lstmc.loops.code import gpu_text, layer_code
 from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.plan import plan_of
 from lstmc.ops import Leaf
@@ -37,6 +40,7 @@ from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.write.artifact import prototxt
 from lstmc_caffe.write.net import write_net
 from tests.cells.scanned import cell_graph
+from tests.loops import small_scans, test_again
 
 FOLDER = Path(__file__).parent
 MODEL = FOLDER / "lstm.model.lir"
@@ -67,10 +71,15 @@ CELL_TARGETS = ("caffe", "caffe-fused", "flat", "noslice")
 
 
 def golden_cells(target: str) -> Iterator[str]:
-    """What each library cell is on a target, over two steps."""
-    for name in sorted(library_names()):
+    """What each library cell is on a target, over two steps; of generated layers some models too."""
+    made = {name: cell_graph(name, (2, 2), states=False) for name in sorted(library_names())}
+    if target == "caffe-fused":
+        made |= {name: model.graph(T=5, N=3) for name, model in vars(small_scans).items() if isinstance(model, Model)}
+        sizes = ((16, 32), (128, 64))
+        made |= {f"everything {k} by {v}": test_again.everything.graph(T=5, N=2, K=k, V=v) for k, v in sizes}
+    for name in made:
         try:
-            graph = compile_graph(cell_graph(name, (2, 2), states=False), BACKEND, target).expanded
+            graph = compile_graph(made[name], BACKEND, target).expanded
         except BackendError:
             yield f"{name}: refused"
             continue
@@ -82,6 +91,9 @@ def golden_cells(target: str) -> Iterator[str]:
             _, forward, backward, *_ = plan_text(plan).splitlines()
             yield f"{forward};{backward[1:]}; {len(plan.outers)} gradients of weights"
             yield memory_text(plan, 2, 2).rstrip()
+            code = layer_code(plan)
+            size, text = len(code.cpp.splitlines()), code.cpp + code.cu + gpu_text(plan, 2, 2)
+            yield f"  code: {size} lines of C++, {sha256(text.encode()).hexdigest()[:8]} with CUDA and its cost"
 
 
 def cells_path(target: str) -> Path:
