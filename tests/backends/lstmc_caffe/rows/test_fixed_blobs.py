@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.backends.lstmc_caffe.rows.test_readers import built
 
-NO_POWER = str(Path(__file__).parents[1] / "targets" / "files" / "no_power.toml")
+NO_POWER = "tests/backends/lstmc_caffe/targets/files/no_power.toml"
 X = "%x: f32[2,3] = caffe.Input()\n"
 
 
