@@ -148,10 +148,9 @@ def broadcast(form: Form, op: Op, args: Refs) -> Refs:
             shape = form.shape(x)
         if isinstance(op, caffe.Scale):
             return (form.result(form.layer(op, x, y)),)
-    covers_last = op.axis + op.num_axes == len(shape) and op.axis > 0
     if op.learned and isinstance(op, caffe.Bias):
         label = form.named(args[1]).rpartition("/")[2]
-        return (form.result(_plus_parameter(form, op, x, y, covers_last, label)),)
+        return (form.result(_plus_parameter(form, op, x, y, label)),)
     small = parameter_value(form, y, f"{form.named(y)}/value") if op.learned else y
     whole, spread = _alike(form, small, x, op)
     both = caffe.Eltwise("SUM" if isinstance(op, caffe.Bias) else "PROD")
@@ -190,7 +189,7 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
     return form.b.add(Concat(axis), *(one,) * count, names=(f"{name}/copies",))[0]
 
 
-def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: bool, label: str) -> Ref:
+def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, label: str) -> Ref:
     """x + p; p alone where x is zero, as a parameter that is read as a value is written."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
@@ -200,15 +199,10 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: boo
             return parameter_value(form, p, name)
         whole = form.blob(x)
         term = parameter_value(form, p, f"{form.named(p)}/value", form.shape(whole))
-    elif form.rows and not covers_last:
-        whole, term = _alike(form, parameter_value(form, p, f"{form.named(p)}/value"), x, op)
     else:
-        whole = form.view(x, matrix_at(shape, op.axis)) if form.rows else x
-        scale = caffe.Scale(1, 1, True) if form.rows else caffe.Scale(op.axis, op.num_axes, True)
-        blob = blob_row(form, p) if form.rows else p
         called = name if alone else f"{name}/{label}"
-        ones = form.constant(form.shape(whole), 1.0, f"{called}/ones")
-        term = form.layer(scale, ones, blob, name=called)
+        ones = form.constant(shape, 1.0, f"{called}/ones")
+        whole, term = x, form.layer(caffe.Scale(op.axis, op.num_axes, True), ones, p, name=called)
         if alone:
             return term
     return combined(form, caffe.Eltwise("SUM"), [whole, term])

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Step
-from lstmc.ops import Pointwise, Reshape, Split
+from lstmc.ops import Op, Pointwise, Reshape, Split
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
@@ -200,7 +200,7 @@ class _Writer:
         for output in self.graph.outputs:
             carried = output.carried_to
             blob = self._in_its_shape(output.ref)
-            to = carried and self.carried.get(carried, self._value(carried))
+            to = carried and self.carried.get(carried, self._whole(carried))
             outputs.append(output._replace(ref=blob, carried_to=to))
         return self.b.finish(outputs)
 
@@ -208,8 +208,6 @@ class _Writer:
         op = node.op
         if isinstance(op, caffe.HostStack):
             self._keep(node, self.b.copy(node, [self._in_its_shape(ref) for ref in args]))
-        elif not isinstance(op, caffe.CaffeOp):
-            self._keep(node, self.b.copy(node, [self._value(ref) for ref in args]))
         elif isinstance(op, caffe.InputLayer) and op.shape[0] > 1:
             self.counts["input"] += 1
             (source,) = self.b.copy(node, (), caffe.HostInput(op.shape, op.fill, op.values))
@@ -219,7 +217,7 @@ class _Writer:
         elif isinstance(op, caffe.Feed):
             self.counts["feed"] += op.shape[0] > 1
             row = replace(op, shape=(1, prod(op.shape)))
-            self._keep(node, self.b.copy(node, [self._value(ref) for ref in args], row))
+            self._keep(node, self.b.copy(node, [self._whole(ref) for ref in args], row))
         elif isinstance(op, caffe.ReshapeLayer):
             self.counts["reshape"] += 1
             self.wholes[Ref(node.name)] = self._whole(args[0])
@@ -229,9 +227,9 @@ class _Writer:
         elif isinstance(op, caffe.SliceLayer) and op.axis == 0:
             self.counts["rows"] += 1
             self._slice_rows(node, op, args[0])
-        elif not args or isinstance(op, Pointwise | caffe.Eltwise) or self._is_row(args[0]):
+        elif not isinstance(op, caffe.CaffeOp) or self._is_by_element(op, args):
             self.counts["elements"] += not _is_row(node)
-            self._keep(node, self.b.copy(node, [self._operand(node, slot, ref) for slot, ref in enumerate(args)]))
+            self._keep(node, self.b.copy(node, [self._whole(ref) for ref in args]))
         elif _of_each_row(op):
             self.counts["each_row"] += 1
             self._each_row(node, op, args)
@@ -241,19 +239,14 @@ class _Writer:
     def _keep(self, node: Node, refs: Refs) -> None:
         self.wholes.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
 
-    def _operand(self, node: Node, slot: int, ref: Ref) -> Ref:
-        assert isinstance(node.op, caffe.CaffeOp)
-        return self._value(ref) if slot in node.op.blobs(len(self.graph.args(node.name))) else self._whole(ref)
+    def _is_by_element(self, op: Op, args: Refs) -> bool:
+        return not args or isinstance(op, Pointwise | caffe.Eltwise) or self._is_row(args[0])
 
     def _is_row(self, ref: Ref) -> bool:
         return self.graph.type(ref).rank == 2 and self.graph.type(ref).shape[0] == 1
 
-    def _value(self, ref: Ref) -> Ref:
-        """Return the new value for ``ref``: one blob with all rows."""
-        return self.wholes[ref] if ref in self.wholes else self._whole(ref)
-
     def _whole(self, ref: Ref) -> Ref:
-        """A blob as one row."""
+        """A blob as one row; what is no blob as it is."""
         if ref not in self.wholes:
             node = self.graph.node(ref.node)
             parts = [self._whole(part) for part in self.joined[ref]] if ref in self.joined else self.rows[ref]
@@ -292,7 +285,7 @@ class _Writer:
         learned = op.blobs(len(args))
         height, rows = self.graph.type(args[0]).shape[0], []
         operands = [
-            (self._value(ref),) * height if slot in learned else self._images(node, ref)
+            (self._whole(ref),) * height if slot in learned else self._images(node, ref)
             for slot, ref in enumerate(args)
         ]
         for row in range(height):
@@ -324,7 +317,7 @@ class _Writer:
 
     def _in_its_shape(self, ref: Ref) -> Ref:
         """A value as the host reads it: in the shape that it had."""
-        value, shape = self._value(ref), self.graph.type(ref).shape
+        value, shape = self._whole(ref), self.graph.type(ref).shape
         if self.b.type(value).shape == shape:
             return value
         node = self.graph.node(ref.node)
