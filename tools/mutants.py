@@ -56,14 +56,23 @@ GROUPS = {
         (
             *(
                 f"lstmc/loops/{name}.h"
-                for name in ("elements", "layer", "low_precision", "panels", "products", "vectors", "w*")
+                for name in ("elements", "low_precision", "panels", "products", "vectors", "w*")
             ),
             *(f"lstmc/loops/{name}" for name in ("cpu.j2", "layer.j2", "layers.j2", "native.cpp")),
         ),
         (
             *(f"tests/loops/test_{name}.py" for name in ("native", "products", "low_precision")),
+            "tests/backends/lstmc_caffe/install/test_layer_compiler.py",
             "tests/backends/lstmc_caffe/fused",
         ),
+    ),
+    "hosts of loops": Group(
+        (
+            "lstmc/loops/layer.h",
+            "backends/lstmc_caffe/install/caffe_layer.cpp",
+            "backends/lstmc_torch/operator.cpp.j2",
+        ),
+        ("tests/backends/lstmc_caffe/fused", "tests/backends/lstmc_torch/test_modules.py"),
     ),
     "headers of C": Group(("backends/lstmc_c/*.h", "backends/lstmc_c/*.c.j2"), ("tests/backends/lstmc_c",)),
     "headers of CUDA": Group(
@@ -77,7 +86,7 @@ GROUPS = {
 }
 TESTS = "not network and not ranks and not exhaustive and not cuda and not walk and not faults"
 QUICK = f"{TESTS} and not caffe and not gpu and not slow"
-COMPILED = TESTS.replace("not cuda and ", "")  # of headers also those of make gpu
+COMPILED = TESTS.replace("not cuda and not walk and ", "")  # of headers also those of make gpu and make walk
 SECONDS = 60.0  # of tests that try one mutant, as they took before
 FIRST = 4.0  # of those in the nearest file, which run before others are collected
 HANGS = 30.0  # seconds of CPU more than three times those, and ten times as many at all: what takes longer is killed
@@ -302,10 +311,16 @@ FAILED = {
 }
 
 
+def limit_cpu(seconds: int) -> None:
+    """End this process after some seconds of CPU, or earlier where its user has fewer."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds if hard == resource.RLIM_INFINITY else min(seconds, hard), hard))
+
+
 def _run(clone: Path, stages: Sequence[Sequence[str]], marks: str, seconds: int) -> None:
     """Run tests of a clone, one stage after another, in this process, which ends with the last exit status."""
     os.setsid()
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    limit_cpu(seconds)
     os.chdir(clone)
     sys.path[:0] = packages = [str(clone), str(clone / "backends")]
     os.environ |= {"PYTHONPATH": os.pathsep.join(packages), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -10,6 +10,12 @@ struct lstmc_buffer {
   int rows, time, more;  // time: 0, or each how many steps it has one; more: beyond these
 };
 
+// How many floats a buffer has.
+static inline long lstmc_floats(const struct lstmc_buffer* buffer, long T, long N) {
+  const long steps = buffer->time ? (T + buffer->time - 1) / buffer->time + buffer->more : 1;
+  return buffer->size * (buffer->rows ? N : 1) * steps;
+}
+
 struct lstmc_call {
   int T, N;
   const float* const* bottom;

@@ -110,7 +110,7 @@ struct Int8 {
 
 template <class Of>
 static inline int words_of(int ins) {
-  return (ins + Of::EACH - 1) / Of::EACH;
+  return ceil_div(ins, Of::EACH);
 }
 
 // The floats of a panel: its words, and its scales.
@@ -195,9 +195,9 @@ ONCE static void low_product(long rows, int outs, int ins, const float* x, int l
   static thread_local std::vector<int> words;
   static thread_local std::vector<typename Of::Row> own;
   const int length = words_of<Of>(ins);
-  const long most = length < NEAR ? NEAR / length : 1, blocks = (rows + most - 1) / most;
+  const long most = length < NEAR ? NEAR / length : 1, blocks = ceil_div(rows, most);
   for (long block = 0, begin = 0, count; block < blocks; ++block, begin += count) {
-    count = (rows - begin + blocks - block - 1) / (blocks - block);
+    count = ceil_div(rows - begin, blocks - block);
     if (static_cast<long>(words.size()) < count * length) words.resize(count * length);
     if (static_cast<long>(own.size()) < count) own.resize(count);
     int* const rounded = words.data();
@@ -206,18 +206,18 @@ ONCE static void low_product(long rows, int outs, int ins, const float* x, int l
       rounded[(m + 1) * length - 1] = 0;  // beyond the last number
       of[m] = Of::rounded(ins, x + (begin + m) * ldx, reinterpret_cast<typename Of::number*>(rounded + m * length));
     }
-    const long parts = (count + MOST - 1) / MOST;
+    const long parts = ceil_div(count, MOST);
     in_parts(outs, static_cast<double>(count) * ins, [=](int from, int to) {
       for (int first = from; first < to; first += WIDE) {
-        const int columns = to - first < WIDE ? to - first : WIDE;
+        const int columns = least(to - first, WIDE);
         const float* const panel = panels + first / WIDE * panel_of<Of>(ins);
         float plus[WIDE] = {}, whole[MOST * WIDE];
         if (b) std::memcpy(plus, b + first, sizeof(float) * columns);
         for (long part = 0, done = 0, here; part < parts; ++part, done += here) {
-          here = (count - done + parts - part - 1) / (parts - part);
+          here = ceil_div(count - done, parts - part);
           float* const into = y + (begin + done) * ldy + first;
           const bool fits = columns == WIDE;
-          low_rows_times_panel<Of, MOST>(static_cast<int>(here), length, rounded + done * length, of + done, panel, plus,
+          low_rows_times_panel<Of, MOST>(here, length, rounded + done * length, of + done, panel, plus,
                                          fits ? into : whole, fits ? ldy : WIDE);
           for (int m = 0; !fits && m < here; ++m) std::memcpy(into + m * ldy, whole + m * WIDE, sizeof(float) * columns);
         }

@@ -6,7 +6,7 @@
 ONCE static const float* pack(int outs, int ins, const float* w, int ld, bool transposed, float* into) {
   float* panel = into;
   for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
-    const int columns = outs - first < WIDE ? outs - first : WIDE;
+    const int columns = least(outs - first, WIDE);
     if (columns < WIDE) std::memset(panel, 0, sizeof(float) * WIDE * ins);
     if (transposed) {
       int done = 0;
@@ -136,18 +136,18 @@ static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, 
 ONCE static void packed_product(long rows, int outs, int ins, const float* x, int ldx, const float* panels,
                                 const float* b, float* y, int ldy, bool add = false) {
   enum { NEAR = 1 << 16 };  // floats of x that stay in the second cache for all panels
-  const long blocks = (rows * ins + NEAR - 1) / NEAR;
+  const long blocks = ceil_div(rows * ins, NEAR);
   for (long block = 0, done = 0; block < blocks; ++block) {
-    const long begin = done, end = done + (rows - done + blocks - block - 1) / (blocks - block);
-    const long parts = (end - begin + MOST - 1) / MOST;
+    const long begin = done, end = done + ceil_div(rows - done, blocks - block);
+    const long parts = ceil_div(end - begin, MOST);
     const float* panel = panels;
     for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
-      const int columns = outs - first < WIDE ? outs - first : WIDE;
+      const int columns = least(outs - first, WIDE);
       float plus[WIDE] = {}, whole[MOST * WIDE] = {};
       if (b) std::memcpy(plus, b + first, sizeof(float) * columns);
       done = begin;
       for (long part = 0; part < parts; ++part) {
-        const int here = static_cast<int>((end - done + parts - part - 1) / (parts - part));
+        const int here = ceil_div(end - done, parts - part);
         float* const into = y + done * ldy + first;
         const bool fits = columns == WIDE;
         for (int m = 0; add && !fits && m < here; ++m) std::memcpy(whole + m * WIDE, into + m * ldy, sizeof(float) * columns);

@@ -10,14 +10,14 @@ extern "C" void cblas_sgemv(int order, int transpose, int m, int n, float alpha,
 // With w [ins, outs] as it is, and at least WIDE outs: for so few rows that packing does not pay.
 ONCE static void straight_product(long rows, int outs, int ins, const float* x, int ldx, const float* w, int ldw,
                                   const float* b, float* y, int ldy) {
-  const long parts = (rows + MOST - 1) / MOST;
+  const long parts = ceil_div(rows, MOST);
   for (int first = 0; first < outs; first += WIDE) {
-    const int from = outs - first < WIDE ? outs - WIDE : first;  // the last columns once more
+    const int from = least(outs - WIDE, first);  // the last columns once more
     float plus[WIDE] = {};
     if (b) std::memcpy(plus, b + from, sizeof plus);
     for (long part = 0, done = 0, here; part < parts; ++part, done += here) {
-      here = (rows - done + parts - part - 1) / (parts - part);
-      rows_times_panel<MOST>(static_cast<int>(here), ins, x + done * ldx, ldx, 1, w + from, ldw, plus,
+      here = ceil_div(rows - done, parts - part);
+      rows_times_panel<MOST>(here, ins, x + done * ldx, ldx, 1, w + from, ldw, plus,
                              y + done * ldy + from, ldy);
     }
   }
@@ -90,10 +90,10 @@ ONCE static void turned_product(int rows, int outs, int ins, const float* x, int
   enum { DEEP = 1024 };  // rows of a panel, which stays in the second cache for all outs
   float panel[DEEP * WIDE], sums[WIDE * WIDE], turned[WIDE * WIDE];
   for (int from = 0; from < ins; from += DEEP) {
-    const int deep = ins - from < DEEP ? ins - from : DEEP;
+    const int deep = least(ins - from, DEEP);
     pack(rows, deep, x + from, ldx, true, panel);
     for (int first = 0; first < outs; first += WIDE) {
-      const int columns = outs - first < WIDE ? outs - first : WIDE;
+      const int columns = least(outs - first, WIDE);
       packed_product(columns, WIDE, deep, w + static_cast<long>(first) * ins + from, ins, panel, nullptr, sums, WIDE);
       pack(columns, WIDE, sums, WIDE, true, turned);
       for (int n = 0; n < rows; ++n) {
@@ -110,11 +110,11 @@ ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, 
                              float* y, int ldy) {
   enum { NEARLY = 24 };  // of 32; measured: with shorter registers it gains nothing
   for (const long wide = WIDE; LANES == 16 && rows >= NEARLY; rows -= wide, x += wide * ldx, y += wide * ldy) {
-    turned_product(rows < wide ? static_cast<int>(rows) : WIDE, outs, ins, x, ldx, w, b, y, ldy);
+    turned_product(least(rows, wide), outs, ins, x, ldx, w, b, y, ldy);
   }
   if (rows <= 0) return;
   enum { AT_ONCE = LANES == 16 ? 6 : LANES == 8 ? 3 : 2, COLUMNS = 4 };  // their sums, x and a weight fit the registers
-  const int parts = static_cast<int>((rows + AT_ONCE - 1) / AT_ONCE);
+  const int parts = ceil_div(rows, AT_ONCE);
   for (int first = 0, columns; first < outs; first += columns) {
     columns = first + COLUMNS <= outs ? COLUMNS : 1;
     const float* const from = w + static_cast<long>(first) * ins;
@@ -123,7 +123,7 @@ ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, 
     const float* const next = from + static_cast<long>(COLUMNS) * ins;
     long done = 0;
     for (int part = 0; part < parts; ++part) {
-      const int here = static_cast<int>((rows - done + parts - part - 1) / (parts - part));
+      const int here = ceil_div(rows - done, parts - part);
       const float* const own = x + done * ldx;
       float* const into = y + done * ldy + first;
       if (columns == COLUMNS) {

@@ -21,25 +21,25 @@ ONCE static void own_outer(long rows, int outs, int ins, const float* ct, int ld
                            float* into) {
   enum { DEEP = 320, NEAR = 512 * (DEEP + 1), SLAB = 8, GROUP = Ahead::FETCHED * Ahead::LINE };
   alignas(64) float panels[NEAR], slabs[2][DEEP * GROUP];
-  const long parts = (rows + DEEP - 1) / DEEP;
+  const long parts = ceil_div(rows, DEEP);
   for (long part = 0, deep; part < parts; ++part, rows -= deep, ct += deep * ldct, x += deep * ldx) {
-    deep = (rows + parts - part - 1) / (parts - part);
+    deep = ceil_div(rows, parts - part);
     const long apart = (deep | 1) * WIDE;  // odd: panels a power of two apart would be in one place of a cache
     for (int left = 0, right; left < ins; left = right) {
-      right = ins - left < NEAR / apart * WIDE ? ins : left + static_cast<int>(NEAR / apart) * WIDE;
+      right = left + least(ins - left, NEAR / apart * WIDE);
       gather<WIDE>(0, deep, right - left, x + left, ldx, panels, apart);
-      int group = 0, width = outs < GROUP ? outs : GROUP;
+      int group = 0, width = least(outs, GROUP);
       for (int begin = 0, next; begin < outs; begin += GROUP, width = next) {
         const float* const slab = slabs[group];
         if (begin == 0) gather<SLAB>(0, deep, width, ct, ldct, slabs[group], deep * SLAB);
         group = !group;
-        next = outs - begin - width < GROUP ? outs - begin - width : GROUP;
+        next = least(outs - begin - width, GROUP);
         const float* const from = ct + begin + GROUP;
-        long products = (width + SLAB - 1) / SLAB * ((right - left + WIDE - 1) / WIDE), there = next > 0 ? 0 : deep;
+        long products = ceil_div(width, SLAB) * ceil_div(right - left, WIDE), there = next > 0 ? 0 : deep;
         for (int m = 0; m < width; m += SLAB) {
-          const int here = width - m < SLAB ? width - m : SLAB;
+          const int here = least(width - m, SLAB);
           for (int first = left; first < right; first += WIDE, --products) {
-            const long until = there + (deep - there + products - 1) / products;
+            const long until = there + ceil_div(deep - there, products);
             const Ahead ahead = {from + there * ldct, ldct, (until - there) * Ahead::FETCHED};
             const float* const panel = panels + (first - left) / WIDE * apart;
             float* const y = into + static_cast<long>(begin + m) * ins + first;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,14 @@ def test_what_tests_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert judge.killed(found["(é[0] - 1)"])
     assert not judge.killed(found["(least is not None)"])
     assert (clone / "lstmc" / "m.py").read_text(encoding="utf-8") == SOURCE
+
+
+@pytest.mark.posix
+def test_a_user_s_own_limit_of_cpu_is_kept() -> None:
+    code = "from resource import *; from tools.mutants import limit_cpu; setrlimit(RLIMIT_CPU, (50, 50)); "
+    code += "limit_cpu(60); print(getrlimit(RLIMIT_CPU))"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout == "(50, 50)\n", ended.stderr
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -109,25 +109,31 @@ def test_rows_that_are_the_second_axis_of_a_memory_are_found(name: str) -> None:
     assert [scan.plan().rows.fixed for scan in scans if isinstance(scan, GeneratedScan)] == [False] * len(scans)
 
 
+@model
+def written(X=Input(T, N, 3), C=Input(T, N), L=Input(N), h0=Input(N, 4), c0=Param(4, fill=xavier())):
+    """Everything, and a loop without operands."""
+    return {**everything.function(X, C, L, h0, c0), "mean": scan(averaging(), X)[0]}
+
+
 @pytest.mark.walk
 def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Built by PyTorch's own builder in half a minute, once: what is the same stays in the cache."""
-    graph = everything.graph(T=5, N=3)
+    graph = written.graph(T=5, N=3)
     artifact = BACKEND.emit(compile_graph(graph, BACKEND), initial_weights(graph))
     folder = user_cache_path("lstmc") / "written-torch"
     for name, content in artifact.files.items():
         if not (folder / name).is_file() or (folder / name).read_bytes() != content:
             write_files(folder, {name: content})
-    spec = spec_from_file_location("everything", folder / "everything_torch.py")
+    spec = spec_from_file_location("written", folder / "written_torch.py")
     assert spec is not None
     assert spec.loader is not None
-    written = module_from_spec(spec)
-    spec.loader.exec_module(written)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
     # as where the environment is active
     monkeypatch.setenv("PATH", os.pathsep.join([ninja.BIN_DIR, os.environ["PATH"]]))
-    plain, built = written.Net(), written.Net().build()
+    plain, built = module.Net(), module.Net().build()
     for net in (plain, built):
-        net.load_state_dict(torch.load(folder / "everything_torch.pt"))
+        net.load_state_dict(torch.load(folder / "written_torch.pt"))
     rng = np.random.default_rng(0)
     arrays = {
         "X": rng.normal(size=(5, 3, 3)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -76,13 +77,22 @@ def test_in_one_s_own_pycaffe(net: lstmc.Net, saved: Path, caffe: Runner) -> Non
 
 
 def test_in_the_program_caffe(saved: Path, caffe_folder: Path) -> None:
+    """Under the checks of glibc's memory: nothing is written behind a buffer. A bottom of another shape is refused."""
     command = [caffe_folder / "bin/caffe", "time", "-model", "gru.prototxt", "-iterations", "1"]
-    ended = ran(command, saved, LD_PRELOAD=str(saved / "gru.layers.so"))
+    preload = {"LD_PRELOAD": f"libc_malloc_debug.so.0:{saved / 'gru.layers.so'}"}
+    ended = ran(command, saved, **preload, GLIBC_TUNABLES="glibc.malloc.check=3")
     assert ended.returncode == 0, ended.stderr
     assert "Average Forward-Backward" in ended.stderr
     without = ran(command, saved)
     assert without.returncode != 0
     assert "Unknown layer type: Fused_gru_" in without.stderr
+    shape = re.compile(r"(dim: 3\s+dim: 2\s+dim: )4")
+    text, changed = shape.subn(r"\g<1>6", (saved / "gru.prototxt").read_text(encoding="utf-8"))
+    assert changed == 1
+    (saved / "gru.prototxt").write_text(text, encoding="utf-8")
+    refused = ran(command, saved, **preload)
+    assert refused.returncode != 0
+    assert "bottom 0 must be [3, 2, 4], found [3, 2, 6]" in refused.stderr
 
 
 @pytest.mark.slow
