@@ -209,7 +209,7 @@ ONCE static void low_product(long rows, int outs, int ins, const float* x, int l
     const long parts = ceil_div(count, MOST);
     in_parts(outs, static_cast<double>(count) * ins, [=](int from, int to) {
       for (int first = from; first < to; first += WIDE) {
-        const int columns = least(to - first, WIDE);
+        const int columns = lesser<long>(to - first, WIDE);
         const float* const panel = panels + first / WIDE * panel_of<Of>(ins);
         float plus[WIDE] = {}, whole[MOST * WIDE];
         if (b) std::memcpy(plus, b + first, sizeof(float) * columns);

@@ -6,7 +6,7 @@
 ONCE static const float* pack(int outs, int ins, const float* w, int ld, bool transposed, float* into) {
   float* panel = into;
   for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
-    const int columns = least(outs - first, WIDE);
+    const int columns = lesser<long>(outs - first, WIDE);
     if (columns < WIDE) std::memset(panel, 0, sizeof(float) * WIDE * ins);
     if (transposed) {
       int done = 0;
@@ -142,7 +142,7 @@ ONCE static void packed_product(long rows, int outs, int ins, const float* x, in
     const long parts = ceil_div(end - begin, MOST);
     const float* panel = panels;
     for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
-      const int columns = least(outs - first, WIDE);
+      const int columns = lesser<long>(outs - first, WIDE);
       float plus[WIDE] = {}, whole[MOST * WIDE] = {};
       if (b) std::memcpy(plus, b + first, sizeof(float) * columns);
       done = begin;

@@ -12,7 +12,7 @@ ONCE static void straight_product(long rows, int outs, int ins, const float* x, 
                                   const float* b, float* y, int ldy) {
   const long parts = ceil_div(rows, MOST);
   for (int first = 0; first < outs; first += WIDE) {
-    const int from = least(outs - WIDE, first);  // the last columns once more
+    const int from = lesser<long>(outs - WIDE, first);  // the last columns once more
     float plus[WIDE] = {};
     if (b) std::memcpy(plus, b + from, sizeof plus);
     for (long part = 0, done = 0, here; part < parts; ++part, done += here) {
@@ -90,10 +90,10 @@ ONCE static void turned_product(int rows, int outs, int ins, const float* x, int
   enum { DEEP = 1024 };  // rows of a panel, which stays in the second cache for all outs
   float panel[DEEP * WIDE], sums[WIDE * WIDE], turned[WIDE * WIDE];
   for (int from = 0; from < ins; from += DEEP) {
-    const int deep = least(ins - from, DEEP);
+    const int deep = lesser<long>(ins - from, DEEP);
     pack(rows, deep, x + from, ldx, true, panel);
     for (int first = 0; first < outs; first += WIDE) {
-      const int columns = least(outs - first, WIDE);
+      const int columns = lesser<long>(outs - first, WIDE);
       packed_product(columns, WIDE, deep, w + static_cast<long>(first) * ins + from, ins, panel, nullptr, sums, WIDE);
       pack(columns, WIDE, sums, WIDE, true, turned);
       for (int n = 0; n < rows; ++n) {
@@ -110,7 +110,7 @@ ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, 
                              float* y, int ldy) {
   enum { NEARLY = 24 };  // of 32; measured: with shorter registers it gains nothing
   for (const long wide = WIDE; LANES == 16 && rows >= NEARLY; rows -= wide, x += wide * ldx, y += wide * ldy) {
-    turned_product(least(rows, wide), outs, ins, x, ldx, w, b, y, ldy);
+    turned_product(lesser<long>(rows, wide), outs, ins, x, ldx, w, b, y, ldy);
   }
   if (rows <= 0) return;
   enum { AT_ONCE = LANES == 16 ? 6 : LANES == 8 ? 3 : 2, COLUMNS = 4 };  // their sums, x and a weight fit the registers

@@ -15,7 +15,6 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 #define ONCE __attribute__((noinline, noclone, unused))  // one copy of its code, which is long
 #define INLINE __attribute__((always_inline))
 
-static inline long least(long a, long b) { return a < b ? a : b; }
 static inline long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
 static inline vector& at(float* x) { return *reinterpret_cast<vector*>(x); }
@@ -88,7 +87,7 @@ static inline int threads_for(double fit, long units) {
   // where nothing is said OpenMP would take all cores, which another's threads may be busy on
   static const bool told = std::getenv("OMP_NUM_THREADS") != nullptr;
   if (fit < 2 || !told) return 1;
-  return least(least(omp_get_max_threads(), static_cast<long>(fit)), units);
+  return lesser<long>(lesser<long>(omp_get_max_threads(), static_cast<long>(fit)), units);
 }
 
 // of(begin, end) for parts of ``outs`` columns that are together all of them, with so many products with each column, by
@@ -107,7 +106,7 @@ static inline void in_parts(int outs, double products, const Of& of) {
   for (int part = 0; part < parts; ++part) {
     const int begin = static_cast<int>(static_cast<long>(units) * part / parts) * WIDE;
     const int end = static_cast<int>(static_cast<long>(units) * (part + 1) / parts) * WIDE;
-    of(begin, least(end, outs));
+    of(begin, lesser<long>(end, outs));
   }
 }
 

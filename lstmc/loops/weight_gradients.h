@@ -26,18 +26,18 @@ ONCE static void own_outer(long rows, int outs, int ins, const float* ct, int ld
     deep = ceil_div(rows, parts - part);
     const long apart = (deep | 1) * WIDE;  // odd: panels a power of two apart would be in one place of a cache
     for (int left = 0, right; left < ins; left = right) {
-      right = left + least(ins - left, NEAR / apart * WIDE);
+      right = left + lesser<long>(ins - left, NEAR / apart * WIDE);
       gather<WIDE>(0, deep, right - left, x + left, ldx, panels, apart);
-      int group = 0, width = least(outs, GROUP);
+      int group = 0, width = lesser<long>(outs, GROUP);
       for (int begin = 0, next; begin < outs; begin += GROUP, width = next) {
         const float* const slab = slabs[group];
         if (begin == 0) gather<SLAB>(0, deep, width, ct, ldct, slabs[group], deep * SLAB);
         group = !group;
-        next = least(outs - begin - width, GROUP);
+        next = lesser<long>(outs - begin - width, GROUP);
         const float* const from = ct + begin + GROUP;
         long products = ceil_div(width, SLAB) * ceil_div(right - left, WIDE), there = next > 0 ? 0 : deep;
         for (int m = 0; m < width; m += SLAB) {
-          const int here = least(width - m, SLAB);
+          const int here = lesser<long>(width - m, SLAB);
           for (int first = left; first < right; first += WIDE, --products) {
             const long until = there + ceil_div(deep - there, products);
             const Ahead ahead = {from + there * ldct, ldct, (until - there) * Ahead::FETCHED};
