@@ -54,10 +54,7 @@ GROUPS = {
     "rows": Group(("backends/lstmc_caffe/rows/*.py",), ("tests/backends/lstmc_caffe/rows",)),
     "headers": Group(
         (
-            *(
-                f"lstmc/loops/{name}.h"
-                for name in ("elements", "low_precision", "panels", "products", "vectors", "w*")
-            ),
+            *(f"lstmc/loops/{name}.h" for name in ("elements", "low_precision", "panels", "products", "vectors", "w*")),
             *(f"lstmc/loops/{name}" for name in ("cpu.j2", "layer.j2", "layers.j2", "native.cpp")),
         ),
         (
@@ -207,7 +204,8 @@ C_OPERATORS = {
     "*": "+", "+=": "-=", "-=": "+=",
 }  # fmt: skip
 C_TOKENS = re.compile(
-    r"(?P<skip>//[^\n]*|/\*.*?\*/|\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}|\"(?:\\.|[^\"\n])*\"|^[ \t]*#[^\n]*)"
+    r"(?P<skip>//[^\n]*|__builtin_prefetch[^\n]*"
+    r"|/\*.*?\*/|\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}|\"(?:\\.|[^\"\n])*\"|^[ \t]*#[^\n]*)"
     r"|(?<= )(?P<operator>" + "|".join(map(re.escape, sorted(C_OPERATORS, key=len, reverse=True))) + r")(?= )"
     r"|(?P<number>(?<![\w.\[])\d+(?![\w.]))",
     re.DOTALL | re.MULTILINE,
@@ -215,7 +213,8 @@ C_TOKENS = re.compile(
 
 
 def _of_text(path: str, source: str) -> Iterator[Mutant]:
-    """Return the mutants of C++, also in a template: comments, directives and what Jinja fills in stay as they are."""
+    """Return the mutants of C++, also in a template: comments, directives, prefetches, which compute nothing, and what
+    Jinja fills in stay as they are."""
     for token in C_TOKENS.finditer(source):
         if token["skip"] is None:
             line = source.count("\n", 0, token.start())

@@ -34,10 +34,7 @@ static double run(const lstmc_layer* layer, int T, int N, Arrays& weights) {
   std::mt19937 random(1);
   Arrays bottom = arrays_of(layer->bottoms, layer->bottom, T, N, random), bottom_diff = bottom;
   Arrays top = arrays_of(layer->tops, layer->top, T, N, random), top_diff = top, weight_diff = weights, buffer;
-  for (int i = 0; i < layer->buffers; ++i) {
-    const lstmc_buffer& one = layer->buffer[i];
-    buffer.emplace_back(one.size * (one.rows ? N : 1) * (one.time ? (T + one.time - 1) / one.time + one.more : 1));
-  }
+  for (int i = 0; i < layer->buffers; ++i) buffer.emplace_back(lstmc_floats(&layer->buffer[i], T, N));
   const std::vector<float*> in = pointers(bottom), d_in = pointers(bottom_diff), w = pointers(weights);
   const std::vector<float*> d_w = pointers(weight_diff), out = pointers(top), d_out = pointers(top_diff);
   const std::vector<float*> own = pointers(buffer);

@@ -46,6 +46,7 @@ def test_mutants_of_a_source() -> None:
 
 C_SOURCE = """\
 // not a < mutant
+__builtin_prefetch(x + 1);
 #define TWO 2
 template <typename T> inline void add(int n, T* x) {
     for (int i = 0; i < n{{ 1 < 2 }}; ++i) x[i] += "1 + 1"[0] - 3;
@@ -56,11 +57,11 @@ template <typename T> inline void add(int n, T* x) {
 def test_mutants_of_a_header() -> None:
     found = list(mutants("m.h", C_SOURCE))
     assert [str(mutant) for mutant in found] == [
-        "m.h:4 0 => 1",
-        "m.h:4 < => <=",
-        "m.h:4 += => -=",
-        "m.h:4 - => +",
-        "m.h:4 3 => 4",
+        "m.h:5 0 => 1",
+        "m.h:5 < => <=",
+        "m.h:5 += => -=",
+        "m.h:5 - => +",
+        "m.h:5 3 => 4",
     ]
     assert found[1].applied(C_SOURCE) == C_SOURCE.replace("i < n", "i <= n")
 
