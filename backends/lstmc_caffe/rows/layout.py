@@ -320,7 +320,6 @@ class _Writer:
 
 
 Shape = tuple[int, ...]
-_COUNTS = ("no", "one", "two", "three", "four")
 
 
 @dataclass(frozen=True)
@@ -349,19 +348,12 @@ class Form:
         tops = op.infer(*types)
         axes = self.target.axes_of(op.layer_type)
         if self.rows and (wrong := [str(type_) for type_ in (*blobs, *tops) if type_.rank not in axes]):
-            expected = " or ".join(_COUNTS[count] for count in axes)
-            return [self._violation(op, f"a blob is {wrong[0]}", f"{expected} axes")]
+            found, expected = f"a blob is {wrong[0]}", f"{' or '.join(map(str, axes))} axes"
+            why = "every blob is a matrix", f"layout of {self.target.name}"
+            return [Violation(self.node.name, op.layer_type, found, expected, *why)]
         # DummyData stands for a constant, until the pass `constants`; others until `fixed_blobs`
         stands = isinstance(op, caffe.DummyData) or (self.rows and replaced_later(op, self.target, blobs))
         return [] if stands else lint_op(op, blobs, tops, self.target)
-
-    def _violation(self, op: caffe.CaffeOp, actual: str, expected: str) -> Violation:
-        """A layer that needs other blobs than matrices."""
-        rules = [rule for rule in self.target.restrictions if rule.axes]
-        why = (
-            (rules[0].reason, rules[0].source) if rules else ("every blob is a matrix", f"layout of {self.target.name}")
-        )
-        return Violation(self.node.name, op.layer_type, actual, expected, *why)
 
     def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
         """A layer, under the node's own names if no others are given. Refused if it does not fit the target."""

@@ -15,7 +15,6 @@ from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
 from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, parameter_value, unviewed, viewed
-from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
 
@@ -133,8 +132,7 @@ def with_reshapes(target: Target) -> Target:
 
 def _is_one_row(target: Target) -> bool:
     """Return whether blobs have one row, and layers to cut and join rows are allowed."""
-    cut_and_joined = (caffe.SliceLayer(1, (1, 1)), caffe.ConcatLayer(1))
-    return target.one_row and not any(lint_op(op, [], [], target) for op in cut_and_joined)
+    return target.one_row and target.allows("Slice") and target.allows("Concat")
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,8 @@ class _Settler:
     def _apart(self, reader: Node, ref: Ref) -> Ref:
         """Return the blob, or a copy of it if the layer must not directly follow the layer that writes it."""
         writer, op = self.b.node(ref.node), reader.op
-        if not (isinstance(writer.op, caffe.CaffeOp) and isinstance(op, caffe.CaffeOp)):
-            return ref
+        assert isinstance(op, caffe.CaffeOp)
+        assert isinstance(writer.op, caffe.CaffeOp)
         if self.target.may_read(op.layer_type, writer.op.layer_type):
             return ref
         if ref not in self.copies:

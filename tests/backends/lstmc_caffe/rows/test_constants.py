@@ -56,6 +56,32 @@ CASES = {
         %h: f32[2,8] = caffe.Concat(%h/part, %h/part, %h/part_2, axis=1)
         %z: f32[2,8] = caffe.TanH(%h)""",
     ),
+    "of a larger one of as many rows, though another is smaller": (
+        "flat",
+        X
+        + """%y: f32[1,8] = caffe.Input()
+        %h: f32[1,3] = caffe.DummyData()
+        %z: f32[1,3] = caffe.TanH(%h)""",
+        X
+        + """%y: f32[1,8] = caffe.Input()
+        %h/like, %h/rest: f32[1,3], f32[1,5] = caffe.Slice(%y, axis=1, sizes=(3, 5))
+        %h: f32[1,3] = caffe.Power(%h/like, scale=0.0)
+        %z: f32[1,3] = caffe.TanH(%h)""",
+    ),
+    "of the elements of images": (
+        "flat",
+        """%q: f32[2,3,1,2] = host.input()
+        %i: f32[2,3,1,2] = caffe.Feed(%q, shape=(2, 3, 1, 2))
+        %r: f32[2,3,1,2] = caffe.ReLU(%i)
+        %h: f32[2,6] = caffe.DummyData()
+        %z: f32[2,6] = caffe.TanH(%h)""",
+        """%q: f32[2,3,1,2] = host.input()
+        %i: f32[2,3,1,2] = caffe.Feed(%q, shape=(2, 3, 1, 2))
+        %r: f32[2,3,1,2] = caffe.ReLU(%i)
+        %i/elements: f32[2,6] = caffe.Reshape(%i, shape=(2, 6))
+        %h: f32[2,6] = caffe.Power(%i/elements, scale=0.0)
+        %z: f32[2,6] = caffe.TanH(%h)""",
+    ),
     "of no state that begins at -1e30, where a factor of 0 is 1e-30": (
         "tpu-mlir",
         X

@@ -11,7 +11,9 @@ import lstmc
 from lstmc.ops import Array, Values
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.rows.layout import FixedBlobs
+from lstmc.types import TensorType
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.layout import FixedBlobs, replaced_later
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
@@ -44,6 +46,21 @@ def test_an_average_that_a_target_does_not_take_is_a_product(target: str) -> Non
     compiled = lstmc.compile(net, target=target)
     assert b'type: "InnerProduct"' in compiled.files["net.prototxt"]
     assert compiled.verify(["interpreter"]).passed
+
+
+@pytest.mark.parametrize(
+    ("target", "op", "size", "replaced"),
+    [
+        ("rknn", caffe.AvePooling((3, 3), (2, 2)), (2, 3, 16, 32), True),
+        ("rknn", caffe.AvePooling((3, 3), (2, 2)), (1, 1, 18, 32), False),
+        ("ncnn", caffe.AvePooling((3, 3), pad=(1, 1)), (1, 2, 16, 8), True),
+        ("ncnn", caffe.AvePooling((3, 3), pad=(1, 1)), (1, 3, 16, 8), False),  # of one row, with all channels
+    ],
+)
+def test_a_product_in_place_of_an_average_has_so_many_weights_at_most(
+    target: str, op: caffe.AvePooling, size: tuple[int, ...], replaced: bool
+) -> None:
+    assert replaced_later(op, load_target(target), [TensorType(size)]) == replaced
 
 
 CASES = {
@@ -134,6 +151,17 @@ CASES = {
         + """%z/value: f32[2,3] = caffe.InnerProduct(%x, %z/zeros, %p, num_output=3, bias=True)
         %z: f32[2,3] = caffe.Eltwise(%x, %z/value, operation='PROD')""",
         {"scale_to_product": 1},
+    ),
+    "a Bias on images by a Scale of ones": (
+        "tpu-mlir",
+        """%p: f32[3] = param()
+        %i: f32[2,3,1,1] = caffe.Reshape(%x, shape=(2, 3, 1, 1))
+        %z: f32[2,3,1,1] = caffe.Bias(%i, %p, learned=True)""",
+        """%p: f32[3] = param()
+        %i: f32[2,3,1,1] = caffe.Reshape(%x, shape=(2, 3, 1, 1))\n"""
+        + fixed("z/ones", (3,), 1.0)
+        + "%z: f32[2,3,1,1] = caffe.ScaleBias(%i, %z/ones, %p)",
+        {"bias_to_scale": 1},
     ),
     "a square of a blob and a copy of it: RKNN ended with a KeyError where a Reshape reads d * d": (
         "rknn",

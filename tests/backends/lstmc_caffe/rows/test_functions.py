@@ -96,12 +96,13 @@ def test_exp_is_exact_in_float32_as_far_as_the_numbers_go() -> None:
 
 
 @pytest.mark.parametrize("target", ["openvino", "tpu-mlir", "ncnn"])
-def test_a_factor_for_each_channel_is_a_layer_on_images_also_over_time(target: str) -> None:
+@pytest.mark.parametrize("layer", ["Scale", "Bias"])
+def test_a_number_for_each_channel_is_a_layer_on_images_also_over_time(layer: str, target: str) -> None:
     leaves = {"x": "f32[2,2,3,4,5] = input()", "p": "f32[3] = param()"}
-    line = "%z: f32[2,2,3,4,5] = caffe.Scale(%x, %p, axis=2, learned=True)"
+    line = f"%z: f32[2,2,3,4,5] = caffe.{layer}(%x, %p, axis=2, learned=True)"
     assert lines_of(narrowed(graph_of(line, leaves=leaves), load_target(target))) == (
         "%x/rows: f32[4,3,4,5] = host.view(%x, shape=(4, 3, 4, 5))\n"
-        "%z: f32[4,3,4,5] = caffe.Scale(%x/rows, %p, learned=True)\n"
+        f"%z: f32[4,3,4,5] = caffe.{layer}(%x/rows, %p, learned=True)\n"
         "%z_2: f32[2,2,3,4,5] = host.view(%z, shape=(2, 2, 3, 4, 5))\n"
         "return z=%z_2"
     )
