@@ -1,5 +1,6 @@
 """TVM's relay, by its front end for Caffe nets. It is run as C, as T-Head's build has no code for this processor."""
 
+import functools
 import os
 
 import numpy as np
@@ -7,6 +8,7 @@ import tvm
 from google.protobuf import text_format
 from tvm import relay
 from tvm.contrib import graph_executor
+from tvm.relay.backend import te_compiler
 from tvm.relay.frontend import caffe_pb2
 
 # What its generator of C does not know by itself.
@@ -17,6 +19,8 @@ for _name in ("exp", "tanh", "sqrt", "pow", "log"):
         f=lambda op, called=_name + "f": tvm.tir.call_pure_extern("float32", called, *op.args),
         level=99,
     )
+
+te_compiler.libinfo = functools.lru_cache(None)(te_compiler.libinfo)  # it asks for each size of each shape
 
 
 def about(args, arrays):
@@ -36,7 +40,7 @@ def run(args, arrays):
     with tvm.transform.PassContext(opt_level=1, config={"tir.disable_vectorize": True}):
         library = relay.build(module, target="c", params=params)
     path = base + ".so"
-    library.export_library(path)
+    library.export_library(path, cc="cc")  # TVM itself takes g++, three times as slow
     executor = graph_executor.GraphModule(tvm.runtime.load_module(path)["default"](tvm.cpu()))
     for name, array in arrays.items():
         executor.set_input(name, tvm.nd.array(np.ascontiguousarray(array)))
