@@ -30,6 +30,7 @@ from lstmc import (
     scan,
     softmax_loss,
     sqrt,
+    step,
     tanh,
     uniform,
     xavier,
@@ -215,7 +216,7 @@ def test_a_model_that_rounding_moves_is_called_ill_conditioned() -> None:
     found = lstmc.compile(logistic, N=1).verify(ON)
     assert found
     assert found.remarks[0].startswith("output y is ill-conditioned: rounding to float32 alone moves it by ")
-    assert found.remarks[0].endswith(" in the model itself")
+    assert found.remarks[0].endswith(" in the model itself; what is compared here shows nothing of it")
 
 
 @model
@@ -379,11 +380,12 @@ def test_verify_names_a_gradient_that_is_not_finite_and_an_overflow_of_float32(t
     def net(X: Any = Input(2), Z: Any = Input(2)) -> Any:
         return {"y": sqrt(X), "z": exp(Z)}
 
-    (remark,) = lstmc.compile(net).verify(ON, inputs={"X": np.array([1.0, 0.0]), "Z": np.zeros(2)}).remarks
+    found = lstmc.compile(net).verify(ON, inputs={"X": np.array([1.0, 0.0]), "Z": np.zeros(2)})
+    assert [(gap.kind, gap.name) for gap in found.reports[0].not_compared] == [("gradient", "X")]
     assert re.fullmatch(
-        r"the model itself is not finite with these inputs and parameters: the gradient of sqrt at \S+:\d+"
+        r"the model's own gradients are not finite with these inputs and parameters: the gradient of sqrt at \S+:\d+"
         r" is not finite: -?inf where its operand is 0",
-        remark,
+        found.remarks[0],
     )
     found = lstmc.compile(net).verify(ON, inputs={"X": np.ones(2), "Z": np.array([1.0, 100.0])})
     assert not found
@@ -392,6 +394,24 @@ def test_verify_names_a_gradient_that_is_not_finite_and_an_overflow_of_float32(t
         r" where its operand is 100",
         found.remarks[0],
     )
+
+
+def test_values_are_held_to_their_own_rounding_where_gradients_alone_overflow() -> None:
+    @model
+    def net(X: Any = Input(2), S: Any = Input(2), Z: Any = Input(2), A: Any = Input(2)) -> Any:
+        # a stopped gradient that overflows in float32 is none of the model's
+        return {"y": X + S - S, "z": Z * A * A, "mask": 1e11 * step(Z)}
+
+    ill = {"X": np.array([0.1, 0.3]), "S": np.full(2, 1e6)}
+    verify = lstmc.compile(net).verify
+    found = verify(ON, inputs={**ill, "Z": np.full(2, 1e-20), "A": np.full(2, 1e25)})
+    assert found
+    assert [(gap.kind, gap.name) for gap in found.reports[0].not_compared] == [("gradient", "Z")]
+    assert "in float32, in which nets compute: the gradient of" in found.remarks[0]
+    assert any(remark.startswith("output y is ill-conditioned") for remark in found.remarks)
+    found = verify(ON, inputs={**ill, "Z": np.zeros(2), "A": np.ones(2)})
+    assert found
+    assert not found.reports[0].not_compared
 
 
 @cell

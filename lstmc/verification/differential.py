@@ -6,9 +6,9 @@ it does not give is listed with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ from lstmc.verification.report import (
 )
 
 ROUNDINGS = 3  # runs from which a graph's own rounding is known
+NO_NUMBER = "not finite in the model itself"
 NO_GRADIENT = "its gradient is zero everywhere, so the comparison does not test it"
 
 
@@ -182,41 +183,52 @@ def _report(
     remarks = [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
     passed = all(difference.passed for difference in compared)
     own = gradients if model is reference else backward(model, arrays.cotangents)
-    problem = _not_finite(model, own, arrays, passed)
-    rounding: list[Difference] = []
-    if problem:
+    problem, lost = _not_finite(model, own, arrays, passed)
+    rounding, not_compared = list[Difference](), list[NotCompared]()
+    if problem and not lost:
         remarks = [problem]
     else:
+        not_compared = [NotCompared(d.kind, d.name, d.count, NO_NUMBER) for d in compared if _is_of(d, lost)]
+        compared = [d for d in compared if not _is_of(d, lost)]
         written = own_rounding(expanded, arrays, inputs, scans, execution.dtype)
         limits, exact = compared, execution.tolerance is None and execution.rounding is None
         own_runs = own_rounding(model, arrays, inputs, dtype=execution.dtype)
         by_written = ("blob",) if loops == FLOAT32 else ("blob", "output", "gradient")
         compared = bounded(compared, written, own_runs, exact, by_written)
-        passed = all(difference.passed for difference in compared)
         rounding = [d for limit, d in zip(limits, compared, strict=True) if d.passed and not limit.passed]
-    remarks += (ill_conditioned(d, execution.dtype) for d in rounding)
-    if not passed and not problem:
-        remarks += _written_faults(compared, model, compiled, arrays)
+        remarks = [*([problem] if problem else remarks), *(ill_conditioned(d, execution.dtype) for d in rounding)]
+        if not all(difference.passed for difference in compared):
+            remarks += _written_faults(compared, model, compiled, arrays)
     return Report(
         name,
         tuple(compared),
-        (*_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
+        (*not_compared, *_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
         (*remarks, *([POSITIVE] if arrays.positive else []), *compiled.delay_notes()),
         execution.device,
         tuple(rounding),
     )
 
 
-def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> str | None:
-    """Yield remarks on NaN or infinity in the model itself: in float64, and in float32 where there is a difference."""
-    computed = (*model.values.values(), *gradients.inputs.values(), *gradients.params.values())
-    if not all(np.isfinite(array).all() for array in computed):
-        first = first_not_finite(model, arrays.cotangents)
-        return f"{NOT_FINITE} with these inputs and parameters: {first}" if first else None
-    if passed:
-        return None
-    first = first_not_finite(forward(model.graph, arrays.inputs, arrays.weights, np.float32), arrays.cotangents)
-    return f"{NOT_FINITE} in float32, in which nets compute: {first}" if first else None
+def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> tuple[str, frozenset[str]]:
+    """Return a remark on NaN or infinity in the model itself, or none, and the gradients that have them where the
+    values do not: in float64, and in float32 where there is a difference."""
+    runs: Iterator[tuple[Evaluation, Gradients, str]] = iter([(model, gradients, "with these inputs and parameters")])
+    if not passed:
+        single = forward(model.graph, arrays.inputs, arrays.weights, np.float32)
+        runs = chain(runs, [(single, backward(single, arrays.cotangents), "in float32, in which nets compute")])
+    for run, back, where in runs:
+        lost = frozenset(name for name, array in (back.inputs | back.params).items() if not np.isfinite(array).all())
+        if lost or not all(np.isfinite(array).all() for array in run.values.values()):
+            first = first_not_finite(run, arrays.cotangents)
+            if first and not first.gradient:
+                return f"{NOT_FINITE} {where}: {first}", frozenset()
+            if first and lost:
+                return f"the model's own gradients are not finite {where}: {first}", lost
+    return "", frozenset()
+
+
+def _is_of(difference: Difference, gradients: Collection[str]) -> bool:
+    return difference.kind == "gradient" and difference.name in gradients
 
 
 def interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
@@ -276,7 +288,7 @@ def ill_conditioned(difference: Difference, dtype: DTypeLike) -> str:
     return (
         f"{difference.kind} {difference.name} is ill-conditioned: rounding to {np.dtype(dtype)} alone moves it by"
         f" {difference.tolerance / MARGIN:.0e} in the {where} itself"
-    )
+    ) + ("; what is compared here shows nothing of it" if difference.tolerance >= 1 else "")
 
 
 def _written_faults(
