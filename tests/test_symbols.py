@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lstmc.verification.functions import positive, zero_by_cases
 from lstmc.verification.proof import FUNCTIONS, as_symbolic, equal, symbols
 from lstmc.verification.symbols import Algebra, BudgetExceeded, NoRule, Number, rational
 
@@ -141,6 +142,10 @@ IDENTITIES: dict[str, Callable[..., tuple[Any, Any]]] = {
         np.log(2) + b - np.log1p(np.exp(a)),
     ),
     "exp by tanh": lambda a, b, c: ((1 + 2 * np.tanh(a / 4) / (1 - np.tanh(a / 4))) ** 2, np.exp(a)),
+    "exp of a maximum by tanh": lambda a, b, c: (
+        (1 + 2 * np.tanh(np.maximum(a, b) / 8) / (1 - np.tanh(np.maximum(a, b) / 8))) ** 4,
+        np.exp(np.maximum(b, a)),
+    ),
     "exp by a sigmoid": lambda a, b, c: (np.exp(a - b) * (1 - np.tanh((a - b) / 2)), 1 + np.tanh((a - b) / 2)),
     "exp of a sum by tanh": lambda a, b, c: (
         (1 + np.tanh(a + b)) / (1 - np.tanh(a + b)) * np.exp(c),
@@ -163,6 +168,10 @@ FALSE: dict[str, Callable[..., tuple[Any, Any]]] = {
     "tanh is not even": lambda a, b, c: (np.tanh(-a), np.tanh(a)),
     "exp of a product": lambda a, b, c: (np.exp(a * b), np.exp(a) * np.exp(b)),
     "exp by another tanh": lambda a, b, c: ((1 + 2 * np.tanh(a / 4) / (1 - np.tanh(a / 4))) ** 4, np.exp(a)),
+    "exp of a minimum by tanh": lambda a, b, c: (
+        (1 + 2 * np.tanh(np.minimum(a, b) / 8) / (1 - np.tanh(np.minimum(a, b) / 8))) ** 4,
+        np.exp(np.maximum(b, a)),
+    ),
     "exp by another sigmoid": lambda a, b, c: (np.exp(a + b) * (1 - np.tanh((a - b) / 2)), 1 + np.tanh((a - b) / 2)),
     "log of a sum": lambda a, b, c: (np.log(a + b), np.log(a) + np.log(b)),
     "softplus of two numbers": lambda a, b, c: (
@@ -227,6 +236,23 @@ def test_a_long_value_is_one_atom_that_has_its_factor() -> None:
     assert [len(each) for each in long] == [2, 1, 1]
     assert equal(long[1] * a * 2, long[2])
     assert not equal(long[1] - c, long[0])  # what an atom is of is not looked into
+
+
+def test_comparisons_by_cases_are_charged_to_the_budget() -> None:
+    algebra = Algebra()
+    a, b, *others = symbols(algebra, "x", (32,)).tolist()
+    never = positive(a - b) * positive(b - a) * sum(others)
+    budget = algebra.budget
+    assert zero_by_cases(never)
+    assert budget - algebra.budget >= 2 * len(never)
+
+
+def test_what_differs_at_a_point_is_not_multiplied_out() -> None:
+    algebra = Algebra()
+    x, y = (sum(1 / (sum(symbols(algebra, f"x{n}", (9,))) + more) for n in range(4)) for more in (1, 2))
+    budget = algebra.budget
+    assert not equal(x, y)
+    assert algebra.budget == budget
 
 
 def test_a_proof_ends_when_its_budget_is_spent() -> None:

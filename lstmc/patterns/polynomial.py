@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Generic, Literal, Self, TypeVar
 
@@ -134,10 +135,7 @@ class LinearCombination(ABC, Generic[M]):
         return self._hash
 
     def __add__(self, other: Self) -> Self:
-        terms = dict(self.terms)
-        for monomial, value in other.terms.items():
-            _add_term(terms, monomial, value)
-        return type(self)(terms)
+        return self.plus(other)
 
     def __neg__(self) -> Self:
         return self.scaled(-1)
@@ -150,6 +148,13 @@ class LinearCombination(ABC, Generic[M]):
         for one, a in self.terms.items():
             for two, b in other.terms.items():
                 _add_term(terms, self.product(one, two), a * b)
+        return type(self)(terms)
+
+    def plus(self, *others: Self) -> Self:
+        """Return the sum with others."""
+        terms = dict(self.terms)
+        for monomial, value in chain.from_iterable(other.terms.items() for other in others):
+            _add_term(terms, monomial, value)
         return type(self)(terms)
 
     def scaled(self, number: Any) -> Self:

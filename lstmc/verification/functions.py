@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ from lstmc.verification.symbols import (
     sum_of,
 )
 
+SURE = 1e-9  # share of the terms of a sum that is past rounding, of constants too
+MEANINGS: Mapping[str, Callable[[complex], Any]] = {
+    "power": complex,
+    "exp": np.exp,
+    "tanh": np.tanh,
+    "positive": lambda x: x.real > 0,
+}
+GOLDEN_RATIO = 0.6180339887498949  # multiples of it, less their whole part, are spread evenly
 MOST_KINKS = 2  # maxima of a comparison that is done by cases
 MOST_CASES = 10  # comparisons in a number that is checked for 0 case by case
 
@@ -55,7 +64,7 @@ def _without_squares(x: Number) -> Number:
             half = 1 if exponent >= 2 else rational(Fraction(exponent) / 2)
             r, e = Number.atom(atom, half), exp(factors[0][0].operands[0].scaled(half))
             quotient = Number({Number.product(monomial, ((atom, -2 * half),)): value})
-            reduced = sum_of(x, Number({monomial: -value}), product_of(quotient, r + r * e - e))
+            reduced = sum_of(x.without((monomial,)), product_of(quotient, r + r * e - e))
             if half == 1 or len(reduced) <= len(x):
                 return _without_squares(reduced)
     return x
@@ -122,11 +131,39 @@ def positive(x: Number) -> Number:
     kinks = {atom: monomial for monomial in x.terms for atom, _ in monomial if atom.kind in ("relu", "max")}
     for atom, monomial in kinks.items() if len(kinks) <= MOST_KINKS else ():
         factor = x.terms[monomial]
-        rest = sum_of(x, Number({monomial: -factor}))
+        rest = x.without((monomial,))
         if monomial == ((atom, 1),) and not any(other is atom for each in rest.terms for other, _ in each):
             cases = (positive(sum_of(rest, operand.scaled(factor))) for operand in (Number(), *atom.operands))
             return product_of(*cases) if factor < 0 else 1 - product_of(*(1 - case for case in cases))
     return algebra_of(x).function("positive", x.over(abs(x.lead)))
+
+
+def differ_at_a_point(x: Number, y: Number) -> bool:
+    """Return whether two numbers certainly differ where their atoms have certain values: no identity makes them equal.
+
+    Functions that no identity of products joins with others are symbols here, and so are sums that are one atom. A root
+    of a negative number is complex: all of its powers are those of one root.
+    """
+    values: dict[Atom, complex] = {}
+
+    def value(atom: Atom) -> complex:
+        if atom not in values:
+            meaning = MEANINGS.get(atom.kind)
+            if meaning is None:
+                values[atom] = 0.4 + atom.number * GOLDEN_RATIO % 1
+            else:
+                values[atom] = complex(meaning(sum(terms(atom.operands[0]))))
+        return values[atom]
+
+    def terms(x: Number) -> list[complex]:
+        return [float(by) * prod(value(atom) ** float(power) for atom, power in m) for m, by in x.terms.items()]
+
+    with np.errstate(all="ignore"):
+        try:
+            ones, others = terms(x), terms(y)
+        except (OverflowError, ZeroDivisionError):
+            return False
+    return bool(abs(sum(ones) - sum(others)) > SURE * sum(map(abs, ones + others)))
 
 
 def zero_by_cases(x: Number) -> bool:
@@ -140,6 +177,7 @@ def _is_zero(x: Number, compared: Sequence[Atom], known: Mapping[Number, bool]) 
     if not x.terms or not compared:
         return not x.terms
     atom, *others = compared
+    atom.algebra.spend(len(x))
     for value, fact in ((1, atom.operands[0]), (0, -atom.operands[0])):
         facts = _with_sums(known, fact, bool(value))
         if facts is not None and not _is_zero(_replaced(x, atom, value), others, facts):

@@ -22,7 +22,7 @@ from lstmc.ir import Graph, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
 from lstmc.process.status import gc_paused, report_activity
 from lstmc.types import shape_text
-from lstmc.verification.functions import log, maximum, positive, relu, symmetric, zero_by_cases
+from lstmc.verification.functions import differ_at_a_point, log, maximum, positive, relu, symmetric, zero_by_cases
 from lstmc.verification.symbols import (
     DIGITS,
     MOST_FACTORS,
@@ -38,6 +38,7 @@ from lstmc.verification.symbols import (
 )
 
 BUDGET = 1_000_000  # products of two terms: some seconds
+MOST_MULTIPLIED = 500  # terms of a difference that is multiplied by its divisors
 MOST_TEXT = 160  # characters of a normal form in a reason
 # The most terms of a product and of a value of a graph, tried in order: few are fast and prove large sizes, and many
 # prove more.
@@ -215,6 +216,8 @@ def _difference(kind: str, expected: Array, actual: Array | None) -> str:
 
 def equal(x: Number, y: Number) -> bool:
     """Return whether two numbers have equal normal forms, also after their difference is multiplied by its divisors."""
+    if differ_at_a_point(x, y):
+        return False
     gap = x - y
     scale = max((abs(value) for each in (x, y) for value in each.terms.values()), default=1)
     for _ in range(MOST_FACTORS):
@@ -229,6 +232,8 @@ def equal(x: Number, y: Number) -> bool:
                     divisors[atom] = min(divisors.get(atom, 0), exponent)
         if not any(divisors.values()):
             return zero_by_cases(gap)
+        if len(gap) > MOST_MULTIPLIED:
+            return False
         atom = max(atom for atom, exponent in divisors.items() if exponent)
         gap = gap * Number.atom(atom, -divisors[atom])
     return False

@@ -9,7 +9,7 @@ root is positive. Different normal forms show nothing.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, reduce
@@ -114,17 +114,16 @@ class Number(LinearCombination[Monomial]):
         """The algebra of its atoms; None for a constant."""
         return next((monomial[0][0].algebra for monomial in self.terms if monomial), None)
 
+    def without(self, monomials: Container[Monomial]) -> Number:
+        """Return the sum of the other terms."""
+        return Number({own: value for own, value in self.terms.items() if own not in monomials})
+
     def times(self, monomial: Monomial, by: Rational = 1) -> Number:
         """Return the product with one monomial."""
         return Number({self.product(own, monomial): value * by for own, value in self.terms.items()})
 
     def __add__(self, other: Any) -> Any:
-        if isinstance(other, np.ndarray):
-            return NotImplemented
-        more, less = sorted((self, Number.of(other)), key=len, reverse=True)
-        if more.algebra is not None:
-            more.algebra.spend(len(less))
-        return super(Number, more).__add__(less)
+        return NotImplemented if isinstance(other, np.ndarray) else sum_of(self, Number.of(other))
 
     def __sub__(self, other: Any) -> Any:
         return NotImplemented if isinstance(other, np.ndarray) else self + -Number.of(other)
@@ -310,29 +309,27 @@ def constant_power(value: Rational, exponent: Rational) -> Rational:
 
 
 def _multiplied_out(number: Number) -> Number:
-    """Return the number with whole powers of sums, which come of the product of a root with itself, as products, and
-    products of tanh(y) with exp(2 y) as sums."""
-    for monomial, value in number.terms.items():
-        for atom, exponent in monomial:
-            if exponent < 1 or exponent != int(exponent) or atom.kind not in ("power", "tanh"):
-                continue
-            rest = tuple(each for each in monomial if each[0] is not atom)
-            if atom.kind == "power":
-                factors = [atom.operands[0]] * int(exponent)
-            else:
-                quotient = _quotient_by_growth(atom, rest)
-                if quotient is None:
-                    continue
-                rest, tanh = quotient[0], Number.atom(atom)
-                factors = [quotient[1], *[tanh] * (int(exponent) - 1)]
-            others = Number({m: v for m, v in number.terms.items() if m != monomial})
-            return sum_of(others, product_of(Number({rest: value}), *factors))
-    return number
+    """Return the number with whole powers of sums, as of a root times itself, and tanh(y) exp(2 y) as sums."""
+    parts = {m: part for m, v in number.terms.items() if (part := _term_multiplied_out(m, v)) is not None}
+    return sum_of(number.without(parts), *parts.values()) if parts else number
+
+
+def _term_multiplied_out(monomial: Monomial, value: Rational) -> Number | None:
+    for atom, exponent in monomial:
+        if exponent < 1 or exponent != int(exponent) or atom.kind not in ("power", "tanh"):
+            continue
+        rest = tuple(each for each in monomial if each[0] is not atom)
+        if atom.kind == "power":
+            return product_of(Number({rest: value}), *[atom.operands[0]] * int(exponent))
+        quotient = _quotient_by_growth(atom, rest)
+        if quotient is not None:
+            rest, factor = quotient
+            return product_of(Number({rest: value}), factor, *[Number.atom(atom)] * (int(exponent) - 1))
+    return None
 
 
 def _quotient_by_growth(tanh: Atom, monomial: Monomial) -> tuple[Monomial, Number] | None:
-    """Return a monomial over e = exp(2 y) or 1 / e, with tanh(y) e = e - 1 - tanh(y), or tanh(y) / e = 1 - 1 / e -
-    tanh(y); None where it has neither as a factor."""
+    """Return a monomial over e = exp(2 y), and tanh(y) e = e - 1 - tanh(y); or over 1 / e; None if it has neither."""
     exponents = dict(monomial)
     if not any(atom.kind == "exp" for atom in exponents):
         return None
@@ -352,7 +349,10 @@ def _quotient_by_growth(tanh: Atom, monomial: Monomial) -> tuple[Monomial, Numbe
 
 
 def sum_of(*numbers: Number) -> Number:
-    return reduce(Number.__add__, numbers)
+    longest, *others = sorted(numbers, key=len, reverse=True)
+    if longest.algebra is not None:
+        longest.algebra.spend(sum(map(len, others)))
+    return longest.plus(*others)
 
 
 def product_of(*numbers: Number) -> Number:
