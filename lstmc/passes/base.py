@@ -277,7 +277,7 @@ def place_of(names: Sequence[str], name_or_run: str) -> int:
     if runs:
         return runs[-1]
     each = numbered(names)
-    if name_or_run not in each and name_or_run.removesuffix(":1") in each:  # the first run of a pass that runs once
+    if name_or_run.removesuffix(":1") in each:  # the first run of a pass that runs once
         name_or_run = name_or_run.removesuffix(":1")
     if name_or_run not in each:
         near = did_you_mean(name_or_run, names) or f": found {', '.join(each) or 'none'}"

@@ -169,11 +169,8 @@ class _Unroller:
     def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: Cuts) -> None:
         self.builder, self.node, self.scan, self.time_axis, self.cuts = builder, node, scan, time_axis, cuts
         named = named_results(scan, scan.body)
-        whole = _Template.of(named)
-        self.first = whole if scan.first is None else _Template.of(named_results(scan, scan.first))
-        self.body = whole.with_shared(named)
-        if scan.first is None:
-            self.first = self.body
+        self.body = _Template.of(named).with_shared(named)
+        self.first = self.body if scan.first is None else _Template.of(named_results(scan, scan.first))
         pattern = step_pattern(scan)
         self.prefixes = [pattern % t for t in range(scan.length)]
         self.steps = [Step(scan.body.name, t) for t in range(scan.length)]

@@ -100,12 +100,10 @@ def _run_of(graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], spli
     first = graph.node(nodes[0])
     pieces = []
     for slot in range(len(graph.args(first.name))):
-        refs = [graph.args(name)[slot] for name in nodes]
-        source = graph.node(refs[0].node)
-        in_order = [ref.out for ref in refs] == list(range(refs[0].out, refs[0].out + len(refs)))
-        if not in_order or any(ref.node != source.name or readers[ref] != 1 for ref in refs):
+        refs = [graph.args(name)[slot] for name in nodes]  # pieces of one split, in order: readers are of one kind
+        if any(readers[ref] != 1 for ref in refs):
             return None
-        pieces.append((source.name, refs[0].out))
+        pieces.append((refs[0].node, refs[0].out))
     splits = [graph.node(name).op for name, _ in pieces]
     if len({op.axis for op in splits if isinstance(op, Split)}) != 1 or len({name for name, _ in pieces}) != len(
         pieces
@@ -237,11 +235,7 @@ def _groups(graph: Graph) -> list[_Group]:
     return [
         group
         for group in groups
-        if all(
-            len(set(params)) == len(params) and all(uses[name] == packed[tuple(params)] for name in params)
-            for params in (group.weights, group.biases)
-            if params
-        )
+        if all(uses[name] == packed[tuple(params)] for params in (group.weights, group.biases) for name in params)
     ]
 
 
@@ -287,12 +281,11 @@ class _Fuser:
         self.packed: dict[tuple[str, ...], Ref] = {}
 
     def run(self) -> Graph:
-        inside = {group.scan for group in self.groups}
         here = [group for group in self.groups if group.scan is None]
         pieces: dict[str, Ref] = {}
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if node.name in inside and isinstance(node.op, Scan):
+            if isinstance(node.op, Scan):
                 return self._scan(b, node, node.op, args)
             for group in here:
                 if node.name == group.nodes[0]:

@@ -142,7 +142,7 @@ class Steps:
         """Return the states after each step, by doubling; ``begun`` are first states that are not zero, as steps."""
         values, factors = self._begun(steps, begun, length), dict(steps.factors)
         for key, ref in factors.items():  # of the first step no factor is needed any more
-            factors[key] = None if ref is None or length == 1 else self.cut(ref, 1)[1]
+            factors[key] = None if ref is None else self.cut(ref, 1)[1]
         distance = 1
         while distance < length:
             earlier = {s: self.cut(x, length - distance)[0] for s, x in values.items()}

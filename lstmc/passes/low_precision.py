@@ -84,9 +84,8 @@ class _Body:
         terms = self._operands(new, Add)
         for first, second in (terms, terms[::-1]) if terms else ():
             for gate, difference in self._orders(second):
-                minus = self._operands(difference, Sub)
-                if minus[1:] == (first,) and state in minus and minus[0] != minus[1]:  # n + z (h - n)
-                    return _Update(state, first, gate, True) if minus[0] == state else None
+                if self._operands(difference, Sub) == (state, first):  # n + z (h - n)
+                    return _Update(state, first, gate, True)
             for gate, one in self._orders(first):
                 for complement, other in self._orders(second):
                     node = self.body.node(complement.node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite, prod
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -170,7 +170,7 @@ def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
         return None
     source = b.args(inner.name)[0]
     axis, shape = node.op.axis, b.type(source).shape
-    if shape[:axis] != node.types[0].shape[:-1] or prod(shape[axis:]) != b.type(args[1]).shape[1] or len(shape) <= axis:
+    if shape[:axis] != node.types[0].shape[:-1] or len(shape) == axis:
         return None
     return _add(b, node, node.op, source, *args[1:])
 
