@@ -344,9 +344,8 @@ def _parameters_first(graph: Graph, groups: Sequence[_Group]) -> Graph:
 
 def _fused(b: Builder, graph: Graph, group: _Group, x: Ref, weights: Sequence[Ref]) -> dict[str, Ref]:
     """Add the one linear and the split of its result; the pieces by the names of the linears they replace."""
-    nodes = [graph.node(name) for name in group.nodes]
-    (product,) = b.add(nodes[0].op, x, *weights, names=(joined_name(group.nodes),), loc=nodes[0].loc)
+    first, *_ = nodes = [graph.node(name) for name in group.nodes]
+    (product,) = b.add(first.op, x, *weights, names=(joined_name(group.nodes),), loc=first.loc)
     sizes = tuple(node.types[0].shape[-1] for node in nodes)
-    axis = len(nodes[0].types[0].shape) - 1
-    pieces = b.add(Split(axis, sizes), product, names=group.nodes, loc=nodes[0].loc)
+    pieces = b.add(Split(b.type(product).rank - 1, sizes), product, names=group.nodes, loc=first.loc)
     return dict(zip(group.nodes, pieces, strict=True))

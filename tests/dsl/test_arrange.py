@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import lstmc
-from lstmc.dsl.operators import common_shape, operands_repeated
+from lstmc.dsl.operators import IndexRefused, common_shape, indexed, operands_repeated
 from lstmc.ops.pointwise import covered_axes
 from tests.dsl.conftest import UserFile, lines
 from tests.dsl.test_functions import computed
 
 
-@pytest.mark.parametrize(
-    "index",
-    [
-        0,
-        -1,
-        ...,
-        None,
-        slice(None),
-        slice(1, None),
-        slice(None, -1),
-        slice(-3, 2),
-        np.int64(1),
-        (slice(None), None),
-        (..., slice(1, 3)),
-        (..., None),
-        (..., 0),
-        (0, ..., -1),
-        (slice(None), 1, slice(2, 100)),
-        (1, 2, 3),
-        (None, slice(None, None, 1), None, 2),
-    ],
-)
-def test_an_index_takes_what_it_takes_in_numpy(index: Any) -> None:
-    found, (x,) = computed(lambda x: x[index] * 1, (3, 4, 5))
-    assert_array_equal(found, x[index])
+BOUNDS = st.none() | st.integers(-7, 7)
+PARTS = st.builds(slice, BOUNDS, BOUNDS, st.none() | st.integers(1, 4)) | st.integers(-6, 5) | st.just(None) | st.just(np.int64(1))
+
+
+def makes_groups(part: slice, size: int) -> bool:
+    """Return whether a slice takes one element of each group of as many as its step, or no more than one at all."""
+    start, stop, every = part.indices(size)
+    elements = len(range(start, stop, every)) * every
+    return elements <= every or any(first + elements <= size for first in range(start, max(start - every, -1), -1))
+
+
+@settings(max_examples=settings.default.max_examples * 2)
+@given(st.lists(st.integers(1, 6), max_size=3), st.lists(PARTS, max_size=4), st.integers(0, 4))
+def test_an_index_takes_what_it_takes_in_numpy(shape: list[int], parts: list[Any], dots: int) -> None:
+    x = np.arange(float(np.prod(shape))).reshape(shape)
+    for index in (tuple(parts), (*parts[:dots], ..., *parts[dots:]), parts[0] if parts else ...):
+        try:
+            found = x
+            for op, piece in indexed(x.shape, index, int):
+                found = op.eval(found)[piece]
+            assert_array_equal(found, x[index])
+        except IndexRefused as why:
+            if "incomplete" in str(why):
+                axes = [part for part in (index if isinstance(index, tuple) else (index,)) if part is not None]
+                if ... in axes:
+                    axes[axes.index(...) : axes.index(...) + 1] = [0] * (len(shape) - len(axes) + 1)
+                sliced = [(part, size) for part, size in zip(axes, shape, strict=False) if isinstance(part, slice)]
+                assert not all(makes_groups(part, size) for part, size in sliced)
+                continue
+            with suppress(IndexError):
+                assert x[index].size == 0
 
 
 @given(st.lists(st.integers(1, 3), max_size=4), st.lists(st.integers(1, 3), max_size=4))
