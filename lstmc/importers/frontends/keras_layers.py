@@ -27,7 +27,7 @@ def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
 def _conv(layers: Layers, call: Call) -> list[str]:
     """A convolution; a separable one is a depthwise convolution, then one with 1 x 1 kernels."""
     kernel, *bias = call.weights
-    rank, padding = call.rank, call.config.get("padding", call.config.get("border_mode", "valid"))
+    rank, padding = call.rank, call.config["padding"]
     strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
     x, back = _channels_first(layers, call)
     w, group = kernel.transposed(rank + 1, rank, *range(rank)), call.config.get("groups") or 1
@@ -74,9 +74,9 @@ def _require_channels_last(call: Call) -> None:
 def _pool(kind: Literal["max", "mean"]) -> Handler:
     def handle(layers: Layers, call: Call) -> list[str]:
         rank = call.rank
-        size = call.pair("pool_size", rank, call.config.get("pool_length", 2))
+        size = call.pair("pool_size", rank, call.config.get("pool_length") or call.config["pool_size"])
         strides = call.pair("strides", rank, call.config.get("stride") or size)
-        padding = call.config.get("padding", call.config.get("border_mode", "valid"))
+        padding = call.config.get("border_mode") or call.config["padding"]
         x, back = _channels_first(layers, call)
         windows = zip(layers.shape(x)[-rank:], size, strides, strict=True)
         pads = [pads_of(padding, n, k, s, 1) for n, k, s in windows]
@@ -106,13 +106,13 @@ def _sides(sizes: Any, rank: int) -> list[Pair]:
     return [(one, one) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in sizes]
 
 
-def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str, default: int) -> Handler:
+def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str) -> Handler:
     """Return a handler that changes one axis after the other by the setting of this key."""
 
     def handle(layers: Layers, call: Call) -> list[str]:
         _require_channels_last(call)
         y = call.xs[0]
-        for axis, setting in enumerate(_sides(call.config.get(key, default), call.rank), call.lead):
+        for axis, setting in enumerate(_sides(call.config[key], call.rank), call.lead):
             y = change(layers, call, y, axis, setting)
         return [y]
 
@@ -135,9 +135,9 @@ _KINDS: Mapping[str, Handler] = {
     "AveragePooling": _pool("mean"),
     "GlobalMaxPooling": _global("max"),
     "GlobalAveragePooling": _global("mean"),
-    "ZeroPadding": _resized(lambda layers, call, y, axis, sides: layers.pad(y, axis, *sides), "padding", 1),
-    "Cropping": _resized(_cropped, "cropping", 1),
-    "UpSampling": _resized(_enlarged, "size", 2),
+    "ZeroPadding": _resized(lambda layers, call, y, axis, sides: layers.pad(y, axis, *sides), "padding"),
+    "Cropping": _resized(_cropped, "cropping"),
+    "UpSampling": _resized(_enlarged, "size"),
 }
 IMAGES: dict[str, Handler] = {
     **{f"{kind}{rank}D": handler for kind, handler in _KINDS.items() for rank in (1, 2)},
@@ -151,12 +151,12 @@ def _dense(layers: Layers, call: Call) -> list[str]:
 
 
 def _axes(call: Call) -> list[int]:
-    """Return the axes, the last one by default."""
+    """Return the axes, the last one by default; the layer counts them without the time of what it is in."""
     axis = call.config.get("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     if not axes or not all(isinstance(one, int) for one in axes):
         raise Refused("axis", str(axis), "axes are numbers", "give the axes")
-    return axes
+    return [one if one <= 0 else one + call.lead - 1 for one in axes]
 
 
 def _axis(call: Call) -> int:
@@ -298,20 +298,18 @@ def _unit(layers: Layers, call: Call) -> list[str]:
 
 def _group_norm(layers: Layers, call: Call) -> list[str]:
     """Group normalization with the channels last."""
-    x, rank = call.xs[0], len(layers.shape(call.xs[0]))
+    x, lead, rank = call.xs[0], call.lead, len(layers.shape(call.xs[0]))
     groups, channels = call.config.get("groups", 32), layers.size(x, -1, "channels")
     gamma, beta, _ = _scale_and_shift(call)
-    first = layers.transpose(x, (0, rank - 1, *range(1, rank - 1)))
-    y = layers.group_norm(first, channels if groups == -1 else groups, call.config.number("epsilon", 1e-3), gamma, beta)
-    return [layers.transpose(y, (0, *range(2, rank), 1))]
+    first = layers.transpose(x, (*range(lead), rank - 1, *range(lead, rank - 1)))
+    groups, epsilon = channels if groups == -1 else groups, call.config.number("epsilon", 1e-3)
+    y = layers.group_norm(first, groups, epsilon, gamma, beta, lead)
+    return [layers.transpose(y, (*range(lead), *range(lead + 1, rank), lead))]
 
 
 def _batch_norm(layers: Layers, call: Call) -> list[str]:
-    axis = call.config.get("axis", -1)
-    axis = axis[0] if isinstance(axis, list) else axis
-    axis = axis if axis < 0 else axis + call.lead - 1
     gamma, beta, moments = _scale_and_shift(call)
-    return [layers.batch_norm(call.xs[0], [gamma, beta, *moments], call.config.number("epsilon", 1e-3), axis)]
+    return [layers.batch_norm(call.xs[0], [gamma, beta, *moments], call.config.number("epsilon", 1e-3), _axis(call))]
 
 
 def _layer_norm(layers: Layers, call: Call) -> list[str]:

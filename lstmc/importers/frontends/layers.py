@@ -329,12 +329,14 @@ class Layers(ShapeOps):
         below = self.apply("relu", self.affine(x, -1.0, 0.0))
         return self.binary("sub", self.apply("relu", x), self.binary("mul", below, slope))
 
-    def group_norm(self, x: Operand, groups: int, eps: float, scale: Weight | None, shift: Weight | None) -> str:
-        """Add a normalization of x [N, C, ...] over groups of channels; scale and shift are [C]."""
+    def group_norm(
+        self, x: Operand, groups: int, eps: float, scale: Weight | None, shift: Weight | None, lead: int = 1
+    ) -> str:
+        """Add a normalization of x [N, C, ...] over groups of channels, after ``lead`` axes; scale and shift are [C]."""
         shape = self.shape(x)
-        y = self.reshape(x, resolved((shape[0], groups, -1), shape))
+        y = self.reshape(x, resolved((*shape[:lead], groups, -1), shape))
         y = self.reshape(self.one(Normalize(eps), y), shape)
-        ones = (1,) * (len(shape) - 2)
+        ones = (1,) * (len(shape) - lead - 1)
         y = y if scale is None else self.one(Mul(), y, scale.reshaped(*scale.shape, *ones))
         return y if shift is None else self.one(Add(), y, shift.reshaped(*shift.shape, *ones))
 
@@ -402,10 +404,9 @@ class Layers(ShapeOps):
 
 def _makes_whole(step: Step) -> bool:
     op = step.op
-    rounded = isinstance(op, Round) or (
-        isinstance(op, Function) and op.function in ("step", "floor", "ceil", "trunc", "sign")
-    )
-    return rounded or (isinstance(op, Reduction) and op.kind == "argmax")
+    if isinstance(op, Function):
+        return op.function in ("step", "floor", "ceil", "trunc", "sign")
+    return isinstance(op, Round) or (isinstance(op, Reduction) and op.kind == "argmax")
 
 
 def _keeps_whole(step: Step) -> bool:
