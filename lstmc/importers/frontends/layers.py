@@ -332,7 +332,7 @@ class Layers(ShapeOps):
     def group_norm(
         self, x: Operand, groups: int, eps: float, scale: Weight | None, shift: Weight | None, lead: int = 1
     ) -> str:
-        """Add a normalization of x [N, C, ...] over groups of channels, after ``lead`` axes; scale and shift are [C]."""
+        """Add a normalization over groups of channels C, x's axis ``lead``; scale and shift are [C]."""
         shape = self.shape(x)
         y = self.reshape(x, resolved((*shape[:lead], groups, -1), shape))
         y = self.reshape(self.one(Normalize(eps), y), shape)
