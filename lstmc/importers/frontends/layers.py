@@ -248,8 +248,7 @@ class Layers(ShapeOps):
         return self.one(Embed(), x, w)
 
     def softmax(self, x: Operand, axis: int, log: bool = False) -> str:
-        place = axis_in(axis, len(self.shape(x)))
-        return self.one(LogSoftmax(place) if log else Softmax(place), x)
+        return self.one((LogSoftmax if log else Softmax)(axis_in(axis, len(self.shape(x)))), x)
 
     def reduce(self, kind: Reduced, x: Operand, axes: Sequence[int], keep: bool) -> str:
         shape = self.shape(x)

@@ -19,6 +19,7 @@ from lstmc.importers.ir.values import (
     listed,
     named,
     open_sizes,
+    plain,
     result_shapes,
 )
 from lstmc.ir import Graph, Output, Ref, Scan
@@ -369,8 +370,8 @@ class NetBuilder:
         first = dict(states)
         for state in (state for state, value in states.items() if value is None):
             first[state] = zeros = unused(f"{title}/{state}_0", self.leaves.__contains__)
-            self.shapes[zeros] = body.inputs[state]
-            self.leaves[zeros] = Full(body.inputs[state])
+            self.shapes[zeros] = tuple(map(plain, body.inputs[state]))
+            self.leaves[zeros] = Full(self.shapes[zeros])
         op = scan_of(title, body, steps, len(sequences), len(states), reverse)
         hints = [f"{title}_y"] * (len(body.outputs) - len(states)) + [f"{title}_{state}_T" for state in states]
         operands = [*sequences, *map(str, first.values()), *static, *weights]

@@ -84,7 +84,7 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
         raise ShapeProblem(error.message) from None
     # as by a convolution's padding; a loop's sequences, which are first, have the names of the model, not of its step
     kept = {int(size): size for shape in reversed(shapes) for size in open_sizes(shape)}
-    results = tuple(tuple(kept.get(size, _plain(size)) for size in shape) for shape in results)
+    results = tuple(tuple(kept.get(size, plain(size)) for size in shape) for shape in results)
     for shape in results:
         if any(size > MOST_ELEMENTS and not isinstance(size, OpenSize) for size in shape):
             names = dict.fromkeys(str(size) for one in shapes for size in open_sizes(one) if size not in shape)
@@ -93,7 +93,7 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
     return results
 
 
-def _plain(size: Size) -> Size:
+def plain(size: Size) -> Size:
     """Return a number without its name."""
     return size if isinstance(size, OpenSize) else int(size)
 
