@@ -309,7 +309,8 @@ class _UnitRewrite:
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
         tails = [self._with_cont(scan, tail) for tail in gate_tails(body, (self.before, node.name))]
-        return [t for t in tails if _of_rows(scan, t) and (t.c_prev is not None or t.state is None)]
+        first = body is not scan.body  # where a state is zero
+        return [t for t in tails if _of_rows(scan, t) and (t.c_prev is not None or (first and t.state is None))]
 
     def _with_cont(self, scan: Scan, tail: GateTail) -> GateTail:
         """Return the tail with the indicator that multiplies its old c."""
