@@ -49,17 +49,13 @@ from lstmc.ops.pointwise import covered_axes
 
 def number(value: float) -> str:
     """A float as C++ writes it, to the bit."""
-    return f"{value!r}f" if "e" in repr(value) or "." in repr(value) else f"{value!r}.0f"
+    return f"{float(value)!r}f"
 
 
 def _power(op: Any, x: str) -> str:
-    exponent = op.exponent
-    if abs(exponent) == 0.5:
-        return f"std::sqrt({x})" if exponent > 0 else f"1.0f / std::sqrt({x})"
-    if exponent == int(exponent) and 1 <= abs(exponent) <= 4:
-        product = " * ".join([x] * int(abs(exponent)))
-        return product if exponent > 0 else f"1.0f / ({product})"
-    return f"std::pow({x}, {number(exponent)})"
+    texts = {0.5: f"std::sqrt({x})"} | {count: " * ".join([x] * count) for count in range(1, 5)}
+    text = texts.get(abs(op.exponent), "")
+    return f"std::pow({x}, {number(op.exponent)})" if not text else text if op.exponent > 0 else f"1.0f / ({text})"
 
 
 def header_functions(header: str) -> dict[type[Op], Callable[..., str]]:
@@ -180,7 +176,7 @@ class LoopCode:
 
     def _read(self, loop: Loop, ref: Ref, index: Index, local: bool) -> str:
         value = self.values.constant(ref)
-        if ref not in self.values.sources and value is not None:
+        if value is not None:
             return number(value)
         if local:
             return self._name(self.values.graph.node(ref.node))
@@ -195,7 +191,7 @@ class LoopCode:
         inside = {node.name for node in nodes}
         for node in nodes:
             reads = [
-                self._read(loop, base, index, base.node in inside and index == own and base not in self.values.sources)
+                self._read(loop, base, index, base.node in inside and index == own)
                 for base, index in self.values.reads(node)
             ]
             value = ELEMENT[type(node.op)](node.op, *reads)

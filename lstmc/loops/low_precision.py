@@ -66,8 +66,10 @@ class ProductNumbers:
         return results
 
     def _shift(self, node: Node, x: Array) -> Array | float:
-        if self.ties is None or self.ties < 2:
-            return {None: 0.0, 0: TIE, 1: -TIE}[self.ties]
+        if self.ties is None:
+            return 0.0
+        if self.ties in (0, 1):
+            return (TIE, -TIE)[self.ties]
         rng = np.random.default_rng([self.ties, crc32(node.name.encode())])
         return TIE * rng.choice((-1.0, 1.0), x.shape)
 

@@ -89,7 +89,7 @@ def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) ->
     ``build`` raises.
     """
     folder = platformdirs.user_cache_path("lstmc") / "layers"
-    path = folder / (hashlib.sha256("\0".join(inputs).encode()).hexdigest()[:24] + suffix)
+    path = folder / (hashlib.sha256("\0".join(inputs).encode()).hexdigest() + suffix)
     check_private(path)
     if not is_cached(path):
         with _temporary_folder(folder) as work:
@@ -101,7 +101,7 @@ def is_cached(path: Path) -> bool:
     """Return whether a file is there as it was kept; it counts as used now."""
     try:
         content = path.read_bytes()
-        if not content or content[-_DIGEST:] != _file_digest(content[:-_DIGEST]):
+        if content[-_DIGEST:] != _file_digest(content[:-_DIGEST]):
             return False  # a full disk, or a machine that stopped
         os.utime(path)
     except OSError:
@@ -322,7 +322,7 @@ def _shapes(shapes: Any, count: int) -> tuple[Shape, ...]:
 
 
 def _pointers(addresses: Sequence[int]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * (len(addresses) + 1))(*addresses)
+    return (ctypes.c_void_p * len(addresses))(*addresses)
 
 
 Loops = Mapping[str, Loop]  # by their types

@@ -168,7 +168,8 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
     operands = []
     for ref, maps, given in zip(args, chosen, mapped, strict=True):
         full = body.node(ref.node).op
-        if maps and not given and isinstance(full, Full):
+        if maps and not given:
+            assert isinstance(full, Full)
             operands.append(b.add(Full(full.shape[1:], full.value), names=(ref.node,))[0])
         else:
             operands.append(new[ref].ref)

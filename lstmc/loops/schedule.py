@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from lstmc.errors import BackendError
@@ -33,8 +33,8 @@ def check_ops(body: Graph) -> None:
 class _Group:
     """Nodes of one loop, or one node of another kind."""
 
-    size: int = 0  # of a loop of elements; 0 for everything else
-    nodes: list[Node] = field(default_factory=list)
+    size: int  # of a loop of elements; 0 for everything else
+    nodes: list[Node]
 
 
 class Schedule:
@@ -70,13 +70,13 @@ class Schedule:
     def place_nodes(self, roots: Iterable[Ref], replaced: Mapping[Ref, Ref]) -> None:
         """Place every computing node that the roots depend on, in loops and products; see :meth:`work`."""
         needed: set[str] = set()
-        stack = [ref for ref in roots if ref not in self.sources]
+        stack = [*roots]
         while stack:
             ref = stack.pop()
             if ref.node in needed or ref in self.sources:
                 continue
             needed.add(ref.node)
-            stack += [arg for arg in self.graph.args(ref.node) if arg not in self.sources]
+            stack += self.graph.args(ref.node)
         readers: dict[str, list[Node]] = {}
         for node in self.graph:
             if node.name in needed and not isinstance(node.op, MOVES):

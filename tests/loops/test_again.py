@@ -236,6 +236,8 @@ def test_rows_are_shared_out_among_threads_with_the_same_results(
     (plan,) = (node.op.plan() for node in compiled if isinstance(node.op, GeneratedScan))
     (loop,) = loops([plan], "this test needs it")
     assert plan.parts == (4 if rows == 1 else 1)
+    lines = [-(-array.floats(128, rows) // 16) for array in plan.buffers]
+    assert loop.workspace_floats(128, rows) == 16 * int(np.sum(lines))
     rng, found, running = np.random.default_rng(0), [], []
     shapes = [[blob.at(128, rows) for blob in blobs] for blobs in (loop.bottoms, loop.weights, loop.tops, loop.tops)]
     inputs = [[(rng.normal(size=shape) / 4).astype(np.float32) for shape in each] for each in shapes]

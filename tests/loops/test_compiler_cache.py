@@ -34,7 +34,7 @@ def left(folder: Path) -> list[str]:
 def test_what_was_used_longest_ago_goes(folder: Path) -> None:
     prune(folder, files=3, size=10_000)
     assert left(folder) == ["7.so", "8.so", "9.so", "notes.txt"]
-    prune(folder, files=3, size=250)
+    prune(folder, files=3, size=200)
     assert left(folder) == ["8.so", "9.so", "notes.txt"]
 
 

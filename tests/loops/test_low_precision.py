@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import subprocess
 from dataclasses import replace
 from itertools import product
@@ -18,7 +19,7 @@ from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.loops.layer import GeneratedScan, other_ties, product_numbers
-from lstmc.loops.low_precision import rounded_rows, to_format
+from lstmc.loops.low_precision import ProductNumbers, rounded_rows, to_format
 from lstmc.loops.memory import CPU, LOW, functions
 from lstmc.loops.native import FLAGS, loops
 from lstmc.numerics import read_device
@@ -198,6 +199,12 @@ def test_the_numbers_of_a_device_are_the_same() -> None:
             wanted.append(run.outputs["y"][0])
             h = wanted[-1]
         assert np.abs(found - np.array(wanted)).max() < 1e-12
+
+
+def test_a_column_of_a_panel_has_the_bytes_of_its_numbers_and_of_a_scale() -> None:
+    for ins in range(1, 12):
+        found = [ProductNumbers(format).floats(ins) for format in ("float", "bf16", "int8")]
+        assert found == [ins, math.ceil(2 * ins / 4), math.ceil(ins / 4) + 1]
 
 
 def test_what_has_no_code_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,9 +44,11 @@ from lstmc.loops.code import (
 )
 from lstmc.loops.index import Index
 from lstmc.loops.layer import memory_text, plan_text
+from lstmc.loops.loop_code import ELEMENT
 from lstmc.loops.memory import Loop, Outer, Place, Product, Work
 from lstmc.loops.plan import plan_of
 from lstmc.loops.rows import rows_of
+from lstmc.ops import Power
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
 from lstmc_caffe import CaffeBackend
@@ -268,6 +271,13 @@ def test_every_buffer_is_read() -> None:
 def most(x=Input(N, 1, 4, 4), h=State(N, 1, 4, 4)):
     h = tanh(x + max_pool(h, 3, stride=1, pad=1))
     return h, {"h": h}
+
+
+@pytest.mark.parametrize("exponent", [-5.0, -4.0, -1.0, -0.5, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 2.5])
+def test_a_small_whole_power_is_a_product_and_that_of_a_half_a_root(exponent: float) -> None:
+    text = ELEMENT[Power](Power(exponent), "x").replace("0f", "0").replace("5f", "5").replace("std::", "math.")
+    assert eval(text, {"math": math, "x": 1.7}) == pytest.approx(1.7**exponent, rel=1e-14)
+    assert ("pow" in text) == (abs(exponent) in (2.5, 5.0))
 
 
 def test_what_has_no_code_is_refused() -> None:

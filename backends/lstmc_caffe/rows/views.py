@@ -147,11 +147,11 @@ class _Settler:
         source, old = self.sources[ref], self.graph.node(ref.node)
         shape = self.graph.type(ref).shape
         source = self._fed(source, shape)
-        if self.b.type(source).shape == shape:
-            return source
         if not isinstance(self.b.node(source.node).op, caffe.CaffeOp):
             why = "a layer cannot read a sequence whose steps are blobs of their own"
             raise self._refused(reader, source, why, *self._reason("Slice"))
+        if self.b.type(source).shape == shape:
+            return source
         if (source, shape) not in self.blobs:
             if not self.target.allows("Reshape"):
                 raise self._refused(
