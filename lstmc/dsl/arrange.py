@@ -62,19 +62,20 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
     for position, value in enumerate(flat):
         direct = position < len(values) and values[position] is value  # else it stands in a list
         check_value("stack", value, position if direct else None)
-    rank, at = flat[0].type.rank, whole_number_of("stack", "axis", axis)
+    first, *others = flat
+    rank, at = first.type.rank, whole_number_of("stack", "axis", axis)
     if not -rank - 1 <= at <= rank:
         raise ShapeError(
-            f"stack: axis must be an integer from {-rank - 1} to {rank}, found {at}: the first is {flat[0].type}",
+            f"stack: axis must be an integer from {-rank - 1} to {rank}, found {at}: the first is {first.type}",
             loc=argument_location(here(), None, "axis"),
         )
     at %= rank + 1
-    for number, value in enumerate(flat):
-        if value.shape != flat[0].shape:
+    for number, value in enumerate(others, 2):
+        if value.shape != first.shape:
             raise ShapeError(
-                f"stack: all must have one shape: the first is {flat[0].type}, number {number + 1} is {value.type}",
+                f"stack: all must have one shape: the first is {first.type}, number {number} is {value.type}",
                 loc=here(),
-                notes=(f"number {number + 1} is {origin(value)}",),
+                notes=(f"number {number} is {origin(value)}",),
             )
     return apply(Concat(at), *[apply(Reshape((*v.shape[:at], 1, *v.shape[at:])), v) for v in flat])
 

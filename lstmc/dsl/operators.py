@@ -47,7 +47,7 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
             continue
         start, stop, every = _range(part, axis, shape, size)
         first = start
-        if every > 1:  # groups of that many elements, of each the one that is taken
+        if every:  # groups of that many elements, of each the one that is taken
             start, stop = _groups(start, stop, every, axis, shape)
         if (start, stop) != (0, shape[axis]):
             cuts = [n for n in (start, stop - start, shape[axis] - stop) if n]
@@ -124,9 +124,7 @@ def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
     return (*ops, *(Tile(axis, n) for axis, (size, n) in enumerate(zip(padded, shape, strict=True)) if size != n))
 
 
-def operands_repeated(
-    x: Shape, y: Shape, is_fixed: Callable[[int], bool] = lambda operand: False
-) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+def operands_repeated(x: Shape, y: Shape, is_fixed: Callable[[int], bool]) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
     """Return the ops on x and on y that broadcast them for an elementwise op, with as few new elements as possible.
 
     Of a value and one that is made of parameters alone (``is_fixed``, of 0 for x and 1 for y), the value: a layer has a

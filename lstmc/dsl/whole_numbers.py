@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.dsl.arrange import full
 from lstmc.dsl.declare import fixed_values
 from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.elementwise import check_two, linear, relu, step, stop_gradient
@@ -119,8 +118,6 @@ def argmax(x: Value, axis: int = -1) -> Value:
     for i in range(axis_of("argmax", axis, x, position=1), x.type.rank - 1):
         x = apply(Transpose(i), x)
     size, x = x.shape[-1], stop_gradient(x)
-    if size == 1 and x.type.rank > 1:
-        return full(x.shape[:-1], 0)
     largest = 1 - step(max(x, axis=-1, keepdims=True) - x)
     first = relu(largest - linear(largest, const(np.tri(size, k=-1))))  # no other one is before it
     places = linear(first, const(np.arange(size)[None]))

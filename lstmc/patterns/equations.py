@@ -97,9 +97,7 @@ class Equations:
         """Make a value opaque from now on, and forget the formulas that looked through it."""
         self.cuts[ref] = ref
         stale = self.body.dependents({ref.node})
-        self._known = {
-            at: formula for at, formula in self._known.items() if at.where != "step" or at.ref.node not in stale
-        }
+        self._known.clear()
         for listed in self._equals.values():
             listed[:] = [equal for equal in listed if equal.node not in stale]
         until = self._position[self._to_list[0].name] if self._to_list else len(self._position)
