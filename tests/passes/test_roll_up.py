@@ -24,7 +24,7 @@ from lstmc import (
 from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.dsl.value import Value
-from lstmc.ir import Graph, Scan
+from lstmc.ir import Graph, Scan, parse_graph
 from lstmc.ops import Linear, Unstack
 from lstmc.passes import Dead, Expand, RollUp
 from lstmc.testing.equivalence import assert_same_meaning
@@ -143,3 +143,25 @@ def test_steps_that_differ_two_steps_and_steps_with_a_scan_stay() -> None:
 
     for each in (mixed, twice, scans):
         assert RollUp().run(each.graph()).modified is False
+
+
+def test_equal_scans_of_several_steps_one_after_the_other_stay() -> None:
+    lines = [f"%y{t}, %l{t}: f32[2,2,4], f32[2,4] = scan(%s{t}, %h, %W, length=2) {{{BODY}}}" for t in range(4)]
+    sums = [f"%s{t}: f32[2,2,4] = add(%{f'y{t - 1}' if t else 'x'}, %z{t})" for t in range(4)]
+    inputs = [f"%{name}: f32[2,2,4] = input()" for name in ("x", "z0", "z1", "z2", "z3")]
+    leaves = [*inputs, "%h: f32[2,4] = full()", "%W: f32[4,4] = param()"]
+    pairs = [line for pair in zip(sums, lines, strict=True) for line in pair]
+    graph = parse_graph("graph net {\n" + "\n".join([*leaves, *pairs, "return y=%y3\n}\n"]))
+    assert RollUp().run(graph).modified is False
+
+
+BODY = """
+body step {
+  %x: f32[2,4] = arg()
+  %h_prev: f32[2,4] = arg(role='state')
+  %W: f32[4,4] = arg(role='weight')
+  %z: f32[2,4] = linear(%h_prev, %W)
+  %h: f32[2,4] = add(%x, %z)
+  return %h, next h=%h
+}
+"""
