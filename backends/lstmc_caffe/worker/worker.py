@@ -43,6 +43,7 @@ def _load_sibling(name):
 
 LAYER_LIBRARY = _load_sibling("layer_library.py")
 PROBE = "lstmc:probe:"  # begins the names of the reader layers that carry injected gradients
+MOST_READ = 2**29  # bytes of a file of weights that every Caffe reads (io.cpp; some read 2**31 - 1)
 FED = "lstmc:fed:"  # begins the names of the blobs that are fed in place of inputs whose gradient is wanted
 
 
@@ -220,6 +221,28 @@ def copy_into(kind, blobs, arrays, part):
         getattr(blobs[name], part)[...] = array
 
 
+def copy_weights(net, path, message):
+    """Copy the weights of a file into a net, in parts where Caffe may read no file of that size: it copies the layers
+    that a file has. ``message`` is an empty NetParameter.
+    """
+    with io.open(path, "rb") as file:
+        if path.endswith(".h5"):  # by which Caffe knows it
+            net.copy_from(path)
+        elif os.fstat(file.fileno()).st_size < MOST_READ:
+            net.copy_from("/dev/fd/%d" % file.fileno())  # pycaffe takes no path that is no UTF-8
+        else:
+            message.ParseFromString(file.read())
+    size, parts = 0, {}
+    for layer in message.layer:
+        size += layer.ByteSize()
+        parts.setdefault(2 * size // MOST_READ, type(message)()).layer.add().CopyFrom(layer)
+    for part in parts.values():
+        with tempfile.TemporaryFile() as file:
+            file.write(part.SerializeToString())
+            file.flush()
+            net.copy_from("/dev/fd/%d" % file.fileno())
+
+
 class Worker(object):
     """The requests, from (header, arrays) to a reply's. The runner checks names, shapes are checked here."""
 
@@ -262,10 +285,7 @@ class Worker(object):
             file.seek(0)
             net = self.caffe.Net("/dev/fd/%d" % file.fileno(), getattr(self.messages, request["phase"]))
         if request["weights"] is not None:
-            # by its number, as pycaffe takes no path that is no UTF-8; HDF5 is known by its ending
-            with open(request["weights"], "rb") as file:
-                by_number = "/dev/fd/%d" % file.fileno()
-                net.copy_from(request["weights"] if request["weights"].endswith(".h5") else by_number)
+            copy_weights(net, request["weights"], self.messages.NetParameter())
         self.count += 1
         self.nets[self.count] = LoadedNet(net, message, request["probes"], request["mode"])
         return dict(self.nets[self.count].description, net=self.count), {}

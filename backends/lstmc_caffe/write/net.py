@@ -17,6 +17,7 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.manifest import Stored, read_manifest
 from lstmc.ops import Affine, Array, Constant, Filler, Gaussian, Op, Param, Uniform, Values
+from lstmc.prepare.one_step import STEP
 from lstmc.process.status import with_progress
 from lstmc.source import SrcLoc
 from lstmc.weights import unpack_weights
@@ -271,14 +272,17 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool
     """
     sizes = {output.name: 4 * prod(net.weights.type(output.ref).shape) for output in net.weights.outputs}
     layers = list(net.layers())
-    size = sum(sizes.values())
+    once, copied = sum(sizes.values()), sum(sizes[spec.name] for layer in layers for spec in layer.param)
+    size = copied if every_sharer else once
     if size > MOST_BYTES:
+        note = f"for this target each layer has a copy of the parameters that it shares: give {STEP}, or fewer steps"
         raise BackendError(
-            f"{net.name} has {size} bytes of weights: expected at most {MOST_BYTES}, as in a message of Caffe's"
+            f"{net.name} has {size} bytes of weights: expected at most {MOST_BYTES}, as in a message of Caffe's",
+            notes=[note] if size > once else (),
+            arguments=(STEP,),
         )
     values = forward(net.weights, params=weights, dtype=np.float32).outputs
-    copies = 0 if every_sharer else sum(sizes[spec.name] for layer in layers for spec in layer.param) - size
-    whole = len(layers) <= WHOLE_NET_LAYERS and copies <= WHOLE_NET_COPIES
+    whole = len(layers) <= WHOLE_NET_LAYERS and (every_sharer or copied - once <= WHOLE_NET_COPIES)
     owning = {owner.layer for owner in net.owners.values()}
     arrays = {name: np.ascontiguousarray(array, "<f4") for name, array in values.items()}
     model = RawNet(name=net.name)

@@ -17,7 +17,7 @@ from lstmc import Input, Param, concat, linear, model, scan, tanh, uniform
 from lstmc.backend import Artifact
 from lstmc.cells import lstm, lstm_layernorm
 from lstmc.dsl import CellModel
-from lstmc.errors import WeightsError
+from lstmc.errors import BackendError, WeightsError
 from lstmc.manifest import Stored, read_manifest
 from lstmc.ops import Array
 from lstmc.ops import Param as ParamOp
@@ -92,6 +92,20 @@ def test_a_caffemodel_holds_the_whole_net_and_all_blobs_of_each_layer(caffe: Run
     assert sum(len(layer.param) for layer in read.layer) == 5  # W_h at the second step and the third
 
 
+def test_more_bytes_than_a_message_holds_are_refused_with_the_copies_of_each_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled, weights = compile_graph(net.graph(), BACKEND, "flat"), initial_weights(net.graph())
+    size = sum(4 * array.size for name, array in weights.items() if name != "unused")
+    monkeypatch.setattr(net_writer, "MOST_BYTES", size)
+    with pytest.raises(BackendError) as refused:
+        BACKEND.emit(compiled, weights)
+    assert str(refused.value) == (
+        f"BackendError: net has 976 bytes of weights: expected at most {size}, as in a message of Caffe's\n"
+        "  for this target each layer has a copy of the parameters that it shares: give step=True, or fewer steps"
+    )
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("limit", ["WHOLE_NET_LAYERS", "WHOLE_NET_COPIES"])
 def test_a_caffemodel_of_a_large_net_holds_the_owning_layers_alone(
@@ -114,9 +128,15 @@ def test_a_caffemodel_of_a_large_net_holds_the_owning_layers_alone(
 
 
 @pytest.mark.caffe
-def test_caffe_loads_a_caffemodel_into_the_shared_parameters(caffe: Runner, tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [2**29, 300])
+def test_caffe_loads_a_caffemodel_into_the_shared_parameters(caffe: Runner, tmp_path: Path, most: int) -> None:
+    """By one file, and in parts where it is larger than what every Caffe reads."""
     weights = written(tmp_path)
+    limit = tmp_path / "limit.py"
+    limit.write_text("import __main__\ndef most(n, arrays):\n    __main__.MOST_READ = n\n    return n, {}\n")
+    caffe.call(limit, "most", most)
     with caffe.load(tmp_path / "net.prototxt", weights=tmp_path / "net.caffemodel") as loaded:
+        caffe.call(limit, "most", 2**29)
         params = loaded.get_params()
         sharers = [layer for layer in loaded.layers if "lstm/W_h" in layer.params]
     assert len(sharers) == 2  # the first step starts from zero
