@@ -260,7 +260,8 @@ def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str,
 
 
 def _typed(plan: Plan, cpp: str) -> str:
-    return PREFIX + re.sub(r"[^A-Za-z0-9]", "_", plan.name) + "_" + hashlib.sha256(cpp.encode()).hexdigest()[:12]
+    name, digest = re.sub(r"[^A-Za-z0-9]", "_", plan.name), hashlib.sha256(cpp.encode()).hexdigest()[:12]
+    return f"{PREFIX}{name}_{digest}"
 
 
 def _rendered(plan: Plan, where: str) -> str:

@@ -418,8 +418,8 @@ class _Planner:
         left = []
         for sink in sinks:
             node = self.back.node(sink.ref.node)
-            (rows,) = self.back.args(node.name) if isinstance(node.op, Sum) else (None,)
-            if rows in there and sink.add and isinstance(node.op, Sum) and node.op.axis == 0:
+            rows = self.back.args(node.name)[0] if isinstance(node.op, Sum) and node.op.axis == 0 else None
+            if rows is not None and rows in there and sink.add:
                 lead, outs = self.back.type(rows).shape
                 outers.append((Outer(sink.place, None, sink.place, outs, 1, lead), rows, None))
             else:

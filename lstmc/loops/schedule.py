@@ -108,12 +108,10 @@ class Schedule:
         names = {node.name: node for node in nodes}
         before: dict[str, dict[str, bool]] = {}  # of each node those that it waits for: whether one loop may have both
         for node in nodes:
-            reads = [(base.node, index == counter(self._count(node))) for base, index in self.values.reads(node)]
-            before[node.name] = {}
-            for name, own in reads:
-                if name in names:
-                    together = own and type(names[name].op) in ELEMENT
-                    before[node.name][name] = before[node.name].get(name, True) and together
+            own = before[node.name] = {}
+            for base, index in self.values.reads(node):
+                if base.node in names:
+                    own[base.node] = own.get(base.node, True) and index == counter(self._count(node))
         for new, readers in self.old_reads.items():
             for reader in readers:
                 if new != reader and {new, reader} <= before.keys() and not self._waits(before, reader, new):

@@ -180,6 +180,16 @@ def test_a_product_for_a_bottom_alone_is_computed_where_its_gradient_is_wanted(m
     assert [int(number) for number in guarded] == bottoms
 
 
+def test_large_weights_are_packed_for_more_rows_than_small_ones() -> None:
+    """As docs/decisions/0024 has measured it."""
+    (op,) = fused(net.graph(T=4, N=3))
+    plan = plan_of(op, op.initial)
+    (forward, back) = (next(w for w in works if isinstance(w, Product)) for works in (plan.forward, plan.backward))
+    sizes = ((2, 3), (512, 512), (513, 512))
+    assert [replace(forward, outs=outs, ins=ins).enough for outs, ins in sizes] == [32, 32, 96]
+    assert [replace(back, outs=outs, ins=ins).enough for outs, ins in sizes] == [48, 48, 48]
+
+
 def test_blocks_that_share_the_weights_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", 3)
     (op,) = fused(net.graph(T=4, N=3))
@@ -190,12 +200,27 @@ def test_blocks_that_share_the_weights_of_a_step(monkeypatch: pytest.MonkeyPatch
     assert (cost.kernel.threads, cost.kernel.width, cost.kernel.blocks(GPUS[-1], 3)) == (64, 64, 3)
     assert cost.kernel.block_weights(3) == 2
     assert cost.seconds(GPUS[-1]) == 2 * BARRIER_SECONDS
+    assert cost.kernel.blocks(replace(GPUS[-1], shared=4 * (64 + 2)), 3) == 3
     too_small = replace(GPUS[-1], shared=4 * (64 + 2) - 1)
     assert (cost.kernel.blocks(too_small, 3), cost.launches_on(too_small)) == (0, 2)
     monkeypatch.setattr("lstmc.loops.code.GPUS", (too_small,))
     first, *_, last = gpu_text(plan, 4, 3).splitlines()[1:]
     assert first.startswith("    forward: 0 launches (one kernel has all steps, all blocks share the weights), 192")
     assert last.startswith("    H100 SXM: forward 4 us (weights do not fit: 2 launches), backward ")
+
+
+def test_limits_of_a_kernel_that_has_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    (op,) = fused(net.graph(T=4, N=3))
+    plan = plan_of(op, op.initial)
+    for rows, fits in ((64, True), (65, False)):
+        fixed = replace(plan, rows=replace(plan.rows, fixed=True, batch=rows))
+        assert (persistent(fixed, plan.forward) is not None) == fits
+        assert (step_cost(plan, plan.forward, rows).kernel is not None) == fits
+    for weights, grid in ((4, False), (3, True)):  # U has 4
+        monkeypatch.setattr("lstmc.loops.code.PERSISTENT_WEIGHTS", weights)
+        kernel = persistent(plan, plan.forward)
+        assert kernel is not None
+        assert kernel.grid == grid
 
 
 def test_the_code_is_the_same_for_every_length_and_batch() -> None:

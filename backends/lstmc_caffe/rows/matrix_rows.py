@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -190,7 +191,7 @@ class _Writer:
 
     def run(self) -> Graph:
         self.rebuild = Rebuild(self.graph)
-        self.b, self.most = self.rebuild.builder, self.target.bottoms_at_most or 10**9
+        self.b, self.most = self.rebuild.builder, self.target.bottoms_at_most or sys.maxsize
         self.carried: dict[Ref, Ref] = {}  # inputs of the host, for what is carried to them
         for node in self.graph:
             self._node(node, self.graph.args(node.name))
@@ -263,8 +264,6 @@ class _Writer:
             return tuple(row for part in self.joined[ref] for row in self._rows(part))
         height, width = matrix_at(self.graph.type(ref).shape, 1)
         whole = self._whole(ref)
-        if height == 1:
-            return (whole,)
         name = self.b.node(whole.node).names[whole.out]
         return slice_tree(self.b, whole, 1, (width,) * height, [f"{name}/{i}" for i in range(height)], (), self.most)
 

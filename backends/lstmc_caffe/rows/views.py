@@ -219,7 +219,7 @@ class _Settler:
         """Whether no layer reads a blob and it is the one top of its layer. Readers refuse an Input that none reads."""
         writer = self.b.node(blob.node)
         fed = isinstance(writer.op, caffe.Feed | caffe.InputLayer)
-        return blob not in self.read and blob.out == 0 and len(writer.names) == 1 and not fed
+        return blob not in self.read and len(writer.names) == 1 and not fed
 
     def _copy(self, blob: Ref, name: str, step: Step | None = None) -> None:
         """Add a layer that changes no element: a Power, else a Concat of one blob; of images a Reshape to a matrix."""
@@ -233,7 +233,7 @@ class _Settler:
         else:
             op = caffe.ConcatLayer(1)
         self.read.add(blob)
-        self.copies[blob] = self.b.add(op, blob, names=(name,), steps=() if step is None else (step,))[0]
+        self.copies[blob] = self.b.add(op, blob, names=(name,), steps=(step,))[0]
 
     def _reason(self, layer_type: str) -> tuple[str, str]:
         """Why the target does not have a type of layer."""

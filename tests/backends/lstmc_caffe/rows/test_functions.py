@@ -202,6 +202,17 @@ def test_a_factor_without_power_and_weighed_sums_is_refused() -> None:
         narrowed(graph_of("%z: f32[2,3,4] = affine(%x, scale=3.0)"), without_power("x2paddle"))
 
 
+@pytest.mark.parametrize(("line", "layer"), [("log", "Log"), ("exp", "Exp"), ("abs", "AbsVal"), ("tanh", "TanH")])
+def test_a_function_that_a_target_has_is_a_layer(line: str, layer: str) -> None:
+    graph = narrowed(graph_of(f"%z: f32[2,3,4] = {line}(%x)"), load_target("flat"), low=0.1)
+    assert lines_of(graph) == f"{ROWS}%z: f32[6,4] = caffe.{layer}(%x/rows)\n{Z}"
+
+
+def test_a_logarithm_without_roots_is_refused_by_its_own_name() -> None:
+    with pytest.raises(BackendError, match="target noslice has no Log layer, which %z needs"):
+        narrowed(graph_of("%z: f32[2,3,4] = log(%x)"), without_power("noslice"), low=0.1)
+
+
 def without_power(name: str) -> Target:
     target = load_target(name)
     return replace(target, layers=tuple(layer for layer in target.layers if layer != "Power"))
