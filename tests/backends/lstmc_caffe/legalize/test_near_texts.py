@@ -42,6 +42,13 @@ SWAPS = (
 )
 
 
+# the recurrent matrix is read once more
+TWICE = PACKED.replace("      return %h,", """\
+      %again: f32[1,3,8] = caffe.InnerProduct(%h_prev, %W, axis=2, num_output=8)
+      %q, %rest: f32[1,3,2], f32[1,3,6] = caffe.Slice(%again, axis=2, sizes=(2, 6))
+      return %q,""")  # fmt: skip
+
+
 def near(text: str) -> Iterator[str]:
     """Yield the text with one difference: an operand of the same type, two results that change places, a function, or
     one more output."""
@@ -90,11 +97,12 @@ def outputs(graph: Graph) -> dict[str, np.ndarray]:
     ("pass_", "text", "least"),
     [
         (FindLSTMUnit(), PACKED, 20),
+        (FindLSTMUnit(), TWICE, 0),
         (FindLSTMUnit(), GATES, 20),
         (FindNativeLayers(), NATIVE, 5),
         (FindNativeLayers(), changed(*ZERO, ONLY_Y), 5),
     ],
-    ids=["packed", "gates", "native", "from zero"],
+    ids=["packed", "twice", "gates", "native", "from zero"],
 )
 def test_what_is_rewritten_means_the_same(pass_: Pass, text: str, least: int) -> None:
     rewritten = 0
