@@ -19,6 +19,7 @@ from lstmc.verification.report import Difference
 
 LARGEST = 2**31  # elements of one tensor
 MANY = 100_000  # tensors of one file
+MOST_AXES = 16  # of one tensor
 
 
 def head_of(path: Path, size: int = 16) -> bytes:
@@ -60,7 +61,7 @@ def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
     """Return a shape from a file. Raises :class:`SourceError` for anything but plausible sizes."""
     if (
         not isinstance(shape, list | tuple)
-        or len(shape) > 16
+        or len(shape) > MOST_AXES
         or not all(isinstance(size, int) and not isinstance(size, bool) and 0 <= size <= LARGEST for size in shape)
         or prod(shape) > LARGEST
     ):

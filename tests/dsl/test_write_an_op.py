@@ -51,7 +51,7 @@ def test_the_python_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.Monk
     }
     counts: Counter[str] = Counter()
     monkeypatch.setattr(legalize, "rules", lambda: RuleTable({**rules().trained, **names["RULES"]}, {}, {}))
-    assert_same_meaning(graph, legalized(graph, counts))
+    assert_same_meaning(graph, legalized(graph, counts, trained=True, fused=False))
     assert counts["swap_halves_to_layers"] == 2
 
 

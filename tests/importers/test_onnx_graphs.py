@@ -137,6 +137,11 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
         [("DequantizeLinear", "wsz", "d", {"axis": 0}), ("Mul", "xd", "y", {})], X3,
         {"w": np.arange(-9, 9, dtype=np.int8).reshape(3, 6), "s": np.float32([0.5, 1, 0.1]), "z": np.int8([0, 1, -2])},
         13),
+    "a row of integers with a scale": (
+        [("DequantizeLinear", "wsz", "d", {}), ("MatMul", "xd", "a", {}), ("Cast", "a", "b", {"to": 6}),
+         ("DequantizeLinear", "bst", "y", {})], (2, 3, 3),
+        {"w": np.arange(-9, 9, dtype=np.int8).reshape(3, 6), "s": np.float32(0.5), "z": np.int8(3), "t": np.int32(0)},
+        13),
     "reduce": ([("ReduceMean", "x", "a", {"axes": [1]}), ("ReduceSum", "ai", "y", {"keepdims": 0})],
                X3, {"i": ints(2)}, 13),
     "largest and smallest": ([("ReduceMax", "x", "a", {"axes": [-2]}),
@@ -325,6 +330,43 @@ def test_the_shape_to_give_has_the_inputs_own_name() -> None:
     with pytest.raises(RefusedError) as caught:
         from_onnx(model)
     assert 'shapes={"input.1": (TIME, 2)}' in str(caught.value)
+
+
+# Arithmetic of the shape s of x [n, 3], whose result t is a shape again; what a named size can not be is refused.
+SIZES: dict[str, tuple[list[Node], bool]] = {
+    "times one": ([("Mul", ["s", "ones"], ["t"], {})], True),
+    "one times": ([("Mul", ["ones", "s"], ["t"], {})], True),
+    "times two": ([("Mul", ["s", "twos"], ["t"], {})], False),
+    "squared": ([("Mul", ["s", "s"], ["t"], {})], False),
+    "plus": ([("Add", ["s", "ones"], ["t"], {})], False),
+    "cast": ([("Cast", ["s"], ["c"], {"to": 7}), ("Identity", ["c"], ["t"], {})], True),
+    "sizes one by one": (
+        [("Gather", ["s", "zero"], ["a"], {}), ("Gather", ["s", "one"], ["b"], {}),
+         ("Unsqueeze", ["a", "axis"], ["c"], {}), ("Unsqueeze", ["b", "axis"], ["d"], {}),
+         ("Concat", ["d", "c"], ["e"], {"axis": 0}), ("Slice", ["e", "first", "second"], ["f"], {}),
+         ("Concat", ["f", "minus"], ["t"], {"axis": 0})], True),
+    "equal to itself": ([("Equal", ["s", "s"], ["e"], {}), ("Where", ["e", "s", "ones"], ["t"], {})], True),
+    "equal to minus one": ([("Equal", ["s", "minus"], ["e"], {}), ("Where", ["e", "ones", "s"], ["t"], {})], True),
+    "equal to two": ([("Equal", ["s", "twos"], ["e"], {}), ("Where", ["e", "ones", "s"], ["t"], {})], False),
+}  # fmt: skip
+KNOWN = {
+    "ones": ints(1, 1), "twos": ints(2, 2), "minus": ints(-1), "axis": ints(0), "first": ints(0), "second": ints(1),
+    "zero": np.array(0, np.int64), "one": np.array(1, np.int64),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_shapes_are_computed_with_named_sizes(name: str) -> None:
+    nodes, right = SIZES[name]
+    model = built([("Shape", ["x"], ["s"], {}), *nodes, ("Reshape", ["x", "t"], ["y"], {})], ["n", 3], KNOWN)
+    if not right:
+        with pytest.raises(RefusedError, match=r"fix the sizes by shapes=\{\"x\": \(N, 3\)\}"):
+            from_onnx(model)
+    else:
+        source = from_onnx(model).described
+        for size in (2, 5):
+            x = floats(size, 3)
+            assert_close(traced(source, {"n": size}).interpreted({"x": x.astype(float)}), {"y": by_runtime(model, x)})
 
 
 BRANCH = helper.make_graph(

@@ -218,13 +218,13 @@ class SeparateLayers(Pass):
         return compared(graph, separate_layers(graph), Counter())
 
 
-def legalization(trained: bool = True, fused: bool = False) -> tuple[Pass, ...]:
+def legalization(trained: bool, fused: bool = False) -> tuple[Pass, ...]:
     """Return the passes from a model's graph to layers. See :class:`Legalize` for ``trained`` and ``fused``."""
     prepare: tuple[Pass, ...] = (CheckGradients(), UntieTransposes(), PassPackedValues())
     return (*(prepare if trained else (SeparateLayers(),)), Legalize(trained, fused))
 
 
-def legalized(graph: Graph, counts: Counter[str], trained: bool = True, fused: bool = False) -> Graph:
+def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) -> Graph:
     """Return the graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
     packing = packing_nodes(graph) if trained else weight_nodes(graph)
     table = rules()
@@ -236,7 +236,7 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool = True, fused: b
             counts["scan_to_layer"] += 1
             return scan_to_layer(b, node, args)
         if isinstance(node.op, Scan):
-            scan = in_bodies(node.op, lambda body: legalized(body, counts, trained))
+            scan = in_bodies(node.op, lambda body: legalized(body, counts, trained, fused))
             values = [_operand(b, scan, i, ref) for i, ref in enumerate(args)]
             return b.add(scan, *values, names=node.names, loc=node.loc)
         if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp):

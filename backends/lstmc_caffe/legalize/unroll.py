@@ -214,7 +214,7 @@ class CaffeTimeAxis:
         if kept:
             return concat_tree(b, steps, 0, name)
         shape = (len(steps), *b.type(steps[0]).shape)
-        if len(steps) > 1 and len(shape) == 1:  # numbers, which have no axis to be joined along
+        if len(shape) == 1:  # numbers, which have no axis to be joined along
             numbers = [b.add(caffe.ReshapeLayer((1,)), number, names=(f"{name}/row",))[0] for number in steps]
             return concat_tree(b, numbers, 0, name)
         rows = concat_tree(b, steps, 0, f"{name}/rows")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, output_mask
-from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
 from lstmc.importers.frontends.keras_ops import (
+    DEEPEST,
     SAVE,
     UNSETTLED,
     Call,
@@ -19,6 +19,7 @@ from lstmc.importers.frontends.keras_ops import (
     operation,
     tensor_key,
 )
+from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
 from lstmc.importers.frontends.keras_weights import (
     MODELS,
     check_fit,
@@ -309,6 +310,6 @@ def _tensors(thing: Any, depth: int = 0) -> Iterator[Key]:
     if isinstance(thing, Mapping) and thing.get("class_name") == "__keras_tensor__":
         config = thing.get("config")
         yield tensor_key(config.get("keras_history") if isinstance(config, Mapping) else config)
-    elif isinstance(thing, Mapping | list) and depth < 10:
+    elif isinstance(thing, Mapping | list) and depth < DEEPEST:
         for inner in thing.values() if isinstance(thing, Mapping) else thing:
             yield from _tensors(inner, depth + 1)

@@ -159,7 +159,7 @@ def activated(layers: Layers, call: Call, y: str) -> str:
     return y if f == Affine() else layers.one(f, y)
 
 
-_DEEPEST = 10  # lists in lists of arguments
+DEEPEST = 10  # lists in lists of arguments
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def operation(layer: Mapping[str, Any], node: Any, values: Mapping[tuple[str, in
 
 
 def _argument(value: Any, values: Mapping[tuple[str, int, int], str | None], depth: int = 0) -> Any:
-    if isinstance(value, list) and depth < _DEEPEST:
+    if isinstance(value, list) and depth < DEEPEST:
         return [_argument(one, values, depth + 1) for one in value]
     if isinstance(value, str):
         raise Refused("argument", brief(value), "it is neither a tensor nor a number", SAVE)

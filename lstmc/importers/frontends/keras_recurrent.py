@@ -162,7 +162,7 @@ def bidirectional(layers: Layers, call: Call) -> list[str]:
     name, forward_config = str(inner.get("class_name", "")), inner.get("config", {})
     if name not in KINDS:
         raise Refused("layer", name, "only SimpleRNN, LSTM and GRU run both ways", "write two layers")
-    first = (len(xs) + 1) // 2  # the first states of the one way stand before those of the other
+    first = 1 + len(xs) // 2  # the first states of the one way stand before those of the other
     if forward_config.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
     half, hint = len(call.weights) // 2, layers.hint

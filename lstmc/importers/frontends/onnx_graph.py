@@ -38,6 +38,7 @@ HANDLERS = {
 }
 OLDEST = 7
 MOST = 100_000  # nodes
+DEEPEST = 20  # graphs in graphs
 
 
 def describe_onnx(
@@ -114,8 +115,10 @@ class _Reader:
     def run(self, graph: Any, depth: int = 0) -> None:
         for number, proto in enumerate(graph.node):
             self.count += 1
-            if self.count > MOST or depth > 20:
-                raise SourceError(f"{self.origin}: it has more than {MOST:,} nodes, or graphs nested deeper than 20")
+            if self.count > MOST or depth > DEEPEST:
+                raise SourceError(
+                    f"{self.origin}: it has more than {MOST:,} nodes, or graphs nested deeper than {DEEPEST}"
+                )
             label = f"{proto.name or f'node {number}'} ({proto.op_type})"
             missing = [name for name in proto.input if name and name not in self.values]
             if missing:

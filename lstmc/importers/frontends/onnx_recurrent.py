@@ -64,13 +64,8 @@ def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
             raise Refused("cond", "computed from the inputs", "how often it runs must be known here", PIN)
         step_outputs.append(results[len(carried) :])
         carried, running = results[: len(carried)], bool(condition.all())
-    if not step_outputs and node.results > len(carried):
-        raise Refused("M", "0", "it has no steps, and so nothing to give of each", "leave it out")
     layers = reader.t.layers
-    return [
-        *carried,
-        *(layers.stack(ys, 0) for ys in zip(*step_outputs, strict=True)),
-    ]
+    return [*carried, *(layers.stack(ys, 0) for ys in zip(*step_outputs, strict=True))]  # without steps none to give
 
 
 def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:

@@ -17,6 +17,7 @@ from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.values import OpenSize, Size, Weight, broadcast
 from lstmc.importers.refusal import PIN, Refused, SourceError
+from lstmc.importers.sources import MOST_AXES
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.text import brief
@@ -172,7 +173,6 @@ def weight_or_none(x: Operand | None, what: str, rank: int | None = None) -> Wei
 
 
 LARGEST = 2**24  # elements of what is computed
-MOST_AXES = 16
 # What takes sizes without a number as well.
 SHAPE_OPS = frozenset(
     """
@@ -200,8 +200,8 @@ def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None
     named = [one for one in objects if isinstance(one, OpenSize)]
     if named and node.op not in SHAPE_OPS:
         raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
-    fold = OF_SIZES.get(node.op)
-    if fold is None or (node.op in ("Equal", "Mul", "Cast") and not named):
+    fold = (OF_SIZES if named else {}).get(node.op) or CHECKED.get(node.op)
+    if fold is None:
         results = _computed(node, arrays)
     else:
         least = _definition(node.op, node.opset).min_input
@@ -355,12 +355,15 @@ def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
     return np.arange(first, last, step, dtype=start.dtype)
 
 
-# What the onnx package does not compute as it is needed here.
+# What the onnx package does not compute as it is needed here: with named sizes, and always.
 OF_SIZES: Mapping[str, Fold] = {
     "Cast": lambda node, x: x,
-    "DequantizeLinear": _dequantized,
     "Equal": _equal,
     "Mul": _multiplied,
+    "Where": lambda node, mask, x, y: np.where(mask, x, y),
+}
+CHECKED: Mapping[str, Fold] = {
+    "DequantizeLinear": _dequantized,
     "Expand": _expand,
     "Tile": _tile,
     "ConstantOfShape": _of_shape,

@@ -99,6 +99,7 @@ def _count(thing: Any, counts: dict[int, int]) -> int:
     return counts[id(thing)]
 
 
+_DEEPEST = 32  # groups in groups
 ROOM = 2**28  # bytes that reading may take besides the tensors
 # All that h5py raises for a damaged file.
 _DAMAGE = (
@@ -218,9 +219,9 @@ def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
         prefix, group, depth = waiting.pop()
         for key in group:
             seen += 1
-            if seen > MANY or depth > 32:
+            if seen > MANY or depth > _DEEPEST:
                 raise SourceError(
-                    f"{origin}: it has more than {MANY:,} groups and tensors, or some nested deeper than 32"
+                    f"{origin}: it has more than {MANY:,} groups and tensors, or some nested deeper than {_DEEPEST}"
                 )
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
                 raise SourceError(f"{origin}: {prefix}{key} is a link to elsewhere: not followed")

@@ -87,7 +87,11 @@ class _Machine:
         """Run an instruction."""
         push = self.stack.append
         if name in _PUSHED:
-            if name in ("LONG1", "LONG4", "LONG", "INT") and isinstance(argument, int) and argument.bit_length() > 512:
+            if (
+                name in ("LONG1", "LONG4", "LONG", "INT")
+                and isinstance(argument, int)
+                and argument.bit_length() > 8 * DIGITS
+            ):
                 raise PickleProblem(f"an integer of more than {DIGITS} bytes")
             push(argument)
         elif name in _CONSTANTS:
