@@ -58,9 +58,8 @@ class _Update:
 def with_convex_updates(passes: PassList) -> PassList:
     """Return the list with :class:`ConvexUpdates`, where products are packed and gates are not yet."""
     names = [step.name for step in passes]
-    last = next((name for name in ("fuse_linears", "precompute", "dead") if name in names), None)
-    place = 0 if last is None else names.index(last) + 1
-    passes.insert(place, ConvexUpdates())
+    before = next((names.index(name) for name in ("fuse_linears", "precompute", "dead") if name in names), -1)
+    passes.insert(before + 1, ConvexUpdates())
     return passes
 
 

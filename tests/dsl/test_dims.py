@@ -300,5 +300,6 @@ def test_a_dimension_may_have_a_default_size() -> None:
 
     assert net.graph(N=2).node("x").types[0].shape == (50, 2, 3)
     assert net.graph(N=2, T=7).node("x").types[0].shape == (7, 2, 3)
+    assert dims("T=1").default == 1
     with pytest.raises(DslError, match="the default of a dimension is a positive integer"):
         dims("T=0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import re
 from itertools import product
 from typing import Any
 
@@ -55,6 +56,8 @@ def test_every_library_cell_is_traced_again() -> None:
         model = CellModel(cell)
         graph = model.graph(**{dim: {"T": 3, "N": 2, "K": 3}.get(dim, 4) for dim in model.dims})
         assert same(graph, traced_again(graph)), name
+        lines = [line for line in print_python(graph).split("\n") if not re.match(r" *(return|\w+=)|.*Param\(", line)]
+        assert max(map(len, lines)) < 115, name
 
 
 def test_a_delay_is_printed(user: UserFile) -> None:

@@ -8,11 +8,13 @@ import pytest
 import lstmc
 import lstmc.cells
 from lstmc import Input, Param, State, Value, cell, dims, linear, sigmoid, split, tanh
+from lstmc.backend import load_backend
 from lstmc.dsl import CellModel
 from lstmc.errors import PluginError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, Scan
-from lstmc.passes import ConvexUpdates, Dead, with_convex_updates
+from lstmc.passes import ConvexUpdates, Dead, PassList, with_convex_updates
+from lstmc.pipeline import all_passes
 from lstmc.weights import parameters
 
 FACTORED = ("mgu", "min_gru", "para_gru")
@@ -110,6 +112,13 @@ def test_a_gate_that_others_read_stays() -> None:
         return h + z, {"h": h}
 
     assert not changed(CellModel(shared).graph(T=2, N=1))[1]
+
+
+@pytest.mark.parametrize(("target", "before"), [("flat", "fuse_linears"), ("noslice", "precompute"), (None, None)])
+def test_updates_are_searched_where_products_are_packed(target: str | None, before: str | None) -> None:
+    passes = with_convex_updates(all_passes(load_backend("caffe"), target) if target else PassList())
+    places = [None, *passes.names]
+    assert places[places.index("convex_updates") - 1] == before
 
 
 def test_a_net_for_the_numbers_of_a_device_is_one_for_its_target() -> None:
