@@ -152,6 +152,18 @@ CASES = {
         %z: f32[2,3] = caffe.Eltwise(%x, %z/value, operation='PROD')""",
         {"scale_to_product": 1},
     ),
+    "an average by a product with its windows": (
+        "rknn",
+        """%i: f32[1,1,2,3] = caffe.Reshape(%x, shape=(1, 1, 2, 3))
+        %z: f32[1,1,1,2] = caffe.AvePooling(%i, size=(2, 2), stride=(2, 2))""",
+        """%i: f32[1,1,2,3] = caffe.Reshape(%x, shape=(1, 1, 2, 3))
+        %z/elements: f32[1,6] = caffe.Reshape(%i, shape=(1, 6))\n"""
+        + fixed_matrix("z/windows", np.array([[0.25, 0.25, 0, 0.25, 0.25, 0], [0, 0, 0.5, 0, 0, 0.5]]))
+        + fixed("z/zeros", (2,), 0.0)
+        + """%z/means: f32[1,2] = caffe.InnerProduct(%z/elements, %z/windows, %z/zeros, num_output=2, bias=True)
+        %z: f32[1,1,1,2] = caffe.Reshape(%z/means, shape=(1, 1, 1, 2))""",
+        {"mean_to_product": 1},
+    ),
     "a Bias on images by a Scale of ones": (
         "tpu-mlir",
         """%p: f32[3] = param()

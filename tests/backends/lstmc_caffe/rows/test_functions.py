@@ -202,6 +202,16 @@ def test_a_factor_without_power_and_weighed_sums_is_refused() -> None:
         narrowed(graph_of("%z: f32[2,3,4] = affine(%x, scale=3.0)"), without_power("x2paddle"))
 
 
+def test_a_sum_with_a_number_needs_no_weighed_sum_and_a_factor_of_two_does() -> None:
+    unweighed = [rule for rule in X2PADDLE.restrictions if rule.field == "eltwise_param.coeff"]
+    assert unweighed
+    caffe = without_power("caffe")
+    target = replace(caffe, restrictions=(*caffe.restrictions, *unweighed))
+    assert "DummyData(value=1.5)" in lines_of(narrowed(graph_of("%z: f32[2,3,4] = affine(%x, shift=1.5)"), target))
+    with pytest.raises(BackendError, match="target caffe has no Power layer, which %z needs"):
+        narrowed(graph_of("%z: f32[2,3,4] = affine(%x, scale=2.0)"), target)
+
+
 @pytest.mark.parametrize(("line", "layer"), [("log", "Log"), ("exp", "Exp"), ("abs", "AbsVal"), ("tanh", "TanH")])
 def test_a_function_that_a_target_has_is_a_layer(line: str, layer: str) -> None:
     graph = narrowed(graph_of(f"%z: f32[2,3,4] = {line}(%x)"), load_target("flat"), low=0.1)

@@ -11,10 +11,11 @@ from lstmc import Input, Param, argmax, embed, linear, model, one_hot, step, tan
 from lstmc import compile as compile_net
 from lstmc.interp import forward
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
+from lstmc.ops import Param as ParamOp
 from lstmc.passes import Dead
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.rows.narrow import MOST_ROWS, EmbedProducts, HalfSteps, Narrow
+from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from tests.backends.lstmc_caffe.nets import legalised
@@ -400,13 +401,26 @@ def test_rows_that_integers_name_are_a_product_where_there_is_no_embed(target: s
     assert verified, str(verified)
 
 
-def test_so_many_rows_that_float16_has_not_all_their_numbers_stay_an_embed() -> None:
+@pytest.mark.parametrize(("rows", "counts"), [(2048, {"embed": 2}), (2049, {})])
+def test_so_many_rows_that_float16_has_not_all_their_numbers_stay_an_embed(rows: int, counts: dict[str, int]) -> None:
     graph = parse_graph(f"""\
 graph net {{
   %x: f32[3] = input()
-  %W: f32[{MOST_ROWS + 1},2] = param()
+  %W: f32[{rows},2] = param()
   %y: f32[3,2] = embed(%x, %W)
-  return y=%y
+  %z: f32[3,2] = embed(%x, %W)
+  return y=%y, z=%z
 }}
 """)
-    assert not EmbedProducts(FLAT).run(graph).modified
+    outcome = EmbedProducts(FLAT).run(graph)
+    assert outcome.counts == counts
+    params = [node for node in outcome.graph if isinstance(node.op, ParamOp)]
+    assert len(params) == (3 if counts else 1), "ones and places are there once"
+
+
+@pytest.mark.parametrize(("factor", "counts"), [(2.0**27, {"mask": 1}), (2.0**26, {})])
+def test_a_mask_in_float16_has_a_factor_that_is_one(factor: float, counts: dict[str, int]) -> None:
+    text = "graph g {{\n  %x: f32[2] = input()\n  %a: f32[2] = affine(%x, scale={0}, shift=-{0})\n  return a=%a\n}}\n"
+    outcome = HalfSteps(load_target("rknn")).run(parse_graph(text.format(factor)))
+    assert outcome.counts == counts
+    assert print_graph(outcome.graph) == text.format(2.0**15 if counts else factor)

@@ -7,7 +7,7 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.rows.views import SettleViews
+from lstmc_caffe.rows.views import SettleViews, UnreadInputs
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
@@ -115,6 +115,16 @@ CASES = {
         "z=%z, y=%u|z=%z, y=%y",
         {"copy_output": 1},
     ),
+    "or nearly copied, where a copy would be taken out": (
+        "openvino",
+        A + "%t, %u: f32[2,3], f32[2,3] = caffe.Slice(%a, axis=1, sizes=(3, 3))\n%z: f32[2,3] = caffe.Sigmoid(%t)",
+        f"""%a: f32[2,6] = caffe.Input()
+        %t, %u: f32[2,3], f32[2,3] = caffe.Slice(%a, axis=1, sizes=(3, 3))
+        %z: f32[2,3] = caffe.Sigmoid(%t)
+        %y: f32[2,3] = caffe.Power(%u, shift={2.0**-126})""",
+        "z=%z, y=%u|z=%z, y=%y",
+        {"copy_output": 1},
+    ),
     "or, where there is neither Power nor Scale, joined with nothing": (
         BARE,
         A + "%t: f32[2,6] = caffe.TanH(%a)\n%z: f32[2,6] = caffe.Sigmoid(%t)",
@@ -173,6 +183,15 @@ def test_a_view_gets_its_place(target: str, before: str, after: str, returned: s
     assert (outcome.modified, outcome.counts) == (True, counts)
     assert_same_meaning(graph, outcome.graph)
     assert settle.run(outcome.graph) == PassResult(outcome.graph, False, {})
+
+
+@pytest.mark.parametrize("target", ["flat", "caffe"])
+def test_an_input_that_no_layer_reads_is_the_hosts_where_there_is_no_silence(target: str) -> None:
+    lines = "%x: f32[2,3] = caffe.Input()\n%u: f32[2,3] = caffe.Input()\n%z: f32[2,3] = caffe.TanH(%x)"
+    outcome = UnreadInputs(load_target(target)).run(graph_of(lines))
+    left_out = lines.replace("%u: f32[2,3] = caffe.Input", "%u: f32[2,3] = host.input")
+    assert outcome.graph == graph_of(left_out if target == "flat" else lines)
+    assert outcome.counts == ({"leave_out": 1} if target == "flat" else {})
 
 
 def test_an_input_that_is_fed_in_another_shape_is_no_blob_itself() -> None:
