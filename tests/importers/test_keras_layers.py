@@ -34,6 +34,7 @@ POOLS: list[Settings] = [{}, {"pool_size": 3, "strides": 1, "padding": "same"}]
 WIDE: list[Settings] = [
     {"pool_size": 3, "strides": 2, "padding": "same"}
 ]  # Keras in PyTorch repeats the edge in a mean
+FRAMES: list[Settings] = [{"dilation_rate": 2, "go_backwards": True, "return_sequences": True}, {"strides": 2}]
 TWO: list[Settings] = [{}, {"operands": 3}]
 # The shape of a layer's operand, and its settings: of all calls, and of each.
 LAYERS: dict[str, tuple[tuple[int, ...], Settings, list[Settings]]] = {
@@ -51,6 +52,16 @@ LAYERS: dict[str, tuple[tuple[int, ...], Settings, list[Settings]]] = {
     "Conv2DTranspose": (
         P, {"filters": 3, "kernel_size": (4, 2)}, [{"strides": (2, 3), "padding": "same"}, {"strides": 3}]
     ),
+    "ConvLSTM1D": (
+        P, {"filters": 2, "kernel_size": 3}, [{}, *FRAMES, {"padding": "same", "activation": "relu", "use_bias": False}]
+    ),
+    "ConvLSTM2D": (
+        (3, *P), {"filters": 2, "kernel_size": (3, 2)},
+        [*FRAMES, {"strides": (2, 1), "padding": "same"}, {"dilation_rate": (2, 3), "recurrent_activation": "sigmoid"}],
+    ),
+    "SimpleRNN": (T, {"units": 3}, [{}, {"activation": "relu", "return_sequences": True, "go_backwards": True}]),
+    "LSTM": (T, {"units": 3}, [{}, {"recurrent_activation": "hard_sigmoid", "use_bias": False, "go_backwards": True}]),
+    "GRU": (T, {"units": 3}, [{}, {"reset_after": False, "return_sequences": True}, {"use_bias": False}]),
     "MaxPooling1D": (T, {"pool_size": 2}, [*POOLS, *WIDE]),
     "MaxPooling2D": (P, {"pool_size": 2}, [*POOLS, *WIDE, {"pool_size": (2, 3), "strides": (1, 2)}]),
     "AveragePooling1D": (T, {"pool_size": 2}, POOLS),
@@ -108,7 +119,17 @@ LAYERS: dict[str, tuple[tuple[int, ...], Settings, list[Settings]]] = {
 }  # fmt: skip
 # Settings that are of training, or of the layer's own name
 OTHERS = ("name", "trainable", "dtype", "seed", "stddev", "l1", "l2", "momentum", "noise_shape", "synchronized")
-ELSEWHERE = (*RECURRENT, "Embedding", "Masking", "MultiHeadAttention", "TimeDistributed", "TimeDistributedDense")
+ELSEWHERE = (
+    "CuDNNLSTM",
+    "CuDNNGRU",
+    "Bidirectional",
+    "RNN",
+    "Embedding",
+    "Masking",
+    "MultiHeadAttention",
+    "TimeDistributed",
+    "TimeDistributedDense",
+)
 
 
 def source_of(config: Any, weights: Any) -> Source:
@@ -155,7 +176,9 @@ def test_a_layer(name: str) -> None:
         refused = settings.get("interpolation") == "bilinear" or settings.get("axis", -1) is None
         expected = "refused" if refused else "right"
         assert outcome(model, config, weights, arrays) == expected, settings
-        if operands == 1 and name != "RepeatVector" and ("axis" in own or not number):  # and at each step of a sequence
+        if (
+            operands == 1 and name not in (*RECURRENT, "RepeatVector") and ("axis" in own or not number)
+        ):  # and at each step of a sequence
             outer = kl.TimeDistributed(getattr(kl, name)(**settings), name="it")
             many = net_of(outer, (3, *shape), 1)
             outer.set_weights(weights)

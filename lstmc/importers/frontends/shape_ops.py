@@ -32,13 +32,13 @@ Pair = tuple[int, int]
 _NONE: Pair = (0, 0)
 
 
-def window_count(size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, dilation: int = 1) -> int:
+def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool) -> int:
     """Return the number of windows along an axis."""
-    room = fixed(size, "an image's size") + sum(pads) - dilation * (kernel - 1) - 1
+    room = size + sum(pads) - kernel
     if room < 0:
         raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")
     count = (-(-room // stride) if ceil else room // stride) + 1
-    return count - 1 if ceil and (count - 1) * stride >= fixed(size, "an image's size") + pads[0] else count
+    return count - 1 if ceil and (count - 1) * stride >= size + pads[0] else count
 
 
 def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
