@@ -327,8 +327,7 @@ class EmbedProducts(Pass):
             return b.add(Param(array.shape, Values.of(array), 0.0, 0.0), names=(name,))[0]
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            rows = graph.type(graph.args(node.name)[1]).shape[0] if isinstance(node.op, Embed) else 0
-            if not 0 < rows <= MOST_ROWS:
+            if not isinstance(node.op, Embed) or (rows := graph.type(graph.args(node.name)[1]).shape[0]) > MOST_ROWS:
                 return None
             counts["embed"] += 1
             if rows not in places:
@@ -362,7 +361,7 @@ class RenameBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        layers = [node for node in graph if _is_layer(node)]
+        layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
         learning = [node.name for node in layers if _learned(graph, node)]
         taken = {f"{name}_{end}" for name in learning for end in ("1", "weight_0", "weight_1")}
         words = self.target.names == "words"
@@ -397,12 +396,6 @@ class RenameBlobs(Pass):
             for o in graph.outputs
         ]
         return result(graph, rebuild.builder.finish(outputs), counts)
-
-
-def _is_layer(node: Node) -> bool:
-    return isinstance(node.op, caffe.CaffeOp) and not isinstance(
-        node.op, caffe.HostInput | caffe.HostStack | caffe.View
-    )
 
 
 def _learned(graph: Graph, node: Node) -> bool:

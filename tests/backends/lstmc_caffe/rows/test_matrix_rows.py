@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import lstmc
 from lstmc import (
     Input,
     Param,
@@ -157,6 +160,28 @@ def test_other_targets_keep_rows() -> None:
     graph = graph_of(FED + "%z: f32[3,4] = caffe.TanH(%a)", leaves=LEAVES)
     assert OneRow(load_target("flat")).run(graph) == PassResult(graph, False)
     assert with_rows(load_target("flat")) is with_reshapes(load_target("flat")) is load_target("flat")
+
+
+@cell
+def summed(x=Input(2, 3), h=State(2, 2, 3), *, W=Param(3, 3), U=Param(6, 6)):
+    h = tanh(linear(h, W) + reshape(linear(reshape(h, 2, 6), U), 2, 2, 3) + x[:, None, :])
+    return sum(h, axis=1), {"h": h}
+
+
+@model
+def batched(X=Input(3, 2, 3)):
+    return scan(summed(), X)[0]
+
+
+def test_blobs_of_one_row_need_no_reshape(tmp_path: Path) -> None:
+    """A vector in each row of a state of two axes: a view before the blobs are one row, nothing behind it."""
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\nsummary = "ncnn without Reshape"\nbase = "ncnn"\n[sources]\nmanual = "page 12"\n'
+        '[[rule]]\nlayer = "Reshape"\nforbidden = true\nreason = "there is no Reshape"\nsource = "manual"\n'
+    )
+    net = lstmc.compile(batched, target=str(tmp_path / "mine.toml"))
+    assert "Reshape" not in {layer.type for layer in net.layers}
+    assert net.verify(["interpreter"]).passed
 
 
 def test_a_layer_that_reads_rows_together_is_refused() -> None:

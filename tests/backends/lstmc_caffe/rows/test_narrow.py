@@ -168,6 +168,17 @@ CASES: dict[str, tuple[str, str]] = {
         return z=%z
         """,
     ),
+    "three axes of parameters as a value": (
+        "%z: f32[2,3,4] = tanh(%P)",
+        """
+        %P/ones: f32[6,4] = caffe.DummyData(value=1.0)
+        %P/rows: f32[6,4] = reshape(%P, shape=(6, 4))
+        %P/value: f32[6,4] = caffe.Scale(%P/ones, %P/rows, axis=0, num_axes=2, learned=True)
+        %z: f32[6,4] = caffe.TanH(%P/value)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
     "a column along inner axes": (
         "%z: f32[2,3,4] = mul(%x, %s)",
         """
