@@ -13,6 +13,15 @@ static float of_bits(uint32_t bits) {
   return both.x;
 }
 
+// x between two limits; NaN becomes the lower one
+static float within(float x, float low, float high) {
+  return x > low ? (x < high ? x : high) : low;
+}
+
+static size_t lesser(size_t a, size_t b) {
+  return a < b ? a : b;
+}
+
 // the nearest integer, for |x| below 2^31
 static int32_t nearest(float x) {
   return (int32_t)(x + (x < 0.0f ? -0.5f : 0.5f));
@@ -35,7 +44,7 @@ static float exp_of_rest(float r) {
 
 // e^x: error 1.9e-7
 static float exp_(float x) {
-  const float near = x > -104.0f ? (x < 88.8f ? x : 88.8f) : -104.0f;
+  const float near = within(x, -104.0f, 88.8f);
   const int32_t n = nearest(near * 1.44269504f);
   const int32_t half = n / 2;
   const float r = (near - (float)n * 0.693359375f) + (float)n * 2.12194440e-4f;
@@ -45,7 +54,7 @@ static float exp_(float x) {
 
 // 1 / (1 + e^-x): error 2.5e-7, for x above -87
 static float sigmoid(float x) {
-  const float near = x > -87.0f ? (x < 87.0f ? x : 87.0f) : -87.0f;
+  const float near = within(x, -87.0f, 87.0f);
   const int32_t n = nearest(near * -1.44269504f);
   const float r = ((float)n * -0.693359375f - near) + (float)n * 2.12194440e-4f;
   const float y = 1.0f / (1.0f + scaled(exp_of_rest(r), n));
@@ -54,7 +63,7 @@ static float sigmoid(float x) {
 
 // tanh x: error 3.3e-7; 1 and -1 exactly from 8.11 on, as steps and masks are made of it
 static float tanh_(float x) {
-  const float a = x > -8.10797787f ? (x < 8.10797787f ? x : 8.10797787f) : -8.10797787f;
+  const float a = within(x, -8.10797787f, 8.10797787f);
   const float s = a * a;
   float p = 1.52924553e-8f;
   float q = 8.54769212e-7f;
@@ -127,7 +136,7 @@ static float pow_(float x, float y) {
 
 // sin(x + quarters pi/2): absolute error 1e-7, for |x| below 1e6
 static float sine(float x, int32_t quarters) {
-  const float near = x > -1e6f ? (x < 1e6f ? x : 1e6f) : -1e6f;
+  const float near = within(x, -1e6f, 1e6f);
   const int32_t n = nearest(near * 0.636619772f);
   const float r = (float)((double)near - (double)n * 1.5707963267948966);
   const float s = r * r;
@@ -147,8 +156,7 @@ static float round_(float x) {
 
 // x as an index from 0 to count - 1
 static size_t index_of(float x, size_t count) {
-  const float last = (float)(count - 1);
-  return x > 0.0f ? (size_t)(x < last ? x : last) : 0;
+  return (size_t)within(x, 0.0f, (float)(count - 1));
 }
 
 // whether a processor computes with vectors
@@ -193,7 +201,7 @@ static void panel(float *y, const float *x, const float *w, const float *b, size
 // a panel after the other; the last panel has what is left. Processors with vectors sum a panel at once, others 8 rows.
 static void product(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {
   for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
-    const size_t width = outs - o < 32 ? outs - o : 32;
+    const size_t width = lesser(outs - o, 32);
     size_t k = 0;
     if (has_vectors() && width == 32) {
       panel(y + o, x, w, b ? b + o : 0, ins);
@@ -217,7 +225,7 @@ static float half_to_float(uint16_t bits) {
 // a product as above, of a matrix of float16
 static void product_float16(float *y, const float *x, const uint16_t *w, const float *b, size_t outs, size_t ins) {
   for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
-    const size_t width = outs - o < 32 ? outs - o : 32;
+    const size_t width = lesser(outs - o, 32);
     float sum[32] = {0.0f};
     if (width == 32) {
       for (size_t i = 0; i < ins; ++i)
@@ -245,7 +253,7 @@ static void sums_int8(float *y, const float *x, const int8_t *w, size_t width, s
 // a product as above, of a matrix of integers with a scale for each row
 static void product_int8(float *y, const float *x, const int8_t *w, const float *scale, const float *b, size_t outs, size_t ins) {
   for (size_t o = 0; o < outs; o += 32, w += 32 * ins) {
-    const size_t width = outs - o < 32 ? outs - o : 32;
+    const size_t width = lesser(outs - o, 32);
     size_t done = 0;
     float sum[32] = {0.0f};
     if (has_vectors() && width == 32) {

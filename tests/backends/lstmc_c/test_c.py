@@ -572,7 +572,7 @@ def test_functions_are_as_precise_as_they_say(tmp_path: Path) -> None:
         library[f"all_{name}"](x.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p), len(x))
         return y.astype(np.float64)
 
-    x = np.concatenate([bits, common, np.float32([0, -0.0, np.inf, -np.inf, np.nan])])
+    x = np.concatenate([bits, common, np.float32([0, -0.0, np.finfo(np.float32).max, np.inf, -np.inf, np.nan])])
     with np.errstate(all="ignore"):
         for name, meaning in FUNCTIONS.items():
             stated = re.search(r"error (\S+?)[,;\n]", functions()[name])

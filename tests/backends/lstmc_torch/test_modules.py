@@ -118,10 +118,9 @@ def written(X=Input(T, N, 3), C=Input(T, N), L=Input(N), h0=Input(N, 4), c0=Para
 @pytest.mark.walk
 def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Built by PyTorch's own builder in half a minute, once: what is the same stays in the cache."""
-    graph = written.graph(T=5, N=3)
-    artifact = BACKEND.emit(compile_graph(graph, BACKEND), initial_weights(graph))
+    compiled = lstmc.compile(written, T=5, N=3, backend="torch")
     folder = user_cache_path("lstmc") / "written-torch"
-    for name, content in artifact.files.items():
+    for name, content in compiled.files.items():
         if not (folder / name).is_file() or (folder / name).read_bytes() != content:
             write_files(folder, {name: content})
     spec = spec_from_file_location("written", folder / "written_torch.py")
@@ -134,15 +133,6 @@ def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -
     plain, built = module.Net(), module.Net().build()
     for net in (plain, built):
         net.load_state_dict(torch.load(folder / "written_torch.pt"))
-    rng = np.random.default_rng(0)
-    arrays = {
-        "X": rng.normal(size=(5, 3, 3)),
-        "C": rng.integers(0, 2, (5, 3)),
-        "L": [5, 1, 3],
-        "h0": rng.normal(size=(3, 4)),
-    }
-    inputs = [torch.tensor(arrays[name], dtype=torch.float32, requires_grad=True) for name in artifact.inputs]
-
     def results(net: Any) -> list[torch.Tensor]:
         outputs = net(*inputs)
         leaves = [*inputs, *(p for p in net.parameters() if p.requires_grad)]
@@ -150,8 +140,17 @@ def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -
         found = torch.autograd.grad(total, leaves, allow_unused=True)
         return [*outputs.values(), *(torch.zeros(()) if g is None else g for g in found)]
 
-    for one, other in zip(results(built), results(plain), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    rng = np.random.default_rng(0)
+    for steps, rows in ((5, 3), (7, 2)):  # T and N are free
+        arrays = {
+            "X": rng.normal(size=(steps, rows, 3)),
+            "C": rng.integers(0, 2, (steps, rows)),
+            "L": rng.integers(1, steps + 1, rows),
+            "h0": rng.normal(size=(rows, 4)),
+        }
+        inputs = [torch.tensor(arrays[name], dtype=torch.float32, requires_grad=True) for name in compiled.inputs]
+        for one, other in zip(results(built), results(plain), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(built(*inputs), plain(*inputs))
     assert copy.deepcopy(built).native

@@ -195,7 +195,7 @@ def test_other_lengths_and_batches_need_no_other_code(caffe: Runner, tmp_path: P
     (tmp_path / "net.prototxt").write_bytes(artifact.files["both_ways.prototxt"])
     (tmp_path / "net.caffemodel").write_bytes(artifact.files["both_ways.caffemodel"])
     args = {"net": str(tmp_path / "net.prototxt"), "weights": str(tmp_path / "net.caffemodel"), "read": "y"}
-    for steps, rows in ((7, 2), (5, 3), (1, 4)):
+    for steps, rows in ((7, 2), (5, 3), (1, 4), (90, 40)):
         sized = both_ways.graph(T=steps, N=rows)
         inputs = random_leaves(sized, InputOp)
         arrays = {name: array.astype(np.float32) for name, array in inputs.items()}
