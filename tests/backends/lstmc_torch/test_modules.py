@@ -133,6 +133,7 @@ def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -
     plain, built = module.Net(), module.Net().build()
     for net in (plain, built):
         net.load_state_dict(torch.load(folder / "written_torch.pt"))
+
     def results(net: Any) -> list[torch.Tensor]:
         outputs = net(*inputs)
         leaves = [*inputs, *(p for p in net.parameters() if p.requires_grad)]
