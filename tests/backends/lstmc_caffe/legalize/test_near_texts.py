@@ -49,6 +49,35 @@ TWICE = PACKED.replace("      return %h,", """\
       return %q,""")  # fmt: skip
 
 
+UNIT, OWN = FindLSTMUnit(), FindNativeLayers()
+RNN = """\
+graph net {
+  %x: f32[2,3,4] = caffe.Input()
+  %h_0: f32[3,2] = caffe.DummyData()
+  %W: f32[2,4] = param()
+  %b: f32[2] = param()
+  %V: f32[2,2] = param()
+  %U: f32[2,2] = param()
+  %a: f32[2] = param()
+  %z: f32[2,3,2] = caffe.InnerProduct(%x, %W, %b, axis=2, num_output=2, bias=True)
+  %s, %h_T: f32[2,3,2], f32[3,2] = scan(%z, %h_0, %V, length=2) {
+    body rnn {
+      %z: f32[3,2] = arg()
+      %h_prev: f32[3,2] = arg(role='state')
+      %V: f32[2,2] = arg(role='weight')
+      %r: f32[3,2] = caffe.InnerProduct(%h_prev, %V, num_output=2)
+      %sum: f32[3,2] = caffe.Eltwise(%r, %z)
+      %h: f32[3,2] = caffe.TanH(%sum)
+      return %h, next h=%h
+    }
+  }
+  %o: f32[2,3,2] = caffe.InnerProduct(%s, %U, %a, axis=2, num_output=2, bias=True)
+  %y: f32[2,3,2] = caffe.TanH(%o)
+  return y=%y
+}
+"""
+
+
 def near(text: str) -> Iterator[str]:
     """Yield the text with one difference: an operand of the same type, two results that change places, a function, or
     one more output."""
@@ -96,13 +125,14 @@ def outputs(graph: Graph) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("pass_", "text", "least"),
     [
-        (FindLSTMUnit(), PACKED, 20),
-        (FindLSTMUnit(), TWICE, 0),
-        (FindLSTMUnit(), GATES, 20),
-        (FindNativeLayers(), NATIVE, 5),
-        (FindNativeLayers(), changed(*ZERO, ONLY_Y), 5),
+        (UNIT, PACKED, 20),
+        (UNIT, TWICE, 0),
+        (UNIT, GATES, 20),
+        (OWN, NATIVE, 5),
+        (OWN, changed(*ZERO, ONLY_Y), 5),
+        (OWN, RNN, 5),
     ],
-    ids=["packed", "twice", "gates", "native", "from zero"],
+    ids=["packed", "twice", "gates", "native", "from zero", "rnn"],
 )
 def test_what_is_rewritten_means_the_same(pass_: Pass, text: str, least: int) -> None:
     rewritten = 0
