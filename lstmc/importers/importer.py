@@ -406,8 +406,8 @@ def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array
 
     None where it is late and has no axis of time: the model's is that of fewer steps than the source's own.
     """
-    lag = net.delays.get(name, 0)
-    if not lag:
+    lag = net.delays.get(name)
+    if lag is None:
         return expected, actual
     shape = net.shapes[net.outputs[name]]
     places = [axis for axis, size in enumerate(shape) if size in net.time]

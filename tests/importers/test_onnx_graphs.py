@@ -69,6 +69,10 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
     "matmul, add": ([("MatMul", "xw", "a", {}), ("Add", "ab", "y", {})], X3, {"w": floats(6, 4), "b": floats(4)}, 13),
     "gemm": ([("Gemm", "xwb", "y", {"transB": 1, "alpha": 0.5, "beta": 2.0})], (3, 6),
              {"w": floats(4, 6), "b": floats(4)}, 13),
+    "gemm of two values": (
+        [("Gemm", "xxc", "a", {"transB": 1, "alpha": 0.5, "beta": 2.0}), ("Gemm", "aw", "b", {}),
+         ("Gemm", "bxe", "y", {"transA": 1})], (3, 6),
+        {"c": floats(3, 3), "w": floats(3, 3), "e": floats(6)}, 13),
     "conv": ([("Conv", "xwb", "y", {"pads": [1, 0, 2, 1], "strides": [2, 1]})], X4,
              {"w": floats(3, 2, 3, 2), "b": floats(3)}, 11),
     "parts of one matrix": (
@@ -97,9 +101,9 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
          ("Div", "cb", "d", {}), ("Expand", "dn", "e", {}), ("CumSum", "ei", "y", {})], X3,
         {"s": floats(3), "t": floats(3), "n": ints(1, 3, 4), "i": ints(1)[0]}, 13),
     "images made larger": (
-        [("ConvTranspose", "xw", "a", {"strides": [2, 1], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}),
+        [("ConvTranspose", "xwb", "a", {"strides": [2, 1], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}),
          ("Resize", "ars", "y", {"mode": "nearest"})], X4,
-        {"w": floats(2, 3, 3, 2), "r": np.zeros(0, np.float32), "s": np.array([1, 1, 2, 1], np.float32)}, 13),
+        {"w": floats(2, 3, 3, 2), "b": floats(3), "r": np.zeros(0, np.float32), "s": np.float32([1, 1, 2, 1])}, 13),
     "conv same": ([("Conv", "xw", "y", {"auto_pad": "SAME_LOWER", "strides": [2]})], X3, {"w": floats(4, 3, 3)}, 11),
     "pools": ([("MaxPool", "x", "a", {"kernel_shape": [2, 2], "strides": [2, 2]}),
                ("AveragePool", "a", "y", {"kernel_shape": [1, 2], "pads": [0, 1, 0, 1], "count_include_pad": 1})],
@@ -117,7 +121,9 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
                      X4, {}, 13),
     "batch norm": ([("BatchNormalization", "xsbmv", "y", {"epsilon": 0.1})], X4,
                    {"s": floats(2), "b": floats(2), "m": floats(2), "v": np.abs(floats(2))}, 15),
-    "layer norm": ([("LayerNormalization", "xsb", "y", {})], X3, {"s": floats(6), "b": floats(6)}, 17),
+    "layer norm": (
+        [("LayerNormalization", "xsb", "a", {}), ("LayerNormalization", "at", "y", {"axis": 1, "epsilon": 0.1})], X3,
+        {"s": floats(6), "b": floats(6), "t": floats(3, 6)}, 17),
     "group norm": ([("GroupNormalization", "xsb", "y", {"num_groups": 2, "epsilon": 0.1})], (2, 4, 3),
                    {"s": floats(4), "b": floats(4)}, 21),
     "group norm, a scale for each group": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -209,18 +210,18 @@ class _Graph:
         waiting = {
             n: entry for n, entry in waiting.items() if n in needed and entry[0].get("class_name") != "InputLayer"
         }
-        done: dict[str, int] = {}
+        done = Counter[str]()
         while waiting:
             before = len(self.values)
             for name, (layer, uses) in list(waiting.items()):
-                while done.get(name, 0) < len(uses) and all(key in self.values for key in uses[done.get(name, 0)]):
-                    use = done.get(name, 0)
+                while done[name] < len(uses) and all(key in self.values for key in uses[done[name]]):
+                    use = done[name]
                     operands = [self.values[key] for key in uses[use]]
                     node = layer["inbound_nodes"][use]
                     results = self.reader.call(layer, self.path, operands, self.lead, node, self.values)
                     self.values.update({(name, use, place): value for place, value in enumerate(results)})
-                    done[name] = use + 1
-                if done.get(name, 0) == len(uses):
+                    done[name] += 1
+                if done[name] == len(uses):
                     del waiting[name]
             if len(self.values) == before and waiting:
                 raise SourceError(f"{self.origin}: layer {next(iter(waiting))} reads what no layer makes")

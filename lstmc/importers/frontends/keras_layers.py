@@ -89,7 +89,7 @@ def _global(kind: Literal["max", "mean"]) -> Handler:
     def handle(layers: Layers, call: Call) -> list[str]:
         _require_channels_last(call)
         axes = range(call.lead, call.lead + call.rank)
-        return [layers.reduce(kind, call.xs[0], axes, bool(call.config.get("keepdims", False)))]
+        return [layers.reduce(kind, call.xs[0], axes, bool(call.config.get("keepdims")))]
 
     return handle
 
@@ -200,7 +200,7 @@ def _mean_over_time(layers: Layers, call: Call) -> list[str]:
     """Global average pooling; of a masked sequence the mean of the steps that are not masked."""
     if call.mask is None:
         return IMAGES["GlobalAveragePooling1D"](layers, call)
-    keep = bool(call.config.get("keepdims", False))
+    keep = bool(call.config.get("keepdims"))
     total = layers.reduce("sum", layers.binary("mul", call.xs[0], call.mask), [1], keep)
     return [layers.binary("div", total, layers.reduce("sum", call.mask, [1], keep))]
 

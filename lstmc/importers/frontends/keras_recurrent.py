@@ -51,20 +51,20 @@ def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
     cell = _cell(kind, call, bias)
     if mask is not None and len(call.xs) > 1:
         layers.builder.notes.append(_AT_FIRST)
-    backwards = bool(config.get("go_backwards", False)) != reverse
+    backwards = bool(config.get("go_backwards")) != reverse
     init = dict(zip(cell.states, call.xs[1:], strict=False))
     x = layers.transpose(call.xs[0], (1, 0, 2))
     extras: dict[Extra, Operand] = {} if mask is None else {"mask": layers.transpose(mask, (1, 0, 2))}
     y, *last = layers.recur("keras", cell, x, (w_x, w_h, *bias), init, layers.hint, extras=extras, reverse=backwards)
     if mask is not None and config.get("zero_output_for_mask"):
         y = layers.binary("mul", y, extras["mask"])
-    if not config.get("return_sequences", False):
+    if not config.get("return_sequences"):
         out = last[0]
     else:
         out = layers.transpose(y, (1, 0, 2))
-        if config.get("go_backwards", False):  # Keras gives them in the order in which they were made
+        if config.get("go_backwards"):  # Keras gives them in the order in which they were made
             out = layers.flip(out, 1)
-    return [out, *last] if config.get("return_state", False) else [out]
+    return [out, *last] if config.get("return_state") else [out]
 
 
 def of_cells(layers: Layers, call: Call) -> list[str]:
@@ -79,14 +79,14 @@ def of_cells(layers: Layers, call: Call) -> list[str]:
         raise Refused("cell", ", ".join(strange) or "none", why, "write the layers one by one")
     if len(cells) > 1 and (len(call.xs) > 1 or config.get("return_state")):
         raise Refused("return_state, initial_state", "of several cells", "they are not taken apart", "write layers")
-    back, left, hint, operands = bool(config.get("go_backwards", False)), list(call.weights), layers.hint, list(call.xs)
+    back, left, hint, operands = bool(config.get("go_backwards")), list(call.weights), layers.hint, list(call.xs)
     for number, cell in enumerate(cells):
         own, inner = cell.get("config", {}), number < len(cells) - 1
         count = 3 if own.get("use_bias", True) else 2
         own_weights, left = left[:count], left[count:]
         settings: dict[str, Any] = {
             **own,
-            **{key: config.get(key, False) for key in ("return_sequences", "return_state", "stateful")},
+            **{key: config.get(key) for key in ("return_sequences", "return_state", "stateful")},
         }
         settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
         layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.origin)
@@ -220,10 +220,10 @@ def conv_lstm(layers: Layers, call: Call) -> list[str]:
     h = inner.binary("mul", o, inner.one(new, c))
     inner.builder.outputs |= {"h": h, "c": c, "y": h}
     body = inner.builder.finish(every_input=True)
-    back = bool(config.get("go_backwards", False))
+    back = bool(config.get("go_backwards"))
     title, states = layers.builder.scan_name(layers.hint), dict.fromkeys(("h", "c"))
     y, *last = layers.builder.loop(title, body, [x], states, (), steps, layers.origin, back)
-    whole = bool(config.get("return_sequences", False))
+    whole = bool(config.get("return_sequences"))
     if whole and back:
         y = layers.flip(y, 0)
 

@@ -53,16 +53,16 @@ def _attention(
     return t.layers.matmul(t.layers.softmax(scores, -1), v)
 
 
-def _each(setting: Any, rank: int, default: int = 0) -> list[int]:
+def _each(setting: Any, rank: int) -> list[int]:
     """Return a setting of each axis; one number stands for all."""
-    values = [setting] if isinstance(setting, int) else list(setting) or [default]
+    values = [setting] if isinstance(setting, int) else list(setting)
     return [values[min(axis, len(values) - 1)] for axis in range(rank)]
 
 
 def _conv(t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad: Any, dilation: Any, group: int) -> str:
     weight = t.weight(w, "weight")
     rank = len(weight.shape) - 2
-    steps, spread = _each(stride, rank, 1), _each(dilation, rank, 1)
+    steps, spread = _each(stride, rank), _each(dilation, rank)
     if isinstance(pad, str):
         windows = zip(weight.shape[2:], spread, strict=True)
         pads = [(0, 0) if pad == "valid" else same_padding(0, kernel, 1, d) for kernel, d in windows]
@@ -77,7 +77,7 @@ def _conv_transpose(
     weight, bias = t.weight(w, "weight"), weight_or_none(t, b, "bias")
     rank = len(weight.shape) - 2
     pads = [(p, p - more) for p, more in zip(_each(pad, rank), _each(beyond, rank), strict=True)]
-    return t.layers.conv_transpose(x, weight, bias, _each(stride, rank, 1), pads, _each(dilation, rank, 1), group)
+    return t.layers.conv_transpose(x, weight, bias, _each(stride, rank), pads, _each(dilation, rank), group)
 
 
 def _batch_norm(
@@ -131,7 +131,7 @@ def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
 
 def _max_pool(rank: int) -> Handler:
     def handle(t: Torch, x: Operand, size: Any, stride: Any, pad: Any, dilation: Any, ceil: bool) -> str:
-        if set(_each(dilation, rank, 1)) != {1}:
+        if set(_each(dilation, rank)) != {1}:
             raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
         return _pool(t, "max", rank, x, size, stride, pad, ceil)
 
