@@ -94,9 +94,11 @@ class Index:
             term = of if digit.divisor == 1 else f"{of} / {digit.divisor}"
             term += f" % {digit.size}" if digit.divisor * digit.size < most else ""
             terms.append(term if digit.stride == 1 else f"{term} * {digit.stride}")
-        if self.offset or not terms:
-            terms.append(str(self.offset))
-        return " + ".join(terms)
+        return self._behind(terms)
+
+    def _behind(self, terms: list[str]) -> str:
+        """Return the sum of some terms and the offset."""
+        return " + ".join([*terms, str(self.offset)] if self.offset or not terms else terms)
 
     def stride(self, axis: Axis) -> int:
         """Return the increment of the index for each count of one of the nested loops."""
@@ -108,15 +110,8 @@ class Index:
 
     def in_nest(self, axes: Sequence[Axis]) -> str:
         """Return it as a sum over the counters of nested loops."""
-        terms = []
-        for axis in axes:
-            for digit in self.digits:
-                if digit.divisor <= axis.divisor < digit.divisor * digit.size:
-                    stride = digit.stride * (axis.divisor // digit.divisor)
-                    terms.append(axis.counter if stride == 1 else f"{axis.counter} * {stride}")
-        if self.offset or not terms:
-            terms.append(str(self.offset))
-        return " + ".join(terms)
+        strides = [(axis.counter, self.stride(axis)) for axis in axes]
+        return self._behind([name if stride == 1 else f"{name} * {stride}" for name, stride in strides if stride])
 
 
 def counter(size: int) -> Index:

@@ -116,3 +116,14 @@ def test_neighbouring_digits_are_one() -> None:
     before, within = (counter(24) + 5).divided(6)
     assert [number(before, j) * 6 + number(within, j) for j in range(24)] == list(range(5, 29))
     assert (before.largest, within.largest) == (4, 5)
+
+
+def test_quotients_and_remainders_of_a_counter_behind_an_offset() -> None:
+    """Where digits of a counter do not divide: by the expression of all of it. A quotient needs no remainder."""
+    for size, by, offset in product(range(2, 8), range(2, 8), range(8)):
+        quotient, remainder = (counter(size) + offset).divided(by)
+        counted = np.arange(size) + offset
+        for index, wanted in ((quotient, counted // by), (remainder, counted % by)):
+            text = index.text("j", size).replace("/", "//")
+            assert [eval(text, {"j": j}) for j in range(size)] == wanted.tolist()
+        assert "%" not in quotient.text("j", size)
