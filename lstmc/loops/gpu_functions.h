@@ -212,7 +212,7 @@ static __device__ inline void grid_product(long rows, int outs, int ins, const f
                                            const float* b, float* y, int ldy) {
   float* const sums = shared_memory();
   const int most = share(outs, gridDim.x), first = blockIdx.x * most;
-  const int own = outs - first < most ? (outs - first > 0 ? outs - first : 0) : most;
+  const int own = outs - first < most ? outs - first : most;  // below 0 where the blocks before have all
   const int elements = static_cast<int>(rows) * own;  // a quotient of 64 bits is a call, for which registers are spilled
   for (int begin = 0; begin < elements; begin += blockDim.x / WARP) {  // the same for all threads of the block
     const int element = begin + threadIdx.x / WARP, n = element / own, j = element % own;

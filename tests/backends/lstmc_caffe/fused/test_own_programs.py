@@ -77,7 +77,10 @@ def test_in_one_s_own_pycaffe(net: lstmc.Net, saved: Path, caffe: Runner) -> Non
 
 
 def test_in_the_program_caffe(saved: Path, caffe_folder: Path) -> None:
-    """Under the checks of glibc's memory: nothing is written behind a buffer. A bottom of another shape is refused."""
+    """Under the checks of glibc's memory: nothing is written behind a buffer. It needs no fillers.
+
+    A bottom of another shape is refused.
+    """
     command = [caffe_folder / "bin/caffe", "time", "-model", "gru.prototxt", "-iterations", "1"]
     preload = {"LD_PRELOAD": f"libc_malloc_debug.so.0:{saved / 'gru.layers.so'}"}
     ended = ran(command, saved, **preload, GLIBC_TUNABLES="glibc.malloc.check=3")
@@ -86,10 +89,15 @@ def test_in_the_program_caffe(saved: Path, caffe_folder: Path) -> None:
     without = ran(command, saved)
     assert without.returncode != 0
     assert "Unknown layer type: Fused_gru_" in without.stderr
-    shape = re.compile(r"(dim: 3\s+dim: 2\s+dim: )4")
-    text, changed = shape.subn(r"\g<1>6", (saved / "gru.prototxt").read_text(encoding="utf-8"))
-    assert changed == 1
-    (saved / "gru.prototxt").write_text(text, encoding="utf-8")
+
+    def change(old: str, new: str) -> None:
+        text, changed = re.subn(old, new, (saved / "gru.prototxt").read_text(encoding="utf-8"))
+        assert changed
+        (saved / "gru.prototxt").write_text(text, encoding="utf-8")
+
+    change(r"data_filler \{[^}]*\}", "")
+    assert ran(command, saved, **preload).returncode == 0
+    change(r"(dim: 3\s+dim: 2\s+dim: )4", r"\g<1>6")
     refused = ran(command, saved, **preload)
     assert refused.returncode != 0
     assert "bottom 0 must be [3, 2, 4], found [3, 2, 6]" in refused.stderr
