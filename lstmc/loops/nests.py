@@ -23,9 +23,9 @@ def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
         return False
     for loop in loops:
         written = {pointer for pointer, (_, is_written) in loop.pointers.items() if is_written}
-        of_row = loop.summed is not None and loop.axis[1] == 1
-        for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
-            whole = pointer in written and not (own is None and of_row)
+        of_row = loop.summed is not None and loop.axis[1] == 1  # what it writes is one number of a row
+        for pointer, index in loop.elements_by_count():
+            whole = pointer in written and not of_row
             if index.stride(inner) not in ((1,) if whole else (0, 1)):
                 return False
     return True
