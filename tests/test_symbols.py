@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lstmc.verification.functions import positive, zero_by_cases
-from lstmc.verification.proof import FUNCTIONS, as_symbolic, equal, symbols
+from lstmc.verification.functions import equal, positive, zero_by_cases
+from lstmc.verification.proof import FUNCTIONS, as_symbolic, symbols
 from lstmc.verification.symbols import Algebra, BudgetExceeded, NoRule, Number, rational
 
 VALUES = dict(zip("abc", (0.7310585786, -1.3132616875, 0.4187219083), strict=True))
@@ -235,7 +235,9 @@ def test_a_long_value_is_one_atom_that_has_its_factor() -> None:
     long = as_symbolic(np.array([a + b, a + b + c, 2 * (a + b + c) * a]), algebra)
     assert [len(each) for each in long] == [2, 1, 1]
     assert equal(long[1] * a * 2, long[2])
-    assert not equal(long[1] - c, long[0])  # what an atom is of is not looked into
+    assert len(long[1] - c) == 2  # what an atom is of is looked into at the end alone
+    assert equal(long[1] - c, long[0])
+    assert not equal(long[1] - c, 2 * long[0])
 
 
 def test_comparisons_by_cases_are_charged_to_the_budget() -> None:
@@ -252,7 +254,18 @@ def test_what_differs_at_a_point_is_not_multiplied_out() -> None:
     x, y = (sum(1 / (sum(symbols(algebra, f"x{n}", (9,))) + more) for n in range(4)) for more in (1, 2))
     budget = algebra.budget
     assert not equal(x, y)
-    assert algebra.budget == budget
+    assert budget - algebra.budget <= len(x) + len(y)
+
+
+def test_long_sums_in_other_words_are_proved() -> None:
+    """A sum that is one atom is a divisor on one side, and parts of it are atoms on the other side."""
+    algebra = Algebra(largest=1)
+    a, b, c, d = symbols(algebra, "x", (4,)).tolist()
+    one = (a + b + c) * (c + d) / ((a + b) * (c - d))
+    parts = ((a + b) * (c + d) + c * c + c * d) / (a * (c - d) + b * c - b * d)
+    assert equal(one, parts)
+    assert not equal(one, parts + a - 2 * a)
+    assert algebra.largest == 1
 
 
 def test_a_proof_ends_when_its_budget_is_spent() -> None:

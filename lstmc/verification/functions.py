@@ -1,16 +1,19 @@
-"""Functions of symbolic numbers: logarithms, functions with a symmetry, maxima, and comparisons, also by cases."""
+"""Functions of symbolic numbers: logarithms, functions with a symmetry, maxima and comparisons; and equality."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from itertools import chain
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from lstmc.verification.symbols import (
+    DIGITS,
     Atom,
+    Monomial,
     Number,
     Rational,
     algebra_of,
@@ -27,11 +30,13 @@ from lstmc.verification.symbols import (
 SURE = 1e-9  # share of the terms of a sum that is past rounding, of constants too
 MEANINGS: Mapping[str, Callable[[complex], Any]] = {
     "power": complex,
+    "value": complex,
     "exp": np.exp,
     "tanh": np.tanh,
     "positive": lambda x: x.real > 0,
 }
 GOLDEN_RATIO = 0.6180339887498949  # multiples of it, less their whole part, are spread evenly
+MOST_WRITTEN_OUT = 100_000  # terms of a product when a sum that was one atom is written out
 MOST_KINKS = 2  # maxima of a comparison that is done by cases
 MOST_CASES = 10  # comparisons in a number that is checked for 0 case by case
 
@@ -138,11 +143,55 @@ def positive(x: Number) -> Number:
     return algebra_of(x).function("positive", x.over(abs(x.lead)))
 
 
-def differ_at_a_point(x: Number, y: Number) -> bool:
+# equality -------------------------------------------------------------------------------------------------------------
+
+
+def equal(x: Number, y: Number) -> bool:
+    """Return whether two numbers have equal normal forms, also after their difference is multiplied by its divisors and
+    sums that are one atom are written out, the youngest first."""
+    gap = x - y
+    if gap.terms and _differ_at_a_point(x, y):
+        return False
+    scale = max((abs(value) for each in (x, y) for value in each.terms.values()), default=1)
+    while not all(abs(value) * 10**DIGITS <= scale for value in gap.terms.values()):
+        least: dict[Atom, Rational] = {}
+        for atom, exponent in chain.from_iterable(gap.terms):
+            if atom.kind == "value" or (atom.kind == "power" and exponent < 0):
+                least[atom] = min(least.get(atom, 0), exponent)
+        if not least:
+            return zero_by_cases(gap)
+        atom = max(least)
+        if len(gap) * len(atom.operands[0]) > atom.algebra.last:
+            return False
+        gap = _written_out(gap, atom, -least[atom])
+    for algebra in (x.algebra, y.algebra) if gap.terms else ():
+        if algebra is not None:
+            algebra.rounded = True
+    return True
+
+
+def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
+    """Return the product with atom ** exponent, and with the sum that a ``value`` stands for in its place."""
+    algebra, largest = atom.algebra, atom.algebra.largest
+    algebra.largest = MOST_WRITTEN_OUT
+    try:
+        product = x * Number.atom(atom, exponent) if exponent else x
+        if atom.kind != "value":
+            return product
+        parts: dict[Rational, dict[Monomial, Rational]] = {}
+        for monomial, by in product.terms.items():
+            rest = tuple(factor for factor in monomial if factor[0] is not atom)
+            parts.setdefault(dict(monomial).get(atom, 0), {})[rest] = by
+        return sum_of(*(product_of(Number(part), *[atom.operands[0]] * int(power)) for power, part in parts.items()))
+    finally:
+        algebra.largest = largest
+
+
+def _differ_at_a_point(x: Number, y: Number) -> bool:
     """Return whether two numbers certainly differ where their atoms have certain values: no identity makes them equal.
 
-    Functions that no identity of products joins with others are symbols here, and so are sums that are one atom. A root
-    of a negative number is complex: all of its powers are those of one root.
+    Functions that no identity of products joins with others are symbols here. A root of a negative number is complex:
+    all of its powers are those of one root.
     """
     values: dict[Atom, complex] = {}
 

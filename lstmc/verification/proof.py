@@ -22,27 +22,22 @@ from lstmc.ir import Graph, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
 from lstmc.process.status import gc_paused, report_activity
 from lstmc.types import shape_text
-from lstmc.verification.functions import differ_at_a_point, log, maximum, positive, relu, symmetric, zero_by_cases
+from lstmc.verification.functions import equal, log, maximum, positive, relu, symmetric
 from lstmc.verification.symbols import (
-    DIGITS,
-    MOST_FACTORS,
     Algebra,
-    Atom,
     BudgetExceeded,
     NoRule,
     Number,
-    Rational,
     exp,
     power,
     rational,
 )
 
 BUDGET = 1_000_000  # products of two terms: some seconds
-MOST_MULTIPLIED = 500  # terms of a difference that is multiplied by its divisors
 MOST_TEXT = 160  # characters of a normal form in a reason
-# The most terms of a product and of a value of a graph, tried in order: few are fast and prove large sizes, and many
-# prove more.
-LIMITS = ((1, 16), (1, None), (32, None), (800, None), (3000, None))
+# The most terms of a product, of a value of a graph, and of a step of a comparison, tried in order: few are fast and
+# prove large sizes, and many prove more.
+LIMITS = ((1, 16, 300), (1, None, 300), (32, None, 300), (1, 16, 20_000), (800, None, 300), (3000, None, 300))
 
 
 @dataclass(frozen=True)
@@ -212,37 +207,6 @@ def _difference(kind: str, expected: Array, actual: Array | None) -> str:
             forms = "; ".join(shorten(str(number), MOST_TEXT, placeholder=" ...") for number in (one, other))
             return f"the normal forms differ at {place}: {forms}"
     return ""
-
-
-def equal(x: Number, y: Number) -> bool:
-    """Return whether two numbers have equal normal forms, also after their difference is multiplied by its divisors."""
-    if differ_at_a_point(x, y):
-        return False
-    gap = x - y
-    scale = max((abs(value) for each in (x, y) for value in each.terms.values()), default=1)
-    for _ in range(MOST_FACTORS):
-        if all(abs(value) * 10**DIGITS <= scale for value in gap.terms.values()):
-            if gap.terms:
-                _mark_rounded(x, y)
-            return True
-        divisors: dict[Atom, Rational] = {}
-        for monomial in gap.terms:
-            for atom, exponent in monomial:
-                if atom.kind == "power":
-                    divisors[atom] = min(divisors.get(atom, 0), exponent)
-        if not any(divisors.values()):
-            return zero_by_cases(gap)
-        if len(gap) > MOST_MULTIPLIED:
-            return False
-        atom = max(atom for atom, exponent in divisors.items() if exponent)
-        gap = gap * Number.atom(atom, -divisors[atom])
-    return False
-
-
-def _mark_rounded(*numbers: Number) -> None:
-    for number in numbers:
-        if number.algebra is not None:
-            number.algebra.rounded = True
 
 
 def _reason(error: Exception) -> str:

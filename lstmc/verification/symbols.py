@@ -190,13 +190,13 @@ class Algebra:
 
     ``budget`` is how many terms may be added and multiplied in all. A product of more than ``largest`` takes the longer
     factor as one atom, which is sound, but a factor that is written in another way is then another atom. So is a value
-    of a graph that has more than ``longest`` terms.
+    of a graph that has more than ``longest`` terms. ``last``: the most products of terms in one step of a comparison.
     ``rounded`` says whether constants were taken for equal that agree in DIGITS digits only.
     """
 
-    def __init__(self, budget: int = 2_000_000, largest: int = 800, longest: int | None = None) -> None:
+    def __init__(self, budget: int = 10**6, largest: int = 800, longest: int | None = None, last: int = 300) -> None:
         self.budget = budget
-        self.largest, self.longest = largest, longest
+        self.largest, self.longest, self.last = largest, longest, last
         self.rounded = False
         self.maxima: dict[Number, tuple[Number, ...]] = {}
         self.growths: dict[Atom, Number] = {}  # of tanh(y) exp(2 y)
