@@ -180,8 +180,9 @@ def _written_out(x: Number, atom: Atom, exponent: Rational) -> Number:
             return product
         parts: dict[Rational, dict[Monomial, Rational]] = {}
         for monomial, by in product.terms.items():
-            rest = tuple(factor for factor in monomial if factor[0] is not atom)
-            parts.setdefault(dict(monomial).get(atom, 0), {})[rest] = by
+            rest, power = tuple(factor for factor in monomial if factor[0] is not atom), dict(monomial).get(atom, 0)
+            assert power.denominator == 1, "a root of a sum that is one atom"
+            parts.setdefault(power, {})[rest] = by
         return sum_of(*(product_of(Number(part), *[atom.operands[0]] * int(power)) for power, part in parts.items()))
     finally:
         algebra.largest = largest
