@@ -263,7 +263,7 @@ class _Products:
             case ops.Linear(axis) if axis > 1 and self.whole_rows:
                 return self._of_each(node, args, prod(shapes[0][1:axis]))
             case ops.Concat(axis) if axis > 1 and self.whole_rows:
-                return self._joined(node, args, shapes, prod(shapes[0][1:axis]))
+                return self._joined(node, args, shapes, prod(node.types[0].shape[1:axis]))
             case Binary() if len(node.types[0].shape) > 2:
                 return self._spread(node, args, shapes)
             case _:
