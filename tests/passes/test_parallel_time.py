@@ -17,7 +17,8 @@ from lstmc.cells import delta_net, lru, min_gru, mlstm
 from lstmc.errors import PassError
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Scan, flops, parse_graph, print_graph
-from lstmc.passes import ParallelTime, Time
+from lstmc.passes import Dead, ParallelTime, Time, linear_maps
+from lstmc.passes.linear_maps import recurrence_nodes
 from lstmc.patterns import Recurrence, operand_masks, recurrences
 from lstmc.testing.equivalence import check_pass_on
 from lstmc.testing.random_models import seeded_model
@@ -261,6 +262,28 @@ def decaying(steps: int) -> tuple[Graph, np.ndarray]:
 }}
 """
     return parse_graph(text), np.random.default_rng(0).uniform(-1, 1, (steps, 1, 3))
+
+
+def nodes_of(steps: int, form: Time) -> int:
+    return len(Dead().run(ParallelTime(form).run(decaying(steps)[0]).graph).graph)
+
+
+def test_the_nodes_of_a_form_are_those_that_are_estimated_and_some_at_any_length() -> None:
+    lengths = (8, 9, 11, 13, 16, 20, 26, 30, 31, 64, 100, 131, 200, 300)
+    more = [(nodes_of(steps, "doubling") - recurrence_nodes(steps, "doubling"), 0) for steps in lengths]
+    for steps in lengths:
+        padded = steps % linear_maps.chunk_length(steps) > 0
+        more.append((nodes_of(steps, "chunks") - recurrence_nodes(steps, "chunks"), 1 + padded))
+    assert len({*more}) == 3, more
+
+
+def test_chunks_have_the_length_with_few_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for steps in (8, 20, 64, 131):
+        chosen = nodes_of(steps, "chunks")
+        with monkeypatch.context() as patch:
+            for length in range(1, 2 * isqrt(steps) + 3):
+                patch.setattr(linear_maps, "chunk_length", lambda _, length=length: length)
+                assert nodes_of(steps, "chunks") >= chosen, (steps, length)
 
 
 @pytest.mark.parametrize("time", FORMS)
