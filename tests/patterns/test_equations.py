@@ -7,9 +7,9 @@ from numpy.testing import assert_allclose
 
 from lstmc.interp import forward
 from lstmc.ir import Builder, Ref, parse_graph
-from lstmc.ops import Add, Arg, Array, Input, Mul, Tanh
+from lstmc.ops import Add, Arg, Array, Input, Mul, Reshape, Tanh
 from lstmc.patterns import CORE_FORMULAS, Equations
-from lstmc.patterns.polynomial import Polynomial
+from lstmc.patterns.polynomial import Columns, Place, Polynomial
 from lstmc.testing.equivalence import random_leaves
 from tests.patterns.linear_bodies import as_model, random_body
 
@@ -59,6 +59,28 @@ def test_values_of_one_formula_are_equal() -> None:
                     assert_allclose(value, other, rtol=1e-9, atol=1e-9)
                     equal += other is not value
     assert equal > 100
+
+
+@pytest.mark.parametrize(
+    ("before", "of_before", "after", "of_after", "same"),
+    [
+        ((2, 3), (0, 3), (1, 2, 3), (0, 3), True),
+        ((1, 2, 3), (1, 2), (2, 3), (1, 2), True),
+        ((2,), None, (2, 1), (0, 1), True),
+        ((1, 2, 1), (0, 1), (2,), None, True),
+        ((2, 1), (0, 1), (1, 2), None, True),
+        ((2, 3), (0, 2), (3, 2), (0, 2), False),
+        ((4,), None, (2, 2), (0, 2), False),
+    ],
+)
+def test_reshapes_of_ones_are_read_through(
+    before: tuple[int, ...], of_before: Columns, after: tuple[int, ...], of_after: Columns, same: bool
+) -> None:
+    b = Builder("body")
+    (x,) = b.add(Arg(before, "x"))
+    (y,) = b.add(Reshape(after), x)
+    equations = Equations(b.finish([("y", y)]), CORE_FORMULAS)
+    assert (equations.at(Place(x, of_before)) == equations.at(Place(y, of_after))) is same
 
 
 @pytest.mark.parametrize("op", [Mul(), pytest.param(Add(), marks=pytest.mark.slow)])
