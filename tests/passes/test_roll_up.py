@@ -95,6 +95,7 @@ def test_what_a_person_wrote_out_becomes_a_scan_of_all_steps(function: object) -
     graph = Model(function).graph()  # type: ignore[arg-type]
     result = RollUp().run(graph)
     scans = scans_of(result.graph)
+    assert result.modified
     assert result.counts == {"scan": len(scans)} != {"scan": 0}
     assert {scan.length for scan in scans} == {T}
     assert [scan.reverse for scan in scans] == [function is backwards] * len(scans)
