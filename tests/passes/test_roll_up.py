@@ -146,6 +146,23 @@ def test_steps_that_differ_two_steps_and_steps_with_a_scan_stay() -> None:
         assert RollUp().run(each.graph()).modified is False
 
 
+@pytest.mark.parametrize("read", ["nothing", "a result", "a node"])
+def test_a_first_step_of_one_row_is_one_of_the_loop_if_nothing_else_reads_it(read: str) -> None:
+    @model
+    def from_one_row(X=Input(T, N, H), *, U=Param(H, H)):  # type: ignore[no-untyped-def]
+        h, first = full((1, H), 0.0), None
+        for t in range(T):
+            a = sigmoid(linear(h, U))
+            first = a if first is None else first
+            h = tanh(X[t] + a)
+        return {"h": h} | ({} if read == "nothing" else {"a": first if read == "a result" else first * first})
+
+    graph = from_one_row.graph()
+    rolled = RollUp().run(graph).graph
+    assert [scan.length for scan in scans_of(rolled)] == [T if read == "nothing" else T - 1]
+    assert_same_meaning(graph, rolled)
+
+
 def test_equal_scans_of_several_steps_one_after_the_other_stay() -> None:
     lines = [f"%y{t}, %l{t}: f32[2,2,4], f32[2,4] = scan(%s{t}, %h, %W, length=2) {{{BODY}}}" for t in range(4)]
     sums = [f"%s{t}: f32[2,2,4] = add(%{f'y{t - 1}' if t else 'x'}, %z{t})" for t in range(4)]
