@@ -57,10 +57,11 @@ def test_norms_of_roots_are_pytorchs() -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
 
-def test_group_norm_is_pytorchs() -> None:
-    found, (x, gain, bias) = computed(lambda x, g, b: lstmc.group_norm(x, 3, g, b), (4, 6), (6,), (6,))
+@pytest.mark.parametrize("groups", [1, 3])
+def test_group_norm_is_pytorchs(groups: int) -> None:
+    found, (x, gain, bias) = computed(lambda x, g, b: lstmc.group_norm(x, groups, g, b), (4, 6), (6,), (6,))
     wanted = torch.nn.functional.group_norm(
-        *(torch.from_numpy(a) for a in (x,)), 3, *map(torch.from_numpy, (gain, bias))
+        *(torch.from_numpy(a) for a in (x,)), groups, *map(torch.from_numpy, (gain, bias))
     )
     np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-12)
 
