@@ -30,6 +30,7 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "argmax along the first axis": (lambda x, b: x.argmax(0), lambda x, b: x.argmax(0)),
     "argmax of one": (lambda x, b: argmax(x[:, :1]), lambda x, b: np.zeros(A)),
     "argmax of equal ones": (lambda x, b: argmax(round(x) * 0 + 1), lambda x, b: np.zeros(A)),
+    "one_hot of one": (lambda x, b: one_hot(argmax(x[:, :1]), 1), lambda x, b: np.ones((A, 1))),
     "one_hot": (lambda x, b: one_hot(argmax(x), B), lambda x, b: np.eye(B)[x.argmax(-1)]),
 }
 
