@@ -52,6 +52,7 @@ X, V, W = (
         ),
         ("z = split(X, «True»)", "DslError: split takes a number of equal parts or a list of sizes, found True", ()),
         ("z = «split(X, [2.0, 3])»", "DslError: a size must be an integer or a dimension, found float 2.0", ()),
+        ("z = one_hot(X, «0»)", "ShapeError: one_hot: size must be at least 1, found 0", ()),
         ("z = «reshape(X, '30')»", "DslError: a size must be an integer or a dimension, found str '30'", ()),
         (
             "z = «reshape(X, K, -1)»",
