@@ -11,7 +11,7 @@ from typing import Protocol
 
 from lstmc.ops import Draw
 from lstmc.ops.layers import AvePool, Conv, MaxPool
-from lstmc.testing.random_bodies import SIZES, Body, Shape, Variable, text
+from lstmc.testing.random_bodies import OPS_OF_PRODUCT, SIZES, Body, Shape, Variable, text
 from lstmc.types import TensorType
 
 ROWS = 4  # of a matrix that is embedded from
@@ -180,6 +180,7 @@ class RandomCell:
 def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell], wide: bool = False) -> RandomCell:
     """Return a cell of 2 to 12 ops; it may call a bound cell, whose states it then carries."""
     body = Body(draw, lead=1, most=MOST_OPS, wide=wide)
+    remembers = wide and body.chance(3)
     hidden = draw.integer(*SIZES)
     inputs: dict[str, Shape] = {"x": (batch, draw.integer(*SIZES))}
     if body.chance(3):
@@ -190,11 +191,15 @@ def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell],
     inner = body.choose(callable_here) if callable_here and body.chance(2) else None
     for extra in "cm"[: draw.integer(0, 2 - (len(bound[inner].states) if inner else 0))]:
         states[extra] = _step_shape(draw, batch)
+    if remembers:
+        body.most, states["m"] = 3 * MOST_OPS, (batch, draw.integer(1, 4), draw.integer(1, 4))
     filled = frozenset(s for s in states if body.chance(5))
     for argument, shape in (inputs | states).items():
         body.declare(argument, shape, 3.0 if argument in inputs else 1.5, argument in inputs, argument in states)
     _first_lines(body, states)
     following = _call_inner(body, inner, bound[inner], inputs, states) if inner else {}
+    if remembers:
+        following["m"] = _remembered(body, states["m"])
     if rows:
         inputs["k"] = (batch,)
         embedded(body, "k", inputs["k"])
@@ -207,7 +212,7 @@ def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell],
             variable = body.fit(shape, keep=1, bound=1.5)
             assert variable is not None
             following[state] = variable.name
-    assert body.ops <= MOST_OPS
+    assert body.ops <= body.most
     outputs, result = _cell_outputs(body)
     fills = {n: f", fill={body.choose(('constant(0.4)', 'gaussian(0, 0.5)'))}" for n in sorted(filled)}
     arguments = [f"{n}={_signature(n, shape, fills.get(n, ''))}" for n, shape in (inputs | states).items()]
@@ -226,6 +231,21 @@ def _first_lines(body: Body, states: dict[str, Shape]) -> None:
     y = body.linear(h, x.shape[1], keep=1)
     body.read_names |= {x.name, y.name}
     body.let(f"{x.name} + {y.name}", x.shape, x.bound + y.bound)
+
+
+def _remembered(body: Body, shape: Shape) -> str:
+    """Draw a memory of outer products, as of linear attention, and what is read of it; return its next value."""
+    x = body.let(f"tanh({body.values[0].name})", body.values[0].shape, 1.0)
+    k, v, q = (body.linear(x, size, keep=1) for size in (*shape[1:], shape[1]))
+    kv = body.let(f"outer({k.name}, {v.name})", shape, k.bound * v.bound, 3)
+    decay = body.choose(("0.5 * m", f"m * sigmoid({k.name})[:, :, None]", "tanh(m)"))
+    following = body.let(f"{decay} + {kv.name}", shape, 1.5 + kv.bound, 3)
+    bonus = body.param(shape[1:], value=False).name if body.chance(3) else "0.5"
+    read = body.choose((following.name, "m", f"(m + {kv.name})", f"(m + {bonus} * {kv.name})"))
+    result = body.choose((f'einsum("abc,ab->ac", {read}, {q.name})', f"sum({read}, axis=1)"))
+    body.let(result, (shape[0], shape[2]), 1.5 + kv.bound, 2 + OPS_OF_PRODUCT)
+    body.read_names |= {x.name, k.name, v.name, q.name, kv.name, following.name}
+    return following.name
 
 
 def _signature(name: str, shape: Shape, fill: str = "") -> str:

@@ -114,8 +114,8 @@ class FixedBlobs(Pass):
        (for targets whose Concat has ``bottoms_differ``)
     7. another layer that reads a blob twice => a Power between them, which adds nearly nothing (for targets whose rules
        on it have ``bottoms_differ``)
-    8. a layer that is not the only reader of a blob => a Power that adds nearly nothing; of a Reshape one before it
-       (for targets whose rules on it have ``unshared``)
+    8. a layer that is not the only reader of a blob => a Power that adds nearly nothing, in front of a Reshape (for
+       targets whose rules on it have ``unshared``)
 
     (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
     """
