@@ -114,8 +114,8 @@ class FixedBlobs(Pass):
        (for targets whose Concat has ``bottoms_differ``)
     7. another layer that reads a blob twice => a Power between them, which adds nearly nothing (for targets whose rules
        on it have ``bottoms_differ``)
-    8. a layer that is not the only reader of a blob => a Power that adds nearly nothing, in front of a Reshape (for
-       targets whose rules on it have ``unshared``)
+    8. a layer that is not the only reader of a blob => such a Power between them (for targets whose rules on it have
+       ``unshared``)
 
     (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
     """
@@ -143,7 +143,8 @@ class FixedBlobs(Pass):
         large = [ref for ref, type_ in zip(args, types, strict=True) if type_.size > 1]
         if len(large) > len(set(large)) and not self.target.may_repeat(node.op.layer_type):
             return True
-        return any(readers[ref] > 1 and _is_alone(node.op, graph.node(ref.node).op, self.target) for ref in args)
+        shared = [ref for ref in args if readers[ref] > args.count(ref)]
+        return any(_is_alone(node.op, graph.node(ref.node).op, self.target) for ref in shared)
 
 
 def _is_alone(reader: Op, writer: Op, target: Target) -> bool:
@@ -153,7 +154,7 @@ def _is_alone(reader: Op, writer: Op, target: Target) -> bool:
     return any(writer.layer_type in rule.unshared for rule in target.restrictions_on(reader.layer_type))
 
 
-def _readers(graph: Graph) -> dict[Ref, int]:
+def _readers(graph: Graph) -> Counter[Ref]:
     """Return the number of readers of each value; a constant reads nothing in the end."""
     constants = [node.name for node in graph if isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0]
     return Counter(graph.readers()) - Counter(ref for name in constants for ref in graph.args(name))
@@ -163,7 +164,7 @@ def _readers(graph: Graph) -> dict[Ref, int]:
 class _Writer:
     graph: Graph
     target: Target
-    readers: dict[Ref, int]  # of the old graph, less those that read a copy
+    readers: Mapping[Ref, int]  # of the old graph
     counts: Counter[str] = field(default_factory=Counter)
     fixed: dict[Values, Ref] = field(default_factory=dict)
 
@@ -197,8 +198,8 @@ class _Writer:
         if isinstance(op, caffe.ConcatLayer) and len(set(args)) == 1:
             self.counts["join_to_product"] += 1
             old = self.graph.args(node.name)[0]
-            self.readers[old] -= len(args) - 1
-            return self._repeated(node, self._own(node, (), old, args[0]), op.axis, len(args))
+            x = args[0] if self.readers[old] == len(args) else self._own(node, (), old, args[0])
+            return self._repeated(node, x, op.axis, len(args))
         if isinstance(op, caffe.ConcatLayer | caffe.Eltwise):
             read: list[Ref] = []
             for old, ref in zip(self.graph.args(node.name), args, strict=True):
@@ -219,18 +220,11 @@ class _Writer:
 
     def _own(self, node: Node, before: Sequence[Ref], old: Ref, x: Ref) -> Ref:
         """A blob, or a copy of one that the layer reads already or may not share; a Power that adds 0 would be taken
-        out, and so would one behind a Reshape that is shared."""
-        writer = self.b.node(x.node)
-        shared = self.readers[old] > 1 and _is_alone(node.op, writer.op, self.target)
-        if x not in before and not shared:
+        out."""
+        if x not in before and not (self.readers[old] > 1 and _is_alone(node.op, self.b.node(x.node).op, self.target)):
             return x
         self.counts["copy"] += 1
-        self.readers[old] -= 1
-        name, power = f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST)
-        if not (shared and isinstance(writer.op, caffe.ReshapeLayer)):
-            return self._layer(node, name, power, x)
-        copy = self._layer(node, name, power, self.b.args(x.node)[0])
-        return self.b.add(writer.op, copy, names=(f"{name}/shape",), loc=node.loc, steps=(node.step,))[0]
+        return self._layer(node, f"{node.name}/copy_{len(before)}", caffe.PowerLayer(shift=LEAST), x)
 
     def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
         columns, inner = self.b.type(x).shape[1:], x
@@ -308,10 +302,10 @@ class _Writer:
         size = columns if axis == 1 else rows * columns
         if size == 1 and lint_op(caffe.InnerProduct(1, count, True), [self.b.type(x)], [], self.target):
             zeros = self._layer(node, f"{node.name}/zeros", caffe.PowerLayer(scale=0.0), x)
-            wide = self._layer(node, f"{node.name}/wide", caffe.ConcatLayer(1), x, zeros)
-            both = self._fixed(node, "both", np.ones((count, 2)))  # of the first alone, RKNN takes another column
-            return (self._product(node, node.name, wide, both),)
-        matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
+            x = self._layer(node, f"{node.name}/wide", caffe.ConcatLayer(1), x, zeros)
+            matrix = self._fixed(node, "both", np.ones((count, 2)))  # of the first alone, RKNN takes another column
+        else:
+            matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
         if axis == 1:
             return (self._product(node, node.name, x, matrix),)
         row = x if rows == 1 else self._layer(node, f"{node.name}/row", caffe.ReshapeLayer((1, size)), x)

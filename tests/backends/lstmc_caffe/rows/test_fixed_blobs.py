@@ -182,39 +182,41 @@ CASES = {
         %z: f32[2,3] = caffe.Eltwise(%x, %z/copy_1, operation='PROD')""",
         {"copy": 1},
     ),
-    "what two Concats join, reshaped apart: RKNN joined another blob in its place": (
+    "what two Concats join, reshaped: RKNN joined another blob in its place": (
         "rknn",
         """%r: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
         %p: f32[1,6] = caffe.Power(%r, scale=2.0)
         %c: f32[2,6] = caffe.Concat(%r, %p, axis=0)
-        %z: f32[2,6] = caffe.Concat(%p, %r, axis=0)
-        %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
+        %d: f32[3,6] = caffe.Concat(%r, %p, %r, axis=0)
+        %z: f32[5,6] = caffe.Concat(%c, %d, axis=0)""",
         f"""%r: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
         %p: f32[1,6] = caffe.Power(%r, scale=2.0)
-        %c/copy_0: f32[2,3] = caffe.Power(%x, shift={2.0**-126})
-        %c/copy_0/shape: f32[1,6] = caffe.Reshape(%c/copy_0, shape=(1, 6))
-        %c: f32[2,6] = caffe.Concat(%c/copy_0/shape, %p, axis=0)
-        %z/copy_1: f32[2,3] = caffe.Power(%x, shift={2.0**-126})
-        %z/copy_1/shape: f32[1,6] = caffe.Reshape(%z/copy_1, shape=(1, 6))
-        %z: f32[2,6] = caffe.Concat(%p, %z/copy_1/shape, axis=0)
-        %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
-        {"copy": 2},
+        %c/copy_0: f32[1,6] = caffe.Power(%r, shift={2.0**-126})
+        %c: f32[2,6] = caffe.Concat(%c/copy_0, %p, axis=0)
+        %d/copy_0: f32[1,6] = caffe.Power(%r, shift={2.0**-126})
+        %d/copy_2: f32[1,6] = caffe.Power(%r, shift={2.0**-126})
+        %d: f32[3,6] = caffe.Concat(%d/copy_0, %p, %d/copy_2, axis=0)
+        %z: f32[5,6] = caffe.Concat(%c, %d, axis=0)""",
+        {"copy": 3},
     ),
-    "a Reshape that only Concats read is the last one's": (
+    "one number of a Slice, joined with itself in rows and read elsewhere too": (
         "rknn",
-        """%r: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
-        %y: f32[1,6] = caffe.Input()
-        %c: f32[2,6] = caffe.Concat(%r, %y, axis=0)
-        %z: f32[2,6] = caffe.Concat(%y, %r, axis=0)
-        %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
-        f"""%r: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
-        %y: f32[1,6] = caffe.Input()
-        %c/copy_0: f32[2,3] = caffe.Power(%x, shift={2.0**-126})
-        %c/copy_0/shape: f32[1,6] = caffe.Reshape(%c/copy_0, shape=(1, 6))
-        %c: f32[2,6] = caffe.Concat(%c/copy_0/shape, %y, axis=0)
-        %z: f32[2,6] = caffe.Concat(%y, %r, axis=0)
-        %w: f32[2,6] = caffe.Eltwise(%c, %z)""",
-        {"copy": 1},
+        """%a, %b: f32[2,1], f32[2,2] = caffe.Slice(%x, axis=1, sizes=(1, 2))
+        %p, %q: f32[1,1], f32[1,1] = caffe.Slice(%a, axis=0, sizes=(1, 1))
+        %e: f32[2,1] = caffe.Concat(%p, %p, axis=0)
+        %z: f32[3,1] = caffe.Concat(%e, %p, axis=0)""",
+        f"""%a, %b: f32[2,1], f32[2,2] = caffe.Slice(%x, axis=1, sizes=(1, 2))
+        %p, %q: f32[1,1], f32[1,1] = caffe.Slice(%a, axis=0, sizes=(1, 1))
+        %e/copy_0: f32[1,1] = caffe.Power(%p, shift={2.0**-126})
+        %e/zeros: f32[1,1] = caffe.Power(%e/copy_0, scale=0.0)
+        %e/wide: f32[1,2] = caffe.Concat(%e/copy_0, %e/zeros, axis=1)\n"""
+        + fixed("e/both", (2, 2), 1.0)
+        + fixed("e/zeros_2", (2,), 0.0)
+        + f"""%e/repeated: f32[1,2] = caffe.InnerProduct(%e/wide, %e/both, %e/zeros_2, num_output=2, bias=True)
+        %e: f32[2,1] = caffe.Reshape(%e/repeated, shape=(2, 1))
+        %z/copy_1: f32[1,1] = caffe.Power(%p, shift={2.0**-126})
+        %z: f32[3,1] = caffe.Concat(%e, %z/copy_1, axis=0)""",
+        {"copy": 2, "join_to_product": 1},
     ),
     "what a Concat joins of a Slice that is read elsewhere too: RKNN joined another blob in its place": (
         "rknn",
