@@ -197,9 +197,7 @@ class _Writer:
             return self._means(node, op, args[0])
         if isinstance(op, caffe.ConcatLayer) and len(set(args)) == 1:
             self.counts["join_to_product"] += 1
-            old = self.graph.args(node.name)[0]
-            x = args[0] if self.readers[old] == len(args) else self._own(node, (), old, args[0])
-            return self._repeated(node, x, op.axis, len(args))
+            return self._repeated(node, args[0], op.axis, len(args))
         if isinstance(op, caffe.ConcatLayer | caffe.Eltwise):
             read: list[Ref] = []
             for old, ref in zip(self.graph.args(node.name), args, strict=True):
@@ -301,6 +299,8 @@ class _Writer:
         rows, columns = self.b.type(x).shape
         size = columns if axis == 1 else rows * columns
         if size == 1 and lint_op(caffe.InnerProduct(1, count, True), [self.b.type(x)], [], self.target):
+            old = self.graph.args(node.name)[0]
+            x = x if self.readers[old] == count else self._own(node, (), old, x)
             zeros = self._layer(node, f"{node.name}/zeros", caffe.PowerLayer(scale=0.0), x)
             x = self._layer(node, f"{node.name}/wide", caffe.ConcatLayer(1), x, zeros)
             matrix = self._fixed(node, "both", np.ones((count, 2)))  # of the first alone, RKNN takes another column
