@@ -216,7 +216,8 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
 def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
     """Yield the functions of each direction; those with coefficients consume them in order."""
     _, usual = _KINDS[node.op]
-    names = node.attributes.get("activations") or usual * directions
+    given = any(attribute.name == "activations" for attribute in node.proto.attribute)
+    names = (given and node.get("activations")) or usual * directions  # an RNN's definition has those of two directions
     if len(names) != len(usual) * directions:
         raise Refused("activations", f"{len(names)} of them", f"expected {len(usual) * directions}", "check the model")
     alphas, betas = iter(node.get("activation_alpha", ())), iter(node.get("activation_beta", ()))
