@@ -96,7 +96,7 @@ def _fits_unchanged(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
     if form.rows and (isinstance(op, INPUTS) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
         return False
     of_channels = not isinstance(op, caffe.Bias | caffe.Scale) or (op.axis, op.num_axes) == (1, 1)
-    if form.rows and not of_channels:
+    if form.rows and not of_channels and form.b.type(args[0]).rank > 2:
         return False  # of images each channel has a number, and nothing else
     of_power = form.rows and form.target.allows("Power")
     if of_power and isinstance(op, caffe.PowerLayer) and op.power != 1 and not op.shift:

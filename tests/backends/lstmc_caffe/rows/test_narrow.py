@@ -339,6 +339,11 @@ def test_layers_become_layers_on_matrices(before: str, after: str) -> None:
     assert text == "\n".join(line.strip() for line in after.strip().splitlines())
 
 
+def test_a_parameter_of_one_row_stays_as_it_was_written() -> None:
+    graph = graph_of("%p: f32[1,4] = param()\n%y: f32[1,4] = input()\n%z: f32[1,4] = add(%y, %p)")
+    assert "%p/value: f32[1,4] = caffe.Scale(%p/ones, %p, axis=0, num_axes=2" in lines_of(narrowed(graph, NOSLICE))
+
+
 @pytest.mark.parametrize("target", ["tpu-mlir", "rknn"])
 @pytest.mark.parametrize(("bias", "op"), [("", "num_output=5"), (", %b", "num_output=5, bias=True")])
 def test_a_product_of_one_column_has_a_second_one_of_zeros_where_it_is_not_taken(
