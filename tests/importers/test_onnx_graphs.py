@@ -147,7 +147,7 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
         [("DequantizeLinear", "wsz", "d", {}), ("MatMul", "xd", "a", {}), ("Cast", "a", "b", {"to": 3}),
          ("DequantizeLinear", "bst", "y", {})], (2, 3, 3),
         {"w": np.arange(-9, 9, dtype=np.int8).reshape(3, 6), "s": np.float32(0.5), "z": np.int8(3), "t": np.int8(2)},
-        13),
+        10),
     "reduce": ([("ReduceMean", "x", "a", {"axes": [1]}), ("ReduceSum", "ai", "y", {"keepdims": 0})],
                X3, {"i": ints(2)}, 13),
     "largest and smallest": ([("ReduceMax", "x", "a", {"axes": [-2]}),

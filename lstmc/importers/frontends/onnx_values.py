@@ -80,7 +80,7 @@ def _definition(op: str, opset: int) -> Any:
 def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[str, Any]:
     """Return a node's attributes, each as it is ``read``; those left out are as the operator's definition says.
 
-    Raises :class:`Refused` for attributes that are not those of the definition, and for more operands.
+    Raises :class:`Refused` for an attribute that is missing or has another type, and for too many operands.
     """
     extension = EXTENSIONS.get((proto.domain, proto.op_type))
     definition = _definition(extension or proto.op_type, opset)
@@ -303,7 +303,7 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
 
 def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
     """(x - zero) * scale, with [C] along an axis, or one for all."""
-    axis = node.get("axis") % max(x.ndim, 1)
+    axis = node.get("axis", 1) % max(x.ndim, 1)  # before version 13 there is one scale
     if scale.size not in (1, *x.shape[axis : axis + 1]) or (zero is not None and zero.size != scale.size):
         raise Refused("x_scale, x_zero_point", str(list(scale.shape)), f"they do not fit {list(x.shape)}", CHECK)
     shape = [-1 if at == axis else 1 for at in range(x.ndim)] if scale.size > 1 else []
