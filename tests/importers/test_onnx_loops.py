@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lstmc.importers import RefusedError, from_onnx
+from lstmc.importers import RefusedError, SourceError, from_onnx
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 from tests.importers.test_onnx_graphs import by_runtime, floats
@@ -99,6 +100,18 @@ def test_a_loop_of_unknown_length_and_what_its_body_cannot_have_are_refused() ->
         with pytest.raises(RefusedError) as caught:
             from_onnx(made)
         assert [str(refusal) for refusal in caught.value.refusals] == [said]
+
+
+def test_the_steps_of_a_loop_that_has_none_are_not_read() -> None:
+    """What it returns of each step does not exist; a node that reads it has no operand."""
+    none = loop(5)
+    none.graph.initializer[[one.name for one in none.graph.initializer].index("M")].CopyFrom(
+        numpy_helper.from_array(np.array(0), "M")
+    )
+    none.graph.node[2].output[1] = "steps"
+    none.graph.node.append(helper.make_node("Identity", ["steps"], ["y"], name="read"))
+    with pytest.raises(SourceError, match=re.escape("read (Identity) reads steps, which nothing before it makes")):
+        from_onnx(none)
 
 
 def test_a_step_that_reads_nothing_of_its_sequence() -> None:

@@ -120,7 +120,7 @@ class _Reader:
                     f"{self.origin}: it has more than {MOST:,} nodes, or graphs nested deeper than {DEEPEST}"
                 )
             label = f"{proto.name or f'node {number}'} ({proto.op_type})"
-            missing = [name for name in proto.input if name and name not in self.values]
+            missing = [name for name in proto.input if name and self.values.get(name) is None]
             if missing:
                 raise SourceError(f"{self.origin}: {label} reads {missing[0]}, which nothing before it makes")
             if any(name and self.values[name] is Poison for name in proto.input):
