@@ -183,7 +183,8 @@ def test_a_buffer_that_is_overwritten_is_told() -> None:
 def test_what_has_no_counterpart_is_refused() -> None:
     module = Lambda(
         lambda x, mask: (
-            F.scaled_dot_product_attention(x, x, x, mask), torch.rand(4) * x, x + torch.nan, x * torch.inf
+            F.scaled_dot_product_attention(x, x, x, mask), torch.rand(4) * x, x + torch.nan, x * torch.inf,
+            x[:, :, :1].var(-1),
         )
     )  # fmt: skip
     with pytest.raises(RefusedError) as caught:
@@ -197,6 +198,7 @@ def test_what_has_no_counterpart_is_refused() -> None:
         ("rand (aten.rand.default)", "operator", "aten.rand.default"),
         ("add (aten.add.Tensor)", "aten.add.Tensor", "add of a number that is not finite"),
         ("mul_1 (aten.mul.Tensor)", "aten.mul.Tensor", "mul of a number that is not finite"),
+        ("var (aten.var.dim)", "correction", "1"),
     ]
 
 

@@ -153,6 +153,8 @@ def _var(t: Torch, x: Operand, axes: Any, less: float, keep: bool) -> str:
     shape = t.layers.shape(x)
     places = axes or range(len(shape))
     n = math.prod(fixed(shape[axis], "a size") for axis in places)
+    if n <= less:
+        raise Refused("correction", f"{less:g}", f"the variance of {n} elements has no value", "use correction=0")
     away = t.layers.binary("sub", x, t.layers.reduce("mean", x, places, keep=True))
     y = t.layers.reduce("mean", t.layers.apply("power", away, 2.0), places, keep)
     return t.layers.affine(y, n / (n - less), 0.0)
