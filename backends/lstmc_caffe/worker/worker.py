@@ -233,9 +233,11 @@ def copy_weights(net, path, message):
         else:
             message.ParseFromString(file.read())
     size, parts = 0, {}
-    for layer in message.layer:
-        size += layer.ByteSize()
-        parts.setdefault(2 * size // MOST_READ, type(message)()).layer.add().CopyFrom(layer)
+    for field in ("layer", "layers"):  # the second in files of the old form
+        for layer in getattr(message, field):
+            size += layer.ByteSize()
+            part = parts.setdefault(2 * size // MOST_READ, type(message)())
+            getattr(part, field).add().CopyFrom(layer)
     for part in parts.values():
         with tempfile.TemporaryFile() as file:
             file.write(part.SerializeToString())

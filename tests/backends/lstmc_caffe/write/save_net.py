@@ -1,6 +1,7 @@
 """Saving a net as Caffe saves it after training; runs in the worker, on the worker's Python."""
 
 import caffe
+from caffe.proto import caffe_pb2
 
 
 def save(args, arrays):
@@ -10,3 +11,17 @@ def save(args, arrays):
         net.params[layer][index].data[...] = arrays[name]
     net.save(args["to"])
     return [[layer, len(blobs)] for layer, blobs in net.params.items()], {}
+
+
+def save_old(args, arrays):
+    """Rewrite a file of weights with layers of the old form; all are InnerProducts."""
+    net = caffe_pb2.NetParameter()
+    with open(args["weights"], "rb") as file:
+        net.ParseFromString(file.read())
+    for layer in net.layer:
+        if layer.blobs:
+            net.layers.add(name=layer.name, type=caffe_pb2.V1LayerParameter.INNER_PRODUCT).blobs.extend(layer.blobs)
+    del net.layer[:]
+    with open(args["weights"], "wb") as file:
+        file.write(net.SerializeToString())
+    return len(net.layers), {}

@@ -128,12 +128,16 @@ def test_a_caffemodel_of_a_large_net_holds_the_owning_layers_alone(
 
 
 @pytest.mark.caffe
-@pytest.mark.parametrize("most", [2**29, 300])
-def test_caffe_loads_a_caffemodel_into_the_shared_parameters(caffe: Runner, tmp_path: Path, most: int) -> None:
-    """By one file, and in parts where it is larger than what every Caffe reads."""
+@pytest.mark.parametrize(("most", "old"), [(2**29, False), (300, False), (300, True)])
+def test_caffe_loads_a_caffemodel_into_the_shared_parameters(
+    caffe: Runner, tmp_path: Path, most: int, old: bool
+) -> None:
+    """By one file, and in parts where it is larger than what every Caffe reads, also in the old form of layers."""
     weights = written(tmp_path)
     limit = tmp_path / "limit.py"
     limit.write_text("import __main__\ndef most(n, arrays):\n    __main__.MOST_READ = n\n    return n, {}\n")
+    if old:
+        caffe.call(SAVE, "save_old", {"weights": str(tmp_path / "net.caffemodel")})
     caffe.call(limit, "most", most)
     with caffe.load(tmp_path / "net.prototxt", weights=tmp_path / "net.caffemodel") as loaded:
         caffe.call(limit, "most", 2**29)
