@@ -64,7 +64,7 @@ def wanted(net: lstmc.Net) -> np.ndarray:
 def ran(command: list[object], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(word) for word in command], cwd=folder, env={**os.environ, **environment}, check=False,
-        capture_output=True, text=True, timeout=300,  # a damaged heap may end in a deadlock
+        capture_output=True, text=True, timeout=120,  # a damaged heap may end in a deadlock
     )  # fmt: skip
 
 
