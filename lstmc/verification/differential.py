@@ -210,8 +210,10 @@ def _report(
 
 
 def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> tuple[str, frozenset[str]]:
-    """Return a remark on NaN or infinity in the model itself, or none, and the gradients that have them where the
-    values do not: in float64, and in float32 where there is a difference."""
+    """Return a remark on NaN or infinity in the model itself, or an empty text, and the gradients that have them.
+
+    These are named only where all values are finite. Computed in float64, and in float32 where there is a difference.
+    """
     runs: Iterator[tuple[Evaluation, Gradients, str]] = iter([(model, gradients, "with these inputs and parameters")])
     if not passed:
         single = forward(model.graph, arrays.inputs, arrays.weights, np.float32)
