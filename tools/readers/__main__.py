@@ -2,7 +2,8 @@
 
 Without names it makes the environment of every reader that lstmc knows and runs each. What a run found of a reader is
 kept in ``docs/readers/found/``, so that readers can be run one at a time: the rows of others stay. A net that was right
-is not run again while its files, the reader's version and its programs are the same, until ``--again``.
+is not run again while its files, the reader's version and its programs are the same, until ``--again``. Nets that were
+never run come first, then those that were not run since their files changed, so that runs of a slow reader reach all.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def run_reader(name: str, seconds: float, again: bool = False) -> None:
             tried.append(row.net)
     finally:
         executor.close()
-    found.nets = {net: found.nets[net] for net in tried}  # nets that are others now, and were not run, are left out
+    found.nets = {net: found.nets[net] for net in tried}  # nets that the grid does not have any more are left out
     found.keep(name)
 
 

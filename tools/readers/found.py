@@ -17,7 +17,7 @@ class Row:
 
     ``outcome`` is "right", "wrong", "refused" by the reader, "not written" for it, or "not judged"; ``said`` is what
     was said of that, whole; ``off`` how far an output was off, relative; ``files`` a digest of what was run, and of the
-    programs that ran it.
+    programs that ran it; ``older``: the files are others now, and there was no time to run them.
     """
 
     net: str
@@ -25,6 +25,7 @@ class Row:
     said: str = ""
     off: float = 0.0
     files: str = ""
+    older: bool = False
 
 
 @dataclass

@@ -37,7 +37,8 @@ def write_table() -> None:
 
 
 def _row(name: str, found: Found, grid: Iterable[Case]) -> dict[str, Any]:
-    nets = [found.nets[name] for name in sorted(map(str, grid)) if name in found.nets]
+    rows = [found.nets[name] for name in sorted(map(str, grid)) if name in found.nets]
+    nets, older = [row for row in rows if not row.older], [row.outcome for row in rows if row.older]
     of = {str(case): case for case in grid}
     count = Counter(row.outcome for row in nets)
     right = [row.off for row in nets if row.outcome == "right"]
@@ -47,6 +48,7 @@ def _row(name: str, found: Found, grid: Iterable[Case]) -> dict[str, Any]:
         "missing": found.missing,
         "target": found.target,
         "tried": len(nets),
+        "older": f"{len(older)}, {older.count('right')} right" if older else "",
         "written": len(nets) - count["not written"],
         "right": count["right"],
         "largest": f"{max(right):.1e}" if right else "",

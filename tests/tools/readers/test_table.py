@@ -36,6 +36,7 @@ def test_what_becomes_of_nets_in_opencv(monkeypatch: pytest.MonkeyPatch) -> None
     reader = load_reader("opencv")
     executor = ReaderExecutor(reader)
     right, luong = outcomes(executor, reader, {}, 60)
+    assert next(outcomes(executor, reader, {right.net: right}, 60)).net == luong.net  # which was never run
     executor.close()
     assert (right.net, right.outcome, right.said) == ("gru N=2", "right", "")
     assert 0 < right.off < 1e-5
@@ -43,6 +44,11 @@ def test_what_becomes_of_nets_in_opencv(monkeypatch: pytest.MonkeyPatch) -> None
     before = {right.net: replace(right, off=0.0), luong.net: luong}
     assert next(outcomes(executor, reader, before, 60)) == before[right.net]  # its files are the same: not run again
     assert [*outcomes(executor, reader, {}, 0)] == []  # no time
+    changed = {right.net: replace(right, files="others"), luong.net: luong}
+    older, same = outcomes(executor, reader, changed, 0)  # what was run with other files says so
+    assert (older, same) == (replace(changed[right.net], older=True), luong)
+    turns = {older.net: replace(older, older=False), luong.net: replace(luong, older=True)}
+    assert [row.net for row in outcomes(executor, reader, turns, 0)] == [luong.net, older.net]
     (refused,) = outcomes(executor, replace(reader, target="noslice"), {}, 0)  # which is told without a run
     assert (refused.net, refused.outcome) == ("luong N=2 --step", "not written")
     assert re.fullmatch(
@@ -120,13 +126,15 @@ def test_the_page(folder: Path) -> None:
         Row("mlstm N=1", "not written", reason % ("AbsVal", "abs", "this")),
         Row("mlstm N=2", "not written", reason % ("AbsVal", "abs", "this")),
         Row("ntm N=3", "right", off=1.0),
+        Row("rnn N=1", "right", off=0.5, older=True),
+        Row("rnn N=2", "wrong", off=0.5, older=True),
     ]
     Found("Mine", "flat", "1", nets={row.net: row for row in nets}).keep("mine")
     Found("Other", "flat", missing="no Python 3.8").keep("other")
     table.write_table()
     lines = (folder / "table.md").read_text().splitlines()
-    assert "| mine | 1 | `flat` | 9 | 3 | 1 | 2.0e-07 | 1 | 1 |" in lines
-    assert "| other | not installed | `flat` | | | | | | |" in lines
+    assert "| mine | 1 | `flat` | 9 | 3 | 1 | 2.0e-07 | 1 | 1 | 2, 1 right |" in lines
+    assert "| other | not installed | `flat` | | | | | | | |" in lines
     start = lines.index("## mine")
     assert lines[start + 2 : lines.index("## other") - 1] == [
         "- refused by the reader, 1: lstm N=2<br>",
