@@ -106,9 +106,12 @@ def with_time(passes: PassList, time: Time, trained: bool, node_cost: float | No
 
     Where nets are ``trained`` there are no products, as a parameter cannot be read back from powers of a matrix.
 
-    Raises :class:`~lstmc.errors.PassError` for a list that does not unroll scans whose nodes are on all steps where
-    they can be.
+    Raises :class:`~lstmc.errors.PassError` for an unknown form, and for a list that does not unroll scans whose nodes
+    are on all steps where they can be.
     """
+    argument = Argument("time", time)
+    if time not in TIMES:
+        raise PassError(f"{argument}: expected one of {', '.join(TIMES)}", arguments=(argument,))
     precompute = next((step for step in passes if isinstance(step, Precompute)), None)
     own = ParallelTime(time, NODE_COST if node_cost is None else node_cost, trained, precompute)
     for place, step in enumerate(passes):
@@ -119,7 +122,6 @@ def with_time(passes: PassList, time: Time, trained: bool, node_cost: float | No
     if time == "unrolled" or (time == "auto" and not {"sink", "expand"} <= names):
         return passes
     if not {"sink", "expand"} <= names:
-        argument = Argument("time", time)
         raise PassError(
             f"{argument}: this target computes its nets step by step: expected unrolled", arguments=(argument,)
         )

@@ -310,6 +310,11 @@ def test_what_is_unrolled_is_left_as_it_is() -> None:
     assert ParallelTime("auto", node_cost=1e6).run(decaying(100)[0]).counts == {"doubling": 1}
 
 
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(PassError, match="time=scan: expected one of unrolled, chunks, doubling, products, auto"):
+        lstmc.compile("min_gru", time="scan", T=2, N=1, D=2, H=2)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("target", ["noslice", "caffe-fused"])
 def test_targets_that_compute_step_by_step(target: str) -> None:
     with pytest.raises(PassError) as raised:
