@@ -198,3 +198,12 @@ def test_a_layer(name: str) -> None:
             else:
                 outcome(plain, config, weights, arrays)
             held["config"][key] = left
+
+
+@pytest.mark.parametrize(("axes", "shape"), [(1, (3, 4)), ((2, -1), (3, 4)), (-1, (4,))])
+def test_products_at_each_step_of_a_sequence(axes: Any, shape: tuple[int, ...]) -> None:
+    x = kl.Input(shape)
+    product = keras.Model(x, kl.Dot(axes)([x, kl.ReLU()(x)]))
+    model = net_of(kl.TimeDistributed(product, name="it"), (2, *shape), 1)
+    arrays = [RNG.normal(size=(2, 2, *shape)).astype(np.float32)]
+    assert outcome(model, json.loads(model.to_json()), [], arrays) == "right"

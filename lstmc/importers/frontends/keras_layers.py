@@ -213,22 +213,22 @@ def _repeat_vector(layers: Layers, call: Call) -> list[str]:
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
-    """Sums of products over one axis of each operand; the batch is common (keras/src/layers/merging/dot.py)."""
+    """Sums of products over one axis of each operand; the lead is common (keras/src/layers/merging/dot.py)."""
     x, y = call.several(2)[:2]
     if call.config.get("normalize"):
         raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
-    setting = call.config["axes"]
+    setting, lead = call.config["axes"], call.lead
     ranks = [len(layers.shape(one)) for one in (x, y)]
     pair = [setting, setting] if isinstance(setting, int) else setting
-    if len(pair) != 2 or max(ranks) > 7:
+    if len(pair) != 2 or max(ranks) > lead + 6:
         raise Refused("axes", str(setting), "one axis of each operand is expected", SAVE)
-    axes = [axis_in(axis, rank) for axis, rank in zip(pair, ranks, strict=True)]
-    of_x = "n" + "abcdef"[: ranks[0] - 1]
-    of_y = "n" + "uvwxyz"[: ranks[1] - 1]
+    axes = [axis_in(one if one <= 0 else one + lead - 1, rank) for one, rank in zip(pair, ranks, strict=True)]
+    of_x = "nlmopq"[:lead] + "abcdef"[: ranks[0] - lead]
+    of_y = "nlmopq"[:lead] + "uvwxyz"[: ranks[1] - lead]
     of_y = of_y[: axes[1]] + of_x[axes[0]] + of_y[axes[1] + 1 :]
-    result = "".join(c for c in of_x + of_y[1:] if c != of_x[axes[0]])
+    result = "".join(c for c in of_x + of_y[lead:] if c != of_x[axes[0]])
     products = layers.product(of_x, of_y, result, x, y)
-    return [products if len(result) > 1 else layers.unsqueeze(products, [1])]
+    return [products if len(result) > lead else layers.unsqueeze(products, [lead])]
 
 
 def _attention(layers: Layers, call: Call) -> list[str]:
