@@ -158,7 +158,10 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
         for name in ("var", "std", "var_mean")
     },
     "logsumexp": [(40 * x(*X), (1,)), (x(*X), (0, -1), True)],
-    **{name: [(x(*X), (1,)), (x(*X), (0, -1), True), (x(*X), None)] for name in ("mean.dim", "sum.dim_IntList")},
+    **{
+        name: [(x(*X), (1,)), (x(*X), (0, -1), True), (x(*X), None), (x(*X), 0)]
+        for name in ("mean.dim", "sum.dim_IntList")
+    },
     "linalg_vector_norm": [(x(*X),), (x(*X), 1, (1,)), (x(*X), 2, (0, -1), True)],
     **{name: [(x(*X), 1), (x(*X), -1)] for name in ("softmax.int", "log_softmax.int")},
     "pad": [(x(*X), (1, 2)), (x(*X), (1, 2, 0, 3)), (x(*X), (2, 1), "reflect"), (x(*X), (0, 2), "replicate")],

@@ -406,10 +406,19 @@ def _call(reader: Torch, constants: Constants, node: Any, decomposable: Containe
 
 def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments of a node by position, and those by name alone; left out ones are as its operator says."""
-    defined = node.target._schema.arguments if hasattr(node.target, "_schema") else []
-    by_place = [one.name for one in defined if not one.kwarg_only][len(node.args) :]
-    values = {one.name: node.kwargs.get(one.name, one.default_value) for one in defined}
-    return [*node.args, *map(values.pop, by_place)], {one.name: values[one.name] for one in defined if one.kwarg_only}
+    if not hasattr(node.target, "_schema"):
+        return [*node.args], {}
+    by_place, by_name, defined = list[Any](), dict[str, Any](), node.target._schema.arguments
+    given = {**dict(zip((one.name for one in defined), node.args, strict=False)), **node.kwargs}
+    for one in defined:
+        value = given.get(one.name, one.default_value)
+        if isinstance(value, int) and "List[" in str(one.type):  # to PyTorch one number is a list too
+            value = [value]
+        if one.kwarg_only:
+            by_name[one.name] = value
+        else:
+            by_place.append(value)
+    return by_place, by_name
 
 
 def _place(node: Any) -> str:
