@@ -16,7 +16,7 @@ import pytest
 from lstmc import Input, dims, model, relu, scan, tanh
 from lstmc.cells import gru, lstm, rnn
 from lstmc.ir import Graph
-from lstmc.ops import Array, Op, Pointwise, Relu, Sample, Softplus, Tanh, sample_type
+from lstmc.ops import Along, Array, Op, Pointwise, Relu, Sample, Softplus, Tanh, sample_type
 from lstmc.passes import Cse, Dead, Hoist, Pass, PassResult, Refs, Simplify, rewrite
 from lstmc.testing import check_cell, check_op, check_pass
 from lstmc.types import TensorType
@@ -62,9 +62,9 @@ WRONG_OPS: dict[str, tuple[dict[str, Any], str]] = {
     "number of cotangents": ({"vjp": lambda self, cts, outs, x: ()}, "vjp gives 0 cotangents of 1 operands"),
     "docstring": ({"__doc__": None}, "needs a docstring"),
     "domains": ({"domains": lambda self, x: ()}, "domains gives 0 for 1 operands"),
-    "over time": (
-        {"over_time": lambda self, steps, mapped: replace(self, slope=self.slope + 1)},
-        "of_step is the inverse",
+    "axes": (
+        {"along": lambda self, slot, axis, x: Along(replace(self, slope=self.slope + 1), (axis,), (axis,))},
+        "axis 0 of operand 0: Along(",
     ),
     "stopped gradient": ({"stops_gradient": True}, "gives None for each operand: vjp gives a cotangent of [0]"),
     "error of a method": ({"f": lambda self, x: x.missing}, "Mish raises AttributeError: "),

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from lstmc import ops
 from lstmc.errors import ShapeError
 from lstmc.ir.graph import Graph, Node, Output, Ref
-from lstmc.ops import Array, Arrays, Binary, Draw, Leaf, Op, Sample, Types
+from lstmc.ops import Along, Array, Arrays, Draw, Leaf, Op, Sample, Types
 from lstmc.types import TensorType
 
 __all__ = [
@@ -27,9 +27,12 @@ __all__ = [
     "node_count",
     "node_flops",
     "of_step",
+    "op_of_all",
+    "op_of_one",
     "op_of_step",
     "op_over_time",
     "over_steps",
+    "places_of",
     "values_over_time",
 ]
 
@@ -118,6 +121,12 @@ class Scan(Op):
             raise ShapeError(f"scan: a step that keeps its time axis must be [1, ...], found {step}")
         return TensorType((self.length, *(step.shape[1:] if self.kept else step.shape)), step.dtype)
 
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        if axis or self.role(slot) != "x":
+            return None
+        operands = tuple(0 if self.role(other) == "x" else None for other in range(len(types)))
+        return Along(None, operands, (*(0 for _ in self.step_outputs), *(None for _ in self.next_states)))
+
     def eval(self, *args: Any) -> Arrays:
         raise NotImplementedError("lstmc.interp runs scans")
 
@@ -135,19 +144,60 @@ def node_count(graph: Graph) -> int:
     return len(graph) + sum(map(node_count, bodies))
 
 
+Places = Sequence[int | None]  # the place of an axis in each value, None where one lacks it
+
+
+def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along | None:
+    """Return the rule of ``op`` for the axis that its operands have at ``places``, if it keeps its elements apart.
+
+    An operand without a place has the same value for all elements: by the rule, it lacks the axis, or has one element.
+    """
+    slot = next((slot for slot, place in enumerate(places) if place is not None), None)
+    along = None if slot is None else op.along(slot, places[slot], *operands)  # type: ignore[arg-type]
+    if along is None or along.op is None or None in along.results:
+        return None
+    sizes = set()
+    for type_, own, place in zip(operands, places, along.operands, strict=True):
+        if own != place if own is not None else place is not None and type_.shape[place] != 1:
+            return None
+        sizes.add(None if own is None else type_.shape[own])
+    return along if len(sizes - {None}) == 1 else None
+
+
+def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int | None]:
+    """Return the places in the operands of an axis that all results have there; of none where it is of no operand."""
+    for slot, type_ in enumerate(operands):
+        for place in range(type_.rank):
+            along = op.along(slot, place, *operands)
+            if along is not None and {*along.results} == {axis}:
+                return along.operands
+    return (None,) * len(operands)
+
+
+def op_of_all(op: Op, size: int, operands: Sequence[TensorType], places: Places) -> tuple[Op, tuple[int, ...]] | None:
+    """Return the op for operands with an axis of ``size`` more at ``places``, and the places of it in the results."""
+    types = [t if place is None else _with(t, place, size) for t, place in zip(operands, places, strict=True)]
+    for wide in op.wider(size):
+        try:
+            results = wide.infer(*types)
+            along = op_of_one(wide, types, places)
+            if along is not None and along.op == op and along.operands == tuple(places):
+                at = [place for place in along.results if place is not None]
+                if results == tuple(_with(t, place, size) for t, place in zip(op.infer(*operands), at, strict=True)):
+                    return wide, tuple(at)
+        except ShapeError:
+            continue
+    return None
+
+
+def _with(type_: TensorType, axis: int, size: int) -> TensorType:
+    return TensorType((*type_.shape[:axis], size, *type_.shape[axis:]), type_.dtype)
+
+
 def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
     """``op`` for all steps at once, if that has just the results of the steps; operand types are those of a step."""
-    wide = op.over_time(steps, mapped)
-    ranks = {t.rank for t, m in zip(operands, mapped, strict=True) if m}
-    # broadcasting counts axes from the last: those of a lower rank would line up with the steps where sizes agree
-    if wide is None or (isinstance(op, Binary) and len(ranks) > 1):
-        return None
-    types = [over_steps(t, steps) if m else t for t, m in zip(operands, mapped, strict=True)]
-    try:
-        fits = wide.infer(*types) == tuple(over_steps(t, steps) for t in op.infer(*operands))
-    except ShapeError:
-        return None
-    return wide if fits else None
+    wide = op_of_all(op, steps, operands, [0 if m else None for m in mapped])
+    return wide[0] if wide is not None and not any(wide[1]) else None
 
 
 def over_steps(step: TensorType, steps: int) -> TensorType:
@@ -165,13 +215,17 @@ def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -
 
     Operand types are those of sequences: the ``mapped`` operands and the results have a leading axis of time.
     """
-    lengths = {t.shape[:1] for t, m in zip(operands, mapped, strict=True) if m}
-    if len(lengths) != 1 or () in lengths:
+    places = [0 if m else None for m in mapped]
+    if any(m and not t.rank for t, m in zip(operands, mapped, strict=True)):
         return None
-    ((steps,),) = lengths
-    step = op.of_step(steps, mapped)
-    types = [of_step(t) if m else t for t, m in zip(operands, mapped, strict=True)]
-    return step if step is not None and op_over_time(step, steps, types, mapped) == op else None
+    along = op_of_one(op, operands, places)
+    if along is None or along.op is None or any(along.results) or along.operands != tuple(places):
+        return None
+    try:
+        step = along.op.infer(*(of_step(t) if m else t for t, m in zip(operands, mapped, strict=True)))
+        return along.op if step == tuple(map(of_step, op.infer(*operands))) else None
+    except ShapeError:
+        return None
 
 
 def values_over_time(graph: Graph) -> set[Ref]:
@@ -201,13 +255,18 @@ def _carriers(graph: Graph, node: Node) -> set[Ref]:
     """
     args = graph.args(node.name)
     types = [graph.type(ref) for ref in args]
-    steps = node.types[0].shape[:1]
-    slots = [slot for slot in range(len(args)) if steps and types[slot].shape[:1] == steps]
-    passing = [slot for slot in slots if not isinstance(graph.node(args[slot].node).op, ops.Param)]
-    for chosen in (slots, passing, *([slot] for slot in passing)) if passing else ():
-        if op_of_step(node.op, types, [slot in chosen for slot in range(len(args))]) is not None:
-            return {args[slot] for slot in chosen if slot in passing}
+    passing = [ref for ref, t in zip(args, types, strict=True) if t.rank and not _is_param(graph, ref)]
+    for ref in passing:
+        along = node.op.along(args.index(ref), 0, *types)
+        if along is not None and along.op is not None and not any(place != 0 for place in along.results):
+            carriers = {arg for arg, place in zip(args, along.operands, strict=True) if place == 0 and arg in passing}
+            if all(graph.type(arg).shape[0] == node.types[0].shape[0] for arg in carriers):
+                return carriers
     return set()
+
+
+def _is_param(graph: Graph, ref: Ref) -> bool:
+    return isinstance(graph.node(ref.node).op, ops.Param)
 
 
 def has_gradient(node: Node) -> bool:

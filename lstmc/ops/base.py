@@ -31,6 +31,7 @@ from lstmc.types import TensorType
 
 __all__ = [
     "DOMAINS",
+    "Along",
     "Array",
     "Arrays",
     "Domain",
@@ -144,6 +145,19 @@ class Sample:
     high: float = 2.0
 
 
+@dataclass(frozen=True)
+class Along:
+    """An axis that operands and results of an op have in common: its place in each of them, None where one lacks it.
+
+    ``op`` is the op of one element of the axis, on operands without it; None where it mixes the elements, or has no
+    such form. An operand with one element there is the same for all.
+    """
+
+    op: Op | None
+    operands: tuple[int | None, ...]
+    results: tuple[int | None, ...]
+
+
 class OpType(ABCMeta):
     """The class of ops, of which none is registered: ``isinstance`` looks at base classes alone, which is faster."""
 
@@ -184,20 +198,20 @@ class Op(metaclass=OpType):
         gradient as a graph; one that needs NumPy is for arrays alone.
         """
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        """Return the op that computes all steps at once, or None if there is none.
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        """Return the places of the axis that operand ``slot`` has at ``axis``; None where the axis has none of its own.
 
-        Operands in ``mapped`` then have a leading axis of ``steps``, as do the results; the others are the same for
-        all steps. Whoever asks infers the types again: where broadcasting would line up otherwise, they do not fit.
+        The rule is for operands of these types, which fit. ``lstmc/ir/axes.py`` derives all else from it: the op of one
+        step, and the op of all steps at once.
         """
         return None
 
-    def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        """Return the op of one step whose :meth:`over_time` is this one, or None if this one mixes steps.
+    def wider(self, size: int) -> Iterator[Op]:
+        """Yield the ops that may be this one for all elements of an axis of this size, anywhere: :meth:`along` decides.
 
-        An op with attributes that count axes or sizes says how they are for one step, as :class:`AlongAxis` does.
+        An op with attributes that count axes or sizes yields all that they may then be.
         """
-        return self if self.over_time(steps, mapped) == self else None
+        yield self
 
     def cost(self, args: Types) -> int | None:
         """Return the FLOPs of one forward pass of an op; None if its shapes determine them (``lstmc/ir/scan.py``)."""
@@ -255,15 +269,19 @@ class Leaf(Op):
 
 @dataclass(frozen=True)
 class AlongAxis(Op):
-    """An op along one axis of its operands, counted from the first: over time it is along the next one."""
+    """An op along one axis of its operands, counted from the first. All others are the same axes of its results."""
 
     axis: int
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, axis=self.axis + 1)
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self.beside(axis), (axis,) * len(types), (axis,))
 
-    def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, axis=self.axis - 1) if self.axis > 0 else None
+    def beside(self, axis: int) -> Op | None:
+        """Return the op for operands without an axis; None for its own."""
+        return None if axis == self.axis else replace(self, axis=self.axis - (axis < self.axis))
+
+    def wider(self, size: int) -> Iterator[Op]:
+        yield from (self, replace(self, axis=self.axis + 1))
 
 
 @dataclass(frozen=True)
@@ -291,8 +309,8 @@ class Pointwise(Op):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (cts[0] * self.df(outs[0], x),)
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return self
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self, (axis,), (axis,))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, IntegerRange, Op, Sample, Types, applied, sample_type
+from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, IntegerRange, Op, Sample, Types, applied, sample_type
 from lstmc.ops.shape import Reshape, Sum, Transpose
 from lstmc.types import TensorType
 
@@ -57,8 +57,14 @@ class Linear(AlongAxis):
         (dw,) = applied(Linear(), *applied(Transpose(0), ct), *applied(Transpose(0), flat))
         return (dx, dw) if b is None else (dx, dw, *applied(Sum(0), ct))
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return super().over_time(steps, mapped) if mapped[0] and not any(mapped[1:]) else None
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        rest: tuple[int | None, ...] = (None,) * (len(types) - 2)
+        if slot == 0 and axis < self.axis:
+            return Along(self.beside(axis), (axis, None, *rest), (axis,))
+        if slot > 0 and axis == 0:  # one row of w, and its element of b
+            return Along(None, (None, 0, 0)[: len(types)], (self.axis,))
+        last = self.axis if types[0].rank == self.axis + 1 else None  # of x, and not flattened: axis 1 of w
+        return Along(None, (last if slot else axis, None if last is None and not slot else 1, *rest), (None,))
 
     @staticmethod
     def _rows(x: Array, w: Array) -> Array:
@@ -103,8 +109,8 @@ class Dropout(Op):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return applied(self, cts[0])  # the same draw
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return self
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self, (axis,), (axis,))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -135,8 +141,10 @@ class Embed(Op):
         np.add.at(gradient, x.astype(int), cts[0])
         return None, gradient
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return self if mapped[0] and not mapped[1] else None
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        if slot == 0:
+            return Along(self, (axis, None), (axis,))
+        return Along(None, (None, axis), (types[0].rank if axis == 1 else None,))
 
     def domains(self, x: TensorType, w: TensorType) -> tuple[IntegerRange | None, ...]:
         return IntegerRange(0, w.shape[0] - 1), None
@@ -242,8 +250,13 @@ class Conv(Op):
             rows = _ends(u * self.dilation[0], size[0], self.stride[0])
             yield u, v, (..., rows, _ends(v * self.dilation[1], size[1], self.stride[1]))
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return self if mapped[0] and not any(mapped[1:]) else None
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        channels = types[0].rank - 3
+        if slot > 0:
+            places = (None, axis, axis if axis == 0 else None)[: len(types)]
+            return Along(None, places, (channels if axis == 0 else None,))
+        none = (None,) * (len(types) - 1)
+        return Along(self if axis < channels else None, (axis, *none), (None if axis == channels else axis,))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -324,8 +337,8 @@ class Pool(Op):
             gradient[..., rows, columns] += cts[0] * share
         return (self._without_padding(gradient, x),)
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return self
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self if axis < types[0].rank - 2 else None, (axis,), (axis,))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

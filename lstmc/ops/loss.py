@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Array, Arrays, Draw, IntegerRange, Op, Sample, Types, check_axis, sample_type
+from lstmc.ops.base import Along, Array, Arrays, Draw, IntegerRange, Op, Sample, Types, check_axis, sample_type
 from lstmc.types import TensorType
 
 __all__ = ["Accuracy", "EuclideanLoss", "SigmoidCrossEntropyLoss", "SoftmaxLoss"]
@@ -39,6 +39,10 @@ class _OfClasses(Op):
                 f" found {label}"
             )
         return (TensorType((), x.dtype),)
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        x = axis if slot == 0 else axis + (axis >= self.axis)
+        return Along(None, (x, None if x == self.axis else x - (x > self.axis)), (None,))
 
     def _rows(self, x: Array) -> Array:
         """The scores of each place as a row."""
@@ -169,6 +173,9 @@ class _OfArrays(Op):
         if x.rank < 1 or x != target:
             raise ShapeError(f"{self.name}: x and target must have one shape: x is {x}, target is {target}")
         return (TensorType((), x.dtype),)
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(None, (axis, axis), (None,))
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,12 @@ do: one of the two operands already has the result's shape, and the other one co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Array, Arrays, Draw, Op, Pointwise, Sample, Types, applied, sample_type
+from lstmc.ops.base import Along, Array, Arrays, Draw, Op, Pointwise, Sample, Types, applied, sample_type
 from lstmc.ops.shape import Reshape, Sum
 from lstmc.types import TensorType
 
@@ -358,8 +357,9 @@ class Binary(Op):
             return "; a sum, mean or max keeps its axis, with one element, by keepdims=True"
         return ""
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return self
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        ranks, last = [type_.rank for type_ in types], types[slot].rank - axis  # axes are aligned from the last one
+        return Along(self, tuple(rank - last if rank >= last else None for rank in ranks), (max(ranks) - last,))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

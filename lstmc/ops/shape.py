@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import prod
+from typing import ClassVar
 
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Op, Sample, Types, applied, check_axis, sample_type
+from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, Op, Sample, Types, applied, check_axis, sample_type
 from lstmc.types import TensorType
 
 __all__ = ["Concat", "Largest", "Max", "Reshape", "Softmax", "Split", "Stack", "Sum", "Tile", "Transpose", "Unstack"]
+
+
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """The shape without an axis."""
+    return (*shape[:axis], *shape[axis + 1 :])
+
+
+def same_place(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
+    """The axis of ``other``, of as many elements, that is an axis of ``shape``: as long, behind as many elements."""
+    before, size = prod(shape[:axis]), shape[axis]
+    return next((i for i, own in enumerate(other) if own == size and prod(other[:i]) == before), None)
 
 
 def resized(x: TensorType, axis: int, size: int) -> TensorType:
@@ -40,6 +53,9 @@ class Split(AlongAxis):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return applied(Concat(self.axis), *cts)
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self.beside(axis), (axis,), (axis,) * len(self.sizes))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -75,9 +91,6 @@ class Concat(AlongAxis):
     def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
         return applied(Split(self.axis, tuple(x.shape[self.axis] for x in xs)), cts[0])
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return super().over_time(steps, mapped) if all(mapped) else None
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw)
@@ -107,11 +120,13 @@ class Reshape(Op):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return applied(Reshape(x.shape), cts[0])
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, shape=(steps, *self.shape))
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        place = same_place(types[0].shape, axis, self.shape)
+        return None if place is None else Along(replace(self, shape=without(self.shape, place)), (axis,), (place,))
 
-    def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, shape=self.shape[1:]) if self.shape[:1] == (steps,) else None
+    def wider(self, size: int) -> Iterator[Op]:
+        for place in range(len(self.shape) + 1):
+            yield replace(self, shape=(*self.shape[:place], size, *self.shape[place:]))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -139,6 +154,11 @@ class Transpose(AlongAxis):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return applied(self, cts[0])
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        if axis not in (self.axis, self.axis + 1):
+            return super().along(slot, axis, *types)
+        return Along(Reshape(without(types[0].shape, axis)), (axis,), (2 * self.axis + 1 - axis,))  # x as it is
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -174,6 +194,9 @@ class Unstack(Op):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return applied(Stack(), *cts)
 
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self if axis else None, (axis,), (axis - 1 if axis else None,) * types[0].shape[0])
+
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         return Sample(cls(), (sample_type(draw, rank=(2, 4)),))
@@ -200,6 +223,9 @@ class Stack(Op):
     def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
         return applied(Unstack(), cts[0])
 
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self, (axis,) * len(types), (axis + 1,))
+
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         return Sample(cls(), (sample_type(draw),) * draw.integer(1, 4))
@@ -209,11 +235,14 @@ class Stack(Op):
 class Reduce(AlongAxis):
     """An op that reduces an axis to one element, and removes it."""
 
-    operands = ("x",)
+    operands: ClassVar[tuple[str, ...]] = ("x",)
 
     def infer(self, x: TensorType) -> Types:
         check_axis(self.name, self.axis, x)
-        return (TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :]), x.dtype),)
+        return (TensorType(without(x.shape, self.axis), x.dtype),)
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self.beside(axis), (axis,), (None if axis == self.axis else axis - (axis > self.axis),))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

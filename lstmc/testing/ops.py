@@ -9,7 +9,18 @@ from math import prod
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lstmc.ir import Builder, Graph, Scan, op_of_step, op_over_time, over_steps, parse_graph, print_graph
+from lstmc.errors import LstmcError
+from lstmc.ir import (
+    Builder,
+    Graph,
+    Scan,
+    op_of_all,
+    op_of_one,
+    op_of_step,
+    op_over_time,
+    parse_graph,
+    print_graph,
+)
 from lstmc.ops import Arg, Array, Arrays, Input, Leaf, Op, Param, Sample
 from lstmc.ops.base import CORE_DIALECT, dialect_of, dialects, load_dialect, op_problems
 from lstmc.testing.random_models import SeededDraw
@@ -24,7 +35,7 @@ def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
     """Check the contract of an op on random samples, those of ``kind.sample``; another ``seed`` draws others.
 
     Inferred types are those of the values; ``vjp`` equals finite differences; ``eval`` and ``vjp`` give the same again
-    and change no operand; ``over_time`` is every step at once; a node prints and parses back; a layer
+    and change no operand; ``along`` holds for each axis, and there and back; a node prints and parses back; a layer
     of Caffe is written and read back. Raises AssertionError.
 
     >>> from lstmc.ops import Tanh
@@ -49,8 +60,11 @@ def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
                 check_repeats(sample, number)
                 check_gradients(sample, number)
                 check_precision_of_gradients(sample, number)
-                mapped = [bool(draw.integer(0, 1)) for _ in sample.operands]
-                check_over_time(sample, number, draw.integer(1, 4), mapped)
+                check_along(sample, number)
+                places = [None if draw.integer(0, 1) else 0 for _ in sample.operands]
+                check_over_axis(sample, number, draw.integer(1, 4), places)
+                places = [draw.choice((None, *range(t.rank + 1))) for t in sample.operands]
+                check_over_axis(sample, number, draw.integer(1, 4), places)
         except Exception as error:  # whatever the methods of the class do
             again = f"again: check_op({kind.__name__}, samples=1, seed={number})"
             if isinstance(sample, Sample):
@@ -189,22 +203,64 @@ def check_repeats(sample: Sample, seed: int) -> None:
         assert_array_equal(after, before, err_msg="eval and vjp give the same again, and change no operand")
 
 
-def check_over_time(sample: Sample, seed: int, steps: int, mapped: Sequence[bool]) -> None:
-    """Assert that the op over time is the op at every step (``mapped`` have a time axis), ``of_step`` its inverse."""
-    wide = op_over_time(sample.op, steps, sample.operands, mapped)
-    if wide is None or not any(mapped):
+def check_along(sample: Sample, seed: int) -> None:
+    """Assert for each axis of each operand that the rule of the op holds: an op that keeps the axis gives at each place
+    of it what the op of one element gives of the operands there."""
+    operands = operands_of(sample, seed)
+    outs = sample.op.eval(*operands)
+    for slot, type_ in enumerate(sample.operands):
+        for axis, size in enumerate(type_.shape):
+            along = sample.op.along(slot, axis, *sample.operands)
+            if along is None:
+                continue
+            text = f"axis {axis} of operand {slot}: {along}"
+            assert along.operands[slot] == axis, text
+            assert (len(along.operands), len(along.results)) == (len(operands), len(outs)), text
+            sizes = [x.shape[place] for x, place in zip(operands, along.operands, strict=True) if place is not None]
+            assert along.op is None or {*sizes} <= {1, max(sizes)}, text
+            if along.op is None or size != max(sizes):
+                continue
+            for at in range(size):
+                one = [_taken(x, at, place) for x, place in zip(operands, along.operands, strict=True)]
+                try:
+                    inferred, results = along.op.infer(*(TensorType(x.shape) for x in one)), along.op.eval(*one)
+                except LstmcError:  # it has no such form, as a layer on four axes has none on three
+                    break
+                expected = [_taken(out, at, place) for out, place in zip(outs, along.results, strict=True)]
+                assert [t.shape for t in inferred] == [out.shape for out in expected], text
+                for result, other in zip(results, expected, strict=True):
+                    assert_allclose(result, other, rtol=1e-12, atol=1e-12, err_msg=text)
+
+
+def _taken(x: Array, at: int, axis: int | None) -> Array:
+    return x if axis is None else np.asarray(np.take(x, min(at, x.shape[axis] - 1), axis))
+
+
+def check_over_axis(sample: Sample, seed: int, size: int, places: Sequence[int | None]) -> None:
+    """Assert that the op of all elements of a new axis, which operands have at ``places``, is the op at each of them,
+    and that its rule leads back."""
+    wide = op_of_all(sample.op, size, sample.operands, places)
+    if wide is None:
         return
-    sequences = [over_steps(t, steps) if m else t for t, m in zip(sample.operands, mapped, strict=True)]
-    assert op_of_step(wide, sequences, mapped) == sample.op, "of_step is the inverse of over_time"
-    each_step = [operands_of(sample, seed + step) for step in range(steps)]
+    op, at = wide
+    each = [operands_of(sample, seed + element) for element in range(size)]
     operands = [
-        np.stack([step[slot] for step in each_step]) if m else each_step[0][slot] for slot, m in enumerate(mapped)
+        each[0][slot] if place is None else np.stack([one[slot] for one in each], place)
+        for slot, place in enumerate(places)
     ]
-    for step in each_step:
-        step[:] = [own if m else same for own, same, m in zip(step, each_step[0], mapped, strict=True)]
-    expected = zip(*(sample.op.eval(*step) for step in each_step), strict=True)
-    for stacked, results in zip(wide.eval(*operands), expected, strict=True):
-        assert_allclose(stacked, np.stack(results), rtol=1e-12, atol=1e-12, err_msg=f"{wide}, over {steps} steps")
+    for one in each:
+        one[:] = [same if place is None else own for own, same, place in zip(one, each[0], places, strict=True)]
+    expected = zip(*(sample.op.eval(*one) for one in each), strict=True)
+    for stacked, results, place in zip(op.eval(*operands), expected, at, strict=True):
+        assert_allclose(stacked, np.stack(results, place), rtol=1e-12, atol=1e-12, err_msg=f"{op}, of {size} elements")
+    types = [TensorType(x.shape) for x in operands]
+    along = op_of_one(op, types, places)
+    back = None if along is None else along.op
+    assert back == sample.op, "the rule of the op of all elements leads back to the op of one"
+    if {*places} <= {None, 0} and {*at} <= {0}:
+        mapped = [place == 0 for place in places]
+        assert op_over_time(sample.op, size, sample.operands, mapped) == op
+        assert op_of_step(op, types, mapped) == sample.op
 
 
 def check_domains(sample: Sample) -> None:

@@ -18,12 +18,13 @@ from lstmc.ops.base import dialects, load_dialect, ops_in
 from lstmc.testing import check_op
 from lstmc.testing.ops import (
     FED,
+    check_along,
     check_documented,
     check_domains,
     check_frozen,
     check_gradients,
     check_legal,
-    check_over_time,
+    check_over_axis,
     check_precision_of_gradients,
     check_repeats,
     check_text,
@@ -93,10 +94,20 @@ def test_eval_and_vjp_repeat_themselves_and_change_nothing(kind: type[Op], data:
 
 @each(EVALUATED)
 @DRAWN
-@given(data=st.data(), seed=SEEDS, steps=st.integers(1, 4))
-def test_over_time_is_every_step_at_once(kind: type[Op], data: st.DataObject, seed: int, steps: int) -> None:
+@given(data=st.data(), seed=SEEDS)
+def test_the_rule_for_each_axis_is_the_op_of_each_element(kind: type[Op], data: st.DataObject, seed: int) -> None:
+    check_along(kind.sample(HypothesisDraw(data.draw)), seed)
+
+
+@each(EVALUATED)
+@DRAWN
+@given(data=st.data(), seed=SEEDS, size=st.integers(1, 4), front=st.booleans())
+def test_the_op_over_a_new_axis_is_the_op_of_each_element(
+    kind: type[Op], data: st.DataObject, seed: int, size: int, front: bool
+) -> None:
     sample = kind.sample(HypothesisDraw(data.draw))
-    check_over_time(sample, seed, steps, [data.draw(st.booleans()) for _ in sample.operands])
+    places = [data.draw(st.sampled_from([None, *range(1 if front else t.rank + 1)])) for t in sample.operands]
+    check_over_axis(sample, seed, size, places)
 
 
 @each(ALL)

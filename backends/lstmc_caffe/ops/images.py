@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 from lstmc.errors import ShapeError
-from lstmc.ops import AvePool, Conv, Draw, MaxPool, Op, Sample, Types
+from lstmc.ops import AvePool, Conv, Draw, MaxPool, Sample, Types
 from lstmc.ops.layers import Pair, Pool
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
@@ -148,9 +148,6 @@ class Convolution(CaffeOp, Conv):
             )
         return super().infer(x, w, b)
 
-    def over_time(self, steps: int, mapped: Any) -> Op | None:
-        return None  # its images have no fifth axis
-
     def blobs(self, operands: int) -> range:
         return range(1, operands)
 
@@ -205,9 +202,6 @@ class _Pooling(CaffeOp, Pool):
     def infer(self, x: TensorType) -> Types:
         _check_axes(self.name, x)
         return super().infer(x)
-
-    def over_time(self, steps: int, mapped: Any) -> Op | None:
-        return None  # its images have no fifth axis
 
     def write(self, layer: Any) -> None:
         param = layer.pooling_param

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmc import ops as core
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Op, Pointwise, Sample, Types, sample_type
+from lstmc.ops import Array, Arrays, Draw, Pointwise, Sample, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 from lstmc_caffe.proto.fields import other_settings
@@ -225,9 +225,6 @@ class LRNLayer(CaffeOp, Pointwise):
         inner: Array = self.k + x * x
         slope: Array = np.power(inner, -self.beta) * (1 - 2 * self.beta * x * x / inner)
         return slope
-
-    def over_time(self, steps: int, mapped: Any) -> Op | None:
-        return None  # it has no fifth axis
 
     def write(self, layer: Any) -> None:
         super().write(layer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Self
@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.files.output import shortest
-from lstmc.ops import Array, Arrays, Draw, Embed, Linear, Maximum, Op, Sample, Transpose, Types
+from lstmc.ops import Along, Array, Arrays, Draw, Embed, Linear, Maximum, Op, Sample, Transpose, Types
 from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
@@ -98,8 +98,10 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
         assert dw is not None
         return dx, *applied(Transpose(0), dw), *db
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return super().over_time(steps, mapped) if mapped[0] and not any(mapped[1:]) else None
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        if slot or axis >= self.axis:
+            return None
+        return Along(self.beside(axis), (axis, None, None)[: len(types)], (axis,))
 
     def blobs(self, operands: int) -> range:
         return range(1, operands)
@@ -175,8 +177,8 @@ class Eltwise(CaffeOp):
             grads.append(grad)
         return tuple(grads)
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return self if all(mapped) else None
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self, (axis,) * len(types), (axis,))
 
     def write(self, layer: Any) -> None:
         super().write(layer)
@@ -218,16 +220,14 @@ class _Broadcast(CaffeOp):
     def blobs(self, operands: int) -> range:
         return range(1, 2) if self.learned else range(0)
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        if mapped[0] and not mapped[1]:
-            return replace(self, axis=self.axis + 1)
-        # y of each step covers x of that step: together they cover from the first axis on
-        return replace(self, num_axes=self.num_axes + 1) if all(mapped) and self.axis == 0 else None
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        x = axis + self.axis * slot
+        if self.axis <= x < self.axis + self.num_axes:
+            return Along(replace(self, num_axes=self.num_axes - 1), (x, x - self.axis), (x,))
+        return Along(replace(self, axis=self.axis - (x < self.axis)), (x, None), (x,))
 
-    def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        if mapped[0] and not mapped[1]:
-            return replace(self, axis=self.axis - 1) if self.axis > 0 else None
-        return replace(self, num_axes=self.num_axes - 1) if all(mapped) and self.axis == 0 < self.num_axes else None
+    def wider(self, size: int) -> Iterator[Op]:
+        yield from (self, replace(self, axis=self.axis + 1), replace(self, num_axes=self.num_axes + 1))
 
     def _spread(self, x: Array, y: Array) -> Array:
         return y.reshape(*y.shape, *(1,) * (x.ndim - self.axis - self.num_axes))

@@ -13,7 +13,18 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Accuracy, Array, Arrays, Draw, EuclideanLoss, Sample, SigmoidCrossEntropyLoss, SoftmaxLoss, Types
+from lstmc.ops import (
+    Accuracy,
+    Along,
+    Array,
+    Arrays,
+    Draw,
+    EuclideanLoss,
+    Sample,
+    SigmoidCrossEntropyLoss,
+    SoftmaxLoss,
+    Types,
+)
 from lstmc.ops.base import AlongAxis, check_axis, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
@@ -143,6 +154,9 @@ class Reduction(CaffeOp, AlongAxis):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         summed = prod(x.shape[self.axis :])
         return (np.repeat(cts[0].reshape(-1, 1), summed, axis=1).reshape(x.shape),)
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return super().along(slot, axis, *types) if axis < self.axis else Along(None, (axis,), (None,))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, Self
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Concat, Draw, Op, Reshape, Sample, Split, Tile, Types, sample_type
+from lstmc.ops import Along, Array, Arrays, Concat, Draw, Reshape, Sample, Split, Tile, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.fields import read_setting
@@ -107,8 +106,8 @@ class SplitLayer(CaffeOp):
             total = total + ct
         return (total,)
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return self
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self, (axis,), (axis,) * self.copies)
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
