@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
-from math import prod
 from typing import NamedTuple
 
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, op_of_step
-from lstmc.ops import (
-    Add,
-    Arg,
-    Binary,
-    Dropout,
-    Full,
-    Linear,
-    Max,
-    Op,
-    Pointwise,
-    Reshape,
-    Softmax,
-    Split,
-    Sum,
-    Transpose,
-)
+from lstmc.errors import ShapeError
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
+from lstmc.ops import Add, Arg, Binary, Full, Linear, Pointwise, Reshape, Split, Transpose
+from lstmc.ops.shape import without
 from lstmc.passes import Cse, Refs, Simplify, rewrite
-from lstmc.types import TensorType
 
 MOST_EITHER = 6  # values of which every choice is tried: 64 choices
 
@@ -127,92 +111,44 @@ class _InRow(NamedTuple):
 
 def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> None:
     args = body.args(node.name)
-    refs = [Ref(node.name, out) for out in range(len(node.types))]
-    axes = {new[ref].axis for ref in args} - {None}
-    if not axes:
-        results = b.copy(node, [new[ref].ref for ref in args])
-        new.update((ref, _InRow(value, None)) for ref, value in zip(refs, results, strict=True))
-        return
-    types = [body.type(ref) for ref in args]
-    op: Op | None = None
-    if axes == {0}:
-        mapped = [new[ref].axis is not None for ref in args]
-        batch = next(type_.shape[0] for type_, maps in zip(types, mapped, strict=True) if maps)
-        constants = [
-            not maps and type_.shape[:1] == (batch,) and isinstance(body.node(ref.node).op, Full)
-            for ref, type_, maps in zip(args, types, mapped, strict=True)
+    types, values = [body.type(ref) for ref in args], [new[ref] for ref in args]
+    slot = next((slot for slot, value in enumerate(values) if value.axis is not None), None)
+    axes: tuple[int | None, ...] = (None,) * len(node.types)
+    if slot is None:
+        results = b.copy(node, [value.ref for value in values])
+    else:
+        along = node.op.along(slot, values[slot].axis, *types)  # type: ignore[arg-type]
+        if along is None or along.op is None or None in along.results:
+            raise _Mixed
+        operands = [
+            _of_row(b, body, ref, value, place) for ref, value, place in zip(args, values, along.operands, strict=True)
         ]
-        for chosen in (mapped, [m or c for m, c in zip(mapped, constants, strict=True)]):
-            op = op_of_step(node.op, types, chosen)
-            if op is not None:
-                break
-    if op is None:
-        inner = _inside_rows(node.op, types, node.types[0], [new[ref].axis for ref in args])
-        if inner is None:
-            raise _Mixed
-        row_op, axis = inner
-        values = [new[ref].ref for ref in args]
-        if isinstance(row_op, Binary):  # an operand that is equal for all rows has no row axis
-            last = node.types[0].rank - axis
-            values = [
-                b.add(Reshape(_without(type_.shape, type_.rank - last)), value)[0]
-                if new[ref].axis is None and type_.rank >= last
-                else value
-                for ref, value, type_ in zip(args, values, types, strict=True)
-            ]
-        (value,) = values if row_op is None else b.copy(node, values, row_op)
-        if b.type(value).shape != _without(node.types[0].shape, axis):
-            raise _Mixed
-        new[refs[0]] = _InRow(value, axis)
-        return
-    operands = []
-    for ref, maps, given in zip(args, chosen, mapped, strict=True):
-        full = body.node(ref.node).op
-        if maps and not given:
-            assert isinstance(full, Full)
-            operands.append(b.add(Full(full.shape[1:], full.value), names=(ref.node,))[0])
+        axes = along.results
+        shapes = [without(type_.shape, axis) for type_, axis in zip(node.types, axes, strict=True) if axis is not None]
+        if isinstance(along.op, Reshape) and isinstance(node.op, Transpose):  # nothing is left of it
+            results = (operands[0],)
         else:
-            operands.append(new[ref].ref)
-    results = b.copy(node, operands, op)
-    new.update((ref, _InRow(value, 0)) for ref, value in zip(refs, results, strict=True))
+            try:
+                results = b.copy(node, operands, along.op)
+            except ShapeError:
+                raise _Mixed from None
+        if shapes != [b.type(ref).shape for ref in results]:
+            raise _Mixed
+    new.update((Ref(node.name, out), _InRow(*value)) for out, value in enumerate(zip(results, axes, strict=True)))
 
 
-def _inside_rows(
-    op: Op, operands: Sequence[TensorType], result: TensorType, axes: Sequence[int | None]
-) -> tuple[Op | None, int] | None:
-    """Return the op on one row, and the axis of rows of its result, where rows are inside of other axes.
-
-    ``axes`` are those of the operands. The op is None where it does nothing within a row. None for an op that has no
-    such form, or mixes rows.
-    """
-    rows = [axis for axis in axes if axis is not None]
-    if isinstance(op, Binary):
-        last, *others = {t.rank - axis for t, axis in zip(operands, axes, strict=True) if axis is not None}
-        same = [t for t, axis in zip(operands, axes, strict=True) if axis is None]
-        if others or any(t.rank >= last and t.shape[-last] != 1 for t in same):
-            return None
-        return op, result.rank - last
-    if axes[0] is None or len(rows) > 1:
-        return None
-    row = axes[0]
-    if isinstance(op, Pointwise) and not isinstance(op, Dropout):
-        return op, row
-    if isinstance(op, Transpose) and row in (op.axis, op.axis + 1):
-        return None, 2 * op.axis + 1 - row
-    if isinstance(op, Reshape):
-        rows_of_all = prod(operands[0].shape[:row]), operands[0].shape[row]
-        parts = [(prod(result.shape[:i]), size) for i, size in enumerate(result.shape)]
-        axis = parts.index(rows_of_all) if rows_of_all in parts else None
-        return None if axis is None else (Reshape(_without(result.shape, axis)), axis)
-    if not isinstance(op, Linear | Softmax | Sum | Max | Transpose) or op.axis == row:
-        return None
-    if op.axis > row:
-        return replace(op, axis=op.axis - 1), row
-    return None if isinstance(op, Linear) else (op, row - 1 if isinstance(op, Sum | Max) else row)
-
-
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return (*shape[:axis], *shape[axis + 1 :])
+def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None) -> Ref:
+    """Return an operand of one row, for an op whose operand has the rows at ``place``."""
+    op, shape = body.node(ref.node).op, body.type(ref).shape
+    if value.axis == place:
+        return value.ref
+    if value.axis is not None or place is None:
+        raise _Mixed
+    if isinstance(op, Full):
+        return b.add(Full(without(shape, place), op.value), names=(ref.node,))[0]
+    if shape[place] != 1:
+        raise _Mixed
+    return b.add(Reshape(without(shape, place)), value.ref)[0]
 
 
 def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
