@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import reduce
-from math import prod
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lstmc import ops
 from lstmc.ir import NEGATE, Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
-from lstmc.ops import Array, Binary, Op, Pointwise, Values
+from lstmc.ops import Binary, Op, Pointwise, Values
 from lstmc.source import SrcLoc
+from lstmc.types import TensorType
 
 __all__ = [
     "LEAST",
@@ -191,11 +189,9 @@ def _whole(graph: Graph | Builder, ref: Ref, known: frozenset[str] = frozenset()
     )
 
 
-Numbers = NDArray[np.int64]
 Axes = frozenset[int]
 NONE: Axes = frozenset()
 NO_AXES: Mapping[str, Axes] = MappingProxyType({})
-NOWHERE = -(2**31)
 VARYING = ("x", "state")
 
 
@@ -274,41 +270,23 @@ def _kept_axes(affine: Graph) -> tuple[int, ...]:
     shape, *others = (affine.type(Ref(name)).shape for name in state_arguments(affine))
     if any(other != shape for other in others):
         return ()
-    places = np.indices(shape)
-    return tuple(
-        axis
-        for axis in range(len(shape))
-        if all(
-            ((last == NOWHERE) | ((last == places[axis]) & (first == -places[axis]))).all()
-            for last, first in zip(_last_read(affine, places[axis]), _last_read(affine, -places[axis]), strict=True)
-        )
-    )
+    return tuple(axis for axis in range(len(shape)) if _keeps_apart(affine, axis))
 
 
-def _last_read(affine: Graph, places: Numbers) -> list[Numbers]:
-    """Return for each element of the next states the largest place of a state's element that it depends on."""
-    states = state_arguments(affine)
-    last: dict[Ref, Numbers] = {}
+def _keeps_apart(affine: Graph, axis: int) -> bool:
+    places: dict[Ref, int | None] = {Ref(name): axis for name in state_arguments(affine)}
     for node in affine:
-        operands = [last[ref] for ref in affine.args(node.name)]
-        results: Sequence[Numbers]
-        match node.op:
-            case ops.Arg(shape=shape):
-                results = (places if node.name in states else np.full(shape, NOWHERE),)
-            case op if isinstance(op, MOVES):
-                moved: Sequence[Array] = op.eval(*(x.astype(float) for x in operands))
-                results = [np.asarray(array, np.int64) for array in moved]
-            case Binary() | Pointwise():
-                results = (reduce(np.maximum, operands),)
-            case ops.Sum(axis=axis):
-                results = (operands[0].max(axis),)
-            case ops.Linear(axis=axis):
-                row = operands[0].reshape(*operands[0].shape[:axis], -1).max(-1, keepdims=True)
-                results = (np.broadcast_to(row, node.types[0].shape),)
-            case _:
-                results = [np.full(type_.shape, -NOWHERE) for type_ in node.types]
-        last.update((Ref(node.name, out), array) for out, array in enumerate(results))
-    return [last[output.ref] for output in affine.outputs]
+        args = affine.args(node.name)
+        slot = next((slot for slot, ref in enumerate(args) if ref in places), None)
+        if slot is None:
+            continue
+        along = node.op.along(slot, places[args[slot]], *map(affine.type, args))  # type: ignore[arg-type]
+        if along is None or along.op is None or None in along.results:
+            return False
+        if any(places.get(ref, place) != place for ref, place in zip(args, along.operands, strict=True)):
+            return False
+        places.update((Ref(node.name, out), place) for out, place in enumerate(along.results))
+    return all(places.get(output.ref, axis) == axis for output in affine.outputs)
 
 
 def _same_after(affine: Graph, same: Mapping[str, Axes], axis: int) -> bool:
@@ -337,27 +315,14 @@ def axes_of_one(graph: Graph | Builder, ref: Ref, same: Mapping[str, Axes] = NO_
 
 def same_axes(op: Op, operands: Sequence[tuple[tuple[int, ...], Axes]], shape: tuple[int, ...]) -> Axes:
     """Return the axes along which a result of this shape has equal elements, from its operands' shapes and axes."""
-    if isinstance(op, Binary | Pointwise):
-        padded = [
-            ((1,) * (len(shape) - len(own)) + own, {axis + len(shape) - len(own) for axis in axes})
-            for own, axes in operands
-        ]
-        return frozenset(d for d in range(len(shape)) if all(own[d] == 1 or d in axes for own, axes in padded))
-    (own, axes), *_ = operands or [((), NONE)]
-    match op:
-        case ops.Full():
-            return frozenset(range(len(shape)))
-        case ops.Tile(axis=axis):
-            return axes - {axis} | ({axis} if own[axis] == 1 or axis in axes else NONE)
-        case ops.Transpose(axis=axis):
-            return frozenset({axis: axis + 1, axis + 1: axis}.get(d, d) for d in axes)
-        case ops.Sum(axis=axis):
-            return frozenset(d - (d > axis) for d in axes if d != axis)
-        case ops.Linear(axis=axis):
-            return frozenset(d for d in axes if d < axis)
-        case ops.Split(axis=axis):
-            return axes
-        case ops.Reshape():
-            places = {(prod(own[:d]), own[d]) for d in axes}
-            return frozenset(d for d in range(len(shape)) if (prod(shape[:d]), shape[d]) in places)
-    return NONE
+    if isinstance(op, ops.Full):
+        return frozenset(range(len(shape)))
+    types = [TensorType(own) for own, _ in operands]
+    same: dict[int, bool] = {}
+    for slot, (own, axes) in enumerate(operands):
+        for axis, size in enumerate(own):
+            along = op.along(slot, axis, *types)
+            if along is not None and (place := along.results[0]) is not None:
+                alike = (size == 1 or axis in axes) and (along.op is not None or isinstance(op, ops.Split | ops.Tile))
+                same[place] = same.get(place, True) and alike
+    return frozenset(axis for axis, alike in same.items() if alike)

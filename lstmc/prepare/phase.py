@@ -15,7 +15,6 @@ from lstmc import ops
 from lstmc.errors import BackendError, PassError, TrainingError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, depending, differentiable_outputs
 from lstmc.ops import Op, Pointwise
-from lstmc.ops.base import AlongAxis
 from lstmc.passes.base import Refs, rewrite, with_bodies
 from lstmc.passes.simplify import without_dead
 
@@ -220,12 +219,7 @@ class _Sharing:
             return
         if any(ref in mixed and part.type(ref) == whole.type(ref) for ref in args):
             self.refuse(node, "gives each example something of the others")
-        op = node.op
-        if isinstance(op, AlongAxis) and not isinstance(op, ops.Transpose):
-            for ref in args:
-                shapes = [graph.type(ref).shape for graph in (part, whole)]
-                if op.axis < len(shapes[0]) and shapes[0][op.axis] != shapes[1][op.axis]:
-                    self.refuse(node, "mixes the examples of a batch")
+        op, types = node.op, [part.type(ref) for ref in args]
         if isinstance(op, Scan):
             other = whole.node(node.name).op
             assert isinstance(other, Scan)
@@ -235,6 +229,11 @@ class _Sharing:
                 inside = _mixed_values(outer, inner)
                 for each in inner:
                     self.check(each, outer, inner, inside)
+        for slot, ref in enumerate(args):
+            for axis, sizes in enumerate(zip(part.type(ref).shape, whole.type(ref).shape, strict=True)):
+                along = None if len({*sizes}) == 1 else op.along(slot, axis, *types)
+                if along is not None and along.op is None:
+                    self.refuse(node, "mixes the examples of a batch")
 
     def refuse(self, node: Node, why: str) -> NoReturn:
         raise TrainingError(
