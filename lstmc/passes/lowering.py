@@ -16,9 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstmc import ops
-from lstmc.ir import Builder, Graph, GraphValue, Node, Rebuild, Ref, Scan, is_weight
+from lstmc.ir import Builder, Graph, GraphValue, Node, Rebuild, Ref, Scan, is_weight, places_of
 from lstmc.ops import Array, Binary, Op, Pointwise, Values
-from lstmc.ops.pointwise import covered_axes
 from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite
 
 
@@ -111,41 +110,38 @@ class _Pieces:
 
     def _cut(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
         node, args = self.b.node(ref.node), self.b.args(ref.node)
-        last = self.b.type(ref).rank - 1
-        if isinstance(node.op, ops.Linear) and axis == last and all(is_weight(self.b, arg) for arg in args[1:]):
-            parts = [(args[0],) * len(sizes), *(self.weight(arg, 0, sizes) for arg in args[1:])]
-            self.counts["linear_per_piece"] += 1
-        elif isinstance(node.op, Pointwise | Binary) and all(self._can_be_cut(arg, ref, axis) for arg in args):
-            parts = [self._operand(arg, ref, axis, sizes, names) for arg in args]
-            self.counts["function_per_piece"] += 1
-        else:
+        if not isinstance(node.op, ops.Linear | Pointwise | Binary):
             return None
+        places = places_of(node.op, axis, [self.b.type(arg) for arg in args])
+        cut = [place if self._size(arg, place) > 1 else None for arg, place in zip(args, places, strict=True)]
+        if not all(self._can_be_cut(node, arg, place) for arg, place in zip(args, cut, strict=True)):
+            return None
+        parts = [self._operand(arg, place, sizes, names) for arg, place in zip(args, cut, strict=True)]
+        self.counts["linear_per_piece" if isinstance(node.op, ops.Linear) else "function_per_piece"] += 1
         pieces = [
             self.b.add(node.op, *operands, names=(name,), loc=node.loc)[0]
             for name, *operands in zip(names, *parts, strict=True)
         ]
         return tuple(pieces)
 
-    def _can_be_cut(self, arg: Ref, whole: Ref, axis: int) -> bool:
-        """Return whether an operand of an elementwise op can be cut with its result, or is equal for all pieces."""
-        shape, arg_shape = self.b.type(whole).shape, self.b.type(arg).shape
-        if is_weight(self.b, arg) and arg_shape == shape[axis:] and len(arg_shape) == 1:
-            return True
-        return (arg_shape == shape and not is_weight(self.b, arg)) or self._is_same(arg, whole, axis)
+    def _size(self, arg: Ref, place: int | None) -> int:
+        return 1 if place is None else self.b.type(arg).shape[place]
 
-    def _is_same(self, arg: Ref, whole: Ref, axis: int) -> bool:
-        covered = covered_axes(self.b.type(arg).shape, self.b.type(whole).shape)
-        return covered is not None and not covered[0] <= axis < covered[1]
+    def _can_be_cut(self, node: Node, arg: Ref, place: int | None) -> bool:
+        """Return whether an operand can be cut at its place of the axis; it is equal for all pieces without one."""
+        if place is None or is_weight(self.b, arg):
+            return not place
+        return not isinstance(node.op, ops.Linear) and self.b.type(arg) == node.types[0]
 
-    def _operand(self, arg: Ref, whole: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
+    def _operand(self, arg: Ref, place: int | None, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
         """Return an operand cut like the result, one value for each piece."""
-        if self._is_same(arg, whole, axis):
+        if place is None:
             return (arg,) * len(sizes)
         if is_weight(self.b, arg):
-            return self.weight(arg, 0, sizes)
+            return self.weight(arg, place, sizes)
         operand = self.b.node(arg.node)
-        pieces = self._pieces(arg, axis, sizes, tuple(f"{name}/{operand.name}" for name in names))
-        return pieces or self._split(arg, axis, sizes)
+        pieces = self._pieces(arg, place, sizes, tuple(f"{name}/{operand.name}" for name in names))
+        return pieces or self._split(arg, place, sizes)
 
     def _split(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         return self.b.add(ops.Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))

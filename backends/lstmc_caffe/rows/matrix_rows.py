@@ -13,6 +13,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Step
 from lstmc.ops import Op, Pointwise, Reshape, Split
 from lstmc.passes import Pass, PassResult, Refs, result
+from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.unroll import concat_tree, slice_tree
 from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, parameter_value, unviewed, viewed
@@ -164,16 +165,12 @@ def _is_row(node: Node) -> bool:
     return not isinstance(node.op, caffe.CaffeOp) or all(type_.shape[:1] == (1,) for type_ in node.types)
 
 
-def _of_each_row(op: caffe.CaffeOp) -> bool:
-    """Return whether a layer computes each row of its output from the same row of its input alone."""
-    match op:
-        case caffe.InnerProduct() | caffe.SoftmaxLayer() | caffe.SliceLayer() | caffe.ConcatLayer():
-            return op.axis == 1
-        case caffe.Convolution() | caffe.AvePooling() | caffe.MaxPooling():
-            return True
-        case caffe.Scale(learned=True, axis=1) | caffe.Bias(learned=True, axis=1):
-            return True
-    return False
+def _of_each_row(op: caffe.CaffeOp, types: Sequence[TensorType]) -> bool:
+    """Return whether a layer computes each row of its outputs from the same rows of its inputs, and its blobs."""
+    along, learned = op.along(0, 0, *types), op.blobs(len(types))
+    if along is None or along.op is None:
+        return False
+    return all(place == (None if slot in learned else 0) for slot, place in enumerate(along.operands))
 
 
 @dataclass
@@ -229,7 +226,7 @@ class _Writer:
         elif not isinstance(op, caffe.CaffeOp) or self._is_by_element(op, args):
             self.counts["elements"] += not _is_row(node)
             self._keep(node, self.b.copy(node, [self._whole(ref) for ref in args]))
-        elif _of_each_row(op):
+        elif _of_each_row(op, [self.graph.type(ref) for ref in args]):
             self.counts["each_row"] += 1
             self._each_row(node, op, args)
         else:
