@@ -83,7 +83,7 @@ def test_any_order_of_axes_means_the_same(ops: list[tuple[str, int]], seed: int)
         elif op == "softmax":
             x = builder.one(Softmax(axis), x, hint="s", origin="s")
         elif op == "reduce" and len(shape) > 1:
-            x = builder.one(Reduction("mean", axis), x, hint="m", origin="m")
+            x = builder.one(Reduction(axis, "mean"), x, hint="m", origin="m")
         elif op == "add":
             x = builder.one(Add(), x, builder.one(Tanh(), x, hint="b", origin="b"), hint="c", origin="c")
         elif op == "concat":

@@ -18,14 +18,16 @@ from itertools import product
 from math import prod
 
 from lstmc.importers.ir.net import Net, body_of, with_body
-from lstmc.importers.ir.ops import Einsum, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
+from lstmc.importers.ir.ops import Einsum, Expand, Normalize, Permute
 from lstmc.importers.ir.values import OpenSize, Shape, result_shapes
 from lstmc.ir import Scan
-from lstmc.ops import Add, Binary, Concat, Conv, Embed, Input, Linear, Op, Reshape, Softmax, Split
+from lstmc.ops import Add, Binary, Concat, Conv, Input, Linear, Op, Reshape
+from lstmc.ops.base import AlongAxis
 from lstmc.ops.layers import Pool
 from lstmc.ops.pointwise import covered_axes
 from lstmc.passes.unrolled_steps import Step
 from lstmc.source import SrcLoc
+from lstmc.types import TensorType
 
 Order = tuple[int, ...]
 
@@ -191,23 +193,24 @@ class _Layout:
             order = (*(axis for axis in first if axis != plain[-1]), plain[-1])
             operands = [self._aligned(step.inputs[0], order, step), *(self.name[value] for value in step.inputs[1:])]
             self._put(op, operands, step, [order])
-        elif isinstance(op, Embed):
-            self._put(op, [self.name[value] for value in step.inputs], step, [(*first, len(first))])
-        elif isinstance(op, Concat | Split):
-            operands = [self._aligned(value, first, step) for value in step.inputs]
-            self._put(replace(op, axis=first.index(op.axis)), operands, step, [first] * len(step.outputs))
-        elif isinstance(op, Reducing | Select):
-            order = tuple(axis - (axis > op.axis) for axis in first if axis != op.axis)
-            self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [order])
-        elif isinstance(op, Expand):
-            shape = tuple(op.shape[axis] for axis in first)
-            self._put(Expand(shape), [self.name[step.inputs[0]]], step, [first])
         elif isinstance(op, Einsum):
             self._einsum(op, step)
-        elif isinstance(op, Softmax | LogSoftmax):
-            self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [first])
         else:
-            self._put(op, [self.name[value] for value in step.inputs], step, [first])
+            if isinstance(op, AlongAxis):
+                op = replace(op, axis=first.index(op.axis))
+            elif isinstance(op, Expand):
+                op = Expand(tuple(op.shape[axis] for axis in first))
+            same = isinstance(op, Concat)
+            operands = [self._aligned(value, first, step) if same else self.name[value] for value in step.inputs]
+            self._put(op, operands, step, [self._order_after(step, first)] * len(step.outputs))
+
+    def _order_after(self, step: Step, first: Order) -> Order:
+        """Return the order of the results of an op whose first operand has its axes in this one; new axes are last."""
+        types = [TensorType(self.source.shapes[value]) for value in step.inputs]
+        rules = [step.op.along(0, axis, *types) for axis in first]
+        places = [along.results[0] for along in rules if along is not None]
+        kept = [place for place in places if place is not None]
+        return (*kept, *(axis for axis in range(len(self.source.shapes[step.outputs[0]])) if axis not in kept))
 
     def _put(self, op: Op, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
         shapes = result_shapes(op, *(self.shapes[name] for name in operands))

@@ -18,15 +18,17 @@ from lstmc.importers.canonical.time import (
     timeless,
 )
 from lstmc.importers.ir.net import MaskedScan, Net, body_of, origin_of, scan_of
-from lstmc.importers.ir.ops import Einsum, Elementwise, Expand, LogSoftmax, Normalize, Permute, Reducing, Select
+from lstmc.importers.ir.ops import Elementwise, Expand, LogSoftmax, Permute, Select
 from lstmc.importers.ir.recur import with_mask
 from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
 from lstmc.importers.refusal import Refusal, RefusedError
-from lstmc.ir import Scan
-from lstmc.ops import Concat, Conv, Dropout, Full, Linear, Reshape, Softmax, Split
+from lstmc.ir import Scan, op_of_one
+from lstmc.ops import Concat, Conv, Dropout, Full, Op, Reshape, Softmax, Split
 from lstmc.ops.layers import Pool
+from lstmc.ops.shape import Reduce
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import late, unused
+from lstmc.types import TensorType
 
 APART = "stream the part before it, and compute it outside of the net"
 
@@ -263,28 +265,16 @@ class _DynamicTime(Frames):
             self._padding(step, op)
         elif isinstance(op, Split) and x is not None and op.axis == axis:
             self._cut(step, op, x)
-        elif isinstance(op, Permute) and x is not None:
-            self.put(op, [x.name], step)
-            self._results(step, x.lag, x.zeros)
-        elif isinstance(op, Reshape) and x is not None:
+        elif isinstance(op, Permute | Reshape | Elementwise | Dropout) and x is not None:
             if result is None:
                 self._refuse(step, self.closed, "it puts several steps together", APART)
-            assert result is not None
-            self.put(Reshape(self._opened(op.shape, result)), [x.name], step)
-            self._results(step, x.lag, x.zeros)
-        elif isinstance(op, Elementwise | Dropout) and x is not None:
             if x.zeros and isinstance(op, Elementwise) and np.any(op.eval(np.zeros(1))[0] != 0):
                 self._refuse(step, self.closed, "it changes the zeros of a padding", "pad behind it")
-            self.put(op, [x.name], step)
+            self.put(self._at_length(op, result), [x.name], step)
             self._results(step, x.lag, x.zeros)
-        elif isinstance(op, Expand):
-            assert result is not None or x is None
-            shape = op.shape if result is None else self._opened(op.shape, result)
-            self.put(Expand(shape), [first if x is None else self._plain(x, step)], step)
-            self._results(step, None if x is None else x.lag)
         elif isinstance(op, Scan):
             self._scan(step, op)
-        elif isinstance(op, Reducing | Select) and op.axis == axis and x is not None:
+        elif isinstance(op, Reduce) and op.axis == axis and x is not None:
             self._whole(first, origin_of(step))
             if not (isinstance(op, Select) and op.index == -1):
                 kind = f"element {op.index}" if isinstance(op, Select) else getattr(op, "kind", op.name)
@@ -296,21 +286,24 @@ class _DynamicTime(Frames):
             if x.lag:
                 self._take_earlier(step, step.outputs[0], first, op.axis, x.lag)
         else:
-            last = isinstance(op, Linear | Normalize) and axis == len(self.old.shapes[first]) - 1
-            if last or (isinstance(op, Einsum) and not self._each_step(step, op)):
-                self._refuse(step, self.closed, "it reads all steps at once", APART)
-            if isinstance(op, Softmax | LogSoftmax) and op.axis == axis:
-                self._refuse(step, self.mixed, "it reads all steps at once", APART)
+            if not self._each_step(step):
+                refusals = self.mixed if isinstance(op, Softmax | LogSoftmax) else self.closed
+                self._refuse(step, refusals, "it reads all steps at once", APART)
             names, lag = self._aligned(step)
-            self.put(op, names, step)
+            self.put(self._at_length(op, result), names, step)
             self._results(step, lag)
 
-    def _each_step(self, step: Step, op: Einsum) -> bool:
-        """Return whether a product multiplies equal steps of both operands, or each step by what is of no step."""
-        operands = [*zip((op.of_x, op.of_y), step.inputs, strict=True)]
-        letters = {of[self.axes[value]] for of, value in operands if value in self.values}
-        of_no_step = {letter for of, value in operands if value not in self.values for letter in of}
-        return len(letters) == 1 and letters <= {*op.of_result} - of_no_step
+    def _each_step(self, step: Step) -> bool:
+        """Return whether an op computes each step of its operands from the same step of all, and what is of no step."""
+        types = [TensorType(self.old.shapes[value]) for value in step.inputs]
+        places = [self.axes[value] if value in self.values else None for value in step.inputs]
+        return places.count(None) == len(places) or op_of_one(step.op, types, places) is not None
+
+    def _at_length(self, op: Op, axis: int | None) -> Op:
+        """Return an op of any length, whose result has its steps along this axis."""
+        if axis is None or not isinstance(op, Reshape | Expand):
+            return op
+        return replace(op, shape=self._opened(op.shape, axis))
 
     def _plain(self, x: _Value, step: Step) -> str:
         if x.zeros:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
-from lstmc.importers.canonical.layout import groups
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
-from lstmc.importers.ir.ops import Einsum, Expand, Permute, Reducing, Select
+from lstmc.importers.ir.ops import Expand, Permute
 from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed
 from lstmc.ir import Scan
 from lstmc.ops import Affine, Binary, Concat, Conv, Linear, Mul, Op, Reshape, Split
 from lstmc.ops.layers import Pool
 from lstmc.passes.unrolled_steps import Step
+from lstmc.types import TensorType
 
 ZEROS = Affine(0.0, 0.0)
 # why a net has no time axis, or two, and what to do
@@ -126,43 +125,18 @@ def is_zero(net: Net, value: str) -> bool:
 
 
 def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of an operand's and a result's axes that are the same axis, perhaps of another length."""
-    op, shapes = step.op, net.shapes
-    x, y = step.inputs[0], step.outputs[0]
-    old, new = shapes[x], shapes[y]
-    if isinstance(op, Permute):
-        yield from (((x, axis), (y, place)) for place, axis in enumerate(op.axes))
-    elif isinstance(op, Reshape):
-        for mine, theirs in groups(old, new):
-            wide = [a for a in mine if old[a] != 1], [a for a in theirs if new[a] != 1]
-            if len(wide[0]) == len(wide[1]) == 1:
-                yield (x, wide[0][0]), (y, wide[1][0])
-    elif isinstance(op, Binary):
-        for value in step.inputs:
-            shift = len(new) - len(shapes[value])
-            yield from (((value, a), (y, a + shift)) for a, size in enumerate(shapes[value]) if size != 1)
-    elif isinstance(op, Scan):
-        results = step.outputs[: len(step.outputs) - op.states]
-        places = [(value, 0) for value in (*op.of_role("x", step.inputs), *results)]
-        yield from pairwise(places)
-    elif isinstance(op, Reducing | Select):
-        yield from (((x, a), (y, a - (a > op.axis))) for a in range(len(old)) if a != op.axis)
-    elif isinstance(op, Einsum):
-        for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True):
-            yield from (((value, letters.index(c)), (y, op.of_result.index(c))) for c in letters if c in op.of_result)
-        shared = [c for c in op.of_x if c in op.of_y]
-        yield from (((x, op.of_x.index(c)), (step.inputs[1], op.of_y.index(c))) for c in shared)
-    elif isinstance(op, Concat):
-        yield from (((value, a), (y, a)) for value in step.inputs for a in range(len(new)))
-    elif isinstance(op, Linear):
-        yield from (((x, a), (y, a)) for a in range(len(old) - 1))
-    elif isinstance(op, Conv | Pool):
-        kept = [a for a in range(len(old)) if a != len(old) - 3 or isinstance(op, Pool)]
-        yield from (((x, a), (y, a)) for a in kept)
-    elif isinstance(op, Expand):
-        yield from (((x, a), (y, a)) for a in range(len(old)) if old[a] == new[a])
-    else:
-        yield from (((x, a), (out, a)) for out in step.outputs for a in range(len(old)))
+    """Yield pairs of an operand's axis and an operand's or a result's that are the same axis, perhaps of another
+    length; an axis of one element that is repeated is none of these."""
+    types = [TensorType(net.shapes[value]) for value in step.inputs]
+    for slot, value in enumerate(step.inputs):
+        for axis, size in enumerate(net.shapes[value]):
+            along = step.op.along(slot, axis, *types)
+            if along is None or (along.op is None and slot and value in net.params):
+                continue
+            if size == 1 and isinstance(step.op, Binary | Expand | Reshape):
+                continue
+            places = [*zip(step.inputs, along.operands, strict=True), *zip(step.outputs, along.results, strict=True)]
+            yield from (((value, axis), (name, place)) for name, place in places if place is not None)
 
 
 ONES = Affine(0.0, 1.0)

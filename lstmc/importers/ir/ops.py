@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import Parameter, Signature
@@ -17,6 +17,7 @@ from lstmc.interp import backward, forward
 from lstmc.ir import Graph
 from lstmc.ops import (
     Add,
+    Along,
     Array,
     Arrays,
     Draw,
@@ -31,9 +32,10 @@ from lstmc.ops import (
     Types,
     sample_type,
 )
+from lstmc.ops.base import AlongAxis
 from lstmc.ops.frameworks import POINTWISE
 from lstmc.ops.pointwise import Binary
-from lstmc.ops.shape import Reduce
+from lstmc.ops.shape import Reduce, without
 from lstmc.types import TensorType
 
 
@@ -114,6 +116,9 @@ class Function(Formula):
     def infer(self, x: TensorType) -> Types:
         return (x,)
 
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self, (axis,) * len(types), (axis,))
+
     def text(self, *names: str) -> str:
         if self.function in TEXTS:
             return TEXTS[self.function].format(*self.numbers, x=names[0])
@@ -168,6 +173,9 @@ class Where(Formula):
             raise ShapeError(f"{listed(a.shape)} or {listed(b.shape)} by a mask {listed(mask.shape)}")
         return (a,)
 
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self, (axis,) * len(types), (axis,))
+
     def text(self, *names: str) -> str:
         return _call("where", *names)
 
@@ -195,6 +203,10 @@ class Permute(Formula):
             raise ShapeError(f"the axes of {listed(x.shape)} cannot be put into the order {list(self.axes)}")
         return (TensorType(tuple(x.shape[axis] for axis in self.axes)),)
 
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        rest = tuple(own - (own > axis) for own in self.axes if own != axis)
+        return Along(Permute(rest), (axis,), (self.axes.index(axis),))
+
     def text(self, *names: str) -> str:
         own = self.axes == tuple(range(len(self.axes)))
         return names[0] if own else _call("transpose", *names, *self.axes)
@@ -206,11 +218,10 @@ class Permute(Formula):
 
 
 @dataclass(frozen=True)
-class LogSoftmax(Formula):
+class LogSoftmax(Formula, AlongAxis):
     """The logarithm of the softmax along an axis."""
 
     name = "source.log_softmax"
-    axis: int
 
     def infer(self, x: TensorType) -> Types:
         return (x,)
@@ -225,15 +236,11 @@ class LogSoftmax(Formula):
 
 
 @dataclass(frozen=True)
-class Reduction(Formula):
+class Reduction(Formula, Reduce):
     """The mean, the least element or the place of the largest one along an axis, which the result lacks."""
 
     name = "source.reduce"
     kind: Literal["mean", "min", "argmax"]
-    axis: int
-
-    def infer(self, x: TensorType) -> Types:
-        return (TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :])),)
 
     def text(self, *names: str) -> str:
         return f"{self.kind}({names[0]}, axis={self.axis})"
@@ -241,32 +248,30 @@ class Reduction(Formula):
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw)
-        return Sample(cls(draw.choice(("mean", "min")), draw.integer(0, x.rank - 1)), (x,))
+        return Sample(cls(draw.integer(0, x.rank - 1), draw.choice(("mean", "min"))), (x,))
 
 
-Reducing = Reduce | Reduction
 Reduced = Literal["sum", "mean", "max", "min", "argmax"]
 
 
 def reduction(kind: Reduced, axis: int) -> Op:
     """Return a reduction along one axis."""
-    return Sum(axis) if kind == "sum" else Max(axis) if kind == "max" else Reduction(kind, axis)
+    return Sum(axis) if kind == "sum" else Max(axis) if kind == "max" else Reduction(axis, kind)
 
 
 @dataclass(frozen=True)
-class Select(Formula):
+class Select(Formula, Reduce):
     """One element of an axis, which the result lacks; -1 is the last element of an axis of any length."""
 
     name = "source.select"
     moves = True
-    axis: int
     index: int
 
     def infer(self, x: TensorType) -> Types:
-        size = x.shape[self.axis]
+        results, size = super().infer(x), x.shape[self.axis]
         if not -size <= self.index < size:
             raise ShapeError(f"element {self.index} of an axis of {size}")
-        return (TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :])),)
+        return results
 
     def text(self, *names: str) -> str:
         return f"{names[0]}[{', '.join([*':' * self.axis, str(self.index)])}]"
@@ -292,6 +297,13 @@ class Expand(Formula):
             raise ShapeError(f"{listed(x.shape)} repeated to {listed(self.shape)}")
         return (TensorType(self.shape),)
 
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(Expand(without(self.shape, axis)), (axis,), (axis,))
+
+    def wider(self, size: int) -> Iterator[Op]:
+        for place in range(len(self.shape) + 1):
+            yield Expand((*self.shape[:place], size, *self.shape[place:]))
+
     def text(self, *names: str) -> str:
         return _call("expand", *names, *self.shape)
 
@@ -313,11 +325,19 @@ class Einsum(Formula):
 
     def infer(self, x: TensorType, y: TensorType) -> Types:
         sizes: dict[str, int] = {}
+        if (x.rank, y.rank) != (len(self.of_x), len(self.of_y)):
+            raise ShapeError(f"a product of {listed(x.shape)} and {listed(y.shape)} as {self.of_x} and {self.of_y}")
         for letters, type_ in ((self.of_x, x), (self.of_y, y)):
             for letter, size in zip(letters, type_.shape, strict=True):
                 if sizes.setdefault(letter, size) != size:
                     raise ShapeError(f"a product of {listed(x.shape)} and {listed(y.shape)}")
         return (TensorType(tuple(sizes[letter] for letter in self.of_result)),)
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        letters = (self.of_x, self.of_y, self.of_result)
+        letter = letters[slot][axis]
+        x, y, result = (of.index(letter) if letter in of else None for of in letters)
+        return Along(None if result is None else Einsum(*(of.replace(letter, "") for of in letters)), (x, y), (result,))
 
     def text(self, *names: str) -> str:
         return f'einsum("{self.of_x},{self.of_y}->{self.of_result}", {names[0]}, {names[1]})'
@@ -339,6 +359,9 @@ class Normalize(Formula):
 
     def infer(self, x: TensorType) -> Types:
         return (x,)
+
+    def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
+        return Along(self if axis < types[0].rank - 1 else None, (axis,), (axis,))
 
     def text(self, *names: str) -> str:
         return f"layer_norm({names[0]}, eps={self.eps!r})"
