@@ -1,13 +1,137 @@
-"""The type of a value: its shape and its element type. Nothing lies below this file."""
+"""The type of a value: its shape and element type; and sizes that are no numbers yet. Nothing lies below this file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from math import prod
+from typing import Any, NoReturn, Self
 
 DTYPES = ("f32",)
 MOST_ELEMENTS = 2**31 - 1  # of an array, and so the largest size of an axis: what int32 counts, as Caffe's blobs do
+
+
+LARGER_THAN_FLOATS = 1100  # a power of two: 0.5 * T raises OverflowError, which no class of integers can see
+
+
+class UnknownSizeError(ValueError):
+    """Raised where a size must be a number, and is none yet."""
+
+
+OPERATORS: Mapping[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+
+
+class UnknownSize(int):
+    """A size that is computed from open sizes: an integer far larger than any array.
+
+    Ops infer shapes with it as with any number. It equals no other size but one that is computed to the same.
+    """
+
+    term: tuple[str, int, int]
+
+    @classmethod
+    def of(cls, symbol: str, left: int, right: int) -> int:
+        """Return a size that is computed: a number where that is known, or an open size where it is one."""
+        value = OPERATORS[symbol](int(left), int(right))
+        if symbol == "//" and isinstance(right, UnknownSize) and int(left) % int(right):
+            raise UnknownSizeError(f"{left} {symbol} {right} is not known")
+        opens = {int(size): size for size in (*open_sizes(left), *open_sizes(right))}
+        if value in opens or -MOST_ELEMENTS <= value <= MOST_ELEMENTS:
+            return opens.get(value, value)
+        size = super().__new__(cls, value)
+        size.term = (symbol, left, right)
+        return size
+
+    def at(self, sizes: Mapping[str, int]) -> int:
+        """Return the size where open ones have these numbers; others stay open."""
+        symbol, left, right = self.term
+        return OPERATORS[symbol](sized(left, sizes), sized(right, sizes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnknownSize.of, self.term
+
+    def __repr__(self) -> str:
+        return "({1} {0} {2})".format(*self.term)
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __neg__(self) -> int:
+        return UnknownSize.of("-", 0, self)
+
+    def _no_number(self, *others: object) -> NoReturn:
+        raise UnknownSizeError(f"{self} is not known, and a number is computed from it")
+
+    __float__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __divmod__ = _no_number
+
+
+def _with_operators() -> None:
+    for name, symbol in {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%"}.items():
+
+        def forward(self: int, other: object, symbol: str = symbol) -> Any:
+            return UnknownSize.of(symbol, self, other) if isinstance(other, int) else NotImplemented
+
+        def backward(self: int, other: object, symbol: str = symbol) -> Any:
+            return UnknownSize.of(symbol, other, self) if isinstance(other, int) else NotImplemented
+
+        setattr(UnknownSize, f"__{name}__", forward)
+        setattr(UnknownSize, f"__r{name}__", backward)
+
+
+_with_operators()
+
+
+class OpenSize(UnknownSize):
+    """A size that is known by its name alone."""
+
+    name: str
+
+    def __new__(cls, name: str, value: int | None = None) -> Self:
+        own = int.from_bytes(sha256(name.encode()).digest()) | 1 << LARGER_THAN_FLOATS
+        size = int.__new__(cls, own if value is None else value)
+        size.name = name
+        return size
+
+    def called(self, name: str) -> OpenSize:
+        """Return this size under another name, as a cell has it."""
+        return OpenSize(name, int(self))
+
+    def at(self, sizes: Mapping[str, int]) -> int:
+        return sizes.get(self.name, self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OpenSize, (self.name, int(self))
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def open_sizes(size: int) -> Iterable[OpenSize]:
+    """Return the open sizes that a size is computed from."""
+    if isinstance(size, OpenSize):
+        return (size,)
+    return (*open_sizes(size.term[1]), *open_sizes(size.term[2])) if isinstance(size, UnknownSize) else ()
+
+
+def sized(size: int, sizes: Mapping[str, int]) -> int:
+    """Return a size where open ones have these numbers."""
+    return size.at(sizes) if isinstance(size, UnknownSize) else size
+
+
+def known(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape in numbers. Raises :class:`UnknownSizeError` where it has an open size."""
+    for size in shape:
+        if isinstance(size, UnknownSize):
+            raise UnknownSizeError(f"{size} must be known here")
+    return shape
 
 
 def shape_text(shape: Iterable[int]) -> str:

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, OpenShape, OpenSizes
+from lstmc.backend import Artifact, Compiled, OpenShape
+from lstmc.backend.compiled import open_inputs, open_names, open_shape
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, Scan, is_weight_op, weight_graph
 from lstmc.manifest import Manifest, Place, describe
 from lstmc.ops import Arg, Array, Full, Input, Param
+from lstmc.passes import named_results
 from lstmc.version import __version__
 from lstmc_onnx.layers import reasons
-from lstmc_onnx.lowerings import lowering_of, same_lowering
+from lstmc_onnx.lowerings import lowering_of
 from lstmc_onnx.writer import Call, Shared, Writer, check_opset, onnx
 
 
@@ -29,25 +31,16 @@ class WrittenModel:
     names: Mapping[Ref, str]
     outputs: tuple[str, ...]
     weights: Graph
-    sizes: OpenSizes
-
-    @property
-    def open(self) -> tuple[str, ...]:
-        """The dynamic dimensions."""
-        return tuple(self.sizes.others)
 
 
-def write_model(
-    graph: Graph, weights: Mapping[str, Array], opset: int, others: Mapping[str, Graph] | None = None
-) -> WrittenModel:
+def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> WrittenModel:
     """The model of a graph with these parameters. Values keep their names, but for outputs: they have the model's.
 
-    ``others`` are graphs of the model with one dimension ``LARGER``: the net leaves it open if it is the same net.
-    Raises :class:`BackendError` for an opset that is too old or not known.
+    Raises :class:`BackendError` for an opset that is too old or not known, and an error of another kind where it would
+    need the number of an open size.
     """
     check_opset(opset)
-    sizes = OpenSizes.from_graphs(graph, others or {}, same_lowering)
-    shared = Shared(opset, dims=sizes.inputs())
+    shared = Shared(opset, dims=open_inputs(graph))
     w = shared.main
     names = _names(graph, w)
     initialisers = weight_graph(graph, (ref for ref in names if is_stored(graph, ref)))
@@ -55,7 +48,7 @@ def write_model(
         shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, np.float32, order="C"), name))
     for node in graph:
         if Ref(node.name) in names and not isinstance(node.op, Input) and not is_stored(graph, Ref(node.name)):
-            write_node(w, sizes, node, names)
+            write_node(w, graph, node, names)
     outputs: list[str] = []
     unavailable = {node.name for node in graph if isinstance(node.op, Input)} | {o.name for o in initialisers.outputs}
     for output in graph.outputs:
@@ -66,8 +59,11 @@ def write_model(
     proto = helper.make_graph(
         w.nodes,
         graph.name,
-        [_value_info(node.name, sizes.shape(Ref(node.name))) for node in graph if isinstance(node.op, Input)],
-        [_value_info(name, sizes.shape(output.ref)) for name, output in zip(outputs, graph.outputs, strict=True)],
+        [_value_info(node.name, open_shape(node.types[0])) for node in graph if isinstance(node.op, Input)],
+        [
+            _value_info(name, open_shape(graph.type(output.ref)))
+            for name, output in zip(outputs, graph.outputs, strict=True)
+        ],
         shared.tensors,
     )
     opsets = [helper.make_opsetid("", opset)]
@@ -78,7 +74,7 @@ def write_model(
         producer_name="lstmc",
         producer_version=__version__,
     )
-    return WrittenModel(model, names, tuple(outputs), initialisers, sizes)
+    return WrittenModel(model, names, tuple(outputs), initialisers)
 
 
 def is_stored(graph: Graph, ref: Ref) -> bool:
@@ -90,12 +86,11 @@ def is_stored(graph: Graph, ref: Ref) -> bool:
     return bool(parts) and all(is_stored(graph, arg) for arg in parts)
 
 
-def write_node(w: Writer, sizes: OpenSizes, node: Node, names: Mapping[Ref, str]) -> None:
+def write_node(w: Writer, graph: Graph, node: Node, names: Mapping[Ref, str]) -> None:
     """Write the operators of one node."""
     if isinstance(node.op, Scan):
-        write_scan(w, sizes, node, node.op, names)
+        write_scan(w, graph, node, node.op, names)
         return
-    graph = sizes.graph
     args, results = graph.args(node.name), [Ref(node.name, out) for out in range(len(node.types))]
     call = Call(
         node.op,
@@ -103,8 +98,6 @@ def write_node(w: Writer, sizes: OpenSizes, node: Node, names: Mapping[Ref, str]
         tuple(graph.type(ref) for ref in args),
         tuple(names[ref] for ref in results),
         node.types,
-        tuple(sizes.shape(ref) for ref in args),
-        tuple(sizes.shape(ref) for ref in results),
     )
     try:
         lowering_of(node.op)(w, call)
@@ -112,19 +105,18 @@ def write_node(w: Writer, sizes: OpenSizes, node: Node, names: Mapping[Ref, str]
         raise error.located(node.loc) from None
 
 
-def write_scan(w: Writer, sizes: OpenSizes, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
+def write_scan(w: Writer, graph: Graph, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
     """Write a Scan: states, then sequences; values that are equal at every step are read from the outer graph."""
-    within, title = sizes.inside(node), scan.body.name
-    body = within.graph
+    body, title = named_results(scan, scan.body), scan.body.name
     inner, inside = Writer(w.shared), dict[Ref, str]()
     outer: dict[str, list[str]] = {"state": [], "x": []}
     infos: dict[str, list[Any]] = {"state": [], "x": []}
-    for i, (arg, ref) in enumerate(zip(body.body_args(), sizes.graph.args(node.name), strict=True)):
+    for i, (arg, ref) in enumerate(zip(body.body_args(), graph.args(node.name), strict=True)):
         role = scan.role(i)
         inside[Ref(arg.name)] = names[ref] if role not in infos else w.name(f"{title}/{arg.name}")
         if role in infos:
             outer[role].append(names[ref])
-            infos[role].append(_value_info(inside[Ref(arg.name)], within.shape(Ref(arg.name))))
+            infos[role].append(_value_info(inside[Ref(arg.name)], open_shape(arg.types[0])))
     if not outer["x"]:  # there must be one
         steps = w.tensor(np.zeros(scan.length, np.float32), f"{title}/steps")
         outer["x"].append(steps)
@@ -133,13 +125,13 @@ def write_scan(w: Writer, sizes: OpenSizes, node: Node, scan: Scan, names: Mappi
     for member in body:
         if not isinstance(member.op, Arg):
             inside |= {Ref(member.name, out): w.name(f"{title}/{name}") for out, name in enumerate(member.names)}
-            write_node(inner, within, member, inside)
+            write_node(inner, body, member, inside)
     count, results = len(scan.step_outputs), dict[str, Any]()
     for output in (*body.outputs[count:], *body.outputs[:count]):
         name = inside[output.ref]
         if name in operands or name in results:  # a result is computed, and one only
             (name,) = inner.add("Identity", (name,), f"{name}/result")
-        results[name] = _value_info(name, within.shape(output.ref))
+        results[name] = _value_info(name, open_shape(body.type(output.ref)))
     results_out = [names[Ref(node.name, out)] for out in (*range(count, len(node.types)), *range(count))]
     w.add(
         "Scan",
@@ -189,11 +181,11 @@ MOST_BYTES = 2**31 - 1 - 2**20  # of initialisers in one message of protobuf's; 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Artifact:
     """``NAME.onnx`` and ``NAME.manifest.json``; with many weights also ``NAME.onnx.data``. Same input, same bytes."""
-    model = write_model(compiled.expanded, weights, opset, compiled.resized)
+    graph, model = compiled.written(lambda graph: write_model(graph, weights, opset))
     files = {}
     if sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer) > MOST_BYTES:
         files[f"{compiled.name}.onnx.data"] = external_data(model.proto, f"{compiled.name}.onnx.data")
-    manifest = _manifest(compiled, model)
+    manifest = _manifest(compiled, model, graph)
     return Artifact(
         files={
             f"{compiled.name}.onnx": model.proto.SerializeToString(deterministic=True),
@@ -203,13 +195,14 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
         layers=len(model.proto.graph.node),
         inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
         outputs={name: place.label for name, place in manifest.outputs.items()},
-        notes=(*manifest.first_values(), *reasons(compiled.history), *_dynamic_axes(model)),
+        notes=(*manifest.first_values(), *reasons(compiled.history), *_dynamic_axes(graph, compiled.sizes)),
     )
 
 
-def _dynamic_axes(model: WrittenModel) -> Iterator[str]:
-    if model.open:
-        yield f"dynamic axes: {', '.join(model.open)}"
+def _dynamic_axes(graph: Graph, sizes: Mapping[str, int]) -> Iterator[str]:
+    names = open_inputs(graph)
+    if names:
+        yield f"dynamic axes: {', '.join(name for name in sizes if name in names)}"
 
 
 def external_data(proto: Any, file: str) -> bytes:
@@ -228,12 +221,12 @@ def external_data(proto: Any, file: str) -> bytes:
     return b"".join(parts)
 
 
-def _manifest(compiled: Compiled, model: WrittenModel) -> Manifest:
+def _manifest(compiled: Compiled, model: WrittenModel, opened: Graph) -> Manifest:
     graph = compiled.expanded
     names = zip(model.outputs, graph.outputs, strict=True)
 
     def place(ref: Ref, name: str) -> Place:
-        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), model.sizes.open(ref))
+        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), open_names(opened.type(ref)))
 
     return describe(
         compiled,
@@ -244,4 +237,5 @@ def _manifest(compiled: Compiled, model: WrittenModel) -> Manifest:
         },
         outputs={o.name: place(o.ref, name) for name, o in names},
         weights=model.weights,
+        opened=opened,
     )

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from lstmc import ops
-from lstmc.backend import LARGER
 from lstmc.errors import BackendError
 from lstmc.ops import Array, Op
 from lstmc.ops.frameworks import ops_of
 from lstmc.plugins import entry_points_of, load, malformed
-from lstmc.types import TensorType
+from lstmc.types import known
 from lstmc_onnx.ops import GRU, LSTM, RNN, Recurrent
 from lstmc_onnx.writer import Call, Writer, onnx
 
@@ -65,14 +64,13 @@ def positive(w: Writer, call: Call) -> None:
     w.add("Cast", (above,), call.results, to=onnx().TensorProto.FLOAT)
 
 
-Size = tuple[int | str, int]  # as it is open, and as it was compiled
 AXES_OF_MAX_ARE_AN_INPUT = 18  # from this opset on
 
 
 def full(w: Writer, call: Call) -> None:
     assert isinstance(call.op, ops.Full)
     value = onnx().numpy_helper.from_array(np.array([call.op.value], np.float32))
-    w.add("ConstantOfShape", (w.shape(call.shapes[0], filled=True),), call.results, value=value)
+    w.add("ConstantOfShape", (w.filled(call.result_types[0].shape),), call.results, value=value)
 
 
 def split(w: Writer, call: Call) -> None:
@@ -91,25 +89,22 @@ def concat(w: Writer, call: Call) -> None:
 
 def reshape(w: Writer, call: Call) -> None:
     """Use Squeeze or Unsqueeze, which need no sizes, if only axes of 1 change."""
-    before, after = (
-        [*zip(s, t.shape, strict=True)]
-        for s, t in ((call.arg_shapes[0], call.types[0]), (call.shapes[0], call.result_types[0]))
-    )
+    before, after = call.types[0].shape, call.result_types[0].shape
     for kind, longer, shorter in (("Squeeze", before, after), ("Unsqueeze", after, before)):
         axes = ones_left_out(longer, shorter)
         if axes:
             w.add(kind, (*call.args, w.numbers(axes, "axis_" + "_".join(map(str, axes)))), call.results)
             return
-    w.add("Reshape", (*call.args, w.shape(call.shapes[0])), call.results)
+    w.add("Reshape", (*call.args, w.shape(call.result_types[0].shape)), call.results)
 
 
-def ones_left_out(longer: Sequence[Size], shorter: Sequence[Size]) -> list[int] | None:
+def ones_left_out(longer: Sequence[int], shorter: Sequence[int]) -> list[int] | None:
     """Return the axes of 1 without which a shape is another one; None if it is not so."""
     axes, left = [], list(shorter)
     for axis, size in enumerate(longer):
         if left and size == left[0]:
             left.pop(0)
-        elif size == (1, 1):
+        elif size == 1:
             axes.append(axis)
         else:
             return None
@@ -164,7 +159,7 @@ def largest(w: Writer, call: Call) -> None:
 def first_largest(w: Writer, call: Call) -> None:
     op, (x,) = call.op, call.args
     assert isinstance(op, ops.Largest)
-    shape = call.types[0].shape
+    shape = known(call.types[0].shape)
     (index,) = w.add("ArgMax", (x,), f"{call.results[0]}/index", axis=op.axis, keepdims=1)
     indices = np.arange(shape[op.axis]).reshape(-1, *[1] * (len(shape) - 1 - op.axis))
     (is_largest,) = w.add("Equal", (index, w.constant(indices, "places")), f"{call.results[0]}/here")
@@ -181,7 +176,7 @@ def linear(w: Writer, call: Call) -> None:
     op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
     assert isinstance(op, ops.Linear)
     if op.axis < call.types[0].rank - 1:
-        flat = w.shape((*call.arg_shapes[0][: op.axis], call.types[1].shape[1]))
+        flat = w.shape((*call.types[0].shape[: op.axis], call.types[1].shape[1]))
         (x,) = w.add("Reshape", (x, flat), f"{result}/flat")
     if op.axis == 1:
         w.add("Gemm", (x, matrix, *bias), call.results, transB=1)
@@ -213,22 +208,12 @@ def ave_pool(w: Writer, call: Call) -> None:
     w.add("Mul", (y, w.constant(share, f"{call.results[0]}/share")), call.results)
 
 
-def same_lowering(op: Op, one: TensorType, other: TensorType) -> bool:
-    """Return whether an op is lowered equally for operands of two types.
-
-    Pools are not, as their padding depends on sizes. Nor are fills along an axis that is several dimensions: a net
-    reads only single dimensions from its inputs.
-    """
-    if isinstance(op, ops.Full):
-        return all(two - size in (0, LARGER) for size, two in zip(one.shape, other.shape, strict=True))
-    return not isinstance(op, ops.MaxPool | ops.AvePool) or one.shape[-2:] == other.shape[-2:]
-
-
 def _windows(call: Call) -> dict[str, Any]:
     """Return a window's attributes, padded to whole windows: no runtime then rounds their number."""
     op = call.op
     assert isinstance(op, ops.MaxPool | ops.AvePool)
-    sizes = zip(call.types[0].shape[-2:], call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True)
+    before, after = (known(type_.shape[-2:]) for type_ in (call.types[0], call.result_types[0]))
+    sizes = zip(before, after, op.size, op.stride, op.pad, strict=True)
     ends = [max(0, (count - 1) * s + k - n - p) for n, count, k, s, p in sizes]
     return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *ends)}
 
@@ -239,7 +224,7 @@ def _share(call: Call) -> Array:
     assert isinstance(op, ops.AvePool)
     shares = []
     for n, count, k, s, p in zip(
-        call.types[0].shape[-2:], call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True
+        known(call.types[0].shape[-2:]), call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True
     ):
         starts = np.arange(count) * s - p
         shares.append(k / (np.minimum(starts + k, n + p) - starts))
@@ -250,11 +235,10 @@ def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -
     """Return an operator on [N, C, H, W], for x with any axes before the last three."""
     if call.types[0].rank == 4:
         return w.add(kind, call.args, results, **attributes)
-    lead = call.types[0].shape[:-3]
-    images = w.shape((prod(lead) if lead == call.arg_shapes[0][:-3] else "", *call.arg_shapes[0][-3:]))
+    images = w.shape((prod(call.types[0].shape[:-3]), *call.types[0].shape[-3:]))
     (rows,) = w.add("Reshape", (call.args[0], images), f"{call.results[0]}/images")
     (images_out,) = w.add(kind, (rows, *call.args[1:]), f"{call.results[0]}/of_images", **attributes)
-    return w.add("Reshape", (images_out, w.shape(call.shapes[0])), results)
+    return w.add("Reshape", (images_out, w.shape(call.result_types[0].shape)), results)
 
 
 ROLES = ("x", "W", "R", "B", "lengths", "h_0", "c_0", "P")

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lstmc.backend import OpenShape
 from lstmc.errors import BackendError
 from lstmc.ops import Op
 from lstmc.plugins import need
 from lstmc.text import unused
-from lstmc.types import TensorType
+from lstmc.types import OpenSize, TensorType, UnknownSize, known
 
 
 def onnx() -> Any:
@@ -32,15 +31,13 @@ OLDEST = 13  # the opset in which axes and sizes are operands, and softmax is al
 
 @dataclass(frozen=True)
 class Call:
-    """An op to lower: the names, types and shapes of its operands and results."""
+    """An op to lower: the names and types of its operands and results. Sizes may be open."""
 
     op: Op
     args: tuple[str, ...]
     types: tuple[TensorType, ...]
     results: tuple[str, ...]
     result_types: tuple[TensorType, ...]
-    arg_shapes: tuple[OpenShape, ...]  # the shapes of operands and of results, with names for dynamic dimensions
-    shapes: tuple[OpenShape, ...]
 
 
 @dataclass
@@ -118,24 +115,25 @@ class Writer:
         """Integers, such as axes and sizes."""
         return self.constant(np.asarray(values, np.int64), name)
 
-    def shape(self, sizes: OpenShape, filled: bool = False) -> str:
-        """Return the name of a shape, for a Reshape, or for an array to be ``filled``.
+    def shape(self, shape: Sequence[int]) -> str:
+        """Return the name of a shape for a Reshape. One open size is -1; others are computed at run time."""
+        if sum(isinstance(size, UnknownSize) for size in shape) <= 1:
+            return self.numbers([-1 if isinstance(size, UnknownSize) else size for size in shape], _title(shape))
+        return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
-        One dynamic dimension of a Reshape is -1; others are computed at run time.
-        """
-        title = "shape_" + ("x".join(str(size) or "_" for size in sizes) or "of_one")
-        is_open = [isinstance(size, str) for size in sizes]
-        if not filled and sum(is_open) <= 1:
-            return self.numbers([-1 if isinstance(size, str) else size for size in sizes], title)
-        if not any(is_open):
-            return self.numbers([int(size) for size in sizes], title)
-        return self.add("Concat", [self._size(size) for size in sizes], title, axis=0)[0]
+    def filled(self, shape: Sequence[int]) -> str:
+        """Return the name of the shape of an array to be filled, whose open sizes are those of inputs."""
+        if not any(isinstance(size, UnknownSize) for size in shape):
+            return self.numbers(shape, _title(shape))
+        known(tuple(size for size in shape if not isinstance(size, OpenSize)))
+        return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
-    def _size(self, size: int | str) -> str:
-        """Return a size as [1]; a dynamic dimension is read from an input."""
-        if isinstance(size, int) or not size:
-            return self.numbers([size or -1], f"size_{size or 'left'}")
-        main, sizes = self.shared.main, self.shared.sizes
+    def _size(self, of: int) -> str:
+        """Return a size as [1]; an open one is read from an input."""
+        if not isinstance(of, OpenSize):
+            left = isinstance(of, UnknownSize)
+            return self.numbers([-1 if left else of], f"size_{'left' if left else of}")
+        main, sizes, size = self.shared.main, self.shared.sizes, of.name
         if size not in sizes:
             source, axis = self.shared.dims[size]
             whole = f"{source}/shape"
@@ -144,6 +142,11 @@ class Writer:
             axes = self.numbers([axis], f"axis_{axis}")
             (sizes[size],) = main.add("Gather", (sizes[whole], axes), f"size/{size}", axis=0)
         return sizes[size]
+
+
+def _title(shape: Sequence[int]) -> str:
+    names = ("_" if isinstance(size, UnknownSize) and not isinstance(size, OpenSize) else str(size) for size in shape)
+    return f"shape_{'x'.join(names) or 'of_one'}"
 
 
 def check_opset(opset: int) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, Ranks, RunArrays, Settings
-from lstmc.backend.compiled import OpenSizes, Trained, TrainingRequest
+from lstmc.backend.compiled import Trained, TrainingRequest, open_names, open_shape
 from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
-from lstmc.ir import Ref, Scan, weight_graph
+from lstmc.ir import Graph, Ref, Scan, weight_graph
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
 from lstmc.loops.memory import header
 from lstmc.loops.native import FLAGS
@@ -25,6 +25,7 @@ from lstmc.pipeline import LOOP_PASSES
 from lstmc.plugins import need
 from lstmc.runs.solver import Solver, resolve_solver
 from lstmc.text import plain
+from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_torch.program import LOWERINGS, TEXTS, program_of
@@ -33,8 +34,8 @@ SUFFIX, LAYERS = ".pt", ".layers.cpp"
 _TEMPLATES = text_templates("lstmc_torch", ".")
 
 
-def _shape(sizes: OpenSizes, ref: Ref) -> str:
-    return f"[{', '.join(map(str, sizes.shape(ref)))}]"
+def _shape(type_: TensorType) -> str:
+    return f"[{', '.join(map(str, open_shape(type_)))}]"
 
 
 def _torch(module: str) -> Any:
@@ -65,17 +66,18 @@ class TorchExecutor:
         """Do nothing: there is nothing to release."""
 
 
-def _manifest(compiled: Compiled, sizes: OpenSizes) -> Manifest:
+def _manifest(compiled: Compiled, opened: Graph) -> Manifest:
     graph = compiled.expanded
 
     def place(ref: Ref, name: str) -> Place:
-        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), sizes.open(ref))
+        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), open_names(opened.type(ref)))
 
     return describe(
         compiled,
         inputs={node.name: (place(Ref(node.name), node.name), False) for node in graph if isinstance(node.op, Input)},
         outputs={output.name: place(output.ref, output.name) for output in graph.outputs},
         weights=weight_graph(graph, [Ref(name) for name in parameters(graph)]),
+        opened=opened,
     )
 
 
@@ -97,10 +99,10 @@ class TorchBackend(RunsFiles):
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME_torch.py``, which needs PyTorch alone, its weights, its scans in C++, and a manifest beside it."""
-        graph, sizes = compiled.expanded, OpenSizes.from_graphs(compiled.expanded, compiled.resized, any_length=True)
-        inputs = {node.name: _shape(sizes, Ref(node.name)) for node in graph if isinstance(node.op, Input)}
-        outputs = {output.name: _shape(sizes, output.ref) for output in graph.outputs}
-        program, stem = program_of(sizes), f"{compiled.name}_torch"  # not NAME.py, which the model's own file may be
+        graph, program = compiled.written(program_of)
+        inputs = {node.name: _shape(node.types[0]) for node in graph if isinstance(node.op, Input)}
+        outputs = {output.name: _shape(graph.type(output.ref)) for output in graph.outputs}
+        stem = f"{compiled.name}_torch"  # not NAME.py, which the model's own file may be
         # the name of one library in each process
         library = program.cpp and f"lstmc_{hashlib.sha256(program.cpp.encode()).hexdigest()[:16]}"
         text = _TEMPLATES.get_template("module.j2").render(
@@ -122,7 +124,7 @@ class TorchBackend(RunsFiles):
                 library=library, layers=program.cpp, native=header("native.cpp")
             )
             files[f"{stem}{LAYERS}"] = operator.encode()
-        files[f"{stem}.manifest.json"] = _manifest(compiled, sizes).text().encode()
+        files[f"{stem}.manifest.json"] = _manifest(compiled, graph).text().encode()
         return Artifact(files, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
 
     def executors(self) -> Sequence[TorchExecutor]:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, bound_weights, keep_outputs
-from lstmc.backend import LARGER, Artifact, Compiled, Execution, RunArrays
-from lstmc.backend.compiled import OpenShape, OpenSizes
-from lstmc.errors import BackendError, DataError, DimError, LstmcError, WeightsError
-from lstmc.ir import Graph, Ref
+from lstmc.backend import Artifact, Compiled, Execution, OpenShape, RunArrays
+from lstmc.backend.compiled import UNKNOWN, open_inputs, open_shape
+from lstmc.errors import BackendError, DataError, DimError, WeightsError
+from lstmc.ir import Graph, Ref, with_sizes
 from lstmc.loops.layer import GenerateLoops
 from lstmc.manifest import read_manifest
 from lstmc.nets.session import NetFiles
@@ -29,6 +29,7 @@ from lstmc.passes import Dead, run_passes
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.prepare import without_losses
 from lstmc.text import did_you_mean
+from lstmc.types import OpenSize
 from lstmc.verification.differential import wanted_gradients
 from lstmc.weights import parameters
 from lstmc_torch.backend import LAYERS, SUFFIX, TorchBackend
@@ -36,7 +37,6 @@ from lstmc_torch.loop import load_or_warn, run
 from lstmc_torch.program import Program, program_of
 
 FREE = ("T", "N")  # the dimensions that a module leaves open where they have no size
-_SIZES = (13, 17, 19, 23, 29, 31, 37, 41)  # of these while it is compiled: none that is given, so that none is another
 
 
 @dataclass(frozen=True)
@@ -85,43 +85,46 @@ def module(
     fixed = all_sizes(sizes, dims)
     source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
     open_dims = [dim for dim in FREE if dim in source.model.dims and dim not in fixed]
-    free = dict(zip(open_dims, (size for size in _SIZES if size not in fixed.values()), strict=False))
+    numbers = dict(zip(open_dims, (13, 17), strict=False))
 
-    def compiled(at: Mapping[str, int]) -> Graph:
-        graph = source.graph(at)
-        graph = without_losses(graph) if outputs is None else keep_outputs(graph, outputs)
-        return run_passes(graph, (*LOOP_PASSES, GenerateLoops(any_batch="N" in free), Dead()), TorchBackend.ops)[
-            -1
-        ].graph
+    def graphs(sizes: Mapping[str, int]) -> tuple[Graph, Graph]:
+        whole = source.graph({**sizes, **fixed})
+        graph = without_losses(whole) if outputs is None else keep_outputs(whole, outputs)
+        passes = (*LOOP_PASSES, GenerateLoops(any_batch="N" in numbers), Dead())
+        return whole, run_passes(graph, passes, TorchBackend.ops)[-1].graph
 
-    others = {}
-    for dim, size in free.items():
-        with suppress(LstmcError):  # at another size it is no model
-            others[dim] = compiled({**free, **fixed, dim: size + LARGER})
-    whole = source.graph({**free, **fixed})
-    open_sizes = OpenSizes.from_graphs(compiled({**free, **fixed}), others, any_length=True)
-    for dim in free:
-        if dim not in open_sizes.others:
-            raise DimError(f"{whole.name} is another net at each {dim}: give its size, as in module(..., {dim}=20)")
+    def opened(dims: Sequence[str]) -> tuple[Graph, Graph] | None:
+        with suppress(*UNKNOWN):
+            both = graphs({**numbers, **{dim: OpenSize(dim) for dim in dims}})
+            inputs = open_inputs(both[1])
+            if with_sizes(both[1], numbers) == compiled[1] and all(dim in inputs for dim in dims):
+                return both
+        return None
+
+    compiled = graphs(numbers)
+    written = opened(open_dims)
+    if written is None:
+        dim = next(dim for dim in open_dims if opened([dim]) is None)
+        raise DimError(f"{compiled[0].name} is another net at each {dim}: give its size, as in module(..., {dim}=20)")
+    whole, graph = written
     seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
     values = bound_weights(whole, weights, seed, TorchBackend())
-    return Module(spec_of(whole, open_sizes), values, batch_first=batch_first, native=native)
+    return Module(spec_of(whole, graph), values, batch_first=batch_first, native=native)
 
 
-def spec_of(model: Graph, sizes: OpenSizes) -> Spec:
-    """Return the specification of a model's module, from its compiled graph with dynamic ``sizes``.
+def spec_of(model: Graph, graph: Graph) -> Spec:
+    """Return the specification of a model's module, from its compiled graph, whose sizes may be open.
 
     Raises as :func:`~lstmc_torch.program.program_of`.
     """
     params = dict(parameters(model))
-    graph = sizes.graph
     ops = {node.name: node.op for node in graph if isinstance(node.op, Input)}
     return Spec(
         graph.name,
-        program_of(sizes, torch.cuda.is_available()),
-        {name: sizes.shape(Ref(name)) for name in ops},
+        program_of(graph, torch.cuda.is_available()),
+        {name: open_shape(graph.type(Ref(name))) for name in ops},
         {name: op.fill for name, op in ops.items() if op.fill is not None},
-        {output.name: sizes.shape(output.ref) for output in graph.outputs},
+        {output.name: open_shape(graph.type(output.ref)) for output in graph.outputs},
         params,
         {name: op for name, op in parameters(graph).items() if name not in params},
         {name: output.name for name, output in graph.carried().items()},
@@ -392,7 +395,7 @@ def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: b
     graph = compiled.expanded
     net: Any
     if native:
-        spec = spec_of(compiled.model, OpenSizes.from_graphs(graph, compiled.resized, any_length=True))
+        _, spec = compiled.written(lambda opened: spec_of(compiled.model, opened))
         net = Module(spec, arrays.weights).eval()
     else:
         names: dict[str, Any] = {}

@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from lstmc import ops
-from lstmc.backend.compiled import PRODUCT, OpenSizes
+from lstmc.backend.compiled import PRODUCT, open_inputs, open_shape
 from lstmc.errors import BackendError
-from lstmc.ir import Node, Ref, Scan
+from lstmc.ir import Graph, Node, Ref, Scan
 from lstmc.loops.code import cpu_source, layer_code, source
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.rows import batch_of
 from lstmc.ops import Binary, Op
 from lstmc.ops.frameworks import Foreign, ops_of
+from lstmc.passes import named_results
 from lstmc.text import unused
 from lstmc.types import TensorType
 
@@ -218,14 +219,13 @@ class Program:
     cu: str = ""
 
 
-def program_of(sizes: OpenSizes, gpu: bool = False) -> Program:
+def program_of(graph: Graph, gpu: bool = False) -> Program:
     """Return the program of a graph, for all sizes of its open dimensions; with ``gpu`` its loops in CUDA too.
 
     Raises :class:`BackendError` for an op that has no form in PyTorch, and a size that cannot be written.
     """
-    graph = sizes.graph
     codes = [layer_code(node.op.plan()) for node in graph if isinstance(node.op, GeneratedScan)]
-    whole = _Function(sizes, "forward")
+    whole = _Function(graph, "forward", open_inputs(graph))
     whole.write_graph()
     functions = [*whole.scans, "\n".join(whole.lines)]
     functions = [text for name, text in FUNCTIONS.items() if any(f"{name}(" in each for each in functions)] + functions
@@ -251,9 +251,9 @@ class _Names:
 class _Function:
     """The lines of one function: of a whole graph, or of a scan and the steps of its body."""
 
-    def __init__(self, sizes: OpenSizes, name: str) -> None:
-        self.sizes, self.graph, self.name = sizes, sizes.graph, name
-        self.dims = list(sizes.inputs()) if name == "forward" else []
+    def __init__(self, graph: Graph, name: str, inputs: Mapping[str, tuple[str, int]]) -> None:
+        self.graph, self.name, self.inputs = graph, name, inputs
+        self.dims = list(inputs) if name == "forward" else []
         self.names = _Names(self.dims)
         self.values: dict[Ref, str] = {}
         self.lines: list[str] = []
@@ -267,9 +267,7 @@ class _Function:
             self._name(node)
         listed = "".join(f"{self.values[Ref(node.name)]}, " for node in inputs)
         self.lines.append(f"def forward(parameters, {listed}training, native, loop):")
-        self.lines += [
-            f"    {dim} = {self._value(name)}.shape[{axis}]" for dim, (name, axis) in self.sizes.inputs().items()
-        ]
+        self.lines += [f"    {dim} = {self._value(name)}.shape[{axis}]" for dim, (name, axis) in self.inputs.items()]
         params = [node for node in self.graph if isinstance(node.op, ops.Param)]
         for node in params:
             self.lines.append(f"    {self._name(node)} = parameters[{node.name!r}]")
@@ -282,9 +280,9 @@ class _Function:
         self.lines.append(f"    return {_tuple([self._read(output.ref) for output in self.graph.outputs])}")
 
     def _call_scan(self, node: Node, scan: Scan) -> None:
-        function = _Function(self.sizes.inside(node), self.names.unique(scan.body.name))
-        dims = list(self.sizes.inputs())
-        steps, rows = self._open_sizes(node, scan)
+        body, dims = named_results(scan, scan.body), list(self.inputs)
+        function = _Function(body, self.names.unique(scan.body.name), self.inputs)
+        steps, rows = scan.length, batch_of(scan)
         function.write_scan(scan, dims, steps)
         self.scans.append("\n".join(function.lines))
         operands = self.graph.args(node.name)
@@ -307,16 +305,9 @@ class _Function:
             f"        {plain}",
         ]
 
-    def _open_sizes(self, node: Node, scan: Scan) -> tuple[int | str, int | str]:
-        """T and N of a scan, as they are written."""
-        steps = self.sizes.shape(Ref(node.name))[0] if scan.step_outputs else scan.length
-        states = [slot for slot in range(len(scan.body.body_args())) if scan.role(slot) == "state"]
-        first = self.sizes.inside(node).shape(Ref(scan.body.body_args()[states[0]].name)) if states else ()
-        return steps, first[0] if first else batch_of(scan)
-
     # a scan -------------------------------------------------------------------------------------------------------
 
-    def write_scan(self, scan: Scan, dims: Sequence[str], length: int | str) -> None:
+    def write_scan(self, scan: Scan, dims: Sequence[str], length: int) -> None:
         self.dims, self.names = list(dims), _Names(dims)
         args = self.graph.body_args()
         roles = [scan.role(slot) for slot in range(len(args))]
@@ -388,7 +379,7 @@ class _Function:
         return repr(op.value) if isinstance(op, ops.Full) else text
 
     def _shape(self, ref: Ref) -> str:
-        sizes = self.sizes.shape(ref)
+        sizes = open_shape(self.graph.type(ref))
         if sum(size == PRODUCT for size in sizes) > 1:
             raise BackendError(f"{self.graph.value_name(ref)} has two sizes that are computed")
         texts = ["-1" if size == PRODUCT else str(size) for size in sizes]

@@ -132,7 +132,7 @@ class RanksEngine(TorchEngine):
         super().__init__(compiled, weights, solver)
         drawn = tuple(draws(compiled.expanded, smallest(parts)))
         self.batch, self.others = DividedBatch.of(compiled.expanded, parts), others
-        shares = [Share(replace(p, compiled=replace(p.compiled, history=(), resized={})), drawn) for p in parts]
+        shares = [Share(replace(p, compiled=replace(p.compiled, history=(), opened=None)), drawn) for p in parts]
         others.tell("begin", [(share, weights, solver) for share in shares[1:]])
         self.own = RankEngine(shares[0], weights, solver, others.connect())
         share_parameters(self.own.net, self.net)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmc.backend import Compiled
-from lstmc.backend.compiled import OpenSizes, Trained, TrainingRequest
+from lstmc.backend.compiled import Trained, TrainingRequest
 from lstmc.errors import LstmcError, TrainingError
 from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.json_file import Count, Number
@@ -135,7 +135,7 @@ class TorchEngine:
         graph = compiled.expanded
         trained_loss(graph)
         self.name, self.solver = compiled.name, solver
-        self.net = Module(spec_of(compiled.model, OpenSizes.from_graphs(graph, {})), weights).float()
+        self.net = Module(spec_of(compiled.model, graph), weights).float()
         self.carried = self.net.spec.carried
         shapes = {node.name: graph.type(Ref(node.name)).shape for node in graph if isinstance(node.op, Input)}
         self.states = {name: torch.zeros(shapes[name]) for name in self.carried}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,11 +25,12 @@ from lstmc.api.models import (
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions
 from lstmc.api.running import INTERPRETER, On, Verification
-from lstmc.backend import LARGER, Backend, Explains, LeavesOpen, Violation, target_of
+from lstmc.backend import Backend, Compiled, Explains, LeavesOpen, Violation, target_of
+from lstmc.backend.compiled import UNKNOWN
 from lstmc.errors import Argument, DimError, LstmcError, PassError, sizes_argument
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, SourceCheck, SourceError, check_net, check_source, import_file, prove_net
-from lstmc.ir import Graph, Stage
+from lstmc.ir import Graph, Stage, with_sizes
 from lstmc.nets.tune import RULE, tune
 from lstmc.numerics import read_device
 from lstmc.ops import Array
@@ -37,6 +38,7 @@ from lstmc.passes import Pass, PassList, Time, run_passes
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
 from lstmc.prepare import training_inputs
 from lstmc.text import whole
+from lstmc.types import OpenSize
 from lstmc.verification.proof import Proof
 from lstmc.verification.report import Difference
 from lstmc.weights import parameters
@@ -141,20 +143,29 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     if options.phase == "deploy":
         compiled = replace(compiled, training_inputs=training_inputs(whole, deployed))
     if isinstance(backend, LeavesOpen):
-        resized = {}
-        for dim in backend.open_dims(compiled):
-            with suppress(LstmcError):  # at another size it is no model, or none for this target
-                _, other = trace_model(model, _larger(options.sizes, dim))
-                resized[dim] = compile_part(keep_outputs(phase_graph(other, options.phase), options.outputs)).expanded
-        compiled = replace(compiled, resized=resized)
+        compiled = _with_open_sizes(compiled, backend.open_dims(compiled), model, options, compile_part)
     return Net.from_compiled(source, whole, backend, compiled, weights, tuning, options)
 
 
-def _larger(sizes: Mapping[str, int], dim: str) -> dict[str, int]:
-    """Return the sizes with one of them larger. Raises :class:`~lstmc.errors.DimError` where it is not given."""
-    if dim not in sizes:
-        raise DimError(f"the size of {dim} is not given")
-    return {**sizes, dim: sizes[dim] + LARGER}
+def _with_open_sizes(
+    compiled: Compiled,
+    dims: Collection[str],
+    model: AnyModel,
+    options: CompileOptions,
+    compile_part: Callable[[Graph], Compiled],
+) -> Compiled:
+    """Return a compiled model with the same graph at open sizes: of all these dimensions, or of one; as it is where
+    the graph at its sizes is another one.
+    """
+    given = [dim for dim in dims if dim in options.sizes]
+    for kept in dict.fromkeys((tuple(given), *((dim,) for dim in given))):
+        with suppress(*UNKNOWN):
+            _, graph = trace_model(model, {**options.sizes, **{dim: OpenSize(dim) for dim in kept}})
+            opened = compile_part(keep_outputs(phase_graph(graph, options.phase), options.outputs)).expanded
+            sizes = {dim: options.sizes[dim] for dim in kept}
+            if with_sizes(opened, sizes) == compiled.expanded:
+                return replace(compiled, opened=opened, sizes=sizes)
+    return compiled
 
 
 MODEL = "model"  # what the graph before the first pass is called

@@ -1,7 +1,6 @@
 """The interface of backends: the protocols that they implement, and their discovery."""
 
 from lstmc.backend.compiled import (
-    LARGER,
     TRAINING_INPUT,
     Artifact,
     Compiled,
@@ -10,7 +9,6 @@ from lstmc.backend.compiled import (
     Layer,
     LintReport,
     OpenShape,
-    OpenSizes,
     RankPart,
     RunArrays,
     Violation,
@@ -62,7 +60,6 @@ from lstmc.backend.protocols import (
 )
 
 __all__ = [
-    "LARGER",
     "TRAINING_INPUT",
     "Artifact",
     "Backend",
@@ -86,7 +83,6 @@ __all__ = [
     "OnHardware",
     "OpenNet",
     "OpenShape",
-    "OpenSizes",
     "RankPart",
     "Ranks",
     "ReadsWeights",

@@ -6,26 +6,30 @@ are the examples of each, and its share of the labels that count.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, combinations
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lstmc.errors import LstmcError
 from lstmc.interp import named_rng
-from lstmc.ir import Graph, Node, Ref, Rounding, Scan
-from lstmc.ops import Arg, Array, Full, Input, Op, Param, Reshape
-from lstmc.passes import Snapshot, named_results
+from lstmc.ir import Graph, Ref, Rounding, Scan, with_sizes
+from lstmc.ops import Array, Input, Param
+from lstmc.passes import Snapshot
 from lstmc.prepare import Counted, StatePair
 from lstmc.text import late
-from lstmc.types import TensorType
-
-LARGER = 1009  # by how much: so that no size is another by chance
-
+from lstmc.types import OpenSize, TensorType, UnknownSize, open_sizes
 
 # of a label that is fed to a deployed net
 TRAINING_INPUT = "only losses and scores read it, which this net does not have: leave it out"
+
+
+T = TypeVar("T")
+UNKNOWN = (LstmcError, ValueError, TypeError, OverflowError, MemoryError)  # raised where an open size must be a number
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,24 @@ class Compiled:
     states: tuple[StatePair, ...] | None = None  # of a one-step net: what to read after a step and feed to the next
     trained: bool = True  # whether nets for the target can be trained: others keep nothing for training
     scans: Mapping[str, Scan] = field(default_factory=dict)  # the unrolled scans by name, as they were just before
-    resized: Mapping[str, Graph] = field(default_factory=dict)  # the expanded graph with one dimension LARGER, by name
+    opened: Graph | None = None  # the expanded graph with open sizes, where a net may leave some open
+    sizes: Mapping[str, int] = field(default_factory=dict)  # the numbers of these that it was compiled with
     training_inputs: tuple[str, ...] = ()  # labels, which only losses and scores of the whole model read
+
+    def written(self, write: Callable[[Graph], T]) -> tuple[Graph, T]:
+        """Return the graph with the most open sizes of which a net can be written, and what ``write`` makes of it.
+
+        A net reads open sizes from its inputs. Where ``write`` needs a number, an open size raises.
+        """
+        if self.opened is not None:
+            params = [size for node in self.opened if isinstance(node.op, Param) for size in node.op.shape]
+            fixed = {open_size.name for size in params for open_size in open_sizes(size)}
+            names = [name for name in self.sizes if name in open_inputs(self.opened) and name not in fixed]
+            for kept in chain(*(combinations(names, count) for count in range(len(names), 0, -1))):
+                with suppress(*UNKNOWN):
+                    graph = with_sizes(self.opened, {name: n for name, n in self.sizes.items() if name not in kept})
+                    return graph, write(graph)
+        return self.expanded, write(self.expanded)
 
     @property
     def delays(self) -> dict[str, int]:
@@ -208,105 +228,30 @@ class RankPart:
 
 PRODUCT = ""  # a size that is no dimension itself, but changes with one
 OpenShape = tuple[int | str, ...]  # a name is an open dimension
-SameForm = Callable[[Op, TensorType, TensorType], bool]
 
 
-@dataclass(frozen=True)
-class OpenSizes:
-    """The sizes of a graph's values, by its graphs with one dimension ``LARGER`` each (``others``)."""
-
-    graph: Graph
-    others: Mapping[str, Graph]
-
-    @classmethod
-    def from_graphs(
-        cls,
-        graph: Graph,
-        others: Mapping[str, Graph],
-        same_form: SameForm = lambda op, one, other: True,
-        any_length: bool = False,
-    ) -> OpenSizes:
-        """Return the open sizes, without dimensions at which the net would be a different one.
-
-        ``same_form``: whether an op is written alike on operands, or with results, of these two types. ``any_length``:
-        whether a scan without sequences may take its length from that of its outputs.
-        """
-        open_sizes = cls(
-            graph, {dim: other for dim, other in others.items() if differ_in_sizes(graph, other, same_form, any_length)}
-        )
-        inputs = open_sizes.inputs()
-        return cls(graph, {dim: other for dim, other in open_sizes.others.items() if dim in inputs})
-
-    def inputs(self) -> dict[str, tuple[str, int]]:
-        """Return for each open dimension an input that has its size, for the net to read it, and the axis."""
-        sources: dict[str, tuple[str, int]] = {}
-        for node in self.graph:
-            for axis, size in enumerate(self.shape(Ref(node.name)) if isinstance(node.op, Input) else ()):
-                if isinstance(size, str) and size:
-                    sources.setdefault(size, (node.name, axis))
-        return sources
-
-    def open(self, ref: Ref) -> tuple[str | None, ...]:
-        """Return a value's open dimensions for the manifest (:class:`~lstmc.manifest.Place`); empty if none is."""
-        dims = tuple(size if isinstance(size, str) else None for size in self.shape(ref))
-        return dims if any(dim is not None for dim in dims) else ()
-
-    def shape(self, ref: Ref) -> OpenShape:
-        """Return the sizes of a value: numbers, names of dimensions, or ``PRODUCT``."""
-        sizes: list[int | str] = list(self.graph.type(ref).shape)
-        for dim, other in self.others.items():
-            for axis, (one, two) in enumerate(zip(self.graph.type(ref).shape, other.type(ref).shape, strict=True)):
-                if one != two:
-                    sizes[axis] = dim if two == one + LARGER and sizes[axis] == one else PRODUCT
-        return tuple(sizes)
-
-    def inside(self, scan: Node) -> OpenSizes:
-        """Return the sizes in the body of a scan."""
-        bodies = {dim: other.node(scan.name).op for dim, other in self.others.items()}
-        assert isinstance(scan.op, Scan)
-        return OpenSizes(
-            named_results(scan.op, scan.op.body),
-            {dim: named_results(op, op.body) for dim, op in bodies.items() if isinstance(op, Scan)},
-        )
-
-
-def differ_in_sizes(one: Graph, other: Graph, same_form: SameForm, any_length: bool = False) -> bool:
-    """Return whether two graphs differ only in sizes that a net computes as it runs: no number of an op differs."""
-    if [o.name for o in one.outputs] != [o.name for o in other.outputs] or len(one) != len(other):
-        return False
-    if [o.ref for o in one.outputs] != [o.ref for o in other.outputs]:
-        return False
-    return all(
-        (a.names, one.args(a.name)) == (b.names, other.args(b.name))
-        and _same(a.op, b.op, same_form, any_length)
-        and _fits(one, other, a, same_form)
-        for a, b in zip(one, other, strict=True)
+def open_shape(type_: TensorType) -> OpenShape:
+    """Return the sizes of a value: numbers, names of open dimensions, or ``PRODUCT``."""
+    return tuple(
+        size.name if isinstance(size, OpenSize) else PRODUCT if isinstance(size, UnknownSize) else size
+        for size in type_.shape
     )
 
 
-def _same(one: Op, other: Op, same_form: SameForm, any_length: bool) -> bool:
-    if type(one) is not type(other) or isinstance(one, Param):
-        return one == other
-    if isinstance(one, Input) and isinstance(other, Input):
-        return replace(other, shape=one.shape, values=one.values) == one and (one.values is None) == (
-            other.values is None
-        )
-    if isinstance(one, Full | Reshape) and isinstance(other, Full | Reshape):
-        return replace(other, shape=one.shape) == one
-    if isinstance(one, Scan) and isinstance(other, Scan):
-        sequences = any(one.role(i) == "x" for i in range(len(one.body.body_args())))
-        lengths = one.length == other.length or sequences or (any_length and bool(one.step_outputs))
-        return lengths and one.reverse == other.reverse and differ_in_sizes(one.body, other.body, same_form)
-    if isinstance(one, Arg) and isinstance(other, Arg):
-        return one.role == other.role
-    return one == other
+def open_names(type_: TensorType) -> tuple[str | None, ...]:
+    """Return a value's open dimensions for the manifest (:class:`~lstmc.manifest.Place`); empty if none is."""
+    names = tuple(size if isinstance(size, str) else None for size in open_shape(type_))
+    return names if any(name is not None for name in names) else ()
 
 
-def _fits(one: Graph, other: Graph, node: Node, same_form: SameForm) -> bool:
-    """Return whether all ranks agree, and the node has the same form in both."""
-    pairs = [(one.type(ref), other.type(ref)) for ref in one.args(node.name)]
-    pairs += list(zip(node.types, other.node(node.name).types, strict=True))
-    return all(a.rank == b.rank and same_form(node.op, a, b) for a, b in pairs)
+def open_inputs(graph: Graph) -> dict[str, tuple[str, int]]:
+    """Return for each open dimension an input that has its size, for a net to read it, and the axis."""
+    sources: dict[str, tuple[str, int]] = {}
+    for node in graph:
+        for axis, size in enumerate(node.op.shape if isinstance(node.op, Input) else ()):
+            if isinstance(size, OpenSize):
+                sources.setdefault(size.name, (node.name, axis))
+    return sources
 
 
 def example_axis(whole: Sequence[int], part: Sequence[int]) -> int | None:

@@ -75,7 +75,7 @@ class LeavesOpen(Protocol):
     """A backend that writes nets with dynamic axes."""
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Return the dimensions that a net may leave open: ``compiled.resized`` has the graphs at other sizes."""
+        """Return the dimensions that a net may leave open: :meth:`Compiled.written` has the graphs."""
         ...
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from lstmc.errors import DimError, DslError, size_argument, sizes_argument
 from lstmc.source import here
 from lstmc.text import identifier
-from lstmc.types import MOST_ELEMENTS
+from lstmc.types import MOST_ELEMENTS, UnknownSize
 
 T = TypeVar("T")
 
@@ -202,6 +202,8 @@ def parts(shape: Iterable[object]) -> Iterator[Dim]:
 
 def whole_number(thing: object) -> int | None:
     """A Python or NumPy integer as a plain one; None for anything else."""
+    if isinstance(thing, UnknownSize):
+        return thing
     return int(thing) if isinstance(thing, int | np.integer) and not isinstance(thing, bool) else None
 
 
@@ -257,7 +259,7 @@ class Scope:
             )
         if size < 1:
             raise DimError(f"dimension {name} must be at least 1, found {size} ({because})", notes=notes)
-        if size > MOST_ELEMENTS:
+        if size > MOST_ELEMENTS and not isinstance(size, UnknownSize):
             raise DimError(f"dimension {name} must be at most {MOST_ELEMENTS}, found {size} ({because})", notes=notes)
         self._bound.setdefault(name, _Binding(size, because, tuple(notes)))
 

@@ -72,7 +72,7 @@ def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list
 
 def _groups(start: int, stop: int, every: int, axis: int, shape: Shape) -> tuple[int, int]:
     """The range of groups of ``every`` elements, one for each that a slice takes, in one place of all of them."""
-    elements = len(range(start, stop, every)) * every
+    elements = (stop - start + every - 1) // every * every
     for first in range(start, max(start - every, -1), -1):
         if first + elements <= shape[axis]:
             return first, first + elements

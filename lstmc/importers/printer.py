@@ -153,10 +153,10 @@ class _NetPrinter(Printer):
         return scan.options if isinstance(scan, MaskedScan) else ()
 
 
-def _named_sizes(scan: Scan) -> list[NamedSize]:
+def _named_sizes(scan: Scan) -> list[NamedSize | OpenSize]:
     """Return the sizes of a cell's inputs and states that have names."""
     args = [arg for i, arg in enumerate(scan.body.body_args()) if scan.role(i) != "weight"]
-    return [size for arg in args for size in arg.types[0].shape if isinstance(size, NamedSize)]
+    return [size for arg in args for size in arg.types[0].shape if isinstance(size, NamedSize | OpenSize)]
 
 
 def _inert(text: str) -> str:

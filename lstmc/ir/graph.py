@@ -18,7 +18,7 @@ import networkx as nx
 from lstmc.errors import ShapeError, VerifyError
 from lstmc.ops import Arg, Input, Op, Param, Types
 from lstmc.source import SrcLoc
-from lstmc.types import MOST_ELEMENTS, TensorType
+from lstmc.types import MOST_ELEMENTS, TensorType, UnknownSize
 
 __all__ = ["Builder", "Graph", "Node", "Output", "Ref", "Step", "Steps", "topological_order"]
 
@@ -232,6 +232,9 @@ class Graph:
         return f"<Graph {self.name}: {len(self)} nodes>"
 
 
+MOST_NODES_OPEN = 2**12  # of a graph with open sizes
+
+
 class Builder:
     """Builds a graph, node by node; types are inferred, and so checked, as each node is added.
 
@@ -267,7 +270,12 @@ class Builder:
         if types is None:
             types = op.infer(*[self.type(ref) for ref in operands])
             for type_ in types:
-                if type_.size > MOST_ELEMENTS:
+                if type_.size <= MOST_ELEMENTS:
+                    continue
+                if isinstance(type_.size, UnknownSize):
+                    if len(self._nodes) > MOST_NODES_OPEN:  # a loop over range(T) never ends
+                        raise ShapeError(f"{self.name} has more than {MOST_NODES_OPEN} nodes, with open sizes", loc=loc)
+                else:
                     raise ShapeError(
                         f"{op.name}: {type_} has {type_.size} elements: expected at most {MOST_ELEMENTS}", loc=loc
                     )

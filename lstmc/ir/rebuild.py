@@ -9,7 +9,7 @@ any function of parameters, marked as :class:`~lstmc.ops.Precomputed`; they are 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Steps
@@ -34,6 +34,7 @@ from lstmc.ops import (
     Transpose,
 )
 from lstmc.source import SrcLoc
+from lstmc.types import UnknownSize
 
 __all__ = [
     "NEGATE",
@@ -50,6 +51,7 @@ __all__ = [
     "reshaped",
     "twice_stored",
     "weight_graph",
+    "with_sizes",
 ]
 
 
@@ -277,3 +279,26 @@ def twice_stored(weights: Graph) -> list[str]:
 def _fixed(weights: Graph, ref: Ref) -> bool:
     op = weights.node(ref.node).op
     return op.fixed if isinstance(op, Param) else all(_fixed(weights, arg) for arg in weights.args(ref.node))
+
+
+def with_sizes(graph: Graph, sizes: Mapping[str, int]) -> Graph:
+    """Return the graph, and the bodies of its scans, where open sizes have these numbers."""
+    rebuild = Rebuild(graph)
+    for node in graph:
+        rebuild.put(node, rebuild.builder.copy(node, rebuild.args(node), _sized(node.op, sizes)))
+    return rebuild.finish()
+
+
+def _sized(thing: Any, sizes: Mapping[str, int]) -> Any:
+    if isinstance(thing, UnknownSize):
+        return thing.at(sizes)
+    if isinstance(thing, Graph):
+        return with_sizes(thing, sizes)
+    if type(thing) is tuple:
+        new = tuple([_sized(each, sizes) for each in thing])
+        return thing if all(a is b for a, b in zip(thing, new, strict=True)) else new
+    if is_dataclass(thing) and not isinstance(thing, type):
+        values = {field.name: getattr(thing, field.name) for field in fields(thing)}
+        changed = {name: new for name, old in values.items() if (new := _sized(old, sizes)) is not old}
+        return replace(thing, **changed) if changed else thing
+    return thing

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lstmc.backend import LARGER, Compiled
+from lstmc.backend import Compiled
 from lstmc.ir import Graph, Step
 from lstmc.manifest.manifest import InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
 from lstmc.ops import Input, IntegerRange
 from lstmc.passes import step_pattern
+from lstmc.types import OpenSize
 from lstmc.weights import parameters
 
 __all__ = ["describe", "manifest_states", "step_blobs"]
@@ -21,11 +22,13 @@ def describe(
     outputs: Mapping[str, Place],
     weights: Graph,
     blobs: Mapping[str, Stored] | None = None,
+    opened: Graph | None = None,
 ) -> Manifest:
     """Return the manifest of a net that was written from ``compiled``.
 
     ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
     ``blobs`` of weights, as :func:`~lstmc.ir.rebuild` makes it; by default each is stored by its own name.
+    ``opened`` is the graph that was written, of :meth:`Compiled.written`.
     """
     if blobs is None:
         blobs = {output.name: Stored(output.name, 0, weights.type(output.ref).shape) for output in weights.outputs}
@@ -34,7 +37,7 @@ def describe(
         source=compiled.source,
         backend=compiled.backend,
         target=compiled.target,
-        inputs={name: _input(compiled, name, *entry) for name, entry in inputs.items()},
+        inputs={name: _input(compiled, opened, name, *entry) for name, entry in inputs.items()},
         outputs={name: replace(place, delay=compiled.delays.get(name, 0)) for name, place in outputs.items()},
         states=manifest_states(compiled),
         parameters={
@@ -54,22 +57,18 @@ def manifest_states(compiled: Compiled) -> dict[str, State] | None:
     return {pair.name: State(pair.before, pair.after, pair.initial) for pair in compiled.states}
 
 
-def _input(compiled: Compiled, name: str, place: Place, filled: bool) -> InputPlace:
+def _input(compiled: Compiled, opened: Graph | None, name: str, place: Place, filled: bool) -> InputPlace:
     op = compiled.model.node(name).op
     if not isinstance(op, Input):
         return InputPlace(place, filled)
-    return InputPlace(place, filled, None if filled else op.fill, op.values, _most(compiled, op, name))
+    return InputPlace(place, filled, None if filled else op.fill, op.values, _most(opened, name))
 
 
-def _most(compiled: Compiled, op: Input, name: str) -> str | None:
+def _most(opened: Graph | None, name: str) -> str | None:
     """Return the open dimension whose size is the largest value that an input may have."""
-    if isinstance(op.values, IntegerRange):
-        larger = replace(op.values, high=op.values.high + LARGER)
-        for dim, other in compiled.resized.items():
-            resized = other.node(name).op
-            if isinstance(resized, Input) and resized.values == larger:
-                return dim
-    return None
+    op = opened.node(name).op if opened is not None and name in opened else None
+    most = op.values.high if isinstance(op, Input) and isinstance(op.values, IntegerRange) else None
+    return most.name if isinstance(most, OpenSize) else None
 
 
 def step_blobs(compiled: Compiled) -> set[str]:

@@ -74,7 +74,7 @@ class Expand(Pass):
 
     def requires(self, graph: Graph) -> None:
         """Raise :class:`PassError` for more nodes than any net can have, before the first is made."""
-        scans = [(node, node.op) for node in graph if isinstance(node.op, Scan)]
+        scans = [(node, node.op) for node in graph if isinstance(node.op, Scan) and not self.loops(node.op)]
         for node, scan in scans:
             if (count := scan.length * len(scan.body)) > MOST_NODES:
                 raise PassError(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from math import prod
 from typing import Self, TypeVar
 
 import numpy as np
 
+from lstmc import types
 from lstmc.errors import ShapeError
 from lstmc.ops import Array, Conv, Op
 from lstmc.ops.layers import Pool
@@ -19,6 +19,10 @@ from lstmc.types import MOST_ELEMENTS, TensorType
 Size = int
 Shape = tuple[Size, ...]
 OpT = TypeVar("OpT", bound=Op)
+OpenSize = types.OpenSize
+ShapeProblem = (
+    types.UnknownSizeError
+)  # raised for shapes that do not fit, and for an open size where a number is required
 
 
 class NamedSize(int):
@@ -39,26 +43,6 @@ class NamedSize(int):
 
     def __format__(self, spec: str) -> str:
         return self.name
-
-
-class OpenSize(NamedSize):
-    """A size that is known by its name alone: an integer far larger than any array.
-
-    Ops infer shapes with it as with any number. It equals no other size, and a size that is computed from it is larger
-    than any array too, so it is noticed (:func:`result_shapes`).
-    """
-
-    def __new__(cls, name: str, value: int | None = None) -> Self:
-        own = int.from_bytes(sha256(name.encode()).digest()) | 1 << 256
-        return super().__new__(cls, name, own if value is None else value)
-
-    def called(self, name: str) -> OpenSize:
-        """Return this size under another name, as a cell has it."""
-        return OpenSize(name, int(self))
-
-
-class ShapeProblem(ValueError):
-    """Raised for shapes that do not fit, and for an open size where a number is required."""
 
 
 def open_sizes(shape: Sequence[object]) -> list[OpenSize]:
@@ -100,11 +84,11 @@ def plain(size: Size) -> Size:
 
 def resolved(shape: Sequence[Size], old: Shape) -> Shape:
     """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``."""
-    rest = prod(size for size in shape if size != -1)
+    rest, whole = prod(int(size) for size in shape if size != -1), prod(map(int, old))
     count = list(shape).count(-1)
-    if rest < 1 or count > 1 or prod(old) % rest or (not count and prod(old) != rest):
+    if rest < 1 or count > 1 or whole % rest or (not count and whole != rest):
         raise ShapeProblem(f"{listed(old)} cannot be reshaped to {listed(shape)}")
-    left = prod(old) // rest
+    left = whole // rest
     factors = [*_factors(left, open_sizes(old))]
     if len(factors) > 1:
         raise ShapeProblem(f"one size of {listed(shape)} would be {' * '.join(map(str, factors))}")
@@ -115,9 +99,9 @@ def _factors(size: int, names: Sequence[OpenSize]) -> Iterator[int]:
     """Yield the open sizes that a size is a product of, then the number that is left; one or more factors."""
     divides = False
     for name in names:
-        if size % name == 0:
+        if size % int(name) == 0:
             yield name
-            divides, size = True, size // name
+            divides, size = True, size // int(name)
     if size != 1 or not divides:
         yield size
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +16,7 @@ from lstmc.ops import CORE, Arg, Array, Input, Op, Param, Pointwise, Sample
 from lstmc.pipeline import compile_graph
 from lstmc.testing.ops import operands_of
 from lstmc.testing.random_models import SeededDraw
-from lstmc.types import TensorType
+from lstmc.types import OpenSize, TensorType
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.artifact import write_model
 from lstmc_onnx.lowerings import lowerings, ones_left_out
@@ -101,6 +100,9 @@ def test_a_loop_is_one_in_every_set_of_operators(opset: int, loop: Graph) -> Non
     assert_runs(loop, values.inputs, values.weights, opset)
 
 
+T, N = OpenSize("T"), OpenSize("N")
+
+
 def test_an_op_without_a_form_is_said_and_what_it_takes() -> None:
     graph = graph_of(Sample(Cube(), (TensorType((2,)),)))
     with pytest.raises(BackendError) as caught:
@@ -113,14 +115,14 @@ def test_an_op_without_a_form_is_said_and_what_it_takes() -> None:
 @pytest.mark.parametrize(
     ("longer", "shorter", "axes"),
     [
-        ([("T", 3), (1, 1), ("N", 1), (5, 5)], [("T", 3), ("N", 1), (5, 5)], [1]),
-        ([(1, 1), (1, 1)], [], [0, 1]),
-        ([("", 6), ("", 9)], [("", 9), ("", 6)], None),  # products of dimensions, in another order
-        ([("N", 1), (5, 5)], [(5, 5)], None),  # 1 as it was compiled, and open
-        ([(2, 2)], [(2, 2)], []),
+        ([T, 1, N, 5], [T, N, 5], [1]),
+        ([1, 1], [], [0, 1]),
+        ([T * 2, N * 3], [N * 3, T * 2], None),  # products of dimensions, in another order
+        ([N, 5], [5], None),  # 1 as it was compiled, and open
+        ([2], [2], []),
     ],
 )
-def test_axes_of_1_that_come_or_go(longer: list[Any], shorter: list[Any], axes: list[int] | None) -> None:
+def test_axes_of_1_that_come_or_go(longer: list[int], shorter: list[int], axes: list[int] | None) -> None:
     assert ones_left_out(longer, shorter) == axes
 
 

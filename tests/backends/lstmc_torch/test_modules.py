@@ -437,13 +437,18 @@ def test_without_a_compiler_it_runs_step_by_step_and_says_so_once(
 
 def test_a_size_that_changes_the_net_is_asked_for() -> None:
     @model
+    def averaged(X=Input(T, N, 3)):
+        return {"y": lstmc.mean(X, 0)}
+
+    @model
     def tiled(X=Input(1, N, 3)):
         return {"y": lstmc.tile(X, (N, 1, 1))}
 
     with pytest.raises(DimError) as refused:
-        lstmc_torch.module(tiled)
-    assert refused.value.message == "tiled is another net at each N: give its size, as in module(..., N=20)"
-    assert lstmc_torch.module(tiled, N=2)(torch.ones(1, 2, 3))["y"].shape == (2, 2, 3)
+        lstmc_torch.module(averaged)
+    assert refused.value.message == "averaged is another net at each T: give its size, as in module(..., T=20)"
+    assert lstmc_torch.module(averaged, T=2)(torch.ones(2, 2, 3))["y"].shape == (2, 3)
+    assert lstmc_torch.module(tiled)(torch.ones(1, 5, 3))["y"].shape == (5, 5, 3)
 
 
 def test_losses_are_outputs_where_they_are_named() -> None:
