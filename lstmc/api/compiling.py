@@ -25,19 +25,18 @@ from lstmc.api.models import (
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions
 from lstmc.api.running import INTERPRETER, On, Verification
-from lstmc.backend import Backend, Compiled, Explains, LeavesOpen, Violation, target_of
+from lstmc.backend import Backend, Compiled, LeavesOpen, Violation, target_of
 from lstmc.backend.compiled import UNKNOWN
-from lstmc.errors import Argument, DimError, LstmcError, PassError, sizes_argument
+from lstmc.errors import Argument, DimError, LstmcError, sizes_argument
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, SourceCheck, SourceError, check_net, check_source, import_file, prove_net
-from lstmc.ir import Graph, Stage, with_sizes
+from lstmc.ir import Graph, with_sizes
 from lstmc.nets.tune import RULE, tune
 from lstmc.numerics import read_device
 from lstmc.ops import Array
-from lstmc.passes import Pass, PassList, Time, run_passes
-from lstmc.pipeline import EditPasses, all_passes, compile_graph
+from lstmc.passes import Time, run_passes
+from lstmc.pipeline import EditPasses, compile_graph
 from lstmc.prepare import training_inputs
-from lstmc.text import whole
 from lstmc.types import OpenSize
 from lstmc.verification.proof import Proof
 from lstmc.verification.report import Difference
@@ -166,105 +165,6 @@ def _with_open_sizes(
             if with_sizes(opened, sizes) == compiled.expanded:
                 return replace(compiled, opened=opened, sizes=sizes)
     return compiled
-
-
-MODEL = "model"  # what the graph before the first pass is called
-
-
-def graph_after(
-    model: AnyModel,
-    name: str | None = None,
-    /,
-    *,
-    stage: Stage | None = None,
-    phase: Phase = "deploy",
-    step: bool = False,
-    target: str | None = None,
-    backend: str | Backend | None = None,
-    form: str | None = None,
-    time: Time | None = None,
-    passes: EditPasses | None = None,
-    sizes: Mapping[str, int] | None = None,
-    **dims: DimensionSize,
-) -> Graph:
-    """Return the graph after a pass, or at the end of a stage; without either the graph before the first pass.
-
-    ``name`` is a pass, ``hoist``; ``cse:2`` for its second run, ``cse`` for its last; or the number of a pass in the
-    list, from 1 on, ``model`` or 0 for the graph before the first. Passes after it are not run. The other arguments are
-    those of :func:`lstmc.compile`. Raises :class:`~lstmc.errors.PassError` for a pass that the target's list lacks.
-
-    >>> import lstmc
-    >>> from lstmc.api import graph_after
-    >>> len(graph_after("rnn", T=2, N=1, D=3, H=3)), len(graph_after("rnn", "expand", T=2, N=1, D=3, H=3))
-    (6, 13)
-    """
-    options = CompileOptions(
-        phase=phase,
-        step=step,
-        target=target,
-        backend=backend,
-        form=form,
-        time=time,
-        passes=passes,
-        sizes=all_sizes(sizes, dims),
-    )
-    return model_graph(model, options, name, stage)
-
-
-def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
-    """Return the graph of a model after a pass or a stage: :func:`graph_after` with its keywords as one object."""
-    source, whole = trace_model(model, options.sizes, options.one_step)
-    backend = options.resolved_backend()
-
-    def first_passes(listed: PassList) -> Sequence[Pass]:
-        edited = options.edited(listed)
-        return edited.upto(_index(edited, name, stage))
-
-    graph = phase_graph(whole, options.phase)
-    compiled = compile_graph(
-        graph, backend, options.target, source.name, step=options.step, form=options.form, passes=first_passes
-    )
-    return compiled.expanded
-
-
-def pass_names(target: str | None = None, backend: str | Backend | None = None, form: str | None = None) -> list[str]:
-    """Return the names of all passes that a target's models go through, in order.
-
-    >>> from lstmc.api import pass_names
-    >>> pass_names("flat")[:4]
-    ['roll_up', 'simplify:1', 'cse:1', 'dead:1']
-    """
-    return all_passes(backend_of(backend, target), target, form).names
-
-
-def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
-    """Return a description of a compiled graph's own code; empty if it has none.
-
-    >>> from lstmc.api import explanation, graph_after
-    >>> graph = graph_after("rnn", "legalize", target="caffe-fused", T=2, N=1, D=3, H=3)
-    >>> print(explanation(graph).splitlines()[1])
-      forward, each step: 1 product, 1 loop
-    """
-    loaded = backend_of(backend)
-    return loaded.explain(graph) if isinstance(loaded, Explains) else ""
-
-
-def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
-    """Return the index of the last pass to run, -1 for none."""
-    if name in (None, MODEL) and stage is None:
-        return -1
-    end = passes.end_of(stage) if stage is not None else len(passes) - 1
-    if name is None:
-        return end
-    number = 0 if name == MODEL else whole(name)
-    index = passes.last(name) if number is None or number > len(passes) else number - 1
-    if stage is not None and passes.stage_after(index) is not stage:
-        argument = Argument("stage", stage.value)
-        raise PassError(
-            f"pass {name} leaves a graph at stage {passes.stage_after(index).value}, not {argument}",
-            arguments=(argument,),
-        )
-    return index
 
 
 @dataclass(frozen=True)

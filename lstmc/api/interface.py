@@ -6,11 +6,8 @@ from lstmc.api.compiling import (
     compile_model,
     convert,
     convert_model,
-    explanation,
-    graph_after,
-    model_graph,
-    pass_names,
 )
+from lstmc.api.graphs import explanation, graph_after, model_graph, pass_names
 from lstmc.api.installed import LibraryCell, ListedTarget, check_sizes, findings, library_cell, targets
 from lstmc.api.models import AnyModel, Phase, trained_weights, widest_phase, writer_of
 from lstmc.api.net import Net

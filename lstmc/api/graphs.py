@@ -1,0 +1,112 @@
+"""The graphs of a model on its way through the passes: after each pass, at the end of each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lstmc.api.models import AnyModel, DimensionSize, Phase, all_sizes, backend_of, phase_graph, trace_model
+from lstmc.api.options import CompileOptions
+from lstmc.backend import Backend, Explains
+from lstmc.errors import Argument, PassError
+from lstmc.ir import Graph, Stage
+from lstmc.passes import Pass, PassList, Time
+from lstmc.pipeline import EditPasses, all_passes, compile_graph
+from lstmc.text import whole
+
+MODEL = "model"  # what the graph before the first pass is called
+
+
+def graph_after(
+    model: AnyModel,
+    name: str | None = None,
+    /,
+    *,
+    stage: Stage | None = None,
+    phase: Phase = "deploy",
+    step: bool = False,
+    target: str | None = None,
+    backend: str | Backend | None = None,
+    form: str | None = None,
+    time: Time | None = None,
+    passes: EditPasses | None = None,
+    sizes: Mapping[str, int] | None = None,
+    **dims: DimensionSize,
+) -> Graph:
+    """Return the graph after a pass, or at the end of a stage; without either the graph before the first pass.
+
+    ``name`` is a pass, ``hoist``; ``cse:2`` for its second run, ``cse`` for its last; or the number of a pass in the
+    list, from 1 on, ``model`` or 0 for the graph before the first. Passes after it are not run. The other arguments are
+    those of :func:`lstmc.compile`. Raises :class:`~lstmc.errors.PassError` for a pass that the target's list lacks.
+
+    >>> import lstmc
+    >>> from lstmc.api import graph_after
+    >>> len(graph_after("rnn", T=2, N=1, D=3, H=3)), len(graph_after("rnn", "expand", T=2, N=1, D=3, H=3))
+    (6, 13)
+    """
+    options = CompileOptions(
+        phase=phase,
+        step=step,
+        target=target,
+        backend=backend,
+        form=form,
+        time=time,
+        passes=passes,
+        sizes=all_sizes(sizes, dims),
+    )
+    return model_graph(model, options, name, stage)
+
+
+def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
+    """Return the graph of a model after a pass or a stage: :func:`graph_after` with its keywords as one object."""
+    source, whole = trace_model(model, options.sizes, options.one_step)
+    backend = options.resolved_backend()
+
+    def first_passes(listed: PassList) -> Sequence[Pass]:
+        edited = options.edited(listed)
+        return edited.upto(_index(edited, name, stage))
+
+    graph = phase_graph(whole, options.phase)
+    compiled = compile_graph(
+        graph, backend, options.target, source.name, step=options.step, form=options.form, passes=first_passes
+    )
+    return compiled.expanded
+
+
+def pass_names(target: str | None = None, backend: str | Backend | None = None, form: str | None = None) -> list[str]:
+    """Return the names of all passes that a target's models go through, in order.
+
+    >>> from lstmc.api import pass_names
+    >>> pass_names("flat")[:4]
+    ['roll_up', 'simplify:1', 'cse:1', 'dead:1']
+    """
+    return all_passes(backend_of(backend, target), target, form).names
+
+
+def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
+    """Return a description of a compiled graph's own code; empty if it has none.
+
+    >>> from lstmc.api import explanation, graph_after
+    >>> graph = graph_after("rnn", "legalize", target="caffe-fused", T=2, N=1, D=3, H=3)
+    >>> print(explanation(graph).splitlines()[1])
+      forward, each step: 1 product, 1 loop
+    """
+    loaded = backend_of(backend)
+    return loaded.explain(graph) if isinstance(loaded, Explains) else ""
+
+
+def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
+    """Return the index of the last pass to run, -1 for none."""
+    if name in (None, MODEL) and stage is None:
+        return -1
+    end = passes.end_of(stage) if stage is not None else len(passes) - 1
+    if name is None:
+        return end
+    number = 0 if name == MODEL else whole(name)
+    index = passes.last(name) if number is None or number > len(passes) else number - 1
+    if stage is not None and passes.stage_after(index) is not stage:
+        argument = Argument("stage", stage.value)
+        raise PassError(
+            f"pass {name} leaves a graph at stage {passes.stage_after(index).value}, not {argument}",
+            arguments=(argument,),
+        )
+    return index
