@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from lstmc_plugin_example.backend import TextBackend
 
+from lstmc.api import targets
 from lstmc.backend import (
     Backend,
     Builds,
@@ -55,12 +56,13 @@ def test_a_plug_in_is_found_beside_the_rest(install: Install) -> None:
         "mine_plugin",
         """
         from lstmc import Input, State, cell
+        from lstmc.ops import CORE
 
         class Nowhere:
             name = "nowhere"
             summary = "writes nothing"
             targets = {"nowhere": "nobody"}
-            ops = ()
+            ops = CORE
 
             def passes(self, target):
                 return ()
@@ -145,6 +147,29 @@ def test_a_backend_that_is_not_whole(install: Install) -> None:
         "backend half of half_plugin (half_plugin:Half): expected something that has ops, passes too, found a Half"
         " without. Fix half_plugin, or uninstall it"
     )
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [
+        (
+            'targets = ("text",)',
+            "targets to be a dict from each target's name to its purpose, the default first, found ('text',)",
+        ),
+        ("ops = ()", "ops to be a tuple of classes of ops, lstmc.ops.Input among them, found ()"),
+        ("ops = frozenset()", "ops to be a tuple of classes of ops, lstmc.ops.Input among them, found frozenset()"),
+        ("summary = None", "summary to be a text, found None"),
+    ],
+)
+def test_a_member_of_another_type(install: Install, member: str, expected: str) -> None:
+    source = f"from lstmc_plugin_example.backend import TextBackend\nclass Odd(TextBackend):\n    {member}\n"
+    module = f"odd_{member.split(maxsplit=1)[0]}_{len(member)}"
+    install(module, source, f"[lstmc.backends]\nodd = {module}:Odd\n")
+    fault = f"backend odd of {module} ({module}:Odd): expected {expected}. Fix {module}, or uninstall it"
+    assert refused(lambda: load_backend("odd")) == fault
+    listed = list(targets())
+    assert [target.fault for target in listed if target.backend == "odd"] == [fault]
+    assert "flat" in [target.name for target in listed]  # all else keeps working
 
 
 OPTIONAL = {

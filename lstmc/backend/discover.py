@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
+from typing import Any
 
 from lstmc.backend.compiled import Finding
 from lstmc.backend.protocols import Backend, CostsLayers, Trains, Tunes, lacks
 from lstmc.dsl import Cell
 from lstmc.errors import Argument, BackendError, PassError, PluginError
-from lstmc.ops.base import dialects, load_dialect
+from lstmc.ops import Input
+from lstmc.ops.base import OpType, dialects, load_dialect
 from lstmc.passes import Insertion, PassList
 from lstmc.passes.base import PASSES, installed_passes, load_insertion, with_installed
 from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
-from lstmc.text import did_you_mean, nearest_or_all
+from lstmc.text import brief, did_you_mean, nearest_or_all
 
 DEFAULT = "caffe"  # the backend where neither one nor a target of another is named
+# what a backend's members must be: in words, and as a test
+MEMBERS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": ("a text", lambda name: isinstance(name, str)),
+    "summary": ("a text", lambda summary: isinstance(summary, str)),
+    "targets": (
+        "a dict from each target's name to its purpose, the default first",
+        lambda targets: isinstance(targets, Mapping) and all(isinstance(word, str) for word in chain(*targets.items())),
+    ),
+    "ops": (
+        "a tuple of classes of ops, lstmc.ops.Input among them",
+        lambda ops: (
+            isinstance(ops, tuple)
+            and all(isinstance(op, OpType) for op in ops)
+            and any(issubclass(op, Input) for op in ops)
+        ),
+    ),
+}
 
 
 def find_backends() -> tuple[str, ...]:
@@ -39,6 +59,10 @@ def load_backend(name: str) -> Backend:
     if not isinstance(backend, Backend):
         lacking = ", ".join(lacks(backend, Backend))
         raise malformed(point, "backend", f"something that has {lacking} too", f"a {type(backend).__name__} without")
+    for member, (expected, holds) in MEMBERS.items():
+        value = getattr(backend, member)
+        if not holds(value):
+            raise malformed(point, "backend", f"{member} to be {expected}", brief(value))
     return backend
 
 
