@@ -94,10 +94,10 @@ package: $(VENV)/.test ## wheel and sdist, installed into empty environments and
 	$(BIN)/python -m tools.package_check $(PYTHONS)
 
 numbers: $(VENV)/.test ## the error of every library cell in low precision, predicted and real, as docs/numbers-measured.md: make numbers NUMBERS="rknn-int8 tpu-mlir-int8" STEPS=1000
-	$(BIN)/python -m tests.benchmarks.numbers_error --steps $(or $(STEPS),1000) $(or $(NUMBERS),onnxruntime-a8w8 ncnn-int8)
+	$(BIN)/python -m tests.benchmarks.numbers_error --steps $(or $(STEPS),1000) $(or $(NUMBERS),onnxruntime-a8w8 ncnn-int8) $(if $(CELLS),--cells $(CELLS))
 
 trained: $(VENV)/.test ## every library cell trained on two tasks in PyTorch, as docs/cells-trained.md: make trained UPDATES=600
-	$(BIN)/python -m tests.benchmarks.trained_cells --updates $(or $(UPDATES),600)
+	$(BIN)/python -m tests.benchmarks.trained_cells --updates $(or $(UPDATES),600) $(if $(CELLS),--cells $(CELLS))
 
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 SCHEDULER=ADDRESS (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
@@ -127,14 +127,14 @@ check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/mypy
 
 bench: caffe ## compile, load and run times as ratios, not a test; quick: make bench BENCH=--quick
-	$(BIN)/python tests/benchmarks/compile_time.py $(BENCH)
+	$(BIN)/python -m tests.benchmarks.compile_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.caffe_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.cell_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.matrix_states $(BENCH)
-	$(BIN)/python tests/benchmarks/onnx_time.py $(BENCH)
+	$(BIN)/python -m tests.benchmarks.onnx_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.parallel_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.c_time $(BENCH)
-	$(BIN)/python -m tests.benchmarks.c_processor
+	$(BIN)/python -m tests.benchmarks.c_processor $(BENCH)
 
 ranks-time: mpi ## what several ranks cost and give, as docs/scale-measured.md; minutes, best where nothing else runs
 	$(BIN)/python -m tests.benchmarks.ranks_time

@@ -1,3 +1,4 @@
+#pragma once
 #include <cmath>
 
 // Functions of one element that g++ turns into vector code: no table, no call, no branch. NaN stays NaN.

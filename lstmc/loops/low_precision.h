@@ -1,3 +1,5 @@
+#pragma once
+#include "panels.h"
 // Products in low precision: weights in panels of bf16 or int8, each row of x rounded to the same numbers as it is read.
 // Sums are float32, or whole numbers of 32 bits, exact. Plain code where the processor has no instruction for them.
 #include <cstring>

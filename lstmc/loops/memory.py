@@ -18,12 +18,13 @@ WIDEST = 32  # columns of a panel, at most: see vectors.h
 CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
 LOW = ("low_precision.h",)  # behind those, where a layer has products in low precision
 GPU = ("gpu_functions.h",)
+_INCLUDES = re.compile(r'^#(?:pragma once|include ".*")\n', re.MULTILINE)  # a layer has the text of all headers
 _TAKEN = re.compile(r"(?<!::)\b([A-Za-z_]\w*)(?:<[^<>;]*>)?\(|#define (\w+)")  # functions, what looks like one, macros
 
 
 def header(name: str) -> str:
-    """The text of a header of this folder, or of what includes one."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    """The text of a header of this folder, or of a file that includes one, without the lines that name the others."""
+    return _INCLUDES.sub("", files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 def functions(names: tuple[str, ...]) -> str:

@@ -1,3 +1,5 @@
+#pragma once
+#include "vectors.h"
 // Products with weights that are packed into panels of WIDE columns.
 #include <cstring>
 

@@ -1,3 +1,5 @@
+#pragma once
+#include "panels.h"
 // Products with weights as they are, and the choice between these and packed ones. All that is needed besides is
 // cblas_sgemm and cblas_sgemv.
 #include <cstring>

@@ -1,3 +1,5 @@
+#pragma once
+#include "elements.h"
 #include <omp.h>
 
 #include <cstdlib>

@@ -1,3 +1,5 @@
+#pragma once
+#include "products.h"
 // Gradients of weights and biases, over all rows of all steps.
 #include <cstring>
 

@@ -17,6 +17,7 @@ import numpy as np
 import lstmc
 from lstmc_c import CBackend
 from lstmc_c.numbers import Numbers
+from tests.benchmarks import setting
 from tests.fuzz.c_models import MACHINES, Machine
 
 NETS = (("gru", 32, 32), ("gru", 32, 64), ("lstm", 32, 32), ("lstm", 32, 64))
@@ -84,8 +85,8 @@ def main() -> None:
     columns = [f"{name}: {column}" for name in PROCESSORS for column in ("code", "stack", "instructions")]
     print(f"| net | numbers | constants | {' | '.join(columns)} |")
     print("|---" * (3 + len(columns)) + "|")
-    for cell, width, units in NETS:
-        for numbers in NUMBERS:
+    for cell, width, units in setting.rows(NETS):
+        for numbers in setting.rows(NUMBERS):
             costs_text = costs(cell, width, units, numbers)
             print(f"| `{cell}` D={width} H={units} | `{numbers}` | {costs_text} |", flush=True)
 

@@ -22,6 +22,7 @@ import numpy as np
 import lstmc
 from lstmc_c import CBackend
 from lstmc_onnx.runtime import load
+from tests.benchmarks import setting
 
 NETS = (("lstm", 32, 64), ("gru_reset_after", 32, 64), ("lstm", 64, 128), ("lstm", 128, 256), ("lstm", 256, 512))
 ALLOWED = 0.5  # of ONNX Runtime's time
@@ -183,10 +184,11 @@ def compared(ours: float, name: str, theirs: float | str, allowed: float) -> str
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.c_time")
     parser.add_argument("--quick", action="store_true", help="the first two nets")
+    parser.add_argument("--smallest", action="store_true", help="the first net")
     parser.add_argument("--keras2c", nargs=2, default=(), metavar=("PYTHON", "INCLUDE"))
     options = parser.parse_args()
     print("one step of one sequence, one thread:")
-    for net in NETS[: 2 if options.quick else None]:
+    for net in setting.rows(NETS, quick=NETS[:2]):
         ours = seconds_in_c(*net)
         cell, width, units = net
         print(

@@ -2,6 +2,7 @@
 
     make bench            writes out/bench.json and prints tables
     ... --quick           two rows, few rounds: under a minute
+    ... --smallest        one row of two steps, one round
 
 One BLAS thread, and CPU time, so that what else runs does not count; all nets of a row are loaded in one process and
 take turns, so that every figure is a ratio of minima from one run. Where PyTorch and ONNX Runtime are installed their
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -36,13 +36,14 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import layers_source
 from tests.benchmarks.fma_peak import flops_per_second, lstm_flops
+from tests.benchmarks.setting import QUICK, SMALLEST
 from tools.gpu_check.cases import sequence_of
 
 Size = tuple[int, ...]
 Compiled = tuple[str, list[str], str | None]
 NETS = Path(__file__).with_name("caffe_nets.py")
-SMALL = ((20, 10, 128, 256), (300, 1, 32, 64))
-ROWS = ((3, 10, 1024, 500), SMALL[0], (100, 1, 64, 128), (50, 32, 256, 512), SMALL[1], (1000, 1, 32, 64))
+SMALL = ((2, 1, 4, 4),) if SMALLEST else ((20, 10, 128, 256), (300, 1, 32, 64))
+ROWS = ((3, 10, 1024, 500), SMALL[0], (100, 1, 64, 128), (50, 32, 256, 512), SMALL[-1], (1000, 1, 32, 64))
 LOADS = ((1000, 1, 32, 64), (10000, 1, 32, 64))
 SECONDS_A_ROW = 12.0
 TARGETS = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")  # those of readers have nets like flat's
@@ -223,17 +224,17 @@ def load_table(caffe: Runner) -> Table:
     return table
 
 
-def main(quick: bool = False, to: Path = Path("out/bench.json")) -> None:
+def main(to: Path = Path("out/bench.json")) -> None:
     """Measure every row, print the tables, write the figures."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     rows: dict[str, dict[str, Any]] = {}
     console = Console(width=165)
     with Runner() as caffe:
         for kind, (_, _, sizes) in KINDS.items():
-            for size in (SMALL if kind == "LSTM" else ()) if quick else sizes:
+            for size in (SMALL if kind == "LSTM" else ()) if QUICK else sizes:
                 once = measure_row(caffe, kind, size, 1, 1)
                 seconds = sum(f["forward"] + f["both"] for f in once.values())
-                rounds = max(3, min(100, int((5 if quick else SECONDS_A_ROW) / seconds)))
+                rounds = 1 if SMALLEST else max(3, min(100, int((5 if QUICK else SECONDS_A_ROW) / seconds)))
                 row = measure_row(caffe, kind, size, rounds, 3)
                 if kind == "LSTM" and importlib.util.find_spec("torch"):
                     row["torch"] = torch_seconds(size, rounds)
@@ -244,11 +245,11 @@ def main(quick: bool = False, to: Path = Path("out/bench.json")) -> None:
                     row["peak"] = {key: flops / peak for key, flops in lstm_flops(size).items()} | {"flops/s": peak}
                 rows[f"{kind} {','.join(map(str, size))}"] = row
         console.print(table_of(rows))
-        if not quick:
+        if not QUICK:
             console.print(load_table(caffe))
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

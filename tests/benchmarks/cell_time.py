@@ -8,7 +8,6 @@ Minima of rounds; the nets take turns in one Caffe, then PyTorch's ways take tur
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 import torch
@@ -20,10 +19,12 @@ from lstmc import Cell, Input, Param, State, Value, cell, dims, linear, model, s
 from lstmc.backend import load_cell
 from lstmc.ir import Graph
 from lstmc_caffe.runtime.runner import Runner
+from tests.benchmarks import setting
 from tests.benchmarks.caffe_time import NETS, compiled_nets
 from tools.gpu_check.torch_cells import CELLS, KERNEL, KEYS, RANK, STATES, compared, minima, operands, ways
 
-SIZES = {(300, 1, 32, 64): 1, (50, 32, 256, 512): 10}  # T, N, D, H, and a round of how many
+# T, N, D, H, and how many of them are measured in a round
+SIZES = {(2, 1, 4, 4): 1} if setting.SMALLEST else {(300, 1, 32, 64): 1, (50, 32, 256, 512): 10}
 TARGETS = ("caffe", "caffe-fused")
 WAYS = ("lstmc_torch", "eager", "script", "compile", "nn")
 AIM = 0.5
@@ -92,9 +93,8 @@ def in_torch(name: str, size: tuple[int, int, int, int], rounds: int, made: Cell
 def main() -> None:
     """Measure, and print the ratios."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    rounds = 10 if "--quick" in sys.argv else 100
     for size, each in SIZES.items():
-        print_times(size, rounds // each)
+        print_times(size, max(1, setting.rounds(100, quick=10) // each))
 
 
 def print_times(size: tuple[int, int, int, int], rounds: int) -> None:
@@ -103,7 +103,7 @@ def print_times(size: tuple[int, int, int, int], rounds: int) -> None:
     for column in ("cell", "caffe-fused", "caffe", *WAYS, "caffe-fused to the fastest", "lstmc_torch to it"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     with Runner() as caffe:
-        for name in CELLS:
+        for name in setting.rows(tuple(CELLS)):
             nets = ours(caffe, name, size, rounds)
             made = elman if name == "elman" else load_cell(name)
             others = in_torch(name, size, max(3, rounds // 5), made)

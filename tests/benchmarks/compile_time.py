@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -26,13 +25,12 @@ from lstmc.dsl import CellModel
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe.runtime.runner import Runner
+from tests.benchmarks import setting
 
 NETS = Path(__file__).with_name("caffe_nets.py")
 SIZE = {"N": 1, "D": 32, "H": 64}
 STEPS = (10, 100, 300, 1000, 3000, 10000, 100000)
-QUICK = (100, 1000, 3000)
 MOST_NETSPEC = 10000  # steps: more than that takes minutes
-ROUNDS = 3
 
 
 def compile_once(steps: int) -> tuple[float, int]:
@@ -51,7 +49,12 @@ def peak() -> int:
 
 def in_own_process(steps: int) -> dict[str, Any]:
     """Seconds, layers and bytes a layer of one compilation in a new process."""
-    done = subprocess.run([sys.executable, __file__, "--one", str(steps)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.compile_time", "--one", str(steps)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return dict(json.loads(done.stdout))
 
 
@@ -67,7 +70,7 @@ def measure(steps: tuple[int, ...]) -> dict[str, Any]:
     """The figures of every size, interleaved."""
     rows: dict[int, dict[str, Any]] = {}
     with Runner() as caffe:
-        for _ in range(ROUNDS):
+        for _ in range(setting.rounds(3, quick=3)):
             for count in steps:
                 found = in_own_process(count)
                 if count <= MOST_NETSPEC:
@@ -91,18 +94,13 @@ def table_of(rows: dict[str, Any]) -> Table:
     return table
 
 
-def main(
-    quick: bool = False, one_of: int = typer.Option(0, "--one"), to: Path = Path("out/bench-compile.json")
-) -> None:
+def main(to: Path = Path("out/bench-compile.json")) -> None:
     """Measure, print the table, write the figures."""
-    if one_of:
-        one(one_of)
-        return
-    rows = measure(QUICK if quick else STEPS)
+    rows = measure((1000,) if setting.SMALLEST else (100, 1000, 3000) if setting.QUICK else STEPS)
     Console(width=110).print(table_of(rows))
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    one(int(sys.argv[2])) if "--one" in sys.argv else main()

@@ -1,6 +1,6 @@
 """Recurrences without products of states as generated layers, compiled for this process: their time to that of FLOPs.
 
-    python -m tests.benchmarks.matrix_states [--quick]
+    python -m tests.benchmarks.matrix_states [--quick | --smallest]
 
 The cores of cells of the library, without projections: T = 1024, 4 heads as rows of the batch, 64 keys and values. One
 thread, CPU time, minima. The last column compares the memory of all buffers with that of the states of all steps.
@@ -14,7 +14,6 @@ as NumPy's BLAS computes them, and at the peak.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -36,6 +35,7 @@ from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.native import loops
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
+from tests.benchmarks import setting
 from tests.benchmarks.fma_peak import flops_per_second
 
 STEPS, HEADS, SIZE = 1024, 4, 64
@@ -225,7 +225,7 @@ def in_torch(core: Cell, rounds: int) -> tuple[float, float] | None:
 
 def main() -> None:
     """Measure, and print times and ratios."""
-    rounds = 10 if "--quick" in sys.argv else 100
+    rounds = setting.rounds(100, quick=10)
     peak = flops_per_second()
     table = Table(
         title=f"cores at T={STEPS}, {HEADS} heads, K=V={SIZE}, one thread; FLOPs of both: three times forward's"
@@ -240,7 +240,7 @@ def main() -> None:
         "to the authors' code",
     ):
         table.add_column(column, justify="left" if column == "core" else "right")
-    for core, flops in CORES.items():
+    for core, flops in setting.rows(tuple(CORES.items())):
         graph = CellModel(core).graph(T=STEPS, N=HEADS, **{dim: SIZE for dim in core.dims if dim != "N"})
         forward, both, floats = measured(graph, (STEPS, HEADS), rounds)
         least = flops * STEPS * HEADS * SIZE * SIZE / peak
@@ -253,7 +253,7 @@ def main() -> None:
     table = Table(title=f"products of T={STEPS}, N=1, D=H={UNITS} leave the loop; one thread")
     for column in ("cell", "forward, ms", "to the product by BLAS", "to the product at the peak"):
         table.add_column(column, justify="left" if column == "cell" else "right")
-    for name, products in VECTORS.items():
+    for name, products in setting.rows(tuple(VECTORS.items())):
         made = load_cell(name)
         graph = CellModel(made).graph(T=STEPS, N=1, **{dim: UNITS for dim in made.dims if dim != "N"})
         forward, _, _ = measured(graph, (STEPS, 1), max(3, rounds // 4))

@@ -1,11 +1,10 @@
 """ONNX Runtime's time of a written net against one written by hand with the same operator, and of the other forms.
 
-python tests/benchmarks/onnx_time.py [--quick]
+python -m tests.benchmarks.onnx_time [--quick | --smallest]
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import lstmc
 from lstmc.ops import Array
 from lstmc.patterns import LSTM_ORDERS, moved
 from lstmc_onnx.runtime import least_seconds, load
+from tests.benchmarks import setting
 
 SIZES = {"T": 50, "N": 16, "D": 64, "H": 128}
 ALLOWED = 1.05
@@ -57,8 +57,7 @@ def main() -> None:
     loaded["by hand"] = load(by_hand(dict(nets["lstm-op"].weights)), threads=1), fed
     hand, ours = (loaded[name][0].forward(fed, ["y"])["y"] for name in ("by hand", "lstm-op"))
     assert np.max(np.abs(hand - ours)) < 1e-5
-    rounds = 1 if "--quick" in sys.argv else 3
-    measured = [least_seconds(loaded) for _ in range(rounds)]
+    measured = [least_seconds(loaded) for _ in range(setting.rounds(3, quick=1))]
     least = {name: min(one[name] for one in measured) for name in loaded}
     print(f"ONNX Runtime, one thread, LSTM of {SIZES}: by hand {least['by hand'] * 1e3:.2f} ms")
     for form in FORMS:

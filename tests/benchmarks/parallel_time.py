@@ -1,6 +1,6 @@
 """Linear recurrences unrolled, by chunks and by doubling, in Caffe, OpenCV and ONNX Runtime: ``make bench``.
 
-    python -m tests.benchmarks.parallel_time [--quick]
+    python -m tests.benchmarks.parallel_time [--quick | --smallest]
 
 min_gru with 64 units for one sequence; CPU time in Caffe and OpenCV, minima. ``auto`` says which form the target takes.
 """
@@ -8,7 +8,6 @@ min_gru with 64 units for one sequence; CPU time in Caffe and OpenCV, minima. ``
 from __future__ import annotations
 
 import importlib.util
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,9 +19,11 @@ import lstmc
 from lstmc.passes import Time
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_onnx.runtime import least_seconds, load
+from tests.benchmarks import setting
 from tests.benchmarks.caffe_time import NETS, blobs_of_y
 
 SIZES = {"N": 1, "D": 64, "H": 64}
+STEPS = 8 if setting.SMALLEST else 1000
 UNROLLED: Time = "unrolled"
 FORMS: tuple[Time, ...] = (UNROLLED, "chunks", "doubling", "auto")
 
@@ -82,15 +83,14 @@ def in_onnx(steps: int) -> None:
 
 
 def main() -> None:
-    quick = "--quick" in sys.argv
     print("min_gru, a linear recurrence, in parallel in time (in brackets: to unrolled)")
     with Runner() as caffe:
-        in_caffe(caffe, 1000, 5 if quick else 60)
+        in_caffe(caffe, STEPS, setting.rounds(60, quick=5))
     if importlib.util.find_spec("cv2"):
-        for steps, forms in ((1000, FORMS), (5000, FORMS[1:])):
+        for steps, forms in ((STEPS, FORMS), (5 * STEPS, FORMS[1:])):
             for form in forms:
                 in_opencv(form, steps)
-    in_onnx(1000)
+    in_onnx(STEPS)
 
 
 if __name__ == "__main__":
