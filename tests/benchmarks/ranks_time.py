@@ -29,6 +29,7 @@ from lstmc.runs.events import Event, Updated
 from lstmc.weights import parameters
 from lstmc_caffe.processes.ranks import SETTINGS, launcher
 from lstmc_caffe.runtime.locate import locate
+from tests.benchmarks import setting
 from tests.processes import family_with
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +72,7 @@ class Case:
 
 
 CASES = {
-    "char_lm": Case(char_lm, 50, (8, 32), 40),
+    "char_lm": Case(char_lm, 50, (8, 32), FIRST + 2 if setting.SMALLEST else 40),
     "an LSTM of 1024 units": Case(lstm_1024, 10, (4, 16), 20),
 }
 
@@ -171,16 +172,18 @@ def main() -> int:
         "--latency", type=float, help="of the network of the model, in seconds (default: measured here)"
     )
     parser.add_argument("--rate", type=float, help="of it, in bytes a second (default: measured here)")
+    parser.add_argument("--smallest", action="store_true", help="few updates of the first net")
     given = parser.parse_args()
+    cases = dict(setting.rows(tuple(CASES.items())))
     load = os.getloadavg()[0]
-    sizes = [weights_of(case) + 1 for case in CASES.values()]
+    sizes = [weights_of(case) + 1 for case in cases.values()]
     between = messages(sizes)
     latency = between["latency"]
     size, seconds = between["large"]
     rate = size / (seconds - latency)
     rows = []
     for (name, case), count, allreduce, copying in zip(
-        CASES.items(), sizes, between["allreduce"], between["copy"], strict=True
+        cases.items(), sizes, between["allreduce"], between["copy"], strict=True
     ):
         small, large = case.batches
         ones = {batch: measured(case, batch, 1) for batch in case.batches}
