@@ -13,7 +13,7 @@ import pytest
 from lstmc.errors import BackendError, DataError
 from lstmc.ir import Builder
 from lstmc.manifest import InputPlace, Manifest, Place, State
-from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
+from lstmc.nets.session import LoadedOnce, NetFiles, RunsFiles, StepSession, find_files, run_net
 from lstmc.ops import Array, Constant, IntegerRange
 
 
@@ -131,19 +131,38 @@ def test_a_net_of_all_steps_is_no_session() -> None:
     )
 
 
+class Numpy(RunsFiles):
+    name, net_suffix, weights_suffix = "numpy", ".txt", ".bin"
+
+
 def test_files_are_found_beside_the_net(tmp_path: Path) -> None:
     net = tmp_path / "net.txt"
     with pytest.raises(BackendError) as caught:
-        find_files(net, None, ".bin")
+        find_files(net, None, Numpy())
     assert caught.value.message == f"{net}: no such file"
     with pytest.raises(BackendError) as caught:
-        find_files(tmp_path, None, ".bin")
+        find_files(tmp_path, None, Numpy())
     assert caught.value.message == f"{tmp_path}: is a folder: expected a file"
     net.touch()
     (tmp_path / "net.manifest.json").write_text(files().manifest.text())
     with pytest.raises(BackendError) as caught:
-        find_files(net, None, ".bin")
+        find_files(net, None, Numpy())
     assert caught.value.message == f"{tmp_path}/net.bin: no such file: expected it beside the net"
     (tmp_path / "net.bin").touch()
-    assert find_files(net, None, ".bin").weights == tmp_path / "net.bin"
-    assert find_files(net, net, ".bin").weights == net
+    assert find_files(net, None, Numpy()).weights == tmp_path / "net.bin"
+    assert find_files(net, net, Numpy()).weights == net
+
+
+def test_a_file_of_another_kind_or_writer_is_not_found(tmp_path: Path) -> None:
+    for name in ("net.txt", "net.prototxt", "net.bin"):
+        (tmp_path / name).touch()
+    (tmp_path / "net.manifest.json").write_text(files().manifest.text())
+    with pytest.raises(BackendError) as caught:
+        find_files(tmp_path / "net.prototxt", None, Numpy())
+    assert caught.value.message == (
+        f"{tmp_path}/net.prototxt: backend numpy runs a file NAME.txt that it wrote, found net.prototxt and a manifest"
+        " of backend numpy"
+    )
+    (tmp_path / "net.manifest.json").write_text(replace(files().manifest, backend="torch").text())
+    with pytest.raises(BackendError, match=r"found net\.txt and a manifest of backend torch"):
+        find_files(tmp_path / "net.txt", None, Numpy())

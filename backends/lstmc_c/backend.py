@@ -287,6 +287,7 @@ class CBackend(RunsFiles):
             raise BackendError(f"layout={layout}: expected {', '.join(LAYOUTS)}")
         return replace(self, numbers=numbers, weights_in_file=weights == "file", layout=layout)
 
+    net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX
 
     def passes(self, target: str) -> tuple[Pass, ...]:

@@ -262,6 +262,7 @@ class CaffeBackend(RunsFiles):
         """Return every layer of a prototxt, with the shapes of its tops."""
         return listed_layers(net)
 
+    net_suffix: ClassVar[str] = ".prototxt"
     weights_suffix: ClassVar[str] = WEIGHTS_SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:

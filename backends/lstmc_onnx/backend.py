@@ -181,6 +181,7 @@ class OnnxBackend(RunsFiles):
         """Return every operator of a model, with the shapes of its results where no size is open."""
         return listed_layers(net)
 
+    net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:

@@ -30,7 +30,7 @@ from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_torch.program import LOWERINGS, TEXTS, program_of
 
-SUFFIX, LAYERS = ".pt", ".layers.cpp"
+NET, SUFFIX, LAYERS = "_torch.py", ".pt", ".layers.cpp"  # NAME.py may be the model's own file
 _TEMPLATES = text_templates("lstmc_torch", ".")
 
 
@@ -102,7 +102,7 @@ class TorchBackend(RunsFiles):
         graph, program = compiled.written(program_of)
         inputs = {node.name: _shape(node.types[0]) for node in graph if isinstance(node.op, Input)}
         outputs = {output.name: _shape(graph.type(output.ref)) for output in graph.outputs}
-        stem = f"{compiled.name}_torch"  # not NAME.py, which the model's own file may be
+        stem = f"{compiled.name}{NET.removesuffix('.py')}"
         # the name of one library in each process
         library = program.cpp and f"lstmc_{hashlib.sha256(program.cpp.encode()).hexdigest()[:16]}"
         text = _TEMPLATES.get_template("module.j2").render(
@@ -131,6 +131,7 @@ class TorchBackend(RunsFiles):
         """PyTorch on the CPU, with native loops and without."""
         return (TorchExecutor("torch-cpu", True), TorchExecutor("torch-steps", False))
 
+    net_suffix: ClassVar[str] = NET
     weights_suffix: ClassVar[str] = SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:

@@ -64,20 +64,28 @@ class NetFiles:
         return {name: place.read(blobs) for name, place in self.manifest.outputs.items()}
 
 
-def find_files(net: Path, weights: Path | None, suffix: str) -> NetFiles:
-    """Return the files of a net: by default the weights (``NAME`` and ``suffix``) and the manifest beside it.
+def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
+    """Return the files of a net: by default the weights (``NAME`` and a suffix) and the manifest beside it.
     ``weights`` may be others than those.
 
-    Raises :class:`BackendError` for a file that is not there.
+    Raises :class:`BackendError` for a file that is not there, and for one that ``backend`` did not write: some backends
+    execute a net's file.
     """
     manifest = manifest_path(net)
-    weights_file = weights or net.with_name(f"{net.stem}{suffix}")
+    weights_file = weights or net.with_name(f"{net.stem}{backend.weights_suffix}")
     for path in (net, manifest, weights_file):
         if not os.path.isfile(path):
             beside = ": expected it beside the net" if path is not net and path is not weights else ""
             what = "is a folder: expected a file" if os.path.isdir(path) else "no such file"
             raise BackendError(f"{path}: {what}{beside}")
-    return NetFiles(net, weights_file, read_manifest(manifest))
+    files, kind = NetFiles(net, weights_file, read_manifest(manifest)), f"NAME{backend.net_suffix}"
+    if files.manifest.backend != backend.name or not net.name.endswith(backend.net_suffix):
+        raise BackendError(
+            f"{net}: backend {backend.name} runs a file {kind} that it wrote, found {net.name} and a manifest of"
+            f" backend {files.manifest.backend}",
+            notes=("nothing was run; compile the net again, or name the file that the manifest was written with",),
+        )
+    return files
 
 
 def run_net(
@@ -208,9 +216,11 @@ class LoadedOnce:
 class RunsFiles:
     """The part of a backend that runs its written nets, each by the manifest beside it: :class:`lstmc.backend.Runs`.
 
-    A backend says what its weights' files end in, and how a net is loaded.
+    A backend says what its nets' and its weights' files end in, and how a net is loaded. It runs no other file.
     """
 
+    name: str
+    net_suffix: ClassVar[str]
     weights_suffix: ClassVar[str]
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
@@ -219,12 +229,12 @@ class RunsFiles:
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """Return the outputs of one forward pass."""
-        files = find_files(net, weights, self.weights_suffix)
+        files = find_files(net, weights, self)
         return run_net(files, partial(self.loaded, files, gpu), inputs)
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
         """Return a net for many passes, which is loaded with the first."""
-        files = find_files(net, weights, self.weights_suffix)
+        files = find_files(net, weights, self)
         return LoadedOnce(files, partial(self.loaded, files, gpu))
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
