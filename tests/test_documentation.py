@@ -51,6 +51,7 @@ OTHERS = {
     *("Tensor_DimensionType_Caffe", "mnnconvert", "resizeSession", "resizeTensor"),  # MNN
     *("GRU_X_MOST", "GRU_X_SCALE"),  # of a net in C
     *("NAME.h", "NAME_block", "NAME_open", "NAME_reset", "NAME_state", "NAME_step", "NAME_work"),  # nets in C
+    "NAME_torch.py",  # a net of PyTorch
     *("DropDoubleRelu", "NAME_stream.py"),  # made up by an example; what compile --example writes
     *("--find-links", "area", "cells.py", "defs", "exact", "git", "ruff"),
 }

@@ -331,7 +331,7 @@ def _compiled(
     model: ImportedModel, folder: Path, options: CompileOptions, on: On | None, prove: bool, paths: list[Path]
 ) -> Conversion:
     """Compile the written model, and compare it; the written files are added to ``paths``."""
-    imported = model_in(str(folder / "model.py")).model
+    imported = model_in(str(folder / "model.py"), neighbours=False).model
     net = compile_model(imported, replace(options, weights=folder / "weights.npz"))
     remarks: tuple[str, ...] = ()
     findings: tuple[Violation, ...] = ()

@@ -140,13 +140,14 @@ class ModelSource:
             ) from error
 
 
-def model_in(file: str) -> ModelSource:
+def model_in(file: str, neighbours: bool = True) -> ModelSource:
     """Return the model that FILE names, or FILE:MODEL where it has several. A file without models may have one cell.
 
+    A file of the user's may import its ``neighbours``, also later, in a function; one that lstmc wrote imports none.
     Raises :class:`ModelFileError` for a file that is not there, does not import, or has no such model.
     """
     path, name = _split_name(file)
-    module = _import_file(path)
+    module = _import_file(path, neighbours)
     model = _select_model(module, path, name)
     return ModelSource(model, f"{display(str(path))}:{model.name}", _of_kind(module, Cell))
 
@@ -164,7 +165,7 @@ class _UncachedLoader(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path, neighbours: bool) -> ModuleType:
     if not os.path.isfile(path):
         raise ModelFileError(f"no such model file: {path}")
     if path.suffix not in SOURCE_SUFFIXES:
@@ -179,7 +180,8 @@ def _import_file(path: Path) -> ModuleType:
         with suppress(PluginError):
             load_backend(backend)
     folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)  # as for a script: its neighbours can be imported
+    if neighbours:
+        sys.path.insert(0, folder)  # as for a script
     try:
         spec.loader.exec_module(module)
     except LstmcError:
@@ -187,9 +189,10 @@ def _import_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise _from_user_code(f"{path} does not import", error, str(path.resolve())) from error
     finally:  # from here on no neighbour stands before what the compiler imports
-        sys.path.remove(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)
+        if neighbours:
+            sys.path.remove(folder)
+            if folder not in sys.path:
+                sys.path.append(folder)
     return module
 
 

@@ -25,7 +25,7 @@ from lstmc_caffe.install.system import InstallError, run
 def pip(*arguments: str) -> tuple[int, str]:
     """Run this interpreter's pip; return its exit code and its output."""
     process = subprocess.run(
-        [sys.executable, "-m", "pip", *arguments],
+        [sys.executable, "-P", "-m", "pip", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lstmc.errors import BackendError
+from lstmc_caffe.processes.process import NOT_HERE
 
 if TYPE_CHECKING:
     from lstmc_caffe.install.installer import Report
@@ -85,8 +86,10 @@ def failure(
     return InstallError(f"{what} failed ({ending})", notes=notes)
 
 
-_ASK = """
-import json, os, sys, sysconfig
+_ASK = (
+    f"{NOT_HERE}\n"
+    + """
+import json, os, sysconfig
 import numpy
 print(json.dumps({
     "executable": os.path.realpath(sys.executable),
@@ -94,6 +97,7 @@ print(json.dumps({
     "includes": [sysconfig.get_paths()["include"], numpy.get_include()],
 }))
 """
+)
 
 
 @dataclass(frozen=True)

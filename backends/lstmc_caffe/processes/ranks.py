@@ -18,7 +18,7 @@ import psutil
 
 from lstmc.errors import TrainingError
 from lstmc.process.status import launched_processes
-from lstmc_caffe.processes.process import CaffeError, CaffeLocation, WorkerProcess
+from lstmc_caffe.processes.process import NOT_HERE, CaffeError, CaffeLocation, WorkerProcess
 from lstmc_caffe.worker import RANK
 
 LAUNCHERS = ("mpirun", "mpiexec")
@@ -28,7 +28,7 @@ CONNECT_SECONDS = 120.0
 JOIN_SECONDS = 600.0  # for the ranks of all machines to start: Python from a file system that they share is slow
 END_SECONDS = 5.0
 # without starting MPI, which leaves files of shared memory behind
-IMPORTS = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI"
+IMPORTS = f"{NOT_HERE}; import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI"
 PREFIX = "lstmc-ranks-"
 SHARED = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where ranks on one machine exchange messages
 # What Open MPI and this file write goes into one folder, which is removed in the end.

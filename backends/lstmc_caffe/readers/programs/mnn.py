@@ -7,7 +7,8 @@ import sys
 import MNN
 import numpy as np
 
-CONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv)"  # in a process of its own: it may end that
+# in a process of its own, which it may end; without the current folder on its path
+CONVERT = "import sys; sys.path[:] = filter(None, sys.path); import _tools; _tools.mnnconvert(sys.argv)"
 
 
 def about(args, arrays):
