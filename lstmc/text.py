@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from math import inf, isfinite
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from unicodedata import normalize
 
 T = TypeVar("T")
@@ -72,6 +72,33 @@ def _escaped(line: str) -> str:
 
 def _cut(line: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} ... ({len(line)} characters)"
+
+
+Language = Literal["comment", "python", "c", "prototxt", "dot"]
+
+
+def quoted(text: str, language: Language) -> str:
+    """Return a text as a file of this language has it: a string with its quotes, or the words of a comment.
+
+    A ``comment`` is one of any of them, or a docstring; ``c`` is C++ and CUDA too. Jinja and ``html.escape`` quote for
+    HTML, and JSON in a page for JavaScript.
+    """
+    if language == "comment":  # without what ends it, continues it on the next line, or is read as something else
+        words = re.sub(r"[^ -~]|\\", "?", text).replace('"', "'")
+        return re.sub(r"\?(?=\?)|\*(?=/)|/(?=\*)", r"\g<0> ", words)
+    if language == "dot":
+        return '"' + plain(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    if language in ("c", "prototxt"):  # the bytes of UTF-8
+        text = text.encode("utf-8", "replace").decode("latin-1")
+    return '"' + "".join(map(_literal, text)).replace("??", "?\\077") + '"'  # which C could read as a trigraph
+
+
+def _literal(char: str) -> str:
+    """Return a character or a byte as strings of Python, C and prototxt have it: all know three octal digits."""
+    code = ord(char)
+    if " " <= char <= "~" and char not in '"\\':
+        return char
+    return f"\\{code:03o}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
 def brief(thing: object) -> str:

@@ -20,7 +20,7 @@ from lstmc.numerics.device import Grid
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Conv, Input, Linear
-from lstmc.text import late
+from lstmc.text import late, quoted
 from lstmc.types import shape_text
 from lstmc.version import __version__
 from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
@@ -128,7 +128,8 @@ class Source:
         first = f"from {float(pair.initial):g}" if number_first else f"from {pair.initial}, set after reset"
         grid, initial = self._grid(Ref(before)), float(pair.initial) if number_first else 0.0
         written = number(initial) if grid is None else str(round(float(grid.rounded(np.array(initial)) / grid.scale)))
-        return Field(name, type_.size, f"{pair.name}: {shape_text(type_.shape)}, {first}", written, grid=grid)
+        comment = quoted(f"{pair.name}: {shape_text(type_.shape)}, {first}", "comment")
+        return Field(name, type_.size, comment, written, grid=grid)
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
         identifier = self.arrays[memory, name] = self.names.unique(name)
@@ -139,7 +140,7 @@ class Source:
         type_, each_step = self.graph.type(value), ref in self.over_time
         comment = f"{name}: {shape_text(type_.shape)}{domain}"
         comment += f", {late(output.delay)}: of the inputs of that step" if output and output.delay else ""
-        return Field(identifier, type_.size, comment, each_step=each_step, grid=self._grid(value))
+        return Field(identifier, type_.size, quoted(comment, "comment"), each_step=each_step, grid=self._grid(value))
 
     def _add_weights(self, values: Mapping[str, Array]) -> None:
         """Add the arrays that a step in floats reads."""
@@ -169,8 +170,9 @@ class Source:
         """Return ``NAME.c`` and ``NAME.h``."""
         body, constants = self.body, self.constants.ordered
         step, block = self._arguments(""), self._arguments("", "size_t steps")
+        source = quoted(self.compiled.source, "comment")
         context = {
-            "title": f"{self.name}: one step of {_plain(self.compiled.source)}, written by lstmc {__version__}.",
+            "title": f"{self.name}: one step of {source}, written by lstmc {__version__}.",
             "name": self.name,
             "guard": f"{self.name.upper()}_H",
             "facts": "\n".join(f"   {line}".rstrip() for line in self.facts()),
@@ -186,7 +188,7 @@ class Source:
             "in_file": self.in_file,
             "layout": f"0x{layout_checksum(constants):08x}u",
             "bytes": self.constants.bytes,
-            "file": f"{_plain(self.compiled.name)}{WEIGHTS}",
+            "file": f"{quoted(self.compiled.name, 'comment')}{WEIGHTS}",
             "functions": used_functions([*body, *(state.initial for state in self.states)]),
             "declaration": step,
             "definition": self._arguments("restrict "),
@@ -253,8 +255,8 @@ class Source:
         rows += [("state", field.name, field.comment) for field in self.states]
         width = max((len(name) for _, name, _ in rows), default=0)
         return [
-            *(f"{kind:6} {name:{width}}  {_plain(comment)}" for kind, name, comment in rows),
-            *([f"numbers: {_plain(self.numbers.device.about)}"] if self.numbers.device else []),
+            *(f"{kind:6} {name:{width}}  {comment}" for kind, name, comment in rows),
+            *([f"numbers: {quoted(self.numbers.device.about, 'comment')}"] if self.numbers.device else []),
             "",
             f"RAM: {state} bytes for each stream ({self.name}_state), {work} bytes of scratch ({self.name}_work)",
             f"flash: {flash}, and the code",
@@ -274,11 +276,6 @@ def multiply_adds(graph: Graph) -> int:
         for node in graph
         if isinstance(node.op, Linear | Conv)
     )
-
-
-def _plain(text: str) -> str:
-    """Return a text that can stand in a comment of C."""
-    return re.sub(r"[^\x20-\x7e]", "?", text).replace("*/", "* /").replace("/*", "/ *").rstrip("\\")
 
 
 @cache

@@ -263,7 +263,7 @@ class CBackend(RunsFiles):
     numbers: Numbers = FLOAT32
     weights_in_file: bool = False
     layout: str = "files"
-    name: ClassVar[str] = "c"
+    name: str = "c"
     summary: ClassVar[str] = "plain C: one step as NAME.c and NAME.h, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {"c": "C99 without a library or a heap: microcontrollers, audio threads"}
     ops: ClassVar[tuple[type[Op], ...]] = OPS

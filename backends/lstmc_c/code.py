@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from lstmc.ir import Ref
 from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, MaxPool, Op, Param, Softmax, Sum
 from lstmc.ops.layers import Pool
+from lstmc.text import quoted
 from lstmc_c.elements import ELEMENTS, MOVES, Names, Shape, View, nest, operand
 from lstmc_c.plan import Item, Plan, Use
 
@@ -109,7 +109,7 @@ class Writer:
                 self._other(group[0])
         for moves in (self.plan.first_moves, self.plan.last_moves):
             for move in moves:
-                self.code.add(f"// {self._target_name(move.target)}")
+                self.code.add(f"// {quoted(self._target_name(move.target), 'comment')}")
                 self._copy(move.target, move.source)
         return self.code.lines
 
@@ -122,9 +122,9 @@ class Writer:
         for item in group:
             where = f"  {item.node.loc}" if item.node.loc else ""
             op = item.node.op.name if item.op is not None else f"copied for {item.node.op.name}"
-            lines[f"// {item.node.name}: {op}{where}"] = None
+            lines[quoted(f"{item.node.name}: {op}{where}", "comment")] = None
         for line in lines:
-            self.code.add(re.sub(r"[^\x20-\x7e]", "?", line).rstrip("\\"))
+            self.code.add(f"// {line}")
 
     # where elements are ----------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from lstmc.numerics.integers import (
 )
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Add, Affine, Array, Conv, Linear, Max, Maximum, Mul, Op, Pointwise, Softmax, Sub, Sum
+from lstmc.text import quoted
 from lstmc_c.code import ALONG, PANEL, Writer, along, at
 from lstmc_c.elements import ELEMENTS, Names, View, nest, number
 from lstmc_c.plan import Item, Plan, Use
@@ -171,7 +172,7 @@ class Constants:
         """Return the C name of an array, which is like ``name``."""
         key = (values.dtype.str, values.tobytes())
         if key not in self._known:
-            constant = Constant(self.names.unique(name), values, comment)
+            constant = Constant(self.names.unique(name), values, quoted(comment, "comment"))
             self.list.append(constant)
             self._known[key] = f"weights->{constant.name}" if self.in_file else constant.name
         return self._known[key]

@@ -126,7 +126,7 @@ class OnnxBackend(RunsFiles):
 
     opset: int = 17
     open: tuple[str, ...] = ("T", "N")
-    name: ClassVar[str] = "onnx"
+    name: str = "onnx"
     summary: ClassVar[str] = "ONNX: one file with its weights, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {"onnx": "ONNX Runtime, and whatever else reads ONNX"}
     options: ClassVar[Mapping[str, str]] = {

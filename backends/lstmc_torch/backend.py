@@ -24,7 +24,7 @@ from lstmc.passes import Dead, Pass
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.plugins import need
 from lstmc.runs.solver import Solver, resolve_solver
-from lstmc.text import plain
+from lstmc.text import quoted
 from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -32,6 +32,7 @@ from lstmc_torch.program import LOWERINGS, TEXTS, program_of
 
 NET, SUFFIX, LAYERS = "_torch.py", ".pt", ".layers.cpp"  # NAME.py may be the model's own file
 _TEMPLATES = text_templates("lstmc_torch", ".")
+_TEMPLATES.filters["quoted"] = quoted
 
 
 def _shape(type_: TensorType) -> str:
@@ -111,7 +112,7 @@ class TorchBackend(RunsFiles):
             library=library,
             flags=["-DLSTMC_TORCH", *(flag for flag in FLAGS if not flag.startswith("-std")), "-fvisibility=hidden"],
             linked=["-fopenmp", "-Wl,-Bsymbolic"],
-            source=plain(compiled.source),
+            source=quoted(compiled.source, "comment"),
             version=__version__,
             program=program.text,
             inputs=inputs,

@@ -25,7 +25,7 @@ from lstmc.files.output import write_files
 from lstmc.ir import Graph
 from lstmc.plugins import need
 from lstmc.process.status import report_activity
-from lstmc.text import plain
+from lstmc.text import plain, quoted
 
 FONT = "Helvetica"  # one that every reader of PDF has; other programs take what is as wide
 LETTER = 6.0  # the width of one in a title, about
@@ -90,17 +90,12 @@ def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping
     led = "true" if len(names) <= MOST_ROUTED else "line"
     head = (*DEFAULTS, f'splines={led}; sep="+4"; esep="+3"; bgcolor="white";', _legend(picture))
     body = "\n".join(f"  {line}" for line in (*head, *lines))
-    return f"digraph {quote(picture.name)} {{\n{body}\n}}\n"
+    return f"digraph {quoted(picture.name, 'dot')} {{\n{body}\n}}\n"
 
 
 def title_width(title: str) -> float:
     """Return the width of a frame's title with some room at both sides, in points, about; 0 for none."""
     return LETTER * len(_cut(title)) + 16 if title else 0.0
-
-
-def quote(text: str) -> str:
-    """Return a text as Graphviz reads it."""
-    return '"' + plain(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def _parts(
@@ -132,7 +127,7 @@ def _parts(
                 part,
                 f'pos="{place.x:.1f},{place.y:.1f}"',
                 f"width={place.width / 72:.3f}, height={place.height / 72:.3f}",
-                f"tooltip={quote(part.tip or part.title)}, id={names[part.key]}, class={part.kind.value}",
+                f"tooltip={quoted(part.tip or part.title, 'dot')}, id={names[part.key]}, class={part.kind.value}",
             )
 
 
@@ -148,7 +143,7 @@ def _legend(picture: Picture) -> str:
 def _arrow(arrow: Arrow, names: Mapping[str, str]) -> str:
     tip = f"{arrow.tail} to {arrow.head}"
     ends = f"{names[arrow.tail]} -> {names[arrow.head]}"
-    return f"{ends} [{LINES[arrow.flow]}, tooltip={quote(tip)}, class={arrow.flow.value}];"
+    return f"{ends} [{LINES[arrow.flow]}, tooltip={quoted(tip, 'dot')}, class={arrow.flow.value}];"
 
 
 def _line(text: str) -> str:

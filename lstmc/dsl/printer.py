@@ -23,7 +23,7 @@ from lstmc.errors import DslError
 from lstmc.ir import Graph, Node, Output, Ref, Scan
 from lstmc.ops import Dropout, Full, Input, IntegerRange, Linear, Op, Param, Split, Tile, Transpose, Values
 from lstmc.ops.layers import flatten_axis
-from lstmc.text import unused
+from lstmc.text import identifier, unused
 from lstmc.types import MOST_ELEMENTS, TensorType
 
 KEYWORDS = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins)})
@@ -66,7 +66,8 @@ class _Names:
 
     def fresh(self, hint: str, otherwise: str = "value") -> str:
         """Return an identifier like ``hint`` that the function does not have yet, and take it."""
-        name = unused(python_identifier(hint, otherwise), lambda each: each in self.taken or each in KEYWORDS)
+        stem = hint if hint.isidentifier() and identifier(hint) == hint else python_identifier(hint, otherwise)
+        name = unused(stem, lambda each: each in self.taken or each in KEYWORDS)
         self.taken.add(name)
         return name
 

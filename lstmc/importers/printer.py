@@ -18,6 +18,7 @@ from lstmc.importers.ir.values import NamedSize, OpenSize, Shape, open_sizes
 from lstmc.ir import Graph, Scan
 from lstmc.ops import Affine, Array, Op, Split
 from lstmc.process.status import gc_paused
+from lstmc.text import quoted
 from lstmc.version import __version__
 
 
@@ -119,14 +120,15 @@ class _NetPrinter(Printer):
         about = [*(f"Output {name} has {orders[name]}." for name in net.outputs if orders[name]), *net.notes]
         self.title = "\n".join(
             [
-                f"Imported from {_inert(net.origin)} by lstmc {__version__}. Edit it as you like.",
+                f"Imported from {quoted(net.origin, 'comment')} by lstmc {__version__}. Edit it as you like.",
                 "",
                 "The weights are in weights.npz, by this model's names; import.json says what each is made of.",
-                *(line for note in about for line in ("", *wrap(_inert(note), 100))),
+                *(line for note in about for line in ("", *wrap(quoted(note, "comment"), 100))),
                 "",
             ]
         )
-        recipes = {n: shorten(_inert(w.recipe), 80, placeholder=" ...") for n, w in net.params.items() if "/" not in n}
+        texts = {name: quoted(param.recipe, "comment") for name, param in net.params.items() if "/" not in name}
+        recipes = {name: shorten(text, 80, placeholder=" ...") for name, text in texts.items()}
         self.comments = {name: orders[name] for name in net.inputs} | recipes
         scans = [step.op for step in net.steps if isinstance(step.op, Scan)]
         dims = dict.fromkeys(str(size) for shape in net.inputs.values() for size in open_sizes(shape))
@@ -157,11 +159,6 @@ def _named_sizes(scan: Scan) -> list[NamedSize | OpenSize]:
     """Return the sizes of a cell's inputs and states that have names."""
     args = [arg for i, arg in enumerate(scan.body.body_args()) if scan.role(i) != "weight"]
     return [size for arg in args for size in arg.types[0].shape if isinstance(size, NamedSize | OpenSize)]
-
-
-def _inert(text: str) -> str:
-    """Return a text of the source that cannot end a comment or a docstring."""
-    return re.sub(r"[^\x20-\x7e]|\\", "?", text).replace('"', "'")
 
 
 def _order_note(net: Net, name: str) -> str:

@@ -13,9 +13,10 @@ from lstmc.files.output import text_templates
 from lstmc.loops.layer import plan_text
 from lstmc.loops.loop_code import number
 from lstmc.loops.low_precision import FLOAT32
-from lstmc.loops.memory import CPU, GPU, LOW, Array, Loop, Product, Value, Work, functions, header, plain
+from lstmc.loops.memory import CPU, GPU, LOW, Array, Loop, Product, Value, Work, functions, header
 from lstmc.loops.nests import nests
 from lstmc.loops.plan import Plan
+from lstmc.text import quoted
 
 PERSISTENT_WEIGHTS = 2**18
 """Floats of weights that each block of a persistent kernel reads in a step, at most: see docs/decisions/0036."""
@@ -250,7 +251,7 @@ def cpu_source(title: str, layers: Iterable[LayerCode]) -> str:
 
 def _source(title: str, called: tuple[str, ...], table: str, codes: Mapping[str, str]) -> str:
     return _TEMPLATES.get_template("layers.j2").render(
-        title=plain(title),
+        title=quoted(title, "comment"),
         header=header("layer.h"),
         functions=functions(called),
         table=table,

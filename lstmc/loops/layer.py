@@ -10,12 +10,13 @@ from zlib import crc32
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Rounding, Scan, Stage
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import Array, Loop, Product, Work, plain
+from lstmc.loops.memory import Array, Loop, Product, Work
 from lstmc.loops.plan import Plan, plan_of
 from lstmc.loops.rows import with_rows_first
 from lstmc.ops import Arg, Dropout, Full, Mul, Transpose
 from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import Refs, result, rewrite
+from lstmc.text import quoted
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,11 @@ def plan_text(plan: Plan) -> str:
         if not plan.rows.fixed
         else f"rows depend on each other: N is {plan.rows.batch}"
     )
-    lines = [f"layer {plain(plan.name)}: {sizes}{', from the last step to the first' if plan.reverse else ''}"]
+    order = ", from the last step to the first" if plan.reverse else ""
+    lines = [f"layer {quoted(plan.name, 'comment')}: {sizes}{order}"]
     lines += [f"  {_each_step(title, works)}" for title, works in _passes(plan)]
     if plan.chunk:
-        names = plain(", ".join(state.name for state in plan.states if state.saved))
+        names = quoted(", ".join(state.name for state in plan.states if state.saved), "comment")
         lines.append(f"  kept each {plan.chunk} steps, and computed again in between: {names}")
     if plan.parts > 1:
         lines.append(f"  on a CPU all steps of each of {plan.parts} parts of them, one part after the other")
@@ -209,7 +211,7 @@ def plan_text(plan: Plan) -> str:
     lives = _lives(plan)
     lines += [f"  buffer  {array.label_of()}: {lives[array]}" for array in plan.buffers]
     if plan.nodes_again:
-        lines.append(f"  computed again by backward: {plain(', '.join(plan.nodes_again))}")
+        lines.append(f"  computed again by backward: {quoted(', '.join(plan.nodes_again), 'comment')}")
     for title, works in _passes(plan):
         for heading, when in WHEN.items():
             texts = [line for work in works if _when(work) == when for line in _work_text(work)]

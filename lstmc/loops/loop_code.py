@@ -10,7 +10,7 @@ from typing import Any
 
 from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, covering, moved, offset_of
-from lstmc.loops.memory import Loop, Names, Place, Sink, Store, Value, plain, sum_lines
+from lstmc.loops.memory import Loop, Names, Place, Sink, Store, Value, sum_lines
 from lstmc.ops import (
     CORE,
     Abs,
@@ -45,6 +45,7 @@ from lstmc.ops import (
     Transpose,
 )
 from lstmc.ops.pointwise import covered_axes
+from lstmc.text import quoted
 
 
 def number(value: float) -> str:
@@ -212,7 +213,7 @@ class LoopCode:
         value = self._read(loop, base, source, False)
         loop.lines.append(self._written(loop, sink, index, value))
         name = self.values.graph.value_name(sink.ref)
-        loop.comments.append(plain(f"{sink.place.array.name} {'+=' if sink.add else '='} {name}"))
+        loop.comments.append(quoted(f"{sink.place.array.name} {'+=' if sink.add else '='} {name}", "comment"))
         return loop
 
     def _written(self, loop: Loop, sink: Sink, index: Index, value: str) -> Store:
@@ -221,7 +222,7 @@ class LoopCode:
     def comment(self, node: Node) -> str:
         """Return a comment for a node: its name, op and operands."""
         args = ", ".join(self.values.graph.value_name(ref) for ref in self.values.graph.args(node.name))
-        return plain(f"{node.name} = {node.op.name}({args})")
+        return quoted(f"{node.name} = {node.op.name}({args})", "comment")
 
     def _operand(self, loop: Loop, node: Node) -> str:
         """Return the expression of an element that a reduction reads: from memory, or computed in the same loop."""

@@ -165,11 +165,6 @@ class Place:
         return f"{alone.of_row} + part * {self.array.floats(0, 1)}"
 
 
-def plain(text: str) -> str:
-    """Return a text for a comment of C++: without characters that end or continue it."""
-    return re.sub(r"[^ -~]|\\", "?", text)
-
-
 @dataclass(frozen=True)
 class Sink:
     """The destination of a value, which is overwritten, or added to."""

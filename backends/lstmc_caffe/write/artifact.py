@@ -5,7 +5,6 @@ For a net of one step also a program that streams through it, in another program
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from lstmc.loops.rows import batch_of
 from lstmc.manifest import Manifest, Place, State, Stored, describe, manifest_states, parse_manifest, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import gc_paused, with_progress
-from lstmc.text import late
+from lstmc.text import late, quoted
 from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -121,7 +120,7 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
     return _TEMPLATES.get_template("prototxt.j2").render(
         name=net.name,
         version=__version__,
-        source=compiled.source,
+        source=quoted(compiled.source, "comment"),
         target=load_target(compiled.target).name,
         layers=sum(1 for _ in net.layers()),
         numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
@@ -250,7 +249,7 @@ TITLES = {
 SUFFIXES = {"cpp": ".cpp", "python": ".py"}
 COMMENTS = {"cpp": "//", "python": "#"}
 NO_C = "OpenCV 4's DNN module, Caffe and MNN have interfaces for C++ and Python, and none for C"
-_TEMPLATES.filters.update(late=late, literal=json.dumps)  # a text as Python and C++ write it
+_TEMPLATES.filters.update(late=late, quoted=quoted)
 
 
 def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
@@ -289,7 +288,7 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
         name=compiled.name,
         title=TITLES[target.program],
         version=__version__,
-        source=compiled.source,
+        source=quoted(compiled.source, "comment"),
         target=target.name,
         file=file,
         program=program,
@@ -331,9 +330,9 @@ class NamedPlace:
     @property
     def cpp(self) -> str:
         """As an initializer of C++."""
-        blobs = ", ".join(json.dumps(blob or "") for blob in self.blobs)
+        blobs = ", ".join(quoted(blob or "", "c") for blob in self.blobs)
         late = f", {self.delay}" if self.delay else ""
-        return f"{{{json.dumps(self.name)}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}{late}}}"
+        return f"{{{quoted(self.name, 'c')}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}{late}}}"
 
 
 @dataclass(frozen=True)
@@ -348,7 +347,7 @@ class NamedState:
     @property
     def words(self) -> str:
         """The initial value in words, where it is no number."""
-        return self.initial if isinstance(self.initial, str) else ""
+        return quoted(self.initial, "comment") if isinstance(self.initial, str) else ""
 
     @property
     def first(self) -> float | None:
