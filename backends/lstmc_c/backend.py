@@ -16,6 +16,7 @@ import numpy as np
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
 from lstmc.files.output import text_templates
+from lstmc.files.reading import read_file
 from lstmc.ir import Ref
 from lstmc.loops.native import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
@@ -150,7 +151,7 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Library]:
             if suffix == WEIGHTS and has_file(files.manifest, contents[HEADER]):
                 path = separate or files.net.with_suffix(WEIGHTS)
             if path is not None:
-                contents[suffix] = path.read_bytes()
+                contents[suffix] = read_file(path)
     except OSError as error:
         raise BackendError(f"{error.filename}: cannot be read: {error.strerror}") from None
     if separate is not None and not has_file(files.manifest, contents[HEADER]):

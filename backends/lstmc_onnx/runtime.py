@@ -14,6 +14,7 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, Layer, LintReport, RunArrays, Violation
 from lstmc.errors import BackendError, WeightsError
+from lstmc.files.reading import read_file
 from lstmc.interp import named_rng
 from lstmc.ir import Ref
 from lstmc.manifest import InputPlace, Stored, parse_manifest, read_manifest
@@ -34,7 +35,7 @@ def read_model(path: Path, data: bool = True) -> Any:
     Raises :class:`BackendError` for a file that is no model.
     """
     try:
-        model = model_of(path.read_bytes())
+        model = model_of(read_file(path))
         if data:
             onnx().load_external_data_for_model(model, str(path.parent))
     except OSError as error:

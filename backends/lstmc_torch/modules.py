@@ -20,6 +20,7 @@ from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_
 from lstmc.backend import Artifact, Compiled, Execution, OpenShape, RunArrays
 from lstmc.backend.compiled import UNKNOWN, open_inputs, open_shape
 from lstmc.errors import BackendError, DataError, DimError, WeightsError
+from lstmc.files.reading import read_file, regular
 from lstmc.ir import Graph, Ref, with_sizes
 from lstmc.loops.layer import GenerateLoops
 from lstmc.manifest import read_manifest
@@ -350,7 +351,7 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a file. Raises :class:`BackendError` for a file that is no state dict."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(regular(path), map_location="cpu", weights_only=True)
     except OSError as error:
         raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:  # of the zip, of unpickling, of storages
@@ -370,7 +371,7 @@ class LoadedModule:
         functions: dict[str, Any] = {"__file__": str(files.net), "__name__": files.net.stem}
         layers = files.net.with_name(f"{files.net.stem}{LAYERS}")
         try:
-            exec(compile(files.net.read_bytes(), files.net, "exec"), functions)
+            exec(compile(read_file(files.net), files.net, "exec"), functions)
             cpp = layers.read_text(encoding="utf-8") if layers.is_file() else ""
             self._forward, net = functions["forward"], functions["Net"]()
         except OSError as error:

@@ -16,6 +16,7 @@ from lstmc.api.running import On, Stream, by_name, is_gpu, layers_html, stream_f
 from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
 from lstmc.errors import BackendError, ModelFileError
 from lstmc.files.arrays import AnyArray
+from lstmc.files.reading import read_file
 from lstmc.manifest import manifest_path, read_manifest
 from lstmc.nets.generation import Vocabulary, Writer
 from lstmc.ops import Array
@@ -52,7 +53,7 @@ class SavedNet:
 
     def _content(self) -> bytes:
         try:
-            return self.path.read_bytes()
+            return read_file(self.path)
         except FileNotFoundError:
             raise ModelFileError(f"no such file: {self.path}") from None
         except OSError as error:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import DataError, LstmcError
+from lstmc.files.reading import regular
 from lstmc.plugins import need
 from lstmc.process.status import free_memory
 
@@ -138,7 +139,7 @@ def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[s
     there, or none, or damaged, and for elements that are no numbers but Python objects, as reading those would run
     code."""
     with _readable(path, error, expected):
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             if file.read(len(_SINGLE)) == _SINGLE:
                 raise error(f"{path}: expected {expected}, found a single array")
         archive = zipfile.ZipFile(path)
@@ -233,7 +234,7 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
     and for HDF5 without the package h5py.
     """
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             start = file.read(len(HDF5_SIGNATURE))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -313,7 +314,7 @@ def _h5py() -> Any:
 def _opened(path: Path) -> Iterator[Any]:
     h5py = _h5py()
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(regular(path), "r") as file:
             yield file
     except DAMAGED:
         raise DataError(f"{path}: an HDF5 file that is damaged or not whole") from None

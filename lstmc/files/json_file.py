@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
+from lstmc.files.reading import regular
 from lstmc.types import MOST_ELEMENTS
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def read_json(path: Path, kind: type[T]) -> T:
 
 def read_bounded(path: Path) -> bytes:
     """Return the content of a file that should be small. Raises :class:`NotExpected` for a large one, and OSError."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise NotExpected(f"expected at most {MOST_BYTES >> 20} MiB, found more")

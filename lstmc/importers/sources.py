@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from lstmc.backend import Artifact, Violation
+from lstmc.files.reading import regular
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import SourceError
@@ -25,7 +26,7 @@ MOST_AXES = 16  # of one tensor
 def head_of(path: Path, size: int = 16) -> bytes:
     """Return the first bytes of a file. Raises :class:`SourceError` for one that cannot be read."""
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             return file.read(size)
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file") from None

@@ -24,6 +24,7 @@ import numpy as np
 
 from lstmc.errors import Argument, SweepError
 from lstmc.files.json_file import Count, NotExpected, Number, read_json
+from lstmc.files.reading import read_file
 from lstmc.runs.metrics import Record, Smoothed
 
 __all__ = ["COSTS", "Goal", "OverSeeds", "Range", "Row", "Space", "over_seeds"]
@@ -97,7 +98,7 @@ class Space:
         Raises :class:`SweepError` for a file that is not there or no such file.
         """
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(read_file(path).decode())
         except FileNotFoundError:
             raise SweepError(f"{path}: no such file") from None
         except OSError as error:

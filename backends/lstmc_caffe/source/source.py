@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from lstmc.backend import Artifact, Violation
 from lstmc.errors import Argument, BackendError
+from lstmc.files.reading import read_file, regular
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import ImportOptions, SourceCheck, SourceNet
 from lstmc.text import nearest_or_all
@@ -181,7 +182,7 @@ class CaffeSource:
             return True
         if path.stat().st_size > _LARGEST:
             return False
-        content = path.read_bytes()
+        content = read_file(path)
         return b"\0" not in content and _LAYER.search(content) is not None
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
@@ -193,7 +194,7 @@ class CaffeSource:
             )
             raise SourceError(message, arguments=(argument,))
         try:
-            text = path.read_bytes().decode()
+            text = read_file(path).decode()
             net = net_from_text(text)
         except UnicodeDecodeError:
             raise SourceError(f"{path.name}: expected the text of a Caffe net, found bytes that are no UTF-8") from None
@@ -233,7 +234,7 @@ class CaffeSource:
 
 def _is_caffemodel(path: Path) -> bool:
     """Return whether a file begins as a binary NetParameter: with an optional name, then an input or a layer."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         head = file.read(128)
     if head[:1] == b"\n" and len(head) > 1 and head[1] < 0x80:
         head = head[2 + head[1] :]
@@ -242,7 +243,7 @@ def _is_caffemodel(path: Path) -> bool:
 
 def _caffemodel(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         RawNet.FromString(content)
     except FileNotFoundError:
         raise SourceError(f"{path}: no such file") from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from lstmc.backend import LintReport, Violation, Warned
 from lstmc.errors import BackendError
+from lstmc.files.reading import read_file
 from lstmc.types import TensorType
 from lstmc_caffe.ops import WINDOWS, CaffeOp, layer_ops, unusual_windows
 from lstmc_caffe.proto.fields import OLD_NAMES, UnknownField, field_value, misspelt_fields
@@ -45,7 +46,7 @@ def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
 def lint_file(path: Path, target: Target) -> LintReport:
     """Check a file against a target. Raises :class:`BackendError` for an unreadable one, and as :func:`lint_text`."""
     try:
-        return lint_text(net_text(path.read_bytes()), target)
+        return lint_text(net_text(read_file(path)), target)
     except OSError as error:
         raise BackendError(f"cannot be read: {error.strerror}") from None
 

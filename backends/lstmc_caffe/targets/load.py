@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmc.errors import BackendError, PluginError
+from lstmc.files.reading import read_file
 from lstmc.plugins import distribution, entry_points_of, load_point, malformed, only_entry_point, origin
 from lstmc.text import did_you_mean
 from lstmc_caffe.targets.target import Parsed, Target, parse
@@ -121,7 +122,7 @@ def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Parse
     if where in above:
         raise BackendError(f"{where}: base: targets are built on each other in a circle: {' on '.join(above)}")
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads((read_file(file) if isinstance(file, Path) else file.read_bytes()).decode())
     except FileNotFoundError:
         raise BackendError(f"{where}: no such file") from None
     except UnicodeDecodeError:

@@ -13,6 +13,7 @@ from typing import Any
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import Argument, BackendError, Mend
 from lstmc.files.output import text_templates
+from lstmc.files.reading import read_file
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.loops.code import Source, gpu_text, layer_code, source
 from lstmc.loops.layer import memory_text, plan_text
@@ -88,7 +89,7 @@ def stored_source(path: Path) -> Source:
 
 def _source_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_file(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise BackendError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
 

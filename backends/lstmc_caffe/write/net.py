@@ -13,6 +13,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from lstmc.errors import BackendError, WeightsError
+from lstmc.files.reading import read_file
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.manifest import Stored, read_manifest
@@ -306,7 +307,7 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     :class:`WeightsError` for a file that is no caffemodel, or that lacks a blob or has it in another shape.
     """
     try:
-        model = RawNet.FromString(path.read_bytes())
+        model = RawNet.FromString(read_file(path))
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
     except OSError as error:

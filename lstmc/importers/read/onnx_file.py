@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.files.reading import read_file
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
 from lstmc.ops import Array
@@ -29,7 +30,7 @@ def load_onnx(path: Path) -> Any:
     """Return the ``ModelProto`` of a file, without its external data. Raises :class:`SourceError`."""
     onnx = need("onnx", "The onnx package", "onnx", SourceError)
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load_model_from_string(read_file(path))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception as error:  # of protobuf, whose errors are of several kinds and versions

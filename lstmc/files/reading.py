@@ -1,0 +1,33 @@
+"""Files of users, read only if they have an end: regular files, of which a whole content fits into memory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EINVAL, EISDIR, ENOMEM
+from pathlib import Path
+
+from lstmc.process.status import free_memory
+
+
+def regular(path: Path) -> Path:
+    """Return the path of a regular file. Raises OSError for what is none, as a device or a pipe, which may have no end,
+    and for a path with a NUL character.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:
+        raise OSError(EINVAL, "its name has a NUL character", str(path)) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(EINVAL, "expected a file, found a device or a pipe", str(path))
+    return path
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file. Raises OSError, also for more bytes than the free memory."""
+    size, free = os.path.getsize(regular(path)), free_memory()
+    if size > free:
+        raise OSError(ENOMEM, f"it has {size:,} bytes, and {free:,} bytes of memory are free", str(path))
+    return path.read_bytes()
