@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
 from lstmc.testing.equivalence import random_leaves
 from lstmc.testing.random_models import seeded_model
-from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, prove, symbolic_leaves
+from lstmc.verification.proof import Proof, _prove, as_symbolic, best_proof, claims, prove, symbolic_leaves
 from lstmc.verification.symbols import Algebra
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.legalize import legalize
@@ -248,7 +249,8 @@ def test_no_planted_fault_is_proved(name: str) -> None:
     for wrong in faulty(compiled.expanded):
         if not same_numbers(compiled.model, wrong):
             planted += 1
-            assert not prove(compiled.model, wrong, gradients=False, budget=30_000).proved, print_graph(wrong)
+            assert not best_proof(partial(_prove, compiled.model, wrong, False), 30_000).proved, print_graph(wrong)
+            assert any(claim.refuted for claim in prove(compiled.model, wrong, gradients=False).claims)
     assert planted >= PLANTED[name]
 
 
@@ -277,15 +279,49 @@ def test_reasons_for_what_is_not_proved() -> None:
     graph = parse_graph(text)
     assert prove(graph, graph).proved
     swapped = parse_graph(text.replace("mul(%x, %w)", "mul(%x, %x)"))
-    assert unproved(prove(graph, swapped)) == [
+    assert unproved(best_proof(partial(_prove, graph, swapped, True))) == [
         "output y: the normal forms differ at [0]: x[0] w[0]; x[0]**2",
         "gradient x: the normal forms differ at [0]: w[0] cotangent of y[0]; 2 x[0] cotangent of y[0]",
         "gradient w: the normal forms differ at [0]: x[0] cotangent of y[0]; 0",
     ]
+    refuted = prove(graph, swapped)
+    assert [(claim.kind, claim.name, claim.refuted) for claim in refuted.claims] == [
+        ("output", "y", True),
+        ("gradient", "x", True),
+        ("gradient", "w", True),
+    ]
+    assert re.match(r"different: output y: at random numbers it is \S+ at \[[01]\], expected \S+$", refuted.lines()[0])
     assert {claim.reason for claim in prove(graph, graph, budget=1).claims} == {"its normal form is past the budget"}
     words = parse_graph(text.replace("%w: f32[2]", "%w: f32[3,2]").replace("%y: f32[2] = mul", "%y: f32[2,2] = embed"))
     (claim,) = prove(words, words, gradients=False).claims
     assert claim.reason == "embed failed (NoRule: it needs the number that a symbol stands for)"
+
+
+def test_a_wrong_net_is_refuted_at_once_and_the_rest_is_not_tried() -> None:
+    """A proof of this net with a wrong sign took minutes, as every limit was tried."""
+
+    def attending(sign: float) -> object:
+        @lstmc.cell
+        def step(
+            x: object = lstmc.Input(2, 3), h: object = lstmc.State(2, 3), *, U: object = lstmc.Param(3, 3)
+        ) -> object:
+            h = lstmc.softmax(lstmc.tanh(lstmc.linear(h, U) + x) + sign * lstmc.tanh(x * h), axis=1)
+            return h, {"h": h}
+
+        @lstmc.model
+        def net(x: object = lstmc.Input(5, 2, 3), z: object = lstmc.Input(2)) -> object:
+            return {"y": lstmc.scan(step(), x)[0], "z": lstmc.tanh(z)}
+
+        return net.graph()
+
+    began = time.process_time()
+    proof = prove(attending(1.0), attending(-1.0))
+    assert time.process_time() - began < 2
+    assert {claim.name for claim in proof.claims if claim.refuted} == {"y", "x", "step/U"}
+    assert [line.partition(":")[0] for line in proof.lines()] == 3 * ["different"] + ["only tested, not proved"]
+    assert proof.lines()[-1].endswith(
+        "output z; gradient z: equal at random numbers; no proof is tried, as other arrays differ"
+    )
 
 
 def test_integers_are_drawn_and_said() -> None:

@@ -1,12 +1,13 @@
 """Proof that two graphs compute the same for all real inputs, at the sizes that they have.
 
 Both are run by the interpreter on the same symbols (:mod:`lstmc.verification.symbols`), forward and backward. What has
-equal normal forms is equal for all real numbers. Numbers are exact there: rounding is no part of the proof.
+equal normal forms is equal for all real numbers. Numbers are exact there: rounding is no part of the proof. Before,
+both are run on random floats: graphs that differ there need no proof.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial, reduce
@@ -18,10 +19,11 @@ import numpy as np
 
 from lstmc.errors import InterpreterError
 from lstmc.interp import Evaluation, backward, forward, named_rng
-from lstmc.ir import Graph, differentiable_outputs
+from lstmc.ir import Graph, Node, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
 from lstmc.process.status import gc_paused, report_activity
 from lstmc.types import shape_text
+from lstmc.verification.conditioning import SCALE_FLOOR
 from lstmc.verification.functions import equal, log, maximum, positive, relu, symmetric
 from lstmc.verification.symbols import (
     Algebra,
@@ -34,6 +36,9 @@ from lstmc.verification.symbols import (
 )
 
 BUDGET = 1_000_000  # products of two terms: some seconds
+POINTS = 2  # random ones, at which graphs are compared before
+DIFFERENT = 1e-6  # relative, of numbers in float64: far more than they round
+OTHERS_DIFFER = "equal at random numbers; no proof is tried, as other arrays differ"
 MOST_TEXT = 160  # characters of a normal form in a reason
 # The most terms of a product, of a value of a graph, and of a step of a comparison, tried in order: few are fast and
 # prove large sizes, and many prove more.
@@ -43,11 +48,12 @@ LIMITS = ((1, 16, 300), (1, None, 300), (32, None, 300), (1, 16, 20_000), (800, 
 @dataclass(frozen=True)
 class Claim:
     """One array that two graphs compute: ``kind`` is output or gradient. ``reason`` says why it is not proved to be
-    equal; it is empty where it is."""
+    equal; it is empty where it is. ``refuted``: the arrays differ at some numbers."""
 
     kind: str
     name: str
     reason: str = ""
+    refuted: bool = False
 
     @property
     def proved(self) -> bool:
@@ -86,14 +92,18 @@ class Proof:
     def lines(self) -> list[str]:
         """Return the proved claims as one sentence, and the unproved ones as one for each reason."""
         groups: dict[str, dict[str, list[str]]] = {}
-        for claim in self.claims:
+        for claim in sorted(self.claims, key=lambda claim: not claim.refuted):
             groups.setdefault(claim.reason, {}).setdefault(claim.kind, []).append(claim.name)
+        refuted = {claim.reason for claim in self.claims if claim.refuted}
 
         def listed(kinds: Mapping[str, Sequence[str]]) -> str:
             return "; ".join(f"{kind}{'s' * (len(names) > 1)} {', '.join(names)}" for kind, names in kinds.items())
 
         proved = groups.pop("", None)
-        unproved = [f"only tested, not proved: {listed(kinds)}: {reason}" for reason, kinds in groups.items()]
+        unproved = [
+            f"{'different' if reason in refuted else 'only tested, not proved'}: {listed(kinds)}: {reason}"
+            for reason, kinds in groups.items()
+        ]
         return [f"proved {self.scope}: {listed(proved)}", *unproved] if proved else unproved
 
 
@@ -104,7 +114,51 @@ def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUD
     all outputs is compared, each output with a cotangent of symbols.
     """
     report_activity("proving that the compiled graph is equal to the model")
-    return best_proof(partial(_prove, before, after, gradients), budget)
+    return _refutation(before, after, gradients) or best_proof(partial(_prove, before, after, gradients), budget)
+
+
+def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
+    """Return a proof without proved claims, where arrays of the graphs differ at random numbers; else None."""
+    refuted, names = dict[tuple[str, str], str](), list[tuple[str, str]]()
+    integers = tuple(node.name for node in _free_leaves(before, Input) if _is_integer(node))
+    for seed in range(POINTS):
+        inputs, params = ({n.name: _drawn(n, seed) for n in _free_leaves(before, kind)} for kind in (Input, Param))
+        try:
+            runs = [forward(graph, inputs, params) for graph in (before, after)]
+        except InterpreterError:  # indices that are real numbers
+            return None
+        results = {"output": [run.outputs for run in runs]}
+        cotangents = {
+            name: named_rng(seed, f"cotangent of {name}").normal(size=runs[0].outputs[name].shape)
+            for name in differentiable_outputs(before)
+        }
+        if gradients and cotangents:
+            results["gradient"] = [_gradients(run, cotangents) for run in runs]
+        wanted = {"output": list(runs[0].outputs), "gradient": [n for n in (*inputs, *params) if n not in integers]}
+        names = [(kind, name) for kind in results for name in wanted[kind]]
+        for kind, name in names:
+            if kind == "output" and name not in results[kind][1]:
+                continue  # which the proof says
+            expected, actual = (found.get(name, np.zeros(())) for found in results[kind])
+            if text := _counterexample(expected, actual if actual.shape else np.zeros_like(expected)):
+                refuted.setdefault((kind, name), text)
+    if not refuted:
+        return None
+    claims = [Claim(*key, refuted.get(key, OTHERS_DIFFER), key in refuted) for key in names]
+    return Proof(tuple(claims), {name: np.shape(array) for name, array in inputs.items()}, integers)
+
+
+def _counterexample(expected: Array, actual: Array) -> str:
+    """Return where two arrays of floats differ by more than rounding; empty if nowhere."""
+    if expected.shape != actual.shape:
+        return ""  # which the proof says
+    known = np.isfinite(expected) & np.isfinite(actual)
+    gaps = np.where(known, np.abs(np.where(known, expected, 0) - np.where(known, actual, 0)), 0)
+    if not gaps.size or gaps.max() <= DIFFERENT * max(np.abs(expected[known]).max(initial=0), SCALE_FLOOR):
+        return ""
+    at = np.unravel_index(gaps.argmax(), gaps.shape)
+    place = f"[{','.join(map(str, at))}]"
+    return f"at random numbers it is {actual[at]:.6g} at {place}, expected {expected[at]:.6g}"
 
 
 @gc_paused()
@@ -171,16 +225,30 @@ def _prove(before: Graph, after: Graph, gradients: bool, algebra: Algebra) -> Pr
 
 def symbolic_leaves(graph: Graph, kind: type[Input | Param], algebra: Algebra) -> dict[str, Array]:
     """Return symbols for each input or parameter that is fed or trained, and integers where an input is of integers."""
-    leaves: dict[str, Array] = {}
+    return {
+        node.name: _drawn(node, 0) if _is_integer(node) else symbols(algebra, node.name, node.types[0].shape)
+        for node in _free_leaves(graph, kind)
+    }
+
+
+def _free_leaves(graph: Graph, kind: type[Input | Param]) -> Iterator[Node]:
+    """Yield the inputs that are fed, or the parameters that are trained."""
     for node in graph:
         op = node.op
-        if not isinstance(op, kind) or (isinstance(op, Input) and isinstance(op.fill, Constant | Values)):
-            continue
-        if isinstance(op, Input) and isinstance(op.values, IntegerRange):
-            leaves[node.name] = op.values.draw(named_rng(0, node.name), op.shape)
-        elif not (isinstance(op, Param) and op.fixed):
-            leaves[node.name] = symbols(algebra, node.name, op.shape)
-    return leaves
+        filled = isinstance(op, Input) and isinstance(op.fill, Constant | Values)
+        if isinstance(op, kind) and not filled and not (isinstance(op, Param) and op.fixed):
+            yield node
+
+
+def _is_integer(node: Node) -> bool:
+    return isinstance(node.op, Input) and isinstance(node.op.values, IntegerRange)
+
+
+def _drawn(node: Node, seed: int) -> Array:
+    """Return random numbers for an input or a parameter."""
+    rng, shape = named_rng(seed, node.name), node.types[0].shape
+    domain = node.op.values if isinstance(node.op, Input) else None
+    return rng.normal(size=shape) if domain is None else domain.draw(rng, shape)
 
 
 def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Array]:
