@@ -324,6 +324,15 @@ def test_a_wrong_net_is_refuted_at_once_and_the_rest_is_not_tried() -> None:
     )
 
 
+def test_a_score_of_one_number_is_refuted_where_it_differs_and_nowhere_else() -> None:
+    text = "graph g {\n  %x: f32[2] = input()\n  %y: f32[] = sum(%x, axis=0)\n  return y=%y\n}\n"
+    graph, other = parse_graph(text), parse_graph(text.replace("sum", "max"))
+    assert prove(graph, graph).proved
+    assert re.fullmatch(
+        r"different: output y: at random numbers it is \S+, expected \S+", prove(graph, other).lines()[0]
+    )
+
+
 def test_integers_are_drawn_and_said() -> None:
     @lstmc.model
     def words(x: object = lstmc.Input(3, values=lstmc.integers(0, 3)), w: object = lstmc.Param(4, 2)) -> object:
