@@ -86,7 +86,7 @@ class KerasRuntime:
             "registered_name": "hard_sigmoid_2",
             "module": None,
         }
-        changed = {} if version_of(self.source) >= 3 else {"hard_sigmoid": own}
+        changed = {} if version_of(self.source) >= (3,) else {"hard_sigmoid": own}
         config = _today(self.source.facts["config"], changed)
         model_class = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
         inner = config["config"]  # a list in the first versions

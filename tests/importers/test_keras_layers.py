@@ -14,9 +14,9 @@ import pytest
 from keras import layers as kl
 
 from lstmc.importers import RefusedError
+from lstmc.importers.frontends.keras_calls import _PLAIN
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.keras_layers import HANDLERS
-from lstmc.importers.frontends.keras_ops import _PLAIN
 from lstmc.importers.frontends.keras_recurrent import HANDLERS as RECURRENT
 from lstmc.importers.sources import Source, StoredTensor
 from tests.importers.imported import assert_close, traced

@@ -56,6 +56,13 @@ def check(net: Net) -> None:
         one.graph.check_structure()
 
 
+def test_two_transposes_of_a_value_are_moved_each_from_its_own_order() -> None:
+    builder = built(3, 3, 3)
+    p, q, r = (builder.one(Permute(axes), "X", hint="x", origin="t") for axes in ((1, 0, 2), (0, 2, 1), (2, 1, 0)))
+    builder.outputs |= {name: builder.one(Add(), p, x, hint="y", origin="add") for name, x in (("Y", q), ("Z", r))}
+    check(builder.finish())
+
+
 OPS = ("transpose", "reshape", "linear", "apply", "softmax", "reduce", "add", "concat", "vector", "normalize")
 
 

@@ -151,7 +151,7 @@ class _Layout:
         self.params = dict(source.params)
         self.steps: list[Step] = []
         self.cost = 0
-        self.moved: dict[tuple[str, Order], str] = {}  # values in another order, shared by their consumers
+        self.moved: dict[tuple[str, Order, Order], str] = {}  # values in another order, shared by their consumers
         for step in source.steps:
             self._step(step)
 
@@ -237,9 +237,9 @@ class _Layout:
         name, current = self.name[value], self.order[value]
         if current == order:
             return name
-        if (name, order) not in self.moved:
-            self.moved[name, order] = self._moved(name, current, order, step)
-        return self.moved[name, order]
+        if (name, current, order) not in self.moved:
+            self.moved[name, current, order] = self._moved(name, current, order, step)
+        return self.moved[name, current, order]
 
     def _moved(self, name: str, current: Order, order: Order, step: Step) -> str:
         axes = tuple(current.index(axis) for axis in order)

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
-from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, output_mask
-from lstmc.importers.frontends.keras_ops import (
-    DEEPEST,
-    SAVE,
-    UNSETTLED,
-    Call,
-    DamagedConfig,
-    Key,
-    Operation,
-    Settings,
-    is_operation,
-    operation,
-    tensor_key,
-)
+from lstmc.errors import Argument
+from lstmc.importers.frontends.keras_calls import SAVE, UNSETTLED, Call, DamagedConfig, Key, Settings, tensor_key
+from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, output_mask
+from lstmc.importers.frontends.keras_masks import ATTENTION, MERGES
+from lstmc.importers.frontends.keras_ops import DEEPEST, Operation, is_operation, operation
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
+from lstmc.importers.frontends.keras_recurrent import HANDLERS as RECURRENT
 from lstmc.importers.frontends.keras_weights import (
     MODELS,
     check_fit,
@@ -37,9 +30,11 @@ from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem
 from lstmc.importers.read.keras_file import CONFIG, version_of
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.importers.sources import Source
+from lstmc.ops import Input, IntegerRange
 from lstmc.text import brief
 
 _MOST = 6  # results that a layer may have
+_OVER_SEQUENCES = frozenset({*RECURRENT, "Conv1D"} - {"ConvLSTM1D", "ConvLSTM2D"})  # of [N, T, D]
 _MEND = (
     "if layers of Keras compute the same, replace it by them, or by a model of them, in a copy of the model's JSON, and"
     f" give that by {CONFIG}; otherwise write the model without it"
@@ -62,7 +57,9 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
         check_structure(config)
         reader = _Reader(source, layers, shapes)
         graph = _Graph(reader, "", 1)
-        outputs = graph.outputs(config, [graph.input(layer) for layer in input_layers(config)])
+        own = config.get("config")
+        built = own.get("build_input_shape") if isinstance(own, Mapping) else None
+        outputs = graph.outputs(config, [graph.input(layer, built) for layer in input_layers(config)])
     except DamagedConfig as error:
         raise SourceError(f"{source.origin}: its configuration is damaged: {brief(error)}") from None
     for value in outputs:
@@ -107,23 +104,27 @@ class _Reader:
         ``node`` is what a functional model says of this use, of the ``values`` that it has by now.
         """
         kind, name = str(layer.get("class_name", "")), layer_name(layer)
-        if any(x is None for x in xs):
+        given = {name: [key and values[key] for key in keys] for name, keys in _masks(node).items()}
+        if any(x is None for x in xs) or any(
+            values[key] is None for keys in _masks(node).values() for key in keys if key
+        ):
             return [None] * _MOST
         label, weights = f"{path}{name} ({kind})", self.weights.get(f"{path}{name}", [])
         try:
             if (inner := nested(layer)) is not None:
                 return _Graph(self, f"{path}{name}/", lead + (kind == "TimeDistributed")).outputs(inner, xs)
             if is_operation(layer):
-                return [*self._operation(kind, label, name, operation(layer, node, values))]
+                return [*self._operation(kind, label, name, operation(layer, node, values, lead))]
             handler = HANDLERS.get(kind)
             if handler is None:
                 raise Refused("class_name", brief(kind), "it is not supported", _MEND)
             self.layers.at(name, label)
-            _check_arguments(node)
+            _check_arguments(kind, node)
             check_fit(layer, weights)
             operands = [x for x in xs if x]
             if not operands:
                 raise Refused("inbound_nodes", "none", "it reads nothing", SAVE)
+            seen = next(iter(given.get("attention_mask", ())), None)
             call = Call(
                 kind,
                 Settings(layer.get("config", {})),
@@ -131,7 +132,10 @@ class _Reader:
                 operands,
                 self.version,
                 lead,
-                self._mask(layer, operands),
+                self._mask(layer, masks := self._masks_of(operands, given)),
+                masks,
+                seen and self._truth(seen),
+                bool(_arguments(node).get("use_causal_mask")),
             )
             results = handler(self.layers, call)
             self._carry_mask(call, results)
@@ -149,14 +153,35 @@ class _Reader:
         results = OPERATIONS[kind](self.layers, use)
         return [results] if isinstance(results, str) else results
 
-    def _mask(self, layer: Mapping[str, Any], xs: Sequence[str]) -> str | None:
-        """Return the mask of a layer's first operand, or of a merge."""
+    def _mask(self, layer: Mapping[str, Any], each: Sequence[str | None]) -> str | None:
+        """Return the mask of a layer of operands with these masks: of the first one, or of a merge."""
         kind = layer["class_name"]
-        masks = {self.masks.get(x) for x in xs} if kind in MERGES else {self.masks.get(xs[0])}
-        if kind in MASK_REFUSED and masks != {None}:
-            raise Refused("mask", "given", "this layer is not read with a mask", "leave the mask out before it")
+        masks = {*each} if kind in MERGES else {each[0]}
+        if kind in MERGES and kind != "Concatenate" and self.version >= (3, 4) and UNSETTLED not in masks:
+            if None in masks or len(masks) == 1:
+                return None if None in masks else each[0]
+            return reduce(partial(self.layers.binary, "max"), filter(None, each))
         in_time = kind == "Concatenate" and layer.get("config", {}).get("axis") == 1
         return UNSETTLED if len(masks) > 1 or (in_time and masks != {None}) else masks.pop()
+
+    def _masks_of(self, xs: Sequence[str], given: Mapping[str, Sequence[str | None]]) -> list[str | None]:
+        """Return the mask [N, T, 1] of each operand: that of an argument, or else its own."""
+        own = [self.masks.get(x) for x in xs]
+        for place, name in zip(range(len(xs)), ("query_mask", "value_mask", "key_mask"), strict=False):
+            own[place] = self._column(next(iter(given.get(name, ())), None)) or own[place]
+        if "mask" not in given:
+            return own
+        return [self._column(mask) for mask in (*given["mask"], *[None] * len(xs))[: len(xs)]]
+
+    def _column(self, mask: str | None) -> str | None:
+        """Return a mask [N, T] of an argument as [N, T, 1]."""
+        return mask and self.layers.unsqueeze(self._truth(mask), [-1])
+
+    def _truth(self, mask: str) -> str:
+        """Return a mask of 0 and 1: Keras takes what is not 0 as true."""
+        leaf = self.builder.leaves.get(mask)
+        known = self.layers.is_whole(mask) or (isinstance(leaf, Input) and leaf.values == IntegerRange(0, 1))
+        return mask if known else self.layers.apply("step", self.layers.apply("abs", mask))
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
         """Record the mask of a layer's results."""
@@ -166,7 +191,7 @@ class _Reader:
         if mask is not None:
             self.masks[results[0]] = mask
         elif call.carried is not None:
-            if call.name in MASK_GOES_ON or call.name in MERGES or settings.get("return_sequences"):
+            if call.name in MASK_GOES_ON or call.name in (*MERGES, *ATTENTION) or settings.get("return_sequences"):
                 self.masks[results[0]] = call.carried
             else:
                 self.masks.pop(results[0], None)
@@ -199,7 +224,7 @@ class _Graph:
     def _functional(
         self, layers: Sequence[Mapping[str, Any]], config: Mapping[str, Any], xs: Sequence[str | None]
     ) -> list[str | None]:
-        waiting = {layer_name(layer): (layer, list(_uses(layer))) for layer in layers}
+        waiting = {layer_name(layer): (layer, [*map(_use, layer.get("inbound_nodes", []))]) for layer in layers}
         outputs = [tensor_key(entry) for entry in _listed(config.get("output_layers", []))]
         inputs = input_layers({"class_name": "Functional", "config": config})
         if len(inputs) != len(xs):
@@ -214,9 +239,9 @@ class _Graph:
         while waiting:
             before = len(self.values)
             for name, (layer, uses) in list(waiting.items()):
-                while done[name] < len(uses) and all(key in self.values for key in uses[done[name]]):
+                while done[name] < len(uses) and all(key in self.values for key in uses[done[name]].all()):
                     use = done[name]
-                    operands = [self.values[key] for key in uses[use]]
+                    operands = [self.values[key] for key in uses[use].operands]
                     node = layer["inbound_nodes"][use]
                     results = self.reader.call(layer, self.path, operands, self.lead, node, self.values)
                     self.values.update({(name, use, place): value for place, value in enumerate(results)})
@@ -232,22 +257,33 @@ class _Graph:
             model_outputs.append(self.values[key])
         return model_outputs
 
-    def input(self, layer: Mapping[str, Any]) -> str:
-        """Add an input of the whole model, and return its name."""
+    def input(self, layer: Mapping[str, Any], built: Any) -> str:
+        """Add an input of the whole model, and return its name. ``built``: a Sequential model's shape, if it has it."""
         name = layer_name(layer)
-        shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name)
-        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name)
+        shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name, built)
+        truth = IntegerRange(0, 1) if layer.get("config", {}).get("dtype") == "bool" else None
+        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name, values=truth)
 
-    def _declared(self, layer: Mapping[str, Any], name: str) -> Shape:
+    def _declared(self, layer: Mapping[str, Any], name: str, built: Any) -> Shape:
         """Return the input shape that the first layer has; a size without a number is a name."""
         config = layer.get("config", {})
-        declared = config.get("batch_shape", config.get("batch_input_shape"))
+        if (model := nested(layer)) is not None and layer["class_name"] in MODELS:
+            inside = model["config"].get("build_input_shape", built) if isinstance(model["config"], Mapping) else built
+            return self._declared(input_layers(model)[0], name, inside)
+        declared = config.get("batch_shape", config.get("batch_input_shape", built))
         if declared is None and config.get("input_dim") and layer.get("class_name") != "Embedding":  # Keras 1
             declared = [None, config.get("input_length"), config["input_dim"]]
         if declared is None and layer.get("class_name") == "Embedding":
             declared = [None, config.get("input_length")]
+        if declared is None and layer.get("class_name") in _OVER_SEQUENCES and self.reader.weights.get(name):
+            declared = [None, None, self.reader.weights[name][0].shape[-2]]
         if not isinstance(declared, list):
-            raise SourceError(f"{self.origin}: layer {name} is the first layer, and its input shape is missing")
+            given = Argument("shapes", f"{name}=SIZES")
+            raise SourceError(
+                f"{self.origin}: layer {name} is the first layer, and its input shape is missing: give it by {given},"
+                " with the sizes of the batch and of the input's axes",
+                arguments=(given,),
+            )
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in declared):
             raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {declared}")
         return tuple(
@@ -273,7 +309,7 @@ def _listed(references: Any) -> list[Any]:
     return [references] if references and isinstance(references[0], str) else references
 
 
-def _needed(layers: Mapping[str, tuple[Any, Sequence[Sequence[Key]]]], outputs: Sequence[Key]) -> set[str]:
+def _needed(layers: Mapping[str, tuple[Any, Sequence[_Use]]], outputs: Sequence[Key]) -> set[str]:
     """Return the names of the layers that the outputs depend on."""
     reachable: set[str] = set()
     waiting = [name for name, _, _ in outputs]
@@ -281,36 +317,67 @@ def _needed(layers: Mapping[str, tuple[Any, Sequence[Sequence[Key]]]], outputs: 
         name = waiting.pop()
         if name not in reachable and name in layers:
             reachable.add(name)
-            waiting += [operand for use in layers[name][1] for operand, _, _ in use]
+            waiting += [operand for use in layers[name][1] for operand, _, _ in use.all()]
     return reachable
 
 
-def _check_arguments(node: Any) -> None:
-    """Raise :class:`Refused` for arguments of a call other than tensors and masks."""
+class _Use(NamedTuple):
+    """The tensors of one call of a layer: its operands, and the masks among its arguments, by their names."""
+
+    operands: Sequence[Key]
+    masks: Mapping[str, Sequence[Key | None]]
+
+    def all(self) -> Iterator[Key]:
+        yield from self.operands
+        yield from (key for keys in self.masks.values() for key in keys if key)
+
+
+def _arguments(node: Any) -> Mapping[str, Any]:
+    """Return the keyword arguments of a call; until Keras 2 they stand with its first operand."""
     first = [] if isinstance(node, Mapping) or not node else _listed(node)[0]
-    arguments = node.get("kwargs", {}) if isinstance(node, Mapping) else first[3] if len(first) > 3 else {}
-    for key, value in arguments.items():
-        if key != "mask" and value not in (None, False) and not any(True for _ in _tensors(value)):
+    arguments: Mapping[str, Any] = node.get("kwargs", {}) if isinstance(node, Mapping) else dict(*first[3:4])
+    return arguments
+
+
+def _check_arguments(kind: str, node: Any) -> None:
+    """Raise :class:`Refused` for arguments of a call other than tensors and masks."""
+    read = ("use_causal_mask", "return_attention_scores") if kind in ATTENTION else ()
+    for key, value in _arguments(node).items():
+        if key not in read and value not in (None, False) and not any(True for _ in _tensors(value)):
             why = "an argument of the call that is not read"
             raise Refused(key, brief(value), why, "call the layer without it, and save the model again")
 
 
-def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:
-    """Yield the operands of each call of a layer: lists until Keras 2, tensors among the arguments in Keras 3."""
-    for node in layer.get("inbound_nodes", []):
-        if isinstance(node, Mapping):
-            named = {
-                key: operand for key, operand in node.get("kwargs", {}).items() if key != "mask"
-            }  # masks go with values
-            yield list(_tensors([node.get("args", []), named]))
-        else:
-            yield [tensor_key(operand) for operand in _listed(node)]
+def _masks(node: Any) -> dict[str, list[Key | None]]:
+    """Return the masks among the arguments of a call: one, or one for each operand."""
+    given = {name: value for name, value in _arguments(node).items() if name.endswith("mask")}
+    each = {name: value if isinstance(value, list) and not _is_key(value) else [value] for name, value in given.items()}
+    return {
+        name: [next(_tensors(value), None) for value in values]
+        for name, values in each.items()
+        if any(True for _ in _tensors(values))
+    }
+
+
+def _use(node: Any) -> _Use:
+    """Return one call of a layer: lists until Keras 2, tensors among the arguments in Keras 3."""
+    named = {name: value for name, value in _arguments(node).items() if not name.endswith("mask")}
+    if isinstance(node, Mapping):
+        return _Use([*_tensors([node.get("args", []), named])], _masks(node))
+    return _Use([*map(tensor_key, _listed(node)), *_tensors(named)], _masks(node))
+
+
+def _is_key(value: Any) -> bool:
+    """Return whether a list is a tensor of Keras 2 among arguments, ``["lstm", 0, 0]``."""
+    return isinstance(value, list) and len(value) == 3 and isinstance(value[0], str)
 
 
 def _tensors(thing: Any, depth: int = 0) -> Iterator[Key]:
     if isinstance(thing, Mapping) and thing.get("class_name") == "__keras_tensor__":
         config = thing.get("config")
         yield tensor_key(config.get("keras_history") if isinstance(config, Mapping) else config)
+    elif _is_key(thing):
+        yield tensor_key(thing)
     elif isinstance(thing, Mapping | list) and depth < DEEPEST:
         for inner in thing.values() if isinstance(thing, Mapping) else thing:
             yield from _tensors(inner, depth + 1)

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.frontends import keras_recurrent
-from lstmc.importers.frontends.keras_ops import SAVE, Call, Handler, Settings, activated, pads_of
+from lstmc.importers.frontends import keras_masks, keras_recurrent
+from lstmc.importers.frontends.keras_calls import SAVE, UNSETTLED, Call, Handler, Settings, activated, of_layer, pads_of
+from lstmc.importers.frontends.keras_masks import ATTENTION, softmax_of
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Pair
 from lstmc.importers.ir.values import Weight, axis_in, number, resolved
@@ -206,10 +207,10 @@ def _mean_over_time(layers: Layers, call: Call) -> list[str]:
 
 
 def _repeat_vector(layers: Layers, call: Call) -> list[str]:
-    if len(layers.shape(call.xs[0])) != 2:
+    *batch, size = layers.shape(call.xs[0])
+    if len(batch) != call.lead:
         raise Refused("input", str(layers.shape(call.xs[0])), "one row for each example is expected", SAVE)
-    n, size = layers.shape(call.xs[0])
-    return [layers.expand(layers.unsqueeze(call.xs[0], [1]), (n, call.config["n"], size))]
+    return [layers.expand(layers.unsqueeze(call.xs[0], [call.lead]), (*batch, call.config["n"], size))]
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
@@ -229,51 +230,6 @@ def _dot(layers: Layers, call: Call) -> list[str]:
     result = "".join(c for c in of_x + of_y[lead:] if c != of_x[axes[0]])
     products = layers.product(of_x, of_y, result, x, y)
     return [products if len(result) > lead else layers.unsqueeze(products, [lead])]
-
-
-def _attention(layers: Layers, call: Call) -> list[str]:
-    """softmax(scale q k') v, of query, value and an optional key."""
-    q, v, k = (*call.several(2), call.xs[1])[:3]
-    if call.config.get("score_mode", "dot") != "dot":
-        raise Refused("score_mode", str(call.config["score_mode"]), "only dot products are read", "use them")
-    scores = layers.matmul(q, layers.transpose(k, (0, 2, 1)))
-    scaled = layers.binary("mul", scores, call.weights[0]) if call.weights else scores
-    return [layers.matmul(layers.softmax(scaled, -1), v)]
-
-
-def _additive_attention(layers: Layers, call: Call) -> list[str]:
-    """softmax(sum(scale tanh(q + k))) v, of query, value and an optional key."""
-    q, v, k = (*call.several(2), call.xs[1])[:3]
-    each = layers.apply("tanh", layers.binary("add", layers.unsqueeze(q, [2]), layers.unsqueeze(k, [1])))
-    scaled = layers.binary("mul", each, call.weights[0]) if call.weights else each
-    return [layers.matmul(layers.softmax(layers.reduce("sum", scaled, [-1], keep=False), -1), v)]
-
-
-def _multi_head(layers: Layers, call: Call) -> list[str]:
-    """Multi-head attention: softmax(q k' / sqrt(width)) v of each head, of query, value and an optional key."""
-    q, v, k = (*call.several(2), call.xs[1])[:3]
-    rank = len(layers.shape(q))
-    unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
-    if any(unsupported.values()) or len(call.xs) > 3 or rank != 3:
-        raise Refused(", ".join(unsupported), "given", "only heads along one axis of time are read", "leave them out")
-    size, left = call.config["key_dim"], list(call.weights)
-    heads, biased = call.config["num_heads"], bool(call.config.get("use_bias", True))
-
-    def projected(x: str) -> str:
-        kernel, bias = left.pop(0), [left.pop(0)] if biased else []
-        width = kernel.shape[0]
-        flat = [one.reshaped(int(np.prod(one.shape))) for one in bias]
-        y = layers.linear(x, kernel.reshaped(width, int(np.prod(kernel.shape[1:]))).transposed(), *flat)
-        n, time = layers.shape(x)[:2]
-        return layers.transpose(layers.reshape(y, (n, time, heads, kernel.shape[2])), (0, 2, 1, 3))
-
-    of_q, of_k, of_v = projected(q), projected(k), projected(v)
-    scores = layers.affine(layers.matmul(of_q, layers.transpose(of_k, (0, 1, 3, 2))), size**-0.5, 0.0)
-    seen = layers.transpose(layers.matmul(layers.softmax(scores, -1), of_v), (0, 2, 1, 3))
-    kernel, *bias = left
-    width = kernel.shape[0] * kernel.shape[1]
-    y = layers.reshape(seen, (*layers.shape(seen)[:2], width))
-    return [layers.linear(y, kernel.reshaped(width, kernel.shape[2]).transposed(), *bias)]
 
 
 def _rms_norm(layers: Layers, call: Call) -> list[str]:
@@ -324,9 +280,8 @@ def _dropout(layers: Layers, call: Call) -> list[str]:
     return [layers.one(Dropout(ratio), call.xs[0])]
 
 
-def _leaky_relu(layers: Layers, call: Call) -> list[str]:
-    slope = call.config.number("negative_slope", call.config.get("alpha", 0.3))
-    return [layers.apply("leaky_relu", call.xs[0], slope)]
+def _as_activation(layers: Layers, call: Call) -> list[str]:
+    return [layers.one(of_layer(call.name, call.config, "class_name"), call.xs[0])]
 
 
 def _relu(layers: Layers, call: Call) -> list[str]:
@@ -345,6 +300,17 @@ def _reshape(layers: Layers, call: Call) -> list[str]:
     return [layers.reshape(call.xs[0], resolved((*shape[: call.lead], *call.config["target_shape"]), shape))]
 
 
+def _softmax(layers: Layers, call: Call) -> list[str]:
+    """Softmax; of a sequence [N, T, 1] the masked steps get 0."""
+    x, mask = call.xs[0], call.mask
+    if mask is not None and layers.shape(mask) == (*layers.shape(x), 1):  # given as an argument, of each element
+        mask = layers.squeeze(mask, [-1])
+    if mask is not None and layers.shape(mask) != layers.shape(x):
+        raise Refused("mask", "of each step", "a mask of each score is expected", "leave the mask out before it")
+    y = softmax_of(layers, x, mask, _axis(call))
+    return [y if mask is None else layers.binary("mul", y, mask)]
+
+
 def _flatten(layers: Layers, call: Call) -> list[str]:
     shape = layers.shape(call.xs[0])
     flat = 1 if len(shape) == call.lead else resolved((-1,), shape[call.lead :])[0]
@@ -356,29 +322,21 @@ def _permute(layers: Layers, call: Call) -> list[str]:
     return [layers.transpose(call.xs[0], (*range(lead), *(lead - 1 + d for d in call.config["dims"])))]
 
 
-def _merge(kind: str) -> Handler:
-    def handle(layers: Layers, call: Call) -> list[str]:
-        y = call.xs[0]
-        for x in call.xs[1:]:
-            y = layers.binary("add" if kind == "mean" else kind, y, x)
-        return [layers.affine(y, 1 / len(call.xs), 0.0) if kind == "mean" else y]
-
-    return handle
-
-
-# Layers that have a time of their own.
-ATTENTION = ("Attention", "AdditiveAttention", "MultiHeadAttention")
-_OVER_TIME = frozenset({*keras_recurrent.HANDLERS, "RepeatVector", "Dot", *ATTENTION})
+_ONE_TIME = frozenset({"ConvLSTM1D", "ConvLSTM2D", *ATTENTION})  # what has no more axes than with one time
+_MASKED = frozenset({*keras_recurrent.HANDLERS, "GlobalAveragePooling1D", "Softmax"})  # what sees a mask
 
 
 def _time_distributed(layers: Layers, call: Call) -> list[str]:
     inner = call.config["layer"]
     name = str(inner.get("class_name", ""))
-    if name not in HANDLERS or name in _OVER_TIME:
-        raise Refused("layer", name, "a layer applied to each step is expected there", "rewrite it")
-    return HANDLERS[name](
-        layers, Call(name, Settings(inner.get("config", {})), call.weights, call.xs, call.version, call.lead + 1)
-    )
+    if name not in HANDLERS or name in _ONE_TIME:
+        mend = "apply it to the steps in a model of its own, for one step, and import that"
+        raise Refused("layer", name, "it is not read inside of TimeDistributed", mend)
+    config, lead = Settings(inner.get("config", {})), call.lead + 1
+    carried = call.carried if name in (*_MASKED, "TimeDistributed") else None
+    if carried not in (None, UNSETTLED) and len(layers.shape(carried)) != len(layers.shape(call.xs[0])):
+        raise Refused("mask", "of whole steps", "it says nothing of the steps inside", "mask inside of TimeDistributed")
+    return HANDLERS[name](layers, Call(name, config, call.weights, call.xs, call.version, lead, carried))
 
 
 # What does something in training alone.
@@ -390,9 +348,6 @@ MASK_GOES_ON = frozenset(
         *("ReLU", "ELU", "PReLU", "BatchNormalization", "LayerNormalization", "Rescaling", *_TRAINING),
     }
 )
-# Layers that would see a mask, and do not here.
-MASK_REFUSED = frozenset({"Softmax", *ATTENTION})
-MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"})
 
 
 HANDLERS: dict[str, Handler] = {
@@ -406,9 +361,7 @@ HANDLERS: dict[str, Handler] = {
     "Masking": _masking,
     "RepeatVector": _repeat_vector,
     "Dot": _dot,
-    "Attention": _attention,
-    "AdditiveAttention": _additive_attention,
-    "MultiHeadAttention": _multi_head,
+    **keras_masks.HANDLERS,
     "RMSNormalization": _rms_norm,
     "PReLU": lambda layers, call: [layers.prelu(call.xs[0], call.weights[0])],
     "Rescaling": lambda layers, call: [
@@ -422,18 +375,11 @@ HANDLERS: dict[str, Handler] = {
     "LayerNormalization": _layer_norm,
     **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D"), _dropout),
     "Activation": lambda layers, call: [activated(layers, call, call.xs[0])],
-    "LeakyReLU": _leaky_relu,
+    **dict.fromkeys(("LeakyReLU", "ELU"), _as_activation),
     "ReLU": _relu,
-    "ELU": lambda layers, call: [layers.apply("elu", call.xs[0], call.config.number("alpha", 1.0))],
-    "Softmax": lambda layers, call: [layers.softmax(call.xs[0], _axis(call))],
+    "Softmax": _softmax,
     "Flatten": _flatten,
     "Reshape": _reshape,
     "Permute": _permute,
     "Concatenate": lambda layers, call: [layers.concat(call.xs, _axis(call))],
-    "Add": _merge("add"),
-    "Subtract": _merge("sub"),
-    "Multiply": _merge("mul"),
-    "Average": _merge("mean"),
-    "Maximum": _merge("max"),
-    "Minimum": _merge("min"),
 }

@@ -1,4 +1,4 @@
-"""One call of a Keras layer, its settings and activations; and functions of ``keras.ops``.
+"""Functions of ``keras.ops``.
 
 A functional model of Keras 3 stores operators on tensors as layers. Some are called as layers are (``Add``,
 ``Softmax``), and are no layers: their operands may be numbers.
@@ -6,173 +6,47 @@ A functional model of Keras 3 stores operators on tensors as layers. Some are ca
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lstmc.files.json_file import Int32, NotExpected, Number, parse_json
+from lstmc.importers.frontends.keras_calls import SAVE, DamagedConfig, Key, Settings, tensor_key
 from lstmc.importers.frontends.layers import Layers, shared_operations
-from lstmc.importers.frontends.shape_ops import Operand, Pair, same_padding
-from lstmc.importers.ir.ops import function
-from lstmc.importers.ir.values import Weight, axis_in, resolved
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.values import axis_in, resolved
 from lstmc.importers.refusal import Refused
-from lstmc.ops import Affine, Op
-from lstmc.ops.frameworks import ELEMENTWISE, Elementwise, Foreign, functions_of
+from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 from lstmc.text import brief
-
-_PLAIN: Mapping[str, Op] = {
-    name: function(row.function, *row.numbers) for row in ELEMENTWISE for name in row.activations
-}
-Key = tuple[str, int, int]  # a layer, which use of it, which of its results
-SAVE = "save the whole model again"
-# The settings that are read as numbers: a name has one type in all layers of Keras.
-_SETTINGS: Mapping[Any, str] = {
-    Number | None: "alpha epsilon mask_value max_value rate threshold",
-    Number | list[Number] | None: "negative_slope",
-    Int32 | None: "decimals filters groups input_dim input_length key_dim n num_heads output_dim pool_length stride"
-    " units value_dim",
-    list[Int32]: "dims newshape target_shape",
-    Int32 | list[Int32] | None: "axes axis dilation_rate kernel_size pool_size size strides",
-    Int32 | list[Int32 | list[Int32]]: "cropping",
-    str | Int32 | list[Int32 | list[Int32]]: "padding",
-}
-_TYPES = {name: type_ for type_, names in _SETTINGS.items() for name in names.split()}
-
-
-class DamagedConfig(ValueError):
-    """Raised for a configuration without the objects and lists that Keras writes."""
-
-
-class Settings(dict[str, Any]):
-    """The configuration of a layer. Raises :class:`Refused` for a number that is none, and one that is left out."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        for key in config.keys() & _TYPES.keys():
-            try:
-                parse_json(json.dumps(config[key], default=str).encode(), _TYPES[key])
-            except NotExpected as error:
-                why = "expected " + str(error).partition("expected ")[2]  # without which of several types
-                raise Refused(key, brief(config[key]), why, SAVE) from None
-        super().__init__(config)
-
-    def __missing__(self, key: str) -> Any:
-        raise Refused(key, "left out", "it is required", SAVE)
-
-    def number(self, key: str, default: float | None) -> float:
-        """Return a setting that must be a number. Raises :class:`Refused`."""
-        value = self.get(key, default)
-        if not isinstance(value, int | float):
-            raise Refused(key, brief(value), "one number is expected", SAVE)
-        return float(value)
-
-
-def tensor_key(entry: Any) -> Key:
-    """Return a reference to a tensor, ``[layer, use, result]``. Raises :class:`DamagedConfig`."""
-    whole = isinstance(entry, list | tuple) and len(entry) >= 3
-    if not whole or not isinstance(entry[0], str) or not all(isinstance(number, int) for number in entry[1:3]):
-        raise DamagedConfig(f"expected a reference to a tensor, found {brief(entry)}")
-    return entry[0], entry[1], entry[2]
-
-
-def activation(setting: Any, version: int, key: str) -> Op:
-    """Return an activation by its name, or by a serialized function of that name."""
-    name = setting.get("config", setting.get("class_name")) if isinstance(setting, Mapping) else setting
-    if name == "hard_sigmoid":
-        if not version:
-            why = "Keras 3 defines it differently from Keras 2, and the file does not record its version"
-            raise Refused(key, "hard_sigmoid", why, "give a file that has keras_version")
-        # clip(0.2 x + 0.5) until Keras 2, clip(x / 6 + 0.5) from Keras 3 on
-        return function("hard_sigmoid", 1 / 6 if version >= 3 else 0.2, 0.5)
-    if not isinstance(name, str) or name not in _PLAIN:
-        raise Refused(key, brief(name), "it is not supported", f"use one of {', '.join(_PLAIN)}")
-    return _PLAIN[name]
-
-
-UNSETTLED = "?"  # the mask of a merge of values that are not masked alike
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a layer: its class, configuration, weights in order, operands, and the version of Keras.
-
-    ``lead`` axes stand before those that the layer knows: the batch, and the time of each ``TimeDistributed`` it is in.
-    ``carried`` is the mask of its operands, or UNSETTLED.
-    """
-
-    name: str
-    config: Settings
-    weights: Sequence[Weight]
-    xs: Sequence[str]
-    version: int
-    lead: int = 1
-    carried: str | None = None
-
-    @property
-    def mask(self) -> str | None:
-        """Return the mask [N, T, 1], 1 at the steps that count. Raises :class:`Refused` for one that is UNSETTLED."""
-        if self.carried == UNSETTLED:
-            why = "what a merge before it makes of different masks depends on the version of Keras"
-            raise Refused("mask", "of some operands", why, "mask all of them alike")
-        return self.carried
-
-    def several(self, least: int) -> Sequence[str]:
-        """Return the operands. Raises :class:`Refused` for fewer than ``least``."""
-        if len(self.xs) < least:
-            raise Refused("inbound_nodes", f"{len(self.xs)} operands", f"{least} are expected", SAVE)
-        return self.xs
-
-    @property
-    def rank(self) -> int:
-        """Return the number of axes of a layer of images: 1 of ``Conv1D``."""
-        return next(int(mark) for mark, after in pairwise(self.name) if mark.isdigit() and after == "D")
-
-    def pair(self, key: str, rank: int, default: Any = 1) -> tuple[int, ...]:
-        value = self.config.get(key)
-        value = default if value is None else value
-        values = (value,) * rank if isinstance(value, int) else tuple(value)
-        if len(values) != rank or min(values) < 1:
-            raise Refused(key, str(value), f"{rank} positive numbers are expected", SAVE)
-        return values
-
-
-Handler = Callable[[Layers, Call], list[str]]
-
-
-def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis for a padding mode."""
-    if padding == "causal":
-        return (dilation * (kernel - 1), 0)
-    return same_padding(size, kernel, stride, dilation) if padding == "same" else (0, 0)
-
-
-def activated(layers: Layers, call: Call, y: str) -> str:
-    name = call.config.get("activation", "linear") or "linear"
-    if name == "softmax":
-        return layers.softmax(y, -1)
-    if name == "log_softmax":
-        return layers.softmax(y, -1, log=True)
-    f = activation(name, call.version, "activation")
-    return y if f == Affine() else layers.one(f, y)
-
 
 DEEPEST = 10  # lists in lists of arguments
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of an operation: its configuration, and its arguments with the names of values for tensors."""
+    """One call of an operation: its configuration, and its arguments with the names of values for tensors.
+
+    ``lead`` is that of :class:`Call`: axes are counted as the operation counts them, and read as those of the value.
+    """
 
     config: Settings
     args: Sequence[Any]
+    lead: int = 1
+
+    def place(self, axis: int | None, key: str = "axis") -> int:
+        """Return the axis of the value. Raises :class:`Refused` for that of the batch inside ``TimeDistributed``."""
+        if self.lead > 1 and not axis:
+            mend = "give the axes of a step, or take it out of TimeDistributed"
+            raise Refused(key, str(axis), "inside of TimeDistributed each step is a batch of its own", mend)
+        return axis if axis is not None and axis < 0 else (axis or 0) + self.lead - 1
 
     def axes(self, rank: int) -> list[int]:
         setting = self.config.get("axis")
-        axes = range(rank) if setting is None else [setting] if isinstance(setting, int) else setting
-        return [axis_in(axis, rank) for axis in axes]
+        if setting is None and self.lead == 1:
+            return [*range(rank)]
+        return [axis_in(self.place(axis), rank) for axis in (setting if isinstance(setting, list) else [setting])]
 
     @property
     def axis(self) -> int | None:
@@ -180,7 +54,7 @@ class Operation:
         axis = self.config.get("axis")
         if not isinstance(axis, int | None):
             raise Refused("axis", str(axis), "one axis is expected", SAVE)
-        return axis
+        return axis if axis is None and self.lead == 1 else self.place(axis)
 
     def argument(self, place: int) -> Any:
         """Return an argument. Raises :class:`Refused` for one that is left out."""
@@ -214,12 +88,13 @@ def is_operation(layer: Mapping[str, Any]) -> bool:
     return isinstance(nodes[0], Mapping) and "trainable" not in config
 
 
-def operation(layer: Mapping[str, Any], node: Any, values: Mapping[tuple[str, int, int], str | None]) -> Operation:
+def operation(layer: Mapping[str, Any], node: Any, values: Mapping[Key, str | None], lead: int = 1) -> Operation:
     """Return one call, from the format of ``keras/src/saving/serialization_lib.py``."""
     call = node if isinstance(node, Mapping) else {}
     return Operation(
         Settings(layer.get("config", {})),
         [_argument(one, values) for one in call.get("args", [])],
+        lead,
     )
 
 
@@ -282,12 +157,17 @@ def _power(layers: Layers, use: Operation) -> str:
     return layers.apply("power", _operand(x), float(exponent))
 
 
-def _reduce(kind: Any) -> OperationHandler:
+def _reduce(kind: Any) -> Callable[[Layers, Operation], str]:
     def handle(layers: Layers, use: Operation) -> str:
         x = use.operand(0)
         return layers.reduce(kind, x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))
 
     return handle
+
+
+def _any(layers: Layers, use: Operation) -> str:
+    """Whether there is an element that is not 0."""
+    return _reduce("max")(layers, replace(use, args=[layers.apply("step", layers.apply("abs", use.operand(0)))]))
 
 
 def _arg_max(sign: float) -> OperationHandler:
@@ -311,6 +191,9 @@ def _item(layers: Layers, use: Operation) -> str:
     keys = list(key) if isinstance(key, list) else [key]
     if any(not (one is None or one is Ellipsis or isinstance(one, int | slice)) for one in keys):
         raise Refused("key", "computed, or a list", "only integers and slices are read", "use slices")
+    if use.lead > 1 and keys[:1] not in ([slice(None)], [Ellipsis]):
+        use.place(None, "key")
+    keys = [*[slice(None)] * (use.lead - 1), *keys]
     rank, counted = len(layers.shape(y)), sum(isinstance(one, int | slice) for one in keys)
     rest = [slice(None)] * (rank - counted)
     at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)
@@ -340,8 +223,9 @@ def _split(layers: Layers, use: Operation) -> list[str]:
 
 
 def _reshape(layers: Layers, use: Operation) -> str:
-    x = use.operand(0)
-    return layers.reshape(x, resolved(use.config["newshape"], layers.shape(x)))
+    x, shape, lead = use.operand(0), layers.shape(use.operand(0)), use.lead
+    own = use.config["newshape"]
+    return layers.reshape(x, resolved(own if lead == 1 else (*shape[:lead], *own[1:]), shape))
 
 
 def _transpose(layers: Layers, use: Operation) -> str:
@@ -349,17 +233,39 @@ def _transpose(layers: Layers, use: Operation) -> str:
     axes = use.config.get("axes") or [*range(len(layers.shape(x)))][::-1]
     if not isinstance(axes, list):
         raise Refused("axes", str(axes), "a list is expected", SAVE)
-    return layers.transpose(x, axes)
+    if use.lead > 1 and axes[:1] != [0]:
+        use.place(None, "axes")
+    return layers.transpose(x, [*range(use.lead), *map(use.place, axes[1:])] if use.lead > 1 else axes)
 
 
 def _expand_dims(layers: Layers, use: Operation) -> str:
     setting = use.config["axis"]
-    return layers.unsqueeze(use.operand(0), [setting] if isinstance(setting, int) else setting)
+    axes = [setting] if isinstance(setting, int) else setting
+    return layers.unsqueeze(use.operand(0), [*map(use.place, axes)])
 
 
 def _squeeze(layers: Layers, use: Operation) -> str:
     setting = use.config.get("axis")
-    return layers.squeeze(use.operand(0), [setting] if isinstance(setting, int) else setting)
+    if setting is None and use.lead == 1:
+        return layers.squeeze(use.operand(0), None)
+    return layers.squeeze(use.operand(0), [*map(use.place, setting if isinstance(setting, list) else [setting])])
+
+
+def _softmax(log: bool) -> OperationHandler:
+    def handle(layers: Layers, use: Operation) -> str:
+        return layers.softmax(use.operand(0), -1 if use.config.get("axis") is None else use.axis or 0, log)
+
+    return handle
+
+
+def _einsum(layers: Layers, use: Operation) -> str:
+    equation, more = str(use.config["subscripts"]).replace(" ", ""), "ZYXW"[: use.lead - 1]
+    parts = [*equation.replace("->", ",").split(",")]
+    if more and (len({part[:1] for part in parts}) > 1 or {*more} & {*equation}):
+        use.place(None, "subscripts")
+    for part in {*parts} if more else ():
+        equation = re.sub(rf"\b{part}\b", more + part, equation)
+    return layers.einsum(equation, [*map(_operand, use.args)])
 
 
 _GELU = {True: "gelu_tanh", False: "gelu"}
@@ -373,6 +279,7 @@ HANDLERS: dict[str, OperationHandler] = {
     "Gelu": lambda layers, use: layers.apply(_GELU[bool(use.config.get("approximate", True))], use.operand(0)),
     **{name: _reduce(name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
     **{f"A{name}": _reduce(name) for name in ("max", "min")},
+    "Any": _any,
     "Round": _rounded,
     "Cast": lambda layers, use: layers.value(layers.cast(use.operand(0), str(use.config["dtype"]))),
     "Argmax": _arg_max(1.0),
@@ -385,8 +292,11 @@ HANDLERS: dict[str, OperationHandler] = {
     "Transpose": _transpose,
     "ExpandDims": _expand_dims,
     "Squeeze": _squeeze,
-    "Softmax": lambda layers, use: layers.softmax(use.operand(0), -1 if use.axis is None else use.axis),
-    "LogSoftmax": lambda layers, use: layers.softmax(use.operand(0), -1 if use.axis is None else use.axis, log=True),
+    "Softmax": _softmax(log=False),
+    "LogSoftmax": _softmax(log=True),
     "Matmul": lambda layers, use: layers.matmul(use.operand(0), use.operand(1)),
-    "Einsum": lambda layers, use: layers.einsum(str(use.config["subscripts"]), [*map(_operand, use.args)]),
+    "Einsum": _einsum,
+    "ConvertToTensor": lambda layers, use: layers.value(use.operand(0)),
+    "ZerosLike": lambda layers, use: layers.affine(use.operand(0), 0.0, 0.0),
+    "OnesLike": lambda layers, use: layers.affine(use.operand(0), 0.0, 1.0),
 }

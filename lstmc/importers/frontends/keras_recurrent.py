@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends.keras_ops import SAVE, Call, Handler, Settings, activation, pads_of
+from lstmc.importers.frontends.keras_calls import SAVE, Call, Handler, Settings, activation, pads_of
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
@@ -40,9 +40,10 @@ _AT_FIRST = (
 def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
     """Return the outputs [N, T, H], or the last one [N, H]; then the last states if ``return_state`` is set.
 
-    Where the mask [N, T, 1] is 0, states stay and the last output is given once more.
+    Where the mask [N, T, 1] is 0, states stay and the last output is given once more. Inside ``TimeDistributed`` N
+    stands for several axes.
     """
-    config, mask = call.config, call.mask
+    config, mask, lead = call.config, call.mask, call.lead
     if config.get("stateful"):
         mend = "save it with stateful=False, whose weights are the same; in the written model call scan with carry=True"
         raise Refused("stateful", "True", "states are carried from batch to batch", mend)
@@ -53,21 +54,22 @@ def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
         layers.builder.notes.append(_AT_FIRST)
     backwards = bool(config.get("go_backwards")) != reverse
     init = dict(zip(cell.states, call.xs[1:], strict=False))
-    x = layers.transpose(call.xs[0], (1, 0, 2))
-    extras: dict[Extra, Operand] = {} if mask is None else {"mask": layers.transpose(mask, (1, 0, 2))}
+    order = (lead, *range(lead), lead + 1)
+    x = layers.transpose(call.xs[0], order)
+    extras: dict[Extra, Operand] = {} if mask is None else {"mask": layers.transpose(mask, order)}
     y, *last = layers.recur("keras", cell, x, (w_x, w_h, *bias), init, layers.hint, extras=extras, reverse=backwards)
     if mask is not None and config.get("zero_output_for_mask"):
         y = layers.binary("mul", y, extras["mask"])
     if not config.get("return_sequences"):
         out = last[0]
     else:
-        out = layers.transpose(y, (1, 0, 2))
+        out = layers.transpose(y, np.argsort(order).tolist())
         if config.get("go_backwards"):  # Keras gives them in the order in which they were made
-            out = layers.flip(out, 1)
+            out = layers.flip(out, lead)
     return [out, *last] if config.get("return_state") else [out]
 
 
-def of_cells(layers: Layers, call: Call) -> list[str]:
+def of_cells(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
     """Return the results of ``RNN(cell)``: a layer for the cell, or a stack of layers for ``StackedRNNCells``."""
     config = call.config
     cell_config = config.get("cell") or {}
@@ -82,18 +84,27 @@ def of_cells(layers: Layers, call: Call) -> list[str]:
     back, left, hint, operands = bool(config.get("go_backwards")), list(call.weights), layers.hint, list(call.xs)
     for number, cell in enumerate(cells):
         own, inner = cell.get("config", {}), number < len(cells) - 1
-        count = 3 if own.get("use_bias", True) else 2
+        count = _count(cell)
         own_weights, left = left[:count], left[count:]
         settings: dict[str, Any] = {
             **own,
             **{key: config.get(key) for key in ("return_sequences", "return_state", "stateful")},
         }
         settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
+        settings |= {"zero_output_for_mask": bool(config.get("zero_output_for_mask")) and not inner}
         layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.origin)
         one = replace(call, name=CELLS[cell["class_name"]], config=Settings(settings), weights=own_weights, xs=operands)
-        operands = recurrent(layers, one, back and inner)
+        operands = recurrent(layers, one, reverse or (back and inner))
     layers.at(hint, layers.origin)
     return operands
+
+
+def _count(layer: Mapping[str, Any]) -> int:
+    """Return the number of arrays of a recurrent layer or cell."""
+    config = layer.get("config", {})
+    cell = config.get("cell") or {}
+    cells = cell.get("config", {}).get("cells", [cell]) if cell else []
+    return sum(map(_count, cells)) if cell else 3 if config.get("use_bias", True) else 2
 
 
 def _arrays(
@@ -160,18 +171,22 @@ def bidirectional(layers: Layers, call: Call) -> list[str]:
     inner = config.get("layer") or {}
     backward = config.get("backward_layer") or {}
     name, forward_config = str(inner.get("class_name", "")), inner.get("config", {})
-    if name not in KINDS:
-        raise Refused("layer", name, "only SimpleRNN, LSTM and GRU run both ways", "write two layers")
+    other_name = str(backward.get("class_name", name))
+    if not {name, other_name} <= {*_BOTH_WAYS}:
+        why = f"only {', '.join(_BOTH_WAYS)} run both ways"
+        raise Refused("layer", name if name not in _BOTH_WAYS else other_name, why, "write two layers")
     first = 1 + len(xs) // 2  # the first states of the one way stand before those of the other
     if forward_config.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
-    half, hint = len(call.weights) // 2, layers.hint
+    counts, hint = (_count(inner), _count(backward or inner)), layers.hint
+    half = len(call.weights) * counts[0] // sum(counts)  # Keras 1 has three times as many, or four
     one = replace(call, name=name, config=Settings(forward_config), weights=call.weights[:half], xs=xs[:first])
-    ahead, *last = recurrent(layers, one)
+    ahead, *last = _BOTH_WAYS[name](layers, one)
     layers.at(f"{hint}_backward", layers.origin)
     settings = dict(backward.get("config", forward_config)) | {"go_backwards": False}
-    other = replace(one, config=Settings(settings), weights=call.weights[half:], xs=[xs[0], *xs[first:]])
-    back, *last_back = recurrent(layers, other, reverse=True)
+    states = [xs[0], *xs[first:]]
+    other = replace(one, name=other_name, config=Settings(settings), weights=call.weights[half:], xs=states)
+    back, *last_back = _BOTH_WAYS[other_name](layers, other, reverse=True)
     layers.at(hint, layers.origin)
     mode = config.get("merge_mode", "concat")
     if mode == "concat":
@@ -182,6 +197,9 @@ def bidirectional(layers: Layers, call: Call) -> list[str]:
         raise Refused("merge_mode", str(mode), "there are concat, sum, mul, ave and None", "use one of them")
     y = layers.binary("mul" if mode == "mul" else "add", ahead, back)
     return [layers.affine(y, 0.5, 0.0) if mode == "ave" else y, *last, *last_back]
+
+
+_BOTH_WAYS: Mapping[str, Callable[..., list[str]]] = {**dict.fromkeys(KINDS, recurrent), "RNN": of_cells}
 
 
 def conv_lstm(layers: Layers, call: Call) -> list[str]:

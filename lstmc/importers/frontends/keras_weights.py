@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
 
+from lstmc.importers.frontends.keras_calls import DamagedConfig, Settings
 from lstmc.importers.frontends.keras_layers import HANDLERS
-from lstmc.importers.frontends.keras_ops import DamagedConfig, Settings
 from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS, PARTS
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused, SourceError
@@ -96,7 +96,7 @@ def stored_order(counts: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 # An array's sizes, None for one that the configuration leaves open; None for an array of which it says nothing.
 ArraySizes = tuple[int | None, ...] | None
-ALONE = frozenset({*HANDLERS, *CELLS} - {"TimeDistributed", "Bidirectional", "RNN"})  # around no other
+_INSIDE = frozenset({*HANDLERS, *CELLS})
 
 
 def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[ArraySizes] | None:
@@ -110,7 +110,7 @@ def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Arr
         return None if None in own else [None for arrays in own for _ in arrays or ()]
     inside = _inside(kind, config)
     if inside is not None:
-        inner_arrays = [expected_arrays(one, by_gate) if _name(one) in ALONE else None for one in inside]
+        inner_arrays = [expected_arrays(one, by_gate) if _name(one) in _INSIDE else None for one in inside]
         return None if None in inner_arrays else [array for one in inner_arrays for array in one or ()]
     units = config.get("units", config.get("output_dim"))
     bias = bool(config.get("use_bias", config.get("bias", True)))
@@ -275,10 +275,16 @@ def _by_place(
             by_layer |= _by_place(source, inner_layers(inner) or [], deeper, f"{path}{name}/")
             continue
         inside = [group for group in groups if any(_below(group, root) for root in below)]
-        cells = _places(layer.get("config", {}).get("cell", {}).get("config", {}).get("cells", []))
-        inside.sort(key=lambda group: _order(group, cells))
+        inside.sort(key=lambda group, cells=_places(_stacked(layer)): _order(group, cells))  # type: ignore[misc]
         by_layer[path + name] = [source.tensors[one].weight() for group in inside for one in groups[group]]
     return by_layer
+
+
+def _stacked(layer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the cells of a layer of StackedRNNCells, perhaps in a wrapper."""
+    config = layer.get("config", {})
+    cell, inner = config.get("cell"), config.get("layer")
+    return _stacked(inner) if inner else cell.get("config", {}).get("cells", []) if cell else []
 
 
 def renamed(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:

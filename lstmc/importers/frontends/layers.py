@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from string import ascii_lowercase
 from typing import Literal
 
 import numpy as np
 
+from lstmc.importers.frontends.einsum import einsum_letters
 from lstmc.importers.frontends.shape_ops import Operand, Reversal, ShapeOps
 from lstmc.importers.ir.ops import (
     BINARY,
@@ -26,7 +26,6 @@ from lstmc.importers.ir.ops import (
 )
 from lstmc.importers.ir.recur import Cell, Extra, RecurrentLayer, add_layer, cell_weights
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
-from lstmc.importers.refusal import Refused
 from lstmc.ops import (
     Add,
     Affine,
@@ -47,7 +46,6 @@ from lstmc.ops.frameworks import Framework
 from lstmc.passes.unrolled_steps import Step
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
-_EINSUM = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
 _LARGE = 1e9
 _INFINITE = f"An infinite number is {_LARGE:g} here: under a softmax or a maximum it does the same."
 
@@ -111,28 +109,20 @@ class Layers(ShapeOps):
         if isinstance(y, Weight) and len(y.shape) == 2:
             return self.linear(x, y.transposed())
         if isinstance(x, Weight) and len(x.shape) == 2:
-            return self._turned(self.linear(self._turned(y), x))
+            return self.turned(self.linear(self.turned(y), x))
         rank = max(len(self.shape(x)), len(self.shape(y)))
         batch = ascii_lowercase[: rank - 2]
         of_x, of_y = ((batch + last)[rank - len(self.shape(v)) :] for v, last in ((x, "xy"), (y, "yz")))
         return self.product(of_x, of_y, f"{batch}xz", x, y)
 
-    def _turned(self, x: Operand) -> str:
+    def turned(self, x: Operand) -> str:
         """Swap the last two axes."""
         return self.transpose(x, (*range(len(self.shape(x)) - 2), -1, -2))
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
         """Add an einsum such as ``bt,bth->bh``; more than two operands are contracted from the left."""
-        compact = equation.replace(" ", "")
-        if _EINSUM.fullmatch(compact) is None:
-            why = "only two operands or more and their result, all in letters, are read"
-            raise Refused("equation", equation, why, "write it without dots, or by other functions")
-        operands, arrow, result = compact.partition("->")
-        letters = operands.replace(",", "")
-        if operands.count(",") + 1 != len(xs):
-            raise Refused("equation", equation, f"it has {len(xs)} operands", "check the model")
-        result = result if arrow else "".join(sorted(one for one in {*letters} if letters.count(one) == 1))
-        (of_y, *more), (y, *others) = operands.split(","), xs
+        (of_y, *more), result = einsum_letters(equation, len(xs))
+        y, *others = xs
         while more:
             of_x, x = of_y, y
             needed = {*result}.union(*more[1:])

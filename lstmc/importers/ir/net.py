@@ -29,7 +29,7 @@ from lstmc.source import SrcLoc
 from lstmc.text import unused
 from lstmc.types import TensorType
 
-RESERVED = KEYWORDS | {"net", "N", "D", "S", "H", "P"}
+RESERVED = KEYWORDS | {"net", "N", "M", "L", "D", "S", "H", "P"}
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a written model
 
 
@@ -380,5 +380,9 @@ class NetBuilder:
     def finish(self, every_input: bool = False) -> Net:
         """Return the net without unused steps and parameters; also without unused inputs, unless they all stay."""
         empty = _graph(self.name, {}, (), {}, ())
-        net = Net(empty, self.origin, {}, notes=tuple(self.notes), ignored=self.ignored, called=self.called)
-        return net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)
+        net = Net(empty, self.origin, {}, ignored=self.ignored, called=self.called)
+        net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)
+        missing = [
+            f"No output depends on input {self.called[n]}: it is left out." for n in self.inputs if n not in net.inputs
+        ]
+        return replace(net, notes=(*self.notes, *missing))

@@ -73,6 +73,7 @@ class Cell:
         return shapes
 
 
+_BATCH = ("N", "M", "L")  # the axes of a batch
 Extra = Literal["mask", "static", "cont", "lengths"]
 
 
@@ -93,17 +94,18 @@ class RecurrentLayer:
 
 
 def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, origin: str) -> tuple[str, ...]:
-    """Add a layer over x [T, N, D], and return its outputs [T, N, P], then each last state.
+    """Add a layer over x [T, N, D] or [T, N, M, D], and return its outputs [T, N, P], then each last state.
 
     Layers of equal batches with the same cell and weights share these.
     """
     shape, cell, weights, extras = builder.shapes[x], layer.cell, layer.weights, layer.extras
     width, recurrent = weights["W_x"].shape[1], weights["W_h"].shape[1]
-    if len(shape) != 3:
+    steps, *batch, last = shape if len(shape) > 1 else (*shape, 0)
+    if not 1 <= len(batch) <= len(_BATCH):
         raise ShapeProblem(f"a recurrent layer takes [T, N, D], found {listed(shape)}")
-    if shape[2] != width:
+    if last != width:
         raise ShapeProblem(f"{listed(shape)} goes into weights for {width} inputs")
-    sizes: dict[str, Size] = {"N": shape[1], "D": width, "H": recurrent, "P": recurrent}
+    sizes: dict[str, Size] = {**dict(zip(_BATCH, batch, strict=False)), "D": width, "H": recurrent, "P": recurrent}
     if cell.projection:
         sizes["P"], sizes["H"] = weights["W_p"].shape
     if cell.static:
@@ -111,14 +113,14 @@ def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, ori
     sequences, static = [x], [extras["static"]] if cell.static else []
     body = _step(cell, sizes, weights)
     if "mask" in extras:
-        body = with_mask(body, 1, len(cell.states))
+        body = with_mask(body, 1, len(cell.states), len(batch))
         sequences.append(extras["mask"])
-    shared = all(weight.sources for weight in weights.values()) and (cell, "mask" in extras, shape[1], weights)
+    shared = all(weight.sources for weight in weights.values()) and (cell, "mask" in extras, batch, weights)
     title = next((title for title, other in builder.cells.items() if shared and other == shared), None)
     title = title or builder.scan_name(hint)
     builder.cells[title] = shared
     first = {state: layer.init.get(state) for state in cell.states}
-    results = builder.loop(title, body, sequences, first, static, shape[0], origin, layer.reverse)
+    results = builder.loop(title, body, sequences, first, static, steps, origin, layer.reverse)
     options = {option: value for option, value in extras.items() if option in ("cont", "lengths")}
     if options:
         step = builder.steps.pop()
@@ -131,7 +133,7 @@ def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, ori
 def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) -> Net:
     """Return a step of a cell as a net, whose inputs are x, the states and the static input; its sizes have names."""
     named = {n: size.called(n) if isinstance(size, OpenSize) else NamedSize(n, size) for n, size in sizes.items()}
-    step, n, units = NetBuilder("step", ""), named["N"], int(named["H"])
+    step, n, units = NetBuilder("step", ""), [named[axis] for axis in _BATCH if axis in named], int(named["H"])
     for role, text in cell.weights().items():
         expected = tuple(_size(size, named) for size in text.split(", "))
         if weights[role].shape != expected:
@@ -139,17 +141,17 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
         step.hold({role: weights[role]})
         step.leaves[role], step.shapes[role] = Param(expected), expected
     step.reserve(weights)
-    x, h = step.input("x", (n, named["D"])), step.input("h", (n, named["P" if cell.projection else "H"]))
-    c = step.input("c", (n, named["H"])) if cell.kind == "lstm" else ""
+    x, h = step.input("x", (*n, named["D"])), step.input("h", (*n, named["P" if cell.projection else "H"]))
+    c = step.input("c", (*n, named["H"])) if cell.kind == "lstm" else ""
 
     def one(op: Op, *values: str, hint: str = "value") -> str:
         return step.one(op, *values, hint=hint, origin="")
 
     def linear(x: str, *roles: str, hint: str = "value") -> str:
-        return one(Linear(1), x, *roles, hint=hint)
+        return one(Linear(len(n)), x, *roles, hint=hint)
 
     def split(value: str, *gates: str) -> tuple[str, ...]:
-        return step.add(Split(1, (units,) * len(gates)), value, hint="", hints=gates, origin="")
+        return step.add(Split(len(n), (units,) * len(gates)), value, hint="", hints=gates, origin="")
 
     def applied(op: Op, value: str, peephole: str = "", state: str = "", hint: str = "value") -> str:
         if peephole and cell.peepholes:
@@ -160,7 +162,7 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
 
     product = linear(x, "W_x", *["b"] * cell.bias)
     if cell.static:
-        product = one(Add(), product, linear(step.input("s", (n, named["S"])), "W_s"))
+        product = one(Add(), product, linear(step.input("s", (*n, named["S"])), "W_s"))
     if cell.kind == "rnn":
         h = applied(cell.new, one(Add(), product, linear(h, "W_h")), hint="h_next")
     elif cell.kind == "gru":
@@ -185,16 +187,19 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
     return step.finish(every_input=True)
 
 
-def with_mask(body: Net, sequences: int, states: int) -> Net:
-    """Return the body of a loop with one more sequence, a mask [N, 1]: where it is 0, all states stay."""
+def with_mask(body: Net, sequences: int, states: int, lead: int = 1) -> Net:
+    """Return the body of a loop with one more sequence, a mask [N, 1]: where it is 0, all states stay.
+
+    N stands for the first ``lead`` axes of the states.
+    """
     builder, names = NetBuilder.of(body), [*body.inputs]
     builder.steps = [*body.steps]
     own = names[sequences : sequences + states]
-    mask = builder.input("m", (body.inputs[own[0]][0], 1))
+    mask = builder.input("m", (*body.inputs[own[0]][:lead], 1))
     kept = dict[str, str]()
     for state, value in zip(own, body.outputs.values(), strict=False):
-        shape = (body.inputs[state][0], *(1,) * (len(body.inputs[state]) - 1))
-        m = mask if len(shape) == 2 else builder.one(Reshape(shape), mask, hint="mask", origin="")
+        shape = (*body.inputs[state][:lead], *(1,) * (len(body.inputs[state]) - lead))
+        m = mask if len(shape) == lead + 1 else builder.one(Reshape(shape), mask, hint="mask", origin="")
         kept[value] = builder.one(Where(), m, value, state, hint=f"{state}_kept", origin="")
     order = [*names[:sequences], mask, *names[sequences:]]
     leaves = {name: builder.leaves[name] for name in order} | builder.leaves

@@ -245,6 +245,10 @@ def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
     return StoredTensor(name, shape, str(dataset.dtype), lambda: array)
 
 
-def version_of(source: Source) -> int:
-    """Return the major version of Keras that wrote a file; 0 if it is not recorded."""
-    return whole(str(source.facts.get("version", "")).partition(".")[0]) or 0
+Version = tuple[int, ...]
+
+
+def version_of(source: Source) -> Version:
+    """Return the major and minor version of Keras that wrote a file, (3, 15); empty if it is not recorded."""
+    numbers = map(whole, str(source.facts.get("version", "")).split(".")[:2])
+    return tuple(number for number in numbers if number is not None)
