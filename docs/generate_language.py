@@ -132,6 +132,7 @@ SECTIONS: dict[str, dict[str, str | None]] = {
         "group_norm": "group_norm(x, 2)",
         "l2_norm": "l2_norm(x)",
         "layer_norm": "layer_norm(x, gain)",
+        "log_softmax": "log_softmax(x)",
         "max": "max(x, axis=-1)",
         "mean": "mean(x, axis=-1, keepdims=True)",
         "min": "min(x, axis=-1)",

@@ -254,7 +254,7 @@ INSTEAD = {
     "normalize": "x * rsqrt(sum(x * x, axis=-1, keepdims=True))",
     "linalg_norm": "sqrt(sum(x * x, axis=-1, keepdims=True))",
     "logsumexp": "m + log(sum(exp(x - m), axis=-1, keepdims=True)) with m = max(x, axis=-1, keepdims=True)",
-    "log_softmax": "x - (m + log(sum(exp(x - m), axis=-1, keepdims=True))) with m = max(x, axis=-1, keepdims=True)",
+    "log_softmax": "log_softmax(x, axis=-1)",
     "cumsum": "scan(cell, x), with a state that sums",
     "cumprod": "scan(cell, x), with a state that multiplies",
     "flip": "scan(cell, x, reverse=True) to go over time backwards",

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, overload
 
 from lstmc.dsl.dims import Size, whole_number
-from lstmc.dsl.elementwise import maximum, minimum
+from lstmc.dsl.elementwise import exp, log, maximum, minimum, stop_gradient
 from lstmc.dsl.function import check_value, described, function
 from lstmc.dsl.op import axis_of, number_of, size_of, whole_number_of, word_of
 from lstmc.dsl.trace import origin
@@ -147,6 +147,16 @@ def l2_norm(x: Value, *, eps: float = 1e-6, axis: int = -1) -> Value:
     """x / sqrt(sum(x * x) + eps) along ``axis``: a vector of length 1, or of length 0 where x is 0."""
     along, least = axis_of("l2_norm", axis, x), _epsilon("l2_norm", eps)
     return x * (_reduced(Sum, x * x, [along], keepdims=True) + least) ** -0.5
+
+
+@function
+def log_softmax(x: Value, axis: int = -1) -> Value:
+    """The logarithm of ``softmax(x)`` along ``axis``, finite for every finite x: the largest element is taken off
+    first. ``log(softmax(x))`` is -inf in float32 where x is 104 or more below the largest.
+    """
+    along = axis_of("log_softmax", axis, x, position=1)
+    x = x - stop_gradient(_reduced(Max, x, [along], keepdims=True))
+    return x - log(_reduced(Sum, exp(x), [along], keepdims=True))
 
 
 @function
@@ -317,6 +327,7 @@ __all__ = [
     "group_norm",
     "l2_norm",
     "layer_norm",
+    "log_softmax",
     "max",
     "mean",
     "merge_heads",

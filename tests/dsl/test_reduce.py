@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import special
 
 import lstmc
+from lstmc.interp import backward, forward
 from tests.dsl.conftest import UserFile, lines
 from tests.dsl.test_functions import computed
 
@@ -55,6 +57,20 @@ def test_norms_of_roots_are_pytorchs() -> None:
     found, (x,) = computed(lambda x: lstmc.l2_norm(x, axis=1, eps=1e-12), (3, 4, 5))
     wanted = torch.nn.functional.normalize(torch.from_numpy(x), dim=1).numpy()
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_log_softmax_is_scipys_of_scores_far_apart_too_with_its_gradient(axis: int) -> None:
+    @lstmc.model
+    def net(x: Any = lstmc.Input(4, 3, 5)) -> Any:
+        return {"y": lstmc.log_softmax(x, axis)}
+
+    x = np.random.default_rng(0).uniform(-200, 200, (4, 3, 5)).astype(np.float32)
+    run = forward(net.graph(), {"x": x}, dtype=np.float32)
+    np.testing.assert_allclose(run.outputs["y"], special.log_softmax(x.astype(float), axis), rtol=1e-6, atol=1e-6)
+    ct = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    wanted = ct - special.softmax(x.astype(float), axis) * ct.sum(axis, keepdims=True)
+    np.testing.assert_allclose(backward(run, {"y": ct}).inputs["x"], wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("groups", [1, 3])

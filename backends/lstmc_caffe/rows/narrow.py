@@ -163,13 +163,34 @@ def pieces(form: Form, x: Ref, axis: int) -> Refs:
     return form.layers(caffe.SliceLayer(1, (rest,) * length), form.view(x, (lead, length * rest)), names=names)
 
 
+MOST_COLUMNS = 32  # of a sum or maximum, one by one; more are halved until there are that many
+
+
+def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
+    """Return pieces of x along an axis, whose Eltwise is that of all: of many, one half by the other first.
+
+    Where equal numbers share a maximum, its gradient goes to the first only if the pieces are taken one by one.
+    """
+    shape, rest = form.shape(x), prod(form.shape(x)[axis + 1 :])
+    length, odd, type_ = shape[axis], [], TensorType((prod(shape[:axis]), rest))
+    one_by_one = (op.operation == "MAX" and form.target.trained) or not form.fits(op, type_, type_)
+    while length > MOST_COLUMNS and not one_by_one:
+        half, name = length // 2, f"{form.named(x)}/{form.node.name}/{length}"
+        sizes = tuple(size * rest for size in (half, half, length % 2) if size)
+        names = [f"{name}/{part}" for part in range(len(sizes))]
+        whole = form.view(x, (type_.shape[0], length * rest))
+        first, second, *last = form.layers(caffe.SliceLayer(1, sizes), whole, names=names)
+        x, length, odd, axis = combined(form, op, [first, second], name), half, [*last, *odd], 1
+    return (*pieces(form, form.view(x, (type_.shape[0], length, rest)), 1), *odd)
+
+
 def reduction(form: Form, op: Op, args: Refs) -> Refs:
     """The sum of the columns of a matrix."""
     assert isinstance(op, caffe.Reduction)
     if not form.rows or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
-    x = form.view(args[0], matrix_at(form.shape(args[0]), op.axis))
-    return (form.result(combined(form, caffe.Eltwise("SUM"), pieces(form, x, 1))),)
+    x, total = form.view(args[0], matrix_at(form.shape(args[0]), op.axis)), caffe.Eltwise("SUM")
+    return (form.result(combined(form, total, _columns(form, total, x, 1))),)
 
 
 def pooling(form: Form, op: Op, args: Refs) -> Refs:
@@ -185,10 +206,11 @@ def pooling(form: Form, op: Op, args: Refs) -> Refs:
     stays = inexact and form.fits(op, form.b.type(args[0]))
     if not form.rows or not column or not form.target.allows("Slice") or stays:
         return form.layers(op, *args)
-    rows = pieces(form, args[0], 2)
+    each = caffe.Eltwise("MAX" if isinstance(op, caffe.MaxPooling) else "SUM")
+    rows = _columns(form, each, args[0], 2)
     if isinstance(op, caffe.MaxPooling):  # of two that are equal, the second bottom has the gradient: the first row
-        return (form.result(combined(form, caffe.Eltwise("MAX"), rows[::-1])),)
-    total = combined(form, caffe.Eltwise("SUM"), rows, f"{form.node.name}/sum")
+        return (form.result(combined(form, each, rows[::-1])),)
+    total = combined(form, each, rows, f"{form.node.name}/sum")
     return (form.result(form.layer(caffe.PowerLayer(scale=1 / height), form.blob(total))),)
 
 

@@ -227,7 +227,7 @@ class LogSoftmax(Formula, AlongAxis):
         return (x,)
 
     def text(self, *names: str) -> str:
-        return f"log(softmax({names[0]}, axis={self.axis}))"
+        return f"log_softmax({names[0]}, axis={self.axis})"
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
