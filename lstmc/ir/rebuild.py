@@ -230,12 +230,15 @@ def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
     return is_weight_op(op) and all(is_weight(graph, arg) for arg in graph.args(ref.node))
 
 
-def computed_from_parameters(graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = ()) -> bool:
-    """Return whether values are computed from parameters (or their stand-ins) and constants alone.
+def computed_from_parameters(
+    graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = (), constants: bool = False
+) -> bool:
+    """Return whether values are computed from parameters (or their stand-ins) and constants alone; from ``constants``
+    without any parameter too, if that is asked for.
 
     It walks to the leaves, or to values that are ``known`` to be so.
     """
-    seen, stack, parameters = set(refs), list(refs), False
+    seen, stack, parameters = set(refs), list(refs), constants
     while stack:
         ref = stack.pop()
         op = graph.node(ref.node).op

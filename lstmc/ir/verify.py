@@ -82,7 +82,11 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
             for ref in graph.args(node.name):
                 if ref.node in precomputed and not is_weight(graph, ref):
                     raise _at(graph, node, f"%{graph.value_name(ref)} is a part of a weight, which no layer computes")
-        if isinstance(node.op, Precomputed) and not computed_from_parameters(graph, *graph.args(node.name)):
+        if isinstance(node.op, Precomputed) and not computed_from_parameters(
+            graph,
+            *graph.args(node.name),
+            constants=True,  # of a parameter times zero only the zero is left
+        ):
             raise _at(graph, node, "a precomputed value must depend on parameters and constants alone")
         if isinstance(node.op, Scan):
             _verify_weights(graph, node, node.op)

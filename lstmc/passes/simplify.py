@@ -26,13 +26,13 @@ class Simplify(Pass):
     3. x + c, x - c, x * c (c a full array) => affine(x)
     4. f(full)  (pointwise, softmax)    => full, where the value is finite
     5. x * 0, 0 * x, affine(x, 0, c)    => full
-    6. linear(0, W), linear(0, W, b), conv(0, W) => 0, b broadcast, 0
+    6. linear(0, W), linear(x, 0, b), conv(0, W) => 0, b broadcast, 0
     7. (0 + b) + y                      => y + b
     8. reshape to its own shape; reshape(reshape(x)) => x; one reshape
     9. linear(reshape(x)) that flattens => linear(x)
     10. split or concat of one piece    => x
     11. split(concat(xs)) with the same cuts; concat(split(x)) in order => xs; x
-    12. split, reshape, concat of full arrays => full
+    12. split, reshape, concat, transpose of full arrays => full
     13. power(x, 1), power(x, 0)        => x, 1
     14. relu(relu(x))                   => relu(x)
     15. pooling of windows of one element => x
@@ -134,7 +134,8 @@ def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 def fold_product_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
     without_bias = isinstance(node.op, ops.Conv) and len(args) == 2
-    if (not isinstance(node.op, ops.Linear) and not without_bias) or _full_value(b, args[0]) != 0.0:
+    zeros = [_full_value(b, ref) for ref in args[:2]] if isinstance(node.op, ops.Linear) or without_bias else []
+    if 0.0 not in zeros:
         return None
     zero = ops.Full(node.types[0].shape, 0.0)
     if len(args) == 2:
@@ -193,7 +194,7 @@ def cancel_split_and_concat(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def fold_shape_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, ops.Split | ops.Concat | ops.Reshape):
+    if not isinstance(node.op, ops.Split | ops.Concat | ops.Reshape | ops.Transpose):
         return None
     values = {_full_value(b, ref) for ref in args}
     value = values.pop()

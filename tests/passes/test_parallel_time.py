@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, State, Value, cell, dims, full, integers, maximum, model, scan
+from lstmc import Input, State, Value, cell, const, dims, full, integers, maximum, model, scan, tanh
 from lstmc.cells import delta_net, lru, min_gru, mlstm
 from lstmc.errors import PassError
 from lstmc.interp import backward, forward
@@ -20,8 +20,11 @@ from lstmc.ir import Graph, Scan, flops, parse_graph, print_graph
 from lstmc.passes import Dead, ParallelTime, Time, linear_maps
 from lstmc.passes.linear_maps import recurrence_nodes
 from lstmc.patterns import Recurrence, operand_masks, recurrences
+from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import check_pass_on
 from lstmc.testing.random_models import seeded_model
+from lstmc.verification.differential import InterpreterExecutor, check
+from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
 from tests.patterns.linear_bodies import model_of, random_body
 
@@ -352,6 +355,36 @@ def test_caffe_computes_the_same(caffe: Runner, time: Time, target: str) -> None
     verification = lstmc.compile(net, target=target, time=time, phase="all", T=7, N=2).verify("caffe-cpu")
     assert verification.passed, str(verification)
     assert [report.executor for report in verification.reports] == ["caffe-cpu"]
+
+
+@cell
+def forgets(x=Input(N, 3), h=State(N, 3), d=State(N, 3), e=State(N, 3)):
+    h = h + 1 * (tanh(x) - h)
+    e = const([0.0, 1.0, 0.5]) * e + d
+    return d * 0.5 + e, {"h": h, "d": x, "e": e}
+
+
+@model
+def forgetful(X=Input(T, N, 3)):
+    y, last = scan(forgets(), X)
+    return {"y": y, "h": last["h"], "e": last["e"]}
+
+
+@pytest.mark.parametrize("time", FORMS)
+@pytest.mark.parametrize("target", ["caffe", "flat", "onnx"])
+def test_a_state_that_forgets_all_has_every_form(target: str, time: Time) -> None:
+    """Its factor is exactly 0, so of the powers of its matrix only constants are left."""
+    for steps in (2, 25):
+        verification = lstmc.compile(forgetful, target=target, time=time, T=steps, N=2).verify("interpreter")
+        assert verification.passed, str(verification)
+
+
+def test_a_weight_of_constants_alone_is_written() -> None:
+    lines = "%x: f32[2,3] = input()\n%zero: f32[1,3] = full()\n%one: f32[1,3] = full(value=1.0)\n"
+    lines += "%rows: f32[2,3] = concat(%zero, %one, axis=0)\n%w: f32[2,3] = precomputed(%rows)\n"
+    graph = parse_graph(f"graph net {{\n{lines}%y: f32[2,2] = linear(%x, %w, axis=1)\nreturn y=%y\n}}\n")
+    net = compile_graph(graph, CaffeBackend(), "flat")
+    assert check(net, CaffeBackend().emit(net, {}), {}, InterpreterExecutor()).passed
 
 
 def test_auto_takes_the_form_that_costs_least_by_what_the_target_says() -> None:

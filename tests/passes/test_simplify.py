@@ -134,14 +134,17 @@ USED: list[tuple[str, str, str]] = [
         %images: f32[2,1,2,3] = full()
         %filters: f32[3,1,1,2] = param()
         %e: f32[2,3,2,2] = conv(%images, %filters)
-        return a=%a, c=%c, e=%e
+        %none: f32[4,6] = full()
+        %d: f32[2,4] = linear(%x, %none)
+        return a=%a, c=%c, d=%d, e=%e
         """,
         """
         %a: f32[2,4] = full()
         %full: f32[2,4] = full()
         %c: f32[2,4] = add(%full, %b)
         %e: f32[2,3,2,2] = full()
-        return a=%a, c=%c, e=%e
+        %d: f32[2,4] = full()
+        return a=%a, c=%c, d=%d, e=%e
         """,
     ),
     (
@@ -226,12 +229,14 @@ USED: list[tuple[str, str, str]] = [
         %a, %c: f32[2,2], f32[2,4] = split(%two, axis=1, sizes=(2, 4))
         %d: f32[2,6] = concat(%c, %a, axis=1)
         %e: f32[12] = reshape(%d, shape=(12,))
-        return a=%a, e=%e
+        %g: f32[6,2] = transpose(%d, axis=0)
+        return a=%a, e=%e, g=%g
         """,
         """
         %a: f32[2,2] = full(value=2.0)
         %e: f32[12] = full(value=2.0)
-        return a=%a, e=%e
+        %g: f32[6,2] = full(value=2.0)
+        return a=%a, e=%e, g=%g
         """,
     ),
     (

@@ -215,7 +215,7 @@ def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Fill
     if isinstance(graph.node(blob.node).op, Param):
         filler = fillers.pop()
         return None if isinstance(filler, Values) else filler  # Caffe has none: the numbers are in the caffemodel
-    if len(fillers) > 1 or not isinstance(next(iter(fillers)), Constant | Uniform | Gaussian):
+    if len(fillers) != 1 or not isinstance(next(iter(fillers)), Constant | Uniform | Gaussian):
         return None
     filler = fillers.pop()
     symmetric = filler in (Constant(0), Constant(0.0)) or (isinstance(filler, Uniform) and filler.min == -filler.max)
@@ -228,7 +228,7 @@ def _negated(graph: Graph, blob: Ref) -> bool:
 
 def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: bool, loc: SrcLoc | None) -> None:
     spec.name = name
-    multipliers = {(param.lr_mult, param.decay_mult) for param in params.values()}
+    multipliers = {(param.lr_mult, param.decay_mult) for param in params.values()} or {(0.0, 0.0)}  # of constants alone
     if len(multipliers) > 1:
         if not trained:
             return  # parameters may be in one blob however each is trained elsewhere
