@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 from lstmc.backend import Backend, Compiled, Tunes, WritesSteps, check_place, require, target_of, training_targets
 from lstmc.errors import Argument, BackendError
-from lstmc.ir import Graph, Scan
+from lstmc.ir import Graph, Scan, is_step
 from lstmc.loops.loop_code import LIGHT
 from lstmc.ops import Linear, Op, StopGradient
 from lstmc.passes import (
@@ -120,8 +120,8 @@ def compile_graph(
     target = target_of(backend, target)
     with gc_paused():
         rolled = RollUp().run(graph).graph
-        if isinstance(backend, WritesSteps):
-            step = any(isinstance(node.op, Scan) for node in rolled)
+        if isinstance(backend, WritesSteps) or is_step(rolled):
+            step = is_step(rolled) or any(isinstance(node.op, Scan) for node in rolled)
         stepped = one_step(rolled) if step else None
         graph = graph if stepped is None else stepped.graph
         trained = target in training_targets(backend)

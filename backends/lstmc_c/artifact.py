@@ -14,7 +14,7 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
 from lstmc.interp import forward
-from lstmc.ir import Graph, Ref, flops, values_over_time, weight_graph
+from lstmc.ir import Graph, Ref, Scan, flops, values_over_time, weight_graph
 from lstmc.manifest import Manifest, Place, describe
 from lstmc.numerics.device import Grid
 from lstmc.numerics.integers import IntegerRounding
@@ -85,6 +85,8 @@ class Source:
         self.names = Names((*functions(), *OWN, *INDICES, ALONG, *own))
         self.fields = Names()
         self.over_time = values_over_time(compiled.model)
+        # a model without a loop over time is one step: each call takes a frame
+        self.is_frame = all(node.op.inside for node in compiled.model if isinstance(node.op, Scan))
         self.initial = {pair.before: pair for pair in compiled.states or ()}
         self.arrays: dict[tuple[str, str], str] = {}
         states = [self._state(name) for name in self.plan.states]
@@ -137,7 +139,7 @@ class Source:
         ref = Ref(name) if output is None else output.ref
         op = self.graph.node(name).op if memory == "input" else None
         domain = f", {op.values}" if isinstance(op, Input) and op.values is not None else ""
-        type_, each_step = self.graph.type(value), ref in self.over_time
+        type_, each_step = self.graph.type(value), self.is_frame or ref in self.over_time
         comment = f"{name}: {shape_text(type_.shape)}{domain}"
         comment += f", {late(output.delay)}: of the inputs of that step" if output and output.delay else ""
         return Field(identifier, type_.size, quoted(comment, "comment"), each_step=each_step, grid=self._grid(value))

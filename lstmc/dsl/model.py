@@ -34,11 +34,16 @@ class Model(Definition):
     kind = "model"
 
     def __init__(
-        self, function: Callable[..., Any], solver: object = None, delays: Mapping[str, int] | None = None
+        self,
+        function: Callable[..., Any],
+        solver: object = None,
+        delays: Mapping[str, int] | None = None,
+        states: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(function)
         self.solver = solver
         self.delays = self._checked_delays({} if delays is None else delays)
+        self.next_states = self._checked_states({} if states is None else states)
         for name, declared in self.states.items():
             raise DslError(
                 f"{name} is declared as a State: a model has Inputs and Params, states belong to cells",
@@ -56,7 +61,7 @@ class Model(Definition):
 
         Raises :class:`~lstmc.errors.DslError` and its kinds, at the user's own lines.
         """
-        trace = ModelTrace(self.owner, Builder(self.name), self._scope(sizes))
+        trace = ModelTrace(self.owner, Builder(self.name), self._scope(sizes), is_step=bool(self.next_states))
         try:
             with opened(trace):
                 arguments = {name: self._argument(trace, name, d) for name, d in self.signature.declarations.items()}
@@ -74,6 +79,8 @@ class Model(Definition):
         for name, domain in trace.expected.items():
             trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
         carried = _with_carried(trace, outputs, self._delays(outputs))
+        if self.next_states:
+            carried = self._with_states(trace, carried)
         return trace.finished_graph(carried, {output.ref: output.name for output in reversed(carried)})
 
     def __call__(self, /, *args: object, **kwargs: object) -> NoReturn:
@@ -149,6 +156,37 @@ class Model(Definition):
                     scope=self.owner,
                 )
         return self.delays
+
+    def _checked_states(self, states: object) -> dict[str, str]:
+        names = states if isinstance(states, Mapping) else {"": None}
+        if not all(isinstance(name, str) for name in (*names, *names.values())) or len({*names.values()}) < len(names):
+            raise DslError(
+                f'states= has the next value of each state, an output, as in {{"h": "h_next"}}, found {states!r}',
+                loc=self.loc,
+                scope=self.owner,
+            )
+        for name in names:
+            if name not in self.inputs:
+                inputs = nearest_or_all(name, self.inputs, f"the inputs of {self.name} are")
+                raise DslError(f"states= names {name}{inputs}", loc=self.loc, scope=self.owner)
+        return dict(names)
+
+    def _with_states(self, trace: ModelTrace, outputs: Sequence[Output]) -> list[Output]:
+        """Return the outputs of a model that is one step, with the inputs that take them at the next one."""
+        refs = {output.name: output.ref for output in outputs}
+        for state, following in self.next_states.items():
+            if following not in refs:
+                found = nearest_or_all(following, refs, f"the outputs of {self.name} are")
+                raise DslError(f"states= names {following}{found}", loc=self.loc, scope=self.owner)
+            own, new = trace.builder.type(Ref(state)), trace.builder.type(refs[following])
+            if own != new:
+                raise DslError(
+                    f"state {state} is {own}: expected {following}, its next value, to be the same, found {new}",
+                    loc=self.loc,
+                    scope=self.owner,
+                )
+        takes = {output: Ref(state) for state, output in self.next_states.items()}
+        return [o._replace(carried_to=takes.get(o.name, o.carried_to)) for o in outputs]
 
     def _check_used(self, sizes: Iterable[str], used: Collection[str]) -> None:
         for name in sizes:
@@ -234,21 +272,27 @@ def model(function: Callable[..., Any]) -> Model: ...
 
 @overload
 def model(
-    *, solver: object = None, delays: Mapping[str, int] | None = None
+    *, solver: object = None, delays: Mapping[str, int] | None = None, states: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., Any]], Model]: ...
 
 
 def model(
-    function: Callable[..., Any] | None = None, *, solver: object = None, delays: Mapping[str, int] | None = None
+    function: Callable[..., Any] | None = None,
+    *,
+    solver: object = None,
+    delays: Mapping[str, int] | None = None,
+    states: Mapping[str, str] | None = None,
 ) -> Any:
     """Make a model of a function whose arguments default to ``Input`` and ``Param`` declarations.
 
     It returns a Value, a tuple of Values, or a dict of them by name. ``@model(solver=Solver(...))`` says how it is
     trained: the settings are a ``lstmc.Solver``, or a backend's own. ``@model(delays={"y": 2})`` says that output y
     comes 2 steps late: y[t] belongs to the inputs of step t - 2. Manifests and programs that stream have it.
+    ``@model(states={"h": "h_next"})`` says that the model is one step: output h_next is the value of input h at the
+    next step. At the first step it is 0, or the input's ``fill``. Scans in it run along other axes than time.
     """
     if function is None:
-        return lambda decorated: Model(decorated, solver, delays)
+        return lambda decorated: Model(decorated, solver, delays, states)
     return Model(function)
 
 

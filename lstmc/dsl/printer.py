@@ -20,7 +20,7 @@ from typing import Any
 
 from lstmc.dsl.vocabulary import LANGUAGE, expression, keywords, listed
 from lstmc.errors import DslError
-from lstmc.ir import Graph, Node, Output, Ref, Scan
+from lstmc.ir import Graph, Node, Output, Ref, Scan, is_step
 from lstmc.ops import Dropout, Full, Input, IntegerRange, Linear, Op, Param, Split, Tile, Transpose, Values
 from lstmc.ops.layers import flatten_axis
 from lstmc.text import identifier, unused
@@ -96,10 +96,13 @@ class Printer:
         function = Function(self, self.graph)
         arguments = [*function.arguments()]
         lines = [*function.lines()]
-        results = [output for output in self.graph.outputs if output.carried_to is None] or self.graph.outputs
+        states = {name: output.name for name, output in self.graph.carried().items()} if is_step(self.graph) else {}
+        outputs = self.graph.outputs
+        results = [output for output in outputs if output.carried_to is None or states] or outputs
         returned = folded("{", [f'"{output.name}": {function.values[output.ref]}' for output in results], "}")
         delays = {output.name: output.delay for output in results if output.delay}
-        decorator = f"model(delays={delays!r})".replace("'", '"') if delays else "model"
+        options = [f"{name}={value!r}" for name, value in (("delays", delays), ("states", states)) if value]
+        decorator = f"model({', '.join(options)})".replace("'", '"') if options else "model"
         model = _definition(decorator, self.model, arguments, lines, returned, self.comments)
         cells = [text.replace("def (", f"def {name}(", 1) for text, name in self.cells.items()]
         code = "\n\n\n".join([*cells, model])
@@ -178,7 +181,7 @@ class Function:
             self.values[Ref(node.name)] = self.names.fresh(node.name)
         for node in inputs:
             name = self.values[Ref(node.name)]
-            if name != node.name or node.name in self.carried:
+            if name != node.name or (node.name in self.carried and not is_step(self.graph)):
                 raise _of_passes(f"input {node.name} is a state of a net of one step")
             yield f"{name}={_input(node.op)}"
         yield from ["*"] if params else ()

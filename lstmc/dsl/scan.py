@@ -370,7 +370,7 @@ class _Scanner:
         graph = body.finished_graph(results, labels)
         refs = [outer[arg.name].ref for arg in graph.body_args()]
         names = [f"{title}/{n or 'y'}" for n in outputs] + [f"{title}/{n}_T" for n in following]
-        op = Scan(graph, length, self.options.reverse)
+        op = Scan(graph, length, self.options.reverse, inside=self.trace.root.is_step)
         results_over_time = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
         steps, last = results_over_time[: len(outputs)], results_over_time[len(outputs) :]
         return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))

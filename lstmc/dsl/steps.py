@@ -49,7 +49,7 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
         first: Op = Input(SHAPE, Constant(0)) if carry else Full(SHAPE)
         (start,) = trace.builder.add(first, names=(f"{title}/index_0",), loc=loc)
         steps_seen, last = trace.builder.add(
-            Scan(graph, steps, reverse), start, names=(title, f"{title}/index_T"), loc=loc
+            Scan(graph, steps, reverse, inside=trace.root.is_step), start, names=(title, f"{title}/index_T"), loc=loc
         )
         if carry:
             trace.root.carried[start] = last
@@ -80,7 +80,8 @@ def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
     (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
     (following,) = body.add(Affine(1.0, -1.0), left, names=("left",))
     graph = body.finish([("", left), ("left", following)])
-    return trace.builder.add(Scan(graph, steps), lengths.ref, names=(title, f"{title}_T"), loc=loc)[0]
+    scan = Scan(graph, steps, inside=trace.root.is_step)
+    return trace.builder.add(scan, lengths.ref, names=(title, f"{title}_T"), loc=loc)[0]
 
 
 def masked(value: Value, mask: Value, name: str) -> Value:
@@ -127,5 +128,6 @@ def last_valid(y: Value, lengths: Value) -> Value:
     body.finished = True
     graph = body.builder.finish([("last", last.ref)])
     (zero,) = trace.builder.add(Full(y.shape[1:]), names=(f"{graph.name}/last_0",), loc=loc)
-    (ref,) = trace.builder.add(Scan(graph, y.shape[0]), zero, y.ref, mask.ref, names=(f"{graph.name}/last_T",), loc=loc)
+    scan = Scan(graph, y.shape[0], inside=trace.root.is_step)
+    (ref,) = trace.builder.add(scan, zero, y.ref, mask.ref, names=(f"{graph.name}/last_T",), loc=loc)
     return Value(trace, ref)

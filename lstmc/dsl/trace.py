@@ -240,6 +240,7 @@ class ModelTrace(Trace):
     carried: dict[Ref, Ref] = field(default_factory=dict)  # to inputs, the values they take in the next batch
     params: dict[str, Ref] = field(default_factory=dict)  # that are declared, by name
     constants: dict[Values, Ref] = field(default_factory=dict)  # arrays that functions have in them
+    is_step: bool = False  # the model is one step: its scans run along other axes than time
     draws: Iterator[int] = field(default_factory=count)  # numbers for dropouts, each of which draws for itself
     nested: int = 0  # how many cells are being traced, one inside the other
 

@@ -143,6 +143,12 @@ class Graph:
         outputs = {output.name: output for output in self.outputs}
         return Graph(self.name, self._digraph, tuple(outputs[name] for name in names), self._operands)
 
+    def carrying(self, states: Mapping[str, str]) -> Graph:
+        """The same graph, with inputs that take these outputs at the next step, by names."""
+        takes = {output: Ref(state) for state, output in states.items()}
+        outputs = tuple(output._replace(carried_to=takes.get(output.name)) for output in self.outputs)
+        return Graph(self.name, self._digraph, outputs, self._operands)
+
     def carried(self) -> dict[str, Output]:
         """The inputs that take an output's value in the next batch, by name: each with that output."""
         return {output.carried_to.node: output for output in self.outputs if output.carried_to is not None}

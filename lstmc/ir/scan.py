@@ -24,6 +24,7 @@ __all__ = [
     "differentiable_outputs",
     "flops",
     "has_gradient",
+    "is_step",
     "node_count",
     "node_flops",
     "of_step",
@@ -57,7 +58,8 @@ class Scan(Op):
     only output may have no name, and a state that of an output. Results: each step output stacked to [T, ...], then
     the last states. ``reverse`` runs from the last step to the first; results keep their places in time. ``first``,
     if there is one, is what the body amounts to at the step that runs first. Where the time axis is ``kept``, an
-    ``x`` argument is [1, ...] and takes [T, ...], and so with step outputs.
+    ``x`` argument is [1, ...] and takes [T, ...], and so with step outputs. One that is ``inside`` a step runs along
+    another axis than time, such as the bands of a frame.
 
     Its meaning is in ``lstmc/interp.py``.
     """
@@ -69,6 +71,7 @@ class Scan(Op):
     reverse: bool = False
     first: Graph | None = None
     kept: bool = False
+    inside: bool = False
 
     @property
     def states(self) -> int:
@@ -142,6 +145,11 @@ def node_count(graph: Graph) -> int:
     """The nodes of a graph, with those in the bodies of its scans."""
     bodies = [body for node in graph if isinstance(node.op, Scan) for body in node.op.bodies]
     return len(graph) + sum(map(node_count, bodies))
+
+
+def is_step(graph: Graph) -> bool:
+    """Return whether a model is one step: it has states as inputs and outputs, and no loop along time."""
+    return bool(graph.carried()) and all(node.op.inside for node in graph if isinstance(node.op, Scan))
 
 
 Places = Sequence[int | None]  # the place of an axis in each value, None where one lacks it
@@ -234,6 +242,8 @@ def values_over_time(graph: Graph) -> set[Ref]:
     along: list[set[Ref]] = []  # the values of a node that have such an axis, or none of them has
     for node in graph:
         refs = {Ref(node.name, out) for out in range(len(node.types))}
+        if isinstance(node.op, Scan) and node.op.inside:
+            continue
         if isinstance(node.op, Scan):
             over_time |= {ref for i, ref in enumerate(graph.args(node.name)) if node.op.role(i) == "x"}
             over_time |= {Ref(node.name, i) for i in range(len(node.op.step_outputs))}

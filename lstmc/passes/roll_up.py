@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from lstmc.dsl.printer import KEYWORDS, python_identifier
-from lstmc.ir import Builder, Graph, Output, Ref, Scan, of_step
+from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_step, of_step
 from lstmc.ops import Arg, Concat, Full, Leaf, Op, Reshape, Role, Split, Transpose, Unstack
 from lstmc.passes.base import Pass, PassResult
 from lstmc.passes.further_steps import consecutive, extend
@@ -126,7 +126,7 @@ class _Rewrite:
         stem = self._fresh(stem)
         sequences = [self._joined(values) for values in common.sequences]
         first = [self._first(stem, names[state], state) for state in common.states]
-        op = Scan(self._body(stem, names, ys), common.count, self.reverse)
+        op = Scan(self._body(stem, names, ys), common.count, self.reverse, inside=is_step(self.flow.graph))
         constants = [values[0] for values in common.constants if not isinstance(self.flow.leaves[values[0]], Full)]
         operands = (*sequences, *first, *(values[0] for values in common.static), *constants)
         hints = [f"{stem}_{names[values]}" for values in ys] + [f"{stem}_{names[state]}_T" for state in common.states]

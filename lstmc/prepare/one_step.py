@@ -14,6 +14,7 @@ from lstmc.ir import (
     Ref,
     Scan,
     computed_from_parameters,
+    is_step,
     of_step,
     op_of_step,
     op_over_time,
@@ -64,6 +65,8 @@ def one_step(graph: Graph) -> OneStep:
     state, but for a first state that it gives. What no output reads is left out.
     """
     graph = without_dead(graph, Counter())
+    if is_step(graph):
+        return _of_step(graph)
     scans = [node for node in graph if isinstance(node.op, Scan)]
     if not scans:
         raise PassError(f"one step of {graph.name}: expected a model with a scan, found none")
@@ -76,6 +79,20 @@ def one_step(graph: Graph) -> OneStep:
     over_time = values_over_time(graph)
     _check_last_states(graph, over_time)
     return _Stepper(graph, over_time).run()
+
+
+def _of_step(graph: Graph) -> OneStep:
+    """Return a model that is one step already, with the inputs that take outputs at the next step as its states."""
+    rebuild, carried, pairs = Rebuild(graph), graph.carried(), list[StatePair]()
+    for node in graph:
+        if isinstance(node.op, Input) and node.name in carried:
+            initial = node.op.fill.value if isinstance(node.op.fill, Constant) else 0.0
+            pairs.append(StatePair(node.name, node.name, carried[node.name].name, initial))
+            rebuild.put(node, rebuild.builder.copy(node, (), replace(node.op, fill=None)))
+        else:
+            rebuild.copy(node)
+    outputs = [output._replace(carried_to=None) for output in renewed(graph.outputs, rebuild.new)]
+    return OneStep(rebuild.builder.finish(outputs), tuple(pairs))
 
 
 def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:

@@ -241,3 +241,30 @@ def test_delays_are_steps_of_outputs(user: UserFile, delays: str, text: str) -> 
         user.graph(f"\n@model(delays={delays})\ndef net(X=Input(T, D)):\n    return {{'y': tanh(X)}}\n")
     assert caught.value.message == text
     assert "in model 'net'" in str(caught.value)
+
+
+STEP = (
+    "\n@model(states={})\ndef net(x=Input(D), h=Input(D), g=Input(2)):\n"
+    "    return {{'y': h * x, 'h_next': tanh(h + x), 'z': g}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("states", "text"),
+    [
+        ("3", 'states= has the next value of each state, an output, as in {"h": "h_next"}, found 3'),
+        (
+            "{'h': 'h_next', 'x': 'h_next'}",
+            "states= has the next value of each state, an output, as in {\"h\": \"h_next\"}, found {'h': 'h_next', 'x':"
+            " 'h_next'}",
+        ),
+        ("{'hh': 'h_next'}", "states= names hh: did you mean h?"),
+        ("{'h': 'last'}", "states= names last: the outputs of net are y, h_next, z"),
+        ("{'h': 'z'}", "state h is f32[3]: expected z, its next value, to be the same, found f32[2]"),
+    ],
+)
+def test_states_of_a_step_are_inputs_with_outputs_of_their_shapes(user: UserFile, states: str, text: str) -> None:
+    with pytest.raises(DslError) as caught:
+        user.module(STEP.format(states)).net.graph(D=3)
+    assert caught.value.message == text
+    assert "in model 'net'" in str(caught.value)

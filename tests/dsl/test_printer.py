@@ -66,6 +66,15 @@ def test_a_delay_is_printed(user: UserFile) -> None:
     assert [output.delay for output in graph.outputs] == [2, 0]
 
 
+def test_a_model_that_is_one_step_is_printed(user: UserFile) -> None:
+    graph = user.graph(
+        '\n@model(states={"h": "h_next"})\ndef net(X=Input(T, D), h=Input(T, D)):\n'
+        '    return {"y": X * h, "h_next": X + h}\n'
+    )
+    assert same(graph, traced_again(graph))
+    assert graph.carried().keys() == {"h"}
+
+
 def test_the_text(user: UserFile) -> None:
     code = """
         @cell

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import lstmc
 from lstmc import (
     Input,
     Param,
@@ -25,6 +26,7 @@ from lstmc import (
     reshape,
     scan,
     softmax_loss,
+    split,
     step_index,
     sum,
     tanh,
@@ -35,7 +37,8 @@ from lstmc.cells import gru
 from lstmc.dsl import Model
 from lstmc.errors import PassError
 from lstmc.interp import forward
-from lstmc.ir import parse_graph, print_graph, verify
+from lstmc.ir import Scan, parse_graph, print_graph, verify
+from lstmc.passes import RollUp
 from lstmc.prepare import StatePair, one_step
 from lstmc.weights import initial_weights
 
@@ -383,3 +386,53 @@ def test_what_parameters_say_of_the_only_step_is_its_own() -> None:
     made = forward(step, {**inputs, "placed/h_in": np.zeros((2, 4))}, weights)
     for name, wanted in forward(graph, inputs, weights).outputs.items():
         assert_allclose(made.outputs[name], wanted)
+
+
+@cell
+def leaking(x=Input(N, D), h=State(N, D)):
+    h = tanh(0.5 * x + 0.5 * h)
+    return h, {"h": h}
+
+
+@model(states={"h": "h_next", "m": "m_next"})
+def bands(X=Input(4, 1, 3), h=Input(1, 3), m=Input(4, 1, 3, fill=0.25)):
+    """A step with a loop over four bands inside, from the last band of the step before."""
+    y, last = scan(leaking(), X, init={"h": h}, reverse=True)
+    return {"y": y * m, "h_next": last["h"], "m_next": 0.5 * m + 0.5 * y}
+
+
+def test_a_model_that_is_one_step_is_its_own_step() -> None:
+    whole = bands.graph()
+    made = one_step(whole)
+    verify(made.graph)
+    assert made.states == (StatePair("h", "h", "h_next", 0.0), StatePair("m", "m", "m_next", 0.25))
+    assert not made.graph.carried()
+    assert parse_graph(print_graph(whole)) == whole
+    with lstmc.compile(bands, target="flat").stream(on="interpreter") as step:
+        assert step.states == {"h": (1, 3), "m": (4, 1, 3)}
+
+
+def test_steps_of_a_model_that_is_one_step_follow_each_other() -> None:
+    rng, h, m = np.random.default_rng(0), np.zeros((1, 3)), np.full((4, 1, 3), 0.25)
+    with lstmc.compile(bands, target="c").stream() as step:
+        for _ in range(3):
+            X = rng.standard_normal((4, 1, 3))
+            y = np.empty((4, 1, 3))
+            for band in (3, 2, 1, 0):
+                h = y[band] = np.tanh(0.5 * X[band] + 0.5 * h)
+            assert_allclose(step(X=X)["y"], y * m, atol=1e-6)
+            m = 0.5 * m + 0.5 * y
+
+
+def test_bands_that_are_written_out_in_a_step_are_rolled_up_inside_it() -> None:
+    @model(states={"h": "h_next"})
+    def written(X=Input(6, 1, 3), h=Input(1, 3), *, W=Param(3, 3)):
+        for x in split(X, 6, axis=0):
+            h = tanh(linear(x[0], W) + h)
+        return {"h_next": h, "y": 2 * h}
+
+    rolled = RollUp().run(written.graph()).graph
+    (scanned,) = (node.op for node in rolled if isinstance(node.op, Scan))
+    assert scanned.inside
+    with lstmc.compile(written, target="c").stream(on="interpreter") as step:
+        assert step.states == {"h": (1, 3)}
