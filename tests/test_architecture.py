@@ -316,6 +316,7 @@ FACE = {
     "lstmc.api.saved.write_text": "the text to begin with, its length, how symbols are drawn, and where the net runs",
     "lstmc.api.training_run.train": "the keywords of TrainingOptions and RunOptions",
     "lstmc.dsl.scan.scan": "the language: each is an argument of a person's call, and errors name it",
+    "lstmc.importers.importer.import_file": "the keywords of ImportOptions, and how the model is streamed",
     "lstmc.sweeps.sweeping.sweep": "those of train that hold for all points, of the search, and of the workers",
 }
 # Functions whose parameters others have chosen.

@@ -224,6 +224,7 @@ def convert(
     values: Mapping[str, Array] = {},
     recurrent_only: bool = False,
     step: bool = False,
+    states: Mapping[str, str] = {},
     on: On | None = None,
     seed: int = 0,
     whole: bool = False,
@@ -238,9 +239,8 @@ def convert(
     imported.
     The sizes that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or
     ``sizes={"T": 20}``. With ``step`` the net is one of one time step, to be streamed, and the model one that can be
-    (:func:`lstmc.import_file`). ``on`` is a place where the net is run, or several; without it all that can be used
-    here. With ``prove`` it also proves the written model equal to the source's own description, and the net equal to
-    the model (:meth:`lstmc.Net.verify`).
+    (:func:`lstmc.import_file`, which has ``states``). ``on`` is a place where the net is run, or several; by default
+    all that work here. ``prove`` also proves the model equal to the source's own description, and the net to it.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
     if not isinstance(source, ImportedModel | str | Path):
@@ -260,6 +260,7 @@ def convert(
             values=values,
             recurrent_only=recurrent_only,
             step=step,
+            states=states,
         )
     )
     options = CompileOptions(
@@ -303,7 +304,7 @@ def convert_model(
     backend = options.resolved_backend()
     if model.surroundings is not None and (whole or options.one_step or model.surroundings.backend != backend.name):
         model = model.whole(options.one_step)
-    elif options.one_step:
+    elif options.step or (options.one_step and not model.timeless):
         model = model.streamed()
     _check_sizes(model, options.sizes)
     paths = write_files(folder, model.files())

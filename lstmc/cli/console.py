@@ -271,7 +271,14 @@ MENDS: Mapping[Mend, str] = {
     Mend.START: "start one without --resume",
 }
 # options that are called otherwise than their argument; a flag takes no value
-OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--keep", "shapes": "--shape", "language": "--example"}
+OPTIONS = {
+    "out": "-o",
+    "sizes": "-D",
+    "outputs": "--keep",
+    "shapes": "--shape",
+    "states": "--state",
+    "language": "--example",
+}
 FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only", "whole")
 
 

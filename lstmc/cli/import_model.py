@@ -61,6 +61,15 @@ StreamedOption = Annotated[
         "--step", help="Import a model to stream: convolutions over time see past frames alone, and outputs come later."
     ),
 ]
+StatesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        metavar="IN=OUT",
+        help="Make input IN of a net of one frame a state, with output OUT as its next value; IN= says that it is none."
+        " States that can be proved are found without. Repeatable.",
+    ),
+]
 WholeOption = Annotated[
     bool,
     typer.Option(
@@ -82,10 +91,15 @@ class ImportArguments:
     values: SetOption = None
     recurrent_only: RecurrentOnlyOption = False
     step: StreamedOption = False
+    states: StatesOption = None
 
     def imported(self, source: Path) -> ImportedModel:
-        shapes, values = parse_shapes(self.shapes), parse_values(self.values)
-        return import_file(source, **{**vars(self), "shapes": shapes, "values": values})
+        parsed = {
+            "shapes": parse_shapes(self.shapes),
+            "values": parse_values(self.values),
+            "states": parse_states(self.states),
+        }
+        return import_file(source, **{**vars(self), **parsed})
 
 
 def write_model(model: ImportedModel, folder: Path, step: bool) -> None:
@@ -140,6 +154,7 @@ def convert_command(
     lstmc convert keywords.pt2 -o net --step --target opencv --example python
     lstmc convert model.keras -o net -D T=20 -D N=8 --on interpreter
     lstmc convert vad.onnx --shape x=1,576 --constant sr=16000 -o vad
+    lstmc convert frame.onnx --state h_in=h_out -o net --target c
     lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
     ```
     """
@@ -215,6 +230,17 @@ def parse_values(texts: list[str] | None) -> dict[str, Array]:
             raise SourceError(f"--constant takes NAME=NUMBER, as in --constant sr=16000, found {text!r}")
         values[name] = np.asarray(int(value) if value.is_integer() else value)
     return values
+
+
+def parse_states(texts: list[str] | None) -> dict[str, str]:
+    """Parse states and their next values, from texts as ``["h_in=h_out"]``."""
+    states = {}
+    for text in texts or ():
+        name, equals, after = text.partition("=")
+        if not name or not equals:
+            raise SourceError(f"--state takes IN=OUT, as in --state h_in=h_out, found {text!r}")
+        states[name] = after
+    return states
 
 
 def named_sizes(model: ImportedModel) -> list[str]:

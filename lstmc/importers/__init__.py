@@ -1,15 +1,7 @@
 """Trained models of other frameworks, brought in as models in the public language."""
 
-from lstmc.importers.importer import (
-    TOLERANCE,
-    ImportedModel,
-    check_net,
-    check_source,
-    from_onnx,
-    from_torch,
-    import_file,
-    prove_net,
-)
+from lstmc.importers.checks import TOLERANCE, check_net, check_source, prove_net
+from lstmc.importers.importer import ImportedModel, from_onnx, from_torch, import_file
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import SourceCheck
 

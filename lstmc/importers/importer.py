@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from lstmc.backend import Compiled
 from lstmc.errors import Argument
-from lstmc.importers.canonical import canonicalize, canonicalize_static, read_open
+from lstmc.importers.canonical import Read, canonicalize, canonicalize_static, canonicalize_step
+from lstmc.importers.canonical.time import is_timeless
+from lstmc.importers.frames import read_frame
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program, describe_state_dict, groups_of
 from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.values import OpenSize
-from lstmc.importers.printer import files, traced
+from lstmc.importers.printer import files
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.torch_file import PACKAGE, entries, hints, read_torch
@@ -33,22 +30,13 @@ from lstmc.importers.sources import (
     NetSource,
     Runtime,
     Source,
-    SourceCheck,
     SourceNet,
     head_of,
     net_sources,
 )
-from lstmc.interp import Conversion, forward
-from lstmc.ir import Graph
-from lstmc.ops import Array, Input
+from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import gc_paused, report_activity
-from lstmc.verification.arrays import inputs_of_domain
-from lstmc.verification.conditioning import absolute_gap, relative_gap
-from lstmc.verification.differential import within_rounding
-from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, symbolic_leaves
-from lstmc.verification.report import LEAST_TOLERANCE, Difference
-from lstmc.verification.symbols import Algebra
 
 ZIP, HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
 PICKLE = rb"\x80[\x02-\x05](?s:\x95.{8})?\x8a\n"  # a pickle of an integer of ten bytes, as PyTorch's first files begin
@@ -189,6 +177,22 @@ class ImportedModel:
         net = canonicalize(described, step) if around is None else canonicalize_static(described)
         return cls(described, net, source.kind, around, source.runtime, step)
 
+    @property
+    def timeless(self) -> bool:
+        """Whether no layer of the model runs along time."""
+        return is_timeless(self.described)
+
+    @classmethod
+    def of_reading(
+        cls, read: Read, shapes: Mapping[str, Sequence[int]], step: bool, states: Mapping[str, str]
+    ) -> ImportedModel:
+        """Return the model of a source; the other arguments are those of :func:`import_file`."""
+        source, found = read_frame(read, shapes, step, states)
+        if not found:
+            return cls.of_source(source, step)
+        net = canonicalize_step(source.described, found)
+        return cls(source.described, net, source.kind, None, source.runtime, True)
+
     def streamed(self) -> ImportedModel:
         """Return the model as one that can be streamed, as with ``step``. Raises
         :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its past."""
@@ -218,11 +222,16 @@ def import_file(
     values: Mapping[str, Array] = {},
     recurrent_only: bool = False,
     step: bool = False,
+    states: Mapping[str, str] = {},
 ) -> ImportedModel:
     """Import a trained model from a file, without running any of its code.
 
     With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes one
     of past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
+
+    A file of one frame is one step: ``states`` has its states by the source's names, inputs, each with the output that
+    is its next value, as in ``{"h_in": "h_out"}``; ``{"h_in": ""}`` says that it is none. Other states are found where
+    they are proved (``ImportedModel.net.states``), and the model's notes say which.
 
     ``recurrent_only`` imports the recurrent layers of PyTorch's files by their tensors' names, and nothing else of the
     file. ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras
@@ -249,7 +258,7 @@ def import_file(
     def read(shapes: Mapping[str, Sequence[int]]) -> SourceNet:
         return source.read(path, replace(options, shapes=shapes))
 
-    return ImportedModel.of_source(read_open(read, shapes, step), step)
+    return ImportedModel.of_reading(read, shapes, step, states)
 
 
 # Why an option is of no use where its format does not read it.
@@ -262,7 +271,9 @@ _READ_BY_OTHERS = {
 }
 
 
-def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool = False) -> ImportedModel:
+def from_torch(
+    module: Any, *examples: Any, name: str = "the module", step: bool = False, states: Mapping[str, str] = {}
+) -> ImportedModel:
     """Import a live ``torch.nn.Module`` for arguments of the ``examples``' shapes, or a torch.export program.
 
     The length of the sequences stays open where the model holds for all lengths; ``step`` is that of
@@ -273,7 +284,7 @@ def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool
     torch = need("torch", "PyTorch", "torch", SourceError)
     _check_module(torch, module, examples)
     program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)
-    return ImportedModel.of_source(of_program(torch, program, name), step)
+    return ImportedModel.of_reading(lambda shapes: of_program(torch, program, name), {}, step, states)
 
 
 def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
@@ -304,6 +315,7 @@ def from_onnx(
     shapes: Mapping[str, Sequence[int]] = {},
     values: Mapping[str, Array] = {},
     step: bool = False,
+    states: Mapping[str, str] = {},
 ) -> ImportedModel:
     """Import an ``onnx.ModelProto`` in memory, as :func:`import_file` does a file."""
 
@@ -311,130 +323,4 @@ def from_onnx(
         net = describe_onnx(model, name, None, shapes, values)
         return SourceNet(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values))
 
-    return ImportedModel.of_source(read_open(read, shapes, step), step)
-
-
-TOLERANCE = 1e-9  # two ways to compute the same thing in float64
-LATE = "it gives the last step alone, which comes late: the net as it was read is compared, some steps before the last"
-
-
-def check_net(
-    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
-) -> tuple[Difference, ...]:
-    """Return one difference an output between the written model and the imported net, on random inputs.
-
-    Sizes that the source has as numbers must be these (``Net.sizes``).
-    """
-    report_activity("comparing the model with its source's description")
-    inputs, _ = inputs_of_domain(compiled, weights, seed)
-    pairs = _pairs(model, compiled.model, weights, inputs)
-    compared = [difference(name, *pair, TOLERANCE) for name, pair in pairs.items()]
-    return within_rounding(compared, compiled.model, inputs, weights, np.float64)
-
-
-def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
-    """Return which outputs of the written model are proved equal to those of the imported net, with these weights."""
-    report_activity("proving that the model is equal to its source's description")
-    return best_proof(partial(_prove_net, model, graph, weights))
-
-
-def _prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array], algebra: Algebra) -> Proof:
-    inputs, convert = symbolic_leaves(graph, Input, algebra), partial(as_symbolic, algebra=algebra)
-
-    def outputs() -> tuple[dict[str, Array], dict[str, Array]]:
-        pairs = _pairs(model, graph, weights, inputs, convert)
-        return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
-
-    found = claims("output", [output.name for output in graph.outputs], outputs)
-    return Proof(tuple(found), {name: array.shape for name, array in inputs.items()}, trained=True)
-
-
-def _pairs(
-    model: ImportedModel,
-    graph: Graph,
-    weights: Mapping[str, Array],
-    inputs: Mapping[str, Array],
-    convert: Conversion | None = None,
-) -> dict[str, tuple[Array, Array]]:
-    """Return each output of the imported net and of its written model, in the source's order of axes, and in step."""
-    fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
-    earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed, convert)
-    expected = {**evaluate(model.described, fed, convert), **earlier}
-    return _in_source(model.net, expected, forward(graph, inputs, weights, convert=convert).outputs, earlier)
-
-
-def evaluate(net: Net, inputs: Mapping[str, Array], convert: Conversion | None = None) -> dict[str, Array]:
-    """Evaluate a net's model text by the interpreter, in float64, and return the outputs."""
-    graph = traced(net, _sizes(net, inputs))
-    weights = {name: weight.array() for name, weight in net.params.items()}
-    return forward(graph, inputs, weights, convert=convert).outputs
-
-
-def check_source(
-    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
-) -> SourceCheck | None:
-    """Compare the model with the source's runtime; None for a source without one."""
-    if model.runtime is None:
-        return None
-    report_activity(f"comparing the model with its source, by {model.runtime.name}")
-    reason = model.runtime.unavailable()
-    if reason is not None:
-        return SourceCheck(model.runtime.name, (), reason)
-    inputs, _ = inputs_of_domain(compiled, weights, seed)
-    fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
-    try:
-        expected = model.runtime.run(fed)
-    except SourceError as error:
-        return SourceCheck(model.runtime.name, (), error.message)
-    pairs = _in_source(model.net, expected, forward(compiled.model, inputs, weights).outputs)
-    compared = [difference(name, *pair, LEAST_TOLERANCE) for name, pair in pairs.items()]
-    differences = within_rounding(compared, compiled.model, inputs, weights, np.float32)
-    return SourceCheck(model.runtime.name, differences, None if differences else LATE)
-
-
-def _in_source(
-    net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
-) -> dict[str, tuple[Array, Array]]:
-    """Return the outputs to be compared, in the source's order of axes; those ``in_step`` are of the same steps."""
-    pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
-    aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
-    return {name: pair for name, pair in aligned.items() if pair is not None}
-
-
-def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:
-    """Return an output of the source and of the model, aligned where the model's is delayed.
-
-    None where it is late and has no axis of time: the model's is that of fewer steps than the source's own.
-    """
-    lag = net.delays.get(name)
-    if lag is None:
-        return expected, actual
-    shape = net.shapes[net.outputs[name]]
-    places = [axis for axis, size in enumerate(shape) if size in net.time]
-    if len(places) != 1:
-        return None
-    axis = net.axes[name][places[0]] if name in net.axes else places[0]
-    actual = actual[(slice(None),) * axis + (slice(lag, None),)]
-    count = min(expected.shape[axis], actual.shape[axis])
-    return expected.take(range(count), axis), actual.take(range(count), axis)
-
-
-def to_source(net: Net, name: str, array: Array) -> Array:
-    """Return an input or output of the written model with the source's order of axes."""
-    return np.transpose(array, np.argsort(net.axes[name])) if name in net.axes else array
-
-
-def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
-    """Return the numbers of the inputs' open sizes in these arrays."""
-    return {
-        size.name: array.shape[axis]
-        for name, array in inputs.items()
-        for axis, size in enumerate(net.inputs[name])
-        if isinstance(size, OpenSize)
-    }
-
-
-def difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
-    """Return how far an output is from the expected one, relative to the largest number of that."""
-    gap = absolute_gap(actual, expected)
-    return Difference("output", name, 1, gap, relative_gap(actual, expected), tolerance)
+    return ImportedModel.of_reading(read, shapes, step, states)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lstmc.importers.canonical import canonicalize
 from lstmc.importers.canonical.layout import regrouped
-from lstmc.importers.importer import evaluate
+from lstmc.importers.checks import evaluate
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.ops import Normalize, Permute, Reduction
 from lstmc.importers.ir.values import named, number, resolved

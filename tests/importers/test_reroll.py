@@ -12,7 +12,7 @@ from torch import nn
 
 from lstmc.importers import from_onnx, from_torch
 from lstmc.importers.canonical import canonicalize
-from lstmc.importers.importer import evaluate
+from lstmc.importers.checks import evaluate
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.recur import Cell, RecurrentLayer, add_layer
 from lstmc.importers.ir.values import OpenSize, Weight

@@ -25,7 +25,7 @@ from lstmc.errors import WeightsError
 from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, RefusedError
-from lstmc.importers.importer import check_net
+from lstmc.importers.checks import check_net
 from lstmc.importers.ir.values import named
 from lstmc.interp import forward
 from lstmc.ir import Graph

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from lstmc.importers import RefusedError
+from lstmc.importers.checks import _in_source, evaluate, to_source
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.importer import ImportedModel, _in_source, evaluate, to_source
+from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.recur import Cell
 from lstmc.importers.ir.values import ShapeProblem, Weight

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import Argument, BackendError, ShapeError
+from lstmc.importers.checks import difference
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.importer import difference
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.values import ShapeProblem, Weight, number
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError

@@ -13,8 +13,9 @@ from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
 from lstmc.importers.printer import files
 from lstmc.importers.refusal import RefusedError
 from lstmc.importers.sources import SourceNet
+from lstmc.ir import Scan
 
-__all__ = ["canonicalize", "canonicalize_static"]
+__all__ = ["at_sizes", "canonicalize", "canonicalize_static", "canonicalize_step", "read_open"]
 
 
 def canonicalize(net: Net, step: bool = False) -> Net:
@@ -28,6 +29,13 @@ def canonicalize(net: Net, step: bool = False) -> Net:
 def canonicalize_static(net: Net) -> Net:
     """Return the canonical form of a net, with all sizes unchanged."""
     return choose_layout(with_biases(roll_up(net)))
+
+
+def canonicalize_step(net: Net, states: Mapping[str, str]) -> Net:
+    """Return the canonical form of a net of one frame; ``states`` are inputs, each with the output that follows it."""
+    net = with_biases(roll_up(replace(net, graph=net.graph.carrying(states), time=())))
+    inside = [replace(s, op=replace(s.op, inside=True)) if isinstance(s.op, Scan) else s for s in net.steps]
+    return choose_layout(net.of_steps(inside))
 
 
 LENGTHS = (100, 101)  # the first one is the default length of the model
@@ -50,7 +58,7 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
     streamed: RefusedError | None = None
     for sizes in _candidates(refused.inputs, step):
         try:
-            sources = [read({**_at(refused.inputs, numbers), **shapes}) for numbers in sizes]
+            sources = [read({**at_sizes(refused.inputs, numbers), **shapes}) for numbers in sizes]
         except RefusedError:
             continue
         try:
@@ -75,7 +83,8 @@ def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[s
             yield [{time: length, **ones} for length in LENGTHS]
 
 
-def _at(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[str, list[int]]:
+def at_sizes(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[str, list[int]]:
+    """Return shapes with these numbers for their open sizes."""
     return {
         name: [numbers.get(size.name, size) if isinstance(size, OpenSize) else size for size in shape]
         for name, shape in inputs.items()

@@ -76,6 +76,13 @@ def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
     return tuple(new_order)
 
 
+def by_groups(old: Shape, new: Shape, order: Sequence[int]) -> Order:
+    """Return an order of the old axes in which no reshape to the new ones splits a group: each in its own order."""
+    parts = [mine for mine, _ in groups(old, new)]
+    parts.sort(key=lambda mine: min(order.index(axis) for axis in [a for a in mine if old[a] != 1] or mine))
+    return tuple(axis for mine in parts for axis in mine)
+
+
 def with_biases(net: Net) -> Net:
     """Merge the addition of a vector parameter into a product without other consumers, as its bias."""
     readers = Counter(name for step in net.steps for name in step.inputs)
@@ -118,7 +125,7 @@ UNKNOWN = 1000  # cost of a named size
 
 def choose_layout(net: Net) -> Net:
     """Return the net with the fewest transposes; ``axes`` has the new orders of its inputs and outputs."""
-    choices = [_orders(shape) for shape in net.inputs.values()]
+    choices = [_orders(shape)[: 1 if name in net.states else None] for name, shape in net.inputs.items()]
     tried = [_Layout(net, dict(zip(net.inputs, orders, strict=True))) for orders in product(*choices)]
     return min(tried, key=lambda layout: (layout.cost, layout.late_times())).net()
 
@@ -157,6 +164,12 @@ class _Layout:
 
     def net(self, outputs: Mapping[str, str] | None = None) -> Net:
         """Return the laid out net, with its outputs as they come or with these values."""
+        following = {*self.source.states.values()}
+        for name, value in self.source.outputs.items():  # a state comes out as it goes in
+            if name in following and self.order[value] != tuple(range(len(self.order[value]))):
+                plain = tuple(range(len(self.order[value])))
+                self.name[value] = self._aligned(value, plain, self.source.producers[value])
+                self.order[value] = plain
         outputs = outputs or {name: self.name[value] for name, value in self.source.outputs.items()}
         axes = {name: self.order[name] for name in self.source.inputs}
         axes |= {name: self.order[value] for name, value in self.source.outputs.items()}
@@ -266,9 +279,10 @@ class _Layout:
         order = regrouped(old, new, self.order[value])
         name = self.name[value]
         if order is None:
-            name, order = self._aligned(value, tuple(range(len(old))), step), tuple(range(len(new)))
-        else:
-            order = self._time_in_front(new, order)
+            whole = by_groups(old, new, self.order[value])  # the other axes, such as time, stay where they are
+            name, order = self._aligned(value, whole, step), regrouped(old, new, whole)
+            assert order is not None
+        order = self._time_in_front(new, order)
         shape = tuple(new[axis] for axis in order)
         if shape == self.shapes[name]:
             self.order[result], self.name[result] = order, name

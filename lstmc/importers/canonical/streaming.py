@@ -10,6 +10,7 @@ import numpy as np
 from lstmc.importers.canonical.time import (
     ATTENTION,
     NO_TIME,
+    STATES,
     TIMELESS,
     Frames,
     TwoTimeAxes,
@@ -72,7 +73,7 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
 
 def _refused(net: Net, step: Step | None, otherwise: str, why: str, mend: str) -> RefusedError:
     node = otherwise if step is None else origin_of(step)
-    return RefusedError(net.origin, [Refusal(node, "", "", why, mend)], what="streamed")
+    return RefusedError(net.origin, [Refusal(node, "", "", why, mend)], [STATES], what="streamed")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lstmc.errors import Argument
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
 from lstmc.importers.ir.ops import Expand, Permute
 from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed
@@ -23,9 +24,10 @@ TIMELESS = (
     "it computes each step from all steps of its input",
     "stream the part behind it, or compute each step alone (a LayerNorm in place of a GroupNorm)",
 )
+STATES = Argument("states", "IN=OUT", 'states={"IN": "OUT"}')
 NO_TIME = (
     "it has no recurrent layer and no convolution that is padded in front alone, so that no axis is known as time",
-    "pad the convolutions in front, or give it a recurrent layer",
+    f"pad the convolutions in front, or give it a recurrent layer; of a net of one frame name its states by {STATES}",
 )
 Place = tuple[str, int]  # a value, and one of its axes
 
@@ -53,6 +55,11 @@ def time_axes(net: Net) -> dict[str, int] | None:
     if square:
         raise TwoTimeAxes(next((step for step in net.steps if square.intersection(step.outputs)), None))
     return axes if any(name in net.inputs for name in axes) else None
+
+
+def is_timeless(net: Net) -> bool:
+    """Return whether no layer runs along an axis: a net of one frame, or of an image."""
+    return not _time_places(net)
 
 
 def timeless(net: Net) -> Step | None:

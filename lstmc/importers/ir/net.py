@@ -102,10 +102,19 @@ class Net:
         """The value of each output."""
         return {output.name: self.graph.value_name(output.ref) for output in self.graph.outputs}
 
+    def source_inputs(self) -> dict[str, Shape]:
+        """Return the shapes of the inputs by their names in the source."""
+        return {self.called.get(name, name): shape for name, shape in self.inputs.items()}
+
     @property
     def delays(self) -> dict[str, int]:
         """The number of steps by which outputs are late."""
         return {output.name: output.delay for output in self.graph.outputs if output.delay}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The states of a net that is one step: inputs, each with the output that is its next value."""
+        return {name: output.name for name, output in self.graph.carried().items()}
 
     def open_sizes(self) -> list[str]:
         """Return the names of the inputs' open sizes."""
@@ -139,6 +148,7 @@ class Net:
         delays = self.delays if delays is None else delays
         results = [(Output(name, _UNKNOWN, delay=delays.get(name, 0)), value) for name, value in outputs.items()]
         graph = _graph(self.name, own, kept[::-1], self.shapes if shapes is None else shapes, results)
+        graph = graph.carrying(self.states) if self.states else graph
         return replace(self, graph=graph, params={n: w for n, w in weights.items() if n in own}, **facts)
 
 

@@ -12,7 +12,7 @@ from lstmc.api.models import model_in
 from lstmc.errors import LstmcError
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, import_file
-from lstmc.importers.importer import evaluate
+from lstmc.importers.checks import evaluate
 from lstmc.interp import forward
 from lstmc.ir import Graph, Scan
 from lstmc.pipeline import compile_graph

@@ -11,7 +11,7 @@ import pytest
 import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import ImportedModel, import_file
-from lstmc.importers.importer import evaluate
+from lstmc.importers.checks import evaluate
 from lstmc.interp import forward
 from lstmc.manifest import parse_manifest
 from lstmc.ops import Array

@@ -1,0 +1,297 @@
+"""States of a net of one frame: inputs of which an output is the next value, proved by what elements are made of.
+
+Every element of every value has a number; what only moves elements keeps their numbers. Proofs are the last state of a
+recurrent layer of one step, also one that is written out; elements that move on towards their end in a chain, with a
+value at its beginning that does not depend on the chain; and the past in the window of a convolution. Equal shapes,
+alike names and gated sums in place are none: such pairs are suggested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from itertools import chain, permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.ops import Expand, Permute, Select
+from lstmc.importers.ir.values import open_sizes
+from lstmc.ir import Builder, Graph, Ref, Scan
+from lstmc.ops import Arg, Concat, Conv, Full, Input, Leaf, Param, Reshape, Role, Split
+from lstmc.passes.unrolled_steps import Step
+from lstmc.patterns import Mismatch, match_gru, match_lstm
+
+MOVES = (Concat, Expand, Permute, Reshape, Select, Split)
+Numbers = NDArray[Any]
+MOST = 20_000_000  # elements that are numbered
+CYCLES = "cycles"
+RECURRENT, MOVED, WINDOW = "the last states of recurrent layers", "its own elements, moved on", "a convolution's past"
+
+
+@dataclass
+class States:
+    """The states of a net of one frame: ``proved`` has the output of each and the proof in words; ``alike`` has pairs
+    of an input and an output that may be states.
+    """
+
+    proved: dict[str, tuple[str, str]] = field(default_factory=dict)
+    alike: list[tuple[str, str]] = field(default_factory=list)
+
+
+def step_states(net: Net) -> States:
+    """Return the states of a net whose sizes are all numbers."""
+    fixed = not any(open_sizes(shape) for shape in net.shapes.values())
+    pairs = [(a, b) for a, s in net.inputs.items() for b, v in net.outputs.items() if net.shapes[v] == s]
+    if not fixed or not pairs or len(net.inputs) < 2 or sum(map(_size, net.shapes.values())) > MOST:
+        return States()
+    trace = _Trace(net)
+    trace.name_cells(pairs)
+    windows = trace.windows(pairs)
+    found = {pair: windows.get(pair) or trace.evidence(*pair) for pair in pairs}
+    states = States()
+    for a in net.inputs:
+        proofs = [(b, why) for (one, b), why in found.items() if one == a and why not in (None, CYCLES)]
+        made = {trace.of(net.outputs[b]).tobytes() for b, _ in proofs}
+        if len(made) == 1:  # one value may be several outputs
+            b, why = max(proofs, key=lambda proof: _alike(net, a, proof[0]))
+            states.proved[a] = b, str(why)
+    if len(states.proved) == len(net.inputs):
+        return States()
+    taken = {b for b, _ in states.proved.values()}
+    left = [(a, b) for (a, b), why in found.items() if a not in states.proved and b not in taken and why != CYCLES]
+    for a, b in sorted(left, key=lambda pair: _alike(net, *pair), reverse=True):
+        if trace.depends(net.outputs[b], a) and not {a, b}.intersection(chain.from_iterable(states.alike)):
+            states.alike.append((a, b))
+    return states
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape))
+
+
+def _alike(net: Net, a: str, b: str) -> tuple[float, int]:
+    before, after = (net.called.get(name, name) for name in (a, b))
+    return SequenceMatcher(None, before, after).ratio(), [*net.outputs].index(b)
+
+
+class _Trace:
+    """The numbers of elements; ``last`` has the element with which the state of a recurrent layer began, or 0."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.values: dict[str, Numbers] = {}
+        self.makers: list[str] = []  # the values that have numbers of their own, and the first of each
+        self.firsts: list[int] = []
+        self.at = 1
+        for name in net.inputs:
+            self.of(name)
+        self.inputs = self.at
+        self.last: dict[int, int] = {}
+        for step in net.steps:
+            self._step(step)
+
+    def of(self, name: str) -> Numbers:
+        """Return the numbers of a value's elements."""
+        if name not in self.values:
+            shape = self.net.shapes[name]
+            self.makers.append(name)
+            self.firsts.append(self.at)
+            self.values[name] = np.arange(self.at, self.at + _size(shape)).reshape(shape)
+            self.at += _size(shape)
+        return self.values[name]
+
+    def _step(self, step: Step) -> None:
+        if isinstance(step.op, MOVES):
+            moved = step.op.eval(*(self.of(name) for name in step.inputs))
+            self.values |= {n: np.asarray(one, np.int64) for n, one in zip(step.outputs, moved, strict=True)}
+        elif isinstance(step.op, Scan) and step.op.length == 1:
+            first = step.op.of_role("state", step.inputs)
+            ends = step.outputs[len(step.outputs) - step.op.states :]
+            for before, after in zip(first, ends, strict=True):
+                self.begin(self.of(before), after)
+            following = [output.ref for output in step.op.next_states]
+            for y, output in zip(step.outputs, step.op.step_outputs, strict=False):
+                if output.ref in following:
+                    self.values[y] = self.of(ends[following.index(output.ref)])[None]
+
+    def begin(self, before: Numbers, after: str) -> None:
+        """Say that a value is the last state that began with these elements."""
+        if before.size and before.max() < self.inputs:
+            self.last.update(zip(self.of(after).ravel().tolist(), before.ravel().tolist(), strict=True))
+
+    def _makers(self, numbers: Numbers) -> Numbers:
+        """Return the index of the value that makes each element."""
+        return np.searchsorted(self.firsts, numbers, side="right") - 1
+
+    def evidence(self, a: str, b: str) -> str | None:
+        """Return what proves that an output is the next value of an input; CYCLES where some element never changes."""
+        own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
+        begun = np.array([self.last.get(int(number), 0) for number in made])
+        if (begun[begun > 0] != own[begun > 0]).any():
+            return None
+        mine = (made >= own[0]) & (made <= own[-1])
+        ends = np.where(mine, made - own[0], np.arange(own.size))  # of an element: the one that it becomes
+        for _ in range(own.size.bit_length()):
+            ends = ends[ends]
+        if mine[ends].any():
+            return CYCLES
+        if begun.any():
+            return RECURRENT
+        makers = self._makers(made)
+        for maker in np.unique(makers[ends[mine]]) if mine.any() else ():
+            part = makers[ends] == maker
+            if len(np.unique(ends[part])) < part.sum() and self._independent(self.makers[maker], a, own[part]):
+                return MOVED
+        return None
+
+    def _independent(self, value: str, a: str, part: Numbers) -> bool:
+        """Return whether a value depends on another input than ``a``, and not on this part of that."""
+        marks = {name: np.zeros(shape, np.int64) for name, shape in self.net.inputs.items()}
+        marks[a] = np.isin(self.of(a), part).astype(np.int64)
+        marks |= {name: mark + 2 for name, mark in marks.items() if name != a}
+        return self._marked(marks, value) == 2
+
+    def depends(self, value: str, a: str) -> bool:
+        """Return whether a value depends on an input."""
+        return self._marked({a: np.ones(self.net.inputs[a], np.int64)}, value) == 1
+
+    def _marked(self, marks: Mapping[str, Numbers], value: str) -> int:
+        """Return the bits of all elements that a value depends on."""
+        values = dict(marks)
+
+        def mark(name: str) -> Numbers:
+            return values.get(name, np.broadcast_to(np.int64(0), self.net.shapes[name]))
+
+        for step in self.net.steps:
+            if value in values:
+                break
+            if not any(name in values for name in step.inputs):
+                continue
+            if isinstance(step.op, MOVES):
+                moved = step.op.eval(*(mark(name) for name in step.inputs))
+                values |= {name: np.asarray(one) for name, one in zip(step.outputs, moved, strict=True)}
+                continue
+            bits = np.bitwise_or.reduce([np.bitwise_or.reduce(mark(name), None) for name in step.inputs])
+            values |= {name: np.broadcast_to(bits, self.net.shapes[name]) for name in step.outputs}
+        return int(np.bitwise_or.reduce(mark(value), None))
+
+    def windows(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return the pairs of the past in front of a convolution's window, and its end."""
+        found = {}
+        for step in self.net.steps:
+            if not isinstance(step.op, Conv):
+                continue
+            window, kernel = self.of(step.inputs[0]), self.net.shapes[step.inputs[1]]
+            for axis in range(2, window.ndim):
+                rows = np.moveaxis(window, axis, 0).reshape(window.shape[axis], -1)
+                for a, b in pairs if kernel[axis] > 1 else ():
+                    own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
+                    mine = (rows >= own[0]) & (rows <= own[-1])
+                    past = int(mine.all(1).sum())
+                    behind = mine[:past].all() and 0 < past < len(rows)
+                    if behind and np.array_equal(made[rows[:past] - own[0]], rows[len(rows) - past :]):
+                        found[a, b] = WINDOW
+        return found
+
+    def name_cells(self, pairs: list[tuple[str, str]]) -> None:
+        """Find recurrent layers that are written out: a GRU on one part of a state, an LSTM on two."""
+        by_numbers: dict[bytes, list[str]] = {}
+        for name, numbers in self.values.items():
+            if numbers.size and numbers.max() < self.inputs:
+                by_numbers.setdefault(numbers.tobytes(), []).append(name)
+        parts: dict[str, list[str]] = {}  # what a state may be after the step: the values that are it before
+        for a, b in pairs:
+            own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
+            for maker in np.unique(self._makers(made[made >= self.inputs])):
+                after = self.makers[maker]
+                numbers = self.of(after).ravel()
+                places = np.flatnonzero(np.isin(made, numbers))
+                if len(places) == numbers.size:
+                    before = own[places[np.argsort(made[places])]]
+                    if names := by_numbers.get(before.tobytes()):
+                        parts.setdefault(after, []).extend(n for n in names if n not in parts.get(after, ()))
+        made_by = self.net.producers
+        choices = [(after, name) for after, names in parts.items() for name in names if after in made_by]
+        for count, match in ((1, match_gru), (2, match_lstm)):
+            for cell in permutations(choices, count):
+                states = dict(cell)
+                known = [self.of(after).flat[0] in self.last for after in states]
+                if len(states) == count and not all(known) and len({self.net.shapes[n] for n in states.values()}) == 1:
+                    graph = self._cell(states)
+                    if graph is not None and _matches(graph, match):
+                        for end, begun in states.items():
+                            self.begin(self.of(begun), end)
+
+    def _cell(self, states: Mapping[str, str]) -> Graph | None:
+        """Return the graph of a loop of one step, whose states are these values: each after the step, and before it."""
+        shapes, same = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
+        inside, needed = list[Step](), set(states)
+        for step in reversed(self.net.steps):
+            if needed.intersection(step.outputs) and self._same(step.outputs[0], same) is None:
+                inside.append(step)
+                needed.update(step.inputs)
+        depends = {name for name in needed if self._same(name, same) is not None}
+        steps = []
+        for step in reversed(inside):
+            if depends.intersection(step.inputs):
+                steps.append(step)
+                depends.update(step.outputs)
+        rows = all(_size(shapes[name]) == shapes[name][-1] for name in states.values())
+        flat = {name: (1, shapes[name][-1]) if rows else shapes[name] for name in states.values()}
+        outer, body, operands = Builder("cell"), Builder("step"), list[Ref]()
+
+        def argument(name: str, role: Role, leaf: Leaf) -> Ref:
+            operands.extend(outer.add(leaf, names=(name,)))
+            return body.add(Arg(leaf.shape, role), names=(name,))[0]
+
+        def shaped(ref: Ref, shape: tuple[int, ...]) -> Ref:
+            return ref if body.type(ref).shape == shape else body.add(Reshape(shape), ref)[0]
+
+        begun = {name: argument(name, "state", Full(shape)) for name, shape in flat.items()}
+        refs = dict[str, Ref]()
+        for name in dict.fromkeys(chain.from_iterable(step.inputs for step in steps)):
+            if (state := self._same(name, same)) is not None:
+                refs[name] = shaped(begun[state], shapes[name])
+            elif name in self.net.params:
+                refs[name] = argument(name, "weight", Param(shapes[name]))
+            elif name not in depends:
+                refs[name] = argument(name, "static", Input(shapes[name]))
+        for step in steps:
+            results = body.add(step.op, *(refs[name] for name in step.inputs), names=step.outputs)
+            refs |= zip(step.outputs, results, strict=True)
+        if not refs.keys() >= states.keys():
+            return None
+        outputs = [(before, shaped(refs[after], flat[before])) for after, before in states.items()]
+        outer.add(Scan(body.finish(outputs), 1), *operands, names=("loop",))
+        return outer.finish([(before, Ref("loop", i)) for i, before in enumerate(states.values())])
+
+    def _same(self, name: str, same: Mapping[bytes, str]) -> str | None:
+        return same.get(self.values[name].tobytes()) if name in self.values else None
+
+
+def _matches(graph: Graph, match: Callable[[Graph, str], object]) -> bool:
+    try:
+        match(graph, "loop")
+    except Mismatch:
+        return False
+    return True
+
+
+def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield notes on the states of a net of one frame; ``given`` were named by the user."""
+    called = {name: net.called.get(name, name) for name in (*net.inputs, *net.outputs)}
+    said = {name: (after, "as you said") for name, after in given.items()}
+    for name, (after, why) in (states.proved | said).items():
+        yield f"{called[name]} is a state: {called[after]} is its next value ({why}). It starts at 0."
+    alike = [(name, after) for name, after in states.alike if name not in given and after not in given.values()]
+    if said or states.proved:  # one input at least is no state
+        alike = alike if net.inputs.keys() - states.proved.keys() - said.keys() - {name for name, _ in alike} else []
+    for name, after in alike:
+        yield (
+            f"{called[name]} may be a state, as {called[after]} has its shape. Here it is an input of each step; if"
+            f" it is a state, import the file with --state {called[name]}={called[after]}."
+        )

@@ -1,0 +1,151 @@
+"""Checks of an imported model: the written model against the net that was read, and against what runs the source."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import partial
+
+import numpy as np
+
+from lstmc.backend import Compiled
+from lstmc.importers.importer import ImportedModel
+from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.values import OpenSize
+from lstmc.importers.printer import traced
+from lstmc.importers.refusal import SourceError
+from lstmc.importers.sources import SourceCheck
+from lstmc.interp import Conversion, forward
+from lstmc.ir import Graph
+from lstmc.ops import Array, Input
+from lstmc.process.status import report_activity
+from lstmc.verification.arrays import inputs_of_domain
+from lstmc.verification.conditioning import absolute_gap, relative_gap
+from lstmc.verification.differential import within_rounding
+from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, symbolic_leaves
+from lstmc.verification.report import LEAST_TOLERANCE, Difference
+from lstmc.verification.symbols import Algebra
+
+TOLERANCE = 1e-9  # two ways to compute the same thing in float64
+LATE = "it gives the last step alone, which comes late: the net as it was read is compared, some steps before the last"
+
+
+def check_net(
+    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
+) -> tuple[Difference, ...]:
+    """Return one difference an output between the written model and the imported net, on random inputs.
+
+    Sizes that the source has as numbers must be these (``Net.sizes``).
+    """
+    report_activity("comparing the model with its source's description")
+    inputs, _ = inputs_of_domain(compiled, weights, seed)
+    pairs = _pairs(model, compiled.model, weights, inputs)
+    compared = [difference(name, *pair, TOLERANCE) for name, pair in pairs.items()]
+    return within_rounding(compared, compiled.model, inputs, weights, np.float64)
+
+
+def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
+    """Return which outputs of the written model are proved equal to those of the imported net, with these weights."""
+    report_activity("proving that the model is equal to its source's description")
+    return best_proof(partial(_prove_net, model, graph, weights))
+
+
+def _prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array], algebra: Algebra) -> Proof:
+    inputs, convert = symbolic_leaves(graph, Input, algebra), partial(as_symbolic, algebra=algebra)
+
+    def outputs() -> tuple[dict[str, Array], dict[str, Array]]:
+        pairs = _pairs(model, graph, weights, inputs, convert)
+        return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
+
+    found = claims("output", [output.name for output in graph.outputs], outputs)
+    return Proof(tuple(found), {name: array.shape for name, array in inputs.items()}, trained=True)
+
+
+def _pairs(
+    model: ImportedModel,
+    graph: Graph,
+    weights: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    convert: Conversion | None = None,
+) -> dict[str, tuple[Array, Array]]:
+    """Return each output of the imported net and of its written model, in the source's order of axes, and in step."""
+    fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
+    earlier = {} if model.net.earlier is None else evaluate(model.net.earlier, fed, convert)
+    expected = {**evaluate(model.described, fed, convert), **earlier}
+    return _in_source(model.net, expected, forward(graph, inputs, weights, convert=convert).outputs, earlier)
+
+
+def evaluate(net: Net, inputs: Mapping[str, Array], convert: Conversion | None = None) -> dict[str, Array]:
+    """Evaluate a net's model text by the interpreter, in float64, and return the outputs."""
+    graph = traced(net, _sizes(net, inputs))
+    weights = {name: weight.array() for name, weight in net.params.items()}
+    return forward(graph, inputs, weights, convert=convert).outputs
+
+
+def check_source(
+    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
+) -> SourceCheck | None:
+    """Compare the model with the source's runtime; None for a source without one."""
+    if model.runtime is None:
+        return None
+    report_activity(f"comparing the model with its source, by {model.runtime.name}")
+    reason = model.runtime.unavailable()
+    if reason is not None:
+        return SourceCheck(model.runtime.name, (), reason)
+    inputs, _ = inputs_of_domain(compiled, weights, seed)
+    fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
+    try:
+        expected = model.runtime.run(fed)
+    except SourceError as error:
+        return SourceCheck(model.runtime.name, (), error.message)
+    pairs = _in_source(model.net, expected, forward(compiled.model, inputs, weights).outputs)
+    compared = [difference(name, *pair, LEAST_TOLERANCE) for name, pair in pairs.items()]
+    differences = within_rounding(compared, compiled.model, inputs, weights, np.float32)
+    return SourceCheck(model.runtime.name, differences, None if differences else LATE)
+
+
+def _in_source(
+    net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
+) -> dict[str, tuple[Array, Array]]:
+    """Return the outputs to be compared, in the source's order of axes; those ``in_step`` are of the same steps."""
+    pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
+    aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
+    return {name: pair for name, pair in aligned.items() if pair is not None}
+
+
+def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:
+    """Return an output of the source and of the model, aligned where the model's is delayed.
+
+    None where it is late and has no axis of time: the model's is that of fewer steps than the source's own.
+    """
+    lag = net.delays.get(name)
+    if lag is None:
+        return expected, actual
+    shape = net.shapes[net.outputs[name]]
+    places = [axis for axis, size in enumerate(shape) if size in net.time]
+    if len(places) != 1:
+        return None
+    axis = net.axes[name][places[0]] if name in net.axes else places[0]
+    actual = actual[(slice(None),) * axis + (slice(lag, None),)]
+    count = min(expected.shape[axis], actual.shape[axis])
+    return expected.take(range(count), axis), actual.take(range(count), axis)
+
+
+def to_source(net: Net, name: str, array: Array) -> Array:
+    """Return an input or output of the written model with the source's order of axes."""
+    return np.transpose(array, np.argsort(net.axes[name])) if name in net.axes else array
+
+
+def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """Return the numbers of the inputs' open sizes in these arrays."""
+    return {
+        size.name: array.shape[axis]
+        for name, array in inputs.items()
+        for axis, size in enumerate(net.inputs[name])
+        if isinstance(size, OpenSize)
+    }
+
+
+def difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
+    """Return how far an output is from the expected one, relative to the largest number of that."""
+    gap = absolute_gap(actual, expected)
+    return Difference("output", name, 1, gap, relative_gap(actual, expected), tolerance)
