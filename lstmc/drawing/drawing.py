@@ -10,6 +10,8 @@ https://graphviz.org/doc/info/lang.html.
 from __future__ import annotations
 
 import io
+import json
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -18,6 +20,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import unescape
 
 from lstmc.drawing.picture import STEPS, Arrow, Box, Flow, Group, Kind, Picture, picture_of
 from lstmc.errors import DrawingError
@@ -306,6 +310,20 @@ FORMATS = ("svg", "png", "pdf", "dot")
 DOTS_PER_INCH = 144
 
 
+_TEXT = re.compile(r'(<text [^>]*font-size="([\d.]+)"[^>]*)>([^<]*)</text>')
+ENTITIES = {"&quot;": '"', "&#39;": "'", "&apos;": "'", "&#45;": "-", "&#160;": "\N{NO-BREAK SPACE}"}
+
+
+def _text_widths(drawn: Any) -> Iterator[tuple[tuple[str, float], float]]:
+    """Yield the width of each text of a size, in points, from Graphviz's picture as JSON."""
+    for thing in (drawn, *drawn.get("objects", ()), *drawn.get("edges", ())):
+        size = 0.0
+        for step in thing.get("_ldraw_", ()):
+            size = step.get("size", size)
+            if step["op"] == "T":
+                yield (step["text"], size), step["width"]
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A picture of a graph with a position for each box and frame. A notebook shows it.
@@ -329,8 +347,18 @@ class Drawing:
 
     @cached_property
     def svg(self) -> str:
-        """The picture as SVG; box number i has the id ``n<i>`` and, as a tip, its line of the graph's text."""
-        return graphviz(self.dot, "neato", "svg", "-n2").decode()
+        """The picture as SVG; box number i has the id ``n<i>`` and, as a tip, its line of the graph's text.
+
+        Each text has the width that Graphviz reserved for it, so that it stays in its box in every font.
+        """
+        widths = dict(_text_widths(json.loads(graphviz(self.dot, "neato", "json", "-n2"))))
+
+        def fitted(match: re.Match[str]) -> str:
+            width = widths.get((unescape(match[3], ENTITIES), float(match[2])))
+            length = "" if width is None else f' textLength="{width:.2f}" lengthAdjust="spacingAndGlyphs"'
+            return f"{match[1]}{length}>{match[3]}</text>"
+
+        return _TEXT.sub(fitted, graphviz(self.dot, "neato", "svg", "-n2").decode())
 
     @cached_property
     def png(self) -> bytes:

@@ -111,6 +111,22 @@ def tips(svg: str) -> list[str]:
     return [link.attrib[f"{XLINK}title"] for node in nodes for link in node.iter(f"{SVG}a")]
 
 
+def test_every_text_has_the_width_that_its_box_reserves(drawing: Drawing) -> None:
+    """A browser without Helvetica draws wider letters."""
+    groups = ElementTree.fromstring(drawing.svg).iter(f"{SVG}g")
+    boxes = [each for each in groups if each.get("class", "").startswith("node")]
+    assert boxes
+    for box in boxes:
+        corners = [
+            point.split(",")[0] for part in box.iter(f"{SVG}polygon") for point in part.get("points", "").split()
+        ]
+        for text in box.iter(f"{SVG}text"):
+            left, width = float(text.get("x", "nan")), float(text.get("textLength", "nan"))
+            assert text.get("lengthAdjust") == "spacingAndGlyphs"
+            assert not corners or left + width <= max(map(float, corners))
+            assert 0 < width < 9 * len(text.text or "")
+
+
 def test_svg_has_every_box_with_its_tip(drawing: Drawing) -> None:
     assert sorted(tips(drawing.svg)) == sorted(box.tip for box in drawing.picture.boxes)
 
