@@ -7,7 +7,7 @@ import secrets
 import sys
 import tomllib
 from collections.abc import Callable, Generator, Iterator
-from importlib.metadata import distribution
+from importlib.metadata import distribution, entry_points
 from pathlib import Path
 from textwrap import dedent
 from zlib import crc32
@@ -34,6 +34,21 @@ def check_installed() -> None:
         pytest.exit(
             f"lstmc is installed with other entry points than pyproject.toml has: {lacking}. Install it anew:"
             " .venv/bin/python -m pip install --no-deps -e .",
+            returncode=4,
+        )
+    others = sorted(
+        {
+            point.dist.name
+            for group in entry_points().groups
+            if group.startswith("lstmc.")
+            for point in entry_points(group=group)
+            if point.dist is not None and point.dist.name != "lstmc"
+        }
+    )
+    if others:
+        pytest.exit(
+            f"packages that add to lstmc are installed beside it: {', '.join(others)}. The tests compare with what"
+            f" lstmc alone has. Uninstall them: .venv/bin/python -m pip uninstall {' '.join(others)}",
             returncode=4,
         )
 

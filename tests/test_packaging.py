@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -160,3 +162,29 @@ def test_the_steps_of_the_dockerfile_are_the_scripts_that_are_there() -> None:
     for script in scripts:
         subprocess.run(["sh", "-n", ROOT / script], check=True)
         assert (ROOT / script).stat().st_mode & 0o111
+
+
+def test_tests_stop_where_another_package_adds_to_lstmc(tmp_path: Path) -> None:
+    metadata = tmp_path / "mine-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[lstmc.cells]\nmine = mine:cell\n")
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", "tests/test_numerals.py"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 4
+    assert "installed beside it: mine." in ended.stderr
+
+
+def test_the_search_of_the_site_leaves_out_what_is_for_developers() -> None:
+    on_page = runpy.run_path(str(ROOT / "docs" / "site_version.py"))["on_page_markdown"]
+
+    def search(source: str) -> object:
+        page = SimpleNamespace(file=SimpleNamespace(src_uri=source), meta={})
+        assert on_page("text", page=page, config=None, files=None) == "text"
+        return page.meta.get("search")
+
+    decision = next((ROOT / "docs" / "decisions").glob("0023*")).relative_to(ROOT / "docs")
+    assert [search(source) for source in (str(decision), "fuzzing.md")] == [{"exclude": True}] * 2
+    assert [search(source) for source in ("c.md", "tutorials/streaming.md")] == [{"boost": 4}] * 2
+    assert search("language.md") is None
