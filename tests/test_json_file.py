@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,13 @@ def test_numbers_of_many_digits_cost_nothing() -> None:
     assert said == "expected JSON, found something else: number out of range at line 1 column 4312"
 
 
-def test_a_file_without_end_is_not_read_to_it() -> None:
-    with pytest.raises(NotExpected, match="expected at most 64 MiB, found more"):
+def test_a_file_that_is_large_or_has_no_end_is_not_read_to_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="expected a file, found a device or a pipe"):
         read_bounded(Path("/dev/zero"))
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 2**30)
+    with pytest.raises(NotExpected, match="expected at most 64 MiB, found more"):
+        read_bounded(tmp_path / "large")
 
 
 def test_a_file_is_read_as_its_content(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from lstmc.importers.frontends.onnx_values import (
 )
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Weight
+from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Weight
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
 from lstmc.importers.refusal import Refusal, Refused, RefusedError, SourceError
 from lstmc.ops import Array, IntegerRange
@@ -53,9 +54,10 @@ def describe_onnx(
         raise SourceError(f"{origin}: its operators are those of version {opset}; {OLDEST} and newer are read")
     graph = model.graph
     builder = NetBuilder("net", origin)
-    reader = _Reader(Onnx(Layers(builder)), opset, origin, folder)
-    for tensor in graph.initializer:
-        reader.values[tensor.name] = stored_tensor(tensor, origin, folder).weight()
+    stored = {tensor.name: stored_tensor(tensor, origin, folder).weight() for tensor in graph.initializer}
+    folding = Folding(sum(prod(weight.shape) for weight in stored.values()))
+    reader = _Reader(Onnx(Layers(builder), folding), opset, origin, folder)
+    reader.values |= stored
     for info in graph.input:
         if info.name in values:
             array = np.asarray(values[info.name])
@@ -157,7 +159,7 @@ class _Reader:
             self.t.layers.at(proto.name or proto.output[0], label)
             return scan(self, node, attributes, depth)
         if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_recurrent.HANDLERS:
-            results = fold_constants(node, [constant(one) for one in operands])
+            results = fold_constants(node, [constant(one) for one in operands], self.t.folding)
             if results is not None:
                 return [self._with_sources(node, result) for result in results]
         handler = HANDLERS.get(node.op)

@@ -106,7 +106,7 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
         inside[name] = inner.input(name, layers.shape(outer)) if isinstance(outer, str) else outer
         if isinstance(outer, str):
             static[inside[name]] = outer
-    below = reader.nested(Onnx(Layers(inner)))
+    below = reader.nested(Onnx(Layers(inner), reader.t.folding))
     outputs = below.subgraph(body, {name: value for name, value in inside.items() if value is not None}, depth)
     reader.refusals += below.refusals
     reader.read |= below.read

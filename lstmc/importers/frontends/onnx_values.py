@@ -9,13 +9,14 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
-from lstmc.importers.ir.values import OpenSize, Size, Weight, broadcast
+from lstmc.importers.ir.values import MOST_FOLDED, Folding, OpenSize, Size, Weight, broadcast
 from lstmc.importers.refusal import PIN, Refused, SourceError
 from lstmc.importers.sources import MOST_AXES
 from lstmc.ops import Array
@@ -105,8 +106,8 @@ def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[st
 class Onnx:
     """The state of a translation: the steps being built, and the values by name."""
 
-    def __init__(self, layers: Layers) -> None:
-        self.layers = layers
+    def __init__(self, layers: Layers, folding: Folding) -> None:
+        self.layers, self.folding = layers, folding
         self.values: dict[str, Operand | None] = {}
 
 
@@ -172,7 +173,6 @@ def weight_or_none(x: Operand | None, what: str, rank: int | None = None) -> Wei
     return None if x is None else weight(x, what, rank)
 
 
-LARGEST = 2**24  # elements of what is computed
 # What takes sizes without a number as well.
 SHAPE_OPS = frozenset(
     """
@@ -189,7 +189,7 @@ FOLDED = SHAPE_OPS | frozenset(
 Fold = Callable[..., Any]
 
 
-def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None:
+def fold_constants(node: Node, arrays: list[Array | None], folding: Folding) -> list[Array] | None:
     """Return the results of a node on constant operands; None for an operator that is not folded.
 
     The onnx package computes them, apart from what depends on sizes without a number, or may be large.
@@ -201,6 +201,7 @@ def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None
     if named and node.op not in SHAPE_OPS:
         raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
     fold = (OF_SIZES if named else {}).get(node.op) or CHECKED.get(node.op)
+    folding.take(_most_elements(node, [array for array in arrays if array is not None]))
     if fold is None:
         results = _computed(node, arrays)
     else:
@@ -210,7 +211,23 @@ def fold_constants(node: Node, arrays: list[Array | None]) -> list[Array] | None
                 missing = f"operand {place} is missing"
                 raise Refused("operands", missing, f"{node.op} requires it", CHECK)
         results = [fold(node, *arrays)]
+        folding.take(float(np.size(results[0])))
     return [_as_integers(one) for one in results]
+
+
+def _most_elements(node: Node, arrays: Sequence[Array]) -> float:
+    """Return a bound of the elements of a node's results, before they are computed; 0 for one that has its own."""
+    if node.op in CHECKED:
+        return 0.0
+    if node.op == "Concat":
+        return float(sum(array.size for array in arrays))
+    if node.op == "Gather" and arrays:  # at most every index selects all of the array but one axis
+        axis = int(node.get("axis", 0))
+        rows = arrays[0].shape[axis] if -arrays[0].ndim <= axis < arrays[0].ndim else 1
+        return float(prod(array.size for array in arrays)) / max(rows, 1)
+    rank = max((array.ndim for array in arrays), default=0)
+    shapes = [(1,) * (rank - array.ndim) + array.shape for array in arrays]
+    return prod(float(max(sizes)) for sizes in zip(*shapes, strict=True))
 
 
 def _computed(node: Node, arrays: Sequence[Array | None]) -> list[Any]:
@@ -313,8 +330,8 @@ def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) 
 
 
 def _bounded(count: float) -> None:
-    if not count <= LARGEST:
-        raise Refused("result", f"{count:,.0f} elements", f"{LARGEST:,} are the most", "fold it in the source")
+    if not count <= MOST_FOLDED:
+        raise Refused("result", f"{count:,.0f} elements", f"{MOST_FOLDED:,} are the most", "fold it in the source")
 
 
 def _plain(node: Node, shape: Array, fill: float) -> list[int]:

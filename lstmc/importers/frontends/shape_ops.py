@@ -17,13 +17,16 @@ from lstmc.importers.ir.values import (
     Size,
     Weight,
     axis_in,
+    bounded,
     broadcast,
     fixed,
+    in_pieces,
     listed,
     number,
 )
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Affine, Array, AvePool, Concat, Conv, MaxPool, Mul, Op, Reshape, Split
+from lstmc.types import MOST_ELEMENTS
 
 MOST_PADDING = 10_000  # elements on one side of an axis
 MOST_WINDOWS = 1_000_000  # along one axis
@@ -210,15 +213,16 @@ class ShapeOps:
             raise ShapeProblem(f"{listed(own)} repeated {list(repeats)} times")
         y = self.reshape(x, (1,) * (len(repeats) - len(own)) + own)
         own = self.shape(y)
+        bounded((n * (1 if isinstance(s, OpenSize) else s) for n, s in zip(repeats, own, strict=True)), MOST_ELEMENTS)
         y = self.expand(y, [n if size == 1 else size for n, size in zip(repeats, own, strict=True)])
         for axis, (count, size) in enumerate(zip(repeats, own, strict=True)):
             if size != 1:
-                y = self.concat([y] * count, axis)
+                y = self.concat([y] * in_pieces(count), axis)
         return y
 
     def pick(self, x: Operand, axis: int, places: Sequence[int]) -> str:
         """Return some elements of an axis, in this order."""
-        size = self.size(x, axis)
+        size, _ = self.size(x, axis), in_pieces(len(places))
         if not places or not all(-size <= place < size for place in places):
             raise ShapeProblem(f"elements {list(places)} of an axis of {size}")
         return self.concat([self.cut(x, axis, place % size, place % size + 1) for place in places], axis)
@@ -228,7 +232,7 @@ class ShapeOps:
         axis = axis_in(axis, len(self.shape(x)))
         if (original := self.unreversed(x, axis)) is not None:
             return original
-        y = self.concat(self.split(x, [1] * self.size(x, axis), axis)[::-1], axis)
+        y = self.concat(self.split(x, [1] * in_pieces(self.size(x, axis)), axis)[::-1], axis)
         self.reversals[y] = Reversal(self.value(x), axis, None, 0)
         return y
 
@@ -301,7 +305,9 @@ class ShapeOps:
         """Pad an axis with copies of its first and last element."""
         _check_padding(before, after)
         size = self.size(x, axis)
-        first, last = ([self.cut(x, axis, at, at + 1)] * count for at, count in ((0, before), (size - 1, after)))
+        first, last = (
+            [self.cut(x, axis, at, at + 1)] * in_pieces(count) for at, count in ((0, before), (size - 1, after))
+        )
         return self.concat([*first, self.value(x), *last], axis)
 
     def padded(self, x: Operand, sides: Mapping[int, tuple[int, int]], mode: str, fill: float) -> str:

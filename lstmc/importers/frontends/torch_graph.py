@@ -16,7 +16,7 @@ from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.recur import Cell, Kind
-from lstmc.importers.ir.values import ShapeProblem, Weight
+from lstmc.importers.ir.values import Folding, ShapeProblem, Weight
 from lstmc.importers.read.torch_file import TORCHSCRIPT
 from lstmc.importers.refusal import Refusal, Refused, RefusedError
 from lstmc.importers.sources import Source, StoredTensor
@@ -236,6 +236,7 @@ class Constants:
         self.torch = torch
         self.buffers, self.placeholders = set(buffers), {**buffers, **lifted}
         self.tensors: dict[Any, Any] = {}
+        self.folding = Folding(sum(tensor.numel() for tensor in self.placeholders.values()))
 
     def take(self, node: Any) -> Array | int | None:
         """Return a node's constant result; None if it depends on an input, or is a stored weight.
@@ -269,12 +270,24 @@ class Constants:
         if not all(one in self.tensors for one in node.all_input_nodes):
             return None
         arguments, options = self.torch.fx.map_arg((node.args, node.kwargs), self.tensors.__getitem__)
+        self.folding.take(self._elements(node.target, arguments, options))
         try:
             with self.torch.no_grad():
                 result = node.target(*arguments, **options)
         except (RuntimeError, TypeError, ValueError, IndexError):  # of a damaged file: refused as an operator
             return None
         return result if isinstance(result, self.torch.Tensor) else None
+
+    def _elements(self, target: Any, arguments: Any, options: dict[str, Any]) -> int:
+        """Return the number of elements of a result, from the shapes alone; 0 where it depends on values."""
+        device = {"device": "meta"} if any(one.name == "device" for one in target._schema.arguments) else {}
+        moved = self.torch.utils._pytree.tree_map_only(
+            self.torch.Tensor, lambda tensor: tensor.to("meta"), (arguments, options)
+        )
+        try:
+            return int(target(*moved[0], **{**moved[1], **device}).numel())
+        except (RuntimeError, AttributeError, TypeError, ValueError, IndexError):
+            return 0
 
     def _of_buffers(self, node: Any) -> bool:
         return node.name in self.buffers or any(self._of_buffers(one) for one in node.all_input_nodes)
@@ -372,10 +385,14 @@ def _call(reader: Torch, constants: Constants, node: Any, decomposable: Containe
     if any(reader.values.get(one) is Poison for one in node.all_input_nodes):
         reader.values[node] = Poison  # what it is made of was refused already
         return None
-    if (numbers := constants.take(node)) is not None:
+    reader.values[node] = Poison
+    try:
+        numbers = constants.take(node)
+    except ShapeProblem as problem:
+        return Refusal(label, target, str(problem), "it is too large a constant", "make it smaller")
+    if numbers is not None:
         reader.values[node] = numbers
         return None
-    reader.values[node] = Poison
     if hasattr(node.target, "_schema") and not node.target._schema.returns:
         return None  # an assertion
     if handler is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_elements import Torch
-from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
+from lstmc.importers.ir.values import Weight, axis_in, bounded, fixed, in_pieces, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array
 
@@ -59,7 +59,7 @@ def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[
 
 
 def _unbind(t: Torch, x: Operand, axis: int) -> list[str]:
-    return [t.layers.select(x, axis, at) for at in range(t.layers.size(x, axis))]
+    return [t.layers.select(x, axis, at) for at in range(in_pieces(t.layers.size(x, axis)))]
 
 
 def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> str:
@@ -73,12 +73,18 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
 def _expand(t: Torch, x: Operand, shape: Sequence[int], *, implicit: bool) -> Operand:
     old = t.layers.shape(x)
     target = [old[i - len(shape) + len(old)] if s == -1 else s for i, s in enumerate(shape)]
-    return np.broadcast_to(x, shape) if isinstance(x, np.ndarray) else t.layers.expand(x, target)
+    if isinstance(x, np.ndarray):
+        bounded(target)
+        return np.broadcast_to(x, target)
+    return t.layers.expand(x, target)
 
 
 def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
+    if isinstance(x, np.ndarray):
+        bounded([*x.shape, *counts])
+        return np.tile(x, counts)
     missing = len(t.layers.shape(x)) - len(counts)  # tile, unlike repeat, takes fewer counts than there are axes
-    return np.tile(x, counts) if isinstance(x, np.ndarray) else t.layers.tile(x, [*(1,) * missing, *counts])
+    return t.layers.tile(x, [*(1,) * missing, *counts])
 
 
 def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None, *, output_size: Any) -> str:
@@ -202,12 +208,23 @@ def _reduce(kind: Any) -> Handler:
     return handle
 
 
+def _full(shape: Sequence[int], value: Any = 0.0) -> Array:
+    bounded(shape)
+    return np.full(shape, value)
+
+
+def _range(t: Torch, *bounds: Any, **options: Any) -> Array:
+    start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+    bounded([abs((stop - start) / step)])
+    return np.arange(start, stop, step)
+
+
 def _constant(value: float | None = None, shaped: bool = False) -> Handler:
     """Return a handler of a constant array, of a fixed ``value`` or the next argument, in x's shape or a given one."""
 
     def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Array:
         sizes, *rest = more if shaped else (t.layers.shape(x), *more)
-        return np.full([fixed(size, "a size") for size in sizes], rest[0] if value is None else value)
+        return _full([fixed(size, "a size") for size in sizes], rest[0] if value is None else value)
 
     return handle
 
@@ -268,9 +285,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.unfold.default": _unfold,
     "aten.pixel_shuffle.default": lambda t, x, by: t.layers.depth_to_space(x, by, depth_first=False),
     "aten.cumsum.default": lambda t, x, axis, dtype: t.layers.cumulated(x, axis),
-    **{
-        f"aten.arange.{kind}": lambda t, *bounds, **_: np.arange(*bounds) for kind in ("default", "start", "start_step")
-    },
+    **{f"aten.arange.{kind}": _range for kind in ("default", "start", "start_step")},
     "aten.argmax.default": _place(1.0),
     "aten.argmin.default": _place(-1.0),
     "aten.topk.default": _top_k,
@@ -293,7 +308,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.log_softmax.int": lambda t, x, axis, dtype: t.layers.softmax(x, axis, log=True),
     **{f"aten.{name}_like.default": _constant(n) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
     **{f"aten.new_{name}.default": _constant(n, True) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
-    "aten.empty.memory_format": lambda t, shape, **options: np.zeros(shape),
+    "aten.empty.memory_format": lambda t, shape, **options: _full(shape),
     "aten.empty_like.default": _constant(0.0),
     "aten.new_empty.default": _constant(0.0, True),
     "aten.pad.default": _pad,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Self, TypeVar
@@ -45,6 +45,37 @@ class NamedSize(int):
         return self.name
 
 
+MOST_FOLDED = 2**24  # elements of constants that are computed of others, and so not limited by the size of the file
+MOST_PIECES = 1_000_000  # that one axis is cut into, or is joined of
+
+
+class Folding:
+    """The elements that constants computed of others may still have, by the number of those ``stored`` in the file."""
+
+    def __init__(self, stored: int = 0) -> None:
+        self.left: float = MOST_FOLDED + 16 * stored
+
+    def take(self, count: float) -> None:
+        """Count the elements of a constant that is about to be computed. Raises :class:`ShapeProblem` for too many."""
+        self.left -= count
+        if not self.left >= 0:
+            raise ShapeProblem(f"{count:.0f} more elements of computed constants, in all too many for this file")
+
+
+def bounded(sizes: Iterable[float], most: int = MOST_FOLDED) -> None:
+    """Raise :class:`ShapeProblem` for an array of more elements than a constant may have, or ``most``."""
+    count = prod(float(size) for size in sizes)
+    if not count <= most:
+        raise ShapeProblem(f"{count:,.0f} elements: {most:,} are the most")
+
+
+def in_pieces(count: int) -> int:
+    """Return a number of pieces. Raises :class:`ShapeProblem` for more than an axis can be joined of."""
+    if count > MOST_PIECES:
+        raise ShapeProblem(f"{count:,} pieces of an axis: {MOST_PIECES:,} are the most")
+    return count
+
+
 def open_sizes(shape: Sequence[object]) -> list[OpenSize]:
     """Return the open sizes of a shape, in order."""
     return [size for size in shape if isinstance(size, OpenSize)]
@@ -61,7 +92,9 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
     Raises :class:`ShapeProblem`, also where a result's size would be computed from an open one.
     """
     if isinstance(op, Binary):
-        return (broadcast(*shapes),)
+        result = broadcast(*shapes)
+        _check_size(result)
+        return (result,)
     try:
         results = tuple(type_.shape for type_ in op.infer(*map(TensorType, shapes)))
     except ShapeError as error:
@@ -73,8 +106,14 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
         if any(size > MOST_ELEMENTS and not isinstance(size, OpenSize) for size in shape):
             names = dict.fromkeys(str(size) for one in shapes for size in open_sizes(one) if size not in shape)
             what = "an image's size" if isinstance(op, Conv | Pool) else "a size"
-            raise ShapeProblem(f"{what} must be known here, and is {', '.join(names)}")
+            if names:
+                raise ShapeProblem(f"{what} must be known here, and is {', '.join(names)}")
+        _check_size(shape)
     return results
+
+
+def _check_size(shape: Shape) -> None:
+    bounded((1 if isinstance(size, OpenSize) else size for size in shape), MOST_ELEMENTS)
 
 
 def plain(size: Size) -> Size:
