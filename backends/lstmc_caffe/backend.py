@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
+from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Parts, Settings
 from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.output import Content
@@ -79,6 +80,7 @@ from lstmc_caffe.targets.target import Target
 from lstmc_caffe.train.net import CaffeRanks, train, training_files
 from lstmc_caffe.write.artifact import artifact, layers_text, stream_program
 from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, read_weights
+from lstmc_caffe.write.parts import lint_copies, parts
 
 Passes = tuple[Pass, ...]
 Gates = Literal["unit", "packed", "separate"]
@@ -255,12 +257,17 @@ class CaffeBackend(RunsFiles):
         return build()
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """Check a prototxt against ``targets/TARGET.toml``."""
-        return lint_file(net, load_target(target))
+        """Check a prototxt against ``targets/TARGET.toml``, and copies of parameters in the caffemodel beside it."""
+        report = lint_file(net, load_target(target))
+        return replace(report, violations=(*report.violations, *lint_copies(net)))
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
         """Return every layer of a prototxt, with the shapes of its tops."""
         return listed_layers(net)
+
+    def parts(self, file: str, content: bytes) -> Parts | None:
+        """Return the layers of a prototxt, or the weights of a caffemodel."""
+        return parts(file, content)
 
     net_suffix: ClassVar[str] = ".prototxt"
     weights_suffix: ClassVar[str] = WEIGHTS_SUFFIX

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
+from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Parts
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Scan
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
@@ -57,6 +57,7 @@ from lstmc_onnx.runtime import (
     lint_file,
     listed_layers,
     loaded_net,
+    model_parts,
     read_weights,
 )
 from lstmc_onnx.writer import onnxruntime
@@ -180,6 +181,10 @@ class OnnxBackend(RunsFiles):
     def layers(self, net: bytes) -> tuple[Layer, ...]:
         """Return every operator of a model, with the shapes of its results where no size is open."""
         return listed_layers(net)
+
+    def parts(self, file: str, content: bytes) -> Parts | None:
+        """Return the operators and initialisers of a model."""
+        return model_parts(content) if file.endswith(SUFFIX) else None
 
     net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX

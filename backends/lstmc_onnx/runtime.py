@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, Layer, LintReport, RunArrays, Violation
+from lstmc.backend import Artifact, Compiled, Execution, Finding, Layer, LintReport, Part, Parts, RunArrays, Violation
 from lstmc.errors import BackendError, WeightsError
 from lstmc.files.reading import read_file
 from lstmc.interp import named_rng
@@ -91,6 +91,45 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
     stored_manifest = read_manifest(manifest)
     weights = unpack_weights(stored_manifest.weights, read_initializers(trained, stored_manifest.blobs))
     return weights, [name for name in stored_manifest.parameters if name not in weights]
+
+
+def model_parts(content: bytes) -> Parts:
+    """Return the operators of a model, its initialisers, inputs and outputs. Raises :class:`BackendError`."""
+    model = model_of(content)
+    graph, arrays = model.graph, dict[Part, Mapping[str, str | Array]]()
+    for tensor in graph.initializer:
+        outside = {entry.key: entry.value for entry in tensor.external_data}
+        arrays["weight", tensor.name] = outside or {"": onnx().numpy_helper.to_array(tensor)}
+    opsets = {f"opset of {entry.domain or 'ai.onnx'}": str(entry.version) for entry in model.opset_import}
+    return {
+        ("net", "versions"): {"IR": str(model.ir_version), **opsets},
+        ("net", "order of operators"): {"": "".join(f"{node.name}\n" for node in graph.node)},
+        **{("input", each.name): {"": str(each.type)} for each in graph.input},
+        **{("output", each.name): {"": str(each.type)} for each in graph.output},
+        **{("node", node.name or node.output[0]): dict(_node_fields(node)) for node in graph.node},
+        **arrays,
+    }
+
+
+def _node_fields(node: Any, path: str = "") -> Iterator[tuple[str, str | Array]]:
+    yield f"{path}operator", f"{node.domain}{node.op_type}"
+    for kind, names in (("input", node.input), ("output", node.output)):
+        yield from ((f"{path}{kind} {at}", name) for at, name in enumerate(names))
+    for attribute in node.attribute:
+        name = f"{path}{attribute.name}"
+        if attribute.HasField("g"):  # the body of a loop
+            yield f"{name}, order", "".join(f"{each.name}\n" for each in attribute.g.node)
+            for each in attribute.g.node:
+                yield from _node_fields(each, f"{name}, {each.name}, ")
+            for kind, infos in (("input", attribute.g.input), ("output", attribute.g.output)):
+                yield from ((f"{name}, {kind} {at}", f"{info.name} {info.type}") for at, info in enumerate(infos))
+            yield from (
+                (f"{name}, {each.name}", onnx().numpy_helper.to_array(each)) for each in attribute.g.initializer
+            )
+        elif attribute.HasField("t"):
+            yield name, onnx().numpy_helper.to_array(attribute.t)
+        else:
+            yield name, str(onnx().helper.get_attribute_value(attribute))
 
 
 def listed_layers(content: bytes) -> tuple[Layer, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lstmc.backend import Artifact, Compiled, Execution, Finding, Ranks, RunArrays, Settings
+from lstmc.backend import Artifact, Compiled, Execution, Finding, Parts, Ranks, RunArrays, Settings
 from lstmc.backend.compiled import Trained, TrainingRequest, open_names, open_shape
 from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
@@ -131,6 +131,10 @@ class TorchBackend(RunsFiles):
     def executors(self) -> Sequence[TorchExecutor]:
         """PyTorch on the CPU, with native loops and without."""
         return (TorchExecutor("torch-cpu", True), TorchExecutor("torch-steps", False))
+
+    def parts(self, file: str, content: bytes) -> Parts | None:
+        """Return the tensors of a file of weights."""
+        return _torch("lstmc_torch.modules").weight_parts(content) if file.endswith(SUFFIX) else None
 
     net_suffix: ClassVar[str] = NET
     weights_suffix: ClassVar[str] = SUFFIX

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, bound_weights, keep_outputs
-from lstmc.backend import Artifact, Compiled, Execution, OpenShape, RunArrays
+from lstmc.backend import Artifact, Compiled, Execution, OpenShape, Parts, RunArrays
 from lstmc.backend.compiled import UNKNOWN, open_inputs, open_shape
 from lstmc.errors import BackendError, DataError, DimError, WeightsError
 from lstmc.files.reading import read_file, regular
@@ -351,15 +351,28 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a file. Raises :class:`BackendError` for a file that is no state dict."""
     try:
-        state = torch.load(regular(path), map_location="cpu", weights_only=True)
+        return _state(regular(path), str(path))
     except OSError as error:
         raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
+    try:
+        file = content if isinstance(content, Path) else io.BytesIO(content)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as error:  # of the zip, of unpickling, of storages
         reason = str(error).partition("\n")[0]
         raise BackendError(f"{path}: expected a state dict that torch.save wrote: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise BackendError(f"{path}: expected a state dict, of tensors by name, found {type(state).__name__}")
     return state
+
+
+def weight_parts(content: bytes) -> Parts:
+    """Return the tensors of a file's content. Raises :class:`BackendError` for what is no state dict."""
+    return {("weight", name): {"": value.numpy()} for name, value in _state(content, "its weights").items()}
 
 
 class LoadedModule:

@@ -38,6 +38,7 @@ from lstmc.errors import BackendError, OutputError
 from lstmc.files.arrays import AnyArray, read_arrays
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, Scan
+from lstmc.nets.comparison import check_files
 from lstmc.nets.session import Interpreted, StepSession, check_inputs
 from lstmc.nets.tune import Tuning
 from lstmc.numerics import NumbersReport, Ranges, device_of, read_device
@@ -57,6 +58,7 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("parameters", "state_dict", "get_weights"), "net.weights"),
     "export": "net.save(FOLDER)",
 }
+DRAWN = "the model's parameters are drawn by seed {seed}: give the weights of the net, if it was compiled with some"
 NET_SUFFIXES = (".onnx", ".prototxt", ".caffemodel")  # of paths that name a net's file, and no folder
 
 
@@ -225,6 +227,7 @@ class Net:
         inputs: Data | None = None,
         fillers: bool = False,
         prove: bool = False,
+        net: str | Path | None = None,
     ) -> Verification:
         """Run it forward and backward on random inputs, and compare all of it with the float64 interpreter.
 
@@ -240,6 +243,9 @@ class Net:
         model's, for all real inputs. Raises :class:`BackendError` for a place that is named and cannot be used, and
         :class:`DataError` for inputs that do not fit.
 
+        With ``net``, the path of a written net, its files are compared with those of this one, by layer and by weight.
+        Where they say the same, they are run.
+
         >>> import lstmc
         >>> print(lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"]))
         interpreter: all 18 agree
@@ -247,12 +253,19 @@ class Net:
         True
         """
         arrays = None if inputs is None else self._some_inputs(inputs)
-        weights, artifact = self.weights, self.artifact
-        if self.options.weights is None and not fillers:
+        weights, artifact, where = self.weights, self.artifact, places(self.backend, on)
+        if net is not None:
+            files = check_files(Path(net), self.backend, self.compiled, weights)
+            if self.options.weights is None and any(d.kind == "weight" and not d.passed for d in files.differences):
+                files = replace(files, remarks=(*files.remarks, DRAWN.format(seed=self.options.seed)))
+            if not files.passed:
+                return Verification((files,), {"net": "files that differ are not run"})
+            artifact = replace(artifact, files=dict(files.found))
+        elif self.options.weights is None and not fillers:
             weights = random_weights(self.compiled.model, seed)
             artifact = self.backend.emit(self.compiled, weights)
-        where = places(self.backend, on)
-        return verification(self.backend, self.compiled, artifact, weights, where, seed, arrays, prove)
+        runs = verification(self.backend, self.compiled, artifact, weights, where, seed, arrays, prove)
+        return runs if net is None else replace(runs, reports=(files, *runs.reports))
 
     def run(
         self, inputs: Arrays | NDArray[Any] | None = None, /, *, on: On | None = None, **named: NDArray[Any]

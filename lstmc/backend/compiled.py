@@ -143,6 +143,10 @@ class Execution:
     bound: float | None = None
 
 
+Part = tuple[str, str]  # of a net's file: its kind, as layer or weight, and its name
+Parts = Mapping[Part, Mapping[str, str | Array]]  # the fields of each: settings as text, numbers as arrays
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer of a written net: its inputs, its outputs, and their shapes (None: unknown)."""

@@ -17,6 +17,7 @@ from lstmc.backend.compiled import (
     Finding,
     Layer,
     LintReport,
+    Parts,
     RankPart,
     RunArrays,
     Trained,
@@ -108,6 +109,15 @@ class ListsLayers(Protocol):
 
         Raises :class:`~lstmc.errors.BackendError` for what is no net.
         """
+        ...
+
+
+@runtime_checkable
+class TakesApart(Protocol):
+    """A backend that takes its files apart, so that two nets can be compared by layer and weight."""
+
+    def parts(self, file: str, content: bytes) -> Parts | None:
+        """Return a file's parts by kind and name; None for one that is compared as text. Raises BackendError."""
         ...
 
 
@@ -408,6 +418,7 @@ WORDS: Mapping[type, str] = {
     CostsLayers: "know what layers cost",
     Lints: "check nets",
     ListsLayers: "list layers",
+    TakesApart: "take nets apart",
     Explains: "have code of its own to explain",
     Builds: "make files for this machine",
     WritesExamples: "write programs that run its nets",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -168,6 +169,7 @@ _WrongUse: type[Any] = typer.BadParameter.__mro__[2]
 
 def main() -> None:
     """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         with standard_output():
             code = app(prog_name="lstmc", standalone_mode=False)

@@ -7,12 +7,14 @@ A command with a parameter of such a type has an argument or an option for each 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import lstmc
 from lstmc.cli.options import (
+    ADVANCED,
     BackendOption,
     BatchOption,
     CellOption,
@@ -24,6 +26,8 @@ from lstmc.cli.options import (
     ModelOptionsOption,
     OutputsOption,
     PhaseOption,
+    PlacesOption,
+    ProveOption,
     SchedulerOption,
     SeedOption,
     SizesOption,
@@ -44,6 +48,16 @@ if TYPE_CHECKING:
     from lstmc.api import CompileOptions, TrainingOptions
     from lstmc.api.models import ModelSource
     from lstmc.backend import Backend
+
+InputsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs", metavar="FILE", help="Feed these arrays (.npz or HDF5), by the inputs' names; draw the others."
+    ),
+]
+FillersOption = Annotated[
+    bool, typer.Option("--fillers", help="Draw the parameters by their own initializers.", rich_help_panel=ADVANCED)
+]
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,24 @@ class VariantArguments:
     form: FormOption = None
     time: TimeOption = None
     tuned: TuneOption = False
+
+
+@dataclass(frozen=True)
+class CheckArguments:
+    """A comparison: its runtimes, its inputs from a file, parameters by their fillers, and the proof."""
+
+    on: PlacesOption = None
+    inputs: InputsOption = None
+    fillers: FillersOption = False
+    prove: ProveOption = False
+    net: Annotated[
+        Path | None,
+        typer.Option(
+            "--net",
+            metavar="FILE",
+            help="Compare this written net, its weights and its other files with the model, and run them.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

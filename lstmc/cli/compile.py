@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 from typing import Annotated, cast
@@ -16,13 +16,21 @@ import typer
 from lstmc.api import Net, SavedNet, Verification, compile_model, load, training_files, why_not_trained, widest_phase
 from lstmc.api.models import ModelSource
 from lstmc.backend import Backend, HasReaders, LintReport, require
-from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
+from lstmc.cli.arguments import (
+    CheckArguments,
+    ModelArguments,
+    TargetArguments,
+    VariantArguments,
+    WeightArguments,
+    compile_options,
+)
 from lstmc.cli.console import PLAIN, Rows, out, output, table
-from lstmc.cli.options import ADVANCED, BatchOption, ExampleOption, PlacesOption, ProveOption, SolverOption
+from lstmc.cli.options import ADVANCED, BatchOption, ExampleOption, ProveOption, SolverOption
 from lstmc.cli.streams import NumbersArguments, complete_numbers, verify_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
+from lstmc.manifest import manifest_path, read_manifest
 from lstmc.nets.tune import Tuning
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
@@ -214,27 +222,6 @@ def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
     return rows
 
 
-InputsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--inputs", metavar="FILE", help="Feed these arrays (.npz or HDF5), by the inputs' names; draw the others."
-    ),
-]
-FillersOption = Annotated[
-    bool, typer.Option("--fillers", help="Draw the parameters by their own initializers.", rich_help_panel=ADVANCED)
-]
-
-
-@dataclass(frozen=True)
-class CheckArguments:
-    """A comparison: its runtimes, its inputs from a file, parameters by their fillers, and the proof."""
-
-    on: PlacesOption = None
-    inputs: InputsOption = None
-    fillers: FillersOption = False
-    prove: ProveOption = False
-
-
 def verify_command(
     *,
     context: typer.Context,
@@ -283,9 +270,11 @@ def verify_command(
     if any(value is not None for value in vars(numbers).values()):
         verify_numbers(numbers, model, weights, target, variant)
         return
+    if check.net is not None:
+        target = _writer(target, check.net)
     backend = target.chosen_backend()
     name = target.target or _target_of(backend, check.on or [])
-    phase = widest_phase(backend, name, variant.step)
+    phase = "deploy" if check.net is not None else widest_phase(backend, name, variant.step)
     source = model.source()
     options = compile_options(target, model.sizes, weights, variant, backend=backend, target=name, phase=phase)
     net = compile_model(source, options)
@@ -295,6 +284,14 @@ def verify_command(
     print_verification(verification)
     if not verification.passed:
         raise typer.Exit(1)
+
+
+def _writer(target: TargetArguments, net: Path) -> TargetArguments:
+    """Return the backend and the target that a net's manifest names, where none is given."""
+    if target.backend is not None or target.target is not None:
+        return target
+    manifest = read_manifest(manifest_path(net))
+    return replace(target, backend=manifest.backend, target=manifest.target)
 
 
 def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
@@ -330,10 +327,10 @@ def print_proof(proof: Proof, of: str = "", key: str = "proof") -> None:
         out.print(f"{of}: {line}" if of else line, markup=False, soft_wrap=True)
 
 
-def print_report(report: Report, against: str = "the float64 interpreter") -> None:
+def print_report(report: Report, against: str | None = None) -> None:
     """Print one line for a runtime that agrees; every difference with ``-v``, or if one is too large."""
     rows = table(
-        f"on {report.place}, against {against}",
+        f"on {report.place}, against {against or report.against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
         key=report.executor,
         texts={"largest absolute": ".1e", "relative": ".1e", "allowed": ".0e"},
@@ -350,7 +347,7 @@ def print_report(report: Report, against: str = "the float64 interpreter") -> No
     if report.device:
         output.fact(f"{report.executor}_device", report.device)
     not_finite = any(remark.startswith(NOT_FINITE) for remark in report.remarks)  # which all rows then are
-    if output.verbose or not (report.passed or not_finite):
+    if output.verbose or not (report.passed or not_finite or report.found):  # of files, lines say what differs
         out.print(rows)
         if report.not_compared:
             out.print(gaps)
@@ -387,8 +384,16 @@ def _check_net(context: typer.Context, file: Path, chosen: TargetArguments, ever
     output.fact("not_checked", list(report.unknown))
     output.fact("warnings", [asdict(warning) for warning in report.warnings])
     out.print(report_text(file.name, name, report), markup=False, soft_wrap=True, end="")
+    if manifest_path(file).is_file():
+        out.print(RULES_ONLY.format(file), markup=False, soft_wrap=True)
     if report.violations:
         raise typer.Exit(1)
+
+
+RULES_ONLY = (
+    "checked against the target's rules only; weights were not compared: `lstmc verify MODEL --net {}` does, with the"
+    " options that the net was compiled with"
+)
 
 
 def _lint_all(net: SavedNet) -> None:

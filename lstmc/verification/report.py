@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 
 NOT_FINITE = "the model itself is not finite"  # so the remark begins that says where
@@ -57,6 +57,8 @@ class Report:
     remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
     device: str = ""  # the name of the GPU
     rounding: tuple[Difference, ...] = ()  # those that pass by what float32 makes in the model itself alone
+    against: str = "the float64 interpreter"
+    found: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # the files that were compared
 
     @property
     def place(self) -> str:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf.message import DecodeError
 
 from lstmc.errors import BackendError, PluginError
 from lstmc.ops.base import dialects, load_dialect
@@ -243,6 +244,8 @@ _RAW: dict[str, Fields] = {
     "RawBlob": (("data", 5, "bytes"), ("shape", 7, "BlobShape")),
     "RawLayer": (("name", 1, "string"), ("type", 2, "string"), ("blobs", 7, "RawBlob*")),
     "RawNet": (("name", 1, "string"), ("layer", 100, "RawLayer*")),
+    "SharingLayer": (("name", 1, "string"), ("param", 6, "ParamSpec*"), ("blobs", 7, "RawBlob*")),
+    "SharingNet": (("layer", 100, "SharingLayer*"),),
     "NetOfBytes": (("layer", 100, "bytes*"),),  # each layer as it lies in a file
     # a snapshot of a solver: history has one or two blobs a parameter
     "RawState": (
@@ -345,9 +348,18 @@ LayerParameter = Message("LayerParameter")
 NetParameter = Message("NetParameter")
 RawNet = Message("RawNet")
 RawLayer = Message("RawLayer")
+SharingNet = Message("SharingNet")
 NetOfBytes = Message("NetOfBytes")
 RawState = Message("RawState")
 SolverParameter = Message("SolverParameter")
+
+
+def stored_layers(content: bytes) -> Any:
+    """Return the layers of a caffemodel with the names of their parameters. Raises :class:`BackendError`."""
+    try:
+        return SharingNet.FromString(content).layer
+    except DecodeError:
+        raise BackendError("expected a caffemodel, found something else") from None
 
 
 def net_text(content: bytes) -> str:
@@ -358,15 +370,15 @@ def net_text(content: bytes) -> str:
         raise BackendError("expected a net as text, found a file that is not UTF-8") from None
 
 
-def net_from_text(text: str) -> Any:
-    """Return the NetParameter of a prototxt by any program: fields that are not in the table are ignored.
+def net_from_text(text: str, others: bool = True) -> Any:
+    """Return the NetParameter of a prototxt. Fields not in the table are ignored, or refused without ``others``.
 
     Raises :class:`BackendError` for text that is no net, or a net of V1 layers.
     """
     load_layer_fields()
     net = NetParameter()
     try:
-        text_format.Parse(text, net, allow_unknown_field=True)
+        text_format.Parse(text, net, allow_unknown_field=others)
     except text_format.ParseError as error:
         raise BackendError(f"expected the text of a Caffe net, found something else: {error}") from None
     if net.layers:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from lstmc_caffe.proto.net import NetParameter, RawNet
 from lstmc_caffe.targets.lint import Before, lint_layer
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
+from lstmc_caffe.write.parts import differing_copies
 
 
 @dataclass(frozen=True)
@@ -307,7 +310,8 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     :class:`WeightsError` for a file that is no caffemodel, or that lacks a blob or has it in another shape.
     """
     try:
-        model = RawNet.FromString(read_file(path))
+        content = read_file(path)
+        model = RawNet.FromString(content)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
     except OSError as error:
@@ -332,6 +336,11 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
         arrays[name] = np.frombuffer(data, "<f4").reshape(shape)
     if problems:
         raise WeightsError(f"{path} is not a caffemodel of this net", notes=problems)
+    for name, owner, other in islice((copy for copy in differing_copies(content) if copy[0] in blobs), 1):
+        text = (
+            f"{path}: {name} is read from layer {owner}; layer {other} has other numbers, with which a program may run"
+        )
+        warnings.warn(text, stacklevel=2)
     return arrays
 
 

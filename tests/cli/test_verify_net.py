@@ -1,0 +1,54 @@
+"""``lstmc verify MODEL --net FILE``: the files of a written net against its model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstmc_caffe.proto.net import RawNet
+from tests.cli.conftest import LSTMC
+
+GRU = ("--cell", "gru", "-D", "T=3", "-D", "N=1", "-D", "D=2", "-D", "H=3")
+
+
+@pytest.mark.parametrize(
+    ("given", "written", "net"),
+    [
+        ((), ("--target", "flat"), "gru.prototxt"),
+        ((), ("--backend", "onnx"), "gru.onnx"),
+        (("--step",), ("--backend", "c"), "gru.c"),
+    ],
+)
+def test_the_manifest_names_backend_and_target(
+    given: tuple[str, ...], written: tuple[str, ...], net: str, lstmc: LSTMC
+) -> None:
+    assert lstmc("compile", *GRU, *given, *written).code == 0
+    found = lstmc("verify", *GRU, *given, "--net", net, "--on", "interpreter")
+    assert (found.code, found.err) == (0, "")
+    assert found.out.startswith(f"{net}: all ")
+    manifest = Path("gru.manifest.json")
+    manifest.write_text(manifest.read_text().replace('"y"', '"z"'))
+    found = lstmc("verify", *GRU, *given, "--net", net, "--on", "interpreter", "--json")
+    assert found.code == 1
+    assert any("manifest outputs y" in remark for remark in json.loads(found.out)["remarks"])
+
+
+def test_copies_of_a_weight_that_differ_are_a_finding_and_a_warning(lstmc: LSTMC) -> None:
+    lstmc("compile", *GRU)
+    clean = lstmc("verify", "gru.prototxt")
+    assert clean.code == 0
+    assert "weights were not compared: `lstmc verify MODEL --net gru.prototxt`" in clean.out
+    assert lstmc("run", "gru.prototxt", "--save-weights", "w.npz").err == ""
+    stored = RawNet.FromString(Path("gru.caffemodel").read_bytes())
+    (copy,) = (layer for layer in stored.layer if layer.name == "gru/t002/linear_U")
+    copy.blobs[0].data = np.float32(0.5).tobytes() + copy.blobs[0].data[4:]
+    Path("gru.caffemodel").write_bytes(stored.SerializeToString())
+    found = lstmc("verify", "gru.prototxt")
+    assert found.code == 1
+    text = "gru/t002/linear_U (InnerProduct): found other numbers of gru/U; expected those of layer gru/t001/linear_U"
+    assert text in found.out
+    with pytest.warns(UserWarning, match="gru/U is read from layer gru/t001/linear_U; layer gru/t002/"):
+        lstmc("run", "gru.prototxt", "--save-weights", "w.npz")
