@@ -22,6 +22,7 @@ from lstmc import (
     dropout,
     embed,
     euclidean_loss,
+    exp,
     integers,
     linear,
     maximum,
@@ -60,7 +61,7 @@ from lstmc.ops import (
 )
 from lstmc.ops import Param as ParamOp
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite
-from lstmc.verification.differential import check, check_training
+from lstmc.verification.differential import InterpreterExecutor, check, check_training
 from lstmc.verification.report import Report
 from lstmc.weights import random_weights
 from lstmc_caffe.runtime.executor import CaffeExecutor
@@ -420,6 +421,39 @@ def test_rounding_excuses_no_more_than_it_moves() -> None:
     }
     remarks = [remark for remark in found.remarks if not remark.startswith("blob y is")]  # y itself is rounded so
     assert all(COMPUTES_ANOTHER in remark for remark in remarks), remarks
+
+
+@model
+def small(x: Any = Input(1, 6), h: Any = Input(1, 6), U: Any = Param(6, 6, fill=RANDOM)):
+    return {"y": tanh(x / 4 + linear(h, U) / 4)}
+
+
+@pytest.mark.parametrize("backend", ["caffe", "onnx", "torch", "c"])
+def test_a_fault_for_large_operands_alone_is_found_by_larger_inputs(backend: str) -> None:
+    """A tanh that is a straight line beyond 1.5."""
+
+    def clipped(b: Builder, node: Node, args: Refs) -> Refs:
+        above = b.add(Relu(), *b.add(Affine(1, -1.5), *args))
+        return b.add(Add(), *b.copy(node, args), *b.add(Affine(0.1, 0), *above))
+
+    wrong = lstmc.compile(small, backend=backend, passes=lambda passes: [Planted(of(Tanh, clipped)), *passes])
+    weights = random_weights(wrong.compiled.model, 0)
+    assert check(wrong.compiled, wrong.artifact, weights, InterpreterExecutor()).passed, "it shows without them"
+    found = wrong.verify(["interpreter"])
+    failed = [d.name for d in found.reports[0].differences if not d.passed]
+    assert "y, of inputs x 8" in failed
+    assert all("of inputs x 8" in name for name in failed)
+    assert COMPUTES_ANOTHER in found.remarks[0]
+
+
+def test_larger_inputs_with_which_a_model_is_not_finite_are_not_compared() -> None:
+    @model
+    def growing(x: Any = Input(2, 3)):
+        return {"y": exp(exp(x + 2))}
+
+    found = lstmc.compile(growing).verify(["interpreter"])
+    assert found
+    assert found.remarks[-1].startswith("inputs 8 times as large were not compared: the model itself is not finite")
 
 
 def in_caffe(net: Net, caffe: Runner) -> list[Report]:

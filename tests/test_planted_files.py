@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ import lstmc
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, tanh, uniform
 from lstmc.api.net import Net
 from lstmc.errors import BackendError
+from lstmc.manifest import parse_manifest
+from lstmc.verification import InterpreterExecutor
+from lstmc.verification.differential import check
 from lstmc_c.backend import CBackend
 from lstmc_caffe.proto.net import RawNet
+from lstmc_caffe.runtime.executor import written_settings
 
 N, D, H = dims("N D H")
 
@@ -211,6 +216,37 @@ def test_a_planted_fault_is_found_by_its_name_and_its_files_are_not_run(fault: s
     assert remarks[0].startswith(expected), remarks
     file = expected.partition(":")[0]
     assert all(remark.startswith(f"{file}: ") for remark in remarks), "another file is named"
+
+
+@pytest.mark.parametrize("place", ["native", pytest.param("caffe-cpu", marks=pytest.mark.caffe)])
+def test_the_written_layers_are_what_runs(place: str, tmp_path: Path) -> None:
+    made, _ = written("fused", tmp_path)
+    (right,) = made.verify(on=place, fillers=True).reports
+    assert right.passed
+    assert "net.layers.cpp" in right.place
+    planted = made.files["net.layers.cpp"].decode().replace("= tanh_(", "= 0.5f * tanh_(")
+    assert planted != made.files["net.layers.cpp"].decode()
+    wrong = replace(made, artifact=replace(made.artifact, files={**made.files, "net.layers.cpp": planted.encode()}))
+    (report,) = wrong.verify(on=place, fillers=True).reports
+    assert {d.name for d in report.differences if d.kind == "output" and not d.passed} == {"y", "h_T"}
+
+
+def test_multipliers_are_read_from_the_text() -> None:
+    made = lstmc.compile(net)
+    manifest = parse_manifest(made.files["net.manifest.json"])
+    settings = tuple(written_settings(made.files["net.prototxt"], manifest))
+    assert {("lr_mult of gated/W", 2.0), ("decay_mult of gated/W", 1.0), ("lr_mult of gated/U", 1.0)} <= set(settings)
+    wrong = made.files["net.prototxt"].replace(b"lr_mult: 2", b"lr_mult: 1", 1)
+
+    class Told(InterpreterExecutor):
+        def run(self, compiled: Any, artifact: Any, arrays: Any) -> Any:
+            return replace(super().run(compiled, artifact, arrays), settings=self.settings)
+
+    for text, failing in ((made.files["net.prototxt"], []), (wrong, ["lr_mult of gated/W"])):
+        executor = Told()
+        executor.settings = tuple(written_settings(text, manifest))
+        report = check(made.compiled, made.artifact, made.weights, executor)
+        assert [d.name for d in report.differences if not d.passed] == failing
 
 
 def test_a_net_of_another_name_and_folder_is_compared_and_one_of_another_kind_is_refused(tmp_path: Path) -> None:

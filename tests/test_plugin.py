@@ -74,7 +74,7 @@ def test_its_cell_is_listed_and_verified(python: Run) -> None:
 @pytest.mark.caffe
 def test_its_op_runs_in_real_caffe_as_its_layer(python: Run, caffe: object, tmp_path: Path) -> None:
     verified = python("-m", "lstmc", "verify", "--cell", "minimal_gated", *SIZES, "--on", "caffe-cpu")
-    assert "caffe-cpu: all " in verified
+    assert "caffe-cpu (" in verified
     python("-m", "lstmc", "compile", "--cell", "minimal_gated", *SIZES, "-o", str(tmp_path))
     text = (tmp_path / "minimal_gated.prototxt").read_text()
     assert text.count('type: "Exp"') == text.count("exp_param {") == text.count("base: 2\n") == 3
@@ -125,7 +125,7 @@ def test_its_pass_runs_where_it_says_and_brings_its_op_to_onnx(python: Run) -> N
     assert listed[:6] == ["1", "roll_up", "2", "exponential_as_exp", "3", "simplify:1"]
     assert "exponential_as_exp" not in python("-m", "lstmc", "show", "--passes")
     verified = python("-m", "lstmc", "verify", "--cell", "minimal_gated", *SIZES, "--backend", "onnx")
-    assert "onnx-cpu: all " in verified
+    assert "onnx-cpu (" in verified
 
 
 def test_its_format_is_imported(python: Run, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ class GccExecutor:
         manifest = parse_manifest(files[".json"])
         inputs = arrays.fed(compiled.expanded)
         results = Library(manifest, files).forward(input_blobs(manifest, inputs))
-        return execution(compiled, manifest, arrays, inputs, results, self.numbers)
+        return replace(execution(compiled, manifest, arrays, inputs, results, self.numbers), files=artifact.run_files)
 
     def close(self) -> None:
         pass

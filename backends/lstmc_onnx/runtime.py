@@ -266,7 +266,8 @@ class RuntimeExecutor:
         gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
         absent = {graph.value_name(ref): PACKED for ref in refs if ref not in names}
-        return Execution(inputs | values | outputs, {}, {}, absent, dict.fromkeys(gradients, FORWARD_ONLY))
+        lost = dict.fromkeys(gradients, FORWARD_ONLY)
+        return Execution(inputs | values | outputs, {}, {}, absent, lost, files=artifact.run_files)
 
     def close(self) -> None:
         pass

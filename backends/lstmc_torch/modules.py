@@ -442,4 +442,5 @@ def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: b
         param_gradients={name: gradients[name] for name in trained if name in gradients},
         absent={graph.value_name(ref): LOCAL for ref in graph.readers()},
         not_available={name: FROZEN for name, op in parameters(compiled.model).items() if op.lr_mult == 0},
+        files=() if native else artifact.run_files[:2],
     )

@@ -37,6 +37,7 @@ from lstmc.verification.differential import InterpreterExecutor, check, check_tr
 from lstmc.verification.native import NATIVE, NativeExecutor
 from lstmc.verification.proof import Proof, prove
 from lstmc.verification.report import Report
+from lstmc.verification.scales import check_scales
 
 ROWS = 60  # of a table; longer ones have their middle left out
 
@@ -143,7 +144,8 @@ def verification(
         drops = any(isinstance(node.op, Dropout) for node in compiled.expanded)
         reports = []
         for executor in chosen:
-            reports.append(check(compiled, artifact, weights, executor, seed, inputs))
+            compare = check if executor.name in readers else check_scales
+            reports.append(compare(compiled, artifact, weights, executor, seed, inputs))
             if drops and isinstance(executor, RunsTraining):
                 reports.append(check_training(compiled, artifact, weights, executor, seed, inputs))
     finally:

@@ -93,6 +93,11 @@ class Artifact:
         """The name of the net's own file, which is run and read."""
         return next(iter(self.files))
 
+    @property
+    def run_files(self) -> tuple[str, ...]:
+        """The names of the files that a program on the CPU runs and reads: all but the manifest and CUDA."""
+        return tuple(name for name in self.files if not name.endswith((".json", ".cu")))
+
 
 @dataclass(frozen=True)
 class RunArrays:
@@ -128,7 +133,8 @@ class Execution:
     reason for each gradient that the runtime does not give. A parameter in neither ``param_gradients`` nor
     ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance``, relative, is for values not
     computed in float32, or by functions that are not as exact. ``dtype`` is what it computes in. ``device`` is the name
-    of the GPU.
+    of the GPU. ``files`` are those of the artifact that ran, ``settings`` the multipliers that these have, such as
+    ``lr_mult of NAME``: each as often as it is written.
     """
 
     values: dict[str, Array]
@@ -141,6 +147,8 @@ class Execution:
     device: str = ""
     rounding: Rounding | None = None
     bound: float | None = None
+    files: tuple[str, ...] = ()
+    settings: tuple[tuple[str, float], ...] = ()
 
 
 Part = tuple[str, str]  # of a net's file: its kind, as layer or weight, and its name

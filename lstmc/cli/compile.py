@@ -330,7 +330,7 @@ def print_proof(proof: Proof, of: str = "", key: str = "proof") -> None:
 def print_report(report: Report, against: str | None = None) -> None:
     """Print one line for a runtime that agrees; every difference with ``-v``, or if one is too large."""
     rows = table(
-        f"on {report.place}, against {against or report.against}",
+        f"on {report.executor}, against {against or report.against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
         key=report.executor,
         texts={"largest absolute": ".1e", "relative": ".1e", "allowed": ".0e"},

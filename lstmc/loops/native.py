@@ -330,9 +330,16 @@ Loops = Mapping[str, Loop]  # by their types
 
 def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
     """Return the loops of some plans, compiled now or found in the cache. Raises as :func:`loops_of`."""
-    codes = [layer_code(plan) for plan in plans]
-    by_type = loops_of(cpu_source("native", codes), otherwise)
-    return [by_type[code.type] for code in codes]
+    return written_loops(plans, cpu_source("native", map(layer_code, plans)), otherwise)
+
+
+def written_loops(plans: Sequence[Plan], text: str, otherwise: str) -> list[Loop]:
+    """Return the loops of some plans from a source that has them. Raises as :func:`loops_of`, and for one that lacks a
+    loop."""
+    by_type, types = loops_of(text, otherwise), [layer_code(plan).type for plan in plans]
+    if lacking := [kind for kind in types if kind not in by_type]:
+        raise BackendError(f"the source of generated layers has no layer {lacking[0]}: expected the one of this net")
+    return [by_type[kind] for kind in types]
 
 
 def loops_of(text: str, otherwise: str) -> Loops:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -17,10 +17,19 @@ POSITIVE = (
 )
 
 
-def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | None = None) -> dict[str, Array]:
+def free_inputs(compiled: Compiled, given: Collection[str] = ()) -> list[str]:
+    """Return the inputs that may hold any number, and are not ``given``."""
+    ops = ((node.name, node.op) for node in compiled.model if isinstance(node.op, Input) and node.name not in given)
+    return [name for name, op in ops if op.fill is None and op.values is None]
+
+
+def random_inputs(
+    compiled: Compiled, seed: int, given: Mapping[str, Array] | None = None, scale: float = 1.0
+) -> dict[str, Array]:
     """Return random values for every input that is fed, and the values of constant ones; float64.
 
-    Those that are ``given``; else standard normal numbers, or such as the input's ``values`` say.
+    Those that are ``given``; else normal numbers of standard deviation ``scale``, or such as the input's ``values``
+    say.
     """
     inputs: dict[str, Array] = dict(given or {})
     for node in compiled.model:
@@ -29,24 +38,28 @@ def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | No
             if node.op.fill is None and node.op.values is not None:
                 inputs[node.name] = node.op.values.draw(rng, node.op.shape)
             elif node.op.fill is None:
-                inputs[node.name] = rng.normal(size=node.op.shape).astype(np.float32).astype(np.float64)
+                inputs[node.name] = scale * rng.normal(size=node.op.shape).astype(np.float32).astype(np.float64)
             elif isinstance(node.op.fill, Constant):
                 inputs[node.name] = node.op.fill.draw(rng, node.op.shape)
     return inputs
 
 
 def inputs_of_domain(
-    compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
+    compiled: Compiled,
+    weights: Mapping[str, Array],
+    seed: int,
+    given: Mapping[str, Array] | None = None,
+    scale: float = 1.0,
 ) -> tuple[dict[str, Array], bool]:
     """Return random inputs, and whether they are drawn without negative numbers: as with them the model is not finite.
 
     A logarithm or a power of an input says so; an input that declares its ``values`` is drawn from these.
     """
-    inputs = random_inputs(compiled, seed, given)
+    inputs = random_inputs(compiled, seed, given, scale)
     if not any(isinstance(node.op, Log | Power) for node in _all_nodes(compiled.model)):
         return inputs, False
-    free = {n.name for n in compiled.model if isinstance(n.op, Input) and n.op.fill is None and n.op.values is None}
-    positive = {name: np.abs(a) if name in free - set(given or {}) else a for name, a in inputs.items()}
+    free = free_inputs(compiled, given or {})
+    positive = {name: np.abs(a) if name in free else a for name, a in inputs.items()}
     for drawn in (inputs, positive):
         outputs = forward(compiled.model, drawn, weights).outputs.values()
         if all(np.isfinite(array).all() for array in outputs):
@@ -62,9 +75,13 @@ def _all_nodes(graph: Graph) -> Iterator[Node]:
 
 
 def random_arrays(
-    compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
+    compiled: Compiled,
+    weights: Mapping[str, Array],
+    seed: int,
+    given: Mapping[str, Array] | None = None,
+    scale: float = 1.0,
 ) -> RunArrays:
-    """Return inputs and cotangents drawn by ``seed``, with ``given`` inputs unchanged.
+    """Return inputs, times ``scale``, and cotangents drawn by ``seed``, with ``given`` inputs unchanged.
 
     An output that the compiled graph does not have, as a state that a layer carries by itself, gets no cotangent.
     """
@@ -75,5 +92,5 @@ def random_arrays(
         for name in differentiable_outputs(compiled.model)
         if name in written
     }
-    inputs, positive = inputs_of_domain(compiled, weights, seed, given)
+    inputs, positive = inputs_of_domain(compiled, weights, seed, given, scale)
     return RunArrays(inputs, weights, cotangents, positive)

@@ -5,7 +5,7 @@ changes, and parameters without effect. Training uses the first too, to name the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any
@@ -232,9 +232,11 @@ def rounded_results(
     return run, backward(run, cotangents, convert=rounding.moved)
 
 
-def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float, float]]:
-    """Yield the settings of training that differ between a model and its compiled graph, which no array of a run shows:
-    the name, the model's number, and the compiled graph's.
+def changed_settings(
+    model: Graph, expanded: Graph, written: Iterable[tuple[str, float]] = ()
+) -> Iterator[tuple[str, float, float]]:
+    """Yield the settings of training that differ between a model and its compiled graph, or those that are ``written``
+    in the net's text, which no array of a run shows: the name, the model's number, and the other.
 
     Not of parameters that the compiled graph lacks: those are compared by their gradient, which must be zero. Not of
     states that are neither its inputs nor its outputs: a layer such as Caffe's LSTM carries those by itself.
@@ -248,6 +250,10 @@ def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float
             continue
         if actual.get(name, 0.0) != expected:
             yield name, expected, actual.get(name, 0.0)
+            continue
+        for value in dict.fromkeys(value for key, value in written if key == name):
+            if np.float32(value) != np.float32(expected):
+                yield name, expected, value
 
 
 def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:

@@ -102,9 +102,12 @@ def check(
     executor: Executor,
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
+    scale: float = 1.0,
 ) -> Report:
-    """Run a compiled net in ``executor`` on random inputs, but those ``given``, and compare it with the interpreter."""
-    arrays = random_arrays(compiled, weights, seed, given)
+    """Run a compiled net in ``executor`` on random inputs, times ``scale``, but those ``given``, and compare it with
+    the interpreter.
+    """
+    arrays = random_arrays(compiled, weights, seed, given, scale)
     report_activity(f"running the net on {executor.name}")
     execution = executor.run(compiled, artifact, arrays)
     arrays = _as_run(compiled, arrays, execution)
@@ -177,7 +180,7 @@ def _report(
         *(_compare("numbers", name, [pair], bound) for name, pair in by_numbers),
         *_blobs(expanded, execution, scans),
         *_gradients(gradients, execution, inputs),
-        *_settings(compiled),
+        *_settings(compiled, execution),
         *_dropouts(compiled, arrays),
     ]
     remarks = [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
@@ -206,6 +209,7 @@ def _report(
         (*remarks, *([POSITIVE] if arrays.positive else []), *compiled.delay_notes()),
         execution.device,
         tuple(rounding),
+        execution.files,
     )
 
 
@@ -319,8 +323,10 @@ def _written_faults(
             )
 
 
-def _settings(compiled: Compiled) -> Iterable[Difference]:
-    for name, expected, actual in changed_settings(compiled.model, compiled.expanded) if compiled.trained else ():
+def _settings(compiled: Compiled, execution: Execution) -> Iterable[Difference]:
+    if not compiled.trained:
+        return
+    for name, expected, actual in changed_settings(compiled.model, compiled.expanded, execution.settings):
         off = abs(actual - expected)
         yield Difference("setting", name, 1, off, off / max(abs(expected), SCALE_FLOOR), 0.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Rebuild
 from lstmc.loops.layer import GeneratedScan
-from lstmc.loops.native import Loop, loops
+from lstmc.loops.native import Loop, loops, written_loops
 from lstmc.loops.rows import batch_of
 from lstmc.ops import Array, Arrays, Draw, Op, Sample, Types
 from lstmc.types import TensorType
@@ -86,8 +86,8 @@ def _addresses(arrays: list[Floats]) -> list[int]:
     return [array.ctypes.data for array in arrays]
 
 
-def with_native_loops(graph: Graph) -> Graph:
-    """Return a graph whose generated layers compute by their compiled code.
+def with_native_loops(graph: Graph, written: str | None = None) -> Graph:
+    """Return a graph whose generated layers compute by their compiled code: that of a ``written`` file, or their own.
 
     Raises :class:`BackendError` for a graph that has none, and where they cannot be compiled here.
     """
@@ -97,7 +97,8 @@ def with_native_loops(graph: Graph) -> Graph:
             f"{NATIVE} runs generated layers: expected a net that has some, found one whose scans are all unrolled",
             notes=("choose a target with generated layers, as caffe-fused",),
         )
-    compiled = loops([op.plan() for op in nodes.values()], f"{InterpreterExecutor.name} needs none")
+    plans, otherwise = [op.plan() for op in nodes.values()], f"{InterpreterExecutor.name} needs none"
+    compiled = loops(plans, otherwise) if written is None else written_loops(plans, written, otherwise)
     ops = {name: NativeScan(op, loop) for (name, op), loop in zip(nodes.items(), compiled, strict=True)}
     rebuild = Rebuild(graph)
     for node in graph:
@@ -115,4 +116,7 @@ class NativeExecutor(InterpreterExecutor):
     name = NATIVE
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        return interpreted(with_native_loops(compiled.expanded), arrays, self.dtype)
+        file = f"{compiled.name}.layers.cpp"
+        written = artifact.files[file].decode() if file in artifact.files else None
+        graph = with_native_loops(compiled.expanded, written)
+        return replace(interpreted(graph, arrays, self.dtype), files=() if written is None else (file,))

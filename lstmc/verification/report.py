@@ -57,13 +57,15 @@ class Report:
     remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
     device: str = ""  # the name of the GPU
     rounding: tuple[Difference, ...] = ()  # those that pass by what float32 makes in the model itself alone
+    files: tuple[str, ...] = ()  # of the net, that the executor ran: none for the interpreter
     against: str = "the float64 interpreter"
     found: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # the files that were compared
 
     @property
     def place(self) -> str:
-        """The executor, with the name of its GPU."""
-        return f"{self.executor} ({self.device})" if self.device else self.executor
+        """The executor, with the name of its GPU, and the files of the net that it ran."""
+        more = ", ".join(filter(None, (self.device, *self.files)))
+        return f"{self.executor} ({more})" if more else self.executor
 
     @property
     def passed(self) -> bool:

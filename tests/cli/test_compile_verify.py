@@ -32,10 +32,10 @@ def test_by_default_every_place_found_is_used(lstmc: LSTMC, model_file: Path, ca
     ended = lstmc("verify", str(model_file), *SIZES)
     assert ended.code == 0
     assert "interpreter: all " in ended.out
-    assert "caffe-cpu: all " in ended.out
+    assert "caffe-cpu (" in ended.out
     assert "caffe-gpu: not run" not in ended.out
     verbose = lstmc("verify", str(model_file), *SIZES, "-v").out
-    assert "caffe-gpu: all " in verbose or "caffe-gpu: not run: " in verbose
+    assert "caffe-gpu (" in verbose or "caffe-gpu: not run: " in verbose
 
 
 @pytest.mark.caffe
@@ -47,7 +47,7 @@ def test_a_net_that_is_wrong_fails_with_1(
     assert ended.code == 1
     rows = [line for line in ended.out.splitlines() if line.endswith("PAST TOLERANCE")]
     assert rows[0].split()[:2] == ["output", "Y"]
-    assert f"caffe-cpu: {len(rows)} of " in ended.out
+    assert f"caffe-cpu (net.prototxt, net.caffemodel): {len(rows)} of " in ended.out
 
 
 @pytest.mark.caffe
@@ -61,19 +61,20 @@ def test_what_is_not_compared_is_said_with_the_reason(lstmc: LSTMC, caffe: Runne
         "not compared",
         "what name blobs why",
         *(f"gradient lstm_peephole/{name} 1 {reason}" for name in ("p_i", "p_f", "p_o")),
-        f"caffe-cpu: all 36 agree; not compared: 3 gradients ({reason})",
+        "caffe-cpu (lstm_peephole.prototxt, lstm_peephole.caffemodel): all 36 agree; not compared: 3 gradients"
+        f" ({reason})",
     ]
     agreeing = [row.split()[1] for row in rows if row.startswith("gradient") and row.endswith(" ok")]
     assert agreeing == ["x", *(f"lstm_peephole/{name}" for name in ("W_x", "b", "W_h"))]  # which are right
     alone = lstmc("verify", "--cell", "lstm_peephole", *sizes, "--target", "flat", "--on", "caffe-cpu", "--step")
-    assert alone.out.endswith("caffe-cpu: all 42 agree\n")  # no step shares a blob with another
+    assert alone.out.endswith("): all 42 agree\n")  # no step shares a blob with another
 
 
 @pytest.mark.caffe
 def test_a_blob_that_is_overwritten_is_not_compared(lstmc: LSTMC, caffe: Runner) -> None:
     sizes = ("-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
     ended = lstmc("verify", "--cell", "lstm_peephole", *sizes, "--on", "caffe-cpu")
-    assert ended.out.endswith("caffe-cpu: all 33 agree; not compared: 5 blobs (overwritten in place)\n")
+    assert ended.out.endswith("): all 33 agree; not compared: 5 blobs (overwritten in place)\n")
 
 
 CELL = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
@@ -85,7 +86,9 @@ def test_a_reader_is_compared_in_what_it_gives_out(lstmc: LSTMC) -> None:
     rows = [line.split()[:2] for line in ended.out.splitlines() if line.endswith("ok")]
     assert [name for kind, name in rows if kind == "output"] == ["y", "h_T"]
     reasons = "19 blobs (the runtime exposes outputs only), 5 gradients (the runtime has no backward pass)"
-    assert ended.out.endswith(f"opencv: all {len(rows)} agree; not compared: {reasons}\n")
+    assert ended.out.endswith(
+        f"opencv (gru.prototxt, gru.caffemodel): all {len(rows)} agree; not compared: {reasons}\n"
+    )
 
 
 def test_what_a_reader_refuses_is_said_in_its_own_words(lstmc: LSTMC) -> None:

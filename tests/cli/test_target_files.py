@@ -17,7 +17,7 @@ def test_a_file_is_compiled_linted_and_shown(lstmc: LSTMC, file: str) -> None:
     target = ("--target", str(FILES / file))
     assert lstmc("compile", *GRU, *target, "-o", "out").code == 0
     ended = lstmc("verify", "out/gru.prototxt", *target)
-    assert (ended.code, ended.out.splitlines()[-1].endswith("clean")) == (0, True)
+    assert (ended.code, ended.out.splitlines()[-2].endswith("clean")) == (0, True)
     assert "caffe.Eltwise" in lstmc("show", *GRU, *target, "--after", "narrow").out
 
 
@@ -35,4 +35,4 @@ def test_what_is_no_target_is_refused_by_its_file_and_key(lstmc: LSTMC) -> None:
 def test_a_net_for_a_file_is_verified_in_real_caffe(lstmc: LSTMC, caffe: object, file: str) -> None:
     ended = lstmc("verify", *GRU, "--target", str(FILES / file), "--on", "caffe-cpu")
     assert (ended.code, ended.err) == (0, "")
-    assert "caffe-cpu: all " in ended.out
+    assert "caffe-cpu (" in ended.out

@@ -333,6 +333,7 @@ class ReaderExecutor:
             not_available=dict.fromkeys(gradients, FORWARD_ONLY),
             tolerance=self._session.reader.tolerance or VALUE_TOLERANCE,  # functions may be approximations
             dtype=np.float16 if load_target(self.target).float16 else np.float32,
+            files=artifact.run_files,
         )
 
     def close(self) -> None:

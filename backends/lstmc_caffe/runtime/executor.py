@@ -15,18 +15,19 @@ from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
 from lstmc.loops.code import PREFIX, Source
-from lstmc.manifest import parse_manifest
+from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
 from lstmc.ops import Array, Param
 from lstmc.verification.differential import wanted_gradients
+from lstmc.weights import parameters
 from lstmc_caffe.ops import Scale
 from lstmc_caffe.ops.inputs import blob_gradients, fed_inputs, feed_blobs, host_values, input_arrays, input_gradients
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.locate import CaffeNotFound, locate
 from lstmc_caffe.runtime.runner import Mode, Net, Phase, Runner
 from lstmc_caffe.worker import TIMING
-from lstmc_caffe.write.artifact import SUFFIX, blobs_in_place, layers_source, read_sources, stored_source
+from lstmc_caffe.write.artifact import SUFFIX, blobs_in_place, read_sources, stored_source
 from lstmc_caffe.write.net import read_blobs
 
 LOST = "Caffe's Scale overwrites it at each step"
@@ -79,7 +80,8 @@ class CaffeExecutor:
         input_blobs = [
             blob for name in wanted_gradients(compiled, arrays.cotangents) for blob in blobs_of.get(name, ())
         ]
-        self.runner.open_layers(layers_source(graph))
+        for source in read_sources(artifact.files).values():
+            self.runner.open_layers(source)
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             caffemodel = Path(folder, "net.caffemodel")
             caffemodel.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
@@ -102,7 +104,7 @@ class CaffeExecutor:
         names = {name for node in graph for name in node.names}
         blobs = {name: array for name, array in result.blobs.items() if name in names}
         lost = parameters_that_lose_gradients(graph)
-        manifest = artifact.files[f"{compiled.name}.manifest.json"]
+        manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
         gradients = _parameter_gradients(manifest, arrays.weights, result.param_diffs)
         return Execution(
             values=inputs | blobs | host_values(graph, blobs),
@@ -111,6 +113,8 @@ class CaffeExecutor:
             absent={graph.value_name(ref): OVERWRITTEN for ref in blobs_in_place(compiled)},
             not_available=dict.fromkeys(lost, LOST),
             device=self.runner.gpu.device if self.mode == "gpu" else "",
+            files=artifact.run_files,
+            settings=tuple(written_settings(artifact.files[f"{compiled.name}.prototxt"], manifest)),
         )
 
     def close(self) -> None:
@@ -134,11 +138,21 @@ def parameters_that_lose_gradients(graph: Graph) -> list[str]:
 
 
 def _parameter_gradients(
-    manifest: bytes, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
+    manifest: Manifest, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
 ) -> dict[str, Array]:
     """Return the gradients of parameters from those of blobs, by the manifest's graph of weights."""
-    graph = parse_manifest(manifest).weights
-    return backward(forward(graph, params=weights), blob_gradients).params
+    return backward(forward(manifest.weights, params=weights), blob_gradients).params
+
+
+def written_settings(prototxt: bytes, manifest: Manifest) -> Iterator[tuple[str, float]]:
+    """Yield the multipliers of each parameter as often as the text has them, by the blobs that it is in."""
+    graph = manifest.weights
+    blobs = {o.name: parameters(graph).keys() & graph.needed([o.ref]) for o in graph.outputs}
+    for layer in net_from_text(prototxt.decode()).layer:
+        for spec in layer.param:
+            for name in blobs.get(spec.name, ()):
+                yield f"lr_mult of {name}", spec.lr_mult
+                yield f"decay_mult of {name}", spec.decay_mult
 
 
 SECONDS = 4.0  # for all nets together

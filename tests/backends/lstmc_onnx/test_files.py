@@ -49,10 +49,13 @@ def test_a_net_is_written_checked_run_and_read_back(lstmc: LSTMC) -> None:
         for name, array in net.weights.items():
             np.testing.assert_array_equal(weights[name], array)
     ended = lstmc("verify", "net/gru.onnx")
-    assert (ended.code, ended.out) == (0, f"gru.onnx: {net.artifact.layers} layers, target onnx: clean\n")
+    assert ended.code == 0
+    assert ended.out.startswith(
+        f"gru.onnx: {net.artifact.layers} layers, target onnx: clean\nchecked against the target"
+    )
     ended = lstmc("verify", "--cell", "gru", *SIZES, "--backend", "onnx")
     assert ended.code == 0
-    assert "onnx-cpu: all " in ended.out
+    assert "onnx-cpu (" in ended.out
     assert "5 gradients (an ONNX net has no backward pass)" in ended.out
 
 
