@@ -19,23 +19,25 @@ from lstmc.cli.options import (
     BatchOption,
     CellOption,
     ChoicesOption,
+    ComparisonSeed,
     EpochsOption,
     FileArgument,
     FormOption,
     GpuOption,
     ModelOptionsOption,
     OutputsOption,
+    ParametersSeed,
     PhaseOption,
     PlacesOption,
     ProveOption,
     SchedulerOption,
-    SeedOption,
     SizesOption,
     SolverOption,
     StepOption,
     TargetOption,
     TimeChoice,
     TimeOption,
+    TrainingSeed,
     TuneOption,
     WeightsOption,
     WorkersOption,
@@ -78,7 +80,14 @@ class WeightArguments:
     """The values of parameters: from a file, or drawn by a seed."""
 
     weights: WeightsOption = None
-    seed: SeedOption = 0
+    seed: ParametersSeed = 0
+
+
+@dataclass(frozen=True)
+class ComparisonWeights(WeightArguments):
+    """The values of parameters in a comparison, whose inputs are drawn by the same seed."""
+
+    seed: ComparisonSeed = 0
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ class SettingsArguments:
 class ExampleArguments:
     """The order of the examples, and their axis."""
 
-    seed: SeedOption = 0
+    seed: TrainingSeed = 0
     batch: BatchOption = None
     no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the examples.")] = False
 

@@ -76,6 +76,7 @@ def interruptible() -> Iterator[Interruption]:
 
 
 SECONDS = 1.0  # what a person waits without asking
+LOG_SECONDS = 10.0  # between lines in a file or a pipe
 FRAMES_PER_SECOND = 8
 
 
@@ -148,10 +149,15 @@ class ActivityLine:
 def activity_line(console: Console, printer: Printer) -> Iterator[ActivityLine | None]:
     """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints.
 
-    Nothing is, where the console is no terminal, is that of several ranks, or the printer is quiet.
+    Where the console is no terminal, it gets a line from time to time. Nothing is shown by several ranks, and where the
+    printer is quiet.
     """
-    if not console.is_terminal or launched_processes() > 1 or printer.quiet:
+    if launched_processes() > 1 or printer.quiet:
         yield None
+        return
+    if not console.is_terminal:
+        with _activity_log(console):
+            yield None
         return
     line = ActivityLine(console, printer, SECONDS)
     line.start()
@@ -160,6 +166,25 @@ def activity_line(console: Console, printer: Printer) -> Iterator[ActivityLine |
             yield line
     finally:
         line.close()
+
+
+@contextmanager
+def _activity_log(console: Console) -> Iterator[None]:
+    """Print the current activity and the seconds since the block began, again and again."""
+    began, current, ended = time.monotonic(), {"what": "starting"}, threading.Event()
+
+    def log() -> None:
+        while not ended.wait(LOG_SECONDS):
+            console.print(f"{current['what']}  {time.monotonic() - began:.0f} s", markup=False, soft_wrap=True)
+
+    thread = threading.Thread(target=log, daemon=True)
+    thread.start()
+    try:
+        with activity_listener(lambda what: current.update(what=what)):
+            yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit code has the result.")]

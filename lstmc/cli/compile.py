@@ -18,6 +18,7 @@ from lstmc.api.models import ModelSource
 from lstmc.backend import Backend, HasReaders, LintReport, require
 from lstmc.cli.arguments import (
     CheckArguments,
+    ComparisonWeights,
     ModelArguments,
     TargetArguments,
     VariantArguments,
@@ -226,7 +227,7 @@ def verify_command(
     *,
     context: typer.Context,
     model: ModelArguments,
-    weights: WeightArguments,
+    weights: ComparisonWeights,
     target: TargetArguments,
     variant: VariantArguments,
     check: CheckArguments,

@@ -13,7 +13,7 @@ from lstmc.api import convert_model
 from lstmc.cli.arguments import TargetArguments, compile_options
 from lstmc.cli.compile import print_proof, print_report, print_verification
 from lstmc.cli.console import out, table
-from lstmc.cli.options import ExampleOption, PlacesOption, ProveOption, SeedOption, SizesOption
+from lstmc.cli.options import ExampleOption, InputsSeed, PlacesOption, ProveOption, SizesOption
 from lstmc.files.output import write_files
 from lstmc.importers import TOLERANCE, ImportedModel, SourceError, import_file
 from lstmc.ops import Array
@@ -118,7 +118,7 @@ class VerificationArguments:
     """Where a net is compared with its model, and on which inputs."""
 
     on: PlacesOption = None
-    seed: SeedOption = 0
+    seed: InputsSeed = 0
     prove: ProveOption = False
 
 

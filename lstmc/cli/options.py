@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -228,15 +228,17 @@ ProveOption = Annotated[
         "--prove", help="Prove the compiled graph equal to the model too, for all real inputs at these sizes."
     ),
 ]
-SeedOption = Annotated[
-    int,
-    typer.Option(
-        "--seed",
-        metavar="INT",
-        help="Random seed for initial parameters, and for the inputs or the order of examples.",
-        parser=whole_from_0,
-    ),
-]
+
+
+def _seed(text: str) -> Any:
+    return typer.Option("--seed", metavar="INT", help=f"Random seed {text}.", parser=whole_from_0)
+
+
+ParametersSeed = Annotated[int, _seed("for the parameters, where --weights does not give them")]
+ComparisonSeed = Annotated[int, _seed("for the inputs, and for the parameters, where --weights does not give them")]
+TrainingSeed = Annotated[int, _seed("for the initial parameters, and for the order of examples")]
+InputsSeed = Annotated[int, _seed("for the inputs of the comparisons")]
+TextSeed = Annotated[int, _seed("for the symbols that are drawn")]
 
 
 class PhaseChoice(Enum):

@@ -19,7 +19,7 @@ from lstmc.cli.console import out, output, print_new_name, table
 from lstmc.cli.options import (
     GpuOption,
     NetArgument,
-    SeedOption,
+    TextSeed,
     TrainedOption,
     WriterOption,
     number_from_0,
@@ -214,7 +214,7 @@ class TextArguments:
             parser=number_from_0,
         ),
     ] = 1.0
-    seed: SeedOption = 0
+    seed: TextSeed = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from lstmc.api import compile_model, explanation, model_graph, pass_names, scan_lines, widest_phase
-from lstmc.cli.arguments import GraphArguments, ModelArguments, TargetArguments, WeightArguments, compile_options
+from lstmc.cli.arguments import ComparisonWeights, GraphArguments, ModelArguments, TargetArguments, compile_options
 from lstmc.cli.console import out
 from lstmc.cli.options import (
     AfterOption,
@@ -170,7 +170,7 @@ class ReportArguments:
 def report_command(
     *,
     subject: ReportArguments,
-    weights: WeightArguments,
+    weights: ComparisonWeights,
     target: TargetArguments,
     step: StepOption = False,
     form: FormOption = None,

@@ -26,6 +26,7 @@ from lstmc.files.output import check_private, private_folder
 from lstmc.loops.code import cpu_source, layer_code
 from lstmc.loops.memory import header
 from lstmc.loops.plan import Plan
+from lstmc.process.status import report_activity
 
 MOST_FILES = 400
 MOST_BYTES = 100_000_000
@@ -353,6 +354,7 @@ def loops_of(text: str, otherwise: str) -> Loops:
     text += header("native.cpp")
 
     def build(work: Path) -> Path:
+        report_activity("compiling generated layers")
         (work / "layers.cpp").write_text(text, encoding="utf-8")
         compiler.run((*flags, "layers.cpp", "-o", "layers.so"), work, "compiling generated layers")
         return work / "layers.so"
@@ -370,6 +372,7 @@ def gpu_loops_of(text: str, nvcc: str, flags: Sequence[str], otherwise: str) -> 
     text += _GPU_TABLE
 
     def build(work: Path) -> Path:
+        report_activity("compiling generated layers for a GPU")
         (work / "layers.cu").write_text(text, encoding="utf-8")
         what = "compiling generated layers for a GPU"
         cuda.run(("-ccbin", compiler.program, *GPU_FLAGS, *flags, "-c", "layers.cu", "-o", "layers.o"), work, what)

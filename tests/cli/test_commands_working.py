@@ -76,6 +76,17 @@ def test_nothing_is_shown_where_nobody_looks(kind: str, monkeypatch: pytest.Monk
         assert shown is None
 
 
+def test_in_a_pipe_a_line_comes_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_working, "LOG_SECONDS", 0.001)
+    screen = Screen("pass cse, 2 of 40  0 s\n")
+    with activity_line(Console(file=screen, width=20), Printer(file=io.StringIO())) as shown:
+        assert shown is None
+        report_activity("pass cse, 2 of 40")
+        assert screen.seen.wait(60)
+    text = screen.getvalue()
+    assert text.startswith(("starting  0 s\n", "pass cse, 2 of 40  0 s\n"))
+
+
 def test_the_line_is_away_while_something_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(of_working, "SECONDS", 0)
     screen, console = terminal("")
