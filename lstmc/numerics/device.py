@@ -148,7 +148,8 @@ class Device:
     """The numbers of a device. ``target`` is the target whose nets it runs, ``source`` its name or its file's path.
 
     ``clamp`` limits what a layer of a type reads, where nothing else reads it; ``fixed`` has the range of what one
-    writes, whatever the data. ``accumulator`` is the number of bits in which products of integers are summed.
+    writes, whatever the data; ``factors`` what its kernel multiplies that by, for a loss of its own. ``accumulator`` is
+    the number of bits in which products of integers are summed.
     With ``arithmetic`` of integers each layer computes in integers alone (:mod:`lstmc.numerics.integers`).
     ``tolerance`` is how far its numbers may move an output of one step, as a part of the largest, for ``verify`` of a
     net that computes in them.
@@ -166,6 +167,7 @@ class Device:
     quantiser: Quantiser | None = None
     clamp: Mapping[str, float] = field(default_factory=dict)
     fixed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    factors: Mapping[str, float] = field(default_factory=dict)
     accumulator: int = 32
     arithmetic: Literal["float", "integer"] = "float"
     tolerance: float | None = None

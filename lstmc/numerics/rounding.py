@@ -319,6 +319,8 @@ class DeviceRounding:
         if node.name not in self._written or Ref(node.name) in self._late:
             return results
         results = self._multiplied(node, args, results)
+        if (factor := self.device.factors.get(layer_type(node.op), 1.0)) != 1:
+            results = tuple(array * np.asarray(factor, array.dtype) for array in results)
         return tuple(self._stored(Ref(node.name, out), array) for out, array in enumerate(results))
 
     def _is_value(self, node: Node, args: Sequence[Array]) -> bool:
