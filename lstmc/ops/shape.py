@@ -184,12 +184,12 @@ class Unstack(Op):
     moves = True
 
     def infer(self, x: TensorType) -> Types:
-        if x.rank < 2:
-            raise ShapeError(f"{self.name}: x must have 2 axes or more, time first: x is {x}")
+        if x.rank < 1:
+            raise ShapeError(f"{self.name}: x must have an axis of time: x is {x}")
         return (TensorType(x.shape[1:], x.dtype),) * x.shape[0]
 
     def eval(self, x: Array) -> Arrays:
-        return tuple(x)
+        return tuple(map(np.asarray, x))
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return applied(Stack(), *cts)
@@ -199,7 +199,7 @@ class Unstack(Op):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(), (sample_type(draw, rank=(2, 4)),))
+        return Sample(cls(), (sample_type(draw, rank=(1, 4)),))
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
     (Tile(0, 0), ((3,),), "tile: tiles must be at least 1, found 0"),
     (caffe.TileLayer(1, 2), ((3,),), "caffe.Tile: axis 1 does not exist: x is f32[3], with 1 axes"),
     (Transpose(0), ((3,),), "transpose: x must have axes 0 and 1: x is f32[3]"),
-    (Unstack(), ((3,),), "unstack: x must have 2 axes or more, time first: x is f32[3]"),
+    (Unstack(), ((),), "unstack: x must have an axis of time: x is f32[]"),
     (Stack(), ((2, 3), (3, 2)), "stack: all must have one shape: found f32[2,3], f32[3,2]"),
     (Stack(), (), "stack: needs one array or more, found none"),
     (caffe.InputLayer((0,)), (), "caffe.Input: sizes must be positive integers, found (0,)"),

@@ -121,6 +121,10 @@ MIXING: dict[str, tuple[Callable[..., Any], str]] = {
         lambda y, h, label, target, V: sum((h - mean(h, 0)) * target),
         "gives each example something of the others",
     ),
+    "products of examples with one another": (  # as a contrastive loss has them
+        lambda y, h, label, target, V: softmax_loss(linear(h, h), label[0]),
+        "mixes the examples of a batch",
+    ),
     "a quotient": (
         lambda y, h, label, target, V: sum(h) / sum(target),
         "is no sum and no mean over the examples of a batch",

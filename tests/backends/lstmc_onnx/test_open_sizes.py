@@ -81,6 +81,9 @@ def model(body: str, inputs: str = "X=Input(T, N, 3)") -> Any:
         ("return linear(X, W)", "X=Input(T, N), W=Param(4, N)", "dynamic axes: T"),
         ("y, _ = scan(lstm(H=2), X)\n    return reshape(y, N, T, 2)", "X=Input(T, N, 3)", "dynamic axes: T, N"),
         ("return max_pool(X, 2, stride=2)", "X=Input(N, 1, T, 4)", "dynamic axes: N"),
+        # shapes of T - 1, in a reshape and of an output
+        ("return reshape(conv(X, W), N, T - 1, 6)", "X=Input(N, 1, T, 4), W=Param(2, 1, 2, 2)", "dynamic axes: T, N"),
+        ("return conv(X, W)", "X=Input(N, 1, T, 4), W=Param(2, 1, 2, 2)", "dynamic axes: T, N"),
     ],
 )  # fmt: skip
 def test_what_is_open_is_what_the_net_does_not_depend_on(
@@ -98,6 +101,20 @@ def test_what_is_filled_along_several_dimensions_is_not_open() -> None:
     """Chunks begin with zeros of N * H elements, of which no input has an axis; ONNX Runtime did not load the net."""
     net = library.compile("min_gru", backend="onnx", time="chunks", T=7, N=2, D=2, H=2)
     assert not any("axes" in note for note in net.artifact.notes)
+    assert_runs_at(net, net, {})
+
+
+@pytest.mark.parametrize(("form", "T"), [(None, 1), ("unrolled", 1), ("unrolled", 3)])
+def test_a_mean_of_everything_is_a_number_of_each_step(
+    form: str | None, T: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cell = "@cell\ndef c(x=Input(2, 3)):\n    return tanh(mean(x) * 0.5 - x), {}\n"
+    path = Path("scalar.py")
+    path.write_text(
+        f"from lstmc import *\n\n{cell}\n@model\ndef net(X=Input(1, 2, 3)):\n    return scan(c(), tanh(X))[0]\n"
+    )
+    net = library.compile(path, backend="onnx")
     assert_runs_at(net, net, {})
 
 
