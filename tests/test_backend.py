@@ -208,5 +208,5 @@ def test_the_first_target_is_the_default() -> None:
     backend = CaffeBackend()
     assert target_of(backend, None) == "caffe"
     assert target_of(backend, "caffe") == "caffe"
-    expected = f"backend caffe has no target tpu: found {', '.join(backend.targets)}"
+    expected = f"backend caffe has no target tpu: found {', '.join(backend.targets)}; of other backends c, onnx, torch"
     assert refused(lambda: target_of(backend, "tpu")) == expected

@@ -111,7 +111,7 @@ def test_a_folder_where_a_file_should_be(tmp_path: Path) -> None:
     (tmp_path / "net.caffemodel").mkdir()
     (tmp_path / "net.prototxt").write_bytes(b"old")
     text = refused(tmp_path, FILES)
-    assert text == f"cannot write into {tmp_path}: Is a directory: nothing was changed there"
+    assert text == f"cannot write {tmp_path / 'net.caffemodel'}: it is a folder: nothing was changed"
     assert contents(tmp_path) == {"net.caffemodel": None, "net.prototxt": b"old"}
 
 

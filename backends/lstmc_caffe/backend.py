@@ -159,7 +159,8 @@ def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
     passes = _passes(target)
     if products != FLOAT32 and target.scans != "fused":
         raise BackendError(
-            f"numbers={products.format}: expected a target with generated layers, as caffe-fused, found {target.name}"
+            f"numbers: products in {products.format} are of generated layers: expected a target with these, as"
+            f" caffe-fused, found {target.name}"
         )
     if products != FLOAT32:
         passes = (*passes, RoundProducts(products))

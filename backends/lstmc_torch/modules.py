@@ -83,7 +83,7 @@ def module(
 
     Raises :class:`~lstmc.errors.LstmcError` of some kind: for dimensions, weights, or an op without a form in PyTorch.
     """
-    fixed = all_sizes(sizes, dims)
+    fixed = all_sizes(sizes, dims, module)
     source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
     open_dims = [dim for dim in FREE if dim in source.model.dims and dim not in fixed]
     numbers = dict(zip(open_dims, (13, 17), strict=False))

@@ -37,6 +37,7 @@ from lstmc.ops import Array
 from lstmc.passes import Time, run_passes
 from lstmc.pipeline import EditPasses, compile_graph
 from lstmc.prepare import training_inputs
+from lstmc.text import did_you_mean
 from lstmc.types import OpenSize
 from lstmc.verification.proof import Proof
 from lstmc.verification.report import Difference
@@ -106,7 +107,7 @@ def compile(
         numbers=numbers,
         passes=passes,
         dump_dir=dump_dir,
-        sizes=all_sizes(sizes, dims),
+        sizes=all_sizes(sizes, dims, compile),
     )
     return compile_model(model, options)
 
@@ -264,7 +265,7 @@ def convert(
         )
     )
     options = CompileOptions(
-        target=target, backend=backend_of(backend, target), step=step, seed=seed, sizes=all_sizes(sizes, dims)
+        target=target, backend=backend_of(backend, target), step=step, seed=seed, sizes=all_sizes(sizes, dims, convert)
     )
     return convert_model(model, Path(folder), options, on, whole, prove)
 
@@ -279,7 +280,8 @@ def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
     argument, other = sizes_argument(fixed), Argument("shapes")
     inputs = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in net.inputs.items())
     raise DimError(
-        f"{argument}: sizes that {net.origin} leaves open: {', '.join(left_open) or 'none'}; its inputs are {inputs}",
+        f"{argument}: sizes that {net.origin} leaves open: {', '.join(left_open) or 'none'}; its inputs are {inputs}"
+        + "".join(did_you_mean(name, left_open) for name in fixed),
         notes=[
             *net.notes,
             "export it again from an example of the size wanted; an ONNX, Keras or Caffe file takes other sizes by"

@@ -51,7 +51,7 @@ def graph_after(
         form=form,
         time=time,
         passes=passes,
-        sizes=all_sizes(sizes, dims),
+        sizes=all_sizes(sizes, dims, graph_after),
     )
     return model_graph(model, options, name, stage)
 
@@ -102,7 +102,9 @@ def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
     if name is None:
         return end
     number = 0 if name == MODEL else whole(name)
-    index = passes.last(name) if number is None or number > len(passes) else number - 1
+    if number is not None and not 0 <= number <= len(passes):
+        raise PassError(f"there is no pass {number}: the list has passes 1 to {len(passes)}, and 0 is the model")
+    index = passes.last(name) if number is None else number - 1
     if stage is not None and passes.stage_after(index) is not stage:
         argument = Argument("stage", stage.value)
         raise PassError(

@@ -6,10 +6,11 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.machinery import SOURCE_SUFFIXES, SourceFileLoader
+from inspect import signature
 from math import prod
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -31,6 +32,7 @@ from lstmc.backend import (
     training_targets,
 )
 from lstmc.dsl import Cell, CellModel, Dim, Model
+from lstmc.dsl.dims import whole_number
 from lstmc.dsl.value import instead_of
 from lstmc.errors import Argument, BackendError, LstmcError, ModelFileError, PluginError, WeightsError
 from lstmc.ir import Graph, Ref, values_over_time
@@ -38,10 +40,12 @@ from lstmc.manifest import manifest_path, read_manifest
 from lstmc.ops import Array
 from lstmc.prepare import deploy_graph, training_graph
 from lstmc.source import SrcLoc, display
-from lstmc.text import nearest_or_all, number, whole
+from lstmc.text import did_you_mean, nearest_or_all, number, whole
 from lstmc.weights import check_weights, initial_weights, parameters, read_weights
 
 Kind = TypeVar("Kind", Model, Cell)
+TRAINED = (".pt", ".pth", ".pt2", ".safetensors", ".keras", ".h5", ".onnx")
+CONVERTED = "a trained model is converted first, as by lstmc convert"
 
 
 @dataclass(frozen=True)
@@ -166,10 +170,13 @@ class _UncachedLoader(SourceFileLoader):
 
 
 def _import_file(path: Path, neighbours: bool) -> ModuleType:
+    if os.path.isdir(path):
+        raise ModelFileError(f"{path} is a folder: expected a model file, FILE.py")
     if not os.path.isfile(path):
         raise ModelFileError(f"no such model file: {path}")
     if path.suffix not in SOURCE_SUFFIXES:
-        raise ModelFileError(f"{path} is not a Python file: expected a name ending in .py")
+        trained = f"; {CONVERTED}" if path.suffix in TRAINED else ""
+        raise ModelFileError(f"{path} is not a Python file: expected a name ending in .py{trained}")
     name, file = f"model_file_{path.stem}", str(path.resolve())
     spec = importlib.util.spec_from_file_location(name, file, loader=_UncachedLoader(name, file))
     assert spec is not None
@@ -298,8 +305,15 @@ def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
     return backend_of(backend)
 
 
-def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize]) -> dict[str, int]:
-    """Return the keywords and the mapping ``sizes`` as one. Raises :class:`ModelFileError` for one given twice."""
+def all_sizes(
+    sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize], function: Callable[..., object]
+) -> dict[str, int]:
+    """Return the keywords and the mapping ``sizes`` as one. Raises :class:`ModelFileError` for one given twice, and for
+    a keyword that is no size, and nearly the name of an argument of the user's ``function``."""
+    for name, size in dims.items():
+        near = did_you_mean(name, signature(function).parameters) if whole_number(size) is None else ""
+        if near:
+            raise ModelFileError(f"{function.__name__} has no argument {name}{near}")
     twice = sorted(set(sizes or {}) & set(dims))
     if twice:
         raise ModelFileError(f"the size of {', '.join(twice)} is given twice: as an argument and in sizes")

@@ -27,6 +27,7 @@ from lstmc.backend import (
     Runs,
     RunsTraining,
     Steps,
+    find_backends,
     require,
 )
 from lstmc.errors import Argument, BackendError, DataError
@@ -167,8 +168,10 @@ def _chosen(
         if name not in by_name:
             places = list(dict.fromkeys((*by_name, *readers)))
             argument, near = Argument("on"), did_you_mean(name, places)
+            other = Argument("backend", next((b for b in find_backends() if name.partition("-")[0] == b), ""))
+            hint = f": a runtime of another backend, give {other} too" if other.value and not near else near
             raise BackendError(
-                f"{argument} takes one of {', '.join(places)}, found {name!r}{near}", arguments=(argument,)
+                f"{argument} takes one of {', '.join(places)}, found {name!r}{hint}", arguments=(argument, other)
             )
     chosen, not_run = [], {}
     for executor in [by_name[name] for name in dict.fromkeys(names)] if names else executors:

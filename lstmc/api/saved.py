@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lstmc.api.models import trained_weights, writer_of
+from lstmc.api.models import CONVERTED, TRAINED, trained_weights, writer_of
 from lstmc.api.running import On, Stream, by_name, is_gpu, layers_html, stream_files
 from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
 from lstmc.errors import BackendError, ModelFileError
@@ -24,9 +24,7 @@ from lstmc.process.status import report_activity
 
 NO_NETS = {
     ".py": "a model is compiled first, as by lstmc compile",
-    **dict.fromkeys(
-        (".pt", ".pth", ".pt2", ".safetensors", ".keras"), "a trained model is converted first, as by lstmc convert"
-    ),
+    **dict.fromkeys((suffix for suffix in TRAINED if suffix != ".onnx"), CONVERTED),
 }
 
 

@@ -165,7 +165,7 @@ def train(
     options = TrainingOptions(
         test_data=test_data,
         test_split=test_split,
-        sizes=all_sizes(sizes, dims),
+        sizes=all_sizes(sizes, dims, train),
         solver=solver,
         seed=seed,
         batch=batch,

@@ -18,6 +18,7 @@ from lstmc.passes.base import PASSES, installed_passes, load_insertion, with_ins
 from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
 from lstmc.text import brief, did_you_mean, nearest_or_all
 
+MICROCONTROLLERS = ("stm32", "esp32", "arduino", "cortex-m", "microcontroller", "mcu", "tinyml")
 DEFAULT = "caffe"  # the backend where neither one nor a target of another is named
 # what a backend's members must be: in words, and as a test
 MEMBERS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
@@ -179,7 +180,14 @@ def target_of(backend: Backend, target: str | None) -> str:
         return target
     other = _other_with(target, backend.name)
     if other is None:
-        raise PluginError(f"backend {backend.name} has no target {target}{nearest_or_all(target, backend.targets)}")
+        rest = {name: each for each in _whole_backends() if each.name != backend.name for name in each.targets}
+        near = did_you_mean(target, backend.targets) or did_you_mean(target, [*rest, *MICROCONTROLLERS])
+        in_c = Argument("target", "c")
+        if target.lower() in MICROCONTROLLERS or any(f" {name}?" in near for name in MICROCONTROLLERS):
+            near = f": for a microcontroller write C: {in_c}"
+        others = f"; of other backends {', '.join(rest)}" if rest else ""
+        hint = near or f"{nearest_or_all(target, backend.targets)}{others}"
+        raise PluginError(f"backend {backend.name} has no target {target}{hint}", arguments=(in_c,))
     own, expected = Argument("backend", backend.name), Argument("backend", other)
     raise PluginError(
         f"{own}: target {target} is one of backend {other}: give {expected}, or the target alone",

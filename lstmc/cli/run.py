@@ -81,6 +81,7 @@ def run_command(
     """
     loaded = load(net, weights=weights, backend=backend)
     if save_weights is not None:
+        _check_npz(save_weights)
         parameters, absent = loaded.read_weights()
         print_saved_weights(save_weights, parameters, absent)
     if inputs is None:
@@ -92,6 +93,8 @@ def run_command(
         return
     if workers != WorkerArguments():
         raise OutputError("--scheduler and --workers are for outputs of any size: expected -o FILE.h5, or a folder")
+    if to is not None:
+        _check_npz(to)
     arrays = read_arrays(inputs)
     try:
         outputs = loaded.run(arrays, on=place(loaded.backend.name, gpu))
@@ -102,6 +105,12 @@ def run_command(
     out.print(_summary(outputs))
     if to is not None:
         out.print(f"wrote {to}")
+
+
+def _check_npz(to: Path) -> None:
+    """Raise :class:`OutputError` for a name under which nobody looks for an .npz file; a device takes any content."""
+    if to.suffix != ".npz" and not (to.exists() and not to.is_file()):
+        raise OutputError(f"{to}: the arrays are written as .npz: expected a name ending in .npz")
 
 
 ANY_NUMBER = "any number of examples is run in batches with -o FILE.h5, or with folders: --inputs FOLDER -o FOLDER"
@@ -191,6 +200,7 @@ def extract_command(
     ```
     """
     print_new_name("weights extract", "run NET --weights FILE --save-weights FILE.npz")
+    _check_npz(to)
     print_saved_weights(to, *trained_weights(trained, manifest, backend))
 
 

@@ -11,7 +11,6 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from errno import EISDIR
 from itertools import count
 from pathlib import Path
 
@@ -62,7 +61,7 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
             inner.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             if (folder / name).is_dir():  # nothing could be renamed to this
-                raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+                raise OutputError(f"cannot write {folder / name}: it is a folder: nothing was changed")
             path = folder / name
             is_device = path.exists() and not path.is_file()
             temporary = _write_into(None if is_device else path.parent, path.name, content)

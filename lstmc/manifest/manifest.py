@@ -254,7 +254,7 @@ def _input_entry(entry: InputPlace) -> dict[str, Any]:
 
 def manifest_path(net: Path) -> Path:
     """Return the path of a net's manifest: beside the net, or beside the file of its weights."""
-    return net.with_name(f"{net.stem}.manifest.json")
+    return net.parent / f"{net.stem}.manifest.json"  # the path of a folder, as "." and "/", may have no name
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -105,7 +105,8 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         ),
         (
             ("net.py", *SIZES, "--target", "toaster"),
-            f"PluginError: backend caffe has no target toaster: found {', '.join(OWN)}\n",
+            f"PluginError: backend caffe has no target toaster: found {', '.join(OWN)}; of other backends c, onnx,"
+            " torch\n",
         ),
         (("net.py", *SIZES, "--weights", "absent.npz"), "WeightsError: absent.npz: no such file\n"),
         (
@@ -159,6 +160,72 @@ def test_a_name_that_is_near_to_what_was_meant(
     lstmc: LSTMC, model_file: Path, arguments: tuple[str, ...], text: str
 ) -> None:
     assert refused(lstmc, *arguments) == text + "\n"
+
+
+NO_TARGET = "PluginError: backend caffe has no target"
+NPZ = "the arrays are written as .npz: expected a name ending in .npz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("compile", *GRU, "--target", "stm32"), f"{NO_TARGET} stm32: for a microcontroller write C: --target c"),
+        (("compile", *GRU, "--target", "ESP32"), f"{NO_TARGET} ESP32: for a microcontroller write C: --target c"),
+        (("compile", *GRU, "--target", "arduno"), f"{NO_TARGET} arduno: for a microcontroller write C: --target c"),
+        (
+            ("compile", *GRU, "--target", "tflite"),
+            f"{NO_TARGET} tflite: found {', '.join(OWN)}; of other backends c, onnx, torch",
+        ),
+        (
+            ("compile", *GRU, "--target", "caffe", "-O", "numbers=cpu-int8"),
+            "BackendError: numbers: products in int8 are of generated layers: expected a target with these, as"
+            " caffe-fused, found caffe",
+        ),
+        (("compile", "folder"), "ModelFileError: folder is a folder: expected a model file, FILE.py"),
+        (
+            ("compile", "den.onnx"),
+            "ModelFileError: den.onnx is not a Python file: expected a name ending in .py; a trained model is converted"
+            " first, as by lstmc convert",
+        ),
+        (
+            ("verify", *GRU, "--on", "onnx"),
+            f"BackendError: --on takes one of {PLACES}, tvm, x2paddle, found 'onnx': a runtime of another backend, give"
+            " --backend onnx too",
+        ),
+        (
+            ("verify", *GRU, "--on", "torch-cpu"),
+            f"BackendError: --on takes one of {PLACES}, tvm, x2paddle, found 'torch-cpu': a runtime of another backend,"
+            " give --backend torch too",
+        ),
+        (
+            ("show", *GRU, "--after", "99"),
+            "PassError: there is no pass 99: the list has passes 1 to 32, and 0 is the model",
+        ),
+        (("run", "net.prototxt", "--inputs", "x.npz", "-o", "y.txt"), f"OutputError: y.txt: {NPZ}"),
+        (("run", "net.prototxt", "--save-weights", "w"), f"OutputError: w: {NPZ}"),
+        (("compile", *GRU, "--weights", "."), "WeightsError: .: cannot be read: Is a directory"),
+        (("compile", *GRU, "--weights", "/"), "WeightsError: /: cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_or_a_word_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], text: str) -> None:
+    Path("folder").mkdir()
+    for name in ("den.onnx", "net.prototxt", "net.caffemodel"):
+        Path(name).touch()
+    assert refused(lstmc, *arguments) == text + "\n"
+
+
+def test_the_advice_of_these_messages_works(lstmc: LSTMC) -> None:
+    assert lstmc("compile", *GRU, "--target", "c").code == 0
+    assert lstmc("verify", *GRU, "--backend", "onnx", "--on", "onnx").code == 0
+    assert lstmc("run", "net.prototxt", "--inputs", "x.npz", "-o", "y.npz").err.startswith("ModelFileError: no such")
+
+
+def test_outputs_into_a_folder_of_that_name(lstmc: LSTMC) -> None:
+    Path("y.npz").mkdir()
+    assert lstmc("compile", *GRU, "--backend", "c").code == 0
+    np.savez("x.npz", **{"x": np.zeros((1, 2, 3)), "gru/h_in": np.zeros((2, 4))})
+    ended = lstmc("run", "gru.c", "--inputs", "x.npz", "-o", "y.npz")
+    assert ended.err == "OutputError: cannot write y.npz: it is a folder: nothing was changed\n"
 
 
 def test_a_command_and_an_option_that_are_near_to_what_was_meant(lstmc: LSTMC) -> None:

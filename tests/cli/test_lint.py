@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from lstmc_caffe.targets.load import OWN
 from tests.cli.conftest import LSTMC
 
@@ -13,6 +15,14 @@ layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 6 dim: 3 } }
 layer { name: "t" type: "TanH" bottom: "x" top: "t" }
 layer { name: "b" type: "Bias" bottom: "t" top: "b" }
 """
+
+
+@pytest.mark.parametrize("command", ["verify", "convert"])
+def test_a_text_that_is_nested_too_deep(lstmc: LSTMC, command: str) -> None:
+    Path("deep.prototxt").write_text("layer { " * 50_000)
+    ended = lstmc(command, "deep.prototxt", *(["-o", "out"] if command == "convert" else []))
+    assert ended.code == 2
+    assert ended.err.endswith("expected the text of a Caffe net, found something else: it is nested too deep\n")
 
 
 def test_a_clean_net_exits_with_0(lstmc: LSTMC) -> None:
@@ -116,7 +126,9 @@ def test_what_is_no_net_exits_with_2(lstmc: LSTMC) -> None:
     assert (ended.code, ended.err) == (2, "ModelFileError: no such file: other.prototxt\n")
     ended = lstmc("verify", "net.prototxt", "--target", "roof")
     assert ended.code == 2
-    assert ended.err == (f"PluginError: backend caffe has no target roof: found {', '.join(OWN)}\n")
+    assert ended.err == (
+        f"PluginError: backend caffe has no target roof: found {', '.join(OWN)}; of other backends c, onnx, torch\n"
+    )
 
 
 def test_every_target_says_whether_it_takes_the_net(lstmc: LSTMC) -> None:

@@ -30,6 +30,18 @@ def test_what_is_no_target_is_refused_by_its_file_and_key(lstmc: LSTMC) -> None:
     )
 
 
+def test_a_rule_for_a_layer_that_is_not_there(lstmc: LSTMC) -> None:
+    rule = 'forbidden = true\nreason = "r"\nsource = "s"\n'
+    text = 'name = "mine"\nbase = "flat"\n[sources]\ns = "mine"\n[[rule]]\nlayer = "Powr"\n' + rule
+    Path("mine.toml").write_text(text)
+    ended = lstmc("compile", *GRU, "--target", "./mine.toml", "-o", "out")
+    problem = "BackendError: mine.toml: rule[0].layer: unknown type Powr: did you mean Power?"
+    assert (ended.code, ended.err) == (2, f"{problem} One of a reader: [layers] add\n")
+    added = text.replace("[[rule]]", '[layers]\nadd = ["Powr"]\n[[rule]]')
+    Path("mine.toml").write_text(added)  # it needs no summary: that is its base's
+    assert lstmc("compile", *GRU, "--target", "./mine.toml", "-o", "out").code == 0
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("file", ["few.toml", "no_power.toml"])
 def test_a_net_for_a_file_is_verified_in_real_caffe(lstmc: LSTMC, caffe: object, file: str) -> None:

@@ -85,6 +85,16 @@ def test_onnx(name: str, tmp_path: Path) -> None:
         lstmc.import_file(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("results", [{}, {"num_outputs": 0}], ids=["no results", "no outputs"])
+def test_a_split_into_nothing(results: dict[str, int], tmp_path: Path) -> None:
+    names = ["y"] if results else []
+    model = graph([helper.make_node("Split", ["x"], names, axis=0, **results), helper.make_node("Relu", ["x"], ["z"])])
+    model.opset_import[0].version = 18
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(RefusedError, match="results = 0: one at least is expected"):
+        lstmc.import_file(tmp_path / "m.onnx")
+
+
 class Doubled(torch.nn.Module):
     """Constants that are joined with themselves."""
 

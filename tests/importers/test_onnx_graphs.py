@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import resource
@@ -484,11 +485,15 @@ def test_external_data_are_read_from_below_the_models_folder_only(tmp_path: Path
     external(folder / "m.onnx", location="weights.bin")
     assert import_file(folder / "m.onnx").files()
     (tmp_path / "secret.bin").write_bytes(bytes(96))
+    os.mkfifo(folder / "pipe")
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
     for told, said in (
         ({"location": "../secret.bin"}, "tensor w lies outside of the model's folder, at ../secret.bin: not read"),
         ({"location": "link.bin"}, "tensor w lies outside of the model's folder, at link.bin: not read"),
         ({"location": "none.bin"}, "tensor w lies in none.bin, which is not there"),
+        ({"location": "a" * 5000}, f"tensor w lies in {'a' * 200}: File name too long"),
+        ({"location": "a\0b"}, "tensor w lies in a\\x00b: embedded null byte"),
+        ({"location": "pipe"}, "tensor w lies in pipe: expected a file, found a device or a pipe"),
         ({"location": "weights.bin", "offset": "8"}, "tensor w ends behind the end of weights.bin"),
         (
             {"location": "weights.bin", "length": "8"},

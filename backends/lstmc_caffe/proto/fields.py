@@ -115,3 +115,15 @@ def misspelt_fields(text: str) -> Iterator[UnknownField]:
                 for near in get_close_matches(name, message.fields_by_name, 1, _SIMILAR):
                     line = text.count("\n", 0, token.start()) + 1
                     yield UnknownField(None if len(messages) == 1 else layers, message.name, name, line, near)
+
+
+# Every type of layer in Caffe 1.0
+LAYER_TYPES = frozenset(
+    """
+    AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution Crop Data
+    Deconvolution Dropout DummyData ELU Eltwise Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss
+    Im2col ImageData InfogainLoss InnerProduct Input LRN LSTM LSTMUnit Log MVN MemoryData MultinomialLogisticLoss PReLU
+    Parameter Pooling Power Python RNN ReLU Reduction Reshape SPP Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice
+    Softmax SoftmaxWithLoss Split Swish TanH Threshold Tile WindowData
+    """.split()  # noqa: SIM905
+)

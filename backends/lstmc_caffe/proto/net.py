@@ -379,8 +379,9 @@ def net_from_text(text: str, others: bool = True) -> Any:
     net = NetParameter()
     try:
         text_format.Parse(text, net, allow_unknown_field=others)
-    except text_format.ParseError as error:
-        raise BackendError(f"expected the text of a Caffe net, found something else: {error}") from None
+    except (text_format.ParseError, RecursionError) as error:
+        what = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise BackendError(f"expected the text of a Caffe net, found something else: {what}") from None
     if net.layers:
         raise BackendError(
             f"expected layer {{ }} entries, found {len(net.layers)} of the old form, layers {{ }} (V1LayerParameter)",

@@ -16,7 +16,9 @@ from pydantic import ConfigDict, PlainValidator, with_config
 
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected, parse_json
+from lstmc.text import did_you_mean
 from lstmc_caffe.ops import WindowKind
+from lstmc_caffe.proto.fields import LAYER_TYPES
 from lstmc_caffe.proto.net import LayerParameter, load_layer_fields
 
 ANY_LAYER = "*"
@@ -282,7 +284,7 @@ class TargetFile:
     """The contents of a target's file. None inherits the base's value."""
 
     name: str
-    summary: str
+    summary: str | None = None
     base: str | None = None
     layout: Layout | None = None
     time: Time | None = None
@@ -332,21 +334,22 @@ def parse(data: Mapping[str, Any], where: str, base: Parsed = _NOTHING) -> Parse
 def _derived_target(file: TargetFile, base: Parsed) -> Parsed:
     """Return the target of a file, merged into its base."""
     sources, rules = {**base.sources, **file.sources}, dict(base.rules)
-    own: list[Restriction] = []
+    own, before = list[Restriction](), base.target
     for number, table in enumerate(file.rule):
+        if near := did_you_mean(table.layer, {*LAYER_TYPES, *before.layers, *file.layers.types, *file.layers.add}):
+            raise NotExpected(f"rule[{number}].layer: unknown type {table.layer}{near} One of a reader: [layers] add")
         subject, rule = _rule(table, number, sources)
         rules.pop(subject, None)
         if rule is not None:
             rules[subject] = rule
             own.append(rule)
-    before = base.target
     outputs = ("outputs_unread", "folds_constants", "outputs_alone")
     same = ("layout", "time", "scans", "names", "trained", *outputs, "sharers_carry_blobs", "float16")
     fields = {name: getattr(file, name) for name in same}
     types, reason, source = _layers(file.layers, before, sources)
     target = Target(
         name=file.name,
-        summary=file.summary,
+        summary=file.summary or _wanted(before.summary or None, ("summary",)),
         readers=tuple(Reader(entry.name, entry.note) for entry in file.reader),
         layers=types,
         layers_reason=reason,

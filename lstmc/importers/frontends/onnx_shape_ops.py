@@ -59,7 +59,10 @@ def _split(t: Onnx, node: Node) -> list[Operand | None]:
     lengths = node.get("split") if node.operand(1) is None else fixed_numbers(node.operand(1), "split")
     if lengths is None:
         size = t.layers.size(x, axis)
-        each = -(-size // node.get("num_outputs", node.results))
+        count = node.get("num_outputs", node.results)
+        if count < 1:
+            raise Refused("results", str(count), "one at least is expected", CHECK)
+        each = -(-size // count)
         lengths = [min(each, size - at) for at in range(0, size, each)]
     return [*t.layers.split(x, lengths, axis)]
 

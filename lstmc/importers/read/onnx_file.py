@@ -6,6 +6,7 @@ A ``.safetensors`` file is a header of JSON and the tensors' bytes; nothing in i
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Iterator, MutableSequence
 from math import prod
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.files.reading import read_file
+from lstmc.files.reading import read_file, regular
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import MANY, Source, StoredTensor, checked_shape
 from lstmc.ops import Array
@@ -98,13 +99,18 @@ def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | Non
     entries = {entry.key: entry.value for entry in tensor.external_data}
     if folder is None or "location" not in entries:
         raise SourceError(f"{origin}: tensor {name} lies in another file, whose location is missing")
-    path = (folder / entries["location"]).resolve()
+    try:
+        path = (folder / entries["location"]).resolve()
+        size_of_file = os.path.getsize(regular(path)) if path.is_relative_to(folder.resolve()) else 0
+    except FileNotFoundError:
+        raise SourceError(f"{origin}: tensor {name} lies in {brief(entries['location'])}, which is not there") from None
+    except (OSError, ValueError) as error:  # of a name that no file has: too long, or with a NUL in it
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"{origin}: tensor {name} lies in {brief(entries['location'])}: {reason}") from None
     if not path.is_relative_to(folder.resolve()):
         raise SourceError(
             f"{origin}: tensor {name} lies outside of the model's folder, at {entries['location']}: not read"
         )
-    if not path.is_file():
-        raise SourceError(f"{origin}: tensor {name} lies in {entries['location']}, which is not there")
     offset, length = entries.get("offset", "0"), entries.get("length", str(size))
     begin = whole(offset)
     if begin is None or begin < 0 or whole(length) != size:
@@ -112,7 +118,7 @@ def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | Non
             f"{origin}: tensor {name} should have {size:,} bytes in {entries['location']}, found a length of"
             f" {brief(length)}"
         )
-    if begin + size > path.stat().st_size:
+    if begin + size > size_of_file:
         raise SourceError(f"{origin}: tensor {name} ends behind the end of {entries['location']}")
     return path, int(offset)
 
