@@ -94,7 +94,12 @@ WRONG: tuple[tuple[tuple[str | int, ...], object, str], ...] = (
     (("inputs", "X", "most"), 3, "inputs.X.most: expected a valid string, found 3"),
     (("outputs", "y", "delay"), -1, "outputs.y.delay: expected greater than or equal to 0, found -1"),
     (("states", "lstm/h", "input"), "Q", "states.lstm/h: expected the names of an input and of an output, found {"),
-    (("states", "lstm/h", "initial"), [], "states.lstm/h.initial: expected a number, or words, found []"),
+    (("states", "lstm/h", "initial"), [], "states.lstm/h.initial: expected an array of shape [2, 4], found []"),
+    (
+        ("states", "lstm/h", "initial"),
+        ["one"],
+        'states.lstm/h.initial: expected a number, words, or an array of numbers, found ["one"]',
+    ),
     (("weights",), "net f(", 'weights: expected a graph of weights, found "net f("'),
     (("blobs",), {}, "weights: expected a graph that computes the blobs, found "),
     (("blobs", "lstm/W_x", "index"), -1, "blobs.lstm/W_x.index: expected greater than or equal to 0, found -1"),

@@ -74,7 +74,7 @@ class Source:
         self, compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers = FLOAT32, in_file: bool = False
     ) -> None:
         self.compiled, self.graph = compiled, compiled.expanded
-        self.numbers, self.in_file = numbers, in_file
+        self.weights, self.numbers, self.in_file = weights, numbers, in_file
         self.rounding = numbers.rounding(compiled)
         integers = isinstance(self.rounding, IntegerRounding)
         kinds = IntegerWriter.elementwise if integers else Writer.elementwise
@@ -87,6 +87,7 @@ class Source:
         self.over_time = values_over_time(compiled.model)
         # a model without a loop over time is one step: each call takes a frame
         self.is_frame = all(node.op.inside for node in compiled.model if isinstance(node.op, Scan))
+        self.constants = Constants(self.names, in_file)
         self.initial = {pair.before: pair for pair in compiled.states or ()}
         self.arrays: dict[tuple[str, str], str] = {}
         states = [self._state(name) for name in self.plan.states]
@@ -94,7 +95,6 @@ class Source:
         self.inputs = [self._array("input", node.name, Ref(node.name)) for node in self.plan.inputs]
         self.outputs = [self._array("output", output.name, output.ref) for output in self.plan.outputs]
         self.weight_graph = weight_graph(self.graph, [*dict.fromkeys(ref for ref, _ in self.plan.weights)])
-        self.constants = Constants(self.names, in_file)
         self.body = self._writer(forward(self.weight_graph, params=weights).outputs).step()
 
     def _writer(self, weights: Mapping[str, Array]) -> Writer:
@@ -122,16 +122,24 @@ class Source:
         return grid
 
     def _state(self, before: str) -> Field:
-        pair, type_ = self.initial[before], self.graph.type(Ref(before))
+        pair, type_, grid = self.initial[before], self.graph.type(Ref(before)), self._grid(Ref(before))
         short = pair.name.rpartition("/")[2]
         alone = [other.name.rpartition("/")[2] for other in self.initial.values()].count(short) == 1
         name = self.arrays["state", before] = self.fields.unique(short if alone else pair.name)
-        number_first = isinstance(pair.initial, float | int)
-        first = f"from {float(pair.initial):g}" if number_first else f"from {pair.initial}, set after reset"
-        grid, initial = self._grid(Ref(before)), float(pair.initial) if number_first else 0.0
-        written = number(initial) if grid is None else str(round(float(grid.rounded(np.array(initial)) / grid.scale)))
-        comment = quoted(f"{pair.name}: {shape_text(type_.shape)}, {first}", "comment")
-        return Field(name, type_.size, comment, written, grid=grid)
+        first = pair.first(self.weights)
+        values = np.array(0.0 if isinstance(first, str) else first, np.float32)
+        if grid is not None:
+            whole = np.rint(grid.rounded(values.astype(np.float64)) / grid.scale)
+            values = whole.astype(integer_type(grid.high).removesuffix("_t"))
+        if isinstance(first, np.ndarray):
+            begin, comment = "an array", f"the first {pair.name} {shape_text(type_.shape)}"
+            initial = self.constants.add(f"{name} first", finite(pair.name, values, values.dtype.type).ravel(), comment)
+            initial += "[i]"
+        else:
+            begin = f"{first}, set after reset" if isinstance(first, str) else f"{first:g}"
+            initial = number(float(values)) if grid is None else str(values)
+        told = quoted(f"{pair.name}: {shape_text(type_.shape)}, from {begin}", "comment")
+        return Field(name, type_.size, told, initial, grid=grid)
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
         identifier = self.arrays[memory, name] = self.names.unique(name)
@@ -200,6 +208,7 @@ class Source:
             "uses_state": any("state->" in line for line in body),
             "uses_weights": any("weights->" in line for line in body),
             "reset": self._reset_note(),
+            "reset_weights": any("weights->" in state.initial for state in self.states),
             "each": self._block_note(),
         }
         contents = {
@@ -349,6 +358,7 @@ def _manifest(source: Source) -> Manifest:
     outputs = {o.name: after.get(o.name) or source.arrays["output", o.name] for o in graph.outputs}
     return describe(
         source.compiled,
+        source.weights,
         inputs={name: (place(Ref(name), blob(name)), False) for name in inputs},
         outputs={o.name: place(o.ref, outputs[o.name]) for o in graph.outputs},
         weights=source.weight_graph,

@@ -161,16 +161,17 @@ class Constant:
 
 
 class Constants:
-    """The constant arrays of a net, each once. ``in_file``: the source reads them from a struct."""
+    """The constant arrays of a net, each once. ``in_file``: the source reads them from a struct, whose layout does not
+    depend on the numbers."""
 
     def __init__(self, names: Names, in_file: bool) -> None:
         self.names, self.in_file = names, in_file
         self.list: list[Constant] = []
-        self._known: dict[tuple[str, bytes], str] = {}
+        self._known: dict[tuple[str, str, bytes], str] = {}
 
     def add(self, name: str, values: Array, comment: str) -> str:
         """Return the C name of an array, which is like ``name``."""
-        key = (values.dtype.str, values.tobytes())
+        key = (name if self.in_file else "", values.dtype.str, values.tobytes())
         if key not in self._known:
             constant = Constant(self.names.unique(name), values, quoted(comment, "comment"))
             self.list.append(constant)

@@ -185,7 +185,7 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
     files = {}
     if sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer) > MOST_BYTES:
         files[f"{compiled.name}.onnx.data"] = external_data(model.proto, f"{compiled.name}.onnx.data")
-    manifest = _manifest(compiled, model, graph)
+    manifest = _manifest(compiled, model, graph, weights)
     return Artifact(
         files={
             f"{compiled.name}.onnx": model.proto.SerializeToString(deterministic=True),
@@ -221,7 +221,7 @@ def external_data(proto: Any, file: str) -> bytes:
     return b"".join(parts)
 
 
-def _manifest(compiled: Compiled, model: WrittenModel, opened: Graph) -> Manifest:
+def _manifest(compiled: Compiled, model: WrittenModel, opened: Graph, weights: Mapping[str, Array]) -> Manifest:
     graph = compiled.expanded
     names = zip(model.outputs, graph.outputs, strict=True)
 
@@ -230,6 +230,7 @@ def _manifest(compiled: Compiled, model: WrittenModel, opened: Graph) -> Manifes
 
     return describe(
         compiled,
+        weights,
         inputs={
             node.name: (place(Ref(node.name), model.names[Ref(node.name)]), False)
             for node in graph

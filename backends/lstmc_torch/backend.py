@@ -67,7 +67,7 @@ class TorchExecutor:
         """Do nothing: there is nothing to release."""
 
 
-def _manifest(compiled: Compiled, opened: Graph) -> Manifest:
+def _manifest(compiled: Compiled, opened: Graph, weights: Mapping[str, Array]) -> Manifest:
     graph = compiled.expanded
 
     def place(ref: Ref, name: str) -> Place:
@@ -75,6 +75,7 @@ def _manifest(compiled: Compiled, opened: Graph) -> Manifest:
 
     return describe(
         compiled,
+        weights,
         inputs={node.name: (place(Ref(node.name), node.name), False) for node in graph if isinstance(node.op, Input)},
         outputs={output.name: place(output.ref, output.name) for output in graph.outputs},
         weights=weight_graph(graph, [Ref(name) for name in parameters(graph)]),
@@ -125,7 +126,7 @@ class TorchBackend(RunsFiles):
                 library=library, layers=program.cpp, native=header("native.cpp")
             )
             files[f"{stem}{LAYERS}"] = operator.encode()
-        files[f"{stem}.manifest.json"] = _manifest(compiled, graph).text().encode()
+        files[f"{stem}.manifest.json"] = _manifest(compiled, graph, weights).text().encode()
         return Artifact(files, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
 
     def executors(self) -> Sequence[TorchExecutor]:

@@ -301,9 +301,11 @@ class _Scanner:
                 values[name] = self._first(name, Value(self.trace, numbers))
                 continue
             shape = declared_shape(self.bound, self.use, name)
-            op: Leaf = Full(shape) if declared.fill is None else Input(shape, declared.fill)
+            op: Leaf = Input(shape, declared.fill)
             if self.options.carry:
                 op = Input(shape, Constant(0))
+            elif declared.fill is None or isinstance(declared.fill, Constant):
+                op = Full(shape, 0.0 if declared.fill is None else declared.fill.value)
             (ref,) = self.trace.builder.add(op, names=(f"{title}/{first}",), loc=declared.loc)
             values[name] = Value(self.trace, ref)
         return values

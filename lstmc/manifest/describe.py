@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from lstmc.backend import Compiled
+from lstmc.files.output import shortest
 from lstmc.ir import Graph, Step
-from lstmc.manifest.manifest import InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
-from lstmc.ops import Input, IntegerRange
+from lstmc.manifest.manifest import Initial, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
+from lstmc.ops import Array, Input, IntegerRange
 from lstmc.passes import step_pattern
 from lstmc.types import OpenSize
 from lstmc.weights import parameters
@@ -18,13 +21,14 @@ __all__ = ["describe", "manifest_states", "step_blobs"]
 
 def describe(
     compiled: Compiled,
+    params: Mapping[str, Array],
     inputs: Mapping[str, tuple[Place, bool]],
     outputs: Mapping[str, Place],
     weights: Graph,
     blobs: Mapping[str, Stored] | None = None,
     opened: Graph | None = None,
 ) -> Manifest:
-    """Return the manifest of a net that was written from ``compiled``.
+    """Return the manifest of a net that was written from ``compiled`` with these values of its parameters.
 
     ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
     ``blobs`` of weights, as :func:`~lstmc.ir.rebuild` makes it; by default each is stored by its own name.
@@ -39,7 +43,7 @@ def describe(
         target=compiled.target,
         inputs={name: _input(compiled, opened, name, *entry) for name, entry in inputs.items()},
         outputs={name: replace(place, delay=compiled.delays.get(name, 0)) for name, place in outputs.items()},
-        states=manifest_states(compiled),
+        states=manifest_states(compiled, params),
         parameters={
             name: Parameter(op.shape, op.lr_mult, op.decay_mult) for name, op in parameters(compiled.model).items()
         },
@@ -50,11 +54,20 @@ def describe(
     )
 
 
-def manifest_states(compiled: Compiled) -> dict[str, State] | None:
-    """Return the states of a net of one step by name; None of another net."""
+def manifest_states(compiled: Compiled, params: Mapping[str, Array]) -> dict[str, State] | None:
+    """Return the states of a net of one step by name, with their first values; None of another net."""
     if compiled.states is None:
         return None
-    return {pair.name: State(pair.before, pair.after, pair.initial) for pair in compiled.states}
+    return {
+        pair.name: State(pair.before, pair.after, _written(pair.first(params)), pair.learned)
+        for pair in compiled.states
+    }
+
+
+def _written(first: float | Array | str) -> Initial:
+    if not isinstance(first, np.ndarray):
+        return first
+    return shortest(float(first.flat[0])) if (first == first.flat[0]).all() else np.vectorize(shortest)(first).tolist()
 
 
 def _input(compiled: Compiled, opened: Graph | None, name: str, place: Place, filled: bool) -> InputPlace:

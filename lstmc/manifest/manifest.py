@@ -41,11 +41,13 @@ FORMAT = 1
 def _initial(value: object) -> object:
     if isinstance(value, str) or (type(value) in (int, float) and isfinite(value)):  # type: ignore[arg-type]
         return value
-    raise ValueError("a number, or words")
+    if isinstance(value, list) and all(not isinstance(_initial(part), str) for part in value):
+        return value
+    raise ValueError("a number, words, or an array of numbers")
 
 
 Open = tuple[str | None, ...]
-Initial = Annotated[float | str, PlainValidator(_initial)]
+Initial = Annotated[float | list[Any] | str, PlainValidator(_initial)]
 
 
 @dataclass(frozen=True)
@@ -136,17 +138,20 @@ class InputPlace:
 @dataclass(frozen=True)
 class State:
     """A state of a one-step net: the input that takes it, the output that gives the next, and its first value: a
-    number, or words where it is not one."""
+    number, an array of its shape, or words where it is neither. That of a ``learned`` one belongs to the weights."""
 
     input: str
     output: str
     initial: Initial
+    learned: bool = False
 
     @property
     def first_value(self) -> str:
         """The first value as text, where it is not zero; else empty."""
         if isinstance(self.initial, str):
             return self.initial
+        if isinstance(self.initial, list):
+            return "the numbers that the manifest has"
         return f"{self.initial:g}" if self.initial else ""
 
 
@@ -210,7 +215,7 @@ class Manifest:
         )
 
     def text(self) -> str:
-        states = None if self.states is None else {n: dataclasses.asdict(state) for n, state in self.states.items()}
+        states = None if self.states is None else {n: _state_entry(state) for n, state in self.states.items()}
         content = {
             "format": FORMAT,
             "lstmc": self.lstmc,
@@ -243,6 +248,11 @@ def _place_entry(place: Place) -> dict[str, Any]:
     if place.delay:
         entry["delay"] = place.delay
     return entry
+
+
+def _state_entry(state: State) -> dict[str, Any]:
+    entry = dataclasses.asdict(state)
+    return entry if state.learned else {name: entry[name] for name in ("input", "output", "initial")}
 
 
 def _input_entry(entry: InputPlace) -> dict[str, Any]:
@@ -409,12 +419,23 @@ def _check_names(manifest: Manifest) -> None:
     for name, state in (manifest.states or {}).items():
         if state.input not in manifest.inputs or state.output not in manifest.outputs:
             raise NotExpected.at(("states", name), "the names of an input and of an output", asdict(state))
+        shape = manifest.inputs[state.input].place.shape
+        if isinstance(state.initial, list) and _shape(state.initial) != shape:
+            raise NotExpected.at(("states", name, "initial"), f"an array of shape {list(shape)}", state.initial)
     computed = {output.name: manifest.weights.type(output.ref).shape for output in manifest.weights.outputs}
     inputs = {name: op.shape for name, op in parameters(manifest.weights).items() if not op.fixed}
     if computed != {name: stored.shape for name, stored in manifest.blobs.items()}:
         raise NotExpected.at(("weights",), "a graph that computes the blobs", _listed(computed))
     if not inputs.items() <= {name: parameter.shape for name, parameter in manifest.parameters.items()}.items():
         raise NotExpected.at(("weights",), "a graph of the parameters", _listed(inputs))
+
+
+def _shape(parts: object) -> Shape:
+    """Return the shape of nested lists; of lists of different lengths only the axes before these."""
+    if not isinstance(parts, list):
+        return ()
+    inner = {_shape(part) for part in parts}
+    return (len(parts), *(inner.pop() if len(inner) == 1 else ()))
 
 
 def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -66,7 +66,7 @@ class NetFiles:
 
 def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
     """Return the files of a net: by default the weights (``NAME`` and a suffix) and the manifest beside it.
-    ``weights`` may be others than those.
+    ``weights`` may be others than those; first states that are learned are then in the manifest beside these.
 
     Raises :class:`BackendError` for a file that is not there, and for one that ``backend`` did not write: some backends
     execute a net's file.
@@ -78,14 +78,30 @@ def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
             beside = ": expected it beside the net" if path is not net and path is not weights else ""
             what = "is a folder: expected a file" if os.path.isdir(path) else "no such file"
             raise BackendError(f"{path}: {what}{beside}")
-    files, kind = NetFiles(net, weights_file, read_manifest(manifest)), f"NAME{backend.net_suffix}"
-    if files.manifest.backend != backend.name or not net.name.endswith(backend.net_suffix):
+    read, kind = read_manifest(manifest), f"NAME{backend.net_suffix}"
+    if read.backend != backend.name or not net.name.endswith(backend.net_suffix):
         raise BackendError(
             f"{net}: backend {backend.name} runs a file {kind} that it wrote, found {net.name} and a manifest of"
-            f" backend {files.manifest.backend}",
+            f" backend {read.backend}",
             notes=("nothing was run; compile the net again, or name the file that the manifest was written with",),
         )
-    return files
+    others = manifest_path(weights_file)
+    if others.resolve() != manifest.resolve() and any(state.learned for state in (read.states or {}).values()):
+        read = replace(read, states=_other_states(read, others))
+    return NetFiles(net, weights_file, read)
+
+
+def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
+    """Return the states of a net with the learned first values of another manifest; words where that has none."""
+    found = (read_manifest(path).states or {}) if path.is_file() else {}
+    states = dict(manifest.states or {})
+    for name, state in states.items():
+        shapes = ((), manifest.inputs[state.input].place.shape)
+        fits = name in found and np.shape(found[name].initial) in shapes
+        if state.learned:
+            first = found[name].initial if fits else f"learned numbers, which {path} would have"
+            states[name] = replace(state, initial=first)
+    return states
 
 
 def run_net(
@@ -256,7 +272,7 @@ class Interpreted:
         self.outputs: Mapping[str, Shape] = {
             output.name: compiled.model.type(output.ref).shape for output in compiled.model.outputs
         }
-        self.states: Mapping[str, State] | None = manifest_states(compiled)
+        self.states: Mapping[str, State] | None = manifest_states(compiled, weights)
         self.delays: Mapping[str, int] = compiled.delays
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
@@ -277,8 +293,8 @@ class StepSession:
     """A one-step net that is run for many steps; its states go from each step to the next.
 
     ``inputs`` and ``outputs`` are those of the model, without the states'. ``initial`` has the first values of the
-    states, as the manifest tells them: a number, or words where it is not one. ``delays`` has the steps by which
-    outputs are late.
+    states, as the manifest tells them: a number, an array, or words where it is neither. ``delays`` has the steps by
+    which outputs are late.
     """
 
     def __init__(self, net: OneStep) -> None:
@@ -291,7 +307,7 @@ class StepSession:
         self.outputs: Mapping[str, Shape] = {n: shape for n, shape in net.outputs.items() if n not in after}
         self.states: Mapping[str, Shape] = {n: net.inputs[pair.input] for n, pair in self._pairs.items()}
         self.delays = net.delays
-        self.initial: dict[str, float | str] = {name: pair.initial for name, pair in self._pairs.items()}
+        self.initial: dict[str, float | list[Any] | str] = {name: pair.initial for name, pair in self._pairs.items()}
 
     def __enter__(self) -> Self:
         return self
@@ -302,8 +318,8 @@ class StepSession:
     def start(self, states: Mapping[str, AnyArray] = {}) -> None:
         """Begin a sequence: each state at its value in ``states``, or at its initial value.
 
-        Raises :class:`DataError` for one that is unknown, of another shape or not finite, or whose first value is not
-        a number.
+        Raises :class:`DataError` for one that is unknown, of another shape or not finite, or whose first value is in
+        words.
         """
         problems = [
             f"extra: {name} {list(np.shape(array))}{did_you_mean(name, self.states)}"

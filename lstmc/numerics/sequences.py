@@ -159,6 +159,7 @@ class StepRunner:
         constant = constants(self.graph)
         values = forward(self.graph, zeros, weights, dtype, rounding=rounding).values
         self.constants = {ref: array for ref, array in values.items() if ref.node in constant}
+        self._first = {pair.before: pair.first(weights) for pair in compiled.states}
         self._next: dict[str, Array] = {}
 
     def start(self, data: Mapping[str, Array] | None = None) -> None:
@@ -170,12 +171,13 @@ class StepRunner:
         problems, self._next = [], {}
         for pair in self.states:
             shape = self.inputs[pair.before].shape
-            if not isinstance(pair.initial, str):
-                self._next[pair.before] = np.full(shape, pair.initial, self._dtype)
-            elif pair.initial in data:
-                self._next[pair.before] = np.asarray(data[pair.initial], self._dtype)
+            first = self._first[pair.before]
+            if not isinstance(first, str):
+                self._next[pair.before] = np.full(shape, first, self._dtype)
+            elif first in data:
+                self._next[pair.before] = np.asarray(data[first], self._dtype)
             else:
-                problems.append(f"missing: {pair.initial}, the initial value of {pair.name} {list(shape)}")
+                problems.append(f"missing: {first}, the initial value of {pair.name} {list(shape)}")
         if problems:
             raise DataError(f"the data have no initial states of {self.graph.name}", notes=problems)
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from lstmc.errors import Argument, PassError
+from lstmc.interp import forward
 from lstmc.ir import (
     Graph,
     Node,
@@ -20,8 +24,9 @@ from lstmc.ir import (
     op_over_time,
     renewed,
     values_over_time,
+    weight_graph,
 )
-from lstmc.ops import Arg, Binary, Constant, Full, Input, Op, Split
+from lstmc.ops import Arg, Array, Binary, Constant, Full, Input, Op, Param, Split
 from lstmc.passes.simplify import without_dead
 
 __all__ = ["OneStep", "StatePair", "one_step"]
@@ -33,14 +38,28 @@ STEP = Argument("step", "True")
 class StatePair:
     """One state of a one-step model: feed ``before``, read ``after``, and feed that at the next step.
 
-    ``initial`` is what to feed at the first step: a number for all elements, the name of an input of the original
-    model that is no constant, or what else it was, in words.
+    ``initial`` is what to feed at the first step: a number for all elements, a graph that computes it from parameters
+    alone, the name of an input of the original model that is no constant, or what else it was, in words.
     """
 
     name: str  # of the state: lstm/h
     before: str  # an input of the one-step model: lstm/h_in
     after: str  # an output of it: lstm/h_out
-    initial: float | str
+    initial: float | Graph | str
+
+    def first(self, weights: Mapping[str, Array]) -> float | Array | str:
+        """Return ``initial``, where it is computed from parameters as an array in float32, of these ``weights``."""
+        if not isinstance(self.initial, Graph):
+            return self.initial
+        (array,) = forward(self.initial, params=weights).outputs.values()
+        return np.asarray(array, np.float32)
+
+    @property
+    def learned(self) -> bool:
+        """Whether training changes its first value."""
+        return isinstance(self.initial, Graph) and any(
+            isinstance(node.op, Param) and not node.op.fixed for node in self.initial
+        )
 
 
 @dataclass(frozen=True)
@@ -193,7 +212,7 @@ class _Stepper:
         self.outputs += [Output(f"{title}/{name}_out", ref) for name, ref in zip(names, last, strict=True)]
         return results
 
-    def _initial(self, ref: Ref) -> float | str:
+    def _initial(self, ref: Ref) -> float | Graph | str:
         node = self.graph.node(ref.node)
         if isinstance(node.op, Full):
             return node.op.value
@@ -201,7 +220,9 @@ class _Stepper:
             return node.op.fill.value
         if isinstance(node.op, Input):
             return node.name
-        return f"{self.graph.value_name(ref)}, computed by {node.op.name}"
+        if any(isinstance(self.graph.node(name).op, Input) for name in self.graph.needed([ref])):
+            return f"{self.graph.value_name(ref)}, computed by {node.op.name}"
+        return weight_graph(self.graph, [ref])
 
     def _op(self, node: Node) -> Op:
         """Return the op of a value along time, for one step."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Arg, Full, Input, Leaf, Param
+from lstmc.ops import Arg, Full, Leaf, Param
 from tests.dsl.conftest import NET, RNN, UserFile, leaves, outputs, random_arrays
 
 SUM = """\
@@ -93,11 +93,11 @@ def test_a_state_without_init_starts_at_its_fill_or_at_zero(user: UserFile) -> N
             return up, down
         """
     )
-    starts = {node.name: (type(node.op), getattr(node.op, "fill", None)) for node in graph if "_0" in node.name}
-    assert {name: kind for name, (kind, _) in starts.items()} == {"count/up_0": Input, "count/down_0": Full}
-    found, arrays = computed(graph)
+    starts = {node.name: node.op.value for node in graph if isinstance(node.op, Full)}
+    assert starts == {"count/up_0": 3.0, "count/down_0": 0.0}
+    found, _ = computed(graph)
     np.testing.assert_array_equal(found["down"][0], np.zeros((2, 5)))
-    np.testing.assert_array_equal(found["up"][0], arrays["count/up_0"])
+    np.testing.assert_array_equal(found["up"][0], np.full((2, 5), 3.0))
 
 
 def test_an_encoder_can_start_a_decoder(user: UserFile) -> None:

@@ -208,7 +208,7 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
     return {
         f"{name}.train.prototxt": prototxt(compiled, net, lines).encode(),
         f"{name}.solver.prototxt": text.encode(),
-        f"{name}.train.manifest.json": manifest(compiled, net).text().encode(),
+        f"{name}.train.manifest.json": manifest(compiled, net, {}).text().encode(),
         **started,
         **hdf5_files(name, data),
     }

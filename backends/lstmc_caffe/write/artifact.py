@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import Argument, BackendError, Mend
 from lstmc.files.output import text_templates
@@ -19,7 +21,7 @@ from lstmc.loops.code import Source, gpu_text, layer_code, source
 from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.low_precision import FLOAT32
 from lstmc.loops.rows import batch_of
-from lstmc.manifest import Manifest, Place, State, Stored, describe, manifest_states, parse_manifest, step_blobs
+from lstmc.manifest import Manifest, Place, State, Stored, describe, parse_manifest, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import gc_paused, with_progress
 from lstmc.text import late, quoted
@@ -34,7 +36,7 @@ from lstmc_caffe.targets.load import OWN, load_target
 from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 
-def manifest(compiled: Compiled, net: WrittenNet) -> Manifest:
+def manifest(compiled: Compiled, net: WrittenNet, weights: Mapping[str, Array]) -> Manifest:
     """Return the manifest: the mapping of the model's names to blobs of the net."""
     graph = compiled.expanded
     output_blobs = {
@@ -43,6 +45,7 @@ def manifest(compiled: Compiled, net: WrittenNet) -> Manifest:
     with_target_name = replace(compiled, target=load_target(compiled.target).name)  # not the path of its file
     return describe(
         with_target_name,
+        weights,
         inputs={f.node.name: (Place.from_types(f.node.types[0], f.blobs), f.filled) for f in fed_inputs(graph)},
         outputs={o.name: Place.from_types(graph.type(o.ref), output_blobs[o.name]) for o in graph.outputs},
         weights=net.weights,
@@ -110,14 +113,16 @@ NOT_IN_NET = "not in the net, as no output depends on it"
 _TEMPLATES = text_templates("lstmc_caffe", "write")
 
 
-def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None) -> str:
+def prototxt(
+    compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None, states: Mapping[str, State] = {}
+) -> str:
     """The net as text: a header for people, then its sections under banners. It parses back to ``net.message()``.
 
-    ``data`` are lines on the source of its inputs, by default the caller.
+    ``data`` are lines on the source of its inputs, by default the caller; ``states`` are those of the manifest.
     """
     graph = compiled.expanded
     params = parameters(graph)
-    first = {state.input: state.first_value for state in (manifest_states(compiled) or {}).values()}
+    first = {state.input: state.first_value for state in states.values()}
     return _TEMPLATES.get_template("prototxt.j2").render(
         name=net.name,
         version=__version__,
@@ -221,10 +226,10 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
     """
     target = load_target(compiled.target)
     net = written_net(compiled)
-    described = manifest(compiled, net)
+    described = manifest(compiled, net, weights)
     return Artifact(
         files={
-            f"{compiled.name}.prototxt": prototxt(compiled, net).encode(),
+            f"{compiled.name}.prototxt": prototxt(compiled, net, states=described.states or {}).encode(),
             f"{compiled.name}.caffemodel": caffemodel(net, weights, target.sharers_carry_blobs),
             f"{compiled.name}.manifest.json": described.text().encode(),
             **layers_files(compiled.name, compiled.expanded),
@@ -343,20 +348,21 @@ class NamedState:
     name: str
     before: NamedPlace
     after: NamedPlace
-    initial: float | str
+    initial: float | list[Any] | str
 
     @property
     def words(self) -> str:
-        """The initial value in words, where it is no number."""
+        """The initial value in words, where it is no number and no array."""
         return quoted(self.initial, "comment") if isinstance(self.initial, str) else ""
 
     @property
-    def first(self) -> float | None:
-        return None if isinstance(self.initial, str) else float(self.initial)
+    def first(self) -> float | list[Any] | None:
+        return None if isinstance(self.initial, str) else np.asarray(self.initial, float).tolist()
 
     @property
     def cpp_first(self) -> str:
-        return "0.0f, true" if self.first is None else f"{self.first!r}f, false"
+        """As the elements of an initializer of C++: none where it is read, one for all elements, or each."""
+        return ", ".join(f"{each!r}f" for each in np.ravel([] if self.first is None else self.first).tolist())
 
 
 def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, Any]:
