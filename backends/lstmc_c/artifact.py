@@ -17,7 +17,7 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, Scan, flops, values_over_time, weight_graph
 from lstmc.manifest import Manifest, Place, describe
 from lstmc.numerics.device import Grid
-from lstmc.numerics.integers import IntegerRounding
+from lstmc.numerics.integers import IntegerRounding, not_measured
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Conv, Input, Linear
 from lstmc.text import late, quoted
@@ -118,7 +118,7 @@ class Source:
                 loc=self.graph.node(ref.node).loc,
             )
         if grid is None:
-            raise BackendError(f"no range of {name} was measured: expected the ranges of this very net")
+            raise not_measured(name)
         return grid
 
     def _state(self, before: str) -> Field:

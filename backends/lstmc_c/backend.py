@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
@@ -29,6 +30,7 @@ from lstmc.verification.differential import wanted_gradients
 from lstmc_c.artifact import LAYOUTS, STATE, WEIGHTS, Source, artifact, macro
 from lstmc_c.code import OPS
 from lstmc_c.elements import identifier
+from lstmc_c.entry_points import STEPS, blobs_of_each_step, compared_functions
 from lstmc_c.numbers import FLOAT32, Numbers, read_limits
 
 SUFFIX, HEADER = ".c", ".h"
@@ -50,9 +52,12 @@ def find_compiler() -> Compiler:
     return Compiler.of(program, "--version")
 
 
-def call_source(manifest: Manifest, function: str = "lstmc_call") -> str:
+def call_source(
+    manifest: Manifest, function: str = "lstmc_call", each_step: Collection[str] = (), steps: int = 1
+) -> str:
     """Return the C of a function that runs one step on arrays of float, states included; for a net with a file of
-    weights, also of a function that opens it and returns whether it fits the net.
+    weights, also of a function that opens it and returns whether it fits the net; and with several ``steps`` of two
+    that run so many after a reset, one by one and as a block. ``each_step`` are the blobs with a value for each.
     """
     blobs = {
         **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
@@ -62,13 +67,15 @@ def call_source(manifest: Manifest, function: str = "lstmc_call") -> str:
     arrays = [
         {
             "blob": blob.removeprefix(STATE),
+            "index": index,
             "state": blob.startswith(STATE),
+            "each_step": blob in each_step,
             "size": prod(place.shape),
             "macro": macro(identifier(manifest.name), blob),
             "fed": fed.index(blob) if blob in fed else None,
             "read": read.index(blob) if blob in read else None,
         }
-        for blob, place in blobs.items()
+        for index, (blob, place) in enumerate(blobs.items())
     ]
     return _TEMPLATES.get_template("call.c.j2").render(
         file=manifest.name,
@@ -76,6 +83,8 @@ def call_source(manifest: Manifest, function: str = "lstmc_call") -> str:
         function=function,
         macro=weights_macro(manifest),
         arrays=arrays,
+        steps=steps,
+        count=len(read),
         states=any(array["state"] for array in arrays),
         order=[
             i for blob in (*fed, *read) if not blob.startswith(STATE) for i, each in enumerate(blobs) if each == blob
@@ -101,9 +110,11 @@ def has_file(manifest: Manifest, header: bytes) -> bool:
 class Library:
     """A net in C as a function of this process."""
 
-    def __init__(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, manifest: Manifest, files: Mapping[str, bytes], each_step: Collection[str] = (), steps: int = 1
+    ) -> None:
         source, header = files[SUFFIX], files[HEADER]
-        compiler, call = find_compiler(), call_source(manifest)
+        compiler, call = find_compiler(), call_source(manifest, each_step=each_step, steps=steps)
         texts = [source.decode(), header.decode(), call]
 
         def build(folder: Path) -> Path:
@@ -114,13 +125,13 @@ class Library:
             return folder / "net.so"
 
         path = cached(".so", [*texts, *FLAGS, compiler.identity], build)
-        library = ctypes.CDLL(str(path))
-        self._call = library.lstmc_call
-        self._weights = np.frombuffer(bytearray(files.get(WEIGHTS, b"")), np.uint8)  # which the library reads
-        if not library.lstmc_call_open(ctypes.c_void_p(self._weights.ctypes.data), ctypes.c_size_t(len(self._weights))):
+        self._library = ctypes.CDLL(str(path))
+        self._each_step, self._steps = each_step, steps
+        self.weights = np.frombuffer(bytearray(files.get(WEIGHTS, b"")), np.uint8)  # which the library reads
+        if not self.opens(self.weights):
             raise BackendError(
                 f"{manifest.name}{WEIGHTS}: not the weights of {manifest.name}{SUFFIX}: expected the file of"
-                f" {len(self._weights)} bytes that was written with it, or with a net of the same layout"
+                f" {len(self.weights)} bytes that was written with it, or with a net of the same layout"
             )
         self._fed, self._read = fed_blobs(manifest), manifest.output_blobs
         self._shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
@@ -129,8 +140,26 @@ class Library:
         """Return the results of one step: those of these names, or all."""
         fed = [np.ascontiguousarray(blobs[blob], np.float32) for blob in self._fed]
         results = {blob: np.empty(self._shapes[blob], np.float32) for blob in self._read}
-        self._call(_pointers(fed), _pointers(results.values()))
+        self._library.lstmc_call(_pointers(fed), _pointers(results.values()))
         return results if names is None else {name: results[name] for name in names}
+
+    def stream(self, function: str, blobs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return the states after a reset, and the results of all steps after it: by ``steps`` or as a ``block``."""
+        fed = [np.ascontiguousarray(blobs.get(blob, ()), np.float32) for blob in self._fed]
+        results, first = (
+            {
+                blob: np.zeros((count if blob in self._each_step else 1, *self._shapes[blob]), np.float32)
+                for blob in self._read
+            }
+            for count in (self._steps, 1)
+        )
+        self._library[f"lstmc_call_{function}"](_pointers(fed), _pointers([*results.values(), *first.values()]))
+        return {blob: array[0] for blob, array in first.items() if blob.startswith(STATE)}, results
+
+    def opens(self, content: NDArray[np.uint8]) -> bool:
+        """Return whether the net takes this content, in bytes, as its weights."""
+        size = ctypes.c_size_t(len(content))
+        return bool(self._library.lstmc_call_open(ctypes.c_void_p(content.ctypes.data), size))
 
 
 def _pointers(arrays: Iterable[Array]) -> ctypes.Array[ctypes.c_void_p]:
@@ -186,8 +215,13 @@ class GccExecutor:
         files = {PurePath(name).suffix: content for name, content in artifact.files.items()}
         manifest = parse_manifest(files[".json"])
         inputs = arrays.fed(compiled.expanded)
-        results = Library(manifest, files).forward(input_blobs(manifest, inputs))
-        return replace(execution(compiled, manifest, arrays, inputs, results, self.numbers), files=artifact.run_files)
+        net = Library(manifest, files, blobs_of_each_step(compiled, manifest), STEPS)
+        results = net.forward(input_blobs(manifest, inputs))
+        found = execution(compiled, manifest, arrays, inputs, results, self.numbers)
+        compared = compared_functions(compiled, manifest, net, arrays.weights, found.rounding)
+        name = identifier(manifest.name)
+        exact = {f"{name}_{'step' if function == 'steps' else function}": pair for function, pair in compared.items()}
+        return replace(found, files=artifact.run_files, exact=exact)
 
     def close(self) -> None:
         pass

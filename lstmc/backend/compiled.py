@@ -134,7 +134,8 @@ class Execution:
     ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance``, relative, is for values not
     computed in float32, or by functions that are not as exact. ``dtype`` is what it computes in. ``device`` is the name
     of the GPU. ``files`` are those of the artifact that ran, ``settings`` the multipliers that these have, such as
-    ``lr_mult of NAME``: each as often as it is written.
+    ``lr_mult of NAME``: each as often as it is written. ``exact`` has by function of a file what it should give and
+    what it gave, equal to the bit.
     """
 
     values: dict[str, Array]
@@ -149,6 +150,7 @@ class Execution:
     bound: float | None = None
     files: tuple[str, ...] = ()
     settings: tuple[tuple[str, float], ...] = ()
+    exact: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
 
 
 Part = tuple[str, str]  # of a net's file: its kind, as layer or weight, and its name

@@ -229,6 +229,12 @@ class Moved(Kernel):
         return tuple(each.astype(np.int64) for each in moved)
 
 
+def not_measured(value: str) -> BackendError:
+    """Return the error that ranges do not have one of a net's values."""
+    notes = ["a net of another backend or target has other values: measure them with the same options"]
+    return BackendError(f"no range of {value} was measured: expected the ranges of this very net", notes=notes)
+
+
 class IntegerRounding(DeviceRounding):
     """A device with arithmetic of integers, for the graph of a net of one step. See :class:`DeviceRounding`.
 
@@ -316,9 +322,7 @@ class IntegerRounding(DeviceRounding):
             return False
         missing = [ref for ref in refs if ref not in self._grids]
         if missing:
-            raise BackendError(
-                f"no range of {self._graph.value_name(missing[0])} was measured: expected the ranges of this very net"
-            )
+            raise not_measured(self._graph.value_name(missing[0]))
         return True
 
     def kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
@@ -327,6 +331,7 @@ class IntegerRounding(DeviceRounding):
         Raises :class:`BackendError` for an op without an integer form.
         """
         if node.name not in self._kernels:
+            self._in_integers(node)  # which raises for a value without a range
             try:
                 self._kernels[node.name] = self._new_kernel(node, args)
             except BackendError as error:

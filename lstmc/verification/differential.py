@@ -180,6 +180,7 @@ def _report(
         *(_compare("numbers", name, [pair], bound) for name, pair in by_numbers),
         *_blobs(expanded, execution, scans),
         *_gradients(gradients, execution, inputs),
+        *(_compare("function", name, [pair], 0.0) for name, pair in execution.exact.items()),
         *_settings(compiled, execution),
         *_dropouts(compiled, arrays),
     ]

@@ -19,6 +19,7 @@ MARGIN = 2
 class Difference:
     """The difference of one kind of array: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
 
+    Of kind function is what a function of the written file gives, and should give to the bit.
     Of kind setting is what training depends on and no array of a run shows, listed only where it differs; of kind
     numbers, what lower precision makes of an output.
     """
@@ -63,8 +64,9 @@ class Report:
 
     @property
     def place(self) -> str:
-        """The executor, with the name of its GPU, and the files of the net that it ran."""
-        more = ", ".join(filter(None, (self.device, *self.files)))
+        """The executor, with the name of its GPU, and the files of the net and their functions that it ran."""
+        functions = ", ".join(d.name for d in self.differences if d.kind == "function")
+        more = ": ".join(filter(None, (", ".join(filter(None, (self.device, *self.files))), functions)))
         return f"{self.executor} ({more})" if more else self.executor
 
     @property

@@ -22,6 +22,7 @@ LIMITS = {
     "blob": VALUE_TOLERANCE,
     "gradient": GRADIENT_TOLERANCE,
     "setting": 0.0,
+    "function": 0.0,
     "numbers": inf,
 }
 

@@ -452,6 +452,10 @@ def test_integers_need_the_ranges_of_the_net(
     backend = CBackend().with_options({"numbers": "c-a8w8", "ranges": str(ranges)})
     with pytest.raises(BackendError, match="no range of gru/h_in was measured: expected the ranges of this very net"):
         lstmc.compile("gru", backend=backend, N=1, D=3, H=7)
+    caffe = lstmc.compile("gru_reset_after", step=True, N=1, D=3, H=7)
+    numbers = Numbers.of("c-a8w8", caffe.ranges({"x": np.ones((4, 1, 3))}))
+    with pytest.raises(BackendError, match=r"no range of gru_reset_after/t000/.* expected the ranges of this very net"):
+        lstmc.compile("gru_reset_after", backend=CBackend(numbers), N=1, D=3, H=7)
     (tmp_path / "other.json").write_text('{"values": [{"name": "x"}]}')
     with pytest.raises(BackendError, match=r"other\.json: no ranges of values: values\[0\]: expected an object"):
         CBackend().with_options({"numbers": "c-a8w8", "ranges": str(tmp_path / "other.json")})
