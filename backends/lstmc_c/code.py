@@ -35,6 +35,8 @@ OWN = (
     "rows",
     "columns",
     "has_value",
+    "first",
+    "totals",
 )
 
 

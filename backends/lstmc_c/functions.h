@@ -274,6 +274,12 @@ static int32_t narrow(int64_t sum, int shift, int32_t most) {
   return shifted > most ? most : shifted < -most ? -most : (int32_t)shifted;
 }
 
+// a product shifted to the right by more than 32 and rounded to nearest, within -most and most
+static int32_t narrow_high(int64_t product, int shift, int32_t most) {
+  const int32_t shifted = (((int32_t)(product >> 32) >> (shift - 33)) + 1) >> 1;
+  return shifted > most ? most : shifted < -most ? -most : shifted;
+}
+
 static int32_t greater(int32_t x, int32_t y) {
   return x > y ? x : y;
 }
@@ -283,4 +289,70 @@ static int32_t between(const int16_t *table, int32_t x, int fraction) {
   const int16_t *const entry = table + ((x + 32768) >> fraction);
   const int32_t rest = (x + 32768) & ((1 << fraction) - 1);
   return entry[0] + (((entry[1] - entry[0]) * rest + (1 << (fraction - 1))) >> fraction);
+}
+
+#ifdef __ARM_FEATURE_SIMD32
+// four bytes as one number
+static uint32_t word_of(const void *data) {
+  const uint8_t *const bytes = data;
+  return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+#endif
+
+#ifdef __ARM_FEATURE_SIMD32
+// a sum with four products, two at once: of bytes 0 and 2 of a word, and of 1 and 3, each with a pair of int16
+static int32_t four_products(int32_t sum, uint32_t w, uint32_t even, uint32_t odd) {
+  sum = __smlad((int16x2_t)even, __sxtb16((int8x4_t)w), sum);
+  return __smlad((int16x2_t)odd, __sxtb16((int8x4_t)(w >> 8)), sum);
+}
+#endif
+
+// adds to up to four sums the products of the rows of w with x; four columns at a time where a processor can
+static void row_sums_int16(int32_t *sum, const int8_t *w, const int16_t *x, size_t rows, size_t ins) {
+  size_t done = 0;
+#ifdef __ARM_FEATURE_SIMD32
+  if (rows == 4) {
+    int32_t s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
+    for (; done + 4 <= ins; done += 4) {
+      const int8_t *const first = w + done, *const third = first + 2 * ins;
+      const uint32_t low = word_of(x + done), high = word_of(x + done + 2);
+      const uint32_t even = (low & 0xffffu) | high << 16, odd = low >> 16 | (high & 0xffff0000u);
+      s0 = four_products(s0, word_of(first), even, odd);
+      s1 = four_products(s1, word_of(first + ins), even, odd);
+      s2 = four_products(s2, word_of(third), even, odd);
+      s3 = four_products(s3, word_of(third + ins), even, odd);
+    }
+    sum[0] = s0; sum[1] = s1; sum[2] = s2; sum[3] = s3;
+  }
+#endif
+  for (size_t row = 0; row < rows; ++row) {
+    int32_t total = sum[row];
+    for (size_t i = done; i < ins; ++i) total += w[ins * row + i] * x[i];
+    sum[row] = total;
+  }
+}
+
+// the same, of x in int8
+static void row_sums_int8(int32_t *sum, const int8_t *w, const int8_t *x, size_t rows, size_t ins) {
+  size_t done = 0;
+#ifdef __ARM_FEATURE_SIMD32
+  if (rows == 4) {
+    int32_t s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
+    for (; done + 4 <= ins; done += 4) {
+      const int8_t *const first = w + done, *const third = first + 2 * ins;
+      const uint32_t four = word_of(x + done);
+      const uint32_t even = (uint32_t)__sxtb16((int8x4_t)four), odd = (uint32_t)__sxtb16((int8x4_t)(four >> 8));
+      s0 = four_products(s0, word_of(first), even, odd);
+      s1 = four_products(s1, word_of(first + ins), even, odd);
+      s2 = four_products(s2, word_of(third), even, odd);
+      s3 = four_products(s3, word_of(third + ins), even, odd);
+    }
+    sum[0] = s0; sum[1] = s1; sum[2] = s2; sum[3] = s3;
+  }
+#endif
+  for (size_t row = 0; row < rows; ++row) {
+    int32_t total = sum[row];
+    for (size_t i = done; i < ins; ++i) total += w[ins * row + i] * x[i];
+    sum[row] = total;
+  }
 }

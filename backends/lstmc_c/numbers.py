@@ -37,7 +37,7 @@ from lstmc.numerics.integers import (
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Add, Affine, Array, Conv, Linear, Max, Maximum, Mul, Op, Pointwise, Softmax, Sub, Sum
 from lstmc.text import quoted
-from lstmc_c.code import ALONG, PANEL, Writer, along, at
+from lstmc_c.code import PANEL, Writer, along, at
 from lstmc_c.elements import ELEMENTS, Names, View, nest, number
 from lstmc_c.plan import Item, Plan, Use
 
@@ -218,6 +218,7 @@ def weights_file(constants: Sequence[Constant]) -> bytes:
 
 
 SUM_BITS = 32
+ROWS = 4  # whose sums of integers are computed together
 
 
 def integer_type(most: int) -> str:
@@ -350,18 +351,25 @@ class IntegerWriter(Writer):
         )
         multiplier = self._constant(f"{name} multiplier", multipliers, f"the scale of each sum of {name}", "int32_t")
         shift = self._constant(f"{name} shift", shifts, f"its shift, for {name}", "uint8_t")
-        half = f"((int64_t)1 << ({shift}[row] - 1))"
-        return matrix, start, f"narrow((int64_t)sum * {multiplier}[row] + {half}, {shift}[row], {kernel.most})"
+        product = f"(int64_t)sum * {multiplier}[row]"
+        if shifts.min() > 32:
+            return matrix, start, f"narrow_high({product}, {shift}[row], {kernel.most})"
+        return matrix, start, f"narrow({product} + ((int64_t)1 << ({shift}[row] - 1)), {shift}[row], {kernel.most})"
 
     def linear(self, op: Linear, y: View, x: View, w: View, b: View | None = None) -> None:
         ins, outs = x.shape[-1], y.shape[-1]
         lead, (to, of) = nest(y.shape[:-1], [view.like(view.cells[..., 0]) for view in (y, x)])
         matrix, start, result = self._rows(w)
-        with self.code.loops(lead), self.code.block(f"for (size_t row = 0; row < {outs}; ++row)"):
-            self.code.add(f"int32_t sum = {start};")
-            element = self._element(x, of, x.cells.strides[-1])
-            self.code.add(f"{along(ins)} sum += {matrix}[{ins} * row + {ALONG}] * {element};")
-            self._store(y, self._element(y, to, at(0, [y.cells.strides[-1]], ["row"])), result)
+        place = self.plan.places[x.base]
+        operand = self.types.get((place.memory, place.name), "int16_t").removesuffix("_t")
+        rows = str(ROWS) if outs % ROWS == 0 else f"lesser({outs} - first, {ROWS})"
+        with self.code.loops(lead), self.code.block(f"for (size_t first = 0; first < {outs}; first += {ROWS})"):
+            self.code.add(f"int32_t totals[{ROWS}] = {{0}};")
+            arrays = f"totals, {matrix} + {ins} * first, {self._address(x, of)}"
+            self.code.add(f"row_sums_{operand}({arrays}, {rows}, {ins});")
+            with self.code.block(f"for (size_t row = first; row < first + {rows}; ++row)"):
+                self.code.add(f"const int32_t sum = {start} + totals[row - first];".replace(" 0 + ", " "))
+                self._store(y, self._element(y, to, at(0, [y.cells.strides[-1]], ["row"])), result)
 
     def conv(self, op: Conv, y: View, x: View, w: View, b: View | None = None) -> None:
         matrix, start, result = self._rows(w)

@@ -1,4 +1,4 @@
-"""What a step in C costs on a Cortex-M4 and a Cortex-M33: code, constants, stack, instructions; a table of docs/c.md.
+"""What a step in C costs on Cortex-M4, M33 and M0: code, constants, stack, instructions; a table of docs/c.md.
 
 python -m tests.benchmarks.c_processor: by arm-none-eabi-gcc -O2, size, -fstack-usage, and qemu-arm, which counts the
 instructions of two and of four steps. Where these are missing it says so.
@@ -22,7 +22,7 @@ from tests.fuzz.c_models import MACHINES, Machine
 
 NETS = (("gru", 32, 32), ("gru", 32, 64), ("lstm", 32, 32), ("lstm", 32, 64))
 NUMBERS = ("float32", "c-int8-weights", "c-a16w8", "c-a8w8")
-PROCESSORS = {"M4": MACHINES["cortex-m4"], "M33": MACHINES["cortex-m33"]}
+PROCESSORS = {"M4": MACHINES["cortex-m4"], "M33": MACHINES["cortex-m33"], "M0": MACHINES["cortex-m0"]}
 MAIN = """
 #include "{cell}.h"
 int main(void) {{

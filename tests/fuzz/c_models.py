@@ -2,7 +2,7 @@
 
 Many nets are one program, which gives every array just the memory that it should need. Each model is compiled as one
 step, and, where it has none, as all steps. Every failure is printed with its seed. ``--on`` says what compiles and runs
-them: gcc, clang, or the compiler for Cortex-M4 or M33 and qemu.
+them: gcc, clang, or the compiler for Cortex-M4, M33 or M0 and qemu.
 """
 
 from __future__ import annotations
@@ -58,8 +58,10 @@ class Machine:
     runner: tuple[str, ...] = ()
 
 
-def _arm(processor: str, unit: str) -> Machine:
-    flags = (f"-mcpu={processor}", f"-mfpu={unit}", "-mfloat-abi=hard", "-mthumb", "-O2", "--specs=rdimon.specs")
+def _arm(processor: str, unit: str = "") -> Machine:
+    """Return a processor with a floating-point unit, or without one."""
+    floats = (f"-mfpu={unit}", "-mfloat-abi=hard") if unit else ("-mfloat-abi=soft",)
+    flags = (f"-mcpu={processor}", *floats, "-mthumb", "-O2", "--specs=rdimon.specs")
     return Machine(("arm-none-eabi-gcc", *flags), ("qemu-arm", "-cpu", processor))
 
 
@@ -69,6 +71,7 @@ MACHINES = {
     "clang": Machine(("clang", *SANITIZERS, "-O1")),
     "cortex-m4": _arm("cortex-m4", "fpv4-sp-d16"),
     "cortex-m33": _arm("cortex-m33", "fpv5-sp-d16"),
+    "cortex-m0": _arm("cortex-m0"),
 }
 
 MAIN = """\

@@ -54,7 +54,7 @@ from lstmc_c.artifact import functions
 from lstmc_c.code import OPS
 from lstmc_c.numbers import Numbers
 from tests.cells.scanned import STARTS, cell_graph, drawn
-from tests.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, build, run, tried, wrong
+from tests.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, WholeBackend, build, run, tried, wrong
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 T, N, D, H = dims("T N D H")
@@ -120,6 +120,42 @@ def test_every_cell_in_integers_is_the_interpreter_s_to_the_bit(numbers: str, tm
 )
 def test_cells_in_integers_are_the_interpreter_s_to_the_bit(numbers: str, cells: list[str], tmp_path: Path) -> None:
     check_integers(numbers, cells, tmp_path)
+
+
+# what arm_acle.h declares on an Arm processor with instructions for pairs of int16
+PAIRS = """#pragma once
+typedef int32_t int16x2_t, int8x4_t;
+static inline int16x2_t __sxtb16(int8x4_t x) {
+  const uint32_t low = (uint32_t)(int8_t)x & 0xffffu, high = (uint32_t)(int8_t)(x >> 16) << 16;
+  return (int16x2_t)(low | high);
+}
+static inline int32_t __smlad(int16x2_t x, int16x2_t y, int32_t sum) {
+  return sum + (int16_t)x * (int16_t)y + (int16_t)(x >> 16) * (int16_t)(y >> 16);
+}
+"""
+
+
+@pytest.mark.parametrize("numbers", NO_INTEGERS)
+def test_products_of_pairs_are_the_interpreter_s_to_the_bit(numbers: str, tmp_path: Path) -> None:
+    """Rows and columns of which some are left over, and inputs of int8."""
+
+    @model
+    def products(X=Input(T, N, 11), *, W=Param(10, 11), U=Param(7, 10), V=Param(4, 7), b=Param(10)):
+        return {"y": linear(linear(linear(X, W, b), U), V), "z": linear(X, W)}
+
+    (tmp_path / "arm_acle.h").write_text(PAIRS)
+    machine = Machine(("gcc", *SANITIZERS, "-O1", "-D__ARM_FEATURE_SIMD32", f"-I{tmp_path}"))
+    graph = products.graph(T=1, N=3)
+    nets = [Net.of(compile_graph(graph, WholeBackend()), random_weights(graph), "products", numbers=numbers)]
+    nets.append(cell_net("gru", numbers))
+    build(tmp_path, nets, machine)
+    run(tmp_path, nets, machine)
+    assert not [difference for net in nets for difference in wrong(net)]
+    assert all("__smlad" in net.artifact.files[f"{net.compiled.name}.c"].decode() for net in nets)
+    (tmp_path / "arm_acle.h").write_text(PAIRS.replace("sum + (int16_t)x", "sum - (int16_t)x"))
+    build(tmp_path, nets, machine)
+    run(tmp_path, nets, machine)
+    assert all(wrong(net) for net in nets)  # so these are what ran
 
 
 def check_integers(numbers: str, cells: list[str], folder: Path) -> None:
