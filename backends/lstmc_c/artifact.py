@@ -39,6 +39,7 @@ from lstmc_c.numbers import (
 from lstmc_c.plan import plan_step
 
 _TEMPLATES = text_templates("lstmc_c", ".")
+_TEMPLATES.filters["number"] = number
 BYTES = {"float": 4, "int8_t": 1, "int16_t": 2}
 WEIGHTS = ".bin"  # the suffix of the file of weights
 STATE = "state."  # what the blobs of states begin with
@@ -85,8 +86,7 @@ class Source:
         self.names = Names((*functions(), *OWN, *INDICES, ALONG, *own))
         self.fields = Names()
         self.over_time = values_over_time(compiled.model)
-        # a model without a loop over time is one step: each call takes a frame
-        self.is_frame = all(node.op.inside for node in compiled.model if isinstance(node.op, Scan))
+        self.is_frame = is_frame(compiled.model)
         self.constants = Constants(self.names, in_file)
         self.initial = {pair.before: pair for pair in compiled.states or ()}
         self.arrays: dict[tuple[str, str], str] = {}
@@ -143,12 +143,13 @@ class Source:
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
         identifier = self.arrays[memory, name] = self.names.unique(name)
+        self.names.used.add(f"{self.name}_{'de' * (memory == 'output')}quantize_{identifier}")
         output = next((o for o in self.compiled.model.outputs if memory == "output" and o.name == name), None)
         ref = Ref(name) if output is None else output.ref
         op = self.graph.node(name).op if memory == "input" else None
         domain = f", {op.values}" if isinstance(op, Input) and op.values is not None else ""
         type_, each_step = self.graph.type(value), self.is_frame or ref in self.over_time
-        comment = f"{name}: {shape_text(type_.shape)}{domain}"
+        comment = f"{shape_text(type_.shape)}{domain}{f' ({name})' * (name != identifier)}"
         comment += f", {late(output.delay)}: of the inputs of that step" if output and output.delay else ""
         return Field(identifier, type_.size, quoted(comment, "comment"), each_step=each_step, grid=self._grid(value))
 
@@ -181,6 +182,7 @@ class Source:
         body, constants = self.body, self.constants.ordered
         step, block = self._arguments(""), self._arguments("", "size_t steps")
         source = quoted(self.compiled.source, "comment")
+        quantized = ["quantized()" for array in self.inputs if array.grid]
         context = {
             "title": f"{self.name}: one step of {source}, written by lstmc {__version__}.",
             "name": self.name,
@@ -189,6 +191,8 @@ class Source:
             "states": self.states,
             "work": self.plan.work,
             "arrays": [*self.inputs, *self.outputs],
+            "inputs": self.inputs,
+            "outputs": self.outputs,
             "work_type": self.work_type,
             "integers": self.work_type != "float",
             "numbers_of": {
@@ -199,7 +203,7 @@ class Source:
             "layout": f"0x{layout_checksum(constants):08x}u",
             "bytes": self.constants.bytes,
             "file": f"{quoted(self.compiled.name, 'comment')}{WEIGHTS}",
-            "functions": (used := used_functions([*body, *(state.initial for state in self.states)])),
+            "functions": (used := used_functions([*body, *(state.initial for state in self.states), *quantized])),
             "pairs": any("__smlad" in text for text in used),
             "declaration": step,
             "definition": self._arguments("restrict "),
@@ -274,6 +278,11 @@ class Source:
             f"flash: {flash}, and the code",
             f"each step: {products} multiply-adds in products, {rest} other operations",
         ]
+
+
+def is_frame(model: Graph) -> bool:
+    """Return whether a model is one step because it has no loop over time: each call takes a frame."""
+    return all(node.op.inside for node in model if isinstance(node.op, Scan))
 
 
 def macro(net: str, blob: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path, PurePath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,7 +126,7 @@ class Library:
 
         path = cached(".so", [*texts, *FLAGS, compiler.identity], build)
         self._library = ctypes.CDLL(str(path))
-        self._each_step, self._steps = each_step, steps
+        self._name, self._each_step, self._steps = identifier(manifest.name), each_step, steps
         self.weights = np.frombuffer(bytearray(files.get(WEIGHTS, b"")), np.uint8)  # which the library reads
         if not self.opens(self.weights):
             raise BackendError(
@@ -155,6 +155,14 @@ class Library:
         )
         self._library[f"lstmc_call_{function}"](_pointers(fed), _pointers([*results.values(), *first.values()]))
         return {blob: array[0] for blob, array in first.items() if blob.startswith(STATE)}, results
+
+    def converted(self, function: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+        """Return what a function makes of numbers or of integers."""
+        result = np.zeros(array.shape, dtype)
+        self._library[f"{self._name}_{function}"](
+            *map(ctypes.c_void_p, _pointers([array, result])), ctypes.c_size_t(array.size)
+        )
+        return result
 
     def opens(self, content: NDArray[np.uint8]) -> bool:
         """Return whether the net takes this content, in bytes, as its weights."""

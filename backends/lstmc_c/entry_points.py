@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from lstmc.backend import Compiled
 from lstmc.ir import Ref, Rounding, values_over_time
 from lstmc.manifest import Manifest
+from lstmc.numerics.device import Grid
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array
 from lstmc.prepare import StatePair
 from lstmc.verification.arrays import random_inputs
+from lstmc_c.artifact import is_frame
+from lstmc_c.numbers import integer_type
 
 STEPS = 3
 Bytes = NDArray[np.uint8]
@@ -34,6 +37,10 @@ class Functions(Protocol):
         """Return the states after a reset, and the results of all steps after it: by ``steps`` or as a ``block``."""
         ...
 
+    def converted(self, function: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
+        """Return what a function makes of numbers or of integers."""
+        ...
+
     def opens(self, content: Bytes) -> bool:
         """Return whether the net takes this content, in bytes, as its weights."""
         ...
@@ -41,11 +48,16 @@ class Functions(Protocol):
 
 def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]:
     """Return the blobs with a value for each step, of which a block has all, one after the other."""
-    over_time = values_over_time(compiled.model)
-    inputs = {name: entry.place for name, entry in manifest.inputs.items() if Ref(name) in over_time}
+    over_time, frame = values_over_time(compiled.model), is_frame(compiled.model)
+    before = {state.input for state in (manifest.states or {}).values()}
+    inputs = {
+        name: entry.place
+        for name, entry in manifest.inputs.items()
+        if name not in before and (frame or Ref(name) in over_time)
+    }
     states = {state.output for state in (manifest.states or {}).values()}
     refs = {output.name: output.ref for output in compiled.model.outputs if output.name not in states}
-    outputs = {name: place for name, place in manifest.outputs.items() if refs.get(name) in over_time}
+    outputs = {name: place for name, place in manifest.outputs.items() if name in refs and (frame or refs[name] in over_time)}
     return frozenset(blob for place in (*inputs.values(), *outputs.values()) for blob in place.names)
 
 
@@ -79,7 +91,34 @@ def compared_functions(
         found[function] = _joined(
             [(np.stack(arrays if blob in each else arrays[-1:]), results[blob]) for blob, arrays in wanted.items()]
         )
-    return found
+    return found | (_conversions(compiled, manifest, net, rounding) if isinstance(rounding, IntegerRounding) else {})
+
+
+def _conversions(compiled: Compiled, manifest: Manifest, net: Functions, rounding: IntegerRounding) -> dict[str, Pair]:
+    """Return pairs for the functions that round inputs and for those that scale outputs."""
+    states = {name for state in (manifest.states or {}).values() for name in (state.input, state.output)}
+    places = [("quantize", name, Ref(name), entry.place) for name, entry in manifest.inputs.items()]
+    places += [("dequantize", o.name, o.ref, manifest.outputs[o.name]) for o in compiled.expanded.outputs]
+    return {
+        f"{verb}_{blob}": (_quantized if verb == "quantize" else _dequantized)(net, f"{verb}_{blob}", grid)
+        for verb, name, ref, place in places
+        if name not in states and (grid := rounding.grid(ref)) is not None
+        for blob in place.names
+    }
+
+
+def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
+    """Return by how much integers are off the quotients, if by more than a half and the rounding of float32."""
+    most, quotients = grid.high, np.r_[np.linspace(-1.5, 1.5, 1001), np.inf, -np.inf, np.nan]
+    numbers = (grid.scale * most * quotients).astype(np.float32)
+    integers = net.converted(function, numbers, integer_type(most).removesuffix("_t"))
+    off = np.abs(integers - np.clip(np.nan_to_num(numbers / np.float64(grid.scale), nan=-np.inf), -most, most))
+    return np.zeros(len(off)), np.where(off <= 0.51, 0.0, off)
+
+
+def _dequantized(net: Functions, function: str, grid: Grid) -> Pair:
+    integers = np.linspace(-grid.high, grid.high, 255).astype(integer_type(grid.high).removesuffix("_t"))
+    return (grid.scale * integers.astype(np.float64)).astype(np.float32), net.converted(function, integers, "float32")
 
 
 def _first_states(

@@ -280,6 +280,11 @@ static int32_t narrow_high(int64_t product, int shift, int32_t most) {
   return shifted > most ? most : shifted < -most ? -most : shifted;
 }
 
+// numbers as integers: the nearest to number / scale, within -most and most; NaN becomes -most
+static int32_t quantized(float number, float scale, float most) {
+  return nearest(within(number / scale, -most, most));
+}
+
 static int32_t greater(int32_t x, int32_t y) {
   return x > y ? x : y;
 }

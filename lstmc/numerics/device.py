@@ -212,6 +212,8 @@ class Grid:
     @classmethod
     def _spaced(cls, scale: float, low: int, high: int, device: Device) -> Grid:
         scale = float(scale) or 1.0
+        if device.arithmetic == "integer":  # whose program has it as a constant in float32
+            scale = float(np.float32(scale)) or 1.0
         if device.values.power_of_two:
             scale = 2.0 ** ceil(log2(scale))
         return cls(scale, low, high, nearest=device.values.nearest)

@@ -128,4 +128,31 @@ def test_a_right_net_agrees(numbers: str, in_file: bool) -> None:
     verification = made.verify(on=["c-cpu"])
     assert verification, verification
     names = {d.name for d in verification.reports[0].differences if d.kind == "function"}
-    assert names == {"net_reset", "net_step", "net_block", *(["net_open"] if in_file else [])}
+    conversions = [f"net_quantize_{x}" for x in ("X", "bias")] + [f"net_dequantize_{y}" for y in ("y", "h_T")]
+    assert names == {
+        *("net_reset", "net_step", "net_block"),
+        *(["net_open"] if in_file else []),
+        *(conversions if "c-a" in numbers else []),
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [
+        ("quantize_X", "quantized(numbers[i], ", "quantized(numbers[i], 1.001f * "),
+        ("quantize_bias", "32767.0f);\n}\n\nvoid net_dequantize_y", "32766.0f);\n}\n\nvoid net_dequantize_y"),
+        ("dequantize_h_T", "numbers[i] = ", "numbers[i] = 1.0001f * "),
+    ],
+)
+def test_a_wrong_conversion_of_integers(function: str, old: str, new: str) -> None:
+    exact = compiled()
+    data = {"X": np.random.default_rng(0).normal(size=(50, 2, 3)), "bias": np.ones((2, 3))}
+    made = compiled(backend=CBackend(Numbers.of("c-a16w8", exact.ranges(data))), weights=dict(exact.weights))
+    source = made.files["net.c"].decode()
+    at = source.index(f"void net_{function}(") if "quantize_bias" not in function else 0
+    changed = source[:at] + source[at:].replace(old, new, 1)
+    artifact = replace(made.artifact, files={**made.files, "net.c": changed.encode()})
+    assert changed != source
+    assert wrong(check(made.compiled, artifact, made.weights, GccExecutor(made.backend.numbers))) == {
+        f"function net_{function}"
+    }
