@@ -57,7 +57,9 @@ def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]
     }
     states = {state.output for state in (manifest.states or {}).values()}
     refs = {output.name: output.ref for output in compiled.model.outputs if output.name not in states}
-    outputs = {name: place for name, place in manifest.outputs.items() if name in refs and (frame or refs[name] in over_time)}
+    outputs = {
+        name: place for name, place in manifest.outputs.items() if name in refs and (frame or refs[name] in over_time)
+    }
     return frozenset(blob for place in (*inputs.values(), *outputs.values()) for blob in place.names)
 
 
