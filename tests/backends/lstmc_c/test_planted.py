@@ -104,6 +104,25 @@ def test_an_open_that_takes_no_file() -> None:
         checked("== weights->checksum ? weights : 0", "== weights->checksum ? 0 : weights", in_file=True)
 
 
+@model(states={"h": "h_next"})
+def frame(x=Input(2, 3), gain=Input(1), h=Input(2, 3)):
+    h_next = tanh(x + h)
+    return {"y": h_next * gain, "h_next": h_next}
+
+
+def test_a_model_of_one_step() -> None:
+    made = lstmc.compile(frame, backend="c")
+    assert check(made.compiled, made.artifact, {}, GccExecutor()).passed
+    source = made.files["frame.c"].decode()
+    for name, old, new in (("reset", "= 0.0f;", "= 0.1f;"), ("block", "    gain += 1;\n", "")):
+        assert source.count(old) == 1
+        content = source.replace(old, new).encode()
+        report = check(
+            made.compiled, replace(made.artifact, files={**made.files, "frame.c": content}), {}, GccExecutor()
+        )
+        assert wrong(report) == {f"function frame_{name}"}
+
+
 def test_a_fault_for_large_operands() -> None:
     fault = checked("const float a = within(x, -", "x = x > 5.0f ? 0.9f : x;\n  const float a = within(x, -")
     found = wrong(fault)
