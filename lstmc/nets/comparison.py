@@ -18,6 +18,7 @@ import numpy as np
 from lstmc.backend import Artifact, Backend, Compiled, Part, Parts, TakesApart
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected
+from lstmc.files.reading import read_file
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.ops import Array, Precomputed
 from lstmc.verification.report import LEAST_TOLERANCE, Difference, Report
@@ -70,7 +71,7 @@ def _files_beside(net: Path, artifact: Artifact, name: str) -> dict[str, bytes]:
     for each in map(PurePath, artifact.files):
         path = base / each.with_name(stem + each.name.removeprefix(name) if each.name.startswith(name) else each.name)
         try:
-            found[str(each)] = path.read_bytes()
+            found[str(each)] = read_file(path)
         except OSError as error:
             if not isinstance(error, FileNotFoundError) or each == own:
                 raise BackendError(f"{path}: cannot be read: {error.strerror}") from None

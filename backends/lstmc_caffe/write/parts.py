@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Part, Parts, Violation
+from lstmc.files.reading import read_file
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import net_from_text, net_text, stored_layers
 
@@ -84,9 +85,9 @@ def lint_copies(net: Path) -> Iterator[Violation]:
     stored = net.with_suffix(".caffemodel")
     if not stored.is_file():
         return
-    layers = {layer.name: layer for layer in net_from_text(net_text(net.read_bytes())).layer}
+    layers = {layer.name: layer for layer in net_from_text(net_text(read_file(net))).layer}
     names = {name: [spec.name for spec in layer.param] for name, layer in layers.items()}
-    for name, owner, layer in differing_copies(stored.read_bytes(), names):
+    for name, owner, layer in differing_copies(read_file(stored), names):
         kind = layers[layer].type if layer in layers else ""
         yield Violation(
             layer, kind, f"other numbers of {name}", f"those of layer {owner}", COPIES, "net.cpp: CopyTrainedLayersFrom"
