@@ -6,7 +6,7 @@ A command with a parameter of such a type has an argument or an option for each 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,8 +45,10 @@ from lstmc.cli.options import (
     named_model,
     parse_sizes,
 )
+from lstmc.errors import BackendError
 
 if TYPE_CHECKING:
+    import lstmc.manifest
     from lstmc.api import CompileOptions, TrainingOptions
     from lstmc.api.models import ModelSource
     from lstmc.backend import Backend
@@ -101,6 +103,16 @@ class TargetArguments:
     def chosen_backend(self) -> Backend:
         """Return the backend; see :func:`~lstmc.cli.options.chosen_backend`."""
         return chosen_backend(self.backend, self.target, self.choices)
+
+    def of_net(self, net: Path) -> TargetArguments:
+        """Return the backend and the target that a net's manifest names, where none is given."""
+        if not net.is_file():
+            raise BackendError(f"{net}: no such file: expected a net that lstmc wrote, as NAME.prototxt or NAME.onnx")
+        path = lstmc.manifest.manifest_path(net)
+        if self.backend is not None or self.target is not None or not path.is_file():
+            return self  # a manifest that is not there is named by the comparison
+        manifest = lstmc.manifest.read_manifest(path)
+        return replace(self, backend=manifest.backend, target=manifest.target)
 
 
 @dataclass(frozen=True)

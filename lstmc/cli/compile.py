@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.machinery import SOURCE_SUFFIXES
 from pathlib import Path
 from typing import Annotated, cast
@@ -31,7 +31,7 @@ from lstmc.cli.streams import NumbersArguments, complete_numbers, verify_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
-from lstmc.manifest import manifest_path, read_manifest
+from lstmc.manifest import manifest_path
 from lstmc.nets.tune import Tuning
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
@@ -272,7 +272,7 @@ def verify_command(
         verify_numbers(numbers, model, weights, target, variant)
         return
     if check.net is not None:
-        target = _writer(target, check.net)
+        target = target.of_net(check.net)
     backend = target.chosen_backend()
     name = target.target or _target_of(backend, check.on or [])
     phase = "deploy" if check.net is not None else widest_phase(backend, name, variant.step)
@@ -284,15 +284,10 @@ def verify_command(
     verification = net.verify(seed=weights.seed, **vars(check))
     print_verification(verification)
     if not verification.passed:
+        if check.net is not None and model.file is not None:
+            for note in _unused_weights(source, weights, net):
+                out.print(note, markup=False, soft_wrap=True)
         raise typer.Exit(1)
-
-
-def _writer(target: TargetArguments, net: Path) -> TargetArguments:
-    """Return the backend and the target that a net's manifest names, where none is given."""
-    if target.backend is not None or target.target is not None:
-        return target
-    manifest = read_manifest(manifest_path(net))
-    return replace(target, backend=manifest.backend, target=manifest.target)
 
 
 def _target_of(backend: Backend, runtimes: list[str]) -> str | None:

@@ -36,6 +36,23 @@ def test_the_manifest_names_backend_and_target(
     assert any("manifest outputs y" in remark for remark in json.loads(found.out)["remarks"])
 
 
+def test_weights_beside_the_model_are_named_and_so_is_a_missing_file(lstmc: LSTMC, model_file: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez("weights.npz", **{"step/W": rng.normal(size=(4, 3)), "step/U": rng.normal(size=(4, 4))})
+    sizes = ("-D", "T=3", "-D", "N=2")
+    lstmc("compile", "net.py", *sizes, "--weights", "weights.npz")
+    found = lstmc("verify", "net.py", *sizes, "--net", "net.prototxt", "--on", "interpreter")
+    assert found.code == 1
+    assert found.out.endswith("weights.npz is not used. To use it: --weights weights.npz\n")
+    given = ("--weights", "weights.npz", "--on", "interpreter")
+    assert lstmc("verify", "net.py", *sizes, "--net", "net.prototxt", *given).code == 0
+    Path("net.manifest.json").unlink()
+    found = lstmc("verify", "net.py", *sizes, "--net", "net.prototxt", *given)
+    assert (found.code, "net.manifest.json: no such file beside the net\n" in found.out) == (1, True)
+    found = lstmc("verify", "net.py", *sizes, "--net", "none.prototxt", *given)
+    assert (found.code, found.err.partition(":")[2].startswith(" none.prototxt: no such file")) == (2, True)
+
+
 def test_copies_of_a_weight_that_differ_are_a_finding_and_a_warning(lstmc: LSTMC) -> None:
     lstmc("compile", *GRU)
     clean = lstmc("verify", "gru.prototxt")
