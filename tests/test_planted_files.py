@@ -218,6 +218,16 @@ def test_a_planted_fault_is_found_by_its_name_and_its_files_are_not_run(fault: s
     assert all(remark.startswith(f"{file}: ") for remark in remarks), "another file is named"
 
 
+def test_code_that_was_added_to_a_file_is_not_run(tmp_path: Path) -> None:
+    made, path = written("torch", tmp_path)
+    path.write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n{path.read_text()}")
+    found = made.verify(net=path)
+    assert found.remarks[0].startswith("net_torch.py: code net_torch.py: line 1: expected ")
+    assert not (tmp_path / "ran").exists()
+    path.write_bytes(made.files[path.name])
+    assert made.verify(on=["torch-steps"], net=path).reports[1].files == ("net_torch.py", "net_torch.pt")
+
+
 @pytest.mark.parametrize("place", ["native", pytest.param("caffe-cpu", marks=pytest.mark.caffe)])
 def test_the_written_layers_are_what_runs(place: str, tmp_path: Path) -> None:
     made, _ = written("fused", tmp_path)
