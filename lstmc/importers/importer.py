@@ -15,7 +15,8 @@ from lstmc.importers.canonical.time import is_timeless
 from lstmc.importers.frames import read_frame
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
-from lstmc.importers.frontends.torch_graph import describe_program, describe_state_dict, groups_of
+from lstmc.importers.frontends.torch_graph import describe_program
+from lstmc.importers.frontends.torch_state_dict import describe_state_dict, groups_of
 from lstmc.importers.ir.net import Net
 from lstmc.importers.printer import files
 from lstmc.importers.read.keras_file import read_keras
@@ -23,7 +24,7 @@ from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.torch_file import PACKAGE, entries, hints, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
 from lstmc.importers.refusal import SourceError
-from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram, exported
+from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
 from lstmc.importers.sources import (
     HostNet,
     ImportOptions,
@@ -34,6 +35,7 @@ from lstmc.importers.sources import (
     head_of,
     net_sources,
 )
+from lstmc.importers.torch_export import exported
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import gc_paused, report_activity

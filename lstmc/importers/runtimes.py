@@ -1,13 +1,11 @@
-"""The frameworks of the sources, where installed: they run them for comparison, and PyTorch exports modules."""
+"""The frameworks of the sources, where installed: they run them for comparison."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from lstmc.importers.frontends.keras_layers import HANDLERS
 from lstmc.importers.frontends.keras_recurrent import HANDLERS as RECURRENT
 from lstmc.importers.frontends.keras_weights import weights_by_layer
 from lstmc.importers.frontends.onnx_layers import ROUNDED
-from lstmc.importers.frontends.torch_graph import Group
+from lstmc.importers.frontends.torch_state_dict import Group
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.read.keras_file import version_of
@@ -218,145 +216,6 @@ class OnnxRuntime:
         return dict(zip(called, results, strict=True))
 
 
-def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
-    """Return the exported program of a module in evaluation mode, for example arguments.
-
-    Raises :class:`SourceError` for whatever stops it.
-    """
-    if any(isinstance(one, torch.nn.utils.rnn.PackedSequence) for one in examples):
-        raise SourceError(
-            f"{name}: torch.export takes no packed sequence as an argument",
-            notes=["give it the padded sequence and the lengths, and call pack_padded_sequence in its forward"],
-        )
-    training = module.training
-    try:
-        with warnings.catch_warnings(), _packed_sequences(torch):
-            warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
-            return torch.export.export(module.eval(), tuple(examples))
-    except Exception as error:  # of any class: it is raised by the module's own code too
-        raise SourceError(
-            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {brief(error)}",
-            notes=["call the module on them first; replace branches on their values by one branch"],
-        ) from error
-    finally:
-        module.train(training)
-
-
-# The code of the next two functions runs with the globals of torch.nn.utils.rnn, which have these names.
-torch: Any = None
-PackedSequence: Any = None
-
-
-def _pack_padded(input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Any:
-    lengths = torch.as_tensor(lengths)
-    data = torch.ops.lstmc.pack(input, batch_first)
-    steps = torch.arange(input.shape[1 if batch_first else 0])
-    batch_sizes = (lengths > steps[:, None]).sum(1)
-    batch_sizes.lengths = lengths
-    return PackedSequence(data, batch_sizes, None, None)
-
-
-def _pad_packed(
-    sequence: Any, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
-) -> Any:
-    lengths, axis = sequence.batch_sizes.lengths, 1 if batch_first else 0
-    padded = torch.ops.lstmc.pad(sequence.data, lengths, padding_value, batch_first)
-    missing = 0 if total_length is None else total_length - padded.shape[axis]
-    if missing > 0:
-        shape = [missing if place == axis else size for place, size in enumerate(padded.shape)]
-        padded = torch.cat([padded, torch.full(shape, padding_value, dtype=padded.dtype)], axis)
-    return padded if missing >= 0 else padded.narrow(axis, 0, total_length), lengths
-
-
-def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the ``forward`` of a recurrent layer, for packed sequences too."""
-
-    def forward(self: Any, x: Any, hx: Any = None) -> Any:
-        if not isinstance(x, torch.nn.utils.rnn.PackedSequence):
-            return plain(self, x, hx)
-        lengths, lstm = x.batch_sizes.lengths, self.mode == "LSTM"
-        lanes = self.num_layers * (2 if self.bidirectional else 1)
-        sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: 1 + lstm]
-        zeros = [torch.zeros(lanes, len(lengths), size, dtype=x.data.dtype) for size in sizes]
-        states = zeros if hx is None else [*hx] if lstm else [hx]
-        weights = [weight for lane in self.all_weights for weight in lane]
-        settings = self.bias, self.num_layers, self.dropout, self.bidirectional
-        y, *last = torch.ops.lstmc.recurrent(self.mode.lower(), x.data, lengths, states, weights, *settings)
-        return x._replace(data=y), tuple(last) if lstm else last[0]
-
-    return forward
-
-
-@cache
-def _packed_operators(torch: Any) -> list[Any]:
-    """Define operators of packed sequences, which torch.export lacks. Packed data are the rows of all steps
-    [T N, ...], including those past the end of each sequence.
-    """
-    rnn, define = torch.nn.utils.rnn, torch.library.custom_op
-
-    def pack(x: Any, batch_first: bool) -> Any:
-        return (x.transpose(0, 1) if batch_first else x).flatten(0, 1).clone()
-
-    def pad(data: Any, lengths: Any, value: float, batch_first: bool) -> Any:
-        x = data.unflatten(0, (-1, len(lengths)))
-        there = lengths > torch.arange(len(x))[:, None]
-        x = torch.where(there.reshape(*there.shape, *(1,) * (x.dim() - 2)), x, value)
-        return (x.transpose(0, 1) if batch_first else x).contiguous()
-
-    def recurrent(mode: str, data: Any, lengths: Any, states: Any, weights: Any, *settings: Any) -> list[Any]:
-        bias, count, _, both = settings
-        x = data.unflatten(0, (-1, len(lengths)))
-        some = lengths.clamp(min=1)  # PyTorch has no empty sequences
-        packed = rnn.pack_padded_sequence(x, some, enforce_sorted=False)
-        first = [state[:, packed.sorted_indices] for state in states]
-        run, given = getattr(torch._VF, mode), first if len(first) > 1 else first[0]
-        y, *last = run(packed.data, packed.batch_sizes, given, weights, bias, count, 0.0, False, both)
-        y, _ = rnn.pad_packed_sequence(packed._replace(data=y), total_length=len(x))
-        pairs = zip(last, states, strict=True)
-        kept = [torch.where(lengths[:, None] > 0, end[:, packed.unsorted_indices], start) for end, start in pairs]
-        return [y.flatten(0, 1), *kept]
-
-    def like(mode: str, data: Any, lengths: Any, states: Any, *settings: Any) -> list[Any]:
-        wide = states[0].shape[2] * (2 if settings[-1] else 1)
-        return [data.new_empty(len(data), wide), *map(torch.empty_like, states)]
-
-    setting = "bool bias, int count, float dropout, bool both"
-    schemas = {
-        pack: "(Tensor x, bool batch_first) -> Tensor",
-        pad: "(Tensor data, Tensor lengths, float value, bool batch_first) -> Tensor",
-        recurrent: f"(str mode, Tensor data, Tensor lengths, Tensor[] states, Tensor[] weights, {setting}) -> Tensor[]",
-    }
-    operators = [
-        define(f"lstmc::{real.__name__}", real, mutates_args=(), schema=schema) for real, schema in schemas.items()
-    ]
-    for operator, real in zip(operators, schemas, strict=True):
-        operator.register_fake(like if real is recurrent else real)
-    return operators  # PyTorch drops the definitions with these objects
-
-
-@contextmanager
-def _packed_sequences(torch: Any) -> Iterator[None]:
-    """Inside the block, make PyTorch pack a sequence as all of its steps with the lengths, which can be exported; other
-    threads must not use packed sequences meanwhile.
-    """
-    _packed_operators(torch)
-    rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
-    functions = {rnn.pack_padded_sequence: _pack_padded, rnn.pad_packed_sequence: _pad_packed}
-    changes = [
-        # a decorated function has variables of its own, and cannot have other code: it stays
-        *((real, "__code__", own.__code__) for real, own in functions.items() if not real.__code__.co_freevars),
-        *((layer, "forward", _forward_packed(torch, layer.forward)) for layer in layers),
-    ]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
-    try:
-        for change in changes:
-            setattr(*change)
-        yield
-    finally:
-        for own in before:
-            setattr(*own)
-
-
 class TorchProgram:
     """Runs a ``torch.export.ExportedProgram``."""
 
@@ -366,8 +225,10 @@ class TorchProgram:
         self.program, self.net = program, net
 
     def unavailable(self) -> str | None:
-        """Return None: there is a live module."""
-        return None
+        """Return the reason why its outputs differ from the imported model's, or None."""
+        types = {str(getattr(node.meta.get("val"), "dtype", "")) for node in self.program.graph.nodes}
+        rounded = [name for name in ("bfloat16", "float16") if f"torch.{name}" in types]
+        return f"the program rounds to {rounded[0]}, which the imported model does not" if rounded else None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs of the program's module."""
@@ -377,18 +238,21 @@ class TorchProgram:
         for node in self.program.graph.nodes:
             if node.op == "placeholder" and node.name in self.program.graph_signature.user_inputs:
                 like = node.meta["val"]
+                if not isinstance(like, torch.Tensor):
+                    fed.append(like)
+                    continue
                 array = arrays.get(node.name, np.zeros(tuple(like.shape)))  # one not given is not read
-                fed.append(torch.from_numpy(np.array(array)).to(like.dtype))
+                fed.append(torch.from_numpy(np.array(array)).reshape(array.shape if like.shape else ()).to(like.dtype))
         with torch.no_grad():
             results = _tensors(self.program.module()(*fed))
-        return {name: result.numpy() for name, result in zip(self.net.outputs, results, strict=True)}
+        found = map(np.asarray, (one.float() if isinstance(one, torch.Tensor) else one for one in results))
+        return dict(zip(self.net.outputs, found, strict=True))
 
 
 def _tensors(result: Any) -> list[Any]:
-    if isinstance(result, Mapping):
-        result = list(result.values())
-    if isinstance(result, list | tuple):
-        return [tensor for one in result for tensor in _tensors(one)]
+    if isinstance(result, Mapping | list | tuple):
+        parts = result.values() if isinstance(result, Mapping) else result
+        return [tensor for one in parts for tensor in _tensors(one)]
     return [] if result is None else [result]
 
 

@@ -14,7 +14,7 @@ import lstmc
 from lstmc.errors import DimError, ModelFileError
 from lstmc.importers import ImportedModel, SourceError, import_file
 from lstmc.importers.ir.values import Weight
-from lstmc.importers.runtimes import exported
+from lstmc.importers.torch_export import exported
 from tests.cli.conftest import LSTMC
 from tests.cli.conftest import lstmc as command  # noqa: F401
 from tests.importers.torch_files import save, tagger

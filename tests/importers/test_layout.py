@@ -104,6 +104,18 @@ def test_any_order_of_axes_means_the_same(ops: list[tuple[str, int]], seed: int)
     check(builder.finish())
 
 
+def test_two_views_of_a_value_that_are_moved_to_the_same_order() -> None:
+    builder = built(3, 3, 3)
+    w = builder.param(number(RNG.standard_normal((2, 3))), "W")
+    x = builder.one(Tanh(), "X", hint="x", origin="t")
+    views = [builder.one(Permute(axes), x, hint="v", origin="v") for axes in ((0, 2, 1), (1, 2, 0))]
+    for place, view in enumerate(views):
+        builder.outputs[f"Y_{place}"] = builder.one(Linear(2), view, w, hint="y", origin="y")
+    net, array = builder.finish(), RNG.standard_normal((3, 3, 3))
+    made = imported(net)
+    assert_close(made.interpreted({"X": array}), evaluate(net, {"X": array}))
+
+
 def test_two_values_that_each_are_repeated() -> None:
     builder = built(3, 1, 2)
     builder.input("Z", (1, 4, 2))

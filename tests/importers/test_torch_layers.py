@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmc.importers.frontends.torch_graph import describe_state_dict
+from lstmc.importers.frontends.torch_state_dict import describe_state_dict
 from lstmc.importers.sources import Source, StoredTensor
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from lstmc.importers import RefusedError, from_torch
+from lstmc.importers import RefusedError, from_torch, import_file
+from lstmc.importers.ir.values import named
+from tests.importers.imported import assert_close, traced
 from tests.importers.test_torch_modules import Lambda, compare
-from tests.importers.torch_files import tagger
 from tests.quick_sample import one_in
 
 pytestmark = pytest.mark.slow  # PyTorch loads its table of decompositions, and exports each module
@@ -125,6 +127,22 @@ PROGRAMS: dict[str, Any] = {
         *torch.var_mean(x, 1),
     ),
     "products of several": lambda x: (torch.einsum("bij,bkj,bil->bkl", x, x, x), torch.einsum("ij,jk", x[0], x[1].T)),
+    "complex numbers": lambda x: (
+        *(
+            torch.fft.irfft(torch.fft.rfft(x, n=5) * torch.polar(x[..., :3], x[..., 1:]) / (2 + 1j), n=4),
+            torch.fft.fft(x).imag,
+        ),
+        torch.view_as_real(torch.fft.ifft2(torch.complex(x, x * x)).exp().transpose(0, 1) + x.transpose(0, 1)),
+        torch.view_as_real((torch.complex(x, x) @ torch.complex(x, 1 - x).conj().mT).sum(1) - 1j).flip(0),
+        (torch.complex(x, -x) * x).abs(),
+    ),
+    "short Fourier transforms": lambda x: (
+        torch.stft(x.flatten(1), 8, 4, window=torch.hann_window(8, dtype=x.dtype), return_complex=True).abs(),
+        torch.istft(torch.complex(x, x * x).mT, 6, 3, window=torch.ones(6, dtype=x.dtype), length=11),
+    ),
+    "a scale": lambda x: (
+        x.masked_fill(x > 1, torch.inf).clamp(max=2.0) + x[:, torch.arange(5) % 3] + (x % 0.7)[..., 4:].sum()
+    ),
     "numbers alone": lambda x: (
         *(torch.eye(4).to(x.dtype) @ x[0].T, F.one_hot(torch.tensor([1, 2]), 4).to(x.dtype) @ x[0].T),
         x * torch.linspace(0, 1, 4).exp() + (torch.arange(5) % 2 == 0)[:, None],
@@ -183,27 +201,59 @@ def test_a_buffer_that_is_overwritten_is_told() -> None:
 def test_what_has_no_counterpart_is_refused() -> None:
     module = Lambda(
         lambda x, mask: (
-            F.scaled_dot_product_attention(x, x, x, mask), torch.rand(4) * x, x + torch.nan, x * torch.inf,
-            x[:, :, :1].var(-1),
+            x.sort(2)[0][:, mask[0] > 0], torch.rand(4) * x, x + torch.nan, x * torch.inf, x[:, :, :1].var(-1),
         )
     )  # fmt: skip
     with pytest.raises(RefusedError) as caught:
         from_torch(module, torch.ones(X), torch.ones(5, 5))
     assert [(r.node, r.attribute, r.value) for r in caught.value.refusals] == [
-        (
-            "scaled_dot_product_attention (aten.scaled_dot_product_attention.default)",
-            "attn_mask",
-            "computed by the model",
-        ),
+        ("index (aten.index.Tensor)", "indices", "a mask computed by the model"),
         ("rand (aten.rand.default)", "operator", "aten.rand.default"),
-        ("add (aten.add.Tensor)", "aten.add.Tensor", "add of a number that is not finite"),
-        ("mul_1 (aten.mul.Tensor)", "aten.mul.Tensor", "mul of a number that is not finite"),
+        ("add_4 (aten.add.Tensor)", "aten.add.Tensor", "add of a number that is not finite"),
+        ("mul_3 (aten.mul.Tensor)", "aten.mul.Tensor", "mul of a number that is not finite"),
         ("var (aten.var.dim)", "correction", "1"),
     ]
 
 
+class Padded(nn.Module):
+    """A batch of which zeros are made, and a product of its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.cell, self.fc = nn.GRU(4, 3, batch_first=True), nn.GRUCell(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, y, ys = torch.zeros(x.shape[0], 5), self.gru(x, torch.zeros(1, x.shape[0], 3))[0], []
+        last = torch.zeros(x.shape[0], 3)
+        for t in range(3):
+            h = self.cell(torch.cat([y[:, t], last], 1), h)
+            last = y[:, t]
+            ys.append(h)
+        rows = torch.stack(ys, 1).reshape(x.shape[0] * 3, 5)
+        return self.fc(rows).view(x.shape[0], 3, 2)
+
+
 @pytest.mark.filterwarnings("ignore")  # of PyTorch, about its own recurrent layers
-def test_a_program_with_an_open_batch_is_read_at_that_of_its_example() -> None:
-    module = tagger().eval()
-    program = torch.export.export(module, (torch.zeros(6, 3, 5),), dynamic_shapes=({1: torch.export.Dim("batch")},))
-    assert from_torch(program).described.inputs == {"x": (6, 3, 5)}
+@pytest.mark.parametrize("file", [False, True])
+def test_a_batch_that_is_open_in_the_program_stays_open(file: bool, tmp_path: Path) -> None:
+    module = Padded().eval()
+    program = torch.export.export(module, (torch.zeros(4, 3, 4),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "m.pt2")
+    found = import_file(tmp_path / "m.pt2") if file else from_torch(program)
+    assert (found.described.inputs, found.net.sizes["N"]) == ({"x": named(("N", 3, 4))}, 4)
+    for n in (2, 5):
+        x = torch.randn(n, 3, 4)
+        made = traced(found.described, {**found.net.sizes, "N": n})
+        assert_close(made.interpreted({"x": x.numpy()}), {"Y": module(x).detach()})
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about its own recurrent layers
+def test_a_batch_that_a_layer_needs_as_a_number_is_that_of_the_example() -> None:
+    module = Lambda(lambda x, gru: gru(x)[0] / (1 + torch.arange(x.shape[1]))[:, None], gru=nn.GRU(5, 4))
+    program = torch.export.export(module, (torch.zeros(6, 3, 5),), dynamic_shapes=(({1: torch.export.Dim("batch")},),))
+    found = from_torch(program)
+    assert found.described.inputs == {"xs_0": (6, 3, 5)}
+    assert found.net.notes == (
+        "The example's N=3 is fixed: arange (aten.arange.default) needs a number (a bound must be known here, and is N"
+        ").",
+    )

@@ -30,6 +30,7 @@ from lstmc.importers.read.onnx_file import read_safetensors
 from lstmc.importers.read.torch_file import hints, read_torch
 from lstmc.importers.sources import Source
 from tests.fuzz.mutate import changed_values
+from tests.importers.imported import assert_close, traced
 from tests.importers.torch_files import CONTAINERS, mutants, save, tagger
 
 
@@ -321,45 +322,59 @@ def test_a_program_with_an_open_size_is_read_at_that_of_its_example(tmp_path: Pa
     assert lstmc.convert(path, tmp_path / "out", on=["interpreter"]).passed
 
 
-class Shrunk(torch.nn.Module):
+class Overwriting(torch.nn.Module):
+    """Operators in place, also on views, and some that PyTorch writes by others."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.gru, self.fc = torch.nn.GRU(4, 3), torch.nn.Linear(3, 2)
+        self.conv = torch.nn.Sequential(torch.nn.Conv1d(4, 3, 3, padding=1), torch.nn.ReLU(inplace=True))
+        self.cell, self.drop = torch.nn.GRUCell(3, 3), torch.nn.Dropout1d(0.2)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        y = self.fc(self.gru(x)[0])
-        return torch.nn.functional.softshrink(y), torch.fft.rfft(y).real
+    def forward(self, x: torch.Tensor, pad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = torch.nn.functional.softshrink(self.drop(self.conv(x)), 0.1).transpose(1, 2)
+        h, y = torch.zeros(2, 3), torch.empty(2, 5, 3)
+        for t in range(5):
+            h = self.cell(maps[:, t], h)
+            y[:, t] = h
+        y[:, 1:3].mul_(2).add_(1)
+        scores = (y @ y.mT).masked_fill_(pad[:, None] > 0, -torch.inf)
+        return scores.softmax(-1) @ y, torch.zeros_like(y).scatter_(2, y.argmax(2, keepdim=True), 1.0)
 
 
 @pytest.mark.slow
-def test_an_operator_that_only_pytorch_can_decompose_is_refused_with_its_line_and_what_to_do(tmp_path: Path) -> None:
-    path = program(tmp_path / "shrunk.pt2", Shrunk(), torch.zeros(5, 2, 4))
+def test_a_program_with_operators_in_place_is_that_without_them(tmp_path: Path) -> None:
+    module, x, pad = Overwriting().eval(), torch.randn(2, 4, 5), torch.tensor([[0.0, 0, 0, 0, 0], [0, 0, 0, 1, 1]])
+    model = import_file(program(tmp_path / "m.pt2", module, x, pad))
+    inputs = {"x": x.numpy(), "pad": pad.numpy()}
+    found, (first, second) = traced(model.described).interpreted(inputs), module(x, pad)
+    assert_close(found, {"Y_0": first.detach(), "Y_1": second.detach()})
+    assert model.runtime is not None
+    assert_close(model.runtime.run(inputs), {"Y_0": first.detach(), "Y_1": second.detach()})
+
+
+@pytest.mark.slow
+def test_a_program_of_bfloat16_is_imported_in_float32(tmp_path: Path) -> None:
+    path = program(tmp_path / "m.pt2", tagger().to(torch.bfloat16), torch.zeros(5, 2, 5, dtype=torch.bfloat16))
+    done = lstmc.convert(path, tmp_path / "out", on=["interpreter"])
+    assert done.passed
+    assert done.source is not None
+    assert done.source.not_run == "the program rounds to bfloat16, which the imported model does not"
+
+
+class Rolled(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.erfinv() + torch.nn.functional.softshrink(x)
+
+
+@pytest.mark.slow
+def test_an_operator_is_refused_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as caught:
-        import_file(path)
-    line = f"test_torch_read.py:{Shrunk.forward.__code__.co_firstlineno + 2}"
-    todo = (
-        "it is not supported; PyTorch may be able to write it in known operators: save torch.export.export(...)"
-        ".run_decompositions(), or, if you trust the file, give torch.export.load(PATH) to lstmc.from_torch, which"
-        " keeps recurrent layers"
-    )
+        import_file(program(tmp_path / "m.pt2", torch.nn.Sequential(Rolled()), torch.zeros(5, 2)))
+    line = f"test_torch_read.py:{Rolled.forward.__code__.co_firstlineno + 1}"
     assert str(caught.value) == (
-        "RefusedError: shrunk.pt2 cannot be imported: 2 problems\n"
-        f"  softshrink (aten.softshrink.default) at {line}: operator = aten.softshrink.default: {todo}\n"
-        f"  fft_rfft (aten.fft_rfft.default) at {line}: operator = aten.fft_rfft.default: {todo}"
+        "RefusedError: m.pt2 cannot be imported: 1 problem\n"
+        f"  erfinv (0) at {line}: operator = aten.erfinv.default: it is not supported; write the model without it"
     )
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of PyTorch, about its own recurrent layers
-def test_what_a_refusal_says_to_do_is_right(tmp_path: Path) -> None:
-    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Softshrink())
-    path = program(tmp_path / "shrunk.pt2", module, torch.zeros(2, 4))
-    with pytest.raises(RefusedError, match=r"\n  softshrink \(1\): "):  # of module 1
-        import_file(path)
-    loaded = torch.export.load(path)
-    torch.export.save(loaded.run_decompositions(), tmp_path / "decomposed.pt2")
-    for source in (lstmc.from_torch(loaded), import_file(tmp_path / "decomposed.pt2")):
-        assert set(source.net.outputs) == {"Y"}
 
 
 def repacked(path: Path, change: Callable[[str, bytes], bytes], **more: bytes) -> Path:
@@ -392,6 +407,15 @@ def test_nothing_of_a_program_is_unpickled_or_evaluated(tmp_path: Path, monkeypa
         return content
 
     assert set(import_file(repacked(path, with_pickles)).net.outputs) == {"Y"}
+
+    def named_as_code(name: str, content: bytes) -> bytes:
+        code = json.dumps("x=__import__('os').system('touch ran')").encode()
+        return content.replace(b'"x"', code) if name.endswith("models/model.json") else content
+
+    model = import_file(repacked(path, named_as_code))
+    assert model.runtime is not None
+    model.runtime.run({name: np.zeros((3, 1, 5)) for name in model.net.inputs})
+    assert not Path("ran").exists()
 
     def pickled_weights(name: str, content: bytes) -> bytes:
         return content.replace(b'"use_pickle": false', b'"use_pickle": true') if "weights_config" in name else content

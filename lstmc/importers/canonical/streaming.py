@@ -150,7 +150,9 @@ class _DynamicTime(Frames):
             self.params,
             delays,
             notes=(*self.old.notes, *notes),
-            sizes={} if isinstance(self.length, OpenSize) else {self.time.name: self.length},
+            sizes=self.old.sizes
+            if isinstance(self.length, OpenSize)
+            else {**self.old.sizes, self.time.name: self.length},
             time=(self.time,),
             earlier=self._earlier([name for name, lag in delays.items() if self.old.outputs[name] not in self.axes]),
         )

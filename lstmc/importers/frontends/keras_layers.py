@@ -11,7 +11,7 @@ from lstmc.importers.frontends import keras_masks, keras_recurrent
 from lstmc.importers.frontends.keras_calls import SAVE, UNSETTLED, Call, Handler, Settings, activated, of_layer, pads_of
 from lstmc.importers.frontends.keras_masks import ATTENTION, softmax_of
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.shape_ops import Pair
+from lstmc.importers.frontends.windows import Pair
 from lstmc.importers.ir.values import Weight, axis_in, number, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Dropout

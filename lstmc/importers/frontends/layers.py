@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends.einsum import einsum_letters
-from lstmc.importers.frontends.shape_ops import Operand, Reversal, ShapeOps
+from lstmc.importers.frontends.shape_ops import LARGE, Operand, Reversal, ShapeOps
 from lstmc.importers.ir.ops import (
     BINARY,
     Divide,
@@ -46,8 +46,7 @@ from lstmc.ops.frameworks import Framework
 from lstmc.passes.unrolled_steps import Step
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
-_LARGE = 1e9
-_INFINITE = f"An infinite number is {_LARGE:g} here: under a softmax or a maximum it does the same."
+_INFINITE = f"An infinite number is {LARGE:g} here: under a softmax or a maximum it does the same."
 
 
 class Layers(ShapeOps):
@@ -75,7 +74,7 @@ class Layers(ShapeOps):
             raise ShapeProblem(f"{kind} of a number that is not finite")
         if _INFINITE not in self.builder.notes:
             self.builder.notes.append(_INFINITE)
-        return np.nan_to_num(x, posinf=_LARGE, neginf=-_LARGE)
+        return np.nan_to_num(x, posinf=LARGE, neginf=-LARGE)
 
     def _with_number(self, kind: str, x: Operand, c: float, swapped: bool) -> str:
         if kind == "add":
@@ -162,12 +161,9 @@ class Layers(ShapeOps):
 
     def cumulated(self, x: Operand, axis: int, own: bool = True, reverse: bool = False) -> str:
         """Add a cumulative sum, inclusive or exclusive (``own``): a product with a triangle of ones."""
-        rank = len(self.shape(x))
-        axis = axis_in(axis, rank)
         triangle = np.tri(self.size(x, axis), k=0 if own else -1)
-        order = [*(a for a in range(rank) if a != axis), axis]
-        y = self.linear(self.transpose(x, order), number(triangle.T if reverse else triangle, "a triangle of ones"))
-        return self.transpose(y, [order.index(a) for a in range(rank)])
+        weight = number(triangle.T if reverse else triangle, "a triangle of ones")
+        return self.along_last(x, axis, lambda y: self.linear(y, weight))
 
     def reversed(self, x: Operand, axis: int, lengths: Operand | None, batch: int) -> str:
         """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``; without lengths, all.

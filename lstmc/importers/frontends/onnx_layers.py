@@ -12,7 +12,8 @@ import numpy as np
 from lstmc.importers.frontends import onnx_recurrent
 from lstmc.importers.frontends.layers import shared_operations
 from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, constant, single, weight, weight_or_none
-from lstmc.importers.frontends.shape_ops import Operand, same_padding
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.windows import same_padding
 from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array

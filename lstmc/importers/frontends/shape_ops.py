@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from lstmc.importers.frontends.windows import Pair, Windows
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import Expand, Permute, Select, function
 from lstmc.importers.ir.values import (
@@ -28,64 +29,10 @@ from lstmc.importers.refusal import Refused
 from lstmc.ops import Affine, Array, AvePool, Concat, Conv, MaxPool, Mul, Op, Reshape, Split
 from lstmc.types import MOST_ELEMENTS
 
+LARGE = 1e9  # stands for infinity
 MOST_PADDING = 10_000  # elements on one side of an axis
-MOST_WINDOWS = 1_000_000  # along one axis
 Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
-Pair = tuple[int, int]
 _NONE: Pair = (0, 0)
-
-
-def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], ceil: bool) -> int:
-    """Return the number of windows along an axis."""
-    room = size + sum(pads) - kernel
-    if room < 0:
-        raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")
-    count = (-(-room // stride) if ceil else room // stride) + 1
-    return count - 1 if ceil and (count - 1) * stride >= size + pads[0] else count
-
-
-def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis of which every ``stride``-th element has a window; more after."""
-    total = dilation * (kernel - 1)
-    if stride != 1:
-        n = fixed(size, "an image's size")
-        total = max((-(-n // stride) - 1) * stride + total + 1 - n, 0)
-    return total // 2, total - total // 2
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Pooling along an axis in Caffe, which pads both sides equally and rounds up, for another framework's windows.
-
-    ``pad`` on either side; only ``count`` windows after the first ``skip`` are kept. ``scales`` multiply the means of
-    the windows, where the other framework divides by another number of elements than Caffe.
-    """
-
-    pad: int
-    skip: int
-    count: int
-    scales: tuple[float, ...]
-
-    @classmethod
-    def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
-        """Return the windows of another framework; ``pads`` are (before, after); ``counted``: a mean counts padding."""
-        n, (before, after) = fixed(size, "an image's size"), pads
-        count = window_count(n, kernel, stride, pads, ceil)
-        if count > MOST_WINDOWS:
-            raise ShapeProblem(f"{count:,} windows along an axis; {MOST_WINDOWS:,} are the most")
-        for pad, skip in ((before, 0), (after, (after - before) // stride)):
-            fits = skip * stride == pad - before and pad < kernel
-            if fits and window_count(n, kernel, stride, (pad, pad), True) >= skip + count:
-                starts = [i * stride - before for i in range(count)]
-                by_caffe = [min(at + kernel, n + pad) - at for at in starts]
-                edge = n + after if counted else n
-                by_source = [min(at + kernel, edge) - (at if counted else max(at, 0)) for at in starts]
-                if min(by_source) < 1:
-                    break
-                return cls(pad, skip, count, tuple(c / w for c, w in zip(by_caffe, by_source, strict=True)))
-        raise ShapeProblem(
-            f"windows of {kernel} with padding {list(pads)} and stride {stride} over {n}, as Caffe has none"
-        )
 
 
 class Reversal(NamedTuple):
@@ -159,6 +106,12 @@ class ShapeOps:
         axes = tuple(axis_in(axis, len(self.shape(x))) for axis in axes)
         return self.value(x) if axes == tuple(range(len(axes))) else self.one(Permute(axes), x)
 
+    def along_last(self, x: Operand, axis: int, make: Callable[[str], str]) -> str:
+        """Return what ``make`` computes along the last axis, computed along another one."""
+        rank = len(self.shape(x))
+        order = [*(a for a in range(rank) if a != axis_in(axis, rank)), axis_in(axis, rank)]
+        return self.transpose(make(self.transpose(x, order)), np.argsort(order).tolist())
+
     def split(self, x: Operand, sizes: Sequence[int], axis: int) -> list[str]:
         if len(sizes) == 1:
             return [self.value(x)]
@@ -225,7 +178,13 @@ class ShapeOps:
         size, _ = self.size(x, axis), in_pieces(len(places))
         if not places or not all(-size <= place < size for place in places):
             raise ShapeProblem(f"elements {list(places)} of an axis of {size}")
-        return self.concat([self.cut(x, axis, place % size, place % size + 1) for place in places], axis)
+        runs: list[list[int]] = []
+        for place in (place % size for place in places):
+            if runs and runs[-1][1] == place:
+                runs[-1][1] += 1
+            else:
+                runs.append([place, place + 1])
+        return self.concat([self.cut(x, axis, *run) for run in runs], axis)
 
     def flip(self, x: Operand, axis: int) -> str:
         """Reverse an axis."""
@@ -311,31 +270,36 @@ class ShapeOps:
         return self.concat([*first, self.value(x), *last], axis)
 
     def padded(self, x: Operand, sides: Mapping[int, tuple[int, int]], mode: str, fill: float) -> str:
-        """Pad axes before and after: with zeros (``constant``), mirrors (``reflect``) or edges (``edge``).
+        """Pad axes before and after: with a constant, mirrors (``reflect``) or edges (``edge``).
 
-        Raises :class:`Refused` for other modes, and for negative paddings.
+        A negative padding cuts. Raises :class:`Refused` for other modes.
         """
-        paddings = {"constant": self.pad, "reflect": self.mirror, "edge": self.repeat_edges}
+        paddings: dict[str, Callable[..., str]] = {
+            "constant": partial(self.pad, fill=fill),
+            "reflect": self.mirror,
+            "edge": self.repeat_edges,
+        }
         padding = paddings.get("edge" if mode == "replicate" else mode)
-        if padding is None or (mode == "constant" and fill):
-            raise Refused("mode", f"{mode} of {fill}", "only zeros, mirrors and edges are written", "pad with zeros")
-        if any(min(pair) < 0 for pair in sides.values()):
-            raise Refused("pads", str([*sides.values()]), "a negative padding cuts", "slice instead")
+        if padding is None:
+            raise Refused("mode", mode, "only constants, mirrors and edges are written", "pad with zeros")
         y = self.value(x)
         for axis, (before, after) in sides.items():
-            if before or after:
-                y = padding(y, axis_in(axis, len(self.shape(x))), before, after)
+            if min(before, after) < 0:
+                y = self.cut(y, axis, max(-before, 0), self.size(y, axis) - max(-after, 0))
+            if max(before, after) > 0:
+                y = padding(y, axis_in(axis, len(self.shape(x))), max(before, 0), max(after, 0))
         return y
 
-    def pad(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """Pad an axis with zeros."""
+    def pad(self, x: Operand, axis: int, before: int, after: int, fill: float = 0.0) -> str:
+        """Pad an axis with a number."""
+        fill = float(np.clip(fill, -LARGE, LARGE))
         _check_padding(before, after)
         parts = [self.value(x)]
         for count, first in ((before, True), (after, False)):
             while count > 0:
                 size = self.size(x, axis)
                 some = min(count, size)
-                zeros = self.affine(self.cut(x, axis, 0, some), 0.0, 0.0)
+                zeros = self.affine(self.cut(x, axis, 0, some), 0.0, fill)
                 parts = [zeros, *parts] if first else [*parts, zeros]
                 count -= some
         return self.concat(parts, axis)

@@ -61,6 +61,12 @@ class Torch:
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
         self.values: dict[Any, Any] = {}
+        self.node: Any = None  # the one that is translated
+        self.folded: dict[str, Callable[[], Weight]] = {}  # values of weights alone, as weights
+
+    def is_mask(self, place: int = 0) -> bool:
+        """Return whether an operand of the node holds truth values."""
+        return str(self.node.args[place].meta["val"].dtype) == "torch.bool"
 
     def resolved(self, thing: Any) -> Any:
         """Return an argument with nodes replaced by their values."""
@@ -80,6 +86,8 @@ class Torch:
 
     def weight(self, x: Operand, what: str) -> Weight:
         """Return an operand as a parameter. Raises :class:`Refused` for a computed value."""
+        if isinstance(x, str) and x in self.folded:
+            x = self.folded[x]()
         if not isinstance(x, Weight):
             raise Refused(what, "computed by the model", "it must be a parameter", "keep it as a parameter")
         return x
@@ -123,9 +131,15 @@ def _slice_written(
     shape = x.shape if isinstance(x, Filled) else t.layers.shape(x)
     size = fixed(shape[axis_in(axis, len(shape))], f"axis {axis}")
     places = range(size)[slice(start, stop, step)]
+    written: Operand = t.joined(source)
+    if not places:
+        whole: Operand = t.joined(x)
+        return whole
     if step != 1:
-        raise Refused("step", str(step), "only contiguous elements can be assigned", "write them one by one")
-    parts: list[Operand] = [t.joined(source)]
+        both = t.layers.concat([t.joined(x), written], axis)
+        order = {place: size + at for at, place in enumerate(places)}
+        return t.layers.pick(both, axis, [order.get(place, place) for place in range(size)])
+    parts: list[Operand] = [written]
     if places.start > 0:
         parts.insert(0, t.layers.cut(t.joined(x), axis, 0, places.start))
     if places.stop < size:
@@ -217,6 +231,31 @@ def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
     return _where(t, t.layers.greater(x, _operand(least)), x, value)
 
 
+def _remainder(rounded: str) -> Handler:
+    """Return a handler of x - y * rounded(x / y)."""
+
+    def handle(t: Torch, x: Any, y: Any) -> str:
+        whole = t.layers.apply(rounded, t.layers.binary("div", _operand(x), _operand(y)))
+        return t.layers.binary("sub", _operand(x), t.layers.binary("mul", whole, _operand(y)))
+
+    return handle
+
+
+def _bits(logical: Callable[..., str]) -> Handler:
+    """Return a handler of an operator on bits, which is a logical one of truth values."""
+
+    def handle(t: Torch, *xs: Operand) -> str:
+        if not t.is_mask():
+            raise Refused("operands", "integers", "their bits are not known", "use truth values")
+        return logical(t.layers, *xs)
+
+    return handle
+
+
+def _rrelu(t: Torch, x: Operand, noise: Operand, low: float, high: float, training: bool, *more: Any) -> list[Any]:
+    return [t.layers.apply("leaky_relu", x, (low + high) / 2), NotAvailable]
+
+
 _KINDS = ("Scalar", "Tensor")
 _OVERLOADS = {"where": ("self", "ScalarSelf", "ScalarOther", "Scalar")}
 _ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.apply("trunc", y)}
@@ -236,6 +275,20 @@ HANDLERS: dict[str, Handler] = {
         for kind in _OVERLOADS.get(name, ("default",) if "logical" in name else _KINDS)
     },
     **{f"aten.masked_fill.{kind}": lambda t, x, mask, value: _where(t, mask, value, x) for kind in _KINDS},
+    **{
+        f"aten.{name}.{kind}": _remainder(by)
+        for name, by in (("remainder", "floor"), ("fmod", "trunc"))
+        for kind in _KINDS
+    },
+    **{
+        f"aten.bitwise_{name}.{'default' if name == 'not' else 'Tensor'}": _bits(method)
+        for own, _, method in shared_operations("torch")
+        if (name := own.removeprefix("logical_")) != own
+    },
+    "aten.hypot.default": lambda t, x, y: t.layers.apply(
+        "power", t.layers.binary("add", t.layers.apply("power", x, 2.0), t.layers.apply("power", y, 2.0)), 0.5
+    ),
+    "aten.rrelu_with_noise_functional.default": _rrelu,
     "aten.max.other": _binary("max"),
     "aten.min.other": _binary("min"),
     **dict.fromkeys(("aten.clamp.default", "aten.clamp.Tensor", "aten.clamp_min.default"), _clamp),

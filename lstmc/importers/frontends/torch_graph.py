@@ -1,212 +1,26 @@
-"""Nets of PyTorch: programs of torch.export, and the recurrent layers of a state dict."""
+"""Nets of PyTorch: programs of torch.export."""
 
 from __future__ import annotations
 
+import operator
 import re
 import warnings
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
-from lstmc.errors import Argument
-from lstmc.importers.frontends import torch_elements, torch_layers, torch_shape_ops
+from lstmc.importers.frontends import torch_complex, torch_elements, torch_layers, torch_places, torch_shape_ops
 from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.torch_complex import Complex
 from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.recur import Cell, Kind
-from lstmc.importers.ir.values import Folding, ShapeProblem, Weight
-from lstmc.importers.read.torch_file import TORCHSCRIPT
+from lstmc.importers.ir.values import Folding, OpenSize, ShapeProblem, Weight
 from lstmc.importers.refusal import Refusal, Refused, RefusedError
-from lstmc.importers.sources import Source, StoredTensor
-from lstmc.ops import Array, Concat, Op, Relu, Tanh
-
-Nonlinearity = Literal["tanh", "relu"]
-_NAME = re.compile(
-    r"(?:(?P<owner>.*)\.)?(?P<role>weight|bias)_(?P<part>ih|hh|hr)(?:_l(?P<layer>\d+)(?P<back>_reverse)?)?"
-)
-_KINDS: dict[int, Kind] = {4: "lstm", 3: "gru", 1: "rnn"}
-_IGNORED = "only the recurrent layers are imported"
-SAVE_PROGRAM = (
-    'save the program instead, torch.export.save(torch.export.export(module.eval(), (example,)), "model.pt2"), or give'
-    " the module to lstmc.from_torch"
-)
-ALONE = Argument("recurrent_only", "True")  # what a person says for the recurrent layers alone
-
-
-@dataclass
-class Group:
-    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: by (layer, backwards), then by what they are.
-
-    ``title`` is the last part of its ``owner``, or all of that where several groups would be called so.
-    """
-
-    owner: str
-    title: str = ""
-    tensors: dict[tuple[int, bool], dict[str, StoredTensor]] = field(default_factory=dict)
-
-    @property
-    def kind(self) -> Kind | None:
-        """The kind of the cell, by the first layer's sizes; None for sizes of no cell."""
-        shapes = {name: tensor.shape for name, tensor in self.tensors[0, False].items()}
-        rows, size = shapes["weight_hh"]
-        units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
-        return _KINDS.get(rows // units if units and rows % units == 0 else 0)
-
-
-def describe_state_dict(
-    source: Source,
-    hints: Mapping[str, Mapping[str, Any]],
-    rnn: Nonlinearity | None = None,
-    recurrent_only: bool = False,
-) -> Net:
-    """Return a model with an input and outputs for each recurrent layer that the tensors' names imply, time first.
-
-    ``rnn`` is the function of plain RNNs that nothing else tells; ``recurrent_only`` leaves out all other tensors, and
-    what a module or program computes around the recurrent layers. Raises :class:`RefusedError`.
-    """
-    groups, rest = groups_of(source)
-    if not recurrent_only:
-        _check_whole(source, hints, groups, rest)
-    if not groups:
-        names = [*source.tensors]
-        raise RefusedError(
-            source.origin,
-            [
-                Refusal(
-                    source.origin, "", f"tensors {', '.join(names[:3])}{', ...' * (len(names) > 3)}",
-                    "no name is one that torch.nn.LSTM, GRU, RNN or their cells give, as weight_ih_l0 and weight_hh_l0",
-                    "give the module itself to lstmc.from_torch",
-                )
-            ],
-        )  # fmt: skip
-    builder, refusals = NetBuilder("net", source.origin), []
-    for group in groups:
-        try:
-            _layer(builder, group, hints.get(group.owner, {}), rnn, many=len(groups) > 1)
-        except Refused as refused:
-            refusals.append(refused.at(group.owner or "the recurrent layer"))
-    if refusals:
-        raise RefusedError(source.origin, refusals)
-    builder.ignored = dict.fromkeys(rest, _IGNORED)
-    if len(groups) > 1:
-        builder.notes.append("A state dict does not record how its layers are connected: each has an input of its own.")
-    if rest:
-        builder.notes.append(f"Not used, as only the recurrent layers are imported: {', '.join(rest)}.")
-    return builder.finish()
-
-
-def _check_whole(
-    source: Source, hints: Mapping[str, Mapping[str, Any]], groups: Sequence[Group], rest: Sequence[str]
-) -> None:
-    """Raise :class:`RefusedError` if the file has more than the recurrent layers that its tensors' names imply."""
-    mend = f"{SAVE_PROGRAM}; {ALONE} imports the recurrent layers alone"
-    refusals = []
-    root = str(hints.get("", {}).get("class", ""))
-    if source.kind == TORCHSCRIPT:
-        value, why = "a TorchScript program", "its computation is known only by running its code"
-        refusals = [Refusal(source.origin, "", value, why, mend)]
-    elif groups and root and not root.startswith("torch.nn.modules.rnn."):
-        value, why = f"a module of class {root}", "its computation is known only by running its code"
-        refusals = [Refusal(source.origin, "", value, why, mend)]
-    elif groups and rest:
-        some = ", ".join(rest[:6]) + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")
-        why = "a state dict does not record what these tensors are for, nor in which order they are used"
-        refusals = [Refusal(source.origin, "", some, why, mend)]
-    if refusals:
-        raise RefusedError(source.origin, refusals, [ALONE])
-
-
-def groups_of(source: Source) -> tuple[list[Group], list[str]]:
-    """Return the groups of recurrent layers' tensors, and the names of all other tensors."""
-    groups: dict[str, Group] = {}
-    rest = []
-    for name, tensor in source.tensors.items():
-        match = _NAME.fullmatch(name)
-        if match is None:
-            rest.append(name)
-            continue
-        group = groups.setdefault(match["owner"] or "", Group(match["owner"] or ""))
-        place = (int(match["layer"] or 0), match["back"] is not None)
-        group.tensors.setdefault(place, {})[f"{match['role']}_{match['part']}"] = tensor
-    whole = [g for g in groups.values() if any({"weight_ih", "weight_hh"} <= set(t) for t in g.tensors.values())]
-    for group in groups.values():
-        if group not in whole:
-            rest += [tensor.name for tensors in group.tensors.values() for tensor in tensors.values()]
-    last = [group.owner.rpartition(".")[2] or "layer" for group in whole]
-    for group, title in zip(whole, last, strict=True):
-        group.title = title if last.count(title) == 1 else group.owner.replace(".", "_") or title
-    return whole, rest
-
-
-def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonlinearity | None, many: bool) -> None:
-    title, layers = group.title, Layers(builder)
-    layers.at(title, group.owner or "the recurrent layer")
-    numbers = sorted({layer for layer, _ in group.tensors})
-    both = any(back for _, back in group.tensors)
-    expected = [(layer, back) for layer in range(len(numbers)) for back in ((False, True) if both else (False,))]
-    if sorted(group.tensors) != expected:
-        raise Refused("layers", str(sorted(group.tensors)), "some are missing", "save the whole module")
-    first = group.tensors[0, False]["weight_ih"]
-    y = builder.input(f"{title}_X" if many else "X", ("T", "N", first.shape[1] if len(first.shape) == 2 else 1))
-    last: dict[str, list[str]] = {}
-    for layer in numbers:
-        outputs = []
-        for back in (False, True) if both else (False,):
-            tensors = group.tensors[layer, back]
-            cell = _cell(group, tensors, hint, rnn)
-            weights = {name: tensor.weight() for name, tensor in tensors.items()}
-            more = {"W_p": weights["weight_hr"]} if cell.projection else {}
-            parts = [weights.get(name) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-            name = f"{title}_l{layer}{'_reverse' if back else ''}" if len(expected) > 1 else title
-            output, *states = layers.recur("torch", cell, y, parts, {}, name, more, reverse=back)
-            outputs.append(output)
-            for state, value in zip(cell.states, states, strict=True):
-                last.setdefault(state, []).append(value)
-        y = outputs[0]
-        if both:
-            y = builder.one(Concat(2), *outputs, hint=f"{title}_y{layer}", origin=group.owner)
-    prefix = f"{title}_" if many else ""
-    builder.outputs[f"{prefix}Y"] = y
-    for state, values in last.items():
-        for number, value in enumerate(values):
-            suffix = f"_{number}" if len(values) > 1 else ""
-            builder.outputs[f"{prefix}{state}_T{suffix}"] = value
-
-
-def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None) -> Cell:
-    """Return the cell of one layer and direction, after checking every shape."""
-    bias = "bias_ih" in tensors
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
-        raise Refused("shapes", str(shapes), "weight_ih and weight_hh must be matrices", "save the whole module")
-    rows, size = shapes["weight_hh"]
-    units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
-    kind = _KINDS.get(rows // units if units and rows % units == 0 else 0)
-    expected = {
-        "weight_ih": (rows, shapes["weight_ih"][1]),
-        "weight_hh": (rows, size),
-        **({"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}),
-        **({"weight_hr": (size, units)} if "weight_hr" in shapes else {}),
-    }
-    if kind is None or shapes != expected or ("weight_hr" in shapes and kind != "lstm"):
-        raise Refused(
-            "shapes", ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
-            "these are not the sizes of 4 gates (LSTM), 3 (GRU) or 1 (RNN)", "save the whole module's state dict",
-        )  # fmt: skip
-    new: Op = Tanh()
-    if kind == "rnn":
-        mode = str(hint.get("mode", hint.get("nonlinearity", "")))
-        function = "relu" if "relu" in mode.lower() else "tanh" if "tanh" in mode.lower() else rnn
-        if function is None:
-            raise Refused(
-                "nonlinearity", "unknown",
-                "a state dict does not record whether a plain RNN uses tanh or relu",
-                "give it by activation: tanh or relu",
-            )  # fmt: skip
-        new = Relu() if function == "relu" else Tanh()
-    return Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
+from lstmc.ops import Array
 
 
 def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
@@ -229,41 +43,80 @@ _UNDEFINED = ("aten.empty", "aten.new_empty")  # what these hold is not defined:
 
 
 class Constants:
-    """The arrays of nodes that depend on no input and on no parameter."""
+    """What nodes compute of no input: sizes and numbers, and of stored tensors weights."""
 
-    def __init__(self, torch: Any, buffers: Mapping[str, Any], lifted: Mapping[str, Any]) -> None:
-        """Buffers, and the tensors that the model's code has written, by the names of their nodes."""
-        self.torch = torch
-        self.buffers, self.placeholders = set(buffers), {**buffers, **lifted}
+    def __init__(self, torch: Any, tensors: Mapping[str, Any], stored: Mapping[str, str]) -> None:
+        """Take ``tensors`` by the names of their nodes, of which those that are ``stored`` have names in the source."""
+        self.torch, self.placeholders, self.stored = torch, tensors, stored
         self.tensors: dict[Any, Any] = {}
-        self.folding = Folding(sum(tensor.numel() for tensor in self.placeholders.values()))
+        self.sources: dict[Any, tuple[str, ...]] = {}
+        self.recipes: dict[Any, str] = {}
+        self.folding = Folding(sum(tensor.numel() for tensor in tensors.values()))
 
-    def take(self, node: Any) -> Array | int | None:
-        """Return a node's constant result; None if it depends on an input, or is a stored weight.
+    def take(self, node: Any) -> Any:
+        """Return the numbers that a node computes; None if it depends on an input, or is made of weights.
 
-        Of buffers alone only what tells places or is a mask is numbers: the others stay weights with names. A size, of
-        a program with open ones, is that of its example.
+        What is not floating point is numbers, as places and masks are.
         """
-        size = node.meta.get("val")
-        if isinstance(size, int | self.torch.SymInt):
-            self.tensors[node] = int(size)
-            return int(size)
         tensor = self._tensor(node)
         if tensor is None:
             return None
         self.tensors[node] = tensor
-        if node.name in self.buffers or (tensor.is_floating_point() and self._of_buffers(node)):
+        of = [self.stored[node.name]] if node.name in self.stored else []
+        of += [name for one in node.all_input_nodes for name in self.sources.get(one, ())]
+        self.sources[node] = sources = tuple(dict.fromkeys(of))
+        if node.name in self.stored:
+            self.recipes[node] = sources[0]
+            return _weight(sources[0], sources, tensor)
+        if isinstance(tensor, tuple) or (sources and (tensor.is_floating_point() or tensor.is_complex())):
             return None
-        array: Array = np.array(tensor.detach().cpu().numpy())
-        return array
+        return _parts(tensor, _numbers)
 
-    def add(self, node: Any, array: Array) -> None:
+    def weight(self, node: Any) -> Any:
+        """Return a weight that is made of stored tensors and numbers alone; None for any other node."""
+        tensor, sources = self.tensors.get(node), self.sources.get(node)
+        if not sources or not isinstance(tensor, self.torch.Tensor):
+            return None
+        self.recipes[node] = recipe = self._recipe(node)
+        return _parts(tensor, lambda part: _weight(recipe, sources, part))
+
+    def _recipe(self, node: Any) -> str:
+        """Return the computation of a weight in words: equal words mean equal weights."""
+
+        def word(one: Any) -> str:
+            if isinstance(one, list | tuple):
+                return f"[{', '.join(map(word, one))}]"
+            if not isinstance(one, self.torch.fx.Node):
+                return str(one)
+            if one not in self.recipes:
+                self.recipes[one] = self._recipe(one) if isinstance(self.tensors[one], tuple) else self._text(one)
+            return self.recipes[one]
+
+        named = [
+            f"{key}={word(one)}" for key, one in node.kwargs.items() if key not in ("device", "layout", "pin_memory")
+        ]
+        function = node.target.__name__.partition(".")[0]
+        return f"{function}({', '.join([*map(word, node.args), *named])})"
+
+    def _text(self, node: Any) -> str:
+        if isinstance(size := self.tensors[node], int):
+            return str(size)
+        array = _numbers(self.torch.view_as_real(size) if size.is_complex() else size)
+        digest = sha256(array.tobytes()).hexdigest()[:8]
+        return str(array.tolist()) if array.size < 5 else f"numbers {list(array.shape)} #{digest}"
+
+    def add(self, node: Any, value: Any) -> None:
         """Record the result of a node that depends only on the shapes of its operands."""
-        self.tensors[node] = self.torch.as_tensor(np.array(array), dtype=node.meta["val"].dtype)
+        like = node.meta["val"]
+        self.tensors[node] = (
+            value if isinstance(value, int) else self.torch.as_tensor(np.array(value), dtype=like.dtype)
+        )
 
     def _tensor(self, node: Any) -> Any:
         if node.op == "placeholder":
             return self.placeholders.get(node.name)
+        if node.target is operator.getitem and isinstance(whole := self.tensors.get(node.args[0]), tuple):
+            return whole[node.args[1]]
         random = self.torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
         if random or not str(node.target).startswith("aten.") or str(node.target).startswith(_UNDEFINED):
             return None
@@ -276,6 +129,8 @@ class Constants:
                 result = node.target(*arguments, **options)
         except (RuntimeError, TypeError, ValueError, IndexError):  # of a damaged file: refused as an operator
             return None
+        if isinstance(result, list | tuple) and all(isinstance(one, self.torch.Tensor) for one in result):
+            return tuple(result)
         return result if isinstance(result, self.torch.Tensor) else None
 
     def _elements(self, target: Any, arguments: Any, options: dict[str, Any]) -> int:
@@ -289,43 +144,110 @@ class Constants:
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError):
             return 0
 
-    def _of_buffers(self, node: Any) -> bool:
-        return node.name in self.buffers or any(self._of_buffers(one) for one in node.all_input_nodes)
-
 
 HANDLERS: Mapping[str, Callable[..., Any]] = {
     **torch_elements.HANDLERS,
     **torch_shape_ops.HANDLERS,
+    **torch_places.HANDLERS,
+    **torch_complex.HANDLERS,
     **torch_layers.HANDLERS,
     **torch_elements.ASSIGNED,
 }
+_NAMES = ("N", "T", "L", "M")  # of open sizes
 
 
 def describe_program(torch: Any, program: Any, name: str) -> Net:
-    """Return the net of an ``ExportedProgram``. Raises :class:`RefusedError` with all reasons."""
-    program = decomposed(torch, program, HANDLERS)
-    read = not isinstance(program, torch.export.ExportedProgram)  # from a file: PyTorch has not decomposed it
-    decomposable = torch.export.default_decompositions() if read else ()
-    builder = NetBuilder("net", name)
-    reader = Torch(Layers(builder))
-    refusals: list[Refusal] = []
-    signature = program.graph_signature
-    tensors = {**program.state_dict, **program.constants}
+    """Return the net of an ``ExportedProgram`` or a stored one. Raises :class:`RefusedError` with all reasons.
+
+    Sizes that are open in the program stay so, unless a layer needs their numbers: then a note says which.
+    """
+    own = _tensors(program)[0]
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name not in own]
+    inputs = [(node, _open_axes(torch, node)) for node in nodes]
+    symbols = dict.fromkeys(symbol for _, axes in inputs for symbol in axes.values())
+    names = {} if "" in symbols else dict(zip(symbols, _NAMES, strict=False))
+    choices = [[*names], *([symbol] for symbol in names if len(names) > 1), []]
+    program, refused = decomposed(torch, program, HANDLERS), None
+    for opened in choices if names else [[]]:
+        try:
+            net, sizes = _described(torch, program, name, inputs, {symbol: names[symbol] for symbol in opened})
+        except RefusedError as error:
+            refused = refused or error
+            if not opened:
+                raise
+            continue
+        closed = ", ".join(
+            f"{names.get(symbol, 'size')}={size}" for symbol, size in sizes.items() if symbol not in opened
+        )
+        if closed:
+            first = refused and refused.refusals[0]
+            why = f"{first.node} needs a number ({first.value})" if first else "they are computed from each other"
+            net = replace(net, notes=(*net.notes, f"The example's {closed} is fixed: {why}."))
+        kept = {names[symbol]: sizes[symbol] for symbol in opened}
+        return replace(net, sizes={size: n for size, n in kept.items() if size in net.open_sizes()})
+    raise AssertionError
+
+
+def _tensors(program: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a program's tensors by the names of their placeholders, and the source's names of those that are stored.
+
+    The others were written by the model's code.
+    """
+    signature, tensors = program.graph_signature, {**program.state_dict, **program.constants}
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    lifted = getattr(signature, "inputs_to_lifted_tensor_constants", {})  # by the model's code, not trained
-    constants = Constants(
-        torch,
-        buffers={put: tensors[of] for put, of in signature.inputs_to_buffers.items()},
-        lifted={put: tensors[of] for put, of in lifted.items()},
-    )
+    lifted = getattr(signature, "inputs_to_lifted_tensor_constants", {})
+    return {put: tensors[of] for put, of in {**stored, **lifted}.items()}, stored
+
+
+def _open_axes(torch: Any, node: Any) -> dict[int, str]:
+    """Return the names of an input's open sizes by their axes; an empty one for a size that is computed from others."""
+    if "open" in node.meta:
+        known: dict[int, str] = node.meta["open"]
+        return known
+    shape = getattr(node.meta["val"], "shape", ())
+    sizes = {axis: str(size) for axis, size in enumerate(shape) if isinstance(size, torch.SymInt)}
+    return {axis: text if text.isidentifier() else "" for axis, text in sizes.items()}
+
+
+def _described(
+    torch: Any, program: Any, name: str, inputs: Sequence[tuple[Any, Mapping[int, str]]], opened: Mapping[str, str]
+) -> tuple[Net, dict[str, int]]:
+    """Return the net with open sizes of these names, and the numbers of all open sizes in the example."""
+    builder = NetBuilder("net", name)
+    reader, refusals, sizes = Torch(Layers(builder)), list[Refusal](), dict[str, int]()
+    tensors, stored = _tensors(program)
+    constants, own = Constants(torch, tensors, stored), iter(inputs)
     for node in program.graph.nodes:
-        if node.op == "placeholder":
-            reader.values[node] = _placeholder(builder, constants, node, stored, tensors)
+        if node.op == "placeholder" and node.name in tensors:
+            reader.values[node] = constants.take(node)
+        elif node.op == "placeholder":
+            given, axes = next(own)
+            sizes |= {symbol: int(given.meta["val"].shape[axis]) for axis, symbol in axes.items()}
+            reader.values[node] = value = _input(builder, reader, given, {a: opened.get(s) for a, s in axes.items()})
+            if isinstance(value, int | float):
+                constants.tensors[node] = value
         elif node.op == "call_function":
-            refusal = _call(reader, constants, node, decomposable)
+            refusal = _call(reader, constants, node)
             refusals += [replace(refusal, line=_line(node))] if refusal else []
     if refusals:
         raise RefusedError(name, refusals)
+    return _with_outputs(builder, reader, program, name, stored), sizes
+
+
+def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, str | None]) -> Any:
+    """Return the value of an input; an argument that is no tensor is what it is in the example."""
+    value = node.meta["val"]
+    if value is None or isinstance(value, bool | int | float | str) or not hasattr(value, "shape"):
+        return value
+    shape = [opened.get(axis) or int(size) for axis, size in enumerate(value.shape)]
+    name = builder.input(node.name, shape or (1,))
+    reader.layers.at(node.name, node.name)
+    return name if shape else reader.layers.reshape(name, ())
+
+
+def _with_outputs(builder: NetBuilder, reader: Torch, program: Any, name: str, stored: Mapping[str, str]) -> Net:
+    """Return the net with the results of the program as its outputs."""
+    signature = program.graph_signature
     (output,) = [node for node in program.graph.nodes if node.op == "output"]
     pairs = zip(output.args[0], signature.output_specs, strict=True)
     results = [one for one, spec in pairs if one is not None and spec.kind.name == "USER_OUTPUT"]
@@ -335,14 +257,16 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
             f"The module overwrites {', '.join(changed)}: what they hold afterwards is no output, and the next call"
             " begins with what they hold now."
         )
-    values = [(result, reader.values[result]) for result in results]
+    values = [(result, reader.values.get(result, result)) for result in results]
     unavailable = [(one, _NOT_AVAILABLE) for one, value in values if value is NotAvailable]
     unavailable += [(one, _PACKED) for one, value in values if isinstance(value, Packed)]
+    unavailable += [(one, _COMPLEX) for one, value in values if isinstance(value, Complex)]
     if unavailable:
         raise RefusedError(name, [refused.at(str(one), _line(one)) for one, refused in unavailable])
-    for number, result in enumerate(results):
-        value = reader.layers.result(reader.joined(reader.values[result]), "output")
-        builder.outputs["Y" if len(results) == 1 else f"Y_{number}"] = value
+    for number, (_, value) in enumerate(values):
+        joined = np.asarray(value, float) if isinstance(value, bool | int | float) else reader.joined(value)
+        name = "Y" if len(results) == 1 else f"Y_{number}"
+        builder.outputs[name] = reader.layers.result(joined, "output")
     net = builder.finish()
     used = {source for weight in net.params.values() for source in weight.sources}
     unused = {name: "the program computes nothing from it" for name in stored.values() if name not in used}
@@ -352,73 +276,87 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
 
 _FRAME = re.compile(r'^ *File "(.{1,1000})", line (\d{1,9}), in ', re.MULTILINE)
 _LAYERS = ("/torch/nn/", "/lstmc/importers/")  # files of layers, not of the model
-_LOAD = (
-    "PyTorch may be able to write it in known operators: save torch.export.export(...).run_decompositions(), or, if you"
-    " trust the file, give torch.export.load(PATH) to lstmc.from_torch, which keeps recurrent layers"
-)
 _PACKED = Refused("data", "of a packed sequence", "it is only read row by row", "pad it before, by pad_packed_sequence")
+_COMPLEX = Refused("output", "complex", "outputs are real numbers", "return torch.view_as_real of it")
 _NOT_AVAILABLE = Refused(
     "result", "not the first", "only the first result is supported", "return the values, or leave it out"
 )
 
 
-def _placeholder(
-    builder: NetBuilder, constants: Constants, node: Any, stored: Mapping[str, str], tensors: Mapping[str, Any]
-) -> Any:
-    """Return the value of a placeholder: a constant, a parameter or buffer, or an input."""
-    if (numbers := constants.take(node)) is not None:
-        return numbers
-    if node.name in stored:
-        return _weight(stored[node.name], tensors[stored[node.name]])
-    return builder.input(node.name, tuple(int(size) for size in node.meta["val"].shape))
+def _weight(recipe: str, sources: tuple[str, ...], tensor: Any) -> Weight:
+    return Weight(tuple(tensor.shape), sources, recipe, lambda: _numbers(tensor))
 
 
-def _weight(name: str, tensor: Any) -> Weight:
-    return Weight(tuple(tensor.shape), (name,), name, lambda: tensor.detach().cpu().numpy())
+def _parts(tensor: Any, part: Callable[[Any], Any]) -> Any:
+    """Return what ``part`` makes of a tensor, or of the two parts of a complex one."""
+    return Complex(part(tensor.real), part(tensor.imag)) if tensor.is_complex() else part(tensor)
 
 
-def _call(reader: Torch, constants: Constants, node: Any, decomposable: Container[Any]) -> Refusal | None:
+def _numbers(tensor: Any) -> Array:
+    """Return the elements of a tensor; bfloat16, which NumPy has not, as float32."""
+    own = tensor.detach().cpu()
+    array: Array = np.array((own.float() if str(own.dtype) == "torch.bfloat16" else own).numpy())
+    return array
+
+
+def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
     """Translate a node, or return its refusal."""
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
     label = f"{node.name} ({_place(node) or target})"
-    handler = HANDLERS.get(target)
     if any(reader.values.get(one) is Poison for one in node.all_input_nodes):
         reader.values[node] = Poison  # what it is made of was refused already
         return None
     reader.values[node] = Poison
     try:
-        numbers = constants.take(node)
+        known = constants.take(node)
     except ShapeProblem as problem:
         return Refusal(label, target, str(problem), "it is too large a constant", "make it smaller")
-    if numbers is not None:
-        reader.values[node] = numbers
+    if known is not None:
+        reader.values[node] = known
         return None
     if hasattr(node.target, "_schema") and not node.target._schema.returns:
         return None  # an assertion
-    if handler is None:
-        mend = _LOAD if node.target in decomposable else "write the model without it"
-        return Refusal(label, "operator", target, "it is not supported", mend)
     reader.layers.at(node.name, f"{node.name} ({_place(node) or _line(node) or target})")
+    reader.node = node
+    try:
+        reader.values[node] = result = _result(reader, node, target)
+    except (ShapeProblem, Refused) as problem:
+        if (weight := constants.weight(node)) is not None:
+            reader.values[node] = weight
+            return None
+        if isinstance(problem, Refused):
+            return problem.at(label)
+        return Refusal(label, target, str(problem), "shapes do not fit", "rewrite this part of the model")
+    if isinstance(result, str) and node in constants.sources:
+        reader.folded[result] = partial(constants.weight, node)
+    elif isinstance(result, np.ndarray | int) and not isinstance(result, OpenSize):
+        constants.add(node, result)
+    return None
+
+
+def _result(reader: Torch, node: Any, target: str) -> Any:
+    """Return the value of a node. Raises :class:`Refused` or :class:`~lstmc.importers.ir.values.ShapeProblem`."""
     arguments, options = map(reader.resolved, _arguments(node))
+    if target.startswith("aten.sym_size."):
+        return reader.layers.shape(reader.joined(arguments[0]))[arguments[1]]
+    if not hasattr(node.target, "_schema") and node.target is not operator.getitem:
+        return node.target(*arguments)  # arithmetic of sizes
+    handler = HANDLERS.get(target)
+    if handler is None:
+        raise Refused("operator", target, "it is not supported", "write the model without it")
     if target not in torch_elements.ASSIGNED:
         arguments, options = reader.joined(arguments), reader.joined(options)
-    try:
-        if any(reader.values.get(one) is NotAvailable for one in node.all_input_nodes):
-            raise _NOT_AVAILABLE
-        packed = any(isinstance(reader.values.get(one), Packed) for one in node.all_input_nodes)
-        rows = packed and target in torch_elements.OF_ROWS
-        if packed and not rows and target not in torch_layers.OF_PACKED:
-            raise _PACKED
-        arguments = [one.x if rows and isinstance(one, Packed) else one for one in arguments]
-        result = handler(reader, *arguments, **options)
-        reader.values[node] = result = Packed(result) if rows else result
-        if isinstance(result, np.ndarray):
-            constants.add(node, result)
-    except ShapeProblem as problem:
-        return Refusal(label, target, str(problem), "shapes do not fit", "rewrite this part of the model")
-    except Refused as refused:
-        return refused.at(label)
-    return None
+    values = [reader.values.get(one) for one in node.all_input_nodes]
+    if any(value is NotAvailable for value in values):
+        raise _NOT_AVAILABLE
+    if any(isinstance(one, Complex | complex) for one in (*values, *arguments)) and target != "getitem":
+        return torch_complex.of_complex(reader, target, handler, arguments, options)
+    packed = any(isinstance(value, Packed) for value in values)
+    rows = packed and target in torch_elements.OF_ROWS
+    if packed and not rows and target not in torch_layers.OF_PACKED:
+        raise _PACKED
+    result = handler(reader, *(one.x if rows and isinstance(one, Packed) else one for one in arguments), **options)
+    return Packed(result) if rows else result
 
 
 def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.frontends.shape_ops import Operand, same_padding
+from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Torch, weight_or_none
+from lstmc.importers.frontends.windows import same_padding
 from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused
@@ -18,6 +19,8 @@ Handler = Callable[..., Any]
 
 
 def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None) -> str:
+    w = t.folded[w]() if isinstance(w, str) and w in t.folded else w
+    b = t.folded[b]() if isinstance(b, str) and b in t.folded else b
     if isinstance(w, Weight) and not isinstance(b, str):
         return t.layers.linear(x, w, weight_or_none(t, b, "bias"))
     y = t.layers.matmul(x, t.layers.transpose(w, (1, 0)))  # of parts of a parameter, which are values here
@@ -37,7 +40,8 @@ def _attention(
 ) -> str:  # fmt: skip
     """softmax(q k' / sqrt(width) + mask) v; a boolean mask adds 0 or -inf."""
     if enable_gqa:
-        raise Refused("enable_gqa", "True", "heads that share keys are not written", "repeat the keys")
+        heads = t.layers.size(q, -3) // t.layers.size(k, -3)
+        k, v = (t.layers.enlarged(x, len(t.layers.shape(x)) - 3, heads) for x in (k, v))
     width, rank = t.layers.size(q, -1, "the width"), len(t.layers.shape(k))
     scores = t.layers.matmul(q, t.layers.transpose(k, (*range(rank - 2), rank - 1, rank - 2)))
     scores = t.layers.affine(scores, width**-0.5 if scale is None else scale, 0.0)
@@ -46,8 +50,8 @@ def _attention(
         mask = np.tri(rows, columns, dtype=bool)
     if isinstance(mask, np.ndarray) and mask.dtype == bool:
         mask = np.where(mask, 0.0, -np.inf)
-    if isinstance(mask, str):
-        raise Refused("attn_mask", "computed by the model", "its numbers are not known here", "add it to the scores")
+    if isinstance(mask, str) and t.is_mask(3):
+        scores, mask = t.layers.where(mask, scores, np.asarray(-np.inf)), None
     if mask is not None:
         scores = t.layers.binary("add", scores, mask)
     return t.layers.matmul(t.layers.softmax(scores, -1), v)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
 
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_elements import Torch
-from lstmc.importers.ir.values import Weight, axis_in, bounded, fixed, in_pieces, resolved
+from lstmc.importers.ir.values import OpenSize, Weight, axis_in, bounded, broadcast, fixed, in_pieces, resolved
 from lstmc.importers.refusal import Refused
-from lstmc.ops import Array
 
 Handler = Callable[..., Any]
+LAST = 2**63 - 1  # where a slice ends that has no end
 
 
 def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
@@ -35,7 +36,14 @@ def _flatten(t: Torch, x: Operand, start: int, end: int) -> str:
     return t.layers.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape))
 
 
-def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> str:
+def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> Operand:
+    shape = t.layers.shape(x)
+    size = shape[axis_in(axis, len(shape))]
+    if isinstance(size, OpenSize) and not start and stop in (None, size, LAST) and step == 1:
+        return t.layers.value(x)
+    if not isinstance(size, OpenSize) and not range(size)[start:stop:step]:
+        shape = (*shape[: axis_in(axis, len(shape))], 0, *shape[axis_in(axis, len(shape)) + 1 :])
+        return np.zeros([fixed(one, "a size") for one in shape])  # of no elements
     return t.layers.slice(x, axis, slice(start, stop, step))
 
 
@@ -70,6 +78,20 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
     return t.layers.squeeze(x, [axis for axis in candidates if shape[axis] == 1])
 
 
+def _cat(t: Torch, xs: Sequence[Operand], axis: int) -> Operand:
+    """Join values; those of no elements are left out, and zeros of one element are repeated to open sizes."""
+    kept = [x for x in xs if 0 not in t.layers.shape(x)]
+    if len(kept) < 2:
+        return kept[0] if kept else xs[0]
+    place = axis_in(axis, len(t.layers.shape(kept[0])))
+    sizes = [(*s[:place], 1, *s[place + 1 :]) for s in map(t.layers.shape, kept)]
+    whole = reduce(broadcast, sizes)
+    wide = [(*whole[:place], t.layers.shape(x)[place], *whole[place + 1 :]) for x in kept]
+    return t.layers.concat(
+        [t.layers.expand(x, s) if isinstance(x, np.ndarray) else x for x, s in zip(kept, wide, strict=True)], axis
+    )
+
+
 def _expand(t: Torch, x: Operand, shape: Sequence[int], *, implicit: bool) -> Operand:
     old = t.layers.shape(x)
     target = [old[i - len(shape) + len(old)] if s == -1 else s for i, s in enumerate(shape)]
@@ -93,32 +115,6 @@ def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None, *, output_s
     return t.layers.enlarged(x, axis_in(axis, len(t.layers.shape(x))), count)
 
 
-def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
-    """Upsampling by integer factors, to the nearest element."""
-    shape = t.layers.shape(x)[2:]
-    factors = scales if sizes is None else [n / fixed(old, "a size") for n, old in zip(sizes, shape, strict=True)]
-    return t.layers.resized(x, dict(enumerate(factors, 2)))
-
-
-def _index(t: Torch, x: Operand, places: Sequence[Any]) -> str:
-    """Indexing by constant indices along one axis."""
-    indexed = [(axis, one) for axis, one in enumerate(places) if one is not None]
-    if len(indexed) != 1:
-        raise Refused(
-            "indices", f"{len(indexed)} axes", "only constant indices along one axis are supported", "use slices"
-        )
-    axis, indices = indexed[0]
-    if isinstance(indices, str):
-        raise Refused("indices", "computed by the model", "they must be known here", "make them a constant")
-    array, shape = indices.make() if isinstance(indices, Weight) else np.asarray(indices), t.layers.shape(x)
-    picked = t.layers.pick(x, axis, [int(n) for n in array.reshape(-1)])
-    return t.layers.reshape(picked, (*shape[:axis], *array.shape, *shape[axis + 1 :]))
-
-
-def _index_select(t: Torch, x: Operand, axis: int, at: Operand) -> str:
-    return _index(t, x, [*(None,) * axis_in(axis, len(t.layers.shape(x))), at])
-
-
 def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> str:
     if not axes:
         raise Refused("dims", "none", "elements would go from row to row", "give dims")
@@ -127,16 +123,6 @@ def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> s
         size = t.layers.size(y, axis)
         y = t.layers.pick(y, axis, [(place - shift) % size for place in range(size)])
     return y
-
-
-def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
-    """Windows of an axis, with their elements in a new last axis."""
-    shape = t.layers.shape(x)
-    axis = axis_in(axis, len(shape))
-    starts = range(0, fixed(shape[axis], f"axis {axis}") - size + 1, step)
-    order = (*(a for a in range(len(shape)) if a != axis), axis)
-    parts = [t.layers.transpose(t.layers.cut(x, axis, at, at + size), order) for at in starts]
-    return t.layers.stack(parts, axis)
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
@@ -194,13 +180,6 @@ def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool) -> str:
     return y if keep else t.layers.squeeze(y, axes)
 
 
-def _top_k(t: Torch, x: Operand, count: int, axis: int, largest: bool, ordered: bool) -> list[str]:
-    if count != 1:
-        raise Refused("k", str(count), "only the largest element is computed", "give back the scores")
-    best: list[str] = _best("max" if largest else "min")(t, x, axis, True)
-    return best
-
-
 def _reduce(kind: Any) -> Handler:
     def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
         return t.layers.reduce(kind, x, axes or range(len(t.layers.shape(x))), keep)
@@ -208,23 +187,27 @@ def _reduce(kind: Any) -> Handler:
     return handle
 
 
-def _full(shape: Sequence[int], value: Any = 0.0) -> Array:
+def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Operand:
+    """Return a constant array; zeros have one element along an open axis, and are repeated where that matters."""
+    shape = [1 if isinstance(size, OpenSize) else fixed(size, "a size") for size in sizes]
     bounded(shape)
-    return np.full(shape, value)
+    array = np.full(shape, value)
+    return array if not value or array.shape == tuple(sizes) else t.layers.expand(array, sizes)
 
 
-def _range(t: Torch, *bounds: Any, **options: Any) -> Array:
-    start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
+    known = [fixed(one, "a bound") for one in bounds]
+    start, stop, step = (0, *known, 1) if len(known) == 1 else (*known, 1)[:3]
     bounded([abs((stop - start) / step)])
-    return np.arange(start, stop, step)
+    return np.arange(start, stop, step, dtype=float)
 
 
 def _constant(value: float | None = None, shaped: bool = False) -> Handler:
     """Return a handler of a constant array, of a fixed ``value`` or the next argument, in x's shape or a given one."""
 
-    def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Array:
+    def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Operand:
         sizes, *rest = more if shaped else (t.layers.shape(x), *more)
-        return _full([fixed(size, "a size") for size in sizes], rest[0] if value is None else value)
+        return _full(t, sizes, rest[0] if value is None else value)
 
     return handle
 
@@ -248,6 +231,13 @@ def _norm(t: Torch, x: Operand, order: float, axes: Sequence[int] | None, keep: 
     return t.layers.norm(x, int(order), axes or range(len(t.layers.shape(x))), keep)
 
 
+UNCHANGED = tuple(
+    f"aten.{name}"
+    for name in (
+        *("contiguous.default", "clone.default", "detach.default", "alias.default"),
+        *("lift_fresh_copy.default", "detach_.default", "_assert_tensor_metadata.default"),
+    )
+)
 HANDLERS: dict[str, Handler] = {
     "getitem": lambda t, x, at: x[at],
     "aten.transpose.int": _transpose,
@@ -270,25 +260,19 @@ HANDLERS: dict[str, Handler] = {
     "aten.split.Tensor": _split,
     "aten.split_with_sizes.default": _split,
     "aten.unbind.int": _unbind,
-    "aten.cat.default": lambda t, xs, axis: t.layers.concat(xs, axis),
+    "aten.cat.default": _cat,
     "aten.stack.default": lambda t, xs, axis: t.layers.stack(xs, axis),
     "aten.expand.default": _expand,
     "aten.expand_as.default": lambda t, x, like: t.layers.expand(x, t.layers.shape(like)),
     "aten.repeat.default": _repeat,
     "aten.tile.default": _repeat,
     "aten.repeat_interleave.self_int": _repeat_each,
-    "aten.upsample_nearest1d.vec": _nearest,
-    "aten.upsample_nearest2d.vec": _nearest,
-    "aten.index.Tensor": _index,
-    "aten.index_select.default": _index_select,
     "aten.roll.default": _roll,
-    "aten.unfold.default": _unfold,
     "aten.pixel_shuffle.default": lambda t, x, by: t.layers.depth_to_space(x, by, depth_first=False),
     "aten.cumsum.default": lambda t, x, axis, dtype: t.layers.cumulated(x, axis),
     **{f"aten.arange.{kind}": _range for kind in ("default", "start", "start_step")},
     "aten.argmax.default": _place(1.0),
     "aten.argmin.default": _place(-1.0),
-    "aten.topk.default": _top_k,
     "aten.max.dim": _best("max"),
     "aten.min.dim": _best("min"),
     "aten.amax.default": _reduce("max"),
@@ -308,18 +292,15 @@ HANDLERS: dict[str, Handler] = {
     "aten.log_softmax.int": lambda t, x, axis, dtype: t.layers.softmax(x, axis, log=True),
     **{f"aten.{name}_like.default": _constant(n) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
     **{f"aten.new_{name}.default": _constant(n, True) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
-    "aten.empty.memory_format": lambda t, shape, **options: _full(shape),
+    "aten.empty.memory_format": lambda t, shape, **options: _full(t, shape, 0.0),
+    "aten.zeros.default": lambda t, shape, **options: _full(t, shape, 0.0),
+    "aten.ones.default": lambda t, shape, **options: _full(t, shape, 1.0),
+    "aten.full.default": _full,
     "aten.empty_like.default": _constant(0.0),
     "aten.new_empty.default": _constant(0.0, True),
     "aten.pad.default": _pad,
     "aten.constant_pad_nd.default": lambda t, x, pads, value: _pad(t, x, pads, "constant", value),
-    **{
-        f"aten.{name}": lambda t, x, *_, **__: x
-        for name in (
-            *("contiguous.default", "clone.default", "detach.default", "alias.default"),
-            *("lift_fresh_copy.default", "detach_.default", "_assert_tensor_metadata.default"),
-        )
-    },
+    **dict.fromkeys(UNCHANGED, lambda t, x, *_, **__: x),
     **{f"aten.{name}": _cast for name in ("_to_copy.default", "to.dtype", "to.device")},
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc import types
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Conv, Op
+from lstmc.ops import Array, Conv, Op, Reshape
 from lstmc.ops.layers import Pool
 from lstmc.ops.pointwise import Binary
 from lstmc.types import MOST_ELEMENTS, TensorType
@@ -102,8 +102,9 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
     # as by a convolution's padding; a loop's sequences, which are first, have the names of the model, not of its step
     kept = {int(size): size for shape in reversed(shapes) for size in open_sizes(shape)}
     results = tuple(tuple(kept.get(size, plain(size)) for size in shape) for shape in results)
-    for shape in results:
-        if any(size > MOST_ELEMENTS and not isinstance(size, OpenSize) for size in shape):
+    there = {int(size) for shape in shapes for size in shape}  # a product of sizes comes by a reshape alone
+    for shape in results if not isinstance(op, Reshape) else ():
+        if any(size > MOST_ELEMENTS and size not in there and not isinstance(size, OpenSize) for size in shape):
             names = dict.fromkeys(str(size) for one in shapes for size in open_sizes(one) if size not in shape)
             what = "an image's size" if isinstance(op, Conv | Pool) else "a size"
             if names:
@@ -113,12 +114,12 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
 
 
 def _check_size(shape: Shape) -> None:
-    bounded((1 if isinstance(size, OpenSize) else size for size in shape), MOST_ELEMENTS)
+    bounded((1 if isinstance(size, types.UnknownSize) else size for size in shape), MOST_ELEMENTS)
 
 
 def plain(size: Size) -> Size:
-    """Return a number without its name."""
-    return size if isinstance(size, OpenSize) else int(size)
+    """Return a number without its name; a size that is not known stays as it is."""
+    return size if isinstance(size, types.UnknownSize) else int(size)
 
 
 def resolved(shape: Sequence[Size], old: Shape) -> Shape:

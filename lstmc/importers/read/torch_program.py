@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +35,7 @@ _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "neg")
 }
 _NO_READING = ("from_file",)  # of aten: they open files
-_PLAIN = ("as_int", "as_ints", "as_float", "as_floats", "as_bool", "as_bools", "as_string", "as_strings")
+_PLAIN = ("as_int", "as_ints", "as_bool", "as_bools", "as_string", "as_strings")
 
 
 def is_program(names: Mapping[str, int]) -> bool:
@@ -47,35 +48,78 @@ class StoredProgram:
     """A program of a file, with the attributes of a ``torch.export.ExportedProgram`` that are used."""
 
     torch: Any
+    origin: str
     graph: Any
     graph_signature: Any
     state_dict: dict[str, Any]
     constants: dict[str, Any]
 
+    def module(self) -> Any:
+        """Return a module that runs the graph on the user's inputs, node by node; none of its text becomes code."""
+        torch, tensors = self.torch, {**self.state_dict, **self.constants}
+        places = {name: f"tensor_{number}" for number, name in enumerate(tensors)}
+        stored = {name: places[of] for name, of in _stored(self.graph_signature).items()}
+        in_place = any("_." in str(node.target) for node in self.graph.nodes)
+
+        class Stored(torch.nn.Module):  # type: ignore[misc, name-defined]
+            def __init__(own) -> None:
+                super().__init__()
+                for name, place in places.items():  # a copy where the graph may overwrite it
+                    own.register_buffer(place, tensors[name].clone() if in_place else tensors[name])
+
+            def forward(own, *inputs: Any) -> Any:
+                arguments, nodes = iter(inputs), [node for node in self.graph.nodes if node.op == "placeholder"]
+                fed = [getattr(own, stored[n.name]) if n.name in stored else next(arguments) for n in nodes]
+                with torch.fx.traceback.preserve_node_meta():
+                    return torch.fx.Interpreter(own, graph=self.graph).run(*fed, enable_io_processing=False)
+
+        return Stored()
+
     def run_decompositions(self, table: Any) -> StoredProgram:
-        """Return the program unchanged: PyTorch decomposes its own programs alone."""
-        return self
+        """Return the program without operators in place, and with those of ``table`` decomposed, both by PyTorch.
 
-    def module(self) -> Callable[..., Any]:
-        """Return a function of the user's inputs that runs the graph, node by node."""
-        signature, tensors = self.graph_signature, {**self.state_dict, **self.constants}
-        named = {
-            **signature.inputs_to_parameters,
-            **signature.inputs_to_buffers,
-            **signature.inputs_to_lifted_tensor_constants,
-        }
-        graph_module = self.torch.fx.GraphModule(self.torch.nn.Module(), self.graph)
+        Raises :class:`SourceError` for a graph whose operators do not take their operands.
+        """
+        torch, stored = self.torch, _stored(self.graph_signature)
+        inputs = [node for node in self.graph.nodes if node.op == "placeholder" and node.name not in stored]
+        open_axes = tuple(dict.fromkeys(node.meta["open"], torch.export.Dim.AUTO) for node in inputs)
+        try:
+            fed = tuple(torch.empty(node.meta["val"].shape, dtype=node.meta["val"].dtype) for node in inputs)
+            program = torch.export.export(self.module(), fed, dynamic_shapes=(open_axes,))
+            program = program.run_decompositions(table)
+        except Exception as error:  # of any class: by each operator
+            reason = f"PyTorch does not run its graph: {type(error).__name__}: {brief(error)}"
+            raise SourceError(f"{self.origin}: {reason}") from None
+        signature = self._signature(program.graph_signature, inputs)
+        return replace(self, graph=program.graph, graph_signature=signature)
 
-        def run(*inputs: Any) -> Any:
-            arguments = iter(inputs)
-            fed = [
-                tensors[named[node.name]] if node.name in named else next(arguments)
-                for node in self.graph.nodes
-                if node.op == "placeholder"
-            ]
-            return self.torch.fx.Interpreter(graph_module).run(*fed)
+    def _signature(self, new: Any, inputs: Sequence[Any]) -> Any:
+        """Return the signature of the decomposed program, with the names of this one."""
+        tensors, own = [*self.state_dict, *self.constants], iter(self.graph_signature.output_specs)
+        kinds = {spec.target: spec for spec in self.graph_signature.input_specs if spec.target is not None}
+        called = dict(zip(new.user_inputs, (node.name for node in inputs), strict=True))
 
-        return run
+        def name(target: str | None) -> Any:
+            number = (target or "").removeprefix("tensor_")
+            return tensors[int(number)] if number.isdigit() else called.get(target, target)
+
+        found = [kinds.get(name(spec.target)) for spec in new.input_specs]
+        put = [
+            spec if of is None else replace(of, arg=spec.arg) for spec, of in zip(new.input_specs, found, strict=True)
+        ]
+        results = [
+            replace(next(own), arg=spec.arg)
+            if spec.kind.name == "USER_OUTPUT"
+            else replace(spec, target=name(spec.target))
+            for spec in new.output_specs
+        ]
+        return self.torch.export.graph_signature.ExportGraphSignature(put, results)
+
+
+def _stored(signature: Any) -> dict[str, str]:
+    """Return the names of the tensors that a program's placeholders stand for."""
+    lifted = signature.inputs_to_lifted_tensor_constants
+    return {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **lifted}
 
 
 def read_program(torch: Any, path: Path) -> StoredProgram:
@@ -177,7 +221,7 @@ class _Reader:
             self._node(call)
         self.graph.output([self._argument(one) for one in _list(graph, dict, "outputs")])
         signature = self._signature(_at(module, dict, "signature"), {*weights, *constants})
-        return StoredProgram(self.torch, self.graph, signature, weights, constants)
+        return StoredProgram(self.torch, self.origin, self.graph, signature, weights, constants)
 
     def _json(self, name: str) -> Any:
         if self.folder + name not in self.sizes:
@@ -219,7 +263,7 @@ class _Reader:
         shape, strides = (self._sizes(_list(meta, dict, key)) for key in ("sizes", "strides"))
         view = Tensor(Storage(file, dtype, count), _at(meta, int, "storage_offset", "as_int"), shape, strides)
         tensor: StoredTensor = stored(self.origin, name, view, lambda key, size: read_entry(self.path, key)[:size])
-        return self.torch.from_numpy(np.array(tensor.read()))
+        return self.torch.from_numpy(np.array(tensor.read())).to(self._type(_at(meta, int, "dtype")))
 
     def _sizes(self, sizes: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
         """Return sizes; for a dynamic one the number in the example."""
@@ -231,8 +275,9 @@ class _Reader:
         self.nodes[name] = node
         if name in self.values:
             meta = self.values[name]
-            dtype, sizes = self._type(_at(meta, int, "dtype")), self._sizes(_list(meta, dict, "sizes"))
-            node.meta["val"] = self.torch.empty(sizes, dtype=dtype, device="meta")
+            dtype, sizes = self._type(_at(meta, int, "dtype")), _list(meta, dict, "sizes")
+            node.meta["val"] = self.torch.empty(self._sizes(sizes), dtype=dtype, device="meta")
+            node.meta["open"] = {axis: _symbol(size) for axis, size in enumerate(sizes) if "as_int" not in size}
         elif name in self.open_sizes:
             (node.meta["val"],) = self._sizes([_at(self.open_sizes, dict, name)])
 
@@ -273,6 +318,8 @@ class _Reader:
 
     def _argument(self, argument: Mapping[str, Any]) -> Any:
         kind, value = _only(argument)
+        if kind in ("as_float", "as_floats"):  # JSON has no infinite number: a word
+            return [*map(float, value)] if isinstance(value, list) else float(value)
         if kind in _PLAIN:
             return value
         if kind == "as_none":
@@ -331,6 +378,12 @@ class _Reader:
         """Return the node of an input or an output of the graph."""
         path = ("arg", "as_tensor", "name") if kind.startswith("user") else ("arg", "name")
         return graphs.TensorArgument(name=self._value(_at(value, str, *path)).name)
+
+
+def _symbol(size: Mapping[str, Any]) -> str:
+    """Return the name of an open size; an empty one of one that is computed from such."""
+    named = re.fullmatch(r"(?:Symbol\(')?(\w{1,40})(?:'[\w=, ]*\))?", _at(size, str, "as_expr", "expr_str"), re.ASCII)
+    return "" if named is None else named[1]
 
 
 def _result_names(result: Mapping[str, Any]) -> list[str]:

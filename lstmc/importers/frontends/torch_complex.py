@@ -1,0 +1,209 @@
+"""Complex numbers of PyTorch as two real values, and discrete Fourier transforms as products with constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.torch_elements import Torch
+from lstmc.importers.frontends.torch_shape_ops import UNCHANGED
+from lstmc.importers.ir.values import axis_in, number
+from lstmc.importers.refusal import Refused
+from lstmc.ops import Array
+
+Handler = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Complex:
+    """A complex value by its real and its imaginary part."""
+
+    real: Operand
+    imag: Operand
+
+
+def _real(t: Torch, x: Any) -> Any:
+    return x.real if isinstance(x, Complex) else [_real(t, one) for one in x] if isinstance(x, list) else x
+
+
+def _imag(t: Torch, x: Any) -> Any:
+    """Return the imaginary part; of a real value zeros, and of a setting itself."""
+    if isinstance(x, Complex):
+        return x.imag
+    if isinstance(x, list):
+        return [_imag(t, one) for one in x]
+    return t.layers.affine(x, 0.0, 0.0) if isinstance(x, str) else x
+
+
+def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any], options: Any) -> Any:
+    """Return what an operator makes of complex operands. Raises :class:`Refused` where that is not known."""
+    xs = [Complex(np.asarray(x.real), np.asarray(x.imag)) if isinstance(x, complex) else x for x in arguments]
+    if target in _OF_COMPLEX:
+        return _OF_COMPLEX[target](t, *xs, **options)
+    name = target.split(".")[1]
+    if target in UNCHANGED:
+        return xs[0]
+    if name in _OF_PARTS:
+        real, imag = (handler(t, *(part(t, x) for x in xs), **options) for part in (_real, _imag))
+        return [*map(Complex, real, imag)] if isinstance(real, list) else Complex(real, imag)
+    places = [place for place, x in enumerate(xs) if place < 2 or name == "einsum"]
+    if name in ("add", "sub", "rsub"):
+        return _sum(t, handler, xs, options)
+    if name in _PRODUCTS and len(places) >= 2:
+        return _product(t, handler, name, xs, options)
+    raise Refused(
+        "operand", "complex", f"{name} of complex numbers is not written", "write it in real and imaginary parts"
+    )
+
+
+def _sum(t: Torch, handler: Handler, xs: Sequence[Any], options: Any) -> Complex:
+    x, y, *rest = xs
+    real = handler(t, _real(t, x), _real(t, y), *rest, **options)
+    if isinstance(x, Complex) and isinstance(y, Complex):
+        return Complex(real, handler(t, x.imag, y.imag, *rest, **options))
+    imag = x.imag if isinstance(x, Complex) else handler(t, np.asarray(0.0), y.imag, *rest, **options)
+    return Complex(real, t.layers.expand(imag, t.layers.shape(real)))
+
+
+def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: Any) -> Complex:
+    """Return a product of two operands, each complex or real; an einsum has them in a list."""
+    (x, y), rest = (xs[1], xs[2:]) if name == "einsum" else (xs[:2], xs[2:])
+    if name == "div" and isinstance(y, Complex):
+        power = t.layers.binary("add", _square(t, y.real), _square(t, y.imag))
+        y = Complex(t.layers.binary("div", y.real, power), t.layers.binary("div", _negated(t, y.imag), power))
+        return _product(t, lambda t, a, b, *_, **__: t.layers.binary("mul", a, b), "mul", [x, y], {})
+
+    def of(a: Any, b: Any) -> Operand:
+        made: Operand = (
+            handler(t, xs[0], [a, b], *rest, **options) if name == "einsum" else handler(t, a, b, *rest, **options)
+        )
+        return made
+
+    if not isinstance(y, Complex):
+        return Complex(of(x.real, y), of(x.imag, y))
+    if not isinstance(x, Complex):
+        return Complex(of(x, y.real), of(x, y.imag))
+    real = t.layers.binary("sub", of(x.real, y.real), of(x.imag, y.imag))
+    return Complex(real, t.layers.binary("add", of(x.real, y.imag), of(x.imag, y.real)))
+
+
+def _square(t: Torch, x: Operand) -> str:
+    return t.layers.apply("power", x, 2.0)
+
+
+def _negated(t: Torch, x: Operand) -> str:
+    return t.layers.affine(x, -1.0, 0.0)
+
+
+def _magnitude(t: Torch, z: Complex) -> str:
+    return t.layers.apply("power", t.layers.binary("add", _square(t, z.real), _square(t, z.imag)), 0.5)
+
+
+def _polar(t: Torch, size: Any, angle: Any) -> Complex:
+    return Complex(*(t.layers.binary("mul", size, t.layers.apply(name, angle)) for name in ("cos", "sin")))
+
+
+def _of_pairs(t: Torch, x: Operand) -> Complex:
+    return Complex(t.layers.select(x, -1, 0), t.layers.select(x, -1, 1))
+
+
+# functions of each part alone
+_OF_PARTS = frozenset(
+    {
+        *(
+            "view",
+            "reshape",
+            "_unsafe_view",
+            "flatten",
+            "unflatten",
+            "transpose",
+            "mT",
+            "t",
+            "permute",
+            "movedim",
+            "neg",
+        ),
+        *("unsqueeze", "squeeze", "slice", "select", "narrow", "cat", "stack", "expand", "expand_as", "repeat", "flip"),
+        *("roll", "split", "split_with_sizes", "chunk", "unbind", "sum", "mean", "index", "index_select", "unfold"),
+        *("constant_pad_nd", "pad", "linear_of_real", "cumsum"),
+    }
+)
+_PRODUCTS = frozenset({"mul", "div", "matmul", "mm", "bmm", "einsum", "dot", "mv"})
+_OF_COMPLEX: dict[str, Handler] = {
+    "aten.view_as_real.default": lambda t, z: t.layers.stack([z.real, z.imag], -1),
+    "aten.real.default": lambda t, z: z.real,
+    "aten.imag.default": lambda t, z: z.imag,
+    "aten.abs.default": _magnitude,
+    "aten._conj.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
+    "aten._conj_physical.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
+    "aten.resolve_conj.default": lambda t, z: z,
+    "aten.exp.default": lambda t, z: _polar(t, t.layers.apply("exp", z.real), z.imag),
+    "aten._fft_c2r.default": lambda t, *xs: _to_real(t, *xs),
+    "aten._fft_c2c.default": lambda t, *xs: _transform(t, *xs),
+}
+
+
+def _transformed(t: Torch, x: Operand, axis: int, matrix: Array, what: str) -> str:
+    """Multiply an axis with a constant matrix [new, old]."""
+    return t.layers.along_last(x, axis, lambda y: t.layers.linear(y, number(matrix, f"{what} of a Fourier transform")))
+
+
+def _waves(rows: int, columns: int, size: int, scale: float) -> tuple[Array, Array]:
+    """Return the cosines and sines of 2 pi r c / size."""
+    turns = 2 * np.pi * (np.outer(np.arange(rows), np.arange(columns)) % size) / size
+    return scale * np.cos(turns), scale * np.sin(turns)
+
+
+def _scale(normalization: int, size: int) -> float:
+    return (1.0, 1 / sqrt(size), 1 / size)[normalization]
+
+
+def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, onesided: bool) -> Complex:
+    *others, axis = axes
+    size = t.layers.size(x, axis)
+    cosines, sines = _waves(size // 2 + 1 if onesided else size, size, size, _scale(normalization, size))
+    z = Complex(_transformed(t, x, axis, cosines, "cosines"), _transformed(t, x, axis, -sines, "sines"))
+    return _transform(t, z, others, normalization, True) if others else z
+
+
+def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, forward: bool) -> Complex:
+    for axis in axes:
+        size = t.layers.size(z.real, axis)
+        cosines, sines = _waves(size, size, size, _scale(normalization, size))
+        sines = -sines if forward else sines
+
+        def of(x: Operand, m: Array, axis: int = axis) -> str:
+            return _transformed(t, x, axis, m, "waves")
+
+        real = t.layers.binary("sub", of(z.real, cosines), of(z.imag, sines))
+        z = Complex(real, t.layers.binary("add", of(z.real, sines), of(z.imag, cosines)))
+    return z
+
+
+def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size: int) -> str:
+    *others, axis = axes
+    z = _transform(t, z, others, normalization, False)
+    axis = axis_in(axis, len(t.layers.shape(z.real)))
+    count = size // 2 + 1
+    cosines, sines = _waves(size, count, size, _scale(normalization, size))
+    twice = np.where((np.arange(count) == 0) | (2 * np.arange(count) == size), 1.0, 2.0)
+    parts = [t.layers.cut(x, axis, 0, count) for x in (z.real, z.imag)]
+    real = _transformed(t, parts[0], axis, cosines * twice, "cosines")
+    return t.layers.binary("add", real, _transformed(t, parts[1], axis, -sines * twice, "sines"))
+
+
+HANDLERS: dict[str, Handler] = {
+    "aten.complex.default": lambda t, x, y: Complex(x, y),
+    "aten.polar.default": _polar,
+    "aten.view_as_complex.default": _of_pairs,
+    "aten.view_as_real.default": _OF_COMPLEX["aten.view_as_real.default"],
+    **{f"aten.{name}.default": lambda t, x: x for name in ("real", "_conj", "_conj_physical", "resolve_conj")},
+    "aten._fft_r2c.default": _of_real,
+    "aten._fft_c2r.default": _to_real,
+    "aten._fft_c2c.default": _transform,
+}
