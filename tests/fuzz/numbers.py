@@ -28,8 +28,9 @@ SIZE, STEPS = 6, 100
 LEAST = 1e-5  # of an error relative to the output: below, float32 itself rounds as much
 IMPORTS = "import numpy as np\n\nfrom lstmc import *\n\nN = dims('N')\n"
 UNARY = (
-    "sigmoid", "tanh", "relu", "softmax", "softmax", "silu", "rms_norm", "layer_norm", "abs", "softplus", "gelu", "exp_",
-    "log_softmax", "leaky_relu", "elu", "hard_sigmoid", "square", "minus", "scaled", "cumsum", "max_", "sum_", "swap",
+    "sigmoid", "tanh", "relu", "softmax", "softmax", "silu", "rms_norm", "layer_norm", "abs", "softplus", "gelu",
+    "exp_", "log_softmax", "leaky_relu", "elu", "hard_sigmoid", "square", "minus", "scaled", "cumsum", "max_", "sum_",
+    "swap",
     "product", "product", "product",
 )  # fmt: skip
 TEXTS = {

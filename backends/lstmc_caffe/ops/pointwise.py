@@ -90,13 +90,15 @@ class StopGradientPower(CaffeOp, core.StopGradient):
 class RoundingPower(CaffeOp, Pointwise):
     """Power (``power_layer.cpp``) with a shift beside which float32 has no place for a fraction: y = shift + round(x).
 
-    For |x| up to 2**22, ties to the even number. Its slope is 0, so it has ``propagate_down: false``.
+    For |x| up to 2**22, ties to the even number; with the shift ``HALF`` the same in float16, for |x| up to 2**9. Its
+    slope is 0, so it has ``propagate_down: false``.
     """
 
     name = "caffe.RoundingPower"
     layer_type = "Power"
     stops_gradient = True
-    shift: ClassVar[float] = 1.5 * 2**23
+    HALF: ClassVar[float] = 1.5 * 2**10
+    shift: float = 1.5 * 2**23
 
     def f(self, x: Array) -> Array:
         return self.shift + np.rint(x)
@@ -114,8 +116,9 @@ class RoundingPower(CaffeOp, Pointwise):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         others = any(other_settings(layer, {"power_param.shift", "propagate_down"}))
-        shifted = layer.power_param.shift == cls.shift and list(layer.propagate_down) == [False]
-        return cls() if shifted and not others else None
+        shift = layer.power_param.shift
+        shifted = shift in (cls.shift, cls.HALF) and list(layer.propagate_down) == [False]
+        return cls(shift) if shifted and not others else None
 
 
 @dataclass(frozen=True)

@@ -249,8 +249,10 @@ class FoldedConstants(Pass):
     1. an InnerProduct reads a product with a constant factor of several rows, itself, scaled or in another shape => a
        Power that adds nearly nothing between them: the factor would be taken for one of the matrix
 
-    Refuses an output that depends on no input: it is taken out of the net. A constant is a Power with scale 0 of
-    another blob, and depends on nothing; nor does a product with one that is 0, or what layers compute of zeros alone.
+    Refuses an output that depends on no input: it is taken out of the net; and, in float16, to round such a value,
+    which is computed with more digits, so that the sum that rounds keeps its fraction. A constant is a Power with
+    scale 0 of another blob, and depends on nothing; nor does a product with one that is 0, or what layers compute of
+    zeros alone.
     """
 
     name = "folded_constants"
@@ -266,6 +268,17 @@ class FoldedConstants(Pass):
                     f"target {self.target.name}: output {output.name} depends on no input",
                     loc=graph.node(output.ref.node).loc,
                     notes=("this reader computes constants while it builds the net, and gives no output that is one",),
+                )
+        for node in graph:
+            rounds = self.target.float16 and isinstance(node.op, caffe.RoundingPower)
+            if rounds and graph.args(node.name)[0].node not in varying:
+                raise BackendError(
+                    f"target {self.target.name} cannot round a value that depends on no input, as the number of a step",
+                    loc=node.loc,
+                    notes=(
+                        "this reader computes constants while it builds the net, not in float16, and then nothing is"
+                        " rounded: feed it as an input of the model, or take const(array) of what NumPy has rounded",
+                    ),
                 )
         copies: dict[Ref, Ref] = {}
         counts = Counter[str]()

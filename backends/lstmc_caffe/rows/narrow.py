@@ -61,7 +61,7 @@ class Narrow(Pass):
         Reduction; Pooling of whole columns => Slice and Eltwise SUM, for a mean with Power; Eltwise MAX
     11. BNLL                           => AbsVal, Exp and Log, or Sigmoid and a polynomial; AbsVal => ReLU of x, -x;
         Exp => TanH and Power, or Sigmoid and polynomials; Log => Power and a polynomial;
-        Eltwise MAX => ReLU and Sigmoid of the difference
+        Eltwise MAX => ReLU and Sigmoid of the difference; in float16 a smaller shift that rounds
     12. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.
@@ -118,7 +118,18 @@ def input_of_host(form: Form, op: Op, args: Refs) -> Refs:
 
 def constant(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.DummyData)
-    return (form.result(form.constant(last_axis(op.shape), op.value, form.node.name)),)
+    value, rounding = op.value, caffe.RoundingPower
+    if form.target.float16 and value == -rounding.shift:  # which takes off what `rounding` has added
+        value = -rounding.HALF
+    return (form.result(form.constant(last_axis(op.shape), value, form.node.name)),)
+
+
+def rounding(form: Form, op: Op, args: Refs) -> Refs:
+    """In float16 by a smaller shift; a ReLU keeps readers from adding both shifts first, and changes no sum above 0."""
+    if not form.target.float16:
+        return pointwise(form, op, args)
+    shift, name = caffe.RoundingPower(caffe.RoundingPower.HALF), f"{form.node.name}/shifted"
+    return (form.result(form.layer(caffe.ReLULayer(), form.layer(shift, form.blob(args[0]), name=name))),)
 
 
 def inner_product(form: Form, op: Op, args: Refs) -> Refs:
@@ -260,6 +271,7 @@ RULES: dict[type[Op], NarrowRule] = {
     caffe.InputLayer: input_of_host,
     caffe.FilledInput: input_of_host,
     caffe.DummyData: constant,
+    caffe.RoundingPower: rounding,
     caffe.InnerProduct: inner_product,
     caffe.SoftmaxLayer: softmax,
     caffe.SliceLayer: slice_,

@@ -93,8 +93,9 @@ def _rounding(g: LayerCall, op: ops.RoundingPower) -> str:
 def _rounded(g: LayerCall) -> str | None:
     """Return the value rounded by adding a large shift, if this layer subtracts the shift again."""
     maker = g.layers.builder.producer(g.x)
-    shifted = maker is not None and maker.op == Affine(1.0, ops.RoundingPower.shift)
-    back = len(g.xs) == 2 and g.is_always(g.xs[1], -ops.RoundingPower.shift)
+    shift = maker.op.shift if maker is not None and isinstance(maker.op, Affine) and maker.op.scale == 1 else 0.0
+    shifted = shift in (ops.RoundingPower.shift, ops.RoundingPower.HALF)
+    back = len(g.xs) == 2 and g.is_always(g.xs[1], -shift)
     return maker.inputs[0] if maker is not None and shifted and back else None
 
 

@@ -29,3 +29,9 @@ def opencv() -> Iterator[ReaderExecutor]:
 def mnn() -> Iterator[ReaderExecutor]:
     """MNN, of which there are no wheels for some machines: there it is skipped, and said so."""
     yield from started("mnn")
+
+
+@pytest.fixture(scope="session")
+def rknn() -> Iterator[ReaderExecutor]:
+    """RKNN's simulator, which needs a Python of its own: skipped, and said so, where it is not installed."""
+    yield from started("rknn")
