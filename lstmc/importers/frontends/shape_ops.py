@@ -92,9 +92,7 @@ class ShapeOps:
         return self.one(Affine(float(scale), float(shift)), x)
 
     def concat(self, xs: Sequence[Operand], axis: int) -> str:
-        if len(xs) == 1:
-            return self.value(xs[0])
-        return self.one(Concat(axis_in(axis, len(self.shape(xs[0])))), *xs)
+        return self.value(xs[0]) if len(xs) == 1 else self.one(Concat(axis_in(axis, len(self.shape(xs[0])))), *xs)
 
     def reshape(self, x: Operand, shape: Sequence[Size]) -> str:
         step = self.builder.producer(x) if isinstance(x, str) else None
@@ -143,8 +141,7 @@ class ShapeOps:
 
     def select(self, x: Operand, axis: int, index: int) -> str:
         """Return one element of an axis, without the axis."""
-        axis = axis_in(axis, len(self.shape(x)))
-        shape = self.shape(x)
+        shape, axis = self.shape(x), axis_in(axis, len(self.shape(x)))
         size = shape[axis]
         if isinstance(size, OpenSize):
             return self.one(Select(axis, index), x)

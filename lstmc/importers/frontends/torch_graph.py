@@ -136,9 +136,7 @@ class Constants:
     def _elements(self, target: Any, arguments: Any, options: dict[str, Any]) -> int:
         """Return the number of elements of a result, from the shapes alone; 0 where it depends on values."""
         device = {"device": "meta"} if any(one.name == "device" for one in target._schema.arguments) else {}
-        moved = self.torch.utils._pytree.tree_map_only(
-            self.torch.Tensor, lambda tensor: tensor.to("meta"), (arguments, options)
-        )
+        moved = self.torch.utils._pytree.tree_map_only(self.torch.Tensor, lambda t: t.to("meta"), (arguments, options))
         try:
             return int(target(*moved[0], **{**moved[1], **device}).numel())
         except (RuntimeError, AttributeError, TypeError, ValueError, IndexError):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lstmc.importers.ir.values import ShapeProblem, Size, fixed
+from lstmc.importers.ir.values import ShapeProblem, Size, fixed, in_pieces
 
-MOST_WINDOWS = 1_000_000  # along one axis
 Pair = tuple[int, int]
 
 
@@ -45,9 +44,7 @@ class Windows:
     def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
         """Return the windows of another framework; ``pads`` are (before, after); ``counted``: a mean counts padding."""
         n, (before, after) = fixed(size, "an image's size"), pads
-        count = window_count(n, kernel, stride, pads, ceil)
-        if count > MOST_WINDOWS:
-            raise ShapeProblem(f"{count:,} windows along an axis; {MOST_WINDOWS:,} are the most")
+        count = in_pieces(window_count(n, kernel, stride, pads, ceil))
         for pad, skip in ((before, 0), (after, (after - before) // stride)):
             fits = skip * stride == pad - before and pad < kernel
             if fits and window_count(n, kernel, stride, (pad, pad), True) >= skip + count:
