@@ -14,6 +14,7 @@ from lstmc.importers.canonical.time import (
     TIMELESS,
     Frames,
     TwoTimeAxes,
+    fixed_frames,
     is_zero,
     time_axes,
     timeless,
@@ -230,7 +231,11 @@ class _DynamicTime(Frames):
             else:
                 self.put(step.op, step.inputs, step)
         except ShapeProblem as problem:
-            self._close(origin_of(step), str(problem), "write the model so that it holds for every length")
+            why, mend = fixed_frames(self.old, step, self.axes) or (
+                str(problem),
+                "write the model so that it holds for every length",
+            )
+            self._close(origin_of(step), why, mend)
             self.values |= dict.fromkeys(step.outputs, None)
 
     def _results(self, step: Step, lag: int | None, zeros: int = 0) -> None:

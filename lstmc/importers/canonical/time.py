@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lstmc.errors import Argument
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
@@ -147,6 +147,19 @@ def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
 
 
 ONES = Affine(0.0, 1.0)
+
+
+def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:
+    """Return what a reshape of frames [T*N, ...] to [T, N, ...] fixes, and how to make it one step; None of others."""
+    axis = axes.get(step.outputs[0])
+    if not isinstance(step.op, Reshape) or axis is None:
+        return None
+    frames, shape = net.shapes[step.inputs[0]][0], list(net.shapes[step.outputs[0]])
+    steps, sequences = (*shape[axis : axis + 2], 1)[:2]
+    shape[axis : axis + 2] = [1, 1]
+    one = f"for one step, give it the shape {', '.join(map(str, shape))}, and each input 1 frame, step or sequence"
+    fixes = f"it fixes {steps} steps of {sequences} sequence{'s' * (sequences != 1)}"
+    return (fixes, one) if steps * sequences == frames else None
 
 
 class Frames:

@@ -108,6 +108,22 @@ def test_a_layer_in_place_changes_all_blobs_that_have_its_memory(tmp_path: Path)
     np.testing.assert_allclose(found["e_before"], np.tanh(inputs["e"]))
 
 
+def test_frames_that_a_reshape_fixes_are_refused_with_the_sizes_of_one_step(tmp_path: Path) -> None:
+    with pytest.raises(LstmcError) as caught:
+        whole(tmp_path, VIDEO).streamed()
+    assert str(caught.value) == (
+        "RefusedError: old.prototxt cannot be streamed: 1 problem\n"
+        "  frames (Reshape): it fixes 3 steps of 2 sequences; for one step, give it the shape 1, 1, 4, 3, 3, and each"
+        " input 1 frame, step or sequence"
+    )
+    one = VIDEO.replace("dim: 6 ", "dim: 1 ").replace("{ dim: 3 dim: 2 ", "{ dim: 1 dim: 1 ")
+    whole(tmp_path, one)
+    result = lstmc.convert(
+        tmp_path / "old.prototxt", tmp_path / "out", weights=tmp_path / "old.caffemodel", backend="c", on="interpreter"
+    )
+    assert list(result.net.files) == ["net.c", "net.h", "net.manifest.json"]
+
+
 @pytest.mark.parametrize("step_at_import", [True, False])
 def test_a_net_to_stream_is_the_whole_net(tmp_path: Path, step_at_import: bool) -> None:
     """The layers around a recurrent one are of all steps, and cannot stand around one of a single step."""
