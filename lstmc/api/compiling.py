@@ -309,9 +309,20 @@ def convert_model(
     elif options.step or (options.one_step and not model.timeless):
         model = model.streamed()
     _check_sizes(model, options.sizes)
+    ones = _ones(model, options)
+    options = replace(options, backend=backend, sizes={**ones, **options.sizes})
     paths = write_files(folder, model.files())
     with _naming_files(folder, paths):
-        return _compiled(model, folder, replace(options, backend=backend), on, prove, paths)
+        made = _compiled(model, folder, options, on, prove, paths)
+    note = f"dynamic axes that are 1 in the net of one step: {', '.join(ones)}"
+    return replace(made, remarks=(*made.remarks, *([note] if ones else [])))
+
+
+def _ones(model: ImportedModel, options: CompileOptions) -> dict[str, int]:
+    """Return 1 for each axis of a net of one step that the source leaves open, but for time and given sizes."""
+    net = model.net
+    known = {*options.sizes, *net.sizes, *(size.name for size in net.time)}
+    return {name: 1 for name in net.open_sizes() if name not in known} if options.one_step else {}
 
 
 @contextmanager

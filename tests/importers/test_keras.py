@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as kl
 
+import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.frontends.keras_graph import describe_keras
@@ -709,3 +710,13 @@ def test_lists_of_arguments_are_read_to_a_depth() -> None:
     for _ in range(5000):  # more than Python's stack has frames
         nested = [nested]
     assert operation({}, {"args": [nested]}, {}).argument(0)
+
+
+def test_axes_that_are_open_are_1_in_a_net_of_one_step(tmp_path: Path) -> None:
+    keras.Sequential([kl.Input((None, 3)), kl.GRU(4, return_sequences=True)]).save(tmp_path / "open.keras")
+    options: dict[str, Any] = {"step": True, "backend": "c", "on": "interpreter"}
+    made = lstmc.convert(tmp_path / "open.keras", tmp_path / "out", **options)
+    assert made.net.inputs["X"] == (1, 1, 3)
+    assert made.remarks == ("dynamic axes that are 1 in the net of one step: N",)
+    two = lstmc.convert(tmp_path / "open.keras", tmp_path / "out", **options, N=2)
+    assert (two.net.inputs["X"], two.remarks) == ((1, 2, 3), ())
