@@ -104,7 +104,7 @@ def test_the_command_of_a_saved_step_keeps_the_outputs_that_have_one(
     broken.close()
     command = path.read_text(encoding="utf-8").splitlines()[1].removeprefix("#   lstmc ").split()
     done = subprocess.run([sys.executable, "-m", "lstmc", *command], capture_output=True, text=True, check=False)
-    assert (done.returncode, "opencv: all " in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "opencv (" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_nets_that_were_right_run_again_only_where_they_are_other_files(opencv: Runtime, tmp_path: Path) -> None:
