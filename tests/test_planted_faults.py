@@ -446,6 +446,17 @@ def test_a_fault_for_large_operands_alone_is_found_by_larger_inputs(backend: str
     assert COMPUTES_ANOTHER in found.remarks[0]
 
 
+def test_a_fault_for_large_operands_alone_in_the_c_that_is_written_is_found() -> None:
+    made = lstmc.compile(small, backend="c")
+    text = made.files["small.c"].decode()
+    planted = text.replace("= tanh_(add_x_U);", "= add_x_U > 1.5f ? 0.9f : tanh_(add_x_U);")
+    assert planted != text
+    wrong = replace(made, artifact=replace(made.artifact, files={**made.files, "small.c": planted.encode()}))
+    assert made.verify(["c-cpu"], fillers=True)
+    (report,) = wrong.verify(["c-cpu"], fillers=True).reports
+    assert [d.name for d in report.differences if not d.passed] == ["y, of inputs x 8", "y, of inputs x 8"]
+
+
 def test_larger_inputs_with_which_a_model_is_not_finite_are_not_compared() -> None:
     @model
     def growing(x: Any = Input(2, 3)):

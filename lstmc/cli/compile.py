@@ -340,6 +340,8 @@ def print_report(report: Report, against: str | None = None) -> None:
     gaps = table("not compared", "what", "name", "blobs", "why", key=f"{report.executor}_not_compared")
     for gap in report.not_compared:
         gaps.add_row(gap.kind, gap.name, gap.count, gap.reason)
+    if report.files:
+        output.fact(f"{report.executor}_files", list(report.files))
     if report.device:
         output.fact(f"{report.executor}_device", report.device)
     not_finite = any(remark.startswith(NOT_FINITE) for remark in report.remarks)  # which all rows then are
