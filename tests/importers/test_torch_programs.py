@@ -229,7 +229,7 @@ class Padded(nn.Module):
             h = self.cell(torch.cat([y[:, t], last], 1), h)
             last = y[:, t]
             ys.append(h)
-        rows = torch.stack(ys, 1).reshape(x.shape[0] * 3, 5)
+        rows = torch.stack(ys, 1).reshape(x.shape[0] * 3, -1).view(-1, 5)
         return self.fc(rows).view(x.shape[0], 3, 2)
 
 

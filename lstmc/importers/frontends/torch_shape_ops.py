@@ -27,13 +27,13 @@ def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
 
 
 def _view(t: Torch, x: Operand, shape: Sequence[int]) -> str:
-    return t.layers.reshape(x, resolved(shape, t.layers.shape(x)))
+    return t.layers.reshape(x, resolved(shape, t.layers.shape(x), products=True))
 
 
 def _flatten(t: Torch, x: Operand, start: int, end: int) -> str:
     shape = t.layers.shape(x)
     first, last = axis_in(start, len(shape)), axis_in(end, len(shape))
-    return t.layers.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape))
+    return t.layers.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape, products=True))
 
 
 def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> Operand:

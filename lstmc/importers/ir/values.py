@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from math import prod
+from operator import mul
 from typing import Self, TypeVar
 
 import numpy as np
@@ -122,21 +124,26 @@ def plain(size: Size) -> Size:
     return size if isinstance(size, types.UnknownSize) else int(size)
 
 
-def resolved(shape: Sequence[Size], old: Shape) -> Shape:
-    """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``."""
+def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape:
+    """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``.
+
+    That of an open size times another is given for ``products`` alone: a sequence in it is no axis of time.
+    """
     rest, whole = prod(int(size) for size in shape if size != -1), prod(map(int, old))
     count = list(shape).count(-1)
     if rest < 1 or count > 1 or whole % rest or (not count and whole != rest):
         raise ShapeProblem(f"{listed(old)} cannot be reshaped to {listed(shape)}")
-    left = whole // rest
-    factors = [*_factors(left, open_sizes(old))]
-    if len(factors) > 1:
+    unknown = [size for size in old if isinstance(size, types.UnknownSize)]
+    inner = [one for size in unknown for one in types.open_sizes(size)]
+    factors = [*_factors(whole // rest, [*unknown, *inner])]
+    if len(factors) > 1 and not products:
         raise ShapeProblem(f"one size of {listed(shape)} would be {' * '.join(map(str, factors))}")
-    return tuple(factors[0] if size == -1 else size for size in shape)
+    left = reduce(mul, factors)
+    return tuple(left if size == -1 else size for size in shape)
 
 
-def _factors(size: int, names: Sequence[OpenSize]) -> Iterator[int]:
-    """Yield the open sizes that a size is a product of, then the number that is left; one or more factors."""
+def _factors(size: int, names: Sequence[int]) -> Iterator[int]:
+    """Yield the unknown sizes that a size is a product of, then the number that is left; one or more factors."""
     divides = False
     for name in names:
         if size % int(name) == 0:
