@@ -34,6 +34,7 @@ CASES = {
     "normalised": ("mnn-int8", Case(3, f"{IMPORTS}\n\n{NORMALISED}")),
     "onnxruntime 2": ("onnxruntime-a8w8", drawn(2)),
     "scales that are not numbers": ("mnn-int8", drawn(0)),
+    "the largest of integers": ("mnn-int8", drawn(45)),
 }
 
 

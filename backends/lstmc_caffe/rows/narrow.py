@@ -183,14 +183,14 @@ def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
     Where equal numbers share a maximum, its gradient goes to the first only if the pieces are taken one by one.
     """
     shape, rest = form.shape(x), prod(form.shape(x)[axis + 1 :])
-    length, odd, type_ = shape[axis], [], TensorType((prod(shape[:axis]), rest))
+    length, type_ = shape[axis], TensorType((prod(shape[:axis]), rest))
+    odd: list[Ref] = []
     one_by_one = (op.operation == "MAX" and form.target.trained) or not form.fits(op, type_, type_)
     while length > MOST_COLUMNS and not one_by_one:
         half, name = length // 2, f"{form.named(x)}/{form.node.name}/{length}"
-        sizes = tuple(size * rest for size in (half, half, length % 2) if size)
-        names = [f"{name}/{part}" for part in range(len(sizes))]
+        sizes, names = (half * rest, half * rest, rest)[: 2 + length % 2], [f"{name}/{part}" for part in "012"]
         whole = form.view(x, (type_.shape[0], length * rest))
-        first, second, *last = form.layers(caffe.SliceLayer(1, sizes), whole, names=names)
+        first, second, *last = form.layers(caffe.SliceLayer(1, sizes), whole, names=names[: len(sizes)])
         x, length, odd, axis = combined(form, op, [first, second], name), half, [*last, *odd], 1
     return (*pieces(form, form.view(x, (type_.shape[0], length, rest)), 1), *odd)
 
