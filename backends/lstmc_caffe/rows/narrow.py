@@ -93,7 +93,8 @@ class Narrow(Pass):
 
 
 def _fits_unchanged(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
-    if form.rows and (isinstance(op, INPUTS) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
+    changed = (*INPUTS, caffe.DummyData) if form.target.float16 else INPUTS
+    if form.rows and (isinstance(op, changed) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
         return False
     of_channels = not isinstance(op, caffe.Bias | caffe.Scale) or (op.axis, op.num_axes) == (1, 1)
     if form.rows and not of_channels and form.b.type(args[0]).rank > 2:
@@ -118,9 +119,8 @@ def input_of_host(form: Form, op: Op, args: Refs) -> Refs:
 
 def constant(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.DummyData)
-    value, rounding = op.value, caffe.RoundingPower
-    if form.target.float16 and value == -rounding.shift:  # which takes off what `rounding` has added
-        value = -rounding.HALF
+    in_half = form.target.float16 and op.value == -caffe.RoundingPower.shift  # it takes off what `rounding` has added
+    value = -caffe.RoundingPower.HALF if in_half else op.value
     return (form.result(form.constant(last_axis(op.shape), value, form.node.name)),)
 
 

@@ -9,12 +9,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import lstmc
-from lstmc import Input, cos, floor, model, sin
+from lstmc import Input, State, cell, cos, floor, model, scan, sin, tanh
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node
 from lstmc.ops import Array, Arrays
-from lstmc.verification.differential import check
+from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc_caffe.ops import HostInput, RoundingPower
 from lstmc_caffe.readers.executor import ReaderExecutor
 from tests.backends.lstmc_caffe.nets import compiled, emitted
@@ -41,6 +41,18 @@ def half(array: Array) -> Array:
 @model
 def rounding(X=Input(2, 3, COUNT // 6)):
     return {"y": round(X), "f": floor(X), "s": sin(X), "c": cos(X)}
+
+
+@cell
+def turning(x=Input(2, 3), h=State(2, 3)):
+    a = sin(3 * h) + round(2 * h)
+    h = 0.5 * h + tanh(cos(a) + x)
+    return a + h, {"h": h}
+
+
+@model
+def loop(X=Input(4, 2, 3)):
+    return {"y": scan(turning(), X)[0]}
 
 
 def in_float16(x: Array) -> dict[str, Array]:
@@ -70,8 +82,14 @@ def test_rounding_is_exact_up_to_512(far: float) -> None:
 @pytest.mark.slow
 def test_rknns_simulator_rounds_and_agrees(rknn: ReaderExecutor) -> None:
     """Without the ReLU it adds both shifts first, and rounds nothing."""
-    net = compiled(rounding, "rknn")
-    assert check(net, *emitted(net), rknn).passed
+    for made in (rounding, loop):
+        net = compiled(made, "rknn")
+        assert check(net, *emitted(net), rknn).passed
+
+
+def test_in_a_loop_the_shift_is_taken_off_again() -> None:
+    net = compiled(loop, "rknn")
+    assert check(net, *emitted(net), InterpreterExecutor()).passed
 
 
 def test_a_value_that_depends_on_no_input_is_not_rounded_there() -> None:
