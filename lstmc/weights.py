@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import WeightsError
-from lstmc.files.arrays import StoredArray, element_problem, read_npz
+from lstmc.files.arrays import StoredArray, element_problem, memory_problem, read_npz
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Array, Constant, Param, Precomputed, Uniform, Values
@@ -116,6 +116,9 @@ def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Arra
     A parameter of which a part is in no blob (a gate that no step of the net uses) cannot be read back and is left
     out, and so is one from which a blob is precomputed. ``blobs`` must have every output of ``weights``.
     """
+    size = 4 * sum(type_.size for node in weights for type_ in node.types)
+    if problem := memory_problem(size, 1):
+        raise WeightsError(f"the graph of the weights in the manifest {problem}")
     values_by_ref: dict[Ref, Array] = {output.ref: np.asarray(blobs[output.name]) for output in weights.outputs}
     for node in reversed(list(weights)):
         refs = [Ref(node.name, out) for out in range(len(node.types))]

@@ -166,3 +166,16 @@ def test_a_file_of_another_kind_or_writer_is_not_found(tmp_path: Path) -> None:
     (tmp_path / "net.manifest.json").write_text(replace(files().manifest, backend="torch").text())
     with pytest.raises(BackendError, match=r"found net\.txt and a manifest of backend torch"):
         find_files(tmp_path / "net.txt", None, Numpy())
+
+
+def test_a_fill_that_takes_all_memory_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lstmc.files.arrays.free_memory", lambda: 2**30)
+    net = files()
+    huge = InputPlace(Place((46340, 46340), ()), fill=Constant(1.0))
+    net = replace(net, manifest=replace(net.manifest, inputs={**net.manifest.inputs, "huge": huge}))
+    with pytest.raises(DataError) as caught:
+        run_net(net, Adding().load, {"x": X, "h_in": np.ones((2, 3))})
+    assert caught.value.message == (
+        "net.txt: input huge [46340, 46340], drawn from its fill, takes 16 GiB: expected at most 341 MiB, a third of"
+        " the memory that is free"
+    )

@@ -215,3 +215,16 @@ def test_a_parameter_of_which_a_part_is_in_no_blob_is_left_out() -> None:
     assert list(found) == ["V"]
     assert_array_equal(found["V"], np.eye(2))
     assert graph.type(Ref("a", 1)).shape == (3, 2)
+
+
+def test_a_graph_of_weights_that_takes_all_memory_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lstmc.files.arrays.free_memory", lambda: 2**30)
+    text = (
+        "graph net {\n  %W: f32[4] = param()\n  %f: f32[46340,46340] = full(shape=(46340, 46340), value=0.0)\n"
+        "  %g: f32[46340] = sum(%f, axis=1)\n  %h: f32[] = sum(%g, axis=0)\n  %w: f32[4] = add(%h, %W)\n"
+        "  return W=%w\n}\n"
+    )
+    with pytest.raises(
+        WeightsError, match="the graph of the weights in the manifest takes 8 GiB: expected at most 1 GiB"
+    ):
+        unpack_weights(parse_graph(text), {"W": np.zeros(4, np.float32)})

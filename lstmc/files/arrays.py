@@ -55,17 +55,13 @@ class StoredArray:
 
     @cached_property
     def _elements(self) -> NDArray[Any]:
-        size, budget = prod(self.shape) * self.dtype.itemsize, free_memory() // COPIES
-        if size > budget:
-            raise self._too_large(f"expected at most {_size_text(budget)}, a third of the memory that is free")
+        size, array = prod(self.shape) * self.dtype.itemsize, f"{self.path}: {self.name} {list(self.shape)}"
+        if problem := memory_problem(size):
+            raise self.error(f"{array} {problem}")
         try:
             return self.read()
         except MemoryError:
-            raise self._too_large("there is not so much memory") from None
-
-    def _too_large(self, why: str) -> LstmcError:
-        size = _size_text(prod(self.shape) * self.dtype.itemsize)
-        return self.error(f"{self.path}: {self.name} {list(self.shape)} takes {size}: {why}")
+            raise self.error(f"{array} takes {_size_text(size)}: there is not so much memory") from None
 
     def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> NDArray[Any]:
         elements = self._elements
@@ -73,6 +69,14 @@ class StoredArray:
 
 
 AnyArray = NDArray[Any] | StoredArray
+
+
+def memory_problem(size: float, copies: int = COPIES) -> str | None:
+    """Return why arrays of this number of bytes, as a file states it, are too large for this machine; None if not."""
+    budget, part = free_memory() // copies, "a third of " if copies > 1 else ""
+    if size <= budget:
+        return None
+    return f"takes {_size_text(size)}: expected at most {_size_text(budget)}, {part}the memory that is free"
 
 
 def _size_text(size: float) -> str:

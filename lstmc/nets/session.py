@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from lstmc.backend import TRAINING_INPUT, Compiled
 from lstmc.errors import BackendError, DataError, Mend
-from lstmc.files.arrays import AnyArray, StoredArray, element_problem, value_problem
+from lstmc.files.arrays import AnyArray, StoredArray, element_problem, memory_problem, value_problem
 from lstmc.files.json_file import Shape
 from lstmc.interp import forward, named_rng
 from lstmc.manifest import InputPlace, Manifest, State, manifest_path, manifest_states, read_manifest
@@ -126,6 +127,9 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
     """
     entries = files.manifest.inputs
     shapes = {name: entry.place.at(sizes) for name, entry in entries.items() if not entry.filled}
+    for name, entry in entries.items():
+        if entry.fill is not None and name not in inputs and (problem := memory_problem(8 * prod(entry.place.shape))):
+            raise DataError(f"{files.net}: input {name} {list(entry.place.shape)}, drawn from its fill, {problem}")
     drawn = {
         name: entry.fill.draw(named_rng(0, name), shapes[name])
         for name, entry in entries.items()
