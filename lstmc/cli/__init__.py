@@ -168,7 +168,10 @@ _WrongUse: type[Any] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2."""
+    """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2.
+
+    One is more than there is memory for: a file, a size or a net.
+    """
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         with standard_output():
@@ -179,6 +182,10 @@ def main() -> None:
         text = error_text(error, output.verbose)
         output.forget()
         print(text, file=sys.stderr)
+        raise SystemExit(2) from None
+    except MemoryError as error:
+        output.forget()
+        print(plain(f"there is not enough memory: {error}".removesuffix(": ")), file=sys.stderr)
         raise SystemExit(2) from None
     except _WrongUse as error:
         output.forget()

@@ -220,6 +220,14 @@ def test_the_advice_of_these_messages_works(lstmc: LSTMC) -> None:
     assert lstmc("run", "net.prototxt", "--inputs", "x.npz", "-o", "y.npz").err.startswith("ModelFileError: no such")
 
 
+def test_more_than_the_memory(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: object) -> None:
+        raise MemoryError("Unable to allocate 8.00 GiB")
+
+    monkeypatch.setattr("lstmc.api.compiling.bound_weights", failing)
+    assert refused(lstmc, "compile", *GRU) == "there is not enough memory: Unable to allocate 8.00 GiB\n"
+
+
 def test_outputs_into_a_folder_of_that_name(lstmc: LSTMC) -> None:
     Path("y.npz").mkdir()
     assert lstmc("compile", *GRU, "--backend", "c").code == 0
