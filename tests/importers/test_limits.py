@@ -130,3 +130,12 @@ def test_keras(tmp_path: Path) -> None:
     model.save(tmp_path / "m.keras")
     with pytest.raises(RefusedError, match="are the most"):
         lstmc.import_file(tmp_path / "m.keras", shapes={})
+
+
+def test_caffe(tmp_path: Path) -> None:
+    text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+    text += 'layer { name: "t" type: "Tile" bottom: "x" top: "t" tile_param { tiles: 2000000000 } }\n'
+    (tmp_path / "m.prototxt").write_text(text)
+    (tmp_path / "m.caffemodel").write_bytes(b"\n\x01n")
+    with pytest.raises(RefusedError, match="2,000,000,000 pieces of an axis: 1,000,000 are the most"):
+        lstmc.import_file(tmp_path / "m.prototxt", weights=tmp_path / "m.caffemodel")

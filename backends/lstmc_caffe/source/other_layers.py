@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmc.files.output import shortest
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.ir.values import Weight, number
+from lstmc.importers.ir.values import Weight, in_pieces, number
 from lstmc.importers.refusal import Refused
 from lstmc.ops import CORE, Affine, Array, Conv, Types
 from lstmc.types import TensorType
@@ -165,7 +165,7 @@ OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
     ops.SliceLayer: lambda g, op: g.layers.split(g.x, op.sizes, op.axis),
     ops.ConcatLayer: lambda g, op: g.layers.concat(g.xs, op.axis),
     ops.ReshapeLayer: lambda g, op: g.layers.reshape(g.x, op.shape),
-    ops.TileLayer: lambda g, op: g.layers.concat([g.x] * op.tiles, op.axis),
+    ops.TileLayer: lambda g, op: g.layers.concat([g.x] * in_pieces(op.tiles), op.axis),
     ops.LSTMUnit: _lstm_unit,
     ops.SplitLayer: lambda g, op: [g.x] * op.copies,
 }
