@@ -15,7 +15,7 @@ import pytest
 from google.protobuf import text_format
 
 import lstmc
-from lstmc.api.compiling import model_graph
+from lstmc.api.graphs import model_graph
 from lstmc.api.options import CompileOptions
 from lstmc.drawing import Drawing
 from lstmc.drawing.drawing import graphviz, layout_text

@@ -39,6 +39,7 @@ READ: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("convert", "config"): ("gru.h5", "--config", "BAD.json", "-o", "c"),
     ("convert", "weights"): ("net.prototxt", "-o", "c", "--weights", "BAD.caffemodel"),
     ("verify", "file"): ("BAD.prototxt",),
+    ("verify", "net"): (*CELL, "--net", "BAD.prototxt"),
     ("verify", "weights"): (*CELL, "--weights", "BAD.caffemodel", "--on", "interpreter"),
     ("verify", "inputs"): (*CELL, "--inputs", "BAD.h5", "--on", "interpreter"),
     ("verify", "numbers"): (*CELL, "--numbers", "BAD.toml", "--data", "x.npz"),
