@@ -82,10 +82,10 @@ ORDER["lstmc_c"] = (
     ("lstmc_c",),
 )
 ORDER["lstmc_torch"] = (
-    ("program", "loop"),
-    ("backend",),
+    ("autograd", "program"),
+    ("backend", "loop"),
     ("modules",),
-    ("trainer",),
+    ("trainer", "written"),
     ("ranks",),
     ("lstmc_torch",),
 )
@@ -93,7 +93,7 @@ RANK = {package: {part: rank for rank, parts in enumerate(order) for part in par
 # What is imported from elsewhere, and by whom: a part, a file, or (ending in /) a folder.
 THIRD_PARTY = {
     "numpy": ("lstmc/", "lstmc_caffe/", "lstmc_onnx/", "lstmc_c/", "lstmc_torch/"),
-    "torch": tuple(f"lstmc_torch/{name}.py" for name in ("loop", "modules", "trainer", "ranks")),
+    "torch": tuple(f"lstmc_torch/{name}.py" for name in ("autograd", "loop", "modules", "trainer", "ranks", "written")),
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, Parts, Ranks, RunArrays, Settings
 from lstmc.backend.compiled import Trained, TrainingRequest, open_names, open_shape
@@ -16,7 +20,7 @@ from lstmc.files.output import text_templates
 from lstmc.ir import Graph, Ref, Scan, weight_graph
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
 from lstmc.loops.memory import header
-from lstmc.loops.native import FLAGS
+from lstmc.loops.native import FLAGS, PROGRAM
 from lstmc.manifest import Manifest, Place, describe
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Full, Input, Op
@@ -33,6 +37,8 @@ from lstmc_torch.program import LOWERINGS, TEXTS, program_of
 NET, SUFFIX, LAYERS = "_torch.py", ".pt", ".layers.cpp"  # NAME.py may be the model's own file
 _TEMPLATES = text_templates("lstmc_torch", ".")
 _TEMPLATES.filters["quoted"] = quoted
+# what a written program with native code has of autograd.py: all but its docstring
+NATIVE = files("lstmc_torch").joinpath("autograd.py").read_text(encoding="utf-8").partition("\n\n")[2].rstrip()
 
 
 def _shape(type_: TensorType) -> str:
@@ -43,12 +49,20 @@ def _torch(module: str) -> Any:
     return need(module, "PyTorch", "torch", BackendError)
 
 
+Form = Literal["module", "built", "steps"]
+
+
+def build_path() -> str:
+    """Return where programs are looked for that build a written module: with those beside this Python, as ninja."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts")))
+
+
 @dataclass(frozen=True)
 class TorchExecutor:
-    """PyTorch on the CPU: with ``native`` loops, or by the program as it is written, step by step."""
+    """PyTorch on the CPU: by a module with native loops, or by the written files, after their build() or without."""
 
     name: str
-    native: bool
+    form: Form
 
     def unavailable(self) -> str | None:
         """Return why PyTorch cannot be used here, or None."""
@@ -56,11 +70,13 @@ class TorchExecutor:
             _torch("torch")
         except BackendError as error:
             return str(error)
-        return None
+        needed = (PROGRAM, "ninja") if self.form == "built" else ()
+        missing = [program for program in needed if shutil.which(program, path=build_path()) is None]
+        return f"build() of a written module needs {' and '.join(missing)}" if missing else None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Run forward and backward: the outputs, and the gradients of inputs and parameters."""
-        execution: Execution = _torch("lstmc_torch.modules").execute(compiled, artifact, arrays, self.native)
+        execution: Execution = _torch("lstmc_torch.written").execute(compiled, artifact, arrays, self.form)
         return execution
 
     def close(self) -> None:
@@ -116,38 +132,40 @@ class TorchBackend(RunsFiles):
             source=quoted(compiled.source, "comment"),
             version=__version__,
             program=program.text,
+            native=NATIVE,
             inputs=inputs,
             outputs=outputs,
             parameters=parameters(graph),
         )
-        files = {f"{stem}.py": text.encode(), f"{stem}{SUFFIX}": _torch("lstmc_torch.modules").saved(graph, weights)}
+        written = {f"{stem}.py": text.encode(), f"{stem}{SUFFIX}": _torch("lstmc_torch.written").saved(graph, weights)}
         if library:
             operator = _TEMPLATES.get_template("operator.cpp.j2").render(
                 library=library, layers=program.cpp, native=header("native.cpp")
             )
-            files[f"{stem}{LAYERS}"] = operator.encode()
-        files[f"{stem}.manifest.json"] = _manifest(compiled, graph, weights).text().encode()
-        return Artifact(files, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
+            written[f"{stem}{LAYERS}"] = operator.encode()
+        written[f"{stem}.manifest.json"] = _manifest(compiled, graph, weights).text().encode()
+        return Artifact(written, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
 
     def executors(self) -> Sequence[TorchExecutor]:
-        """PyTorch on the CPU, with native loops and without."""
-        return (TorchExecutor("torch-cpu", True), TorchExecutor("torch-steps", False))
+        """PyTorch on the CPU: a module with native loops, and the written files with native loops and without."""
+        forms: Mapping[str, Form] = {"torch-cpu": "module", "torch-built": "built", "torch-steps": "steps"}
+        return tuple(TorchExecutor(name, form) for name, form in forms.items())
 
     def parts(self, file: str, content: bytes) -> Parts | None:
         """Return the tensors of a file of weights."""
-        return _torch("lstmc_torch.modules").weight_parts(content) if file.endswith(SUFFIX) else None
+        return _torch("lstmc_torch.written").weight_parts(content) if file.endswith(SUFFIX) else None
 
     net_suffix: ClassVar[str] = NET
     weights_suffix: ClassVar[str] = SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Return the parameters in a state dict that :func:`torch.save` wrote, and the names of those not there."""
-        weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.modules").read_weights(trained, manifest)
+        weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.written").read_weights(trained, manifest)
         return weights
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
         """Load a net in PyTorch, its scans as native code where that can be compiled."""
-        net: LoadedNet = _torch("lstmc_torch.modules").LoadedModule(files, gpu)
+        net: LoadedNet = _torch("lstmc_torch.written").LoadedModule(files, gpu)
         return nullcontext(net)
 
     training_targets: Collection[str] = ("torch",)
@@ -174,6 +192,6 @@ class TorchBackend(RunsFiles):
 
     def doctor(self) -> Iterator[Finding]:
         """Yield whether PyTorch is there."""
-        reason = TorchExecutor("torch-cpu", True).unavailable()
+        reason = TorchExecutor("torch-cpu", "module").unavailable()
         detail = reason or str(_torch("torch").__version__)
         yield Finding("torch", reason is None, detail, group="PyTorch")

@@ -14,13 +14,14 @@ from weakref import finalize
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from lstmc.errors import BackendError
+from lstmc.errors import BackendError, DataError
 from lstmc.loops.native import Loop, gpu_loops_of, loops_of
+from lstmc_torch.autograd import Steps, ready, run_native
 
 OTHERWISE = "native=False needs none: the loops then run step by step in PyTorch"
 _LINE = 16  # floats of a line of the cache
+_MOST = 2**31 - 1  # T, N and their product are int in the layers
 _KEPT = 64 * 2**20  # floats of workspaces that are kept for the next pass
 _loops: dict[str, Loop] = {}
 _gpu_loops: dict[str, Loop] = {}
@@ -103,33 +104,65 @@ def _addresses(tensors: Sequence[Tensor]) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors]
 
 
-_Saved = tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]  # bottoms, weights, what the forward pass returned
+def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> list[Tensor]:
+    """Return tensors as native code reads them, on the device of ``like``. Raises :class:`DataError` for others."""
+    found = [tuple(tensor.shape) for tensor in tensors]
+    if found != list(shapes):
+        raise DataError(f"{what} must be of shapes {list(map(list, shapes))}, found {list(map(list, found))}")
+    for tensor in tensors:
+        if tensor.device != like.device or tensor.layout is not torch.strided or tensor.is_complex():
+            raise DataError(
+                f"{what} must be dense tensors of real numbers on {like.device}, found {tensor.dtype}, {tensor.layout},"
+                f" on {tensor.device}"
+            )
+    return [ready(tensor) for tensor in tensors]
+
+
+def _layer_at(
+    kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]
+) -> tuple[Loop, tuple[int, int], list[Tensor], list[Tensor], Tensor]:
+    """Return a layer, T and N, its bottoms and weights as it reads them, and a tensor on its device."""
+    some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants alone, as one that counts, has none
+    layer = _loop(kind, some)
+    ranks = [len(bottom.at(1, 1)) for bottom in layer.bottoms]
+    if [b.dim() for b in bottoms] != ranks:
+        raise DataError(f"the inputs of {kind} must have {ranks} axes, found {[list(b.shape) for b in bottoms]}")
+    steps, rows = at = layer.sizes([b.shape for b in bottoms], *sizes)
+    if not (0 <= steps <= _MOST and 0 <= rows <= _MOST and steps * rows <= _MOST):
+        raise DataError(f"{kind}: T * N must be at most {_MOST}, found {steps} * {rows}")
+    bottoms = _checked(f"the inputs of {kind}", bottoms, [b.at(*at) for b in layer.bottoms], some)
+    weights = _checked(f"the weights of {kind}", weights, [w.at(*at) for w in layer.weights], some)
+    return layer, at, bottoms, weights, some
 
 
 def _run(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants alone, as one that counts, has none
-    layer = _loop(kind, some)
-    at = layer.sizes([b.shape for b in bottoms], *sizes)
-    tops = [some.new_empty(top.at(*at)) for top in layer.tops]
+    layer, at, bottoms, weights, some = _layer_at(kind, sizes, bottoms, weights)
+    tops = [some.new_empty(top.at(*at), dtype=torch.float32) for top in layer.tops]
     floats = layer.workspace_floats(*at)
-    workspace = some.new_empty(floats) if _on_gpu(some) else _pool.take(floats)
+    workspace = some.new_empty(floats, dtype=torch.float32) if _on_gpu(some) else _pool.take(floats)
     with _blas(some) as blas:
         layer.forward(at, _addresses(bottoms), _addresses(weights), _addresses(tops), workspace.data_ptr(), blas=blas)
     return [*tops, workspace]
 
 
 def _run_back(
-    kind: str, sizes: Sequence[int], saved: _Saved, gradients: Sequence[Tensor | None], needed: Sequence[bool]
+    kind: str,
+    sizes: Sequence[int],
+    bottoms: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    results: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    needed: Sequence[bool],
 ) -> list[Tensor]:
-    bottoms, weights, results = saved
-    layer = _loop(kind, results[-1])
-    at = layer.sizes([b.shape for b in bottoms], *sizes)
-    cotangents = [
-        torch.zeros_like(r) if g is None else g.contiguous() for r, g in zip(results[:-1], gradients, strict=False)
-    ]
+    layer, at, bottoms, weights, some = _layer_at(kind, sizes, bottoms, weights)
+    if len(needed) != len(bottoms):
+        raise DataError(f"{kind} has {len(bottoms)} inputs, found {len(needed)} in needed")
+    shapes = [top.at(*at) for top in layer.tops]
+    results = _checked(f"the results of {kind}", results, [*shapes, (layer.workspace_floats(*at),)], some)
+    cotangents = _checked(f"the gradients of {kind}", gradients, shapes, some)
     of_bottoms = [torch.empty_like(b) for b in bottoms]
     of_weights = [torch.zeros_like(w) for w in weights]
-    with _blas(results[-1]) as blas:
+    with _blas(some) as blas:
         layer.backward(
             at,
             _addresses(bottoms),
@@ -143,45 +176,24 @@ def _run_back(
     return [*of_bottoms, *of_weights]
 
 
-def _contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [tensor.contiguous() for tensor in tensors]
-
-
-class _Eager(torch.autograd.Function):
-    """The same without :mod:`torch.library`, whose handling of lists takes longer than a short sequence."""
+class _Eager:
+    """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence."""
 
     @staticmethod
-    def forward(ctx: Any, kind: str, sizes: tuple[int, int], count: int, *operands: Tensor) -> tuple[Tensor, ...]:
-        tensors = _contiguous(operands)
-        results = _run(kind, sizes, tensors[:count], tensors[count:])
-        ctx.kind, ctx.sizes, ctx.counts = kind, sizes, (count, len(tensors))
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *results)
-        return tuple(results[:-1])
+    def loop(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+        return _run(kind, (steps, rows), bottoms, weights)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        count, end = ctx.counts
-        saved = ctx.saved_tensors
-        needed = ctx.needs_input_grad[3 : 3 + count]
-        parts = saved[:count], saved[count:end], saved[end:]
-        computed = _run_back(ctx.kind, ctx.sizes, parts, gradients, needed)
-        return (
-            None,
-            None,
-            None,
-            *(g if needed else None for g, needed in zip(computed, ctx.needs_input_grad[3:], strict=True)),
-        )
+    loop_backward = staticmethod(_run_back)
 
 
-def run(kind: str, steps: int, rows: int, bottoms: list[Tensor], weights: list[Tensor]) -> Sequence[Tensor]:
-    """Run the layer ``kind`` over all steps, and return its tops. ``steps`` and ``rows`` as of :func:`loop`."""
+def run(
+    kind: str, steps: int, rows: int, bottoms: list[Tensor], weights: list[Tensor], plain: Steps
+) -> Sequence[Tensor]:
+    """Run the layer ``kind`` over all steps, and return its tops. The operands are those of :func:`run_native`."""
     if torch.compiler.is_compiling():
         results: list[Tensor] = loop(kind, steps, rows, bottoms, weights)
         return results[:-1]
-    tops: tuple[Tensor, ...] = _Eager.apply(kind, (steps, rows), len(bottoms), *bottoms, *weights)
-    return tops
+    return run_native(_Eager, kind, steps, rows, bottoms, weights, plain)
 
 
 @torch.library.custom_op("lstmc::loop", mutates_args=())
@@ -190,7 +202,7 @@ def loop(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: S
 
     ``steps`` and ``rows`` are T and N where no bottom has them.
     """
-    return _run(kind, (steps, rows), _contiguous(bottoms), _contiguous(weights))
+    return _run(kind, (steps, rows), bottoms, weights)
 
 
 @loop.register_fake
@@ -198,8 +210,8 @@ def _(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequ
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants alone, as one that counts, has none
     layer = _loop(kind, some)
     sizes = layer.sizes([tuple(b.shape) for b in bottoms], steps, rows)
-    tops = [some.new_empty(top.at(*sizes)) for top in layer.tops]
-    return [*tops, some.new_empty(layer.workspace_floats(*sizes))]
+    shapes = [*(top.at(*sizes) for top in layer.tops), (layer.workspace_floats(*sizes),)]
+    return [some.new_empty(shape, dtype=torch.float32) for shape in shapes]
 
 
 @torch.library.custom_op("lstmc::loop_backward", mutates_args=())
@@ -217,7 +229,7 @@ def loop_backward(
     ``results`` are those of :func:`loop`, ``sizes`` its ``steps`` and ``rows``, ``gradients`` those of its tops. The
     gradient of a bottom that is not ``needed`` has any numbers.
     """
-    return _run_back(kind, sizes, (_contiguous(bottoms), _contiguous(weights), results), gradients, needed)
+    return _run_back(kind, sizes, bottoms, weights, results, gradients, needed)
 
 
 @loop_backward.register_fake
@@ -230,7 +242,8 @@ def _(
     gradients: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor]:
-    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in (*bottoms, *weights)]
+    kind_of = {"dtype": torch.float32, "memory_format": torch.contiguous_format}
+    return [torch.empty_like(x, **kind_of) for x in (*bottoms, *weights)]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

@@ -1,15 +1,10 @@
-"""A model as a module of PyTorch: its parameters, and a program that computes it, with native code for its scans.
-
-Compiled models are run here too, forward and backward, and their files of weights are written and read.
-"""
+"""A model as a module of PyTorch: its parameters, and a program that computes it, with native code for its scans."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,23 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, bound_weights, keep_outputs
-from lstmc.backend import Artifact, Compiled, Execution, OpenShape, Parts, RunArrays
+from lstmc.backend import OpenShape
 from lstmc.backend.compiled import UNKNOWN, open_inputs, open_shape
-from lstmc.errors import BackendError, DataError, DimError, WeightsError
-from lstmc.files.reading import read_file, regular
+from lstmc.errors import DataError, DimError, LstmcError, WeightsError
 from lstmc.ir import Graph, Ref, with_sizes
 from lstmc.loops.layer import GenerateLoops
-from lstmc.manifest import read_manifest
-from lstmc.nets.session import NetFiles
 from lstmc.ops import Array, Constant, Filler, Input, Param
 from lstmc.passes import Dead, run_passes
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.prepare import without_losses
 from lstmc.text import did_you_mean
 from lstmc.types import OpenSize
-from lstmc.verification.differential import wanted_gradients
 from lstmc.weights import parameters
-from lstmc_torch.backend import LAYERS, SUFFIX, TorchBackend
+from lstmc_torch.backend import TorchBackend
 from lstmc_torch.loop import load_or_warn, run
 from lstmc_torch.program import Program, program_of
 
@@ -45,7 +36,7 @@ class Spec:
     """The definition of a module without its weights: plain data, which can be copied and pickled.
 
     Shapes have names for open sizes. ``constants`` are arrays that passes made; ``carried`` are the outputs whose
-    values inputs take in the next batch, by input.
+    values inputs take in the next batch, by input; ``sequences`` the inputs and outputs whose axes are T, N, ....
     """
 
     name: str
@@ -56,6 +47,7 @@ class Spec:
     params: Mapping[str, Param]
     constants: Mapping[str, Param]
     carried: Mapping[str, str]
+    sequences: Collection[str] = ()
 
 
 def module(
@@ -110,7 +102,33 @@ def module(
     whole, graph = written
     seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
     values = bound_weights(whole, weights, seed, TorchBackend())
-    return Module(spec_of(whole, graph), values, batch_first=batch_first, native=native)
+    spec = spec_of(whole, graph)
+    if batch_first:
+        spec = replace(spec, sequences=_sequences(source, fixed))
+    return Module(spec, values, batch_first=batch_first, native=native)
+
+
+def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
+    """Return the inputs and outputs whose first axes are T and N: those that change with both.
+
+    Raises :class:`DimError` for a model without such an input, or for no sizes but those given.
+    """
+    sizes = {"T": 1009, "N": 2003}  # primes that no other size is
+    try:
+        graph = source.graph({**fixed, **{dim: size for dim, size in sizes.items() if dim in source.model.dims}})
+    except LstmcError as error:
+        notes = (str(error), "without batch_first sequences are [T, N, ...]")
+        raise DimError(
+            f"batch_first: the axes of {source.name} are known at the sizes given alone", notes=notes
+        ) from None
+    shapes = {node.name: node.types[0].shape for node in graph if isinstance(node.op, Input)}
+    inputs = list(shapes)
+    shapes |= {output.name: graph.type(output.ref).shape for output in graph.outputs}
+    sequences = frozenset(name for name, shape in shapes.items() if shape[:2] == (*sizes.values(),))
+    if sequences.isdisjoint(inputs):
+        notes = ("write the sizes of a sequence as the dimensions T and N", "without batch_first it is [T, N, ...]")
+        raise DimError(f"batch_first: {source.name} has no input [T, N, ...]", notes=notes)
+    return sequences
 
 
 def spec_of(model: Graph, graph: Graph) -> Spec:
@@ -155,7 +173,8 @@ class Module(nn.Module):
     def _prepare(self) -> None:
         functions: dict[str, Any] = {}
         exec(compile(self.spec.program.text, f"<{self.spec.name} of lstmc_torch>", "exec"), functions)
-        self._forward = functions["forward"]
+        self._forward: Any = functions["forward"]
+        self._alike: Any = functions.get("alike")  # of a model without parameters
         self._loaded: dict[str, bool] = {}  # whether native code is there, by the kind of device
         self._load()
 
@@ -175,7 +194,7 @@ class Module(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_forward", "_loaded")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_forward", "_alike", "_loaded")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -187,16 +206,15 @@ class Module(nn.Module):
         Raises :class:`~lstmc.errors.DataError` for inputs that are missing, extra, or of another shape.
         """
         numbers = self._numbers()
-        like = next(iter(numbers.values()), None)
-        arrays = self._inputs(inputs, named, like)
-        dtype, device = _kind(like, arrays)
-        native = dtype == torch.float32 and self._loaded.get(device, False)
+        arrays = self._inputs(inputs, named, next(iter(numbers.values()), None))
+        some = next(iter((*numbers.values(), *arrays.values())), None)
+        native = some is not None and some.dtype == torch.float32 and self._loaded.get(some.device.type, False)
         with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             results = self._forward(numbers, *arrays.values(), self.training, native, run)
         outputs = dict(zip(self.spec.outputs, results, strict=True))
         for name, output in self.spec.carried.items():
             self._states[name] = outputs[output].detach()
-        return {name: self._swapped(value, self.spec.outputs[name]) for name, value in outputs.items()}
+        return {name: self._swapped(name, value) for name, value in outputs.items()}
 
     def _numbers(self) -> dict[str, Tensor]:
         """Return the parameters and constants by their names."""
@@ -244,48 +262,47 @@ class Module(nn.Module):
         return f"{self.spec.name}: {', '.join(shapes)} -> {', '.join(self.spec.outputs)}"
 
     def _inputs(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor], like: Tensor | None) -> dict[str, Tensor]:
-        """Return a tensor for every input, in the model's layout and the type of the parameters."""
-        names = [name for name in self.spec.inputs if name not in self.spec.carried]
+        """Return a tensor for every input, in the model's layout, in one type: that of the parameters, if any."""
+        spec, names = self.spec, [name for name in self.spec.inputs if name not in self.spec.carried]
         tensors = {**dict(zip(names, inputs, strict=False)), **named}
         problems = [f"extra: input {at + 1} of {len(names)}" for at in range(len(names), len(inputs))]
-        problems += [f"extra: {name}{did_you_mean(name, names)}" for name in named if name not in self.spec.inputs]
+        problems += [f"extra: {name}{did_you_mean(name, names)}" for name in named if name not in spec.inputs]
+        given = {name: value for name, value in tensors.items() if name in spec.inputs and value is not None}
+        if like is None and given:
+            given = dict(zip(given, self._alike(*given.values()), strict=True))
+            like = next(iter(given.values()))
+        arrays = {name: self._swapped(name, value) for name, value in given.items()}
+        arrays |= {name: _outside(state) for name, state in self._states.items() if name not in given}
         sizes: dict[str, int] = {}
-        arrays: dict[str, Tensor] = {}
-        for name, value in tensors.items():
-            if name not in self.spec.inputs:
-                continue
-            shape, expected_shape = tuple(self._swapped(value, self.spec.inputs[name]).shape), self.spec.inputs[name]
-            fits = len(shape) == len(expected_shape)
-            for size, expected in zip(shape, expected_shape, strict=False):
+        for name, value in arrays.items():
+            fits = len(value.shape) == len(spec.inputs[name])
+            for size, expected in zip(value.shape, spec.inputs[name], strict=False):
                 fits = fits and (sizes.setdefault(expected, size) if isinstance(expected, str) else expected) == size
             if not fits:
-                problems.append(
-                    f"wrong shape: {name} must be [{self._listed(expected_shape)}], found {list(value.shape)}"
-                )
-        for name, expected_shape in self.spec.inputs.items():
-            value = tensors.get(name)
-            if value is not None:
-                value = self._swapped(value, expected_shape)
-                arrays[name] = value if like is None else value.to(like)
+                found = list(given.get(name, value).shape)
+                again = "" if name in given else ", carried from the last call: reset() lets it begin anew"
+                problems.append(f"wrong shape: {name} must be [{self._listed(name)}], found {found}{again}")
+        for name, shape in spec.inputs.items():
+            if name in arrays:
                 continue
-            if name in self._states:
-                arrays[name] = self._states[name]
-            elif name in self.spec.fills and not problems:
-                filled = [sizes[size] if isinstance(size, str) else size for size in expected_shape]
-                arrays[name] = _filled(self.spec.fills[name], filled, like)
-            elif not problems or name not in self.spec.fills:
-                problems.append(f"missing: {name} [{self._listed(expected_shape)}]")
+            if name in spec.fills and not problems:
+                arrays[name] = _filled(spec.fills[name], [sizes[n] if isinstance(n, str) else n for n in shape])
+            elif not problems or name not in spec.fills:
+                problems.append(f"missing: {name} [{self._listed(name)}]")
         if problems:
-            raise DataError(f"the inputs do not fit {self.spec.name}", notes=problems)
-        return arrays
+            raise DataError(f"the inputs do not fit {spec.name}", notes=problems)
+        return {name: arrays[name] if like is None else arrays[name].to(like) for name in spec.inputs}
 
-    def _listed(self, shape: OpenShape) -> str:
-        swapped = self.batch_first and shape[:2] == ("T", "N")
+    def _listed(self, name: str) -> str:
+        """Return the shape of an input as the caller has it."""
+        shape = self.spec.inputs[name]
+        swapped = self.batch_first and name in self.spec.sequences
         return ", ".join(map(str, (*shape[1::-1], *shape[2:]) if swapped else shape))
 
-    def _swapped(self, value: Tensor, shape: OpenShape) -> Tensor:
+    def _swapped(self, name: str, value: Tensor) -> Tensor:
         """Return a sequence in the other layout, where the batch comes first in the caller's."""
-        return value.transpose(0, 1) if self.batch_first and shape[:2] == ("T", "N") and value.dim() > 1 else value
+        swapped = self.batch_first and name in self.spec.sequences and value.dim() > 1
+        return value.transpose(0, 1) if swapped else value
 
 
 def share_parameters(of: Module, to: Module) -> None:
@@ -310,137 +327,14 @@ def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     return module, own
 
 
-def _filled(fill: Filler, shape: Sequence[int], like: Tensor | None) -> Tensor:
+def _filled(fill: Filler, shape: Sequence[int]) -> Tensor:
     """Return the default of an input that is not given; a random one is drawn by PyTorch's generator."""
     if isinstance(fill, Constant):
-        value = torch.full(tuple(shape), fill.value)
-    else:
-        rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
-        value = torch.from_numpy(fill.draw(rng, tuple(shape)))
-    return value if like is None else value.to(like)
+        return torch.full(tuple(shape), fill.value)
+    rng = np.random.default_rng(int(torch.randint(2**31, ()).item()))
+    return torch.from_numpy(fill.draw(rng, tuple(shape)))
 
 
-def _kind(like: Tensor | None, arrays: Mapping[str, Tensor]) -> tuple[torch.dtype | None, str]:
-    """Return the type and the kind of device of a computation."""
-    some = like if like is not None else next(iter(arrays.values()), None)
-    return (None, "") if some is None else (some.dtype, some.device.type)
-
-
-FROZEN = "it is not trained"
-LOCAL = "it is a variable of the program"
-
-
-def saved(graph: Graph, weights: Mapping[str, Array]) -> bytes:
-    """Return the weights of a graph as a file that ``torch.load`` reads: same weights, same bytes."""
-    content = io.BytesIO()
-    arrays = {name: values_of(name, op, weights) for name, op in parameters(graph).items()}
-    torch.save({name: torch.tensor(np.asarray(array, np.float32)) for name, array in arrays.items()}, content)
-    return content.getvalue()
-
-
-def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """Return the parameters in a state dict, in float32, and the names of those that it does not have."""
-    shapes = {name: parameter.shape for name, parameter in read_manifest(manifest).parameters.items()}
-    weights = {name: value.to(torch.float32).numpy() for name, value in _read_state(trained).items() if name in shapes}
-    for name, array in weights.items():
-        if array.shape != shapes[name]:
-            raise BackendError(f"{trained}: expected {name} of shape {list(shapes[name])}, found {list(array.shape)}")
-    return weights, [name for name in shapes if name not in weights]
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file. Raises :class:`BackendError` for a file that is no state dict."""
-    try:
-        return _state(regular(path), str(path))
-    except OSError as error:
-        raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
-    try:
-        file = content if isinstance(content, Path) else io.BytesIO(content)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # of the zip, of unpickling, of storages
-        reason = str(error).partition("\n")[0]
-        raise BackendError(f"{path}: expected a state dict that torch.save wrote: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise BackendError(f"{path}: expected a state dict, of tensors by name, found {type(state).__name__}")
-    return state
-
-
-def weight_parts(content: bytes) -> Parts:
-    """Return the tensors of a file's content. Raises :class:`BackendError` for what is no state dict."""
-    return {("weight", name): {"": value.numpy()} for name, value in _state(content, "its weights").items()}
-
-
-class LoadedModule:
-    """A written module, from its files. See :class:`lstmc.nets.session.LoadedNet`."""
-
-    def __init__(self, files: NetFiles, gpu: bool) -> None:
-        if gpu:
-            raise BackendError(f"{files.net}: lstmc runs modules of PyTorch on the CPU alone")
-        functions: dict[str, Any] = {"__file__": str(files.net), "__name__": files.net.stem}
-        layers = files.net.with_name(f"{files.net.stem}{LAYERS}")
-        try:
-            exec(compile(read_file(files.net), files.net, "exec"), functions)
-            cpp = layers.read_text(encoding="utf-8") if layers.is_file() else ""
-            self._forward, net = functions["forward"], functions["Net"]()
-        except OSError as error:
-            raise BackendError(f"{error.filename}: cannot be read: {error.strerror}") from None
-        except (SyntaxError, ValueError, KeyError):
-            raise BackendError(f"{files.net}: expected a module that lstmc wrote for PyTorch") from None
-        self._inputs, self._outputs = list(files.manifest.inputs), list(files.manifest.outputs)
-        self._weights = {**net.state_dict(), **_read_state(files.weights)}
-        self._native = bool(cpp) and load_or_warn(cpp, files.net.stem)
-
-    def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> Mapping[str, Array]:
-        """Run one forward pass."""
-        arrays = [torch.from_numpy(np.asarray(blobs[name], np.float32)) for name in self._inputs]
-        with torch.no_grad():
-            results = self._forward(self._weights, *arrays, False, self._native, run)
-        by_name = dict(zip(self._outputs, results, strict=True))
-        return {name: by_name[name].numpy() for name in names}
-
-
-def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, native: bool) -> Execution:
-    """Run a compiled model: with native loops as a :class:`Module`, else the program of its artifact as it is."""
-    graph = compiled.expanded
-    net: Any
-    if native:
-        _, spec = compiled.written(lambda opened: spec_of(compiled.model, opened))
-        net = Module(spec, arrays.weights).eval()
-    else:
-        names: dict[str, Any] = {}
-        exec(artifact.files[artifact.net].decode(), names)
-        net = names["Net"]().eval()
-        net.load_state_dict(torch.load(io.BytesIO(artifact.files[artifact.net.removesuffix(".py") + SUFFIX])))
-    inputs = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.fed(graph).items()}
-    results = net(*inputs.values()) if not native else net(**inputs)
-    cotangents = {name: torch.tensor(np.asarray(ct, np.float32)) for name, ct in arrays.cotangents.items()}
-    trained = dict(net.named_parameters())
-    leaves = {**inputs, **{name: value for name, value in trained.items() if value.requires_grad}}
-    roots = [(results[name], ct) for name, ct in cotangents.items() if results[name].requires_grad]
-    derivatives = (
-        torch.autograd.grad(
-            [root for root, _ in roots], list(leaves.values()), [ct for _, ct in roots], allow_unused=True
-        )
-        if roots
-        else [None] * len(leaves)
-    )
-    gradients = {
-        name: (torch.zeros_like(leaf) if gradient is None else gradient).numpy()
-        for (name, leaf), gradient in zip(leaves.items(), derivatives, strict=True)
-    }
-    values = {graph.value_name(output.ref): results[output.name].detach().numpy() for output in graph.outputs}
-    return Execution(
-        values={**{name: value.detach().numpy() for name, value in inputs.items()}, **values},
-        input_gradients={
-            name: gradients[name] for name in wanted_gradients(compiled, arrays.cotangents) if name in gradients
-        },
-        param_gradients={name: gradients[name] for name in trained if name in gradients},
-        absent={graph.value_name(ref): LOCAL for ref in graph.readers()},
-        not_available={name: FROZEN for name, op in parameters(compiled.model).items() if op.lr_mult == 0},
-        files=() if native else artifact.run_files[:2],
-    )
+def _outside(state: Tensor) -> Tensor:
+    """Return a state as autograd may save it, also where it was made in torch.inference_mode()."""
+    return state.clone() if state.is_inference() and not torch.is_inference_mode_enabled() else state

@@ -124,6 +124,13 @@ def _largest(call: Call) -> str:
 
 # Functions of their own, for ops that are more than an expression.
 FUNCTIONS = {
+    "alike": """\
+def alike(*inputs):
+    kind = torch.get_default_dtype() if not any(x.is_floating_point() for x in inputs) else None
+    for x in inputs:
+        if x.is_floating_point():
+            kind = x.dtype if kind is None else torch.promote_types(kind, x.dtype)
+    return [x.to(inputs[0].device, kind) for x in inputs]""",
     "softmax_loss": """\
 def softmax_loss(x, label, axis, ignored, normalization):
     rows, index = x.movedim(axis, -1).reshape(-1, x.shape[axis]), label.reshape(-1).long()
@@ -205,7 +212,7 @@ def lowered(call: Call) -> str:
     raise BackendError(f"{call.op.name} has no form in PyTorch")
 
 
-_OWN = ("torch", "F", "parameters", "training", "native", "loop", "like", "t", *FUNCTIONS)
+_OWN = ("torch", "F", "parameters", "training", "native", "loop", "like", "operands", "t", *FUNCTIONS)
 _TAKEN = {*dir(builtins), *keyword.kwlist, *_OWN}
 
 
@@ -271,6 +278,8 @@ class _Function:
         params = [node for node in self.graph if isinstance(node.op, ops.Param)]
         for node in params:
             self.lines.append(f"    {self._name(node)} = parameters[{node.name!r}]")
+        if not params:  # which say the type otherwise
+            self.lines.append(f"    {listed[:-1] if len(inputs) == 1 else listed[:-2]} = alike({listed[:-2]})")
         self.lines.append(f"    like = {self._value((params or inputs)[0].name)}")
         for node in self.graph:
             if isinstance(node.op, Scan):
@@ -289,20 +298,23 @@ class _Function:
         results = [self.names.unique(name) for name in node.names]
         self.values.update((Ref(node.name, out), name) for out, name in enumerate(results))
         to = ", ".join(results) + ("," if len(results) == 1 else "")
-        plain = f"{to} = {function.name}({', '.join([*map(self._read, operands), 'like', *dims])})"
+        plain = f"{function.name}({', '.join([*map(self._read, operands), 'like', *dims])})"
         if not isinstance(scan, GeneratedScan):
-            self.lines.append(f"    {plain}")
+            self.lines.append(f"    {to} = {plain}")
             return
         inlined = scan.inlined(len(operands))
         bottoms = [ref for slot, ref in enumerate(operands) if scan.role(slot) != "weight" and slot not in inlined]
         weights = [ref for slot, ref in enumerate(operands) if scan.role(slot) == "weight"]
         tensors = (f"[{', '.join(map(self._read, refs))}]" for refs in (bottoms, weights))
+        order = {ref: f"operands[{at}]" for at, ref in enumerate((*bottoms, *weights))}
+        given = [self._read(ref) if slot in inlined else order[ref] for slot, ref in enumerate(operands)]
         kind = layer_code(scan.plan()).type
+        steps_too = f"lambda *operands: {function.name}({', '.join([*given, 'like', *dims])})"
         self.lines += [
             "    if native:",
-            f"        {to} = loop({kind!r}, {steps}, {rows}, {', '.join(tensors)})",
+            f"        {to} = loop({kind!r}, {steps}, {rows}, {', '.join(tensors)}, {steps_too})",
             "    else:",
-            f"        {plain}",
+            f"        {to} = {plain}",
         ]
 
     # a scan -------------------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Report:
     differences: tuple[Difference, ...]
     not_compared: tuple[NotCompared, ...] = ()
     remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
-    device: str = ""  # the name of the GPU
+    device: str = ""  # as of the execution
     rounding: tuple[Difference, ...] = ()  # those that pass by what float32 makes in the model itself alone
     files: tuple[str, ...] = ()  # of the net, that the executor ran: none for the interpreter
     against: str = "the float64 interpreter"

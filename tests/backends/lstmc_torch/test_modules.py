@@ -7,6 +7,7 @@ import ctypes
 import io
 import os
 import pickle
+import re
 import threading
 from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
@@ -21,6 +22,7 @@ from platformdirs import user_cache_path
 
 import lstmc
 import lstmc_torch
+import lstmc_torch.backend
 import lstmc_torch.loop
 from lstmc import (
     Input,
@@ -54,12 +56,14 @@ from lstmc.weights import initial_weights
 from lstmc_torch import TorchBackend
 from lstmc_torch.loop import loop
 from lstmc_torch.program import Call, lowered
+from tests.backends.lstmc_torch.test_operators import negated, penalised
 from tests.cells.scanned import cell_graph
 from tests.loops.test_native import everything
 
 pytestmark = pytest.mark.caffe  # g++ is there where Caffe is
 torch.set_num_threads(1)  # others wait in loops, which costs most on a busy machine
 BACKEND = TorchBackend()
+(BUILT,) = (executor for executor in BACKEND.executors() if executor.form == "built")
 T, N, D, H = dims("T N D H")
 SIZES = {"D": 3, "H": 4}
 SMALL = {"rtol": 1e-5, "atol": 1e-6}
@@ -73,7 +77,7 @@ def small() -> lstmc_torch.Module:
 def assert_right(graph: Graph) -> None:
     compiled, weights = compile_graph(graph, BACKEND), initial_weights(graph)
     artifact = BACKEND.emit(compiled, weights)
-    for executor in BACKEND.executors():
+    for executor in set(BACKEND.executors()) - {BUILT}:  # which takes long
         report = check(compiled, artifact, weights, executor, seed=1)
         assert report.passed, (executor.name, [d for d in report.differences if not d.passed])
 
@@ -157,6 +161,64 @@ def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -
     assert copy.deepcopy(built).native
     double = copy.deepcopy(built).double()  # runs in the plain form
     double(*(x.double() for x in inputs))
+    text = compiled.files["written_torch.py"].decode()
+    assert_checked(built, plain, dict(zip(compiled.inputs, [x.detach() for x in inputs], strict=True)), text)
+    report = check(compile_graph(written.graph(T=5, N=3), BACKEND), compiled.artifact, compiled.weights, BUILT)
+    assert (report.passed, report.place) == (True, "torch-built")
+
+
+def assert_checked(built: Any, plain: Any, by_name: dict[str, torch.Tensor], text: str) -> None:
+    """What the operators of a written file convert, refuse, and leave to PyTorch."""
+    for one, other in zip(*(penalised(net, *by_name.values()) for net in (built, plain)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+    def run(net: Any, **others: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = net(*{**by_name, **others}.values())["y"]
+        return found
+
+    mask, x = by_name["C"], by_name["X"]
+    for kind in (torch.int64, torch.uint8, torch.bool):
+        torch.testing.assert_close(run(built, C=mask.to(kind)), run(plain), **SMALL)
+    torch.testing.assert_close(run(built, X=negated(x)), run(plain, X=negated(x).clone()), **SMALL)
+    for wrong in (x[..., :2], torch.cat([x, x], 1), torch.cat([x, x], 2)):
+        with pytest.raises(RuntimeError, match="expected the shape"):
+            run(built, X=wrong)
+    with pytest.raises(RuntimeError, match="expected the shape"):
+        run(built, L=by_name["L"][:1])
+    operators = getattr(torch.ops, re.search(r"torch\.ops\.(lstmc_\w+)", text)[1])  # type: ignore[index]
+    kind_of_loop = re.search(r"'(Fused_\w+)'", text)[1]  # type: ignore[index]
+    for bottoms, said in (([], "inputs, found 0"), ([x] * 9, "inputs, found 9"), ([x.to_sparse()], "inputs")):
+        with pytest.raises(RuntimeError, match=said):
+            operators.loop(kind_of_loop, 7, 2, bottoms, [])
+    with pytest.raises(RuntimeError, match="there is no layer Other"):
+        operators.loop("Other", 7, 2, [x], [])
+
+
+def test_what_verify_says_where_native_code_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = lstmc.compile("gru", T=3, N=2, **SIZES, backend="torch")
+    monkeypatch.setattr(native, "PROGRAM", "no-such-compiler")
+    monkeypatch.setattr(lstmc_torch.backend, "PROGRAM", "no-such-compiler")
+    with pytest.warns(UserWarning, match="gru runs step by step in PyTorch"):
+        found = net.verify()
+    assert found.passed
+    first, _, by_module, by_steps = str(found).splitlines()
+    assert first == "torch-built: not run: build() of a written module needs no-such-compiler"
+    assert by_module.startswith("torch-cpu (step by step, as its native code could not be made): all ")
+    assert by_steps.startswith("torch-steps: all ")
+    with pytest.raises(BackendError, match="torch-built cannot be used here"):
+        net.verify(on="torch-built")
+
+
+def test_what_verify_says_of_a_model_without_loops() -> None:
+    @model
+    def lined(X=Input(T, N, 3)):
+        return {"y": tanh(X)}
+
+    found = lstmc.compile(lined, T=3, N=2, backend="torch").verify()
+    assert found.passed
+    assert [report.place for report in found.reports[1:]] == [
+        *(f"{name} (step by step, as it has no loops)" for name in ("torch-cpu", "torch-built")), "torch-steps",
+    ]  # fmt: skip
 
 
 def test_a_written_net_is_run_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
