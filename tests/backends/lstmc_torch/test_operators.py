@@ -189,7 +189,7 @@ def test_a_gradient_penalty_is_that_of_the_steps(of: Any) -> None:
 def test_torch_compile_makes_no_gradients_of_gradients_in_silence() -> None:
     net = lstmc_torch.module("gru", seed=1, **SIZES)
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    with pytest.raises(RuntimeError, match="create_graph|double backward"):
+    with pytest.raises(RuntimeError, match=r"create_graph|double backward"):
         penalised(compiled, torch.randn(5, 2, 3))
 
 

@@ -175,6 +175,26 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_one_that_was_not(tmp_path: Pa
         trained(of, tmp_path / "parts", {**settings, "type": "AdaGrad", "base_lr": 0.02}, resume=True)
 
 
+@pytest.mark.parametrize(("told", "enough", "during"), [(False, None, 1), (True, None, 2), (False, 0, 2)])
+def test_a_small_net_is_trained_by_one_thread(
+    told: bool, enough: float | None, during: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless OMP_NUM_THREADS says otherwise; the process has as many as before afterwards."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if told:
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    if enough is not None:
+        monkeypatch.setattr("lstmc_torch.trainer.ENOUGH", enough)
+    found: list[int] = []
+    torch.set_num_threads(2)
+    try:
+        trained(reading, tmp_path, {"max_iter": 2}, stop=lambda: found.append(torch.get_num_threads()))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert set(found) == {during}
+
+
 def test_epochs_count_the_batches_of_an_update() -> None:
     fitted = fit_data(ModelSource.from_model(reading), data(), TrainingOptions(sizes={"N": 6}))
     assert [iterations_of_epochs(4, None, fitted.run_data, iter_size) for iter_size in (1, 3, 4)] == [16, 6, 4]
