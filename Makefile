@@ -102,6 +102,7 @@ trained: $(VENV)/.test ## every library cell trained on two tasks in PyTorch, as
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 SCHEDULER=ADDRESS (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
 	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz --minutes $(or $(SANITIZED),2) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.fuzz.sanitized_torch --minutes $(or $(SANITIZED),2) $(if $(SEED),--seed $(SEED))
 
 c: $(VENV)/.test ## random models in C: make c MODELS=10000 ON="gcc clang cortex-m4 cortex-m33" (of Debian: clang, gcc-arm-none-eabi, libnewlib-arm-none-eabi, qemu-user)
 	for on in $(or $(ON),gcc); do $(BIN)/python -m tests.fuzz.c_models $(or $(MODELS),1000) $(if $(SEED),--seed $(SEED)) $(if $(NUMBERS),--numbers $(NUMBERS)) --on $$on || exit 1; done

@@ -100,8 +100,12 @@ class _Pool:
 _pool = _Pool()
 
 
+_nothing = np.empty(_LINE, np.float32)
+
+
 def _addresses(tensors: Sequence[Tensor]) -> list[int]:
-    return [tensor.data_ptr() for tensor in tensors]
+    """Return where tensors are; an empty one, which is nowhere, is given a place, as null may not be copied from."""
+    return [tensor.data_ptr() or _nothing.ctypes.data for tensor in tensors]
 
 
 def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> list[Tensor]:
@@ -141,7 +145,9 @@ def _run(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Se
     floats = layer.workspace_floats(*at)
     workspace = some.new_empty(floats, dtype=torch.float32) if _on_gpu(some) else _pool.take(floats)
     with _blas(some) as blas:
-        layer.forward(at, _addresses(bottoms), _addresses(weights), _addresses(tops), workspace.data_ptr(), blas=blas)
+        layer.forward(
+            at, _addresses(bottoms), _addresses(weights), _addresses(tops), *_addresses([workspace]), blas=blas
+        )
     return [*tops, workspace]
 
 
@@ -168,7 +174,7 @@ def _run_back(
             _addresses(bottoms),
             _addresses(weights),
             _addresses(results[:-1]),
-            results[-1].data_ptr(),
+            *_addresses(results[-1:]),
             (_addresses(cotangents), _addresses(of_bottoms), _addresses(of_weights)),
             needed,
             blas=blas,
