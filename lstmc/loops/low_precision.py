@@ -25,7 +25,8 @@ def to_format(array: Array, format: str) -> Array:
             return array.astype(np.float16).astype(array.dtype)
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32).astype(np.uint64)
     upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32)
-    return upper.view(np.float32).reshape(np.shape(array)).astype(array.dtype)
+    rounded = upper.view(np.float32).reshape(np.shape(array)).astype(array.dtype)
+    return np.where(np.isnan(array), np.asarray(np.nan, array.dtype), rounded)
 
 
 def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.0) -> Array:

@@ -24,11 +24,14 @@ from lstmc.loops.memory import CPU, LOW, functions
 from lstmc.loops.native import FLAGS, loops
 from lstmc.numerics import read_device
 from lstmc.numerics.rounding import DeviceRounding
+from lstmc.ops import Input as InputOp
+from lstmc.ops import IntegerRange
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import seeded_model
+from lstmc.verification.arrays import random_arrays
 from lstmc.verification.differential import check
-from lstmc.verification.native import NativeExecutor
+from lstmc.verification.native import NativeExecutor, with_native_loops
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from tests.loops.test_products import BEYOND, WIDTHS, at, drawn
@@ -93,6 +96,46 @@ def test_a_row_that_is_not_finite_is_so_alone(probe: ctypes.CDLL, format: str) -
     assert (y[0] == 5).all()
     assert not np.isfinite(y[1:3]).any()
     assert (y[3] == 0).all()
+
+
+NANS = np.array([0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF], np.uint32)  # quiet ones, and all others
+
+
+@np.errstate(invalid="ignore")  # NumPy's casts of a NaN that signals
+@pytest.mark.parametrize("format", ["bf16", "int8"])
+def test_a_nan_in_any_place_is_in_every_result_of_its_row(probe: ctypes.CDLL, format: str) -> None:
+    rng = np.random.default_rng(0)
+    for (rows, outs, ins), bits in product(product(ROWS, OUTS, INS), NANS):
+        x, w, row = drawn(rng, rows, ins), drawn(rng, outs, ins), rng.integers(rows)
+        x.view(np.uint32)[row, rng.integers(ins)] = bits
+        panels, y = np.empty((outs + 31) // 32 * 32 * (ins + 4), np.float32), np.empty((rows, outs), np.float32)
+        call = (rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(True), at(None), at(y), outs)
+        getattr(probe, format)(*call)
+        assert (np.isnan(y).all(axis=1) == (np.arange(rows) == row)).all(), (rows, outs, ins, hex(bits))
+        assert np.isnan(y).sum() == outs
+        assert (np.isnan(rounded_rows(x, 1, format)).any(axis=1) == (np.arange(rows) == row)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [3, 4])  # models with products in their loops
+@pytest.mark.parametrize("numbers", ["float32", *NUMBERS])
+@np.errstate(invalid="ignore")
+def test_a_nan_of_an_input_reaches_the_outputs_that_it_reaches_in_the_model(numbers: str, seed: int) -> None:
+    graph, rng = seeded_model(seed).graph(), np.random.default_rng(seed)
+    found = compile_graph(graph, CaffeBackend().with_options({"numbers": numbers}), "caffe-fused")
+    native, weights = with_native_loops(found.expanded), initial_weights(graph)
+    inputs = {name: np.asarray(array, np.float32) for name, array in random_arrays(found, weights, seed).inputs.items()}
+    whole = {n.name for n in graph if isinstance(n.op, InputOp) and isinstance(n.op.values, IntegerRange)}
+    reached = 0
+    for name, bits in product(inputs.keys() - whole, NANS):
+        array = inputs[name].copy()
+        array.view(np.uint32).flat[rng.integers(array.size)] = bits
+        given = {**inputs, name: array}
+        wanted, layers = forward(found.model, given, weights), forward(native, given, weights, np.float32)
+        for output, value in wanted.outputs.items():
+            reached += np.isnan(value).any()
+            assert not (np.isnan(value) & ~np.isnan(layers.outputs[output])).any(), (name, output, hex(bits))
+    assert reached
 
 
 def compiled(made: lstmc.Model | str, numbers: str, **sizes: int) -> lstmc.Net:
@@ -173,6 +216,7 @@ def test_bf16_is_pytorchs() -> None:
     upper = np.arange(0x7F80, dtype=np.uint32)[:, None] << 16  # all that are finite
     numbers = (upper + np.uint32([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])).view(np.float32)
     np.testing.assert_array_equal(to_format(numbers, "bf16"), torch.from_numpy(numbers).bfloat16().float().numpy())
+    assert np.isnan(to_format(NANS.view(np.float32), "bf16")).all()
 
 
 def test_ties_go_either_way() -> None:
