@@ -11,6 +11,8 @@ Steps = Callable[..., Tensor | tuple[Tensor, ...]]  # of bottoms and weights, on
 
 def ready(tensor: Tensor) -> Tensor:
     """Return a tensor as native code reads it: float32, one number behind the other, with their signs."""
+    if tensor.dtype is torch.float32 and tensor.is_contiguous() and not tensor.is_neg():
+        return tensor
     return tensor.to(torch.float32).resolve_neg().contiguous()
 
 

@@ -7,6 +7,8 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 from weakref import finalize
@@ -110,44 +112,63 @@ def _addresses(tensors: Sequence[Tensor]) -> list[int]:
 
 def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> list[Tensor]:
     """Return tensors as native code reads them, on the device of ``like``. Raises :class:`DataError` for others."""
-    found = [tuple(tensor.shape) for tensor in tensors]
-    if found != list(shapes):
-        raise DataError(f"{what} must be of shapes {list(map(list, shapes))}, found {list(map(list, found))}")
-    for tensor in tensors:
-        if tensor.device != like.device or tensor.layout is not torch.strided or tensor.is_complex():
-            raise DataError(
-                f"{what} must be dense tensors of real numbers on {like.device}, found {tensor.dtype}, {tensor.layout},"
-                f" on {tensor.device}"
-            )
-    return [ready(tensor) for tensor in tensors]
+    device, found = like.device, list[Tensor]()
+    for tensor, shape in zip(tensors, shapes, strict=False):
+        if tensor.shape != shape:
+            break
+        if tensor.device != device or tensor.layout is not torch.strided or tensor.is_complex():
+            is_now = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
+            raise DataError(f"{what} must be dense tensors of real numbers on {device}, found {is_now}")
+        found.append(ready(tensor))
+    if len(found) != len(shapes) or len(found) != len(tensors):
+        listed = [list(tensor.shape) for tensor in tensors]
+        raise DataError(f"{what} must be of shapes {list(map(list, shapes))}, found {listed}")
+    return found
 
 
-def _layer_at(
+@dataclass(frozen=True)
+class _Pass:
+    """A layer at T and N, with the shapes of what it reads and writes."""
+
+    layer: Loop
+    at: tuple[int, int]
+    bottoms: list[tuple[int, ...]]
+    weights: list[tuple[int, ...]]
+    tops: list[tuple[int, ...]]
+    floats: int  # of the workspace
+
+
+@lru_cache(maxsize=1024)
+def _pass(kind: str, gpu: bool, at: tuple[int, int]) -> _Pass:
+    layer = (_gpu_loops if gpu else _loops)[kind]
+    if min(at) < 0 or max(at) > _MOST or at[0] * at[1] > _MOST:
+        raise DataError(f"{kind}: T * N must be at most {_MOST}, found {at[0]} * {at[1]}")
+    bottoms, weights, tops = ([blob.at(*at) for blob in blobs] for blobs in (layer.bottoms, layer.weights, layer.tops))
+    return _Pass(layer, at, bottoms, weights, tops, layer.workspace_floats(*at))
+
+
+def _operands(
     kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]
-) -> tuple[Loop, tuple[int, int], list[Tensor], list[Tensor], Tensor]:
-    """Return a layer, T and N, its bottoms and weights as it reads them, and a tensor on its device."""
+) -> tuple[_Pass, list[Tensor], list[Tensor], Tensor]:
+    """Return a pass of a layer, its bottoms and weights as it reads them, and a tensor on its device."""
     some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants alone, as one that counts, has none
-    layer = _loop(kind, some)
-    ranks = [len(bottom.at(1, 1)) for bottom in layer.bottoms]
+    layer, gpu = _loop(kind, some), _on_gpu(some)
+    ranks = [blob.time + blob.rows + len(blob.sizes) for blob in layer.bottoms]
     if [b.dim() for b in bottoms] != ranks:
         raise DataError(f"the inputs of {kind} must have {ranks} axes, found {[list(b.shape) for b in bottoms]}")
-    steps, rows = at = layer.sizes([b.shape for b in bottoms], *sizes)
-    if not (0 <= steps <= _MOST and 0 <= rows <= _MOST and steps * rows <= _MOST):
-        raise DataError(f"{kind}: T * N must be at most {_MOST}, found {steps} * {rows}")
-    bottoms = _checked(f"the inputs of {kind}", bottoms, [b.at(*at) for b in layer.bottoms], some)
-    weights = _checked(f"the weights of {kind}", weights, [w.at(*at) for w in layer.weights], some)
-    return layer, at, bottoms, weights, some
+    run = _pass(kind, gpu, layer.sizes([b.shape for b in bottoms], *sizes))
+    bottoms = _checked(f"the inputs of {kind}", bottoms, run.bottoms, some)
+    return run, bottoms, _checked(f"the weights of {kind}", weights, run.weights, some), some
 
 
 def _run(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    layer, at, bottoms, weights, some = _layer_at(kind, sizes, bottoms, weights)
-    tops = [some.new_empty(top.at(*at), dtype=torch.float32) for top in layer.tops]
-    floats = layer.workspace_floats(*at)
-    workspace = some.new_empty(floats, dtype=torch.float32) if _on_gpu(some) else _pool.take(floats)
+    run, bottoms, weights, some = _operands(kind, sizes, bottoms, weights)
+    tops = [some.new_empty(shape, dtype=torch.float32) for shape in run.tops]
+    workspace = some.new_empty(run.floats, dtype=torch.float32) if _on_gpu(some) else _pool.take(run.floats)
+    arrays = _addresses(bottoms), _addresses(weights), _addresses(tops)
+    (at,) = _addresses([workspace])
     with _blas(some) as blas:
-        layer.forward(
-            at, _addresses(bottoms), _addresses(weights), _addresses(tops), *_addresses([workspace]), blas=blas
-        )
+        run.layer.forward(run.at, *arrays, at, blas=blas)
     return [*tops, workspace]
 
 
@@ -160,25 +181,18 @@ def _run_back(
     gradients: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor]:
-    layer, at, bottoms, weights, some = _layer_at(kind, sizes, bottoms, weights)
+    run, bottoms, weights, some = _operands(kind, sizes, bottoms, weights)
     if len(needed) != len(bottoms):
         raise DataError(f"{kind} has {len(bottoms)} inputs, found {len(needed)} in needed")
-    shapes = [top.at(*at) for top in layer.tops]
-    results = _checked(f"the results of {kind}", results, [*shapes, (layer.workspace_floats(*at),)], some)
-    cotangents = _checked(f"the gradients of {kind}", gradients, shapes, some)
+    *tops, workspace = _checked(f"the results of {kind}", results, [*run.tops, (run.floats,)], some)
+    cotangents = _checked(f"the gradients of {kind}", gradients, run.tops, some)
     of_bottoms = [torch.empty_like(b) for b in bottoms]
     of_weights = [torch.zeros_like(w) for w in weights]
+    arrays = _addresses(bottoms), _addresses(weights), _addresses(tops)
+    (at,) = _addresses([workspace])
+    computed = (_addresses(cotangents), _addresses(of_bottoms), _addresses(of_weights))
     with _blas(some) as blas:
-        layer.backward(
-            at,
-            _addresses(bottoms),
-            _addresses(weights),
-            _addresses(results[:-1]),
-            *_addresses(results[-1:]),
-            (_addresses(cotangents), _addresses(of_bottoms), _addresses(of_weights)),
-            needed,
-            blas=blas,
-        )
+        run.layer.backward(run.at, *arrays, at, computed, needed, blas=blas)
     return [*of_bottoms, *of_weights]
 
 
