@@ -133,9 +133,9 @@ class Execution:
     reason for each gradient that the runtime does not give. A parameter in neither ``param_gradients`` nor
     ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance``, relative, is for values not
     computed in float32, or by functions that are not as exact. ``dtype`` is what it computes in. ``device`` is the name
-    of the GPU, or in words how it ran where its executor's name does not say it. ``files`` are those of the artifact that ran, ``settings`` the multipliers that these have, such as
-    ``lr_mult of NAME``: each as often as it is written. ``exact`` has by function of a file what it should give and
-    what it gave, equal to the bit.
+    of the GPU, or in words how it ran where its executor's name does not say it. ``files`` are those of the artifact
+    that ran, ``settings`` the multipliers that these have, such as ``lr_mult of NAME``: each as often as it is written.
+    ``exact`` has by function of a file what it should give and what it gave, equal to the bit.
     """
 
     values: dict[str, Array]
