@@ -164,7 +164,8 @@ def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -
     text = compiled.files["written_torch.py"].decode()
     assert_checked(built, plain, dict(zip(compiled.inputs, [x.detach() for x in inputs], strict=True)), text)
     report = check(compile_graph(written.graph(T=5, N=3), BACKEND), compiled.artifact, compiled.weights, BUILT)
-    assert (report.passed, report.place) == (True, "torch-built")
+    assert report.passed
+    assert report.place == "torch-built (written_torch.py, written_torch.pt, written_torch.layers.cpp)"
 
 
 def assert_checked(built: Any, plain: Any, by_name: dict[str, torch.Tensor], text: str) -> None:
@@ -204,7 +205,7 @@ def test_what_verify_says_where_native_code_cannot_be_made(monkeypatch: pytest.M
     first, _, by_module, by_steps = str(found).splitlines()
     assert first == "torch-built: not run: build() of a written module needs no-such-compiler"
     assert by_module.startswith("torch-cpu (step by step, as its native code could not be made): all ")
-    assert by_steps.startswith("torch-steps: all ")
+    assert by_steps.startswith("torch-steps (gru_torch.py, gru_torch.pt): all ")
     with pytest.raises(BackendError, match="torch-built cannot be used here"):
         net.verify(on="torch-built")
 
@@ -216,8 +217,9 @@ def test_what_verify_says_of_a_model_without_loops() -> None:
 
     found = lstmc.compile(lined, T=3, N=2, backend="torch").verify()
     assert found.passed
+    said, files = "step by step, as it has no loops", "lined_torch.py, lined_torch.pt"
     assert [report.place for report in found.reports[1:]] == [
-        *(f"{name} (step by step, as it has no loops)" for name in ("torch-cpu", "torch-built")), "torch-steps",
+        f"torch-cpu ({said})", f"torch-built ({said}, {files})", f"torch-steps ({files})",
     ]  # fmt: skip
 
 
