@@ -209,7 +209,8 @@ class OnnxRuntime:
             for entry in session.get_inputs():
                 kind = _KINDS.get(entry.type, np.float32)
                 shape = [size if isinstance(size, int) else 1 for size in entry.shape]
-                fed[entry.name] = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
+                array: Array = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
+                fed[entry.name] = array if entry.shape else array.reshape(())
             results = session.run(list(called.values()), fed)
         except Exception as error:  # of its own kinds, which differ from version to version
             raise SourceError(f"ONNX Runtime does not run this graph: {brief(error)}") from None

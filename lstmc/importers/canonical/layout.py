@@ -158,7 +158,7 @@ class _Layout:
         self.params = dict(source.params)
         self.steps: list[Step] = []
         self.cost = 0
-        self.moved: dict[tuple[str, Order, Order], str] = {}  # values in another order, shared by their consumers
+        self.moved: dict[tuple[str, Order], str] = {}  # arrays with their axes permuted, shared by their consumers
         for step in source.steps:
             self._step(step)
 
@@ -250,9 +250,10 @@ class _Layout:
         name, current = self.name[value], self.order[value]
         if current == order:
             return name
-        if (name, current, order) not in self.moved:
-            self.moved[name, current, order] = self._moved(name, current, order, step)
-        return self.moved[name, current, order]
+        axes = tuple(current.index(axis) for axis in order)  # of the array, of which several values may be views
+        if (name, axes) not in self.moved:
+            self.moved[name, axes] = self._moved(name, current, order, step)
+        return self.moved[name, axes]
 
     def _moved(self, name: str, current: Order, order: Order, step: Step) -> str:
         axes = tuple(current.index(axis) for axis in order)

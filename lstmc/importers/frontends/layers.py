@@ -9,41 +9,27 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.frontends.einsum import einsum_letters
-from lstmc.importers.frontends.shape_ops import LARGE, Operand, Reversal, ShapeOps
+from lstmc.importers.frontends.integers import is_whole
+from lstmc.importers.frontends.shape_ops import LARGE, Operand, Pair, Reversal, ShapeOps
 from lstmc.importers.ir.ops import (
     BINARY,
-    Divide,
     Einsum,
-    Expand,
-    Function,
     LogSoftmax,
     Normalize,
-    Permute,
     Reduced,
-    Reduction,
-    Select,
     reduction,
 )
 from lstmc.importers.ir.recur import Cell, Extra, RecurrentLayer, add_layer, cell_weights
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
 from lstmc.ops import (
     Add,
-    Affine,
     Array,
-    Binary,
-    Concat,
     Embed,
     Linear,
-    Max,
     Mul,
-    Reshape,
-    Round,
     Softmax,
-    Split,
-    Sum,
 )
 from lstmc.ops.frameworks import Framework
-from lstmc.passes.unrolled_steps import Step
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
 _INFINITE = f"An infinite number is {LARGE:g} here: under a softmax or a maximum it does the same."
@@ -230,6 +216,23 @@ class Layers(ShapeOps):
         others = {extra: self.value(value, extra) for extra, value in extras.items()}
         return add_layer(self.builder, hint, x, RecurrentLayer(cell, packed, first, others, reverse), self.origin)
 
+    def conv(
+        self,
+        x: Operand,
+        w: Weight,
+        b: Weight | None,
+        stride: Sequence[int],
+        pads: Sequence[Pair],
+        dilation: Sequence[int],
+        group: int,
+    ) -> str:
+        """Add a convolution as :class:`ShapeOps` does; one of a single pixel is a linear layer."""
+        shape, rank = self.shape(x), len(stride)
+        if {*shape[-rank:], *w.shape[2:]} != {1} or group != 1 or any(map(any, pads)):
+            return super().conv(x, w, b, stride, pads, dilation, group)
+        y = self.linear(self.reshape(x, shape[:-rank]), w.reshaped(*w.shape[:2]), b)
+        return self.reshape(y, (*self.shape(y), *shape[-rank:]))
+
     def embed(self, x: Operand, w: Weight) -> str:
         return self.one(Embed(), x, w)
 
@@ -273,19 +276,7 @@ class Layers(ShapeOps):
 
     def is_whole(self, x: Operand) -> bool:
         """Return whether a value is known to be integral: masks and rounded numbers, moved, added or multiplied."""
-        waiting, seen = [x], set[Operand]()
-        while waiting:
-            value = waiting.pop()
-            maker = self.builder.producer(value) if isinstance(value, str) else None
-            if maker is None:
-                return False
-            if _makes_whole(maker) or value in seen:
-                continue
-            if not _keeps_whole(maker):
-                return False
-            seen.add(value)
-            waiting += maker.inputs
-        return True
+        return is_whole(self.builder, x)
 
     def greater(self, x: Operand, y: Operand) -> str:
         """Add a mask that is 1 where x > y, else 0."""
@@ -385,25 +376,6 @@ class Layers(ShapeOps):
         b = Weight(var.shape, sources, words.format("shift"), shift).reshaped(*var.shape, *ones)
         y = self.one(Mul(), x, self.builder.param(a, f"{self.hint}_scale"))
         return self.one(Add(), y, self.builder.param(b, f"{self.hint}_shift"))
-
-
-def _makes_whole(step: Step) -> bool:
-    op = step.op
-    if isinstance(op, Function):
-        return op.function in ("step", "floor", "ceil", "trunc", "sign")
-    return isinstance(op, Round) or (isinstance(op, Reduction) and op.kind == "argmax")
-
-
-def _keeps_whole(step: Step) -> bool:
-    """Return whether an op maps integers to integers."""
-    op = step.op
-    if isinstance(op, Affine):
-        return op.scale.is_integer() and op.shift.is_integer()
-    if isinstance(op, Reduction):
-        return op.kind != "mean"
-    if isinstance(op, Binary):
-        return not isinstance(op, Divide)
-    return isinstance(op, Sum | Max | Reshape | Permute | Concat | Split | Select | Expand)
 
 
 def _scalar(x: Operand) -> float | None:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from lstmc.files.output import shortest
-from lstmc.importers.frontends import onnx_layers, onnx_recurrent, onnx_shape_ops
+from lstmc.importers.frontends import onnx_elements, onnx_functions, onnx_layers, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.onnx_bodies import definition_body, function_graph
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import (
     CHECK,
     DOMAINS,
-    EXTENSIONS,
+    FUSED,
     Node,
     Onnx,
     Poison,
@@ -36,7 +37,10 @@ HANDLERS = {
     **onnx_layers.HANDLERS,
     **onnx_shape_ops.HANDLERS,
     **onnx_recurrent.HANDLERS,
+    **onnx_elements.HANDLERS,
+    **onnx_functions.HANDLERS,
 }
+OF_RUNTIME = {**onnx_functions.fused(HANDLERS), "DynamicQuantizeLSTM": HANDLERS["DynamicQuantizeLSTM"]}
 OLDEST = 7
 MOST = 100_000  # nodes
 DEEPEST = 20  # graphs in graphs
@@ -56,7 +60,8 @@ def describe_onnx(
     builder = NetBuilder("net", origin)
     stored = {tensor.name: stored_tensor(tensor, origin, folder).weight() for tensor in graph.initializer}
     folding = Folding(sum(prod(weight.shape) for weight in stored.values()))
-    reader = _Reader(Onnx(Layers(builder), folding), opset, origin, folder)
+    functions = {(function.domain, function.name): function for function in model.functions}
+    reader = _Reader(Onnx(Layers(builder), folding), opset, origin, folder, functions)
     reader.values |= stored
     for info in graph.input:
         if info.name in values:
@@ -66,7 +71,8 @@ def describe_onnx(
         elif info.name not in reader.values:
             shape = tuple(shapes[info.name]) if info.name in shapes else _declared(info, origin)
             truth = IntegerRange(0, 1) if KINDS.get(info.type.tensor_type.elem_type) == "?" else None
-            reader.values[info.name] = builder.input(info.name, shape, values=truth)
+            name = builder.input(info.name, shape or (1,), values=truth)  # an input has an axis
+            reader.values[info.name] = name if shape else reader.t.layers.reshape(name, ())
     unknown = [name for name in (*shapes, *values) if name not in {info.name for info in graph.input}]
     if unknown:
         inputs = ", ".join(info.name for info in graph.input if info.name not in [t.name for t in graph.initializer])
@@ -106,8 +112,11 @@ def _declared(info: Any, origin: str) -> Shape:
 class _Reader:
     """Translates nodes in order, also of subgraphs if the branch is known."""
 
-    def __init__(self, t: Onnx, opset: int, origin: str, folder: Path | None) -> None:
-        self.t, self.opset, self.origin, self.folder = t, opset, origin, folder
+    def __init__(
+        self, t: Onnx, opset: int, origin: str, folder: Path | None, functions: Mapping[tuple[str, str], Any]
+    ) -> None:
+        self.t, self.opset, self.origin, self.folder, self.functions = t, opset, origin, folder, functions
+        self.inside = ""  # of which function's node
         self.values: dict[str, Any] = {}
         self.refusals: list[Refusal] = []
         self.read: set[str] = set()  # source tensors that something known was computed from
@@ -121,7 +130,7 @@ class _Reader:
                 raise SourceError(
                     f"{self.origin}: it has more than {MOST:,} nodes, or graphs nested deeper than {DEEPEST}"
                 )
-            label = f"{proto.name or f'node {number}'} ({proto.op_type})"
+            label = f"{self.inside}{proto.name or f'node {number}'} ({proto.op_type})"
             missing = [name for name in proto.input if name and self.values.get(name) is None]
             if missing:
                 raise SourceError(f"{self.origin}: {label} reads {missing[0]}, which nothing before it makes")
@@ -143,11 +152,17 @@ class _Reader:
         return [Poison] * len(proto.output)
 
     def _translate(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
-        if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in EXTENSIONS:
-            raise Refused("domain", proto.domain, "only ONNX's own operators are known", "export the model without it")
+        own, body = proto.domain in DOMAINS, self.functions.get((proto.domain, proto.op_type))
+        known: Mapping[str, Any] = HANDLERS if own else OF_RUNTIME if proto.domain == FUSED else {}
+        if not own and body is None and proto.op_type not in known:
+            why = "only ONNX's own operators are known, and some of ONNX Runtime's"
+            mend = "export the model without it, or with it as a function of the model"
+            raise Refused("operator", f"{proto.domain}.{proto.op_type}", why, mend)
         attributes = attributes_of(proto, self.opset, self._read)
         operands = [self.values[name] if name else None for name in proto.input]
         node = Node(proto.op_type, label, operands, attributes, self.opset, len(proto.output), proto)
+        if body is not None:
+            return self._function(node, body, depth)
         if node.op == "Constant":
             return [self._constant(proto, attributes)]
         if node.op == "If":
@@ -162,9 +177,12 @@ class _Reader:
             results = fold_constants(node, [constant(one) for one in operands], self.t.folding)
             if results is not None:
                 return [self._with_sources(node, result) for result in results]
-        handler = HANDLERS.get(node.op)
+        handler = known.get(node.op)
         if handler is None:
-            raise Refused("operator", node.op, "it is not supported", "write the model without it")
+            body = definition_body(self.t.layers, node, self.opset)
+            if body is None:
+                raise Refused("operator", node.op, "it is not supported", "write the model without it")
+            return self._function(node, body, depth)
         # a name that people know: PyTorch calls nodes /rnn/LSTM, and most others nothing
         self.t.layers.at(proto.name or (proto.output[0] if proto.output else node.op), label)
         translated = handler(self.t, node)
@@ -227,6 +245,19 @@ class _Reader:
             raise SourceError(f"{self.origin}: nothing computes {missing}, a result of a node's graph")
         return [self.values[output.name] for output in graph.output]
 
+    def _function(self, node: Node, body: Any, depth: int) -> list[Any]:
+        """Return the results of a node that is a function of the model, or one by its operator's definition."""
+        values, opset, inside = self.values, self.opset, self.inside
+        operands = (*node.operands, *[None] * len(body.input))
+        self.values = dict(zip(body.input, operands, strict=False))
+        self.opset = next((int(o.version) for o in body.opset_import if o.domain in DOMAINS), opset)
+        self.inside = f"{node.label}/"
+        try:
+            self.run(function_graph(body, node.proto, self.values), depth + 1)
+            return [self.values.get(name) for name in body.output]
+        finally:
+            self.values, self.opset, self.inside = values, opset, inside
+
     def nested(self, t: Onnx) -> _Reader:
         """Return a reader of a subgraph with a net of its own."""
-        return _Reader(t, self.opset, self.origin, self.folder)
+        return _Reader(t, self.opset, self.origin, self.folder, self.functions)

@@ -341,18 +341,70 @@ def _lstm(t: Onnx, node: Node) -> list[Operand | None]:
     return onnx_recurrent.recurrent(t, replace(node, op="LSTM", operands=operands))
 
 
+def _along(t: Onnx, x: Operand, node: Node, place: int) -> Array | None:
+    """Return a scale or a zero point, one or one for each place of an axis of x, in the shape that x's axes take."""
+    found = constant(node.operand(place))
+    if node.operand(place) is not None and found is None:
+        raise Refused(f"operand {place}", "computed", "it must be known here", "import it before it was quantized")
+    if found is None or found.size == 1:
+        return None if found is None else found.reshape(()).astype(np.float64)
+    shape = t.layers.shape(x)
+    axis = axis_in(node.get("axis", 1), len(shape))
+    if found.shape != shape[axis : axis + 1]:
+        raise Refused(f"operand {place}", str(list(found.shape)), "one number for each place is read", CHECK)
+    return found.astype(np.float64).reshape([-1 if at == axis else 1 for at in range(len(shape))])
+
+
 def _dequantized(t: Onnx, node: Node) -> Operand:
     """(x - zero) * scale of a computed x, as rows of a stored table are."""
-    scale, zero = constant(node.operand(1)), constant(node.operand(2))
-    if scale is None or scale.size > 1:
-        raise Refused("x_scale", "computed, or several", "it must be one number", "import it before it was quantized")
-    factor = float(scale.reshape(-1)[0])
-    return t.layers.affine(node.needed(0), factor, 0.0 if zero is None else -factor * float(zero.reshape(-1)[0]))
+    x = node.needed(0)
+    scale, zero = _along(t, x, node, 1), _along(t, x, node, 2)
+    if scale is None:
+        raise Refused("x_scale", "left out", "it is required", CHECK)
+    return t.layers.binary("mul", x if zero is None else t.layers.binary("sub", x, zero), scale)
+
+
+def _quantized(t: Onnx, node: Node) -> Operand:
+    """x / scale + zero within the integers of its type, which are not rounded to."""
+    x = node.needed(0)
+    scale, zero = _along(t, x, node, 1), _along(t, x, node, 2)
+    if scale is None:
+        raise Refused("y_scale", "left out", "it is required", CHECK)
+    given = constant(node.operand(2))
+    kind = np.dtype(_TYPES.get(node.get("output_dtype", 0), "uint8")) if given is None else given.dtype
+    if kind.kind not in "iu":
+        raise Refused("output_dtype", str(kind), "only integers are read", "import it before it was quantized")
+    _note(t)
+    y = t.layers.binary("mul", x, 1 / scale)
+    y = y if zero is None else t.layers.binary("add", y, zero)
+    return t.layers.apply("clip", y, float(np.iinfo(kind).min), float(np.iinfo(kind).max))
+
+
+def _linear_integers(name: Literal["Conv", "MatMul"]) -> Handler:
+    """Return a handler of QLinearConv or QLinearMatMul: of numbers with scales and zero points, as numbers."""
+    axis = 0 if name == "Conv" else 1
+
+    def handle(t: Onnx, node: Node) -> Operand:
+        x = _dequantized(t, replace(node, operands=node.operands[:3]))
+        scale, bias = weight(node.operand(4), "w_scale"), weight_or_none(node.operand(8), "B")
+        w = _floats(weight(node.operand(3), "w"), weight_or_none(node.operand(5), "w_zero_point"), scale, (axis,))
+        if bias is not None:
+            step = constant(node.operand(1))
+            own, both = bias, scale.make() * (1 if step is None else step)
+            bias = own.derived(own.shape, f"{own.recipe} as float32", lambda: own.make() * both.reshape(-1))
+        y = HANDLERS[name](t, replace(node, op=name, operands=[x, w, bias]))
+        assert not isinstance(y, list)
+        return _quantized(t, replace(node, operands=[y, *node.operands[6:8]]))
+
+    return handle
 
 
 HANDLERS |= {
     "DynamicQuantizeLinear": _dynamic,
     "DequantizeLinear": _dequantized,
+    "QuantizeLinear": _quantized,
+    "QLinearConv": _linear_integers("Conv"),
+    "QLinearMatMul": _linear_integers("MatMul"),
     "MatMulInteger": lambda t, node: HANDLERS["MatMul"](t, _integers(t, node, 1)),
     "ConvInteger": lambda t, node: HANDLERS["Conv"](t, _integers(t, node, 0)),
     "DynamicQuantizeLSTM": _lstm,

@@ -44,9 +44,10 @@ class Subgraphs(Protocol):
 def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
     """Unroll a Loop; return its carried values, then its scan outputs. The number of iterations must be constant."""
     most, goes_on = constant(node.operand(0)), constant(node.operand(1))
-    known = all(one is None or (one.size == 1 and one.dtype != object) for one in (most, goes_on))
-    if not known or any(isinstance(one, str) for one in node.operands[:2]):
-        raise Refused("M, cond", "computed, or dynamic", "how often it runs must be known here", PIN)
+    if any(isinstance(one, str) for one in node.operands[:2]):
+        raise _ends_on_data("M, cond")
+    if not all(one is None or (one.size == 1 and one.dtype != object) for one in (most, goes_on)):
+        raise Refused("M, cond", "a size without a number", "how often it runs must be known here", PIN)
     count = _STEPS if most is None else int(most.reshape(-1)[0])
     names = [info.name for info in body.input]
     carried: list[Any] = [*node.operands[2:]]
@@ -61,11 +62,17 @@ def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
             return [Poison] * node.results
         condition = constant(flag)
         if condition is None or condition.size != 1:
-            raise Refused("cond", "computed from the inputs", "how often it runs must be known here", PIN)
+            raise _ends_on_data("cond")
         step_outputs.append(results[len(carried) :])
         carried, running = results[: len(carried)], bool(condition.all())
     layers = reader.t.layers
     return [*carried, *(layers.stack(ys, 0) for ys in zip(*step_outputs, strict=True))]  # without steps none to give
+
+
+def _ends_on_data(operand: str) -> Refused:
+    why = "how often it runs depends on the data, and a net has the same steps for all"
+    mend = "export it with a fixed number of iterations, and a mask for those behind the end"
+    return Refused(operand, "computed from the inputs", why, mend)
 
 
 def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:

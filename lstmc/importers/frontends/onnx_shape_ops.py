@@ -19,6 +19,7 @@ from lstmc.importers.frontends.onnx_values import (
     triangle,
     weight,
 )
+from lstmc.importers.frontends.scattering import chosen
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.values import axis_in, broadcast, fixed, listed, open_sizes, resolved
 from lstmc.importers.refusal import Refused
@@ -64,7 +65,18 @@ def _split(t: Onnx, node: Node) -> list[Operand | None]:
             raise Refused("results", str(count), "one at least is expected", CHECK)
         each = -(-size // count)
         lengths = [min(each, size - at) for at in range(0, size, each)]
-    return [*t.layers.split(x, lengths, axis)]
+    if 0 not in lengths:
+        return [*t.layers.split(x, lengths, axis)]
+    parts, shape = iter(t.layers.split(x, [length for length in lengths if length], axis)), [*t.layers.shape(x)]
+    shape[axis] = 0
+    return [next(parts) if length else np.zeros(shape, np.float32) for length in lengths]
+
+
+def _concat(t: Onnx, node: Node) -> Operand:
+    """Join values; those without elements, as a split may give, are left out."""
+    parts = [*map(node.needed, range(len(node.operands)))]
+    full = [part for part in parts if isinstance(part, str) or 0 not in part.shape]
+    return t.layers.concat(full or parts, node.attributes["axis"])
 
 
 def _slice(t: Onnx, node: Node) -> Operand:
@@ -79,8 +91,8 @@ def _slice(t: Onnx, node: Node) -> Operand:
 def _gather(t: Onnx, node: Node) -> Operand:
     table, at, axis = node.needed(0), node.needed(1), node.get("axis")
     if isinstance(at, str):
-        if axis:
-            raise Refused("axis", str(axis), "indices that are computed name rows", "gather along axis 0")
+        if axis or isinstance(table, str):
+            return chosen(t.layers, table, at, axis)
         return t.layers.embed(at, weight(table, "the first operand"))
     places = fixed_numbers(at, "indices")
     shape = constant(at)
@@ -192,7 +204,7 @@ HANDLERS: dict[str, Handler] = {
     "Unsqueeze": lambda t, node: t.layers.unsqueeze(node.needed(0), _axes(node) or ()),
     "Reshape": _reshape,
     "Flatten": _flatten,
-    "Concat": lambda t, node: t.layers.concat([*map(node.needed, range(len(node.operands)))], node.attributes["axis"]),
+    "Concat": _concat,
     "Split": _split,
     "Slice": _slice,
     "Gather": _gather,

@@ -67,7 +67,7 @@ _KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number"
 
 
 @lru_cache(maxsize=1024)
-def _definition(op: str, opset: int) -> Any:
+def definition(op: str, opset: int) -> Any:
     """Return the definition of an operator: in its version of a set of operators, or else the newest; None without."""
     definitions = importlib.import_module("onnx.defs")
     for version in ((opset,), ()):
@@ -84,13 +84,13 @@ def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[st
     Raises :class:`Refused` for an attribute that is missing or has another type, and for too many operands.
     """
     extension = EXTENSIONS.get((proto.domain, proto.op_type))
-    definition = _definition(extension or proto.op_type, opset)
-    if definition is None:
-        return {}
+    schema = definition(extension or proto.op_type, opset) if extension or proto.domain in DOMAINS else None
     attributes: dict[str, Any] = {}
     value_of = importlib.import_module("onnx.helper").get_attribute_value
     given = {attribute.name: attribute for attribute in proto.attribute if not attribute.ref_attr_name}
-    for name, attribute in definition.attributes.items():
+    if schema is None or extension:
+        attributes |= {name: read(value_of(attribute)) for name, attribute in given.items()}
+    for name, attribute in (schema.attributes if schema else {}).items():
         if name not in given and attribute.required:
             raise Refused(name, "left out", "it is required", CHECK)
         if name in given and given[name].type != attribute.type.value:
@@ -98,8 +98,8 @@ def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[st
             raise Refused(name, brief(value_of(given[name])), f"{expected} is expected", CHECK)
         if name in given or attribute.default_value.type:
             attributes[name] = read(value_of(given.get(name, attribute.default_value)))
-    if not extension and len(proto.input) > definition.max_input:
-        raise Refused("operands", f"{len(proto.input)} of them", f"{definition.max_input} are the most", CHECK)
+    if schema and not extension and len(proto.input) > schema.max_input:
+        raise Refused("operands", f"{len(proto.input)} of them", f"{schema.max_input} are the most", CHECK)
     return attributes
 
 
@@ -112,7 +112,16 @@ class Onnx:
 
 
 DOMAINS = ("", "ai.onnx")
-EXTENSIONS = {("com.microsoft", "DynamicQuantizeLSTM"): "LSTM"}  # with the attributes of an operator of ONNX
+FUSED = "com.microsoft"  # the domain of ONNX Runtime's operators
+# with the attributes of an operator of ONNX
+EXTENSIONS = {
+    (FUSED, "DynamicQuantizeLSTM"): "LSTM",
+    (FUSED, "FusedConv"): "Conv",
+    (FUSED, "FusedGemm"): "Gemm",
+    (FUSED, "LayerNormalization"): "LayerNormalization",
+    (FUSED, "DequantizeLinear"): "DequantizeLinear",
+    (FUSED, "QuantizeLinear"): "QuantizeLinear",
+}
 
 
 def constant(x: Operand | None) -> Array | None:
@@ -183,7 +192,9 @@ SHAPE_OPS = frozenset(
 FOLDED = SHAPE_OPS | frozenset(
     """
     DequantizeLinear Range Trilu Add Sub Div Mod Pow Min Max Greater GreaterOrEqual Less LessOrEqual And Or Not Neg Abs
-    Sqrt Exp Log Sin Cos Round Floor Ceil Reciprocal ReduceProd ReduceSum ReduceMean ReduceMax ReduceMin
+    Sqrt Exp Log Sin Cos Round Floor Ceil Reciprocal ReduceProd ReduceSum ReduceMean ReduceMax ReduceMin Sign Tan Atan
+    HannWindow HammingWindow BlackmanWindow MelWeightMatrix CumSum OneHot EyeLike NonZero Xor ScatterND ScatterElements
+    GatherND GatherElements Tanh Sigmoid Erf Clip Pad ArgMax ArgMin ReduceL2 ReduceSumSquare CastLike QuantizeLinear
     """.split()  # noqa: SIM905
 )
 Fold = Callable[..., Any]
@@ -205,7 +216,7 @@ def fold_constants(node: Node, arrays: list[Array | None], folding: Folding) -> 
     if fold is None:
         results = _computed(node, arrays)
     else:
-        least = _definition(node.op, node.opset).min_input
+        least = definition(node.op, node.opset).min_input
         for place, array in enumerate([*arrays, None][:least], 1):
             if array is None:
                 missing = f"operand {place} is missing"
@@ -251,8 +262,12 @@ def _computed(node: Node, arrays: Sequence[Array | None]) -> list[Any]:
 @lru_cache(maxsize=1024)
 def _evaluator(node: bytes, opset: int) -> Any:
     onnx = need("onnx", "The onnx package", "onnx", SourceError)
-    reference = importlib.import_module("onnx.reference")
-    return reference.ReferenceEvaluator(onnx.NodeProto.FromString(node), opsets={"": opset})
+    helper, reference = importlib.import_module("onnx.helper"), importlib.import_module("onnx.reference")
+    proto = onnx.NodeProto.FromString(node)
+    ends = ([onnx.ValueInfoProto(name=name) for name in names if name] for names in (proto.input, proto.output))
+    graph = helper.make_graph([proto], "node", *ends)
+    # a node alone would be computed as of the newest version of its operator
+    return reference.ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
 
 def _same_size(a: Any, b: Any) -> bool:
@@ -372,6 +387,21 @@ def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
     return np.arange(first, last, step, dtype=start.dtype)
 
 
+def _counted(count: Callable[..., float]) -> Fold:
+    """Return what the onnx package computes, if it is not too large by ``count``, a function of the operands."""
+
+    def fold(node: Node, *arrays: Array | None) -> Any:
+        _bounded(count(node, *arrays))
+        return _computed(node, arrays)[0]
+
+    return fold
+
+
+def _padded_size(node: Node, x: Array, pads: Array | None = None, *others: Array | None) -> float:
+    sides = np.asarray(node.get("pads", node.get("paddings", ())) if pads is None else pads, float)
+    return float(np.prod(np.array(x.shape, float) + np.maximum(sides, 0).sum()))  # at the most
+
+
 # What the onnx package does not compute as it is needed here: with named sizes, and always.
 OF_SIZES: Mapping[str, Fold] = {
     "Cast": lambda node, x: x,
@@ -385,4 +415,11 @@ CHECKED: Mapping[str, Fold] = {
     "Tile": _tile,
     "ConstantOfShape": _of_shape,
     "Range": _range,
+    "Pad": _counted(_padded_size),
+    "OneHot": _counted(lambda node, x, depth, values: x.size * float(single(depth, "depth"))),
+    "MelWeightMatrix": _counted(lambda node, bins, length, *others: float(single(bins, "bins")) * float(length)),
+    **dict.fromkeys(
+        ("HannWindow", "HammingWindow", "BlackmanWindow"),
+        _counted(lambda node, size: float(single(size, "size"))),
+    ),
 }

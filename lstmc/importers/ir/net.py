@@ -29,7 +29,7 @@ from lstmc.source import SrcLoc
 from lstmc.text import unused
 from lstmc.types import TensorType
 
-RESERVED = KEYWORDS | {"net", "N", "M", "L", "D", "S", "H", "P"}
+RESERVED = KEYWORDS | {"net", "N", "N_2", "N_3", "D", "S", "H", "P"}
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a written model
 
 

@@ -73,7 +73,7 @@ class Cell:
         return shapes
 
 
-_BATCH = ("N", "M", "L")  # the axes of a batch
+_BATCH = ("N", "N_2", "N_3")  # the axes of a batch
 Extra = Literal["mask", "static", "cont", "lengths"]
 
 
@@ -94,7 +94,7 @@ class RecurrentLayer:
 
 
 def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, origin: str) -> tuple[str, ...]:
-    """Add a layer over x [T, N, D] or [T, N, M, D], and return its outputs [T, N, P], then each last state.
+    """Add a layer over x [T, N, D] or [T, N, N_2, D], and return its outputs [T, N, P], then each last state.
 
     Layers of equal batches with the same cell and weights share these.
     """

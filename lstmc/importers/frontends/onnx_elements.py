@@ -1,0 +1,217 @@
+"""ONNX operators that gather, replace or mark elements, and spectra as products with constant matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lstmc.importers.frontends import scattering
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, constant, single, weight
+from lstmc.importers.frontends.scattering import Combined
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.values import axis_in, fixed, number, resolved
+from lstmc.importers.refusal import PIN, Refused
+from lstmc.ops import Array
+
+Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
+_COMBINED: dict[str, Combined] = {"none": "none", "add": "add", "mul": "mul", "max": "max", "min": "min"}
+
+
+def _indices(node: Node, place: int) -> Array:
+    """Return indices that are constant. Raises :class:`Refused` for others."""
+    found = constant(node.needed(place))
+    if found is None:
+        mend = "use constant indices, or Gather and GatherElements along one axis"
+        raise Refused("indices", "computed from the inputs", "they must be known here", mend)
+    if found.dtype == object:
+        raise Refused("indices", "a size without a number", "they must be known here", PIN)
+    return found
+
+
+def _how(node: Node) -> Combined:
+    how = node.get("reduction") or "none"
+    if how not in _COMBINED:
+        raise Refused("reduction", str(how), f"there are {', '.join(_COMBINED)}", CHECK)
+    return _COMBINED[how]
+
+
+def _check_rank(node: Node, indices: Array, rank: int) -> None:
+    if indices.ndim != rank:
+        raise Refused("indices", f"of {indices.ndim} axes", f"{rank} axes are expected", CHECK)
+
+
+def _scatter_nd(t: Onnx, node: Node) -> Operand:
+    x, indices = node.needed(0), _indices(node, 1)
+    if not indices.ndim or indices.shape[-1] > len(t.layers.shape(x)):
+        raise Refused("indices", str(list(indices.shape)), "the last axis counts the axes of the operand", CHECK)
+    return scattering.scattered(t.layers, x, indices, node.needed(2), _how(node))
+
+
+def _scatter_elements(t: Onnx, node: Node) -> Operand:
+    x, indices, updates = node.needed(0), _indices(node, 1), node.needed(2)
+    _check_rank(node, indices, len(t.layers.shape(x)))
+    return scattering.scattered_elements(t.layers, x, indices, updates, node.get("axis", 0), _how(node))
+
+
+def _gather_nd(t: Onnx, node: Node) -> Operand:
+    x, indices, batch = node.needed(0), _indices(node, 1), node.get("batch_dims", 0)
+    if not 0 <= batch < min(indices.ndim, len(t.layers.shape(x))):
+        raise Refused("batch_dims", str(batch), f"of indices {list(indices.shape)}", CHECK)
+    grid: Any = np.indices(indices.shape[:batch])
+    lead: Any = np.moveaxis(grid, 0, -1) if batch else np.zeros(0)
+    lead = lead.reshape(*indices.shape[:batch], *(1,) * (indices.ndim - 1 - batch), batch)
+    lead = np.broadcast_to(lead, (*indices.shape[:-1], batch))
+    return scattering.gathered(t.layers, x, np.concatenate([lead, indices], -1).astype(int))
+
+
+def _gather_elements(t: Onnx, node: Node) -> Operand:
+    x, indices, axis = node.needed(0), node.needed(1), node.get("axis")
+    if isinstance(indices, str):
+        return scattering.chosen_elements(t.layers, x, indices, axis)
+    _check_rank(node, found := _indices(node, 1), len(t.layers.shape(x)))
+    return scattering.elements(t.layers, x, found, axis)
+
+
+def _one_hot(t: Onnx, node: Node) -> Operand:
+    depth, values = single(node.needed(1), "depth"), constant(node.needed(2))
+    if values is None or values.size != 2:
+        raise Refused("values", "computed, or not two", "they must be two numbers here", CHECK)
+    off, on = map(float, values.reshape(-1))
+    hot = scattering.one_hot(t.layers, node.needed(0), int(depth), node.get("axis"))
+    return t.layers.affine(hot, on - off, off)
+
+
+def _compress(t: Onnx, node: Node) -> Operand:
+    x, keep, axis = node.needed(0), constant(node.needed(1)), node.attributes.get("axis")
+    if keep is None:
+        raise Refused("condition", "computed from the inputs", "how many are kept must be known here", "use a mask")
+    if axis is None:
+        x, axis = t.layers.reshape(x, resolved((-1,), t.layers.shape(x))), 0
+    return t.layers.pick(x, axis, np.flatnonzero(keep).tolist())
+
+
+def _space_to_depth(t: Onnx, node: Node) -> Operand:
+    x, by = t.layers, node.attributes["blocksize"]
+    n, c, h, w = t.layers.shape(node.needed(0))
+    rows, columns = fixed(h, "a size") // by, fixed(w, "a size") // by
+    order = (0, 1, 3, 5, 2, 4) if node.get("mode") == "CRD" else (0, 3, 5, 1, 2, 4)
+    y = x.transpose(x.reshape(node.needed(0), (n, c, rows, by, columns, by)), order)
+    return x.reshape(y, (n, fixed(c, "channels") * by**2, rows, columns))
+
+
+def _spectrum(count: int, bins: int, inverse: bool) -> tuple[Array, Array]:
+    """Return cosines and sines [bins, count] by which a transform multiplies."""
+    angles = 2 * np.pi * np.outer(np.arange(bins), np.arange(count)) / count
+    sign = 1.0 if inverse else -1.0
+    scale = 1 / count if inverse else 1.0
+    return scale * np.cos(angles), sign * scale * np.sin(angles)
+
+
+def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inverse: bool, onesided: bool) -> str:
+    """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, along an axis: a product."""
+    rank, parts = len(layers.shape(x)), layers.size(x, -1)
+    axis, size = axis_in(axis, rank), layers.size(x, axis)
+    count = size if length is None else length
+    bins = count // 2 + 1 if onesided else count
+    if inverse and onesided:
+        raise Refused("inverse, onesided", "both", "the half that is left out is not made up here", "use all of it")
+    if size > count:
+        x = layers.cut(x, axis, 0, count)
+    cosines, sines = (m[:, : min(size, count)] for m in _spectrum(count, bins, inverse))
+    blocks = [[cosines, -sines], [sines, cosines]] if parts == 2 else [[cosines], [sines]]
+    matrix = np.stack([np.stack(row, -1) for row in blocks], 1).reshape(2 * bins, -1)
+    order = [*(a for a in range(rank - 1) if a != axis), axis, rank - 1]
+    moved = layers.transpose(x, order)
+    lead = layers.shape(moved)[:-2]
+    flat = layers.reshape(moved, (*lead, matrix.shape[1]))
+    y = layers.linear(flat, number(matrix, "cosines and sines of a Fourier transform"))
+    return layers.transpose(layers.reshape(y, (*lead, bins, 2)), np.argsort(order).tolist())
+
+
+def _dft(t: Onnx, node: Node) -> Operand:
+    length = single(node.operand(1), "dft_length")
+    given = single(node.operand(2), "axis")
+    axis = node.get("axis", 1) if node.opset < 20 else -2 if given is None else int(given)
+    own = None if length is None else int(length)
+    inverse, onesided = bool(node.get("inverse")), bool(node.get("onesided"))
+    return transformed(t.layers, node.needed(0), own, axis, inverse, onesided)
+
+
+def _stft(t: Onnx, node: Node) -> Operand:
+    """Windows of a real signal [N, L] or [N, L, 1], multiplied by cosines and sines: a convolution."""
+    x, layers = node.needed(0), t.layers
+    step, window = int(single(node.needed(1), "frame_step")), node.operand(2)
+    length = single(node.operand(3), "frame_length")
+    shape = layers.shape(x)
+    if len(shape) == 3 and shape[2] != 1:
+        raise Refused("signal", f"{shape[2]} parts", "only real signals are read", "transform the two parts by DFT")
+    if length is None and window is None:
+        raise Refused("window, frame_length", "none", "one of them is required", CHECK)
+    shaped = None if window is None else weight(window, "window", 1)
+    count = shaped.shape[0] if shaped is not None else int(length)
+    bins = count // 2 + 1 if node.get("onesided") else count
+    matrix = np.concatenate(_spectrum(count, bins, False))
+    weights = number(matrix[:, None], "cosines and sines of a Fourier transform")
+    if shaped is not None:
+        own = shaped
+        recipe = f"cosines and sines of a Fourier transform, with the window {own.recipe}"
+        weights = own.derived(weights.shape, recipe, lambda: (matrix * own.make())[:, None])
+    signal = layers.reshape(x, (shape[0], 1, shape[1]))
+    y = layers.conv(signal, weights, None, (step,), ((0, 0),), (1,), 1)
+    n, _, frames = layers.shape(y)
+    return layers.transpose(layers.reshape(y, (n, 2, bins, frames)), (0, 3, 2, 1))
+
+
+def _product(t: Onnx, node: Node) -> Operand:
+    """ReduceProd: a chain of products of the elements of each axis."""
+    x, layers = t.layers.value(node.needed(0)), t.layers
+    found = constant(node.operand(1))
+    given = node.attributes.get("axes") if found is None else found.astype(int).tolist()
+    if not given and node.get("noop_with_empty_axes"):
+        return x
+    rank = len(layers.shape(x))
+    axes = sorted({axis_in(axis, rank) for axis in given or range(rank)})
+    for axis in axes:
+        first, *others = layers.split(x, [1] * layers.size(x, axis), axis)
+        for other in others:
+            first = layers.binary("mul", first, other)
+        x = first
+    return x if node.get("keepdims") else layers.squeeze(x, axes)
+
+
+def _log_sum(exponents: bool) -> Handler:
+    def handle(t: Onnx, node: Node) -> Operand:
+        x, layers = node.needed(0), t.layers
+        found = constant(node.operand(1))
+        given: Any = node.attributes.get("axes") if found is None else found.astype(int).tolist()
+        if not given and node.get("noop_with_empty_axes"):
+            return x if exponents else layers.apply("log", x)
+        axes = [axis_in(axis, len(layers.shape(x))) for axis in given or range(len(layers.shape(x)))]
+        if not exponents:
+            return layers.apply("log", layers.reduce("sum", x, axes, bool(node.get("keepdims"))))
+        most = layers.reduce("max", x, axes, keep=True)
+        parts = layers.apply("exp", layers.binary("sub", x, most))
+        y = layers.binary("add", layers.apply("log", layers.reduce("sum", parts, axes, keep=True)), most)
+        return y if node.get("keepdims") else layers.squeeze(y, axes)
+
+    return handle
+
+
+HANDLERS: dict[str, Handler] = {
+    "ScatterND": _scatter_nd,
+    "ScatterElements": _scatter_elements,
+    "Scatter": _scatter_elements,
+    "GatherND": _gather_nd,
+    "GatherElements": _gather_elements,
+    "OneHot": _one_hot,
+    "Compress": _compress,
+    "SpaceToDepth": _space_to_depth,
+    "DFT": _dft,
+    "STFT": _stft,
+    "ReduceProd": _product,
+    "ReduceLogSum": _log_sum(exponents=False),
+    "ReduceLogSumExp": _log_sum(exponents=True),
+}

@@ -1,0 +1,188 @@
+"""Elements that are gathered and replaced, at places that are known or, along one axis, computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.shape_ops import Operand, Pair
+from lstmc.importers.ir.values import ShapeProblem, axis_in, fixed, resolved
+from lstmc.importers.refusal import Refused
+from lstmc.ops import Array
+
+MOST_RUNS = 4096  # pieces that a result is joined of
+Combined = Literal["none", "add", "mul", "max", "min"]
+
+
+def gathered(layers: Layers, x: Operand, indices: Array) -> str:
+    """Return x[i, j, ...] for the last axis of ``indices``, which are constant: ``GatherND``."""
+    count = indices.shape[-1]
+    flat, shape = _flat(layers, x, count), layers.shape(x)
+    picked = _joined(layers, [flat], [(0, place) for place in _places(indices, shape).tolist()])
+    return layers.reshape(picked, (*indices.shape[:-1], *shape[count:]))
+
+
+def scattered(layers: Layers, x: Operand, indices: Array, updates: Operand, how: Combined) -> str:
+    """Return x with ``updates`` at x[i, j, ...] for the last axis of ``indices``, or combined with what is there.
+
+    Without combining, the last of several updates of one place counts.
+    """
+    count, shape = indices.shape[-1], layers.shape(x)
+    places = _places(indices, shape)
+    rows = layers.reshape(updates, (places.size, *shape[count:]))
+    if how == "none":
+        if (box := _box(indices, shape)) is not None:
+            block = [stop - start for start, stop in box]
+            return _placed(layers, x, layers.reshape(updates, (*block, *shape[count:])), box)
+        return _replaced(layers, x, count, places, rows)
+    if len({*places.tolist()}) < places.size:
+        if how != "add":
+            why = "several updates of one element are combined by add alone"
+            raise Refused("reduction", how, why, "combine them before")
+        places, rows = _added_up(layers, places, rows)
+    own = _joined(layers, [_flat(layers, x, count)], [(0, place) for place in places.tolist()])
+    return _replaced(layers, x, count, places, layers.binary(how, own, rows))
+
+
+def _added_up(layers: Layers, places: Array, rows: str) -> tuple[Array, str]:
+    """Return each place once, and the sum of its updates."""
+    once, of_row = np.unique(places, return_inverse=True)
+    shape = layers.shape(rows)
+    flat = layers.reshape(rows, resolved((places.size, -1), shape))
+    weights = (of_row[None] == np.arange(once.size)[:, None]).astype(np.float32)
+    sums = layers.product("pk", "kr", "pr", weights, flat)
+    return once, layers.reshape(sums, (once.size, *shape[1:]))
+
+
+def elements(layers: Layers, x: Operand, indices: Array, axis: int) -> str:
+    """Return the element of x in the axis that each constant index names: ``GatherElements``."""
+    axis = axis_in(axis, indices.ndim)
+    if (rows := _rows(indices, layers.shape(x), axis)) is not None:
+        return layers.pick(x, axis, rows)
+    return gathered(layers, x, _full(indices, axis))
+
+
+def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Operand, axis: int, how: Combined) -> str:
+    """Return x with each update at its place, where the index counts in the axis: ``ScatterElements``."""
+    axis = axis_in(axis, indices.ndim)
+    rows = _rows(indices, layers.shape(x), axis)
+    if rows is None:
+        flat = layers.reshape(updates, (indices.size,))
+        return scattered(layers, x, _full(indices, axis).reshape(indices.size, indices.ndim), flat, how)
+    order = [axis, *(a for a in range(indices.ndim) if a != axis)]
+    moved = (layers.transpose(x, order), layers.transpose(updates, order))
+    y = scattered(layers, moved[0], np.asarray(rows)[:, None], moved[1], how)
+    return layers.transpose(y, np.argsort(order).tolist())
+
+
+def chosen(layers: Layers, x: Operand, indices: str, axis: int) -> str:
+    """Return the rows of an axis that computed indices name, as a product with 0 and 1: ``Gather``."""
+    rank, own = len(layers.shape(x)), len(layers.shape(indices))
+    axis = axis_in(axis, rank)
+    letters = "abcdefghijklm"[:rank]
+    more = "nopqrstuvwxyz"[:own]
+    hot = one_hot(layers, indices, layers.size(x, axis), own)
+    result = letters[:axis] + more + letters[axis + 1 :]
+    if not more:  # one index without an axis
+        hot = layers.reshape(hot, (layers.size(x, axis),))
+    return layers.product(more + letters[axis], letters, result, hot, x)
+
+
+def chosen_elements(layers: Layers, x: Operand, indices: str, axis: int) -> str:
+    """Return the element of x in the axis that each computed index names: ``GatherElements``."""
+    rank = len(layers.shape(x))
+    axis = axis_in(axis, rank)
+    hot = one_hot(layers, indices, layers.size(x, axis), axis + 1)
+    return layers.reduce("sum", layers.binary("mul", hot, layers.unsqueeze(x, [axis])), [axis + 1], keep=False)
+
+
+def one_hot(layers: Layers, indices: Operand, size: int, axis: int) -> str:
+    """Return 1 where the place along a new axis is the index, else 0; a negative index counts from behind."""
+    rank = len(layers.shape(indices)) + 1
+    axis = axis_in(axis, rank)
+    places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
+    below = layers.apply("step", layers.affine(indices, -1.0, 0.0))
+    positive = layers.binary("add", indices, layers.affine(below, float(size), 0.0))
+    return layers.compare("eq", layers.unsqueeze(positive, [axis]), layers.value(places, "places"))
+
+
+def _places(indices: Array, shape: Sequence[int]) -> Array:
+    """Return indices of the leading axes as places in these axes, joined."""
+    sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
+    own = indices.reshape(-1, len(sizes)).astype(int)
+    if len(sizes) > len(shape) or np.any(own < np.negative(sizes)) or np.any(own >= sizes):
+        raise ShapeProblem(f"indices up to {own.max(initial=0)} of sizes {sizes}")
+    places: Any = np.ravel_multi_index((own % sizes).T, sizes) if sizes else np.zeros(len(own), int)
+    return np.asarray(places)
+
+
+def _flat(layers: Layers, x: Operand, count: int) -> str:
+    """Return x with its first axes joined."""
+    shape = layers.shape(x)
+    return layers.reshape(x, (prod(fixed(size, "a size") for size in shape[:count]), *shape[count:]))
+
+
+def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) -> str:
+    flat = _flat(layers, x, count)
+    sources = [(0, place) for place in range(layers.size(flat, 0))]
+    for number, place in enumerate(places.tolist()):
+        sources[place] = (1, number)
+    return layers.reshape(_joined(layers, [flat, rows], sources), layers.shape(x))
+
+
+def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, int]]) -> str:
+    """Return the rows of parts in this order, each as which part and which row of it."""
+    runs: list[tuple[int, int, int]] = []
+    for part, row in sources:
+        if runs and runs[-1][0] == part and runs[-1][2] == row:
+            runs[-1] = (part, runs[-1][1], row + 1)
+        else:
+            runs.append((part, row, row + 1))
+    if not runs or len(runs) > MOST_RUNS:
+        what = f"of {len(runs):,} pieces that do not follow each other"
+        raise Refused("indices", what, f"{MOST_RUNS:,} are the most, and one is the least", "use fewer, or a product")
+    return layers.concat([layers.cut(parts[part], 0, start, stop) for part, start, stop in runs], 0)
+
+
+def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
+    """Return the block that indices are of, from start up to stop of each axis; None if they are of none."""
+    sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
+    places = indices.reshape(-1, len(sizes)) % sizes
+    first, last = places.min(0, initial=2**31), places.max(0, initial=-1) + 1
+    block = tuple(int(size) for size in last - first)
+    if not places.size or prod(block) != len(places):
+        return None
+    same = np.array_equal(places - first, np.indices(block).reshape(len(block), -1).T)
+    return [(int(a), int(b)) for a, b in zip(first, last, strict=True)] if same else None
+
+
+def _placed(layers: Layers, x: Operand, part: str, box: Sequence[Pair]) -> str:
+    """Return x with ``part`` in the place of a block: from start up to stop of each leading axis."""
+    cuts = [axis for axis, pair in enumerate(box) if pair != (0, layers.size(x, axis))]
+    y = part
+    for at, axis in reversed([*enumerate(cuts)]):
+        around, (start, stop), size = layers.value(x), box[axis], layers.size(x, axis)
+        for outer in cuts[:at]:
+            around = layers.cut(around, outer, *box[outer])
+        before = [layers.cut(around, axis, 0, start)] if start else []
+        after = [layers.cut(around, axis, stop, size)] if stop < size else []
+        y = layers.concat([*before, y, *after], axis)
+    return y
+
+
+def _rows(indices: Array, shape: Sequence[int], axis: int) -> list[int] | None:
+    """Return the index of each row where it is the same along all other axes, which are whole; else None."""
+    rows = indices[tuple(slice(None) if a == axis else slice(1) for a in range(indices.ndim))]
+    whole = all(own == size for a, (own, size) in enumerate(zip(indices.shape, shape, strict=True)) if a != axis)
+    return [int(row) for row in rows.reshape(-1)] if whole and np.all(indices == rows) else None
+
+
+def _full(indices: Array, axis: int) -> Array:
+    """Return the indices of all axes [..., rank] for those of one axis."""
+    grid: Any = np.indices(indices.shape)
+    grid[axis] = indices
+    return np.asarray(np.moveaxis(grid, 0, -1))
