@@ -74,6 +74,11 @@ class RefusedError(LstmcError):
         mended = [replace(one, mend=mend) if fixed and one.mend in (PIN, SHAPE) else one for one in refusals]
         return cls(origin, mended, [*fixed, *arguments], inputs=inputs)
 
+    def beside(self, other: RefusedError) -> RefusedError:
+        """Return the error with the refusals of another reading, with other sizes, that this one did not come to."""
+        more = [one for one in other.refusals if one.node not in {own.node for own in self.refusals}]
+        return RefusedError(self.origin, [*self.refusals, *more], self.arguments, self.what, self.inputs)
+
     def __reduce__(self) -> tuple[type[RefusedError], tuple[object, ...]]:
         return type(self), (self.origin, self.refusals, self.arguments, self.what, self.inputs)
 

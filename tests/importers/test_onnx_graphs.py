@@ -427,6 +427,19 @@ def test_every_refusal_is_gathered_and_what_follows_them_is_not_one() -> None:
     ]
 
 
+def test_what_follows_a_node_that_needs_a_size_is_told_too() -> None:
+    nodes: list[Node] = [
+        ("Pad", ["x", "p"], ["a"], {}),
+        ("Det", ["a"], ["y"], {}),
+    ]
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(built(nodes, (1, "T", 3), {"p": np.array([0, 1, 0, 0, 0, 0])}))
+    assert [(r.node, r.attribute, r.mend) for r in caught.value.refusals] == [
+        ("Pad_0 (Pad)", "shapes", "fix the sizes by shapes={\"x\": (1, T, 3)}, with numbers for T"),
+        ("Det_1 (Det)", "operator", "write the model without it"),
+    ]
+
+
 def test_the_last_step_of_an_open_axis_is_taken() -> None:
     nodes: list[Node] = [("Relu", ["x"], ["a"], {}), ("Gather", ["a", "i"], ["y"], {"axis": 1})]
     model, x = built(nodes, ("N", "T", 3), {"i": np.array(-1, np.int64)}), floats(2, 5, 3)

@@ -47,7 +47,8 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
 
     The second where an operator needs the number of a dynamic axis, as one that pads a sequence in front: the graph is
     then read at two lengths, and both must give the same model. With ``step``, other dynamic axes are 1 where they must
-    be numbers too. Raises :class:`RefusedError` of the first reading, or of a layer that cannot be streamed.
+    be numbers too. Raises :class:`RefusedError` of the first reading, with what else is refused where the sizes are
+    known, or of a layer that cannot be streamed.
     """
     try:
         return read(shapes)
@@ -56,10 +57,12 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
             raise
         refused = error
     streamed: RefusedError | None = None
+    pinned: RefusedError | None = None
     for sizes in _candidates(refused.inputs, step):
         try:
             sources = [read({**at_sizes(refused.inputs, numbers), **shapes}) for numbers in sizes]
-        except RefusedError:
+        except RefusedError as error:
+            pinned = pinned or error
             continue
         try:
             nets = [canonicalize(source.described, step) for source in sources]
@@ -69,7 +72,7 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
         if all(net.time for net in nets) and _same(nets):
             ones = [name for name, size in sizes[0].items() if size == 1]
             return replace(sources[0], described=_noted(sources[0].described, ones))
-    raise streamed or refused
+    raise streamed or (refused if pinned is None else refused.beside(pinned))
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
