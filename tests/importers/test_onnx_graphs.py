@@ -435,9 +435,16 @@ def test_what_follows_a_node_that_needs_a_size_is_told_too() -> None:
     with pytest.raises(RefusedError) as caught:
         from_onnx(built(nodes, (1, "T", 3), {"p": np.array([0, 1, 0, 0, 0, 0])}))
     assert [(r.node, r.attribute, r.mend) for r in caught.value.refusals] == [
-        ("Pad_0 (Pad)", "shapes", "fix the sizes by shapes={\"x\": (1, T, 3)}, with numbers for T"),
+        ("Pad_0 (Pad)", "shapes", 'fix the sizes by shapes={"x": (1, T, 3)}, with numbers for T'),
         ("Det_1 (Det)", "operator", "write the model without it"),
     ]
+
+
+@pytest.mark.parametrize("setting", [{}, {"exclusive": 1}, {"reverse": 1}])
+def test_a_cumulative_sum_along_an_open_axis_is_a_loop(setting: dict[str, int]) -> None:
+    model, x = built([("CumSum", ["x", "a"], ["y"], setting)], ("N", "T", 3), {"a": np.array(1)}), floats(2, 5, 3)
+    made = imported(from_onnx(model).described, {"N": 2, "T": 5})
+    assert_close(made.interpreted({"x": x}), {"y": by_runtime(model, x)}, 1e-6)
 
 
 def test_the_last_step_of_an_open_axis_is_taken() -> None:

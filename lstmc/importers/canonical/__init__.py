@@ -59,10 +59,13 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
     streamed: RefusedError | None = None
     pinned: RefusedError | None = None
     for sizes in _candidates(refused.inputs, step):
+        sources = list[SourceNet]()
         try:
-            sources = [read({**at_sizes(refused.inputs, numbers), **shapes}) for numbers in sizes]
+            for numbers in sizes:
+                sources.append(read({**at_sizes(refused.inputs, numbers), **shapes}))
         except RefusedError as error:
-            pinned = pinned or error
+            if not sources:  # else it holds for the one length and not for the other
+                pinned = pinned or error
             continue
         try:
             nets = [canonicalize(source.described, step) for source in sources]

@@ -10,7 +10,9 @@ import numpy as np
 
 from lstmc.importers.frontends.einsum import einsum_letters
 from lstmc.importers.frontends.integers import is_whole
-from lstmc.importers.frontends.shape_ops import LARGE, Operand, Pair, Reversal, ShapeOps
+from lstmc.importers.frontends.running_sum import running_sum
+from lstmc.importers.frontends.shape_ops import LARGE, Operand, Reversal, ShapeOps
+from lstmc.importers.frontends.windows import Pair
 from lstmc.importers.ir.ops import (
     BINARY,
     Einsum,
@@ -146,7 +148,9 @@ class Layers(ShapeOps):
         return y, "".join(letter for axis, letter in enumerate(left) if axis not in alone)
 
     def cumulated(self, x: Operand, axis: int, own: bool = True, reverse: bool = False) -> str:
-        """Add a cumulative sum, inclusive or exclusive (``own``): a product with a triangle of ones."""
+        """Add a cumulative sum, inclusive or exclusive (``own``): a product with a triangle of ones, or a loop."""
+        if isinstance(self.shape(x)[axis], OpenSize):
+            return running_sum(self, x, axis, own, reverse)
         triangle = np.tri(self.size(x, axis), k=0 if own else -1)
         weight = number(triangle.T if reverse else triangle, "a triangle of ones")
         return self.along_last(x, axis, lambda y: self.linear(y, weight))
