@@ -226,6 +226,7 @@ def convert(
     recurrent_only: bool = False,
     step: bool = False,
     states: Mapping[str, str] = {},
+    time: Mapping[str, int] = {},
     on: On | None = None,
     seed: int = 0,
     whole: bool = False,
@@ -240,8 +241,8 @@ def convert(
     imported.
     The sizes that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or
     ``sizes={"T": 20}``. With ``step`` the net is one of one time step, to be streamed, and the model one that can be
-    (:func:`lstmc.import_file`, which has ``states``). ``on`` is a place where the net is run, or several; by default
-    all that work here. ``prove`` also proves the model equal to the source's own description, and the net to it.
+    (:func:`lstmc.import_file`, which has ``states`` and ``time``). ``on`` is where the net is run; by default
+    all places that work here. ``prove`` also proves the model equal to the source's own description, and the net to it.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
     if not isinstance(source, ImportedModel | str | Path):
@@ -262,6 +263,7 @@ def convert(
             recurrent_only=recurrent_only,
             step=step,
             states=states,
+            time=time,
         )
     )
     options = CompileOptions(

@@ -70,6 +70,14 @@ StatesOption = Annotated[
         " States that can be proved are found without. Repeatable.",
     ),
 ]
+FramesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--time",
+        metavar="IN=AXIS",
+        help="Import one frame of a sequence: axis AXIS of input IN, counted from 0, is time. Repeatable.",
+    ),
+]
 WholeOption = Annotated[
     bool,
     typer.Option(
@@ -92,12 +100,14 @@ class ImportArguments:
     recurrent_only: RecurrentOnlyOption = False
     step: StreamedOption = False
     states: StatesOption = None
+    time: FramesOption = None
 
     def imported(self, source: Path) -> ImportedModel:
         parsed = {
             "shapes": parse_shapes(self.shapes),
             "values": parse_values(self.values),
             "states": parse_states(self.states),
+            "time": parse_axes(self.time),
         }
         return import_file(source, **{**vars(self), **parsed})
 
@@ -241,6 +251,17 @@ def parse_states(texts: list[str] | None) -> dict[str, str]:
             raise SourceError(f"--state takes IN=OUT, as in --state h_in=h_out, found {text!r}")
         states[name] = after
     return states
+
+
+def parse_axes(texts: list[str] | None) -> dict[str, int]:
+    """Parse axes of time, from texts as ``["x=2"]``."""
+    axes = {}
+    for text in texts or ():
+        name, _, axis = text.rpartition("=")
+        if not name or not axis.removeprefix("-").isdecimal():
+            raise SourceError(f"--time takes IN=AXIS, as in --time x=2, found {text!r}")
+        axes[name] = int(axis)
+    return axes
 
 
 def named_sizes(model: ImportedModel) -> list[str]:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from lstmc.backend import Compiled
+from lstmc.errors import Argument
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.values import OpenSize
@@ -18,7 +19,7 @@ from lstmc.interp import Conversion, forward
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc.process.status import report_activity
-from lstmc.verification.arrays import inputs_of_domain
+from lstmc.verification.arrays import inputs_of_domain, random_inputs
 from lstmc.verification.conditioning import absolute_gap, relative_gap
 from lstmc.verification.differential import within_rounding
 from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, symbolic_leaves
@@ -37,14 +38,64 @@ def check_net(
     Sizes that the source has as numbers must be these (``Net.sizes``).
     """
     report_activity("comparing the model with its source's description")
+    if model.frames:
+        fed, actual = _drawn(model, compiled, weights, seed)
+        return _compared(model, evaluate(model.described, fed), actual, fed, TOLERANCE)
     inputs, _ = inputs_of_domain(compiled, weights, seed)
     pairs = _pairs(model, compiled.model, weights, inputs)
     compared = [difference(name, *pair, TOLERANCE) for name, pair in pairs.items()]
     return within_rounding(compared, compiled.model, inputs, weights, np.float64)
 
 
+def _drawn(
+    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return random inputs of the source, and the written model's outputs: of one frame for all frames, by steps.
+
+    Both are in the source's order of axes.
+    """
+    net, frames = model.net, model.frames
+    lengths = {model.described.inputs[name][axis] for name, axis in frames.items() if name in model.described.inputs}
+    first, positive = inputs_of_domain(compiled, weights, seed)
+    draws = [first, *(random_inputs(compiled, seed + t) for t in range(1, max(lengths)))]
+    draws = [{name: np.abs(array) if positive else array for name, array in drawn.items()} for drawn in draws]
+    state = {name: np.zeros_like(draws[0][name]) for name in net.states}
+    steps = []
+    for drawn in draws:
+        drawn |= {name: draws[0][name] for name in drawn if name not in frames}
+        steps.append(forward(compiled.model, {**drawn, **state}, weights).outputs)
+        state = {name: steps[-1][after] for name, after in net.states.items()}
+
+    def joined(arrays: list[dict[str, Array]], name: str) -> Array:
+        each = [to_source(net, name, array[name]) for array in arrays]
+        return np.concatenate(each, frames[name]) if name in frames else each[-1]
+
+    inputs = {name: joined(draws, name) for name in model.described.inputs}
+    return inputs, {name: joined(steps, name) for name in model.described.outputs}
+
+
+def _compared(
+    model: ImportedModel,
+    expected: Mapping[str, Array],
+    actual: Mapping[str, Array],
+    fed: Mapping[str, Array],
+    tolerance: float,
+) -> tuple[Difference, ...]:
+    """Return the differences of a model of one frame from all frames of its source."""
+    compared = [difference(name, expected[name], array, tolerance) for name, array in actual.items()]
+    graph = traced(model.described, _sizes(model.described, fed))
+    weights = {name: weight.array() for name, weight in model.described.params.items()}
+    return within_rounding(compared, graph, fed, weights, np.float64 if tolerance == TOLERANCE else np.float32)
+
+
 def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
     """Return which outputs of the written model are proved equal to those of the imported net, with these weights."""
+    if model.frames:
+        raise SourceError(
+            f"{model.net.origin}: a model of one frame is compared with all frames of its source, and not proved equal:"
+            f" expected no {Argument('prove', 'True')}",
+            arguments=(Argument("prove", "True"),),
+        )
     report_activity("proving that the model is equal to its source's description")
     return best_proof(partial(_prove_net, model, graph, weights))
 
@@ -93,10 +144,14 @@ def check_source(
         return SourceCheck(model.runtime.name, (), reason)
     inputs, _ = inputs_of_domain(compiled, weights, seed)
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
+    if model.frames:
+        fed, actual = _drawn(model, compiled, weights, seed)
     try:
         expected = model.runtime.run(fed)
     except SourceError as error:
         return SourceCheck(model.runtime.name, (), error.message)
+    if model.frames:
+        return SourceCheck(model.runtime.name, _compared(model, expected, actual, fed, LEAST_TOLERANCE))
     pairs = _in_source(model.net, expected, forward(compiled.model, inputs, weights).outputs)
     compared = [difference(name, *pair, LEAST_TOLERANCE) for name, pair in pairs.items()]
     differences = within_rounding(compared, compiled.model, inputs, weights, np.float32)

@@ -1,12 +1,13 @@
-"""Sources of one frame: which inputs are states, as the user says or as it is proved."""
+"""Sources of one frame, with states that the user names or that are proved; one frame of a sequence."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from lstmc.errors import Argument
-from lstmc.importers.canonical import Read, at_sizes, read_open
+from lstmc.importers.canonical import Read, at_sizes, canonicalize_frame, read_open
+from lstmc.importers.canonical.frame import times
 from lstmc.importers.canonical.states import RECURRENT, States, notes, step_states
 from lstmc.importers.canonical.time import TwoTimeAxes, time_axes
 from lstmc.importers.ir.net import Net
@@ -16,16 +17,27 @@ from lstmc.importers.sources import SourceNet
 from lstmc.text import nearest_or_all
 from lstmc.types import shape_text
 
+FRAMES = 37  # of a sequence whose length is open: a number that no other size has by chance
 
-def read_frame(
-    read: Read, shapes: Mapping[str, Sequence[int]], step: bool, given: Mapping[str, str]
-) -> tuple[SourceNet, dict[str, str]]:
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is read: ``step``, ``states`` and ``time`` are those of :func:`~lstmc.importers.import_file`."""
+
+    read: Read
+    shapes: Mapping[str, Sequence[int]]
+    step: bool = False
+    states: Mapping[str, str] = field(default_factory=dict)
+    time: Mapping[str, int] = field(default_factory=dict)
+
+
+def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
     """Return a source and its states, if it is one of one frame: inputs, each with the output that is its next value.
 
-    ``given`` are states by the source's own names; others are found where they are proved. An output without a name
-    says that the input is no state. ``step`` is that of :func:`~lstmc.importers.import_file`. Raises
-    :class:`SourceError` for names that the source does not have, and what :func:`read_open` raises.
+    States are those that are named, and others where they are proved. Raises :class:`SourceError` for names that the
+    source does not have, and what :func:`read_open` raises.
     """
+    read, shapes, step, given = reading.read, reading.shapes, reading.step, reading.states
     source, refused = None, None
     try:
         source = read_open(read, shapes, step)
@@ -58,6 +70,74 @@ def read_frame(
     states = {name: after for name, after in states.items() if after}
     found = replace(found, proved={name: found.proved[name] for name in states if name not in named})
     return _noted(source, found, {name: after for name, after in named.items() if after}), states
+
+
+def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
+    """Return a source of sequences, the canonical net of one frame, and the axis of time of its inputs and outputs.
+
+    Time is where the user says, or else along the loops that run forwards, of an open axis first. Raises
+    :class:`SourceError` where that is not one time, and :class:`RefusedError` for what needs more than the past.
+    """
+    try:
+        inputs = reading.read(reading.shapes).described.source_inputs()
+    except RefusedError as error:
+        inputs = error.inputs
+        if not any(map(open_sizes, inputs.values())):
+            raise
+    time = {name: _axis(inputs, name, axis) for name, axis in reading.time.items()}
+    names = list(dict.fromkeys(size.name for shape in inputs.values() for size in open_sizes(shape)))
+    said = [str(inputs[name][axis]) for name, axis in time.items()]
+    found: list[tuple[SourceNet, dict[str, int]]] = []
+    for length in [name for name in names if name in said or not time] or [""]:
+        numbers = {name: FRAMES if name == length or name in said else 1 for name in names}
+        source = reading.read({**at_sizes(inputs, numbers), **reading.shapes})
+        net = source.described
+        own = {called: name for name, called in net.called.items()}
+        if time:
+            found = [(source, {own.get(name, name): axis for name, axis in time.items()})]
+            break
+        found += [(source, axes) for axes in times(net) if not length or _length(net, axes) == FRAMES]
+    if len(found) != 1:
+        choices = [
+            Argument("time", f"{net.called.get(n, n)}={a}", _time(net, axes))
+            for _, axes in found
+            for n, a in [*axes.items()][:1]
+        ]
+        what = " or ".join(map(str, choices)) or "name it by time, as in " + str(
+            Argument("time", "x=2", 'time={"x": 2}')
+        )
+        raise SourceError(
+            f"{net.origin}: expected one axis of the inputs along which loops run forwards alone, as time, found"
+            f" {len(found)}: {what}",
+            arguments=(*choices, Argument("time", "x=2", 'time={"x": 2}')),
+        )
+    ((source, axes),) = found
+    net, frames = canonicalize_frame(source.described, axes)
+    return source, net, frames
+
+
+def _length(net: Net, axes: Mapping[str, int]) -> int:
+    name, axis = next(iter(axes.items()))
+    return net.inputs[name][axis]
+
+
+def _time(net: Net, axes: Mapping[str, int]) -> str:
+    return f"time={ {net.called.get(name, name): axis for name, axis in axes.items()} }".replace("'", '"')
+
+
+def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
+    """Return an axis of a source's input, from the first on. Raises :class:`SourceError` for none."""
+    argument = Argument("time", f"{name}={axis}", f'time={{"{name}": {axis}}}')
+    if name not in inputs:
+        hint = nearest_or_all(name, inputs, "the inputs are")
+        raise SourceError(f"{argument}: no input {name}{hint}", arguments=(argument,))
+    shape = inputs[name]
+    if not -len(shape) <= axis < len(shape) or shape[axis] == 1:
+        raise SourceError(
+            f"{argument}: expected an axis of {name} [{', '.join(map(str, shape))}] with several elements, from 0 on",
+            arguments=(argument,),
+        )
+    return axis % len(shape)
 
 
 def _is_sequence(net: Net) -> bool:

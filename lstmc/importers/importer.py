@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from lstmc.errors import Argument
-from lstmc.importers.canonical import Read, canonicalize, canonicalize_static, canonicalize_step
-from lstmc.importers.canonical.time import is_timeless
-from lstmc.importers.frames import read_frame
+from lstmc.importers.canonical import canonicalize, canonicalize_static, canonicalize_step
+from lstmc.importers.canonical.time import has_several_times, is_timeless
+from lstmc.importers.frames import Reading, read_frame, read_time
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program
@@ -23,7 +23,7 @@ from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.torch_file import PACKAGE, entries, hints, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
-from lstmc.importers.refusal import SourceError
+from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
 from lstmc.importers.sources import (
     HostNet,
@@ -153,7 +153,8 @@ class ImportedModel:
     """A trained model: the net of the source (``described``), and its canonical form as written (``net``).
 
     ``surroundings`` are the layers of the source that are not imported and go around what is; ``runtime`` runs the
-    source as it is, where something can; ``step`` is that of :func:`import_file`.
+    source as it is, where something can; ``step`` is that of :func:`import_file`. Where the net is one frame of a
+    sequence, ``frames`` has the axis of time of the source's inputs and outputs. ``reading`` is how it was read.
     """
 
     described: Net
@@ -162,6 +163,8 @@ class ImportedModel:
     surroundings: HostNet | None = None
     runtime: Runtime | None = None
     step: bool = False
+    frames: Mapping[str, int] = field(default_factory=dict)
+    reading: Reading | None = None
 
     def __repr__(self) -> str:
         return f"<lstmc.ImportedModel {self.net.name}, from {self.kind}>"
@@ -185,19 +188,40 @@ class ImportedModel:
         return is_timeless(self.described)
 
     @classmethod
-    def of_reading(
-        cls, read: Read, shapes: Mapping[str, Sequence[int]], step: bool, states: Mapping[str, str]
-    ) -> ImportedModel:
-        """Return the model of a source; the other arguments are those of :func:`import_file`."""
-        source, found = read_frame(read, shapes, step, states)
+    def of_reading(cls, reading: Reading) -> ImportedModel:
+        """Return the model of a source."""
+        if reading.time:
+            return cls.of_time(reading)
+        try:
+            source, found = read_frame(reading)
+        except RefusedError as refused:
+            try:
+                frame = cls.of_time(reading)
+            except (SourceError, RefusedError):
+                raise refused from None
+            if reading.step:
+                return frame
+            argument = Argument("step", "True")
+            refused.arguments = (*refused.arguments, argument)
+            raise refused.located(notes=[f"one frame of it can be imported, with its states, by {argument}"]) from None
+        if not found and reading.step and source.surroundings is None and has_several_times(source.described):
+            return cls.of_time(reading)
         if not found:
-            return cls.of_source(source, step)
+            return replace(cls.of_source(source, reading.step), reading=reading)
         net = canonicalize_step(source.described, found)
         return cls(source.described, net, source.kind, None, source.runtime, True)
+
+    @classmethod
+    def of_time(cls, reading: Reading) -> ImportedModel:
+        """Return the model of one frame of a sequence."""
+        source, net, frames = read_time(reading)
+        return cls(source.described, net, source.kind, None, source.runtime, True, frames)
 
     def streamed(self) -> ImportedModel:
         """Return the model as one that can be streamed, as with ``step``. Raises
         :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its past."""
+        if not self.step and self.reading is not None and has_several_times(self.described):
+            return ImportedModel.of_time(self.reading)
         return self if self.step else replace(self, net=canonicalize(self.described, True), step=True)
 
     def whole(self, step: bool = False) -> ImportedModel:
@@ -225,6 +249,7 @@ def import_file(
     recurrent_only: bool = False,
     step: bool = False,
     states: Mapping[str, str] = {},
+    time: Mapping[str, int] = {},
 ) -> ImportedModel:
     """Import a trained model from a file, without running any of its code.
 
@@ -233,7 +258,9 @@ def import_file(
 
     A file of one frame is one step: ``states`` has its states by the source's names, inputs, each with the output that
     is its next value, as in ``{"h_in": "h_out"}``; ``{"h_in": ""}`` says that it is none. Other states are found where
-    they are proved (``ImportedModel.net.states``), and the model's notes say which.
+    they are proved (``ImportedModel.net.states``), and the model's notes say which. ``time`` says which axis of an
+    input is time, as in ``{"x": 2}``: the model is then one frame of the sequence. Without it time is known where
+    layers run along one axis alone.
 
     ``recurrent_only`` imports the recurrent layers of PyTorch's files by their tensors' names, and nothing else of the
     file. ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras
@@ -260,7 +287,7 @@ def import_file(
     def read(shapes: Mapping[str, Sequence[int]]) -> SourceNet:
         return source.read(path, replace(options, shapes=shapes))
 
-    return ImportedModel.of_reading(read, shapes, step, states)
+    return ImportedModel.of_reading(Reading(read, shapes, step, states, time))
 
 
 # Why an option is of no use where its format does not read it.
@@ -274,7 +301,12 @@ _READ_BY_OTHERS = {
 
 
 def from_torch(
-    module: Any, *examples: Any, name: str = "the module", step: bool = False, states: Mapping[str, str] = {}
+    module: Any,
+    *examples: Any,
+    name: str = "the module",
+    step: bool = False,
+    states: Mapping[str, str] = {},
+    time: Mapping[str, int] = {},
 ) -> ImportedModel:
     """Import a live ``torch.nn.Module`` for arguments of the ``examples``' shapes, or a torch.export program.
 
@@ -286,7 +318,7 @@ def from_torch(
     torch = need("torch", "PyTorch", "torch", SourceError)
     _check_module(torch, module, examples)
     program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)
-    return ImportedModel.of_reading(lambda shapes: of_program(torch, program, name), {}, step, states)
+    return ImportedModel.of_reading(Reading(lambda _: of_program(torch, program, name), {}, step, states, time))
 
 
 def _check_module(torch: Any, module: Any, examples: Sequence[Any]) -> None:
@@ -318,6 +350,7 @@ def from_onnx(
     values: Mapping[str, Array] = {},
     step: bool = False,
     states: Mapping[str, str] = {},
+    time: Mapping[str, int] = {},
 ) -> ImportedModel:
     """Import an ``onnx.ModelProto`` in memory, as :func:`import_file` does a file."""
 
@@ -325,4 +358,4 @@ def from_onnx(
         net = describe_onnx(model, name, None, shapes, values)
         return SourceNet(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values))
 
-    return ImportedModel.of_reading(read, shapes, step, states)
+    return ImportedModel.of_reading(Reading(read, shapes, step, states, time))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from lstmc.importers.canonical.frame import one_frame
 from lstmc.importers.canonical.layout import choose_layout, with_biases
 from lstmc.importers.canonical.rolling import roll_up
 from lstmc.importers.canonical.streaming import with_dynamic_time
@@ -15,7 +16,14 @@ from lstmc.importers.refusal import RefusedError
 from lstmc.importers.sources import SourceNet
 from lstmc.ir import Scan
 
-__all__ = ["at_sizes", "canonicalize", "canonicalize_static", "canonicalize_step", "read_open"]
+__all__ = [
+    "at_sizes",
+    "canonicalize",
+    "canonicalize_frame",
+    "canonicalize_static",
+    "canonicalize_step",
+    "read_open",
+]
 
 
 def canonicalize(net: Net, step: bool = False) -> Net:
@@ -33,9 +41,21 @@ def canonicalize_static(net: Net) -> Net:
 
 def canonicalize_step(net: Net, states: Mapping[str, str]) -> Net:
     """Return the canonical form of a net of one frame; ``states`` are inputs, each with the output that follows it."""
-    net = with_biases(roll_up(replace(net, graph=net.graph.carrying(states), time=())))
+    return _step(with_biases(roll_up(replace(net, graph=net.graph.carrying(states), time=()))))
+
+
+def _step(net: Net) -> Net:
     inside = [replace(s, op=replace(s.op, inside=True)) if isinstance(s.op, Scan) else s for s in net.steps]
     return choose_layout(net.of_steps(inside))
+
+
+def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
+    """Return the canonical net of one frame, and where inputs and outputs have time; ``time`` is that of inputs.
+
+    Raises :class:`~lstmc.importers.refusal.RefusedError` with the first layer that needs more than the past.
+    """
+    frame, axes = one_frame(with_biases(roll_up(net)), time)
+    return _step(frame), axes
 
 
 LENGTHS = (100, 101)  # the first one is the default length of the model

@@ -62,6 +62,11 @@ def is_timeless(net: Net) -> bool:
     return not _time_places(net)
 
 
+def has_several_times(net: Net) -> bool:
+    """Return whether layers run along several axes, as of the bands and of the frames of a spectrum."""
+    return sum(map(bool, _time_places(net))) > 1
+
+
 def timeless(net: Net) -> Step | None:
     """Return the step that makes a sequence of values without an axis of time, and loses the time of the inputs so."""
     for places in _time_places(net):
@@ -83,7 +88,7 @@ def _time_places(net: Net) -> list[list[Place]]:
         return place
 
     for step in net.steps:
-        for (operand, axis), (result, other) in _paths(step, net):
+        for (operand, axis), (result, other) in same_axes(step, net):
             parent[root((operand, axis))] = root((result, other))
     times = {root(place): list[Place]() for place in [*_recurrent_axes(net)] or [*_causal_axes(net)]}
     for value, axis in [*parent]:
@@ -131,7 +136,7 @@ def is_zero(net: Net, value: str) -> bool:
     return value in net.producers and net.producers[value].op == ZEROS
 
 
-def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
+def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
     """Yield pairs of an operand's axis and an operand's or a result's that are the same axis, perhaps of another
     length; an axis of one element that is repeated is none of these."""
     types = [TensorType(net.shapes[value]) for value in step.inputs]

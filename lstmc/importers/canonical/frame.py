@@ -1,0 +1,276 @@
+"""One frame of a sequence as a net of one step: time is an axis of the inputs, and loops along other axes stay in it.
+
+Each value over time has one frame where the source has all, in the source's order of axes. A convolution over time
+reads its past from a state, and a loop over time takes one step from a state. A loop along another axis, such as the
+bands of a frame, has time in its batch, and runs inside the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NoReturn
+
+from lstmc.importers.canonical.states import step_states
+from lstmc.importers.canonical.time import Place, is_zero, same_axes
+from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
+from lstmc.importers.ir.ops import Expand, Select
+from lstmc.importers.ir.values import Shape, fixed
+from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.ir import Scan
+from lstmc.ops import Concat, Conv, Full, Input, Op, Reshape, Split
+from lstmc.ops.layers import Pool
+from lstmc.passes.unrolled_steps import Step
+from lstmc.types import TensorType
+
+BEFORE = "stream the part before it"
+
+
+def axes_of(net: Net, seeds: Mapping[str, int], looped: Mapping[str, str] = {}) -> dict[str, int]:
+    """Return the axis of each value that is the same as that of the seeds; ``looped`` values have equal axes.
+
+    Raises :class:`RefusedError` where a value has it twice.
+    """
+    near: dict[Place, list[Place]] = {}
+    pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_batches(step))]
+    pairs += [((a, i), (b, i)) for a, b in looped.items() for i in range(len(net.shapes[a]))]
+    for a, b in pairs:
+        near.setdefault(a, []).append(b)
+        near.setdefault(b, []).append(a)
+    axes: dict[str, int] = {}
+    stack: list[Place] = [*seeds.items()]
+    while stack:
+        value, axis = stack.pop()
+        if net.shapes[value][axis] == 1 or value in net.params:
+            continue
+        if axes.setdefault(value, axis) != axis:
+            node = origin_of(net.producers[value]) if value in net.producers else value
+            raise RefusedError(
+                net.origin, [Refusal(node, "", "", "it relates every step to all others", BEFORE)], what="streamed"
+            )
+        stack += [place for place in near.get((value, axis), []) if axes.get(place[0]) != place[1]]
+    return axes
+
+
+def _batches(step: Step) -> Iterator[tuple[Place, Place]]:
+    """Yield pairs of axes that are the batch of a loop: of its sequences, states and results."""
+    if not isinstance(step.op, Scan):
+        return
+    xs, first = step.op.of_role("x", step.inputs), step.op.of_role("state", step.inputs)
+    count = len(step.outputs) - step.op.states
+    places = [(v, 1) for v in (*xs, *step.outputs[:count])] + [(v, 0) for v in (*first, *step.outputs[count:])]
+    yield from ((places[0], place) for place in places[1:])
+
+
+def times(net: Net) -> list[dict[str, int]]:
+    """Return the axes of inputs that may be time: along each a loop runs forwards, and none backwards."""
+    found: list[dict[str, int]] = []
+    loops = [(step.op, step.op.of_role("x", step.inputs)) for step in net.steps if isinstance(step.op, Scan)]
+    for name, shape in net.inputs.items():
+        for axis, size in enumerate(shape):
+            if size == 1 or any(other.get(name) == axis for other in found):
+                continue
+            try:
+                axes = axes_of(net, {name: axis})
+            except RefusedError:
+                continue
+            along = [op for op, xs in loops if any(axes.get(x) == 0 for x in xs)]
+            if along and not any(op.reverse for op in along):
+                found.append({each: axes[each] for each in net.inputs if each in axes})
+    return found
+
+
+def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
+    """Return the net of one frame, and the axis of time of each input and output of a net whose inputs have it there.
+
+    Raises :class:`RefusedError` with the first layer that needs more than the past.
+    """
+    frame = _OneFrame(net, time)
+    made = frame.net()
+    made = replace(made, graph=made.graph.carrying(frame.states))
+    found = {name: after for name, (after, _) in step_states(made).proved.items() if name not in frame.states}
+    outputs = {name: frame.axes[value] for name, value in net.outputs.items() if value in frame.axes}
+    made = replace(made, graph=made.graph.carrying({**frame.states, **found}))
+    return made, {name: axis for name, axis in frame.axes.items() if name in net.inputs} | outputs
+
+
+class _OneFrame:
+    """The rewrite to one frame. ``zeros`` is padding in front of a value, which is not in it; ``rest`` that behind it."""
+
+    def __init__(self, net: Net, time: Mapping[str, int]) -> None:
+        self.old, self.axes = net, axes_of(net, time)
+        self.builder = NetBuilder.of(net)
+        self.name: dict[str, str] = {}  # new names, where they differ
+        self.zeros: dict[str, int] = {}
+        self.rest: dict[str, int] = {}
+        self.length = max(net.shapes[name][axis] for name, axis in time.items())
+        self.states: dict[str, str] = {}
+        self.outputs: dict[str, str] = {}
+        for name, leaf in net.leaves.items():
+            if isinstance(leaf, Input | Full) and name in self.axes:
+                shape = _one(net.shapes[name], self.axes[name])
+                self.builder.leaves[name], self.builder.shapes[name] = replace(leaf, shape=shape), shape
+        needed, steps = set(net.outputs.values()), list[Step]()
+        for step in reversed(net.steps):
+            if needed & set(step.outputs):
+                steps.append(step)
+                padding = isinstance(step.op, Concat) and self.axes.get(step.outputs[0]) == step.op.axis
+                needed |= {v for v in step.inputs if not (padding and is_zero(net, v))}
+        self.needed = needed
+        for step in reversed(steps):
+            self._step(step)
+
+    def net(self) -> Net:
+        outputs = {name: self._read(value) for name, value in self.old.outputs.items()}
+        steps, shapes = self.builder.steps, self.builder.shapes
+        return self.old.of_steps(steps, self.builder.leaves, shapes, {**outputs, **self.outputs}, time=())
+
+    def _read(self, value: str, padded: bool = False) -> str:
+        if (self.zeros.get(value) and not padded) or self.rest.get(value):
+            self._refuse(value, "it reads a sequence that is padded along time")
+        return self.name.get(value, value)
+
+    def _refuse(self, node: str, why: str) -> NoReturn:
+        raise RefusedError(self.old.origin, [Refusal(node, "", "", why, BEFORE)], what="streamed")
+
+    def _state(self, hint: str, shape: Shape) -> str:
+        name = self.builder.fresh(hint)
+        self.builder.leaves[name], self.builder.shapes[name] = Input(shape), shape
+        return name
+
+    def _next(self, state: str, value: str) -> None:
+        out = self.builder.fresh(f"{state}_next")
+        self.outputs[out], self.states[state] = value, out
+
+    def _put(self, op: Op, step: Step) -> None:
+        self.builder.put(Step(op, tuple(map(self._read, step.inputs)), step.outputs, step.loc))
+
+    def _step(self, step: Step) -> None:
+        op, shapes = step.op, self.old.shapes
+        slot = next((slot for slot, value in enumerate(step.inputs) if value in self.axes), None)
+        if slot is None:
+            self._put(op, step)
+            return
+        axis = self.axes[step.inputs[slot]]
+        if isinstance(op, Scan):
+            self._scan(step, op)
+        elif isinstance(op, Concat) and op.axis == axis:
+            self._padding(step, op)
+        elif isinstance(op, Split) and op.axis == axis:
+            self._cut(step, op)
+        elif isinstance(op, Conv | Pool) and axis >= len(shapes[step.inputs[0]]) - 2:
+            self._window(step, op, axis)
+        elif isinstance(op, Select) and op.axis == axis and op.index in (-1, shapes[step.inputs[0]][axis] - 1):
+            self._put(Reshape(shapes[step.outputs[0]]), step)  # what is known after this step
+        else:
+            along = op.along(slot, axis, *(TensorType(shapes[value]) for value in step.inputs))
+            if along is None or along.op is None or None in along.results:
+                self._refuse(origin_of(step), "it takes some steps, or all of them, together")
+            for value, place in zip(step.inputs, along.operands, strict=True):
+                if place is not None and value in self.old.params and shapes[value][place] != 1:
+                    self._refuse(origin_of(step), "it has constants for each step")
+            if isinstance(op, Reshape | Expand):
+                op = replace(op, shape=_one(op.shape, self.axes[step.outputs[0]]))
+            self._put(op, step)
+
+    def _padding(self, step: Step, op: Concat) -> None:
+        *zeros, sequence = step.inputs
+        if not all(is_zero(self.old, value) for value in zeros) or is_zero(self.old, sequence):
+            self._refuse(
+                origin_of(step), "it joins sequences along time, or pads them behind, for frames of the future"
+            )
+        count = sum(fixed(self.old.shapes[value][op.axis], "a padding") for value in zeros)
+        self.zeros[step.outputs[0]] = count + self.zeros.get(sequence, 0)
+        self.name[step.outputs[0]] = self._read(sequence, padded=True)
+
+    def _cut(self, step: Step, op: Split) -> None:
+        """Read a sequence from its padding on, which is the sequence some steps later, or without what is behind it."""
+        (value,), start = step.inputs, 0
+        for part, size in zip(step.outputs, op.sizes, strict=True):
+            late = self.zeros.get(value, 0) - start
+            start += size
+            if part not in self.needed:
+                continue
+            if size != self.length or late < 0:
+                self._refuse(origin_of(step), "it takes some steps, or all of them, together")
+            x = self.name.get(value, value)
+            self.name[part] = self._window_of(x, op.axis, late, step)[1] if late else x
+
+    def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
+        """Return a frame behind the ``reach`` frames before it, which are a state, and the first of them."""
+        shape, where = self.builder.shapes[x], origin_of(step)
+        past = self._state(f"{step.outputs[0]}_past", (*shape[:axis], reach, *shape[axis + 1 :]))
+        window = self.builder.one(Concat(axis), past, x, hint="window", origin=where)
+        first, rest = self.builder.add(Split(axis, (1, reach)), window, hint="kept", origin=where)
+        self._next(past, rest)
+        return window, first
+
+    def _window(self, step: Step, op: Conv | Pool, axis: int) -> None:
+        spatial, where = axis - len(self.old.shapes[step.inputs[0]]) + 2, origin_of(step)
+        kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
+        spread = op.dilation[spatial] if isinstance(op, Conv) else 1
+        reach, zeros = (fixed(kernel[spatial], "a kernel") - 1) * spread, self.zeros.get(step.inputs[0], 0)
+        if op.stride[spatial] != 1:
+            self._refuse(where, f"it has a stride of {op.stride[spatial]} frames")
+        if reach and op.pad[spatial] == reach and not zeros:  # what comes behind the last frame must be cut off
+            self.rest[step.outputs[0]] = reach
+            pads = (0 if spatial == 0 else op.pad[0], 0 if spatial == 1 else op.pad[1])
+            op = replace(op, pad=pads)
+        elif op.pad[spatial] or zeros != reach:
+            ahead = f"it sees frames of the future: a window of {reach + 1} frames over {zeros} zeros in front"
+            self._refuse(where, ahead)
+        x = self._read(step.inputs[0], padded=True)
+        others = tuple(map(self._read, step.inputs[1:]))
+        if reach:
+            x, _ = self._window_of(x, axis, reach, step)
+        self.builder.put(Step(op, (x, *others), step.outputs, step.loc))
+
+    def _scan(self, step: Step, op: Scan) -> None:
+        title, xs = op.body.name, op.of_role("x", step.inputs)
+        inputs = [*map(self._read, step.inputs)]
+        if {self.axes.get(value) for value in xs} == {0}:
+            if op.reverse:
+                self._refuse(origin_of(step), "it runs backwards, so its first step needs the last frame")
+            ends = iter(step.outputs[len(step.outputs) - op.states :])
+            names = iter(op.next_states)
+            for i, value in enumerate(step.inputs):
+                if op.role(i) == "state":
+                    end, name = next(ends), next(names).name
+                    if value not in self.old.producers and value not in self.old.inputs:
+                        self._check_zeros(step, value)
+                        inputs[i] = self._state(f"{title}_{name}", self.builder.shapes[inputs[i]])
+                        self._next(inputs[i], end)
+            self.builder.put(Step(replace(op, length=1), tuple(inputs), step.outputs, step.loc))
+            return
+        body = body_of(op, [self.old.params[v] for v in op.of_role("weight", step.inputs)])
+        arguments = [v for i, v in enumerate(step.inputs) if op.role(i) != "weight"]
+        over = [(name, v) for name, v in zip(body.inputs, arguments, strict=True) if v in self.axes]
+        seeds = {name: self.axes[v] - (v in xs) for name, v in over}
+        states = [*body.inputs][len(xs) : len(xs) + op.states]
+        small = _resized(body, axes_of(body, seeds, dict(zip(states, body.outputs.values(), strict=False))))
+        scan = replace(op, body=scan_of(title, small, op.length, len(xs), op.states, op.reverse).body)
+        self.builder.put(Step(scan, tuple(inputs), step.outputs, step.loc))
+
+    def _check_zeros(self, step: Step, first: str) -> None:
+        leaf = self.old.leaves[first]
+        if not (isinstance(leaf, Full) and leaf.value == 0) and not is_zero(self.old, first):
+            self._refuse(origin_of(step), "its state begins from constants other than zero")
+
+
+def _one(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], 1, *shape[axis + 1 :])
+
+
+def _resized(net: Net, axes: Mapping[str, int]) -> Net:
+    """Return a net with 1 for the size of these axes."""
+    builder = NetBuilder.of(net)
+    for name, axis in axes.items():
+        if name in net.inputs:
+            shape = _one(net.shapes[name], axis)
+            builder.leaves[name], builder.shapes[name] = replace(net.leaves[name], shape=shape), shape
+    for step in net.steps:
+        op, place = step.op, axes.get(step.outputs[0])
+        if isinstance(op, Reshape | Expand) and place is not None:
+            op = replace(op, shape=_one(op.shape, place))
+        builder.put(Step(op, step.inputs, step.outputs, step.loc))
+    return net.of_steps(builder.steps, builder.leaves, builder.shapes)

@@ -1,0 +1,166 @@
+"""Nets over bands and frames as nets of one frame: time is one axis of an input, and loops over bands stay inside."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lstmc import convert, load
+from lstmc.importers import RefusedError, SourceError, from_onnx, from_torch
+from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
+from tests.importers.dual_path_nets import NETS
+from tests.importers.dual_path_nets import Path as Half
+from tests.quick_sample import one_in
+
+FRAMES = 200
+
+
+def net_of(name: str) -> nn.Module:
+    torch.manual_seed(3)
+    made: nn.Module = NETS[name]().eval()
+    return made
+
+
+def exported(module: nn.Module, is_open: bool = True) -> onnx.ModelProto:
+    file, axes = io.BytesIO(), {"x": {2: "T"}, "y": {2: "T"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, (torch.randn(1, 2, 7, 8),), file, input_names=["x"], output_names=["y"], opset_version=17,
+            dynamic_axes=axes if is_open else None, dynamo=False,
+        )  # fmt: skip
+    return onnx.load_from_string(file.getvalue())
+
+
+@cache
+def open_net(name: str) -> onnx.ModelProto:
+    return exported(net_of(name))
+
+
+@pytest.mark.parametrize("name", one_in(4, NETS))
+def test_a_net_of_bands_and_frames_streams_in_c(name: str, tmp_path: Path) -> None:
+    module = net_of(name)
+    done = convert(from_onnx(open_net(name), step=True), tmp_path, target="c", on=["interpreter"])
+    assert done.passed
+    assert done.source is not None
+    assert [difference.name for difference in done.source.differences] == ["y"]
+    x = torch.randn(1, 2, FRAMES, 8)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    (path,) = (path for path in done.paths if path.suffix == ".c")
+    with load(path).stream() as step:
+        frames = [step(x=frame.numpy())["y"] for frame in x.split(1, 2)]
+    np.testing.assert_allclose(np.concatenate(frames, 2), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dprnn", "dpdfnet"])
+def test_it_streams_in_layers_of_caffe_and_from_pytorch_itself(name: str, tmp_path: Path) -> None:
+    model = from_torch(net_of(name), torch.randn(1, 2, 12, 8), step=True)
+    done = convert(model, tmp_path, target="flat", on=["interpreter"])
+    assert done.passed
+    assert done.net.inputs["x"] == (1, 2, 1, 8)
+
+
+def test_an_open_axis_is_time_or_the_user_says_which() -> None:
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(open_net("dpcrn"))
+    assert caught.value.notes[-1] == "one frame of it can be imported, with its states, by step=True"
+    by_hand = from_onnx(open_net("dpcrn"), time={"x": -2})
+    assert by_hand.files() == from_onnx(open_net("dpcrn"), step=True).files()
+    assert len(by_hand.net.states) == 3
+
+
+class OneWay(nn.Module):
+    """Loops that run forwards over bands and over frames alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bands = Half(2, nn.GRU(2, 2, batch_first=True), 2, True)
+        self.frames = Half(2, nn.GRU(2, 2, batch_first=True), 2, False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.frames(self.bands(x))
+        return y
+
+
+def test_two_axes_that_may_be_time_are_asked_for() -> None:
+    fixed = exported(OneWay(), is_open=False)
+    with pytest.raises(SourceError) as caught:
+        from_onnx(fixed, step=True)
+    assert caught.value.message == (
+        "the model: expected one axis of the inputs along which loops run forwards alone, as time, found 2:"
+        ' time={"x": 2} or time={"x": 3}'
+    )
+    assert set(from_onnx(fixed, time={"x": 3}).net.states) == {"bands_layer_GRU_h"}
+    (state,) = from_onnx(exported(OneWay()), step=True).net.states  # the open axis comes first
+    assert state == "frames_layer_GRU_h"
+
+
+class Around(nn.Module):
+    """A net of bands and frames behind another layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.net = layer, NETS["dprnn"]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.net(self.layer(x))
+        return y
+
+
+class Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(2, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (nn.Conv2d(2, 2, 3, padding=1), "it sees frames of the future: a window of 3 frames over 0 zeros in front"),
+        (nn.Conv2d(2, 2, (1, 3), stride=(2, 1), padding=(0, 1)), "it has a stride of 2 frames"),
+        (Mean(), "it takes some steps, or all of them, together"),
+        (nn.ZeroPad2d((0, 0, 1, 1)), "it joins sequences along time, or pads them behind, for frames of the future"),
+    ],
+)
+def test_what_needs_more_than_the_past_is_refused_by_name(layer: nn.Module, said: str) -> None:
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(exported(Around(layer).eval()), time={"x": 2})
+    (refusal,) = caught.value.refusals
+    assert caught.value.message == "the model cannot be streamed: 1 problem"
+    assert "layer" in refusal.node
+    assert refusal.why == said
+
+
+@pytest.mark.parametrize(
+    ("time", "said"),
+    [
+        ({"y": 2}, 'time={"y": 2}: no input y: the inputs are x'),
+        ({"x": 4}, 'time={"x": 4}: expected an axis of x [1, 2, T, 8] with several elements, from 0 on'),
+        ({"x": 0}, 'time={"x": 0}: expected an axis of x [1, 2, T, 8] with several elements, from 0 on'),
+    ],
+)
+def test_an_axis_that_is_none_is_refused(time: dict[str, int], said: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        from_onnx(open_net("dprnn"), time=time)
+    assert caught.value.message == said
+
+
+def test_time_is_named_on_the_command_line(lstmc: LSTMC) -> None:  # noqa: F811
+    Path("net.onnx").write_bytes(exported(OneWay(), is_open=False).SerializeToString())
+    done = lstmc("convert", "net.onnx", "-o", "c", "--target", "c", "--step")
+    assert done.code == 2
+    assert "found 2: --time x=2 or --time x=3" in done.err
+    done = lstmc("convert", "net.onnx", "-o", "c", "--target", "c", "--time", "x=2")
+    assert (done.code, done.err) == (0, "")
+    assert "float frames_layer_GRU_h[16];" in Path("c/net.h").read_text()
+    done = lstmc("convert", "net.onnx", "-o", "c", "--time", "x")
+    assert done.err == "SourceError: --time takes IN=AXIS, as in --time x=2, found 'x'\n"
