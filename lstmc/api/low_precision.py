@@ -63,13 +63,17 @@ class StreamedModel:
         data: Data,
         batch: str | None = None,
     ) -> StreamedModel:
-        """Return a model with its data: for each input over time an array [T, N, ...], with any T and N.
+        """Return a model with its data: for each input over time an array [T, N, ...], with any T and N; for each input
+        of a model that is one step an array of all steps [T, ...].
 
         ``batch`` is the dimension that counts sequences, by default N. Raises :class:`~lstmc.errors.DataError` that
         names everything that does not fit.
         """
         axes, arrays = batch_axes(source.model, batch), read_data(data)
         counted = (batch or BATCH) if any(each.batch is not None for each in axes.values()) else None
+        counted = (
+            None if source.model.next_states else counted
+        )  # a model that is one step has sequences of its own size
         leading = {each.sizes[0] for each in axes.values() if each.sizes}
         fixed = [name for name in options.sizes if name not in leading]
         sizes = {**options.sizes, **sizes_of_data(source.model, axes, arrays, fixed)}

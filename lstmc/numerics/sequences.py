@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -13,7 +13,7 @@ from lstmc.data import Axes
 from lstmc.errors import DataError
 from lstmc.files.arrays import AnyArray, StoredArray, value_problem
 from lstmc.interp import forward
-from lstmc.ir import Graph, Ref, Rounding
+from lstmc.ir import Graph, Ref, Rounding, is_step
 from lstmc.ops import Array, Domain, Input, Leaf
 from lstmc.text import did_you_mean
 
@@ -47,11 +47,15 @@ class StreamedInput:
 
 @dataclass(frozen=True)
 class Sequences:
-    """The inputs of a model over whole sequences: ``count`` of them, each of ``steps`` steps."""
+    """The inputs of a model over whole sequences: ``count`` of them, each of ``steps`` steps.
+
+    Of a model that is one step (``frames``) they have an axis of time that the model lacks.
+    """
 
     inputs: Mapping[str, StreamedInput]
     steps: int
     count: int
+    frames: bool = False
 
     @classmethod
     def from_arrays(
@@ -62,16 +66,23 @@ class Sequences:
         arrays: Mapping[str, AnyArray],
         source: str,
     ) -> Sequences:
-        """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis.
+        """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis. A
+        model that is one step takes an array [T, ...] for each input that is no state.
 
         ``axes`` are those of :func:`~lstmc.data.batch_axes`, ``source`` names the arrays in errors. An input with a
         fill may be absent. Raises :class:`DataError` that names everything that does not fit.
         """
         declared = {node.name: node.op for node in model if isinstance(node.op, Input)}
+        if frames := is_step(model):
+            declared = {name: op for name, op in declared.items() if name not in model.carried()}
+            steps_of = {name: array.shape[:1] or (0,) for name, array in arrays.items()}
+            texts = {name: f"[T, {', '.join(map(str, op.shape))}]" for name, op in declared.items()}
+            declared = {n: replace(op, shape=(*steps_of.get(n, (0,)), *op.shape)) for n, op in declared.items()}
+            over_time, axes = {Ref(name) for name in declared}, {}
+        else:
+            texts = {name: _text(axes, name, op) for name, op in declared.items()}
         problems = [
-            f"missing: {name} {_text(axes, name, op)}"
-            for name, op in declared.items()
-            if name not in arrays and op.fill is None
+            f"missing: {name} {texts[name]}" for name, op in declared.items() if name not in arrays and op.fill is None
         ]
         inputs: dict[str, StreamedInput] = {}
         counts: dict[str, int] = {}
@@ -90,7 +101,7 @@ class Sequences:
                 for axis, (one, other) in enumerate(zip(array.shape, op.shape, strict=True))
             )
             if not fits or 0 in array.shape:
-                problems.append(f"wrong shape: {name} must be {_text(axes, name, op)}, found {list(array.shape)}")
+                problems.append(f"wrong shape: {name} must be {texts[name]}, found {list(array.shape)}")
                 continue
             inputs[name] = StreamedInput(name, array, time, batch, op.values)
             counts |= {name: array.shape[batch]} if batch is not None else {}
@@ -103,7 +114,7 @@ class Sequences:
             problems.append("no array is an input over time: the number of steps is not known")
         if problems:
             raise DataError(f"{source} does not fit {model.name}", notes=problems)
-        return cls(inputs, next(iter(steps.values())), next(iter(counts.values()), 0))
+        return cls(inputs, next(iter(steps.values())), next(iter(counts.values()), 0), frames)
 
     @property
     def total(self) -> int:
@@ -129,7 +140,8 @@ class Sequences:
 
     def step(self, arrays: Mapping[str, Array], t: int) -> dict[str, Array]:
         """Return the inputs of one of the steps that :meth:`read` returned."""
-        return {name: array if self.inputs[name].time is None else array[t : t + 1] for name, array in arrays.items()}
+        place = t if self.frames else slice(t, t + 1)
+        return {name: array if self.inputs[name].time is None else array[place] for name, array in arrays.items()}
 
 
 def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:

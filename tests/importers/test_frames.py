@@ -17,7 +17,7 @@ from lstmc.importers import ImportedModel, SourceError, from_onnx
 from lstmc.importers.checks import to_source
 from lstmc.ops import Array
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
-from tests.importers.one_frame_nets import CASES, PLANTS, planted
+from tests.importers.one_frame_nets import CASES, PLANTS, F, planted
 from tests.quick_sample import one_in
 
 PROVED = [name for name, case in CASES.items() if case.proved]
@@ -156,3 +156,21 @@ def test_a_net_of_one_frame_without_proved_states_is_a_function_in_c(lstmc: LSTM
     assert (done.code, done.err) == (0, "")
     done = lstmc("convert", "net.onnx", "-o", "c", "--state", "in_0")
     assert done.err == "SourceError: --state takes IN=OUT, as in --state h_in=h_out, found 'in_0'\n"
+
+
+def test_ranges_are_measured_over_a_stream_of_frames(lstmc: LSTMC) -> None:  # noqa: F811
+    Path("net.onnx").write_bytes(exported("convolution and gru").SerializeToString())
+    assert lstmc("convert", "net.onnx", "-o", "net", "--no-compile").code == 0
+    frames = np.random.default_rng(0).standard_normal((40, 1, 2, 1, F))
+    np.savez("data.npz", x=frames)
+    np.savez("frame.npz", x=frames[0])
+    named = ("net/model.py", "--weights", "net/weights.npz")
+    done = lstmc("numbers", "ranges", *named, "--data", "data.npz", "--backend", "c", "-o", "ranges.json")
+    assert (done.code, done.err) == (0, "")
+    options = ("--backend-option", "numbers=c-a16w8", "--backend-option", "ranges=ranges.json")
+    done = lstmc("verify", *named, "--backend", "c", *options, "--on", "c-cpu")  # to the bit
+    assert (done.code, done.err) == (0, "")
+    done = lstmc("numbers", "ranges", *named, "--data", "frame.npz", "--backend", "c", "-o", "other.json")
+    assert done.err == (
+        "DataError: frame.npz does not fit net\n  wrong shape: x must be [T, 1, 2, 1, 6], found [1, 2, 1, 6]\n"
+    )
