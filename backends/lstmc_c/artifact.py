@@ -189,7 +189,7 @@ class Source:
             "guard": f"{self.name.upper()}_H",
             "facts": "\n".join(f"   {line}".rstrip() for line in self.facts()),
             "states": self.states,
-            "work": self.plan.work,
+            "work": self.plan.work + self.plan.scratch,
             "arrays": [*self.inputs, *self.outputs],
             "inputs": self.inputs,
             "outputs": self.outputs,
@@ -260,7 +260,10 @@ class Source:
 
     def facts(self) -> list[str]:
         """Return a table of inputs, outputs and states, then memory and operations of a step, as lines."""
-        state, work = sum(field.bytes for field in self.states), BYTES[self.work_type] * max(self.plan.work, 1)
+        state, work = (
+            sum(field.bytes for field in self.states),
+            BYTES[self.work_type] * max(self.plan.work + self.plan.scratch, 1),
+        )
         state += -state % max((BYTES[field.type] for field in self.states), default=1)
         flash = f"{self.constants.bytes} bytes of weights"
         flash += f", in {self.compiled.name}{WEIGHTS}" if self.in_file else ""

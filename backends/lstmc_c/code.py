@@ -308,12 +308,54 @@ class Writer:
             element += self._times_scale(w, "row")
             self.code.add(f"{along(w.shape[1])} {self._element(row, to, y.cells.strides[-1])} = {element};")
 
+    def scratch(self, size: int) -> str:
+        """Return memory for an op to use while it is computed."""
+        self.plan.scratch = max(self.plan.scratch, size)
+        return f"memory + {self.plan.work}"
+
     def conv(self, op: Conv, y: View, x: View, w: View, b: View | None = None) -> None:
+        if self._convolve(op, y, x, w, b):
+            return
         bias = "0.0f" if b is None else self._element(b, (1,), indices=("o",), use="bias")
         weight = self._number(self._element(w, w.cells.strides, indices=("o", "m", "i", "j"), use="matrix"))
         scaled = self._times_scale(w, "o")
         parts = ("0.0f", weight, f"sum{scaled} + {bias}") if scaled else (bias, weight, "sum")
         self._convolved(op, y, x, w, parts, "o")
+
+    def _convolve(self, op: Conv, y: View, x: View, w: View, b: View | None) -> bool:
+        """Write a convolution in float32 as calls of functions, one for each image and group; return whether it was."""
+        images = y.reshaped((-1, *y.shape[-3:]))
+        name = self.plan.places[w.base].name
+        if images is None or self.half or self.variable != "float" or ("matrix scale", name) in self.arrays:
+            return False
+        if images.cells.strides[-1] != 1 or not w.dense(4) or min(*images.cells.strides, *x.cells.strides) < 0:
+            return False
+        count, _, rows, width = images.shape
+        outs, ins, kh, kw = w.shape[0] // op.group, *w.shape[1:]
+        if outs == 1 and ins == 1 and x.cells.strides[-1] != 1:
+            return False
+        sizes = [outs, ins, kh, kw, rows, width, *op.stride, *op.dilation, *op.pad, *x.shape[-2:]]
+        _, yplane, yrow, _ = images.cells.strides
+        _, xplane, xrow, xcolumn = x.cells.strides
+        (to, at_y), (of, at_x), (matrix, at_w) = self._array(y), self._array(x), self._array(w, "matrix")
+        bias, at_b = ("0", 0) if b is None else self._array(b, "bias")
+        with self.code.block():
+            self.code.add(f"static const size_t sizes[] = {{{', '.join(map(str, sizes))}}};")
+            each = outs == 1 and ins == 1
+            groups = 1 if each else op.group
+            if not each:
+                columns = self.scratch(16 * ins * kh * kw)
+            for n in range(count):
+                for g in range(groups):
+                    wide = f"{to} + {at_y + n * images.cells.strides[0] + g * outs * yplane}, {yplane}, {yrow}"
+                    from_ = f"{of} + {at_x + n * x.cells.strides[0] + g * ins * xplane}, {xplane}, {xrow}"
+                    added = "0" if b is None else f"{bias} + {at_b + g * outs}"
+                    weights = f"{matrix} + {at_w + g * outs * ins * kh * kw}"
+                    if each:
+                        self.code.add(f"convolve_each({wide}, {from_}, {weights}, {added}, sizes, {op.group});")
+                    else:
+                        self.code.add(f"convolve({wide}, {from_}, {xcolumn}, {weights}, {added}, sizes, {columns});")
+        return True
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:
         """Write a convolution. ``parts`` are expressions: the sum's initial value, an element of the matrix, and the

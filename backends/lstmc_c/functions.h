@@ -361,3 +361,99 @@ static void row_sums_int8(int32_t *sum, const int8_t *w, const int8_t *x, size_t
     sum[row] = total;
   }
 }
+
+// 16 pixels of each channel of a convolution, from the elements of their windows: column k has element k of 16 windows
+static void pixels(float *y, size_t plane, const float *columns, size_t apart, const float *w, const float *b, size_t outs,
+                   size_t size, size_t count) {
+#if defined(__GNUC__) && (defined(__SSE__) || defined(__ARM_NEON) || defined(__riscv_vector))
+  typedef float sixteen __attribute__((vector_size(64), aligned(4), may_alias));
+  for (size_t o = 0; o < outs; o += 4) {
+    const size_t rows = lesser(outs - o, 4);
+    const float *const w0 = w + o * size, *const w1 = rows > 1 ? w0 + size : w0, *const w2 = rows > 2 ? w1 + size : w0,
+                *const w3 = rows > 3 ? w2 + size : w0;
+    sixteen sum[4];
+    for (size_t r = 0; r < 4; ++r) sum[r] = (sixteen){0.0f} + (b && r < rows ? b[o + r] : 0.0f);
+    for (size_t k = 0; k < size; ++k) {
+      const sixteen x = *(const sixteen *)(columns + apart * k);
+      sum[0] += x * w0[k];
+      sum[1] += x * w1[k];
+      sum[2] += x * w2[k];
+      sum[3] += x * w3[k];
+    }
+    for (size_t r = 0; r < rows; ++r) {
+      float *const to = y + (o + r) * plane;
+      if (count == 16) *(sixteen *)to = sum[r];
+      else for (size_t p = 0; p < count; ++p) to[p] = sum[r][p];
+    }
+  }
+#else
+  for (size_t o = 0; o < outs; ++o)
+    for (size_t p = 0; p < count; ++p) {
+      float sum = b ? b[o] : 0.0f;
+      for (size_t k = 0; k < size; ++k) sum += columns[apart * k + p] * w[o * size + k];
+      y[o * plane + p] = sum;
+    }
+#endif
+}
+
+// a convolution: s has channels out and in, the kernel, y's rows and columns, strides, dilations, padding, and x's rows
+// and columns
+static void convolve(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, size_t xcolumn,
+                     const float *w, const float *b, const size_t *s, float *columns) {
+  const size_t outs = s[0], ins = s[1], kh = s[2], kw = s[3], rows = s[4], width = s[5];
+  const size_t size = ins * kh * kw;
+  for (size_t k = 0; k < rows; ++k)
+    for (size_t l = 0; l < width; l += 16) {
+      const size_t from = width >= 16 && l + 16 > width ? width - 16 : l, count = lesser(width - from, 16);
+      float *column = columns;
+      if (kh * kw * s[6] * s[7] * xcolumn == 1 && !s[10] && !s[11] && count == 16) {
+        pixels(y + k * yrow + from, yplane, x + k * xrow + from, xplane, w, b, outs, size, count);
+        continue;
+      }
+      for (size_t m = 0; m < ins; ++m)
+        for (size_t i = 0; i < kh; ++i) {
+          const size_t line = k * s[6] + i * s[8];
+          const int inside = line >= s[10] && line < s[10] + s[12];
+          const float *const row = x + m * xplane + (inside ? line - s[10] : 0) * xrow;
+          for (size_t j = 0; j < kw; ++j, column += 16) {
+            const size_t first = from * s[7] + j * s[9];
+            if (inside && first >= s[11] && first - s[11] + 15 * s[7] < s[13]) {
+              const float *const start = row + (first - s[11]) * xcolumn;
+              if (s[7] * xcolumn == 1) for (size_t p = 0; p < 16; ++p) column[p] = start[p];
+              else for (size_t p = 0; p < 16; ++p) column[p] = start[p * s[7] * xcolumn];
+            } else {
+              for (size_t p = 0; p < 16; ++p) {
+                const size_t at = first + p * s[7];
+                column[p] = inside && at >= s[11] && at < s[11] + s[13] ? row[(at - s[11]) * xcolumn] : 0.0f;
+              }
+            }
+          }
+        }
+      pixels(y + k * yrow + from, yplane, columns, 16, w, b, outs, size, count);
+    }
+}
+
+// a convolution of each channel by itself
+static void convolve_each(float *y, size_t yplane, size_t yrow, const float *x, size_t xplane, size_t xrow, const float *w,
+                          const float *b, const size_t *s, size_t groups) {
+  const size_t kh = s[2], kw = s[3], rows = s[4], width = s[5];
+  for (size_t g = 0; g < groups; ++g, w += kh * kw)
+    for (size_t k = 0; k < rows; ++k) {
+      float *const to = y + g * yplane + k * yrow;
+      for (size_t l = 0; l < width; ++l) to[l] = b ? b[g] : 0.0f;
+      for (size_t i = 0; i < kh; ++i) {
+        const size_t line = k * s[6] + i * s[8];
+        if (line < s[10] || line >= s[10] + s[12]) continue;
+        const float *const row = x + g * xplane + (line - s[10]) * xrow;
+        for (size_t j = 0; j < kw; ++j) {
+          const size_t shift = j * s[9];
+          const size_t first = shift < s[11] ? (s[11] - shift + s[7] - 1) / s[7] : 0;
+          const size_t stop = lesser(width, s[13] + s[11] <= shift ? 0 : (s[13] + s[11] - shift - 1) / s[7] + 1);
+          const float factor = w[kw * i + j];
+          const float *const start = row + (first * s[7] + shift - s[11]);
+          if (s[7] == 1) for (size_t l = first; l < stop; ++l) to[l] += factor * start[l - first];
+          else for (size_t l = first; l < stop; ++l) to[l] += factor * start[(l - first) * s[7]];
+        }
+      }
+    }
+}

@@ -81,6 +81,7 @@ class Plan:
     last_moves: list[Move] = field(default_factory=list)
     places: dict[Ref, Place] = field(default_factory=dict)
     work: int = 0
+    scratch: int = 0  # more of it, behind, for ops that need some while they are computed
 
     @property
     def outputs(self) -> list[Output]:

@@ -39,7 +39,7 @@ from lstmc import (
 from lstmc.errors import BackendError, PassError
 from lstmc.interp import forward
 from lstmc.ir import Builder, Graph
-from lstmc.ops import Array, Precomputed
+from lstmc.ops import Array, Conv, Precomputed
 from lstmc.ops import Input as InputOp
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
@@ -672,3 +672,38 @@ def test_the_page_s_python_runs_by_cffi(tmp_path: Path) -> None:
     with net.stream(on="interpreter") as step:
         meant = [step(x=x.reshape(1, 1, 32))["y"].ravel() for x in (np.zeros(32), np.arange(32) / 32)]
     np.testing.assert_allclose([list(map(float, line.split())) for line in printed.splitlines()], meant, atol=1e-5)
+
+
+# images, channels, groups, outputs, rows, columns; kernel, stride, padding, dilation
+CONVOLUTIONS = [
+    (1, 3, 1, 5, 1, 33, (1, 1), (1, 1), (0, 0), (1, 1)),  # products of pixels, not a multiple of 16
+    (1, 4, 2, 6, 2, 16, (1, 1), (1, 1), (0, 0), (1, 1)),
+    (2, 3, 1, 4, 3, 7, (3, 3), (1, 1), (1, 1), (1, 1)),  # fewer than 16 columns
+    (1, 2, 1, 9, 3, 50, (2, 5), (1, 2), (0, 2), (1, 1)),
+    (1, 6, 3, 6, 7, 40, (3, 3), (1, 1), (2, 3), (2, 3)),
+    (1, 5, 5, 5, 4, 37, (3, 3), (1, 2), (2, 1), (2, 1)),  # each channel by itself
+    (2, 3, 3, 3, 1, 5, (1, 3), (1, 1), (0, 1), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("flags", [(), ("-U__SSE__",)], ids=["vectors", "plain"])
+def test_convolutions_of_every_form(flags: tuple[str, ...], tmp_path: Path) -> None:
+    nets = []
+    for at, (n, c, group, outs, rows, columns, kernel, *how) in enumerate(CONVOLUTIONS):
+        b = Builder(f"convolution_{at}")
+        x, w = (
+            b.add(InputOp((n, c, rows, columns)), names=("x",)),
+            b.add(ParamOp((outs, c // group, *kernel)), names=("w",)),
+        )
+        bias = b.add(ParamOp((outs,)), names=("b",)) if at % 2 else ()
+        stride, pad, dilation = how
+        (y,) = b.add(Conv(stride, pad, dilation, group), *x, *w, *bias, names=("y",))
+        graph = b.finish([("y", y)])
+        nets.append(Net.of(compile_graph(graph, CBackend()), random_weights(graph), graph.name))
+    machine = Machine(("gcc", *SANITIZERS, "-O1", *flags))
+    build(tmp_path, nets, machine)
+    run(tmp_path, nets, machine)
+    for net in nets:
+        assert "convolve" in net.artifact.files[f"{net.compiled.name}.c"].decode()
+        (y,) = forward(net.compiled.model, net.arrays.inputs, net.weights).outputs.values()
+        assert relative_gap(net.manifest.outputs["y"].read(net.results), y) < 1e-5, net.compiled.name
