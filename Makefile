@@ -147,6 +147,7 @@ docs: $(VENV)/.test ## write the generated pages anew
 	$(BIN)/python -m docs.generate_semantics
 	$(BIN)/python -m docs.generate_cells
 	$(BIN)/python -m docs.generate_language
+	$(BIN)/python -m docs.generate_operators
 	$(BIN)/lstmc show docs/examples/lstm_demo.py --unrolled --form packed-in-loop -o docs/pictures/lstm_demo.svg
 
 notebooks: caffe ## run the notebooks of docs/notebooks, and write what their cells show into them

@@ -422,7 +422,7 @@ def test_every_op_can_be_imported_from_its_package(package: str) -> None:
     assert [op for op in ops if offered.get(op.__name__) is not op] == []
 
 
-@pytest.mark.parametrize("name", ["generate_semantics", "generate_cells", "generate_language"])
+@pytest.mark.parametrize("name", ["generate_semantics", "generate_cells", "generate_language", "generate_operators"])
 def test_a_generated_page_is_current(name: str) -> None:
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
