@@ -22,7 +22,7 @@ the way out. A value that depends on no input is computed while the file is read
 
 ## ONNX
 
-{{ onnx.read | length }} of the {{ onnx.read | length + onnx.others | length + onnx.bodies | length }} operators of opset {{ opset }}:
+{{ onnx.read | length }} of the {{ (onnx.read + onnx.others + onnx.bodies) | length }} operators of opset {{ opset }}:
 
 {{ onnx.read | names }}
 
