@@ -82,7 +82,7 @@ def compared_functions(
     streams = {function: net.stream(function, together) for function in ("steps", "block")}
     first = streams["steps"][0]
     if compiled.states:
-        found["reset"] = _joined(_first_states(compiled.states, manifest, first, weights, rounding))
+        found["reset"] = _joined(first_states(compiled.states, manifest, first, weights, rounding))
     wanted, states = dict[str, list[Array]](), dict(first)
     for step in steps:
         results = net.forward({**steps[0], **{b: a for b, a in step.items() if b in each}, **states})
@@ -123,7 +123,7 @@ def _dequantized(net: Functions, function: str, grid: Grid) -> Pair:
     return (grid.scale * integers.astype(np.float64)).astype(np.float32), net.converted(function, integers, "float32")
 
 
-def _first_states(
+def first_states(
     states: Iterable[StatePair],
     manifest: Manifest,
     found: Mapping[str, Array],

@@ -38,8 +38,10 @@ from lstmc.verification.arrays import random_arrays
 from lstmc.verification.differential import check
 from lstmc.weights import random_weights
 from lstmc_c import CBackend
+from lstmc_c.artifact import STATE
 from lstmc_c.backend import call_source, execution, fed_blobs, input_blobs
 from lstmc_c.code import OPS
+from lstmc_c.entry_points import STEPS, blobs_of_each_step, first_states
 from lstmc_c.numbers import FLOAT32, Numbers
 from tests.fuzz.trial import generic
 
@@ -75,8 +77,11 @@ MACHINES = {
 }
 
 MAIN = """\
+#include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 static void run(void (*call)(const float *const *, float *const *), const size_t *in, const size_t *out) {
   static float *arrays[1000];
   size_t inputs = 0, outputs = 0, i;
@@ -88,6 +93,42 @@ static void run(void (*call)(const float *const *, float *const *), const size_t
   call((const float *const *)arrays, arrays + inputs);
   for (i = 0; i < outputs; ++i) fwrite(arrays[inputs + i], sizeof(float), out[i], stdout);
   for (i = 0; i < inputs + outputs; ++i) free(arrays[i]);
+}
+static float number(int kind, size_t i) {
+  const float numbers[] = {0.25f * (float)(i * 7 % 9) - 1.0f, 0.0f, 1e-42f, 3e38f, (float)INFINITY, (float)NAN};
+  return i % 2 && kind > 1 ? -numbers[kind] : numbers[kind];
+}
+// After a reset, steps of all kinds of numbers give what a block gives, to the bit. Writes the states after a reset.
+static void stream(void (*const calls[])(const float *const *, float *const *), const size_t *in, const size_t *out) {
+  static float *fed[1000], *results[2][1000];
+  for (int kind = 0; kind < 6; ++kind) {
+    size_t inputs = 0, outputs = 0, i;
+    for (; in[inputs]; ++inputs) {
+      fed[inputs] = malloc(in[inputs] * sizeof(float));
+      for (i = 0; i < in[inputs]; ++i) fed[inputs][i] = number(kind, i);
+    }
+    for (; out[outputs]; ++outputs)
+      for (i = 0; i < 2; ++i) results[i][outputs] = calloc(out[outputs], sizeof(float));
+    for (i = 0; i < 2; ++i) calls[i]((const float *const *)fed, results[i]);
+    for (i = 0; i < outputs; ++i) {
+      if (memcmp(results[0][i], results[1][i], out[i] * sizeof(float))) exit(4);
+      if (!kind && i >= outputs / 2) fwrite(results[0][i], sizeof(float), out[i], stdout);
+      free(results[0][i]);
+      free(results[1][i]);
+    }
+    for (i = 0; i < inputs; ++i) free(fed[i]);
+  }
+}
+// Opens a file of weights; exits where that fails, or where a damaged one opens.
+static void opened(int (*opens)(const void *, size_t), const void *data, size_t size) {
+  unsigned char *const damaged = malloc(size);
+  for (size_t i = 0; i < size; i += size / 5 + 1) {
+    memcpy(damaged, data, size);
+    damaged[i] ^= 4;
+    if (opens(damaged, size)) exit(5);
+  }
+  free(damaged);
+  if (opens(data, size - 4) || !opens(data, size)) exit(6);
 }
 """
 
@@ -120,6 +161,7 @@ class Net:
     given: Mapping[str, Array] = field(default_factory=dict)
     numbers: Numbers = FLOAT32
     results: dict[str, Array] = field(default_factory=dict)
+    first: dict[str, Array] = field(default_factory=dict)  # the states after a reset
     name = "c-cpu"
 
     @classmethod
@@ -131,12 +173,13 @@ class Net:
         seed: int = 0,
         given: Mapping[str, Array] = {},
         numbers: str = "float32",
+        in_file: bool = False,
     ) -> Net:
         """Write a net under another name. Integers have the ranges of the arrays that it is fed."""
         compiled = replace(compiled, name=name)
         arrays = random_arrays(compiled, weights, seed, given)
         chosen = Numbers.of(numbers, limits(compiled, arrays)) if numbers != "float32" else FLOAT32
-        return cls(compiled, CBackend(chosen).emit(compiled, weights), weights, arrays, seed, given, chosen)
+        return cls(compiled, CBackend(chosen, in_file).emit(compiled, weights), weights, arrays, seed, given, chosen)
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -170,21 +213,39 @@ def build(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"])
         for name, content in net.artifact.files.items():
             (folder / name).write_bytes(content)
         manifest, name = net.manifest, net.compiled.name
-        call = call_source(manifest, f"call_{i}")
+        each = blobs_of_each_step(net.compiled, manifest)
+        call = call_source(manifest, f"call_{i}", each, STEPS)
         (folder / f"call_{i}.c").write_text(call)
         own = STATIC.findall(net.artifact.files[f"{name}.c"].decode() + call)
-        lines += [f"#define {each} net_{i}_{each}" for each in dict.fromkeys(own)]
+        lines += [f"#define {word} own_{i}_{word}" for word in dict.fromkeys(own)]
         lines += [f'#include "{name}.c"', f'#include "call_{i}.c"']
-        lines += [f"#undef {each}" for each in dict.fromkeys([*own, *MACRO.findall(call)])]
+        lines += [f"#undef {word}" for word in dict.fromkeys([*own, *MACRO.findall(call)])]
         shapes = {blob: entry.place.shape for entry in manifest.inputs.values() for blob in entry.place.names}
         fed = [int(np.prod(shapes[blob])) for blob in fed_blobs(manifest)]
         shapes = {blob: place.shape for place in manifest.outputs.values() for blob in place.names}
         read = [int(np.prod(shapes[blob])) for blob in manifest.output_blobs]
-        table.append((fed, read))
-    lines.append("int main(void) {")
-    for i, sizes in enumerate(table):
-        fed, read = ("{" + ", ".join(map(str, [*each, 0])) + "}" for each in sizes)
-        lines.append(f"  {{ static const size_t in[] = {fed}, out[] = {read}; run(call_{i}, in, out); }}")
+        streamed = [
+            [size * (STEPS if blob in each else 1) for blob, size in zip(blobs, sizes, strict=True)]
+            for blobs, sizes in ((fed_blobs(manifest), fed), (manifest.output_blobs, read))
+        ]
+        first = [size if blob.startswith(STATE) else 1 for blob, size in zip(manifest.output_blobs, read, strict=True)]
+        table.append((fed, read, streamed[0], [*streamed[1], *first]))
+        if content := net.artifact.files.get(f"{name}.bin"):
+            words = ", ".join(f"{word}u" for word in np.frombuffer(content, "<u4"))
+            lines.append(f"static const uint32_t data_{i}[] = {{{words}}};")
+    lines += ["int main(void) {", "  (void)opened;"]
+    for i, (net, sizes) in enumerate(zip(nets, table, strict=True)):
+        arrays = [
+            f"{array}[] = {{{', '.join(map(str, [*each, 0]))}}}"
+            for array, each in zip(("in", "out", "more", "all"), sizes, strict=True)
+        ]
+        calls = (
+            f"static void (*const calls[])(const float *const *, float *const *) = {{call_{i}_steps, call_{i}_block}};"
+        )
+        lines += ["  {", f"    static const size_t {', '.join(arrays)};", f"    {calls}"]
+        if f"{net.compiled.name}.bin" in net.artifact.files:
+            lines.append(f"    opened(call_{i}_open, data_{i}, sizeof data_{i});")
+        lines += [f"    run(call_{i}, in, out);", "    stream(calls, more, all);", "  }"]
     lines += ["  return 0;", "}"]
     (folder / "main.c").write_text("\n".join(lines) + "\n")
     made = subprocess.run(
@@ -214,13 +275,23 @@ def run(folder: Path, nets: Sequence[Net], machine: Machine = MACHINES["gcc"]) -
             size = int(np.prod(shapes[blob]))
             net.results[blob] = results[at : at + size].reshape(shapes[blob])
             at += size
+        for blob in net.manifest.output_blobs:
+            shape = shapes[blob] if blob.startswith(STATE) else (1,)
+            size = int(np.prod(shape))
+            net.first[blob] = results[at : at + size].reshape(shape)
+            at += size
     assert at == results.size
 
 
 def wrong(net: Net) -> list[str]:
     """The differences of a net that has run which float32 does not excuse."""
     report = check(net.compiled, net.artifact, net.weights, net, net.seed, net.given)
-    return [str(one) for one in report.differences if not one.passed]
+    rounding, compiled = net.numbers.rounding(net.compiled), net.compiled
+    first = (
+        [] if compiled.states is None else first_states(compiled.states, net.manifest, net.first, net.weights, rounding)
+    )
+    resets = [f"reset: {found} for {wanted}" for wanted, found in first if not np.array_equal(wanted, found)]
+    return [*(str(one) for one in report.differences if not one.passed), *resets]
 
 
 def random_net(seed: int, numbers: str = "float32") -> Net | str:
@@ -235,7 +306,7 @@ def random_net(seed: int, numbers: str = "float32") -> Net | str:
             compiled = compile_graph(graph, CBackend())
         except LstmcError:
             compiled = compile_graph(graph, WholeBackend())
-        return Net.of(compiled, weights, f"net_{seed}", seed, numbers=numbers)
+        return Net.of(compiled, weights, f"net_{seed}", seed, numbers=numbers, in_file=seed % 3 == 0)
     except LstmcError as error:
         return generic(error.message)
 
