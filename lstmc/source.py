@@ -279,13 +279,22 @@ class _Tree:
         for node in ast.walk(tree):
             self._note(node)
 
+    def _note_assigned(self, target: ast.expr, value: ast.expr) -> None:
+        """Note the names that an expression is assigned to; those of each element, where both sides are tuples."""
+        elements = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+        names = tuple(e.id for e in elements if isinstance(e, ast.Name))
+        if len(names) == len(elements):
+            self.assigned[_span_of(value)] = names
+        inner = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+        starred = any(isinstance(one, ast.Starred) for one in (*elements, *inner))
+        if isinstance(target, ast.Tuple | ast.List) and len(inner) == len(elements) and not starred:
+            for own, one in zip(elements, inner, strict=True):
+                self._note_assigned(own, one)
+
     def _note(self, node: ast.AST) -> None:
         match node:
             case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value):
-                elements = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
-                names = tuple(e.id for e in elements if isinstance(e, ast.Name))
-                if len(names) == len(elements):
-                    self.assigned[_span_of(value)] = names
+                self._note_assigned(target, value)
                 if isinstance(target, ast.Tuple | ast.List):
                     self.looked_at[_span_of(target)] = _span_of(value)
             case ast.If() | ast.While() | ast.IfExp() | ast.Assert():

@@ -68,8 +68,10 @@ def test_names_are_those_the_expression_is_assigned_to(written: type[Written]) -
     )
     names = {
         "dict(one=1)": ("a",),
-        "dict(two=2)": (),
+        "dict(two=2)": ("b",),
         "(dict(three=3), 4)": ("d", "e"),
+        "dict(three=3)": ("d",),
+        "(2, 3)": ("l", "m"),
         'list("fg")': ("f", "g"),
         "dict(four=4)": ("h",),
         "dict(five=5)": (),

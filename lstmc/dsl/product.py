@@ -77,7 +77,8 @@ def einsum(specification: str, *values: Value) -> Value:
         return _summed(_lined_up(product, own, order), order, result)
     for at, (value, theirs) in enumerate(zip(values[1:], letters[1:], strict=True), 2):
         later = "".join(letters[at:]) + result
-        kept = result if at == len(values) else "".join(dict.fromkeys(n for n in own + theirs if n in later))
+        both = {*own, *theirs} & {*later}  # in the order of the result, of which a batch is first
+        kept = result if at == len(values) else "".join(n for n in dict.fromkeys(result + own + theirs) if n in both)
         order = _order(own, theirs, kept)
         operands = _lined_up(product, own, order), _lined_up(value, theirs, order)
         product, own = _summed(apply(Mul(), *operands), order, kept), kept

@@ -113,7 +113,8 @@ class Layers(ShapeOps):
         while more:
             of_x, x = of_y, y
             needed = {*result}.union(*more[1:])
-            of_y = "".join(one for one in dict.fromkeys(of_x + more[0]) if one in needed) if more[1:] else result
+            both = {*of_x, *more[0]} & needed
+            of_y = "".join(one for one in dict.fromkeys(result + of_x + more[0]) if one in both) if more[1:] else result
             y = self.product(of_x, more.pop(0), of_y, x, others.pop(0))
         return self.value(y)
 

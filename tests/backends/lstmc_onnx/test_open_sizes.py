@@ -77,6 +77,8 @@ def model(body: str, inputs: str = "X=Input(T, N, 3)") -> Any:
         # the number of steps is in a number of the net: 1 / T
         ("y, _ = scan(lstm(H=2), X)\n    return mean(y, 0)", "X=Input(T, N, 3)", "dynamic axes: N"),
         ("y, _ = scan(lstm(H=2), X, lengths=L)\n    return y", "X=Input(T, N, 3), L=Input(N)", "dynamic axes: T, N"),
+        ('return einsum("ij,tnj,kj->tnik", A, X, B)', "X=Input(T, N, 3), A=Param(2, 3), B=Param(4, 3)",
+         "dynamic axes: T, N"),
         ("return reshape(X, T * N, 3) + 1", "X=Input(T, N, 3)", "dynamic axes: T, N"),
         ("return linear(X, W)", "X=Input(T, N), W=Param(4, N)", "dynamic axes: T"),
         ("y, _ = scan(lstm(H=2), X)\n    return reshape(y, N, T, 2)", "X=Input(T, N, 3)", "dynamic axes: T, N"),
