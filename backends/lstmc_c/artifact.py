@@ -123,6 +123,7 @@ class Source:
 
     def _state(self, before: str) -> Field:
         pair, type_, grid = self.initial[before], self.graph.type(Ref(before)), self._grid(Ref(before))
+        self._grid(next(output.ref for output in self.graph.outputs if output.name == pair.after))
         short = pair.name.rpartition("/")[2]
         alone = [other.name.rpartition("/")[2] for other in self.initial.values()].count(short) == 1
         name = self.arrays["state", before] = self.fields.unique(short if alone else pair.name)

@@ -541,6 +541,17 @@ def test_softmax_in_integers_is_near_softmax(tmp_path: Path) -> None:
             assert relative_gap(found[name], array) < most, (numbers, name)
 
 
+def test_a_state_in_integers_that_becomes_a_parameter_is_refused() -> None:
+    @cell
+    def forgetting(x=Input(1, D), h=State(1, D), *, b=Param(1, D, fill=constant(0.5))):
+        return x + h, {"h": b}
+
+    exact = lstmc.compile(forgetting, backend="c", D=3, outputs=["y"])
+    numbers = Numbers.of("c-a16w8", exact.ranges({"x": np.ones((4, 1, 3))}))
+    with pytest.raises(BackendError, match=r"output .* depends on no input"):
+        lstmc.compile(forgetting, backend=CBackend(numbers), D=3, outputs=["y"])
+
+
 def test_sums_that_32_bits_do_not_hold_are_refused() -> None:
     @model
     def wide(X=Input(1, 600), *, W=Param(2, 600)):
