@@ -78,6 +78,7 @@ ORDER["lstmc_c"] = (
     ("code",),
     ("numbers",),
     ("artifact",),
+    ("entry_points",),
     ("backend",),
     ("lstmc_c",),
 )

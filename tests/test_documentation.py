@@ -49,7 +49,7 @@ OTHERS = {
     *("KillWait", "scancel", "srun"),  # Slurm
     "null",  # JSON
     *("Tensor_DimensionType_Caffe", "mnnconvert", "resizeSession", "resizeTensor"),  # MNN
-    *("GRU_X_MOST", "GRU_X_SCALE"),  # of a net in C
+    *("GRU_X_MOST", "GRU_X_SCALE", "__ARM_FEATURE_SIMD32", "arm_acle.h"),  # of a net in C
     *("NAME.h", "NAME_block", "NAME_open", "NAME_reset", "NAME_state", "NAME_step", "NAME_work"),  # nets in C
     "NAME_torch.py",  # a net of PyTorch
     *("DropDoubleRelu", "NAME_stream.py"),  # made up by an example; what compile --example writes
