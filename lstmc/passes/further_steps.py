@@ -14,7 +14,7 @@ import numpy as np
 
 from lstmc.ops import Add, Binary, Conv, Linear, Op, Pointwise, Split, Sub, Unstack
 from lstmc.ops.shape import Reduce
-from lstmc.passes.unrolled_steps import BodyOp, CommonStep, Dataflow, StepsDiffer, Values
+from lstmc.passes.unrolled_steps import BodyOp, CommonStep, Dataflow, Step, StepsDiffer, Values, equal
 from lstmc.types import TensorType
 
 
@@ -72,6 +72,82 @@ def _extend_from_zero(common: CommonStep) -> None:
         for zero in combinations(states, count):
             if _longer(common, _from_zero(common, zero), at_end=False):
                 return
+
+
+def absorb(common: CommonStep) -> None:
+    """Move equal consumers of a result in every step, as of a following layer, into the body."""
+    for part in common.parts:  # grows while it is walked
+        for values in part.results:
+            if "" not in values and len({common.flow.types[value] for value in values}) == 1:
+                _absorb_consumers(common, values)
+
+
+def _absorb_consumers(common: CommonStep, values: Values) -> None:
+    for number in common.flow.consumers.get(values[0], ()):
+        step = common.flow.steps[number]
+        if common.claimed() >> number & 1 or not _computes(common.flow, step):
+            continue
+        place = step.inputs.index(values[0])
+        steps = [_matching_consumer(common.flow, step, place, value) for value in values]
+        matches = [step for step in steps if step is not None]
+        if len(matches) < len(steps) or len({step.outputs for step in matches}) < len(matches):
+            continue
+        operands = tuple(zip(*(step.inputs for step in matches), strict=True))
+        kinds = (common.values, common.sequences, common.static, common.constants)
+        before, count = [{**kind} for kind in kinds], len(common.parts)
+        if all(_can_be_read(common, operand) for operand in operands):
+            common.add(matches, operands)
+            continue
+        del common.parts[count:]
+        for kind, known in zip(kinds, before, strict=True):
+            kind.clear()
+            kind.update(known)
+
+
+def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
+    """Return whether an op computes, or moves elements for an op of the same step that does."""
+    if not step.op.moves:
+        return True
+    readers = {number for value in step.outputs for number in flow.consumers.get(value, ())}
+    return depth > 0 and len(readers) == 1 and _computes(flow, flow.steps[readers.pop()], depth - 1)
+
+
+def _matching_consumer(flow: Dataflow, pattern: Step, place: int, value: str) -> Step | None:
+    for number in flow.consumers.get(value, ()):
+        step = flow.steps[number]
+        if equal([pattern, step]) and step.inputs[place] == value:
+            mine, theirs = (tuple(v if flow.constant(v) else "" for v in s.inputs) for s in (step, pattern))
+            if mine == theirs:
+                return step
+    return None
+
+
+def _can_be_read(common: CommonStep, operand: Values, depth: int = 6) -> bool:
+    """Return whether the body has these values, or can have them: constants, slices, and what is computed of them."""
+    flow = common.flow
+    if operand in common.values:
+        return True
+    if len(set(operand)) == 1 and flow.constant(operand[0]):
+        common.classify(common.constants, operand)
+        return True
+    claimed = common.claimed()
+    if any(flow.constant(v) or flow.depends(v, claimed) for v in operand):
+        return False
+    if len(set(operand)) == 1 and flow.types[operand[0]].rank:
+        common.classify(common.static, operand)
+        return True
+    if consecutive(flow, operand) or consecutive(flow, operand[::-1]):
+        common.classify(common.sequences, operand)
+        return True
+    makers = [flow.steps[flow.producer[value]] for value in operand if value in flow.producer]
+    distinct = len({maker.outputs for maker in makers}) == len(operand)
+    if not distinct or not depth or not equal(makers) or isinstance(makers[0].op, Split | Unstack):
+        return False
+    operands = tuple(zip(*(maker.inputs for maker in makers), strict=True))
+    if not all(_can_be_read(common, one, depth - 1) for one in operands):
+        return False
+    common.add(makers, operands)
+    return True
 
 
 def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) -> bool:

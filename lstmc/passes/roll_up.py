@@ -16,7 +16,7 @@ from lstmc.dsl.printer import KEYWORDS, python_identifier
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_step, of_step
 from lstmc.ops import Arg, Concat, Full, Leaf, Op, Reshape, Role, Split, Transpose, Unstack
 from lstmc.passes.base import Pass, PassResult
-from lstmc.passes.further_steps import consecutive, extend
+from lstmc.passes.further_steps import absorb, consecutive, extend
 from lstmc.passes.simplify import Cse
 from lstmc.passes.unrolled_steps import (
     Chain,
@@ -89,7 +89,7 @@ def _rolled(flow: Dataflow, chain: Chain, least: int) -> Graph | None:
             if common.count < least:
                 return None
             if absorbing:
-                common.absorb()
+                absorb(common)
             return _Rewrite(common).graph()
         except (StepsDiffer, RecursionError):  # a step deeper than Python goes stays written out
             continue

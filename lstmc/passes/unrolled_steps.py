@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lstmc.ir import Builder, Graph, Output, Ref, Scan
-from lstmc.ops import Conv, Full, Input, Leaf, Linear, Op
+from lstmc.ops import Concat, Conv, Full, Input, Leaf, Linear, Op
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
@@ -186,6 +186,7 @@ class CommonStep:
         self.flow, self.chain = flow, chain
         self.ends = [*pairwise(chain.numbers)]
         self.cores = [self._between(first, last) for first, last in self.ends]
+        self.joined = False  # whether the operand of a member was read as a concatenation
         self._begin(len(self.ends))
         root = self._root()
         self._unify(root)
@@ -195,6 +196,11 @@ class CommonStep:
             self._unify(root[:-1])
             for state in late:
                 self._unify(state[1:])
+        if self.joined:  # the operand of the next member is no part of the step
+            following = self.following()
+            self._begin(self.count)
+            for values in following.values():
+                self._unify(values)
         self.following()
 
     def _begin(self, count: int) -> None:
@@ -238,7 +244,7 @@ class CommonStep:
             return
         first, alike = values[0], len(set(values)) == 1
         if alike and self.flow.constant(first):
-            self._classify(self.constants, values)
+            self.classify(self.constants, values)
             return
         if len({self.flow.types[value] for value in values}) > 1:
             raise StepsDiffer
@@ -246,11 +252,12 @@ class CommonStep:
         inside = [maker in core for maker, core in zip(makers, self.cores, strict=False)]
         carried = all(maker in core for maker, core in zip(makers[1:], self.cores, strict=False))
         if self.count > 1 and carried and not all(inside):
-            self._classify(self.states, values)
+            if not self._joins(values, makers):
+                self.classify(self.states, values)
             return
         if alike and not all(inside):
             self._independent(values)
-            self._classify(self.static, values)
+            self.classify(self.static, values)
             return
         steps = [self.flow.steps[maker] for maker in makers if maker is not None]
         if len(steps) == len(values) and equal(steps) and (all(inside) or len(set(makers)) == len(makers)):
@@ -264,12 +271,34 @@ class CommonStep:
         if all(inside):
             raise StepsDiffer
         if self.count > 1 and all(self._within(value, step) for step, value in enumerate(values[1:])):
-            self._classify(self.states, values)
+            self.classify(self.states, values)
             return
         self._independent(values)
-        self._classify(self.sequences, values)
+        self.classify(self.sequences, values)
 
-    def _classify(self, kind: dict[Values, None], values: Values) -> None:
+    def _joins(self, values: Values, makers: Sequence[int | None]) -> bool:
+        """Read a concatenation in every step as one, of a state and the step's input; return whether it is that."""
+        steps = [self.flow.steps[maker] for maker in makers if maker is not None]
+        distinct = len({step.outputs for step in steps}) == len(values)
+        if not distinct or not isinstance(steps[0].op, Concat) or not equal(steps):
+            return False
+        kinds = (self.values, self.states, self.sequences, self.static, self.constants)
+        before, count = [{**kind} for kind in kinds], len(self.parts)
+        operands = tuple(zip(*(step.inputs for step in steps), strict=True))
+        try:
+            for operand in operands:
+                self._unify(operand)
+        except StepsDiffer:
+            del self.parts[count:]
+            for kind, known in zip(kinds, before, strict=True):
+                kind.clear()
+                kind.update(known)
+            return False
+        self.add(steps, operands)
+        self.joined = True
+        return True
+
+    def classify(self, kind: dict[Values, None], values: Values) -> None:
         if kind is not self.constants and not self.flow.types[values[0]].rank:
             raise StepsDiffer  # an input of a step has an axis
         kind[values] = self.values[values] = None
@@ -318,43 +347,6 @@ class CommonStep:
         for value in {value for part in self.parts for values in part.results for value in values if value}:
             bits |= 1 << self.flow.producer[value]
         return bits
-
-    def absorb(self) -> None:
-        """Move equal consumers of a result in every step, as of a following layer, into the body."""
-        for part in self.parts:  # grows while it is walked
-            for values in part.results:
-                if "" not in values and len({self.flow.types[value] for value in values}) == 1:
-                    self._absorb_consumers(values)
-
-    def _absorb_consumers(self, values: Values) -> None:
-        claimed = self.claimed()
-        for number in self.flow.consumers.get(values[0], ()):
-            step = self.flow.steps[number]
-            if claimed >> number & 1 or step.op.moves:
-                continue
-            place = step.inputs.index(values[0])
-            steps = [self._matching_consumer(step, place, value) for value in values]
-            if all(steps):
-                matches = [step for step in steps if step is not None]
-                operands = tuple(zip(*(step.inputs for step in matches), strict=True))
-                if len({step.outputs for step in matches}) == len(matches) and all(map(self._can_be_read, operands)):
-                    self.add(matches, operands)
-                    claimed = self.claimed()
-
-    def _matching_consumer(self, pattern: Step, place: int, value: str) -> Step | None:
-        for number in self.flow.consumers.get(value, ()):
-            step = self.flow.steps[number]
-            if equal([pattern, step]) and step.inputs[place] == value:
-                mine, theirs = (tuple(v if self.flow.constant(v) else "" for v in s.inputs) for s in (step, pattern))
-                if mine == theirs:
-                    return step
-        return None
-
-    def _can_be_read(self, operand: Values) -> bool:
-        """Return whether the body has these values, or can have them as a constant."""
-        if operand not in self.values and len(set(operand)) == 1 and self.flow.constant(operand[0]):
-            self.constants[operand] = self.values[operand] = None
-        return operand in self.values
 
 
 def equal(steps: Sequence[Step]) -> bool:

@@ -94,7 +94,7 @@ def compare(module: nn.Module, *xs: torch.Tensor) -> tuple[Imported, dict[str, A
     outputs = module(*(x.double() if x.is_floating_point() else x for x in xs))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     names = ["Y"] if len(outputs) == 1 else [f"Y_{i}" for i in range(len(outputs))]
-    inputs = {name: x.numpy().astype(float) for name, x in zip(found.described.inputs, xs, strict=True)}
+    inputs = {name: np.atleast_1d(x.numpy()).astype(float) for name, x in zip(found.described.inputs, xs, strict=True)}
     wanted = {name: output.detach().numpy() for name, output in zip(names, outputs, strict=True)}
     assert_close(made.interpreted(inputs), wanted, 1e-6)
     return made, inputs, wanted

@@ -156,6 +156,7 @@ class _Layout:
         self.order = {name: tuple(range(len(shape))) for name, shape in self.shapes.items()} | inputs
         self.name = {name: name for name in self.shapes}
         self.params = dict(source.params)
+        self.derived: dict[str, str] = {}  # parameters in another order or shape, and what they are made of
         self.steps: list[Step] = []
         self.cost = 0
         self.moved: dict[tuple[str, Order], str] = {}  # arrays with their axes permuted, shared by their consumers
@@ -175,14 +176,26 @@ class _Layout:
         axes |= {name: self.order[value] for name, value in self.source.outputs.items()}
         own = self.source.leaves
         leaves = {name: replace(x, shape=self.shapes[name]) if isinstance(x, Input) else x for name, x in own.items()}
+        names = self._names_of_params({*outputs.values()})
+        steps = [replace(s, inputs=tuple(names.get(value, value) for value in s.inputs)) for s in self.steps]
         return self.source.of_steps(
-            self.steps,
+            steps if names else self.steps,
             leaves,
-            self.shapes,
+            self.shapes | {name: self.shapes[own] for own, name in names.items()},
             outputs,
-            self.params,
+            self.params | {name: self.params[own] for own, name in names.items()},
             axes={name: order for name, order in axes.items() if order != tuple(range(len(order)))},
         )
+
+    def _names_of_params(self, read: set[str]) -> dict[str, str]:
+        """Return the source's name of each parameter in another order or shape, where nothing reads that parameter."""
+        read |= {name for step in self.steps for name in step.inputs}
+        roots = {name: self._root(name) for name in self.derived if name in read}
+        alone = Counter(roots.values())
+        return {name: root for name, root in roots.items() if root not in read and alone[root] == 1}
+
+    def _root(self, name: str) -> str:
+        return self._root(self.derived[name]) if name in self.derived else name
 
     def late_times(self) -> int:
         """Return the number of inputs with time behind another axis: a net of one step needs it in front."""
@@ -260,7 +273,7 @@ class _Layout:
         shape = tuple(self.shapes[name][axis] for axis in axes)
         if name in self.params:
             permuted = f"{name}_{''.join(map(str, axes))}"
-            self.params[permuted] = self.params[name].transposed(*axes)
+            self.params[permuted], self.derived[permuted] = self.params[name].transposed(*axes), name
             self.shapes[permuted], self.order[permuted], self.name[permuted] = (
                 self.params[permuted].shape,
                 order,
@@ -317,7 +330,7 @@ class _Layout:
             return name
         sizes = self.params[name].shape[first:]
         reshaped = f"{name}_{'x'.join(map(str, sizes))}"
-        self.params[reshaped] = self.params[name].reshaped(*sizes)
+        self.params[reshaped], self.derived[reshaped] = self.params[name].reshaped(*sizes), name
         self.shapes[reshaped] = sizes
         return reshaped
 
@@ -363,7 +376,7 @@ class _Layout:
         shape = tuple(next(sizes) if axis >= missing else 1 for axis in order)[lead:]
         if name in self.params:
             reshaped = f"{name}_{'x'.join(map(str, shape))}"
-            self.params[reshaped] = self.params[name].reshaped(*shape)
+            self.params[reshaped], self.derived[reshaped] = self.params[name].reshaped(*shape), name
             self.shapes[reshaped] = self.params[reshaped].shape
             return reshaped
         return self._insert(Reshape(shape), name, tuple(range(len(shape))), "spread", step.loc)

@@ -15,6 +15,7 @@ from lstmc.importers.canonical.time import (
     Frames,
     TwoTimeAxes,
     fixed_frames,
+    is_running_sum,
     is_zero,
     time_axes,
     timeless,
@@ -22,7 +23,7 @@ from lstmc.importers.canonical.time import (
 from lstmc.importers.ir.net import MaskedScan, Net, body_of, origin_of, scan_of
 from lstmc.importers.ir.ops import Elementwise, Expand, LogSoftmax, Permute, Select
 from lstmc.importers.ir.recur import with_mask
-from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed, result_shapes
+from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan, op_of_one
 from lstmc.ops import Concat, Conv, Dropout, Full, Op, Reshape, Softmax, Split
@@ -110,7 +111,6 @@ class _DynamicTime(Frames):
         self.short: list[str] = []
         self.values: dict[str, _Value | None] = {}  # values over time; None where something was refused
         self.titles: dict[str, str] = {}  # of loops, and those that they have with a mask
-        self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value of some steps before
         if len(lengths) > 1:
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
         for name, axis in axes.items():
@@ -155,38 +155,8 @@ class _DynamicTime(Frames):
             if isinstance(self.length, OpenSize)
             else {**self.old.sizes, self.time.name: self.length},
             time=(self.time,),
-            earlier=self._earlier([name for name, lag in delays.items() if self.old.outputs[name] not in self.axes]),
+            earlier=self.earlier_net([name for name, lag in delays.items() if self.old.outputs[name] not in self.axes]),
         )
-
-    def _earlier(self, outputs: list[str]) -> Net | None:
-        """Return the source's net with these late outputs, each as many steps before; None if there are none."""
-        steps, new, unknown = list[Step](), dict[str, str](), set[str]()
-        for step in self.old.steps:
-            steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))
-            for value in step.outputs:
-                steps += self.earlier.get(value, [])
-                if self.earlier.get(value):
-                    new[value] = self.earlier[value][-1].outputs[0]
-                if self.earlier.get(value) == [] or not unknown.isdisjoint(step.inputs):
-                    unknown.add(value)
-        of = {name: self.old.outputs[name] for name in outputs if self.old.outputs[name] not in unknown}
-        shapes = dict(self.old.shapes)
-        for step in steps:
-            shapes.update(
-                zip(step.outputs, result_shapes(step.op, *(shapes[value] for value in step.inputs)), strict=True)
-            )
-        outputs_of = {name: new.get(value, value) for name, value in of.items()}
-        return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
-
-    def _take_earlier(self, step: Step, value: str, sequence: str, axis: int, lag: int) -> None:
-        """Note how a late last value of a sequence is computed ``lag`` steps before; not at all if there is no such."""
-        size = self.old.shapes[sequence][axis]
-        self.earlier[value] = []
-        if isinstance(size, OpenSize) or size > lag:
-            name = f"{value}_earlier"
-            taken = Step(Select(axis, -1 - lag), (sequence,), (name,), step.loc)
-            shaped = Step(Reshape(self.old.shapes[value]), (name,), (f"{name}_as",), step.loc)
-            self.earlier[value] = [taken, shaped]
 
     def _delay_note(self, name: str, lag: int) -> str:
         if self.old.outputs[name] in self.axes:
@@ -250,7 +220,7 @@ class _DynamicTime(Frames):
                     refs = [output.ref for output in step.op.body.outputs]
                     same = refs.index(refs[step.outputs.index(value)])
                     if same < len(step.op.step_outputs):  # an output is the state
-                        self._take_earlier(step, value, step.outputs[same], 0, lag)
+                        self.take_earlier(step, value, step.outputs[same], 0, lag)
 
     def _refuse(self, step: Step, refusals: list[Refusal], why: str, mend: str) -> None:
         refusals.append(Refusal(origin_of(step), "", "", why, mend))
@@ -282,6 +252,11 @@ class _DynamicTime(Frames):
             self._results(step, x.lag, x.zeros)
         elif isinstance(op, Scan):
             self._scan(step, op)
+        elif isinstance(op, Expand) and x is None and result is not None:
+            shape = (*op.shape[:result], *op.shape[result + 1 :])
+            self._in_order(self.at_every_step(first, shape, result, step), result, step, None)
+        elif x is not None and axis is not None and is_running_sum(self.old, step):
+            self._running_sum(step, axis)
         elif isinstance(op, Reduce) and op.axis == axis and x is not None:
             self._whole(first, origin_of(step))
             if not (isinstance(op, Select) and op.index == -1):
@@ -289,10 +264,11 @@ class _DynamicTime(Frames):
                 why = f"it takes the {kind} of all steps, which are known after the last one only"
                 mend = f"read the last step, y[:, -1], or take the {kind} in the program that streams"
                 self._refuse(step, self.mixed, why, mend)
-            self.put(op, [self._plain(x, step)], step)
+            x = self._plain(first, step)
+            self.put(op, [x.name], step)
             self._results(step, x.lag)
             if x.lag:
-                self._take_earlier(step, step.outputs[0], first, op.axis, x.lag)
+                self.take_earlier(step, step.outputs[0], first, op.axis, x.lag)
         else:
             if not self._each_step(step):
                 refusals = self.mixed if isinstance(op, Softmax | LogSoftmax) else self.closed
@@ -300,6 +276,19 @@ class _DynamicTime(Frames):
             names, lag = self._aligned(step)
             self.put(self._at_length(op, result), names, step)
             self._results(step, lag)
+
+    def _running_sum(self, step: Step, axis: int) -> None:
+        """Rewrite a cumulative sum over time, which is a product with a triangle of ones, as a cell."""
+        x = self._plain(step.inputs[0], step)
+        name = self.masked(x.name, x.lag, axis, step) if x.lag else x.name
+        self._in_order(self.summed(self.front(name, axis, step), step), axis, step, x.lag)
+
+    def _in_order(self, steps: str, axis: int, step: Step, lag: int | None) -> None:
+        """Make a sequence [T, ...] the result of a step, which has its time along ``axis``."""
+        order = [*range(1, len(self.shapes[steps]))]
+        order.insert(axis, 0)
+        self.put(Permute(tuple(order)), [steps], step)
+        self._results(step, lag)
 
     def _each_step(self, step: Step) -> bool:
         """Return whether an op computes each step of its operands from the same step of all, and what is of no step."""
@@ -313,19 +302,27 @@ class _DynamicTime(Frames):
             return op
         return replace(op, shape=self._opened(op.shape, axis))
 
-    def _plain(self, x: _Value, step: Step) -> str:
-        if x.zeros:
+    def _plain(self, value: str, step: Step) -> _Value:
+        """Return a value over time with the zeros in front of it as its first steps."""
+        x = self.values[value]
+        assert x is not None
+        if not x.zeros:
+            return x
+        if x.lag is None:
             why = "it reads a sequence that is padded along time"
             self._refuse(step, self.closed, why, "pad where it is convolved")
-        return x.name
+        lag, axis = x.lag or 0, self.axes[value]
+        name = self.masked(x.name, lag, axis, step) if lag else x.name
+        behind = x.zeros - lag
+        return _Value(self.later(name, axis, behind, step), 0) if behind > 0 else _Value(name, -behind)
 
     def _aligned(self, step: Step) -> tuple[list[str], int | None]:
         """Return the operands, delayed to the latest of them, and their lag."""
-        lags = [x.lag for v in step.inputs if (x := self.values.get(v)) is not None and x.lag is not None]
+        plain = [None if self.values.get(value) is None else self._plain(value, step) for value in step.inputs]
+        lags = [x.lag for x in plain if x is not None and x.lag is not None]
         lag, names = max(lags, default=None), []
-        for value in step.inputs:
-            x = self.values.get(value)
-            name = value if x is None else self._plain(x, step)
+        for value, x in zip(step.inputs, plain, strict=True):
+            name = value if x is None else x.name
             if x is not None and x.lag is not None and lag is not None and x.lag < lag:
                 name = self.later(name, self.axes[value], lag - x.lag, step)
             names.append(name)
@@ -337,7 +334,8 @@ class _DynamicTime(Frames):
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self._kernel(step)
         if spatial < 0:  # images at each step
-            self.put(op, [self._plain(x, step), *step.inputs[1:]], step)
+            x = self._plain(step.inputs[0], step)
+            self.put(op, [x.name, *step.inputs[1:]], step)
             self._results(step, x.lag)
             return
         width, stride, pad = kernel[spatial], op.stride[spatial], op.pad[spatial]
@@ -378,7 +376,7 @@ class _DynamicTime(Frames):
         at = step.inputs.index(sequences[0])
         before = sum(fixed(self.old.shapes[v][op.axis], "a padding") for v in step.inputs[:at])
         if x.zeros and x.lag != 0:
-            self._refuse(step, self.closed, "it pads a sequence that is padded already", "pad once")
+            x = self._plain(sequences[0], step)
         self.values[step.outputs[0]] = _Value(x.name, x.lag, x.zeros + before)
 
     def _cut(self, step: Step, op: Split, x: _Value) -> None:
@@ -389,8 +387,9 @@ class _DynamicTime(Frames):
             start, at = at, at + size
             if value not in readers:
                 continue
-            name = self._plain(x, step)
             if size == 1 and at == sum(op.sizes) and at > 1:
+                x = self._plain(step.inputs[0], step)
+                name = x.name
                 self._whole(step.inputs[0], origin_of(step))
                 last = self.one(Select(op.axis, -1), name, hint=f"{value}_last", step=step)
                 shape = self.shapes[last]
@@ -399,12 +398,13 @@ class _DynamicTime(Frames):
                 if x.lag is not None:
                     self.late[value] = x.lag
                 if x.lag:
-                    self._take_earlier(step, value, step.inputs[0], op.axis, x.lag)
+                    self.take_earlier(step, value, step.inputs[0], op.axis, x.lag)
             elif size == 1:
                 mend = "read the last step, or all of them"
                 self._refuse(step, self.closed, f"it reads step {start} alone", mend)
             else:
-                self.values[value] = _Value(name, None if x.lag is None else x.lag + start)
+                left = x.zeros - start  # zeros that the slice begins with
+                self.values[value] = _Value(x.name, None if x.lag is None else x.lag + max(-left, 0), max(left, 0))
 
     def _scan(self, step: Step, op: Scan) -> None:
         sequences = op.of_role("x", step.inputs)

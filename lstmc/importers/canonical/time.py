@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from lstmc.errors import Argument
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
-from lstmc.importers.ir.ops import Expand, Permute
-from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed
+from lstmc.importers.ir.ops import Expand, Permute, Select
+from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed, result_shapes
 from lstmc.ir import Scan
-from lstmc.ops import Affine, Binary, Concat, Conv, Linear, Mul, Op, Reshape, Split
+from lstmc.ops import Add, Affine, Binary, Concat, Conv, Linear, Mul, Op, Reshape, Split
 from lstmc.ops.layers import Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.types import TensorType
@@ -136,12 +139,25 @@ def is_zero(net: Net, value: str) -> bool:
     return value in net.producers and net.producers[value].op == ZEROS
 
 
+def is_running_sum(net: Net, step: Step) -> bool:
+    """Return whether a step is a cumulative sum along the last axis of its operand."""
+    weight = net.params.get(step.inputs[1]) if isinstance(step.op, Linear) and len(step.inputs) == 2 else None
+    if weight is None or weight.sources or len({*weight.shape}) > 1:
+        return False
+    return bool(np.array_equal(weight.array(), np.tri(weight.shape[0])))
+
+
 def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
     """Yield pairs of an operand's axis and an operand's or a result's that are the same axis, perhaps of another
     length; an axis of one element that is repeated is none of these."""
     types = [TensorType(net.shapes[value]) for value in step.inputs]
+    last = len(net.shapes[step.inputs[0]]) - 1 if is_running_sum(net, step) else None
+    if last is not None:
+        yield (step.inputs[0], last), (step.outputs[0], last)
     for slot, value in enumerate(step.inputs):
         for axis, size in enumerate(net.shapes[value]):
+            if last is not None and (slot or axis == last):
+                continue
             along = step.op.along(slot, axis, *types)
             if along is None or (along.op is None and slot and value in net.params):
                 continue
@@ -177,6 +193,37 @@ class Frames:
         self.late: dict[str, int] = {}  # delay in steps of values that are of one step of a sequence
         self._delayed: dict[tuple[str, int], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
+        self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value of some steps before
+
+    def earlier_net(self, outputs: list[str]) -> Net | None:
+        """Return the source's net with these late outputs, each as many steps before; None if there are none."""
+        steps, new, unknown = list[Step](), dict[str, str](), set[str]()
+        for step in self.old.steps:
+            steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))
+            for value in step.outputs:
+                steps += self.earlier.get(value, [])
+                if self.earlier.get(value):
+                    new[value] = self.earlier[value][-1].outputs[0]
+                if self.earlier.get(value) == [] or not unknown.isdisjoint(step.inputs):
+                    unknown.add(value)
+        of = {name: self.old.outputs[name] for name in outputs if self.old.outputs[name] not in unknown}
+        shapes = dict(self.old.shapes)
+        for step in steps:
+            shapes.update(
+                zip(step.outputs, result_shapes(step.op, *(shapes[value] for value in step.inputs)), strict=True)
+            )
+        outputs_of = {name: new.get(value, value) for name, value in of.items()}
+        return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
+
+    def take_earlier(self, step: Step, value: str, sequence: str, axis: int, lag: int) -> None:
+        """Note how a late last value of a sequence is computed ``lag`` steps before; not at all if there is no such."""
+        size = self.old.shapes[sequence][axis]
+        self.earlier[value] = []
+        if isinstance(size, OpenSize) or size > lag:
+            name = f"{value}_earlier"
+            taken = Step(Select(axis, -1 - lag), (sequence,), (name,), step.loc)
+            shaped = Step(Reshape(self.old.shapes[value]), (name,), (f"{name}_as",), step.loc)
+            self.earlier[value] = [taken, shaped]
 
     def put(self, op: Op, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
         names = step.outputs if outputs is None else tuple(outputs)
@@ -213,6 +260,26 @@ class Frames:
         y, last = self.builder.loop(title, body, sequences, {state: None}, (), self.time, origin_of(step))
         self._late((y, last), sequences)
         return y
+
+    def at_every_step(self, name: str, shape: Shape, axis: int, step: Step) -> str:
+        """Return a value whose ``axis`` of one element is no time, repeated as [T, *shape]: given by a cell."""
+        own = self.shapes[name]
+        row = self.one(Reshape((1, *own[:axis], *own[axis + 1 :])), name, hint="row", step=step)
+        body, origin = NetBuilder("step", self.old.origin), origin_of(step)
+        kept, given = body.input("kept", (1, 1)), body.input("s", self.shapes[row])
+        y = body.one(Expand((1, *shape)), given, hint="y", origin=origin)
+        body.outputs = {"kept": kept, "y_0": body.one(Reshape(shape), y, hint="y", origin=origin)}
+        title, net = self.builder.scan_name(step.outputs[0]), body.finish(every_input=True)
+        every, _ = self.builder.loop(title, net, (), {"kept": None}, [row], self.time, origin)
+        return every
+
+    def summed(self, frames: str, step: Step) -> str:
+        """Return the sums of a sequence [T, ...] up to each step."""
+        shape, body = self.shapes[frames][1:], NetBuilder("step", self.old.origin)
+        now, before = body.input("x", shape), body.input("total", shape)
+        total = body.one(Add(), before, now, hint="y", origin=origin_of(step))
+        body.outputs = {"total": total, "y_0": total}
+        return self.scan(f"{step.outputs[0]}_sum", body.finish(every_input=True), [frames], step)
 
     def later(self, name: str, axis: int, by: int, step: Step) -> str:
         """Return a value over time, delayed by ``by`` steps."""

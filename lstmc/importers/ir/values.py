@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -227,6 +228,9 @@ class Weight:
         axes = axes or tuple(reversed(range(len(self.shape))))
         if axes == tuple(range(len(self.shape))):
             return self
+        wide = [axis for axis in axes if self.shape[axis] != 1]
+        if wide == sorted(wide):  # no element moves
+            return self.reshaped(*(self.shape[axis] for axis in axes))
         recipe = f"{self.recipe} transposed" + ("" if len(axes) == 2 else f" by {list(axes)}")
         return self.derived(tuple(self.shape[a] for a in axes), recipe, lambda: self.make().transpose(axes))
 
@@ -236,7 +240,8 @@ class Weight:
             return self
         if prod(shape) != prod(self.shape):
             raise ShapeProblem(f"{self.recipe} of {list(self.shape)} cannot be reshaped to {list(shape)}")
-        return self.derived(shape, f"{self.recipe} as {list(shape)}", lambda: self.make().reshape(shape))
+        recipe = re.sub(r" as \[[\d, ]*\]$", "", self.recipe)  # of a shape in between
+        return self.derived(shape, f"{recipe} as {list(shape)}", lambda: self.make().reshape(shape))
 
     def at(self, index: int) -> Weight:
         """Return one element of the first axis."""
