@@ -46,11 +46,14 @@ OTHERS = {
     *("CUDA_VISIBLE_DEVICES", "clockRate", "cudaDeviceProp", "deviceOverlap", "kernelExecTimeoutEnabled"),
     *("cublasSgemm", "cudaLaunchKernelEx", "sm_86", "sm_89"),
     *("cblas_sgemm", "cblas_sgemv"),  # BLAS
+    *("__ARM_FEATURE_SIMD32", "arm_acle.h"),  # C for Arm
+    *("scatter", "spectral_norm", "view_as_complex"),  # PyTorch
     *("KillWait", "scancel", "srun"),  # Slurm
     "null",  # JSON
     *("Tensor_DimensionType_Caffe", "mnnconvert", "resizeSession", "resizeTensor"),  # MNN
     *("GRU_X_MOST", "GRU_X_SCALE", "__ARM_FEATURE_SIMD32", "arm_acle.h"),  # of a net in C
     *("NAME.h", "NAME_block", "NAME_open", "NAME_reset", "NAME_state", "NAME_step", "NAME_work"),  # nets in C
+    *("NAME_dequantize_y", "NAME_quantize_x"),
     "NAME_torch.py",  # a net of PyTorch
     *("DropDoubleRelu", "NAME_stream.py"),  # made up by an example; what compile --example writes
     *("--find-links", "area", "cells.py", "defs", "exact", "git", "ruff"),
