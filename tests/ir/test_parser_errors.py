@@ -65,7 +65,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "length=2",
         "size=2",
-        "line 4: expected attributes of scan (it has body, length, reverse, first, kept, not size),"
+        "line 4: expected attributes of scan (it has body, length, reverse, first, kept, inside, not size),"
         " found: %y: f32[2,4] = scan(%x, size=2) {",
     ),
     (

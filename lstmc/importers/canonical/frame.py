@@ -95,7 +95,7 @@ def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
 
 
 class _OneFrame:
-    """The rewrite to one frame. ``zeros`` is padding in front of a value, not in it; ``rest`` is what stands behind it."""
+    """The rewrite to one frame. ``zeros`` are those that pad a value in front; ``rest`` is the padding behind it."""
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
         self.old, self.axes = net, axes_of(net, time)

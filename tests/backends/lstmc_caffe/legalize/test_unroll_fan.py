@@ -123,9 +123,11 @@ def test_no_layer_of_a_long_net_is_wide(steps: int) -> None:
 
 
 def test_what_is_the_same_at_every_step_is_made_once() -> None:
+    """The first step, whose state is a number, has a body of its own."""
     graph = compiled(long, T=300, N=2).expanded
-    assert sum(isinstance(node.op, caffe.DummyData) for node in graph) == 1
-    assert sum(isinstance(node.op, caffe.Bias) for node in graph) == 1
+    values = [op.value for node in graph if isinstance(op := node.op, caffe.DummyData)]
+    assert sorted(values) == [0.0, 0.0, 0.3]
+    assert sum(isinstance(node.op, caffe.Bias) for node in graph) == 2
 
 
 def test_values_that_nothing_reads_are_silenced_in_parts() -> None:

@@ -231,8 +231,8 @@ def without_power(name: str) -> Target:
 def test_the_largest_along_an_axis_is_of_two_rows_at_a_time_and_the_first_comes_last() -> None:
     graph = narrowed(graph_of("%z: f32[2,4] = max(%x, axis=1)"), load_target("flat"))
     assert [line.partition(" = ")[2] for line in lines_of(graph).splitlines() if "MAX" in line] == [
-        "caffe.Eltwise(%reshape/maxpooling/2, %reshape/maxpooling/1, operation='MAX')",
-        "caffe.Eltwise(%maxpooling/2, %reshape/maxpooling/0, operation='MAX')",
+        "caffe.Eltwise(%x/maxpooling/2, %x/maxpooling/1, operation='MAX')",
+        "caffe.Eltwise(%maxpooling/2, %x/maxpooling/0, operation='MAX')",
     ]
 
 
