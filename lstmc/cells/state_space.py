@@ -163,10 +163,10 @@ def linoss(
     Rusch and Rus 2024, arXiv:2410.03943, section 2, the implicit scheme LinOSS-IM. A is relu(A), so that the model is
     stable, and the time step sigmoid(dt). The output is C y' + W x, of P elements.
     """
-    A, dt = relu(A), sigmoid(dt)
-    S = 1 / (1 + dt * dt * A)
-    z = S * (z - dt * A * y + dt * linear(x, B))
-    y = y + dt * z
+    a, delta = relu(A), sigmoid(dt)
+    S = 1 / (1 + delta * delta * a)
+    z = S * (z - delta * a * y + delta * linear(x, B))
+    y = y + delta * z
     return linear(y, C) + linear(x, W), {"z": z, "y": y}
 
 
