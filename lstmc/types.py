@@ -13,6 +13,7 @@ DTYPES = ("f32",)
 MOST_ELEMENTS = 2**31 - 1  # of an array, and so the largest size of an axis: what int32 counts, as Caffe's blobs do
 
 
+MORE = (1, 2, 3, 4, 8, 16, 64, 256)  # at sizes so much larger a term has the same result, or it is no number: T % 2
 LARGER_THAN_FLOATS = 1100  # a power of two: 0.5 * T raises OverflowError, which no class of integers can see
 
 
@@ -43,12 +44,17 @@ class UnknownSize(int):
         value = OPERATORS[symbol](int(left), int(right))
         if symbol == "//" and isinstance(right, UnknownSize) and int(left) % int(right):
             raise UnknownSizeError(f"{left} {symbol} {right} is not known")
-        opens = {int(size): size for size in (*open_sizes(left), *open_sizes(right))}
-        if value in opens or -MOST_ELEMENTS <= value <= MOST_ELEMENTS:
-            return opens.get(value, value)
         size = super().__new__(cls, value)
         size.term = (symbol, left, right)
-        return size
+        opens = {int(each): each for each in open_sizes(size)}
+        if value not in opens and not -MOST_ELEMENTS <= value <= MOST_ELEMENTS:
+            return size
+        result = opens.get(value, value)
+        for more in MORE:
+            sizes = {each.name: int(each) + more for each in open_sizes(size)}
+            if size.at(sizes) != sized(result, sizes):
+                raise UnknownSizeError(f"{size} is not known")
+        return result
 
     def at(self, sizes: Mapping[str, int]) -> int:
         """Return the size where open ones have these numbers; others stay open."""
@@ -70,7 +76,7 @@ class UnknownSize(int):
     def _no_number(self, *others: object) -> NoReturn:
         raise UnknownSizeError(f"{self} is not known, and a number is computed from it")
 
-    __float__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __divmod__ = _no_number
+    __float__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __divmod__ = __and__ = __rand__ = _no_number
 
 
 def _with_operators() -> None:

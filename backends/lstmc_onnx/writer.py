@@ -116,9 +116,11 @@ class Writer:
         return self.constant(np.asarray(values, np.int64), name)
 
     def shape(self, shape: Sequence[int]) -> str:
-        """Return the name of a shape for a Reshape. One open size is -1; others are computed at run time."""
+        """Return the name of a shape for a Reshape. One open size, or that which is computed, is -1; the others are
+        read from inputs."""
         if sum(isinstance(size, UnknownSize) for size in shape) <= 1:
             return self.numbers([-1 if isinstance(size, UnknownSize) else size for size in shape], _title(shape))
+        known(tuple(size for size in shape if not isinstance(size, OpenSize) and isinstance(size, UnknownSize))[1:])
         return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
     def filled(self, shape: Sequence[int]) -> str:

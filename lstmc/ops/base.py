@@ -201,7 +201,7 @@ class Op(metaclass=OpType):
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         """Return the places of the axis that operand ``slot`` has at ``axis``; None where the axis has none of its own.
 
-        The rule is for operands of these types, which fit. ``lstmc/ir/axes.py`` derives all else from it: the op of one
+        The rule is for operands of these types, which fit. ``lstmc/ir/scan.py`` derives all else from it: the op of one
         step, and the op of all steps at once.
         """
         return None

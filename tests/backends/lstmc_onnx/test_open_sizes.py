@@ -86,6 +86,14 @@ def model(body: str, inputs: str = "X=Input(T, N, 3)") -> Any:
         # shapes of T - 1, in a reshape and of an output
         ("return reshape(conv(X, W), N, T - 1, 6)", "X=Input(N, 1, T, 4), W=Param(2, 1, 2, 2)", "dynamic axes: T, N"),
         ("return conv(X, W)", "X=Input(N, 1, T, 4), W=Param(2, 1, 2, 2)", "dynamic axes: T, N"),
+        # numbers and branches by T % 2, T // 2 * 2 - T
+        ("return X + X.shape[0] % 2", "X=Input(T, N, 3)", "dynamic axes: N"),
+        ("return X if X.shape[0] % 2 else X + 1", "X=Input(T, N, 3)", "dynamic axes: N"),
+        ("return X if X.shape[0] & 1 else X + 1", "X=Input(T, N, 3)", "dynamic axes: N"),
+        ("return X + (X.shape[0] // 2 * 2 - X.shape[0])", "X=Input(T, N, 3)", "dynamic axes: N"),
+        ("return X + 4 * X.shape[0] % 2 + 1", "X=Input(T, N, 3)", "dynamic axes: T, N"),
+        # two sizes of a shape that are computed
+        ("return reshape(conv(X, W), 2 * N, T - 1, 3)", "X=Input(N, 1, T, 4), W=Param(2, 1, 2, 2)", "dynamic axes: T"),
     ],
 )  # fmt: skip
 def test_what_is_open_is_what_the_net_does_not_depend_on(
