@@ -168,6 +168,16 @@ def test_a_file_of_another_kind_or_writer_is_not_found(tmp_path: Path) -> None:
         find_files(tmp_path / "net.txt", None, Numpy())
 
 
+def test_a_backend_without_a_suffix_of_nets_runs_files_of_any_name(tmp_path: Path) -> None:
+    class Older(RunsFiles):
+        name, weights_suffix = "numpy", ".bin"
+
+    for name in ("net.txt", "net.bin"):
+        (tmp_path / name).touch()
+    (tmp_path / "net.manifest.json").write_text(files().manifest.text())
+    assert find_files(tmp_path / "net.txt", None, Older()).net == tmp_path / "net.txt"
+
+
 def test_a_fill_that_takes_all_memory_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lstmc.files.arrays.free_memory", lambda: 2**30)
     net = files()

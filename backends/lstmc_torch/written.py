@@ -42,11 +42,16 @@ def saved(graph: Graph, weights: Mapping[str, Array]) -> bytes:
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
     """Return the parameters in a state dict, in float32, and the names of those that it does not have."""
     shapes = {name: parameter.shape for name, parameter in read_manifest(manifest).parameters.items()}
-    weights = {name: value.to(torch.float32).numpy() for name, value in _read_state(trained).items() if name in shapes}
+    weights = {name: _floats(value) for name, value in _read_state(trained).items() if name in shapes}
     for name, array in weights.items():
         if array.shape != shapes[name]:
             raise BackendError(f"{trained}: expected {name} of shape {list(shapes[name])}, found {list(array.shape)}")
     return weights, [name for name in shapes if name not in weights]
+
+
+def _floats(value: torch.Tensor) -> Array:
+    array: Array = value.detach().to(torch.float32).numpy()
+    return array
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -73,7 +78,8 @@ def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
 
 def weight_parts(content: bytes) -> Parts:
     """Return the tensors of a file's content. Raises :class:`BackendError` for what is no state dict."""
-    return {("weight", name): {"": value.numpy()} for name, value in _state(content, "its weights").items()}
+    state = _state(content, "its weights")
+    return {("weight", name): {"": _floats(value), "type": str(value.dtype)} for name, value in state.items()}
 
 
 class LoadedModule:

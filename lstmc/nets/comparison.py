@@ -135,7 +135,11 @@ def _compare_part(
 
 def _gap(expected: str | Array | None, found: str | Array | None) -> tuple[float, float, str]:
     """Return the difference of two values, absolute and relative, and a text about it; of texts it is 0 or 1."""
-    if isinstance(expected, np.ndarray) and isinstance(found, np.ndarray) and expected.shape == found.shape:
+    if (
+        isinstance(expected, np.ndarray)
+        and isinstance(found, np.ndarray)
+        and (expected.shape, expected.dtype) == (found.shape, found.dtype)
+    ):
         if expected.tobytes() == found.tobytes():
             return 0.0, 0.0, ""
         one, other = (np.asarray(array, np.float64) for array in (expected, found))
@@ -158,7 +162,7 @@ def _gap(expected: str | Array | None, found: str | Array | None) -> tuple[float
 
 def _shown(value: str | Array | None) -> str:
     if isinstance(value, np.ndarray):
-        return f"an array {list(value.shape)}"
+        return f"an array {list(value.shape)} of {value.dtype}"
     return "nothing" if value is None else shorten(value, SHOWN, placeholder=" ...") or "''"
 
 

@@ -237,10 +237,11 @@ class RunsFiles:
     """The part of a backend that runs its written nets, each by the manifest beside it: :class:`lstmc.backend.Runs`.
 
     A backend says what its nets' and its weights' files end in, and how a net is loaded. It runs no other file.
+    Without ``net_suffix`` a net has any name.
     """
 
     name: str
-    net_suffix: ClassVar[str]
+    net_suffix: ClassVar[str] = ""
     weights_suffix: ClassVar[str]
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
+import lstmc as library
 from lstmc_caffe.proto.net import RawNet
 from tests.cli.conftest import LSTMC
 
@@ -51,6 +54,35 @@ def test_weights_beside_the_model_are_named_and_so_is_a_missing_file(lstmc: LSTM
     assert (found.code, "net.manifest.json: no such file beside the net\n" in found.out) == (1, True)
     found = lstmc("verify", "net.py", *sizes, "--net", "none.prototxt", *given)
     assert (found.code, found.err.partition(":")[2].startswith(" none.prototxt: no such file")) == (2, True)
+
+
+def test_a_damaged_file_of_weights_beside_a_net_is_named(lstmc: LSTMC) -> None:
+    lstmc("compile", *GRU)
+    Path("gru.caffemodel").write_bytes(b"garbage!!")
+    found = lstmc("verify", "gru.prototxt")
+    assert (found.code, "gru.caffemodel beside it: expected a caffemodel" in found.err) == (2, True)
+
+
+def test_weights_of_another_type_differ(lstmc: LSTMC) -> None:
+    """Zeros have the same bytes in int32; bfloat16 is no type of NumPy; a parameter of PyTorch needs a gradient."""
+    given = (*GRU, "--weights", "zeros.npz")
+    net = library.compile("gru", T=3, N=1, D=2, H=3)
+    np.savez("zeros.npz", **{name: np.zeros_like(array) for name, array in net.weights.items()})
+    for backend, file in (("onnx", "gru.onnx"), ("torch", "gru_torch.py")):
+        assert lstmc("compile", *given, "--backend", backend, "-o", ".").code == 0
+    model = onnx.load("gru.onnx")
+    for tensor in model.graph.initializer:
+        tensor.data_type = onnx.TensorProto.INT32 if tensor.data_type == onnx.TensorProto.FLOAT else tensor.data_type
+    onnx.save(model, "gru.onnx")
+    found = lstmc("verify", *given, "--net", "gru.onnx", "--on", "interpreter")
+    assert (found.code, "of float32, found an array" in found.out) == (1, True)
+    state = torch.load("gru_torch.pt")
+    torch.save({name: torch.nn.Parameter(value) for name, value in state.items()}, "gru_torch.pt")
+    checked = ("verify", *given, "--net", "gru_torch.py", "--on", "interpreter")
+    assert lstmc(*checked).code == 0
+    torch.save({name: value.bfloat16() for name, value in state.items()}, "gru_torch.pt")
+    found = lstmc(*checked)
+    assert (found.code, "expected torch.float32, found torch.bfloat16" in found.out) == (1, True)
 
 
 def test_copies_of_a_weight_that_differ_are_a_finding_and_a_warning(lstmc: LSTMC) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Part, Parts, Violation
+from lstmc.errors import BackendError
 from lstmc.files.reading import read_file
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import net_from_text, net_text, stored_layers
@@ -87,7 +88,12 @@ def lint_copies(net: Path) -> Iterator[Violation]:
         return
     layers = {layer.name: layer for layer in net_from_text(net_text(read_file(net))).layer}
     names = {name: [spec.name for spec in layer.param] for name, layer in layers.items()}
-    for name, owner, layer in differing_copies(read_file(stored), names):
+    try:
+        copies = list(differing_copies(read_file(stored), names))
+    except (BackendError, OSError) as error:
+        reason = error.message if isinstance(error, BackendError) else f"cannot be read: {error.strerror}"
+        raise BackendError(f"{stored.name} beside it: {reason}") from None
+    for name, owner, layer in copies:
         kind = layers[layer].type if layer in layers else ""
         yield Violation(
             layer, kind, f"other numbers of {name}", f"those of layer {owner}", COPIES, "net.cpp: CopyTrainedLayersFrom"
