@@ -186,6 +186,13 @@ class Model(Definition):
                     scope=self.owner,
                 )
         takes = {output: Ref(state) for state, output in self.next_states.items()}
+        if refs.keys() == takes.keys():
+            raise DslError(
+                f"{self.name} returns next values of states alone: return a result too, which may be the same value under"
+                f' another name, as in {{"result": y, "{next(iter(takes))}": y}}',
+                loc=self.loc,
+                scope=self.owner,
+            )
         return [o._replace(carried_to=takes.get(o.name, o.carried_to)) for o in outputs]
 
     def _check_used(self, sizes: Iterable[str], used: Collection[str]) -> None:

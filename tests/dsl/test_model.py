@@ -243,6 +243,18 @@ def test_delays_are_steps_of_outputs(user: UserFile, delays: str, text: str) -> 
     assert "in model 'net'" in str(caught.value)
 
 
+def test_a_step_returns_more_than_its_states(user: UserFile) -> None:
+    with pytest.raises(DslError) as caught:
+        user.graph('\n@model(states={"h": "y"})\ndef net(x=Input(D), h=Input(D)):\n    return {"y": x + h}\n')
+    assert caught.value.message == (
+        "net returns next values of states alone: return a result too, which may be the same value under another name,"
+        ' as in {"result": y, "y": y}'
+    )
+    user.graph(
+        '\n@model(states={"h": "y"})\ndef net(x=Input(D), h=Input(D)):\n    return {"result": x + h, "y": x + h}\n'
+    )
+
+
 STEP = (
     "\n@model(states={})\ndef net(x=Input(D), h=Input(D), g=Input(2)):\n"
     "    return {{'y': h * x, 'h_next': tanh(h + x), 'z': g}}\n"
