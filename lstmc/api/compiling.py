@@ -154,8 +154,9 @@ def _with_open_sizes(
     options: CompileOptions,
     compile_part: Callable[[Graph], Compiled],
 ) -> Compiled:
-    """Return a compiled model with the same graph at open sizes: of all these dimensions, or of one; as it is where
-    the graph at its sizes is another one.
+    """Return a compiled model with its graph at open sizes: of all these dimensions, else of one of them.
+
+    It is returned unchanged where no graph with open sizes is the compiled graph once the numbers are put in.
     """
     given = [dim for dim in dims if dim in options.sizes]
     for kept in dict.fromkeys((tuple(given), *((dim,) for dim in given))):

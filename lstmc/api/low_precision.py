@@ -70,10 +70,8 @@ class StreamedModel:
         names everything that does not fit.
         """
         axes, arrays = batch_axes(source.model, batch), read_data(data)
-        counted = (batch or BATCH) if any(each.batch is not None for each in axes.values()) else None
-        counted = (
-            None if source.model.next_states else counted
-        )  # a model that is one step has sequences of its own size
+        has_batch = not source.model.next_states and any(each.batch is not None for each in axes.values())
+        counted = (batch or BATCH) if has_batch else None  # a model that is one step has the sequences of its inputs
         leading = {each.sizes[0] for each in axes.values() if each.sizes}
         fixed = [name for name in options.sizes if name not in leading]
         sizes = {**options.sizes, **sizes_of_data(source.model, axes, arrays, fixed)}

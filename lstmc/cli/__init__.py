@@ -168,9 +168,8 @@ _WrongUse: type[Any] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
-    """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2.
-
-    One is more than there is memory for: a file, a size or a net.
+    """Run the command line. An error that the user can fix is printed without a traceback, with exit code 2: also that
+    a file, a size or a net is larger than the memory.
     """
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:

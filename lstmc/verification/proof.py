@@ -118,7 +118,7 @@ def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUD
 
 
 def _refutation(before: Graph, after: Graph, gradients: bool) -> Proof | None:
-    """Return a proof without proved claims, where arrays of the graphs differ at random numbers; else None."""
+    """Return a proof that proves nothing and names the arrays that differ at random numbers; None if none does."""
     refuted, names = dict[tuple[str, str], str](), list[tuple[str, str]]()
     integers = tuple(node.name for node in _free_leaves(before, Input) if _is_integer(node))
     for seed in range(POINTS):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import io
+import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,6 +105,15 @@ def test_ncnn_runs_the_files_in_8_bits(cell: str) -> None:
     for each in report.reader:
         assert each.error.mean > 0
         assert each.ratio == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_blob_of_mnn_may_be_called_nan() -> None:
+    tree = ast.parse(files("mnn", 1)[0]["quantize.py"])
+    tree.body = [each for each in tree.body if getattr(each, "name", "") == "parsed"]
+    words: dict[str, Any] = {"json": json, "re": re}
+    exec(compile(tree, "quantize.py", "exec"), words)
+    found = words["parsed"]('{"tensorName": ["x/inf", "nan", "a \\"inf"], "scale": [nan, -inf, -1.5e-3]}')
+    assert found == {"tensorName": ["x/inf", "nan", 'a "inf'], "scale": [0.0, 0.0, -0.0015]}
 
 
 @pytest.mark.slow
