@@ -64,7 +64,7 @@ class StreamedModel:
         batch: str | None = None,
     ) -> StreamedModel:
         """Return a model with its data: for each input over time an array [T, N, ...], with any T and N; for each input
-        of a model that is one step an array of all steps [T, ...].
+        of a model that is one step an array of all steps [T, ...]. A model of one sequence takes several one by one.
 
         ``batch`` is the dimension that counts sequences, by default N. Raises :class:`~lstmc.errors.DataError` that
         names everything that does not fit.

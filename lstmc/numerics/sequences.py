@@ -49,13 +49,15 @@ class StreamedInput:
 class Sequences:
     """The inputs of a model over whole sequences: ``count`` of them, each of ``steps`` steps.
 
-    Of a model that is one step (``frames``) they have an axis of time that the model lacks.
+    Of a model that is one step (``frames``) they have an axis of time that the model lacks. A model of one sequence
+    takes them one by one (``single``).
     """
 
     inputs: Mapping[str, StreamedInput]
     steps: int
     count: int
     frames: bool = False
+    single: bool = False
 
     @classmethod
     def from_arrays(
@@ -67,7 +69,8 @@ class Sequences:
         source: str,
     ) -> Sequences:
         """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis. A
-        model that is one step takes an array [T, ...] for each input that is no state.
+        model that is one step takes an array [T, ...] for each input that is no state. Where no axis counts sequences,
+        one of size 1 may: arrays [T, N, ...] are N sequences of a model that takes [T, 1, ...].
 
         ``axes`` are those of :func:`~lstmc.data.batch_axes`, ``source`` names the arrays in errors. An input with a
         fill may be absent. Raises :class:`DataError` that names everything that does not fit.
@@ -81,6 +84,7 @@ class Sequences:
             over_time, axes = {Ref(name) for name in declared}, {}
         else:
             texts = {name: _text(axes, name, op) for name, op in declared.items()}
+        single = all(each.batch is None for each in axes.values())
         problems = [
             f"missing: {name} {texts[name]}" for name, op in declared.items() if name not in arrays and op.fill is None
         ]
@@ -93,8 +97,8 @@ class Sequences:
                 problems.append(f"extra: {name} {list(array.shape)}{near}")
                 continue
             op = declared[name]
-            batch = axes[name].batch if name in axes else None
             time = 0 if Ref(name) in over_time else None
+            batch = _single_batch(op, array, time) if single else axes[name].batch if name in axes else None
             free = {axis for axis in (batch, time) if axis is not None}
             fits = len(array.shape) == len(op.shape) and all(
                 axis in free or one == other
@@ -114,7 +118,7 @@ class Sequences:
             problems.append("no array is an input over time: the number of steps is not known")
         if problems:
             raise DataError(f"{source} does not fit {model.name}", notes=problems)
-        return cls(inputs, next(iter(steps.values())), next(iter(counts.values()), 0), frames)
+        return cls(inputs, next(iter(steps.values())), next(iter(counts.values()), 0), frames, single)
 
     @property
     def total(self) -> int:
@@ -123,8 +127,9 @@ class Sequences:
 
     def parts(self) -> Iterator[slice]:
         """Yield the sequences that go through the net together: at most ``WIDTH``, and at least one."""
-        for first in range(0, self.total, WIDTH):
-            yield slice(first, min(first + WIDTH, self.total))
+        width = 1 if self.single else WIDTH
+        for first in range(0, self.total, width):
+            yield slice(first, min(first + width, self.total))
 
     def chunk(self, width: int) -> int:
         """Return the number of steps of ``width`` sequences that are read at a time."""
@@ -146,6 +151,17 @@ class Sequences:
 
 def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:
     return axes[name].text(op.shape, "sequences") if name in axes else str(list(op.shape))
+
+
+def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
+    """Return the axis of an array that has sequences for an input of one: the first of its size other than 1."""
+    first = 0 if time is None else 1
+    for axis in range(first, min(max(first + 1, len(op.shape) - 1), len(op.shape), array.ndim)):
+        if op.shape[axis] != 1:
+            return None
+        if array.shape[axis] != 1:
+            return axis
+    return None
 
 
 class StepRunner:

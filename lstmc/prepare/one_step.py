@@ -83,6 +83,7 @@ def one_step(graph: Graph) -> OneStep:
     steps, as a concat along time, and a step that reads what is known after the last one only: another scan's last
     state, but for a first state that it gives. What no output reads is left out.
     """
+    given = values_over_time(graph) & {Ref(node.name) for node in graph if isinstance(node.op, Input)}
     graph = without_dead(graph, Counter())
     if is_step(graph):
         return _of_step(graph)
@@ -95,7 +96,7 @@ def one_step(graph: Graph) -> OneStep:
                 f"one step of {graph.name}: {node.op.body.name} runs backwards, so its first step needs the last input",
                 loc=node.loc,
             )
-    over_time = values_over_time(graph)
+    over_time = values_over_time(graph) | given  # an input that steps do not read too
     _check_last_states(graph, over_time)
     return _Stepper(graph, over_time).run()
 
