@@ -95,7 +95,7 @@ def moved(op: Op, operands: Sequence[View]) -> tuple[View, ...] | None:
         case ops.Tile() if 1 in (x.shape[op.axis], op.tiles):
             return (x.broadcast((*x.shape[: op.axis], x.shape[op.axis] * op.tiles, *x.shape[op.axis + 1 :])),)
         case ops.Unstack():
-            return tuple(map(x.like, x.cells))
+            return tuple(x.like(x.cells[step, ...]) for step in range(len(x.cells)))  # views, of one axis too
         case ops.Stack():
             return (x.like(x.cells[None]),)
         case ops.Concat():
