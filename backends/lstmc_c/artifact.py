@@ -188,6 +188,7 @@ class Source:
             "title": f"{self.name}: one step of {source}, written by lstmc {__version__}.",
             "name": self.name,
             "guard": f"{self.name.upper()}_H",
+            "header": f"{self.compiled.name}.h",
             "facts": "\n".join(f"   {line}".rstrip() for line in self.facts()),
             "states": self.states,
             "work": self.plan.work + self.plan.scratch,

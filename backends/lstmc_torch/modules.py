@@ -163,10 +163,12 @@ class Module(nn.Module):
         for name, op in {**spec.params, **spec.constants}.items():
             value = torch.tensor(values_of(name, op, weights), dtype=torch.get_default_dtype())
             parent, own = _parent(self, name)
-            if op.fixed:
-                parent.register_buffer(own, value, persistent=name in spec.params)
-            else:
-                parent.register_parameter(own, nn.Parameter(value, requires_grad=op.lr_mult != 0))
+            if not op.fixed:
+                parent._parameters[own] = nn.Parameter(value, requires_grad=op.lr_mult != 0)
+                continue
+            parent._buffers[own] = value
+            if name not in spec.params:
+                parent._non_persistent_buffers_set.add(own)
         self._states: dict[str, Tensor] = {}
         self._prepare()
 
@@ -309,7 +311,7 @@ def share_parameters(of: Module, to: Module) -> None:
     """Let a module have the very parameters of another one, by their names."""
     for name, parameter in of.named_parameters():
         parent, own = _parent(to, name)
-        setattr(parent, own, parameter)
+        parent._parameters[own] = parameter
 
 
 def values_of(name: str, op: Param, weights: Mapping[str, Array]) -> Array:
@@ -318,12 +320,15 @@ def values_of(name: str, op: Param, weights: Mapping[str, Array]) -> Array:
 
 
 def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """Return where a parameter is, and its name there: ``P.0``, of a list, is ``0`` of a module ``P``."""
+    """Return where a parameter is, and its name there: ``P.0``, of a list, is ``0`` of a module ``P``.
+
+    Names are keys of the dicts of modules: one such as ``double`` is a method of modules too.
+    """
     *path, own = name.split(".")
     for part in path:
-        if part not in module._modules:
-            module.add_module(part, nn.Module())
-        module = module.get_submodule(part)
+        found = module._modules.setdefault(part, nn.Module())
+        assert found is not None
+        module = found
     return module, own
 
 

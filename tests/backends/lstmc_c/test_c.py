@@ -230,6 +230,17 @@ def test_a_sum_that_repeats_a_product() -> None:
     assert lstmc.compile(repeats, backend="c").verify(on=["c-cpu"])
 
 
+@pytest.mark.parametrize("name", ["double", "état"])
+def test_a_net_whose_name_is_none_in_c_includes_its_header(name: str) -> None:
+    def named(x=Input(2, 3), *, W=Param(4, 3)):  # type: ignore[no-untyped-def]
+        return linear(x, W)
+
+    named.__name__ = name
+    net = lstmc.compile(model(named), backend="c")
+    assert f'#include "{name}.h"' in net.artifact.files[f"{name}.c"].decode()
+    assert net.verify(on=["c-cpu"])
+
+
 def test_a_state_that_nothing_uses(tmp_path: Path) -> None:
     @cell
     def idle(x=Input(N, D), h=State(N, 2)):

@@ -565,3 +565,17 @@ def results_of(net: lstmc_torch.Module, x: torch.Tensor) -> list[torch.Tensor]:
     outputs = list(net(x).values())
     total = sum((value.cos().sum() for value in outputs), torch.zeros(()))
     return [*outputs, *torch.autograd.grad(total, [x, *net.parameters()])]
+
+
+def test_parameters_have_names_of_methods() -> None:
+    """``double`` and ``train`` are methods of every module, ``native`` and ``add`` belong to the written one."""
+
+    @model
+    def double(X=Input(2, 3), *, double=Param(3, 3), train=Param(3, 3), native=Param(3), add=Param(3)):
+        return tanh(linear(linear(X, double), train, native) + add * const(np.arange(3)))
+
+    assert lstmc.compile(double, target="torch").verify(on=["torch-cpu", "torch-steps"])
+    made = lstmc_torch.module(double)
+    assert set(made.state_dict()) >= {"double", "train", "native", "add"}
+    again = copy.deepcopy(made).double()
+    assert all(value.dtype == torch.float64 for value in again.parameters())
