@@ -188,8 +188,8 @@ class Model(Definition):
         takes = {output: Ref(state) for state, output in self.next_states.items()}
         if refs.keys() == takes.keys():
             raise DslError(
-                f"{self.name} returns next values of states alone: return a result too, which may be the same value under"
-                f' another name, as in {{"result": y, "{next(iter(takes))}": y}}',
+                f"{self.name} returns next values of states alone: return a result too, which may be the same value"
+                f' under another name, as in {{"result": y, "{next(iter(takes))}": y}}',
                 loc=self.loc,
                 scope=self.owner,
             )
