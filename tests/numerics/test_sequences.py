@@ -7,6 +7,7 @@ import pytest
 
 import lstmc
 from lstmc.api.low_precision import StreamedModel
+from lstmc.cells import gru
 from lstmc.errors import DataError
 from lstmc.numerics import NumbersReport, read_device
 
@@ -18,9 +19,9 @@ def scanned(n: lstmc.Dim | int) -> lstmc.Net:
 
     @lstmc.model
     def net(x=lstmc.Input(steps, n, D), bias=lstmc.Input(n, D), keep=lstmc.Input(steps, n)):  # type: ignore[no-untyped-def]
-        return {"y": lstmc.scan(lstmc.cells.gru(H=H), (x + bias) * keep.reshape(steps, n, 1))[0]}
+        return {"y": lstmc.scan(gru(H=H), (x + bias) * keep.reshape(steps, n, 1))[0]}
 
-    return lstmc.compile(net, T=2, target="flat", seed=3, **({} if isinstance(n, int) else {"N": 1}))
+    return lstmc.compile(net, T=2, target="flat", seed=3, sizes={} if isinstance(n, int) else {"N": 1})
 
 
 def data(rng: np.random.Generator, many: int = MANY) -> dict[str, np.ndarray]:
@@ -70,7 +71,7 @@ def test_one_array_may_be_the_same_for_all_sequences_but_features_are_no_sequenc
 
     @lstmc.model
     def narrow(x=lstmc.Input(lstmc.dims("T"), 1, 1)):  # type: ignore[no-untyped-def]
-        return {"y": lstmc.scan(lstmc.cells.gru(H=H), x)[0]}
+        return {"y": lstmc.scan(gru(H=H), x)[0]}
 
     with pytest.raises(DataError, match="does not fit"):
         lstmc.compile(narrow, T=2, target="flat").ranges({"x": np.zeros((T, 1, D))})
