@@ -78,10 +78,10 @@ def test_a_state_is_named_by_the_user() -> None:
     name = "a mean of the past"
     alike = from_onnx(exported(name))
     assert alike.net.notes == (
-        "in_0 may be a state, as out_0 has its shape. Here it is an input of each step; if it is a state, import the"
-        " file with --state in_0=out_0.",
-        "x may be a state, as y has its shape. Here it is an input of each step; if it is a state, import the file with"
-        " --state x=y.",
+        "in_0 may be a state, as out_0 has its shape. Here it is an input of each step. If it is a state, import the"
+        " file again and name the state: in_0=out_0.",
+        "x may be a state, as y has its shape. Here it is an input of each step. If it is a state, import the file again"
+        " and name the state: x=y.",
     )
     named = from_onnx(exported(name), states={"in_0": "out_0"})
     assert states_of(named) == {"in_0": "out_0"}
@@ -135,7 +135,7 @@ def test_a_net_of_one_frame_without_proved_states_is_a_function_in_c(lstmc: LSTM
     Path("net.onnx").write_bytes(exported("a mean of the past").SerializeToString())
     done = lstmc("convert", "net.onnx", "-o", "c", "--target", "c")
     assert (done.code, done.err) == (0, "")
-    assert "import the file with --state in_0=out_0" in " ".join(done.out.split())
+    assert "name the state: in_0=out_0" in " ".join(done.out.split())
     assert "void net_step(net_work *work, const float *x, const float *in_0" in Path("c/net.h").read_text()
     done = lstmc("convert", "net.onnx", "-o", "flat", "--step", "--target", "flat")
     assert done.code == 2

@@ -75,5 +75,5 @@ def test_a_curve_that_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()))
     (tmp_path / "loss.png").mkdir()
     assert CurveDrawing(tmp_path).finish() == (
-        f"the loss curve could not be drawn: cannot write into {tmp_path}: Is a directory: nothing was changed there"
+        f"the loss curve could not be drawn: cannot write {tmp_path / 'loss.png'}: it is a folder: nothing was changed"
     )

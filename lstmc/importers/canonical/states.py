@@ -292,6 +292,6 @@ def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
         alike = alike if net.inputs.keys() - states.proved.keys() - said.keys() - {name for name, _ in alike} else []
     for name, after in alike:
         yield (
-            f"{called[name]} may be a state, as {called[after]} has its shape. Here it is an input of each step; if"
-            f" it is a state, import the file with --state {called[name]}={called[after]}."
+            f"{called[name]} may be a state, as {called[after]} has its shape. Here it is an input of each step. If it"
+            f" is a state, import the file again and name the state: {called[name]}={called[after]}."
         )
