@@ -90,6 +90,10 @@ CASES: dict[str, tuple[Any, ...]] = {
     "magnitudes": ("LpNormalization", [X], [], {"p": 1, "axis": 1}),
     "rms": ("RMSNormalization", [numbers(2, 3, 4)], [numbers(3, 4)], {"axis": 1, "epsilon": 1e-3}, 23),
     "remainder": ("Mod", [np.round(5 * X)], [np.array([3], np.float32)], {"fmod": 1}),
+    "remainder of multiples": ("Mod", [49 * np.round(5 * X)], [np.float32(49)], {"fmod": 1}),
+    "of large numbers": ("Asinh", [np.array([[-1e9, -1e5, 1e9]], np.float32)], [], {}),
+    "elements of some rows": ("GatherElements", [X, places([-1, 0], [1, 2])], [], {"axis": 1}),
+    "elements of all rows": ("GatherElements", [X, places([-1, 0], [1, 2], [4, 3], [0, 0])], [], {"axis": 1}),
     **{op: (op, [3 * numbers(3, 40)], [], {}) for op in ("Atan", "Sinh", "Cosh", "Asinh")},
     **{op: (op, [np.tanh(numbers(3, 40))], [], {}) for op in ("Tan", "Asin", "Acos", "Atanh")},
     "cast": ("CastLike", [X], [np.array(1, np.float32)], {}),
@@ -137,6 +141,56 @@ def test_a_constant_is_computed_by_the_operator_of_its_own_version(op: str) -> N
     opset, array, attributes = OLD[op]
     nodes: list[Node] = [(op, ["c"], attributes), ("Add", ["x", "y0"], {})]
     compared(built(nodes, inputs := {"x": numbers(2, 1, 3)}, {"c": array}, opset), inputs)
+
+
+INTEGERS = np.arange(-200, 200)[None]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "inputs", "constants"),
+    [
+        ([("Div", ["x", "c"], {})], {"x": INTEGERS}, {"c": np.array(49)}),
+        ([("Add", ["x", "x"], {}), ("Div", ["x", "y0"], {})], {"x": INTEGERS[:, :200]}, {}),
+        ([("Mod", ["x", "c"], {})], {"x": INTEGERS}, {"c": np.array(-49)}),
+        ([("Mod", ["x", "c"], {"fmod": 1})], {"x": INTEGERS}, {"c": np.array(-49)}),
+        ([("Cast", ["x"], {"to": TensorProto.INT32})], {"x": 3 * X}, {}),
+        ([("Cast", ["u"], {"to": TensorProto.INT64}), ("CastLike", ["x", "y0"], {})], {"x": 3 * X, "u": X}, {}),
+        ([("Less", ["x", "u"], {}), ("CastLike", ["x", "y0"], {})], {"x": 3 * X, "u": X}, {}),
+        ([("ArgMax", ["x"], {"axis": 1}), ("CastLike", ["x", "y0"], {})], {"x": 3 * X}, {}),
+    ],
+    ids=["quotient", "computed", "remainder", "of the first's sign", "cast", "of a cast", "truth", "of places"],
+)
+def test_integers_are_computed_as_integers(nodes: Any, inputs: Any, constants: Any) -> None:
+    compared(
+        built([*nodes, ("Cast", [f"y{len(nodes) - 1}"], {"to": TensorProto.FLOAT})], inputs, constants, 17), inputs
+    )
+
+
+NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+
+
+@pytest.mark.parametrize(
+    ("op", "names", "attributes", "why"),
+    [
+        ("QuantizeLinear", ["x", "s"], {"output_dtype": 22}, "output_dtype = 22: integers of 8 bits or more"),
+        (
+            "Resize",
+            ["x", "", "", "n"],
+            {**NEAREST, "keep_aspect_ratio_policy": "not_larger"},
+            "= not_larger: each axis",
+        ),
+        ("Resize", ["x", "", "", "n"], {**NEAREST, "axes": [1, 0]}, "keep_aspect_ratio_policy, axes = stretch"),
+    ],
+)
+def test_settings_that_change_the_numbers_are_refused(op: str, names: Any, attributes: Any, why: str) -> None:
+    model = built([(op, names, attributes)], {"x": X}, {"s": np.float32(0.1), "n": np.array([8, 15])}, 21)
+    with pytest.raises(RefusedError, match=why):
+        from_onnx(model)
+
+
+def test_an_upsampling_of_version_7_has_its_scales_as_an_attribute() -> None:
+    nodes: list[Node] = [("Upsample", ["x"], {"scales": [1.0, 1.0, 2.0, 3.0]})]
+    compared(built(nodes, inputs := {"x": numbers(1, 2, 3, 4)}, {}, 7), inputs)
 
 
 def test_computed_indices_choose_rows_and_elements() -> None:

@@ -353,3 +353,43 @@ def test_from_torch_takes_no_file() -> None:
     )
     with pytest.raises(SourceError, match=r"takes a module of PyTorch or a program of torch\.export, found int"):
         from_torch(3)
+
+
+def _complex(x: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+
+
+def _masked(x: torch.Tensor) -> torch.Tensor:
+    y = x.clone()
+    y[torch.tensor([True, False, True])] = x[:2]
+    return y
+
+
+PLACES = torch.tensor([[0, 1], [2, 2], [3, 0]])
+FUNCTIONS: dict[str, Any] = {
+    "a value at repeated places": lambda x: x.scatter(1, PLACES, 5.0),
+    "a value at computed places": lambda x: x.scatter(1, x.argsort(1)[:, :1].expand(3, 2), 5.0),
+    "rows of a mask": _masked,
+    "remainders": lambda x: torch.remainder((9 * x).round() * 49, 49) + torch.fmod((9 * x).round() * 49, -49),
+    "quotients": lambda x: (9 * x).round() * 49 // 49 + torch.div((9 * x).round() * 49, -49, rounding_mode="trunc"),
+    "integers of an input": lambda x: (5 * x).int() + x.int().to(x.dtype),
+    "a number less a complex one": lambda x: torch.view_as_real(2 - _complex(x)),
+    "complex numbers and real ones": lambda x: torch.view_as_real(
+        torch.cat([_complex(x), torch.ones(1, 2)]) + x[:1, :2]
+    ),
+    "a complex number and a real value": lambda x: torch.view_as_real(x + (1 + 2j)),
+    "an inverse": lambda x: torch.view_as_real(1 / _complex(x)),
+    "complex padding": lambda x: torch.view_as_real(F.pad(_complex(x), (1, 2), value=1.0)),
+    "a complex transform of a real value": lambda x: torch.view_as_real(torch.fft.fft2(x) + x),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_gives_the_numbers_of_pytorch(name: str) -> None:
+    torch.manual_seed(0)
+    compare(Lambda(FUNCTIONS[name]), torch.randn(3, 4))
+
+
+def test_a_power_of_a_negative_number_is_refused() -> None:
+    with pytest.raises(RefusedError, match=r"self = -2\.0: only powers of positive numbers"):
+        from_torch(Lambda(lambda x: (-2.0) ** x), torch.randn(3, 4))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmc.errors import ShapeError
 from lstmc.importers.ir.net import Net
 from lstmc.importers.ir.ops import Expand, Permute, Select
 from lstmc.importers.ir.values import open_sizes
@@ -220,11 +221,20 @@ class _Trace:
             for cell in permutations(choices, count):
                 states = dict(cell)
                 known = [self.of(after).flat[0] in self.last for after in states]
-                if len(states) == count and not all(known) and len({self.net.shapes[n] for n in states.values()}) == 1:
-                    graph = self._cell(states)
-                    if graph is not None and _matches(graph, match):
-                        for end, begun in states.items():
-                            self.begin(self.of(begun), end)
+                same = len({self.net.shapes[name] for name in states.values()}) == 1
+                if len(states) == count and not all(known) and same and self._is_cell(states, match):
+                    for end, begun in states.items():
+                        self.begin(self.of(begun), end)
+
+    def _is_cell(self, states: Mapping[str, str], match: Callable[[Graph, str], object]) -> bool:
+        """Return whether the step from these states to the next ones is a cell that matches."""
+        try:
+            graph = self._cell(states)
+            if graph is not None:
+                match(graph, "loop")
+        except (Mismatch, ShapeError):  # of operands that are broadcast as no operator of a graph does
+            return False
+        return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
         """Return the graph of a loop of one step, whose states are these values: each after the step, and before it."""
@@ -271,14 +281,6 @@ class _Trace:
 
     def _same(self, name: str, same: Mapping[bytes, str]) -> str | None:
         return same.get(self.values[name].tobytes()) if name in self.values else None
-
-
-def _matches(graph: Graph, match: Callable[[Graph, str], object]) -> bool:
-    try:
-        match(graph, "loop")
-    except Mismatch:
-        return False
-    return True
 
 
 def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:

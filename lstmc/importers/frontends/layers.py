@@ -268,12 +268,12 @@ class Layers(ShapeOps):
         turned = self.reduce("argmax", self.flip(x, place), [place], keep)
         return self.affine(turned, -1.0, self.size(x, place) - 1.0)
 
-    def cast(self, x: Operand, dtype: str) -> Operand:
-        """Return x converted to a type named as in NumPy: 0 or 1 for ``bool``, truncated for integers.
+    def cast(self, x: Operand, dtype: str, of: str = "") -> Operand:
+        """Return x, of type ``of``, converted to a type named as in NumPy: 0 or 1 for ``bool``, integers truncated.
 
-        An input stays as it is: of which type it is is said of no value, and it is fed as it is meant.
+        An input stays as it is unless it is known to be of floats: it is fed as it is meant.
         """
-        if not isinstance(x, str) or self.builder.producer(x) is None:
+        if not isinstance(x, str) or (self.builder.producer(x) is None and "float" not in of):
             return x
         if dtype == "bool":
             return self.apply("step", self.apply("abs", x))
@@ -282,6 +282,18 @@ class Layers(ShapeOps):
     def is_whole(self, x: Operand) -> bool:
         """Return whether a value is known to be integral: masks and rounded numbers, moved, added or multiplied."""
         return is_whole(self.builder, x)
+
+    def divided(self, x: Operand, y: Operand, rounded: Literal["floor", "trunc"]) -> tuple[str, str]:
+        """Add the rounded quotient of x and y, and the remainder of that division."""
+        ratio = self.binary("div", x, y)
+        whole = self.apply(rounded, ratio)
+        rest = self.binary("sub", x, self.binary("mul", whole, y))
+        # a division may be a product with 1 / y, and 49 * (1 / 49) is less than 1
+        size = np.abs(y) if isinstance(y, np.ndarray) else self.apply("abs", y)
+        more = self.compare("ge", self.apply("abs", rest), size)
+        if rounded == "trunc":
+            more = self.binary("mul", more, self.apply("sign", ratio))
+        return self.binary("add", whole, more), self.binary("sub", rest, self.binary("mul", more, y))
 
     def greater(self, x: Operand, y: Operand) -> str:
         """Add a mask that is 1 where x > y, else 0."""

@@ -9,7 +9,7 @@ from math import pi
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, constant, weight_or_none
+from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, weight_or_none
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.values import Weight, axis_in, number
 from lstmc.importers.refusal import Refused
@@ -61,12 +61,13 @@ def _hyperbolic(sign: float) -> Handler:
 
 
 def _area(shift: float) -> Handler:
-    """Return a handler of log(x + sqrt(x x + shift))."""
+    """Return a handler of sign(x) log(|x| + sqrt(x x + shift)), in which no numbers cancel out."""
 
     def handle(t: Onnx, node: Node) -> Operand:
-        x = node.needed(0)
-        root = t.layers.apply("power", t.layers.affine(t.layers.apply("power", x, 2.0), 1.0, shift), 0.5)
-        return t.layers.apply("log", t.layers.binary("add", x, root))
+        size = t.layers.apply("abs", node.needed(0))
+        root = t.layers.apply("power", t.layers.affine(t.layers.apply("power", size, 2.0), 1.0, shift), 0.5)
+        y = t.layers.apply("log", t.layers.binary("add", size, root))
+        return t.layers.binary("mul", t.layers.apply("sign", node.needed(0)), y)
 
     return handle
 
@@ -78,10 +79,8 @@ def _artanh(t: Onnx, node: Node) -> Operand:
 
 
 def _mod(t: Onnx, node: Node) -> Operand:
-    """x - y floor(x / y), which has the sign of y; with fmod x - y trunc(x / y), which has that of x."""
-    x, y = node.needed(0), node.needed(1)
-    times = t.layers.apply("trunc" if node.get("fmod") else "floor", t.layers.binary("div", x, y))
-    return t.layers.binary("sub", x, t.layers.binary("mul", times, y))
+    """Remainder with the sign of the second operand; with fmod of the first one."""
+    return t.layers.divided(node.needed(0), node.needed(1), "trunc" if node.get("fmod") else "floor")[1]
 
 
 def _lrn(t: Onnx, node: Node) -> Operand:
@@ -113,8 +112,7 @@ def _rms_norm(t: Onnx, node: Node) -> Operand:
 
 
 def _cast_like(t: Onnx, node: Node) -> Operand:
-    kind = constant(node.operand(1))
-    return t.layers.cast(node.needed(0), "float" if kind is None else str(kind.dtype))
+    return t.cast(node.needed(0), t.kind(node.needed(1)))
 
 
 HANDLERS: dict[str, Handler] = {
@@ -239,5 +237,5 @@ def fused(known: dict[str, Handler]) -> dict[str, Handler]:
         "BiasAdd": lambda t, node: t.layers.binary(
             "add", t.layers.binary("add", node.needed(0), node.needed(1)), node.needed(2)
         ),
-        **{name: known[name] for name in ("DequantizeLinear", "QuantizeLinear", "GroupNorm") if name in known},
+        **{name: known[name] for name in ("DequantizeLinear", "QuantizeLinear")},
     }

@@ -19,6 +19,7 @@ from lstmc.importers.frontends.onnx_values import (
     CHECK,
     DOMAINS,
     FUSED,
+    TYPES,
     Node,
     Onnx,
     Poison,
@@ -72,7 +73,9 @@ def describe_onnx(
             shape = tuple(shapes[info.name]) if info.name in shapes else _declared(info, origin)
             truth = IntegerRange(0, 1) if KINDS.get(info.type.tensor_type.elem_type) == "?" else None
             name = builder.input(info.name, shape or (1,), values=truth)  # an input has an axis
-            reader.values[info.name] = name if shape else reader.t.layers.reshape(name, ())
+            name = name if shape else reader.t.layers.reshape(name, ())
+            reader.values[info.name] = name
+            reader.t.kinds[name] = TYPES.get(info.type.tensor_type.elem_type, "float")
     unknown = [name for name in (*shapes, *values) if name not in {info.name for info in graph.input}]
     if unknown:
         inputs = ", ".join(info.name for info in graph.input if info.name not in [t.name for t in graph.initializer])
@@ -189,7 +192,10 @@ class _Reader:
         for operand in operands:
             if isinstance(operand, Weight):
                 self.read |= set(operand.sources)
-        return translated if isinstance(translated, list) else [translated]
+        results = translated if isinstance(translated, list) else [translated]
+        if own:
+            self.t.note_kinds(node, results)
+        return results
 
     def _with_sources(self, node: Node, result: Array) -> Operand:
         """Return a folded array as a parameter with its source tensors, or as a constant without them."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc.importers.frontends import onnx_recurrent
 from lstmc.importers.frontends.layers import shared_operations
-from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, constant, single, weight, weight_or_none
+from lstmc.importers.frontends.onnx_values import CHECK, TYPES, Node, Onnx, constant, single, weight, weight_or_none
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.windows import same_padding
 from lstmc.importers.ir.values import Weight, axis_in, fixed, resolved
@@ -43,6 +43,12 @@ def _binary(kind: str) -> Handler:
     return lambda t, node: _together(kind, t, node)
 
 
+def _div(t: Onnx, node: Node) -> Operand:
+    x, y = node.needed(0), node.needed(1)
+    whole = any("int" in t.kind(one) for one in (x, y))
+    return t.layers.divided(x, y, "trunc")[0] if whole else t.layers.binary("div", x, y)
+
+
 def _pow(t: Onnx, node: Node) -> Operand:
     exponent = constant(node.operand(1))
     if exponent is None or exponent.size != 1:
@@ -66,9 +72,6 @@ def _gelu(t: Onnx, node: Node) -> Operand:
 
 def _shared(count: int, method: Callable[..., str]) -> Handler:
     return lambda t, node: method(t.layers, *map(node.needed, range(count)))
-
-
-_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64"}
 
 
 def _stored(x: Operand) -> Operand:
@@ -141,6 +144,9 @@ def _resize(t: Onnx, node: Node) -> Operand:
     x = node.needed(0)
     shape = t.layers.shape(x)
     scales, new_sizes = constant(node.operand(1 if node.op == "Upsample" else 2)), constant(node.operand(3))
+    scales = np.asarray(node.attributes["scales"]) if "scales" in node.attributes else scales
+    if (policy := node.get("keep_aspect_ratio_policy", "stretch")) != "stretch" or node.attributes.get("axes"):
+        raise Refused("keep_aspect_ratio_policy, axes", policy, "each axis has its own size here", "give all scales")
     if node.get("mode") != "nearest":
         raise Refused("mode", node.get("mode"), "only nearest is written", "use nearest, or ConvTranspose")
     rule = node.get("coordinate_transformation_mode"), node.get("nearest_mode")
@@ -250,7 +256,7 @@ def _repeated(w: Weight, times: int) -> Callable[[], Array]:
 
 HANDLERS: dict[str, Handler] = {
     "Identity": lambda t, node: node.needed(0),
-    "Cast": lambda t, node: t.layers.cast(node.needed(0), _TYPES.get(node.attributes["to"], "float")),
+    "Cast": lambda t, node: t.cast(node.needed(0), TYPES.get(node.attributes["to"], "float")),
     **{foreign.name: _function(foreign, row) for foreign, row in functions_of("onnx") if row.operator},
     "Gelu": _gelu,
     "PRelu": lambda t, node: t.layers.prelu(node.needed(0), node.needed(1)),
@@ -260,7 +266,7 @@ HANDLERS: dict[str, Handler] = {
     "Sum": _binary("add"),
     "Sub": _binary("sub"),
     "Mul": _binary("mul"),
-    "Div": _binary("div"),
+    "Div": _div,
     "Max": _binary("max"),
     "Min": _binary("min"),
     "Mean": lambda t, node: t.layers.affine(_together("add", t, node), 1 / len(node.operands), 0.0),
@@ -371,9 +377,11 @@ def _quantized(t: Onnx, node: Node) -> Operand:
     if scale is None:
         raise Refused("y_scale", "left out", "it is required", CHECK)
     given = constant(node.operand(2))
-    kind = np.dtype(_TYPES.get(node.get("output_dtype", 0), "uint8")) if given is None else given.dtype
+    code = node.get("output_dtype") or 2
+    kind = np.dtype(TYPES.get(code, "float")) if given is None else given.dtype
     if kind.kind not in "iu":
-        raise Refused("output_dtype", str(kind), "only integers are read", "import it before it was quantized")
+        why = "integers of 8 bits or more are read"
+        raise Refused("output_dtype", str(code), why, "import it before it was quantized")
     _note(t)
     y = t.layers.binary("mul", x, 1 / scale)
     y = y if zero is None else t.layers.binary("add", y, zero)

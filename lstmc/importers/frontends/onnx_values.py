@@ -63,6 +63,7 @@ class Node:
         return self.attributes.get(name, default)
 
 
+TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64"}
 _KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number", "STRING": "a text"}
 
 
@@ -109,6 +110,28 @@ class Onnx:
     def __init__(self, layers: Layers, folding: Folding) -> None:
         self.layers, self.folding = layers, folding
         self.values: dict[str, Operand | None] = {}
+        self.kinds: dict[str, str] = {}  # computed values that are integers or truth values: their types
+
+    def kind(self, x: Operand) -> str:
+        """Return the type of an operand's elements, named as in NumPy."""
+        array = constant(x)
+        return str(array.dtype) if array is not None else self.kinds.get(str(x), "float")
+
+    def cast(self, x: Operand, kind: str) -> Operand:
+        """Return an operand converted to a type named as in NumPy."""
+        return self.layers.cast(x, kind, self.kinds.get(str(x), ""))
+
+    def note_kinds(self, node: Node, results: Sequence[Any]) -> None:
+        """Note the types of a node's results, by the definition of its operator."""
+        schema = definition(node.op, node.opset)
+        for result, output in zip(results, schema.outputs if schema else (), strict=False):
+            if not isinstance(result, str) or not self.layers.builder.producer(result):
+                continue
+            pairs = zip(node.operands, schema.inputs, strict=False)
+            alike = [x for x, given in pairs if isinstance(x, str) and given.type_str == output.type_str]
+            own = next(iter(output.types))[7:-1] if len(output.types) == 1 else "float"  # tensor(int64)
+            kind = TYPES.get(node.attributes["to"], "float") if node.op == "Cast" else own
+            self.kinds.setdefault(result, self.kinds.get(alike[0], "float") if alike else kind)
 
 
 DOMAINS = ("", "ai.onnx")

@@ -95,8 +95,11 @@ def chosen(layers: Layers, x: Operand, indices: str, axis: int) -> str:
 
 def chosen_elements(layers: Layers, x: Operand, indices: str, axis: int) -> str:
     """Return the element of x in the axis that each computed index names: ``GatherElements``."""
-    rank = len(layers.shape(x))
-    axis = axis_in(axis, rank)
+    shape = layers.shape(x)
+    axis = axis_in(axis, len(shape))
+    for place, size in enumerate(layers.shape(indices)):
+        if place != axis and size != shape[place]:
+            x = layers.cut(x, place, 0, layers.size(indices, place))
     hot = one_hot(layers, indices, layers.size(x, axis), axis + 1)
     return layers.reduce("sum", layers.binary("mul", hot, layers.unsqueeze(x, [axis])), [axis + 1], keep=False)
 

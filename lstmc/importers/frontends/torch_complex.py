@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.importers.frontends import torch_shape_ops
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_elements import Torch
 from lstmc.importers.frontends.torch_shape_ops import UNCHANGED
@@ -27,17 +28,17 @@ class Complex:
     imag: Operand
 
 
-def _real(t: Torch, x: Any) -> Any:
-    return x.real if isinstance(x, Complex) else [_real(t, one) for one in x] if isinstance(x, list) else x
+def _real(x: Any) -> Any:
+    return x.real if isinstance(x, Complex) else [*map(_real, x)] if isinstance(x, list) else x
 
 
 def _imag(t: Torch, x: Any) -> Any:
-    """Return the imaginary part; of a real value zeros, and of a setting itself."""
+    """Return the imaginary part of a value, or of each of a list; of a real value zeros."""
     if isinstance(x, Complex):
         return x.imag
     if isinstance(x, list):
         return [_imag(t, one) for one in x]
-    return t.layers.affine(x, 0.0, 0.0) if isinstance(x, str) else x
+    return t.layers.affine(x, 0.0, 0.0) if isinstance(x, str) else np.zeros(x.shape)
 
 
 def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any], options: Any) -> Any:
@@ -46,10 +47,15 @@ def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any]
     if target in _OF_COMPLEX:
         return _OF_COMPLEX[target](t, *xs, **options)
     name = target.split(".")[1]
-    if target in UNCHANGED:
-        return xs[0]
+    first, *settings = xs
+    if target in UNCHANGED or (name in ("_to_copy", "to") and _is_complex(settings, options)):
+        return first
     if name in _OF_PARTS:
-        real, imag = (handler(t, *(part(t, x) for x in xs), **options) for part in (_real, _imag))
+        settings = _real(settings)
+        real = handler(t, _real(first), *settings, **options)
+        if name in ("pad", "constant_pad_nd"):  # by a real number
+            settings[-1] = 0.0
+        imag = handler(t, _imag(t, first), *settings, **options)
         return [*map(Complex, real, imag)] if isinstance(real, list) else Complex(real, imag)
     places = [place for place, x in enumerate(xs) if place < 2 or name == "einsum"]
     if name in ("add", "sub", "rsub"):
@@ -63,10 +69,11 @@ def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any]
 
 def _sum(t: Torch, handler: Handler, xs: Sequence[Any], options: Any) -> Complex:
     x, y, *rest = xs
-    real = handler(t, _real(t, x), _real(t, y), *rest, **options)
-    if isinstance(x, Complex) and isinstance(y, Complex):
-        return Complex(real, handler(t, x.imag, y.imag, *rest, **options))
-    imag = x.imag if isinstance(x, Complex) else handler(t, np.asarray(0.0), y.imag, *rest, **options)
+    real = handler(t, _real(x), _real(y), *rest, **options)
+    parts = [z.imag if isinstance(z, Complex) else np.asarray(0.0) for z in (x, y)]
+    if all(isinstance(part, np.ndarray) for part in parts):
+        parts[0] = t.layers.value(parts[0])
+    imag = handler(t, *parts, *rest, **options)
     return Complex(real, t.layers.expand(imag, t.layers.shape(real)))
 
 
@@ -74,9 +81,7 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
     """Return a product of two operands, each complex or real; an einsum has them in a list."""
     (x, y), rest = (xs[1], xs[2:]) if name == "einsum" else (xs[:2], xs[2:])
     if name == "div" and isinstance(y, Complex):
-        power = t.layers.binary("add", _square(t, y.real), _square(t, y.imag))
-        y = Complex(t.layers.binary("div", y.real, power), t.layers.binary("div", _negated(t, y.imag), power))
-        return _product(t, lambda t, a, b, *_, **__: t.layers.binary("mul", a, b), "mul", [x, y], {})
+        return _product(t, lambda t, a, b, *_, **__: t.layers.binary("mul", a, b), "mul", [x, _inverse(t, y)], {})
 
     def of(a: Any, b: Any) -> Operand:
         made: Operand = (
@@ -90,6 +95,21 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
         return Complex(of(x, y.real), of(x, y.imag))
     real = t.layers.binary("sub", of(x.real, y.real), of(x.imag, y.imag))
     return Complex(real, t.layers.binary("add", of(x.real, y.imag), of(x.imag, y.real)))
+
+
+def _inverse(t: Torch, z: Complex) -> Complex:
+    power = t.layers.binary("add", _square(t, z.real), _square(t, z.imag))
+    return Complex(t.layers.binary("div", z.real, power), t.layers.binary("div", _negated(t, z.imag), power))
+
+
+def _is_complex(settings: Sequence[Any], options: Any) -> bool:
+    return any("complex" in str(one) for one in (*settings, *options.values()))
+
+
+def _cast(t: Torch, x: Any, *more: Any, **options: Any) -> Any:
+    if _is_complex(more, options):
+        return Complex(x, _imag(t, x))
+    return torch_shape_ops.HANDLERS["aten._to_copy.default"](t, x, *more, **options)
 
 
 def _square(t: Torch, x: Operand) -> str:
@@ -130,7 +150,7 @@ _OF_PARTS = frozenset(
         ),
         *("unsqueeze", "squeeze", "slice", "select", "narrow", "cat", "stack", "expand", "expand_as", "repeat", "flip"),
         *("roll", "split", "split_with_sizes", "chunk", "unbind", "sum", "mean", "index", "index_select", "unfold"),
-        *("constant_pad_nd", "pad", "linear_of_real", "cumsum"),
+        *("constant_pad_nd", "pad", "cumsum"),
     }
 )
 _PRODUCTS = frozenset({"mul", "div", "matmul", "mm", "bmm", "einsum", "dot", "mv"})
@@ -139,11 +159,12 @@ _OF_COMPLEX: dict[str, Handler] = {
     "aten.real.default": lambda t, z: z.real,
     "aten.imag.default": lambda t, z: z.imag,
     "aten.abs.default": _magnitude,
+    "aten.reciprocal.default": _inverse,
     "aten._conj.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
     "aten._conj_physical.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
     "aten.resolve_conj.default": lambda t, z: z,
     "aten.exp.default": lambda t, z: _polar(t, t.layers.apply("exp", z.real), z.imag),
-    "aten._fft_c2r.default": lambda t, *xs: _to_real(t, *xs),
+    "aten._fft_c2r.default": lambda t, *xs: _to_real(*xs),
     "aten._fft_c2c.default": lambda t, *xs: _transform(t, *xs),
 }
 
@@ -200,6 +221,7 @@ def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size
 HANDLERS: dict[str, Handler] = {
     "aten.complex.default": lambda t, x, y: Complex(x, y),
     "aten.polar.default": _polar,
+    **{f"aten.{name}": _cast for name in ("_to_copy.default", "to.dtype")},
     "aten.view_as_complex.default": _of_pairs,
     "aten.view_as_real.default": _OF_COMPLEX["aten.view_as_real.default"],
     **{f"aten.{name}.default": lambda t, x: x for name in ("real", "_conj", "_conj_physical", "resolve_conj")},

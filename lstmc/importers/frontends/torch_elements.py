@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from lstmc.importers.ir.values import Shape, Weight, axis_in, fixed
 from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
+Rounded = Literal["floor", "trunc"]
 Poison = object()  # what a node makes that was refused
 NotAvailable = object()  # a further result that has no counterpart, as where a maximum is: refused if something uses it
 
@@ -183,13 +184,14 @@ def _operand(x: Any) -> Operand:
 
 
 def _binary(kind: str) -> Handler:
-    def handle(t: Torch, x: Any, y: Any, alpha: float = 1, rounding_mode: str | None = None) -> str:
+    def handle(t: Torch, x: Any, y: Any, alpha: float = 1, rounding_mode: Rounded | None = None) -> str:
         if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
             raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
         if alpha != 1:
             y = y * alpha if isinstance(y, int | float) else t.layers.affine(y, alpha, 0.0)
-        result = t.layers.binary(kind, _operand(x), _operand(y))
-        return result if rounding_mode is None else _ROUNDED[rounding_mode](t, result)
+        if rounding_mode is not None:
+            return t.layers.divided(_operand(x), _operand(y), rounding_mode)[0]
+        return t.layers.binary(kind, _operand(x), _operand(y))
 
     return handle
 
@@ -231,14 +233,10 @@ def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
     return _where(t, t.layers.greater(x, _operand(least)), x, value)
 
 
-def _remainder(rounded: str) -> Handler:
-    """Return a handler of x - y * rounded(x / y)."""
-
-    def handle(t: Torch, x: Any, y: Any) -> str:
-        whole = t.layers.apply(rounded, t.layers.binary("div", _operand(x), _operand(y)))
-        return t.layers.binary("sub", _operand(x), t.layers.binary("mul", whole, _operand(y)))
-
-    return handle
+def _power_of(t: Torch, base: float, x: Operand) -> str:
+    if base <= 0:
+        raise Refused("self", str(base), "only powers of positive numbers are written", "use its magnitude")
+    return t.layers.apply("exp", t.layers.affine(x, math.log(base), 0.0))
 
 
 def _bits(logical: Callable[..., str]) -> Handler:
@@ -258,7 +256,6 @@ def _rrelu(t: Torch, x: Operand, noise: Operand, low: float, high: float, traini
 
 _KINDS = ("Scalar", "Tensor")
 _OVERLOADS = {"where": ("self", "ScalarSelf", "ScalarOther", "Scalar")}
-_ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.apply("trunc", y)}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
     **{f"aten.{foreign.name}.default": _function(foreign, row) for foreign, row in functions_of("torch")},
@@ -268,7 +265,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.glu.default": _glu,
     "aten.prelu.default": _prelu,
     "aten.threshold.default": _threshold,
-    "aten.pow.Scalar": lambda t, base, x: t.layers.apply("exp", t.layers.affine(x, math.log(base), 0.0)),
+    "aten.pow.Scalar": _power_of,
     **{
         f"aten.{name}.{kind}": _shared(method)
         for name, _, method in shared_operations("torch")
@@ -276,7 +273,7 @@ HANDLERS: dict[str, Handler] = {
     },
     **{f"aten.masked_fill.{kind}": lambda t, x, mask, value: _where(t, mask, value, x) for kind in _KINDS},
     **{
-        f"aten.{name}.{kind}": _remainder(by)
+        f"aten.{name}.{kind}": lambda t, x, y, by=by: t.layers.divided(_operand(x), _operand(y), by)[1]
         for name, by in (("remainder", "floor"), ("fmod", "trunc"))
         for kind in _KINDS
     },

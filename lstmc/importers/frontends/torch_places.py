@@ -125,7 +125,7 @@ def _scatter(t: Torch, x: Operand, axis: int, places: Operand, source: Any, *, a
     order.insert(axis, len(shape) - 1)
     hits = t.layers.transpose(t.layers.reduce("sum", hot, [axis], keep=False), order)
     if isinstance(source, int | float):
-        put = t.layers.affine(hits, float(source), 0.0)
+        put = t.layers.affine(hits if add else t.layers.apply("step", hits), float(source), 0.0)
     kept = x if add else t.layers.binary("mul", x, t.layers.negated(t.layers.apply("step", hits)))
     return t.layers.binary("add", kept, put)
 
@@ -145,8 +145,10 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
             else t.layers.reshape(mask, (*t.layers.shape(mask), *wide))
         )
         return t.layers.where(mask, t.layers.reshape(values, (1,) * len(shape)), x)
+    places = _places_of_masks(places)
+    axes = [axis for axis, one in enumerate(places) if one is not None]
     known = _numbers(places[axes[0]])
-    if len(axes) != 1 or known is None or known.dtype == bool:
+    if len(axes) != 1 or known is None:
         raise Refused(
             "indices", f"of {len(axes)} axes", "only known places of one axis are written", "use slices, or where"
         )

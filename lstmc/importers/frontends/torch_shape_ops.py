@@ -215,7 +215,7 @@ def _constant(value: float | None = None, shaped: bool = False) -> Handler:
 def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> Any:
     """``x.to(...)`` with the type, if there is one."""
     names = [str(one) for one in (dtype, *more) if str(one).startswith("torch.")]
-    return t.layers.cast(x, names[0].removeprefix("torch.")) if names else x
+    return t.layers.cast(x, names[0].removeprefix("torch."), str(t.node.args[0].meta["val"].dtype)) if names else x
 
 
 def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str, value: float | None) -> str:
