@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lstmc.errors import Argument
-from lstmc.importers.canonical import Read, at_sizes, canonicalize_frame, read_open
+from lstmc.importers.canonical import Read, at_sizes, canonicalize_frame, one_model, read_open
 from lstmc.importers.canonical.frame import times
 from lstmc.importers.canonical.states import RECURRENT, States, notes, step_states
 from lstmc.importers.canonical.time import TwoTimeAxes, time_axes
 from lstmc.importers.ir.net import Net
-from lstmc.importers.ir.values import Shape, open_sizes
+from lstmc.importers.ir.values import OpenSize, Shape, open_sizes
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
 from lstmc.text import nearest_or_all
@@ -76,12 +76,14 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     """Return a source of sequences, the canonical net of one frame, and the axis of time of its inputs and outputs.
 
     Time is where the user says, or else along the loops that run forwards, of an open axis first. Raises
-    :class:`SourceError` where that is not one time, and :class:`RefusedError` for what needs more than the past.
+    :class:`SourceError` where that is not one time, and :class:`RefusedError` for what needs more than the past, or
+    the number of frames.
     """
+    refused = None
     try:
         inputs = reading.read(reading.shapes).described.source_inputs()
     except RefusedError as error:
-        inputs = error.inputs
+        refused, inputs = error, error.inputs
         if not any(map(open_sizes, inputs.values())):
             raise
     time = {name: _axis(inputs, name, axis) for name, axis in reading.time.items()}
@@ -113,6 +115,17 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
         )
     ((source, axes),) = found
     net, frames = canonicalize_frame(source.described, axes)
+    if refused is not None:  # by what needs a number: it must not be that of the frames
+        numbers = {
+            s.name: n
+            for x, shape in source.described.source_inputs().items()
+            for s, n in zip(inputs[x], shape, strict=True)
+            if isinstance(s, OpenSize)
+        }
+        more = at_sizes(inputs, {name: number + (number == FRAMES) for name, number in numbers.items()})
+        other = reading.read({**more, **reading.shapes}).described
+        if not one_model([net, canonicalize_frame(other, axes)[0]]):
+            raise refused
     return source, net, frames
 
 

@@ -128,6 +128,10 @@ class Mean(nn.Module):
         (nn.Conv2d(2, 2, 3, padding=1), "it sees frames of the future: a window of 3 frames over 0 zeros in front"),
         (nn.Conv2d(2, 2, (1, 3), stride=(2, 1), padding=(0, 1)), "it has a stride of 2 frames"),
         (Mean(), "it takes some steps, or all of them, together"),
+        (
+            nn.MaxPool2d((2, 1), 1, (1, 0)),
+            "it is padded by less than any number, and the frames before the first one are 0",
+        ),
         (nn.ZeroPad2d((0, 0, 1, 1)), "it joins sequences along time, or pads them behind, for frames of the future"),
     ],
 )

@@ -92,7 +92,7 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
         except RefusedError as error:
             streamed = streamed or error
             continue
-        if all(net.time for net in nets) and _same(nets):
+        if all(net.time for net in nets) and one_model(nets):
             ones = [name for name, size in sizes[0].items() if size == 1]
             return replace(sources[0], described=_noted(sources[0].described, ones))
     raise streamed or (refused if pinned is None else refused.beside(pinned))
@@ -117,7 +117,7 @@ def at_sizes(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[st
     }
 
 
-def _same(nets: Sequence[Net]) -> bool:
+def one_model(nets: Sequence[Net]) -> bool:
     """Return whether the written models are equal, but for the default length."""
     first, *others = [files(replace(net, sizes={}), "") for net in nets]
     return all(other == first for other in others)

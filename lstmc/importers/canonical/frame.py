@@ -19,7 +19,7 @@ from lstmc.importers.ir.values import Shape, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan
 from lstmc.ops import Concat, Conv, Full, Input, Op, Reshape, Split
-from lstmc.ops.layers import Pool
+from lstmc.ops.layers import MaxPool, Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.types import TensorType
 
@@ -212,6 +212,8 @@ class _OneFrame:
         reach, zeros = (fixed(kernel[spatial], "a kernel") - 1) * spread, self.zeros.get(step.inputs[0], 0)
         if op.stride[spatial] != 1:
             self._refuse(where, f"it has a stride of {op.stride[spatial]} frames")
+        if isinstance(op, MaxPool) and op.pad[spatial]:
+            self._refuse(where, "it is padded by less than any number, and the frames before the first one are 0")
         if reach and op.pad[spatial] == reach and not zeros:  # what comes behind the last frame must be cut off
             self.rest[step.outputs[0]] = reach
             pads = (0 if spatial == 0 else op.pad[0], 0 if spatial == 1 else op.pad[1])
