@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
-from lstmc.importers.frontends import torch_shape_ops
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_elements import Torch
 from lstmc.importers.frontends.torch_shape_ops import UNCHANGED
@@ -41,6 +40,16 @@ def _imag(t: Torch, x: Any) -> Any:
     return t.layers.affine(x, 0.0, 0.0) if isinstance(x, str) else np.zeros(x.shape)
 
 
+def is_complex(arguments: Sequence[Any], options: Mapping[str, Any], values: Sequence[Any]) -> bool:
+    """Return whether an operator has complex operands, or a complex type among its arguments."""
+    operands = (*values, *arguments)
+    return any(isinstance(one, Complex | complex) for one in operands) or _has_complex_type(arguments, options)
+
+
+def _has_complex_type(arguments: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    return any(getattr(one, "is_complex", False) is True for one in (*arguments, *options.values()))
+
+
 def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any], options: Any) -> Any:
     """Return what an operator makes of complex operands. Raises :class:`Refused` where that is not known."""
     xs = [Complex(np.asarray(x.real), np.asarray(x.imag)) if isinstance(x, complex) else x for x in arguments]
@@ -48,8 +57,10 @@ def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any]
         return _OF_COMPLEX[target](t, *xs, **options)
     name = target.split(".")[1]
     first, *settings = xs
-    if target in UNCHANGED or (name in ("_to_copy", "to") and _is_complex(settings, options)):
+    if target in UNCHANGED:
         return first
+    if name in ("_to_copy", "to") and _has_complex_type(settings, options):
+        return Complex(_real(first), _imag(t, first))
     if name in _OF_PARTS:
         settings = _real(settings)
         real = handler(t, _real(first), *settings, **options)
@@ -100,16 +111,6 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
 def _inverse(t: Torch, z: Complex) -> Complex:
     power = t.layers.binary("add", _square(t, z.real), _square(t, z.imag))
     return Complex(t.layers.binary("div", z.real, power), t.layers.binary("div", _negated(t, z.imag), power))
-
-
-def _is_complex(settings: Sequence[Any], options: Any) -> bool:
-    return any("complex" in str(one) for one in (*settings, *options.values()))
-
-
-def _cast(t: Torch, x: Any, *more: Any, **options: Any) -> Any:
-    if _is_complex(more, options):
-        return Complex(x, _imag(t, x))
-    return torch_shape_ops.HANDLERS["aten._to_copy.default"](t, x, *more, **options)
 
 
 def _square(t: Torch, x: Operand) -> str:
@@ -164,7 +165,7 @@ _OF_COMPLEX: dict[str, Handler] = {
     "aten._conj_physical.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
     "aten.resolve_conj.default": lambda t, z: z,
     "aten.exp.default": lambda t, z: _polar(t, t.layers.apply("exp", z.real), z.imag),
-    "aten._fft_c2r.default": lambda t, *xs: _to_real(*xs),
+    "aten._fft_c2r.default": lambda t, *xs: _to_real(t, *xs),
     "aten._fft_c2c.default": lambda t, *xs: _transform(t, *xs),
 }
 
@@ -221,7 +222,6 @@ def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size
 HANDLERS: dict[str, Handler] = {
     "aten.complex.default": lambda t, x, y: Complex(x, y),
     "aten.polar.default": _polar,
-    **{f"aten.{name}": _cast for name in ("_to_copy.default", "to.dtype")},
     "aten.view_as_complex.default": _of_pairs,
     "aten.view_as_real.default": _OF_COMPLEX["aten.view_as_real.default"],
     **{f"aten.{name}.default": lambda t, x: x for name in ("real", "_conj", "_conj_physical", "resolve_conj")},

@@ -347,7 +347,7 @@ def _result(reader: Torch, node: Any, target: str) -> Any:
     values = [reader.values.get(one) for one in node.all_input_nodes]
     if any(value is NotAvailable for value in values):
         raise _NOT_AVAILABLE
-    if any(isinstance(one, Complex | complex) for one in (*values, *arguments)) and target != "getitem":
+    if target != "getitem" and torch_complex.is_complex(arguments, options, values):
         return torch_complex.of_complex(reader, target, handler, arguments, options)
     packed = any(isinstance(value, Packed) for value in values)
     rows = packed and target in torch_elements.OF_ROWS
