@@ -202,7 +202,7 @@ class Module(nn.Module):
         super().__setstate__(state)
         self._prepare()
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
+    def forward(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
         """Return the outputs by name. An input with a fill may be left out, and so may one that is carried.
 
         Raises :class:`~lstmc.errors.DataError` for inputs that are missing, extra, or of another shape.

@@ -125,7 +125,7 @@ def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, form: For
             net = _written(artifact, Path(folder), form == "built")
         said = NO_LOOPS if form == "built" and not hasattr(net, "build") else ""
     inputs = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.fed(graph).items()}
-    results = net(**inputs) if form == "module" else net(*inputs.values())
+    results = net.forward(**inputs) if form == "module" else net(*inputs.values())
     cotangents = {name: torch.tensor(np.asarray(ct, np.float32)) for name, ct in arrays.cotangents.items()}
     trained = dict(net.named_parameters())
     leaves = {**inputs, **{name: value for name, value in trained.items() if value.requires_grad}}
