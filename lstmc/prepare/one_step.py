@@ -249,6 +249,10 @@ class _Stepper:
             if single is not None:
                 return single
         whole = [ref for ref, is_mapped in zip(refs, mapped, strict=True) if not is_mapped]
+        rank = node.types[0].rank
+        constant = [t.rank < rank or t.shape[:1] == (1,) for t in map(self.graph.type, whole)]
+        if isinstance(op, Binary) and whole and all(constant):
+            return op  # each step has the same value
         for ref in whole if isinstance(op, Binary) else ():
             raise PassError(
                 f"one step of {self.graph.name}: {op.name} takes %{self.graph.value_name(ref)} {self.graph.type(ref)},"
