@@ -396,9 +396,10 @@ def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:
     with pytest.raises(RefusedError) as caught:
         from_onnx(model, name="choice.onnx")
     assert str(caught.value) == (
-        "RefusedError: choice.onnx cannot be imported: 1 problem\n"
+        "RefusedError: choice.onnx cannot be imported: 2 problems\n"
         "  Equal_2 (Equal): operands = the size n: it is compared, so it must be a number; fix the sizes by"
-        ' shapes={"x": (N, 3)}, with numbers for N'
+        ' shapes={"x": (N, 3)}, with numbers for N\n'  # and of the branch that a large n chooses:
+        "  node 0 (Det): operator = Det: it is not supported; write the model without it"
     )
     assert from_onnx(model, shapes={"x": (2, 3)}).net.steps
     with pytest.raises(RefusedError, match="Det"):  # a size that has a name is never 0

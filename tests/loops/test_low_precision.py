@@ -255,5 +255,5 @@ def test_what_has_no_code_is_refused() -> None:
     with pytest.raises(BackendError, match="cpu-bf16 or cpu-int8"):
         CaffeBackend().with_options({"numbers": "rknn-int8"})
     backend = CaffeBackend().with_options({"numbers": "cpu-int8"})
-    with pytest.raises(BackendError, match="expected a target with generated layers, as caffe-fused, found caffe"):
+    with pytest.raises(BackendError, match="expected a target with these, as caffe-fused, found caffe"):
         lstmc.compile("gru", backend=backend, T=2, N=1, D=3, H=4)

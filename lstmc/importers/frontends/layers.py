@@ -391,7 +391,7 @@ class Layers(ShapeOps):
         words = "{} of a batch normalization of " + ", ".join(sources)
         a = Weight(var.shape, sources, words.format("scale"), scale).reshaped(*var.shape, *ones)
         b = Weight(var.shape, sources, words.format("shift"), shift).reshaped(*var.shape, *ones)
-        owner = sources[0].rpartition(".")[0] or self.hint
+        owner = next(iter(sources), "").rpartition(".")[0] or self.hint
         y = self.one(Mul(), x, self.builder.param(a, f"{owner}_scale"))
         return self.one(Add(), y, self.builder.param(b, f"{owner}_shift"))
 

@@ -76,7 +76,7 @@ def test_it_is_one_command(caffe: Runner, tmp_path: Path, lstmc: LSTMC) -> None:
     assert ended.code == 0, ended.err
     told = [line for line in ended.out.splitlines() if " agree" in line]
     assert [line.partition(":")[0] for line in told] == [
-        *("model.py by NumPy", "model.py by Caffe's own layers", "interpreter", "onnx-cpu")
+        *("model.py by NumPy", "model.py by Caffe's own layers", "interpreter", "onnx-cpu (net.onnx)")
     ]
     np.savez("x.npz", **inputs_of(VIDEO, 1))
     ended = lstmc("run", "out/net.onnx", "--inputs", "x.npz", "-o", "y.npz")
