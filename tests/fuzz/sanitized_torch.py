@@ -63,7 +63,7 @@ def drawn(rng: random.Random, shape: Sequence[int]) -> Tensor:
 
 def plain(x: Tensor) -> Tensor:
     """Return the numbers of a tensor in float32, one behind the other."""
-    return torch.empty(x.shape).copy_(x)
+    return torch.empty(x.shape).copy_(x.resolve_neg())  # copy_ of another type may lose the sign of a view
 
 
 def run(operators: Any, kind: str, loop: native.Loop, at: tuple[int, int], rng: random.Random) -> None:

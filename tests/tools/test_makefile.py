@@ -14,8 +14,6 @@ ROOT = Path(__file__).parents[2]
 STARTED = {
     "bench": "BENCH=--smallest",
     "c": "MODELS=2",
-    "docs": "",
-    "faults": "KILLS=1 PROCESSES=1 SEED=1",
     "fuzz": "MINUTES=0.05 SANITIZED=0.05 SEED=1",
     "golden": "",
     "numbers": "STEPS=2 CELLS=rnn NUMBERS=onnxruntime-a8w8",
@@ -30,7 +28,9 @@ OTHERS = {
     **dict.fromkeys(("browser", "package", "proofs", "readers", "real-nets", "site"), "they fetch packages"),
     "caffe": "tests/backends/lstmc_caffe/install/test_install_main.py",
     "demo": "tests/test_examples.py",
+    "docs": "tests/test_architecture.py",
     "emulated": "tests/backends/lstmc_caffe/install/test_emulated_cuda.py",
+    "faults": "tests/fuzz/test_kills.py",
     "gpu-bundle": "tests/tools/bundle/test_bundle_make.py",
     "mpi": "tests/backends/lstmc_caffe/install/test_install_main.py",
     "mutants": "tests/tools/test_mutants.py",
