@@ -323,7 +323,7 @@ def test_a_net_streams_on_a_gpu(caffe: Runner) -> None:
 
 def test_the_device_is_in_what_is_said_of_a_net(caffe: Runner) -> None:
     found = lstmc.compile("gru", T=3, N=2, D=3, H=4).verify(["caffe-gpu"])
-    assert str(found).startswith(f"caffe-gpu ({caffe.gpu.device}): all ")
+    assert str(found).startswith(f"caffe-gpu ({caffe.gpu.device}, gru.prototxt, gru.caffemodel): all ")
     emulated = "emulated" in caffe.gpu.device
     assert caffe.gpu.emulated == emulated
 
