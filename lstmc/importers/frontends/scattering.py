@@ -104,14 +104,15 @@ def chosen_elements(layers: Layers, x: Operand, indices: str, axis: int) -> str:
     return layers.reduce("sum", layers.binary("mul", hot, layers.unsqueeze(x, [axis])), [axis + 1], keep=False)
 
 
-def one_hot(layers: Layers, indices: Operand, size: int, axis: int) -> str:
-    """Return 1 where the place along a new axis is the index, else 0; a negative index counts from behind."""
+def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> str:
+    """Return 1 where the place along a new axis is the index, else 0; with ``wraps`` one below 0 counts from behind."""
     rank = len(layers.shape(indices)) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
-    below = layers.apply("step", layers.affine(indices, -1.0, 0.0))
-    positive = layers.binary("add", indices, layers.affine(below, float(size), 0.0))
-    return layers.compare("eq", layers.unsqueeze(positive, [axis]), layers.value(places, "places"))
+    if wraps:
+        below = layers.apply("step", layers.affine(indices, -1.0, 0.0))
+        indices = layers.binary("add", indices, layers.affine(below, float(size), 0.0))
+    return layers.compare("eq", layers.unsqueeze(indices, [axis]), layers.value(places, "places"))
 
 
 def _places(indices: Array, shape: Sequence[int]) -> Array:

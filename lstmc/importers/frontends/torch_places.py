@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lstmc.importers.frontends.scattering import chosen, one_hot
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_elements import NotAvailable, Torch
 from lstmc.importers.ir.net import NetBuilder
@@ -26,14 +27,12 @@ def _numbers(x: Operand) -> Array | None:
     return x.make() if isinstance(x, Weight) else None if isinstance(x, str) else np.asarray(x)
 
 
-def _one_hot(t: Torch, places: Operand, count: int, wraps: bool) -> Operand:
-    """Return 1 at each place on a new last axis, else 0; with ``wraps`` -1 is the last place."""
+def _one_hot(t: Torch, places: Operand, count: int, wraps: bool = False) -> Operand:
+    """Return 1 at each place on a new last axis, else 0; computed places count from behind only with ``wraps``."""
     known = _numbers(places)
     if known is not None:
         return np.equal(known[..., None] % count, np.arange(count)).astype(np.float64)
-    column, numbers = t.layers.unsqueeze(places, [-1]), np.arange(float(count))
-    hot = t.layers.compare("eq", column, numbers)
-    return t.layers.binary("add", hot, t.layers.compare("eq", column, numbers - count)) if wraps else hot
+    return one_hot(t.layers, places, count, -1, wraps)
 
 
 def _letters(rank: int, axis: int) -> tuple[str, str]:
@@ -51,7 +50,7 @@ def _gather(t: Torch, x: Operand, axis: int, places: Operand, sparse: bool = Fal
     step = t.layers.builder.producer(places) if isinstance(places, str) else None
     if step is not None and isinstance(step.op, Expand) and wanted[axis] == t.layers.shape(step.inputs[0])[axis]:
         places = step.inputs[0]  # the same places for all elements of its axes of one
-    hot = _one_hot(t, places, t.layers.size(x, axis), False)
+    hot = _one_hot(t, places, t.layers.size(x, axis))
     own, other = _letters(len(wanted), axis)
     return t.layers.expand(t.layers.product(f"{own}z", other, own, hot, x), wanted)
 
@@ -103,9 +102,7 @@ def _index_one(t: Torch, x: Operand, axis: int, places: Any) -> Operand:
     if known is not None:
         picked = t.layers.pick(x, axis, [int(n) for n in known.reshape(-1)])
         return t.layers.reshape(picked, (*shape[:axis], *known.shape, *shape[axis + 1 :]))
-    own, new = ascii_lowercase[: len(shape)], ascii_lowercase[-2 - len(t.layers.shape(places)) : -2]
-    hot = _one_hot(t, places, t.layers.size(x, axis), True)
-    return t.layers.product(f"{new}z", f"{own[:axis]}z{own[axis + 1 :]}", f"{own[:axis]}{new}{own[axis + 1 :]}", hot, x)
+    return chosen(t.layers, x, places, axis)
 
 
 def _scatter(t: Torch, x: Operand, axis: int, places: Operand, source: Any, *, add: bool = False) -> str:
@@ -116,7 +113,7 @@ def _scatter(t: Torch, x: Operand, axis: int, places: Operand, source: Any, *, a
         raise Refused(
             "index", f"of {[*wanted]}", f"it must have all of {[*shape]} but along the axis", "write whole rows"
         )
-    hot, (own, other) = _one_hot(t, places, t.layers.size(x, axis), False), _letters(len(shape), axis)
+    hot, (own, other) = _one_hot(t, places, t.layers.size(x, axis)), _letters(len(shape), axis)
     if not isinstance(source, int | float):
         for place, size in enumerate(wanted):
             source = source if t.layers.shape(source)[place] == size else t.layers.cut(source, place, 0, size)
