@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets browser numbers trained fuzz c onnx-cases proofs mutants faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets browser numbers trained fuzz c onnx-cases proofs mutants faults check bench golden frozen docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -142,6 +142,9 @@ ranks-time: mpi ## what several ranks cost and give, as docs/scale-measured.md; 
 
 golden: $(VENV)/.test ## write the expected texts of tests/goldens anew; read the difference before you commit it
 	$(BIN)/python tests/goldens/update.py
+
+frozen: $(VENV)/.test ## the hashes of all that is written for library cells and imports, tests/goldens/written.txt; minutes
+	$(BIN)/python -m tests.goldens.written
 
 docs: $(VENV)/.test ## write the generated pages anew
 	$(BIN)/python -m docs.generate_semantics
