@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ from lstmc.api.models import (
     trace_model,
 )
 from lstmc.api.net import Net
-from lstmc.api.options import CompileOptions
+from lstmc.api.options import CompileOptions, options_of
 from lstmc.api.running import INTERPRETER, On, Verification
 from lstmc.backend import Backend, Compiled, LeavesOpen, Violation, target_of
 from lstmc.backend.compiled import UNKNOWN
@@ -93,23 +94,7 @@ def compile(
     >>> net.inputs, net.outputs
     ({'x': (3, 2, 4)}, {'y': (3, 2, 5), 'h_T': (2, 5)})
     """
-    options = CompileOptions(
-        target=target,
-        backend=backend,
-        step=step,
-        phase=phase,
-        outputs=outputs,
-        weights=weights,
-        seed=seed,
-        form=form,
-        time=time,
-        tuned=tuned,
-        numbers=numbers,
-        passes=passes,
-        dump_dir=dump_dir,
-        sizes=all_sizes(sizes, dims, compile),
-    )
-    return compile_model(model, options)
+    return compile_model(model, options_of(CompileOptions, compile, locals()))
 
 
 def compile_model(model: AnyModel, options: CompileOptions) -> Net:
@@ -246,27 +231,14 @@ def convert(
     all places that work here. ``prove`` also proves the model equal to the source's own description, and the net to it.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
+    given = locals()
     if not isinstance(source, ImportedModel | str | Path):
         raise SourceError(
             f"convert takes the file of a trained model, or an imported model, found {type(source).__name__}",
             notes=["a module of PyTorch: lstmc.convert(lstmc.from_torch(module, example), folder)"],
         )
-    model = (
-        source
-        if isinstance(source, ImportedModel)
-        else import_file(
-            source,
-            activation=activation,
-            config=config,
-            weights=weights,
-            shapes=shapes,
-            values=values,
-            recurrent_only=recurrent_only,
-            step=step,
-            states=states,
-            time=time,
-        )
-    )
+    keywords = {name: given[name] for name in signature(import_file).parameters if name in given}
+    model = source if isinstance(source, ImportedModel) else import_file(source, **keywords)
     options = CompileOptions(
         target=target, backend=backend_of(backend, target), step=step, seed=seed, sizes=all_sizes(sizes, dims, convert)
     )

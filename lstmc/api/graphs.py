@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lstmc.api.models import AnyModel, DimensionSize, Phase, all_sizes, backend_of, phase_graph, trace_model
-from lstmc.api.options import CompileOptions
+from lstmc.api.models import AnyModel, DimensionSize, Phase, backend_of, phase_graph, trace_model
+from lstmc.api.options import CompileOptions, options_of
 from lstmc.backend import Backend, Explains
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Graph, Stage
@@ -43,17 +43,7 @@ def graph_after(
     >>> len(graph_after("rnn", T=2, N=1, D=3, H=3)), len(graph_after("rnn", "expand", T=2, N=1, D=3, H=3))
     (6, 13)
     """
-    options = CompileOptions(
-        phase=phase,
-        step=step,
-        target=target,
-        backend=backend,
-        form=form,
-        time=time,
-        passes=passes,
-        sizes=all_sizes(sizes, dims, graph_after),
-    )
-    return model_graph(model, options, name, stage)
+    return model_graph(model, options_of(CompileOptions, graph_after, locals()), name, stage)
 
 
 def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:

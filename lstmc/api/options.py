@@ -6,10 +6,11 @@ Their functions describe each keyword. The command line makes these objects of i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
-from lstmc.api.models import Phase, Weights, backend_of
+from lstmc.api.models import Phase, Weights, all_sizes, backend_of
 from lstmc.backend import Backend, WritesSteps, layer_cost, target_of, training_targets
 from lstmc.data import Data
 from lstmc.numerics import read_device
@@ -19,6 +20,21 @@ from lstmc.runs.events import Progress
 
 # lstmc.Solver, or a backend's own type; some settings by name; or texts, as ("base_lr=0.1",).
 Solver = object | Mapping[str, object] | Sequence[str]
+
+
+Options = TypeVar("Options")
+
+
+def options_of(kind: type[Options], function: Callable[..., object], given: Mapping[str, Any]) -> Options:
+    """Return the options that a call has: ``given`` are the arguments of the user's ``function``, by name.
+
+    An argument is the field of its name, and all sizes are one mapping. Raises :class:`ModelFileError` for a size that
+    is given twice or that is none.
+    """
+    values = {each.name: given[each.name] for each in fields(cast(Any, kind)) if each.name in given}
+    if "sizes" in values:
+        values["sizes"] = all_sizes(values["sizes"], given.get("dims", {}), function)
+    return kind(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from threading import Thread
 from types import FrameType
 from typing import Any, Literal, ParamSpec
 
-from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, backend_of, bound_weights
+from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, backend_of, bound_weights
 from lstmc.api.net import Net
-from lstmc.api.options import CompileOptions, RunOptions, Solver, TrainingOptions
+from lstmc.api.options import CompileOptions, RunOptions, Solver, TrainingOptions, options_of
 from lstmc.api.running import png_html
 from lstmc.api.training_setup import fit_data, iterations_of_epochs, rank_parts, ranks_of, solver_settings
 from lstmc.backend import Backend, Trains, require, target_of
@@ -162,29 +162,8 @@ def train(
     ...     len(run.losses), run.weights["W"].round(3).tolist()
     (200, [[1.0, 2.0, 3.0]])
     """
-    options = TrainingOptions(
-        test_data=test_data,
-        test_split=test_split,
-        sizes=all_sizes(sizes, dims, train),
-        solver=solver,
-        seed=seed,
-        batch=batch,
-        shuffle=shuffle,
-        gpu=gpu,
-        target=target,
-        backend=backend,
-        epochs=epochs,
-    )
-    run = RunOptions(
-        out=out,
-        weights=weights,
-        resume=resume,
-        overwrite=overwrite,
-        ranks=ranks,
-        progress=progress,
-        stop=stop,
-        command=command,
-    )
+    given = locals()
+    options, run = options_of(TrainingOptions, train, given), options_of(RunOptions, train, given)
     return train_model(model, data, options, run)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lstmc.api.models import backend_of, model_in
-from lstmc.api.options import TrainingOptions
+from lstmc.api.options import TrainingOptions, options_of
 from lstmc.errors import Mend, SweepError
 from lstmc.files.json_file import NotExpected, read_json
 from lstmc.files.output import hold_folder, set_aside, write_files
@@ -223,29 +223,9 @@ def sweep(
     The other arguments are those of :func:`lstmc.train`, for all points. Raises :class:`~lstmc.errors.SweepError` for a
     space or a folder that does not do, where the scheduler ends, and without the packages of the extra ``sweep``.
     """
-    training = TrainingOptions(
-        test_data=test_data,
-        test_split=test_split,
-        sizes=dict(sizes or {}),
-        solver=tuple(solver),
-        seed=seed,
-        batch=batch,
-        shuffle=shuffle,
-        gpu=gpu,
-        target=target,
-        backend=backend,
-        epochs=epochs,
-    )
+    given = locals()
+    training, run = options_of(TrainingOptions, sweep, given), options_of(SweepRun, sweep, given)
     search = Search(space if isinstance(space, Space) else Space.from_values(space), random, halving, goal)
-    run = SweepRun(
-        out=out,
-        scheduler=scheduler,
-        workers=workers,
-        tensorboard=tensorboard,
-        overwrite=overwrite,
-        watch=watch,
-        stop=stop,
-    )
     return sweep_model(model, data, search, training, run, options)
 
 
