@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lstmc.backend import Backend, Compiled, Tunes, WritesSteps, check_place, require, target_of, training_targets
+from lstmc.backend import Backend, Compiled, check_place, target_of
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph, Scan, is_step
 from lstmc.loops.loop_code import LIGHT
@@ -71,15 +71,15 @@ RunPasses = Callable[[Graph, Sequence[Pass], Sequence[type[Op]]], list[Snapshot]
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
     """Return the passes of a model in order, with those of packages; without a backend, up to core ops of all steps.
 
-    ``form`` is one of the ``forms`` of a backend that tunes (:class:`~lstmc.backend.Tunes`); without it the target's
-    own rule decides. Raises :class:`~lstmc.errors.BackendError` for a form that the target does not have.
+    ``form`` is one of the backend's ``forms``; without it the target's own rule decides. Raises
+    :class:`~lstmc.errors.BackendError` for a form that the target does not have.
     """
     if backend is None:
         return _with_packages((*MODEL_PASSES, *CORE_EXPANSION), None, None)
     target = target_of(backend, target)
     if form is None:
         return _with_packages(backend.passes(target), backend.name, target)
-    forms = require(backend, Tunes).forms(target)
+    forms = backend.forms(target)
     if form not in forms:
         argument, hint = Argument("form", form), nearest_or_all(form, forms)
         raise BackendError(f"{argument}: target {target} has no such form{hint}", arguments=(argument,))
@@ -120,11 +120,11 @@ def compile_graph(
     target = target_of(backend, target)
     with gc_paused():
         rolled = RollUp().run(graph).graph
-        if isinstance(backend, WritesSteps) or is_step(rolled):
+        if backend.one_step or is_step(rolled):
             step = is_step(rolled) or any(isinstance(node.op, Scan) for node in rolled)
         stepped = one_step(rolled) if step else None
         graph = graph if stepped is None else stepped.graph
-        trained = target in training_targets(backend)
+        trained = target in backend.training_targets
         graph = graph if trained else without(graph, StopGradient)
         chosen = all_passes(backend, target, form)
         listed = chosen if passes is None else passes(chosen)

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from lstmc_plugin_example.backend import TextBackend
 
+import lstmc
 from lstmc.api import targets
 from lstmc.backend import (
-    Backend,
-    Builds,
-    Diagnoses,
-    Executes,
-    Explains,
-    Lints,
-    ReadsWeights,
-    Runs,
-    Trains,
-    Tunes,
-    WritesTraining,
     find_backends,
     find_cells,
     load_backend,
     load_cell,
-    require,
+    offers,
     target_of,
 )
 from lstmc.dsl import Cell
-from lstmc.errors import BackendError, PluginError
+from lstmc.errors import BackendError, LstmcError, PluginError
 from lstmc_caffe import CaffeBackend
 from tests.conftest import Install
 
 
-def refused(call: Callable[[], object]) -> str:
-    with pytest.raises(PluginError) as caught:
+def refused(call: Callable[[], object], error: type[LstmcError] = PluginError) -> str:
+    with pytest.raises(error) as caught:
         call()
     return caught.value.message
 
@@ -56,9 +48,10 @@ def test_a_plug_in_is_found_beside_the_rest(install: Install) -> None:
         "mine_plugin",
         """
         from lstmc import Input, State, cell
+        from lstmc.backend import Backend
         from lstmc.ops import CORE
 
-        class Nowhere:
+        class Nowhere(Backend):
             name = "nowhere"
             summary = "writes nothing"
             targets = {"nowhere": "nobody"}
@@ -136,16 +129,25 @@ def test_a_backend_that_does_not_load(
 
 def test_a_backend_that_is_not_whole(install: Install) -> None:
     source = """
-        class Half:
+        from lstmc.backend import Backend
+
+        class Half(Backend):
             name, summary, targets = "half", "", {}
 
+            def passes(self, target):
+                return ()
+
+        class Whole(Half):
             def emit(self, compiled, weights):
                 raise NotImplementedError
         """
-    install("half_plugin", source, "[lstmc.backends]\nhalf = half_plugin:Half\n")
-    assert refused(lambda: load_backend("half")) == (
-        "backend half of half_plugin (half_plugin:Half): expected something that has ops, passes too, found a Half"
-        " without. Fix half_plugin, or uninstall it"
+    install("half_plugin", source, "[lstmc.backends]\nhalf = half_plugin:Half\nwhole = half_plugin:Whole\n")
+    said = refused(lambda: load_backend("half"))
+    assert said.startswith("backend half of half_plugin (half_plugin:Half) does not load: TypeError: Can't instantiate")
+    assert "emit" in said
+    assert refused(lambda: load_backend("whole")) == (
+        "backend whole of half_plugin (half_plugin:Whole): expected ops to be a tuple of classes of ops,"
+        " lstmc.ops.Input among them, found None. Fix half_plugin, or uninstall it"
     )
 
 
@@ -172,28 +174,62 @@ def test_a_member_of_another_type(install: Install, member: str, expected: str) 
     assert "flat" in [target.name for target in listed]  # all else keeps working
 
 
-OPTIONAL = {
-    Lints: "does not check nets: it has no lint",
-    Tunes: "does not measure forms of a net: it has no forms, seconds, build",
-    Executes: "does not run nets for a comparison: it has no executors",
-    Trains: "does not train: it has no training_targets, settings, train, build",
-    WritesTraining: "does not write what trains a net without lstmc: it has no emit_training",
-    Runs: "does not run nets: it has no run, opened, steps",
-    ReadsWeights: "does not read weights back: it has no weights_suffix, read_weights",
-    Diagnoses: "does not look for what it needs: it has no doctor",
-    Explains: "does not have code of its own to explain: it has no explain",
-    Builds: "does not make files for this machine: it has no built",
+NET = Path("net")
+REFUSED: dict[str, Callable[[Any], object]] = {
+    "does not check nets: it has no lint": lambda b: b.lint(NET, "text"),
+    "does not list layers: it has no layers": lambda b: b.layers(b""),
+    "does not measure forms of a net: it has no forms, seconds, build": lambda b: b.seconds({}),
+    "does not write programs that run its nets: it has no example": lambda b: b.example(None, None, "c"),
+    "does not run nets in other programs: it has no readers, reader": lambda b: b.reader("opencv"),
+    "does not have its nets quantised by other programs: it has no interpreter": lambda b: b.interpreter("mnn"),
+    "does not train: it has no training_targets, settings, train, build": lambda b: b.settings(None, ()),
+    "does not write what trains a net without lstmc: it has no emit_training": lambda b: b.emit_training(
+        None, None, None
+    ),
+    "does not train by several processes: it has no ranks": lambda b: b.ranks(2, False),
+    "does not run nets: it has no run, opened, steps": lambda b: b.steps(NET, None, False),
+    "does not read weights back: it has no weights_suffix, read_weights": lambda b: b.read_weights(NET, NET),
 }
 
 
-@pytest.mark.parametrize("protocol", OPTIONAL)
-def test_what_a_backend_need_not_do_is_asked_for(protocol: type) -> None:
-    whole, least = CaffeBackend(), TextBackend()
-    assert isinstance(least, Backend)
-    assert require(whole, protocol) is whole
-    with pytest.raises(BackendError) as caught:
-        require(least, protocol)
-    assert caught.value.message == f"backend text {OPTIONAL[protocol]}"
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_a_backend_need_not_do_is_an_error_that_names_what_it_lacks(text: str) -> None:
+    assert refused(lambda: REFUSED[text](TextBackend()), BackendError) == f"backend text {text}"
+
+
+def test_an_error_names_no_member_that_the_backend_has() -> None:
+    said = "backend torch does not measure forms of a net: it has no forms, seconds"
+    assert refused(lambda: lstmc.compile("rnn", T=2, N=1, D=3, H=3, target="torch", tuned=True), BackendError) == said
+
+
+def test_what_a_backend_need_not_say_has_a_value() -> None:
+    least = TextBackend()
+    net = lstmc.compile("rnn", T=2, N=1, D=3, H=3, backend=least)
+    assert (least.options, least.one_step, least.readers, least.training_targets) == ({}, False, (), ())
+    assert least.with_options({}) is least
+    assert (least.forms("text"), least.executors(), least.explain(net.graph), least.built(net.files)) == (
+        {},
+        (),
+        "",
+        {},
+    )
+    assert (least.layer_cost("text"), least.parts("net", b""), least.open_dims(net.compiled)) == (None, None, ())
+    (finding,) = least.doctor()
+    assert (finding.subject, finding.found, finding.detail) == ("backend text", True, least.summary)
+    assert not offers(least, "ranks")
+    assert offers(CaffeBackend(), "ranks")
+
+
+def test_a_backend_that_is_no_subclass(install: Install) -> None:
+    install("loose_plugin", "class Loose:\n    name = 'loose'\n", "[lstmc.backends]\nloose = loose_plugin:Loose\n")
+    said = refused(lambda: load_backend("loose"))
+    assert said.startswith(
+        "backend loose of loose_plugin (loose_plugin:Loose): expected a subclass of lstmc.backend.Backend, found"
+    )
+    with pytest.raises(
+        PluginError, match=r"^PluginError: expected a backend's name or a subclass of lstmc.backend.Backend"
+    ):
+        lstmc.compile("rnn", T=2, N=1, D=3, H=3, backend=object())  # type: ignore[arg-type]
 
 
 def test_a_cell_that_is_no_cell(install: Install) -> None:

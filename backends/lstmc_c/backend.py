@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path, PurePath
@@ -21,7 +21,7 @@ from lstmc.files.reading import read_file
 from lstmc.ir import Ref
 from lstmc.loops.native import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
-from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.nets.session import NetFiles, RunsFiles
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array, Op
 from lstmc.passes import CheckOps, Cse, Dead, Expand, FuseLinears, Pass, Simplify
@@ -306,7 +306,7 @@ class CBackend(RunsFiles):
     numbers: Numbers = FLOAT32
     weights_in_file: bool = False
     layout: str = "files"
-    name: str = "c"
+    name: ClassVar[str] = "c"
     summary: ClassVar[str] = "plain C: one step as NAME.c and NAME.h, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {"c": "C99 without a library or a heap: microcontrollers, audio threads"}
     ops: ClassVar[tuple[type[Op], ...]] = OPS
@@ -342,14 +342,10 @@ class CBackend(RunsFiles):
         with gc_paused():
             return artifact(Source(compiled, weights, self.numbers, self.weights_in_file), self.layout)
 
-    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        """Compile a net by gcc, and load it."""
-        return loaded_net(files, gpu)
+    loaded = staticmethod(loaded_net)
 
     def executors(self) -> Sequence[GccExecutor]:
         """This machine, by gcc."""
         return (GccExecutor(self.numbers),)
 
-    def doctor(self) -> Iterator[Finding]:
-        """Yield the finding on gcc."""
-        return findings()
+    doctor = staticmethod(findings)

@@ -15,20 +15,18 @@ gates. ``separate``: a layer for each gate. ``...-in-loop``: products with the i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Parts, Settings
+from lstmc.backend import Compiled, Finding, LintReport, Settings
 from lstmc.backend.compiled import Trained, TrainingData, TrainingRequest
 from lstmc.errors import BackendError
 from lstmc.files.output import Content
-from lstmc.ir import Graph
 from lstmc.loops.layer import RoundProducts
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.nets.session import RunsFiles
 from lstmc.numerics import products_of
 from lstmc.ops import Array, Op
 from lstmc.passes import (
@@ -207,10 +205,10 @@ class CaffeBackend(RunsFiles):
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
-    targets: Mapping[str, str] = Summaries()
-    ops: tuple[type[Op], ...] = (*CAFFE_OPS, *HOST_OPS, FusedScan)
+    targets: ClassVar[Mapping[str, str]] = Summaries()
+    ops: ClassVar[tuple[type[Op], ...]] = (*CAFFE_OPS, *HOST_OPS, FusedScan)
     most_weights = MOST_BYTES // 4
-    options: Mapping[str, str] = {
+    options: ClassVar[Mapping[str, str]] = {
         "numbers": "of products in generated layers: float32, cpu-bf16, cpu-int8 or FILE.toml; float32"
     }
 
@@ -225,21 +223,10 @@ class CaffeBackend(RunsFiles):
         """Return the target's list."""
         return passes_of(target, self.products)
 
-    def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
-        return artifact(compiled, weights)
-
-    def explain(self, graph: Graph) -> str:
-        """Return the plans of generated layers."""
-        return layers_text(graph)
-
-    def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """``NAME.layers.so`` of ``NAME.layers.cpp``, for the Caffe that is used."""
-        return libraries(files)
-
-    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """``NAME_stream.py`` or ``NAME_stream.cpp``, for the program that the target's file names."""
-        return stream_program(compiled, artifact, language)
+    emit = staticmethod(artifact)
+    explain = staticmethod(layers_text)
+    built = staticmethod(libraries)
+    example = staticmethod(stream_program)
 
     def layer_cost(self, target: str) -> float | None:
         """Return the cost in the target's file."""
@@ -249,44 +236,28 @@ class CaffeBackend(RunsFiles):
         """Return the forms of targets with LSTMUnit: with it and without, gates packed or apart, hoisted or not."""
         return forms_of(load_target(target))
 
-    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-        """Return minimum times, measured in turns in one worker on the CPU."""
-        return artifact_seconds(artifacts)
-
-    def build(self) -> str:
-        """Return the Caffe that is used, and the processor it runs on."""
-        return build()
+    seconds = staticmethod(artifact_seconds)
+    build = staticmethod(build)
 
     def lint(self, net: Path, target: str) -> LintReport:
         """Check a prototxt against ``targets/TARGET.toml``, and copies of parameters in the caffemodel beside it."""
         report = lint_file(net, load_target(target))
         return replace(report, violations=(*report.violations, *lint_copies(net)))
 
-    def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Return every layer of a prototxt, with the shapes of its tops."""
-        return listed_layers(net)
-
-    def parts(self, file: str, content: bytes) -> Parts | None:
-        """Return the layers of a prototxt, or the weights of a caffemodel."""
-        return parts(file, content)
-
+    layers = staticmethod(listed_layers)
+    parts = staticmethod(parts)
     net_suffix: ClassVar[str] = ".prototxt"
     weights_suffix: ClassVar[str] = WEIGHTS_SUFFIX
 
-    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""
-        return read_weights(trained, manifest)
-
-    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        """Load a net in real Caffe."""
-        return loaded_net(files, gpu)
+    read_weights = staticmethod(read_weights)
+    loaded = staticmethod(loaded_net)
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""
         return (CaffeExecutor(Runner(), "cpu"), CaffeExecutor(Runner(for_gpu=True), "gpu"))
 
     @property
-    def readers(self) -> Collection[str]:
+    def readers(self) -> Collection[str]:  # type: ignore[override]  # they are looked for when they are asked for
         """The programs of the entry-point group ``lstmc_caffe.readers``."""
         return reader_names()
 
@@ -298,11 +269,9 @@ class CaffeBackend(RunsFiles):
         """Return the Python in which a reader's nets run."""
         return reader_python(load_reader(reader))
 
-    training_targets: Collection[str] = Summaries(trained=True)
+    training_targets: ClassVar[Collection[str]] = Summaries(trained=True)
 
-    def settings(self, solver: object, overrides: Sequence[str] = ()) -> Solver:
-        """Return a model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
-        return resolve_solver(solver, overrides)
+    settings = staticmethod(resolve_solver)
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
         """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""
@@ -317,9 +286,7 @@ class CaffeBackend(RunsFiles):
         with Runner(for_gpu=run.gpu) as runner:
             return train(runner, compiled, weights, settings, run)
 
-    def ranks(self, count: int | None, gpu: bool) -> CaffeRanks:
-        """Processes with Caffe's own solver in each; gradients are added up by MPI before each update."""
-        return CaffeRanks(count, gpu)
+    ranks = CaffeRanks
 
     def doctor(self) -> Iterator[Finding]:
         """Yield findings on Caffe, its candidates and its GPU, on other runtimes, rules and targets."""

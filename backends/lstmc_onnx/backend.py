@@ -14,16 +14,15 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Parts
+from lstmc.backend import Artifact, Compiled, LintReport, Parts
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Scan
-from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.nets.session import RunsFiles
 from lstmc.ops import Add, Array, Input, Linear, Op
 from lstmc.passes import (
     CheckOps,
@@ -127,7 +126,7 @@ class OnnxBackend(RunsFiles):
 
     opset: int = 17
     open: tuple[str, ...] = ("T", "N")
-    name: str = "onnx"
+    name: ClassVar[str] = "onnx"
     summary: ClassVar[str] = "ONNX: one file with its weights, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {"onnx": "ONNX Runtime, and whatever else reads ONNX"}
     options: ClassVar[Mapping[str, str]] = {
@@ -149,7 +148,7 @@ class OnnxBackend(RunsFiles):
         return [dim for dim in self.open if dim != "T" or not unrolled]
 
     @property
-    def ops(self) -> tuple[type[Op], ...]:
+    def ops(self) -> tuple[type[Op], ...]:  # type: ignore[override]  # packages that are installed have some
         """The ops with a lowering, inputs, and the loop."""
         return (Input, Scan, *lowerings())
 
@@ -161,13 +160,8 @@ class OnnxBackend(RunsFiles):
         """``lstm-op``, ``scan`` and ``unrolled``: every scan so, or the model is refused."""
         return FORMS
 
-    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-        """Minima of runs that take turns, in ONNX Runtime on one thread."""
-        return artifact_seconds(artifacts)
-
-    def build(self) -> str:
-        """Return the ONNX Runtime that is used, and the processor it runs on."""
-        return build()
+    seconds = staticmethod(artifact_seconds)
+    build = staticmethod(build)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.onnx`` and ``NAME.manifest.json``; past 2 GB of weights also ``NAME.onnx.data``."""
@@ -178,9 +172,7 @@ class OnnxBackend(RunsFiles):
         """Check a model by ``onnx.checker``, and by ONNX Runtime."""
         return lint_file(net)
 
-    def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Return every operator of a model, with the shapes of its results where no size is open."""
-        return listed_layers(net)
+    layers = staticmethod(listed_layers)
 
     def parts(self, file: str, content: bytes) -> Parts | None:
         """Return the operators and initialisers of a model."""
@@ -189,13 +181,8 @@ class OnnxBackend(RunsFiles):
     net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX
 
-    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        """Parameters from a model whose initialisers are called as in the one that was written."""
-        return read_weights(trained, manifest)
-
-    def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        """Load a net in ONNX Runtime."""
-        return loaded_net(files, gpu)
+    read_weights = staticmethod(read_weights)
+    loaded = staticmethod(loaded_net)
 
     def executors(self) -> Sequence[RuntimeExecutor]:
         """ONNX Runtime on the CPU."""
@@ -209,6 +196,4 @@ class OnnxBackend(RunsFiles):
             onnxruntime()
         return Path(sys.executable), os.environ
 
-    def doctor(self) -> Iterator[Finding]:
-        """Yield findings on the packages of the extra."""
-        return findings()
+    doctor = staticmethod(findings)

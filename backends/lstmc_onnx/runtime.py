@@ -132,9 +132,9 @@ def _node_fields(node: Any, path: str = "") -> Iterator[tuple[str, str | Array]]
             yield name, str(onnx().helper.get_attribute_value(attribute))
 
 
-def listed_layers(content: bytes) -> tuple[Layer, ...]:
+def listed_layers(net: bytes) -> tuple[Layer, ...]:
     """Return every operator of the main graph in order. Raises :class:`BackendError` for bytes that are no model."""
-    graph = onnx().shape_inference.infer_shapes(model_of(content)).graph
+    graph = onnx().shape_inference.infer_shapes(model_of(net)).graph
     shapes = {info.name: _shape(info) for info in (*graph.value_info, *graph.output)}
     return tuple(
         Layer(n.name, n.op_type, tuple(n.input), tuple(n.output), tuple(shapes.get(name) for name in n.output))

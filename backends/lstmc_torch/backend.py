@@ -27,7 +27,7 @@ from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Dead, Pass
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.plugins import need
-from lstmc.runs.solver import Solver, resolve_solver
+from lstmc.runs.solver import resolve_solver
 from lstmc.text import quoted
 from lstmc.types import TensorType
 from lstmc.version import __version__
@@ -104,8 +104,8 @@ class TorchBackend(RunsFiles):
 
     name = "torch"
     summary = "PyTorch: a module in Python, and its weights"
-    targets: Mapping[str, str] = {"torch": "PyTorch, for training and inference"}
-    ops: tuple[type[Op], ...] = (Input, Full, Scan, GeneratedScan, *TEXTS, *LOWERINGS)
+    targets: ClassVar[Mapping[str, str]] = {"torch": "PyTorch, for training and inference"}
+    ops: ClassVar[tuple[type[Op], ...]] = (Input, Full, Scan, GeneratedScan, *TEXTS, *LOWERINGS)
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the passes before a program is written."""
@@ -168,11 +168,9 @@ class TorchBackend(RunsFiles):
         net: LoadedNet = _torch("lstmc_torch.written").LoadedModule(files, gpu)
         return nullcontext(net)
 
-    training_targets: Collection[str] = ("torch",)
+    training_targets: ClassVar[Collection[str]] = ("torch",)
 
-    def settings(self, own: object | None, overrides: Sequence[str]) -> Solver:
-        """Return a model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
-        return resolve_solver(own, overrides)
+    settings = staticmethod(resolve_solver)
 
     def train(
         self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest

@@ -26,7 +26,7 @@ from lstmc.api.models import (
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions, options_of
 from lstmc.api.running import INTERPRETER, On, Verification
-from lstmc.backend import Backend, Compiled, LeavesOpen, Violation, target_of
+from lstmc.backend import Backend, Compiled, Violation, target_of
 from lstmc.backend.compiled import UNKNOWN
 from lstmc.errors import Argument, DimError, LstmcError, sizes_argument
 from lstmc.files.output import write_files
@@ -127,8 +127,8 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     compiled = compile_part(graph, run=partial(run_passes, dump_dir=folder))
     if options.phase == "deploy":
         compiled = replace(compiled, training_inputs=training_inputs(whole, deployed))
-    if isinstance(backend, LeavesOpen):
-        compiled = _with_open_sizes(compiled, backend.open_dims(compiled), model, options, compile_part)
+    if dims := backend.open_dims(compiled):
+        compiled = _with_open_sizes(compiled, dims, model, options, compile_part)
     return Net.from_compiled(source, whole, backend, compiled, weights, tuning, options)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lstmc.api.models import AnyModel, DimensionSize, Phase, backend_of, phase_graph, trace_model
 from lstmc.api.options import CompileOptions, options_of
-from lstmc.backend import Backend, Explains
+from lstmc.backend import Backend
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Graph, Stage
 from lstmc.passes import Pass, PassList, Time
@@ -80,8 +80,7 @@ def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
     >>> print(explanation(graph).splitlines()[1])
       forward, each step: 1 product, 1 loop
     """
-    loaded = backend_of(backend)
-    return loaded.explain(graph) if isinstance(loaded, Explains) else ""
+    return backend_of(backend).explain(graph)
 
 
 def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:

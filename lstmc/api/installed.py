@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from math import prod
 
 from lstmc.api.models import backend_of, keep_outputs
-from lstmc.backend import Backend, Diagnoses, Finding, find_backends, load_backend, load_cell, plugin_faults
+from lstmc.backend import Backend, Finding, find_backends, load_backend, load_cell, plugin_faults
 from lstmc.dsl import Cell, CellModel
 from lstmc.dsl.dims import typical_size
 from lstmc.errors import BackendError, DimError, PluginError
@@ -210,10 +210,7 @@ def findings() -> Iterator[Finding]:
         except PluginError as error:
             yield Finding(f"backend {name}", False, error.message, faulty=True)
             continue
-        if isinstance(backend, Diagnoses):
-            yield from backend.doctor()
-        else:
-            yield Finding(f"backend {name}", True, backend.summary)
+        yield from backend.doctor()
     for package, parts in installed_parts().items():
         yield Finding(package, True, f"adds {'; '.join(parts)}", group=ADDED)
     yield from plugin_faults()

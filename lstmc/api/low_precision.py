@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lstmc.api.models import ModelSource, keep_outputs, phase_graph, trace_model
 from lstmc.api.options import CompileOptions
-from lstmc.backend import Artifact, Backend, Compiled, HasQuantisers, Layer, ListsLayers, require
+from lstmc.backend import Artifact, Backend, Compiled, Layer
 from lstmc.data import BATCH, Data, batch_axes, data_name, read_data, sizes_of_data
 from lstmc.errors import DataError
 from lstmc.ir import Graph, values_over_time
@@ -135,7 +135,7 @@ class StreamedModel:
         """Return the outputs of the net in the reader whose quantiser makes these numbers, against float32."""
         quantiser = device.quantiser
         assert quantiser is not None, "numbers of a reader's quantiser"
-        interpreter = Interpreter(*require(self.backend, HasQuantisers).interpreter(quantiser.name))
+        interpreter = Interpreter(*self.backend.interpreter(quantiser.name))
         net, files = calibration._calibrated(calibration_for(quantiser.name), STEPS)
         fed, exact = take_streams(net, self.sequences)
         blobs = run_quantised(files, interpreter, quantiser.options, fed, device.name)
@@ -146,7 +146,7 @@ class StreamedModel:
         """Return the net of one step of ``width`` sequences, as it is written, with its layers."""
         compiled = self.compiled(width)
         artifact = self.backend.emit(compiled, {name: self.weights[name] for name in parameters(compiled.model)})
-        return compiled, artifact, require(self.backend, ListsLayers).layers(artifact.files[artifact.net])
+        return compiled, artifact, self.backend.layers(artifact.files[artifact.net])
 
     def golden(self, steps: int, width: int = 1) -> dict[str, bytes]:
         """Return the files of a kit for a board, and of the net itself; see :func:`~lstmc.numerics.golden_kit`.

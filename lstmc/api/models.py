@@ -20,16 +20,12 @@ from numpy.typing import NDArray
 
 from lstmc.backend import (
     Backend,
-    LimitsWeights,
-    ReadsWeights,
     backend_for,
     find_backends,
     find_cells,
     load_backend,
     load_cell,
-    require,
     target_of,
-    training_targets,
 )
 from lstmc.dsl import Cell, CellModel, Dim, Model
 from lstmc.dsl.dims import whole_number
@@ -40,7 +36,7 @@ from lstmc.manifest import manifest_path, read_manifest
 from lstmc.ops import Array
 from lstmc.prepare import deploy_graph, training_graph
 from lstmc.source import SrcLoc, display
-from lstmc.text import did_you_mean, nearest_or_all, number, whole
+from lstmc.text import brief, did_you_mean, nearest_or_all, number, whole
 from lstmc.weights import check_weights, initial_weights, parameters, read_weights
 
 Kind = TypeVar("Kind", Model, Cell)
@@ -291,7 +287,11 @@ def _with_length(source: ModelSource, sizes: Mapping[str, int]) -> Mapping[str, 
 
 def backend_of(backend: str | Backend | None, target: str | None = None) -> Backend:
     """Return an installed backend by its name, or one as it is; None is the one that has the target."""
-    return backend_for(backend, target) if backend is None or isinstance(backend, str) else backend
+    if backend is None or isinstance(backend, str):
+        return backend_for(backend, target)
+    if not isinstance(backend, Backend):
+        raise PluginError(f"expected a backend's name or a subclass of lstmc.backend.Backend, found {brief(backend)}")
+    return backend
 
 
 def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
@@ -334,7 +334,7 @@ def phase_graph(graph: Graph, phase: Phase) -> Graph:
 
 def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Phase:
     """Return the largest phase of a model that a target supports: the whole model if the target is trained."""
-    return "all" if not step and target_of(backend, target) in training_targets(backend) else "deploy"
+    return "all" if not step and target_of(backend, target) in backend.training_targets else "deploy"
 
 
 def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
@@ -354,7 +354,7 @@ def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Bac
     Raises :class:`BackendError` for more than the backend can write, before anything is drawn.
     """
     count = sum(prod(op.shape) for op in parameters(graph).values())
-    if isinstance(backend, LimitsWeights) and count > backend.most_weights:
+    if count > backend.most_weights:
         raise BackendError(
             f"{graph.name} has {count:,} weights: backend {backend.name} can write at most {backend.most_weights:,}"
         )
@@ -378,4 +378,4 @@ def trained_weights(
     """
     path = Path(trained)
     described = manifest_path(path) if manifest is None else Path(manifest)
-    return require(writer_of(described, backend), ReadsWeights).read_weights(path, described)
+    return writer_of(described, backend).read_weights(path, described)

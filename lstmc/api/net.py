@@ -31,7 +31,7 @@ from lstmc.api.running import (
     stream_files,
     verification,
 )
-from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
+from lstmc.backend import Artifact, Backend, Compiled, Layer
 from lstmc.data import Data
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import BackendError, OutputError
@@ -149,7 +149,7 @@ class Net:
         >>> layer.name, layer.type, layer.tops, layer.shapes
         ('x', 'Input', ('x',), ((2, 1, 3),))
         """
-        return require(self.backend, ListsLayers).layers(self.files[self.artifact.net])
+        return self.backend.layers(self.files[self.artifact.net])
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -204,7 +204,7 @@ class Net:
         >>> lstmc.compile("rnn", T=2, N=1, D=3, H=3).built()
         {}
         """
-        return self.backend.built(self.files if files is None else files) if isinstance(self.backend, Builds) else {}
+        return self.backend.built(self.files if files is None else files)
 
     def example(self, language: str) -> Mapping[str, bytes]:
         """Return a short program, by file name, that streams through a net compiled with ``step=True``, its states kept
@@ -217,7 +217,7 @@ class Net:
         >>> list(net.example("python"))
         ['rnn_stream.py']
         """
-        return require(self.backend, WritesExamples).example(self.compiled, self.artifact, language)
+        return self.backend.example(self.compiled, self.artifact, language)
 
     def verify(
         self,
@@ -287,7 +287,7 @@ class Net:
             return here.run(arrays)
         gpu = is_gpu(self.backend, on)
         with self._saved() as path:
-            return require(self.backend, Runs).run(path, arrays, None, gpu)
+            return self.backend.run(path, arrays, None, gpu)
 
     def ranges(self, data: Data, *, batch: str | None = None, snapshot: str | Path | None = None) -> Ranges:
         """Stream sequences through its net of one step in the interpreter, and return the range of every value.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from lstmc.api.models import Phase, Weights, all_sizes, backend_of
-from lstmc.backend import Backend, WritesSteps, layer_cost, target_of, training_targets
+from lstmc.backend import Backend, target_of
 from lstmc.data import Data
 from lstmc.numerics import read_device
 from lstmc.passes import PassList, Time, with_convex_updates, with_time
@@ -64,8 +64,8 @@ class CompileOptions:
         if self.time is not None:
             backend = self.resolved_backend()
             target = target_of(backend, self.target)
-            trained = target in training_targets(backend)
-            listed = with_time(listed, self.time, trained, layer_cost(backend, target))
+            trained = target in backend.training_targets
+            listed = with_time(listed, self.time, trained, backend.layer_cost(target))
         return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:
@@ -75,7 +75,7 @@ class CompileOptions:
     @property
     def one_step(self) -> bool:
         """Whether the net is one of one step: as asked for, or as the backend writes all nets."""
-        return self.step or isinstance(self.resolved_backend(), WritesSteps)
+        return self.step or self.resolved_backend().one_step
 
 
 @dataclass(frozen=True, kw_only=True)

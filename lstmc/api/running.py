@@ -19,16 +19,12 @@ from lstmc.backend import (
     Artifact,
     Backend,
     Compiled,
-    Executes,
     Executor,
-    HasReaders,
     Layer,
     OnHardware,
-    Runs,
     RunsTraining,
     Steps,
     find_backends,
-    require,
 )
 from lstmc.errors import Argument, BackendError, DataError
 from lstmc.ops import Array, Dropout
@@ -134,12 +130,9 @@ def verification(
     proof: bool = False,
 ) -> Verification:
     """Compare a net with its model, for :meth:`lstmc.Net.verify`; ``artifact`` was written with ``weights``."""
-    executors: list[Executor] = [InterpreterExecutor(), *([NativeExecutor()] if on else ())]
-    if isinstance(backend, Executes):
-        executors += backend.executors()
-    readers = backend.readers if isinstance(backend, HasReaders) else ()
-    if isinstance(backend, HasReaders):
-        executors += [backend.reader(name) for name in dict.fromkeys(on or ()) if name in readers]
+    readers = backend.readers
+    executors: list[Executor] = [InterpreterExecutor(), *([NativeExecutor()] if on else ()), *backend.executors()]
+    executors += [backend.reader(name) for name in dict.fromkeys(on or ()) if name in readers]
     try:
         chosen, not_run = _chosen(executors, on, readers)
         drops = any(isinstance(node.op, Dropout) for node in compiled.expanded)
@@ -213,8 +206,6 @@ def one_place(backend: Backend, on: On | None) -> str:
     if len(named) > 1 or named[0] not in (*IN_PROCESS, cpu, gpu):
         argument = Argument("on", repr(on))
         raise BackendError(f"{argument}: expected one of {', '.join(IN_PROCESS)}, {cpu}, {gpu}", arguments=(argument,))
-    if named[0] not in IN_PROCESS:
-        require(backend, Runs)
     return named[0]
 
 
@@ -277,5 +268,5 @@ class Stream:
 @contextmanager
 def stream_files(backend: Backend, net: Path, weights: Path | None, gpu: bool) -> Iterator[Stream]:
     """Run a written net of one step in the backend's runtime, step by step."""
-    with require(backend, Runs).steps(net, weights, gpu) as steps:
+    with backend.steps(net, weights, gpu) as steps:
         yield Stream(steps)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lstmc.api.models import CONVERTED, TRAINED, trained_weights, writer_of
 from lstmc.api.running import On, Stream, by_name, is_gpu, layers_html, stream_files
-from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
+from lstmc.backend import Backend, Layer, LintReport, target_of
 from lstmc.errors import BackendError, ModelFileError
 from lstmc.files.arrays import AnyArray
 from lstmc.files.reading import read_file
@@ -61,7 +61,7 @@ class SavedNet:
     def layers(self) -> tuple[Layer, ...]:
         """Its layers in order: name, type, bottoms, tops, and the tops' shapes where they could be found."""
         try:
-            return require(self.backend, ListsLayers).layers(self._content())
+            return self.backend.layers(self._content())
         except BackendError as error:
             raise BackendError(f"{self.path}: {error.message}", notes=error.notes, mends=error.mends) from None
 
@@ -73,7 +73,7 @@ class SavedNet:
 
     def read_weights(self) -> tuple[dict[str, Array], list[str]]:
         """Return the model's parameters by name, and those that no step of the net uses."""
-        suffix = require(self.backend, ReadsWeights).weights_suffix
+        suffix = self.backend.weights_suffix
         trained = self.trained or self.path.with_name(f"{self.name}{suffix}")
         return trained_weights(trained, manifest_path(self.path), self.backend)
 
@@ -93,7 +93,7 @@ class SavedNet:
         gpu = is_gpu(self.backend, on)
         arrays = by_name(inputs, named, self._inputs)
         report_activity(f"running {self.path.name}")
-        return require(self.backend, Runs).run(self.path, arrays, self.trained, gpu)
+        return self.backend.run(self.path, arrays, self.trained, gpu)
 
     def _inputs(self) -> list[str]:
         """Return the names of the inputs that must be given, by its manifest."""
@@ -130,7 +130,7 @@ class SavedNet:
         :class:`~lstmc.errors.DataError` for what are no probabilities, or states that do not fit.
         """
         ids = vocabulary.ids(prime) or vocabulary.start
-        with require(self.backend, Runs).steps(self.path, self.trained, is_gpu(self.backend, on)) as steps:
+        with self.backend.steps(self.path, self.trained, is_gpu(self.backend, on)) as steps:
             writer = Writer.for_net(steps, str(self.path), vocabulary, feed, read)
             steps.start(states or {})
             yield prime
@@ -145,7 +145,7 @@ class SavedNet:
         name = target_of(self.backend, target)
         report_activity(f"checking {self.path.name} against {name}")
         try:
-            return name, require(self.backend, Lints).lint(self.path, name)
+            return name, self.backend.lint(self.path, name)
         except BackendError as error:
             raise BackendError(f"{self.path}: {error.message}", notes=error.notes, mends=error.mends) from None
 

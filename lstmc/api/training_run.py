@@ -20,7 +20,7 @@ from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions, RunOptions, Solver, TrainingOptions, options_of
 from lstmc.api.running import png_html
 from lstmc.api.training_setup import fit_data, iterations_of_epochs, rank_parts, ranks_of, solver_settings
-from lstmc.backend import Backend, Trains, require, target_of
+from lstmc.backend import Backend, target_of
 from lstmc.backend.compiled import Trained, TrainingRequest
 from lstmc.data import Axes, Data, RunData, data_name
 from lstmc.errors import Argument, TrainingError
@@ -178,13 +178,13 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
             )
         progress, folder = Listener(run.progress), Path(run.out)
         source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
-        trainer, target = require(backend, Trains), target_of(backend, options.target)
-        settings = solver_settings(trainer, source.model.solver, options.solver)
+        target = target_of(backend, options.target)
+        settings = solver_settings(backend, source.model.solver, options.solver)
         fitted = fit_data(source, data, options)
         run_data = fitted.run_data
         if options.epochs is not None:
             updates = iterations_of_epochs(options.epochs, options.solver, run_data, settings.iter_size)
-            settings = solver_settings(trainer, settings, {"max_iter": updates})
+            settings = solver_settings(backend, settings, {"max_iter": updates})
         graph = deploy_graph(fitted.graph)
         deployed = compile_graph(graph, backend, target, source.name)
         deployed = replace(deployed, training_inputs=training_inputs(fitted.graph, graph))
@@ -195,7 +195,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
             model=source.name,
             options=dict(source.options),
             sizes=fitted.sizes,
-            backend=f"{backend.name}: {trainer.build()}",
+            backend=f"{backend.name}: {backend.build()}",
             target=target,
             seed=options.seed,
             shuffle=run_data.shuffle,
@@ -223,7 +223,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
                 trained = (
                     ranks.train(compiled, parts, weights, settings, request)
                     if ranks
-                    else trainer.train(compiled, weights, settings, request)
+                    else backend.train(compiled, weights, settings, request)
                 )
             finally:  # however it ends, its loss curve is drawn
                 metrics.close()

@@ -18,11 +18,7 @@ from lstmc.backend import (
     RankPart,
     Ranks,
     Settings,
-    Trains,
-    TrainsByRanks,
-    WritesTraining,
-    require,
-    training_targets,
+    offers,
 )
 from lstmc.backend.compiled import TrainingData
 from lstmc.data import BATCH, Axes, Data, RunData, batch_axes, fed_graph, read_data, run_data, sizes_of_data
@@ -88,10 +84,10 @@ def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks |
     if count is not None and count < 1:
         argument = Argument("ranks", str(count))
         raise TrainingError(f"{argument}: expected at least one", arguments=(argument,))
-    if count == 1 or (count is None and not isinstance(backend, TrainsByRanks)):
+    if count == 1 or (count is None and not offers(backend, "ranks")):
         yield None
         return
-    with closing(require(backend, TrainsByRanks).ranks(count, gpu)) as processes:
+    with closing(backend.ranks(count, gpu)) as processes:
         yield None if processes.count == 1 else processes
 
 
@@ -130,7 +126,7 @@ def rank_parts(
     )
 
 
-def solver_settings(backend: Trains, of_model: object | None, solver: Solver | None) -> Settings:
+def solver_settings(backend: Backend, of_model: object | None, solver: Solver | None) -> Settings:
     """Return a model's settings overridden by ``solver``; settings of the backend's own type replace them."""
     if solver is None:
         return backend.settings(of_model, ())
@@ -160,9 +156,9 @@ def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
     if net.options.outputs:
         argument = Argument("outputs")
         return f"{argument} makes a net that is not trained", (argument,)
-    trainable = training_targets(net.backend)
+    trainable = net.backend.training_targets
     if net.target in trainable:
-        written = isinstance(net.backend, WritesTraining)
+        written = offers(net.backend, "emit_training")
         return None if written else (f"backend {net.backend.name} trains by lstmc alone: use lstmc train", ())
     return f"nets for target {net.target} are not trained: those for {', '.join(trainable) or 'none'} are", ()
 
@@ -181,8 +177,8 @@ def training_files(
     """
     if reason := why_not_trained(net):
         raise ModelFileError(f"there is no training net: {reason[0]}", arguments=reason[1])
-    backend, model = require(net.backend, WritesTraining), net.source.model
-    settings = solver_settings(require(net.backend, Trains), model.solver, solver)
+    backend, model = net.backend, net.source.model
+    settings = solver_settings(backend, model.solver, solver)
     trained = training_graph(net.graph)
     read: TrainingData | None = None
     if data is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 from lstmc.backend.compiled import Finding
-from lstmc.backend.protocols import Backend, CostsLayers, Trains, Tunes, lacks
+from lstmc.backend.protocols import Backend
 from lstmc.dsl import Cell
 from lstmc.errors import Argument, BackendError, PassError, PluginError
 from lstmc.ops import Input
@@ -58,10 +58,9 @@ def load_backend(name: str) -> Backend:
     except Exception as error:  # whatever it does as it is made
         raise does_not_load(point, "backend", error) from error
     if not isinstance(backend, Backend):
-        lacking = ", ".join(lacks(backend, Backend))
-        raise malformed(point, "backend", f"something that has {lacking} too", f"a {type(backend).__name__} without")
+        raise malformed(point, "backend", "a subclass of lstmc.backend.Backend", brief(backend))
     for member, (expected, holds) in MEMBERS.items():
-        value = getattr(backend, member)
+        value = getattr(backend, member, None)
         if not holds(value):
             raise malformed(point, "backend", f"{member} to be {expected}", brief(value))
     return backend
@@ -152,10 +151,7 @@ def _pass_lists() -> Iterator[PassList]:
     for backend in _whole_backends():
         for target in backend.targets:
             try:
-                lists = [
-                    backend.passes(target),
-                    *(backend.forms(target).values() if isinstance(backend, Tunes) else ()),
-                ]
+                lists = [backend.passes(target), *backend.forms(target).values()]
             except (BackendError, PluginError):  # a target of a package, which is named itself
                 continue
             yield from (with_installed(PassList(passes), backend.name, target) for passes in lists)
@@ -165,11 +161,6 @@ def _whole_backends() -> Iterator[Backend]:
     for name in find_backends():
         with suppress(PluginError):
             yield load_backend(name)
-
-
-def layer_cost(backend: Backend, target: str) -> float | None:
-    """Return the cost of a layer in the readers of a target, in elements of an elementwise op; None if unknown."""
-    return backend.layer_cost(target) if isinstance(backend, CostsLayers) else None
 
 
 def target_of(backend: Backend, target: str | None) -> str:
@@ -192,8 +183,3 @@ def target_of(backend: Backend, target: str | None) -> str:
         f"{own}: target {target} is one of backend {other}: give {expected}, or the target alone",
         arguments=(own, expected),
     )
-
-
-def training_targets(backend: Backend) -> Collection[str]:
-    """Return the targets of a backend whose nets can be trained."""
-    return backend.training_targets if isinstance(backend, Trains) else ()

@@ -1,14 +1,17 @@
-"""The protocols of backends: every backend implements :class:`Backend`, and each other protocol is optional.
+"""The base class of backends, and the protocols of what they return: runtimes, open nets, settings of training.
 
-A backend offers a protocol by having its members; :func:`require` asks for one.
+A backend has the first six members of :class:`Backend`. All others are optional: the base class says what a backend
+without them does, which is nothing, or an error that names the missing members.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from math import inf
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from lstmc.backend.compiled import (
     Artifact,
@@ -32,156 +35,181 @@ from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 
 
-@runtime_checkable
-class Backend(Protocol):
+class Backend(ABC):
     """A backend, which writes nets; packages register theirs by the entry-point group ``lstmc.backends``."""
 
-    name: str
-    summary: str
-    targets: Mapping[str, str]  # name -> what it is for; the first is the default
-    ops: tuple[type[Op], ...]
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    targets: ClassVar[Mapping[str, str]]  # name -> what it is for; the first is the default
+    ops: ClassVar[tuple[type[Op], ...]]
 
+    @abstractmethod
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the passes that bring a model graph from MODEL to EXPANDED for ``target``, all of them in order."""
-        ...
 
+    @abstractmethod
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """Return the files of a compiled model with these parameter values."""
-        ...
 
-
-@runtime_checkable
-class TakesOptions(Protocol):
-    """A backend with settings of its own for writing nets."""
-
-    options: Mapping[str, str]  # name -> what it is, and its default
+    # How it writes nets
+    options: ClassVar[Mapping[str, str]] = {}  # its own: name -> what it is, and its default
+    one_step: ClassVar[bool] = False  # whether each model that has a scan is compiled as a net of one step
+    most_weights: ClassVar[float] = inf  # numbers in all parameters of a model, by the size of its files
 
     def with_options(self, values: Mapping[str, str]) -> Backend:
         """Return the backend with these options, whose names are among ``options``.
 
         Raises :class:`~lstmc.errors.BackendError` for a text that is no value of one.
         """
-        ...
-
-
-@runtime_checkable
-class WritesSteps(Protocol):
-    """A backend that writes nets of one step only: each model that has a scan is compiled as one."""
-
-    one_step: bool
-
-
-@runtime_checkable
-class LeavesOpen(Protocol):
-    """A backend that writes nets with dynamic axes."""
+        return self
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
         """Return the dimensions that a net may leave open: :meth:`Compiled.written` has the graphs."""
-        ...
-
-
-@runtime_checkable
-class CostsLayers(Protocol):
-    """A backend that knows the cost of a layer, to choose the cheapest form of linear recurrences."""
+        return ()
 
     def layer_cost(self, target: str) -> float | None:
         """Return the cost of a layer in the readers of a target, in elements of an elementwise op. None if it is not
         known: recurrences are then unrolled, unless another form is asked for.
         """
-        ...
-
-
-@runtime_checkable
-class Lints(Protocol):
-    """A backend that checks nets, its own or others, against a target."""
-
-    def lint(self, net: Path, target: str) -> LintReport:
-        """Check a net's file against a target. Raises :class:`~lstmc.errors.BackendError` for a file that is no net."""
-        ...
-
-
-@runtime_checkable
-class ListsLayers(Protocol):
-    """A backend that reads a net as layers."""
-
-    def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Return the layers of a net's file, in order.
-
-        Raises :class:`~lstmc.errors.BackendError` for what is no net.
-        """
-        ...
-
-
-@runtime_checkable
-class TakesApart(Protocol):
-    """A backend that takes its files apart, so that two nets can be compared by layer and weight."""
-
-    def parts(self, file: str, content: bytes) -> Parts | None:
-        """Return a file's parts by kind and name; None for one that is compared as text. Raises BackendError."""
-        ...
-
-
-@runtime_checkable
-class Explains(Protocol):
-    """A backend that writes nets with generated code."""
+        return None
 
     def explain(self, graph: Graph) -> str:
         """Return a description of a compiled graph's generated code; empty if it has none."""
-        ...
-
-
-@runtime_checkable
-class Builds(Protocol):
-    """A backend that builds files for this machine."""
+        return ""
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """Return the files built here from a net's files, by name; empty if nothing is to be built.
 
         Raises :class:`~lstmc.errors.BackendError` for what this machine lacks.
         """
-        ...
-
-
-@runtime_checkable
-class WritesExamples(Protocol):
-    """A backend that writes programs to run its nets."""
+        return {}
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
         """Return a program, by file name, that streams through a net of one step which was written so.
 
         Raises :class:`~lstmc.errors.BackendError` for a ``language`` or a target that it has none for.
         """
-        ...
+        raise self._lacking("write programs that run its nets", "example")
 
-
-@runtime_checkable
-class LimitsWeights(Protocol):
-    """A backend whose files of weights have a maximum size."""
-
-    most_weights: int  # numbers, in all parameters of a model
-
-
-@runtime_checkable
-class Tunes(Protocol):
-    """A backend that writes one net in several forms, and measures which is the fastest on this machine."""
-
+    # The same net in several forms, of which the fastest on this machine is taken
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         """Return the forms besides the target's own, by name: a whole list of passes each."""
-        ...
+        return {}
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
         """Return the time of a forward and backward pass of each net on this machine, measured side by side."""
-        ...
+        raise self._lacking("measure forms of a net", "forms", "seconds", "build")
 
     def build(self) -> str:
-        """Return the name of the build that ``seconds`` measures with: it changes when the times may change."""
-        ...
+        """Return the name of the build that ``seconds`` measures with, and that trains, for the record of a run: it
+        changes when the times may change.
+        """
+        raise self._lacking("measure forms of a net", "forms", "seconds", "build")
+
+    # What it finds in nets, and on this machine
+    def lint(self, net: Path, target: str) -> LintReport:
+        """Check a net's file, its own or another, against a target. Raises :class:`~lstmc.errors.BackendError` for a
+        file that is no net."""
+        raise self._lacking("check nets", "lint")
+
+    def layers(self, net: bytes) -> tuple[Layer, ...]:
+        """Return the layers of a net's file, in order.
+
+        Raises :class:`~lstmc.errors.BackendError` for what is no net.
+        """
+        raise self._lacking("list layers", "layers")
+
+    def parts(self, file: str, content: bytes) -> Parts | None:
+        """Return a file's parts by kind and name, by which two nets are compared; None for one that is compared as
+        text. Raises BackendError."""
+        return None
+
+    def doctor(self) -> Iterable[Finding]:
+        """Return a finding for each requirement: whether this machine meets it, or how to install it."""
+        return (Finding(f"backend {self.name}", True, self.summary),)
+
+    # Where nets run, for the comparison with the interpreter
+    readers: ClassVar[Collection[str]] = ()  # the names of all other programs that are known, installed or not
+
+    def executors(self) -> Sequence[Executor]:
+        """Return the runtimes of its nets, which run them forward and backward."""
+        return ()
+
+    def reader(self, name: str) -> Reader:
+        """Return a reader by its name, which runs nets forward. Raises :class:`~lstmc.errors.PluginError` for one that
+        cannot be used."""
+        raise self._lacking("run nets in other programs", "readers", "reader")
+
+    def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
+        """Return the Python that has the packages of a reader which quantises nets, and the environment variables to
+        start it with.
+
+        Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, with how to install it.
+        """
+        raise self._lacking("have its nets quantised by other programs", "interpreter")
+
+    # Written nets, from their files alone: lstmc.nets.session.RunsFiles has most of it
+    weights_suffix: ClassVar[str] = ""  # of the file beside ``NAME.manifest.json`` that has the parameters
+
+    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
+        """Run one forward pass: outputs by name. ``weights`` may be other than those written with the net."""
+        raise self._lacking("run nets", "run", "opened", "steps")
+
+    def opened(self, net: Path, weights: Path | None, gpu: bool) -> OpenNet:
+        """Return a net for many passes, loaded with the first."""
+        raise self._lacking("run nets", "run", "opened", "steps")
+
+    def steps(self, net: Path, weights: Path | None, gpu: bool) -> AbstractContextManager[Steps]:
+        """Return a one-step net, loaded once for many steps."""
+        raise self._lacking("run nets", "run", "opened", "steps")
+
+    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+        """Return the model's parameters from a trained net and its manifest, and the names of those missing."""
+        raise self._lacking("read weights back", "weights_suffix", "read_weights")
+
+    # Training, which needs the first three, and ``build``
+    training_targets: ClassVar[Collection[str]] = ()  # the targets whose nets can be trained
+
+    def settings(self, own: object | None, overrides: Sequence[str]) -> Settings:
+        """Return a model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
+        raise self._lacking("train", "training_targets", "settings", "train", "build")
+
+    def train(
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
+    ) -> Trained:
+        """Train a compiled training graph from these weights, until it has made all updates or is asked to stop."""
+        raise self._lacking("train", "training_targets", "settings", "train", "build")
+
+    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
+        """Return the files that train a compiled training graph without lstmc, on ``data`` if there are some."""
+        raise self._lacking("write what trains a net without lstmc", "emit_training")
+
+    def ranks(self, count: int | None, gpu: bool) -> Ranks:
+        """Start ``count`` processes that train one model together, or for None join those that an MPI launcher has
+        started, of which this is one.
+
+        All of the launcher's but the first work for it in this call, until it closes them, and then leave it by
+        SystemExit. Where no launcher has started this process, it is the only one.
+        """
+        raise self._lacking("train by several processes", "ranks")
+
+    def _lacking(self, purpose: str, *members: str) -> BackendError:
+        missing = ", ".join(member for member in members if not offers(self, member))
+        return BackendError(f"backend {self.name} does not {purpose}: it has no {missing}")
+
+
+def offers(backend: Backend, member: str) -> bool:
+    """Return whether a backend has an optional member of its own."""
+    return getattr(type(backend), member) is not getattr(Backend, member)
 
 
 class Executor(Protocol):
     """A runtime for written nets."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name that ``--on`` takes."""
+        ...
 
     def unavailable(self) -> str | None:
         """Return the reason why it cannot be used on this machine; None if it can."""
@@ -216,42 +244,10 @@ class RunsTraining(Executor, Protocol):
         ...
 
 
-@runtime_checkable
-class Executes(Protocol):
-    """A backend that runs a compiled net forward and backward, for the comparison with the interpreter."""
-
-    def executors(self) -> Sequence[Executor]:
-        """Return the runtimes of its nets."""
-        ...
-
-
 class Reader(Executor, Protocol):
     """Another program that reads nets; ``target`` is the one that its nets are compiled for by default."""
 
     target: str
-
-
-@runtime_checkable
-class HasReaders(Protocol):
-    """A backend whose nets other programs read too, and can run forward, for a comparison."""
-
-    readers: Collection[str]  # the names of all that are known, installed or not
-
-    def reader(self, name: str) -> Reader:
-        """Return a reader by its name. Raises :class:`~lstmc.errors.PluginError` for one that cannot be used."""
-        ...
-
-
-@runtime_checkable
-class HasQuantisers(Protocol):
-    """A backend whose nets other programs quantise."""
-
-    def interpreter(self, reader: str) -> tuple[Path, Mapping[str, str]]:
-        """Return the Python that has a reader's packages, and the environment variables to start it with.
-
-        Raises :class:`~lstmc.errors.BackendError` for a reader that is not installed, with how to install it.
-        """
-        ...
 
 
 class Settings(Protocol):
@@ -268,36 +264,6 @@ class Settings(Protocol):
         ...
 
 
-@runtime_checkable
-class Trains(Protocol):
-    """A backend that trains models."""
-
-    training_targets: Collection[str]  # the targets whose nets can be trained
-
-    def settings(self, own: object | None, overrides: Sequence[str]) -> Settings:
-        """Return a model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
-        ...
-
-    def train(
-        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
-    ) -> Trained:
-        """Train a compiled training graph from these weights, until it has made all updates or is asked to stop."""
-        ...
-
-    def build(self) -> str:
-        """Return the name of the build that it trains with, for the record of a run."""
-        ...
-
-
-@runtime_checkable
-class WritesTraining(Protocol):
-    """A backend that writes the files to train a model without lstmc."""
-
-    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
-        """Return the files that train a compiled training graph without lstmc, on ``data`` if there are some."""
-        ...
-
-
 class Ranks(Protocol):
     """``count`` processes that train one model together, the first of them for this one. They last until ``close``."""
 
@@ -311,24 +277,11 @@ class Ranks(Protocol):
         settings: Settings,
         run: TrainingRequest,
     ) -> Trained:
-        """Train as ``Trains.train`` does, to the same weights but for rounding; ``compiled`` has the whole batch."""
+        """Train as ``Backend.train`` does, to the same weights but for rounding; ``compiled`` has the whole batch."""
         ...
 
     def close(self) -> None:
         """End the processes."""
-        ...
-
-
-@runtime_checkable
-class TrainsByRanks(Protocol):
-    """A backend that trains a model by several processes at once."""
-
-    def ranks(self, count: int | None, gpu: bool) -> Ranks:
-        """Start ``count`` processes, or for None join those that an MPI launcher has started, of which this is one.
-
-        All of the launcher's but the first work for it in this call, until it closes them, and then leave it by
-        SystemExit. Where no launcher has started this process, it is the only one.
-        """
         ...
 
 
@@ -371,80 +324,3 @@ class OpenNet(Protocol):
     def close(self) -> None:
         """Release the resources of passes."""
         ...
-
-
-@runtime_checkable
-class Runs(Protocol):
-    """A backend that runs its written nets from their files alone."""
-
-    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """Run one forward pass: outputs by name. ``weights`` may be other than those written with the net."""
-        ...
-
-    def opened(self, net: Path, weights: Path | None, gpu: bool) -> OpenNet:
-        """Return a net for many passes, loaded with the first."""
-        ...
-
-    def steps(self, net: Path, weights: Path | None, gpu: bool) -> AbstractContextManager[Steps]:
-        """Return a one-step net, loaded once for many steps."""
-        ...
-
-
-@runtime_checkable
-class ReadsWeights(Protocol):
-    """A backend that reads parameters from trained nets."""
-
-    weights_suffix: str  # of the file beside ``NAME.manifest.json`` that has them
-
-    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        """Return the model's parameters from a trained net and its manifest, and the names of those missing."""
-        ...
-
-
-@runtime_checkable
-class Diagnoses(Protocol):
-    """A backend that checks its requirements on this machine."""
-
-    def doctor(self) -> Iterable[Finding]:
-        """Return a finding for each requirement: whether it is met, or how to install it."""
-        ...
-
-
-# What an error says that a backend does not do.
-WORDS: Mapping[type, str] = {
-    TakesOptions: "take options of its own",
-    WritesSteps: "write nets of one step alone",
-    LeavesOpen: "leave sizes open",
-    CostsLayers: "know what layers cost",
-    Lints: "check nets",
-    ListsLayers: "list layers",
-    TakesApart: "take nets apart",
-    Explains: "have code of its own to explain",
-    Builds: "make files for this machine",
-    WritesExamples: "write programs that run its nets",
-    Tunes: "measure forms of a net",
-    Executes: "run nets for a comparison",
-    HasReaders: "run nets in other programs",
-    HasQuantisers: "have its nets quantised by other programs",
-    Trains: "train",
-    WritesTraining: "write what trains a net without lstmc",
-    TrainsByRanks: "train by several processes",
-    Runs: "run nets",
-    ReadsWeights: "read weights back",
-    Diagnoses: "look for what it needs",
-}
-Offered = TypeVar("Offered")
-
-
-def require(backend: Backend, protocol: type[Offered]) -> Offered:
-    """Return the backend if it implements ``protocol``. Raises :class:`BackendError` that names the missing members."""
-    if isinstance(backend, protocol):
-        return backend
-    lacking = ", ".join(lacks(backend, protocol))
-    raise BackendError(f"backend {backend.name} does not {WORDS[protocol]}: it has no {lacking}")
-
-
-def lacks(backend: object, protocol: type) -> list[str]:
-    """Return the members of a protocol that an object does not have."""
-    members = [*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_"))]
-    return [name for name in members if not hasattr(backend, name)]

@@ -15,7 +15,7 @@ import typer
 
 from lstmc.api import Net, SavedNet, Verification, compile_model, load, training_files, why_not_trained, widest_phase
 from lstmc.api.models import ModelSource
-from lstmc.backend import Backend, HasReaders, LintReport, require
+from lstmc.backend import Backend, LintReport
 from lstmc.cli.arguments import (
     CheckArguments,
     ComparisonWeights,
@@ -292,8 +292,7 @@ def verify_command(
 
 def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
     """Return the target that nets for these runtimes are compiled for; None if they have none of their own."""
-    readers = backend.readers if isinstance(backend, HasReaders) else ()
-    targets = {name: require(backend, HasReaders).reader(name).target for name in runtimes if name in readers}
+    targets = {name: backend.reader(name).target for name in runtimes if name in backend.readers}
     if len(set(targets.values())) > 1:
         each = ", ".join(f"{target} for {name}" for name, target in targets.items())
         raise BackendError(f"these runtimes have targets of their own ({each}): choose one with --target")

@@ -46,7 +46,7 @@ def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
     with suppress(LstmcError):
         backend = _backend(context)
         target = context.params.get("target") or next(iter(backend.targets))
-        yield from _beginning(backend.forms(target) if isinstance(backend, lstmc.backend.Tunes) else (), incomplete)
+        yield from _beginning(backend.forms(target), incomplete)
 
 
 def complete_passes(context: typer.Context, incomplete: str) -> Iterator[str]:
@@ -59,8 +59,7 @@ def complete_passes(context: typer.Context, incomplete: str) -> Iterator[str]:
 def complete_places(context: typer.Context, incomplete: str) -> Iterator[str]:
     """Complete ``--on``: what runs in this process, and the runtimes of the backend."""
     with suppress(LstmcError):
-        backend = _backend(context)
-        own = [executor.name for executor in backend.executors()] if isinstance(backend, lstmc.backend.Executes) else []
+        own = [executor.name for executor in _backend(context).executors()]
         yield from _beginning([*lstmc.api.running.IN_PROCESS, *own], incomplete)
 
 
@@ -128,7 +127,7 @@ def chosen_backend(name: str | None, target: str | None, options: list[str] | No
     backend = lstmc.backend.backend_for(name, target)
     if not options:
         return backend
-    if not isinstance(backend, lstmc.backend.TakesOptions):
+    if not backend.options:
         raise BackendError(f"backend {backend.name} has no options of its own: expected no -O, found {options[0]!r}")
     values: dict[str, str] = {}
     for text in options:

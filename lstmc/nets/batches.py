@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.backend import TRAINING_INPUT, OpenNet, Runs, load_backend, require
+from lstmc.backend import TRAINING_INPUT, OpenNet, load_backend
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
 from lstmc.files.arrays import StoredArray, npz_bytes, read_arrays, read_npz
 from lstmc.files.output import hold_folder, write_files
@@ -190,7 +190,7 @@ class NetUse:
 
     def open(self) -> OpenNet:
         """Return the net, which is loaded with its first pass."""
-        backend = require(load_backend(self.backend), Runs)
+        backend = load_backend(self.backend)
         return backend.opened(Path(self.net), None if self.weights is None else Path(self.weights), self.gpu)
 
 

@@ -1,7 +1,7 @@
 """The files of a written net against those that its model is compiled to: layers, settings, weights, lines of code.
 
-A backend that takes its files apart (:class:`~lstmc.backend.TakesApart`) names their layers and weights; of other files
-lines of text are compared, or bytes. Nothing of a file is run.
+A backend that takes its files apart (:meth:`~lstmc.backend.Backend.parts`) names their layers and weights; of other
+files lines of text are compared, or bytes. Nothing of a file is run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from textwrap import shorten
 
 import numpy as np
 
-from lstmc.backend import Artifact, Backend, Compiled, Part, Parts, TakesApart
+from lstmc.backend import Artifact, Backend, Compiled, Part, Parts
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected
 from lstmc.files.reading import read_file
@@ -180,7 +180,7 @@ def _line_text(expected: str, found: str) -> str:
 
 def parts_of(backend: Backend, file: str, content: bytes) -> Parts:
     """Return the named parts of a net's file. Raises :class:`BackendError` for one that is damaged."""
-    parts = backend.parts(file, content) if isinstance(backend, TakesApart) else None
+    parts = backend.parts(file, content)
     if parts is not None:
         return parts
     if file.endswith(MANIFEST):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from lstmc.backend import TRAINING_INPUT, Compiled
+from lstmc.backend import TRAINING_INPUT, Backend, Compiled
 from lstmc.errors import BackendError, DataError, Mend
 from lstmc.files.arrays import AnyArray, StoredArray, element_problem, memory_problem, value_problem
 from lstmc.files.json_file import Shape
@@ -217,8 +217,8 @@ class LoadedOnce:
         self._net: LoadedNet | None = None
         self.name = str(files.net)
         self.inputs: Mapping[str, Shape] = files.inputs
-        self.optional = files.optional
-        self.training_inputs = files.manifest.training_inputs
+        self.optional: Collection[str] = files.optional
+        self.training_inputs: Collection[str] = files.manifest.training_inputs
         self.outputs: Mapping[str, Shape] = files.outputs
         self.states = files.manifest.states
         self.delays: Mapping[str, int] = {n: place.delay for n, place in files.manifest.outputs.items() if place.delay}
@@ -233,16 +233,14 @@ class LoadedOnce:
         self._opened.close()
 
 
-class RunsFiles:
-    """The part of a backend that runs its written nets, each by the manifest beside it: :class:`lstmc.backend.Runs`.
+class RunsFiles(Backend):
+    """A backend that runs its written nets, each by the manifest beside it.
 
     A backend says what its nets' and its weights' files end in, and how a net is loaded. It runs no other file.
     Without ``net_suffix`` a net has any name.
     """
 
-    name: str
     net_suffix: ClassVar[str] = ""
-    weights_suffix: ClassVar[str]
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
         """Load a net where it is run. Raises :class:`BackendError` for what cannot be loaded there."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from lstmc.backend import Artifact, Backend, Compiled, Tunes, require, training_targets
+from lstmc.backend import Artifact, Backend, Compiled, offers
 from lstmc.errors import BackendError, PassError
 from lstmc.files.json_file import NotExpected, Number, read_json
 from lstmc.files.output import private_folder, write_files
@@ -59,13 +59,14 @@ def tune(
     Remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
     measured it. Raises :class:`~lstmc.errors.BackendError` where nothing can be measured.
     """
-    tuner = require(backend, Tunes)
+    if not offers(backend, "seconds"):
+        backend.seconds({})  # raises, before any form is compiled
     folder = folder or platformdirs.user_cache_path("lstmc")
     remembered = _read(folder / TUNED)
     text = re.sub(r"  # .*", "", print_graph(graph))  # without places in source files
-    made_of = [backend.name, tuner.build(), target, str(step), str(in_time), text]
+    made_of = [backend.name, backend.build(), target, str(step), str(in_time), text]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
-    forms = (RULE, *tuner.forms(target), *(IN_TIME if in_time else ()))
+    forms = (RULE, *backend.forms(target), *(IN_TIME if in_time else ()))
     if set(forms) >= set(remembered.get(key, ())) > set():
         seconds = remembered[key]
         return Tuning(next(iter(seconds)), seconds, True)
@@ -83,7 +84,7 @@ def tune(
             if form == RULE:
                 raise
     report_activity(f"measuring {len(artifacts)} forms")
-    measured = tuner.seconds(artifacts)
+    measured = backend.seconds(artifacts)
     seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
     with suppress(OSError):  # which write_files says
         private_folder(folder)
@@ -93,7 +94,7 @@ def tune(
 
 def _compiled(graph: Graph, backend: Backend, target: str, step: bool, form: str) -> Compiled:
     if form in IN_TIME:
-        edit = partial(with_time, time=IN_TIME[form], trained=target in training_targets(backend))
+        edit = partial(with_time, time=IN_TIME[form], trained=target in backend.training_targets)
         return compile_graph(graph, backend, target, step=step, passes=edit)
     return compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
 

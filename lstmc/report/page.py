@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from lstmc.api.net import Net
 from lstmc.api.running import Verification
-from lstmc.backend import Layer, Tunes
+from lstmc.backend import Layer
 from lstmc.drawing import Drawing, Picture
 from lstmc.ir import Graph, Node, Scan, node_count, node_flops, print_graph
 from lstmc.numerics import Ranges, ValueRange
@@ -240,9 +240,8 @@ def range_strip(value: ValueRange) -> dict[str, str]:
 def _known_passes(net: Net) -> Iterable[Pass]:
     """Yield the passes of the net's target, in every form that it has, and those of packages."""
     yield from all_passes(net.backend, net.target)
-    if isinstance(net.backend, Tunes):
-        for passes in net.backend.forms(net.target).values():
-            yield from passes
+    for passes in net.backend.forms(net.target).values():
+        yield from passes
 
 
 def _pass_text(each: Pass) -> dict[str, str]:

@@ -308,8 +308,8 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
         raise SolverError(f"{error.message} (after {after})", arguments=arguments) from None
 
 
-def resolve_solver(solver: object, overrides: Sequence[str] = ()) -> Solver:
+def resolve_solver(own: object, overrides: Sequence[str] = ()) -> Solver:
     """Return a model's own solver, or the default one, with overrides ``key=value``. Raises :class:`SolverError`."""
-    if solver is not None and not isinstance(solver, Solver):
-        raise SolverError(f"@model(solver=...) takes a lstmc.Solver, found {type(solver).__name__} {solver!r}")
-    return parse_overrides(overrides, solver)
+    if own is not None and not isinstance(own, Solver):
+        raise SolverError(f"@model(solver=...) takes a lstmc.Solver, found {type(own).__name__} {own!r}")
+    return parse_overrides(overrides, own)

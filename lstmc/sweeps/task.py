@@ -14,7 +14,6 @@ from lstmc.api.models import ModelSource, backend_of, model_in
 from lstmc.api.options import RunOptions, TrainingOptions
 from lstmc.api.training_run import train_model
 from lstmc.api.training_setup import fit_data, iterations_of_epochs, solver_settings
-from lstmc.backend import Trains, require
 from lstmc.errors import Argument, LstmcError, Mend, SweepError
 from lstmc.files.output import write_files
 from lstmc.plugins import need
@@ -95,7 +94,7 @@ def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Go
     no point measures, and where no point can be trained: what is wrong then is given to all of them, as data that do
     not fit.
     """
-    backend, source = require(backend_of(training.backend), Trains), model_in(training.model)
+    backend, source = backend_of(training.backend), model_in(training.model)
     updates, first = list[int](), None
     tested, scores = False, dict[str, None]()  # the scores of the models that fit the data, in order
     in_epochs: dict[tuple[tuple[str, int], ...], int] = {}  # data are read once for equal sizes

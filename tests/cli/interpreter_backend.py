@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from lstmc_plugin_example.backend import TextBackend
@@ -38,7 +39,7 @@ class InterpreterBackend(TextBackend):
     """Writes text and trains in NumPy."""
 
     name = "interpreter"
-    targets: Mapping[str, str] = {"text": "reading"}
+    targets: ClassVar[Mapping[str, str]] = {"text": "reading"}
     training_targets = ("text",)
 
     def build(self) -> str:

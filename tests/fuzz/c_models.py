@@ -24,7 +24,7 @@ from typing import ClassVar
 import numpy as np
 
 from lstmc.api.models import keep_outputs
-from lstmc.backend import Artifact, Compiled, Execution, RunArrays
+from lstmc.backend import Artifact, Backend, Compiled, Execution, RunArrays
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
 from lstmc.manifest import Manifest, parse_manifest
@@ -134,7 +134,7 @@ static void opened(int (*opens)(const void *, size_t), const void *data, size_t 
 
 
 @dataclass(frozen=True)
-class WholeBackend:
+class WholeBackend(Backend):
     """The backend for a model of all steps, unrolled: what it does with ops that no step has."""
 
     name: ClassVar[str] = "c"

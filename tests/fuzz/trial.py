@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lstmc.backend import Backend, Compiled, Executor, training_targets
+from lstmc.backend import Backend, Compiled, Executor
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Array
@@ -100,7 +100,7 @@ def save_model(model: RandomModel, path: Path, wrong: str, command: str, options
 def not_compared(backend: Backend, compiled: Compiled, report: Report, weights: Mapping[str, Array]) -> Trial | None:
     """A failure where something that was wanted is not in the report: only targets that train have all gradients."""
     wanted = {("output", o.name) for o in compiled.model.outputs}
-    if compiled.target in training_targets(backend):
+    if compiled.target in backend.training_targets:
         wanted |= {("gradient", name) for name in weights}
         outputs = (o.name for o in compiled.model.outputs)
         wanted |= {("gradient", name) for name in wanted_gradients(compiled, outputs)}

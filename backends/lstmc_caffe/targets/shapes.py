@@ -169,11 +169,11 @@ REST: dict[str, Infer] = {
 }
 
 
-def listed_layers(content: bytes) -> tuple[Layer, ...]:
+def listed_layers(net: bytes) -> tuple[Layer, ...]:
     """Every layer in order. Raises :class:`BackendError` for text that is no net, or a net of V1 layers."""
-    net = net_from_text(net_text(content))
-    shapes = infer_shapes(net.layer, old_inputs(net))
+    read = net_from_text(net_text(net))
+    shapes = infer_shapes(read.layer, old_inputs(read))
     return tuple(
         Layer(layer.name, layer.type, tuple(layer.bottom), tuple(layer.top), tuple(tops))
-        for layer, (_, tops) in zip(net.layer, shapes.seen, strict=True)
+        for layer, (_, tops) in zip(read.layer, shapes.seen, strict=True)
     )

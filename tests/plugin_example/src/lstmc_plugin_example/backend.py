@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
-from lstmc.backend import Artifact, Compiled
+from lstmc.backend import Artifact, Backend, Compiled
 from lstmc.ir import print_graph
 from lstmc.ops import CORE, Array, Op
 from lstmc.passes import Dead, Expand, Pass
@@ -12,13 +13,13 @@ from lstmc.pipeline import MODEL_PASSES
 from lstmc_plugin_example.ops import Exponential
 
 
-class TextBackend:
+class TextBackend(Backend):
     """Writes the expanded graph of core ops as text."""
 
     name = "text"
     summary = "the expanded graph as text"
-    targets: Mapping[str, str] = {"text": "reading"}
-    ops: tuple[type[Op], ...] = (*CORE, Exponential)
+    targets: ClassVar[Mapping[str, str]] = {"text": "reading"}
+    ops: ClassVar[tuple[type[Op], ...]] = (*CORE, Exponential)
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         return (*MODEL_PASSES, Expand(), Dead())
