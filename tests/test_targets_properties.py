@@ -123,7 +123,7 @@ def is_documented(error: BackendError, target: str) -> bool:
         return True
     if loaded.scans == "fused" and "cannot be one generated layer: " in error.message:
         return True
-    reasons = {loaded.layers_reason, *(rule.reason for rule in loaded.restrictions)}
+    reasons = {loaded.layers.reason, *(rule.reason for rule in loaded.rule)}
     return bool(reasons & set(error.notes))
 
 

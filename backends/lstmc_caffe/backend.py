@@ -65,7 +65,7 @@ from lstmc_caffe.readers.executor import ReaderExecutor, reader_findings, reader
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.rows.constants import Constants, FoldedConstants
 from lstmc_caffe.rows.layout import FixedBlobs
-from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis, with_reshapes, with_rows
+from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis
 from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, RenameBlobs
 from lstmc_caffe.rows.views import FitReaders, SettleViews, UnreadInputs
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
@@ -119,13 +119,14 @@ def _convolutions(target: Target) -> Passes:
 
 
 def _rows(target: Target) -> Passes:
-    rows, reshapes = with_rows(target), with_reshapes(target)
+    rows = target.before_one_row
+    settle = SettleViews(rows, target.one_row)
     return (
         *(Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(EmbedProducts(target), HalfSteps(target), Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
-        *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
+        *(Expand(RowsTimeAxis(rows)), Dead(), settle, Constants(rows), settle, Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),
         *(FixedBlobs(target), FoldedConstants(target), UnreadInputs(target), RenameBlobs(target)),
     )
@@ -133,7 +134,8 @@ def _rows(target: Target) -> Passes:
 
 def _rows_of_steps(target: Target) -> Passes:
     """Return the passes for targets without Slice: gates and weights are not packed, steps are not joined."""
-    rows, reshapes = with_rows(target), with_reshapes(target)
+    rows = target.before_one_row
+    settle = SettleViews(rows, target.one_row)
     return (
         *(EmbedProducts(target), HalfSteps(target), Simplify(), Cse(), Dead()),
         *(*_convolutions(target), Precompute(target.trained)),
@@ -141,7 +143,7 @@ def _rows_of_steps(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
-        *(SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
+        *(settle, Constants(rows), settle, Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),
         *(FixedBlobs(target), FoldedConstants(target), UnreadInputs(target), RenameBlobs(target)),
     )

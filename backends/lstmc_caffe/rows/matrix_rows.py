@@ -114,29 +114,6 @@ class RowsTimeAxis:
         return (x,) * len(names)
 
 
-UNDONE = ("slice_param.axis", "concat_param.axis")  # fields of which matrices may have more than rows
-
-
-def with_rows(target: Target) -> Target:
-    """The target as it is for passes before :class:`OneRow`: with Slice and Concat of matrices of any rows."""
-    if not _is_one_row(target):
-        return target
-    return replace(target, restrictions=tuple(rule for rule in target.restrictions if rule.field not in UNDONE))
-
-
-def with_reshapes(target: Target) -> Target:
-    """With Reshape too, for the pass before which a blob in another shape is a view."""
-    if not _is_one_row(target):
-        return target
-    kept = [rule for rule in with_rows(target).restrictions if not (rule.forbidden and rule.layer == "Reshape")]
-    return replace(target, layers=(*target.layers, "Reshape") if target.layers else (), restrictions=tuple(kept))
-
-
-def _is_one_row(target: Target) -> bool:
-    """Return whether blobs have one row, and layers to cut and join rows are allowed."""
-    return target.one_row and target.allows("Slice") and target.allows("Concat")
-
-
 @dataclass(frozen=True)
 class OneRow(Pass):
     """Write matrices as one row, where a target says ``rows_at_most = 1`` of all its blobs: row after row.
@@ -155,7 +132,7 @@ class OneRow(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        if not _is_one_row(self.target) or all(map(_is_row, graph)):
+        if not self.target.one_row or all(map(_is_row, graph)):
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
         return result(graph, writer.run(), writer.counts)
@@ -320,7 +297,7 @@ class _Writer:
 
     def _refuse(self, node: Node) -> NoReturn:
         assert isinstance(node.op, caffe.CaffeOp)
-        (rule,) = [rule for rule in self.target.restrictions if rule.rows_at_most == 1]
+        (rule,) = [rule for rule in self.target.rule if rule.rows_at_most == 1]
         raise BackendError(
             f"target {self.target.name}: {node.name} is {node.types[0]}, expected one row",
             loc=node.loc,

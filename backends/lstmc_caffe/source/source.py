@@ -107,7 +107,7 @@ class CaffeHostNet:
         """
         if load_target(target).reads is not None:
             return self._violations(files, target)
-        forbidden = {rule.layer for rule in load_target(target).restrictions if rule.forbidden}
+        forbidden = {rule.layer for rule in load_target(target).rule if rule.forbidden}
         return [violation for violation in self._violations(files, target) if violation.type in forbidden]
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:

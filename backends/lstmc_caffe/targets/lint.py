@@ -22,10 +22,10 @@ from lstmc_caffe.targets.target import Pitfall, Restriction, Target
 
 def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
     """Return a target's warnings for a net of these LayerParameters, each with the last layers of its paths."""
-    if not target.pitfalls:
+    if not target.warning:
         return ()
     net = list(layers)
-    matches = ((pitfall, _ends(net, pitfall)) for pitfall in target.pitfalls)
+    matches = ((pitfall, _ends(net, pitfall)) for pitfall in target.warning)
     return tuple(Warned(p.name, ends, p.text, p.version, p.source) for p, ends in matches if ends)
 
 
@@ -84,9 +84,7 @@ def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorTyp
 
 
 def _asks_for_shapes(target: Target) -> bool:
-    return any(
-        rule.axes or rule.steps_at_most or rule.rows_at_most or rule.columns_at_least for rule in target.restrictions
-    )
+    return any(rule.axes or rule.steps_at_most or rule.rows_at_most or rule.columns_at_least for rule in target.rule)
 
 
 def misspelt(text: str, net: Any) -> Iterator[UnknownField]:
@@ -134,9 +132,9 @@ def lint_layer(
         yield _violation(forbidden, layer, f"layer type {layer.type}", "a supported layer type")
         return
     if not target.lists(layer.type):
-        allowed = f"one of {', '.join(target.layers)}"
+        allowed = f"one of {', '.join(target.layers.types)}"
         yield Violation(
-            layer.name, layer.type, f"layer type {layer.type}", allowed, target.layers_reason, target.layers_source
+            layer.name, layer.type, f"layer type {layer.type}", allowed, target.layers.reason, target.layers.source
         )
         return
     for rule in rules:
@@ -161,7 +159,7 @@ class Before:
         The layer is then one of those before.
         """
         rules = target.restrictions_on(layer.type)
-        unshared = {type_ for rule in target.restrictions for type_ in rule.unshared}
+        unshared = {type_ for rule in target.rule for type_ in rule.unshared}
         for name in dict.fromkeys(layer.bottom):
             writer, readers = self.writers.get(name), self.readers.setdefault(self.first.get(name, name), [])
             for rule in rules:

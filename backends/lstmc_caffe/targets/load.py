@@ -16,7 +16,7 @@ from lstmc.errors import BackendError, PluginError
 from lstmc.files.reading import read_file
 from lstmc.plugins import distribution, entry_points_of, load_point, malformed, only_entry_point, origin
 from lstmc.text import did_you_mean
-from lstmc_caffe.targets.target import Parsed, Target, parse
+from lstmc_caffe.targets.target import Target, parse
 
 # targets/NAME.toml: those that others are built on, the default first; and those of one reader each, called after it
 BASES = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")
@@ -28,12 +28,15 @@ OWN = (
 GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name -> its TOML file, as path or resource
 
 
-def load_target(name: str) -> Target:
+def load_target(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Target:
     """Return a target by its name, or from a TOML file by its path, which has a path separator or ends in ``.toml``.
 
+    The path is relative to ``folder``; ``above`` are the files that are built on it, by ``base``.
     Raises :class:`BackendError` for a file that is no target, saying which key, what was expected and what was found.
     """
-    return _parsed(name).target
+    if is_path(name):
+        return _read(folder / name, str(folder / name), above)
+    return _by_name(name, above)
 
 
 @dataclass(frozen=True)
@@ -90,15 +93,8 @@ def target_faults() -> Iterator[tuple[str, str]]:
             yield name, error.message
 
 
-def _parsed(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Parsed:
-    """A target and what its file says; ``above`` are the files that are built on it, by ``base``."""
-    if is_path(name):
-        return _read(folder / name, str(folder / name), above)
-    return _by_name(name, above)
-
-
 @cache
-def _by_name(name: str, above: tuple[str, ...]) -> Parsed:
+def _by_name(name: str, above: tuple[str, ...]) -> Target:
     if name in OWN:
         return _read(files(__package__).joinpath(f"{name}.toml"), f"targets/{name}.toml", above)
     if name in entry_points_of(GROUP):
@@ -107,18 +103,18 @@ def _by_name(name: str, above: tuple[str, ...]) -> Parsed:
     raise BackendError(f"there is no target {name}{near}")
 
 
-def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Parsed:
+def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Target:
     place = load_point(point, "target")
     if not isinstance(place, str | Traversable):
         raise malformed(point, "target", "the path of a TOML file, or a resource", repr(place))
     brought = f"target {point.name} of {distribution(point)}"
     parsed = _read(Path(place) if isinstance(place, str) else place, f"{brought} ({place})", above)
-    if parsed.target.name != point.name:
-        raise PluginError(f"{brought} ({place}): name: expected {point.name}, found {parsed.target.name}")
+    if parsed.name != point.name:
+        raise PluginError(f"{brought} ({place}): name: expected {point.name}, found {parsed.name}")
     return parsed
 
 
-def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Parsed:
+def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Target:
     if where in above:
         raise BackendError(f"{where}: base: targets are built on each other in a circle: {' on '.join(above)}")
     try:
@@ -136,11 +132,11 @@ def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Parse
     return parse_with_base(data, where, file.parent if isinstance(file, Path) else Path(), above)
 
 
-def parse_with_base(data: Mapping[str, Any], where: str, folder: Path, above: tuple[str, ...] = ()) -> Parsed:
-    """Return a parsed target, with its base merged in; paths of bases are relative to ``folder``."""
+def parse_with_base(data: Mapping[str, Any], where: str, folder: Path, above: tuple[str, ...] = ()) -> Target:
+    """Return a target, with its base merged in; paths of bases are relative to ``folder``."""
     base = data.get("base")
     if base is None:
         return parse(data, where)
     if not isinstance(base, str):
         raise BackendError(f"{where}: base: expected the name or the path of a target, found {base!r}")
-    return parse(data, where, _parsed(base, folder, (*above, where)))
+    return parse(data, where, load_target(base, folder, (*above, where)))

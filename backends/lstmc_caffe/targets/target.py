@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, PlainValidator, with_config
+from pydantic import AfterValidator, ConfigDict, GetPydanticSchema, PlainValidator, with_config
 
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected, parse_json
@@ -30,17 +31,43 @@ Names = Literal["model", "words", "apart"]
 Program = Literal["caffe", "opencv", "mnn", "ncnn", "rknn"]
 
 
+def _value(value: object) -> object:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError("true, false, a number or a text")
+    return value
+
+
+def _some(value: object) -> object:
+    if not isinstance(value, list) or not value:
+        raise ValueError("an array of one value or more")
+    return tuple(map(_value, value))
+
+
+def _layer_types(value: object) -> object:
+    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise ValueError(SOME_LAYERS)
+    return tuple(value)
+
+
+SOME_LAYERS = "an array of one layer type or more"
+Some = Annotated[tuple[Value, ...], PlainValidator(_some)]
+LayerTypes = Annotated[tuple[str, ...], PlainValidator(_layer_types)]
+of_file = with_config(ConfigDict(extra="forbid"))
+
+
+@of_file
 @dataclass(frozen=True)
 class Reader:
-    """A program that reads nets of a target, with a note on requirements that the target's rules do not cover."""
+    """A ``[[reader]]``: a program that reads nets of a target, with a note on what the target's rules do not cover."""
 
     name: str
     note: str = ""
 
 
+@of_file
 @dataclass(frozen=True)
 class Restriction:
-    """One restriction on the layers of a type, or on all layers (``*``). Exactly one check is set.
+    """A ``[[rule]]`` on the layers of a type, or on all layers (``*``). One check differs from its default.
 
     ``field`` names a field of LayerParameter by its path, which must be ``one_of`` some values (a default that is not
     written counts), ``at_most`` a number, ``absent`` or ``present``; of a repeated field the numbers must be
@@ -48,27 +75,38 @@ class Restriction:
     """
 
     layer: str
-    reason: str
-    source: str
+    reason: str = ""
+    source: str = ""  # in a file: names of its sources
     field: str = ""
-    one_of: tuple[Value, ...] = ()
+    stage: Literal["one_row"] | None = None  # the pass from which on the rule holds; None: always
+    # of a field
+    one_of: Some = ()
     at_most: int | None = None
     absent: bool = False
     all_equal: bool = False
     present: bool = False
+    # of a layer and its blobs
     forbidden: bool = False
     bottoms: int | None = None
     bottoms_at_most: int | None = None
     steps_at_most: int | None = None
-    axes: tuple[int, ...] = ()  # how many axes every blob that the layer reads or writes may have
+    axes: Annotated[
+        tuple[int, ...], PlainValidator(_some)
+    ] = ()  # how many axes every blob that the layer reads or writes may have
     in_place: bool = True
     every_size_given: bool = False
-    columns_at_least: int | None = None  # how many columns, axis 1 and all after it, every blob that it reads has
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
-    not_after: tuple[str, ...] = ()  # the types of layers whose blobs it may not read
-    unshared: tuple[str, ...] = ()  # the types of layers whose blobs no other layer may read beside it
+    not_after: LayerTypes = ()  # the types of layers whose blobs it may not read
+    unshared: LayerTypes = ()  # the types of layers whose blobs no other layer may read beside it
+    columns_at_least: int | None = None  # how many columns, axis 1 and all after it, every blob that it reads has
     bottoms_differ: bool = False  # it reads no blob of several numbers twice
     no_windows: tuple[WindowKind, ...] = ()  # kinds of windows that a layer on images may not have
+
+    @property
+    def subject(self) -> tuple[str, str, str]:
+        """The layer, the check and the field: of two rules with one subject the later one holds."""
+        check = next(check for check in CHECKS if getattr(self, check) != DEFAULTS[check])
+        return self.layer, "" if self.field else check, self.field
 
     @property
     def is_limit(self) -> bool:
@@ -77,35 +115,52 @@ class Restriction:
             limit is not None for limit in (self.at_most, self.bottoms_at_most, self.steps_at_most, self.rows_at_most)
         )
 
-    def applies_to(self, layer_type: str) -> bool:
-        return self.layer in (ANY_LAYER, layer_type)
+
+DEFAULTS = {f.name: f.default for f in fields(Restriction)}
+CHECKS = tuple(DEFAULTS)[5:]
+FIELD_CHECKS = CHECKS[:5]
 
 
+@of_file
 @dataclass(frozen=True)
 class Pitfall:
-    """A silent error of some version of a reader, which the target cannot avoid for all versions.
+    """A ``[[warning]]``: a silent error of some version of a reader, which the target cannot avoid for all versions.
 
     It is told of nets that have ``path``: layers of these types, each but the first reading the one before.
     """
 
     name: str
-    path: tuple[str, ...]
+    path: LayerTypes
     text: str
     version: str
     source: str
 
 
+@of_file
+@dataclass(frozen=True)
+class Layers:
+    """``[layers]`` and ``[reads]``: the types that are allowed (none: all), and why no other type is.
+
+    ``Fused_*`` are all that begin so. A file's ``add`` are added to its ``types``, or to the base's.
+    """
+
+    types: LayerTypes = ()
+    add: tuple[str, ...] = ()
+    reason: str = ""
+    source: str = ""
+
+
+TARGET_OF_TYPES = Annotated[Layers, AfterValidator(lambda table: Target("", layers=table))]
+
+
+@of_file
 @dataclass(frozen=True)
 class Target:
-    """The layers, layout and settings of nets for one kind of reader. No ``layers`` means any type of layer."""
+    """A target's file: the layers, layout and settings of nets for one kind of reader, as merged into its base."""
 
     name: str
-    summary: str
-    readers: tuple[Reader, ...]
-    layers: tuple[str, ...]  # ``Fused_*`` are all that begin so
-    layers_reason: str
-    layers_source: str
-    restrictions: tuple[Restriction, ...]
+    summary: str = ""
+    base: str | None = None
     # "rows": every blob is a matrix, [T, N, D] as [T*N, D], but of layers whose own rule says other axes (images);
     # "blobs": of the model's shapes
     layout: Layout = "blobs"
@@ -122,9 +177,32 @@ class Target:
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
     float16: bool = False  # readers compute in it
     layer_cost: float | None = None  # what a layer costs its readers, in elements of an elementwise op; None: unknown
-    pitfalls: tuple[Pitfall, ...] = ()
+    reader: tuple[Reader, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict, hash=False)
+    layers: Layers = Layers()
     # what its readers load of nets from elsewhere, in forms too that are not written; None: the same as is written
-    reads: Target | None = None
+    reads: Annotated[Target | None, GetPydanticSchema(lambda _, schema_of: schema_of(TARGET_OF_TYPES))] = None
+    rule: tuple[Restriction, ...] = ()
+    warning: tuple[Pitfall, ...] = ()
+
+    @cached_property
+    def _rules(self) -> dict[str, tuple[Restriction, ...]]:
+        """The rules on each type of layer that has rules of its own, and those on all others."""
+        common = [rule for rule in self.rule if rule.layer == ANY_LAYER]
+        rules = {ANY_LAYER: tuple(common)}
+        for layer in {rule.layer for rule in self.rule} - {ANY_LAYER}:
+            own_axes = any(rule.axes for rule in self.rule if rule.layer == layer)
+            rules[layer] = tuple(
+                rule
+                for rule in self.rule
+                if rule.layer == layer or (rule.layer == ANY_LAYER and not (own_axes and rule.axes))
+            )
+        return rules
+
+    @cached_property
+    def before_one_row(self) -> Target:
+        """The target for passes before ``one_row``."""
+        return replace(self, rule=tuple(rule for rule in self.rule if rule.stage is None))
 
     def allows(self, layer_type: str) -> bool:
         """Return whether layers of this type may be written at all."""
@@ -132,13 +210,11 @@ class Target:
 
     def lists(self, layer_type: str) -> bool:
         """Return whether a type is among those of ``layers``."""
-        return not self.layers or any(fnmatchcase(layer_type, allowed) for allowed in self.layers)
+        return not self.layers.types or any(fnmatchcase(layer_type, allowed) for allowed in self.layers.types)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
         """Return the restrictions on a layer of this type; those on axes are its type's, or else the target's."""
-        rules = [rule for rule in self.restrictions if rule.applies_to(layer_type)]
-        of_its_own = any(rule.axes and rule.layer == layer_type for rule in rules)
-        return tuple(rule for rule in rules if not (of_its_own and rule.axes and rule.layer == ANY_LAYER))
+        return self._rules.get(layer_type, self._rules[ANY_LAYER])
 
     def axes_of(self, layer_type: str) -> tuple[int, ...]:
         """Return the numbers of axes that blobs of a layer of this type may have, where blobs are matrices."""
@@ -149,7 +225,7 @@ class Target:
         for rule in self.restrictions_on(layer_type):
             if rule.forbidden:
                 return rule.reason, rule.source
-        return self.layers_reason, self.layers_source
+        return self.layers.reason, self.layers.source
 
     def may_read(self, layer_type: str, writer: str) -> bool:
         """Return whether a layer of one type may read a blob that a layer of another type wrote."""
@@ -161,8 +237,9 @@ class Target:
 
     @property
     def one_row(self) -> bool:
-        """Whether every blob has one row."""
-        return any(rule.rows_at_most == 1 for rule in self.restrictions_on(ANY_LAYER))
+        """Whether every blob has one row, and there are layers to cut and join rows."""
+        of_one = any(rule.rows_at_most == 1 for rule in self.restrictions_on(ANY_LAYER))
+        return of_one and self.allows("Slice") and self.allows("Concat")
 
     @property
     def in_place(self) -> bool:
@@ -176,149 +253,11 @@ class Target:
         return min(limits, default=None)
 
 
-Subject = tuple[str, str, str]  # of a rule: the layer, the check, and the field
+Table = TypeVar("Table", Restriction, Layers)
+NOT_INHERITED = {"name", "base", "program", "layer_cost", "reader", "reads", "layers"}
 
 
-def _value(value: object) -> object:
-    if not isinstance(value, bool | int | float | str):
-        raise ValueError("true, false, a number or a text")
-    return value
-
-
-def _some(value: object) -> object:
-    if not isinstance(value, list) or not value:
-        raise ValueError("an array of one value or more")
-    return tuple(map(_value, value))
-
-
-def _layer_types(value: object) -> object:
-    if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
-        raise ValueError("an array of one layer type or more")
-    return tuple(value)
-
-
-Some = Annotated[tuple[Value, ...], PlainValidator(_some)]
-LayerTypes = Annotated[tuple[str, ...], PlainValidator(_layer_types)]
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class RuleTable:
-    """A ``[[rule]]``: a :class:`Restriction` with one check, or what lifts one; ``source`` has names of sources."""
-
-    layer: str
-    reason: str | None = None
-    source: str | None = None
-    field: str = ""
-    # of a field
-    one_of: Some | None = None
-    at_most: int | None = None
-    absent: bool | None = None
-    all_equal: bool | None = None
-    present: bool | None = None
-    # of a layer and its blobs
-    forbidden: bool | None = None
-    bottoms: int | None = None
-    bottoms_at_most: int | None = None
-    steps_at_most: int | None = None
-    axes: Some | None = None
-    in_place: bool | None = None
-    every_size_given: bool | None = None
-    rows_at_most: int | None = None
-    not_after: LayerTypes | None = None
-    unshared: LayerTypes | None = None
-    columns_at_least: int | None = None
-    bottoms_differ: bool | None = None
-    no_windows: tuple[WindowKind, ...] | None = None
-
-
-CHECKS = tuple(f.name for f in fields(RuleTable))[4:]
-FIELD_CHECKS = CHECKS[:5]
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class LayersTable:
-    """``[layers]``: the types that are allowed, those of the base and those added to them."""
-
-    types: tuple[str, ...] = ()
-    add: tuple[str, ...] = ()
-    reason: str | None = None
-    source: str | None = None
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class ReadsTable:
-    """``[reads]``: the types that the target's readers load, in nets that lstmc did not write; ``source`` has names."""
-
-    types: LayerTypes
-    reason: str
-    source: str
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class ReaderTable:
-    """A ``[[reader]]``."""
-
-    name: str
-    note: str = ""
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class WarningTable:
-    """A ``[[warning]]``: a :class:`Pitfall`; ``source`` has names of sources."""
-
-    name: str
-    path: LayerTypes
-    text: str
-    version: str
-    source: str
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True)
-class TargetFile:
-    """The contents of a target's file. None inherits the base's value."""
-
-    name: str
-    summary: str | None = None
-    base: str | None = None
-    layout: Layout | None = None
-    time: Time | None = None
-    scans: Scans | None = None
-    names: Names | None = None
-    program: Program | None = None  # what is no more than this file's own, as readers are
-    trained: bool | None = None
-    outputs_unread: bool | None = None
-    folds_constants: bool | None = None
-    outputs_alone: bool | None = None
-    sharers_carry_blobs: bool | None = None
-    float16: bool | None = None
-    layer_cost: float | None = None
-    reader: tuple[ReaderTable, ...] = ()
-    sources: dict[str, str] = field(default_factory=dict)
-    layers: LayersTable = LayersTable()
-    reads: ReadsTable | None = None  # this file's own too
-    rule: tuple[RuleTable, ...] = ()
-    warning: tuple[WarningTable, ...] = ()
-
-
-@dataclass(frozen=True)
-class Parsed:
-    """A target with the names that a derived file can refer to: sources, and rules by their subjects."""
-
-    target: Target
-    sources: Mapping[str, str]
-    rules: Mapping[Subject, Restriction]
-
-
-_NOTHING = Parsed(Target("", "", (), (), "", "", ()), {}, {})
-
-
-def parse(data: Mapping[str, Any], where: str, base: Parsed = _NOTHING) -> Parsed:
+def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Target:
     """Parse a target from its TOML; errors call it ``where``.
 
     What the file does not say is its base's. A rule on the same layer and the same thing replaces the base's rule;
@@ -326,81 +265,67 @@ def parse(data: Mapping[str, Any], where: str, base: Parsed = _NOTHING) -> Parse
     what was found.
     """
     try:
-        return _derived_target(parse_json(json.dumps(data, default=str).encode(), TargetFile), base)
+        return _merged(parse_json(json.dumps(data, default=str).encode(), Target), data, base or Target(""))
     except NotExpected as wrong:
         raise BackendError(f"{where}: {wrong}") from None
 
 
-def _derived_target(file: TargetFile, base: Parsed) -> Parsed:
-    """Return the target of a file, merged into its base."""
-    sources, rules = {**base.sources, **file.sources}, dict(base.rules)
-    own, before = list[Restriction](), base.target
-    for number, table in enumerate(file.rule):
-        if near := did_you_mean(table.layer, {*LAYER_TYPES, *before.layers, *file.layers.types, *file.layers.add}):
-            raise NotExpected(f"rule[{number}].layer: unknown type {table.layer}{near} One of a reader: [layers] add")
-        subject, rule = _rule(table, number, sources)
-        rules.pop(subject, None)
-        if rule is not None:
-            rules[subject] = rule
-            own.append(rule)
-    outputs = ("outputs_unread", "folds_constants", "outputs_alone")
-    same = ("layout", "time", "scans", "names", "trained", *outputs, "sharers_carry_blobs", "float16")
-    fields = {name: getattr(file, name) for name in same}
-    types, reason, source = _layers(file.layers, before, sources)
-    target = Target(
-        name=file.name,
-        summary=file.summary or _wanted(before.summary or None, ("summary",)),
-        readers=tuple(Reader(entry.name, entry.note) for entry in file.reader),
-        layers=types,
-        layers_reason=reason,
-        layers_source=source,
-        restrictions=tuple(rules.values()),
-        program=file.program,
-        layer_cost=file.layer_cost,
-        pitfalls=_pitfalls(file.warning, before, sources),
-        **{name: getattr(before, name) if value is None else value for name, value in fields.items()},
-    )
-    reads = None if file.reads is None else _reads(file.reads, target, own, sources)
-    return Parsed(replace(target, reads=reads), sources, rules)
+def _merged(file: Target, data: Mapping[str, Any], base: Target) -> Target:
+    """Return a file with what its base says; ``data`` are the keys that it has."""
+    inherited = {f.name: getattr(base, f.name) for f in fields(Target) if f.name not in {*data, *NOT_INHERITED}}
+    sources, rules = {**base.sources, **file.sources}, {rule.subject: rule for rule in base.rule}
+    own = list[Restriction]()
+    for number, rule in enumerate(file.rule):
+        if near := did_you_mean(rule.layer, {*LAYER_TYPES, *base.layers.types, *file.layers.types, *file.layers.add}):
+            raise NotExpected(f"rule[{number}].layer: unknown type {rule.layer}{near} One of a reader: [layers] add")
+        check = _check(rule, number, data["rule"][number])
+        rules.pop((rule.layer, "" if rule.field else check, rule.field), None)
+        if getattr(rule, check) != DEFAULTS[check]:  # else it lifts the base's
+            own.append(_documented(rule, ("rule", number), sources))
+            rules[own[-1].subject] = own[-1]
+    warnings = {pitfall.name: pitfall for pitfall in base.warning}
+    for number, pitfall in enumerate(file.warning):
+        warnings[pitfall.name] = replace(pitfall, source=_source(pitfall.source, ("warning", number), sources))
+    merged = inherited | {"sources": sources, "rule": tuple(rules.values()), "warning": tuple(warnings.values())}
+    target = replace(file, **merged, layers=_layers(file.layers, base.layers, sources))
+    _wanted(target.summary, ("summary",))
+    return replace(target, reads=file.reads and _reads(file.reads.layers, target, own))
 
 
-def _reads(table: ReadsTable, target: Target, own: Sequence[Restriction], sources: Mapping[str, str]) -> Target:
+def _reads(layers: Layers, target: Target, own: Sequence[Restriction]) -> Target:
     """Return the target for nets from elsewhere: the types of ``reads`` in any form that the file's own rules allow.
 
     Of the base's rules those remain that say why a type is not loaded; the others are about what lstmc writes.
     """
-    left_out = [rule for rule in target.restrictions if rule.forbidden and rule.layer not in table.types]
-    source = _source(table.source, ("reads",), sources)
-    restrictions = tuple(dict.fromkeys((*own, *left_out)))
-    return replace(
-        target, layers=table.types, layers_reason=table.reason, layers_source=source, restrictions=restrictions
-    )
+    if not layers.types:
+        raise NotExpected.at(("reads", "types"), SOME_LAYERS, None)
+    left_out = [rule for rule in target.rule if rule.forbidden and rule.layer not in layers.types]
+    layers = _documented(layers, ("reads",), target.sources)
+    return replace(target, layers=layers, reads=None, rule=tuple(dict.fromkeys((*own, *left_out))))
 
 
-def _pitfalls(tables: Sequence[WarningTable], base: Target, sources: Mapping[str, str]) -> tuple[Pitfall, ...]:
-    """Return the base's pitfalls, with this file's own added; one of the same name replaces the base's."""
-    by_name = {pitfall.name: pitfall for pitfall in base.pitfalls}
-    for number, table in enumerate(tables):
-        source = _source(table.source, ("warning", number), sources)
-        by_name[table.name] = Pitfall(table.name, table.path, table.text, table.version, source)
-    return tuple(by_name.values())
+def _layers(table: Layers, base: Layers, sources: Mapping[str, str]) -> Layers:
+    """Return the types allowed, why no others, and where that is documented."""
+    if table.types:
+        table = _documented(table, ("layers",), sources)
+    else:
+        table = Layers(base.types, table.add, table.reason or base.reason, base.source)
+    return replace(table, types=table.types + table.add, add=())
 
 
-def _layers(table: LayersTable, base: Target, sources: Mapping[str, str]) -> tuple[tuple[str, ...], str, str]:
-    """The types allowed, why no others, and where that is documented."""
-    types = (table.types or base.layers) + table.add
-    if not table.types:
-        return types, base.layers_reason if table.reason is None else table.reason, base.layers_source
-    return types, _wanted(table.reason, ("layers", "reason")), _source(table.source, ("layers",), sources)
+def _documented(table: Table, place: tuple[str | int, ...], sources: Mapping[str, str]) -> Table:
+    """Return a table with a reason, and its sources in place of their names."""
+    _wanted(table.reason, (*place, "reason"))
+    return replace(table, source=_source(table.source, place, sources))
 
 
-def _wanted(text: str | None, place: tuple[str | int, ...]) -> str:
-    if text is None:
+def _wanted(text: str, place: tuple[str | int, ...]) -> str:
+    if not text:
         raise NotExpected.at(place, "a text", None)
     return text
 
 
-def _source(text: str | None, place: tuple[str | int, ...], sources: Mapping[str, str]) -> str:
+def _source(text: str, place: tuple[str | int, ...], sources: Mapping[str, str]) -> str:
     """Return the sources that names of the file's own table or its base's stand for, joined by commas."""
     place = (*place, "source")
     names = [name.strip() for name in _wanted(text, place).split(",")]
@@ -427,24 +352,15 @@ def _has_field(path: str) -> bool:
     return True
 
 
-def _rule(table: RuleTable, number: int, sources: Mapping[str, str]) -> tuple[Subject, Restriction | None]:
-    """Return a rule with its subject; None in place of the rule lifts the base's rule on that subject."""
-    place = ("rule", number)
-    checks = [check for check in CHECKS if getattr(table, check) is not None]
-    if len(checks) != 1 or (checks[0] in FIELD_CHECKS) != bool(table.field):
-        keys = [*checks, *(["field"] if table.field else [])]
-        listed = ", ".join(keys) or "none"
+def _check(rule: Restriction, number: int, given: Mapping[str, Any]) -> str:
+    """Return the check of a rule, of which a file has exactly one."""
+    checks = [check for check in CHECKS if check in given]
+    if len(checks) != 1 or (checks[0] in FIELD_CHECKS) != bool(rule.field):
+        listed = ", ".join([*checks, *(["field"] if rule.field else [])]) or "none"
         raise NotExpected(
             f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first five with a field, found {listed}"
         )
-    if table.field and not _is_field(table.field):
+    if rule.field and not _is_field(rule.field):
         expected = "a field of LayerParameter, such as inner_product_param.axis"
-        raise NotExpected.at((*place, "field"), expected, table.field)
-    (check,) = checks
-    value = getattr(table, check)
-    subject = (table.layer, "" if table.field else check, table.field)
-    if value == next(f.default for f in fields(Restriction) if f.name == check):
-        return subject, None
-    reason = _wanted(table.reason, (*place, "reason"))
-    checked: dict[str, Any] = {check: value}
-    return subject, Restriction(table.layer, reason, _source(table.source, place, sources), table.field, **checked)
+        raise NotExpected.at(("rule", number, "field"), expected, rule.field)
+    return checks[0]

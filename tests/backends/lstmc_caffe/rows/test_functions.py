@@ -31,9 +31,15 @@ from lstmc_caffe.targets.target import Target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 from tests.backends.lstmc_caffe.rows.test_narrow import NOSLICE, narrowed
 
+
+def without(name: str, layer: str) -> Target:
+    target = load_target(name)
+    return replace(target, layers=replace(target.layers, types=tuple(set(target.layers.types) - {layer})))
+
+
 OPENVINO = load_target("openvino")  # has ReLU, Sigmoid and TanH, and neither AbsVal, Exp nor Log
 X2PADDLE = load_target("x2paddle")  # these, no larger one of two and no BNLL; division by LRN
-NO_DIVISION = replace(X2PADDLE, layers=tuple(layer for layer in X2PADDLE.layers if layer != "LRN"))
+NO_DIVISION = without("x2paddle", "LRN")
 ROWS = "%x/rows: f32[6,4] = host.view(%x, shape=(6, 4))\n"
 Z = "%z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))\nreturn z=%z_2"
 EXP = (
@@ -194,19 +200,19 @@ def test_the_larger_one_by_relu() -> None:
     ],
 )
 def test_a_power_by_sums_and_products(line: str) -> None:
-    assert "Power" not in lines_of(narrowed(graph_of(f"%z: f32[2,3,4] = {line}"), without_power("caffe")))
+    assert "Power" not in lines_of(narrowed(graph_of(f"%z: f32[2,3,4] = {line}"), without("caffe", "Power")))
 
 
 def test_a_factor_without_power_and_weighed_sums_is_refused() -> None:
     with pytest.raises(BackendError, match="target x2paddle has no Power layer, which %z needs"):
-        narrowed(graph_of("%z: f32[2,3,4] = affine(%x, scale=3.0)"), without_power("x2paddle"))
+        narrowed(graph_of("%z: f32[2,3,4] = affine(%x, scale=3.0)"), without("x2paddle", "Power"))
 
 
 def test_a_sum_with_a_number_needs_no_weighed_sum_and_a_factor_of_two_does() -> None:
-    unweighed = [rule for rule in X2PADDLE.restrictions if rule.field == "eltwise_param.coeff"]
+    unweighed = [rule for rule in X2PADDLE.rule if rule.field == "eltwise_param.coeff"]
     assert unweighed
-    caffe = without_power("caffe")
-    target = replace(caffe, restrictions=(*caffe.restrictions, *unweighed))
+    caffe = without("caffe", "Power")
+    target = replace(caffe, rule=(*caffe.rule, *unweighed))
     assert "DummyData(value=1.5)" in lines_of(narrowed(graph_of("%z: f32[2,3,4] = affine(%x, shift=1.5)"), target))
     with pytest.raises(BackendError, match="target caffe has no Power layer, which %z needs"):
         narrowed(graph_of("%z: f32[2,3,4] = affine(%x, scale=2.0)"), target)
@@ -220,12 +226,7 @@ def test_a_function_that_a_target_has_is_a_layer(line: str, layer: str) -> None:
 
 def test_a_logarithm_without_roots_is_refused_by_its_own_name() -> None:
     with pytest.raises(BackendError, match="target noslice has no Log layer, which %z needs"):
-        narrowed(graph_of("%z: f32[2,3,4] = log(%x)"), without_power("noslice"), low=0.1)
-
-
-def without_power(name: str) -> Target:
-    target = load_target(name)
-    return replace(target, layers=tuple(layer for layer in target.layers if layer != "Power"))
+        narrowed(graph_of("%z: f32[2,3,4] = log(%x)"), without("noslice", "Power"), low=0.1)
 
 
 def test_the_largest_along_an_axis_is_of_two_rows_at_a_time_and_the_first_comes_last() -> None:

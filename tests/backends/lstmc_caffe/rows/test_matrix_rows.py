@@ -31,7 +31,7 @@ from lstmc.verification.differential import check
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
 from lstmc_caffe.ops.inputs import read_blobs
 from lstmc_caffe.readers.executor import ReaderExecutor
-from lstmc_caffe.rows.matrix_rows import OneRow, with_reshapes, with_rows
+from lstmc_caffe.rows.matrix_rows import OneRow
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
@@ -159,7 +159,7 @@ def test_what_is_carried_to_an_input_of_rows_is_carried_to_the_hosts() -> None:
 def test_other_targets_keep_rows() -> None:
     graph = graph_of(FED + "%z: f32[3,4] = caffe.TanH(%a)", leaves=LEAVES)
     assert OneRow(load_target("flat")).run(graph) == PassResult(graph, False)
-    assert with_rows(load_target("flat")) is with_reshapes(load_target("flat")) is load_target("flat")
+    assert load_target("flat").before_one_row == load_target("flat")
 
 
 @cell

@@ -65,4 +65,4 @@ def test_what_no_layer_can_do_is_refused(lines: str, target: Target, error: str)
     with pytest.raises(BackendError) as caught:
         narrowed(graph_of(lines), target)
     assert caught.value.message == error
-    assert caught.value.notes[0] in {rule.reason for rule in target.restrictions}
+    assert caught.value.notes[0] in {rule.reason for rule in target.rule}

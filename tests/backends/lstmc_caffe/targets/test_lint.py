@@ -143,7 +143,7 @@ def test_the_posts_netspec_form_is_clean_for_caffe() -> None:
 def test_one_finding(layer: str, target: str, found: str | None) -> None:
     made = findings(f"{X}layer {{ {layer} }}", target)
     if found is None:
-        allowed = ", ".join(load_target(target).layers)
+        allowed = ", ".join(load_target(target).layers.types)
         name, kind = layer.split('"')[1], layer.split('"')[3]
         found = f"{name} ({kind}): layer type {kind}; one of {allowed}"
     assert made == [found]

@@ -77,11 +77,11 @@ def test_a_target_has_the_warnings_of_its_base_but_those_of_the_same_name(tmp_pa
     (tmp_path / "other.toml").write_text(other.replace('path = ["TanH", "Eltwise"]', 'path = ["ReLU"]'))
     above = MINE.replace('"flat"', '"./mine.toml"').replace('"mine"', '"above"').replace('"squared"', '"cubed"')
     (tmp_path / "above.toml").write_text(above)
-    assert [p.path for p in load_target(str(tmp_path / "other.toml")).pitfalls] == [("ReLU",)]
-    assert [p.name for p in load_target(str(tmp_path / "above.toml")).pitfalls] == ["squared", "cubed"]
+    assert [p.path for p in load_target(str(tmp_path / "other.toml")).warning] == [("ReLU",)]
+    assert [p.name for p in load_target(str(tmp_path / "above.toml")).warning] == ["squared", "cubed"]
 
 
 def test_every_warning_says_the_version_and_the_source() -> None:
-    told = [pitfall for name in OWN for pitfall in load_target(name).pitfalls]
+    told = [pitfall for name in OWN for pitfall in load_target(name).warning]
     assert told
     assert [pitfall for pitfall in told if not all((pitfall.text, pitfall.version, pitfall.source))] == []

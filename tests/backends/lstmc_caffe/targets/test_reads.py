@@ -173,8 +173,8 @@ def session(opencv: ReaderExecutor) -> Iterator[ReaderSession]:
 
 def test_every_type_and_every_rule_is_run() -> None:
     assert OPENCV is not None
-    assert {layer[0] for layer in RUN} | {"Input", "Silence"} == set(OPENCV.layers)
-    rules = {(rule.layer, rule.field.rpartition(".")[2]) for rule in OPENCV.restrictions if not rule.forbidden}
+    assert {layer[0] for layer in RUN} | {"Input", "Silence"} == set(OPENCV.layers.types)
+    rules = {(rule.layer, rule.field.rpartition(".")[2]) for rule in OPENCV.rule if not rule.forbidden}
     assert rules - set(REFUSED) == {("Pooling", "pool")}  # Caffe itself refuses STOCHASTIC on the CPU
 
 
@@ -202,7 +202,7 @@ def test_a_form_that_a_rule_is_against_fails_or_differs(
 ) -> None:
     assert OPENCV is not None
     layer = REFUSED[rule]
-    reasons = {each.reason for each in OPENCV.restrictions if (each.layer, each.field.rpartition(".")[2]) == rule}
+    reasons = {each.reason for each in OPENCV.rule if (each.layer, each.field.rpartition(".")[2]) == rule}
     assert {violation.reason for violation in lint_text(net_of(layer)[0], load_target("opencv")).violations} & reasons
     try:
         found = difference(caffe, session, layer, tmp_path)
@@ -239,7 +239,7 @@ def mnn_session() -> Iterator[ReaderSession]:
 def test_every_type_of_target_mnn_is_run() -> None:
     mnn = load_target("mnn").reads
     assert mnn is not None
-    assert {layer[0] for layer in MNN_CASES if not refused_for_mnn(layer)} | {"Input"} == set(mnn.layers)
+    assert {layer[0] for layer in MNN_CASES if not refused_for_mnn(layer)} | {"Input"} == set(mnn.layers.types)
 
 
 @pytest.mark.caffe

@@ -13,16 +13,16 @@ from lstmc.errors import BackendError
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import BASES, OWN, Summaries, load_target, parse_with_base
 from lstmc_caffe.targets.target import CHECKS as RULE_CHECKS
-from lstmc_caffe.targets.target import Target, TargetFile
+from lstmc_caffe.targets.target import Target
 
 TABLE = {name: load_target(name) for name in OWN}
 
 
 def test_every_restriction_has_a_reason_and_a_source() -> None:
     for target in TABLE.values():
-        assert target.layers_reason
-        assert target.layers_source
-        for rule in target.restrictions:
+        assert target.layers.reason
+        assert target.layers.source
+        for rule in target.rule:
             assert rule.reason, (target.name, rule)
             assert rule.source, (target.name, rule)
 
@@ -38,7 +38,7 @@ def test_every_layer_type_is_caffes(caffe: Runner) -> None:
     have = {*caffe.info.layer_types, "ImageData", "WindowData", "Python", "Clip", "Swish"}
     have |= {"Fused_*"}  # what lstmc generates itself
     for target in TABLE.values():
-        assert set(target.layers) <= have, target.name
+        assert set(target.layers.types) <= have, target.name
 
 
 def test_what_the_compiler_asks() -> None:
@@ -97,8 +97,8 @@ absent = false
         )
     )
     flat = load_target("flat")
-    assert target.layers == (*flat.layers, "BNLL")
-    assert target.layers_reason == flat.layers_reason
+    assert target.layers.types == (*flat.layers.types, "BNLL")
+    assert target.layers.reason == flat.layers.reason
     assert (target.allows("BNLL"), target.allows("Power"), flat.allows("Power")) == (True, False, True)
     assert target.reason_against("Power") == (
         "there is none",
@@ -108,7 +108,7 @@ absent = false
     assert not [rule for rule in target.restrictions_on("Eltwise") if rule.field]
     same = {"layout", "time", "scans", "trained", "outputs_unread", "sharers_carry_blobs"}
     assert [getattr(target, name) for name in same] == [getattr(flat, name) for name in same]
-    assert target.readers == ()
+    assert target.reader == ()
     assert same < {field.name for field in fields(Target)}
 
 
@@ -140,8 +140,8 @@ source = "manual"
     assert (target.lists("Dropout"), target.allows("Split")) == (False, False)
     reads = target.reads
     assert reads is not None
-    assert reads.layers == ("Dropout", "InnerProduct", "LRN", "Split")
-    assert [rule.field for rule in reads.restrictions if not rule.forbidden] == ["lrn_param.alpha"]
+    assert reads.layers.types == ("Dropout", "InnerProduct", "LRN", "Split")
+    assert [rule.field for rule in reads.rule if not rule.forbidden] == ["lrn_param.alpha"]
     assert reads.allows("Split")
     assert reads.reason_against("Tile") == ("it does not load it", "the program's manual, page 3")
     assert reads.reason_against("Bias") == load_target("flat").reason_against("Bias")
@@ -155,7 +155,7 @@ WARNING = {"name": "w", "path": ["Slice"], "text": "t", "version": "1", "source"
 
 def test_every_check_and_key_is_documented() -> None:
     text = (Path(__file__).parents[4] / "docs" / "targets.md").read_text()
-    keys = [field.name for field in fields(TargetFile)]
+    keys = [field.name for field in fields(Target)]
     assert [key for key in (*RULE_CHECKS, *keys) if not re.search(rf"(`\[*|^ *\[*){key}\b", text, re.M)] == []
 
 
@@ -180,7 +180,10 @@ CHECKS = (
             f"there is no target roof: expected {', '.join(OWN)}, or the path of a TOML file",
         ),
         ({"layers": ["Slice"]}, 'x.toml: layers: expected an object, found ["Slice"]'),
-        ({"layers": {"types": "Slice"}}, 'x.toml: layers.types: expected a valid array, found "Slice"'),
+        (
+            {"layers": {"types": "Slice"}},
+            'x.toml: layers.types: expected an array of one layer type or more, found "Slice"',
+        ),
         ({"layers": {"types": ["Slice"]}}, "x.toml: layers.reason: expected a text, found null"),
         (
             {"reader": [{"named": "x"}]},
