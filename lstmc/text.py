@@ -120,6 +120,25 @@ def unused(base: str, is_used: Callable[[str], bool]) -> str:
     return name
 
 
+class Names:
+    """Allocates names, each once: as ``spelled`` has what is asked for, with a number behind if that is taken or
+    ``forbidden``."""
+
+    def __init__(
+        self,
+        taken: Iterable[str] = (),
+        spelled: Callable[[str], str] = str,
+        forbidden: Callable[[str], object] = {}.get,
+    ) -> None:
+        self.taken, self.spelled, self.forbidden = {*taken}, spelled, forbidden
+
+    def unique(self, name: str) -> str:
+        """Return a new name like ``name``."""
+        fresh = unused(self.spelled(name), lambda each: each in self.taken or bool(self.forbidden(each)))
+        self.taken.add(fresh)
+        return fresh
+
+
 def identifier(name: str) -> str:
     """Return the Python identifier of an argument written as ``name``: the micro sign and the letter mu are one."""
     return normalize("NFKC", name)

@@ -24,7 +24,7 @@ from lstmc.text import late, quoted
 from lstmc.types import shape_text
 from lstmc.version import __version__
 from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
-from lstmc_c.elements import HEADER, Names, identifier, number
+from lstmc_c.elements import HEADER, c_names, identifier, number
 from lstmc_c.numbers import (
     FLOAT32,
     Constants,
@@ -83,8 +83,8 @@ class Source:
         self.work_type = "int16_t" if integers else "float"
         self.name = identifier(compiled.name)
         own = (f"{self.name}_{word}" for word in ("state", "work", "weights", "reset", "step", "block", "open"))
-        self.names = Names((*functions(), *OWN, *INDICES, ALONG, *own))
-        self.fields = Names()
+        self.names = c_names((*functions(), *OWN, *INDICES, ALONG, *own))
+        self.fields = c_names()
         self.over_time = values_over_time(compiled.model)
         self.is_frame = is_frame(compiled.model)
         self.constants = Constants(self.names, in_file)
@@ -144,7 +144,7 @@ class Source:
 
     def _array(self, memory: str, name: str, value: Ref) -> Field:
         identifier = self.arrays[memory, name] = self.names.unique(name)
-        self.names.used.add(f"{self.name}_{'de' * (memory == 'output')}quantize_{identifier}")
+        self.names.taken.add(f"{self.name}_{'de' * (memory == 'output')}quantize_{identifier}")
         output = next((o for o in self.compiled.model.outputs if memory == "output" and o.name == name), None)
         ref = Ref(name) if output is None else output.ref
         op = self.graph.node(name).op if memory == "input" else None

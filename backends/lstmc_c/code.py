@@ -11,8 +11,8 @@ import numpy as np
 from lstmc.ir import Ref
 from lstmc.ops import AvePool, Conv, Embed, Full, Input, Largest, Linear, Max, MaxPool, Op, Param, Softmax, Sum
 from lstmc.ops.layers import Pool
-from lstmc.text import quoted
-from lstmc_c.elements import ELEMENTS, MOVES, Names, Shape, View, nest, operand
+from lstmc.text import Names, quoted
+from lstmc_c.elements import ELEMENTS, MOVES, Shape, View, nest, operand
 from lstmc_c.plan import Item, Plan, Use
 
 PANEL = 32  # rows of a matrix whose sums a product computes together

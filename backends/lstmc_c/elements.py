@@ -20,8 +20,9 @@ from lstmc import ops
 from lstmc.files.output import shortest
 from lstmc.ir import Ref
 from lstmc.loops.loop_code import header_functions
+from lstmc.loops.memory import KEYWORDS
 from lstmc.ops import Op
-from lstmc.text import unused
+from lstmc.text import Names
 
 Cells = NDArray[np.int8]
 Shape = tuple[int, ...]
@@ -200,33 +201,18 @@ ELEMENTS: Mapping[type[Op], Callable[..., str]] = {
     ops.Mul: lambda op, x, y: f"{x} * {y}",
     ops.Maximum: lambda op, x, y: f"{x} > {y} || {x} != {x} ? {x} : {y}",
 }
-# Of C, of C++, and of the headers that generated code includes.
-KEYWORDS = frozenset(
-    """
-    alignas alignof and asm auto bitand bitor bool break case catch char class compl const constexpr continue decltype
-    default delete do double else enum explicit export extern false float for friend goto if inline int long mutable
-    namespace new noexcept not nullptr operator or private protected public register restrict return short signed
-    sizeof static struct switch template this throw true try typedef typeid typename union unsigned using virtual void
-    volatile wchar_t while xor size_t int32_t uint32_t
-    """.split()  # noqa: SIM905
-)
 
 
-class Names:
-    """Unique identifiers of C, and of C++, for names of any characters."""
+def _spelled(name: str) -> str:
+    base = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "value"
+    return f"v{base}" if base[0].isdecimal() else base
 
-    def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self.used = {*KEYWORDS, *reserved}
 
-    def unique(self, name: str) -> str:
-        """Return an identifier like ``name``, with a number appended where it is used."""
-        base = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "value"
-        base = f"v{base}" if base[0].isdecimal() else base
-        fresh = unused(base, self.used.__contains__)
-        self.used.add(fresh)
-        return fresh
+def c_names(taken: Iterable[str] = ()) -> Names:
+    """Return unique identifiers of C, and of C++, for names of any characters."""
+    return Names({*KEYWORDS, "size_t", "int32_t", "uint32_t", *taken}, _spelled)
 
 
 def identifier(name: str) -> str:
     """Return the prefix of a net's names in C."""
-    return Names().unique(name)
+    return c_names().unique(name)

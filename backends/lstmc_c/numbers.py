@@ -36,9 +36,9 @@ from lstmc.numerics.integers import (
 )
 from lstmc.numerics.rounding import DeviceRounding
 from lstmc.ops import Add, Affine, Array, Conv, Linear, Max, Maximum, Mul, Op, Pointwise, Softmax, Sub, Sum
-from lstmc.text import quoted
+from lstmc.text import Names, quoted
 from lstmc_c.code import PANEL, Writer, along, at
-from lstmc_c.elements import ELEMENTS, Names, View, nest, number
+from lstmc_c.elements import ELEMENTS, View, nest, number
 from lstmc_c.plan import Item, Plan, Use
 
 MEASURE = "measure them: Net.ranges, or lstmc numbers ranges, of the net for backend c"

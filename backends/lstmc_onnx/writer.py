@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from lstmc.errors import BackendError
 from lstmc.ops import Op
 from lstmc.plugins import need
-from lstmc.text import unused
+from lstmc.text import Names
 from lstmc.types import OpenSize, TensorType, UnknownSize, known
 
 
@@ -45,7 +45,7 @@ class Shared:
     """The state that the main graph and its bodies share; names are unique among all of them."""
 
     opset: int
-    names: set[str] = field(default_factory=set)
+    names: Names = field(default_factory=Names)
     tensors: list[Any] = field(default_factory=list)
     constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     dims: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # an input, and its axis, of each open dimension
@@ -65,9 +65,7 @@ class Writer:
 
     def name(self, base: str) -> str:
         """Return a unique name: ``base``, or with a number appended."""
-        name = unused(base, self.shared.names.__contains__)
-        self.shared.names.add(name)
-        return name
+        return self.shared.names.unique(base)
 
     def add(
         self, kind: str, inputs: Sequence[str], results: Sequence[str] | str, title: str = "", **attributes: Any

@@ -18,7 +18,7 @@ from lstmc.loops.rows import batch_of
 from lstmc.ops import Binary, Op
 from lstmc.ops.frameworks import Foreign, ops_of
 from lstmc.passes import named_results
-from lstmc.text import unused
+from lstmc.text import Names
 from lstmc.types import TensorType
 
 
@@ -241,18 +241,9 @@ def program_of(graph: Graph, gpu: bool = False) -> Program:
     return Program(text + "\n", cpu_source(graph.name, codes) if codes else "", cu or "")
 
 
-class _Names:
-    """Names of values that are identifiers, each once."""
-
-    def __init__(self, taken: Sequence[str] = ()) -> None:
-        self._taken = {*_TAKEN, *taken}
-
-    def unique(self, name: str) -> str:
-        base = re.sub(r"\W", "_", name.rpartition("/")[2]) or "v"
-        base = f"v{base}" if base[0].isdigit() else base
-        fresh = unused(base, self._taken.__contains__)
-        self._taken.add(fresh)
-        return fresh
+def _spelled(name: str) -> str:
+    base = re.sub(r"\W", "_", name.rpartition("/")[2]) or "v"
+    return f"v{base}" if base[0].isdigit() else base
 
 
 class _Function:
@@ -261,7 +252,7 @@ class _Function:
     def __init__(self, graph: Graph, name: str, inputs: Mapping[str, tuple[str, int]]) -> None:
         self.graph, self.name, self.inputs = graph, name, inputs
         self.dims = list(inputs) if name == "forward" else []
-        self.names = _Names(self.dims)
+        self.names = Names({*_TAKEN, *self.dims}, _spelled)
         self.values: dict[Ref, str] = {}
         self.lines: list[str] = []
         self.scans: list[str] = []
@@ -320,7 +311,7 @@ class _Function:
     # a scan -------------------------------------------------------------------------------------------------------
 
     def write_scan(self, scan: Scan, dims: Sequence[str], length: int) -> None:
-        self.dims, self.names = list(dims), _Names(dims)
+        self.dims, self.names = list(dims), Names({*_TAKEN, *dims}, _spelled)
         args = self.graph.body_args()
         roles = [scan.role(slot) for slot in range(len(args))]
         names = [self.names.unique(arg.name) for arg in args]

@@ -23,7 +23,7 @@ from lstmc.errors import DslError
 from lstmc.ir import Graph, Node, Output, Ref, Scan, is_step
 from lstmc.ops import Dropout, Full, Input, IntegerRange, Linear, Op, Param, Split, Tile, Transpose, Values
 from lstmc.ops.layers import flatten_axis
-from lstmc.text import identifier, unused
+from lstmc.text import Names, identifier
 from lstmc.types import MOST_ELEMENTS, TensorType
 
 KEYWORDS = frozenset({*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins)})
@@ -58,18 +58,13 @@ def _of_passes(what: str) -> DslError:
     return DslError(f"{what}, which only passes make: print the model as it was written")
 
 
-class _Names:
-    """The identifiers of one function, apart from ``taken``."""
+def python_names(taken: Iterable[str] = ()) -> Names:
+    """Return the identifiers of one function, apart from ``taken`` and those of Python and of the language."""
+    return Names({*KEYWORDS, *taken}, _spelled)
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        self.taken = {*taken}
 
-    def fresh(self, hint: str, otherwise: str = "value") -> str:
-        """Return an identifier like ``hint`` that the function does not have yet, and take it."""
-        stem = hint if hint.isidentifier() and identifier(hint) == hint else python_identifier(hint, otherwise)
-        name = unused(stem, lambda each: each in self.taken or each in KEYWORDS)
-        self.taken.add(name)
-        return name
+def _spelled(hint: str, otherwise: str = "value") -> str:
+    return hint if hint.isidentifier() and identifier(hint) == hint else python_identifier(hint, otherwise)
 
 
 class Printer:
@@ -85,8 +80,8 @@ class Printer:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.title = f"{graph.name}, printed from its graph."
-        self.names = _Names()
-        self.model = self.names.fresh(graph.name, "net")
+        self.names = python_names()
+        self.model = self.names.unique(_spelled(graph.name, "net"))
         self.cells: dict[str, str] = {}  # the text of each cell, as if it were called by no name, and its name
         self.bound: dict[str, str] = {}  # cells that several scans share
         self.modules: dict[str, set[str]] = {}  # of ops that the language has no function of
@@ -164,7 +159,7 @@ class Function:
         self.carried = graph.carried()
         self.readers = graph.readers()
         self.scans = [node for node in graph if isinstance(node.op, Scan)]
-        self.names = _Names(module.cell_name(node.op) for node in self.scans if isinstance(node.op, Scan))
+        self.names = python_names(module.cell_name(node.op) for node in self.scans if isinstance(node.op, Scan))
         self.held: dict[Ref, str] = {}  # expressions that are not assigned yet
         self.begun = {ref.node for scan in self.scans for ref in self._first_values(scan)}  # by the scan itself
 
@@ -178,7 +173,7 @@ class Function:
         params = [node for node in self.graph if isinstance(node.op, Param)]
         params = [node for node in params if Ref(node.name) in read or Ref(node.name) not in self.readers]
         for node in (*inputs, *params):  # these are called by their names
-            self.values[Ref(node.name)] = self.names.fresh(node.name)
+            self.values[Ref(node.name)] = self.names.unique(node.name)
         for node in inputs:
             name = self.values[Ref(node.name)]
             if name != node.name or (node.name in self.carried and not is_step(self.graph)):
@@ -213,7 +208,7 @@ class Function:
                     text = whole
         refs = [Ref(node.name, out) for out in range(len(node.types))]
         for ref in refs:
-            self.values[ref] = self.names.fresh(self._hint(ref))
+            self.values[ref] = self.names.unique(self._hint(ref))
         once = self.readers.get(refs[0]) == 1 and refs[0] not in {output.ref for output in self.graph.outputs}
         if self.nested and once and len(refs) == 1 and not isinstance(node.op, Dropout | Split):
             self.held[refs[0]] = text
@@ -297,7 +292,7 @@ class Function:
         call += [f"{word}=True" for word, is_set in (("reverse", op.reverse), ("carry", carry)) if is_set]
         last = [Ref(node.name, len(op.step_outputs) + i) for i in range(len(states))]
         read = any(ref in self.readers for ref in last)
-        results = self.names.fresh(f"{title}_last") if read else "_"
+        results = self.names.unique(f"{title}_last") if read else "_"
         self.values.update({ref: f'{results}["{state}"]' for ref, state in zip(last, states, strict=True)})
         yield folded(f"{self._over_time(node, op)}, {results} = scan(", call, ")")
 
@@ -308,10 +303,10 @@ class Function:
         if not names:
             return "_"
         if _of_tuple(names) or names == [""]:
-            self.values.update({ref: self.names.fresh(self.graph.value_name(ref)) for ref in refs})
+            self.values.update({ref: self.names.unique(self.graph.value_name(ref)) for ref in refs})
             targets = listed([self.values[ref] for ref in refs])
             return targets if names == [""] else f"({targets}{',' if len(names) == 1 else ''})"
-        mapping = self.names.fresh(f"{op.body.name}_y")
+        mapping = self.names.unique(f"{op.body.name}_y")
         self.values.update({ref: f'{mapping}["{name}"]' for ref, name in zip(refs, names, strict=True)})
         return mapping
 
@@ -332,14 +327,14 @@ class _Cell:
         self.inputs: list[str] = []
         self.params: list[str] = []
         for output in scan.next_states:  # a state is called by its name
-            if not output.name.isidentifier() or self.function.names.fresh(output.name) != output.name:
+            if not output.name.isidentifier() or self.function.names.unique(output.name) != output.name:
                 raise DslError(f"scan {scan.body.name}: state {output.name!r} has no name in Python")
 
     def _declare(self, argument: Node, name: str) -> None:
         self.function.values[Ref(argument.name)] = name
 
     def input(self, argument: Node) -> str:
-        name = self.function.names.fresh(argument.name)
+        name = self.function.names.unique(argument.name)
         self._declare(argument, name)
         self.known.update(map(str, argument.types[0].shape))
         self.inputs.append(f"{name}=Input({listed(argument.types[0].shape)})")
@@ -350,7 +345,7 @@ class _Cell:
         self.states.append(f"{name}=State({listed(argument.types[0].shape)}{keywords(fill=(fill, None))})")
 
     def parameter(self, argument: Node, name: str, op: Param) -> None:
-        own = self.function.names.fresh(name.removeprefix(f"{self.scan.body.name}/"))
+        own = self.function.names.unique(name.removeprefix(f"{self.scan.body.name}/"))
         self._declare(argument, own)
         declared = replace(op, shape=argument.types[0].shape)  # whose sizes may have names
         self.params.append(f"{own}={self.module.param(declared, name, f'{self.scan.body.name}/{own}')}")
@@ -370,7 +365,7 @@ class _Cell:
         returned = f"{self._returned(outputs)}, {{{', '.join(map(self._item, states))}}}"
         text = _definition("cell", "", arguments, lines, returned)
         if text not in self.module.cells:
-            self.module.cells[text] = self.module.names.fresh(self.module.cell_name(self.scan))
+            self.module.cells[text] = self.module.names.unique(self.module.cell_name(self.scan))
         return self.module.cells[text]
 
     def _item(self, output: Output) -> str:

@@ -35,6 +35,7 @@ from lstmc.ops import (
     Values,
 )
 from lstmc.source import SrcLoc, assigned_names, here
+from lstmc.text import Names
 from lstmc.types import TensorType
 
 
@@ -234,7 +235,7 @@ class ModelTrace(Trace):
     """The trace of a whole model, with what all parts of the model share. Every Ref in it is of its own graph."""
 
     cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its instantiation and its cell
-    titles: set[str] = field(default_factory=set)  # names of bound cells and scans that are taken
+    titles: Names = field(default_factory=Names)  # names of bound cells and scans that are taken
     masks: dict[tuple[Ref, int], Ref] = field(default_factory=dict)  # which steps are valid, by lengths and steps
     counters: dict[tuple[int, bool, bool], Ref] = field(default_factory=dict)  # numbers of steps: T, reverse, carry
     carried: dict[Ref, Ref] = field(default_factory=dict)  # to inputs, the values they take in the next batch
@@ -250,12 +251,7 @@ class ModelTrace(Trace):
 
     def unique_name(self, base: str) -> str:
         """A name for a bound cell or scan that no other one of the model has."""
-        name, number = base, 1
-        while name in self.titles:
-            number += 1
-            name = f"{base}_{number}"
-        self.titles.add(name)
-        return name
+        return self.titles.unique(base)
 
     def constant(self, fill: Values, name: str, loc: SrcLoc | None) -> Ref:
         """The parameter with these fixed numbers: one of the model for all places that have them."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, covering, moved, offset_of
-from lstmc.loops.memory import Loop, Names, Place, Sink, Store, Value, sum_lines
+from lstmc.loops.memory import Loop, Place, Sink, Store, Value, sum_lines
 from lstmc.ops import (
     CORE,
     Abs,
@@ -45,7 +45,7 @@ from lstmc.ops import (
     Transpose,
 )
 from lstmc.ops.pointwise import covered_axes
-from lstmc.text import quoted
+from lstmc.text import Names, quoted
 
 
 def number(value: float) -> str:

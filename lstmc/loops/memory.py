@@ -12,7 +12,7 @@ from typing import Literal, TypeVar, cast
 from lstmc.ir import Ref
 from lstmc.loops.index import Index, counter
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.text import unused
+from lstmc.text import Names
 
 WIDEST = 32  # columns of a panel, at most: see vectors.h
 CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
@@ -39,14 +39,18 @@ def taken_names() -> frozenset[str]:
     return frozenset(name for names in matches for name in names if name)
 
 
-_KEYWORDS = """
-alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
-co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default
-delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable
-namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
-requires return short signed sizeof static static_assert static_cast struct switch template this thread_local throw
-true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
-"""  # of C++20
+# Of C99 and of C++20.
+KEYWORDS = frozenset(
+    """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
+    co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype
+    default delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int
+    long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
+    reinterpret_cast requires restrict return short signed sizeof static static_assert static_cast struct switch
+    template this thread_local throw true try typedef typeid typename union unsigned using virtual void volatile
+    wchar_t while xor xor_eq
+    """.split()  # noqa: SIM905
+)
 # What the layers' code calls things itself, besides the functions, in C++ and in CUDA; macros of the system's headers.
 _OWN = """
 count blas part end THREADS atomicAdd threadIdx blockIdx blockDim gridDim T N t n j i k std sum most call begin
@@ -88,18 +92,14 @@ class Array:
         return f"{self.name} [{', '.join([*axes, *(['N'] if self.rows else []), *map(str, sizes)])}]"
 
 
-class Names:
-    """Unique names in the C++: the user's own, as far as C++ allows them."""
+def _identifier(name: str) -> str:
+    base = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return base if base[:1].isalpha() else f"v{base}"
 
-    def __init__(self) -> None:
-        self._taken = {*_KEYWORDS.split(), *_OWN.split(), *taken_names()}
 
-    def unique(self, name: str) -> str:
-        base = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        base = f"v{base}" if not base[:1].isalpha() else base
-        fresh = unused(base, lambda each: each in self._taken or _POINTER.fullmatch(each) is not None)
-        self._taken.add(fresh)
-        return fresh
+def cpp_names() -> Names:
+    """Return unique names in the C++: the user's own, as far as C++ allows them."""
+    return Names({*KEYWORDS, *_OWN.split(), *taken_names()}, _identifier, _POINTER.fullmatch)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from lstmc.loops.again import (
 )
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import Array, Kind, Loop, Names, Outer, Place, Sink, Work
+from lstmc.loops.memory import Array, Kind, Loop, Outer, Place, Sink, Work, cpp_names
 from lstmc.loops.rows import Rows, rows_of
 from lstmc.loops.schedule import Schedule, check_ops
 from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
@@ -144,7 +144,7 @@ class _Planner:
         needed = self.back.needed()
         self.uses = Counter(ref for node in self.back if node.name in needed for ref in self.back.args(node.name))
         self.uses.update(output.ref for output in self.back.outputs)
-        self.names = Names()
+        self.names = cpp_names()
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.made: list[Array] = []
         self.top_diffs: list[Array] = []

@@ -11,9 +11,10 @@ from lstmc.ir import Graph, Node, Ref, topological_order
 from lstmc.loops.index import Index, counter, offset_of, piece
 from lstmc.loops.loop_code import ELEMENT, MOVES, LoopCode, Values
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import WIDEST, Array, Loop, Names, Place, Product, Sink, Work
+from lstmc.loops.memory import WIDEST, Array, Loop, Place, Product, Sink, Work
 from lstmc.ops import Arg, Concat, Conv, Full, Largest, Linear, Max, Softmax, Sum, Transpose
 from lstmc.passes.precompute import LARGEST, matrix_elements
+from lstmc.text import Names
 
 
 def check_ops(body: Graph) -> None:

@@ -29,7 +29,7 @@ from lstmc.passes.unrolled_steps import (
     graph_of_steps,
 )
 from lstmc.source import SrcLoc
-from lstmc.text import unused
+from lstmc.text import Names
 from lstmc.types import TensorType
 
 MOST = 20_000  # nodes of a graph in which loops are searched
@@ -102,8 +102,8 @@ class _Rewrite:
     def __init__(self, common: CommonStep) -> None:
         self.common, self.flow = common, common.flow
         self.types = dict(self.flow.types)
-        self.taken = {name.partition("/")[0] for name in self.types}
-        self.taken |= {step.op.body.name for step in self.flow.steps if isinstance(step.op, Scan)}
+        bodies = (step.op.body.name for step in self.flow.steps if isinstance(step.op, Scan))
+        self.names = Names({*KEYWORDS, *(name.partition("/")[0] for name in self.types), *bodies}, python_identifier)
         self.leaves: dict[str, Leaf] = dict(self.flow.leaves)
         self.new: list[Step] = []
         self.loc = self.flow.steps[common.chain.numbers[0]].loc
@@ -123,7 +123,7 @@ class _Rewrite:
         results = [values for part in common.parts for values in part.results]
         ys = [v for v in results if {*v} & self.read - ({v[-1]} & ends if v in self.following.values() else set())]
         stem, names = body_names(common)
-        stem = self._fresh(stem)
+        stem = self.names.unique(stem)
         sequences = [self._joined(values) for values in common.sequences]
         first = [self._first(stem, names[state], state) for state in common.states]
         op = Scan(self._body(stem, names, ys), common.count, self.reverse, inside=is_step(self.flow.graph))
@@ -141,16 +141,11 @@ class _Rewrite:
         steps = [replace(step, inputs=tuple(renamed.get(name, name) for name in step.inputs)) for step in steps]
         return self._assembled([*self.new, *steps], renamed)
 
-    def _fresh(self, hint: str) -> str:
-        name = unused(python_identifier(hint), lambda each: each in self.taken or each in KEYWORDS)
-        self.taken.add(name)
-        return name
-
     def _add(self, op: Op, *inputs: str, hints: Sequence[str]) -> tuple[str, ...]:
         """Add a step and return the names of its results."""
         types = op.infer(*(self.types[name] for name in inputs))
         hints = hints if len(hints) == len(types) else [hints[0]] * len(types)
-        names = tuple(map(self._fresh, hints))
+        names = tuple(map(self.names.unique, hints))
         self.types.update(zip(names, types, strict=True))
         self.new.append(Step(op, inputs, names, self.loc))
         return names
@@ -323,10 +318,9 @@ def body_names(common: CommonStep) -> tuple[str, dict[Values, str]]:
         **{values: _short(hints[values], "s") for values in common.static},
     }
     names: dict[Values, str] = {}
-    taken = set[str]()
+    called = Names(KEYWORDS, python_identifier)
     for values, hint in (inputs | {values: hints[values] for values in (*common.constants, *results)}).items():
-        names[values] = unused(python_identifier(hint), lambda each: each in taken or each in KEYWORDS)
-        taken.add(names[values])
+        names[values] = called.unique(hint)
     titles = [part.op.body.name for part in common.parts if isinstance(part.op, Scan)]
     return "_".join(stem) or next(iter(titles), "rolled"), names
 

@@ -26,7 +26,7 @@ from lstmc.ir import Graph, Output, Ref, Scan
 from lstmc.ops import Arg, Full, Input, IntegerRange, Leaf, Op, Param, Role, Types
 from lstmc.passes.unrolled_steps import Step, graph_of_steps, steps_of
 from lstmc.source import SrcLoc
-from lstmc.text import unused
+from lstmc.text import Names, unused
 from lstmc.types import TensorType
 
 RESERVED = KEYWORDS | {"net", "N", "N_2", "N_3", "D", "S", "H", "P"}
@@ -239,6 +239,11 @@ def with_body(step: Step, scan: Scan, body: Net) -> tuple[Step, dict[str, Weight
     return replace(step, op=op, inputs=(*inputs, *weights, *step.inputs[own:])), weights
 
 
+def _spelled(hint: str) -> str:
+    stem = python_identifier(hint)
+    return f"{stem}_value" if CELL.fullmatch(stem) else stem
+
+
 class NetBuilder:
     """Builds a net step by step: infers the shape and chooses the name of each result."""
 
@@ -252,7 +257,7 @@ class NetBuilder:
         self.notes: list[str] = []
         self.ignored: dict[str, str] = {}
         self.called: dict[str, str] = {}
-        self._reserved: set[str] = set(RESERVED)
+        self._names = Names(RESERVED, _spelled)
         self._producers: dict[str, Step] = {}
         self.cells: dict[str, object] = {}  # cells with weights that layers share, by their titles
 
@@ -269,10 +274,7 @@ class NetBuilder:
 
     def fresh(self, hint: str) -> str:
         """Return an unused Python identifier made from ``hint``, numbered if necessary."""
-        stem = python_identifier(hint)
-        name = unused(f"{stem}_value" if CELL.fullmatch(stem) else stem, self._reserved.__contains__)
-        self._reserved.add(name)
-        return name
+        return self._names.unique(hint)
 
     def producer(self, name: str) -> Step | None:
         """Return the step that computes a value; None for an input or a parameter."""
@@ -347,14 +349,14 @@ class NetBuilder:
     def scan_name(self, hint: str) -> str:
         """Return a name for a scan, whose derived names (:func:`scan_names`) are unused too."""
         name = self.fresh(hint)
-        while self._reserved.intersection(scan_names(name)[1:]):
+        while self._names.taken.intersection(scan_names(name)[1:]):
             name = self.fresh(hint)
         self.reserve(scan_names(name))
         return name
 
     def reserve(self, names: Iterable[str]) -> None:
         """Exclude names from :meth:`fresh`."""
-        self._reserved.update(names)
+        self._names.taken.update(names)
 
     def loop(
         self,
