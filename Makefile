@@ -44,7 +44,7 @@ caffe: $(VENV)/.test ## build real Caffe into the cache folder, unless it is the
 	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install; fi
 
 emulated: caffe ## real Caffe with CUDA for a device that the CPU emulates, beside it: the tests on a GPU need no GPU
-	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install --cuda --arch emulated >/dev/null; fi
+	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m tools.emulated_cuda >/dev/null; fi
 
 mpi: caffe ## what training by several ranks needs, from the system's packages
 	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install --mpi >/dev/null; fi

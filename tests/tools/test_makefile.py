@@ -29,7 +29,7 @@ OTHERS = {
     "caffe": "tests/backends/lstmc_caffe/install/test_install_main.py",
     "demo": "tests/test_examples.py",
     "docs": "tests/test_architecture.py",
-    "emulated": "tests/backends/lstmc_caffe/install/test_emulated_cuda.py",
+    "emulated": "tests/tools/emulated_cuda/test_emulated_cuda.py",
     "frozen": "tests/test_written.py",
     "faults": "tests/fuzz/test_kills.py",
     "gpu-bundle": "tests/tools/bundle/test_bundle_make.py",

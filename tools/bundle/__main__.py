@@ -11,10 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from lstmc.errors import LstmcError
-from lstmc_caffe.install.installer import Report, install
+from lstmc_caffe.install.installer import Report, Steps, install
 from lstmc_caffe.install.recipe import DEFAULT_ARCHITECTURES, EMULATED, cuda_recipe, parse_architectures
 from tools.bundle import python312
 from tools.bundle.make import Plan, make
+from tools.emulated_cuda.toolkit import STEPS
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
         python = python312.find(options.python, python312.candidates())
-        recipe = cuda_recipe(parse_architectures(options.arch))
-        done = install(jobs=options.jobs, console=console, recipe=recipe)
+        emulated = options.arch == EMULATED
+        recipe = cuda_recipe((EMULATED,) if emulated else parse_architectures(options.arch))
+        done = install(jobs=options.jobs, console=console, recipe=recipe, steps=STEPS if emulated else Steps())
         jobs = options.jobs or len(os.sched_getaffinity(0))
         target = make(Plan(done, python, options.output, jobs, Report(console)))
     except LstmcError as error:

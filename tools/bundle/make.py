@@ -19,6 +19,7 @@ from lstmc_caffe.install.recipe import EMULATED_LIBRARIES, cuda_recipe
 from lstmc_caffe.install.record import CUDA, LIBRARY, Installed, caffe_folder
 from lstmc_caffe.install.system import InstallError, run
 from tools.bundle import boost_python, libraries, packages, python312
+from tools.emulated_cuda.toolkit import emulated_toolkit
 
 CARRIED = Path(__file__).with_name("carried")
 SMOKE_TEST = Path(install.__file__).with_name("smoke_test.py")
@@ -63,7 +64,8 @@ def _add_caffe(plan: Plan, python: python312.Python312, work: Path, stage: Path)
     report, built = plan.report, plan.installed.pythonpath.parent
     recipe = cuda_recipe(plan.installed.architectures)
     order = Order(recipe, python.interpreter, work, stage, caffe_folder() / "downloads", plan.jobs, report)
-    order = replace(order, toolkit=prepare_toolkit(recipe, work, report))
+    toolkit = emulated_toolkit(work, report) if recipe.emulation else prepare_toolkit(recipe, work, report)
+    order = replace(order, toolkit=toolkit)
     unpack(order, fetch_source(recipe, order.downloads))
     prepare_python(order)
     report.step("fetching and compiling Boost.Python")

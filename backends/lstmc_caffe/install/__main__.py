@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lstmc.errors import LstmcError
 from lstmc_caffe.install.installer import install, require_mpi
-from lstmc_caffe.install.recipe import CPU, DEFAULT_ARCHITECTURES, EMULATED, cuda_recipe, parse_architectures
+from lstmc_caffe.install.recipe import CPU, DEFAULT_ARCHITECTURES, cuda_recipe, parse_architectures
 from lstmc_caffe.install.system import InstallError
 
 
@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--arch",
         metavar="sm_NN,...",
-        help=f"GPUs that --cuda compiles for (default: {default}); {EMULATED}: one that the CPU emulates, for tests",
+        help=f"GPUs that --cuda compiles for (default: {default})",
     )
     return parser
 
@@ -77,8 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"PYTHONPATH  {installed.pythonpath}")
     print(f"caffe       {installed.caffe_binary}")
     if installed.architectures:
-        later = "" if installed.architectures == (EMULATED,) else " and later"
-        print(f"GPUs        {', '.join(installed.architectures)}{later}")
+        print(f"GPUs        {', '.join(installed.architectures)} and later")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Downloads of a build, by pip: Caffe's source, checked and unpacked, and the toolkit for CUDA sources.
 
-The toolkit is nvcc, headers and NVIDIA's libraries; that of an emulated device is compiled instead.
+The toolkit is nvcc, headers and NVIDIA's libraries.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Protocol
 
 from lstmc_caffe.install.recipe import ADDED, LIBRARIES, Recipe, Wheel, libraries
 from lstmc_caffe.install.record import CUDA, architectures_of
-from lstmc_caffe.install.system import InstallError, run
+from lstmc_caffe.install.system import InstallError
 
 
 def pip(*arguments: str) -> tuple[int, str]:
@@ -179,11 +179,7 @@ def prepare_toolkit(
 
     ``compilers`` are nvccs to look at, by default the system's: the first of CUDA 13 that has its own headers is
     used, and where there is none it comes as a wheel too. Raises InstallError where pip cannot get a wheel.
-    That of an emulated device is compiled instead.
     """
-    if recipe.emulation:
-        report.step("compiling the emulated device")
-        return _emulated(recipe, folder / "emulated")
     if platform.machine() != "x86_64":
         raise InstallError(f"Caffe with CUDA is built on x86_64 only: this machine is {platform.machine()}")
     candidates = system_compilers() if compilers is None else compilers
@@ -225,52 +221,6 @@ def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> T
     includes = (headers, headers / "cccl", nvcc.parents[1] / "include")
     files = tuple(build / CUDA / name for name in libraries(architectures_of(build)))
     return Toolkit(nvcc, tuple(map(str, includes)), files)
-
-
-# CUDA's other headers -> the one of the emulation that each of them includes
-_FORWARDED = {
-    **dict.fromkeys(
-        (
-            *("cooperative_groups.h", "cuda_runtime_api.h", "device_functions.h"),
-            *("driver_types.h", "math_functions.h"),
-        ),
-        "cuda_runtime.h",
-    ),
-    str(_HEADER.relative_to("include")): "cuda_runtime.h",
-    **dict.fromkeys((f"thrust/{name}.h" for name in ("device_vector", "functional", "reduce", "sort")), "thrust.h"),
-}
-# library -> what it is linked with
-_LINKED = {
-    "libcuda.so.1": (),
-    "libcudart.so.13": ("libcuda.so.1",),
-    "libcublas.so.13": ("libcudart.so.13", "-lopenblas"),
-    "libcurand.so.10": ("libcudart.so.13",),
-}
-
-
-def _emulated(recipe: Recipe, folder: Path) -> Toolkit:
-    """Return the toolkit of an emulated device: the files of ``recipe.emulation``, compiled below ``folder``."""
-    shutil.rmtree(folder, ignore_errors=True)
-    include, nvcc, lib = (folder / path for path in ("compiler/include", "compiler/bin/nvcc", "lib"))
-    for path in (include / "thrust", include / _HEADER.parent.name, nvcc.parent, lib):
-        path.mkdir(parents=True)
-    sources = {Path(name).name: Path(__file__).parent / name for name in recipe.emulation}
-    shutil.copy(sources["nvcc.py"], nvcc)
-    for name, source in sources.items():
-        if source.suffix == ".h":
-            shutil.copy(source, include / name)
-    for name, header in _FORWARDED.items():
-        (include / name).write_text(f"#pragma once\n#include <{header}>\n")
-    for name, linked in _LINKED.items():
-        source = sources[name.removeprefix("lib").partition(".")[0] + ".cpp"]
-        command = [
-            *(recipe.compiler, "-std=c++17", "-O2", "-g1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", f"-I{include}"),
-            *(str(source), *(each if each.startswith("-l") else str(lib / each) for each in linked)),
-            *(f"-Wl,-soname,{name}", "-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN", "-Wl,-z,defs"),
-            *("-o", str(lib / name)),
-        ]
-        run(command, f"compiling {name} of the emulated device")
-    return Toolkit(nvcc, (str(include),), tuple(lib / name for name in _LINKED))
 
 
 def _usable(candidates: Sequence[Path]) -> Path | None:

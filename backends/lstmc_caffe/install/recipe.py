@@ -47,7 +47,7 @@ class Recipe:
     ``architectures`` are the GPU architectures to compile for, as ``sm_90``. A build for the CPU alone has none, and
     the other fields of this paragraph are then empty too. ``gpu_flags`` replace ``flags`` for CUDA sources.
     ``cuda_libraries`` are the wheels of the linked libraries, ``cuda_compiler`` the wheels of nvcc. For an emulated
-    device ``emulation`` replaces both: the source files of the device, in this folder.
+    device ``emulation`` replaces both: the SHA-256 of each of its source files, which are not in this package.
     """
 
     distribution: str
@@ -94,7 +94,7 @@ class Recipe:
     @cached_property
     def added_content(self) -> dict[str, bytes]:
         """The contents of the ``added`` files, by name."""
-        return _content(self.added)
+        return {name: (Path(__file__).parent / name).read_bytes() for name in self.added}
 
     def key(self, platform: Platform) -> str:
         """Return the name of the folder that holds this build on ``platform``."""
@@ -116,13 +116,9 @@ class Recipe:
             wheels = [wheel.requirement for wheel in self.cuda_libraries]
             inputs += (self.architectures, self.gpu_flags, wheels)
         if self.emulation:
-            inputs += ([hashlib.sha256(content).hexdigest() for content in _content(self.emulation).values()],)
+            inputs += (self.emulation,)
         digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
         return f"{self.version}{'-cuda' if self.architectures else ''}-py{platform.python}-{digest[:12]}"
-
-
-def _content(names: tuple[str, ...]) -> dict[str, bytes]:
-    return {name: (Path(__file__).parent / name).read_bytes() for name in names}
 
 
 @dataclass(frozen=True)
@@ -255,15 +251,21 @@ these are all GPUs that CUDA 13 knows."""
 OLDEST = 75  # that CUDA 13 compiles for
 
 EMULATED = "emulated"
-"""The architecture of a device that the CPU emulates: for tests on machines without a GPU."""
+"""The architecture of a device that the CPU emulates, for tests without a GPU; built from lstmc's repository."""
 
-EMULATION = tuple(
-    f"emulated_cuda/{name}"
-    for name in (
-        *("nvcc.py", "cuda.h", "cuda_runtime.h", "cublas_v2.h", "curand.h", "thrust.h"),
-        *("cuda.cpp", "cudart.cpp", "cublas.cpp", "curand.cpp"),
-    )
-)
+EMULATION = {
+    "nvcc.py": "ab5e3df31de07e10c5a9410cd93c137c5f9dbc5606b05561e9dd457888dde0f0",
+    "cuda.h": "a95e0590bfe5981f623bd2e6e6ed4f97bef2763fef63b7db56985743483e5d00",
+    "cuda_runtime.h": "27e82529225bdf5949f5f15212b457c7145966b54c5f03f061ca7d22ed3c1e94",
+    "cublas_v2.h": "5ae66266d23afb43d9d58354cb90115d24cd29a2d67719a866be5689e69b5e48",
+    "curand.h": "9933f927788526fa235179230415dce8dcea10accd9a848b780736954ca679c3",
+    "thrust.h": "53775993afe7b3c64bd7c3b5f27b6e4e4228cd5c446cdbcabfcec221d29ad8aa",
+    "cuda.cpp": "9bf9b4631a30e3b66a1dfbff3e6b3e30c86e2e943e355e4e702dbef776358d67",
+    "cudart.cpp": "76c5c8869a1ac088e4ad1cb9cd65eb754e87f2cd5350666c016d9e82df5e4f5a",
+    "cublas.cpp": "13db77dbe0dfdd6115198e9f006c30c6ed5c461f1c0bf3b7e2ae9dffd4753ec6",
+    "curand.cpp": "4fbb33944bccaa20e4426b5dd12c11c69c9ab704493805b83b9cd048f1c8b405",
+}
+"""The source files of the emulated device in ``tools/emulated_cuda`` of the repository, with their SHA-256."""
 
 LIBRARIES = ("libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudart.so.13")
 """What a Caffe with CUDA loads, next to the driver's own library; the first loads the second."""
@@ -295,11 +297,10 @@ def libraries(architectures: tuple[str, ...]) -> tuple[str, ...]:
 def parse_architectures(text: str) -> tuple[str, ...]:
     """``sm_80,sm_90`` as a tuple, the oldest first. Raises InstallError for what nvcc 13 does not compile for."""
     names = [name.strip() for name in text.split(",")]
-    if names == [EMULATED]:
-        return (EMULATED,)
+    if EMULATED in names:
+        build = "in a clone of lstmc's repository: python -m tools.emulated_cuda"
+        raise InstallError(f"--arch takes GPUs; the build for a device that the CPU emulates is made {build}")
     for name in names:
-        if name == EMULATED:
-            raise InstallError(f"--arch {EMULATED} is a build of its own: found {text!r}")
         match = re.fullmatch(r"sm_(\d{2,3})", name)
         if match is None:
             raise InstallError(f"--arch takes architectures of GPUs as in sm_80,sm_90: found {name!r}")
@@ -329,7 +330,7 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
         added=(*CPU.added, PROPERTIES, PROPOSAL, INNER_PRODUCT, ON_CPU),
         cuda_libraries=() if emulated else CUDA_LIBRARIES,
         cuda_compiler=() if emulated else CUDA_COMPILER,
-        emulation=EMULATION if emulated else (),
+        emulation=tuple(EMULATION.values()) if emulated else (),
         needed_mb=CPU.needed_mb if emulated else 1300,
     )
 

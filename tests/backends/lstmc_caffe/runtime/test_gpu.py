@@ -32,11 +32,10 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.downloads import fetch_source, unpack_source
-from lstmc_caffe.install.recipe import CPU, EMULATED
+from lstmc_caffe.install.recipe import CPU
 from lstmc_caffe.install.record import caffe_folder
 from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.ops.inputs import feed_blobs, input_arrays
-from lstmc_caffe.processes.process import INSTALL_CUDA
 from lstmc_caffe.runtime.executor import CaffeExecutor, with_loss
 from lstmc_caffe.runtime.runner import Net, Runner
 from lstmc_caffe.targets.load import BASES
@@ -82,7 +81,7 @@ def caffe() -> Iterator[Runner]:
         patch.setattr(layer_compiler, "FLAGS", tuple(flag for flag in layer_compiler.FLAGS if flag != "-O3"))
         reason = CaffeExecutor(runner, "gpu").unavailable()
         if reason is not None:
-            pytest.fail(f"{reason}\nwithout a GPU: {INSTALL_CUDA} --arch {EMULATED}", pytrace=False)
+            pytest.fail(f"{reason}\nwithout a GPU: make emulated", pytrace=False)
         yield runner
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.downloads import prepare_toolkit
-from lstmc_caffe.install.recipe import EMULATED, EMULATION, Platform, cuda_recipe, parse_architectures
+from lstmc_caffe.install import record
+from lstmc_caffe.install.recipe import EMULATION
 from lstmc_caffe.install.system import InstallError
+from tools.emulated_cuda import __main__ as command
+from tools.emulated_cuda import toolkit as making
+from tools.emulated_cuda.toolkit import RECIPE, emulated_toolkit
 
-RECIPE = cuda_recipe((EMULATED,))
 FAULTS = Path(__file__).with_name("emulated_faults.cu")
 
 
@@ -25,7 +27,7 @@ class Silent:
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("emulated")
-    toolkit = prepare_toolkit(RECIPE, folder, Silent())
+    toolkit = emulated_toolkit(folder, Silent())
     command = [toolkit.nvcc, *RECIPE.gpu_flags, f"-I{toolkit.includes[0]}", "-c", FAULTS, "-o", folder / "faults.o"]
     subprocess.run(command, check=True)
     libraries = [*toolkit.libraries, f"-Wl,-rpath,{toolkit.libraries[0].parent}"]
@@ -103,20 +105,28 @@ def test_no_device_is_visible_where_cuda_has_none_either(program: Path) -> None:
     assert (found.returncode, found.stdout) == (0, "no CUDA-capable device is detected\n")
 
 
-def test_the_architecture_of_an_emulated_device() -> None:
-    assert parse_architectures("emulated") == (EMULATED,)
-    with pytest.raises(InstallError) as caught:
-        parse_architectures("sm_90,emulated")
-    assert caught.value.message == "--arch emulated is a build of its own: found 'sm_90,emulated'"
+def test_a_build_is_of_the_sources_that_lstmc_knows_it_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(making.__file__).parent
+    assert set(EMULATION) == {path.name for path in folder.glob("*.*")} - {"__init__.py", "__main__.py", "toolkit.py"}
     assert not [flag for flag in RECIPE.gpu_flags if "gencode" in flag]
-
-
-def test_a_build_is_of_the_sources_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(prepare_toolkit.__code__.co_filename).parent
-    assert {folder / name for name in EMULATION} == set((folder / "emulated_cuda").glob("*.*"))
-    platform = Platform("debian-13", "x86_64", "3.13")
-    key = RECIPE.key(platform)
+    changed = folder / "cudart.cpp"
     read = Path.read_bytes
-    changed = folder / "emulated_cuda/cudart.cpp"
     monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"//" if path == changed else b""))
-    assert RECIPE.key(platform) != key
+    with pytest.raises(InstallError, match="lstmc looks for the build of another cudart") as caught:
+        emulated_toolkit(tmp_path, Silent())
+    assert caught.value.notes[0].startswith(f"if you changed {changed}, put its SHA-256 into")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_finds_the_build_or_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def install(cache: Path, jobs: int, **settings: object) -> record.Installed:
+        assert (cache, jobs, settings) == (tmp_path, 3, {"force": False, "recipe": RECIPE, "steps": making.STEPS})
+        return record.Installed(
+            Path("/python"), tmp_path / "key/python", Path("/caffe"), "source", "key", ("emulated",)
+        )
+
+    monkeypatch.setattr(command, "install", install)
+    assert command.main(["--cache", str(tmp_path), "--jobs", "3"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'key'}\n"
