@@ -128,7 +128,7 @@ class Names:
         self,
         taken: Iterable[str] = (),
         spelled: Callable[[str], str] = str,
-        forbidden: Callable[[str], object] = {}.get,
+        forbidden: Callable[[str], object] = lambda name: None,
     ) -> None:
         self.taken, self.spelled, self.forbidden = {*taken}, spelled, forbidden
 
