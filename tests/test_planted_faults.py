@@ -428,18 +428,23 @@ def small(x: Any = Input(1, 6), h: Any = Input(1, 6), U: Any = Param(6, 6, fill=
     return {"y": tanh(x / 4 + linear(h, U) / 4)}
 
 
-@pytest.mark.parametrize("backend", ["caffe", "onnx", "torch", "c"])
-def test_a_fault_for_large_operands_alone_is_found_by_larger_inputs(backend: str) -> None:
+@pytest.mark.parametrize(
+    ("backend", "target", "on"),
+    [*((backend, None, "interpreter") for backend in ("caffe", "onnx", "torch", "c")), ("caffe", "opencv", "opencv")],
+)
+def test_a_fault_for_large_operands_alone_is_found_by_larger_inputs(backend: str, target: str | None, on: str) -> None:
     """A tanh that is a straight line beyond 1.5."""
 
     def clipped(b: Builder, node: Node, args: Refs) -> Refs:
         above = b.add(Relu(), *b.add(Affine(1, -1.5), *args))
         return b.add(Add(), *b.copy(node, args), *b.add(Affine(0.1, 0), *above))
 
-    wrong = lstmc.compile(small, backend=backend, passes=lambda passes: [Planted(of(Tanh, clipped)), *passes])
+    wrong = lstmc.compile(
+        small, backend=backend, target=target, passes=lambda passes: [Planted(of(Tanh, clipped)), *passes]
+    )
     weights = random_weights(wrong.compiled.model, 0)
     assert check(wrong.compiled, wrong.artifact, weights, InterpreterExecutor()).passed, "it shows without them"
-    found = wrong.verify(["interpreter"])
+    found = wrong.verify([on])
     failed = [d.name for d in found.reports[0].differences if not d.passed]
     assert "y, of inputs x 8" in failed
     assert all("of inputs x 8" in name for name in failed)

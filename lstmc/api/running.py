@@ -30,7 +30,7 @@ from lstmc.errors import Argument, BackendError, DataError
 from lstmc.ops import Array, Dropout
 from lstmc.text import did_you_mean
 from lstmc.types import shape_text
-from lstmc.verification.differential import InterpreterExecutor, check, check_training
+from lstmc.verification.differential import InterpreterExecutor, check_training
 from lstmc.verification.native import NATIVE, NativeExecutor
 from lstmc.verification.proof import Proof, prove
 from lstmc.verification.report import Report
@@ -138,8 +138,7 @@ def verification(
         drops = any(isinstance(node.op, Dropout) for node in compiled.expanded)
         reports = []
         for executor in chosen:
-            compare = check if executor.name in readers else check_scales
-            reports.append(compare(compiled, artifact, weights, executor, seed, inputs))
+            reports.append(check_scales(compiled, artifact, weights, executor, seed, inputs))
             if drops and isinstance(executor, RunsTraining):
                 reports.append(check_training(compiled, artifact, weights, executor, seed, inputs))
     finally:

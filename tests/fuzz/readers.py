@@ -26,9 +26,9 @@ from lstmc.ir import Graph, Scan
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import RandomModel, seeded_model
-from lstmc.verification.differential import check
 from lstmc.verification.report import NOT_FINITE
 from lstmc.verification.report import Report as Comparison
+from lstmc.verification.scales import check_scales
 from lstmc.weights import initial_weights
 from lstmc_caffe.install.installer import Report
 from lstmc_caffe.processes.process import CaffeError
@@ -109,7 +109,7 @@ def try_net(model: RandomModel, step: bool, runtime: Runtime, before: Trial | No
         if before is not None and before.files == files and before.outcome not in FAILED:
             return before
         try:
-            report = check(compiled, artifact, weights, runtime.executor, model.seed)
+            report = check_scales(compiled, artifact, weights, runtime.executor, model.seed)
         except BackendError as error:
             return Trial("refused", "\n".join((error.message, *error.notes)), files, ops)
         return Trial(*_judged(report), files, ops)
