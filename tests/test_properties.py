@@ -26,8 +26,8 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import written_net
-from tests.fuzz.streams import try_stream
-from tests.fuzz.trial import try_model
+from tests.on_demand.fuzz.streams import try_stream
+from tests.on_demand.fuzz.trial import try_model
 from tests.shares import least
 from tests.strategies import random_models
 

@@ -76,7 +76,7 @@ GROUPS = {
         ("lstmc/loops/gpu.j2", "lstmc/loops/gpu_functions.h"),
         (
             "tests/loops/test_native_gpu.py",
-            "tests/fuzz/test_sanitized.py",
+            "tests/on_demand/fuzz/test_sanitized.py",
             "tests/backends/lstmc_caffe/runtime/test_gpu.py",
         ),
     ),

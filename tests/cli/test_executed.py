@@ -27,7 +27,7 @@ from lstmc_caffe.install.system import describe
 from lstmc_caffe.processes.ranks import missing_for_mpi
 from tests.cli.conftest import LSTMC, MODEL
 from tests.cli.test_generate import compiled
-from tests.fuzz.formats import CORPUS
+from tests.on_demand.fuzz.formats import CORPUS
 
 ROOT = Path(__file__).parents[2]
 SIZES = ("-D", "T=2", "-D", "N=1")

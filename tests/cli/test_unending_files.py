@@ -17,7 +17,7 @@ from lstmc.files.arrays import npz_bytes
 from tests.cli.conftest import LSTMC, MODEL
 from tests.cli.test_executed import CELL, SIZES
 from tests.cli.test_generate import compiled
-from tests.fuzz.formats import CORPUS
+from tests.on_demand.fuzz.formats import CORPUS
 
 pytestmark = pytest.mark.posix
 LOSS = (

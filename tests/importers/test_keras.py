@@ -34,9 +34,9 @@ from lstmc.importers.read.keras_file import read_config, read_keras
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
-from tests.fuzz.mutate import changed_values
 from tests.importers.imported import Imported, assert_close, imported
 from tests.importers.torch_files import mutants
+from tests.on_demand.fuzz.mutate import changed_values
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other
 FEWER = settings(max_examples=settings.default.max_examples // 6)

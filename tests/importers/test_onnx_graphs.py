@@ -27,9 +27,9 @@ from lstmc.importers.frontends.onnx_graph import HANDLERS
 from lstmc.importers.ir.values import named
 from lstmc.ops import Array
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
-from tests.fuzz.mutate import changed_nodes
 from tests.importers.imported import assert_close, imported, traced
 from tests.importers.torch_files import mutants
+from tests.on_demand.fuzz.mutate import changed_nodes
 from tests.quick_sample import one_in
 
 RNG = np.random.default_rng(0)

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from lstmc.importers import RefusedError, from_onnx
 from lstmc.ops import Array
 from lstmc_caffe.runtime.runner import Runner
-from tests.fuzz.onnx_cases import COUNTS, FED, GATES, Node, in_onnxruntime
 from tests.importers.imported import assert_close, imported
 from tests.importers.test_onnx_operators import cases
+from tests.on_demand.fuzz.onnx_cases import COUNTS, FED, GATES, Node, in_onnxruntime
 
 pytestmark = pytest.mark.caffe
 

@@ -29,9 +29,9 @@ from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.read.onnx_file import read_safetensors
 from lstmc.importers.read.torch_file import hints, read_torch
 from lstmc.importers.sources import Source
-from tests.fuzz.mutate import changed_values
 from tests.importers.imported import assert_close, traced
 from tests.importers.torch_files import CONTAINERS, mutants, save, tagger
+from tests.on_demand.fuzz.mutate import changed_values
 
 
 def read(path: Path, container: str) -> Source:

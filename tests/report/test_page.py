@@ -1,4 +1,4 @@
-"""What the page of a net says: links that lead somewhere, and figures that are right. ``tests/browser`` opens it."""
+"""What the page of a net says: links and figures that are right. ``tests/on_demand/browser`` opens it."""
 
 from __future__ import annotations
 

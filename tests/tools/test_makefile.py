@@ -31,7 +31,7 @@ OTHERS = {
     "docs": "tests/test_architecture.py",
     "emulated": "tests/tools/emulated_cuda/test_emulated_cuda.py",
     "frozen": "tests/test_written.py",
-    "faults": "tests/fuzz/test_kills.py",
+    "faults": "tests/on_demand/fuzz/test_kills.py",
     "gpu-bundle": "tests/tools/bundle/test_bundle_make.py",
     "mpi": "tests/backends/lstmc_caffe/install/test_install_main.py",
     "mutants": "tests/tools/test_mutants.py",

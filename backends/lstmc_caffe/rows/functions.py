@@ -105,7 +105,7 @@ def power(form: Form, op: Op, args: Refs) -> Refs:
 
 # OpenCV takes a * x ** p + b, written as two Power layers, for (a x + b) ** p where the first one has no shift
 # (PowerFunctor::tryFuse, modules/dnn/src/layers/elementwise_layers.cpp). This one keeps it from that, and is lost
-# beside an x of 2**-101 or more (tests/float_proofs.py): the smallest normal float32.
+# beside an x of 2**-101 or more (tests/on_demand/float_proofs.py): the smallest normal float32.
 NO_SHIFT = 2.0**-126
 
 

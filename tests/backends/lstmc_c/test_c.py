@@ -54,7 +54,7 @@ from lstmc_c.artifact import functions
 from lstmc_c.code import OPS
 from lstmc_c.numbers import Numbers
 from tests.cells.scanned import STARTS, cell_graph, drawn
-from tests.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, WholeBackend, build, run, tried, wrong
+from tests.on_demand.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, WholeBackend, build, run, tried, wrong
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 T, N, D, H = dims("T N D H")

@@ -22,8 +22,8 @@ from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check
 from lstmc_onnx.runtime import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
-from tests.fuzz import onnx_cases
-from tests.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
+from tests.on_demand.fuzz import onnx_cases
+from tests.on_demand.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
 from tests.shares import least
 from tests.strategies import random_models
 

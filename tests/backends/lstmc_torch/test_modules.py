@@ -541,7 +541,7 @@ def test_tensors_of_a_gpu_run_by_the_loops_in_cuda(
 ) -> None:
     """With stand-ins for what PyTorch has with a GPU alone: memory, the handle of cuBLAS, and nvcc, by g++."""
     nvcc = tmp_path / "nvcc"
-    cuda = Path(__file__).parents[2] / "fuzz" / "cuda"
+    cuda = Path(__file__).parents[2] / "on_demand" / "fuzz" / "cuda"
     own = 'for a; do shift; case "$a" in -ccbin|*g++) ;; *) set -- "$@" "${a#-Xcompiler=}" ;; esac; done'
     nvcc.write_text(f'#!/bin/sh\n{own}\nexec g++ -x c++ -I {cuda} "$@"\n', encoding="utf-8")
     ctypes.CDLL("libopenblas.so.0", ctypes.RTLD_GLOBAL)

@@ -20,7 +20,7 @@ from lstmc_caffe.install.layer_compiler import library
 from lstmc_caffe.install.recipe import LIBRARIES, Platform, cuda_recipe
 from lstmc_caffe.processes.process import CaffeLocation
 from lstmc_caffe.runtime.runner import Runner
-from tests.fuzz.sanitized import CUDA
+from tests.on_demand.fuzz.sanitized import CUDA
 
 pytestmark = pytest.mark.caffe
 
