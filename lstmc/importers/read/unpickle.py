@@ -2,7 +2,8 @@
 
 Python's own ``pickle`` calls what the file names. Here a name that is not in a short list becomes an inert
 :class:`Named`, and calling it an inert :class:`Built` that keeps the arguments and the state. Memory is bounded by the
-size of the pickle itself: no instruction here makes more of something than it has read.
+size of the pickle itself: no instruction here makes more of something than it has read. ``pickle.Unpickler`` with inert
+classes is no replacement: it hashes a key that is a tuple in a million tuples, and overflows the stack of C.
 """
 
 from __future__ import annotations
