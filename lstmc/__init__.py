@@ -38,8 +38,13 @@ if TYPE_CHECKING:  # the same words, for type checkers and editors
 else:
     _LANGUAGE = "lstmc.dsl.language"
     _OTHERS = {
-        **dict.fromkeys(("Conversion", "Net", "Run", "SavedNet", "Stream", "Verification"), "lstmc.api"),
-        **dict.fromkeys(("compile", "convert", "export_training", "load", "train", "training"), "lstmc.api"),
+        "compile": "lstmc.api.compiling",
+        **dict.fromkeys(("Conversion", "convert"), "lstmc.api.converting"),
+        "Net": "lstmc.api.net",
+        **dict.fromkeys(("Stream", "Verification"), "lstmc.api.running"),
+        **dict.fromkeys(("SavedNet", "load"), "lstmc.api.saved"),
+        **dict.fromkeys(("Run", "train", "training"), "lstmc.api.training_run"),
+        "export_training": "lstmc.api.training_setup",
         **dict.fromkeys(("from_onnx", "from_torch", "import_file"), "lstmc.importers"),
         "LstmcError": "lstmc.errors",
         "Solver": "lstmc.runs.solver",

@@ -9,6 +9,7 @@ import ast
 import functools
 import inspect
 import linecache
+import opcode
 import os
 import re
 import sys
@@ -101,6 +102,11 @@ def resolve(file: str) -> str:
     return os.path.abspath(path)
 
 
+_CALLS = frozenset(
+    opcode.opmap[name] for name in opcode.opmap.keys() & {"PRECALL", "CALL", "CALL_KW", "CALL_FUNCTION_EX"}
+)
+
+
 def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     """Return the span of the expression being evaluated in the nearest frame outside of the compiler.
 
@@ -117,6 +123,8 @@ def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     if frame is None or (_is_in(frame, PACKAGE.name) and not _is_in(frame, _LIBRARY)):
         return None
     loc = _span(frame)
+    if frame.f_code.co_code[frame.f_lasti] in _CALLS:  # no statement: its file is not read
+        return loc
     looked_at = _tree(loc.file).looked_at.get(loc.span)
     return SrcLoc(loc.file, *looked_at) if looked_at else loc
 

@@ -29,8 +29,10 @@ def number(text: str) -> float | None:
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return ``: did you mean gru?`` for the closest of the names, ignoring case; empty if none is close."""
     by_lower = {one.lower(): one for one in names}
+    if name in by_lower.values():
+        return ""
     near = get_close_matches(name.lower(), by_lower, 1, 0.65)
-    return f": did you mean {by_lower[near[0]]}?" if near and name not in by_lower.values() else ""
+    return f": did you mean {by_lower[near[0]]}?" if near else ""
 
 
 def nearest_or_all(name: str, valid: Iterable[str], label: str = "found") -> str:

@@ -312,7 +312,7 @@ PARAMETERS = 8  # of a function; what is passed on and on is a dataclass
 # editors, and checked by type checkers. Each makes one object of them, which is passed on.
 FACE = {
     "lstmc.api.compiling.compile": "the keywords of CompileOptions, and sizes by the model's own names",
-    "lstmc.api.compiling.convert": "those of compile that fit an imported model, and of the import",
+    "lstmc.api.converting.convert": "those of compile that fit an imported model, and of the import",
     "lstmc.api.graphs.graph_after": "those of compile that decide on passes",
     "lstmc.api.saved.write_text": "the text to begin with, its length, how symbols are drawn, and where the net runs",
     "lstmc.api.training_run.train": "the keywords of TrainingOptions and RunOptions",

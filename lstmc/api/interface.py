@@ -1,12 +1,7 @@
 """The names that ``lstmc.api`` exports."""
 
-from lstmc.api.compiling import (
-    Conversion,
-    compile,
-    compile_model,
-    convert,
-    convert_model,
-)
+from lstmc.api.compiling import compile, compile_model
+from lstmc.api.converting import Conversion, convert, convert_model
 from lstmc.api.graphs import explanation, graph_after, model_graph, pass_names
 from lstmc.api.installed import LibraryCell, ListedTarget, check_sizes, findings, library_cell, targets
 from lstmc.api.models import AnyModel, Phase, trained_weights, widest_phase, writer_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import chain
 from typing import Any
 
 from lstmc.backend.compiled import Finding
@@ -26,7 +25,7 @@ MEMBERS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "summary": ("a text", lambda summary: isinstance(summary, str)),
     "targets": (
         "a dict from each target's name to its purpose, the default first",
-        lambda targets: isinstance(targets, Mapping) and all(isinstance(word, str) for word in chain(*targets.items())),
+        lambda targets: isinstance(targets, Mapping) and all(isinstance(name, str) for name in targets),
     ),
     "ops": (
         "a tuple of classes of ops, lstmc.ops.Input among them",

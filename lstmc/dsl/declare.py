@@ -6,6 +6,7 @@ import inspect
 import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from types import FunctionType
 from typing import Any, ClassVar, cast
@@ -269,7 +270,6 @@ class Definition:
         self.function = function
         self.name = function.__name__
         self.owner = f"{self.kind} {self.name!r}"
-        self.loc = function_location(function)
         self.__doc__ = function.__doc__
         self.signature = _read_signature(function, self.owner)
 
@@ -287,6 +287,11 @@ class Definition:
                 + ", ".join(f"{name}={option_text(value):.40}" for name, value in self.signature.options.items())
             )
         return f"<{self.kind} {self.name}{': ' if parts else ''}{'; '.join(parts)}>"
+
+    @cached_property
+    def loc(self) -> SrcLoc | None:
+        """The function's ``def``, looked up when it is asked for: a library of cells is loaded without reading it."""
+        return function_location(self.function)
 
     @property
     def inputs(self) -> dict[str, InputDeclaration]:
