@@ -183,10 +183,10 @@ def running(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 @cache
-def imports(path: Path) -> tuple[str, ...]:
-    """The full names of all modules that a file imports, wherever in it."""
+def imports(path: Path, types: bool = False) -> tuple[str, ...]:
+    """The full names of all modules that a file imports, wherever in it; with ``types`` those of type checkers too."""
     found: list[str] = []
-    for node in running(parsed(path)):
+    for node in ast.walk(parsed(path)) if types else running(parsed(path)):
         if isinstance(node, ast.Import):
             found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -251,11 +251,15 @@ def test_the_compiler_knows_no_backend_and_no_backend_another(package: str) -> N
             assert not [module for module in imports(path) if package_of(module) in others], name
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+@pytest.mark.parametrize("types", [False, True], ids=["running", "typing"])
+def test_no_modules_import_each_other_in_a_circle(types: bool) -> None:
     graph = nx.DiGraph()
     for name, path in MODULES.items():
-        graph.add_edges_from((name, module) for module in imports(path) if module in MODULES)
-    assert list(nx.simple_cycles(graph)) == []
+        graph.add_edges_from((name, module) for module in imports(path, types) if module in MODULES)
+    if types:  # a Value's methods are functions of Values; of a package with lazy names, its files read none
+        graph.remove_edge("lstmc.dsl.value", "lstmc.dsl.vocabulary")
+        graph.remove_nodes_from(["lstmc", "lstmc.api"])
+    assert [circle for circle in nx.strongly_connected_components(graph) if len(circle) > 1] == []
 
 
 CELLS = [name for name in MODULES if name.startswith("lstmc.cells.")]

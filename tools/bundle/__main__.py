@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from lstmc.errors import LstmcError
-from lstmc_caffe.install.installer import Report, Steps, install
+from lstmc_caffe.install.installer import Steps, install
 from lstmc_caffe.install.recipe import DEFAULT_ARCHITECTURES, EMULATED, cuda_recipe, parse_architectures
+from lstmc_caffe.install.report import Report
 from tools.bundle import python312
 from tools.bundle.make import Plan, make
 from tools.emulated_cuda.toolkit import STEPS

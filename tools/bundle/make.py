@@ -14,9 +14,9 @@ from lstmc.files.output import write_files
 from lstmc_caffe import install
 from lstmc_caffe.install.build import Order, compile_binding, link_binding, prepare_python, run_step, unpack
 from lstmc_caffe.install.downloads import fetch_source, prepare_toolkit
-from lstmc_caffe.install.installer import Report
 from lstmc_caffe.install.recipe import EMULATED_LIBRARIES, cuda_recipe
 from lstmc_caffe.install.record import CUDA, LIBRARY, Installed, caffe_folder
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError, run
 from tools.bundle import boost_python, libraries, packages, python312
 from tools.emulated_cuda.toolkit import emulated_toolkit

@@ -12,7 +12,7 @@ import argparse
 import sys
 
 from lstmc.errors import LstmcError
-from lstmc_caffe.install.installer import Report
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.readers.executor import ReaderExecutor, ReaderSession, make
 from lstmc_caffe.readers.known import load_reader, reader_names
 from tools.readers.found import Found, known

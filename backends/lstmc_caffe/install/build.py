@@ -26,7 +26,7 @@ from lstmc_caffe.install.recipe import ADDED, CPU, Recipe
 from lstmc_caffe.install.system import Interpreter, run
 
 if TYPE_CHECKING:
-    from lstmc_caffe.install.installer import Report
+    from lstmc_caffe.install.report import Report
 
 RunCommand = Callable[[Sequence[str], str], str]
 """Runs a command, and says in an error what was being done."""

@@ -1,7 +1,6 @@
-"""The steps of an installation, and reports of them as lines and a progress bar in a terminal.
+"""The steps of an installation.
 
 A build is found; or the folder is locked, Caffe is built in a temporary folder, tested, recorded and moved into place.
-Checks in a bundle have no Rich, and import nothing from here.
 """
 
 from __future__ import annotations
@@ -19,82 +18,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from lstmc.files.output import private_folder
 from lstmc_caffe.install import record
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import Apt, InstallError, Interpreter, describe, require, run
 from lstmc_caffe.processes.process import CaffeLocation, gpu_state
 from lstmc_caffe.processes.ranks import PACKAGES
-
-
-class Report:
-    """Report the steps of a build to ``console``. Where it is not a terminal, each message is one plain line."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-    @classmethod
-    def on_standard_error(cls, quiet: bool = False) -> Report:
-        return cls(Console(stderr=True, quiet=quiet))
-
-    def step(self, text: str) -> None:
-        """Print one line: a step begins, or has ended."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    @contextmanager
-    def busy(self, text: str) -> Iterator[None]:
-        """Show work of unknown length."""
-        self.step(text)
-        if self.console.is_terminal:
-            with self.console.status("working"):
-                yield
-        else:
-            yield
-
-    @contextmanager
-    def counted(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        """Show ``total`` pieces of work; call the function that this yields after each of them."""
-        with self._bar(text, total) if self.console.is_terminal else self._lines(text, total) as advance:
-            yield advance
-
-    @contextmanager
-    def _bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task(text, total=total)
-            yield lambda: progress.advance(task)
-
-    @contextmanager
-    def _lines(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            if done * 10 // total != (done - 1) * 10 // total:
-                self.step(f"{text}: {done} of {total}")
-
-        self.step(f"{text}: {total} to do")
-        yield advance
-
 
 REQUIRED_LAYERS = ("InnerProduct", "LSTM", "LSTMUnit", "RNN", "Slice", "Concat", "Eltwise", "Power")
 

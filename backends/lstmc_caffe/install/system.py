@@ -17,7 +17,7 @@ from lstmc.errors import BackendError
 from lstmc_caffe.processes.process import NOT_HERE
 
 if TYPE_CHECKING:
-    from lstmc_caffe.install.installer import Report
+    from lstmc_caffe.install.report import Report
 
 
 class InstallError(BackendError):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from lstmc.errors import LstmcError
 from lstmc.text import plain
-from lstmc_caffe.install.installer import Report
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.readers.executor import ReaderSession, make, reader_python
 from lstmc_caffe.readers.known import load_reader, reader_names
 

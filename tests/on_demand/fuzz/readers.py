@@ -30,7 +30,7 @@ from lstmc.verification.report import NOT_FINITE
 from lstmc.verification.report import Report as Comparison
 from lstmc.verification.scales import check_scales
 from lstmc.weights import initial_weights
-from lstmc_caffe.install.installer import Report
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.processes.process import CaffeError
 from lstmc_caffe.readers.executor import ReaderExecutor, ReaderSession, make
 from lstmc_caffe.readers.known import load_reader, reader_names

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from lstmc_caffe.install.build import Order, build, headers
 from lstmc_caffe.install.downloads import Toolkit
-from lstmc_caffe.install.installer import Report
 from lstmc_caffe.install.recipe import CPU, LIBRARIES, cuda_recipe
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError, Interpreter
 
 FILES = {

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from lstmc_caffe.install.downloads import Toolkit, installed_toolkit, keep_toolkit, prepare_toolkit
-from lstmc_caffe.install.installer import Report
 from lstmc_caffe.install.recipe import LIBRARIES, Recipe, Wheel, cuda_recipe
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError
 
 HEADER = "include/crt/host_defines.h"

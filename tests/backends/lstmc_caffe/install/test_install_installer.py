@@ -24,8 +24,9 @@ from rich.console import Console
 
 from lstmc_caffe.install import record
 from lstmc_caffe.install.build import Order
-from lstmc_caffe.install.installer import REQUIRED_LAYERS, Report, Steps, install, smoke_test
+from lstmc_caffe.install.installer import REQUIRED_LAYERS, Steps, install, smoke_test
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe, cuda_recipe
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError, Interpreter
 
 KEY = CPU.key(Platform.current("3.13"))

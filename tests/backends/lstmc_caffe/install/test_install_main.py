@@ -11,8 +11,8 @@ from rich.console import Console
 
 from lstmc_caffe.install import record
 from lstmc_caffe.install.__main__ import main
-from lstmc_caffe.install.installer import Report
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import MissingPackagesError
 
 

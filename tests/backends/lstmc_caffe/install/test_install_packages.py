@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from lstmc_caffe.install.installer import Report
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError, MissingPackagesError, require
 
 WANTED = ("g++", "libgflags-dev", "python3-numpy")
