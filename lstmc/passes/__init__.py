@@ -29,7 +29,7 @@ from lstmc.passes.gradients import backward_body, gradient_graph
 from lstmc.passes.loop_motion import Hoist, RollIn, Sink
 from lstmc.passes.loop_splitting import Distribute, Peel
 from lstmc.passes.low_precision import ConvexUpdates, with_convex_updates
-from lstmc.passes.lowering import Decompose, FixedProducts, SplitProducts
+from lstmc.passes.lowering import Decompose, FixedArrays, FixedProducts, SplitProducts
 from lstmc.passes.parallel_time import TIMES, ParallelTime, Time, with_time
 from lstmc.passes.precompute import ConvProducts, FoldConvs, Precompute, SpreadKernels
 from lstmc.passes.roll_up import RollUp
@@ -46,6 +46,7 @@ __all__ = [
     "Decompose",
     "Distribute",
     "Expand",
+    "FixedArrays",
     "FixedProducts",
     "FoldConvs",
     "FuseHorizontal",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ import numpy as np
 from lstmc import ops
 from lstmc.ir import Builder, Graph, GraphValue, Node, Rebuild, Ref, Scan, is_weight, places_of
 from lstmc.ops import Array, Binary, Op, Pointwise, Values
-from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,45 @@ class Decompose(Pass):
             return refs
 
         return rewrite(graph, visit)
+
+
+@dataclass
+class FixedArrays:
+    """The fixed arrays of a graph that is being rebuilt: parameters that are not trained, one for all equal arrays.
+
+    Those ``of_body`` are arguments of a scan's body.
+    """
+
+    of_body: bool = False
+    refs: dict[Values, Ref] = field(default_factory=dict)
+
+    def add(self, b: Builder, array: Array, name: str) -> Ref:
+        """Return the array in the graph, called ``name`` if it is new."""
+        fill = Values.of(array)
+        if fill not in self.refs:
+            op = ops.Arg(fill.shape, "weight") if self.of_body else ops.Param(fill.shape, fill, 0.0, 0.0)
+            (self.refs[fill],) = b.add(op, names=(name,))
+        return self.refs[fill]
+
+
+def with_arrays(
+    graph: Graph, visit_of: Callable[[Graph, FixedArrays], Visit], of_body: bool = False
+) -> tuple[Graph, FixedArrays]:
+    """Rewrite a graph and each scan's body, each with a visit of its own; return the graph and the arrays it reads."""
+    arrays = FixedArrays(of_body)
+    visit_here = visit_of(graph, arrays)
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Scan):
+            return visit_here(b, node, args)
+        body, read = with_arrays(node.op.body, visit_of, True)
+        outer = dict(zip([arg.name for arg in node.op.body.body_args()], args, strict=True))
+        for fill, ref in read.refs.items():
+            array = fill.draw(np.random.default_rng(0), fill.shape)
+            outer[ref.node] = arrays.add(b, array, f"{node.name}/{ref.node}")
+        return b.copy(node, [outer[arg.name] for arg in body.body_args()], replace(node.op, body=body))
+
+    return rewrite(graph, visit), arrays
 
 
 Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis it is cut along, and the sizes
@@ -221,33 +261,27 @@ class FixedProducts(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        matrices: dict[Values, Ref] = {}
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if isinstance(node.op, Scan):
-                return _products_in_scan(b, node, node.op, args, matrices, counts)
-            return _Products(b, matrices, counts, whole_rows).of_node(node, args)
-
-        whole_rows = _has_whole_rows(graph) and not any(isinstance(node.op, Scan) for node in graph)
-        return result(graph, rewrite(graph, visit), counts)
+        after, _ = with_arrays(graph, lambda part, fixed: _Products(fixed, counts, _has_whole_rows(part)).of_node)
+        return result(graph, after, counts)
 
 
 def _has_whole_rows(step: Graph) -> bool:
-    """Return whether no layer must read parts of what belongs to one index of the first axis as rows."""
-    return not any(isinstance(node.op, ops.Softmax) and node.types[0].rank > 2 for node in step)
+    """Return whether this is a step, where no layer must read parts of what belongs to one index of the first axis as
+    rows."""
+    return not any(isinstance(n.op, Scan) or (isinstance(n.op, ops.Softmax) and n.types[0].rank > 2) for n in step)
 
 
 @dataclass
 class _Products:
-    """Makes products in one graph that is being rebuilt; ``matrices`` are those that it has."""
+    """Makes products in one graph that is being rebuilt."""
 
-    b: Builder
-    matrices: dict[Values, Ref]
+    fixed: FixedArrays
     counts: Counter[str]
     whole_rows: bool  # whether every value may have a row for each index of its first axis
 
-    def of_node(self, node: Node, args: Refs) -> Refs | None:
+    def of_node(self, b: Builder, node: Node, args: Refs) -> Refs | None:
         """Return the replacement of a node, or None to keep it."""
+        self.b = b
         shapes = [self.b.type(ref).shape for ref in args]
         match node.op:
             case ops.Sum(axis) | ops.Split(axis) | ops.Transpose(axis) if axis > 0:
@@ -294,7 +328,10 @@ class _Products:
             return None
         if count**2 * self.b.type(w).size > LARGEST:
             return None
-        zeros, names = self.matrix(np.zeros(self.b.type(w).shape), f"{node.name}/zeros"), (f"{node.name}/diagonal",)
+        zeros, names = (
+            self.fixed.add(self.b, np.zeros(self.b.type(w).shape), f"{node.name}/zeros"),
+            (f"{node.name}/diagonal",),
+        )
         lines: list[Ref] = []
         for i in range(count):
             lines += self.b.add(ops.Concat(1), *(zeros,) * i, w, *(zeros,) * (count - 1 - i), names=names)
@@ -345,50 +382,15 @@ class _Products:
         count = self.b.type(x).shape[0]
         results: list[Ref] = []
         for name, array in zip(node.names, arrays, strict=True):
-            matrix = self.matrix(array.reshape(len(array), -1).T, f"{name}/ones")
+            matrix = self.fixed.add(self.b, array.reshape(len(array), -1).T, f"{name}/ones")
             row = (f"{name}/rows",)
             (rows,) = self.b.add(ops.Linear(1), x, matrix, names=row, loc=node.loc)
             results += self.b.add(ops.Reshape((count, *array.shape[1:])), rows, names=(name,), loc=node.loc)
         self.counts[rule] += 1
         return tuple(results)
 
-    def matrix(self, numbers: Array, name: str) -> Ref:
-        """A fixed matrix, one for all places with the same numbers."""
-        fill = Values.of(numbers)
-        if fill not in self.matrices:
-            self.matrices[fill] = self._new(fill, name)
-        return self.matrices[fill]
-
-    def _new(self, fill: Values, name: str) -> Ref:
-        return self.b.add(ops.Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
-
-
-class _ProductsInBody(_Products):
-    """The same in a scan's body, where a matrix is an argument."""
-
-    def _new(self, fill: Values, name: str) -> Ref:
-        return self.b.add(ops.Arg(fill.shape, "weight"), names=(name,))[0]
-
 
 def _identity(shape: tuple[int, ...]) -> Array:
     """The identity matrix, each row of it in the shape of a row of a value."""
     size = prod(shape[1:])
     return np.eye(size).reshape(size, *shape[1:])
-
-
-def _products_in_scan(
-    b: Builder, node: Node, scan: Scan, args: Refs, matrices: dict[Values, Ref], counts: Counter[str]
-) -> Refs:
-    inner = Rebuild(scan.body)
-    products = _ProductsInBody(inner.builder, {}, counts, _has_whole_rows(scan.body))
-    for old in scan.body:
-        operands = inner.args(old)
-        inner.put(old, products.of_node(old, operands) or inner.builder.copy(old, operands))
-    body = inner.finish()
-    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
-    outside = _Products(b, matrices, counts, False)
-    for fill, ref in products.matrices.items():
-        drawn = fill.draw(np.random.default_rng(0), fill.shape)
-        outer[ref.node] = outside.matrix(drawn, f"{node.name}/{ref.node}")
-    operands_outside = [outer[arg.name] for arg in body.body_args()]
-    return b.add(replace(scan, body=body), *operands_outside, names=node.names, loc=node.loc)

@@ -14,9 +14,10 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, computed_from_parameters, is_weight
-from lstmc.ops import Leaf, Op, Values
-from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite, with_role
+from lstmc.ops import Leaf, Op
+from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite, with_role
 from lstmc.passes.loop_motion import Hoist
+from lstmc.passes.lowering import FixedArrays, with_arrays
 
 LARGEST = 2**16  # elements of a value that is larger than all parameters that it is made of
 
@@ -98,9 +99,6 @@ def _computed_from_parameters(graph: Graph) -> set[str]:
             if sources and size <= max(LARGEST, sum(sources.values())):
                 made_of[node.name] = sources
     return {name for name in made_of if not isinstance(graph.node(name).op, ops.Param)}
-
-
-Image = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -244,15 +242,11 @@ class ConvProducts(Pass):
         if self.trained and not self.loops:
             return PassResult(graph, False)
         counts: Counter[str] = Counter()
-        images: dict[Image, Ref] = {}
 
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if isinstance(node.op, Scan):
-                return _in_scan(b, node, node.op, args, images, counts)
-            return None if self.loops else outside.of_node(b, node, args)
+        def visit_of(part: Graph, fixed: FixedArrays) -> Visit:
+            return (lambda *_: None) if self.loops and not fixed.of_body else _Products(fixed, counts).of_node
 
-        outside = _Products(images, counts)
-        return result(graph, rewrite(graph, visit), counts)
+        return result(graph, with_arrays(graph, visit_of)[0], counts)
 
 
 def matrix_elements(images: Sequence[int], out: Sequence[int]) -> int:
@@ -262,9 +256,9 @@ def matrix_elements(images: Sequence[int], out: Sequence[int]) -> int:
 
 @dataclass
 class _Products:
-    """Makes products in one graph that is being rebuilt; ``images`` are, by their shape, those that it has."""
+    """Makes products in one graph that is being rebuilt."""
 
-    images: dict[Image, Ref]
+    fixed: FixedArrays
     counts: Counter[str]
     flat: dict[Ref, Ref] = field(default_factory=dict)  # products by what has the shape of images
 
@@ -288,7 +282,9 @@ class _Products:
         def add(op: Op, name: str, *operands: Ref) -> Ref:
             return b.add(op, *operands, names=(f"{node.name}/{name}",), loc=node.loc)[0]
 
-        responses = add(op, "responses", self._identity(b, image, f"{node.name}/images"), weights[0])
+        # all images that have a one at one place, [C * H * W, C, H, W]
+        images = self.fixed.add(b, np.eye(prod(image)).reshape(-1, *image), f"{node.name}/images")
+        responses = add(op, "responses", images, weights[0])
         matrix = add(ops.Transpose(0), "matrix", add(ops.Reshape((prod(image), columns)), "rows", responses))
         operands = [add(ops.Reshape((prod(shape[:-3]), prod(image))), "elements", x), matrix]
         if len(weights) == 2:
@@ -297,9 +293,9 @@ class _Products:
             operands.append(add(ops.Reshape((columns,)), "bias", everywhere))
         product = add(ops.Linear(1), "product", *operands)
         self.counts["conv"] += 1
-        images = b.add(ops.Reshape(out), product, names=node.names, loc=node.loc)
-        self.flat[images[0]] = product
-        return images
+        results = b.add(ops.Reshape(out), product, names=node.names, loc=node.loc)
+        self.flat[results[0]] = product
+        return results
 
     def _pieces(self, b: Builder, node: Node, op: ops.Split, images: Ref) -> Refs | None:
         shape = b.type(images).shape
@@ -311,36 +307,3 @@ class _Products:
         self.counts["split"] += 1
         named = zip(pieces, node.names, node.types, strict=True)
         return tuple(b.add(ops.Reshape(t.shape), piece, names=(name,), loc=node.loc)[0] for piece, name, t in named)
-
-    def _identity(self, b: Builder, image: Image, name: str) -> Ref:
-        """All images of one shape that have a one at one place, [C * H * W, C, H, W]."""
-        if image not in self.images:
-            self.images[image] = self._new(b, image, name)
-        return self.images[image]
-
-    def _new(self, b: Builder, image: Image, name: str) -> Ref:
-        fill = Values.of(np.eye(prod(image)).reshape(-1, *image))
-        return b.add(ops.Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
-
-
-class _ProductsInBody(_Products):
-    """The same in a scan's body, where the images are an argument."""
-
-    def _new(self, b: Builder, image: Image, name: str) -> Ref:
-        return b.add(ops.Arg((prod(image), *image), "weight"), names=(name,))[0]
-
-
-def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, images: dict[Image, Ref], counts: Counter[str]) -> Refs:
-    inner = Rebuild(scan.body)
-    products = _ProductsInBody({}, counts)
-    for old in scan.body:
-        operands = inner.args(old)
-        inner.put(old, products.of_node(inner.builder, old, operands) or inner.builder.copy(old, operands))
-    body = inner.finish()
-    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
-    outside = _Products(images, counts)
-    for image, ref in products.images.items():
-        outer[ref.node] = outside._identity(b, image, f"{node.name}/{ref.node}")
-    return b.add(
-        replace(scan, body=body), *[outer[arg.name] for arg in body.body_args()], names=node.names, loc=node.loc
-    )

@@ -13,8 +13,8 @@ import numpy as np
 from lstmc.backend import Violation
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Steps, reshape_source, reshaped
-from lstmc.ops import Array, Op, Param, Reshape, Values
-from lstmc.passes import Pass, PassResult, Refs, result
+from lstmc.ops import Array, Op, Reshape
+from lstmc.passes import FixedArrays, Pass, PassResult, Refs, result
 from lstmc.passes.precompute import LARGEST
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
@@ -166,7 +166,7 @@ class _Writer:
     target: Target
     readers: Mapping[Ref, int]  # of the old graph
     counts: Counter[str] = field(default_factory=Counter)
-    fixed: dict[Values, Ref] = field(default_factory=dict)
+    fixed: FixedArrays = field(default_factory=FixedArrays)
 
     def run(self, names: set[str]) -> Graph:
         self.rebuild = Rebuild(self.graph)
@@ -290,10 +290,7 @@ class _Writer:
         return self._fixed(node, name, np.full(shape, number, np.float32).astype(np.float64))
 
     def _fixed(self, node: Node, name: str, array: Array) -> Ref:
-        fill = Values.of(array)
-        if fill not in self.fixed:
-            self.fixed[fill] = self.b.add(Param(array.shape, fill, 0.0, 0.0), names=(f"{node.name}/{name}",))[0]
-        return self.fixed[fill]
+        return self.fixed.add(self.b, array, f"{node.name}/{name}")
 
     def _repeated(self, node: Node, x: Ref, axis: int, count: int) -> Refs:
         rows, columns = self.b.type(x).shape

@@ -15,20 +15,17 @@ from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import (
     Abs,
     Affine,
-    Array,
     Concat,
     Embed,
     Linear,
     Op,
-    Param,
     Pointwise,
     Relu,
     Reshape,
     Tanh,
     Transpose,
-    Values,
 )
-from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
+from lstmc.passes import FixedArrays, Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import FUNCTIONS, combined, power_layers
@@ -355,23 +352,19 @@ class EmbedProducts(Pass):
         if self.target.allows("Embed"):
             return PassResult(graph, False)
         counts: Counter[str] = Counter()
-        places: dict[int, tuple[Ref, Ref]] = {}
-
-        def fixed(b: Builder, name: str, array: Array) -> Ref:
-            return b.add(Param(array.shape, Values.of(array), 0.0, 0.0), names=(name,))[0]
+        fixed = FixedArrays()
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if not isinstance(node.op, Embed) or (rows := graph.type(graph.args(node.name)[1]).shape[0]) > MOST_ROWS:
                 return None
             counts["embed"] += 1
-            if rows not in places:
-                ones, minus = np.ones((rows, 1)), -np.arange(rows, dtype=float)
-                places[rows] = fixed(b, f"embed/ones_{rows}", ones), fixed(b, f"embed/places_{rows}", minus)
+            ones = fixed.add(b, np.ones((rows, 1)), f"embed/ones_{rows}")
+            places = fixed.add(b, -np.arange(rows, dtype=float), f"embed/places_{rows}")
             x, matrix = args
             axis, value = b.type(x).rank, x
             ops = (Reshape((*b.type(x).shape, 1)), Linear(axis), Abs(), Affine(-1.0, 1.0), Relu())
             for op, word in zip(ops, ("column", "less_places", "away", "near", "one_hot"), strict=True):
-                more = places[rows] if isinstance(op, Linear) else ()
+                more = (ones, places) if isinstance(op, Linear) else ()
                 (value,) = b.add(op, value, *more, names=(f"{node.name}/{word}",), loc=node.loc)
             (turned,) = b.add(Transpose(0), matrix, names=(f"{node.name}/transposed",), loc=node.loc)
             return b.add(Linear(axis), value, turned, names=node.names, loc=node.loc)

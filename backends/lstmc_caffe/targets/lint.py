@@ -212,7 +212,7 @@ def _check(
     elif rule.no_windows:
         for shape in bottoms:
             windows = unusual_windows(layer, shape) if shape is not None and len(shape) == 4 else {}
-            for kind in windows.keys() & set(rule.no_windows):
+            for kind in (kind for kind in windows if kind in rule.no_windows):
                 yield _violation(rule, layer, windows[kind], WINDOWS[kind])
     elif not rule.in_place:
         for name in layer.top:
