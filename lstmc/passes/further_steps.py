@@ -84,11 +84,11 @@ def absorb(common: CommonStep) -> None:
 
 def _absorb_consumers(common: CommonStep, values: Values) -> None:
     for number in common.flow.consumers.get(values[0], ()):
-        step = common.flow.steps[number]
-        if common.claimed() >> number & 1 or not _computes(common.flow, step):
+        step, claimed = common.flow.steps[number], common.claimed()
+        if claimed >> number & 1 or not _computes(common.flow, step):
             continue
         place = step.inputs.index(values[0])
-        steps = [_matching_consumer(common.flow, step, place, value) for value in values]
+        steps = [_matching_consumer(common.flow, step, place, value, claimed) for value in values]
         matches = [step for step in steps if step is not None]
         if len(matches) < len(steps) or len({step.outputs for step in matches}) < len(matches):
             continue
@@ -112,10 +112,10 @@ def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
     return depth > 0 and len(readers) == 1 and _computes(flow, flow.steps[readers.pop()], depth - 1)
 
 
-def _matching_consumer(flow: Dataflow, pattern: Step, place: int, value: str) -> Step | None:
+def _matching_consumer(flow: Dataflow, pattern: Step, place: int, value: str, claimed: int) -> Step | None:
     for number in flow.consumers.get(value, ()):
         step = flow.steps[number]
-        if equal([pattern, step]) and step.inputs[place] == value:
+        if not claimed >> number & 1 and equal([pattern, step]) and step.inputs[place] == value:
             mine, theirs = (tuple(v if flow.constant(v) else "" for v in s.inputs) for s in (step, pattern))
             if mine == theirs:
                 return step

@@ -150,7 +150,8 @@ def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], flow: Data
             alike.append([number])
         else:
             own.append(number)
-    return sorted((tuple(chain) for alike in by_label.values() for chain in alike), key=lambda chain: -len(chain))
+    chains = (tuple(chain) for alike in by_label.values() for chain in alike)
+    return sorted(chains, key=lambda chain: (len(chain), chain[-1]), reverse=True)  # further steps are found backwards
 
 
 Values = tuple[str, ...]  # one value of each step in time; "" where a step has none

@@ -7,32 +7,33 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lstmc.importers.canonical.first_steps import FirstSteps, Front
 from lstmc.importers.canonical.time import (
     ATTENTION,
     NO_TIME,
     STATES,
     TIMELESS,
-    Frames,
     TwoTimeAxes,
+    constant,
     fixed_frames,
     is_running_sum,
-    is_zero,
     time_axes,
     timeless,
 )
-from lstmc.importers.ir.net import MaskedScan, Net, body_of, origin_of, scan_of
+from lstmc.importers.ir.net import MaskedScan, Net, origin_of
 from lstmc.importers.ir.ops import Elementwise, Expand, LogSoftmax, Permute, Select
-from lstmc.importers.ir.recur import with_mask
-from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed
+from lstmc.importers.ir.values import OpenSize, Shape, ShapeProblem, Size, fixed, number
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan, op_of_one
-from lstmc.ops import Concat, Conv, Dropout, Full, Op, Reshape, Softmax, Split
-from lstmc.ops.layers import Pool
+from lstmc.ops import Binary, Concat, Conv, Dropout, Op, Reshape, Softmax, Split
+from lstmc.ops.layers import MaxPool, Pool
 from lstmc.ops.shape import Reduce
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import late, unused
 from lstmc.types import TensorType
 
+LOWEST = -1e30  # what pads a maximum
+EARLY = 4  # elements of which one may be read alone: a later one may be computed of the length
 APART = "stream the part before it, and compute it outside of the net"
 
 
@@ -63,13 +64,15 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
             raise RefusedError(net.origin, [*reversed(first.values())], what="streamed")  # the first of each layer
         return opened
     if isinstance(opening.length, OpenSize):
-        return opened if not (opening.closed or opened.delays) else net
-    if not (opening.closed or opening.ahead or opened.delays or opening.short):
+        return opened if not (opening.closed or opened.delays or opening.apart) else net
+    if not (opening.closed or opening.ahead or opened.delays or opening.short or opening.apart):
         return opened
     reasons = [f"{one.node}: {one.why}" for one in opening.closed] + opening.ahead + opening.short
+    reasons += ["its first steps are computed in another way"]
     note = f"The length of sequences is fixed at {opening.length}. {reasons[0]}."
     if not (opening.closed or opening.mixed):
-        note += " Imported with `step` the model can be streamed: its outputs come some steps later."
+        note += " Imported with `step` the model can be streamed"
+        note += ": its outputs come some steps later." if opened.delays else "."
     return replace(net, notes=(*net.notes, note))
 
 
@@ -82,16 +85,17 @@ def _refused(net: Net, step: Step | None, otherwise: str, why: str, mend: str) -
 class _Value:
     """A value over time in the new net.
 
-    Its step t has the source's element t - ``lag``, or anything before that; with ``zeros`` more elements of zero in
-    front of the first one, which are not in it. ``lag`` is None of a value that is the same at all steps.
+    Its step t has the source's element t - ``lag``, or anything before that; with ``zeros`` more elements of ``fill``
+    in front of the first one, which are not in it. ``lag`` is None of a value that is the same at all steps.
     """
 
     name: str
     lag: int | None
     zeros: int = 0
+    fill: float = 0.0
 
 
-class _DynamicTime(Frames):
+class _DynamicTime(FirstSteps):
     """The rewrite to a dynamic length. ``closed`` are reasons for a fixed length, ``mixed`` against streaming.
 
     ``ahead`` lists layers that read future frames, ``short`` results with fewer steps than the inputs.
@@ -109,8 +113,8 @@ class _DynamicTime(Frames):
         self.mixed: list[Refusal] = []
         self.ahead: list[str] = []
         self.short: list[str] = []
+        self.apart = False  # whether early steps are computed in another way
         self.values: dict[str, _Value | None] = {}  # values over time; None where something was refused
-        self.titles: dict[str, str] = {}  # of loops, and those that they have with a mask
         if len(lengths) > 1:
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
         for name, axis in axes.items():
@@ -119,12 +123,22 @@ class _DynamicTime(Frames):
                 self.builder.leaves[name] = replace(net.leaves[name], shape=self.shapes[name])
                 self.values[name] = _Value(name, 0)
             elif name in net.params:
-                what = f"{net.params[name].recipe}, which has a value for each of {net.shapes[name][axis]} steps"
-                reader = next(step for step in net.steps if name in step.inputs)
-                self._close(origin_of(reader), f"it reads {what}", "compute it, or make it an input")
-                self.values[name] = None
+                self._constants(name, axis)
         for step in self._needed():
             self._step(step)
+
+    def _constants(self, name: str, axis: int) -> None:
+        """Compute constants of all steps, where they count."""
+        weight = self.old.params[name]
+        reader = next(step for step in self.old.steps if name in step.inputs)
+        counted = self.counted(weight, axis, reader)
+        if counted is None:
+            what = f"{weight.recipe}, which has a value for each of {weight.shape[axis]} steps"
+            self._close(origin_of(reader), f"it reads {what}", "compute it, or make it an input")
+            self.values[name] = None
+        else:
+            self.apart = True
+            self.values[name] = _Value(self.back(counted, axis, reader), 0)
 
     def _opened(self, shape: Shape, axis: int) -> Shape:
         return (*shape[:axis], self.time, *shape[axis + 1 :])
@@ -132,6 +146,8 @@ class _DynamicTime(Frames):
     def net(self) -> Net:
         outputs, delays = {}, {}
         for name, value in self.old.outputs.items():
+            if value in self.heads:
+                value = self._early_last(value, self.old.producers[value])
             result = self.values.get(value, _Value(value, self.late.get(value, 0)))
             if result is None:
                 return self.old
@@ -172,7 +188,7 @@ class _DynamicTime(Frames):
             if needed & set(step.outputs):
                 steps.append(step)
                 padding = isinstance(step.op, Concat) and self.axes.get(step.outputs[0]) == step.op.axis
-                needed |= {v for v in step.inputs if not (padding and is_zero(self.old, v))}
+                needed |= {v for v in step.inputs if not (padding and constant(self.old, v) is not None)}
         return reversed(steps)
 
     def _close(self, node: str, why: str, mend: str) -> None:
@@ -198,6 +214,8 @@ class _DynamicTime(Frames):
         try:
             if operands or any(value in self.axes for value in step.outputs):
                 self._over_time(step)
+            elif any(value in self.heads for value in step.inputs):
+                self._early(step, lates)
             else:
                 self.put(step.op, step.inputs, step)
         except ShapeProblem as problem:
@@ -208,11 +226,11 @@ class _DynamicTime(Frames):
             self._close(origin_of(step), why, mend)
             self.values |= dict.fromkeys(step.outputs, None)
 
-    def _results(self, step: Step, lag: int | None, zeros: int = 0) -> None:
+    def _results(self, step: Step, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
         """Note the results of a step as values over time, those that have that axis."""
         for value in step.outputs:
             if value in self.axes:
-                self.values[value] = _Value(value, lag, zeros)
+                self.values[value] = _Value(value, lag, zeros, fill)
             elif lag is not None:
                 self.late[value] = lag
                 if lag and isinstance(step.op, Scan):
@@ -227,8 +245,30 @@ class _DynamicTime(Frames):
         if refusals is self.closed:
             raise _Closed
 
+    def _early(self, step: Step, lates: list[int]) -> None:
+        """Note a step that computes values of one early step from others; compute what reads a last step too."""
+        if isinstance(step.op, Scan) or any(
+            self.head(v, step)[1] > late for late in lates for v in step.inputs if v in self.heads
+        ):
+            self._refuse(step, self.closed, "it reads an early step alone", "read the last step, or all of them")
+        if lates:
+            names = [self._early_last(value, step) if value in self.heads else value for value in step.inputs]
+            self.put(step.op, names, step)
+        else:
+            self.heads |= dict.fromkeys(step.outputs, step)
+
+    def _early_last(self, value: str, step: Step) -> str:
+        """Return a value of one early step as the last element of the sequence that holds it."""
+        name, lag = self.head(value, step)
+        last = self.one(Select(0, -1), self.held(name, lag, step), hint=f"{value}_held", step=step)
+        self.late[last] = lag
+        return last
+
     def _over_time(self, step: Step) -> None:
         try:
+            if any(value in self.late for value in step.inputs):
+                why = "every step of it reads the last one"
+                self._refuse(step, self.mixed, why, "read each step, or compute it in the program that streams")
             self._by_kind(step)
         except _Closed:
             self.values |= dict.fromkeys(step.outputs, None)
@@ -246,17 +286,20 @@ class _DynamicTime(Frames):
         elif isinstance(op, Permute | Reshape | Elementwise | Dropout) and x is not None:
             if result is None:
                 self._refuse(step, self.closed, "it puts several steps together", APART)
-            if x.zeros and isinstance(op, Elementwise) and np.any(op.eval(np.zeros(1))[0] != 0):
-                self._refuse(step, self.closed, "it changes the zeros of a padding", "pad behind it")
+            fill = float(op.eval(np.full(1, x.fill))[0][0]) if x.zeros and isinstance(op, Elementwise) else x.fill
             self.put(self._at_length(op, result), [x.name], step)
-            self._results(step, x.lag, x.zeros)
+            self._results(step, x.lag, x.zeros, fill)
         elif isinstance(op, Scan):
             self._scan(step, op)
+        elif any(value in self.heads for value in step.inputs):
+            self._early_at_all_steps(step, op, result)
         elif isinstance(op, Expand) and x is None and result is not None:
             shape = (*op.shape[:result], *op.shape[result + 1 :])
             self._in_order(self.at_every_step(first, shape, result, step), result, step, None)
         elif x is not None and axis is not None and is_running_sum(self.old, step):
             self._running_sum(step, axis)
+        elif isinstance(op, Select) and op.axis == axis and x is not None and self._is_early(op.index, first, x):
+            self._take_early(step, step.outputs[0], x, op.index, self.front(x.name, op.axis, step))
         elif isinstance(op, Reduce) and op.axis == axis and x is not None:
             self._whole(first, origin_of(step))
             if not (isinstance(op, Select) and op.index == -1):
@@ -276,6 +319,40 @@ class _DynamicTime(Frames):
             names, lag = self._aligned(step)
             self.put(self._at_length(op, result), names, step)
             self._results(step, lag)
+
+    def _is_early(self, index: int, value: str, x: _Value) -> bool:
+        """Return whether an element of a sequence is of an early step: a later one may be computed of the length."""
+        size = self.old.shapes[value][self.axes[value]]
+        return x.zeros <= index < EARLY and (isinstance(size, OpenSize) or 2 * index < size - 1) and x.lag is not None
+
+    def _take_early(self, step: Step, value: str, x: _Value, index: int, frames: str) -> None:
+        """Note a value of one early step: the first element of a sequence [T, ...] that is later."""
+        self.apart = True
+        self.heads[value] = frames, (x.lag or 0) + index - x.zeros
+
+    def _early_at_all_steps(self, step: Step, op: Op, axis: int | None) -> None:
+        """Compute a step of a sequence and of values of an early step, repeated along its axis."""
+        names = list[str]()
+        for value in step.inputs:
+            shape = self.old.shapes[value]
+            if (
+                value in self.heads
+                and axis is not None
+                and shape[axis : axis + 1] == (1,)
+                and isinstance(op, Binary | Expand)
+            ):
+                name, lag = self.head(value, step)
+                rows = Reshape((self.time, *shape[:axis], *shape[axis + 1 :]))
+                row = self.one(rows, self.held(name, lag, step), hint=f"{value}_held", step=step)
+                value = self.back(row, axis, step)
+                self.values[value], self.axes[value] = _Value(value, lag), axis
+            elif value in self.heads:
+                self._refuse(step, self.closed, "every step of it reads an early step", APART)
+            names.append(value)
+        assert axis is not None
+        aligned, late = self._aligned(replace(step, inputs=tuple(names)))
+        self.put(self._at_length(op, axis), aligned, step)
+        self._results(step, late)
 
     def _running_sum(self, step: Step, axis: int) -> None:
         """Rewrite a cumulative sum over time, which is a product with a triangle of ones, as a cell."""
@@ -306,15 +383,27 @@ class _DynamicTime(Frames):
         """Return a value over time with the zeros in front of it as its first steps."""
         x = self.values[value]
         assert x is not None
-        if not x.zeros:
-            return x
+        return self._behind_padding(x, self.axes[value], step) if x.zeros else x
+
+    def _behind_padding(self, x: _Value, axis: int, step: Step) -> _Value:
+        """Return a value over time with the padding in front of it as its first steps."""
         if x.lag is None:
             why = "it reads a sequence that is padded along time"
             self._refuse(step, self.closed, why, "pad where it is convolved")
-        lag, axis = x.lag or 0, self.axes[value]
+        lag = x.lag or 0
+        if x.fill:
+            shape = self.shapes[x.name]
+            row = self._filled((1, *shape[:axis], *shape[axis + 1 :]), x.fill)
+            y, behind = self.joined([Front(row, x.zeros)], self.front(x.name, axis, step), lag, step)
+            return _Value(self.back(y, axis, step), behind)
         name = self.masked(x.name, lag, axis, step) if lag else x.name
         behind = x.zeros - lag
         return _Value(self.later(name, axis, behind, step), 0) if behind > 0 else _Value(name, -behind)
+
+    def _filled(self, shape: Shape, fill: float) -> str:
+        row = self.builder.fresh("padding")
+        self.builder.hold({row: number(np.full(tuple(fixed(size, "a size") for size in shape), fill))})
+        return row
 
     def _aligned(self, step: Step) -> tuple[list[str], int | None]:
         """Return the operands, delayed to the latest of them, and their lag."""
@@ -346,9 +435,13 @@ class _DynamicTime(Frames):
         if stride != 1:
             mend = "use a stride of 1 along time, or stream only the part after it"
             self._refuse(step, self.closed, f"{what} has a stride of {stride} frames", mend)
-        zeros = x.zeros + pad
-        if isinstance(op, Pool) and zeros and width > 1:
-            self._refuse(step, self.closed, f"{what} is padded", "pool without padding along time")
+        padding = LOWEST if isinstance(op, MaxPool) else 0.0
+        if pad and x.zeros and x.fill != padding:
+            x = self._plain(step.inputs[0], step)
+        x = replace(x, zeros=x.zeros + pad, fill=padding if pad else x.fill)
+        if x.zeros and x.fill and x.lag:
+            x = self._behind_padding(x, axis, step)
+        zeros = x.zeros
         reach = (width - 1) * spread
         lag = (x.lag or 0) - zeros + reach
         if lag < 0:
@@ -358,7 +451,7 @@ class _DynamicTime(Frames):
             self.ahead.append(f"{origin_of(step)}: {what} sees {count} future frame{'s' if count > 1 else ''}")
         name = self.masked(x.name, x.lag, axis, step) if zeros and x.lag else x.name
         frames = self.front(name, axis, step)  # [T, N, C, F]
-        windowed = self.framed(step, op, frames, spatial, reach)
+        windowed = self.framed(step, op, frames, spatial, reach, x.fill if zeros else 0.0)
         self.put(Permute((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [windowed], step)
         self._results(step, lag)
 
@@ -368,16 +461,63 @@ class _DynamicTime(Frames):
 
     def _padding(self, step: Step, op: Concat) -> None:
         """Rewrite padding with zeros in front of a sequence, or after it."""
-        sequences = [v for v in step.inputs if not is_zero(self.old, v)]
-        if len(sequences) != 1 or sequences[0] not in self.values:
-            self._refuse(step, self.closed, "it joins sequences along time", "join them outside of the net")
+        sequences = [v for v in step.inputs if constant(self.old, v) is None]
+        at = step.inputs.index(sequences[0]) if sequences else 0
+        fills = {fill for v in step.inputs[:at] if (fill := constant(self.old, v)) is not None} or {0.0}
+        if len(sequences) != 1 or sequences[0] not in self.values or len(fills) > 1:
+            self._behind(step, op)
+            return
         x = self.values[sequences[0]]
         assert x is not None
-        at = step.inputs.index(sequences[0])
         before = sum(fixed(self.old.shapes[v][op.axis], "a padding") for v in step.inputs[:at])
-        if x.zeros and x.lag != 0:
+        if x.zeros and (x.lag != 0 or {x.fill} != fills):
             x = self._plain(sequences[0], step)
-        self.values[step.outputs[0]] = _Value(x.name, x.lag, x.zeros + before)
+        self.values[step.outputs[0]] = _Value(x.name, x.lag, x.zeros + before, *fills)
+
+    def _behind(self, step: Step, op: Concat) -> None:
+        """Rewrite a sequence behind values of single steps, and before constants, which a stream does not come to."""
+        moving = [i for i, v in enumerate(step.inputs) if v in self.values and constant(self.old, v) is None]
+        behind = step.inputs[moving[0] + 1 :] if moving else ()
+        known = all(constant(self.old, v) is not None for v in behind)
+        if len(moving) != 1 or not known or any(v in self.late for v in step.inputs):
+            self._refuse(step, self.closed, "it joins sequences along time", "join them outside of the net")
+        *before, sequence = step.inputs[: moving[0] + 1]
+        fronts = list[Front]()
+        for value in before:
+            count = fixed(self.old.shapes[value][op.axis], "steps")
+            if value in self.heads and count == 1:
+                fronts.append(self._front(*self.head(value, step), op.axis, step))
+            elif value in self.heads or (row := self._row(value, op.axis, step)) is None:
+                why, mend = f"it begins with {count} steps that differ", "begin with one, or with equal ones"
+                self._refuse(step, self.closed, why, mend)
+            else:
+                fronts.append(Front(row, count))
+        self.apart = True
+        x = self._plain(sequence, step)
+        y, lag = self.joined(fronts, self.front(x.name, op.axis, step), x.lag or 0, step)
+        self._in_order(y, op.axis, step, lag)
+
+    def _front(self, name: str, lag: int, axis: int, step: Step) -> Front:
+        """Return a sequence [T, ...] whose steps have an axis of one element for time as one that begins another."""
+        shape = self.shapes[name][1:]
+        row = self.one(Reshape((self.time, *shape[:axis], *shape[axis + 1 :])), name, hint=f"{name}_front", step=step)
+        return Front(row, 1, lag)
+
+    def _row(self, value: str, axis: int, step: Step) -> str | None:
+        """Return each of several equal steps, with one element along an axis that is the first; None if they differ."""
+        shape, weight = self.old.shapes[value], self.params.get(value)
+        one: Shape = (1, *shape[:axis], *shape[axis + 1 :])
+        if (fill := constant(self.old, value)) is not None:
+            return self._filled(one, fill)
+        if shape[axis] == 1:
+            return self.front(value, axis, step)
+        elif weight is not None and np.all((array := weight.array()) == array.take([0], axis)):
+            weight = weight.transposed(axis, *(a for a in range(len(shape)) if a != axis)).cut(0, 1)
+        else:
+            return None
+        row = self.builder.fresh(f"{value}_row")
+        self.builder.hold({row: weight})
+        return row
 
     def _cut(self, step: Step, op: Split, x: _Value) -> None:
         """Rewrite a slice of a sequence: all elements from one on, or the last one."""
@@ -399,12 +539,20 @@ class _DynamicTime(Frames):
                     self.late[value] = x.lag
                 if x.lag:
                     self.take_earlier(step, value, step.inputs[0], op.axis, x.lag)
+            elif size == 1 and self._is_early(start, step.inputs[0], x):
+                order = self.front(x.name, op.axis, step)
+                shape = self.shapes[order][1:]
+                wide = (self.time, *shape[: op.axis], 1, *shape[op.axis :])
+                self._take_early(
+                    step, value, x, start, self.one(Reshape(wide), order, hint=f"{value}_of_all", step=step)
+                )
             elif size == 1:
                 mend = "read the last step, or all of them"
                 self._refuse(step, self.closed, f"it reads step {start} alone", mend)
             else:
                 left = x.zeros - start  # zeros that the slice begins with
-                self.values[value] = _Value(x.name, None if x.lag is None else x.lag + max(-left, 0), max(left, 0))
+                lag = None if x.lag is None else x.lag + max(-left, 0)
+                self.values[value] = _Value(x.name, lag, max(left, 0), x.fill)
 
     def _scan(self, step: Step, op: Scan) -> None:
         sequences = op.of_role("x", step.inputs)
@@ -415,34 +563,39 @@ class _DynamicTime(Frames):
             self._refuse(step, self.mixed, "it runs backwards, so its first step needs the last input", mend)
         if any(value in self.values and op.role(i) != "x" for i, value in enumerate(step.inputs)):
             self._refuse(step, self.closed, "every step of it reads all steps", APART)
-        names, lag = self._aligned(replace(step, inputs=tuple(sequences)))
-        aligned = iter(names)
+        heads = [v for i, v in enumerate(step.inputs) if v in self.heads and op.role(i) == "state"]
+        if any(v in self.heads and op.role(i) != "state" for i, v in enumerate(step.inputs)):
+            self._refuse(step, self.closed, "every step of it reads an early step", APART)
+        if heads:
+            sequences, late = self._behind_heads(step, sequences, heads)
+            lag: int | None = late
+        else:
+            sequences, lag = self._aligned(replace(step, inputs=tuple(sequences)))
+        aligned = iter(sequences)
         operands = [next(aligned) if op.role(i) == "x" else value for i, value in enumerate(step.inputs)]
         scan: Scan = replace(op, length=self.time)
-        if lag and op.states:
-            scan = self._from_first(step, scan, operands, lag)
+        states = scan.of_role("state", operands)
+        if heads or (lag and op.states):
+            batches = {self.shapes[value][0] for value in states}
+            if isinstance(scan, MaskedScan) or (lag and len(heads) < len(states) and len(batches) > 1):
+                why = "its states would begin before its first input comes"
+                self._refuse(step, self.closed, why, "pad the convolution before it only in front")
+            title = self.titled(scan, operands)
+        if heads:
+            scan = self.from_heads(step, scan, operands, lag or 0, title)
+        if lag and len(heads) < len(states):
+            scan = self.from_first(step, scan, operands, lag, title)
         self.put(scan, operands, step)
         self._results(step, lag)
 
-    def _from_first(self, step: Step, scan: Scan, operands: list[str], lag: int) -> Scan:
-        """Return a scan whose states stay until its first input comes, and insert its mask into the operands."""
-        batches = {self.shapes[value][0] for value in scan.of_role("state", operands)}
-        if len(batches) > 1 or isinstance(scan, MaskedScan):
-            why = "its states would begin before its first input comes"
-            self._refuse(step, self.closed, why, "pad the convolution before it only in front")
-        title, sequences = scan.body.name, len(scan.of_role("x", operands))
-        if title not in self.titles:
-            shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1
-            self.titles[title] = self.builder.scan_name(title) if shared else title
-        own, leaves = self.titles[title], self.builder.leaves
-        for i, value in enumerate(operands):
-            if own != title and isinstance(leaves.get(value), Full):  # a scan starts from zeros of its own name
-                operands[i] = zeros = unused(f"{own}{value.removeprefix(title)}", self.shapes.__contains__)
-                leaves[zeros], self.shapes[zeros] = leaves[value], self.shapes[value]
-        body = body_of(scan, [self.params[value] for value in scan.of_role("weight", operands)])
-        operands.insert(sequences, self.has_begun(lag, batches.pop(), step))
-        masked = with_mask(body, sequences, scan.states)
-        return scan_of(own, masked, scan.length, sequences + 1, scan.states)
+    def _behind_heads(self, step: Step, sequences: list[str], heads: list[str]) -> tuple[list[str], int]:
+        """Return the sequences of a loop, none before the values from which its states start, and their delay."""
+        names, lag = self._aligned(replace(step, inputs=tuple(sequences)))
+        late = max(lag or 0, *(self.head(value, step)[1] for value in heads))
+        by = late - (lag or 0)
+        return [
+            self.later(n, 0, by, step) if by and v in self.values else n for n, v in zip(names, sequences, strict=True)
+        ], late
 
 
 class _Closed(Exception):

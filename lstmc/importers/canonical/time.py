@@ -10,14 +10,13 @@ import numpy as np
 from lstmc.errors import Argument
 from lstmc.importers.ir.net import Net, NetBuilder, origin_of
 from lstmc.importers.ir.ops import Expand, Permute, Select
-from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed, result_shapes
+from lstmc.importers.ir.values import OpenSize, Shape, Size, Weight, fixed, number, plain, result_shapes
 from lstmc.ir import Scan
 from lstmc.ops import Add, Affine, Binary, Concat, Conv, Linear, Mul, Op, Reshape, Split
 from lstmc.ops.layers import Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.types import TensorType
 
-ZEROS = Affine(0.0, 0.0)
 # why a net has no time axis, or two, and what to do
 ATTENTION = (
     "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed",
@@ -93,7 +92,9 @@ def _time_places(net: Net) -> list[list[Place]]:
     for step in net.steps:
         for (operand, axis), (result, other) in same_axes(step, net):
             parent[root((operand, axis))] = root((result, other))
-    times = {root(place): list[Place]() for place in [*_recurrent_axes(net)] or [*_causal_axes(net)]}
+    times = {
+        root(place): list[Place]() for place in [*_recurrent_axes(net)] or [*_causal_axes(net)] or [*_past_axes(net)]
+    }
     for value, axis in [*parent]:
         if root((value, axis)) in times and net.shapes[value][axis] != 1:
             times[root((value, axis))].append((value, axis))
@@ -117,7 +118,7 @@ def _causal_axes(net: Net) -> Iterator[Place]:
             continue
         x, rank = step.inputs[0], len(net.shapes[step.inputs[0]])
         maker = net.producers.get(x)
-        while maker is not None and isinstance(maker.op, Reshape):
+        while maker is not None and isinstance(maker.op, Reshape | Permute):
             maker = net.producers.get(maker.inputs[0])
         for spatial, axis in enumerate((rank - 2, rank - 1)):
             padded = maker is not None and isinstance(maker.op, Concat) and is_zero(net, maker.inputs[0])
@@ -132,11 +133,29 @@ def _causal_axes(net: Net) -> Iterator[Place]:
                 yield x, axis
 
 
+def _past_axes(net: Net) -> Iterator[Place]:
+    """Yield the axes along which elements are added up to each one, or moved on by zeros in front."""
+    for step in net.steps:
+        result, shape = step.outputs[0], net.shapes[step.outputs[0]]
+        if is_running_sum(net, step) and shape[-1] != 1:
+            yield result, len(shape) - 1
+        elif isinstance(step.op, Concat) and is_zero(net, step.inputs[0]) and len(step.inputs) == 2:
+            cut = net.producers.get(step.inputs[1])
+            if cut is not None and isinstance(cut.op, Split) and cut.op.axis == step.op.axis:
+                yield result, step.op.axis
+
+
+def constant(net: Net, value: str) -> float | None:
+    """Return the number that all elements of a value are, whatever the inputs; None if there is none."""
+    if value in net.params and not net.params[value].sources:
+        array = net.params[value].make()
+        return float(array.flat[0] if array.size else 0) if np.all(array == array.flat[:1]) else None
+    op = net.producers[value].op if value in net.producers else None
+    return op.shift if isinstance(op, Affine) and op.scale == 0 else None
+
+
 def is_zero(net: Net, value: str) -> bool:
-    if value in net.params:
-        weight = net.params[value]
-        return not weight.sources and not weight.make().any()
-    return value in net.producers and net.producers[value].op == ZEROS
+    return constant(net, value) == 0
 
 
 def is_running_sum(net: Net, step: Step) -> bool:
@@ -253,11 +272,15 @@ class Frames:
         order.insert(axis, 0)
         return self.one(Permute(tuple(order)), name, hint=f"{name}_back", step=step)
 
-    def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step) -> str:
-        """Add a cell with one state, run over time, and return its outputs."""
-        state = next(iter(body.outputs))
+    def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step, fill: float = 0.0) -> str:
+        """Add a cell with one state that begins with ``fill``, run over time, and return its outputs."""
+        state, first = next(iter(body.outputs)), None
+        if fill:
+            shape = body.inputs[state]
+            row = self.builder.param(number(np.full((1,) * len(shape), fill)), "begin")
+            first = self.one(Expand(tuple(map(plain, shape))), row, hint="begin", step=step)
         title = self.builder.scan_name(stem)
-        y, last = self.builder.loop(title, body, sequences, {state: None}, (), self.time, origin_of(step))
+        y, last = self.builder.loop(title, body, sequences, {state: first}, (), self.time, origin_of(step))
         self._late((y, last), sequences)
         return y
 
@@ -322,8 +345,8 @@ class Frames:
         mask = self.one(Reshape(tuple(shape)), mask, hint="begun_as", step=step)
         return self.one(Mul(), name, mask, hint=f"{name}_begun", step=step)
 
-    def framed(self, step: Step, op: Conv | Pool, frames: str, spatial: int, reach: int) -> str:
-        """Apply a window over the last ``reach`` + 1 frames [T, N, C, F], and return [T, N, O, F']."""
+    def framed(self, step: Step, op: Conv | Pool, frames: str, spatial: int, reach: int, fill: float) -> str:
+        """Apply a window over the last ``reach`` + 1 frames [T, N, C, F], first ``fill``, and return [T, N, O, F']."""
         _, n, channels, features = self.shapes[frames]
         swap = spatial == 1
 
@@ -354,7 +377,7 @@ class Frames:
             frames = self.one(Reshape((self.time, n, channels)), frames, hint=f"{frames}_flat", step=step)
         inner(body, turned, weights, frame, reach, origin_of(step))
         owner = weights[0].sources[0].rpartition(".")[0] if weights and weights[0].sources else ""
-        y = self.scan(owner.rpartition(".")[2] or step.outputs[0], body.finish(every_input=True), [frames], step)
+        y = self.scan(owner.rpartition(".")[2] or step.outputs[0], body.finish(every_input=True), [frames], step, fill)
         if dense:
             y = self.one(Reshape((*self.shapes[y], 1)), y, hint=f"{y}_column", step=step)
         return y
