@@ -27,7 +27,8 @@ from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 ROOT = Path(__file__).parents[1]
-BACKENDS = {name: ROOT / "backends" / name for name in ("lstmc_caffe", "lstmc_onnx", "lstmc_c", "lstmc_torch")}
+NAMES = ("lstmc_caffe", "lstmc_onnx", "lstmc_c", "lstmc_tflite", "lstmc_torch")
+BACKENDS = {name: ROOT / "backends" / name for name in NAMES}
 SOURCES = {"lstmc": ROOT / "lstmc", **BACKENDS}
 
 # Each part of a package, a folder or a file, may import what stands on a line above its own, and nothing else of the
@@ -82,6 +83,14 @@ ORDER["lstmc_c"] = (
     ("backend",),
     ("lstmc_c",),
 )
+ORDER["lstmc_tflite"] = (
+    ("net",),
+    ("lowerings",),
+    ("passes", "artifact"),
+    ("runtime",),
+    ("backend",),
+    ("lstmc_tflite",),
+)
 ORDER["lstmc_torch"] = (
     ("autograd", "program"),
     ("backend", "loop"),
@@ -93,7 +102,7 @@ ORDER["lstmc_torch"] = (
 RANK = {package: {part: rank for rank, parts in enumerate(order) for part in parts} for package, order in ORDER.items()}
 # What is imported from elsewhere, and by whom: a part, a file, or (ending in /) a folder.
 THIRD_PARTY = {
-    "numpy": ("lstmc/", "lstmc_caffe/", "lstmc_onnx/", "lstmc_c/", "lstmc_torch/"),
+    "numpy": ("lstmc/", "lstmc_caffe/", "lstmc_onnx/", "lstmc_c/", "lstmc_tflite/", "lstmc_torch/"),
     "torch": tuple(f"lstmc_torch/{name}.py" for name in ("autograd", "loop", "modules", "trainer", "ranks", "written")),
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),

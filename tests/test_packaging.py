@@ -18,7 +18,8 @@ import lstmc
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-HEAVY = ("matplotlib", "h5py", "torch", "onnx", "onnxruntime", "distributed", "tensorboardX", "svglib")
+ARRAYS, NETS = ("matplotlib", "h5py", "svglib", "tensorboardX"), ("torch", "onnx", "onnxruntime", "ai_edge_litert")
+HEAVY = (*ARRAYS, *NETS, "distributed")
 
 
 @pytest.mark.slow
@@ -27,7 +28,7 @@ def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packaged = {name for name in archive.namelist() if ".dist-info/" not in name}
-    backends = ("lstmc_caffe", "lstmc_onnx", "lstmc_c", "lstmc_torch")
+    backends = ("lstmc_caffe", "lstmc_onnx", "lstmc_c", "lstmc_tflite", "lstmc_torch")
     roots = {"lstmc": ROOT, **dict.fromkeys(backends, ROOT / "backends")}
     files = {
         path.relative_to(root).as_posix()
@@ -70,7 +71,7 @@ def test_the_start_page_lists_every_extra_for_users() -> None:
 @pytest.mark.slow
 def test_what_only_some_commands_need_is_not_imported() -> None:
     everything = (
-        "import lstmc_caffe.backend, lstmc_onnx.backend, lstmc_c.backend;"
+        "import lstmc_caffe.backend, lstmc_onnx.backend, lstmc_c.backend, lstmc_tflite.backend;"
         " from lstmc.cli import Commands; [*Commands().values()]"
     )
     assert imported(everything, HEAVY) == []

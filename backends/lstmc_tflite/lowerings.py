@@ -1,0 +1,350 @@
+"""The lowering of each core op to TFLite's operators: our own table, and those of packages, by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from lstmc import ops
+from lstmc.errors import BackendError
+from lstmc.ops import Array, Op
+from lstmc.plugins import entry_points_of, load, malformed
+from lstmc_tflite.net import Call, Net, Tensor, schema
+
+# Ops of the operands in their order that are an operator without options.
+OPERATORS: Mapping[type[Op], str] = {
+    ops.Abs: "ABS",
+    ops.Add: "ADD",
+    ops.Cos: "COS",
+    ops.Exp: "EXP",
+    ops.Log: "LOG",
+    ops.Maximum: "MAXIMUM",
+    ops.Mul: "MUL",
+    ops.Relu: "RELU",
+    ops.Sigmoid: "LOGISTIC",
+    ops.Sin: "SIN",
+    ops.Sub: "SUB",
+    ops.Tanh: "TANH",
+}
+POWERS: Mapping[float, str] = {0.5: "SQRT", -0.5: "RSQRT", 2.0: "SQUARE"}
+MOST_JOINED = 10  # operands of a CONCATENATION in TFLite Micro
+MOST_AXES = 4  # of operands with broadcasting
+
+Results = list[Tensor]
+
+
+def operator(net: Net, call: Call) -> Results:
+    args = call.args
+    if len(args) == 2:
+        args = [_unrepeated(net, x, other, call) for x, other in (args, args[::-1])]
+    return [net.add(OPERATORS[type(call.op)], args, call.types[0].shape, call.names[0])]
+
+
+def _unrepeated(net: Net, x: Tensor, other: Tensor, call: Call) -> Tensor:
+    """Return what a tensor repeats along an axis, if the operator repeats it itself, beside the other operand."""
+    repeat = next((o for o in net.operators if x in o.outputs and o.code == "BROADCAST_TO"), None)
+    if repeat is None or x.rank > MOST_AXES:
+        return x
+    source = repeat.inputs[0]
+    shape = np.broadcast_shapes(source.shape, other.shape)
+    return source if shape == call.types[0].shape else x
+
+
+def _constant(net: Net, like: Tensor, value: float, name: str) -> Tensor:
+    return net.constant(f"{name}/number", np.full((1,) * like.rank, value))
+
+
+def power(net: Net, call: Call) -> Results:
+    assert isinstance(call.op, ops.Power)
+    (x,), shape, name, exponent = call.args, call.types[0].shape, call.names[0], call.op.exponent
+    if exponent in POWERS:
+        return [net.add(POWERS[exponent], [x], shape, name)]
+    if exponent == -1:
+        return [net.add("DIV", [_constant(net, x, 1.0, name), x], shape, name)]
+    return [net.add("POW", [x, _constant(net, x, exponent, name)], shape, name)]
+
+
+def affine(net: Net, call: Call) -> Results:
+    """Of one operation: the pass ``OneOperation`` writes two as two nodes."""
+    assert isinstance(call.op, ops.Affine)
+    (x,), shape, name, (scale, shift) = call.args, call.types[0].shape, call.names[0], (call.op.scale, call.op.shift)
+    if scale == -1 and shift:
+        return [net.add("SUB", [_constant(net, x, shift, name), x], shape, name)]
+    if shift == 0:
+        return [net.add("MUL", [x, _constant(net, x, scale, name)], shape, name)]
+    return [net.add("ADD", [x, _constant(net, x, shift, name)], shape, name)]
+
+
+EXACT = 1.5 * 2**23  # a float32 plus this has no fraction: the sum is rounded to the nearest, and of two to the even
+
+
+def nearest(net: Net, call: Call) -> Results:
+    """LiteRT's own list of operators lacks ROUND."""
+    (x,), shape, name = call.args, call.types[0].shape, call.names[0]
+    whole = net.add("ADD", [x, _constant(net, x, EXACT, name)], shape, f"{name}/whole")
+    return [net.add("SUB", [whole, _constant(net, x, EXACT, name)], shape, name)]
+
+
+def positive(net: Net, call: Call) -> Results:
+    (x,), shape, name = call.args, call.types[0].shape, call.names[0]
+    above = net.add("GREATER", [x, _constant(net, x, 0.0, name)], shape, f"{name}/above")
+    above.dtype, types = "bool", schema().TensorType
+    return [net.add("CAST", [above], shape, name, inDataType=types.BOOL, outDataType=types.FLOAT32)]
+
+
+def leaky_relu(net: Net, call: Call) -> Results:
+    assert isinstance(call.op, ops.LeakyRelu)
+    return [net.add("LEAKY_RELU", call.args, call.types[0].shape, call.names[0], alpha=call.op.slope)]
+
+
+def same(net: Net, call: Call) -> Results:
+    return call.args
+
+
+def reshape(net: Net, call: Call) -> Results:
+    return [net.reshaped(call.args[0], call.types[0].shape, call.names[0])]
+
+
+def split(net: Net, call: Call) -> Results:
+    assert isinstance(call.op, ops.Split)
+    (x,), axis, shapes = call.args, call.op.axis, [type_.shape for type_ in call.types]
+    if len(shapes) == 1:
+        return [x]
+    if len(set(call.op.sizes)) == 1:
+        place = net.index(np.int32(axis))
+        return net.split("SPLIT", [place, x], shapes, call.names, numSplits=len(shapes))
+    starts = np.cumsum([0, *call.op.sizes])
+    return [
+        _slice(net, x, axis, int(start), shape, name)
+        for start, shape, name in zip(starts, shapes, call.names, strict=False)
+    ]
+
+
+def _slice(net: Net, x: Tensor, axis: int, start: int, shape: Sequence[int], name: str) -> Tensor:
+    begin = [start if each == axis else 0 for each in range(x.rank)]
+    return net.add("SLICE", [x, net.index(begin), net.index(list(shape))], shape, name)
+
+
+def unstack(net: Net, call: Call) -> Results:
+    (x,) = call.args
+    if len(call.types) == 1:
+        return [net.reshaped(x, call.types[0].shape, call.names[0])]
+    rows = [_slice(net, x, 0, t, (1, *x.shape[1:]), f"{name}/row") for t, name in enumerate(call.names)]
+    return [net.reshaped(row, call.types[0].shape, name) for row, name in zip(rows, call.names, strict=True)]
+
+
+def stack(net: Net, call: Call) -> Results:
+    rows = [net.reshaped(x, (1, *x.shape), f"{call.names[0]}/row") for x in call.args]
+    return [_joined(net, rows, 0, call.names[0])]
+
+
+def concat(net: Net, call: Call) -> Results:
+    assert isinstance(call.op, ops.Concat)
+    return [_joined(net, call.args, call.op.axis, call.names[0])]
+
+
+def _joined(net: Net, parts: Sequence[Tensor], axis: int, name: str) -> Tensor:
+    while len(parts) > MOST_JOINED:
+        groups = [parts[i : i + MOST_JOINED] for i in range(0, len(parts), MOST_JOINED)]
+        parts = [_joined(net, group, axis, f"{name}/part") for group in groups]
+    if len(parts) == 1:
+        return parts[0]
+    shape = list(parts[0].shape)
+    shape[axis] = sum(part.shape[axis] for part in parts)
+    return net.add("CONCATENATION", parts, shape, name, axis=axis)
+
+
+def transpose(net: Net, call: Call) -> Results:
+    assert isinstance(call.op, ops.Transpose)
+    (x,), axis = call.args, call.op.axis
+    order = list(range(x.rank))
+    order[axis : axis + 2] = axis + 1, axis
+    return [net.transposed(x, order, call.names[0])]
+
+
+def tile(net: Net, call: Call) -> Results:
+    assert isinstance(call.op, ops.Tile)
+    (x,), axis = call.args, call.op.axis
+    if x.shape[axis] != 1:
+        return [_joined(net, [x] * call.op.tiles, axis, call.names[0])]
+    return [net.add("BROADCAST_TO", [x, net.index(call.types[0].shape)], call.types[0].shape, call.names[0])]
+
+
+def total(net: Net, call: Call) -> Results:
+    return _reduced(net, call, "SUM")
+
+
+def largest(net: Net, call: Call) -> Results:
+    return _reduced(net, call, "REDUCE_MAX")
+
+
+def _reduced(net: Net, call: Call, code: str) -> Results:
+    assert isinstance(call.op, ops.Sum | ops.Max)
+    return [net.add(code, [*call.args, net.index([call.op.axis])], call.types[0].shape, call.names[0])]
+
+
+def softmax(net: Net, call: Call) -> Results:
+    """SOFTMAX is along the last axis."""
+    assert isinstance(call.op, ops.Softmax)
+    (x,), axis, name = call.args, call.op.axis, call.names[0]
+    if axis == x.rank - 1:
+        return [net.add("SOFTMAX", [x], x.shape, name, beta=1.0)]
+    order = [*(i for i in range(x.rank) if i != axis), axis]
+    turned = net.transposed(x, order, f"{name}/turned")
+    parts = net.add("SOFTMAX", [turned], turned.shape, f"{name}/parts", beta=1.0)
+    return [net.transposed(parts, list(np.argsort(order)), name)]
+
+
+def embed(net: Net, call: Call) -> Results:
+    (ids, matrix), types = call.args, schema().TensorType
+    whole = net.add("CAST", [ids], ids.shape, f"{call.names[0]}/ids", inDataType=types.FLOAT32, outDataType=types.INT32)
+    whole.dtype = "int32"
+    return [net.add("GATHER", [matrix, whole], call.types[0].shape, call.names[0])]
+
+
+def linear(net: Net, call: Call) -> Results:
+    """A FULLY_CONNECTED of rows: its matrix is [out, in] as ours."""
+    (x, matrix, *bias), name = call.args, call.names[0]
+    out, width = matrix.shape
+    rows = net.reshaped(x, (prod(x.shape) // width, width), f"{name}/rows")
+    if matrix.data is not None:
+        matrix = net.constant(matrix.name, matrix.data, "weights")
+    numbers = bias[0].data if bias else np.zeros(out)
+    terms = net.constant(f"{name}/bias", numbers, "bias") if numbers is not None else bias[0]
+    product = net.add("FULLY_CONNECTED", [rows, matrix, terms], (rows.shape[0], out), name)
+    return [net.reshaped(product, call.types[0].shape, name)]
+
+
+def conv(net: Net, call: Call) -> Results:
+    """CONV_2D, or DEPTHWISE_CONV_2D where each channel is a group; images are [N, H, W, C] there."""
+    op, (x, matrix, *bias), name = call.op, call.args, call.names[0]
+    assert isinstance(op, ops.Conv)
+    if matrix.data is None:
+        raise BackendError("conv with a computed kernel has no form in TFLite: expected one of parameters")
+    out, inside = matrix.shape[:2]
+    depthwise = op.group > 1 and inside == 1
+    if op.group > 1 and not depthwise:
+        raise BackendError(
+            f"conv with {op.group} groups of {inside} channels: TFLite has groups of one channel, or one group"
+        )
+    image = _padded(net, _channels_last(net, x, name), op.pad, (0, 0), name)
+    order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+    weights = net.constant(f"{name}/weights", matrix.data.transpose(order), "weights")
+    numbers = np.zeros(out) if not bias else bias[0].data
+    assert numbers is not None
+    terms = net.constant(f"{name}/bias", numbers, "bias")
+    options = {"strideH": op.stride[0], "strideW": op.stride[1], "padding": schema().Padding.VALID}
+    options |= {"dilationHFactor": op.dilation[0], "dilationWFactor": op.dilation[1]}
+    options |= {"depthMultiplier": out // op.group} if depthwise else {}
+    shape = (image.shape[0], *call.types[0].shape[-2:], out)
+    code = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
+    maps = net.add(code, [image, weights, terms], shape, f"{name}/maps", **options)
+    return [_channels_first(net, maps, call.types[0].shape, name)]
+
+
+def _channels_last(net: Net, x: Tensor, name: str) -> Tensor:
+    """Return images [..., C, H, W] as [N, H, W, C]."""
+    channels, height, width = x.shape[-3:]
+    if channels == 1:
+        return net.reshaped(x, (prod(x.shape[:-3]), height, width, 1), f"{name}/images")
+    images = net.reshaped(x, (prod(x.shape[:-3]), channels, height, width), f"{name}/images")
+    return net.transposed(images, (0, 2, 3, 1), f"{name}/last")
+
+
+def _channels_first(net: Net, maps: Tensor, shape: Sequence[int], name: str) -> Tensor:
+    if maps.shape[3] > 1:
+        maps = net.transposed(maps, (0, 3, 1, 2), f"{name}/first")
+    return net.reshaped(maps, shape, name)
+
+
+def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: str, value: float = 0.0) -> Tensor:
+    """Return images with ``pad`` elements around each, and ``more`` at its ends."""
+    if not any((*pad, *more)):
+        return x
+    ends = np.array([(0, 0), *((p, p + m) for p, m in zip(pad, more, strict=True)), (0, 0)], np.int32)
+    shape = [size + int(sum(pair)) for size, pair in zip(x.shape, ends, strict=True)]
+    if value:
+        return net.add("PADV2", [x, net.index(ends), net.constant("least", np.float32(value))], shape, f"{name}/padded")
+    return net.add("PAD", [x, net.index(ends)], shape, f"{name}/padded")
+
+
+def pool(net: Net, call: Call) -> Results:
+    """Windows of a padded image. TFLite's means are of whole windows, the core's of the places in the image."""
+    op, (x,), name = call.op, call.args, call.names[0]
+    assert isinstance(op, ops.MaxPool | ops.AvePool)
+    counts, sizes = call.types[0].shape[-2:], x.shape[-2:]
+    windows = list(zip(counts, op.size, op.stride, op.pad, sizes, strict=True))
+    more = [max(0, (c - 1) * s + k - n - 2 * p) for c, k, s, p, n in windows]
+    mean = isinstance(op, ops.AvePool)
+    image = _padded(net, _channels_last(net, x, name), op.pad, more, name, 0.0 if mean else -3e38)
+    shape, options = (image.shape[0], *counts, x.shape[-3]), {"filterHeight": op.size[0], "filterWidth": op.size[1]}
+    options |= {"strideH": op.stride[0], "strideW": op.stride[1], "padding": schema().Padding.VALID}
+    maps = net.add("AVERAGE_POOL_2D" if mean else "MAX_POOL_2D", [image], shape, f"{name}/maps", **options)
+    if mean and np.any((share := _share(windows)) != 1):
+        maps = net.add("MUL", [maps, net.constant(f"{name}/share", share[None, :, :, None])], shape, f"{name}/means")
+    return [_channels_first(net, maps, call.types[0].shape, name)]
+
+
+def _share(windows: Sequence[tuple[int, int, int, int, int]]) -> Array:
+    """Return the size of a window, as a part of which it has places in the padded image: [rows, columns]."""
+    shares = []
+    for count, size, stride, pad, n in windows:
+        starts = np.arange(count) * stride - pad
+        shares.append(size / (np.minimum(starts + size, n + pad) - starts))
+    product: Array = np.multiply.outer(*shares)
+    return product
+
+
+GROUP = "lstmc_tflite.lowerings"  # an entry point of a package names a table from ops to lowerings
+Lowering = Callable[[Net, Call], Results]
+LOWERINGS: Mapping[type[Op], Lowering] = {
+    **dict.fromkeys(OPERATORS, operator),
+    **dict.fromkeys((ops.StopGradient, ops.Dropout, ops.Precomputed), same),
+    **dict.fromkeys((ops.MaxPool, ops.AvePool), pool),
+    ops.Affine: affine,
+    ops.Concat: concat,
+    ops.Conv: conv,
+    ops.Embed: embed,
+    ops.LeakyRelu: leaky_relu,
+    ops.Linear: linear,
+    ops.Max: largest,
+    ops.Positive: positive,
+    ops.Power: power,
+    ops.Reshape: reshape,
+    ops.Round: nearest,
+    ops.Softmax: softmax,
+    ops.Split: split,
+    ops.Stack: stack,
+    ops.Sum: total,
+    ops.Tile: tile,
+    ops.Transpose: transpose,
+    ops.Unstack: unstack,
+}
+
+
+@cache
+def lowerings() -> Mapping[type[Op], Lowering]:
+    """Return all lowerings, our own and those of packages.
+
+    Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load.
+    """
+    tables: dict[type[Op], Lowering] = dict(LOWERINGS)
+    for name, points in entry_points_of(GROUP).items():
+        table: Any = load(GROUP, name, "TFLite lowerings")
+        if not isinstance(table, Mapping):
+            raise malformed(points[0], "TFLite lowerings", "a table from ops to functions that write them", repr(table))
+        tables.update(table)
+    return tables
+
+
+def lowering_of(op: Op) -> Lowering:
+    """Return the lowering of an op, or of the op that it derives from. Raises :class:`BackendError` without one."""
+    table = lowerings()
+    for kind in type(op).__mro__:
+        if kind in table:
+            return table[kind]
+    raise BackendError(f"{op.name} has no lowering to TFLite: a package can bring one by an entry point in {GROUP}")

@@ -1,0 +1,235 @@
+"""LiteRT: nets loaded by its three sets of kernels, and executed for a comparison with the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
+from lstmc.errors import BackendError
+from lstmc.files.reading import read_file
+from lstmc.manifest import Manifest, parse_manifest
+from lstmc.nets.session import NetFiles
+from lstmc.ops import Array
+from lstmc.plugins import need
+from lstmc.verification.differential import wanted_gradients
+from lstmc_tflite.artifact import write_net
+from lstmc_tflite.net import litert, schema
+
+# Sets of kernels, and the resolver of LiteRT that has them.
+KERNELS: Mapping[str, str] = {
+    "xnnpack": "BUILTIN",
+    "optimised": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "reference": "BUILTIN_REF",
+}
+
+
+def _interpreter() -> Any:
+    return litert("interpreter")
+
+
+def _micro() -> Any:
+    return need("tflite_micro.python.tflite_micro.runtime", "TFLite Micro", "test", BackendError)
+
+
+class LiteRT:
+    """A net in LiteRT, on one thread, by the names of its tensors. ``all_values``: every tensor can be read."""
+
+    def __init__(self, content: bytes, kernels: str = "xnnpack", all_values: bool = False) -> None:
+        package = _interpreter()
+        resolver = getattr(package.OpResolverType, KERNELS[kernels])
+        try:
+            self._net = package.Interpreter(
+                model_content=content,
+                num_threads=1,
+                experimental_op_resolver_type=resolver,
+                experimental_preserve_all_tensors=all_values,
+            )
+            self._net.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BackendError(f"LiteRT cannot load the net: {error}") from None
+        self._inputs = {each["name"]: each for each in self._net.get_input_details()}
+        details = self._net.get_tensor_details() if all_values else self._net.get_output_details()
+        self._outputs = {each["name"]: each for each in details}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tensors that can be read."""
+        return [*self._outputs]
+
+    def integers(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+        """Return the numbers of tensors as the net has them, after one pass."""
+        for name, each in self._inputs.items():
+            self._net.set_tensor(each["index"], stored(blobs[name], each))
+        try:
+            self._net.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise BackendError(f"LiteRT cannot run the net: {error}") from None
+        return {name: np.array(self._net.get_tensor(self._outputs[name]["index"])) for name in names}
+
+    def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+        """Return the blobs of these names after one forward pass, in float32."""
+        return {name: real(array, self._outputs[name]) for name, array in self.integers(blobs, names).items()}
+
+
+class Micro:
+    """A net in TFLite Micro, by the names of its inputs and outputs; its wheel has the reference kernels."""
+
+    def __init__(self, content: bytes) -> None:
+        model = schema().Model.GetRootAs(content)
+        graph = model.Subgraphs(0)
+        sizes = [int(np.prod(graph.Tensors(i).ShapeAsNumpy())) for i in range(graph.TensorsLength())]
+        try:
+            self._net = _micro().Interpreter.from_bytes(content, arena_size=2**20 + 32 * sum(sizes))
+        except RuntimeError as error:
+            raise BackendError(f"TFLite Micro cannot load the net: {error}") from None
+        self._inputs = [graph.Tensors(graph.Inputs(i)).Name().decode() for i in range(graph.InputsLength())]
+        self._outputs = [graph.Tensors(graph.Outputs(i)).Name().decode() for i in range(graph.OutputsLength())]
+
+    def integers(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+        """Return the numbers of outputs as the net has them, after one pass."""
+        for place, name in enumerate(self._inputs):
+            self._net.set_input(stored(blobs[name], _details(self._net.get_input_details(place))), place)
+        try:
+            self._net.invoke()
+        except RuntimeError as error:
+            raise BackendError(f"TFLite Micro cannot run the net: {error}") from None
+        return {name: np.array(self._net.get_output(self._outputs.index(name))) for name in names}
+
+    def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+        """Return the outputs of these names after one forward pass, in float32."""
+        arrays, place = self.integers(blobs, names), self._outputs.index
+        return {
+            name: real(array, _details(self._net.get_output_details(place(name)))) for name, array in arrays.items()
+        }
+
+
+def _details(micro: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the type and the scale of a tensor of TFLite Micro as LiteRT tells them."""
+    numbers = micro["quantization_parameters"]
+    pair = [*map(float, numbers["scales"][:1]), *map(int, numbers["zero_points"][:1])]
+    return {"dtype": micro["dtype"], "quantization": pair or [0.0, 0]}
+
+
+def stored(array: Array, details: Mapping[str, Any]) -> Array:
+    """Return an array as a tensor has it: integers of its scale, or float32."""
+    dtype, (scale, zero) = details["dtype"], details["quantization"]
+    if not scale:
+        return np.asarray(array, dtype)
+    limits = np.iinfo(dtype)
+    integers = np.rint(np.asarray(array, np.float64) / np.float64(np.float32(scale))) + zero
+    clipped: Array = np.clip(integers, limits.min, limits.max).astype(dtype)
+    return clipped
+
+
+def real(array: Array, details: Mapping[str, Any]) -> Array:
+    """Return the numbers of a tensor in float32."""
+    scale, zero = details["quantization"]
+    if not scale:
+        return np.asarray(array, np.float32)
+    numbers: Array = (array.astype(np.float64) - zero) * np.float64(np.float32(scale))
+    return numbers.astype(np.float32)
+
+
+@contextmanager
+def loaded_net(files: NetFiles, gpu: bool) -> Iterator[LiteRT]:
+    """Load a written net in LiteRT. Raises :class:`BackendError` for a GPU, and for weights of another file."""
+    if gpu:
+        raise BackendError(f"{files.net}: LiteRT runs it on the CPU here")
+    if files.weights != files.net:
+        raise BackendError(f"{files.weights}: a .tflite net has its weights in it: compile it again with these weights")
+    yield LiteRT(read_file(files.net))
+
+
+FORWARD_ONLY = "a TFLite net has no backward pass"
+INSIDE = "it is no tensor of the net, or a part of one"
+
+
+def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the blobs to feed."""
+    return {blob: part for name, entry in manifest.inputs.items() for blob, part in entry.place.fed(inputs[name])}
+
+
+@dataclass(frozen=True)
+class TfliteExecutor:
+    """One step in LiteRT, by XNNPACK where it can."""
+
+    name: ClassVar[str] = "tflite-cpu"
+
+    def installed(self) -> object:
+        """Return the runtime's package. Raises :class:`BackendError` where it is not installed."""
+        return _interpreter()
+
+    def load(self, content: bytes) -> LiteRT | Micro:
+        """Return a net in the runtime."""
+        return LiteRT(content)
+
+    def unavailable(self) -> str | None:
+        """Return why the runtime cannot be used here, or None."""
+        try:
+            self.installed()
+        except BackendError as error:
+            return error.message
+        return None
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """Return the outputs of the net as written, and by LiteRT every value that is a tensor."""
+        graph, content = compiled.expanded, artifact.files[artifact.net]
+        manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
+        inputs = arrays.fed(graph)
+        fed = input_blobs(manifest, inputs)
+        results = self.load(content).forward(fed, manifest.output_blobs)
+        values = inputs | self.inside(compiled, content, fed, arrays.weights)
+        values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
+        gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+        absent = dict.fromkeys((name for node in graph for name in node.names if name not in values), INSIDE)
+        lost = dict.fromkeys(gradients, FORWARD_ONLY)
+        return Execution(values, {}, {}, absent, lost, files=artifact.run_files)
+
+    def inside(
+        self, compiled: Compiled, content: bytes, fed: Mapping[str, Array], weights: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Return the values of a pass in which LiteRT keeps every tensor."""
+        graph, written = compiled.expanded, write_net(compiled, weights)
+        kept = {id(tensor) for tensor in written.net.tensors}
+        names = {ref: tensor.name for ref, tensor in written.tensors.items() if id(tensor) in kept}
+        arrays = LiteRT(content, "optimised", all_values=True).forward(fed, names.values())
+        return {graph.value_name(ref): arrays[name].reshape(graph.type(ref).shape) for ref, name in names.items()}
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class MicroExecutor(TfliteExecutor):
+    """One step in TFLite Micro, by its reference kernels."""
+
+    name: ClassVar[str] = "tflm"
+
+    def installed(self) -> object:
+        return _micro()
+
+    def load(self, content: bytes) -> LiteRT | Micro:
+        return Micro(content)
+
+    def inside(
+        self, compiled: Compiled, content: bytes, fed: Mapping[str, Array], weights: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Return no values: those inside of a net cannot be read."""
+        return {}
+
+
+def findings() -> Iterator[Finding]:
+    """Yield the runtimes that are installed; without one nothing is broken."""
+    for subject, package, get in (("LiteRT", "ai-edge-litert", _interpreter), ("TFLite Micro", "tflite-micro", _micro)):
+        try:
+            get()
+        except BackendError as error:
+            yield Finding(subject, False, error.message, group="TFLite")
+        else:
+            yield Finding(subject, True, version(package), group="TFLite")

@@ -1,0 +1,247 @@
+"""TFLite nets: each computes its model, step after step, in LiteRT and in TFLite Micro."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc import Input, Param, State, cell, conv, dims, linear, model, scan, sigmoid, split, tanh
+from lstmc.backend import Compiled
+from lstmc.errors import BackendError
+from lstmc.interp import forward, named_rng
+from lstmc.ir import Builder, Graph, Ref
+from lstmc.manifest import Manifest, parse_manifest
+from lstmc.numerics.sequences import StepRunner
+from lstmc.ops import Array, Conv, Elu, Precomputed, Softplus
+from lstmc.ops import Input as InputOp
+from lstmc.ops import Param as ParamOp
+from lstmc.pipeline import compile_graph
+from lstmc.plugins import CELLS as GROUP
+from lstmc.plugins import entry_points_of
+from lstmc.testing.ops import operands_of
+from lstmc.testing.random_models import SeededDraw
+from lstmc.verification.conditioning import relative_gap
+from lstmc.verification.differential import check
+from lstmc.weights import random_weights
+from lstmc_tflite import TfliteBackend
+from lstmc_tflite.lowerings import LOWERINGS
+from lstmc_tflite.net import ALIGNMENT, schema
+from lstmc_tflite.runtime import KERNELS, LiteRT, Micro, input_blobs
+from tests.cells.scanned import RANGES, STARTS, cell_graph, drawn
+from tests.fuzz.tflite_models import tried
+from tests.quick_sample import one_in
+
+CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
+CLOSE = 4e-6  # of a step to the interpreter in float64, in float32
+T, N, D, H = dims("T N D H")
+BACKEND = TfliteBackend()
+
+
+class Stream:
+    """A library cell as a net of one step, and the same in the interpreter, each with states of its own."""
+
+    def __init__(self, name: str) -> None:
+        graph = cell_graph(name, (3, 2))
+        self.name, self.values = name, drawn(name, graph)
+        self.compiled = compile_graph(graph, BACKEND)
+        artifact = BACKEND.emit(self.compiled, self.values.weights)
+        self.content = artifact.files[artifact.net]
+        self.manifest = parse_manifest(artifact.files[f"{name}.manifest.json"])
+        pairs = self.compiled.states or ()
+        self.after = {pair.before: pair.after for pair in pairs}
+        self.first = {pair.before: self.start(pair.before, pair.name.rpartition("/")[2]) for pair in pairs}
+
+    def start(self, before: str, state: str) -> Array:
+        fed = self.values.inputs.get(f"{state}_0", np.zeros(self.compiled.expanded.type(Ref(before)).shape))
+        start: Array = STARTS.get((self.name, state), lambda same: same)(fed)
+        return start.astype(np.float32)
+
+    def inputs(self, step: int) -> dict[str, Array]:
+        names = {node.name: node.types[0].shape for node in self.compiled.expanded if isinstance(node.op, InputOp)}
+        arrays = {n: named_rng(step, n).normal(size=shape) for n, shape in names.items() if n not in self.after}
+        limits = RANGES.get(self.name, {})
+        return {name: limits.get(name, np.asarray)(array).astype(np.float32) for name, array in arrays.items()}
+
+    def runner(self, dtype: type[np.floating]) -> StepRunner:
+        runner = StepRunner(self.compiled, self.values.weights, dtype=dtype)
+        states = self.compiled.states or ()
+        runner.resume({pair.name: self.first[pair.before].astype(dtype) for pair in states})
+        return runner
+
+    def gaps(self, nets: Mapping[str, LiteRT | Micro], steps: int) -> dict[str, float]:
+        """Return how far each net is from the interpreter in float64, and how far that is in float32, at the most."""
+        graph, exact, single = self.compiled.expanded, self.runner(np.float64), self.runner(np.float32)
+        states = dict.fromkeys(nets, self.first)
+        gaps = dict.fromkeys((*nets, "float32"), 0.0)
+        for t in range(steps):
+            inputs = self.inputs(t)
+            values, rounded = exact.step(inputs), single.step(inputs)
+            found = {"float32": {output.name: rounded[output.ref] for output in graph.outputs}}
+            for name, net in nets.items():
+                fed = input_blobs(self.manifest, inputs | states[name])
+                blobs = net.forward(fed, self.manifest.output_blobs)
+                found[name] = {o.name: self.manifest.outputs[o.name].read(blobs) for o in graph.outputs}
+                states[name] = {before: found[name][after] for before, after in self.after.items()}
+            for name, outputs in found.items():
+                for output in graph.outputs:
+                    wanted = values[output.ref]
+                    gap = np.abs(outputs[output.name] - wanted).max() / max(1.0, np.abs(wanted).max())
+                    gaps[name] = max(gaps[name], float(gap))
+        return gaps
+
+
+WILD = {
+    "conv_gru": 40,
+    "ttt_linear": 8,
+}  # steps after which these weights leave nothing of a difference in the last bit
+
+
+@pytest.mark.parametrize("name", one_in(14, CELLS, 7))
+def test_every_cell_computes_a_stream_of_carried_steps(name: str) -> None:
+    stream = Stream(name)
+    nets: dict[str, LiteRT | Micro] = {kernels: LiteRT(stream.content, kernels) for kernels in KERNELS}
+    gaps = stream.gaps({**nets, "micro": Micro(stream.content)}, WILD.get(name, 200))
+    own = gaps.pop("float32")
+    assert max(gaps.values()) <= max(CLOSE, 6 * own), (gaps, own)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["tflite", "tflm"])
+def test_a_verified_net_compares_outputs_and_what_is_inside(place: str) -> None:
+    report = lstmc.compile("lstm", T=4, N=1, D=3, H=4, backend="tflite").verify(on=[place])
+    assert report
+    (report,) = report.reports
+    assert {each.kind for each in report.differences} >= {"output", "blob"}
+    assert len(report.differences) >= (20 if place == "tflite" else 3)
+
+
+def test_a_wrong_weight_of_the_file_is_a_difference() -> None:
+    net = lstmc.compile("gru", T=2, N=1, D=3, H=4, backend="tflite")
+    other = lstmc.compile("gru", T=2, N=1, D=3, H=4, backend="tflite", seed=5)
+    for place in ("tflite", "tflm"):
+        assert net.verify(on=[place])
+    mixed = TfliteBackend().emit(other.compiled, {**net.weights, "gru/U": other.weights["gru/U"]})
+    for executor in BACKEND.executors():
+        report = check(net.compiled, mixed, net.weights, executor)
+        assert any(not each.passed for each in report.differences)
+
+
+def sampled(weights: bool) -> list[tuple[Graph, dict[str, Array]]]:
+    """Graphs of one op each. What follows an op's first operand is an input, or one of the ``weights``."""
+    graphs = []
+    for kind in (*LOWERINGS, Softplus, Elu):
+        for seed in range(3 if kind is not Precomputed and (weights or kind is not Conv) else 0):
+            sample, inputs, refs = kind.sample(SeededDraw(seed)), dict[str, Array](), list[Ref]()
+            if isinstance(sample.op, Conv) and sample.op.group > 1 and sample.operands[1].shape[1] > 1:
+                continue
+            b, domains = Builder(kind.name), sample.op.domains(*sample.operands)
+            for i, (type_, array) in enumerate(zip(sample.operands, operands_of(sample, seed), strict=True)):
+                if weights and i > 0:
+                    refs += b.add(ParamOp(type_.shape), names=(f"w{i}",))
+                else:
+                    refs += b.add(InputOp(type_.shape, None, domains[i]), names=(f"x{i}",))
+                    inputs[f"x{i}"] = array
+            results = b.add(sample.op, *refs, names=("y",))
+            graphs.append((b.finish([(f"y{i}", ref) for i, ref in enumerate(results)]), inputs))
+    return graphs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", [False, True])
+def test_every_op_computes_in_both_runtimes_what_it_means(weights: bool) -> None:
+    for graph, inputs in sampled(weights):
+        params = random_weights(graph)
+        compiled = compile_graph(graph, BACKEND)
+        content, manifest = files(compiled, params)
+        wanted = forward(graph, inputs, params).outputs
+        power = graph.name == "power" and b"y/number" in content  # POW, which TFLite Micro lacks, or DIV
+        for runtime in (LiteRT,) if power else (LiteRT, Micro):
+            blobs = runtime(content).forward(input_blobs(manifest, inputs), manifest.output_blobs)
+            for name, place in manifest.outputs.items():
+                assert relative_gap(place.read(blobs), wanted[name]) < 1e-5, (graph, runtime)
+
+
+def files(compiled: Compiled, params: Mapping[str, Array]) -> tuple[bytes, Manifest]:
+    artifact = BACKEND.emit(compiled, params)
+    return artifact.files[artifact.net], parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
+
+
+@pytest.mark.slow
+def test_random_models_compute_in_both_runtimes_what_they_mean(pytestconfig: pytest.Config) -> None:
+    seed = int(pytestconfig.option.hypothesis_seed)
+    outcomes, failures = tried(range(seed, seed + 12))
+    assert not failures
+    assert outcomes["tflite-cpu: run"] == outcomes["tflm: run"] > 0, outcomes
+
+
+def test_a_gate_is_a_product_of_its_own_and_a_state_is_written_once(tmp_path: Path) -> None:
+    net = lstmc.compile("gru", T=20, N=1, D=16, H=32, backend="tflite")
+    s = schema()
+    read = s.Model.GetRootAs(net.artifact.files["gru.tflite"])
+    graph = read.Subgraphs(0)
+    codes = [read.OperatorCodes(graph.Operators(i).OpcodeIndex()).BuiltinCode() for i in range(graph.OperatorsLength())]
+    assert codes.count(s.BuiltinOperator.FULLY_CONNECTED) == 6
+    assert len(codes) == 16
+    assert s.BuiltinOperator.SPLIT not in codes
+    signature = read.SignatureDefs(0)
+    assert signature.SignatureKey() == b"step"
+    assert [signature.Inputs(i).Name() for i in range(2)] == [b"x", b"gru/h_in"]
+    assert [signature.Outputs(i).Name() for i in range(3)] == [b"y", b"h_T", b"gru/h_out"]
+    assert len({signature.Outputs(i).TensorIndex() for i in range(3)}) == graph.OutputsLength() == 1
+    assert net.artifact.files == lstmc.compile("gru", T=20, N=1, D=16, H=32, backend="tflite").artifact.files
+
+
+def test_data_of_a_file_are_aligned() -> None:
+    content = lstmc.compile("lstm", T=2, N=1, D=3, H=5, backend="tflite").artifact.files["lstm.tflite"]
+    read = schema().Model.GetRootAs(content)
+    whole = np.frombuffer(content, np.uint8)
+    sizes = []
+    for i in range(read.BuffersLength()):
+        if (size := read.Buffers(i).DataLength()) > 0:
+            data = read.Buffers(i).DataAsNumpy()
+            start = data.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+            assert start % ALIGNMENT == 0
+            sizes.append(size)
+    assert len(sizes) > 8
+
+
+def test_a_net_is_run_from_its_files(tmp_path: Path) -> None:
+    net = lstmc.compile("gru", T=2, N=1, D=3, H=4, backend="tflite")
+    net.save(tmp_path)
+    x = np.random.default_rng(0).normal(size=(6, 1, 1, 3)).astype(np.float32)
+    with lstmc.load(tmp_path / "gru.tflite").stream() as step, net.stream(on="interpreter") as exact:
+        for t in range(6):
+            assert relative_gap(step(x=x[t])["y"], exact(x=x[t])["y"]) < CLOSE
+
+
+def test_what_cannot_be_written_is_refused_at_its_line() -> None:
+    @cell
+    def grouped(x=Input(N, 4, 5, 5), *, W=Param(4, 2, 3, 3)):
+        return conv(x, W, group=2), {}
+
+    @model
+    def net(X=Input(T, N, 4, 5, 5)):
+        y, _ = scan(grouped(), X)
+        return y
+
+    with pytest.raises(BackendError, match="conv with 2 groups of 2 channels") as refused:
+        lstmc.compile(net, T=2, N=1, backend="tflite")
+    assert "return conv(x, W, group=2), {}" in str(refused.value)
+
+
+def test_unequal_pieces_and_a_bias_of_a_gate() -> None:
+    @cell
+    def uneven(x=Input(N, D), h=State(N, H), *, W=Param(5, D), U=Param(5, H), b=Param(5)):
+        u, v = split(linear(x, W, b) + linear(h, U), (3, 2))
+        return sigmoid(v), {"h": tanh(u)}
+
+    @model
+    def net(X=Input(T, N, 2)):
+        y, _ = scan(uneven(H=3), X)
+        return y
+
+    assert lstmc.compile(net, T=2, N=2, backend="tflite").verify(on=["tflite", "tflm"])
