@@ -22,17 +22,13 @@ from lstmc_tflite.runtime import MicroExecutor, TfliteExecutor, findings, loaded
 class TfliteBackend(RunsFiles):
     """Writes one step of a net as a .tflite file, states as inputs and outputs, and runs it in LiteRT."""
 
-    name: str = "tflite"
+    name: ClassVar[str] = "tflite"
     summary: ClassVar[str] = "TFLite: one step as NAME.tflite, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {"tflite": "LiteRT on phones and computers"}
+    ops: ClassVar[tuple[type[Op], ...]] = (Input, Full, *lowerings())
     one_step: ClassVar[bool] = True
     net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX
-
-    @property
-    def ops(self) -> tuple[type[Op], ...]:
-        """The ops with a lowering, inputs and constants."""
-        return (Input, Full, *lowerings())
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the list of passes."""

@@ -32,7 +32,7 @@ from lstmc_tflite.lowerings import LOWERINGS
 from lstmc_tflite.net import ALIGNMENT, schema
 from lstmc_tflite.runtime import KERNELS, LiteRT, Micro, input_blobs
 from tests.cells.scanned import RANGES, STARTS, cell_graph, drawn
-from tests.fuzz.tflite_models import tried
+from tests.on_demand.fuzz.tflite_models import tried
 from tests.quick_sample import one_in
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
