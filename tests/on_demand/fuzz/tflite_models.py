@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz.tflite_models 100``: random models in TFLite, run by LiteRT and TFLite Micro; what became of
+"""``python -m tests.on_demand.fuzz.tflite_models 100``: random models in TFLite, run by LiteRT and TFLite Micro; what became of
 them. Each is compiled as one step, and each failure is printed with its seed.
 """
 
@@ -9,7 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable
 
-from tests.fuzz.trial import generic
+from tests.on_demand.fuzz.trial import generic
 
 from lstmc.errors import LstmcError
 from lstmc.pipeline import compile_graph
