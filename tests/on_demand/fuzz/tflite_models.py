@@ -9,8 +9,6 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable
 
-from tests.on_demand.fuzz.trial import generic
-
 from lstmc.errors import LstmcError
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
@@ -18,6 +16,7 @@ from lstmc.testing.random_models import seeded_model
 from lstmc.verification.differential import check
 from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
+from tests.on_demand.fuzz.trial import generic
 
 
 def tried(seeds: Iterable[int]) -> tuple[Counter[str], list[str]]:
