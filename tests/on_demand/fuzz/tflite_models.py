@@ -1,5 +1,6 @@
-"""``python -m tests.on_demand.fuzz.tflite_models 100``: random models in TFLite, run by LiteRT and TFLite Micro; what became of
-them. Each is compiled as one step, and each failure is printed with its seed.
+"""``python -m tests.on_demand.fuzz.tflite_models 100``: random models in TFLite, run by LiteRT and TFLite Micro.
+
+Each is compiled as one step; how it ended is counted, and each failure is printed with its seed.
 """
 
 from __future__ import annotations
