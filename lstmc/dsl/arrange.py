@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from lstmc.dsl.dims import DimExpr, Size, whole_number
-from lstmc.dsl.function import check_value, described, function
+from lstmc.dsl.function import described, flat, function
 from lstmc.dsl.op import number_of, size_of, whole_number_of
 from lstmc.dsl.operators import common_shape, repeated
 from lstmc.dsl.trace import open_trace, origin, size_in
@@ -24,7 +23,7 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
 
     ``expand(x, N, H)`` or ``expand(x, (N, H))``.
     """
-    sizes = [size_of(x, size) for size in _flat(shape)]
+    sizes = [size_of(x, size) for size in flat(shape)]
     added = len(sizes) - x.type.rank
     target = tuple(x.shape[i - added] if size == -1 and i >= added else size for i, size in enumerate(sizes))
     if added < 0 or min(target, default=1) < 1 or common_shape(x.shape, target) != target:
@@ -40,8 +39,7 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
 @function
 def tile(x: Value, repeats: int | Sequence[int]) -> Value:
     """x joined with itself along each axis, so many times: ``tile(x, 3)`` along the last one, ``tile(x, (2, 1))``."""
-    flat = _flat((repeats,))
-    counts = [size_of(x, count) for count in flat]
+    counts = [size_of(x, count) for count in flat((repeats,))]
     if not counts or min(counts) < 1:
         raise ShapeError(
             f"tile: repeats must be 1 or more for each axis, found {described(repeats)}",
@@ -56,13 +54,10 @@ def tile(x: Value, repeats: int | Sequence[int]) -> Value:
 @function
 def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
     """Values of one shape joined along a new axis: ``stack(a, b)`` or ``stack([a, b])`` of two [N, H] is [2, N, H]."""
-    flat = _flat(values)
-    if not flat:
+    listed = flat(values)
+    if not listed:
         raise DslError("stack takes one Value or more, found none", loc=here())
-    for position, value in enumerate(flat):
-        direct = position < len(values) and values[position] is value  # else it stands in a list
-        check_value("stack", value, position if direct else None)
-    first, *others = flat
+    first, *others = listed
     rank, at = first.type.rank, whole_number_of("stack", "axis", axis)
     if not -rank - 1 <= at <= rank:
         raise ShapeError(
@@ -77,7 +72,7 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
                 loc=here(),
                 notes=(f"number {number} is {origin(value)}",),
             )
-    return apply(Concat(at), *[apply(Reshape((*v.shape[:at], 1, *v.shape[at:])), v) for v in flat])
+    return apply(Concat(at), *[apply(Reshape((*v.shape[:at], 1, *v.shape[at:])), v) for v in listed])
 
 
 @function
@@ -93,7 +88,7 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
         )
     if not axes:
         return apply(Transpose(rank - 2), x)
-    listed_axes = _flat(axes)
+    listed_axes = flat(axes)
     order = [axis % rank for axis in listed_axes if whole_number(axis) is not None and -rank <= axis < rank]
     if sorted(order) != list(range(rank)) or len(order) != len(listed_axes):
         listed = ", ".join(map(str, listed_axes))
@@ -114,7 +109,7 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
 def full(shape: Size | Sequence[Size], value: float) -> Value:
     """An array of one number: ``full((N, H), 0.5)``, in a cell or a model."""
     trace = open_trace("full", here())
-    sizes = [size_in(trace, n, here()) if isinstance(n, DimExpr) else whole_number(n) for n in _flat((shape,))]
+    sizes = [size_in(trace, n, here()) if isinstance(n, DimExpr) else whole_number(n) for n in flat((shape,))]
     if any(n is None or n < 1 for n in sizes):
         raise ShapeError(
             f"full: a shape is made of dimensions and of integers of 1 or more, found {described(shape)}",
@@ -141,8 +136,3 @@ def zeros_like(x: Value) -> Value:
 def ones_like(x: Value) -> Value:
     """Ones in the shape of x. No gradient flows to x."""
     return full_like(x, 1)
-
-
-def _flat(arguments: Sequence[Any]) -> list[Any]:
-    """Return arguments given one by one, or in lists, as one list."""
-    return [thing for part in arguments for thing in (part if isinstance(part, list | tuple) else [part])]

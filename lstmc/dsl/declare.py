@@ -14,10 +14,10 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from lstmc import ops
-from lstmc.dsl.dims import Size, as_size, free, shape_text
+from lstmc.dsl.dims import Size, as_size, free, is_scalar, shape_text
 from lstmc.dsl.function import Declared, checked, described
 from lstmc.dsl.trace import check_name
-from lstmc.dsl.value import Value, bounded, finite, is_scalar
+from lstmc.dsl.value import Value, bounded, finite
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Uniform, Values, Xavier
 from lstmc.source import SrcLoc, argument_location, function_location, here, parameter_location

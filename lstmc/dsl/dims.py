@@ -207,6 +207,11 @@ def whole_number(thing: object) -> int | None:
     return int(thing) if isinstance(thing, int | np.integer) and not isinstance(thing, bool) else None
 
 
+def is_scalar(thing: object) -> bool:
+    """Return whether it is a Python or NumPy number."""
+    return isinstance(thing, int | float | np.integer | np.floating) and not isinstance(thing, bool)
+
+
 def as_size(thing: object) -> Size | None:
     """Return a dimension or a positive integer as a size; None for anything else."""
     if isinstance(thing, DimExpr):

@@ -10,11 +10,11 @@ from typing import Any, SupportsAbs, TypeVar, overload
 import numpy as np
 
 from lstmc import ops
-from lstmc.dsl.dims import Size, whole_number
-from lstmc.dsl.function import check_value, described, function
+from lstmc.dsl.dims import Size, is_scalar, whole_number
+from lstmc.dsl.function import check_value, described, flat, function
 from lstmc.dsl.op import axis_of, number_of, pointwise, size_of
 from lstmc.dsl.trace import origin
-from lstmc.dsl.value import Value, apply, bounded, finite, is_scalar
+from lstmc.dsl.value import Value, apply, bounded, finite
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops.layers import flatten_axis
 from lstmc.source import argument_location, here
@@ -78,8 +78,6 @@ def where(mask: Value, a: Value | float, b: Value | float) -> Value:
     A mask of other numbers gives what lies between. At least one of ``a`` and ``b`` may be a number, or both; minus
     infinity is -1e30, whose exp is 0.
     """
-    for position, (name, value) in enumerate((("a", a), ("b", b)), 1):
-        _check_value_or_number("where", value, position, name)
     a, b = bounded(a), bounded(b)
     if is_scalar(a) and is_scalar(b):
         difference = np.float32(finite(a)) - np.float32(finite(b))
@@ -90,14 +88,10 @@ def where(mask: Value, a: Value | float, b: Value | float) -> Value:
 
 def check_two(function: str, a: Any, b: Any) -> None:
     for position, (name, value) in enumerate((("a", a), ("b", b))):
-        _check_value_or_number(function, value, position, name)
+        if not is_scalar(value):
+            check_value(function, value, position, name)
     if is_scalar(a) and is_scalar(b):
         raise DslError(f"{function} takes a Value and another one or a number, found two numbers", loc=here())
-
-
-def _check_value_or_number(function: str, value: object, position: int, name: str) -> None:
-    if not is_scalar(value):
-        check_value(function, value, position, name)
 
 
 # sqrt(8 / pi), and 0.044715 of it: 0.5 (1 + tanh(u)) is sigmoid(2 u)
@@ -256,13 +250,10 @@ def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Val
 @function
 def concat(*values: Value | Sequence[Value], axis: int = -1) -> Value:
     """Values joined along ``axis``: ``concat(a, b)`` or ``concat([a, b])``."""
-    flat: list[Any] = [v for value in values for v in (value if isinstance(value, list | tuple) else [value])]
-    if not flat:
+    listed = flat(values)
+    if not listed:
         raise DslError("concat takes one Value or more, found none", loc=here())
-    for position, value in enumerate(flat):
-        direct = position < len(values) and values[position] is value  # else it stands in a list
-        check_value("concat", value, position if direct else None)
-    return apply(ops.Concat(axis_of("concat", axis, flat[0])), *flat)
+    return apply(ops.Concat(axis_of("concat", axis, listed[0])), *listed)
 
 
 @function
@@ -271,8 +262,7 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
 
     ``reshape(x, ())`` is a single element as a number without axes.
     """
-    flat: list[Any] = [s for size in shape for s in (size if isinstance(size, list | tuple) else [size])]
-    sizes = [size_of(x, size) for size in flat]
+    sizes = [size_of(x, size) for size in flat(shape)]
     fixed = prod(size for size in sizes if size != -1)
     if not shape or sizes.count(-1) > 1 or fixed < 1 or (-1 in sizes and x.type.size % fixed):
         raise ShapeError(

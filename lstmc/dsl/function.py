@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
-from lstmc.dsl.dims import DimExpr
+from lstmc.dsl.dims import DimExpr, is_scalar
 from lstmc.dsl.operators import ARGUMENTS
 from lstmc.dsl.trace import CALL, Call, Trace, Traced, derived_name
 from lstmc.errors import DslError
@@ -25,7 +25,8 @@ R = TypeVar("R")
 def function(body: Callable[P, R]) -> Callable[P, R]:
     """Return the function with its arguments checked, and its results named after it: see :func:`named`.
 
-    The arguments that its signature declares as ``Value`` must be Values, or None where it says so.
+    The arguments that its signature declares as ``Value`` must be Values, or what else it says: None, a number, or one
+    or several in a list.
     """
     return named(body, body.__name__, signature(body))
 
@@ -64,8 +65,15 @@ def _check_values(function: str, expected: Signature, args: tuple[Any, ...], kwa
         return
     for position, parameter in enumerate(expected.parameters.values()):
         value, declared = bound.get(parameter.name), parameter.annotation
-        if parameter.kind is not Parameter.VAR_POSITIONAL and (
-            declared == "Value" or (declared == "Value | None" and value is not None)
+        if declared == "Value | Sequence[Value]":
+            for place, given in enumerate(value or (), position):
+                in_list = isinstance(given, list | tuple)
+                for one in given if in_list else [given]:
+                    check_value(function, one, None if in_list else place)
+        elif (
+            (declared == "Value" and parameter.kind is not Parameter.VAR_POSITIONAL)
+            or (declared == "Value | None" and value is not None)
+            or (declared == "Value | float" and not is_scalar(value))
         ):
             check_value(function, value, position, parameter.name)
 
@@ -142,7 +150,7 @@ def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) ->
     if not assigned:
         if not word:
             return
-        names = (derived_name(word, [value for value in _flat(args) if isinstance(value, Traced)]),) * len(results)
+        names = (derived_name(word, [value for value in flat(args) if isinstance(value, Traced)]),) * len(results)
     for value, name, is_new in zip(results, names, new, strict=True):
         if is_new:
             trace.names[value.ref] = name
@@ -150,12 +158,9 @@ def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) ->
                 trace.words[value.ref] = name
 
 
-def _flat(args: Iterable[Any]) -> Iterable[Any]:
-    for value in args:
-        if isinstance(value, list | tuple):
-            yield from value
-        else:
-            yield value
+def flat(arguments: Iterable[Any]) -> list[Any]:
+    """Return arguments given one by one, or in lists, as one list."""
+    return [thing for part in arguments for thing in (part if isinstance(part, list | tuple) else [part])]
 
 
 class Declared:

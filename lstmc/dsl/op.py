@@ -8,10 +8,10 @@ from dataclasses import fields
 from inspect import Parameter, getdoc, signature
 from typing import Any, Concatenate, ParamSpec
 
-from lstmc.dsl.dims import DimExpr, Size, whole_number
+from lstmc.dsl.dims import DimExpr, Size, is_scalar, whole_number
 from lstmc.dsl.function import check_value, described, named, refuse_call
 from lstmc.dsl.trace import origin, size_in
-from lstmc.dsl.value import Value, apply, finite, inner_trace, is_scalar
+from lstmc.dsl.value import Value, apply, finite, inner_trace
 from lstmc.errors import DslError, LstmcError, ShapeError
 from lstmc.ops import Op, Pointwise
 from lstmc.source import argument_location, here

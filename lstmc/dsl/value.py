@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from lstmc.dsl.dims import is_scalar
 from lstmc.dsl.function import described, named
 from lstmc.dsl.operators import INSTEAD, INSTEAD_OF_METHODS, IndexRefused, fit, indexed, operands_repeated, product
 from lstmc.dsl.trace import Trace, Traced, origin, size_in
@@ -278,11 +279,6 @@ def instead_of(name: str) -> str:
     if name in FUNCTIONS:
         return f": write from lstmc import {name}"
     return f": write {INSTEAD[name]}" if name in INSTEAD else ""
-
-
-def is_scalar(thing: object) -> bool:
-    """Return whether it is a Python or NumPy number."""
-    return isinstance(thing, int | float | np.integer | np.floating) and not isinstance(thing, bool)
 
 
 def bounded(number: Any) -> Any:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from lstmc.dsl.declare import fixed_values
-from lstmc.dsl.dims import Size, whole_number
+from lstmc.dsl.dims import Size, is_scalar, whole_number
 from lstmc.dsl.elementwise import check_two, linear, relu, step, stop_gradient
 from lstmc.dsl.function import checked, described, function
 from lstmc.dsl.op import axis_of, size_of
 from lstmc.dsl.reduce import max
 from lstmc.dsl.trace import open_trace
-from lstmc.dsl.value import Value, apply, finite, is_scalar
+from lstmc.dsl.value import Value, apply, finite
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import IntegerRange, RealRange, Reshape, Round, Transpose
 from lstmc.source import argument_location, assigned_names, here
