@@ -1,17 +1,27 @@
-"""The whole compiler on one page: the list of passes, and the function that runs it.
+"""The whole compiler on one page: the passes of each target in order, and the function that runs them.
 
-MODEL     roll_up                      steps of a recurrence that were written out become a scan
-          simplify, cse, dead          the one-step body and the model around it
-          fuse_linears, fuse_horizontal  products on one value, and ops on neighbouring pieces, become one
-          hoist, sink                  what needs no state leaves the loop, before it and after it
-          (parallel_time)              linear recurrences in few nodes, where a backend knows what layers cost
-          simplify, cse, dead
-          peel, dead                   the first step on its own, where states start from a constant
-LEGAL     the backend's: legalize      core ops become the target's
-          cse, dead                    what legalisation repeated
-          re-rolling                   bodies become a target's own recurrent layers (in Caffe: LSTMUnit, LSTM, RNN)
-EXPANDED  the backend's: expand        every step's nodes, parameters shared by being the same node
-          dead                         what no step reads
+    core         roll_up simplify cse dead fuse_linears fuse_horizontal hoist sink simplify cse dead peel expand dead
+    caffe        roll_up simplify cse dead fuse_linears fuse_horizontal hoist sink parallel_time? simplify cse dead peel
+                 check_gradients untie_transposes pass_packed_values legalize cse reshape_once dead find_native_layers?
+                 keep_time_axis? find_lstm_unit? cse dead narrow cse dead expand dead limit_fan constants
+    caffe-fused  roll_up simplify cse dead fuse_linears distribute hoist sink conv_products hoist simplify cse dead
+                 check_gradients untie_transposes pass_packed_values legalize cse
+    flat         roll_up simplify cse dead fold_convs spread_kernels? conv_products? precompute fuse_linears
+                 fuse_horizontal hoist sink parallel_time? embed_products half_steps? simplify cse dead peel
+                 separate_layers legalize narrow cse expand dead settle_views constants one_row? cse dead? settle_views
+                 fixed_blobs folded_constants? rename_blobs?
+    noslice      roll_up embed_products simplify cse dead fold_convs conv_products precompute roll_in split_products
+                 fixed_products simplify cse dead peel separate_layers legalize narrow cse expand dead fit_readers dead
+                 settle_views constants cse settle_views fixed_blobs
+    onnx         roll_up simplify cse dead hoist check_forms find_layers simplify cse dead fuse_linears fuse_horizontal
+                 hoist sink simplify cse dead expand dead bias_apart
+    torch        roll_up simplify cse dead fuse_linears distribute hoist sink conv_products hoist simplify cse dead
+                 generate_loops dead
+    c            roll_up simplify cse dead fuse_linears simplify cse dead check_ops expand dead
+
+``core`` is without a backend. Each other target has the passes of one of these, and those with ``?`` where it needs
+them. What is decided once for all steps comes before ``legalize``, which makes ops of the target; ``expand`` then
+copies each step's nodes, and shares parameters by being the same node.
 """
 
 from __future__ import annotations
@@ -51,8 +61,7 @@ from lstmc.text import nearest_or_all
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
     *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
-    *(Simplify(), Cse(), Dead()),
-    *(Peel(), Dead()),
+    *(Simplify(), Cse(), Dead(), Peel()),
 )
 # Before each scan becomes one generated loop: gates stay separate there, as one loop computes all ops of one size, and
 # a convolution of a state is a product, as there is no code for one.

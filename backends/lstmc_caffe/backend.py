@@ -67,7 +67,7 @@ from lstmc_caffe.rows.constants import Constants, FoldedConstants
 from lstmc_caffe.rows.layout import FixedBlobs
 from lstmc_caffe.rows.matrix_rows import OneRow, RowsTimeAxis
 from lstmc_caffe.rows.narrow import EmbedProducts, HalfSteps, Narrow, RenameBlobs
-from lstmc_caffe.rows.views import FitReaders, SettleViews, UnreadInputs
+from lstmc_caffe.rows.views import FitReaders, SettleViews
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
 from lstmc_caffe.runtime.runner import Runner
@@ -95,7 +95,7 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
         *(Simplify(), Cse(), Dead(), FuseLinears()),
         *(() if gates == "separate" else (FuseHorizontal(),)),
         *((Hoist(), Sink()) if hoisted else (Sink(),)),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(Simplify(), Cse(), Dead(), Peel()),
         *(*legalization(target.trained), Cse(), ReshapeOnce(), Dead()),
         *((FindNativeLayers(), Cse(), Dead()) if native else ()),
         *((keep_axis, FindLSTMUnit(), Cse(), Dead()) if gates == "unit" else ()),
@@ -109,43 +109,53 @@ def _fused(target: Target) -> Passes:
     return (*LOOP_PASSES, *legalization(target.trained, fused=True), Cse())
 
 
-def _convolutions(target: Target) -> Passes:
-    """As products where there are no images."""
-    convolutions: Passes = (FoldConvs(target.trained),)
+def _of_parameters(target: Target) -> Passes:
+    """What is made of parameters as weights, if they are not trained; convolutions as products where there are none."""
+    if target.trained:
+        return ()
     if not target.allows("Convolution"):
-        return (*convolutions, ConvProducts(target.trained))
-    unequal = Convolution(dilation=(1, 2), kernel=(2, 2))
-    return (*convolutions, SpreadKernels()) if lint_op(unequal, [], [], target) else convolutions
+        return (FoldConvs(), ConvProducts(), Precompute())
+    unequal = lint_op(Convolution(dilation=(1, 2), kernel=(2, 2)), [], [], target)
+    return (FoldConvs(), SpreadKernels(), Precompute()) if unequal else (FoldConvs(), Precompute())
+
+
+def _decompositions(target: Target) -> Passes:
+    """Formulas for ops that the target lacks."""
+    embed: Passes = () if target.allows("Embed") else (EmbedProducts(),)
+    return (*embed, HalfSteps()) if target.float16 else embed
 
 
 def _rows(target: Target) -> Passes:
-    rows = target.before_one_row
-    settle = SettleViews(rows, target.one_row)
+    """Blobs are matrices, [T, N, D] as [T*N, D]."""
     return (
-        *(Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
+        *(Simplify(), Cse(), Dead(), *_of_parameters(target)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
-        *(EmbedProducts(target), HalfSteps(target), Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
-        *(Expand(RowsTimeAxis(rows)), Dead(), settle, Constants(rows), settle, Dead()),
-        *(OneRow(target), Cse(), SettleViews(target), Dead()),
-        *(FixedBlobs(target), FoldedConstants(target), UnreadInputs(target), RenameBlobs(target)),
+        *(*_decompositions(target), Simplify(), Cse(), Dead(), Peel()),
+        *_matrices(target),
     )
 
 
 def _rows_of_steps(target: Target) -> Passes:
-    """Return the passes for targets without Slice: gates and weights are not packed, steps are not joined."""
-    rows = target.before_one_row
-    settle = SettleViews(rows, target.one_row)
+    """The same for targets without Slice: gates and weights are not packed, steps are not joined."""
     return (
-        *(EmbedProducts(target), HalfSteps(target), Simplify(), Cse(), Dead()),
-        *(*_convolutions(target), Precompute(target.trained)),
-        *(RollIn(), SplitProducts(), FixedProducts()),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
-        *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
-        *(settle, Constants(rows), settle, Dead()),
-        *(OneRow(target), Cse(), SettleViews(target), Dead()),
-        *(FixedBlobs(target), FoldedConstants(target), UnreadInputs(target), RenameBlobs(target)),
+        *(*_decompositions(target), Simplify(), Cse(), Dead()),
+        *(*_of_parameters(target), RollIn(), SplitProducts(), FixedProducts()),
+        *(Simplify(), Cse(), Dead(), Peel()),
+        *_matrices(target),
+    )
+
+
+def _matrices(target: Target) -> Passes:
+    """Layers on matrices, as the target's readers take them."""
+    rows = target.before_one_row
+    return (
+        *(*legalization(target.trained), Narrow(rows), Cse(), Expand(RowsTimeAxis(rows)), Dead()),
+        *((FitReaders(), Dead()) if target.time == "steps" else ()),
+        *(SettleViews(rows, first=True), Constants(rows)),
+        *((OneRow(target), Cse(), Dead()) if target.one_row else (Cse(),)),
+        *(SettleViews(target), FixedBlobs(target)),
+        *((FoldedConstants(target),) if target.folds_constants else ()),
+        *(() if target.names == "model" else (RenameBlobs(target),)),
     )
 
 

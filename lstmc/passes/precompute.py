@@ -30,17 +30,14 @@ class Precompute(Pass):
     2. such a value, where others read it => precomputed(it), which is a weight; a scan has it as one
     3. a weight that a scan has as a value => the same as a weight
 
-    Values that are much larger than their parameters stay: no net carries a parameter in many copies. Nets that are
-    trained keep all (``trained``): from such a weight the parameter cannot be read back.
+    Values that are much larger than their parameters stay: no net carries a parameter in many copies. It is not for
+    nets that are trained: from such a weight the parameter cannot be read back.
     """
 
     name = "precompute"
     before_peel = True
-    trained: bool = False
 
     def run(self, graph: Graph) -> PassResult:
-        if self.trained:
-            return PassResult(graph, False)
         hoisted = Hoist(of_parameters=True).run(graph)
         counts = Counter(hoisted.counts)
         marked = _marked(hoisted.graph, counts)
@@ -109,16 +106,15 @@ class FoldConvs(Pass):
     2. conv(x, W, b) + t, ... - t    => conv(x, W, b + t), conv(x, W, b - t)
 
     s and t are [C, 1, 1], made of parameters alone, as W and b are, so ``precompute`` stores the results; nothing else
-    reads the convolution. Nets that are trained keep all (``trained``): s and t are trained by themselves.
+    reads the convolution. It is not for nets that are trained: s and t are trained by themselves.
     """
 
     name = "fold_convs"
     before_peel = True
-    trained: bool = False
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        return result(graph, graph if self.trained else _folded(graph, counts), counts)
+        return result(graph, _folded(graph, counts), counts)
 
 
 def _folded(graph: Graph, counts: Counter[str]) -> Graph:
@@ -228,19 +224,15 @@ class ConvProducts(Pass):
                                  images that are one at one place: of parameters alone, so ``precompute`` stores it
     2. split(that, channels)  => reshape(split(linear(...))): channels are columns that lie together
 
-    M has at most as many elements as ``precompute`` allows; a larger convolution stays. Nets that are trained keep all
-    (``trained``): M is no parameter. With ``loops`` it is done in loops alone, in trained nets too, where ``hoist``
-    then computes M once before the loop.
+    M has at most as many elements as ``precompute`` allows; a larger convolution stays. Nets that are trained do so
+    in loops alone (``loops``), as M is no parameter; ``hoist`` then computes M once before the loop.
     """
 
     name = "conv_products"
     before_peel = True
-    trained: bool = False
     loops: bool = False
 
     def run(self, graph: Graph) -> PassResult:
-        if self.trained and not self.loops:
-            return PassResult(graph, False)
         counts: Counter[str] = Counter()
 
         def visit_of(part: Graph, fixed: FixedArrays) -> Visit:

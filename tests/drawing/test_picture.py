@@ -91,7 +91,7 @@ def test_a_rolled_scan_is_its_body_once_with_its_states_going_round() -> None:
 
 
 def test_a_first_step_of_its_own_has_a_frame_and_hands_its_state_on() -> None:
-    picture = picture_of(graph_after("gru", "dead:3", T=50, N=2, D=3, H=5))
+    picture = picture_of(graph_after("gru", "peel", T=50, N=2, D=3, H=5))
     assert titles(picture) == ["gru, the first step", "gru, the other 49 steps"]
     assert arrows(picture, Flow.STATE) == [("y first h", "y h_prev"), ("y h", "y h_prev")]
 

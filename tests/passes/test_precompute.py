@@ -102,11 +102,6 @@ graph net {
     assert print_graph(after) == print_graph(before).replace("'static'", "'weight'")
 
 
-def test_nets_that_are_trained_keep_all() -> None:
-    before = parse_graph(BEFORE)
-    assert Precompute(trained=True).run(before) == PassResult(before, False)
-
-
 def test_what_is_much_larger_than_its_parameters_stays() -> None:
     before = parse_graph("""\
 graph net {

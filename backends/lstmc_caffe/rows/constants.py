@@ -259,8 +259,6 @@ class FoldedConstants(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        if not self.target.folds_constants:
-            return PassResult(graph, False)
         varying = _varying(graph)
         for output in graph.outputs:
             if output.ref.node not in varying:

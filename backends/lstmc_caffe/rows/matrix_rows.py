@@ -132,7 +132,7 @@ class OneRow(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        if not self.target.one_row or all(map(_is_row, graph)):
+        if all(map(_is_row, graph)):
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
         return result(graph, writer.run(), writer.counts)

@@ -303,11 +303,10 @@ class HalfSteps(Pass):
     """
 
     name = "half_steps"
-    target: Target
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        return result(graph, self._in_half(graph, counts) if self.target.float16 else graph, counts)
+        return result(graph, self._in_half(graph, counts), counts)
 
     def _in_half(self, graph: Graph, counts: Counter[str]) -> Graph:
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -346,11 +345,8 @@ class EmbedProducts(Pass):
     """
 
     name = "embed_products"
-    target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        if self.target.allows("Embed"):
-            return PassResult(graph, False)
         counts: Counter[str] = Counter()
         fixed = FixedArrays()
 
@@ -397,7 +393,7 @@ class RenameBlobs(Pass):
             return (_word(name) == name and name not in kwlist) if words else name not in taken
 
         renamed = {node.name for node in layers if not all(map(fits, node.names))}
-        if self.target.names == "model" or not renamed:
+        if not renamed:
             return PassResult(graph, False)
         counts: Counter[str] = Counter()
         rebuild = Rebuild(graph)

@@ -23,6 +23,8 @@ class SettleViews(Pass):
 
     1. view(view(x)) => one view of x; a view in x's own shape => x
     2. an input of the host that is fed as it is, with two axes => Input
+       an Input that no layer and no output reads => an input of the host, from which nothing is fed: readers refuse
+       such nets (for targets without Silence; the ``first`` run leaves it, as it may be what constants are made of)
     3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
     4. a layer reads another view   => Reshape
     5. only outputs read a view     => the host reads the blob so
@@ -36,10 +38,10 @@ class SettleViews(Pass):
 
     name = "settle_views"
     target: Target
-    before_one_row: bool = False  # that pass undoes each Reshape
+    first: bool = False  # another run follows; if blobs have one row, the pass between them undoes each Reshape
 
     def run(self, graph: Graph) -> PassResult:
-        settler = _Settler(graph, self.target, self.before_one_row)
+        settler = _Settler(graph, self.target, self.first)
         return compared(graph, settler.run(), settler.counts)
 
     def ensures(self, graph: Graph) -> None:
@@ -51,36 +53,11 @@ class SettleViews(Pass):
                 raise PassError(f"settle_views left %{node.name} with blobs of other axes than {axes}", loc=node.loc)
 
 
-@dataclass(frozen=True)
-class UnreadInputs(Pass):
-    """Leave inputs that no layer reads out of nets of targets without Silence: readers refuse such nets.
-
-    1. an Input that no layer and no output reads => an input of the host, from which nothing is fed
-
-    It comes last: what makes constants may read an input that the model does not.
-    """
-
-    name = "unread_inputs"
-    target: Target
-
-    def run(self, graph: Graph) -> PassResult:
-        readers, counts = graph.readers(), Counter[str]()
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            op = node.op
-            if not isinstance(op, caffe.InputLayer) or Ref(node.name) in readers or self.target.allows("Silence"):
-                return None
-            counts["leave_out"] += 1
-            return b.copy(node, (), caffe.HostInput(op.shape, op.fill, op.values))
-
-        return result(graph, rewrite(graph, visit), counts)
-
-
 @dataclass
 class _Settler:
     graph: Graph
     target: Target
-    before_one_row: bool
+    first: bool
     counts: Counter[str] = field(default_factory=Counter)
     sources: dict[Ref, Ref] = field(default_factory=dict)  # old values to new ones, views to what they are views of
     blobs: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
@@ -89,6 +66,7 @@ class _Settler:
     def run(self) -> Graph:
         self.b = Builder(self.graph.name, self.graph)
         self.read: set[Ref] = set()  # by layers
+        self.readers = self.graph.readers()
         feeds = [(node.op, self.graph.args(node.name)[0]) for node in self.graph if isinstance(node.op, caffe.Feed)]
         self.stepwise = {source.node for op, source in feeds if op.step is not None}
         self.reshaped = {source.node for op, source in feeds if op.step is None}
@@ -105,9 +83,13 @@ class _Settler:
         if isinstance(node.op, caffe.View):
             self.sources[Ref(node.name)] = self.sources[args[0]]
             return
-        fed = node.name in self.stepwise | self.reshaped
-        if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and not fed:
-            blobs = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill, node.op.values))
+        op, is_fed = node.op, node.name in self.stepwise | self.reshaped
+        left_out = not self.first and Ref(node.name) not in self.readers and not self.target.allows("Silence")
+        if isinstance(op, caffe.HostInput) and len(op.shape) == 2 and not is_fed and not left_out:
+            blobs = self.b.copy(node, (), caffe.InputLayer(op.shape, op.fill, op.values))
+        elif isinstance(op, caffe.InputLayer) and left_out:
+            self.counts["leave_out"] += 1
+            blobs = self.b.copy(node, (), caffe.HostInput(op.shape, op.fill, op.values))
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
             if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref).shape for ref in operands}) > 1:
@@ -155,7 +137,7 @@ class _Settler:
         if self.b.type(source).shape == shape:
             return source
         if (source, shape) not in self.blobs:
-            if not self.before_one_row and not self.target.allows("Reshape"):
+            if not (self.first and self.target.one_row) and not self.target.allows("Reshape"):
                 raise self._refused(
                     reader,
                     source,

@@ -226,7 +226,6 @@ def test_a_product_with_zero_depends_on_no_input(shift: str, varies: bool, zero:
         %n: f32[2,6] = caffe.ReLU(%m)
         %z: f32[2,6] = caffe.Eltwise(%t, {zero}, operation='PROD')"""
     )
-    assert not FoldedConstants(load_target("flat")).run(graph).modified
     check = FoldedConstants(load_target("rknn"))
     if varies:
         assert check.run(graph).graph is graph
@@ -264,7 +263,6 @@ def test_a_constant_factor_of_several_rows_is_apart_from_a_product(factor: str, 
     done = outcome.graph
     (read, *_) = done.args("y")
     assert (done.node(read.node).op == caffe.PowerLayer(shift=2.0**-126)) is apart
-    assert not FoldedConstants(load_target("flat")).run(graph_of(lines)).modified
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])

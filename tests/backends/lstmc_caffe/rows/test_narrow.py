@@ -393,12 +393,11 @@ def test_tanh_of_a_small_factor_is_as_it_is() -> None:
     before = parse_graph(
         "graph g {\n%x: f32[2] = input()\n%a: f32[2] = affine(%x, scale=64.0)\n%y: f32[2] = tanh(%a)\nreturn y=%y\n}"
     )
-    assert not HalfSteps(load_target("rknn")).run(before).modified
+    assert not HalfSteps().run(before).modified
     far = parse_graph(print_graph(before).replace("64.0", str(2.0**27)))
-    made = HalfSteps(load_target("rknn")).run(far)
+    made = HalfSteps().run(far)
     assert made.counts == {"tanh_of_tanh": 1}
-    assert not HalfSteps(load_target("rknn")).run(made.graph).modified
-    assert not HalfSteps(FLAT).run(far).modified
+    assert not HalfSteps().run(made.graph).modified
 
 
 @model
@@ -428,7 +427,7 @@ graph net {{
   return y=%y, z=%z
 }}
 """)
-    outcome = EmbedProducts(FLAT).run(graph)
+    outcome = EmbedProducts().run(graph)
     assert outcome.counts == counts
     params = [node for node in outcome.graph if isinstance(node.op, ParamOp)]
     assert len(params) == (3 if counts else 1), "ones and places are there once"
@@ -437,6 +436,6 @@ graph net {{
 @pytest.mark.parametrize(("factor", "counts"), [(2.0**27, {"mask": 1}), (2.0**26, {})])
 def test_a_mask_in_float16_has_a_factor_that_is_one(factor: float, counts: dict[str, int]) -> None:
     text = "graph g {{\n  %x: f32[2] = input()\n  %a: f32[2] = affine(%x, scale={0}, shift=-{0})\n  return a=%a\n}}\n"
-    outcome = HalfSteps(load_target("rknn")).run(parse_graph(text.format(factor)))
+    outcome = HalfSteps().run(parse_graph(text.format(factor)))
     assert outcome.counts == counts
     assert print_graph(outcome.graph) == text.format(2.0**15 if counts else factor)

@@ -68,11 +68,6 @@ def test_no_blob_is_called_as_a_reader_calls_the_weights_of_a_layer() -> None:
     assert not APART.run(outcome.graph).modified
 
 
-def test_other_targets_keep_the_names() -> None:
-    graph = graph_of("%X: f32[2,3] = caffe.Input()\n%z: f32[2,3] = caffe.TanH(%X)")
-    assert not RenameBlobs(load_target("flat")).run(graph).modified
-
-
 @cell
 def plain(x=Input(2, 3), H=State(2, 3), *, W=Param(3, 3)):
     h = tanh(x + linear(H, W))

@@ -7,7 +7,7 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.rows.views import SettleViews, UnreadInputs
+from lstmc_caffe.rows.views import SettleViews
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 
@@ -188,10 +188,12 @@ def test_a_view_gets_its_place(target: str, before: str, after: str, returned: s
 @pytest.mark.parametrize("target", ["flat", "caffe"])
 def test_an_input_that_no_layer_reads_is_the_hosts_where_there_is_no_silence(target: str) -> None:
     lines = "%x: f32[2,3] = caffe.Input()\n%u: f32[2,3] = caffe.Input()\n%z: f32[2,3] = caffe.TanH(%x)"
-    outcome = UnreadInputs(load_target(target)).run(graph_of(lines))
+    outcome = SettleViews(load_target(target)).run(graph_of(lines))
     left_out = lines.replace("%u: f32[2,3] = caffe.Input", "%u: f32[2,3] = host.input")
     assert outcome.graph == graph_of(left_out if target == "flat" else lines)
     assert outcome.counts == ({"leave_out": 1} if target == "flat" else {})
+    assert not SettleViews(load_target(target)).run(outcome.graph).modified
+    assert not SettleViews(load_target(target), first=True).run(graph_of(lines)).modified
 
 
 def test_an_input_that_is_fed_in_another_shape_is_no_blob_itself() -> None:
