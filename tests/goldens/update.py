@@ -2,9 +2,8 @@
 
 Beside them the nets of a small LSTM for each portable target, and its one-step net: ``lstm.TARGET.prototxt``.
 
-``make golden`` runs this as a program and writes the files anew: ``lstm.model.lir`` is written by hand, and each
-``lstm.PASS.lir`` is what a pass makes of the file before it. A pass that runs several times, to clean up after others,
-has the name of the one before it too: ``lstm.cse.after_legalize.lir``. Read the difference before you commit it.
+``make golden`` runs this as a program and writes the files anew: ``lstm.model.lir`` is written by hand, and
+``lstm.passes.lir`` has what each pass makes of the text before it. Read the difference before you commit it.
 
 ``cells.TARGET.txt`` has the numbers of layers, and ops on weights, of every library cell, and the work of its
 generated layers, with the size and a hash of their code: a pass that misses a chance makes a net larger, and no number
@@ -20,18 +19,19 @@ from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lstmc import Input, __version__, constant, model, scan
 from lstmc.backend import load_cell
 from lstmc.cells import lstm
 from lstmc.dsl import CellModel, Model
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, parse_graph
+from lstmc.ir import Graph, parse_graph, print_graph
 from lstmc.loops.code import gpu_text, layer_code
 from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.plan import plan_of
 from lstmc.ops import Leaf
-from lstmc.passes import Pass, run_passes
+from lstmc.passes import run_passes
 from lstmc.pipeline import all_passes, compile_graph
 from lstmc.plugins import library_names
 from lstmc.weights import initial_weights
@@ -43,19 +43,19 @@ from tests.cells.scanned import cell_graph
 from tests.loops import small_scans, test_again
 
 FOLDER = Path(__file__).parent
-MODEL = FOLDER / "lstm.model.lir"
+MODEL, PASSES = FOLDER / "lstm.model.lir", FOLDER / "lstm.passes.lir"
 PROTOTXT = FOLDER / "lstm.prototxt"
 BACKEND = CaffeBackend()
 
 
-def golden_passes() -> Iterator[tuple[Path, Pass]]:
-    """Each pass of the pipeline, and the file that has its result."""
-    uses = Counter(step.name for step in all_passes(BACKEND))
-    before = "model"
-    for step in all_passes(BACKEND):
-        again = uses[step.name] > 1
-        yield FOLDER / f"lstm.{step.name}{f'.after_{before}' * again}.lir", step
-        before = before if again else step.name
+def golden_passes() -> str:
+    """The model after each pass of the pipeline, as ``--dump-dir`` writes it; the header alone if nothing changed."""
+    with TemporaryDirectory() as folder:
+        history = run_passes(read(MODEL), all_passes(BACKEND), BACKEND.ops, Path(folder))
+        dumps = [dump.read_text() for dump in sorted(Path(folder).iterdir())]
+    texts = [print_graph(snapshot.graph) for snapshot in history]
+    steps = zip(dumps[1:], texts[:-1], texts[1:], strict=True)
+    return "".join(dump.removesuffix(text) if text == before else dump for dump, before, text in steps)
 
 
 def golden_nets() -> Iterator[tuple[Path, str]]:
@@ -118,16 +118,7 @@ def golden_prototxt() -> str:
 
 def main() -> None:
     PROTOTXT.write_text(golden_prototxt())
-    steps = list(golden_passes())
-    for stale in set(FOLDER.glob("*.lir")) - {MODEL, *(path for path, _ in steps)}:
-        stale.unlink()
-    dumps = FOLDER / "dumps"
-    run_passes(read(MODEL), [step for _, step in steps], BACKEND.ops, dumps)
-    for (path, _), dump in zip(steps, sorted(dumps.iterdir())[1:], strict=True):
-        dump.replace(path)
-    for left in dumps.iterdir():
-        left.unlink()
-    dumps.rmdir()
+    PASSES.write_text(golden_passes())
     for path, text in golden_nets():
         path.write_text(text)
     for target in CELL_TARGETS:
