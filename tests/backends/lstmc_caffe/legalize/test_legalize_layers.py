@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lstmc.errors import BackendError
@@ -11,6 +13,7 @@ from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS, Bias, Scale
 from tests.backends.lstmc_caffe.legalize.test_legalize import layers
 from tests.backends.lstmc_caffe.nets import legalised
+from tests.rewrites import numbered, rewrites
 
 LEAVES = {
     "x": "f32[2,3,4] = input()",
@@ -34,167 +37,7 @@ def graph_of(lines: str, returned: str) -> Graph:
     return parse_graph(f"graph g {{\n{leaves}{body}  return {returned}\n}}\n")
 
 
-CASES: dict[str, tuple[str, str]] = {
-    "embed": (
-        "%z: f32[2,3,4] = embed(%i, %V)",
-        "%z: f32[2,3,4] = caffe.Embed(%i, %V, input_dim=5, num_output=4)",
-    ),
-    "embed from joined parameters, one of them read as a value too": (
-        """
-        %W: f32[10,4] = concat(%V, %V, axis=0)
-        %e: f32[2,3,4] = embed(%i, %W)
-        %z: f32[2,3,4] = add(%e, %b)
-        """,
-        """
-        %W: f32[10,4] = concat(%V, %V, axis=0)
-        %e: f32[2,3,4] = caffe.Embed(%i, %W, input_dim=10, num_output=4)
-        %z: f32[2,3,4] = caffe.Bias(%e, %b, axis=2, learned=True)
-        """,
-    ),
-    "a matrix that is embedded from and multiplied by": (
-        """
-        %e: f32[2,3,4] = embed(%i, %V)
-        %z: f32[2,3,5] = linear(%e, %V, axis=2)
-        """,
-        """
-        %e: f32[2,3,4] = caffe.Embed(%i, %V, input_dim=5, num_output=4)
-        %z: f32[2,3,5] = caffe.InnerProduct(%e, %V, axis=2, num_output=5)
-        """,
-    ),
-    "images of four axes": (
-        """
-        %c: f32[2,4,2,8] = conv(%p, %F, %b, stride=(2, 1), pad=(0, 1))
-        %z: f32[2,4,1,7] = max_pool(%c, size=(2, 2), stride=(2, 1))
-        """,
-        """
-        %c: f32[2,4,2,8] = caffe.Convolution(%p, %F, %b, stride=(2, 1), pad=(0, 1), num_output=4, kernel=(2, 1),"""
-        """ bias=True)
-        %z: f32[2,4,1,7] = caffe.MaxPooling(%c, size=(2, 2), stride=(2, 1))
-        """,
-    ),
-    "images of more axes": (
-        "%z: f32[7,2,4,4,6] = conv(%q, %F)",
-        """
-        %reshape: f32[14,3,5,6] = caffe.Reshape(%q, shape=(14, 3, 5, 6))
-        %convolution: f32[14,4,4,6] = caffe.Convolution(%reshape, %F, num_output=4, kernel=(2, 1))
-        %z: f32[7,2,4,4,6] = caffe.Reshape(%convolution, shape=(7, 2, 4, 4, 6))
-        """,
-    ),
-    "one image": (
-        "%z: f32[2,3,2] = ave_pool(%x, size=(1, 2), stride=(1, 2))",
-        """
-        %reshape: f32[1,2,3,4] = caffe.Reshape(%x, shape=(1, 2, 3, 4))
-        %avepooling: f32[1,2,3,2] = caffe.AvePooling(%reshape, size=(1, 2), stride=(1, 2))
-        %z: f32[2,3,2] = caffe.Reshape(%avepooling, shape=(2, 3, 2))
-        """,
-    ),
-    "dropout": (
-        "%z: f32[2,3,4] = dropout(%x, ratio=0.25, draw=3)",
-        "%z: f32[2,3,4] = caffe.Dropout(%x, ratio=0.25, draw=3)",
-    ),
-    "sums over the last axes": (
-        """
-        %s: f32[2,3] = sum(%x, axis=2)
-        %u: f32[2] = sum(%s, axis=1)
-        %z: f32[] = sum(%u, axis=0)
-        """,
-        """
-        %s: f32[2,3] = caffe.Reduction(%x, axis=2)
-        %u: f32[2] = caffe.Reduction(%x, axis=1)
-        %z: f32[] = caffe.Reduction(%x)
-        """,
-    ),
-    "a sum over another axis": (
-        "%z: f32[2,4] = sum(%x, axis=1)",
-        """
-        %reshape: f32[2,1,3,4] = caffe.Reshape(%x, shape=(2, 1, 3, 4))
-        %avepooling: f32[2,1,1,4] = caffe.AvePooling(%reshape, size=(3, 1))
-        %power: f32[2,1,1,4] = caffe.Power(%avepooling, scale=3.0)
-        %z: f32[2,4] = caffe.Reshape(%power, shape=(2, 4))
-        """,
-    ),
-    "a transpose, cut along the shorter axis": (
-        "%z: f32[3,2,4] = transpose(%x, axis=0)",
-        """
-        %slice, %slice_2: f32[1,3,4], f32[1,3,4] = caffe.Slice(%x, axis=0, sizes=(1, 1))
-        %reshape: f32[3,1,4] = caffe.Reshape(%slice, shape=(3, 1, 4))
-        %reshape_2: f32[3,1,4] = caffe.Reshape(%slice_2, shape=(3, 1, 4))
-        %z: f32[3,2,4] = caffe.Concat(%reshape, %reshape_2, axis=1)
-        """,
-    ),
-    "a transpose, cut along the second of its axes": (
-        """
-        %y: f32[2,4,3] = reshape(%x, shape=(2, 4, 3))
-        %z: f32[2,3,4] = transpose(%y, axis=1)
-        """,
-        """
-        %y: f32[2,4,3] = caffe.Reshape(%x, shape=(2, 4, 3))
-        %slice, %slice_2, %slice_3: f32[2,4,1], f32[2,4,1], f32[2,4,1] = caffe.Slice(%y, axis=2, sizes=(1, 1, 1))
-        %reshape: f32[2,1,4] = caffe.Reshape(%slice, shape=(2, 1, 4))
-        %reshape_2: f32[2,1,4] = caffe.Reshape(%slice_2, shape=(2, 1, 4))
-        %reshape_3: f32[2,1,4] = caffe.Reshape(%slice_3, shape=(2, 1, 4))
-        %z: f32[2,3,4] = caffe.Concat(%reshape, %reshape_2, %reshape_3, axis=1)
-        """,
-    ),
-    "a transpose of a square": (
-        """
-        %y: f32[2,2,6] = reshape(%x, shape=(2, 2, 6))
-        %z: f32[2,2,6] = transpose(%y, axis=0)
-        """,
-        """
-        %y: f32[2,2,6] = caffe.Reshape(%x, shape=(2, 2, 6))
-        %slice, %slice_2: f32[2,1,6], f32[2,1,6] = caffe.Slice(%y, axis=1, sizes=(1, 1))
-        %reshape: f32[1,2,6] = caffe.Reshape(%slice, shape=(1, 2, 6))
-        %reshape_2: f32[1,2,6] = caffe.Reshape(%slice_2, shape=(1, 2, 6))
-        %z: f32[2,2,6] = caffe.Concat(%reshape, %reshape_2, axis=0)
-        """,
-    ),
-    "a loss of classes": (
-        "%z: f32[] = softmax_loss(%x, %j, axis=1, ignore_label=2, normalization='full')",
-        "%z: f32[] = caffe.SoftmaxWithLoss(%x, %j, axis=1, ignore_label=2, normalization='full')",
-    ),
-    "classes along the first axis": (
-        """
-        %y: f32[4,2,3] = reshape(%x, shape=(4, 2, 3))
-        %z: f32[] = softmax_loss(%y, %k, axis=0)
-        """,
-        """
-        %y: f32[4,2,3] = caffe.Reshape(%x, shape=(4, 2, 3))
-        %reshape: f32[1,4,2,3] = caffe.Reshape(%x, shape=(1, 4, 2, 3))
-        %reshape_2: f32[1,2,3] = caffe.Reshape(%k, shape=(1, 2, 3))
-        %z: f32[] = caffe.SoftmaxWithLoss(%reshape, %reshape_2, axis=1)
-        """,
-    ),
-    "accuracy": (
-        "%z: f32[] = accuracy(%x, %j, axis=1, top_k=2)",
-        "%z: f32[] = caffe.Accuracy(%x, %j, axis=1, top_k=2)",
-    ),
-    "losses of arrays": (
-        """
-        %c: f32[] = sigmoid_cross_entropy_loss(%x, %t)
-        %d: f32[] = sigmoid_cross_entropy_loss(%x, %t, normalization='batch_size')
-        %e: f32[] = euclidean_loss(%x, %t)
-        %s: f32[] = add(%c, %d)
-        %z: f32[] = add(%s, %e)
-        """,
-        f"""
-        %sigmoidcrossentropyloss: f32[] = caffe.SigmoidCrossEntropyLoss(%x, %t)
-        %c: f32[] = caffe.Power(%sigmoidcrossentropyloss, scale={2 / 24!r})
-        %d: f32[] = caffe.SigmoidCrossEntropyLoss(%x, %t)
-        %e: f32[] = caffe.EuclideanLoss(%x, %t)
-        %s: f32[] = caffe.Eltwise(%c, %d)
-        %z: f32[] = caffe.Eltwise(%s, %e)
-        """,
-    ),
-    "a loss of arrays of five axes": (
-        "%z: f32[] = euclidean_loss(%r, %r)",
-        """
-        %reshape: f32[1,8] = caffe.Reshape(%r, shape=(1, 8))
-        %reshape_2: f32[1,8] = caffe.Reshape(%r, shape=(1, 8))
-        %z: f32[] = caffe.EuclideanLoss(%reshape, %reshape_2)
-        """,
-    ),
-}
+CASES = rewrites(Path(__file__).with_name("legalize_layers.lir"))
 
 
 @pytest.mark.parametrize(("before", "after"), CASES.values(), ids=CASES)
@@ -204,7 +47,7 @@ def test_core_ops_become_layers(before: str, after: str) -> None:
     verify(outcome.graph, Stage.LEGAL, CAFFE_OPS)
     assert_same_meaning(graph, outcome.graph)
     assert legalised(outcome.graph) == PassResult(outcome.graph, False, {})
-    assert layers(outcome.graph) == "\n".join(line.strip() for line in after.strip().splitlines())
+    assert numbered(layers(outcome.graph)) == numbered(after)
 
 
 MATRIX = "W must be a Param: Caffe's {} has its weights as a blob of its own"
