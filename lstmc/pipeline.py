@@ -2,10 +2,10 @@
 
     core         roll_up simplify cse dead fuse_linears fuse_horizontal hoist sink simplify cse dead peel expand dead
     caffe        roll_up simplify cse dead fuse_linears fuse_horizontal hoist sink parallel_time? simplify cse dead peel
-                 check_gradients untie_transposes pass_packed_values legalize cse reshape_once dead find_native_layers?
+                 untie_transposes pass_packed_values legalize cse reshape_once dead find_native_layers?
                  keep_time_axis? find_lstm_unit? cse dead narrow cse dead expand dead limit_fan constants
     caffe-fused  roll_up simplify cse dead fuse_linears distribute hoist sink conv_products hoist simplify cse dead
-                 check_gradients untie_transposes pass_packed_values legalize cse
+                 untie_transposes pass_packed_values legalize cse
     flat         roll_up simplify cse dead fold_convs spread_kernels? conv_products? precompute fuse_linears
                  fuse_horizontal hoist sink parallel_time? embed_products half_steps? simplify cse dead peel
                  separate_layers legalize narrow cse expand dead settle_views constants one_row? cse dead? settle_views
@@ -17,6 +17,8 @@
                  hoist sink simplify cse dead expand dead bias_apart
     torch        roll_up simplify cse dead fuse_linears distribute hoist sink conv_products hoist simplify cse dead
                  generate_loops dead
+    tflite       roll_up simplify cse dead fuse_linears split_products softplus_formula elu_formula simplify
+                 cse dead precompute one_operation dead check_ops expand dead
     c            roll_up simplify cse dead fuse_linears simplify cse dead check_ops expand dead
 
 ``core`` is without a backend. Each other target has the passes of one of these, and those with ``?`` where it needs

@@ -27,7 +27,7 @@ def text(names: list[str]) -> str:
 
 def lists_of_targets() -> dict[tuple[str, str], str]:
     lists = {("", "core"): text([step.name for step in (*MODEL_PASSES, *CORE_EXPANSION)])}
-    for backend in map(load_backend, ("caffe", "onnx", "torch", "c")):
+    for backend in map(load_backend, ("caffe", "onnx", "torch", "tflite", "c")):
         for target in backend.targets:
             lists[backend.name, target] = text([step.name for step in backend.passes(target)])
     return lists
@@ -49,7 +49,7 @@ def test_each_target_has_a_list_on_the_page() -> None:
             assert len(counts) == 2, f"{name}: {optional} is in the list of each target, or of none"
 
 
-@pytest.mark.parametrize(("target", "most"), [("flat", 26), ("caffe", 31), ("noslice", 28)])
+@pytest.mark.parametrize(("target", "most"), [("flat", 26), ("caffe", 30), ("noslice", 28)])
 def test_lists_do_not_grow(target: str, most: int) -> None:
     assert len(TARGETS["caffe", target].split()) <= most
 
@@ -59,6 +59,4 @@ def test_nets_that_are_trained_have_no_weights_made_of_parameters(tmp_path: Path
     gone = {"fold_convs", "precompute", "separate_layers"}
     kept = [step.name for step in passes_of("flat") if step.name not in gone]
     trained = [step.name for step in passes_of(str(tmp_path / "mine.toml"))]
-    assert [
-        name for name in trained if name not in ("check_gradients", "untie_transposes", "pass_packed_values")
-    ] == kept
+    assert [name for name in trained if name not in ("untie_transposes", "pass_packed_values")] == kept

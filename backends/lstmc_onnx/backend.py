@@ -21,9 +21,9 @@ from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, LintReport, Parts
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Scan
+from lstmc.ir import Graph, Scan
 from lstmc.nets.session import RunsFiles
-from lstmc.ops import Add, Array, Input, Linear, Op
+from lstmc.ops import Array, Input, Op
 from lstmc.passes import (
     CheckOps,
     Cse,
@@ -34,12 +34,10 @@ from lstmc.passes import (
     Hoist,
     Pass,
     PassResult,
-    Refs,
     Simplify,
     Sink,
-    in_bodies,
+    biases_apart,
     result,
-    rewrite,
 )
 from lstmc.pipeline import MODEL_PASSES
 from lstmc.plugins import need
@@ -82,20 +80,7 @@ class BiasApart(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        return result(graph, _biases_apart(graph, counts), counts)
-
-
-def _biases_apart(graph: Graph, counts: Counter[str]) -> Graph:
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Scan):
-            return b.copy(node, args, in_bodies(node.op, lambda body: _biases_apart(body, counts)))
-        if type(node.op) is not Linear or node.op.axis == 1 or len(args) == 2:
-            return None
-        counts["bias_apart"] += 1
-        (product,) = b.add(node.op, *args[:2], names=(f"{node.name}/product",), loc=node.loc)
-        return b.add(Add(), product, args[2], names=node.names, loc=node.loc)
-
-    return rewrite(graph, visit)
+        return result(graph, biases_apart(graph, counts, lambda b, linear, bias: linear.axis != 1), counts)
 
 
 ROLLED: tuple[Pass, ...] = (

@@ -12,8 +12,7 @@ from enum import Enum
 from itertools import zip_longest
 
 from lstmc.ir import Graph, Node, Output, Ref, Scan, Step, print_node
-from lstmc.ops import Arg, Concat, Conv, Embed, Input, Leaf, Linear, Param, Reshape, Split, Stack, Tile, Unstack
-from lstmc.ops import Transpose as Transposed
+from lstmc.ops import Arg, Conv, Embed, Input, Leaf, Linear, Param
 from lstmc.source import SrcLoc
 from lstmc.types import shape_text
 
@@ -93,7 +92,6 @@ class Picture:
 
 
 STEPS = 4  # of a scan that are drawn, when it has more than one more
-_SHAPE_OPS = (Split, Concat, Reshape, Tile, Transposed, Unstack, Stack)
 _PRODUCTS = (Linear, Conv, Embed)
 Keys = tuple[str, ...]  # of the boxes that a value comes from
 
@@ -118,7 +116,7 @@ def kind_of(graph: Graph, node: Node) -> Kind:
         return Kind.LOSS
     if isinstance(op, _PRODUCTS):
         return Kind.PRODUCT
-    if isinstance(op, (Leaf, *_SHAPE_OPS)):
+    if isinstance(op, Leaf) or op.moves:
         return Kind.SHAPE
     read = [graph.type(ref) for ref in graph.args(node.name)]
     return Kind.ELEMENTWISE if set(read) == set(node.types) else Kind.OTHER
@@ -186,7 +184,7 @@ class _Drawn:
         read = {key for ref in graph.args(node.name) for key in values[ref]}
         joined = len(read) == 1 and self.kinds.get(next(iter(read))) is Kind.OMITTED
         result = any(output.ref.node == node.name for output in graph.outputs)
-        return read.pop() if joined and isinstance(node.op, _SHAPE_OPS) and not result else None
+        return read.pop() if joined and node.op.moves and not result else None
 
     def _step_group(self, groups: dict[Step, Group], step: Step) -> Group:
         if step not in groups:

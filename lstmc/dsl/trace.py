@@ -20,18 +20,12 @@ from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_weight, rename_values
 from lstmc.ops import (
     Arg,
-    Concat,
     Domain,
     Input,
     Op,
     Param,
-    Reshape,
     Role,
-    Split,
-    Stack,
-    Tile,
     Transpose,
-    Unstack,
     Values,
 )
 from lstmc.source import SrcLoc, assigned_names, here
@@ -89,7 +83,6 @@ def instantiation() -> Instantiation | None:
 _NAME = re.compile(r"[^\W\d][\w./-]*")
 _LONGEST_TEXT = 60
 _LONGEST_NAME = 40  # of a name that is made of the names of operands
-MOVING = (Concat, Reshape, Split, Stack, Tile, Transpose, Unstack)  # ops that leave the elements as they are
 
 
 class Traced:
@@ -183,7 +176,7 @@ class Trace:
         if isinstance(op, Input | Arg):
             previous = self.expected.get(ref.node)
             self.expected[ref.node] = domain if previous is None else previous.both(domain)
-        elif isinstance(op, MOVING):
+        elif op.moves:
             for operand in self.builder.args(ref.node):
                 self.expect(operand, domain)
 

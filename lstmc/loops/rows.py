@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from lstmc.errors import ShapeError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
-from lstmc.ops import Add, Arg, Binary, Full, Linear, Pointwise, Reshape, Split, Transpose
+from lstmc.ops import Arg, Binary, Full, Linear, Pointwise, Reshape, Split, Transpose
 from lstmc.ops.shape import without
-from lstmc.passes import Cse, Refs, Simplify, rewrite
+from lstmc.passes import Cse, Refs, Simplify, biases_apart, rewrite
 
 MOST_EITHER = 6  # values of which every choice is tried: 64 choices
 
@@ -62,22 +62,14 @@ def rows_of(scan: Scan) -> Rows:
 
 
 def _tidy(body: Graph) -> Graph:
-    return Cse().run(Simplify().run(split_early(_bias_apart(body))).graph).graph  # not Dead, which takes arguments away
+    split = split_early(biases_apart(body, Counter(), _varies))
+    return Cse().run(Simplify().run(split).graph).graph  # not Dead, which takes arguments away
 
 
-def _bias_apart(body: Graph) -> Graph:
-    """linear(x, W, b) => linear(x, W) + b, where b is not the same at every step."""
-
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if not isinstance(node.op, Linear) or len(args) < 3:
-            return None
-        bias = b.node(args[2].node).op
-        if isinstance(bias, Arg) and bias.role in ("weight", "static"):
-            return None
-        product = b.add(node.op, *args[:2], names=(f"{node.name}/product",), loc=node.loc)
-        return b.add(Add(), *product, args[2], names=node.names, loc=node.loc)
-
-    return rewrite(body, visit)
+def _varies(b: Builder, product: Linear, bias: Ref) -> bool:
+    """Return whether a bias is not the same at every step."""
+    op = b.node(bias.node).op
+    return not (isinstance(op, Arg) and op.role in ("weight", "static"))
 
 
 class _Mixed(Exception):

@@ -24,7 +24,6 @@ from lstmc.ops import (
     Affine,
     Array,
     Arrays,
-    Concat,
     Conv,
     Dropout,
     Input,
@@ -38,22 +37,15 @@ from lstmc.ops import (
     Pointwise,
     Positive,
     Precomputed,
-    Reshape,
     Round,
     Softmax,
-    Split,
-    Stack,
     StopGradient,
     Sub,
     Sum,
-    Tile,
-    Transpose,
-    Unstack,
 )
 
 Integers = NDArray[np.int64]
-SAME_NUMBERS = (Reshape, Split, Transpose, Tile, Unstack, StopGradient, Dropout, Precomputed, Max)
-JOINS = (Concat, Stack)
+SAME_NUMBERS = (StopGradient, Dropout, Precomputed, Max)  # beside ops that move elements
 MULTIPLIER_BITS = 31
 FRACTIONS = range(10, 5, -1)  # bits of a 16-bit number between two entries of a table
 EXP_ZERO = 2**15 - 1  # the 16-bit number that softmax's table has for 0
@@ -385,7 +377,7 @@ class IntegerRounding(DeviceRounding):
                     one=round(2.0**shift / result.scale),
                     shift=shift,
                 )
-        if isinstance(op, (*SAME_NUMBERS, *JOINS)):
+        if op.moves or isinstance(op, SAME_NUMBERS):
             return Moved(**shared, op=op, scalings=[None if scale == 1 else Scaling.of(scale) for scale in scales])
         if isinstance(op, Pointwise):
             if isinstance(op, Positive | Round) and grids[0].high > 127:
@@ -442,7 +434,7 @@ def _groups(graph: Graph, states: Mapping[Ref, Ref]) -> dict[Ref, Ref]:
     pairs = list(states.items())
     for node in graph:
         args = graph.args(node.name)
-        if isinstance(node.op, SAME_NUMBERS) or (isinstance(node.op, JOINS) and len(args) == 1):
+        if len(args) == 1 and (node.op.moves or isinstance(node.op, SAME_NUMBERS)):
             pairs += [(args[0], Ref(node.name, out)) for out in range(len(node.types))]
     for one, other in pairs:
         group[first(other)] = first(one)

@@ -308,6 +308,7 @@ class Tile(AlongAxis):
 
     name = "tile"
     operands = ("x",)
+    moves = True
     tiles: int
 
     def infer(self, x: TensorType) -> Types:

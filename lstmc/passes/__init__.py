@@ -24,7 +24,7 @@ from lstmc.passes.base import (
     with_role,
 )
 from lstmc.passes.expand import CoreTimeAxis, Expand, KeepTimeAxis, TimeAxis, named_results, step_pattern
-from lstmc.passes.fusion import FuseHorizontal, FuseLinears
+from lstmc.passes.fusion import FuseHorizontal, FuseLinears, biases_apart
 from lstmc.passes.gradients import backward_body, gradient_graph
 from lstmc.passes.loop_motion import Hoist, RollIn, Sink
 from lstmc.passes.loop_splitting import Distribute, Peel
@@ -72,6 +72,7 @@ __all__ = [
     "Time",
     "TimeAxis",
     "backward_body",
+    "biases_apart",
     "compared",
     "gradient_graph",
     "in_bodies",

@@ -1,9 +1,9 @@
 """Legalisation: rewrite core ops to Caffe layers by named rules. The result is a graph of the same meaning.
 
-Three passes prepare a model that is trained: gradients to operands for which Caffe has none are refused, transposed
-parameters get a node for each use, and packed parameters that no step has as a blob enter their scan as values. One
-pass prepares other models: values of layers and of blobs get nodes of their own. A parameter that is a layer's matrix
-as it is and another's transposed is one blob, where both layers can have it.
+Two passes prepare a model that is trained: transposed parameters get a node for each use, and packed parameters that no
+step has as a blob enter their scan as values. One pass prepares other models: values of layers and of blobs get nodes
+of their own. A parameter that is a layer's matrix as it is and another's transposed is one blob, where both layers can
+have it.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class Legalize(Pass):
 
     With ``fused`` a scan => one generated layer (FusedScan), whose body stays as it is.
 
-    Refused: an embed or conv whose matrix is computed.
+    Refused: an embed or conv whose matrix is computed; in nets that are trained indices, labels and targets that depend
+    on a parameter.
     """
 
     name = "legalize"
@@ -168,20 +169,13 @@ class Legalize(Pass):
     trained: bool = True
     fused: bool = False
 
+    def requires(self, graph: Graph) -> None:
+        if self.trained:
+            check_gradients_end(graph)
+
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
         return result(graph, legalized(graph, counts, self.trained, self.fused), counts)
-
-
-@dataclass(frozen=True)
-class CheckGradients(Pass):
-    """Refuse indices, labels and targets that depend on a parameter."""
-
-    name = "check_gradients"
-
-    def run(self, graph: Graph) -> PassResult:
-        check_gradients_end(graph)
-        return PassResult(graph, False)
 
 
 @dataclass(frozen=True)
@@ -220,7 +214,7 @@ class SeparateLayers(Pass):
 
 def legalization(trained: bool, fused: bool = False) -> tuple[Pass, ...]:
     """Return the passes from a model's graph to layers. See :class:`Legalize` for ``trained`` and ``fused``."""
-    prepare: tuple[Pass, ...] = (CheckGradients(), UntieTransposes(), PassPackedValues())
+    prepare: tuple[Pass, ...] = (UntieTransposes(), PassPackedValues())
     return (*(prepare if trained else (SeparateLayers(),)), Legalize(trained, fused))
 
 

@@ -43,6 +43,7 @@ def legalised(graph: Graph, trained: bool = True) -> PassResult:
     """The result of the passes of legalisation, one after the other, as that of one pass."""
     outcomes = [PassResult(graph, False)]
     for step in legalization(trained):
+        step.requires(outcomes[-1].graph)
         outcomes.append(step.run(outcomes[-1].graph))
     counts = {rule: count for outcome in outcomes for rule, count in outcome.counts.items()}
     modified = any(outcome.modified for outcome in outcomes)
