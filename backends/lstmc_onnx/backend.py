@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +20,11 @@ from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, LintReport, Parts
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Scan
+from lstmc.ir import Builder, Ref, Scan
 from lstmc.nets.session import RunsFiles
-from lstmc.ops import Array, Input, Op
+from lstmc.ops import Array, Input, Linear, Op
 from lstmc.passes import (
+    BiasApart,
     CheckOps,
     Cse,
     Dead,
@@ -33,11 +33,8 @@ from lstmc.passes import (
     FuseLinears,
     Hoist,
     Pass,
-    PassResult,
     Simplify,
     Sink,
-    biases_apart,
-    result,
 )
 from lstmc.pipeline import MODEL_PASSES
 from lstmc.plugins import need
@@ -69,18 +66,9 @@ class CheckForms(CheckOps):
     name = "check_forms"
 
 
-@dataclass(frozen=True)
-class BiasApart(Pass):
-    """Write products that are MatMul in ONNX without their bias: each value of the file is one of the graph.
-
-    1. linear(x, W, b) along another axis than 1 => linear(x, W) + b
-    """
-
-    name = "bias_apart"
-
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        return result(graph, biases_apart(graph, counts, lambda b, linear, bias: linear.axis != 1), counts)
+def _is_matmul(b: Builder, product: Linear, bias: Ref) -> bool:
+    """Return whether a product is MatMul in ONNX, which has no bias: each value of the file is one of the graph."""
+    return product.axis != 1
 
 
 ROLLED: tuple[Pass, ...] = (
@@ -90,15 +78,15 @@ ROLLED: tuple[Pass, ...] = (
 # Each scan as a layer where it is one, else as a loop; one step is no loop.
 CHOSEN: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers()),
-    *(*ROLLED, Expand(loops=lambda scan: scan.length > 1), Dead(), BiasApart()),
+    *(*ROLLED, Expand(loops=lambda scan: scan.length > 1), Dead(), BiasApart(_is_matmul)),
 )
 FORMS: Mapping[str, tuple[Pass, ...]] = {
     "lstm-op": (
         *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers(all=True)),
-        *(*ROLLED, Expand(), Dead(), BiasApart()),
+        *(*ROLLED, Expand(), Dead(), BiasApart(_is_matmul)),
     ),
-    "scan": (*ROLLED, CheckForms(), Expand(loops=lambda scan: True), Dead(), BiasApart()),
-    "unrolled": (*MODEL_PASSES, CheckForms(), Expand(), Dead(), BiasApart()),
+    "scan": (*ROLLED, CheckForms(), Expand(loops=lambda scan: True), Dead(), BiasApart(_is_matmul)),
+    "unrolled": (*MODEL_PASSES, CheckForms(), Expand(), Dead(), BiasApart(_is_matmul)),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmc import ops
-from lstmc.ir import Builder, Graph, Node, Scan
+from lstmc.ir import Builder, Node
 from lstmc.ops import Op, applied
 from lstmc.passes import (
     CheckOps,
@@ -16,15 +16,12 @@ from lstmc.passes import (
     Decompose,
     Expand,
     FuseLinears,
+    NodePass,
     Pass,
-    PassResult,
     Precompute,
     Refs,
     Simplify,
     SplitProducts,
-    in_bodies,
-    result,
-    rewrite,
 )
 from lstmc_tflite.lowerings import lowering_of
 
@@ -56,7 +53,7 @@ class EluFormula(Decompose):
 
 
 @dataclass(frozen=True)
-class OneOperation(Pass):
+class OneOperation(NodePass):
     """Write each affine as one operation of TFLite: s - x, s x or x + s.
 
     1. affine(x, scale, shift) => affine(affine(x, scale), 1, shift), unless the scale is 1 or -1
@@ -64,23 +61,13 @@ class OneOperation(Pass):
 
     name = "one_operation"
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        return result(graph, _of_one(graph, counts), counts)
-
-
-def _of_one(graph: Graph, counts: Counter[str]) -> Graph:
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
         op = node.op
-        if isinstance(op, Scan):
-            return b.copy(node, args, in_bodies(op, lambda body: _of_one(body, counts)))
         if type(op) is not ops.Affine or op.scale in (1, -1) or op.shift == 0:
             return None
         counts["one_operation"] += 1
         (scaled,) = b.add(ops.Affine(op.scale), *args, names=(f"{node.name}/scaled",), loc=node.loc)
         return b.add(ops.Affine(shift=op.shift), scaled, names=node.names, loc=node.loc)
-
-    return rewrite(graph, visit)
 
 
 def _check(op: Op) -> None:

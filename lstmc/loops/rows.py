@@ -11,7 +11,7 @@ from lstmc.errors import ShapeError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Arg, Binary, Full, Linear, Pointwise, Reshape, Split, Transpose
 from lstmc.ops.shape import without
-from lstmc.passes import Cse, Refs, Simplify, biases_apart, rewrite
+from lstmc.passes import BiasApart, Cse, Refs, Simplify, rewrite
 
 MOST_EITHER = 6  # values of which every choice is tried: 64 choices
 
@@ -62,7 +62,7 @@ def rows_of(scan: Scan) -> Rows:
 
 
 def _tidy(body: Graph) -> Graph:
-    split = split_early(biases_apart(body, Counter(), _varies))
+    split = split_early(BiasApart(_varies).run(body).graph)
     return Cse().run(Simplify().run(split).graph).graph  # not Dead, which takes arguments away
 
 

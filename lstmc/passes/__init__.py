@@ -3,6 +3,7 @@
 from lstmc.passes.base import (
     CheckOps,
     Insertion,
+    NodePass,
     Pass,
     PassList,
     PassObserver,
@@ -24,7 +25,7 @@ from lstmc.passes.base import (
     with_role,
 )
 from lstmc.passes.expand import CoreTimeAxis, Expand, KeepTimeAxis, TimeAxis, named_results, step_pattern
-from lstmc.passes.fusion import FuseHorizontal, FuseLinears, biases_apart
+from lstmc.passes.fusion import BiasApart, FuseHorizontal, FuseLinears
 from lstmc.passes.gradients import backward_body, gradient_graph
 from lstmc.passes.loop_motion import Hoist, RollIn, Sink
 from lstmc.passes.loop_splitting import Distribute, Peel
@@ -37,6 +38,7 @@ from lstmc.passes.simplify import Cse, Dead, Simplify
 
 __all__ = [
     "TIMES",
+    "BiasApart",
     "CheckOps",
     "ConvProducts",
     "ConvexUpdates",
@@ -54,6 +56,7 @@ __all__ = [
     "Hoist",
     "Insertion",
     "KeepTimeAxis",
+    "NodePass",
     "ParallelTime",
     "Pass",
     "PassList",
@@ -72,7 +75,6 @@ __all__ = [
     "Time",
     "TimeAxis",
     "backward_body",
-    "biases_apart",
     "compared",
     "gradient_graph",
     "in_bodies",

@@ -107,13 +107,34 @@ def check_unpeeled(step: Pass, graph: Graph) -> None:
             )
 
 
-def rewrite(graph: Graph, visit: Visit) -> Graph:
-    """Rebuild a graph node by node: ``visit`` gives a node's new values, or None to keep the node."""
+@dataclass(frozen=True)
+class NodePass(Pass):
+    """Base of passes that rewrite node by node, in a model and in the bodies of its scans alike."""
+
+    @abstractmethod
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        """Return a node's new values, with its rule counted, or None to keep the node."""
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        after = rewrite(graph, lambda b, node, args: self.visit(b, node, args, counts), bodies=True)
+        return result(graph, after, counts)
+
+
+def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
+    """Rebuild a graph node by node: ``visit`` gives a node's new values, or None to keep the node.
+
+    With ``bodies`` it sees the nodes of each scan's bodies in place of the scan.
+    """
     rebuild = Rebuild(graph)
     for node in graph:
         operands = rebuild.args(node)
         try:
-            values = visit(rebuild.builder, node, operands) or rebuild.builder.copy(node, operands)
+            if bodies and isinstance(node.op, Scan):
+                scan = in_bodies(node.op, lambda body: rewrite(body, visit, bodies))
+                values = rebuild.builder.copy(node, operands, scan)
+            else:
+                values = visit(rebuild.builder, node, operands) or rebuild.builder.copy(node, operands)
         except Exception as error:
             note_node(error, graph, node)
             raise

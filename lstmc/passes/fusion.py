@@ -9,7 +9,7 @@ from itertools import groupby
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Binary, Concat, Linear, Op, Param, Pointwise, Split
-from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, joined_name, result, rewrite, with_bodies
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, joined_name, result, rewrite, with_bodies
 
 
 @dataclass(frozen=True)
@@ -181,19 +181,22 @@ class FuseLinears(Pass):
         return result(graph, fused, +counts)
 
 
-def biases_apart(graph: Graph, counts: Counter[str], apart: Callable[[Builder, Linear, Ref], bool]) -> Graph:
-    """Return the graph with linear(x, W) + b for each linear(x, W, b) whose bias is to be ``apart``."""
+@dataclass(frozen=True)
+class BiasApart(NodePass):
+    """Write products without their bias, where a product with one has another form or another place.
 
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Scan):
-            return b.copy(node, args, in_bodies(node.op, lambda body: biases_apart(body, counts, apart)))
-        if type(node.op) is not Linear or len(args) == 2 or not apart(b, node.op, args[2]):
+    1. linear(x, W, b) => linear(x, W) + b, where ``apart`` says so of the product and its bias
+    """
+
+    name = "bias_apart"
+    apart: Callable[[Builder, Linear, Ref], bool]
+
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if type(node.op) is not Linear or len(args) == 2 or not self.apart(b, node.op, args[2]):
             return None
         counts["bias_apart"] += 1
         (product,) = b.add(node.op, *args[:2], names=(f"{node.name}/product",), loc=node.loc)
         return b.add(Add(), product, args[2], names=node.names, loc=node.loc)
-
-    return rewrite(graph, visit)
 
 
 def _move_biases(body: Graph, counts: Counter[str]) -> Graph:

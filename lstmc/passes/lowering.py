@@ -19,11 +19,11 @@ import numpy as np
 from lstmc import ops
 from lstmc.ir import Builder, Graph, GraphValue, Node, Rebuild, Ref, Scan, is_weight, places_of
 from lstmc.ops import Array, Binary, Op, Pointwise, Values
-from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, result, rewrite
 
 
 @dataclass(frozen=True)
-class Decompose(Pass):
+class Decompose(NodePass):
     """Base of passes that replace an op by a formula of other ops. A subclass names ``op`` and has the formula.
 
     The formula gets the op, for its attributes, and its operands. It is written as a ``vjp`` is, with ``+ - * /``,
@@ -37,24 +37,15 @@ class Decompose(Pass):
     def formula(self, *args: Any, **kwargs: Any) -> Any:
         """Return the results of the op, the first argument, from its operands, in the shapes of its own results."""
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        return result(graph, self._rewritten(graph, counts), counts)
-
-    def _rewritten(self, graph: Graph, counts: Counter[str]) -> Graph:
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if isinstance(node.op, Scan):
-                return b.copy(node, args, in_bodies(node.op, lambda body: self._rewritten(body, counts)))
-            if type(node.op) is not self.op:
-                return None
-            counts["decompose"] += 1
-            formula = self.formula(node.op, *(GraphValue(b, ref, node.name, node.loc) for ref in args))
-            results = formula if isinstance(formula, tuple) else (formula,)
-            refs = tuple(value.ref for value in results)
-            assert tuple(map(b.type, refs)) == node.types, f"the formula of {self.name} gives other shapes"
-            return refs
-
-        return rewrite(graph, visit)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if type(node.op) is not self.op:
+            return None
+        counts["decompose"] += 1
+        formula = self.formula(node.op, *(GraphValue(b, ref, node.name, node.loc) for ref in args))
+        results = formula if isinstance(formula, tuple) else (formula,)
+        refs = tuple(value.ref for value in results)
+        assert tuple(map(b.type, refs)) == node.types, f"the formula of {self.name} gives other shapes"
+        return refs
 
 
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 from lstmc import ops
 from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, computed_from_parameters, is_weight
 from lstmc.ops import Leaf, Op
-from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite, with_role
+from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, in_bodies, result, rewrite, with_role
 from lstmc.passes.loop_motion import Hoist
 from lstmc.passes.lowering import FixedArrays, with_arrays
 
@@ -165,7 +165,7 @@ def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
 
 
 @dataclass(frozen=True)
-class SpreadKernels(Pass):
+class SpreadKernels(NodePass):
     """Write a convolution whose dilation is not the same along both axes with a kernel that has zeros between its
     elements.
 
@@ -178,15 +178,7 @@ class SpreadKernels(Pass):
     name = "spread_kernels"
     before_peel = True
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        return result(graph, _spread(graph, counts), counts)
-
-
-def _spread(graph: Graph, counts: Counter[str]) -> Graph:
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Scan):
-            return b.add(in_bodies(node.op, lambda body: _spread(body, counts)), *args, names=node.names, loc=node.loc)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
         if not isinstance(node.op, ops.Conv) or len(set(node.op.dilation)) == 1 or 1 in b.type(args[1]).shape[2:]:
             return None
         if not computed_from_parameters(b, args[1]):
@@ -196,8 +188,6 @@ def _spread(graph: Graph, counts: Counter[str]) -> Graph:
         for axis, dilation in zip((2, 3), node.op.dilation, strict=True):
             w = _with_zeros(b, node, w, axis, dilation) if dilation > 1 else w
         return b.copy(node, (args[0], w, *args[2:]), replace(node.op, dilation=(1, 1)))
-
-    return rewrite(graph, visit)
 
 
 def _with_zeros(b: Builder, node: Node, w: Ref, axis: int, dilation: int) -> Ref:

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref
 from lstmc.ops import (
     Abs,
     Affine,
@@ -25,7 +25,7 @@ from lstmc.ops import (
     Tanh,
     Transpose,
 )
-from lstmc.passes import FixedArrays, Pass, PassResult, Refs, compared, in_bodies, result, rewrite
+from lstmc.passes import FixedArrays, NodePass, Pass, PassResult, Refs, compared, result, rewrite
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import FUNCTIONS, combined, power_layers
@@ -69,14 +69,8 @@ class Narrow(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        narrowed = self._narrowed(graph, counts)
-        return compared(graph, narrowed, counts)
 
-    def _narrowed(self, graph: Graph, counts: Counter[str]) -> Graph:
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if isinstance(node.op, Scan):
-                scan = in_bodies(node.op, lambda body: self._narrowed(body, counts))
-                return b.copy(node, args, scan)
             if not isinstance(node.op, caffe.CaffeOp) or isinstance(node.op, caffe.Feed):
                 return None
             form = Form(self.target, b, node)
@@ -86,7 +80,7 @@ class Narrow(Pass):
             counts[rule.__name__] += 1
             return rule(form, node.op, args)
 
-        return rewrite(graph, visit)
+        return compared(graph, rewrite(graph, visit, bodies=True), counts)
 
 
 def _fits_unchanged(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
@@ -292,7 +286,7 @@ HALF_FACTOR = 2.0**15  # the largest power of 2 in float16
 
 
 @dataclass(frozen=True)
-class HalfSteps(Pass):
+class HalfSteps(NodePass):
     """Write steps by factors that float16 has, for targets whose readers compute in it.
 
     1. tanh(k x), k from 2^27 on => tanh(2^15 tanh(2^15 tanh(x)))
@@ -304,31 +298,21 @@ class HalfSteps(Pass):
 
     name = "half_steps"
 
-    def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        return result(graph, self._in_half(graph, counts), counts)
-
-    def _in_half(self, graph: Graph, counts: Counter[str]) -> Graph:
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if isinstance(node.op, Scan):
-                scan = in_bodies(node.op, lambda body: self._in_half(body, counts))
-                return b.add(scan, *args, names=node.names, loc=node.loc)
-            if isinstance(node.op, Affine) and node.op.scale == -node.op.shift >= LEAST_STEP:
-                counts["mask"] += 1
-                return b.add(Affine(HALF_FACTOR, -HALF_FACTOR), *args, names=node.names, loc=node.loc)
-            factor = b.node(args[0].node).op if args else None
-            if not isinstance(node.op, Tanh) or not isinstance(factor, Affine):
-                return None
-            if factor.scale < LEAST_STEP or factor.shift:
-                return None
-            counts["tanh_of_tanh"] += 1
-            (x,) = b.args(args[0].node)
-            for number in (1, 2):
-                (x,) = b.add(Tanh(), x, names=(f"{node.name}/{number}",), loc=node.loc)
-                (x,) = b.add(Affine(HALF_FACTOR, 0.0), x, names=(f"{node.name}/{number}/scaled",), loc=node.loc)
-            return b.add(Tanh(), x, names=node.names, loc=node.loc)
-
-        return rewrite(graph, visit)
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        if isinstance(node.op, Affine) and node.op.scale == -node.op.shift >= LEAST_STEP:
+            counts["mask"] += 1
+            return b.add(Affine(HALF_FACTOR, -HALF_FACTOR), *args, names=node.names, loc=node.loc)
+        factor = b.node(args[0].node).op if args else None
+        if not isinstance(node.op, Tanh) or not isinstance(factor, Affine):
+            return None
+        if factor.scale < LEAST_STEP or factor.shift:
+            return None
+        counts["tanh_of_tanh"] += 1
+        (x,) = b.args(args[0].node)
+        for number in (1, 2):
+            (x,) = b.add(Tanh(), x, names=(f"{node.name}/{number}",), loc=node.loc)
+            (x,) = b.add(Affine(HALF_FACTOR, 0.0), x, names=(f"{node.name}/{number}/scaled",), loc=node.loc)
+        return b.add(Tanh(), x, names=node.names, loc=node.loc)
 
 
 MOST_ROWS = 2**11  # up to here float16 has all integers
