@@ -248,7 +248,7 @@ def test_last_steps_of_different_delays_are_not_joined() -> None:
         (lambda: Lambda(lambda x, g: g(x)[0].std(1), g=nn.GRU(FRAMES, 3, batch_first=True)),
          "it takes the mean of all steps"),
         (lambda: Lambda(lambda x, g: torch.roll(g(x)[0], 1, 1), g=nn.GRU(FRAMES, 3, batch_first=True)),
-         "it joins sequences along time; join them outside of the net"),
+         "it reads the last step at every step; read each step, or compute it in the program that streams"),
         (lambda: keywords(lambda x, c, n: front(n(c(front(x)))), c=nn.Conv1d(FRAMES, 8, 3, padding=1),
                           n=nn.GroupNorm(2, 8)),
          "group_norm (parts.n): it computes each step from all steps of its input; stream the part behind it, or"

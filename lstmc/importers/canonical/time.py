@@ -210,7 +210,7 @@ class Frames:
         self.builder = NetBuilder.of(old)
         self.shapes, self.params = self.builder.shapes, self.builder.params
         self.late: dict[str, int] = {}  # delay in steps of values that are of one step of a sequence
-        self._delayed: dict[tuple[str, int], str] = {}
+        self._delayed: dict[tuple[str, int, float], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
         self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value of some steps before
 
@@ -304,9 +304,9 @@ class Frames:
         body.outputs = {"total": total, "y_0": total}
         return self.scan(f"{step.outputs[0]}_sum", body.finish(every_input=True), [frames], step)
 
-    def later(self, name: str, axis: int, by: int, step: Step) -> str:
-        """Return a value over time, delayed by ``by`` steps."""
-        if (name, by) not in self._delayed:
+    def later(self, name: str, axis: int, by: int, step: Step, fill: float = 0.0) -> str:
+        """Return a value over time, delayed by ``by`` steps, which are ``fill``."""
+        if (name, by, fill) not in self._delayed:
             x = self.front(name, axis, step)
             shape = self.shapes[x][1:]
             body = NetBuilder("step", self.old.origin)
@@ -316,9 +316,9 @@ class Frames:
             first, rest = body.add(Split(0, (1, by)), window, hint="rows", origin=origin_of(step))
             y = body.one(Reshape(shape), first, hint="y", origin=origin_of(step))
             body.outputs = {"past": rest, "y_0": y}
-            delayed = self.scan(f"{name}_later", body.finish(every_input=True), [x], step)
-            self._delayed[name, by] = self.back(delayed, axis, step)
-        return self._delayed[name, by]
+            delayed = self.scan(f"{name}_later", body.finish(every_input=True), [x], step, fill)
+            self._delayed[name, by, fill] = self.back(delayed, axis, step)
+        return self._delayed[name, by, fill]
 
     def has_begun(self, lag: int, n: Size, step: Step) -> str:
         """Return a mask [T, n, 1] that is 0 at the first ``lag`` steps, then 1."""
