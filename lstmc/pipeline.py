@@ -12,7 +12,7 @@
                  fixed_blobs folded_constants? rename_blobs?
     noslice      roll_up embed_products simplify cse dead fold_convs conv_products precompute roll_in split_products
                  fixed_products simplify cse dead peel separate_layers legalize narrow cse expand dead fit_readers dead
-                 settle_views constants cse settle_views fixed_blobs
+                 settle_views constants cse dead settle_views fixed_blobs
     onnx         roll_up simplify cse dead hoist check_forms find_layers simplify cse dead fuse_linears fuse_horizontal
                  hoist sink simplify cse dead expand dead bias_apart
     torch        roll_up simplify cse dead fuse_linears distribute hoist sink conv_products hoist simplify cse dead

@@ -49,7 +49,7 @@ def test_each_target_has_a_list_on_the_page() -> None:
             assert len(counts) == 2, f"{name}: {optional} is in the list of each target, or of none"
 
 
-@pytest.mark.parametrize(("target", "most"), [("flat", 26), ("caffe", 30), ("noslice", 28)])
+@pytest.mark.parametrize(("target", "most"), [("flat", 26), ("caffe", 30), ("noslice", 29)])
 def test_lists_do_not_grow(target: str, most: int) -> None:
     assert len(TARGETS["caffe", target].split()) <= most
 
