@@ -307,6 +307,8 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
             layers[joined(source.node)] = joined(node.name)
     shapes: dict[str, set[Shape]] = {joined(node.name): set() for node in graph}
     for node, slot, arg, source in edges:
+        if isinstance(graph.node(source.node).op, caffe.HostStack):
+            continue  # no layer can read it, in any shape: that is refused later
         if node.name not in layers or isinstance(node.op, caffe.HostStack):
             shapes[joined(source.node)].update(_read_shapes(graph, node, slot, arg))
         if node.name in layers and source.node not in layers and not _is_fed(graph.node(source.node)):

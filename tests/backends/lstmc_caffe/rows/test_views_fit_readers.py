@@ -10,6 +10,7 @@ from lstmc import (
     State,
     Value,
     cell,
+    expand,
     layer_norm,
     linear,
     model,
@@ -17,6 +18,7 @@ from lstmc import (
     scan,
     sigmoid,
     stack,
+    step_index,
     tanh,
     uniform,
 )
@@ -189,3 +191,19 @@ def test_the_steps_of_a_sequence_have_one_shape() -> None:
     """The first step's zeros were a row, those of the others a matrix: a ShapeError, where it is to be said why."""
     with pytest.raises(BackendError, match="target noslice: nothing makes a constant"):
         compile_net(of_kept, target="noslice")
+
+
+@cell
+def clock(x=Input(1, 3), h=State(1, 2)):
+    return step_index() * 0.5, {"h": tanh(h)}
+
+
+@model
+def of_all_steps(X=Input(4, 1, 3)):
+    return expand(scan(clock(), X)[0][None], 2, 4, 1)
+
+
+def test_a_layer_that_reads_all_steps_gives_no_shape_to_one() -> None:
+    """A step of one element took the shape of all four: a ShapeError, where it is to be said why."""
+    with pytest.raises(BackendError, match="a layer cannot read a sequence whose steps are blobs of their own"):
+        compile_net(of_all_steps, target="noslice")
