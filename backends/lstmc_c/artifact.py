@@ -23,7 +23,7 @@ from lstmc.ops import Array, Conv, Input, Linear
 from lstmc.text import late, quoted
 from lstmc.types import shape_text
 from lstmc.version import __version__
-from lstmc_c.code import ALONG, INDICES, OWN, PANEL, Writer
+from lstmc_c.code import OWN, PANEL, Writer
 from lstmc_c.elements import HEADER, c_names, identifier, number
 from lstmc_c.numbers import (
     FLOAT32,
@@ -36,7 +36,8 @@ from lstmc_c.numbers import (
     layout_checksum,
     weights_file,
 )
-from lstmc_c.plan import plan_step
+from lstmc_c.plan import Plan
+from lstmc_c.views import ALONG, INDICES
 
 _TEMPLATES = text_templates("lstmc_c", ".")
 _TEMPLATES.filters["number"] = number
@@ -78,8 +79,7 @@ class Source:
         self.weights, self.numbers, self.in_file = weights, numbers, in_file
         self.rounding = numbers.rounding(compiled)
         integers = isinstance(self.rounding, IntegerRounding)
-        kinds = IntegerWriter.elementwise if integers else Writer.elementwise
-        self.plan = plan_step(self.graph, compiled.states or (), kinds, integers)
+        self.plan = Plan.of(self.graph, compiled.states or (), integers)
         self.work_type = "int16_t" if integers else "float"
         self.name = identifier(compiled.name)
         own = (f"{self.name}_{word}" for word in ("state", "work", "weights", "reset", "step", "block", "open"))
@@ -95,7 +95,9 @@ class Source:
         self.inputs = [self._array("input", node.name, Ref(node.name)) for node in self.plan.inputs]
         self.outputs = [self._array("output", output.name, output.ref) for output in self.plan.outputs]
         self.weight_graph = weight_graph(self.graph, [*dict.fromkeys(ref for ref, _ in self.plan.weights)])
-        self.body = self._writer(forward(self.weight_graph, params=weights).outputs).step()
+        writer = self._writer(forward(self.weight_graph, params=weights).outputs)
+        self.plan.schedule(writer.loop_code)
+        self.body = writer.step()
 
     def _writer(self, weights: Mapping[str, Array]) -> Writer:
         if not isinstance(self.rounding, IntegerRounding):
@@ -348,7 +350,7 @@ def artifact(source: Source, layout: str = "files") -> Artifact:
         files[name.format(name=compiled.name)] = text.encode()
     return Artifact(
         files=files,
-        layers=len(source.plan.groups),
+        layers=len(source.plan.works),
         inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
         outputs={name: place.label for name, place in manifest.outputs.items()},
         notes=(*manifest.first_values(), *source.facts()[-3:]),

@@ -6,8 +6,8 @@ kernels of :mod:`lstmc.numerics.integers`: the same numbers, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zlib import crc32
 
@@ -16,7 +16,11 @@ import numpy as np
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected, Number, read_json
-from lstmc.ir import Ref
+from lstmc.ir import Node, Ref
+from lstmc.loops import memory
+from lstmc.loops.index import Index
+from lstmc.loops.loop_code import LoopCode
+from lstmc.loops.memory import Loop, Place, Sink, Store
 from lstmc.numerics import Device, Ranges, read_device
 from lstmc.numerics.device import Format, Range
 from lstmc.numerics.integers import (
@@ -35,11 +39,12 @@ from lstmc.numerics.integers import (
     WeightedSum,
 )
 from lstmc.numerics.rounding import DeviceRounding
-from lstmc.ops import Add, Affine, Array, Conv, Linear, Max, Maximum, Mul, Op, Pointwise, Softmax, Sub, Sum
+from lstmc.ops import Array, Conv, Full, Linear, Max, Op, Softmax, Sum
 from lstmc.text import Names, quoted
-from lstmc_c.code import PANEL, Writer, along, at
-from lstmc_c.elements import ELEMENTS, View, nest, number
-from lstmc_c.plan import Item, Plan, Use
+from lstmc_c.code import PANEL, StepCode, Writer
+from lstmc_c.elements import number
+from lstmc_c.plan import Operation, Plan, Step
+from lstmc_c.views import Use, View, along, nest
 
 MEASURE = "measure them: Net.ranges, or lstmc numbers ranges, of the net for backend c"
 
@@ -248,12 +253,59 @@ EXPRESSIONS: Mapping[type[Kernel], Callable[..., str]] = {
 }
 
 
+class IntegerCode(StepCode):
+    """Writes the lines of loops in integers."""
+
+    def __init__(self, step: Step, writer: IntegerWriter) -> None:
+        super().__init__(step, writer.names)
+        self.writer = writer
+
+    def expression(self, node: Node, reads: Sequence[str]) -> str:
+        kernel = self.writer.kernel(node)
+        if isinstance(kernel, Lookup):
+            return self.writer.lookup(node.op.name, kernel, reads[0])
+        return EXPRESSIONS[type(kernel)](kernel, *reads)
+
+    def constant(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index) -> str | None:
+        source = self.values.sources.get(ref)
+        if node is None or self.values.computed(ref) or (source is not None and source.array.kind != "weight"):
+            return None
+        numbers = self.writer.kernel(node).constants[slot]
+        if self.values.constant(ref) is not None:
+            return str(int(numbers.flat[0]))
+        name, type_ = self.values.graph.value_name(ref), integer_type(int(np.abs(numbers).max()))
+        text = self.writer.constant(name, numbers, f"{name}, in integers", type_)
+        return self._element(loop, Place(memory.Array("weight", -1, text, numbers.size, False, False)), index)
+
+    def copy(self, sink: Sink, index: Index) -> Loop:
+        """Return a copy; of an operand of a join it is in the scale of that."""
+        loop = super().copy(sink, index)
+        kernel = None if sink.node is None else self.writer.kernel(sink.node)
+        scaling = kernel.scalings[sink.slot] if isinstance(kernel, Moved) else None
+        (line,) = loop.lines
+        if scaling is not None and isinstance(kernel, Moved) and isinstance(line, Store):
+            loop.lines = [replace(line, value=_narrow(line.value, scaling, kernel.most))]
+        return loop
+
+    def summed(self, node: Node, total: str) -> str:
+        kernel, op = self.writer.kernel(node), node.op
+        assert isinstance(kernel, ScaledSum)
+        assert isinstance(op, Sum)
+        check_sum(self.values.graph.type(*self.values.graph.args(node.name)).shape[op.axis], kernel.most)
+        return _narrow(total, kernel.scaling, kernel.most)
+
+
+def check_sum(count: int, most: int) -> None:
+    """Raise :class:`BackendError` where a sum of so many values does not fit."""
+    if count * most >= 2 ** (SUM_BITS - 1):
+        raise BackendError(f"a sum of {count} values may need more than {SUM_BITS} bits")
+
+
 class IntegerWriter(Writer):
-    """Writes the groups of a plan in integers. ``values`` has the arrays of constants, ``types`` the type of the
-    elements of each array of the caller, by its memory and its name in the plan; scratch memory is int16_t."""
+    """Writes the works of a plan in integers. ``values`` has the arrays of constants, ``types`` the type of the
+    elements of each array of the caller, by what it is and its name in the plan; scratch memory is int16_t."""
 
     variable = "int32_t"
-    elementwise = (Add, Sub, Mul, Affine, Maximum, *(kind for kind in ELEMENTS if issubclass(kind, Pointwise)))
 
     def __init__(
         self,
@@ -268,89 +320,67 @@ class IntegerWriter(Writer):
         super().__init__(plan, arrays, names)
         self.rounding, self.values, self.types, self.constants = rounding, values, types, constants
 
-    def kernel(self, item: Item) -> Kernel:
-        """Return the integer kernel of an item's node."""
-        graph = self.plan.graph
-        refs = graph.args(item.node.name)
-        args = [self.values.get(ref, np.asarray(self.plan.numbers.get(ref, 0.0))) for ref in refs]
-        kernel = self.rounding.kernel(item.node, args)
+    def loop_code(self, step: Step) -> LoopCode:
+        return IntegerCode(step, self)
+
+    def kernel(self, node: Node) -> Kernel:
+        """Return the integer kernel of a node."""
+        graph, refs = self.plan.graph, self.plan.graph.args(node.name)
+        args = []
+        for ref in refs:
+            op = graph.node(ref.node).op
+            args.append(self.values.get(ref, np.asarray(op.value if isinstance(op, Full) else 0.0)))
+        kernel = self.rounding.kernel(node, args)
         if isinstance(kernel, Product):
             grid = self.rounding.grid(refs[0])
             assert grid is not None
             bits = kernel.sum_bits(grid.high)
             if bits > SUM_BITS:
                 raise BackendError(
-                    f"the sums of {item.node.name} may need {bits} bits, and have {SUM_BITS}: expected fewer inputs, a"
+                    f"the sums of {node.name} may need {bits} bits, and have {SUM_BITS}: expected fewer inputs, a"
                     " smaller bias, or values in 8 bits",
-                    loc=item.node.loc,
+                    loc=node.loc,
                 )
         return kernel
 
     # where elements are ----------------------------------------------------------------------------------------------
 
-    def _store(self, view: View, element: str, value: str) -> None:
-        place = self.plan.places[view.base]
-        type_ = self.types.get((place.memory, place.name), "int16_t")
-        self.code.add(f"{element} = ({type_}){value};")
+    def _type(self, array: memory.Array) -> str:
+        return "int16_t" if array.kind == "buffer" else self.types[self.kind(array), array.name]
 
-    def _slot(self, item: Item, slot: int) -> int:
-        """Return the operand of its node that an item reads: a copy reads one of several."""
-        if item.op is not None:
-            return slot
-        refs = self.plan.graph.args(item.node.name)
-        return next(i for i, ref in enumerate(refs) if self.plan.views[ref].base == item.reads[0].base)
+    def _store(self, array: memory.Array, element: str, value: str) -> None:
+        self.code.add(f"{element} = ({self._type(array)}){value};")
 
-    def _read(self, item: Item, slot: int, strides: Iterable[int]) -> str:
-        view = item.reads[slot]
-        if view.base not in self.plan.numbers and self.plan.places[view.base].memory != "weight":
-            return self._element(view, strides)
-        numbers = self.kernel(item).constants[self._slot(item, slot)]
-        if view.base in self.plan.numbers:
-            return str(int(numbers.flat[0]))
-        name = self.plan.places[view.base].name
-        array = self._constant(name, numbers, f"{name}, in integers", integer_type(int(np.abs(numbers).max())))
-        return self._element(view, strides, array=array)
-
-    def _constant(self, name: str, values: Integers, comment: str, type_: str) -> str:
+    def constant(self, name: str, values: Integers, comment: str, type_: str) -> str:
+        """Return the C name of a constant array of integers."""
         return self.constants.add(name, values.astype(type_.removesuffix("_t")).ravel(), comment)
 
     # ops -------------------------------------------------------------------------------------------------------------
 
-    def _value(self, item: Item, reads: Sequence[str]) -> str:
-        if item.op is None and item.base.out < 0:  # a copy of the same numbers
-            return reads[0]
-        kernel = self.kernel(item)
-        if isinstance(kernel, Moved):
-            scaling = kernel.scalings[self._slot(item, 0)]
-            return reads[0] if scaling is None else _narrow(reads[0], scaling, kernel.most)
-        if isinstance(kernel, Lookup):
-            return self._lookup(item.node.op.name, kernel, reads[0])
-        return EXPRESSIONS[type(kernel)](kernel, *reads)
-
-    def _lookup(self, name: str, kernel: Lookup, x: str) -> str:
+    def lookup(self, name: str, kernel: Lookup, x: str) -> str:
+        """Return an element of a function that is a table."""
         direct = kernel.fraction == 0
         type_ = integer_type(kernel.most) if direct else "int16_t"
-        table = self._constant(f"{name} table", kernel.table, f"{name}, by integers", type_)
+        table = self.constant(f"{name} table", kernel.table, f"{name}, by integers", type_)
         return f"{table}[{x} + 128]" if direct else f"between({table}, {x}, {kernel.fraction})"
 
-    def _other(self, item: Item) -> None:
-        self.product = self.kernel(item)
-        assert item.op is not None
-        WRITERS[type(item.op)](self, item.op, item.result, *item.reads)
+    def _operation(self, work: Operation) -> None:
+        self.product = self.kernel(work.node)
+        WRITERS[type(work.op)](self, work.op, View.of(work.y, work.shape), *work.reads)
 
     def _rows(self, w: View) -> tuple[str, str, str]:
         """Return the expressions of an integer product: its matrix, the sum's initial value, and the scaled sum."""
-        kernel, name = self.product, self.plan.places[w.base].name
+        kernel, name = self.product, w.place.array.name
         assert isinstance(kernel, Product)
-        matrix = self._constant(name, kernel.matrix, f"{name}, in integers", "int8_t")
+        matrix = self.constant(name, kernel.matrix, f"{name}, in integers", "int8_t")
         start = "0"
         if kernel.bias is not None:
-            start = self._constant(f"{name} bias", kernel.bias, f"the bias of the sums of {name}", "int32_t") + "[row]"
+            start = self.constant(f"{name} bias", kernel.bias, f"the bias of the sums of {name}", "int32_t") + "[row]"
         multipliers, shifts = (
             np.array([getattr(scaling, part) for scaling in kernel.scalings]) for part in ("multiplier", "shift")
         )
-        multiplier = self._constant(f"{name} multiplier", multipliers, f"the scale of each sum of {name}", "int32_t")
-        shift = self._constant(f"{name} shift", shifts, f"its shift, for {name}", "uint8_t")
+        multiplier = self.constant(f"{name} multiplier", multipliers, f"the scale of each sum of {name}", "int32_t")
+        shift = self.constant(f"{name} shift", shifts, f"its shift, for {name}", "uint8_t")
         product = f"(int64_t)sum * {multiplier}[row]"
         if shifts.min() > 32:
             return matrix, start, f"narrow_high({product}, {shift}[row], {kernel.most})"
@@ -358,10 +388,9 @@ class IntegerWriter(Writer):
 
     def linear(self, op: Linear, y: View, x: View, w: View, b: View | None = None) -> None:
         ins, outs = x.shape[-1], y.shape[-1]
-        lead, (to, of) = nest(y.shape[:-1], [view.like(view.cells[..., 0]) for view in (y, x)])
+        lead, (to, of) = nest(y.shape[:-1], [view.without(-1) for view in (y, x)])
         matrix, start, result = self._rows(w)
-        place = self.plan.places[x.base]
-        operand = self.types.get((place.memory, place.name), "int16_t").removesuffix("_t")
+        operand = self._type(x.place.array).removesuffix("_t")
         rows = str(ROWS) if outs % ROWS == 0 else f"lesser({outs} - first, {ROWS})"
         with self.code.loops(lead), self.code.block(f"for (size_t first = 0; first < {outs}; first += {ROWS})"):
             self.code.add(f"int32_t totals[{ROWS}] = {{0}};")
@@ -369,40 +398,29 @@ class IntegerWriter(Writer):
             self.code.add(f"row_sums_{operand}({arrays}, {rows}, {ins});")
             with self.code.block(f"for (size_t row = first; row < first + {rows}; ++row)"):
                 self.code.add(f"const int32_t sum = {start} + totals[row - first];".replace(" 0 + ", " "))
-                self._store(y, self._element(y, to, at(0, [y.cells.strides[-1]], ["row"])), result)
+                self._store(y.place.array, self._element(y, to, "row"), result)
 
     def conv(self, op: Conv, y: View, x: View, w: View, b: View | None = None) -> None:
         matrix, start, result = self._rows(w)
-        weight = self._element(w, w.cells.strides, indices=("row", "m", "i", "j"), array=matrix)
+        weight = self._element(w, w.strides, indices=("row", "m", "i", "j"), array=matrix)
         self._convolved(op, y, x, w, (start, weight, result), "row")
 
-    def _check_sum(self, count: int, most: int) -> None:
-        if count * most >= 2 ** (SUM_BITS - 1):
-            raise BackendError(f"a sum of {count} values may need more than {SUM_BITS} bits")
-
-    def reduction(self, op: Sum | Max, y: View, x: View) -> None:
-        kernel = self.product
-        first = x.like(np.moveaxis(x.cells, op.axis, 0)[0, ...])
+    def most(self, op: Max, y: View, x: View) -> None:
+        first = x.without(op.axis)
         sizes, (to, of) = nest(y.shape, [y, first])
-        element = self._element(first, of, x.cells.strides[op.axis])
+        element = self._element(first, of, x.strides[op.axis])
         with self.code.loops(sizes):
-            if isinstance(kernel, ScaledSum):
-                self._check_sum(x.shape[op.axis], kernel.most)
-                self.code.add("int32_t sum = 0;")
-                self.code.add(f"{along(x.shape[op.axis])} sum += {element};")
-                self._store(y, self._element(y, to), _narrow("sum", kernel.scaling, kernel.most))
-                return
             self.code.add(f"int32_t most = {self._element(first, of)};")
             self.code.add(f"{along(x.shape[op.axis])} most = {element} > most ? {element} : most;")
-            self._store(y, self._element(y, to), "most")
+            self._store(y.place.array, self._element(y, to), "most")
 
     def softmax(self, op: Softmax, y: View, x: View) -> None:
         kernel, each = self.product, along(x.shape[op.axis])
         assert isinstance(kernel, Normalized)
-        self._check_sum(x.shape[op.axis], EXP_ZERO)
+        check_sum(x.shape[op.axis], EXP_ZERO)
         sizes, first, of_each, to_each = self._slices(op.axis, y, x)
         entry = f"{EXP_ZERO} + {_narrow(f'({of_each} - most)', kernel.scaling, 2 * EXP_ZERO + 1)}"
-        part = self._lookup("exp", kernel.exponential, entry)
+        part = self.lookup("exp", kernel.exponential, entry)
         with self.code.loops(sizes):
             self.code.add(f"int32_t most = {first};")
             self.code.add(f"{each} most = {of_each} > most ? {of_each} : most;")
@@ -411,13 +429,12 @@ class IntegerWriter(Writer):
             self.code.add(f"const int32_t value = (int32_t)({kernel.one} / sum);")
             with self.code.block(each):
                 shifted = f"{1 << (kernel.shift - 1)}, {kernel.shift}, {kernel.most}"
-                self._store(y, to_each, f"narrow((int64_t){part} * value + {shifted})")
+                self._store(y.place.array, to_each, f"narrow((int64_t){part} * value + {shifted})")
 
 
 WRITERS: Mapping[type[Op], Callable[..., None]] = {
     Linear: IntegerWriter.linear,
     Conv: IntegerWriter.conv,
-    Sum: IntegerWriter.reduction,
-    Max: IntegerWriter.reduction,
+    Max: IntegerWriter.most,
     Softmax: IntegerWriter.softmax,
 }

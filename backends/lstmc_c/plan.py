@@ -1,87 +1,128 @@
-"""The plan of a step: the order of computation, loops of several ops, and the memory of each value.
+"""The plan of a step: its loops, its ops with loops of their own, and the memory of each array.
 
-A value is a view of an array (``views.py``). The caller's arrays hold inputs, outputs and states, constant arrays hold
-weights, and all other values share one array of scratch memory by their lifetimes.
+A step is one row of the loops of :mod:`lstmc.loops`. The caller's arrays hold inputs, outputs and states, constant
+arrays hold weights, and all other values share one array of scratch memory by their lifetimes.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Literal
 
-from lstmc.ir import Graph, Node, Output, Ref
+from lstmc import ops
+from lstmc.ir import Builder, Graph, Node, Output, Ref
+from lstmc.loops import loop_code
+from lstmc.loops.again import in_place, same_elements
+from lstmc.loops.index import Shape, counter
+from lstmc.loops.loop_code import LoopCode, Values
+from lstmc.loops.memory import Array, Call, Loop, Place, Sink
+from lstmc.loops.schedule import Schedule
 from lstmc.numerics.sequences import constants
-from lstmc.ops import Add, AvePool, Conv, Embed, Full, Input, Linear, MaxPool, Op
+from lstmc.ops import Linear, Op
+from lstmc.ops.base import Types
+from lstmc.passes.base import Refs, rewrite
 from lstmc.prepare import StatePair
-from lstmc_c.elements import MOVES, Shape, View, copies, moved
+from lstmc.text import Names
+from lstmc.types import TensorType
+from lstmc_c.views import Use, View
+
+MOVES = (*loop_code.MOVES, ops.Concat, ops.Dropout, ops.Precomputed, ops.Stack, ops.StopGradient, ops.Unstack)
+CALLS = (Linear, ops.Conv, ops.Embed, ops.MaxPool, ops.AvePool, ops.Max, ops.Largest, ops.Softmax)
 
 
-@dataclass(frozen=True, eq=False)
-class Item:
-    """A value, or a part of one, to compute: an op on views, or a copy of one view (``op`` is None)."""
+def use_of(op: Op, slot: int) -> Use:
+    """Return the kind of use of a weight as this operand of an op."""
+    if slot == 1 and isinstance(op, Linear | ops.Conv | ops.Embed):
+        return "panel" if isinstance(op, Linear) else "matrix"
+    return "bias" if slot == 2 and isinstance(op, Linear | ops.Conv) else "value"
 
-    op: Op | None
-    result: View
-    reads: tuple[View, ...]
+
+@dataclass
+class Operation(Call):
+    """An op with loops of its own, whose result's elements follow one another."""
+
     node: Node
+    y: Place
+    shape: Shape
+    reads: tuple[View, ...]
 
     @property
-    def base(self) -> Ref:
-        return self.result.base
+    def op(self) -> Op:
+        return self.node.op
+
+    @property
+    def operands(self) -> tuple[Place, ...]:
+        return tuple(view.place for view in self.reads)
+
+    def moved(self, to: Callable[[Place], Place]) -> Operation:
+        reads = tuple(replace(view, place=to(view.place)) for view in self.reads)
+        return replace(self, y=to(self.y), reads=reads)
 
 
-@dataclass(frozen=True, eq=False)
-class Move:
-    """A copy at the end of a step, to an output or to a state; ``target`` is the view of all of it."""
-
-    target: View
-    source: View
-
-
-Memory = Literal["input", "output", "state", "weight", "work", "loop"]
-# As what a weight is read: the matrix of a product, in panels; another matrix of numbers of its own; what is added to
-# the sums of a product; or a value as any other.
-Use = Literal["panel", "matrix", "bias", "value"]
-
-
-def use_of(op: Op | None, slot: int) -> Use:
-    """Return the kind of use of a weight as this operand of an op."""
-    if slot == 1 and isinstance(op, Linear | Conv | Embed):
-        return "panel" if isinstance(op, Linear) else "matrix"
-    return "bias" if slot == 2 and isinstance(op, Linear | Conv) else "value"
+Work = Operation | Loop
 
 
 @dataclass(frozen=True)
-class Place:
-    """The memory of a value: an array and the element where it begins; ``loop`` is a variable of its loop."""
+class Accumulated(Linear):
+    """A product that is added to a value of its result's shape."""
 
-    memory: Memory
-    name: str = ""
-    offset: int = 0
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        return super().infer(x, w)
+
+
+def accumulated(graph: Graph) -> Graph:
+    """linear(x, W) + y => one product, with a constant W, if nothing else reads the first one."""
+    fixed, values, readers = constants(graph), Values(graph, {}, MOVES), graph.readers()
+
+    def read_once(ref: Ref) -> bool:
+        while readers[ref] == 1 and values.moves(graph.node(ref.node)):
+            (ref,) = graph.args(ref.node)
+        return readers[ref] == 1
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, ops.Add):
+            return None
+        whole = counter(node.types[0].size)
+        refs = graph.args(node.name)
+        for ref, other, added in zip(refs, refs[::-1], args[::-1], strict=True):
+            base, index = values.origin(ref)
+            product = graph.node(base.node)
+            operands = graph.args(product.name)
+            same = graph.type(ref) == graph.type(other) == node.types[0]
+            same = same and index == whole and graph.type(base).size == node.types[0].size
+            if not (same and type(product.op) is Linear and len(operands) == 2 and operands[1].node in fixed):
+                continue
+            if other.node in fixed or values.origin(other)[0] == base or not read_once(ref):
+                continue  # a bias is rounded as weights are
+            op = Accumulated(product.op.axis)
+            if product.types == node.types:
+                return b.add(op, *b.args(product.name), added, names=node.names, loc=product.loc)
+            (added,) = b.add(ops.Reshape(product.types[0].shape), added)
+            sums = b.add(op, *b.args(product.name), added, names=(f"{product.name}/sum",), loc=product.loc)
+            return b.add(ops.Reshape(node.types[0].shape), *sums, names=node.names, loc=node.loc)
+        return None
+
+    return rewrite(graph, visit)
 
 
 @dataclass
 class Plan:
-    """A step. Each group of items is a nest of loops over elements, or one op with its own loops.
+    """A step: its works in order, on arrays.
 
-    ``states`` are the inputs that are states, each with the output that is its next value. ``first_moves`` read states
-    as they were before the step, ``last_moves`` overwrite states. ``work`` is the size of the scratch memory.
+    ``states`` are the inputs that are states, each with the output that is its next value. ``work`` is the size of the
+    scratch memory, and ``scratch`` more of it, behind, for ops that need some while they are computed.
     """
 
     graph: Graph
     states: dict[str, str]
-    views: dict[Ref, View] = field(default_factory=dict)
-    numbers: dict[Ref, float] = field(default_factory=dict)  # values that are one number, arrays in products alone
+    integers: bool = False  # each value has its own scale, so that none is a part of another
+    places: dict[tuple[str, str], Array] = field(default_factory=dict)  # the caller's, by what they are and their names
     weights: dict[tuple[Ref, Use], None] = field(default_factory=dict)  # those that are read, and as what
-    groups: list[list[Item]] = field(default_factory=list)
-    first_moves: list[Move] = field(default_factory=list)
-    last_moves: list[Move] = field(default_factory=list)
-    places: dict[Ref, Place] = field(default_factory=dict)
+    works: list[Work] = field(default_factory=list)
+    offsets: dict[Array, int] = field(default_factory=dict)  # in the scratch memory
     work: int = 0
-    scratch: int = 0  # more of it, behind, for ops that need some while they are computed
+    scratch: int = 0
 
     @property
     def outputs(self) -> list[Output]:
@@ -91,341 +132,165 @@ class Plan:
     @property
     def inputs(self) -> list[Node]:
         """The inputs that are no states, and that something reads."""
-        inputs = (node for node in self.graph if isinstance(node.op, Input))
-        return [node for node in inputs if Ref(node.name) in self.views and node.name not in self.states]
+        return [node for node in self.graph if ("input", node.name) in self.places]
 
+    @classmethod
+    def of(cls, graph: Graph, states: Sequence[StatePair], integers: bool = False) -> Plan:
+        """Return a plan with the caller's arrays, and those of weights, but without works."""
+        graph = graph if integers else accumulated(graph)
+        plan = cls(graph, {pair.before: pair.after for pair in states}, integers)
+        fixed, places = constants(graph), plan.places
+        needed = graph.needed([*(output.ref for output in graph.outputs), *map(Ref, plan.states)])
+        running = [node for node in graph if node.name in needed - fixed]
+        for node in running:
+            if isinstance(node.op, ops.Input):
+                kind = "state" if node.name in plan.states else "input"
+                places[kind, node.name] = Array("bottom", len(places), node.name, node.types[0].size, True, False)
+        read = [(ref, use_of(node.op, at)) for node in running for at, ref in enumerate(graph.args(node.name))]
+        read += [(output.ref, "value") for output in graph.outputs]
+        order = {node.name: at for at, node in enumerate(graph)}
+        for ref, use in sorted(read, key=lambda pair: (order[pair[0].node], pair[0].out)):
+            if ref.node in fixed and (use != "value" or not isinstance(graph.node(ref.node).op, ops.Full)):
+                plan.weights[ref, use] = None
+                name = graph.value_name(ref)
+                places["weight", name] = Array("weight", order[ref.node], name, graph.type(ref).size, False, False)
+        for output in graph.outputs:
+            kind = "next" if output.name in plan.states.values() else "output"
+            size = graph.type(output.ref).size
+            places[kind, output.name] = Array("top", len(places), output.name, size, True, False)
+        return plan
 
-def plan_step(
-    graph: Graph, states: Sequence[StatePair], elementwise: Collection[type[Op]], integers: bool = False
-) -> Plan:
-    """Return the plan of a step. An op in ``elementwise`` computes each element of its result from one of each
-    operand. With ``integers`` each value has a scale of its own, so none is a part of another."""
-    plan = Plan(graph, {pair.before: pair.after for pair in states})
-    builder = _Planner(plan, tuple(elementwise), integers)
-    builder.items()
-    builder.group()
-    builder.place()
-    return plan
-
-
-class _Planner:
-    def __init__(self, plan: Plan, elementwise: tuple[type[Op], ...], integers: bool) -> None:
-        self.plan, self.elementwise, self.integers = plan, elementwise, integers
-        self.listed: list[Item] = []
-        self.part_of: dict[Ref, tuple[Ref, int]] = {}  # a value that is computed where a concat has it
-        self.writers: dict[Ref, int] = defaultdict(int)  # the number of items of each base
-
-    # what is computed ------------------------------------------------------------------------------------------------
-
-    def items(self) -> None:
-        """Assign a view to each value, and list the ops to compute."""
-        plan, graph = self.plan, self.plan.graph
-        constant = self.constant = constants(graph)
-        needed = self._needed(constant)
-        self.readers = graph.readers()
-        views = plan.views
-        for node in graph:
-            if node.name not in needed:
-                continue
-            results = [View.of(Ref(node.name, out), type_.shape) for out, type_ in enumerate(node.types)]
-            if isinstance(node.op, Full):
-                plan.numbers[results[0].base] = node.op.value
-            elif not isinstance(node.op, Input) and node.name not in constant:
-                operands = [views[ref] for ref in graph.args(node.name)]
-                same = moved(node.op, operands)
-                if same is None:
-                    self._compute(node, operands, results[0])
-                else:
-                    results = list(same)
-            views.update((Ref(node.name, out), view) for out, view in enumerate(results))
-        read = [(view.base, use_of(item.op, i)) for item in self.listed for i, view in enumerate(item.reads)]
-        read += [(views[output.ref].base, "value") for output in graph.outputs]
-        order = {ref: i for i, ref in enumerate(views)}
-        weights = [
-            (ref, use) for ref, use in read if ref.node in constant and (ref not in plan.numbers or use != "value")
-        ]
-        plan.weights = dict.fromkeys(sorted(weights, key=lambda pair: order[pair[0]]))
-
-    def _needed(self, constant: Collection[str]) -> set[str]:
-        """Return the nodes that a step depends on: constants, but nothing that they are computed from."""
-        needed = {output.ref.node for output in self.plan.graph.outputs} | set(self.plan.states)
-        stack = list(needed)
-        while stack:
-            name = stack.pop()
-            for ref in () if name in constant else self.plan.graph.args(name):
-                if ref.node not in needed:
-                    needed.add(ref.node)
-                    stack.append(ref.node)
-        return needed
-
-    def _compute(self, node: Node, operands: list[View], result: View) -> None:
-        parts = copies(node.op, operands, result)
-        if parts is not None:
-            for source, to in parts:
-                if self.integers or not self._computed_in_concat(source, to):
-                    self._add(Item(None, to, (source,), node))
-            return
-        if not self.integers and isinstance(node.op, Add) and self._accumulates_into(node, operands, result):
-            return
-        match node.op:
-            case Linear(axis=axis):
-                x = operands[0]
-                ins = prod(x.shape[axis:])
-                operands[0] = self._fit(node, x, (*x.shape[:axis], ins), 1)
-                operands[2:] = [self._fit(node, b, b.shape, 1, slot=2) for b in operands[2:]]
-            case Conv():
-                operands[0] = self._fit(node, operands[0], (-1, *operands[0].shape[-3:]))
-                operands[1:] = [self._fit(node, w, w.shape, len(w.shape), slot=1) for w in operands[1:]]
-            case MaxPool() | AvePool():
-                operands[0] = self._fit(node, operands[0], (-1, *operands[0].shape[-2:]))
-        if isinstance(node.op, self.elementwise):
-            operands = [view.broadcast(result.shape) for view in operands]
-        self._add(Item(node.op, result, tuple(operands), node))
-
-    def _accumulates_into(self, node: Node, operands: Sequence[View], result: View) -> bool:
-        """Have a product accumulate into a sum's other operand, if nothing else reads that; return whether it does."""
-        args = self.plan.graph.args(node.name)
-        for i, ref in enumerate(args):
-            view, other = operands[i], operands[1 - i]
-            products = [item for item in self.listed if item.base == view.base]
-            same = view.shape == other.shape == result.shape
-            if not (same and self._read_once(ref) and view.is_whole and len(products) == 1):
-                continue
-            (product,) = products
-            matrix = product.reads[1].base.node if isinstance(product.op, Linear) else ""
-            rows = result.reshaped(product.result.shape)
-            added = other.reshaped(product.result.shape)
-            if len(product.reads) == 2 and matrix in self.constant and rows and added and added.dense(1):
-                if added.base.node in self.constant or added.base == view.base:  # a bias is rounded as weights are
-                    continue
-                self.listed.remove(product)
-                self.writers[view.base] -= 1
-                self._add(Item(product.op, rows, (*product.reads, added), product.node))
-                return True
-        return False
-
-    def _read_once(self, ref: Ref) -> bool:
-        """Return whether a value, and each value that it is a view of, has one reader."""
-        while self.readers[ref] == 1:
-            node = self.plan.graph.node(ref.node)
-            if not isinstance(node.op, MOVES):
-                return True
-            if len(self.plan.graph.args(node.name)) != 1:
-                return False
-            (ref,) = self.plan.graph.args(node.name)
-        return False
-
-    def _fit(self, node: Node, view: View, shape: Shape, dense: int = 0, slot: int = 0) -> View:
-        """Return a view of an operand in another shape, whose last axes are ``dense``; of a copy if necessary."""
-        fitting = view.reshaped(shape)
-        literal = view.base in self.plan.numbers and use_of(node.op, slot) == "value"
-        if fitting is not None and fitting.dense(dense) and not (dense and literal):
-            return fitting
-        copy = View.of(Ref(node.name, -1 - len(self.listed)), view.shape)
-        self._add(Item(None, copy, (view,), node))
-        fitting = copy.reshaped(shape)
-        assert fitting is not None
-        return fitting
-
-    def _add(self, item: Item) -> None:
-        self.listed.append(item)
-        for base in self._wholes(item.base):
-            self.writers[base] += 1
-
-    def _wholes(self, base: Ref) -> list[Ref]:
-        """Return a base and the bases that contain it."""
-        wholes = [base]
-        while wholes[-1] in self.part_of:
-            wholes.append(self.part_of[wholes[-1]][0])
-        return wholes
-
-    def _computed_in_concat(self, source: View, to: View) -> bool:
-        """Have an operand of a concat be computed inside the result; return whether it can be."""
-        base = source.base
-        if not (source.is_whole and to.dense(to.cells.ndim) and self.writers[base]) or base in self.part_of:
-            return False
-        count = self.writers[base]
-        self.part_of[base] = to.base, to.offset
-        for whole in self._wholes(base)[1:]:
-            self.writers[whole] += count
-        return True
-
-    # in which order --------------------------------------------------------------------------------------------------
-
-    def _is_elementwise(self, item: Item) -> bool:
-        return item.op is None or isinstance(item.op, self.elementwise)
-
-    def group(self) -> None:
-        """Order the items in groups: each op on elements joins the first loop that has its size and its operands."""
-        left = dict(self.writers)
-        pending = self.listed
-        while pending:
-            group, rest, inside = [pending[0]], list[Item](), {pending[0].base}
-            size = _loop(pending[0])
-            for item in pending[1:]:
-                joins = self._is_elementwise(group[0]) and self._is_elementwise(item) and _loop(item) == size
-                if joins and all(
-                    not left.get(view.base) or (view.base in inside and self._in_iteration(view, group))
-                    for view in item.reads
-                ):
-                    group.append(item)
-                    inside.add(item.base)
-                else:
-                    rest.append(item)
-            for item in group:
-                for base in self._wholes(item.base):
-                    left[base] -= 1
-            self.plan.groups.append(group)
-            pending = rest
-
-    def _in_iteration(self, view: View, group: Sequence[Item]) -> bool:
-        """Return whether a loop reads only the element of a value that the same iteration computes."""
-        return view.is_whole and all(item.result.is_whole and item.op for item in group if item.base == view.base)
-
-    # where it is stored ----------------------------------------------------------------------------------------------
-
-    def place(self) -> None:
-        """Give each value its memory."""
-        plan, graph = self.plan, self.plan.graph
-        for node in graph:
-            ref = Ref(node.name)
-            if isinstance(node.op, Input):
-                plan.places[ref] = Place("state" if node.name in plan.states else "input", node.name)
-        plan.places.update({ref: Place("weight", graph.value_name(ref)) for ref, _ in plan.weights})
-        self.written: dict[Ref, int] = {}
-        self.read: dict[Ref, int] = {}
-        self.old_reads: dict[Ref, list[tuple[int, bool]]] = defaultdict(list)
-        for at, group in enumerate(plan.groups):
-            own = {item.base for item in group}
-            for item in group:
-                for base in self._wholes(item.base):
-                    self.written.setdefault(base, at)
-                for view in item.reads:
-                    same = view.is_whole and self._is_elementwise(item)
-                    self.old_reads[view.base].append((at, same))
-                    if view.base not in own:
-                        self.read[view.base] = at
-        self._place_results()
-        in_loops = {item.base for item in self.listed if self._is_elementwise(item)}
-        for base in self.written:
-            alone = base not in self.read and base not in self.part_of and base not in plan.places
-            if alone and base in in_loops:
-                plan.places[base] = Place("loop")
+    def schedule(self, code: Callable[[Step], LoopCode]) -> None:
+        """List the works, with the loops that ``code`` writes, and give scratch memory to their buffers."""
+        sources = {ref: Place(self.places["weight", self.graph.value_name(ref)]) for ref, _ in self.weights}
+        for (kind, name), array in self.places.items():
+            if kind in ("input", "state"):
+                sources[Ref(name)] = Place(array)
+        step = Step(self, sources, code)
+        following = {output.name: output.ref for output in self.graph.outputs}
+        sinks = [Sink(output.ref, Place(self.places["output", output.name])) for output in self.outputs]
+        replaced = dict[Ref, Ref]()
+        for before, after in self.states.items():
+            ref = following[after]
+            if step.values.origin(ref) != (Ref(before), counter(self.graph.type(ref).size)):
+                replaced[Ref(before)] = ref
+                sinks.append(Sink(ref, Place(self.places["next", after])))
+        self.works, _ = step.work(sinks, (), replaced)
+        for state in replaced:
+            old, new = self.places["state", state.node], self.places["next", self.states[state.node]]
+            self.works = in_place(
+                self.works, old, new, lambda old: step.buffer(f"{old.name}_next", old.size, False).array
+            )
         self._allocate()
-
-    def _place_results(self) -> None:
-        """Have states and outputs be computed where the caller has them; list the copies of the others."""
-        plan = self.plan
-        end = len(plan.groups)
-        next_values = {output.name: output.ref for output in plan.graph.outputs}
-        pairs = [(Ref(before), plan.views[next_values[after]]) for before, after in plan.states.items()]
-        results = {(o.name, plan.views[o.ref].base) for o in plan.outputs}
-        kept = {source.base for state, source in pairs if source.base != state or not source.is_whole}
-        kept |= {base for _, base in results}
-        for state, source in pairs:
-            if state not in kept and self._free(source) and self._after_reads(state, source.base):
-                plan.places[source.base] = plan.places[state]
-        moves: list[Move] = []
-        for output in plan.outputs:
-            source = plan.views[output.ref]
-            if self._free(source):
-                plan.places[source.base] = Place("output", output.name)
-            elif plan.places.get(source.base) != Place("output", output.name):
-                moves.append(Move(View.of(Ref(output.name, -1), source.shape), source))
-                plan.places[moves[-1].target.base] = Place("output", output.name)
-        for state, source in pairs:
-            target = plan.views[state]
-            if plan.places.get(source.base) == plan.places[state] and source.is_whole:
-                continue
-            if source.base.node in plan.states:  # another state, as it was before the step
-                copy = View.of(Ref(state.node, -2), source.shape)
-                moves.append(Move(copy, source))
-                self.written[copy.base], self.read[copy.base] = end, end + 1
-                source = copy
-            plan.last_moves.append(Move(target, source))
-        plan.first_moves = moves
-        for move in moves:
-            self.read[move.source.base] = max(end, self.read.get(move.source.base, 0))
-        for move in plan.last_moves:
-            self.read[move.source.base] = end + 1
-
-    def _free(self, source: View) -> bool:
-        """Return whether a result is a computed value whose memory is still to be chosen."""
-        base = source.base
-        return source.is_whole and base in self.written and base not in self.part_of and base not in self.plan.places
-
-    def _after_reads(self, state: Ref, base: Ref) -> bool:
-        """Return whether a value can overwrite a state: all readers come before, or read the same element."""
-        whole = [item for group in self.plan.groups for item in group if base in self._wholes(item.base)]
-        start = min(at for at, group in enumerate(self.plan.groups) if any(item in whole for item in group))
-        one = len(whole) == 1 and self._is_elementwise(whole[0])
-        return all(at < start or (at == start and same and one) for at, same in self.old_reads[state])
 
     def _allocate(self) -> None:
         """Share the scratch memory: the largest array first, each at the lowest place that is free in its lifetime."""
-        plan = self.plan
-        spans: dict[Ref, tuple[int, int]] = {}
-        for base, first in self.written.items():
-            for whole in self._wholes(base):
-                start, stop = spans.get(whole, (first, first))
-                last = max(first, self.read.get(base, first), self.read.get(whole, first))
-                spans[whole] = min(start, first), max(stop, last)
-        views = (
-            *plan.views.values(),
-            *(item.result for item in self.listed),
-            *(move.target for move in plan.first_moves),
-        )
-        sizes = {view.base: view.whole.size for view in views}
-        over = self._overwritten_operands(spans, sizes)
-        for base, old in over.items():
-            (start, stop), (first, last) = spans[old], spans.pop(base)
-            spans[old] = min(start, first), max(stop, last)
+        spans: dict[Array, tuple[int, int]] = {}
+        for at, work in enumerate(self.works):
+            for array in _buffers(work):
+                spans[array] = spans.get(array, (at, at))[0], at
+        over: dict[Array, Array] = {}  # what is computed in the place of what is read no more
+        for at, work in enumerate(self.works):
+            ends = [array for array in _buffers(work) if spans[array][1] == at]
+            for new in (array for array in _buffers(work) if spans[array][0] == at):
+                old = next((old for old in ends if old not in over.values() and _in_place(work, old, new)), None)
+                if old is not None:
+                    over[new] = old
+        for new, old in over.items():
+            root = old
+            while root in over:
+                root = over[root]
+            spans[root] = spans[root][0], spans.pop(new)[1]
         taken: list[tuple[int, int, int, int]] = []  # first and last use, begin and end
-        for base in sorted(spans, key=lambda base: (-sizes[base], spans[base])):
-            if base in self.part_of or base in plan.places:
-                continue
-            start, stop = spans[base]
+        for array in sorted(spans, key=lambda array: (-array.size, spans[array])):
+            start, stop = spans[array]
             begin = 0
             for _, _, low, high in sorted(
                 (t for t in taken if t[0] <= stop and start <= t[1]), key=lambda used: used[2]
             ):
-                if begin + sizes[base] <= low:
+                if begin + array.size <= low:
                     break
                 begin = max(begin, high)
-            taken.append((start, stop, begin, begin + sizes[base]))
-            plan.places[base] = Place("work", "", begin)
-            plan.work = max(plan.work, begin + sizes[base])
-        plan.places.update({base: plan.places[old] for base, old in over.items()})
-        for base in self.part_of:
-            parts = self._wholes(base)
-            root = plan.places[parts[-1]]
-            offset = root.offset + sum(self.part_of[part][1] for part in parts[:-1])
-            plan.places[base] = Place(root.memory, root.name, offset)
-
-    def _overwritten_operands(self, spans: dict[Ref, tuple[int, int]], sizes: dict[Ref, int]) -> dict[Ref, Ref]:
-        """Return for each value that can be computed in place the operand that it overwrites, which is read no more."""
-        wholes = {whole for whole, _ in self.part_of.values()}
-        ends = {base: stop for base, (_, stop) in spans.items()}
-        free = {base for base in spans if base not in (self.plan.places.keys() | self.part_of.keys() | wholes)}
-        over: dict[Ref, Ref] = {}
-        for at, group in enumerate(self.plan.groups):
-            same = {view.base for item in group for i, view in enumerate(item.reads) if self._reads_first(item, i)}
-            same -= {view.base for item in group for i, view in enumerate(item.reads) if not self._reads_first(item, i)}
-            for item in group:
-                for view in item.reads if item.base in free and self.writers[item.base] == 1 else ():
-                    old = view.base
-                    if old in free & same and ends[old] == at and sizes[old] == sizes[item.base]:
-                        over[item.base] = over.get(old, old)
-                        same.remove(old)
-                        break
-        return over
-
-    def _reads_first(self, item: Item, operand: int) -> bool:
-        """Return whether an op reads each element of an operand before it writes that element of its result."""
-        in_order = self._is_elementwise(item) or (isinstance(item.op, Linear) and operand == 2)
-        return in_order and item.reads[operand].is_whole and item.result.is_whole
+            taken.append((start, stop, begin, begin + array.size))
+            self.offsets[array] = begin
+            self.work = max(self.work, begin + array.size)
+        for new, old in over.items():
+            self.offsets[new] = self.offsets[old]
 
 
-def _loop(item: Item) -> Shape:
-    """Return the shape that an item's loops run over, without axes of one element."""
-    return tuple(size for size in item.result.shape if size > 1)
+def _buffers(work: Work) -> list[Array]:
+    """Return the arrays of scratch memory that a work uses."""
+    places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [*work.operands, work.y]
+    return [*dict.fromkeys(place.array for place in places if place.array.kind == "buffer")]
+
+
+def _in_place(work: Work, old: Array, new: Array) -> bool:
+    """Return whether a work reads each element of an array for the last time before it writes that of another one."""
+    if old == new or old.size != new.size:
+        return False
+    if isinstance(work, Loop):
+        written = {place.array for place, is_written in work.pointers.values() if is_written}
+        return new in written and old not in written and same_elements(work, old, new)
+    added = work.reads[2:] if isinstance(work.op, Linear) else ()
+    others = [view.place.array for view in work.reads if view not in added]
+    return old not in others and any(view == View.of(Place(old), work.shape) for view in added) and work.y == Place(new)
+
+
+class Step(Schedule[Operation]):
+    """The schedule of a step as one row."""
+
+    moves, calls, one_row = MOVES, CALLS, True
+
+    def __init__(self, plan: Plan, sources: dict[Ref, Place], code: Callable[[Step], LoopCode]) -> None:
+        self._code, self._integers = code, plan.integers
+        super().__init__(plan.graph, sources, [], Names())
+
+    def loop_code(self) -> LoopCode:
+        return self._code(self)
+
+    def next_of(self, array: Array) -> Array:
+        """Return a buffer for the next elements of a state."""
+        return self.buffer(f"{array.name}_next", array.size, False).array
+
+    def is_within(self, node: Node, reader: Node) -> bool:
+        return isinstance(reader.op, ops.Sum) or node.types[0].size == reader.types[0].size
+
+    def _pieces(self, node: Node, sink: Sink) -> None:
+        if not self._integers:
+            return super()._pieces(node, sink)
+        for slot, (ref, index) in enumerate(zip(self.graph.args(node.name), self._places(node), strict=True)):
+            base, _ = self.values.origin(ref)
+            if self.values.computed(base):
+                self.in_memory(base)
+            self.copies.append((self._after(ref), Sink(ref, sink.place, node=node, slot=slot), index))
+        return None
+
+    def call(self, node: Node) -> Operation:
+        reads = tuple(self._view(node.op, slot, ref) for slot, ref in enumerate(self.graph.args(node.name)))
+        return Operation(node, self.in_memory(Ref(node.name)), node.types[0].shape, reads)
+
+    def _view(self, op: Op, slot: int, ref: Ref) -> View:
+        """Return an operand as an op reads it; a copy if necessary."""
+        shape, dense = self.graph.type(ref).shape, 0
+        match op, slot:
+            case Linear(axis=axis), 0:
+                shape, dense = (*shape[:axis], prod(shape[axis:])), 1
+            case (Linear(), 2):
+                dense = 1
+            case ops.Conv(), 0:
+                shape = (prod(shape[:-3]), *shape[-3:])
+            case ops.Conv(), _:
+                dense = len(shape)
+            case ((ops.MaxPool() | ops.AvePool()), _):
+                shape = (prod(shape[:-2]), *shape[-2:])
+        base, index = self.values.origin(ref)
+        use = use_of(op, slot)
+        literal = self.values.constant(base) is not None and use == "value"
+        strides = None if literal else index.strides(shape)
+        if strides is not None:
+            view = View(self.in_memory(base).moved(index.offset), shape, strides)
+            if view.dense(dense):
+                return replace(view, use=use) if view.of_weight else view
+        place = self.buffer(self.graph.value_name(ref), prod(shape), False)
+        self._store(Sink(ref, place))
+        return View.of(place, shape)

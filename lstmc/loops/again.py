@@ -7,14 +7,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 from lstmc.ir import Graph, Ref
 from lstmc.loops.index import Digit, Index, counter, offset_of
 from lstmc.loops.loop_code import CHEAP, ELEMENT, MOVES, Values
-from lstmc.loops.memory import Array, Loop, Place, Product, Store, Work, sum_lines
+from lstmc.loops.memory import Array, Call, Loop, Place, Store, sum_lines
 from lstmc.ops import Arg, Full, Linear
 
+C = TypeVar("C", bound=Call)
+W = TypeVar("W", bound=Call | Loop)
 WINDOW = 2**17
 """Floats of a row that the steps of a chunk compute again, at most: half of a second cache of 1 MiB."""
 FEWEST, MOST = 4, 64  # steps of a chunk
@@ -67,7 +69,9 @@ class Recomputation:
         return larger
 
 
-def in_place(works: Sequence[Work], before: Array, after: Array, buffer: Callable[[Array], Array]) -> list[Work]:
+def in_place(
+    works: Sequence[C | Loop], before: Array, after: Array, buffer: Callable[[Array], Array]
+) -> list[C | Loop]:
     """Return the work of a step with a state ``after`` it in the memory of the state ``before`` it.
 
     Where something needs the old elements when new ones are there already, the new ones have a ``buffer`` of their own,
@@ -83,23 +87,23 @@ def in_place(works: Sequence[Work], before: Array, after: Array, buffer: Callabl
     return [*(with_array(work, after, own) for work in works), copy]
 
 
-def _may_be_one(works: Sequence[Work], before: Array, after: Array) -> bool:
+def _may_be_one(works: Sequence[Call | Loop], before: Array, after: Array) -> bool:
     """Return whether nothing reads an element of ``before`` once that of ``after`` is written."""
     written = False
     for work in works:
-        if isinstance(work, Product):
-            if before in (place.array for place in (work.x, work.b) if place) and (written or work.y.array == after):
+        if isinstance(work, Call):
+            if before in (place.array for place in work.operands) and (written or work.y.array == after):
                 return False
             written = written or work.y.array == after
             continue
         own = [work.pointers[pointer][0].array for pointer, _ in work.elements]
-        if before in own and (written or (after in own and not _same_elements(work, before, after))):
+        if before in own and (written or (after in own and not same_elements(work, before, after))):
             return False
         written = written or any(is_written and place.array == after for place, is_written in work.pointers.values())
     return True
 
 
-def _same_elements(loop: Loop, before: Array, after: Array) -> bool:
+def same_elements(loop: Loop, before: Array, after: Array) -> bool:
     """Return whether each element of ``after`` is written by what read that of ``before`` alone, and last."""
     seen = False
     for pointer, index in loop.elements:
@@ -112,17 +116,9 @@ def _same_elements(loop: Loop, before: Array, after: Array) -> bool:
     return loop.independent
 
 
-def with_array(work: Work, old: Array, new: Array) -> Work:
-    def moved(place: Place) -> Place:
-        return replace(place, array=new) if place.array == old else place
-
-    if isinstance(work, Product):
-        return replace(work, x=moved(work.x), y=moved(work.y), b=work.b and moved(work.b))
-    places = {name: moved(place) for name, (place, _) in work.pointers.items()}
-    names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(places.values()))}  # two may have become one
-    written = {places[name] for name, (_, is_written) in work.pointers.items() if is_written}
-    pointers = {name: (place, place in written) for place, name in names.items()}
-    return replace(work, pointers=pointers, elements=[(names[places[name]], index) for name, index in work.elements])
+def with_array(work: W, old: Array, new: Array) -> W:
+    moved = work.moved(lambda place: replace(place, array=new) if place.array == old else place)
+    return cast(W, moved)
 
 
 FIRST_CACHE = 2**12  # floats of the states of a part: 16 KiB, as a backward pass has a gradient beside each

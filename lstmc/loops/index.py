@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
-from lstmc.ops import Op, Reshape, Split, Tile, Transpose
+from lstmc.ops import Op, Split, Tile, Transpose, Unstack
 
 Shape = tuple[int, ...]
 
@@ -108,6 +108,15 @@ class Index:
             if digit.divisor <= axis.divisor < digit.divisor * digit.size
         )
 
+    def strides(self, shape: Shape) -> tuple[int, ...] | None:
+        """Return the increment along each axis of a value of this shape; None where it is none of the counter alone."""
+        divisors = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        axes = [
+            (by, size, self.at(by) - self.offset if size > 1 else by) for by, size in zip(divisors, shape, strict=True)
+        ]
+        whole = sum((Index((Digit(*axis),)) for axis in axes if axis[1] > 1 and axis[2]), Index((), self.offset))
+        return tuple(stride for _, _, stride in axes) if whole == self else None
+
     def in_nest(self, axes: Sequence[Axis]) -> str:
         """Return it as a sum over the counters of nested loops."""
         strides = [(axis.counter, self.stride(axis)) for axis in axes]
@@ -154,8 +163,8 @@ def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> 
 def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
     """Return the index into the operand, of ``shape``, of an element of a result, both in row-major order."""
     match op:
-        case Reshape():
-            return index
+        case Unstack():
+            return index + out * prod(shape[1:])
         case Split(axis, sizes):
             inner = prod(shape[axis + 1 :])
             before, within = index.divided(sizes[out] * inner)
@@ -170,7 +179,7 @@ def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
             column, within = within.divided(rows * inner)
             row, within = within.divided(inner)
             return before * (rows * columns * inner) + row * (columns * inner) + column * inner + within
-    raise AssertionError(op)
+    return index
 
 
 def covering(small: Shape, large: Shape, axes: tuple[int, int]) -> Index:

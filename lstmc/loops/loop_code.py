@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from importlib.resources import files
 from math import prod
 from typing import Any
@@ -47,46 +48,71 @@ from lstmc.ops import (
 from lstmc.ops.pointwise import covered_axes
 from lstmc.text import Names, quoted
 
+Expression = Callable[..., str]  # of an op and its operands' elements
+
 
 def number(value: float) -> str:
     """A float as C++ writes it, to the bit."""
     return f"{float(value)!r}f"
 
 
-def _power(op: Any, x: str) -> str:
-    texts = {0.5: f"std::sqrt({x})"} | {count: " * ".join([x] * count) for count in range(1, 5)}
-    text = texts.get(abs(op.exponent), "")
-    return f"std::pow({x}, {number(op.exponent)})" if not text else text if op.exponent > 0 else f"1.0f / ({text})"
+@dataclass(frozen=True)
+class Language:
+    """How a language like C computes elements: its numbers, the text of its functions that have the names of ops, calls
+    of other functions of an element ``{0}``, and powers but for products of ``most`` factors."""
+
+    number: Callable[[float], str]
+    header: str
+    calls: Mapping[str, str]
+    most: int
+    power: Callable[[float, str], str]
+
+    def expressions(self) -> dict[type[Op], Expression]:
+        """Return the expression of each op on elements."""
+        calls, number = {name: text.format for name, text in self.calls.items()}, self.number
+        names = {*re.findall(r"^static (?:inline )?float (\w+)\(float x\)", self.header, re.MULTILINE)}
+        named = [op for op in CORE if issubclass(op, Pointwise) and op.name in names]
+        return {
+            **dict.fromkeys(named, lambda op, x: f"{op.name}({x})"),
+            Tanh: lambda op, x: f"tanh_({x})",
+            Relu: lambda op, x: calls["relu"](x),
+            LeakyRelu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.slope)} * {x})",
+            Positive: lambda op, x: f"({x} > 0.0f ? 1.0f : 0.0f)",
+            Elu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.alpha)} * {calls['expm1'](x)})",
+            Abs: lambda op, x: calls["abs"](x),
+            Exp: lambda op, x: f"exp_({x})",
+            Log: lambda op, x: calls["log"](x),
+            Sin: lambda op, x: calls["sin"](x),
+            Cos: lambda op, x: calls["cos"](x),
+            Power: self._power,
+            Round: lambda op, x: calls["round"](x),
+            Affine: lambda op, x: f"{number(op.scale)} * {x}" + (f" + {number(op.shift)}" if op.shift else ""),
+            StopGradient: lambda op, x: x,
+            Add: lambda op, x, y: f"{x} + {y}",
+            Sub: lambda op, x, y: f"{x} - {y}",
+            Mul: lambda op, x, y: f"{x} * {y}",
+            Maximum: lambda op, x, y: f"({x} > {y} || {x} != {x} ? {x} : {y})",
+        }
+
+    def _power(self, op: Any, x: str) -> str:
+        factors = {count: " * ".join([x] * count) for count in range(1, self.most + 1)}
+        text = ({0.5: self.calls["sqrt"].format(x)} | factors).get(abs(op.exponent), "")
+        return self.power(op.exponent, x) if not text else text if op.exponent > 0 else f"1.0f / ({text})"
 
 
-def header_functions(header: str) -> dict[type[Op], Callable[..., str]]:
-    """Return the calls of the functions of a header that have the names of ops."""
-    names = {*re.findall(r"^static (?:inline )?float (\w+)\(float x\)", header, re.MULTILINE)}
-    return {op: lambda op, x: f"{op.name}({x})" for op in CORE if issubclass(op, Pointwise) and op.name in names}
-
-
-# of an op and its operands' elements
-ELEMENT: dict[type[Op], Callable[..., str]] = {
-    **header_functions(files("lstmc.loops").joinpath("elements.h").read_text(encoding="utf-8")),
-    Tanh: lambda op, x: f"tanh_({x})",
-    Relu: lambda op, x: f"({x} > 0.0f ? {x} : {x} != {x} ? {x} : 0.0f)",
-    LeakyRelu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.slope)} * {x})",
-    Positive: lambda op, x: f"({x} > 0.0f ? 1.0f : 0.0f)",
-    Elu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.alpha)} * std::expm1({x}))",
-    Abs: lambda op, x: f"std::fabs({x})",
-    Exp: lambda op, x: f"exp_({x})",
-    Log: lambda op, x: f"std::log({x})",
-    Sin: lambda op, x: f"std::sin({x})",
-    Cos: lambda op, x: f"std::cos({x})",
-    Power: _power,
-    Round: lambda op, x: f"std::nearbyint({x})",
-    Affine: lambda op, x: f"{number(op.scale)} * {x} + {number(op.shift)}" if op.shift else f"{number(op.scale)} * {x}",
-    StopGradient: lambda op, x: x,
-    Add: lambda op, x, y: f"{x} + {y}",
-    Sub: lambda op, x, y: f"{x} - {y}",
-    Mul: lambda op, x, y: f"{x} * {y}",
-    Maximum: lambda op, x, y: f"({x} > {y} || {x} != {x} ? {x} : {y})",
-}
+CPP = Language(
+    number,
+    files("lstmc.loops").joinpath("elements.h").read_text(encoding="utf-8"),
+    {
+        **{name: f"std::{name}({{0}})" for name in ("expm1", "log", "sin", "cos", "sqrt")},
+        "relu": "({0} > 0.0f ? {0} : {0} != {0} ? {0} : 0.0f)",
+        "abs": "std::fabs({0})",
+        "round": "std::nearbyint({0})",
+    },
+    4,
+    lambda exponent, x: f"std::pow({x}, {number(exponent)})",
+)
+ELEMENT = CPP.expressions()
 ARITHMETIC = (Add, Sub, Mul, Affine, StopGradient)
 CHEAP = (*ARITHMETIC, Positive)  # computed again rather than kept
 MOVES = (Reshape, Split, Tile, Transpose)
@@ -96,14 +122,18 @@ LIGHT: tuple[type[Op], ...] = (*ELEMENT, *MOVES, Sum)  # cheaper in a loop than 
 class Values:
     """The values of a graph, of which ``sources`` are known before it runs."""
 
-    def __init__(self, graph: Graph, sources: dict[Ref, Place]) -> None:
-        self.graph, self.sources = graph, sources
+    def __init__(self, graph: Graph, sources: dict[Ref, Place], moves: tuple[type[Op], ...] = MOVES) -> None:
+        self.graph, self.sources, self._moves = graph, sources, moves
+
+    def moves(self, node: Node) -> bool:
+        """Return whether each result of a node has elements of its one operand."""
+        return isinstance(node.op, self._moves) and len(self.graph.args(node.name)) == 1
 
     def origin(self, ref: Ref, index: Index | None = None) -> tuple[Ref, Index]:
         """The value that a value only moves elements of, and where an element of it is there: its own by default."""
         index = counter(self.graph.type(ref).size) if index is None else index
         node = self.graph.node(ref.node)
-        if ref in self.sources or not isinstance(node.op, MOVES):
+        if ref in self.sources or not self.moves(node):
             return ref, index
         (operand,) = self.graph.args(node.name)
         return self.origin(operand, moved(node.op, ref.out, self.graph.type(operand).shape, index))
@@ -143,6 +173,8 @@ class LoopCode:
     them to (``stores``).
     """
 
+    language, expressions = CPP, ELEMENT
+
     def __init__(
         self,
         values: Values,
@@ -175,10 +207,19 @@ class LoopCode:
             place, index = place.moved(offset), counter(loop.count)
         return loop.element(self._pointer(loop, place, written), index)
 
-    def _read(self, loop: Loop, ref: Ref, index: Index, local: bool) -> str:
+    def expression(self, node: Node, reads: Sequence[str]) -> str:
+        """Return an element of the result of an op on elements."""
+        return self.expressions[type(node.op)](node.op, *reads)
+
+    def constant(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index) -> str | None:
+        """Return an element of an operand of a node, or of a copy, that is a constant of the code."""
         value = self.values.constant(ref)
-        if value is not None:
-            return number(value)
+        return None if value is None else self.language.number(value)
+
+    def _read(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index, local: bool = False) -> str:
+        constant = self.constant(loop, node, slot, ref, index)
+        if constant is not None:
+            return constant
         if local:
             return self._name(self.values.graph.node(ref.node))
         place = self.values.sources[ref] if ref in self.values.sources else self._memory[ref]
@@ -192,10 +233,10 @@ class LoopCode:
         inside = {node.name for node in nodes}
         for node in nodes:
             reads = [
-                self._read(loop, base, index, base.node in inside and index == own)
-                for base, index in self.values.reads(node)
+                self._read(loop, node, slot, base, index, base.node in inside and index == own)
+                for slot, (base, index) in enumerate(self.values.reads(node))
             ]
-            value = ELEMENT[type(node.op)](node.op, *reads)
+            value = self.expression(node, reads)
             loop.lines.append(Value(self._name(node), value, self.comment(node)))
             stored = self._stores.get(Ref(node.name), [])  # what is added twice counts twice
             sinks = [sink for i, sink in enumerate(stored) if sink.add or sink not in stored[:i]]
@@ -210,7 +251,7 @@ class LoopCode:
         base, source = self.values.origin(sink.ref)
         size = self.values.graph.type(sink.ref).size
         loop = Loop(size, size, arithmetic=True)
-        value = self._read(loop, base, source, False)
+        value = self._read(loop, sink.node, sink.slot, base, source)
         loop.lines.append(self._written(loop, sink, index, value))
         name = self.values.graph.value_name(sink.ref)
         loop.comments.append(quoted(f"{sink.place.array.name} {'+=' if sink.add else '='} {name}", "comment"))
@@ -227,17 +268,19 @@ class LoopCode:
     def _operand(self, loop: Loop, node: Node) -> str:
         """Return the expression of an element that a reduction reads: from memory, or computed in the same loop."""
         ((base, index),) = self.values.reads(node)
-        return self._computed(loop, base) if base.node in self._within else self._read(loop, base, index, False)
+        return self._computed(loop, base) if base.node in self._within else self._read(loop, node, 0, base, index)
 
     def _computed(self, loop: Loop, ref: Ref) -> str:
         node = self.values.graph.node(ref.node)
         loop.arithmetic = loop.arithmetic and isinstance(node.op, ARITHMETIC)
         loop.comments.append(self.comment(node))
         reads = [
-            f"({self._computed(loop, base)})" if base.node in self._within else self._read(loop, base, index, False)
-            for base, index in self.values.reads(node)
+            f"({self._computed(loop, base)})"
+            if base.node in self._within
+            else self._read(loop, node, slot, base, index)
+            for slot, (base, index) in enumerate(self.values.reads(node))
         ]
-        return ELEMENT[type(node.op)](node.op, *reads)
+        return self.expression(node, reads)
 
     def reduction(self, node: Node) -> Loop:
         """Return the loop of a sum, a maximum or a softmax over an axis, which runs over the

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
-from typing import Literal, TypeVar, cast
+from typing import Literal, Self, TypeVar, cast
 
-from lstmc.ir import Ref
+from lstmc.ir import Node, Ref
 from lstmc.loops.index import Index, counter
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.text import Names
@@ -167,15 +167,35 @@ class Place:
 
 @dataclass(frozen=True)
 class Sink:
-    """The destination of a value, which is overwritten, or added to."""
+    """The destination of a value, which is overwritten, or added to; of an operand of a join its ``node`` and slot."""
 
     ref: Ref
     place: Place
     add: bool = False
+    node: Node | None = None
+    slot: int = 0
+
+
+class Call:
+    """Work that is no loop: it writes a result ``y``, from ``operands``."""
+
+    y: Place
+
+    @property
+    def operands(self) -> tuple[Place, ...]:
+        raise NotImplementedError
+
+    def moved(self, to: Callable[[Place], Place]) -> Self:
+        """Return it with its places moved."""
+        raise NotImplementedError
+
+    def arrays(self) -> set[str]:
+        """Return the names of the arrays that it reads and writes."""
+        return {place.array.name for place in (self.y, *self.operands)}
 
 
 @dataclass
-class Product:
+class Product(Call):
     """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or times w [ins, outs]; plus b, or plus y."""
 
     x: Place
@@ -212,9 +232,12 @@ class Product:
         packed = Place(self.panels).holds(-(-self.outs // WIDEST) * WIDEST * self.numbers.floats(self.ins))
         return all(matrices) and bias and packed and self.w.holds(self.outs * self.ins)
 
-    def arrays(self) -> set[str]:
-        """Return the names of the arrays that it reads and writes."""
-        return {place.array.name for place in (self.x, self.w, self.y, self.b) if place} | {self.panels.name}
+    @property
+    def operands(self) -> tuple[Place, ...]:
+        return (self.x, self.w, *([self.b] if self.b else []), Place(self.panels))
+
+    def moved(self, to: Callable[[Place], Place]) -> Product:
+        return replace(self, x=to(self.x), y=to(self.y), b=self.b and to(self.b))
 
 
 @dataclass(frozen=True)
@@ -315,6 +338,16 @@ class Loop:
         """Return it at one of the parts of a row."""
         moved = {name: (place.moved(place.part.at(number)), of) for name, (place, of) in self.pointers.items()}
         return replace(self, pointers=moved)
+
+    def moved(self, to: Callable[[Place], Place]) -> Loop:
+        """Return it with its places moved; two may become one."""
+        places = {name: to(place) for name, (place, _) in self.pointers.items()}
+        names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(places.values()))}
+        written = {places[name] for name, (_, is_written) in self.pointers.items() if is_written}
+        pointers = {name: (place, place in written) for place, name in names.items()}
+        return replace(
+            self, pointers=pointers, elements=[(names[places[name]], index) for name, index in self.elements]
+        )
 
     def arrays(self) -> set[str]:
         """Return the names of the arrays that it reads and writes."""

@@ -22,8 +22,8 @@ from lstmc.loops.again import (
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.loops.memory import Array, Kind, Loop, Outer, Place, Sink, Work, cpp_names
+from lstmc.loops.products import Products, check_ops
 from lstmc.loops.rows import Rows, rows_of
-from lstmc.loops.schedule import Schedule, check_ops
 from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
 from lstmc.passes import Cse, Simplify, backward_body
 
@@ -195,7 +195,7 @@ class _Planner:
             Sink(ref, Place(next_states[s.top]) if s.saved else self._after(s))
             for ref, s in zip(self.following.values(), states, strict=True)
         ]
-        forward = Schedule(self.body, sources, self.made, self.names, self.numbers)
+        forward = Products(self.body, sources, self.made, self.names, self.numbers)
         kept = self._kept(sources, {sink.ref: sink.place for sink in sinks})
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in {sink.ref for sink in sinks}]
         replaced = {Ref(s.name): self.following[Ref(s.name)] for s in states if s.saved}
@@ -288,7 +288,7 @@ class _Planner:
         sinks = [Sink(self.following[Ref(state.name)], self._after(state)) for state in states if state.saved]
         sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in of_step]
         known = self._in_chunk(sources, states) | of_step
-        return Schedule(self.body, known, self.made, self.names, self.numbers).work(sinks, ())[0]
+        return Products(self.body, known, self.made, self.names, self.numbers).work(sinks, ())[0]
 
     def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
         """Return places for the saved values, which the backward pass reads: results of expensive ops, kept for every
@@ -362,7 +362,7 @@ class _Planner:
         sinks += [Sink(ref, Place(next_ones[state.name])) for ref, state in zip(following, states, strict=True)]
         gradient_args = [Ref(arg.name) for arg in args[count + len(outputs) :]]
         replaced = dict(zip(gradient_args, following, strict=True)) if self.again.chunk else {}
-        schedule = Schedule(self.back, available, self.made, self.names)
+        schedule = Products(self.back, available, self.made, self.names)
         steps, places = schedule.work(sinks, [(ct, o.outs, x, o.ins) for o, ct, x in outers], replaced)
         done = tuple(
             Outer(ct, x, o.into, o.outs, o.ins, o.lead) for (o, _, _), (ct, x) in zip(outers, places, strict=True)

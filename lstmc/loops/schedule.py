@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Generic, TypeVar
 
-from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref, topological_order
 from lstmc.loops.index import Index, counter, offset_of, piece
 from lstmc.loops.loop_code import ELEMENT, MOVES, LoopCode, Values
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import WIDEST, Array, Loop, Place, Product, Sink, Work
-from lstmc.ops import Arg, Concat, Conv, Full, Largest, Linear, Max, Softmax, Sum, Transpose
-from lstmc.passes.precompute import LARGEST, matrix_elements
+from lstmc.loops.memory import Array, Call, Loop, Place, Sink
+from lstmc.ops import Arg, Concat, Full, Linear, Op, Stack, Sum
 from lstmc.text import Names
 
-
-def check_ops(body: Graph) -> None:
-    """Raise :class:`BackendError` for an op that has no code."""
-    allowed = (*ELEMENT, *MOVES, Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum)
-    for node in body:
-        if type(node.op) not in allowed:
-            reason = f"there is no code for {node.op.name} in a loop"
-            if isinstance(node.op, Conv):
-                size = matrix_elements(body.type(body.args(node.name)[0]).shape, node.types[0].shape)
-                limit = f"its matrix would have {size:,} elements: expected at most {LARGEST:,}"
-                reason += f", and as a product {limit}; use smaller images or fewer channels" if size > LARGEST else ""
-            raise BackendError(reason, loc=node.loc)
+C = TypeVar("C", bound=Call)
+JOINS = (Concat, Stack)
 
 
 @dataclass
@@ -38,10 +26,17 @@ class _Group:
     nodes: list[Node]
 
 
-class Schedule:
+class Schedule(Generic[C]):
     """The schedule of a step: loops and products that write ``sinks`` from ``sources``; new buffers are added to
     ``made``.
+
+    ``moves`` are the ops whose results are elements of an operand, ``calls`` those that are no loop. With ``one_row`` N
+    is 1, so that a result may be any part of an array.
     """
+
+    moves: ClassVar[tuple[type[Op], ...]] = MOVES
+    calls: ClassVar[tuple[type[Op], ...]] = (Linear,)
+    one_row: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -57,14 +52,18 @@ class Schedule:
         self.stores: dict[Ref, list[Sink]] = {}
         self.copies: list[tuple[int, Sink, Index]] = []  # the group after which, the sink, the index where it goes
         self.memory: dict[Ref, Place] = {}
-        self.values = Values(graph, sources)
+        self.values = Values(graph, sources, self.moves)
         self.within: set[str] = set()  # elementwise nodes that the sum which reads them computes
-        self.code = LoopCode(self.values, self.memory, self.stores, self.within, names)
+        self.code = self.loop_code()
         self.panels: dict[tuple[Array, bool], Array] = {}
         self.old_reads: dict[str, set[str]] = {}  # of what takes a state's place: the nodes that read the state
         self.over_time: set[Ref] = set()  # what is kept of every step for a product over all steps
         self.begun: set[Place] = set()  # places written before a product adds to them
         self.read: set[Ref] = set()  # what is read during a step, or kept for a product over all steps
+
+    def loop_code(self) -> LoopCode:
+        """Return what writes the lines of loops."""
+        return LoopCode(self.values, self.memory, self.stores, self.within, self.unique)
 
     # what runs in which order ------------------------------------------------------------------------------------
 
@@ -80,7 +79,7 @@ class Schedule:
             stack += self.graph.args(ref.node)
         readers: dict[str, list[Node]] = {}
         for node in self.graph:
-            if node.name in needed and not isinstance(node.op, MOVES):
+            if node.name in needed and not self.values.moves(node):
                 for ref in self.graph.args(node.name):
                     readers.setdefault(self.values.origin(ref)[0].node, []).append(node)
         stored = {self.values.origin(ref)[0].node for ref in roots}
@@ -91,7 +90,8 @@ class Schedule:
                 while reading[at] in self.within:
                     reading[at] = readers[reading[at]][0].name
             self.old_reads.setdefault(self.values.origin(new)[0].node, set()).update(reading)
-        nodes = [node for node in self.graph if node.name in needed and not isinstance(node.op, (*MOVES, Full))]
+        nodes = [node for node in self.graph if node.name in needed and not isinstance(node.op, Full)]
+        nodes = [node for node in nodes if not self.values.moves(node)]
         for node in self._in_few_passes(nodes):
             self.read.update(self.values.origin(arg)[0] for arg in self.graph.args(node.name))
             if isinstance(node.op, Arg):
@@ -157,8 +157,13 @@ class Schedule:
                 continue
             first, *others = readers.get(node.name, [node])
             into_sum = isinstance(first.op, Sum) or first.name in self.within
-            if into_sum and not others and (Ref(node.name), counter(node.types[0].size)) in self.values.reads(first):
+            whole = (Ref(node.name), counter(node.types[0].size))
+            if into_sum and not others and whole in self.values.reads(first) and self.is_within(node, first):
                 self.within.add(node.name)
+
+    def is_within(self, node: Node, reader: Node) -> bool:
+        """Return whether a node is computed in the loop of what reads it, even if that reads an element repeatedly."""
+        return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
         """Move elementwise nodes to the first loop that reads them, element by element: there they need no memory.
@@ -204,7 +209,7 @@ class Schedule:
                     self.group_of[node.name] = at
                     return
             self._new(_Group(size, [node]), node)
-        elif isinstance(node.op, Concat):
+        elif isinstance(node.op, JOINS):
             # no group of its own: its pieces are written where they belong, after the last of them it is there
             self.group_of[node.name] = max((self._after(ref) for ref in self.graph.args(node.name)), default=-1)
         else:
@@ -249,7 +254,7 @@ class Schedule:
         offset = offset_of(at, size)
         # where the counter is the index but the sizes differ, it is the first of several pieces
         whole = index == counter(size) and self.graph.type(base).size == size and self.values.computed(base)
-        if whole and isinstance(node.op, Concat) and offset == 0:
+        if whole and isinstance(node.op, JOINS) and offset == 0:
             self.stores.setdefault(base, []).append(sink)
             self._pieces(node, sink)
             return
@@ -257,11 +262,11 @@ class Schedule:
             moved_sink = Sink(base, sink.place.moved(offset), sink.add)
             self.stores.setdefault(base, []).append(moved_sink)
             return
-        if whole and offset == 0 and not isinstance(node.op, Concat):
-            alone = sink.place.array.rows and sink.place.array.size == size
+        if whole and (offset == 0 or (offset and self.one_row)) and not isinstance(node.op, JOINS):
+            alone = sink.place.array.rows and (self.one_row or sink.place.array.size == size)
             after = isinstance(node.op, Linear) and sink.place.array.time
             if base not in self.memory and alone and (after or not sink.add):
-                self.memory[base] = sink.place
+                self.memory[base] = sink.place.moved(offset)
                 self.stores.setdefault(base, []).append(sink)
                 return
         if self.values.computed(base):
@@ -269,11 +274,15 @@ class Schedule:
         self.copies.append((self._after(sink.ref), sink, at))
 
     def _pieces(self, node: Node, sink: Sink) -> None:
-        assert isinstance(node.op, Concat)
-        start = 0
+        for slot, index in enumerate(self._places(node)):
+            self._store(Sink(self.graph.args(node.name)[slot], sink.place, sink.add), index)
+
+    def _places(self, node: Node) -> Iterator[Index]:
+        """Yield the indices of each operand in the elements of a join."""
+        axis, start = node.op.axis if isinstance(node.op, Concat) else 0, 0
         for ref in self.graph.args(node.name):
-            size = self.graph.type(ref).shape[node.op.axis]
-            self._store(Sink(ref, sink.place, sink.add), piece(node.types[0].shape, node.op.axis, start, size))
+            size = self.graph.type(ref).shape[axis] if isinstance(node.op, Concat) else 1
+            yield piece(node.types[0].shape, axis, start, size)
             start += size
 
     def rows_in_memory(self, ref: Ref, width: int, time: bool = False) -> Place:
@@ -297,7 +306,7 @@ class Schedule:
         sinks: list[Sink],
         outers: Iterable[tuple[Ref, int, Ref | None, int]],
         replaced: Mapping[Ref, Ref] | None = None,
-    ) -> tuple[list[Work], list[tuple[Place, Place | None]]]:
+    ) -> tuple[list[C | Loop], list[tuple[Place, Place | None]]]:
         """Return all work of a step, and the places of the operands of products over all steps.
 
         ``replaced`` are states with the values that are to take their places in memory.
@@ -320,8 +329,9 @@ class Schedule:
             (self.rows_in_memory(a, m, True), None if b is None else self.rows_in_memory(b, n, True))
             for a, m, b, n in outers
         ]
-        products = {}
-        for at, group in enumerate(self.groups):
+        calls: dict[str, C] = {}
+        order = [*enumerate(self.groups)]
+        for at, group in reversed(order) if self.one_row else order:  # a part of a join is made there
             for node in group.nodes:
                 if group.size:
                     for base, index in self.values.reads(node):
@@ -329,19 +339,19 @@ class Schedule:
                             self.group_of[base.node] != at or index != counter(group.size) or self._is_concat(base)
                         ):
                             self.in_memory(base)
-                elif isinstance(node.op, Linear):
-                    products[node.name] = self._product(node)
+                elif isinstance(node.op, self.calls):
+                    calls[node.name] = self.call(node)
                 else:
                     for base in self._reads_of(node):
                         self.in_memory(base)
                     self.in_memory(Ref(node.name))
-        assert all(self.memory[Ref(name)] == product.y for name, product in products.items()), "written elsewhere"
-        works: list[Work] = list(self._copies(-1))
+        assert all(self.memory[Ref(name)] == call.y for name, call in calls.items()), "written elsewhere"
+        works: list[C | Loop] = list(self._copies(-1))
         for at, group in enumerate(self.groups):
             if group.size:
                 works += [self.code.loop(group.nodes)] if group.nodes else []
             else:
-                works += [products[n.name] if n.name in products else self.code.reduction(n) for n in group.nodes]
+                works += [calls[n.name] if n.name in calls else self.code.reduction(n) for n in group.nodes]
             works += self._copies(at)
         return works, kept
 
@@ -357,47 +367,11 @@ class Schedule:
         yield from (self.code.copy(sink, index) for after, sink, index in self.copies if after == at)
 
     def _is_concat(self, ref: Ref) -> bool:
-        return isinstance(self.graph.node(ref.node).op, Concat)
+        return isinstance(self.graph.node(ref.node).op, JOINS)
 
-    def _product(self, node: Node) -> Product:
-        assert isinstance(node.op, Linear)
-        x, w, *b = self.graph.args(node.name)
-        outs = node.types[0].shape[-1]
-        ins = self.graph.type(w).shape[1]
-        transposed = True
-        while w not in self.sources and isinstance(self.graph.node(w.node).op, Transpose):
-            (w,), transposed = self.graph.args(w.node), not transposed
-        base, index = self.values.origin(w)
-        size = self.graph.type(w).size
-        if (
-            base not in self.sources
-            or index != counter(size)
-            or self.sources[base].array.rows
-            or self.sources[base].array.time
-        ):
-            raise BackendError(
-                "there is no code for a product with a matrix that is computed in the loop",
-                loc=node.loc,
-                notes=("matmul(x, W.T) multiplies by one",),
-            )
-        bias = None
-        if b:
-            origin, index = self.values.origin(b[0])
-            bias = self.sources[origin]
-            assert index == counter(outs)  # rows.py adds others
-            assert not bias.array.rows
-            assert not bias.array.time
-        lead = node.types[0].size // outs
-        w_place = self.sources[base]
-        when, x_place, y_place = self._when(Ref(node.name), x, ins)
-        panels = self._panels(w_place.array, transposed, outs, ins)
-        comment = self.code.comment(node)
-        add = any(sink.add for sink in self.stores.get(Ref(node.name), ())) and y_place in self.begun
-        assert when == "after" or not add, "added to before all steps are done"
-        self.begun.add(y_place)
-        return Product(
-            x_place, w_place, y_place, outs, ins, lead, transposed, bias, panels, when, comment, self.numbers, add
-        )
+    def call(self, node: Node) -> C:
+        """Return the work of a node that is no loop."""
+        raise NotImplementedError
 
     def _of_sequence(self, node: Node) -> bool:
         """Return whether a node is a product with a sequence that is known before the first step."""
@@ -408,25 +382,3 @@ class Schedule:
         array = self.sources[base].array if base in self.sources else None
         in_time = array is not None and array.time and array.rows and array.kind in ("bottom", "top_diff")
         return in_time and offset_of(index, self.graph.type(x).size) is not None
-
-    def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
-        """Before the loop where x is known for all steps by then, after it where no step reads y; and their places."""
-        place = self.memory.get(y)
-        copied = any(self.values.origin(sink.ref)[0] == y for _, sink, _ in self.copies)
-        last = place is not None and place.array.kind in ("top", "bottom_diff") and place.array.time
-        last = last and y not in self.read and not copied
-        x_place = self.rows_in_memory(x, ins, time=last)
-        if last and x_place.array.time and len(self.stores.get(y, ())) == 1:
-            return "after", x_place, self.in_memory(y)
-        reads_sequence = x_place.array.time and x_place.array.kind in ("bottom", "top_diff")
-        y_place = self.in_memory(y, time=reads_sequence and place is None)
-        return ("before" if reads_sequence and y_place.array.time else "step"), x_place, y_place
-
-    def _panels(self, w: Array, transposed: bool, outs: int, ins: int) -> Array:
-        """Return the place of a packed matrix, which is packed once for all products with it."""
-        if (w, transposed) not in self.panels:
-            place = self.buffer(
-                f"{w.name}_panels", -(-outs // WIDEST) * WIDEST * self.numbers.floats(ins), False, False
-            )
-            self.panels[w, transposed] = place.array
-        return self.panels[w, transposed]
