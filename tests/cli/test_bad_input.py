@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lstmc.api import pass_names
 from lstmc_caffe.targets.load import OWN
 from tests.cli.conftest import LSTMC, MODEL
 
@@ -101,12 +102,12 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         (("net.py:other",), "ModelFileError: net.py has no model other: found net, step\n"),
         (
             ("net.py", *SIZES, "--backend", "jax"),
-            "PluginError: unknown backend 'jax': available c, caffe, onnx, torch\n",
+            "PluginError: unknown backend 'jax': available c, caffe, onnx, tflite, torch\n",
         ),
         (
             ("net.py", *SIZES, "--target", "toaster"),
             f"PluginError: backend caffe has no target toaster: found {', '.join(OWN)}; of other backends c, onnx,"
-            " torch\n",
+            " tflite, torch\n",
         ),
         (("net.py", *SIZES, "--weights", "absent.npz"), "WeightsError: absent.npz: no such file\n"),
         (
@@ -173,8 +174,8 @@ NPZ = "the arrays are written as .npz: expected a name ending in .npz"
         (("compile", *GRU, "--target", "ESP32"), f"{NO_TARGET} ESP32: for a microcontroller write C: --target c"),
         (("compile", *GRU, "--target", "arduno"), f"{NO_TARGET} arduno: for a microcontroller write C: --target c"),
         (
-            ("compile", *GRU, "--target", "tflite"),
-            f"{NO_TARGET} tflite: found {', '.join(OWN)}; of other backends c, onnx, torch",
+            ("compile", *GRU, "--target", "edgetpu"),
+            f"{NO_TARGET} edgetpu: found {', '.join(OWN)}; of other backends c, onnx, tflite, torch",
         ),
         (
             ("compile", *GRU, "--target", "caffe", "-O", "numbers=cpu-int8"),
@@ -199,7 +200,7 @@ NPZ = "the arrays are written as .npz: expected a name ending in .npz"
         ),
         (
             ("show", *GRU, "--after", "99"),
-            "PassError: there is no pass 99: the list has passes 1 to 32, and 0 is the model",
+            f"PassError: there is no pass 99: the list has passes 1 to {len(pass_names('caffe'))}, and 0 is the model",
         ),
         (("run", "net.prototxt", "--inputs", "x.npz", "-o", "y.txt"), f"OutputError: y.txt: {NPZ}"),
         (("run", "net.prototxt", "--save-weights", "w"), f"OutputError: w: {NPZ}"),

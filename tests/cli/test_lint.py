@@ -127,7 +127,8 @@ def test_what_is_no_net_exits_with_2(lstmc: LSTMC) -> None:
     ended = lstmc("verify", "net.prototxt", "--target", "roof")
     assert ended.code == 2
     assert ended.err == (
-        f"PluginError: backend caffe has no target roof: found {', '.join(OWN)}; of other backends c, onnx, torch\n"
+        f"PluginError: backend caffe has no target roof: found {', '.join(OWN)}; of other backends c, onnx, tflite,"
+        " torch\n"
     )
 
 
