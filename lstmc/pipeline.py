@@ -9,10 +9,10 @@
     flat         roll_up simplify cse dead fold_convs spread_kernels? conv_products? precompute fuse_linears
                  fuse_horizontal hoist sink parallel_time? embed_products half_steps? simplify cse dead peel
                  separate_layers legalize narrow cse expand dead settle_views constants one_row? cse dead? settle_views
-                 fixed_blobs folded_constants? rename_blobs?
+                 dead? fixed_blobs folded_constants? rename_blobs?
     noslice      roll_up embed_products simplify cse dead fold_convs conv_products precompute roll_in split_products
                  fixed_products simplify cse dead peel separate_layers legalize narrow cse expand dead fit_readers dead
-                 settle_views constants cse dead settle_views fixed_blobs
+                 settle_views constants cse dead settle_views dead fixed_blobs
     onnx         roll_up simplify cse dead hoist check_forms find_layers simplify cse dead fuse_linears fuse_horizontal
                  hoist sink simplify cse dead expand dead bias_apart
     torch        roll_up simplify cse dead fuse_linears distribute hoist sink conv_products hoist simplify cse dead

@@ -147,14 +147,14 @@ def _rows_of_steps(target: Target) -> Passes:
 
 def _matrices(target: Target) -> Passes:
     """Layers on matrices, as the target's readers take them."""
-    rows = target.before_one_row
+    rows, settle = target.before_one_row, SettleViews(target)
     return (
         *(*legalization(target.trained), Narrow(rows), Cse(), Expand(RowsTimeAxis(rows)), Dead()),
         *((FitReaders(), Dead()) if target.time == "steps" else ()),
         *(SettleViews(rows, first=True), Constants(rows)),
         *((OneRow(target),) if target.one_row else ()),
-        *((Cse(), Dead()) if target.one_row or target.time == "steps" else (Cse(),)),
-        *(SettleViews(target), FixedBlobs(target)),
+        *((Cse(), Dead(), settle, Dead()) if target.one_row or target.time == "steps" else (Cse(), settle)),
+        FixedBlobs(target),
         *((FoldedConstants(target),) if target.folds_constants else ()),
         *(() if target.names == "model" else (RenameBlobs(target),)),
     )
