@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lstmc.testing.random_models import RandomModel, random_model, seeded_model
 from tests.draws import HypothesisDraw
+from tests.random_models.models import RandomModel, random_model, seeded_model
 
 
 @st.composite

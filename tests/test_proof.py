@@ -22,7 +22,6 @@ from lstmc.passes import Refs
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
 from lstmc.testing.equivalence import random_leaves
-from lstmc.testing.random_models import seeded_model
 from lstmc.verification.proof import Proof, _prove, as_symbolic, best_proof, claims, prove, symbolic_leaves
 from lstmc.verification.symbols import Algebra
 from lstmc_caffe import CaffeBackend
@@ -33,6 +32,7 @@ from lstmc_caffe.ops import CaffeOp
 from lstmc_onnx import OnnxBackend
 from tests.cells import scanned
 from tests.quick_sample import one_in
+from tests.random_models.models import seeded_model
 from tests.shares import least
 
 BACKEND = CaffeBackend()

@@ -19,7 +19,6 @@ from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph, Scan
 from lstmc.ops import CORE, Largest, Positive, Precomputed, Stack, Unstack
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc.verification.arrays import random_inputs
 from lstmc.weights import initial_weights, read_weights
 from lstmc_caffe import CaffeBackend
@@ -28,6 +27,7 @@ from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import written_net
 from tests.on_demand.fuzz.streams import try_stream
 from tests.on_demand.fuzz.trial import try_model
+from tests.random_models.models import RandomModel, seeded_model
 from tests.shares import least
 from tests.strategies import random_models
 

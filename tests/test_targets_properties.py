@@ -21,7 +21,6 @@ from lstmc.ir import Builder, Graph, Node, Ref, parse_graph, print_graph
 from lstmc.passes import Pass, PassResult, run_passes
 from lstmc.passes.base import rewrite
 from lstmc.pipeline import all_passes, compile_graph
-from lstmc.testing.random_models import RandomModel
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import CaffeOp, DummyData, PowerLayer
@@ -29,6 +28,7 @@ from lstmc_caffe.ops.inputs import read_blobs
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.layout import FixedBlobs, replaced_later
 from lstmc_caffe.targets.load import BASES, load_target
+from tests.random_models.models import RandomModel
 from tests.shares import least
 from tests.strategies import random_models
 from tests.test_properties import REFUSED_ALWAYS, REFUSED_WITHOUT_SLICE, assert_same, meaning_of

@@ -307,17 +307,17 @@ class CellModel(Model):
     """A cell over ``T`` steps: its inputs as sequences [T, ...], its output ``y`` over time, its last states.
 
     Dimensions are the cell's own and T. A state ``h`` is returned as ``h_T``; outputs that the cell returns as a
-    dict have their own names.
+    dict have their own names. ``options`` are those of :func:`~lstmc.scan`, as ``reverse=True``.
     """
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, **options: Any) -> None:
         self.cell = cell
         time = Dim("T")
 
         def run(**sequences: Value) -> dict[str, Value]:
             sizes: dict[str, Any] = {name: Dim(name) for name in cell.dims}
             bound = cell(name=cell.name, **sizes)
-            y, last = scan(bound, sequences)
+            y, last = scan(bound, sequences, **options)
             return {**_named(y), **{f"{name}_T": value for name, value in last.items()}}
 
         run.__name__, run.__doc__ = cell.name, cell.__doc__

@@ -2,6 +2,5 @@
 
 from lstmc.testing.equivalence import assert_same_meaning, check_cell, check_pass
 from lstmc.testing.ops import check_op
-from lstmc.testing.random_models import RandomModel, seeded_model
 
-__all__ = ["RandomModel", "assert_same_meaning", "check_cell", "check_op", "check_pass", "seeded_model"]
+__all__ = ["assert_same_meaning", "check_cell", "check_op", "check_pass"]

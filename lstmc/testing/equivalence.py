@@ -10,16 +10,16 @@ import numpy as np
 from numpy.testing import assert_allclose
 
 from lstmc.api import compile
-from lstmc.backend import find_backends, load_backend
+from lstmc.backend import find_backends, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel, Model
 from lstmc.errors import BackendError, LstmcError, PluginError
 from lstmc.interp import backward, forward, named_rng
-from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
-from lstmc.ops import Array, Input, Param
+from lstmc.ir import Graph, Rebuild, Stage, parse_graph, print_graph, verify
+from lstmc.ops import Array, Input, Param, Tanh
 from lstmc.passes import Pass, run_passes
 from lstmc.pipeline import MODEL_PASSES
-from lstmc.testing.ops import uninstalled
-from lstmc.testing.random_models import seeded_model
+from lstmc.plugins import library_names
+from lstmc.testing.ops import SeededDraw, uninstalled
 from lstmc.weights import random_weights
 
 
@@ -69,13 +69,14 @@ def assert_same_meaning(
         assert_allclose(gradient, value, rtol, rtol, err_msg=f"gradient of {name}")
 
 
-def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 50, seed: int = 0) -> int:
-    """Check a pass on graphs of yours, as ``net.graph(T=3, N=2)``, and on random models; return how many it changed.
+def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 60, seed: int = 0) -> int:
+    """Check a pass on graphs of yours, as ``net.graph(T=3, N=2)``, and on library cells; return how many it changed.
 
-    Random models are taken as they are written, and as the passes of stage MODEL leave them. What the pass requires and
-    a graph has not is left out. Outputs and all gradients stay the same (to 1e-12, in the interpreter), a second run
-    changes nothing, ``modified`` is exact, and the text parses back. Raises AssertionError, also where the pass changes
-    no graph at all: then nothing is shown, and ``graphs`` must have what it is for.
+    Cells are scanned over sequences of random sizes, in both directions, beside a node that nothing reads. They are
+    taken as they are written, and as the passes of stage MODEL leave them; another ``seed`` draws others. What the pass
+    requires and a graph has not is left out. Outputs and all gradients stay the same (to 1e-12, in the interpreter), a
+    second run changes nothing, ``modified`` is exact, and the text parses back. Raises AssertionError, also where the
+    pass changes no graph at all: then nothing is shown, and ``graphs`` must have what it is for.
 
     >>> from lstmc.passes import Hoist
     >>> from lstmc.testing import check_pass
@@ -126,19 +127,28 @@ def _graphs(graphs: Sequence[Graph], models: int, seed: int) -> Iterator[tuple[s
         if isinstance(graph, Model):
             raise TypeError(f"graphs[{number}] is a model: write {graph.name}.graph(T=3, N=2), with its dimensions")
         yield f"graphs[{number}]", graph
+    names = sorted(library_names())
     for number in range(seed, seed + models):
-        model = seeded_model(number)
-        graph = model.graph()
-        again = f"again by models=1, seed={number}: {model}"
-        yield f"a random model, {again}", graph
-        yield (
-            f"a random model after {MODEL_PASSES[-1].name}, seed={number}: {model}",
-            run_passes(graph, MODEL_PASSES)[-1].graph,
-        )
+        draw, cell = SeededDraw(number), load_cell(names[number % len(names)])
+        sizes = {"T": draw.integer(1, 4), **{dim: SMALL.get(dim, 4) for dim in cell.dims}, "N": draw.integer(1, 3)}
+        options = dict.fromkeys(draw.choice(((), ("reverse",), ("carry",))), True)
+        graph = _with_unread(CellModel(cell, **options).graph(**sizes))
+        again = f"again by models=1, seed={number}"
+        yield f"cell {cell.name}, {again}", graph
+        yield f"cell {cell.name} after {MODEL_PASSES[-1].name}, {again}", run_passes(graph, MODEL_PASSES)[-1].graph
+
+
+def _with_unread(graph: Graph) -> Graph:
+    """Return the graph with a node that nothing reads."""
+    rebuild = Rebuild(graph)
+    for node in graph:
+        rebuild.copy(node)
+    rebuild.builder.add(Tanh(), rebuild.new[graph.outputs[0].ref])
+    return rebuild.finish(graph.outputs)
 
 
 Step = Callable[..., tuple[Any, Mapping[str, Array]]]
-SMALL: Mapping[str, int] = {"T": 3, "N": 2, "D": 3, "H": 4}  # other dimensions are 4
+SMALL: Mapping[str, int] = {"T": 3, "N": 2, "D": 3, "H": 4, "K": 3}  # other dimensions are 4
 
 
 def check_cell(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import FrozenInstanceError, fields
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
@@ -23,12 +25,25 @@ from lstmc.ir import (
 )
 from lstmc.ops import Arg, Array, Arrays, Input, Leaf, Op, Param, Sample
 from lstmc.ops.base import CORE_DIALECT, dialect_of, dialects, load_dialect, op_problems
-from lstmc.testing.random_models import SeededDraw
 from lstmc.types import TensorType
 
+T = TypeVar("T")
 APART = 1e-5  # of the elements of a sample, ten steps of a finite difference
 KINK = 0.01  # operands keep about this far from 0, where relu, abs and elu have no derivative
 FED = (Input, Param, Arg)  # ops whose values are given, not computed
+
+
+class SeededDraw:
+    """A :class:`lstmc.ops.Draw` of a random generator."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def integer(self, low: int, high: int) -> int:
+        return self.choice(range(low, high + 1))
+
+    def choice(self, options: Sequence[T]) -> T:
+        return self.random.choice(options)
 
 
 def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:

@@ -14,9 +14,9 @@ from lstmc import cells
 from lstmc.dsl import Cell, CellModel, print_python
 from lstmc.ir import Graph
 from lstmc.ops import Input, Param
-from lstmc.testing.random_models import RandomModel
 from tests.alike import structure
 from tests.dsl.conftest import UserFile
+from tests.random_models.models import RandomModel
 from tests.strategies import random_models
 
 

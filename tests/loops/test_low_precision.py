@@ -28,13 +28,13 @@ from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import seeded_model
 from lstmc.verification.arrays import random_arrays
 from lstmc.verification.differential import check
 from lstmc.verification.native import NativeExecutor, with_native_loops
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from tests.loops.test_products import BEYOND, WIDTHS, at, drawn
+from tests.random_models.models import seeded_model
 
 pytestmark = pytest.mark.caffe  # g++ is there where Caffe is
 NUMBERS = ("cpu-bf16", "cpu-int8")

@@ -20,13 +20,13 @@ from lstmc.loops.memory import Product, header
 from lstmc.loops.native import FLAGS, Compiler
 from lstmc.passes import Dead
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import seeded_model
 from lstmc.verification.differential import check
 from lstmc.verification.native import NativeExecutor, with_native_loops
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from tests.cells.scanned import cell_graph
 from tests.loops import small_scans
+from tests.random_models.models import seeded_model
 
 pytestmark = pytest.mark.caffe  # g++ is there where Caffe is
 BACKEND = CaffeBackend()

@@ -36,8 +36,8 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, Scan
 from lstmc.loops.rows import Rows, rows_of, with_rows_first
 from lstmc.ops import Array, Dropout
-from lstmc.testing.random_models import seeded_model
 from tests.patterns.linear_bodies import as_model
+from tests.random_models.models import seeded_model
 
 N, T = dims("N T")
 ROWS = 3

@@ -18,6 +18,7 @@ from lstmc.ops.base import dialects, load_dialect, ops_in
 from lstmc.testing import check_op
 from lstmc.testing.ops import (
     FED,
+    SeededDraw,
     check_along,
     check_documented,
     check_domains,
@@ -32,7 +33,6 @@ from lstmc.testing.ops import (
     cotangents_of,
     operands_of,
 )
-from lstmc.testing.random_models import SeededDraw
 from lstmc_caffe.ops import (
     CAFFE_OPS,
     CaffeOp,

@@ -12,7 +12,7 @@ from lstmc.ops import Linear
 from lstmc.passes import Distribute, Sink
 from lstmc.pipeline import LOOP_PASSES
 from lstmc.testing.equivalence import check_pass_on
-from lstmc.testing.random_models import seeded_model
+from tests.random_models.models import seeded_model
 
 BEFORE = """\
 graph net {

@@ -18,8 +18,8 @@ from lstmc.ops import CORE, Input, Leaf, Op, Param, Precomputed
 from lstmc.passes import Dead, Peel, Simplify, backward_body, gradient_graph
 from lstmc.testing.equivalence import random_cotangents, random_leaves
 from lstmc.testing.ops import operands_of
-from lstmc.testing.random_models import RandomModel
 from tests.draws import HypothesisDraw
+from tests.random_models.models import RandomModel
 from tests.strategies import random_models
 
 # Their vjp is written in NumPy: by loops over windows, by places in a table, by the first of several.

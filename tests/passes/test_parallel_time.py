@@ -22,11 +22,11 @@ from lstmc.passes.linear_maps import recurrence_nodes
 from lstmc.patterns import Recurrence, operand_masks, recurrences
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import check_pass_on
-from lstmc.testing.random_models import seeded_model
 from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
 from tests.patterns.linear_bodies import model_of, random_body
+from tests.random_models.models import seeded_model
 
 T, N = dims("T N")
 

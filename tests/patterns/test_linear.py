@@ -18,9 +18,9 @@ from lstmc.ops import Add, Arg, Array, Input, Linear, Op, Reshape, Sigmoid, Spli
 from lstmc.patterns import Kind, Recurrence, matrix_step, recurrences, scan_lines, state_arguments, state_lines
 from lstmc.patterns.recurrence import Mask, mask_of, masked_sum, same_axes
 from lstmc.plugins import library_names
-from lstmc.testing.random_models import seeded_model
 from tests.cells.scanned import cell_graph
 from tests.patterns.linear_bodies import as_model, masked, random_body
+from tests.random_models.models import seeded_model
 
 
 class Step:

@@ -14,10 +14,11 @@ from lstmc.passes import run_passes
 from lstmc.patterns import Unrecognised, describe, recognise
 from lstmc.pipeline import MODEL_PASSES
 from lstmc.testing.equivalence import random_leaves
-from lstmc.testing.random_models import RandomModel, SeededDraw
+from lstmc.testing.ops import SeededDraw
 from tests.patterns.by_numpy import assert_computes
 from tests.patterns.random_gates import KINDS, Written, scanned
 from tests.quick_sample import one_in
+from tests.random_models.models import RandomModel
 from tests.strategies import random_models
 
 FEWER = settings(max_examples=settings.default.max_examples // 3)

@@ -16,13 +16,13 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Draw
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.artifact import write_model
 from lstmc_onnx.runtime import RuntimeExecutor
 from tests.draws import HypothesisDraw
+from tests.random_models.models import RandomModel
 
 BACKEND = OnnxBackend()
 FILL = "fill=uniform(-0.7, 0.7)"

@@ -18,12 +18,12 @@ from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import entry_points_of
-from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check
 from lstmc_onnx.runtime import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
 from tests.on_demand.fuzz import onnx_cases
 from tests.on_demand.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
+from tests.random_models.models import RandomModel
 from tests.shares import least
 from tests.strategies import random_models
 

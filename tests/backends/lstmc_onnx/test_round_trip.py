@@ -17,7 +17,7 @@ from lstmc.ops import Array, Input
 from lstmc.patterns import GRU, LSTM, RNN, recognise
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.testing.random_models import RandomModel, SeededDraw, seeded_model
+from lstmc.testing.ops import SeededDraw
 from lstmc.verification.arrays import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_onnx import OnnxBackend
@@ -27,6 +27,7 @@ from tests.backends.lstmc_onnx.test_models import CELLS, LAYERS
 from tests.cells.scanned import cell_graph, drawn
 from tests.importers.imported import Imported, imported
 from tests.quick_sample import one_in
+from tests.random_models.models import RandomModel, seeded_model
 
 BACKEND = OnnxBackend()
 

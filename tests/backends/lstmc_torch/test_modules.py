@@ -49,7 +49,6 @@ from lstmc.loops import native
 from lstmc.loops.layer import GeneratedScan
 from lstmc.ops import Abs
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import seeded_model
 from lstmc.types import TensorType
 from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
@@ -59,6 +58,7 @@ from lstmc_torch.program import Call, lowered
 from tests.backends.lstmc_torch.test_operators import negated, penalised
 from tests.cells.scanned import cell_graph
 from tests.loops.test_native import everything
+from tests.random_models.models import seeded_model
 
 pytestmark = pytest.mark.caffe  # g++ is there where Caffe is
 torch.set_num_threads(1)  # others wait in loops, which costs most on a busy machine

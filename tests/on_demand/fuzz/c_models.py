@@ -33,7 +33,6 @@ from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.testing.random_models import seeded_model
 from lstmc.verification.arrays import random_arrays
 from lstmc.verification.differential import check
 from lstmc.weights import random_weights
@@ -44,6 +43,7 @@ from lstmc_c.code import OPS
 from lstmc_c.entry_points import STEPS, blobs_of_each_step, first_states
 from lstmc_c.numbers import FLOAT32, Numbers
 from tests.on_demand.fuzz.trial import generic
+from tests.random_models.models import seeded_model
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")

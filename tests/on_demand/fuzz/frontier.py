@@ -11,7 +11,7 @@ from coverage import Coverage
 
 import lstmc
 import lstmc_caffe
-from lstmc.testing.random_models import RandomModel, seeded_model
+from tests.random_models.models import RandomModel, seeded_model
 
 NEAR = 0.5  # of the models
 Reached = set[tuple[object, ...]]  # rules and branches

@@ -11,13 +11,13 @@ from pathlib import Path
 import lstmc.passes
 import lstmc_caffe
 from lstmc.passes import simplify
-from lstmc.testing.random_models import RandomModel
 from lstmc_caffe.legalize import layers
 from lstmc_caffe.rows import narrow
 from lstmc_caffe.runtime.runner import Runner
 from tests.on_demand.fuzz.frontier import Frontier, Reached
 from tests.on_demand.fuzz.streams import try_stream
 from tests.on_demand.fuzz.trial import Trial, save_model, try_model
+from tests.random_models.models import RandomModel
 
 TARGETS = ("caffe", "caffe-native", "flat", "noslice", "caffe-fused")
 STREAMED = ("caffe", "flat", "noslice")

@@ -31,12 +31,12 @@ from lstmc.interp import forward
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.testing.random_models import seeded_model
 from lstmc.verification.arrays import random_inputs
 from lstmc.verification.conditioning import relative_gap
 from lstmc.weights import initial_weights
 from lstmc_onnx import OnnxBackend
 from tests.importers.imported import imported
+from tests.random_models.models import seeded_model
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 COUNTS = {"LSTM": 3, "GRU": 2, "RNN": 1}

@@ -7,10 +7,10 @@ from collections import Counter
 
 from lstmc.errors import PassError
 from lstmc.prepare import deploy_graph
-from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.runtime import RuntimeExecutor
 from tests.on_demand.fuzz.trial import Trial, try_graph
+from tests.random_models.models import RandomModel, seeded_model
 
 BACKEND = OnnxBackend()
 FORMS = (None, *BACKEND.forms("onnx"))

@@ -25,7 +25,6 @@ from lstmc.errors import BackendError, LstmcError, PassError
 from lstmc.ir import Graph, Scan
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc.verification.report import NOT_FINITE
 from lstmc.verification.report import Report as Comparison
 from lstmc.verification.scales import check_scales
@@ -37,6 +36,7 @@ from lstmc_caffe.readers.known import load_reader, reader_names
 from tests.on_demand.fuzz.smaller import smaller
 from tests.on_demand.fuzz.streams import NO_STEP, streamed
 from tests.on_demand.fuzz.trial import generic, save_model
+from tests.random_models.models import RandomModel, seeded_model
 from tools.readers.found import Found, known
 from tools.readers.grid import digest
 from tools.readers.table import write_table

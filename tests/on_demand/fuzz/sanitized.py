@@ -25,9 +25,9 @@ from lstmc.errors import BackendError
 from lstmc.loops.code import Source
 from lstmc.loops.native import FLAGS
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import seeded_model
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.write.artifact import layers_source
+from tests.random_models.models import seeded_model
 
 TARGET = "caffe-fused"
 PROGRAM = Path(__file__).with_name("run_layers.cpp")

@@ -29,10 +29,10 @@ from torch.utils.cpp_extension import include_paths, library_paths
 from lstmc.errors import DataError
 from lstmc.loops import native
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import seeded_model
 from lstmc.weights import initial_weights
 from lstmc_torch import TorchBackend, program
 from lstmc_torch.loop import load_or_warn
+from tests.random_models.models import seeded_model
 
 SANITIZED = ("-O0", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 SIZES = ((1, 1), (2, 3), (7, 13), (3, 0), (0, 2), (0, 0))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from lstmc.testing.random_models import RandomModel
+from tests.random_models.models import RandomModel
 
 SECONDS = 90.0  # for one model
 LINE = re.compile(r"    ((\w+)(?:, (\w+))?) = (.*)")  # of a cell or a model

@@ -24,7 +24,6 @@ from lstmc.ops import Array, Constant, Input
 from lstmc.passes.simplify import without_dead
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
-from lstmc.testing.random_models import RandomModel
 from lstmc.verification.conditioning import relative_gap
 from lstmc.verification.differential import own_rounding
 from lstmc.verification.report import MARGIN, VALUE_TOLERANCE
@@ -32,6 +31,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe.processes.process import CaffeError
 from lstmc_caffe.runtime.runner import Net, Runner
 from tests.on_demand.fuzz.trial import BACKEND, Trial, generic
+from tests.random_models.models import RandomModel
 
 NO_STEP = ("one step of", "nothing but")  # of refusals: what has no step, and what is there for training alone
 

@@ -15,7 +15,6 @@ from lstmc.ops import Tanh
 from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import rewrite
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runtime.runner import Runner
 from tests.on_demand.fuzz import streams
@@ -23,6 +22,7 @@ from tests.on_demand.fuzz.frontier import Frontier, Reached
 from tests.on_demand.fuzz.hunt import Tally, hunt, known_rules, save
 from tests.on_demand.fuzz.streams import try_stream
 from tests.on_demand.fuzz.trial import generic, try_model
+from tests.random_models.models import RandomModel, seeded_model
 
 pytestmark = pytest.mark.caffe
 

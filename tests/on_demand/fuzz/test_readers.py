@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
-from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor
 from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
 from tests.on_demand.fuzz.readers import FAILED, OUTCOMES, Journal, Runtime, hunt, run, runtime, save_failure, try_net
 from tests.on_demand.fuzz.smaller import smaller
+from tests.random_models.models import RandomModel, seeded_model
 from tools.readers import found, table
 
 SEEDS = range(8)

@@ -13,11 +13,11 @@ from collections.abc import Iterable
 from lstmc.errors import LstmcError
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
-from lstmc.testing.random_models import seeded_model
 from lstmc.verification.differential import check
 from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
 from tests.on_demand.fuzz.trial import generic
+from tests.random_models.models import seeded_model
 
 
 def tried(seeds: Iterable[int]) -> tuple[Counter[str], list[str]]:

@@ -17,7 +17,6 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
-from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check, wanted_gradients
 from lstmc.verification.report import Report
 from lstmc.weights import initial_weights
@@ -25,6 +24,7 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.processes.process import CaffeError
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
+from tests.random_models.models import RandomModel
 
 BACKEND = CaffeBackend()
 

@@ -32,7 +32,6 @@ from lstmc.ops import Input as InputOp
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import random_leaves
-from lstmc.testing.random_models import seeded_model
 from lstmc.verification.arrays import random_arrays
 from lstmc.verification.differential import check, check_training
 from lstmc.weights import initial_weights
@@ -53,6 +52,7 @@ from tests.loops.small_scans import (
     two_products,
     words,
 )
+from tests.random_models.models import seeded_model
 
 pytestmark = pytest.mark.caffe
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from lstmc.ir import Graph
 from lstmc.ops import Draw
-from lstmc.testing.random_bodies import SIZES, Body, Shape, Variable, text
-from lstmc.testing.random_cells import RandomCell, embedded, fed, images, losses, network, random_cell
+from lstmc.testing.ops import SeededDraw
+from tests.random_models.bodies import SIZES, Body, Shape, Variable, text
+from tests.random_models.cells import RandomCell, embedded, fed, images, losses, network, random_cell
 
 T = TypeVar("T")
 
@@ -20,18 +21,15 @@ T = TypeVar("T")
 CHANGED = 0.05  # of the choices of a model, in one that is near it
 
 
-class SeededDraw:
-    """A :class:`lstmc.ops.Draw` of a random generator; each further seed changes a few choices."""
+class NearDraw(SeededDraw):
+    """The choices of one seed, of which each further seed changes a few."""
 
     def __init__(self, seed: int, changes: Sequence[int] = ()) -> None:
-        self.random = random.Random(seed)
+        super().__init__(seed)
         self.changes = [random.Random(f"change {each}") for each in changes]
 
-    def integer(self, low: int, high: int) -> int:
-        return self.choice(range(low, high + 1))
-
     def choice(self, options: Sequence[T]) -> T:
-        chosen = self.random.choice(options)
+        chosen = super().choice(options)
         for change in self.changes:
             if change.random() < CHANGED:
                 chosen = change.choice(options)
@@ -70,7 +68,7 @@ class RandomModel:
 
 def seeded_model(seed: int, wide: bool = False, changes: Sequence[int] = ()) -> RandomModel:
     """Return the model of one seed, always the same, or with ``changes``, which are seeds too, one that is near it."""
-    return random_model(SeededDraw(seed, changes), wide)
+    return random_model(NearDraw(seed, changes), wide)
 
 
 def random_model(draw: Draw, wide: bool = False) -> RandomModel:

@@ -16,7 +16,8 @@ from typing import Any
 from lstmc.dsl.operators import common_shape
 from lstmc.ops import Draw
 from lstmc.ops.layers import flatten_axis
-from lstmc.testing.random_functions import (
+from lstmc.types import TensorType
+from tests.random_models.functions import (
     COMPOSED,
     JUMPING,
     KINKED,
@@ -27,7 +28,6 @@ from lstmc.testing.random_functions import (
     STEP_INDEX,
     WHOLE,
 )
-from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
 NAME = re.compile(r"[A-Za-z_]\w*(?:\[[^]]*\])?")

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from lstmc.ops import Draw
 from lstmc.ops.layers import AvePool, Conv, MaxPool
-from lstmc.testing.random_bodies import OPS_OF_PRODUCT, SIZES, Body, Shape, Variable, text
 from lstmc.types import TensorType
+from tests.random_models.bodies import OPS_OF_PRODUCT, SIZES, Body, Shape, Variable, text
 
 ROWS = 4  # of a matrix that is embedded from
 NORMALIZATIONS = ("", ', normalization="full"', ', normalization="batch_size"', ', normalization="none"')
