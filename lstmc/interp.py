@@ -247,14 +247,14 @@ def _propagate(
     convert: Conversion | None,
     progress: Progress[Any] = _silent,
 ) -> dict[Ref, Array]:
-    """Propagate cotangents of some values to all values that they depend on."""
+    """Propagate cotangents of some values to all leaves that they depend on: others are dropped once they are used."""
     cts = dict(seeds)
     for node in _counted_nodes(list(reversed(list(run.graph))), progress):
         refs = [Ref(node.name, i) for i in range(len(node.types))]
         if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
             continue
         outs = tuple(run.values[ref] for ref in refs)
-        result_cts = tuple(cts.get(ref, np.zeros_like(out)) for ref, out in zip(refs, outs, strict=True))
+        result_cts = tuple(cts.pop(r) if r in cts else np.zeros_like(out) for r, out in zip(refs, outs, strict=True))
         operands = run.graph.args(node.name)
         args = [run.values[ref] for ref in operands]
         if isinstance(node.op, Scan):

@@ -24,6 +24,7 @@ from lstmc.source import SrcLoc, called
 # Differences are relative to the largest magnitude in the blob, but never to less than this: where large terms
 # cancel to almost nothing, float32 leaves the rounding of those terms, not of what is left.
 SCALE_FLOOR = 0.1
+BLOCK = 2**18  # elements that are compared, or rounded, at once
 
 
 def relative_gap(actual: Any, expected: Any, scale: float = 0.0) -> float:
@@ -32,15 +33,32 @@ def relative_gap(actual: Any, expected: Any, scale: float = 0.0) -> float:
 
     ``found`` may have another shape of as many elements, as blobs have.
     """
-    expected = np.asarray(expected, np.float64)
-    return absolute_gap(actual, expected) / max(float(np.max(np.abs(expected), initial=0.0)), SCALE_FLOOR, scale)
+    return absolute_gap(actual, expected) / max(largest(expected), SCALE_FLOOR, scale)
 
 
 def absolute_gap(actual: Any, expected: Any) -> float:
     """The largest difference."""
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    expected = np.asarray(expected)
+    actual = np.asarray(actual).reshape(expected.shape)
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN, which no tolerance allows
-        return float(np.max(np.abs(actual.reshape(expected.shape) - expected), initial=0.0))
+        return _largest(
+            np.subtract(a, b, dtype=np.float64) for a, b in zip(*map(_blocks, (actual, expected)), strict=True)
+        )
+
+
+def largest(array: Any) -> float:
+    """Return the largest magnitude in an array."""
+    return _largest(block.astype(np.float64) for block in _blocks(np.asarray(array)))
+
+
+def _largest(blocks: Iterable[Array]) -> float:
+    return float(np.max([0.0, *(np.max(np.abs(block)) for block in blocks)]))  # NumPy's max: NaN wins
+
+
+def _blocks(array: Array) -> Iterator[Array]:
+    """Yield the elements of an array in pieces, of which copies in float64 are small."""
+    flat = array.reshape(-1)
+    yield from (flat[at : at + BLOCK] for at in range(0, flat.size, BLOCK))
 
 
 @dataclass(frozen=True)
@@ -208,6 +226,11 @@ class RandomRounding:
 
     def moved(self, array: Array, steps: float = 1) -> Array:
         """Return the numbers, each off by so many steps of the type up or down."""
+        return np.concatenate(
+            [self._moved(block, steps) for block in _blocks(array)] or [np.empty(0, self.limits.dtype)]
+        ).reshape(array.shape)
+
+    def _moved(self, array: Array, steps: float) -> Array:
         exact = np.asarray(array, np.float64)
         off = steps * float(self.limits.eps) * self.rng.choice((-1.0, 1.0), exact.shape)
         few = np.ldexp(np.frexp(exact)[0], self.limits.nmant // 2)

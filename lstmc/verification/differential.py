@@ -38,6 +38,7 @@ from lstmc.verification.conditioning import (
     changed_settings,
     first_difference,
     first_not_finite,
+    largest,
     moved_by_numbers,
     relative_gap,
     rounded_results,
@@ -196,7 +197,7 @@ def _report(
         compared = [d for d in compared if not _is_of(d, lost)]
         written = own_rounding(expanded, arrays, inputs, scans, execution.dtype)
         limits, exact = compared, execution.tolerance is None and execution.rounding is None
-        own_runs = own_rounding(model, arrays, inputs, dtype=execution.dtype)
+        own_runs = own_rounding(model, arrays, inputs, dtype=execution.dtype, gradients=own)
         by_written = ("blob",) if loops == FLOAT32 else ("blob", "output", "gradient")
         compared = bounded(compared, written, own_runs, exact, by_written)
         rounding = [d for limit, d in zip(limits, compared, strict=True) if d.passed and not limit.passed]
@@ -254,13 +255,16 @@ def own_rounding(
     inputs: Iterable[str] = (),
     scans: Mapping[str, Scan] | None = None,
     dtype: DTypeLike = np.float32,
+    gradients: Gradients | None = None,
 ) -> Iterator[dict[Key, float]]:
     """Yield the relative effect of rounding to ``dtype`` on a graph's results, by kind and name of the difference.
 
     That is the most of some runs with random rounding, after each of them: of the outputs, of the gradients of
     ``inputs`` and all parameters, and with ``scans`` of every blob.
+    ``gradients`` are the graph's, where they are known.
     """
-    moved, gradients = dict[Key, float](), backward(run, arrays.cotangents)
+    moved = dict[Key, float]()
+    gradients = backward(run, arrays.cotangents) if gradients is None else gradients
     inputs = [name for name in inputs if name in gradients.inputs]  # a compiled graph may do without one
     for sample in range(ROUNDINGS):
         graph = other_ties(run.graph, sample)
@@ -269,6 +273,7 @@ def own_rounding(
         for each in (*_outputs(run.graph, run, rounded), *_gradients(gradients, rounded, inputs), *blobs):
             key = each.kind, each.name
             moved[key] = float(np.max([moved.get(key, 0.0), each.relative]))  # NumPy's max: NaN wins
+        del rounded, blobs  # before the next run makes its own
         yield moved
 
 
@@ -370,7 +375,7 @@ def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]
     groups: dict[str, list[tuple[Array, Array, float]]] = {}
     scales: dict[Ref, float] = {}
     for ref, value in expanded.values.items():
-        scales[ref] = float(np.max(np.abs(value), initial=0.0))
+        scales[ref] = largest(value)
         if isinstance(expanded.graph.node(ref.node).op, Split | Reshape):
             scales[ref] = scales[expanded.graph.args(ref.node)[0]]
         name = expanded.graph.value_name(ref)
