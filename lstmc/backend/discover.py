@@ -13,7 +13,7 @@ from lstmc.errors import Argument, BackendError, PassError, PluginError
 from lstmc.ops import Input
 from lstmc.ops.base import OpType, dialects, load_dialect
 from lstmc.passes import Insertion, PassList
-from lstmc.passes.base import PASSES, installed_passes, load_insertion, with_installed
+from lstmc.passes.installed import PASSES, installed_passes, load_insertion, with_installed
 from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
 from lstmc.text import brief, did_you_mean, nearest_or_all
 

@@ -2,7 +2,6 @@
 
 from lstmc.passes.base import (
     CheckOps,
-    Insertion,
     NodePass,
     Pass,
     PassList,
@@ -12,8 +11,6 @@ from lstmc.passes.base import (
     Snapshot,
     compared,
     in_bodies,
-    installed_passes,
-    load_insertion,
     numbered,
     place_of,
     result,
@@ -21,12 +18,12 @@ from lstmc.passes.base import (
     run_passes,
     unrolled_scans,
     with_bodies,
-    with_installed,
     with_role,
 )
 from lstmc.passes.expand import CoreTimeAxis, Expand, KeepTimeAxis, TimeAxis, named_results, step_pattern
 from lstmc.passes.fusion import BiasApart, FuseHorizontal, FuseLinears
 from lstmc.passes.gradients import backward_body, gradient_graph
+from lstmc.passes.installed import Insertion, installed_passes, load_insertion, with_installed
 from lstmc.passes.loop_motion import Hoist, RollIn, Sink
 from lstmc.passes.loop_splitting import Distribute, Peel
 from lstmc.passes.low_precision import ConvexUpdates, with_convex_updates
