@@ -91,7 +91,8 @@ def accumulated(graph: Graph) -> Graph:
             operands = graph.args(product.name)
             same = graph.type(ref) == graph.type(other) == node.types[0]
             same = same and index == whole and graph.type(base).size == node.types[0].size
-            if not (same and type(product.op) is Linear and len(operands) == 2 and operands[1].node in fixed):
+            constant = product.name in fixed or len(operands) != 2 or operands[1].node not in fixed
+            if not same or constant or type(product.op) is not Linear:
                 continue
             if other.node in fixed or values.origin(other)[0] == base or not read_once(ref):
                 continue  # a bias is rounded as weights are

@@ -397,7 +397,7 @@ def test_what_depends_on_no_input_is_a_constant_of_the_net(numbers: str) -> None
     """A product of constants is exact, in the interpreter and in C, whatever the numbers of matrices are."""
 
     @model
-    def constants(x=Input(2, 3), *, W=Param(4, 3), V=Param(5, 4)):
+    def constants(x=Input(2, 3), *, W=Param(4, 3), V=Param(5, 4), U=Param(1, 3)):
         of_numbers = linear(tanh(linear(tanh(full((2, 3), 0.3)), W)), V)  # of numbers and weights
         with_computed = matmul(x, tanh(x).reshape(3, 2)) + linear(x, full((2, 3), 0.1234567))
         return {
@@ -405,11 +405,14 @@ def test_what_depends_on_no_input_is_a_constant_of_the_net(numbers: str) -> None
             "with_computed": with_computed,
             "alone": of_numbers + 1.0,
             "added": linear(x, W) + linear(tanh(full((2, 3), 0.3)), W),
+            "shifted": tanh(x[:, :1]) + linear(tanh(full((2, 3), 0.3)), U),
         }
 
     net = lstmc.compile(constants, backend=CBackend(Numbers.of(numbers)))
     assert net.verify(on=["c-cpu"])
-    assert "V" not in net.files["constants.c"].decode()  # its product is stored, and not V
+    names = re.findall(r"\w+", net.files["constants.c"].decode())
+    assert "W" in names
+    assert not {"V", "U"} & {*names}  # their products are stored
 
 
 LAYOUTS = {
