@@ -17,6 +17,6 @@ COMMON = {
 AS_DRAWN = (Phase.explicit, Phase.reuse, Phase.generate)
 
 settings.register_profile("quick", max_examples=25, phases=AS_DRAWN, **COMMON)
-settings.register_profile("ci", max_examples=100, phases=AS_DRAWN, **COMMON)
+settings.register_profile("ci", max_examples=50, phases=AS_DRAWN, **COMMON)
 settings.register_profile("nightly", max_examples=5000, **COMMON)
 settings.load_profile("ci")

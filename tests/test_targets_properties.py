@@ -138,7 +138,7 @@ def each_list() -> Iterator[Any]:
 @pytest.mark.parametrize(("target", "form"), [*each_list()])
 def test_every_pass_keeps_the_meaning_and_a_second_run_changes_nothing(target: str, form: str | None) -> None:
     tally, share = Tally(), SHARES.get(load_target(target).name, 1.0)
-    models = max(8 if share >= 0.8 else 12, settings.default.max_examples // 20)  # of each list; lists share passes
+    models = max(5 if share >= 0.7 else 8, settings.default.max_examples // 10)  # of each list; lists share passes
 
     # what is refused, or filtered by its source, costs little
     @settings(max_examples=models if share >= 0.4 else 4 * models, suppress_health_check=[HealthCheck.filter_too_much])

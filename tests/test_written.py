@@ -26,7 +26,12 @@ def test_all_cells_are_written_as_before(form: str) -> None:
 
 
 @pytest.mark.slow
-def test_imports_are_written_as_before() -> None:
+def test_imports_of_each_operator_are_written_as_before() -> None:
+    assert set(import_lines(4)) <= FROZEN
+
+
+@pytest.mark.exhaustive
+def test_all_imports_are_written_as_before() -> None:
     assert set(import_lines()) <= FROZEN
 
 

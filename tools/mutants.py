@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import multiprocessing
 import os
 import random
@@ -24,7 +25,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,20 +138,18 @@ def mutants(path: str, source: str) -> Iterator[Mutant]:
 
 
 def _of_python(path: str, source: str) -> Iterator[Mutant]:
-    starts = [0]
-    for line in source.encode().splitlines(keepends=True):
-        starts.append(starts[-1] + len(line))
-    raw, lines = source.encode(), source.splitlines()
+    lines = source.encode().splitlines(keepends=True)
+    starts = [*itertools.accumulate((len(line.decode()) for line in lines), initial=0)]
 
     def offset(line: int, column: int) -> int:
-        return len(raw[: starts[line - 1] + column].decode())
+        return starts[line - 1] + len(lines[line - 1][:column].decode())
 
     for node, statement in _expressions(ast.parse(source)):
         for changed in _changed(node):
             assert node.end_lineno is not None
             assert node.end_col_offset is not None
             start, end = offset(node.lineno, node.col_offset), offset(node.end_lineno, node.end_col_offset)
-            text = lines[node.lineno - 1].strip()
+            text = lines[node.lineno - 1].decode().strip()
             new = f"({ast.unparse(changed)})"
             yield Mutant(path, node.lineno, start, end, source[start:end], new, text, statement)
 
@@ -179,7 +178,7 @@ def _expressions(tree: ast.AST, statement: range = range(0)) -> Iterator[tuple[a
 
 
 def _changed(node: ast.expr) -> Iterator[ast.expr]:
-    changed = deepcopy(node)
+    changed = copy(node)
     match changed:
         case ast.Compare(ops=[op]) if type(op) in OPERATORS:
             changed.ops = [OPERATORS[type(op)]()]  # type: ignore[list-item]

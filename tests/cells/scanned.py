@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from inspect import Parameter, Signature
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,8 @@ from lstmc.backend import load_cell
 from lstmc.dsl import Model
 from lstmc.dsl.dims import Size
 from lstmc.interp import forward, named_rng
-from lstmc.ir import Graph
-from lstmc.ops import Array
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Array, Op
 from lstmc.weights import check_weights, parameters
 from tests.cells.references import REFERENCES, Reference
 
@@ -113,3 +114,24 @@ def by_hand(name: str | Cell, graph: Graph, values: Drawn, step: Reference | Non
         y, states = step(params, x, SimpleNamespace(**states))
         outputs.append(y)
     return {"y": np.stack(outputs), **{f"{n}_T": array for n, array in states.items()}}
+
+
+@cache
+def ops_of(name: str) -> set[type[Op]]:
+    """The ops of a cell over a sequence."""
+
+    def ops(graph: Graph) -> set[type[Op]]:
+        inside = (ops(node.op.body) for node in graph if isinstance(node.op, Scan))
+        return {type(node.op) for node in graph}.union(*inside)
+
+    return ops(cell_graph(name, (2, 3)))
+
+
+def with_all_ops(cells: Sequence[str]) -> set[str]:
+    """Few of the cells, that have all their ops between them."""
+    chosen, left = set[str](), set[type[Op]]().union(*map(ops_of, cells))
+    while left:
+        best = max(cells, key=lambda name: len(ops_of(name) & left))
+        chosen.add(best)
+        left -= ops_of(best)
+    return chosen

@@ -6,7 +6,6 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,15 +16,13 @@ import torch
 
 from lstmc.api.installed import refusal, targets_written
 from lstmc.backend import load_backend, load_cell
-from lstmc.ir import Graph, Scan
-from lstmc.ops import Op
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import entry_points_of
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.cells.references import REFERENCES
-from tests.cells.scanned import LENGTHS, by_hand, cell_graph, drawn, interpreted
+from tests.cells.scanned import LENGTHS, by_hand, cell_graph, drawn, interpreted, with_all_ops
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 
@@ -65,20 +62,21 @@ def test_a_cell_is_a_few_lines(name: str) -> None:
 
 
 WAYS: dict[str, dict[str, bool]] = {"from states": {}, "from zero": {"states": False}, "reverse": {"reverse": True}}
-USUAL = {"from states": (2, 3), "from zero": (7, 1), "reverse": (1, 3)}
 
 
 def in_caffe() -> Iterator[Any]:
-    """Each cell in each way at one length, and in one more pair of a way and a length; the rest in ``make exhaustive``.
+    """Each cell from its states at one length, and in one more pair of a way and a length; the rest in ``make
+    exhaustive``.
 
-    The pair goes round, so that three cells or more meet each: how a scan begins and which way it runs is made by the
+    The pair goes round, so that six cells or more meet each: how a scan begins and which way it runs is made by the
     same passes, whatever the cell, and random cells meet it too (tests/test_properties.py).
     """
-    pairs = [(way, length) for way in WAYS for length in LENGTHS if length != USUAL[way]]
+    usual = ("from states", (2, 3))
+    pairs = [(way, length) for way in WAYS for length in LENGTHS if (way, length) != usual]
     for number, name in enumerate(CELLS):
         for way, options in WAYS.items():
             for length in LENGTHS:
-                sampled = length == USUAL[way] or (way, length) == pairs[number % len(pairs)]
+                sampled = (way, length) in (usual, pairs[number % len(pairs)])
                 marks = () if sampled else pytest.mark.exhaustive
                 yield pytest.param(name, length, options, id=f"{name}-{way}-{length}", marks=marks)
 
@@ -94,12 +92,19 @@ def test_every_cell_means_the_same_in_real_caffe(
     assert_caffe_agrees(caffe, compiled, weights)
 
 
+def in_other_nets() -> Iterator[Any]:
+    """Each cell on one of two targets, on which others are built, and those on the other that have all its ops; the
+    rest in ``make exhaustive``."""
+    for turn, target in enumerate(("flat", "noslice")):
+        taken = [name for name in CELLS if name in targets_written()["caffe"][target]]
+        tested = {*taken[turn::2], *with_all_ops(taken)}
+        for name in taken:
+            yield pytest.param(target, name, marks=() if name in tested else pytest.mark.exhaustive)
+
+
 @pytest.mark.slow
 @pytest.mark.caffe
-@pytest.mark.parametrize(
-    ("target", "name"),
-    [(target, name) for target in ("flat", "noslice") for name in targets_written()["caffe"][target]],
-)
+@pytest.mark.parametrize(("target", "name"), [*in_other_nets()])
 def test_a_cell_means_the_same_in_the_nets_of_other_readers(caffe: Runner, target: str, name: str) -> None:
     graph = cell_graph(name, (2, 3))
     compiled, weights = compile_graph(graph, load_backend("caffe"), target), drawn(name, graph).weights
@@ -128,44 +133,22 @@ LEAST = {
 }  # the share of all cells
 
 
-QUICKLY = ("caffe", "noslice")
-
-
-@cache
-def ops_of(name: str) -> set[type[Op]]:
-    """The ops of a cell over a sequence."""
-
-    def ops(graph: Graph) -> set[type[Op]]:
-        inside = (ops(node.op.body) for node in graph if isinstance(node.op, Scan))
-        return {type(node.op) for node in graph}.union(*inside)
-
-    return ops(cell_graph(name, (2, 3)))
-
-
 def sample(target: str) -> list[str]:
-    """The cells that are written down as refused; of the others some that have all their ops between them, and a
-    tenth, which goes round.
+    """The cells that are written down as refused, and of the others some that have all their ops between them.
 
-    A target refuses an op, whatever the cell. That of every target all cells are as written is in ``make exhaustive``.
+    A target refuses an op, whatever the cell. Other cells are in tests/test_written.py, some on each target, and that
+    of every target all cells are as written is in ``make exhaustive``.
     """
     taken = [name for name in CELLS if name in targets_written()["caffe"][target]]
-    turn = list(LEAST).index(target)
-    chosen, left = {*CELLS}.difference(taken).union(taken[turn % 10 :: 10]), set().union(*map(ops_of, taken))
-    while left:
-        best = max(taken, key=lambda name: len(ops_of(name) & left))
-        chosen.add(best)
-        left -= ops_of(best)
+    chosen = {*CELLS}.difference(taken) | with_all_ops(taken)
     return [name for name in CELLS if name in chosen]
 
 
 def on_targets() -> Iterator[Any]:
-    """All cells on two targets, and samples of them on the others."""
+    """Samples of the cells on each target, and all of them."""
     for target in LEAST:
-        if target in QUICKLY:
-            yield pytest.param(target, True, id=target)
-        else:
-            yield pytest.param(target, False, id=target, marks=pytest.mark.slow)
-            yield pytest.param(target, True, id=f"{target}-all", marks=pytest.mark.exhaustive)
+        yield pytest.param(target, False, id=target)
+        yield pytest.param(target, True, id=f"{target}-all", marks=pytest.mark.exhaustive)
 
 
 @pytest.mark.slow

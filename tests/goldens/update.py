@@ -70,14 +70,14 @@ def golden_nets() -> Iterator[tuple[Path, str]]:
 CELL_TARGETS = ("caffe", "caffe-fused", "flat", "noslice")
 
 
-def golden_cells(target: str) -> Iterator[str]:
-    """What each library cell is on a target, over two steps; of generated layers some models too."""
+def golden_cells(target: str, first: int = 0, each: int = 1) -> Iterator[str]:
+    """What each library cell, or one in ``each``, is on a target, over two steps; of generated layers more models."""
     made = {name: cell_graph(name, (2, 2), states=False) for name in sorted(library_names())}
     if target == "caffe-fused":
         made |= {name: model.graph(T=5, N=3) for name, model in vars(small_scans).items() if isinstance(model, Model)}
         sizes = ((16, 32), (128, 64))
         made |= {f"everything {k} by {v}": test_again.everything.graph(T=5, N=2, K=k, V=v) for k, v in sizes}
-    for name in made:
+    for name in [*made][first::each]:
         try:
             graph = compile_graph(made[name], BACKEND, target).expanded
         except BackendError:

@@ -59,11 +59,12 @@ def cell_lines(form: str) -> list[str]:
     return [cell_line(form, name) for name in sorted(library_names())]
 
 
-def import_lines() -> list[str]:
-    """The lines of the onnx package's cases of one node, each read with its first input as the net's input."""
+def import_lines(each: int = 1) -> list[str]:
+    """The lines of the onnx package's cases of one node, each read with its first input as the net's input. Or of each
+    operator the first of every ``each``."""
     found = []
     for operator, cases in sorted(by_operator().items()):
-        for case in cases:
+        for case in cases[::each]:
             try:
                 files = source_of(case).files()
             except LstmcError as error:

@@ -39,7 +39,7 @@ from tests.importers.torch_files import mutants
 from tests.on_demand.fuzz.mutate import changed_values
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other
-FEWER = settings(max_examples=settings.default.max_examples // 6)
+FEWER = settings(max_examples=settings.default.max_examples // 3)
 RNG = np.random.default_rng(0)
 CHANGES = 40  # of each model
 

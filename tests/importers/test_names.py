@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -55,11 +57,23 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("target", ["flat", "c", "onnx", "torch"])
-@pytest.mark.parametrize("names", FILES.values(), ids=FILES)
-def test_onnx(names: tuple[str, ...], target: str, lstmc: LSTMC, tmp_path: Path) -> None:  # noqa: F811
+MIXED = ("0", "double", "a/b.c d", "é\"'\n", "def")
+
+
+def on_targets() -> Iterator[Any]:
+    """All files on all targets; what is built with PyTorch's headers, for seconds, is of one file in ``make test``."""
+    for case, names in FILES.items():
+        for target in ("flat", "c", "onnx"):
+            yield pytest.param(names, ("--target", target), id=f"{case}-{target}")
+        yield pytest.param(names, ("--target", "torch", "--on", "torch-steps"), id=f"{case}-torch-steps")
+        yield pytest.param(names, ("--target", "torch"), id=f"{case}-torch", marks=pytest.mark.exhaustive)
+    yield pytest.param(MIXED, ("--target", "torch"), id="mixed-torch", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("names", "options"), [*on_targets()])
+def test_onnx(names: tuple[str, ...], options: tuple[str, ...], lstmc: LSTMC, tmp_path: Path) -> None:  # noqa: F811
     onnx.save(graph(*names), tmp_path / "m.onnx")
-    ended = lstmc("convert", "m.onnx", "-o", "net", "--target", target)
+    ended = lstmc("convert", "m.onnx", "-o", "net", *options)
     assert ended.code == 0, ended.err
     assert "model.py by ONNX Runtime: all 2 agree" in ended.out
 

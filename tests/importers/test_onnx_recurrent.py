@@ -93,7 +93,7 @@ def in_layout(name: str, array: Array) -> Array:
 seen: Counter[str] = Counter()
 
 
-@settings(max_examples=max(60, settings.default.max_examples // 3))
+@settings(max_examples=max(40, settings.default.max_examples // 3))
 @given(node_cases(), st.integers(0, 1))
 def test_any_attributes_mean_in_caffe_what_they_mean_in_onnx_runtime(caffe: Runner, case: Node, layout: int) -> None:
     arrays = case.arrays()

@@ -19,7 +19,7 @@ from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 
 pytestmark = pytest.mark.caffe
-FEWER = settings(max_examples=settings.default.max_examples // 5)
+FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)
 
 
 @dataclass(frozen=True)

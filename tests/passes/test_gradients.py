@@ -47,7 +47,7 @@ def assert_gradients_are(graph: Graph, inputs: dict[str, Any], params: dict[str,
 
 
 @pytest.mark.parametrize("kind", MADE, ids=lambda op: op.name)
-@settings(max_examples=max(5, settings.default.max_examples // 20))  # 15 by default
+@settings(max_examples=max(5, settings.default.max_examples // 10))
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
 def test_each_op_tells_its_gradient_once(kind: type[Op], data: st.DataObject, seed: int) -> None:
     sample = kind.sample(HypothesisDraw(data.draw))
@@ -68,7 +68,7 @@ def test_each_op_tells_its_gradient_once(kind: type[Op], data: st.DataObject, se
 
 
 @pytest.mark.slow
-@settings(max_examples=max(25, settings.default.max_examples // 6))
+@settings(max_examples=max(25, settings.default.max_examples // 3))
 @given(random_models())
 def test_random_models(model: RandomModel) -> None:
     whole = model.graph()

@@ -21,7 +21,7 @@ from tests.quick_sample import one_in
 from tests.random_models.models import RandomModel
 from tests.strategies import random_models
 
-FEWER = settings(max_examples=settings.default.max_examples // 3)
+FEWER = settings(max_examples=settings.default.max_examples // 2)
 
 
 def stages(graph: Graph) -> list[Graph]:

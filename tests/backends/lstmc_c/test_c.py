@@ -52,7 +52,7 @@ from lstmc_c import CBackend
 from lstmc_c.artifact import functions
 from lstmc_c.code import OPS
 from lstmc_c.numbers import Numbers
-from tests.cells.scanned import STARTS, cell_graph, drawn
+from tests.cells.scanned import STARTS, cell_graph, drawn, with_all_ops
 from tests.on_demand.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, WholeBackend, build, run, tried, wrong
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
@@ -75,10 +75,17 @@ def cell_net(name: str, numbers: str = "float32") -> Net:
     return Net.of(compiled, values.weights, name, given={**first, **states}, numbers=numbers)
 
 
-@pytest.mark.slow
-def test_every_cell_computes_three_steps_in_c(tmp_path: Path) -> None:
-    nets = [cell_net(name) for name in CELLS]
-    assert len(nets) > 50
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param([*dict.fromkeys((*CELLS[::2], *with_all_ops(CELLS)))], id="half", marks=pytest.mark.slow),
+        pytest.param(CELLS, id="all", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_cells_compute_three_steps_in_c(cells: list[str], tmp_path: Path) -> None:
+    """In ``make test`` half of them, which have all ops of cells."""
+    nets = [cell_net(name) for name in cells]
+    assert len(nets) >= len(CELLS) / 2
     build(tmp_path, nets, SANITIZED)
     expected = {net.compiled.name: dict(net.arrays.inputs) for net in nets}
     for t in range(3):

@@ -59,10 +59,11 @@ def test_a_wrong_rule_is_found_and_its_file_shows_it(
     caffe: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    seeds, right = range(100, 112), CaffeBackend.passes
-    assert hunted(caffe, seeds, Path("none")).saved == []
+    seeds, right = range(100, 106), CaffeBackend.passes
+    sound = hunted(caffe, seeds, Path("none"))
+    assert sound.saved == []
     assert not Path("none").exists()
-    used = hunted(caffe, seeds[:3], Path("none")).rules
+    used = sound.rules
     assert {"drop_node", "affine_to_power"} <= used.keys() & known_rules()
     *_, said = str(Tally(3, rules=used)).split(": ")
     assert set(said.split(", ")) == known_rules() - used.keys()
