@@ -86,9 +86,11 @@ ORDER["lstmc_c"] = (
 )
 ORDER["lstmc_tflite"] = (
     ("net",),
-    ("lowerings",),
-    ("passes", "artifact"),
-    ("runtime",),
+    ("lowerings", "targets"),
+    ("passes", "written"),
+    ("numbers",),
+    ("artifact", "runtime"),
+    ("vela",),
     ("backend",),
     ("lstmc_tflite",),
 )
@@ -420,7 +422,7 @@ def concrete_ops() -> set[type[Op]]:
 
 def test_every_op_comes_through_the_door_of_plug_ins() -> None:
     everything_imported()
-    installed = {op for name in ("core", "caffe", "host", "onnx") for op in load_dialect(name).values()}
+    installed = {op for name in ("core", "caffe", "host", "onnx", "tflite") for op in load_dialect(name).values()}
     owners = {MaskedScan, Scan, GeneratedScan, FusedScan, NativeScan}  # those own a graph, or are made of one
     owners.add(Accumulated)  # of a plan in C alone
     imported = {*ops_in("lstmc.importers.ir.ops")}  # of nets that no text of a graph has

@@ -22,6 +22,7 @@ from lstmc.ir import Ref
 from lstmc.loops.native import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles, RunsFiles
+from lstmc.numerics.chosen import read_limits
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.ops import Array, Op
 from lstmc.passes import CheckOps, Cse, Dead, Expand, FuseLinears, Pass, Simplify
@@ -31,7 +32,7 @@ from lstmc_c.artifact import LAYOUTS, STATE, WEIGHTS, Source, artifact, macro
 from lstmc_c.code import OPS
 from lstmc_c.elements import identifier
 from lstmc_c.entry_points import STEPS, blobs_of_each_step, compared_functions
-from lstmc_c.numbers import FLOAT32, Numbers, read_limits
+from lstmc_c.numbers import FLOAT32, Numbers
 
 SUFFIX, HEADER = ".c", ".h"
 PROGRAM = "gcc"
@@ -323,7 +324,7 @@ class CBackend(RunsFiles):
         weights = values.get("weights", "file" if self.weights_in_file else "source")
         if weights not in ("source", "file"):
             raise BackendError(f"weights={weights}: expected source or file")
-        limits = read_limits(values["ranges"]) if "ranges" in values else self.numbers.limits
+        limits = read_limits(values["ranges"], self.name) if "ranges" in values else self.numbers.limits
         numbers = Numbers.of(values["numbers"], limits) if "numbers" in values else self.numbers
         layout = values.get("layout", self.layout)
         if layout not in LAYOUTS:

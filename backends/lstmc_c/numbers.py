@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
-from lstmc.files.json_file import NotExpected, Number, read_json
 from lstmc.ir import Node, Ref
 from lstmc.loops import memory
 from lstmc.loops.index import Index
 from lstmc.loops.loop_code import LoopCode
 from lstmc.loops.memory import Loop, Place, Sink, Store
 from lstmc.numerics import Device, Ranges, read_device
+from lstmc.numerics.chosen import MEASURE, step_rounding
 from lstmc.numerics.device import Format, Range
 from lstmc.numerics.integers import (
     EXP_ZERO,
@@ -46,33 +45,6 @@ from lstmc_c.elements import number
 from lstmc_c.plan import Operation, Plan, Step
 from lstmc_c.views import Use, View, along, nest
 
-MEASURE = "measure them: Net.ranges, or lstmc numbers ranges, of the net for backend c"
-
-
-@dataclass(frozen=True)
-class _Limits:
-    name: str
-    least: Number
-    greatest: Number
-
-
-@dataclass(frozen=True)
-class _RangesFile:
-    values: tuple[_Limits, ...]
-
-
-def read_limits(path: str | Path) -> dict[str, Range]:
-    """Return the least and the greatest of each value by name, from a file that ``lstmc numbers ranges`` wrote.
-
-    Raises :class:`BackendError` for a file that is none.
-    """
-    try:
-        values = read_json(Path(path), _RangesFile).values
-    except (OSError, NotExpected) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"no ranges of values: {error}"
-        raise BackendError(f"{path}: {reason}", notes=[MEASURE]) from None
-    return {each.name: (each.least, each.greatest) for each in values}
-
 
 @dataclass(frozen=True)
 class Numbers:
@@ -94,13 +66,13 @@ class Numbers:
         weights, values = device.weights.format, device.values.format
         if device.arithmetic == "integer":
             formats = {values, values if device.state is None else device.state.format}
-            if weights != "int8" or not formats <= {"int8", "int16"}:
+            if device.kernels or weights != "int8" or not formats <= {"int8", "int16"}:
                 raise BackendError(
                     f"numbers={name}: for C in integers, expected weights in int8, values and states in int8 or int16"
                 )
             if limits is None:
                 raise BackendError(
-                    f"numbers={name}: integers need the range of each value: ranges=FILE", notes=[MEASURE]
+                    f"numbers={name}: integers need the range of each value: ranges=FILE", notes=[MEASURE.format("c")]
                 )
         elif values != "float" or weights not in ("float", "fp16", "int8"):
             raise BackendError(
@@ -127,11 +99,7 @@ class Numbers:
             return None
         if self.limits is None or self.device.arithmetic != "integer":
             return DeviceRounding(self.device, graph, {})
-        refs = [Ref(node.name, out) for node in graph for out in range(len(node.types))]
-        ranges = {ref: self.limits[name] for ref in refs if (name := graph.value_name(ref)) in self.limits}
-        after = {output.name: output.ref for output in graph.outputs}
-        states = {Ref(pair.before): after[pair.after] for pair in compiled.states or ()}
-        return IntegerRounding(self.device, graph, ranges, states)
+        return step_rounding(self.device, compiled, self.limits)
 
 
 FLOAT32 = Numbers()

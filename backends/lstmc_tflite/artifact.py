@@ -3,104 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import prod
-
-import numpy as np
 
 from lstmc.backend import Artifact, Compiled
-from lstmc.errors import LstmcError
-from lstmc.interp import forward
-from lstmc.ir import Graph, Node, Ref, weight_graph
+from lstmc.ir import Ref
 from lstmc.manifest import Place, describe
-from lstmc.numerics.sequences import constants
-from lstmc.ops import Array, Input, Param, Unstack
+from lstmc.ops import Array
 from lstmc.types import TensorType
-from lstmc_tflite.lowerings import lowering_of
-from lstmc_tflite.net import Call, Net, Tensor, file_bytes
+from lstmc_tflite.net import Tensor, file_bytes
+from lstmc_tflite.numbers import FLOAT32, Numbers, Quantiser
+from lstmc_tflite.targets import check_net, targets
+from lstmc_tflite.written import write_net
 
 SUFFIX = ".tflite"
+FLOATS = "in float32 this target's compiler leaves the whole net to the CPU: give it numbers=a8w8 and ranges=FILE"
 
 
-@dataclass
-class Written:
-    """A net with the tensors of its graph's values, and the graph of its weights."""
-
-    net: Net
-    weights: Graph
-    tensors: dict[Ref, Tensor] = field(default_factory=dict)
-
-
-def write_net(compiled: Compiled, params: Mapping[str, Array]) -> Written:
-    """Return the net of a graph with these parameters. Tensors are called as values are; states are inputs and outputs.
-
-    Raises :class:`BackendError`, at its line, for what cannot be written.
-    """
-    graph = compiled.expanded
-    fixed = constants(graph)
-    read = {ref for node in graph if node.name not in fixed for ref in graph.args(node.name)}
-    read |= {output.ref for output in graph.outputs}
-    stored = [ref for ref in _refs(graph) if ref.node in fixed and ref in read]
-    written = Written(Net(compiled.name), weight_graph(graph, (ref for ref in stored if _of_parameters(graph, ref))))
-    values = forward(weight_graph(graph, stored), params=params, dtype=np.float32).outputs
-    for ref in stored:
-        written.tensors[ref] = written.net.constant(graph.value_name(ref), values[graph.value_name(ref)])
-    for node in graph:
-        if node.name not in fixed:
-            _write(written, graph, node)
-    for output in graph.outputs:
-        written.net.outputs[output.name] = _output(written, graph, output.ref, output.name)
-    written.net.keep_live()
-    return written
-
-
-def _write(written: Written, graph: Graph, node: Node) -> None:
-    net = written.net
-    net.node = node.name
-    if isinstance(node.op, Input):
-        tensor = net.tensor(node.name, _input_shape(graph, node))
-        net.inputs[node.name] = written.tensors[Ref(node.name)] = tensor
-        return
-    call = Call(node.op, [written.tensors[ref] for ref in graph.args(node.name)], node.types, node.names)
-    try:
-        results = lowering_of(node.op)(net, call)
-    except LstmcError as error:
-        raise error.located(node.loc) from None
-    written.tensors |= {Ref(node.name, out): tensor for out, tensor in enumerate(results)}
-
-
-def _input_shape(graph: Graph, node: Node) -> tuple[int, ...]:
-    """Return the shape of an input in the net: of a sequence of one step that step's."""
-    readers = [each for each in graph if Ref(node.name) in graph.args(each.name)]
-    shape = node.types[0].shape
-    given = any(output.ref == Ref(node.name) for output in graph.outputs)
-    is_sequence = bool(readers) and not given and shape[:1] == (1,) and all(isinstance(r.op, Unstack) for r in readers)
-    return shape[1:] if is_sequence else shape
-
-
-def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
-    """Return the tensor of an output: computed, in any shape; of an input or a constant a copy."""
-    net, tensor = written.net, written.tensors[ref]
-    while tensor.view is not None:
-        tensor = tensor.view
-    if tensor.data is None and tensor not in net.inputs.values():
-        return tensor
-    flat = (prod(tensor.shape),) if tensor.rank != 1 else (1, prod(tensor.shape))
-    return net.add("RESHAPE", [tensor, net.index(np.array(flat, np.int32))], flat, name, newShape=list(flat))
-
-
-def _refs(graph: Graph) -> list[Ref]:
-    return [Ref(node.name, out) for node in graph for out in range(len(node.types))]
-
-
-def _of_parameters(graph: Graph, ref: Ref) -> bool:
-    return any(isinstance(graph.node(name).op, Param) for name in graph.needed([ref]))
-
-
-def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+def artifact(compiled: Compiled, weights: Mapping[str, Array], numbers: Numbers = FLOAT32) -> Artifact:
     """``NAME.tflite`` and ``NAME.manifest.json``. Same input, same bytes."""
     graph, written = compiled.expanded, write_net(compiled, weights)
-    net = written.net
+    net, target = written.net, targets()[compiled.target]
+    if numbers.device is not None:
+        Quantiser(written, compiled, weights, numbers).run()
+    check_net(net, compiled.target, graph)
     live = {id(tensor) for tensor in net.tensors}
 
     def place(ref: Ref, tensor: Tensor) -> Place:
@@ -109,6 +33,7 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
     inputs = {name: (place(Ref(name), tensor), False) for name, tensor in net.inputs.items() if id(tensor) in live}
     outputs = {output.name: place(output.ref, net.outputs[output.name]) for output in graph.outputs}
     manifest = describe(compiled, weights, inputs=inputs, outputs=outputs, weights=written.weights)
+    needs_integers = target.numbers == "integers" and numbers.device is None
     counts = f"{len(net.operators)} operators of {len({o.code for o in net.operators})} kinds"
     content = file_bytes(net)
     return Artifact(
@@ -116,5 +41,9 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         layers=len(net.operators),
         inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
         outputs={name: each.label for name, each in manifest.outputs.items()},
-        notes=(*manifest.first_values(), f"{counts}, {len(content)} bytes"),
+        notes=(
+            *manifest.first_values(),
+            f"{counts}, {len(content)} bytes",
+            *([FLOATS] if needs_integers else []),
+        ),
     )

@@ -4,48 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
-from lstmc.backend import Artifact, Compiled, Finding
+from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
+from lstmc.numerics.chosen import read_limits
 from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Pass
 from lstmc.process.status import gc_paused
 from lstmc_tflite.artifact import SUFFIX, artifact
 from lstmc_tflite.lowerings import lowerings
-from lstmc_tflite.passes import PASSES
-from lstmc_tflite.runtime import MicroExecutor, TfliteExecutor, findings, loaded_net
+from lstmc_tflite.net import read_net
+from lstmc_tflite.numbers import FLOAT32, Numbers
+from lstmc_tflite.passes import PASSES, WIDER_STATES
+from lstmc_tflite.runtime import MicroExecutor, ReferenceExecutor, TfliteExecutor, findings, loaded_net
+from lstmc_tflite.targets import lint_file, targets
+from lstmc_tflite.vela import VelaExecutor
 
 
 @dataclass(frozen=True)
 class TfliteBackend(RunsFiles):
-    """Writes one step of a net as a .tflite file, states as inputs and outputs, and runs it in LiteRT."""
+    """Writes one step of a net as a .tflite file, states as inputs and outputs, and runs it in LiteRT.
 
+    ``numbers`` are those that it computes in.
+    """
+
+    numbers: Numbers = FLOAT32
     name: ClassVar[str] = "tflite"
     summary: ClassVar[str] = "TFLite: one step as NAME.tflite, and a manifest"
-    targets: ClassVar[Mapping[str, str]] = {"tflite": "LiteRT on phones and computers"}
+    targets: ClassVar[Mapping[str, str]] = {name: target.summary for name, target in targets().items()}
     ops: ClassVar[tuple[type[Op], ...]] = (Input, Full, *lowerings())
+    options: ClassVar[Mapping[str, str]] = {
+        "numbers": "float32, a8w8, a16w8, a8w8-s16 (states in 16 bits), a device as tflm-a8w8, or FILE.toml; float32",
+        "ranges": "for integers: the range of each value, a file that lstmc numbers ranges wrote",
+    }
     one_step: ClassVar[bool] = True
     net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX
 
+    def with_options(self, values: Mapping[str, str]) -> TfliteBackend:
+        """Return the backend with other numbers."""
+        limits = read_limits(values["ranges"], self.name) if "ranges" in values else self.numbers.limits
+        numbers = Numbers.of(values["numbers"], limits) if "numbers" in values else self.numbers
+        return replace(self, numbers=numbers)
+
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the list of passes."""
-        return PASSES
+        return WIDER_STATES if self.numbers.widens_states else PASSES
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.tflite`` and ``NAME.manifest.json``."""
         with gc_paused():
-            return artifact(compiled, weights)
+            return artifact(compiled, weights, self.numbers)
+
+    def lint(self, net: Path, target: str) -> LintReport:
+        """Check the operators of a net against a target."""
+        return lint_file(net, target)
+
+    def layers(self, net: bytes) -> tuple[Layer, ...]:
+        """Return every operator of a net, with the shapes of its results."""
+        return tuple(
+            Layer(
+                operator.outputs[0].name,
+                operator.code,
+                tuple(tensor.name for tensor in operator.inputs),
+                tuple(tensor.name for tensor in operator.outputs),
+                tuple(tensor.shape for tensor in operator.outputs),
+            )
+            for operator in read_net(net).operators
+        )
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
         """Load a net in LiteRT."""
         return loaded_net(files, gpu)
 
     def executors(self) -> Sequence[TfliteExecutor]:
-        """LiteRT, and TFLite Micro, on the CPU."""
-        return (TfliteExecutor(), MicroExecutor())
+        """LiteRT by two sets of kernels, TFLite Micro, and for integers Vela."""
+        kinds = (TfliteExecutor, ReferenceExecutor, MicroExecutor, VelaExecutor)
+        return tuple(each(self.numbers) for each in kinds)
 
     def doctor(self) -> Iterator[Finding]:
         """Yield the finding on LiteRT."""

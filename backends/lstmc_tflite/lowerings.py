@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.errors import BackendError
+from lstmc.numerics.tflite import Requantize
 from lstmc.ops import Array, Op
 from lstmc.plugins import entry_points_of, load, malformed
 from lstmc_tflite.net import Call, Net, Tensor, schema
@@ -29,6 +30,7 @@ OPERATORS: Mapping[type[Op], str] = {
     ops.Sin: "SIN",
     ops.Sub: "SUB",
     ops.Tanh: "TANH",
+    Requantize: "QUANTIZE",
 }
 POWERS: Mapping[float, str] = {0.5: "SQRT", -0.5: "RSQRT", 2.0: "SQUARE"}
 MOST_JOINED = 10  # operands of a CONCATENATION in TFLite Micro

@@ -98,7 +98,12 @@ class Net:
         """Return a constant, called like ``name`` where it is new: float32, or int32 of an index."""
         array = np.ascontiguousarray(values, np.int32 if role == "index" else np.float32)
         array = array.reshape(np.shape(values))
-        key = (role, array.dtype.str, array.shape, array.tobytes())
+        key = (
+            role if role != "bias" else name,
+            array.dtype.str,
+            array.shape,
+            array.tobytes(),
+        )  # units are its product's
         if key not in self._constants:
             dtype = "int32" if role == "index" else "float32"
             self._constants[key] = self.tensor(name, array.shape, data=array, role=role, dtype=dtype)
@@ -278,3 +283,26 @@ class _Aligned:
         if at is not None:
             s.BufferAddData(builder, at)
         return s.BufferEnd(builder)
+
+
+def read_net(content: bytes) -> Net:
+    """Return the tensors and operators of the first graph of a file. Raises :class:`BackendError` for another file."""
+    s = schema()
+    try:
+        if content[4:8] != b"TFL3":
+            raise ValueError("no TFLite file")
+        model = s.ModelT.InitFromPackedBuf(content)
+        graph = model.subgraphs[0]
+        names = {value: name for name, value in vars(s.BuiltinOperator).items() if not name.startswith("_")}
+        types = {value: name.lower() for name, value in vars(s.TensorType).items() if not name.startswith("_")}
+        tensors = [Tensor(t.name.decode(), tuple(map(int, t.shape)), dtype=types[t.type]) for t in graph.tensors]
+        codes = [names[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in model.operatorCodes]
+        net = Net((graph.name or b"net").decode())
+        for each in graph.operators:
+            inputs, outputs = ([tensors[i] for i in places if i >= 0] for places in (each.inputs, each.outputs))
+            net.operators.append(Operator(codes[each.opcodeIndex], inputs, outputs, {}, outputs[0].name))
+        net.inputs = {tensors[i].name: tensors[i] for i in graph.inputs}
+        net.outputs = {tensors[i].name: tensors[i] for i in graph.outputs}
+    except Exception as error:  # of flatbuffers, for bytes that are none
+        raise BackendError(f"expected a TFLite net, found something else: {str(error)[:100]}") from None
+    return net

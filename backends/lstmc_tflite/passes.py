@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmc import ops
-from lstmc.ir import Builder, Node
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref
+from lstmc.ir.rebuild import renewed
+from lstmc.numerics.sequences import constants
+from lstmc.numerics.tflite import JOINS, Requantize, keeps_bits
 from lstmc.ops import Op, applied
 from lstmc.passes import (
     CheckOps,
@@ -18,10 +21,12 @@ from lstmc.passes import (
     FuseLinears,
     NodePass,
     Pass,
+    PassResult,
     Precompute,
     Refs,
     Simplify,
     SplitProducts,
+    result,
 )
 from lstmc_tflite.lowerings import lowering_of
 
@@ -70,6 +75,58 @@ class OneOperation(NodePass):
         return b.add(ops.Affine(shift=op.shift), scaled, names=node.names, loc=node.loc)
 
 
+def state_ends(graph: Graph) -> dict[str, str]:
+    """Return the input of each state of a graph of one step, with the output that has its next value."""
+    outputs = {output.name for output in graph.outputs}
+    inputs = [node.name for node in graph if isinstance(node.op, ops.Input) and node.name.endswith("_in")]
+    pairs = {name: f"{name.removesuffix('_in')}_out" for name in inputs}  # as prepare.one_step calls them
+    carried = {name: output.name for name, output in graph.carried().items()}
+    return {name: after for name, after in pairs.items() if after in outputs} | carried
+
+
+@dataclass(frozen=True)
+class Widths(Pass):
+    """Put states, and what is added to or multiplied with them, in 16 bits, and all else in 8.
+
+    1. a value that an op reads in the other size => requantize(value)
+    """
+
+    name = "widths"
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        fixed, states = constants(graph), state_ends(graph)
+        wide, casts = set[Ref](), dict[tuple[Ref, bool], Ref]()
+        rebuild = Rebuild(graph)
+
+        def cast(ref: Ref, to: bool) -> Ref:
+            if (ref in wide) == to or ref.node in kept:
+                return ref
+            if (ref, to) not in casts:
+                counts["requantize"] += 1
+                bits, node = (16 if to else 8), rebuild.builder.node(ref.node)
+                names = (f"{node.names[ref.out]}/{bits}",)
+                (casts[ref, to],) = rebuild.builder.add(Requantize(bits), ref, names=names, loc=node.loc)
+                wide.update([casts[ref, to]] if to else [])
+            return casts[ref, to]
+
+        kept = set[str]()
+        for node in graph:
+            args = rebuild.args(node)
+            if node.name in fixed or isinstance(node.op, ops.Input):
+                refs = rebuild.copy(node)
+                kept.update(ref.node for ref in refs if node.name in fixed)
+                wide.update(refs if node.name in states else ())
+                continue
+            among = [ref in wide for ref in args if ref.node not in kept]
+            is_wide = keeps_bits(node.op) and (all if isinstance(node.op, JOINS) else any)(among)
+            refs = rebuild.copy(node, [cast(ref, is_wide) for ref in args])
+            wide.update(refs if is_wide else ())
+        outputs = renewed(graph.outputs, rebuild.new)
+        done = [o._replace(ref=cast(o.ref, True)) if o.name in states.values() else o for o in outputs]
+        return result(graph, rebuild.builder.finish(done), counts)
+
+
 def _check(op: Op) -> None:
     if not isinstance(op, ops.Full):  # a constant
         lowering_of(op)
@@ -80,3 +137,4 @@ PASSES: tuple[Pass, ...] = (
     *(SoftplusFormula(), EluFormula(), Simplify(), Cse(), Dead(), Precompute(), OneOperation(), Dead()),
     *(CheckOps("TFLite", _check), Expand(), Dead()),
 )
+WIDER_STATES: tuple[Pass, ...] = (*PASSES, Widths())

@@ -13,13 +13,18 @@ import numpy as np
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import BackendError
 from lstmc.files.reading import read_file
+from lstmc.ir import Graph, Ref
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles
-from lstmc.ops import Array
+from lstmc.numerics.integers import IntegerRounding
+from lstmc.numerics.sequences import StepRunner
+from lstmc.ops import Array, Input
 from lstmc.plugins import need
+from lstmc.verification.arrays import random_inputs
 from lstmc.verification.differential import wanted_gradients
-from lstmc_tflite.artifact import write_net
 from lstmc_tflite.net import litert, schema
+from lstmc_tflite.numbers import FLOAT32, Numbers
+from lstmc_tflite.written import write_net
 
 # Sets of kernels, and the resolver of LiteRT that has them.
 KERNELS: Mapping[str, str] = {
@@ -155,15 +160,16 @@ def input_blobs(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Ar
     return {blob: part for name, entry in manifest.inputs.items() for blob, part in entry.place.fed(inputs[name])}
 
 
+STEPS = 20  # carried steps of a net in integers, each to the bit
+
+
 @dataclass(frozen=True)
 class TfliteExecutor:
-    """One step in LiteRT, by XNNPACK where it can."""
+    """One step in LiteRT, by XNNPACK where it can; in integers also a stream of carried steps."""
 
+    numbers: Numbers = FLOAT32
     name: ClassVar[str] = "tflite-cpu"
-
-    def installed(self) -> object:
-        """Return the runtime's package. Raises :class:`BackendError` where it is not installed."""
-        return _interpreter()
+    kernels: ClassVar[str] = "xnnpack"
 
     def load(self, content: bytes) -> LiteRT | Micro:
         """Return a net in the runtime."""
@@ -172,56 +178,102 @@ class TfliteExecutor:
     def unavailable(self) -> str | None:
         """Return why the runtime cannot be used here, or None."""
         try:
-            self.installed()
+            _micro() if self.kernels == "tflm" else _interpreter()
         except BackendError as error:
             return error.message
         return None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Return the outputs of the net as written, and by LiteRT every value that is a tensor."""
+        """Return the outputs of the net as written, and in float32 by LiteRT every value that is a tensor."""
         graph, content = compiled.expanded, artifact.files[artifact.net]
         manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
-        inputs = arrays.fed(graph)
-        fed = input_blobs(manifest, inputs)
-        results = self.load(content).forward(fed, manifest.output_blobs)
-        values = inputs | self.inside(compiled, content, fed, arrays.weights)
+        rounding, net = self.numbers.rounding(compiled, self.kernels), self.load(content)
+        values = arrays.fed(graph)
+        fed = input_blobs(manifest, values)
+        if rounding is None and isinstance(net, LiteRT):
+            values |= kept_values(compiled, content, fed, arrays.weights)
+        results = net.forward(fed, manifest.output_blobs)
         values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
+        if rounding is not None:  # the very integers, and no difference of float32
+            refs = {
+                graph.value_name(ref): ref for ref in (*map(Ref, fed_names(graph)), *(o.ref for o in graph.outputs))
+            }
+            grids = {name: rounding.grid(ref) for name, ref in refs.items()}
+            values |= {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items() if grid}
         gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
-        absent = dict.fromkeys((name for node in graph for name in node.names if name not in values), INSIDE)
-        lost = dict.fromkeys(gradients, FORWARD_ONLY)
-        return Execution(values, {}, {}, absent, lost, files=artifact.run_files)
-
-    def inside(
-        self, compiled: Compiled, content: bytes, fed: Mapping[str, Array], weights: Mapping[str, Array]
-    ) -> dict[str, Array]:
-        """Return the values of a pass in which LiteRT keeps every tensor."""
-        graph, written = compiled.expanded, write_net(compiled, weights)
-        kept = {id(tensor) for tensor in written.net.tensors}
-        names = {ref: tensor.name for ref, tensor in written.tensors.items() if id(tensor) in kept}
-        arrays = LiteRT(content, "optimised", all_values=True).forward(fed, names.values())
-        return {graph.value_name(ref): arrays[name].reshape(graph.type(ref).shape) for ref, name in names.items()}
+        return Execution(
+            values,
+            {},
+            {},
+            dict.fromkeys((name for node in graph for name in node.names if name not in values), INSIDE),
+            dict.fromkeys(gradients, FORWARD_ONLY),
+            tolerance=None if rounding is None else 0.0,
+            rounding=rounding,
+            files=artifact.run_files,
+            exact={} if rounding is None else streamed(compiled, manifest, net, arrays, rounding),
+        )
 
     def close(self) -> None:
         pass
 
 
-@dataclass(frozen=True)
+class ReferenceExecutor(TfliteExecutor):
+    """One step in LiteRT, by its reference kernels."""
+
+    name: ClassVar[str] = "tflite-reference"
+    kernels: ClassVar[str] = "litert-reference"
+
+    def load(self, content: bytes) -> LiteRT | Micro:
+        return LiteRT(content, "reference")
+
+
 class MicroExecutor(TfliteExecutor):
     """One step in TFLite Micro, by its reference kernels."""
 
     name: ClassVar[str] = "tflm"
-
-    def installed(self) -> object:
-        return _micro()
+    kernels: ClassVar[str] = "tflm"
 
     def load(self, content: bytes) -> LiteRT | Micro:
         return Micro(content)
 
-    def inside(
-        self, compiled: Compiled, content: bytes, fed: Mapping[str, Array], weights: Mapping[str, Array]
-    ) -> dict[str, Array]:
-        """Return no values: those inside of a net cannot be read."""
-        return {}
+
+def fed_names(graph: Graph) -> list[str]:
+    """Return the names of a graph's inputs."""
+    return [node.name for node in graph if isinstance(node.op, Input)]
+
+
+def kept_values(
+    compiled: Compiled, content: bytes, fed: Mapping[str, Array], weights: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return the values of a pass in which LiteRT keeps every tensor."""
+    graph, written = compiled.expanded, write_net(compiled, weights)
+    kept = {id(tensor) for tensor in written.net.tensors}
+    names = {ref: tensor.name for ref, tensor in written.tensors.items() if id(tensor) in kept}
+    arrays = LiteRT(content, "optimised", all_values=True).forward(fed, names.values())
+    return {graph.value_name(ref): arrays[name].reshape(graph.type(ref).shape) for ref, name in names.items()}
+
+
+def streamed(
+    compiled: Compiled, manifest: Manifest, net: LiteRT | Micro, arrays: RunArrays, rounding: IntegerRounding
+) -> dict[str, tuple[Array, Array]]:
+    """Return each output of a stream of carried steps in the interpreter, and as the net gives it."""
+    runner = StepRunner(compiled, arrays.weights, rounding)
+    states = {pair.before: pair.after for pair in compiled.states or ()}
+    current = {name: np.asarray(arrays.inputs[name], np.float32) for name in states}
+    runner.resume({pair.name: current[pair.before] for pair in runner.states})
+    pairs: dict[str, list[tuple[Array, Array]]] = {}
+    for step in range(STEPS):
+        inputs = {**random_inputs(compiled, step), **current}
+        inputs = {name: np.asarray(inputs[name], np.float32) for name in fed_names(compiled.expanded)}
+        values, blobs = runner.step(inputs), net.forward(input_blobs(manifest, inputs), manifest.output_blobs)
+        found = {o.name: manifest.outputs[o.name].read(blobs) for o in compiled.expanded.outputs}
+        for output in compiled.expanded.outputs:
+            grid = rounding.grid(output.ref)
+            both = values[output.ref], found[output.name]
+            one, other = (grid.rounded(each.astype(np.float64)) if grid else each for each in both)
+            pairs.setdefault(f"{STEPS} steps of {output.name}", []).append((one, other))
+        current = {before: found[after] for before, after in states.items()}
+    return {name: (np.stack([a for a, _ in each]), np.stack([b for _, b in each])) for name, each in pairs.items()}
 
 
 def findings() -> Iterator[Finding]:

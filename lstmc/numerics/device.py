@@ -150,7 +150,8 @@ class Device:
     ``clamp`` limits what a layer of a type reads, where nothing else reads it; ``fixed`` has the range of what one
     writes, whatever the data; ``factors`` what its kernel multiplies that by, for a loss of its own. ``accumulator`` is
     the number of bits in which products of integers are summed.
-    With ``arithmetic`` of integers each layer computes in integers alone (:mod:`lstmc.numerics.integers`).
+    With ``arithmetic`` of integers each layer computes in integers alone (:mod:`lstmc.numerics.integers`), by TFLite's
+    ``kernels`` (:mod:`lstmc.numerics.tflite`) or lstmc's own.
     ``tolerance`` is how far its numbers may move an output of one step, as a part of the largest, for ``verify`` of a
     net that computes in them.
     """
@@ -170,6 +171,7 @@ class Device:
     factors: Mapping[str, float] = field(default_factory=dict)
     accumulator: int = 32
     arithmetic: Literal["float", "integer"] = "float"
+    kernels: Literal["", "litert-reference", "litert-optimised", "xnnpack", "tflm"] = ""
     tolerance: float | None = None
     source: str = ""
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from lstmc.errors import DataError
 from lstmc.ir import Ref
+from lstmc.numerics.chosen import integer_rounding
 from lstmc.numerics.device import BITS, Device, Range, State
-from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.ranges import Ranges
 from lstmc.numerics.rounding import DeviceRounding, weight_slot
 from lstmc.numerics.sequences import Sequences, StepRunner, constants
@@ -233,7 +233,7 @@ class Simulation:
         states = {Ref(pair.before): runner.after[pair.after] for pair in runner.states}
         options = (variant.exact, variant.exact_weights, variant.counts)
         if variant.device.arithmetic == "integer":
-            return IntegerRounding(variant.device, runner.graph, self._ranges, states, *options)
+            return integer_rounding(variant.device, runner.graph, self._ranges, states, *options)
         return DeviceRounding(variant.device, runner.graph, self._ranges, {*states, *states.values()}, *options)
 
     def report(self) -> NumbersReport:

@@ -231,8 +231,9 @@ class IntegerRounding(DeviceRounding):
     """A device with arithmetic of integers, for the graph of a net of one step. See :class:`DeviceRounding`.
 
     ``states`` has for each value before a step the one after it: both have one grid, as have a value and its pieces.
-    What has no integer form raises :class:`BackendError`, unless it is in ``exact``.
-    """
+    What has no integer form raises :class:`BackendError`, unless it is in ``exact``."""
+
+    joins = False  # whether what is joined and the result have one grid
 
     def __init__(
         self,
@@ -244,7 +245,7 @@ class IntegerRounding(DeviceRounding):
         exact_weights: Collection[str] = (),
         counts: bool = False,
     ) -> None:
-        self._group = _groups(graph, states)
+        self._group = _groups(graph, states, self.joins)
         self._group_ranges: dict[Ref, Range] = {}
         for ref, (low, high) in ranges.items():
             least, greatest = self._group_ranges.get(self._group[ref], (low, high))
@@ -420,7 +421,7 @@ def _table(function: Callable[[Array], Array], x: Grid, y: Grid) -> Lookup:
     return lookup
 
 
-def _groups(graph: Graph, states: Mapping[Ref, Ref]) -> dict[Ref, Ref]:
+def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
     """Return for each value the first one that has the same scale: the value that it is a piece or a view of, or the
     state's value before a step.
     """
@@ -434,8 +435,8 @@ def _groups(graph: Graph, states: Mapping[Ref, Ref]) -> dict[Ref, Ref]:
     pairs = list(states.items())
     for node in graph:
         args = graph.args(node.name)
-        if len(args) == 1 and (node.op.moves or isinstance(node.op, SAME_NUMBERS)):
-            pairs += [(args[0], Ref(node.name, out)) for out in range(len(node.types))]
+        if (joins or len(args) == 1) and (node.op.moves or isinstance(node.op, SAME_NUMBERS)):
+            pairs += [(arg, Ref(node.name, out)) for arg in args for out in range(len(node.types))]
     for one, other in pairs:
         group[first(other)] = first(one)
     return {ref: first(ref) for ref in group}

@@ -31,7 +31,7 @@ FORMS: dict[str, dict[str, object]] = {
     **{target: {"target": target} for target in load_backend("caffe").targets},
     "caffe train": {"target": "caffe", "phase": "train"},
     **{f"{target} step": {"target": target, "step": True} for target in ("caffe", "flat", "noslice", "onnx")},
-    **{name: {"backend": name} for name in ("c", "onnx", "torch")},
+    **{name: {"backend": name} for name in ("c", "onnx", "tflite", "torch")},
     **{f"onnx {form}": {"backend": "onnx", "form": form} for form in ("lstm-op", "scan", "unrolled")},
 }
 

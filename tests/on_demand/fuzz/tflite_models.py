@@ -35,7 +35,7 @@ def tried(seeds: Iterable[int]) -> tuple[Counter[str], list[str]]:
         except Exception:
             failures.append(f"seed {seed}: {traceback.format_exc()}")
             continue
-        for executor in backend.executors():
+        for executor in filter(lambda each: each.unavailable() is None, backend.executors()):
             try:
                 report = check(compiled, artifact, weights, executor, seed)
             except LstmcError as error:

@@ -1,0 +1,172 @@
+"""The integers of a net in TFLite: those of a device of :mod:`lstmc.numerics`, and the tensors that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lstmc.backend import Compiled
+from lstmc.errors import BackendError
+from lstmc.ir import Ref
+from lstmc.numerics import Device, read_device
+from lstmc.numerics.chosen import MEASURE, step_rounding
+from lstmc.numerics.device import Grid, Range
+from lstmc.numerics.integers import IntegerRounding
+from lstmc.numerics.sequences import StepRunner
+from lstmc.numerics.tflite import bias_integers, format_of_bits, has_kernel, integers_of, matrix_integers, number_grid
+from lstmc.ops import Array, Input
+from lstmc_tflite.net import Operator, Tensor
+from lstmc_tflite.written import Written
+
+# Operators whose results have the numbers of their operands.
+MOVES = ("BROADCAST_TO", "CONCATENATION", "PAD", "REDUCE_MAX", "RESHAPE", "SLICE", "SPLIT", "TRANSPOSE")
+JOINED = ("CONCATENATION", "PAD")
+SHORT: Mapping[str, str] = {name: f"litert-{name}" for name in ("a8w8", "a16w8", "a8w8-s16")}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of a net: float32 without a ``device``; else every value has a range, by its name."""
+
+    device: Device | None = None
+    limits: Mapping[str, Range] | None = None
+
+    @classmethod
+    def of(cls, name: str, limits: Mapping[str, Range] | None) -> Numbers:
+        """Return the numbers of a device, by its name or the path of its description.
+
+        Raises :class:`BackendError` for a device that has none of TFLite's kernels, and for integers without ranges.
+        """
+        if name == "float32":
+            return FLOAT32
+        device = read_device(SHORT.get(name, name))
+        if not device.kernels:
+            raise BackendError(
+                f"numbers={name}: expected float32, {', '.join(SHORT)}, or a device of TFLite as tflm-a8w8"
+            )
+        if limits is None:
+            raise BackendError(
+                f"numbers={name}: integers need the range of each value: ranges=FILE", notes=[MEASURE.format("tflite")]
+            )
+        return cls(device, limits)
+
+    @property
+    def widens_states(self) -> bool:
+        """Whether states have more bits than other values."""
+        return self.device is not None and self.device.state is not None
+
+    def rounding(self, compiled: Compiled, kernels: str = "") -> IntegerRounding | None:
+        """Return the arithmetic of a net, by a set of kernels or the device's own; None for float32."""
+        if self.device is None or self.limits is None:
+            return None
+        device = replace(self.device, kernels=kernels) if kernels else self.device  # type: ignore[arg-type]
+        return step_rounding(device, compiled, self.limits)
+
+
+FLOAT32 = Numbers()
+
+
+class Quantiser:
+    """Gives each tensor of a written net its integers.
+
+    Raises :class:`BackendError`, at its line, for an op that has no integer form.
+    """
+
+    def __init__(self, written: Written, compiled: Compiled, params: Mapping[str, Array], numbers: Numbers) -> None:
+        rounding = numbers.rounding(compiled)
+        assert rounding is not None
+        self.net, self.per = written.net, rounding.device.weights.per
+        graph, constants = compiled.expanded, StepRunner(compiled, params).constants
+        for output in graph.outputs:
+            if output.ref in constants:
+                raise BackendError(
+                    f"output {output.name} depends on no input: a step in integers has no such output",
+                    loc=graph.node(output.ref.node).loc,
+                )
+        self.floats = set[str]()  # nodes that compute in float32
+        for node in graph:
+            if not isinstance(node.op, Input) and Ref(node.name) not in constants:
+                args = graph.args(node.name)
+                rounding.kernel(node, [constants.get(ref, np.zeros(())) for ref in args])
+                if not has_kernel(node.op, [rounding.grid(ref) for ref in args]):
+                    self.floats.add(node.name)
+        grids = {id(tensor): rounding.grid(ref) for ref, tensor in written.tensors.items()}
+        self.grids: dict[int, Grid] = {key: grid for key, grid in grids.items() if grid is not None}
+        self._constants: dict[tuple[int, Grid], Tensor] = {}
+        self._reals: dict[int, Tensor] = {}
+
+    def run(self) -> None:
+        """Store integers in all tensors."""
+        self._spread()
+        for tensor in self.net.tensors:
+            if id(tensor) in self.grids and tensor.data is None:  # others are inside of an op in float32
+                _set(tensor, self.grids[id(tensor)])
+        operators, self.net.operators = self.net.operators, []
+        for operator in operators:
+            if operator.node in self.floats:
+                self._in_floats(operator)
+                continue
+            operator.inputs = [self._constant(operator, tensor) for tensor in operator.inputs]
+            if any(tensor.role == "weights" for tensor in operator.inputs):
+                self._product(operator)
+            self.net.operators.append(operator)
+
+    def _in_floats(self, operator: Operator) -> None:
+        """Write an operator in float32: what it reads in integers behind a DEQUANTIZE, a result before a QUANTIZE."""
+        self.net.node = operator.node
+        for place, tensor in enumerate(operator.inputs):
+            if tensor.data is None and tensor.scale:
+                if id(tensor) not in self._reals:
+                    name = f"{tensor.name}/float"
+                    self._reals[id(tensor)] = self.net.add("DEQUANTIZE", [tensor], tensor.shape, name)
+                operator.inputs[place] = self._reals[id(tensor)]
+        results = operator.outputs
+        reals = [self.net.tensor(f"{each.name}/float", each.shape) if each.scale else each for each in results]
+        operator.outputs = reals
+        self.net.operators.append(operator)
+        for real, whole in zip(reals, results, strict=True):
+            if real is not whole:
+                self.net.operators.append(Operator("QUANTIZE", [real], [whole], {}, operator.node))
+
+    def _spread(self) -> None:
+        """Give the tensors inside of an op's operators the numbers that these move."""
+        moves = [o for o in self.net.operators if o.code in MOVES and o.node not in self.floats]
+        known = -1
+        while known < len(self.grids):
+            known = len(self.grids)
+            for operator in moves:
+                values = [t for t in (*operator.inputs, *operator.outputs) if t.role == "value" and t.data is None]
+                found = [self.grids[id(t)] for t in values if id(t) in self.grids]
+                self.grids |= {id(t): found[0] for t in values if found}
+
+    def _constant(self, operator: Operator, tensor: Tensor) -> Tensor:
+        """Return a constant operand with integers: of the bits that the result has, or of its grid."""
+        if tensor.role != "value" or tensor.data is None:
+            return tensor
+        result = self.grids[id(operator.outputs[0])]
+        grid = result
+        if operator.code not in JOINED:
+            grid = number_grid(tensor.data, format_of_bits(8 if result.high == 127 else 16))
+        if (id(tensor), grid) not in self._constants:
+            copy = self.net.tensor(tensor.name, tensor.shape, data=tensor.data)
+            _set(copy, grid)
+            copy.stored = (integers_of(tensor.data, grid) + grid.zero).astype(copy.dtype)
+            self._constants[id(tensor), grid] = copy
+        return self._constants[id(tensor), grid]
+
+    def _product(self, operator: Operator) -> None:
+        x, weights, bias = operator.inputs
+        assert weights.data is not None
+        assert bias.data is not None
+        matrix, scales = matrix_integers(weights.data, self.per)
+        weights.dtype, weights.scale, weights.stored = "int8", tuple(map(float, scales)), matrix.astype(np.int8)
+        grid = self.grids[id(x)]
+        bias.dtype = "int32" if grid.high == 127 else "int64"
+        bias.scale = tuple(map(float, np.float32(grid.scale) * scales))
+        bias.stored = bias_integers(bias.data, grid, scales).astype(bias.dtype)
+
+
+def _set(tensor: Tensor, grid: Grid) -> None:
+    tensor.dtype, tensor.scale, tensor.zero = "int8" if grid.high == 127 else "int16", (grid.scale,), grid.zero

@@ -1,0 +1,320 @@
+"""The integers of a net in TFLite, by one of four sets of kernels, each to the bit.
+
+A value stands for its integer less a zero point, times a scale; kernels are on integers less their zero points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstmc.errors import BackendError
+from lstmc.ir import Graph, Node, Ref
+from lstmc.numerics.device import Device, Format, Grid, Range, rounded
+from lstmc.numerics.integers import SAME_NUMBERS, IntegerRounding, Integers, Kernel, Moved
+from lstmc.numerics.tflite_kernels import (
+    I64,
+    by_floats8,
+    by_table16,
+    fixed_point8,
+    scaled_once,
+    scaled_short,
+    scaled_twice,
+    scaled_up,
+    weighted_sum,
+)
+from lstmc.ops import (
+    Add,
+    Affine,
+    Array,
+    Concat,
+    Conv,
+    Input,
+    Linear,
+    Max,
+    Mul,
+    Op,
+    Pointwise,
+    Relu,
+    Sigmoid,
+    Stack,
+    Sub,
+    Tanh,
+)
+from lstmc.ops.base import Draw, Sample, sample_type
+
+Formula = Callable[..., Integers]
+TINY = 1 / 64  # the range of what is always zero: no scale may be zero, nor far from its neighbours'
+# The grids of results that kernels take for granted, in 8 and in 16 bits.
+FIXED: Mapping[type[Op], Mapping[str, Grid]] = {
+    Sigmoid: {"int8": Grid(1 / 256, -128, 127, -128), "int16": Grid(1 / 32768, -32768, 32767)},
+    Tanh: {"int8": Grid(1 / 128, -128, 127), "int16": Grid(1 / 32768, -32768, 32767)},
+}
+JOINS = (Concat, Stack)
+
+
+def keeps_numbers(op: Op) -> bool:
+    """Return whether the numbers of a result are those of the operands, in other places."""
+    return op.moves or isinstance(op, SAME_NUMBERS)
+
+
+def keeps_bits(op: Op) -> bool:
+    """Return whether an op has as many bits as its operands."""
+    return keeps_numbers(op) or isinstance(op, Add | Sub | Mul | Affine)
+
+
+@dataclass(frozen=True)
+class Requantize(Pointwise):
+    """y = x, in ``bits``: a QUANTIZE of TFLite."""
+
+    name = "tflite.requantize"
+    bits: int
+
+    def f(self, x: Array) -> Array:
+        return x
+
+    def df(self, y: Array, x: Array) -> float:
+        return 1.0
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(draw.choice((8, 16))), (sample_type(draw),))
+
+
+def format_of_bits(bits: int) -> Format:
+    """Return the format of integers of 8 or 16 bits."""
+    return "int8" if bits == 8 else "int16"
+
+
+# The bits of each value: a graph in which Requantize nodes stand wherever they change.
+
+
+def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Format) -> dict[Ref, Format]:
+    """Return the format of each value: of states and what is added to or multiplied with them that of states."""
+    found: dict[Ref, Format] = {}
+    for node in graph:
+        args = graph.args(node.name)
+        format = narrow
+        if isinstance(node.op, Requantize):
+            format = format_of_bits(node.op.bits)
+        elif isinstance(node.op, Input):
+            format = state if Ref(node.name) in states else narrow
+        elif keeps_bits(node.op) and any(found.get(ref) == state for ref in args):
+            format = state
+        found |= {Ref(node.name, out): format for out in range(len(node.types))}
+    return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Computed(Kernel):
+    """A kernel by a formula; ``least`` and ``most`` are the ends of its result, less the zero point."""
+
+    least: int
+    formula: Formula
+
+    def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
+        return (np.clip(self.formula(*operands).astype(I64), self.least, self.most),)
+
+
+def number_grid(values: Array, format: Format) -> Grid:
+    """Return the grid of a constant operand, in which a single number has one digit: a power of two."""
+    most = 2 ** (7 if format == "int8" else 15)
+    largest = float(np.abs(values).max()) or TINY
+    scale = 2.0 ** np.ceil(np.log2(largest / most * 2)) if np.size(values) == 1 else np.float32(largest / (most - 1))
+    return Grid(float(scale), -most, most - 1)
+
+
+def integers_of(values: Array, grid: Grid) -> Integers:
+    """Return the integers of numbers less the zero point, within a grid."""
+    whole = np.rint(np.asarray(values, np.float64) / grid.scale).astype(I64)
+    return np.clip(whole, grid.low - grid.zero, grid.high - grid.zero)
+
+
+def matrix_integers(matrix: Array, per: str, axis: int = 0) -> tuple[Integers, Array]:
+    """Return the integers of a matrix, and the scale of each row along ``axis`` or of all, in float32."""
+    values = np.moveaxis(np.asarray(matrix, np.float32), axis, 0)
+    most = np.abs(values.reshape(len(values), -1)).max(axis=1)
+    scales = np.maximum((most if per == "row" else most.max(keepdims=True)) / np.float32(127), np.float32(1e-9))
+    quotients = values / scales.reshape(-1, *[1] * (values.ndim - 1))
+    return np.moveaxis(np.clip(np.rint(quotients), -127, 127).astype(I64), 0, axis), scales
+
+
+KERNELS = (Add, Affine, Mul, Relu, Requantize, Sigmoid, Sub, Tanh)
+
+
+WIDEST = 4.0  # the scale from which on a LOGISTIC's or TANH's kernels overflow
+
+
+def has_kernel(op: Op, grids: Sequence[Grid | None]) -> bool:
+    """Return whether an op of these operands, of which constants have no grid, was compared with TFLite's kernels."""
+    fixed = [grid is None for grid in grids]
+    if isinstance(op, Linear | Conv):
+        return not fixed[0] and all(fixed[1:]) and getattr(op, "group", 1) == 1
+    if isinstance(op, Sigmoid | Tanh) and (grid := grids[0]) is not None and grid.scale >= WIDEST:
+        return False
+    return (isinstance(op, KERNELS) or keeps_numbers(op)) and not isinstance(op, Max)
+
+
+def _ends(grid: Grid) -> dict[str, Any]:
+    return {"least": grid.low - grid.zero, "most": grid.high - grid.zero}
+
+
+class TfliteRounding(IntegerRounding):
+    """The integers of a net in TFLite. See :class:`~lstmc.numerics.integers.IntegerRounding`."""
+
+    joins = True
+
+    def __init__(self, device: Device, graph: Graph, ranges: Mapping[Ref, Range], states: Mapping[Ref, Ref] = {},
+                 *options: Any) -> None:  # fmt: skip
+        state = device.values.format if device.state is None else device.state.format
+        self._widths = widths(graph, device.values.format, states, state)
+        ranges = dict(ranges)
+        for node in graph:  # one that only these numbers have
+            if isinstance(node.op, Requantize) and (source := graph.args(node.name)[0]) in ranges:
+                ranges.setdefault(Ref(node.name), ranges[source])
+        super().__init__(device, graph, ranges, states, *options)
+
+    def _format(self, ref: Ref) -> Format:
+        return "float" if self._group[ref] in self._exact_groups else self._widths[ref]
+
+    def _grid(self, ref: Ref, ranges: Mapping[Ref, Range]) -> Grid | None:
+        format, group = self._formats[ref], self._group[ref]
+        if format == "float" or ref.node in self._fixed:
+            return None
+        fixed = [self._graph.node(each.node) for each, of in self._group.items() if of == group]
+        kinds = {type(node.op) for node in fixed} & FIXED.keys()
+        if len(kinds) > 1:
+            names = ", ".join(sorted(node.name for node in fixed if type(node.op) in kinds))
+            raise BackendError(f"one scale for {names}, whose kernels have a scale each", loc=fixed[0].loc)
+        if kinds:
+            return FIXED[kinds.pop()][format]
+        limits = self._group_ranges.get(group)
+        if limits is None:
+            return None
+        low, high = min(limits[0], 0.0), max(limits[1], 0.0)
+        high = high if high > low else TINY
+        if format == "int16":
+            return Grid(float(np.float32(max(-low, high) / 32767)), -32768, 32767)
+        scale = (high - low) / 255
+        return Grid(float(np.float32(scale)), -128, 127, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+
+    def integers(self, array: Array, node: Node | None = None) -> tuple[Array, Array]:
+        whole, scales = matrix_integers(array, self.device.weights.per)
+        steps = scales.astype(np.float64).reshape(-1, *[1] * (array.ndim - 1))
+        return whole.astype(np.float64), np.broadcast_to(steps, (len(array), *steps.shape[1:]))
+
+    def _new_kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
+        op, result = node.op, self._grids[Ref(node.name)]
+        constants: dict[int, Integers] = {}
+        sources = self._graph.args(node.name)
+        if not has_kernel(op, [self._grids.get(ref) for ref in sources]):
+            return Computed(formula=self._in_floats(node, result), **_ends(result), constants=self._floats(node, args))
+        if isinstance(op, Linear | Conv):
+            return Computed(formula=self._product(node, args, self._grids[sources[0]], result), **_ends(result))
+        grids, format = [], self._widths[Ref(node.name)]
+        for slot, (ref, array) in enumerate(zip(sources, args, strict=True)):
+            grid = self._grids.get(ref)
+            if grid is None:
+                grid = result if isinstance(op, JOINS) else number_grid(array, format)
+                constants[slot] = integers_of(array, grid)
+            grids.append(grid)
+        if keeps_numbers(op):
+            return Moved(most=2**31, op=op, scalings=[None] * len(args), constants=constants)
+        ends = _ends(result) | ({"least": 0} if isinstance(op, Relu) else {})
+        return Computed(formula=self._formula(op, grids, result), **ends, constants=constants)
+
+    def _floats(self, node: Node, args: Sequence[Array]) -> dict[int, Any]:
+        """Return the constant operands of an op that computes in float32."""
+        sources = self._graph.args(node.name)
+        return {i: np.asarray(args[i], np.float32) for i, ref in enumerate(sources) if ref.node in self._fixed}
+
+    def _in_floats(self, node: Node, y: Grid) -> Formula:
+        """An op without a kernel for integers, in float32 between a DEQUANTIZE of each operand and a QUANTIZE."""
+        grids = [self._grids.get(ref) for ref in self._graph.args(node.name)]
+        xnnpack, scale = self.device.kernels == "xnnpack" and y.high == 127, np.float32(y.scale)
+
+        def formula(*operands: Any) -> Integers:
+            pairs = zip(operands, grids, strict=True)
+            reals = [x if grid is None else x.astype(np.float32) * np.float32(grid.scale) for x, grid in pairs]
+            with np.errstate(all="ignore"):
+                real = np.nan_to_num(node.op.eval(*reals)[0].astype(np.float32))
+                whole = np.rint(real * (np.float32(1) / scale)) if xnnpack else rounded(real / scale, "away")
+            return np.clip(whole, -(2.0**31), 2.0**31).astype(I64)
+
+        return formula
+
+    def _formula(self, op: Op, grids: Sequence[Grid], y: Grid) -> Formula:
+        kernels, eight, logistic = self.device.kernels, y.high == 127, isinstance(op, Sigmoid)
+        xnnpack = kernels == "xnnpack" and eight
+        single = [np.float32(grid.scale) for grid in grids]
+        match op:
+            case Add() | Sub():
+                return weighted_sum(grids, y, 1 if isinstance(op, Add) else -1, kernels)
+            case Affine():
+                return self._affine_formula(op, grids[0], y)
+            case Mul() if xnnpack:
+                factor = single[0] * single[1] / np.float32(y.scale)
+                return lambda a, b: np.rint((a * b).astype(np.float32) * factor)
+            case Mul():
+                both = grids[0].scale * grids[1].scale / y.scale
+                ratio = both if kernels == "tflm" else float(single[0] * single[1] / np.float32(y.scale))
+                return lambda a, b: scaled_twice(a * b, ratio)
+            case Requantize():
+                return lambda a: scaled_twice(a, grids[0].scale / y.scale)
+            case Relu():
+                return lambda a: scaled_twice(a, float(single[0] / np.float32(y.scale)))
+            case Sigmoid() | Tanh() if not eight:
+                return lambda a: by_table16(logistic, a, grids[0].scale)
+            case Sigmoid() | Tanh() if kernels in ("xnnpack", "litert-optimised"):
+                return lambda a: by_floats8(logistic, a, grids[0].scale, xnnpack)
+            case Sigmoid() | Tanh():
+                return lambda a: fixed_point8(logistic, a, grids[0].scale)
+        raise AssertionError(op)
+
+    def _affine_formula(self, op: Affine, x: Grid, y: Grid) -> Formula:
+        """One operation with a number, as it is written: s - x, s x or x + s."""
+        number, format = op.shift or op.scale, format_of_bits(8 if y.high == 127 else 16)
+        grid = number_grid(np.asarray(number), format)
+        constant = integers_of(np.full((1,), number), grid)
+        if op.shift:
+            sign, grids = (-1, [grid, x]) if op.scale == -1 else (1, [x, grid])
+            total = weighted_sum(grids, y, sign, self.device.kernels)
+            return (lambda a: total(constant, a)) if sign < 0 else (lambda a: total(a, constant))
+        product = self._formula(Mul(), [x, grid], y)
+        return lambda a: product(a, constant)
+
+    def _product(self, node: Node, args: Sequence[Array], x: Grid, y: Grid) -> Formula:  # type: ignore[override]
+        op, kernels, single = node.op, self.device.kernels, np.float32
+        assert isinstance(op, Linear | Conv)
+        matrix, scales = matrix_integers(args[1], self.device.weights.per)
+        bias = bias_integers(args[2] if len(args) > 2 else np.zeros(len(matrix)), x, scales)
+        shape = (-1, 1, 1) if isinstance(op, Conv) else (-1,)
+        wide, factors = y.high > 127, [x.scale * float(scale) / y.scale for scale in scales]
+        if kernels == "tflm" and len(scales) == 1 and isinstance(op, Linear):
+            factors = [float(single(x.scale) * scales[0]) / y.scale]
+        by_factors: Formula = scaled_once if kernels == "litert-reference" or wide else scaled_up
+        if wide and (kernels == "tflm" or isinstance(op, Conv)):
+            by_factors = scaled_short
+        elif kernels == "tflm" or (isinstance(op, Conv) and kernels == "litert-reference"):
+            by_factors = scaled_twice
+        by_row = single(x.scale) * scales / single(y.scale)
+
+        def formula(a: Integers, *_: Integers) -> Integers:
+            sums = op.eval(a.astype(np.float64), matrix.astype(np.float64))[0].astype(I64) + bias.reshape(shape)
+            rows = np.moveaxis(sums, -3, -1) if isinstance(op, Conv) else sums
+            if kernels == "xnnpack" and not wide:
+                found = np.rint(rows.astype(single) * by_row)
+            else:
+                found = by_factors(rows, *factors)
+            return np.moveaxis(found, -1, -3) if isinstance(op, Conv) else found
+
+        return formula
+
+
+def bias_integers(bias: Array, x: Grid, scales: Array) -> Integers:
+    """Return a bias in the units of a product's sums."""
+    units = (np.float32(x.scale) * scales).astype(np.float64)
+    return np.rint(np.asarray(bias, np.float32).astype(np.float64) / units).astype(I64)

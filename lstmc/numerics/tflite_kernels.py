@@ -1,0 +1,198 @@
+"""TFLite's arithmetic on integers: products with a factor, functions by fixed point and by tables, sums.
+
+The formulas are those of gemmlowp, of TFLite's reference kernels, of ruy and of XNNPACK; what was compared, and with
+which versions, is in ``docs/tflite.md``. Integers are less their zero points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import floor, frexp, log2
+
+import numpy as np
+
+from lstmc.numerics.device import Grid
+from lstmc.numerics.integers import Integers
+
+I64 = np.int64
+
+
+def multiplier(factor: float) -> tuple[int, int]:
+    """Return a factor as a whole number of 31 bits and a shift to the left (QuantizeMultiplier)."""
+    if factor == 0:
+        return 0, 0
+    quotient, shift = frexp(factor)
+    fixed = floor(quotient * 2.0**31 + 0.5)
+    if fixed == 2**31:
+        fixed, shift = fixed // 2, shift + 1
+    return (0, 0) if shift < -31 else (fixed, shift)
+
+
+def high_product(a: Integers, b: Integers | int) -> Integers:
+    """Return a b / 2^31, rounded to the nearest and away from zero (SaturatingRoundingDoublingHighMul)."""
+    product = np.asarray(a * b, I64)
+    shifted = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    return np.asarray(np.where(shifted >= 0, shifted >> 31, -((-shifted) >> 31)))
+
+
+def shifted_right(x: Integers, by: Integers | int) -> Integers:
+    """Return x / 2^by, rounded to the nearest and away from zero (RoundingDivideByPOT)."""
+    mask = (np.asarray(1, I64) << by) - 1
+    return np.asarray((x >> by) + ((x & mask) > ((mask >> 1) + (x < 0))))
+
+
+def _columns(factors: Sequence[float]) -> tuple[Integers, Integers]:
+    fixed, shifts = np.array([multiplier(factor) for factor in factors], I64).T
+    return fixed, shifts
+
+
+def scaled_twice(x: Integers, *factors: float) -> Integers:
+    """Return x times a factor, or one a column: rounded after the product and after the shift."""
+    fixed, shifts = _columns(factors)
+    return shifted_right(high_product(x << np.maximum(shifts, 0), fixed), np.maximum(-shifts, 0))
+
+
+def scaled_once(x: Integers, *factors: float) -> Integers:
+    """Return x times factors, rounded once, up where two are near."""
+    fixed, shifts = _columns(factors)
+    total = 31 - shifts
+    return (x * fixed + (np.asarray(1, I64) << (total - 1))) >> total
+
+
+def scaled_up(x: Integers, *factors: float) -> Integers:
+    """Return x times factors, rounded twice, up where two are near: as ruy."""
+    fixed, shifts = _columns(factors)
+    right = np.maximum(-shifts, 0)
+    y = ((x << np.maximum(shifts, 0)) * fixed + (1 << 30)) >> 31
+    return np.where(right > 0, (y + (np.asarray(1, I64) << np.maximum(right - 1, 0))) >> right, y)
+
+
+def scaled_short(x: Integers, *factors: float) -> Integers:
+    """Return x, a sum of 64 bits, times factors of 15 bits, rounded once."""
+    fixed, shifts = _columns(factors)
+    reduced = np.where(fixed < 0x7FFF0000, (fixed + (1 << 15)) >> 16, 0x7FFF)
+    total = 15 - shifts
+    return (x * reduced + (np.asarray(1, I64) << (total - 1))) >> total
+
+
+# gemmlowp's fixed point: logistic and tanh of numbers with 4 bits before the point, of 31 bits behind the sign
+MOST = 2**31 - 1
+EXP_STEPS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)  # e^-2^-2 ... e^-2^4
+
+
+def _power_of_two(x: Integers, exponent: int) -> Integers:
+    return np.clip(x << exponent, -(2**31), MOST) if exponent > 0 else shifted_right(x, -exponent)
+
+
+def _exp(a: Integers, whole: int) -> Integers:
+    """Return e^a for a <= 0 with ``whole`` bits before the point."""
+    fraction = 31 - whole
+    quarter = 1 << (fraction - 2)
+    rest = (a & (quarter - 1)) - quarter
+    x = _power_of_two(rest, whole) + (1 << 28)
+    x2 = high_product(x, x)
+    x3, x4 = high_product(x2, x), high_product(x2, x2)
+    y = shifted_right(high_product(_power_of_two(x4, -2) + x3, 715827883) + x2, 1)
+    result = 1895147668 + high_product(np.asarray(1895147668, I64), x + y)
+    left = rest - a
+    for exponent, factor in zip(range(-2, 5), EXP_STEPS, strict=True):
+        if whole > exponent:
+            result = np.where(left & (1 << (fraction + exponent)), high_product(result, factor), result)
+    return np.where(a == 0, MOST, result)
+
+
+def _one_over_one_plus(a: Integers) -> Integers:
+    """Return 1 / (1 + a) for a from 0 to 1, by three steps of Newton."""
+    total = a + MOST
+    half = (total + np.where(total >= 0, 1, -1)) // 2
+    x = 1515870810 + high_product(half, -1010580540)
+    for _ in range(3):
+        x = x + _power_of_two(high_product(x, (1 << 29) - high_product(half, x)), 2)
+    return x
+
+
+def _logistic4(a: Integers) -> Integers:
+    positive = _power_of_two(_one_over_one_plus(_exp(-np.abs(a), 4)), 1)
+    return np.where(a == 0, 1 << 30, np.where(a > 0, positive, MOST - positive))
+
+
+def _tanh4(a: Integers) -> Integers:
+    t = _power_of_two(_one_over_one_plus(_exp(-np.abs(a), 5)) - (1 << 29), 2)
+    return np.where(a == 0, 0, np.where(a < 0, -t, t))
+
+
+def fixed_point8(logistic: bool, x: Integers, scale: float) -> Integers:
+    """Return the function of int8 by gemmlowp's fixed point, less the zero point of its result."""
+    factor, shift = multiplier(scale * 2.0**27)
+    radius = floor(15.0 * 2**27 / 2.0**shift)
+    a = shifted_right(high_product(x << max(shift, 0), factor), max(-shift, 0))
+    y = shifted_right(_logistic4(a), 23) if logistic else shifted_right(_tanh4(a), 24)
+    low, high = (0, 255) if logistic else (-128, 127)
+    return np.where(x <= -radius, low, np.where(x >= radius, high, y))
+
+
+def by_floats8(logistic: bool, x: Integers, scale: float, to_even: bool) -> Integers:
+    """Return the function of int8 by a table that was made of float32."""
+    real = (x * np.float32(scale)).astype(np.float32)
+    y = 1 / (1 + np.exp(-real)) * np.float32(256) if logistic else np.tanh(real) * np.float32(128)
+    y = y.astype(np.float32)
+    return (np.rint(y) if to_even else np.copysign(np.floor(np.abs(y) + 0.5), y)).astype(I64)
+
+
+# TFLite's table of the logistic function, of 16 bits without sign: 44 of its numbers are 1 above the nearest.
+# fmt: off
+ABOVE = (4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44, 45, 46,
+         49, 50, 54, 62, 63, 64, 66, 82, 86, 93, 100, 103, 112, 116, 135, 255)
+# fmt: on
+TABLE: Integers = np.minimum(np.floor(65536 / (1 + np.exp(-np.arange(257) / 24)) + 0.5), 65535).astype(I64)
+TABLE[list(ABOVE)] += 1
+
+
+def by_table16(logistic: bool, x: Integers, scale: float) -> Integers:
+    """Return the function of int16 by the table, with straight lines between its entries."""
+    exponent = log2(scale)
+    left, shift = 12 + round(exponent), 0
+    if exponent == round(exponent) and (left == 0 or (left == 1 and not logistic)):
+        factor = 3 << left
+    else:
+        wide = scale * 4096.0 * 3.0
+        while wide <= 32767 / 2 and shift <= 30:
+            wide, shift = wide * 2, shift + 1
+        factor = int(wide)
+    v = (x * factor + ((1 << (shift - 1)) if shift else 0)) >> shift
+    size, bits = np.abs(v), 9 if logistic else 8
+    entry, rest = np.minimum(size >> bits, 255), size & ((1 << bits) - 1)
+    y = (TABLE[entry] << bits) + rest * (TABLE[entry + 1] - TABLE[entry])
+    if logistic:
+        y = np.where(size >> bits >= 255, 0x7FFF << 10, y)
+        return np.where(v >= 0, y + (1 << 9), (1 << 25) - y + (1 << 9) - 1) >> 10
+    y = np.where(size >> bits >= 255, 0xFFFF << 8, y)
+    return np.where(v >= 0, y - (1 << 23) + (1 << 7), -y + (1 << 23) + (1 << 7) - 1) >> 8
+
+
+BLOCK = 16  # elements that an ADD of int16 takes together on x86
+
+
+def weighted_sum(grids: Sequence[Grid], y: Grid, sign: int, kernels: str) -> Callable[..., Integers]:
+    """Return the sum or difference of two values, as a set of kernels has it."""
+    one, two = (grid.scale for grid in grids)
+    eight = y.high == 127
+    if kernels == "xnnpack" and eight:
+        factors = np.array([one, two], np.float32) / np.float32(y.scale)
+        shift = 20 - floor(np.log2(np.abs(factors).max()))
+        whole = np.rint(np.abs(factors).astype(np.float64) * 2.0**shift).astype(I64)
+        return lambda a, b: (a * whole[0] + sign * b * whole[1] + (1 << (shift - 1))) >> shift
+    left, most = 20 if eight else 15, 2 * max(one, two)
+    vectors = kernels in ("xnnpack", "litert-optimised") and sign > 0 and not eight
+
+    def formula(a: Integers, b: Integers) -> Integers:
+        parts = []
+        for x, scale in ((a, one), (b, two)):
+            part = scaled_twice(x << left, scale / most)
+            if vectors and a.shape == b.shape:
+                once = scaled_once(x << left, scale / most)
+                part = np.where(np.arange(x.size).reshape(x.shape) < x.size // BLOCK * BLOCK, once, part)
+            parts.append(part)
+        return scaled_twice(parts[0] + sign * parts[1], most / ((1 << left) * y.scale))
+
+    return formula

@@ -1,0 +1,109 @@
+"""TFLite nets in integers: each integer of a stream is the interpreter's, by every set of kernels."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc.api import Net
+from lstmc.errors import BackendError
+from lstmc.verification.differential import check
+from lstmc_c import CBackend
+from lstmc_tflite import TfliteBackend
+from lstmc_tflite.net import read_net
+from lstmc_tflite.numbers import Numbers
+from lstmc_tflite.runtime import LiteRT, Micro
+from lstmc_tflite.vela import NPUS, vela_report
+from tests.backends.lstmc_tflite.streams import CELLS, Stream
+from tests.quick_sample import one_in
+
+NUMBERS = ("a8w8", "a16w8", "a8w8-s16")
+KERNELS = {
+    "xnnpack": lambda content: LiteRT(content, "xnnpack"),
+    "litert-optimised": lambda content: LiteRT(content, "optimised"),
+    "litert-reference": lambda content: LiteRT(content, "reference"),
+    "tflm": Micro,
+}
+WITHOUT_BOUND = {"ttt_linear"}  # whose weights at random leave every range
+
+
+@pytest.mark.parametrize("case", one_in(46, product(CELLS, NUMBERS), 23), ids=" ".join)
+def test_every_integer_of_carried_steps_is_the_interpreters(case: tuple[str, str]) -> None:
+    name, numbers = case
+    if name in WITHOUT_BOUND:
+        return
+    stream = Stream(name, batch=1, numbers=Numbers.of(numbers, Stream(name, batch=1).limits()))
+    for kernels, load in KERNELS.items():
+        assert stream.wrong(load(stream.content), kernels, 40) == 0, kernels
+
+
+@pytest.fixture(scope="module")
+def ranges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ranges of a GRU."""
+    path = tmp_path_factory.mktemp("ranges") / "ranges.json"
+    data = {"x": np.random.default_rng(0).normal(size=(200, 1, 16)).astype(np.float32)}
+    path.write_text(json.dumps(gru(TfliteBackend()).ranges(data).as_json()))
+    return path
+
+
+def gru(backend: TfliteBackend | CBackend) -> Net:
+    return lstmc.compile("gru", T=20, N=1, D=16, H=32, backend=backend)
+
+
+@pytest.mark.parametrize("numbers", ["a8w8", "a16w8", "a8w8-s16", "tflm-a8w8"])
+def test_verify_compares_to_the_bit_and_finds_a_planted_difference(numbers: str, ranges: Path) -> None:
+    net = gru(TfliteBackend().with_options({"numbers": numbers, "ranges": str(ranges)}))
+    assert len(net.artifact.files["gru.tflite"]) < 15_100
+    for place in ("tflite", "tflite-reference", "tflm"):
+        (report,) = net.verify(on=[place]).reports
+        assert report.passed
+        exact = [each for each in report.differences if each.kind in ("output", "function")]
+        assert {each.tolerance for each in exact} == {0.0}
+        assert len(exact) == 6
+    other = gru(
+        TfliteBackend().with_options({"numbers": "a8w8" if numbers == "a16w8" else "a16w8", "ranges": str(ranges)})
+    )
+    executor = TfliteBackend(numbers=net.backend.numbers).executors()[0]  # type: ignore[attr-defined]
+    assert not check(net.compiled, other.artifact, net.weights, executor).passed
+
+
+@pytest.mark.slow
+def test_vela_leaves_nothing_to_the_cpu(ranges: Path) -> None:
+    for numbers in NUMBERS:
+        backend = TfliteBackend().with_options({"numbers": numbers, "ranges": str(ranges)})
+        net = lstmc.compile("gru", T=20, N=1, D=16, H=32, backend=backend, target="ethos-u")
+        for npu in NPUS if numbers == "a8w8" else NPUS[:1]:
+            report = vela_report(net.artifact.files["gru.tflite"], npu)
+            assert report.on_cpu == ()
+            assert report.on_npu >= 7
+            assert 3_000 < report.cycles < 20_000
+    floats = vela_report(gru(TfliteBackend()).artifact.files["gru.tflite"], NPUS[0])
+    assert len(floats.on_cpu) == 16
+    with pytest.raises(BackendError, match="Vela leaves a net in float32 to the CPU"):
+        gru(TfliteBackend()).verify(on=["vela"])
+
+
+def test_an_op_without_a_kernel_for_integers_is_in_float32() -> None:
+    limits = Stream("min_lstm", batch=1).limits()
+    stream = Stream("min_lstm", batch=1, numbers=Numbers.of("a8w8", limits))
+    operators = read_net(stream.content).operators
+    assert [o.code for o in operators].count("DEQUANTIZE") == 1
+    (divided,) = [o for o in operators if o.code == "DIV"]
+    assert divided.outputs[0].dtype == "float32"
+    with pytest.raises(BackendError, match="Vela leaves it to the CPU") as refused:
+        Stream("min_lstm", batch=1, numbers=Numbers.of("a8w8", limits), target="ethos-u")
+    assert "lstmc/cells/input_gated.py" in str(refused.value)
+
+
+def test_numbers_that_are_not_of_tflite_are_refused_with_what_to_do(ranges: Path) -> None:
+    with pytest.raises(BackendError, match="integers need the range of each value: ranges=FILE"):
+        TfliteBackend().with_options({"numbers": "a8w8"})
+    with pytest.raises(BackendError, match="expected float32, a8w8, a16w8, a8w8-s16, or a device of TFLite"):
+        TfliteBackend().with_options({"numbers": "c-a8w8", "ranges": str(ranges)})
+    with pytest.raises(BackendError, match="for C in integers"):
+        CBackend().with_options({"numbers": "tflm-a8w8", "ranges": str(ranges)})
