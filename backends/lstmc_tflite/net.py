@@ -5,6 +5,7 @@ The file is made by the object API of the schema that ai-edge-litert has.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -149,6 +150,20 @@ class Net:
                 wanted |= {id(tensor) for tensor in operator.inputs}
                 kept.append(operator)
         self.operators = kept[::-1]
+
+    def copy_before_views(self) -> None:
+        """Let each RESHAPE of a value that others read too have a copy of it.
+
+        LiteRT 2.3 gives both one memory, and lets an elementwise operator write its result over the view.
+        """
+        readers = Counter(id(t) for t in (*self.outputs.values(), *(t for o in self.operators for t in set(o.inputs))))
+        operators, self.operators = self.operators, []
+        for operator in operators:
+            source, self.node = operator.inputs[0], operator.node
+            if operator.code == "RESHAPE" and readers[id(source)] > 1 and source.data is None:
+                begin, size = self.index([0] * source.rank), self.index(list(source.shape))
+                operator.inputs[0] = self.add("SLICE", [source, begin, size], source.shape, f"{source.name}/copy")
+            self.operators.append(operator)
 
     @property
     def tensors(self) -> list[Tensor]:

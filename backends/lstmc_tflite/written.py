@@ -47,6 +47,7 @@ def write_net(compiled: Compiled, params: Mapping[str, Array]) -> Written:
     for output in graph.outputs:
         written.net.outputs[output.name] = _output(written, graph, output.ref, output.name)
     written.net.keep_live()
+    written.net.copy_before_views()
     return written
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, Param, State, cell, conv, dims, linear, model, scan, sigmoid, split, tanh
+from lstmc import Input, Param, State, cell, conv, dims, linear, model, relu, scan, sigmoid, split, tanh
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.interp import forward
@@ -225,3 +225,25 @@ def test_the_linter_reads_any_file(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(BackendError, match="expected a TFLite net"):
         BACKEND.lint(path, "tflite")
+
+
+def test_a_value_and_a_view_of_it_do_not_share_what_litert_writes_over() -> None:
+    @cell
+    def viewed(x=Input(N, D), h=State(N * D)):
+        s = 1 - relu(x)
+        rest = 1 - s.reshape(N * D)
+        return tanh(s.reshape(N, 1, D)), {"h": tanh(rest)}
+
+    @model
+    def net(X=Input(T, N, 3)):
+        y, last = scan(viewed(), X)
+        return {"y": y, "h": last["h"]}
+
+    made = lstmc.compile(net, T=2, N=2, backend="tflite")
+    content, manifest = files(made.compiled, {})
+    inputs = {node: np.random.default_rng(0).normal(size=made.inputs[node]) for node in made.inputs}
+    wanted = forward(made.compiled.expanded, inputs, {}).outputs
+    for kernels in KERNELS:
+        blobs = LiteRT(content, kernels).forward(input_blobs(manifest, inputs), manifest.output_blobs)
+        for name, place in manifest.outputs.items():
+            assert relative_gap(place.read(blobs), wanted[name]) < CLOSE, (kernels, name)
