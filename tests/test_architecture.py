@@ -90,7 +90,7 @@ ORDER["lstmc_tflite"] = (
     ("passes", "written"),
     ("numbers",),
     ("artifact", "runtime"),
-    ("vela",),
+    ("vela", "examples"),
     ("backend",),
     ("lstmc_tflite",),
 )

@@ -15,6 +15,7 @@ from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Pass
 from lstmc.process.status import gc_paused
 from lstmc_tflite.artifact import SUFFIX, artifact
+from lstmc_tflite.examples import example
 from lstmc_tflite.lowerings import lowerings
 from lstmc_tflite.net import read_net
 from lstmc_tflite.numbers import FLOAT32, Numbers
@@ -84,6 +85,10 @@ class TfliteBackend(RunsFiles):
         """LiteRT by two sets of kernels, TFLite Micro, and for integers Vela."""
         kinds = (TfliteExecutor, ReferenceExecutor, MicroExecutor, VelaExecutor)
         return tuple(each(self.numbers) for each in kinds)
+
+    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
+        """Return a program that streams through a net: ``python`` by LiteRT, ``cpp`` by TFLite Micro."""
+        return example(compiled, artifact, language)
 
     def doctor(self) -> Iterator[Finding]:
         """Yield the finding on LiteRT."""

@@ -38,7 +38,8 @@ def _interpreter() -> Any:
     return litert("interpreter")
 
 
-def _micro() -> Any:
+def micro() -> Any:
+    """Return TFLite Micro. Raises :class:`BackendError` where it is not installed."""
     return need("tflite_micro.python.tflite_micro.runtime", "TFLite Micro", "test", BackendError)
 
 
@@ -90,7 +91,7 @@ class Micro:
         graph = model.Subgraphs(0)
         sizes = [int(np.prod(graph.Tensors(i).ShapeAsNumpy())) for i in range(graph.TensorsLength())]
         try:
-            self._net = _micro().Interpreter.from_bytes(content, arena_size=2**20 + 32 * sum(sizes))
+            self._net = micro().Interpreter.from_bytes(content, arena_size=2**20 + 32 * sum(sizes))
         except RuntimeError as error:
             raise BackendError(f"TFLite Micro cannot load the net: {error}") from None
         self._inputs = [graph.Tensors(graph.Inputs(i)).Name().decode() for i in range(graph.InputsLength())]
@@ -178,7 +179,7 @@ class TfliteExecutor:
     def unavailable(self) -> str | None:
         """Return why the runtime cannot be used here, or None."""
         try:
-            _micro() if self.kernels == "tflm" else _interpreter()
+            micro() if self.kernels == "tflm" else _interpreter()
         except BackendError as error:
             return error.message
         return None
@@ -278,7 +279,7 @@ def streamed(
 
 def findings() -> Iterator[Finding]:
     """Yield the runtimes that are installed; without one nothing is broken."""
-    for subject, package, get in (("LiteRT", "ai-edge-litert", _interpreter), ("TFLite Micro", "tflite-micro", _micro)):
+    for subject, package, get in (("LiteRT", "ai-edge-litert", _interpreter), ("TFLite Micro", "tflite-micro", micro)):
         try:
             get()
         except BackendError as error:

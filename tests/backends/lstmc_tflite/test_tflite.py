@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -247,3 +251,42 @@ def test_a_value_and_a_view_of_it_do_not_share_what_litert_writes_over() -> None
         blobs = LiteRT(content, kernels).forward(input_blobs(manifest, inputs), manifest.output_blobs)
         for name, place in manifest.outputs.items():
             assert relative_gap(place.read(blobs), wanted[name]) < CLOSE, (kernels, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numbers", ["float32", "a8w8-s16"])
+def test_the_program_in_python_streams_as_the_net_does(numbers: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(3).normal(size=(9, 1, 3)).astype(np.float32)
+    net = lstmc.compile("lstm", T=2, N=1, D=3, H=4, backend="tflite")
+    if numbers != "float32":
+        path = tmp_path / "ranges.json"
+        path.write_text(json.dumps(net.ranges({"x": x}).as_json()))
+        backend = TfliteBackend().with_options({"numbers": numbers, "ranges": str(path)})
+        net = lstmc.compile("lstm", T=2, N=1, D=3, H=4, backend=backend)
+    net.save(tmp_path)
+    (program, text), *_ = net.example("python").items()
+    (tmp_path / program).write_bytes(text)
+    lines = "".join(" ".join(map(repr, map(float, step.ravel()))) + "\n" for step in x)
+    ended = subprocess.run(
+        [sys.executable, tmp_path / program], input=lines, capture_output=True, text=True, check=True
+    )
+    printed = np.array([line.split() for line in ended.stdout.splitlines()], float)
+    with net.stream() as step:
+        wanted = [np.concatenate([step(x=each[None])[name].ravel() for name in ("y",)]) for each in x]
+    assert np.abs(printed[:, :4] - wanted).max() < 1e-6
+
+
+def test_the_program_in_cpp_registers_just_the_operators_of_the_net() -> None:
+    files = lstmc.compile("gru", T=20, N=1, D=16, H=32, backend="tflite").example("cpp")
+    program, data = (files[name].decode() for name in ("gru_stream.cc", "gru_data.h"))
+    registered = re.findall(r"resolver\.Add(\w+)\(\)", program)
+    assert registered == ["Add", "FullyConnected", "Logistic", "Mul", "Sub", "Tanh"]
+    assert f"MicroMutableOpResolver<{len(registered)}>" in program
+    (arena,) = map(int, re.findall(r"uint8_t arena\[(\d+)\]", program))
+    assert 4_000 < arena < 7_000
+    assert "uint8_t kept[128]" in program
+    assert "constexpr State states[] = {{1, 0}, {-1, -1}};" in program
+    content = bytes(int(byte, 16) for byte in re.findall(r"0x(\w\w)", data))
+    assert content == lstmc.compile("gru", T=20, N=1, D=16, H=32, backend="tflite").artifact.files["gru.tflite"]
+    with pytest.raises(BackendError, match="expected python or cpp"):
+        lstmc.compile("gru", T=20, N=1, D=16, H=32, backend="tflite").example("rust")
