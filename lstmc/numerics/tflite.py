@@ -38,10 +38,12 @@ from lstmc.ops import (
     Mul,
     Op,
     Pointwise,
+    Power,
     Relu,
     Sigmoid,
     Stack,
     Sub,
+    Sum,
     Tanh,
 )
 from lstmc.ops.base import Draw, Sample, sample_type
@@ -145,6 +147,7 @@ def matrix_integers(matrix: Array, per: str, axis: int = 0) -> tuple[Integers, A
 KERNELS = (Add, Affine, Mul, Relu, Requantize, Sigmoid, Sub, Tanh)
 
 
+SPAN = 2.0**31  # of integers of 32 bits
 WIDEST = 4.0  # the scale from which on a LOGISTIC's or TANH's kernels overflow
 
 
@@ -240,9 +243,14 @@ class TfliteRounding(IntegerRounding):
             pairs = zip(operands, grids, strict=True)
             reals = [x if grid is None else x.astype(np.float32) * np.float32(grid.scale) for x, grid in pairs]
             with np.errstate(all="ignore"):
-                real = np.nan_to_num(node.op.eval(*reals)[0].astype(np.float32))
-                whole = np.rint(real * (np.float32(1) / scale)) if xnnpack else rounded(real / scale, "away")
-            return np.clip(whole, -(2.0**31), 2.0**31).astype(I64)
+                real = in_float32(node.op, reals)
+                if xnnpack:
+                    whole = np.rint(np.nan_to_num(real) * (np.float32(1) / scale))
+                else:
+                    whole = rounded(real / scale, "away")
+            if y.high > 127:  # as x86 converts infinity there
+                whole = np.where(np.abs(whole) < SPAN, whole, -SPAN)
+            return np.asarray(np.clip(np.nan_to_num(whole), -SPAN, SPAN), I64)
 
         return formula
 
@@ -312,6 +320,25 @@ class TfliteRounding(IntegerRounding):
             return np.moveaxis(found, -1, -3) if isinstance(op, Conv) else found
 
         return formula
+
+
+def in_float32(op: Op, operands: Sequence[Array]) -> Array:
+    """Return the result of an op as a runtime has it in float32: sums one after another, functions to the last bit."""
+    (x, *_) = operands
+    match op:
+        case Sum():
+            found = np.take(np.add.accumulate(x, axis=op.axis), -1, axis=op.axis)
+        case Power(exponent=-1.0):
+            found = np.float32(1) / x
+        case Power(exponent=-0.5):
+            found = np.float32(1) / np.sqrt(x)
+        case Power(exponent=0.5):
+            found = np.sqrt(x)
+        case Pointwise():
+            (found,) = op.eval(x.astype(np.float64))
+        case _:
+            (found,) = op.eval(*operands)
+    return np.asarray(found, np.float32)
 
 
 def bias_integers(bias: Array, x: Grid, scales: Array) -> Integers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
 import subprocess
@@ -251,6 +252,14 @@ def test_a_value_and_a_view_of_it_do_not_share_what_litert_writes_over() -> None
         blobs = LiteRT(content, kernels).forward(input_blobs(manifest, inputs), manifest.output_blobs)
         for name, place in manifest.outputs.items():
             assert relative_gap(place.read(blobs), wanted[name]) < CLOSE, (kernels, name)
+
+
+@pytest.mark.slow
+def test_what_the_page_shows() -> None:
+    page = Path(__file__).parents[3] / "docs" / "tflite.md"
+    found = doctest.testfile(str(page), module_relative=False, optionflags=doctest.REPORT_NDIFF)
+    assert found.attempted >= 5
+    assert found.failed == 0
 
 
 @pytest.mark.slow
