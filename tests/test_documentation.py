@@ -54,6 +54,7 @@ OTHERS = {
     *("GRU_X_MOST", "GRU_X_SCALE", "__ARM_FEATURE_SIMD32", "arm_acle.h"),  # of a net in C
     *("NAME.h", "NAME_block", "NAME_open", "NAME_reset", "NAME_state", "NAME_step", "NAME_work"),  # nets in C
     *("NAME_dequantize_y", "NAME_quantize_x"),
+    "--supported-ops-report",  # of Vela
     "bn_scale",  # of an imported model
     "NAME_torch.py",  # a net of PyTorch
     *("DropDoubleRelu", "NAME_stream.py"),  # made up by an example; what compile --example writes

@@ -145,7 +145,8 @@ def on_other_targets() -> Iterator[Any]:
     """Each cell on one of the other targets, which go round, and on all of them in ``make exhaustive``.
 
     What a target does to a cell is done by passes that cells share: each target has a third of the cells here, and
-    half of the cells are proved for caffe, above. Cells that are past the budget, which costs most, are in ``make exhaustive``.
+    half of the cells are proved for caffe, above. Cells that are past the budget, which costs most, are in ``make
+    exhaustive``.
     """
     targets = ("caffe-fused", "flat", "noslice")
     for number, name in enumerate(CELLS):
