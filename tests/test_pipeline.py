@@ -7,13 +7,13 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from lstmc.testing.random_models import seeded_model
 
 from lstmc import pipeline
 from lstmc.backend import load_backend
 from lstmc.passes import Dead
 from lstmc.pipeline import CORE_EXPANSION, MODEL_PASSES, compile_graph
 from lstmc_caffe.backend import passes_of
+from tests.random_models.models import seeded_model
 
 PAGE = re.findall(r"^ {4}(\S+) +((?:\S.*\n)(?: {6,}\S.*\n)*)", pipeline.__doc__ or "", re.M)
 LISTS = {name: passes.split() for name, passes in PAGE}
