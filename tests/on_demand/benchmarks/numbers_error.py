@@ -107,7 +107,7 @@ def page() -> None:
         for name, rows in kept.items()
     }
     steps = {name: max((row.get("steps", 0) for row in rows), default=0) for name, rows in kept.items()}
-    template = text_templates("tests", "benchmarks").get_template("numbers-measured.md.j2")
+    template = text_templates("tests", "on_demand/benchmarks").get_template("numbers-measured.md.j2")
     PAGE.write_text(template.render(cells=cells, table=table, within=within, steps=steps, limit=LIMIT, causes=CAUSES))
 
 

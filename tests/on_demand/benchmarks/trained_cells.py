@@ -125,7 +125,7 @@ def row_of(name: str, updates: int) -> dict[str, Any]:
 def page() -> None:
     """Write the page from the rows that are kept."""
     rows = json.loads((KEPT / "rows.json").read_text())
-    template = text_templates("tests", "benchmarks").get_template("cells-trained.md.j2")
+    template = text_templates("tests", "on_demand/benchmarks").get_template("cells-trained.md.j2")
     done = [{**row, "year": getattr(entry_of(row["cell"]), "year", "")} for row in rows if "why" not in row]
     PAGE.write_text(template.render(done=done, others=[row for row in rows if "why" in row], sizes=SIZES))
 
