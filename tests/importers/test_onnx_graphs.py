@@ -644,3 +644,38 @@ def test_an_input_of_truth_values_holds_0_and_1(tmp_path: Path) -> None:
     assert "mask=Input(2, 1, values=integers(0, 1))" in (tmp_path / "net" / "model.py").read_text(encoding="utf-8")
     assert converted.source is not None
     assert converted.passed
+
+
+def of_branches(unsupported: bool) -> onnx.ModelProto:
+    """A net that takes another branch for more than 50 steps."""
+    draw = np.random.default_rng(0).normal
+    numbers = {"W": draw(size=(1, 12, 3)), "R": draw(size=(1, 12, 3)), "two": 2.0, "three": 3.0}
+    arrays = {name: np.asarray(array, np.float32) for name, array in numbers.items()}
+    arrays |= {"most": np.array([50]), "zero": np.array([0])}
+    value, node = helper.make_tensor_value_info, helper.make_node
+    longer = node("Det", ["x"], ["a"]) if unsupported else node("Mul", ["x", "two"], ["a"])
+    then = helper.make_graph([longer], "then", [], [value("a", 1, None)])
+    other = helper.make_graph([node("Mul", ["x", "three"], ["b"])], "else", [], [value("b", 1, None)])
+    nodes = [
+        node("Shape", ["x"], ["shape"]),
+        node("Gather", ["shape", "zero"], ["steps"]),
+        node("Greater", ["steps", "most"], ["longer"]),
+        node("If", ["longer"], ["z"], then_branch=then, else_branch=other),
+        node("LSTM", ["z", "W", "R"], ["y"], hidden_size=3),
+    ]
+    weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "net", [value("x", 1, ["T", 1, 3])], [value("y", 1, None)], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("unsupported", [True, False])
+def test_a_branch_that_depends_on_the_length_needs_it(unsupported: bool) -> None:
+    """What stands in a branch that other lengths do not take is no reason; the sizes are, and with them it passes."""
+    with pytest.raises(RefusedError) as raised:
+        from_onnx(of_branches(unsupported))
+    (refusal,) = raised.value.refusals
+    assert refusal.node == "node 2 (Greater)"
+    assert 'shapes={"x": (T, 1, 3)}' in refusal.mend
+    x = np.random.default_rng(1).normal(size=(10, 1, 3)).astype(np.float32)
+    found = from_onnx(of_branches(unsupported), shapes={"x": x.shape})
+    assert "x * three" in found.files()["model.py"].decode()

@@ -59,6 +59,7 @@ def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str
 
 
 LENGTHS = (100, 101)  # the first one is the default length of the model
+SHORT = 13  # at which a branch that depends on the length may be another
 Read = Callable[[Mapping[str, Sequence[int]]], SourceNet]
 
 
@@ -67,8 +68,9 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
 
     The second where an operator needs the number of a dynamic axis, as one that pads a sequence in front: the graph is
     then read at two lengths, and both must give the same model. With ``step``, other dynamic axes are 1 where they must
-    be numbers too. Raises :class:`RefusedError` of the first reading, with what else is refused where the sizes are
-    known, or of a layer that cannot be streamed.
+    be numbers too. A short length must give that model too, if it can be read: a branch may depend on it. Raises
+    :class:`RefusedError` of the first reading, with what else is refused where the sizes are known, or of a layer that
+    cannot be streamed.
     """
     try:
         return read(shapes)
@@ -85,8 +87,10 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
                 sources.append(read({**at_sizes(refused.inputs, numbers), **shapes}))
         except RefusedError as error:
             if not sources:  # else it holds for the one length and not for the other
-                pinned = pinned or error
+                pinned = pinned or _both(error, _at_short(read, refused.inputs, shapes, sizes[0]))
             continue
+        short = _at_short(read, refused.inputs, shapes, sizes[0])
+        sources += [short] if isinstance(short, SourceNet) else []
         try:
             nets = [canonicalize(source.described, step) for source in sources]
         except RefusedError as error:
@@ -96,6 +100,25 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
             ones = [name for name, size in sizes[0].items() if size == 1]
             return replace(sources[0], described=_noted(sources[0].described, ones))
     raise streamed or (refused if pinned is None else refused.beside(pinned))
+
+
+def _at_short(
+    read: Read, inputs: Mapping[str, Shape], shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]
+) -> SourceNet | RefusedError:
+    """Return a source at the short length, or why it cannot be read so."""
+    try:
+        return read(
+            {**at_sizes(inputs, {n: SHORT if size in LENGTHS else size for n, size in sizes.items()}), **shapes}
+        )
+    except RefusedError as error:
+        return error
+
+
+def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
+    """Return what is refused at both lengths: another branch may be taken at the one."""
+    nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
+    kept = [one for one in error.refusals if one.node in nodes]
+    return RefusedError(error.origin, kept, error.arguments, error.what, error.inputs)
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
