@@ -11,7 +11,8 @@ from lstmc.api.models import ModelSource, keep_outputs, phase_graph, trace_model
 from lstmc.api.options import CompileOptions
 from lstmc.backend import Artifact, Backend, Compiled, Layer
 from lstmc.data import BATCH, Data, batch_axes, data_name, read_data, sizes_of_data
-from lstmc.errors import DataError
+from lstmc.dsl import Dim, Model
+from lstmc.errors import DataError, sizes_argument
 from lstmc.ir import Graph, values_over_time
 from lstmc.manifest import parse_manifest
 from lstmc.numerics import Device, NumbersReport, Ranges, Sequences, Simulation, StepRunner, measure_ranges
@@ -64,7 +65,8 @@ class StreamedModel:
         batch: str | None = None,
     ) -> StreamedModel:
         """Return a model with its data: for each input over time an array [T, N, ...], with any T and N; for each input
-        of a model that is one step an array of all steps [T, ...]. A model of one sequence takes several one by one.
+        of a model that is one step an array of all steps [T, ...]. A model of one sequence takes several one by one, if
+        the shapes or its own number of steps say which axis is time.
 
         ``batch`` is the dimension that counts sequences, by default N. Raises :class:`~lstmc.errors.DataError` that
         names everything that does not fit.
@@ -78,6 +80,7 @@ class StreamedModel:
         sizes |= {} if counted is None else {counted: 1}
         model = _deployed(source, options, sizes)
         sequences = Sequences.from_arrays(model, axes, values_over_time(model), arrays, data_name(data, "the data"))
+        _check_steps(source.model, options.sizes, sequences)
         return cls(source, backend, options, weights, sequences, sizes, counted)
 
     def with_weights(self, weights: Mapping[str, Array]) -> StreamedModel:
@@ -204,3 +207,30 @@ class StreamedModel:
 def _deployed(source: ModelSource, options: CompileOptions, sizes: Mapping[str, int]) -> Graph:
     _, whole = trace_model(source, sizes, step=True)
     return keep_outputs(phase_graph(whole, "deploy"), options.outputs)
+
+
+def _check_steps(model: Model, sizes: Mapping[str, int], sequences: Sequences) -> None:
+    """Raise :class:`DataError` for several sequences of a model of one, where [N, T, ...] may be meant by [T, N, ...].
+
+    Sequences are known by an input without time, and steps by the size of time that the model has or was given.
+    """
+    fed = sequences.inputs.values()
+    if sequences.frames or not sequences.single or sequences.count < 2 or any(e.batch == 0 for e in fed):
+        return
+    name, array = next((each.name, each.array) for each in fed if each.time is not None and each.batch is not None)
+    steps, count, time = sequences.steps, sequences.count, model.inputs[name].shape[0]
+    given = sizes.get(time.name, time.default) if isinstance(time, Dim) else time
+    if given == steps != count:
+        return
+    own = "no number of steps" if given is None else f"{given} steps"
+    remedy = sizes_argument({str(time): steps})
+    mend = f"of [T, N, ...] say the number of steps by {remedy}"
+    raise DataError(
+        f"{name} {list(array.shape)}: expected [T, N, ...], {steps} steps of {count} sequences; it may be [N, T, ...],"
+        f" as {model.name} has {own}",
+        notes=[
+            "transpose an array [N, T, ...]; "
+            + (mend if steps != count else "leave a sequence out of as many as steps")
+        ],
+        arguments=(remedy,),
+    )

@@ -14,14 +14,14 @@ from lstmc.numerics import NumbersReport, read_device
 T, MANY, D, H = 6, 5, 3, 4
 
 
-def scanned(n: lstmc.Dim | int) -> lstmc.Net:
+def scanned(n: lstmc.Dim | int, length: int = 2) -> lstmc.Net:
     steps = lstmc.dims("T")
 
     @lstmc.model
     def net(x=lstmc.Input(steps, n, D), bias=lstmc.Input(n, D), keep=lstmc.Input(steps, n)):  # type: ignore[no-untyped-def]
         return {"y": lstmc.scan(gru(H=H), (x + bias) * keep.reshape(steps, n, 1))[0]}
 
-    return lstmc.compile(net, T=2, target="flat", seed=3, sizes={} if isinstance(n, int) else {"N": 1})
+    return lstmc.compile(net, T=length, target="flat", seed=3, sizes={} if isinstance(n, int) else {"N": 1})
 
 
 def data(rng: np.random.Generator, many: int = MANY) -> dict[str, np.ndarray]:
@@ -63,7 +63,7 @@ def test_a_model_that_is_one_step_takes_many_sequences() -> None:
 
 
 def test_one_array_may_be_the_same_for_all_sequences_but_features_are_no_sequences() -> None:
-    arrays, net = data(np.random.default_rng(1)), scanned(1)
+    arrays, net = data(np.random.default_rng(1)), scanned(1, T)
     assert net.ranges(arrays | {"bias": arrays["bias"][:1]}).sequences == MANY
     with pytest.raises(DataError, match="does not fit") as error:
         net.ranges(arrays | {"bias": arrays["bias"][:3]})
@@ -91,3 +91,27 @@ def test_an_input_that_the_cell_does_not_read_is_streamed_too() -> None:
     assert numbers(net, {"x": x}).steps == T
     step = lstmc.compile(deaf, N=MANY, step=True, target="caffe")
     assert step.inputs["x"] == (1, MANY, D)
+
+
+def test_of_several_sequences_it_is_asked_which_axis_is_time() -> None:
+    """Arrays [N, T, ...] and [T, N, ...] of a net of one sequence are told apart by its number of steps alone."""
+
+    def net(steps: int) -> lstmc.Net:
+        @lstmc.model
+        def net(x=lstmc.Input(lstmc.dims("T"), 1, D)):  # type: ignore[no-untyped-def]
+            return {"y": lstmc.scan(gru(H=H), x)[0]}
+
+        return lstmc.compile(net, T=steps, target="flat", seed=3)
+
+    x = data(np.random.default_rng(1))["x"]
+    for steps, array, remedy in (
+        (2, x, "say the number of steps by T=6"),
+        (T, x.swapaxes(0, 1), "transpose an array [N, T, ...]"),
+        (T, x[:, [0] * T], "leave a sequence out"),
+    ):
+        with pytest.raises(DataError, match=r"it may be \[N, T, \.\.\.\]") as error:
+            net(steps).ranges({"x": array})
+        assert remedy in str(error.value)
+    found = net(T).ranges({"x": x})
+    assert (found.steps, found.sequences) == (T, MANY)
+    assert net(2).ranges({"x": x[:, :1]}).steps == T
