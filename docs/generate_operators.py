@@ -10,7 +10,6 @@ from lstmc.importers.frontends import keras_layers, keras_ops, onnx_graph, torch
 
 PAGE = Path(__file__).with_name("operators.md")
 OPSET = 24
-CONTROL = ("Constant", "If", "Loop", "Scan")  # read by the walk of the graph, and by no handler
 
 TEMPLATE = """\
 # Operators that are read
@@ -75,7 +74,7 @@ def of_onnx() -> dict[str, list[str]]:
         if not each.domain and each.since_version <= OPSET
     }
     schemas = [onnx.defs.get_schema(name, OPSET) for name in sorted(known)]
-    read = [each.name for each in schemas if each.name in onnx_graph.HANDLERS or each.name in CONTROL]
+    read = [each.name for each in schemas if each.name in onnx_graph.HANDLERS or each.name in onnx_graph.WALKED]
     unread = [each for each in schemas if each.name not in read and not each.deprecated]
     bodies = [each.name for each in unread if each.has_function or each.has_context_dependent_function]
     others = [each.name for each in unread if each.name not in bodies]

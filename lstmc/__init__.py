@@ -26,9 +26,11 @@ if TYPE_CHECKING:  # the same words, for type checkers and editors
     from lstmc.api import training as training
     from lstmc.dsl.language import *
     from lstmc.errors import LstmcError as LstmcError
+    from lstmc.importers import Inspection as Inspection
     from lstmc.importers import from_onnx as from_onnx
     from lstmc.importers import from_torch as from_torch
     from lstmc.importers import import_file as import_file
+    from lstmc.importers import inspect as inspect
     from lstmc.runs.solver import Solver as Solver
     from lstmc.sweeps import Goal as Goal
     from lstmc.sweeps import Range as Range
@@ -45,7 +47,7 @@ else:
         **dict.fromkeys(("SavedNet", "load"), "lstmc.api.saved"),
         **dict.fromkeys(("Run", "train", "training"), "lstmc.api.training_run"),
         "export_training": "lstmc.api.training_setup",
-        **dict.fromkeys(("from_onnx", "from_torch", "import_file"), "lstmc.importers"),
+        **dict.fromkeys(("Inspection", "from_onnx", "from_torch", "import_file", "inspect"), "lstmc.importers"),
         "LstmcError": "lstmc.errors",
         "Solver": "lstmc.runs.solver",
         **dict.fromkeys(("Goal", "Range", "Space", "Swept", "sweep"), "lstmc.sweeps"),

@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, Entry] = {
     "targets": Entry("listing", "targets_command", START, "List the targets that nets are written for"),
     "doctor": Entry("listing", "doctor_command", START, "Show what is installed, and how to install what is missing"),
     "compile": Entry("compile", "compile_command", COMPILE, "Write a model's net for a target, with its weights"),
+    "inspect": Entry("inspect_file", "inspect_command", COMPILE, "Say what a trained model is, and what it would lose"),
     "convert": Entry("import_model", "convert_command", COMPILE, "Convert a PyTorch, ONNX, Keras or Caffe model"),
     "verify": Entry("compile", "verify_command", COMPILE, "Compare a net with its model, or check a net file"),
     "numbers": Entry("streams", "numbers_app", COMPILE, "Prepare int8: ranges, calibration data, a kit for the board"),

@@ -278,6 +278,7 @@ OPTIONS = {
     "shapes": "--shape",
     "states": "--state",
     "language": "--example",
+    "runtimes": "--for",
 }
 FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only", "whole")
 

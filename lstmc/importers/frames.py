@@ -54,7 +54,7 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
     sequence = source is not None and _is_sequence(source.described)
     frame = source
     if is_open:
-        frame = None if sequence and not (step or given) else _read(read, {**_of_one(inputs), **shapes})
+        frame = None if sequence and not (step or given) else read_if_it_can(read, {**of_one(inputs), **shapes})
     found = States() if frame is None else step_states(frame.described)
     if sequence and all(why == RECURRENT for _, why in found.proved.values()):
         found = States()  # its length is open: its states are the first and last ones of a sequence
@@ -160,12 +160,14 @@ def _is_sequence(net: Net) -> bool:
         return True
 
 
-def _of_one(inputs: Mapping[str, Shape]) -> dict[str, list[int]]:
+def of_one(inputs: Mapping[str, Shape]) -> dict[str, list[int]]:
+    """Return the shapes of inputs with 1 for each open size."""
     names = {size.name: 1 for shape in inputs.values() for size in open_sizes(shape)}
     return at_sizes(inputs, names)
 
 
-def _read(read: Read, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
+def read_if_it_can(read: Read, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
+    """Return a source with these shapes, or None where it cannot be read with them."""
     try:
         return read(shapes)
     except (RefusedError, SourceError):  # a source without sizes to choose, as a state dict

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lstmc.errors import Argument
-from lstmc.importers.canonical import canonicalize, canonicalize_static, canonicalize_step
+from lstmc.importers.canonical import Read, canonicalize, canonicalize_static, canonicalize_step
 from lstmc.importers.canonical.time import has_several_times, is_timeless
 from lstmc.importers.frames import Reading, read_frame, read_time
 from lstmc.importers.frontends.keras_graph import describe_keras
@@ -269,25 +269,23 @@ def import_file(
     Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
     :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
-    path = Path(path)
+    chosen = {"activation": activation, "config": config, "weights": weights, "shapes": shapes, "values": values}
+    read = reader_of(Path(path), recurrent_only=recurrent_only, **chosen)
+    return ImportedModel.of_reading(Reading(read, shapes, step, states, time))
+
+
+def reader_of(path: Path, **chosen: Any) -> Read:
+    """Return the function that reads a file for given shapes of its inputs. ``chosen`` are fields of
+    :class:`ImportOptions`. Raises :class:`SourceError` for one that the file's format does not read.
+    """
     report_activity(f"reading {path.name}")
     source = source_of(path)
-    options = ImportOptions(
-        activation,
-        None if config is None else Path(config),
-        None if weights is None else Path(weights),
-        shapes,
-        values,
-        recurrent_only,
-    )
+    paths = {name: None if chosen.get(name) is None else Path(chosen[name]) for name in ("config", "weights")}
+    options = ImportOptions(**{**chosen, **paths})
     for name, why in _READ_BY_OTHERS.items():
         if getattr(options, name) and name not in source.options:
             raise SourceError(f"{path.name}: {why.format(source.summary)}", arguments=(Argument(name),))
-
-    def read(shapes: Mapping[str, Sequence[int]]) -> SourceNet:
-        return source.read(path, replace(options, shapes=shapes))
-
-    return ImportedModel.of_reading(Reading(read, shapes, step, states, time))
+    return lambda shapes: source.read(path, replace(options, shapes=shapes))
 
 
 # Why an option is of no use where its format does not read it.

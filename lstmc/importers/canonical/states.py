@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
-from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.net import Net, origin_of
 from lstmc.importers.ir.ops import Expand, Permute, Select
 from lstmc.importers.ir.values import open_sizes
 from lstmc.ir import Builder, Graph, Ref, Scan
 from lstmc.ops import Arg, Concat, Conv, Full, Input, Leaf, Param, Reshape, Role, Split
 from lstmc.passes.unrolled_steps import Step
-from lstmc.patterns import Mismatch, match_gru, match_lstm
+from lstmc.patterns import Mismatch, Recognised, match_gru, match_lstm
 
 MOVES = (Concat, Expand, Permute, Reshape, Select, Split)
 Numbers = NDArray[Any]
@@ -36,24 +36,30 @@ RECURRENT, MOVED, WINDOW = "the last states of recurrent layers", "its own eleme
 @dataclass
 class States:
     """The states of a net of one frame: ``proved`` has the output of each and the proof in words; ``alike`` has pairs
-    of an input and an output that may be states.
+    of an input and an output that may be states. ``cells`` has, by the steps that end them, the recurrent layers that
+    are written out: kind, units and number of nodes.
     """
 
     proved: dict[str, tuple[str, str]] = field(default_factory=dict)
     alike: list[tuple[str, str]] = field(default_factory=list)
+    cells: dict[str, tuple[str, int, int]] = field(default_factory=dict)
 
 
-def step_states(net: Net) -> States:
-    """Return the states of a net whose sizes are all numbers."""
+def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) -> States:
+    """Return the states of a net whose sizes are all numbers, apart from those ``known``: inputs and outputs. With
+    ``loops`` a loop of several steps has states as one of one step has.
+    """
     fixed = not any(open_sizes(shape) for shape in net.shapes.values())
-    pairs = [(a, b) for a, s in net.inputs.items() for b, v in net.outputs.items() if net.shapes[v] == s]
+    inputs = {a: shape for a, shape in net.inputs.items() if a not in known}
+    outputs = {b: net.shapes[v] for b, v in net.outputs.items() if b not in known.values()}
+    pairs = [(a, b) for a, before in inputs.items() for b, after in outputs.items() if before == after]
     if not fixed or not pairs or len(net.inputs) < 2 or sum(map(_size, net.shapes.values())) > MOST:
         return States()
-    trace = _Trace(net)
+    trace = _Trace(net, loops)
     trace.name_cells(pairs)
     windows = trace.windows(pairs)
     found = {pair: windows.get(pair) or trace.evidence(*pair) for pair in pairs}
-    states = States()
+    states = States(cells=trace.cells)
     for a in net.inputs:
         proofs = [(b, why) for (one, b), why in found.items() if one == a and why not in (None, CYCLES)]
         made = {trace.of(net.outputs[b]).tobytes() for b, _ in proofs}
@@ -82,8 +88,9 @@ def _alike(net: Net, a: str, b: str) -> tuple[float, int]:
 class _Trace:
     """The numbers of elements; ``last`` has the element with which the state of a recurrent layer began, or 0."""
 
-    def __init__(self, net: Net) -> None:
-        self.net = net
+    def __init__(self, net: Net, loops: bool) -> None:
+        self.net, self.loops = net, loops
+        self.cells: dict[str, tuple[str, int, int]] = {}
         self.values: dict[str, Numbers] = {}
         self.makers: list[str] = []  # the values that have numbers of their own, and the first of each
         self.firsts: list[int] = []
@@ -109,14 +116,14 @@ class _Trace:
         if isinstance(step.op, MOVES):
             moved = step.op.eval(*(self.of(name) for name in step.inputs))
             self.values |= {n: np.asarray(one, np.int64) for n, one in zip(step.outputs, moved, strict=True)}
-        elif isinstance(step.op, Scan) and step.op.length == 1:
+        elif isinstance(step.op, Scan) and (step.op.length == 1 or self.loops):
             first = step.op.of_role("state", step.inputs)
             ends = step.outputs[len(step.outputs) - step.op.states :]
             for before, after in zip(first, ends, strict=True):
                 self.begin(self.of(before), after)
             following = [output.ref for output in step.op.next_states]
             for y, output in zip(step.outputs, step.op.step_outputs, strict=False):
-                if output.ref in following:
+                if output.ref in following and step.op.length == 1:
                     self.values[y] = self.of(ends[following.index(output.ref)])[None]
 
     def begin(self, before: Numbers, after: str) -> None:
@@ -222,16 +229,22 @@ class _Trace:
                 states = dict(cell)
                 known = [self.of(after).flat[0] in self.last for after in states]
                 same = len({self.net.shapes[name] for name in states.values()}) == 1
-                if len(states) == count and not all(known) and same and self._is_cell(states, match):
+                two = len(states) == len({*states.values()}) == count
+                if two and not all(known) and same and self._is_cell(states, match):
                     for end, begun in states.items():
                         self.begin(self.of(begun), end)
 
-    def _is_cell(self, states: Mapping[str, str], match: Callable[[Graph, str], object]) -> bool:
+    def _is_cell(self, states: Mapping[str, str], match: Callable[[Graph, str], Recognised]) -> bool:
         """Return whether the step from these states to the next ones is a cell that matches."""
         try:
             graph = self._cell(states)
             if graph is not None:
-                match(graph, "loop")
+                cell = match(graph, "loop")
+                loop = graph.node("loop").op
+                assert isinstance(loop, Scan)
+                inside = sum(not isinstance(node.op, Leaf | Arg) for node in loop.body)
+                end = origin_of(self.net.producers[next(iter(states))])
+                self.cells[end] = type(cell).__name__, cell.units, inside
         except (Mismatch, ShapeError):  # of operands that are broadcast as no operator of a graph does
             return False
         return graph is not None

@@ -47,7 +47,7 @@ def time_axes(net: Net) -> dict[str, int] | None:
 
     Raises :class:`TwoTimeAxes` where a value has two.
     """
-    times = _time_places(net)
+    times = time_places(net)
     if len(times) != 1:
         return None
     axes, square = dict[str, int](), set[str]()
@@ -61,17 +61,17 @@ def time_axes(net: Net) -> dict[str, int] | None:
 
 def is_timeless(net: Net) -> bool:
     """Return whether no layer runs along an axis: a net of one frame, or of an image."""
-    return not _time_places(net)
+    return not time_places(net)
 
 
 def has_several_times(net: Net) -> bool:
     """Return whether layers run along several axes, as of the bands and of the frames of a spectrum."""
-    return sum(map(bool, _time_places(net))) > 1
+    return sum(map(bool, time_places(net))) > 1
 
 
 def timeless(net: Net) -> Step | None:
     """Return the step that makes a sequence of values without an axis of time, and loses the time of the inputs so."""
-    for places in _time_places(net):
+    for places in time_places(net):
         values = {value for value, _ in places}
         if values.isdisjoint(net.inputs):
             makers = (s for s in net.steps if not values.isdisjoint(s.outputs) and values.isdisjoint(s.inputs))
@@ -80,7 +80,7 @@ def timeless(net: Net) -> Step | None:
     return None
 
 
-def _time_places(net: Net) -> list[list[Place]]:
+def time_places(net: Net) -> list[list[Place]]:
     """Return the axes that are the same time as those along which layers run, for each such time."""
     parent: dict[Place, Place] = {}
 

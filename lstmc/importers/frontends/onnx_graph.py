@@ -25,6 +25,7 @@ from lstmc.importers.frontends.onnx_values import (
     Poison,
     attributes_of,
     constant,
+    definition,
     fold_constants,
 )
 from lstmc.importers.frontends.shape_ops import Operand
@@ -43,6 +44,8 @@ HANDLERS = {
 }
 OF_RUNTIME = {**onnx_functions.fused(HANDLERS), "DynamicQuantizeLSTM": HANDLERS["DynamicQuantizeLSTM"]}
 OLDEST = 7
+WALKED = ("Constant", "If", "Loop", "Scan")  # read by the walk of the graph, and by no handler
+UNREAD = ("it is not supported", "write the model without it")
 MOST = 100_000  # nodes
 DEEPEST = 20  # graphs in graphs
 
@@ -139,6 +142,8 @@ class _Reader:
                 raise SourceError(f"{self.origin}: {label} reads {missing[0]}, which nothing before it makes")
             if any(name and self.values[name] is Poison for name in proto.input):
                 results: Sequence[Any] = [Poison] * len(proto.output)  # it was refused already
+                if proto.op_type not in HANDLERS | OF_RUNTIME and not self._is_defined(proto):
+                    self.refusals.append(Refused("operator", proto.op_type, *UNREAD).at(label))
             else:
                 results = self._results(proto, label, depth)
             for name, value in zip(proto.output, results, strict=False):
@@ -146,6 +151,12 @@ class _Reader:
                     self.values[name] = value
             for name in proto.output[len(results) :]:
                 self.values[name] = None
+
+    def _is_defined(self, proto: Any) -> bool:
+        """Return whether an operator without a handler may be read: by the walk, or as a function."""
+        schema = definition(proto.op_type, self.opset)
+        body = schema is not None and (schema.has_function or schema.has_context_dependent_function)
+        return body or proto.op_type in WALKED or (proto.domain, proto.op_type) in self.functions
 
     def _results(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         try:
@@ -184,7 +195,7 @@ class _Reader:
         if handler is None:
             body = definition_body(self.t.layers, node, self.opset)
             if body is None:
-                raise Refused("operator", node.op, "it is not supported", "write the model without it")
+                raise Refused("operator", node.op, *UNREAD)
             return self._function(node, body, depth)
         # a name that people know: PyTorch calls nodes /rnn/LSTM, and most others nothing
         self.t.layers.at(proto.name or (proto.output[0] if proto.output else node.op), label)

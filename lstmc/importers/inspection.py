@@ -1,0 +1,346 @@
+"""What a trained model is, and what will happen to it: told from its file. Nothing is run, and nothing is written."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from html import escape
+from importlib.resources import files
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from lstmc.errors import Argument, ShapeError
+from lstmc.importers.canonical import Read, at_sizes
+from lstmc.importers.canonical.rolling import roll_up
+from lstmc.importers.canonical.states import RECURRENT, step_states
+from lstmc.importers.frames import Reading, of_one, read_if_it_can
+from lstmc.importers.frontends.onnx_graph import describe_onnx
+from lstmc.importers.importer import ImportedModel, OnnxSource, reader_of, source_of
+from lstmc.importers.ir.net import Net, origin_of
+from lstmc.importers.ir.values import Shape, open_sizes
+from lstmc.importers.pasts import Past, layer_axes, pasts, runs_over
+from lstmc.importers.read.onnx_file import load_onnx, stored_tensor
+from lstmc.importers.refusal import RefusedError, SourceError
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Conv, Linear
+from lstmc.patterns import Unrecognised, recognise
+from lstmc.text import nearest_or_all
+
+SEQUENCE = (
+    "Each call starts from zeros: feed whole sequences, or convert it with --step, which makes states of its pasts."
+)
+FREED = frozenset(  # operators that compute with zeros that are a past
+    ("Concat", "Conv", "GRU", "Gather", "Gemm", "Identity", "LSTM", "MatMul", "Mul", "RNN", "Reshape", "Slice")
+) | frozenset(("Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"))
+SHOWN = 3  # nodes of one kind
+LISTS = files("lstmc.importers") / "operator_lists"
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or an output: its sizes, as numbers or names, and what each axis is."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    axes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} [{', '.join(f'{s} {a}' for s, a in zip(self.shape, self.axes, strict=True))}]"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Recurrent layers: the kind of the cell, its ``units``, the axis along which it runs, and the nodes."""
+
+    kind: str
+    units: tuple[int, ...]
+    over: str
+    nodes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        same = len({*self.units}) == 1
+        units = f"{len(self.units)} x {self.units[0]}" if same else ", ".join(map(str, self.units))
+        more = f" and {len(self.nodes) - SHOWN} more" * (len(self.nodes) > SHOWN)
+        return f"{self.kind} {units} {self.over}: {', '.join(self.nodes[:SHOWN])}{more}"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An operator that is not read: in how many nodes, the first of them, its line in the source, and the way out."""
+
+    what: str
+    count: int
+    node: str
+    line: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Left:
+    """Nodes that a runtime does not compute on its accelerator, by its published list; ``why`` is of the list."""
+
+    runtime: str
+    operator: str
+    count: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file is. ``pasts`` are what layers keep from step to step; ``notes`` say how it can be streamed."""
+
+    file: str
+    kind: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...] = ()
+    parts: tuple[Part, ...] = ()
+    parameters: int = 0
+    multiply_adds: int = 0
+    pasts: tuple[Past, ...] = ()
+    notes: tuple[str, ...] = ()
+    unread: tuple[Unread, ...] = ()
+    left: tuple[Left, ...] = ()
+    lists: tuple[str, ...] = ()
+
+    @property
+    def lost(self) -> bool:
+        """Whether a stream loses a past, or an operator is not read."""
+        return bool(self.unread) or any(past.lost for past in self.pasts)
+
+    def facts(self) -> dict[str, object]:
+        """Return all of it as values for JSON."""
+        return {**asdict(self), "lost": self.lost}
+
+    def __str__(self) -> str:
+        sizes = f": {self.parameters:,} parameters, {self.multiply_adds:,} multiply-adds a step" * (not self.unread)
+        lines = [f"{self.file} ({self.kind}){sizes}", *_block("inputs", self.inputs), *_block("outputs", self.outputs)]
+        lines += _block("recurrent parts", self.parts)
+        carried = [f"{past.input} -> {past.output}: {past.node}" for past in self.pasts if not past.lost]
+        lost = [
+            f"{past.input or past.output or 'no name'}: {past.node}: {past.lost}" for past in self.pasts if past.lost
+        ]
+        lines += [*_block("states", carried), *_block("LOST between two calls", lost), *_block("time", self.notes)]
+        told = [f"{u.count} x {u.what}: {u.node}{f' at {u.line}' * bool(u.line)}: {u.mend}" for u in self.unread]
+        lines += _block("NOT READ", told)
+        for title in self.lists:
+            name = title.partition(":")[0]
+            left = [f"{one.count} x {one.operator}: {one.why}" for one in self.left if one.runtime == name]
+            lines += _block(title, left or ["all operators are in the list"])
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def _block(title: str, rows: Iterable[object]) -> list[str]:
+    lines = [f"  {row}" for row in rows]
+    return ["", title, *lines] if lines else []
+
+
+def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -> Inspection:
+    """Return what a trained model is: inputs, recurrent parts, states that are carried or lost, what is not read.
+
+    ``runtimes`` are names of lists of operators, of which the file's are looked up: ``"rknn"``, ``"vela"`` and others.
+    ``options`` are those of :func:`~lstmc.importers.import_file` that say how the file is read, as ``shapes``. No code
+    of the file is executed. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read.
+    """
+    path = Path(path)
+    read = reader_of(path, **{"recurrent_only": False, **options})
+    shapes = options.get("shapes", {})
+    left, lists = _left(path, runtimes) if runtimes else ((), ())
+    try:
+        model = ImportedModel.of_reading(Reading(read, shapes))
+    except RefusedError as refused:
+        inputs = tuple(_value(name, shape, {}) for name, shape in refused.inputs.items())
+        kind = source_of(path).summary
+        return Inspection(path.name, kind, inputs, unread=_unread(refused), left=left, lists=lists)
+    net = model.described
+    made = Inspection(path.name, model.kind, (), left=left, lists=lists)
+    found, sequence = _audit(path, net, read, options)
+    frame = read_if_it_can(read, {**of_one(net.source_inputs()), **shapes}) if net.open_sizes() else None
+    one = net if frame is None else frame.described
+    time, bands = layer_axes(net) if sequence else ({}, layer_axes(net)[1])
+    states = {name for past in found for name in (past.input, past.output)}
+    length = 1 if frame is not None or not sequence else next(net.shapes[v][a] for v, a in time.items())
+
+    def value(name: str, own: str) -> Value:
+        called = net.called.get(name, name)
+        kinds = {"state": None} if called in states else {"time": time.get(own), "band": bands.get(own)}
+        return _value(called, net.shapes[own], kinds)
+
+    return replace(
+        made,
+        inputs=tuple(value(name, name) for name in net.inputs),
+        outputs=tuple(value(name, own) for name, own in net.outputs.items()),
+        parts=tuple(_parts(roll_up(net), one)),
+        parameters=sum(prod(weight.shape) for weight in net.params.values() if weight.sources),
+        multiply_adds=multiply_adds(one.graph) // max(int(length), 1),
+        pasts=tuple(found),
+        notes=tuple(_notes(model, found)) if sequence else (),
+    )
+
+
+def multiply_adds(graph: Graph) -> int:
+    """Return the multiply-adds of products and convolutions in one pass of a graph, over all steps of its loops."""
+    return sum(
+        node.op.length * multiply_adds(node.op.body)
+        if isinstance(node.op, Scan)
+        else node.types[0].size * prod(graph.type(graph.args(node.name)[1]).shape[1:])
+        for node in graph
+        if isinstance(node.op, Linear | Conv | Scan)
+    )
+
+
+def _audit(path: Path, net: Net, read: Read, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
+    """Return the pasts of a net, and whether it is one of sequences. What such a net loses is told where it is meant to
+    be streamed: where it has a state as an input or an output."""
+    sequence, given = bool(layer_axes(net)[0]), options.get("shapes", {})
+    sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
+    found: list[Past] = []
+    for loops in (False, True) if sequence else (False,):
+        if loops and net.open_sizes():
+            axes = layer_axes(net)[0]
+            names = {str(net.inputs[name][axis]): 3 for name, axis in axes.items() if name in net.inputs}
+            sizes = at_sizes(net.source_inputs(), {**dict.fromkeys(net.open_sizes(), 1), **names})
+        source = read_if_it_can(read, {**sizes, **given}) if sizes else None
+        frame = net if source is None else source.described
+        if any(open_sizes(shape) for shape in frame.shapes.values()):
+            return [], sequence
+        freed = _freed(path, {**sizes, **given}, options) or frame
+        found = pasts(frame, freed, loops)
+        if not loops and any(past.why != RECURRENT and past.input and past.output for past in found):
+            return found, False
+    streams = not sequence or any(past.input or past.output for past in found)
+    return [past for past in found if streams], sequence
+
+
+def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str, Any]) -> Net | None:
+    """Return the net of an ONNX graph with zeros as inputs that nodes compute with: before products of them are folded
+    to constants. None for other files, and where nodes need these zeros as constants."""
+    if not OnnxSource().knows(path):
+        return None
+    model = load_onnx(path)
+    graph, stored = model.graph, {}
+    for tensor in graph.initializer:
+        stored[tensor.name] = tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            stored[node.output[0]] = node.attribute[0].t
+    for node in graph.node:
+        for slot, name in enumerate(node.input):
+            first = 5 if node.op_type in ("GRU", "LSTM", "RNN") else 0
+            if slot >= first and (slot == first or node.op_type not in ("Conv", "Gemm")) and node.op_type in FREED:
+                continue
+            stored.pop(name, None)
+    for name, tensor in stored.items():
+        tensor = stored_tensor(tensor, path.name, path.parent)
+        if tensor.dtype in ("<f4", "<f2", "<f8") and prod(tensor.shape) > 1 and not tensor.read().any():
+            value = graph.input.add(name=name)
+            value.type.tensor_type.elem_type = 1
+            for size in tensor.shape:
+                value.type.tensor_type.shape.dim.add(dim_value=size)
+            for other in [t for t in graph.initializer if t.name == name]:
+                graph.initializer.remove(other)
+            for other in [n for n in graph.node if n.output and n.output[0] == name]:
+                graph.node.remove(other)
+    try:
+        return describe_onnx(model, path.name, path.parent, shapes, options.get("values", {}))
+    except (RefusedError, SourceError):
+        return None
+
+
+def _value(name: str, shape: Shape, kinds: Mapping[str, int | None]) -> Value:
+    """Return an input or an output; ``kinds`` has the place of known axes. The first other axis is the batch."""
+    state = "state" in kinds
+    axes = ["state" if state else "feature"] * len(shape)
+    for kind, place in kinds.items():
+        if place is not None:
+            axes[place] = kind
+    if not state and "feature" in axes[:-1]:
+        axes[axes.index("feature")] = "batch"
+    return Value(name, tuple(str(size) if open_sizes((size,)) else int(size) for size in shape), tuple(axes))
+
+
+def _parts(net: Net, frame: Net) -> Iterable[Part]:
+    """Return the recurrent parts of a net: its loops, and the cells that are written out in the net of one frame."""
+    groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for step in net.steps:
+        if not isinstance(step.op, Scan):
+            continue
+        node = next(node.name for node in net.graph if node.op is step.op)
+        try:
+            cell = recognise(net.graph, node)
+        except ShapeError:  # of sizes that are not known
+            cell = Unrecognised(node, {})
+        states = step.outputs[len(step.outputs) - step.op.states :]
+        units = [int(net.shapes[state][-1]) for state in states] or [0]
+        kind = f"cell of {len([*step.op.body])} nodes" if isinstance(cell, Unrecognised) else type(cell).__name__
+        over = runs_over(net, step)
+        over = f"over {step.op.length} bands" if over == "bands" else f"over {over}"
+        over += ", backwards" if step.op.reverse else ""
+        groups.setdefault((kind, over), []).append((units[0], origin_of(step)))
+    for node_name, (kind, size, count) in step_states(frame).cells.items():
+        groups.setdefault((f"{kind} written out in {count} nodes,", "a step"), []).append((size, node_name))
+    for (kind, over), layers in groups.items():
+        yield Part(kind, tuple(size for size, _ in layers), over, tuple(dict.fromkeys(node for _, node in layers)))
+
+
+def _notes(model: ImportedModel, found: Sequence[Past]) -> Iterable[str]:
+    """Return how a net of sequences can be streamed: the delays of outputs, or the layers that need the future."""
+    try:
+        streamed = model.streamed().net
+    except (RefusedError, SourceError) as error:
+        yield from [f"cannot be streamed: {refusal}" for refusal in getattr(error, "refusals", [error])]
+        return
+    if not any(past.input and past.output for past in found):
+        yield SEQUENCE
+    yield from (note for note in streamed.notes if note.startswith("Output ") and note not in model.net.notes)
+
+
+def _unread(refused: RefusedError) -> tuple[Unread, ...]:
+    """Return the operators that are not read, each once."""
+    by_what: dict[str, list[Any]] = {}
+    for refusal in refused.refusals:
+        operator = refusal.node.rpartition("(")[2].rstrip(")")
+        what = refusal.value if refusal.attribute == "operator" else f"{operator}: {refusal.why}"
+        by_what.setdefault(what, []).append(refusal)
+    return tuple(Unread(what, len(r), r[0].node, r[0].line, r[0].mend) for what, r in by_what.items())
+
+
+@cache
+def operator_lists() -> Mapping[str, Mapping[str, Any]]:
+    """Return the published lists of operators by the runtime's name."""
+    paths = sorted((path for path in LISTS.iterdir() if path.name.endswith(".toml")), key=lambda path: path.name)
+    return {path.name.removesuffix(".toml"): tomllib.loads(path.read_text("utf-8")) for path in paths}
+
+
+def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[str, ...]]:
+    """Return the nodes that runtimes do not take, and the title of each list."""
+    lists = operator_lists()
+    for name in runtimes:
+        if name not in lists:
+            hint = nearest_or_all(name, lists, "the lists are")
+            raise SourceError(f"no list of operators {name}{hint}", arguments=(Argument("runtimes", name),))
+    if not OnnxSource().knows(path):
+        advice = "convert it by lstmc convert FILE --backend onnx -o DIR, and inspect the net in DIR"
+        raise SourceError(f"{path.name}: the lists are of operators of ONNX; {advice}")
+    counts = Counter(node.op_type for node in load_onnx(path).graph.node)
+    left = []
+    for name in runtimes:
+        known = lists[name]
+        for operator, count in sorted(counts.items()):
+            if operator in known.get("limits", {}):
+                left.append(Left(name, operator, count, f"listed with the limit: {known['limits'][operator]}"))
+            elif operator not in known["operators"]:
+                left.append(Left(name, operator, count, known["others"]))
+    titles = [
+        f"{name}: {lists[name]['title']}, read on {lists[name]['read']} from {lists[name]['source']}"
+        for name in runtimes
+    ]
+    return tuple(left), tuple(titles)
