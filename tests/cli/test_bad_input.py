@@ -12,9 +12,11 @@ import pytest
 
 from lstmc.api import pass_names
 from lstmc_caffe.targets.load import OWN
+from lstmc_tflite.targets import targets
 from tests.cli.conftest import LSTMC, MODEL
 
 SIZES = ("-D", "T=3", "-D", "N=2")
+OTHERS = f"c, onnx, {', '.join(targets())}, torch"
 
 
 def refused(lstmc: LSTMC, *arguments: str) -> str:
@@ -106,8 +108,7 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         ),
         (
             ("net.py", *SIZES, "--target", "toaster"),
-            f"PluginError: backend caffe has no target toaster: found {', '.join(OWN)}; of other backends c, onnx,"
-            " tflite, torch\n",
+            f"PluginError: backend caffe has no target toaster: found {', '.join(OWN)}; of other backends {OTHERS}\n",
         ),
         (("net.py", *SIZES, "--weights", "absent.npz"), "WeightsError: absent.npz: no such file\n"),
         (
@@ -174,8 +175,8 @@ NPZ = "the arrays are written as .npz: expected a name ending in .npz"
         (("compile", *GRU, "--target", "ESP32"), f"{NO_TARGET} ESP32: for a microcontroller write C: --target c"),
         (("compile", *GRU, "--target", "arduno"), f"{NO_TARGET} arduno: for a microcontroller write C: --target c"),
         (
-            ("compile", *GRU, "--target", "edgetpu"),
-            f"{NO_TARGET} edgetpu: found {', '.join(OWN)}; of other backends c, onnx, tflite, torch",
+            ("compile", *GRU, "--target", "gpu"),
+            f"{NO_TARGET} gpu: found {', '.join(OWN)}; of other backends {OTHERS}",
         ),
         (
             ("compile", *GRU, "--target", "caffe", "-O", "numbers=cpu-int8"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lstmc_caffe.targets.load import OWN
+from lstmc_tflite.targets import targets
 from tests.cli.conftest import LSTMC
 
 NET = """\
@@ -127,8 +128,8 @@ def test_what_is_no_net_exits_with_2(lstmc: LSTMC) -> None:
     ended = lstmc("verify", "net.prototxt", "--target", "roof")
     assert ended.code == 2
     assert ended.err == (
-        f"PluginError: backend caffe has no target roof: found {', '.join(OWN)}; of other backends c, onnx, tflite,"
-        " torch\n"
+        f"PluginError: backend caffe has no target roof: found {', '.join(OWN)}; of other backends c, onnx,"
+        f" {', '.join(targets())}, torch\n"
     )
 
 
