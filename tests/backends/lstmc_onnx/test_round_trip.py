@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from lstmc_onnx import OnnxBackend
 from tests.alike import structure
 from tests.backends.lstmc_onnx.test_layers import layered
 from tests.backends.lstmc_onnx.test_models import CELLS, LAYERS
-from tests.cells.scanned import cell_graph, drawn
+from tests.cells.scanned import cell_graph, drawn, with_all_ops
 from tests.importers.imported import Imported, imported
 from tests.quick_sample import one_in
 from tests.random_models.models import RandomModel, seeded_model
@@ -107,10 +108,16 @@ OTHERWISE = (
 )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", one_in(2, CELLS, tested=2))
+def sampled_cells() -> Iterator[Any]:
+    """One cell in four, and some that have all ops of cells; the others are in ``make exhaustive``."""
+    sampled = {*CELLS[::4], *with_all_ops(CELLS)}
+    for name in CELLS:
+        yield pytest.param(name, marks=pytest.mark.slow if name in sampled else pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize("name", [*sampled_cells()])
 def test_a_cell_comes_back_as_the_same_graph(name: str) -> None:
-    """Names aside: as it is after the passes that both went through. Half of the cells have all ops of cells."""
+    """Names aside: as it is after the passes that both went through."""
     graph = cell_graph(name, (3, 2))
     values = drawn(name, graph)
     made = again(graph, values.weights, values.inputs, "scan")

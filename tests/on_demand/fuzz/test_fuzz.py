@@ -59,8 +59,8 @@ def test_a_wrong_rule_is_found_and_its_file_shows_it(
     caffe: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    seeds, right = range(100, 106), CaffeBackend.passes
-    sound = hunted(caffe, seeds, Path("none"))
+    seeds, right = range(100, 112), CaffeBackend.passes
+    sound = hunted(caffe, seeds[:6], Path("none"))
     assert sound.saved == []
     assert not Path("none").exists()
     used = sound.rules

@@ -22,7 +22,7 @@ from tests.on_demand.fuzz.smaller import smaller
 from tests.random_models.models import RandomModel, seeded_model
 from tools.readers import found, table
 
-SEEDS = range(8)
+SEEDS = range(4)
 
 
 @pytest.fixture
