@@ -92,8 +92,11 @@ class Quantiser:
                 rounding.kernel(node, [constants.get(ref, np.zeros(())) for ref in args])
                 if not has_kernel(node.op, [rounding.grid(ref) for ref in args]):
                     self.floats.add(node.name)
-        grids = {id(tensor): rounding.grid(ref) for ref, tensor in written.tensors.items()}
-        self.grids: dict[int, Grid] = {key: grid for key, grid in grids.items() if grid is not None}
+        self.grids: dict[int, Grid] = {}
+        for ref, tensor in written.tensors.items():
+            source: Tensor | None = tensor
+            while source is not None and (grid := rounding.grid(ref)) is not None:  # with what it is a view of
+                self.grids[id(source)], source = grid, source.view
         self._constants: dict[tuple[int, Grid], Tensor] = {}
         self._reals: dict[int, Tensor] = {}
 
@@ -117,11 +120,12 @@ class Quantiser:
         """Write an operator in float32: what it reads in integers behind a DEQUANTIZE, a result before a QUANTIZE."""
         self.net.node = operator.node
         for place, tensor in enumerate(operator.inputs):
-            if tensor.data is None and tensor.scale:
-                if id(tensor) not in self._reals:
-                    name = f"{tensor.name}/float"
-                    self._reals[id(tensor)] = self.net.add("DEQUANTIZE", [tensor], tensor.shape, name)
-                operator.inputs[place] = self._reals[id(tensor)]
+            name, is_copy = f"{tensor.name}/float", tensor.data is not None and tensor.role != "index"
+            if id(tensor) not in self._reals and is_copy:  # another product may have it in integers
+                self._reals[id(tensor)] = self.net.tensor(name, tensor.shape, data=tensor.data)
+            elif id(tensor) not in self._reals and tensor.scale:
+                self._reals[id(tensor)] = self.net.add("DEQUANTIZE", [tensor], tensor.shape, name)
+            operator.inputs[place] = self._reals.get(id(tensor), tensor)
         results = operator.outputs
         reals = [self.net.tensor(f"{each.name}/float", each.shape) if each.scale else each for each in results]
         operator.outputs = reals
