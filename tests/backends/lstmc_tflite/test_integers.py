@@ -39,7 +39,8 @@ def test_every_integer_of_carried_steps_is_the_interpreters(case: tuple[str, str
         return
     stream = Stream(name, batch=1, numbers=Numbers.of(numbers, Stream(name, batch=1).limits()))
     for kernels, load in KERNELS.items():
-        if not (kernels == "xnnpack" and wide_floats(stream.content)):  # whose functions differ in the last bit
+        inexact = kernels in ("xnnpack", "litert-optimised") and wide_floats(stream.content)
+        if not inexact:  # their functions of float32 differ in the last bit
             assert stream.wrong(load(stream.content), kernels, 30) == 0, kernels
 
 
