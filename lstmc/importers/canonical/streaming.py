@@ -148,6 +148,8 @@ class _DynamicTime(OverTime):
                 self._early(step, lates)
             else:
                 self.put(step.op, step.inputs, step)
+        except Closed:
+            self.values |= dict.fromkeys(step.outputs, None)
         except ShapeProblem as problem:
             why, mend = fixed_frames(self.old, step, self.axes) or (
                 str(problem),
@@ -157,13 +159,10 @@ class _DynamicTime(OverTime):
             self.values |= dict.fromkeys(step.outputs, None)
 
     def _over_time(self, step: Step) -> None:
-        try:
-            if any(value in self.late for value in step.inputs):
-                why = "it reads the last step at every step"
-                self._refuse(step, self.mixed, why, "read each step, or compute it in the program that streams")
-            self._by_kind(step)
-        except Closed:
-            self.values |= dict.fromkeys(step.outputs, None)
+        if any(value in self.late for value in step.inputs):
+            why = "it reads the last step at every step"
+            self._refuse(step, self.mixed, why, "read each step, or compute it in the program that streams")
+        self._by_kind(step)
 
     def _by_kind(self, step: Step) -> None:
         op, first = step.op, step.inputs[0]
