@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lstmc.plugins import library_names
-from tests.goldens.written import FORMS, WRITTEN, cell_line, import_lines
+from tests.goldens.written import FORMS, WRITTEN, cell_line
 
 FROZEN = frozenset(WRITTEN.read_text(encoding="utf-8").splitlines())
 CELLS = sorted(library_names())
@@ -23,16 +23,6 @@ def test_a_few_cells_are_written_as_before(form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_all_cells_are_written_as_before(form: str) -> None:
     assert {cell_line(form, name) for name in CELLS} <= FROZEN
-
-
-@pytest.mark.slow
-def test_imports_of_each_operator_are_written_as_before() -> None:
-    assert set(import_lines(4)) <= FROZEN
-
-
-@pytest.mark.exhaustive
-def test_all_imports_are_written_as_before() -> None:
-    assert set(import_lines()) <= FROZEN
 
 
 def test_the_file_has_each_case_once() -> None:

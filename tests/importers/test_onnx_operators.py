@@ -16,7 +16,7 @@ from lstmc.importers import ImportedModel, RefusedError, from_onnx
 from lstmc.importers.frontends.onnx_graph import HANDLERS
 from tests.importers.imported import assert_close, traced
 
-pytestmark = pytest.mark.slow  # 4 s for the cases themselves
+pytestmark = pytest.mark.slow  # 6 s for the cases themselves
 FIRST_OUTPUT = ("LayerNormalization", "Dropout", "MaxPool")  # of those that a net in use has
 # What is another thing here: a quantized output has its scale and is not rounded, a training net's dropout is drawn by
 # Caffe, and constants that are not finite
@@ -24,11 +24,17 @@ OTHERS = ("test_dynamicquantizelinear", "test_quantizelinear", "test_training_dr
 
 
 @cache
-def cases() -> dict[str, Any]:
-    """The onnx package's own cases of one node, by name. Collected once: a second collection gives the first again."""
+def cases(*modules: str) -> dict[str, Any]:
+    """The onnx package's own cases of one node, by name: those of some of its modules, or of all, which takes 6 s.
+
+    A module makes its cases as it is imported: a second collection has those of the first.
+    """
+    package = import_module("onnx.backend.test.case.node")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own NumPy
-        found = import_module("onnx.backend.test.case.node").collect_testcases(None)
+        for module in modules:
+            import_module(f"{package.__name__}.{module}")
+        found = package._NodeTestCases if modules else package.collect_testcases(None)
     return {case.name: case for case in found if len(case.model.graph.node) == 1}
 
 
