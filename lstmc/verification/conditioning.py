@@ -220,8 +220,8 @@ class RandomRounding:
 
     def _result(self, args: Sequence[Array], result: Array, steps: float) -> Array:
         moved = self.moved(result, steps)
-        for arg in args:
-            moved = np.where(np.isin(result, arg), result, moved)
+        for block in (block for arg in args for block in _blocks(arg)):
+            moved = np.where(np.isin(result, block), result, moved)
         return moved
 
     def moved(self, array: Array, steps: float = 1) -> Array:
