@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
-from math import prod
+from math import ceil, log, prod
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,12 @@ METHODS: Mapping[str, str] = {  # of TFLite Micro's resolver, where it is not th
 }  # fmt: skip
 BYTES = {"float32": 4, "int8": 1, "int16": 2}
 PER_LINE = 16
-# In another process: it ends the process that has an arena too small, and prints what it allocated.
-MEASURE = (
+# In another process, which an arena that is too small may end.
+LOADS = (
     "import sys; from tflite_micro.python.tflite_micro import runtime;"
-    "net = runtime.Interpreter.from_bytes(sys.stdin.buffer.read(), arena_size=1 << 26); net.print_allocations()"
+    "runtime.Interpreter.from_bytes(sys.stdin.buffer.read(), arena_size=int(sys.argv[1])).invoke()"
 )
+SMALLEST, LARGEST, STEP = 2**10, 2**26, 1.1  # bytes of an arena, and the factor between two that are tried
 
 
 def example(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
@@ -94,23 +95,28 @@ def _words(code: str) -> str:
 
 
 def _arena(content: bytes, net: Net) -> dict[str, Any]:
-    """Return the bytes that TFLite Micro allocates for a net, with a tenth more, or without it an estimate."""
+    """Return the bytes of the least arena in which TFLite Micro runs a net here, or without it an estimate."""
     try:
         micro()
     except BackendError:
         sizes = [prod(tensor.shape) * BYTES.get(tensor.dtype, 4) for tensor in net.tensors]
         return {"arena": 2**14 + 4 * sum(sizes), "measured": ", an estimate: tflite-micro is not installed"}
-    done = subprocess.run([sys.executable, "-c", MEASURE], input=content, capture_output=True, check=False)
-    for line in done.stderr.decode(errors="replace").splitlines():
-        if "Arena allocation total" in line:
-            total = int(line.split()[-2])
-            return {
-                "arena": -(-total * 11 // 160) * 16,
-                "measured": f", a tenth more than the {total} that were allocated here",
-            }
-    raise BackendError(
-        "TFLite Micro does not run the net", notes=done.stderr.decode(errors="replace").splitlines()[-4:]
-    )
+    low, high = 0, ceil(log(LARGEST / SMALLEST, STEP))
+    if not _loads(content, high):
+        raise BackendError(f"TFLite Micro does not run the net in an arena of {LARGEST} bytes")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _loads(content, middle) else (middle, high)
+    return {"arena": _bytes(high), "measured": ", in which it ran here"}
+
+
+def _bytes(step: int) -> int:
+    return ceil(SMALLEST * STEP**step / 16) * 16
+
+
+def _loads(content: bytes, step: int) -> bool:
+    command = [sys.executable, "-c", LOADS, str(_bytes(step))]
+    return subprocess.run(command, input=content, capture_output=True, check=False).returncode == 0
 
 
 def _array(identifier: str, content: bytes) -> str:
