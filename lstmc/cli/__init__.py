@@ -20,8 +20,7 @@ from lstmc.text import plain
 from lstmc.version import __version__
 
 HELP = """Usage: lstmc COMMAND ...              lstmc COMMAND --help: options and examples
-Compile recurrent nets for runtimes without recurrent layers: OpenCV, MNN, ncnn,
-NPUs, Caffe; or for ONNX. First steps:
+Compile recurrent nets for OpenCV, MNN, ncnn, NPUs, Caffe, C or ONNX. First:
   lstmc new model tagger
   lstmc verify tagger.py -D T=5 -D N=2
   lstmc compile tagger.py -D T=20 -D N=1 --target opencv -o net

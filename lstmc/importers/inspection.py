@@ -25,13 +25,14 @@ from lstmc.importers.ir.values import Shape, open_sizes
 from lstmc.importers.pasts import Past, layer_axes, pasts, runs_over
 from lstmc.importers.read.onnx_file import load_onnx, stored_tensor
 from lstmc.importers.refusal import RefusedError, SourceError
+from lstmc.importers.runtimes import TorchLayers
 from lstmc.ir import Graph, Scan
 from lstmc.ops import Conv, Linear
 from lstmc.patterns import Unrecognised, recognise
 from lstmc.text import nearest_or_all
 
 SEQUENCE = (
-    "Each call starts from zeros: feed whole sequences, or convert it with --step, which makes states of its pasts."
+    "Each call starts from zeros: feed whole sequences, or convert it with `step`, which makes states of its pasts."
 )
 FREED = frozenset(  # operators that compute with zeros that are a past
     ("Concat", "Conv", "GRU", "Gather", "Gemm", "Identity", "LSTM", "MatMul", "Mul", "RNN", "Reshape", "Slice")
@@ -162,7 +163,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         return Inspection(path.name, kind, inputs, unread=_unread(refused), left=left, lists=lists)
     net = model.described
     made = Inspection(path.name, model.kind, (), left=left, lists=lists)
-    found, sequence = _audit(path, net, read, options)
+    # a state dict has layers alone: what its program keeps from call to call is not in the file
+    found, sequence = ([], True) if isinstance(model.runtime, TorchLayers) else _audit(path, net, read, options)
     frame = read_if_it_can(read, {**of_one(net.source_inputs()), **shapes}) if net.open_sizes() else None
     one = net if frame is None else frame.described
     time, bands = layer_axes(net) if sequence else ({}, layer_axes(net)[1])
@@ -328,9 +330,10 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
             hint = nearest_or_all(name, lists, "the lists are")
             raise SourceError(f"no list of operators {name}{hint}", arguments=(Argument("runtimes", name),))
     if not OnnxSource().knows(path):
-        advice = "convert it by lstmc convert FILE --backend onnx -o DIR, and inspect the net in DIR"
-        raise SourceError(f"{path.name}: the lists are of operators of ONNX; {advice}")
-    counts = Counter(node.op_type for node in load_onnx(path).graph.node)
+        onnx = Argument("backend", "onnx")
+        advice = f"convert it with {onnx}, and inspect the net that is written"
+        raise SourceError(f"{path.name}: the lists are of operators of ONNX; {advice}", arguments=(onnx,))
+    counts = Counter(node.op_type for node in load_onnx(path).graph.node if node.op_type != "Constant")
     left = []
     for name in runtimes:
         known = lists[name]

@@ -71,7 +71,7 @@ def test_help_shows_flags_as_they_are_typed(lstmc: LSTMC, name: str) -> None:
 
 
 LISTED = [
-    *("new", "cells", "targets", "doctor", "compile", "convert", "verify", "numbers"),
+    *("new", "cells", "targets", "doctor", "compile", "inspect", "convert", "verify", "numbers"),
     *("train", "sweep", "run", "show", "report"),
 ]
 

@@ -241,3 +241,21 @@ def test_each_list_names_its_source_and_known_operators() -> None:
         assert entries["source"].startswith("https://"), name
         assert entries.keys() >= {"title", "published", "read", "others"}, name
         assert known >= set(entries["operators"]) >= set(entries["limits"]), name
+
+
+def test_a_file_of_another_format_is_inspected_and_its_lists_ask_for_onnx(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program = torch.export.export(Sequence(nn.LSTM(6, 5, batch_first=True), 5).eval(), (torch.rand(1, 9, 6),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    found = lstmc.inspect(tmp_path / "net.pt2")
+    assert [str(part).partition(":")[0] for part in found.parts] == ["LSTM 1 x 5 over time"]
+    assert not found.lost
+    with pytest.raises(SourceError, match="convert it with backend=onnx"):
+        lstmc.inspect(tmp_path / "net.pt2", runtimes=["rknn"])
+
+
+def test_the_layers_of_a_state_dict_lose_nothing(tmp_path: Path) -> None:
+    torch.save(nn.LSTM(6, 5, 2).state_dict(), tmp_path / "net.pt")
+    found = lstmc.inspect(tmp_path / "net.pt")
+    assert [str(part).partition(":")[0] for part in found.parts] == ["LSTM 2 x 5 over time"]
+    assert not found.lost
