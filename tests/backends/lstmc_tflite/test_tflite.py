@@ -122,7 +122,7 @@ def files(compiled: Compiled, params: Mapping[str, Array]) -> tuple[bytes, Manif
 def test_random_models_compute_in_both_runtimes_what_they_mean(pytestconfig: pytest.Config) -> None:
     seed = int(pytestconfig.option.hypothesis_seed)
     for numbers in ("float32", "a8w8"):
-        outcomes, failures = tried(range(seed, seed + 8), numbers)
+        outcomes, failures = tried([1051, *range(seed, seed + 8)], numbers)  # 1051: a sum whose terms cancel
         assert not failures
         assert outcomes["tflite-cpu: run"] == outcomes["tflite-reference: run"] > 0, outcomes
         assert not [each for each in outcomes if each.startswith("tflite-") and not each.endswith("run")]
