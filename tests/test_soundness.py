@@ -259,7 +259,7 @@ def test_dropouts_that_are_wrong_are_found(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         type(net.backend),
         "emit",
-        lambda self, compiled, weights, emit=type(net.backend).emit: _with(emit(self, compiled, weights)),
+        lambda self, compiled, weights, emit=net.backend.emit: _with(emit(compiled, weights)),
     )
     found = net.verify(["caffe-cpu"])
     assert found.reports[0].passed  # where nothing is dropped

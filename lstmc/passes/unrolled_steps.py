@@ -116,7 +116,9 @@ def candidate_chains(flow: Dataflow) -> list[Chain]:
     candidates += [Chain(chain, None) for chain in repeated if chain not in products]
     plain = [number for number in range(len(flow.steps)) if number not in {*with_weights}]
     for _ in range(ROUNDS):
-        candidates += [Chain(chain, None) for chain in _chains_by_label(plain, labels, flow) if len(chain) > 2]
+        chains = [chain for chain in _chains_by_label(plain, labels, flow) if len(chain) > 2]
+        chains.sort(key=lambda chain: (len(chain), chain[-1]), reverse=True)  # further steps are found backwards
+        candidates += [Chain(chain, None) for chain in chains]
         labels = [
             (label, *(labels[flow.producer[name]] if name in flow.producer else None for name in step.inputs))
             for label, step in zip(labels, flow.steps, strict=True)
@@ -150,8 +152,7 @@ def _chains_by_label(numbers: Sequence[int], labels: Sequence[Label], flow: Data
             alike.append([number])
         else:
             own.append(number)
-    chains = (tuple(chain) for alike in by_label.values() for chain in alike)
-    return sorted(chains, key=lambda chain: (len(chain), chain[-1]), reverse=True)  # further steps are found backwards
+    return sorted((tuple(chain) for alike in by_label.values() for chain in alike), key=lambda chain: -len(chain))
 
 
 Values = tuple[str, ...]  # one value of each step in time; "" where a step has none

@@ -190,6 +190,7 @@ ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
             "run": (("net.py", *RUN),),
             "generate": (("net.py", *VOCABULARY),),
             "convert": (("net.py",),),
+            "inspect": (("net.py",),),
         },
     ),
     "a module of PyTorch": (
@@ -238,6 +239,7 @@ ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
                 ("m.h5", "--config", "m.json"),
                 ("m.onnx", "-D", "T=3", "--backend", "onnx"),
             ),
+            "inspect": tuple((name,) for name in ("m.pt", "old.pt", "m.pt2", "m.keras", "m.h5", "m.onnx")),
             "compile": tuple((*CELL, "--weights", name) for name in ("m.pt", "m.h5", "m.onnx")),
             "run": tuple((name, *RUN) for name in ("m.pt", "m.keras", "m.onnx")),
             "verify": (("m.onnx",),),

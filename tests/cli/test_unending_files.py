@@ -38,6 +38,9 @@ READ: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("convert", "source"): ("BAD.onnx", "-o", "c"),
     ("convert", "config"): ("gru.h5", "--config", "BAD.json", "-o", "c"),
     ("convert", "weights"): ("net.prototxt", "-o", "c", "--weights", "BAD.caffemodel"),
+    ("inspect", "source"): ("BAD.onnx",),
+    ("inspect", "config"): ("gru.h5", "--config", "BAD.json"),
+    ("inspect", "weights"): ("net.prototxt", "--weights", "BAD.caffemodel"),
     ("verify", "file"): ("BAD.prototxt",),
     ("verify", "net"): (*CELL, "--net", "BAD.prototxt"),
     ("verify", "weights"): (*CELL, "--weights", "BAD.caffemodel", "--on", "interpreter"),
@@ -78,9 +81,12 @@ READ: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("weights extract", "manifest"): ("net.caffemodel", "-o", "w.npz", "--manifest", "BAD.json"),
 }
 WRITTEN = {"to", "folder", "save_weights", "dump_dir"}  # these are outputs
-NO_FILES = {"on"}
+NO_FILES = {"on", "runtimes"}
 # Where another message is right: a folder of inputs, the largest size of a configuration.
-OTHERWISE = {("folder", "run", "inputs"): "-o FOLDER", ("terabyte", "convert", "config"): "bytes"}
+OTHERWISE = {
+    ("folder", "run", "inputs"): "-o FOLDER",
+    **{("terabyte", command, "config"): "bytes" for command in ("convert", "inspect")},
+}
 KINDS: Mapping[str, Callable[[Path], object]] = {
     "device": lambda path: path.symlink_to("/dev/zero"),
     "pipe": os.mkfifo,

@@ -117,14 +117,14 @@ def test_a_hundred_nets_are_broken() -> None:
     assert len(BREAKS) >= 100
 
 
-@pytest.mark.parametrize("broken", one_in(8, BREAKS))
+@pytest.mark.parametrize("broken", one_in(8, BREAKS, tested=4))
 def test_a_state_that_is_lost_is_named(broken: tuple[str, Callable[..., ModelProto], int], tmp_path: Path) -> None:
     name, change, index = broken
     lost = [past for past in inspected(change(whole(name, tmp_path), index), tmp_path).pasts if past.lost]
     assert any(f"{side}_{index}" in (past.input, past.output) for past in lost for side in ("in", "out")), lost
 
 
-@pytest.mark.parametrize("name", one_in(4, [*PROVED, *LAYERS]))
+@pytest.mark.parametrize("name", one_in(4, [*PROVED, *LAYERS], tested=2))
 def test_a_whole_net_is_not_accused(name: str, tmp_path: Path) -> None:
     found = inspected(whole(name, tmp_path), tmp_path)
     count = len(CASES[name].states) if name in CASES else LAYERS[name][1]
@@ -137,7 +137,7 @@ def test_a_net_whose_states_are_not_proved_is_not_accused(name: str, tmp_path: P
     assert not inspected(whole(name, tmp_path), tmp_path).lost
 
 
-@pytest.mark.parametrize("planted_in", one_in(16, [(name, kind) for name in PROVED for kind in PLANTS]))
+@pytest.mark.parametrize("planted_in", one_in(16, [(name, kind) for name in PROVED for kind in PLANTS], tested=8))
 def test_what_looks_like_a_state_is_not_accused(planted_in: tuple[str, str], tmp_path: Path) -> None:
     name, kind = planted_in
     assert not inspected(planted(CASES[name], kind), tmp_path).lost

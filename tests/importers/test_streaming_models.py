@@ -191,5 +191,5 @@ def compare(model: ImportedModel, source: Net) -> None:
 @pytest.mark.parametrize("step", [False, True])
 def test_a_random_model(step: bool) -> None:
     outcomes = Counter(outcome(seed, step) for seed in range(120))
-    least = {"late": 20, "right": 17} if step else {"fixed": 10, "right": 19}  # what is read may become more
+    least = {"late": 18, "right": 20} if step else {"fixed": 10, "right": 19}  # what is read may become more
     assert all(outcomes[name] >= count for name, count in least.items()), outcomes
