@@ -148,28 +148,27 @@ class Writer:
     def _loop(self, loop: Loop) -> None:
         for text in dict.fromkeys(loop.comments):
             self.code.add(f"// {text}")
-        axes, texts = self._nest(loop)
+        axes, texts, results = self._nest(loop)
         length, inner = loop.axis
         along = [axis for axis in axes if loop.summed and inner <= axis.divisor < inner * length]
         outside = [axis for axis in axes if axis not in along]
         if loop.summed and inner > 1 and self.variable == "float":  # neighbours in memory are added together
-            element = texts[-1]
             with self.code.nested(outside):
-                self.code.add(f"{element} = 0.0f;")
+                self.code.add(f"{results[-1]} = 0.0f;")
             with self.code.nested(axes):
-                self.code.add(f"{element} += {with_elements(loop.summed[0], texts.__getitem__)};")
+                self.code.add(f"{results[-1]} += {with_elements(loop.summed[0], texts.__getitem__)};")
             return
         with self.code.nested(outside):
             if loop.summed:
                 self._sum(loop.summed[1], with_elements(loop.summed[0], texts.__getitem__), along)
             for line in loop.lines:
                 assert not isinstance(line, str)
-                value = with_elements(line.value, texts.__getitem__)
+                value = with_elements(line.value, results.__getitem__)
                 if isinstance(line, Value):
                     self.code.add(f"const {self.variable} {line.name} = {value};")
                 else:
                     number = int(line.element.strip("@"))
-                    self._store(loop.pointers[loop.elements[number][0]][0].array, texts[number], value)
+                    self._store(loop.pointers[loop.elements[number][0]][0].array, results[number], value)
 
     def _sum(self, total: str, x: str, along: Sequence[Axis]) -> None:
         """Write a sum of elements; many floats as sums of each ``LANES``-th, which need not wait for one another."""
@@ -187,23 +186,26 @@ class Writer:
             self.code.add(f"{each} {lanes}[{ALONG}] += {moved};")
         self.code.add(f"{each} {total} += {lanes}[{ALONG}];")
 
-    def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str]]:
-        """Return the nested loops of a loop, and its elements in them."""
+    def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
+        """Return the nested loops of a loop, and its elements in them; those beside a sum again, where nothing counts
+        along it."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
-        name, (length, inner) = "", loop.axis
+        name, first, (length, inner) = "", "", loop.axis
         if not axes and loop.count > 1:  # its indices need divisions
             axes = [Axis("j", length * inner if loop.summed else 1, loop.size)]
-            name = "j"
+            name = first = "j"
             if loop.summed:
                 high, low = counter(loop.size).divided(inner)
                 axes.append(Axis("k", inner, length))
-                name = f"({(high * (length * inner) + low).text('j', loop.size)} + k * {inner})"
-        texts = []
+                first = f"({(high * (length * inner) + low).text('j', loop.size)})"
+                name = f"({first[1:-1]} + k * {inner})"
+        texts: tuple[list[str], list[str]] = ([], [])
         for pointer, index in loop.elements_by_count():
             array, offset = self._array(loop.pointers[pointer][0])
             moved = index + offset
-            texts.append(f"{array}[{moved.text(name, loop.count) if name else moved.in_nest(axes)}]")
-        return axes, texts
+            for found, at_counter in zip(texts, (name, first), strict=True):
+                found.append(f"{array}[{moved.text(at_counter, loop.count) if at_counter else moved.in_nest(axes)}]")
+        return axes, *texts
 
     # ops with loops of their own -------------------------------------------------------------------------------------
 

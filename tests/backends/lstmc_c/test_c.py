@@ -35,6 +35,7 @@ from lstmc import (
     softmax_loss,
     step_index,
     tanh,
+    uniform,
 )
 from lstmc.errors import BackendError, PassError
 from lstmc.interp import forward
@@ -234,6 +235,19 @@ def test_a_sum_that_repeats_a_product() -> None:
         return linear(x, W) + x
 
     assert lstmc.compile(repeats, backend="c").verify(on=["c-cpu"])
+
+
+@pytest.mark.parametrize(("groups", "wide"), [((4, 6, 2), 6), ((4, 6, 1), 6), ((3, 48, 1), 36)])
+def test_a_sum_over_elements_that_need_divisions(groups: tuple[int, int, int], wide: int) -> None:
+    """Pieces of a transposed array: the first value of each sum was written with the counter of the inner loop."""
+
+    @model
+    def grouped(x=Input(1, 4, wide), *, W=Param(*groups, fill=uniform(-1, 1))):
+        turned = lstmc.transpose(tanh(x), (0, 2, 1))
+        y = lstmc.sum(lstmc.reshape(turned, *groups[:2], 1) * W, axis=1)
+        return {"y": y, "z": tanh(lstmc.sum(lstmc.reshape(turned, *groups[:2]), axis=1))}
+
+    assert lstmc.compile(grouped, backend="c").verify(on=["c-cpu"])
 
 
 @pytest.mark.parametrize("name", ["double", "état"])
