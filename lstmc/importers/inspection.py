@@ -167,7 +167,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     found, sequence = ([], True) if isinstance(model.runtime, TorchLayers) else _audit(path, net, read, options)
     frame = read_if_it_can(read, {**of_one(net.source_inputs()), **shapes}) if net.open_sizes() else None
     one = net if frame is None else frame.described
-    time, bands = layer_axes(net) if sequence else ({}, layer_axes(net)[1])
+    time, bands = layer_axes(net)
+    time = time if sequence else {}
     states = {name for past in found for name in (past.input, past.output)}
     length = 1 if frame is not None or not sequence else next(net.shapes[v][a] for v, a in time.items())
 

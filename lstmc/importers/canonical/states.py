@@ -258,6 +258,8 @@ class _Trace:
                 inside.append(step)
                 needed.update(step.inputs)
         depends = {name for name in needed if self._same(name, same) is not None}
+        if {self._same(name, same) for name in depends} < {*same.values()}:
+            return None  # a cell reads each of its states
         steps = []
         for step in reversed(inside):
             if depends.intersection(step.inputs):
