@@ -102,11 +102,11 @@ def _arena(content: bytes, net: Net) -> dict[str, Any]:
         sizes = [prod(tensor.shape) * BYTES.get(tensor.dtype, 4) for tensor in net.tensors]
         return {"arena": 2**14 + 4 * sum(sizes), "measured": ", an estimate: tflite-micro is not installed"}
     low, high = 0, ceil(log(LARGEST / SMALLEST, STEP))
-    if not _loads(content, high):
+    if not runs_in_arena(content, high):
         raise BackendError(f"TFLite Micro does not run the net in an arena of {LARGEST} bytes")
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _loads(content, middle) else (middle, high)
+        low, high = (low, middle) if runs_in_arena(content, middle) else (middle, high)
     return {"arena": _bytes(high), "measured": ", in which it ran here"}
 
 
@@ -114,8 +114,9 @@ def _bytes(step: int) -> int:
     return ceil(SMALLEST * STEP**step / 16) * 16
 
 
-def _loads(content: bytes, step: int) -> bool:
-    command = [sys.executable, "-c", LOADS, str(_bytes(step))]
+def runs_in_arena(content: bytes, step: int) -> bool:
+    """Return whether TFLite Micro runs a net in the arena of a step of the search, in a process of its own."""
+    command = [sys.executable, "-P", "-c", LOADS, str(_bytes(step))]
     return subprocess.run(command, input=content, capture_output=True, check=False).returncode == 0
 
 

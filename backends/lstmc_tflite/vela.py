@@ -47,7 +47,7 @@ def vela_report(content: bytes, npu: str) -> VelaReport:
     with tempfile.TemporaryDirectory(prefix="lstmc-") as name:
         folder = Path(name)
         (folder / "net.tflite").write_bytes(content)
-        command = [sys.executable, "-m", "ethosu.vela", "net.tflite", "--accelerator-config", npu]
+        command = [sys.executable, "-P", "-m", "ethosu.vela", "net.tflite", "--accelerator-config", npu]
         done = subprocess.run(
             [*command, "--output-dir", "out"], cwd=folder, capture_output=True, text=True, errors="replace", check=False
         )

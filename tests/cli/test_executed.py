@@ -25,6 +25,7 @@ from lstmc.files.arrays import npz_bytes
 from lstmc_caffe.install.downloads import pip
 from lstmc_caffe.install.system import describe
 from lstmc_caffe.processes.ranks import missing_for_mpi
+from lstmc_tflite.examples import runs_in_arena
 from tests.cli.conftest import LSTMC, MODEL
 from tests.cli.test_generate import compiled
 from tests.on_demand.fuzz.formats import CORPUS
@@ -316,6 +317,7 @@ PROGRAMS: Mapping[str, Callable[[Any], object]] = {
     "numpy": lambda location: describe(sys.executable),
     "mpi4py": missing_for_mpi,
     "pip": lambda location: pip("--version"),
+    "tflite_micro": lambda location: runs_in_arena(b"", 1),
     "_tools": lambda location: subprocess.run([sys.executable, "-c", mnn_converter()], capture_output=True),
 }
 
