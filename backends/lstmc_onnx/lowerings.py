@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from lstmc import ops
-from lstmc.errors import BackendError
+from lstmc.backend.lowerings import all_lowerings, lowering_in
 from lstmc.ops import Array, Op
 from lstmc.ops.frameworks import ops_of
-from lstmc.plugins import entry_points_of, load, malformed
 from lstmc.types import known
 from lstmc_onnx.ops import GRU, LSTM, RNN, Recurrent
 from lstmc_onnx.writer import Call, Writer, onnx
@@ -297,23 +296,10 @@ LOWERINGS: Mapping[type[Op], Lowering] = {
 
 @cache
 def lowerings() -> Mapping[type[Op], Lowering]:
-    """Return all lowerings, our own and those of packages.
-
-    Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load.
-    """
-    tables: dict[type[Op], Lowering] = dict(LOWERINGS)
-    for name, points in entry_points_of(GROUP).items():
-        table = load(GROUP, name, "ONNX lowerings")
-        if not isinstance(table, Mapping):
-            raise malformed(points[0], "ONNX lowerings", "a table from ops to functions that write them", repr(table))
-        tables.update(table)
-    return tables
+    """Return all lowerings, our own and those of packages."""
+    return all_lowerings(LOWERINGS, GROUP, "ONNX")
 
 
 def lowering_of(op: Op) -> Lowering:
-    """Return the lowering of an op, or of the op that it derives from. Raises :class:`BackendError` without one."""
-    table = lowerings()
-    for kind in type(op).__mro__:
-        if kind in table:
-            return table[kind]
-    raise BackendError(f"{op.name} has no lowering to ONNX: a package can bring one by an entry point in {GROUP}")
+    """Return the lowering of an op. Raises :class:`BackendError` without one."""
+    return lowering_in(lowerings(), op, GROUP, "ONNX")

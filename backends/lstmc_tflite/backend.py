@@ -36,7 +36,6 @@ class TfliteBackend(RunsFiles):
     name: ClassVar[str] = "tflite"
     summary: ClassVar[str] = "TFLite: one step as NAME.tflite, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {name: target.summary for name, target in targets().items()}
-    ops: ClassVar[tuple[type[Op], ...]] = (Input, Full, *lowerings())
     options: ClassVar[Mapping[str, str]] = {
         "numbers": "float32, a8w8, a16w8, a8w8-s16 (states in 16 bits), a device as tflm-a8w8, or FILE.toml; float32",
         "ranges": "for integers: the range of each value, a file that lstmc numbers ranges wrote",
@@ -44,6 +43,11 @@ class TfliteBackend(RunsFiles):
     one_step: ClassVar[bool] = True
     net_suffix: ClassVar[str] = SUFFIX
     weights_suffix: ClassVar[str] = SUFFIX
+
+    @property
+    def ops(self) -> tuple[type[Op], ...]:  # type: ignore[override]  # packages that are installed have some
+        """The ops with a lowering, inputs and constants."""
+        return (Input, Full, *lowerings())
 
     def with_options(self, values: Mapping[str, str]) -> TfliteBackend:
         """Return the backend with other numbers."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from math import prod
-from typing import Any
 
 import numpy as np
 
 from lstmc import ops
+from lstmc.backend.lowerings import all_lowerings, lowering_in
 from lstmc.errors import BackendError
 from lstmc.numerics.tflite import Requantize
 from lstmc.ops import Array, Op
-from lstmc.plugins import entry_points_of, load, malformed
 from lstmc_tflite.net import Call, Net, Tensor, schema
 
 # Ops of the operands in their order that are an operator without options.
@@ -330,23 +329,10 @@ LOWERINGS: Mapping[type[Op], Lowering] = {
 
 @cache
 def lowerings() -> Mapping[type[Op], Lowering]:
-    """Return all lowerings, our own and those of packages.
-
-    Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load.
-    """
-    tables: dict[type[Op], Lowering] = dict(LOWERINGS)
-    for name, points in entry_points_of(GROUP).items():
-        table: Any = load(GROUP, name, "TFLite lowerings")
-        if not isinstance(table, Mapping):
-            raise malformed(points[0], "TFLite lowerings", "a table from ops to functions that write them", repr(table))
-        tables.update(table)
-    return tables
+    """Return all lowerings, our own and those of packages."""
+    return all_lowerings(LOWERINGS, GROUP, "TFLite")
 
 
 def lowering_of(op: Op) -> Lowering:
-    """Return the lowering of an op, or of the op that it derives from. Raises :class:`BackendError` without one."""
-    table = lowerings()
-    for kind in type(op).__mro__:
-        if kind in table:
-            return table[kind]
-    raise BackendError(f"{op.name} has no lowering to TFLite: a package can bring one by an entry point in {GROUP}")
+    """Return the lowering of an op. Raises :class:`BackendError` without one."""
+    return lowering_in(lowerings(), op, GROUP, "TFLite")
