@@ -123,10 +123,17 @@ def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     if frame is None or (_is_in(frame, PACKAGE.name) and not _is_in(frame, _LIBRARY)):
         return None
     loc = _span(frame)
-    if frame.f_code.co_code[frame.f_lasti] in _CALLS:  # no statement: its file is not read
+    if _is_calling(frame):  # no statement: its file is not read
         return loc
     looked_at = _tree(loc.file).looked_at.get(loc.span)
     return SrcLoc(loc.file, *looked_at) if looked_at else loc
+
+
+def _is_calling(frame: FrameType) -> bool:
+    code, at = frame.f_code.co_code, frame.f_lasti
+    while opcode.opname[code[at]] == "CACHE" and at > 0:  # Python 3.11 counts a call of a Python function to its end
+        at -= 2
+    return code[at] in _CALLS
 
 
 def _is_in(frame: FrameType, *modules: str) -> bool:

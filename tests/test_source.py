@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,3 +174,11 @@ def test_here_is_nowhere_where_the_package_itself_calls_the_language() -> None:
     names = {"__name__": "lstmc.cli.compile", "here": here}
     exec("def f():\n    return here()\n", names)
     assert names["f"]() is None  # type: ignore[operator]
+
+
+# what is read --------------------------------------------------------------------------------------------------
+
+
+def test_no_file_is_read_where_cells_are_declared() -> None:
+    program = "import linecache, lstmc.cells; print([file for file in linecache.cache if 'cells' in file])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
