@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psutil
 
 
@@ -15,3 +17,8 @@ def _command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:  # it ended, or nobody has waited for it yet
         return ""
+
+
+def without_progress(err: str) -> str:
+    """Standard error without the lines that are printed where a computation takes longer than some seconds."""
+    return re.sub(r"^computing .*, \d+ %.*\n", "", err, flags=re.MULTILINE)

@@ -21,7 +21,7 @@ from lstmc.runs.metrics import read_metrics
 from tests.cli.conftest import LSTMC
 from tests.cli.test_train import MODEL, SIZES, arrays
 from tests.cli.test_train_refusals import CARRYING
-from tests.processes import family_with
+from tests.processes import family_with, without_progress
 
 GIVEN = ("train", "net.py", "--data", "data.npz", *SIZES, "--solver", "type=Adam", "--solver", "base_lr=0.02")
 
@@ -238,7 +238,7 @@ def test_a_run_whose_worker_was_stopped_and_continued_goes_on(tmp_path: Path, ca
         stopped.resume()
         wait_for_updates(process, metrics, metrics.read_bytes().count(b"\n") + 5)
     process.send_signal(signal.SIGTERM)
-    assert process.communicate()[1] == ""
+    assert without_progress(process.communicate()[1]) == ""
     assert process.returncode == 143
 
 
