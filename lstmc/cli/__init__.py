@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lstmc.cli.commands import Command, Group, typer_command
+from lstmc.cli.commands import Command, Group, option, typer_command
 from lstmc.cli.console import error_text, output, standard_output, unknown_option
 from lstmc.errors import LstmcError
 from lstmc.text import plain
@@ -157,7 +157,7 @@ def _print_version(requested: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("-V", "--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, option("-V --version", "Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Define the options of ``lstmc`` itself, before a command."""

@@ -10,40 +10,31 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 import lstmc
+from lstmc.cli.commands import advanced, argument, option
 from lstmc.cli.options import (
-    ADVANCED,
     BackendOption,
     BatchOption,
     CellOption,
-    ChoicesOption,
-    ComparisonSeed,
-    EpochsOption,
-    FileArgument,
     FormOption,
     GpuOption,
-    ModelOptionsOption,
     OutputsOption,
-    ParametersSeed,
-    PhaseOption,
+    PhaseChoice,
     PlacesOption,
     ProveOption,
-    SchedulerOption,
     SizesOption,
     SolverOption,
     StepOption,
     TargetOption,
     TimeChoice,
     TimeOption,
-    TrainingSeed,
-    TuneOption,
     WeightsOption,
-    WorkersOption,
     chosen_backend,
     named_model,
+    number_from_0,
     parse_sizes,
+    seed_option,
+    whole_from_0,
 )
 from lstmc.errors import BackendError
 
@@ -53,22 +44,14 @@ if TYPE_CHECKING:
     from lstmc.api.models import ModelSource
     from lstmc.backend import Backend
 
-InputsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--inputs", metavar="FILE", help="Feed these arrays (.npz or HDF5), by the inputs' names; draw the others."
-    ),
-]
-FillersOption = Annotated[
-    bool, typer.Option("--fillers", help="Draw the parameters by their own initializers.", rich_help_panel=ADVANCED)
-]
-
 
 @dataclass(frozen=True)
 class ModelArguments:
     """The model, and the sizes of its dimensions."""
 
-    file: FileArgument = None
+    file: Annotated[
+        str | None, argument("FILE[:MODEL]", "A Python file with a @model; :MODEL names one of several.")
+    ] = None
     cell: CellOption = None
     sizes: SizesOption = None
 
@@ -82,14 +65,14 @@ class WeightArguments:
     """The values of parameters: from a file, or drawn by a seed."""
 
     weights: WeightsOption = None
-    seed: ParametersSeed = 0
+    seed: Annotated[int, seed_option("for the parameters, where --weights does not give them")] = 0
 
 
 @dataclass(frozen=True)
 class ComparisonWeights(WeightArguments):
     """The values of parameters in a comparison, whose inputs are drawn by the same seed."""
 
-    seed: ComparisonSeed = 0
+    seed: Annotated[int, seed_option("for the inputs, and for the parameters, where --weights does not give them")] = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +80,9 @@ class TargetArguments:
     """The target, and the backend with its own options."""
 
     backend: BackendOption = None
-    choices: ChoicesOption = None
+    choices: Annotated[
+        list[str] | None, advanced("-O --backend-option NAME=VALUE", "Set an option of the backend. Repeatable.")
+    ] = None
     target: TargetOption = None
 
     def chosen_backend(self) -> Backend:
@@ -123,7 +108,9 @@ class VariantArguments:
     outputs: OutputsOption = None
     form: FormOption = None
     time: TimeOption = None
-    tuned: TuneOption = False
+    tuned: Annotated[
+        bool, advanced("--tune", "Measure every variant of the net in this machine's Caffe, and use the fastest.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -131,16 +118,14 @@ class CheckArguments:
     """A comparison: its runtimes, its inputs from a file, parameters by their fillers, and the proof."""
 
     on: PlacesOption = None
-    inputs: InputsOption = None
-    fillers: FillersOption = False
+    inputs: Annotated[
+        Path | None, option("--inputs FILE", "Feed these arrays (.npz or HDF5), by the inputs' names; draw the others.")
+    ] = None
+    fillers: Annotated[bool, advanced("--fillers", "Draw the parameters by their own initializers.")] = False
     prove: ProveOption = False
     net: Annotated[
         Path | None,
-        typer.Option(
-            "--net",
-            metavar="FILE",
-            help="Compare this written net, its weights and its other files with the model, and run them.",
-        ),
+        option("--net FILE", "Compare this written net, its weights and its other files with the model, and run them."),
     ] = None
 
 
@@ -151,15 +136,30 @@ class GraphArguments:
     step: StepOption = False
     form: FormOption = None
     time: TimeOption = None
-    phase: PhaseOption = None
+    phase: Annotated[
+        PhaseChoice | None,
+        advanced(
+            "--phase",
+            "Take the model without its losses (deploy), what they need (train), or all. Default: all as written,"
+            " deploy after a pass.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
 class WorkerArguments:
     """The processes that work: of a Dask scheduler, or of this machine."""
 
-    scheduler: SchedulerOption = None
-    workers: WorkersOption = None
+    scheduler: Annotated[
+        str | None,
+        advanced(
+            "--scheduler ADDRESS",
+            "Use the Dask scheduler at this address, as tcp://10.0.0.1:8786. Default: this machine.",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None, option("--workers INT", "Start this number of processes. Default: one a core.", parser=whole_from_0)
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,17 @@ class SettingsArguments:
     """The sizes and options of the model in a training, and the settings of its solver."""
 
     sizes: SizesOption = None
-    options: ModelOptionsOption = None
-    epochs: EpochsOption = None
+    options: Annotated[
+        list[str] | None, option("--set NAME=VALUE", "Set an option of the model, as --set cell=gru. Repeatable.")
+    ] = None
+    epochs: Annotated[
+        float | None,
+        option(
+            "--epochs NUMBER",
+            "Train until every example was seen this often, instead of --solver max_iter=INT.",
+            parser=number_from_0,
+        ),
+    ] = None
     solver: SolverOption = None
 
 
@@ -176,9 +185,9 @@ class SettingsArguments:
 class ExampleArguments:
     """The order of the examples, and their axis."""
 
-    seed: TrainingSeed = 0
+    seed: Annotated[int, seed_option("for the initial parameters, and for the order of examples")] = 0
     batch: BatchOption = None
-    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the examples.")] = False
+    no_shuffle: Annotated[bool, option("--no-shuffle", "Keep the order of the examples.")] = False
 
 
 @dataclass(frozen=True)

@@ -187,9 +187,23 @@ def _activity_log(console: Console) -> Iterator[None]:
         thread.join()
 
 
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit code has the result.")]
-VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+def option(spelling: str, help: str, **more: Any) -> Any:
+    """Return an option of Typer, spelled as help shows it: ``-o --output FILE``; a flag has no word for a value."""
+    names = [word for word in spelling.split() if word.startswith("-")]
+    return typer.Option(*names, metavar="".join(spelling.split()[len(names) :]) or None, help=help, **more)
+
+
+advanced = functools.partial(option, rich_help_panel="Advanced")  # for few people
+
+
+def argument(metavar: str, help: str, **more: Any) -> Any:
+    """Return a positional argument of Typer; without a ``metavar`` help shows its choices."""
+    return typer.Argument(metavar=metavar or None, help=help, **more)
+
+
+QuietOption = Annotated[bool, option("-q --quiet", "Print errors only; the exit code has the result.")]
+VerboseOption = Annotated[bool, option("-v --verbose", "Print more.")]
+JsonOption = Annotated[bool, option("--json", "Print one JSON object instead of tables.")]
 
 
 def typer_command(command: Callable[..., None], tables: bool = True, waits: bool = True) -> Callable[..., None]:

@@ -25,8 +25,9 @@ from lstmc.cli.arguments import (
     WeightArguments,
     compile_options,
 )
+from lstmc.cli.commands import advanced, option
 from lstmc.cli.console import PLAIN, Rows, out, output, table
-from lstmc.cli.options import ADVANCED, BatchOption, ExampleOption, ProveOption, SolverOption
+from lstmc.cli.options import BatchOption, ExampleOption, ProveOption, SolverOption
 from lstmc.cli.streams import NumbersArguments, complete_numbers, verify_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
@@ -44,20 +45,9 @@ class ExportArguments:
     """The solver and the data of a training net."""
 
     solver: SolverOption = None
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", metavar="DATA", help="Write the training net for these arrays, as HDF5.", rich_help_panel=ADVANCED
-        ),
-    ] = None
+    data: Annotated[Path | None, advanced("--data DATA", "Write the training net for these arrays, as HDF5.")] = None
     test_data: Annotated[
-        Path | None,
-        typer.Option(
-            "--test-data",
-            metavar="DATA",
-            help="Write test data for the training net, as HDF5.",
-            rich_help_panel=ADVANCED,
-        ),
+        Path | None, advanced("--test-data DATA", "Write test data for the training net, as HDF5.")
     ] = None
     batch: BatchOption = None
 
@@ -68,22 +58,15 @@ class PassArguments:
 
     numbers: Annotated[
         str | None,
-        typer.Option(
-            "--numbers",
-            metavar="NAME|FILE.toml",
-            help="Optimise the net for a device's low precision, as rknn-int8, without changing its meaning."
+        option(
+            "--numbers NAME|FILE.toml",
+            "Optimise the net for a device's low precision, as rknn-int8, without changing its meaning."
             " Its target is the default.",
             autocompletion=complete_numbers,
         ),
     ] = None
     dump_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--dump-dir",
-            metavar="DIR",
-            help="Write the graph after each pass into this folder, as text.",
-            rich_help_panel=ADVANCED,
-        ),
+        Path | None, advanced("--dump-dir DIR", "Write the graph after each pass into this folder, as text.")
     ] = None
     prove: ProveOption = False
 
@@ -94,9 +77,7 @@ def compile_command(
     weights: WeightArguments,
     target: TargetArguments,
     variant: VariantArguments,
-    folder: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")
-    ] = Path(),
+    folder: Annotated[Path, option("-o --output DIR", "Write the files into this folder.")] = Path(),
     training: ExportArguments,
     example: ExampleOption = None,
     passes: PassArguments,
@@ -232,9 +213,7 @@ def verify_command(
     variant: VariantArguments,
     check: CheckArguments,
     numbers: NumbersArguments,
-    every: Annotated[
-        bool, typer.Option("--all", help="Check a net file for every target, and list why some refuse it.")
-    ] = False,
+    every: Annotated[bool, option("--all", "Check a net file for every target, and list why some refuse it.")] = False,
 ) -> None:
     """Run a compiled net forward and backward, and compare everything with the float64 interpreter.
 

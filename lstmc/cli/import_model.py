@@ -11,9 +11,10 @@ import typer
 
 from lstmc.api import convert_model
 from lstmc.cli.arguments import TargetArguments, compile_options
+from lstmc.cli.commands import argument, option
 from lstmc.cli.compile import print_proof, print_report, print_verification
 from lstmc.cli.console import out, table
-from lstmc.cli.options import ExampleOption, InputsSeed, PlacesOption, ProveOption, SizesOption
+from lstmc.cli.options import ExampleOption, PlacesOption, ProveOption, SizesOption, seed_option
 from lstmc.files.output import write_files
 from lstmc.importers import TOLERANCE, ImportedModel, SourceError, import_file
 from lstmc.ops import Array
@@ -23,84 +24,59 @@ from lstmc.verification.differential import ill_conditioned
 from lstmc.verification.report import LEAST_TOLERANCE, Report
 
 SourceArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="SOURCE", help="A trained model: .pt, .pth, .pt2, .safetensors, .onnx, .keras, .h5, .prototxt."
-    ),
-]
-ActivationOption = Annotated[
-    Literal["tanh", "relu"] | None,
-    typer.Option("--activation", help="Set the activation of nn.RNN layers, which a state dict does not record."),
+    Path, argument("SOURCE", "A trained model: .pt, .pth, .pt2, .safetensors, .onnx, .keras, .h5, .prototxt.")
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE.json",
-        help="Read the architecture of a Keras model from this file of model.to_json().",
-    ),
+    option("--config FILE.json", "Read the architecture of a Keras model from this file of model.to_json()."),
 ]
 TrainedOption = Annotated[
-    Path | None,
-    typer.Option("--weights", metavar="FILE.caffemodel", help="Read the trained weights of a prototxt from this file."),
+    Path | None, option("--weights FILE.caffemodel", "Read the trained weights of a prototxt from this file.")
 ]
 ShapeOption = Annotated[
-    list[str] | None,
-    typer.Option("--shape", metavar="NAME=SIZES", help="Fix the shape of a graph's input, as x=1,576. Repeatable."),
+    list[str] | None, option("--shape NAME=SIZES", "Fix the shape of a graph's input, as x=1,576. Repeatable.")
 ]
 SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--constant", metavar="NAME=NUMBER", help="Make a graph's input a constant, as sr=16000. Repeatable."),
+    list[str] | None, option("--constant NAME=NUMBER", "Make a graph's input a constant, as sr=16000. Repeatable.")
 ]
-RecurrentOnlyOption = Annotated[
-    bool, typer.Option("--recurrent-only", help="Import only the recurrent layers of a PyTorch file, by their names.")
-]
-StreamedOption = Annotated[
-    bool,
-    typer.Option(
-        "--step", help="Import a model to stream: convolutions over time see past frames alone, and outputs come later."
-    ),
-]
-StatesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--state",
-        metavar="IN=OUT",
-        help="Make input IN of a net of one frame a state, with output OUT as its next value; IN= says that it is none."
-        " States that can be proved are found without. Repeatable.",
-    ),
-]
-FramesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--time",
-        metavar="IN=AXIS",
-        help="Import one frame of a sequence: axis AXIS of input IN, counted from 0, is time. Repeatable.",
-    ),
-]
-WholeOption = Annotated[
-    bool,
-    typer.Option(
-        "--whole",
-        help="Import all layers of a prototxt, so that the net has only layers of the target. --step implies it.",
-    ),
-]
-FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")]
 
 
 @dataclass(frozen=True)
 class ImportArguments:
     """Facts that a source does not record, and the part of it that is imported."""
 
-    activation: ActivationOption = None
+    activation: Annotated[
+        Literal["tanh", "relu"] | None,
+        option("--activation", "Set the activation of nn.RNN layers, which a state dict does not record."),
+    ] = None
     config: ConfigOption = None
     weights: TrainedOption = None
     shapes: ShapeOption = None
     values: SetOption = None
-    recurrent_only: RecurrentOnlyOption = False
-    step: StreamedOption = False
-    states: StatesOption = None
-    time: FramesOption = None
+    recurrent_only: Annotated[
+        bool, option("--recurrent-only", "Import only the recurrent layers of a PyTorch file, by their names.")
+    ] = False
+    step: Annotated[
+        bool,
+        option(
+            "--step", "Import a model to stream: convolutions over time see past frames alone, and outputs come later."
+        ),
+    ] = False
+    states: Annotated[
+        list[str] | None,
+        option(
+            "--state IN=OUT",
+            "Make input IN of a net of one frame a state, with output OUT as its next value; IN= says that it is none."
+            " States that can be proved are found without. Repeatable.",
+        ),
+    ] = None
+    time: Annotated[
+        list[str] | None,
+        option(
+            "--time IN=AXIS",
+            "Import one frame of a sequence: axis AXIS of input IN, counted from 0, is time. Repeatable.",
+        ),
+    ] = None
 
     def imported(self, source: Path) -> ImportedModel:
         parsed = {
@@ -128,7 +104,7 @@ class VerificationArguments:
     """Where a net is compared with its model, and on which inputs."""
 
     on: PlacesOption = None
-    seed: InputsSeed = 0
+    seed: Annotated[int, seed_option("for the inputs of the comparisons")] = 0
     prove: ProveOption = False
 
 
@@ -136,17 +112,23 @@ class VerificationArguments:
 class OutputArguments:
     """The files to write for a converted model."""
 
-    whole: WholeOption = False
+    whole: Annotated[
+        bool,
+        option(
+            "--whole",
+            "Import all layers of a prototxt, so that the net has only layers of the target. --step implies it.",
+        ),
+    ] = False
     example: ExampleOption = None
     no_compile: Annotated[
-        bool, typer.Option("--no-compile", help="Write only model.py in lstmc's language, weights.npz and import.json.")
+        bool, option("--no-compile", "Write only model.py in lstmc's language, weights.npz and import.json.")
     ] = False
 
 
 def convert_command(
     *,
     source: SourceArgument,
-    folder: FolderOption,
+    folder: Annotated[Path, option("-o --output DIR", "Write the files into this folder.")],
     sizes: SizesOption = None,
     target: TargetArguments,
     arguments: ImportArguments,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import lstmc
+from lstmc.cli.commands import option
 from lstmc.cli.console import out, output
 from lstmc.cli.import_model import (
     ConfigOption,
@@ -19,12 +20,7 @@ from lstmc.cli.import_model import (
 )
 
 ForOption = Annotated[
-    str,
-    typer.Option(
-        "--for",
-        metavar="RUNTIMES",
-        help="List the nodes that these runtimes do not take, as rknn,vela: by their lists.",
-    ),
+    str, option("--for RUNTIMES", "List the nodes that these runtimes do not take, as rknn,vela: by their lists.")
 ]
 
 

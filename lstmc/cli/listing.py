@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 import lstmc
+from lstmc.cli.commands import argument
 from lstmc.cli.console import Form, out, output, table
 from lstmc.cli.options import BackendOption, SizesOption, complete_cells, parse_sizes
 from lstmc.errors import DslError, PluginError
@@ -23,8 +24,7 @@ COLUMN = 39  # letters of a cell's entry: two of them on a terminal of 80
 
 def cells_command(
     names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Show these cells whole.", autocompletion=complete_cells),
+        list[str] | None, argument("[NAME]...", "Show these cells whole.", autocompletion=complete_cells)
     ] = None,
     sizes: SizesOption = None,
     backend: BackendOption = None,

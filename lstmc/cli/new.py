@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jinja2
-import typer
 
+from lstmc.cli.commands import argument, option
 from lstmc.cli.console import out, table
 from lstmc.errors import StartError
 from lstmc.files.output import write_files
@@ -56,13 +56,10 @@ def start_files(kind: str, name: str, folder: Path) -> dict[str, bytes]:
 
 
 def new_command(
-    kind: Annotated[Literal["cell", "model", "plugin"], typer.Argument(help="The kind of the first files.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of lower-case letters, digits and _.")],
+    kind: Annotated[Literal["cell", "model", "plugin"], argument("", "The kind of the first files.")],
+    name: Annotated[str, argument("NAME", "A name of lower-case letters, digits and _.")],
     folder: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="DIR", help="Write the files into this folder. Default: this one, or NAME."
-        ),
+        Path | None, option("-o --output DIR", "Write the files into this folder. Default: this one, or NAME.")
     ] = None,
 ) -> None:
     """Write the first files of a cell, a model, or a package with a cell: files to change, with tests that pass.

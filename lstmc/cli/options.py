@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 import lstmc
-from lstmc.cli.commands import one_line
+from lstmc.cli.commands import advanced, argument, one_line, option
 from lstmc.cli.console import err
 from lstmc.errors import BackendError, DimError, LstmcError, ModelFileError
 from lstmc.plugins import library_names
@@ -158,86 +158,40 @@ def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) ->
         err.print(f"cell {name} is that of {file}, not the installed one", markup=False, soft_wrap=True)
 
 
-ADVANCED = "Advanced"  # the panel of the options that few people need
-
-FileArgument = Annotated[
-    str | None, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model; :MODEL names one of several.")
-]
 CellOption = Annotated[
-    str | None,
-    typer.Option(
-        "--cell", metavar="NAME", help="Take this library cell instead of a file.", autocompletion=complete_cells
-    ),
+    str | None, option("--cell NAME", "Take this library cell instead of a file.", autocompletion=complete_cells)
 ]
-LossModelArgument = Annotated[
-    str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
-]
+LossModelArgument = Annotated[str, argument("FILE[:MODEL]", "A Python file with a @model that returns a loss.")]
 TrainingDataOption = Annotated[
-    Path, typer.Option("--data", metavar="DATA", help="Train on these arrays (.npz or HDF5), by the inputs' names.")
+    Path, option("--data DATA", "Train on these arrays (.npz or HDF5), by the inputs' names.")
 ]
 TestSplitOption = Annotated[
-    float | None,
-    typer.Option(
-        "--test-split", metavar="PART", help="Test on this part of --data instead, as 0.2.", parser=number_from_0
-    ),
+    float | None, option("--test-split PART", "Test on this part of --data instead, as 0.2.", parser=number_from_0)
 ]
-SizesOption = Annotated[
-    list[str] | None, typer.Option("-D", "--dim", metavar="NAME=INT", help="Set the size of a dimension. Repeatable.")
-]
-ModelOptionsOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the model, as --set cell=gru. Repeatable."),
-]
-SchedulerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="Use the Dask scheduler at this address, as tcp://10.0.0.1:8786. Default: this machine.",
-        rich_help_panel=ADVANCED,
-    ),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", metavar="INT", help="Start this number of processes. Default: one a core.", parser=whole_from_0
-    ),
-]
+SizesOption = Annotated[list[str] | None, option("-D --dim NAME=INT", "Set the size of a dimension. Repeatable.")]
 WeightsOption = Annotated[
     Path | None,
-    typer.Option(
-        "--weights",
-        metavar="FILE",
-        help="Take the parameters from an .npz file, by the model's names, or from a net that lstmc wrote or trained.",
+    option(
+        "--weights FILE",
+        "Take the parameters from an .npz file, by the model's names, or from a net that lstmc wrote or trained.",
     ),
 ]
 PlacesOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--on",
-        metavar="RUNTIME",
-        help="Run the net in interpreter, native, caffe-cpu, caffe-gpu, onnx-cpu, opencv or another runtime that"
+    option(
+        "--on RUNTIME",
+        "Run the net in interpreter, native, caffe-cpu, caffe-gpu, onnx-cpu, opencv or another runtime that"
         " `lstmc doctor` lists. Repeatable. Default: the interpreter and all of the backend that are available.",
         autocompletion=complete_places,
     ),
 ]
 ProveOption = Annotated[
-    bool,
-    typer.Option(
-        "--prove", help="Prove the compiled graph equal to the model too, for all real inputs at these sizes."
-    ),
+    bool, option("--prove", "Prove the compiled graph equal to the model too, for all real inputs at these sizes.")
 ]
 
 
-def _seed(text: str) -> Any:
-    return typer.Option("--seed", metavar="INT", help=f"Random seed {text}.", parser=whole_from_0)
-
-
-ParametersSeed = Annotated[int, _seed("for the parameters, where --weights does not give them")]
-ComparisonSeed = Annotated[int, _seed("for the inputs, and for the parameters, where --weights does not give them")]
-TrainingSeed = Annotated[int, _seed("for the initial parameters, and for the order of examples")]
-InputsSeed = Annotated[int, _seed("for the inputs of the comparisons")]
-TextSeed = Annotated[int, _seed("for the symbols that are drawn")]
+def seed_option(text: str) -> Any:
+    return option("--seed INT", f"Random seed {text}.", parser=whole_from_0)
 
 
 class PhaseChoice(Enum):
@@ -252,95 +206,38 @@ class PhaseChoice(Enum):
         return self.value
 
 
-AfterOption = Annotated[
-    str | None,
-    typer.Option(
-        "--after",
-        metavar="PASS",
-        help="Stop after this pass: its name, cse:2 for its second run, or its number.",
-        autocompletion=complete_passes,
-    ),
-]
-PhaseOption = Annotated[
-    PhaseChoice | None,
-    typer.Option(
-        "--phase",
-        help="Take the model without its losses (deploy), what they need (train), or all. Default: all as written,"
-        " deploy after a pass.",
-        rich_help_panel=ADVANCED,
-    ),
-]
 BackendOption = Annotated[
     str | None,
-    typer.Option(
-        "--backend",
-        metavar="NAME",
-        help="Write for caffe, onnx or another backend of `lstmc targets`. Default: the target's.",
+    option(
+        "--backend NAME",
+        "Write for caffe, onnx or another backend of `lstmc targets`. Default: the target's.",
         autocompletion=complete_backends,
-    ),
-]
-ChoicesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-O",
-        "--backend-option",
-        metavar="NAME=VALUE",
-        help="Set an option of the backend. Repeatable.",
-        rich_help_panel=ADVANCED,
     ),
 ]
 WriterOption = Annotated[
     str | None,
-    typer.Option(
-        "--backend",
-        metavar="NAME",
-        help="Read the net by this backend. Default: the one that wrote it.",
+    advanced(
+        "--backend NAME",
+        "Read the net by this backend. Default: the one that wrote it.",
         autocompletion=complete_backends,
-        rich_help_panel=ADVANCED,
     ),
 ]
 TargetOption = Annotated[
     str | None,
-    typer.Option(
-        "--target",
-        metavar="NAME",
-        help="Write for this target, as opencv or rknn; `lstmc targets` lists them.",
+    option(
+        "--target NAME",
+        "Write for this target, as opencv or rknn; `lstmc targets` lists them.",
         autocompletion=complete_targets,
     ),
 ]
 SolverOption = Annotated[
-    list[str] | None,
-    typer.Option("--solver", metavar="KEY=VALUE", help="Set a parameter of the optimizer, Caffe's solver. Repeatable."),
+    list[str] | None, option("--solver KEY=VALUE", "Set a parameter of the optimizer, Caffe's solver. Repeatable.")
 ]
-BatchOption = Annotated[
-    str | None,
-    typer.Option(
-        "--batch", metavar="NAME", help="Name the dimension that counts examples. Default: N.", rich_help_panel=ADVANCED
-    ),
-]
-OutputsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--keep", metavar="NAME", help="Keep only this output. Repeatable. Default: all.", rich_help_panel=ADVANCED
-    ),
-]
-TuneOption = Annotated[
-    bool,
-    typer.Option(
-        "--tune",
-        help="Measure every variant of the net in this machine's Caffe, and use the fastest.",
-        rich_help_panel=ADVANCED,
-    ),
-]
+BatchOption = Annotated[str | None, advanced("--batch NAME", "Name the dimension that counts examples. Default: N.")]
+OutputsOption = Annotated[list[str] | None, advanced("--keep NAME", "Keep only this output. Repeatable. Default: all.")]
 FormOption = Annotated[
     str | None,
-    typer.Option(
-        "--form",
-        metavar="NAME",
-        help="Write another variant of the net, one that --tune lists.",
-        autocompletion=complete_forms,
-        rich_help_panel=ADVANCED,
-    ),
+    advanced("--form NAME", "Write another variant of the net, one that --tune lists.", autocompletion=complete_forms),
 ]
 
 
@@ -356,49 +253,32 @@ class TimeChoice(Enum):
 
 TimeOption = Annotated[
     TimeChoice | None,
-    typer.Option(
+    option(
         "--time",
-        help="Compute linear recurrences step by step (unrolled), or for all steps at once: by chunks, by doubling,"
+        "Compute linear recurrences step by step (unrolled), or for all steps at once: by chunks, by doubling,"
         " by products with powers of one matrix, or the cheapest (auto). Default: auto where the target's file has the"
         " cost of a layer, else unrolled.",
     ),
 ]
 StepOption = Annotated[
-    bool, typer.Option("--step", help="Write a net of one time step, with states as inputs and outputs, for streaming.")
-]
-EpochsOption = Annotated[
-    float | None,
-    typer.Option(
-        "--epochs",
-        metavar="NUMBER",
-        help="Train until every example was seen this often, instead of --solver max_iter=INT.",
-        parser=number_from_0,
-    ),
+    bool, option("--step", "Write a net of one time step, with states as inputs and outputs, for streaming.")
 ]
 TensorboardOption = Annotated[
-    bool, typer.Option("--tensorboard", help="Write event files into the folder tensorboard of the run too.")
+    bool, option("--tensorboard", "Write event files into the folder tensorboard of the run too.")
 ]
 OverwriteOption = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite", help="Begin again in the folder, and move its earlier files into its folder previous/N."
-    ),
+    bool, option("--overwrite", "Begin again in the folder, and move its earlier files into its folder previous/N.")
 ]
-GpuOption = Annotated[bool, typer.Option("--gpu", help="Run on a GPU instead of the CPU.")]
+GpuOption = Annotated[bool, option("--gpu", "Run on a GPU instead of the CPU.")]
 NetArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="NET", help="A net that lstmc wrote, NAME.prototxt or NAME.onnx, its manifest and weights beside it."
-    ),
+    Path, argument("NET", "A net that lstmc wrote, NAME.prototxt or NAME.onnx, its manifest and weights beside it.")
 ]
 TrainedOption = Annotated[
     Path | None,
-    typer.Option(
-        "--weights",
-        metavar="FILE",
-        help="Take the parameters from this .caffemodel or .onnx. Default: from the file beside the net.",
+    option(
+        "--weights FILE", "Take the parameters from this .caffemodel or .onnx. Default: from the file beside the net."
     ),
 ]
 ExampleOption = Annotated[
-    str | None, typer.Option("--example", metavar="cpp|python", help="Write a program too that runs the net of --step.")
+    str | None, option("--example cpp|python", "Write a program too that runs the net of --step.")
 ]

@@ -14,15 +14,15 @@ import typer
 
 from lstmc.api import SavedNet, load, place, trained_weights
 from lstmc.cli.arguments import WorkerArguments
-from lstmc.cli.commands import Command, Group, interruptible, typer_command
+from lstmc.cli.commands import Command, Group, argument, interruptible, option, typer_command
 from lstmc.cli.console import out, output, print_new_name, table
 from lstmc.cli.options import (
     GpuOption,
     NetArgument,
-    TextSeed,
     TrainedOption,
     WriterOption,
     number_from_0,
+    seed_option,
     whole_from_0,
 )
 from lstmc.errors import DataError, OutputError
@@ -41,24 +41,14 @@ def run_command(
     net: NetArgument,
     inputs: Annotated[
         Path | None,
-        typer.Option(
-            "--inputs",
-            metavar="FILE",
-            help="Feed these arrays (.npz or HDF5), by the inputs' names; or a folder of such.",
-        ),
+        option("--inputs FILE", "Feed these arrays (.npz or HDF5), by the inputs' names; or a folder of such."),
     ] = None,
     to: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE", help="Write the outputs, by their names, into this .npz, .h5 or folder."
-        ),
+        Path | None, option("-o --output FILE", "Write the outputs, by their names, into this .npz, .h5 or folder.")
     ] = None,
     weights: TrainedOption = None,
     save_weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--save-weights", metavar="FILE.npz", help="Write the parameters, by the model's names, into this file."
-        ),
+        Path | None, option("--save-weights FILE.npz", "Write the parameters, by the model's names, into this file.")
     ] = None,
     gpu: GpuOption = False,
     backend: WriterOption = None,
@@ -178,15 +168,10 @@ def _weights() -> None:
 
 
 def extract_command(
-    trained: Annotated[Path, typer.Argument(metavar="FILE", help="A .caffemodel or .onnx, as written or trained.")],
-    to: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the parameters into this file.")
-    ],
+    trained: Annotated[Path, argument("FILE", "A .caffemodel or .onnx, as written or trained.")],
+    to: Annotated[Path, option("-o --output FILE.npz", "Write the parameters into this file.")],
     manifest: Annotated[
-        Path | None,
-        typer.Option(
-            "--manifest", metavar="FILE", help="Read this manifest. Default: NET.manifest.json beside the net."
-        ),
+        Path | None, option("--manifest FILE", "Read this manifest. Default: NET.manifest.json beside the net.")
     ] = None,
     backend: WriterOption = None,
 ) -> None:
@@ -211,36 +196,27 @@ weights_app.command("extract", cls=Command)(typer_command(extract_command))
 class TextArguments:
     """The text: its prompt, its length, and how its tokens are drawn."""
 
-    prime: Annotated[str, typer.Option("--prime", metavar="TEXT", help="Start the text with this prompt.")] = ""
-    length: Annotated[
-        int, typer.Option("--length", metavar="INT", help="Add this number of tokens.", parser=whole_from_0)
-    ] = 500
+    prime: Annotated[str, option("--prime TEXT", "Start the text with this prompt.")] = ""
+    length: Annotated[int, option("--length INT", "Add this number of tokens.", parser=whole_from_0)] = 500
     temperature: Annotated[
         float,
-        typer.Option(
-            "--temperature",
-            metavar="NUMBER",
-            help="Sample at this temperature; 0 takes the likeliest token.",
-            parser=number_from_0,
+        option(
+            "--temperature NUMBER", "Sample at this temperature; 0 takes the likeliest token.", parser=number_from_0
         ),
     ] = 1.0
-    seed: TextSeed = 0
+    seed: Annotated[int, seed_option("for the symbols that are drawn")] = 0
 
 
 @dataclass(frozen=True)
 class FeedArguments:
     """The input, the output and the first states of a language model."""
 
-    feed: Annotated[
-        str | None, typer.Option("--feed", metavar="NAME", help="Feed the ids to this input, if there are several.")
-    ] = None
+    feed: Annotated[str | None, option("--feed NAME", "Feed the ids to this input, if there are several.")] = None
     read: Annotated[
-        str | None,
-        typer.Option("--read", metavar="NAME", help="Read the probabilities from this output, if there are several."),
+        str | None, option("--read NAME", "Read the probabilities from this output, if there are several.")
     ] = None
     states: Annotated[
-        Path | None,
-        typer.Option("--states", metavar="FILE", help="Start from these states (.npz or HDF5), by their names."),
+        Path | None, option("--states FILE", "Start from these states (.npz or HDF5), by their names.")
     ] = None
 
 
@@ -256,13 +232,9 @@ class RuntimeArguments:
 def generate_command(
     *,
     net: NetArgument,
-    vocabulary: Annotated[
-        Path, typer.Option("--vocab", metavar="FILE", help="Read the tokens by id: characters, or a JSON list (.json).")
-    ],
+    vocabulary: Annotated[Path, option("--vocab FILE", "Read the tokens by id: characters, or a JSON list (.json).")],
     text: TextArguments,
-    to: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the text into this file.")
-    ] = None,
+    to: Annotated[Path | None, option("-o --output FILE", "Write the text into this file.")] = None,
     feed: FeedArguments,
     runtime: RuntimeArguments,
 ) -> None:

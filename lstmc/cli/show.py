@@ -13,15 +13,16 @@ import typer
 
 from lstmc.api import compile_model, explanation, model_graph, pass_names, scan_lines, widest_phase
 from lstmc.cli.arguments import ComparisonWeights, GraphArguments, ModelArguments, TargetArguments, compile_options
+from lstmc.cli.commands import argument, option
 from lstmc.cli.console import out
 from lstmc.cli.options import (
-    AfterOption,
     CellOption,
     FormOption,
     PlacesOption,
     ProveOption,
     SizesOption,
     StepOption,
+    complete_passes,
     named_model,
 )
 from lstmc.drawing import STEPS, Drawing
@@ -40,22 +41,17 @@ class DrawingArguments:
 
     to: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="Draw the graph into this file, which ends in .svg, .png, .pdf or .dot.",
-        ),
+        option("-o --output FILE", "Draw the graph into this file, which ends in .svg, .png, .pdf or .dot."),
     ] = None
     rolled: Annotated[
         bool | None,
-        typer.Option(
+        option(
             "--rolled/--unrolled",
-            help="Show the step of a scan once, as it was written, or every step after all passes. Default: rolled.",
+            "Show the step of a scan once, as it was written, or every step after all passes. Default: rolled.",
         ),
     ] = None
     steps: Annotated[
-        int, typer.Option("--frames", help="Draw this number of steps of a long scan: its first and its last.", min=1)
+        int, option("--frames", "Draw this number of steps of a long scan: its first and its last.", min=1)
     ] = STEPS
 
 
@@ -64,14 +60,19 @@ def show_command(
     model: ModelArguments,
     target: TargetArguments,
     drawing: DrawingArguments,
-    after: AfterOption = None,
-    stage: Annotated[Stage | None, typer.Option("--stage", help="Show the graph at the end of this stage.")] = None,
+    after: Annotated[
+        str | None,
+        option(
+            "--after PASS",
+            "Stop after this pass: its name, cse:2 for its second run, or its number.",
+            autocompletion=complete_passes,
+        ),
+    ] = None,
+    stage: Annotated[Stage | None, option("--stage", "Show the graph at the end of this stage.")] = None,
     graph: GraphArguments,
-    passes: Annotated[
-        bool, typer.Option("--passes", help="List the passes instead, by the names that --after takes.")
-    ] = False,
+    passes: Annotated[bool, option("--passes", "List the passes instead, by the names that --after takes.")] = False,
     python: Annotated[
-        bool, typer.Option("--python", help="Print a Python file with the graph's cells and model, of these sizes.")
+        bool, option("--python", "Print a Python file with the graph's cells and model, of these sizes.")
     ] = False,
 ) -> None:
     """Print a model's graph as text, or draw it: as it was written, after a pass, or at the end of a stage.
@@ -141,29 +142,19 @@ class ReportArguments:
 
     files: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[FILE[:MODEL]|RUN...]", help="A Python file with a @model, or folders that `lstmc train` wrote."
-        ),
+        argument("[FILE[:MODEL]|RUN...]", "A Python file with a @model, or folders that `lstmc train` wrote."),
     ] = None
     cell: CellOption = None
     sizes: SizesOption = None
     to: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE", help="Write this file. Default: report.html, for several runs curves.png."
-        ),
+        Path | None, option("-o --output FILE", "Write this file. Default: report.html, for several runs curves.png.")
     ] = None
     run: Annotated[
-        Path | None,
-        typer.Option(
-            "--run", metavar="RUN", help="Show the weights and curves of this folder too, which `lstmc train` wrote."
-        ),
+        Path | None, option("--run RUN", "Show the weights and curves of this folder too, which `lstmc train` wrote.")
     ] = None
     data: Annotated[
         Path | None,
-        typer.Option(
-            "--data", metavar="FILE", help="Show the ranges of all values over these arrays, as `lstmc numbers ranges`."
-        ),
+        option("--data FILE", "Show the ranges of all values over these arrays, as `lstmc numbers ranges`."),
     ] = None
 
 

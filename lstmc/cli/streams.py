@@ -13,7 +13,7 @@ import typer
 from lstmc.api.low_precision import PLAIN, StreamedModel
 from lstmc.api.models import bound_weights, trace_model
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
-from lstmc.cli.commands import Command, Group, interruptible, typer_command
+from lstmc.cli.commands import Command, Group, interruptible, option, typer_command
 from lstmc.cli.console import Form, out, output, table
 from lstmc.cli.options import BatchOption, FormOption, OutputsOption, parse_sizes, whole_from_0
 from lstmc.errors import DataError
@@ -34,10 +34,9 @@ def complete_quantiser(incomplete: str) -> Iterator[str]:
 
 DataOption = Annotated[
     Path,
-    typer.Option(
-        "--data",
-        metavar="FILE",
-        help="Stream these arrays (.npz or HDF5), by the inputs' names: [T, N, ...], with any number of steps and of"
+    option(
+        "--data FILE",
+        "Stream these arrays (.npz or HDF5), by the inputs' names: [T, N, ...], with any number of steps and of"
         " sequences.",
     ),
 ]
@@ -53,8 +52,7 @@ def ranges_command(
     outputs: OutputsOption = None,
     form: FormOption = None,
     to: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE.json", help="Write the ranges into this file, also over time."),
+        Path | None, option("-o --output FILE.json", "Write the ranges into this file, also over time.")
     ] = None,
 ) -> None:
     """Stream data through a net of one step, and print the range of every value, state, gate and parameter.
@@ -90,12 +88,8 @@ def golden_command(
     weights: WeightArguments,
     target: TargetArguments,
     data: DataOption,
-    folder: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the kit into this folder.")
-    ] = Path("kit"),
-    steps: Annotated[
-        int, typer.Option("--steps", metavar="INT", help="Take this number of steps.", parser=whole_from_0)
-    ] = 20,
+    folder: Annotated[Path, option("-o --output DIR", "Write the kit into this folder.")] = Path("kit"),
+    steps: Annotated[int, option("--steps INT", "Take this number of steps.", parser=whole_from_0)] = 20,
     form: FormOption = None,
 ) -> None:
     """Write a kit for a board: a net of one step, its inputs, every blob and state of some steps, and a comparer.
@@ -126,17 +120,10 @@ def calibrate_command(
     target: TargetArguments,
     data: DataOption,
     quantiser: Annotated[
-        str,
-        typer.Option(
-            "--quantiser", metavar="NAME", help=f"Write the form of this quantiser: {', '.join(CALIBRATIONS)}."
-        ),
+        str, option("--quantiser NAME", f"Write the form of this quantiser: {', '.join(CALIBRATIONS)}.")
     ],
-    folder: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")
-    ] = Path("calibration"),
-    steps: Annotated[
-        int, typer.Option("--steps", metavar="INT", help="Take this number of steps.", parser=whole_from_0)
-    ] = 200,
+    folder: Annotated[Path, option("-o --output DIR", "Write the files into this folder.")] = Path("calibration"),
+    steps: Annotated[int, option("--steps INT", "Take this number of steps.", parser=whole_from_0)] = 200,
 ) -> None:
     """Write a net of one step, and the calibration data of a quantiser: steps of the data with their true states.
 
@@ -200,30 +187,24 @@ class NumbersArguments:
 
     numbers: Annotated[
         str | None,
-        typer.Option(
-            "--numbers",
-            metavar="NAME|FILE.toml",
-            help="Simulate numbers instead, over --data: int8, a8w8, a16w8, int16, fp16, bf16, or those of a device, as"
+        option(
+            "--numbers NAME|FILE.toml",
+            "Simulate numbers instead, over --data: int8, a8w8, a16w8, int16, fp16, bf16, or those of a device, as"
             " rknn-int8.",
             autocompletion=complete_numbers,
         ),
     ] = None
     data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="FILE", help="Stream these arrays [T, N, ...] (.npz or HDF5) for --numbers."),
+        Path | None, option("--data FILE", "Stream these arrays [T, N, ...] (.npz or HDF5) for --numbers.")
     ] = None
     calibration: Annotated[
-        Path | None,
-        typer.Option(
-            "--calibration", metavar="FILE", help="Measure the ranges for --numbers on these arrays. Default: --data."
-        ),
+        Path | None, option("--calibration FILE", "Measure the ranges for --numbers on these arrays. Default: --data.")
     ] = None
     reader: Annotated[
         str | None,
-        typer.Option(
-            "--reader",
-            metavar="NAME",
-            help="Quantise the net for --numbers by this program's own quantiser, and run it there too.",
+        option(
+            "--reader NAME",
+            "Quantise the net for --numbers by this program's own quantiser, and run it there too.",
             autocompletion=complete_quantiser,
         ),
     ] = None

@@ -14,7 +14,7 @@ from rich.live import Live
 
 from lstmc.api.models import model_in
 from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, WorkerArguments, training_options
-from lstmc.cli.commands import interruptible
+from lstmc.cli.commands import interruptible, option
 from lstmc.cli.console import Rows, Styles, out, output, table
 from lstmc.cli.options import (
     LossModelArgument,
@@ -40,40 +40,29 @@ class SearchArguments:
 
     grid: Annotated[
         list[str] | None,
-        typer.Option(
-            "--grid",
-            metavar="NAME=VALUE,VALUE",
-            help="Vary a dimension, an option of the model, solver.SETTING or seed. Repeatable.",
+        option(
+            "--grid NAME=VALUE,VALUE", "Vary a dimension, an option of the model, solver.SETTING or seed. Repeatable."
         ),
     ] = None
     space: Annotated[
         Path | None,
-        typer.Option(
-            "--space",
-            metavar="FILE.toml",
-            help="Read the search space from this file: lists and ranges, by the same names.",
-        ),
+        option("--space FILE.toml", "Read the search space from this file: lists and ranges, by the same names."),
     ] = None
     random: Annotated[
-        int | None,
-        typer.Option("--random", metavar="INT", help="Draw this number of trials. Default: all.", parser=whole_from_0),
+        int | None, option("--random INT", "Draw this number of trials. Default: all.", parser=whole_from_0)
     ] = None
     halving: Annotated[
         int | None,
-        typer.Option(
-            "--halving",
-            metavar="INT",
-            help="Compare trials early, and continue with one of this number (successive halving).",
+        option(
+            "--halving INT",
+            "Compare trials early, and continue with one of this number (successive halving).",
             parser=whole_from_0,
         ),
     ] = None
-    lowest: Annotated[
-        str | None,
-        typer.Option("--lowest", metavar="METRIC", help="Look for the lowest of this metric. Default: loss."),
-    ] = None
-    highest: Annotated[
-        str | None, typer.Option("--highest", metavar="METRIC", help="Look for the highest of this metric.")
-    ] = None
+    lowest: Annotated[str | None, option("--lowest METRIC", "Look for the lowest of this metric. Default: loss.")] = (
+        None
+    )
+    highest: Annotated[str | None, option("--highest METRIC", "Look for the highest of this metric.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +80,9 @@ def sweep_command(
     *,
     file: LossModelArgument,
     data: TrainingDataOption,
-    folder: Annotated[Path, typer.Option("-o", "--output", metavar="SWEEP", help="Write the sweep into this folder.")],
+    folder: Annotated[Path, option("-o --output SWEEP", "Write the sweep into this folder.")],
     search: SearchArguments,
-    test_data: Annotated[
-        Path | None, typer.Option("--test-data", metavar="DATA", help="Test the models on these arrays.")
-    ] = None,
+    test_data: Annotated[Path | None, option("--test-data DATA", "Test the models on these arrays.")] = None,
     test_split: TestSplitOption = None,
     workers: WorkerArguments,
     trial: TrialArguments,

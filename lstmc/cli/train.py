@@ -20,10 +20,9 @@ from rich.progress import Progress as ProgressBar
 from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
 from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, training_options
-from lstmc.cli.commands import ActivityLine, activity_line, interruptible
+from lstmc.cli.commands import ActivityLine, activity_line, advanced, interruptible, option
 from lstmc.cli.console import Printer, err, out, output, table
 from lstmc.cli.options import (
-    ADVANCED,
     LossModelArgument,
     OverwriteOption,
     TensorboardOption,
@@ -46,17 +45,15 @@ class RunArguments:
 
     weights: WeightsOption = None
     examples: ExampleArguments
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN from its last snapshot.")] = False
+    resume: Annotated[bool, option("--resume", "Continue the run in RUN from its last snapshot.")] = False
     overwrite: OverwriteOption = False
     tensorboard: TensorboardOption = False
     ranks: Annotated[
         int | None,
-        typer.Option(
-            "--ranks",
-            metavar="INT",
-            help="Train in this number of processes, each with a part of every batch. Default: the processes of the MPI"
+        advanced(
+            "--ranks INT",
+            "Train in this number of processes, each with a part of every batch. Default: the processes of the MPI"
             " launcher.",
-            rich_help_panel=ADVANCED,
             parser=whole_from_0,
         ),
     ] = None
@@ -67,9 +64,9 @@ def train_command(
     *,
     file: LossModelArgument,
     data: TrainingDataOption,
-    folder: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="Write the run into this folder.")],
+    folder: Annotated[Path, option("-o --output RUN", "Write the run into this folder.")],
     test_data: Annotated[
-        Path | None, typer.Option("--test-data", metavar="DATA", help="Test the model on these arrays while it trains.")
+        Path | None, option("--test-data DATA", "Test the model on these arrays while it trains.")
     ] = None,
     test_split: TestSplitOption = None,
     settings: SettingsArguments,
