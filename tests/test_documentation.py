@@ -302,7 +302,9 @@ def known() -> set[str]:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             names = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "value")]
-            found.update(name for name in names if isinstance(name, str) and re.fullmatch(r"\w+", name))
+            strings = [name for name in names if isinstance(name, str)]
+            found.update(name for name in strings if re.fullmatch(r"\w+", name))
+            found.update(word for name in strings if re.match(r"--?\w", name) for word in re.findall(r"[A-Z]+", name))
     caffes = [Path(str(module.__file__)) for module in (caffe_net, caffe_fields)]
     for path in (*(ROOT / "backends").rglob("*.toml"), *caffes, ROOT / "pyproject.toml"):
         found.update(re.findall(r"\w+", path.read_text()))
