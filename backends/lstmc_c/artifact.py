@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import prod
 
 import numpy as np
 
@@ -14,12 +13,12 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
 from lstmc.interp import forward
-from lstmc.ir import Graph, Ref, Scan, flops, values_over_time, weight_graph
+from lstmc.ir import Graph, Ref, Scan, graph_work, values_over_time, weight_graph
 from lstmc.manifest import Manifest, Place, describe
 from lstmc.numerics.device import Grid
 from lstmc.numerics.integers import IntegerRounding, not_measured
 from lstmc.numerics.sequences import constants
-from lstmc.ops import Array, Conv, Input, Linear
+from lstmc.ops import Array, Input
 from lstmc.text import late, quoted
 from lstmc.types import shape_text
 from lstmc.version import __version__
@@ -271,8 +270,7 @@ class Source:
         state += -state % max((BYTES[field.type] for field in self.states), default=1)
         flash = f"{self.constants.bytes} bytes of weights"
         flash += f", in {self.compiled.name}{WEIGHTS}" if self.in_file else ""
-        products = multiply_adds(self.graph)
-        rest = flops(self.graph) - 2 * products
+        total = graph_work(self.graph)
         rows = [("input", array.name, array.comment) for array in self.inputs]
         rows += [("output", array.name, array.comment) for array in self.outputs]
         rows += [("state", field.name, field.comment) for field in self.states]
@@ -283,7 +281,7 @@ class Source:
             "",
             f"RAM: {state} bytes for each stream ({self.name}_state), {work} bytes of scratch ({self.name}_work)",
             f"flash: {flash}, and the code",
-            f"each step: {products} multiply-adds in products, {rest} other operations",
+            f"each step: {total.multiply_adds} multiply-adds in products, {total.operations} other operations",
         ]
 
 
@@ -295,15 +293,6 @@ def is_frame(model: Graph) -> bool:
 def macro(net: str, blob: str) -> str:
     """Return the prefix of the macros of one array of a net."""
     return f"{net}_{blob}".replace(".", "_").upper()
-
-
-def multiply_adds(graph: Graph) -> int:
-    """Return the multiplications of products and convolutions in one forward pass."""
-    return sum(
-        node.types[0].size * prod(graph.type(graph.args(node.name)[1]).shape[1:])
-        for node in graph
-        if isinstance(node.op, Linear | Conv)
-    )
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Any, ClassVar
@@ -19,8 +19,8 @@ from lstmc import Input, State, Value, cell, concat, linear, reshape, scan, spli
 from lstmc.dsl import Model
 from lstmc.errors import ShapeError
 from lstmc.interp import Evaluation, backward, forward
-from lstmc.ir import Graph, flops
-from lstmc.ops import Array, Arrays, Draw, IntegerRange, Op, Sample, Types
+from lstmc.ir import Graph, graph_work
+from lstmc.ops import Array, Arrays, Draw, IntegerRange, Op, Sample, Types, Work
 from lstmc.ops.base import ops_in
 from lstmc.ops.frameworks import functions_of
 from lstmc.patterns import GRU_ORDERS, LSTM_ORDERS
@@ -135,8 +135,9 @@ class Recurrent(Op):
         gradients = backward(run, dict(zip(run.outputs, cts, strict=True))).inputs
         return tuple(None if role == "lengths" else gradients[role] for role in self.roles())
 
-    def cost(self, args: Types) -> int:
-        return flops(meaning(self, args))
+    def work(self, operands: Types, results: Types) -> Work:
+        own, steps = super().work(operands, results), graph_work(meaning(self, operands))
+        return replace(own, multiply_adds=steps.multiply_adds, operations=steps.operations)
 
     def domains(self, *args: TensorType) -> tuple[IntegerRange | None, ...]:
         return tuple(IntegerRange(0, args[0].shape[0]) if role == "lengths" else None for role in self.roles())

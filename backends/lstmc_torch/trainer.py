@@ -19,7 +19,7 @@ from lstmc.backend.compiled import Trained, TrainingRequest
 from lstmc.errors import LstmcError, TrainingError
 from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.json_file import Count, Number
-from lstmc.ir import Ref, flops
+from lstmc.ir import Ref, graph_work
 from lstmc.ops import Array, Input
 from lstmc.prepare import LOSS, needed_by_training, trained_loss
 from lstmc.runs.folder import RunIdentity, newest, read_about, write_snapshot
@@ -263,7 +263,7 @@ def train_with(
     """Train by the engine that a function returns. Raises :class:`TrainingError` for a GPU."""
     if run.gpu:
         raise TrainingError(f"cannot train {compiled.name} on a GPU: backend torch trains on the CPU")
-    with _threads_for(flops(compiled.model)):
+    with _threads_for(graph_work(compiled.model).flops):
         last = train_by(
             engine(compiled, weights, solver),
             solver,

@@ -16,7 +16,7 @@ from lstmc.backend import Backend, Finding, find_backends, load_backend, load_ce
 from lstmc.dsl import Cell, CellModel
 from lstmc.dsl.dims import typical_size
 from lstmc.errors import BackendError, DimError, PluginError
-from lstmc.ir import Graph, Scan, flops, print_graph
+from lstmc.ir import Graph, Scan, graph_work, print_graph
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import ELSEWHERE, GROUPS, group_of, installed_parts, recorded
 from lstmc.text import nearest_or_all
@@ -119,7 +119,7 @@ def library_cell(
     loaded = backend_of(backend)
     fits = tuple(target for target in loaded.targets if _takes(loaded, target, name, cell))
     others = tuple(target for target in loaded.targets if target not in fits)
-    return LibraryCell(name, group_of(name), cell, of_it, count, flops(_body(whole)), fits, others, loaded)
+    return LibraryCell(name, group_of(name), cell, of_it, count, graph_work(_body(whole)).flops, fits, others, loaded)
 
 
 def check_sizes(sizes: Mapping[str, int]) -> None:

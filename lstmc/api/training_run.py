@@ -26,7 +26,7 @@ from lstmc.data import Axes, Data, RunData, data_name
 from lstmc.errors import Argument, TrainingError
 from lstmc.files.arrays import npz_bytes
 from lstmc.files.output import write_files
-from lstmc.ir import Graph, flops
+from lstmc.ir import Graph, graph_work
 from lstmc.ops import Array, Input
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, training_inputs
@@ -260,7 +260,7 @@ def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
     example, with all steps of its scans.
 
     A product and a sum are two FLOPs, a function of an element is one, moving elements is none
-    (:func:`lstmc.ir.flops`). They are those of the model as written: what the compiler hoists or fuses does not change
+    (:func:`lstmc.ops.Work`). They are those of the model as written: what the compiler hoists or fuses does not change
     them. Without a batch axis they are of the whole pass.
     """
     examples = next(
@@ -272,7 +272,7 @@ def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
         1,
     )
     count = sum(prod(op.shape) for op in parameters(graph).values() if not op.fixed)
-    return {"parameters": count, "flops": round(flops(deploy_graph(graph)) / examples)}
+    return {"parameters": count, "flops": round(graph_work(deploy_graph(graph)).flops / examples)}
 
 
 def write_run(

@@ -26,8 +26,7 @@ from lstmc.importers.pasts import Past, layer_axes, pasts, runs_over
 from lstmc.importers.read.onnx_file import load_onnx, stored_tensor
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import TorchLayers
-from lstmc.ir import Graph, Scan
-from lstmc.ops import Conv, Linear
+from lstmc.ir import Scan, graph_work
 from lstmc.patterns import Unrecognised, recognise
 from lstmc.text import nearest_or_all
 
@@ -183,20 +182,9 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         outputs=tuple(value(name, own) for name, own in net.outputs.items()),
         parts=tuple(_parts(roll_up(net), one)),
         parameters=sum(prod(weight.shape) for weight in net.params.values() if weight.sources),
-        multiply_adds=multiply_adds(one.graph) // max(int(length), 1),
+        multiply_adds=graph_work(one.graph).multiply_adds // max(int(length), 1),
         pasts=tuple(found),
         notes=tuple(_notes(model, found)) if sequence else (),
-    )
-
-
-def multiply_adds(graph: Graph) -> int:
-    """Return the multiply-adds of products and convolutions in one pass of a graph, over all steps of its loops."""
-    return sum(
-        node.op.length * multiply_adds(node.op.body)
-        if isinstance(node.op, Scan)
-        else node.types[0].size * prod(graph.type(graph.args(node.name)[1]).shape[1:])
-        for node in graph
-        if isinstance(node.op, Linear | Conv | Scan)
     )
 
 

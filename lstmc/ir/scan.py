@@ -1,19 +1,18 @@
 """The only loop: an op that owns the graph of one step; ops over time; and the analyses that go through loops.
 
-These are dependences, paths of gradients, and floating-point operations.
+These are dependences, paths of gradients, and work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Protocol, TypeVar
 
 from lstmc import ops
 from lstmc.errors import ShapeError
 from lstmc.ir.graph import Graph, Node, Output, Ref
-from lstmc.ops import Along, Array, Arrays, Draw, Leaf, Op, Sample, Types
+from lstmc.ops import Along, Array, Arrays, Draw, Op, Sample, Types, Work
 from lstmc.types import TensorType
 
 __all__ = [
@@ -22,11 +21,11 @@ __all__ = [
     "depending",
     "differentiable_inputs",
     "differentiable_outputs",
-    "flops",
+    "graph_work",
     "has_gradient",
     "is_step",
     "node_count",
-    "node_flops",
+    "node_work",
     "of_step",
     "op_of_all",
     "op_of_one",
@@ -129,6 +128,9 @@ class Scan(Op):
             return None
         operands = tuple(0 if self.role(other) == "x" else None for other in range(len(types)))
         return Along(None, operands, (*(0 for _ in self.step_outputs), *(None for _ in self.next_states)))
+
+    def work(self, operands: Types, results: Types) -> Work:
+        return graph_work(self.body) * (self.length - 1) + graph_work(self.first or self.body)
 
     def eval(self, *args: Any) -> Arrays:
         raise NotImplementedError("lstmc.interp runs scans")
@@ -336,37 +338,14 @@ def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
     return tuple(reachable)
 
 
-def flops(graph: Graph) -> int:
-    """Return the floating-point operations of one forward pass of a graph, over all steps of its scans."""
-    return sum(node_flops(graph, node) for node in graph)
+def node_work(graph: Graph, node: Node) -> Work:
+    """Return the work of one forward pass of a node."""
+    return node.op.work(tuple(graph.type(ref) for ref in graph.args(node.name)), node.types)
 
 
-def node_flops(graph: Graph, node: Node) -> int:
-    """Return the floating-point operations of one forward pass of a node."""
-    whole = node.op.cost(tuple(graph.type(ref) for ref in graph.args(node.name)))
-    if whole is not None:
-        return whole
-    results = sum(type_.size for type_ in node.types)
-    operands = [graph.type(ref).shape for ref in graph.args(node.name)]
-    match node.op:
-        case Scan(body=body, first=first, length=length):
-            return (length - 1) * flops(body) + flops(body if first is None else first)
-        case ops.Linear() | ops.Conv():
-            return results * 2 * prod(operands[1][1:])  # a bias takes the place of the first sum
-        case (
-            Leaf()
-            | ops.Split()
-            | ops.Concat()
-            | ops.Reshape()
-            | ops.Tile()
-            | ops.Transpose()
-            | ops.Stack()
-            | ops.Unstack()
-        ):
-            return 0
-        case ops.Sum():
-            return prod(operands[0])
-    return results
+def graph_work(graph: Graph) -> Work:
+    """Return the work of one forward pass of a graph, over all steps of its scans."""
+    return sum((node_work(graph, node) for node in graph), Work())
 
 
 Visit = Callable[[Graph, set[Ref]], None]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lstmc.errors import DataError
 from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.output import write_files
-from lstmc.ir import Graph, Ref, node_flops
+from lstmc.ir import Graph, Ref
 from lstmc.numerics.sequences import Sequences, StepRunner, constants
 from lstmc.ops import Array, Concat, Input, Op, Pointwise, Sigmoid, Split, Tanh
 from lstmc.process.status import report_activity
@@ -264,7 +264,7 @@ def _is_view(graph: Graph, ref: Ref) -> bool:
     node, args = graph.node(ref.node), graph.args(ref.node)
     if len(args) != 1 or len(node.types) != 1 or graph.type(args[0]).size != node.types[0].size:
         return False
-    return node_flops(graph, node) == 0 or _copies(node.op)
+    return node.op.moves or _copies(node.op)
 
 
 @lru_cache

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
+from lstmc.ops.work import Work
 from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 from lstmc.types import TensorType
 
@@ -121,6 +122,7 @@ Domain = IntegerRange | RealRange
 DOMAINS: tuple[type[Domain], ...] = (IntegerRange, RealRange)
 
 
+BYTES = 4  # of an element
 Array = NDArray[np.floating[Any]]
 Arrays = tuple[Array, ...]
 Types = tuple[TensorType, ...]
@@ -213,9 +215,11 @@ class Op(metaclass=OpType):
         """
         yield self
 
-    def cost(self, args: Types) -> int | None:
-        """Return the FLOPs of one forward pass of an op; None if its shapes determine them (``lstmc/ir/scan.py``)."""
-        return None
+    def work(self, operands: Types, results: Types) -> Work:
+        """Return the work of one forward pass on these types: an operation for each element that it does not move."""
+        size = sum(type_.size for type_ in results)
+        moved = BYTES * (size + sum(type_.size for type_ in operands))
+        return Work(operations=0 if self.moves else size, bytes=moved, launches=1)
 
     def domains(self, *args: Any, **kwargs: Any) -> tuple[Domain | None, ...]:
         """Return the domain of each operand's elements; None where every number is valid. Takes operand types."""
@@ -265,6 +269,9 @@ class Leaf(Op):
 
     def vjp(self, cts: Arrays, outs: Arrays) -> tuple[Array | None, ...]:
         return ()
+
+    def work(self, operands: Types, results: Types) -> Work:
+        return Work()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, IntegerRange, Op, Sample, Types, applied, sample_type
 from lstmc.ops.shape import Reshape, Sum, Transpose
+from lstmc.ops.work import Work
 from lstmc.types import TensorType
 
 __all__ = ["AvePool", "Conv", "Dropout", "Embed", "Linear", "MaxPool"]
@@ -66,6 +67,9 @@ class Linear(AlongAxis):
         last = self.axis if types[0].rank == self.axis + 1 else None  # of x, and not flattened: axis 1 of w
         return Along(None, (last if slot else axis, None if last is None and not slot else 1, *rest), (None,))
 
+    def work(self, operands: Types, results: Types) -> Work:
+        return of_products(super().work(operands, results), operands[1], results[0])
+
     @staticmethod
     def _rows(x: Array, w: Array) -> Array:
         return x.reshape(-1, w.shape[1])
@@ -77,6 +81,11 @@ class Linear(AlongAxis):
         w = TensorType((draw.integer(1, 4), prod(x.shape[axis:])))
         bias = draw.choice(((), (TensorType(w.shape[:1]),)))
         return Sample(cls(axis), (x, w, *bias))
+
+
+def of_products(work: Work, w: TensorType, y: TensorType) -> Work:
+    """Return the work with a product of a row of ``w`` for each element of y; a bias is the first summand."""
+    return replace(work, multiply_adds=y.size * prod(w.shape[1:]), operations=0)
 
 
 def flatten_axis(x: TensorType, width: int) -> int | None:
@@ -239,6 +248,9 @@ class Conv(Op):
         inside = dx[..., top : top + height, left : left + width].reshape(x.shape)
         grads = (inside, dw.reshape(w.shape))
         return grads if b is None else (*grads, ct.sum(axis=(0, 3, 4)).reshape(b.shape))
+
+    def work(self, operands: Types, results: Types) -> Work:
+        return of_products(super().work(operands, results), operands[1], results[0])
 
     def _grouped(self, x: Array) -> Array:
         """[..., C, H, W] as [N, group, C / group, H, W]."""

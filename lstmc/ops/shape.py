@@ -12,6 +12,7 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Along, AlongAxis, Array, Arrays, Draw, Op, Sample, Types, applied, check_axis, sample_type
+from lstmc.ops.work import Work
 from lstmc.types import TensorType
 
 __all__ = ["Concat", "Largest", "Max", "Reshape", "Softmax", "Split", "Stack", "Sum", "Tile", "Transpose", "Unstack"]
@@ -261,6 +262,9 @@ class Sum(Reduce):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (repeated(cts[0], self.axis, x.shape[self.axis]),)
+
+    def work(self, operands: Types, results: Types) -> Work:
+        return replace(super().work(operands, results), operations=operands[0].size)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lstmc.api.net import Net
 from lstmc.api.running import Verification
 from lstmc.backend import Layer
 from lstmc.drawing import Drawing, Picture
-from lstmc.ir import Graph, Node, Scan, node_count, node_flops, print_graph
+from lstmc.ir import Graph, Node, Scan, node_count, node_work, print_graph
 from lstmc.numerics import Ranges, ValueRange
 from lstmc.ops import Input, Param
 from lstmc.passes import Pass, numbered
@@ -101,7 +101,7 @@ def layer_rows(net: Net) -> list[LayerRow]:
         counted |= own
         parameters = sum(graph.node(name).types[0].size for name in own)
         step = f"{node.step.scan} {node.step.t}" if node.step else ""
-        rows.append(LayerRow(layer, step, node_flops(graph, node), memory, parameters, _location(node)))
+        rows.append(LayerRow(layer, step, node_work(graph, node).flops, memory, parameters, _location(node)))
     return rows
 
 

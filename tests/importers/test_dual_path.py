@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lstmc import convert, load
 from lstmc.importers import RefusedError, SourceError, from_onnx, from_torch
+from lstmc.ir import graph_work
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
 from tests.importers.dual_path_nets import NETS
 from tests.importers.dual_path_nets import Path as Half
@@ -52,6 +53,8 @@ def test_a_net_of_bands_and_frames_streams_in_c(name: str, tmp_path: Path) -> No
     assert done.passed
     assert done.source is not None
     assert [difference.name for difference in done.source.differences] == ["y"]
+    products = graph_work(done.net.compiled.model).multiply_adds  # those of loops inside a frame, which C unrolls
+    assert any(f"each step: {products} multiply-adds".encode() in text for text in done.net.files.values())
     x = torch.randn(1, 2, FRAMES, 8)
     with torch.no_grad():
         expected = module(x).numpy()

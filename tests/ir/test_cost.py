@@ -7,7 +7,7 @@ import pytest
 import lstmc
 from lstmc import Input, model, scan
 from lstmc.cells import lstm
-from lstmc.ir import flops
+from lstmc.ir import graph_work
 
 T, N, D, H = 3, 2, 5, 7
 ELEMENTS = T * N * H
@@ -28,11 +28,11 @@ def from_zeros(x=Input(T, N, D)):
 def test_an_lstm_costs_as_much_in_every_form(target: str) -> None:
     net = lstmc.compile(from_inputs, target=target)
     # for each unit: the four sums of the two products; then three gates, two tanh, three products and a sum
-    assert flops(net.compiled.model) == PRODUCTS + ELEMENTS * (4 + 9)
-    assert flops(net.compiled.expanded) == PRODUCTS + ELEMENTS * (4 + 9)
+    assert graph_work(net.compiled.model).flops == PRODUCTS + ELEMENTS * (4 + 9)
+    assert graph_work(net.compiled.expanded).flops == PRODUCTS + ELEMENTS * (4 + 9)
 
 
 @pytest.mark.parametrize(("backend", "target"), [("caffe", "caffe-native"), ("onnx", None)])
 def test_a_layer_for_all_steps_costs_what_it_does_in_a_step(backend: str, target: str | None) -> None:
     net = lstmc.compile(from_zeros, target=target, backend=backend)
-    assert flops(net.compiled.expanded) == PRODUCTS + ELEMENTS * (4 + 9)
+    assert graph_work(net.compiled.expanded).flops == PRODUCTS + ELEMENTS * (4 + 9)

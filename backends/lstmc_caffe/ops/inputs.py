@@ -55,11 +55,9 @@ class Feed(CaffeOp):
     name = "caffe.Feed"
     layer_type = "Input"
     operands = ("x",)
+    moves = True
     shape: tuple[int, ...]
     step: int | None = None
-
-    def cost(self, args: Types) -> int:
-        return 0  # elements are moved
 
     def infer(self, x: TensorType) -> Types:
         whole = x.shape if self.step is None else x.shape[1:]

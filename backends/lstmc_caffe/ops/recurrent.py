@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Sample, Types
+from lstmc.ops import Array, Arrays, Draw, Sample, Types, Work
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
@@ -45,8 +45,9 @@ class LSTMUnit(CaffeOp):
             )
         return c_prev, c_prev
 
-    def cost(self, args: Types) -> int:
-        return 9 * args[0].size  # five functions, three products, one sum
+    def work(self, operands: Types, results: Types) -> Work:
+        gates = 9 * operands[0].size  # five functions, three products, one sum
+        return replace(super().work(operands, results), operations=gates)
 
     def _gates(self, gates: Array, cont: Array) -> tuple[Array, Array, Array, Array]:
         i, f, o, g = np.split(gates, 4, axis=2)
@@ -130,10 +131,10 @@ class LSTM(_Recurrent):
     operands = ("x", "cont", "w_xc", "b_c", "w_hc")
     gates = 4
 
-    def cost(self, args: Types) -> int:
-        (steps, batch), h = args[1].shape, self.num_output
-        unit = LSTMUnit().cost((TensorType((1, batch, h)),))
-        return steps * (batch * 4 * h * (2 * args[2].shape[1] + 2 * h + 1) + unit)
+    def work(self, operands: Types, results: Types) -> Work:
+        units, inputs = operands[1].size * self.num_output, operands[2].shape[1]
+        products, rest = 4 * units * (inputs + self.num_output), (4 + 9) * units  # sums of products; LSTMUnit
+        return replace(super().work(operands, results), multiply_adds=products, operations=rest)
 
     def fillers(self, layer: Any) -> list[Any]:
         param = layer.recurrent_param
@@ -186,9 +187,10 @@ class RNN(_Recurrent):
     operands = ("x", "cont", "w_xh", "b_h", "w_hh", "w_ho", "b_o")
     gates = 1
 
-    def cost(self, args: Types) -> int:
-        rows, h = args[1].size, self.num_output  # two products and a sum, and their tanh; then one product and its own
-        return rows * h * (2 * args[2].shape[1] + 2 * h + 2 + 2 * h + 1)
+    def work(self, operands: Types, results: Types) -> Work:
+        units = operands[1].size * self.num_output  # two products, a sum and tanh; then one product and its tanh
+        products = units * (operands[2].shape[1] + 2 * self.num_output)
+        return replace(super().work(operands, results), multiply_adds=products, operations=3 * units)
 
     def _blob_shapes(self, h: int, width: int) -> tuple[tuple[int, ...], ...]:
         return (h, width), (h,), (h, h), (h, h), (h,)

@@ -1,0 +1,49 @@
+"""The work of an op: what it computes, moves and starts; and the prices of a device for these, in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Price", "Work"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one forward pass: multiply-adds of products, other operations, bytes read and written, launches.
+
+    A function of an element is one operation, moving elements is none. A launch is a layer or a kernel that starts.
+    """
+
+    multiply_adds: int = 0
+    operations: int = 0
+    bytes: int = 0
+    launches: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.multiply_adds + other.multiply_adds,
+            self.operations + other.operations,
+            self.bytes + other.bytes,
+            self.launches + other.launches,
+        )
+
+    def __mul__(self, times: int) -> Work:
+        return Work(times * self.multiply_adds, times * self.operations, times * self.bytes, times * self.launches)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations: a multiply-add is two."""
+        return 2 * self.multiply_adds + self.operations
+
+
+@dataclass(frozen=True)
+class Price:
+    """The seconds of a device for each launch, each byte read or written, and each floating-point operation."""
+
+    launch: float
+    byte: float
+    flop: float
+
+    def seconds(self, work: Work) -> float:
+        """Return about how long a device takes: it computes while it reads and writes."""
+        return self.launch * work.launches + max(self.byte * work.bytes, self.flop * work.flops)
