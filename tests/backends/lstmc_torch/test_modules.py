@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from platformdirs import user_cache_path
+from torch.utils.file_baton import FileBaton
 
 import lstmc
 import lstmc_torch
@@ -119,6 +120,32 @@ def written(X=Input(T, N, 3), C=Input(T, N), L=Input(N), h0=Input(N, 4), c0=Para
     return {**everything.function(X, C, L, h0, c0), "mean": scan(averaging(), X)[0]}
 
 
+def loaded(path: Path) -> Any:
+    """Return a written file as a module."""
+    spec = spec_from_file_location("written", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_killed_build_does_not_stop_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's lock is a file, which a killed process leaves behind: the next build would wait for it for ever."""
+    for name, content in lstmc.compile("gru", T=3, N=2, **SIZES, backend="torch").files.items():
+        (tmp_path / name).write_bytes(b"#error planted" if name.endswith(".cpp") else content)
+    module, root = loaded(tmp_path / "gru_torch.py"), tmp_path / "extensions"
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(root))
+    monkeypatch.setenv("PATH", os.pathsep.join([ninja.BIN_DIR, os.environ["PATH"]]))
+    monkeypatch.setattr(FileBaton, "wait", lambda self: pytest.fail(f"waits for {self.lock_file_path}"))
+    library = re.search(r"torch\.ops\.(lstmc_\w+)", (tmp_path / "gru_torch.py").read_text())[1]  # type: ignore[index]
+    lock = root / library / "lock"
+    write_files(lock.parent, {lock.name: b""})
+    with pytest.raises(RuntimeError, match="#error planted"):
+        module.Net().build()
+    assert not lock.exists()
+
+
 @pytest.mark.walk
 def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """Built by PyTorch's own builder in half a minute, once: what is the same stays in the cache."""
@@ -127,11 +154,7 @@ def test_a_written_file_with_its_layers_built(monkeypatch: pytest.MonkeyPatch) -
     for name, content in compiled.files.items():
         if not (folder / name).is_file() or (folder / name).read_bytes() != content:
             write_files(folder, {name: content})
-    spec = spec_from_file_location("written", folder / "written_torch.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = loaded(folder / "written_torch.py")
     # as where the environment is active
     monkeypatch.setenv("PATH", os.pathsep.join([ninja.BIN_DIR, os.environ["PATH"]]))
     plain, built = module.Net(), module.Net().build()
