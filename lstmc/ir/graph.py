@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import networkx as nx
 
@@ -54,15 +54,23 @@ class Output(NamedTuple):
     delay: int = 0
 
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    OpT_co = TypeVarWithDefault("OpT_co", bound=Op, default=Op, covariant=True)
+else:
+    OpT_co = TypeVar("OpT_co", covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Node:
+class Node(Generic[OpT_co]):
     """One op in a graph. ``names`` names its results, one each; the first is the node's own name.
 
     ``steps`` are the steps of scans that the results are of, one each, where unrolling has made any; else it is empty.
     """
 
     names: tuple[str, ...]
-    op: Op
+    op: OpT_co
     types: Types
     loc: SrcLoc | None = None
     steps: Steps = ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 from lstmc.ir import Graph, Node, Ref, is_weight
 from lstmc.ops import Add, Affine, Arg, Concat, Full, Linear, Mul, Op, Pointwise, Relu, Reshape, Split, Sub
@@ -249,7 +250,7 @@ class Reading:
         return self.operand(ref, columns if shape[-1] == like.types[0].shape[-1] else (0, 1))
 
 
-Formula = Callable[[Reading, Node, tuple[Ref, ...], Columns], Polynomial | None]
+Formula = Callable[[Reading, Node[Any], tuple[Ref, ...], Columns], Polynomial | None]
 
 
 def part_of(
@@ -300,13 +301,11 @@ def multiplied(x: Polynomial, y: Polynomial) -> Polynomial | None:
     return x * y if len(x) * len(y) <= MOST_TERMS else None
 
 
-def _affine(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    assert isinstance(node.op, Affine)
+def _affine(r: Reading, node: Node[Affine], args: tuple[Ref, ...], columns: Columns) -> Polynomial:
     return r.operand(args[0], columns).scaled(node.op.scale) + Polynomial.constant(node.op.shift)
 
 
-def _full(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    assert isinstance(node.op, Full)
+def _full(r: Reading, node: Node[Full], args: tuple[Ref, ...], columns: Columns) -> Polynomial:
     return Polynomial.constant(node.op.value)
 
 
@@ -347,9 +346,8 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _linear(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
+def _linear(r: Reading, node: Node[Linear], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     """Return the sum of the products of each piece of a concatenated operand."""
-    assert isinstance(node.op, Linear)
     if columns is None:
         return None
     x, w, *bias = args

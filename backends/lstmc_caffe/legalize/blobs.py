@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op, precomputed_nodes, reshaped
@@ -14,7 +15,7 @@ from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.ops import ReshapeLayer
 
-LegalizeRule = Callable[[Builder, Node, Refs], Refs]
+LegalizeRule = Callable[[Builder, Node[Any], Refs], Refs]
 
 
 def packing_nodes(graph: Graph) -> set[str]:

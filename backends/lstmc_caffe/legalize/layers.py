@@ -17,14 +17,12 @@ from lstmc_caffe.legalize.unroll import CaffeTimeAxis
 from lstmc_caffe.ops import pointwise
 
 
-def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Input)
+def input_to_layer(b: Builder, node: Node[ops.Input], args: Refs) -> Refs:
     layer = caffe.InputLayer if node.op.fill is None else caffe.FilledInput
     return layer_of(b, node, layer(node.op.shape, node.op.fill, node.op.values))
 
 
-def full_to_dummy_data(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Full)
+def full_to_dummy_data(b: Builder, node: Node[ops.Full], args: Refs) -> Refs:
     return layer_of(b, node, caffe.DummyData(node.op.shape, node.op.value))
 
 
@@ -52,9 +50,8 @@ def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     return _on_images(b, node, layer, x, w, *bias)
 
 
-def pool_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+def pool_to_layer(b: Builder, node: Node[ops.MaxPool | ops.AvePool], args: Refs) -> Refs:
     op = node.op
-    assert isinstance(op, ops.MaxPool | ops.AvePool)
     layer = caffe.MaxPooling if isinstance(op, ops.MaxPool) else caffe.AvePooling
     return _on_images(b, node, layer(op.size, op.stride, op.pad), args[0])
 
@@ -68,9 +65,8 @@ def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.SoftmaxWithLoss(axis, op.ignore_label, op.normalization), x, label)
 
 
-def accuracy_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+def accuracy_to_layer(b: Builder, node: Node[ops.Accuracy], args: Refs) -> Refs:
     op = node.op
-    assert isinstance(op, ops.Accuracy)
     return layer_of(b, node, caffe.AccuracyLayer(op.axis, op.top_k, op.ignore_label), *args)
 
 
@@ -79,10 +75,9 @@ def _at_most_four_axes(b: Builder, refs: Refs) -> Refs:
     return refs if len(shape) <= 4 else tuple(shaped(b, ref, (shape[0], prod(shape[1:]))) for ref in refs)
 
 
-def sigmoid_loss_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+def sigmoid_loss_to_layers(b: Builder, node: Node[ops.SigmoidCrossEntropyLoss], args: Refs) -> Refs:
     """The layer divides by the size of the first axis; a Power makes another number of it."""
     op = node.op
-    assert isinstance(op, ops.SigmoidCrossEntropyLoss)
     shape = b.type(args[0]).shape
     layer, operands = caffe.SigmoidCrossEntropyLossLayer(), _at_most_four_axes(b, args)
     if op.number(shape) == shape[0]:
@@ -105,13 +100,11 @@ FUNCTION_LAYERS: dict[type[Op], Op] = {
 }
 
 
-def affine_to_power(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Affine)
+def affine_to_power(b: Builder, node: Node[ops.Affine], args: Refs) -> Refs:
     return layer_of(b, node, caffe.PowerLayer(1.0, node.op.scale, node.op.shift), *args)
 
 
-def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Power)
+def power_to_layers(b: Builder, node: Node[ops.Power], args: Refs) -> Refs:
     exponent = node.op.exponent
     if exponent in range(3, LARGEST_PRODUCT + 1):
         value = as_value(b, args[0])
@@ -185,14 +178,12 @@ def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.EmbedLayer(*b.type(w).shape), x, learned=(w,))
 
 
-def dropout_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Dropout)
+def dropout_to_layer(b: Builder, node: Node[ops.Dropout], args: Refs) -> Refs:
     return layer_of(b, node, caffe.DropoutLayer(node.op.ratio, node.op.draw), *args)
 
 
-def sum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+def sum_to_layers(b: Builder, node: Node[ops.Sum], args: Refs) -> Refs:
     """Reduction sums all axes from one on; a sum over other ones is a mean of images of one column."""
-    assert isinstance(node.op, ops.Sum)
     axis, (x,) = node.op.axis, args
     shape = b.type(x).shape
     if shape[axis] == 1:
@@ -207,8 +198,7 @@ def sum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *sums)
 
 
-def max_to_pooling(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Max)
+def max_to_pooling(b: Builder, node: Node[ops.Max], args: Refs) -> Refs:
     (x,), axis = args, node.op.axis
     largest = b.add(caffe.MaxPooling((b.type(x).shape[axis], 1)), _columns(b, x, axis), loc=node.loc)
     return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *largest)
@@ -220,29 +210,24 @@ def _columns(b: Builder, x: Ref, axis: int) -> Ref:
     return shaped(b, x, (prod(shape[:axis]), 1, shape[axis], prod(shape[axis + 1 :])))
 
 
-def split_to_slice(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Split)
+def split_to_slice(b: Builder, node: Node[ops.Split], args: Refs) -> Refs:
     return layer_of(b, node, caffe.SliceLayer(node.op.axis, node.op.sizes), *args)
 
 
-def concat_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Concat)
+def concat_to_layer(b: Builder, node: Node[ops.Concat], args: Refs) -> Refs:
     return layer_of(b, node, caffe.ConcatLayer(node.op.axis), *args)
 
 
-def reshape_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Reshape)
+def reshape_to_layer(b: Builder, node: Node[ops.Reshape], args: Refs) -> Refs:
     return layer_of(b, node, caffe.ReshapeLayer(node.op.shape), *args)
 
 
-def tile_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, ops.Tile)
+def tile_to_layer(b: Builder, node: Node[ops.Tile], args: Refs) -> Refs:
     return layer_of(b, node, caffe.TileLayer(node.op.axis, node.op.tiles), *args)
 
 
-def transpose_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+def transpose_to_layers(b: Builder, node: Node[ops.Transpose], args: Refs) -> Refs:
     """Slice along the shorter of the two axes, and its pieces joined along the other one."""
-    assert isinstance(node.op, ops.Transpose)
     x, axis = as_value(b, args[0]), node.op.axis
     before, (one, other, *after) = b.type(x).shape[:axis], b.type(x).shape[axis:]
     if 1 in (one, other):

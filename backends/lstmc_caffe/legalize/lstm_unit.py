@@ -32,8 +32,7 @@ from lstmc.patterns import (
 from lstmc_caffe import ops as caffe
 
 
-def _eltwise(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    assert isinstance(node.op, caffe.Eltwise)
+def _eltwise(r: Reading, node: Node[caffe.Eltwise], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     if node.op.operation == "MAX":
         return None
     operands = [r.operand(ref, columns) for ref in args]
@@ -46,19 +45,18 @@ def _eltwise(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) ->
     return product
 
 
-def _bias(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
+def _bias(r: Reading, node: Node[caffe.Bias], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     small = _covering(r, node, args[1], columns)
     return None if small is None else r.operand(args[0], columns) + small
 
 
-def _scale(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
+def _scale(r: Reading, node: Node[caffe.Scale], args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     small = _covering(r, node, args[1], columns)
     return None if small is None else multiplied(r.operand(args[0], columns), small)
 
 
-def _covering(r: Reading, node: Node, small: Ref, columns: Columns) -> Polynomial | None:
+def _covering(r: Reading, node: Node[caffe.Bias | caffe.Scale], small: Ref, columns: Columns) -> Polynomial | None:
     """The second operand of a Bias or a Scale: over the last axis, or a number for each row of those before it."""
-    assert isinstance(node.op, caffe.Bias | caffe.Scale)
     start, stop, rank = node.op.axis, node.op.axis + node.op.num_axes, node.types[0].rank
     place = r.at(small, columns if stop == rank else None)
     if r.place.where == "sequence" and start == 0 and stop:
@@ -68,16 +66,14 @@ def _covering(r: Reading, node: Node, small: Ref, columns: Columns) -> Polynomia
     return r.equations.at(place) if stop in (rank, rank - 1) or stop == start else None
 
 
-def _power(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
+def _power(r: Reading, node: Node[caffe.PowerLayer], args: tuple[Ref, ...], columns: Columns) -> Polynomial:
     op = node.op
-    assert isinstance(op, caffe.PowerLayer)
     if op.power == 1:
         return r.operand(args[0], columns).scaled(op.scale) + Polynomial.constant(op.shift)
     return r.equations.function(r.place, op, r.at(args[0], columns))
 
 
-def _dummy_data(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    assert isinstance(node.op, caffe.DummyData)
+def _dummy_data(r: Reading, node: Node[caffe.DummyData], args: tuple[Ref, ...], columns: Columns) -> Polynomial:
     return Polynomial.constant(node.op.value)
 
 

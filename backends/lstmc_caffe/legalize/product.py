@@ -12,19 +12,17 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, layer_of
 
 
-def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Linear)
+def linear_to_inner_product(b: Builder, node: Node[Linear], args: Refs) -> Refs:
     return _product(b, node, args, tied=True)
 
 
-def linear_to_inner_product_untrained(b: Builder, node: Node, args: Refs) -> Refs:
+def linear_to_inner_product_untrained(b: Builder, node: Node[Linear], args: Refs) -> Refs:
     """A transposed parameter is a blob of its own, which every reader takes."""
     return _product(b, node, args, tied=False)
 
 
-def _product(b: Builder, node: Node, args: Refs, tied: bool) -> Refs:
+def _product(b: Builder, node: Node[Linear], args: Refs, tied: bool) -> Refs:
     """InnerProduct; with ``tied`` of the blob that a transposed parameter is the transpose of."""
-    assert isinstance(node.op, Linear)
     x, w, *bias = args
     out = node.types[0].shape[-1]
     if not is_weight(b, w):
@@ -38,9 +36,8 @@ def _product(b: Builder, node: Node, args: Refs, tied: bool) -> Refs:
     return layer_of(b, node, layer(node.op.axis, out, bool(bias)), x, learned=(w, *bias))
 
 
-def _product_of_elements(b: Builder, node: Node, args: Refs) -> Refs:
+def _product_of_elements(b: Builder, node: Node[Linear], args: Refs) -> Refs:
     """x once for each output, times the computed matrix, summed along its rows: Caffe has no layer for it."""
-    assert isinstance(node.op, Linear)
     x, w, *bias = args
     out, width = b.type(w).shape
     *lead, _ = node.types[0].shape

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
@@ -28,9 +29,8 @@ from lstmc_caffe.rows.layout import (
 )
 
 
-def eltwise(form: Form, op: Op, args: Refs) -> Refs:
+def eltwise(form: Form, op: caffe.Eltwise, args: Refs) -> Refs:
     """Write an Eltwise; for matrices with two bottoms at a time and without coeff, if the target requires that."""
-    assert isinstance(op, caffe.Eltwise)
     return (form.result(combined(form, op, args)),)
 
 
@@ -98,8 +98,7 @@ def _times(form: Form, ref: Ref, factor: float) -> Ref:
     return form.view(scaled, form.shape(ref))
 
 
-def power(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.PowerLayer)
+def power(form: Form, op: caffe.PowerLayer, args: Refs) -> Refs:
     return (form.result(power_layers(form, op, form.blob(args[0]), form.node.name)),)
 
 
@@ -134,9 +133,8 @@ def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
     return x
 
 
-def broadcast(form: Form, op: Op, args: Refs) -> Refs:
+def broadcast(form: Form, op: caffe.Bias | caffe.Scale, args: Refs) -> Refs:
     """x + y or x * y, where y covers some axes of x: as a blob of the layer's own, or as another bottom."""
-    assert isinstance(op, caffe.Bias | caffe.Scale)
     x, y = args
     shape = form.shape(x)
     if op.learned and form.rows:
@@ -240,9 +238,8 @@ BELOW = caffe.PowerLayer(-1.0, -1.0, 1.0)  # 1 / (1 - x)
 ABOVE = caffe.PowerLayer(-1.0, 1.0, 1.0)  # 1 / (1 + x)
 
 
-def exponential(form: Form, op: Op, args: Refs) -> Refs:
+def exponential(form: Form, op: caffe.ExpLayer, args: Refs) -> Refs:
     """By TanH and a division where there is one, in float16 by Sigmoid and one; else by Sigmoid and polynomials."""
-    assert isinstance(op, caffe.ExpLayer)
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)):
         return (form.result(form.layer(op, x)),)
@@ -299,9 +296,8 @@ def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
     return form.layer(product, decay, grown, name=name)
 
 
-def elu(form: Form, op: Op, args: Refs) -> Refs:
+def elu(form: Form, op: caffe.ELULayer, args: Refs) -> Refs:
     """relu(x) - a (1 - exp(-n)) of n = relu(-x): what is in brackets is 2 t / (1 + t), where t = tanh(n / 2)."""
-    assert isinstance(op, caffe.ELULayer)
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)) or not form.fits(ABOVE, form.b.type(x)):
         return (form.result(form.layer(op, x)),)  # as it is, or refused
@@ -313,9 +309,8 @@ def elu(form: Form, op: Op, args: Refs) -> Refs:
     return (form.result(form.layer(caffe.Eltwise("SUM"), positive, below)),)
 
 
-def absolute(form: Form, op: Op, args: Refs) -> Refs:
+def absolute(form: Form, op: caffe.AbsValLayer, args: Refs) -> Refs:
     """|x| = relu(x) + relu(-x)."""
-    assert isinstance(op, caffe.AbsValLayer)
     return (form.result(_absolute(form, form.blob(args[0]), form.node.name)),)
 
 
@@ -329,9 +324,8 @@ def _absolute(form: Form, x: Ref, name: str) -> Ref:
     return form.layer(caffe.Eltwise("SUM"), above, below, name=name)
 
 
-def softplus(form: Form, op: Op, args: Refs) -> Refs:
+def softplus(form: Form, op: caffe.BNLLLayer, args: Refs) -> Refs:
     """(x + |x|) / 2 + ln(1 + exp(-|x|)): its slope at 0 is right, and nothing in it overflows."""
-    assert isinstance(op, caffe.BNLLLayer)
     x, name = form.blob(args[0]), form.node.name
     by_log = form.target.allows("Exp") and form.target.allows("Log")
     if form.target.allows("BNLL") or not (by_log or form.target.allows("Sigmoid")):
@@ -362,12 +356,11 @@ def _log1p_by_sigmoid(form: Form, size: Ref, name: str) -> Ref:
 ROOTS = 7  # 2 ** 128 is no float32, so its root is at most 2: then z of `logarithm` is at most 1/3
 
 
-def logarithm(form: Form, op: Op, args: Refs) -> Refs:
+def logarithm(form: Form, op: caffe.LogLayer, args: Refs) -> Refs:
     """ln(x) of x from 2**-101 on is 128 ln(r), where r = x ** (1 / 128): 2 atanh(z) of z = (r - 1) / (r + 1).
 
     r - 1 is x - 1 divided by 1 + x ** (1 / 2), by 1 + x ** (1 / 4) and so on: as exact as x - 1 is.
     """
-    assert isinstance(op, caffe.LogLayer)
     x, name, product = form.blob(args[0]), form.node.name, caffe.Eltwise("PROD")
     if form.fits(op, form.b.type(x)) or not form.fits(caffe.PowerLayer(0.5), form.b.type(x)):
         return (form.result(form.layer(op, x)),)  # as it is, or refused
@@ -431,7 +424,7 @@ def _interpolated(function: Callable[[Array], Array], degree: int, end: float) -
 
 
 # The rule of each layer that computes element by element.
-FUNCTIONS: Mapping[type[Op], Callable[[Form, Op, Refs], Refs]] = {
+FUNCTIONS: Mapping[type[Op], Callable[[Form, Any, Refs], Refs]] = {
     caffe.Eltwise: eltwise,
     caffe.PowerLayer: power,
     caffe.ExpLayer: exponential,

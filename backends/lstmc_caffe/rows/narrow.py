@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from keyword import kwlist
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -96,26 +97,24 @@ def _fits_unchanged(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
     return form.fits(op, *[form.b.type(ref) for ref in args])
 
 
-NarrowRule = Callable[[Form, Op, Refs], Refs]
+NarrowRule = Callable[[Form, Any, Refs], Refs]
 INPUTS = (caffe.InputLayer, caffe.FilledInput)
 
 
-def input_of_host(form: Form, op: Op, args: Refs) -> Refs:
+def input_of_host(form: Form, op: caffe.InputLayer | caffe.FilledInput, args: Refs) -> Refs:
     """An array of the host's; where blobs have the model's shapes, an input with a fill is fed like any other."""
-    assert isinstance(op, caffe.InputLayer | caffe.FilledInput)
     if form.rows:
         return form.b.copy(form.node, args, caffe.HostInput(op.shape, op.fill, op.values))
     return form.layers(caffe.InputLayer(op.shape, op.fill, op.values))
 
 
-def constant(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.DummyData)
+def constant(form: Form, op: caffe.DummyData, args: Refs) -> Refs:
     in_half = form.target.float16 and op.value == -caffe.RoundingPower.shift  # it takes off what `rounding` has added
     value = -caffe.RoundingPower.HALF if in_half else op.value
     return (form.result(form.constant(last_axis(op.shape), value, form.node.name)),)
 
 
-def rounding(form: Form, op: Op, args: Refs) -> Refs:
+def rounding(form: Form, op: caffe.RoundingPower, args: Refs) -> Refs:
     """In float16 by a smaller shift; a ReLU keeps readers from adding both shifts first, and changes no sum above 0."""
     if not form.target.float16:
         return pointwise(form, op, args)
@@ -123,8 +122,7 @@ def rounding(form: Form, op: Op, args: Refs) -> Refs:
     return (form.result(form.layer(caffe.ReLULayer(), form.layer(shift, form.blob(args[0]), name=name))),)
 
 
-def inner_product(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.InnerProduct)
+def inner_product(form: Form, op: caffe.InnerProduct, args: Refs) -> Refs:
     x, *learned = args
     rows = form.view(x, matrix_at(form.shape(x), op.axis))
     product = caffe.InnerProduct(1, op.num_output, op.bias)
@@ -142,8 +140,7 @@ def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
     return form.layer(caffe.InnerProduct(1, form.shape(w)[0], bool(b)), wide, double, *b)
 
 
-def softmax(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.SoftmaxLayer)
+def softmax(form: Form, op: caffe.SoftmaxLayer, args: Refs) -> Refs:
     shape = form.shape(args[0])
     lead, length, rest = prod(shape[: op.axis]), shape[op.axis], prod(shape[op.axis + 1 :])
     if rest == 1:
@@ -186,21 +183,19 @@ def _columns(form: Form, op: caffe.Eltwise, x: Ref, axis: int) -> Refs:
     return (*pieces(form, form.view(x, (type_.shape[0], length, rest)), 1), *odd)
 
 
-def reduction(form: Form, op: Op, args: Refs) -> Refs:
+def reduction(form: Form, op: caffe.Reduction, args: Refs) -> Refs:
     """The sum of the columns of a matrix."""
-    assert isinstance(op, caffe.Reduction)
     if not form.rows or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
     x, total = form.view(args[0], matrix_at(form.shape(args[0]), op.axis)), caffe.Eltwise("SUM")
     return (form.result(combined(form, total, _columns(form, total, x, 1))),)
 
 
-def pooling(form: Form, op: Op, args: Refs) -> Refs:
+def pooling(form: Form, op: caffe.AvePooling | caffe.MaxPooling, args: Refs) -> Refs:
     """The mean or the largest of whole columns of images of one channel, of their pieces.
 
     Where there is no Eltwise MAX the pooling stays: argmax compares with the largest, which must be exact.
     """
-    assert isinstance(op, caffe.AvePooling | caffe.MaxPooling)
     count, channels, height, width = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
     two = [TensorType((count, width))] * 2
@@ -216,8 +211,7 @@ def pooling(form: Form, op: Op, args: Refs) -> Refs:
     return (form.result(form.layer(caffe.PowerLayer(scale=1 / height), form.blob(total))),)
 
 
-def slice_(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.SliceLayer)
+def slice_(form: Form, op: caffe.SliceLayer, args: Refs) -> Refs:
     shape = form.shape(args[0])
     axis, inner = min(op.axis, 1), prod(shape[op.axis + 1 :]) if op.axis else 1
     rows = form.view(args[0], matrix_at(shape, op.axis or 1))
@@ -225,36 +219,30 @@ def slice_(form: Form, op: Op, args: Refs) -> Refs:
     return tuple(form.result(piece, out) for out, piece in enumerate(pieces))
 
 
-def concat(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.ConcatLayer)
+def concat(form: Form, op: caffe.ConcatLayer, args: Refs) -> Refs:
     rows = [form.view(ref, matrix_at(form.shape(ref), op.axis or 1)) for ref in args]
     return (form.result(form.joined(min(op.axis, 1), rows)),)
 
 
-def reshape(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.ReshapeLayer)
+def reshape(form: Form, op: caffe.ReshapeLayer, args: Refs) -> Refs:
     return (form.view(args[0], op.shape, form.node.names),)
 
 
-def tile(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.TileLayer)
+def tile(form: Form, op: caffe.TileLayer, args: Refs) -> Refs:
     x = form.view(args[0], matrix_at(form.shape(args[0]), op.axis)) if form.rows else args[0]
     return (form.result(form.repeated(x, 1 if form.rows else op.axis, op.tiles, form.node.name)),)
 
 
-def pointwise(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.CaffeOp)
+def pointwise(form: Form, op: caffe.CaffeOp, args: Refs) -> Refs:
     return (form.result(form.layer(op, form.blob(args[0]))),)
 
 
-def dropout(form: Form, op: Op, args: Refs) -> Refs:
-    assert isinstance(op, caffe.DropoutLayer)
+def dropout(form: Form, op: caffe.DropoutLayer, args: Refs) -> Refs:
     return form.layers(op, *args) if form.target.trained else args
 
 
-def as_it_is(form: Form, op: Op, args: Refs) -> Refs:
+def as_it_is(form: Form, op: caffe.CaffeOp, args: Refs) -> Refs:
     """Keep a layer that has no replacement; raise BackendError if the target does not allow it."""
-    assert isinstance(op, caffe.CaffeOp)
     return form.layers(op, *args)
 
 
