@@ -8,9 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from lstmc_caffe.install.build import Order, build
-from lstmc_caffe.install.downloads import StepReport, Toolkit
+from lstmc_caffe.install.downloads import Toolkit
 from lstmc_caffe.install.installer import Steps
 from lstmc_caffe.install.recipe import CPU, EMULATED, EMULATION, cuda_recipe
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import InstallError, run
 
 RECIPE = cuda_recipe((EMULATED,))
@@ -36,7 +37,7 @@ _LINKED = {
 }
 
 
-def emulated_toolkit(work: Path, report: StepReport) -> Toolkit:
+def emulated_toolkit(work: Path, report: Report) -> Toolkit:
     """Return the toolkit of the emulated device, compiled below ``work``.
 
     Raises InstallError where the files are not those by which lstmc knows the build.

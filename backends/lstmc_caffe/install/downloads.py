@@ -15,23 +15,19 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from lstmc_caffe.install.recipe import ADDED, LIBRARIES, Recipe, Wheel, libraries
 from lstmc_caffe.install.record import CUDA, architectures_of
-from lstmc_caffe.install.system import InstallError
+from lstmc_caffe.install.system import InstallError, call
+
+if TYPE_CHECKING:
+    from lstmc_caffe.install.report import Report
 
 
 def pip(*arguments: str) -> tuple[int, str]:
     """Run this interpreter's pip; return its exit code and its output."""
-    process = subprocess.run(
-        [sys.executable, "-P", "-m", "pip", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    process = call([sys.executable, "-P", "-m", "pip", *arguments])
     return process.returncode, process.stdout
 
 
@@ -145,12 +141,6 @@ _BUILD_HEADERS, _BUILD_COMPILER = CUDA / "include", CUDA / "compiler"  # in a bu
 _OFFLINE = "without a network: put the wheels into a folder, and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER"
 
 
-class StepReport(Protocol):
-    """The progress report of a step, as ``Report`` is one: this module also runs on machines without its packages."""
-
-    def step(self, text: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class Toolkit:
     """``nvcc``, the header folders for every compilation, and the files to link, by their full paths."""
@@ -167,14 +157,7 @@ def system_compilers() -> list[Path]:
     return standard + ([Path(on_path).resolve()] if on_path else [])
 
 
-def system_nvcc() -> Path | None:
-    """Return the first nvcc of the system that is one of CUDA 13, with its headers; None where there is none."""
-    return _usable(system_compilers())
-
-
-def prepare_toolkit(
-    recipe: Recipe, folder: Path, report: StepReport, compilers: Sequence[Path] | None = None
-) -> Toolkit:
+def prepare_toolkit(recipe: Recipe, folder: Path, report: Report, compilers: Sequence[Path] | None = None) -> Toolkit:
     """The toolkit for a build below ``folder``, where wheels are unpacked unless they are there from a killed build.
 
     ``compilers`` are nvccs to look at, by default the system's: the first of CUDA 13 that has its own headers is
@@ -183,7 +166,7 @@ def prepare_toolkit(
     if platform.machine() != "x86_64":
         raise InstallError(f"Caffe with CUDA is built on x86_64 only: this machine is {platform.machine()}")
     candidates = system_compilers() if compilers is None else compilers
-    nvcc = _usable(candidates)
+    nvcc = usable(candidates)
     libraries = _unpacked(recipe.cuda_libraries, folder / "cuda-libraries", report)
     if nvcc is None:
         nvcc = _unpacked(recipe.cuda_compiler, folder / "cuda-compiler", report) / "bin/nvcc"
@@ -210,7 +193,7 @@ def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> T
     Raises InstallError where it kept neither nvcc, and there is none else, nor NVIDIA's headers.
     """
     own = build / _BUILD_COMPILER / "bin/nvcc"
-    nvcc = _usable([own, *(system_compilers() if compilers is None else compilers)]) or own
+    nvcc = usable([own, *(system_compilers() if compilers is None else compilers)]) or own
     headers = build / _BUILD_HEADERS
     if not nvcc.is_file() or not headers.is_dir():
         what = "NVIDIA's headers" if nvcc.is_file() else "nvcc of CUDA 13"
@@ -223,7 +206,8 @@ def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> T
     return Toolkit(nvcc, tuple(map(str, includes)), files)
 
 
-def _usable(candidates: Sequence[Path]) -> Path | None:
+def usable(candidates: Sequence[Path]) -> Path | None:
+    """Return the first nvcc that is one of CUDA 13, with its headers; None where there is none."""
     return next((path for path in candidates if _is_usable(path)), None)
 
 
@@ -238,7 +222,7 @@ def _is_usable(nvcc: Path) -> bool:
     return re.search(r"release 13\.", version) is not None
 
 
-def _unpacked(wheels: Sequence[Wheel], folder: Path, report: StepReport) -> Path:
+def _unpacked(wheels: Sequence[Wheel], folder: Path, report: Report) -> Path:
     """Install the wheels into ``folder``, unless that exists; return the folder of CUDA inside it."""
     names = " ".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
     if not folder.exists():

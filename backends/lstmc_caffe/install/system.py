@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lstmc.errors import BackendError
 from lstmc_caffe.processes.process import NOT_HERE
@@ -42,6 +42,20 @@ TAIL_LINES = 20
 """How many of a failed program's last lines are shown."""
 
 
+def call(command: Sequence[str], *, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command without input, ``variables`` added to the environment; stdout has stderr in it."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
 def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a command and return its output, stdout and stderr together.
 
@@ -49,16 +63,7 @@ def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapp
     the command and the last lines of its output, and OSError (ENOSPC) when the output says the disk is full.
     """
     try:
-        process = subprocess.run(
-            command,
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        process = call(command, cwd=cwd, **(env or {}))
     except FileNotFoundError as error:
         raise InstallError(f"{what} failed: the program {command[0]} was not found") from error
     except PermissionError as error:
@@ -127,27 +132,8 @@ def describe(executable: str) -> Interpreter:
 _OWN_CAFFE = "or use a Caffe of your own: set LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH"
 
 
-class PackageSystem(Protocol):
-    """The interface of a distribution's package manager."""
-
-    def available(self) -> bool:
-        """Return whether this machine has one."""
-
-    def may_install(self) -> bool:
-        """Return whether this process may install packages."""
-
-    def installed(self, names: Sequence[str]) -> frozenset[str]:
-        """Return those of ``names`` that are installed."""
-
-    def update(self) -> tuple[int, str]:
-        """Fetch the list of packages; return the exit code and the output."""
-
-    def install(self, names: Sequence[str]) -> tuple[int, str]:
-        """Install ``names``; return the exit code and the output."""
-
-
 class Apt:
-    """Debian's and Ubuntu's."""
+    """The packages of Debian and Ubuntu. Updates and installations return the exit code and the output."""
 
     # Another apt may be running, in a fresh machine's own set-up for one: wait for it, in seconds.
     _OPTIONS = ("-o", "DPkg::Lock::Timeout=300")
@@ -172,19 +158,11 @@ class Apt:
         return self._apt_get("install", "--yes", "--no-install-recommends", *names)
 
     def _apt_get(self, *arguments: str) -> tuple[int, str]:
-        process = subprocess.run(
-            ["apt-get", *self._OPTIONS, *arguments],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        process = call(["apt-get", *self._OPTIONS, *arguments], DEBIAN_FRONTEND="noninteractive", LC_ALL="C")
         return process.returncode, process.stdout
 
 
-def missing(packages: Sequence[str], system: PackageSystem) -> tuple[str, ...]:
+def missing(packages: Sequence[str], system: Apt) -> tuple[str, ...]:
     """Return those of ``packages`` that are not installed, in the same order."""
     present = system.installed(packages)
     return tuple(name for name in packages if name not in present)
@@ -198,7 +176,7 @@ def install_command(packages: Sequence[str]) -> str:
 def require(
     packages: Sequence[str],
     report: Report,
-    system: PackageSystem,
+    system: Apt,
     what: str = "building Caffe",
     otherwise: str = _OWN_CAFFE,
 ) -> None:
@@ -228,7 +206,7 @@ def require(
         _install(absent, system)
 
 
-def _install(packages: Sequence[str], system: PackageSystem) -> None:
+def _install(packages: Sequence[str], system: Apt) -> None:
     returncode, output = system.install(packages)
     if returncode != 0:
         # Most often the list of packages was never fetched, or is out of date.

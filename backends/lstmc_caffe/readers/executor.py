@@ -13,12 +13,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import distributions, requires
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import platformdirs
@@ -36,6 +35,9 @@ from lstmc_caffe.processes.process import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.known import Environment, Program, Reader, load_reader, reader_names
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.worker import WORKER
+
+if TYPE_CHECKING:
+    from lstmc_caffe.install.report import Report
 
 RECORD = "environment.json"
 
@@ -58,13 +60,7 @@ def interpreter(environment: Environment | None) -> Path | None:
     return folder / "bin" / "python" if is_current else None
 
 
-class BusyReport(Protocol):
-    """The progress report of a long action, as the installer's ``Report`` is one."""
-
-    def busy(self, text: str) -> AbstractContextManager[None]: ...
-
-
-def make(reader: Reader, report: BusyReport) -> None:
+def make(reader: Reader, report: Report) -> None:
     """Make the environments of a reader that are not there; install its extra of lstmc into lstmc's own environment.
 
     Raises :class:`BackendError` that says what failed.

@@ -26,7 +26,7 @@ from lstmc.loops.memory import header
 from lstmc.loops.plan import plan_of
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.install.downloads import system_nvcc
+from lstmc_caffe.install.downloads import system_compilers, usable
 from lstmc_caffe.install.recipe import cuda_recipe
 from lstmc_caffe.legalize.fused import FusedScan
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
@@ -58,7 +58,7 @@ def codes(graph: Graph) -> list[LayerCode]:
 
 @pytest.fixture(scope="module")
 def nvcc() -> Path:
-    found = system_nvcc()
+    found = usable(system_compilers())
     if found is None:
         pytest.skip("NOT CHECKED: that generated CUDA compiles, as there is no nvcc of CUDA 13 (its toolkit has it)")
     return found
