@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 
@@ -98,96 +99,37 @@ OPENVINO_2023 = _openvino("openvino-2023.3", "OpenVINO 2023.3", _OPENVINO_2023, 
 OPENVINO_2022 = _openvino(
     "openvino-2022.3", "OpenVINO 2022.3", _OPENVINO_2022, _OPENVINO_2022, target="openvino-2022.3"
 )
-RKNN = Reader(
-    name="rknn",
-    title="RKNN toolkit 2",
-    target="rknn",
-    programs=(Program(PROGRAMS / "rknn.py", Environment("rknn", "3.8", ("rknn-toolkit2==2.3.2", "setuptools<80"))),),
-    tolerance=1e-2,  # it computes in float16
+
+
+def _own(
+    name: str, title: str, python: str, requires: str, *, setup: Path | None = None, command: str = "", **more: Any
+) -> Reader:
+    """A reader with one program in one environment: these and its target are called as it is."""
+    environment = Environment(name, python, tuple(requires.split()), setup)
+    return Reader(
+        name, title, name, (Program(PROGRAMS / f"{name.replace('-', '_')}.py", environment, command),), **more
+    )
+
+
+# RKNN computes in float16.
+RKNN = _own("rknn", "RKNN toolkit 2", "3.8", "rknn-toolkit2==2.3.2 setuptools<80", tolerance=1e-2)
+TPU_MLIR = _own(
+    *("tpu-mlir", "TPU-MLIR", "3.10"),
+    "tpu_mlir==1.30.2 opencv-python-headless==4.8.0.74 onnx psutil flatbuffers torch==1.12.1 setuptools<80",
+    setup=PROGRAMS / "tpu_mlir_setup.py",
 )
-TPU_MLIR = Reader(
-    name="tpu-mlir",
-    title="TPU-MLIR",
-    target="tpu-mlir",
-    programs=(
-        Program(
-            PROGRAMS / "tpu_mlir.py",
-            Environment(
-                "tpu-mlir",
-                "3.10",
-                (
-                    *("tpu_mlir==1.30.2", "opencv-python-headless==4.8.0.74", "onnx", "psutil", "flatbuffers"),
-                    *("torch==1.12.1", "setuptools<80"),
-                ),
-                PROGRAMS / "tpu_mlir_setup.py",
-            ),
-        ),
-    ),
+ACUITY = _own("acuity", "Acuity", "3.8", "acuitylite==6.51.0 torch==2.4.0 setuptools<80")
+COREML = _own(
+    *("coreml", "Core ML's converter", "3.7"),
+    "coremltools==3.4 onnxmltools==1.11.1 onnxconverter-common==1.13.0 onnx==1.13.1 onnxruntime==1.14.1"
+    " protobuf<3.21 setuptools<68",
 )
-ACUITY = Reader(
-    name="acuity",
-    title="Acuity",
-    target="acuity",
-    programs=(
-        Program(
-            PROGRAMS / "acuity.py",
-            Environment("acuity", "3.8", ("acuitylite==6.51.0", "torch==2.4.0", "setuptools<80")),
-        ),
-    ),
+TVM = _own("tvm", "TVM relay", "3.8", "hhb-tvm==3.2.3 tqdm tflite protobuf<3.21 setuptools<80")
+X2PADDLE = _own(
+    *("x2paddle", "x2paddle", "3.8"),
+    "x2paddle==1.6.0 paddlepaddle==2.6.2 protobuf==3.20.3 six requests pandas charset-normalizer==2.1.1 setuptools<80",
 )
-COREML = Reader(
-    name="coreml",
-    title="Core ML's converter",
-    target="coreml",
-    programs=(
-        Program(
-            PROGRAMS / "coreml.py",
-            Environment(
-                "coreml",
-                "3.7",
-                (
-                    *("coremltools==3.4", "onnxmltools==1.11.1", "onnxconverter-common==1.13.0", "onnx==1.13.1"),
-                    *("onnxruntime==1.14.1", "protobuf<3.21", "setuptools<68"),
-                ),
-            ),
-        ),
-    ),
-)
-TVM = Reader(
-    name="tvm",
-    title="TVM relay",
-    target="tvm",
-    programs=(
-        Program(
-            PROGRAMS / "tvm.py",
-            Environment("tvm", "3.8", ("hhb-tvm==3.2.3", "tqdm", "tflite", "protobuf<3.21", "setuptools<80")),
-        ),
-    ),
-)
-X2PADDLE = Reader(
-    name="x2paddle",
-    title="x2paddle",
-    target="x2paddle",
-    programs=(
-        Program(
-            PROGRAMS / "x2paddle.py",
-            Environment(
-                "x2paddle",
-                "3.8",
-                (
-                    *("x2paddle==1.6.0", "paddlepaddle==2.6.2", "protobuf==3.20.3", "six", "requests", "pandas"),
-                    *("charset-normalizer==2.1.1", "setuptools<80"),
-                ),
-            ),
-        ),
-    ),
-)
-NCNN = Reader(
-    name="ncnn",
-    title="ncnn",
-    target="ncnn",
-    programs=(Program(PROGRAMS / "ncnn.py", Environment("ncnn", "3.11", ("ncnn==1.0.20261020",)), "caffe2ncnn"),),
-)
+NCNN = _own("ncnn", "ncnn", "3.11", "ncnn==1.0.20261020", command="caffe2ncnn")
 
 
 def reader_names() -> tuple[str, ...]:
