@@ -18,7 +18,7 @@ from lstmc_caffe.proto.net import LayerParameter
 
 @dataclass(frozen=True)
 class CaffeOp(Op):
-    """An op that is one Caffe layer. Its name is ``caffe.`` and the layer's type.
+    """An op that is one Caffe layer. Its name is ``caffe.`` and the layer's type, unless it says another.
 
     ``settings`` says once how its attributes are written and read: for each the path of a field of LayerParameter,
     ``{"slope": "relu_param.negative_slope"}``. Where a field is not an attribute's value as it is, the op has a
@@ -29,6 +29,10 @@ class CaffeOp(Op):
     layer_type: ClassVar[str]
     settings: ClassVar[Mapping[str, str]] = {}
     own_param: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        if "layer_type" in vars(cls):
+            cls.name = vars(cls).get("name", f"caffe.{cls.layer_type}")
 
     def blobs(self, operands: int) -> range:
         """Return the range of operands that are the layer's own learned blobs, not bottoms; they come last."""

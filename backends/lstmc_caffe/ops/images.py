@@ -127,7 +127,6 @@ def unusual_windows(layer: Any, image: Sequence[int]) -> dict[WindowKind, str]:
 class Convolution(CaffeOp, Conv):
     """Convolution (``conv_layer.cpp``) over x [N, C, H, W]; blobs W [out, C / group, kh, kw], b [out]."""
 
-    name = "caffe.Convolution"
     layer_type = "Convolution"
     settings = {
         "num_output": "convolution_param.num_output",
@@ -196,7 +195,6 @@ class _Pooling(CaffeOp, Pool):
     """Pooling of x [N, C, H, W]."""
 
     method: ClassVar[str]
-    layer_type = "Pooling"
     own_param = "pooling_param"
 
     def infer(self, x: TensorType) -> Types:
@@ -231,6 +229,7 @@ class MaxPooling(_Pooling, MaxPool):
     """Pooling, MAX (``pooling_layer.cpp``)."""
 
     name = "caffe.MaxPooling"
+    layer_type = "Pooling"
     method = "MAX"
 
 
@@ -239,4 +238,5 @@ class AvePooling(_Pooling, AvePool):
     """Pooling, AVE (``pooling_layer.cpp``)."""
 
     name = "caffe.AvePooling"
+    layer_type = "Pooling"
     method = "AVE"

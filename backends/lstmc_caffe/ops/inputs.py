@@ -100,7 +100,6 @@ class Feed(CaffeOp):
 class InputLayer(CaffeOp, core.Input):
     """Input (``input_layer.cpp``): a blob that the caller fills."""
 
-    name = "caffe.Input"
     layer_type = "Input"
 
     def write(self, layer: Any) -> None:
@@ -143,7 +142,6 @@ class FilledInput(CaffeOp, core.Input):
 class DummyData(CaffeOp, Leaf):
     """DummyData (``dummy_data_layer.cpp``) with a constant filler: filled once, at set-up."""
 
-    name = "caffe.DummyData"
     layer_type = "DummyData"
     value: float = 0.0
 

@@ -37,7 +37,6 @@ __all__ = [
 class SigmoidLayer(CaffeOp, core.Sigmoid):
     """Sigmoid (``sigmoid_layer.cpp``)."""
 
-    name = "caffe.Sigmoid"
     layer_type = "Sigmoid"
 
 
@@ -45,7 +44,6 @@ class SigmoidLayer(CaffeOp, core.Sigmoid):
 class TanHLayer(CaffeOp, core.Tanh):
     """TanH (``tanh_layer.cpp``)."""
 
-    name = "caffe.TanH"
     layer_type = "TanH"
 
 
@@ -53,7 +51,6 @@ class TanHLayer(CaffeOp, core.Tanh):
 class ReLULayer(CaffeOp, core.Relu):
     """ReLU (``relu_layer.cpp``)."""
 
-    name = "caffe.ReLU"
     layer_type = "ReLU"
 
 
@@ -125,7 +122,6 @@ class RoundingPower(CaffeOp, Pointwise):
 class BNLLLayer(CaffeOp, core.Softplus):
     """BNLL (``bnll_layer.cpp``), binomial normal log likelihood."""
 
-    name = "caffe.BNLL"
     layer_type = "BNLL"
 
 
@@ -133,7 +129,6 @@ class BNLLLayer(CaffeOp, core.Softplus):
 class ELULayer(CaffeOp, core.Elu):
     """ELU (``elu_layer.cpp``)."""
 
-    name = "caffe.ELU"
     layer_type = "ELU"
     settings = {"alpha": "elu_param.alpha"}
 
@@ -142,7 +137,6 @@ class ELULayer(CaffeOp, core.Elu):
 class AbsValLayer(CaffeOp, core.Abs):
     """AbsVal (``absval_layer.cpp``)."""
 
-    name = "caffe.AbsVal"
     layer_type = "AbsVal"
 
 
@@ -150,7 +144,6 @@ class AbsValLayer(CaffeOp, core.Abs):
 class ExpLayer(CaffeOp, core.Exp):
     """Exp (``exp_layer.cpp``), base e."""
 
-    name = "caffe.Exp"
     layer_type = "Exp"
 
 
@@ -158,7 +151,6 @@ class ExpLayer(CaffeOp, core.Exp):
 class LogLayer(CaffeOp, core.Log):
     """Log (``log_layer.cpp``), base e."""
 
-    name = "caffe.Log"
     layer_type = "Log"
 
 
@@ -166,7 +158,6 @@ class LogLayer(CaffeOp, core.Log):
 class SoftmaxLayer(CaffeOp, core.Softmax):
     """Softmax (``softmax_layer.cpp``)."""
 
-    name = "caffe.Softmax"
     layer_type = "Softmax"
     settings = {"axis": "softmax_param.axis"}
 
@@ -178,7 +169,6 @@ class PowerLayer(CaffeOp, Pointwise):
     Its backward divides y by x unless ``power`` is 0, 1 or 2: there the gradient at x = 0 is NaN.
     """
 
-    name = "caffe.Power"
     layer_type = "Power"
     settings = {"power": "power_param.power", "scale": "power_param.scale", "shift": "power_param.shift"}
     power: float = 1.0
@@ -208,7 +198,6 @@ class LRNLayer(CaffeOp, Pointwise):
     Caffe's running sum of squares over channels adds and subtracts, so it is exact for one channel only.
     """
 
-    name = "caffe.LRN"
     layer_type = "LRN"
     settings = {"beta": "lrn_param.beta", "k": "lrn_param.k"}
     own_param = "lrn_param"  # local_size
@@ -249,7 +238,6 @@ class LRNLayer(CaffeOp, Pointwise):
 class DropoutLayer(CaffeOp, core.Dropout):
     """Dropout (``dropout_layer.cpp``): y = x in the phase TEST."""
 
-    name = "caffe.Dropout"
     layer_type = "Dropout"
     settings = {"ratio": "dropout_param.dropout_ratio"}
 

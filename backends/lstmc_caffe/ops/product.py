@@ -33,7 +33,6 @@ __all__ = [
 class InnerProduct(CaffeOp, Linear):
     """InnerProduct (``inner_product_layer.cpp``): flattens from ``axis`` on; blobs W [out, in], b [out]."""
 
-    name = "caffe.InnerProduct"
     layer_type = "InnerProduct"
     settings = {
         "axis": "inner_product_param.axis",
@@ -135,7 +134,6 @@ class Eltwise(CaffeOp):
     Where the two of MAX are equal, the second one has the gradient.
     """
 
-    name = "caffe.Eltwise"
     layer_type = "Eltwise"
     settings = {"operation": "eltwise_param.operation"}
     own_param = "eltwise_param"  # coeff; and stable_prod_grad, which says how a gradient is computed, not which
@@ -272,7 +270,6 @@ class _Broadcast(CaffeOp):
 class Bias(_Broadcast):
     """Bias (``bias_layer.cpp``): z = x + y, y broadcast."""
 
-    name = "caffe.Bias"
     layer_type = "Bias"
     own_param = "bias_param"
 
@@ -287,7 +284,6 @@ class Bias(_Broadcast):
 class Scale(_Broadcast):
     """Scale (``scale_layer.cpp``): z = x * y, y broadcast."""
 
-    name = "caffe.Scale"
     layer_type = "Scale"
     own_param = "scale_param"
 
@@ -381,7 +377,6 @@ class RoundingScale(ScaleBias):
 class EmbedLayer(CaffeOp, Embed):
     """Embed (``embed_layer.cpp``) without a bias; blob W [input_dim, num_output]."""
 
-    name = "caffe.Embed"
     layer_type = "Embed"
     settings = {"input_dim": "embed_param.input_dim", "num_output": "embed_param.num_output"}
     own_param = "embed_param"  # its bias_term, which is false

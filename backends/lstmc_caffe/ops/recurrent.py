@@ -33,7 +33,6 @@ class LSTMUnit(CaffeOp):
     c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c). Caffe sends no gradient to ``cont``.
     """
 
-    name = "caffe.LSTMUnit"
     layer_type = "LSTMUnit"
     operands = ("c_prev", "gates", "cont")
 
@@ -126,7 +125,6 @@ class LSTM(_Recurrent):
     where that ended (``recurrent_layer.cpp``, Forward_cpu), and here from zero, as in the first pass of a net.
     """
 
-    name = "caffe.LSTM"
     layer_type = "LSTM"
     operands = ("x", "cont", "w_xc", "b_c", "w_hc")
     gates = 4
@@ -182,7 +180,6 @@ class RNN(_Recurrent):
     h = tanh(W_xh x + b_h + W_hh (cont h));  o = tanh(W_ho h + b_o). The result is o.
     """
 
-    name = "caffe.RNN"
     layer_type = "RNN"
     operands = ("x", "cont", "w_xh", "b_h", "w_hh", "w_ho", "b_o")
     gates = 1

@@ -46,7 +46,6 @@ def _check_four_axes(name: str, x: TensorType) -> None:
 class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
     """SoftmaxWithLoss (``softmax_loss_layer.cpp``); the first axes of x and label must agree."""
 
-    name = "caffe.SoftmaxWithLoss"
     layer_type = "SoftmaxWithLoss"
     settings = {
         "axis": "softmax_param.axis",
@@ -88,7 +87,6 @@ class SigmoidCrossEntropyLossLayer(CaffeOp, SigmoidCrossEntropyLoss):
     This is the default of every version of the layer; only later versions have a setting for it.
     """
 
-    name = "caffe.SigmoidCrossEntropyLoss"
     layer_type = "SigmoidCrossEntropyLoss"
     normalization: str = "batch_size"
 
@@ -110,7 +108,6 @@ class SigmoidCrossEntropyLossLayer(CaffeOp, SigmoidCrossEntropyLoss):
 class EuclideanLossLayer(CaffeOp, EuclideanLoss):
     """EuclideanLoss (``euclidean_loss_layer.cpp``)."""
 
-    name = "caffe.EuclideanLoss"
     layer_type = "EuclideanLoss"
 
     def infer(self, x: TensorType, target: TensorType) -> Types:
@@ -125,7 +122,6 @@ class EuclideanLossLayer(CaffeOp, EuclideanLoss):
 class AccuracyLayer(CaffeOp, Accuracy):
     """Accuracy (``accuracy_layer.cpp``)."""
 
-    name = "caffe.Accuracy"
     layer_type = "Accuracy"
     settings = {
         "top_k": "accuracy_param.top_k",
@@ -138,7 +134,6 @@ class AccuracyLayer(CaffeOp, Accuracy):
 class Reduction(CaffeOp, AlongAxis):
     """Reduction, SUM (``reduction_layer.cpp``): x summed over all axes from ``axis`` on."""
 
-    name = "caffe.Reduction"
     layer_type = "Reduction"
     settings = {"axis": "reduction_param.axis"}
     operands = ("x",)

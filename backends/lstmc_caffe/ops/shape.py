@@ -20,7 +20,6 @@ __all__ = ["ConcatLayer", "ReshapeLayer", "SliceLayer", "SplitLayer", "TileLayer
 class SliceLayer(CaffeOp, Split):
     """Slice (``slice_layer.cpp``)."""
 
-    name = "caffe.Slice"
     layer_type = "Slice"
     settings = {"axis": "slice_param.axis"}
 
@@ -42,7 +41,6 @@ class SliceLayer(CaffeOp, Split):
 class ConcatLayer(CaffeOp, Concat):
     """Concat (``concat_layer.cpp``)."""
 
-    name = "caffe.Concat"
     layer_type = "Concat"
     settings = {"axis": "concat_param.axis"}
 
@@ -51,7 +49,6 @@ class ConcatLayer(CaffeOp, Concat):
 class ReshapeLayer(CaffeOp, Reshape):
     """Reshape (``reshape_layer.cpp``): shares its bottom's memory, copies nothing."""
 
-    name = "caffe.Reshape"
     layer_type = "Reshape"
 
     def write(self, layer: Any) -> None:
@@ -78,7 +75,6 @@ class ReshapeLayer(CaffeOp, Reshape):
 class TileLayer(CaffeOp, Tile):
     """Tile (``tile_layer.cpp``)."""
 
-    name = "caffe.Tile"
     layer_type = "Tile"
     settings = {"axis": "tile_param.axis", "tiles": "tile_param.tiles"}
 
@@ -87,7 +83,6 @@ class TileLayer(CaffeOp, Tile):
 class SplitLayer(CaffeOp):
     """Split (``split_layer.cpp``): its tops share its bottom's memory; their gradients add up."""
 
-    name = "caffe.Split"
     layer_type = "Split"
     operands = ("x",)
     copies: int = 2
