@@ -15,7 +15,7 @@ import torch
 from lstmc.backend import Artifact, Compiled, Execution, Parts, RunArrays
 from lstmc.errors import BackendError
 from lstmc.files.output import write_files
-from lstmc.files.reading import read_file, regular
+from lstmc.files.reading import read_file, reading, regular
 from lstmc.ir import Graph
 from lstmc.manifest import read_manifest
 from lstmc.nets.session import NetFiles
@@ -56,10 +56,8 @@ def _floats(value: torch.Tensor) -> Array:
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a file. Raises :class:`BackendError` for a file that is no state dict."""
-    try:
+    with reading(path, BackendError):
         return _state(regular(path), str(path))
-    except OSError as error:
-        raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:

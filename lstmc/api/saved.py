@@ -16,7 +16,7 @@ from lstmc.api.running import On, Stream, by_name, is_gpu, layers_html, stream_f
 from lstmc.backend import Backend, Layer, LintReport, target_of
 from lstmc.errors import BackendError, ModelFileError
 from lstmc.files.arrays import AnyArray
-from lstmc.files.reading import read_file
+from lstmc.files.reading import read_file, reading
 from lstmc.manifest import manifest_path, read_manifest
 from lstmc.nets.generation import Vocabulary, Writer
 from lstmc.ops import Array
@@ -50,12 +50,8 @@ class SavedNet:
             raise ModelFileError(f"{self.path}: expected a net as text, found a file that is not UTF-8") from None
 
     def _content(self) -> bytes:
-        try:
+        with reading(self.path, ModelFileError):
             return read_file(self.path)
-        except FileNotFoundError:
-            raise ModelFileError(f"no such file: {self.path}") from None
-        except OSError as error:
-            raise ModelFileError(f"{self.path}: cannot be read: {error.strerror}") from None
 
     @property
     def layers(self) -> tuple[Layer, ...]:

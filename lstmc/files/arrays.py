@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import DataError, LstmcError
-from lstmc.files.reading import regular
+from lstmc.files.reading import reading, regular
 from lstmc.plugins import need
 from lstmc.process.status import free_memory
 
@@ -195,16 +195,13 @@ def _stored_array(
 
 @contextmanager
 def _readable(path: Path, error: type[LstmcError], expected: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
-    except _DAMAGED:
-        raise error(f"{path}: expected {expected}, found something else") from None
-    except OSError as cause:
-        if cause.strerror is None:  # of bz2, for damaged elements
+    with reading(path, error):
+        try:
+            yield
+        except (*_DAMAGED, OSError) as cause:
+            if isinstance(cause, OSError) and cause.strerror is not None:  # else of bz2, for damaged elements
+                raise
             raise error(f"{path}: expected {expected}, found something else") from None
-        raise error(f"{path}: cannot be read: {cause.strerror}") from None
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -237,13 +234,8 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
     for a file that is not there, is no such file, is damaged, holds Python objects, or keeps elements in other files,
     and for HDF5 without the package h5py.
     """
-    try:
-        with regular(path).open("rb") as file:
-            start = file.read(len(HDF5_SIGNATURE))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    with reading(path, DataError), regular(path).open("rb") as file:
+        start = file.read(len(HDF5_SIGNATURE))
     if not start.startswith((HDF5_SIGNATURE, b"PK", b"\x93NUMPY")):
         raise DataError(f"{path}: expected {EXPECTED}, found something else", notes=[SAVE])
     arrays = _read_hdf5(path) if start == HDF5_SIGNATURE else read_npz(path, DataError, EXPECTED)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from errno import EINVAL, EISDIR, ENOMEM
 from pathlib import Path
 
+from lstmc.errors import LstmcError
 from lstmc.process.status import free_memory
 
 
@@ -31,3 +34,14 @@ def read_file(path: Path) -> bytes:
     if size > free:
         raise OSError(ENOMEM, f"it has {size:,} bytes, and {free:,} bytes of memory are free", str(path))
     return path.read_bytes()
+
+
+@contextmanager
+def reading(path: object, error: type[LstmcError]) -> Iterator[None]:
+    """Raise ``error`` for a file that is not there, or cannot be read, in the block."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except OSError as cause:
+        raise error(f"{path}: cannot be read: {cause.strerror}") from None

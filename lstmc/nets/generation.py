@@ -16,6 +16,7 @@ from pydantic import AfterValidator
 from lstmc.backend import Steps
 from lstmc.errors import Argument, BackendError, DataError
 from lstmc.files.json_file import NotExpected, parse_json, read_bounded
+from lstmc.files.reading import reading
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 
@@ -63,15 +64,12 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
     Raises :class:`DataError` for a file that is not there or no such thing, and for symbols that are there twice.
     """
-    try:
+    with reading(path, DataError):
         content = read_bounded(path)  # not as text, which would make one of the two kinds of line ends
+    try:
         symbols = tuple(parse_json(content, list[Symbol]) if path.suffix == ".json" else content.decode())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: expected the symbols as UTF-8 text, found something else") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except NotExpected as wrong:
         raise DataError(f"{path}: {wrong}") from None
     if not symbols:

@@ -16,7 +16,7 @@ from lstmc.api.options import TrainingOptions, options_of
 from lstmc.errors import Mend, SweepError
 from lstmc.files.json_file import NotExpected, read_json
 from lstmc.files.output import hold_folder, set_aside, write_files
-from lstmc.files.reading import regular
+from lstmc.files.reading import reading, regular
 from lstmc.plugins import need
 from lstmc.process.pool import Pool, pool
 from lstmc.runs.metrics import METRICS, read_metrics
@@ -149,11 +149,8 @@ def _write_definition(folder: Path, definition: Definition) -> None:
 
 
 def _file_digest(path: Path) -> str:
-    try:
-        with regular(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise SweepError(f"{path}: cannot be read: {error.strerror}") from None
+    with reading(path, SweepError), regular(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 TRIES = 3  # of a point whose run is interrupted again and again

@@ -24,7 +24,7 @@ import numpy as np
 
 from lstmc.errors import Argument, SweepError
 from lstmc.files.json_file import Count, NotExpected, Number, read_json
-from lstmc.files.reading import read_file
+from lstmc.files.reading import read_file, reading
 from lstmc.runs.metrics import Record, Smoothed
 
 __all__ = ["COSTS", "Goal", "OverSeeds", "Range", "Row", "Space", "over_seeds"]
@@ -97,16 +97,12 @@ class Space:
 
         Raises :class:`SweepError` for a file that is not there or no such file.
         """
+        with reading(path, SweepError):
+            content = read_file(path)
         try:
-            values = tomllib.loads(read_file(path).decode())
-        except FileNotFoundError:
-            raise SweepError(f"{path}: no such file") from None
-        except OSError as error:
-            raise SweepError(f"{path}: cannot be read: {error.strerror}") from None
+            return cls.from_values(tomllib.loads(content.decode()))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SweepError(f"{path}: expected TOML, found something else: {error}") from None
-        try:
-            return cls.from_values(values)
         except SweepError as error:
             raise SweepError(f"{path}: {error.message}") from None
 

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from lstmc.backend import Artifact, Violation
 from lstmc.errors import Argument, BackendError
-from lstmc.files.reading import read_file, regular
+from lstmc.files.reading import read_file, reading, regular
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import ImportOptions, SourceCheck, SourceNet
 from lstmc.text import nearest_or_all
@@ -242,13 +242,10 @@ def _is_caffemodel(path: Path) -> bool:
 
 
 def _caffemodel(path: Path) -> bytes:
-    try:
+    with reading(path, SourceError):
         content = read_file(path)
+    try:
         RawNet.FromString(content)
-    except FileNotFoundError:
-        raise SourceError(f"{path}: no such file") from None
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
     except DecodeError:
         raise SourceError(f"{path}: expected a caffemodel, found something else, or a damaged one") from None
     return content

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmc.errors import BackendError, PluginError
-from lstmc.files.reading import read_file
+from lstmc.files.reading import read_file, reading
 from lstmc.plugins import distribution, entry_points_of, load_point, malformed, only_entry_point, origin
 from lstmc.text import did_you_mean
 from lstmc_caffe.targets.target import Target, parse
@@ -118,13 +118,11 @@ def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Targe
     if where in above:
         raise BackendError(f"{where}: base: targets are built on each other in a circle: {' on '.join(above)}")
     try:
-        data = tomllib.loads((read_file(file) if isinstance(file, Path) else file.read_bytes()).decode())
-    except FileNotFoundError:
-        raise BackendError(f"{where}: no such file") from None
+        with reading(where, BackendError):
+            content = read_file(file) if isinstance(file, Path) else file.read_bytes()
+        data = tomllib.loads(content.decode())
     except UnicodeDecodeError:
         raise BackendError(f"{where}: expected a target as TOML, found a file that is not UTF-8") from None
-    except OSError as error:
-        raise BackendError(f"{where}: cannot be read: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise BackendError(f"{where}: expected a target as TOML: {error}") from None
     except RecursionError:

@@ -15,7 +15,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from lstmc.errors import BackendError, WeightsError
-from lstmc.files.reading import read_file
+from lstmc.files.reading import read_file, reading
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.manifest import Stored, read_manifest
@@ -309,13 +309,10 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     ``blobs`` is a manifest's: for each name the owning layer, the blob's index and its shape. Raises
     :class:`WeightsError` for a file that is no caffemodel, or that lacks a blob or has it in another shape.
     """
-    try:
+    with reading(path, WeightsError):
         content = read_file(path)
+    try:
         model = RawNet.FromString(content)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file") from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
     except DecodeError:
         raise WeightsError(f"{path}: expected a caffemodel, found something else") from None
     layers = {layer.name: layer for layer in model.layer}
