@@ -104,11 +104,6 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
     )
 
 
-def _fused(target: Target) -> Passes:
-    """Each scan is one generated layer."""
-    return (*LOOP_PASSES, *legalization(target.trained, fused=True), Cse())
-
-
 def _of_parameters(target: Target) -> Passes:
     """What is made of parameters as weights, if they are not trained; convolutions as products where there are none."""
     if target.trained:
@@ -187,7 +182,7 @@ def _passes(target: Target) -> Passes:
         case ("blobs", "slice", "layers"):
             return _layers(target, "packed", native=True)
         case ("blobs", "slice", "fused"):
-            return _fused(target)
+            return (*LOOP_PASSES, *legalization(target.trained, fused=True), Cse())
         case ("rows", "slice", "unrolled"):
             return _rows(target)
         case ("rows", "steps", "unrolled"):

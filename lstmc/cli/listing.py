@@ -74,15 +74,13 @@ def _entry(name: str) -> str:
     entry = entry_of(name)
     try:
         only_entry_point(CELLS, name, "cell")
-        title = f"{entry.year} {entry.title}" if entry else _summary(name)
+        title = (
+            f"{entry.year} {entry.title}" if entry else lstmc.api.installed.cell_summary(lstmc.backend.load_cell(name))
+        )
     except PluginError as error:
         out.print(error.message, markup=False, style="red", soft_wrap=True)
         return ""
     return f" {name:{WIDEST}} {title}"
-
-
-def _summary(name: str) -> str:
-    return lstmc.api.installed.cell_summary(lstmc.backend.load_cell(name))
 
 
 def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | None) -> None:

@@ -165,7 +165,8 @@ def _applied(function: str, operation: Op, values: tuple[Value, ...]) -> tuple[V
         signature(operation.infer).bind(*values)
     except TypeError:
         operands = ", ".join(operation.operands) or "no Value"
-        raise DslError(f"{operation.name} takes {operands}, found {_values(len(values))}", loc=loc) from None
+        count = "1 Value" if len(values) == 1 else f"{len(values) or 'no'} Values"
+        raise DslError(f"{operation.name} takes {operands}, found {count}", loc=loc) from None
     if not values:
         raise DslError(
             f"{function}: {operation.name} has no operands: a value starts from an Input, or from numbers", loc=loc
@@ -181,10 +182,6 @@ def _applied(function: str, operation: Op, values: tuple[Value, ...]) -> tuple[V
             loc=loc,
         ) from error
     return tuple(Value(trace, ref) for ref in refs)
-
-
-def _values(count: int) -> str:
-    return "1 Value" if count == 1 else f"{count or 'no'} Values"
 
 
 __all__ = ["op", "op_results", "pointwise"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, replace
+from operator import add, sub
 from typing import Any
 
 from lstmc.ir import Graph, Node, Ref, is_weight
@@ -284,16 +285,8 @@ def _of_models(op: Op) -> Op:
     return kind(**{field.name: getattr(op, field.name) for field in fields(kind)})
 
 
-def _add(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    return r.aligned(args[0], node, columns) + r.aligned(args[1], node, columns)
-
-
-def _sub(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    return r.aligned(args[0], node, columns) - r.aligned(args[1], node, columns)
-
-
-def _mul(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
-    return multiplied(r.aligned(args[0], node, columns), r.aligned(args[1], node, columns))
+def _of_two(function: Callable[[Polynomial, Polynomial], Polynomial | None]) -> Formula:
+    return lambda r, node, args, columns: function(*(r.aligned(ref, node, columns) for ref in args))
 
 
 def multiplied(x: Polynomial, y: Polynomial) -> Polynomial | None:
@@ -378,9 +371,9 @@ def _joined(graph: Graph, x: Ref) -> list[tuple[Ref, tuple[int, int]]]:
 
 
 CORE_FORMULAS: Mapping[type[Op], Formula] = {
-    Add: _add,
-    Sub: _sub,
-    Mul: _mul,
+    Add: _of_two(add),
+    Sub: _of_two(sub),
+    Mul: _of_two(multiplied),
     Affine: _affine,
     Full: _full,
     Pointwise: _function,

@@ -90,10 +90,6 @@ def _ascending(value: Any) -> tuple[int, ...] | None:
     return tuple(numbers)
 
 
-def _flag(text: str) -> bool | None:
-    return {"true": True, "false": False}.get(text)
-
-
 ABOVE_0 = _number("a number above 0", lambda x: bool(x > 0))
 FROM_0 = _number("a number from 0 on", lambda x: bool(x >= 0))
 BELOW_1 = _number("a number from 0 on and below 1", lambda x: bool(0 <= x < 1))
@@ -102,7 +98,9 @@ COUNT = _whole(1, LARGEST)
 FROM_0_COUNT = _whole(0, LARGEST)
 SEED = _whole(0, 2**32 - 1)
 COUNTS = Kind("integers from 1 on, each above the last", _ascending, lambda text: [whole(n) for n in text.split(",")])
-FLAG = Kind("true or false", lambda value: value if isinstance(value, bool) else None, _flag)
+FLAG = Kind(
+    "true or false", lambda value: value if isinstance(value, bool) else None, {"true": True, "false": False}.get
+)
 
 
 TYPES = ("SGD", "Nesterov", "Adam", "AdaGrad", "RMSProp", "AdaDelta")

@@ -143,7 +143,8 @@ def train_point(task: Task) -> Outcome:
             run = _train(task, folder)
             iteration, costs = run.iteration, {name: getattr(run, name) for name in COSTS}
         except LstmcError as error:
-            reason, final = _summary(error), Mend.RESUME not in error.mends
+            reason = "; ".join((error.message, *error.notes[:1])).replace("\n", " ")
+            final = Mend.RESUME not in error.mends
         records = read_metrics(folder / METRICS)
         iteration = iteration or max((record["iteration"] for record in records), default=0)
         if not reason and iteration < task.budget:
@@ -183,11 +184,6 @@ def command(training: Training, folder: Path) -> str:
         f", {name}={value!r}" for name, value in rest.items() if value is not None and value != {} and value != ()
     )
     return f"lstmc.train({model}, {training.data!r}, out={str(folder)!r}{arguments})"
-
-
-def _summary(error: LstmcError) -> str:
-    """Return an error in a line: its message, and the first of its notes."""
-    return "; ".join((error.message, *error.notes[:1])).replace("\n", " ")
 
 
 def _cancelled() -> Callable[[], bool]:

@@ -102,7 +102,9 @@ def unpack_source(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-            if not member.isfile() or not _is_included(str(path)) or ".." in path.parts:
+            name = str(path)
+            included = name.startswith(_INCLUDED) and name not in _GENERATED and not name.startswith(_EXCLUDED)
+            if not member.isfile() or not included or ".." in path.parts:
                 continue
             content = tar.extractfile(member)
             assert content is not None  # it is a regular file
@@ -117,10 +119,6 @@ def add_own_files(recipe: Recipe, folder: Path) -> None:
     for name, content in recipe.added_content.items():
         (folder / ADDED).mkdir(exist_ok=True)
         (folder / ADDED / name).write_bytes(content)
-
-
-def _is_included(path: str) -> bool:
-    return path.startswith(_INCLUDED) and path not in _GENERATED and not path.startswith(_EXCLUDED)
 
 
 def _sha256(path: Path) -> str:

@@ -231,7 +231,7 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
             return scan_to_layer(b, node, args)
         if isinstance(node.op, Scan):
             scan = in_bodies(node.op, lambda body: legalized(body, counts, trained, fused))
-            values = [_operand(b, scan, i, ref) for i, ref in enumerate(args)]
+            values = [ref if scan.role(i) == "weight" else as_value(b, ref) for i, ref in enumerate(args)]
             return b.add(scan, *values, names=node.names, loc=node.loc)
         if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp):
             return None
@@ -249,10 +249,6 @@ def legalized(graph: Graph, counts: Counter[str], trained: bool, fused: bool) ->
         return used(rule, b, node, args)
 
     return outputs_as_values(rewrite(graph, visit), counts)
-
-
-def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
-    return ref if scan.role(slot) == "weight" else as_value(b, ref)
 
 
 def untie_transposes(graph: Graph) -> Graph:

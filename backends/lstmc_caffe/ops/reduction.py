@@ -43,7 +43,14 @@ def _check_four_axes(name: str, x: TensorType) -> None:
 
 
 @dataclass(frozen=True)
-class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
+class _Loss(CaffeOp):
+    def write(self, layer: Any) -> None:
+        super().write(layer)
+        layer.loss_weight.append(0.0)
+
+
+@dataclass(frozen=True)
+class SoftmaxWithLoss(_Loss, SoftmaxLoss):
     """SoftmaxWithLoss (``softmax_loss_layer.cpp``); the first axes of x and label must agree."""
 
     layer_type = "SoftmaxWithLoss"
@@ -58,10 +65,6 @@ class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
         result = super().infer(x, label)
         _check_first_axes(self.name, x, label)
         return result
-
-    def write(self, layer: Any) -> None:
-        super().write(layer)
-        layer.loss_weight.append(0.0)
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
@@ -81,7 +84,7 @@ class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
 
 
 @dataclass(frozen=True)
-class SigmoidCrossEntropyLossLayer(CaffeOp, SigmoidCrossEntropyLoss):
+class SigmoidCrossEntropyLossLayer(_Loss, SigmoidCrossEntropyLoss):
     """SigmoidCrossEntropyLoss (``sigmoid_cross_entropy_loss_layer.cpp``), over the size of the first axis.
 
     This is the default of every version of the layer; only later versions have a setting for it.
@@ -96,16 +99,13 @@ class SigmoidCrossEntropyLossLayer(CaffeOp, SigmoidCrossEntropyLoss):
         _check_four_axes(self.name, x)
         return super().infer(x, target)
 
-    def write(self, layer: Any) -> None:
-        layer.loss_weight.append(0.0)
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         return Sample(cls(), SigmoidCrossEntropyLoss.sample(draw).operands)
 
 
 @dataclass(frozen=True)
-class EuclideanLossLayer(CaffeOp, EuclideanLoss):
+class EuclideanLossLayer(_Loss, EuclideanLoss):
     """EuclideanLoss (``euclidean_loss_layer.cpp``)."""
 
     layer_type = "EuclideanLoss"
@@ -113,9 +113,6 @@ class EuclideanLossLayer(CaffeOp, EuclideanLoss):
     def infer(self, x: TensorType, target: TensorType) -> Types:
         _check_four_axes(self.name, x)
         return super().infer(x, target)
-
-    def write(self, layer: Any) -> None:
-        layer.loss_weight.append(0.0)
 
 
 @dataclass(frozen=True)

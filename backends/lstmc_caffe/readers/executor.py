@@ -198,7 +198,7 @@ class ReaderSession:
         args = {"folder": str(folder), "wanted": {name: list(shape) for name, shape in outputs.items()}}
         inputs = {name: np.asarray(array, np.float32) for name, array in blobs.items()}
         for program in self.reader.programs:
-            if _has(program, "convert"):
+            if "def convert(" in program.file.read_text(encoding="utf-8"):
                 shapes = {name: list(array.shape) for name, array in inputs.items()}
                 self._call(program, "convert", {**args, "inputs": shapes}, {})
         values = self._call(self.reader.programs[-1], "run", args, inputs)[1].get("arrays", {})
@@ -266,10 +266,6 @@ def check_commands(reader: Reader) -> None:
                 f"{reader.title} needs {program.command} on the path or in ~/.local/bin: docs/readers/index.md says how"
                 " to build it"
             )
-
-
-def _has(program: Program, function: str) -> bool:
-    return f"def {function}(" in program.file.read_text(encoding="utf-8")
 
 
 def _own_words(error: CaffeError, title: str, function: str) -> str:

@@ -77,7 +77,7 @@ class Narrow(Pass):
             form = Form(self.target, b, node)
             if _fits_unchanged(form, node.op, args):
                 return None
-            rule = _rule_for(node.op)
+            rule = RULES.get(type(node.op)) or (pointwise if isinstance(node.op, Pointwise) else as_it_is)
             counts[rule.__name__] += 1
             return rule(form, node.op, args)
 
@@ -263,10 +263,6 @@ RULES: dict[type[Op], NarrowRule] = {
     **FUNCTIONS,
     caffe.DropoutLayer: dropout,
 }
-
-
-def _rule_for(op: Op) -> NarrowRule:
-    return RULES.get(type(op)) or (pointwise if isinstance(op, Pointwise) else as_it_is)
 
 
 LEAST_STEP = 2.0**27  # from this factor on tanh is 1, 0 or -1 of every number that float16 has: the least is 2^-24

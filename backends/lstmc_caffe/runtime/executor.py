@@ -105,7 +105,7 @@ class CaffeExecutor:
         blobs = {name: array for name, array in result.blobs.items() if name in names}
         lost = parameters_that_lose_gradients(graph)
         manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
-        gradients = _parameter_gradients(manifest, arrays.weights, result.param_diffs)
+        gradients = backward(forward(manifest.weights, params=arrays.weights), result.param_diffs).params
         return Execution(
             values=inputs | blobs | host_values(graph, blobs),
             input_gradients=input_gradients(graph, result.diffs),
@@ -135,13 +135,6 @@ def parameters_that_lose_gradients(graph: Graph) -> list[str]:
     ]
     needed = graph.needed(ref for ref in dict.fromkeys(blobs) if readers[ref] > 1)
     return [node.name for node in graph if isinstance(node.op, Param) and node.name in needed]
-
-
-def _parameter_gradients(
-    manifest: Manifest, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Return the gradients of parameters from those of blobs, by the manifest's graph of weights."""
-    return backward(forward(manifest.weights, params=weights), blob_gradients).params
 
 
 def written_settings(prototxt: bytes, manifest: Manifest) -> Iterator[tuple[str, float]]:

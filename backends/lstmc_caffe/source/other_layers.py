@@ -86,10 +86,6 @@ def _product(g: LayerCall, op: ops.InnerProduct | ops.TransposedInnerProduct) ->
     return g.layers.linear(x, w if isinstance(op, ops.InnerProduct) else w.transposed(), b[0] if b else None)
 
 
-def _rounding(g: LayerCall, op: ops.RoundingPower) -> str:
-    return g.layers.affine(g.layers.apply("round", g.x), 1.0, op.shift)
-
-
 def _rounded(g: LayerCall) -> str | None:
     """Return the value rounded by adding a large shift, if this layer subtracts the shift again."""
     maker = g.layers.builder.producer(g.x)
@@ -116,10 +112,6 @@ def _broadcast(g: LayerCall, op: ops.Scale | ops.Bias, blobs: Sequence[Weight]) 
     covered = g.types[0].shape[op.axis : op.axis + op.num_axes]
     shape = (*covered, *(1,) * (g.types[0].rank - op.axis - len(covered)))
     return g.layers.binary(kind, g.x, blobs[0].reshaped(*shape) if blobs else g.layers.reshape(g.xs[1], shape))
-
-
-def _bias(g: LayerCall, op: ops.Bias) -> str:
-    return _broadcast(g, op, g.learned(op))
 
 
 def _power(g: LayerCall, op: ops.PowerLayer) -> str:
@@ -159,9 +151,9 @@ OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
     ops.InnerProduct: _product,
     ops.TransposedInnerProduct: _product,
     ops.Eltwise: _eltwise,
-    ops.Bias: _bias,
+    ops.Bias: lambda g, op: _broadcast(g, op, g.learned(op)),
     ops.PowerLayer: _power,
-    ops.RoundingPower: _rounding,
+    ops.RoundingPower: lambda g, op: g.layers.affine(g.layers.apply("round", g.x), 1.0, op.shift),
     ops.SliceLayer: lambda g, op: g.layers.split(g.x, op.sizes, op.axis),
     ops.ConcatLayer: lambda g, op: g.layers.concat(g.xs, op.axis),
     ops.ReshapeLayer: lambda g, op: g.layers.reshape(g.x, op.shape),

@@ -67,7 +67,8 @@ def lint_net(net: Any, target: Target) -> LintReport:
     for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
         violations += lint_layer(layer, bottoms, tops, target)
         violations += before.lint(layer, target)
-    unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items()) if _asks_for_shapes(target) else ()
+    asked = any(rule.axes or rule.steps_at_most or rule.rows_at_most or rule.columns_at_least for rule in target.rule)
+    unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items()) if asked else ()
     return LintReport(tuple(violations), unknown, len(net.layer), warnings(net.layer, target))
 
 
@@ -81,10 +82,6 @@ def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorTyp
     op.write(layer)
     violations = lint_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target, rows=False)
     return list(violations)
-
-
-def _asks_for_shapes(target: Target) -> bool:
-    return any(rule.axes or rule.steps_at_most or rule.rows_at_most or rule.columns_at_least for rule in target.rule)
 
 
 def misspelt(text: str, net: Any) -> Iterator[UnknownField]:

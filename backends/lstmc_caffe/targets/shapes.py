@@ -135,10 +135,6 @@ def _declared(param: str) -> Infer:
     return infer
 
 
-def _same(layer: Any, bottoms: list[Shape]) -> list[Shape]:
-    return [bottoms[0]] * len(layer.top)
-
-
 def flattened(layer: Any, shape: Shape) -> Shape:
     """The shape of a Flatten's top. Raises :class:`ShapeError` for axes that its bottom does not have."""
     param = layer.flatten_param
@@ -153,7 +149,10 @@ def _recurrent(layer: Any, bottoms: list[Shape]) -> list[Shape]:
 
 LOSSES = ("EuclideanLoss", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "Accuracy")
 REST: dict[str, Infer] = {
-    **dict.fromkeys(("BatchNorm", "Clip", "LRN", "MVN", "PReLU", "Swish", "Threshold"), _same),
+    **dict.fromkeys(
+        ("BatchNorm", "Clip", "LRN", "MVN", "PReLU", "Swish", "Threshold"),
+        lambda layer, bottoms: [bottoms[0]] * len(layer.top),
+    ),
     "Flatten": lambda layer, bottoms: [flattened(layer, bottoms[0])],
     "Silence": lambda layer, bottoms: [],
     # of several tops

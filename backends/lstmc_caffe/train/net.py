@@ -27,7 +27,6 @@ from lstmc.runs.updates import not_finite_in
 from lstmc.verification.conditioning import NotFinite
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, Eltwise, FilledInput, InputLayer
-from lstmc_caffe.processes.process import CaffeLocation, WorkerProcess
 from lstmc_caffe.processes.ranks import LaunchedRank, RanksProcess
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import load_target
@@ -319,16 +318,13 @@ class CaffeRanks:
                 " the ranks: leave it out",
                 arguments=(argument,),
             )
-        self._runner = Runner(for_gpu=gpu, start=self._start)
+        self._runner = Runner(for_gpu=gpu, start=lambda location: self._own or RanksProcess(location, self.count))
         self._own: LaunchedRank | None = None
         if count is None and world > 1:
             self._own = LaunchedRank(self._runner.location)
             if self._own.rank:
                 self._own.work()
         self.count = self._own.size if self._own else count or 1
-
-    def _start(self, location: CaffeLocation) -> WorkerProcess:
-        return self._own or RanksProcess(location, self.count)
 
     def train(
         self,

@@ -78,10 +78,6 @@ def build_id(path):
                 notes = file.read(length)
                 note = re.search(b"\x04\0\0\0(....)\x03\0\0\0GNU\0", notes, re.DOTALL)
                 if note:
-                    return "".join("%02x" % byte for byte in bytearray(notes[note.end() :][: _number(note.group(1))]))
+                    (size,) = struct.unpack("<I", note.group(1))
+                    return "".join("%02x" % byte for byte in bytearray(notes[note.end() :][:size]))
     return ""
-
-
-def _number(four):
-    # type: (bytes) -> int
-    return int(struct.unpack("<I", four)[0])

@@ -88,7 +88,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     for node in with_progress(graph, "making the net's layers"):
         if not isinstance(node.op, CaffeOp) or node.name in unwritten:
             continue  # a parameter, a blob made of some, or a constant that a layer has in itself
-        title = _section_title(node)
+        title = "the model" if node.step is None else f"{node.step.scan}, step {node.step.t}"
         if not sections or sections[-1].title != title:
             sections.append(Section(title))
         _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {}, target)
@@ -147,10 +147,6 @@ def _inlined(graph: Graph) -> set[str]:
             reads.update(args[slot] for slot in node.op.inlined(len(args)))
     readers = graph.readers()
     return {ref.node for ref, count in reads.items() if readers[ref] == count}
-
-
-def _section_title(node: Node) -> str:
-    return "the model" if node.step is None else f"{node.step.scan}, step {node.step.t}"
 
 
 def _write_layer(
@@ -222,11 +218,8 @@ def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Fill
         return None
     filler = fillers.pop()
     symmetric = filler in (Constant(0), Constant(0.0)) or (isinstance(filler, Uniform) and filler.min == -filler.max)
-    return filler if symmetric or not _negated(graph, blob) else None
-
-
-def _negated(graph: Graph, blob: Ref) -> bool:
-    return any(isinstance(graph.node(name).op, Affine) for name in graph.needed([blob]))
+    negated = any(isinstance(graph.node(name).op, Affine) for name in graph.needed([blob]))
+    return filler if symmetric or not negated else None
 
 
 def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: bool, loc: SrcLoc | None) -> None:
