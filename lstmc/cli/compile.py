@@ -26,7 +26,7 @@ from lstmc.cli.arguments import (
     compile_options,
 )
 from lstmc.cli.commands import advanced, option
-from lstmc.cli.console import PLAIN, Rows, out, output, table
+from lstmc.cli.console import PLAIN, Rows, out, output, print_files, table
 from lstmc.cli.options import BatchOption, ExampleOption, ProveOption, SolverOption
 from lstmc.cli.streams import NumbersArguments, complete_numbers, verify_numbers
 from lstmc.errors import BackendError
@@ -111,11 +111,7 @@ def compile_command(
     if example is not None:
         files |= net.example(example)
     lacking = _add_built(net, files)
-    paths = write_files(folder, files)
-    wrote = table("wrote", "file", "bytes", key="files")
-    for path in paths:
-        wrote.add_row(str(path), path.stat().st_size)
-    out.print(wrote)
+    print_files(write_files(folder, files))
     if lacking is not None:
         out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
     more = _unused_weights(source, weights, net) if model.file is not None else []

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
@@ -260,6 +261,14 @@ def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN,
     rows = Rows(key, title, columns, texts, styles)
     output.tables.append(rows)
     return rows
+
+
+def print_files(paths: Iterable[Path], *more: tuple[str, int]) -> None:
+    """Print the files that were written with their bytes, and ``more`` rows."""
+    wrote = table("wrote", "file", "bytes", key="files")
+    for row in (*((str(path), path.stat().st_size) for path in paths), *more):
+        wrote.add_row(*row)
+    out.print(wrote)
 
 
 MENDS: Mapping[Mend, str] = {

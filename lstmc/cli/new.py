@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import jinja2
 
 from lstmc.cli.commands import argument, option
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, print_files
 from lstmc.errors import StartError
 from lstmc.files.output import write_files
 from lstmc.text import did_you_mean
@@ -75,9 +75,6 @@ def new_command(
     ```
     """
     place = folder or (Path(name) if kind == "plugin" else Path())
-    wrote = table("wrote", "file", "bytes", key="files")
-    for path, content in start_files(kind, name, place).items():
-        written_path = write_files((place / path).parent, {Path(path).name: content})[0]
-        wrote.add_row(str(written_path), len(content))
-    out.print(wrote)
+    files = start_files(kind, name, place)
+    print_files(write_files((place / path).parent, {Path(path).name: files[path]})[0] for path in files)
     out.print(f"its tests: pip install pytest; python -m pytest {place}", markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from lstmc.api.low_precision import PLAIN, StreamedModel
 from lstmc.api.models import bound_weights, trace_model
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.commands import Command, Group, interruptible, option, typer_command
-from lstmc.cli.console import Form, out, output, table
+from lstmc.cli.console import Form, out, output, print_files, table
 from lstmc.cli.options import BatchOption, FormOption, OutputsOption, parse_sizes, whole_from_0
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
@@ -107,10 +107,7 @@ def golden_command(
     """
     streamed = streamed_model(model, weights, target, data, None, None, form)
     width = parse_sizes(model.sizes or []).get(streamed.batch or "", 1)
-    wrote = table("wrote", "file", "bytes", key="files")
-    for path in write_files(folder, streamed.golden(min(steps, streamed.sequences.steps), width)):
-        wrote.add_row(str(path), path.stat().st_size)
-    out.print(wrote)
+    print_files(write_files(folder, streamed.golden(min(steps, streamed.sequences.steps), width)))
 
 
 def calibrate_command(
@@ -146,12 +143,8 @@ def calibrate_command(
     inner = {name.partition("/")[2]: content for name, content in files.items() if "/" in name}
     if inner:
         write_files(folder / STEPS, inner)
-    wrote = table("wrote", "file", "bytes", key="files")
-    for path in write_files(folder, own):
-        wrote.add_row(str(path), path.stat().st_size)
-    if inner:
-        wrote.add_row(f"{folder / STEPS}: {len(inner)} files", sum(map(len, inner.values())))
-    out.print(wrote)
+    more = [(f"{folder / STEPS}: {len(inner)} files", sum(map(len, inner.values())))] if inner else []
+    print_files(write_files(folder, own), *more)
 
 
 def streamed_model(

@@ -21,7 +21,7 @@ from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
 from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, training_options
 from lstmc.cli.commands import ActivityLine, activity_line, advanced, interruptible, option
-from lstmc.cli.console import Printer, err, out, output, table
+from lstmc.cli.console import Printer, err, out, output, print_files
 from lstmc.cli.options import (
     LossModelArgument,
     OverwriteOption,
@@ -110,10 +110,7 @@ def train_command(
         out.print(f"earlier runs are in {folder / PREVIOUS}", markup=False, soft_wrap=True)
     if result.not_drawn:
         out.print(result.not_drawn, markup=False)
-    wrote = table("wrote", "file", "bytes", key="files")
-    for path in result.files:
-        wrote.add_row(str(path), path.stat().st_size)
-    out.print(wrote)
+    print_files(result.files)
     output.fact("ended", result.ended)
     output.fact("iteration", result.iteration)
     if result.ended == "stopped":

@@ -191,19 +191,6 @@ Mode = Literal["cpu", "gpu"]
 
 
 @dataclass(frozen=True)
-class CaffeInfo:
-    """The software in the worker: versions, the file of the caffe package, and its types of layers."""
-
-    protocol: int
-    python: str
-    executable: str
-    numpy: str
-    caffe: str
-    caffe_file: str
-    layer_types: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class CallResult:
     """The result of a function in the worker: JSON data, and arrays by name."""
 
@@ -238,7 +225,7 @@ class Runner:
         self._lock = threading.RLock()
         self._worker: WorkerProcess | None = None
         self._end_worker: weakref.finalize[[], Runner] | None = None
-        self._info: CaffeInfo | None = None
+        self._info: Mapping[str, Any] = {}
         self._libraries: dict[Path, None] = {}  # that every worker has open
         self._closed = False
 
@@ -259,11 +246,10 @@ class Runner:
         return gpu_state(self.location)
 
     @property
-    def info(self) -> CaffeInfo:
-        """The software in the worker."""
+    def info(self) -> Mapping[str, Any]:
+        """The worker's software versions, and Caffe's ``layer_types``: see ``on_hello`` of ``worker.py``."""
         with self._lock:
             self._running()
-            assert self._info is not None
             return self._info
 
     @property
@@ -407,17 +393,14 @@ class Runner:
             self._worker = self._start(self.location)
             self._end_worker = weakref.finalize(self, self._worker.end)
             try:
-                reply, _ = self._ask_worker(self._worker, "start", {"request": "hello"}, {}, START_SECONDS)
-                if reply["protocol"] != PROTOCOL:
-                    raise CaffeError(f"worker.py: expected protocol {PROTOCOL}, found {reply['protocol']}")
+                self._info, _ = self._ask_worker(self._worker, "start", {"request": "hello"}, {}, START_SECONDS)
+                if (protocol := self._info["protocol"]) != PROTOCOL:
+                    raise CaffeError(f"worker.py: expected protocol {PROTOCOL}, found {protocol}")
             except BaseException:
                 self._stop()
                 raise
             for path in self._libraries:
                 self._ask_worker(self._worker, "open generated layers", _opening(path), {}, START_SECONDS)
-            names = CaffeInfo.__dataclass_fields__
-            fields = {name: reply[name] for name in names}
-            self._info = CaffeInfo(**{**fields, "layer_types": tuple(reply["layer_types"])})
         return self._worker
 
     def _start_default(self, location: CaffeLocation) -> WorkerProcess:

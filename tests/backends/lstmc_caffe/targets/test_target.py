@@ -35,7 +35,7 @@ def test_the_default_is_caffe() -> None:
 @pytest.mark.caffe
 def test_every_layer_type_is_caffes(caffe: Runner) -> None:
     # what the installer's Caffe is built without: OpenCV's and Python's layers, and two of BVLC's last additions
-    have = {*caffe.info.layer_types, "ImageData", "WindowData", "Python", "Clip", "Swish"}
+    have = {*caffe.info["layer_types"], "ImageData", "WindowData", "Python", "Clip", "Swish"}
     have |= {"Fused_*"}  # what lstmc generates itself
     for target in TABLE.values():
         assert set(target.layers.types) <= have, target.name

@@ -250,12 +250,10 @@ class TestCall:
 @pytest.mark.caffe
 def test_what_runs_there(caffe: Runner) -> None:
     info = caffe.info
-    assert info.protocol == process.PROTOCOL
-    assert {"InnerProduct", "LSTM", "RNN", "LSTMUnit", "Slice"} <= set(info.layer_types)
-    assert os.path.isfile(info.caffe_file)
-    assert info.numpy
-    assert info.python
-    assert info.caffe
+    assert info["protocol"] == process.PROTOCOL
+    assert {"InnerProduct", "LSTM", "RNN", "LSTMUnit", "Slice"} <= set(info["layer_types"])
+    assert os.path.isfile(info["caffe_file"])
+    assert all(info[program] for program in ("numpy", "python", "caffe"))
 
 
 @pytest.mark.caffe
