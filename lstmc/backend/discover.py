@@ -17,6 +17,18 @@ from lstmc.passes.installed import PASSES, installed_passes, load_insertion, wit
 from lstmc.plugins import BACKENDS, CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
 from lstmc.text import brief, did_you_mean, nearest_or_all
 
+__all__ = [
+    "backend_for",
+    "check_place",
+    "find_backends",
+    "find_cells",
+    "load_backend",
+    "load_cell",
+    "load_placed",
+    "plugin_faults",
+    "target_of",
+]
+
 MICROCONTROLLERS = ("stm32", "esp32", "arduino", "cortex-m", "microcontroller", "mcu", "tinyml")
 DEFAULT = "caffe"  # the backend where neither one nor a target of another is named
 # what a backend's members must be: in words, and as a test

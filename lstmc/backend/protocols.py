@@ -34,6 +34,8 @@ from lstmc.ir import Graph
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 
+__all__ = ["Backend", "Executor", "OnHardware", "OpenNet", "Ranks", "RunsTraining", "Settings", "Steps", "offers"]
+
 
 class Backend(ABC):
     """A backend, which writes nets; packages register theirs by the entry-point group ``lstmc.backends``."""
