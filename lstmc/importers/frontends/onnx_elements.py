@@ -45,34 +45,34 @@ def _check_rank(node: Node, indices: Array, rank: int) -> None:
 
 def _scatter_nd(t: Onnx, node: Node) -> Operand:
     x, indices = node.needed(0), _indices(node, 1)
-    if not indices.ndim or indices.shape[-1] > len(t.layers.shape(x)):
+    if not indices.ndim or indices.shape[-1] > len(t.shape(x)):
         raise Refused("indices", str(list(indices.shape)), "the last axis counts the axes of the operand", CHECK)
-    return scattering.scattered(t.layers, x, indices, node.needed(2), _how(node))
+    return scattering.scattered(t, x, indices, node.needed(2), _how(node))
 
 
 def _scatter_elements(t: Onnx, node: Node) -> Operand:
     x, indices, updates = node.needed(0), _indices(node, 1), node.needed(2)
-    _check_rank(node, indices, len(t.layers.shape(x)))
-    return scattering.scattered_elements(t.layers, x, indices, updates, node.get("axis", 0), _how(node))
+    _check_rank(node, indices, len(t.shape(x)))
+    return scattering.scattered_elements(t, x, indices, updates, node.get("axis", 0), _how(node))
 
 
 def _gather_nd(t: Onnx, node: Node) -> Operand:
     x, indices, batch = node.needed(0), _indices(node, 1), node.get("batch_dims", 0)
-    if not 0 <= batch < min(indices.ndim, len(t.layers.shape(x))):
+    if not 0 <= batch < min(indices.ndim, len(t.shape(x))):
         raise Refused("batch_dims", str(batch), f"of indices {list(indices.shape)}", CHECK)
     grid: Any = np.indices(indices.shape[:batch])
     lead: Any = np.moveaxis(grid, 0, -1) if batch else np.zeros(0)
     lead = lead.reshape(*indices.shape[:batch], *(1,) * (indices.ndim - 1 - batch), batch)
     lead = np.broadcast_to(lead, (*indices.shape[:-1], batch))
-    return scattering.gathered(t.layers, x, np.concatenate([lead, indices], -1).astype(int))
+    return scattering.gathered(t, x, np.concatenate([lead, indices], -1).astype(int))
 
 
 def _gather_elements(t: Onnx, node: Node) -> Operand:
     x, indices, axis = node.needed(0), node.needed(1), node.get("axis")
     if isinstance(indices, str):
-        return scattering.chosen_elements(t.layers, x, indices, axis)
-    _check_rank(node, found := _indices(node, 1), len(t.layers.shape(x)))
-    return scattering.elements(t.layers, x, found, axis)
+        return scattering.chosen_elements(t, x, indices, axis)
+    _check_rank(node, found := _indices(node, 1), len(t.shape(x)))
+    return scattering.elements(t, x, found, axis)
 
 
 def _one_hot(t: Onnx, node: Node) -> Operand:
@@ -80,8 +80,8 @@ def _one_hot(t: Onnx, node: Node) -> Operand:
     if values is None or values.size != 2:
         raise Refused("values", "computed, or not two", "they must be two numbers here", CHECK)
     off, on = map(float, values.reshape(-1))
-    hot = scattering.one_hot(t.layers, node.needed(0), int(depth), node.get("axis"))
-    return t.layers.affine(hot, on - off, off)
+    hot = scattering.one_hot(t, node.needed(0), int(depth), node.get("axis"))
+    return t.affine(hot, on - off, off)
 
 
 def _compress(t: Onnx, node: Node) -> Operand:
@@ -89,17 +89,17 @@ def _compress(t: Onnx, node: Node) -> Operand:
     if keep is None:
         raise Refused("condition", "computed from the inputs", "how many are kept must be known here", "use a mask")
     if axis is None:
-        x, axis = t.layers.reshape(x, resolved((-1,), t.layers.shape(x))), 0
-    return t.layers.pick(x, axis, np.flatnonzero(keep).tolist())
+        x, axis = t.reshape(x, resolved((-1,), t.shape(x))), 0
+    return t.pick(x, axis, np.flatnonzero(keep).tolist())
 
 
 def _space_to_depth(t: Onnx, node: Node) -> Operand:
-    x, by = t.layers, node.attributes["blocksize"]
-    n, c, h, w = t.layers.shape(node.needed(0))
+    by = node.attributes["blocksize"]
+    n, c, h, w = t.shape(node.needed(0))
     rows, columns = fixed(h, "a size") // by, fixed(w, "a size") // by
     order = (0, 1, 3, 5, 2, 4) if node.get("mode") == "CRD" else (0, 3, 5, 1, 2, 4)
-    y = x.transpose(x.reshape(node.needed(0), (n, c, rows, by, columns, by)), order)
-    return x.reshape(y, (n, fixed(c, "channels") * by**2, rows, columns))
+    y = t.transpose(t.reshape(node.needed(0), (n, c, rows, by, columns, by)), order)
+    return t.reshape(y, (n, fixed(c, "channels") * by**2, rows, columns))
 
 
 def _spectrum(count: int, bins: int, inverse: bool) -> tuple[Array, Array]:
@@ -137,15 +137,15 @@ def _dft(t: Onnx, node: Node) -> Operand:
     axis = node.get("axis", 1) if node.opset < 20 else -2 if given is None else int(given)
     own = None if length is None else int(length)
     inverse, onesided = bool(node.get("inverse")), bool(node.get("onesided"))
-    return transformed(t.layers, node.needed(0), own, axis, inverse, onesided)
+    return transformed(t, node.needed(0), own, axis, inverse, onesided)
 
 
 def _stft(t: Onnx, node: Node) -> Operand:
     """Windows of a real signal [N, L] or [N, L, 1], multiplied by cosines and sines: a convolution."""
-    x, layers = node.needed(0), t.layers
+    x = node.needed(0)
     step, window = int(single(node.needed(1), "frame_step")), node.operand(2)
     length = single(node.operand(3), "frame_length")
-    shape = layers.shape(x)
+    shape = t.shape(x)
     if len(shape) == 3 and shape[2] != 1:
         raise Refused("signal", f"{shape[2]} parts", "only real signals are read", "transform the two parts by DFT")
     if length is None and window is None:
@@ -159,43 +159,43 @@ def _stft(t: Onnx, node: Node) -> Operand:
         own = shaped
         recipe = f"cosines and sines of a Fourier transform, with the window {own.recipe}"
         weights = own.derived(weights.shape, recipe, lambda: (matrix * own.make())[:, None])
-    signal = layers.reshape(x, (shape[0], 1, shape[1]))
-    y = layers.conv(signal, weights, None, (step,), ((0, 0),), (1,), 1)
-    n, _, frames = layers.shape(y)
-    return layers.transpose(layers.reshape(y, (n, 2, bins, frames)), (0, 3, 2, 1))
+    signal = t.reshape(x, (shape[0], 1, shape[1]))
+    y = t.conv(signal, weights, None, (step,), ((0, 0),), (1,), 1)
+    n, _, frames = t.shape(y)
+    return t.transpose(t.reshape(y, (n, 2, bins, frames)), (0, 3, 2, 1))
 
 
 def _product(t: Onnx, node: Node) -> Operand:
     """ReduceProd: a chain of products of the elements of each axis."""
-    x, layers = t.layers.value(node.needed(0)), t.layers
+    x = t.value(node.needed(0))
     found = constant(node.operand(1))
     given = node.attributes.get("axes") if found is None else found.astype(int).tolist()
     if not given and node.get("noop_with_empty_axes"):
         return x
-    rank = len(layers.shape(x))
+    rank = len(t.shape(x))
     axes = sorted({axis_in(axis, rank) for axis in given or range(rank)})
     for axis in axes:
-        first, *others = layers.split(x, [1] * layers.size(x, axis), axis)
+        first, *others = t.split(x, [1] * t.size(x, axis), axis)
         for other in others:
-            first = layers.binary("mul", first, other)
+            first = t.binary("mul", first, other)
         x = first
-    return x if node.get("keepdims") else layers.squeeze(x, axes)
+    return x if node.get("keepdims") else t.squeeze(x, axes)
 
 
 def _log_sum(exponents: bool) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
-        x, layers = node.needed(0), t.layers
+        x = node.needed(0)
         found = constant(node.operand(1))
         given: Any = node.attributes.get("axes") if found is None else found.astype(int).tolist()
         if not given and node.get("noop_with_empty_axes"):
-            return x if exponents else layers.apply("log", x)
-        axes = [axis_in(axis, len(layers.shape(x))) for axis in given or range(len(layers.shape(x)))]
+            return x if exponents else t.apply("log", x)
+        axes = [axis_in(axis, len(t.shape(x))) for axis in given or range(len(t.shape(x)))]
         if not exponents:
-            return layers.apply("log", layers.reduce("sum", x, axes, bool(node.get("keepdims"))))
-        most = layers.reduce("max", x, axes, keep=True)
-        parts = layers.apply("exp", layers.binary("sub", x, most))
-        y = layers.binary("add", layers.apply("log", layers.reduce("sum", parts, axes, keep=True)), most)
-        return y if node.get("keepdims") else layers.squeeze(y, axes)
+            return t.apply("log", t.reduce("sum", x, axes, bool(node.get("keepdims"))))
+        most = t.reduce("max", x, axes, keep=True)
+        parts = t.apply("exp", t.binary("sub", x, most))
+        y = t.binary("add", t.apply("log", t.reduce("sum", parts, axes, keep=True)), most)
+        return y if node.get("keepdims") else t.squeeze(y, axes)
 
     return handle
 

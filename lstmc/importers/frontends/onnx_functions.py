@@ -54,8 +54,8 @@ def _hyperbolic(sign: float) -> Handler:
 
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
-        there, back = t.layers.apply("exp", x), t.layers.apply("exp", t.layers.affine(x, -1.0, 0.0))
-        return t.layers.affine(t.layers.binary("add" if sign > 0 else "sub", there, back), 0.5, 0.0)
+        there, back = t.apply("exp", x), t.apply("exp", t.affine(x, -1.0, 0.0))
+        return t.affine(t.binary("add" if sign > 0 else "sub", there, back), 0.5, 0.0)
 
     return handle
 
@@ -64,64 +64,62 @@ def _area(shift: float) -> Handler:
     """Return a handler of sign(x) log(|x| + sqrt(x x + shift)), in which no numbers cancel out."""
 
     def handle(t: Onnx, node: Node) -> Operand:
-        size = t.layers.apply("abs", node.needed(0))
-        root = t.layers.apply("power", t.layers.affine(t.layers.apply("power", size, 2.0), 1.0, shift), 0.5)
-        y = t.layers.apply("log", t.layers.binary("add", size, root))
-        return t.layers.binary("mul", t.layers.apply("sign", node.needed(0)), y)
+        size = t.apply("abs", node.needed(0))
+        root = t.apply("power", t.affine(t.apply("power", size, 2.0), 1.0, shift), 0.5)
+        y = t.apply("log", t.binary("add", size, root))
+        return t.binary("mul", t.apply("sign", node.needed(0)), y)
 
     return handle
 
 
 def _artanh(t: Onnx, node: Node) -> Operand:
     x = node.needed(0)
-    ratio = t.layers.binary("div", t.layers.affine(x, 1.0, 1.0), t.layers.affine(x, -1.0, 1.0))
-    return t.layers.affine(t.layers.apply("log", ratio), 0.5, 0.0)
+    ratio = t.binary("div", t.affine(x, 1.0, 1.0), t.affine(x, -1.0, 1.0))
+    return t.affine(t.apply("log", ratio), 0.5, 0.0)
 
 
 def _mod(t: Onnx, node: Node) -> Operand:
     """Remainder with the sign of the second operand; with fmod of the first one."""
-    return t.layers.divided(node.needed(0), node.needed(1), "trunc" if node.get("fmod") else "floor")[1]
+    return t.divided(node.needed(0), node.needed(1), "trunc" if node.get("fmod") else "floor")[1]
 
 
 def _lrn(t: Onnx, node: Node) -> Operand:
     """x / (bias + alpha / size sum of the squares of near channels) ** beta: the sums are a product."""
-    x, size, layers = node.needed(0), node.attributes["size"], t.layers
-    rank, channels = len(layers.shape(x)), layers.size(x, 1, "channels")
+    x, size = node.needed(0), node.attributes["size"]
+    rank, channels = len(t.shape(x)), t.size(x, 1, "channels")
     offset = np.subtract.outer(np.arange(channels), np.arange(channels))
     near = (offset <= (size - 1) // 2) & (-offset <= size // 2)
     order = [0, *range(2, rank), 1]
-    squares = layers.transpose(layers.apply("power", x, 2.0), order)
-    sums = layers.linear(squares, number(near.astype(np.float32), f"1 for the {size} channels around each"))
-    sums = layers.transpose(sums, np.argsort(order).tolist())
-    scaled = layers.affine(sums, node.get("alpha") / size, node.get("bias"))
-    return layers.binary("mul", x, layers.apply("power", scaled, -node.get("beta")))
+    squares = t.transpose(t.apply("power", x, 2.0), order)
+    sums = t.linear(squares, number(near.astype(np.float32), f"1 for the {size} channels around each"))
+    sums = t.transpose(sums, np.argsort(order).tolist())
+    scaled = t.affine(sums, node.get("alpha") / size, node.get("bias"))
+    return t.binary("mul", x, t.apply("power", scaled, -node.get("beta")))
 
 
 def _lp_norm(t: Onnx, node: Node) -> Operand:
     x, order = node.needed(0), node.get("p")
     if order not in (1, 2):
         raise Refused("p", str(order), "there are 1 and 2", CHECK)
-    norm = t.layers.norm(x, order, [node.get("axis")], keep=True)
-    return t.layers.binary("div", x, t.layers.apply("maximum", norm, 1e-30))  # zeros stay zeros
+    norm = t.norm(x, order, [node.get("axis")], keep=True)
+    return t.binary("div", x, t.apply("maximum", norm, 1e-30))  # zeros stay zeros
 
 
 def _rms_norm(t: Onnx, node: Node) -> Operand:
-    x, rank = node.needed(0), len(t.layers.shape(node.needed(0)))
+    x, rank = node.needed(0), len(t.shape(node.needed(0)))
     axes = range(axis_in(node.get("axis", -1), rank), rank)
-    return t.layers.rms_norm(x, node.get("epsilon", 1e-5), node.operand(1), axes)
+    return t.rms_norm(x, node.get("epsilon", 1e-5), node.operand(1), axes)
 
 
 def _cast_like(t: Onnx, node: Node) -> Operand:
-    return t.cast(node.needed(0), t.kind(node.needed(1)))
+    return t.converted(node.needed(0), t.kind(node.needed(1)))
 
 
 HANDLERS: dict[str, Handler] = {
-    "Atan": lambda t, node: arctan(t.layers, node.needed(0)),
-    "Asin": lambda t, node: _arcsin(t.layers, node.needed(0)),
-    "Acos": lambda t, node: t.layers.affine(_arcsin(t.layers, node.needed(0)), -1.0, pi / 2),
-    "Tan": lambda t, node: t.layers.binary(
-        "div", t.layers.apply("sin", node.needed(0)), t.layers.apply("cos", node.needed(0))
-    ),
+    "Atan": lambda t, node: arctan(t, node.needed(0)),
+    "Asin": lambda t, node: _arcsin(t, node.needed(0)),
+    "Acos": lambda t, node: t.affine(_arcsin(t, node.needed(0)), -1.0, pi / 2),
+    "Tan": lambda t, node: t.binary("div", t.apply("sin", node.needed(0)), t.apply("cos", node.needed(0))),
     "Sinh": _hyperbolic(-1.0),
     "Cosh": _hyperbolic(1.0),
     "Asinh": _area(1.0),
@@ -145,13 +143,13 @@ def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
     rows = {foreign.name: (foreign, row) for foreign, row in functions_of("onnx") if row.operator}
     if name == "Clip":
         low, high = node.get("activation_params")
-        return t.layers.clip(y, np.asarray(low), np.asarray(high))
+        return t.clip(y, np.asarray(low), np.asarray(high))
     if name not in rows:
         raise Refused("activation", str(name), "it is not known", f"use one of {', '.join(rows)}")
     foreign, row = rows[name]
     given = [node.get(f"activation_{key}", value) for key, value in foreign.settings.items()]
     given = [*node.get("activation_params", given)][: len(given)]
-    return t.layers.apply(row.function, y, *(given or row.numbers))
+    return t.apply(row.function, y, *(given or row.numbers))
 
 
 def _then_activated(plain: Handler) -> Handler:
@@ -161,7 +159,7 @@ def _then_activated(plain: Handler) -> Handler:
         y = plain(t, replace(node, operands=[*node.operands[:3]]))
         assert not isinstance(y, list)
         more = node.operand(3)
-        return _activated(t, node, y if more is None else t.layers.binary("add", y, more))
+        return _activated(t, node, y if more is None else t.binary("add", y, more))
 
     return handle
 
@@ -178,17 +176,17 @@ def _fused_matmul(product: Handler) -> Handler:
         ]
         y = product(t, replace(node, operands=[*operands]))
         assert not isinstance(y, list)
-        return t.layers.affine(y, node.get("alpha", 1.0), 0.0)
+        return t.affine(y, node.get("alpha", 1.0), 0.0)
 
     return handle
 
 
 def _turned(t: Onnx, x: Operand) -> Operand:
     """Return x with its last two axes swapped; a parameter stays one."""
-    rank = len(t.layers.shape(x))
+    rank = len(t.shape(x))
     axes = (*range(rank - 2), rank - 1, rank - 2) if rank > 1 else (0,)
     if isinstance(x, str):
-        return t.layers.transpose(x, axes)
+        return t.transpose(x, axes)
     return x.transposed(*axes) if isinstance(x, Weight) else x.transpose(axes)
 
 
@@ -196,14 +194,14 @@ def _skip_norm(mean: bool) -> Handler:
     """Return a handler of the norm of x + skip + bias, and that sum as the fourth result."""
 
     def handle(t: Onnx, node: Node) -> list[Operand | None]:
-        x = t.layers.binary("add", node.needed(0), node.needed(1))
+        x = t.binary("add", node.needed(0), node.needed(1))
         at = 4 if mean else 3
         if node.operand(at) is not None:
-            x = t.layers.binary("add", x, node.needed(at))
+            x = t.binary("add", x, node.needed(at))
         eps, scale = node.get("epsilon", 1e-12), weight_or_none(node.operand(2), "gamma")
         if not mean:
-            return [t.layers.rms_norm(x, eps, scale), None, None, x]
-        return [t.layers.layer_norm(x, eps, scale, weight_or_none(node.operand(3), "beta")), None, None, x]
+            return [t.rms_norm(x, eps, scale), None, None, x]
+        return [t.layer_norm(x, eps, scale, weight_or_none(node.operand(3), "beta")), None, None, x]
 
     return handle
 
@@ -211,13 +209,13 @@ def _skip_norm(mean: bool) -> Handler:
 def _biased(function: str) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
-        return t.layers.apply(function, x if node.operand(1) is None else t.layers.binary("add", x, node.needed(1)))
+        return t.apply(function, x if node.operand(1) is None else t.binary("add", x, node.needed(1)))
 
     return handle
 
 
 def _quick_gelu(t: Onnx, node: Node) -> Operand:
-    return t.layers.apply("swish", node.needed(0), node.get("alpha", 1.702))
+    return t.apply("swish", node.needed(0), node.get("alpha", 1.702))
 
 
 def fused(known: dict[str, Handler]) -> dict[str, Handler]:
@@ -234,8 +232,6 @@ def fused(known: dict[str, Handler]) -> dict[str, Handler]:
         "BiasGelu": _biased("gelu"),
         "FastGelu": _biased("gelu_tanh"),
         "QuickGelu": _quick_gelu,
-        "BiasAdd": lambda t, node: t.layers.binary(
-            "add", t.layers.binary("add", node.needed(0), node.needed(1)), node.needed(2)
-        ),
+        "BiasAdd": lambda t, node: t.binary("add", t.binary("add", node.needed(0), node.needed(1)), node.needed(2)),
         **{name: known[name] for name in ("DequantizeLinear", "QuantizeLinear")},
     }

@@ -12,7 +12,6 @@ import numpy as np
 
 from lstmc.files.output import shortest
 from lstmc.importers.frontends import onnx_elements, onnx_functions, onnx_layers, onnx_recurrent, onnx_shape_ops
-from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_bodies import definition_body, function_graph
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import (
@@ -65,7 +64,7 @@ def describe_onnx(
     stored = {tensor.name: stored_tensor(tensor, origin, folder).weight() for tensor in graph.initializer}
     folding = Folding(sum(prod(weight.shape) for weight in stored.values()))
     functions = {(function.domain, function.name): function for function in model.functions}
-    reader = _Reader(Onnx(Layers(builder), folding), opset, origin, folder, functions)
+    reader = _Reader(Onnx(builder, folding), opset, origin, folder, functions)
     reader.values |= stored
     for info in graph.input:
         if info.name in values:
@@ -76,7 +75,7 @@ def describe_onnx(
             shape = tuple(shapes[info.name]) if info.name in shapes else _declared(info, origin)
             truth = IntegerRange(0, 1) if KINDS.get(info.type.tensor_type.elem_type) == "?" else None
             name = builder.input(info.name, shape or (1,), values=truth)  # an input has an axis
-            name = name if shape else reader.t.layers.reshape(name, ())
+            name = name if shape else reader.t.reshape(name, ())
             reader.values[info.name] = name
             reader.t.kinds[name] = TYPES.get(info.type.tensor_type.elem_type, "float")
     unknown = [name for name in (*shapes, *values) if name not in {info.name for info in graph.input}]
@@ -90,7 +89,7 @@ def describe_onnx(
         value = reader.values.get(info.name)
         if value is None:
             raise SourceError(f"{origin}: nothing computes its output {info.name}")
-        builder.output(info.name, reader.t.layers.result(value, info.name))
+        builder.output(info.name, reader.t.result(value, info.name))
     net = builder.finish()
     used = {name for weight in net.params.values() for name in weight.sources} | reader.read
     unused = [tensor.name for tensor in graph.initializer if tensor.name not in used]
@@ -182,10 +181,10 @@ class _Reader:
         if node.op == "If":
             return self._if(node, attributes, depth)
         if node.op == "Loop":
-            self.t.layers.at(proto.name or proto.output[0], label)
+            self.t.at(proto.name or proto.output[0], label)
             return loop(self, node, attributes["body"], depth)
         if node.op == "Scan":
-            self.t.layers.at(proto.name or proto.output[0], label)
+            self.t.at(proto.name or proto.output[0], label)
             return scan(self, node, attributes, depth)
         if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_recurrent.HANDLERS:
             results = fold_constants(node, [constant(one) for one in operands], self.t.folding)
@@ -193,12 +192,12 @@ class _Reader:
                 return [self._with_sources(node, result) for result in results]
         handler = known.get(node.op)
         if handler is None:
-            body = definition_body(self.t.layers, node, self.opset)
+            body = definition_body(self.t, node, self.opset)
             if body is None:
                 raise Refused("operator", node.op, *UNREAD)
             return self._function(node, body, depth)
         # a name that people know: PyTorch calls nodes /rnn/LSTM, and most others nothing
-        self.t.layers.at(proto.name or (proto.output[0] if proto.output else node.op), label)
+        self.t.at(proto.name or (proto.output[0] if proto.output else node.op), label)
         translated = handler(self.t, node)
         for operand in operands:
             if isinstance(operand, Weight):

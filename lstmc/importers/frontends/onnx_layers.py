@@ -27,7 +27,7 @@ def _function(foreign: Foreign, row: Elementwise) -> Handler:
 
     def handle(t: Onnx, node: Node) -> Operand:
         numbers = [*map(node.get, foreign.settings)] or row.numbers
-        return t.layers.apply(row.function, node.needed(0), *numbers)
+        return t.apply(row.function, node.needed(0), *numbers)
 
     return handle
 
@@ -35,7 +35,7 @@ def _function(foreign: Foreign, row: Elementwise) -> Handler:
 def _together(kind: str, t: Onnx, node: Node) -> Operand:
     y = node.needed(0)
     for place in range(1, len(node.operands)):
-        y = t.layers.binary(kind, y, node.needed(place))
+        y = t.binary(kind, y, node.needed(place))
     return y
 
 
@@ -46,14 +46,14 @@ def _binary(kind: str) -> Handler:
 def _div(t: Onnx, node: Node) -> Operand:
     x, y = node.needed(0), node.needed(1)
     whole = any("int" in t.kind(one) for one in (x, y))
-    return t.layers.divided(x, y, "trunc")[0] if whole else t.layers.binary("div", x, y)
+    return t.divided(x, y, "trunc")[0] if whole else t.binary("div", x, y)
 
 
 def _pow(t: Onnx, node: Node) -> Operand:
     exponent = constant(node.operand(1))
     if exponent is None or exponent.size != 1:
         raise Refused("exponent", "computed, or several", "it must be one number", "write it as exp and log")
-    return t.layers.apply("power", node.needed(0), float(exponent.reshape(-1)[0]))
+    return t.apply("power", node.needed(0), float(exponent.reshape(-1)[0]))
 
 
 def _bound(node: Node, place: int, name: str) -> Operand | None:
@@ -67,11 +67,11 @@ def _bound(node: Node, place: int, name: str) -> Operand | None:
 
 def _gelu(t: Onnx, node: Node) -> Operand:
     exact = node.get("approximate") == "none"
-    return t.layers.apply("gelu" if exact else "gelu_tanh", node.needed(0))
+    return t.apply("gelu" if exact else "gelu_tanh", node.needed(0))
 
 
 def _shared(count: int, method: Callable[..., str]) -> Handler:
-    return lambda t, node: method(t.layers, *map(node.needed, range(count)))
+    return lambda t, node: method(t, *map(node.needed, range(count)))
 
 
 def _stored(x: Operand) -> Operand:
@@ -80,11 +80,11 @@ def _stored(x: Operand) -> Operand:
 
 
 def _einsum(t: Onnx, node: Node) -> Operand:
-    return t.layers.einsum(node.get("equation"), [_stored(node.needed(at)) for at in range(len(node.operands))])
+    return t.einsum(node.get("equation"), [_stored(node.needed(at)) for at in range(len(node.operands))])
 
 
 def _gemm(t: Onnx, node: Node) -> Operand:
-    x = t.layers.transpose(node.needed(0), (1, 0)) if node.get("transA") else node.needed(0)
+    x = t.transpose(node.needed(0), (1, 0)) if node.get("transA") else node.needed(0)
     if isinstance(node.needed(1), str) or isinstance(node.operand(2), str):
         return _computed_gemm(t, node, x)
     w = weight(node.operand(1), "B", 2)
@@ -96,19 +96,19 @@ def _gemm(t: Onnx, node: Node) -> Operand:
         if bias.shape[-1:] != (w.shape[0],) or int(np.prod(bias.shape)) != w.shape[0]:
             raise Refused("C", f"of shape {list(bias.shape)}", "it must be one number an output", "use MatMul and Add")
         bias = bias.reshaped(w.shape[0])
-    return t.layers.linear(x, w, bias if bias is None or beta == 1 else _scaled(bias, beta))
+    return t.linear(x, w, bias if bias is None or beta == 1 else _scaled(bias, beta))
 
 
 def _computed_gemm(t: Onnx, node: Node, x: Operand) -> Operand:
     """Gemm of two computed matrices, or with a computed addend."""
     w = _stored(node.needed(1))
     if node.get("transB"):
-        w = w.transposed() if isinstance(w, Weight) else t.layers.transpose(w, (1, 0))
-    y = t.layers.affine(t.layers.matmul(x, w), node.get("alpha"), 0.0)
+        w = w.transposed() if isinstance(w, Weight) else t.transpose(w, (1, 0))
+    y = t.affine(t.matmul(x, w), node.get("alpha"), 0.0)
     addend = node.operand(2)
     if addend is None:
         return y
-    return t.layers.binary("add", y, t.layers.affine(addend, node.get("beta"), 0.0))
+    return t.binary("add", y, t.affine(addend, node.get("beta"), 0.0))
 
 
 def _scaled(w: Weight, factor: float) -> Weight:
@@ -118,7 +118,7 @@ def _scaled(w: Weight, factor: float) -> Weight:
 def _conv(t: Onnx, node: Node) -> Operand:
     x, w, b = node.needed(0), weight(node.operand(1), "W"), weight_or_none(node.operand(2), "B")
     stride, pads, dilation = _windows(t, node, x, w.shape[2:])
-    return t.layers.conv(x, w, b, stride, pads, dilation, node.get("group", 1))
+    return t.conv(x, w, b, stride, pads, dilation, node.get("group", 1))
 
 
 def _conv_transpose(t: Onnx, node: Node) -> Operand:
@@ -128,7 +128,7 @@ def _conv_transpose(t: Onnx, node: Node) -> Operand:
     if shape is not None or node.get("auto_pad") not in ("NOTSET", "VALID"):
         raise Refused("output_shape, auto_pad", str(shape), "only pads are read", "give pads instead")
     pads = [(before, after - more) for (before, after), more in zip(pads, beyond, strict=True)]
-    return t.layers.conv_transpose(x, w, b, stride, pads, dilation, node.get("group", 1))
+    return t.conv_transpose(x, w, b, stride, pads, dilation, node.get("group", 1))
 
 
 # How Resize finds the nearest element where the factors are integers and the result has each element that often
@@ -142,7 +142,7 @@ REPEATS = {
 def _resize(t: Onnx, node: Node) -> Operand:
     """Resize by integer factors, to the nearest element."""
     x = node.needed(0)
-    shape = t.layers.shape(x)
+    shape = t.shape(x)
     scales, new_sizes = constant(node.operand(1 if node.op == "Upsample" else 2)), constant(node.operand(3))
     scales = np.asarray(node.attributes["scales"]) if "scales" in node.attributes else scales
     if (policy := node.get("keep_aspect_ratio_policy", "stretch")) != "stretch" or node.attributes.get("axes"):
@@ -159,14 +159,14 @@ def _resize(t: Onnx, node: Node) -> Operand:
         scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(new_sizes, shape, strict=False)])
     if scales.shape != (len(shape),):
         raise Refused("scales, sizes", str(scales.tolist()), f"{len(shape)} numbers are expected", CHECK)
-    return t.layers.resized(x, dict(enumerate(map(float, scales))))
+    return t.resized(x, dict(enumerate(map(float, scales))))
 
 
 def _windows(
     t: Onnx, node: Node, x: Operand, kernel: Sequence[int]
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
     """Return strides, paddings (before, after) and dilations along each axis."""
-    rank, shape = len(kernel), t.layers.shape(x)
+    rank, shape = len(kernel), t.shape(x)
     if rank not in (1, 2) or len(shape) != rank + 2 or min(kernel) < 1:
         why = f"windows over one and two axes are known, of an operand with two more: found {list(shape)}"
         raise Refused("kernel_shape", str(list(kernel)), why, "use Conv1d or 2d")
@@ -192,7 +192,7 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
                 "dilations, outputs", setting, "Caffe's pooling has no dilation, and no indices", "pool without"
             )
         ceil, counted = bool(node.get("ceil_mode")), bool(node.get("count_include_pad"))
-        return t.layers.pool(kind, x, kernel, stride, pads, ceil, counted)
+        return t.pool(kind, x, kernel, stride, pads, ceil, counted)
 
     return handle
 
@@ -200,7 +200,7 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
 def _global_pool(kind: Literal["max", "mean"]) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
-        return t.layers.reduce(kind, x, range(2, len(t.layers.shape(x))), keep=True)
+        return t.reduce(kind, x, range(2, len(t.shape(x))), keep=True)
 
     return handle
 
@@ -209,45 +209,45 @@ def _batch_norm(t: Onnx, node: Node) -> Operand:
     if node.results > 1 or node.get("training_mode"):
         raise Refused("training_mode", "1", "the mean of a batch is not known", "export the model for use")
     statistics = [weight(node.operand(place), f"operand {place}") for place in (1, 2, 3, 4)]
-    return t.layers.batch_norm(node.needed(0), statistics, node.get("epsilon"))
+    return t.batch_norm(node.needed(0), statistics, node.get("epsilon"))
 
 
 def _layer_norm(t: Onnx, node: Node) -> Operand:
-    rank = len(t.layers.shape(node.needed(0)))
+    rank = len(t.shape(node.needed(0)))
     if node.results > 1:
         raise Refused("outputs", str(node.results), "the mean is not one here", "export the model without it")
     axes = range(axis_in(node.get("axis"), rank), rank)
     parameters = [weight_or_none(node.operand(place), f"operand {place}") for place in (1, 2)]
-    return t.layers.layer_norm(node.needed(0), node.get("epsilon"), parameters[0], parameters[1], axes)
+    return t.layer_norm(node.needed(0), node.get("epsilon"), parameters[0], parameters[1], axes)
 
 
 def _softmax(log: bool) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
-        shape = t.layers.shape(x)
+        shape = t.shape(x)
         axis = axis_in(node.get("axis"), len(shape))
         if node.opset >= 13 or axis == len(shape) - 1:
-            return t.layers.softmax(x, axis, log)
-        flat = t.layers.reshape(x, resolved((*shape[:axis], -1), shape))  # before 13: over all axes from this one on
-        return t.layers.reshape(t.layers.softmax(flat, -1, log), shape)
+            return t.softmax(x, axis, log)
+        flat = t.reshape(x, resolved((*shape[:axis], -1), shape))  # before 13: over all axes from this one on
+        return t.reshape(t.softmax(flat, -1, log), shape)
 
     return handle
 
 
 def _instance_norm(t: Onnx, node: Node) -> Operand:
     scale, shift = weight(node.operand(1), "scale", 1), weight(node.operand(2), "B", 1)
-    return t.layers.group_norm(node.needed(0), scale.shape[0], node.get("epsilon"), scale, shift)
+    return t.group_norm(node.needed(0), scale.shape[0], node.get("epsilon"), scale, shift)
 
 
 def _group_norm(t: Onnx, node: Node) -> Operand:
     groups = node.attributes["num_groups"]
     parameters = [weight(node.operand(place), f"operand {place}", 1) for place in (1, 2)]
-    channels = t.layers.size(node.needed(0), 1, "channels")
+    channels = t.size(node.needed(0), 1, "channels")
     if parameters[0].shape[0] != channels:  # before version 21 one for a group
         parameters = [
             w.derived((channels,), f"{w.recipe} of each group", _repeated(w, channels // groups)) for w in parameters
         ]
-    return t.layers.group_norm(node.needed(0), groups, node.get("epsilon"), parameters[0], parameters[1])
+    return t.group_norm(node.needed(0), groups, node.get("epsilon"), parameters[0], parameters[1])
 
 
 def _repeated(w: Weight, times: int) -> Callable[[], Array]:
@@ -256,11 +256,11 @@ def _repeated(w: Weight, times: int) -> Callable[[], Array]:
 
 HANDLERS: dict[str, Handler] = {
     "Identity": lambda t, node: node.needed(0),
-    "Cast": lambda t, node: t.cast(node.needed(0), TYPES.get(node.attributes["to"], "float")),
+    "Cast": lambda t, node: t.converted(node.needed(0), TYPES.get(node.attributes["to"], "float")),
     **{foreign.name: _function(foreign, row) for foreign, row in functions_of("onnx") if row.operator},
     "Gelu": _gelu,
-    "PRelu": lambda t, node: t.layers.prelu(node.needed(0), node.needed(1)),
-    "Clip": lambda t, node: t.layers.clip(node.needed(0), _bound(node, 1, "min"), _bound(node, 2, "max")),
+    "PRelu": lambda t, node: t.prelu(node.needed(0), node.needed(1)),
+    "Clip": lambda t, node: t.clip(node.needed(0), _bound(node, 1, "min"), _bound(node, 2, "max")),
     "Pow": _pow,
     "Add": _binary("add"),
     "Sum": _binary("add"),
@@ -269,9 +269,9 @@ HANDLERS: dict[str, Handler] = {
     "Div": _div,
     "Max": _binary("max"),
     "Min": _binary("min"),
-    "Mean": lambda t, node: t.layers.affine(_together("add", t, node), 1 / len(node.operands), 0.0),
+    "Mean": lambda t, node: t.affine(_together("add", t, node), 1 / len(node.operands), 0.0),
     **{name: _shared(count, method) for name, count, method in shared_operations("onnx")},
-    "MatMul": lambda t, node: t.layers.matmul(_stored(node.needed(0)), _stored(node.needed(1))),
+    "MatMul": lambda t, node: t.matmul(_stored(node.needed(0)), _stored(node.needed(1))),
     "Gemm": _gemm,
     "Einsum": _einsum,
     "Conv": _conv,
@@ -298,14 +298,14 @@ ROUNDED = (
 
 
 def _note(t: Onnx) -> None:
-    if ROUNDED not in t.layers.builder.notes:
-        t.layers.builder.notes.append(ROUNDED)
+    if ROUNDED not in t.builder.notes:
+        t.builder.notes.append(ROUNDED)
 
 
 def _dynamic(t: Onnx, node: Node) -> list[Operand | None]:
     """Return x itself with a scale of 1 and a zero point of 0, by which following nodes multiply."""
     _note(t)
-    return [t.layers.value(node.needed(0)), np.asarray(1.0, np.float32), np.asarray(0)]
+    return [t.value(node.needed(0)), np.asarray(1.0, np.float32), np.asarray(0)]
 
 
 def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence[int]) -> Weight:
@@ -354,7 +354,7 @@ def _along(t: Onnx, x: Operand, node: Node, place: int) -> Array | None:
         raise Refused(f"operand {place}", "computed", "it must be known here", "import it before it was quantized")
     if found is None or found.size == 1:
         return None if found is None else found.reshape(()).astype(np.float64)
-    shape = t.layers.shape(x)
+    shape = t.shape(x)
     axis = axis_in(node.get("axis", 1), len(shape))
     if found.shape != shape[axis : axis + 1]:
         raise Refused(f"operand {place}", str(list(found.shape)), "one number for each place is read", CHECK)
@@ -367,7 +367,7 @@ def _dequantized(t: Onnx, node: Node) -> Operand:
     scale, zero = _along(t, x, node, 1), _along(t, x, node, 2)
     if scale is None:
         raise Refused("x_scale", "left out", "it is required", CHECK)
-    return t.layers.binary("mul", x if zero is None else t.layers.binary("sub", x, zero), scale)
+    return t.binary("mul", x if zero is None else t.binary("sub", x, zero), scale)
 
 
 def _quantized(t: Onnx, node: Node) -> Operand:
@@ -383,9 +383,9 @@ def _quantized(t: Onnx, node: Node) -> Operand:
         why = "integers of 8 bits or more are read"
         raise Refused("output_dtype", str(code), why, "import it before it was quantized")
     _note(t)
-    y = t.layers.binary("mul", x, 1 / scale)
-    y = y if zero is None else t.layers.binary("add", y, zero)
-    return t.layers.apply("clip", y, float(np.iinfo(kind).min), float(np.iinfo(kind).max))
+    y = t.binary("mul", x, 1 / scale)
+    y = y if zero is None else t.binary("add", y, zero)
+    return t.apply("clip", y, float(np.iinfo(kind).min), float(np.iinfo(kind).max))
 
 
 def _linear_integers(name: Literal["Conv", "MatMul"]) -> Handler:

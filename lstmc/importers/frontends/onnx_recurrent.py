@@ -7,7 +7,6 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, Poison, constant, fixed_numbers, weight
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
@@ -65,8 +64,7 @@ def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
             raise _ends_on_data("cond")
         step_outputs.append(results[len(carried) :])
         carried, running = results[: len(carried)], bool(condition.all())
-    layers = reader.t.layers
-    return [*carried, *(layers.stack(ys, 0) for ys in zip(*step_outputs, strict=True))]  # without steps none to give
+    return [*carried, *(reader.t.stack(ys, 0) for ys in zip(*step_outputs, strict=True))]  # without steps none to give
 
 
 def _ends_on_data(operand: str) -> Refused:
@@ -77,7 +75,7 @@ def _ends_on_data(operand: str) -> Refused:
 
 def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
     """Translate a Scan; return its last states, then its scan outputs. Captured values are static inputs."""
-    body, layers = attributes["body"], reader.t.layers
+    body, layers = attributes["body"], reader.t
     count = attributes["num_scan_inputs"]
     first_x = len(node.operands) - count
     ys = len(body.output) - first_x
@@ -113,13 +111,13 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
         inside[name] = inner.input(name, layers.shape(outer)) if isinstance(outer, str) else outer
         if isinstance(outer, str):
             static[inside[name]] = outer
-    below = reader.nested(Onnx(Layers(inner), reader.t.folding))
+    below = reader.nested(Onnx(inner, reader.t.folding))
     outputs = below.subgraph(body, {name: value for name, value in inside.items() if value is not None}, depth)
     reader.refusals += below.refusals
     reader.read |= below.read
     if below.refusals or any(value is Poison for value in outputs):
         return [Poison] * node.results
-    inner.outputs |= {f"made_{number}": below.t.layers.value(value) for number, value in enumerate(outputs)}
+    inner.outputs |= {f"made_{number}": below.t.value(value) for number, value in enumerate(outputs)}
     if any(isinstance(step.op, Scan) for step in inner.steps):
         raise Refused("body", "a recurrent node", "a step has no time of its own", "write it without")
     first = {name: _start(x) for name, x in states.items()}
@@ -189,34 +187,34 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     functions = list(_activations(node, len(directions)))
     w, r = weight(node.operand(1), "W", 3), weight(node.operand(2), "R", 3)
     layout = node.get("layout")
-    x = t.layers.value(node.needed(0), "X")
+    x = t.value(node.needed(0), "X")
     if layout:
-        x = t.layers.transpose(x, (1, 0, 2))
-    lengths = _lengths(node, 4, t.layers.shape(x)[0])
+        x = t.transpose(x, (1, 0, 2))
+    lengths = _lengths(node, 4, t.shape(x)[0])
     extras: dict[Extra, Operand] = {} if lengths is None else {"lengths": lengths}
     units = node.get("hidden_size", r.shape[-1])
     if r.shape[-1] != units or {w.shape[0], r.shape[0]} != {len(directions)}:
         raise Refused("hidden_size, direction", f"{units}, {direction}", f"R is {list(r.shape)}", "check the model")
     hint = node.label.split(" ")[0].strip("/").replace("/", "_")
     if kind == "gru" and not node.get("linear_before_reset"):
-        t.layers.builder.notes.append(
+        t.builder.notes.append(
             f"{node.label} resets before the recurrent product, as linear_before_reset = 0 says. Some exporters write 0"
             " where the framework meant 1: compare with the source's own numbers."
         )
     ys, last = [], []
     for lane, back in enumerate(directions):
         cell = _cell(node, kind, functions[lane])
-        y, *states = t.layers.recur(
+        y, *states = t.recur(
             "onnx", cell, x, [w.at(lane), r.at(lane), *_biases(node, cell, lane)],
             _initial(t, node, cell, lane, layout), hint + ("_reverse" if back else ""),
             _peepholes(node, cell, lane), extras, back,
         )  # fmt: skip
-        ys.append(t.layers.unsqueeze(y, [1]))
-        last.append([t.layers.unsqueeze(state, [0]) for state in states])
-    results = [t.layers.concat(ys, 1), *(t.layers.concat(states, 0) for states in zip(*last, strict=True))]
+        ys.append(t.unsqueeze(y, [1]))
+        last.append([t.unsqueeze(state, [0]) for state in states])
+    results = [t.concat(ys, 1), *(t.concat(states, 0) for states in zip(*last, strict=True))]
     if layout:
         orders = ((2, 0, 1, 3), *((1, 0, 2),) * len(cell.states))
-        results = [t.layers.transpose(value, order) for value, order in zip(results, orders, strict=True)]
+        results = [t.transpose(value, order) for value, order in zip(results, orders, strict=True)]
     return [*results]
 
 
@@ -286,7 +284,7 @@ def _initial(t: Onnx, node: Node, cell: Cell, lane: int, layout: int) -> dict[st
         if value is None or ((array := constant(value)) is not None and not array.any()):
             continue
         if isinstance(value, str):
-            initial[state] = t.layers.select(value, 1 if layout else 0, lane)
+            initial[state] = t.select(value, 1 if layout else 0, lane)
         else:
             start = weight(value, f"initial_{state}", 3)
             start = start.transposed(1, 0, 2) if layout else start
@@ -314,13 +312,13 @@ def _lengths(node: Node, place: int, steps: Size) -> Operand | None:
 
 def _reverse_sequence(t: Onnx, node: Node) -> Operand:
     x, time, batch = node.needed(0), node.get("time_axis"), node.get("batch_axis")
-    shape, lengths = t.layers.shape(x), t.layers.shape(node.needed(1))
+    shape, lengths = t.shape(x), t.shape(node.needed(1))
     if sorted((time, batch)) != [0, 1] or len(shape) < 2:
         actual = f"{time}, {batch} of {listed(shape)}"
         raise Refused("time_axis, batch_axis", actual, "they must be 0 and 1, or 1 and 0", "transpose the operand")
     if lengths != (shape[batch],):
         raise Refused("sequence_lens", listed(lengths), f"{shape[batch]} lengths are expected", CHECK)
-    return t.layers.reversed(x, time, _lengths(node, 1, shape[time]), batch)
+    return t.reversed(x, time, _lengths(node, 1, shape[time]), batch)
 
 
 HANDLERS = {**dict.fromkeys(_KINDS, recurrent), "ReverseSequence": _reverse_sequence}

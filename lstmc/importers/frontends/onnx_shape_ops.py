@@ -29,8 +29,8 @@ Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
 
 
 def _transpose(t: Onnx, node: Node) -> Operand:
-    rank = len(t.layers.shape(node.needed(0)))
-    return t.layers.transpose(node.needed(0), node.get("perm", list(reversed(range(rank)))))
+    rank = len(t.shape(node.needed(0)))
+    return t.transpose(node.needed(0), node.get("perm", list(reversed(range(rank)))))
 
 
 def _axes(node: Node) -> list[int] | None:
@@ -38,36 +38,34 @@ def _axes(node: Node) -> list[int] | None:
 
 
 def _reshape(t: Onnx, node: Node) -> Operand:
-    old = t.layers.shape(node.needed(0))
+    old = t.shape(node.needed(0))
     shape = sizes(node.operand(1), "shape")
     zero = node.get("allowzero")
     if any(size == 0 for size in shape[len(old) :]) and not zero:
         raise Refused("shape", str(shape), f"a size of 0 stands for that of an axis of {listed(old)}", CHECK)
-    return t.layers.reshape(
-        node.needed(0), resolved([old[i] if s == 0 and not zero else s for i, s in enumerate(shape)], old)
-    )
+    return t.reshape(node.needed(0), resolved([old[i] if s == 0 and not zero else s for i, s in enumerate(shape)], old))
 
 
 def _flatten(t: Onnx, node: Node) -> Operand:
-    shape = t.layers.shape(node.needed(0))
+    shape = t.shape(node.needed(0))
     axis = node.get("axis")
     lead = resolved((-1,), shape[:axis]) if axis else (1,)
-    return t.layers.reshape(node.needed(0), resolved((*lead, -1), shape))
+    return t.reshape(node.needed(0), resolved((*lead, -1), shape))
 
 
 def _split(t: Onnx, node: Node) -> list[Operand | None]:
     x, axis = node.needed(0), node.get("axis")
     lengths = node.get("split") if node.operand(1) is None else fixed_numbers(node.operand(1), "split")
     if lengths is None:
-        size = t.layers.size(x, axis)
+        size = t.size(x, axis)
         count = node.get("num_outputs", node.results)
         if count < 1:
             raise Refused("results", str(count), "one at least is expected", CHECK)
         each = -(-size // count)
         lengths = [min(each, size - at) for at in range(0, size, each)]
     if 0 not in lengths:
-        return [*t.layers.split(x, lengths, axis)]
-    parts, shape = iter(t.layers.split(x, [length for length in lengths if length], axis)), [*t.layers.shape(x)]
+        return [*t.split(x, lengths, axis)]
+    parts, shape = iter(t.split(x, [length for length in lengths if length], axis)), [*t.shape(x)]
     shape[axis] = 0
     return [next(parts) if length else np.zeros(shape, np.float32) for length in lengths]
 
@@ -76,15 +74,15 @@ def _concat(t: Onnx, node: Node) -> Operand:
     """Join values; those without elements, as a split may give, are left out."""
     parts = [*map(node.needed, range(len(node.operands)))]
     full = [part for part in parts if isinstance(part, str) or 0 not in part.shape]
-    return t.layers.concat(full or parts, node.attributes["axis"])
+    return t.concat(full or parts, node.attributes["axis"])
 
 
 def _slice(t: Onnx, node: Node) -> Operand:
-    x = t.layers.value(node.needed(0))
+    x = t.value(node.needed(0))
     for axis, part in slices(node, [constant(operand) for operand in node.operands[1:]]):
         if part == slice(0, 2**63 - 1, 1) or (part.start == 0 and part.step == 1 and (part.stop or 0) > 2**31):
             continue
-        x = t.layers.slice(x, axis, part)
+        x = t.slice(x, axis, part)
     return x
 
 
@@ -92,30 +90,28 @@ def _gather(t: Onnx, node: Node) -> Operand:
     table, at, axis = node.needed(0), node.needed(1), node.get("axis")
     if isinstance(at, str):
         if axis or isinstance(table, str):
-            return chosen(t.layers, table, at, axis)
-        return t.layers.embed(at, weight(table, "the first operand"))
+            return chosen(t, table, at, axis)
+        return t.embed(at, weight(table, "the first operand"))
     places = fixed_numbers(at, "indices")
     shape = constant(at)
     assert shape is not None
     if shape.ndim == 0:
-        return t.layers.select(table, axis, places[0])
-    table_shape = t.layers.shape(table)
+        return t.select(table, axis, places[0])
+    table_shape = t.shape(table)
     axis = axis_in(axis, len(table_shape))
-    return t.layers.reshape(
-        t.layers.pick(table, axis, places), (*table_shape[:axis], *shape.shape, *table_shape[axis + 1 :])
-    )
+    return t.reshape(t.pick(table, axis, places), (*table_shape[:axis], *shape.shape, *table_shape[axis + 1 :]))
 
 
 def _pad(t: Onnx, node: Node) -> Operand:
     fill = float(single(node.operand(2), "constant_value") or node.get("value") or 0)
     pads = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else node.attributes["pads"]
-    rank = len(t.layers.shape(node.needed(0)))
+    rank = len(t.shape(node.needed(0)))
     axes = fixed_numbers(node.operand(3), "axes") if node.operand(3) is not None else range(rank)
     half = len(pads) // 2
     if len(pads) != 2 * len(axes):
         raise Refused("pads", str([*pads]), f"{2 * len(axes)} numbers are expected", CHECK)
     sides = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
-    return t.layers.padded(node.needed(0), sides, node.get("mode"), fill)
+    return t.padded(node.needed(0), sides, node.get("mode"), fill)
 
 
 def _reduce(kind: Literal["sum", "mean", "max", "min"]) -> Handler:
@@ -123,34 +119,34 @@ def _reduce(kind: Literal["sum", "mean", "max", "min"]) -> Handler:
         axes = _axes(node)
         if not axes and node.get("noop_with_empty_axes"):
             return node.needed(0)
-        every = range(len(t.layers.shape(node.needed(0))))
-        return t.layers.reduce(kind, node.needed(0), axes or every, bool(node.get("keepdims")))
+        every = range(len(t.shape(node.needed(0))))
+        return t.reduce(kind, node.needed(0), axes or every, bool(node.get("keepdims")))
 
     return handle
 
 
 def _dropout(t: Onnx, node: Node) -> list[Operand | None]:
     ratio = float(node.get("ratio", 0.5) if node.operand(1) is None else single(node.operand(1), "ratio"))
-    x = t.layers.value(node.needed(0))
+    x = t.value(node.needed(0))
     if 0 < ratio < 1:
-        x = t.layers.one(Dropout(ratio), x)
+        x = t.one(Dropout(ratio), x)
     return [x, None]
 
 
 def _shape(t: Onnx, node: Node) -> Operand:
-    shape = t.layers.shape(node.needed(0))
+    shape = t.shape(node.needed(0))
     shape = shape[node.get("start") : node.get("end")]
     return np.array(shape, object if open_sizes(shape) else np.int64)
 
 
 def _size(t: Onnx, node: Node) -> Operand:
-    shape = t.layers.shape(node.needed(0))
+    shape = t.shape(node.needed(0))
     return np.asarray(np.prod([fixed(size, "a size") for size in shape], dtype=np.int64))
 
 
 def _expand(t: Onnx, node: Node) -> Operand:
     x, shape = node.needed(0), tuple(sizes(node.operand(1), "shape"))
-    return t.layers.expand(x, broadcast(t.layers.shape(x), shape))
+    return t.expand(x, broadcast(t.shape(x), shape))
 
 
 def _norm(order: int, root: bool) -> Handler:
@@ -158,23 +154,23 @@ def _norm(order: int, root: bool) -> Handler:
 
     def handle(t: Onnx, node: Node) -> Operand:
         x = node.needed(0)
-        axes = _axes(node) or range(len(t.layers.shape(x)))
-        return t.layers.norm(x, order, axes, bool(node.get("keepdims")), root)
+        axes = _axes(node) or range(len(t.shape(x)))
+        return t.norm(x, order, axes, bool(node.get("keepdims")), root)
 
     return handle
 
 
 def _cum_sum(t: Onnx, node: Node) -> Operand:
     axis = single(node.needed(1), "axis")
-    return t.layers.cumulated(node.needed(0), int(axis), not node.get("exclusive"), bool(node.get("reverse")))
+    return t.cumulated(node.needed(0), int(axis), not node.get("exclusive"), bool(node.get("reverse")))
 
 
 def _trilu(t: Onnx, node: Node) -> Operand:
     x = node.needed(0)
-    rows, columns = (t.layers.size(x, axis) for axis in (-2, -1))
+    rows, columns = (t.size(x, axis) for axis in (-2, -1))
     diagonal = None if node.operand(1) is None else fixed_numbers(node.operand(1), "k")
     kept = triangle(node, (rows, columns), None if diagonal is None else np.asarray(diagonal))
-    return t.layers.binary("mul", x, kept.astype(np.float32))
+    return t.binary("mul", x, kept.astype(np.float32))
 
 
 def _arg_max(sign: float) -> Handler:
@@ -182,7 +178,7 @@ def _arg_max(sign: float) -> Handler:
 
     def handle(t: Onnx, node: Node) -> Operand:
         keep, last = bool(node.get("keepdims")), bool(node.get("select_last_index"))
-        return t.layers.argmax(t.layers.affine(node.needed(0), sign, 0.0), node.get("axis"), keep, last)
+        return t.argmax(t.affine(node.needed(0), sign, 0.0), node.get("axis"), keep, last)
 
     return handle
 
@@ -194,14 +190,14 @@ def _top_k(t: Onnx, node: Node) -> list[Operand | None]:
     if count != [1]:
         raise Refused("k", str(count), "only the largest element is computed", "take the scores as the output")
     axis = node.get("axis")
-    best = t.layers.reduce("max" if sign > 0 else "min", x, [axis], keep=True)
-    return [best, t.layers.argmax(t.layers.affine(x, sign, 0.0), axis, keep=True)]
+    best = t.reduce("max" if sign > 0 else "min", x, [axis], keep=True)
+    return [best, t.argmax(t.affine(x, sign, 0.0), axis, keep=True)]
 
 
 HANDLERS: dict[str, Handler] = {
     "Transpose": _transpose,
-    "Squeeze": lambda t, node: t.layers.squeeze(node.needed(0), _axes(node)),
-    "Unsqueeze": lambda t, node: t.layers.unsqueeze(node.needed(0), _axes(node) or ()),
+    "Squeeze": lambda t, node: t.squeeze(node.needed(0), _axes(node)),
+    "Unsqueeze": lambda t, node: t.unsqueeze(node.needed(0), _axes(node) or ()),
     "Reshape": _reshape,
     "Flatten": _flatten,
     "Concat": _concat,
@@ -209,7 +205,7 @@ HANDLERS: dict[str, Handler] = {
     "Slice": _slice,
     "Gather": _gather,
     "Pad": _pad,
-    "DepthToSpace": lambda t, node: t.layers.depth_to_space(
+    "DepthToSpace": lambda t, node: t.depth_to_space(
         node.needed(0), node.attributes["blocksize"], node.get("mode", "DCR") == "DCR"
     ),
     "CumSum": _cum_sum,
@@ -227,6 +223,6 @@ HANDLERS: dict[str, Handler] = {
     "Dropout": _dropout,
     "Shape": _shape,
     "Expand": _expand,
-    "Tile": lambda t, node: t.layers.tile(node.needed(0), fixed_numbers(node.operand(1), "repeats")),
+    "Tile": lambda t, node: t.tile(node.needed(0), fixed_numbers(node.operand(1), "repeats")),
     "Size": _size,
 }

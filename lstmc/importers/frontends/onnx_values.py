@@ -16,6 +16,7 @@ import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.values import MOST_FOLDED, Folding, OpenSize, Size, Weight, broadcast
 from lstmc.importers.refusal import PIN, Refused, SourceError
 from lstmc.importers.sources import MOST_AXES
@@ -104,12 +105,12 @@ def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[st
     return attributes
 
 
-class Onnx:
-    """The state of a translation: the steps being built, and the values by name."""
+class Onnx(Layers):
+    """The state of a translation: the steps being built, and the types of values."""
 
-    def __init__(self, layers: Layers, folding: Folding) -> None:
-        self.layers, self.folding = layers, folding
-        self.values: dict[str, Operand | None] = {}
+    def __init__(self, builder: NetBuilder, folding: Folding) -> None:
+        super().__init__(builder)
+        self.folding = folding
         self.kinds: dict[str, str] = {}  # computed values that are integers or truth values: their types
 
     def kind(self, x: Operand) -> str:
@@ -117,15 +118,15 @@ class Onnx:
         array = constant(x)
         return str(array.dtype) if array is not None else self.kinds.get(str(x), "float")
 
-    def cast(self, x: Operand, kind: str) -> Operand:
+    def converted(self, x: Operand, kind: str) -> Operand:
         """Return an operand converted to a type named as in NumPy."""
-        return self.layers.cast(x, kind, self.kinds.get(str(x), ""))
+        return self.cast(x, kind, self.kinds.get(str(x), ""))
 
     def note_kinds(self, node: Node, results: Sequence[Any]) -> None:
         """Note the types of a node's results, by the definition of its operator."""
         schema = definition(node.op, node.opset)
         for result, output in zip(results, schema.outputs if schema else (), strict=False):
-            if not isinstance(result, str) or not self.layers.builder.producer(result):
+            if not isinstance(result, str) or not self.builder.producer(result):
                 continue
             pairs = zip(node.operands, schema.inputs, strict=False)
             alike = [x for x, given in pairs if isinstance(x, str) and given.type_str == output.type_str]

@@ -37,7 +37,7 @@ def _imag(t: Torch, x: Any) -> Any:
         return x.imag
     if isinstance(x, list):
         return [_imag(t, one) for one in x]
-    return t.layers.affine(x, 0.0, 0.0) if isinstance(x, str) else np.zeros(x.shape)
+    return t.affine(x, 0.0, 0.0) if isinstance(x, str) else np.zeros(x.shape)
 
 
 def is_complex(arguments: Sequence[Any], options: Mapping[str, Any], values: Sequence[Any]) -> bool:
@@ -83,16 +83,16 @@ def _sum(t: Torch, handler: Handler, xs: Sequence[Any], options: Any) -> Complex
     real = handler(t, _real(x), _real(y), *rest, **options)
     parts = [z.imag if isinstance(z, Complex) else np.asarray(0.0) for z in (x, y)]
     if all(isinstance(part, np.ndarray) for part in parts):
-        parts[0] = t.layers.value(parts[0])
+        parts[0] = t.value(parts[0])
     imag = handler(t, *parts, *rest, **options)
-    return Complex(real, t.layers.expand(imag, t.layers.shape(real)))
+    return Complex(real, t.expand(imag, t.shape(real)))
 
 
 def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: Any) -> Complex:
     """Return a product of two operands, each complex or real; an einsum has them in a list."""
     (x, y), rest = (xs[1], xs[2:]) if name == "einsum" else (xs[:2], xs[2:])
     if name == "div" and isinstance(y, Complex):
-        return _product(t, lambda t, a, b, *_, **__: t.layers.binary("mul", a, b), "mul", [x, _inverse(t, y)], {})
+        return _product(t, lambda t, a, b, *_, **__: t.binary("mul", a, b), "mul", [x, _inverse(t, y)], {})
 
     def of(a: Any, b: Any) -> Operand:
         made: Operand = (
@@ -104,33 +104,33 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
         return Complex(of(x.real, y), of(x.imag, y))
     if not isinstance(x, Complex):
         return Complex(of(x, y.real), of(x, y.imag))
-    real = t.layers.binary("sub", of(x.real, y.real), of(x.imag, y.imag))
-    return Complex(real, t.layers.binary("add", of(x.real, y.imag), of(x.imag, y.real)))
+    real = t.binary("sub", of(x.real, y.real), of(x.imag, y.imag))
+    return Complex(real, t.binary("add", of(x.real, y.imag), of(x.imag, y.real)))
 
 
 def _inverse(t: Torch, z: Complex) -> Complex:
-    power = t.layers.binary("add", _square(t, z.real), _square(t, z.imag))
-    return Complex(t.layers.binary("div", z.real, power), t.layers.binary("div", _negated(t, z.imag), power))
+    power = t.binary("add", _square(t, z.real), _square(t, z.imag))
+    return Complex(t.binary("div", z.real, power), t.binary("div", _negated(t, z.imag), power))
 
 
 def _square(t: Torch, x: Operand) -> str:
-    return t.layers.apply("power", x, 2.0)
+    return t.apply("power", x, 2.0)
 
 
 def _negated(t: Torch, x: Operand) -> str:
-    return t.layers.affine(x, -1.0, 0.0)
+    return t.affine(x, -1.0, 0.0)
 
 
 def _magnitude(t: Torch, z: Complex) -> str:
-    return t.layers.apply("power", t.layers.binary("add", _square(t, z.real), _square(t, z.imag)), 0.5)
+    return t.apply("power", t.binary("add", _square(t, z.real), _square(t, z.imag)), 0.5)
 
 
 def _polar(t: Torch, size: Any, angle: Any) -> Complex:
-    return Complex(*(t.layers.binary("mul", size, t.layers.apply(name, angle)) for name in ("cos", "sin")))
+    return Complex(*(t.binary("mul", size, t.apply(name, angle)) for name in ("cos", "sin")))
 
 
 def _of_pairs(t: Torch, x: Operand) -> Complex:
-    return Complex(t.layers.select(x, -1, 0), t.layers.select(x, -1, 1))
+    return Complex(t.select(x, -1, 0), t.select(x, -1, 1))
 
 
 # functions of each part alone
@@ -156,7 +156,7 @@ _OF_PARTS = frozenset(
 )
 _PRODUCTS = frozenset({"mul", "div", "matmul", "mm", "bmm", "einsum", "dot", "mv"})
 _OF_COMPLEX: dict[str, Handler] = {
-    "aten.view_as_real.default": lambda t, z: t.layers.stack([z.real, z.imag], -1),
+    "aten.view_as_real.default": lambda t, z: t.stack([z.real, z.imag], -1),
     "aten.real.default": lambda t, z: z.real,
     "aten.imag.default": lambda t, z: z.imag,
     "aten.abs.default": _magnitude,
@@ -164,7 +164,7 @@ _OF_COMPLEX: dict[str, Handler] = {
     "aten._conj.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
     "aten._conj_physical.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
     "aten.resolve_conj.default": lambda t, z: z,
-    "aten.exp.default": lambda t, z: _polar(t, t.layers.apply("exp", z.real), z.imag),
+    "aten.exp.default": lambda t, z: _polar(t, t.apply("exp", z.real), z.imag),
     "aten._fft_c2r.default": lambda t, *xs: _to_real(t, *xs),
     "aten._fft_c2c.default": lambda t, *xs: _transform(t, *xs),
 }
@@ -172,7 +172,7 @@ _OF_COMPLEX: dict[str, Handler] = {
 
 def _transformed(t: Torch, x: Operand, axis: int, matrix: Array, what: str) -> str:
     """Multiply an axis with a constant matrix [new, old]."""
-    return t.layers.along_last(x, axis, lambda y: t.layers.linear(y, number(matrix, f"{what} of a Fourier transform")))
+    return t.along_last(x, axis, lambda y: t.linear(y, number(matrix, f"{what} of a Fourier transform")))
 
 
 def _waves(rows: int, columns: int, size: int, scale: float) -> tuple[Array, Array]:
@@ -187,7 +187,7 @@ def _scale(normalization: int, size: int) -> float:
 
 def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, onesided: bool) -> Complex:
     *others, axis = axes
-    size = t.layers.size(x, axis)
+    size = t.size(x, axis)
     cosines, sines = _waves(size // 2 + 1 if onesided else size, size, size, _scale(normalization, size))
     z = Complex(_transformed(t, x, axis, cosines, "cosines"), _transformed(t, x, axis, -sines, "sines"))
     return _transform(t, z, others, normalization, True) if others else z
@@ -195,28 +195,28 @@ def _of_real(t: Torch, x: Operand, axes: Sequence[int], normalization: int, ones
 
 def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, forward: bool) -> Complex:
     for axis in axes:
-        size = t.layers.size(z.real, axis)
+        size = t.size(z.real, axis)
         cosines, sines = _waves(size, size, size, _scale(normalization, size))
         sines = -sines if forward else sines
 
         def of(x: Operand, m: Array, axis: int = axis) -> str:
             return _transformed(t, x, axis, m, "waves")
 
-        real = t.layers.binary("sub", of(z.real, cosines), of(z.imag, sines))
-        z = Complex(real, t.layers.binary("add", of(z.real, sines), of(z.imag, cosines)))
+        real = t.binary("sub", of(z.real, cosines), of(z.imag, sines))
+        z = Complex(real, t.binary("add", of(z.real, sines), of(z.imag, cosines)))
     return z
 
 
 def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size: int) -> str:
     *others, axis = axes
     z = _transform(t, z, others, normalization, False)
-    axis = axis_in(axis, len(t.layers.shape(z.real)))
+    axis = axis_in(axis, len(t.shape(z.real)))
     count = size // 2 + 1
     cosines, sines = _waves(size, count, size, _scale(normalization, size))
     twice = np.where((np.arange(count) == 0) | (2 * np.arange(count) == size), 1.0, 2.0)
-    parts = [t.layers.cut(x, axis, 0, count) for x in (z.real, z.imag)]
+    parts = [t.cut(x, axis, 0, count) for x in (z.real, z.imag)]
     real = _transformed(t, parts[0], axis, cosines * twice, "cosines")
-    return t.layers.binary("add", real, _transformed(t, parts[1], axis, -sines * twice, "sines"))
+    return t.binary("add", real, _transformed(t, parts[1], axis, -sines * twice, "sines"))
 
 
 HANDLERS: dict[str, Handler] = {

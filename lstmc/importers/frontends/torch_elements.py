@@ -12,6 +12,7 @@ import numpy as np
 
 from lstmc.importers.frontends.layers import Layers, shared_operations
 from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.values import Shape, Weight, axis_in, fixed
 from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
@@ -56,11 +57,11 @@ class Packed:
     zeros: bool = False
 
 
-class Torch:
+class Torch(Layers):
     """The state of a translation: the steps being built, and the values by node."""
 
-    def __init__(self, layers: Layers) -> None:
-        self.layers = layers
+    def __init__(self, builder: NetBuilder) -> None:
+        super().__init__(builder)
         self.values: dict[Any, Any] = {}
         self.node: Any = None  # the one that is translated
         self.folded: dict[str, Callable[[], Weight]] = {}  # values of weights alone, as weights
@@ -83,7 +84,7 @@ class Torch:
             return {key: self.joined(one) for key, one in thing.items()}
         if isinstance(thing, list):
             return [self.joined(one) for one in thing]
-        return thing.joined(self.layers) if isinstance(thing, Filled) else thing
+        return thing.joined(self) if isinstance(thing, Filled) else thing
 
     def weight(self, x: Operand, what: str) -> Weight:
         """Return an operand as a parameter. Raises :class:`Refused` for a computed value."""
@@ -101,24 +102,24 @@ def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
 def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
     """Select an element; an assigned one is the assigned value."""
     if not isinstance(x, Filled):
-        return t.layers.select(x, axis, at)
+        return t.select(x, axis, at)
     place = at % fixed(x.shape[axis_in(axis, len(x.shape))], f"axis {axis}")
     if axis_in(axis, len(x.shape)) == x.axis and place in x.places:
         return x.places[place]
-    return t.layers.select(x.joined(t.layers), axis, at)
+    return t.select(x.joined(t), axis, at)
 
 
 def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool) -> Operand:
     """Return ``source`` in the shape of x, all of which it overwrites."""
-    shape = x.shape if isinstance(x, Filled) else t.layers.shape(x)
+    shape = x.shape if isinstance(x, Filled) else t.shape(x)
     source = t.joined(source)
     if isinstance(source, np.ndarray):
         return np.broadcast_to(source, [fixed(size, "a size") for size in shape])
-    return t.layers.expand(source, shape)
+    return t.expand(source, shape)
 
 
 def _place_written(t: Torch, x: Operand | Filled, source: Operand, axis: int, at: int) -> Filled:
-    shape = x.shape if isinstance(x, Filled) else t.layers.shape(x)
+    shape = x.shape if isinstance(x, Filled) else t.shape(x)
     axis = axis_in(axis, len(shape))
     place = at % fixed(shape[axis], f"axis {axis}")
     if isinstance(x, Filled) and x.axis == axis:
@@ -129,7 +130,7 @@ def _place_written(t: Torch, x: Operand | Filled, source: Operand, axis: int, at
 def _slice_written(
     t: Torch, x: Operand | Filled, source: Operand, axis: int, start: int | None, stop: int | None, step: int
 ) -> Operand:
-    shape = x.shape if isinstance(x, Filled) else t.layers.shape(x)
+    shape = x.shape if isinstance(x, Filled) else t.shape(x)
     size = fixed(shape[axis_in(axis, len(shape))], f"axis {axis}")
     places = range(size)[slice(start, stop, step)]
     written: Operand = t.joined(source)
@@ -137,15 +138,15 @@ def _slice_written(
         whole: Operand = t.joined(x)
         return whole
     if step != 1:
-        both = t.layers.concat([t.joined(x), written], axis)
+        both = t.concat([t.joined(x), written], axis)
         order = {place: size + at for at, place in enumerate(places)}
-        return t.layers.pick(both, axis, [order.get(place, place) for place in range(size)])
+        return t.pick(both, axis, [order.get(place, place) for place in range(size)])
     parts: list[Operand] = [written]
     if places.start > 0:
-        parts.insert(0, t.layers.cut(t.joined(x), axis, 0, places.start))
+        parts.insert(0, t.cut(t.joined(x), axis, 0, places.start))
     if places.stop < size:
-        parts.append(t.layers.cut(t.joined(x), axis, places.stop, size))
-    return t.layers.concat(parts, axis) if len(parts) > 1 else parts[0]
+        parts.append(t.cut(t.joined(x), axis, places.stop, size))
+    return t.concat(parts, axis) if len(parts) > 1 else parts[0]
 
 
 ASSIGNED: dict[str, Callable[..., Any]] = {
@@ -172,9 +173,9 @@ def _function(foreign: Foreign, row: Elementwise) -> Handler:
     def handle(t: Torch, x: Operand, *arguments: Any) -> str:
         numbers = arguments[: len(foreign.settings)] or row.numbers
         if not foreign.steepness:
-            return t.layers.apply(row.function, x, *numbers)
+            return t.apply(row.function, x, *numbers)
         k, *rest = numbers
-        return t.layers.affine(t.layers.apply(row.function, t.layers.affine(x, k, 0.0), *rest), 1 / k, 0.0)
+        return t.affine(t.apply(row.function, t.affine(x, k, 0.0), *rest), 1 / k, 0.0)
 
     return handle
 
@@ -188,16 +189,16 @@ def _binary(kind: str) -> Handler:
         if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
             raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
         if alpha != 1:
-            y = y * alpha if isinstance(y, int | float) else t.layers.affine(y, alpha, 0.0)
+            y = y * alpha if isinstance(y, int | float) else t.affine(y, alpha, 0.0)
         if rounding_mode is not None:
-            return t.layers.divided(_operand(x), _operand(y), rounding_mode)[0]
-        return t.layers.binary(kind, _operand(x), _operand(y))
+            return t.divided(_operand(x), _operand(y), rounding_mode)[0]
+        return t.binary(kind, _operand(x), _operand(y))
 
     return handle
 
 
 def _clamp(t: Torch, x: Operand, low: Any, high: Any = None) -> Operand:
-    return t.layers.clip(x, _operand(low), _operand(high))
+    return t.clip(x, _operand(low), _operand(high))
 
 
 def _elu(t: Torch, x: Operand, alpha: float, scale: float, input_scale: float) -> str:
@@ -205,38 +206,38 @@ def _elu(t: Torch, x: Operand, alpha: float, scale: float, input_scale: float) -
         raise Refused(
             "input_scale", str(input_scale), "an ELU with an input scale is not supported", "scale the input itself"
         )
-    return t.layers.apply("elu", x, alpha) if scale == 1 else t.layers.apply("selu", x, alpha, scale)
+    return t.apply("elu", x, alpha) if scale == 1 else t.apply("selu", x, alpha, scale)
 
 
 def _glu(t: Torch, x: Operand, axis: int) -> str:
-    size = t.layers.size(x, axis) // 2
-    a, b = t.layers.split(x, [size, size], axis)
-    return t.layers.binary("mul", a, t.layers.apply("sigmoid", b))
+    size = t.size(x, axis) // 2
+    a, b = t.split(x, [size, size], axis)
+    return t.binary("mul", a, t.apply("sigmoid", b))
 
 
 def _prelu(t: Torch, x: Operand, slope: Operand) -> str:
     """PReLU with slopes along axis 1."""
-    w, rank = t.weight(slope, "weight"), len(t.layers.shape(x))
-    return t.layers.prelu(x, w.reshaped(1) if w.shape in ((), (1,)) else w.reshaped(*w.shape, *(1,) * (rank - 2)))
+    w, rank = t.weight(slope, "weight"), len(t.shape(x))
+    return t.prelu(x, w.reshaped(1) if w.shape in ((), (1,)) else w.reshaped(*w.shape, *(1,) * (rank - 2)))
 
 
 def _where(t: Torch, mask: Operand, a: Any, b: Any) -> str:
-    return t.layers.where(mask, _operand(a), _operand(b))
+    return t.where(mask, _operand(a), _operand(b))
 
 
 def _shared(method: Callable[..., str]) -> Handler:
-    return lambda t, *xs: method(t.layers, *map(_operand, xs))
+    return lambda t, *xs: method(t, *map(_operand, xs))
 
 
 def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
     """x where it is greater than ``least``, else ``value``."""
-    return _where(t, t.layers.greater(x, _operand(least)), x, value)
+    return _where(t, t.greater(x, _operand(least)), x, value)
 
 
 def _power_of(t: Torch, base: float, x: Operand) -> str:
     if base <= 0:
         raise Refused("self", str(base), "only powers of positive numbers are written", "use its magnitude")
-    return t.layers.apply("exp", t.layers.affine(x, math.log(base), 0.0))
+    return t.apply("exp", t.affine(x, math.log(base), 0.0))
 
 
 def _bits(logical: Callable[..., str]) -> Handler:
@@ -245,13 +246,13 @@ def _bits(logical: Callable[..., str]) -> Handler:
     def handle(t: Torch, *xs: Operand) -> str:
         if not t.is_mask():
             raise Refused("operands", "integers", "their bits are not known", "use truth values")
-        return logical(t.layers, *xs)
+        return logical(t, *xs)
 
     return handle
 
 
 def _rrelu(t: Torch, x: Operand, noise: Operand, low: float, high: float, training: bool, *more: Any) -> list[Any]:
-    return [t.layers.apply("leaky_relu", x, (low + high) / 2), NotAvailable]
+    return [t.apply("leaky_relu", x, (low + high) / 2), NotAvailable]
 
 
 _KINDS = ("Scalar", "Tensor")
@@ -259,9 +260,9 @@ _OVERLOADS = {"where": ("self", "ScalarSelf", "ScalarOther", "Scalar")}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
     **{f"aten.{foreign.name}.default": _function(foreign, row) for foreign, row in functions_of("torch")},
-    "aten.pow.Tensor_Scalar": lambda t, x, e: t.layers.apply("power", x, float(e)),
+    "aten.pow.Tensor_Scalar": lambda t, x, e: t.apply("power", x, float(e)),
     "aten.elu.default": _elu,
-    "aten.gelu.default": lambda t, x, *, approximate: t.layers.apply(_GELU[approximate], x),
+    "aten.gelu.default": lambda t, x, *, approximate: t.apply(_GELU[approximate], x),
     "aten.glu.default": _glu,
     "aten.prelu.default": _prelu,
     "aten.threshold.default": _threshold,
@@ -273,7 +274,7 @@ HANDLERS: dict[str, Handler] = {
     },
     **{f"aten.masked_fill.{kind}": lambda t, x, mask, value: _where(t, mask, value, x) for kind in _KINDS},
     **{
-        f"aten.{name}.{kind}": lambda t, x, y, by=by: t.layers.divided(_operand(x), _operand(y), by)[1]
+        f"aten.{name}.{kind}": lambda t, x, y, by=by: t.divided(_operand(x), _operand(y), by)[1]
         for name, by in (("remainder", "floor"), ("fmod", "trunc"))
         for kind in _KINDS
     },
@@ -282,8 +283,8 @@ HANDLERS: dict[str, Handler] = {
         for own, _, method in shared_operations("torch")
         if (name := own.removeprefix("logical_")) != own
     },
-    "aten.hypot.default": lambda t, x, y: t.layers.apply(
-        "power", t.layers.binary("add", t.layers.apply("power", x, 2.0), t.layers.apply("power", y, 2.0)), 0.5
+    "aten.hypot.default": lambda t, x, y: t.apply(
+        "power", t.binary("add", t.apply("power", x, 2.0), t.apply("power", y, 2.0)), 0.5
     ),
     "aten.rrelu_with_noise_functional.default": _rrelu,
     "aten.max.other": _binary("max"),

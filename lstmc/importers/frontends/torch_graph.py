@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.frontends import torch_complex, torch_elements, torch_layers, torch_places, torch_shape_ops
-from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.torch_complex import Complex
 from lstmc.importers.frontends.torch_elements import NotAvailable, Packed, Poison, Torch
 from lstmc.importers.ir.net import Net, NetBuilder
@@ -212,7 +211,7 @@ def _described(
 ) -> tuple[Net, dict[str, int]]:
     """Return the net with open sizes of these names, and the numbers of all open sizes in the example."""
     builder = NetBuilder("net", name)
-    reader, refusals, sizes = Torch(Layers(builder)), list[Refusal](), dict[str, int]()
+    reader, refusals, sizes = Torch(builder), list[Refusal](), dict[str, int]()
     tensors, stored = _tensors(program)
     constants, own = Constants(torch, tensors, stored), iter(inputs)
     for node in program.graph.nodes:
@@ -239,8 +238,8 @@ def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, s
         return value
     shape = [opened.get(axis) or int(size) for axis, size in enumerate(value.shape)]
     name = builder.input(node.name, shape or (1,))
-    reader.layers.at(node.name, node.name)
-    return name if shape else reader.layers.reshape(name, ())
+    reader.at(node.name, node.name)
+    return name if shape else reader.reshape(name, ())
 
 
 def _with_outputs(builder: NetBuilder, reader: Torch, program: Any, name: str, stored: Mapping[str, str]) -> Net:
@@ -264,7 +263,7 @@ def _with_outputs(builder: NetBuilder, reader: Torch, program: Any, name: str, s
     for number, (_, value) in enumerate(values):
         joined = np.asarray(value, float) if isinstance(value, bool | int | float) else reader.joined(value)
         name = "Y" if len(results) == 1 else f"Y_{number}"
-        builder.outputs[name] = reader.layers.result(joined, "output")
+        builder.outputs[name] = reader.result(joined, "output")
     net = builder.finish()
     used = {source for weight in net.params.values() for source in weight.sources}
     unused = {name: "the program computes nothing from it" for name in stored.values() if name not in used}
@@ -314,7 +313,7 @@ def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
         return None
     if hasattr(node.target, "_schema") and not node.target._schema.returns:
         return None  # an assertion
-    reader.layers.at(node.name, f"{node.name} ({_place(node) or _line(node) or target})")
+    reader.at(node.name, f"{node.name} ({_place(node) or _line(node) or target})")
     reader.node = node
     try:
         reader.values[node] = result = _result(reader, node, target)
@@ -336,7 +335,7 @@ def _result(reader: Torch, node: Any, target: str) -> Any:
     """Return the value of a node. Raises :class:`Refused` or :class:`~lstmc.importers.ir.values.ShapeProblem`."""
     arguments, options = map(reader.resolved, _arguments(node))
     if target.startswith("aten.sym_size."):
-        return reader.layers.shape(reader.joined(arguments[0]))[arguments[1]]
+        return reader.shape(reader.joined(arguments[0]))[arguments[1]]
     if not hasattr(node.target, "_schema") and node.target is not operator.getitem:
         return node.target(*arguments)  # arithmetic of sizes
     handler = HANDLERS.get(target)

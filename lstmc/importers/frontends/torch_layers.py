@@ -22,16 +22,16 @@ def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None) -> str:
     w = t.folded[w]() if isinstance(w, str) and w in t.folded else w
     b = t.folded[b]() if isinstance(b, str) and b in t.folded else b
     if isinstance(w, Weight) and not isinstance(b, str):
-        return t.layers.linear(x, w, weight_or_none(t, b, "bias"))
-    y = t.layers.matmul(x, t.layers.transpose(w, (1, 0)))  # of parts of a parameter, which are values here
-    return y if b is None else t.layers.binary("add", y, b)
+        return t.linear(x, w, weight_or_none(t, b, "bias"))
+    y = t.matmul(x, t.transpose(w, (1, 0)))  # of parts of a parameter, which are values here
+    return y if b is None else t.binary("add", y, b)
 
 
 def _addmm(t: Torch, b: Operand, x: Operand, w: Operand, *, beta: float, alpha: float) -> str:
     if isinstance(w, Weight) and isinstance(b, Weight) and beta == alpha == 1:
-        return t.layers.linear(x, w.transposed(), b)
-    product = t.layers.affine(t.layers.matmul(x, w), alpha, 0.0)
-    return t.layers.binary("add", product, t.layers.affine(b, beta, 0.0))
+        return t.linear(x, w.transposed(), b)
+    product = t.affine(t.matmul(x, w), alpha, 0.0)
+    return t.binary("add", product, t.affine(b, beta, 0.0))
 
 
 def _attention(
@@ -40,21 +40,21 @@ def _attention(
 ) -> str:  # fmt: skip
     """softmax(q k' / sqrt(width) + mask) v; a boolean mask adds 0 or -inf."""
     if enable_gqa:
-        heads = t.layers.size(q, -3) // t.layers.size(k, -3)
-        k, v = (t.layers.enlarged(x, len(t.layers.shape(x)) - 3, heads) for x in (k, v))
-    width, rank = t.layers.size(q, -1, "the width"), len(t.layers.shape(k))
-    scores = t.layers.matmul(q, t.layers.transpose(k, (*range(rank - 2), rank - 1, rank - 2)))
-    scores = t.layers.affine(scores, width**-0.5 if scale is None else scale, 0.0)
+        heads = t.size(q, -3) // t.size(k, -3)
+        k, v = (t.enlarged(x, len(t.shape(x)) - 3, heads) for x in (k, v))
+    width, rank = t.size(q, -1, "the width"), len(t.shape(k))
+    scores = t.matmul(q, t.transpose(k, (*range(rank - 2), rank - 1, rank - 2)))
+    scores = t.affine(scores, width**-0.5 if scale is None else scale, 0.0)
     if causal:
-        rows, columns = (t.layers.size(scores, axis, "a length") for axis in (-2, -1))
+        rows, columns = (t.size(scores, axis, "a length") for axis in (-2, -1))
         mask = np.tri(rows, columns, dtype=bool)
     if isinstance(mask, np.ndarray) and mask.dtype == bool:
         mask = np.where(mask, 0.0, -np.inf)
     if isinstance(mask, str) and t.is_mask(3):
-        scores, mask = t.layers.where(mask, scores, np.asarray(-np.inf)), None
+        scores, mask = t.where(mask, scores, np.asarray(-np.inf)), None
     if mask is not None:
-        scores = t.layers.binary("add", scores, mask)
-    return t.layers.matmul(t.layers.softmax(scores, -1), v)
+        scores = t.binary("add", scores, mask)
+    return t.matmul(t.softmax(scores, -1), v)
 
 
 def _each(setting: Any, rank: int) -> list[int]:
@@ -72,7 +72,7 @@ def _conv(t: Torch, x: Operand, w: Operand, b: Operand | None, stride: Any, pad:
         pads = [(0, 0) if pad == "valid" else same_padding(0, kernel, 1, d) for kernel, d in windows]
     else:
         pads = [(p, p) for p in _each(pad, rank)]
-    return t.layers.conv(x, weight, weight_or_none(t, b, "bias"), steps, pads, spread, group)
+    return t.conv(x, weight, weight_or_none(t, b, "bias"), steps, pads, spread, group)
 
 
 def _conv_transpose(
@@ -81,7 +81,7 @@ def _conv_transpose(
     weight, bias = t.weight(w, "weight"), weight_or_none(t, b, "bias")
     rank = len(weight.shape) - 2
     pads = [(p, p - more) for p, more in zip(_each(pad, rank), _each(beyond, rank), strict=True)]
-    return t.layers.conv_transpose(x, weight, bias, _each(stride, rank), pads, _each(dilation, rank), group)
+    return t.conv_transpose(x, weight, bias, _each(stride, rank), pads, _each(dilation, rank), group)
 
 
 def _batch_norm(
@@ -90,7 +90,7 @@ def _batch_norm(
     if training or mean is None:
         raise Refused("training", "True", "the mean of the batch is not known", "export the module after .eval()")
     statistics = [weight_or_none(t, one, "batch normalization") for one in (w, b, mean, var)]
-    return t.layers.batch_norm(x, statistics, eps)
+    return t.batch_norm(x, statistics, eps)
 
 
 def _batch_norm_in_use(t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, momentum: float, eps: float) -> Any:
@@ -99,11 +99,11 @@ def _batch_norm_in_use(t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any
 
 def _layer_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any, b: Any, eps: float, *more: Any) -> str:
     axes = range(-len(shape), 0)
-    return t.layers.layer_norm(x, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"), axes)
+    return t.layer_norm(x, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"), axes)
 
 
 def _group_norm(t: Torch, x: Operand, groups: int, w: Any, b: Any, eps: float, *more: Any) -> str:
-    return t.layers.group_norm(x, groups, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"))
+    return t.group_norm(x, groups, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"))
 
 
 def _instance_norm(
@@ -111,12 +111,12 @@ def _instance_norm(
 ) -> str:
     statistics = [weight_or_none(t, one, "instance normalization") for one in (w, b, mean, var)]
     if not own:
-        return t.layers.batch_norm(x, statistics, eps)
-    return t.layers.group_norm(x, t.layers.size(x, 1, "channels"), eps, statistics[0], statistics[1])
+        return t.batch_norm(x, statistics, eps)
+    return t.group_norm(x, t.size(x, 1, "channels"), eps, statistics[0], statistics[1])
 
 
 def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any, eps: float | None) -> str:
-    return t.layers.rms_norm(x, float(np.finfo(np.float32).eps) if eps is None else eps, w, range(-len(shape), 0))
+    return t.rms_norm(x, float(np.finfo(np.float32).eps) if eps is None else eps, w, range(-len(shape), 0))
 
 
 def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int) -> Weight:
@@ -157,21 +157,21 @@ def _pool(
     t: Torch, kind: Any, rank: int, x: Operand, size: Any, stride: Any, pad: Any, ceil: bool, counted: bool = True
 ) -> str:
     windows, around = _each(size, rank), [(p, p) for p in _each(pad, rank)]
-    return t.layers.pool(kind, x, windows, _each(stride, rank) if stride else windows, around, ceil, counted)
+    return t.pool(kind, x, windows, _each(stride, rank) if stride else windows, around, ceil, counted)
 
 
 def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
     """Return a handler of pooling to a number of windows, from floor(i n / count) to ceil((i + 1) n / count)."""
 
     def handle(t: Torch, x: Operand, size: Any) -> Any:
-        counts, lead = [size] * rank if isinstance(size, int) else list(size), len(t.layers.shape(x)) - rank
-        y = t.layers.value(x)
+        counts, lead = [size] * rank if isinstance(size, int) else list(size), len(t.shape(x)) - rank
+        y = t.value(x)
         for axis, count in enumerate(counts, lead):
-            n = t.layers.size(y, axis, "an image's size")
+            n = t.size(y, axis, "an image's size")
             if count is not None and count != n:
                 windows = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
-                parts = [t.layers.reduce(kind, t.layers.cut(y, axis, *window), [axis], keep=True) for window in windows]
-                y = t.layers.concat(parts, axis)
+                parts = [t.reduce(kind, t.cut(y, axis, *window), [axis], keep=True) for window in windows]
+                y = t.concat(parts, axis)
         return [y, NotAvailable] if kind == "max" else y  # the second one would be places
 
     return handle
@@ -179,8 +179,8 @@ def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
 
 def _dropout(t: Torch, x: Operand, ratio: float, training: bool) -> str:
     if ratio in (0, 1):
-        return t.layers.value(x)
-    return t.layers.one(Dropout(ratio), x)
+        return t.value(x)
+    return t.one(Dropout(ratio), x)
 
 
 _MODES: dict[str, tuple[Kind, Op]] = {
@@ -205,8 +205,8 @@ def _recurrent(mode: str) -> Handler:
             raise Refused("params, hx, num_layers", found, "they do not fit", "check the program")
         each = len(weights) // lanes
         initial = dict(zip("hc", given, strict=False))
-        y = t.layers.transpose(x, (1, 0, 2)) if batch_first else t.layers.value(x)
-        hint = t.layers.hint
+        y = t.transpose(x, (1, 0, 2)) if batch_first else t.value(x)
+        hint = t.hint
         last: dict[str, list[str]] = {state: [] for state in initial}
         for layer in range(count):
             outputs = []
@@ -218,12 +218,12 @@ def _recurrent(mode: str) -> Handler:
                 out, *ends = _cell(t, kind, new, own, bias, y, init, back, name, extras)
                 outputs.append(out)
                 for state, end in zip(last, ends, strict=True):
-                    last[state].append(t.layers.unsqueeze(end, [0]))
-            y = t.layers.concat(outputs, 2)
+                    last[state].append(t.unsqueeze(end, [0]))
+            y = t.concat(outputs, 2)
             if dropout and layer < count - 1:
                 y = _dropout(t, y, dropout, training)
-        y = t.layers.transpose(y, (1, 0, 2)) if batch_first else y
-        return [y, *(t.layers.concat(ends, 0) for ends in last.values())]
+        y = t.transpose(y, (1, 0, 2)) if batch_first else y
+        return [y, *(t.concat(ends, 0) for ends in last.values())]
 
     return handle
 
@@ -232,7 +232,7 @@ def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
     """Return a layer's initial state; None for zeros, the default."""
     if isinstance(value, np.ndarray):
         return value[lane] if value[lane].any() else None
-    return value.at(lane) if isinstance(value, Weight) else t.layers.select(value, 0, lane)
+    return value.at(lane) if isinstance(value, Weight) else t.select(value, 0, lane)
 
 
 def _cell(
@@ -243,7 +243,7 @@ def _cell(
     projection = len(weights) % 2 == 1
     cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection=projection)
     more = {"W_p": weights[-1]} if projection else {}
-    return t.layers.recur("torch", cell, x, (weights[0], weights[1], b_x, b_h), init, name, more, extras, reverse)
+    return t.recur("torch", cell, x, (weights[0], weights[1], b_x, b_h), init, name, more, extras, reverse)
 
 
 def _one_step(mode: str) -> Handler:
@@ -254,8 +254,8 @@ def _one_step(mode: str) -> Handler:
         weights = [t.weight(one, "a weight") for one in (w_x, w_h, b_x, b_h) if one is not None]
         initial = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
         init = {s: v for s, v in initial.items() if not (isinstance(v, np.ndarray) and not v.any())}
-        hint = weights[0].sources[0].rpartition(".")[0] or t.layers.hint
-        y = t.layers.unsqueeze(x, [0])
+        hint = weights[0].sources[0].rpartition(".")[0] or t.hint
+        y = t.unsqueeze(x, [0])
         _, *last = _cell(t, kind, new, weights, b_x is not None, y, init, False, hint)
         return last if kind == "lstm" else last[0]
 
@@ -263,16 +263,16 @@ def _one_step(mode: str) -> Handler:
 
 
 def _pack(t: Torch, x: Operand, batch_first: bool) -> Packed:
-    return Packed(t.layers.transpose(x, (1, 0, *range(2, len(t.layers.shape(x))))) if batch_first else x)
+    return Packed(t.transpose(x, (1, 0, *range(2, len(t.shape(x))))) if batch_first else x)
 
 
 def _pad(t: Torch, data: Packed, lengths: Operand, value: float, batch_first: bool) -> Operand:
-    x, rank = t.layers.value(data.x), len(t.layers.shape(data.x))
+    x, rank = t.value(data.x), len(t.shape(data.x))
     if value or not data.zeros:
-        steps = np.arange(float(t.layers.size(x, 0, "the number of steps")))[:, None]
-        there = t.layers.unsqueeze(t.layers.compare("gt", lengths, steps), [*range(2, rank)])
-        x = t.layers.where(there, x, np.asarray(value)) if value else t.layers.binary("mul", x, there)
-    return t.layers.transpose(x, (1, 0, *range(2, rank))) if batch_first else x
+        steps = np.arange(float(t.size(x, 0, "the number of steps")))[:, None]
+        there = t.unsqueeze(t.compare("gt", lengths, steps), [*range(2, rank)])
+        x = t.where(there, x, np.asarray(value)) if value else t.binary("mul", x, there)
+    return t.transpose(x, (1, 0, *range(2, rank))) if batch_first else x
 
 
 def _of_packed(
@@ -292,11 +292,11 @@ OF_PACKED: dict[str, Handler] = {
 HANDLERS: dict[str, Handler] = {
     **OF_PACKED,
     "aten.linear.default": _linear,
-    **{f"aten.{name}.default": lambda t, x, y: t.layers.matmul(x, y) for name in ("matmul", "mm", "bmm", "mv", "dot")},
-    "aten.einsum.default": lambda t, equation, xs, **_: t.layers.einsum(equation, xs),
+    **{f"aten.{name}.default": lambda t, x, y: t.matmul(x, y) for name in ("matmul", "mm", "bmm", "mv", "dot")},
+    "aten.einsum.default": lambda t, equation, xs, **_: t.einsum(equation, xs),
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.addmm.default": _addmm,
-    "aten.embedding.default": lambda t, w, x, *_: t.layers.embed(x, t.weight(w, "weight")),
+    "aten.embedding.default": lambda t, w, x, *_: t.embed(x, t.weight(w, "weight")),
     **{f"aten.conv{rank}d.{kind}": _conv for rank in (1, 2) for kind in ("default", "padding")},
     "aten.conv_transpose1d.default": _conv_transpose,
     "aten.conv_transpose2d.input": _conv_transpose,

@@ -19,137 +19,135 @@ LAST = 2**63 - 1  # where a slice ends that has no end
 
 
 def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
-    axes = list(range(len(t.layers.shape(x))))
+    axes = list(range(len(t.shape(x))))
     axes[a], axes[b] = axes[b], axes[a]
     if isinstance(x, Weight):
         return x.transposed(*axes)
-    return t.layers.transpose(x, axes)
+    return t.transpose(x, axes)
 
 
 def _view(t: Torch, x: Operand, shape: Sequence[int]) -> str:
-    return t.layers.reshape(x, resolved(shape, t.layers.shape(x), products=True))
+    return t.reshape(x, resolved(shape, t.shape(x), products=True))
 
 
 def _flatten(t: Torch, x: Operand, start: int, end: int) -> str:
-    shape = t.layers.shape(x)
+    shape = t.shape(x)
     first, last = axis_in(start, len(shape)), axis_in(end, len(shape))
-    return t.layers.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape, products=True))
+    return t.reshape(x, resolved((*shape[:first], -1, *shape[last + 1 :]), shape, products=True))
 
 
 def _slice(t: Torch, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> Operand:
-    shape = t.layers.shape(x)
+    shape = t.shape(x)
     size = shape[axis_in(axis, len(shape))]
     if isinstance(size, OpenSize) and not start and stop in (None, size, LAST) and step == 1:
-        return t.layers.value(x)
+        return t.value(x)
     if not isinstance(size, OpenSize) and not range(size)[start:stop:step]:
         shape = (*shape[: axis_in(axis, len(shape))], 0, *shape[axis_in(axis, len(shape)) + 1 :])
         return np.zeros([fixed(one, "a size") for one in shape])  # of no elements
-    return t.layers.slice(x, axis, slice(start, stop, step))
+    return t.slice(x, axis, slice(start, stop, step))
 
 
 def _flip(t: Torch, x: Operand, axes: Sequence[int]) -> str:
-    y = t.layers.value(x)
+    y = t.value(x)
     for axis in axes:
-        y = t.layers.flip(y, axis)
+        y = t.flip(y, axis)
     return y
 
 
 def _chunk(t: Torch, x: Operand, count: int, axis: int) -> list[str]:
-    size = t.layers.size(x, axis)
+    size = t.size(x, axis)
     return _split(t, x, -(-size // count), axis)
 
 
 def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[str]:
-    size = t.layers.size(x, axis)
+    size = t.size(x, axis)
     if isinstance(sizes, int):
         sizes = [min(sizes, size - at) for at in range(0, size, sizes)]
-    return t.layers.split(x, sizes, axis)
+    return t.split(x, sizes, axis)
 
 
 def _unbind(t: Torch, x: Operand, axis: int) -> list[str]:
-    return [t.layers.select(x, axis, at) for at in range(in_pieces(t.layers.size(x, axis)))]
+    return [t.select(x, axis, at) for at in range(in_pieces(t.size(x, axis)))]
 
 
 def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> str:
     if axes is None:
-        return t.layers.squeeze(x, None)
-    shape = t.layers.shape(x)
+        return t.squeeze(x, None)
+    shape = t.shape(x)
     candidates = [axes] if isinstance(axes, int) else axes
-    return t.layers.squeeze(x, [axis for axis in candidates if shape[axis] == 1])
+    return t.squeeze(x, [axis for axis in candidates if shape[axis] == 1])
 
 
 def _cat(t: Torch, xs: Sequence[Operand], axis: int) -> Operand:
     """Join values; those of no elements are left out, and zeros of one element are repeated to open sizes."""
-    kept = [x for x in xs if 0 not in t.layers.shape(x)]
+    kept = [x for x in xs if 0 not in t.shape(x)]
     if len(kept) < 2:
         return kept[0] if kept else xs[0]
-    place = axis_in(axis, len(t.layers.shape(kept[0])))
-    sizes = [(*s[:place], 1, *s[place + 1 :]) for s in map(t.layers.shape, kept)]
+    place = axis_in(axis, len(t.shape(kept[0])))
+    sizes = [(*s[:place], 1, *s[place + 1 :]) for s in map(t.shape, kept)]
     whole = reduce(broadcast, sizes)
-    wide = [(*whole[:place], t.layers.shape(x)[place], *whole[place + 1 :]) for x in kept]
-    return t.layers.concat(
-        [t.layers.expand(x, s) if isinstance(x, np.ndarray) else x for x, s in zip(kept, wide, strict=True)], axis
-    )
+    wide = [(*whole[:place], t.shape(x)[place], *whole[place + 1 :]) for x in kept]
+    return t.concat([t.expand(x, s) if isinstance(x, np.ndarray) else x for x, s in zip(kept, wide, strict=True)], axis)
 
 
 def _expand(t: Torch, x: Operand, shape: Sequence[int], *, implicit: bool) -> Operand:
-    old = t.layers.shape(x)
+    old = t.shape(x)
     target = [old[i - len(shape) + len(old)] if s == -1 else s for i, s in enumerate(shape)]
     if isinstance(x, np.ndarray):
         bounded(target)
         return np.broadcast_to(x, target)
-    return t.layers.expand(x, target)
+    return t.expand(x, target)
 
 
 def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
     if isinstance(x, np.ndarray):
         bounded([*x.shape, *counts])
         return np.tile(x, counts)
-    missing = len(t.layers.shape(x)) - len(counts)  # tile, unlike repeat, takes fewer counts than there are axes
-    return t.layers.tile(x, [*(1,) * missing, *counts])
+    missing = len(t.shape(x)) - len(counts)  # tile, unlike repeat, takes fewer counts than there are axes
+    return t.tile(x, [*(1,) * missing, *counts])
 
 
 def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None, *, output_size: Any) -> str:
     if axis is None:
-        x, axis = t.layers.reshape(x, resolved((-1,), t.layers.shape(x))), 0
-    return t.layers.enlarged(x, axis_in(axis, len(t.layers.shape(x))), count)
+        x, axis = t.reshape(x, resolved((-1,), t.shape(x))), 0
+    return t.enlarged(x, axis_in(axis, len(t.shape(x))), count)
 
 
 def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> str:
     if not axes:
         raise Refused("dims", "none", "elements would go from row to row", "give dims")
-    y = t.layers.value(x)
+    y = t.value(x)
     for shift, axis in zip(shifts, axes, strict=True):
-        size = t.layers.size(y, axis)
-        y = t.layers.pick(y, axis, [(place - shift) % size for place in range(size)])
+        size = t.size(y, axis)
+        y = t.pick(y, axis, [(place - shift) % size for place in range(size)])
     return y
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
     """Return a handler of the extreme along an axis, and its index."""
     place = _place(1.0 if kind == "max" else -1.0)
-    return lambda t, x, axis, keep=False: [t.layers.reduce(kind, x, [axis], keep), place(t, x, axis, keep)]
+    return lambda t, x, axis, keep=False: [t.reduce(kind, x, [axis], keep), place(t, x, axis, keep)]
 
 
 def _place(sign: float) -> Handler:
     """Return a handler of the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
 
     def handle(t: Torch, x: Operand, axis: int | None = None, keep: bool = False) -> str:
-        return t.layers.argmax(t.layers.affine(x, sign, 0.0), axis, keep)
+        return t.argmax(t.affine(x, sign, 0.0), axis, keep)
 
     return handle
 
 
 def _var(t: Torch, x: Operand, axes: Any, less: float, keep: bool) -> str:
     """The variance along axes, of n elements divided by n - ``less``."""
-    shape = t.layers.shape(x)
+    shape = t.shape(x)
     places = axes or range(len(shape))
     n = math.prod(fixed(shape[axis], "a size") for axis in places)
     if n <= less:
         raise Refused("correction", f"{less:g}", f"the variance of {n} elements has no value", "use correction=0")
-    away = t.layers.binary("sub", x, t.layers.reduce("mean", x, places, keep=True))
-    y = t.layers.reduce("mean", t.layers.apply("power", away, 2.0), places, keep)
-    return t.layers.affine(y, n / (n - less), 0.0)
+    away = t.binary("sub", x, t.reduce("mean", x, places, keep=True))
+    y = t.reduce("mean", t.apply("power", away, 2.0), places, keep)
+    return t.affine(y, n / (n - less), 0.0)
 
 
 def _corrected(t: Torch, x: Operand, axes: Any, *, correction: float | None, keepdim: bool) -> str:
@@ -164,7 +162,7 @@ _VAR: dict[str, Handler] = {
 
 
 def _root(handler: Handler) -> Handler:
-    return lambda t, *xs, **options: t.layers.apply("power", handler(t, *xs, **options), 0.5)
+    return lambda t, *xs, **options: t.apply("power", handler(t, *xs, **options), 0.5)
 
 
 def _var_mean(t: Torch, x: Operand, axes: Any, *, correction: float | None, keepdim: bool) -> list[str]:
@@ -174,15 +172,15 @@ def _var_mean(t: Torch, x: Operand, axes: Any, *, correction: float | None, keep
 
 def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool) -> str:
     """ln(sum(exp(x))), computed from x less its maximum, so that nothing overflows."""
-    most = t.layers.reduce("max", x, axes, keep=True)
-    total = t.layers.reduce("sum", t.layers.apply("exp", t.layers.binary("sub", x, most)), axes, keep=True)
-    y = t.layers.binary("add", t.layers.apply("log", total), most)
-    return y if keep else t.layers.squeeze(y, axes)
+    most = t.reduce("max", x, axes, keep=True)
+    total = t.reduce("sum", t.apply("exp", t.binary("sub", x, most)), axes, keep=True)
+    y = t.binary("add", t.apply("log", total), most)
+    return y if keep else t.squeeze(y, axes)
 
 
 def _reduce(kind: Any) -> Handler:
     def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
-        return t.layers.reduce(kind, x, axes or range(len(t.layers.shape(x))), keep)
+        return t.reduce(kind, x, axes or range(len(t.shape(x))), keep)
 
     return handle
 
@@ -192,7 +190,7 @@ def _full(t: Torch, sizes: Sequence[int], value: float, **options: Any) -> Opera
     shape = [1 if isinstance(size, OpenSize) else fixed(size, "a size") for size in sizes]
     bounded(shape)
     array = np.full(shape, value)
-    return array if not value or array.shape == tuple(sizes) else t.layers.expand(array, sizes)
+    return array if not value or array.shape == tuple(sizes) else t.expand(array, sizes)
 
 
 def _range(t: Torch, *bounds: Any, **options: Any) -> Operand:
@@ -206,7 +204,7 @@ def _constant(value: float | None = None, shaped: bool = False) -> Handler:
     """Return a handler of a constant array, of a fixed ``value`` or the next argument, in x's shape or a given one."""
 
     def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Operand:
-        sizes, *rest = more if shaped else (t.layers.shape(x), *more)
+        sizes, *rest = more if shaped else (t.shape(x), *more)
         return _full(t, sizes, rest[0] if value is None else value)
 
     return handle
@@ -215,20 +213,20 @@ def _constant(value: float | None = None, shaped: bool = False) -> Handler:
 def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> Any:
     """``x.to(...)`` with the type, if there is one."""
     names = [str(one) for one in (dtype, *more) if str(one).startswith("torch.")]
-    return t.layers.cast(x, names[0].removeprefix("torch."), str(t.node.args[0].meta["val"].dtype)) if names else x
+    return t.cast(x, names[0].removeprefix("torch."), str(t.node.args[0].meta["val"].dtype)) if names else x
 
 
 def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str, value: float | None) -> str:
     """Pad the last axes; the pairs of ``pads`` begin with that of the last one."""
     pairs = zip(pads[::2], pads[1::2], strict=True)
-    return t.layers.padded(x, {-1 - number: pair for number, pair in enumerate(pairs)}, mode, value or 0.0)
+    return t.padded(x, {-1 - number: pair for number, pair in enumerate(pairs)}, mode, value or 0.0)
 
 
 def _norm(t: Torch, x: Operand, order: float, axes: Sequence[int] | None, keep: bool, *, dtype: Any) -> str:
     """The norm of order 1 or 2 along axes."""
     if order not in (1, 2):
         raise Refused("ord", str(order), "only norms of order 1 and 2 are written", "use one of these")
-    return t.layers.norm(x, int(order), axes or range(len(t.layers.shape(x))), keep)
+    return t.norm(x, int(order), axes or range(len(t.shape(x))), keep)
 
 
 UNCHANGED = tuple(
@@ -244,12 +242,12 @@ HANDLERS: dict[str, Handler] = {
     "aten.mT.default": lambda t, x: _transpose(t, x, -2, -1),
     "aten.t.default": lambda t, x: _transpose(t, x, 0, 1),
     "aten.numpy_T.default": lambda t, x: _transpose(t, x, 0, 1),
-    "aten.permute.default": lambda t, x, axes: t.layers.transpose(x, axes),
-    "aten.movedim.int": lambda t, x, a, b: t.layers.transpose(x, _moved(len(t.layers.shape(x)), a, b)),
+    "aten.permute.default": lambda t, x, axes: t.transpose(x, axes),
+    "aten.movedim.int": lambda t, x, a, b: t.transpose(x, _moved(len(t.shape(x)), a, b)),
     **{f"aten.{name}.default": _view for name in ("view", "reshape", "_unsafe_view")},
     "aten.flatten.using_ints": _flatten,
     "aten.unflatten.int": lambda t, x, axis, sizes: _unflatten(t, x, axis, sizes),
-    "aten.unsqueeze.default": lambda t, x, axis: t.layers.unsqueeze(x, [axis]),
+    "aten.unsqueeze.default": lambda t, x, axis: t.unsqueeze(x, [axis]),
     "aten.squeeze.dim": _squeeze,
     "aten.squeeze.dims": _squeeze,
     "aten.squeeze.default": _squeeze,
@@ -261,15 +259,15 @@ HANDLERS: dict[str, Handler] = {
     "aten.split_with_sizes.default": _split,
     "aten.unbind.int": _unbind,
     "aten.cat.default": _cat,
-    "aten.stack.default": lambda t, xs, axis: t.layers.stack(xs, axis),
+    "aten.stack.default": lambda t, xs, axis: t.stack(xs, axis),
     "aten.expand.default": _expand,
-    "aten.expand_as.default": lambda t, x, like: t.layers.expand(x, t.layers.shape(like)),
+    "aten.expand_as.default": lambda t, x, like: t.expand(x, t.shape(like)),
     "aten.repeat.default": _repeat,
     "aten.tile.default": _repeat,
     "aten.repeat_interleave.self_int": _repeat_each,
     "aten.roll.default": _roll,
-    "aten.pixel_shuffle.default": lambda t, x, by: t.layers.depth_to_space(x, by, depth_first=False),
-    "aten.cumsum.default": lambda t, x, axis, dtype: t.layers.cumulated(x, axis),
+    "aten.pixel_shuffle.default": lambda t, x, by: t.depth_to_space(x, by, depth_first=False),
+    "aten.cumsum.default": lambda t, x, axis, dtype: t.cumulated(x, axis),
     **{f"aten.arange.{kind}": _range for kind in ("default", "start", "start_step")},
     "aten.argmax.default": _place(1.0),
     "aten.argmin.default": _place(-1.0),
@@ -288,8 +286,8 @@ HANDLERS: dict[str, Handler] = {
     "aten.sum.dim_IntList": _reduce("sum"),
     "aten.sum.default": _reduce("sum"),
     "aten.linalg_vector_norm.default": _norm,
-    "aten.softmax.int": lambda t, x, axis, dtype: t.layers.softmax(x, axis),
-    "aten.log_softmax.int": lambda t, x, axis, dtype: t.layers.softmax(x, axis, log=True),
+    "aten.softmax.int": lambda t, x, axis, dtype: t.softmax(x, axis),
+    "aten.log_softmax.int": lambda t, x, axis, dtype: t.softmax(x, axis, log=True),
     **{f"aten.{name}_like.default": _constant(n) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
     **{f"aten.new_{name}.default": _constant(n, True) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
     "aten.empty.memory_format": lambda t, shape, **options: _full(t, shape, 0.0),
@@ -312,6 +310,6 @@ def _moved(rank: int, source: int, to: int) -> list[int]:
 
 
 def _unflatten(t: Torch, x: Operand, axis: int, sizes: Sequence[int]) -> str:
-    shape = t.layers.shape(x)
+    shape = t.shape(x)
     place = axis_in(axis, len(shape))
-    return t.layers.reshape(x, resolved((*shape[:place], *sizes, *shape[place + 1 :]), shape))
+    return t.reshape(x, resolved((*shape[:place], *sizes, *shape[place + 1 :]), shape))
