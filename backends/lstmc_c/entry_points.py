@@ -31,19 +31,15 @@ class Functions(Protocol):
 
     def forward(self, blobs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the results of a step from the states among ``blobs``."""
-        ...
 
     def stream(self, function: str, blobs: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return the states after a reset, and the results of all steps after it: by ``steps`` or as a ``block``."""
-        ...
 
     def converted(self, function: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
         """Return what a function makes of numbers or of integers."""
-        ...
 
     def opens(self, content: Bytes) -> bool:
         """Return whether the net takes this content, in bytes, as its weights."""
-        ...
 
 
 def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]:

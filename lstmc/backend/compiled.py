@@ -355,7 +355,6 @@ class Batches(Protocol):
     @property
     def fingerprint(self) -> str:
         """A hash of the data and their order."""
-        ...
 
     def batch(self, iteration: int) -> dict[str, Array]: ...
 
@@ -373,15 +372,12 @@ class TrainingCallbacks(Protocol):
 
     def stepped(self, iteration: int, loss: float, rate: float) -> None:
         """Report one update: the loss before it, and its learning rate."""
-        ...
 
     def tested(self, iteration: int, scores: Mapping[str, float]) -> None:
         """Report the means of the model's losses and scores over the test batches."""
-        ...
 
     def saved(self, iteration: int, snapshot: Path) -> None:
         """Report a snapshot that is complete and on disk."""
-        ...
 
 
 @dataclass(frozen=True)

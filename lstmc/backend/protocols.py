@@ -211,19 +211,15 @@ class Executor(Protocol):
     @property
     def name(self) -> str:
         """The name that ``--on`` takes."""
-        ...
 
     def unavailable(self) -> str | None:
         """Return the reason why it cannot be used on this machine; None if it can."""
-        ...
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Feed the inputs, run forward, and propagate the cotangents back."""
-        ...
 
     def close(self) -> None:
         """Release its resources, such as a worker process."""
-        ...
 
 
 @runtime_checkable
@@ -234,7 +230,6 @@ class OnHardware(Executor, Protocol):
 
     def emulation(self) -> str | None:
         """Return the reason why it is used only on request, emulated hardware; None for real hardware."""
-        ...
 
 
 @runtime_checkable
@@ -243,7 +238,6 @@ class RunsTraining(Executor, Protocol):
 
     def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Run as ``run`` does, in training mode; the values include results of dropouts, which show the masks."""
-        ...
 
 
 class Reader(Executor, Protocol):
@@ -258,12 +252,10 @@ class Settings(Protocol):
     @property
     def max_iter(self) -> int:
         """The number of updates of a run."""
-        ...
 
     @property
     def iter_size(self) -> int:
         """The number of batches whose gradients one update accumulates."""
-        ...
 
 
 class Ranks(Protocol):
@@ -280,11 +272,9 @@ class Ranks(Protocol):
         run: TrainingRequest,
     ) -> Trained:
         """Train as ``Backend.train`` does, to the same weights but for rounding; ``compiled`` has the whole batch."""
-        ...
 
     def close(self) -> None:
         """End the processes."""
-        ...
 
 
 class Steps(Protocol):
@@ -300,11 +290,9 @@ class Steps(Protocol):
 
     def start(self, states: Mapping[str, AnyArray]) -> None:
         """Begin a sequence with these states; those left out begin as the model says."""
-        ...
 
     def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one step, and return its outputs."""
-        ...
 
 
 class OpenNet(Protocol):
@@ -321,8 +309,6 @@ class OpenNet(Protocol):
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """Run one forward pass: outputs by name."""
-        ...
 
     def close(self) -> None:
         """Release the resources of passes."""
-        ...

@@ -143,11 +143,9 @@ class Display(Protocol):
 
     def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
         """Show the state after ``iteration`` updates of about ``update_seconds`` each; the loss is a recent mean."""
-        ...
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        ...
 
     def close(self) -> None: ...
 

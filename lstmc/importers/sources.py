@@ -77,11 +77,9 @@ class Runtime(Protocol):
 
     def unavailable(self) -> str | None:
         """Return the reason why it cannot run the model here, or None."""
-        ...
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Return the outputs for inputs. Raises :class:`~lstmc.importers.refusal.SourceError`."""
-        ...
 
 
 SOURCES = "lstmc.sources"
@@ -128,27 +126,22 @@ class HostNet(Protocol):
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
         """Return the files of the whole net, with the compiled model in the place of its recurrent layers."""
-        ...
 
     def whole(self) -> SourceNet:
         """Return all of the net, for backends whose nets cannot stand in it.
 
         Raises :class:`~lstmc.importers.refusal.RefusedError` with all of it that cannot be expressed.
         """
-        ...
 
     def findings(self, files: Mapping[str, bytes], target: str) -> Sequence[Violation]:
         """Return the violations of the target's rules by layers that are copied into these files."""
-        ...
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> Sequence[SourceCheck]:
         """The outputs of the whole net in these files against those of the source, in each of the runtimes
         ``places``. Raises :class:`~lstmc.errors.BackendError` where one does not load or run the net."""
-        ...
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:
         """Return notes for the user on these files."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -177,7 +170,6 @@ class NetSource(Protocol):
 
     def knows(self, path: Path) -> bool:
         """Return whether a file is of this format, by its content."""
-        ...
 
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
         """Return the net of a file.
@@ -185,7 +177,6 @@ class NetSource(Protocol):
         Raises :class:`~lstmc.importers.refusal.SourceError` for a damaged file, and
         :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
         """
-        ...
 
 
 def net_source(name: str) -> NetSource:

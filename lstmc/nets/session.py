@@ -32,7 +32,6 @@ class LoadedNet(Protocol):
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> Mapping[str, Array]:
         """Run one forward pass, and return the blobs of these names."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -202,11 +201,9 @@ class OneStep(Protocol):
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """Return the outputs of one forward pass. Raises :class:`DataError` for inputs that do not fit."""
-        ...
 
     def close(self) -> None:
         """Release the net."""
-        ...
 
 
 class LoadedOnce:

@@ -26,15 +26,12 @@ class TimeAxis(Protocol):
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``, called ``names`` and of ``steps``."""
-        ...
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
         """T values [...], or [1, ...] where the axis is ``kept``, as one [T, ...], called ``name``."""
-        ...
 
     def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
         """x once for each of the ``steps`` that read it; ``names`` are there for what must be added for that."""
-        ...
 
 
 @dataclass(frozen=True)

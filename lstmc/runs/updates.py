@@ -44,7 +44,6 @@ class SavedState(Protocol):
 
     def not_finite(self) -> str | None:
         """Return the name of a part with NaN or infinity, or None."""
-        ...
 
 
 def not_finite_part(arrays: Arrays, history: Iterable[Array]) -> str | None:
@@ -79,39 +78,30 @@ class Engine(Protocol[State]):
 
     def computation(self) -> bytes:
         """Return the content of the net that an update depends on."""
-        ...
 
     def start(self, state: State | None) -> None:
         """Begin from the first values, or go on from a state."""
-        ...
 
     def update(self, batches: Sequence[Arrays]) -> Update:
         """Make one update by the gradients of these batches."""
-        ...
 
     def test(self, batch: Arrays, first: bool) -> Mapping[str, float]:
         """Return losses and scores of a test batch. Carried states start anew at the ``first`` one."""
-        ...
 
     def before(self) -> tuple[Arrays, Arrays]:
         """Return the parameters and the carried states as the last update began from them; empty if not known."""
-        ...
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> State:
         """Return the state after the last update."""
-        ...
 
     def save(self, folder: Path, state: State) -> Path:
         """Write a snapshot of a state. Raises :class:`~lstmc.errors.OutputError` where it cannot be written."""
-        ...
 
     def saved(self, folder: Path) -> tuple[Path, State] | None:
         """Return the newest complete snapshot and its state."""
-        ...
 
     def end(self) -> None:
         """Release the resources of the run, unless its process has ended."""
-        ...
 
 
 class TrainedNet(NamedTuple):

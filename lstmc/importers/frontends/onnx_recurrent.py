@@ -33,11 +33,9 @@ class Subgraphs(Protocol):
 
     def subgraph(self, graph: Any, inputs: Mapping[str, Any], depth: int) -> list[Any]:
         """Return the outputs of a node's subgraph for these inputs."""
-        ...
 
     def nested(self, t: Onnx) -> Self:
         """Return a reader of a subgraph with a net of its own."""
-        ...
 
 
 def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
