@@ -39,14 +39,12 @@ def operator(w: Writer, call: Call) -> None:
     w.add(kind, call.args, call.results, **{name: getattr(call.op, field) for name, field in fields.items()})
 
 
-def power(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Power)
+def power(w: Writer, call: Call[ops.Power]) -> None:
     w.add("Pow", (*call.args, w.scalar(call.op.exponent)), call.results)
 
 
-def affine(w: Writer, call: Call) -> None:
+def affine(w: Writer, call: Call[ops.Affine]) -> None:
     op, x = call.op, call.args[0]
-    assert isinstance(op, ops.Affine)
     if op.shift == 0:
         w.add("Mul", (x, w.scalar(op.scale)), call.results)
         return
@@ -66,14 +64,12 @@ def positive(w: Writer, call: Call) -> None:
 AXES_OF_MAX_ARE_AN_INPUT = 18  # from this opset on
 
 
-def full(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Full)
+def full(w: Writer, call: Call[ops.Full]) -> None:
     value = onnx().numpy_helper.from_array(np.array([call.op.value], np.float32))
     w.add("ConstantOfShape", (w.filled(call.result_types[0].shape),), call.results, value=value)
 
 
-def split(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Split)
+def split(w: Writer, call: Call[ops.Split]) -> None:
     if len(call.results) == 1:
         w.add("Identity", call.args, call.results)
         return
@@ -81,8 +77,7 @@ def split(w: Writer, call: Call) -> None:
     w.add("Split", (*call.args, sizes), call.results, axis=call.op.axis)
 
 
-def concat(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Concat)
+def concat(w: Writer, call: Call[ops.Concat]) -> None:
     w.add("Concat", call.args, call.results, axis=call.op.axis)
 
 
@@ -110,14 +105,12 @@ def ones_left_out(longer: Sequence[int], shorter: Sequence[int]) -> list[int] | 
     return None if left else axes
 
 
-def tile(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Tile)
+def tile(w: Writer, call: Call[ops.Tile]) -> None:
     repeats = [call.op.tiles if axis == call.op.axis else 1 for axis in range(call.types[0].rank)]
     w.add("Tile", (*call.args, w.numbers(repeats, "repeats_" + "x".join(map(str, repeats)))), call.results)
 
 
-def transpose(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Transpose)
+def transpose(w: Writer, call: Call[ops.Transpose]) -> None:
     order = list(range(call.types[0].rank))
     at = call.op.axis
     order[at], order[at + 1] = order[at + 1], order[at]
@@ -141,13 +134,11 @@ def embed(w: Writer, call: Call) -> None:
     w.add("Gather", (matrix, integers), call.results, axis=0)
 
 
-def total(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Sum)
+def total(w: Writer, call: Call[ops.Sum]) -> None:
     w.add("ReduceSum", (*call.args, w.numbers([call.op.axis], f"axis_{call.op.axis}")), call.results, keepdims=0)
 
 
-def largest(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Max)
+def largest(w: Writer, call: Call[ops.Max]) -> None:
     axes = [call.op.axis]
     if w.shared.opset < AXES_OF_MAX_ARE_AN_INPUT:
         w.add("ReduceMax", call.args, call.results, axes=axes, keepdims=0)
@@ -155,9 +146,8 @@ def largest(w: Writer, call: Call) -> None:
         w.add("ReduceMax", (*call.args, w.numbers(axes, f"axis_{axes[0]}")), call.results, keepdims=0)
 
 
-def first_largest(w: Writer, call: Call) -> None:
+def first_largest(w: Writer, call: Call[ops.Largest]) -> None:
     op, (x,) = call.op, call.args
-    assert isinstance(op, ops.Largest)
     shape = known(call.types[0].shape)
     (index,) = w.add("ArgMax", (x,), f"{call.results[0]}/index", axis=op.axis, keepdims=1)
     indices = np.arange(shape[op.axis]).reshape(-1, *[1] * (len(shape) - 1 - op.axis))
@@ -165,15 +155,13 @@ def first_largest(w: Writer, call: Call) -> None:
     w.add("Cast", (is_largest,), call.results, to=onnx().TensorProto.FLOAT)
 
 
-def softmax(w: Writer, call: Call) -> None:
-    assert isinstance(call.op, ops.Softmax)
+def softmax(w: Writer, call: Call[ops.Softmax]) -> None:
     w.add("Softmax", call.args, call.results, axis=call.op.axis)
 
 
-def linear(w: Writer, call: Call) -> None:
+def linear(w: Writer, call: Call[ops.Linear]) -> None:
     """Gemm, whose matrix is [out, in] as ours; MatMul with the transposed one where x has other axes than two."""
     op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
-    assert isinstance(op, ops.Linear)
     if op.axis < call.types[0].rank - 1:
         flat = w.shape((*call.types[0].shape[: op.axis], call.types[1].shape[1]))
         (x,) = w.add("Reshape", (x, flat), f"{result}/flat")
@@ -186,18 +174,17 @@ def linear(w: Writer, call: Call) -> None:
         w.add("Add", (y, *bias), call.results)
 
 
-def conv(w: Writer, call: Call) -> None:
+def conv(w: Writer, call: Call[ops.Conv]) -> None:
     op = call.op
-    assert isinstance(op, ops.Conv)
     attributes = {"strides": op.stride, "pads": (*op.pad, *op.pad), "dilations": op.dilation, "group": op.group}
     _images(w, call, "Conv", call.results, kernel_shape=call.types[1].shape[2:], **attributes)
 
 
-def max_pool(w: Writer, call: Call) -> None:
+def max_pool(w: Writer, call: Call[ops.MaxPool]) -> None:
     _images(w, call, "MaxPool", call.results, **_windows(call))
 
 
-def ave_pool(w: Writer, call: Call) -> None:
+def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
     """ONNX divides by the size of a window; the core by its places in the image with its own padding."""
     share = _share(call)
     if np.all(share == 1):
@@ -207,20 +194,18 @@ def ave_pool(w: Writer, call: Call) -> None:
     w.add("Mul", (y, w.constant(share, f"{call.results[0]}/share")), call.results)
 
 
-def _windows(call: Call) -> dict[str, Any]:
+def _windows(call: Call[ops.MaxPool | ops.AvePool]) -> dict[str, Any]:
     """Return a window's attributes, padded to whole windows: no runtime then rounds their number."""
     op = call.op
-    assert isinstance(op, ops.MaxPool | ops.AvePool)
     before, after = (known(type_.shape[-2:]) for type_ in (call.types[0], call.result_types[0]))
     sizes = zip(before, after, op.size, op.stride, op.pad, strict=True)
     ends = [max(0, (count - 1) * s + k - n - p) for n, count, k, s, p in sizes]
     return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *ends)}
 
 
-def _share(call: Call) -> Array:
+def _share(call: Call[ops.AvePool]) -> Array:
     """Return the ratio of the window's size to its number of places inside the padded image: [rows, columns]."""
     op = call.op
-    assert isinstance(op, ops.AvePool)
     shares = []
     for n, count, k, s, p in zip(
         known(call.types[0].shape[-2:]), call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True
@@ -243,9 +228,8 @@ def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -
 ROLES = ("x", "W", "R", "B", "lengths", "h_0", "c_0", "P")
 
 
-def recurrent(w: Writer, call: Call) -> None:
+def recurrent(w: Writer, call: Call[Recurrent]) -> None:
     op = call.op
-    assert isinstance(op, Recurrent)
     operands = dict(zip(op.roles(), call.args, strict=True))
     if "lengths" in operands:
         (operands["lengths"],) = w.add(
@@ -267,7 +251,7 @@ def recurrent(w: Writer, call: Call) -> None:
 
 
 GROUP = "lstmc_onnx.lowerings"  # an entry point of a package names a table from ops to lowerings
-Lowering = Callable[[Writer, Call], None]
+Lowering = Callable[[Writer, Call[Any]], None]
 LOWERINGS: Mapping[type[Op], Lowering] = {
     **dict.fromkeys(OPERATORS, operator),
     ops.Power: power,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmc.errors import BackendError
-from lstmc.ops import Op
+from lstmc.ir import OpT_co
 from lstmc.plugins import need
 from lstmc.text import Names
 from lstmc.types import OpenSize, TensorType, UnknownSize, known
@@ -30,10 +30,10 @@ OLDEST = 13  # the opset in which axes and sizes are operands, and softmax is al
 
 
 @dataclass(frozen=True)
-class Call:
+class Call(Generic[OpT_co]):
     """An op to lower: the names and types of its operands and results. Sizes may be open."""
 
-    op: Op
+    op: OpT_co
     args: tuple[str, ...]
     types: tuple[TensorType, ...]
     results: tuple[str, ...]

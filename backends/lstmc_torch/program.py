@@ -7,11 +7,12 @@ import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, Generic
 
 from lstmc import ops
 from lstmc.backend.compiled import PRODUCT, open_inputs, open_shape
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Node, Ref, Scan
+from lstmc.ir import Graph, Node, OpT_co, Ref, Scan
 from lstmc.loops.code import cpu_source, layer_code, source
 from lstmc.loops.layer import GeneratedScan
 from lstmc.loops.rows import batch_of
@@ -23,10 +24,10 @@ from lstmc.types import TensorType
 
 
 @dataclass(frozen=True)
-class Call:
+class Call(Generic[OpT_co]):
     """An op with the texts and types of its operands, the type of its first result, and the text of its shape."""
 
-    op: Op
+    op: OpT_co
     args: Sequence[str]
     types: Sequence[TensorType]
     result: TensorType
@@ -37,8 +38,7 @@ def _number(value: float) -> str:
     return repr(float(value))
 
 
-def _affine(call: Call) -> str:
-    assert isinstance(call.op, ops.Affine)
+def _affine(call: Call[ops.Affine]) -> str:
     scaled = call.args[0] if call.op.scale == 1 else f"{_number(call.op.scale)} * {call.args[0]}"
     return scaled if call.op.shift == 0 else f"{scaled} + {_number(call.op.shift)}"
 
@@ -48,41 +48,36 @@ def _maximum(call: Call) -> str:
     return f"torch.where(({x} > {y}) | ({x} != {x}), {x}, {y})"  # of two equal ones y has the gradient
 
 
-def _linear(call: Call) -> str:
+def _linear(call: Call[ops.Linear]) -> str:
     op, x = call.op, call.args[0]
-    assert isinstance(op, ops.Linear)
     if op.axis < call.types[0].rank - 1:
         x = f"{x}.flatten({op.axis})"
     return f"F.linear({', '.join([x, *call.args[1:]])})"
 
 
-def _conv(call: Call) -> str:
+def _conv(call: Call[ops.Conv]) -> str:
     op = call.op
-    assert isinstance(op, ops.Conv)
     settings = f"stride={op.stride}, padding={op.pad}, dilation={op.dilation}, groups={op.group}"
     return _of_images(call, lambda x: f"F.conv2d({', '.join([x, *call.args[1:]])}, {settings})")
 
 
-def _padded(call: Call, x: str, value: str) -> str:
+def _padded(call: Call[ops.MaxPool | ops.AvePool], x: str, value: str) -> str:
     """The images with so many ``value`` around them that the last window is whole: counts are rounded up."""
     op = call.op
-    assert isinstance(op, ops.MaxPool | ops.AvePool)
     sizes = zip(call.types[0].shape[-2:], call.result.shape[-2:], op.size, op.stride, op.pad, strict=True)
     (top, bottom), (left, right) = ((p, max(0, (count - 1) * s + k - n - p)) for n, count, k, s, p in sizes)
     around = (left, right, top, bottom)
     return f"F.pad({x}, {around}, value={value})" if any(around) else x
 
 
-def _max_pool(call: Call) -> str:
+def _max_pool(call: Call[ops.MaxPool]) -> str:
     op = call.op
-    assert isinstance(op, ops.MaxPool)
     return _of_images(call, lambda x: f"F.max_pool2d({_padded(call, x, LEAST)}, {op.size}, stride={op.stride})")
 
 
-def _ave_pool(call: Call) -> str:
+def _ave_pool(call: Call[ops.AvePool]) -> str:
     """The sum of a window over its number of places in the image with its own padding."""
     op = call.op
-    assert isinstance(op, ops.AvePool)
     places = []
     for n, count, k, s, p in zip(
         call.types[0].shape[-2:], call.result.shape[-2:], op.size, op.stride, op.pad, strict=True
@@ -109,16 +104,14 @@ def _of_images(call: Call, of: Callable[[str], str]) -> str:
     return f"({of(f'{x}.flatten(0, {lead - 1})')}).unflatten(0, {x}.shape[:{lead}])"
 
 
-def _tile(call: Call) -> str:
+def _tile(call: Call[ops.Tile]) -> str:
     op = call.op
-    assert isinstance(op, ops.Tile)
     repeats = [op.tiles if axis == op.axis else 1 for axis in range(call.types[0].rank)]
     return f"{call.args[0]}.repeat({', '.join(map(str, repeats))})"
 
 
-def _largest(call: Call) -> str:
+def _largest(call: Call[ops.Largest]) -> str:
     op, x = call.op, call.args[0]
-    assert isinstance(op, ops.Largest)
     return f"torch.zeros_like({x}).scatter({op.axis}, {x}.argmax({op.axis}, keepdim=True), 1.0)"
 
 
@@ -162,7 +155,7 @@ def _function(op: type[Op], foreign: Foreign) -> str:
     return f"{'F' if foreign.settings else 'torch'}.{foreign.name}({', '.join(operands)})"
 
 
-Lowering = Callable[[Call], str]
+Lowering = Callable[[Call[Any]], str]
 # An expression in which {0}, {1} are operands, and fields of the op have their names.
 TEXTS: Mapping[type[Op], str] = {
     **{op: _function(op, foreign) for op, foreign in ops_of("torch")},
@@ -196,7 +189,7 @@ LOWERINGS: Mapping[type[Op], Lowering] = {
     ops.AvePool: _ave_pool,
     ops.Tile: _tile,
     ops.Largest: _largest,
-    ops.Concat: lambda call: f"torch.cat([{', '.join(call.args)}], {call.op.axis})",  # type: ignore[attr-defined]
+    ops.Concat: lambda call: f"torch.cat([{', '.join(call.args)}], {call.op.axis})",
     ops.Stack: lambda call: f"torch.stack([{', '.join(call.args)}])",
     ops.Reshape: lambda call: f"{call.args[0]}.reshape({call.shape()})",
 }

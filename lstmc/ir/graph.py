@@ -20,7 +20,7 @@ from lstmc.ops import Arg, Input, Op, Param, Types
 from lstmc.source import SrcLoc
 from lstmc.types import MOST_ELEMENTS, TensorType, UnknownSize
 
-__all__ = ["Builder", "Graph", "Node", "Output", "Ref", "Step", "Steps", "topological_order"]
+__all__ = ["Builder", "Graph", "Node", "OpT_co", "Output", "Ref", "Step", "Steps", "topological_order"]
 
 
 class Ref(NamedTuple):
