@@ -213,7 +213,7 @@ def test_what_a_backend_need_not_say_has_a_value() -> None:
         "",
         {},
     )
-    assert (least.layer_cost("text"), least.parts("net", b""), least.open_dims(net.compiled)) == (None, None, ())
+    assert (least.price("text"), least.parts("net", b""), least.open_dims(net.compiled)) == (None, None, ())
     (finding,) = least.doctor()
     assert (finding.subject, finding.found, finding.detail) == ("backend text", True, least.summary)
     assert not offers(least, "ranks")

@@ -28,7 +28,7 @@ from lstmc.loops.layer import RoundProducts
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.nets.session import RunsFiles
 from lstmc.numerics import products_of
-from lstmc.ops import Array, Op
+from lstmc.ops import Array, Op, Price
 from lstmc.passes import (
     ConvProducts,
     Cse,
@@ -158,7 +158,7 @@ def _matrices(target: Target) -> Passes:
 def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
     """Return the list of a target of any package or file, by its layout, how it cuts time and what becomes of scans.
 
-    Where the cost of a layer is known, linear recurrences take the form that costs least. ``products`` are the numbers
+    Where the price of a layer is known, linear recurrences take the form that costs least. ``products`` are the numbers
     of products in generated layers. Raises :class:`BackendError` for what no list is written for.
     """
     target = load_target(name)
@@ -170,8 +170,8 @@ def passes_of(name: str, products: ProductNumbers = FLOAT32) -> Passes:
         )
     if products != FLOAT32:
         passes = (*passes, RoundProducts(products))
-    cost = target.layer_cost
-    return passes if cost is None else tuple(with_time(PassList(passes), "auto", target.trained, cost))
+    price = target.price
+    return passes if price is None else tuple(with_time(PassList(passes), "auto", target.trained, price))
 
 
 @cache
@@ -236,9 +236,9 @@ class CaffeBackend(RunsFiles):
     built = staticmethod(libraries)
     example = staticmethod(stream_program)
 
-    def layer_cost(self, target: str) -> float | None:
-        """Return the cost in the target's file."""
-        return load_target(target).layer_cost
+    def price(self, target: str) -> Price | None:
+        """Return the price in the target's file."""
+        return load_target(target).price
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         """Return the forms of targets with LSTMUnit: with it and without, gates packed or apart, hoisted or not."""

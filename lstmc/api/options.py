@@ -65,7 +65,7 @@ class CompileOptions:
             backend = self.resolved_backend()
             target = target_of(backend, self.target)
             trained = target in backend.training_targets
-            listed = with_time(listed, self.time, trained, backend.layer_cost(target))
+            listed = with_time(listed, self.time, trained, backend.price(target))
         return listed if self.passes is None else PassList(self.passes(listed))
 
     def resolved_backend(self) -> Backend:

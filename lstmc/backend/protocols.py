@@ -31,7 +31,7 @@ from lstmc.errors import BackendError
 from lstmc.files.arrays import AnyArray
 from lstmc.files.output import Content
 from lstmc.ir import Graph
-from lstmc.ops import Array, Op
+from lstmc.ops import Array, Op, Price
 from lstmc.passes import Pass
 
 __all__ = ["Backend", "Executor", "OnHardware", "OpenNet", "Ranks", "RunsTraining", "Settings", "Steps", "offers"]
@@ -69,9 +69,9 @@ class Backend(ABC):
         """Return the dimensions that a net may leave open: :meth:`Compiled.written` has the graphs."""
         return ()
 
-    def layer_cost(self, target: str) -> float | None:
-        """Return the cost of a layer in the readers of a target, in elements of an elementwise op. None if it is not
-        known: recurrences are then unrolled, unless another form is asked for.
+    def price(self, target: str) -> Price | None:
+        """Return the price of work in the readers of a target. None if it is not known: recurrences are then unrolled,
+        unless another form is asked for.
         """
         return None
 

@@ -6,16 +6,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lstmc.files.output import text_templates
 from lstmc.loops.layer import plan_text
 from lstmc.loops.loop_code import number
 from lstmc.loops.low_precision import FLOAT32
-from lstmc.loops.memory import CPU, GPU, LOW, Array, Loop, Product, Value, Work, functions, header
+from lstmc.loops.memory import CPU, GPU, LOW, Array, Loop, Product, Task, Value, functions, header
 from lstmc.loops.nests import nests
 from lstmc.loops.plan import Plan
+from lstmc.ops import Price, Work
+from lstmc.ops.base import BYTES
 from lstmc.text import quoted
 
 PERSISTENT_WEIGHTS = 2**18
@@ -27,25 +29,29 @@ WARP, MOST_THREADS = 32, 512
 
 @dataclass(frozen=True)
 class Gpu:
-    """Peak rates of a GPU by its maker's data sheet: bytes a second of memory, FLOPs a second of float32 without tensor
-    cores, cycles a second at boost; its multiprocessors, and the bytes of shared memory that a block may have."""
+    """A GPU by its maker's data sheet: its price at peak rates, cycles a second at boost, its multiprocessors, and the
+    bytes of shared memory that a block may have."""
 
     name: str
-    bandwidth: float
-    flops: float
+    price: Price
     clock: float
     multiprocessors: int
     shared: int
 
 
-GPUS = (
-    Gpu("T4", 320e9, 8.1e12, 1.59e9, 40, 64 * 1024),
-    Gpu("L4", 300e9, 30.3e12, 2.04e9, 58, 99 * 1024),
-    Gpu("A100 SXM 80 GB", 2039e9, 19.5e12, 1.41e9, 108, 163 * 1024),
-    Gpu("H100 SXM", 3350e9, 66.9e12, 1.98e9, 132, 227 * 1024),
-)
+def _price(bandwidth: float, flops: float) -> Price:
+    """Return a price by bytes a second of memory, and FLOPs a second of float32 without tensor cores."""
+    return Price(LAUNCH_SECONDS, 1 / bandwidth, 1 / flops)
+
+
 LAUNCH_SECONDS, BARRIER_SECONDS = 2e-6, 1e-6
 """Of one kernel after another in a stream, and of a barrier over the grid: assumptions, as no data sheet has them."""
+GPUS = (
+    Gpu("T4", _price(320e9, 8.1e12), 1.59e9, 40, 64 * 1024),
+    Gpu("L4", _price(300e9, 30.3e12), 2.04e9, 58, 99 * 1024),
+    Gpu("A100 SXM 80 GB", _price(2039e9, 19.5e12), 1.41e9, 108, 163 * 1024),
+    Gpu("H100 SXM", _price(3350e9, 66.9e12), 1.98e9, 132, 227 * 1024),
+)
 BYTES_PER_CYCLE = 128
 """That a multiprocessor reads of its first cache or shared memory, at most (NVIDIA's white papers, Volta to Hopper)."""
 
@@ -84,12 +90,12 @@ class Persistent:
         return sum(-(-work.outs // (blocks if self.grid else 1)) * work.ins for work in self.products)
 
 
-def step_works(works: Iterable[Work]) -> list[Work]:
+def step_works(works: Iterable[Task]) -> list[Task]:
     """Return the work of each step."""
     return [work for work in works if isinstance(work, Loop) or work.when == "step"]
 
 
-def step_arrays(plan: Plan, works: tuple[Work, ...], packed: bool = False) -> tuple[Array, ...]:
+def step_arrays(plan: Plan, works: tuple[Task, ...], packed: bool = False) -> tuple[Array, ...]:
     """Return the arrays that the steps of a pass use; with ``packed``, those of transposed matrices."""
     arrays: dict[Array, None] = {}
     for work in step_works(works):
@@ -103,7 +109,7 @@ def step_arrays(plan: Plan, works: tuple[Work, ...], packed: bool = False) -> tu
     return tuple(arrays)
 
 
-def persistent(plan: Plan, works: tuple[Work, ...]) -> Persistent | None:
+def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
     """Return the persistent kernel of a pass; None where it has no steps, or rows that depend on each other and are
     more than PERSISTENT_ROWS."""
     steps = step_works(works)
@@ -119,56 +125,49 @@ def persistent(plan: Plan, works: tuple[Work, ...]) -> Persistent | None:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The cost of a step of a pass: the floats that it reads and writes, and its FLOPs; a function counts as one.
+    """The cost of a step of a pass: its work, with the launches where no ``kernel`` has all steps.
 
-    ``launches`` are those of a step where no ``kernel`` has all. ``own_floats`` are what arrays have for this step
-    alone, each once, whatever caches keep from step to step.
+    ``own_bytes`` are what arrays have for this step alone, each once, whatever caches keep from step to step.
     """
 
-    launches: int
-    floats: int
-    own_floats: int
-    flops: int
+    work: Work
+    own_bytes: int
     rows: int
     kernel: Persistent | None
 
     def launches_on(self, gpu: Gpu) -> int:
         """Return the launches of a step: 0 where one kernel has all steps."""
-        return 0 if self.kernel and self.kernel.blocks(gpu, self.rows) else self.launches
+        return 0 if self.kernel and self.kernel.blocks(gpu, self.rows) else self.work.launches
 
     def seconds(self, gpu: Gpu) -> float:
         """Return the least time by arithmetic: of launches or barriers, memory, FLOPs, or a block's weights."""
-        least = max(4 * self.own_floats / gpu.bandwidth, self.flops / gpu.flops)
+        least = gpu.price.seconds(replace(self.work, bytes=self.own_bytes, launches=0))
         if self.kernel is None or self.launches_on(gpu):
-            return max(least, self.launches * LAUNCH_SECONDS)
+            return max(least, self.work.launches * gpu.price.launch)
         weights = 4 * self.kernel.block_weights(self.kernel.blocks(gpu, self.rows)) / (BYTES_PER_CYCLE * gpu.clock)
         return max(least, weights, self.kernel.works * BARRIER_SECONDS if self.kernel.grid else 0)
 
 
-def step_cost(plan: Plan, works: tuple[Work, ...], rows: int) -> StepCost:
+def step_cost(plan: Plan, works: tuple[Task, ...], rows: int) -> StepCost:
     """Return the cost of a step with so many rows."""
     rows = 1 if plan.rows.fixed else rows
-    launches = floats = flops = 0
-    own: dict[Array, int] = {}
+    total, own = Work(), dict[Array, int]()
     for work in step_works(works):
         if isinstance(work, Product):
             x, y = rows * work.lead * work.ins, rows * work.lead * work.outs
-            floats += x + y + work.outs * work.ins
             counts = [(work.x.array, x), (work.y.array, y)]
-            launches += 2 if work.b else 1
-            flops += 2 * rows * work.lead * work.outs * work.ins
+            total += Work(y * work.ins, 0, BYTES * (x + y + work.outs * work.ins), 2 if work.b else 1)
         else:
             sizes = [(p.array, work.size if work.independent else p.array.size) for p, _ in work.pointers.values()]
             counts = [(array, size * (rows if array.rows else 1)) for array, size in sizes]
-            floats += sum(count for _, count in counts)
             lines = sum(
                 isinstance(line, Value) or (isinstance(line, str) and not line.startswith("#")) for line in work.lines
             )
-            launches += 1
-            flops += rows * lines * max(work.size, *(size for _, size in sizes))
-        own |= {array: max(count, own.get(array, 0)) for array, count in counts if array.time}
+            operations = rows * lines * max(work.size, *(size for _, size in sizes))
+            total += Work(0, operations, BYTES * sum(count for _, count in counts), 1)
+        own |= {array: max(BYTES * count, own.get(array, 0)) for array, count in counts if array.time}
     kernel = persistent(plan, works) if rows <= PERSISTENT_ROWS else None
-    return StepCost(launches, floats, sum(own.values()), flops, rows, kernel)
+    return StepCost(total, sum(own.values()), rows, kernel)
 
 
 def gpu_text(plan: Plan, steps: int, rows: int) -> str:
@@ -177,12 +176,12 @@ def gpu_text(plan: Plan, steps: int, rows: int) -> str:
     where = f"T = {steps}" if plan.rows.fixed else f"T = {steps}, N = {rows}"
     lines = [f"  on a GPU at {where}, each step:"]
     for name, cost in costs.items():
-        launches = f"{cost.launches} launch{'' if cost.launches == 1 else 'es'}"
+        launches = f"{cost.work.launches} launch{'' if cost.work.launches == 1 else 'es'}"
         if cost.kernel:
             blocks = "all blocks share the weights" if cost.kernel.grid else "a block for each row"
             launches = f"0 launches (one kernel has all steps, {blocks})"
-        moved = f"{4 * cost.floats:,} bytes read and written, {4 * cost.own_floats:,} of this step alone"
-        lines.append(f"    {name}: {launches}, {moved}, {cost.flops:,} FLOP")
+        moved = f"{cost.work.bytes:,} bytes read and written, {cost.own_bytes:,} of this step alone"
+        lines.append(f"    {name}: {launches}, {moved}, {cost.work.flops:,} FLOP")
     lines.append("  at least, by arithmetic and peak rates, not measured:")
     for gpu in GPUS:
         times = []
@@ -324,7 +323,7 @@ def _rendered(plan: Plan, where: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"\n\s*\n(?=\s*[})]|  for|    //)", "\n", text))
 
 
-def _stages(works: Mapping[str, Sequence[Work]], passes: Sequence[str], apart: bool) -> dict[str, int]:
+def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: bool) -> dict[str, int]:
     """Return the stages of a pass that rows go through one by one, with the elements that the loops of each go over."""
     stages: dict[str, int] = {}
     for stage in ("_before", "", "_after") if apart else ():
@@ -333,9 +332,9 @@ def _stages(works: Mapping[str, Sequence[Work]], passes: Sequence[str], apart: b
     return stages
 
 
-def _by_phase(plan: Plan, passes: Mapping[str, tuple[Work, ...]]) -> Mapping[str, Sequence[Work]]:
+def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Sequence[Task]]:
     """Return the work of each pass; that of its phases apart where a row has parts."""
-    works: dict[str, Sequence[Work]] = dict(passes)
+    works: dict[str, Sequence[Task]] = dict(passes)
     for (name, each), phases in zip(passes.items(), plan.phases, strict=False):
         products = [work for work in each if isinstance(work, Product)]
         works |= {f"{name}_before": phases.before, name: [*products, *phases.inside], f"{name}_after": phases.after}
@@ -350,11 +349,11 @@ def _axes(array: Array) -> str:
     return array.label_of().partition("[")[2].removesuffix("]")
 
 
-def _used(works: Iterable[Work]) -> set[str]:
+def _used(works: Iterable[Task]) -> set[str]:
     return {name for work in works for name in work.arrays()}
 
 
-def _read(works: Iterable[Work]) -> set[Array]:
+def _read(works: Iterable[Task]) -> set[Array]:
     """Arrays that something reads, or adds to, during a step."""
     arrays = set()
     for work in works:

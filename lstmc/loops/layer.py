@@ -10,7 +10,7 @@ from zlib import crc32
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Rounding, Scan, Stage
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import Array, Loop, Product, Work
+from lstmc.loops.memory import Array, Loop, Product, Task
 from lstmc.loops.plan import Plan, plan_of
 from lstmc.loops.rows import with_rows_first
 from lstmc.ops import Arg, Dropout, Full, Mul, Transpose
@@ -241,12 +241,12 @@ WHEN = {"once for all steps, before": "before", "each step": "step", "once for a
 KEPT = "kept for backward"
 
 
-def _passes(plan: Plan) -> tuple[tuple[str, tuple[Work, ...]], ...]:
+def _passes(plan: Plan) -> tuple[tuple[str, tuple[Task, ...]], ...]:
     again = (("a chunk again", plan.again),) if plan.again else ()
     return (("forward", plan.forward), *again, ("backward", plan.backward))
 
 
-def _each_step(title: str, works: tuple[Work, ...]) -> str:
+def _each_step(title: str, works: tuple[Task, ...]) -> str:
     """Return the number of products and loops of a step."""
     each = [work for work in works if _when(work) == "step"]
     products = sum(isinstance(work, Product) for work in each)
@@ -295,7 +295,7 @@ def _lives(plan: Plan) -> dict[Array, str]:
     return lives
 
 
-def _when(work: Work) -> str:
+def _when(work: Task) -> str:
     return work.when if isinstance(work, Product) else "step"
 
 
@@ -303,7 +303,7 @@ def _lead(lead: int) -> str:
     return f" * {lead}" if lead != 1 else ""
 
 
-def _work_text(work: Work) -> Iterator[str]:
+def _work_text(work: Task) -> Iterator[str]:
     if isinstance(work, Product):
         w = f"[{work.outs}, {work.ins}]^T" if work.transposed else f"[{work.ins}, {work.outs}]"
         plus = f" + {work.b.array.name}" if work.b else ""

@@ -392,4 +392,4 @@ def with_elements(line: _Line, texts: Callable[[int], str]) -> _Line:
     return replace(line, value=with_elements(line.value, texts))
 
 
-Work = Product | Loop
+Task = Product | Loop

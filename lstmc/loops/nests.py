@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from lstmc.loops.index import Axis, Index, nest_of
-from lstmc.loops.memory import Loop, Place, Product, Store, Value, Work, with_elements
+from lstmc.loops.memory import Loop, Place, Product, Store, Task, Value, with_elements
 
 MOST_LANES = 16  # floats of a vector, at most: see vectors.h
 COUNTS = (16, 8, 4, 2, 1)  # rows of a tile, and times MOST_LANES floats of a row, where so many are a part of all
@@ -320,7 +320,7 @@ class Nest:
         return [*zeros, *_nested(axes[: len(axes) - len(along)], inside)]
 
 
-def nests(works: Iterable[Work], carried: Set[str]) -> list[Product | Nest]:
+def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
     """Return the work of a step in its order, with neighbouring loops in one nest where that computes the same.
 
     ``carried`` are the buffers that hold something from step to step.

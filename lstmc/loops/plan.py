@@ -21,7 +21,7 @@ from lstmc.loops.again import (
 )
 from lstmc.loops.loop_code import CHEAP, MOVES
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
-from lstmc.loops.memory import Array, Kind, Loop, Outer, Place, Sink, Work, cpp_names
+from lstmc.loops.memory import Array, Kind, Loop, Outer, Place, Sink, Task, cpp_names
 from lstmc.loops.products import Products, check_ops
 from lstmc.loops.rows import Rows, rows_of
 from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
@@ -62,10 +62,10 @@ class Plan:
     buffers: tuple[Array, ...]
     gradients: tuple[Array, ...]  # of bottoms and weights that are no state's
     top_diffs: tuple[Array, ...]  # of outputs
-    forward: tuple[Work, ...]
+    forward: tuple[Task, ...]
     chunk: int  # steps after which some states are kept; 0 where all are after each step
-    again: tuple[Work, ...]  # of a step: computes these states again, before the backward pass of a chunk
-    backward: tuple[Work, ...]
+    again: tuple[Task, ...]  # of a step: computes these states again, before the backward pass of a chunk
+    backward: tuple[Task, ...]
     outers: tuple[Outer, ...]
     nodes_again: tuple[str, ...]  # what a step of the backward pass computes again of the forward one
     row_sums: tuple[tuple[Array, Array], ...] | None  # gradients that all rows add to, each with a buffer of rows
@@ -86,7 +86,7 @@ class Plan:
         return frozenset([*passes, *(["again", "backward"] if _is_of_loops((*self.again, *self.backward)) else [])])
 
 
-def _is_of_loops(works: Iterable[Work]) -> bool:
+def _is_of_loops(works: Iterable[Task]) -> bool:
     """Return whether a step has no product."""
     return all(isinstance(work, Loop) or work.when != "step" for work in works)
 
@@ -282,7 +282,7 @@ class _Planner:
         """Return the places of a step's operands once the states of its chunk have been recomputed."""
         return sources | {ref: self._before(state) for ref, state in zip(self.following, states, strict=True)}
 
-    def _recomputing_work(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Work]:
+    def _recomputing_work(self, sources: dict[Ref, Place], kept: dict[Ref, Place], states: list[State]) -> list[Task]:
         """Return the work that recomputes the states of a chunk, and the values larger than their operands."""
         of_step = {ref: place for ref, place in kept.items() if not place.array.window}
         sinks = [Sink(self.following[Ref(state.name)], self._after(state)) for state in states if state.saved]
@@ -329,8 +329,8 @@ class _Planner:
         outputs: tuple[Array, ...],
         states: list[State],
         gradients: dict[str, Array],
-        again: list[Work],
-    ) -> tuple[tuple[Work, ...], tuple[Outer, ...], tuple[str, ...], tuple[tuple[Array, Array], ...] | None]:
+        again: list[Task],
+    ) -> tuple[tuple[Task, ...], tuple[Outer, ...], tuple[str, ...], tuple[tuple[Array, Array], ...] | None]:
         args = self.back.body_args()
         count = len(self.body.body_args())
         available = self._in_chunk(sources, states) | kept

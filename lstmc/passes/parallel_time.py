@@ -12,7 +12,8 @@ import numpy as np
 
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, broadcast
-from lstmc.ops import Add, Arg, Array, Full, Leaf, Mul, Param, Values
+from lstmc.ops import Add, Arg, Array, Full, Leaf, Mul, Param, Price, Values, Work
+from lstmc.ops.base import BYTES
 from lstmc.passes.base import Pass, PassList, PassResult, Refs, rewrite, with_role
 from lstmc.passes.linear_maps import Steps, recurrence_nodes
 from lstmc.passes.loop_motion import Hoist, Sink
@@ -32,8 +33,8 @@ from lstmc.patterns import (
 
 Time = Literal["unrolled", "chunks", "doubling", "products", "auto"]
 TIMES: tuple[Time, ...] = get_args(Time)
-NODE_COST = 500.0  # of a layer of Caffe on a CPU
-PRODUCT_COST = 0.25  # of a product and sum of two elements, in elements
+CAFFE = Price(launch=6.6e-7, byte=1.1e-10, flop=1.65e-10)  # on a CPU
+MOVED = 3 * BYTES  # by an elementwise op of two operands, for each element
 DELAY_NODES = 8  # with so many more, no measured net was slower, from 4 steps on
 
 
@@ -55,14 +56,14 @@ class ParallelTime(Pass):
     with them joins r steps: some 9 log_r(T) nodes.
 
     A group that has not the form that is asked for takes ``chunks``. What is not linear stays a scan, which runs before
-    or after. ``unrolled`` leaves all as it is; ``auto`` takes the form that costs least, if a node costs as much as
-    ``node_cost`` elements. What is made of parameters alone becomes a weight by ``precompute``, where a list has it.
+    or after. ``unrolled`` leaves all as it is; ``auto`` takes the form that is fastest by ``price``. What is made of
+    parameters alone becomes a weight by ``precompute``, where a list has it.
     """
 
     name = "parallel_time"
     before_peel = True
     time: Time = "unrolled"
-    node_cost: float = NODE_COST
+    price: Price = CAFFE
     trained: bool = False
     precompute: Precompute | None = None
 
@@ -95,13 +96,13 @@ class ParallelTime(Pass):
 
     def _form(self, parallel: _Parallel) -> Time:
         """The form of a group of states: as asked for, by chunks where it has no such form, or what costs least."""
-        costs = parallel.costs(self.node_cost, self.trained)
+        works = parallel.works(self.trained)
         if self.time == "auto":
-            return min(costs, key=lambda form: costs[form])
-        return self.time if self.time in costs else "chunks"
+            return min(works, key=lambda form: self.price.seconds(works[form]))
+        return self.time if self.time in works else "chunks"
 
 
-def with_time(passes: PassList, time: Time, trained: bool, node_cost: float | None = None) -> PassList:
+def with_time(passes: PassList, time: Time, trained: bool, price: Price | None = None) -> PassList:
     """Return the list with recurrences computed as ``time`` says: by the pass that it has, or one after ``sink``.
 
     Where nets are ``trained`` there are no products, as a parameter cannot be read back from powers of a matrix.
@@ -113,7 +114,7 @@ def with_time(passes: PassList, time: Time, trained: bool, node_cost: float | No
     if time not in TIMES:
         raise PassError(f"{argument}: expected one of {', '.join(TIMES)}", arguments=(argument,))
     precompute = next((step for step in passes if isinstance(step, Precompute)), None)
-    own = ParallelTime(time, NODE_COST if node_cost is None else node_cost, trained, precompute)
+    own = ParallelTime(time, price or CAFFE, trained, precompute)
     for place, step in enumerate(passes):
         if isinstance(step, ParallelTime):
             passes[place] = own
@@ -149,39 +150,37 @@ class _Parallel:
             same[name] = frozenset(axis - before for axis in axes_of_one(self.b, ref) if axis >= before)
         return matrix_step(self.body, self.recurrence.states, same)
 
-    def costs(self, node_cost: float, trained: bool) -> dict[Time, float]:
-        """Return about what each form costs that the group has, in elements."""
+    def works(self, trained: bool) -> dict[Time, Work]:
+        """Return about the work of each form that the group has."""
         body, steps, kind = self.body, self.scan.length, self.recurrence.kind
         names = [self.states[state] for state in self.recurrence.states]
         inside = body.dependents(set(names)) & body.needed([self._next(state) for state in self.recurrence.states])
         size, group = sum(body.type(Ref(name)).size for name in names), len(names)
         nodes = len(inside) - group
-        costs: dict[Time, float]
         if kind is Kind.DELAY:  # what reads this state alone leaves the loop
             others = body.dependents({name for name in self.states if name not in names})
             nodes = len(body.dependents(set(names)) - others) - group
-            return {
-                "unrolled": steps * nodes * node_cost,
-                "chunks": (nodes * self.recurrence.delay + DELAY_NODES) * node_cost,
-            }
+            delayed = nodes * self.recurrence.delay + DELAY_NODES
+            return {"unrolled": Work(launches=steps * nodes), "chunks": Work(launches=delayed)}
         if kind is Kind.MATRIX:
-            work = sum(type_.size for name in inside for type_ in body.node(name).types)
+            elements = sum(type_.size for name in inside for type_ in body.node(name).types)
             chunks = MatrixChunks.of(self.step, steps)
-            costs = {
-                "unrolled": steps * (nodes * node_cost + work),
-                "chunks": chunks.nodes * node_cost + (2 + chunks.runs) * steps * work + chunks.work,
+            counts: dict[Time, tuple[int, int]] = {
+                "unrolled": (steps * nodes, steps * elements),
+                "chunks": (chunks.nodes, (2 + chunks.runs) * steps * elements + chunks.work),
             }
         else:
-            costs = {
-                "unrolled": steps * nodes * (node_cost + size / group),
-                "chunks": group**2 * recurrence_nodes(steps, "chunks") * node_cost + 8 * group * steps * size,
-                "doubling": group**2 * recurrence_nodes(steps, "doubling") * node_cost
-                + 6 * group * (steps - 1).bit_length() * steps * size,
+            levels = (steps - 1).bit_length()
+            counts = {
+                "unrolled": (steps * nodes, steps * nodes * size // group),
+                "chunks": (group**2 * recurrence_nodes(steps, "chunks"), 8 * group * steps * size),
+                "doubling": (group**2 * recurrence_nodes(steps, "doubling"), 6 * group * levels * steps * size),
             }
+        works = {form: Work(launches=launches, bytes=MOVED * elements) for form, (launches, elements) in counts.items()}
         invariant = kind in (Kind.MATRIX, Kind.ELEMENTWISE) and not self.recurrence.varies
         if invariant and not trained and (radix := product_radix(size, steps)):
-            costs["products"] = product_nodes(steps, radix) * node_cost + PRODUCT_COST * steps * (radix + 1) * size**2
-        return costs
+            works["products"] = Work(steps * (radix + 1) * size**2, launches=product_nodes(steps, radix))
+        return works
 
     def run(self, form: Time, counts: Counter[str]) -> Refs | None:
         """Return the results of the scan; None where an op of a step has no form for all chunks at once."""

@@ -45,10 +45,10 @@ from lstmc.loops.code import (
 from lstmc.loops.index import Index
 from lstmc.loops.layer import memory_text, plan_text
 from lstmc.loops.loop_code import ELEMENT
-from lstmc.loops.memory import Loop, Outer, Place, Product, Work
+from lstmc.loops.memory import Loop, Outer, Place, Product, Task
 from lstmc.loops.plan import plan_of
 from lstmc.loops.rows import rows_of
-from lstmc.ops import Power
+from lstmc.ops import Power, Work
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
 from lstmc_caffe import CaffeBackend
@@ -154,8 +154,12 @@ def test_the_plan_of_a_cell() -> None:
     assert memory_text(plan, 4, 3) == "  buffers at T = 4, N = 3: 1,584 bytes, of which 120 are kept for backward\n"
     few, many = (step_cost(plan, plan.forward, rows) for rows in (3, 65))
     # a product, and a loop of linear_W, linear_U, p, h_prev, y and h; linear_W, h_prev_kept and y are [T, N, 2]
-    assert few == StepCost(2, 6 + 4 + 6 + 5 * 6 + 2, 3 * 6, 2 * 3 * 4 + 4 * 6, 3, persistent(plan, plan.forward))
-    assert many == StepCost(2, 130 + 4 + 130 + 5 * 130 + 2, 3 * 130, 2 * 65 * 4 + 4 * 130, 65, None)
+    works = (
+        Work(3 * 4, 4 * 6, 4 * (6 + 4 + 6 + 5 * 6 + 2), 2),
+        Work(65 * 4, 4 * 130, 4 * (130 + 4 + 130 + 5 * 130 + 2), 2),
+    )
+    assert few == StepCost(works[0], 4 * 3 * 6, 3, persistent(plan, plan.forward))
+    assert many == StepCost(works[1], 4 * 3 * 130, 65, None)
     assert (few.launches_on(GPUS[-1]), many.launches_on(GPUS[-1])) == (0, 2)
     assert many.seconds(GPUS[-1]) == 2 * LAUNCH_SECONDS
     assert gpu_text(plan, 4, 3).splitlines()[1] == (
@@ -279,7 +283,7 @@ def test_every_step_writes_the_gradient_of_each_state(made: Model) -> None:
     assert {state.gradient[1] for state in plan.states} <= written
 
 
-def places_written(work: Work) -> list[Place]:
+def places_written(work: Task) -> list[Place]:
     if isinstance(work, Loop):
         return [place for place, writes in work.pointers.values() if writes]
     return [work.y]
@@ -405,7 +409,7 @@ def inside(place: Place, rows: int, stride: int, offsets: tuple[int, int], lengt
     )
 
 
-def all_inside(work: Work | Outer, lengths: Lengths) -> bool:
+def all_inside(work: Task | Outer, lengths: Lengths) -> bool:
     """Whether each address of what ``layer.j2`` and its loops use is inside, computed for some T and N."""
     if isinstance(work, Loop):
         places = [(work.pointers[pointer][0], index) for pointer, index in work.elements_by_count()]
@@ -426,7 +430,7 @@ def all_inside(work: Work | Outer, lengths: Lengths) -> bool:
     ) and all(inside(place, 1, 0, (0, size - 1), lengths) for place, size in whole)
 
 
-def damaged(work: Work | Outer) -> Iterator[Work | Outer]:
+def damaged(work: Task | Outer) -> Iterator[Task | Outer]:
     """The work with one place, index or size wrong."""
 
     def moved(place: Place) -> Iterator[Place]:

@@ -16,7 +16,8 @@ from lstmc import Input, State, Value, cell, const, dims, full, integers, maximu
 from lstmc.cells import delta_net, lru, min_gru, mlstm
 from lstmc.errors import PassError
 from lstmc.interp import backward, forward
-from lstmc.ir import Graph, Scan, flops, parse_graph, print_graph
+from lstmc.ir import Graph, Scan, graph_work, parse_graph, print_graph
+from lstmc.ops import Price
 from lstmc.passes import Dead, ParallelTime, Time, linear_maps
 from lstmc.passes.linear_maps import recurrence_nodes
 from lstmc.patterns import Recurrence, operand_masks, recurrences
@@ -131,7 +132,7 @@ def test_rows_of_a_state_share_its_matrix() -> None:
     def cost(rows: int) -> int:
         sizes = {"T": 64, "N": 1, "D": 2, "H": rows, "K": 8}
         graph = lstmc.api.graph_after("delta_net", "sink", time="unrolled", sizes=sizes)
-        return flops(ParallelTime("chunks").run(graph).graph)
+        return graph_work(ParallelTime("chunks").run(graph).graph).flops
 
     assert cost(8) < cost(7)
 
@@ -309,8 +310,8 @@ def test_extreme_gates_lose_no_digits(time: Time, gate: str) -> None:
 def test_what_is_unrolled_is_left_as_it_is() -> None:
     graph = decaying(5)[0]
     assert not ParallelTime().run(graph).modified
-    assert print_graph(ParallelTime("auto", node_cost=0.0).run(graph).graph) == print_graph(graph)
-    assert ParallelTime("auto", node_cost=1e6).run(decaying(100)[0]).counts == {"doubling": 1}
+    assert print_graph(ParallelTime("auto", price=Price(0, 1, 1)).run(graph).graph) == print_graph(graph)
+    assert ParallelTime("auto", price=Price(1e6, 0.1, 0.1)).run(decaying(100)[0]).counts == {"doubling": 1}
 
 
 def test_an_unknown_form_is_refused() -> None:

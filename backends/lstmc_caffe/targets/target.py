@@ -17,6 +17,7 @@ from pydantic import AfterValidator, ConfigDict, GetPydanticSchema, PlainValidat
 
 from lstmc.errors import BackendError
 from lstmc.files.json_file import NotExpected, parse_json
+from lstmc.ops import Price
 from lstmc.text import did_you_mean
 from lstmc_caffe.ops import WindowKind
 from lstmc_caffe.proto.fields import LAYER_TYPES
@@ -176,7 +177,7 @@ class Target:
     outputs_alone: bool = False  # a model's output is the one blob of its layer, which changes something
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
     float16: bool = False  # readers compute in it
-    layer_cost: float | None = None  # what a layer costs its readers, in elements of an elementwise op; None: unknown
+    price: Price | None = None  # of its readers on a CPU; None: unknown
     reader: tuple[Reader, ...] = ()
     sources: dict[str, str] = field(default_factory=dict, hash=False)
     layers: Layers = Layers()
@@ -254,7 +255,7 @@ class Target:
 
 
 Table = TypeVar("Table", Restriction, Layers)
-NOT_INHERITED = {"name", "base", "program", "layer_cost", "reader", "reads", "layers"}
+NOT_INHERITED = {"name", "base", "program", "price", "reader", "reads", "layers"}
 
 
 def parse(data: Mapping[str, Any], where: str, base: Target | None = None) -> Target:
