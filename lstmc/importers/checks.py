@@ -59,7 +59,8 @@ def _drawn(
     first, positive = inputs_of_domain(compiled, weights, seed)
     draws = [first, *(random_inputs(compiled, seed + t) for t in range(1, max(lengths)))]
     draws = [{name: np.abs(array) if positive else array for name, array in drawn.items()} for drawn in draws]
-    state = {name: np.zeros_like(draws[0][name]) for name in net.states}
+    given = model.described.inputs  # states that are inputs of the source begin as drawn, all others from zero
+    state = {name: draws[0][name] if name in given else np.zeros_like(draws[0][name]) for name in net.states}
     steps = []
     for drawn in draws:
         drawn |= {name: draws[0][name] for name in drawn if name not in frames}

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from lstmc import convert, load
 from lstmc.importers import ImportedModel, SourceError, from_onnx
@@ -175,3 +176,17 @@ def test_ranges_are_measured_over_a_stream_of_frames(lstmc: LSTMC) -> None:  # n
     assert done.err == (
         "DataError: frame.npz does not fit net\n  wrong shape: x must be [T, 1, 2, 1, 6], found [1, 2, 1, 6]\n"
     )
+
+
+def test_a_sequence_whose_states_are_inputs_is_compared_from_these_states(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"W": (1, 12, 3), "R": (1, 12, 4)}
+    stored = [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in arrays.items()]
+    node = helper.make_node("GRU", ["x", "W", "R", "", "", "h"], ["y", "h_n"], hidden_size=4)
+    shapes = {"x": ["T", 1, 3], "h": [1, 1, 4], "y": ["T", 1, 1, 4], "h_n": [1, 1, 4]}
+    x, h, *outputs = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in shapes.items())
+    graph = helper.make_graph([node], "net", [x, h], outputs, stored)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    done = convert(from_onnx(made, time={"x": 0}), tmp_path, backend="onnx", on=["interpreter"])
+    assert done.net.outputs.keys() == {"y", "h_n"}
+    assert done.passed
