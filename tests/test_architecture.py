@@ -143,8 +143,7 @@ THIRD_PARTY = {
     "platformdirs": (
         "lstmc_caffe/readers/executor.py",
         "lstmc_caffe/install/record.py",
-        "lstmc/loops/native.py",
-        "lstmc/nets/tune.py",
+        *("lstmc/importers/zoo.py", "lstmc/loops/native.py", "lstmc/nets/tune.py"),
     ),
     "mpi4py": ("lstmc_caffe/worker/",),
     "caffe": ("lstmc_caffe/worker/", "lstmc_caffe/install/smoke_test.py"),

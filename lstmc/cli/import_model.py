@@ -17,6 +17,7 @@ from lstmc.cli.console import out, table
 from lstmc.cli.options import ExampleOption, PlacesOption, ProveOption, SizesOption, seed_option
 from lstmc.files.output import write_files
 from lstmc.importers import TOLERANCE, ImportedModel, SourceError, import_file
+from lstmc.importers.zoo import PREFIX, recipes
 from lstmc.ops import Array
 from lstmc.text import number, whole
 from lstmc.types import shape_text
@@ -24,7 +25,12 @@ from lstmc.verification.differential import ill_conditioned
 from lstmc.verification.report import LEAST_TOLERANCE, Report
 
 SourceArgument = Annotated[
-    Path, argument("SOURCE", "A trained model: .pt, .pth, .pt2, .safetensors, .onnx, .keras, .h5, .prototxt.")
+    Path,
+    argument(
+        "SOURCE",
+        "A trained model: .pt, .pth, .pt2, .safetensors, .onnx, .keras, .h5, .prototxt; or zoo:NAME, a published net"
+        " (zoo: lists them).",
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,
@@ -128,7 +134,7 @@ class OutputArguments:
 def convert_command(
     *,
     source: SourceArgument,
-    folder: Annotated[Path, option("-o --output DIR", "Write the files into this folder.")],
+    folder: Annotated[Path | None, option("-o --output DIR", "Write the files into this folder.")] = None,
     sizes: SizesOption = None,
     target: TargetArguments,
     arguments: ImportArguments,
@@ -148,8 +154,14 @@ def convert_command(
     lstmc convert vad.onnx --shape x=1,576 --constant sr=16000 -o vad
     lstmc convert frame.onnx --state h_in=h_out -o net --target c
     lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
+    lstmc convert zoo:gtcrn -o net --backend c
     ```
     """
+    if str(source) == PREFIX:
+        print_zoo()
+        return
+    if folder is None:
+        raise typer.BadParameter("the files need a folder: -o DIR")
     if choices.no_compile:
         if sizes or target.target or verification.on or target.choices or choices.example:
             raise SourceError(
@@ -198,6 +210,14 @@ def _print_compared(report: Report, against: str, usual: float, dtype: str) -> N
     for compared in report.differences:
         if compared.passed and compared.relative > usual:
             out.print(ill_conditioned(compared, dtype), markup=False, soft_wrap=True)
+
+
+def print_zoo() -> None:
+    """Print the published nets."""
+    nets = table("", "net", "what it is", "targets", "licence", key="zoo")
+    for name, recipe in recipes().items():
+        nets.add_row(f"{PREFIX}{name}", recipe.title, ", ".join(recipe.targets), recipe.licence)
+    out.print(nets)
 
 
 def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:

@@ -36,6 +36,7 @@ from lstmc.importers.sources import (
     net_sources,
 )
 from lstmc.importers.torch_export import exported
+from lstmc.importers.zoo import recipe_of
 from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import gc_paused, report_activity
@@ -251,7 +252,7 @@ def import_file(
     states: Mapping[str, str] = {},
     time: Mapping[str, int] = {},
 ) -> ImportedModel:
-    """Import a trained model from a file, without running any of its code.
+    """Import a trained model from a file, without running any of its code; ``"zoo:NAME"`` is a published net's file.
 
     With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes one
     of past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
@@ -269,6 +270,9 @@ def import_file(
     Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
     :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
+    given = {name: value for name, value in locals().items() if name != "path"}
+    if recipe := recipe_of(path):
+        return import_file(recipe.path(), **recipe.arguments(given))
     chosen = {"activation": activation, "config": config, "weights": weights, "shapes": shapes, "values": values}
     read = reader_of(Path(path), recurrent_only=recurrent_only, **chosen)
     return ImportedModel.of_reading(Reading(read, shapes, step, states, time))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -26,6 +26,8 @@ from lstmc.importers.pasts import Past, layer_axes, pasts, runs_over
 from lstmc.importers.read.onnx_file import load_onnx, stored_tensor
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import TorchLayers
+from lstmc.importers.sources import ImportOptions
+from lstmc.importers.zoo import recipe_of
 from lstmc.ir import Scan, graph_work
 from lstmc.patterns import Unrecognised, recognise
 from lstmc.text import nearest_or_all
@@ -150,6 +152,10 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     ``options`` are those of :func:`~lstmc.importers.import_file` that say how the file is read, as ``shapes``. No code
     of the file is executed. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read.
     """
+    if recipe := recipe_of(path):
+        chosen = recipe.arguments(options)
+        known = {each.name for each in fields(ImportOptions)}
+        return inspect(recipe.path(), runtimes=runtimes, **{name: chosen[name] for name in chosen if name in known})
     path = Path(path)
     read = reader_of(path, **{"recurrent_only": False, **options})
     shapes = options.get("shapes", {})

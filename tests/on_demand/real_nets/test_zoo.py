@@ -1,0 +1,23 @@
+"""The zoo's nets against the published files: on each target of a recipe, over 100 frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstmc.importers.zoo import Recipe, recipes
+from tests.on_demand.real_nets.frames import compiled, error, source_of
+
+TOLERANCE = 1e-5  # of the largest magnitude of an output
+pytestmark = [pytest.mark.network, pytest.mark.caffe, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
+def test_a_net_equals_its_source(recipe: Recipe, tmp_path: Path) -> None:
+    source = source_of(recipe)
+    assert len(source.outputs) >= 5
+    assert len(recipe.targets) >= 2
+    for target in recipe.targets:
+        done = compiled(source, recipe, target, tmp_path / target)
+        assert error(source, done, target) <= TOLERANCE, target

@@ -1,0 +1,127 @@
+"""The zoo's nets, converted and measured: ``make zoo`` writes docs/zoo.md.
+
+    python -m tests.on_demand.real_nets.zoo [--nets gtcrn dtln-1]
+
+Of each net: its error on each target of its recipe against the published file over 100 frames, its memory in C, and
+the processor's time of a frame in C and in ONNX Runtime, one thread, measured in turn. Rows are kept in ``out/zoo``,
+and the page is written from all that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+from pathlib import Path
+from time import thread_time
+from typing import Any
+
+import numpy as np
+
+import lstmc
+from lstmc.api.converting import Conversion
+from lstmc.files.output import text_templates
+from lstmc.importers.runtimes import OnnxRuntime
+from lstmc.importers.zoo import PREFIX, Recipe, recipes
+from tests.on_demand.benchmarks.c_time import measured
+from tests.on_demand.real_nets.frames import Source, compiled, error, onnx_session, source_of
+
+KEPT = Path("out/zoo")
+PAGE = Path("docs/zoo.md")
+ROUNDS, CALLS = 40, 10
+FACTS = re.compile(
+    r"RAM: (?P<stream>\d+) bytes for each stream.*?, (?P<scratch>\d+) bytes of scratch.*?flash: (?P<flash>\d+) bytes",
+    re.DOTALL,
+)
+
+
+def row_of(recipe: Recipe) -> dict[str, Any]:
+    """Return the facts of a net."""
+    found = lstmc.inspect(f"{PREFIX}{recipe.name}")
+    source = source_of(recipe)
+    row: dict[str, Any] = {
+        "name": recipe.name,
+        "multiply_adds": found.multiply_adds,
+        "runtime": source.model.runtime and source.model.runtime.name,
+        "steps": len(source.inputs),
+        "states": {source.model.net.called.get(name, name): shape for name, shape in _states(source).items()},
+        "errors": {},
+    }
+    for target in recipe.targets:
+        with tempfile.TemporaryDirectory() as name:
+            done = compiled(source, recipe, target, Path(name))
+            row["errors"][target] = error(source, done, target)
+            row["weights"] = sum(array.size for array in done.net.weights.values())
+            if target == "c":
+                row |= in_c(source, recipe, done, Path(name))
+    return row
+
+
+def in_c(source: Source, recipe: Recipe, done: Conversion, folder: Path) -> dict[str, Any]:
+    """Return the memory of a net in C, and the microseconds of a frame there and in ONNX Runtime."""
+    header = next(folder.glob("*.h")).read_text()
+    facts = FACTS.search(header)
+    assert facts is not None
+    name = done.net.artifact.net.removesuffix(".c")
+    step = re.search(rf"void {name}_step\(([^)]*)\)", header)
+    assert step is not None
+    arrays = re.findall(r"float \*(\w+)", step[1])
+    sizes = {**done.net.inputs, **done.net.outputs}
+    largest = max(int(np.prod(shape)) for shape in sizes.values())
+    declared = f"static {name}_state state; static {name}_work work;" + "".join(
+        f" static float a_{array}[{largest}];" for array in arrays
+    )
+    call = f"{name}_step({', '.join(['&state', '&work', *(f'a_{array}' for array in arrays)])})"
+    seconds = measured(folder, [f"{name}.c"], f'#include "{name}.h"\n{declared}', call, f"{name}_reset(&state);")
+    row: dict[str, Any] = {"us_c": seconds * 1e6, **{key: int(value) for key, value in facts.groupdict().items()}}
+    if isinstance(source.model.runtime, OnnxRuntime):
+        row["us_onnx_runtime"] = seconds_of_source(source, recipe) * 1e6
+    return row
+
+
+def seconds_of_source(source: Source, recipe: Recipe) -> float:
+    """Return the least seconds of a frame in ONNX Runtime on one thread, by the published file."""
+    session = onnx_session(recipe.path(), threads=1)
+    frame = dict(source.inputs[0])
+    for entry in session.get_inputs():
+        frame.setdefault(entry.name, np.zeros(entry.shape, np.float32))  # a state
+    least = 1.0
+    for _ in range(ROUNDS):
+        began = thread_time()
+        for _ in range(CALLS):
+            session.run(None, frame)
+        least = min(least, (thread_time() - began) / CALLS)
+    return least
+
+
+def _states(source: Source) -> dict[str, list[int]]:
+    net = source.model.net
+    return {name: [size for size in net.inputs[name] if isinstance(size, int)] for name in net.states}
+
+
+def page() -> None:
+    """Write the page from the rows that are kept."""
+    rows = [(recipe, json.loads(_kept(recipe).read_text())) for recipe in recipes().values() if _kept(recipe).exists()]
+    template = text_templates("tests", "on_demand/real_nets").get_template("zoo.md.j2")
+    PAGE.write_text(template.render(rows=rows), encoding="utf-8")
+
+
+def _kept(recipe: Recipe) -> Path:
+    return KEPT / f"{recipe.name}.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", nargs="*", default=list(recipes()), choices=list(recipes()), metavar="NET")
+    options = parser.parse_args()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for name in options.nets:
+        row = row_of(recipes()[name])
+        print(json.dumps(row), flush=True)
+        _kept(recipes()[name]).write_text(json.dumps(row, indent=1))
+    page()
+
+
+if __name__ == "__main__":
+    main()
