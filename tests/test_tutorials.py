@@ -18,7 +18,8 @@ pytestmark = pytest.mark.walk
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-PAGES = [README, DOCS / "index.md", DOCS / "troubleshooting.md", *sorted((DOCS / "tutorials").glob("*.md"))]
+PAGES = [README, DOCS / "index.md", DOCS / "troubleshooting.md"]
+PAGES += [*sorted((DOCS / "tutorials").glob("*.md")), *sorted((DOCS / "howto").glob("*.md"))]
 INDENTED = re.compile(r"^    lstmc (.*)$", re.MULTILINE)  # a command of the README
 BLOCK = re.compile(r"```(console|python|text|c)(?: title=\"([^\"]*)\")?\n(.*?)```", re.DOTALL)
 # in the page's own process, which has imported lstmc once
@@ -28,8 +29,15 @@ COMMANDS = """\
 import contextlib, io, sys
 from pathlib import Path
 from lstmc.cli import main
+from lstmc.importers import SourceError
+from lstmc.importers.zoo import recipe_of
 
 def lstmc_command(*words, code=0):
+    try:  # a published net can be had with a network, or from the cache
+        any(recipe.path() for recipe in map(recipe_of, words) if recipe)
+    except SourceError as error:
+        assert "without a network: get" in str(error), error
+        return
     sys.argv = ["lstmc", *words]
     try:
         main()
