@@ -27,7 +27,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from lstmc.cli.console import Form, Printer, err, out, output, silence
+from lstmc.cli.console import Form, Plain, Printer, err, out, output, silence
 from lstmc.process.status import activity_listener, launched_processes
 
 # Windows has no closed terminal to tell of
@@ -87,7 +87,7 @@ class ActivityLine:
     ``printer`` is what the command prints by, which may be the same terminal.
     """
 
-    def __init__(self, console: Console, printer: Console, seconds: float) -> None:
+    def __init__(self, console: Plain, printer: Printer, seconds: float) -> None:
         self._console, self._printer, self._seconds = console, printer, seconds
         self._what = ""
         self._began = time.monotonic()
@@ -146,7 +146,7 @@ class ActivityLine:
 
 
 @contextmanager
-def activity_line(console: Console, printer: Printer) -> Iterator[ActivityLine | None]:
+def activity_line(console: Plain, printer: Printer) -> Iterator[ActivityLine | None]:
     """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints.
 
     Where the console is no terminal, it gets a line from time to time. Nothing is shown by several ranks, and where the
@@ -169,13 +169,13 @@ def activity_line(console: Console, printer: Printer) -> Iterator[ActivityLine |
 
 
 @contextmanager
-def _activity_log(console: Console) -> Iterator[None]:
+def _activity_log(console: Plain) -> Iterator[None]:
     """Print the current activity and the seconds since the block began, again and again."""
     began, current, ended = time.monotonic(), {"what": "starting"}, threading.Event()
 
     def log() -> None:
         while not ended.wait(LOG_SECONDS):
-            console.print(f"{current['what']}  {time.monotonic() - began:.0f} s", markup=False, soft_wrap=True)
+            console.print(f"{current['what']}  {time.monotonic() - began:.0f} s")
 
     thread = threading.Thread(target=log, daemon=True)
     thread.start()

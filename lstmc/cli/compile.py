@@ -113,7 +113,7 @@ def compile_command(
     lacking = _add_built(net, files)
     print_files(write_files(folder, files))
     if lacking is not None:
-        out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
+        out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]))
     more = _unused_weights(source, weights, net) if model.file is not None else []
     _print_summary(net, [*more, *net.compiled.delay_notes(), *_numbers_notes(net), *_rolled_notes(net)])
     if passes.prove:
@@ -185,7 +185,7 @@ def _print_summary(net: Net, more: Sequence[str]) -> None:
     out.print(_blobs("read", net.artifact.outputs, net.compiled.expanded))
     output.fact("notes", notes)
     for note in notes:
-        out.print(note, markup=False, soft_wrap=True)
+        out.print(note)
 
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
@@ -261,7 +261,7 @@ def verify_command(
     if not verification.passed:
         if check.net is not None and model.file is not None:
             for note in _unused_weights(source, weights, net):
-                out.print(note, markup=False, soft_wrap=True)
+                out.print(note)
         raise typer.Exit(1)
 
 
@@ -280,12 +280,12 @@ def print_verification(verification: Verification) -> None:
     for name, reason in verification.not_run.items():
         if name in verification.no_hardware and not output.verbose:
             continue
-        out.print(f"{name}: not run: {reason.splitlines()[0]}", markup=False, soft_wrap=True)
+        out.print(f"{name}: not run: {reason.splitlines()[0]}")
     for report in verification.reports:
         print_report(report)
     output.fact("remarks", list(verification.remarks))
     for remark in verification.remarks:
-        out.print(remark, markup=False, soft_wrap=True)
+        out.print(remark)
     if verification.proof is not None:
         print_proof(verification.proof)
 
@@ -294,7 +294,7 @@ def print_proof(proof: Proof, of: str = "", key: str = "proof") -> None:
     """Print what is proved of a compiled graph, or ``of`` something else, and what is not, with the reason."""
     output.fact(key, asdict(proof) | {"proved": proof.proved})
     for line in proof.lines():
-        out.print(f"{of}: {line}" if of else line, markup=False, soft_wrap=True)
+        out.print(f"{of}: {line}" if of else line)
 
 
 def print_report(report: Report, against: str | None = None) -> None:
@@ -323,7 +323,7 @@ def print_report(report: Report, against: str | None = None) -> None:
         out.print(rows)
         if report.not_compared:
             out.print(gaps)
-    out.print(f"{report.place}: {report.verdict()}", markup=False, soft_wrap=True)
+    out.print(f"{report.place}: {report.verdict()}")
 
 
 def _net_file(file: str | None) -> Path | None:
@@ -355,9 +355,9 @@ def _check_net(context: typer.Context, file: Path, chosen: TargetArguments, ever
     output.fact("findings", [asdict(violation) for violation in report.violations])
     output.fact("not_checked", list(report.unknown))
     output.fact("warnings", [asdict(warning) for warning in report.warnings])
-    out.print(report_text(file.name, name, report), markup=False, soft_wrap=True, end="")
+    out.print(report_text(file.name, name, report), end="")
     if manifest_path(file).is_file():
-        out.print(RULES_ONLY.format(file), markup=False, soft_wrap=True)
+        out.print(RULES_ONLY.format(file))
     if report.violations:
         raise typer.Exit(1)
 
@@ -386,12 +386,12 @@ def _lint_all(net: SavedNet) -> None:
         shown.add_row(name, len(report.violations), [*sorted({v.type for v in report.violations}), *more])
     if output.verbose:
         for row in rows.objects():
-            out.print(f"{row['target']}: {row['findings']}", markup=False)
+            out.print(f"{row['target']}: {row['findings']}")
             for reason in cast(list[str], row["what_stops_it"]):
-                out.print(f"    {reason}", markup=False, soft_wrap=True)
+                out.print(f"    {reason}")
     else:
         out.print(shown)
-        out.print("-v prints the reasons; `lstmc verify FILE --target NAME` every layer", style="dim", markup=False)
+        out.print("-v prints the reasons; `lstmc verify FILE --target NAME` every layer", style="dim")
     if not accepted:
         raise typer.Exit(1)
 

@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -118,10 +117,15 @@ def _width(stream: TextIO | None) -> int | None:
 
 
 class Plain(Console):
-    """A console that prints texts as they are read: no name or file in them steers the terminal."""
+    """A console that prints texts as they are read: nothing in them is markup or steers the terminal, and their lines
+    are as long as they are."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        super().print(*(escaped(each) if isinstance(each, str) else each for each in objects), **options)
+        texts = [escaped(each) if isinstance(each, str) else each for each in objects]
+        super().print(*texts, soft_wrap=all(isinstance(each, str | Text) for each in texts), **options)
 
 
 class Printer(Plain):
@@ -148,8 +152,8 @@ class Printer(Plain):
             self.file.write(_PADDING.sub("", captured.get()))
 
 
-out = Printer(width=_width(sys.stdout), highlight=False, soft_wrap=False)
-err = Plain(stderr=True, width=_width(sys.stderr), highlight=False)
+out = Printer(width=_width(sys.stdout))
+err = Plain(stderr=True, width=_width(sys.stderr))
 
 
 class Form(Enum):
@@ -196,7 +200,7 @@ class Output:
 def print_new_name(old: str, new: str) -> None:
     """Print on standard error that a command has a new name; not with --quiet."""
     if output.form is not Form.QUIET:
-        err.print(f"`lstmc {old}` is now `lstmc {new}`", markup=False, soft_wrap=True)
+        err.print(f"`lstmc {old}` is now `lstmc {new}`")
 
 
 Cell = str | int | float | Sequence[str]
@@ -223,7 +227,7 @@ class Rows:
 
     def __rich__(self) -> Table:
         rich_table = Table(
-            title=escape(plain(self.title)) or None,
+            title=plain(self.title) or None,
             title_justify="left",
             title_style="bold",
             header_style="dim",

@@ -188,16 +188,16 @@ def convert_command(
     print_verification(result.verification)
     for check in result.whole:
         if check.not_run is not None:
-            out.print(f"the whole net in {check.runtime}: not compared: {check.not_run}", markup=False, soft_wrap=True)
+            out.print(f"the whole net in {check.runtime}: not compared: {check.not_run}")
         else:
             print_report(Report(f"the whole net in {check.runtime}", check.differences), "the source in Caffe")
     for note in result.net.artifact.notes:
-        out.print(note, markup=False, soft_wrap=True)
+        out.print(note)
     for remark in result.remarks:
         out.print(f"\n{remark}")
     for finding in result.findings:
         line = f"layer {finding.layer} ({finding.type}) was copied, and target {result.net.target} does not accept it"
-        out.print(f"\n{line}: {finding.reason}", style="red", markup=False, soft_wrap=True)
+        out.print(f"\n{line}: {finding.reason}", style="red")
     if not result.passed:
         raise typer.Exit(1)
 
@@ -209,7 +209,7 @@ def _print_compared(report: Report, against: str, usual: float, dtype: str) -> N
     print_report(report, against)
     for compared in report.differences:
         if compared.passed and compared.relative > usual:
-            out.print(ill_conditioned(compared, dtype), markup=False, soft_wrap=True)
+            out.print(ill_conditioned(compared, dtype))
 
 
 def print_zoo() -> None:

@@ -54,6 +54,6 @@ def inspect_command(
     )
     for name, fact in found.facts().items():
         output.fact(name, fact)
-    out.print(str(found), markup=False, soft_wrap=True)
+    out.print(str(found))
     if found.lost:
         raise typer.Exit(1)

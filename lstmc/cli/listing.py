@@ -65,7 +65,7 @@ def _print_names() -> None:
         rows = -(-len(listed) // columns)
         for row in range(rows):
             line = "".join(f"{text:{COLUMN}}" for text in listed[row::rows])
-            out.print(line.rstrip(), markup=False, soft_wrap=True)
+            out.print(line.rstrip())
     out.print("lstmc cells NAME shows one; -v adds costs, dimensions and targets", style="dim")
 
 
@@ -78,7 +78,7 @@ def _entry(name: str) -> str:
             f"{entry.year} {entry.title}" if entry else lstmc.api.installed.cell_summary(lstmc.backend.load_cell(name))
         )
     except PluginError as error:
-        out.print(error.message, markup=False, style="red", soft_wrap=True)
+        out.print(error.message, style="red")
         return ""
     return f" {name:{WIDEST}} {title}"
 
@@ -90,11 +90,11 @@ def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | Non
         try:
             cell = lstmc.api.library_cell(name, sizes, backend)
         except PluginError as error:
-            out.print(error.message, markup=False, style="red", soft_wrap=True)
+            out.print(error.message, style="red")
             refused[name] = error.message
             continue
         except DslError as error:  # these sizes do not suit it
-            out.print(f"{name}: {error.message}", markup=False, style="red", soft_wrap=True)
+            out.print(f"{name}: {error.message}", style="red")
             refused[name] = error.message
             continue
         if rows is None or cell.group != last:
@@ -207,6 +207,6 @@ def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
 
 def _print(state: str, text: str, fix: str) -> None:
     """Print a finding, its command on a line of its own: whole, so that it can be copied."""
-    out.print(Text.assemble((state.ljust(INDENT), STYLES[state]), text), soft_wrap=True)
+    out.print(Text.assemble((state.ljust(INDENT), STYLES[state]), text))
     if fix:
-        out.print(f"{'':{INDENT}}{fix}", markup=False, soft_wrap=True)
+        out.print(f"{'':{INDENT}}{fix}")

@@ -77,4 +77,4 @@ def new_command(
     place = folder or (Path(name) if kind == "plugin" else Path())
     files = start_files(kind, name, place)
     print_files(write_files((place / path).parent, {Path(path).name: files[path]})[0] for path in files)
-    out.print(f"its tests: pip install pytest; python -m pytest {place}", markup=False, soft_wrap=True)
+    out.print(f"its tests: pip install pytest; python -m pytest {place}")

@@ -155,7 +155,7 @@ def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) ->
     """Print which cell is used where a name is that of a cell in the model's file and of an installed one."""
     for name in dict.fromkeys(name for texts in options for name in model.shadowed(texts)):
         file = model.name.rpartition(":")[0]
-        err.print(f"cell {name} is that of {file}, not the installed one", markup=False, soft_wrap=True)
+        err.print(f"cell {name} is that of {file}, not the installed one")
 
 
 CellOption = Annotated[

@@ -127,7 +127,7 @@ def print_saved_weights(to: Path, weights: dict[str, Array], absent: Sequence[st
     out.print(rows)
     output.fact("absent", list(absent))
     if absent:
-        out.print(f"\nno step of this net uses {', '.join(absent)}: left out", markup=False, soft_wrap=True)
+        out.print(f"\nno step of this net uses {', '.join(absent)}: left out")
 
 
 def _run_bulk(net: SavedNet, inputs: Path, to: Path | None, gpu: bool, workers: WorkerArguments) -> None:

@@ -119,7 +119,7 @@ def show_command(
     if to is not None:
         drawn = Drawing.from_graph(result, drawing.steps)
         boxes, arrows = len(drawn.picture.boxes), len(drawn.picture.arrows)
-        out.print(f"{drawn.save(to)}: {boxes} boxes, {arrows} arrows", markup=False, soft_wrap=True)
+        out.print(f"{drawn.save(to)}: {boxes} boxes, {arrows} arrows")
         return
     if python:
         typer.echo(print_python(result), nl=False)
@@ -189,7 +189,7 @@ def report_command(
     runs = [Path(name) for name in files if os.path.isdir(name)]
     if len(files) > 1 or (runs and to is not None and to.suffix in PICTURES):
         path = plot_runs([Path(name) for name in files], to or Path("curves.png"))
-        out.print(f"wrote {path}", markup=False, soft_wrap=True)
+        out.print(f"wrote {path}")
         return
     to, file, run = to or Path("report.html"), files[0] if files else None, subject.run
     if file is not None and runs:
@@ -210,6 +210,6 @@ def report_command(
     ranges = None if subject.data is None else net.ranges(subject.data)
     page = net_page(net, verification, facts, recipes_beside(source), ranges)
     write_files(to.parent, {to.name: page.encode()})
-    out.print(f"wrote {to}", markup=False, soft_wrap=True)
+    out.print(f"wrote {to}")
     if not verification.passed:
         raise typer.Exit(1)

@@ -77,7 +77,7 @@ def ranges_command(
     print_ranges(ranges)
     if to is not None:
         write_files(to.parent, {to.name: json.dumps(ranges.as_json(), indent=1).encode()})
-        out.print(f"wrote {to}", markup=False, soft_wrap=True)
+        out.print(f"wrote {to}")
     if any(each.not_finite for each in ranges):
         raise typer.Exit(1)
 
@@ -280,12 +280,12 @@ def print_numbers(report: NumbersReport) -> None:
     output.fact("rules", [asdict(rule) for rule in report.device.rules])
     for change in report.changes:
         if change.text == PLAIN:
-            out.print(f"{change.text}: {change.error:.2g} times the error", markup=False)
+            out.print(f"{change.text}: {change.error:.2g} times the error")
     for line in report.advice or ["no change of the numbers that was tried leaves 80 % of the error or less"]:
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line)
     if output.verbose:
         for rule in report.device.rules:
-            out.print(f"rule: {rule.text} ({rule.source})", markup=False, soft_wrap=True)
+            out.print(f"rule: {rule.text} ({rule.source})")
 
 
 def print_ranges(ranges: Ranges) -> None:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 
 from lstmc.api.models import model_in
 from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, WorkerArguments, training_options
 from lstmc.cli.commands import interruptible, option
-from lstmc.cli.console import Rows, Styles, out, output, table
+from lstmc.cli.console import Plain, Rows, Styles, out, output, table
 from lstmc.cli.options import (
     LossModelArgument,
     OverwriteOption,
@@ -131,12 +130,12 @@ def sweep_command(
     if groups := over_seeds(result.rows):
         out.print(seeds_table(groups))
     if trial.overwrite and (folder / PREVIOUS).is_dir():
-        out.print(f"earlier sweeps are in {folder / PREVIOUS}", markup=False, soft_wrap=True)
+        out.print(f"earlier sweeps are in {folder / PREVIOUS}")
     for path in result.files:
-        out.print(f"wrote {path}", markup=False, soft_wrap=True)
+        out.print(f"wrote {path}")
     if result.best is not None:
         output.fact("best", str(result.best))
-        out.print(f"the best: {result.best}", markup=False, soft_wrap=True)
+        out.print(f"the best: {result.best}")
     if result.stopped:
         out.print("stopped: run the same command again to continue")
         raise typer.Exit(interruption.exit_code)
@@ -170,7 +169,7 @@ def seeds_table(groups: Sequence[OverSeeds]) -> Rows:
 
 
 @contextmanager
-def sweep_display(console: Console) -> Iterator[Callable[[Sequence[Row]], object]]:
+def sweep_display(console: Plain) -> Iterator[Callable[[Sequence[Row]], object]]:
     """Show a sweep while it runs: a moving table on a terminal, elsewhere a line for each point that ends."""
     if not console.is_terminal or console.quiet:
         yield _Lines(console)
@@ -182,7 +181,7 @@ def sweep_display(console: Console) -> Iterator[Callable[[Sequence[Row]], object
 class _Lines:
     """A line for each point that has ended, printed once."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Plain) -> None:
         self._console, self._states = console, dict[str, tuple[str, int]]()
 
     def __call__(self, rows: Sequence[Row]) -> None:
@@ -193,4 +192,4 @@ class _Lines:
                 scores = "".join(f", {name} {score:.4g}" for name, score in row.scores.items())
                 why = f": {row.reason}" if row.reason else ""
                 text = f"{row.name}: {row.state} after {row.iteration} iterations{scores}{why}"
-                self._console.print(text, markup=False, soft_wrap=True)
+                self._console.print(text)

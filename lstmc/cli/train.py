@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Protocol
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 
@@ -21,7 +20,7 @@ from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
 from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, training_options
 from lstmc.cli.commands import ActivityLine, activity_line, advanced, interruptible, option
-from lstmc.cli.console import Printer, err, out, output, print_files
+from lstmc.cli.console import Plain, Printer, err, out, output, print_files
 from lstmc.cli.options import (
     LossModelArgument,
     OverwriteOption,
@@ -107,15 +106,15 @@ def train_command(
         options = training_options(settings, run.examples, run.device, test_data=test_data, test_split=test_split)
         result = train_model(model, data, options, run_options)
     if run.overwrite and (folder / PREVIOUS).is_dir():
-        out.print(f"earlier runs are in {folder / PREVIOUS}", markup=False, soft_wrap=True)
+        out.print(f"earlier runs are in {folder / PREVIOUS}")
     if result.not_drawn:
-        out.print(result.not_drawn, markup=False)
+        out.print(result.not_drawn)
     print_files(result.files)
     output.fact("ended", result.ended)
     output.fact("iteration", result.iteration)
     if result.ended == "stopped":
-        out.print(f"stopped after {result.iteration} iterations, with the snapshot {result.snapshot}", markup=False)
-        out.print(f"resume with: {command('--resume')}", markup=False, soft_wrap=True)
+        out.print(f"stopped after {result.iteration} iterations, with the snapshot {result.snapshot}")
+        out.print(f"resume with: {command('--resume')}")
         raise typer.Exit(interruption.exit_code)
     out.print(f"finished after {result.iteration} iterations")
 
@@ -169,7 +168,7 @@ class Work:
 class Bar:
     """A progress bar with the loss, the examples a second, and the time left; lines are printed by ``printer``."""
 
-    def __init__(self, console: Console, printer: Console, work: Work) -> None:
+    def __init__(self, console: Plain, printer: Plain, work: Work) -> None:
         self._printer, self._work = printer, work
         self._progress = ProgressBar(
             MofNCompleteColumn(),
@@ -187,7 +186,7 @@ class Bar:
         self._progress.update(self._task, completed=iteration, state=state)
 
     def say(self, text: str) -> None:
-        self._printer.print(text, markup=False)
+        self._printer.print(text)
 
     def close(self) -> None:
         self._progress.stop()
@@ -196,7 +195,7 @@ class Bar:
 class Lines:
     """A line every ten seconds, and at the last update."""
 
-    def __init__(self, console: Console, work: Work, clock: Clock = time.monotonic) -> None:
+    def __init__(self, console: Plain, work: Work, clock: Clock = time.monotonic) -> None:
         self._console, self._work, self._clock = console, work, clock
         self._next = clock() + LINE_SECONDS
 
@@ -207,7 +206,7 @@ class Lines:
             self.say(f"iteration {iteration} of {self._work.total}: loss {loss:.4g}, rate {rate:.3g}, {times}")
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text)
 
     def close(self) -> None:
         pass
@@ -233,7 +232,7 @@ class Both:
 class EventDisplay:
     """A display of a run's events, created when the run begins; until then ``before`` may be shown."""
 
-    def __init__(self, console: Console, make: Callable[[Work], Display], before: ActivityLine | None = None) -> None:
+    def __init__(self, console: Plain, make: Callable[[Work], Display], before: ActivityLine | None = None) -> None:
         self._console, self._make, self._before = console, make, before
         self._display: Display | None = None
         self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
@@ -242,7 +241,7 @@ class EventDisplay:
         if isinstance(event, Started):
             if self._before is not None:
                 self._before.close()
-            self._console.print(str(event), markup=False)
+            self._console.print(str(event))
             per_update = (event.per_batch, "examples") if event.of == "examples" else (1, "batches")
             self._display = self._make(Work(event.iterations, *per_update))
         elif self._display is not None:
@@ -258,7 +257,7 @@ class EventDisplay:
 
 
 @contextmanager
-def run_display(printer: Printer, console: Console) -> Iterator[EventDisplay]:
+def run_display(printer: Printer, console: Plain) -> Iterator[EventDisplay]:
     """Show a run's events: as a bar on ``console`` if that is a terminal, else as lines by ``printer``."""
 
     def display(work: Work) -> Display:

@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from lstmc.cli.commands import interruptible
-from lstmc.cli.console import Printer
+from lstmc.cli.console import Plain, Printer
 from lstmc.cli.train import Bar, EventDisplay, Lines, Work, run_display
 from lstmc.runs.events import Saved, Scored, Started, Updated
 
@@ -32,7 +31,7 @@ class Clock:
 
 
 def test_a_line_every_ten_seconds_and_at_the_end() -> None:
-    console = Console(file=io.StringIO(), width=60)
+    console = Plain(file=io.StringIO(), width=60)
     lines = Lines(console, WORK, Clock())
     for iteration in range(1, 101):
         lines.show(iteration, 0.5, 0.01, 0.25)
@@ -43,7 +42,7 @@ def test_a_line_every_ten_seconds_and_at_the_end() -> None:
 
 
 def test_a_bar_shows_loss_pace_and_the_time_left() -> None:
-    console = Console(file=io.StringIO(), width=100, force_terminal=True, highlight=False)
+    console = Plain(file=io.StringIO(), width=100, force_terminal=True)
     bar = Bar(console, console, WORK)
     bar.show(20, 0.123456, 0.01, 0.5)
     bar.say("iteration 20, test: accuracy 0.9")
@@ -57,7 +56,7 @@ def test_a_bar_shows_loss_pace_and_the_time_left() -> None:
 
 
 def test_the_events_of_a_run_are_shown() -> None:
-    console = Console(file=io.StringIO(), width=90)
+    console = Plain(file=io.StringIO(), width=90)
     made = EventDisplay(console, lambda work: Lines(console, work, Clock()))
     made(Started(iterations=2, rows=10, of="examples", per_batch=4, shuffled=True))
     made(Updated(1, 2.0, 0.1, 0.5))
@@ -105,7 +104,7 @@ SAID = (
 @pytest.mark.parametrize("kind", ["file", "quiet"])
 def test_a_terminal_has_a_bar_besides_the_lines_of_a_file(kind: str) -> None:
     printer = Printer(file=io.StringIO(), width=90, quiet=kind == "quiet")
-    console = Console(file=io.StringIO(), width=90, force_terminal=True)
+    console = Plain(file=io.StringIO(), width=90, force_terminal=True)
     with run_display(printer, console) as made:
         for event in RUN:
             made(event)
@@ -114,8 +113,8 @@ def test_a_terminal_has_a_bar_besides_the_lines_of_a_file(kind: str) -> None:
 
 
 def test_a_run_on_a_terminal_has_a_bar_and_no_lines() -> None:
-    printer = Printer(file=io.StringIO(), width=90, force_terminal=True, highlight=False)
-    console = Console(file=io.StringIO(), width=90, force_terminal=True)
+    printer = Printer(file=io.StringIO(), width=90, force_terminal=True)
+    console = Plain(file=io.StringIO(), width=90, force_terminal=True)
     with run_display(printer, console) as made:
         for event in RUN:
             made(event)

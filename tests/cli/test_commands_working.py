@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 
 import pytest
-from rich.console import Console
 
 import lstmc
 from lstmc.cli import commands as of_working
 from lstmc.cli import main
 from lstmc.cli.commands import ActivityLine, activity_line
-from lstmc.cli.console import Printer, err
+from lstmc.cli.console import Plain, Printer, err
 from lstmc.process.status import activity_listener, report_activity, with_progress
 
 GRU = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
@@ -38,9 +37,9 @@ class Screen(io.StringIO):
         return written
 
 
-def terminal(awaited: str) -> tuple[Screen, Console]:
+def terminal(awaited: str) -> tuple[Screen, Plain]:
     screen = Screen(awaited)
-    return screen, Console(file=screen, width=60, force_terminal=True)
+    return screen, Plain(file=screen, width=60, force_terminal=True)
 
 
 def on(screen: io.StringIO) -> Printer:
@@ -71,7 +70,7 @@ def test_what_is_done_within_a_second_shows_nothing() -> None:
 def test_nothing_is_shown_where_nobody_looks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if kind == "rank":
         monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    console = Console(file=io.StringIO(), force_terminal=kind != "file")
+    console = Plain(file=io.StringIO(), force_terminal=kind != "file")
     with activity_line(console, Printer(file=io.StringIO(), quiet=kind == "quiet")) as shown:
         assert shown is None
 
@@ -79,7 +78,7 @@ def test_nothing_is_shown_where_nobody_looks(kind: str, monkeypatch: pytest.Monk
 def test_in_a_pipe_a_line_comes_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(of_working, "LOG_SECONDS", 0.001)
     screen = Screen("pass cse, 2 of 40  0 s\n")
-    with activity_line(Console(file=screen, width=20), Printer(file=io.StringIO())) as shown:
+    with activity_line(Plain(file=screen, width=20), Printer(file=io.StringIO())) as shown:
         assert shown is None
         report_activity("pass cse, 2 of 40")
         assert screen.seen.wait(60)

@@ -192,6 +192,13 @@ def test_names_do_not_steer_the_terminal(lstmc: LSTMC) -> None:
     assert err.endswith("  and 50 more\n")
 
 
+def test_names_are_no_markup_of_the_terminal(lstmc: LSTMC) -> None:
+    Path("net.py").write_text(PLAIN)
+    assert lstmc("compile", "net.py", "--backend", "c").code == 0
+    np.savez("x.npz", X=np.zeros((3, 4), np.float32))
+    assert lstmc("run", "net.c", "--inputs", "x.npz", "-o", "y[b].npz").out.endswith("\nwrote y[b].npz\n")
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -45,18 +45,18 @@ def main() -> int:
     print(f"seed {given.seed}; failures go to {given.out}", flush=True)
     until = time.monotonic() + 60 * given.minutes
     total: Tally | Counts = Counts() if given.files else Tally()
-    out, told = Printer(highlight=False, soft_wrap=True), time.monotonic()
+    out, told = Printer(), time.monotonic()
     with activity_line(err, out) as line:
         for tally in by_processes(given, until) if given.scheduler is None else by_scheduler(given, until):
             total.add(tally)  # type: ignore[arg-type]
             for failed in tally.failed:
-                out.print(f"failed: {failed}", markup=False)
+                out.print(f"failed: {failed}")
             now, first = time.monotonic(), str(total).splitlines()[0]
             if line is not None:
                 line.tell(f"{first}; {min(99, round(100 - (until - now) / (0.6 * given.minutes)))} % of the time")
             elif now - told > EVERY:
                 told = now
-                out.print(first, markup=False)
+                out.print(first)
     print(total)
     return 1 if total.failed else 0
 
