@@ -250,7 +250,7 @@ def _propagate(
     """Propagate cotangents of some values to all leaves that they depend on: others are dropped once they are used."""
     cts = dict(seeds)
     for node in _counted_nodes(list(reversed(list(run.graph))), progress):
-        refs = [Ref(node.name, i) for i in range(len(node.types))]
+        refs = node.refs
         if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
             continue
         outs = tuple(run.values[ref] for ref in refs)

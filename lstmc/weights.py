@@ -121,11 +121,10 @@ def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Arra
         raise WeightsError(f"the graph of the weights in the manifest {problem}")
     values_by_ref: dict[Ref, Array] = {output.ref: np.asarray(blobs[output.name]) for output in weights.outputs}
     for node in reversed(list(weights)):
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
-        if isinstance(node.op, Param | Precomputed) or not all(ref in values_by_ref for ref in refs):
+        if isinstance(node.op, Param | Precomputed) or not all(ref in values_by_ref for ref in node.refs):
             continue
         # every weight op only moves elements or changes signs, so its inverse is its gradient
-        values = tuple(values_by_ref[ref] for ref in refs)
+        values = tuple(values_by_ref[ref] for ref in node.refs)
         operands = weights.args(node.name)
         shapes = [np.empty(weights.type(ref).shape, values[0].dtype) for ref in operands]
         for ref, value in zip(operands, node.op.vjp(values, values, *shapes), strict=True):

@@ -91,7 +91,7 @@ def write_node(w: Writer, graph: Graph, node: Node, names: Mapping[Ref, str]) ->
     if isinstance(node.op, Scan):
         write_scan(w, graph, node, node.op, names)
         return
-    args, results = graph.args(node.name), [Ref(node.name, out) for out in range(len(node.types))]
+    args, results = graph.args(node.name), node.refs
     call = Call(
         node.op,
         tuple(names[ref] for ref in args),
@@ -155,20 +155,16 @@ def _names(graph: Graph, w: Writer) -> dict[Ref, str]:
     inputs = [Ref(node.name) for node in graph if isinstance(node.op, Input)]
     used = {ref for node in graph if not is_stored(graph, Ref(node.name)) for ref in graph.args(node.name)}
     used |= {output.ref for output in graph.outputs}
-    stored = [ref for ref in _values(graph) if ref in used and is_stored(graph, ref)]
+    stored = [ref for ref in graph.refs() if ref in used and is_stored(graph, ref)]
     names = {ref: w.name(graph.value_name(ref)) for ref in (*inputs, *stored)}
     for output in graph.outputs:
         if output.ref not in names:
             names[output.ref] = w.name(output.name)
-    for ref in _values(graph):
+    for ref in graph.refs():
         constant = isinstance(graph.node(ref.node).op, Full)
         if ref not in names and (ref in used if constant else not is_stored(graph, ref)):
             names[ref] = w.name(graph.value_name(ref))
     return names
-
-
-def _values(graph: Graph) -> list[Ref]:
-    return [Ref(node.name, out) for node in graph for out in range(len(node.types))]
 
 
 def _value_info(name: str, shape: OpenShape) -> Any:

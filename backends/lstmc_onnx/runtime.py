@@ -16,7 +16,6 @@ from lstmc.backend import Artifact, Compiled, Execution, Finding, Layer, LintRep
 from lstmc.errors import BackendError, WeightsError
 from lstmc.files.reading import read_file
 from lstmc.interp import named_rng
-from lstmc.ir import Ref
 from lstmc.manifest import InputPlace, Stored, parse_manifest, read_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
@@ -264,7 +263,7 @@ class RuntimeExecutor:
         outputs = {graph.value_name(o.ref): computed[name] for name, o in zip(net_outputs, graph.outputs, strict=True)}
         values = {graph.value_name(ref): computed[name] for ref, name in names.items() if name in computed}
         gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
-        refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
+        refs = graph.refs()
         absent = {graph.value_name(ref): PACKED for ref in refs if ref not in names}
         lost = dict.fromkeys(gradients, FORWARD_ONLY)
         return Execution(inputs | values | outputs, {}, {}, absent, lost, files=artifact.run_files)

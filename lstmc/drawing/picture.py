@@ -162,7 +162,7 @@ class _Drawn:
             key = self._left_out_by(graph, node, values)
             if key is not None:
                 self._connect(graph, node, values, key)
-                values |= {Ref(node.name, out): (key,) for out in range(len(node.types))}
+                values |= dict.fromkeys(node.refs, (key,))
             else:
                 group = whole if node.step is None else self._step_group(groups, node.step)
                 self._node(graph, node, group, values, "")
@@ -214,7 +214,7 @@ class _Drawn:
         key = inside + node.name
         self._add(group, self._box(graph, node, key, inside), node.step)
         self._connect(graph, node, values, key)
-        values |= {Ref(node.name, out): (key,) for out in range(len(node.types))}
+        values |= dict.fromkeys(node.refs, (key,))
 
     def _box(self, graph: Graph, node: Node, key: str, inside: str) -> Box:
         title = ", ".join(dict.fromkeys(_short(name, step) for name, step in zip_longest(node.names, node.steps)))

@@ -206,7 +206,7 @@ class Function:
                     yield f"{self.values[ref]} = {inner}"
                 else:
                     text = whole
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        refs = node.refs
         for ref in refs:
             self.values[ref] = self.names.unique(self._hint(ref))
         once = self.readers.get(refs[0]) == 1 and refs[0] not in {output.ref for output in self.graph.outputs}

@@ -80,6 +80,11 @@ class Node(Generic[OpT_co]):
         return self.names[0]
 
     @property
+    def refs(self) -> list[Ref]:
+        """The results."""
+        return [Ref(self.name, out) for out in range(len(self.names))]
+
+    @property
     def step(self) -> Step | None:
         """The step that all results belong to; None for no step, or several, as those of a cut sequence."""
         first = self.steps[0] if self.steps else None
@@ -141,6 +146,10 @@ class Graph:
 
     def type(self, ref: Ref) -> TensorType:
         return self.node(ref.node).types[ref.out]
+
+    def refs(self) -> Iterator[Ref]:
+        """Yield the results of all nodes."""
+        return (ref for node in self for ref in node.refs)
 
     def value_name(self, ref: Ref) -> str:
         """The name of a value, as the text form and the emitted net show it."""

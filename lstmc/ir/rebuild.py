@@ -117,12 +117,11 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
         return name
 
     for node in graph:
-        refs = [Ref(node.name, out) for out in range(len(node.names))]
         shown = node.names
         if node.name not in leaves:
             shown = tuple(
                 exact[ref] if ref in exact else unique(called.get(ref, name))
-                for ref, name in zip(refs, node.names, strict=True)
+                for ref, name in zip(node.refs, node.names, strict=True)
             )
         rebuild.put(node, rebuild.builder.copy(replace(node, names=shown), rebuild.args(node)))
     return rebuild.finish()

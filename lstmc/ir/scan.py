@@ -243,7 +243,7 @@ def values_over_time(graph: Graph) -> set[Ref]:
     over_time: set[Ref] = set()
     along: list[set[Ref]] = []  # the values of a node that have such an axis, or none of them has
     for node in graph:
-        refs = {Ref(node.name, out) for out in range(len(node.types))}
+        refs = set(node.refs)
         if isinstance(node.op, Scan) and node.op.inside:
             continue
         if isinstance(node.op, Scan):
@@ -362,11 +362,10 @@ def depending(
     values: set[Ref] = set()
     for node in graph:
         args = graph.args(node.name)
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
         if isinstance(node.op, Scan):
-            values.update(refs[i] for i in _results(node.op, [ref in values for ref in args], starts, visit))
+            values.update(node.refs[i] for i in _results(node.op, [ref in values for ref in args], starts, visit))
         elif starts(node) or node.name in leaves or not values.isdisjoint(args):
-            values.update(refs)
+            values.update(node.refs)
     if visit is not None:
         visit(graph, values)
     return values

@@ -119,8 +119,7 @@ def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
     """Raise where a step would read a last state: in a one-step model that is the state after each step."""
     last: dict[Ref, Ref] = {}  # what is computed from last states alone: from which
     for node in graph:
-        args = graph.args(node.name)
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        args, refs = graph.args(node.name), node.refs
         if isinstance(node.op, Scan):
             last_states = [ref for i, ref in enumerate(args) if ref in last and node.op.role(i) != "state"]
             last.update((ref, ref) for ref in refs[len(node.op.step_outputs) :])

@@ -212,7 +212,7 @@ class _Sharing:
 
     def check(self, node: Node, whole: Graph, part: Graph, mixed: set[Ref]) -> None:
         """Reject an op that mixes examples and has a value for each of them."""
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        refs = node.refs
         rows = [ref for ref in refs if part.type(ref) != whole.type(ref)]
         args = part.args(node.name)
         if not rows:
@@ -284,10 +284,9 @@ def _mixed_values(whole: Graph, part: Graph) -> set[Ref]:
     """Return the values that depend on examples."""
     mixed: set[Ref] = set()
     for node in part:
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
-        own = not part.args(node.name) and any(part.type(ref) != whole.type(ref) for ref in refs)
+        own = not part.args(node.name) and any(part.type(ref) != whole.type(ref) for ref in node.refs)
         if own or not mixed.isdisjoint(part.args(node.name)):
-            mixed.update(refs)
+            mixed.update(node.refs)
     return mixed
 
 

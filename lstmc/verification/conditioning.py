@@ -164,7 +164,7 @@ def _executed(run: Evaluation) -> Iterator[tuple[Evaluation, Node, list[Array], 
                 yield from _executed(steps[t])
         elif not isinstance(node.op, Leaf):
             args = [run.values[ref] for ref in run.graph.args(node.name)]
-            yield run, node, args, [run.values[Ref(node.name, i)] for i in range(len(node.types))]
+            yield run, node, args, [run.values[ref] for ref in node.refs]
 
 
 def _first(array: Array) -> tuple[tuple[int, ...], float]:

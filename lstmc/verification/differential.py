@@ -410,7 +410,7 @@ def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Sca
     """The values of the expanded graph that the executor does not give. Weights are none of them: they are given."""
     groups: dict[tuple[str, str], int] = {}
     precomputed = precomputed_nodes(expanded)
-    for ref in (Ref(node.name, out) for node in expanded for out in range(len(node.names))):
+    for ref in expanded.refs():
         name = expanded.value_name(ref)
         if name not in execution.values and ref.node not in precomputed and not is_weight(expanded, ref):
             key = _of_all_steps(expanded, ref, scans), execution.absent.get(name, "it is not read back")

@@ -27,7 +27,7 @@ def packing_nodes(graph: Graph) -> set[str]:
     packing: set[str] = set()
     readers = graph.readers()
     for node in reversed(list(graph)):
-        unread = not any(Ref(node.name, out) in readers for out in range(len(node.names)))
+        unread = not any(ref in readers for ref in node.refs)
         if unread and is_weight_op(node.op) and is_weight(graph, Ref(node.name)):
             packing.add(node.name)  # a layer took what it is the transpose of
         for slot, ref in enumerate(graph.args(node.name)):

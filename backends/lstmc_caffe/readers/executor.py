@@ -25,7 +25,6 @@ import platformdirs
 from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError, PluginError
 from lstmc.files.output import check_private, private_folder
-from lstmc.ir import Ref
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 from lstmc.verification.differential import wanted_gradients
@@ -315,7 +314,7 @@ class ReaderExecutor:
             argument = Argument("target", self.target)
             note = f"the net is for target {compiled.target}; the target for this program is {argument}"
             raise ReaderError(error.message, notes=[*error.notes, note], arguments=(argument,)) from None
-        refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
+        refs = graph.refs()
         gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         return Execution(
             values=inputs | blobs | host_values(graph, blobs),

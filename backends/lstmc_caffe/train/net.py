@@ -172,7 +172,7 @@ def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref])
             graph.value_name(ref)
             for node in graph
             if node.name in present
-            for ref in (Ref(node.name, out) for out in range(len(node.types)))
+            for ref in node.refs
             if ref not in reported and not reading.get(ref, set()) & present
         ]
         if unread:
