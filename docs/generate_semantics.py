@@ -17,10 +17,12 @@ PAGE = Path(__file__).with_name("semantics.md")
 TEMPLATE = """\
 # What the ops mean
 
-Written by `docs/generate_semantics.py` from the docstrings of the ops; their `eval` and `vjp` are the reference,
-and one contract test checks every op. In the equations operands and attributes have their own names. Where an op
-has an axis, $i$ is the index of the axes before it, $k$ the index on it, and $j$ the index of the axes after it;
-$L$ is the loss, $\\eta$ the learning rate, $\\lambda$ the weight decay, and $M$ the number that a loss is divided by.
+The reference for each op of a graph: its operands, attributes and equation. An op's `eval` and `vjp` define it, and a
+contract test checks every op. `docs/generate_semantics.py` writes this page from the docstrings of the ops.
+
+Equations name operands and attributes as the op does. For an op along an axis, $i$ is the index of the axes before it,
+$k$ the index on it, and $j$ the index of the axes after it. $L$ is the loss, $\\eta$ the learning rate, $\\lambda$ the
+weight decay, and $M$ the divisor of a loss.
 
 ## The core
 {% for op in core %}
@@ -42,7 +44,7 @@ Written in Caffe by rule `{{ op.rule }}`.
 
 ## Caffe layers
 
-The class of a layer is `lstmc_caffe.ops.<name>`; one of another name has it below its equation.
+The class of a layer is `lstmc_caffe.ops.<name>`, unless a line below its equation names it.
 {% for op in caffe %}
 
 ### `{{ op.name }}`

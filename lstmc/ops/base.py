@@ -3,11 +3,10 @@
 An op is one frozen dataclass. Its attributes are its fields, so printing, comparing and common-subexpression
 elimination come free. ``lstmc.testing.check_op`` checks this contract on samples of :meth:`Op.sample`.
 
-A dialect is the ops of a distribution, found by entry point; the core's come through the same door. An entry point of
-the group ``lstmc.dialects`` names a module. Every op that is defined in it, or in a module below it, and whose name
-begins with the entry point's and a dot, belongs to that dialect: ``example = "my_ops"`` has ``example.cube``. The
-core's dialect is ``core``, and its ops have no dot. Reading a text loads the dialects that the text speaks, and no
-others.
+A dialect is the set of ops of a distribution, found by an entry point of the group ``lstmc.dialects`` that names a
+module. To the dialect belongs every op that this module, or a module below it, defines, and whose name begins with the
+entry point's name and a dot: ``example = "my_ops"`` has ``example.cube``. The core's dialect is ``core``, and its ops
+have no dot. Reading a text loads the dialects that the text speaks, and no others.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ __all__ = [
 
 @dataclass(frozen=True, repr=False)
 class IntegerRange:
-    """Integers from ``low`` to ``high``, both included; ``also`` is one more that may stand among them."""
+    """Integers from ``low`` to ``high``, both included; ``also`` is one more valid integer outside of the range."""
 
     name: ClassVar[str] = "integers"
     low: int
@@ -60,7 +59,7 @@ class IntegerRange:
     also: int | None = None
 
     def __repr__(self) -> str:
-        """The call that makes it, as the text form has it."""
+        """Return the call that makes the range, as the text form has it."""
         more = "" if self.also is None else f", {self.also}"
         return f"{self.name}({self.low}, {self.high}{more})"
 
@@ -69,7 +68,7 @@ class IntegerRange:
         return f"integers from {self.low} to {self.high}{more}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-        """An array of such numbers, each as likely; ``also`` stands in about one place of five."""
+        """Return an array of uniformly drawn numbers; with ``also``, about one element of five has that value."""
         drawn = rng.integers(self.low, self.high + 1, shape).astype(np.float64)
         return drawn if self.also is None else np.where(rng.random(shape) < 0.2, self.also, drawn)
 
@@ -95,14 +94,14 @@ class RealRange:
     high: float
 
     def __repr__(self) -> str:
-        """The call that makes it, as the text form has it."""
+        """Return the call that makes the range, as the text form has it."""
         return f"{self.name}({self.low}, {self.high})"
 
     def __str__(self) -> str:
         return f"numbers from {self.low:g} to {self.high:g}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
-        """An array of such numbers, float32 ones, each as likely; off its ends, where functions may have a kink."""
+        """Return an array of uniformly drawn float32 numbers, without the two ends, where functions may have a kink."""
         room = 0.01 * (self.high - self.low)
         return rng.uniform(self.low + room, self.high - room, shape).astype(np.float32).astype(np.float64)
 
@@ -149,10 +148,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Along:
-    """An axis that operands and results of an op have in common: its place in each of them, None where one lacks it.
+    """The axis that operands and results of an op share: its place in each of them, or None for an array without it.
 
-    ``op`` is the op of one element of the axis, on operands without it; None where it mixes the elements, or has no
-    such form. An operand with one element there is the same for all.
+    ``op`` is the op on one element of the axis, for operands without the axis; None if the op mixes elements of the
+    axis, or has no such form. An operand with one element along the axis has the same value everywhere.
     """
 
     op: Op | None
@@ -161,7 +160,7 @@ class Along:
 
 
 class OpType(ABCMeta):
-    """The class of ops, of which none is registered: ``isinstance`` looks at base classes alone, which is faster."""
+    """The metaclass of ops. It registers no class, so ``isinstance`` looks at base classes alone, which is faster."""
 
     __instancecheck__ = type.__instancecheck__
 
@@ -172,15 +171,17 @@ class Op(metaclass=OpType):
 
     name: ClassVar[str]
     operands: ClassVar[tuple[str, ...]]
-    for_training: ClassVar[bool] = False  # a loss or a score: what depends on it is no part of a deployed net
-    undifferentiated: ClassVar[tuple[int, ...]] = ()  # operands that no gradient flows to, and none can be asked of
-    stops_gradient: ClassVar[bool] = False  # it passes none on, by definition: its vjp gives None
-    moves: ClassVar[bool] = False  # the elements of its results are those of its operands, in other places
-    backend: ClassVar[str] = ""  # whose graphs may hold it, from stage LEGAL on; empty for an op of models
+    for_training: ClassVar[bool] = False  # a loss or a score, which a deployed net leaves out
+    undifferentiated: ClassVar[tuple[int, ...]] = ()  # operands without a gradient
+    stops_gradient: ClassVar[bool] = False  # it passes no gradient on, by definition: its vjp gives None
+    moves: ClassVar[bool] = False  # its results have the elements of its operands, in other places
+    backend: ClassVar[str] = ""  # the backend whose graphs may have it, from stage LEGAL on; empty for an op of models
 
     def check(self, operands: Types) -> None:
-        """Raise AssertionError where the op breaks the contract of its backend, on operands of these types: for
-        :func:`lstmc.testing.check_op`."""
+        """Raise AssertionError if the op, on operands of these types, breaks the contract of its backend.
+
+        :func:`lstmc.testing.check_op` calls it.
+        """
         return
 
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.
@@ -196,22 +197,24 @@ class Op(metaclass=OpType):
     def vjp(self, cts: Arrays, outs: Arrays, *args: Any) -> tuple[Array | None, ...]:
         """Cotangents of the results to cotangents of the operands (None: no gradient flows).
 
-        A formula of ``+ - * /``, ``.shape`` and :func:`applied` ops holds for values of a graph too, and so tells the
-        gradient as a graph; one that needs NumPy is for arrays alone.
+        A formula of ``+ - * /``, ``.shape`` and :func:`applied` ops also works on values of a graph, and then builds
+        the gradient as a graph; a formula that needs NumPy works on arrays alone.
         """
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
-        """Return the places of the axis that operand ``slot`` has at ``axis``; None where the axis has none of its own.
+        """Return the places of the axis that operand ``slot`` has at ``axis``; None if no axis of the result is this
+        axis alone, as in a reshape that merges axes.
 
-        The rule is for operands of these types, which fit. ``lstmc/ir/scan.py`` derives all else from it: the op of one
+        The operands have these types, which fit. ``lstmc/ir/scan.py`` derives two ops from this rule: the op of one
         step, and the op of all steps at once.
         """
         return None
 
     def wider(self, size: int) -> Iterator[Op]:
-        """Yield the ops that may be this one for all elements of an axis of this size, anywhere: :meth:`along` decides.
+        """Yield ops that may be this op on all elements of an axis of this size; :meth:`along` decides which one is
+        right.
 
-        An op with attributes that count axes or sizes yields all that they may then be.
+        An op with attributes that count axes or sizes yields each value that the attributes may have then.
         """
         yield self
 
@@ -232,7 +235,7 @@ class Op(metaclass=OpType):
 
 
 class Symbolic(ABC):
-    """The interface of symbolic values, which a ``vjp`` can get in place of arrays: shape, arithmetic and ops."""
+    """The interface of symbolic values, which a ``vjp`` can get instead of arrays: shape, arithmetic and ops."""
 
     __array_ufunc__ = None  # so that NumPy does not take it for a number
 
@@ -242,14 +245,14 @@ class Symbolic(ABC):
 
     @abstractmethod
     def apply(self, op: Op, *operands: Any) -> Any:
-        """The results of an op on such values, of which this is the first."""
+        """Return the results of an op on symbolic values, the first of which is this one."""
 
     def __array__(self, *args: Any, **kwargs: Any) -> Array:
         raise TypeError("a value of a graph has no numbers")
 
 
 def applied(op: Op, *operands: Array) -> Arrays:
-    """Apply an op: to arrays, and return its results; to values of a graph, and return the values of a new node."""
+    """Apply an op: to arrays, and return its results; or to values of a graph, and return the values of a new node."""
     first: Array | Symbolic = operands[0]
     results: Arrays = first.apply(op, *operands) if isinstance(first, Symbolic) else op.eval(*operands)
     return results
@@ -276,7 +279,7 @@ class Leaf(Op):
 
 @dataclass(frozen=True)
 class AlongAxis(Op):
-    """An op along one axis of its operands, counted from the first. All others are the same axes of its results."""
+    """An op along one axis of its operands, counted from the first. All other axes stay in the result."""
 
     axis: int
 
@@ -284,7 +287,7 @@ class AlongAxis(Op):
         return Along(self.beside(axis), (axis,) * len(types), (axis,))
 
     def beside(self, axis: int) -> Op | None:
-        """Return the op for operands without an axis; None for its own."""
+        """Return the op for operands without ``axis``; None if the op works along it."""
         return None if axis == self.axis else replace(self, axis=self.axis - (axis < self.axis))
 
     def wider(self, size: int) -> Iterator[Op]:
@@ -293,9 +296,9 @@ class AlongAxis(Op):
 
 @dataclass(frozen=True)
 class Pointwise(Op):
-    """y = f(x), element by element; ``df`` is dy/dx from y and x, as ``vjp`` wants it, or one number for all elements.
+    """y = f(x), element by element. One array of any shape in and out.
 
-    One array of any shape in and out.
+    ``df`` is dy/dx from y and x, as ``vjp`` wants it, or one number for all elements.
     """
 
     operands = ("x",)
@@ -340,7 +343,7 @@ CORE_DIALECT = "core"
 
 
 def ops_in(module: str) -> tuple[type[Op], ...]:
-    """Every whole op that is defined in a module of this name or below it, in the order of their definition."""
+    """Return the complete ops that a module of this name, or a module below it, defines, in the order of definition."""
     return tuple(op for op in _defined_in(module) if not isabstract(op))
 
 
@@ -355,7 +358,8 @@ def dialects() -> tuple[str, ...]:
 
 
 def load_dialect(name: str) -> dict[str, type[Op]]:
-    """The ops of an installed dialect by name. Raises :class:`PluginError` if there is none, or it is not whole."""
+    """Return the ops of an installed dialect by name. Raises :class:`PluginError` if there is none, or if an op is
+    incomplete."""
     return _loaded(only_entry_point(DIALECTS, name, "dialect"))
 
 
@@ -384,7 +388,7 @@ def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
 
 
 def op_problems(op: type[Op]) -> Iterator[tuple[str, str]]:
-    """Yield the faults of an op's class: the expectation, and the actual state."""
+    """Yield the faults of an op's class, as pairs: expected, found."""
     if isabstract(op):
         yield f"that {op.__name__} defines {', '.join(sorted(op.__abstractmethods__))}", "none of that name"
     params = op.__dict__.get("__dataclass_params__")

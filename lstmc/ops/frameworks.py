@@ -16,9 +16,9 @@ Framework = Literal["onnx", "torch", "keras"]
 class Foreign:
     """A function of another framework: its ``name``, and its ``settings`` with their defaults in the order of ours.
 
-    Settings are attributes of an operator of ONNX, positional arguments of one of PyTorch, keys of the configuration of
-    a class of ``keras.ops``. ``None`` is a setting without a default. With ``steepness`` the first setting k is no
-    coefficient: the function is f(k x) / k.
+    Settings are attributes of an operator of ONNX, positional arguments of a function of PyTorch, or keys of the
+    configuration of a class of ``keras.ops``. ``None`` is a setting without a default. With ``steepness`` the first
+    setting k is no coefficient: the function is f(k x) / k.
     """
 
     name: str
@@ -28,10 +28,11 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A function of the language or of the importers, with its name in each framework; ``None`` where it has none.
+    """A function of the language or of the importers, with its name in each framework, or ``None`` if the framework has
+    no such function.
 
-    ``numbers`` are its coefficients where the other framework has no settings for them. ``cell``: ONNX's recurrent
-    layers have it as an activation. ``activations`` are its names as an activation of Keras's layers.
+    ``numbers`` are its coefficients in a framework without settings for them. ``cell``: whether ONNX's recurrent layers
+    have it as an activation. ``activations`` are its names as an activation of Keras's layers.
     """
 
     function: str
@@ -41,7 +42,7 @@ class Elementwise:
     activations: tuple[str, ...] = ()
     numbers: tuple[float, ...] = ()
     cell: bool = False
-    operator: bool = True  # of ONNX; else it is an activation of recurrent layers alone
+    operator: bool = True  # whether ONNX has it as an operator, and not only as an activation of recurrent layers
 
 
 def _f(name: str, **settings: float | None) -> Foreign:
@@ -110,7 +111,7 @@ ELEMENTWISE = (
 
 
 def functions_of(framework: Framework) -> Iterator[tuple[Foreign, Elementwise]]:
-    """Yield the functions that a framework has a name for."""
+    """Yield the functions for which a framework has a name."""
     for row in ELEMENTWISE:
         foreign: Foreign | None = getattr(row, framework)
         if foreign is not None:
@@ -118,7 +119,7 @@ def functions_of(framework: Framework) -> Iterator[tuple[Foreign, Elementwise]]:
 
 
 def ops_of(framework: Framework) -> Iterator[tuple[type[Op], Foreign]]:
-    """Yield the ops of the core that are one function of a framework, whose settings are the op's fields."""
+    """Yield the core ops that are a single function of the framework, with the op's fields as settings."""
     for foreign, row in functions_of(framework):
         if row.operator and row.function in POINTWISE and (foreign.settings or not row.numbers):
             yield POINTWISE[row.function], foreign

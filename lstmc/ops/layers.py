@@ -64,7 +64,7 @@ class Linear(AlongAxis):
             return Along(self.beside(axis), (axis, None, *rest), (axis,))
         if slot > 0 and axis == 0:  # one row of w, and its element of b
             return Along(None, (None, 0, 0)[: len(types)], (self.axis,))
-        last = self.axis if types[0].rank == self.axis + 1 else None  # of x, and not flattened: axis 1 of w
+        last = self.axis if types[0].rank == self.axis + 1 else None  # the flattened axis of x: axis 1 of w
         return Along(None, (last if slot else axis, None if last is None and not slot else 1, *rest), (None,))
 
     def work(self, operands: Types, results: Types) -> Work:
@@ -84,22 +84,23 @@ class Linear(AlongAxis):
 
 
 def of_products(work: Work, w: TensorType, y: TensorType) -> Work:
-    """Return the work with a product of a row of ``w`` for each element of y; a bias is the first summand."""
+    """Return the work plus a product with a row of ``w`` for each element of y; a bias is the first summand."""
     return replace(work, multiply_adds=y.size * prod(w.shape[1:]), operations=0)
 
 
 def flatten_axis(x: TensorType, width: int) -> int | None:
-    """The last axis from which on x's elements number ``width``: where a linear of that width starts to flatten."""
+    """Return the last axis of x from which on the axes have ``width`` elements: a linear of that width flattens from
+    there."""
     matches = (axis for axis in reversed(range(x.rank)) if prod(x.shape[axis:]) == width)
     return next(matches, None)
 
 
 @dataclass(frozen=True)
 class Dropout(Op):
-    """y = x. In training each element is zero with probability ``ratio``, and the others are x / (1 - ratio).
+    """y = x. In training an element is zero with probability ``ratio``, and x / (1 - ratio) otherwise.
 
-    Srivastava et al. 2014, scaled in training (``dropout_layer.cpp``). What is meant here is the TEST phase. ``draw``
-    tells one dropout of a model from another: two of them draw on their own, even on the same value.
+    Srivastava et al. 2014, scaled in training (``dropout_layer.cpp``). The op's meaning is that of phase TEST. ``draw``
+    is the number of the dropout in its model: two dropouts draw independently, even on the same value.
     """
 
     name = "dropout"
@@ -178,13 +179,13 @@ def _check_pairs(op: str, least: int, **pairs: Pair) -> None:
 
 
 def _padded(x: Array, pad: Pair, value: float, more: Pair = (0, 0)) -> Array:
-    """x with ``pad`` elements of ``value`` around each image, and ``more`` at its ends."""
+    """Return x with ``pad`` elements of ``value`` around each image, and ``more`` at its ends."""
     around = [(0, 0)] * (x.ndim - 2) + [(p, p + m) for p, m in zip(pad, more, strict=True)]
     return np.pad(x, around, constant_values=value)
 
 
 def _ends(place: int, count: int, stride: int) -> slice:
-    """The elements that one place of ``count`` windows sees."""
+    """Return the slice of the elements at one place of ``count`` windows."""
     return slice(place, place + (count - 1) * stride + 1, stride)
 
 
@@ -193,8 +194,8 @@ class Conv(Op):
     """y[..., o, i, j] = b[o] + the sum over c, u, v of w[o, c, u, v] x[..., c, i s + u d - p, j s + v d - p].
 
     x is [..., C, H, W], w is [out, C / group, kh, kw], b is [out]; s, p and d are stride, pad and dilation, each
-    (height, width); x is zero outside. With groups, the outputs of a group see the channels of that group only. The
-    size of y is that of Caffe: (H + 2 p - d (kh - 1) - 1) // s + 1 (``conv_layer.cpp``).
+    (height, width); x is zero outside. With groups, the outputs of a group see the channels of that group only. y has
+    Caffe's size: (H + 2 p - d (kh - 1) - 1) // s + 1 (``conv_layer.cpp``).
     """
 
     name = "conv"
@@ -253,11 +254,12 @@ class Conv(Op):
         return of_products(super().work(operands, results), operands[1], results[0])
 
     def _grouped(self, x: Array) -> Array:
-        """[..., C, H, W] as [N, group, C / group, H, W]."""
+        """Return [..., C, H, W] as [N, group, C / group, H, W]."""
         return x.reshape(-1, self.group, x.shape[-3] // self.group, *x.shape[-2:])
 
     def _places(self, window: Sequence[int], size: Sequence[int]) -> Iterator[tuple[int, int, Any]]:
-        """Each place (u, v) of the window, and where in the padded image all windows have it."""
+        """Yield each place (u, v) of the window, with the slices of the padded image that have this place of all
+        windows."""
         for u, v in np.ndindex(*window):
             rows = _ends(u * self.dilation[0], size[0], self.stride[0])
             yield u, v, (..., rows, _ends(v * self.dilation[1], size[1], self.stride[1]))
@@ -287,8 +289,8 @@ class Conv(Op):
 class Pool(Op):
     """Windows of ``size`` over the images of x [..., C, H, W]; ``size``, ``stride`` and ``pad`` are (height, width).
 
-    There are ceil((H + 2 pad - size) / stride) + 1 windows along an axis, less one that would start behind the image
-    (``pooling_layer.cpp``).
+    There are ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start behind
+    the image (``pooling_layer.cpp``).
     """
 
     operands = ("x",)
@@ -321,7 +323,7 @@ class Pool(Op):
         return counts[0], counts[1]
 
     def _room(self, x: Array, value: float) -> Array:
-        """x padded so far that every window is whole."""
+        """Return x with enough padding to make every window complete."""
         more = [
             max(0, (c - 1) * s + k - n - 2 * p)
             for c, s, k, n, p in zip(
@@ -331,7 +333,7 @@ class Pool(Op):
         return _padded(x, self.pad, value, (more[0], more[1]))
 
     def _places(self, x: Array) -> list[tuple[slice, slice]]:
-        """Where in the padded image all windows have their first element, their second, and so on."""
+        """Yield the slices of the padded image that have the first element of all windows, the second, and so on."""
         rows, columns = self._counts(x.shape[-2:])
         return [(_ends(u, rows, self.stride[0]), _ends(v, columns, self.stride[1])) for u, v in np.ndindex(*self.size)]
 
@@ -341,7 +343,7 @@ class Pool(Op):
 
     @abstractmethod
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        """The derivative of each window's value by its first element, its second, and so on."""
+        """Yield the derivative of each window's value by its first element, its second, and so on."""
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         gradient = np.zeros_like(self._room(x, 0.0))
@@ -364,11 +366,11 @@ class Pool(Op):
 
 @dataclass(frozen=True)
 class MaxPool(Pool):
-    """y is the largest element of each window that lies in the image; the gradient goes to the first of several.
+    """y is the largest element of each window, inside the image; the gradient goes to the first of equal elements.
 
-    The windows of ``size``, every ``stride``, with ``pad`` around the image, over the last two axes of x
-    [..., C, H, W]: ceil((H + 2 pad - size) / stride) + 1 along an axis, less one that would start behind the image
-    (``pooling_layer.cpp``, MAX).
+    Windows of ``size``, every ``stride``, with ``pad`` around the image, move over the last two axes of x [..., C, H,
+    W]: ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start behind the
+    image (``pooling_layer.cpp``, MAX).
     """
 
     name = "max_pool"
@@ -387,11 +389,11 @@ class MaxPool(Pool):
 
 @dataclass(frozen=True)
 class AvePool(Pool):
-    """y is the sum of each window's elements over the number of places that it has in the padded image.
+    """y is the sum of each window's elements, divided by the number of the window's places in the padded image.
 
-    The windows of ``size``, every ``stride``, with ``pad`` zeros around the image, over the last two axes of x
-    [..., C, H, W]: ceil((H + 2 pad - size) / stride) + 1 along an axis, less one that would start behind the image
-    (``pooling_layer.cpp``, AVE).
+    Windows of ``size``, every ``stride``, with ``pad`` zeros around the image, move over the last two axes of x [...,
+    C, H, W]: ceil((H + 2 pad - size) / stride) + 1 windows along an axis, minus a last window that would start behind
+    the image (``pooling_layer.cpp``, AVE).
     """
 
     name = "ave_pool"

@@ -1,6 +1,6 @@
-"""Ops without operands: inputs, parameters, arguments and constants, and the fillers that give their initial values.
+"""Ops without operands: inputs, parameters, arguments and constants, and the fillers of their initial values.
 
-Fillers are Caffe's own, drawn by NumPy, or fixed arrays. Source of each formula: Caffe ``include/caffe/filler.hpp``
+Fillers are Caffe's, drawn by NumPy, or fixed arrays. Source of each formula: Caffe ``include/caffe/filler.hpp``
 (Constant, Uniform, Gaussian, Xavier, MSRA).
 """
 
@@ -66,11 +66,11 @@ class Filler:
                     f"{self.name}: {field.name} must be a finite number, found {value!r}",
                     loc=argument_location(here(), position, field.name),
                 )
-            # a NumPy number prints as no call that makes a filler
+            # a NumPy number does not print as a number of Python
             object.__setattr__(self, field.name, int(value) if isinstance(value, int | np.integer) else float(value))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        """An array of ``shape``, float64."""
+        """Return an array of ``shape``, float64."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -136,7 +136,7 @@ class _FanScaled(Filler):
             )
 
     def fan(self, shape: tuple[int, ...]) -> float:
-        """Caffe's count: fan_in is size / shape[0], fan_out is size / shape[1] (size where there is no axis 1)."""
+        """Return Caffe's count: fan_in is size / shape[0], fan_out is size / shape[1] (size if there is no axis 1)."""
         size = prod(shape)
         fan_in = size / shape[0]
         fan_out = size / shape[1] if len(shape) > 1 else size
@@ -166,8 +166,8 @@ class Msra(_FanScaled):
 
 @dataclass(frozen=True, repr=False)
 class Values(Filler):
-    """Each element has its own number: ``data`` are float32, or float64 where float32 does not hold them, little
-    endian, as base64, so that the text form is exact.
+    """A fixed array. ``data`` are its numbers as base64, little endian, so that the text form is exact: float32, or
+    float64 if float32 does not hold them.
 
     Caffe has no such filler: the numbers are in the caffemodel.
     """
@@ -213,9 +213,9 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class Input(Leaf):
-    """An array the caller feeds. With ``fill`` it has a value of its own, drawn anew unless one is fed.
+    """An array that the caller feeds. With ``fill`` the caller may leave it out; it is then drawn in each pass.
 
-    ``values`` says what its elements must be.
+    ``values`` is the domain of its elements.
     """
 
     name = "input"
@@ -273,7 +273,7 @@ class Arg(Leaf):
     - ``x``: this step's slice of a sequence,
     - ``state``: the previous step's value (the initial one at the first step),
     - ``static``: the same value at every step,
-    - ``weight``: the same, and computed from parameters alone.
+    - ``weight``: the same value at every step, computed from parameters alone.
     """
 
     name = "arg"

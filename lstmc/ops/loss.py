@@ -45,7 +45,7 @@ class _OfClasses(Op):
         return Along(None, (x, None if x == self.axis else x - (x > self.axis)), (None,))
 
     def _rows(self, x: Array) -> Array:
-        """The scores of each place as a row."""
+        """Return the scores of each place as a row."""
         return np.moveaxis(x, self.axis, -1).reshape(-1, x.shape[self.axis])
 
     def _counted(self, label: Array, ignore_label: int | None) -> tuple[Array, Array]:
@@ -62,13 +62,13 @@ class _OfClasses(Op):
 
 @dataclass(frozen=True)
 class SoftmaxLoss(_OfClasses):
-    """y = -the sum of ln softmax(x)[label] over a number; label holds the right class's number at every place.
+    """y = -sum(ln softmax(x)[label]) / M; label holds the number of the right class at every place.
 
-    ``axis`` is that of the classes in x; label has the others. Probabilities are taken to be at least FLT_MIN. Places
-    whose label is ``ignore_label`` are left out. The number, which is at least 1, is by ``normalization``: ``valid``,
-    of the places that are not left out; ``full``, of all places; ``batch_size``, of those along the axes before
-    ``axis``; ``none``, 1 (``softmax_loss_layer.cpp``, ``loss_layer.cpp``). The gradient to x is softmax(x) less 1 at
-    the label, over the same number.
+    ``axis`` is the axis of classes in x; label has all other axes. Probabilities are taken to be at least FLT_MIN.
+    Places whose label is ``ignore_label`` are left out. M is at least 1 and depends on ``normalization``: ``valid``,
+    the number of places that are not left out; ``full``, of all places; ``batch_size``, of the places along the axes
+    before ``axis``; ``none``, 1 (``softmax_loss_layer.cpp``, ``loss_layer.cpp``). The gradient to x is (softmax(x) - 1
+    at the label) / M.
     """
 
     name = "softmax_loss"
@@ -122,11 +122,11 @@ class SoftmaxLoss(_OfClasses):
 
 @dataclass(frozen=True)
 class Accuracy(_OfClasses):
-    """y is how often the label is among the ``top_k`` best classes, over the places that are not left out.
+    """y is the share of places, of those that are not left out, whose label is among the ``top_k`` best classes.
 
-    ``axis`` is that of the classes in x; label has the others. Places whose label is ``ignore_label`` are left out; y
-    is 0 where all are. Of equal scores that of the higher class is the better one (``accuracy_layer.cpp`` as lstmc
-    installs it; later ones count every equal score as a better one). No gradient flows.
+    ``axis`` is the axis of classes in x; label has all other axes. Places whose label is ``ignore_label`` are left out;
+    y is 0 if all places are. Of equal scores the higher class is the better one (``accuracy_layer.cpp`` as lstmc
+    installs it; later versions count every equal score as better). No gradient flows.
     """
 
     name = "accuracy"
@@ -180,10 +180,10 @@ class _OfArrays(Op):
 
 @dataclass(frozen=True)
 class SigmoidCrossEntropyLoss(_OfArrays):
-    """y = -the sum of target ln p + (1 - target) ln(1 - p), p = sigmoid(x), over a number.
+    """y = -sum(target ln p + (1 - target) ln(1 - p)) / M, with p = sigmoid(x).
 
-    The number is by ``normalization``: ``valid`` and ``full``, of elements; ``batch_size``, the size of the first
-    axis; ``none``, 1 (``sigmoid_cross_entropy_loss_layer.cpp``, whose own way is ``batch_size``). No gradient flows to
+    M depends on ``normalization``: ``valid`` and ``full``, the number of elements; ``batch_size``, the size of the
+    first axis; ``none``, 1 (``sigmoid_cross_entropy_loss_layer.cpp``, which has ``batch_size``). No gradient flows to
     target.
     """
 
@@ -214,7 +214,7 @@ class SigmoidCrossEntropyLoss(_OfArrays):
 
 @dataclass(frozen=True)
 class EuclideanLoss(_OfArrays):
-    """y = the sum of (x - target) ** 2, over twice the size of the first axis (``euclidean_loss_layer.cpp``)."""
+    """y = sum((x - target) ** 2) / (2 N), N the size of the first axis (``euclidean_loss_layer.cpp``)."""
 
     name = "euclidean_loss"
 

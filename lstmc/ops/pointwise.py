@@ -1,9 +1,9 @@
-"""Elementwise ops: functions of one array, and of two, with the broadcasting that these allow.
+"""Elementwise ops: functions of one array, and functions of two arrays with broadcasting.
 
-Where a function has a kink, the gradient at the kink is Caffe's: relu and abs 0, leaky_relu ``slope``, elu ``alpha``
-(``src/caffe/layers/{relu,absval,elu}_layer.cpp``). Broadcasting is NumPy's, restricted to what stock Caffe layers can
-do: one of the two operands already has the result's shape, and the other one covers a run of adjacent axes of it
-(Scale and Bias, ``axis`` and ``num_axes``).
+The gradient at a kink of a function is Caffe's: relu and abs 0, leaky_relu ``slope``, elu ``alpha``
+(``src/caffe/layers/{relu,absval,elu}_layer.cpp``). Broadcasting is NumPy's, with the limits of stock Caffe layers: one
+operand has the result's shape, and the other operand covers a run of adjacent axes (Scale and Bias, ``axis`` and
+``num_axes``).
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class LeakyRelu(Pointwise):
 
 @dataclass(frozen=True)
 class StopGradient(Pointwise):
-    """y = x, through which no gradient flows: for what x comes from, y is a constant."""
+    """y = x, but no gradient flows through it: for x and all before it, y is a constant."""
 
     name = "stop_gradient"
     stops_gradient = True
@@ -138,9 +138,10 @@ class StopGradient(Pointwise):
 
 @dataclass(frozen=True)
 class Precomputed(Pointwise):
-    """y = x, which depends on parameters alone: y is a weight of the net, computed once, when the weights are written.
+    """y = x, for an x that depends on parameters alone: y is a weight of the net, computed once, when the weights are
+    written.
 
-    Made by the pass ``precompute`` for nets that are not trained.
+    The pass ``precompute`` makes it, in nets that are not trained.
     """
 
     name = "precomputed"
@@ -154,7 +155,8 @@ class Precomputed(Pointwise):
 
 @dataclass(frozen=True)
 class Round(Pointwise):
-    """The integer next to x, and of two the even one, for |x| up to 2**22; no gradient flows through it."""
+    """The integer nearest to x, and of two nearest integers the even one, for |x| up to 2**22; no gradient flows
+    through it."""
 
     name = "round"
     stops_gradient = True
@@ -193,7 +195,7 @@ class Elu(Pointwise):
         return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
 
     def df(self, y: Array, x: Array) -> Array:
-        above, (below,) = positive(x), applied(Relu(), -y)  # not y + alpha: where y is infinite, 0 of it is no number
+        above, (below,) = positive(x), applied(Relu(), -y)  # not y + alpha: if y is infinite, 0 times it is NaN
         return above + (1 - above) * (self.alpha - below)
 
     @classmethod
@@ -245,8 +247,8 @@ class Log(Pointwise):
 class Sin(Pointwise):
     """y = sin(x), x in radians.
 
-    Caffe and its readers have no such layer: a polynomial of the rest of x after multiples of pi stands for it, which
-    is within 1e-6 in float32 for ``|x|`` up to 1e5. Generated layers and ONNX have the function itself.
+    Caffe and its readers have no such layer. There it is a polynomial of x reduced by multiples of pi, within 1e-6 in
+    float32 for ``|x|`` up to 1e5. Generated layers and ONNX have the function itself.
     """
 
     name = "sin"
@@ -260,7 +262,7 @@ class Sin(Pointwise):
 
 @dataclass(frozen=True)
 class Cos(Pointwise):
-    """y = cos(x), x in radians: by a polynomial where ``sin`` is one, as precisely."""
+    """y = cos(x), x in radians: a polynomial on the same targets as ``sin``, with the same error."""
 
     name = "cos"
 
@@ -292,13 +294,13 @@ class Power(Pointwise):
 
 
 def _whole(exponent: float) -> float:
-    # NumPy's power is exact for small whole exponents only when they are given as such
+    # NumPy's power is exact for a small whole exponent only if it is an int
     return int(exponent) if exponent == int(exponent) and exponent >= 0 else exponent
 
 
 @dataclass(frozen=True)
 class Affine(Pointwise):
-    """y = scale * x + shift, with two numbers."""
+    """y = scale * x + shift; ``scale`` and ``shift`` are two numbers."""
 
     name = "affine"
     scale: float = 1.0
@@ -417,7 +419,7 @@ class Mul(Binary):
 
 @dataclass(frozen=True)
 class Maximum(Binary):
-    """z is the larger of x and y. Where they are equal, the gradient is y's: as Caffe's, ``eltwise_layer.cpp``."""
+    """z is the larger of x and y. If they are equal, the gradient goes to y, as in Caffe (``eltwise_layer.cpp``)."""
 
     name = "maximum"
 

@@ -1,4 +1,4 @@
-"""Ops along the axes of one array: those that move elements and compute nothing; sums, maxima, copies and softmax."""
+"""Ops along the axes of an array: ops that only move elements; sums, maxima, copies and softmax."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ __all__ = ["Concat", "Largest", "Max", "Reshape", "Softmax", "Split", "Stack", "
 
 
 def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """The shape without an axis."""
+    """Return the shape without an axis."""
     return (*shape[:axis], *shape[axis + 1 :])
 
 
 def same_place(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
-    """The axis of ``other``, of as many elements, that is an axis of ``shape``: as long, behind as many elements."""
+    """Return the axis of ``other`` that is an axis of ``shape``: of the same size, with as many elements behind it.
+
+    Both shapes have the same number of elements.
+    """
     before, size = prod(shape[:axis]), shape[axis]
     return next((i for i, own in enumerate(other) if own == size and prod(other[:i]) == before), None)
 
 
 def resized(x: TensorType, axis: int, size: int) -> TensorType:
-    """The type with another size of one axis."""
+    """Return the type with another size of one axis."""
     return TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
 
 
@@ -138,7 +141,7 @@ class Reshape(Op):
 
 @dataclass(frozen=True)
 class Transpose(AlongAxis):
-    """y is x with ``axis`` and the one after it in each other's place: [N, A, B] transposed at 1 is [N, B, A]."""
+    """y is x with ``axis`` and the next axis exchanged: [N, A, B] transposed at 1 is [N, B, A]."""
 
     name = "transpose"
     operands = ("x",)
@@ -159,7 +162,8 @@ class Transpose(AlongAxis):
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         if axis not in (self.axis, self.axis + 1):
             return super().along(slot, axis, *types)
-        return Along(Reshape(without(types[0].shape, axis)), (axis,), (2 * self.axis + 1 - axis,))  # x as it is
+        # without one of the two axes nothing moves
+        return Along(Reshape(without(types[0].shape, axis)), (axis,), (2 * self.axis + 1 - axis,))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -253,7 +257,7 @@ class Reduce(AlongAxis):
 
 @dataclass(frozen=True)
 class Sum(Reduce):
-    """y is x summed along ``axis``, which y has no more: [A, L, B] summed along 1 is [A, B]."""
+    """y is the sum of x along ``axis``, without that axis: [A, L, B] summed along 1 is [A, B]."""
 
     name = "sum"
 
@@ -269,7 +273,8 @@ class Sum(Reduce):
 
 @dataclass(frozen=True)
 class Max(Reduce):
-    """y is the largest element of x along ``axis``, which y has no more; the gradient goes to the first of several."""
+    """y is the largest element of x along ``axis``, without that axis; the gradient goes to the first of equal
+    elements."""
 
     name = "max"
 
@@ -283,7 +288,8 @@ class Max(Reduce):
 
 @dataclass(frozen=True)
 class Largest(AlongAxis):
-    """y = 1 for the first of the largest elements of x along ``axis``, else 0: where a gradient of a max goes."""
+    """y = 1 for the first of the largest elements of x along ``axis``, else 0: the place that the gradient of a max
+    goes to."""
 
     name = "largest"
     operands = ("x",)
@@ -308,7 +314,7 @@ class Largest(AlongAxis):
 
 @dataclass(frozen=True)
 class Tile(AlongAxis):
-    """y is x joined with itself along ``axis``, ``tiles`` times: [N, 1, B] tiled along 1 is [N, tiles, B]."""
+    """y is x repeated ``tiles`` times along ``axis``: [N, 1, B] tiled along 1 is [N, tiles, B]."""
 
     name = "tile"
     operands = ("x",)
@@ -335,7 +341,7 @@ class Tile(AlongAxis):
 
 
 def repeated(x: Array, axis: int, count: int) -> Array:
-    """x with a new ``axis`` of ``count`` times the same: what :class:`Sum` undoes."""
+    """Return x with a new ``axis`` of ``count`` equal elements, the gradient of :class:`Sum`."""
     (row,) = applied(Reshape((*x.shape[:axis], 1, *x.shape[axis:])), x)
     return applied(Tile(axis, count), row)[0]
 

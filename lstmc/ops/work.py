@@ -1,4 +1,4 @@
-"""The work of an op: what it computes, moves and starts; and the prices of a device for these, in seconds."""
+"""The work of an op (operations, bytes, launches), and a device's prices for it in seconds."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Price:
-    """The seconds of a device for each launch, each byte read or written, and each floating-point operation."""
+    """A device's seconds for each launch, each byte read or written, and each floating-point operation."""
 
     launch: float
     byte: float
     flop: float
 
     def seconds(self, work: Work) -> float:
-        """Return about how long a device takes: it computes while it reads and writes."""
+        """Return about how long the work takes on the device, which reads and writes while it computes."""
         return self.launch * work.launches + max(self.byte * work.bytes, self.flop * work.flops)
