@@ -161,8 +161,12 @@ def _operands(
     return run, bottoms, _checked(f"the weights of {kind}", weights, run.weights, some), some
 
 
-def _run(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    run, bottoms, weights, some = _operands(kind, sizes, bottoms, weights)
+def _run(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """Run the layer ``kind`` forward over all steps, and return its tops, and the workspace that backward reads.
+
+    ``steps`` and ``rows`` are T and N where no bottom has them.
+    """
+    run, bottoms, weights, some = _operands(kind, (steps, rows), bottoms, weights)
     tops = [some.new_empty(shape, dtype=torch.float32) for shape in run.tops]
     workspace = some.new_empty(run.floats, dtype=torch.float32) if _on_gpu(some) else _pool.take(run.floats)
     arrays = _addresses(bottoms), _addresses(weights), _addresses(tops)
@@ -181,6 +185,11 @@ def _run_back(
     gradients: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor]:
+    """Run the layer ``kind`` back over all steps, and return the gradients of its bottoms and weights.
+
+    ``results`` are those of :func:`loop`, ``sizes`` its ``steps`` and ``rows``, ``gradients`` those of its tops. The
+    gradient of a bottom that is not ``needed`` has any numbers.
+    """
     run, bottoms, weights, some = _operands(kind, sizes, bottoms, weights)
     if len(needed) != len(bottoms):
         raise DataError(f"{kind} has {len(bottoms)} inputs, found {len(needed)} in needed")
@@ -199,10 +208,7 @@ def _run_back(
 class _Eager:
     """The operators without :mod:`torch.library`, whose handling of lists takes longer than a short sequence."""
 
-    @staticmethod
-    def loop(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-        return _run(kind, (steps, rows), bottoms, weights)
-
+    loop = staticmethod(_run)
     loop_backward = staticmethod(_run_back)
 
 
@@ -216,13 +222,8 @@ def run(
     return run_native(_Eager, kind, steps, rows, bottoms, weights, plain)
 
 
-@torch.library.custom_op("lstmc::loop", mutates_args=())
-def loop(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    """Run the layer ``kind`` forward over all steps, and return its tops, and the workspace that backward reads.
-
-    ``steps`` and ``rows`` are T and N where no bottom has them.
-    """
-    return _run(kind, (steps, rows), bottoms, weights)
+loop = torch.library.custom_op("lstmc::loop", _run, mutates_args=())
+loop_backward = torch.library.custom_op("lstmc::loop_backward", _run_back, mutates_args=())
 
 
 @loop.register_fake
@@ -234,34 +235,8 @@ def _(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequ
     return [some.new_empty(shape, dtype=torch.float32) for shape in shapes]
 
 
-@torch.library.custom_op("lstmc::loop_backward", mutates_args=())
-def loop_backward(
-    kind: str,
-    sizes: Sequence[int],
-    bottoms: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    results: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    needed: Sequence[bool],
-) -> list[Tensor]:
-    """Run the layer ``kind`` back over all steps, and return the gradients of its bottoms and weights.
-
-    ``results`` are those of :func:`loop`, ``sizes`` its ``steps`` and ``rows``, ``gradients`` those of its tops. The
-    gradient of a bottom that is not ``needed`` has any numbers.
-    """
-    return _run_back(kind, sizes, bottoms, weights, results, gradients, needed)
-
-
 @loop_backward.register_fake
-def _(
-    kind: str,
-    sizes: Sequence[int],
-    bottoms: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    results: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    needed: Sequence[bool],
-) -> list[Tensor]:
+def _(kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor], *_: Any) -> list[Tensor]:
     kind_of = {"dtype": torch.float32, "memory_format": torch.contiguous_format}
     return [torch.empty_like(x, **kind_of) for x in (*bottoms, *weights)]
 
