@@ -63,17 +63,15 @@ def pairs(graph: Graph, directions: dict[str, Direction]) -> dict[str, tuple[str
     while remaining:
         name = remaining.pop(0)
         after = graph.dependents({name})
-        other = next((o for o in remaining if _paired(directions[name], directions[o]) and o not in after), None)
+        pair, reverse = directions[name].pair, directions[name].match.reverse
+        others = (o for o in remaining if directions[o].pair == pair and directions[o].match.reverse != reverse)
+        other = next((o for o in others if o not in after), None)
         if other is None:
             layers[name] = (name,)
         else:
             remaining.remove(other)
-            layers[name] = (other, name) if directions[name].match.reverse else (name, other)
+            layers[name] = (other, name) if reverse else (name, other)
     return layers
-
-
-def _paired(one: Direction, other: Direction) -> bool:
-    return one.pair == other.pair and one.match.reverse != other.match.reverse
 
 
 class _Rewrite:

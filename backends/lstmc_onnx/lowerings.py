@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.backend.lowerings import all_lowerings, lowering_in
-from lstmc.ops import Array, Op
+from lstmc.ops import Op
 from lstmc.ops.frameworks import ops_of
 from lstmc.types import known
 from lstmc_onnx.ops import GRU, LSTM, RNN, Recurrent
@@ -28,6 +28,8 @@ OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
     ops.Sub: ("Sub", {}),
     ops.Mul: ("Mul", {}),
     ops.Maximum: ("Max", {}),
+    ops.Concat: ("Concat", {"axis": "axis"}),
+    ops.Softmax: ("Softmax", {"axis": "axis"}),
     ops.Dropout: ("Identity", {}),
     ops.StopGradient: ("Identity", {}),
     ops.Precomputed: ("Identity", {}),
@@ -75,10 +77,6 @@ def split(w: Writer, call: Call[ops.Split]) -> None:
         return
     sizes = w.numbers(call.op.sizes, "sizes_" + "_".join(map(str, call.op.sizes)))
     w.add("Split", (*call.args, sizes), call.results, axis=call.op.axis)
-
-
-def concat(w: Writer, call: Call[ops.Concat]) -> None:
-    w.add("Concat", call.args, call.results, axis=call.op.axis)
 
 
 def reshape(w: Writer, call: Call) -> None:
@@ -155,10 +153,6 @@ def first_largest(w: Writer, call: Call[ops.Largest]) -> None:
     w.add("Cast", (is_largest,), call.results, to=onnx().TensorProto.FLOAT)
 
 
-def softmax(w: Writer, call: Call[ops.Softmax]) -> None:
-    w.add("Softmax", call.args, call.results, axis=call.op.axis)
-
-
 def linear(w: Writer, call: Call[ops.Linear]) -> None:
     """Gemm, whose matrix is [out, in] as ours; MatMul with the transposed one where x has other axes than two."""
     op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
@@ -186,7 +180,7 @@ def max_pool(w: Writer, call: Call[ops.MaxPool]) -> None:
 
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
     """ONNX divides by the size of a window; the core by its places in the image with its own padding."""
-    share = _share(call)
+    share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
     if np.all(share == 1):
         _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))
         return
@@ -196,23 +190,8 @@ def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
 
 def _windows(call: Call[ops.MaxPool | ops.AvePool]) -> dict[str, Any]:
     """Return a window's attributes, padded to whole windows: no runtime then rounds their number."""
-    op = call.op
-    before, after = (known(type_.shape[-2:]) for type_ in (call.types[0], call.result_types[0]))
-    sizes = zip(before, after, op.size, op.stride, op.pad, strict=True)
-    ends = [max(0, (count - 1) * s + k - n - p) for n, count, k, s, p in sizes]
-    return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *ends)}
-
-
-def _share(call: Call[ops.AvePool]) -> Array:
-    """Return the ratio of the window's size to its number of places inside the padded image: [rows, columns]."""
-    op = call.op
-    shares = []
-    for n, count, k, s, p in zip(
-        known(call.types[0].shape[-2:]), call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True
-    ):
-        starts = np.arange(count) * s - p
-        shares.append(k / (np.minimum(starts + k, n + p) - starts))
-    return np.multiply.outer(*shares).astype(np.float32)
+    op, image = call.op, known(call.types[0].shape[-2:])
+    return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *op.ends(image))}
 
 
 def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -> tuple[str, ...]:
@@ -259,7 +238,6 @@ LOWERINGS: Mapping[type[Op], Lowering] = {
     ops.Positive: positive,
     ops.Full: full,
     ops.Split: split,
-    ops.Concat: concat,
     ops.Reshape: reshape,
     ops.Tile: tile,
     ops.Transpose: transpose,
@@ -269,7 +247,6 @@ LOWERINGS: Mapping[type[Op], Lowering] = {
     ops.Sum: total,
     ops.Max: largest,
     ops.Largest: first_largest,
-    ops.Softmax: softmax,
     ops.Linear: linear,
     ops.Conv: conv,
     ops.MaxPool: max_pool,

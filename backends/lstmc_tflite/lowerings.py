@@ -12,7 +12,7 @@ from lstmc import ops
 from lstmc.backend.lowerings import all_lowerings, lowering_in
 from lstmc.errors import BackendError
 from lstmc.numerics.tflite import Requantize
-from lstmc.ops import Array, Op
+from lstmc.ops import Op
 from lstmc_tflite.net import Call, Net, Tensor, schema
 
 # Ops of the operands in their order that are an operator without options.
@@ -60,7 +60,6 @@ def _constant(net: Net, like: Tensor, value: float, name: str) -> Tensor:
 
 
 def power(net: Net, call: Call) -> Results:
-    assert isinstance(call.op, ops.Power)
     (x,), shape, name, exponent = call.args, call.types[0].shape, call.names[0], call.op.exponent
     if exponent in POWERS:
         return [net.add(POWERS[exponent], [x], shape, name)]
@@ -71,7 +70,6 @@ def power(net: Net, call: Call) -> Results:
 
 def affine(net: Net, call: Call) -> Results:
     """Of one operation: the pass ``OneOperation`` writes two as two nodes."""
-    assert isinstance(call.op, ops.Affine)
     (x,), shape, name, (scale, shift) = call.args, call.types[0].shape, call.names[0], (call.op.scale, call.op.shift)
     if scale == -1 and shift:
         return [net.add("SUB", [_constant(net, x, shift, name), x], shape, name)]
@@ -98,7 +96,6 @@ def positive(net: Net, call: Call) -> Results:
 
 
 def leaky_relu(net: Net, call: Call) -> Results:
-    assert isinstance(call.op, ops.LeakyRelu)
     return [net.add("LEAKY_RELU", call.args, call.types[0].shape, call.names[0], alpha=call.op.slope)]
 
 
@@ -111,7 +108,6 @@ def reshape(net: Net, call: Call) -> Results:
 
 
 def split(net: Net, call: Call) -> Results:
-    assert isinstance(call.op, ops.Split)
     (x,), axis, shapes = call.args, call.op.axis, [type_.shape for type_ in call.types]
     if len(shapes) == 1:
         return [x]
@@ -144,7 +140,6 @@ def stack(net: Net, call: Call) -> Results:
 
 
 def concat(net: Net, call: Call) -> Results:
-    assert isinstance(call.op, ops.Concat)
     return [_joined(net, call.args, call.op.axis, call.names[0])]
 
 
@@ -160,7 +155,6 @@ def _joined(net: Net, parts: Sequence[Tensor], axis: int, name: str) -> Tensor:
 
 
 def transpose(net: Net, call: Call) -> Results:
-    assert isinstance(call.op, ops.Transpose)
     (x,), axis = call.args, call.op.axis
     order = list(range(x.rank))
     order[axis : axis + 2] = axis + 1, axis
@@ -168,7 +162,6 @@ def transpose(net: Net, call: Call) -> Results:
 
 
 def tile(net: Net, call: Call) -> Results:
-    assert isinstance(call.op, ops.Tile)
     (x,), axis = call.args, call.op.axis
     if x.shape[axis] != 1:
         return [_joined(net, [x] * call.op.tiles, axis, call.names[0])]
@@ -184,13 +177,11 @@ def largest(net: Net, call: Call) -> Results:
 
 
 def _reduced(net: Net, call: Call, code: str) -> Results:
-    assert isinstance(call.op, ops.Sum | ops.Max)
     return [net.add(code, [*call.args, net.index([call.op.axis])], call.types[0].shape, call.names[0])]
 
 
 def softmax(net: Net, call: Call) -> Results:
     """SOFTMAX is along the last axis."""
-    assert isinstance(call.op, ops.Softmax)
     (x,), axis, name = call.args, call.op.axis, call.names[0]
     if axis == x.rank - 1:
         return [net.add("SOFTMAX", [x], x.shape, name, beta=1.0)]
@@ -223,7 +214,6 @@ def linear(net: Net, call: Call) -> Results:
 def conv(net: Net, call: Call) -> Results:
     """CONV_2D, or DEPTHWISE_CONV_2D where each channel is a group; images are [N, H, W, C] there."""
     op, (x, matrix, *bias), name = call.op, call.args, call.names[0]
-    assert isinstance(op, ops.Conv)
     if matrix.data is None:
         raise BackendError("conv with a computed kernel has no form in TFLite: expected one of parameters")
     out, inside = matrix.shape[:2]
@@ -276,28 +266,16 @@ def _padded(net: Net, x: Tensor, pad: Sequence[int], more: Sequence[int], name: 
 def pool(net: Net, call: Call) -> Results:
     """Windows of a padded image. TFLite's means are of whole windows, the core's of the places in the image."""
     op, (x,), name = call.op, call.args, call.names[0]
-    assert isinstance(op, ops.MaxPool | ops.AvePool)
-    counts, sizes = call.types[0].shape[-2:], x.shape[-2:]
-    windows = list(zip(counts, op.size, op.stride, op.pad, sizes, strict=True))
-    more = [max(0, (c - 1) * s + k - n - 2 * p) for c, k, s, p, n in windows]
+    counts, more = call.types[0].shape[-2:], [max(0, e - p) for e, p in zip(op.ends(x.shape[-2:]), op.pad, strict=True)]
     mean = isinstance(op, ops.AvePool)
     image = _padded(net, _channels_last(net, x, name), op.pad, more, name, 0.0 if mean else -3e38)
     shape, options = (image.shape[0], *counts, x.shape[-3]), {"filterHeight": op.size[0], "filterWidth": op.size[1]}
     options |= {"strideH": op.stride[0], "strideW": op.stride[1], "padding": schema().Padding.VALID}
     maps = net.add("AVERAGE_POOL_2D" if mean else "MAX_POOL_2D", [image], shape, f"{name}/maps", **options)
-    if mean and np.any((share := _share(windows)) != 1):
+    share = prod(op.size) / op.covered(x.shape[-2:]) if isinstance(op, ops.AvePool) else np.ones((1, 1))
+    if np.any(share != 1):
         maps = net.add("MUL", [maps, net.constant(f"{name}/share", share[None, :, :, None])], shape, f"{name}/means")
     return [_channels_first(net, maps, call.types[0].shape, name)]
-
-
-def _share(windows: Sequence[tuple[int, int, int, int, int]]) -> Array:
-    """Return the size of a window, as a part of which it has places in the padded image: [rows, columns]."""
-    shares = []
-    for count, size, stride, pad, n in windows:
-        starts = np.arange(count) * stride - pad
-        shares.append(size / (np.minimum(starts + size, n + pad) - starts))
-    product: Array = np.multiply.outer(*shares)
-    return product
 
 
 GROUP = "lstmc_tflite.lowerings"  # an entry point of a package names a table from ops to lowerings

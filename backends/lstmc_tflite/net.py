@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmc.errors import BackendError
-from lstmc.ops import Array, Op
+from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.text import unused
 from lstmc.types import TensorType
@@ -71,7 +71,7 @@ class Operator:
 class Call:
     """An op to lower: its operands as tensors, the types of its results and their names."""
 
-    op: Op
+    op: Any
     args: list[Tensor]
     types: Sequence[TensorType]
     names: Sequence[str]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic
 
+import numpy as np
+
 from lstmc import ops
 from lstmc.backend.compiled import PRODUCT, open_inputs, open_shape
 from lstmc.errors import BackendError
@@ -63,10 +65,8 @@ def _conv(call: Call[ops.Conv]) -> str:
 
 def _padded(call: Call[ops.MaxPool | ops.AvePool], x: str, value: str) -> str:
     """The images with so many ``value`` around them that the last window is whole: counts are rounded up."""
-    op = call.op
-    sizes = zip(call.types[0].shape[-2:], call.result.shape[-2:], op.size, op.stride, op.pad, strict=True)
-    (top, bottom), (left, right) = ((p, max(0, (count - 1) * s + k - n - p)) for n, count, k, s, p in sizes)
-    around = (left, right, top, bottom)
+    (top, left), (below, right) = call.op.pad, call.op.ends(call.types[0].shape[-2:])
+    around = (left, right, top, below)
     return f"F.pad({x}, {around}, value={value})" if any(around) else x
 
 
@@ -77,19 +77,11 @@ def _max_pool(call: Call[ops.MaxPool]) -> str:
 
 def _ave_pool(call: Call[ops.AvePool]) -> str:
     """The sum of a window over its number of places in the image with its own padding."""
-    op = call.op
-    places = []
-    for n, count, k, s, p in zip(
-        call.types[0].shape[-2:], call.result.shape[-2:], op.size, op.stride, op.pad, strict=True
-    ):
-        places.append([min(at * s - p + k, n + p) - (at * s - p) for at in range(count)])
-    rows, columns = places
+    op, covered = call.op, call.op.covered(call.types[0].shape[-2:])
+    divisor = str(covered.flat[0])
+    if np.any(covered != covered.flat[0]):
+        divisor = f"torch.tensor({covered.tolist()}, dtype={call.args[0]}.dtype, device={call.args[0]}.device)"
     sums = f"F.avg_pool2d({{}}, {op.size}, stride={op.stride}, divisor_override=1)"
-    if len({*rows}) == len({*columns}) == 1:
-        divisor = str(rows[0] * columns[0])
-    else:
-        table = [[one * other for other in columns] for one in rows]
-        divisor = f"torch.tensor({table}, dtype={call.args[0]}.dtype, device={call.args[0]}.device)"
     return _of_images(call, lambda x: f"{sums.format(_padded(call, x, '0.0'))} / {divisor}")
 
 

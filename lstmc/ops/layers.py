@@ -322,15 +322,16 @@ class Pool(Op):
             counts.append(count - 1 if any(self.pad) and (count - 1) * s >= n + p else count)
         return counts[0], counts[1]
 
+    def ends(self, image: Sequence[int]) -> Pair:
+        """Return the padding below and right of an image with which every window is whole."""
+        windows = zip(self._counts(image), self.stride, self.size, image, self.pad, strict=True)
+        rows, columns = (max(0, (count - 1) * s + k - n - p) for count, s, k, n, p in windows)
+        return rows, columns
+
     def _room(self, x: Array, value: float) -> Array:
         """Return x with enough padding to make every window complete."""
-        more = [
-            max(0, (c - 1) * s + k - n - 2 * p)
-            for c, s, k, n, p in zip(
-                self._counts(x.shape[-2:]), self.stride, self.size, x.shape[-2:], self.pad, strict=True
-            )
-        ]
-        return _padded(x, self.pad, value, (more[0], more[1]))
+        (below, right), (top, left) = self.ends(x.shape[-2:]), self.pad
+        return _padded(x, self.pad, value, (max(0, below - top), max(0, right - left)))
 
     def _places(self, x: Array) -> list[tuple[slice, slice]]:
         """Yield the slices of the padded image that have the first element of all windows, the second, and so on."""
@@ -398,23 +399,20 @@ class AvePool(Pool):
 
     name = "ave_pool"
 
-    def _places_of_windows(self, x: Array) -> Array:
-        """Return the number of elements that each window covers in the padded image."""
+    def covered(self, image: Sequence[int]) -> Array:
+        """Return the number of elements that each window covers in the padded image: [rows, columns]."""
         counts = []
-        for n, k, s, p, c in zip(
-            x.shape[-2:], self.size, self.stride, self.pad, self._counts(x.shape[-2:]), strict=True
-        ):
+        for n, k, s, p, c in zip(image, self.size, self.stride, self.pad, self._counts(image), strict=True):
             starts = np.arange(c) * s - p
             counts.append(np.minimum(starts + k, n + p) - starts)
-        places: Array = np.multiply.outer(counts[0], counts[1]).astype(x.dtype)
-        return places
+        return np.asarray(np.multiply.outer(*counts))
 
     def eval(self, x: Array) -> Arrays:
         padded = self._room(x, 0.0)
         total = np.sum([padded[..., rows, columns] for rows, columns in self._places(x)], axis=0)
-        return (total / self._places_of_windows(x),)
+        return (total / self.covered(x.shape[-2:]).astype(x.dtype),)
 
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
-        share = 1 / self._places_of_windows(x)
+        share = 1 / self.covered(x.shape[-2:]).astype(x.dtype)
         for place in self._places(x):
             yield place, share
