@@ -316,13 +316,14 @@ def run_bulk(
             if several and target.exists():
                 continue  # it is whole, as it was renamed into its place
             try:
-                layout = layout_of(str(path), inputs, outputs, _shapes(path), optional, labels)
+                shapes = {name: array.shape for name, array in read_arrays(path).items()}
+                layout = layout_of(str(path), inputs, outputs, shapes, optional, labels)
             except DataError as error:
                 if not several:
                     raise
                 yield Finished(path, target, problem=error.message)
                 continue
-            job = _job(use, path, target, layout, _batch_bytes(inputs, outputs))
+            job = _job(use, path, target, layout, 4 * sum(map(prod, (*inputs.values(), *outputs.values()))))
             stack.enter_context(_hold_parts(job))
             jobs.append(job)
         job_pool: Pool | SerialPool = (
@@ -416,14 +417,6 @@ def _dependences(job: _Job) -> bytes:
 
 def _parts_folder(to: Path) -> Path:
     return to.with_name(f".{to.name}.parts")
-
-
-def _batch_bytes(*shaped: dict[str, tuple[int, ...]]) -> int:
-    return sum(4 * prod(shape) for shapes_ in shaped for shape in shapes_.values())
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in read_arrays(path).items()}
 
 
 def _hdf5_path(to: Path) -> Path:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from lstmc.backend import TRAINING_INPUT, Backend, Compiled
+from lstmc.backend import TRAINING_INPUT, Backend, Compiled, OpenNet
 from lstmc.errors import BackendError, DataError, Mend
 from lstmc.files.arrays import AnyArray, StoredArray, element_problem, memory_problem, value_problem
 from lstmc.files.json_file import Shape
@@ -189,21 +189,13 @@ def _as_array(array: Array | StoredArray) -> AnyArray:
     return array if isinstance(array, StoredArray) else np.asarray(array)
 
 
-class OneStep(Protocol):
-    """A net that a :class:`StepSession` runs, by the names and shapes of the model; ``name`` is for errors, ``delays``
-    has the steps by which outputs are late."""
+class OneStep(OpenNet, Protocol):
+    """A net that a :class:`StepSession` runs; ``name`` is for errors, ``delays`` has the steps by which outputs are
+    late."""
 
     name: str
-    inputs: Mapping[str, Shape]
-    outputs: Mapping[str, Shape]
     states: Mapping[str, State] | None
     delays: Mapping[str, int]
-
-    def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """Return the outputs of one forward pass. Raises :class:`DataError` for inputs that do not fit."""
-
-    def close(self) -> None:
-        """Release the net."""
 
 
 class LoadedOnce:
@@ -267,8 +259,9 @@ class Interpreted:
         read = compiled.model.needed()
         self._unread = {name: np.zeros(op.shape) for name, op in self._ops.items() if name not in read}
         self.name = compiled.name
-        self._training_inputs = compiled.training_inputs
+        self.training_inputs: Collection[str] = compiled.training_inputs
         self.inputs: Mapping[str, Shape] = {name: op.shape for name, op in self._ops.items() if op.fill is None}
+        self.optional: Collection[str] = (self._ops.keys() - self.inputs.keys()) | self._unread.keys()
         self.outputs: Mapping[str, Shape] = {
             output.name: compiled.model.type(output.ref).shape for output in compiled.model.outputs
         }
@@ -280,8 +273,7 @@ class Interpreted:
         shapes, values = (
             {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
         )
-        optional = (shapes.keys() - self.inputs.keys()) | self._unread.keys()
-        check_inputs(self.name, shapes, values, inputs, optional, self._training_inputs)
+        check_inputs(self.name, shapes, values, inputs, self.optional, self.training_inputs)
         arrays = {name: np.asarray(array) for name, array in inputs.items()}
         return forward(self._model, {**self._unread, **arrays}, self._weights).outputs
 
