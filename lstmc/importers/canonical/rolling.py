@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from lstmc.importers.ir.net import Net, NetBuilder, origin_of
+from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of
 from lstmc.importers.ir.ops import Permute, Select
 from lstmc.importers.ir.values import Weight
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Arg, Full, Input, Transpose, Unstack
+from lstmc.ops import Full, Leaf, Transpose, Unstack
 from lstmc.passes.roll_up import roll_up as rolled_up
-from lstmc.passes.unrolled_steps import Step, steps_of
+from lstmc.passes.unrolled_steps import Step
 
 
 def roll_up(net: Net) -> Net:
@@ -64,7 +64,7 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
     builder.leaves, builder.shapes = dict(rolled.leaves), {**net.shapes, **rolled.shapes}
     builder.reserve(builder.shapes)
     builder.hold({name: net.params[name] for name in arrays if name in rolled.leaves})
-    constants = {leaf: net.params[name] for name, leaf in arrays.items()}
+    constants: dict[Leaf, Weight] = {leaf: net.params[name] for name, leaf in arrays.items()}
     zeros = {name for name, leaf in rolled.leaves.items() if isinstance(leaf, Full) and leaf.value == 0}
     for step in rolled.steps:
         if isinstance(step.op, Scan) and step.op.body.name not in read:
@@ -78,35 +78,16 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
 
 
 def _add_loop(
-    builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Full, Weight], zeros: Container[str]
+    builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Leaf, Weight], zeros: Container[str]
 ) -> None:
     """Add a loop that was rolled up, whose weights and constants become its own."""
-    origin = f"{scan.length} steps, the first {origin_of(step)}"
-    args, inner = scan.body.body_args(), NetBuilder("step", net.origin)
-    names: dict[str, str] = {}
-    for node in scan.body:
-        results = dict(zip(node.names, map(inner.fresh, node.names), strict=True))
-        names |= results
-        inner.shapes |= {results[name]: t.shape for name, t in zip(node.names, node.types, strict=True)}
-        if isinstance(node.op, Full):
-            inner.hold({results[node.name]: constants[node.op]})
-        elif isinstance(node.op, Arg) and node.op.role == "weight":
-            inner.hold({results[node.name]: net.params[step.inputs[args.index(node)]]})
-        elif isinstance(node.op, Arg):
-            inner.leaves[results[node.name]] = Input(node.op.shape)
-    for one in steps_of(scan.body):
-        renamed = replace(one, inputs=tuple(names[n] for n in one.inputs), outputs=tuple(names[n] for n in one.outputs))
-        inner.put(renamed, [inner.shapes[name] for name in renamed.outputs])
-    states = [names[arg.name] for arg in scan.of_role("state", args)]
-    outputs = [*zip(states, scan.next_states, strict=True)]
-    outputs += [(f"y_{place}", output) for place, output in enumerate(scan.step_outputs)]
-    inner.outputs = {name: names[scan.body.value_name(output.ref)] for name, output in outputs}
+    weights = [net.params[name] for name in scan.of_role("weight", step.inputs)]
+    body, title = body_of(scan, weights, constants), builder.scan_name(scan.body.name)
     x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))
-    init = [None if value in zeros else value for value in first]
-    body = inner.finish(every_input=True)
-    named_init = dict(zip(states, init, strict=True))
-    title = builder.scan_name(scan.body.name)
-    builder.loop(title, body, x, named_init, static, scan.length, origin, scan.reverse)
+    init = (None if value in zeros else value for value in first)
+    states = dict(zip([*body.inputs][len(x) :], init, strict=False))
+    origin = f"{scan.length} steps, the first {origin_of(step)}"
+    builder.loop(title, body, x, states, static, scan.length, origin, scan.reverse)
     builder.steps[-1] = replace(builder.steps[-1], outputs=step.outputs)
 
 

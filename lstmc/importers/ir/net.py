@@ -216,17 +216,17 @@ def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, rev
     return Scan(_graph(title, leaves, body.steps, body.shapes, outputs), steps, reverse)
 
 
-def body_of(scan: Scan, weights: Sequence[Weight]) -> Net:
-    """Return the body of a loop as a net, the inverse of :func:`scan_of`."""
+def body_of(scan: Scan, weights: Sequence[Weight], constants: Mapping[Leaf, Weight] = {}) -> Net:
+    """Return the body of a loop as a net, the inverse of :func:`scan_of`; its ``constants`` become weights too."""
     args = scan.body.body_args()
-    own = scan.of_role("weight", args)
-    leaves: dict[str, Leaf] = {arg.name: Input(arg.types[0].shape) for arg in args if arg not in own}
-    leaves |= {arg.name: Param(arg.types[0].shape) for arg in own}
+    params = dict(zip((arg.name for arg in scan.of_role("weight", args)), weights, strict=True))
+    params |= {node.name: constants[node.op] for node in scan.body if isinstance(node.op, Full)}
+    leaves: dict[str, Leaf] = {arg.name: Input(arg.types[0].shape) for arg in args if arg.name not in params}
+    leaves |= {name: Param(weight.shape) for name, weight in params.items()}
     shapes = {name: t.shape for node in scan.body for name, t in zip(node.names, node.types, strict=True)}
     outputs = [*scan.next_states, *(output._replace(name=f"y_{output.name}") for output in scan.step_outputs)]
     results = [(output, scan.body.value_name(output.ref)) for output in outputs]
-    graph = _graph(scan.body.name, leaves, [*steps_of(scan.body)], shapes, results)
-    return Net(graph, "", dict(zip((arg.name for arg in own), weights, strict=True)))
+    return Net(_graph(scan.body.name, leaves, [*steps_of(scan.body)], shapes, results), "", params)
 
 
 def with_body(step: Step, scan: Scan, body: Net) -> tuple[Step, dict[str, Weight]]:
