@@ -23,7 +23,7 @@ from lstmc.importers.importer import ImportedModel, OnnxSource, reader_of, sourc
 from lstmc.importers.ir.net import Net, origin_of
 from lstmc.importers.ir.values import Shape, open_sizes
 from lstmc.importers.pasts import Past, layer_axes, pasts, runs_over
-from lstmc.importers.read.onnx_file import load_onnx, stored_tensor
+from lstmc.importers.read.onnx_file import load_onnx
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import TorchLayers
 from lstmc.importers.sources import ImportOptions
@@ -35,9 +35,6 @@ from lstmc.text import nearest_or_all
 SEQUENCE = (
     "Each call starts from zeros: feed whole sequences, or convert it with `step`, which makes states of its pasts."
 )
-FREED = frozenset(  # operators that compute with zeros that are a past
-    ("Concat", "Conv", "GRU", "Gather", "Gemm", "Identity", "LSTM", "MatMul", "Mul", "RNN", "Reshape", "Slice")
-) | frozenset(("Split", "Squeeze", "Sub", "Transpose", "Unsqueeze"))
 SHOWN = 3  # nodes of one kind
 LISTS = files("lstmc.importers") / "operator_lists"
 
@@ -218,36 +215,12 @@ def _audit(path: Path, net: Net, read: Read, options: Mapping[str, Any]) -> tupl
 
 
 def _freed(path: Path, shapes: Mapping[str, Sequence[int]], options: Mapping[str, Any]) -> Net | None:
-    """Return the net of an ONNX graph with zeros as inputs that nodes compute with: before products of them are folded
-    to constants. None for other files, and where nodes need these zeros as constants."""
+    """Return the net of an ONNX graph with zeros that may be pasts as inputs: before products of them are folded to
+    constants. None for other files, and where nodes need these zeros as constants."""
     if not OnnxSource().knows(path):
         return None
-    model = load_onnx(path)
-    graph, stored = model.graph, {}
-    for tensor in graph.initializer:
-        stored[tensor.name] = tensor
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
-            stored[node.output[0]] = node.attribute[0].t
-    for node in graph.node:
-        for slot, name in enumerate(node.input):
-            first = 5 if node.op_type in ("GRU", "LSTM", "RNN") else 0
-            if slot >= first and (slot == first or node.op_type not in ("Conv", "Gemm")) and node.op_type in FREED:
-                continue
-            stored.pop(name, None)
-    for name, tensor in stored.items():
-        tensor = stored_tensor(tensor, path.name, path.parent)
-        if tensor.dtype in ("<f4", "<f2", "<f8") and prod(tensor.shape) > 1 and not tensor.read().any():
-            value = graph.input.add(name=name)
-            value.type.tensor_type.elem_type = 1
-            for size in tensor.shape:
-                value.type.tensor_type.shape.dim.add(dim_value=size)
-            for other in [t for t in graph.initializer if t.name == name]:
-                graph.initializer.remove(other)
-            for other in [n for n in graph.node if n.output and n.output[0] == name]:
-                graph.node.remove(other)
     try:
-        return describe_onnx(model, path.name, path.parent, shapes, options.get("values", {}))
+        return describe_onnx(load_onnx(path), path.name, path.parent, shapes, options.get("values", {}), free=True)
     except (RefusedError, SourceError):
         return None
 

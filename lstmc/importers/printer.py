@@ -116,7 +116,8 @@ class _NetPrinter(Printer):
 
     def __init__(self, net: Net) -> None:
         super().__init__(net.graph)
-        orders = {name: _order_note(net, name) for name in (*net.inputs, *net.outputs)}
+        orders = dict.fromkeys((*net.inputs, *net.outputs), "")
+        orders |= {n: f"the source's axes in the order {', '.join(map(str, axes))}" for n, axes in net.axes.items()}
         about = [*(f"Output {name} has {orders[name]}." for name in net.outputs if orders[name]), *net.notes]
         self.title = "\n".join(
             [
@@ -159,9 +160,3 @@ def _named_sizes(scan: Scan) -> list[NamedSize | OpenSize]:
     """Return the sizes of a cell's inputs and states that have names."""
     args = [arg for i, arg in enumerate(scan.body.body_args()) if scan.role(i) != "weight"]
     return [size for arg in args for size in arg.types[0].shape if isinstance(size, NamedSize | OpenSize)]
-
-
-def _order_note(net: Net, name: str) -> str:
-    if name not in net.axes:
-        return ""
-    return f"the source's axes in the order {', '.join(map(str, net.axes[name]))}"

@@ -170,16 +170,6 @@ def _strange(config: Any, depth: int = 0) -> Iterator[str]:
             yield from _strange(value, depth + 1)
 
 
-_KINDS = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(bool)": np.bool_,
-}
-
-
 class OnnxRuntime:
     """Runs a graph from its file or its bytes; ``values`` are of inputs that were made constants."""
 
@@ -207,7 +197,8 @@ class OnnxRuntime:
             session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             fed: dict[str, Array] = {}
             for entry in session.get_inputs():
-                kind = _KINDS.get(entry.type, np.float32)
+                kind = entry.type[len("tensor(") : -1]
+                kind = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
                 shape = [size if isinstance(size, int) else 1 for size in entry.shape]
                 array: Array = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
                 fed[entry.name] = array if entry.shape else array.reshape(())

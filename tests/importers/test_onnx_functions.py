@@ -86,6 +86,11 @@ CASES: dict[str, tuple[Any, ...]] = {
     "product": ("ReduceProd", [numbers(2, 3, 4)], [], {"axes": [1], "keepdims": 0}),
     "log of exponents": ("ReduceLogSumExp", [numbers(2, 3, 4)], [], {"axes": [-1]}),
     "log of a sum": ("ReduceLogSum", [abs(numbers(2, 3, 4))], [], {"axes": [1], "keepdims": 0}),
+    **{
+        f"{op} of each": (op, [X], [], {"noop_with_empty_axes": 1}, 18)
+        for op in ("ReduceL1", "ReduceL2", "ReduceSumSquare")
+    },
+    "log of exponents of each": ("ReduceLogSumExp", [X], [], {"noop_with_empty_axes": 1}, 18),
     "near channels": ("LRN", [numbers(2, 7, 3, 3)], [], {"size": 3, "alpha": 0.3, "beta": 0.6, "bias": 1.5}),
     "magnitudes": ("LpNormalization", [X], [], {"p": 1, "axis": 1}),
     "rms": ("RMSNormalization", [numbers(2, 3, 4)], [numbers(3, 4)], {"axis": 1, "epsilon": 1e-3}, 23),

@@ -205,7 +205,8 @@ class _Layout:
         op, first = step.op, self.order[step.inputs[0]] if step.inputs else ()
         plain = tuple(range(len(first)))
         if isinstance(op, Permute):
-            self._alias(step, tuple(op.axes.index(axis) for axis in first))
+            result = step.outputs[0]  # a view of the operand
+            self.order[result], self.name[result] = tuple(map(op.axes.index, first)), self.name[step.inputs[0]]
         elif isinstance(op, Reshape):
             self._reshape(step)
         elif isinstance(op, Binary):
@@ -243,10 +244,6 @@ class _Layout:
         for name, shape, order in zip(step.outputs, shapes, orders, strict=True):
             self.shapes[name], self.order[name], self.name[name] = shape, order, name
         self.steps.append(Step(op, tuple(operands), step.outputs, step.loc))
-
-    def _alias(self, step: Step, order: Order) -> None:
-        """Make the result a view of the operand, with its axes in another order."""
-        self.order[step.outputs[0]], self.name[step.outputs[0]] = order, self.name[step.inputs[0]]
 
     def _insert(self, op: Op, name: str, order: Order, hint: str, loc: SrcLoc | None) -> str:
         """Add a step that converts a value, and return its result."""

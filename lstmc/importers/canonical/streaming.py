@@ -226,13 +226,13 @@ class _DynamicTime(OverTime):
         """Rewrite a convolution or pooling, of single frames or over several."""
         shape = self.old.shapes[step.inputs[0]]
         spatial = axis - len(shape) + 2
-        kernel = op.size if isinstance(op, Pool) else self._kernel(step)
+        kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         if spatial < 0:  # images at each step
             x = self._plain(step.inputs[0], step)
             self.put(op, [x.name, *step.inputs[1:]], step)
             self._results(step, x.lag)
             return
-        width, stride, pad = kernel[spatial], op.stride[spatial], op.pad[spatial]
+        width, stride, pad = fixed(kernel[spatial], "a kernel"), op.stride[spatial], op.pad[spatial]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
         what = f"a {'convolution' if isinstance(op, Conv) else 'pooling'} of width {width} over time"
         if len(shape) != 4:
@@ -259,10 +259,6 @@ class _DynamicTime(OverTime):
         windowed = self.framed(step, op, frames, spatial, reach, x.fill if zeros else 0.0)
         self.put(Permute((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [windowed], step)
         self._results(step, lag)
-
-    def _kernel(self, step: Step) -> tuple[int, int]:
-        rows, columns = (fixed(size, "a kernel") for size in self.old.shapes[step.inputs[1]][2:])
-        return rows, columns
 
     def _padding(self, step: Step, op: Concat) -> None:
         """Rewrite padding with zeros in front of a sequence, or after it."""

@@ -8,6 +8,7 @@ from functools import partial, reduce
 from typing import Any, NamedTuple
 
 from lstmc.errors import Argument
+from lstmc.importers.frontends.integers import is_whole
 from lstmc.importers.frontends.keras_calls import SAVE, UNSETTLED, Call, DamagedConfig, Key, Settings, tensor_key
 from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, output_mask
 from lstmc.importers.frontends.keras_masks import ATTENTION, MERGES
@@ -180,7 +181,7 @@ class _Reader:
     def _truth(self, mask: str) -> str:
         """Return a mask of 0 and 1: Keras takes what is not 0 as true."""
         leaf = self.builder.leaves.get(mask)
-        known = self.layers.is_whole(mask) or (isinstance(leaf, Input) and leaf.values == IntegerRange(0, 1))
+        known = is_whole(self.builder, mask) or (isinstance(leaf, Input) and leaf.values == IntegerRange(0, 1))
         return mask if known else self.layers.apply("step", self.layers.apply("abs", mask))
 
     def _carry_mask(self, call: Call, results: Sequence[str]) -> None:

@@ -14,7 +14,6 @@ from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.windows import Pair
 from lstmc.importers.ir.values import Weight, axis_in, number, resolved
 from lstmc.importers.refusal import Refused
-from lstmc.ops import Dropout
 
 
 def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
@@ -120,10 +119,6 @@ def _resized(change: Callable[[Layers, Call, str, int, Any], str], key: str) -> 
     return handle
 
 
-def _cropped(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
-    return layers.cut(y, axis, sides[0], layers.size(y, axis) - sides[1])
-
-
 def _enlarged(layers: Layers, call: Call, y: str, axis: int, sides: Pair) -> str:
     if call.config.get("interpolation", "nearest") != "nearest":
         raise Refused("interpolation", str(call.config["interpolation"]), "only nearest is written", "use nearest")
@@ -137,7 +132,9 @@ _KINDS: Mapping[str, Handler] = {
     "GlobalMaxPooling": _global("max"),
     "GlobalAveragePooling": _global("mean"),
     "ZeroPadding": _resized(lambda layers, call, y, axis, sides: layers.pad(y, axis, *sides), "padding"),
-    "Cropping": _resized(_cropped, "cropping"),
+    "Cropping": _resized(
+        lambda layers, call, y, axis, sides: layers.cut(y, axis, sides[0], layers.size(y, axis) - sides[1]), "cropping"
+    ),
     "UpSampling": _resized(_enlarged, "size"),
 }
 IMAGES: dict[str, Handler] = {
@@ -274,10 +271,7 @@ def _layer_norm(layers: Layers, call: Call) -> list[str]:
 
 
 def _dropout(layers: Layers, call: Call) -> list[str]:
-    ratio = call.config.number("rate", call.config.get("p", 0.5))
-    if not 0 < ratio < 1:
-        return [call.xs[0]]
-    return [layers.one(Dropout(ratio), call.xs[0])]
+    return [layers.dropout(call.xs[0], call.config.number("rate", call.config.get("p", 0.5)))]
 
 
 def _as_activation(layers: Layers, call: Call) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -166,17 +166,13 @@ def _reduce(kind: Any) -> Callable[[Layers, Operation], str]:
 
 
 def _any(layers: Layers, use: Operation) -> str:
-    """Whether there is an element that is not 0."""
-    return _reduce("max")(layers, replace(use, args=[layers.apply("step", layers.apply("abs", use.operand(0)))]))
+    x = use.operand(0)
+    return layers.any_of(x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))
 
 
 def _arg_max(sign: float) -> OperationHandler:
     """Return a handler for the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
-
-    def handle(layers: Layers, use: Operation) -> str:
-        return layers.argmax(layers.affine(use.operand(0), sign, 0.0), use.axis, bool(use.config.get("keepdims")))
-
-    return handle
+    return lambda layers, use: layers.argmax(use.operand(0), use.axis, bool(use.config.get("keepdims")), sign=sign)
 
 
 def _rounded(layers: Layers, use: Operation) -> str:

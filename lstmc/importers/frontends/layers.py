@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, reduce
 from string import ascii_lowercase
 from typing import Literal
 
@@ -10,27 +11,12 @@ import numpy as np
 
 from lstmc.importers.frontends.einsum import einsum_letters
 from lstmc.importers.frontends.integers import is_whole
-from lstmc.importers.frontends.running_sum import running_sum
 from lstmc.importers.frontends.shape_ops import LARGE, Operand, Reversal, ShapeOps
-from lstmc.importers.frontends.windows import Pair
-from lstmc.importers.ir.ops import (
-    BINARY,
-    Einsum,
-    LogSoftmax,
-    Normalize,
-    Reduced,
-    reduction,
-)
+from lstmc.importers.ir.net import NetBuilder
+from lstmc.importers.ir.ops import BINARY, Einsum, LogSoftmax, Normalize, Reduced, reduction
 from lstmc.importers.ir.recur import Cell, Extra, RecurrentLayer, add_layer, cell_weights
 from lstmc.importers.ir.values import OpenSize, ShapeProblem, Size, Weight, axis_in, listed, number, resolved
-from lstmc.ops import (
-    Add,
-    Array,
-    Embed,
-    Linear,
-    Mul,
-    Softmax,
-)
+from lstmc.ops import Add, Affine, Array, Dropout, Embed, Mul, Softmax
 from lstmc.ops.frameworks import Framework
 
 Comparison = Literal["gt", "ge", "lt", "le", "eq", "ne"]
@@ -82,9 +68,6 @@ class Layers(ShapeOps):
             return self.apply("clip", x, least, most)
         x = x if low is None else self.binary("max", x, low)
         return x if high is None else self.binary("min", x, high)
-
-    def linear(self, x: Operand, w: Weight, b: Weight | None = None) -> str:
-        return self.one(Linear(len(self.shape(x)) - 1), x, w, *(() if b is None else (b,)))
 
     def matmul(self, x: Operand, y: Operand) -> str:
         """Add x @ y as in NumPy; with a stored matrix it is a linear layer."""
@@ -150,11 +133,36 @@ class Layers(ShapeOps):
 
     def cumulated(self, x: Operand, axis: int, own: bool = True, reverse: bool = False) -> str:
         """Add a cumulative sum, inclusive or exclusive (``own``): a product with a triangle of ones, or a loop."""
+
+        def step(t: Layers, element: str, total: str) -> tuple[str, str]:
+            following = t.binary("add", total, element)
+            return following, following if own else t.one(Affine(), total)
+
         if isinstance(self.shape(x)[axis], OpenSize):
-            return running_sum(self, x, axis, own, reverse)
+            return self.running(x, axis, step, reverse)
         triangle = np.tri(self.size(x, axis), k=0 if own else -1)
         weight = number(triangle.T if reverse else triangle, "a triangle of ones")
         return self.along_last(x, axis, lambda y: self.linear(y, weight))
+
+    def running(
+        self, x: Operand, axis: int, step: Callable[[Layers, str, str], tuple[str, str]], reverse: bool = False,
+        first: float = 0.0,
+    ) -> str:  # fmt: skip
+        """Add a loop along an axis of any length, whose state begins with ``first``; ``step`` returns, of an element
+        and of the state, the next state and the result."""
+        rank = len(self.shape(x))
+        order = [axis_in(axis, rank), *(a for a in range(rank) if a != axis_in(axis, rank))]
+        front = self.transpose(x, order)
+        count, *shape = self.shape(front)
+        front = front if shape else self.reshape(front, (count, 1))  # a step has an axis
+        inner, size = Layers(NetBuilder("step", self.builder.origin)), self.shape(front)[1:]
+        inner.at("value", self.origin)
+        following, result = step(inner, inner.builder.input("x", size), inner.builder.input("so_far", size))
+        inner.builder.outputs |= {"so_far": following, "y": result}
+        begin = self.expand(np.full((1,) * len(size), first), size) if first else None
+        title, body = self.builder.scan_name(self.hint), inner.builder.finish(every_input=True)
+        y, _ = self.builder.loop(title, body, [front], {"so_far": begin}, (), count, self.origin, reverse)
+        return self.transpose(y if shape else self.reshape(y, (count,)), np.argsort(order).tolist())
 
     def reversed(self, x: Operand, axis: int, lengths: Operand | None, batch: int) -> str:
         """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``; without lengths, all.
@@ -221,22 +229,9 @@ class Layers(ShapeOps):
         others = {extra: self.value(value, extra) for extra, value in extras.items()}
         return add_layer(self.builder, hint, x, RecurrentLayer(cell, packed, first, others, reverse), self.origin)
 
-    def conv(
-        self,
-        x: Operand,
-        w: Weight,
-        b: Weight | None,
-        stride: Sequence[int],
-        pads: Sequence[Pair],
-        dilation: Sequence[int],
-        group: int,
-    ) -> str:
-        """Add a convolution as :class:`ShapeOps` does; one of a single pixel is a linear layer."""
-        shape, rank = self.shape(x), len(stride)
-        if {*shape[-rank:], *w.shape[2:]} != {1} or group != 1 or any(map(any, pads)):
-            return super().conv(x, w, b, stride, pads, dilation, group)
-        y = self.linear(self.reshape(x, shape[:-rank]), w.reshaped(*w.shape[:2]), b)
-        return self.reshape(y, (*self.shape(y), *shape[-rank:]))
+    def dropout(self, x: Operand, ratio: float) -> str:
+        """Add a dropout; x itself where it leaves out nothing, or all."""
+        return self.one(Dropout(ratio), x) if 0 < ratio < 1 else self.value(x)
 
     def embed(self, x: Operand, w: Weight) -> str:
         return self.one(Embed(), x, w)
@@ -252,14 +247,32 @@ class Layers(ShapeOps):
             y = self.one(reduction(kind, axis), y)
         return self.reshape(y, [1 if a in places else s for a, s in enumerate(shape)]) if keep else y
 
+    def multiplied(self, x: Operand, axes: Sequence[int], keep: bool) -> str:
+        """Add the product of all elements of axes: a chain of products along each."""
+        y, places = self.value(x), sorted({axis_in(axis, len(self.shape(x))) for axis in axes})
+        for axis in places:
+            y = reduce(partial(self.binary, "mul"), self.split(y, [1] * self.size(y, axis), axis))
+        return y if keep else self.squeeze(y, places)
+
+    def log_sum_exp(self, x: Operand, axes: Sequence[int], keep: bool) -> str:
+        """Add ln(sum(exp(x))), computed from x less its maximum, so that nothing overflows."""
+        most = self.reduce("max", x, axes, keep=True)
+        total = self.reduce("sum", self.apply("exp", self.binary("sub", x, most)), axes, keep=True)
+        y = self.binary("add", self.apply("log", total), most)
+        return y if keep else self.squeeze(y, axes)
+
     def norm(self, x: Operand, order: int, axes: Sequence[int], keep: bool, root: bool = True) -> str:
         """Add the sum of magnitudes along axes for an ``order`` of 1; for 2 the root of that of squares, or the sum."""
         parts = self.apply("abs", x) if order == 1 else self.apply("power", x, 2.0)
         y = self.reduce("sum", parts, axes, keep)
         return self.apply("power", y, 0.5) if order == 2 and root else y
 
-    def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False) -> str:
-        """Add the index of the first or ``last`` largest element of an axis; without an axis, of all elements."""
+    def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False, sign: float = 1.0) -> str:
+        """Add the index of the first or ``last`` largest element of an axis; without an axis, of all elements.
+
+        With a ``sign`` of -1 of the smallest element.
+        """
+        x = self.affine(x, sign, 0.0)
         if axis is None:
             return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)
         if not last:
@@ -277,11 +290,11 @@ class Layers(ShapeOps):
             return x
         if dtype == "bool":
             return self.apply("step", self.apply("abs", x))
-        return self.apply("trunc", x) if "int" in dtype and not self.is_whole(x) else x
+        return self.apply("trunc", x) if "int" in dtype and not is_whole(self.builder, x) else x
 
-    def is_whole(self, x: Operand) -> bool:
-        """Return whether a value is known to be integral: masks and rounded numbers, moved, added or multiplied."""
-        return is_whole(self.builder, x)
+    def any_of(self, x: Operand, axes: Sequence[int], keep: bool) -> str:
+        """Add a mask that is 1 where an element of axes is not 0."""
+        return self.reduce("max", self.apply("step", self.apply("abs", x)), axes, keep)
 
     def divided(self, x: Operand, y: Operand, rounded: Literal["floor", "trunc"]) -> tuple[str, str]:
         """Add the rounded quotient of x and y, and the remainder of that division."""

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from lstmc.importers.frontends import scattering
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, constant, single, weight
+from lstmc.importers.frontends.onnx_values import CHECK, Handler, Node, Onnx, single, weight
 from lstmc.importers.frontends.scattering import Combined
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.values import axis_in, fixed, number, resolved
 from lstmc.importers.refusal import PIN, Refused
 from lstmc.ops import Array
 
-Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
 _COMBINED: dict[str, Combined] = {"none": "none", "add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 
-def _indices(node: Node, place: int) -> Array:
+def _indices(x: Operand) -> Array:
     """Return indices that are constant. Raises :class:`Refused` for others."""
-    found = constant(node.needed(place))
+    found = constant(x)
     if found is None:
         mend = "use constant indices, or Gather and GatherElements along one axis"
         raise Refused("indices", "computed from the inputs", "they must be known here", mend)
@@ -31,33 +29,34 @@ def _indices(node: Node, place: int) -> Array:
     return found
 
 
-def _how(node: Node) -> Combined:
-    how = node.get("reduction") or "none"
+def _how(reduction: str | None) -> Combined:
+    how = reduction or "none"
     if how not in _COMBINED:
         raise Refused("reduction", str(how), f"there are {', '.join(_COMBINED)}", CHECK)
     return _COMBINED[how]
 
 
-def _check_rank(node: Node, indices: Array, rank: int) -> None:
+def _check_rank(indices: Array, rank: int) -> None:
     if indices.ndim != rank:
         raise Refused("indices", f"of {indices.ndim} axes", f"{rank} axes are expected", CHECK)
 
 
-def _scatter_nd(t: Onnx, node: Node) -> Operand:
-    x, indices = node.needed(0), _indices(node, 1)
+def _scatter_nd(t: Onnx, x: Operand, at: Operand, updates: Operand, *, reduction: str | None = None) -> Operand:
+    indices = _indices(at)
     if not indices.ndim or indices.shape[-1] > len(t.shape(x)):
         raise Refused("indices", str(list(indices.shape)), "the last axis counts the axes of the operand", CHECK)
-    return scattering.scattered(t, x, indices, node.needed(2), _how(node))
+    return scattering.scattered(t, x, indices, updates, _how(reduction))
 
 
-def _scatter_elements(t: Onnx, node: Node) -> Operand:
-    x, indices, updates = node.needed(0), _indices(node, 1), node.needed(2)
-    _check_rank(node, indices, len(t.shape(x)))
-    return scattering.scattered_elements(t, x, indices, updates, node.get("axis", 0), _how(node))
+def _scatter_elements(
+    t: Onnx, x: Operand, at: Operand, updates: Operand, *, axis: int = 0, reduction: str | None = None
+) -> Operand:
+    _check_rank(indices := _indices(at), len(t.shape(x)))
+    return scattering.scattered_elements(t, x, indices, updates, axis, _how(reduction))
 
 
-def _gather_nd(t: Onnx, node: Node) -> Operand:
-    x, indices, batch = node.needed(0), _indices(node, 1), node.get("batch_dims", 0)
+def _gather_nd(t: Onnx, x: Operand, at: Operand, *, batch_dims: int = 0) -> Operand:
+    indices, batch = _indices(at), batch_dims
     if not 0 <= batch < min(indices.ndim, len(t.shape(x))):
         raise Refused("batch_dims", str(batch), f"of indices {list(indices.shape)}", CHECK)
     grid: Any = np.indices(indices.shape[:batch])
@@ -67,25 +66,23 @@ def _gather_nd(t: Onnx, node: Node) -> Operand:
     return scattering.gathered(t, x, np.concatenate([lead, indices], -1).astype(int))
 
 
-def _gather_elements(t: Onnx, node: Node) -> Operand:
-    x, indices, axis = node.needed(0), node.needed(1), node.get("axis")
-    if isinstance(indices, str):
-        return scattering.chosen_elements(t, x, indices, axis)
-    _check_rank(node, found := _indices(node, 1), len(t.shape(x)))
+def _gather_elements(t: Onnx, x: Operand, at: Operand, *, axis: int) -> Operand:
+    if isinstance(at, str):
+        return scattering.chosen_elements(t, x, at, axis)
+    _check_rank(found := _indices(at), len(t.shape(x)))
     return scattering.elements(t, x, found, axis)
 
 
-def _one_hot(t: Onnx, node: Node) -> Operand:
-    depth, values = single(node.needed(1), "depth"), constant(node.needed(2))
-    if values is None or values.size != 2:
+def _one_hot(t: Onnx, x: Operand, depth: Operand, values: Operand, *, axis: int) -> Operand:
+    count, known = single(depth, "depth"), constant(values)
+    if known is None or known.size != 2:
         raise Refused("values", "computed, or not two", "they must be two numbers here", CHECK)
-    off, on = map(float, values.reshape(-1))
-    hot = scattering.one_hot(t, node.needed(0), int(depth), node.get("axis"))
-    return t.affine(hot, on - off, off)
+    off, on = map(float, known.reshape(-1))
+    return t.affine(scattering.one_hot(t, x, int(count), axis), on - off, off)
 
 
-def _compress(t: Onnx, node: Node) -> Operand:
-    x, keep, axis = node.needed(0), constant(node.needed(1)), node.attributes.get("axis")
+def _compress(t: Onnx, x: Operand, condition: Operand, *, axis: int | None = None) -> Operand:
+    keep = constant(condition)
     if keep is None:
         raise Refused("condition", "computed from the inputs", "how many are kept must be known here", "use a mask")
     if axis is None:
@@ -93,13 +90,12 @@ def _compress(t: Onnx, node: Node) -> Operand:
     return t.pick(x, axis, np.flatnonzero(keep).tolist())
 
 
-def _space_to_depth(t: Onnx, node: Node) -> Operand:
-    by = node.attributes["blocksize"]
-    n, c, h, w = t.shape(node.needed(0))
-    rows, columns = fixed(h, "a size") // by, fixed(w, "a size") // by
-    order = (0, 1, 3, 5, 2, 4) if node.get("mode") == "CRD" else (0, 3, 5, 1, 2, 4)
-    y = t.transpose(t.reshape(node.needed(0), (n, c, rows, by, columns, by)), order)
-    return t.reshape(y, (n, fixed(c, "channels") * by**2, rows, columns))
+def _space_to_depth(t: Onnx, x: Operand, *, blocksize: int, mode: str = "DCR") -> Operand:
+    n, c, h, w = t.shape(x)
+    rows, columns = fixed(h, "a size") // blocksize, fixed(w, "a size") // blocksize
+    order = (0, 1, 3, 5, 2, 4) if mode == "CRD" else (0, 3, 5, 1, 2, 4)
+    y = t.transpose(t.reshape(x, (n, c, rows, blocksize, columns, blocksize)), order)
+    return t.reshape(y, (n, fixed(c, "channels") * blocksize**2, rows, columns))
 
 
 def _spectrum(count: int, bins: int, inverse: bool) -> tuple[Array, Array]:
@@ -131,73 +127,34 @@ def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inver
     return layers.transpose(layers.reshape(y, (*lead, bins, 2)), np.argsort(order).tolist())
 
 
-def _dft(t: Onnx, node: Node) -> Operand:
-    length = single(node.operand(1), "dft_length")
-    given = single(node.operand(2), "axis")
-    axis = node.get("axis", 1) if node.opset < 20 else -2 if given is None else int(given)
+def _dft(
+    t: Onnx, x: Operand, count: Any = None, place: Any = None, *, node: Node, inverse: int, onesided: int, axis: int = 1
+) -> Operand:
+    length, given = single(count, "dft_length"), single(place, "axis")
+    along = axis if node.opset < 20 else -2 if given is None else int(given)
     own = None if length is None else int(length)
-    inverse, onesided = bool(node.get("inverse")), bool(node.get("onesided"))
-    return transformed(t, node.needed(0), own, axis, inverse, onesided)
+    return transformed(t, x, own, along, bool(inverse), bool(onesided))
 
 
-def _stft(t: Onnx, node: Node) -> Operand:
+def _stft(t: Onnx, x: Operand, step: Operand, window: Any = None, size: Any = None, *, onesided: int) -> Operand:
     """Windows of a real signal [N, L] or [N, L, 1], multiplied by cosines and sines: a convolution."""
-    x = node.needed(0)
-    step, window = int(single(node.needed(1), "frame_step")), node.operand(2)
-    length = single(node.operand(3), "frame_length")
-    shape = t.shape(x)
+    by, length, shape = int(single(step, "frame_step")), single(size, "frame_length"), t.shape(x)
     if len(shape) == 3 and shape[2] != 1:
         raise Refused("signal", f"{shape[2]} parts", "only real signals are read", "transform the two parts by DFT")
     if length is None and window is None:
         raise Refused("window, frame_length", "none", "one of them is required", CHECK)
     shaped = None if window is None else weight(window, "window", 1)
     count = shaped.shape[0] if shaped is not None else int(length)
-    bins = count // 2 + 1 if node.get("onesided") else count
+    bins = count // 2 + 1 if onesided else count
     matrix = np.concatenate(_spectrum(count, bins, False))
     weights = number(matrix[:, None], "cosines and sines of a Fourier transform")
     if shaped is not None:
         own = shaped
         recipe = f"cosines and sines of a Fourier transform, with the window {own.recipe}"
         weights = own.derived(weights.shape, recipe, lambda: (matrix * own.make())[:, None])
-    signal = t.reshape(x, (shape[0], 1, shape[1]))
-    y = t.conv(signal, weights, None, (step,), ((0, 0),), (1,), 1)
+    y = t.conv(t.reshape(x, (shape[0], 1, shape[1])), weights, None, (by,), ((0, 0),), (1,), 1)
     n, _, frames = t.shape(y)
     return t.transpose(t.reshape(y, (n, 2, bins, frames)), (0, 3, 2, 1))
-
-
-def _product(t: Onnx, node: Node) -> Operand:
-    """ReduceProd: a chain of products of the elements of each axis."""
-    x = t.value(node.needed(0))
-    found = constant(node.operand(1))
-    given = node.attributes.get("axes") if found is None else found.astype(int).tolist()
-    if not given and node.get("noop_with_empty_axes"):
-        return x
-    rank = len(t.shape(x))
-    axes = sorted({axis_in(axis, rank) for axis in given or range(rank)})
-    for axis in axes:
-        first, *others = t.split(x, [1] * t.size(x, axis), axis)
-        for other in others:
-            first = t.binary("mul", first, other)
-        x = first
-    return x if node.get("keepdims") else t.squeeze(x, axes)
-
-
-def _log_sum(exponents: bool) -> Handler:
-    def handle(t: Onnx, node: Node) -> Operand:
-        x = node.needed(0)
-        found = constant(node.operand(1))
-        given: Any = node.attributes.get("axes") if found is None else found.astype(int).tolist()
-        if not given and node.get("noop_with_empty_axes"):
-            return x if exponents else t.apply("log", x)
-        axes = [axis_in(axis, len(t.shape(x))) for axis in given or range(len(t.shape(x)))]
-        if not exponents:
-            return t.apply("log", t.reduce("sum", x, axes, bool(node.get("keepdims"))))
-        most = t.reduce("max", x, axes, keep=True)
-        parts = t.apply("exp", t.binary("sub", x, most))
-        y = t.binary("add", t.apply("log", t.reduce("sum", parts, axes, keep=True)), most)
-        return y if node.get("keepdims") else t.squeeze(y, axes)
-
-    return handle
 
 
 HANDLERS: dict[str, Handler] = {
@@ -211,7 +168,4 @@ HANDLERS: dict[str, Handler] = {
     "SpaceToDepth": _space_to_depth,
     "DFT": _dft,
     "STFT": _stft,
-    "ReduceProd": _product,
-    "ReduceLogSum": _log_sum(exponents=False),
-    "ReduceLogSumExp": _log_sum(exponents=True),
 }

@@ -23,11 +23,11 @@ from lstmc.importers.frontends.onnx_values import (
     Onnx,
     Poison,
     attributes_of,
-    constant,
+    called,
     definition,
     fold_constants,
 )
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.values import Folding, OpenSize, Shape, ShapeProblem, Weight
 from lstmc.importers.read.onnx_file import KINDS, stored_tensor
@@ -49,10 +49,20 @@ MOST = 100_000  # nodes
 DEEPEST = 20  # graphs in graphs
 
 
+# Operators that compute with zeros that are a past
+FREED = frozenset(
+    """
+    Concat Conv GRU Gather Gemm Identity LSTM MatMul Mul RNN Reshape Slice Split Squeeze Sub Transpose Unsqueeze
+    """.split()  # noqa: SIM905
+)
+
+
 def describe_onnx(
-    model: Any, origin: str, folder: Path | None, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array]
-) -> Net:
-    """Return the net of a ``ModelProto``. ``shapes`` fixes inputs; ``values`` makes inputs constants.
+    model: Any, origin: str, folder: Path | None, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array],
+    free: bool = False,
+) -> Net:  # fmt: skip
+    """Return the net of a ``ModelProto``. ``shapes`` fixes inputs; ``values`` makes inputs constants. ``free`` makes
+    inputs of stored zeros that may be a past.
 
     Raises :class:`RefusedError` with all that cannot be expressed.
     """
@@ -64,7 +74,7 @@ def describe_onnx(
     stored = {tensor.name: stored_tensor(tensor, origin, folder).weight() for tensor in graph.initializer}
     folding = Folding(sum(prod(weight.shape) for weight in stored.values()))
     functions = {(function.domain, function.name): function for function in model.functions}
-    reader = _Reader(Onnx(builder, folding), opset, origin, folder, functions)
+    reader = _Reader(Onnx(builder, folding), opset, origin, folder, functions, free)
     reader.values |= stored
     for info in graph.input:
         if info.name in values:
@@ -118,9 +128,11 @@ class _Reader:
     """Translates nodes in order, also of subgraphs if the branch is known."""
 
     def __init__(
-        self, t: Onnx, opset: int, origin: str, folder: Path | None, functions: Mapping[tuple[str, str], Any]
-    ) -> None:
+        self, t: Onnx, opset: int, origin: str, folder: Path | None, functions: Mapping[tuple[str, str], Any],
+        free: bool = False,
+    ) -> None:  # fmt: skip
         self.t, self.opset, self.origin, self.folder, self.functions = t, opset, origin, folder, functions
+        self.free, self.freed = free, dict[str, str]()
         self.inside = ""  # of which function's node
         self.values: dict[str, Any] = {}
         self.refusals: list[Refusal] = []
@@ -172,7 +184,7 @@ class _Reader:
             mend = "export the model without it, or with it as a function of the model"
             raise Refused("operator", f"{proto.domain}.{proto.op_type}", why, mend)
         attributes = attributes_of(proto, self.opset, self._read)
-        operands = [self.values[name] if name else None for name in proto.input]
+        operands = [self._operand(proto.op_type, slot, name) for slot, name in enumerate(proto.input)]
         node = Node(proto.op_type, label, operands, attributes, self.opset, len(proto.output), proto)
         if body is not None:
             return self._function(node, body, depth)
@@ -198,7 +210,7 @@ class _Reader:
             return self._function(node, body, depth)
         # a name that people know: PyTorch calls nodes /rnn/LSTM, and most others nothing
         self.t.at(proto.name or (proto.output[0] if proto.output else node.op), label)
-        translated = handler(self.t, node)
+        translated = called(handler, self.t, node)
         for operand in operands:
             if isinstance(operand, Weight):
                 self.read |= set(operand.sources)
@@ -206,6 +218,17 @@ class _Reader:
         if own:
             self.t.note_kinds(node, results)
         return results
+
+    def _operand(self, op: str, slot: int, name: str) -> Any:
+        """Return an operand by its name; stored zeros that may be a past as an input, where they are freed."""
+        value = self.values[name] if name else None
+        if self.free and op in FREED and isinstance(value, Weight) and prod(value.shape) > 1:
+            first = 5 if op in ("GRU", "LSTM", "RNN") else 0
+            state = slot == first if op in ("Conv", "Gemm") else slot >= first
+            if state and (array := value.make()).dtype.kind == "f" and not array.any():
+                self.freed[name] = self.freed.get(name) or self.t.builder.input(name, value.shape)
+                return self.freed[name]
+        return value
 
     def _with_sources(self, node: Node, result: Array) -> Operand:
         """Return a folded array as a parameter with its source tensors, or as a constant without them."""

@@ -7,8 +7,8 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from lstmc.importers.frontends.onnx_values import CHECK, Node, Onnx, Poison, constant, fixed_numbers, weight
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.onnx_values import CHECK, Handler, Node, Onnx, Poison, fixed_numbers, weight
+from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.net import NetBuilder
 from lstmc.importers.ir.ops import function
 from lstmc.importers.ir.recur import Cell, Extra, Kind
@@ -129,7 +129,10 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
         layers.reshape(y, layers.shape(y)[:-1]) if one else y
         for y, one in zip(results, [*single[first_x:], *single[:first_x]], strict=True)
     )
-    moved = [layers.transpose(y, _from_front(a, len(layers.shape(y)))) for a, y in zip(out, results, strict=False)]
+    moved = [
+        layers.transpose(y, np.argsort(_to_front(a, len(layers.shape(y)))).tolist())
+        for a, y in zip(out, results, strict=False)
+    ]
     return [*results[ys:], *moved]
 
 
@@ -142,11 +145,6 @@ def _start(x: Operand) -> Operand | None:
 def _to_front(axis: int, rank: int) -> list[int]:
     axis = axis_in(axis, rank)
     return [axis, *(a for a in range(rank) if a != axis)]
-
-
-def _from_front(axis: int, rank: int) -> list[int]:
-    order = _to_front(axis, rank)
-    return [order.index(a) for a in range(rank)]
 
 
 def _free_names(graph: Any) -> list[str]:
@@ -175,7 +173,7 @@ _KINDS: dict[str, tuple[Kind, tuple[str, ...]]] = {
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
-def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
+def recurrent(t: Onnx, *, node: Node) -> list[Operand | None]:
     """Return Y [T, directions, N, H], then the last states [directions, N, H]; with layout 1, N comes first."""
     kind, _ = _KINDS[node.op]
     direction = node.get("direction")
@@ -188,7 +186,7 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     x = t.value(node.needed(0), "X")
     if layout:
         x = t.transpose(x, (1, 0, 2))
-    lengths = _lengths(node, 4, t.shape(x)[0])
+    lengths = _lengths(node.operand(4), t.shape(x)[0])
     extras: dict[Extra, Operand] = {} if lengths is None else {"lengths": lengths}
     units = node.get("hidden_size", r.shape[-1])
     if r.shape[-1] != units or {w.shape[0], r.shape[0]} != {len(directions)}:
@@ -296,9 +294,8 @@ def _of_direction(stored: Weight, name: str, lane: int) -> Weight:
     return stored.at(lane)
 
 
-def _lengths(node: Node, place: int, steps: Size) -> Operand | None:
+def _lengths(operand: Operand | None, steps: Size) -> Operand | None:
     """Return the operand ``sequence_lens``; None if all are known to be the full length."""
-    operand = node.operand(place)
     array = constant(operand)
     if array is not None and np.all(array == steps):
         return None
@@ -308,15 +305,14 @@ def _lengths(node: Node, place: int, steps: Size) -> Operand | None:
     return operand
 
 
-def _reverse_sequence(t: Onnx, node: Node) -> Operand:
-    x, time, batch = node.needed(0), node.get("time_axis"), node.get("batch_axis")
-    shape, lengths = t.shape(x), t.shape(node.needed(1))
-    if sorted((time, batch)) != [0, 1] or len(shape) < 2:
-        actual = f"{time}, {batch} of {listed(shape)}"
+def _reverse_sequence(t: Onnx, x: Operand, lengths: Operand, *, time_axis: int, batch_axis: int) -> Operand:
+    shape, counts = t.shape(x), t.shape(lengths)
+    if sorted((time_axis, batch_axis)) != [0, 1] or len(shape) < 2:
+        actual = f"{time_axis}, {batch_axis} of {listed(shape)}"
         raise Refused("time_axis, batch_axis", actual, "they must be 0 and 1, or 1 and 0", "transpose the operand")
-    if lengths != (shape[batch],):
-        raise Refused("sequence_lens", listed(lengths), f"{shape[batch]} lengths are expected", CHECK)
-    return t.reversed(x, time, _lengths(node, 1, shape[time]), batch)
+    if counts != (shape[batch_axis],):
+        raise Refused("sequence_lens", listed(counts), f"{shape[batch_axis]} lengths are expected", CHECK)
+    return t.reversed(x, time_axis, _lengths(lengths, shape[time_axis]), batch_axis)
 
 
-HANDLERS = {**dict.fromkeys(_KINDS, recurrent), "ReverseSequence": _reverse_sequence}
+HANDLERS: dict[str, Handler] = {**dict.fromkeys(_KINDS, recurrent), "ReverseSequence": _reverse_sequence}

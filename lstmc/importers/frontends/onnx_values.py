@@ -8,16 +8,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from inspect import signature
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.values import MOST_FOLDED, Folding, OpenSize, Size, Weight, broadcast
+from lstmc.importers.ir.values import MOST_FOLDED, Folding, OpenSize, Shape, Size, Weight, axis_in, broadcast
 from lstmc.importers.refusal import PIN, Refused, SourceError
 from lstmc.importers.sources import MOST_AXES
 from lstmc.ops import Array
@@ -62,6 +63,28 @@ class Node:
     def get(self, name: str, default: Any = None) -> Any:
         """Return an attribute, given or by its definition; the default for one that has neither."""
         return self.attributes.get(name, default)
+
+
+Handler = Callable[..., Any]  # of the translation, operands by position, attributes by name, and the ``node``
+
+
+@cache
+def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
+    """Return how many operands a handler takes, None for all, how many it needs, and what it takes by name."""
+    own = [*signature(handler).parameters.values()][1:]
+    places = [one for one in own if one.kind is one.POSITIONAL_OR_KEYWORD]
+    every = any(one.kind is one.VAR_POSITIONAL for one in own)
+    needed = sum(one.default is one.empty for one in places)
+    return None if every else len(places), needed, [one.name for one in own if one.kind is one.KEYWORD_ONLY]
+
+
+def called(handler: Handler, t: Onnx, node: Node) -> Any:
+    """Return what a handler makes of a node. Raises :class:`Refused` for an operand that is left out and needed."""
+    count, needed, names = _taken(handler)
+    count, needed = (count, needed) if count is not None else (len(node.operands), len(node.operands))
+    operands = [node.needed(place) if place < needed else node.operand(place) for place in range(count)]
+    given = {**node.attributes, "node": node}
+    return handler(t, *operands, **{name: given[name] for name in names if name in given})
 
 
 TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64"}
@@ -148,11 +171,6 @@ EXTENSIONS = {
 }
 
 
-def constant(x: Operand | None) -> Array | None:
-    """Return the elements of a parameter or constant; None for a computed value."""
-    return x.make() if isinstance(x, Weight) else x if isinstance(x, np.ndarray) else None
-
-
 def fixed_numbers(x: Operand | None, what: str) -> list[int]:
     """Return constant integers. Raises :class:`Refused` for computed values and named sizes."""
     numbers = [size for size in sizes(x, what) if not isinstance(size, OpenSize)]
@@ -188,6 +206,12 @@ def single(x: Operand | None, what: str) -> Any:
     if array is None:
         raise Refused(what, "computed from the inputs", "it must be known here", PIN)
     raise Refused(what, f"{array.size} numbers", "one number is expected", CHECK)
+
+
+def axes_from(t: Onnx, x: Operand, axis: int) -> range:
+    """Return the axes of x from one on."""
+    rank = len(t.shape(x))
+    return range(axis_in(axis, rank), rank)
 
 
 def weight(x: Operand | None, what: str, rank: int | None = None) -> Weight:
@@ -357,15 +381,24 @@ def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
     return [(a, slice(s, None if st < 0 and e < -(2**30) else e, st)) for a, s, e, st in cuts]
 
 
+def along(term: Operand | None, place: int, shape: Shape, axis: int) -> Array | None:
+    """Return a scale or a zero point, one or one for each place of an axis, in the shape that all axes take."""
+    found = constant(term)
+    if term is not None and found is None:
+        raise Refused(f"operand {place}", "computed", "it must be known here", "import it before it was quantized")
+    if found is None or found.size == 1:
+        return None if found is None else found.reshape(()).astype(np.float64)
+    axis = axis_in(axis, len(shape))
+    if found.shape != shape[axis : axis + 1]:
+        raise Refused(f"operand {place}", str(list(found.shape)), "one number for each place is read", CHECK)
+    return found.astype(np.float64).reshape([-1 if at == axis else 1 for at in range(len(shape))])
+
+
 def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
     """(x - zero) * scale, with [C] along an axis, or one for all."""
-    axis = node.get("axis", 1) % max(x.ndim, 1)  # before version 13 there is one scale
-    if scale.size not in (1, *x.shape[axis : axis + 1]) or (zero is not None and zero.size != scale.size):
-        raise Refused("x_scale, x_zero_point", str(list(scale.shape)), f"they do not fit {list(x.shape)}", CHECK)
-    shape = [-1 if at == axis else 1 for at in range(x.ndim)] if scale.size > 1 else []
-    moved = x.astype(np.float32) - (0 if zero is None else zero.astype(np.float32).reshape(shape))
-    result: Array = moved * scale.reshape(shape)
-    return result
+    by, less = (along(term, at, x.shape, node.get("axis", 1)) for at, term in ((1, scale), (2, zero)))
+    assert by is not None
+    return np.asarray((x.astype(np.float64) - (0 if less is None else less)) * by, np.float32)
 
 
 def _bounded(count: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.shape_ops import Operand, constant
 from lstmc.importers.frontends.windows import Pair
 from lstmc.importers.ir.values import ShapeProblem, axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
@@ -74,14 +74,27 @@ def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Oper
     if rows is None:
         flat = layers.reshape(updates, (indices.size,))
         return scattered(layers, x, _full(indices, axis).reshape(indices.size, indices.ndim), flat, how)
-    order = [axis, *(a for a in range(indices.ndim) if a != axis)]
-    moved = (layers.transpose(x, order), layers.transpose(updates, order))
-    y = scattered(layers, moved[0], np.asarray(rows)[:, None], moved[1], how)
+    return scattered_rows(layers, x, axis, np.asarray(rows), updates, how)
+
+
+def scattered_rows(layers: Layers, x: Operand, axis: int, rows: Array, updates: Operand, how: Combined) -> str:
+    """Return x with each row of updates at the place in the axis that an index names, or combined with that row."""
+    order = [axis, *(a for a in range(len(layers.shape(x))) if a != axis)]
+    y = scattered(layers, layers.transpose(x, order), rows[:, None], layers.transpose(updates, order), how)
     return layers.transpose(y, np.argsort(order).tolist())
 
 
+def taken(layers: Layers, x: Operand, axis: int, places: Operand) -> str:
+    """Return the rows of an axis that indices name, known or computed: ``Gather``."""
+    if isinstance(places, str):
+        return chosen(layers, x, places, axis)
+    shape, known = layers.shape(x), np.asarray(constant(places))
+    picked = layers.pick(x, axis, [int(place) for place in known.reshape(-1)])
+    return layers.reshape(picked, (*shape[:axis], *known.shape, *shape[axis + 1 :]))
+
+
 def chosen(layers: Layers, x: Operand, indices: str, axis: int) -> str:
-    """Return the rows of an axis that computed indices name, as a product with 0 and 1: ``Gather``."""
+    """Return the rows of an axis that computed indices name, as a product with 0 and 1."""
     rank, own = len(layers.shape(x)), len(layers.shape(indices))
     axis = axis_in(axis, rank)
     letters = "abcdefghijklm"[:rank]
@@ -104,11 +117,16 @@ def chosen_elements(layers: Layers, x: Operand, indices: str, axis: int) -> str:
     return layers.reduce("sum", layers.binary("mul", hot, layers.unsqueeze(x, [axis])), [axis + 1], keep=False)
 
 
-def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> str:
-    """Return 1 where the place along a new axis is the index, else 0; with ``wraps`` one below 0 counts from behind."""
+def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> Operand:
+    """Return 1 where the place along a new axis is the index, else 0; with ``wraps`` one below 0 counts from behind.
+
+    Of known indices these are numbers, and all count so.
+    """
     rank = len(layers.shape(indices)) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
+    if (known := constant(indices)) is not None:
+        return np.asarray(np.expand_dims(known, axis) % size == places, np.float64)
     if wraps:
         below = layers.apply("step", layers.affine(indices, -1.0, 0.0))
         indices = layers.binary("add", indices, layers.affine(below, float(size), 0.0))

@@ -26,13 +26,18 @@ from lstmc.importers.ir.values import (
     number,
 )
 from lstmc.importers.refusal import Refused
-from lstmc.ops import Affine, Array, AvePool, Concat, Conv, MaxPool, Mul, Op, Reshape, Split
+from lstmc.ops import Affine, Array, AvePool, Concat, Conv, Linear, MaxPool, Mul, Op, Reshape, Split
 from lstmc.types import MOST_ELEMENTS
 
 LARGE = 1e9  # stands for infinity
 MOST_PADDING = 10_000  # elements on one side of an axis
 Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
 _NONE: Pair = (0, 0)
+
+
+def constant(x: Operand | None) -> Array | None:
+    """Return the elements of a parameter or constant; None for a computed value."""
+    return x.make() if isinstance(x, Weight) else x if isinstance(x, np.ndarray) else None
 
 
 class Reversal(NamedTuple):
@@ -90,6 +95,9 @@ class ShapeOps:
         if (scale, shift) == (1.0, 0.0):
             return self.value(x)
         return self.one(Affine(float(scale), float(shift)), x)
+
+    def linear(self, x: Operand, w: Weight, b: Weight | None = None) -> str:
+        return self.one(Linear(len(self.shape(x)) - 1), x, w, *(() if b is None else (b,)))
 
     def concat(self, xs: Sequence[Operand], axis: int) -> str:
         return self.value(xs[0]) if len(xs) == 1 else self.one(Concat(axis_in(axis, len(self.shape(xs[0])))), *xs)
@@ -311,7 +319,14 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a convolution of x [..., C, H, W], or [..., C, W]; ``pads`` are (before, after) of each axis."""
+        """Add a convolution of x [..., C, H, W], or [..., C, W]; ``pads`` are (before, after) of each axis.
+
+        One of a single pixel is a linear layer.
+        """
+        shape, rank = self.shape(x), len(stride)
+        if {*shape[-rank:], *w.shape[2:]} == {1} and group == 1 and not any(map(any, pads)):
+            y = self.linear(self.reshape(x, shape[:-rank]), w.reshaped(*w.shape[:2]), b)
+            return self.reshape(y, (*self.shape(y), *shape[-rank:]))
         if len(stride) == 1:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
             return self.squeeze(self.conv(*wide, b, (1, *stride), (_NONE, *pads), (1, *dilation), group), [-2])

@@ -109,57 +109,36 @@ def _product(t: Torch, handler: Handler, name: str, xs: Sequence[Any], options: 
 
 
 def _inverse(t: Torch, z: Complex) -> Complex:
-    power = t.binary("add", _square(t, z.real), _square(t, z.imag))
+    power = _power(t, z)
     return Complex(t.binary("div", z.real, power), t.binary("div", _negated(t, z.imag), power))
 
 
-def _square(t: Torch, x: Operand) -> str:
-    return t.apply("power", x, 2.0)
+def _power(t: Torch, z: Complex) -> str:
+    return t.binary("add", t.apply("power", z.real, 2.0), t.apply("power", z.imag, 2.0))
 
 
 def _negated(t: Torch, x: Operand) -> str:
     return t.affine(x, -1.0, 0.0)
 
 
-def _magnitude(t: Torch, z: Complex) -> str:
-    return t.apply("power", t.binary("add", _square(t, z.real), _square(t, z.imag)), 0.5)
-
-
 def _polar(t: Torch, size: Any, angle: Any) -> Complex:
     return Complex(*(t.binary("mul", size, t.apply(name, angle)) for name in ("cos", "sin")))
 
 
-def _of_pairs(t: Torch, x: Operand) -> Complex:
-    return Complex(t.select(x, -1, 0), t.select(x, -1, 1))
-
-
 # functions of each part alone
 _OF_PARTS = frozenset(
-    {
-        *(
-            "view",
-            "reshape",
-            "_unsafe_view",
-            "flatten",
-            "unflatten",
-            "transpose",
-            "mT",
-            "t",
-            "permute",
-            "movedim",
-            "neg",
-        ),
-        *("unsqueeze", "squeeze", "slice", "select", "narrow", "cat", "stack", "expand", "expand_as", "repeat", "flip"),
-        *("roll", "split", "split_with_sizes", "chunk", "unbind", "sum", "mean", "index", "index_select", "unfold"),
-        *("constant_pad_nd", "pad", "cumsum"),
-    }
+    """
+    view reshape _unsafe_view flatten unflatten transpose mT t permute movedim neg unsqueeze squeeze slice select narrow
+    cat stack expand expand_as repeat flip roll split split_with_sizes chunk unbind sum mean index index_select unfold
+    constant_pad_nd pad cumsum
+    """.split()  # noqa: SIM905
 )
 _PRODUCTS = frozenset({"mul", "div", "matmul", "mm", "bmm", "einsum", "dot", "mv"})
 _OF_COMPLEX: dict[str, Handler] = {
     "aten.view_as_real.default": lambda t, z: t.stack([z.real, z.imag], -1),
     "aten.real.default": lambda t, z: z.real,
     "aten.imag.default": lambda t, z: z.imag,
-    "aten.abs.default": _magnitude,
+    "aten.abs.default": lambda t, z: t.apply("power", _power(t, z), 0.5),
     "aten.reciprocal.default": _inverse,
     "aten._conj.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
     "aten._conj_physical.default": lambda t, z: Complex(z.real, _negated(t, z.imag)),
@@ -222,7 +201,7 @@ def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size
 HANDLERS: dict[str, Handler] = {
     "aten.complex.default": lambda t, x, y: Complex(x, y),
     "aten.polar.default": _polar,
-    "aten.view_as_complex.default": _of_pairs,
+    "aten.view_as_complex.default": lambda t, x: Complex(t.select(x, -1, 0), t.select(x, -1, 1)),
     "aten.view_as_real.default": _OF_COMPLEX["aten.view_as_real.default"],
     **{f"aten.{name}.default": lambda t, x: x for name in ("real", "_conj", "_conj_physical", "resolve_conj")},
     "aten._fft_r2c.default": _of_real,

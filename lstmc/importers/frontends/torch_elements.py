@@ -229,11 +229,6 @@ def _shared(method: Callable[..., str]) -> Handler:
     return lambda t, *xs: method(t, *map(_operand, xs))
 
 
-def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
-    """x where it is greater than ``least``, else ``value``."""
-    return _where(t, t.greater(x, _operand(least)), x, value)
-
-
 def _power_of(t: Torch, base: float, x: Operand) -> str:
     if base <= 0:
         raise Refused("self", str(base), "only powers of positive numbers are written", "use its magnitude")
@@ -251,10 +246,6 @@ def _bits(logical: Callable[..., str]) -> Handler:
     return handle
 
 
-def _rrelu(t: Torch, x: Operand, noise: Operand, low: float, high: float, training: bool, *more: Any) -> list[Any]:
-    return [t.apply("leaky_relu", x, (low + high) / 2), NotAvailable]
-
-
 _KINDS = ("Scalar", "Tensor")
 _OVERLOADS = {"where": ("self", "ScalarSelf", "ScalarOther", "Scalar")}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
@@ -265,7 +256,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.gelu.default": lambda t, x, *, approximate: t.apply(_GELU[approximate], x),
     "aten.glu.default": _glu,
     "aten.prelu.default": _prelu,
-    "aten.threshold.default": _threshold,
+    "aten.threshold.default": lambda t, x, least, y: _where(t, t.greater(x, _operand(least)), x, y),
     "aten.pow.Scalar": _power_of,
     **{
         f"aten.{name}.{kind}": _shared(method)
@@ -286,7 +277,10 @@ HANDLERS: dict[str, Handler] = {
     "aten.hypot.default": lambda t, x, y: t.apply(
         "power", t.binary("add", t.apply("power", x, 2.0), t.apply("power", y, 2.0)), 0.5
     ),
-    "aten.rrelu_with_noise_functional.default": _rrelu,
+    "aten.rrelu_with_noise_functional.default": lambda t, x, noise, low, high, *_: [
+        t.apply("leaky_relu", x, (low + high) / 2),
+        NotAvailable,
+    ],
     "aten.max.other": _binary("max"),
     "aten.min.other": _binary("min"),
     **dict.fromkeys(("aten.clamp.default", "aten.clamp.Tensor", "aten.clamp_min.default"), _clamp),

@@ -13,7 +13,7 @@ from lstmc.importers.frontends.windows import same_padding
 from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused
-from lstmc.ops import Array, Dropout, Op, Relu, Tanh
+from lstmc.ops import Array, Op, Relu, Tanh
 
 Handler = Callable[..., Any]
 
@@ -91,10 +91,6 @@ def _batch_norm(
         raise Refused("training", "True", "the mean of the batch is not known", "export the module after .eval()")
     statistics = [weight_or_none(t, one, "batch normalization") for one in (w, b, mean, var)]
     return t.batch_norm(x, statistics, eps)
-
-
-def _batch_norm_in_use(t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, momentum: float, eps: float) -> Any:
-    return [_batch_norm(t, x, w, b, mean, var, False, momentum, eps), NotAvailable, NotAvailable]
 
 
 def _layer_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any, b: Any, eps: float, *more: Any) -> str:
@@ -177,12 +173,6 @@ def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
     return handle
 
 
-def _dropout(t: Torch, x: Operand, ratio: float, training: bool) -> str:
-    if ratio in (0, 1):
-        return t.value(x)
-    return t.one(Dropout(ratio), x)
-
-
 _MODES: dict[str, tuple[Kind, Op]] = {
     "lstm": ("lstm", Tanh()),
     "gru": ("gru", Tanh()),
@@ -221,7 +211,7 @@ def _recurrent(mode: str) -> Handler:
                     last[state].append(t.unsqueeze(end, [0]))
             y = t.concat(outputs, 2)
             if dropout and layer < count - 1:
-                y = _dropout(t, y, dropout, training)
+                y = t.dropout(y, dropout)
         y = t.transpose(y, (1, 0, 2)) if batch_first else y
         return [y, *(t.concat(ends, 0) for ends in last.values())]
 
@@ -306,7 +296,11 @@ HANDLERS: dict[str, Handler] = {
     "aten.instance_norm.default": _instance_norm,
     "aten.rms_norm.default": _rms_norm,
     "aten.batch_norm.default": _batch_norm,
-    "aten._native_batch_norm_legit_no_training.default": _batch_norm_in_use,
+    "aten._native_batch_norm_legit_no_training.default": lambda t, x, w, b, mean, var, momentum, eps: [
+        _batch_norm(t, x, w, b, mean, var, False, momentum, eps),
+        NotAvailable,
+        NotAvailable,
+    ],
     "aten.layer_norm.default": _layer_norm,
     "aten.max_pool1d.default": _max_pool(1),
     "aten.max_pool2d.default": _max_pool(2),
@@ -316,8 +310,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.adaptive_avg_pool2d.default": _adaptive("mean", 2),
     "aten.adaptive_max_pool1d.default": _adaptive("max", 1),
     "aten.adaptive_max_pool2d.default": _adaptive("max", 2),
-    "aten.dropout.default": _dropout,
-    "aten.feature_dropout.default": _dropout,
+    **{f"aten.{n}.default": lambda t, x, ratio, training: t.dropout(x, ratio) for n in ("dropout", "feature_dropout")},
     **{f"aten.{mode}.input": _recurrent(mode) for mode in _MODES},
     **{f"aten.{mode}_cell.default": _one_step(mode) for mode in _MODES},
 }

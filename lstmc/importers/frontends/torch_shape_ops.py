@@ -54,20 +54,11 @@ def _flip(t: Torch, x: Operand, axes: Sequence[int]) -> str:
     return y
 
 
-def _chunk(t: Torch, x: Operand, count: int, axis: int) -> list[str]:
-    size = t.size(x, axis)
-    return _split(t, x, -(-size // count), axis)
-
-
 def _split(t: Torch, x: Operand, sizes: int | Sequence[int], axis: int) -> list[str]:
     size = t.size(x, axis)
     if isinstance(sizes, int):
         sizes = [min(sizes, size - at) for at in range(0, size, sizes)]
     return t.split(x, sizes, axis)
-
-
-def _unbind(t: Torch, x: Operand, axis: int) -> list[str]:
-    return [t.select(x, axis, at) for at in range(in_pieces(t.size(x, axis)))]
 
 
 def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> str:
@@ -131,11 +122,7 @@ def _best(kind: Literal["max", "min"]) -> Handler:
 
 def _place(sign: float) -> Handler:
     """Return a handler of the index of the largest element of an axis or of all; with a sign of -1 the smallest."""
-
-    def handle(t: Torch, x: Operand, axis: int | None = None, keep: bool = False) -> str:
-        return t.argmax(t.affine(x, sign, 0.0), axis, keep)
-
-    return handle
+    return lambda t, x, axis=None, keep=False: t.argmax(x, axis, keep, sign=sign)
 
 
 def _var(t: Torch, x: Operand, axes: Any, less: float, keep: bool) -> str:
@@ -168,14 +155,6 @@ def _root(handler: Handler) -> Handler:
 def _var_mean(t: Torch, x: Operand, axes: Any, *, correction: float | None, keepdim: bool) -> list[str]:
     variance = _corrected(t, x, axes, correction=correction, keepdim=keepdim)
     return [variance, _reduce("mean")(t, x, axes, keepdim)]
-
-
-def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool) -> str:
-    """ln(sum(exp(x))), computed from x less its maximum, so that nothing overflows."""
-    most = t.reduce("max", x, axes, keep=True)
-    total = t.reduce("sum", t.apply("exp", t.binary("sub", x, most)), axes, keep=True)
-    y = t.binary("add", t.apply("log", total), most)
-    return y if keep else t.squeeze(y, axes)
 
 
 def _reduce(kind: Any) -> Handler:
@@ -254,10 +233,10 @@ HANDLERS: dict[str, Handler] = {
     "aten.slice.Tensor": _slice,
     "aten.narrow.default": lambda t, x, axis, start, size: _slice(t, x, axis, start, start + size),
     "aten.flip.default": _flip,
-    "aten.chunk.default": _chunk,
+    "aten.chunk.default": lambda t, x, count, axis: _split(t, x, -(-t.size(x, axis) // count), axis),
     "aten.split.Tensor": _split,
     "aten.split_with_sizes.default": _split,
-    "aten.unbind.int": _unbind,
+    "aten.unbind.int": lambda t, x, axis: [t.select(x, axis, at) for at in range(in_pieces(t.size(x, axis)))],
     "aten.cat.default": _cat,
     "aten.stack.default": lambda t, xs, axis: t.stack(xs, axis),
     "aten.expand.default": _expand,
@@ -280,7 +259,7 @@ HANDLERS: dict[str, Handler] = {
     **{f"aten.var.{kind}": handler for kind, handler in _VAR.items()},
     **{f"aten.std.{kind}": _root(handler) for kind, handler in _VAR.items()},
     "aten.var_mean.correction": _var_mean,
-    "aten.logsumexp.default": _log_sum,
+    "aten.logsumexp.default": Torch.log_sum_exp,
     "aten.mean.dim": _reduce("mean"),
     "aten.mean.default": _reduce("mean"),
     "aten.sum.dim_IntList": _reduce("sum"),

@@ -171,7 +171,7 @@ def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
     content, keys = load(head, _rebuild), load(head, _rebuild)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise SourceError(f"{origin}: its list of storages is damaged")
-    storages = {storage.key: storage for storage in _storages(content)}
+    storages = {tensor.storage.key: tensor.storage for _, tensor in _walk(content, {})}
     places: dict[str, tuple[int, int]] = {}
     at = head.tell()
     with path.open("rb") as file:
@@ -254,10 +254,6 @@ def _of_module(module: Built) -> list[tuple[str, Any]]:
         inner = [part for part in parts if isinstance(part, dict)]
         children += [pair for part in inner or (state,) for pair in part.items()]
     return [(str(key), value) for key, value in children]
-
-
-def _storages(content: Any) -> Iterator[Storage]:
-    yield from (tensor.storage for _, tensor in _walk(content, {}))
 
 
 def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor:

@@ -318,31 +318,26 @@ class _Reader:
 
     def _argument(self, argument: Mapping[str, Any]) -> Any:
         kind, value = _only(argument)
-        if kind in ("as_float", "as_floats"):  # JSON has no infinite number: a word
-            return [*map(float, value)] if isinstance(value, list) else float(value)
         if kind in _PLAIN:
             return value
-        if kind == "as_none":
-            return None
-        if kind == "as_tensor":
-            return self._value(_at(value, str, "name"))
-        if kind == "as_tensors":
-            return [self._value(_at(one, str, "name")) for one in _list(value, dict)]
-        if kind == "as_optional_tensors":
-            return [self._argument(one) for one in _list(value, dict)]
-        if kind == "as_sym_int":
-            return self._size(value)
-        if kind == "as_sym_ints":
-            return [self._size(one) for one in _list(value, dict)]
-        if kind == "as_scalar_type":
-            return self._type(_at(value, int))
-        if kind == "as_device":
-            return self.torch.device("cpu")
-        if kind == "as_layout":
-            return self.torch.strided
-        if kind == "as_memory_format":
-            return self.torch.preserve_format
-        raise SourceError(f"{self.origin}: an argument of an unknown kind: {brief(kind)}")
+        readers: dict[str, Callable[[], Any]] = {
+            # JSON has no infinite number: a word
+            "as_float": lambda: float(value),
+            "as_floats": lambda: [*map(float, value)],
+            "as_none": lambda: None,
+            "as_tensor": lambda: self._value(_at(value, str, "name")),
+            "as_tensors": lambda: [self._value(_at(one, str, "name")) for one in _list(value, dict)],
+            "as_optional_tensors": lambda: [self._argument(one) for one in _list(value, dict)],
+            "as_sym_int": lambda: self._size(value),
+            "as_sym_ints": lambda: [self._size(one) for one in _list(value, dict)],
+            "as_scalar_type": lambda: self._type(_at(value, int)),
+            "as_device": lambda: self.torch.device("cpu"),
+            "as_layout": lambda: self.torch.strided,
+            "as_memory_format": lambda: self.torch.preserve_format,
+        }
+        if kind not in readers:
+            raise SourceError(f"{self.origin}: an argument of an unknown kind: {brief(kind)}")
+        return readers[kind]()
 
     def _size(self, size: Mapping[str, Any]) -> Any:
         return self._value(_at(size, str, "as_name")) if "as_name" in size else _at(size, int, "as_int")
