@@ -5,10 +5,9 @@ The meaning of each is a model in the core's own language.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from inspect import Parameter, Signature
 from typing import Any, ClassVar
 
@@ -67,9 +66,9 @@ class Recurrent(Op):
     lengths: bool = False
     initial: bool = False
 
-    @abstractmethod
     def attributes(self) -> dict[str, int]:
-        """ONNX's attributes that this operator alone has."""
+        """Return ONNX's attributes that this operator alone has."""
+        return {}
 
     @property
     def reversed_directions(self) -> tuple[bool, ...]:
@@ -159,7 +158,7 @@ class Recurrent(Op):
     @classmethod
     def flags(cls) -> tuple[str, ...]:
         """Return the fields that are yes or no."""
-        return ("bias", "lengths", "initial")
+        return tuple(field.name for field in fields(cls) if field.default is False)
 
 
 @dataclass(frozen=True)
@@ -179,10 +178,6 @@ class LSTM(Recurrent):
     def roles(self) -> tuple[str, ...]:
         return (*super().roles(), *(["P"] if self.peephole else []))
 
-    @classmethod
-    def flags(cls) -> tuple[str, ...]:
-        return (*super().flags(), "coupled", "peephole")
-
 
 @dataclass(frozen=True)
 class GRU(Recurrent):
@@ -196,10 +191,6 @@ class GRU(Recurrent):
     def attributes(self) -> dict[str, int]:
         return {"linear_before_reset": 1} if self.reset_after else {}
 
-    @classmethod
-    def flags(cls) -> tuple[str, ...]:
-        return (*super().flags(), "reset_after")
-
 
 @dataclass(frozen=True)
 class RNN(Recurrent):
@@ -207,9 +198,6 @@ class RNN(Recurrent):
 
     name = "onnx.RNN"
     gates = 1
-
-    def attributes(self) -> dict[str, int]:
-        return {}
 
 
 @lru_cache(maxsize=256)
@@ -241,11 +229,8 @@ def meaning(op: Recurrent, types: Types) -> Graph:
 
 def _by_direction(value: Value, count: int) -> list[Value]:
     """Return each direction's part of an operand."""
-    return (
-        [reshape(part, *part.shape[1:]) for part in split(value, count, axis=0)]
-        if count > 1
-        else [reshape(value, *value.shape[1:])]
-    )
+    parts = split(value, count, axis=0) if count > 1 else [value]
+    return [reshape(part, *part.shape[1:]) for part in parts]
 
 
 def _direction(
@@ -263,7 +248,7 @@ def _direction(
     ]
     (_, batch, width), units = shapes["x"], shapes["R"][-1]
     rows = op.gates * units
-    step = _STEPS[op.name](op, applied)
+    step = partial(_STEPS[op.name], op, applied)
     names = {"W": (rows, width), "R": (rows, units), "Wb": (rows,), "Rb": (rows,), "P": (3 * units,)}
     static: dict[str, Value] = {role: own[role] for role in ("W", "R", "P") if role in own}
     if op.bias:
@@ -299,42 +284,33 @@ def _sums(operands: Mapping[str, Value], gates: int) -> tuple[list[Value], list[
     return list(split(wx, gates)), list(split(rh, gates))
 
 
-def _lstm(op: Any, f: Sequence[Function]) -> Callable[..., dict[str, Value]]:
-    def step(**operands: Value) -> dict[str, Value]:
-        sums = {gate: w + r for gate, w, r in zip(LSTM_ORDERS["onnx"], *_sums(operands, 4), strict=True)}
-        seen = dict(zip("iof", split(operands["P"], 3, axis=0), strict=True)) if op.peephole else {}
-        before = {gate: sums[gate] + p * operands["c"] for gate, p in seen.items() if gate != "o"}
-        i = f[0](before.get("i", sums["i"]))
-        forget = 1 - i if op.coupled else f[0](before.get("f", sums["f"]))
-        c = forget * operands["c"] + i * f[1](sums["g"])
-        o = f[0](sums["o"] + seen["o"] * c if seen else sums["o"])
-        return {"h": o * f[2](c), "c": c}
-
-    return step
+def _lstm(op: Any, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+    sums = {gate: w + r for gate, w, r in zip(LSTM_ORDERS["onnx"], *_sums(operands, 4), strict=True)}
+    seen = dict(zip("iof", split(operands["P"], 3, axis=0), strict=True)) if op.peephole else {}
+    before = {gate: sums[gate] + p * operands["c"] for gate, p in seen.items() if gate != "o"}
+    i = f[0](before.get("i", sums["i"]))
+    forget = 1 - i if op.coupled else f[0](before.get("f", sums["f"]))
+    c = forget * operands["c"] + i * f[1](sums["g"])
+    o = f[0](sums["o"] + seen["o"] * c if seen else sums["o"])
+    return {"h": o * f[2](c), "c": c}
 
 
-def _gru(op: Any, f: Sequence[Function]) -> Callable[..., dict[str, Value]]:
-    def step(**operands: Value) -> dict[str, Value]:
-        order = GRU_ORDERS["onnx"]
-        wx, rh = (dict(zip(order, parts, strict=True)) for parts in _sums(operands, 3))
-        z, r = f[0](wx["z"] + rh["z"]), f[0](wx["r"] + rh["r"])
-        if op.reset_after:
-            n = f[1](wx["n"] + r * rh["n"])
-        else:
-            matrix = split(operands["R"], 3, axis=0)[order.index("n")]
-            bias = [split(operands["Rb"], 3, axis=0)[order.index("n")]] if op.bias else []
-            n = f[1](wx["n"] + linear(r * operands["h"], matrix, *bias))
-        return {"h": z * operands["h"] + (1 - z) * n}
-
-    return step
+def _gru(op: Any, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+    order = GRU_ORDERS["onnx"]
+    wx, rh = (dict(zip(order, parts, strict=True)) for parts in _sums(operands, 3))
+    z, r = f[0](wx["z"] + rh["z"]), f[0](wx["r"] + rh["r"])
+    if op.reset_after:
+        n = f[1](wx["n"] + r * rh["n"])
+    else:
+        matrix = split(operands["R"], 3, axis=0)[order.index("n")]
+        bias = [split(operands["Rb"], 3, axis=0)[order.index("n")]] if op.bias else []
+        n = f[1](wx["n"] + linear(r * operands["h"], matrix, *bias))
+    return {"h": z * operands["h"] + (1 - z) * n}
 
 
-def _rnn(op: Any, f: Sequence[Function]) -> Callable[..., dict[str, Value]]:
-    def step(**operands: Value) -> dict[str, Value]:
-        ((wx,), (rh,)) = _sums(operands, 1)
-        return {"h": f[0](wx + rh)}
-
-    return step
+def _rnn(op: Any, f: Sequence[Function], **operands: Value) -> dict[str, Value]:
+    ((wx,), (rh,)) = _sums(operands, 1)
+    return {"h": f[0](wx + rh)}
 
 
 _STEPS = {"onnx.LSTM": _lstm, "onnx.GRU": _gru, "onnx.RNN": _rnn}

@@ -25,16 +25,7 @@ from lstmc.importers.read.torch_file import PACKAGE, entries, hints, read_torch
 from lstmc.importers.read.torch_program import is_program, read_program
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import KerasRuntime, OnnxRuntime, TorchLayers, TorchProgram
-from lstmc.importers.sources import (
-    HostNet,
-    ImportOptions,
-    NetSource,
-    Runtime,
-    Source,
-    SourceNet,
-    head_of,
-    net_sources,
-)
+from lstmc.importers.sources import HostNet, ImportOptions, NetSource, Runtime, Source, SourceNet, head_of, net_sources
 from lstmc.importers.torch_export import exported
 from lstmc.importers.zoo import recipe_of
 from lstmc.ops import Array

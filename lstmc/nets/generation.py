@@ -139,14 +139,20 @@ def sample_id(probabilities: Array, temperature: float, rng: np.random.Generator
     return int(rng.choice(p.size, p=weights / weights.sum()))
 
 
+def _possible(
+    shapes: Mapping[str, tuple[int, ...]], net: str, kind: str, option: str, name: str | None
+) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of inputs or outputs; only that of the one that an option names, if it does."""
+    if name is not None and name not in shapes:
+        argument, hint = Argument(option, name), nearest_or_all(name, shapes)
+        raise BackendError(f"{argument}: {net} has no such {kind}{hint}", arguments=(argument,))
+    return shapes if name is None else {name: shapes[name]}
+
+
 def _ids_input(steps: Steps, net: str, feed: str | None) -> str:
     """Return the input that takes the ids: it must be one number, and the others must be known."""
-    possible = {name: shape for name, shape in steps.inputs.items() if name != CONTINUES}
-    if feed is not None:
-        if feed not in possible:
-            argument, hint = Argument("feed", feed), nearest_or_all(feed, possible)
-            raise BackendError(f"{argument}: {net} has no such input{hint}", arguments=(argument,))
-        possible = {feed: possible[feed]}
+    shapes = {name: shape for name, shape in steps.inputs.items() if name != CONTINUES}
+    possible = _possible(shapes, net, "input", "feed", feed)
     if len(possible) != 1:
         raise BackendError(
             f"{net}: expected one input for the ids, besides one called {CONTINUES}, found"
@@ -160,12 +166,7 @@ def _ids_input(steps: Steps, net: str, feed: str | None) -> str:
 
 def _probabilities(steps: Steps, net: str, symbols: Vocabulary, read: str | None) -> str:
     """Return the output that has a probability for each symbol."""
-    possible: Mapping[str, tuple[int, ...]] = steps.outputs
-    if read is not None:
-        if read not in possible:
-            argument, hint = Argument("read", read), nearest_or_all(read, possible)
-            raise BackendError(f"{argument}: {net} has no such output{hint}", arguments=(argument,))
-        possible = {read: possible[read]}
+    possible = _possible(steps.outputs, net, "output", "read", read)
     count = len(symbols.symbols)
     fitting = [name for name, shape in possible.items() if shape and prod(shape) == shape[-1] == count]
     if not fitting:

@@ -19,7 +19,7 @@ from math import prod
 
 from lstmc.importers.ir.net import Net, body_of, with_body
 from lstmc.importers.ir.ops import Einsum, Expand, Normalize, Permute
-from lstmc.importers.ir.values import OpenSize, Shape, result_shapes
+from lstmc.importers.ir.values import OpenSize, Shape, Weight, result_shapes
 from lstmc.ir import Scan
 from lstmc.ops import Add, Binary, Concat, Conv, Input, Linear, Op, Reshape
 from lstmc.ops.base import AlongAxis
@@ -167,8 +167,8 @@ class _Layout:
         """Return the laid out net, with its outputs as they come or with these values."""
         following = {*self.source.states.values()}
         for name, value in self.source.outputs.items():  # a state comes out as it goes in
-            if name in following and self.order[value] != tuple(range(len(self.order[value]))):
-                plain = tuple(range(len(self.order[value])))
+            if name in following and self.order[value] != self._plain(value):
+                plain = self._plain(value)
                 self.name[value] = self._aligned(value, plain, self.source.producers[value])
                 self.order[value] = plain
         outputs = outputs or {name: self.name[value] for name, value in self.source.outputs.items()}
@@ -186,6 +186,10 @@ class _Layout:
             self.params | {name: self.params[own] for own, name in names.items()},
             axes={name: order for name, order in axes.items() if order != tuple(range(len(order)))},
         )
+
+    def _plain(self, value: str) -> Order:
+        """Return the source's order of a value's axes."""
+        return tuple(range(len(self.order[value])))
 
     def _names_of_params(self, read: set[str]) -> dict[str, str]:
         """Return the source's name of each parameter in another order or shape, where nothing reads that parameter."""
@@ -212,7 +216,7 @@ class _Layout:
         elif isinstance(op, Binary):
             self._binary(step)
         elif isinstance(op, Conv | Pool):
-            operands = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in step.inputs]
+            operands = [self._aligned(value, self._plain(value), step) for value in step.inputs]
             self._put(op, operands, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
         elif isinstance(op, Scan):
             self._scan(op, step)
@@ -269,13 +273,8 @@ class _Layout:
         axes = tuple(current.index(axis) for axis in order)
         shape = tuple(self.shapes[name][axis] for axis in axes)
         if name in self.params:
-            permuted = f"{name}_{''.join(map(str, axes))}"
-            self.params[permuted], self.derived[permuted] = self.params[name].transposed(*axes), name
-            self.shapes[permuted], self.order[permuted], self.name[permuted] = (
-                self.params[permuted].shape,
-                order,
-                permuted,
-            )
+            permuted = self._derived(name, "".join(map(str, axes)), self.params[name].transposed(*axes))
+            self.order[permuted], self.name[permuted] = order, permuted
             return permuted
         wide = [axis for axis in axes if self.shapes[name][axis] != 1]
         if wide == sorted(wide):
@@ -326,10 +325,13 @@ class _Layout:
         if name not in self.params or not self.source.time or not first:
             return name
         sizes = self.params[name].shape[first:]
-        reshaped = f"{name}_{'x'.join(map(str, sizes))}"
-        self.params[reshaped], self.derived[reshaped] = self.params[name].reshaped(*sizes), name
-        self.shapes[reshaped] = sizes
-        return reshaped
+        return self._derived(name, "x".join(map(str, sizes)), self.params[name].reshaped(*sizes))
+
+    def _derived(self, name: str, hint: str, weight: Weight) -> str:
+        """Add a parameter that is another one in another order or shape, and return its name."""
+        derived = f"{name}_{hint}"
+        self.params[derived], self.derived[derived], self.shapes[derived] = weight, name, weight.shape
+        return derived
 
     def _scan(self, op: Scan, step: Step) -> None:
         """Lay out the body separately, with its inputs and outputs in their own order."""
@@ -337,7 +339,7 @@ class _Layout:
         inner = _Layout(body, {name: tuple(range(len(shape))) for name, shape in body.inputs.items()})
         outputs = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in body.outputs.items()}
         operands = [
-            value if op.role(i) == "weight" else self._aligned(value, tuple(range(len(self.order[value]))), step)
+            value if op.role(i) == "weight" else self._aligned(value, self._plain(value), step)
             for i, value in enumerate(step.inputs)
         ]
         moved, weights = with_body(replace(step, inputs=tuple(operands)), op, inner.net(outputs))
@@ -372,8 +374,5 @@ class _Layout:
         sizes = iter(self.shapes[name])
         shape = tuple(next(sizes) if axis >= missing else 1 for axis in order)[lead:]
         if name in self.params:
-            reshaped = f"{name}_{'x'.join(map(str, shape))}"
-            self.params[reshaped], self.derived[reshaped] = self.params[name].reshaped(*shape), name
-            self.shapes[reshaped] = self.params[reshaped].shape
-            return reshaped
+            return self._derived(name, "x".join(map(str, shape)), self.params[name].reshaped(*shape))
         return self._insert(Reshape(shape), name, tuple(range(len(shape))), "spread", step.loc)

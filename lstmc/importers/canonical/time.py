@@ -364,7 +364,7 @@ class Frames:
         if not reach:  # each frame alone: an image of one row
             names = [frames]
             rows = self.one(Reshape((self.time, n, channels, 1, features)), *names, hint=f"{frames}_rows", step=step)
-            roles = [self._param(weight, step) for weight in weights]
+            roles = [self.builder.param(weight, f"{step.outputs[0]}_weight") for weight in weights]
             y = self.one(turned, rows, *roles, hint=f"{step.outputs[0]}_rows", step=step)
             t, n, out, _, columns = self.shapes[y]
             return self.one(Reshape((t, n, out, columns)), y, hint=f"{step.outputs[0]}_steps", step=step)
@@ -381,13 +381,6 @@ class Frames:
         if dense:
             y = self.one(Reshape((*self.shapes[y], 1)), y, hint=f"{y}_column", step=step)
         return y
-
-    def _param(self, weight: Weight, step: Step) -> str:
-        name = next((name for name, other in self.params.items() if other == weight and "/" not in name), None)
-        if name is None:
-            name = self.builder.fresh(f"{step.outputs[0]}_weight")
-            self.builder.hold({name: weight})
-        return name
 
     @staticmethod
     def _dense(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str) -> None:

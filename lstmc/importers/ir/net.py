@@ -222,8 +222,8 @@ def body_of(scan: Scan, weights: Sequence[Weight], constants: Mapping[Leaf, Weig
     params = dict(zip((arg.name for arg in scan.of_role("weight", args)), weights, strict=True))
     params |= {node.name: constants[node.op] for node in scan.body if isinstance(node.op, Full)}
     leaves: dict[str, Leaf] = {arg.name: Input(arg.types[0].shape) for arg in args if arg.name not in params}
-    leaves |= {name: Param(weight.shape) for name, weight in params.items()}
     shapes = {name: t.shape for node in scan.body for name, t in zip(node.names, node.types, strict=True)}
+    leaves |= {name: Param(shapes[name]) for name in params}
     outputs = [*scan.next_states, *(output._replace(name=f"y_{output.name}") for output in scan.step_outputs)]
     results = [(output, scan.body.value_name(output.ref)) for output in outputs]
     return Net(_graph(scan.body.name, leaves, [*steps_of(scan.body)], shapes, results), "", params)
