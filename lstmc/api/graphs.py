@@ -8,7 +8,8 @@ from lstmc.api.models import AnyModel, DimensionSize, Phase, backend_of, phase_g
 from lstmc.api.options import CompileOptions, options_of
 from lstmc.backend import Backend
 from lstmc.errors import Argument, PassError
-from lstmc.ir import Graph, Stage
+from lstmc.ir import Graph, Scan, Stage, node_work, precomputed_nodes
+from lstmc.ops import Work
 from lstmc.passes import Pass, PassList, Time
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
 from lstmc.text import whole
@@ -70,6 +71,26 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
     ['roll_up', 'simplify:1', 'cse:1', 'dead:1']
     """
     return all_passes(backend_of(backend, target), target, form).names
+
+
+def costs_by_op(graph: Graph) -> dict[str, Work]:
+    """Return the work of a forward pass by the names of ops, over all steps of scans; weights are there.
+
+    >>> from lstmc.api import costs_by_op, graph_after
+    >>> costs_by_op(graph_after("rnn", T=2, N=1, D=3, H=3))["linear"].multiply_adds
+    36
+    """
+    costs, weights = dict[str, Work](), precomputed_nodes(graph)
+    for node in graph:
+        if type(node.op) is Scan:
+            steps = [(node.op.body, node.op.length - 1), (node.op.first or node.op.body, 1)]
+            parts = [(name, work * count) for body, count in steps for name, work in costs_by_op(body).items()]
+        else:
+            parts = [(node.op.name, node_work(graph, node))]
+        for name, work in parts:
+            if work != Work() and node.name not in weights:
+                costs[name] = costs.get(name, Work()) + work
+    return costs
 
 
 def explanation(graph: Graph, backend: str | Backend | None = None) -> str:

@@ -2,7 +2,7 @@
 
 from lstmc.api.compiling import compile, compile_model
 from lstmc.api.converting import Conversion, convert, convert_model
-from lstmc.api.graphs import explanation, graph_after, model_graph, pass_names
+from lstmc.api.graphs import costs_by_op, explanation, graph_after, model_graph, pass_names
 from lstmc.api.installed import LibraryCell, ListedTarget, check_sizes, findings, library_cell, targets
 from lstmc.api.models import AnyModel, Phase, trained_weights, widest_phase, writer_of
 from lstmc.api.net import Net
@@ -32,6 +32,7 @@ __all__ = [
     "compile_model",
     "convert",
     "convert_model",
+    "costs_by_op",
     "explanation",
     "export_training",
     "findings",

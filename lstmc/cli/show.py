@@ -5,16 +5,26 @@ HTML, and the curves of several runs as a diagram.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lstmc.api import compile_model, explanation, model_graph, pass_names, scan_lines, widest_phase
+from lstmc.api import (
+    compile_model,
+    costs_by_op,
+    explanation,
+    model_graph,
+    pass_names,
+    scan_lines,
+    widest_phase,
+)
+from lstmc.backend import target_of
 from lstmc.cli.arguments import ComparisonWeights, GraphArguments, ModelArguments, TargetArguments, compile_options
 from lstmc.cli.commands import argument, option
-from lstmc.cli.console import out
+from lstmc.cli.console import out, table
 from lstmc.cli.options import (
     CellOption,
     FormOption,
@@ -30,6 +40,7 @@ from lstmc.dsl import print_python
 from lstmc.errors import DataError, DrawingError
 from lstmc.files.output import write_files
 from lstmc.ir import Stage, print_graph
+from lstmc.ops import Price, Work
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
 from lstmc.runs.drawing import plot_runs
 from lstmc.text import escaped
@@ -55,11 +66,10 @@ class DrawingArguments:
     ] = STEPS
 
 
-def show_command(
-    *,
-    model: ModelArguments,
-    target: TargetArguments,
-    drawing: DrawingArguments,
+@dataclass(frozen=True)
+class ShownArguments:
+    """Which graph is shown, and what of it."""
+
     after: Annotated[
         str | None,
         option(
@@ -67,13 +77,22 @@ def show_command(
             "Stop after this pass: its name, cse:2 for its second run, or its number.",
             autocompletion=complete_passes,
         ),
-    ] = None,
-    stage: Annotated[Stage | None, option("--stage", "Show the graph at the end of this stage.")] = None,
-    graph: GraphArguments,
-    passes: Annotated[bool, option("--passes", "List the passes instead, by the names that --after takes.")] = False,
+    ] = None
+    stage: Annotated[Stage | None, option("--stage", "Show the graph at the end of this stage.")] = None
+    passes: Annotated[bool, option("--passes", "List the passes instead, by the names that --after takes.")] = False
     python: Annotated[
         bool, option("--python", "Print a Python file with the graph's cells and model, of these sizes.")
-    ] = False,
+    ] = False
+    costs: Annotated[bool, option("--costs", "Print what a pass of the net computes and moves, by operation.")] = False
+
+
+def show_command(
+    *,
+    model: ModelArguments,
+    target: TargetArguments,
+    drawing: DrawingArguments,
+    shown: ShownArguments,
+    graph: GraphArguments,
 ) -> None:
     """Print a model's graph as text, or draw it: as it was written, after a pass, or at the end of a stage.
 
@@ -94,34 +113,48 @@ def show_command(
     lstmc show --cell gru -D T=50 -D N=1 -D D=4 -D H=4 --unrolled -o gru.pdf
     lstmc show --passes --target flat
     lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --python
+    lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --costs --target opencv
     lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --target caffe-fused
     ```
     """
-    to, rolled = drawing.to, drawing.rolled
-    if rolled and after is not None:
+    if drawing.rolled and shown.after is not None:
         raise DrawingError("expected --rolled or --after PASS, found both")
-    if to is not None and (passes or python):
-        raise DrawingError(f"-o writes a diagram: found --{'passes' if passes else 'python'} too")
-    backend = target.chosen_backend()
-    names = pass_names(target.target, backend, graph.form) if passes or rolled is False else []
-    if passes:
-        for number, name in enumerate(names, 1):
+    lists = [name for name in ("passes", "python", "costs") if getattr(shown, name)]
+    if drawing.to is not None and lists:
+        raise DrawingError(f"-o writes a diagram: found --{lists[0]} too")
+    if shown.passes:
+        for number, name in enumerate(pass_names(target.target, target.chosen_backend(), graph.form), 1):
             out.print(f"{number:3} {name}")
-        return
-    if rolled is False and after is None and stage is None:
-        after = names[-1]  # a target's own layers may hold all steps: no stage is named
+    else:
+        _show_graph(model, target, drawing, shown, graph)
+
+
+def _show_graph(
+    model: ModelArguments,
+    target: TargetArguments,
+    drawing: DrawingArguments,
+    shown: ShownArguments,
+    graph: GraphArguments,
+) -> None:
+    backend, after, stage = target.chosen_backend(), shown.after, shown.stage
+    if (drawing.rolled is False or shown.costs) and after is None and stage is None:
+        # a target's own layers may hold all steps: no stage is named
+        after = pass_names(target.target, backend, graph.form)[-1]
     as_written, phase = after is None and stage is None, graph.phase.phase if graph.phase else None
     own = {"step": graph.step, "form": graph.form, "time": graph.time}
     options = compile_options(target, model.sizes, backend=backend, phase=phase or "deploy", **own)
     first = replace(options, phase="all") if as_written and phase is None else options
     source = model.source()
     result = model_graph(source, first, after, stage)
-    if to is not None:
+    if drawing.to is not None:
         drawn = Drawing.from_graph(result, drawing.steps)
         boxes, arrows = len(drawn.picture.boxes), len(drawn.picture.arrows)
-        out.print(f"{drawn.save(to)}: {boxes} boxes, {arrows} arrows")
+        out.print(f"{drawn.save(drawing.to)}: {boxes} boxes, {arrows} arrows")
         return
-    if python:
+    if shown.costs:
+        _print_costs(costs_by_op(result), backend.price(target_of(backend, target.target)))
+        return
+    if shown.python:
         typer.echo(print_python(result), nl=False)
         return
     typer.echo(escaped(print_graph(result)), nl=False)
@@ -131,6 +164,21 @@ def show_command(
     lines = explanation(result, backend).splitlines()
     lines += [f"state {state} of %{scan}: {text}" for scan, state, text in states]
     typer.echo("".join(f"# {line}".rstrip() + "\n" for line in lines), nl=False)
+
+
+def _print_costs(costs: Mapping[str, Work], price: Price | None) -> None:
+    """Print the work of each op, the largest first, and of all; in seconds too where the target's price is known."""
+    columns = ["operation", "launches", "multiply-adds", "other operations", "bytes"]
+    rows = table("", *columns, *(["microseconds"] if price else []), key="costs", texts={"microseconds": ".3g"})
+
+    def row(name: str, work: Work) -> None:
+        seconds = [1e6 * price.seconds(work)] if price else []
+        rows.add_row(name, work.launches, work.multiply_adds, work.operations, work.bytes, *seconds)
+
+    for name, work in sorted(costs.items(), key=lambda item: (-item[1].flops, -item[1].bytes, item[0])):
+        row(name, work)
+    row("in all", sum(costs.values(), Work()))
+    out.print(rows)
 
 
 PICTURES = (".png", ".svg", ".pdf")

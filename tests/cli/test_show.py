@@ -155,6 +155,20 @@ def test_show_says_of_each_state_whether_it_is_linear(lstmc: LSTMC) -> None:
     assert "#" not in "".join(line[0] for line in ended.out.splitlines())
 
 
+def test_show_prints_what_a_pass_of_a_net_computes_and_moves(lstmc: LSTMC) -> None:
+    sizes = [text for size in ("T=20", "N=1", "D=5", "H=8") for text in ("-D", size)]
+    in_c = lstmc("show", "--cell", "gru", *sizes, "--costs", "--backend", "c").out.splitlines()
+    assert in_c[0].split() == ["operation", "launches", "multiply-adds", "other", "operations", "bytes"]
+    products = 3 * 8 * (5 + 8)
+    moved = 4 * (products + (5 + 24 + 24) + (8 + 16) + (8 + 8))  # x, bias and result; of two gates; of the third
+    assert in_c[1].split() == ["linear", "3", str(products), "0", f"{moved:,}"]
+    for_opencv = lstmc("show", "--cell", "gru", *sizes, "--costs", "--target", "opencv").out.splitlines()
+    assert for_opencv[0].split()[-1] == "microseconds"
+    launches, in_all, *_, microseconds = (number.replace(",", "") for number in for_opencv[-1].split()[2:])
+    assert int(in_all) == 20 * products - 3 * 8 * 8  # h begins as zeros
+    assert 2 * int(launches) > float(microseconds) > 1.8 * int(launches)
+
+
 def test_show_lists_the_passes_of_a_target(lstmc: LSTMC) -> None:
     ended = lstmc("show", "--passes", "--target", "flat")
     assert (ended.code, ended.err) == (0, "")

@@ -41,7 +41,7 @@ def test_rolled_and_after_are_not_both_possible(lstmc: LSTMC, model_file: Path) 
     assert (ended.code, ended.err) == (2, "DrawingError: expected --rolled or --after PASS, found both\n")
 
 
-@pytest.mark.parametrize("option", ["--python", "--passes"])
+@pytest.mark.parametrize("option", ["--python", "--passes", "--costs"])
 def test_a_diagram_is_no_text(lstmc: LSTMC, model_file: Path, option: str) -> None:
     ended = lstmc("show", str(model_file), *SIZES, option, "-o", "net.svg")
     assert (ended.code, ended.err) == (2, f"DrawingError: -o writes a diagram: found {option} too\n")
