@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import add
 
 __all__ = ["Price", "Work"]
 
@@ -20,15 +21,10 @@ class Work:
     launches: int = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(
-            self.multiply_adds + other.multiply_adds,
-            self.operations + other.operations,
-            self.bytes + other.bytes,
-            self.launches + other.launches,
-        )
+        return Work(*map(add, vars(self).values(), vars(other).values()))
 
     def __mul__(self, times: int) -> Work:
-        return Work(times * self.multiply_adds, times * self.operations, times * self.bytes, times * self.launches)
+        return Work(*(times * each for each in vars(self).values()))
 
     @property
     def flops(self) -> int:
