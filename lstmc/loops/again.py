@@ -1,6 +1,4 @@
-"""How a pass goes over large states: recomputing values instead of keeping them for every step, in place, and with all
-steps of one part of the states before the next part.
-"""
+"""The memory of large states: recomputed instead of kept for every step, updated in place, computed part by part."""
 
 from __future__ import annotations
 
@@ -18,21 +16,21 @@ from lstmc.ops import Arg, Full, Linear
 C = TypeVar("C", bound=Call)
 W = TypeVar("W", bound=Call | Loop)
 WINDOW = 2**17
-"""Floats of a row that the steps of a chunk compute again, at most: half of a second cache of 1 MiB."""
+"""The largest number of floats of a row that the steps of a chunk recompute: half of a second-level cache of 1 MiB."""
 FEWEST, MOST = 4, 64  # steps of a chunk
 
 
 class Recomputation:
     """The values of a body that are larger than all their operands, so that recomputing them moves less memory.
 
-    An outer product is, and a state that one is added to. ``states`` has those of the states, with what they are after
-    a step: they are kept each ``chunk`` steps, and computed again in between. ``larger`` are all such values, but for
-    those that are cheap; ``chunk`` is 0 where no state is one, and longer where states are in ``parts``.
+    Examples are an outer product, and a state to which an outer product is added. ``states`` maps each such state to
+    its value after the step: such states are kept every ``chunk`` steps, and recomputed in between. ``larger`` are all
+    such values, except cheap ones. ``chunk`` is 0 if there is no such state, and longer if states are in ``parts``.
     """
 
     def __init__(self, body: Graph, following: Mapping[Ref, Ref], outputs: Iterable[Ref], parts: int = 1) -> None:
         self._body, self._values = body, Values(body, {})
-        # an output holds every step anyway; so does the operand of a product, whose weights' gradient reads all steps
+        # an output has every step anyway; so has a product's operand: the gradient of the weights reads all steps
         whole = {self._values.origin(ref)[0] for ref in outputs}
         whole |= {self._values.origin(body.args(node.name)[0])[0] for node in body if isinstance(node.op, Linear)}
         self.states = {
@@ -53,9 +51,10 @@ class Recomputation:
         return sum(self._body.type(ref).size for ref in refs)
 
     def _larger(self) -> set[Ref]:
-        """Return the values of elementwise ops with more elements than what they are computed from in the end."""
+        """Return the values of elementwise ops that have more elements than the values from which they can be
+        recomputed."""
         larger = set()
-        reads: dict[str, frozenset[Ref]] = {}  # of each node: what has to be there of every step to compute it again
+        reads: dict[str, frozenset[Ref]] = {}  # node -> the values that must be kept for every step to recompute it
         for node in self._body:
             ref, own = Ref(node.name), frozenset([Ref(node.name)])
             read = frozenset[Ref]().union(*(reads[arg.node] for arg in self._body.args(node.name)))
@@ -72,10 +71,10 @@ class Recomputation:
 def in_place(
     works: Sequence[C | Loop], before: Array, after: Array, buffer: Callable[[Array], Array]
 ) -> list[C | Loop]:
-    """Return the work of a step with a state ``after`` it in the memory of the state ``before`` it.
+    """Return the work of a step with the new state ``after`` in the memory of the old state ``before``.
 
-    Where something needs the old elements when new ones are there already, the new ones have a ``buffer`` of their own,
-    and are copied at the end.
+    If something reads old elements after new ones are written, the new state is computed in ``buffer``, and copied at
+    the end.
     """
     if _may_be_one(works, before, after):
         return [with_array(work, after, before) for work in works]
@@ -88,7 +87,7 @@ def in_place(
 
 
 def _may_be_one(works: Sequence[Call | Loop], before: Array, after: Array) -> bool:
-    """Return whether nothing reads an element of ``before`` once that of ``after`` is written."""
+    """Return whether nothing reads an element of ``before`` after the same element of ``after`` is written."""
     written = False
     for work in works:
         if isinstance(work, Call):
@@ -104,7 +103,8 @@ def _may_be_one(works: Sequence[Call | Loop], before: Array, after: Array) -> bo
 
 
 def same_elements(loop: Loop, before: Array, after: Array) -> bool:
-    """Return whether each element of ``after`` is written by what read that of ``before`` alone, and last."""
+    """Return whether the loop can update a state in place: it writes element i of ``after`` last, and reads only
+    element i of ``before``."""
     seen = False
     for pointer, index in loop.elements:
         place, _ = loop.pointers[pointer]
@@ -121,16 +121,16 @@ def with_array(work: W, old: Array, new: Array) -> W:
     return cast(W, moved)
 
 
-FIRST_CACHE = 2**12  # floats of the states of a part: 16 KiB, as a backward pass has a gradient beside each
+FIRST_CACHE = 2**12  # floats of a part's states: 16 KiB, because a backward pass also has a gradient of each
 MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
 class Phases:
-    """The loops of a step as three: over all steps ``before``, then over the steps of each part, over all steps
-    ``after``.
+    """The loops of a step in three phases: ``before``, over all steps; the loops on large states, over the steps of
+    each part; ``after``, over all steps.
 
-    ``before`` has what the loops on large states need, and ``after`` what needs these.
+    The loops on large states read results of ``before``, and ``after`` reads theirs.
     """
 
     before: tuple[Loop, ...]
@@ -139,9 +139,10 @@ class Phases:
 
 
 def in_phases(works: Sequence[Loop], large: Set[Array], carried: Set[Array]) -> Phases | None:
-    """Return the loops of a step by whether they are on the way from one of ``large`` arrays to another.
+    """Return the loops of a step in phases; the middle phase has all loops between one ``large`` array and another.
 
-    ``carried`` hold something from step to step. None where some array of one step has one place for two phases.
+    ``carried`` arrays keep values from step to step. None if two phases would share an array that has room for a single
+    step.
     """
     reads = [frozenset(place.array for place, _ in work.pointers.values()) for work in works]
     writes = [frozenset(place.array for place, written in work.pointers.values() if written) for work in works]
@@ -160,7 +161,7 @@ def in_phases(works: Sequence[Loop], large: Set[Array], carried: Set[Array]) -> 
 
 
 def _reached(start: Set[int], edges: Sequence[Set[int]]) -> set[int]:
-    """Return the numbers that are reached from some, and these."""
+    """Return the numbers reachable from ``start``, and ``start`` itself."""
     reached, stack = set(start), [*start]
     while stack:
         new = edges[stack.pop()] - reached
@@ -170,7 +171,7 @@ def _reached(start: Set[int], edges: Sequence[Set[int]]) -> set[int]:
 
 
 def crossing(phases: Iterable[Phases]) -> set[Array]:
-    """Return the buffers of one step that one phase writes, and another one uses."""
+    """Return the buffers of one step that one phase writes and another phase uses."""
     uses: dict[Array, set[int]] = {}
     for each in phases:
         for which, works in enumerate((each.before, each.inside, each.after)):
@@ -181,13 +182,13 @@ def crossing(phases: Iterable[Phases]) -> set[Array]:
 
 
 class _Whole(Exception):
-    """Raised for a loop that has no parts."""
+    """Raised for a loop that cannot be divided into parts."""
 
 
 def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Array]) -> list[Phases] | None:
-    """Return the phases with the loops inside on one of so many parts of their elements, in their order.
+    """Return the phases with each loop of the middle phase on one of ``parts`` equal parts of its elements.
 
-    None where a loop needs an element of another part. A sum of all parts gets a ``buffer`` of what each adds.
+    None if a loop needs an element of another part. A sum over all parts gets a ``buffer`` with the sum of each part.
     """
     uses: list[_Use] = []
     try:
@@ -203,7 +204,7 @@ def in_parts(phases: Sequence[Phases], parts: int, buffer: Callable[[Array], Arr
 
 
 def _sums_of_all(loop: Loop, parts: int) -> Iterator[Array]:
-    """Yield the array to which several parts of a loop's elements add."""
+    """Yield each array to whose elements several parts of a loop add."""
     for (pointer, index), (_, own) in zip(loop.elements_by_count(), loop.elements, strict=True):
         place, written = loop.pointers[pointer]
         if written and own is None and _repeats(_cut(index, loop.count, parts)[1], parts) > 1:
@@ -258,7 +259,7 @@ def _with_parts(
 
 
 class _Use(NamedTuple):
-    """The elements of an array that part n uses: from ``first`` to ``last``, both plus ``part.at(n)``."""
+    """The elements of an array that part n uses: ``first + part.at(n)`` to ``last + part.at(n)``."""
 
     array: Array
     written: bool
@@ -267,7 +268,7 @@ class _Use(NamedTuple):
     last: int
 
     def meets(self, other: _Use, parts: int) -> bool:
-        """Return whether two different parts may share an element, one by each use."""
+        """Return whether two different parts may share an element, one part by this use and the other by ``other``."""
         if self.first > other.last + other.part.largest or other.first > self.last + self.part.largest:
             return False
         begins = sorted(self.part.at(part) for part in range(parts))
@@ -276,7 +277,8 @@ class _Use(NamedTuple):
 
 
 def _cut(index: Index, count: int, parts: int) -> tuple[Index, Index]:
-    """Return an index within a part of a loop's elements, and where each part begins, by its number."""
+    """Return an index within a part of a loop's elements, and the index at which each part begins, as a function of its
+    number."""
     unit = count // parts
     low: list[Digit] = []
     high: list[Digit] = []
@@ -297,17 +299,17 @@ def _cut(index: Index, count: int, parts: int) -> tuple[Index, Index]:
 
 
 def _begins(parts: int, size: int) -> Index:
-    """Return where parts of one size begin that follow each other."""
+    """Return where consecutive parts of one size begin."""
     return Index((Digit(1, parts, size),))
 
 
 def _repeats(part: Index, parts: int) -> int:
-    """Return how many parts after each other begin at the same place."""
+    """Return how many consecutive parts begin at the same place."""
     return part.digits[0].divisor if part.digits else parts
 
 
 def _sum_of_parts(parts: Array, whole: Place, loop: Loop, repeats: int, inner: int) -> Loop:
-    """Return the loop that adds up partial sums: ``repeats`` parts for each element of ``whole``."""
+    """Return the loop that adds partial sums: ``repeats`` parts for each element of ``whole``."""
     sum_ = Loop(loop.size, loop.size * repeats, {"p0": (Place(parts), False), "p1": (whole, True)}, independent=False)
     sum_.axis, sum_.arithmetic = (repeats, inner), True
     sum_.summed = sum_.element("p0", counter(parts.size)), sum_.element("p1", None)

@@ -1,5 +1,4 @@
-"""The C++ and the CUDA of generated layers, from their plans by templates: which passes are one kernel on a GPU, and
-the cost of a step there, counted from the plan."""
+"""The C++ and the CUDA of generated layers, rendered from plans by templates; and the cost of a step on a GPU."""
 
 from __future__ import annotations
 
@@ -21,9 +20,9 @@ from lstmc.ops.base import BYTES
 from lstmc.text import quoted
 
 PERSISTENT_WEIGHTS = 2**18
-"""Floats of weights that each block of a persistent kernel reads in a step, at most: see docs/decisions/0036."""
+"""The most floats of weights that each block of a persistent kernel reads in a step: docs/decisions/0036."""
 PERSISTENT_ROWS = 64
-"""Rows of a batch that a persistent kernel is for, at most; ``gpu_functions.h`` has the same number."""
+"""The largest number of rows for a persistent kernel; ``gpu_functions.h`` has the same number."""
 WARP, MOST_THREADS = 32, 512
 
 
@@ -53,16 +52,17 @@ GPUS = (
     Gpu("H100 SXM", _price(3350e9, 66.9e12), 1.98e9, 132, 227 * 1024),
 )
 BYTES_PER_CYCLE = 128
-"""That a multiprocessor reads of its first cache or shared memory, at most (NVIDIA's white papers, Volta to Hopper)."""
+"""The most bytes a cycle that a multiprocessor reads from its first-level cache or shared memory (NVIDIA's white
+papers, Volta to Hopper)."""
 
 
 @dataclass(frozen=True)
 class Persistent:
-    """All steps of a pass as one kernel of blocks of ``threads``, with ``arrays`` as its parameters.
+    """All steps of a pass as one kernel, with blocks of ``threads`` and ``arrays`` as parameters.
 
-    Without ``grid`` each row has a block, which reads all weights. With it all blocks have a share of each row: of a
-    product the columns whose weights they keep in shared memory, a warp for each. They wait for each other after each
-    work. ``width`` is how many threads a row can use.
+    Without ``grid`` each row has a block, which reads all weights. With ``grid`` all blocks share each row: each keeps
+    the weights of some columns of a product in shared memory, and computes each column by a warp; all blocks wait for
+    each other after each work. ``width`` is the number of threads that a row can use.
     """
 
     threads: int
@@ -74,8 +74,8 @@ class Persistent:
 
     @property
     def packed(self) -> list[Product]:
-        """Return one product for each matrix that is transposed before, so that neighbouring threads read neighbouring
-        weights."""
+        """Return one product for each transposed weight matrix: it is transposed first, so that neighbouring threads
+        read neighbouring weights."""
         return [*{work.panels: work for work in self.products if work.transposed and not self.grid}.values()]
 
     def blocks(self, gpu: Gpu, rows: int) -> int:
@@ -86,7 +86,7 @@ class Persistent:
         return blocks if 4 * (self.threads + self.block_weights(blocks)) <= gpu.shared else 0
 
     def block_weights(self, blocks: int) -> int:
-        """Return the floats of weights that a block reads in a step, of so many blocks."""
+        """Return the floats of weights that each of ``blocks`` blocks reads in a step."""
         return sum(-(-work.outs // (blocks if self.grid else 1)) * work.ins for work in self.products)
 
 
@@ -171,7 +171,8 @@ def step_cost(plan: Plan, works: tuple[Task, ...], rows: int) -> StepCost:
 
 
 def gpu_text(plan: Plan, steps: int, rows: int) -> str:
-    """Return the cost of a step on a GPU, by pass, with the least time that follows from it on each of GPUS."""
+    """Return the cost of a step of each pass on a GPU as text, with the least time that follows from it for each of
+    GPUS."""
     costs = {"forward": step_cost(plan, plan.forward, rows), "backward": step_cost(plan, plan.backward, rows)}
     where = f"T = {steps}" if plan.rows.fixed else f"T = {steps}, N = {rows}"
     lines = [f"  on a GPU at {where}, each step:"]
@@ -193,10 +194,10 @@ def gpu_text(plan: Plan, steps: int, rows: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-PREFIX = "Fused_"  # begins the types of generated layers
+PREFIX = "Fused_"  # the first word of a generated layer's type
 _TEMPLATES = text_templates("lstmc", "loops")
 _PLACE = "TYPE"
-PASSES = {"forward": ("forward",), "backward": ("again", "backward")}  # and what each of them runs
+PASSES = {"forward": ("forward",), "backward": ("again", "backward")}  # and the functions of each pass
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Source:
 
 @dataclass(frozen=True)
 class LayerCode:
-    """The type of a layer, which its C++ decides, and the namespaces of that name in both languages."""
+    """The type of a layer, which depends on its C++ alone, and the namespaces of that name in both languages."""
 
     plan: Plan
     type: str
@@ -221,19 +222,19 @@ class LayerCode:
 
 
 def layer_type(plan: Plan) -> str:
-    """The type of a layer: the name of its scan, and a hash of its C++."""
+    """Return the type of a layer: the name of its scan, and a hash of its C++."""
     return _typed(plan, _rendered(plan, "cpu.j2"))
 
 
 def layer_code(plan: Plan) -> LayerCode:
-    """A layer's code."""
+    """Return the code of a layer."""
     cpp = _rendered(plan, "cpu.j2")
     type_ = _typed(plan, cpp)
     return LayerCode(plan, type_, cpp.replace(_PLACE, type_))
 
 
 def source(title: str, layers: Iterable[LayerCode]) -> Source:
-    """The whole source of the layers of a net. Equal layers are there once."""
+    """Return the whole source of the layers of a net. Equal layers are in it once."""
     types = {layer.type: layer for layer in layers}
     cpp = cpu_source(title, types.values())
     if any(layer.plan.numbers != FLOAT32 for layer in types.values()):
@@ -242,7 +243,7 @@ def source(title: str, layers: Iterable[LayerCode]) -> Source:
 
 
 def cpu_source(title: str, layers: Iterable[LayerCode]) -> str:
-    """The C++ of the layers of a net."""
+    """Return the C++ of the layers of a net."""
     layers = tuple(layers)
     called = CPU if all(layer.plan.numbers == FLOAT32 for layer in layers) else CPU + LOW
     return _source(title, called, "lstmc_layers", {layer.type: layer.cpp for layer in layers})
@@ -265,7 +266,7 @@ def _typed(plan: Plan, cpp: str) -> str:
 
 
 def _rendered(plan: Plan, where: str) -> str:
-    """The code of a plan, with the macros of ``where`` it runs."""
+    """Return the code of a plan, by the template macros for ``where`` it runs."""
     swapped = {array.name for state in plan.states if not plan.chunk for array in state.gradient}
     blobs = [*plan.bottoms, *plan.weights, *plan.tops, *plan.buffers, *plan.gradients, *plan.top_diffs]
     blobs += [s.top_diff for s in plan.states] + [s.bottom_diff for s in plan.states if s.bottom_diff]
@@ -282,7 +283,7 @@ def _rendered(plan: Plan, where: str) -> str:
     backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
     backward |= {array.name for s in plan.states for array in (s.gradient[0], s.kept) if plan.chunk}
     backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into) if place}
-    read = _read(plan.backward)  # one gradient may be that of several states
+    read = _read(plan.backward)  # several states may share a gradient
     panels = {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)}
     passes = {"forward": plan.forward, "again": plan.again, "backward": plan.backward}
     if plan.apart:
@@ -311,9 +312,9 @@ def _rendered(plan: Plan, where: str) -> str:
         "used_forward": [a for a in blobs if a.name in forward],
         "used_backward": [a for a in blobs if a.name in backward - swapped],
         "zeroed": zeroed,
-        # a product with a state that begins as zeros, and one for a gradient that nobody has: not at the first step
+        # skipped at the first step: a product with a state that starts as zeros, and a product for an unused gradient
         "zero_at_first": [s.kept for s in plan.states if s.bottom is None and s.value == 0 and not s.saved],
-        "before": 1 if plan.reverse else 0,  # the shift of a state as it was before the step
+        "before": 1 if plan.reverse else 0,  # the offset of a state before the step
         "unread_at_last": [s.gradient[1] for s in plan.states if s.bottom is None and s.gradient[1] not in read],
         "first_slot": "T" if plan.reverse else "0",
         "last_slot": "0" if plan.reverse else "T",

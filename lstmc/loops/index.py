@@ -1,9 +1,9 @@
-"""Where in memory the element of a loop is: a sum of digits of the loop's counter.
+"""The place in memory of a loop's element: a sum of digits of the loop's counter.
 
 A loop over a value of shape [4, 3] has a counter j from 0 to 11, and its digits in the mixed radix of the shape are the
-indices j / 3 and j % 3. What moves elements (a transposition, a piece, a broadcast) gives each digit another stride, so
-that one index has two forms: an expression of j, for a thread of a GPU, and a sum of strides times the counters of
-nested loops, which needs no division.
+indices j / 3 and j % 3. Ops that move elements (a transposition, a piece, a broadcast) give each digit another stride.
+So an index has two forms: an expression of j, for a thread of a GPU, and a sum of strides times the counters of nested
+loops, which needs no division.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Digit:
-    """``stride * (of / divisor % size)``. ``of`` is the counter (None), or an index whose digits do not divide so."""
+    """``stride * (of / divisor % size)``. ``of`` is the counter (None), or an index that cannot be divided digit by
+    digit."""
 
     divisor: int
     size: int
@@ -30,7 +31,7 @@ class Digit:
 
 @dataclass(frozen=True)
 class Index:
-    """The sum of an offset and of digits, in the order of their divisors; neighbours that go on as one are one."""
+    """An offset plus digits, in the order of their divisors; adjacent digits that continue each other are one digit."""
 
     digits: tuple[Digit, ...] = ()
     offset: int = 0
@@ -82,7 +83,7 @@ class Index:
         return self.offset + sum(digit.stride * (value // digit.divisor % digit.size) for digit, value in of)
 
     def text(self, counter: str, count: int) -> str:
-        """Return it as an expression of the counter, which is below ``count``."""
+        """Return the index as an expression of the counter, which is below ``count``."""
         terms = []
         for digit in reversed(self.digits):
             if digit.of is None:
@@ -97,11 +98,11 @@ class Index:
         return self._behind(terms)
 
     def _behind(self, terms: list[str]) -> str:
-        """Return the sum of some terms and the offset."""
+        """Return the terms and the offset as one sum."""
         return " + ".join([*terms, str(self.offset)] if self.offset or not terms else terms)
 
     def stride(self, axis: Axis) -> int:
-        """Return the increment of the index for each count of one of the nested loops."""
+        """Return the increment of the index for each count of one nested loop."""
         return sum(
             digit.stride * (axis.divisor // digit.divisor)
             for digit in self.digits
@@ -109,7 +110,8 @@ class Index:
         )
 
     def strides(self, shape: Shape) -> tuple[int, ...] | None:
-        """Return the increment along each axis of a value of this shape; None where it is none of the counter alone."""
+        """Return the increment along each axis of a value of this shape; None if the index is not a sum over these
+        axes."""
         divisors = [prod(shape[axis + 1 :]) for axis in range(len(shape))]
         axes = [
             (by, size, self.at(by) - self.offset if size > 1 else by) for by, size in zip(divisors, shape, strict=True)
@@ -118,7 +120,7 @@ class Index:
         return tuple(stride for _, _, stride in axes) if whole == self else None
 
     def in_nest(self, axes: Sequence[Axis]) -> str:
-        """Return it as a sum over the counters of nested loops."""
+        """Return the index as a sum over the counters of nested loops."""
         strides = [(axis.counter, self.stride(axis)) for axis in axes]
         return self._behind([name if stride == 1 else f"{name} * {stride}" for name, stride in strides if stride])
 
@@ -135,7 +137,7 @@ def offset_of(index: Index, size: int) -> int | None:
 
 @dataclass(frozen=True)
 class Axis:
-    """One of nested loops: the digit of the counter that it counts."""
+    """One of the nested loops: it counts one digit of the counter."""
 
     counter: str
     divisor: int
@@ -143,9 +145,9 @@ class Axis:
 
 
 def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> tuple[Axis, ...]:
-    """Return the loops, the outermost first, in which each index is a sum of strides: as few as there can be.
+    """Return the fewest nested loops, the outermost first, in which each index is a sum of strides.
 
-    ``bounds`` are divisors at which a loop begins besides. Empty where an index needs a division in any nest.
+    At ``bounds``, which are divisors, a loop begins in any case. Empty if an index needs a division in every nest.
     """
     cuts = {1, size, *bounds}
     for index in indices:
@@ -161,7 +163,7 @@ def nest_of(size: int, indices: Iterable[Index], bounds: Iterable[int] = ()) -> 
 
 
 def moved(op: Op, out: int, shape: Shape, index: Index) -> Index:
-    """Return the index into the operand, of ``shape``, of an element of a result, both in row-major order."""
+    """Return the index into the operand, of ``shape``, of a result's element, both in row-major order."""
     match op:
         case Unstack():
             return index + out * prod(shape[1:])
@@ -189,7 +191,7 @@ def covering(small: Shape, large: Shape, axes: tuple[int, int]) -> Index:
 
 
 def piece(shape: Shape, axis: int, start: int, size: int) -> Index:
-    """Return the index into a value of ``shape`` of an element of its piece from ``start`` on along an axis."""
+    """Return the index into a value of ``shape`` for an element of its piece from ``start`` on along an axis."""
     inner = prod(shape[axis + 1 :])
     before, within = counter(prod(shape[:axis]) * size * inner).divided(size * inner)
     return before * (shape[axis] * inner) + within + start * inner

@@ -1,4 +1,4 @@
-"""Scans that are one generated layer each, the pass that turns a graph's scans into them, and their plans as text."""
+"""Generated layers: scans with generated code, the pass that makes them, and their plans as text."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from lstmc.text import quoted
 class GeneratedScan(Scan):
     """A scan for which there is generated code. Its body has no dropout, and takes weights last.
 
-    ``initial`` has for each state the number that it starts from everywhere, None where that is an operand's value.
-    ``products`` are the numbers that it multiplies.
+    ``initial`` has for each state the number that all its elements start from, or None if an operand gives the initial
+    value. ``products`` are the numbers that it multiplies.
     """
 
     initial: tuple[float | None, ...] = ()
@@ -36,28 +36,28 @@ class GeneratedScan(Scan):
         return None if self.products == FLOAT32 else self.products
 
     def in_numbers(self, products: ProductNumbers) -> GeneratedScan:
-        """Return the loop with its products in these numbers."""
+        """Return the loop with its products computed in these numbers."""
         return replace(self, products=products)
 
     def plan(self) -> Plan:
-        """Return the plan of its code. Raises :class:`BackendError` for what there is no code for, with the reason."""
+        """Return the plan of its code. Raises :class:`BackendError` for a scan without code, with the reason."""
         return plan_of(self, self.initial, self.products)
 
     def inlined(self, operands: int) -> frozenset[int]:
-        """Return the operands that its code does not read, as it has their numbers."""
+        """Return the operands that its code does not read, because it has their numbers."""
         states = [slot for slot in range(operands) if self.role(slot) == "state"]
         return frozenset(slot for slot, value in zip(states, self.initial, strict=True) if value is not None)
 
 
 @dataclass(frozen=True)
 class GenerateLoops(Pass):
-    """Turn every scan that there is code for into one generated layer.
+    """Turn every scan that has code into one generated layer.
 
-    1. scan(body)         => a generated scan; one with an op that has no code stays as it is
+    1. scan(body) => a generated scan; a scan with an op that has no code stays
     2. dropout(x) in body => x * mask: the masks of all steps are one dropout of ones, before the scan
-    3. scan(x [T, S, N])  => scan(transpose(x)) [T, N, S], where each row of the batch is computed by itself then
+    3. scan(x [T, S, N]) => scan(transpose(x)) [T, N, S], if each row of the batch is then independent
 
-    With ``any_batch`` a scan whose rows depend on each other stays too, as its code is for one size of the batch.
+    With ``any_batch`` a scan whose rows depend on each other stays too, because its code is for one size of the batch.
     """
 
     name = "generate_loops"
@@ -126,7 +126,7 @@ def product_numbers(graph: Graph) -> ProductNumbers:
 
 
 def other_ties(graph: Graph, seed: int) -> Graph:
-    """Return a graph whose loops round what is nearly as near to two numbers to either of them."""
+    """Return a graph whose loops round ties, exact or nearly exact, at random to either neighbour."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, GeneratedScan) or node.op.rounding is None:
@@ -138,14 +138,16 @@ def other_ties(graph: Graph, seed: int) -> Graph:
 
 
 def _generated(scan: Scan, initial: tuple[float | None, ...]) -> tuple[GeneratedScan, tuple[Node, ...]]:
-    """Return a scan as a generated one, and the dropouts that it had."""
+    """Return a scan as a generated scan, and its former dropouts."""
     body, dropouts = without_dropouts(scan.body)
     return GeneratedScan(body, scan.length, scan.reverse, initial=initial), dropouts
 
 
 def without_dropouts(body: Graph) -> tuple[Graph, tuple[Node, ...]]:
-    """Return a body that takes its weights last, and masks, which are sequences, before these: one for each dropout
-    that it had; and those dropouts."""
+    """Return the body without dropouts, and the dropouts.
+
+    Weights are its last arguments. In front of them are the masks, as sequences, one for each dropout.
+    """
     dropouts = tuple(node for node in body if isinstance(node.op, Dropout))
     rebuild, masks = Rebuild(body), dict[str, Ref]()
     args = body.body_args()
@@ -179,7 +181,8 @@ def mask_name(dropout: Node) -> str:
 
 
 def own_draw(ones: Ref) -> int:
-    """Return the number that distinguishes a dropout from those of other bodies; ``draw`` does so within its body."""
+    """Return the number that distinguishes a dropout from dropouts of other bodies; ``draw`` distinguishes it within
+    its body."""
     return crc32(ones.node.encode())
 
 
@@ -191,7 +194,7 @@ def _masks(b: Builder, dropout: Node, length: int) -> Ref:
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan, whatever T and N are."""
+    """Return the plan as text, for any T and N."""
     sizes = (
         "N and T are what its bottoms have"
         if not plan.rows.fixed
@@ -270,7 +273,7 @@ def _lives(plan: Plan) -> dict[Array, str]:
         for place in (outer.ct, outer.x):
             if place is not None:
                 uses.get(place.array.name, set()).add(("backward", "after"))
-    for state in plan.states:  # the last one is taken from the one, the first gradient from the others
+    for state in plan.states:  # the last state is read from the first place, the first gradient from the other two
         if state.saved:
             uses[state.saved.name] |= {("forward", "before"), ("backward", "before")}
         else:

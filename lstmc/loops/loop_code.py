@@ -48,18 +48,21 @@ from lstmc.ops import (
 from lstmc.ops.pointwise import covered_axes
 from lstmc.text import Names, quoted
 
-Expression = Callable[..., str]  # of an op and its operands' elements
+Expression = Callable[..., str]  # from an op and the elements of its operands
 
 
 def number(value: float) -> str:
-    """A float as C++ writes it, to the bit."""
+    """Return a float as C++ writes it, exact to the bit."""
     return f"{float(value)!r}f"
 
 
 @dataclass(frozen=True)
 class Language:
-    """How a language like C computes elements: its numbers, the text of its functions that have the names of ops, calls
-    of other functions of an element ``{0}``, and powers but for products of ``most`` factors."""
+    """How a language like C computes elements.
+
+    Its numbers, the text of its functions with names of ops, calls of other functions of an element ``{0}``, and
+    powers, except products of up to ``most`` factors.
+    """
 
     number: Callable[[float], str]
     header: str
@@ -114,23 +117,24 @@ CPP = Language(
 )
 ELEMENT = CPP.expressions()
 ARITHMETIC = (Add, Sub, Mul, Affine, StopGradient)
-CHEAP = (*ARITHMETIC, Positive)  # computed again rather than kept
+CHEAP = (*ARITHMETIC, Positive)  # recomputed instead of kept
 MOVES = (Reshape, Split, Tile, Transpose)
 LIGHT: tuple[type[Op], ...] = (*ELEMENT, *MOVES, Sum)  # cheaper in a loop than as a sequence in memory
 
 
 class Values:
-    """The values of a graph, of which ``sources`` are known before it runs."""
+    """The values of a graph; ``sources`` are known before it runs."""
 
     def __init__(self, graph: Graph, sources: dict[Ref, Place], moves: tuple[type[Op], ...] = MOVES) -> None:
         self.graph, self.sources, self._moves = graph, sources, moves
 
     def moves(self, node: Node) -> bool:
-        """Return whether each result of a node has elements of its one operand."""
+        """Return whether each result of a node consists of elements of its one operand."""
         return isinstance(node.op, self._moves) and len(self.graph.args(node.name)) == 1
 
     def origin(self, ref: Ref, index: Index | None = None) -> tuple[Ref, Index]:
-        """The value that a value only moves elements of, and where an element of it is there: its own by default."""
+        """Return the value whose elements a value only moves, and the index of an element there; by default the value
+        itself."""
         index = counter(self.graph.type(ref).size) if index is None else index
         node = self.graph.node(ref.node)
         if ref in self.sources or not self.moves(node):
@@ -139,14 +143,14 @@ class Values:
         return self.origin(operand, moved(node.op, ref.out, self.graph.type(operand).shape, index))
 
     def constant(self, ref: Ref) -> float | None:
-        """The number that every element of a value is; None where that is not known."""
+        """Return the number that every element of a value is; None if it is not known."""
         op = self.graph.node(ref.node).op
         return op.value if isinstance(op, Full) else None
 
     def reads(self, node: Node) -> list[tuple[Ref, Index]]:
-        """For each operand: the value it comes from, and which of its elements goes with one of the operand.
+        """Return the value that each operand comes from, and the index into it for an element of the operand.
 
-        Of an op on elements: which goes with one of the result.
+        For an op on elements the index is for an element of the result.
         """
         large = node.types[0].shape
         expressions = []
@@ -161,7 +165,7 @@ class Values:
         return expressions
 
     def computed(self, ref: Ref) -> bool:
-        """Return whether a node of the graph has to run for it."""
+        """Return whether a node of the graph must run to compute the value."""
         return ref not in self.sources and self.constant(ref) is None
 
 
@@ -201,18 +205,18 @@ class LoopCode:
         return name
 
     def _element(self, loop: Loop, place: Place, index: Index, written: bool = False) -> str:
-        """The element of an array as a loop reads or writes it."""
+        """Return an element of an array as text of a loop that reads or writes it."""
         offset = offset_of(index, loop.count)
-        if offset is not None:  # a pointer of its own, so that neighbours of one array have the same index
+        if offset is not None:  # another pointer, so that adjacent pieces of an array have the same index
             place, index = place.moved(offset), counter(loop.count)
         return loop.element(self._pointer(loop, place, written), index)
 
     def expression(self, node: Node, reads: Sequence[str]) -> str:
-        """Return an element of the result of an op on elements."""
+        """Return an element of the result of an op on elements, as text."""
         return self.expressions[type(node.op)](node.op, *reads)
 
     def constant(self, loop: Loop, node: Node | None, slot: int, ref: Ref, index: Index) -> str | None:
-        """Return an element of an operand of a node, or of a copy, that is a constant of the code."""
+        """Return an element of a node's operand, or of a copy, that is a constant of the code."""
         value = self.values.constant(ref)
         return None if value is None else self.language.number(value)
 
@@ -238,7 +242,7 @@ class LoopCode:
             ]
             value = self.expression(node, reads)
             loop.lines.append(Value(self._name(node), value, self.comment(node)))
-            stored = self._stores.get(Ref(node.name), [])  # what is added twice counts twice
+            stored = self._stores.get(Ref(node.name), [])  # a value that is added twice counts twice
             sinks = [sink for i, sink in enumerate(stored) if sink.add or sink not in stored[:i]]
             to = ", ".join(f"{'+' if sink.add else ''}{sink.place.array.name}" for sink in sinks)
             loop.comments.append(self.comment(node) + (f" -> {to}" if to else ""))
@@ -283,9 +287,7 @@ class LoopCode:
         return self.expression(node, reads)
 
     def reduction(self, node: Node) -> Loop:
-        """Return the loop of a sum, a maximum or a softmax over an axis, which runs over the
-        elements of the operand.
-        """
+        """Return the loop of a sum, a maximum or a softmax over an axis; it runs over the elements of the operand."""
         op = node.op
         assert isinstance(op, Sum | Max | Largest | Softmax)
         (ref,) = self.values.graph.args(node.name)

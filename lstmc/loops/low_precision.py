@@ -19,7 +19,7 @@ TIE = 1e-3  # of a step: numbers so near to the middle of two are rounded to eit
 
 
 def to_format(array: Array, format: str) -> Array:
-    """Return numbers as floating point of 16 bits stores them: fp16 or bf16, the nearest and even."""
+    """Return numbers as fp16 or bf16 stores them, rounded to nearest, ties to even."""
     if format == "fp16":
         with np.errstate(over="ignore"):
             return array.astype(np.float16).astype(array.dtype)
@@ -30,9 +30,10 @@ def to_format(array: Array, format: str) -> Array:
 
 
 def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.0) -> Array:
-    """Return an array whose rows, its axes from ``axis`` on, are rounded each by itself.
+    """Return an array with each row rounded separately; a row has all axes from ``axis`` on.
 
-    Integers have a scale for each row, by its largest absolute value. ``shift`` is added before, in steps of a number.
+    Integers have a scale for each row, by its largest absolute value. ``shift`` is added first, in units of the last
+    digit.
     """
     if format not in _MOST:
         return to_format(array * (1 + 2.0**-8 * shift), format)
@@ -46,11 +47,11 @@ def rounded_rows(array: Array, axis: int, format: str, shift: Array | float = 0.
 
 @dataclass(frozen=True)
 class ProductNumbers:
-    """The numbers that a generated loop multiplies: those of a row of x and of a row of weights, as they are read.
+    """The numbers that a generated loop multiplies: the formats of a row of x and of a row of weights.
 
-    All else is float32, and so are gradients, at the rounded values. ``tolerance`` is how far they may move an output,
-    as a part of the largest. ``ties`` is the seed by which what is nearly as near to two numbers is rounded to either.
-    See :class:`~lstmc.interp.Rounding`.
+    Everything else is float32; so are gradients, which are computed at the rounded values. ``tolerance`` is the largest
+    change of an output, as a part of its largest element. With the seed ``ties``, near ties are rounded to either side
+    at random. See :class:`~lstmc.interp.Rounding`.
     """
 
     format: ProductFormat = "float"
@@ -74,7 +75,7 @@ class ProductNumbers:
         rng = np.random.default_rng([self.ties, crc32(node.name.encode())])
         return TIE * rng.choice((-1.0, 1.0), x.shape)
 
-    # what the code of layers asks
+    # for the code of layers
 
     @property
     def panel(self) -> str:

@@ -14,21 +14,21 @@ from lstmc.loops.index import Index, counter
 from lstmc.loops.low_precision import FLOAT32, ProductNumbers
 from lstmc.text import Names
 
-WIDEST = 32  # columns of a panel, at most: see vectors.h
-CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
-LOW = ("low_precision.h",)  # behind those, where a layer has products in low precision
+WIDEST = 32  # the most columns of a panel: see vectors.h
+CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs the headers before it
+LOW = ("low_precision.h",)  # after them, for a layer with products in low precision
 GPU = ("gpu_functions.h",)
-_INCLUDES = re.compile(r'^#(?:pragma once|include ".*")\n', re.MULTILINE)  # a layer has the text of all headers
-_TAKEN = re.compile(r"(?<!::)\b([A-Za-z_]\w*)(?:<[^<>;]*>)?\(|#define (\w+)")  # functions, what looks like one, macros
+_INCLUDES = re.compile(r'^#(?:pragma once|include ".*")\n', re.MULTILINE)  # not needed in a layer
+_TAKEN = re.compile(r"(?<!::)\b([A-Za-z_]\w*)(?:<[^<>;]*>)?\(|#define (\w+)")  # functions or the like, macros
 
 
 def header(name: str) -> str:
-    """The text of a header of this folder, or of a file that includes one, without the lines that name the others."""
+    """Return the text of a file of this folder, without the lines that include other headers."""
     return _INCLUDES.sub("", files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 def functions(names: tuple[str, ...]) -> str:
-    """Headers as one text, in their order."""
+    """Return headers as one text, in their order."""
     return "\n".join(header(name) for name in names)
 
 
@@ -51,13 +51,13 @@ KEYWORDS = frozenset(
     wchar_t while xor xor_eq
     """.split()  # noqa: SIM905
 )
-# What the layers' code calls things itself, besides the functions, in C++ and in CUDA; macros of the system's headers.
+# Names that the code of layers uses besides functions, in C++ and in CUDA, and macros of the system's headers.
 _OWN = """
 count blas part end THREADS atomicAdd threadIdx blockIdx blockDim gridDim T N t n j i k std sum most call begin
 NAN INFINITY NULL HUGE_VAL chunk start stop unit launched forward_graphs again_graphs backward_graphs PERSISTENT_ROWS
 cooperative_groups
 """
-_POINTER = re.compile(r"([pis]|at_)\d+")  # of a loop; counters, sums and operands of nested ones
+_POINTER = re.compile(r"([pis]|at_)\d+")  # pointers of a loop; counters, sums and operands of nested loops
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
 
 
@@ -65,8 +65,8 @@ Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_dif
 class Array:
     """Memory of ``size`` floats, for each of N rows (``rows``) and for each of T steps (``time``).
 
-    ``more`` is how many steps there are beyond T: 1 where states are kept from before the first step on. ``name`` is
-    what the C++ calls it. With ``every`` it has one step of so many; a ``window`` has the steps of one chunk.
+    ``more`` is the number of steps beyond T: 1 if states are kept from before the first step on. ``name`` is the name
+    in the C++. With ``every`` the array has each ``every``-th step only; a ``window`` has the steps of one chunk.
     """
 
     kind: Kind
@@ -80,12 +80,12 @@ class Array:
     window: int = 0
 
     def floats(self, steps: int, rows: int) -> int:
-        """Return how large it is for T steps and N rows."""
+        """Return the size of the array for T steps and N rows."""
         length = -(-steps // self.every) + self.more if self.time else self.window + self.more
         return self.size * max(length, 1) * (rows if self.rows else 1)
 
     def label_of(self, shape: tuple[int, ...] | None = None) -> str:
-        """``h [T+1, N, 500]``; of a blob with the ``shape`` that it has behind T and N."""
+        """Return the array as in ``h [T+1, N, 500]``; ``shape`` is the shape of a blob after T and N."""
         steps = f"T/{self.every}" if self.every > 1 else "T" if self.time else str(self.window or "")
         axes = [f"{steps}+{self.more}" if self.more else steps] if steps else []
         sizes = (self.size,) if shape is None else shape
@@ -98,14 +98,16 @@ def _identifier(name: str) -> str:
 
 
 def cpp_names() -> Names:
-    """Return unique names in the C++: the user's own, as far as C++ allows them."""
+    """Return unique names for the C++: the user's names, as far as C++ allows them."""
     return Names({*KEYWORDS, *_OWN.split(), *taken_names()}, _identifier, _POINTER.fullmatch)
 
 
 @dataclass(frozen=True)
 class Place:
     """The place of a value at a step: an array, an ``offset`` in floats into the row, and the step ``shift`` after this
-    one. Where a pass has the ``parts`` of a row in turn, ``part`` is where each begins, by its number.
+    one.
+
+    If a pass takes the ``parts`` of a row in turn, ``part`` is the beginning of each part, as a function of its number.
     """
 
     array: Array
@@ -118,19 +120,19 @@ class Place:
         return replace(self, offset=self.offset + offset)
 
     def holds(self, size: int) -> bool:
-        """Return whether ``size`` floats from here on are in the array: at every step t < T, in every row n < N."""
+        """Return whether the array has ``size`` floats from this place on, at every step t < T, in every row n < N."""
         later = self.array.more if self.array.time or self.array.window else 0
         return 0 <= self.offset <= self.array.size - size and 0 <= self.shift <= later
 
     def holds_matrix(self, lead: int, width: int, of_all: bool) -> bool:
-        """Return whether the array has ``lead`` rows of ``width`` floats in each row n, and they follow one another: of
-        a step, or ``of_all`` steps."""
+        """Return whether the array has ``lead`` contiguous rows of ``width`` floats in each row n, at a step, or at all
+        steps together (``of_all``)."""
         whole = self.array.rows and (self.array.time or not of_all)
         return whole and self.holds(lead * width) and (lead == 1 or self.array.size == lead * width)
 
     @property
     def of_step(self) -> str:
-        """The C++ for where this step begins."""
+        """Return the C++ of the address of this step."""
         array = self.array
         if not array.time and not array.window:
             return array.name + (f" + {self.offset}" if self.offset else "")
@@ -141,24 +143,24 @@ class Place:
 
     @property
     def of_all(self) -> str:
-        """The C++ for where its first step begins."""
+        """Return the C++ of the address of the first step."""
         moved = f" + N * {self.array.size}" if self.shift else ""
         return f"{self.array.name}{moved}" + (f" + {self.offset}" if self.offset else "")
 
     @property
     def of_row(self) -> str:
-        """The C++ for where row ``n`` of this step begins."""
+        """Return the C++ of the address of row ``n`` at this step."""
         part = f" + {self.part.text('share', self.parts)}" if self.part.digits else ""
         return self.of_step + (f" + n * {self.array.size}" if self.array.rows else "") + part
 
     @property
     def floats(self) -> int:
-        """The floats of a row that follow each other, or those of a part."""
+        """Return the number of contiguous floats of a row, or of a part."""
         return self.part.digits[0].stride if self.part.digits else self.array.size
 
     @property
     def of_row_alone(self) -> str:
-        """The C++ for the same where each thread runs its rows one after the other: they take turns in a window."""
+        """Return the C++ of that address if a thread runs its rows one after the other, so that rows share a window."""
         if not self.array.window:
             return self.of_row
         alone = replace(self, array=replace(self.array, rows=False))
@@ -167,7 +169,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Sink:
-    """The destination of a value, which is overwritten, or added to; of an operand of a join its ``node`` and slot."""
+    """The destination of a value, which is overwritten or added to; for an operand of a join also its ``node`` and
+    slot."""
 
     ref: Ref
     place: Place
@@ -177,7 +180,7 @@ class Sink:
 
 
 class Call:
-    """Work that is no loop: it writes a result ``y``, from ``operands``."""
+    """Work that is no loop: it writes a result ``y`` from ``operands``."""
 
     y: Place
 
@@ -186,11 +189,11 @@ class Call:
         raise NotImplementedError
 
     def moved(self, to: Callable[[Place], Place]) -> Self:
-        """Return it with its places moved."""
+        """Return the call with its places moved."""
         raise NotImplementedError
 
     def arrays(self) -> set[str]:
-        """Return the names of the arrays that it reads and writes."""
+        """Return the arrays that the call reads and writes."""
         return {place.array.name for place in (self.y, *self.operands)}
 
 
@@ -206,22 +209,22 @@ class Product(Call):
     lead: int
     transposed: bool
     b: Place | None
-    panels: Array  # where w is packed
-    when: Literal["before", "step", "after"]  # the loop over steps: one product for all, or one each
+    panels: Array  # the place of packed w
+    when: Literal["before", "step", "after"]  # the loop over steps: one product for all steps, or one for each
     comment: str
     numbers: ProductNumbers = FLOAT32
-    add: bool = False  # to y
+    add: bool = False  # whether the result is added to y
 
     @property
     def enough(self) -> int:
-        """The rows, of all steps, from which on packing w pays: measured, see docs/decisions/0024."""
+        """Return the number of rows, over all steps, from which on packing w pays: measured, docs/decisions/0024."""
         if not self.transposed:
             return 48
         return 32 if self.outs * self.ins <= 2**18 else 96
 
     @property
     def of_bottom(self) -> bool:
-        """Whether the result is the gradient of a bottom, which a net may not need."""
+        """Return whether the result is the gradient of a bottom, which a net may not need."""
         return self.when == "after" and self.y.array.kind == "bottom_diff"
 
     @property
@@ -266,7 +269,7 @@ class Outer:
 class Store:
     """A line of a loop that writes one element, or adds to it.
 
-    ``shared``: the array has no rows of its own, so every row of the batch adds to the same element.
+    ``shared``: the array is the same for all rows, so every row of the batch adds to the same element.
     """
 
     element: str
@@ -294,7 +297,7 @@ Line = str | Store | Value
 
 
 def sum_lines(length: int, x: str, y: str) -> list[Line]:
-    """Return the lines of a sum of so many elements ``x``, each ``k``, which is ``y``."""
+    """Return the lines that set ``y`` to the sum of ``x`` for each ``k`` below ``length``."""
     return [
         *("float sum = 0.0f;", "#pragma omp simd reduction(+ : sum)"),
         *(f"for (int k = 0; k < {length}; ++k) sum += {x};", f"{y} = sum;"),
@@ -302,23 +305,25 @@ def sum_lines(length: int, x: str, y: str) -> list[Line]:
 
 
 _Line = TypeVar("_Line", bound=Line)
-_ELEMENT = re.compile(r"@(\d+)@")  # in a line: one of a loop's elements
+_ELEMENT = re.compile(r"@(\d+)@")  # the placeholder of an element in a line
 
 
 @dataclass
 class Loop:
-    """Lines of C++ for each of ``size`` elements ``j``, of one row after the other; ``pointers`` are what they use.
+    """Lines of C++ for each of ``size`` elements ``j``, row after row; ``pointers`` are the arrays that they use.
 
-    ``elements`` are the elements of arrays that the lines name, by the counter of all ``count`` elements: of the loop,
-    or of the operand of a reduction over ``axis``: its length, and how many elements are behind it. ``independent``: no
-    element needs another one, so that many can be done at once. ``summed``: what a sum reads, and its result.
-    ``arithmetic``: its lines have only what is an operator for vectors too.
+    - ``elements``: the elements of arrays in the lines, as indices by the counter of all ``count`` elements. For a
+      reduction these are the elements of the operand; ``axis`` has the length of the reduced axis, and the number of
+      elements behind it.
+    - ``independent``: no element needs another element, so many can be computed at once.
+    - ``summed``: the operand of a sum, and its result.
+    - ``arithmetic``: the lines have only operators that vectors have too.
     """
 
     size: int
     count: int
     pointers: dict[str, tuple[Place, bool]] = field(default_factory=dict)  # name -> place, whether it is written
-    lines: list[Line] = field(default_factory=list)  # each with what it is, as a comment
+    lines: list[Line] = field(default_factory=list)  # each with a comment
     comments: list[str] = field(default_factory=list)
     independent: bool = True
     axis: tuple[int, int] = (1, 1)
@@ -335,12 +340,12 @@ class Loop:
         )
 
     def in_part(self, number: int) -> Loop:
-        """Return it at one of the parts of a row."""
+        """Return the loop on one of the parts of a row."""
         moved = {name: (place.moved(place.part.at(number)), of) for name, (place, of) in self.pointers.items()}
         return replace(self, pointers=moved)
 
     def moved(self, to: Callable[[Place], Place]) -> Loop:
-        """Return it with its places moved; two may become one."""
+        """Return the loop with its places moved; two places may become one."""
         places = {name: to(place) for name, (place, _) in self.pointers.items()}
         names = {place: f"p{i}" for i, place in enumerate(dict.fromkeys(places.values()))}
         written = {places[name] for name, (_, is_written) in self.pointers.items() if is_written}
@@ -350,7 +355,7 @@ class Loop:
         )
 
     def arrays(self) -> set[str]:
-        """Return the names of the arrays that it reads and writes."""
+        """Return the arrays that the loop reads and writes."""
         return {place.array.name for place, _ in self.pointers.values()}
 
     def element(self, pointer: str, index: Index | None) -> str:
@@ -361,7 +366,7 @@ class Loop:
         return f"@{len(self.elements) - 1}@"
 
     def by_counter(self) -> list[Line]:
-        """The lines for one ``j``."""
+        """Return the lines for one ``j``."""
         length, inner = self.axis
         if self.independent:
             return [with_elements(line, self._texts("j").__getitem__) for line in self.lines]
@@ -376,7 +381,7 @@ class Loop:
         return [f"{p}[{'j' if index is None else index.text(name, self.count)}]" for p, index in self.elements]
 
     def elements_by_count(self) -> list[tuple[str, Index]]:
-        """The elements, that of a reduction's result too, by the counter of all ``count`` elements."""
+        """Return the elements, also a reduction's result, by the counter of all ``count`` elements."""
         length, inner = self.axis
         before, within = counter(self.count).divided(length * inner)
         result = before * inner + within.divided(inner)[1]

@@ -31,10 +31,10 @@ from lstmc.process.status import report_activity
 MOST_FILES = 400
 MOST_BYTES = 100_000_000
 _DIGEST = hashlib.sha256().digest_size
-RECENT = 3600.0  # seconds: another process may be about to open what was used since
-ENOUGH_BYTES = 1_000_000  # where less is free, it is why a compiler failed
+RECENT = 3600.0  # seconds: another process may be about to open a file that was used since then
+ENOUGH_BYTES = 1_000_000  # with less free space on the disk, that is why a compiler failed
 PROGRAM = "g++"
-# What lets loops be vector code. Not -ffast-math: NaN and infinity stay, and sums are taken as they are written.
+# Options for vector code. Not -ffast-math: NaN and infinity stay, and sums keep their order.
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-w"),
     *("-fno-math-errno", "-fno-trapping-math", "-fopenmp"),
@@ -43,14 +43,14 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Compiler:
-    """A compiler: its program, and a text that identifies its version and the processor that it compiles for."""
+    """A compiler's program, and a text that identifies its version and the processor that it compiles for."""
 
     program: str
     identity: str
 
     @classmethod
     def find(cls, otherwise: str) -> Compiler:
-        """Return g++. Raises :class:`BackendError` where there is none; ``otherwise`` says what does without."""
+        """Return g++. Raises :class:`BackendError` if it is missing; ``otherwise`` names the way without a compiler."""
         program = shutil.which(PROGRAM)
         if program is None:
             raise BackendError(
@@ -84,10 +84,10 @@ def _version(program: str, *arguments: str) -> str:
 
 
 def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) -> Path:
-    """Return the file that ``build`` makes in a folder of its own from ``inputs``: made now, or found in the cache.
+    """Return the file that ``build`` makes from ``inputs`` in a temporary folder: built now, or found in the cache.
 
-    Raises :class:`BackendError` where the cache folder cannot be written, where others can write there, and what
-    ``build`` raises.
+    Raises :class:`BackendError` if the cache folder cannot be written, or if others can write there, and the errors of
+    ``build``.
     """
     folder = platformdirs.user_cache_path("lstmc") / "layers"
     path = folder / (hashlib.sha256("\0".join(inputs).encode()).hexdigest() + suffix)
@@ -99,7 +99,7 @@ def cached(suffix: str, inputs: Sequence[str], build: Callable[[Path], Path]) ->
 
 
 def is_cached(path: Path) -> bool:
-    """Return whether a file is there as it was kept; it counts as used now."""
+    """Return whether a file of the cache is there and undamaged; it counts as used now."""
     try:
         content = path.read_bytes()
         if content[-_DIGEST:] != _file_digest(content[:-_DIGEST]):
@@ -111,11 +111,11 @@ def is_cached(path: Path) -> bool:
 
 
 def keep(compiled: Path, path: Path) -> None:
-    """Have a file that was made on the same disk be ``path``, with its digest behind it: what follows an ELF file's own
-    bytes nobody reads."""
+    """Move a file, made on the same disk, to ``path``, with its digest at the end: nobody reads bytes behind an ELF
+    file's own."""
     with compiled.open("ab") as file:
         file.write(_file_digest(compiled.read_bytes()))
-    compiled.chmod(0o600)  # whatever the umask: what others could write is not loaded
+    compiled.chmod(0o600)  # whatever the umask: a file that others could write is not loaded
     compiled.rename(path)
 
 
@@ -127,7 +127,7 @@ def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None
     """Remove the least recently used files until at most ``files`` with at most ``size`` bytes remain."""
     files_by_age = []
     for path in folder.iterdir():
-        with suppress(OSError):  # another process removes too
+        with suppress(OSError):  # another process may remove it first
             state = path.stat()
             if path.suffix in (".so", ".o"):
                 files_by_age.append((state.st_mtime, state.st_size, path))
@@ -156,12 +156,12 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         for full in (folder, Path(tempfile.gettempdir())):
             if shutil.disk_usage(full).free < ENOUGH_BYTES:
                 freed = "free space there, or set XDG_CACHE_HOME (TMPDIR) to a folder of another disk"
-                notes = dict.fromkeys((*error.notes, freed))  # once, where one file is compiled for another
+                notes = dict.fromkeys((*error.notes, freed))  # once, even if compiling one file compiles another
                 raise BackendError(f"generated layers cannot be compiled: {full} is full", notes=tuple(notes)) from None
         raise
 
 
-_LINE = 16  # floats of a line of the cache, where buffers begin
+_LINE = 16  # floats of a cache line; buffers begin at one
 _Pointers = ctypes.POINTER(ctypes.c_void_p)
 GPU_FLAGS = ("-std=c++17", "-O3", "-w", "-Xcompiler=-fPIC", "-Xcompiler=-fvisibility=hidden")
 _GPU_TABLE = """
@@ -219,11 +219,11 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Loop:
-    """A generated layer in this process, for any T and N. Memory is given by address, in the order of the blobs.
+    """A generated layer in this process, for any T and N.
 
-    ``buffers`` have their floats for each row and step that they have; 0, or each how many steps they have one; and how
-    many more. ``workspace`` is memory for all of them, of :meth:`workspace_floats`, where ``backward`` reads what
-    ``forward`` left.
+    Memory is given by address, in the order of the blobs. ``buffers`` have for each buffer its floats for each row and
+    step; how it depends on time (0: not, otherwise one step of so many); and its additional steps. ``workspace`` is
+    memory for all buffers, of :meth:`workspace_floats`; ``backward`` reads what ``forward`` left in it.
     """
 
     layer: _Layer
@@ -245,7 +245,7 @@ class Loop:
         )
 
     def sizes(self, shapes: Iterable[tuple[int, ...]], steps: int, rows: int) -> tuple[int, int]:
-        """Return T and N by the shapes of the bottoms; ``steps`` and ``rows`` where none of them has these axes."""
+        """Return T and N from the shapes of the bottoms; ``steps`` and ``rows`` if no bottom has these axes."""
         for blob, shape in zip(self.bottoms, shapes, strict=True):
             if blob.time:
                 steps = shape[0]
@@ -258,7 +258,7 @@ class Loop:
         return self._offsets(steps, rows)[-1]
 
     def _offsets(self, steps: int, rows: int) -> list[int]:
-        """Return where each buffer begins in the workspace, and its end."""
+        """Return the offset of each buffer in the workspace, and the workspace's end."""
         offsets = [0]
         for size, by_row, every, more in self.buffers:
             floats = size * (rows if by_row else 1) * (-(-steps // every) + more if every else 1)
@@ -277,8 +277,8 @@ class Loop:
     ) -> None:
         """Run all steps at ``sizes`` T and N: write the tops.
 
-        ``seen`` is what the packed weights of each buffer are known by, for a workspace as the pass before left it;
-        ``blas`` on a GPU the handle of cuBLAS, in whose stream all runs.
+        ``seen`` has the hash of each buffer's packed weights, for a workspace as the previous pass left it. ``blas`` is
+        on a GPU the handle of cuBLAS, in whose stream everything runs.
         """
         call = self._call(sizes, bottoms, weights, workspace, blas)
         call.top, call.seen = _pointers(tops), seen
@@ -295,9 +295,9 @@ class Loop:
         wanted: Sequence[bool],
         blas: int | None = None,
     ) -> None:
-        """Run all steps back: of ``gradients`` read those of tops, write those of bottoms, add to those of weights.
+        """Run all steps back: read the ``gradients`` of tops, write those of bottoms, add to those of weights.
 
-        Of a bottom that is not ``wanted`` any numbers may be written.
+        For a bottom that is not ``wanted`` any numbers may be written.
         """
         call = self._call(sizes, bottoms, weights, workspace, blas)
         call.top, call.top_diff = _pointers(tops), _pointers(gradients[0])
@@ -335,8 +335,10 @@ def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
 
 
 def written_loops(plans: Sequence[Plan], text: str, otherwise: str) -> list[Loop]:
-    """Return the loops of some plans from a source that has them. Raises as :func:`loops_of`, and for one that lacks a
-    loop."""
+    """Return the loops of some plans from a source that has them.
+
+    Raises the errors of :func:`loops_of`, and an error for a source that lacks a loop.
+    """
     by_type, types = loops_of(text, otherwise), [layer_code(plan).type for plan in plans]
     if lacking := [kind for kind in types if kind not in by_type]:
         raise BackendError(f"the source of generated layers has no layer {lacking[0]}: expected the one of this net")
@@ -346,8 +348,8 @@ def written_loops(plans: Sequence[Plan], text: str, otherwise: str) -> list[Loop
 def loops_of(text: str, otherwise: str) -> Loops:
     """Return the loops in a source of generated layers by their types, compiled now or found in the cache.
 
-    Raises :class:`~lstmc.errors.BackendError` where there is no compiler, with ``otherwise``, which says what needs
-    none; where the cache cannot be used; and with what the compiler says.
+    Raises :class:`~lstmc.errors.BackendError` if there is no compiler (``otherwise`` names the way without one), if the
+    cache cannot be used, and with the compiler's message.
     """
     compiler = Compiler.find(otherwise)
     flags = (*FLAGS, "-fvisibility=hidden", "-shared", "-Wl,-Bsymbolic")
@@ -365,8 +367,8 @@ def loops_of(text: str, otherwise: str) -> Loops:
 def gpu_loops_of(text: str, nvcc: str, flags: Sequence[str], otherwise: str) -> Loops:
     """Return the loops in a source of CUDA by their types, compiled by ``nvcc`` for the GPU that ``flags`` name.
 
-    All their memory is that of the GPU. CUDA's runtime library and cuBLAS are those that this process has opened for
-    all. Raises as :func:`loops_of`.
+    All their memory is on the GPU. They use CUDA's runtime library and cuBLAS as this process has opened them globally.
+    Raises the errors of :func:`loops_of`.
     """
     compiler, cuda = Compiler.find(otherwise), Compiler.of(nvcc, "--version")
     text += _GPU_TABLE

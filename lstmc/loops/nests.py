@@ -1,5 +1,8 @@
-"""The loops of a step as C++ for a CPU: nested by the axes of values, neighbours in one nest where they may be, and on
-vectors in tiles whose operands and sums stay in registers; sums of rows are added as trees."""
+"""The loops of a step as C++ for a CPU, as nests over the axes of values.
+
+Adjacent loops share a nest if possible. Nests work on vectors in tiles, whose operands and sums stay in registers; sums
+of rows are added as trees.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,20 @@ from dataclasses import dataclass, replace
 from lstmc.loops.index import Axis, Index, nest_of
 from lstmc.loops.memory import Loop, Place, Product, Store, Task, Value, with_elements
 
-MOST_LANES = 16  # floats of a vector, at most: see vectors.h
-COUNTS = (16, 8, 4, 2, 1)  # rows of a tile, and times MOST_LANES floats of a row, where so many are a part of all
-# floats of a register, and registers for what a tile keeps: of 32, or of 16; see vectors.h
+MOST_LANES = 16  # the most floats of a vector: see vectors.h
+COUNTS = (16, 8, 4, 2, 1)  # rows of a tile; and its floats of a row, in units of MOST_LANES, if the row is a multiple
+# floats of a register, and registers for a tile, of 32 or of 16: see vectors.h
 REGISTERS = {"#if defined(__AVX512F__)": (16, 24), "#elif defined(__AVX__)": (8, 12), "#else": (4, 12)}
 
 
 def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
-    """Return whether the innermost loop is whole vectors, of which each operand is one, or one number."""
+    """Return whether the innermost loop is whole vectors, and each operand in it is a vector or a single number."""
     inner = axes[-1]
     if inner.size % MOST_LANES or not all(loop.arithmetic for loop in loops):
         return False
     for loop in loops:
         written = {pointer for pointer, (_, is_written) in loop.pointers.items() if is_written}
-        of_row = loop.summed is not None and loop.axis[1] == 1  # what it writes is one number of a row
+        of_row = loop.summed is not None and loop.axis[1] == 1  # it writes one number of a row
         for pointer, index in loop.elements_by_count():
             whole = pointer in written and not of_row
             if index.stride(inner) not in ((1,) if whole else (0, 1)):
@@ -34,8 +37,8 @@ def fits_vectors(loops: Sequence[Loop], axes: Sequence[Axis]) -> bool:
 class _Operands:
     """The texts of a nest's elements, in a tile of rows by vectors.
 
-    What is the same for all rows, or for all vectors of a row, is read once before them, and what the nest has written
-    is in a register; ``memory`` are arrays that it writes and reads from memory all the same.
+    A value that is the same for all rows, or for all vectors of a row, is read once before them. A value that the nest
+    has written is in a register; arrays in ``memory`` are read from memory even then.
     """
 
     def __init__(
@@ -50,22 +53,22 @@ class _Operands:
         self.memory: set[str] = set()
 
     def of_tile(self) -> list[str]:
-        """Return the lines that read numbers which all elements of a tile share."""
+        """Return the lines that read numbers shared by all elements of a tile."""
         return [f"const float {name} = {self._element(*key)};" for name, key in self._once(False, False)]
 
     def of_columns(self) -> list[tuple[str, str]]:
-        """Return the vectors that all rows share: an array of them, and the element that one of it is."""
+        """Return the vectors that all rows share, as an array and the element of it for each vector."""
         return [(name.partition("[")[0], self._element(*key)) for name, key in self._once(False, True)]
 
     def of_row(self) -> list[str]:
-        """Return the lines that read numbers which all vectors of a row share."""
+        """Return the lines that read numbers shared by all vectors of a row."""
         return [f"const float {name} = {self._element(*key)};" for name, key in self._once(True, False)]
 
     def _once(self, row: bool, column: bool) -> list[tuple[str, tuple[Place, Index]]]:
         return [(name, key) for key, name in self._read.items() if self._varies(key[1]) == (row, column)]
 
     def _varies(self, index: Index) -> tuple[bool, bool]:
-        """Return whether an element is another one in each row, and in each vector of a row."""
+        """Return whether an element differs from row to row, and whether it differs from vector to vector."""
         return self._rows is not None and index.stride(self._rows) != 0, index.stride(self._inner) != 0
 
     def carried(self, index: Index) -> bool:
@@ -73,12 +76,12 @@ class _Operands:
         return not self._varies(index)[0]
 
     def of(self, loop: Loop) -> tuple[Callable[[int], str], Callable[[int], str]]:
-        """Return the texts of a loop's elements where they are read, and where they are written."""
+        """Return the texts of a loop's elements for reading, and for writing."""
         elements = [(loop.pointers[pointer][0], index) for pointer, index in loop.elements_by_count()]
         return lambda at: self._value(*elements[at]), lambda at: self._address(*elements[at])
 
     def written(self, address: str, value: str) -> None:
-        """Note that the element at an address is a value."""
+        """Note that the element at an address is in ``value`` now."""
         self._registers[address] = value
 
     def _value(self, place: Place, index: Index) -> str:
@@ -104,20 +107,21 @@ class _Operands:
 def in_vectors(
     loops: Sequence[Loop], axes: Sequence[Axis], names: Mapping[Place, str], own: Set[str], registers: tuple[int, int]
 ) -> list[str]:
-    """Return the lines of loops that are one nest, in tiles of some rows by some vectors, which ``registers`` hold.
+    """Return the lines of a nest of loops, in tiles of some rows by some vectors, which ``registers`` hold.
 
-    The rows are the counts of the loop around the innermost one. Where a tile is as wide as a row, or no sum is of a
-    row, the loop over rows is the innermost one: what rows share is read once, and their sums stay in registers.
-    ``own`` are arrays that nothing else uses: what the nest has in registers of them is not written.
+    The rows are the counts of the second loop from inside. If a tile is as wide as a row, or there is no sum over a
+    row, the loop over rows is the innermost loop: values that rows share are read once, and the sums of rows stay in
+    registers. ``own`` are arrays that nothing else uses: the nest keeps their elements in registers and does not write
+    them.
     """
     inner = axes[-1]
     lengths = [loop.axis[0] for loop in loops if loop.summed and loop.axis[1] == 1]
-    outer = [axis for axis in axes if lengths and axis.divisor >= lengths[0]]  # each with sums of its own
+    outer = [axis for axis in axes if lengths and axis.divisor >= lengths[0]]  # each with separate sums
     rows = axes[-2] if len(axes) > 1 and (not lengths or len(axes) - len(outer) == 1) else None
     operands = _Operands(axes, rows, loops, names)
-    body: list[tuple[str, str]] = []  # lines, and the array that one writes
+    body: list[tuple[str, str]] = []  # lines, and the array that a line writes
     zeros: list[str] = []
-    carried: list[tuple[str, str, str, bool]] = []  # sums of rows, their place, its zeros, whether of these rows alone
+    carried: list[tuple[str, str, str, bool]] = []  # sums, their place, zeros, whether of these rows
     sums: list[tuple[str, str]] = []  # sums of these rows
     for loop in loops:
         if not loop.summed:
@@ -164,9 +168,10 @@ def in_vectors(
 
 
 def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int, lanes: int, registers: int) -> tuple[int, int, bool]:
-    """Return the rows of a tile, its floats of a row, and whether the loop over rows is inside of that over columns.
+    """Return the rows of a tile, its floats of a row, and whether the loop over rows is inside the loop over columns.
 
-    ``columns`` are the vectors of a column that a tile keeps, ``sums`` those of a row, of which one vector has all.
+    ``columns`` is the number of vectors that a tile keeps for each column, ``sums`` the number of sums for each row; a
+    sum has one vector.
     """
     counts = [count for count in COUNTS if rows and rows.size % count == 0 and count <= lanes] or [1]
     widths = [count * MOST_LANES for count in COUNTS if inner.size % (count * MOST_LANES) == 0]
@@ -182,13 +187,13 @@ def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int, lanes: int, r
 
 
 def _with_sums(sums: Sequence[tuple[str, str]], count: int, lines: Sequence[str]) -> list[str]:
-    """Return lines between those that begin the sums of some rows, and those that write them."""
+    """Return lines between the lines that begin the sums of some rows and the lines that write them."""
     begun = [_registers(name, f"{count}", " = {}") for name, _ in sums]
     return [*begun, *lines, *(line for name, y in sums for line in _written(name, y, count))]
 
 
 def _registers(name: str, count: str, start: str = "") -> str:
-    """Declare vectors that registers hold, aligned, as GCC assumes of the elements of such an array."""
+    """Declare vectors for registers, aligned as GCC assumes for the elements of such an array."""
     return f"alignas(4 * LANES) vector {name}[{count}]{start};"
 
 
@@ -212,7 +217,7 @@ def _lines(loop: Loop, operands: _Operands) -> Iterator[tuple[str, str]]:
 
 
 def _each(counter: str, count: str, lines: Sequence[str]) -> list[str]:
-    """Return a loop that g++ unrolls: its counts are together in the registers."""
+    """Return a loop that g++ unrolls: all its counts are in registers at once."""
     head = f"for (int {counter} = 0; {counter} < {count}; ++{counter}) {{"
     return ["#pragma GCC unroll 16", head, *_indented(lines), "}"] if lines else []
 
@@ -234,10 +239,10 @@ def _indented(lines: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Nest:
-    """Loops over equally many elements, fused: a value written by one is in a register for the following ones.
+    """Fused loops over equally many elements: a value that a loop writes is in a register for the following loops.
 
-    A sum is in the nest of what computes its operand: a state is updated and read in one pass over its elements.
-    ``own`` are the arrays that nothing else uses.
+    A sum is in the nest of the loop that computes its operand: a state is updated and read in one pass over its
+    elements. ``own`` are the arrays that nothing else uses.
     """
 
     loops: tuple[Loop, ...]
@@ -245,7 +250,7 @@ class Nest:
 
     @property
     def pointers(self) -> dict[str, tuple[Place, bool]]:
-        """Return the places of all loops by the pointers' names, and whether they are written."""
+        """Return the places of all loops by the names of pointers, and whether they are written."""
         names = self.names()
         by_name = {name: (place, False) for place, name in names.items()}
         for loop in self.loops:
@@ -254,12 +259,13 @@ class Nest:
         return by_name
 
     def names(self) -> dict[Place, str]:
-        """Return the pointers' names for the places of all loops."""
+        """Return the names of pointers for the places of all loops."""
         places = dict.fromkeys(place for loop in self.loops for place, _ in loop.pointers.values())
         return {place: f"p{i}" for i, place in enumerate(places)}
 
     def axes(self) -> tuple[Axis, ...]:
-        """The nested loops, the outermost first; none where indices need divisions, or no order of them fits all."""
+        """The nested loops, the outermost first; empty if indices need divisions, or no order of loops fits all of
+        them."""
         bounds = [bound for loop in self.loops if loop.summed for bound in (loop.axis[1], loop.axis[0] * loop.axis[1])]
         indices = [index for loop in self.loops for _, index in loop.elements_by_count()]
         return nest_of(self.loops[0].count, indices, bounds)
@@ -323,7 +329,7 @@ class Nest:
 def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
     """Return the work of a step in its order, with neighbouring loops in one nest where that computes the same.
 
-    ``carried`` are the buffers that hold something from step to step.
+    ``carried`` are the buffers that keep values from step to step.
     """
     merged: list[Product | Nest] = []
     for work in works:
@@ -343,13 +349,13 @@ def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
 
 
 def _buffers(work: Product | Nest) -> Iterable[str]:
-    """Return the buffers of a step that it uses."""
+    """Return the buffers of a step that the work uses."""
     places = (work.x, work.y) if isinstance(work, Product) else work.names()
     return (p.array.name for p in places if p.array.kind == "buffer" and not p.array.time and not p.array.window)
 
 
 def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
-    """Return whether a loop may run element by element with those before it."""
+    """Return whether a loop may run element by element with the loops before it."""
     every = (*loops, loop)
     sums = [each for each in every if each.summed]
     if len({each.count for each in every}) > 1 or not all(each.independent or each.summed for each in every):
@@ -376,7 +382,7 @@ def _is_unfusable(first: Loop, second: Loop) -> bool:
 
 
 def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
-    """Each element that a loop uses: its place and index, whether the place is written, and whether that is a sum."""
+    """Yield each element that a loop uses: its place and index, whether it is written, and whether it is a sum."""
     places = [loop.pointers[pointer] for pointer, _ in loop.elements]
     return [
         (place, index, written, raw is None)
@@ -385,7 +391,7 @@ def _uses(loop: Loop) -> list[tuple[Place, Index, bool, bool]]:
 
 
 def _nested(axes: Sequence[Axis], lines: list[str], pragma: str = "") -> list[str]:
-    """Lines in loops, the first axis outermost; a pragma for the innermost."""
+    """Return lines inside loops, the first axis outermost; a pragma is for the innermost loop."""
     for axis in reversed(axes):
         head = f"for (int {axis.counter} = 0; {axis.counter} < {axis.size}; ++{axis.counter}) {{"
         body = [line if line.startswith("#") else f"  {line}" for line in lines]

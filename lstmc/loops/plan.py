@@ -30,9 +30,9 @@ from lstmc.passes import Cse, Simplify, backward_body
 
 @dataclass(frozen=True)
 class State:
-    """A state: where it is kept from the first step on, its operand or its number, and its gradient's two buffers.
+    """A state: its place from the first step on, its operand or its number, and the two buffers of its gradient.
 
-    Where it has ``saved``, that is the state before the first step of each chunk; ``kept`` has the steps of one chunk,
+    With ``saved``, that array has the state before the first step of each chunk, ``kept`` has the steps of one chunk
     for the backward pass, and the forward pass has the state in its top. The two buffers of a gradient may be one.
     """
 
@@ -49,29 +49,29 @@ class State:
 
 @dataclass(frozen=True)
 class Plan:
-    """A layer for a scan, whatever N and T are, unless the rows are not independent."""
+    """A layer for a scan, for any N and T; if the rows are not independent, N is fixed."""
 
     name: str
     rows: Rows
     reverse: bool
-    shapes: dict[str, tuple[int, ...]]  # of each array that is a blob: its shape behind T and N
+    shapes: dict[str, tuple[int, ...]]  # array of a blob -> the blob's shape after T and N
     bottoms: tuple[Array, ...]
     weights: tuple[Array, ...]
     outputs: tuple[Array, ...]
     states: tuple[State, ...]
     buffers: tuple[Array, ...]
-    gradients: tuple[Array, ...]  # of bottoms and weights that are no state's
+    gradients: tuple[Array, ...]  # of bottoms and weights that are no initial states
     top_diffs: tuple[Array, ...]  # of outputs
     forward: tuple[Task, ...]
     chunk: int  # steps after which some states are kept; 0 where all are after each step
     again: tuple[Task, ...]  # of a step: computes these states again, before the backward pass of a chunk
     backward: tuple[Task, ...]
     outers: tuple[Outer, ...]
-    nodes_again: tuple[str, ...]  # what a step of the backward pass computes again of the forward one
-    row_sums: tuple[tuple[Array, Array], ...] | None  # gradients that all rows add to, each with a buffer of rows
+    nodes_again: tuple[str, ...]  # forward work that a step of the backward pass repeats
+    row_sums: tuple[tuple[Array, Array], ...] | None  # gradients of all rows; a buffer of rows for each
     numbers: ProductNumbers = FLOAT32  # of the products of the forward pass
-    parts: int = 1  # of the large states of a row: a CPU has all steps of one before the next
-    phases: tuple[Phases, ...] = ()  # with several parts: of the loops of forward, again and backward
+    parts: int = 1  # parts of a row's large states: a CPU runs all steps of a part before the next part
+    phases: tuple[Phases, ...] = ()  # with several parts: the phases of the loops of forward, again and backward
 
     @property
     def tops(self) -> tuple[Array, ...]:
@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def apart(self) -> frozenset[str]:
-        """Passes in which each row of the batch has all steps before the next row: they wait for no product."""
+        """Return the passes without products, in which each row of the batch runs all steps before the next row."""
         if not self.chunk:
             return frozenset()
         passes = ["forward"] if _is_of_loops(self.forward) else []
@@ -105,7 +105,8 @@ def plan_of(scan: Scan, initial: tuple[float | None, ...], numbers: ProductNumbe
 
 
 def _parts_of(plan: Plan) -> int:
-    """Return the least number of parts of which the states of each are in a first cache, or else the largest one."""
+    """Return the least number of parts such that the states of a part fit a first-level cache, or else the largest
+    number."""
     large = [state.top.size for state in plan.states if state.saved]
     phases = _phases_of(plan)
     if phases is None or sum(large) <= FIRST_CACHE:
@@ -117,7 +118,7 @@ def _parts_of(plan: Plan) -> int:
 
 
 def _phases_of(plan: Plan) -> tuple[Phases, ...] | None:
-    """Return the phases of the loops of forward, again and backward; None where they have not all three of them."""
+    """Return the phases of the loops of forward, again and backward; None if one of them has no three phases."""
     if len(plan.apart) < 3:
         return None
     least = min(state.top.size for state in plan.states if state.saved)
@@ -225,7 +226,8 @@ class _Planner:
         return plan if self.parts == 1 else self._with_parts(plan)
 
     def _with_parts(self, plan: Plan) -> Plan:
-        """Return a plan whose large states are in parts: what one phase has for another one is kept of all steps."""
+        """Return a plan whose large states are in parts: values that one phase has for another phase are kept for all
+        steps."""
         phases = _phases_of(plan)
         assert phases is not None
         for array in sorted(crossing(phases[:1]) | crossing(phases[1:]), key=lambda array: array.number):
@@ -294,7 +296,7 @@ class _Planner:
         """Return places for the saved values, which the backward pass reads: results of expensive ops, kept for every
         step.
 
-        What is larger than its operands is kept for a chunk, and that of these operands which is dear for every step.
+        A value that is larger than its operands is kept for a chunk, and its expensive operands for every step.
         """
         own, needed = {node.name for node in self.body}, self.back.needed()
         places: dict[Ref, Place] = {}
@@ -383,7 +385,7 @@ class _Planner:
         return tuple(steps), done, nodes_again, row_sums
 
     def _parts(self, ref: Ref, alone: bool = False) -> Iterator[Ref]:
-        """Yield the summands that a step adds to a gradient; ``alone``: only of sums with a single reader."""
+        """Yield the summands that a step adds to a gradient; with ``alone``, of sums with a single reader only."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         sums = isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args)
@@ -394,9 +396,9 @@ class _Planner:
             yield ref
 
     def _products_apart(self, whole: Ref) -> list[tuple[Ref, bool]]:
-        """Return the summands of a sequence's gradient, each with whether it is a product, added after all steps.
+        """Return the summands of a sequence's gradient, and whether each is a product, which is added after all steps.
 
-        Several summands that are no products leave the gradient as one.
+        Several summands that are no products leave the gradient as one summand.
         """
         parts = [*self._parts(whole, True)]
         products = [part for part in parts if self._is_product(part)]
@@ -412,8 +414,11 @@ class _Planner:
         return self.uses[ref] == 1 and isinstance(op, Linear)
 
     def _without_sums(self, sinks: list[Sink], outers: list[tuple[Outer, Ref, Ref | None]]) -> list[Sink]:
-        """The sinks but for sums of rows that are there for all steps anyway, as an operand of a product: as those of
-        a bias beside the weights. ``outers`` gains these."""
+        """Return the sinks without sums over rows that an ``outer`` can compute, because its operand is kept for all
+        steps anyway.
+
+        An example is the gradient of a bias next to weights. These sums are added to ``outers``.
+        """
         there = {ct for _, ct, _ in outers}
         left = []
         for sink in sinks:
@@ -427,12 +432,12 @@ class _Planner:
         return left
 
     def _products(self, ref: Ref, into: Place) -> list[tuple[Outer, Ref, Ref | None]] | None:
-        """Return a summand as products of this step's rows alone, dW = ct^T x; None if it is anything else."""
+        """Return a summand as products of this step's rows alone, dW = ct^T x; None for any other summand."""
         node = self.back.node(ref.node)
         args = self.back.args(node.name)
         if isinstance(node.op, Reshape):
             return self._products(args[0], into)
-        if isinstance(node.op, Transpose):  # of a matrix that is used as it is transposed
+        if isinstance(node.op, Transpose):  # of a matrix that is used transposed
             turned = self._products(args[0], into)
             return turned and [(replace(o, outs=o.ins, ins=o.outs), x, ct) for o, ct, x in turned if x is not None]
         if isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args):

@@ -1,4 +1,4 @@
-"""The products of a schedule: with weights that are packed before, of one step or of all steps at once."""
+"""The products of a schedule: with weights that are packed first, of one step or of all steps at once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Products(Schedule[Product]):
         if b:
             origin, index = self.values.origin(b[0])
             bias = self.sources[origin]
-            assert index == counter(outs)  # rows.py adds others
+            assert index == counter(outs)  # rows.py adds other reshapes
             assert not bias.array.rows
             assert not bias.array.time
         lead = node.types[0].size // outs
@@ -72,7 +72,10 @@ class Products(Schedule[Product]):
         )
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
-        """Before the loop where x is known for all steps by then, after it where no step reads y; and their places."""
+        """Return when a product runs, and its places.
+
+        Before the loop if x is known for all steps by then; after the loop if no step reads y; otherwise in it.
+        """
         place = self.memory.get(y)
         copied = any(self.values.origin(sink.ref)[0] == y for _, sink, _ in self.copies)
         last = place is not None and place.array.kind in ("top", "bottom_diff") and place.array.time
@@ -85,7 +88,7 @@ class Products(Schedule[Product]):
         return ("before" if reads_sequence and y_place.array.time else "step"), x_place, y_place
 
     def _panels(self, w: Array, transposed: bool, outs: int, ins: int) -> Array:
-        """Return the place of a packed matrix, which is packed once for all products with it."""
+        """Return the place of a packed matrix; all products with the matrix share it."""
         if (w, transposed) not in self.panels:
             place = self.buffer(
                 f"{w.name}_panels", -(-outs // WIDEST) * WIDEST * self.numbers.floats(ins), False, False

@@ -13,14 +13,14 @@ from lstmc.ops import Arg, Binary, Full, Linear, Pointwise, Reshape, Split, Tran
 from lstmc.ops.shape import without
 from lstmc.passes import BiasApart, Cse, Refs, Simplify, rewrite
 
-MOST_EITHER = 6  # values of which every choice is tried: 64 choices
+MOST_EITHER = 6  # values for which every combination of choices is tried: 64 combinations
 
 
 @dataclass(frozen=True)
 class Rows:
     """The body for one row, the arguments that have an axis of rows, and the number of rows.
 
-    Where the rows are not independent, the whole batch is one row, and its size is fixed.
+    If the rows are not independent, the whole batch is one row, and its size is fixed.
     """
 
     body: Graph
@@ -42,11 +42,11 @@ def _leading_shapes(scan: Scan) -> list[tuple[int, ...]]:
 
 
 def rows_of(scan: Scan) -> Rows:
-    """The rows of a scan's body."""
+    """Return the rows of a scan's body."""
     args, shapes, batch = scan.body.body_args(), _leading_shapes(scan), batch_of(scan)
     roles = [scan.role(slot) for slot in range(len(args))]
     leading = [arg.types[0].shape[:1] == (batch,) for arg in args]
-    # a value that is the same for all rows may have as many elements first as the batch has rows
+    # the first axis of a value that is the same for all rows may happen to be as long as the batch
     either = [slot for slot, role in enumerate(roles) if role in ("static", "x") and leading[slot]]
     if all(shape[:1] == (batch,) for shape in shapes):
         for chosen in product((True, False), repeat=min(len(either), MOST_EITHER)):
@@ -63,11 +63,11 @@ def rows_of(scan: Scan) -> Rows:
 
 def _tidy(body: Graph) -> Graph:
     split = split_early(BiasApart(_varies).run(body).graph)
-    return Cse().run(Simplify().run(split).graph).graph  # not Dead, which takes arguments away
+    return Cse().run(Simplify().run(split).graph).graph  # not Dead, which removes arguments
 
 
 def _varies(b: Builder, product: Linear, bias: Ref) -> bool:
-    """Return whether a bias is not the same at every step."""
+    """Return whether a bias differs from step to step."""
     op = b.node(bias.node).op
     return not (isinstance(op, Arg) and op.role in ("weight", "static"))
 
@@ -95,7 +95,7 @@ def _row_body(body: Graph, mapped: tuple[bool, ...]) -> Graph | None:
 
 
 class _InRow(NamedTuple):
-    """A value of one row, and which axis of all rows' value the rows are; None where it is the same for all."""
+    """A value of one row, and the axis of the rows in the batch's value; None if the value is the same for all rows."""
 
     ref: Ref
     axis: int | None
@@ -117,7 +117,7 @@ def _add_row(b: Builder, body: Graph, node: Node, new: dict[Ref, _InRow]) -> Non
         ]
         axes = along.results
         shapes = [without(type_.shape, axis) for type_, axis in zip(node.types, axes, strict=True) if axis is not None]
-        if isinstance(along.op, Reshape) and isinstance(node.op, Transpose):  # nothing is left of it
+        if isinstance(along.op, Reshape) and isinstance(node.op, Transpose):  # the op disappears
             results = (operands[0],)
         else:
             try:
@@ -144,9 +144,10 @@ def _of_row(b: Builder, body: Graph, ref: Ref, value: _InRow, place: int | None)
 
 
 def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
-    """Return the body of a scan with the rows of each argument first, and the slots of those that had them second.
+    """Return the body of a scan with the rows of each argument first, and the slots of the arguments that had them
+    second.
 
-    None where no argument has. The body begins with what puts these axes back in their places.
+    None if no argument had. The body begins with transpositions that put these axes back.
     """
     batch, args = batch_of(scan), scan.body.body_args()
     shapes = [arg.types[0].shape for arg in args]
@@ -176,7 +177,7 @@ def with_rows_first(scan: Scan) -> tuple[Graph, tuple[int, ...]] | None:
 def split_early(body: Graph) -> Graph:
     """Move splits before elementwise ops, so that one loop has all elements of one size.
 
-    split(f(x)) => f(split(x)); split(x + y) => split(x) + split(y), where both are of one shape
+    split(f(x)) => f(split(x)); split(x + y) => split(x) + split(y), if both have one shape
     """
     counts: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""From a graph of one row to what runs each step: products of all rows, and loops over the elements of one size."""
+"""Schedule a step: from the graph of one row to products of all rows, and loops over the elements of one size."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ JOINS = (Concat, Stack)
 
 @dataclass
 class _Group:
-    """Nodes of one loop, or one node of another kind."""
+    """The nodes of one loop, or one node of another kind."""
 
-    size: int  # of a loop of elements; 0 for everything else
+    size: int  # the number of elements of the loop; 0 for other nodes
     nodes: list[Node]
 
 
 class Schedule(Generic[C]):
-    """The schedule of a step: loops and products that write ``sinks`` from ``sources``; new buffers are added to
-    ``made``.
+    """The schedule of a step: loops and products that write ``sinks`` from ``sources``.
 
-    ``moves`` are the ops whose results are elements of an operand, ``calls`` those that are no loop. With ``one_row`` N
-    is 1, so that a result may be any part of an array.
+    New buffers are added to ``made``. ``moves`` are the ops whose results are elements of an operand, ``calls`` the ops
+    that are no loop. With ``one_row`` N is 1, so that a result may be any part of an array.
     """
 
     moves: ClassVar[tuple[type[Op], ...]] = MOVES
@@ -50,22 +49,22 @@ class Schedule(Generic[C]):
         self.groups: list[_Group] = []
         self.group_of: dict[str, int] = {}
         self.stores: dict[Ref, list[Sink]] = {}
-        self.copies: list[tuple[int, Sink, Index]] = []  # the group after which, the sink, the index where it goes
+        self.copies: list[tuple[int, Sink, Index]] = []  # after which group, the sink, the index in it
         self.memory: dict[Ref, Place] = {}
         self.values = Values(graph, sources, self.moves)
-        self.within: set[str] = set()  # elementwise nodes that the sum which reads them computes
+        self.within: set[str] = set()  # elementwise nodes that are computed inside the sum that reads them
         self.code = self.loop_code()
         self.panels: dict[tuple[Array, bool], Array] = {}
-        self.old_reads: dict[str, set[str]] = {}  # of what takes a state's place: the nodes that read the state
-        self.over_time: set[Ref] = set()  # what is kept of every step for a product over all steps
+        self.old_reads: dict[str, set[str]] = {}  # value that overwrites a state -> the nodes that read the state
+        self.over_time: set[Ref] = set()  # values kept for every step, for a product over all steps
         self.begun: set[Place] = set()  # places written before a product adds to them
-        self.read: set[Ref] = set()  # what is read during a step, or kept for a product over all steps
+        self.read: set[Ref] = set()  # values read during a step, or kept for a product over all steps
 
     def loop_code(self) -> LoopCode:
         """Return what writes the lines of loops."""
         return LoopCode(self.values, self.memory, self.stores, self.within, self.unique)
 
-    # what runs in which order ------------------------------------------------------------------------------------
+    # the order of work --------------------------------------------------------------------------------------------
 
     def place_nodes(self, roots: Iterable[Ref], replaced: Mapping[Ref, Ref]) -> None:
         """Place every computing node that the roots depend on, in loops and products; see :meth:`work`."""
@@ -101,13 +100,14 @@ class Schedule(Generic[C]):
         self._delay(readers, stored)
 
     def _in_few_passes(self, nodes: list[Node]) -> list[Node]:
-        """Return nodes in an order in which few loops go over the elements that are summed up: of the largest first.
+        """Return nodes in an order with few passes over elements that are summed, the largest loops first.
 
-        One loop has all elementwise nodes of a size, and sums of so many elements, that do not wait for one of these
-        sums, or for a node of another kind that waits for the loop. What reads a state precedes what takes its place.
+        A loop has all elementwise nodes of a size, and sums of so many elements, unless they wait for one of these
+        sums, or for a node of another kind that waits for the loop. The readers of a state precede the value that
+        overwrites it.
         """
         names = {node.name: node for node in nodes}
-        before: dict[str, dict[str, bool]] = {}  # of each node those that it waits for: whether one loop may have both
+        before: dict[str, dict[str, bool]] = {}  # node -> nodes before it, and whether one loop may have both
         for node in nodes:
             own = before[node.name] = {}
             for base, index in self.values.reads(node):
@@ -139,7 +139,7 @@ class Schedule(Generic[C]):
 
     @staticmethod
     def _waits(before: Mapping[str, Iterable[str]], name: str, other: str) -> bool:
-        """Return whether a node waits for another one."""
+        """Return whether a node waits for another node."""
         stack, seen = [name], {name}
         while stack:
             for each in before[stack.pop()]:
@@ -151,7 +151,8 @@ class Schedule(Generic[C]):
         return False
 
     def _find_within(self, readers: dict[str, list[Node]], needed: set[str], roots: set[str]) -> None:
-        """Elementwise nodes that one sum reads, or another such node, element by element: they need no memory."""
+        """Find elementwise nodes with a single reader, a sum or another such node, element by element: they need no
+        memory."""
         for node in reversed(list(self.graph)):
             if node.name not in needed or node.name in roots or type(node.op) not in ELEMENT:
                 continue
@@ -162,13 +163,13 @@ class Schedule(Generic[C]):
                 self.within.add(node.name)
 
     def is_within(self, node: Node, reader: Node) -> bool:
-        """Return whether a node is computed in the loop of what reads it, even if that reads an element repeatedly."""
+        """Return whether a node is computed in the loop of its reader, even if that reads an element several times."""
         return True
 
     def _delay(self, readers: dict[str, list[Node]], roots: set[str]) -> None:
         """Move elementwise nodes to the first loop that reads them, element by element: there they need no memory.
 
-        None is moved behind a root of its size, which may be a state that takes the place of what the node reads.
+        No node moves behind a root of its size: the root may overwrite a state that the node reads.
         """
         for at in reversed(range(len(self.groups))):
             group = self.groups[at]
@@ -210,7 +211,7 @@ class Schedule(Generic[C]):
                     return
             self._new(_Group(size, [node]), node)
         elif isinstance(node.op, JOINS):
-            # no group of its own: its pieces are written where they belong, after the last of them it is there
+            # a join is no group: its pieces are written into their places, and the last piece completes it
             self.group_of[node.name] = max((self._after(ref) for ref in self.graph.args(node.name)), default=-1)
         else:
             self._new(_Group(0, [node]), node)
@@ -219,7 +220,7 @@ class Schedule(Generic[C]):
         self.groups.append(group)
         self.group_of[node.name] = len(self.groups) - 1
 
-    # where values are --------------------------------------------------------------------------------------------
+    # the places of values -----------------------------------------------------------------------------------------
 
     def buffer(self, name: str, size: int, time: bool, rows: bool = True) -> Place:
         unique = self.unique.unique(name)
@@ -227,7 +228,7 @@ class Schedule(Generic[C]):
         return Place(self.made[-1])
 
     def in_memory(self, ref: Ref, time: bool = False) -> Place:
-        """Return the place of a computed value or a source; a value without one gets a buffer."""
+        """Return the place of a computed value or a source; a value without a place gets a buffer."""
         time = time or ref in self.over_time
         if ref in self.sources:
             return self.sources[ref]
@@ -239,20 +240,20 @@ class Schedule(Generic[C]):
                 return sink.place
         place = self.buffer(self.graph.value_name(ref), self.graph.type(ref).size, time)
         self.memory[ref] = place
-        if type(self.graph.node(ref.node).op) in ELEMENT or self._is_concat(ref):  # others are written there at once
+        if type(self.graph.node(ref.node).op) in ELEMENT or self._is_concat(ref):  # others are written at once
             self._store(Sink(ref, place))
-        else:  # once alone: where else it was to be written it is copied to
+        else:  # into one place only: it is copied to all other places
             size = self.graph.type(ref).size
             self.copies += [(self._after(ref), sink, counter(size)) for sink in self.stores.pop(ref, ())]
         return place
 
     def _store(self, sink: Sink, at: Index | None = None) -> None:
-        """Write a value somewhere: with the loop that computes it, or by a loop of its own."""
+        """Write a value to a sink: with the loop that computes it, or by a separate loop."""
         base, index = self.values.origin(sink.ref)
         node, size = self.graph.node(base.node), self.graph.type(sink.ref).size
         at = counter(size) if at is None else at
         offset = offset_of(at, size)
-        # where the counter is the index but the sizes differ, it is the first of several pieces
+        # if the counter is the index but the sizes differ, this is the first of several pieces
         whole = index == counter(size) and self.graph.type(base).size == size and self.values.computed(base)
         if whole and isinstance(node.op, JOINS) and offset == 0:
             self.stores.setdefault(base, []).append(sink)
@@ -309,7 +310,7 @@ class Schedule(Generic[C]):
     ) -> tuple[list[C | Loop], list[tuple[Place, Place | None]]]:
         """Return all work of a step, and the places of the operands of products over all steps.
 
-        ``replaced`` are states with the values that are to take their places in memory.
+        ``replaced`` maps states to the values that overwrite them in memory.
         """
         outers = list(outers)
         kept_refs = [ref for a, _, b, _ in outers for ref in (a, b) if ref is not None]
@@ -320,7 +321,7 @@ class Schedule(Generic[C]):
         of_sequences = [Ref(node.name) for group in self.groups for node in group.nodes if self._of_sequence(node)]
         for sink in [sink for sink in sinks if sink.ref in of_sequences]:
             self._store(sink)
-        for ref in of_sequences:  # one buffer of all steps, whichever pieces of it are stored elsewhere
+        for ref in of_sequences:  # one buffer of all steps, even if pieces of it are stored elsewhere
             self.in_memory(ref, time=True)
         for sink in [sink for sink in sinks if sink.ref not in of_sequences]:
             self._store(sink)
@@ -331,7 +332,7 @@ class Schedule(Generic[C]):
         ]
         calls: dict[str, C] = {}
         order = [*enumerate(self.groups)]
-        for at, group in reversed(order) if self.one_row else order:  # a part of a join is made there
+        for at, group in reversed(order) if self.one_row else order:  # the part of a join is computed there
             for node in group.nodes:
                 if group.size:
                     for base, index in self.values.reads(node):
