@@ -4,7 +4,7 @@ A pass is a frozen dataclass. It never changes its input: it returns a new graph
 ``modified=False``. Its docstring lists its rules, numbered, as ``before => after``. Each run checks the pass's
 contract, and verifies, prints and shows the result to observers.
 
-A list of passes can be read and changed by a person: each has a name, and where it runs twice a number.
+Users can read and change a list of passes: each pass has a name, and a number if it runs twice.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class NodePass(Pass):
 
     @abstractmethod
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
-        """Return a node's new values, with its rule counted, or None to keep the node."""
+        """Return a node's new values, and count the rule used; return None to keep the node."""
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -119,9 +119,9 @@ class NodePass(Pass):
 
 
 def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
-    """Rebuild a graph node by node: ``visit`` gives a node's new values, or None to keep the node.
+    """Rebuild a graph node by node: ``visit`` returns a node's new values, or None to keep the node.
 
-    With ``bodies`` it sees the nodes of each scan's bodies in place of the scan.
+    With ``bodies`` it visits the nodes of each scan's bodies instead of the scan.
     """
     rebuild = Rebuild(graph)
     for node in graph:
@@ -140,20 +140,20 @@ def rewrite(graph: Graph, visit: Visit, bodies: bool = False) -> Graph:
 
 
 def note_node(error: Exception, graph: Graph, node: Node) -> None:
-    """Add to an error the node at which a pass was, and its location to an error of ours that has none."""
+    """Add to an error the node that the pass was at, and the node's location to an lstmc error without location."""
     if isinstance(error, LstmcError):
         error.located(node.loc)
     error.add_note(f"at {print_node(graph, node)} of {graph.name}{f', {node.loc}' if node.loc else ''}")
 
 
 def in_bodies(scan: Scan, change: Callable[[Graph], Graph]) -> Scan:
-    """The scan with ``change`` done to its bodies."""
+    """Return the scan with ``change`` applied to its bodies."""
     first = None if scan.first is None else change(scan.first)
     return replace(scan, body=change(scan.body), first=first)
 
 
 def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
-    """The graph with ``change`` done to the bodies of its scans."""
+    """Return the graph with ``change`` applied to the bodies of its scans."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         return b.copy(node, args, in_bodies(node.op, change)) if isinstance(node.op, Scan) else None
@@ -162,7 +162,7 @@ def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
 
 
 def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
-    """A scan's body in which the arguments of these slots have another role."""
+    """Return a scan's body in which the arguments of these slots have another role."""
     names = {body.body_args()[slot].name for slot in slots}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -175,12 +175,12 @@ def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
 
 
 def joined_name(names: Sequence[str]) -> str:
-    """A name for one value that stands for several neighbours, their common first words written once.
+    """Return a name for one value that replaces several neighbours; their common first words are written once.
 
-    ``i_f_o`` for i, f and o; ``W_i_f`` for W_i and W_f; ``first_to_last`` where that is long.
+    ``i_f_o`` for i, f and o; ``W_i_f`` for W_i and W_f; ``first_to_last`` if that is long.
     """
     words = [name.split("_") for name in names]
-    common = 0  # how many first words all have, before the last one of each
+    common = 0  # the number of common first words, without the last word of each name
     while all(len(name) > common + 1 and name[common] == words[0][common] for name in words):
         common += 1
     together = "_".join([*words[0][:common], *("_".join(name[common:]) for name in words)])
@@ -188,13 +188,13 @@ def joined_name(names: Sequence[str]) -> str:
 
 
 def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
-    """The outcome of rule-counting passes: modified if any rule was used."""
+    """Return the outcome of a pass that counts its rules: modified if any rule was used."""
     used = {rule: count for rule, count in counts.items() if count}
     return PassResult(after if used else before, bool(used), used)
 
 
 def compared(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
-    """Return the result of a pass whose rules can produce the same graph again: modified if the graphs differ."""
+    """Return the outcome of a pass whose rules may give the same graph again: modified if the graphs differ."""
     return PassResult(before, False) if after == before else PassResult(after, True, dict(counts))
 
 
@@ -203,7 +203,7 @@ PassObserver = Callable[[Pass, Graph, PassResult], None]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A graph as one pass left it (``model`` is the graph before the first)."""
+    """A graph as a pass left it (``model`` is the graph before the first pass)."""
 
     pass_name: str
     stage: Stage
@@ -213,7 +213,7 @@ class Snapshot:
 
 
 def unrolled_scans(history: Sequence[Snapshot]) -> dict[str, Scan]:
-    """The scans that were unrolled, by name, as they were just before."""
+    """Return the scans that were unrolled, by name, in the graph before."""
     rolled = [snapshot.graph for snapshot in history if snapshot.stage is not Stage.EXPANDED]
     return {node.op.body.name: node.op for graph in rolled[-1:] for node in graph if isinstance(node.op, Scan)}
 
@@ -225,12 +225,12 @@ def run_passes(
     dump_dir: Path | None = None,
     observe: PassObserver | None = None,
 ) -> list[Snapshot]:
-    """The graph after every pass, the model itself first.
+    """Return the graph after every pass, the model itself first.
 
-    After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on.
-    ``dump_dir`` gets each as ``NN-pass.lir``. Raises :class:`PassError` naming the pass, those before it, and the node
-    that it was at; an error that is meant for the user stays what it is, and has them as notes of a traceback.
-    :class:`~lstmc.errors.OutputError` where ``dump_dir`` cannot be written.
+    After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on. ``dump_dir`` gets
+    each graph as ``NN-pass.lir``. Raises :class:`PassError` with the pass, the passes before it, and the node that it
+    was at; an error for the user keeps its class, and gets these as notes of a traceback. Raises
+    :class:`~lstmc.errors.OutputError` if ``dump_dir`` cannot be written.
     """
     stage = Stage.MODEL
     verify(graph, stage)
@@ -243,7 +243,7 @@ def run_passes(
             step.requires(graph)
             outcome = step.run(graph)
             stage = step.after or stage
-            if outcome.modified or step.after is not None:  # else it is the graph verified before
+            if outcome.modified or step.after is not None:  # otherwise the graph was verified already
                 verify(outcome.graph, stage, None if stage is Stage.MODEL else legal)
             step.ensures(outcome.graph)
         except LstmcError as error:
@@ -277,7 +277,7 @@ def _dump(
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Names of passes in order, each that is there again with the number of its run: ``cse:1``, ``cse:2``."""
+    """Return the names of passes in order; a repeated name gets the number of its run: ``cse:1``, ``cse:2``."""
     counts, seen = Counter(names), Counter[str]()
     labels = []
     for name in names:
@@ -287,9 +287,9 @@ def numbered(names: Sequence[str]) -> list[str]:
 
 
 def place_of(names: Sequence[str], name_or_run: str) -> int:
-    """Return the index of a pass among the names of all, in order: ``cse:2`` is its second run, ``cse`` its last.
+    """Return the index of a pass among the names of all passes: ``cse:2`` is its second run, ``cse`` its last.
 
-    Raises :class:`PassError` where there is none.
+    Raises :class:`PassError` if there is no such pass.
     """
     runs = [i for i, name in enumerate(names) if name == name_or_run]
     if runs:
@@ -306,17 +306,17 @@ def place_of(names: Sequence[str], name_or_run: str) -> int:
 class PassList(list[Pass]):
     """The passes that a model goes through, in order. It is a list, with places found by name.
 
-    A pass that runs several times is named with the number of its run, ``cse:2``; a name without one is enough where
-    a pass runs once. The methods that change the list return it.
+    A pass that runs several times is named with the number of its run, ``cse:2``; for a pass that runs once the name is
+    enough. The methods that change the list return it.
     """
 
     @property
     def names(self) -> list[str]:
-        """The name of each, ``cse:1`` for the first run of one that runs again: ``["simplify:1", "hoist", ...]``."""
+        """The names of the passes, ``cse:1`` for the first run of a repeated pass: ``["simplify:1", "hoist", ...]``."""
         return numbered([step.name for step in self])
 
     def at(self, name: str) -> int:
-        """The index of a pass. Raises :class:`PassError` where there is none of that name, or several."""
+        """Return the index of a pass. Raises :class:`PassError` if no pass, or several, have the name."""
         runs = [i for i, step in enumerate(self) if step.name == name]
         if len(runs) > 1:
             listed = ", ".join(self.names[i] for i in runs)
@@ -324,40 +324,40 @@ class PassList(list[Pass]):
         return place_of([step.name for step in self], name)
 
     def last(self, name: str) -> int:
-        """The index of a pass, the last run of one that runs several times. Raises :class:`PassError` for none."""
+        """Return the index of the last run of a pass. Raises :class:`PassError` if there is no such pass."""
         return place_of([step.name for step in self], name)
 
     def insert_before(self, name: str, *passes: Pass) -> Self:
-        """Put passes before the one of that name."""
+        """Put passes before the pass of that name."""
         place = self.at(name)
         self[place:place] = passes
         return self
 
     def insert_after(self, name: str, *passes: Pass) -> Self:
-        """Put passes after the one of that name."""
+        """Put passes after the pass of that name."""
         place = self.at(name) + 1
         self[place:place] = passes
         return self
 
     def replace(self, name: str, *passes: Pass) -> Self:
-        """Put passes in place of the one of that name; none leave it out."""
+        """Put passes in place of the pass of that name; without passes it is left out."""
         place = self.at(name)
         self[place : place + 1] = passes
         return self
 
     def upto(self, index: int) -> Self:
-        """The list as far as one pass, which is the last of it."""
+        """Return the list up to a pass, with the pass."""
         return type(self)(self[: index + 1])
 
     def stage_after(self, index: int) -> Stage:
-        """The stage of the graph that a pass leaves; of the model as it was written for -1."""
+        """Return the stage of the graph that a pass leaves; for -1, of the model as it was written."""
         reached = [step.after for step in self[: index + 1] if step.after is not None]
         return reached[-1] if reached else Stage.MODEL
 
     def end_of(self, stage: Stage) -> int:
-        """The index of the last pass at a stage, -1 where that is before the first: the model as it was written.
+        """Return the index of the last pass at a stage; -1 for the model as it was written.
 
-        Raises :class:`PassError` where no pass brings a graph to the stage.
+        Raises :class:`PassError` if no pass brings a graph to the stage.
         """
         last_index = {self.stage_after(index): index for index in range(-1, len(self))}
         if stage not in last_index:

@@ -17,8 +17,8 @@ from lstmc.passes.base import Pass, PassResult, Refs, note_node, result, rewrite
 from lstmc.passes.simplify import pruned
 from lstmc.process.status import with_progress
 
-MOST_NODES = 20_000_000  # of an unrolled scan: some tens of gigabytes of memory here, and of layers in Caffe
-Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, with the axis kept or not
+MOST_NODES = 20_000_000  # nodes of an unrolled scan: some tens of gigabytes of memory here, and of layers in Caffe
+Cuts = dict[tuple[Ref, bool], Refs]  # (sequence, whether the axis is kept) -> its steps
 
 
 class TimeAxis(Protocol):
@@ -90,7 +90,7 @@ class Expand(Pass):
             if node.name in unread:
                 continue
             if isinstance(node.op, Scan) and not self.loops(node.op):
-                args = [rebuild.new.get(ref, ref) for ref in graph.args(node.name)]  # unread ones stand for themselves
+                args = [rebuild.new.get(ref, ref) for ref in graph.args(node.name)]  # an unread initial state stays
                 unroller = _Unroller(rebuild.builder, node, node.op, self.time_axis, cuts)
                 try:
                     rebuild.put(node, unroller.run(args, readers))
@@ -109,7 +109,7 @@ class Expand(Pass):
 
 
 def _unread_leaves(graph: Graph, loops: Callable[[Scan], bool]) -> set[str]:
-    """The leaves that only unrolled scans have as initial states, and whose first steps do not look at them."""
+    """Return the leaves that are only initial states of unrolled scans whose first steps do not read them."""
     read = {output.ref.node for output in graph.outputs}
     for node in graph:
         args = graph.args(node.name)
@@ -128,7 +128,8 @@ def step_pattern(scan: Scan) -> str:
 
 
 def named_results(scan: Scan, body: Graph) -> Graph:
-    """The body with its outputs called by their own names; a value that is a next state too, by the state's."""
+    """Return the body with its outputs under their own names; an output that is also a next state has the state's
+    name."""
     count = len(scan.step_outputs)
     named = (*body.outputs[:count], *reversed(body.outputs[count:]))
     return rename_values(body, {output.ref: output.name for output in named if output.name})
@@ -149,7 +150,7 @@ class _Template:
         return cls(nodes, tuple(a.name for a in body.body_args()), tuple(o.ref for o in body.outputs))
 
     def with_shared(self, body: Graph) -> _Template:
-        """The template with what depends on no step apart from its nodes."""
+        """Return the template with the nodes that depend on no step separated from its other nodes."""
         varying = {a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role in ("x", "state")}
         varying = body.dependents(varying)
         same = tuple(pair for pair in self.nodes if pair[0].name not in varying)
@@ -173,7 +174,7 @@ class _Unroller:
         self.steps = [Step(scan.body.name, t) for t in range(scan.length)]
 
     def run(self, args: Sequence[Ref], readers: dict[Ref, int]) -> dict[int, Ref]:
-        """The scan's results by position: those that are read, and the last states."""
+        """Return the scan's results by position: the results that are read, and the last states."""
         scan = self.scan
         roles = [scan.role(i) for i in range(len(args))]
         state_slots = [i for i, role in enumerate(roles) if role == "state"]
@@ -219,7 +220,8 @@ class _Unroller:
         return dict.fromkeys(self.scan.order(), value) | dict(zip(reading, shared, strict=True))
 
     def _same(self, args: Sequence[Ref]) -> dict[Ref, dict[int, Ref]]:
-        """For each value of the body that is the same at every step: what each step reads of it."""
+        """Return the values of the body that are the same at every step, with the value that each step reads for
+        them."""
         new = {Ref(name): ref for name, ref in zip(self.body.arguments, args, strict=True)}
         shared = {}
         first = self.first.reads() if self.first is self.body else set[Ref]()
@@ -256,7 +258,7 @@ class _Unroller:
 
 
 def every_scan(scan: Scan) -> bool:
-    """All scans."""
+    """Accept every scan."""
     return True
 
 
@@ -301,7 +303,7 @@ class KeepTimeAxis(Pass):
         return (*results[:steps], *(b.add(self.reshape(t.shape), ref, names=(name,))[0] for ref, t, name in last))
 
     def _step(self, b: Builder, state: Ref) -> Ref:
-        """A first state as the step before the first."""
+        """Return a first state as the step before the first step."""
         node = b.node(state.node)
         shape = (1, *b.type(state).shape)
         if isinstance(node.op, Leaf) and _is_constant(b, state):
@@ -310,7 +312,7 @@ class KeepTimeAxis(Pass):
 
 
 def _kept_body(body: Graph) -> Graph | None:
-    """The body on steps that keep their axis; None if a node of it has no such form."""
+    """Return the body on steps that keep their axis; None if a node of it has no such form."""
     builder = Builder(body.name, body)
     same: dict[Ref, Ref] = {}  # values that are the same at every step, without the axis
     kept: dict[Ref, Ref] = {}  # values with the axis
@@ -336,7 +338,7 @@ def _kept_body(body: Graph) -> Graph | None:
         outs = builder.add(op, *[kept.get(r) or same[r] for r in operands], names=node.names, loc=node.loc)
         kept.update(zip(refs, outs, strict=True))
     if not kept.keys() >= {output.ref for output in body.outputs}:
-        return None  # a result that is the same at every step has no axis to keep
+        return None  # a result that is the same at every step has no time axis
     whole = builder.finish([(o.name, kept[o.ref]) for o in body.outputs])
     return pruned(whole, whole.outputs, {arg.name for arg in whole.body_args()})
 

@@ -1,7 +1,7 @@
 """Further steps at the ends of a chain, found by matching nodes against the body.
 
-After a chain's last member nothing marks the end of its step, and before the first one there may be a step that
-started from zeros, whose products with zero are absent: a step more is matched at either end.
+Nothing marks the end of the step after a chain's last member. Before the first member there may be a step that started
+from zeros, without the products of zeros. So one more step is matched at each end.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _extend_from_zero(common: CommonStep) -> None:
 
 
 def absorb(common: CommonStep) -> None:
-    """Move equal consumers of a result in every step, as of a following layer, into the body."""
-    for part in common.parts:  # grows while it is walked
+    """Move equal consumers of a result in every step, such as the steps of a following layer, into the body."""
+    for part in common.parts:  # the list grows during the loop
         for values in part.results:
             if "" not in values and len({common.flow.types[value] for value in values}) == 1:
                 _absorb_consumers(common, values)
@@ -105,7 +105,7 @@ def _absorb_consumers(common: CommonStep, values: Values) -> None:
 
 
 def _computes(flow: Dataflow, step: Step, depth: int = 4) -> bool:
-    """Return whether an op computes, or moves elements for an op of the same step that does."""
+    """Return whether an op computes, or moves elements for an op of the same step that computes."""
     if not step.op.moves:
         return True
     readers = {number for value in step.outputs for number in flow.consumers.get(value, ())}
@@ -123,7 +123,7 @@ def _matching_consumer(flow: Dataflow, pattern: Step, place: int, value: str, cl
 
 
 def _can_be_read(common: CommonStep, operand: Values, depth: int = 6) -> bool:
-    """Return whether the body has these values, or can have them: constants, slices, and what is computed of them."""
+    """Return whether the body has these values, or can have them: constants, slices, and values computed from them."""
     flow = common.flow
     if operand in common.values:
         return True
@@ -195,7 +195,7 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
             needed.append(part)
     computed = {values for part in needed for values in part.results}
     if required & zero or not computed.issuperset(starts):
-        return None  # a state that would be an element of a sequence
+        return None  # a state would be an element of a sequence
     column = _Column(common, needed[::-1], _same(common) | starts, at_end=False).matched(required)
     if column is None:
         return None
@@ -204,12 +204,12 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
 
 
 def _adds_zero(op: Op, first: bool) -> bool:
-    """Return whether the result is the other operand where one is zero: the ``first``, or the second."""
+    """Return whether the result equals one operand if the other operand, the ``first`` or the second, is zero."""
     return isinstance(op, Add) or (isinstance(op, Sub) and not first)
 
 
 def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
-    """Return whether an op's results are zero if these operands are, and the others are any numbers."""
+    """Return whether an op's results are zero if these operands are zero, for any values of the other operands."""
     if isinstance(op, Linear | Conv):
         return zero[0] and len(zero) == 2
     if isinstance(op, Binary | Pointwise):
@@ -219,7 +219,7 @@ def _is_zero(op: Op, zero: Sequence[bool]) -> bool:
 
 
 class _Column:
-    """Matches one further step against the body, from the values that are known to producers and consumers."""
+    """Matches one further step against the body: from known values to their producers and consumers."""
 
     def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
         self.common, self.flow, self.match, self.at_end = common, common.flow, match, at_end
@@ -228,7 +228,7 @@ class _Column:
         self.fixed = {*common.constants, *common.static}
 
     def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:
-        """Return the step's value for each of the body's; None if there is no such step."""
+        """Return the step's value for each value of the body; None if there is no such step."""
         try:
             while self.waiting:
                 self._one()
@@ -238,7 +238,7 @@ class _Column:
         return self.match if all(values in self.match for values in required) else None
 
     def _one(self) -> None:
-        """Match the op with the fewest candidates: the producer, or the only consumer, of a value that is matched."""
+        """Match the op with the fewest candidates: the producer, or the only consumer, of a matched value."""
         several: tuple[BodyOp, int] | None = None
         for part in self.waiting:
             numbers = self._candidates(part)
@@ -330,6 +330,7 @@ class _Column:
 
 
 def _broadcasts(own: TensorType, whole: TensorType) -> bool:
-    """Return whether a value of one type can stand for one of the other, repeated along axes of one element."""
+    """Return whether a value of type ``own`` can replace a value of type ``whole``, repeated along axes of one
+    element."""
     pairs = zip(reversed(own.shape), reversed(whole.shape), strict=False)
     return own.rank <= whole.rank and all(size in (1, n) for size, n in pairs)

@@ -31,7 +31,7 @@ class FuseHorizontal(Pass):
 
 
 def fused_horizontally(graph: Graph, counts: Counter[str]) -> Graph:
-    """The fixed point of the rules; ``counts`` gains a rule's name each time it is used."""
+    """Return the graph after all possible uses of the rules; ``counts`` gains a rule's name for each use."""
     graph = with_bodies(graph, lambda body: fused_horizontally(body, counts))
     while (run := _find_run(graph)) is not None:
         counts["widen_function" if len(run.pieces) == 1 else "widen_binary"] += 1
@@ -41,11 +41,11 @@ def fused_horizontally(graph: Graph, counts: Counter[str]) -> Graph:
 
 @dataclass(frozen=True)
 class _Run:
-    """Neighbouring pieces with one kind of reader: for each operand the split node, its first piece, how many."""
+    """Neighbouring pieces with one kind of reader."""
 
     op: Op
-    pieces: tuple[tuple[str, int], ...]  # per operand slot: the split, and the first piece of the run
-    readers: tuple[str, ...]  # the nodes that read them, in the order of the pieces
+    pieces: tuple[tuple[str, int], ...]  # operand slot -> the split, and the first piece of the run
+    readers: tuple[str, ...]  # the nodes that read the pieces, in their order
 
 
 def _find_run(graph: Graph) -> _Run | None:
@@ -86,7 +86,7 @@ def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
 
 
 def _runs(kinds: Sequence[object]) -> list[range]:
-    """Neighbouring indices of one kind, two or more."""
+    """Yield the runs of two or more neighbouring indices with one kind."""
     runs = []
     for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
         indices = list(group)
@@ -115,7 +115,7 @@ def _run_of(graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], spli
 def _replace_run(graph: Graph, run: _Run) -> Graph:
     count = len(run.readers)
     starts = dict(run.pieces)
-    wide: dict[str, Ref] = {}  # of each split of the run: the piece that covers it
+    wide: dict[str, Ref] = {}  # split -> the piece that covers the run
     results: dict[str, Ref] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -132,7 +132,7 @@ def _replace_run(graph: Graph, run: _Run) -> Graph:
 
 
 def _coarser(b: Builder, node: Node, x: Ref, start: int, count: int) -> tuple[Refs, Ref]:
-    """The split with one piece for the run; the old pieces (the run's all standing for it) and the run's piece."""
+    """Return the split with one piece for the run, the values that replace the old pieces, and the run's piece."""
     op = node.op
     assert isinstance(op, Split)
     stop = start + count
@@ -164,8 +164,8 @@ class FuseLinears(Pass):
     1. linear(x, W1), linear(x, W2), ... => split(linear(x, concat(W1, W2, ...))), biases likewise
     2. y + linear(h, W, b), where y depends on no state and h does => (y + b) + linear(h, W)
 
-    Rule 1 packs parameters of one lr_mult and decay_mult that are used nowhere else, so that what is trained is
-    the same; the packed blob is a weight sub-graph over them. After rule 2 ``hoist`` adds the bias for all steps at
+    Rule 1 packs parameters of one lr_mult and decay_mult that are used nowhere else, so training stays the same; the
+    packed blob is a weight sub-graph over them. After rule 2 ``hoist`` adds the bias for all steps at
     once. Two biases are not made one blob: each would learn only half as fast.
     """
 
@@ -183,7 +183,7 @@ class FuseLinears(Pass):
 
 @dataclass(frozen=True)
 class BiasApart(NodePass):
-    """Write products without their bias, where a product with one has another form or another place.
+    """Write products without their bias, if a product with a bias has another form or another place.
 
     1. linear(x, W, b) => linear(x, W) + b, where ``apart`` says so of the product and its bias
     """
@@ -202,7 +202,7 @@ class BiasApart(NodePass):
 def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
     on_state = body.dependents({a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"})
     readers = body.readers()
-    moved = {}  # the linears that lose their bias, and where it goes
+    moved = {}  # linears without their bias -> the place of the bias
     for node in body:
         if not isinstance(node.op, Add):
             continue
@@ -228,7 +228,8 @@ def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
 
 @dataclass
 class _Group:
-    """Linears of one graph (a scan's body, or the model) on one value: their nodes, and the model's parameters."""
+    """The linears of one graph (a scan's body, or the model) that read one value: their nodes, and the model's
+    parameters."""
 
     scan: str | None
     nodes: list[str] = field(default_factory=list)
@@ -277,7 +278,7 @@ def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
 
 
 def _parameter_uses(graph: Graph) -> Counter[str]:
-    """Return the number of readers of each value of the model, those inside scan bodies included."""
+    """Return the number of readers of each value of the model, readers inside scan bodies included."""
     uses = Counter(output.ref.node for output in graph.outputs)
     for node in graph:
         args = graph.args(node.name)
@@ -349,7 +350,7 @@ class _Fuser:
 
 
 def _parameters_first(graph: Graph, groups: Sequence[_Group]) -> Graph:
-    """Return the same graph, with its parameters first if one linear stands before a parameter that it will have."""
+    """Return the same graph, with its parameters first if a linear precedes a parameter that it will read."""
     place = {node.name: i for i, node in enumerate(graph)}
     firsts = [(group.scan or group.nodes[0], [*group.weights, *group.biases]) for group in groups]
     if all(place[name] < place[first] for first, params in firsts for name in params):
@@ -361,7 +362,7 @@ def _parameters_first(graph: Graph, groups: Sequence[_Group]) -> Graph:
 
 
 def _fused(b: Builder, graph: Graph, group: _Group, x: Ref, weights: Sequence[Ref]) -> dict[str, Ref]:
-    """Add the one linear and the split of its result; the pieces by the names of the linears they replace."""
+    """Add the one linear and the split of its result; return the pieces by the names of the replaced linears."""
     first, *_ = nodes = [graph.node(name) for name in group.nodes]
     (product,) = b.add(first.op, x, *weights, names=(joined_name(group.nodes),), loc=first.loc)
     sizes = tuple(node.types[0].shape[-1] for node in nodes)

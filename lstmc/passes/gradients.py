@@ -1,7 +1,7 @@
 """Gradients as graphs: the backward body of a step, and of a whole model, in core ops.
 
-Each op tells its gradient once, by ``vjp``: the interpreter uses it on arrays, and this on values of the graph. What an
-op tells in NumPy alone is no graph: it is refused, with the op's name.
+Each op defines its gradient once, by ``vjp``: the interpreter applies it to arrays, this module to values of the graph.
+An op whose ``vjp`` needs NumPy has no gradient as a graph: it is refused, with its name.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from lstmc.ir import Builder, Graph, GraphValue, Node, Output, Rebuild, Ref, Sca
 from lstmc.ops import Arg, Full, Input, Leaf, Param, Sum
 from lstmc.types import TensorType
 
-PREFIX = "d_"  # begins the name of a gradient, before that of what it is the gradient of
+PREFIX = "d_"  # prefix of a gradient's name, before the name of the value
 Cotangents = dict[Ref, GraphValue]
 
 
 def gradient_graph(graph: Graph) -> Graph:
-    """The gradients of a model, as a graph of its stage.
+    """Return the gradients of a model, as a graph of its stage.
 
-    Its inputs are the model's and ``d_NAME`` for each output, which is what the loss gives for that; its outputs are
-    ``d_NAME`` for each input and each parameter that a gradient flows to. Raises :class:`PassError` for an op whose
-    gradient is no graph, and for a scan that has a first step of its own or keeps the axis of time.
+    Its inputs are the model's inputs, and ``d_NAME`` for each output, the loss's gradient by that output. Its outputs
+    are ``d_NAME`` for each input and each parameter that a gradient flows to. Raises :class:`PassError` for an op whose
+    gradient is no graph, and for a scan that has a separate first step or keeps the axis of time.
     """
     tape = _Tape(Builder(f"{PREFIX}{graph.name}"))
     tape.forward(graph)
@@ -37,11 +37,12 @@ def gradient_graph(graph: Graph) -> Graph:
 
 
 def backward_body(body: Graph, needed: Sequence[bool] | None = None) -> Graph:
-    """The body of the scan that goes back through a scan of ``body``, as :func:`gradient_graph` runs it.
+    """Return the body of the scan that goes back through a scan of ``body``, as :func:`gradient_graph` runs it.
 
-    Arguments: those of ``body`` in their order, its states as ``x`` (what they were before the step); then ``d_NAME``
-    as ``x`` for each output of the step, and ``d_NAME`` as ``state`` for each state. Outputs: for each argument that is
-    no state and is ``needed`` (all, if not given) ``d_NAME``, what this step adds to its gradient; then the states.
+    Arguments: the arguments of ``body`` in their order, its states as ``x`` (their values before the step); then
+    ``d_NAME`` as ``x`` for each output of the step, and ``d_NAME`` as ``state`` for each state. Outputs: ``d_NAME``,
+    the part of the gradient from this step, for each argument that is no state and is ``needed`` (all by default); then
+    the states.
     """
     tape = _Tape(Builder(f"{PREFIX}{body.name}"))
     args = body.body_args()
@@ -67,7 +68,7 @@ def backward_body(body: Graph, needed: Sequence[bool] | None = None) -> Graph:
 
 
 def _returning(body: Graph, outputs: Iterable[Output]) -> Graph:
-    """The body with these of its values for results."""
+    """Return the body with these of its values as results."""
     rebuild = Rebuild(body)
     for node in body:
         rebuild.copy(node)
@@ -79,20 +80,18 @@ def _is_state(arg: Node) -> bool:
 
 
 class _Tape:
-    """A graph that is gone through forward and then back, into one builder."""
+    """A graph that is traversed forward and then back, into one builder."""
 
     def __init__(self, builder: Builder) -> None:
         self.b = builder
         self.new: dict[Ref, Ref] = {}
-        self.before: dict[
-            str, dict[int, Ref]
-        ] = {}  # of each scan: for the slot of a state, its values before each step
+        self.before: dict[str, dict[int, Ref]] = {}  # scan -> state's slot -> the state's values before each step
 
     def value(self, ref: Ref, name: str, node: Node | None = None) -> GraphValue:
         return GraphValue(self.b, ref, name, node.loc if node else None)
 
     def add_argument(self, arg: Node) -> None:
-        """Add an argument of the step, whose value is known at every step: a state too."""
+        """Add an argument of the step, whose value is known at every step, also of a state."""
         op = Arg(arg.types[0].shape, "x") if _is_state(arg) else arg.op
         (self.new[Ref(arg.name)],) = self.b.add(op, names=arg.names, loc=arg.loc)
 
@@ -106,7 +105,7 @@ class _Tape:
             self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(outs))
 
     def _scan(self, node: Node, scan: Scan, operands: Sequence[Ref]) -> tuple[Ref, ...]:
-        """The scan, which returns its states before each step too."""
+        """Return the scan, with its states before each step as further results."""
         if scan.first is not None or scan.kept:
             raise PassError(
                 f"gradients come before peel and keep_time_axis: expected a scan of one body, found %{node.name}",
@@ -123,7 +122,7 @@ class _Tape:
         return (*results[:cut], *results[cut + len(slots) :])
 
     def backward(self, graph: Graph, seeds: Cotangents) -> Cotangents:
-        """From gradients of some values to those of all that they depend on."""
+        """Propagate gradients from some values to all values that they depend on."""
         cts = dict(seeds)
         for node in reversed(list(graph)):
             refs = [Ref(node.name, out) for out in range(len(node.types))]
@@ -178,7 +177,7 @@ class _Tape:
         into[ref] = into[ref] + ct if ref in into else ct
 
     def gradient(self, cts: Cotangents, ref: Ref, type_: TensorType) -> GraphValue:
-        """The gradient of a value, zeros where none flows."""
+        """Return the gradient of a value, zeros if none flows."""
         if ref in cts:
             return cts[ref]
         (zeros,) = self.b.add(Full(type_.shape, 0.0), names=(f"{PREFIX}zero",))

@@ -15,10 +15,9 @@ PASSES = "lstmc.passes"
 
 @dataclass(frozen=True)
 class Insertion:
-    """A pass, and where it runs: before or after the pass of that name, as :class:`PassList` names it (``cse:2``).
+    """A pass, and the pass before or after which it runs, by its name in :class:`PassList` (``cse:2``).
 
-    It goes into every list that has that pass: of all backends, or of the one of that name, and there of all targets,
-    or of those.
+    It goes into every list that has that pass; ``backend`` and ``targets`` restrict it to a backend and to targets.
     """
 
     step: Pass
@@ -37,7 +36,7 @@ class Insertion:
 
     @property
     def anchor(self) -> str:
-        """Return the name of the pass that it runs before or after."""
+        """Return the name of the pass before or after which it runs."""
         name = self.after if self.before is None else self.before
         assert name is not None
         return name
@@ -55,15 +54,16 @@ class Insertion:
 
 
 def installed_passes() -> dict[str, Insertion]:
-    """Return the passes of all packages by name. Raises :class:`~lstmc.errors.PluginError` for one that is not whole.
+    """Return the passes of all packages by name. Raises :class:`~lstmc.errors.PluginError` for a malformed pass.
 
-    A broken one is not left out: the net would be another one, without a word.
+    A broken pass is not skipped: the net would silently be another net.
     """
     return {name: load_insertion(name) for name in entry_points_of(PASSES)}
 
 
 def load_insertion(name: str) -> Insertion:
-    """Return an installed pass. Raises :class:`~lstmc.errors.PluginError` for none, several, or a malformed one."""
+    """Return an installed pass. Raises :class:`~lstmc.errors.PluginError` for no such pass, several, or a malformed
+    pass."""
     point = only_entry_point(PASSES, name, "pass")
     insertion = load_point(point, "pass")
     for expected, actual in _problems(insertion, point):
@@ -73,7 +73,7 @@ def load_insertion(name: str) -> Insertion:
 
 
 def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]:
-    """Yield the faults of an entry point's object: the expectation, and the actual object."""
+    """Yield the faults of an entry point's object, as pairs: expected, found."""
     if not isinstance(insertion, Insertion):
         yield 'a lstmc.passes.Insertion, as in Insertion(MyPass(), after="sink")', repr(insertion)
         return
@@ -91,9 +91,9 @@ def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]
 
 
 def with_installed(passes: PassList, backend: str | None, target: str | None) -> PassList:
-    """Return the list with the passes of packages in it, those at one place sorted by name.
+    """Return the list with the passes of packages in it; passes at the same place are sorted by name.
 
-    A pass may have its place beside one of another package: the list is gone through until nothing is added.
+    A pass may be placed beside a pass of another package, so insertion is repeated until nothing is added.
     """
     waiting = dict(sorted(installed_passes().items()))
     while True:
