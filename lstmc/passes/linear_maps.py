@@ -1,8 +1,8 @@
 """Linear recurrences over sequences as nodes: chunks in lockstep, or doubling.
 
-A recurrence h' = a h + b applies an affine map at each step. Those of two steps, (a1, b1) and (a2, b2), are one map
-(a2 a1, a2 b1 + b2): this product is associative, so steps can be joined in any order. No product of factors is divided
-by: where it underflows, what it multiplies counts for nothing too.
+A recurrence h' = a h + b applies an affine map at each step. The maps of two steps, (a1, b1) and (a2, b2), are together
+one map (a2 a1, a2 b1 + b2): this product is associative, so steps can be joined in any order. Nothing is divided by a
+product of factors: if the product underflows, the value that it multiplies is negligible too.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from lstmc.ops import Add, Concat, Full, Maximum, Mul, Reshape, Split, Tile
 from lstmc.passes.base import Refs
 from lstmc.patterns import LEAST, Kind, Recurrence
 
-Factors = Mapping[tuple[int, int], Ref | None]  # None is the neutral one; what is not there is zero
+Factors = Mapping[tuple[int, int], Ref | None]  # None is the neutral factor; a missing factor is zero
 Offsets = Mapping[int, Ref]
 NO_OFFSETS: Offsets = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Map:
-    """The affine map of some steps: factors by the states that they are of and those that they multiply.
+    """The affine map of some steps: offsets, and factors by pairs of states, the result's and the multiplied one.
 
     A factor that is the same at every step has one step.
     """
@@ -43,7 +43,7 @@ class Steps:
     # sequences along the first axis, in the order of time ------------------------------------------------------
 
     def cut(self, x: Ref, first: int, axis: int = 0) -> tuple[Ref, Ref]:
-        """The first steps, in the order in which they run, and the rest; one step stands for all."""
+        """Return the first steps, in the order in which they run, and the rest; a single step is repeated as needed."""
         size = self.b.type(x).shape[axis]
         if size == 1:
             return x, x
@@ -52,17 +52,17 @@ class Steps:
         return (other, one) if self.reverse else (one, other)
 
     def joined(self, *parts: Ref, axis: int = 0) -> Ref:
-        """Parts in the order in which they run, joined in time."""
+        """Return parts, given in the order in which they run, joined in time."""
         ordered = parts[::-1] if self.reverse else parts
         return ordered[0] if len(ordered) == 1 else self.b.add(Concat(axis), *ordered)[0]
 
     def previous(self, x: Ref, initial: Ref) -> Ref:
-        """The sequence of the states before each step, of those after it."""
+        """Return the sequence of the states before each step, from the states after each step."""
         (row,) = self.b.add(Reshape((1, *self.b.type(initial).shape)), initial)
         return self.joined(row, self.cut(x, self.length - 1)[0])
 
     def last(self, x: Ref, name: str) -> Ref:
-        """The value at the step that runs last."""
+        """Return the value at the step that runs last."""
         row = self.cut(x, self.length - 1)[1]
         return self.b.add(Reshape(self.b.type(x).shape[1:]), row, names=(name,))[0]
 
@@ -79,7 +79,7 @@ class Steps:
         return self.b.add(Maximum(), *((earlier, later) if self.recurrence.later else (later, earlier)))[0]
 
     def _applied(self, factors: Factors, values: Offsets, offsets: Offsets = NO_OFFSETS) -> dict[int, Ref]:
-        """factors @ values + offsets."""
+        """Return factors @ values + offsets."""
         results = dict[int, Ref]()
         for state in self.recurrence.states:
             terms = [
@@ -99,7 +99,7 @@ class Steps:
         return results
 
     def _product(self, later: Factors, earlier: Factors) -> dict[tuple[int, int], Ref | None]:
-        """later @ earlier."""
+        """Return later @ earlier."""
         results: dict[tuple[int, int], Ref | None] = {}
         for (state, middle), x in later.items():
             for (other_middle, other), y in earlier.items():
@@ -113,7 +113,7 @@ class Steps:
         return results
 
     def _number(self, x: Ref | None, like: Ref | None) -> Ref:
-        """A factor as a value; the neutral one too, in the shape of another."""
+        """Return a factor as a value; the neutral factor in the shape of ``like``."""
         if x is not None:
             return x
         shape = (1,) if like is None else self.b.type(like).shape
@@ -131,7 +131,7 @@ class Steps:
     # forms -----------------------------------------------------------------------------------------------------
 
     def doubling(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
-        """Return the states after each step: log2(T) times each step is joined with an earlier one."""
+        """Return the states after each step: log2(T) times each step is joined with an earlier step."""
         shapes = {s: self.b.type(ref).shape for s, ref in initial.items()}
         begun = {s: self.b.add(Reshape((1, *shapes[s])), r)[0] for s, r in initial.items() if not self._zero(r)}
         return self._doubled(self._maps(sequences), begun, shapes, self.length)
@@ -139,9 +139,9 @@ class Steps:
     def _doubled(
         self, steps: Map, begun: Offsets, shapes: Mapping[int, tuple[int, ...]], length: int
     ) -> dict[int, Ref]:
-        """Return the states after each step, by doubling; ``begun`` are first states that are not zero, as steps."""
+        """Return the states after each step, by doubling; ``begun`` are nonzero first states, as steps."""
         values, factors = self._begun(steps, begun, length), dict(steps.factors)
-        for key, ref in factors.items():  # of the first step no factor is needed any more
+        for key, ref in factors.items():  # the factor of the first step is no longer needed
             factors[key] = None if ref is None else self.cut(ref, 1)[1]
         distance = 1
         while distance < length:
@@ -188,7 +188,7 @@ class Steps:
     def chunks(self, sequences: Mapping[Ref, Ref], initial: Mapping[int, Ref]) -> dict[int, Ref]:
         """Return the states after each step: chunks in lockstep, the states between them, and a correction.
 
-        Chunks are the rows of matrices, whose columns are the elements of a state: for each place in a chunk one.
+        Each place in a chunk has a matrix, with a row for each chunk and a column for each element of a state.
         """
         length = chunk_length(self.length)
         count = -(-self.length // length)
@@ -228,7 +228,8 @@ class Steps:
         return self.joined(*(self._zeros(shape) if x is None else x for x in parts), axis=1)
 
     def _factors_beside(self, parts: Sequence[Ref | None], row: tuple[int, ...]) -> Ref:
-        """The factors of each place in a chunk, side by side: of each chunk, or one row for all."""
+        """Return the factors of each place in a chunk, side by side: a row for each chunk, or one row for all
+        chunks."""
         ones = [self.b.add(Full(row, 0.0 if self.maximum else 1.0))[0] if x is None else x for x in parts]
         rows = max(self.b.type(x).shape[0] for x in ones)
         return self.joined(*(broadcast(self.b, x, (rows, row[1])) for x in ones), axis=1)
@@ -237,7 +238,7 @@ class Steps:
         return range(count - 1, -1, -1) if self.reverse else range(count)
 
     def chunked(self, x: Ref, count: int, length: int, copies: int = 1) -> Refs:
-        """The steps of all chunks: for each place in a chunk a matrix with a row for each chunk, in copies."""
+        """Return the steps of all chunks, in copies: for each place in a chunk a matrix with a row for each chunk."""
         steps, *shape = self.b.type(x).shape
         if steps == 1:
             return self.b.add(Reshape((1, prod(shape))), x) * length
@@ -251,9 +252,9 @@ class Steps:
     def _starts(
         self, factors: Factors, offsets: Mapping[int, Ref], initial: Mapping[int, Ref], count: int
     ) -> dict[int, Ref]:
-        """Return the states at the start of each chunk as rows; states that are all zero are left out.
+        """Return the states at the start of each chunk as rows, without states that are all zero.
 
-        One chunk after the other, or by doubling where that is fewer nodes.
+        They are computed one chunk after the other, or by doubling if that is fewer nodes.
         """
         rows = {s: (1, self.b.type(ref).size) for s, ref in initial.items()}
         current = {s: self.b.add(Reshape(rows[s]), ref)[0] for s, ref in initial.items() if not self._zero(ref)}
@@ -278,9 +279,7 @@ class Steps:
 
 
 def chunk_length(steps: int) -> int:
-    """Return the number of steps of a chunk: at least half the square root, so that few nodes lie between chunks, and
-    the number with the fewest nodes in all.
-    """
+    """Return the number of steps of a chunk: the number with the fewest nodes in all, but at least half of sqrt(T)."""
     root = isqrt(steps)
 
     def nodes(length: int) -> int:

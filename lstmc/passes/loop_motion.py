@@ -1,7 +1,8 @@
 """Move computations across the boundary of a loop.
 
-``hoist`` computes what depends on no state once before the loop, ``sink`` what feeds no state once after it, each for
-all steps. ``roll_in`` moves computations on whole sequences into the loop, for targets that cannot cut time.
+``hoist`` computes values that depend on no state before the loop, ``sink`` values that no state depends on after it,
+for all steps at once. ``roll_in`` moves computations on whole sequences into the loop, for targets that cannot cut
+time.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class RollIn(Pass):
     1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step; a parameter of
        that many steps is a sequence where the op has no such form else
 
-    What is precomputed stays: it is a weight of the net, and no layer computes it.
+    A precomputed value stays: it is a weight of the net, and no layer computes it.
     """
 
     name = "roll_in"
@@ -97,17 +98,17 @@ class Hoist(Pass):
     4. a sequence that a product which is ``apart`` and other nodes read => two ``x`` arguments: the gradient of the
        product's is one product for all steps too
 
-    Products that are ``apart`` stay in the loop, for what writes it and can take them out there, unless another product
-    of sequences needs them. Ops that are ``light`` stay too, but for what an op outside or such a product needs: in a
-    loop their results need no memory. With ``of_parameters`` all stays but what is made of parameters alone.
+    Products that are ``apart`` stay in the loop, because the writer of the loop takes them out later, unless another
+    product of sequences needs them. Ops that are ``light`` stay too, unless an op outside or such a product needs them:
+    in a loop their results need no memory. With ``of_parameters`` only values made of parameters alone move.
 
     An LSTM's x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D].
     """
 
     name = "hoist"
     before_peel = True
-    apart: tuple[type[Op], ...] = ()  # what stays in the loop where it is on a sequence
-    light: tuple[type[Op], ...] = ()  # what stays there too, unless an op that leaves the loop or is apart reads it
+    apart: tuple[type[Op], ...] = ()  # ops that stay in the loop if they read a sequence
+    light: tuple[type[Op], ...] = ()  # ops that stay too, unless an op that leaves the loop or is apart reads them
     of_parameters: bool = False
 
     def run(self, graph: Graph) -> PassResult:
@@ -123,14 +124,15 @@ class Hoist(Pass):
 
 @dataclass(frozen=True)
 class Outer:
-    """A body's value outside of the scan: the value of every step (``mapped``: [T, ...]), or one for all."""
+    """A body's value outside of the scan: the value of every step (``mapped``: [T, ...]), or one value for all
+    steps."""
 
     ref: Ref
     mapped: bool
 
 
 class _Hoister:
-    """One scan: its body is walked once; what can go out goes out, the rest becomes the new body."""
+    """One scan: its body is walked once; nodes that can move go before the scan, the rest becomes the new body."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, what: Hoist) -> None:
         self.what = what
@@ -145,12 +147,13 @@ class _Hoister:
         self.read_outside: set[str] = set()
         self.staying = self._staying()
         self.hoisted: set[str] = set()
-        self.weights: set[Ref] = set()  # outside, of parameters alone
+        self.weights: set[Ref] = set()  # values outside, computed from parameters alone
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _staying(self) -> set[str]:
-        """Return the cheap nodes on sequences that stay in the loop, as nothing outside reads them; none without
-        states.
+        """Return the cheap nodes on sequences that stay in the loop because nothing outside reads them.
+
+        A scan without states keeps none.
         """
         if not self.on_state:
             return set()
@@ -226,7 +229,7 @@ class _Hoister:
         return f"{self.body.name}/{name}"
 
     def _remaining(self, counts: Counter[str]) -> Refs:
-        """Add the scan of the remaining nodes, if any; return its results and the hoisted ones, in the old order."""
+        """Add the scan of the remaining nodes, if any; return its results and the hoisted results, in the old order."""
         direct = {
             i: self.outer[o.ref].ref
             for i, o in enumerate(self.scan.step_outputs)
@@ -291,9 +294,9 @@ class Sink(Pass):
     2. a step output that was sunk             => that node's result
     3. a step output that is a step of a sequence => that sequence
 
-    Ops that are ``light`` stay in the loop, but for what a sunk op's result enters, and for what makes the values
-    that leave the loop smaller: the least bytes of all steps, by a minimum cut. A readout inside a cell costs one
-    matrix product of [T*N, H], not T of [N, H].
+    Ops that are ``light`` stay in the loop, unless they read a sunk op's result, or sinking them reduces the bytes that
+    leave the loop (a minimum cut decides). A readout inside a cell costs one matrix product of [T*N, H], not T of
+    [N, H].
     """
 
     name = "sink"
@@ -312,7 +315,7 @@ class Sink(Pass):
 
 
 class _Sinker:
-    """One scan: what can be sunk is found backwards from its readers, then rebuilt outside."""
+    """One scan: nodes that can be sunk are found backwards from the readers, then rebuilt outside."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, light: tuple[type[Op], ...]) -> None:
         self.b, self.node, self.scan = b, node, scan
@@ -342,13 +345,13 @@ class _Sinker:
         return sinkable
 
     def _least(self, sinkable: set[str], light: tuple[type[Op], ...]) -> set[str]:
-        """Return the nodes to sink: those that are not cheap, their dependents, and those that make fewer values cross.
+        """Return the nodes to sink: expensive nodes, their dependents, and nodes that reduce the values that leave the
+        loop.
 
-        What the scan returns anyway costs nothing to cross, and neither does what is a sequence outside.
+        A value that the scan returns anyway costs nothing, and neither does a value that is a sequence outside.
         """
-        own = self.body.dependents(
-            set(state_arguments(self.body))
-        )  # the others are for all steps at once in a loop too
+        # the loop computes products of no state for all steps at once too
+        own = self.body.dependents(set(state_arguments(self.body)))
         heavy = {name for name in sinkable & own if not isinstance(self.body.node(name).op, light)}
         heavy |= self.body.dependents(heavy) & sinkable
         if not heavy:
@@ -395,7 +398,7 @@ class _Sinker:
         return (*(results.get(o.name) or self.outer[o.ref].ref for o in steps), *states)
 
     def _crossing(self) -> list[Ref]:
-        """The body's own values that sunk nodes read, in order."""
+        """Return the body's values that sunk nodes read, in order."""
         crossing: dict[Ref, None] = {}
         for node in self.body:
             if node.name in self.sunk:
@@ -424,7 +427,7 @@ class _Sinker:
         return results, refs[len(kept) :]
 
     def _rebuild(self) -> None:
-        """The sunk nodes, outside, on sequences."""
+        """Return the sunk nodes, outside, on sequences."""
         titles = {o.ref: name for o, name in zip(self.scan.step_outputs, self.node.names, strict=False)}
         for node in self.body:
             if node.name not in self.sunk:

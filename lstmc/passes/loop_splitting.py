@@ -1,5 +1,5 @@
-"""Loop splitting: the first step peeled off, as known zero states make it simpler; and one scan distributed over two,
-so that products of the first one's states are one product for all steps.
+"""Loop splitting: peel off the first step, which known zero states make simpler; and distribute a scan over two scans,
+so that products with the first scan's states are one product for all steps.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Distribute(Pass):
        these states, and a scan of the rest that takes their sequences, where ``hoist`` then finds the products; unless
        the sequences have more elements than the products
 
-    RWKV's mixtures of an input and the one before it are an example: the products with them leave the loop.
+    An example are RWKV's mixtures of an input and the previous input: the products with them leave the loop.
     """
 
     name = "distribute"
@@ -94,7 +94,7 @@ def _first_that_pays(
     body = scan.body
     states, reads = state_arguments(body), states_read(body)
     numbers = {name: number for number, name in enumerate(states)}
-    groups: dict[frozenset[int], None] = {}  # of states that need no others: those that a product reads
+    groups: dict[frozenset[int], None] = {}  # states that need no other states, and that a product reads
     for each in body:
         if isinstance(each.op, products):
             read = {numbers[name] for name in body.needed([Ref(each.name)]) & numbers.keys()}
@@ -109,7 +109,7 @@ def _first_that_pays(
 
 
 class _Halves:
-    """A scan as two: of the ``first`` states, by their numbers, which need no others; and of the rest."""
+    """A scan as two scans: of the ``first`` states, by their numbers, which need no other states; and of the rest."""
 
     def __init__(self, scan: Scan, first: Collection[int], products: tuple[type[Op], ...]) -> None:
         self.scan, self.body = scan, scan.body
@@ -138,7 +138,7 @@ class _Halves:
         return [ref for ref in stack if ref.node in computed]
 
     def scans(self, b: Builder, node: Node, args: Refs) -> Refs:
-        """Return the results of the scan, from two."""
+        """Return the results of the scan, computed by two scans."""
         values = [Output(self.body.value_name(ref), ref) for ref in self.crossing]
         names = [f"{self.body.name}/{output.name}" for output in values]
         operands = dict(zip((arg.name for arg in self.body.body_args()), args, strict=True))

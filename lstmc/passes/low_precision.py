@@ -12,7 +12,7 @@ from lstmc.ops import Add, Affine, Arg, Concat, Linear, Mul, Sigmoid, Split, Sub
 from lstmc.passes.base import Pass, PassList, PassResult, Refs, result, rewrite
 
 COMPLEMENT = Affine(-1.0, 1.0)
-Rows = tuple[int, int]  # of a product's result: from, and up to
+Rows = tuple[int, int]  # columns of a product's result: from, and up to
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class ConvexUpdates(Pass):
 
 @dataclass(frozen=True)
 class _Update:
-    """A new state: of ``state`` and ``other``, ``gate`` is the factor of ``state`` if ``keeps``, else of ``other``."""
+    """A new state as a mixture of ``state`` and ``other``: ``gate`` is the factor of ``state`` if ``keeps``, else of
+    ``other``."""
 
     state: Ref
     other: Ref
@@ -56,7 +57,7 @@ class _Update:
 
 
 def with_convex_updates(passes: PassList) -> PassList:
-    """Return the list with :class:`ConvexUpdates`, where products are packed and gates are not yet."""
+    """Return the list with :class:`ConvexUpdates` inserted after products are packed, before gates are fused."""
     names = [step.name for step in passes]
     before = next((names.index(name) for name in ("fuse_linears", "precompute", "dead") if name in names), -1)
     passes.insert(before + 1, ConvexUpdates())
@@ -64,22 +65,22 @@ def with_convex_updates(passes: PassList) -> PassList:
 
 
 class _Body:
-    """A scan's body, which is searched for updates of states."""
+    """A scan's body, in which updates of states are searched."""
 
     def __init__(self, scan: Scan, counts: Counter[str]) -> None:
         self.body, self.counts = scan.body, counts
         self.reads = scan.body.readers()
         states = [Ref(arg.name) for arg in scan.body.body_args() if isinstance(arg.op, Arg) and arg.op.role == "state"]
-        self.updates: dict[str, _Update] = {}  # by the node of the new state
-        self.negated: dict[str, set[Rows]] = {}  # by product
-        self.gates: set[str] = set()  # the sigmoids of what is negated
+        self.updates: dict[str, _Update] = {}  # node of the new state -> its update
+        self.negated: dict[str, set[Rows]] = {}  # product -> its negated rows
+        self.gates: set[str] = set()  # the sigmoids of negated values
         for state, after in zip(states, scan.next_states, strict=True):
             update = self._convex_update(after.ref, state)
             if update is not None and self._is_free(update):
                 self.updates[after.ref.node] = update
 
     def _convex_update(self, new: Ref, state: Ref) -> _Update | None:
-        """Return the update of a state, if its new value is a convex combination of the old one and another value."""
+        """Return the update of a state, if its new value is a convex combination of the old value and another value."""
         terms = self._operands(new, Add)
         for first, second in (terms, terms[::-1]) if terms else ():
             for gate, difference in self._orders(second):
@@ -100,7 +101,7 @@ class _Body:
         return (factors, factors[::-1]) if factors and self.reads[product] == 1 else ()
 
     def _is_free(self, update: _Update) -> bool:
-        """Return whether no layer is added, and note the products that are negated."""
+        """Return whether the update adds no layer; if so, note the products to negate."""
         same = self.body.type(update.state) == self.body.type(update.other)
         if not update.keeps or not same:
             return same
@@ -117,9 +118,9 @@ class _Body:
         return any(node.op == COMPLEMENT for node in readers)
 
     def _products(self, ref: Ref, start: int = 0, size: int | None = None) -> list[tuple[str, Rows]] | None:
-        """Return the products, and the rows of them, whose sum a value is, if nothing else reads them.
+        """Return the products, and their rows, whose sum is the value, if nothing else reads them.
 
-        Of a value that was cut these are ``size`` rows from ``start`` on.
+        For a value that was cut these are ``size`` rows from ``start`` on.
         """
         if self.reads[ref] != 1:
             return None
@@ -135,7 +136,7 @@ class _Body:
         return [(node.name, (start, start + size))]
 
     def rewritten(self) -> Graph:
-        """Return the body with all updates that were found."""
+        """Return the body with all updates rewritten."""
         if not self.updates:
             return self.body
         rebuild = Rebuild(self.body)

@@ -1,8 +1,8 @@
-"""Lowering: ops that a target lacks, as ops that it has.
+"""Lowering: replace ops that a target lacks by ops that it has.
 
 A formula of other ops is the simplest way to bring an op of a package to every target. For targets that cannot split,
-each piece of a split value is a matrix product of its own; for those that cannot cut at all, elements are summed,
-repeated, picked or turned by products with fixed matrices.
+each piece of a split value is a separate matrix product. For targets that cannot cut at all, products with fixed
+matrices sum, repeat, pick or exchange elements.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, result, r
 
 @dataclass(frozen=True)
 class Decompose(NodePass):
-    """Base of passes that replace an op by a formula of other ops. A subclass names ``op`` and has the formula.
-
-    The formula gets the op, for its attributes, and its operands. It is written as a ``vjp`` is, with ``+ - * /``,
-    ``.shape`` and :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results.
+    """Base of passes that replace an op by a formula of other ops. A subclass has ``op`` and the formula. The formula
+    gets the op, for its attributes, and its operands. Like a ``vjp`` it uses ``+ - * /``, ``.shape`` and
+    :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results.
     """
 
     op: ClassVar[type[Op]]
@@ -35,7 +34,7 @@ class Decompose(NodePass):
     # Overrides name the op and its operands, as those of Op.eval do; hence Any here.
     @abstractmethod
     def formula(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the results of the op, the first argument, from its operands, in the shapes of its own results."""
+        """Return the results of the op (the first argument) from its operands, in the shapes of the op's results."""
 
     def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
         if type(node.op) is not self.op:
@@ -50,9 +49,9 @@ class Decompose(NodePass):
 
 @dataclass
 class FixedArrays:
-    """The fixed arrays of a graph that is being rebuilt: parameters that are not trained, one for all equal arrays.
+    """The fixed arrays of a graph that is being rebuilt: untrained parameters, one for all equal arrays.
 
-    Those ``of_body`` are arguments of a scan's body.
+    Arrays ``of_body`` are arguments of a scan's body.
     """
 
     of_body: bool = False
@@ -70,7 +69,7 @@ class FixedArrays:
 def with_arrays(
     graph: Graph, visit_of: Callable[[Graph, FixedArrays], Visit], of_body: bool = False
 ) -> tuple[Graph, FixedArrays]:
-    """Rewrite a graph and each scan's body, each with a visit of its own; return the graph and the arrays it reads."""
+    """Rewrite a graph and each scan's body with separate visits; return the graph and the arrays that it reads."""
     arrays = FixedArrays(of_body)
     visit_here = visit_of(graph, arrays)
 
@@ -87,7 +86,7 @@ def with_arrays(
     return rewrite(graph, visit), arrays
 
 
-Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis it is cut along, and the sizes
+Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis along which it is cut, and the sizes
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class SplitProducts(Pass):
 
 
 class _Pieces:
-    """Cuts values of one graph that is being rebuilt."""
+    """Cuts values of a graph that is being rebuilt."""
 
     def __init__(self, b: Builder, counts: Counter[str]) -> None:
         self.b, self.counts = b, counts
@@ -159,7 +158,8 @@ class _Pieces:
         return 1 if place is None else self.b.type(arg).shape[place]
 
     def _can_be_cut(self, node: Node, arg: Ref, place: int | None) -> bool:
-        """Return whether an operand can be cut at its place of the axis; it is equal for all pieces without one."""
+        """Return whether an operand can be cut at its ``place`` of the axis; without a place all pieces read the same
+        operand."""
         if place is None or is_weight(self.b, arg):
             return not place
         return not isinstance(node.op, ops.Linear) and self.b.type(arg) == node.types[0]
@@ -187,7 +187,7 @@ class _Pieces:
 
 
 class _PiecesInBody(_Pieces):
-    """The same in a scan's body, where a piece of a weight is an argument of its own."""
+    """The same in a scan's body, where each piece of a weight is an argument."""
 
     def __init__(self, b: Builder, counts: Counter[str]) -> None:
         super().__init__(b, counts)
@@ -195,7 +195,7 @@ class _PiecesInBody(_Pieces):
 
     def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         if not isinstance(self.b.node(ref.node).op, ops.Arg):
-            return super().weight(ref, axis, sizes)  # made in the body, of weights
+            return super().weight(ref, axis, sizes)  # weights computed in the body
         cut = (ref, axis, sizes)
         if cut not in self.pieces:
             shape = self.b.type(ref).shape
@@ -217,7 +217,7 @@ def _pieces_in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Coun
     body = inner.finish()
     outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
     whole = _Pieces(b, counts)
-    for arg in body.body_args():  # a piece may be cut again: what it is a piece of stands before it
+    for arg in body.body_args():  # a piece may be cut again: the value that it is a piece of precedes it
         if arg.name in pieces.arguments:
             source, i, axis, sizes = pieces.arguments[arg.name]
             outer[arg.name] = whole.weight(outer[source], axis, sizes)[i]
@@ -225,7 +225,7 @@ def _pieces_in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Coun
     return b.add(replace(scan, body=body), *operands_outside, names=node.names, loc=node.loc)
 
 
-LARGEST = 2**20  # elements of a matrix: what needs a larger one stays as it is
+LARGEST = 2**20  # elements of a matrix: an op that needs a larger matrix stays
 
 
 @dataclass(frozen=True)
@@ -257,14 +257,13 @@ class FixedProducts(Pass):
 
 
 def _has_whole_rows(step: Graph) -> bool:
-    """Return whether this is a step, where no layer must read parts of what belongs to one index of the first axis as
-    rows."""
+    """Return whether the graph is a step in which no layer may read parts of a batch element as rows."""
     return not any(isinstance(n.op, Scan) or (isinstance(n.op, ops.Softmax) and n.types[0].rank > 2) for n in step)
 
 
 @dataclass
 class _Products:
-    """Makes products in one graph that is being rebuilt."""
+    """Makes products in a graph that is being rebuilt."""
 
     fixed: FixedArrays
     counts: Counter[str]
@@ -296,7 +295,7 @@ class _Products:
         return self._products(x, rows, node, "moved")
 
     def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
-        """Of two that are equal, Maximum gives the gradient to the second: the first of them is the last operand."""
+        """Of two equal values Maximum gives the gradient to the second; so the first value is the last operand."""
         size, shape = self.b.type(x).shape[axis], node.types[0].shape
         if size == 1 or is_weight(self.b, x):
             return None
@@ -313,7 +312,7 @@ class _Products:
         return (largest,)
 
     def _of_each(self, node: Node, args: Refs, count: int) -> Refs | None:
-        """The product of each of ``count`` vectors of a row with one matrix."""
+        """Return the product of each of ``count`` vectors of a row with one matrix."""
         x, w, *bias = args
         if count == 1 or is_weight(self.b, x) or not all(is_weight(self.b, ref) for ref in (w, *bias)):
             return None
@@ -334,7 +333,7 @@ class _Products:
         return self.b.add(ops.Reshape(node.types[0].shape), rows, names=node.names, loc=node.loc)
 
     def _joined(self, node: Node, args: Refs, shapes: list[tuple[int, ...]], count: int) -> Refs | None:
-        """Values of which each of ``count`` vectors of a row is joined: side by side, and then moved."""
+        """Return values joined for each of ``count`` vectors of a row: joined side by side, then moved."""
         sizes = [prod(shape[1:]) for shape in shapes]
         if count == 1 or sum(sizes) ** 2 > LARGEST or any(is_weight(self.b, x) for x in args):
             return None
@@ -351,14 +350,14 @@ class _Products:
         return self._products(rows, whole, node, "joined")
 
     def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
-        """A binary op whose smaller operand is made as large as the other."""
+        """Return a binary op whose smaller operand is made as large as the other."""
         large = node.types[0].shape
         operands = list(args)
         for slot, (ref, shape) in enumerate(zip(args, shapes, strict=True)):
             if shape == large or is_weight(self.b, ref):
                 continue
             if len(shape) < len(large) or shape[0] != large[0]:
-                return None  # every row has the same
+                return None  # every row has the same values
             rows = np.broadcast_to(_identity(shape), (prod(shape[1:]), *large[1:]))
             product = self._products(ref, [rows], replace(node, names=(f"{node.name}/spread",)), "spread")
             if product is None:
@@ -367,7 +366,7 @@ class _Products:
         return self.b.copy(node, operands) if operands != list(args) else None
 
     def _products(self, x: Ref, arrays: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
-        """Write a linear map as products: each of ``arrays`` is its result for the rows of the identity."""
+        """Write a linear map as products: each of ``arrays`` is a result of the map for the rows of the identity."""
         if any(array.size > LARGEST for array in arrays):
             return None
         count = self.b.type(x).shape[0]
@@ -382,6 +381,6 @@ class _Products:
 
 
 def _identity(shape: tuple[int, ...]) -> Array:
-    """The identity matrix, each row of it in the shape of a row of a value."""
+    """Return the identity matrix, each row of it in the shape of a row of a value."""
     size = prod(shape[1:])
     return np.eye(size).reshape(size, *shape[1:])

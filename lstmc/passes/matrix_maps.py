@@ -1,7 +1,8 @@
 """Linear recurrences with matrices over sequences as nodes: chunks in lockstep, and products with powers of the matrix.
 
-What a matrix does to a state is known by the nodes of a step alone, as the outer products of DeltaNet: these run on the
-rows of the identity to give the matrix of a chunk. Where it is the same at every step, its powers are weights.
+The matrix that a step applies to a state, such as the outer products of DeltaNet, is known only through the step's
+nodes. Run on the rows of the identity, these nodes give the matrix of a chunk. If the matrix is the same at every step,
+its powers are weights.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from lstmc.patterns import MatrixStep, state_arguments
 
 @dataclass(frozen=True)
 class MatrixChunks:
-    """The partition of states that matrices update: ``length`` steps in a chunk. A state has ``places`` with matrices
-    of their own; the ``rows`` of each share one, of ``columns`` elements a side. ``runs`` of all rows give it.
+    """The partition of states that matrices update: ``length`` steps in a chunk.
+
+    A state has ``places``, each with a matrix of ``columns`` by ``columns`` elements, which its ``rows`` share.
+    ``runs`` of all rows compute the matrices.
     """
 
     length: int
@@ -53,17 +56,18 @@ class MatrixChunks:
 
     @property
     def nodes(self) -> int:
-        """About how many nodes all is."""
+        """Return about how many nodes the chunks need."""
         return 3 * self.step_nodes * self.length + 5 * self.count + 20
 
     @property
     def work(self) -> int:
-        """The elements of the products with the matrices of chunks."""
+        """Return the number of elements of the products with the matrices of chunks."""
         return 3 * self.count * self.places * self.rows * self.columns**2
 
 
 class MatrixSteps:
-    """Nodes on sequences of the steps of a recurrence; ``operands`` are those of a step's values, by its order."""
+    """Nodes on sequences of the steps of a recurrence; ``operands`` are the sequences of a step's operands, in its
+    order."""
 
     def __init__(self, steps: Steps, step: MatrixStep, operands: Sequence[Ref]) -> None:
         self.steps, self.operands = steps, operands
@@ -75,14 +79,15 @@ class MatrixSteps:
         self.mapped = [isinstance(a.op, ops.Arg) and a.op.role == "x" for a in step.affine.body_args()[len(states) :]]
         apart = [axis for axis in step.kept if axis not in step.shared]
         mixed = [axis for axis in range(len(self.shapes[0])) if axis not in step.kept]
-        self.order = (*apart, *step.shared, *mixed)  # of axes; where there are shared ones all states have one shape
+        self.order = (*apart, *step.shared, *mixed)  # of axes; with shared axes all states have one shape
 
     # chunks ------------------------------------------------------------------------------------------------------
 
     def chunks(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
-        """Return the states after each step; None where an op has no form for all chunks at once. All chunks run in
-        lockstep, from zero and from the rows of the identity; then come the states between chunks, and the chunks from
-        these.
+        """Return the states after each step; None if an op has no form for all chunks at once.
+
+        All chunks run in lockstep, from zero and from the rows of the identity. Then the states between chunks are
+        computed, and from them the chunks.
         """
         cut, zeros = self.cut, [self._zeros((self.cut.count, *shape)) for shape in self.shapes]
         sequences = self._sequences(1)
@@ -100,9 +105,9 @@ class MatrixSteps:
         return results
 
     def _cut(self, rows: Ref, size: int) -> Ref:
-        """Return chunks of this many elements as steps, without the padding after the last step.
+        """Return chunks of ``size`` elements as steps, without the padding after the last step.
 
-        They are cut from the last row, not from all steps: of these MNN 3.6.1 computes other numbers.
+        They are cut from the last row, not from all steps: MNN 3.6.1 computes a cut from all steps wrongly.
         """
         length, rest = self.cut.length, self.steps.length - (self.cut.count - 1) * self.cut.length
         if rest == length:
@@ -114,7 +119,7 @@ class MatrixSteps:
         )
 
     def _sequences(self, runs: int) -> list[Refs]:
-        """Each operand at each place in a chunk: of all chunks, as often as there are runs."""
+        """Return each operand at each place in a chunk: for all chunks, repeated for all runs."""
         lanes, length = self.cut.count * runs, self.cut.length
         return [
             tuple(
@@ -127,7 +132,7 @@ class MatrixSteps:
         ]
 
     def _run(self, body: Graph, lanes: int, states: Sequence[Ref], sequences: Sequence[Refs]) -> list[Sequence[Ref]]:
-        """The states after each step of a chunk; none where there is an op without a form."""
+        """Return the states after each step of a chunk; none if an op has no form."""
         names = [f"{body.name}/{output.name}" for output in body.outputs]
         values: list[Sequence[Ref]] = []
         for t in self.steps.order(self.cut.length):
@@ -139,7 +144,7 @@ class MatrixSteps:
         return values
 
     def _identity(self) -> list[Ref]:
-        """Return states whose rows are those of the identity, as many as one run has, from the next on."""
+        """Return states with the next rows of the identity, as many as one run has."""
         cut, first, states = self.cut, 0, []
         for shape, size in zip(self.shapes, self.sizes, strict=True):
             columns, axes = size // (cut.places * cut.rows), self._axes(shape)
@@ -153,7 +158,7 @@ class MatrixSteps:
         return states
 
     def _starts(self, initial: Sequence[Ref], ends: Sequence[Ref], matrices: Sequence[Ref]) -> list[Ref]:
-        """The states at the start of each chunk."""
+        """Return the states at the start of each chunk."""
         cut, b = self.cut, self.b
         rows, columns = (cut.places, cut.rows, cut.columns), cut.columns
         current = self._ordered(initial, ())
@@ -185,7 +190,7 @@ class MatrixSteps:
         return tuple(self._reshaped(piece, shape) for piece in pieces)
 
     def _ordered(self, states: Sequence[Ref], lead: tuple[int, ...]) -> Ref:
-        """States with axes before theirs beside each other, as [*lead, places, rows, columns]."""
+        """Return states, with axes ``lead`` before theirs, side by side as [*lead, places, rows, columns]."""
         first, parts = len(lead), []
         for x, shape, size in zip(states, self.shapes, self.sizes, strict=True):
             moved = self._moved(x, (*range(first), *(first + axis for axis in self._axes(shape))))
@@ -197,7 +202,7 @@ class MatrixSteps:
         return self.order if len(self.order) == len(shape) else tuple(range(len(shape)))
 
     def _disordered(self, x: Ref, shape: tuple[int, ...]) -> Ref:
-        """[count, places, rows, columns] as states of all chunks."""
+        """Return [count, places, rows, columns] as states of all chunks."""
         axes = self._axes(shape)
         moved = self._reshaped(x, (self.cut.count, *(shape[axis] for axis in axes)))
         return self._moved(moved, (0, *(1 + axes.index(axis) for axis in range(len(shape)))))
@@ -210,9 +215,10 @@ class MatrixSteps:
     # products ----------------------------------------------------------------------------------------------------
 
     def products(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
-        """The states after each step by products with powers of the matrix: of some steps, then between these.
+        """Return the states after each step by products with powers of the matrix: within groups of steps, then between
+        groups.
 
-        None where an op has no form for all steps at once, or the matrix is too large.
+        None if an op has no form for all steps at once, or if the matrix is too large.
         """
         length, size = self.steps.length, sum(self.sizes)
         names = [f"{self.affine.name}/{output.name}" for output in self.affine.outputs]
@@ -231,11 +237,11 @@ class MatrixSteps:
         return {state: self._reshaped(x, (length, *shape)) for state, x, shape in states}
 
     def _rows(self, states: Iterable[Ref], count: int) -> Ref:
-        """So many values of each state as rows of a matrix."""
+        """Return ``count`` values of each state as rows of a matrix."""
         return self._beside([self._reshaped(x, (count, n)) for x, n in zip(states, self.sizes, strict=True)])
 
     def _solved(self, x: Ref, image: Ref, start: Ref, radix: int) -> Ref:
-        """The states after each step of rows x, where a step is s -> s @ image + x."""
+        """Return the states after each step of rows x, where a step is s -> s @ image + x."""
         steps, size = self.b.type(x).shape
         length = min(radix, steps)
         count = -(-steps // length)
@@ -269,12 +275,12 @@ class MatrixSteps:
         return reshaped(self.b, x, ops.Reshape(shape))
 
     def _beside(self, parts: Sequence[Ref]) -> Ref:
-        """Parts joined along the last axis."""
+        """Return parts joined along the last axis."""
         return parts[0] if len(parts) == 1 else self.b.add(ops.Concat(self.b.type(parts[0]).rank - 1), *parts)[0]
 
 
 def product_radix(size: int, steps: int) -> int:
-    """Return how many steps one product joins, of states of so many elements; 0 where two are too many."""
+    """Return how many steps one product joins, for states of ``size`` elements; 0 if two steps are too many."""
     most = isqrt(LARGEST) // size
     if most < 2:
         return 0
@@ -283,15 +289,15 @@ def product_radix(size: int, steps: int) -> int:
 
 
 def product_nodes(steps: int, radix: int) -> int:
-    """Return about how many nodes products are, without those that make weights."""
+    """Return about how many nodes products need, without the nodes that compute weights."""
     return 10 + 9 * next(n for n in count(1) if radix**n >= steps)
 
 
 def all_steps(b: Builder, body: Graph, length: int, operands: Sequence[Ref], names: Sequence[str]) -> Refs | None:
     """Add the nodes of a body without states on all steps at once, and return its results.
 
-    Operands that broadcasting would not line up over time are repeated. None, and nodes that nothing reads, where an op
-    has no form for all steps.
+    Operands that broadcasting would not align over time are repeated. Returns None, and leaves nodes that nothing
+    reads, if an op has no form for all steps.
     """
     outer: dict[Ref, Ref] = {}
     mapped: set[Ref] = set()

@@ -44,7 +44,7 @@ class ParallelTime(Pass):
 
     1. a group of states of a scan that are affine in themselves, element by element => nodes on the sequences of their
        factors and offsets; the rest of the scan takes the states' sequences as arguments
-    2. a state of which nothing is left after a few steps, such as the last inputs => nodes on sequences, once for each
+    2. a state that is forgotten after a few steps, such as the last inputs => nodes on sequences, once for each
     3. a state with constant factors and offsets that float32 holds, such as the number of a step => arrays of numbers
     4. a group of states that a step multiplies by a matrix => the step's nodes for all chunks at once, from zero, from
        the identity, and from the states between chunks
@@ -105,10 +105,8 @@ class ParallelTime(Pass):
 def with_time(passes: PassList, time: Time, trained: bool, price: Price | None = None) -> PassList:
     """Return the list with recurrences computed as ``time`` says: by the pass that it has, or one after ``sink``.
 
-    Where nets are ``trained`` there are no products, as a parameter cannot be read back from powers of a matrix.
-
-    Raises :class:`~lstmc.errors.PassError` for an unknown form, and for a list that does not unroll scans whose nodes
-    are on all steps where they can be.
+    Nets that are ``trained`` have no products: a parameter cannot be read back from powers of a matrix. Raises
+    :class:`~lstmc.errors.PassError` for an unknown form, and for a list of passes that computes nets step by step.
     """
     argument = Argument("time", time)
     if time not in TIMES:
@@ -131,7 +129,7 @@ def with_time(passes: PassList, time: Time, trained: bool, price: Price | None =
 
 
 class _Parallel:
-    """One scan: a group of its states in parallel, and the scans of the rest."""
+    """One scan: a group of its states computed in parallel, and the scans of the remaining states."""
 
     def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, recurrence: Recurrence) -> None:
         self.b, self.node, self.scan, self.recurrence = b, node, scan, recurrence
@@ -183,7 +181,7 @@ class _Parallel:
         return works
 
     def run(self, form: Time, counts: Counter[str]) -> Refs | None:
-        """Return the results of the scan; None where an op of a step has no form for all chunks at once."""
+        """Return the results of the scan; None if an op of a step has no form for all chunks at once."""
         recurrence, length = self.recurrence, self.scan.length
         initial = {state: self.operands[self.states[state]] for state in recurrence.states}
         steps = Steps(self.b, length, self.scan.reverse, recurrence)
@@ -197,7 +195,7 @@ class _Parallel:
         return self._after(steps)
 
     def _by_factors(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str:
-        """Solve the group by the factors and offsets of its states, and return how."""
+        """Solve the group by the factors and offsets of its states; return the form used."""
         recurrence, length, step = self.recurrence, self.scan.length, self.recurrence.step
         assert step is not None
         offsets = set(recurrence.offsets.values())
@@ -218,7 +216,8 @@ class _Parallel:
         return "delay"
 
     def _by_matrices(self, form: Time, steps: Steps, initial: Mapping[int, Ref]) -> str | None:
-        """Solve the group by nodes like those of its steps, and return how; None where there are none."""
+        """Solve the group by nodes like those of its steps; return the form used, or None if there are no such
+        nodes."""
         outputs = [Output(self.body.value_name(ref), ref) for ref in self.step.operands]
         following = {state: self._next(state) for state in self.recurrence.reads}
         sequences = self._before(self.body, outputs, dict.fromkeys(self.step.operands, ()), following)
@@ -230,8 +229,8 @@ class _Parallel:
         return "products" if form == "products" else "matrices"
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
-        """Solve a state that forgets its past after a few steps: compute all steps at once that many times, each time
-        from the step before.
+        """Solve a state that forgets its past after a few steps: compute all steps at once as many times, each from the
+        result before.
         """
         body = pruned(self.body, [Output(self._name_of(state), self._next(state))])
         args = body.body_args()
@@ -262,7 +261,7 @@ class _Parallel:
         return {state: self.b.add(Add(), sequence, self._array(offsets, len(shape)))[0]}
 
     def _array(self, numbers: Array, axes: int) -> Ref:
-        """A fixed array of a number for each step."""
+        """Return a fixed array with a number for each step."""
         fill = Values.of(numbers.reshape(-1, *(1,) * axes))
         return self.b.add(Param(fill.shape, fill, 0.0, 0.0), names=(self._name("steps"),))[0]
 
@@ -274,8 +273,8 @@ class _Parallel:
     ) -> dict[Ref, Ref]:
         """Return the sequences of these values of a step, by a scan of the states that they need.
 
-        What is the same at every step has ``leads`` as first axes. ``following`` are the next values of the states that
-        are read.
+        Values that are the same at every step get ``leads`` as first axes. ``following`` are the next values of the
+        states that are read.
         """
         read = sorted(following)
         varying = step.dependents(
@@ -309,7 +308,7 @@ class _Parallel:
         return self.scan.next_states[state].ref
 
     def _constant(self, step: Graph, ref: Ref, lead: tuple[int, ...]) -> Ref:
-        """A value that is the same at every step, with first axes before it."""
+        """Return a value that is the same at every step, with first axes before its axes."""
         needed = step.needed([ref])
         new: dict[Ref, Ref] = {}
         for node in step:
@@ -366,9 +365,10 @@ class _Parallel:
 
 
 def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | None:
-    """The factors and offsets of the first 1, 2, ... steps together, of one state for which they are numbers.
+    """Return the factors and offsets of the first 1, 2, ... steps together, of a state whose factors and offsets are
+    numbers.
 
-    None where float32 cannot hold them exactly, since fixed arrays are stored so.
+    None if float32 cannot hold them exactly, because fixed arrays are stored in float32.
     """
     if recurrence.kind is not Kind.ELEMENTWISE or len(recurrence.states) > 1 or recurrence.step is None:
         return None

@@ -19,7 +19,7 @@ from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, in_bodies
 from lstmc.passes.loop_motion import Hoist
 from lstmc.passes.lowering import FixedArrays, with_arrays
 
-LARGEST = 2**16  # elements of a value that is larger than all parameters that it is made of
+LARGEST = 2**16  # the most elements of a value that is larger than all its parameters together
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _with_weights(b: Builder, node: Node, args: Refs, slots: Collection[int]) ->
 
 def _computed_from_parameters(graph: Graph) -> set[str]:
     """Return the nodes that compute functions of parameters and constants alone."""
-    made_of: dict[str, Mapping[str, int]] = {}  # of a node, the parameters and their sizes
+    made_of: dict[str, Mapping[str, int]] = {}  # node -> its parameters and their sizes
     for node in graph:
         operands = graph.args(node.name)
         size = sum(prod(type_.shape) for type_ in node.types)
@@ -145,7 +145,7 @@ def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
 
 
 def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
-    """The convolution with a factor or a term of each channel in its weights, under the node's name."""
+    """Return the convolution with a factor or a term of each channel in its weights, under the node's name."""
     x, w, *bias = b.args(conv.name)
     channels = conv.types[0].shape[-3]
 
@@ -191,7 +191,7 @@ class SpreadKernels(NodePass):
 
 
 def _with_zeros(b: Builder, node: Node, w: Ref, axis: int, dilation: int) -> Ref:
-    """A kernel with zeros between its elements along an axis."""
+    """Return a kernel with zeros between its elements along an axis."""
     shape = b.type(w).shape
     before, after = shape[: axis + 1], shape[axis + 1 :]
 
@@ -242,7 +242,7 @@ class _Products:
 
     fixed: FixedArrays
     counts: Counter[str]
-    flat: dict[Ref, Ref] = field(default_factory=dict)  # products by what has the shape of images
+    flat: dict[Ref, Ref] = field(default_factory=dict)  # product of a convolution, by its value in the shape of images
 
     def of_node(self, b: Builder, node: Node, args: Refs) -> Refs | None:
         """Return the replacement of a node, or None to keep it."""

@@ -1,8 +1,8 @@
 """Rolling up: a recurrence that was written out step by step becomes a scan.
 
 Equal steps with the same weights form a chain; the ops between two of its members are a step. All steps are walked
-backwards together: the common part is the body, a value from the step before is a state, a value that is the same for
-all is a static input, and the rest are elements of sequences.
+backwards together: the common part is the body; a value from the previous step is a state; a value that is the same for
+all steps is a static input; all other values are elements of sequences.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from lstmc.source import SrcLoc
 from lstmc.text import Names
 from lstmc.types import TensorType
 
-MOST = 20_000  # nodes of a graph in which loops are searched
-CUTS = 8  # chains without products that are compared
-LEAST = 3  # steps that are rolled up
+MOST = 20_000  # the most nodes of a graph in which loops are searched
+CUTS = 8  # the most chains without products that are compared
+LEAST = 3  # the fewest steps that are rolled up
 Words = tuple[str, ...]
 
 
@@ -56,7 +56,7 @@ class RollUp(Pass):
 def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
     """Return the graph with recurrences of ``least`` steps or more as scans, their number, and the chains left over.
 
-    Chains are left whose products have the same weights, and what lies between them is not the same.
+    A chain is left if its products have the same weights but the ops between them differ.
     """
     count, left = 0, list[Chain]()
     while len(graph) <= MOST:
@@ -73,7 +73,7 @@ def roll_up(graph: Graph, least: int) -> tuple[Graph, int, tuple[Chain, ...]]:
                     break
         if not candidates:
             break
-        graph = min(candidates, key=len)  # a step may be cut anywhere: where least is left of others
+        graph = min(candidates, key=len)  # a step may be cut anywhere: take the smallest graph
         count += 1
     return graph, count, tuple(left)
 
@@ -91,7 +91,7 @@ def _rolled(flow: Dataflow, chain: Chain, least: int) -> Graph | None:
             if absorbing:
                 absorb(common)
             return _Rewrite(common).graph()
-        except (StepsDiffer, RecursionError):  # a step deeper than Python goes stays written out
+        except (StepsDiffer, RecursionError):  # a step deeper than Python's recursion stays written out
             continue
     return None
 
@@ -185,7 +185,7 @@ class _Rewrite:
         )
 
     def _first(self, stem: str, name: str, state: Values) -> str:
-        """Return a state's value before the first step: zeros where that step has none."""
+        """Return a state's value before the first step: zeros if that step has no such value."""
         if state[0]:
             return state[0]
         zeros = f"{stem}/{name}_0"
@@ -194,7 +194,8 @@ class _Rewrite:
         return zeros
 
     def _joined(self, values: Values) -> str:
-        """Return the sequence [T, ...] of a value of each step: the value that it is a slice of, or a concatenation."""
+        """Return the sequence [T, ...] of a value of each step: the value that the steps' values are slices of, or a
+        concatenation."""
         values, shape = self._in_time(values), self._type(values).shape
         place = consecutive(self.flow, values)
         if place is None:
@@ -248,7 +249,7 @@ class _Rewrite:
         known, ordered = {*self.leaves}, list[Step]()
         for step in _topologically_sorted(steps, [renamed.get(name, name) for name in self.flow.results]):
             if not known.issuperset(step.inputs):
-                raise StepsDiffer  # something that was one of the steps
+                raise StepsDiffer  # a value of one of the steps
             known.update(step.outputs)
             ordered.append(step)
         leaves = {name: (leaf, old.node(name).loc if name in old else self.loc) for name, leaf in self.leaves.items()}
@@ -282,7 +283,7 @@ def _only_step(
 def _topologically_sorted(steps: Sequence[Step], results: Iterable[str]) -> Iterator[Step]:
     """Yield the steps that results depend on, in topological order."""
     producer = {name: number for number, step in enumerate(steps) for name in step.outputs}
-    done: dict[int, bool] = {}  # whether a step that was begun is done
+    done: dict[int, bool] = {}  # step -> whether its visit has ended
     waiting: list[Iterator[int]] = [iter(sorted({producer[name] for name in results if name in producer}))]
     path: list[int] = []
     while waiting:

@@ -53,7 +53,7 @@ class Simplify(Pass):
 
 
 def simplified(graph: Graph, counts: Counter[str]) -> Graph:
-    """The fixed point of the rules; ``counts`` gains a rule's name each time it is used."""
+    """Return the graph after all possible uses of the rules; ``counts`` gains a rule's name for each use."""
     while True:
         before = sum(counts.values())
         graph = rewrite(graph, lambda b, node, args: _visit(b, node, args, counts))
@@ -79,7 +79,7 @@ def _full_value(b: Builder, ref: Ref) -> float | None:
 
 
 def _add(b: Builder, node: Node, op: Op, *args: Ref) -> Refs:
-    """A replacement under the old node's name and place."""
+    """Add a replacement under the old node's name and place."""
     return b.add(op, *args, names=node.names, loc=node.loc)
 
 
@@ -230,7 +230,7 @@ def add_multiples(b: Builder, node: Node, args: Refs) -> Refs | None:
 
 
 def _multiple(b: Builder, ref: Ref) -> tuple[Ref, ops.Affine]:
-    """A value as an affine function of another one; of itself, if of no other."""
+    """Return a value as an affine function of another value; of itself, if of no other."""
     op = b.node(ref.node).op
     return (b.args(ref.node)[0], op) if isinstance(op, ops.Affine) else (ref, ops.Affine(1.0, 0.0))
 
@@ -261,7 +261,7 @@ class Cse(Pass):
 
     1. two nodes with the same op on the same operands => one node
 
-    Inputs, parameters and arguments are who they are: two of them are never the same.
+    Inputs, parameters and arguments have an identity: two of them are never merged.
     """
 
     name = "cse"
@@ -272,7 +272,7 @@ class Cse(Pass):
 
 
 def without_repeats(graph: Graph, counts: Counter[str]) -> Graph:
-    """The graph with every repeated node merged into the first; ``counts`` gains ``merge_repeat``."""
+    """Return the graph with every repeated node merged into the first; ``counts`` gains ``merge_repeat``."""
     seen: dict[Any, Refs] = {}
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
@@ -308,7 +308,7 @@ class Dead(Pass):
 
 
 def without_dead(graph: Graph, counts: Counter[str]) -> Graph:
-    """The live part of a model graph; ``counts`` gains a rule's name each time it is used."""
+    """Return the live part of a model graph; ``counts`` gains a rule's name for each use."""
     while True:
         needed = graph.needed()
         dead = [n for n in graph if n.name not in needed and not isinstance(n.op, ops.Input)]
@@ -322,7 +322,7 @@ def without_dead(graph: Graph, counts: Counter[str]) -> Graph:
 @dataclass(frozen=True)
 class _Shrunk:
     scan: Scan
-    operands: tuple[int, ...]  # those kept
+    operands: tuple[int, ...]  # those that are kept
     results: tuple[int, ...]
 
 
@@ -367,7 +367,7 @@ def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
 
 
 def pruned(body: Graph, outputs: Sequence[Output], keep: Collection[str] = ()) -> Graph:
-    """A body with these outputs only, what they depend on, and the arguments in ``keep``."""
+    """Return a body with only these outputs, the nodes that they depend on, and the arguments in ``keep``."""
     needed = body.needed([output.ref for output in outputs])
     dropped = {n.name for n in body if n.name not in needed and not (isinstance(n.op, ops.Arg) and n.name in keep)}
     return _rebuilt(body, dropped, {}, outputs)

@@ -1,4 +1,4 @@
-"""Equal steps of a recurrence that was written out: chains of equal nodes, and the step that a chain has in common."""
+"""Equal steps of a written-out recurrence: chains of equal nodes, and the step that a chain has in common."""
 
 from __future__ import annotations
 
@@ -180,15 +180,15 @@ class BodyOp:
 class CommonStep:
     """The loop body that the steps between the members of a chain have in common.
 
-    The values of a state are those before each step; those after it are in ``following``. A value that is the same in
-    all steps is ``static`` or a constant; the other operands are elements of ``sequences``.
+    The values of a state are its values before each step; ``following`` has the values after each step. A value that is
+    the same in all steps is ``static`` or a constant; all other operands are elements of ``sequences``.
     """
 
     def __init__(self, flow: Dataflow, chain: Chain) -> None:
         self.flow, self.chain = flow, chain
         self.ends = [*pairwise(chain.numbers)]
         self.cores = [self._between(first, last) for first, last in self.ends]
-        self.joined = False  # whether the operand of a member was read as a concatenation
+        self.joined = False  # whether the operand of a chain's member was split as a concatenation
         self._begin(len(self.ends))
         root = self._root()
         self._unify(root)
@@ -221,18 +221,18 @@ class CommonStep:
         return [state for state in self.states if state[1:] not in next_values]
 
     def _between(self, first: int, last: int) -> frozenset[int]:
-        """Return the steps that depend on one member of the chain and that the next one depends on."""
+        """Return the steps that depend on one member of the chain and that the next member depends on."""
         bits = self.flow.ancestors[last]
         return frozenset(n for n in range(first, last) if bits >> n & 1 and self.flow.ancestors[n] >> first & 1)
 
     def _within(self, value: str, step: int) -> bool:
-        """Return whether a value depends on one member of the chain and not on the next one."""
+        """Return whether a value depends on one member of the chain and not on the next member."""
         first, last = self.ends[step]
         before = self.flow.ancestors[self.flow.producer[value]] if value in self.flow.producer else 0
         return bool(before >> first & 1) and not before >> last & 1
 
     def _root(self) -> Values:
-        """Return the operand by which each member depends on the previous one."""
+        """Return the operand by which each member depends on the previous member."""
         numbers = self.chain.numbers
         for place in range(len(self.flow.steps[numbers[0]].inputs)):
             values = tuple(self.flow.steps[number].inputs[place] for number in numbers[1:])
@@ -279,7 +279,7 @@ class CommonStep:
         self.classify(self.sequences, values)
 
     def _joins(self, values: Values, makers: Sequence[int | None]) -> bool:
-        """Read a concatenation in every step as one, of a state and the step's input; return whether it is that."""
+        """Split a concatenation in every step into a state and the step's input; return whether it can be split so."""
         steps = [self.flow.steps[maker] for maker in makers if maker is not None]
         distinct = len({step.outputs for step in steps}) == len(values)
         if not distinct or not isinstance(steps[0].op, Concat) or not equal(steps):
@@ -334,7 +334,7 @@ class CommonStep:
         return next_values
 
     def replace(self, names: dict[Values, Values]) -> None:
-        """Substitute values, as after a step has been added."""
+        """Substitute values, after a step was added."""
         self.values = {names[values]: None for values in self.values}
         self.states, self.sequences, self.static, self.constants = (
             {names[values]: None for values in kind}
