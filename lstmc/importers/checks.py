@@ -1,4 +1,4 @@
-"""Checks of an imported model: the written model against the net that was read, and against what runs the source."""
+"""Checks of an imported model: the written model against the net that was read, and against the source's program."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, sym
 from lstmc.verification.report import LEAST_TOLERANCE, Difference
 from lstmc.verification.symbols import Algebra
 
-TOLERANCE = 1e-9  # two ways to compute the same thing in float64
+TOLERANCE = 1e-9  # the difference of two computations of the same value in float64
 LATE = "it gives the last step alone, which comes late: the net as it was read is compared, some steps before the last"
 
 
 def check_net(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
 ) -> tuple[Difference, ...]:
-    """Return one difference an output between the written model and the imported net, on random inputs.
+    """Return the difference of each output between the written model and the imported net, on random inputs.
 
-    Sizes that the source has as numbers must be these (``Net.sizes``).
+    Sizes that are numbers in the source must have these numbers (``Net.sizes``).
     """
     report_activity("comparing the model with its source's description")
     if model.frames:
@@ -50,7 +50,7 @@ def check_net(
 def _drawn(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return random inputs of the source, and the written model's outputs: of one frame for all frames, by steps.
+    """Return random inputs of the source, and the written model's outputs; a model of one frame runs over all frames.
 
     Both are in the source's order of axes.
     """
@@ -136,7 +136,7 @@ def evaluate(net: Net, inputs: Mapping[str, Array], convert: Conversion | None =
 def check_source(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
 ) -> SourceCheck | None:
-    """Compare the model with the source's runtime; None for a source without one."""
+    """Compare the model with the source's program; None for a source without one."""
     if model.runtime is None:
         return None
     report_activity(f"comparing the model with its source, by {model.runtime.name}")
@@ -162,16 +162,17 @@ def check_source(
 def _in_source(
     net: Net, expected: Mapping[str, Array], actual: Mapping[str, Array], in_step: Collection[str] = ()
 ) -> dict[str, tuple[Array, Array]]:
-    """Return the outputs to be compared, in the source's order of axes; those ``in_step`` are of the same steps."""
+    """Return the outputs to be compared, in the source's order of axes; outputs ``in_step`` belong to the same
+    steps."""
     pairs = {name: (expected[name], to_source(net, name, array)) for name, array in actual.items()}
     aligned = {name: pair if name in in_step else _in_step(net, name, *pair) for name, pair in pairs.items()}
     return {name: pair for name, pair in aligned.items() if pair is not None}
 
 
 def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array, Array] | None:
-    """Return an output of the source and of the model, aligned where the model's is delayed.
+    """Return an output of the source and of the model; a delayed output of the model is aligned.
 
-    None where it is late and has no axis of time: the model's is that of fewer steps than the source's own.
+    None for a late output without an axis of time: the model's output then has seen fewer steps than the source's.
     """
     lag = net.delays.get(name)
     if lag is None:
@@ -202,6 +203,6 @@ def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
 
 
 def difference(name: str, expected: Array, actual: Array, tolerance: float) -> Difference:
-    """Return how far an output is from the expected one, relative to the largest number of that."""
+    """Return how far an output is from the expected output, relative to its largest number."""
     gap = absolute_gap(actual, expected)
     return Difference("output", name, 1, gap, relative_gap(actual, expected), tolerance)

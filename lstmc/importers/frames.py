@@ -1,4 +1,4 @@
-"""Sources of one frame, with states that the user names or that are proved; one frame of a sequence."""
+"""Sources of one frame, with states that are named by the user or proved; and one frame of a sequence."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from lstmc.importers.sources import SourceNet
 from lstmc.text import nearest_or_all
 from lstmc.types import shape_text
 
-FRAMES = 37  # of a sequence whose length is open: a number that no other size has by chance
+FRAMES = 37  # the number of frames for a sequence of open length: no other size has it by chance
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read: ``step``, ``states`` and ``time`` are those of :func:`~lstmc.importers.import_file`."""
+    """How to read a source: ``step``, ``states`` and ``time`` are the arguments of
+    :func:`~lstmc.importers.import_file`."""
 
     read: Read
     shapes: Mapping[str, Sequence[int]]
@@ -32,10 +33,11 @@ class Reading:
 
 
 def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
-    """Return a source and its states, if it is one of one frame: inputs, each with the output that is its next value.
+    """Return a source and its states, if it is a source of one frame: inputs, with the outputs that are their next
+    values.
 
-    States are those that are named, and others where they are proved. Raises :class:`SourceError` for names that the
-    source does not have, and what :func:`read_open` raises.
+    States are named by the user or proved. Raises :class:`SourceError` for names that the source does not have, and the
+    errors of :func:`read_open`.
     """
     read, shapes, step, given = reading.read, reading.shapes, reading.step, reading.states
     source, refused = None, None
@@ -57,7 +59,7 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
         frame = None if sequence and not (step or given) else read_if_it_can(read, {**of_one(inputs), **shapes})
     found = States() if frame is None else step_states(frame.described)
     if sequence and all(why == RECURRENT for _, why in found.proved.values()):
-        found = States()  # its length is open: its states are the first and last ones of a sequence
+        found = States()  # its length is open: its states are the first and last states of a sequence
     if frame is None or not (given or found.proved):
         if source is None:
             assert refused is not None
@@ -75,9 +77,9 @@ def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
 def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
     """Return a source of sequences, the canonical net of one frame, and the axis of time of its inputs and outputs.
 
-    Time is where the user says, or else along the loops that run forwards, of an open axis first. Raises
-    :class:`SourceError` where that is not one time, and :class:`RefusedError` for what needs more than the past, or
-    the number of frames.
+    The user names time, or loops run forwards along it; an open axis takes precedence. Raises :class:`SourceError`
+    unless there is exactly one such axis, and :class:`RefusedError` for layers that need more than the past, or the
+    number of frames.
     """
     refused = None
     try:
@@ -115,7 +117,7 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
         )
     ((source, axes),) = found
     net, frames = canonicalize_frame(source.described, axes)
-    if refused is not None:  # by what needs a number: it must not be that of the frames
+    if refused is not None:  # a layer needs a number, which must not be the number of frames
         numbers = {
             s.name: n
             for x, shape in source.described.source_inputs().items()
@@ -139,7 +141,8 @@ def _time(net: Net, axes: Mapping[str, int]) -> str:
 
 
 def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
-    """Return an axis of a source's input, from the first on. Raises :class:`SourceError` for none."""
+    """Return an axis of a source's input, counted from the first. Raises :class:`SourceError` if there is no such
+    axis."""
     argument = Argument("time", f"{name}={axis}", f'time={{"{name}": {axis}}}')
     if name not in inputs:
         hint = nearest_or_all(name, inputs, "the inputs are")
@@ -167,7 +170,7 @@ def of_one(inputs: Mapping[str, Shape]) -> dict[str, list[int]]:
 
 
 def read_if_it_can(read: Read, shapes: Mapping[str, Sequence[int]]) -> SourceNet | None:
-    """Return a source with these shapes, or None where it cannot be read with them."""
+    """Return a source with these shapes, or None if it cannot be read with them."""
     try:
         return read(shapes)
     except (RefusedError, SourceError):  # a source without sizes to choose, as a state dict

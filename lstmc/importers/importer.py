@@ -1,4 +1,4 @@
-"""Import of trained models: the formats that lstmc reads, and from a file or an object to the checked model."""
+"""Import of trained models: the formats that lstmc reads, and the way from a file or an object to the checked model."""
 
 from __future__ import annotations
 
@@ -122,12 +122,12 @@ def of_program(torch: Any, program: Any, name: str) -> SourceNet:
 
 
 def source_of(path: Path) -> NetSource:
-    """Return the source of a file: by its content, lstmc's own formats before those of packages.
+    """Return the source of a file by its content; lstmc's own formats come before formats of packages.
 
-    Raises :class:`SourceError` for a file that is not there, or that no source knows.
+    Raises :class:`SourceError` for a missing file, and for a file that no source knows.
     """
     head = head_of(path)
-    for source in chain(OWN, net_sources()):  # packages are loaded only for a file that none of OWN knows
+    for source in chain(OWN, net_sources()):  # packages are loaded only for a file that no source of OWN knows
         if source.knows(path):
             return source
     expected = ", ".join(source.summary for source in chain(OWN, net_sources()))
@@ -144,9 +144,9 @@ def _described(path: Path, head: bytes) -> str:
 class ImportedModel:
     """A trained model: the net of the source (``described``), and its canonical form as written (``net``).
 
-    ``surroundings`` are the layers of the source that are not imported and go around what is; ``runtime`` runs the
-    source as it is, where something can; ``step`` is that of :func:`import_file`. Where the net is one frame of a
-    sequence, ``frames`` has the axis of time of the source's inputs and outputs. ``reading`` is how it was read.
+    ``surroundings`` are the layers of the source around the imported part, which are not imported; ``runtime`` runs the
+    source, if a program can; ``step`` is the argument of :func:`import_file`. For one frame of a sequence, ``frames``
+    has the axis of time of the source's inputs and outputs. ``reading`` is how the source was read.
     """
 
     described: Net
@@ -167,10 +167,10 @@ class ImportedModel:
 
         Raises :class:`~lstmc.importers.refusal.RefusedError` for ``step`` of a net that cannot be streamed.
         """
-        if step and source.surroundings is not None:  # the layers around it are of all steps
+        if step and source.surroundings is not None:  # the layers around it compute all steps
             source = source.surroundings.whole()
         described, around = source.described, source.surroundings
-        # in a net around it the lengths are those of that net
+        # inside another net the lengths are that net's
         net = canonicalize(described, step) if around is None else canonicalize_static(described)
         return cls(described, net, source.kind, around, source.runtime, step)
 
@@ -217,10 +217,10 @@ class ImportedModel:
         return self if self.step else replace(self, net=canonicalize(self.described, True), step=True)
 
     def whole(self, step: bool = False) -> ImportedModel:
-        """Return the model with the layers around it in its source; itself if there are none. ``step`` is that of
-        :func:`import_file`.
+        """Return the model with the layers around it in its source; itself if there are none.
 
-        Raises :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+        ``step`` is the argument of :func:`import_file`. Raises :class:`~lstmc.importers.refusal.RefusedError` with
+        everything that cannot be expressed.
         """
         return self if self.surroundings is None else ImportedModel.of_source(self.surroundings.whole(), step)
 
@@ -245,20 +245,20 @@ def import_file(
 ) -> ImportedModel:
     """Import a trained model from a file, without running any of its code; ``"zoo:NAME"`` is a published net's file.
 
-    With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes one
-    of past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
+    With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes one of
+    past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
 
-    A file of one frame is one step: ``states`` has its states by the source's names, inputs, each with the output that
-    is its next value, as in ``{"h_in": "h_out"}``; ``{"h_in": ""}`` says that it is none. Other states are found where
-    they are proved (``ImportedModel.net.states``), and the model's notes say which. ``time`` says which axis of an
-    input is time, as in ``{"x": 2}``: the model is then one frame of the sequence. Without it time is known where
-    layers run along one axis alone.
+    A file of one frame is one step: ``states`` maps its inputs that are states to the outputs that are their next
+    values, by the source's names, as in ``{"h_in": "h_out"}``; ``{"h_in": ""}`` says that an input is no state. Other
+    states are found by proof (``ImportedModel.net.states``), and notes name them. ``time`` names the axis of an input
+    that is time, as in ``{"x": 2}``: the model is then one frame of the sequence. Without it time is known if layers
+    run along one axis only.
 
     ``recurrent_only`` imports the recurrent layers of PyTorch's files by their tensors' names, and nothing else of the
-    file. ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras
-    model, for weights alone or in place of the file's own; ``weights`` is the caffemodel of a prototxt. ``shapes``
-    fixes those of the inputs of a graph or of a prototxt, and ``values`` makes constants of them.
-    Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
+    file. ``activation`` is the function of plain RNNs, which a state dict lacks; ``config`` is the JSON of a Keras
+    model, for a file of weights or instead of the file's configuration; ``weights`` is the caffemodel of a prototxt.
+    ``shapes`` fixes the shapes of inputs of a graph or prototxt, and ``values`` makes inputs constants. Raises
+    :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
     :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     given = {name: value for name, value in locals().items() if name != "path"}
@@ -271,7 +271,9 @@ def import_file(
 
 def reader_of(path: Path, **chosen: Any) -> Read:
     """Return the function that reads a file for given shapes of its inputs. ``chosen`` are fields of
-    :class:`ImportOptions`. Raises :class:`SourceError` for one that the file's format does not read.
+    :class:`ImportOptions`.
+
+    Raises :class:`SourceError` for an option that the file's format does not read.
     """
     report_activity(f"reading {path.name}")
     source = source_of(path)
@@ -283,7 +285,7 @@ def reader_of(path: Path, **chosen: Any) -> Read:
     return lambda shapes: source.read(path, replace(options, shapes=shapes))
 
 
-# Why an option is of no use where its format does not read it.
+# option -> why it is of no use for other formats
 _READ_BY_OTHERS = {
     "weights": "it has its weights itself; only those of a prototxt lie in another file",
     **dict.fromkeys(("shapes", "values"), "only a graph has inputs whose shapes and values can be given; this is {}"),
@@ -303,10 +305,10 @@ def from_torch(
 ) -> ImportedModel:
     """Import a live ``torch.nn.Module`` for arguments of the ``examples``' shapes, or a torch.export program.
 
-    The length of the sequences stays open where the model holds for all lengths; ``step`` is that of
-    :func:`import_file`. A module is put through ``torch.export.export``, in the mode for use (``eval``). ``name`` is
-    how it is called in the written model. Raises :class:`~lstmc.importers.refusal.SourceError` for what PyTorch does
-    not export, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    The length of sequences stays open if the model holds for all lengths; ``step`` is the argument of
+    :func:`import_file`. A module goes through ``torch.export.export``, in evaluation mode (``eval``). ``name`` is its
+    name in the written model. Raises :class:`~lstmc.importers.refusal.SourceError` if PyTorch cannot export the module,
+    and :class:`~lstmc.importers.refusal.RefusedError` with everything that cannot be expressed.
     """
     torch = need("torch", "PyTorch", "torch", SourceError)
     _check_module(torch, module, examples)

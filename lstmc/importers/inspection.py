@@ -1,4 +1,4 @@
-"""What a trained model is, and what will happen to it: told from its file. Nothing is run, and nothing is written."""
+"""Inspection of a trained model: what it is, and what an import will do with it. Nothing is run or written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LISTS = files("lstmc.importers") / "operator_lists"
 
 @dataclass(frozen=True)
 class Value:
-    """An input or an output: its sizes, as numbers or names, and what each axis is."""
+    """An input or an output: its sizes, as numbers or names, and the meaning of each axis."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -69,7 +69,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Unread:
-    """An operator that is not read: in how many nodes, the first of them, its line in the source, and the way out."""
+    """An operator that is not read: the number of its nodes, the first node, its line in the source, and the remedy."""
 
     what: str
     count: int
@@ -80,7 +80,7 @@ class Unread:
 
 @dataclass(frozen=True)
 class Left:
-    """Nodes that a runtime does not compute on its accelerator, by its published list; ``why`` is of the list."""
+    """Nodes that a runtime does not run on its accelerator, by its published list; ``why`` is the list's reason."""
 
     runtime: str
     operator: str
@@ -90,7 +90,7 @@ class Left:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file is. ``pasts`` are what layers keep from step to step; ``notes`` say how it can be streamed."""
+    """What a file is. ``pasts`` are values that layers keep from step to step; ``notes`` say how it can be streamed."""
 
     file: str
     kind: str
@@ -111,7 +111,7 @@ class Inspection:
         return bool(self.unread) or any(past.lost for past in self.pasts)
 
     def facts(self) -> dict[str, object]:
-        """Return all of it as values for JSON."""
+        """Return the inspection as values for JSON."""
         return {**asdict(self), "lost": self.lost}
 
     def __str__(self) -> str:
@@ -143,11 +143,13 @@ def _block(title: str, rows: Iterable[object]) -> list[str]:
 
 
 def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -> Inspection:
-    """Return what a trained model is: inputs, recurrent parts, states that are carried or lost, what is not read.
+    """Return what a trained model is: inputs, recurrent parts, states that are carried or lost, operators that are not
+    read.
 
-    ``runtimes`` are names of lists of operators, of which the file's are looked up: ``"rknn"``, ``"vela"`` and others.
-    ``options`` are those of :func:`~lstmc.importers.import_file` that say how the file is read, as ``shapes``. No code
-    of the file is executed. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read.
+    ``runtimes`` are names of published lists of operators, ``"rknn"``, ``"vela"`` and others, in which the file's
+    operators are looked up. ``options`` are the options of :func:`~lstmc.importers.import_file` for reading, such as
+    ``shapes``. No code of the file is executed. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that
+    cannot be read.
     """
     if recipe := recipe_of(path):
         chosen = recipe.arguments(options)
@@ -165,7 +167,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         return Inspection(path.name, kind, inputs, unread=_unread(refused), left=left, lists=lists)
     net = model.described
     made = Inspection(path.name, model.kind, (), left=left, lists=lists)
-    # a state dict has layers alone: what its program keeps from call to call is not in the file
+    # a state dict has layers alone: the states that its program keeps are not in the file
     found, sequence = ([], True) if isinstance(model.runtime, TorchLayers) else _audit(path, net, read, options)
     frame = read_if_it_can(read, {**of_one(net.source_inputs()), **shapes}) if net.open_sizes() else None
     one = net if frame is None else frame.described
@@ -192,8 +194,11 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 
 
 def _audit(path: Path, net: Net, read: Read, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return the pasts of a net, and whether it is one of sequences. What such a net loses is told where it is meant to
-    be streamed: where it has a state as an input or an output."""
+    """Return the pasts of a net, and whether it is a net of sequences.
+
+    A net of sequences is told its losses only if it is meant to be streamed, that is if a state is an input or an
+    output.
+    """
     sequence, given = bool(layer_axes(net)[0]), options.get("shapes", {})
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
     found: list[Past] = []
@@ -246,7 +251,7 @@ def _parts(net: Net, frame: Net) -> Iterable[Part]:
         node = next(node.name for node in net.graph if node.op is step.op)
         try:
             cell = recognise(net.graph, node)
-        except ShapeError:  # of sizes that are not known
+        except ShapeError:  # units are unknown
             cell = Unrecognised(node, {})
         states = step.outputs[len(step.outputs) - step.op.states :]
         units = [int(net.shapes[state][-1]) for state in states] or [0]
@@ -274,7 +279,7 @@ def _notes(model: ImportedModel, found: Sequence[Past]) -> Iterable[str]:
 
 
 def _unread(refused: RefusedError) -> tuple[Unread, ...]:
-    """Return the operators that are not read, each once."""
+    """Return the operators that are not read, each of them once."""
     by_what: dict[str, list[Any]] = {}
     for refusal in refused.refusals:
         operator = refusal.node.rpartition("(")[2].rstrip(")")

@@ -27,9 +27,9 @@ __all__ = [
 
 
 def canonicalize(net: Net, step: bool = False) -> Net:
-    """Return the canonical form of a net, which can be written as a model; with ``step`` one that can be streamed.
+    """Return the canonical form of a net, which can be written as a model; with ``step`` a form that can be streamed.
 
-    Raises :class:`~lstmc.importers.refusal.RefusedError` for ``step`` of a net that cannot be streamed.
+    Raises :class:`~lstmc.importers.refusal.RefusedError` if ``step`` is set and the net cannot be streamed.
     """
     return choose_layout(with_dynamic_time(with_biases(roll_up(net)), step))
 
@@ -40,7 +40,8 @@ def canonicalize_static(net: Net) -> Net:
 
 
 def canonicalize_step(net: Net, states: Mapping[str, str]) -> Net:
-    """Return the canonical form of a net of one frame; ``states`` are inputs, each with the output that follows it."""
+    """Return the canonical form of a net of one frame; ``states`` maps inputs to the outputs that are their next
+    values."""
     return _step(with_biases(roll_up(replace(net, graph=net.graph.carrying(states), time=()))))
 
 
@@ -50,7 +51,8 @@ def _step(net: Net) -> Net:
 
 
 def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
-    """Return the canonical net of one frame, and where inputs and outputs have time; ``time`` is that of inputs.
+    """Return the canonical net of one frame, and the axis of time of inputs and outputs; ``time`` is the axis of the
+    inputs.
 
     Raises :class:`~lstmc.importers.refusal.RefusedError` with the first layer that needs more than the past.
     """
@@ -58,19 +60,19 @@ def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str
     return _step(frame), axes
 
 
-LENGTHS = (100, 101)  # the first one is the default length of the model
-SHORT = 13  # at which a branch that depends on the length may be another
+LENGTHS = (100, 101)  # the first length is the default of the model
+SHORT = 13  # a length at which a branch may differ
 Read = Callable[[Mapping[str, Sequence[int]]], SourceNet]
 
 
 def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> SourceNet:
     """Return a source that is read with its dynamic axes, or at a length that :func:`canonicalize` makes dynamic again.
 
-    The second where an operator needs the number of a dynamic axis, as one that pads a sequence in front: the graph is
-    then read at two lengths, and both must give the same model. With ``step``, other dynamic axes are 1 where they must
-    be numbers too. A short length must give that model too, if it can be read: a branch may depend on it. Raises
-    :class:`RefusedError` of the first reading, with what else is refused where the sizes are known, or of a layer that
-    cannot be streamed.
+    The second way is for an operator that needs the number of a dynamic axis, such as a padding in front of a sequence:
+    the graph is read at two lengths, and both must give the same model. A short length must give that model too, if it
+    can be read, because a branch may depend on the length. With ``step``, other dynamic axes are 1 if they must be
+    numbers too. Raises :class:`RefusedError` of the first reading, with further refusals at known sizes, or with a
+    layer that cannot be streamed.
     """
     try:
         return read(shapes)
@@ -86,7 +88,7 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
             for numbers in sizes:
                 sources.append(read({**at_sizes(refused.inputs, numbers), **shapes}))
         except RefusedError as error:
-            if not sources:  # else it holds for the one length and not for the other
+            if not sources:  # otherwise it holds for one length only
                 pinned = pinned or _both(error, _at_short(read, refused.inputs, shapes, sizes[0]))
             continue
         short = _at_short(read, refused.inputs, shapes, sizes[0])
@@ -105,7 +107,7 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
 def _at_short(
     read: Read, inputs: Mapping[str, Shape], shapes: Mapping[str, Sequence[int]], sizes: Mapping[str, int]
 ) -> SourceNet | RefusedError:
-    """Return a source at the short length, or why it cannot be read so."""
+    """Return a source at the short length, or the reason why it cannot be read so."""
     try:
         return read(
             {**at_sizes(inputs, {n: SHORT if size in LENGTHS else size for n, size in sizes.items()}), **shapes}
@@ -115,14 +117,14 @@ def _at_short(
 
 
 def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
-    """Return what is refused at both lengths: another branch may be taken at the one."""
+    """Return the refusals that occur at both lengths: at one length another branch may be taken."""
     nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
     kept = [one for one in error.refusals if one.node in nodes]
     return RefusedError(error.origin, kept, error.arguments, error.what, error.inputs)
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:
-    """Yield numbers for dynamic axes: each axis as that of time, at both lengths."""
+    """Yield numbers for dynamic axes: each axis in turn as time, at both lengths."""
     names = list(dict.fromkeys(size.name for shape in inputs.values() for size in open_sizes(shape)))
     yield from ([{name: length} for length in LENGTHS] for name in names)
     if step and len(names) > 1:
@@ -141,7 +143,7 @@ def at_sizes(inputs: Mapping[str, Shape], numbers: Mapping[str, int]) -> dict[st
 
 
 def one_model(nets: Sequence[Net]) -> bool:
-    """Return whether the written models are equal, but for the default length."""
+    """Return whether the written models are equal, apart from the default length."""
     first, *others = [files(replace(net, sizes={}), "") for net in nets]
     return all(other == first for other in others)
 

@@ -1,4 +1,4 @@
-"""The first steps of a stream: values of one early step, what stands before a sequence, and counted steps."""
+"""The first steps of a stream: values of one early step, values in front of a sequence, and counted steps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lstmc.ops import Affine, Full, Op, Reshape
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import unused
 
-COUNTED = 4  # steps of constants from which on 1, 2, 3 are known to count
+COUNTED = 4  # the fewest constants that are recognised as a count
 
 
 @dataclass(frozen=True)
 class Front:
-    """What stands before a sequence for ``count`` steps: a value without an axis of time, or the first element of a
-    sequence [T, ...] that is ``lag`` steps late."""
+    """The ``count`` steps in front of a sequence: a value without an axis of time, or the first element of a sequence
+    [T, ...] that is ``lag`` steps late."""
 
     name: str
     count: int
@@ -31,19 +31,19 @@ class Front:
 
 
 class FirstSteps(Frames):
-    """The rewrite of what differs at the first steps.
+    """The rewrite of computations that differ at the first steps.
 
-    ``heads`` are values of the old net that are of one early step alone: a sequence [T, ...] in the new net of which
-    the value is the first element, with its delay, or the step that computes the value of others.
+    ``heads`` are values of the old net that belong to a single early step. In the new net such a value is the first
+    element of a sequence [T, ...] with a delay, or the step that computes it from other values.
     """
 
     def __init__(self, old: Net, time: OpenSize) -> None:
         super().__init__(old, time)
         self.heads: dict[str, tuple[str, int] | Step] = {}
-        self.titles: dict[str, str] = {}  # of loops, and those that they have with a mask
+        self.titles: dict[str, str] = {}  # states of loops -> the states of the loops with a mask
 
     def head(self, value: str, step: Step) -> tuple[str, int]:
-        """Return a sequence [T, ...] whose first element is a value of one early step, and its delay."""
+        """Return a sequence [T, ...] whose first element is a value of one early step, and the sequence's delay."""
         known = self.heads[value]
         if isinstance(known, tuple):
             return known
@@ -71,7 +71,7 @@ class FirstSteps(Frames):
         return y, lag
 
     def held(self, name: str, lag: int, step: Step) -> str:
-        """Return the first element of a sequence [T, ...] at all steps from the one on that it comes at."""
+        """Return the first element of a sequence [T, ...], repeated at all steps from its arrival on."""
         shape, body = self.shapes[name][1:], NetBuilder("step", self.old.origin)
         begun, now, first = body.input("begun", (1, 1)), body.input("x", shape), body.input("first", shape)
         kept = _chosen(body, begun, first, now, origin_of(step))
@@ -80,7 +80,7 @@ class FirstSteps(Frames):
         return self.scan(f"{name}_first", body.finish(every_input=True), [mask, name], step)
 
     def joined(self, fronts: Sequence[Front], name: str, late: int, step: Step) -> tuple[str, int]:
-        """Return a sequence [T, ...], ``late`` steps late, behind its fronts, and the delay of the result."""
+        """Return a sequence [T, ...], ``late`` steps late, after its fronts; and the delay of the result."""
         places = [sum(front.count for front in fronts[:place]) for place in range(len(fronts))]
         behind = sum(front.count for front in fronts)
         lag = max(0, late - behind, *(f.lag - at for f, at in zip(fronts, places, strict=True) if f.lag is not None))
@@ -128,7 +128,8 @@ class FirstSteps(Frames):
         return scan_of(title, made, scan.length, sequences + len(xs), scan.states)
 
     def titled(self, scan: Scan, operands: list[str]) -> str:
-        """Return the name of a scan of which the body changes: its own where others share it, and of its zeros."""
+        """Return the name of a scan whose body changes: its own name if other scans share it; and the name of its
+        zeros."""
         title = scan.body.name
         if title not in self.titles:
             shared = sum(isinstance(each.op, Scan) and each.op.body.name == title for each in self.old.steps) > 1
@@ -150,10 +151,10 @@ class FirstSteps(Frames):
         return scan_of(title, masked, scan.length, sequences + 1, scan.states)
 
     def counted(self, weight: Weight, axis: int, step: Step) -> str | None:
-        """Return constants of all steps that a counter gives, or one row: [T, ...]; None of others.
+        """Return constants of all steps as the result of a counter, or as one row, [T, ...]; None for other constants.
 
         A counter has b t or b (t + 1) at step t, or the reciprocals, with a whole b. Other constants may be computed
-        of the number of steps.
+        from the number of steps.
         """
         rows = np.moveaxis(weight.array(), axis, 0).reshape(weight.shape[axis], -1)
         count, shape = len(rows), (*weight.shape[:axis], *weight.shape[axis + 1 :])

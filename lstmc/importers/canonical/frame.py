@@ -1,8 +1,8 @@
-"""One frame of a sequence as a net of one step: time is an axis of the inputs, and loops along other axes stay in it.
+"""One frame of a sequence as a net of one step: time is an axis of the inputs, and loops along other axes stay inside.
 
-Each value over time has one frame where the source has all, in the source's order of axes. A convolution over time
-reads its past from a state, and a loop over time takes one step from a state. A loop along another axis, such as the
-bands of a frame, has time in its batch, and runs inside the step.
+Each value over time has one frame instead of all frames, in the source's order of axes. A convolution over time reads
+its past from a state, and a loop over time takes one step from a state. A loop along another axis, such as the bands of
+a frame, has time in its batch, and runs inside the step.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ BEFORE = "stream the part before it"
 
 
 def axes_of(net: Net, seeds: Mapping[str, int], looped: Mapping[str, str] = {}) -> dict[str, int]:
-    """Return the axis of each value that is the same as that of the seeds; ``looped`` values have equal axes.
+    """Return the axis of each value that is the same axis as that of the seeds; ``looped`` values have equal axes.
 
-    Raises :class:`RefusedError` where a value has it twice.
+    Raises :class:`RefusedError` if a value has the axis twice.
     """
     near: dict[Place, list[Place]] = {}
     pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_batches(step))]
@@ -53,7 +53,7 @@ def axes_of(net: Net, seeds: Mapping[str, int], looped: Mapping[str, str] = {}) 
 
 
 def _batches(step: Step) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of axes that are the batch of a loop: of its sequences, states and results."""
+    """Yield pairs of equal axes that are the batch of a loop: of its sequences, states and results."""
     if not isinstance(step.op, Scan):
         return
     xs, first = step.op.of_role("x", step.inputs), step.op.of_role("state", step.inputs)
@@ -63,7 +63,7 @@ def _batches(step: Step) -> Iterator[tuple[Place, Place]]:
 
 
 def times(net: Net) -> list[dict[str, int]]:
-    """Return the axes of inputs that may be time: along each a loop runs forwards, and none backwards."""
+    """Return the axes of inputs that may be time: a loop runs forwards along the axis, and none runs backwards."""
     found: list[dict[str, int]] = []
     loops = [(step.op, step.op.of_role("x", step.inputs)) for step in net.steps if isinstance(step.op, Scan)]
     for name, shape in net.inputs.items():
@@ -81,7 +81,7 @@ def times(net: Net) -> list[dict[str, int]]:
 
 
 def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
-    """Return the net of one frame, and the axis of time of each input and output of a net whose inputs have it there.
+    """Return the net of one frame, and the axis of time of each input and output; ``time`` is the axis of the inputs.
 
     Raises :class:`RefusedError` with the first layer that needs more than the past.
     """
@@ -95,12 +95,12 @@ def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
 
 
 class _OneFrame:
-    """The rewrite to one frame. ``zeros`` are those that pad a value in front; ``rest`` is the padding behind it."""
+    """The rewrite to one frame. ``zeros`` are the padding in front of a value; ``rest`` is the padding behind it."""
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
         self.old, self.axes = net, axes_of(net, time)
         self.builder = NetBuilder.of(net)
-        self.name: dict[str, str] = {}  # new names, where they differ
+        self.name: dict[str, str] = {}  # old name -> new name, if they differ
         self.zeros: dict[str, int] = {}
         self.rest: dict[str, int] = {}
         self.length = max(net.shapes[name][axis] for name, axis in time.items())
@@ -184,7 +184,7 @@ class _OneFrame:
         self.name[step.outputs[0]] = self._read(sequence, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Read a sequence from its padding on, which is the sequence some steps later, or without what is behind it."""
+        """Read a sequence from its padding on, which is the sequence some steps later, or without its end."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
             late = self.zeros.get(value, 0) - start
@@ -197,7 +197,8 @@ class _OneFrame:
             self.name[part] = self._window_of(x, op.axis, late, step)[1] if late else x
 
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
-        """Return a frame behind the ``reach`` frames before it, which are a state, and the first of them."""
+        """Return a frame joined behind the ``reach`` frames before it, which are a state; and the first of these
+        frames."""
         shape, where = self.builder.shapes[x], origin_of(step)
         past = self._state(f"{step.outputs[0]}_past", (*shape[:axis], reach, *shape[axis + 1 :]))
         window = self.builder.one(Concat(axis), past, x, hint="window", origin=where)
@@ -214,7 +215,7 @@ class _OneFrame:
             self._refuse(where, f"it has a stride of {op.stride[spatial]} frames")
         if isinstance(op, MaxPool) and op.pad[spatial]:
             self._refuse(where, "it is padded by less than any number, and the frames before the first one are 0")
-        if reach and op.pad[spatial] == reach and not zeros:  # what comes behind the last frame must be cut off
+        if reach and op.pad[spatial] == reach and not zeros:  # the padding behind the last frame must be cut off
             self.rest[step.outputs[0]] = reach
             pads = (0 if spatial == 0 else op.pad[0], 0 if spatial == 1 else op.pad[1])
             op = replace(op, pad=pads)

@@ -1,12 +1,11 @@
-"""Remove transposes: a value may keep its axes in another order than the source's where no op depends on it.
+"""Remove transposes: a value may keep its axes in another order than the source's if no op depends on it.
 
-Stock Caffe has no layer that transposes. Each value has a logical shape, the source's, and a physical order of axes;
-a transpose changes the logical order and moves no element. Where an op requires an order (time comes first in a scan,
-images are [N, C, H, W]) and the physical one differs, a Transpose stays, to be written as pieces joined again. The
-order of the inputs is chosen so that the fewest of these remain. A reshape across a permuted order is possible where
-whole groups of axes move together. The addition of a vector to a product becomes the product's bias.
-
-As it changes the order of a net's inputs and outputs (``Net.axes``), it is no ``Pass``, which keeps both.
+Stock Caffe has no layer that transposes. Each value has a logical shape, the source's, and a physical order of axes; a
+transpose changes the logical order and moves no element. If an op requires an order (time first in a scan, [N, C, H, W]
+for images) and the physical order differs, a Transpose stays; it is written as pieces that are joined again. The order
+of the inputs is chosen so that the fewest transposes remain. A reshape across a permuted order is possible if whole
+groups of axes move together. The addition of a vector to a product becomes the product's bias. The module is no
+``Pass``, because it changes the order of a net's inputs and outputs (``Net.axes``).
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
             else:
                 theirs.append(j)
                 j += 1
-        if pending is not None and (not mine or not theirs):  # sizes of 1 at the end belong to what stands before
+        if pending is not None and (not mine or not theirs):  # sizes of 1 at the end belong to the last group
             pending = (pending[0] + mine, pending[1] + theirs)
             continue
         if pending is not None:
@@ -58,7 +57,7 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
-    """Return the order of the new axes for old ones in ``order``; None if the reshape would split a group."""
+    """Return the order of the new axes if the old axes are in ``order``; None if the reshape would split a group."""
     new_order: list[int] = []
     parts = list(groups(old, new))
     wide = [axis for axis in order if old[axis] != 1]
@@ -77,7 +76,8 @@ def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
 
 
 def by_groups(old: Shape, new: Shape, order: Sequence[int]) -> Order:
-    """Return an order of the old axes in which no reshape to the new ones splits a group: each in its own order."""
+    """Return an order of the old axes in which no reshape to the new axes splits a group; each group keeps its
+    order."""
     parts = [mine for mine, _ in groups(old, new)]
     parts.sort(key=lambda mine: min(order.index(axis) for axis in [a for a in mine if old[a] != 1] or mine))
     return tuple(axis for mine in parts for axis in mine)
@@ -156,7 +156,7 @@ class _Layout:
         self.order = {name: tuple(range(len(shape))) for name, shape in self.shapes.items()} | inputs
         self.name = {name: name for name in self.shapes}
         self.params = dict(source.params)
-        self.derived: dict[str, str] = {}  # parameters in another order or shape, and what they are made of
+        self.derived: dict[str, str] = {}  # parameters in another order or shape, and their source
         self.steps: list[Step] = []
         self.cost = 0
         self.moved: dict[tuple[str, Order], str] = {}  # arrays with their axes permuted, shared by their consumers
@@ -164,7 +164,7 @@ class _Layout:
             self._step(step)
 
     def net(self, outputs: Mapping[str, str] | None = None) -> Net:
-        """Return the laid out net, with its outputs as they come or with these values."""
+        """Return the laid out net, with its outputs in the order that results, or with these values as outputs."""
         following = {*self.source.states.values()}
         for name, value in self.source.outputs.items():  # a state comes out as it goes in
             if name in following and self.order[value] != self._plain(value):
@@ -192,7 +192,7 @@ class _Layout:
         return tuple(range(len(self.order[value])))
 
     def _names_of_params(self, read: set[str]) -> dict[str, str]:
-        """Return the source's name of each parameter in another order or shape, where nothing reads that parameter."""
+        """Return the source's name for each parameter in another order or shape, if nothing reads the original."""
         read |= {name for step in self.steps for name in step.inputs}
         roots = {name: self._root(name) for name in self.derived if name in read}
         alone = Counter(roots.values())
@@ -236,7 +236,8 @@ class _Layout:
             self._put(op, operands, step, [self._order_after(step, first)] * len(step.outputs))
 
     def _order_after(self, step: Step, first: Order) -> Order:
-        """Return the order of the results of an op whose first operand has its axes in this one; new axes are last."""
+        """Return the order of the results of an op whose first operand has its axes in the order ``first``; new axes
+        are last."""
         types = [TensorType(self.source.shapes[value]) for value in step.inputs]
         rules = [step.op.along(0, axis, *types) for axis in first]
         places = [along.results[0] for along in rules if along is not None]
@@ -264,7 +265,7 @@ class _Layout:
         name, current = self.name[value], self.order[value]
         if current == order:
             return name
-        axes = tuple(current.index(axis) for axis in order)  # of the array, of which several values may be views
+        axes = tuple(current.index(axis) for axis in order)  # the order of the array; several values may be views of it
         if (name, axes) not in self.moved:
             self.moved[name, axes] = self._moved(name, current, order, step)
         return self.moved[name, axes]
@@ -308,18 +309,19 @@ class _Layout:
 
     def _binary(self, step: Step) -> None:
         rank = max(len(self.order[value]) for value in step.inputs)
-        # the order of the one that is not a parameter and has all axes; the other one comes to it
+        # the order of the operand that is no parameter and has all axes; the other operand is aligned with it
         full = [value for value in step.inputs if len(self.order[value]) == rank]
         lead = next((value for value in full if self.name[value] not in self.params), full[0])
         order = self.order[lead]
         operands = [self._without_ones(self._spread(value, order, step)) for value in step.inputs]
         a, b = (self.shapes[name] for name in operands)
-        if a != b and covered_axes(a, b) is None and covered_axes(b, a) is None:  # one is repeated
+        if a != b and covered_axes(a, b) is None and covered_axes(b, a) is None:  # an axis of one element is repeated
             self.cost += sum(UNKNOWN if isinstance(s, OpenSize) else s for s in (*a, *b))
         self._put(step.op, operands, step, [order])
 
     def _without_ones(self, name: str) -> str:
-        """Return a parameter without leading axes of size 1, which broadcasting adds: so none of them is time."""
+        """Return a parameter without leading axes of size 1, which broadcasting adds: so none of them is taken for
+        time."""
         shape = self.shapes[name]
         first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
         if name not in self.params or not self.source.time or not first:
@@ -334,7 +336,7 @@ class _Layout:
         return derived
 
     def _scan(self, op: Scan, step: Step) -> None:
-        """Lay out the body separately, with its inputs and outputs in their own order."""
+        """Lay out the body separately, with its own order of axes for inputs and outputs."""
         body = body_of(op, [self.params[name] for name in op.of_role("weight", step.inputs)])
         inner = _Layout(body, {name: tuple(range(len(shape))) for name, shape in body.inputs.items()})
         outputs = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in body.outputs.items()}
@@ -349,7 +351,8 @@ class _Layout:
         self._put(moved.op, moved.inputs, step, orders)
 
     def _einsum(self, op: Einsum, step: Step) -> None:
-        """Keep the orders of the operands; the result has the first operand's axes, then the second's others."""
+        """Keep the orders of the operands; the result has the first operand's axes, then the second operand's other
+        axes."""
         x, y = (
             "".join(letters[axis] for axis in self.order[value])
             for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
@@ -359,7 +362,7 @@ class _Layout:
         self._put(Einsum(x, y, result), [self.name[value] for value in step.inputs], step, [order])
 
     def _spread(self, value: str, order: Order, step: Step) -> str:
-        """Return an operand of fewer axes in the other's order, with axes of size 1 inserted."""
+        """Return an operand of fewer axes in the order of the other operand, with axes of size 1 inserted."""
         own, rank = self.order[value], len(order)
         missing = rank - len(own)
         if not missing:

@@ -1,4 +1,5 @@
-"""Values over time in a net of dynamic length: their delay, what stands before them, and why one cannot be streamed."""
+"""Values over time in a net of dynamic length: their delay, their padding in front, and why a value cannot be
+streamed."""
 
 from __future__ import annotations
 
@@ -18,17 +19,17 @@ from lstmc.ops import Binary, Concat, Log, Op, Reshape
 from lstmc.passes.unrolled_steps import Step
 from lstmc.text import unused
 
-LOWEST = -1e30  # what pads a maximum
-EARLY = 4  # elements of which one may be read alone: a later one may be computed of the length
+LOWEST = -1e30  # the padding of a maximum
+EARLY = 4  # first elements that may be read alone; a later index may depend on the length
 APART = "stream the part before it, and compute it outside of the net"
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value over time in the new net.
+    """A value over time in the new net: its step t has the source's element t - ``lag``, or anything before that.
 
-    Its step t has the source's element t - ``lag``, or anything before that; with ``zeros`` more elements of ``fill``
-    in front of the first one, which are not in it. ``lag`` is None of a value that is the same at all steps.
+    The source has ``zeros`` more elements of ``fill`` in front of the first element, which the value lacks. ``lag`` is
+    None for a value that is the same at all steps.
     """
 
     name: str
@@ -57,18 +58,18 @@ class OverTime(FirstSteps):
         )
         self.axes = axes
         divides = any(isinstance(each.op, Divide | Log) for each in net.steps)
-        self.before = 1.0 if divides else 0.0  # before a delayed sequence: what is 0 / 0 would stay in the states
+        self.before = 1.0 if divides else 0.0  # in front of a delayed sequence, against 0 / 0
         self.closed: list[Refusal] = []
         self.mixed: list[Refusal] = []
         self.ahead: list[str] = []
         self.short: list[str] = []
-        self.apart = False  # whether early steps are computed in another way
-        self.values: dict[str, Value | None] = {}  # values over time; None where something was refused
+        self.apart = False  # whether early steps are computed differently
+        self.values: dict[str, Value | None] = {}  # values over time; None for a refused value
         if len(lengths) > 1:
             self._close("the inputs", f"their sequences have the lengths {sorted(map(str, lengths))}", "use one")
 
     def _constants(self, name: str, axis: int) -> None:
-        """Compute constants of all steps, where they count."""
+        """Compute constants of all steps, if they are a count."""
         weight = self.old.params[name]
         reader = next(step for step in self.old.steps if name in step.inputs)
         counted = self.counted(weight, axis, reader)
@@ -97,13 +98,13 @@ class OverTime(FirstSteps):
         self.closed.append(Refusal(node, "", "", why, mend))
 
     def _whole(self, value: str, node: str) -> None:
-        """Note where a value has fewer steps than the inputs."""
+        """Note a value that has fewer steps than the inputs."""
         size = self.old.shapes[value][self.axes[value]]
         if size != self.length:
             self.short.append(f"{node} has {size} steps of {self.length}")
 
     def _results(self, step: Step, lag: int | None, zeros: int = 0, fill: float = 0.0) -> None:
-        """Note the results of a step as values over time, those that have that axis."""
+        """Note the results of a step that have the axis of time as values over time."""
         for value in step.outputs:
             if value in self.axes:
                 self.values[value] = Value(value, lag, zeros, fill)
@@ -123,7 +124,7 @@ class OverTime(FirstSteps):
         return value in self.old.outputs.values() or any(value in step.inputs for step in self._needed())
 
     def _late_by(self, step: Step, lag: int, size: Size) -> int:
-        """Return the delay of the last element of a sequence of this size, whose elements are ``lag`` steps late."""
+        """Return the delay of the last element of a sequence of ``size`` elements that is ``lag`` steps late."""
         late = lag - int(self.length - size)
         if late < 0:
             self.apart = True
@@ -137,7 +138,8 @@ class OverTime(FirstSteps):
             raise Closed
 
     def _early(self, step: Step, lates: list[int]) -> None:
-        """Note a step that computes values of one early step from others; compute what reads a last step too."""
+        """Note a step that computes values of one early step from other such values; compute it if it also reads a last
+        step."""
         if isinstance(step.op, Scan) or any(
             self.head(v, step)[1] > late for late in lates for v in step.inputs if v in self.heads
         ):
@@ -162,7 +164,8 @@ class OverTime(FirstSteps):
             self.take_earlier(step, value, sequence, axis, late)
 
     def _is_early(self, index: int, value: str, x: Value) -> bool:
-        """Return whether an element of a sequence is of an early step: a later one may be computed of the length."""
+        """Return whether an element of a sequence belongs to an early step; the index of a later element may come from
+        the length."""
         size = self.old.shapes[value][self.axes[value]]
         return x.zeros <= index < EARLY and (isinstance(size, OpenSize) or 2 * index < size - 1) and x.lag is not None
 
@@ -172,7 +175,7 @@ class OverTime(FirstSteps):
         self.heads[value] = frames, (x.lag or 0) + index - x.zeros
 
     def _early_at_all_steps(self, step: Step, op: Op, axis: int | None) -> None:
-        """Compute a step of a sequence and of values of an early step, repeated along its axis."""
+        """Compute a step from a sequence and values of an early step, which are repeated along its axis."""
         names = list[str]()
         for value in step.inputs:
             shape = self.old.shapes[value]
@@ -203,7 +206,7 @@ class OverTime(FirstSteps):
         self._results(step, lag)
 
     def _at_length(self, op: Op, axis: int | None) -> Op:
-        """Return an op of any length, whose result has its steps along this axis."""
+        """Return an op for any length; its result has the steps along this axis."""
         if axis is None or not isinstance(op, Reshape | Expand):
             return op
         return replace(op, shape=self._opened(op.shape, axis))
@@ -235,7 +238,7 @@ class OverTime(FirstSteps):
         return row
 
     def _aligned(self, step: Step) -> tuple[list[str], int | None]:
-        """Return the operands, delayed to the latest of them, and their lag."""
+        """Return the operands, delayed to the latest operand, and their lag."""
         plain = [None if self.values.get(value) is None else self._plain(value, step) for value in step.inputs]
         lags = [x.lag for x in plain if x is not None and x.lag is not None]
         lag, names = max(lags, default=None), []
@@ -247,13 +250,14 @@ class OverTime(FirstSteps):
         return names, lag
 
     def _front(self, name: str, lag: int, axis: int, step: Step) -> Front:
-        """Return a sequence [T, ...] whose steps have an axis of one element for time as one that begins another."""
+        """Return a sequence [T, ...] whose steps have an axis of one element for time as the front of another
+        sequence."""
         shape = self.shapes[name][1:]
         row = self.one(Reshape((self.time, *shape[:axis], *shape[axis + 1 :])), name, hint=f"{name}_front", step=step)
         return Front(row, 1, lag)
 
     def _row(self, value: str, axis: int, step: Step) -> str | None:
-        """Return each of several equal steps, with one element along an axis that is the first; None if they differ."""
+        """Return one of several equal steps, with an axis of one element in front; None if the steps differ."""
         shape, weight = self.old.shapes[value], self.params.get(value)
         one: Shape = (1, *shape[:axis], *shape[axis + 1 :])
         if (fill := constant(self.old, value)) is not None:
@@ -269,7 +273,8 @@ class OverTime(FirstSteps):
         return row
 
     def _behind_heads(self, step: Step, sequences: list[str], heads: list[str]) -> tuple[list[str], int]:
-        """Return the sequences of a loop, none before the values from which its states start, and their delay."""
+        """Return the sequences of a loop and their delay; no sequence begins before the values from which the loop's
+        states start."""
         names, lag = self._aligned(replace(step, inputs=tuple(sequences)))
         late = max(lag or 0, *(self.head(value, step)[1] for value in heads))
         by = late - (lag or 0)

@@ -47,7 +47,8 @@ def _with_constants_once(net: Net) -> Net:
 
 
 def _array(weight: Weight) -> Full | None:
-    """Return a constant whose elements are one number as an array of the graph, as the core reads it; else None."""
+    """Return a constant with a single repeated number as an array of the graph, as the core reads it; None for
+    others."""
     if weight.sources or not weight.shape or 0 in weight.shape:
         return None
     array = weight.array()
@@ -57,7 +58,7 @@ def _array(weight: Weight) -> Full | None:
 def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
     """Return the net of a graph that was rolled up: its arrays are parameters, and each loop has its own weights.
 
-    Zeros from which a state starts are no parameters: a loop starts from zeros by itself.
+    Zeros from which a state starts become no parameters: a loop starts from zeros anyway.
     """
     rolled = replace(net, graph=graph)
     builder, read = NetBuilder.of(net), {step.op.body.name for step in net.steps if isinstance(step.op, Scan)}
@@ -92,7 +93,7 @@ def _add_loop(
 
 
 def _permuted(step: Step, net: Net) -> Permute:
-    """Return the permutation that an exchange of two axes is."""
+    """Return an exchange of two axes as a permutation."""
     assert isinstance(step.op, Transpose)
     axes = [*range(len(net.shapes[step.outputs[0]]))]
     axes[step.op.axis : step.op.axis + 2] = [step.op.axis + 1, step.op.axis]

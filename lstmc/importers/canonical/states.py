@@ -1,9 +1,9 @@
-"""States of a net of one frame: inputs of which an output is the next value, proved by what elements are made of.
+"""States of a net of one frame: inputs whose next value is an output, proved by tracing elements.
 
-Every element of every value has a number; what only moves elements keeps their numbers. Proofs are the last state of a
-recurrent layer of one step, also one that is written out; elements that move on towards their end in a chain, with a
-value at its beginning that does not depend on the chain; and the past in the window of a convolution. Equal shapes,
-alike names and gated sums in place are none: such pairs are suggested.
+Every element of every value has a number; ops that only move elements keep the numbers. These are proofs: the output is
+the last state of a recurrent layer of one step, also of a written-out layer; elements move on towards their end in a
+chain, with a new value at its beginning that does not depend on the chain; the input is the past in the window of a
+convolution. Equal shapes, similar names and gated sums are no proof: such pairs are only suggested.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ RECURRENT, MOVED, WINDOW = "the last states of recurrent layers", "its own eleme
 
 @dataclass
 class States:
-    """The states of a net of one frame: ``proved`` has the output of each and the proof in words; ``alike`` has pairs
-    of an input and an output that may be states. ``cells`` has, by the steps that end them, the recurrent layers that
-    are written out: kind, units and number of nodes.
+    """The states of a net of one frame.
+
+    ``proved`` maps each state to its output and the proof in words. ``alike`` has pairs of an input and an output that
+    may be states. ``cells`` has the written-out recurrent layers by the steps that end them: kind, units and number of
+    nodes.
     """
 
     proved: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -46,8 +48,9 @@ class States:
 
 
 def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) -> States:
-    """Return the states of a net whose sizes are all numbers, apart from those ``known``: inputs and outputs. With
-    ``loops`` a loop of several steps has states as one of one step has.
+    """Return the states of a net whose sizes are all numbers, apart from ``known`` pairs of inputs and outputs.
+
+    With ``loops``, a loop of several steps has states as a loop of one step has.
     """
     fixed = not any(open_sizes(shape) for shape in net.shapes.values())
     inputs = {a: shape for a, shape in net.inputs.items() if a not in known}
@@ -92,7 +95,7 @@ class _Trace:
         self.net, self.loops = net, loops
         self.cells: dict[str, tuple[str, int, int]] = {}
         self.values: dict[str, Numbers] = {}
-        self.makers: list[str] = []  # the values that have numbers of their own, and the first of each
+        self.makers: list[str] = []  # values with new numbers -> the first number
         self.firsts: list[int] = []
         self.at = 1
         for name in net.inputs:
@@ -127,7 +130,7 @@ class _Trace:
                     self.values[y] = self.of(ends[following.index(output.ref)])[None]
 
     def begin(self, before: Numbers, after: str) -> None:
-        """Say that a value is the last state that began with these elements."""
+        """Record that a value is the last state of a layer that started from these elements."""
         if before.size and before.max() < self.inputs:
             self.last.update(zip(self.of(after).ravel().tolist(), before.ravel().tolist(), strict=True))
 
@@ -136,13 +139,13 @@ class _Trace:
         return np.searchsorted(self.firsts, numbers, side="right") - 1
 
     def evidence(self, a: str, b: str) -> str | None:
-        """Return what proves that an output is the next value of an input; CYCLES where some element never changes."""
+        """Return the proof that an output is the next value of an input; CYCLES if some element never changes."""
         own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
         begun = np.array([self.last.get(int(number), 0) for number in made])
         if (begun[begun > 0] != own[begun > 0]).any():
             return None
         mine = (made >= own[0]) & (made <= own[-1])
-        ends = np.where(mine, made - own[0], np.arange(own.size))  # of an element: the one that it becomes
+        ends = np.where(mine, made - own[0], np.arange(own.size))  # element -> its next element
         for _ in range(own.size.bit_length()):
             ends = ends[ends]
         if mine[ends].any():
@@ -157,7 +160,7 @@ class _Trace:
         return None
 
     def _independent(self, value: str, a: str, part: Numbers) -> bool:
-        """Return whether a value depends on another input than ``a``, and not on this part of that."""
+        """Return whether a value depends on another input than ``a``, and not on this part of ``a``."""
         marks = {name: np.zeros(shape, np.int64) for name, shape in self.net.inputs.items()}
         marks[a] = np.isin(self.of(a), part).astype(np.int64)
         marks |= {name: mark + 2 for name, mark in marks.items() if name != a}
@@ -188,7 +191,7 @@ class _Trace:
         return int(np.bitwise_or.reduce(mark(value), None))
 
     def windows(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """Return the pairs of the past in front of a convolution's window, and its end."""
+        """Return the pairs of the past in front of a convolution's window, and the end of the window."""
         found = {}
         for step in self.net.steps:
             if not isinstance(step.op, Conv):
@@ -211,7 +214,7 @@ class _Trace:
         for name, numbers in self.values.items():
             if numbers.size and numbers.max() < self.inputs:
                 by_numbers.setdefault(numbers.tobytes(), []).append(name)
-        parts: dict[str, list[str]] = {}  # what a state may be after the step: the values that are it before
+        parts: dict[str, list[str]] = {}  # a state after the step -> the values that are the state before it
         for a, b in pairs:
             own, made = self.of(a).ravel(), self.of(self.net.outputs[b]).ravel()
             for maker in np.unique(self._makers(made[made >= self.inputs])):
@@ -245,12 +248,12 @@ class _Trace:
                 inside = sum(not isinstance(node.op, Leaf | Arg) for node in loop.body)
                 end = origin_of(self.net.producers[next(iter(states))])
                 self.cells[end] = type(cell).__name__, cell.units, inside
-        except (Mismatch, ShapeError):  # of operands that are broadcast as no operator of a graph does
+        except (Mismatch, ShapeError):  # operands are broadcast as by no operator of a graph
             return False
         return graph is not None
 
     def _cell(self, states: Mapping[str, str]) -> Graph | None:
-        """Return the graph of a loop of one step, whose states are these values: each after the step, and before it."""
+        """Return the graph of a loop of one step with these states, each as its value after and before the step."""
         shapes, same = self.net.shapes, {self.of(before).tobytes(): before for before in states.values()}
         inside, needed = list[Step](), set(states)
         for step in reversed(self.net.steps):
@@ -305,7 +308,7 @@ def notes(net: Net, states: States, given: Mapping[str, str]) -> Iterator[str]:
     for name, (after, why) in (states.proved | said).items():
         yield f"{called[name]} is a state: {called[after]} is its next value ({why}). It starts at 0."
     alike = [(name, after) for name, after in states.alike if name not in given and after not in given.values()]
-    if said or states.proved:  # one input at least is no state
+    if said or states.proved:  # at least one input is no state
         alike = alike if net.inputs.keys() - states.proved.keys() - said.keys() - {name for name, _ in alike} else []
     for name, after in alike:
         yield (

@@ -36,9 +36,9 @@ from lstmc.types import TensorType
 def with_dynamic_time(net: Net, step: bool = False) -> Net:
     """Return the net with a dynamic length of its sequences, if it holds for all lengths.
 
-    Convolutions over time without future frames become cells whose state is their past. With ``step``, others
-    become such cells too: ``delays`` then has the number of steps by which each output is late. Raises
-    :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
+    Convolutions over time without future frames become cells whose state is their past. With ``step``, convolutions
+    with future frames become such cells too: ``delays`` then has the number of steps by which each output is late.
+    Raises :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
     """
     try:
         axes = time_axes(net)
@@ -217,7 +217,8 @@ class _DynamicTime(OverTime):
         self._in_order(self.summed(self.front(name, axis, step), step), axis, step, x.lag)
 
     def _each_step(self, step: Step) -> bool:
-        """Return whether an op computes each step of its operands from the same step of all, and what is of no step."""
+        """Return whether an op computes each step of its result from the same step of all operands and from values
+        without time."""
         types = [TensorType(self.old.shapes[value]) for value in step.inputs]
         places = [self.axes[value] if value in self.values else None for value in step.inputs]
         return places.count(None) == len(places) or op_of_one(step.op, types, places) is not None
@@ -276,7 +277,7 @@ class _DynamicTime(OverTime):
         self.values[step.outputs[0]] = Value(x.name, x.lag, x.zeros + before, *fills)
 
     def _behind(self, step: Step, op: Concat) -> None:
-        """Rewrite a sequence behind values of single steps, and before constants, which a stream does not come to."""
+        """Rewrite a sequence behind values of single steps, and in front of constants, which a stream never reaches."""
         moving = [i for i, v in enumerate(step.inputs) if v in self.values and constant(self.old, v) is None]
         behind = step.inputs[moving[0] + 1 :] if moving else ()
         known = all(constant(self.old, v) is not None for v in behind)
@@ -299,7 +300,7 @@ class _DynamicTime(OverTime):
         self._in_order(y, op.axis, step, lag)
 
     def _cut(self, step: Step, op: Split, x: Value) -> None:
-        """Rewrite a slice of a sequence: all elements from one on, or the last one."""
+        """Rewrite a slice of a sequence: all elements from an index on, or the last element."""
         readers = {v for s in self._needed() for v in s.inputs} | set(self.old.outputs.values())
         at = 0
         for value, size in zip(step.outputs, op.sizes, strict=True):
@@ -327,7 +328,7 @@ class _DynamicTime(OverTime):
                 mend = "read the last step, or all of them"
                 self._refuse(step, self.closed, f"it reads step {start} alone", mend)
             else:
-                left = x.zeros - start  # zeros that the slice begins with
+                left = x.zeros - start  # the zeros at the beginning of the slice
                 lag = None if x.lag is None else x.lag + max(-left, 0)
                 self.values[value] = Value(x.name, lag, max(left, 0), x.fill)
 

@@ -17,7 +17,7 @@ from lstmc.ops.layers import Pool
 from lstmc.passes.unrolled_steps import Step
 from lstmc.types import TensorType
 
-# why a net has no time axis, or two, and what to do
+# why a net has no time axis, or two; and the remedy
 ATTENTION = (
     "it relates every step to all others, as attention over a whole sequence does, and cannot be streamed",
     "import the whole sequence instead, or train the model with recurrent layers alone",
@@ -35,7 +35,7 @@ Place = tuple[str, int]  # a value, and one of its axes
 
 
 class TwoTimeAxes(Exception):
-    """Raised where a value has two axes of time: every step is related to every other one. ``step`` computes it."""
+    """Raised for a value with two axes of time, which relates every step to every other step; ``step`` computes it."""
 
     def __init__(self, step: Step | None) -> None:
         super().__init__(step)
@@ -43,9 +43,9 @@ class TwoTimeAxes(Exception):
 
 
 def time_axes(net: Net) -> dict[str, int] | None:
-    """Return the time axis of each value that has one; None if no layer has one, or if there are several.
+    """Return the time axis of each value that has one; None if no layer runs along time, or if there are several times.
 
-    Raises :class:`TwoTimeAxes` where a value has two.
+    Raises :class:`TwoTimeAxes` if a value has two time axes.
     """
     times = time_places(net)
     if len(times) != 1:
@@ -65,12 +65,13 @@ def is_timeless(net: Net) -> bool:
 
 
 def has_several_times(net: Net) -> bool:
-    """Return whether layers run along several axes, as of the bands and of the frames of a spectrum."""
+    """Return whether layers run along several axes, such as the bands and the frames of a spectrum."""
     return sum(map(bool, time_places(net))) > 1
 
 
 def timeless(net: Net) -> Step | None:
-    """Return the step that makes a sequence of values without an axis of time, and loses the time of the inputs so."""
+    """Return the step that makes a sequence from values without an axis of time, and so loses the time of the
+    inputs."""
     for places in time_places(net):
         values = {value for value, _ in places}
         if values.isdisjoint(net.inputs):
@@ -81,7 +82,7 @@ def timeless(net: Net) -> Step | None:
 
 
 def time_places(net: Net) -> list[list[Place]]:
-    """Return the axes that are the same time as those along which layers run, for each such time."""
+    """Return, for each time along which layers run, all axes that are that time."""
     parent: dict[Place, Place] = {}
 
     def root(place: Place) -> Place:
@@ -108,7 +109,7 @@ def _recurrent_axes(net: Net) -> Iterator[Place]:
 
 
 def _causal_axes(net: Net) -> Iterator[Place]:
-    """Yield the axes of convolutions that are padded only in front, as over time and not in images."""
+    """Yield the axes of convolutions that are padded in front only, as over time, unlike images."""
     readers: dict[str, list[Step]] = {}
     for step in net.steps:
         for value in step.inputs:
@@ -134,7 +135,7 @@ def _causal_axes(net: Net) -> Iterator[Place]:
 
 
 def _past_axes(net: Net) -> Iterator[Place]:
-    """Yield the axes along which elements are added up to each one, or moved on by zeros in front."""
+    """Yield the axes along which elements are summed up to each element, or shifted by zeros in front."""
     for step in net.steps:
         result, shape = step.outputs[0], net.shapes[step.outputs[0]]
         if is_running_sum(net, step) and shape[-1] != 1:
@@ -146,7 +147,7 @@ def _past_axes(net: Net) -> Iterator[Place]:
 
 
 def constant(net: Net, value: str) -> float | None:
-    """Return the number that all elements of a value are, whatever the inputs; None if there is none."""
+    """Return the number that all elements of a value are, for any inputs; None if there is none."""
     if value in net.params and not net.params[value].sources:
         array = net.params[value].make()
         return float(array.flat[0] if array.size else 0) if np.all(array == array.flat[:1]) else None
@@ -167,8 +168,11 @@ def is_running_sum(net: Net, step: Step) -> bool:
 
 
 def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of an operand's axis and an operand's or a result's that are the same axis, perhaps of another
-    length; an axis of one element that is repeated is none of these."""
+    """Yield pairs of equal axes: an operand's axis, and an axis of another operand or of a result, perhaps of another
+    length.
+
+    An axis of one element that is repeated is not paired.
+    """
     types = [TensorType(net.shapes[value]) for value in step.inputs]
     last = len(net.shapes[step.inputs[0]]) - 1 if is_running_sum(net, step) else None
     if last is not None:
@@ -190,7 +194,8 @@ ONES = Affine(0.0, 1.0)
 
 
 def fixed_frames(net: Net, step: Step, axes: Mapping[str, int]) -> tuple[str, str] | None:
-    """Return what a reshape of frames [T*N, ...] to [T, N, ...] fixes, and how to make it one step; None of others."""
+    """Return the sizes that a reshape of frames [T*N, ...] to [T, N, ...] fixes, and the remedy; None for other
+    steps."""
     axis = axes.get(step.outputs[0])
     if not isinstance(step.op, Reshape) or axis is None:
         return None
@@ -209,13 +214,13 @@ class Frames:
         self.old, self.time = old, time
         self.builder = NetBuilder.of(old)
         self.shapes, self.params = self.builder.shapes, self.builder.params
-        self.late: dict[str, int] = {}  # delay in steps of values that are of one step of a sequence
+        self.late: dict[str, int] = {}  # value of a single step of a sequence -> its delay in steps
         self._delayed: dict[tuple[str, int, float], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
-        self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value of some steps before
+        self.earlier: dict[str, list[Step]] = {}  # steps that compute a late last value some steps earlier
 
     def earlier_net(self, outputs: list[str]) -> Net | None:
-        """Return the source's net with these late outputs, each as many steps before; None if there are none."""
+        """Return the source's net with these late outputs as they are so many steps earlier; None if no output is."""
         steps, new, unknown = list[Step](), dict[str, str](), set[str]()
         for step in self.old.steps:
             steps.append(replace(step, inputs=tuple(new.get(value, value) for value in step.inputs)))
@@ -235,7 +240,7 @@ class Frames:
         return self.old.of_steps(steps, shapes=shapes, outputs=outputs_of) if of else None
 
     def take_earlier(self, step: Step, value: str, sequence: str, axis: int, lag: int) -> None:
-        """Note how a late last value of a sequence is computed ``lag`` steps before; not at all if there is no such."""
+        """Note how a late last value of a sequence is computed ``lag`` steps earlier, if it can be."""
         size = self.old.shapes[sequence][axis]
         self.earlier[value] = []
         if isinstance(size, OpenSize) or size > lag:
@@ -285,7 +290,7 @@ class Frames:
         return y
 
     def at_every_step(self, name: str, shape: Shape, axis: int, step: Step) -> str:
-        """Return a value whose ``axis`` of one element is no time, repeated as [T, *shape]: given by a cell."""
+        """Return a value with ``axis`` of one element, which is no time, repeated as [T, *shape] by a cell."""
         own = self.shapes[name]
         row = self.one(Reshape((1, *own[:axis], *own[axis + 1 :])), name, hint="row", step=step)
         body, origin = NetBuilder("step", self.old.origin), origin_of(step)
@@ -305,7 +310,7 @@ class Frames:
         return self.scan(f"{step.outputs[0]}_sum", body.finish(every_input=True), [frames], step)
 
     def later(self, name: str, axis: int, by: int, step: Step, fill: float = 0.0) -> str:
-        """Return a value over time, delayed by ``by`` steps, which are ``fill``."""
+        """Return a value over time, delayed by ``by`` steps; the first steps are ``fill``."""
         if (name, by, fill) not in self._delayed:
             x = self.front(name, axis, step)
             shape = self.shapes[x][1:]
@@ -346,7 +351,8 @@ class Frames:
         return self.one(Mul(), name, mask, hint=f"{name}_begun", step=step)
 
     def framed(self, step: Step, op: Conv | Pool, frames: str, spatial: int, reach: int, fill: float) -> str:
-        """Apply a window over the last ``reach`` + 1 frames [T, N, C, F], first ``fill``, and return [T, N, O, F']."""
+        """Apply a window over the last ``reach`` + 1 frames of [T, N, C, F], ``fill`` before the first; return [T, N,
+        O, F']."""
         _, n, channels, features = self.shapes[frames]
         swap = spatial == 1
 

@@ -11,7 +11,7 @@ _EQUATION = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
 
 
 def einsum_letters(equation: str, count: int) -> tuple[list[str], str]:
-    """Return the letters of each of ``count`` operands and of the result, all of them small ones.
+    """Return the letters of each of ``count`` operands and of the result, in lower case.
 
     Raises :class:`Refused` for an equation with dots, or of one operand.
     """

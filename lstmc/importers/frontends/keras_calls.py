@@ -22,9 +22,9 @@ from lstmc.text import brief
 _PLAIN: Mapping[str, Op] = {
     name: function(row.function, *row.numbers) for row in ELEMENTWISE for name in row.activations
 }
-Key = tuple[str, int, int]  # a layer, which use of it, which of its results
+Key = tuple[str, int, int]  # a layer, the number of its use, the number of its result
 SAVE = "save the whole model again"
-# The settings that are read as numbers: a name has one type in all layers of Keras.
+# Settings that are numbers: a name has the same type in all layers of Keras.
 _SETTINGS: Mapping[Any, str] = {
     Number | None: "alpha epsilon mask_value max_value rate threshold",
     Number | list[Number] | None: "negative_slope",
@@ -43,7 +43,8 @@ class DamagedConfig(ValueError):
 
 
 class Settings(dict[str, Any]):
-    """The configuration of a layer. Raises :class:`Refused` for a number that is none, and one that is left out."""
+    """The configuration of a layer. Raises :class:`Refused` for a setting that is missing, or no number where a number
+    is needed."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         for key in config.keys() & _TYPES.keys():
@@ -109,10 +110,10 @@ UNSETTLED = "?"  # the mask of a merge of values that are not masked alike
 class Call:
     """One call of a layer: its class, configuration, weights in order, operands, and the version of Keras.
 
-    ``lead`` axes stand before those that the layer knows: the batch, and the time of each ``TimeDistributed`` it is in.
-    ``carried`` is the mask [N, T, 1] of its first operand, or of all of a merge, or UNSETTLED; ``each`` has that of
-    each operand. Of a layer of attention ``seen`` is the mask [N, T, S] of its scores, and ``causal`` says that a step
-    sees no later one.
+    ``lead`` axes precede the layer's axes: the batch, and the time of each enclosing ``TimeDistributed``. ``carried``
+    is the mask [N, T, 1] of its first operand, or of all operands of a merge, or UNSETTLED; ``each`` has the mask of
+    each operand. For a layer of attention ``seen`` is the mask [N, T, S] of its scores, and ``causal`` says that a step
+    sees no later step.
     """
 
     name: str
@@ -128,12 +129,12 @@ class Call:
 
     @property
     def masks(self) -> Sequence[str | None]:
-        """Return the mask of each operand. Raises :class:`Refused` for one that is UNSETTLED."""
+        """Return the mask of each operand. Raises :class:`Refused` for a mask that is UNSETTLED."""
         return [_settled(mask) for mask in self.each or [None] * len(self.xs)]
 
     @property
     def mask(self) -> str | None:
-        """Return the mask [N, T, 1], 1 at the steps that count. Raises :class:`Refused` for one that is UNSETTLED."""
+        """Return the mask [N, T, 1], 1 at the steps that count. Raises :class:`Refused` if it is UNSETTLED."""
         return _settled(self.carried)
 
     def several(self, least: int) -> Sequence[str]:
@@ -144,7 +145,7 @@ class Call:
 
     @property
     def rank(self) -> int:
-        """Return the number of axes of a layer of images: 1 of ``Conv1D``."""
+        """Return the number of image axes of a layer: 1 for ``Conv1D``."""
         return next(int(mark) for mark, after in pairwise(self.name) if mark.isdigit() and after == "D")
 
     def pair(self, key: str, rank: int, default: Any = 1) -> tuple[int, ...]:

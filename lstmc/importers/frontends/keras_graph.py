@@ -34,7 +34,7 @@ from lstmc.importers.sources import Source
 from lstmc.ops import Input, IntegerRange
 from lstmc.text import brief
 
-_MOST = 6  # results that a layer may have
+_MOST = 6  # the most results of a layer
 _OVER_SEQUENCES = frozenset({*RECURRENT, "Conv1D"} - {"ConvLSTM1D", "ConvLSTM2D"})  # of [N, T, D]
 _MEND = (
     "if layers of Keras compute the same, replace it by them, or by a model of them, in a copy of the model's JSON, and"
@@ -85,7 +85,7 @@ class _Reader:
             )
         self.version = version_of(source)
         self.refusals: list[Refusal] = []
-        self.masks: dict[str, str] = {}  # of values that have one
+        self.masks: dict[str, str] = {}  # value -> its mask
 
     def net(self) -> Net:
         if self.refusals:
@@ -155,7 +155,7 @@ class _Reader:
         return [results] if isinstance(results, str) else results
 
     def _mask(self, layer: Mapping[str, Any], each: Sequence[str | None]) -> str | None:
-        """Return the mask of a layer of operands with these masks: of the first one, or of a merge."""
+        """Return the mask of a layer whose operands have these masks: the first operand's, or a merge's."""
         kind = layer["class_name"]
         masks = {*each} if kind in MERGES else {each[0]}
         if kind in MERGES and kind != "Concatenate" and self.version >= (3, 4) and UNSETTLED not in masks:
@@ -166,7 +166,7 @@ class _Reader:
         return UNSETTLED if len(masks) > 1 or (in_time and masks != {None}) else masks.pop()
 
     def _masks_of(self, xs: Sequence[str], given: Mapping[str, Sequence[str | None]]) -> list[str | None]:
-        """Return the mask [N, T, 1] of each operand: that of an argument, or else its own."""
+        """Return the mask [N, T, 1] of each operand: the one given as an argument, otherwise the operand's own."""
         own = [self.masks.get(x) for x in xs]
         for place, name in zip(range(len(xs)), ("query_mask", "value_mask", "key_mask"), strict=False):
             own[place] = self._column(next(iter(given.get(name, ())), None)) or own[place]
@@ -179,7 +179,7 @@ class _Reader:
         return mask and self.layers.unsqueeze(self._truth(mask), [-1])
 
     def _truth(self, mask: str) -> str:
-        """Return a mask of 0 and 1: Keras takes what is not 0 as true."""
+        """Return a mask of 0 and 1: for Keras every other number than 0 is true."""
         leaf = self.builder.leaves.get(mask)
         known = is_whole(self.builder, mask) or (isinstance(leaf, Input) and leaf.values == IntegerRange(0, 1))
         return mask if known else self.layers.apply("step", self.layers.apply("abs", mask))
@@ -204,7 +204,7 @@ class _Graph:
     def __init__(self, reader: _Reader, path: str, lead: int) -> None:
         self.reader, self.path, self.lead = reader, path, lead
         self.origin, self.builder = reader.source.origin, reader.builder
-        self.values: dict[Key, str | None] = {}  # None: made of something that was refused
+        self.values: dict[Key, str | None] = {}  # None: computed from a refused value
 
     def outputs(self, config: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
         """Return the model's outputs for its inputs, in the order of :func:`input_layers`."""
@@ -232,7 +232,7 @@ class _Graph:
             raise DamagedConfig(f"a model of {len(inputs)} inputs is called with {len(xs)}")
         for layer, x in zip(inputs, xs, strict=True):
             self.values[layer_name(layer), 0, 0] = x
-        needed = _needed(waiting, outputs)  # Keras 3 has layers that make masks alone
+        needed = _needed(waiting, outputs)  # Keras 3 has layers that only make masks
         waiting = {
             n: entry for n, entry in waiting.items() if n in needed and entry[0].get("class_name") != "InputLayer"
         }
@@ -259,7 +259,8 @@ class _Graph:
         return model_outputs
 
     def input(self, layer: Mapping[str, Any], built: Any) -> str:
-        """Add an input of the whole model, and return its name. ``built``: a Sequential model's shape, if it has it."""
+        """Add an input of the whole model, and return its name. ``built``: the shape of a Sequential model, if it has
+        one."""
         name = layer_name(layer)
         shape = tuple(self.reader.shapes[name]) if name in self.reader.shapes else self._declared(layer, name, built)
         truth = IntegerRange(0, 1) if layer.get("config", {}).get("dtype") == "bool" else None
@@ -304,7 +305,7 @@ def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _listed(references: Any) -> list[Any]:
-    """Return a list of references; ``["name", 0, 0]`` stands for a list of one."""
+    """Return a list of references; ``["name", 0, 0]`` alone stands for a list of one reference."""
     if not isinstance(references, list):
         raise DamagedConfig(f"expected a list of references, found {brief(references)}")
     return [references] if references and isinstance(references[0], str) else references

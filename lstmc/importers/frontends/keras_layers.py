@@ -17,7 +17,7 @@ from lstmc.importers.refusal import Refused
 
 
 def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
-    """Return x [..., H, W, C] or [..., W, C] with its channels before these axes, and the permutation to undo that."""
+    """Return x [..., H, W, C] or [..., W, C] with its channels before these axes, and the inverse permutation."""
     _require_channels_last(call)
     lead, rank = call.lead, call.rank
     x = layers.transpose(call.xs[0], (*range(lead), lead + rank, *range(lead, lead + rank)))
@@ -25,7 +25,7 @@ def _channels_first(layers: Layers, call: Call) -> tuple[str, list[int]]:
 
 
 def _conv(layers: Layers, call: Call) -> list[str]:
-    """A convolution; a separable one is a depthwise convolution, then one with 1 x 1 kernels."""
+    """A convolution; a separable convolution is a depthwise one, then one with 1 x 1 kernels."""
     kernel, *bias = call.weights
     rank, padding = call.rank, call.config["padding"]
     strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
@@ -57,7 +57,7 @@ def _conv_transpose(layers: Layers, call: Call) -> list[str]:
     w = kernel.transposed(rank + 1, rank, *range(rank))
     pads: list[Pair] = []
     for k, s in zip(kernel.shape[:rank], strides, strict=True):
-        # "same" makes n s elements of n, "valid" at least that (keras/src/backend/common/backend_utils.py)
+        # "same" turns n elements into n s, "valid" into at least n s (keras/src/backend/common/backend_utils.py)
         total = max(k - s, 0) if call.config.get("padding") == "same" else 0
         more = max(s - k, 0)
         pads.append((total // 2, total - total // 2 - more))
@@ -149,7 +149,7 @@ def _dense(layers: Layers, call: Call) -> list[str]:
 
 
 def _axes(call: Call) -> list[int]:
-    """Return the axes, the last one by default; the layer counts them without the time of what it is in."""
+    """Return the axes, the last axis by default; the layer does not count the time of an enclosing layer."""
     axis = call.config.get("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     if not axes or not all(isinstance(one, int) for one in axes):
@@ -172,7 +172,7 @@ def _check_last_axis(layers: Layers, call: Call) -> None:
 
 
 def _scale_and_shift(call: Call) -> tuple[Weight | None, Weight | None, Sequence[Weight]]:
-    """Return the scale and the shift of a normalization, where it learns them, and its other weights."""
+    """Return the scale and the shift of a normalization, if it learns them, and its other weights."""
     left = [*call.weights]
     gamma, beta = (left.pop(0) if call.config.get(key, True) else None for key in ("scale", "center"))
     return gamma, beta, left
@@ -195,7 +195,7 @@ def output_mask(layers: Layers, call: Call) -> str | None:
 
 
 def _mean_over_time(layers: Layers, call: Call) -> list[str]:
-    """Global average pooling; of a masked sequence the mean of the steps that are not masked."""
+    """Global average pooling; of a masked sequence the mean of the steps that count."""
     if call.mask is None:
         return IMAGES["GlobalAveragePooling1D"](layers, call)
     keep = bool(call.config.get("keepdims"))
@@ -211,7 +211,7 @@ def _repeat_vector(layers: Layers, call: Call) -> list[str]:
 
 
 def _dot(layers: Layers, call: Call) -> list[str]:
-    """Sums of products over one axis of each operand; the lead is common (keras/src/layers/merging/dot.py)."""
+    """Sums of products over one axis of each operand; leading axes are common (keras/src/layers/merging/dot.py)."""
     x, y = call.several(2)[:2]
     if call.config.get("normalize"):
         raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
@@ -297,7 +297,7 @@ def _reshape(layers: Layers, call: Call) -> list[str]:
 def _softmax(layers: Layers, call: Call) -> list[str]:
     """Softmax; of a sequence [N, T, 1] the masked steps get 0."""
     x, mask = call.xs[0], call.mask
-    if mask is not None and layers.shape(mask) == (*layers.shape(x), 1):  # given as an argument, of each element
+    if mask is not None and layers.shape(mask) == (*layers.shape(x), 1):  # a mask of each element, given as an argument
         mask = layers.squeeze(mask, [-1])
     if mask is not None and layers.shape(mask) != layers.shape(x):
         raise Refused("mask", "of each step", "a mask of each score is expected", "leave the mask out before it")
@@ -316,8 +316,8 @@ def _permute(layers: Layers, call: Call) -> list[str]:
     return [layers.transpose(call.xs[0], (*range(lead), *(lead - 1 + d for d in call.config["dims"])))]
 
 
-_ONE_TIME = frozenset({"ConvLSTM1D", "ConvLSTM2D", *ATTENTION})  # what has no more axes than with one time
-_MASKED = frozenset({*keras_recurrent.HANDLERS, "GlobalAveragePooling1D", "Softmax"})  # what sees a mask
+_ONE_TIME = frozenset({"ConvLSTM1D", "ConvLSTM2D", *ATTENTION})  # layers that do not accept a further axis of time
+_MASKED = frozenset({*keras_recurrent.HANDLERS, "GlobalAveragePooling1D", "Softmax"})  # layers that read a mask
 
 
 def _time_distributed(layers: Layers, call: Call) -> list[str]:
@@ -333,9 +333,9 @@ def _time_distributed(layers: Layers, call: Call) -> list[str]:
     return HANDLERS[name](layers, Call(name, config, call.weights, call.xs, call.version, lead, carried))
 
 
-# What does something in training alone.
+# Layers that do something in training alone.
 _TRAINING = ("GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization")
-# Layers whose results have the mask of their operand; recurrent ones if they give all steps.
+# Layers whose results have the mask of their operand; recurrent layers if they return all steps.
 MASK_GOES_ON = frozenset(
     {
         *("Dense", "TimeDistributed", "TimeDistributedDense", "Dropout", "SpatialDropout1D", "Activation", "LeakyReLU"),

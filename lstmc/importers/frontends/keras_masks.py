@@ -31,23 +31,24 @@ def _additive_attention(layers: Layers, call: Call) -> list[str]:
 
 
 def _attended(layers: Layers, call: Call, scores: str, v: str) -> list[str]:
-    """Return the rows of v weighed by scores [N, T, S] that are not masked, and the weights."""
+    """Return the rows of v weighed by the scores [N, T, S] that are not masked, and the weights."""
     seen, (of_q, of_v) = _past(layers, call, scores), call.masks[:2]
     weights = softmax_of(layers, scores, _both(layers, seen, of_v and layers.turned(of_v)))
     y = layers.matmul(weights, v)
     return [y if of_q is None else layers.binary("mul", y, of_q), weights]
 
 
-_AWAY = -1e9  # the score of what is masked
+_AWAY = -1e9  # the score of a masked step
 
 
 def softmax_of(layers: Layers, scores: str, seen: Operand | None, axis: int = -1) -> str:
-    """Return the softmax of scores along an axis, of those that are not masked; where all are, their mean."""
+    """Return the softmax of scores along an axis, over the scores that are not masked; if all are masked, their
+    mean."""
     return layers.softmax(scores if seen is None else layers.where(seen, scores, np.asarray(_AWAY)), axis)
 
 
 def _past(layers: Layers, call: Call, scores: str) -> Operand | None:
-    """Return the mask [1, T, S] of the steps up to each one, if no other may be seen."""
+    """Return the mask [1, T, S] of the steps up to each step, if a step may see no later step."""
     if not call.causal:
         return None
     rows, columns = (layers.size(scores, axis, "the number of steps") for axis in (-2, -1))
@@ -55,7 +56,7 @@ def _past(layers: Layers, call: Call, scores: str) -> Operand | None:
 
 
 def _both(layers: Layers, *masks: Operand | None) -> Operand | None:
-    """Return the mask of what all masks keep."""
+    """Return the mask of the elements that all masks keep."""
     given = [mask for mask in masks if mask is not None]
     return reduce(partial(layers.binary, "mul"), given) if given else None
 
@@ -85,7 +86,7 @@ def _multi_head(layers: Layers, call: Call) -> list[str]:
     mask = _both(layers, of_rows, *columns, call.seen, _past(layers, call, scores))
     mask = mask if mask is None else layers.unsqueeze(mask, [1])
     weights = softmax_of(layers, scores, mask)
-    if mask is not None and call.config.get("dropout"):  # another path of Keras, where what sees nothing gives zeros
+    if mask is not None and call.config.get("dropout"):  # in Keras a step without steps to see then gives zeros
         weights = layers.binary("mul", weights, mask)
     seen = layers.transpose(layers.matmul(weights, of_v), (0, 2, 1, 3))
     kernel, *bias = left
@@ -106,7 +107,7 @@ def _merge(kind: str) -> Handler:
 
 
 def _masked_merge(layers: Layers, kind: str, xs: Sequence[str], masks: Sequence[str | None]) -> str:
-    """Merge without what is masked (keras/src/layers/merging: Multiply, and ``_apply_merge_op_and_or_mask``)."""
+    """Merge without masked values (keras/src/layers/merging: Multiply, and ``_apply_merge_op_and_or_mask``)."""
     whole = None not in masks
     y, kept = xs[0], masks[0]
     if kind == "mul":

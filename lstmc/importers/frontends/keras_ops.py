@@ -1,7 +1,7 @@
 """Functions of ``keras.ops``.
 
-A functional model of Keras 3 stores operators on tensors as layers. Some are called as layers are (``Add``,
-``Softmax``), and are no layers: their operands may be numbers.
+A functional model of Keras 3 stores operators on tensors as layers. Some have names of layers (``Add``, ``Softmax``)
+and are no layers: their operands may be numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DEEPEST = 10  # lists in lists of arguments
 class Operation:
     """One call of an operation: its configuration, and its arguments with the names of values for tensors.
 
-    ``lead`` is that of :class:`Call`: axes are counted as the operation counts them, and read as those of the value.
+    ``lead`` is as in :class:`Call`: the operation does not count these axes; the methods count all axes of the value.
     """
 
     config: Settings
@@ -36,7 +36,8 @@ class Operation:
     lead: int = 1
 
     def place(self, axis: int | None, key: str = "axis") -> int:
-        """Return the axis of the value. Raises :class:`Refused` for that of the batch inside ``TimeDistributed``."""
+        """Return the axis of the value. Raises :class:`Refused` for the axis of the batch inside
+        ``TimeDistributed``."""
         if self.lead > 1 and not axis:
             mend = "give the axes of a step, or take it out of TimeDistributed"
             raise Refused(key, str(axis), "inside of TimeDistributed each step is a batch of its own", mend)
@@ -80,7 +81,8 @@ OperationHandler = Callable[[Layers, Operation], str | list[str]]
 def is_operation(layer: Mapping[str, Any]) -> bool:
     """Return whether a layer of a configuration is a function of ``keras.ops``.
 
-    A ``.keras`` file has the module; in an ``.h5`` file a layer of Keras 3 may be trained or not, an operation may not.
+    A ``.keras`` file has the module. In an ``.h5`` file a layer of Keras 3 has the setting ``trainable``, an operation
+    has not.
     """
     if layer.get("module"):
         return str(layer["module"]).startswith(("keras.src.ops.", "keras.ops."))

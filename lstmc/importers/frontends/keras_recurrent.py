@@ -26,7 +26,7 @@ KINDS: dict[str, Kind] = {
 }
 CELLS = {"SimpleRNNCell": "SimpleRNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
 PARTS = {"rnn": 1, "gru": 3, "lstm": 4}
-# Keras 1 stored each gate's three arrays for themselves, in this order.
+# Keras 1 stored the three arrays of each gate separately, in this order.
 _KERAS_1 = {"lstm": ("i", "g", "f", "o"), "gru": ("z", "r", "n")}
 _KERAS_2 = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
 
@@ -38,10 +38,10 @@ _AT_FIRST = (
 
 
 def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
-    """Return the outputs [N, T, H], or the last one [N, H]; then the last states if ``return_state`` is set.
+    """Return the outputs [N, T, H], or the last output [N, H]; then the last states if ``return_state`` is set.
 
-    Where the mask [N, T, 1] is 0, states stay and the last output is given once more. Inside ``TimeDistributed`` N
-    stands for several axes.
+    Where the mask [N, T, 1] is 0, states stay and the last output is repeated. Inside ``TimeDistributed`` N stands for
+    several axes.
     """
     config, mask, lead = call.config, call.mask, call.lead
     if config.get("stateful"):
@@ -64,7 +64,7 @@ def recurrent(layers: Layers, call: Call, reverse: bool = False) -> list[str]:
         out = last[0]
     else:
         out = layers.transpose(y, np.argsort(order).tolist())
-        if config.get("go_backwards"):  # Keras gives them in the order in which they were made
+        if config.get("go_backwards"):  # Keras returns them in the order of their creation
             out = layers.flip(out, lead)
     return [out, *last] if config.get("return_state") else [out]
 
@@ -175,7 +175,7 @@ def bidirectional(layers: Layers, call: Call) -> list[str]:
     if not {name, other_name} <= {*_BOTH_WAYS}:
         why = f"only {', '.join(_BOTH_WAYS)} run both ways"
         raise Refused("layer", name if name not in _BOTH_WAYS else other_name, why, "write two layers")
-    first = 1 + len(xs) // 2  # the first states of the one way stand before those of the other
+    first = 1 + len(xs) // 2  # the first states of the forward layer precede those of the backward layer
     if forward_config.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
     counts, hint = (_count(inner), _count(backward or inner)), layers.hint

@@ -94,7 +94,7 @@ def stored_order(counts: Sequence[tuple[int, int]]) -> list[list[int]]:
     return order
 
 
-# An array's sizes, None for one that the configuration leaves open; None for an array of which it says nothing.
+# An array's sizes, None for an open size; None for an array whose sizes the configuration does not have.
 ArraySizes = tuple[int | None, ...] | None
 _INSIDE = frozenset({*HANDLERS, *CELLS})
 
@@ -102,7 +102,7 @@ _INSIDE = frozenset({*HANDLERS, *CELLS})
 def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[ArraySizes] | None:
     """Return the sizes of a layer's arrays in Keras's order; None for a wrapper of an unsupported layer.
 
-    ``by_gate`` as Keras 1 stores LSTM and GRU: W, U and b of each gate.
+    ``by_gate``: as Keras 1 stores LSTM and GRU, with W, U and b of each gate.
     """
     kind, config = _name(layer), layer.get("config", {})
     if (model := nested(layer)) is not None:
@@ -169,8 +169,7 @@ def _name(layer: Mapping[str, Any]) -> str:
 def fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> bool:
     """Return whether weights have the number and the sizes that a layer's configuration implies."""
     return any(
-        not expected
-        or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # Keras 3 has seeds in some without
+        not expected or (len(expected) == len(weights) and all(map(_fits, expected, weights)))  # or seeds of Keras 3
         for expected in (expected_arrays(layer), expected_arrays(layer, by_gate=True))
     )
 
@@ -184,7 +183,7 @@ def _fits(expected: ArraySizes, weight: Weight) -> bool:
 
 
 def check_fit(layer: Mapping[str, Any], weights: Sequence[Weight]) -> None:
-    """Raise :class:`Refused` for weights that are not the layer's own."""
+    """Raise :class:`Refused` for weights that do not belong to the layer."""
     if fit(layer, weights):
         return
     actual = ", ".join(str([*weight.shape]) for weight in weights) or "none"
@@ -206,7 +205,7 @@ _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 
 
 def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
-    """Return every layer's tensors in Keras's order, by its name with the names of enclosing models before it."""
+    """Return every layer's tensors in Keras's order; a layer's name begins with the names of its enclosing models."""
     if "layers" in source.facts:
         by_layer: dict[str, list[Weight]] = {}
         named = {layer_name(layer): layer for layer in layers}
@@ -251,7 +250,7 @@ def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
 def _by_place(
     source: Source, layers: Sequence[Mapping[str, Any]], roots: Sequence[str], path: str
 ) -> dict[str, list[Weight]]:
-    """Return tensors by layer from the groups of ``.keras``, which has one for each model too.
+    """Return tensors by layer from the groups of ``.keras``, which also has a group for each model.
 
     A group is found by class and position as Keras does, or by its layer's name in a configuration with other classes.
     """
@@ -296,17 +295,17 @@ def renamed(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, st
 def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return, for each layer with weights, the layer of an ``.h5`` file whose weights it takes.
 
-    Names that Keras makes are counted on over a session, so those of a file and of a configuration may be shifted.
-    Then it is by order, as Keras's ``load_weights`` does (``load_weights_from_hdf5_group`` in
-    keras/src/legacy/saving/legacy_h5_format.py). Raises :class:`SourceError` where names and order say different
-    things and both fit.
+    Keras numbers its names over a session, so the names of a file and of a configuration may be shifted. Then the order
+    decides, as in Keras's ``load_weights`` (``load_weights_from_hdf5_group`` in
+    keras/src/legacy/saving/legacy_h5_format.py). Raises :class:`SourceError` if names and order contradict each other
+    and both fit.
     """
     stored = [name for name, held in source.facts["layers"].items() if held]
     owners = {layer_name(layer): layer for layer in layers if expected_arrays(layer) != []}
     by_name, by_order = dict(zip(stored, stored, strict=True)), dict(zip(owners, stored, strict=False))
     unknown = [layer for layer in layers if nested(layer) is None and layer.get("class_name") not in _KNOWN]
     if [*owners] == stored or unknown:
-        return by_name  # a layer that is not known is refused later, with all others
+        return by_name  # an unknown layer is refused later, with all other refusals
     mend = "give the configuration that was saved with these weights"
     if len(owners) != len(stored):
         raise SourceError(
@@ -354,7 +353,7 @@ def _parent(group: str) -> str:
 
 
 def _part(group: str, root: str) -> str:
-    """Return the name of the group directly in ``root`` that a group is in; empty if it is elsewhere."""
+    """Return the name of the group directly below ``root`` that contains a group; empty if it is elsewhere."""
     return group.removeprefix(f"{root}/").partition("/")[0] if _below(group, root) else ""
 
 

@@ -38,7 +38,7 @@ class Layers(ShapeOps):
     def finite(self, kind: str, x: Operand) -> Operand:
         """Return x with infinite numbers replaced by large ones, as in additive masks.
 
-        Raises :class:`ShapeProblem` for what else is not finite.
+        Raises :class:`ShapeProblem` for any other x that is not finite.
         """
         if isinstance(x, Weight) and not x.sources:
             x = x.array()  # a constant of the graph
@@ -62,7 +62,7 @@ class Layers(ShapeOps):
         return self.apply("relu", x) if (kind, c) == ("max", 0) else self.apply(f"{kind}imum", x, c)
 
     def clip(self, x: Operand, low: Operand | None, high: Operand | None) -> Operand:
-        """Bound x from below, then from above, where there is a bound."""
+        """Bound x from below, then from above, by the bounds that are given."""
         least, most = (None if bound is None else _scalar(bound) for bound in (low, high))
         if least is not None and most is not None and least <= most:
             return self.apply("clip", x, least, most)
@@ -213,7 +213,7 @@ class Layers(ShapeOps):
     ) -> tuple[str, ...]:
         """Add one cell over x [T, N, D]; return outputs and last states. ``weights``: input, recurrent, two biases.
 
-        ``more`` are peepholes and the projection, by the cell's own names. A layer over a reversed sequence runs in the
+        ``more`` are peepholes and the projection, by the cell's names. A layer over a reversed sequence runs in the
         other direction, and its outputs are reversed.
         """
         lengths = extras.get("lengths")
@@ -262,7 +262,8 @@ class Layers(ShapeOps):
         return y if keep else self.squeeze(y, axes)
 
     def norm(self, x: Operand, order: int, axes: Sequence[int], keep: bool, root: bool = True) -> str:
-        """Add the sum of magnitudes along axes for an ``order`` of 1; for 2 the root of that of squares, or the sum."""
+        """Add a norm along axes: for an ``order`` of 1 the sum of magnitudes; for 2 the sum of squares, or its
+        ``root``."""
         parts = self.apply("abs", x) if order == 1 else self.apply("power", x, 2.0)
         y = self.reduce("sum", parts, axes, keep)
         return self.apply("power", y, 0.5) if order == 2 and root else y
@@ -284,7 +285,8 @@ class Layers(ShapeOps):
     def cast(self, x: Operand, dtype: str, of: str = "") -> Operand:
         """Return x, of type ``of``, converted to a type named as in NumPy: 0 or 1 for ``bool``, integers truncated.
 
-        An input stays as it is unless it is known to be of floats: it is fed as it is meant.
+        An input stays unchanged unless it is known to have floats: the caller feeds it in the type that the model
+        means.
         """
         if not isinstance(x, str) or (self.builder.producer(x) is None and "float" not in of):
             return x
@@ -301,7 +303,7 @@ class Layers(ShapeOps):
         ratio = self.binary("div", x, y)
         whole = self.apply(rounded, ratio)
         rest = self.binary("sub", x, self.binary("mul", whole, y))
-        # a division may be a product with 1 / y, and 49 * (1 / 49) is less than 1
+        # a runtime may divide by multiplying with 1 / y, and 49 * (1 / 49) is less than 1
         size = np.abs(y) if isinstance(y, np.ndarray) else self.apply("abs", y)
         more = self.compare("ge", self.apply("abs", rest), size)
         if rounded == "trunc":
@@ -313,7 +315,7 @@ class Layers(ShapeOps):
         return self.apply("step", self.binary("sub", x, y))
 
     def compare(self, kind: Comparison, x: Operand, y: Operand) -> str:
-        """Add a mask that is 1 where a comparison holds; "or equal" is the complement of the opposite one."""
+        """Add a mask that is 1 where a comparison holds; "or equal" is the complement of the opposite comparison."""
         if kind in ("eq", "ne"):
             differ = self.apply("step", self.apply("abs", self.binary("sub", x, y)))
             return differ if kind == "ne" else self.negated(differ)
@@ -416,7 +418,7 @@ def _scalar(x: Operand) -> float | None:
     return float(x.item())
 
 
-# Operations on operands alone: their names in ONNX, PyTorch and Keras, the number of operands, and what they are.
+# Operations on operands alone: their names in ONNX, PyTorch and Keras, the number of operands, and the method.
 _SHARED: tuple[tuple[str, str, str, int, Callable[..., str]], ...] = (
     ("Greater", "gt", "Greater", 2, lambda t, x, y: t.compare("gt", x, y)),
     ("GreaterOrEqual", "ge", "GreaterEqual", 2, lambda t, x, y: t.compare("ge", x, y)),

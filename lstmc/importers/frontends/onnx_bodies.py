@@ -1,4 +1,4 @@
-"""Functions of ONNX: those of a model, and operators that their definition makes of others."""
+"""Functions of ONNX: functions of a model, and operators that ONNX defines by other operators."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstmc.importers.ir.values import OpenSize, Weight
 
 
 def definition_body(layers: Layers, node: Node, opset: int) -> Any:
-    """Return the function that an operator is by its definition; None for one that is none."""
+    """Return the function by which ONNX defines an operator; None if it is defined by no other operators."""
     schema = definition(node.op, opset)
     if schema is None:
         return None
@@ -31,7 +31,7 @@ def definition_body(layers: Layers, node: Node, opset: int) -> Any:
 
 
 def _type_of(layers: Layers, operand: Operand | None) -> Any:
-    """Return an operand as a ``TypeProto``; values are of 32 bits, as all are in a net."""
+    """Return an operand as a ``TypeProto``; values have 32 bits, like all values of a net."""
     onnx = importlib.import_module("onnx")
     if operand is None:
         return onnx.TypeProto()

@@ -1,4 +1,5 @@
-"""ONNX operators that are formulas of a few others: norms, trigonometry, remainders; and ONNX Runtime's fused ones."""
+"""ONNX operators that are formulas of a few other operators: norms, trigonometry, remainders; and ONNX Runtime's fused
+operators."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ _ARCTAN = (
 
 
 def arctan(layers: Layers, x: Operand) -> str:
-    """Return the angle whose tangent is x, to 2e-8; for a large x by that of 1 / x."""
+    """Return the angle whose tangent is x, to 2e-8; for a large x from the angle of 1 / x."""
     size = layers.apply("abs", x)
     beyond = layers.apply("step", layers.affine(size, 1.0, -1.0))
     inverse = layers.apply("power", layers.apply("maximum", size, 1.0), -1.0)
@@ -50,7 +51,7 @@ def _hyperbolic(kind: Literal["add", "sub"]) -> Handler:
 
 
 def _area(shift: float) -> Handler:
-    """Return a handler of sign(x) log(|x| + sqrt(x x + shift)), in which no numbers cancel out."""
+    """Return a handler of sign(x) log(|x| + sqrt(x x + shift)), a form without cancellation."""
 
     def handle(t: Onnx, x: Operand) -> Operand:
         size = t.apply("abs", x)
@@ -125,7 +126,7 @@ def _activated(t: Onnx, node: Node, y: Operand) -> Operand:
 
 
 def _then_activated(plain: Handler) -> Handler:
-    """Return a handler of an operator of ONNX with an activation, and of a convolution a sum, behind it."""
+    """Return a handler of an operator of ONNX followed by an activation; a convolution is first followed by a sum."""
 
     def handle(t: Onnx, *, node: Node) -> Operand:
         y, more = called(plain, t, node), node.operand(3)
@@ -177,7 +178,7 @@ def _biased(function: str) -> Handler:
 
 
 def fused(known: dict[str, Handler]) -> dict[str, Handler]:
-    """Return the handlers of ONNX Runtime's operators, made of those of ONNX's own."""
+    """Return the handlers of ONNX Runtime's operators, made from the handlers of ONNX's operators."""
     return {
         "FusedMatMul": _fused_matmul,
         "FusedGemm": _then_activated(known["Gemm"]),

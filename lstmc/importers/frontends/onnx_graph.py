@@ -43,7 +43,7 @@ HANDLERS = {
 }
 OF_RUNTIME = {**onnx_functions.fused(HANDLERS), "DynamicQuantizeLSTM": HANDLERS["DynamicQuantizeLSTM"]}
 OLDEST = 7
-WALKED = ("Constant", "If", "Loop", "Scan")  # read by the walk of the graph, and by no handler
+WALKED = ("Constant", "If", "Loop", "Scan")  # read by this module, and by no handler
 UNREAD = ("it is not supported", "write the model without it")
 MOST = 100_000  # nodes
 DEEPEST = 20  # graphs in graphs
@@ -64,7 +64,7 @@ def describe_onnx(
     """Return the net of a ``ModelProto``. ``shapes`` fixes inputs; ``values`` makes inputs constants. ``free`` makes
     inputs of stored zeros that may be a past.
 
-    Raises :class:`RefusedError` with all that cannot be expressed.
+    Raises :class:`RefusedError` with everything that cannot be expressed.
     """
     opset = next((int(o.version) for o in model.opset_import if o.domain in DOMAINS), 1)
     if opset < OLDEST:
@@ -136,9 +136,9 @@ class _Reader:
         self.inside = ""  # of which function's node
         self.values: dict[str, Any] = {}
         self.refusals: list[Refusal] = []
-        self.read: set[str] = set()  # source tensors that something known was computed from
+        self.read: set[str] = set()  # constant -> the source tensors that it was computed from
         self.count = 0
-        self.folded = 0  # arrays that were computed of weights
+        self.folded = 0  # arrays that were computed from weights
 
     def run(self, graph: Any, depth: int = 0) -> None:
         for number, proto in enumerate(graph.node):
@@ -164,7 +164,7 @@ class _Reader:
                 self.values[name] = None
 
     def _is_defined(self, proto: Any) -> bool:
-        """Return whether an operator without a handler may be read: by the walk, or as a function."""
+        """Return whether an operator without a handler may be read: by this class, or as a function."""
         schema = definition(proto.op_type, self.opset)
         body = schema is not None and (schema.has_function or schema.has_context_dependent_function)
         return body or proto.op_type in WALKED or (proto.domain, proto.op_type) in self.functions
@@ -237,12 +237,12 @@ class _Reader:
         self.read |= set(sources)
         if not sources or not np.issubdtype(result.dtype, np.floating):
             return result
-        self.folded += 1  # recipes tell parameters apart, and this one leaves out what else the node was told
+        self.folded += 1  # recipes distinguish parameters, and this recipe lacks the node's other arguments
         recipe = f"{node.op} of {', '.join(weight.recipe for weight in weights)} (folded, number {self.folded})"
         return Weight(result.shape, sources, recipe, lambda: result)
 
     def _read(self, value: Any) -> Any:
-        """Return the value of an attribute: a tensor's elements, numbers and texts of Python."""
+        """Return the value of an attribute: the elements of a tensor, Python's numbers and texts."""
         if isinstance(value, list):
             return [*map(self._read, value)]
         if isinstance(value, bytes):
@@ -285,7 +285,7 @@ class _Reader:
         return [self.values[output.name] for output in graph.output]
 
     def _function(self, node: Node, body: Any, depth: int) -> list[Any]:
-        """Return the results of a node that is a function of the model, or one by its operator's definition."""
+        """Return the results of a node that is a function: of the model, or of its operator's definition."""
         values, opset, inside = self.values, self.opset, self.inside
         operands = (*node.operands, *[None] * len(body.input))
         self.values = dict(zip(body.input, operands, strict=False))
@@ -298,5 +298,5 @@ class _Reader:
             self.values, self.opset, self.inside = values, opset, inside
 
     def nested(self, t: Onnx) -> _Reader:
-        """Return a reader of a subgraph with a net of its own."""
+        """Return a reader of a subgraph that builds a separate net."""
         return _Reader(t, self.opset, self.origin, self.folder, self.functions)

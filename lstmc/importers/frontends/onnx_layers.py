@@ -1,4 +1,4 @@
-"""ONNX operators on each element, with parameters, or over several elements; those in integers of 8 bits."""
+"""ONNX operators on each element, with parameters, or over several elements; and operators on 8-bit integers."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _conv_transpose(t: Onnx, x: Operand, kernel: Operand, bias: Operand | None =
     return t.conv_transpose(x, w, b, stride, pads, dilation, node.get("group", 1))
 
 
-# How Resize finds the nearest element where the factors are integers and the result has each element that often
+# Modes of Resize in which integer factors repeat each element that often
 REPEATS = {
     ("asymmetric", "floor"),
     ("tf_half_pixel_for_nn", "floor"),

@@ -159,7 +159,7 @@ def _free_names(graph: Any) -> list[str]:
     return [*free]
 
 
-# Functions by ONNX's names, which are of any case, with the defaults of alpha and beta.
+# Functions by ONNX's names (in any case), with the defaults of alpha and beta.
 _FUNCTIONS: dict[str, tuple[str, tuple[float | None, ...]]] = {
     foreign.name.lower(): (row.function, (*foreign.settings.values(),))
     for foreign, row in functions_of("onnx")
@@ -218,7 +218,7 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
     """Yield the functions of each direction; those with coefficients consume them in order."""
     _, usual = _KINDS[node.op]
     given = any(attribute.name == "activations" for attribute in node.proto.attribute)
-    names = (given and node.get("activations")) or usual * directions  # an RNN's definition has those of two directions
+    names = (given and node.get("activations")) or usual * directions  # not RNN's default, for two ways
     if len(names) != len(usual) * directions:
         raise Refused("activations", f"{len(names)} of them", f"expected {len(usual) * directions}", "check the model")
     alphas, betas = iter(node.get("activation_alpha", ())), iter(node.get("activation_beta", ()))

@@ -54,14 +54,14 @@ class Node:
         return operand
 
     def integers(self, name: str, count: int, default: int) -> list[int]:
-        """Return an attribute of ``count`` integers. Raises :class:`Refused` for another number of them."""
+        """Return an attribute of ``count`` integers. Raises :class:`Refused` for another count."""
         values: list[int] = [*self.get(name, [default] * count)]
         if len(values) != count:
             raise Refused(name, str(values), f"{count} numbers are expected", CHECK)
         return values
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return an attribute, given or by its definition; the default for one that has neither."""
+        """Return an attribute of the node, or its operator's default, or ``default``."""
         return self.attributes.get(name, default)
 
 
@@ -93,7 +93,8 @@ _KINDS = {"INT": "an integer", "INTS": "a list of integers", "FLOAT": "a number"
 
 @lru_cache(maxsize=1024)
 def definition(op: str, opset: int) -> Any:
-    """Return the definition of an operator: in its version of a set of operators, or else the newest; None without."""
+    """Return an operator's definition in this version of the operator set, or else the newest; None without a
+    definition."""
     definitions = importlib.import_module("onnx.defs")
     for version in ((opset,), ()):
         try:
@@ -104,9 +105,10 @@ def definition(op: str, opset: int) -> Any:
 
 
 def attributes_of(proto: Any, opset: int, read: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a node's attributes, each as it is ``read``; those left out are as the operator's definition says.
+    """Return a node's attributes, each as ``read`` reads it; missing attributes have the operator's defaults.
 
-    Raises :class:`Refused` for an attribute that is missing or has another type, and for too many operands.
+    Raises :class:`Refused` for a required attribute that is missing, an attribute of another type, and too many
+    operands.
     """
     extension = EXTENSIONS.get((proto.domain, proto.op_type))
     schema = definition(extension or proto.op_type, opset) if extension or proto.domain in DOMAINS else None
@@ -230,7 +232,7 @@ def weight_or_none(x: Operand | None, what: str, rank: int | None = None) -> Wei
     return None if x is None else weight(x, what, rank)
 
 
-# What takes sizes without a number as well.
+# Operators that also accept sizes without a number.
 SHAPE_OPS = frozenset(
     """
     Gather Concat Slice Unsqueeze Squeeze Cast Reshape Identity Transpose Split Flatten ConstantOfShape Expand Tile
@@ -251,7 +253,7 @@ Fold = Callable[..., Any]
 def fold_constants(node: Node, arrays: list[Array | None], folding: Folding) -> list[Array] | None:
     """Return the results of a node on constant operands; None for an operator that is not folded.
 
-    The onnx package computes them, apart from what depends on sizes without a number, or may be large.
+    The onnx package computes them, except operators on sizes without a number, and operators with large results.
     """
     if node.op not in FOLDED:
         return None
@@ -275,12 +277,13 @@ def fold_constants(node: Node, arrays: list[Array | None], folding: Folding) -> 
 
 
 def _most_elements(node: Node, arrays: Sequence[Array]) -> float:
-    """Return a bound of the elements of a node's results, before they are computed; 0 for one that has its own."""
+    """Return an upper bound of the elements of a node's results, before they are computed; 0 if its handler has a
+    limit."""
     if node.op in CHECKED:
         return 0.0
     if node.op == "Concat":
         return float(sum(array.size for array in arrays))
-    if node.op == "Gather" and arrays:  # at most every index selects all of the array but one axis
+    if node.op == "Gather" and arrays:  # at most every index selects the whole array without one axis
         axis = int(node.get("axis", 0))
         rows = arrays[0].shape[axis] if -arrays[0].ndim <= axis < arrays[0].ndim else 1
         return float(prod(array.size for array in arrays)) / max(rows, 1)
@@ -314,7 +317,7 @@ def _evaluator(node: bytes, opset: int) -> Any:
     proto = onnx.NodeProto.FromString(node)
     ends = ([onnx.ValueInfoProto(name=name) for name in names if name] for names in (proto.input, proto.output))
     graph = helper.make_graph([proto], "node", *ends)
-    # a node alone would be computed as of the newest version of its operator
+    # without a model, the newest version of the operator would be used
     return reference.ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
 
@@ -335,7 +338,7 @@ def _equal(node: Node, x: Array, y: Array) -> Array:
 
 
 def _multiplied(node: Node, x: Array, y: Array) -> Array:
-    """Return a product; a named size can be multiplied by 1 alone."""
+    """Return a product; a named size can be multiplied by 1 only."""
     factors = [one for one in (x, y) if one.dtype != object]
     if not factors or not np.all(factors[0] == 1):
         raise Refused("operands", "a size without a number", "a computation needs its value", PIN)
@@ -445,7 +448,8 @@ def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
 
 
 def _counted(count: Callable[..., float]) -> Fold:
-    """Return what the onnx package computes, if it is not too large by ``count``, a function of the operands."""
+    """Return a function that the onnx package computes if the result, counted by ``count`` from the operands, is not
+    too large."""
 
     def fold(node: Node, *arrays: Array | None) -> Any:
         _bounded(count(node, *arrays))
@@ -459,7 +463,7 @@ def _padded_size(node: Node, x: Array, pads: Array | None = None, *others: Array
     return float(np.prod(np.array(x.shape, float) + np.maximum(sides, 0).sum()))  # at the most
 
 
-# What the onnx package does not compute as it is needed here: with named sizes, and always.
+# Operators that the onnx package does not compute as needed here: with named sizes, and always.
 OF_SIZES: Mapping[str, Fold] = {
     "Cast": lambda node, x: x,
     "Equal": _equal,

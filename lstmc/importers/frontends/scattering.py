@@ -1,4 +1,4 @@
-"""Elements that are gathered and replaced, at places that are known or, along one axis, computed."""
+"""Gathering and replacing elements, at known places or, along one axis, at computed places."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lstmc.importers.ir.values import ShapeProblem, axis_in, fixed, resolved
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array
 
-MOST_RUNS = 4096  # pieces that a result is joined of
+MOST_RUNS = 4096  # the most pieces that are joined to a result
 Combined = Literal["none", "add", "mul", "max", "min"]
 
 
@@ -158,7 +158,8 @@ def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) 
 
 
 def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, int]]) -> str:
-    """Return the rows of parts in this order, each as which part and which row of it."""
+    """Return the rows of ``parts`` in the order of ``sources``, each of which has the number of a part and of its
+    row."""
     runs: list[tuple[int, int, int]] = []
     for part, row in sources:
         if runs and runs[-1][0] == part and runs[-1][2] == row:
@@ -172,7 +173,8 @@ def _joined(layers: Layers, parts: Sequence[str], sources: Sequence[tuple[int, i
 
 
 def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
-    """Return the block that indices are of, from start up to stop of each axis; None if they are of none."""
+    """Return the block whose elements have these indices, from start up to stop of each axis; None if they are no
+    block."""
     sizes = [fixed(size, "a size") for size in shape[: indices.shape[-1]]]
     places = indices.reshape(-1, len(sizes)) % sizes
     first, last = places.min(0, initial=2**31), places.max(0, initial=-1) + 1
@@ -184,7 +186,7 @@ def _box(indices: Array, shape: Sequence[int]) -> list[Pair] | None:
 
 
 def _placed(layers: Layers, x: Operand, part: str, box: Sequence[Pair]) -> str:
-    """Return x with ``part`` in the place of a block: from start up to stop of each leading axis."""
+    """Return x with a block replaced by ``part``: from start up to stop of each leading axis."""
     cuts = [axis for axis, pair in enumerate(box) if pair != (0, layers.size(x, axis))]
     y = part
     for at, axis in reversed([*enumerate(cuts)]):
@@ -198,14 +200,14 @@ def _placed(layers: Layers, x: Operand, part: str, box: Sequence[Pair]) -> str:
 
 
 def _rows(indices: Array, shape: Sequence[int], axis: int) -> list[int] | None:
-    """Return the index of each row where it is the same along all other axes, which are whole; else None."""
+    """Return the index of each row if the indices are equal along all other axes, which are complete; else None."""
     rows = indices[tuple(slice(None) if a == axis else slice(1) for a in range(indices.ndim))]
     whole = all(own == size for a, (own, size) in enumerate(zip(indices.shape, shape, strict=True)) if a != axis)
     return [int(row) for row in rows.reshape(-1)] if whole and np.all(indices == rows) else None
 
 
 def _full(indices: Array, axis: int) -> Array:
-    """Return the indices of all axes [..., rank] for those of one axis."""
+    """Return the indices of all axes [..., rank] from the indices of one axis."""
     grid: Any = np.indices(indices.shape)
     grid[axis] = indices
     return np.asarray(np.moveaxis(grid, 0, -1))

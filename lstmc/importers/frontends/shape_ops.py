@@ -1,4 +1,4 @@
-"""Operations that move elements, and windows over one axis or two, which all frontends share."""
+"""Operations that all frontends share: moving elements, and windows over one axis or two."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from lstmc.ops import Affine, Array, AvePool, Concat, Conv, Linear, MaxPool, Mul
 from lstmc.types import MOST_ELEMENTS
 
 LARGE = 1e9  # stands for infinity
-MOST_PADDING = 10_000  # elements on one side of an axis
-Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
+MOST_PADDING = 10_000  # the most elements on one side of an axis
+Operand = str | Weight | Array  # a value by name, a parameter, or known numbers
 _NONE: Pair = (0, 0)
 
 
@@ -64,7 +64,7 @@ class ShapeOps:
         return self.builder.shapes[x] if isinstance(x, str) else tuple(x.shape)
 
     def size(self, x: Operand, axis: int, what: str | None = None) -> int:
-        """Return the size of an axis. Raises :class:`ShapeProblem` for one that is not there, or open."""
+        """Return the size of an axis. Raises :class:`ShapeProblem` for a missing axis, or an open size."""
         shape = self.shape(x)
         return fixed(shape[axis_in(axis, len(shape))], what or f"axis {axis}")
 
@@ -113,7 +113,7 @@ class ShapeOps:
         return self.value(x) if axes == tuple(range(len(axes))) else self.one(Permute(axes), x)
 
     def along_last(self, x: Operand, axis: int, make: Callable[[str], str]) -> str:
-        """Return what ``make`` computes along the last axis, computed along another one."""
+        """Return the result of ``make``, which works along the last axis, for another axis."""
         rank = len(self.shape(x))
         order = [*(a for a in range(rank) if a != axis_in(axis, rank)), axis_in(axis, rank)]
         return self.transpose(make(self.transpose(x, order)), np.argsort(order).tolist())
@@ -232,7 +232,7 @@ class ShapeOps:
         return self.reshape(y, (n, inner, fixed(h, "a size") * by, fixed(w, "a size") * by))
 
     def resized(self, x: Operand, scales: Mapping[int, float]) -> str:
-        """Repeat the elements of axes by integer factors. Raises :class:`Refused` for others."""
+        """Repeat the elements of axes by integer factors. Raises :class:`Refused` for other factors."""
         y = self.value(x)
         for axis, scale in scales.items():
             if int(scale) != scale or scale < 1:
@@ -347,10 +347,10 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a transposed convolution: one of x with zeros between its elements, with w turned round.
+        """Add a transposed convolution: a convolution of x with zeros between its elements, by w reversed.
 
-        x is [..., C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]; ``pads`` are cut off
-        what there is, or added where negative.
+        x is [..., C, H, W] or [..., C, W], w is [C, out / group, kh, kw] or [C, out / group, k]; the result is cut by
+        ``pads``, or padded if they are negative.
         """
         if len(stride) == 1:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
@@ -401,9 +401,10 @@ class ShapeOps:
         ceil: bool = False,
         counted: bool = True,
     ) -> str:
-        """Add a pooling of x [..., H, W] or [..., W] with ``pads`` (before, after) of each axis, ``counted`` by a mean.
+        """Add a pooling of x [..., H, W] or [..., W] with ``pads`` (before, after) of each axis; ``counted``: a mean
+        counts them.
 
-        Where the source rounds down and Caffe up, what is too much is cut off.
+        If the source rounds the size down and Caffe rounds it up, the surplus is cut off.
         """
         if len(size) == 1:
             y = self.pool(kind, self.unsqueeze(x, [-2]), (1, *size), (1, *stride), (_NONE, *pads), ceil, counted)

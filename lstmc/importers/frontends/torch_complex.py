@@ -32,7 +32,7 @@ def _real(x: Any) -> Any:
 
 
 def _imag(t: Torch, x: Any) -> Any:
-    """Return the imaginary part of a value, or of each of a list; of a real value zeros."""
+    """Return the imaginary part of a value, or of each value of a list; zeros for a real value."""
     if isinstance(x, Complex):
         return x.imag
     if isinstance(x, list):
@@ -51,7 +51,8 @@ def _has_complex_type(arguments: Sequence[Any], options: Mapping[str, Any]) -> b
 
 
 def of_complex(t: Torch, target: str, handler: Handler, arguments: Sequence[Any], options: Any) -> Any:
-    """Return what an operator makes of complex operands. Raises :class:`Refused` where that is not known."""
+    """Return the result of an operator on complex operands. Raises :class:`Refused` if the operator has no complex form
+    here."""
     xs = [Complex(np.asarray(x.real), np.asarray(x.imag)) if isinstance(x, complex) else x for x in arguments]
     if target in _OF_COMPLEX:
         return _OF_COMPLEX[target](t, *xs, **options)

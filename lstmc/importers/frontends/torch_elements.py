@@ -1,4 +1,4 @@
-"""PyTorch's values and elementwise operators: arithmetic, functions, comparisons, masks, elements that are assigned."""
+"""PyTorch's values and elementwise operators: arithmetic, functions, comparisons, masks, assigned elements."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
 Rounded = Literal["floor", "trunc"]
-Poison = object()  # what a node makes that was refused
-NotAvailable = object()  # a further result that has no counterpart, as where a maximum is: refused if something uses it
+Poison = object()  # the result of a refused node
+NotAvailable = object()  # a further result without a counterpart, such as a maximum's place: refused if used
 
 
 class Filled:
-    """An array of which slices along one axis were assigned one by one, as by a loop over time."""
+    """An array whose slices along one axis were assigned one by one, as in a loop over time."""
 
     def __init__(self, base: Operand, shape: Shape, axis: int, places: Mapping[int, Operand]) -> None:
         self.base, self.shape, self.axis, self.places = base, shape, axis, dict(places)
@@ -33,7 +33,7 @@ class Filled:
         return Filled(self.base, self.shape, self.axis, {**self.places, place: value})
 
     def joined(self, layers: Layers) -> Operand:
-        """Return the whole array as one value, which is built once."""
+        """Return the whole array as one value; it is built once."""
         if self._joined is None:
             size = fixed(self.shape[self.axis], f"axis {self.axis}")
             parts: list[Operand] = []
@@ -63,8 +63,8 @@ class Torch(Layers):
     def __init__(self, builder: NetBuilder) -> None:
         super().__init__(builder)
         self.values: dict[Any, Any] = {}
-        self.node: Any = None  # the one that is translated
-        self.folded: dict[str, Callable[[], Weight]] = {}  # values of weights alone, as weights
+        self.node: Any = None  # the node that is translated
+        self.folded: dict[str, Callable[[], Weight]] = {}  # values computed from weights alone, as weights
 
     def is_mask(self, place: int = 0) -> bool:
         """Return whether an operand of the node holds truth values."""
@@ -100,7 +100,7 @@ def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
 
 
 def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
-    """Select an element; an assigned one is the assigned value."""
+    """Select an element; an element that was assigned is the assigned value."""
     if not isinstance(x, Filled):
         return t.select(x, axis, at)
     place = at % fixed(x.shape[axis_in(axis, len(x.shape))], f"axis {axis}")
@@ -236,7 +236,7 @@ def _power_of(t: Torch, base: float, x: Operand) -> str:
 
 
 def _bits(logical: Callable[..., str]) -> Handler:
-    """Return a handler of an operator on bits, which is a logical one of truth values."""
+    """Return a handler of a bitwise operator, as a logical operator on truth values."""
 
     def handle(t: Torch, *xs: Operand) -> str:
         if not t.is_mask():

@@ -25,27 +25,29 @@ from lstmc.ops import Array
 def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
     """Return the program with operators that are not in ``supported`` decomposed by PyTorch.
 
-    What overwrites a tensor in place becomes what makes a new one. A program of known operators alone is left as it is.
+    Operators that overwrite a tensor in place become operators with a new result. A program of known operators stays
+    unchanged.
     """
     calls = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     if all(call in supported or not call.startswith("aten.") for call in calls):
         return program
     table = torch.export.default_decompositions()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as while it is exported
+        warnings.simplefilter("ignore")  # as during the export
         return program.run_decompositions(
             {op: decomposition for op, decomposition in table.items() if str(op) not in supported}
         )
 
 
-_UNDEFINED = ("aten.empty", "aten.new_empty")  # what these hold is not defined: zeros, by their own rules
+_UNDEFINED = ("aten.empty", "aten.new_empty")  # the elements of these are undefined: zeros, by separate rules
 
 
 class Constants:
-    """What nodes compute of no input: sizes and numbers, and of stored tensors weights."""
+    """Values that nodes compute without inputs: sizes and numbers, and weights from stored tensors."""
 
     def __init__(self, torch: Any, tensors: Mapping[str, Any], stored: Mapping[str, str]) -> None:
-        """Take ``tensors`` by the names of their nodes, of which those that are ``stored`` have names in the source."""
+        """Take ``tensors`` by the names of their nodes; ``stored`` has the source's names of tensors that are in the
+        file."""
         self.torch, self.placeholders, self.stored = torch, tensors, stored
         self.tensors: dict[Any, Any] = {}
         self.sources: dict[Any, tuple[str, ...]] = {}
@@ -55,7 +57,7 @@ class Constants:
     def take(self, node: Any) -> Any:
         """Return the numbers that a node computes; None if it depends on an input, or is made of weights.
 
-        What is not floating point is numbers, as places and masks are.
+        Values that are not floating point are numbers, such as places and masks.
         """
         tensor = self._tensor(node)
         if tensor is None:
@@ -126,7 +128,7 @@ class Constants:
         try:
             with self.torch.no_grad():
                 result = node.target(*arguments, **options)
-        except (RuntimeError, TypeError, ValueError, IndexError):  # of a damaged file: refused as an operator
+        except (RuntimeError, TypeError, ValueError, IndexError):  # the file is damaged: refused as an operator
             return None
         if isinstance(result, list | tuple) and all(isinstance(one, self.torch.Tensor) for one in result):
             return tuple(result)
@@ -150,13 +152,13 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     **torch_layers.HANDLERS,
     **torch_elements.ASSIGNED,
 }
-_NAMES = ("N", "T", "L", "M")  # of open sizes
+_NAMES = ("N", "T", "L", "M")  # numbers of open sizes
 
 
 def describe_program(torch: Any, program: Any, name: str) -> Net:
-    """Return the net of an ``ExportedProgram`` or a stored one. Raises :class:`RefusedError` with all reasons.
+    """Return the net of an ``ExportedProgram`` or a stored program. Raises :class:`RefusedError` with all reasons.
 
-    Sizes that are open in the program stay so, unless a layer needs their numbers: then a note says which.
+    Open sizes of the program stay open, unless a layer needs their numbers: then a note names the layer.
     """
     own = _tensors(program)[0]
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name not in own]
@@ -197,7 +199,7 @@ def _tensors(program: Any) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _open_axes(torch: Any, node: Any) -> dict[int, str]:
-    """Return the names of an input's open sizes by their axes; an empty one for a size that is computed from others."""
+    """Return the names of an input's open sizes by their axes; an empty name for a size computed from other sizes."""
     if "open" in node.meta:
         known: dict[int, str] = node.meta["open"]
         return known
@@ -209,7 +211,7 @@ def _open_axes(torch: Any, node: Any) -> dict[int, str]:
 def _described(
     torch: Any, program: Any, name: str, inputs: Sequence[tuple[Any, Mapping[int, str]]], opened: Mapping[str, str]
 ) -> tuple[Net, dict[str, int]]:
-    """Return the net with open sizes of these names, and the numbers of all open sizes in the example."""
+    """Return the net with open sizes of these names, and the example's number of every open size."""
     builder = NetBuilder("net", name)
     reader, refusals, sizes = Torch(builder), list[Refusal](), dict[str, int]()
     tensors, stored = _tensors(program)
@@ -232,7 +234,7 @@ def _described(
 
 
 def _input(builder: NetBuilder, reader: Torch, node: Any, opened: Mapping[int, str | None]) -> Any:
-    """Return the value of an input; an argument that is no tensor is what it is in the example."""
+    """Return the value of an input; an argument that is no tensor has the example's value."""
     value = node.meta["val"]
     if value is None or isinstance(value, bool | int | float | str) or not hasattr(value, "shape"):
         return value
@@ -272,7 +274,7 @@ def _with_outputs(builder: NetBuilder, reader: Torch, program: Any, name: str, s
 
 
 _FRAME = re.compile(r'^ *File "(.{1,1000})", line (\d{1,9}), in ', re.MULTILINE)
-_LAYERS = ("/torch/nn/", "/lstmc/importers/")  # files of layers, not of the model
+_LAYERS = ("/torch/nn/", "/lstmc/importers/")  # files of PyTorch's layers, not of the model
 _PACKED = Refused("data", "of a packed sequence", "it is only read row by row", "pad it before, by pad_packed_sequence")
 _COMPLEX = Refused("output", "complex", "outputs are real numbers", "return torch.view_as_real of it")
 _NOT_AVAILABLE = Refused(
@@ -290,7 +292,7 @@ def _parts(tensor: Any, part: Callable[[Any], Any]) -> Any:
 
 
 def _numbers(tensor: Any) -> Array:
-    """Return the elements of a tensor; bfloat16, which NumPy has not, as float32."""
+    """Return the elements of a tensor; bfloat16, which NumPy lacks, as float32."""
     own = tensor.detach().cpu()
     array: Array = np.array((own.float() if str(own.dtype) == "torch.bfloat16" else own).numpy())
     return array
@@ -301,7 +303,7 @@ def _call(reader: Torch, constants: Constants, node: Any) -> Refusal | None:
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
     label = f"{node.name} ({_place(node) or target})"
     if any(reader.values.get(one) is Poison for one in node.all_input_nodes):
-        reader.values[node] = Poison  # what it is made of was refused already
+        reader.values[node] = Poison  # an operand was refused already
         return None
     reader.values[node] = Poison
     try:
@@ -357,14 +359,15 @@ def _result(reader: Torch, node: Any, target: str) -> Any:
 
 
 def _arguments(node: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a node by position, and those by name alone; left out ones are as its operator says."""
+    """Return the arguments of a node by position, and the arguments by name; missing ones have the operator's
+    defaults."""
     if not hasattr(node.target, "_schema"):
         return [*node.args], {}
     by_place, by_name, defined = list[Any](), dict[str, Any](), node.target._schema.arguments
     given = {**dict(zip((one.name for one in defined), node.args, strict=False)), **node.kwargs}
     for one in defined:
         value = given.get(one.name, one.default_value)
-        if isinstance(value, int) and "List[" in str(one.type):  # to PyTorch one number is a list too
+        if isinstance(value, int) and "List[" in str(one.type):  # PyTorch accepts one number as a list
             value = [value]
         if one.kwarg_only:
             by_name[one.name] = value

@@ -22,7 +22,7 @@ MOST_SORTED = 64  # elements that are sorted, each by a search for the largest o
 
 
 def _letters(rank: int, axis: int) -> tuple[str, str]:
-    """Return letters of the axes, and the same with z at one of them."""
+    """Return letters for the axes, and the same letters with z for one axis."""
     own = ascii_lowercase[:rank]
     return own, f"{own[:axis]}z{own[axis + 1 :]}"
 
@@ -42,7 +42,7 @@ def _gather(t: Torch, x: Operand, axis: int, places: Operand, sparse: bool = Fal
 
 
 def _index(t: Torch, x: Operand, places: Sequence[Any]) -> Operand:
-    """Index by places of one axis or several, known or computed, where these are axes one after the other."""
+    """Index by places of one axis or several adjacent axes, known or computed."""
     indexed = [axis for axis, one in enumerate(places) if one is not None]
     arrays = [constant(places[axis]) for axis in indexed]
     shape = t.shape(x)
@@ -148,7 +148,7 @@ def _sorted(t: Torch, x: Operand, count: int, axis: int, largest: bool) -> list[
 
 
 def _of_order(rank: Callable[[int], int]) -> Handler:
-    """Return a handler of one element in the order of an axis, and its place."""
+    """Return a handler of one element in the sorted order of an axis, and its place."""
 
     def handle(t: Torch, x: Operand, *more: Any) -> list[str]:
         *given, axis, keep = more
@@ -198,7 +198,7 @@ def _folded(t: Torch, x: Operand, size: Any, kernel: Any, dilation: Any, pad: An
 
 
 def _moving(kernel: Sequence[int], channels: int) -> Weight:
-    """Return the kernels [C kh kw, 1, kh, kw] of which each takes one element."""
+    """Return the kernels [C kh kw, 1, kh, kw], each of which picks one element."""
     ones = np.eye(kernel[0] * kernel[1]).reshape(-1, 1, *kernel)
     return number(np.tile(ones, (channels, 1, 1, 1)), "ones that move elements")
 

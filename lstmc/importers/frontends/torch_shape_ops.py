@@ -15,7 +15,7 @@ from lstmc.importers.ir.values import OpenSize, Weight, axis_in, bounded, broadc
 from lstmc.importers.refusal import Refused
 
 Handler = Callable[..., Any]
-LAST = 2**63 - 1  # where a slice ends that has no end
+LAST = 2**63 - 1  # the end of a slice without an end
 
 
 def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
@@ -196,7 +196,7 @@ def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> An
 
 
 def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str, value: float | None) -> str:
-    """Pad the last axes; the pairs of ``pads`` begin with that of the last one."""
+    """Pad the last axes; the pairs of ``pads`` begin with the last axis."""
     pairs = zip(pads[::2], pads[1::2], strict=True)
     return t.padded(x, {-1 - number: pair for number, pair in enumerate(pairs)}, mode, value or 0.0)
 

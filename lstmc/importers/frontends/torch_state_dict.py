@@ -26,14 +26,14 @@ SAVE_PROGRAM = (
     'save the program instead, torch.export.save(torch.export.export(module.eval(), (example,)), "model.pt2"), or give'
     " the module to lstmc.from_torch"
 )
-ALONE = Argument("recurrent_only", "True")  # what a person says for the recurrent layers alone
+ALONE = Argument("recurrent_only", "True")  # the options that select the recurrent layers alone
 
 
 @dataclass
 class Group:
-    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: by (layer, backwards), then by what they are.
+    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: by (layer, backwards), then by role.
 
-    ``title`` is the last part of its ``owner``, or all of that where several groups would be called so.
+    ``title`` is the last part of its ``owner``, or the whole owner if several groups would have the same title.
     """
 
     owner: str
@@ -57,8 +57,8 @@ def describe_state_dict(
 ) -> Net:
     """Return a model with an input and outputs for each recurrent layer that the tensors' names imply, time first.
 
-    ``rnn`` is the function of plain RNNs that nothing else tells; ``recurrent_only`` leaves out all other tensors, and
-    what a module or program computes around the recurrent layers. Raises :class:`RefusedError`.
+    ``rnn`` is the function of plain RNNs, which the names do not tell; ``recurrent_only`` leaves out all other tensors,
+    and all computations of a module or program around the recurrent layers. Raises :class:`RefusedError`.
     """
     groups, rest = groups_of(source)
     if not recurrent_only:

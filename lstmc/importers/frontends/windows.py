@@ -1,4 +1,4 @@
-"""Windows along one axis of an image, and those of pooling in Caffe that are another framework's."""
+"""Windows along one axis of an image, and another framework's pooling windows in Caffe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def window_count(size: int, kernel: int, stride: int, pads: tuple[int, int], cei
 
 
 def same_padding(size: Size, kernel: int, stride: int, dilation: int) -> Pair:
-    """Return the zeros before and after an axis of which every ``stride``-th element has a window; more after."""
+    """Return the zeros before and after an axis such that every ``stride``-th element has a window; the odd zero comes
+    after."""
     total = dilation * (kernel - 1)
     if stride != 1:
         n = fixed(size, "an image's size")

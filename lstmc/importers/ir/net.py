@@ -1,4 +1,4 @@
-"""A trained model as it is imported: its graph, with weights that are recipes, and the facts of its import."""
+"""An imported net: its graph, its weights as recipes, and the facts of its import."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # names of the cells in a writ
 
 
 def place(origin: str) -> SrcLoc:
-    """Return the location of a node of the source, which is said in words: layer 3 (conv1)."""
+    """Return the location of a node of the source, which is described in words: layer 3 (conv1)."""
     return SrcLoc(origin, 0, 0, 0, 0)
 
 
 def origin_of(step: Step) -> str:
-    """Return the node of the source that a step is made of, in words."""
+    """Return the node of the source that a step comes from, in words."""
     return "" if step.loc is None else step.loc.file
 
 
@@ -47,15 +47,17 @@ def origin_of(step: Step) -> str:
 class Net:
     """A trained model: its graph, the weights of the graph's parameters, and the facts of its import.
 
-    Sizes of the graph may be open (:class:`~lstmc.importers.ir.values.OpenSize`), and its ops are those of the core, of
-    ``importers/ir/ops.py``.
+    Sizes of the graph may be open (:class:`~lstmc.importers.ir.values.OpenSize`), and its ops are the core's, and those
+    of ``importers/ir/ops.py``.
 
-    ``axes`` has the permutation of each input or output whose axes are not in the source's order.
-    ``called`` has the source's own names of inputs and outputs. ``notes`` are remarks for the user, ``ignored``
-    the unused tensors of the source, each with the reason. ``sizes`` has the source's numbers for open sizes;
-    ``time`` is the length of sequences, where that is open.
-    ``earlier`` is the source's net of which each late output without an axis of time is that of as many steps before,
-    for comparison; an output that has none there is not compared.
+    - ``axes``: the permutation of each input or output whose axes are not in the source's order.
+    - ``called``: the source's names of inputs and outputs.
+    - ``notes``: remarks for the user.
+    - ``ignored``: the unused tensors of the source, with reasons.
+    - ``sizes``: the source's numbers for open sizes.
+    - ``time``: the length of sequences, if it is open.
+    - ``earlier``: for comparison, the source's net with each late output that has no axis of time computed as many
+      steps earlier; a late output that it lacks is not compared.
     """
 
     graph: Graph
@@ -113,7 +115,7 @@ class Net:
 
     @property
     def states(self) -> dict[str, str]:
-        """The states of a net that is one step: inputs, each with the output that is its next value."""
+        """The states of a net that is one step: inputs, with the outputs that are their next values."""
         return {name: output.name for name, output in self.graph.carried().items()}
 
     def open_sizes(self) -> list[str]:
@@ -131,9 +133,9 @@ class Net:
         every_input: bool = True,
         **facts: Any,
     ) -> Net:
-        """Return the net with other steps, without those that no output depends on, and without unused leaves.
+        """Return the net with other steps, without steps that no output depends on, and without unused leaves.
 
-        Inputs stay, if they all do. ``params`` are weights that are new, and what is left out is as it was.
+        With ``every_input`` all inputs stay. ``params`` are new weights; omitted arguments keep their values.
         """
         outputs = self.outputs if outputs is None else outputs
         weights = {**self.params, **params}
@@ -152,7 +154,7 @@ class Net:
         return replace(self, graph=graph, params={n: w for n, w in weights.items() if n in own}, **facts)
 
 
-_UNKNOWN = Ref("")  # of an output, until its value is in the graph
+_UNKNOWN = Ref("")  # stands for an output until its value is in the graph
 
 
 def _graph(
@@ -189,7 +191,7 @@ class MaskedScan(Scan):
 
 
 def scan_names(name: str) -> tuple[str, str, str]:
-    """Return the names that a written scan occupies: its own, its cell's, and that of its last states."""
+    """Return the names that a written scan occupies: its own, its cell's, and the name of its last states."""
     return name, f"{name}_cell", f"{name}_last"
 
 
@@ -197,8 +199,8 @@ def scan_of(title: str, body: Net, steps: Size, sequences: int, states: int, rev
     """Return a loop: ``body`` run for ``steps`` steps.
 
     The inputs of ``body`` are elements of ``sequences`` sequences, then ``states``, then static inputs; its outputs are
-    the next states, then those of the step. Raises :class:`~lstmc.importers.ir.values.ShapeProblem` for states that
-    change their shapes.
+    the next states, then the outputs of the step. Raises :class:`~lstmc.importers.ir.values.ShapeProblem` for states
+    that change their shapes.
     """
     counts: dict[Role, int] = {"x": sequences, "state": states, "static": len(body.inputs) - sequences - states}
     roles = [role for role, count in counts.items() for _ in range(count)]
@@ -259,11 +261,11 @@ class NetBuilder:
         self.called: dict[str, str] = {}
         self._names = Names(RESERVED, _spelled)
         self._producers: dict[str, Step] = {}
-        self.cells: dict[str, object] = {}  # cells with weights that layers share, by their titles
+        self.cells: dict[str, object] = {}  # title -> a cell with weights that layers share
 
     @classmethod
     def of(cls, net: Net) -> NetBuilder:
-        """Return a builder of a net's values, without its steps, whose new names differ from all of the net's."""
+        """Return a builder of a net's values, without its steps; its new names differ from all names of the net."""
         builder = cls(net.name, net.origin)
         builder.leaves, builder.params, builder.shapes = dict(net.leaves), dict(net.params), dict(net.shapes)
         builder.reserve(name.partition("/")[0] for name in (*net.shapes, *net.params))
@@ -285,7 +287,7 @@ class NetBuilder:
     ) -> str:
         """Add an input and return its name; a size that is a name is open.
 
-        ``called`` is the name in the source; the default is ``hint``. ``values`` are those that it may hold.
+        ``called`` is the name in the source; the default is ``hint``. ``values`` is the domain of its elements.
         """
         name = self.fresh(hint)
         self.called[name] = hint if called is None else called
@@ -334,7 +336,7 @@ class NetBuilder:
         return names
 
     def put(self, step: Step, shapes: Sequence[Shape] | None = None) -> None:
-        """Add a step whose results have their names; ``shapes`` are theirs, if they are known."""
+        """Add a step whose results have names already; ``shapes`` are the results' shapes, if they are known."""
         if shapes is None:
             shapes = result_shapes(step.op, *(self.shapes[value] for value in step.inputs))
         self.shapes.update(zip(step.outputs, shapes, strict=True))
@@ -347,7 +349,7 @@ class NetBuilder:
         return name
 
     def scan_name(self, hint: str) -> str:
-        """Return a name for a scan, whose derived names (:func:`scan_names`) are unused too."""
+        """Return a name for a scan whose derived names (:func:`scan_names`) are unused too."""
         name = self.fresh(hint)
         while self._names.taken.intersection(scan_names(name)[1:]):
             name = self.fresh(hint)
@@ -371,11 +373,10 @@ class NetBuilder:
     ) -> tuple[str, ...]:
         """Add a loop over time; return its outputs over time, then the last states.
 
-        ``title`` is of :meth:`scan_name`, or that of a loop whose weights it shares.
-
-        ``body`` has inputs for the sequences, for the states of these names, and for the static values, in this order;
-        its outputs are the next states, then what each step gives. Of ``states`` those that start at zero have no first
-        value.
+        ``title`` comes from :meth:`scan_name`, or is the title of a loop whose weights it shares. ``body`` has inputs
+        for the sequences, for the states of these names, and for the static values, in this order; its outputs are the
+        next states, then the outputs of each step. A state that starts at zero has None as its first value in
+        ``states``.
         """
         weights = {f"{title}/{role}": weight for role, weight in body.params.items()}
         self.hold(weights)
@@ -390,7 +391,8 @@ class NetBuilder:
         return self.add(op, *operands, hint="", hints=hints, origin=origin)
 
     def finish(self, every_input: bool = False) -> Net:
-        """Return the net without unused steps and parameters; also without unused inputs, unless they all stay."""
+        """Return the net without unused steps and parameters, and without unused inputs unless ``every_input`` is
+        set."""
         empty = _graph(self.name, {}, (), {}, ())
         net = Net(empty, self.origin, {}, ignored=self.ignored, called=self.called)
         net = net.of_steps(self.steps, self.leaves, self.shapes, self.outputs, self.params, every_input=every_input)

@@ -1,4 +1,4 @@
-"""The ops of imported nets that are no single op of the core: functions of the language, which say what they mean."""
+"""The ops of imported nets that are no single core op: functions of the language."""
 
 from __future__ import annotations
 
@@ -41,13 +41,14 @@ from lstmc.types import TensorType
 
 @dataclass(frozen=True)
 class Formula(Op):
-    """A function of the language with its arguments; its meaning is the graph that the language makes of its text."""
+    """A function of the language with its arguments; its meaning is the graph that the language makes from its text."""
 
     operands: ClassVar[tuple[str, ...]] = ("x",)
 
     @abstractmethod
     def text(self, *names: str) -> str:
-        """Return the expression in the language. A name is inserted unchanged, so it must be a name or in brackets."""
+        """Return the expression in the language. A name is inserted unchanged, so it must be an identifier or in
+        brackets."""
 
     def eval(self, *arrays: Array) -> Arrays:
         inputs = {f"x{place}": array for place, array in enumerate(arrays)}
@@ -64,7 +65,8 @@ class Formula(Op):
 
 @lru_cache(maxsize=1024)
 def meaning(op: Formula, types: Types) -> Graph:
-    """Return the core's graph of a function on operands of these types, which are inputs ``x0``, ``x1``; output y."""
+    """Return the core's graph of a function on operands of these types, which are the inputs ``x0``, ``x1``; its output
+    is y."""
     names = [f"x{place}" for place in range(len(types))]
     code = compile(op.text(*names), "<formula>", "eval")
 
@@ -107,7 +109,8 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Function(Formula):
-    """A function of each element with its coefficients: one of :data:`TEXTS`, or else of the language, by name."""
+    """A function of each element with its coefficients: an entry of :data:`TEXTS`, or a function of the language by
+    name."""
 
     name = "source.function"
     function: str
@@ -237,7 +240,7 @@ class LogSoftmax(Formula, AlongAxis):
 
 @dataclass(frozen=True)
 class Reduction(Formula, Reduce):
-    """The mean, the least element or the place of the largest one along an axis, which the result lacks."""
+    """The mean, the least element or the place of the largest element along an axis, which the result lacks."""
 
     name = "source.reduce"
     kind: Literal["mean", "min", "argmax"]
@@ -285,7 +288,7 @@ class Select(Formula, Reduce):
 
 @dataclass(frozen=True)
 class Expand(Formula):
-    """x, its axes of one element repeated until it has ``shape``, of as many axes."""
+    """x with its axes of one element repeated to ``shape``, which has as many axes."""
 
     name = "source.expand"
     moves = True
@@ -315,7 +318,7 @@ class Expand(Formula):
 
 @dataclass(frozen=True)
 class Einsum(Formula):
-    """Products of two computed values, summed over one axis at most; each axis has a letter."""
+    """Products of two computed values, summed over at most one axis; each axis has a letter."""
 
     name = "source.einsum"
     operands = ("x", "y")

@@ -24,10 +24,12 @@ GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "gru": ("z", "r", "n"), "lst
 class Cell:
     """The equations of a recurrent layer.
 
-    ``gate`` is the function of the gates, ``new`` of the candidate (the only one of an ``rnn``), ``out`` of
-    an LSTM's cell state in the output. ``reset_after``: a GRU's reset gate multiplies the recurrent product, not
-    its operand. ``coupled``: the forget gate is f = 1 - i. ``clip`` limits the argument of
-    each function to [-clip, clip]. ``static``: there is one more input, the same at every step.
+    - ``gate``, ``new``, ``out``: the functions of the gates, of the candidate (the only function of an ``rnn``), and of
+      an LSTM's cell state in the output.
+    - ``reset_after``: a GRU's reset gate multiplies the recurrent product, not its operand.
+    - ``coupled``: the forget gate is f = 1 - i.
+    - ``clip``: the argument of each function is limited to [-clip, clip].
+    - ``static``: there is one more input, the same at every step.
     """
 
     kind: Kind
@@ -52,7 +54,8 @@ class Cell:
         return tuple(gate for gate in GATES[self.kind] if not (self.coupled and gate == "f"))
 
     def weights(self) -> dict[str, str]:
-        """Return the shapes of the weights by name: D is the input's width, S the static one's, H units, P outputs."""
+        """Return the shapes of the weights by name: D is the input's width, S the static input's, H units, P
+        outputs."""
         rows = "H" if self.kind == "rnn" else f"{len(self.gates)} * H"
         recurrent = "P" if self.projection else "H"
         shapes = {"W_x": f"{rows}, D"}
@@ -81,9 +84,9 @@ Extra = Literal["mask", "static", "cont", "lengths"]
 class RecurrentLayer:
     """A cell with its weights. ``init`` are first values [N, .] of states.
 
-    Of ``extras``, ``mask`` [T, N, 1] is 0 where all states stay, ``static`` [N, S] is the static input of the cell,
-    ``cont`` [T, N] multiplies every state before a step, and past ``lengths`` [N] a sequence's states stay, and its
-    outputs are zero.
+    ``extras`` may have: ``mask`` [T, N, 1], 0 where all states stay; ``static`` [N, S], the static input of the cell;
+    ``cont`` [T, N], which multiplies every state before a step; ``lengths`` [N], after which a sequence's states stay,
+    and its outputs are zero.
     """
 
     cell: Cell
@@ -131,7 +134,7 @@ def add_layer(builder: NetBuilder, hint: str, x: str, layer: RecurrentLayer, ori
 
 
 def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) -> Net:
-    """Return a step of a cell as a net, whose inputs are x, the states and the static input; its sizes have names."""
+    """Return a step of a cell as a net with x, the states and the static input as inputs; its sizes have names."""
     named = {n: size.called(n) if isinstance(size, OpenSize) else NamedSize(n, size) for n, size in sizes.items()}
     step, n, units = NetBuilder("step", ""), [named[axis] for axis in _BATCH if axis in named], int(named["H"])
     for role, text in cell.weights().items():
@@ -208,15 +211,18 @@ def with_mask(body: Net, sequences: int, states: int, lead: int = 1) -> Net:
 
 
 def _size(text: str, sizes: Mapping[str, Size]) -> Size:
-    """Return the value of a product such as ``4 * H``, which prints so."""
+    """Return the value of a product such as ``4 * H``, as a number that prints as that text."""
     number, _, name = text.rpartition(" * ")
     return NamedSize(text, fixed(sizes[name], name) * int(number or 1))
 
 
 @dataclass(frozen=True)
 class Convention:
-    """``gates``: the order of the blocks in stored weights. ``transposed``: stored [in, gates x H], one gate beside
-    the other, where the others have [gates x H, in]. ``source`` says where that is written."""
+    """How a framework stores weights: ``gates`` is the order of the blocks.
+
+    ``transposed``: stored as [in, gates x H], the gates side by side; otherwise as [gates x H, in]. ``source`` is the
+    reference.
+    """
 
     gates: tuple[str, ...]
     transposed: bool
@@ -253,8 +259,8 @@ def cell_weights(
 ) -> dict[str, Weight]:
     """Return the written cell's weights from the framework's input, recurrent and bias blocks.
 
-    ``more`` are peepholes and the projection, by the cell's own names. A bias that the framework adds outside of the
-    recurrent product is b_x; one inside, which matters to a GRU that resets after it, is b_h.
+    ``more`` are peepholes and the projection, by the cell's names. b_x is a bias that the framework adds outside of the
+    recurrent product; b_h is a bias inside it, which matters to a GRU that resets after the product.
     """
     convention = CONVENTIONS[framework, cell.kind]
     if convention.transposed:
@@ -278,7 +284,7 @@ def cell_weights(
 
 
 def _bias(cell: Cell, b_x: Weight | None, b_h: Weight | None) -> Weight:
-    """Return one bias: the sum of the two, apart from a reset gate's recurrent part."""
+    """Return one bias: the sum of both, except the recurrent part of a reset gate."""
     if b_x is None or b_h is None:
         bias = b_x or b_h
         assert bias is not None

@@ -29,7 +29,7 @@ ShapeProblem = (
 
 
 class NamedSize(int):
-    """A number that prints as a name, as the sizes of a cell do: H is 8 here, and another number in another layer."""
+    """A number that prints as a name, like the sizes of a cell: H is 8 here, and another number in another layer."""
 
     name: str
 
@@ -48,18 +48,18 @@ class NamedSize(int):
         return self.name
 
 
-MOST_FOLDED = 2**24  # elements of constants that are computed of others, and so not limited by the size of the file
-MOST_PIECES = 1_000_000  # that one axis is cut into, or is joined of
+MOST_FOLDED = 2**24  # the most elements of computed constants, which the size of the file does not limit
+MOST_PIECES = 1_000_000  # the most pieces that an axis is cut into, or joined from
 
 
 class Folding:
-    """The elements that constants computed of others may still have, by the number of those ``stored`` in the file."""
+    """The elements that computed constants may still have, from the number of elements ``stored`` in the file."""
 
     def __init__(self, stored: int = 0) -> None:
         self.left: float = MOST_FOLDED + 16 * stored
 
     def take(self, count: float) -> None:
-        """Count the elements of a constant that is about to be computed. Raises :class:`ShapeProblem` for too many."""
+        """Count the elements of a constant before it is computed. Raises :class:`ShapeProblem` for too many."""
         self.left -= count
         if not self.left >= 0:
             raise ShapeProblem(f"{count:.0f} more elements of computed constants, in all too many for this file")
@@ -73,7 +73,7 @@ def bounded(sizes: Iterable[float], most: int = MOST_FOLDED) -> None:
 
 
 def in_pieces(count: int) -> int:
-    """Return a number of pieces. Raises :class:`ShapeProblem` for more than an axis can be joined of."""
+    """Return a number of pieces. Raises :class:`ShapeProblem` for more pieces than an axis can be joined from."""
     if count > MOST_PIECES:
         raise ShapeProblem(f"{count:,} pieces of an axis: {MOST_PIECES:,} are the most")
     return count
@@ -85,14 +85,14 @@ def open_sizes(shape: Sequence[object]) -> list[OpenSize]:
 
 
 def named(shape: Sequence[int | str]) -> Shape:
-    """Return a shape in which open sizes are given by their names."""
+    """Return a shape with the names of open sizes."""
     return tuple(OpenSize(size) if isinstance(size, str) else size for size in shape)
 
 
 def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
-    """Return the shapes of an op's results. The operands of a binary op are broadcast as the language does.
+    """Return the shapes of an op's results. The operands of a binary op are broadcast as in the language.
 
-    Raises :class:`ShapeProblem`, also where a result's size would be computed from an open one.
+    Raises :class:`ShapeProblem`, also if a result's size would be computed from an open size.
     """
     if isinstance(op, Binary):
         result = broadcast(*shapes)
@@ -102,10 +102,10 @@ def result_shapes(op: Op, *shapes: Shape) -> tuple[Shape, ...]:
         results = tuple(type_.shape for type_ in op.infer(*map(TensorType, shapes)))
     except ShapeError as error:
         raise ShapeProblem(error.message) from None
-    # as by a convolution's padding; a loop's sequences, which are first, have the names of the model, not of its step
+    # computed, as by a convolution's padding; a loop's sequences, which come first, have the model's names of sizes
     kept = {int(size): size for shape in reversed(shapes) for size in open_sizes(shape)}
     results = tuple(tuple(kept.get(size, plain(size)) for size in shape) for shape in results)
-    there = {int(size) for shape in shapes for size in shape}  # a product of sizes comes by a reshape alone
+    there = {int(size) for shape in shapes for size in shape}  # only a reshape makes a product of sizes
     for shape in results if not isinstance(op, Reshape) else ():
         if any(size > MOST_ELEMENTS and size not in there and not isinstance(size, OpenSize) for size in shape):
             names = dict.fromkeys(str(size) for one in shapes for size in open_sizes(one) if size not in shape)
@@ -121,14 +121,14 @@ def _check_size(shape: Shape) -> None:
 
 
 def plain(size: Size) -> Size:
-    """Return a number without its name; a size that is not known stays as it is."""
+    """Return a number without its name; an unknown size stays as it is."""
     return size if isinstance(size, types.UnknownSize) else int(size)
 
 
 def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape:
     """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``.
 
-    That of an open size times another is given for ``products`` alone: a sequence in it is no axis of time.
+    With ``products`` the size may be an open size times another size: a sequence in it is no axis of time.
     """
     rest, whole = prod(int(size) for size in shape if size != -1), prod(map(int, old))
     count = list(shape).count(-1)
@@ -144,7 +144,7 @@ def resolved(shape: Sequence[Size], old: Shape, products: bool = False) -> Shape
 
 
 def _factors(size: int, names: Sequence[int]) -> Iterator[int]:
-    """Yield the unknown sizes that a size is a product of, then the number that is left; one or more factors."""
+    """Yield the unknown sizes whose product a size is, then the remaining number; at least one factor."""
     divides = False
     for name in names:
         if size % int(name) == 0:
@@ -198,7 +198,7 @@ class Weight:
 
     def array(self) -> Array:
         """Return the elements as float32."""
-        with np.errstate(all="ignore"):  # what is not finite is found when it is written
+        with np.errstate(all="ignore"):  # numbers that are not finite are found when the weights are written
             array = np.ascontiguousarray(self.make(), np.float32)
         assert array.shape == self.shape, f"{self.recipe}: expected {self.shape}, made {array.shape}"
         return array
@@ -240,7 +240,7 @@ class Weight:
             return self
         if prod(shape) != prod(self.shape):
             raise ShapeProblem(f"{self.recipe} of {list(self.shape)} cannot be reshaped to {list(shape)}")
-        recipe = re.sub(r" as \[[\d, ]*\]$", "", self.recipe)  # of a shape in between
+        recipe = re.sub(r" as \[[\d, ]*\]$", "", self.recipe)  # the shape after the first reshape
         return self.derived(shape, f"{recipe} as {list(shape)}", lambda: self.make().reshape(shape))
 
     def at(self, index: int) -> Weight:
