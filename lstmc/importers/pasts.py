@@ -1,7 +1,8 @@
-"""The pasts of a net: what its layers keep from step to step, and which of it no input or no output carries.
+"""The pasts of a net: values that its layers keep from step to step, and the part of them that no input or output
+carries.
 
-A past that begins from zeros is made an input, and values that may be its next ones are made outputs: then
-:func:`~lstmc.importers.canonical.states.step_states` proves of it what it proves of states that are whole.
+A past that begins from zeros is made an input, and values that may be its next values are made outputs; then
+:func:`~lstmc.importers.canonical.states.step_states` can prove the pair like any other state.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from lstmc.ir import Scan
 from lstmc.ops import Add, Concat, Conv, Full, Input, Linear, Mul, Pointwise, Reshape, Split
 from lstmc.passes.unrolled_steps import Step
 
-MOST = 24  # values of one shape that are tried as the next ones of a past
-DEEPEST = 5  # nodes that take a state out of a stack of several
+MOST = 24  # the most values of one shape that are tried as the next value of a past
+DEEPEST = 5  # the most nodes that take a state out of a stack of states
 CUT = "/end of a window"
 
 
 @dataclass(frozen=True)
 class Past:
-    """What a node keeps from step to step: the ``input`` that has it and the ``output`` that is its next value, each
-    "" where there is none. ``why`` is the proof in words, ``lost`` the reason why a stream loses it, or "".
+    """A value that a node keeps from step to step: its ``input``, and the ``output`` that is its next value, or "".
+
+    ``why`` is the proof in words, ``lost`` the reason why a stream loses it, or "".
     """
 
     node: str
@@ -38,7 +40,7 @@ class Past:
 
 
 def pasts(net: Net, freed: Net, loops: bool = False) -> list[Past]:
-    """Return the pasts of a net of one frame, or with ``loops`` those of the loops of a net of sequences.
+    """Return the pasts of a net of one frame, or with ``loops`` the pasts of the loops of a net of sequences.
 
     ``freed`` is the same net with zeros that may be pasts as inputs.
     """
@@ -117,8 +119,8 @@ def with_zeros_as_inputs(net: Net, loops: bool) -> Net:
 
 
 def layer_axes(net: Net) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the axis of time of each value that has one, and that of bands, along which loops run both ways beside
-    others over time."""
+    """Return the axis of time of each value, and the axis of bands: along it loops run both ways, beside loops over
+    time."""
     places = [dict(axis) for axis in time_places(net) if axis]
     backwards = {v for s in net.steps if isinstance(s.op, Scan) and s.op.reverse for v in s.op.of_role("x", s.inputs)}
     both = [axis for axis in places if any(axis.get(value) == 0 for value in backwards)]
@@ -136,7 +138,7 @@ def runs_over(net: Net, step: Step) -> str:
 
 
 def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[str, str]]:
-    """Yield inputs, or parts of them, whose next value is computed and is no output, each with the proof."""
+    """Yield inputs, or parts of them, whose next value is computed but is no output, with the proof."""
     known = dict(known)
     for depth in range(DEEPEST):
         made, owner = exposed(net, [name for name in net.inputs if name not in known], depth)
@@ -147,8 +149,10 @@ def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[st
 
 
 def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[str, str]]:
-    """Return the net with all values as outputs that may be the next ones of these inputs, and the input of each value
-    that is an input in it: a part that is taken out by ``depth`` nodes."""
+    """Return the net with all values as outputs that may be next values of these inputs, and a map to the inputs.
+
+    A part of an input, taken out by up to ``depth`` nodes, is an input of its own there.
+    """
     owner = {name: name for name in inputs}
     steps, leaves, shapes = list(net.steps), dict(net.leaves), dict(net.shapes)
     for _ in range(depth):
@@ -189,7 +193,7 @@ def _may_be_next(net: Net, step: Step) -> bool:
 def _ends(
     net: Net, step: Step, wanted: Collection[object], shapes: dict[str, Shape], values: dict[str, str]
 ) -> Iterator[Step]:
-    """Yield the steps that cut the end of a convolution's window, as long as what is joined in front of it."""
+    """Yield the steps that cut the end of a convolution's window, as long as the past that is joined in front of it."""
     window = step.inputs[0]
     join = net.producers.get(window)
     while join is not None and isinstance(join.op, Reshape):

@@ -1,4 +1,4 @@
-"""The files of an imported net: ``model.py`` in the public language, for people to edit; weights; their origin."""
+"""The files of an imported net: ``model.py`` in the public language, for people to edit; weights; and their origin."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def files(net: Net, kind: str) -> dict[str, bytes]:
 
 
 class _Arrays(Mapping[str, Array]):
-    """The weights of a model, each computed on access, so that one is in memory; ``problems`` collects errors."""
+    """The weights of a model, computed on access, so that one array is in memory at a time; ``problems`` collects
+    errors."""
 
     def __init__(self, net: Net) -> None:
         self.net = net
@@ -91,7 +92,7 @@ def _delay(net: Net, name: str) -> dict[str, int]:
 
 
 def _axes(net: Net, name: str) -> dict[str, Any]:
-    """Return the source's name and axes of an input or output, where they differ."""
+    """Return the source's name and axes of an input or output, if they differ."""
     called = {"called": net.called[name]} if net.called.get(name, name) != name else {}
     return called | ({"axes": net.axes[name]} if name in net.axes else {})
 

@@ -11,10 +11,10 @@ from lstmc.importers.ir.values import Shape, ShapeProblem, open_sizes
 
 @dataclass(frozen=True)
 class Refusal:
-    """One thing that cannot be expressed: the node, its attribute and value, the reason, and the remedy.
+    """One part of a model that cannot be expressed: the node, its attribute and value, the reason, and the remedy.
 
-    A node that cannot be streamed has no attribute and no value: the reason is of the whole node. ``line`` is the line
-    of the source model's own code, ``FILE:LINE``, if the source has it.
+    A node that cannot be streamed has no attribute and value: the reason is about the whole node. ``line`` is the line
+    of the source model's code, ``FILE:LINE``, if the source has it.
     """
 
     node: str
@@ -35,9 +35,9 @@ class SourceError(LstmcError):
 
 
 class RefusedError(LstmcError):
-    """Raised for a model of which not everything can be expressed. ``refusals`` has every reason.
+    """Raised for a model that cannot be expressed completely.
 
-    ``inputs`` are those of a graph, as far as it was read.
+    ``refusals`` has every reason. ``inputs`` are the inputs of a graph, as far as it was read.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class RefusedError(LstmcError):
         inputs: Mapping[str, Shape],
         arguments: Sequence[Argument] = (),
     ) -> RefusedError:
-        """Return the error for a graph with these inputs: for a size that is not known, it says which shape to give."""
+        """Return the error for a graph with these inputs; for an unknown size, it says which shape to give."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         names = dict.fromkeys(str(size).upper() for shape in inputs.values() for size in open_sizes(shape))
         mend = f"fix the sizes by {' and '.join(map(str, fixed))}, with numbers for {', '.join(names)}"
@@ -75,7 +75,7 @@ class RefusedError(LstmcError):
         return cls(origin, mended, [*fixed, *arguments], inputs=inputs)
 
     def beside(self, other: RefusedError) -> RefusedError:
-        """Return the error with the refusals of another reading, with other sizes, that this one did not come to."""
+        """Return the error with the refusals of a reading at other sizes that this reading did not reach."""
         more = [one for one in other.refusals if one.node not in {own.node for own in self.refusals}]
         return RefusedError(self.origin, [*self.refusals, *more], self.arguments, self.what, self.inputs)
 
@@ -84,7 +84,7 @@ class RefusedError(LstmcError):
 
 
 def _fixed(name: str, shape: Shape) -> Argument:
-    """Return the argument that gives an input with open sizes its shape: these sizes are in capitals."""
+    """Return the argument that gives an input with open sizes its shape, with these sizes in capitals."""
     sizes = [str(size).upper() for size in shape]
     return Argument("shapes", f"{name}={','.join(sizes)}", f'shapes={{"{name}": ({", ".join(sizes)})}}')
 
@@ -94,7 +94,7 @@ PIN = "give the sizes of the inputs, as in shape input=1,576"
 
 
 class Refused(Exception):
-    """A node's refusal without the node; becomes a :class:`~lstmc.importers.refusal.Refusal` where that is known."""
+    """A refusal without its node; becomes a :class:`~lstmc.importers.refusal.Refusal` when the node is known."""
 
     def __init__(self, attribute: str, value: str, why: str, mend: str) -> None:
         super().__init__(why)
@@ -106,7 +106,7 @@ class Refused(Exception):
 
     @classmethod
     def of(cls, error: Refused | ShapeProblem) -> Refused:
-        """Return an error of a node as a refusal."""
+        """Return an error at a node as a refusal."""
         if isinstance(error, cls):
             return error
         return cls("shapes", str(error), "they do not fit, or are not known", SHAPE)

@@ -1,4 +1,4 @@
-"""The frameworks of the sources, where installed: they run them for comparison."""
+"""The frameworks of the sources, if they are installed: they run the source for comparison."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def not_installed(*modules: str) -> str | None:
     return f"{', '.join(missing)} cannot be imported" if missing else None
 
 
-# What a configuration names besides layers: nothing of it is a function of the file's own.
+# Names in a configuration besides layers: none is a function of the file.
 _PLAIN = frozenset(
     {
         *("Sequential", "Functional", "Model", "InputLayer", "DTypePolicy", "__keras_tensor__", "GlorotUniform"),
@@ -48,7 +48,7 @@ _PLAIN = frozenset(
 class KerasRuntime:
     """Runs a model that Keras builds from the configuration, with the weights read here; it never opens the file.
 
-    The configuration must name no class that is not known here, and no module of another package.
+    The configuration must name only known classes, and no module of another package.
     """
 
     name = "Keras"
@@ -69,9 +69,9 @@ class KerasRuntime:
             os.environ.setdefault("KERAS_BACKEND", "numpy" if not_installed("torch") else "torch")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of arguments that old configurations have
+                warnings.simplefilter("ignore")  # warnings about arguments of old configurations
                 return self._run(importlib.import_module("keras"), inputs)
-        except Exception as error:  # whatever Keras raises for what it does not know any more
+        except Exception as error:  # Keras raises any class for configurations that it no longer knows
             raise SourceError(f"this Keras does not build the model: {brief(error) or type(error).__name__}") from None
 
     def _run(self, keras: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -191,7 +191,7 @@ class OnnxRuntime:
         called = {name: self.net.called[name] for name in self.net.outputs}
         options = runtime.SessionOptions()
         options.log_severity_level = 4
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # what keeps all digits
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # keeps all digits
         try:
             model = self.model if isinstance(self.model, bytes) else str(self.model)
             session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -203,7 +203,7 @@ class OnnxRuntime:
                 array: Array = np.asarray(arrays.get(entry.name, np.zeros(shape)), kind)  # one not given is not read
                 fed[entry.name] = array if entry.shape else array.reshape(())
             results = session.run(list(called.values()), fed)
-        except Exception as error:  # of its own kinds, which differ from version to version
+        except Exception as error:  # ONNX Runtime's errors differ from version to version
             raise SourceError(f"ONNX Runtime does not run this graph: {brief(error)}") from None
         return dict(zip(called, results, strict=True))
 

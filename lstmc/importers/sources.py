@@ -18,13 +18,13 @@ from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
 from lstmc.text import brief
 from lstmc.verification.report import Difference
 
-LARGEST = 2**31  # elements of one tensor
-MANY = 100_000  # tensors of one file
-MOST_AXES = 16  # of one tensor
+LARGEST = 2**31  # the most elements of a tensor
+MANY = 100_000  # the most tensors of a file
+MOST_AXES = 16  # the most axes of a tensor
 
 
 def head_of(path: Path, size: int = 16) -> bytes:
-    """Return the first bytes of a file. Raises :class:`SourceError` for one that cannot be read."""
+    """Return the first bytes of a file. Raises :class:`SourceError` for a file that cannot be read."""
     try:
         with regular(path).open("rb") as file:
             return file.read(size)
@@ -71,7 +71,8 @@ def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
 
 
 class Runtime(Protocol):
-    """``name`` is the program with its version; inputs and outputs go by the described net's names, axes as there."""
+    """A program that runs the source; ``name`` has its version. Inputs and outputs have the described net's names and
+    axes."""
 
     name: str
 
@@ -87,12 +88,14 @@ SOURCES = "lstmc.sources"
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """The facts that a file does not record. A source reads those in its ``options``; others are refused.
+    """Facts that a file does not record. A source reads the fields in its ``options``; all other fields are refused.
 
-    ``activation`` is the function of plain RNNs, ``config`` the JSON of a Keras model of which the file has the weights
-    alone, ``weights`` the file of a net's weights. ``shapes`` are those of inputs, or of other values that the file
-    leaves open; ``values`` are of inputs that become constants, each of its shape or one number for all elements.
-    ``recurrent_only`` imports the recurrent layers, and nothing else of the file.
+    - ``activation``: the function of plain RNNs.
+    - ``config``: the JSON of a Keras model, if the file has the weights alone.
+    - ``weights``: the file of a net's weights.
+    - ``shapes``: shapes of inputs, or of other values that the file leaves open.
+    - ``values``: inputs that become constants, as arrays of their shapes or one number for all elements.
+    - ``recurrent_only``: import the recurrent layers, and nothing else of the file.
     """
 
     activation: Literal["tanh", "relu"] | None = None
@@ -105,8 +108,9 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class SourceCheck:
-    """The comparison of a written net with its source in a ``runtime``: one difference an output, or the reason
-    ``not_run``.
+    """The comparison of a written net with its source in a ``runtime``.
+
+    It has the difference of each output, or the reason ``not_run``.
     """
 
     runtime: str
@@ -119,7 +123,7 @@ class SourceCheck:
 
 
 class HostNet(Protocol):
-    """The rest of a net of which the recurrent layers were imported. ``backend``: whose nets can stand in it."""
+    """The rest of a net whose recurrent layers were imported. ``backend``: its nets can replace these layers."""
 
     @property
     def backend(self) -> str: ...
@@ -128,9 +132,9 @@ class HostNet(Protocol):
         """Return the files of the whole net, with the compiled model in the place of its recurrent layers."""
 
     def whole(self) -> SourceNet:
-        """Return all of the net, for backends whose nets cannot stand in it.
+        """Return the whole net, for backends whose nets cannot be a part of it.
 
-        Raises :class:`~lstmc.importers.refusal.RefusedError` with all of it that cannot be expressed.
+        Raises :class:`~lstmc.importers.refusal.RefusedError` with everything that cannot be expressed.
         """
 
     def findings(self, files: Mapping[str, bytes], target: str) -> Sequence[Violation]:
@@ -146,7 +150,8 @@ class HostNet(Protocol):
 
 @dataclass(frozen=True)
 class SourceNet:
-    """An imported net: its description, its format in words, the net around it, and what runs the source, if any."""
+    """An imported net: its description, its format in words, the net around it, and the program that runs the source,
+    if any."""
 
     described: Net
     kind: str
@@ -156,7 +161,7 @@ class SourceNet:
 
 @runtime_checkable
 class NetSource(Protocol):
-    """A format. An entry point of the group names such an object, or a class of it.
+    """A format. An entry point of the group names such an object, or its class.
 
     ``summary`` is the format in words, for lists of formats; ``options`` are the fields of :class:`ImportOptions` that
     it reads.
@@ -180,7 +185,7 @@ class NetSource(Protocol):
 
 
 def net_source(name: str) -> NetSource:
-    """Return an installed source. Raises :class:`~lstmc.errors.PluginError` for one that is not whole."""
+    """Return an installed source. Raises :class:`~lstmc.errors.PluginError` for a malformed source."""
     source = load(SOURCES, name, "source")()
     if not isinstance(source, NetSource):
         actual = f"a {type(source).__name__} without all of that"

@@ -15,7 +15,7 @@ from lstmc.text import brief
 def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
     """Return the exported program of a module in evaluation mode, for example arguments.
 
-    Raises :class:`SourceError` for whatever stops it.
+    Raises :class:`SourceError` for anything that stops the export.
     """
     if any(isinstance(one, torch.nn.utils.rnn.PackedSequence) for one in examples):
         raise SourceError(
@@ -25,9 +25,9 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
     training = module.training
     try:
         with warnings.catch_warnings(), _packed_sequences(torch):
-            warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
+            warnings.simplefilter("ignore")  # warnings of PyTorch's recurrent layers during an export
             return torch.export.export(module.eval(), tuple(examples))
-    except Exception as error:  # of any class: it is raised by the module's own code too
+    except Exception as error:  # the module's code may raise any class
         raise SourceError(
             f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {brief(error)}",
             notes=["call the module on them first; replace branches on their values by one branch"],
@@ -137,7 +137,7 @@ def _packed_sequences(torch: Any) -> Iterator[None]:
     rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
     functions = {rnn.pack_padded_sequence: _pack_padded, rnn.pad_packed_sequence: _pad_packed}
     changes = [
-        # a decorated function has variables of its own, and cannot have other code: it stays
+        # a decorated function has variables, so its code cannot be replaced: it stays
         *((real, "__code__", own.__code__) for real, own in functions.items() if not real.__code__.co_freevars),
         *((layer, "forward", _forward_packed(torch, layer.forward)) for layer in layers),
     ]

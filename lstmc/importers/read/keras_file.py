@@ -1,8 +1,8 @@
 """Keras files read by h5py and json alone: ``.keras``, ``.h5``, and weights with a separate configuration.
 
-The configuration is read as data (JSON of ``to_json``, YAML of Keras 1 and 2); nothing of it is built. In HDF5 only
-plain datasets are read, which lie in the file itself, unlinked and uncompressed: so no content exceeds the file or
-comes from elsewhere. Variable-length texts are checked first, because h5py does not return from some damaged ones.
+The configuration is read as data (JSON of ``to_json``, YAML of Keras 1 and 2), and never built. In HDF5 only plain
+datasets are read, unlinked and uncompressed, inside the file itself: so no content exceeds the file or comes from
+elsewhere. Variable-length texts are checked first, because h5py never returns from some damaged texts.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from lstmc.process.status import limit_memory
 from lstmc.text import brief, whole
 
 CONFIG = Argument("config", "FILE.json")
-SIGNATURE = b"GCOL\x01\0\0\0"  # of a collection, with its version
-HEAD = 16  # bytes: of a collection, and of an object in one
+SIGNATURE = b"GCOL\x01\0\0\0"  # the signature of a collection, with its version
+HEAD = 16  # bytes of a collection's header, and of an object's header
 
 
 def check_heaps(content: bytes | mmap.mmap) -> None:
     """Raise ValueError unless the objects of each global heap collection follow each other to its end.
 
-    After "HDF5 File Format Specification", III.E Global Heap, with lengths of 8 bytes, as h5py writes them. An object
-    numbered 0 is the space that is left; where that says to be of no size, libhdf5 reads it for ever.
+    Format: "HDF5 File Format Specification", III.E Global Heap, with lengths of 8 bytes, as h5py writes them. Object 0
+    is free space; if its size is 0, libhdf5 reads it for ever.
     """
     start = content.find(SIGNATURE)
     while start >= 0:
@@ -52,7 +52,7 @@ def check_heaps(content: bytes | mmap.mmap) -> None:
 
 
 LIMIT = 64 * 2**20  # bytes
-_MOST = 1_000_000  # values, each counted where it stands: YAML lets one stand in many places
+_MOST = 1_000_000  # values, shared values counted each time: YAML allows a value in many places
 
 
 def read_config(origin: str, text: bytes | str) -> Any:
@@ -72,7 +72,7 @@ def _yaml(origin: str, text: bytes | str) -> Any:
     yaml = need("yaml", "PyYAML", "keras", SourceError)
 
     class Plain(yaml.SafeLoader):  # type: ignore[misc, name-defined]
-        """A loader of plain values and of the tuples that Keras wrote."""
+        """A loader of plain values, and of the tuples that Keras wrote."""
 
     Plain.add_constructor(
         "tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node, deep=True)
@@ -88,7 +88,7 @@ def _yaml(origin: str, text: bytes | str) -> Any:
 
 
 def _count(thing: Any, counts: dict[int, int]) -> int:
-    """Return the number of values, with shared ones counted each time; a cycle counts as too many."""
+    """Return the number of values, with shared values counted each time; a cycle counts as too many."""
     if not isinstance(thing, dict | list):
         return 1
     if id(thing) not in counts:
@@ -99,9 +99,9 @@ def _count(thing: Any, counts: dict[int, int]) -> int:
     return counts[id(thing)]
 
 
-_DEEPEST = 32  # groups in groups
-ROOM = 2**28  # bytes that reading may take besides the tensors
-# All that h5py raises for a damaged file.
+_DEEPEST = 32  # the deepest nesting of groups
+ROOM = 2**28  # the most bytes that reading may take besides the tensors
+# The errors that h5py raises for damaged files.
 _DAMAGE = (
     *(OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError),
     *(OverflowError, UnicodeError, MemoryError),

@@ -34,12 +34,12 @@ def load_onnx(path: Path) -> Any:
         model = onnx.load_model_from_string(read_file(path))
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # of protobuf, whose errors are of several kinds and versions
+    except Exception as error:  # protobuf raises errors of several kinds, by version
         raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {brief(error)}") from None
     if not model.graph.node and not model.graph.output:
         raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: it has no graph")
     for value in _texts(model):
-        if isinstance(value, bytes):  # what protobuf gives for a text that is none
+        if isinstance(value, bytes):  # protobuf returns this for bytes that are no text
             raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {brief(value)} is no UTF-8")
     return model
 
@@ -81,7 +81,7 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
         )
 
     def read() -> Array:
-        if tensor.data_type in (10, BFLOAT16):  # their bits, as integers
+        if tensor.data_type in (10, BFLOAT16):  # numbers by their bits, as integers
             return _decoded(tensor, np.asarray(field, np.uint16).tobytes(), shape)
         return np.asarray(field).astype(kind).reshape(shape)
 
@@ -104,7 +104,7 @@ def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | Non
         size_of_file = os.path.getsize(regular(path)) if path.is_relative_to(folder.resolve()) else 0
     except FileNotFoundError:
         raise SourceError(f"{origin}: tensor {name} lies in {brief(entries['location'])}, which is not there") from None
-    except (OSError, ValueError) as error:  # of a name that no file has: too long, or with a NUL in it
+    except (OSError, ValueError) as error:  # the name is impossible: too long, or with a NUL in it
         reason = getattr(error, "strerror", None) or str(error)
         raise SourceError(f"{origin}: tensor {name} lies in {brief(entries['location'])}: {reason}") from None
     if not path.is_relative_to(folder.resolve()):

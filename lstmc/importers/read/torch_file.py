@@ -28,8 +28,8 @@ from lstmc.text import brief
 
 PACKAGE = "extern_modules"  # an entry of every torch.package
 
-# All that zipfile raises for a damaged file; a ValueError among them is of a name that is no text, or of a place
-# before the file's begin.
+# The errors that zipfile raises for damaged files; ValueError is for a name that is no text, or for a place
+# before the beginning of the file.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -58,7 +58,8 @@ def entries(path: Path) -> dict[str, int]:
 
 
 def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
-    """Return one entry. Raises :class:`SourceError` for a compressed one, and for one of more than ``limit`` bytes."""
+    """Return one entry. Raises :class:`SourceError` for a compressed entry, and for an entry of more than ``limit``
+    bytes."""
     with _opened(path) as archive:
         info = archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
@@ -68,7 +69,7 @@ def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
         return archive.read(info)
 
 
-PICKLE_LIMIT = 64 * 2**20  # bytes of the part that says what there is
+PICKLE_LIMIT = 64 * 2**20  # the most bytes of the part that describes the content
 TORCHSCRIPT = "a TorchScript program of PyTorch"
 MAGIC = 0x1950A86A20F9469CFC6C
 _TYPES = {
@@ -89,7 +90,7 @@ _OF_ONE = (  # functions whose result is their first argument
     "torch._utils._rebuild_parameter_with_state",
     "torch.jit._pickle.restore_type_tag",
 )
-Fetch = Callable[[str, int], bytes]  # a storage's key and how many bytes it must have
+Fetch = Callable[[str, int], bytes]  # a storage's key, and the bytes that it must have
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Tensor:
 
 
 def read_torch(path: Path) -> Source:
-    """Read a file of PyTorch. Raises :class:`SourceError` for another, a damaged or an inconsistent file."""
+    """Read a file of PyTorch. Raises :class:`SourceError` for any other, a damaged or an inconsistent file."""
     origin = path.name
     try:
         with path.open("rb") as file:
@@ -198,7 +199,7 @@ def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
 
 
 def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
-    """Return the object of a known PyTorch or Python name; None for others, which stay inert."""
+    """Return the object of a known PyTorch or Python name; None for other names, which stay inert."""
     if what.path == "collections.OrderedDict":
         return {}
     if what.path in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
@@ -257,7 +258,7 @@ def _of_module(module: Built) -> list[tuple[str, Any]]:
 
 
 def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor:
-    """Return a view of a storage as a tensor to read, once its sizes, strides and offset fit the storage."""
+    """Return a view of a storage as a tensor to read, if its sizes, strides and offset fit the storage."""
     shape = checked_shape(origin, name, tensor.shape)
     strides, storage = tensor.strides, tensor.storage
     whole = isinstance(strides, tuple) and len(strides) == len(shape)

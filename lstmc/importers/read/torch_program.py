@@ -1,7 +1,7 @@
 """Files of ``torch.export.save`` (.pt2), read without ``torch.export.load``, which unpickles and evaluates their text.
 
-The graph is JSON, and the weights are raw bytes. Only operators of ``aten``, of which those that read files are
-refused, and arithmetic on sizes become nodes. Described by torch/_export/serde/schema.py.
+The graph is JSON, and the weights are raw bytes. Only operators of ``aten``, except operators that read files, and
+arithmetic on sizes become nodes. Described by torch/_export/serde/schema.py.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _TORCH_TYPES = {
     **dict(zip(_NUMPY_TYPES, _TORCH_NAMES, strict=True)),
     9: "complex32",
     10: "complex64",
-    11: "complex128",  # of values that no known operator has
+    11: "complex128",  # the kinds of values that no known operator has
 }
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "neg")
 }
-_NO_READING = ("from_file",)  # of aten: they open files
+_NO_READING = ("from_file",)  # operators of aten that open files
 _PLAIN = ("as_int", "as_ints", "as_bool", "as_bools", "as_string", "as_strings")
 
 
 def is_program(names: Mapping[str, int]) -> bool:
-    """Return whether a zip file with these entries is one of ``torch.export.save``."""
+    """Return whether a zip file with these entries comes from ``torch.export.save``."""
     return any(name.count("/") == 1 and name.endswith("/archive_format") for name in names)
 
 
 @dataclass(frozen=True)
 class StoredProgram:
-    """A program of a file, with the attributes of a ``torch.export.ExportedProgram`` that are used."""
+    """A program of a file, with the used attributes of a ``torch.export.ExportedProgram``."""
 
     torch: Any
     origin: str
@@ -87,7 +87,7 @@ class StoredProgram:
             fed = tuple(torch.empty(node.meta["val"].shape, dtype=node.meta["val"].dtype) for node in inputs)
             program = torch.export.export(self.module(), fed, dynamic_shapes=(open_axes,))
             program = program.run_decompositions(table)
-        except Exception as error:  # of any class: by each operator
+        except Exception as error:  # an operator may raise any class
             reason = f"PyTorch does not run its graph: {type(error).__name__}: {brief(error)}"
             raise SourceError(f"{self.origin}: {reason}") from None
         signature = self._signature(program.graph_signature, inputs)
@@ -123,7 +123,8 @@ def _stored(signature: Any) -> dict[str, str]:
 
 
 def read_program(torch: Any, path: Path) -> StoredProgram:
-    """Return the program of a file. Raises :class:`SourceError` for a damaged one, or one that has to be unpickled."""
+    """Return the program of a file. Raises :class:`SourceError` for a damaged file, or a file that must be
+    unpickled."""
     try:
         return _Reader(torch, path).program()
     except _Damaged as error:
@@ -146,12 +147,12 @@ def _at(thing: Any, kind: type[T], *path: str) -> T:
 
 
 def _list(thing: Any, kind: type[T], *path: str) -> list[T]:
-    """Return the list at a path of keys, whose elements must be of this kind."""
+    """Return the list at a path of keys; its elements must be of this kind."""
     return [_at(one, kind) for one in _at(thing, list, *path)]
 
 
 def _only(thing: Any) -> tuple[str, Any]:
-    """Return the key and the value of an object that has one."""
+    """Return the key and the value of an object with a single key."""
     if not isinstance(thing, dict) or len(thing) != 1:
         raise _Damaged(f"expected an object with one key, found {brief(thing)}")
     return next(iter(thing.items()))
@@ -169,7 +170,7 @@ _NUMBERS = {
 
 
 def _check_arguments(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Raise :class:`_Damaged` for arguments that are not those of an operator's definition."""
+    """Raise :class:`_Damaged` for arguments that do not fit the operator's definition."""
     defined = {argument.name: argument for argument in target._schema.arguments}
     by_place = [name for name, argument in defined.items() if not argument.kwarg_only]
     given = {**dict(zip(by_place, args, strict=False)), **kwargs}
@@ -266,7 +267,7 @@ class _Reader:
         return self.torch.from_numpy(np.array(tensor.read())).to(self._type(_at(meta, int, "dtype")))
 
     def _sizes(self, sizes: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-        """Return sizes; for a dynamic one the number in the example."""
+        """Return sizes; for a dynamic size, the number in the example."""
         path = ("as_expr", "hint", "as_int")
         return checked_shape(self.origin, "of its graph", [_at(s, int, *path[2 * ("as_int" in s) :]) for s in sizes])
 
@@ -376,7 +377,7 @@ class _Reader:
 
 
 def _symbol(size: Mapping[str, Any]) -> str:
-    """Return the name of an open size; an empty one of one that is computed from such."""
+    """Return the name of an open size; an empty name for a size computed from open sizes."""
     named = re.fullmatch(r"(?:Symbol\(')?(\w{1,40})(?:'[\w=, ]*\))?", _at(size, str, "as_expr", "expr_str"), re.ASCII)
     return "" if named is None else named[1]
 

@@ -1,9 +1,9 @@
 """A reader of pickles that runs no code: an interpreter of the instructions that saved tensors and modules need.
 
-Python's own ``pickle`` calls what the file names. Here a name that is not in a short list becomes an inert
-:class:`Named`, and calling it an inert :class:`Built` that keeps the arguments and the state. Memory is bounded by the
-size of the pickle itself: no instruction here makes more of something than it has read. ``pickle.Unpickler`` with inert
-classes is no replacement: it hashes a key that is a tuple in a million tuples, and overflows the stack of C.
+Python's ``pickle`` calls functions that the file names. Here a name that is not in a short list becomes an inert
+:class:`Named`, and calling it gives an inert :class:`Built` that keeps the arguments and the state. Memory is bounded
+by the size of the pickle: no instruction creates more than it has read. ``pickle.Unpickler`` with inert classes is no
+replacement: it hashes a key that is a tuple in a million tuples, and overflows the stack of C.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from lstmc.text import brief
 
-STEPS = 2_000_000  # instructions of one pickle
-DIGITS = 64  # bytes of one integer
+STEPS = 2_000_000  # the most instructions of a pickle
+DIGITS = 64  # the most bytes of an integer
 
 
 class PickleProblem(ValueError):
@@ -44,7 +44,7 @@ class Built:
     what: Named
     arguments: tuple[Any, ...]
     state: Any = None
-    items: list[Any] = field(default_factory=list)  # of lists that are more than lists
+    items: list[Any] = field(default_factory=list)  # elements of objects that are more than lists
     pairs: dict[Any, Any] = field(default_factory=dict)  # and of dicts
 
 
@@ -66,11 +66,11 @@ def load(stream: BytesIO, rebuild: Rebuild) -> Any:
     """
     machine, operations = _Machine(rebuild), pickletools.genops(stream)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of texts with odd escapes, from pickletools
+        warnings.simplefilter("ignore")  # pickletools raises it for texts with odd escapes
         for _ in range(STEPS):
             try:
                 opcode, argument, _position = next(operations)
-            except ValueError as error:  # of pickletools, for what is no instruction
+            except ValueError as error:  # pickletools raises it for bytes that are no instruction
                 raise PickleProblem(brief(error)) from None
             if opcode.name == "STOP":
                 return machine.pop()
@@ -141,7 +141,7 @@ class _Machine:
         elif name == "BUILD":
             state = self.pop()
             if isinstance(self.top(), Built):
-                self.top().state = state  # of a known object, as an OrderedDict's attributes, nothing is needed
+                self.top().state = state  # a known object, such as an OrderedDict, needs no state
         elif name == "BINPERSID":
             push(Persistent(self.pop()))
         elif name not in ("PROTO", "FRAME"):
@@ -157,7 +157,7 @@ class _Machine:
         return self.stack.pop()
 
     def marked(self) -> list[Any]:
-        """Take everything down to the last mark off the stack."""
+        """Remove everything down to the last mark from the stack, and return it."""
         items: list[Any] = []
         while self.stack and self.stack[-1] is not _MARK:
             items.append(self.stack.pop())
