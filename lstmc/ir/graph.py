@@ -31,7 +31,8 @@ class Ref(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One step of a scan, of which a value of an expanded graph is: the scan's name, and where the step is in time."""
+    """One step of a scan that a value of an expanded graph belongs to: the scan's name, and the step's place in
+    time."""
 
     scan: str
     t: int
@@ -41,11 +42,12 @@ Steps = tuple[Step | None, ...]
 
 
 class Output(NamedTuple):
-    """A result of a graph: the name a caller reads it by, and the value. In a scan's body the name is the user's name
-    of the step's output ('' for the only one), or of the state whose next value it is.
+    """A result of a graph: the name by which a caller reads it, and the value.
 
-    ``carried_to`` is the input of the model that takes this value in the next batch, if one does. ``delay`` is the
-    number of steps by which a result is late: at step t it belongs to the inputs of step t - ``delay``.
+    In a scan's body the name is the user's name of the step's output ('' for a single output), or the name of the state
+    whose next value it is. ``carried_to`` is the input of the model that takes this value in the next batch, if any.
+    ``delay`` is the number of steps by which a result is late: at step t it belongs to the inputs of step t -
+    ``delay``.
     """
 
     name: str
@@ -64,9 +66,9 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Node(Generic[OpT_co]):
-    """One op in a graph. ``names`` names its results, one each; the first is the node's own name.
+    """One op in a graph. ``names`` has a name for each result; the first is the node's name.
 
-    ``steps`` are the steps of scans that the results are of, one each, where unrolling has made any; else it is empty.
+    If unrolling made the node, ``steps`` has the scan's step of each result; otherwise it is empty.
     """
 
     names: tuple[str, ...]
@@ -86,18 +88,18 @@ class Node(Generic[OpT_co]):
 
     @property
     def step(self) -> Step | None:
-        """The step that all results belong to; None for no step, or several, as those of a cut sequence."""
+        """The step that all results belong to; None for no step, or for several, as in a cut sequence."""
         first = self.steps[0] if self.steps else None
         return first if all(step == first for step in self.steps) else None
 
     def of_step(self, out: int) -> Step | None:
-        """The step that one of its results is of."""
+        """Return the step of one of its results."""
         return self.steps[out] if self.steps else None
 
 
 _Slots = dict[str, dict[int, dict[str, int]]]  # producer -> operand slot -> {"out": its output}
 _Producers = dict[str, _Slots]
-_EDGE: dict[int, dict[str, int]] = {}  # the attributes of an edge, by the output it comes from; graphs only read them
+_EDGE: dict[int, dict[str, int]] = {}  # output of the producer -> the attributes of an edge; graphs only read them
 
 
 @cache
@@ -119,7 +121,7 @@ class Graph:
         self.name = name
         self.outputs = outputs
         self._digraph = nx.freeze(digraph)
-        self._operands = {} if operands is None else operands  # of each node whose operands were asked for, or given
+        self._operands = {} if operands is None else operands  # node -> its operands, once they were asked for or given
         # networkx's own dictionaries: at 100 000 nodes its views, one Python call an access, cost more than all else
         self._nodes: dict[str, dict[str, Node]] = digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = digraph._pred  # type: ignore[attr-defined]
@@ -138,7 +140,7 @@ class Graph:
         return self._nodes[name]["node"]
 
     def args(self, name: str) -> tuple[Ref, ...]:
-        """The operands of a node, in slot order."""
+        """Return the operands of a node, in slot order."""
         operands = self._operands.get(name)
         if operands is None:
             operands = self._operands[name] = _operands(self._producers[name])
@@ -152,26 +154,26 @@ class Graph:
         return (ref for node in self for ref in node.refs)
 
     def value_name(self, ref: Ref) -> str:
-        """The name of a value, as the text form and the emitted net show it."""
+        """Return the name of a value, as in the text form and the emitted net."""
         return self.node(ref.node).names[ref.out]
 
     def returning(self, names: Sequence[str]) -> Graph:
-        """The same graph with only these of its outputs."""
+        """Return the same graph with only these outputs."""
         outputs = {output.name: output for output in self.outputs}
         return Graph(self.name, self._digraph, tuple(outputs[name] for name in names), self._operands)
 
     def carrying(self, states: Mapping[str, str]) -> Graph:
-        """The same graph, with inputs that take these outputs at the next step, by names."""
+        """Return the same graph with states: names of inputs, and of the outputs that they take at the next step."""
         takes = {output: Ref(state) for state, output in states.items()}
         outputs = tuple(output._replace(carried_to=takes.get(output.name)) for output in self.outputs)
         return Graph(self.name, self._digraph, outputs, self._operands)
 
     def carried(self) -> dict[str, Output]:
-        """The inputs that take an output's value in the next batch, by name: each with that output."""
+        """Return the inputs that take an output's value in the next batch, by name, with that output."""
         return {output.carried_to.node: output for output in self.outputs if output.carried_to is not None}
 
     def body_args(self) -> tuple[Node, ...]:
-        """The arguments of a scan body, in operand order."""
+        """Return the arguments of a scan body, in operand order."""
         return self._body_args
 
     @cached_property
@@ -189,7 +191,7 @@ class Graph:
         return counts
 
     def needed(self, roots: Iterable[Ref] | None = None) -> set[str]:
-        """The names of the nodes that ``roots`` (the outputs, if not given) depend on."""
+        """Return the names of the nodes that ``roots`` (by default the outputs) depend on."""
         seen = {ref.node for ref in ([output.ref for output in self.outputs] if roots is None else roots)}
         stack = list(seen)
         while stack:
@@ -200,18 +202,19 @@ class Graph:
         return seen
 
     def dependents(self, names: set[str]) -> set[str]:
-        """The names of the nodes that depend on any of ``names``, those included."""
+        """Return the names of the nodes that depend on any of ``names``, and these."""
         reachable = set(names)
         for name in names:
             reachable |= nx.descendants(self._digraph, name)
         return reachable
 
     def beyond_cut(self, nodes: set[str], required: set[str], elements: Mapping[Ref, int]) -> set[str]:
-        """Return the nodes beyond a minimum cut: the ``required`` ones and, of ``nodes``, those that make it smaller.
+        """Return the nodes beyond a minimum cut: the ``required`` nodes, and nodes of ``nodes`` that make the cut
+        smaller.
 
-        The cut is between the operands that no node of ``nodes`` computes and the required nodes, which are among
-        ``nodes``. A value that crosses it counts once, by its number of ``elements``; what is not listed counts none.
-        Of equal cuts it is the one with the fewest nodes beyond.
+        The cut separates the operands that no node of ``nodes`` computes from the required nodes, which are among
+        ``nodes``. A value that crosses it counts once, by its number in ``elements``; a value that is not listed counts
+        nothing. Of equal cuts it is the cut with the fewest nodes beyond.
         """
         before, beyond = 0, 1
         flow: nx.DiGraph[int | str | Ref] = nx.DiGraph()
@@ -261,8 +264,8 @@ MOST_NODES_OPEN = 2**12  # of a graph with open sizes
 class Builder:
     """Builds a graph, node by node; types are inferred, and so checked, as each node is added.
 
-    ``like`` is the graph that is being rebuilt, if there is one: inputs, parameters and arguments are who they are,
-    so their names are kept for them, and other nodes make way.
+    ``like`` is the graph that is being rebuilt, if any. Inputs, parameters and arguments are known by their names, so
+    their names are reserved, and other nodes get other names.
     """
 
     def __init__(self, name: str, like: Graph | None = None) -> None:
@@ -288,7 +291,7 @@ class Builder:
     ) -> tuple[Ref, ...]:
         """Add a node and return its values. A taken name gets a number; ``types`` skips inference (trusted).
 
-        ``steps`` are one for each value, or none.
+        ``steps`` has a step for each value, or is empty.
         """
         if types is None:
             types = op.infer(*[self.type(ref) for ref in operands])
@@ -317,7 +320,7 @@ class Builder:
         operand, but five times as fast; equal edges share their attributes.
         """
         name = node.name
-        if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx refuses, or makes a place
+        if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx raises, or adds a node
             self._digraph.add_node(name, node=node)
             for slot, ref in enumerate(operands):
                 self._digraph.add_edge(ref.node, name, key=slot, out=ref.out)
@@ -334,11 +337,11 @@ class Builder:
             edges[slot] = _EDGE.setdefault(out, {"out": out})
 
     def copy(self, node: Node, operands: Sequence[Ref], op: Op | None = None) -> tuple[Ref, ...]:
-        """Add a node like ``node`` of another graph, on these operands; with another ``op``, if one is given."""
+        """Add a node like ``node`` of another graph, on these operands, with another ``op`` if one is given."""
         return self.add(op or node.op, *operands, names=node.names, loc=node.loc, steps=node.steps)
 
     def of_step(self, ref: Ref) -> Step | None:
-        """The step that a value is of."""
+        """Return the step that a value belongs to."""
         return self.node(ref.node).of_step(ref.out)
 
     def _unique(self, base: str, kept: frozenset[str]) -> str:
@@ -367,7 +370,7 @@ class Builder:
         return self._operands[name]
 
     def finish(self, outputs: Iterable[tuple[str, Ref] | Output]) -> Graph:
-        """The finished, frozen graph."""
+        """Return the finished, frozen graph."""
         self._finished = True
         return Graph(self.name, self._digraph, tuple(Output(*output) for output in outputs), self._operands)
 
@@ -379,7 +382,7 @@ def _operands(producers: _Slots) -> tuple[Ref, ...]:
 
 
 def topological_order(before: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return names, each after those ``before`` it, and otherwise in the order that they have."""
+    """Return names so that each follows the names ``before`` it, and in the given order otherwise."""
     position = {name: at for at, name in enumerate(before)}
     order: nx.DiGraph[str] = nx.DiGraph()
     order.add_nodes_from(before)

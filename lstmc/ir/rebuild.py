@@ -1,9 +1,9 @@
-"""Build a graph from another one: copy, replace or omit nodes in order; reshape values; compute on values; weights.
+"""Build a graph from another graph: copy, replace or omit nodes in order; reshape values; compute on values; weights.
 
-Weights are graph too: blobs that a pass packs, cuts or negates are computed from the user's parameters. Only ops that
-move elements, or change every sign, may stand between a parameter and a blob: so training the blob is training the
-parameter, and the parameter can be read back from the trained blob exactly. In a net that is not trained a blob may be
-any function of parameters, marked as :class:`~lstmc.ops.Precomputed`; they are not read back from it.
+Weights are part of the graph: blobs that a pass packs, cuts or negates are computed from the user's parameters. Only
+ops that move elements, or change every sign, may stand between a parameter and a blob: so training the blob is training
+the parameter, and the parameter can be read back from the trained blob exactly. In a net that is not trained a blob may
+be any function of parameters, marked as :class:`~lstmc.ops.Precomputed`; they are not read back from it.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ __all__ = [
 
 
 class Rebuild:
-    """A graph under construction from another one, node by node, and the map from old values to new ones.
+    """A graph under construction from another graph, node by node, and the map from old values to new values.
 
-    ``builder`` takes the new nodes; ``new`` has the new value for each old one that has one.
+    ``builder`` takes the new nodes; ``new`` maps each old value that was put to its new value.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -83,12 +83,12 @@ class Rebuild:
             self.new[Ref(node.name, out)] = ref
 
     def finish(self, outputs: Iterable[Output] | None = None) -> Graph:
-        """The new graph, with the old one's outputs or with these of the old one's values."""
+        """Return the new graph, with the old outputs or with these old values as outputs."""
         return self.builder.finish(renewed(self.graph.outputs if outputs is None else outputs, self.new))
 
 
 def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
-    """Return the outputs for the new values. Where an input is gone, nothing is carried to it."""
+    """Return the outputs for the new values. Nothing is carried to an input that is gone."""
     return [
         output._replace(ref=new[output.ref], carried_to=new.get(output.carried_to) if output.carried_to else None)
         for output in outputs
@@ -96,9 +96,10 @@ def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
 
 
 def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, str] | None = None) -> Graph:
-    """The same graph with values called by ``names``, which are all different, and by ``others``, which get numbers.
+    """Return the same graph with values renamed by ``names``, which are all different, and by ``others``, which get
+    numbers.
 
-    Leaves keep their names, and values whose names are taken by them or by ``names`` get numbers too.
+    Leaves keep their names, and values whose names are taken by leaves or by ``names`` get numbers too.
     """
     leaves = {node.name for node in graph if isinstance(node.op, Leaf)}
     exact = {ref: name for ref, name in names.items() if ref.node not in leaves and name not in leaves}
@@ -130,10 +131,10 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
 def reshaped(
     b: Builder, ref: Ref, op: Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
 ) -> Ref:
-    """Return the value in the shape of ``op``: itself or the value that it reshapes, if that has the shape; else one
+    """Return the value in the shape of ``op``: the value, or the value that it reshapes, if one has the shape; else one
     ``op``.
 
-    Reshapes of other kinds than ``op``, such as a view that is the host's, are left alone.
+    Reshapes of other kinds than ``op``, such as a view of the host, stay.
     """
     source = reshape_source(b, ref, type(op))
     for candidate in (ref, source):
@@ -150,7 +151,7 @@ def reshape_source(b: Graph | Builder, ref: Ref, kind: type[Reshape] = Reshape) 
 
 
 def broadcast(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
-    """The value broadcast to a shape of as many axes, or more in front: its axes of 1 are tiled."""
+    """Return the value broadcast to a shape of as many axes, or more axes in front: its axes of 1 are tiled."""
     own = b.type(ref).shape
     if len(own) < len(shape):
         own = (1,) * (len(shape) - len(own)) + own
@@ -220,7 +221,8 @@ def is_weight_op(op: Op) -> bool:
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
-    """Return whether a value is a parameter, precomputed, a weight argument of a body, or a weight op of such."""
+    """Return whether a value is a parameter, precomputed, a weight argument of a body, or a weight op of such
+    values."""
     op = graph.node(ref.node).op
     if isinstance(op, Arg):
         return op.role == "weight"
@@ -232,10 +234,10 @@ def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
 def computed_from_parameters(
     graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = (), constants: bool = False
 ) -> bool:
-    """Return whether values are computed from parameters (or their stand-ins) and constants alone; from ``constants``
-    without any parameter too, if that is asked for.
+    """Return whether values are computed from parameters (or their stand-ins) and constants alone.
 
-    It walks to the leaves, or to values that are ``known`` to be so.
+    With ``constants``, constants without any parameter count too. The walk ends at leaves, and at values ``known`` to
+    be so.
     """
     seen, stack, parameters = set(refs), list(refs), constants
     while stack:
@@ -253,13 +255,14 @@ def computed_from_parameters(
 
 
 def precomputed_nodes(graph: Graph) -> set[str]:
-    """The nodes that compute weights from parameters, once; those that mark them among them."""
+    """Return the nodes that compute weights from parameters once, with the nodes that mark them."""
     marked = [Ref(node.name) for node in graph if isinstance(node.op, Precomputed)]
     return {name for name in graph.needed(marked) if not isinstance(graph.node(name).op, Param)}
 
 
 def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
-    """The sub-graph of a model that computes ``blobs`` from its parameters; outputs are named as the values are."""
+    """Return the sub-graph of a model that computes ``blobs`` from its parameters; outputs have the names of the
+    values."""
     roots = list(dict.fromkeys(blobs))
     needed = graph.needed(roots)
     rebuild = Rebuild(graph)

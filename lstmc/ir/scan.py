@@ -1,6 +1,5 @@
-"""The only loop: an op that owns the graph of one step; ops over time; and the analyses that go through loops.
-
-These are dependences, paths of gradients, and work.
+"""The only loop: an op that owns the graph of one step; ops over time; and analyses that go through loops: dependences,
+paths of gradients, and work.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ T = TypeVar("T")
 
 
 class Rounding(Protocol):
-    """The arithmetic of a device: the numbers that a node reads, and those that are stored of what it computes."""
+    """The arithmetic of a device: the numbers that a node reads, and the stored numbers of its results."""
 
     def operands(self, graph: Graph, node: Node, args: Sequence[Array], /) -> Sequence[Array]: ...
 
@@ -49,16 +48,16 @@ class Rounding(Protocol):
 
 @dataclass(frozen=True)
 class Scan(Op):
-    """Run ``body`` for ``length`` steps, each step's next states being the following step's states.
+    """Run ``body`` for ``length`` steps; the next states of a step are the states of the following step.
 
-    Operands are the body's arguments in order: an ``x`` argument [...] takes a sequence [T, ...]; a ``state``
-    takes its initial value; ``static`` and ``weight`` take the value all steps see. The body's outputs are the
-    step's outputs, then the next states in the order of the state arguments, each called as the user wrote it: the
-    only output may have no name, and a state that of an output. Results: each step output stacked to [T, ...], then
-    the last states. ``reverse`` runs from the last step to the first; results keep their places in time. ``first``,
-    if there is one, is what the body amounts to at the step that runs first. Where the time axis is ``kept``, an
-    ``x`` argument is [1, ...] and takes [T, ...], and so with step outputs. One that is ``inside`` a step runs along
-    another axis than time, such as the bands of a frame.
+    Operands are the body's arguments in order: an ``x`` argument [...] takes a sequence [T, ...]; a ``state`` takes its
+    initial value; ``static`` and ``weight`` take the value all steps see. The body's outputs are the step's outputs,
+    then the next states in the order of the state arguments, under the user's names: a single output may have no name,
+    and a state may have the name of an output. Results: each step output stacked to [T, ...], then the last states.
+    ``reverse`` runs from the last step to the first; results keep their places in time. ``first``, if given, replaces
+    the body at the step that runs first. With ``kept`` the steps keep the time axis: an ``x`` argument is [1, ...] and
+    takes [T, ...], and so are step outputs. With ``inside`` the scan is part of a step, and runs along another axis
+    than time, such as the bands of a frame.
 
     Its meaning is in ``lstmc/interp.py``.
     """
@@ -83,7 +82,7 @@ class Scan(Op):
         return op.role
 
     def of_role(self, role: ops.Role, values: Sequence[T]) -> list[T]:
-        """Return those of the operands' ``values`` that have this role."""
+        """Return the operands' ``values`` that have this role."""
         return [value for i, value in enumerate(values) if self.role(i) == role]
 
     @property
@@ -96,7 +95,7 @@ class Scan(Op):
 
     @property
     def rounding(self) -> Rounding | None:
-        """The arithmetic of its steps, where that is not exact."""
+        """The arithmetic of its steps, if that is not exact."""
         return None
 
     @property
@@ -144,7 +143,7 @@ class Scan(Op):
 
 
 def node_count(graph: Graph) -> int:
-    """The nodes of a graph, with those in the bodies of its scans."""
+    """Return the number of nodes of a graph, with the nodes in the bodies of its scans."""
     bodies = [body for node in graph if isinstance(node.op, Scan) for body in node.op.bodies]
     return len(graph) + sum(map(node_count, bodies))
 
@@ -154,13 +153,14 @@ def is_step(graph: Graph) -> bool:
     return bool(graph.carried()) and all(node.op.inside for node in graph if isinstance(node.op, Scan))
 
 
-Places = Sequence[int | None]  # the place of an axis in each value, None where one lacks it
+Places = Sequence[int | None]  # the place of an axis in each value, None for a value without it
 
 
 def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along | None:
-    """Return the rule of ``op`` for the axis that its operands have at ``places``, if it keeps its elements apart.
+    """Return the rule of ``op`` for the axis that its operands have at ``places``, if the op treats its elements
+    separately.
 
-    An operand without a place has the same value for all elements: by the rule, it lacks the axis, or has one element.
+    An operand without a place has the same value for all elements: it lacks the axis, or has one element.
     """
     slot = next((slot for slot, place in enumerate(places) if place is not None), None)
     along = None if slot is None else op.along(slot, places[slot], *operands)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along |
 
 
 def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int | None]:
-    """Return the places in the operands of an axis that all results have there; of none where it is of no operand."""
+    """Return the places in the operands of an axis that all results have at ``axis``; empty if no operand has it."""
     for slot, type_ in enumerate(operands):
         for place in range(type_.rank):
             along = op.along(slot, place, *operands)
@@ -185,7 +185,8 @@ def places_of(op: Op, axis: int, operands: Sequence[TensorType]) -> Sequence[int
 
 
 def op_of_all(op: Op, size: int, operands: Sequence[TensorType], places: Places) -> tuple[Op, tuple[int, ...]] | None:
-    """Return the op for operands with an axis of ``size`` more at ``places``, and the places of it in the results."""
+    """Return the op for operands with one more axis of ``size`` at ``places``, and the places of that axis in the
+    results."""
     types = [t if place is None else _with(t, place, size) for t, place in zip(operands, places, strict=True)]
     for wide in op.wider(size):
         try:
@@ -205,25 +206,26 @@ def _with(type_: TensorType, axis: int, size: int) -> TensorType:
 
 
 def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """``op`` for all steps at once, if that has just the results of the steps; operand types are those of a step."""
+    """Return ``op`` for all steps at once, if that has exactly the results of the steps; operand types are of one
+    step."""
     wide = op_of_all(op, steps, operands, [0 if m else None for m in mapped])
     return wide[0] if wide is not None and not any(wide[1]) else None
 
 
 def over_steps(step: TensorType, steps: int) -> TensorType:
-    """The type of a sequence of ``steps``."""
+    """Return the type of a sequence of ``steps``."""
     return TensorType((steps, *step.shape), step.dtype)
 
 
 def of_step(sequence: TensorType) -> TensorType:
-    """The type of a step of a sequence."""
+    """Return the type of a step of a sequence."""
     return TensorType(sequence.shape[1:], sequence.dtype)
 
 
 def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """The op of one step that is ``op`` for all of them; None if ``op`` mixes steps, or has no such form.
+    """Return the op of one step that is ``op`` for all steps; None if ``op`` mixes steps, or has no such form.
 
-    Operand types are those of sequences: the ``mapped`` operands and the results have a leading axis of time.
+    Operand types are of sequences: the ``mapped`` operands and the results have a leading axis of time.
     """
     places = [0 if m else None for m in mapped]
     if any(m and not t.rank for t, m in zip(operands, mapped, strict=True)):
@@ -239,9 +241,9 @@ def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -
 
 
 def values_over_time(graph: Graph) -> set[Ref]:
-    """The values that have an axis of time, first: found from what scans read and give, both ways along ops."""
+    """Return the values whose first axis is time: the sequences of scans, and values connected with them by ops."""
     over_time: set[Ref] = set()
-    along: list[set[Ref]] = []  # the values of a node that have such an axis, or none of them has
+    along: list[set[Ref]] = []  # values of a node that all have such an axis, or all lack it
     for node in graph:
         refs = set(node.refs)
         if isinstance(node.op, Scan) and node.op.inside:
@@ -261,9 +263,9 @@ def values_over_time(graph: Graph) -> set[Ref]:
 
 
 def _carriers(graph: Graph, node: Node) -> set[Ref]:
-    """Return the operands that the time axis of a result comes from: the op has a form for one step of them.
+    """Return the operands that the time axis of a result comes from, if the op has a form for one step of them.
 
-    A parameter passes none on, whatever its shape; beside a sequence it may have a value for each step.
+    A parameter is none of them, whatever its shape; next to a sequence it may have a value for each step.
     """
     args = graph.args(node.name)
     types = [graph.type(ref) for ref in args]
@@ -293,9 +295,10 @@ def differentiable_outputs(graph: Graph) -> tuple[str, ...]:
 
 
 def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ...]:
-    """Return the inputs of a graph that have a gradient of ``outputs``.
+    """Return the inputs of a graph for which ``outputs`` have a gradient.
 
-    Not so one that an op on the way does not differentiate by, such as indices and labels: Caffe would abort.
+    An input is left out if an op on the way does not differentiate by it, such as indices and labels: Caffe would
+    abort.
     """
     names = set(outputs)
     stopped = _stopped(graph, [output.ref for output in graph.outputs if output.name in names])
@@ -318,8 +321,9 @@ def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
 
 
 def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
-    """Return the operands of a scan whose gradient an op in its body stops, at the same step or a later one; ``read``
-    are the results that something reads.
+    """Return the operands of a scan whose gradient an op in its body stops, at the same step or a later step.
+
+    ``read`` are the results that something reads.
     """
     states = [slot for slot in range(len(scan.body.body_args())) if scan.role(slot) == "state"]
     results = list(enumerate(states, len(scan.step_outputs)))
@@ -356,8 +360,9 @@ def depending(
 ) -> set[Ref]:
     """Return the values that depend on a node for which ``starts`` is true, or on one of these ``leaves``.
 
-    Inside a scan an argument depends on what its operand does, a state also on the states before it; a last state on
-    its first value too. ``visit`` gets each graph with its dependent values, bodies before the graphs around them.
+    Inside a scan an argument depends on the nodes that its operand depends on, a state also on the states before it; a
+    last state depends on its first value too. ``visit`` gets each graph with its dependent values, bodies before the
+    graphs around them.
     """
     values: set[Ref] = set()
     for node in graph:

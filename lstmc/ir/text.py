@@ -50,7 +50,7 @@ _CALLED: dict[str, Callable[..., Any]] = {kind.name: kind for kind in (*DOMAINS,
 
 
 def print_graph(graph: Graph) -> str:
-    """The text of a graph, ending in a newline."""
+    """Return the text of a graph, ending in a newline."""
     return "\n".join(_graph_lines(graph, "graph")) + "\n"
 
 
@@ -72,7 +72,7 @@ def _returned(graph: Graph) -> Iterator[str]:
 
 
 def print_node(graph: Graph, node: Node) -> str:
-    """One node's first line, without its place."""
+    """Return the first line of a node, without its place."""
     names = ", ".join(f"%{name}" for name in node.names)
     types = ", ".join(map(str, node.types))
     parts = [f"%{graph.value_name(ref)}" for ref in graph.args(node.name)] + list(_attributes(node.op))
@@ -94,7 +94,7 @@ def _node_lines(graph: Graph, node: Node) -> Iterator[str]:
 
 
 def _next_states(graph: Graph) -> range:
-    """Return the indices of a graph's results that are next states: the last ones, one for each state."""
+    """Return the indices of a graph's results that are next states: the last results, one for each state."""
     states = sum(isinstance(arg.op, Arg) and arg.op.role == "state" for arg in graph.body_args())
     return range(max(0, len(graph.outputs) - states), len(graph.outputs))
 
@@ -106,7 +106,7 @@ def _step_texts(node: Node) -> list[str]:
 
 @cache
 def _fields(op: type[Op]) -> dict[str, Any]:
-    """The names of an op's attributes, and their defaults: MISSING where there is none."""
+    """Return the names of an op's attributes, and their defaults: MISSING for an attribute without a default."""
     return {field.name: field.default for field in fields(op)}
 
 
@@ -120,9 +120,10 @@ def _attributes(op: Op) -> Iterator[str]:
 
 
 def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
-    """The graph that ``text`` prints. Its ops are those of installed dialects, and ``ops``, which no dialect has.
+    """Return the graph that ``text`` prints.
 
-    Raises :class:`ParseError` with the line's number and text, :class:`PluginError` where a dialect does not load.
+    Its ops are the ops of installed dialects, and ``ops``, which belong to no dialect. Raises :class:`ParseError` with
+    the line's number and text, and :class:`PluginError` if a dialect does not load.
     """
     classes: tuple[type[Op], ...] = (Scan, *ops)
     return _Parser(text, {op.name: op for op in classes}).whole()
@@ -131,12 +132,12 @@ def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
 class _Parser:
     def __init__(self, text: str, ops: dict[str, type[Op]]) -> None:
         lines = [*text.splitlines(), "the end of the text"]
-        # the number of each line that says something, and the line
+        # the lines that are not empty, with their numbers
         kept = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
         self.numbers, self.lines = [n for n, _ in kept], [line for _, line in kept]
         self.at = 0
         self.ops = ops
-        self.missing = set(dialects())  # of which no op has been met yet
+        self.missing = set(dialects())  # dialects without an op so far
 
     def whole(self) -> Graph:
         graph = self.graph("graph")
@@ -253,7 +254,7 @@ class _Parser:
 
 
 def parse_filler(text: str) -> Filler:
-    """The filler that ``text`` prints: ``uniform(-0.1, 0.1)``. Raises :class:`ParseError` for anything else."""
+    """Return the filler that ``text`` prints: ``uniform(-0.1, 0.1)``. Raises :class:`ParseError` for any other text."""
     try:
         filler = _literal(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, TypeError, DslError):
@@ -273,7 +274,7 @@ def _attribute_values(text: str) -> dict[str, Any]:
 
 
 _SHORT = 200  # characters
-_short_values = lru_cache(maxsize=1024)(_attribute_values)  # nodes say the same, and Python's parser takes long
+_short_values = lru_cache(maxsize=1024)(_attribute_values)  # nodes repeat the same texts, and Python's parser is slow
 
 
 def _literal(node: ast.expr) -> Any:
@@ -291,7 +292,7 @@ def _parse_type(text: str) -> TensorType:
 
 
 def _parse_steps(text: str | None) -> Steps | None:
-    """The steps that stand after ``@``, () where nothing does; None for a text that is none."""
+    """Return the steps after ``@``, () if there are none; None for a malformed text."""
     steps: list[Step | None] = []
     for item in text.split(", ") if text else ():
         match = _STEP.fullmatch(item)

@@ -20,7 +20,7 @@ __all__ = ["Stage", "verify"]
 class Stage(Enum):
     """The three stages of a model graph."""
 
-    MODEL = "model"  # scans, and ops of any dialect that are no backend's
+    MODEL = "model"  # scans, and ops of any dialect that belong to no backend
     LEGAL = "legal"  # the same, but only a backend's ops, parameters and scans
     EXPANDED = "expanded"  # every step's nodes, parameters shared by being the same node; scans of backends with loops
 
@@ -28,9 +28,9 @@ class Stage(Enum):
 def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] | None = None) -> None:
     """Raise :class:`VerifyError` unless ``graph`` is well formed and legal at ``stage``.
 
-    ``legal`` are the ops allowed besides parameters and scans, and Scan itself where they stay in an expanded graph;
-    with some of a backend's, all of that backend's. Without
-    it they are all that have a name of their own and belong to no backend.
+    ``legal`` are the ops allowed besides parameters and scans, with Scan itself if scans stay in an expanded graph;
+    some ops of a backend allow all ops of that backend. Without ``legal``, all ops with a name that belong to no
+    backend are allowed.
     """
     _verify_graph(graph, Legality(stage, None if legal is None else tuple(legal)), stage)
     names = [output.name for output in graph.outputs]
@@ -57,14 +57,14 @@ class Legality:
         if self.inside and issubclass(op, Input):
             return False
         if self.ops is None:
-            return not op.backend and "name" in vars(op)  # a class that derives from an op without one is none
+            return not op.backend and "name" in vars(op)  # a class without a name of its own is no op
         return op in self.ops or (op.backend != "" and any(op.backend == other.backend for other in self.ops))
 
 
 def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
     graph.check_structure()
     seen: set[str] = set()
-    # steps of one scan share their ops and types as objects, so what is inferred once holds for all of them
+    # steps of one scan share their ops and types as objects, so one inference holds for all steps
     inferred: dict[tuple[int, ...], Types] = {}
     holds = cache(legal.holds)
     precomputed = precomputed_nodes(graph)
@@ -85,7 +85,7 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
         if isinstance(node.op, Precomputed) and not computed_from_parameters(
             graph,
             *graph.args(node.name),
-            constants=True,  # of a parameter times zero only the zero is left
+            constants=True,  # a parameter times zero leaves only the zero
         ):
             raise _at(graph, node, "a precomputed value must depend on parameters and constants alone")
         if isinstance(node.op, Scan):
@@ -135,7 +135,7 @@ def _verify_types(graph: Graph, node: Node, inferred_by_key: dict[tuple[int, ...
 def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
     if scan.length < 1:
         raise VerifyError(f"scan of {scan.body.name}: length must be at least 1, found {scan.length}")
-    inside = Legality(Stage.MODEL, None) if scan.backend else legal  # a backend's own scan has a model's step in itself
+    inside = Legality(Stage.MODEL, None) if scan.backend else legal  # its body is a step of a model
     for body in scan.bodies:
         _verify_graph(body, replace(inside, inside=True), stage)
     if len(scan.body.outputs) < scan.states:

@@ -1,4 +1,5 @@
-"""Quantisers of readers: calibration by steps of real streams with true states, and the net quantised and run."""
+"""Quantisers of readers: calibration by steps of real streams with true states; the quantised net, run in the
+reader."""
 
 from __future__ import annotations
 
@@ -25,18 +26,19 @@ from lstmc.ops import Array
 from lstmc.process.status import report_activity
 from lstmc.text import nearest_or_all
 
-MOST_SEQUENCES = 16  # from which steps are taken
+MOST_SEQUENCES = 16  # sequences from which steps are taken
 PROGRAM = "quantize.py"
-STEPS = "steps"  # the folder of files that have a step each
+STEPS = "steps"  # the folder of files with one step each
 _RECIPES = text_templates(__package__, "recipes")
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Steps of a net: for each the blobs to feed, by their names in the net, in the net's order.
+    """Steps of a net: for each step the blobs to feed, by their names in the net, in the net's order.
 
-    ``net`` is what the names of its files begin with, ``ranges`` has the range of each blob. ``states`` has for each
-    blob that takes a state the one that gives the next, ``reads`` for each layer the first blob that it reads.
+    ``net`` is the first part of the names of its files; ``ranges`` has the range of each blob. ``states`` maps each
+    blob that takes a state to the blob that gives its next value; ``reads`` maps each layer to the first blob that it
+    reads.
     """
 
     net: str
@@ -49,8 +51,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A quantiser's form of calibration: the target of its nets, the numbers that it makes, and its files from
-    samples."""
+    """The calibration of a quantiser: the target of its nets, its numbers, and its files made from samples."""
 
     target: str
     numbers: str
@@ -77,8 +78,9 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
 
 
 def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the arrays that a net is fed over whole sequences, inputs [S, T, ...] and initial states [S, ...] by blob,
-    and its exact outputs [S, T, ...] by name.
+    """Return the arrays that a net is fed over whole sequences, and its exact outputs.
+
+    Inputs [S, T, ...] and initial states [S, ...] are by blob, outputs [S, T, ...] by name.
     """
     fed: dict[str, list[Array]] = {name: [] for name in net.fed}
     exact: dict[str, list[Array]] = {name: [] for name in net.outputs}
@@ -113,10 +115,10 @@ def _steps(runner: StepRunner, sequences: Sequences, chosen: Sequence[int]) -> I
 
 @dataclass(frozen=True)
 class WrittenStep:
-    """A net of one step and one sequence as it is written, beside the same net in the interpreter.
+    """A net of one step and one sequence as it is written, and the same net in the interpreter.
 
-    ``fed`` has the blobs that it takes, in the net's order, ``states`` for each that takes a state the blob that gives
-    the next, all by their names in the net; ``outputs`` the blob of each output.
+    ``fed`` has the blobs that it takes, in the net's order. ``states`` maps each blob that takes a state to the blob
+    that gives its next value, by their names in the net. ``outputs`` has the blob of each output.
     """
 
     name: str
@@ -133,7 +135,7 @@ class WrittenStep:
     ) -> WrittenStep:
         """Return a net with its layers; ``places`` has the blobs of each input and output by its name.
 
-        Raises :class:`BackendError` for an output that is several blobs.
+        Raises :class:`BackendError` for an output that consists of several blobs.
         """
         graph = runner.graph
         named = _named(graph)
@@ -195,7 +197,7 @@ def _tpu_mlir(samples: Samples) -> dict[str, bytes]:
     lines, least = ["# op_name    threshold    min    max"], read_device("tpu-mlir-int8").values.least
     lines += [
         " ".join([blob, *map(np.format_float_positional, (max(each.magnitude, least), each.least, each.greatest))])
-        for blob, each in samples.ranges.items()  # of 1e-5 it would read 1
+        for blob, each in samples.ranges.items()  # it would read 1e-5 as 1
     ]
     table = "\n".join([*lines, ""]).encode()
     return {"calibration_table.txt": table, PROGRAM: _rendered("tpu-mlir", samples), **files}
@@ -217,15 +219,15 @@ CALIBRATIONS: Mapping[str, Calibration] = {
 
 
 def calibration_for(name: str) -> Calibration:
-    """Return the form of a quantiser. Raises :class:`BackendError` for an unknown one."""
+    """Return the calibration of a quantiser. Raises :class:`BackendError` for an unknown quantiser."""
     if name not in CALIBRATIONS:
         argument, listed = Argument("quantiser", name), nearest_or_all(name, CALIBRATIONS, "available")
         raise BackendError(f"{argument}: unknown quantiser{listed}", arguments=(argument,))
     return CALIBRATIONS[name]
 
 
-READER_SEQUENCES = 4  # that a reader runs: some take a tenth of a second a step
-LINES = 6  # of what a failed program printed
+READER_SEQUENCES = 4  # the most steps that a reader runs: some take a tenth of a second a step
+LINES = 6  # the most characters of a failed program's output that are shown
 
 
 @dataclass(frozen=True)
@@ -239,10 +241,10 @@ class Interpreter:
 def run_quantised(
     files: Mapping[str, bytes], interpreter: Interpreter, options: Sequence[str], fed: Mapping[str, Array], title: str
 ) -> dict[str, Array]:
-    """Return the outputs [S, T, ...] of a net, by blob, that its quantizer makes and runs in the reader.
+    """Return the outputs [S, T, ...], by blob, of a net that its quantiser makes and runs in the reader.
 
-    ``files`` are those of a calibration, ``fed`` as of :func:`~lstmc.numerics.calibration.take_streams`. Raises
-    :class:`BackendError` with what the program printed where it fails.
+    ``files`` are the files of a calibration, ``fed`` the arrays of :func:`~lstmc.numerics.calibration.take_streams`.
+    Raises :class:`BackendError` with the program's output if it fails.
     """
     with tempfile.TemporaryDirectory(prefix="lstmc-") as name:
         folder = Path(name)
@@ -272,7 +274,7 @@ def run_quantised(
 def reader_outputs(
     given: Mapping[str, Array], exact: Mapping[str, Array], predicted: Mapping[str, float]
 ) -> tuple[ReaderOutput, ...]:
-    """Return the errors of a reader's outputs, arrays [S, T, ...] by name, against those of float32."""
+    """Return the errors of a reader's outputs, arrays [S, T, ...] by name, against the float32 outputs."""
     compared = []
     for name, truth in exact.items():
         numbers = given[name].reshape(truth.shape).astype(np.float64)

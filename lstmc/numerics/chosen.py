@@ -1,4 +1,4 @@
-"""The integers of a net of one step: the measured range of each value, and the arithmetic of a device with them."""
+"""The integers of a net of one step: measured ranges, and a device's arithmetic with them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class _RangesFile:
 
 
 def read_limits(path: str | Path, backend: str) -> dict[str, Range]:
-    """Return the least and the greatest of each value by name, from a file that ``lstmc numbers ranges`` wrote.
+    """Return the least and the greatest number of each value by name, from a file of ``lstmc numbers ranges``.
 
-    Raises :class:`BackendError` for a file that is none; ``backend`` is the one whose net has the values.
+    Raises :class:`BackendError` for any other file; ``backend`` is the backend whose net has the values.
     """
     try:
         values = read_json(Path(path), _RangesFile).values
@@ -44,12 +44,12 @@ def read_limits(path: str | Path, backend: str) -> dict[str, Range]:
 
 
 def integer_rounding(device: Device, *given: Any) -> IntegerRounding:
-    """Return the arithmetic of a device of integers: of TFLite's kernels, or lstmc's own."""
+    """Return the arithmetic of a device of integers: TFLite's kernels, or lstmc's own."""
     return (TfliteRounding if device.kernels else IntegerRounding)(device, *given)
 
 
 def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range]) -> IntegerRounding:
-    """Return the arithmetic of a compiled net of one step, whose values have these limits by name."""
+    """Return the arithmetic of a compiled net of one step; ``limits`` are the ranges of its values by name."""
     graph = compiled.expanded
     refs = [Ref(node.name, out) for node in graph for out in range(len(node.types))]
     ranges = {ref: limits[name] for ref in refs if (name := graph.value_name(ref)) in limits}

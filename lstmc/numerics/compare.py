@@ -37,7 +37,7 @@ FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
 class Off:
     """The first layer with an error: its step, its size, and its likely cause.
 
-    ``unseen`` are blobs that the layer depends on and the device did not give: the mistake may be before them.
+    ``unseen`` are blobs that the layer depends on and that the device did not give: the mistake may be before them.
     """
 
     layer: str
@@ -67,7 +67,8 @@ def read(path: Path) -> dict[str, Array]:
 def compare(
     net: Mapping[str, Any], golden: Mapping[str, Array], device: Mapping[str, Array], tolerance: float = 1e-3
 ) -> Off | None:
-    """Return the first layer that is off, in the order of steps and of layers; None if all is within the tolerance."""
+    """Return the first wrong layer, in the order of steps and of layers; None if all layers are within the
+    tolerance."""
     layers = net["layers"]
     common = [(layer, blob) for layer in layers for blob in layer["writes"] if blob in device and blob in golden]
     for layer, blob in common:
@@ -92,7 +93,7 @@ def _error(golden: Array, device: Array, step: int) -> float:
 def _unseen(
     layers: Sequence[Mapping[str, Any]], layer: Mapping[str, Any], device: Mapping[str, Array]
 ) -> tuple[str, ...]:
-    """Return the blobs that a layer depends on, up to those that the device gave."""
+    """Return the missing blobs that a layer depends on, back to the blobs that the device gave."""
     writers = {blob: each for each in layers for blob in each["writes"]}
     unseen: dict[str, None] = {}
     waiting = [blob for blob in layer["reads"] if blob not in device]
@@ -125,7 +126,7 @@ def _mistake(
     if state:
         return state
     good = _good_steps(layer, golden, device, step, count, tolerance)
-    g, d = g[good], d[good]  # steps whose operands are right: what is off there is of this layer
+    g, d = g[good], d[good]  # steps whose operands are right: an error there comes from this layer
     read = [golden[name][:count][good].astype(np.float64) for name in layer["reads"] if name in golden]
     for mistake in (*_orders(g, d, same), *_values(g, d, same, size), *_of_time(golden[blob], device[blob], same)):
         return mistake
@@ -147,10 +148,10 @@ def _good_steps(
     count: int,
     tolerance: float,
 ) -> list[int]:
-    """Return the steps at which all that a layer reads is right, as far as it is known; the step itself at least."""
+    """Return the steps at which all known operands of a layer are right; at least the step itself."""
     present = [name for name in layer["reads"] if name in device and name in golden]
     steps = [t for t in range(count) if all(_error(golden[n], device[n], t) <= tolerance for n in present)]
-    if len(present) < len(layer["reads"]):  # what is not known may be off after the first mistake
+    if len(present) < len(layer["reads"]):  # an unknown blob may be wrong after the first mistake
         steps = [t for t in steps if t <= step]
     return steps or [step]
 
@@ -165,7 +166,7 @@ def _state(
     device: Mapping[str, Array],
     same: Callable[[Array, Array], bool],
 ) -> str:
-    """Return the mistake of a state: not carried, or that of an earlier step; empty for none."""
+    """Return the mistake of a state: not carried, or an earlier step's state; empty for no mistake."""
     for state in net["states"]:
         if blob == state["before"]:
             if step == 0:
@@ -259,7 +260,7 @@ def _of_time(golden: Array, device: Array, same: Callable[[Array, Array], bool])
 
 
 def _numbers(g: Array, d: Array, size: float) -> Iterator[str]:
-    """Yield mistakes of precision: values on a grid that are near."""
+    """Yield mistakes of precision: right values on a grid."""
     error = float(np.abs(d - g).max())
     distinct = np.unique(d)
     apart = float(np.diff(distinct)[np.diff(distinct) > 1e-6 * size].min(initial=np.inf))

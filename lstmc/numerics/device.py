@@ -25,7 +25,7 @@ from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 
 Format = Literal["int8", "int16", "fp16", "bf16", "float"]
-Nearest = Literal["even", "up", "away"]  # where two numbers are equally near
+Nearest = Literal["even", "up", "away"]  # how ties are rounded
 BITS: Mapping[str, int] = {"int8": 8, "int16": 16}
 SUFFIX = ".toml"
 Range = tuple[float, float]
@@ -35,19 +35,21 @@ _FORBID = with_config(ConfigDict(extra="forbid"))
 @_FORBID
 @dataclass(frozen=True)
 class Values:
-    """The storage format of values. ``symmetric``: zero is in the middle; else the range of a value is used as it is.
+    """The storage format of values.
 
-    ``written``: the types of layers whose results are rounded, by default all; ``read``: those that round what they
-    read; with ``once`` it is rounded for all that read it. ``folded``: the types of those that become a part of the
-    layer before them, where nothing else reads what is between: that has the numbers of their results. ``silu``: the
-    product of a value and its own sigmoid is one function. ``biased``: a constant that is added to a product is a part
-    of it. ``pieces``: what a Slice cuts out has a range of its own,
-    and what it cuts that of all pieces.
-
-    ``unsigned``: a symmetric value that is never negative has all its numbers above zero, but not what layers of the
-    types ``signed`` write, or a Slice cuts. ``power_of_two``: the distance of two numbers is a power of two.
-    ``headroom`` is added to the range, as a part of it; ``least`` is the least range. ``dynamic``: each row that a
-    product reads has its own range, as it is.
+    - ``symmetric``: zero is in the middle; otherwise the range of a value is used as it is.
+    - ``written``: the types of layers whose results are rounded, by default all; ``read``: the types that round their
+      operands; with ``once`` an operand is rounded once for all its readers.
+    - ``folded``: the types of layers that become a part of the layer before them, if nothing else reads the value
+      between; that layer then has their results' numbers.
+    - ``silu``: the product of a value and its sigmoid is one function.
+    - ``biased``: a constant that is added to a product is a part of the product.
+    - ``pieces``: each piece that a Slice cuts has its range, and the operand of the Slice has the range of all pieces.
+    - ``unsigned``: a symmetric value that is never negative has all its numbers above zero, except results of layers of
+      the types ``signed``, and operands of Slices if ``signed`` has Slice.
+    - ``power_of_two``: the distance of two numbers is a power of two.
+    - ``headroom``: added to the range, as a part of it; ``least``: the smallest range.
+    - ``dynamic``: each row that a product reads is scaled by its own range.
     """
 
     format: Format = "float"
@@ -71,16 +73,14 @@ class Values:
 @_FORBID
 @dataclass(frozen=True)
 class Weights:
-    """The storage format of the matrices of products: scaled by row (one for each result) or as a whole; always
+    """The storage format of the matrices of products: scaled by row (a row for each result) or as a whole; always
     symmetric.
 
     ``slice``: as a whole, but in the pieces in which a Slice cuts the product, if nothing else reads it; convolutions
-    by row.
-
-    A matrix that is multiplied by a value of ``value_axes`` axes or more is stored as values are, its bias too.
-    Without ``biases``, those stay as they are. ``constants`` is the format of other parameters, that layers on values
-    read, where it is not that of values. ``computed``: what is computed from parameters, and no weight of a layer
-    as it is stored, is computed by the device, and rounded as values are.
+    by row. A matrix that multiplies a value of ``value_axes`` axes or more is stored like a value, and so is its bias.
+    Without ``biases`` a bias stays as it is. ``constants`` is the format of other parameters that layers on values
+    read, if it differs from that of values. With ``computed`` the device computes values made of parameters that are no
+    stored weight of a layer, and rounds them like values.
     """
 
     format: Format = "float"
@@ -94,7 +94,7 @@ class Weights:
 @_FORBID
 @dataclass(frozen=True)
 class State:
-    """The format of states, where it is not that of all values."""
+    """The format of states, if it differs from that of other values."""
 
     format: Format = "float"
 
@@ -104,12 +104,11 @@ class State:
 class Multipliers:
     """Layers that scale integers by a whole number of ``bits`` and a shift: their types, and how they round.
 
-    ``affine``: those that multiply by constants and may add some; ``chained``: several such, each read by the next
-    alone, are one. ``joined``: the terms of a sum have the sum's range
-    where each is one of the ``products`` that nothing else reads, and so have the parts of a Concat where nothing else
-    reads them.
-    ``fp16_above``: a sum of two terms, one with a range so many times the other's or more, is computed in fp16, which
-    layers in integers that read it round; it reads inputs of the net as they are.
+    ``affine``: the types that multiply by constants, and may add constants; ``chained``: several such layers, each the
+    only reader of the previous one, are one. ``joined``: the terms of a sum have the sum's range if they are
+    ``products`` that nothing else reads, and so have the parts of a Concat that nothing else reads. ``fp16_above``: a
+    sum of two terms whose ranges have this ratio or more is computed in fp16, which layers in integers that read it
+    round; it reads inputs of the net as they are.
     """
 
     bits: int
@@ -124,8 +123,10 @@ class Multipliers:
 @_FORBID
 @dataclass(frozen=True)
 class Quantiser:
-    """The quantiser of a device's numbers: its name, as of :data:`~lstmc.numerics.calibration.CALIBRATIONS`, and the
-    options of its quantize.py. ``numbers``: the general numbers that these are this quantiser's form of.
+    """The quantiser of a device's numbers: a name of :data:`~lstmc.numerics.calibration.CALIBRATIONS`, and options of
+    its quantize.py.
+
+    ``numbers`` is the name of the general numbers that this quantiser implements.
     """
 
     name: str
@@ -136,7 +137,7 @@ class Quantiser:
 @_FORBID
 @dataclass(frozen=True)
 class Rule:
-    """One rule in words, and where it comes from."""
+    """One rule in words, and its source."""
 
     text: str
     source: str
@@ -147,13 +148,14 @@ class Rule:
 class Device:
     """The numbers of a device. ``target`` is the target whose nets it runs, ``source`` its name or its file's path.
 
-    ``clamp`` limits what a layer of a type reads, where nothing else reads it; ``fixed`` has the range of what one
-    writes, whatever the data; ``factors`` what its kernel multiplies that by, for a loss of its own. ``accumulator`` is
-    the number of bits in which products of integers are summed.
-    With ``arithmetic`` of integers each layer computes in integers alone (:mod:`lstmc.numerics.integers`), by TFLite's
-    ``kernels`` (:mod:`lstmc.numerics.tflite`) or lstmc's own.
-    ``tolerance`` is how far its numbers may move an output of one step, as a part of the largest, for ``verify`` of a
-    net that computes in them.
+    - ``clamp``: limits of the operands of a type of layer, if nothing else reads them.
+    - ``fixed``: the range of the results of a type of layer, for any data; ``factors``: the factor by which its kernel
+      changes the results.
+    - ``accumulator``: the bits in which products of integers are summed.
+    - ``arithmetic``: with ``integer`` each layer computes in integers alone (:mod:`lstmc.numerics.integers`), by
+      TFLite's ``kernels`` (:mod:`lstmc.numerics.tflite`) or lstmc's own.
+    - ``tolerance``: the largest change of an output of one step, as a part of its largest element, for ``verify`` of a
+      net that computes in these numbers.
     """
 
     name: str
@@ -177,7 +179,7 @@ class Device:
 
     @property
     def rounds_sums(self) -> bool:
-        """Whether sums and products of values are rounded, and not products with matrices alone."""
+        """Whether sums and products of values are rounded, and not only products with matrices."""
         rounded = self.values.written
         types = {kind.partition(" ")[0] for kind in (*(rounded or ()), *self.values.read)}
         return self.values.format != "float" and (rounded is None or bool(types & {"Eltwise", "add", "sub", "mul"}))
@@ -185,7 +187,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Grid:
-    """The numbers that a value can have: ``scale`` times the integers from ``low`` to ``high``, less ``zero``."""
+    """The numbers that a value can have: ``scale`` times (an integer from ``low`` to ``high``, minus ``zero``)."""
 
     scale: float
     low: int
@@ -197,8 +199,10 @@ class Grid:
     def of(
         cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
     ) -> Grid:
-        """Return the grid of a value with these least and greatest numbers, on a device; ``signed``: even if it is
-        never negative."""
+        """Return the grid of a value with these least and greatest numbers, on a device.
+
+        ``signed``: with negative numbers even if the value is never negative.
+        """
         values, bits = device.values, BITS[format]
         symmetric = values.symmetric if symmetric is None else symmetric
         low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))
@@ -214,7 +218,7 @@ class Grid:
     @classmethod
     def _spaced(cls, scale: float, low: int, high: int, device: Device) -> Grid:
         scale = float(scale) or 1.0
-        if device.arithmetic == "integer":  # whose program has it as a constant in float32
+        if device.arithmetic == "integer":  # the device's program has it as a constant in float32
             scale = float(np.float32(scale)) or 1.0
         if device.values.power_of_two:
             scale = 2.0 ** ceil(log2(scale))
@@ -223,14 +227,14 @@ class Grid:
     def rounded(self, array: Array) -> Array:
         integers = rounded(np.asarray(array, np.float64) / self.scale, self.nearest)
         integers += self.zero
-        np.fmax(integers, self.low, out=integers)  # of NaN the least, as x86 converts it
+        np.fmax(integers, self.low, out=integers)  # NaN becomes the least integer, as on x86
         np.minimum(integers, self.high, out=integers)
         integers -= self.zero
         integers *= self.scale
         return integers.astype(array.dtype)
 
     def clipped(self, array: Array) -> int:
-        """Return the number of elements that are outside of the grid by half a step or more."""
+        """Return the number of elements outside of the grid by half a step or more."""
         least, most = ((end - self.zero + half) * self.scale for end, half in ((self.low, -0.5), (self.high, 0.5)))
         return int(np.count_nonzero((array < least) | (array > most)))
 
@@ -247,7 +251,7 @@ def rounded(array: Array, nearest: Nearest) -> Array:
 
 
 def device_names() -> list[str]:
-    """Return the names of the devices that are described here."""
+    """Return the names of the devices described in this package."""
     names = (entry.name for entry in (files(__package__) / "devices").iterdir())
     return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
 
@@ -265,9 +269,10 @@ def read_device(name: str) -> Device:
 
 
 def device_of(numbers: str, reader: str) -> Device:
-    """Return the numbers of a reader's own quantiser: a device of it, or its form of general ones, as ``int8``.
+    """Return the numbers of a reader's quantiser: a device of the reader, or its form of general numbers such as
+    ``int8``.
 
-    Raises :class:`BackendError` where its quantiser has none such.
+    Raises :class:`BackendError` if its quantiser has no such numbers.
     """
     device = read_device(numbers)
     if device.quantiser is not None and device.quantiser.name == reader:

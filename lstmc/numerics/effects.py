@@ -20,21 +20,21 @@ from lstmc.numerics.sequences import Sequences, StepRunner, constants
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
 
-CAUSE_STEPS = 6000  # of a few sequences, divided among the variants that are tried: each has 20 to 200; 0: none is
+CAUSE_STEPS = 6000  # steps of a few sequences, divided among the tried variants: 20 to 200 for each; 0: none are tried
 CAUSE_SEQUENCES = 8
-CHANGE_STEPS = 200  # by which another form of the net is compared
+CHANGE_STEPS = 200  # steps for the comparison with another form of the net
 HEADROOM = 0.25
-HELPS = 0.8  # of the error that is left, at most, for a change to be advised
-STALLS = 0.05  # the share of updates of a state without effect from which on it is reported
+HELPS = 0.8  # a change is advised if it leaves at most this part of the error
+STALLS = 0.05  # a state is reported from this share of updates without effect on
 Runners = Callable[[int, DeviceRounding | None], StepRunner]
 
 
 @dataclass(frozen=True)
 class OutputError:
-    """The error of an output or a state against float32: absolute, of all elements; ``size`` is its root mean square.
+    """The absolute error of all elements of an output or a state against float32; ``size`` is its root mean square.
 
     ``by_step`` has the mean error after each step. ``other_choices`` has for each step the share of rows in which
-    another element is the largest: of the scores of classes, another choice.
+    another element is the largest: with scores of classes, another choice.
     """
 
     name: str
@@ -51,8 +51,11 @@ class OutputError:
 
 @dataclass(frozen=True)
 class StateEffect:
-    """A state in a device's numbers: the distance of two of them (0: they are not integers), the share of its updates
-    that change float32 and not the device's number."""
+    """A state in a device's numbers: the distance of two numbers (0: no integers), and the share of its updates without
+    effect.
+
+    An update without effect changes the float32 number and not the device's number.
+    """
 
     name: str
     format: str
@@ -62,7 +65,7 @@ class StateEffect:
 
 @dataclass(frozen=True)
 class Guilt:
-    """The part of the error that goes away if one value, or the weights of one product, is kept in float32 alone."""
+    """The part of the error that goes away if a single value, or the weights of a single product, stays in float32."""
 
     name: str
     kind: str
@@ -71,7 +74,7 @@ class Guilt:
 
 @dataclass(frozen=True)
 class Change:
-    """A change to the device's numbers, and the error relative to that without it."""
+    """A change of the device's numbers, and the ratio of the error with and without it."""
 
     text: str
     error: float
@@ -79,8 +82,11 @@ class Change:
 
 @dataclass(frozen=True)
 class ReaderOutput:
-    """An output of the quantised net in the reader: its errors against float32, the mean error that the simulation
-    predicts for the same sequences, and the number of different values that it took, which is small for integers."""
+    """An output of the quantised net in the reader.
+
+    It has the errors against float32, the mean error that the simulation predicts for the same sequences, and the
+    number of different values, which is small for integers.
+    """
 
     error: OutputError
     predicted: float
@@ -96,9 +102,9 @@ class ReaderOutput:
 class NumbersReport:
     """The effects of the numbers of ``device`` on a net, over ``sequences`` of ``steps``.
 
-    ``clipped`` has the share of elements outside of the range of calibration, by value. ``accumulated`` is the largest
-    sum in a product of integers, in bits, by layer; the device has ``accumulator``. ``reader`` has the outputs of the
-    reader itself, where it was run.
+    ``clipped`` has the share of elements outside of the calibrated range, by value. ``accumulated`` is the largest sum
+    in a product of integers, in bits, by layer; the device has ``accumulator``. ``reader`` has the outputs of the
+    reader, if it was run.
     """
 
     net: str
@@ -120,7 +126,7 @@ class NumbersReport:
 
     @property
     def overflows(self) -> dict[str, float]:
-        """The layers whose sums need more bits than the device has, with that number."""
+        """The layers whose sums need more bits than the device has, with the number of bits."""
         return {name: bits for name, bits in self.accumulated.items() if bits > self.device.accumulator}
 
     @property
@@ -152,16 +158,16 @@ class NumbersReport:
 
 
 class _Trial:
-    """A simulated device beside the exact net: the errors of outputs, step by step."""
+    """A simulated device next to the exact net: the errors of outputs, step by step."""
 
     def __init__(self, runner: StepRunner, outputs: Sequence[str], steps: int) -> None:
         self.runner, self.refs = runner, {name: runner.after[name] for name in outputs}
         assert isinstance(runner.rounding, DeviceRounding)
         self.rounding = runner.rounding
-        # of absolute errors, of squares, and of rows with another largest element, by step
+        # sums of absolute errors, of squares, and of rows with another largest element, by step
         self.sums = {name: np.zeros((steps, 3)) for name in outputs}
         self.largest = dict.fromkeys(outputs, 0.0)
-        self.stalled = {pair.name: np.zeros(2) for pair in runner.states}  # updates without effect, and all
+        self.stalled = {pair.name: np.zeros(2) for pair in runner.states}  # updates without effect, and all updates
         self.count = 0
 
     def step(
@@ -181,7 +187,7 @@ class _Trial:
             self.stalled[pair.name] += np.count_nonzero(moved & still), np.count_nonzero(moved)
 
     def outputs(self, elements: Mapping[str, int]) -> tuple[OutputError, ...]:
-        """Return the errors, of ``elements`` of each output in a step."""
+        """Return the errors; ``elements`` is the number of elements of each output in a step."""
         errors = []
         for name, sums in self.sums.items():
             count = elements[name] * len(sums)
@@ -193,7 +199,7 @@ class _Trial:
 
 @dataclass(frozen=True)
 class _Variant:
-    """A device, with some values or weights kept exact; ``counts`` as of :class:`DeviceRounding`."""
+    """A device, with some values or weights kept exact; ``counts`` as in :class:`DeviceRounding`."""
 
     device: Device
     exact: tuple[Ref, ...] = ()
@@ -204,7 +210,7 @@ class _Variant:
 class Simulation:
     """A net of one step in the numbers of a device, calibrated by ``ranges``, over sequences.
 
-    ``runners`` gives the net for a number of sequences, with or without a rounding. Raises :class:`DataError` where
+    ``runners`` returns the net for a number of sequences, with or without a rounding. Raises :class:`DataError` if
     values are NaN or infinite.
     """
 
@@ -237,7 +243,7 @@ class Simulation:
         return DeviceRounding(variant.device, runner.graph, self._ranges, {*states, *states.values()}, *options)
 
     def report(self) -> NumbersReport:
-        """Run the device over all sequences, and find out what its errors come from."""
+        """Run the device over all sequences, and find the causes of its errors."""
         sequences = self._sequences
         (trial,), elements = self._run(
             [_Variant(self._device, counts=True)], sequences.total, sequences.steps, "simulating"
@@ -261,7 +267,7 @@ class Simulation:
         )
 
     def first_error(self) -> float:
-        """Return the mean error of all outputs relative to their size, of a few sequences and steps."""
+        """Return the mean error of all outputs relative to their size, on a few sequences and steps."""
         steps = min(CHANGE_STEPS, self._sequences.steps)
         (trial,), elements = self._run(
             [_Variant(self._device)], min(CAUSE_SEQUENCES, self._sequences.total), steps, "simulating"
@@ -279,7 +285,7 @@ class Simulation:
     def _causes(
         self, rounding: DeviceRounding, clipped: Mapping[str, float], accumulated: Mapping[str, float]
     ) -> tuple[tuple[Guilt, ...], Mapping[str, float], Mapping[str, float], tuple[Change, ...]]:
-        """Return the guilty values, and the changes that were tried, on a part of the data."""
+        """Return the guilty values, and the tried changes, on a part of the data."""
         if not CAUSE_STEPS:
             return (), clipped, accumulated, ()
         device = self._device
@@ -306,7 +312,7 @@ class Simulation:
         return tuple(guilty), clipped, accumulated, changes
 
     def _changed(self) -> Iterator[tuple[str, Device]]:
-        """Yield changes to the device's numbers, each by itself."""
+        """Yield changes to the device's numbers, one at a time."""
         device = self._device
         if device.values.format == "int8" and device.state is None:
             yield "states in 16 bits", replace(device, state=State("int16"))

@@ -23,7 +23,7 @@ def golden_kit(
 ) -> dict[str, bytes]:
     """Return the files of a kit: the first ``steps`` steps of the first ``width`` sequences, in float32.
 
-    ``layers`` are those of the written net. Each blob is an array [steps, ...] by its name in the net.
+    ``layers`` are the layers of the written net. Each blob is an array [steps, ...] under its name in the net.
     """
     graph = runner.graph
     named = {

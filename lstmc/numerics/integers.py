@@ -1,8 +1,8 @@
-"""The arithmetic of a device that has integers alone: products with sums of 32 bits, multipliers of 31 bits and a
-shift, tables. Every operation is exact, so that a program can compute the same to the bit.
+"""The arithmetic of a device with integers only: products with sums of 32 bits, multipliers of 31 bits and a shift,
+tables.
 
-A value stands for its integer times the scale of its grid, which is symmetric. Each op is a :class:`Kernel` on
-integers.
+Every operation is exact, so that a program can compute the same to the bit. A value is an integer times the scale of
+its grid, which is symmetric. Each op is a :class:`Kernel` on integers.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from lstmc.ops import (
 )
 
 Integers = NDArray[np.int64]
-SAME_NUMBERS = (StopGradient, Dropout, Precomputed, Max)  # beside ops that move elements
+SAME_NUMBERS = (StopGradient, Dropout, Precomputed, Max)  # in addition to ops that move elements
 MULTIPLIER_BITS = 31
 FRACTIONS = range(10, 5, -1)  # bits of a 16-bit number between two entries of a table
-EXP_ZERO = 2**15 - 1  # the 16-bit number that softmax's table has for 0
-EXP_UNITS = 2**12  # its numbers between -1 and 0: it ends at -16, where exp is 0 in 15 bits
+EXP_ZERO = 2**15 - 1  # the 16-bit number for 0 in softmax's table
+EXP_UNITS = 2**12  # its entries between -1 and 0: the table ends at -16, where exp is 0 in 15 bits
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """A factor as a whole number of 31 bits and a shift; a product is rounded to nearest, and up where two are near."""
+    """A factor as a whole number of 31 bits and a shift; a product is rounded to nearest, ties up."""
 
     multiplier: int
     shift: int
@@ -65,7 +65,7 @@ class Scaling:
 
     @classmethod
     def together(cls, factors: Sequence[float]) -> list[Scaling]:
-        """Return several factors with one shift. Raises :class:`BackendError` for one of 2^30 or more."""
+        """Return several factors with one shift. Raises :class:`BackendError` for a factor of 2^30 or more."""
         largest = max(map(abs, factors))
         shift = min(62, MULTIPLIER_BITS - frexp(largest)[1]) if largest else 1
         if shift < 1:
@@ -88,14 +88,14 @@ def _scaled(array: Integers, scaling: Scaling, most: int) -> Integers:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Kernel:
-    """An op on integers. ``most`` is the greatest of its result, and less it the least. ``constants`` are the operands
-    that are constant, by their place."""
+    """An op on integers. Its result is from -``most`` to ``most``. ``constants`` are the constant operands by their
+    slots."""
 
     most: int
     constants: Mapping[int, Integers] = field(default_factory=dict)
 
     def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
-        """Return the results of integers."""
+        """Return the integers of the results for integers of the operands."""
         raise NotImplementedError
 
 
@@ -109,7 +109,7 @@ class Product(Kernel):
     scalings: Sequence[Scaling]
 
     def sum_bits(self, x: int) -> int:
-        """Return the bits that a sum may need on its way, with its sign, where the operand has integers up to ``x``."""
+        """Return the bits that a sum may need on its way, with its sign, for integers up to ``x``."""
         sums = np.abs(self.matrix).reshape(len(self.matrix), -1).sum(axis=1) * x
         return int((sums if self.bias is None else sums + np.abs(self.bias)).max()).bit_length() + 1
 
@@ -126,7 +126,7 @@ class Product(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WeightedSum(Kernel):
-    """The sum of each operand by its multiplier, and of a constant that includes the rounding, shifted."""
+    """The sum of operands times their multipliers, and of a constant that includes the rounding; then shifted."""
 
     multipliers: Sequence[int]
     constant: int
@@ -173,8 +173,8 @@ class Greater(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Lookup(Kernel):
-    """A function of one value by a table: of each integer from -2^7 on, or of every 2^fraction-th one from -2^15 on,
-    with straight lines between."""
+    """A function of one value by a table: an entry for each integer from -2^7 on, or for every 2^fraction-th integer
+    from -2^15 on with straight lines between."""
 
     table: Integers
     fraction: int
@@ -190,8 +190,10 @@ class Lookup(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Normalized(Kernel):
-    """Softmax along an axis: ``exponential`` of each difference from the greatest, by ``scaling`` from its entry for 0
-    on; ``one`` divided by their sum, rounded down, is what each is multiplied by, and shifted."""
+    """Softmax along an axis, by a table ``exponential`` of the differences from the maximum, scaled by ``scaling``.
+
+    Each entry is multiplied by ``one`` divided by the sum of the entries (rounded down), and shifted.
+    """
 
     axis: int
     scaling: Scaling
@@ -209,8 +211,10 @@ class Normalized(Kernel):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Moved(Kernel):
-    """The same numbers in other places, or the largest along an axis; operands of joins are scaled, where their scale
-    is another (None: it is the same)."""
+    """The same numbers in other places, or the largest along an axis.
+
+    Operands of joins are scaled if they have another scale (None: the same scale).
+    """
 
     op: Op
     scalings: Sequence[Scaling | None]
@@ -222,7 +226,7 @@ class Moved(Kernel):
 
 
 def not_measured(value: str) -> BackendError:
-    """Return the error that ranges do not have one of a net's values."""
+    """Return the error for ranges that lack one of a net's values."""
     notes = ["a net of another backend or target has other values: measure them with the same options"]
     return BackendError(f"no range of {value} was measured: expected the ranges of this very net", notes=notes)
 
@@ -230,10 +234,11 @@ def not_measured(value: str) -> BackendError:
 class IntegerRounding(DeviceRounding):
     """A device with arithmetic of integers, for the graph of a net of one step. See :class:`DeviceRounding`.
 
-    ``states`` has for each value before a step the one after it: both have one grid, as have a value and its pieces.
-    What has no integer form raises :class:`BackendError`, unless it is in ``exact``."""
+    ``states`` maps each value before a step to the value after it: both have one grid; so have a value and its pieces.
+    An op without an integer form raises :class:`BackendError`, unless it is in ``exact``.
+    """
 
-    joins = False  # whether what is joined and the result have one grid
+    joins = False  # whether the parts of a join and the result have one grid
 
     def __init__(
         self,
@@ -306,7 +311,7 @@ class IntegerRounding(DeviceRounding):
         return tuple(rounded)
 
     def _in_integers(self, node: Node) -> bool:
-        """Return whether a node computes in integers, as all do but those that are kept in float."""
+        """Return whether a node computes in integers, like all nodes that are not kept in float."""
         if node.name in self._fixed or node.name in self._exact_weights:
             return False
         refs = [Ref(node.name, out) for out in range(len(node.types))]
@@ -324,7 +329,7 @@ class IntegerRounding(DeviceRounding):
         Raises :class:`BackendError` for an op without an integer form.
         """
         if node.name not in self._kernels:
-            self._in_integers(node)  # which raises for a value without a range
+            self._in_integers(node)  # grid raises for a value without a range
             try:
                 self._kernels[node.name] = self._new_kernel(node, args)
             except BackendError as error:
@@ -400,7 +405,7 @@ class IntegerRounding(DeviceRounding):
 
 
 def _table(function: Callable[[Array], Array], x: Grid, y: Grid) -> Lookup:
-    """Return the table of a function, of 16 bits the smallest whose lines are off by one number at most."""
+    """Return the table of a function; in 16 bits the smallest table whose lines are off by at most one."""
     least = -x.high - 1
 
     def at(integers: Integers) -> Integers:
@@ -422,8 +427,8 @@ def _table(function: Callable[[Array], Array], x: Grid, y: Grid) -> Lookup:
 
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
-    """Return for each value the first one that has the same scale: the value that it is a piece or a view of, or the
-    state's value before a step.
+    """Return for each value the first value with the same scale: the value it is a piece or a view of, or a state
+    before the step.
     """
     group = {Ref(node.name, out): Ref(node.name, out) for node in graph for out in range(len(node.types))}
 

@@ -1,8 +1,8 @@
 """The ranges of every value of a net over streams of data: extremes, percentiles, saturation, changes of states.
 
-Each value has a histogram over the 65 536 numbers of bfloat16 (sign, exponent and seven bits), into which float32 is
-cut. Histograms of parts add up, need no range in advance, and give percentiles to 0.4 % of a number. Extremes and means
-are of all elements; of a value with many, percentiles and shares are of a part.
+Each value has a histogram over the 65 536 numbers of bfloat16 (sign, exponent and seven bits), to which float32 is
+truncated. Histograms of parts add up, need no range in advance, and give percentiles to 0.4 % of a number. Extremes and
+means are taken over all elements; percentiles and shares of a value with many elements over a part.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from lstmc.process.status import report_activity
 
 BINS = 1 << 16
 BUFFERED = 1 << 18  # elements that are counted at a time
-SAMPLED = 1 << 14  # of more elements of a step about so many are counted, evenly spread, each for several
+SAMPLED = 1 << 14  # of larger steps about so many elements are counted, evenly spread, each for several
 STRIP = 200  # points of a value over time
-SAVE_SECONDS = 20.0  # between two snapshots of a measurement
+SAVE_SECONDS = 20.0  # seconds between two snapshots of a measurement
 PERCENTILES = (0.1, 1.0, 25.0, 50.0, 75.0, 99.0, 99.9)
-SATURATED = 0.01  # how near to an asymptote, as a part of the distance between both
+SATURATED = 0.01  # saturated: this near to an asymptote, as a part of the distance between both asymptotes
 BOUNDS: Mapping[type, tuple[float, float]] = {Sigmoid: (0.0, 1.0), Tanh: (-1.0, 1.0)}
 
 Kind = Literal["input", "state", "change", "gate", "blob", "parameter"]
@@ -42,8 +42,8 @@ Kind = Literal["input", "state", "change", "gate", "blob", "parameter"]
 class ValueRange:
     """The range of one value. Shares are of all its elements, in all steps of all sequences.
 
-    ``change`` is the kind of how far a state moves in a step, in absolute value. ``saturated`` is the share within 1 %
-    of an asymptote of a sigmoid or tanh, None for other values. ``over_time`` has the least, the mean and the greatest
+    A range of kind ``change`` is the absolute change of a state in a step. ``saturated`` is the share within 1 % of an
+    asymptote of a sigmoid or tanh, None for other values. ``over_time`` has the least, the mean and the greatest number
     of consecutive parts of the sequences.
     """
 
@@ -92,7 +92,7 @@ class Ranges:
 
 @cache
 def _centres() -> NDArray[np.float64]:
-    """Return the middle of each bin; where the next number is infinite, its beginning."""
+    """Return the middle of each bin; for a bin that ends at infinity, its beginning."""
     bits = np.arange(BINS, dtype=np.uint32) << 16
     with np.errstate(all="ignore"):
         low, high = (b.view(np.float32).astype(np.float64) for b in (bits, bits | 0xFFFF))
@@ -121,7 +121,7 @@ class _Tally:
 
     @np.errstate(over="ignore", invalid="ignore")  # of values that are not finite
     def add(self, array: Array, part: int | None = None) -> None:
-        """Count the elements of an array, which are of one of the parts of the sequences."""
+        """Count the elements of an array, which belong to one of the parts of the sequences."""
         array = np.ascontiguousarray(array, np.float32)
         total = float(array.sum())
         known = array[~np.isnan(array)] if np.isnan(total) else array
@@ -130,7 +130,7 @@ class _Tally:
         for row in (self.figures, *(() if part is None else (self.strip[part],))):
             row[0], row[1] = min(row[0], figures[0]), max(row[1], figures[1])
             row[2:] += figures[2:]
-        every = array.size // SAMPLED | 1  # odd, so that the columns of a matrix with even sizes all have their turn
+        every = array.size // SAMPLED | 1  # odd, so that all columns of a matrix with even sizes are counted in turn
         if every != self._every or self._count >= BUFFERED:
             self.flush()
         self._every = every
@@ -139,7 +139,7 @@ class _Tally:
 
     @np.errstate(over="ignore", invalid="ignore")  # of values that are not finite
     def merge(self, other: _Tally) -> None:
-        """Count all that another tally has counted."""
+        """Add the counts of another tally."""
         other.flush()
         self.bins += other.bins
         for row, more in zip((self.figures, *self.strip), (other.figures, *other.strip), strict=True):
@@ -188,10 +188,7 @@ class _Tally:
 
 
 class _Measured:
-    """The measured values of a graph, with the statistics of each.
-
-    A value that is split into pieces has those of its pieces.
-    """
+    """The measured values of a graph, with their statistics. A value that is split has the statistics of its pieces."""
 
     def __init__(self, runner: StepRunner) -> None:
         graph = runner.graph
@@ -235,7 +232,7 @@ class _Measured:
 
 
 def asymptotes(graph: Graph, ref: Ref) -> tuple[float, float] | None:
-    """Return the bounds of a value that a sigmoid or tanh computes, or of a part of one."""
+    """Return the bounds of a value that a sigmoid or tanh computes, or of a part of such a value."""
     while isinstance(graph.node(ref.node).op, Split) or _is_view(graph, ref):
         ref = graph.args(ref.node)[0]
     return next((bounds for kind, bounds in BOUNDS.items() if isinstance(graph.node(ref.node).op, kind)), None)
@@ -249,8 +246,10 @@ def elements_of(graph: Graph, ref: Ref) -> Ref:
 
 
 def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
-    """Return the value that a value is a piece, a view or copies of; its numbers are those of that one, but of a piece
-    with ``pieces``."""
+    """Return the value that a value is a piece, a view or copies of, so that both have the same numbers.
+
+    With ``pieces``, a piece is its own source.
+    """
     while True:
         ref = elements_of(graph, ref)
         sources = set(graph.args(ref.node))
@@ -260,7 +259,7 @@ def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
 
 
 def _is_view(graph: Graph, ref: Ref) -> bool:
-    """Return whether a value has the elements of another one, in another shape or order, or is a copy of it."""
+    """Return whether a value has the elements of another value, in another shape or order, or is a copy of it."""
     node, args = graph.node(ref.node), graph.args(ref.node)
     if len(args) != 1 or len(node.types) != 1 or graph.type(args[0]).size != node.types[0].size:
         return False
@@ -269,7 +268,7 @@ def _is_view(graph: Graph, ref: Ref) -> bool:
 
 @lru_cache
 def _copies(op: Op) -> bool:
-    """Return whether an op on elements gives what it reads, as a layer does that gives a state a name of its own."""
+    """Return whether an elementwise op returns its operand, such as a layer that gives a state a name."""
     probes = np.array([-1e30, -1.5, 0.0, 0.3, 1e30])
     with np.errstate(all="ignore"):
         return isinstance(op, Pointwise) and np.array_equal(op.eval(probes)[0], probes)
@@ -285,9 +284,9 @@ def measure_ranges(
 ) -> Ranges | None:
     """Stream all sequences through a net of one step, and return the ranges of its values.
 
-    ``runners`` gives the net for a number of sequences. With ``snapshot``, a file, the measurement is saved there from
-    time to time, continued from there, and the file removed at the end. None if ``stop`` has asked to end before; then
-    all that was measured is in the snapshot. Raises :class:`DataError` for a snapshot of another measurement.
+    ``runners`` returns the net for a number of sequences. With ``snapshot``, a file, the measurement is saved there
+    from time to time, continued from there, and the file removed at the end. None if ``stop`` asked to end early; the
+    snapshot then has all measurements. Raises :class:`DataError` for a snapshot of another measurement.
     """
     parts = list(sequences.parts())
     runner = runners(parts[0].stop)
@@ -341,7 +340,7 @@ def _fingerprint(net: str, runner: StepRunner, sequences: Sequences, parameters:
 
 
 class _Place:
-    """The snapshot of a measurement: how far it is, its states, and all that is counted."""
+    """The snapshot of a measurement: its progress, its states, and all counts."""
 
     def __init__(self, path: Path | None, fingerprint: str, measured: _Measured) -> None:
         self.path, self.fingerprint, self.measured = path, fingerprint, measured
@@ -352,7 +351,7 @@ class _Place:
         return self.path is not None and monotonic() - self._saved > SAVE_SECONDS
 
     def read(self) -> tuple[int, int]:
-        """Return the part and the step to go on with."""
+        """Return the part and the step to continue with."""
         if self.path is None or not self.path.exists():
             return 0, 0
         arrays = {name: np.asarray(array) for name, array in read_npz(self.path, DataError).items()}

@@ -30,8 +30,8 @@ def _has(types: Collection[str] | None, op: Op) -> bool:
 
 @dataclass(frozen=True)
 class _Structure:
-    """A graph: its values, the source of each piece or view, the readers of each, the constant nodes, and what Slices
-    cut."""
+    """A graph: its values, the source of each piece or view, the readers of each value, the constant nodes, and the cut
+    values."""
 
     refs: tuple[Ref, ...]
     sources: Mapping[Ref, Ref]
@@ -42,7 +42,7 @@ class _Structure:
 
 @lru_cache(maxsize=4)
 def _structure(graph: Graph, pieces: bool) -> _Structure:
-    """Return the structure of a graph; with ``pieces`` those that a Slice cuts out are values of their own."""
+    """Return the structure of a graph; with ``pieces`` the pieces that a Slice cuts out are separate values."""
     refs = tuple(Ref(node.name, out) for node in graph for out in range(len(node.types)))
     readers: dict[Ref, list[Node]] = {ref: [] for ref in refs}
     for node in graph:
@@ -65,10 +65,10 @@ def weight_slot(graph: Graph, node: Node, fixed: Collection[str]) -> int | None:
 class DeviceRounding:
     """The numbers of a device, for the graph of a net of one step. See :class:`~lstmc.interp.Rounding`.
 
-    ``ranges`` has the least and the greatest of each value, ``states`` the values before and after a step. Values in
-    ``exact``, and the weights of products called in ``exact_weights``, are kept as they are. With ``counts``,
-    ``clipped`` counts the elements that were outside of the range of their value, and ``accumulated`` has the largest
-    sum of each product of integers.
+    ``ranges`` has the least and the greatest number of each value, ``states`` the values before and after a step.
+    Values in ``exact``, and the weights of products in ``exact_weights``, are not rounded. With ``counts``, ``clipped``
+    counts the elements outside of the range of their value, and ``accumulated`` has the largest sum of each product of
+    integers.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class DeviceRounding:
         self._written -= {ref.node for ref in self._structure.refs if self._in_silu(ref)}
         self._chained = {node.name for node in graph if self._is_chained(node)}
         self._written -= self._chained
-        self._begun: dict[Ref, tuple[Ref, Array, Array, Array]] = {}  # by result of a chained layer, as of _affine
+        self._begun: dict[Ref, tuple[Ref, Array, Array, Array]] = {}  # result of a chained layer -> as from _affine
         self._formats = {ref: self._format(ref) for ref in self._structure.refs}
-        self._in_fp16: Collection[str] = ()  # which follows from the grids
+        self._in_fp16: Collection[str] = ()  # follows from the grids
         grids = ((ref, self._grid(ref, ranges)) for ref in self._structure.refs)
         self._grids = {ref: grid for ref, grid in grids if grid is not None}
         self._in_fp16 = {node.name for node in graph if self._is_in_fp16(node)}
@@ -110,7 +110,7 @@ class DeviceRounding:
         self.accumulated: dict[str, float] = {}
 
     def format_of(self, ref: Ref) -> Format:
-        """Return the format of a value, wherever it is rounded."""
+        """Return the format of a value, whether the layer that writes it rounds it or the layers that read it."""
         return "fp16" if self._structure.sources[ref].node in self._in_fp16 else self._formats[ref]
 
     def _format(self, ref: Ref) -> Format:
@@ -122,7 +122,7 @@ class DeviceRounding:
         return self.device.values.format
 
     def grid(self, ref: Ref) -> Grid | None:
-        """Return the integers that a value is stored in, if it is."""
+        """Return the integers that a value is stored in, or None for floating point."""
         return None if ref in self._late else self._grids.get(ref)
 
     def _is_in_fp16(self, node: Node) -> bool:
@@ -133,7 +133,7 @@ class DeviceRounding:
         return len(ranges) == 2 and ranges[1] > rule.fp16_above * ranges[0]
 
     def _is_late(self, ref: Ref) -> bool:
-        """Return whether integers are made of a value only by the layers that read it."""
+        """Return whether a value is rounded by the layers that read it, and not by the layer that writes it."""
         if ref.node in self._in_fp16:
             return True
         is_input = not self._graph.args(ref.node) and ref.node not in self._fixed
@@ -141,13 +141,13 @@ class DeviceRounding:
 
     @property
     def sites(self) -> list[Ref]:
-        """The values that are rounded, each once: not the pieces and views of another."""
+        """Return the values that are rounded, each once, without pieces and views of other values."""
         sources = self._structure.sources
         rounded = dict.fromkeys(sources[ref] for ref in sources if self._rounds(ref))
         return [ref for ref in rounded if ref.node not in self._fixed and self.format_of(ref) != "float"]
 
     def _in_silu(self, ref: Ref) -> bool:
-        """Return whether a value is a sigmoid that is one function with the product by what it reads."""
+        """Return whether a value is a sigmoid that forms one function with the product that reads it."""
         node, readers = self._graph.node(ref.node), self._structure.readers[ref]
         alone = self.device.values.silu and layer_type(node.op) == "Sigmoid" and len(readers) == 1
         return alone and {*self._graph.args(readers[0].name)} == {ref, *self._graph.args(node.name)}
@@ -169,12 +169,12 @@ class DeviceRounding:
         return Grid.of(limits, format, self.device, signed=signed)
 
     def _folded_into(self, source: Ref) -> Node | None:
-        """Return the layer that a value is computed in, with its only reader, if that is a rule of the device."""
+        """Return the layer in which a value is computed together with its only reader, if the device has that rule."""
         readers = self._structure.readers[source]
         return readers[0] if len(readers) == 1 and _has(self.device.values.folded, readers[0].op) else None
 
     def _limits(self, source: Ref, ranges: Mapping[Ref, Range]) -> Range | None:
-        """Return the range of a value from calibration, as the device changes it."""
+        """Return the calibrated range of a value, as the device changes it."""
         limits = ranges.get(self._joined(source))
         if limits is None:
             return None
@@ -190,7 +190,7 @@ class DeviceRounding:
         return limits
 
     def _joined(self, ref: Ref) -> Ref:
-        """Return the sum or the Concat whose range a part of it has, where that is a rule of the device; else the value
+        """Return the sum or the Concat whose range a part of it gets, if the device has that rule; else the value
         itself."""
         rule = self.device.multipliers
         readers = self._structure.readers[ref]
@@ -247,7 +247,8 @@ class DeviceRounding:
         return numbers
 
     def _is_bias(self, node: Node) -> bool:
-        """Return whether a layer adds a constant to a product that nothing else reads, and is one with it."""
+        """Return whether a layer adds a constant to a product that nothing else reads, and so is a part of the
+        product."""
         if not self.device.values.biased or layer_type(node.op) != "add":
             return False
         product, other = self._graph.args(node.name)
@@ -257,7 +258,7 @@ class DeviceRounding:
     def _cached(self, node: Node, slot: int, array: Array, stored: Callable[[Array], Array]) -> Array:
         key = (node.name, slot)
         if key not in self._weights:
-            self._weights[key] = stored(np.asarray(array, np.float32).astype(array.dtype))  # as a net has them
+            self._weights[key] = stored(np.asarray(array, np.float32).astype(array.dtype))  # as they are in a net
         return self._weights[key]
 
     def _matrix(self, node: Node, array: Array) -> Array:
@@ -270,7 +271,8 @@ class DeviceRounding:
         return (integers * steps).astype(array.dtype)
 
     def integers(self, array: Array, node: Node | None = None) -> tuple[Array, Array]:
-        """Return the integers of a matrix of weights, and the distances of two numbers in its rows, or in all of it.
+        """Return the integers of a matrix of weights, and the distance of two numbers in each row, or in the whole
+        matrix.
 
         ``node`` is its product, for devices whose matrices are in pieces.
         """
@@ -294,7 +296,7 @@ class DeviceRounding:
         return np.where(steps > 0, steps, 1.0)
 
     def _bias(self, array: Array) -> Array:
-        """Return a bias as it is stored: integers have 32 bits for it, floating point the format of weights."""
+        """Return a bias as it is stored: 32 bits for integers, the format of weights for floating point."""
         format = self.device.weights.format
         stays = format in BITS or format == "float" or not self.device.weights.biases
         return array if stays else to_format(array, format)
@@ -367,22 +369,25 @@ class DeviceRounding:
         return ((np.floor(total + 0.5) * result.scale).astype(results[0].dtype),)
 
     def _affine(self, node: Node, args: Sequence[Array]) -> tuple[Ref, Array, Array, Array]:
-        """Return what a layer that scales by constants reads, with its array, and what becomes of 1 and of 0 there; of
-        what the first of several such reads, where they are one."""
+        """Return the operand of a layer that scales by constants, with its array, and the layer's results for 1 and for
+        0.
+
+        For several chained layers, the operand of the first layer.
+        """
         (ref, *_), (x, *constants) = self._graph.args(node.name), args
         source, x, one, zero = self._begun.get(ref, (ref, x, np.ones(x.shape), np.zeros(x.shape)))
         one, zero = (np.asarray(node.op.eval(each, *constants)[0]) for each in (one, zero))
         return source, x, one, zero
 
     def _is_chained(self, node: Node) -> bool:
-        """Return whether a layer that scales by constants is one with the next, by a rule of the device."""
+        """Return whether a layer that scales by constants forms one layer with the next, by a rule of the device."""
         rule, readers = self.device.multipliers, self._structure.readers[Ref(node.name)]
         given = any(output.ref.node == node.name for output in self._graph.outputs)
         alone = rule is not None and rule.chained and len(readers) == 1 and not given
         return alone and self._scales(node) and self._scales(readers[0])
 
     def _scales(self, node: Node) -> bool:
-        """Return whether a layer multiplies by constants, and may add some, in short numbers."""
+        """Return whether a layer multiplies by constants, and may add constants, in short numbers."""
         rule, constants = self.device.multipliers, self._graph.args(node.name)[1:]
         return rule is not None and _has(rule.affine, node.op) and all(ref.node in self._fixed for ref in constants)
 
@@ -390,7 +395,7 @@ class DeviceRounding:
 def short(factor: float, bits: int, least: int = -31) -> float:
     """Return a factor as a number of ``bits`` and a shift of ``least`` to 30: 1/255 in 7 bits is 64 / 2**14.
 
-    A number of ones alone is not taken: 0.999 is 64 / 2**6.
+    A number whose bits are all ones is rounded up: 0.999 is 64 / 2**6.
     """
     shift = max(least, min(bits - 1 - floor(log2(factor)), 30))
     whole = floor(factor * 2.0**shift + 0.5)
@@ -401,9 +406,9 @@ def short(factor: float, bits: int, least: int = -31) -> float:
 
 
 def short_affine(factor: Array, bias: Array, scale: float, result: float, bits: int) -> tuple[Array, Array]:
-    """Return factors of ``bits`` and biases of 16 bits, by which integers are scaled, each with a shift of its own.
+    """Return factors of ``bits`` and biases of 16 bits that scale integers, each with its shift.
 
-    ``scale`` and ``result`` are the distances of two numbers of what is read and written.
+    ``scale`` and ``result`` are the distances of two numbers of the operand and of the result.
     """
     factor, bias, tiny = factor * scale / result, bias / result, 2.0**-30
     shifts = np.floor(np.log2((2**bits - 1) / np.maximum(np.abs(factor), tiny)))

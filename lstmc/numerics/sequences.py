@@ -17,14 +17,16 @@ from lstmc.ir import Graph, Ref, Rounding, is_step
 from lstmc.ops import Array, Domain, Input, Leaf
 from lstmc.text import did_you_mean
 
-MOST_BYTES = 1 << 26  # of the data that are in memory at a time
+MOST_BYTES = 1 << 26  # the most bytes of data in memory at a time
 WIDTH = 256  # sequences that go through the net together
 
 
 @dataclass(frozen=True)
 class StreamedInput:
-    """An input of a model and its array. ``time`` and ``batch`` are the axes of time and of sequences, where it has
-    them; ``values`` is what its elements must be."""
+    """An input of a model and its array. ``time`` and ``batch`` are its axes of time and of sequences, if it has them.
+
+    ``values`` is the domain of its elements.
+    """
 
     name: str
     array: AnyArray
@@ -33,7 +35,8 @@ class StreamedInput:
     values: Domain | None = None
 
     def part(self, sequences: slice, steps: slice) -> Array:
-        """Return some sequences and steps in float32. Raises :class:`DataError` for elements that are no numbers."""
+        """Return some sequences and steps in float32. Raises :class:`DataError` for elements that are no valid
+        numbers."""
         axes = [(axis, part) for axis, part in ((self.batch, sequences), (self.time, steps)) if axis is not None]
         place = tuple(dict(axes).get(axis, slice(None)) for axis in range(self.array.ndim))
         if isinstance(self.array, StoredArray) and self.array.read_part is not None:
@@ -47,9 +50,9 @@ class StreamedInput:
 
 @dataclass(frozen=True)
 class Sequences:
-    """The inputs of a model over whole sequences: ``count`` of them, each of ``steps`` steps.
+    """The inputs of a model over whole sequences: ``count`` sequences of ``steps`` steps.
 
-    Of a model that is one step (``frames``) they have an axis of time that the model lacks. A model of one sequence
+    Inputs of a model that is one step (``frames``) have an axis of time that the model lacks. A model of one sequence
     takes them one by one (``single``).
     """
 
@@ -68,12 +71,12 @@ class Sequences:
         arrays: Mapping[str, AnyArray],
         source: str,
     ) -> Sequences:
-        """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis. A
-        model that is one step takes an array [T, ...] for each input that is no state. Where no axis counts sequences,
-        one of size 1 may: arrays [T, N, ...] are N sequences of a model that takes [T, 1, ...].
+        """Return the sequences of arrays that fit a whole model; its values ``over_time`` have time as first axis.
 
-        ``axes`` are those of :func:`~lstmc.data.batch_axes`, ``source`` names the arrays in errors. An input with a
-        fill may be absent. Raises :class:`DataError` that names everything that does not fit.
+        A model that is one step takes an array [T, ...] for each input that is no state. If no axis counts sequences,
+        an axis of size 1 may: arrays [T, N, ...] are N sequences of a model that takes [T, 1, ...]. ``axes`` are the
+        result of :func:`~lstmc.data.batch_axes`, ``source`` names the arrays in errors. An input with a fill may be
+        absent. Raises :class:`DataError` with everything that does not fit.
         """
         declared = {node.name: node.op for node in model if isinstance(node.op, Input)}
         if frames := is_step(model):
@@ -122,7 +125,7 @@ class Sequences:
 
     @property
     def total(self) -> int:
-        """The number of sequences, of a model without an axis for them one."""
+        """The number of sequences; one for a model without an axis of sequences."""
         return max(self.count, 1)
 
     def parts(self) -> Iterator[slice]:
@@ -144,7 +147,7 @@ class Sequences:
         return {name: each.part(sequences, slice(first, stop)) for name, each in self.inputs.items()}
 
     def step(self, arrays: Mapping[str, Array], t: int) -> dict[str, Array]:
-        """Return the inputs of one of the steps that :meth:`read` returned."""
+        """Return the inputs of one step of the result of :meth:`read`."""
         place = t if self.frames else slice(t, t + 1)
         return {name: array if self.inputs[name].time is None else array[place] for name, array in arrays.items()}
 
@@ -154,7 +157,8 @@ def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:
 
 
 def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
-    """Return the axis of an array that has sequences for an input of one: the first of its size other than 1."""
+    """Return the axis of an array that counts sequences, for an input of one sequence: the first axis of another size
+    than 1."""
     first = 0 if time is None else 1
     for axis in range(first, min(max(first + 1, len(op.shape) - 1), len(op.shape), array.ndim)):
         if op.shape[axis] != 1:
@@ -165,10 +169,10 @@ def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
 
 
 class StepRunner:
-    """A net of one step in the interpreter, its states kept between steps.
+    """A net of one step in the interpreter, with its states kept between steps.
 
-    What parameters alone give is computed once. ``rounding`` simulates a device; without it values are exact but for
-    ``dtype``.
+    Values computed from parameters alone are computed once. ``rounding`` simulates a device; without it values are
+    exact, in ``dtype``.
     """
 
     def __init__(
@@ -191,9 +195,9 @@ class StepRunner:
         self._next: dict[str, Array] = {}
 
     def start(self, data: Mapping[str, Array] | None = None) -> None:
-        """Begin sequences: each state at its initial value, or that of an input of the model in ``data``.
+        """Begin sequences: each state has its initial value, or the value of an input of the model in ``data``.
 
-        Raises :class:`DataError` for a state whose initial value is neither.
+        Raises :class:`DataError` for a state without either.
         """
         data = data or {}
         problems, self._next = [], {}
@@ -210,7 +214,7 @@ class StepRunner:
             raise DataError(f"the data have no initial states of {self.graph.name}", notes=problems)
 
     def resume(self, states: Mapping[str, Array]) -> None:
-        """Continue sequences from states by name, as :attr:`current` had them."""
+        """Continue sequences from states by name, as :attr:`current` returned them."""
         self._next = {pair.before: states[pair.name] for pair in self.states}
 
     @property

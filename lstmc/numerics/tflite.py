@@ -49,7 +49,7 @@ from lstmc.ops import (
 from lstmc.ops.base import Draw, Sample, sample_type
 
 Formula = Callable[..., Integers]
-TINY = 1 / 64  # the range of what is always zero: no scale may be zero, nor far from its neighbours'
+TINY = 1 / 64  # the range of a value that is always zero: no scale may be zero, or far from its neighbours' scales
 # The grids of results that kernels take for granted, in 8 and in 16 bits.
 FIXED: Mapping[type[Op], Mapping[str, Grid]] = {
     Sigmoid: {"int8": Grid(1 / 256, -128, 127, -128), "int16": Grid(1 / 32768, -32768, 32767)},
@@ -59,12 +59,12 @@ JOINS = (Concat, Stack)
 
 
 def keeps_numbers(op: Op) -> bool:
-    """Return whether the numbers of a result are those of the operands, in other places."""
+    """Return whether the result of an op has the numbers of its operands, in other places."""
     return op.moves or isinstance(op, SAME_NUMBERS)
 
 
 def keeps_bits(op: Op) -> bool:
-    """Return whether an op has as many bits as its operands."""
+    """Return whether the result of an op has as many bits as its operands."""
     return keeps_numbers(op) or isinstance(op, Add | Sub | Mul | Affine)
 
 
@@ -95,7 +95,8 @@ def format_of_bits(bits: int) -> Format:
 
 
 def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Format) -> dict[Ref, Format]:
-    """Return the format of each value: of states and what is added to or multiplied with them that of states."""
+    """Return the format of each value; values that are added to a state or multiplied with it have the format of
+    states."""
     found: dict[Ref, Format] = {}
     for node in graph:
         args = graph.args(node.name)
@@ -112,7 +113,7 @@ def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Forma
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Computed(Kernel):
-    """A kernel by a formula; ``least`` and ``most`` are the ends of its result, less the zero point."""
+    """A kernel by a formula; its result is from ``least`` to ``most``, less the zero point."""
 
     least: int
     formula: Formula
@@ -122,7 +123,7 @@ class Computed(Kernel):
 
 
 def number_grid(values: Array, format: Format) -> Grid:
-    """Return the grid of a constant operand, in which a single number has one digit: a power of two."""
+    """Return the grid of a constant operand; a single number has one digit, times a power of two."""
     most = 2 ** (7 if format == "int8" else 15)
     largest = float(np.abs(values).max()) or TINY
     scale = 2.0 ** np.ceil(np.log2(largest / most * 2)) if np.size(values) == 1 else np.float32(largest / (most - 1))
@@ -130,13 +131,13 @@ def number_grid(values: Array, format: Format) -> Grid:
 
 
 def integers_of(values: Array, grid: Grid) -> Integers:
-    """Return the integers of numbers less the zero point, within a grid."""
+    """Return the integers of numbers within a grid, less the zero point."""
     whole = np.rint(np.asarray(values, np.float64) / grid.scale).astype(I64)
     return np.clip(whole, grid.low - grid.zero, grid.high - grid.zero)
 
 
 def matrix_integers(matrix: Array, per: str, axis: int = 0) -> tuple[Integers, Array]:
-    """Return the integers of a matrix, and the scale of each row along ``axis`` or of all, in float32."""
+    """Return the integers of a matrix, and the scale of each row along ``axis`` or of the whole matrix, in float32."""
     values = np.moveaxis(np.asarray(matrix, np.float32), axis, 0)
     most = np.abs(values.reshape(len(values), -1)).max(axis=1)
     scales = np.maximum((most if per == "row" else most.max(keepdims=True)) / np.float32(127), np.float32(1e-9))
@@ -147,12 +148,12 @@ def matrix_integers(matrix: Array, per: str, axis: int = 0) -> tuple[Integers, A
 KERNELS = (Add, Affine, Mul, Relu, Requantize, Sigmoid, Sub, Tanh)
 
 
-SPAN = 2.0**31  # of integers of 32 bits
-WIDEST = 4.0  # the scale from which on a LOGISTIC's or TANH's kernels overflow
+SPAN = 2.0**31  # half the span of integers of 32 bits
+WIDEST = 4.0  # from this scale on the kernels of LOGISTIC and TANH overflow
 
 
 def has_kernel(op: Op, grids: Sequence[Grid | None]) -> bool:
-    """Return whether an op of these operands, of which constants have no grid, was compared with TFLite's kernels."""
+    """Return whether an op on these operands (a constant has no grid) was compared with TFLite's kernels."""
     fixed = [grid is None for grid in grids]
     if isinstance(op, Linear | Conv):
         return not fixed[0] and all(fixed[1:]) and getattr(op, "group", 1) == 1
@@ -175,7 +176,7 @@ class TfliteRounding(IntegerRounding):
         state = device.values.format if device.state is None else device.state.format
         self._widths = widths(graph, device.values.format, states, state)
         ranges = dict(ranges)
-        for node in graph:  # one that only these numbers have
+        for node in graph:  # an op that only these numbers have
             if isinstance(node.op, Requantize) and (source := graph.args(node.name)[0]) in ranges:
                 ranges.setdefault(Ref(node.name), ranges[source])
         super().__init__(device, graph, ranges, states, *options)
@@ -323,7 +324,7 @@ class TfliteRounding(IntegerRounding):
 
 
 def in_float32(op: Op, operands: Sequence[Array]) -> Array:
-    """Return the result of an op as a runtime has it in float32: sums one after another, functions to the last bit."""
+    """Return the result of an op as a runtime computes it in float32: sums in order, functions to the last bit."""
     (x, *_) = operands
     match op:
         case Sum():

@@ -1,7 +1,7 @@
 """TFLite's arithmetic on integers: products with a factor, functions by fixed point and by tables, sums.
 
-The formulas are those of gemmlowp, of TFLite's reference kernels, of ruy and of XNNPACK; what was compared, and with
-which versions, is in ``docs/tflite.md``. Integers are less their zero points.
+The formulas come from gemmlowp, TFLite's reference kernels, ruy and XNNPACK; ``docs/tflite.md`` has the comparisons and
+versions. Zero points are subtracted from all integers here.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ def _columns(factors: Sequence[float]) -> tuple[Integers, Integers]:
 
 
 def scaled_twice(x: Integers, *factors: float) -> Integers:
-    """Return x times a factor, or one a column: rounded after the product and after the shift."""
+    """Return x times a factor, or a factor for each column: rounded after the product and after the shift."""
     fixed, shifts = _columns(factors)
     return shifted_right(high_product(x << np.maximum(shifts, 0), fixed), np.maximum(-shifts, 0))
 
 
 def scaled_once(x: Integers, *factors: float) -> Integers:
-    """Return x times factors, rounded once, up where two are near."""
+    """Return x times factors, rounded once, ties up."""
     fixed, shifts = _columns(factors)
     total = 31 - shifts
     return (x * fixed + (np.asarray(1, I64) << (total - 1))) >> total
 
 
 def scaled_up(x: Integers, *factors: float) -> Integers:
-    """Return x times factors, rounded twice, up where two are near: as ruy."""
+    """Return x times factors, rounded twice, ties up: as ruy."""
     fixed, shifts = _columns(factors)
     right = np.maximum(-shifts, 0)
     y = ((x << np.maximum(shifts, 0)) * fixed + (1 << 30)) >> 31
@@ -132,14 +132,14 @@ def fixed_point8(logistic: bool, x: Integers, scale: float) -> Integers:
 
 
 def by_floats8(logistic: bool, x: Integers, scale: float, to_even: bool) -> Integers:
-    """Return the function of int8 by a table that was made of float32."""
+    """Return the function of int8 by a table computed in float32."""
     real = (x * np.float32(scale)).astype(np.float32)
     y = 1 / (1 + np.exp(-real)) * np.float32(256) if logistic else np.tanh(real) * np.float32(128)
     y = y.astype(np.float32)
     return (np.rint(y) if to_even else np.copysign(np.floor(np.abs(y) + 0.5), y)).astype(I64)
 
 
-# TFLite's table of the logistic function, of 16 bits without sign: 44 of its numbers are 1 above the nearest.
+# TFLite's table of the logistic function, unsigned 16 bits: 44 of its numbers are 1 above the nearest.
 # fmt: off
 ABOVE = (4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44, 45, 46,
          49, 50, 54, 62, 63, 64, 66, 82, 86, 93, 100, 103, 112, 116, 135, 255)
@@ -170,11 +170,11 @@ def by_table16(logistic: bool, x: Integers, scale: float) -> Integers:
     return np.where(v >= 0, y - (1 << 23) + (1 << 7), -y + (1 << 23) + (1 << 7) - 1) >> 8
 
 
-BLOCK = 16  # elements that an ADD of int16 takes together on x86
+BLOCK = 16  # elements that an ADD of int16 on x86 computes together
 
 
 def weighted_sum(grids: Sequence[Grid], y: Grid, sign: int, kernels: str) -> Callable[..., Integers]:
-    """Return the sum or difference of two values, as a set of kernels has it."""
+    """Return the sum or difference of two values, as this set of kernels computes it."""
     one, two = (grid.scale for grid in grids)
     eight = y.high == 127
     if kernels == "xnnpack" and eight:

@@ -38,17 +38,17 @@ STEP = Argument("step", "True")
 class StatePair:
     """One state of a one-step model: feed ``before``, read ``after``, and feed that at the next step.
 
-    ``initial`` is what to feed at the first step: a number for all elements, a graph that computes it from parameters
-    alone, the name of an input of the original model that is no constant, or what else it was, in words.
+    ``initial`` is the value to feed at the first step: a number for all elements, a graph that computes it from
+    parameters alone, the name of an input of the original model that is no constant, or any other value, in words.
     """
 
-    name: str  # of the state: lstm/h
+    name: str  # the name of the state: lstm/h
     before: str  # an input of the one-step model: lstm/h_in
-    after: str  # an output of it: lstm/h_out
+    after: str  # an output of the one-step model: lstm/h_out
     initial: float | Graph | str
 
     def first(self, weights: Mapping[str, Array]) -> float | Array | str:
-        """Return ``initial``, where it is computed from parameters as an array in float32, of these ``weights``."""
+        """Return ``initial``, computed as an array in float32 if it is a graph, with these ``weights``."""
         if not isinstance(self.initial, Graph):
             return self.initial
         (array,) = forward(self.initial, params=weights).outputs.values()
@@ -79,9 +79,9 @@ def one_step(graph: Graph) -> OneStep:
     4. the last state h of it                   => output ``S/h_out``
     5. y[-1], y along time                      => y[0], what is known after this step
 
-    Outputs keep their names. Refused: a scan that runs backwards (its first step needs the last input), what mixes
-    steps, as a concat along time, and a step that reads what is known after the last one only: another scan's last
-    state, but for a first state that it gives. What no output reads is left out.
+    Outputs keep their names. Refused are a scan that runs backwards (its first step needs the last input), ops that mix
+    steps, such as a concat along time, and a step that reads a value known only after the last step: another scan's
+    last state, unless it is a first state. Values that no output reads are left out.
     """
     given = values_over_time(graph) & {Ref(node.name) for node in graph if isinstance(node.op, Input)}
     graph = without_dead(graph, Counter())
@@ -90,13 +90,13 @@ def one_step(graph: Graph) -> OneStep:
     scans = [node for node in graph if isinstance(node.op, Scan)]
     if not scans:
         raise PassError(f"one step of {graph.name}: expected a model with a scan, found none")
-    for node in reversed(scans):  # the scan that a person wrote stands after that of its step_index
+    for node in reversed(scans):  # the user's scan comes after the scan of its step_index
         if isinstance(node.op, Scan) and node.op.reverse:
             raise PassError(
                 f"one step of {graph.name}: {node.op.body.name} runs backwards, so its first step needs the last input",
                 loc=node.loc,
             )
-    over_time = values_over_time(graph) | given  # an input that steps do not read too
+    over_time = values_over_time(graph) | given  # an input that no step reads
     _check_last_states(graph, over_time)
     return _Stepper(graph, over_time).run()
 
@@ -116,8 +116,8 @@ def _of_step(graph: Graph) -> OneStep:
 
 
 def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
-    """Raise where a step would read a last state: in a one-step model that is the state after each step."""
-    last: dict[Ref, Ref] = {}  # what is computed from last states alone: from which
+    """Raise if a step would read a last state: in a one-step model that is the state after each step."""
+    last: dict[Ref, Ref] = {}  # values computed from last states alone -> these states
     for node in graph:
         args, refs = graph.args(node.name), node.refs
         if isinstance(node.op, Scan):
@@ -160,7 +160,7 @@ class _Stepper:
         self.replaced = self._initial_inputs()
 
     def _initial_inputs(self) -> set[str]:
-        """Return the inputs that only were initial states: the one-step model has others in their place."""
+        """Return the inputs that only were initial states: the one-step model has other inputs in their place."""
         states: set[str] = set()
         others = {output.ref.node for output in self.graph.outputs}
         for node in self.graph:
@@ -216,7 +216,7 @@ class _Stepper:
         node = self.graph.node(ref.node)
         if isinstance(node.op, Full):
             return node.op.value
-        if isinstance(node.op, Input) and isinstance(node.op.fill, Constant):  # as of a state carried over batches
+        if isinstance(node.op, Input) and isinstance(node.op.fill, Constant):  # as for a state carried over batches
             return node.op.fill.value
         if isinstance(node.op, Input):
             return node.name
@@ -231,7 +231,7 @@ class _Stepper:
             return replace(op, shape=(1, *op.shape[1:]))
         if computed_from_parameters(self.graph, Ref(node.name)):
             if Ref(node.name) not in self.over_time or node.types[0].shape[0] == 1:
-                return op  # it is of the one step
+                return op  # it belongs to the one step
             raise PassError(
                 f"one step of {self.graph.name}: %{node.name} {node.types[0]}, computed from parameters only, has a"
                 " value for each step",

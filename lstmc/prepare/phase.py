@@ -42,7 +42,7 @@ def without(graph: Graph, kind: type[Op]) -> Graph:
     return rewrite(graph, lambda b, node, args: args if isinstance(node.op, kind) else None)
 
 
-LOSS = "loss"  # the output that training makes small
+LOSS = "loss"  # the output that training minimizes
 
 
 def deploy_graph(graph: Graph) -> Graph:
@@ -77,7 +77,7 @@ def training_inputs(graph: Graph, deployed: Graph) -> tuple[str, ...]:
 
 
 def training_graph(graph: Graph) -> Graph:
-    """Return the training model: its losses and scores and their dependences. ``loss`` is what training makes small.
+    """Return the training model: its losses and scores and their dependences. Training minimizes ``loss``.
 
     1. an output that no loss or score is in     => nothing, unless an input takes it in the next batch
     2. an input that only such outputs depend on => nothing
@@ -96,7 +96,7 @@ def training_graph(graph: Graph) -> Graph:
 
 
 def trained_loss(graph: Graph) -> Ref:
-    """Return the loss of a training graph. Raises :class:`BackendError` where nothing can make it small."""
+    """Return the loss of a training graph. Raises :class:`BackendError` if no parameter can reduce it."""
     loss = next(output.ref for output in graph.outputs if output.name == LOSS)
     loc = graph.node(loss.node).loc
     if LOSS not in differentiable_outputs(graph):
@@ -109,7 +109,8 @@ def trained_loss(graph: Graph) -> Ref:
 
 
 def needed_by_training(graph: Graph) -> set[str]:
-    """Return the nodes that the loss of a training graph needs, and the states of the next batch; scores need more."""
+    """Return the nodes that the loss of a training graph and the states of the next batch need; scores need more
+    nodes."""
     return graph.needed([output.ref for output in graph.outputs if output.name == LOSS or output.carried_to])
 
 
@@ -119,7 +120,7 @@ def has_loss(graph: Graph) -> bool:
 
 
 def _for_training(graph: Graph) -> list[Output]:
-    """Return the outputs that are losses or scores; beside a loss every single number is one."""
+    """Return the outputs that are losses or scores; next to a loss, every single number is one."""
     refs = depending(graph, lambda node: node.op.for_training)
     numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
     if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
@@ -128,7 +129,7 @@ def _for_training(graph: Graph) -> list[Output]:
 
 
 def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
-    """Return the graph of some of the outputs; the inputs that only the others need are gone too."""
+    """Return the graph of some of the outputs, without inputs that only the other outputs need."""
     live = without_dead(graph.returning([output.name for output in kept]), Counter())
     needed, unneeded = live.needed(), graph.needed([output.ref for output in dropped])
     rebuild = Rebuild(live)
@@ -140,7 +141,7 @@ def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
 
 @dataclass(frozen=True)
 class Counted:
-    """The share of a loss whose labels may be left out: of this input, the labels that are not ``ignored``."""
+    """The share of a loss whose labels may be left out: the labels of this input that are not ``ignored``."""
 
     labels: str
     ignored: int
@@ -148,7 +149,8 @@ class Counted:
 
 @dataclass(frozen=True)
 class Share:
-    """A part's graph. ``counted`` are inputs of one number each that are to be fed: the part's share of what counts."""
+    """The graph of a part of a batch. ``counted`` are inputs of one number that must be fed: the part's share of the
+    count."""
 
     graph: Graph
     counted: Mapping[str, Counted]
@@ -241,7 +243,8 @@ class _Sharing:
         )
 
     def shared(self, ref: Ref) -> Ref:
-        """Return a value without an axis of examples, as this part's share of it: those of all parts add up to it."""
+        """Return a value without an axis of examples, as this part's share of it: the shares of all parts add up to
+        it."""
         b, new = self.rebuild.builder, self.rebuild.new[ref]
         if ref not in self.mixed:
             return self.times(new, self.share)
@@ -270,7 +273,7 @@ class _Sharing:
         return ref if factor == 1 else self.rebuild.builder.add(ops.Affine(scale=factor), ref)[0]
 
     def counting(self, node: Node, op: ops.SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
-        """Return a mean over the labels that count, times a weight that is an input: the data determine it."""
+        """Return a mean over the labels that count, times a weight that is an input, because the data determine it."""
         if not isinstance(self.part.node(labels.node).op, ops.Input):
             self.refuse(node, "is a mean over labels that are left out, and its labels are no input of the model")
         assert op.ignore_label is not None
