@@ -42,14 +42,15 @@ _TEMPLATES = text_templates("lstmc_c", ".")
 _TEMPLATES.filters["number"] = number
 BYTES = {"float": 4, "int8_t": 1, "int16_t": 2}
 WEIGHTS = ".bin"  # the suffix of the file of weights
-STATE = "state."  # what the blobs of states begin with
+STATE = "state."  # prefix of the blobs of states
 
 
 @dataclass(frozen=True)
 class Field:
-    """An array of the generated C: its name, number of elements and comment. ``initial`` is a state's first value;
-    ``each_step`` is set for an input or output with a value for each step; ``grid`` has the integers of its elements,
-    or None for floats.
+    """An array of the generated C: its name, number of elements and comment.
+
+    ``initial`` is a state's first value; ``each_step`` is set for an input or output with a value for each step;
+    ``grid`` has the integers of its elements, or None for floats.
     """
 
     name: str
@@ -109,7 +110,7 @@ class Source:
         return IntegerWriter(self.plan, self.arrays, self.names, self.rounding, values, types, self.constants)
 
     def _grid(self, ref: Ref) -> Grid | None:
-        """Return the integers of a value of the caller; None where it is float."""
+        """Return the integers of an array of the caller; None for floats."""
         if not isinstance(self.rounding, IntegerRounding):
             return None
         grid, name = self.rounding.grid(ref), self.graph.value_name(ref)
@@ -297,7 +298,7 @@ def macro(net: str, blob: str) -> str:
 
 @cache
 def functions() -> Mapping[str, str]:
-    """Return the functions that generated code may call, by name, in an order in which each calls earlier ones."""
+    """Return the functions that generated code may call, by name; each calls only earlier functions."""
     blocks = HEADER.split("\n\n")[1:]
     named = {}
     for block in blocks:
@@ -308,7 +309,7 @@ def functions() -> Mapping[str, str]:
 
 
 def used_functions(body: Iterable[str]) -> list[str]:
-    """Return the functions that lines of C call, with those that these call."""
+    """Return the functions that lines of C call, directly or through other functions."""
     text, used = "\n".join(body), list[str]()
     for name, block in reversed([*functions().items()]):
         if re.search(rf"\b{name}\(", text):
@@ -317,7 +318,7 @@ def used_functions(body: Iterable[str]) -> list[str]:
     return used[::-1]
 
 
-# Of each layout the folder of a net's files in that of all, and the templates of the other files by their names there.
+# layout -> the folder of a net's files, and the templates of all other files by their names
 LAYOUTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "files": ("", {}),
     "arduino": ("{name}/src/", {"{name}/library.properties": "library.properties.j2"}),

@@ -43,7 +43,7 @@ _TEMPLATES = text_templates("lstmc_c", ".")
 
 
 def find_compiler() -> Compiler:
-    """Return gcc. Raises :class:`BackendError` where there is none."""
+    """Return gcc. Raises :class:`BackendError` if it is missing."""
     program = shutil.which(PROGRAM)
     if program is None:
         raise BackendError(
@@ -56,9 +56,11 @@ def find_compiler() -> Compiler:
 def call_source(
     manifest: Manifest, function: str = "lstmc_call", each_step: Collection[str] = (), steps: int = 1
 ) -> str:
-    """Return the C of a function that runs one step on arrays of float, states included; for a net with a file of
-    weights, also of a function that opens it and returns whether it fits the net; and with several ``steps`` of two
-    that run so many after a reset, one by one and as a block. ``each_step`` are the blobs with a value for each.
+    """Return the C of functions that a test program calls: one runs a step on arrays of float, states included.
+
+    For a net with a file of weights, another function opens it and returns whether it fits the net. With several
+    ``steps`` two more functions run so many steps after a reset, one by one and as a block. ``each_step`` are the blobs
+    with a value for each step.
     """
     blobs = {
         **{blob: entry.place for entry in manifest.inputs.values() for blob in entry.place.names},
@@ -128,7 +130,7 @@ class Library:
         path = cached(".so", [*texts, *FLAGS, compiler.identity], build)
         self._library = ctypes.CDLL(str(path))
         self._name, self._each_step, self._steps = identifier(manifest.name), each_step, steps
-        self.weights = np.frombuffer(bytearray(files.get(WEIGHTS, b"")), np.uint8)  # which the library reads
+        self.weights = np.frombuffer(bytearray(files.get(WEIGHTS, b"")), np.uint8)  # the library reads this memory
         if not self.opens(self.weights):
             raise BackendError(
                 f"{manifest.name}{WEIGHTS}: not the weights of {manifest.name}{SUFFIX}: expected the file of"
@@ -158,7 +160,7 @@ class Library:
         return {blob: array[0] for blob, array in first.items() if blob.startswith(STATE)}, results
 
     def converted(self, function: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
-        """Return what a function makes of numbers or of integers."""
+        """Return the result of a function that converts numbers to integers, or integers to numbers."""
         result = np.zeros(array.shape, dtype)
         self._library[f"{self._name}_{function}"](
             *map(ctypes.c_void_p, _pointers([array, result])), ctypes.c_size_t(array.size)
@@ -249,13 +251,13 @@ def execution(
     results: Mapping[str, Array],
     numbers: Numbers = FLOAT32,
 ) -> Execution:
-    """Return what one step gave, from its inputs and the blobs of its results."""
+    """Return the results of one step, from its inputs and the blobs of its results."""
     graph = compiled.expanded
     rounding = numbers.rounding(compiled)
     values = dict(inputs)
     values |= {graph.value_name(o.ref): manifest.outputs[o.name].read(results) for o in graph.outputs}
     tolerance = None
-    if isinstance(rounding, IntegerRounding):  # the very integers, and no difference of float32
+    if isinstance(rounding, IntegerRounding):  # equal integers: no difference of float32 is allowed
         refs = {graph.value_name(ref): ref for ref in (*map(Ref, inputs), *(o.ref for o in graph.outputs))}
         grids = {name: rounding.grid(ref) for name, ref in refs.items()}
         values |= {name: grid.rounded(values[name].astype(np.float64)) for name, grid in grids.items() if grid}
@@ -300,8 +302,8 @@ PASSES: tuple[Pass, ...] = (
 class CBackend(RunsFiles):
     """Writes one step of a net as a C file without a library, and runs it by gcc.
 
-    ``numbers`` are those that it computes in. Weights are in the source, or in a file of their own.
-    ``layout`` is one of the folders in ``LAYOUTS``.
+    The net computes in ``numbers``. Its weights are in the source, or in a file. ``layout`` is one of the folders in
+    ``LAYOUTS``.
     """
 
     numbers: Numbers = FLOAT32
@@ -320,7 +322,7 @@ class CBackend(RunsFiles):
     }
 
     def with_options(self, values: Mapping[str, str]) -> CBackend:
-        """Return the backend with other numbers, or weights elsewhere."""
+        """Return the backend with other numbers, another layout, or weights in a file."""
         weights = values.get("weights", "file" if self.weights_in_file else "source")
         if weights not in ("source", "file"):
             raise BackendError(f"weights={weights}: expected source or file")

@@ -1,4 +1,4 @@
-"""The C of a step, from its plan: nested loops, and a text for each op with loops of its own."""
+"""The C of a step, from its plan: nested loops, and a text for each op that has special loops."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from lstmc_c.elements import ELEMENTS, C
 from lstmc_c.plan import MOVES, Operation, Plan, Step
 from lstmc_c.views import ALONG, INDICES, Code, Use, View, along, at, nest
 
-LANES, FEWEST = 8, 32  # sums that are taken together, and of how many elements at least
-PANEL = 32  # rows of a matrix whose sums a product computes together
-# the other names that a step has
+LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
+PANEL = 32  # rows of a matrix that a product computes together
+# other names in a step
 OWN = (
     "state",
     "work",
@@ -78,8 +78,11 @@ class StepCode(LoopCode):
 
 
 class Writer:
-    """Writes the works of a plan. ``arrays`` has the C of each array of the caller and of each weight, by what it is
-    and its name in the plan; ``half``: matrices are float16."""
+    """Writes the works of a plan.
+
+    ``arrays`` has the C of each array of the caller and of each weight, by its kind and its name in the plan; ``half``:
+    matrices are float16.
+    """
 
     variable = "float"  # the type of a value in a loop
 
@@ -88,7 +91,7 @@ class Writer:
         self.code = Code()
 
     def loop_code(self, step: Step) -> LoopCode:
-        """Return what writes the lines of the loops of a step."""
+        """Return the writer of the lines in a step's loops."""
         return StepCode(step, self.names)
 
     def step(self) -> list[str]:
@@ -101,10 +104,10 @@ class Writer:
                 self._operation(work)
         return self.code.lines
 
-    # where elements are ----------------------------------------------------------------------------------------------
+    # the places of elements ------------------------------------------------------------------------------------------
 
     def _array(self, place: Place, use: Use = "value") -> tuple[str, int]:
-        """Return an array, and the index there of the first element of a place."""
+        """Return an array, and the index in it of the first element of a place."""
         array = place.array
         if array.kind == "buffer":
             return "memory", self.plan.offsets[array] + place.offset
@@ -114,7 +117,7 @@ class Writer:
         return f"{'state->' * (kind == 'state')}{self.arrays[kind, array.name]}", place.offset
 
     def kind(self, array: Array) -> str:
-        """Return what an array of the caller is."""
+        """Return the kind of an array of the caller."""
         return "output" if array.kind == "top" else "state" if array.name in self.plan.states else "input"
 
     def _element(
@@ -125,8 +128,11 @@ class Writer:
         indices: Sequence[str] = INDICES,
         array: str = "",
     ) -> str:
-        """Return an element of a view. ``more`` is added to the index: a term, or the stride of the inner loop.
-        ``array`` has the elements of the view's array, if another one than its own does."""
+        """Return an element of a view.
+
+        ``more`` is added to the index: a term, or the stride of the inner loop. ``array`` replaces the view's array, if
+        given.
+        """
         text, offset = self._array(view.place, view.use)
         index = at(offset, strides, indices)
         term = {0: "", 1: ALONG}.get(more, f"{more} * {ALONG}") if isinstance(more, int) else more
@@ -152,7 +158,7 @@ class Writer:
         length, inner = loop.axis
         along = [axis for axis in axes if loop.summed and inner <= axis.divisor < inner * length]
         outside = [axis for axis in axes if axis not in along]
-        if loop.summed and inner > 1 and self.variable == "float":  # neighbours in memory are added together
+        if loop.summed and inner > 1 and self.variable == "float":  # partial sums of neighbours in memory
             with self.code.nested(outside):
                 self.code.add(f"{results[-1]} = 0.0f;")
             with self.code.nested(axes):
@@ -171,7 +177,7 @@ class Writer:
                     self._store(loop.pointers[loop.elements[number][0]][0].array, results[number], value)
 
     def _sum(self, total: str, x: str, along: Sequence[Axis]) -> None:
-        """Write a sum of elements; many floats as sums of each ``LANES``-th, which need not wait for one another."""
+        """Write a sum of elements; many floats are summed as ``LANES`` independent sums."""
         (*_, axis) = along or [Axis("", 1, 1)]
         if self.variable != "float" or len(along) != 1 or axis.size % LANES or axis.size < FEWEST:
             self.code.add(f"{self.variable} {total} = 0;")
@@ -187,11 +193,11 @@ class Writer:
         self.code.add(f"{each} {total} += {lanes}[{ALONG}];")
 
     def _nest(self, loop: Loop) -> tuple[Sequence[Axis], list[str], list[str]]:
-        """Return the nested loops of a loop, and its elements in them; those beside a sum again, where nothing counts
-        along it."""
+        """Return the nested loops of a loop, and its elements in them; elements next to a sum again, for after the
+        sum."""
         axes: Sequence[Axis] = Nest((loop,)).axes()
         name, first, (length, inner) = "", "", loop.axis
-        if not axes and loop.count > 1:  # its indices need divisions
+        if not axes and loop.count > 1:  # indices need divisions
             axes = [Axis("j", length * inner if loop.summed else 1, loop.size)]
             name = first = "j"
             if loop.summed:
@@ -207,7 +213,7 @@ class Writer:
                 found.append(f"{array}[{moved.text(at_counter, loop.count) if at_counter else moved.in_nest(axes)}]")
         return axes, *texts
 
-    # ops with loops of their own -------------------------------------------------------------------------------------
+    # ops with special loops -------------------------------------------------------------------------------------------
 
     def _operation(self, work: Operation) -> None:
         kind = Linear if isinstance(work.op, Linear) else type(work.op)
@@ -227,7 +233,7 @@ class Writer:
         self._products(y, x, w, b)
 
     def _matrix(self, w: View) -> tuple[str, ...]:
-        """Return the function of a product with a constant matrix, and the arrays of that."""
+        """Return the function of a product with a constant matrix, and its array arguments."""
         array, _ = self._array(w.place, w.use)
         scale = self.arrays.get(("panel scale", w.place.array.name))
         if scale is not None:
@@ -235,7 +241,7 @@ class Writer:
         return "product_float16" if self.half else "product", array
 
     def _number(self, element: str) -> str:
-        """Return an element of a matrix of numbers of its own, as float."""
+        """Return an element of a matrix of low-precision numbers, as float."""
         return f"half_to_float({element})" if self.half else element
 
     def _times_scale(self, w: View, row: str) -> str:
@@ -244,7 +250,7 @@ class Writer:
         return "" if scale is None else f" * {scale}[{row}]"
 
     def _products(self, y: View, x: View, w: View, b: View | None) -> None:
-        """Write a product with a matrix that is computed."""
+        """Write a product with a computed matrix."""
         lead, none = y.shape[:-1], (0,)
         rows = replace(w, shape=y.shape, strides=(*none * len(lead), w.strides[0]))
         columns = replace(x, shape=y.shape, strides=(*x.strides[:-1], 0))
@@ -304,7 +310,7 @@ class Writer:
             self.code.add(f"{along(w.shape[1])} {self._element(row, to, y.strides[-1])} = {element};")
 
     def scratch(self, size: int) -> str:
-        """Return memory for an op to use while it is computed."""
+        """Return scratch memory for an op, valid while the op is computed."""
         self.plan.scratch = max(self.plan.scratch, size)
         return f"memory + {self.plan.work}"
 
@@ -371,7 +377,7 @@ class Writer:
 
     @contextmanager
     def _inside(self, pad: tuple[int, int], image: Sequence[int]) -> Iterator[None]:
-        """Guard the lines that are added inside by a test that line and column lie in the image, not in its padding."""
+        """Guard the lines added in the block by a test that line and column lie in the image, not in its padding."""
         checks = []
         for name, margin, size in zip(("line", "column"), pad, image, strict=True):
             checks += [f"{name} >= {margin}"] if margin else []

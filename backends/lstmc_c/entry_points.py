@@ -1,4 +1,4 @@
-"""The functions of a written net, called as its user calls them: open, reset, steps without feeding states, a block."""
+"""The functions of a written net, called as users call them: open, reset, steps without feeding states, a block."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Functions(Protocol):
 
 
 def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]:
-    """Return the blobs with a value for each step, of which a block has all, one after the other."""
+    """Return the blobs with a value for each step; a block takes these values one after the other."""
     over_time, frame = values_over_time(compiled.model), is_frame(compiled.model)
     before = {state.input for state in (manifest.states or {}).values()}
     inputs = {
@@ -62,10 +62,11 @@ def blobs_of_each_step(compiled: Compiled, manifest: Manifest) -> frozenset[str]
 def compared_functions(
     compiled: Compiled, manifest: Manifest, net: Functions, weights: Mapping[str, Array], rounding: Rounding | None
 ) -> dict[str, Pair]:
-    """Return what each function should give, and what it gives, by the end of its name: equal to the bit.
+    """Return the expected and the actual result of each function, by the end of its name; they must be equal to the
+    bit.
 
-    ``open`` takes the file of weights and no damaged one, ``reset`` sets the first states; ``steps`` after it, which
-    feed no states, and a ``block`` give what steps do that are fed with the states.
+    ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after it,
+    without fed states, and a ``block`` give the results of steps with fed states.
     """
     found = {"open": _opened(net)} if len(net.weights) else {}
     each = blobs_of_each_step(compiled, manifest)
@@ -106,7 +107,7 @@ def _conversions(compiled: Compiled, manifest: Manifest, net: Functions, roundin
 
 
 def _quantized(net: Functions, function: str, grid: Grid) -> Pair:
-    """Return by how much integers are off the quotients, if by more than a half and the rounding of float32."""
+    """Return how far integers are off the quotients, if by more than a half and the rounding of float32."""
     most, quotients = grid.high, np.r_[np.linspace(-1.5, 1.5, 1001), np.inf, -np.inf, np.nan]
     numbers = (grid.scale * most * quotients).astype(np.float32)
     integers = net.converted(function, numbers, integer_type(most).removesuffix("_t"))
@@ -126,7 +127,7 @@ def first_states(
     weights: Mapping[str, Array],
     rounding: Rounding | None,
 ) -> Iterator[list[Array]]:
-    """Yield the first value of each state by the model, if it has one, and that which a reset sets."""
+    """Yield the first value of each state by the model, if it has one, and the value that a reset sets."""
     for state in states:
         (blob,) = manifest.inputs[state.before].place.names
         first = state.first(weights)

@@ -1,7 +1,7 @@
-"""The numbers of a net in C: those of a device of :mod:`lstmc.numerics`, the constant arrays, and a step in integers.
+"""The numbers of a net in C: a device's numbers of :mod:`lstmc.numerics`, the constant arrays, and a step in integers.
 
-Constants stand in the source, or in a file of their own, in float32, float16 or integers. A step in integers has the
-kernels of :mod:`lstmc.numerics.integers`: the same numbers, to the bit.
+Constants are in the source or in a separate file, in float32, float16 or integers. A step in integers has the kernels
+of :mod:`lstmc.numerics.integers`: the same numbers, to the bit.
 """
 
 from __future__ import annotations
@@ -48,16 +48,17 @@ from lstmc_c.views import Use, View, along, nest
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of a net: float32 without a ``device``; in integers every value has a range, by its name."""
+    """The numbers of a net: float32 without a ``device``; with integers, ``ranges`` has the range of every value by its
+    name."""
 
     device: Device | None = None
     limits: Mapping[str, Range] | None = None
 
     @classmethod
     def of(cls, name: str, ranges: Ranges | Mapping[str, Range] | None = None) -> Numbers:
-        """Return the numbers of a device, by its name or the path of its description; ``float32`` are those of C.
+        """Return the numbers of a device, by its name or the path of its description; ``float32`` means plain C floats.
 
-        Raises :class:`BackendError` for a device in whose numbers C does not compute, and for integers without ranges.
+        Raises :class:`BackendError` for a device whose numbers C cannot compute in, and for integers without ranges.
         """
         limits = {each.name: (each.least, each.greatest) for each in ranges} if isinstance(ranges, Ranges) else ranges
         if name == "float32":
@@ -87,7 +88,7 @@ class Numbers:
         return self.device is not None and self.device.weights.format == "fp16"
 
     def format_of(self, use: Use) -> Format:
-        """Return the format of the numbers of a weight that is read so, in a net that computes in floats."""
+        """Return the format of a weight with this use, in a net that computes in floats."""
         if self.device is None or use == "value" or (use == "bias" and self.device.weights.format == "int8"):
             return "float"
         return self.device.weights.format
@@ -106,7 +107,7 @@ FLOAT32 = Numbers()
 
 
 _PER_LINE = 8  # numbers
-# float16 has no type in C99: its bits are integers
+# C99 has no float16: its bits are integers
 TYPES = {"f4": "float", "f2": "uint16_t", "i1": "int8_t", "i2": "int16_t", "i4": "int32_t", "u1": "uint8_t"}
 
 
@@ -134,8 +135,10 @@ class Constant:
 
 
 class Constants:
-    """The constant arrays of a net, each once. ``in_file``: the source reads them from a struct, whose layout does not
-    depend on the numbers."""
+    """The constant arrays of a net, each once.
+
+    ``in_file``: the source reads them from a struct, whose layout does not depend on the numbers.
+    """
 
     def __init__(self, names: Names, in_file: bool) -> None:
         self.names, self.in_file = names, in_file
@@ -143,7 +146,7 @@ class Constants:
         self._known: dict[tuple[str, str, bytes], str] = {}
 
     def add(self, name: str, values: Array, comment: str) -> str:
-        """Return the C name of an array, which is like ``name``."""
+        """Return the C name of an array; the name resembles ``name``."""
         key = (name if self.in_file else "", values.dtype.str, values.tobytes())
         if key not in self._known:
             constant = Constant(self.names.unique(name), values, quoted(comment, "comment"))
@@ -158,18 +161,20 @@ class Constants:
 
     @property
     def bytes(self) -> int:
-        """The size of all: of the file, with its two checksums, if they are one."""
+        """The size of all arrays; of a file, with its two checksums."""
         size = sum(constant.values.nbytes for constant in self.list)
         return size + -size % 4 + 8 if self.in_file else size
 
 
 def in_panels(matrix: Array) -> Array:
-    """Return a matrix [out, in] as products read it: by panels of ``PANEL`` rows, each column by column."""
+    """Return a matrix [out, in] in the order in which products read it: panels of ``PANEL`` rows, each column by
+    column."""
     return np.concatenate([matrix[row : row + PANEL].T.ravel() for row in range(0, len(matrix), PANEL)])
 
 
 def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:
-    """Return weights in float32 or float16. Raises :class:`BackendError` for a value that is not finite there."""
+    """Return weights in float32 or float16. Raises :class:`BackendError` for a value that is not finite in that
+    type."""
     with np.errstate(over="ignore"):
         stored = np.asarray(array).astype(dtype)
     if not np.isfinite(stored).all():
@@ -183,15 +188,18 @@ def layout_checksum(constants: Sequence[Constant]) -> int:
 
 
 def weights_file(constants: Sequence[Constant]) -> bytes:
-    """Return the content of a file of weights: the checksum of its layout, that of its arrays, the arrays, and zeros
-    up to a multiple of four bytes. Numbers are little-endian."""
+    """Return the content of a file of weights.
+
+    It has the checksum of its layout, the checksum of its arrays, the arrays, and zeros up to a multiple of four bytes.
+    Numbers are little-endian.
+    """
     arrays = b"".join(each.values.astype(each.values.dtype.newbyteorder("<")).tobytes() for each in constants)
     arrays += bytes(-len(arrays) % 4)
     return np.array([layout_checksum(constants), crc32(arrays)], "<u4").tobytes() + arrays
 
 
 SUM_BITS = 32
-ROWS = 4  # whose sums of integers are computed together
+ROWS = 4  # ops whose sums of integers are computed together
 
 
 def integer_type(most: int) -> str:
@@ -222,7 +230,7 @@ EXPRESSIONS: Mapping[type[Kernel], Callable[..., str]] = {
 
 
 class IntegerCode(StepCode):
-    """Writes the lines of loops in integers."""
+    """Writes lines in integers inside loops."""
 
     def __init__(self, step: Step, writer: IntegerWriter) -> None:
         super().__init__(step, writer.names)
@@ -246,7 +254,7 @@ class IntegerCode(StepCode):
         return self._element(loop, Place(memory.Array("weight", -1, text, numbers.size, False, False)), index)
 
     def copy(self, sink: Sink, index: Index) -> Loop:
-        """Return a copy; of an operand of a join it is in the scale of that."""
+        """Return the line of a copy; an operand of a join is scaled to the join's scale."""
         loop = super().copy(sink, index)
         kernel = None if sink.node is None else self.writer.kernel(sink.node)
         scaling = kernel.scalings[sink.slot] if isinstance(kernel, Moved) else None
@@ -264,14 +272,17 @@ class IntegerCode(StepCode):
 
 
 def check_sum(count: int, most: int) -> None:
-    """Raise :class:`BackendError` where a sum of so many values does not fit."""
+    """Raise :class:`BackendError` if a sum of so many values may overflow."""
     if count * most >= 2 ** (SUM_BITS - 1):
         raise BackendError(f"a sum of {count} values may need more than {SUM_BITS} bits")
 
 
 class IntegerWriter(Writer):
-    """Writes the works of a plan in integers. ``values`` has the arrays of constants, ``types`` the type of the
-    elements of each array of the caller, by what it is and its name in the plan; scratch memory is int16_t."""
+    """Writes the works of a plan in integers; scratch memory is int16_t.
+
+    ``values`` has the arrays of constants, ``types`` the element type of each array of the caller, by its kind and its
+    name in the plan.
+    """
 
     variable = "int32_t"
 
@@ -311,7 +322,7 @@ class IntegerWriter(Writer):
                 )
         return kernel
 
-    # where elements are ----------------------------------------------------------------------------------------------
+    # the places of elements ------------------------------------------------------------------------------------------
 
     def _type(self, array: memory.Array) -> str:
         return "int16_t" if array.kind == "buffer" else self.types[self.kind(array), array.name]
@@ -326,7 +337,7 @@ class IntegerWriter(Writer):
     # ops -------------------------------------------------------------------------------------------------------------
 
     def lookup(self, name: str, kernel: Lookup, x: str) -> str:
-        """Return an element of a function that is a table."""
+        """Return an element of a function given as a table."""
         direct = kernel.fraction == 0
         type_ = integer_type(kernel.most) if direct else "int16_t"
         table = self.constant(f"{name} table", kernel.table, f"{name}, by integers", type_)

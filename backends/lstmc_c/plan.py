@@ -1,7 +1,7 @@
-"""The plan of a step: its loops, its ops with loops of their own, and the memory of each array.
+"""The plan of a step: its loops, its ops with special loops, and the memory of each array.
 
-A step is one row of the loops of :mod:`lstmc.loops`. The caller's arrays hold inputs, outputs and states, constant
-arrays hold weights, and all other values share one array of scratch memory by their lifetimes.
+A step is one row in the sense of :mod:`lstmc.loops`. The caller's arrays have inputs, outputs and states, constant
+arrays have weights, and all other values share one array of scratch memory by their lifetimes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def use_of(op: Op, slot: int) -> Use:
 
 @dataclass
 class Operation(Call):
-    """An op with loops of its own, whose result's elements follow one another."""
+    """An op with special loops; the elements of its result are contiguous."""
 
     node: Node
     y: Place
@@ -72,7 +72,7 @@ class Accumulated(Linear):
 
 
 def accumulated(graph: Graph) -> Graph:
-    """linear(x, W) + y => one product, with a constant W, if nothing else reads the first one."""
+    """linear(x, W) + y => one product, for a constant W, if nothing else reads linear(x, W)."""
     fixed, values, readers = constants(graph), Values(graph, {}, MOVES), graph.readers()
 
     def read_once(ref: Ref) -> bool:
@@ -95,7 +95,7 @@ def accumulated(graph: Graph) -> Graph:
             if not same or constant or type(product.op) is not Linear:
                 continue
             if other.node in fixed or values.origin(other)[0] == base or not read_once(ref):
-                continue  # a bias is rounded as weights are
+                continue  # a bias is rounded like weights
             op = Accumulated(product.op.axis)
             if product.types == node.types:
                 return b.add(op, *b.args(product.name), added, names=node.names, loc=product.loc)
@@ -111,17 +111,17 @@ def accumulated(graph: Graph) -> Graph:
 class Plan:
     """A step: its works in order, on arrays.
 
-    ``states`` are the inputs that are states, each with the output that is its next value. ``work`` is the size of the
-    scratch memory, and ``scratch`` more of it, behind, for ops that need some while they are computed.
+    ``states`` maps each input that is a state to the output that is its next value. ``work`` is the size of the scratch
+    memory, and ``scratch`` the size of additional memory behind it, for ops that need some while they are computed.
     """
 
     graph: Graph
     states: dict[str, str]
-    integers: bool = False  # each value has its own scale, so that none is a part of another
-    places: dict[tuple[str, str], Array] = field(default_factory=dict)  # the caller's, by what they are and their names
-    weights: dict[tuple[Ref, Use], None] = field(default_factory=dict)  # those that are read, and as what
+    integers: bool = False  # each value has its scale, so none is a part of another value
+    places: dict[tuple[str, str], Array] = field(default_factory=dict)  # arrays of the caller, by their kinds and names
+    weights: dict[tuple[Ref, Use], None] = field(default_factory=dict)  # weights that are read, and their uses
     works: list[Work] = field(default_factory=list)
-    offsets: dict[Array, int] = field(default_factory=dict)  # in the scratch memory
+    offsets: dict[Array, int] = field(default_factory=dict)  # offsets in the scratch memory
     work: int = 0
     scratch: int = 0
 
@@ -137,7 +137,7 @@ class Plan:
 
     @classmethod
     def of(cls, graph: Graph, states: Sequence[StatePair], integers: bool = False) -> Plan:
-        """Return a plan with the caller's arrays, and those of weights, but without works."""
+        """Return a plan with the caller's arrays and the arrays of weights, but without works."""
         graph = graph if integers else accumulated(graph)
         plan = cls(graph, {pair.before: pair.after for pair in states}, integers)
         fixed, places = constants(graph), plan.places
@@ -190,7 +190,7 @@ class Plan:
         for at, work in enumerate(self.works):
             for array in _buffers(work):
                 spans[array] = spans.get(array, (at, at))[0], at
-        over: dict[Array, Array] = {}  # what is computed in the place of what is read no more
+        over: dict[Array, Array] = {}  # array -> the dead array in whose place it is computed
         for at, work in enumerate(self.works):
             ends = [array for array in _buffers(work) if spans[array][1] == at]
             for new in (array for array in _buffers(work) if spans[array][0] == at):

@@ -1,4 +1,4 @@
-"""Elements of arrays as an op with loops of its own reads and writes them, and the text of nested loops over them."""
+"""Views: the elements of arrays that ops with special loops read and write, and the text of nested loops over them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lstmc.loops.memory import Place
 
 INDICES = ("i", "j", "k", "l", "m", "n", "o", "p", "q", "r")
 ALONG = "s"  # the index of an inner loop
-# As what a weight is read: the matrix of a product, in panels; another matrix of numbers of its own; what is added to
-# the sums of a product; or a value as any other.
+# Uses of a weight: the matrix of a product, in panels; another low-precision matrix; an addend of the
+# sums of a product; or an ordinary value.
 Use = Literal["panel", "matrix", "bias", "value"]
 
 
 @dataclass(frozen=True)
 class View:
-    """Elements of an array: the first one's place, and the distance of neighbours along each axis."""
+    """Elements of an array: the place of the first element, and the stride along each axis."""
 
     place: Place
     shape: Shape
@@ -29,7 +29,7 @@ class View:
 
     @classmethod
     def of(cls, place: Place, shape: Shape) -> View:
-        """Return elements that follow one another."""
+        """Return contiguous elements."""
         return cls(place, shape, tuple(prod(shape[axis + 1 :]) for axis in range(len(shape))))
 
     def without(self, axis: int) -> View:
@@ -38,7 +38,7 @@ class View:
         return replace(self, shape=tuple(self.shape[at] for at in rest), strides=tuple(self.strides[at] for at in rest))
 
     def dense(self, axes: int) -> bool:
-        """Return whether elements along the last ``axes`` follow one another."""
+        """Return whether elements along the last ``axes`` are contiguous."""
         sizes = self.shape[len(self.shape) - axes :]
         pairs = zip(sizes, self.strides[len(self.shape) - axes :], View.of(self.place, sizes).strides, strict=True)
         return all(size == 1 or one == other for size, one, other in pairs)
@@ -60,7 +60,7 @@ class Code:
 
     @contextmanager
     def block(self, opening: str = "") -> Iterator[None]:
-        """Enclose the lines that are added inside the block in braces."""
+        """Enclose the lines added inside the block in braces."""
         self.add(f"{opening} {{".lstrip())
         self.depth += 1
         yield
@@ -69,7 +69,7 @@ class Code:
 
     @contextmanager
     def loops(self, sizes: Sequence[int], indices: Sequence[str] = INDICES) -> Iterator[None]:
-        """Enclose the lines that are added inside in nested loops of these sizes; without sizes, in braces."""
+        """Enclose the lines added inside in nested loops of these sizes; without sizes, in braces."""
         if not sizes:
             with self.block():
                 yield
@@ -84,7 +84,7 @@ class Code:
 
     @contextmanager
     def nested(self, axes: Sequence[Axis]) -> Iterator[None]:
-        """Enclose the lines that are added inside in nested loops."""
+        """Enclose the lines added inside in nested loops."""
         with self.loops([axis.size for axis in axes], [axis.counter for axis in axes]):
             yield
 

@@ -24,8 +24,11 @@ from lstmc_onnx.writer import Call, Shared, Writer, check_opset, onnx
 
 @dataclass(frozen=True)
 class WrittenModel:
-    """A ``ModelProto``; the names in it of the graph's values, and of its outputs in order; the graph of its weights,
-    whose outputs are called as their initialisers."""
+    """A ``ModelProto`` with its names.
+
+    These are the names of the graph's values, and of its outputs in order; and the graph of its weights, whose outputs
+    have the names of initialisers.
+    """
 
     proto: Any
     names: Mapping[Ref, str]
@@ -34,10 +37,10 @@ class WrittenModel:
 
 
 def write_model(graph: Graph, weights: Mapping[str, Array], opset: int) -> WrittenModel:
-    """The model of a graph with these parameters. Values keep their names, but for outputs: they have the model's.
+    """Return the model of a graph with these parameters. Values keep their names; outputs have the model's names.
 
-    Raises :class:`BackendError` for an opset that is too old or not known, and an error of another kind where it would
-    need the number of an open size.
+    Raises :class:`BackendError` for an opset that is too old or unknown, and another error if it would need the number
+    of an open size.
     """
     check_opset(opset)
     shared = Shared(opset, dims=open_inputs(graph))
@@ -129,7 +132,7 @@ def write_scan(w: Writer, graph: Graph, node: Node, scan: Scan, names: Mapping[R
     count, results = len(scan.step_outputs), dict[str, Any]()
     for output in (*body.outputs[count:], *body.outputs[:count]):
         name = inside[output.ref]
-        if name in operands or name in results:  # a result is computed, and one only
+        if name in operands or name in results:  # each result must be computed, and only once
             (name,) = inner.add("Identity", (name,), f"{name}/result")
         results[name] = _value_info(name, open_shape(body.type(output.ref)))
     results_out = [names[Ref(node.name, out)] for out in (*range(count, len(node.types)), *range(count))]
@@ -172,11 +175,12 @@ def _value_info(name: str, shape: OpenShape) -> Any:
     return onnx().helper.make_tensor_value_info(name, onnx().TensorProto.FLOAT, sizes)
 
 
-MOST_BYTES = 2**31 - 1 - 2**20  # of initialisers in one message of protobuf's; more are written beside it
+MOST_BYTES = 2**31 - 1 - 2**20  # the most bytes of initialisers in a protobuf message; more go to a file beside it
 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Artifact:
-    """``NAME.onnx`` and ``NAME.manifest.json``; with many weights also ``NAME.onnx.data``. Same input, same bytes."""
+    """Return ``NAME.onnx`` and ``NAME.manifest.json``; with many weights also ``NAME.onnx.data``. Same input, same
+    bytes."""
     graph, model = compiled.written(lambda graph: write_model(graph, weights, opset))
     files = {}
     if sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer) > MOST_BYTES:

@@ -1,10 +1,10 @@
 """The ONNX backend: its lists of passes, written out, and its class.
 
-MODEL     what is decided once for all steps, on core ops
-LEGAL     what has no form in ONNX is refused; scans that are ONNX's own layers are found
-EXPANDED  the steps of the others, or loops
+MODEL     decisions that hold for all steps, on core ops
+LEGAL     ops without a form in ONNX are refused; scans that are ONNX's own layers are found
+EXPANDED  the steps of all other scans, or loops
 
-A form is another net of the same numbers: ``lstm-op`` has ONNX's LSTM, GRU and RNN alone, ``scan`` a Scan for each
+A form is another net with the same results: ``lstm-op`` has only ONNX's LSTM, GRU and RNN, ``scan`` a Scan for each
 scan, ``unrolled`` every step in plain operators.
 """
 
@@ -67,7 +67,7 @@ class CheckForms(CheckOps):
 
 
 def _is_matmul(b: Builder, product: Linear, bias: Ref) -> bool:
-    """Return whether a product is MatMul in ONNX, which has no bias: each value of the file is one of the graph."""
+    """Return whether a product is MatMul in ONNX, which has no bias: so the product and the sum are two values."""
     return product.axis != 1
 
 
@@ -75,7 +75,7 @@ ROLLED: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
     *(Simplify(), Cse(), Dead()),
 )
-# Each scan as a layer where it is one, else as a loop; one step is no loop.
+# Each scan as a layer if it is one, else as a loop; a single step is no loop.
 CHOSEN: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers()),
     *(*ROLLED, Expand(loops=lambda scan: scan.length > 1), Dead(), BiasApart(_is_matmul)),
@@ -94,7 +94,7 @@ FORMS: Mapping[str, tuple[Pass, ...]] = {
 class OnnxBackend(RunsFiles):
     """Writes ONNX, for inference, and runs it in ONNX Runtime.
 
-    ``opset`` is the version of ONNX's operators, ``open`` are the dimensions that a net leaves open where it can.
+    ``opset`` is the version of ONNX's operators; ``open`` are the dimensions that stay open if possible.
     """
 
     opset: int = 17
@@ -116,7 +116,7 @@ class OnnxBackend(RunsFiles):
         return replace(self, opset=int(opset), open=tuple(filter(None, dims.split(","))))
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Return the requested dimensions; T is fixed where steps are unrolled."""
+        """Return the requested dimensions; T is fixed if steps are unrolled."""
         unrolled = any(node.steps for node in compiled.expanded)
         return [dim for dim in self.open if dim != "T" or not unrolled]
 
@@ -130,7 +130,7 @@ class OnnxBackend(RunsFiles):
         return CHOSEN
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """``lstm-op``, ``scan`` and ``unrolled``: every scan so, or the model is refused."""
+        """Return ``lstm-op``, ``scan`` and ``unrolled``: a form applies to every scan, or refuses the model."""
         return FORMS
 
     seconds = staticmethod(artifact_seconds)

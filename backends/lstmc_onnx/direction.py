@@ -33,7 +33,8 @@ Range = tuple[int, int]
 
 
 class Pieces:
-    """Slices of the weights of ``graph`` in the graph under construction; ``need`` maps a value to its new one."""
+    """Slices of the weights of ``graph`` in the graph under construction; ``need`` maps an old value to its new
+    value."""
 
     def __init__(self, graph: Graph, b: Builder, need: Callable[[Ref], Ref], parts: Iterable[Matrix | Place]) -> None:
         self.graph, self.b, self.need = graph, b, need
@@ -71,7 +72,7 @@ class Pieces:
         return rows
 
     def _cut(self, x: Ref, ref: Ref, rows: Range | None, span: Range, axis: int) -> Ref:
-        """Return a part of x along an axis; x is the new value of ``ref``, or of some rows of it."""
+        """Return a part of x along an axis; x is the new value of ``ref``, or of some of its rows."""
         key = ref, rows
         if key not in self._pieces:
             size = self.b.type(x).shape[axis]
@@ -89,19 +90,19 @@ FUNCTIONS: Mapping[Any, tuple[str, tuple[str, ...]]] = {
     for foreign, row in functions_of("onnx")
     if row.cell and row.operator and row.function in _KINDS
 }
-Function = tuple[str, tuple[float, ...]]  # ONNX's name of a function, with its parameters
+Function = tuple[str, tuple[float, ...]]  # ONNX's name of a function, and its parameters
 IDENTITY: Function = ("Affine", (1.0, 0.0))
 
 
 @dataclass(frozen=True)
 class Direction:
-    """A scan as one direction of a layer. ``gates`` are in ONNX's order; None is a coupled gate."""
+    """A scan as one direction of a layer. ``gates`` are in ONNX's order; None stands for a coupled gate."""
 
     kind: type[ops.Recurrent]
     match: LSTM | GRU | RNN
     gates: tuple[Gate | None, ...]
     negated: tuple[bool, ...]
-    inner: tuple[tuple[Place, ...], ...]  # biases that belong to R
+    inner: tuple[tuple[Place, ...], ...]  # biases added to R h
     activations: tuple[Function, ...]
     coupled: bool = False
     reset_after: bool = False
@@ -126,7 +127,7 @@ class Direction:
         return None if self.match.valid is None else self.match.valid.lengths
 
     def weights(self) -> Iterator[Matrix | Place]:
-        """Yield every part of a weight that it reads."""
+        """Yield every part of a weight that the direction reads."""
         for gate, inner in zip(self.gates, self.inner, strict=True):
             if gate is not None:
                 yield from (entering.matrix for entering in gate.entering)
@@ -142,7 +143,7 @@ class Direction:
 
     @property
     def pair(self) -> tuple[object, ...]:
-        """The key that two directions of one layer share."""
+        """The key that both directions of a layer share."""
         return (
             self.kind, self.match.units, self.sequences, self.lengths, self.coupled, self.reset_after, self.peephole,
             self.initial, self.bias, self.clip,
@@ -201,7 +202,7 @@ class _Matcher:
         )
 
     def _lstm(self, lstm: LSTM, initial: bool) -> Direction:
-        """Coupled gates are i and 1 - i in ONNX: for f and 1 - f, i is the sigmoid of minus f's input."""
+        """ONNX's coupled gates are i and 1 - i. For f and 1 - f, i is the sigmoid of the negated input of f."""
         f = self._one([gate for gate in (lstm.i, lstm.f, lstm.o) if gate is not None])
         if lstm.i is None and not _mirrored(f):
             raise self.mismatch("a forget gate whose rest is a gate too, a sigmoid", f[0])

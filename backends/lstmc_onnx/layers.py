@@ -18,12 +18,12 @@ from lstmc_onnx.direction import Direction, Pieces, match_direction
 
 @dataclass(frozen=True)
 class FindLayers(Pass):
-    """Rewrite scans as ONNX's LSTM, GRU and RNN where they compute the same.
+    """Rewrite scans as ONNX's LSTM, GRU and RNN if they compute the same.
 
     1. a scan that ``lstmc.patterns`` recognises, in any order of gates => the layer, its weights in ONNX's order
     2. two such scans of the same sequence, one of them backward        => one layer of both directions
 
-    With ``all`` other scans are refused, with the first thing that a layer does not have.
+    With ``all`` other scans are refused, with the first difference from a layer.
     """
 
     name = "find_layers"
@@ -44,7 +44,8 @@ class FindLayers(Pass):
 
 
 def directions_in(graph: Graph) -> tuple[dict[str, Direction], dict[str, Difference]]:
-    """Return the scans that are a direction of a layer, by name, and the first difference of the others, by title."""
+    """Return the scans that are a direction of a layer, by name, and the first difference of all other scans, by
+    title."""
     directions: dict[str, Direction] = {}
     differences: dict[str, Difference] = {}
     for node in graph:
@@ -75,7 +76,8 @@ def pairs(graph: Graph, directions: dict[str, Direction]) -> dict[str, tuple[str
 
 
 class _Rewrite:
-    """The rewrite of a graph's scans as layers; nodes are copied at first use, as the scans of a pair may be apart."""
+    """The rewrite of a graph's scans as layers; nodes are copied at first use, because the scans of a pair may be far
+    apart."""
 
     def __init__(self, graph: Graph, directions: dict[str, Direction]) -> None:
         self.graph, self.directions = graph, directions
@@ -96,7 +98,7 @@ class _Rewrite:
         return self.rebuild.finish()
 
     def need(self, ref: Ref) -> Ref:
-        """Return the new value of a value of the old graph."""
+        """Return the new value for a value of the old graph."""
         if ref not in self.rebuild.new:
             self.put(self.graph.node(ref.node))
         return self.rebuild.new[ref]
@@ -138,7 +140,7 @@ class _Rewrite:
             self._results(self.graph.node(name), self.directions[name], [parts[number] for parts in cut])
 
     def _results(self, node: Node, direction: Direction, results: Sequence[Ref]) -> None:
-        """Put a direction's results in place of its scan's; zeros for those that nothing reads."""
+        """Put a direction's results in place of its scan's results; unread results become zeros."""
         assert isinstance(node.op, Scan)
         scan, match = node.op, direction.match
         order = [arg.name for i, arg in enumerate(scan.body.body_args()) if scan.role(i) == "state"]
@@ -155,7 +157,8 @@ class _Rewrite:
             self.rebuild.new[Ref(node.name, out)] = value
 
     def _or_initial(self, last: Ref, first: Ref, lengths: Ref, names: tuple[str, ...]) -> Ref:
-        """Return a last state, or for empty sequences the initial one: ONNX does not define its result."""
+        """Return a last state, or the initial state for empty sequences, for which ONNX does not define the last
+        state."""
         (complement,) = self.b.add(Affine(-1.0, 1.0), lengths)
         (empty,) = self.b.add(Relu(), complement, names=("empty",))
         (rows,) = self.b.add(Reshape((*self.b.type(empty).shape, 1)), empty)
@@ -164,7 +167,7 @@ class _Rewrite:
         return self.b.add(Add(), *terms, names=names)[0]
 
     def _stacked(self, parts: Sequence[Ref], name: str) -> Ref:
-        """Return the parts of the directions as one operand."""
+        """Return the parts of both directions as one operand."""
         rows = [self.b.add(Reshape((1, *self.b.type(part).shape)), part, names=(name,))[0] for part in parts]
         return rows[0] if len(rows) == 1 else self.b.add(Concat(0), *rows, names=(f"{name}_both",))[0]
 
@@ -206,7 +209,7 @@ class _Rewrite:
         )
 
     def _b(self, direction: Direction) -> Ref:
-        """Biases of W, then those of R: the first that a gate has is of the one, the second of the other."""
+        """Return the biases of W, then the biases of R: the first bias of a gate belongs to W, the second to R."""
         of_w, of_r = [], []
         for gate, negated, inner in zip(direction.gates, direction.negated, direction.inner, strict=True):
             w, r = self._halves(direction, gate, inner)
@@ -219,7 +222,7 @@ class _Rewrite:
     ) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
         if gate is None:
             return (), ()
-        after = direction.reset_after and gate is direction.gates[-1]  # there r multiplies what is R's
+        after = direction.reset_after and gate is direction.gates[-1]  # there r multiplies the recurrent part
         return (gate.biases, inner) if after else (gate.biases[:1], gate.biases[1:])
 
     def _bias(self, direction: Direction, parts: Sequence[Place], negated: bool, constant: float) -> Ref:
@@ -239,7 +242,7 @@ class _Rewrite:
         return total
 
     def _p(self, direction: Direction) -> Ref:
-        """Peepholes in the order i, o, f."""
+        """Return the peepholes in the order i, o, f."""
         peepholes = []
         for gate, negated in zip(direction.gates[:3], direction.negated, strict=False):
             at = None if gate is None else gate.peephole
@@ -269,7 +272,7 @@ def _op(directions: Sequence[Direction]) -> ops.Recurrent:
 
 
 def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
-    """Yield a line for each layer and for each other scan of the target's own list; a form has no choice."""
+    """Yield a line for each layer and for each other scan, for the target's default list; a form makes no choice."""
     names = [snapshot.pass_name for snapshot in history]
     if FindLayers.name not in names:
         return

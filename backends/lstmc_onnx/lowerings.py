@@ -1,4 +1,4 @@
-"""The lowering of each core op to ONNX's operators: our own tables, and those of packages, by entry point."""
+"""The lowering of each core op to ONNX's operators: lstmc's tables, and tables of packages by entry point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lstmc.types import known
 from lstmc_onnx.ops import GRU, LSTM, RNN, Recurrent
 from lstmc_onnx.writer import Call, Writer, onnx
 
-# Ops that are an operator, with attributes that are fields of ours.
+# Ops that are a single operator; its attributes are fields of the op.
 OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
     **{
         op: (foreign.name, dict(zip(foreign.settings, (field.name for field in fields(op)), strict=True)))
@@ -91,7 +91,7 @@ def reshape(w: Writer, call: Call) -> None:
 
 
 def ones_left_out(longer: Sequence[int], shorter: Sequence[int]) -> list[int] | None:
-    """Return the axes of 1 without which a shape is another one; None if it is not so."""
+    """Return the axes of 1 without which ``longer`` is ``shorter``; None if the shapes differ otherwise."""
     axes, left = [], list(shorter)
     for axis, size in enumerate(longer):
         if left and size == left[0]:
@@ -257,10 +257,10 @@ LOWERINGS: Mapping[type[Op], Lowering] = {
 
 @cache
 def lowerings() -> Mapping[type[Op], Lowering]:
-    """Return all lowerings, our own and those of packages."""
+    """Return all lowerings, lstmc's and those of packages."""
     return all_lowerings(LOWERINGS, GROUP, "ONNX")
 
 
 def lowering_of(op: Op) -> Lowering:
-    """Return the lowering of an op. Raises :class:`BackendError` without one."""
+    """Return the lowering of an op. Raises :class:`BackendError` if there is none."""
     return lowering_in(lowerings(), op, GROUP, "ONNX")

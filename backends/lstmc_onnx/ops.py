@@ -1,6 +1,6 @@
 """ONNX's operators LSTM, GRU and RNN as ops, with the operands in ONNX's order (https://onnx.ai/onnx/operators/).
 
-The meaning of each is a model in the core's own language.
+The meaning of each op is a model in the language of lstmc.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
 
 Function = Callable[[Value], Value]
-GATES_FUNCTIONS = 2  # so many of the functions are of gates, which are clipped; an LSTM's third is of c
-# By ONNX's names: how many numbers each takes, alpha and beta, and what it is of a value and these.
+GATES_FUNCTIONS = 2  # the number of functions of gates, which are clipped; an LSTM's third function is applied to c
+# ONNX's name -> the number of its parameters (alpha, beta), and the function of a value and the parameters.
 FUNCTIONS: Mapping[str, tuple[int, Callable[..., Value]]] = {
     **{
         foreign.name: (len(foreign.settings), getattr(lstmc, row.function))
@@ -43,13 +43,13 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., Value]]] = {
 
 @dataclass(frozen=True)
 class Recurrent(Op):
-    """A layer over x [T, N, D], of one direction or of both; each has its own part of every other operand.
+    """A layer over x [T, N, D], of one direction or both; every other operand has a part for each direction.
 
-    Operands: x, W [directions, gates * H, D], R [directions, gates * H, H]; then, as the fields say, B [directions,
-    2 * gates * H], lengths [N], the first states [directions, N, H], and P [directions, 3 * H]. Results: Y
-    [T, directions, N, H], and the last states [directions, N, H], 0 for an empty sequence. ``activations`` are the
-    functions of each direction, by ONNX's names; ``alpha`` and ``beta`` are the numbers of those that have some. What
-    a gate is a function of is held between -``clip`` and ``clip``, unless that is 0.
+    Operands: x, W [directions, gates * H, D], R [directions, gates * H, H]; then, as the fields say, B [directions, 2 *
+    gates * H], lengths [N], the first states [directions, N, H], and P [directions, 3 * H]. Results: Y [T, directions,
+    N, H], and the last states [directions, N, H], 0 for an empty sequence. ``activations`` are the functions of each
+    direction, by ONNX's names; ``alpha`` and ``beta`` are the parameters of functions with parameters. The argument of
+    a gate's function is limited to -``clip`` and ``clip``, unless that is 0.
     """
 
     backend = "onnx"
@@ -72,7 +72,7 @@ class Recurrent(Op):
 
     @property
     def reversed_directions(self) -> tuple[bool, ...]:
-        """For each direction, whether it runs from the last step to the first."""
+        """Whether each direction runs from the last step to the first."""
         return {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[self.direction]
 
     def roles(self) -> tuple[str, ...]:
@@ -163,7 +163,7 @@ class Recurrent(Op):
 
 @dataclass(frozen=True)
 class LSTM(Recurrent):
-    """Gates in the order i, o, f, g. ``coupled``: f is 1 - i. ``peephole``: P has those of i, o and f."""
+    """Gates in the order i, o, f, g. ``coupled``: f is 1 - i. ``peephole``: P has the peepholes of i, o and f."""
 
     name = "onnx.LSTM"
     gates = 4
@@ -202,7 +202,7 @@ class RNN(Recurrent):
 
 @lru_cache(maxsize=256)
 def meaning(op: Recurrent, types: Types) -> Graph:
-    """Return the model of a layer whose operands have these types: its inputs are called as the operands' roles."""
+    """Return the model of a layer with operands of these types; its inputs have the names of the operands' roles."""
     shapes = {role: list(type_.shape) for role, type_ in zip(op.roles(), types, strict=True)}
 
     def layer(**operands: Value) -> dict[str, Value]:
@@ -268,7 +268,7 @@ def _direction(
 
 
 def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
-    """Return a function of a value, which is first held between -clip and clip where that is not 0."""
+    """Return a function of a value that is first limited to -clip and clip, unless clip is 0."""
 
     def function(x: Value) -> Value:
         return FUNCTIONS[name][1](lstmc.clip(x, -clip, clip) if clip else x, *numbers)
@@ -277,7 +277,7 @@ def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
 
 
 def _sums(operands: Mapping[str, Value], gates: int) -> tuple[list[Value], list[Value]]:
-    """W x + Wb and R h + Rb, gate by gate."""
+    """Return W x + Wb and R h + Rb, gate by gate."""
     biases = [[operands[name]] if name in operands else [] for name in ("Wb", "Rb")]
     wx = linear(operands["x"], operands["W"], *biases[0])
     rh = linear(operands["h"], operands["R"], *biases[1])

@@ -1,4 +1,4 @@
-"""ONNX files and ONNX Runtime: read nets and weights, execute, time and lint them; the entry of doctor."""
+"""ONNX files and ONNX Runtime: read nets and weights, execute, time and lint them; the checks of doctor."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_model(path: Path, data: bool = True) -> Any:
         raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
     except BackendError as error:
         raise BackendError(f"{path}: {error.message}") from None
-    except Exception as error:  # of onnx, for weights that are to lie beside the file
+    except Exception as error:  # onnx raises it if the weights beside the file are missing
         raise BackendError(f"{path}: its weights cannot be read: {str(error)[:100]}") from None
     return model
 
@@ -50,7 +50,7 @@ def model_of(content: bytes) -> Any:
     """Parse a ``ModelProto`` from bytes. Raises :class:`BackendError` for bytes that are not one."""
     try:
         model = onnx().load_model_from_string(content)
-    except Exception as error:  # of protobuf
+    except Exception as error:  # protobuf's error
         raise BackendError(f"expected an ONNX model, found something else: {str(error)[:100]}") from None
     if not model.graph.node and not model.graph.output:
         raise BackendError("expected an ONNX model, found a file without a graph")
@@ -83,9 +83,9 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """Return the parameters by the model's names, and the names of those that no initialiser has.
+    """Return the parameters by the model's names, and the names of parameters without an initialiser.
 
-    The file need not be the one that was written: its initialisers must be called as they were.
+    The file may be another than the written file, if its initialisers have the same names.
     """
     stored_manifest = read_manifest(manifest)
     weights = unpack_weights(stored_manifest.weights, read_initializers(trained, stored_manifest.blobs))
@@ -142,19 +142,19 @@ def listed_layers(net: bytes) -> tuple[Layer, ...]:
 
 
 def _shape(info: Any) -> tuple[int, ...] | None:
-    """Return the sizes, if all of them are numbers: one that is open is not."""
+    """Return the sizes if all of them are numbers, that is if none is open."""
     dims = info.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
 
 
 def findings() -> Iterator[Finding]:
-    """The package that writes nets, and the one that runs them; without either the backend does less, not nothing."""
+    """Return the packages that write nets and that run them; without one of them the backend does less."""
     yield _package("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest(package)}")
     yield _package("onnxruntime", onnxruntime, lambda package: str(package.__version__))
 
 
 def newest(onnx: Any) -> int:
-    """Return the newest version of the operators' set that the package knows."""
+    """Return the newest operator set that the package knows."""
     return int(onnx.defs.onnx_opset_version())
 
 
@@ -183,14 +183,14 @@ class Loaded:
         """Return one forward pass; inputs that the net does not read are left out."""
         names = list(outputs)
         fed = {slot.name: np.asarray(blobs[slot.name], np.float32) for slot in self.session.get_inputs()}
-        arrays = self.session.run(names, fed) if names else ()  # without names it gives all
+        arrays = self.session.run(names, fed) if names else ()  # without names it returns all outputs
         return dict(zip(names, arrays, strict=True))
 
 
 def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
-    """Return a net from its file or its bytes, on this many threads (0: as many as ONNX Runtime thinks best).
+    """Return a net from its file or its bytes, on this many threads (0: ONNX Runtime's choice).
 
-    Raises :class:`BackendError` with what ONNX Runtime says of a net that it cannot load, and where it has no GPU.
+    Raises :class:`BackendError` with ONNX Runtime's message for a net that it cannot load, and if it has no GPU.
     """
     runtime = onnxruntime()
     if gpu and GPU not in runtime.get_available_providers():
@@ -199,12 +199,12 @@ def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
         )
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors alone: they are raised
+    options.log_severity_level = 3  # log errors alone: they are raised
     try:
         session = runtime.InferenceSession(
             net if isinstance(net, bytes) else str(net), options, providers=[GPU if gpu else "CPUExecutionProvider"]
         )
-    except Exception as error:  # its own, which have no common base
+    except Exception as error:  # its errors, which have no common base
         raise BackendError(f"ONNX Runtime {runtime.__version__} cannot load the net: {error}") from None
     return Loaded(session)
 
@@ -277,7 +277,8 @@ LEAST, MOST = 5, 2000  # rounds
 
 
 def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-    """Seconds of a forward pass of each written net on one thread of the CPU: minima of passes that take turns."""
+    """Return the seconds of a forward pass of each written net on one thread of the CPU: minima of passes that take
+    turns."""
     nets = {}
     with ExitStack() as stack:
         for form, artifact in artifacts.items():
@@ -325,7 +326,7 @@ def lint_file(path: Path) -> LintReport:
     checker = onnx().checker
     try:
         checker.check_model(str(path), full_check=True)
-    except Exception as error:  # its own, and of shape inference
+    except Exception as error:  # errors of the checker and of shape inference
         violation = Violation(
             name, "graph", _first_line(error), "a valid ONNX model", "onnx.checker refuses it", CHECKER
         )

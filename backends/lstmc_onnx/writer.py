@@ -17,16 +17,16 @@ from lstmc.types import OpenSize, TensorType, UnknownSize, known
 
 
 def onnx() -> Any:
-    """Return the package that writes, checks and reads ONNX. Raises :class:`BackendError` where it is not installed."""
+    """Return the package that writes, checks and reads ONNX. Raises :class:`BackendError` if it is not installed."""
     return need("onnx", "The onnx package", "onnx", BackendError)
 
 
 def onnxruntime() -> Any:
-    """Return the package that runs ONNX. Raises :class:`BackendError` where it is not installed."""
+    """Return the package that runs ONNX. Raises :class:`BackendError` if it is not installed."""
     return need("onnxruntime", "ONNX Runtime", "onnx", BackendError)
 
 
-OLDEST = 13  # the opset in which axes and sizes are operands, and softmax is along one axis
+OLDEST = 13  # from this opset on axes and sizes are operands, and softmax is along one axis
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Shared:
     names: Names = field(default_factory=Names)
     tensors: list[Any] = field(default_factory=list)
     constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
-    dims: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # an input, and its axis, of each open dimension
+    dims: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # open dimension -> an input, and its axis
     sizes: dict[str, str] = field(default_factory=dict)  # values that hold a dimension's size or an input's shape
     main: Writer = field(init=False)
 
@@ -57,7 +57,7 @@ class Shared:
 
 
 class Writer:
-    """Nodes of one graph; constants stand in the main graph, which bodies read too."""
+    """Writes the nodes of one graph; constants are in the main graph, which bodies read too."""
 
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
@@ -70,10 +70,10 @@ class Writer:
     def add(
         self, kind: str, inputs: Sequence[str], results: Sequence[str] | str, title: str = "", **attributes: Any
     ) -> tuple[str, ...]:
-        """Add a node; its results have these names, which were taken by :meth:`name`, or one new one like ``results``.
+        """Add a node; its results have names that were taken by :meth:`name`, or one new name like ``results``.
 
-        It is called as its first result, or like ``title``. Raises :class:`BackendError` where the opset has no
-        operator of this kind.
+        The node has the name of its first result, or a name like ``title``. Raises :class:`BackendError` if the opset
+        has no operator of this kind.
         """
         names = (self.name(results),) if isinstance(results, str) else tuple(results)
         check_operator(kind, self.shared.opset)
@@ -83,7 +83,7 @@ class Writer:
         return names
 
     def constant(self, values: ArrayLike, name: str) -> str:
-        """Return the name of a small array that is the same in every run, called like ``name`` where it is new."""
+        """Return the name of a small array that is the same in every run; a new array gets a name like ``name``."""
         array = np.asarray(values)
         return self._once((array.dtype.str, array.shape, array.tobytes()), lambda: self.tensor(array, name))
 
@@ -114,22 +114,22 @@ class Writer:
         return self.constant(np.asarray(values, np.int64), name)
 
     def shape(self, shape: Sequence[int]) -> str:
-        """Return the name of a shape for a Reshape. One open size, or that which is computed, is -1; the others are
-        read from inputs."""
+        """Return the name of a shape for a Reshape. One open or computed size is -1; other open sizes are read from
+        inputs."""
         if sum(isinstance(size, UnknownSize) for size in shape) <= 1:
             return self.numbers([-1 if isinstance(size, UnknownSize) else size for size in shape], _title(shape))
         known(tuple(size for size in shape if not isinstance(size, OpenSize) and isinstance(size, UnknownSize))[1:])
         return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
     def filled(self, shape: Sequence[int]) -> str:
-        """Return the name of the shape of an array to be filled, whose open sizes are those of inputs."""
+        """Return the name of the shape of an array to be filled; open sizes are read from inputs."""
         if not any(isinstance(size, UnknownSize) for size in shape):
             return self.numbers(shape, _title(shape))
         known(tuple(size for size in shape if not isinstance(size, OpenSize)))
         return self.add("Concat", [self._size(size) for size in shape], _title(shape), axis=0)[0]
 
     def _size(self, of: int) -> str:
-        """Return a size as [1]; an open one is read from an input."""
+        """Return a size as [1]; an open size is read from an input."""
         if not isinstance(of, OpenSize):
             left = isinstance(of, UnknownSize)
             return self.numbers([-1 if left else of], f"size_{'left' if left else of}")

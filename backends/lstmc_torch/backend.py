@@ -37,7 +37,7 @@ from lstmc_torch.program import LOWERINGS, TEXTS, program_of
 NET, SUFFIX, LAYERS = "_torch.py", ".pt", ".layers.cpp"  # NAME.py may be the model's own file
 _TEMPLATES = text_templates("lstmc_torch", ".")
 _TEMPLATES.filters["quoted"] = quoted
-# what a written program with native code has of autograd.py: all but its docstring
+# the part of autograd.py in a written program with native code: all but its docstring
 NATIVE = files("lstmc_torch").joinpath("autograd.py").read_text(encoding="utf-8").partition("\n\n")[2].rstrip()
 
 
@@ -53,13 +53,14 @@ Form = Literal["module", "built", "steps"]
 
 
 def build_path() -> str:
-    """Return where programs are looked for that build a written module: with those beside this Python, as ninja."""
+    """Return the PATH for programs that build a written module: it also has the programs beside this Python, such as
+    ninja."""
     return os.pathsep.join((os.environ.get("PATH", os.defpath), sysconfig.get_path("scripts")))
 
 
 @dataclass(frozen=True)
 class TorchExecutor:
-    """PyTorch on the CPU: by a module with native loops, or by the written files, after their build() or without."""
+    """PyTorch on the CPU: a module with native loops, or the written files, with or without their build()."""
 
     name: str
     form: Form
@@ -116,12 +117,12 @@ class TorchBackend(RunsFiles):
         return ("T", "N")
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """``NAME_torch.py``, which needs PyTorch alone, its weights, its scans in C++, and a manifest beside it."""
+        """Return ``NAME_torch.py``, which needs PyTorch alone, its weights, its scans in C++, and a manifest."""
         graph, program = compiled.written(program_of)
         inputs = {node.name: _shape(node.types[0]) for node in graph if isinstance(node.op, Input)}
         outputs = {output.name: _shape(graph.type(output.ref)) for output in graph.outputs}
         stem = f"{compiled.name}{NET.removesuffix('.py')}"
-        # the name of one library in each process
+        # a library has this name in each process
         library = program.cpp and f"lstmc_{hashlib.sha256(program.cpp.encode()).hexdigest()[:16]}"
         text = _TEMPLATES.get_template("module.j2").render(
             name=compiled.name,
@@ -147,7 +148,8 @@ class TorchBackend(RunsFiles):
         return Artifact(written, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
 
     def executors(self) -> Sequence[TorchExecutor]:
-        """PyTorch on the CPU: a module with native loops, and the written files with native loops and without."""
+        """Return PyTorch on the CPU: a module with native loops, and the written files with and without native
+        loops."""
         forms: Mapping[str, Form] = {"torch-cpu": "module", "torch-built": "built", "torch-steps": "steps"}
         return tuple(TorchExecutor(name, form) for name, form in forms.items())
 
@@ -159,12 +161,12 @@ class TorchBackend(RunsFiles):
     weights_suffix: ClassVar[str] = SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        """Return the parameters in a state dict that :func:`torch.save` wrote, and the names of those not there."""
+        """Return the parameters in a state dict of :func:`torch.save`, and the names of parameters that it lacks."""
         weights: tuple[dict[str, Array], list[str]] = _torch("lstmc_torch.written").read_weights(trained, manifest)
         return weights
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        """Load a net in PyTorch, its scans as native code where that can be compiled."""
+        """Load a net in PyTorch, with its scans as native code if that can be compiled."""
         net: LoadedNet = _torch("lstmc_torch.written").LoadedModule(files, gpu)
         return nullcontext(net)
 
@@ -180,7 +182,7 @@ class TorchBackend(RunsFiles):
         return trained
 
     def ranks(self, count: int | None, gpu: bool) -> Ranks:
-        """Return processes of this machine, which add their gradients up by gloo."""
+        """Return processes on this machine that sum their gradients by gloo."""
         ranks: Ranks = _torch("lstmc_torch.ranks").TorchRanks(count)
         return ranks
 

@@ -22,7 +22,7 @@ from lstmc.loops.native import Loop, gpu_loops_of, loops_of
 from lstmc_torch.autograd import Steps, ready, run_native
 
 OTHERWISE = "native=False needs none: the loops then run step by step in PyTorch"
-_LINE = 16  # floats of a line of the cache
+_LINE = 16  # floats of a cache line
 _MOST = 2**31 - 1  # T, N and their product are int in the layers
 _KEPT = 64 * 2**20  # floats of workspaces that are kept for the next pass
 _loops: dict[str, Loop] = {}
@@ -32,7 +32,7 @@ _gpu_loops: dict[str, Loop] = {}
 def load_or_warn(text: str, name: str, gpu: bool = False) -> bool:
     """Make the layers of a source known to the operators, by their types; with ``gpu`` the source is CUDA.
 
-    Return whether they are; where they cannot be compiled here, a warning says so of the model called ``name``.
+    Return whether this succeeded; if they cannot be compiled here, a warning names the model, ``name``.
     """
     try:
         if gpu:
@@ -46,7 +46,7 @@ def load_or_warn(text: str, name: str, gpu: bool = False) -> bool:
 
 
 def _cuda() -> tuple[str, tuple[str, ...]]:
-    """Return nvcc, and the flag of the current GPU. The libraries of PyTorch's own CUDA are opened for all."""
+    """Return nvcc, and the flag of the current GPU. The libraries of PyTorch's CUDA are opened globally."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise BackendError("generated layers for a GPU are compiled, and nvcc was not found", notes=(OTHERWISE,))
@@ -67,7 +67,7 @@ def _loop(kind: str, tensor: Tensor) -> Loop:
 
 @contextmanager
 def _blas(tensor: Tensor) -> Iterator[int | None]:
-    """Yield the handle of cuBLAS for a tensor on a GPU, in PyTorch's current stream there; None for others."""
+    """Yield the handle of cuBLAS for a tensor on a GPU, in PyTorch's current stream there; None for other tensors."""
     if not _on_gpu(tensor):
         yield None
         return
@@ -76,14 +76,14 @@ def _blas(tensor: Tensor) -> Iterator[int | None]:
 
 
 class _Pool:
-    """Memory of workspaces that nothing reads any more: pages that were touched once cost no faults again."""
+    """Memory of workspaces that nothing reads any more: touched pages cost no further page faults."""
 
     def __init__(self) -> None:
         self._free: list[Any] = []
         self._lock = Lock()
 
     def take(self, floats: int) -> Tensor:
-        """Return a tensor of so many floats, whatever they are, which begins where a line of the cache does."""
+        """Return a tensor of so many uninitialised floats that begins at a cache line."""
         with self._lock:
             at = next((i for i in reversed(range(len(self._free))) if self._free[i].size == floats + _LINE), None)
             memory = np.empty(floats + _LINE, np.float32) if at is None else self._free.pop(at)
@@ -106,12 +106,13 @@ _nothing = np.empty(_LINE, np.float32)
 
 
 def _addresses(tensors: Sequence[Tensor]) -> list[int]:
-    """Return where tensors are; an empty one, which is nowhere, is given a place, as null may not be copied from."""
+    """Return the addresses of tensors; an empty tensor gets an address too, because nothing may be copied from null."""
     return [tensor.data_ptr() or _nothing.ctypes.data for tensor in tensors]
 
 
 def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], like: Tensor) -> list[Tensor]:
-    """Return tensors as native code reads them, on the device of ``like``. Raises :class:`DataError` for others."""
+    """Return tensors as native code reads them, on the device of ``like``. Raises :class:`DataError` for unfit
+    tensors."""
     device, found = like.device, list[Tensor]()
     for tensor, shape in zip(tensors, shapes, strict=False):
         if tensor.shape != shape:
@@ -128,14 +129,14 @@ def _checked(what: str, tensors: Sequence[Tensor], shapes: Sequence[tuple[int, .
 
 @dataclass(frozen=True)
 class _Pass:
-    """A layer at T and N, with the shapes of what it reads and writes."""
+    """A layer at T and N, with the shapes of its operands and results."""
 
     layer: Loop
     at: tuple[int, int]
     bottoms: list[tuple[int, ...]]
     weights: list[tuple[int, ...]]
     tops: list[tuple[int, ...]]
-    floats: int  # of the workspace
+    floats: int  # floats of the workspace
 
 
 @lru_cache(maxsize=1024)
@@ -151,7 +152,7 @@ def _operands(
     kind: str, sizes: Sequence[int], bottoms: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> tuple[_Pass, list[Tensor], list[Tensor], Tensor]:
     """Return a pass of a layer, its bottoms and weights as it reads them, and a tensor on its device."""
-    some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants alone, as one that counts, has none
+    some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
     layer, gpu = _loop(kind, some), _on_gpu(some)
     ranks = [blob.time + blob.rows + len(blob.sizes) for blob in layer.bottoms]
     if [b.dim() for b in bottoms] != ranks:
@@ -228,7 +229,7 @@ loop_backward = torch.library.custom_op("lstmc::loop_backward", _run_back, mutat
 
 @loop.register_fake
 def _(kind: str, steps: int, rows: int, bottoms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
-    some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants alone, as one that counts, has none
+    some = next(iter((*bottoms, *weights)), torch.empty(0))  # a loop of constants, such as a counter, has none
     layer = _loop(kind, some)
     sizes = layer.sizes([tuple(b.shape) for b in bottoms], steps, rows)
     shapes = [*(top.at(*sizes) for top in layer.tops), (layer.workspace_floats(*sizes),)]

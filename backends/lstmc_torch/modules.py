@@ -28,15 +28,15 @@ from lstmc_torch.backend import TorchBackend
 from lstmc_torch.loop import load_or_warn, run
 from lstmc_torch.program import Program, program_of
 
-FREE = ("T", "N")  # the dimensions that a module leaves open where they have no size
+FREE = ("T", "N")  # the dimensions that stay open in a module without sizes for them
 
 
 @dataclass(frozen=True)
 class Spec:
     """The definition of a module without its weights: plain data, which can be copied and pickled.
 
-    Shapes have names for open sizes. ``constants`` are arrays that passes made; ``carried`` are the outputs whose
-    values inputs take in the next batch, by input; ``sequences`` the inputs and outputs whose axes are T, N, ....
+    Shapes have names for open sizes. ``constants`` are arrays that passes made; ``carried`` maps inputs to the outputs
+    whose values they take in the next batch; ``sequences`` are the inputs and outputs with axes T, N, ....
     """
 
     name: str
@@ -109,11 +109,11 @@ def module(
 
 
 def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
-    """Return the inputs and outputs whose first axes are T and N: those that change with both.
+    """Return the inputs and outputs whose first axes are T and N, found by changing both.
 
-    Raises :class:`DimError` for a model without such an input, or for no sizes but those given.
+    Raises :class:`DimError` for a model without such an input, or whose sizes cannot be changed.
     """
-    sizes = {"T": 1009, "N": 2003}  # primes that no other size is
+    sizes = {"T": 1009, "N": 2003}  # primes that differ from all other sizes
     try:
         graph = source.graph({**fixed, **{dim: size for dim, size in sizes.items() if dim in source.model.dims}})
     except LstmcError as error:
@@ -153,8 +153,9 @@ def spec_of(model: Graph, graph: Graph) -> Spec:
 class Module(nn.Module):
     """A model of lstmc. Called with its inputs, in order or by name, it returns its outputs by name.
 
-    Parameters have the model's names. It computes in their type: in float32 on the CPU by native code, else, and where
-    that cannot be compiled, step by step in PyTorch. Inputs of other types are converted, also within autocast.
+    Parameters have the model's names. The module computes in their type: in float32 on the CPU by native code; in other
+    types, and if native code cannot be compiled, step by step in PyTorch. Inputs of other types are converted, also
+    within autocast.
     """
 
     def __init__(self, spec: Spec, weights: Mapping[str, Array], *, batch_first: bool = False, native: bool = True):
@@ -176,12 +177,12 @@ class Module(nn.Module):
         functions: dict[str, Any] = {}
         exec(compile(self.spec.program.text, f"<{self.spec.name} of lstmc_torch>", "exec"), functions)
         self._forward: Any = functions["forward"]
-        self._alike: Any = functions.get("alike")  # of a model without parameters
-        self._loaded: dict[str, bool] = {}  # whether native code is there, by the kind of device
+        self._alike: Any = functions.get("alike")  # for a model without parameters
+        self._loaded: dict[str, bool] = {}  # kind of device -> whether its native code is loaded
         self._load()
 
     def _load(self) -> None:
-        """Load the native code for the CPU, and for the GPU where the parameters are there."""
+        """Load the native code for the CPU, and for the GPU if the parameters are there."""
         program = self.spec.program
         of_device = {"cpu": program.cpp, "cuda": program.cu}
         for device in ("cpu", *sorted({p.device.type for p in self.parameters()} - {"cpu"})):
@@ -203,7 +204,7 @@ class Module(nn.Module):
         self._prepare()
 
     def forward(self, /, *inputs: Tensor, **named: Tensor) -> dict[str, Tensor]:
-        """Return the outputs by name. An input with a fill may be left out, and so may one that is carried.
+        """Return the outputs by name. An input with a fill, and a carried input, may be left out.
 
         Raises :class:`~lstmc.errors.DataError` for inputs that are missing, extra, or of another shape.
         """
@@ -223,7 +224,7 @@ class Module(nn.Module):
         return {**dict(self.named_parameters()), **dict(self.named_buffers())}
 
     def reset(self) -> None:
-        """Let carried states begin anew."""
+        """Restart carried states."""
         self._states.clear()
 
     def groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
@@ -264,7 +265,8 @@ class Module(nn.Module):
         return f"{self.spec.name}: {', '.join(shapes)} -> {', '.join(self.spec.outputs)}"
 
     def _inputs(self, inputs: Sequence[Tensor], named: Mapping[str, Tensor], like: Tensor | None) -> dict[str, Tensor]:
-        """Return a tensor for every input, in the model's layout, in one type: that of the parameters, if any."""
+        """Return a tensor for every input, in the model's layout, all in one type: the parameters', if there are
+        any."""
         spec, names = self.spec, [name for name in self.spec.inputs if name not in self.spec.carried]
         tensors = {**dict(zip(names, inputs, strict=False)), **named}
         problems = [f"extra: input {at + 1} of {len(names)}" for at in range(len(names), len(inputs))]
@@ -296,33 +298,34 @@ class Module(nn.Module):
         return {name: arrays[name] if like is None else arrays[name].to(like) for name in spec.inputs}
 
     def _listed(self, name: str) -> str:
-        """Return the shape of an input as the caller has it."""
+        """Return the shape of an input in the caller's layout."""
         shape = self.spec.inputs[name]
         swapped = self.batch_first and name in self.spec.sequences
         return ", ".join(map(str, (*shape[1::-1], *shape[2:]) if swapped else shape))
 
     def _swapped(self, name: str, value: Tensor) -> Tensor:
-        """Return a sequence in the other layout, where the batch comes first in the caller's."""
+        """Return a sequence in the other layout if the caller has the batch first."""
         swapped = self.batch_first and name in self.spec.sequences and value.dim() > 1
         return value.transpose(0, 1) if swapped else value
 
 
 def share_parameters(of: Module, to: Module) -> None:
-    """Let a module have the very parameters of another one, by their names."""
+    """Let a module use the parameters of another module, by their names."""
     for name, parameter in of.named_parameters():
         parent, own = _parent(to, name)
         parent._parameters[own] = parameter
 
 
 def values_of(name: str, op: Param, weights: Mapping[str, Array]) -> Array:
-    """Return the value of a parameter, or the model's own numbers of a fixed one."""
+    """Return the value of a parameter, or the model's numbers of a fixed parameter."""
     return op.fill.draw(np.random.default_rng(0), op.shape) if op.fixed else weights[name]
 
 
 def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """Return where a parameter is, and its name there: ``P.0``, of a list, is ``0`` of a module ``P``.
+    """Return the module that has a parameter, and the parameter's name there: ``P.0``, of a list, is ``0`` of a module
+    ``P``.
 
-    Names are keys of the dicts of modules: one such as ``double`` is a method of modules too.
+    Names are keys of the modules' dicts: a name such as ``double`` is a method of modules too.
     """
     *path, own = name.split(".")
     for part in path:
@@ -341,5 +344,5 @@ def _filled(fill: Filler, shape: Sequence[int]) -> Tensor:
 
 
 def _outside(state: Tensor) -> Tensor:
-    """Return a state as autograd may save it, also where it was made in torch.inference_mode()."""
+    """Return a state in a form that autograd may save, even if it was made in torch.inference_mode()."""
     return state.clone() if state.is_inference() and not torch.is_inference_mode_enabled() else state

@@ -47,7 +47,7 @@ def _affine(call: Call[ops.Affine]) -> str:
 
 def _maximum(call: Call) -> str:
     x, y = call.args
-    return f"torch.where(({x} > {y}) | ({x} != {x}), {x}, {y})"  # of two equal ones y has the gradient
+    return f"torch.where(({x} > {y}) | ({x} != {x}), {x}, {y})"  # of two equal values y has the gradient
 
 
 def _linear(call: Call[ops.Linear]) -> str:
@@ -86,7 +86,7 @@ def _ave_pool(call: Call[ops.AvePool]) -> str:
 
 
 def _of_images(call: Call, of: Callable[[str], str]) -> str:
-    """A function of [N, C, H, W] for x with any axes before the last three."""
+    """Return a function of [N, C, H, W] for x with any axes before the last three."""
     x = call.args[0]
     if call.types[0].rank == 4:
         return of(x)
@@ -107,7 +107,7 @@ def _largest(call: Call[ops.Largest]) -> str:
     return f"torch.zeros_like({x}).scatter({op.axis}, {x}.argmax({op.axis}, keepdim=True), 1.0)"
 
 
-# Functions of their own, for ops that are more than an expression.
+# Functions for ops that are more than an expression.
 FUNCTIONS = {
     "alike": """\
 def alike(*inputs):
@@ -188,7 +188,7 @@ LOWERINGS: Mapping[type[Op], Lowering] = {
 
 
 def lowered(call: Call) -> str:
-    """Return an op as an expression. Raises :class:`BackendError` for one that has no form in PyTorch."""
+    """Return an op as an expression. Raises :class:`BackendError` for an op without a form in PyTorch."""
     if type(call.op) in LOWERINGS:
         return LOWERINGS[type(call.op)](call)
     if type(call.op) in TEXTS:
@@ -203,8 +203,10 @@ _TAKEN = {*dir(builtins), *keyword.kwlist, *_OWN}
 
 @dataclass(frozen=True)
 class Program:
-    """The text of a program, whose ``forward`` computes a graph; the C++ of its loops, and their CUDA where that was
-    asked for, both empty without any."""
+    """The text of a program, whose ``forward`` computes a graph; the C++ of its loops, and their CUDA if requested.
+
+    Both are empty for a graph without loops.
+    """
 
     text: str
     cpp: str
@@ -214,7 +216,7 @@ class Program:
 def program_of(graph: Graph, gpu: bool = False) -> Program:
     """Return the program of a graph, for all sizes of its open dimensions; with ``gpu`` its loops in CUDA too.
 
-    Raises :class:`BackendError` for an op that has no form in PyTorch, and a size that cannot be written.
+    Raises :class:`BackendError` for an op without a form in PyTorch, and for a size that cannot be written.
     """
     codes = [layer_code(node.op.plan()) for node in graph if isinstance(node.op, GeneratedScan)]
     whole = _Function(graph, "forward", open_inputs(graph))
@@ -254,7 +256,7 @@ class _Function:
         params = [node for node in self.graph if isinstance(node.op, ops.Param)]
         for node in params:
             self.lines.append(f"    {self._name(node)} = parameters[{node.name!r}]")
-        if not params:  # which say the type otherwise
+        if not params:  # operators that name the type otherwise
             self.lines.append(f"    {listed[:-1] if len(inputs) == 1 else listed[:-2]} = alike({listed[:-2]})")
         self.lines.append(f"    like = {self._value((params or inputs)[0].name)}")
         for node in self.graph:
@@ -362,7 +364,7 @@ class _Function:
         return self.values[ref]
 
     def _number(self, ref: Ref, text: str) -> str:
-        """The number that a value is everywhere, where it may stand for it; else the value."""
+        """x"""
         op = self.graph.node(ref.node).op
         return repr(op.value) if isinstance(op, ops.Full) else text
 

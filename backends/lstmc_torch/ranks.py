@@ -1,7 +1,7 @@
-"""Training by several processes: each has a part of every batch, and all add their gradients up by gloo.
+"""Training by several processes: each has a part of every batch, and all sum their gradients by gloo.
 
-This process is the first rank. Batches and states go to the others through pipes, gradients through connections on the
-loopback address, which find each other by a file in a folder that only this user can open.
+This process is the first rank. Batches and states go to the other ranks through pipes, gradients through connections on
+the loopback address; ranks find each other by a file in a folder that only this user can open.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ from lstmc_torch.trainer import TorchEngine, TorchState, train_with
 RANK = "import sys; from lstmc_torch.ranks import main; main(*sys.argv[1:])"
 STORE, SECRET = "store", "secret"
 SECRET_BYTES = 32
-WAIT = timedelta(hours=1)  # for the slowest rank, or one that is stopped
+WAIT = timedelta(hours=1)  # seconds for the slowest rank, or a stopped rank
 END_SECONDS = 5.0
 LAST_LINES = 5
 
 
 class RankEnded(LstmcError):
-    """The process of a rank has ended."""
+    """Raised when the process of a rank has ended."""
 
 
 class Draw(NamedTuple):
-    """A dropout of the whole batch: its ratio, its shape, the axis of examples, and whether ranks have it too."""
+    """A dropout of the whole batch: its ratio, its shape, the axis of examples, and whether ranks have the dropout
+    too."""
 
     ratio: float
     shape: tuple[int, ...]
@@ -61,7 +62,7 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """What one rank trains: its part of a batch, and the dropouts of whole batches in the order of the program."""
+    """The work of one rank: its part of a batch, and the dropouts of whole batches in the order of the program."""
 
     part: RankPart
     draws: tuple[Draw, ...]
@@ -94,14 +95,14 @@ AddUp = Callable[[Tensor], None]  # the numbers of all ranks, in place
 
 
 class RankEngine(TorchEngine):
-    """The module of a rank's part of a batch. Its updates are by the gradients of all ranks."""
+    """The module of a rank's part of a batch, updated by the gradients of all ranks."""
 
     def __init__(self, share: Share, weights: Mapping[str, Array], solver: Solver, add_up: AddUp) -> None:
         super().__init__(share.part.compiled, weights, solver)
         self.share, self.add_up = share, add_up
 
     def gradients(self, batches: Sequence[Mapping[str, Array]]) -> float:
-        """Compute the sums of all ranks' gradients, and return that of their losses, in one message."""
+        """Compute the sums of all ranks' gradients and losses, in one message; return the loss."""
         loss = super().gradients(batches)
         learned = [p for _, p in sorted(self.learned())]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
@@ -117,7 +118,7 @@ class RankEngine(TorchEngine):
 
 
 class RanksEngine(TorchEngine):
-    """The first rank, with the module of the whole batch for tests and snapshots, which has the same parameters."""
+    """The first rank, with a module of the whole batch for tests and snapshots, which shares the parameters."""
 
     failures: ClassVar[tuple[type[LstmcError], ...]] = (RankEnded,)
 
@@ -139,7 +140,7 @@ class RanksEngine(TorchEngine):
         self.optimizer = self.own.optimizer
 
     def start(self, state: TorchState | None) -> None:
-        """Take the values of a state, its carried ones by each rank's examples."""
+        """Take the values of a state; carried values are divided by each rank's examples."""
         super().start(state)
         if state is not None:
             states = [replace(state, carried=carried) for carried in self.batch.divide(state.carried)]
@@ -157,7 +158,7 @@ class RanksEngine(TorchEngine):
         return self.own.update(by_rank[0])
 
     def before(self) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        """Return copies from before the last update; nothing where ranks carry states."""
+        """Return copies from before the last update; nothing if ranks carry states."""
         return ({}, {}) if self.carried else self.own.last
 
     def state(self, first_losses: tuple[float, ...], run: RunIdentity) -> TorchState:
@@ -171,7 +172,7 @@ class RanksEngine(TorchEngine):
 def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
     """Yield the dropouts of the program of a whole batch.
 
-    Raises :class:`TrainingError` for random fills of inputs, and where a part has other dropouts.
+    Raises :class:`TrainingError` for random fills of inputs, and if a part has other dropouts.
     """
     for node in whole:
         if isinstance(node.op, Input) and node.op.fill is not None and not isinstance(node.op.fill, Constant):
@@ -190,7 +191,7 @@ def draws(whole: Graph, part: Graph) -> Iterator[Draw]:
 
 
 def _dropouts(graph: Graph, scope: str) -> Iterator[tuple[str, tuple[float, tuple[int, ...]]]]:
-    """Yield the dropouts in the order in which a program has them, those of a scan's body once a step."""
+    """Yield the dropouts in the program's order; dropouts in a scan's body once for each step."""
     for node in graph:
         if isinstance(node.op, Dropout):
             yield f"{scope}/{node.name}", (node.op.ratio, node.types[0].shape)
@@ -203,7 +204,7 @@ class OtherRanks:
     """The processes of all ranks but the first. They end when their pipes are closed."""
 
     def __init__(self, count: int) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="lstmc-ranks-"))  # for its owner alone
+        self.folder = Path(tempfile.mkdtemp(prefix="lstmc-ranks-"))  # only its owner can open it
         (self.folder / SECRET).write_bytes(secrets.token_bytes(SECRET_BYTES))
         self.count = count
         path = os.pathsep.join(folder for folder in sys.path if folder)
@@ -255,7 +256,7 @@ class OtherRanks:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Turn the errors of pipes and connections into :class:`RankEnded`, with what the rank wrote."""
+        """Turn errors of pipes and connections into :class:`RankEnded`, with the output of the rank."""
         try:
             yield
         except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
@@ -353,7 +354,7 @@ class TorchRanks:
 def main(folder: str, rank: str, count: str) -> None:
     """Run one of the other ranks: answer the requests of the first rank until it closes the pipe."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever prints
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # catches all prints
     engine: RankEngine | None = None
     while True:
         try:

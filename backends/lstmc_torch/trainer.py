@@ -27,18 +27,18 @@ from lstmc.runs.solver import Solver
 from lstmc.runs.updates import Update, not_finite_in, not_finite_part, train_by
 from lstmc_torch.modules import Module, spec_of
 
-# FLOPs of a forward pass for several threads. With two on two busy cores an update of a GRU took 29 times as long as
-# with one at 4e7, 3.6 times at 1.5e9, 1.5 times at 1.2e10: only products outside of native loops gain from threads.
+# The fewest FLOPs of a forward pass for several threads. With two on two busy cores an update of a GRU took 29 times
+# as long as with one at 4e7, 3.6 times at 1.5e9, 1.5 at 1.2e10: only products outside of native loops gain by threads.
 ENOUGH = 2e10
 WEIGHTS, HISTORY, CARRIED = "weights.npz", "solver.npz", "carried.npz"
 
 
 class SolverOptimizer(torch.optim.Optimizer):
-    """Updates parameters as a solver of Caffe does (``src/caffe/solvers/*.cpp``), by its own settings.
+    """Updates parameters as a solver of Caffe does (``src/caffe/solvers/*.cpp``), by the solver's settings.
 
-    PyTorch's optimisers differ: their momentum is of gradients, not of updates, which is another thing where the rate
-    changes; they have no L1, and Adam's ``eps`` stands elsewhere. ``groups`` are those of :meth:`Module.groups` at
-    ``lr=1``: their rates are factors of the solver's. Gradients are sums over ``iter_size`` batches.
+    PyTorch's optimisers differ: their momentum is of gradients, not of updates, which matters when the rate changes;
+    they have no L1, and Adam's ``eps`` is in another place. ``groups`` come from :meth:`Module.groups` at ``lr=1``:
+    their rates are factors of the solver's rate. Gradients are sums over ``iter_size`` batches.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], solver: Solver) -> None:
@@ -98,7 +98,8 @@ class SolverOptimizer(torch.optim.Optimizer):
 
 @dataclass(frozen=True)
 class TorchState:
-    """All that the rest of a run depends on: parameters, carried states, the solver's moving values by parameter."""
+    """Everything that the rest of a run depends on: parameters, carried states, the solver's moving values by
+    parameter."""
 
     iteration: int
     blobs: dict[str, Array]
@@ -114,7 +115,7 @@ class TorchState:
 
 @dataclass(frozen=True)
 class About:
-    """The content of ``snapshot.json``: the facts on a state beside its arrays."""
+    """The content of ``snapshot.json``: facts on a state, in addition to its arrays."""
 
     iteration: Count
     first_losses: tuple[Number, ...]
@@ -276,9 +277,10 @@ def train_with(
 
 @contextmanager
 def _threads_for(work: int) -> Iterator[None]:
-    """Use one thread inside, if a forward pass has so little ``work``, in FLOPs, that others would mostly wait.
+    """Use a single thread inside the block if a forward pass has so little ``work``, in FLOPs, that other threads would
+    wait.
 
-    OMP_NUM_THREADS, which PyTorch and native loops heed, says otherwise.
+    OMP_NUM_THREADS, which PyTorch and native loops obey, takes precedence.
     """
     before = torch.get_num_threads()
     if work < ENOUGH and "OMP_NUM_THREADS" not in os.environ:

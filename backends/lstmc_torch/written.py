@@ -1,4 +1,4 @@
-"""Written modules of PyTorch: their files of weights are written and read, and models run by them, also back."""
+"""Written modules of PyTorch: write and read their files of weights, and run models by them, forward and backward."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def saved(graph: Graph, weights: Mapping[str, Array]) -> bytes:
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """Return the parameters in a state dict, in float32, and the names of those that it does not have."""
+    """Return the parameters in a state dict, in float32, and the names of parameters that it lacks."""
     shapes = {name: parameter.shape for name, parameter in read_manifest(manifest).parameters.items()}
     weights = {name: _floats(value) for name, value in _read_state(trained).items() if name in shapes}
     for name, array in weights.items():
@@ -66,7 +66,7 @@ def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # of the zip, of unpickling, of storages
+    except Exception as error:  # errors of the zip, of unpickling, of storages
         reason = str(error).partition("\n")[0]
         raise BackendError(f"{path}: expected a state dict that torch.save wrote: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -75,7 +75,7 @@ def _state(content: bytes | Path, path: str) -> dict[str, torch.Tensor]:
 
 
 def weight_parts(content: bytes) -> Parts:
-    """Return the tensors of a file's content. Raises :class:`BackendError` for what is no state dict."""
+    """Return the tensors of a file's content. Raises :class:`BackendError` for content that is no state dict."""
     state = _state(content, "its weights")
     return {("weight", name): {"": _floats(value), "type": str(value.dtype)} for name, value in state.items()}
 
@@ -154,7 +154,7 @@ def execute(compiled: Compiled, artifact: Artifact, arrays: RunArrays, form: For
 
 
 def _written(artifact: Artifact, folder: Path, build: bool) -> Any:
-    """Return the module of written files as their reader gets it, with ``build`` after its build()."""
+    """Return the module of written files as a user gets it, with ``build`` after its build()."""
     write_files(folder, artifact.files)
     path = folder / artifact.net
     names: dict[str, Any] = {"__file__": str(path), "__name__": path.stem}
@@ -163,7 +163,7 @@ def _written(artifact: Artifact, folder: Path, build: bool) -> Any:
     net.load_state_dict(torch.load(path.with_suffix(SUFFIX)))
     if build and hasattr(net, "build"):
         before = os.environ.get("PATH", "")
-        os.environ["PATH"] = build_path()  # as where the environment is active, which has ninja
+        os.environ["PATH"] = build_path()  # as in an active environment, which has ninja
         try:
             net.build()
         except (OSError, RuntimeError) as error:
