@@ -1,5 +1,6 @@
-"""A net over a file, or a folder of files: arrays are cut into batches, a part of these is a job, HDF5 files get the
-outputs, in order, and a run goes on from where it was when it was ended.
+"""A net over a file, or a folder of files: arrays are cut into batches, and some batches are a job.
+
+Outputs go into HDF5 files, in order, and an interrupted run continues from its finished parts.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 class Layout:
     """The axis of each array that counts examples: of ``inputs`` and ``outputs``; None for an array that is used whole.
 
-    ``count`` examples make batches of ``per_batch``, the last of which may have fewer. Where ``stacked`` is set a row
-    is a whole batch, along a first axis that the net does not have, and ``per_batch`` is 1. Outputs have None where
-    all arrays are as the net takes them: there is one batch.
+    ``count`` examples make batches of ``per_batch``, the last of which may have fewer. With ``stacked`` a row is a
+    whole batch, along a first axis that the net lacks, and ``per_batch`` is 1. Outputs have None if all arrays have
+    exactly the net's shapes: there is one batch.
     """
 
     inputs: Mapping[str, int | None]
@@ -52,11 +53,11 @@ class Layout:
         return -(-self.count // self.per_batch)
 
     def rows(self, batch: int) -> tuple[int, int]:
-        """Return the examples of a batch: the first, and the one after the last."""
+        """Return the first example of a batch, and the index after its last."""
         return batch * self.per_batch, min((batch + 1) * self.per_batch, self.count)
 
     def net_input(self, name: str, part: Array) -> Array:
-        """Return a part of an input in the net's shape; the last example of a batch that is not full is repeated."""
+        """Return a part of an input in the net's shape; in an incomplete batch the last example is repeated."""
         axis = self.inputs[name]
         if axis is None:
             return part
@@ -82,13 +83,12 @@ def layout_of(
     optional: Collection[str] = (),
     training_inputs: Collection[str] = (),
 ) -> Layout:
-    """Return how arrays, by their shapes, fit a net's inputs (``shapes``); ``source`` names them in errors.
+    """Return how arrays, given by their shapes, fit a net's inputs (``shapes``); ``source`` names them in errors.
 
-    Inputs that are ``optional`` may be absent; only training needs ``training_inputs``.
-
-    Each has the input's own shape but for the axis that counts examples, or one more axis in front; one that has
-    exactly the input's shape is taken whole by every batch. Raises :class:`DataError` that names everything that does
-    not fit, and outputs of which it cannot be told along which axis their examples are.
+    Inputs that are ``optional`` may be absent; only training needs ``training_inputs``. An array has the input's shape
+    with another size on the axis that counts examples, or one more axis in front; an array with exactly the input's
+    shape is used for every batch. Raises :class:`DataError` with everything that does not fit, and for outputs whose
+    axis of examples is ambiguous.
     """
     problems = [
         f"missing: {name} {list(shape)}"
@@ -149,14 +149,14 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 def hdf5() -> Any:
-    """Return the package that writes the outputs. Raises :class:`DataError` where it is not installed."""
+    """Return the package that writes the outputs. Raises :class:`DataError` if it is not installed."""
     return need("h5py", "h5py", "hdf5", DataError)
 
 
 def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
-    """Write the outputs of all parts, in order, into one HDF5 file: whole, or not there.
+    """Write the outputs of all parts, in order, into one HDF5 file, completely or not at all.
 
-    Raises :class:`~lstmc.errors.OutputError` where it cannot be written.
+    Raises :class:`~lstmc.errors.OutputError` if it cannot be written.
     """
     write_files(to.parent, {to.name: partial(_join, parts, layout)})
 
@@ -181,7 +181,7 @@ def _join(parts: Sequence[Path], layout: Layout, path: Path) -> None:
 
 @dataclass(frozen=True)
 class NetUse:
-    """A net, and how it is run. Paths are those of the workers too."""
+    """A net, and how it is run. Workers use the same paths."""
 
     net: str
     backend: str
@@ -189,7 +189,7 @@ class NetUse:
     gpu: bool = False
 
     def open(self) -> OpenNet:
-        """Return the net, which is loaded with its first pass."""
+        """Return the net; it is loaded at its first pass."""
         backend = load_backend(self.backend)
         return backend.opened(Path(self.net), None if self.weights is None else Path(self.weights), self.gpu)
 
@@ -206,11 +206,11 @@ class Part:
     to: str
 
 
-_OPEN: dict[NetUse, OpenNet] = {}  # of this process: a net is loaded once, and its Caffe lives as long
+_OPEN: dict[NetUse, OpenNet] = {}  # nets of this process: each is loaded once, and its Caffe lives as long
 
 
 def run_part(part: Part) -> None:
-    """Run the batches of a part, and write the outputs: all of them, or none. Raises as one pass does."""
+    """Run the batches of a part, and write all outputs or none. Raises the errors of a pass."""
     outputs: dict[str, list[Array]] = {}
     arrays = _arrays(part.source)
     net = _OPEN.get(part.use) or _OPEN.setdefault(part.use, part.use.open())
@@ -230,7 +230,7 @@ def run_part(part: Part) -> None:
     write_files(path.parent, {path.name: npz_bytes(joined)})
 
 
-@lru_cache(maxsize=1)  # an .npz file is read whole: once for all parts that follow each other
+@lru_cache(maxsize=1)  # an .npz file is read whole: once for consecutive parts
 def _arrays(source: str) -> dict[str, StoredArray]:
     return read_arrays(Path(source))
 
@@ -250,9 +250,9 @@ def close_nets() -> None:
             net.close()
 
 
-PART_BYTES = 32 << 20  # of a part's inputs and outputs, about
+PART_BYTES = 32 << 20  # about the bytes of a part's inputs and outputs
 ABOUT = "part_of.json"
-TRIES = 3  # of a part whose worker ends
+TRIES = 3  # attempts for a part whose worker ends
 AHEAD = 2  # parts that wait for each worker
 LOOK_SECONDS = 0.5
 READ = (".npz", *SUFFIXES)
@@ -297,10 +297,10 @@ def run_bulk(
 ) -> Iterator[Finished]:
     """Run a net over a file, into the HDF5 file ``to``; or over the files of a folder, into files in a folder ``to``.
 
-    Without a scheduler and a number of workers all is done in this process. What was done when a run is ended, in
-    whatever way, is kept in a folder beside the output, and the same call goes on from there. Of a folder, a file that
-    does not fit is told and the others go on. Raises :class:`DataError` for a file that does not fit the net and
-    without the package h5py, and :class:`SweepError` where workers end again and again.
+    Without a scheduler and a number of workers, this process does everything. Finished parts of an interrupted run are
+    kept in a folder beside the output, and the same call continues. In a folder, a file that does not fit is reported
+    and the run continues. Raises :class:`DataError` for a file that does not fit the net and without the package h5py,
+    and :class:`SweepError` if workers end again and again.
     """
     hdf5()  # before anything is run
     several = os.path.isdir(source)
@@ -314,7 +314,7 @@ def run_bulk(
         jobs: list[_Job] = []
         for path, target in pairs:
             if several and target.exists():
-                continue  # it is whole, as it was renamed into its place
+                continue  # the file is complete, because it was renamed into its place
             try:
                 shapes = {name: array.shape for name, array in read_arrays(path).items()}
                 layout = layout_of(str(path), inputs, outputs, shapes, optional, labels)
@@ -348,7 +348,7 @@ def _run(jobs: list[_Job], workers: Pool | SerialPool, several: bool, stop: Call
         for ended in workers.ended(LOOK_SECONDS):
             job, _ = parts[ended.name]
             tries[ended.name] += 1
-            if ended.problem and isinstance(ended.error, LstmcError):  # it would come again
+            if ended.problem and isinstance(ended.error, LstmcError):  # the same error would come again
                 if not several:
                     raise ended.error
                 if job.to not in failed:
@@ -386,7 +386,7 @@ def _job(use: NetUse, source: Path, to: Path, layout: Layout, batch_bytes: int) 
 
 @contextmanager
 def _hold_parts(job: _Job) -> Iterator[None]:
-    """Hold the folder of a job's parts for this process; parts of another net or of other data are removed."""
+    """Lock the folder of a job's parts for this process; parts of another net or of other data are removed."""
     lock = job.to.with_name(f".{job.to.name}.lock")
     busy = SweepError(f"another process writes {job.to}: wait for it")
     with hold_folder(job.folder, lock, busy, str(job.to)):
@@ -400,7 +400,9 @@ def _hold_parts(job: _Job) -> Iterator[None]:
 
 def _dependences(job: _Job) -> bytes:
     """Return the inputs that the parts depend on, as JSON: hashes of the net's files, and the size and time of the
-    data, which may be too large to hash.
+    data.
+
+    The data may be too large to hash.
     """
     part = job.parts[0]
     net = Path(part.use.net)
@@ -426,7 +428,7 @@ def _hdf5_path(to: Path) -> Path:
 
 
 def _files(source: Path, to: Path) -> list[tuple[Path, Path]]:
-    """Return the files of a folder, each with the file that its outputs go into."""
+    """Return the files of a folder, with the files for their outputs."""
     sources = sorted(path for path in source.iterdir() if path.suffix in READ and not path.name.startswith("."))
     if not sources:
         raise DataError(f"{source}: expected files that end in {', '.join(READ)}, found none")

@@ -1,7 +1,8 @@
-"""The files of a written net against those that its model is compiled to: layers, settings, weights, lines of code.
+"""Compare the files of a written net with the files that its model compiles to: layers, settings, weights, lines of
+code.
 
-A backend that takes its files apart (:meth:`~lstmc.backend.Backend.parts`) names their layers and weights; of other
-files lines of text are compared, or bytes. Nothing of a file is run.
+A backend with :meth:`~lstmc.backend.Backend.parts` names layers and weights; other files are compared line by line, or
+as bytes. Nothing of a file is run.
 """
 
 from __future__ import annotations
@@ -27,23 +28,24 @@ from lstmc.version import __version__
 MANIFEST = ".manifest.json"
 AGAINST = "the files that its model is compiled to"
 MOST_REMARKS = 10
-NOT_COMPARED = ("lstmc", "source")  # of a manifest: the version that wrote it, and the model's file
-SHOWN = 60  # characters of a value
+NOT_COMPARED = ("lstmc", "source")  # fields that may differ: the version that wrote it, and the file
+SHOWN = 60  # the most characters of a shown value
 OTHERWISE = (
     "inputs, outputs or states differ: give the sizes, the outputs and the other options that the net was compiled with"
 )
 
 
 def check_files(net: Path, backend: Backend, compiled: Compiled, weights: Mapping[str, Array]) -> Report:
-    """Compare the files of a written net with those that ``backend`` writes of a compiled model with these weights.
+    """Compare the files of a written net with the files that ``backend`` writes for a compiled model with these
+    weights.
 
-    ``net`` is the net's own file; its NAME may differ. ``report.found`` has the files. Raises :class:`BackendError` for
-    a file of another kind, and for one that cannot be read.
+    ``net`` is the net's main file; its NAME may differ. ``report.found`` has the files. Raises :class:`BackendError`
+    for a file of another kind, and for a file that cannot be read.
     """
     artifact = backend.emit(compiled, weights)
     found = _files_beside(net, artifact, compiled.name)
     manifest = _manifest(found)
-    if manifest is not None and manifest.source != compiled.source:  # as from another folder
+    if manifest is not None and manifest.source != compiled.source:  # as if read from another folder
         artifact = backend.emit(replace(compiled, source=manifest.source), weights)
     differences, remarks = list[Difference](), list[str]()
     for file, content in artifact.files.items():
@@ -62,7 +64,7 @@ PLACES = ("inputs", "outputs", "states")
 
 
 def _files_beside(net: Path, artifact: Artifact, name: str) -> dict[str, bytes]:
-    """Return the files of a written net that are there, by their names in ``artifact``, of a net called ``name``."""
+    """Return the existing files of a written net called ``name``, by their names in ``artifact``."""
     own = PurePath(artifact.net)
     suffix = own.name.removeprefix(name)
     if not net.name.endswith(suffix) or len(net.absolute().parts) <= len(own.parts):
@@ -101,7 +103,7 @@ def _computed(artifact: Artifact) -> frozenset[str]:
 def _compare_file(
     backend: Backend, file: str, expected: bytes, found: bytes | None, computed: frozenset[str]
 ) -> Iterator[tuple[Difference, list[str]]]:
-    """Yield the difference of each part of a file, and a line for each field of it that differs."""
+    """Yield the difference of each part of a file, and a line for each of its fields that differs."""
     if found is None:
         yield Difference("file", file, 1, 1.0, 1.0, 0.0), [f"{file}: no such file beside the net"]
         return
@@ -134,7 +136,7 @@ def _compare_part(
 
 
 def _gap(expected: str | Array | None, found: str | Array | None) -> tuple[float, float, str]:
-    """Return the difference of two values, absolute and relative, and a text about it; of texts it is 0 or 1."""
+    """Return the difference of two values, absolute and relative, and a text about it; for texts it is 0 or 1."""
     if (
         isinstance(expected, np.ndarray)
         and isinstance(found, np.ndarray)
@@ -167,7 +169,7 @@ def _shown(value: str | Array | None) -> str:
 
 
 def _line_text(expected: str, found: str) -> str:
-    """Return the first line that differs in two texts, with the function or array that it is in."""
+    """Return the first line that differs in two texts, and the function or array that contains it."""
     within = ""
     for number, (one, other) in enumerate(zip_longest(expected.splitlines(), found.splitlines()), 1):
         if one != other:
@@ -179,7 +181,7 @@ def _line_text(expected: str, found: str) -> str:
 
 
 def parts_of(backend: Backend, file: str, content: bytes) -> Parts:
-    """Return the named parts of a net's file. Raises :class:`BackendError` for one that is damaged."""
+    """Return the named parts of a net's file. Raises :class:`BackendError` for a damaged file."""
     parts = backend.parts(file, content)
     if parts is not None:
         return parts

@@ -34,7 +34,7 @@ Symbol = Annotated[str, AfterValidator(_symbol)]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Symbols by id. ``source`` is the file they are from."""
+    """Symbols by id. ``source`` is their file."""
 
     symbols: tuple[str, ...]
     source: str
@@ -45,7 +45,7 @@ class Vocabulary:
         return [self.symbols.index(START) if START in self.symbols else 0]
 
     def ids(self, text: str) -> list[int]:
-        """Return a text as ids; the longest symbol that fits is taken. Raises :class:`DataError` for others."""
+        """Return a text as ids; the longest fitting symbol is taken. Raises :class:`DataError` if no symbol fits."""
         numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         longest_first = sorted(map(re.escape, self.symbols), key=len, reverse=True)
         pattern = re.compile("|".join(longest_first), re.DOTALL)
@@ -62,10 +62,10 @@ class Vocabulary:
 def read_vocabulary(path: Path) -> Vocabulary:
     """Read symbols from a JSON list (``.json``), or the characters of any other UTF-8 file, line ends included.
 
-    Raises :class:`DataError` for a file that is not there or no such thing, and for symbols that are there twice.
+    Raises :class:`DataError` for a missing or malformed file, and for repeated symbols.
     """
     with reading(path, DataError):
-        content = read_bounded(path)  # not as text, which would make one of the two kinds of line ends
+        content = read_bounded(path)  # not as text, which would convert line ends
     try:
         symbols = tuple(parse_json(content, list[Symbol]) if path.suffix == ".json" else content.decode())
     except UnicodeDecodeError:
@@ -81,7 +81,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 CONTINUES = "cont"  # Caffe's indicator: 1 where a sequence goes on
 READ = Argument("read")
-SLACK = 1e-3  # how far from 1 probabilities in float32 may add up to
+SLACK = 1e-3  # the largest distance from 1 of a sum of probabilities in float32
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ class Writer:
     def for_net(
         cls, steps: Steps, net: str, symbols: Vocabulary, feed: str | None = None, read: str | None = None
     ) -> Self:
-        """Return the writer of a one-step net. ``net`` is how errors call it; ``feed`` and ``read`` name its ids and
-        its probabilities where several could be.
+        """Return the writer of a one-step net.
 
-        Raises :class:`BackendError` for a net that is no language model of these symbols.
+        ``net`` is its name in errors; ``feed`` and ``read`` name the input of ids and the output of probabilities if
+        several are possible. Raises :class:`BackendError` for a net that is no language model of these symbols.
         """
         return cls(steps, _ids_input(steps, net, feed), _probabilities(steps, net, symbols, read))
 
     def write(self, prime: list[int], length: int, temperature: float, seed: int) -> Iterator[int]:
-        """Yield ``length`` ids after those of ``prime``, of which there is one or more."""
+        """Yield ``length`` ids after the ids of ``prime``, which has at least one."""
         rng = np.random.default_rng(seed)
         for number in prime[:-1]:
             self._next(number)
@@ -120,9 +120,9 @@ class Writer:
 
 
 def sample_id(probabilities: Array, temperature: float, rng: np.random.Generator) -> int:
-    """Sample an id from p^(1/temperature), normalized; the most likely one at temperature 0.
+    """Sample an id from p^(1/temperature), normalized; at temperature 0 the most likely id.
 
-    Raises :class:`DataError` for what are no probabilities.
+    Raises :class:`DataError` for numbers that are no probabilities.
     """
     p = probabilities.astype(np.float64)
     if not (p >= 0).all() or not abs(p.sum() - 1) <= SLACK:

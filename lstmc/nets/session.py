@@ -1,7 +1,7 @@
-"""Running a net by the names and shapes of its model, once or for many steps.
+"""Run a net by the names and shapes of its model, once or for many steps.
 
-Of a written net a backend gives a :class:`LoadedNet`, which knows blobs: what to feed and to read is in the manifest,
-and no model is needed. A compiled model runs in the interpreter.
+A backend loads a written net as a :class:`LoadedNet`, which knows blobs only; the manifest maps names to blobs, so no
+model is needed. A compiled model runs in the interpreter.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LoadedNet(Protocol):
 
 @dataclass(frozen=True)
 class NetFiles:
-    """A written net: its own file, its weights, and its manifest as read."""
+    """A written net: its main file, its weights, and its manifest as read."""
 
     net: Path
     weights: Path
@@ -57,7 +57,8 @@ class NetFiles:
         return {name: place.shape for name, place in self.manifest.outputs.items()}
 
     def forward(self, loaded: LoadedNet, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the outputs of one forward pass, from an array for every input: names and shapes are the model's."""
+        """Return the outputs of one forward pass, for an array of every input, by the model's names and in its
+        shapes."""
         inputs = self.manifest.inputs
         fed = {blob: part for name, array in arrays.items() for blob, part in inputs[name].place.fed(array)}
         blobs = loaded.forward(fed, self.manifest.output_blobs)
@@ -66,10 +67,10 @@ class NetFiles:
 
 def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
     """Return the files of a net: by default the weights (``NAME`` and a suffix) and the manifest beside it.
-    ``weights`` may be others than those; first states that are learned are then in the manifest beside these.
 
-    Raises :class:`BackendError` for a file that is not there, and for one that ``backend`` did not write: some backends
-    execute a net's file.
+    ``weights`` may be another file; learned first states then come from the manifest beside it. Raises
+    :class:`BackendError` for a missing file, and for a file that ``backend`` did not write: some backends execute a
+    net's file.
     """
     manifest = manifest_path(net)
     weights_file = weights or net.with_name(f"{net.stem}{backend.weights_suffix}")
@@ -92,7 +93,7 @@ def find_files(net: Path, weights: Path | None, backend: RunsFiles) -> NetFiles:
 
 
 def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
-    """Return the states of a net with the learned first values of another manifest; words where that has none."""
+    """Return the states of a net with the learned first values of another manifest; words if that has none."""
     found = (read_manifest(path).states or {}) if path.is_file() else {}
     states = dict(manifest.states or {})
     for name, state in states.items():
@@ -107,11 +108,11 @@ def _other_states(manifest: Manifest, path: Path) -> dict[str, State]:
 def run_net(
     files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]], inputs: Mapping[str, AnyArray]
 ) -> dict[str, Array]:
-    """Return the outputs of one forward pass, by the model's names and in its shapes, as are ``inputs``.
+    """Return the outputs of one forward pass; ``inputs`` and outputs have the model's names and shapes.
 
-    Where the net leaves sizes open they are those of the inputs. An input with a fill that is not given is drawn from
-    it. Raises :class:`DataError` that names everything that is missing, extra, of another shape, not finite or not what
-    ops read, before the net is loaded.
+    Open sizes of the net come from the inputs. A missing input with a fill is drawn from it. Raises :class:`DataError`
+    before the net is loaded, with all inputs that are missing, extra, of another shape, not finite or outside of their
+    domains.
     """
     arrays = checked_inputs(files, inputs, open_sizes(files.manifest.inputs, inputs))
     with load() as loaded:
@@ -119,10 +120,11 @@ def run_net(
 
 
 def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mapping[str, int] = {}) -> dict[str, Array]:
-    """Return an array for every input that the net does not fill, each in the model's shape. Raises as :func:`run_net`.
+    """Return an array for every input that the net does not fill, in the model's shape. Raises the errors of
+    :func:`run_net`.
 
-    One that no output depends on may be left out.
-    ``sizes`` are those of open dimensions; without one it is as it was compiled.
+    An input that no output depends on may be left out. ``sizes`` are the sizes of open dimensions; a dimension without
+    a size has its compiled size.
     """
     entries = files.manifest.inputs
     shapes = {name: entry.place.at(sizes) for name, entry in entries.items() if not entry.filled}
@@ -160,8 +162,11 @@ def check_inputs(
     optional: Collection[str] = (),
     training_inputs: Collection[str] = (),
 ) -> None:
-    """Raise :class:`DataError` that names everything that is wrong with inputs. Those of ``values`` that are not in
-    ``shapes`` the net fills; those that are ``optional`` may be left out. Only training needs ``training_inputs``."""
+    """Raise :class:`DataError` with everything that is wrong with inputs.
+
+    The net fills inputs in ``values`` that are not in ``shapes``; ``optional`` inputs may be left out. Only training
+    needs ``training_inputs``.
+    """
     problems = [
         f"missing: {name} {list(shape)}"
         for name, shape in shapes.items()
@@ -175,7 +180,7 @@ def check_inputs(
             problems.append(f"extra: {name} {shape}: {TRAINING_INPUT}")
         elif name not in shapes:
             near = did_you_mean(name, [n for n in shapes if n not in arrays])
-            listed = "" if problems else f": the inputs are {', '.join(shapes)}"  # else the missing ones are named
+            listed = "" if problems else f": the inputs are {', '.join(shapes)}"  # else missing inputs are named
             problems.append(f"extra: {name} {shape}{near or listed}")
         elif tuple(shape) != shapes[name]:
             problems.append(f"wrong shape: {name} must be {list(shapes[name])}, found {shape}")
@@ -223,16 +228,16 @@ class LoadedOnce:
 
 
 class RunsFiles(Backend):
-    """A backend that runs its written nets, each by the manifest beside it.
+    """A backend that runs its written nets by the manifests beside them.
 
-    A backend says what its nets' and its weights' files end in, and how a net is loaded. It runs no other file.
-    Without ``net_suffix`` a net has any name.
+    It defines the suffixes of its nets' and its weights' files, and how a net is loaded. It runs no other file. Without
+    ``net_suffix`` a net has any name.
     """
 
     net_suffix: ClassVar[str] = ""
 
     def loaded(self, files: NetFiles, gpu: bool) -> AbstractContextManager[LoadedNet]:
-        """Load a net where it is run. Raises :class:`BackendError` for what cannot be loaded there."""
+        """Load a net for running. Raises :class:`BackendError` for a net that cannot be loaded."""
         raise NotImplementedError
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
@@ -241,12 +246,12 @@ class RunsFiles(Backend):
         return run_net(files, partial(self.loaded, files, gpu), inputs)
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-        """Return a net for many passes, which is loaded with the first."""
+        """Return a net for many passes; it is loaded at the first pass."""
         files = find_files(net, weights, self)
         return LoadedOnce(files, partial(self.loaded, files, gpu))
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
-        """Return a net of one step that keeps its states, loaded with the first step."""
+        """Return a net of one step that keeps its states; it is loaded at the first step."""
         return StepSession(self.opened(net, weights, gpu))
 
 
@@ -269,7 +274,8 @@ class Interpreted:
         self.delays: Mapping[str, int] = compiled.delays
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """Run one forward pass. An input with a fill may be absent, and is drawn; so may one that no output reads."""
+        """Run one forward pass. A missing input with a fill is drawn; an input that no output reads may be missing
+        too."""
         shapes, values = (
             {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
         )
@@ -284,9 +290,8 @@ class Interpreted:
 class StepSession:
     """A one-step net that is run for many steps; its states go from each step to the next.
 
-    ``inputs`` and ``outputs`` are those of the model, without the states'. ``initial`` has the first values of the
-    states, as the manifest tells them: a number, an array, or words where it is neither. ``delays`` has the steps by
-    which outputs are late.
+    ``inputs`` and ``outputs`` are the model's, without states. ``initial`` has the first values of the states from the
+    manifest: a number, an array, or words if it is neither. ``delays`` has the steps by which outputs are late.
     """
 
     def __init__(self, net: OneStep) -> None:
@@ -308,10 +313,10 @@ class StepSession:
         self._net.close()
 
     def start(self, states: Mapping[str, AnyArray] = {}) -> None:
-        """Begin a sequence: each state at its value in ``states``, or at its initial value.
+        """Begin a sequence: each state has its value in ``states``, or its initial value.
 
-        Raises :class:`DataError` for one that is unknown, of another shape or not finite, or whose first value is in
-        words.
+        Raises :class:`DataError` for a state that is unknown, of another shape or not finite, or whose first value is
+        in words.
         """
         problems = [
             f"extra: {name} {list(np.shape(array))}{did_you_mean(name, self.states)}"

@@ -1,4 +1,4 @@
-"""Choosing the fastest form of a net by measuring all of them, once for each model, shape and machine."""
+"""Choose the fastest form of a net by measuring all forms, once for each model, shape and machine."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from lstmc.pipeline import compile_graph
 from lstmc.process.status import report_activity
 
 TUNED = "tuned.json"
-RULE = "rule"  # the form that is taken without tuning: the target's documented rule
-# forms of nets with linear recurrences; unrolled is one of its own where the rule takes another
+RULE = "rule"  # the form without tuning: the target's documented rule
+# forms of nets with linear recurrences; unrolled is among them if the rule takes another form
 IN_TIME: dict[str, Time] = {time: time for time in TIMES if time != "auto"}
 
 
@@ -53,17 +53,18 @@ def tune(
     folder: Path | None = None,
     in_time: bool = True,
 ) -> Tuning:
-    """Return the fastest form of a model for a target, of those that take it, on the Caffe (or whatever the backend
-    has) of this machine. With ``in_time`` also of the forms that compute linear recurrences for all steps at once.
+    """Return the fastest form of a model for a target, among the forms that take it, on this machine's Caffe or other
+    runtime.
 
-    Remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
-    measured it. Raises :class:`~lstmc.errors.BackendError` where nothing can be measured.
+    With ``in_time`` forms that compute linear recurrences for all steps at once are measured too. The result is
+    remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
+    measured it. Raises :class:`~lstmc.errors.BackendError` if nothing can be measured.
     """
     if not offers(backend, "seconds"):
         backend.seconds({})  # raises, before any form is compiled
     folder = folder or platformdirs.user_cache_path("lstmc")
     remembered = _read(folder / TUNED)
-    text = re.sub(r"  # .*", "", print_graph(graph))  # without places in source files
+    text = re.sub(r"  # .*", "", print_graph(graph))  # the text has no places in source files
     made_of = [backend.name, backend.build(), target, str(step), str(in_time), text]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
     forms = (RULE, *backend.forms(target), *(IN_TIME if in_time else ()))
@@ -71,7 +72,7 @@ def tune(
         seconds = remembered[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
-    in_parallel: list[Mapping[str, int]] = []  # how many groups of states each form computes in which way
+    in_parallel: list[Mapping[str, int]] = []  # form -> the number of groups of states computed in each way
     for form in forms:
         try:
             compiled = _compiled(graph, backend, target, step, form)
@@ -80,13 +81,13 @@ def tune(
                 continue
             in_parallel.append(counts)
             artifacts[form] = backend.emit(compiled, weights)
-        except (BackendError, PassError):  # it does not take this model; what the rule does not take no form does
+        except (BackendError, PassError):  # the form does not take this model; if the rule does not, no form does
             if form == RULE:
                 raise
     report_activity(f"measuring {len(artifacts)} forms")
     measured = backend.seconds(artifacts)
     seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
-    with suppress(OSError):  # which write_files says
+    with suppress(OSError):  # write_files says so
         private_folder(folder)
     write_files(folder, {TUNED: json.dumps({**_read(folder / TUNED), key: seconds}, indent=1).encode()})
     return Tuning(next(iter(seconds)), seconds, False)
@@ -113,4 +114,4 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
         return read_json(path, dict[str, dict[str, Number]])
     except (OSError, NotExpected):
-        return {}  # nothing measured yet, or a file that cannot be trusted: measure again
+        return {}  # nothing measured yet, or an untrustworthy file: measure again
