@@ -106,7 +106,7 @@ class Recipe:
         platform = self.wheel.removesuffix(".whl").split("-")[-1]
         with TemporaryDirectory() as name:
             wanted = Path(name, "requirements.txt")
-            wanted.write_text(f"{self.requirement} --hash=sha256:{self.wheel_sha256}\n", encoding="utf-8")
+            wanted.write_text(" ".join((self.requirement, "--hash=sha256:" + self.wheel_sha256)), encoding="utf-8")
             code, output = pip(
                 *("download", "--no-deps", "--require-hashes", "--disable-pip-version-check", "--only-binary", ":all:"),
                 *("--ignore-requires-python", "--no-cache-dir", "--dest", name, "--requirement", str(wanted)),
