@@ -54,7 +54,7 @@ class FirstSteps(Frames):
                 needed |= dict.fromkeys(one.inputs)
         roots = {name: root for name in needed if isinstance(root := self.heads.get(name), tuple)}
         lag = max(own for _, own in roots.values())
-        body, names = NetBuilder("step", self.old.origin), dict[str, str]()
+        body, names = self.body(step), dict[str, str]()
         names |= {name: body.input("x", self.old.shapes[name]) for name in roots}
         made = {name for one in inside for name in one.outputs}
         static = [name for name in needed if name not in (made | roots.keys() | self.params.keys())]
@@ -72,9 +72,9 @@ class FirstSteps(Frames):
 
     def held(self, name: str, lag: int, step: Step) -> str:
         """Return the first element of a sequence [T, ...], repeated at all steps from its arrival on."""
-        shape, body = self.shapes[name][1:], NetBuilder("step", self.old.origin)
+        shape, body = self.shapes[name][1:], self.body(step)
         begun, now, first = body.input("begun", (1, 1)), body.input("x", shape), body.input("first", shape)
-        kept = _chosen(body, begun, first, now, origin_of(step))
+        kept = _chosen(body, begun, first, now)
         body.outputs = {"first": kept, "y_0": kept}
         mask = self.has_begun(lag + 1, 1, step)
         return self.scan(f"{name}_first", body.finish(every_input=True), [mask, name], step)
@@ -85,7 +85,7 @@ class FirstSteps(Frames):
         behind = sum(front.count for front in fronts)
         lag = max(0, late - behind, *(f.lag - at for f, at in zip(fronts, places, strict=True) if f.lag is not None))
         xs = [self.later(name, 0, lag + behind - late, step) if lag + behind > late else name]
-        shape, body = self.shapes[name][1:], NetBuilder("step", self.old.origin)
+        shape, body = self.shapes[name][1:], self.body(step)
         y = body.input("x", shape)
         pairs = [(body.input("begun", (1, 1)), body.input("front", shape)) for _ in fronts]
         for front, at in zip(fronts, places, strict=True):
@@ -96,7 +96,7 @@ class FirstSteps(Frames):
                 own = self.held(own, front.lag, step)
             xs += [self.has_begun(lag + at + front.count, 1, step), own]
         for begun, own in reversed(pairs):
-            y = _chosen(body, begun, y, own, origin_of(step))
+            y = _chosen(body, begun, y, own)
         body.outputs = {"y_0": y}
         title, net = self.builder.scan_name(step.outputs[0]), body.finish(every_input=True)
         (y,) = self.builder.loop(title, net, xs, {}, (), self.time, origin_of(step))
@@ -115,7 +115,7 @@ class FirstSteps(Frames):
             xs.append(self.held(name, late, step) if late < lag else name)
             state = names[place]
             first[state] = builder.input(f"{state}_first", body.inputs[state])
-            own[state] = _chosen(builder, begun, state, first[state], "")
+            own[state] = _chosen(builder, begun, state, first[state])
             operands[place] = zeros = unused(f"{title}/{state}_0", self.shapes.__contains__)
             self.shapes[zeros] = self.old.shapes[step.inputs[place]]
             self.builder.leaves[zeros] = Full(self.shapes[zeros])
@@ -171,10 +171,10 @@ class FirstSteps(Frames):
         return None
 
     def _count(self, factor: float, first: int, inverse: bool, shape: Shape, step: Step) -> str:
-        body, origin = NetBuilder("step", self.old.origin), origin_of(step)
+        body = self.body(step)
 
         def one(op: Op, *xs: str) -> str:
-            return body.one(op, *xs, hint="y", origin=origin)
+            return body.one(op, *xs, hint="y")
 
         before = body.input("n", (1, 1))
         following = one(Affine(1.0, 1.0), before)
@@ -186,7 +186,7 @@ class FirstSteps(Frames):
         return self.scan("count", body.finish(every_input=True), [], step)
 
 
-def _chosen(body: NetBuilder, begun: str, a: str, b: str, origin: str) -> str:
+def _chosen(body: NetBuilder, begun: str, a: str, b: str) -> str:
     """Return ``a`` where the mask [1, 1] is 1, else ``b``."""
-    mask = body.one(Reshape((1,) * len(body.shapes[a])), begun, hint="mask", origin=origin)
-    return body.one(Where(), mask, a, b, hint="kept", origin=origin)
+    mask = body.one(Reshape((1,) * len(body.shapes[a])), begun, hint="mask")
+    return body.one(Where(), mask, a, b, hint="kept")

@@ -249,6 +249,10 @@ class Frames:
             shaped = Step(Reshape(self.old.shapes[value]), (name,), (f"{name}_as",), step.loc)
             self.earlier[value] = [taken, shaped]
 
+    def body(self, step: Step) -> NetBuilder:
+        """Return the builder of a cell's step, in place of a step of the old net."""
+        return NetBuilder("step", self.old.origin, origin_of(step))
+
     def put(self, op: Op, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
         names = step.outputs if outputs is None else tuple(outputs)
         self.builder.put(Step(op, tuple(inputs), names, step.loc))
@@ -293,19 +297,19 @@ class Frames:
         """Return a value with ``axis`` of one element, which is no time, repeated as [T, *shape] by a cell."""
         own = self.shapes[name]
         row = self.one(Reshape((1, *own[:axis], *own[axis + 1 :])), name, hint="row", step=step)
-        body, origin = NetBuilder("step", self.old.origin), origin_of(step)
+        body = self.body(step)
         kept, given = body.input("kept", (1, 1)), body.input("s", self.shapes[row])
-        y = body.one(Expand((1, *shape)), given, hint="y", origin=origin)
-        body.outputs = {"kept": kept, "y_0": body.one(Reshape(shape), y, hint="y", origin=origin)}
+        y = body.one(Expand((1, *shape)), given, hint="y")
+        body.outputs = {"kept": kept, "y_0": body.one(Reshape(shape), y, hint="y")}
         title, net = self.builder.scan_name(step.outputs[0]), body.finish(every_input=True)
-        every, _ = self.builder.loop(title, net, (), {"kept": None}, [row], self.time, origin)
+        every, _ = self.builder.loop(title, net, (), {"kept": None}, [row], self.time, body.where)
         return every
 
     def summed(self, frames: str, step: Step) -> str:
         """Return the sums of a sequence [T, ...] up to each step."""
-        shape, body = self.shapes[frames][1:], NetBuilder("step", self.old.origin)
+        shape, body = self.shapes[frames][1:], self.body(step)
         now, before = body.input("x", shape), body.input("total", shape)
-        total = body.one(Add(), before, now, hint="y", origin=origin_of(step))
+        total = body.one(Add(), before, now, hint="y")
         body.outputs = {"total": total, "y_0": total}
         return self.scan(f"{step.outputs[0]}_sum", body.finish(every_input=True), [frames], step)
 
@@ -314,12 +318,12 @@ class Frames:
         if (name, by, fill) not in self._delayed:
             x = self.front(name, axis, step)
             shape = self.shapes[x][1:]
-            body = NetBuilder("step", self.old.origin)
+            body = self.body(step)
             now, past = body.input("x", shape), body.input("past", (by, *shape))
-            row = body.one(Reshape((1, *shape)), now, hint="row", origin=origin_of(step))
-            window = body.one(Concat(0), past, row, hint="window", origin=origin_of(step))
-            first, rest = body.add(Split(0, (1, by)), window, hint="rows", origin=origin_of(step))
-            y = body.one(Reshape(shape), first, hint="y", origin=origin_of(step))
+            row = body.one(Reshape((1, *shape)), now, hint="row")
+            window = body.one(Concat(0), past, row, hint="window")
+            first, rest = body.add(Split(0, (1, by)), window, hint="rows")
+            y = body.one(Reshape(shape), first, hint="y")
             body.outputs = {"past": rest, "y_0": y}
             delayed = self.scan(f"{name}_later", body.finish(every_input=True), [x], step, fill)
             self._delayed[name, by, fill] = self.back(delayed, axis, step)
@@ -328,13 +332,11 @@ class Frames:
     def has_begun(self, lag: int, n: Size, step: Step) -> str:
         """Return a mask [T, n, 1] that is 0 at the first ``lag`` steps, then 1."""
         if (lag, 1) not in self._begun:
-            body = NetBuilder("step", self.old.origin)
+            body = self.body(step)
             before = body.input("before", (1, lag))
-            first, *rest = (
-                body.add(Split(1, (1, lag - 1)), before, hint="parts", origin=origin_of(step)) if lag > 1 else [before]
-            )
-            ones = body.one(ONES, first, hint="one", origin=origin_of(step))
-            following = body.one(Concat(1), *rest, ones, hint="after", origin=origin_of(step)) if rest else ones
+            first, *rest = body.add(Split(1, (1, lag - 1)), before, hint="parts") if lag > 1 else [before]
+            ones = body.one(ONES, first, hint="one")
+            following = body.one(Concat(1), *rest, ones, hint="after") if rest else ones
             body.outputs = {"before": following, "y_0": first}
             self._begun[lag, 1] = self.scan("begun", body.finish(every_input=True), [], step)
         if (lag, n) not in self._begun:  # an open n, too, as an input's cell would bind it
@@ -374,14 +376,14 @@ class Frames:
             y = self.one(turned, rows, *roles, hint=f"{step.outputs[0]}_rows", step=step)
             t, n, out, _, columns = self.shapes[y]
             return self.one(Reshape((t, n, out, columns)), y, hint=f"{step.outputs[0]}_steps", step=step)
-        body = NetBuilder("step", self.old.origin)
+        body = self.body(step)
         dense = isinstance(op, Conv) and op.group == 1 and features == 1 and weights[0].shape[3] == 1
         dense = dense and op.pad[1 - spatial] == 0
         inner = self._dense if dense else self._rows
         frame: Shape = (n, channels) if dense else (n, channels, features)
         if dense:
             frames = self.one(Reshape((self.time, n, channels)), frames, hint=f"{frames}_flat", step=step)
-        inner(body, turned, weights, frame, reach, origin_of(step))
+        inner(body, turned, weights, frame, reach)
         owner = weights[0].sources[0].rpartition(".")[0] if weights and weights[0].sources else ""
         y = self.scan(owner.rpartition(".")[2] or step.outputs[0], body.finish(every_input=True), [frames], step, fill)
         if dense:
@@ -389,7 +391,7 @@ class Frames:
         return y
 
     @staticmethod
-    def _dense(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str) -> None:
+    def _dense(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int) -> None:
         """Build the body y = W [x[t - reach], ..., x[t]] + b: one product, with the past as one row."""
         assert isinstance(op, Conv)
         n, channels = frame
@@ -399,26 +401,26 @@ class Frames:
         flat = weights[0].reshaped(*weights[0].shape[:3]).transposed(0, 2, 1)
         flat = flat.reshaped(flat.shape[0], flat.shape[1] * flat.shape[2])
         roles = [body.param(weight, hint) for weight, hint in zip((flat, *weights[1:]), ("W", "b"), strict=False)]
-        window = body.one(Concat(1), before, x, hint="window", origin=origin)
+        window = body.one(Concat(1), before, x, hint="window")
         seen = window
         if spread > 1:
-            pieces = body.add(Split(1, (size,) * (reach + 1)), window, hint="frame", origin=origin)
-            seen = body.one(Concat(1), *pieces[::spread], hint="seen", origin=origin)
-        y = body.one(Linear(1), seen, *roles, hint="y", origin=origin)
-        _, rest = body.add(Split(1, (size, reach * size)), window, hint="kept", origin=origin)
+            pieces = body.add(Split(1, (size,) * (reach + 1)), window, hint="frame")
+            seen = body.one(Concat(1), *pieces[::spread], hint="seen")
+        y = body.one(Linear(1), seen, *roles, hint="y")
+        _, rest = body.add(Split(1, (size, reach * size)), window, hint="kept")
         body.outputs = {"past": rest, "y_0": y}
 
     @staticmethod
-    def _rows(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str) -> None:
+    def _rows(body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int) -> None:
         """Build the body that stacks ``reach`` + 1 frames as the rows of an image."""
         n, channels, features = frame
         past: Shape = (n, channels, reach, features)
         x, before = body.input("x", frame), body.input("past", past)
         roles = [body.param(weight, hint) for weight, hint in zip(weights, ("W", "b"), strict=False)]
-        row = body.one(Reshape((n, channels, 1, features)), x, hint="row", origin=origin)
-        window = body.one(Concat(2), before, row, hint="window", origin=origin)
-        y = body.one(op, window, *roles, hint="y", origin=origin)
+        row = body.one(Reshape((n, channels, 1, features)), x, hint="row")
+        window = body.one(Concat(2), before, row, hint="window")
+        y = body.one(op, window, *roles, hint="y")
         n, out, _, columns = body.shapes[y]
-        y = body.one(Reshape((n, out, columns)), y, hint="y", origin=origin)
-        _, rest = body.add(Split(2, (1, reach)), window, hint="kept", origin=origin)
+        y = body.one(Reshape((n, out, columns)), y, hint="y")
+        _, rest = body.add(Split(2, (1, reach)), window, hint="kept")
         body.outputs = {"past": rest, "y_0": y}

@@ -167,7 +167,7 @@ def _axis(call: Call) -> int:
 
 def _check_last_axis(layers: Layers, call: Call) -> None:
     """Raise :class:`Refused` for a normalization of other axes than the last."""
-    if axis_in(_axis(call), rank := len(layers.shape(call.xs[0]))) != rank - 1:
+    if axis_in(_axis(call), rank := layers.rank(call.xs[0])) != rank - 1:
         raise Refused("axis", str(call.config["axis"]), "more than the last axis", "normalize the last axis")
 
 
@@ -216,7 +216,7 @@ def _dot(layers: Layers, call: Call) -> list[str]:
     if call.config.get("normalize"):
         raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
     setting, lead = call.config["axes"], call.lead
-    ranks = [len(layers.shape(one)) for one in (x, y)]
+    ranks = [layers.rank(one) for one in (x, y)]
     pair = [setting, setting] if isinstance(setting, int) else setting
     if len(pair) != 2 or max(ranks) > lead + 6:
         raise Refused("axes", str(setting), "one axis of each operand is expected", SAVE)
@@ -251,7 +251,7 @@ def _unit(layers: Layers, call: Call) -> list[str]:
 
 def _group_norm(layers: Layers, call: Call) -> list[str]:
     """Group normalization with the channels last."""
-    x, lead, rank = call.xs[0], call.lead, len(layers.shape(call.xs[0]))
+    x, lead, rank = call.xs[0], call.lead, layers.rank(call.xs[0])
     groups, channels = call.config.get("groups", 32), layers.size(x, -1, "channels")
     gamma, beta, _ = _scale_and_shift(call)
     first = layers.transpose(x, (*range(lead), rank - 1, *range(lead, rank - 1)))
@@ -328,7 +328,7 @@ def _time_distributed(layers: Layers, call: Call) -> list[str]:
         raise Refused("layer", name, "it is not read inside of TimeDistributed", mend)
     config, lead = Settings(inner.get("config", {})), call.lead + 1
     carried = call.carried if name in (*_MASKED, "TimeDistributed") else None
-    if carried not in (None, UNSETTLED) and len(layers.shape(carried)) != len(layers.shape(call.xs[0])):
+    if carried not in (None, UNSETTLED) and layers.rank(carried) != layers.rank(call.xs[0]):
         raise Refused("mask", "of whole steps", "it says nothing of the steps inside", "mask inside of TimeDistributed")
     return HANDLERS[name](layers, Call(name, config, call.weights, call.xs, call.version, lead, carried))
 

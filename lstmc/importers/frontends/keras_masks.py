@@ -64,7 +64,7 @@ def _both(layers: Layers, *masks: Operand | None) -> Operand | None:
 def _multi_head(layers: Layers, call: Call) -> list[str]:
     """Multi-head attention: softmax(q k' / sqrt(width)) v of each head, of query, value and an optional key."""
     q, v, k = (*call.several(2), call.xs[1])[:3]
-    rank = len(layers.shape(q))
+    rank = layers.rank(q)
     unsupported = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
     if any(unsupported.values()) or len(call.xs) > 3 or rank != 3:
         raise Refused(", ".join(unsupported), "given", "only heads along one axis of time are read", "leave them out")
@@ -122,15 +122,11 @@ def _masked_merge(layers: Layers, kind: str, xs: Sequence[str], masks: Sequence[
 
 
 ATTENTION = ("Attention", "AdditiveAttention", "MultiHeadAttention")
-MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"})
+_MERGED = dict(Add="add", Subtract="sub", Multiply="mul", Average="mean", Maximum="max", Minimum="min")  # noqa: C408
+MERGES = frozenset({*_MERGED, "Concatenate"})
 HANDLERS: dict[str, Handler] = {
     "Attention": _attention,
     "AdditiveAttention": _additive_attention,
     "MultiHeadAttention": _multi_head,
-    "Add": _merge("add"),
-    "Subtract": _merge("sub"),
-    "Multiply": _merge("mul"),
-    "Average": _merge("mean"),
-    "Maximum": _merge("max"),
-    "Minimum": _merge("min"),
+    **{name: _merge(kind) for name, kind in _MERGED.items()},
 }

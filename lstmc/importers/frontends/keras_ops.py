@@ -162,14 +162,14 @@ def _power(layers: Layers, use: Operation) -> str:
 def _reduce(kind: Any) -> Callable[[Layers, Operation], str]:
     def handle(layers: Layers, use: Operation) -> str:
         x = use.operand(0)
-        return layers.reduce(kind, x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))
+        return layers.reduce(kind, x, use.axes(layers.rank(x)), bool(use.config.get("keepdims")))
 
     return handle
 
 
 def _any(layers: Layers, use: Operation) -> str:
     x = use.operand(0)
-    return layers.any_of(x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))
+    return layers.any_of(x, use.axes(layers.rank(x)), bool(use.config.get("keepdims")))
 
 
 def _arg_max(sign: float) -> OperationHandler:
@@ -192,7 +192,7 @@ def _item(layers: Layers, use: Operation) -> str:
     if use.lead > 1 and keys[:1] not in ([slice(None)], [Ellipsis]):
         use.place(None, "key")
     keys = [*[slice(None)] * (use.lead - 1), *keys]
-    rank, counted = len(layers.shape(y)), sum(isinstance(one, int | slice) for one in keys)
+    rank, counted = layers.rank(y), sum(isinstance(one, int | slice) for one in keys)
     rest = [slice(None)] * (rank - counted)
     at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)
     axis = 0
@@ -210,7 +210,7 @@ def _item(layers: Layers, use: Operation) -> str:
 
 def _split(layers: Layers, use: Operation) -> list[str]:
     x, setting = use.operand(0), use.config["indices_or_sections"]
-    axis = axis_in(use.axis or 0, len(layers.shape(x)))
+    axis = axis_in(use.axis or 0, layers.rank(x))
     size = layers.size(x, axis)
     if isinstance(setting, int) and 0 < setting <= size:
         setting = range(size // setting, size, size // setting)
@@ -228,7 +228,7 @@ def _reshape(layers: Layers, use: Operation) -> str:
 
 def _transpose(layers: Layers, use: Operation) -> str:
     x = use.operand(0)
-    axes = use.config.get("axes") or [*range(len(layers.shape(x)))][::-1]
+    axes = use.config.get("axes") or [*range(layers.rank(x))][::-1]
     if not isinstance(axes, list):
         raise Refused("axes", str(axes), "a list is expected", SAVE)
     if use.lead > 1 and axes[:1] != [0]:

@@ -71,23 +71,23 @@ class Layers(ShapeOps):
 
     def matmul(self, x: Operand, y: Operand) -> str:
         """Add x @ y as in NumPy; with a stored matrix it is a linear layer."""
-        if len(self.shape(x)) == 1:
-            return self.squeeze(self.matmul(self.unsqueeze(x, [0]), y), [-2 if len(self.shape(y)) > 1 else -1])
-        if len(self.shape(y)) == 1:
+        if self.rank(x) == 1:
+            return self.squeeze(self.matmul(self.unsqueeze(x, [0]), y), [-2 if self.rank(y) > 1 else -1])
+        if self.rank(y) == 1:
             column = y.reshaped(*y.shape, 1) if isinstance(y, Weight) else self.unsqueeze(y, [1])
             return self.squeeze(self.matmul(x, column), [-1])
         if isinstance(y, Weight) and len(y.shape) == 2:
             return self.linear(x, y.transposed())
         if isinstance(x, Weight) and len(x.shape) == 2:
             return self.turned(self.linear(self.turned(y), x))
-        rank = max(len(self.shape(x)), len(self.shape(y)))
+        rank = max(self.rank(x), self.rank(y))
         batch = ascii_lowercase[: rank - 2]
-        of_x, of_y = ((batch + last)[rank - len(self.shape(v)) :] for v, last in ((x, "xy"), (y, "yz")))
+        of_x, of_y = ((batch + last)[rank - self.rank(v) :] for v, last in ((x, "xy"), (y, "yz")))
         return self.product(of_x, of_y, f"{batch}xz", x, y)
 
     def turned(self, x: Operand) -> str:
         """Swap the last two axes."""
-        return self.transpose(x, (*range(len(self.shape(x)) - 2), -1, -2))
+        return self.transpose(x, (*range(self.rank(x) - 2), -1, -2))
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
         """Add an einsum such as ``bt,bth->bh``; more than two operands are contracted from the left."""
@@ -103,7 +103,7 @@ class Layers(ShapeOps):
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
         """Add an einsum of two values; an axis of size 1 is broadcast."""
-        ranks = len(self.shape(x)), len(self.shape(y))
+        ranks = self.rank(x), self.rank(y)
         if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y) or (len(of_x), len(of_y)) != ranks:
             raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
         sizes_x, sizes_y = dict(zip(of_x, self.shape(x), strict=True)), dict(zip(of_y, self.shape(y), strict=True))
@@ -150,7 +150,7 @@ class Layers(ShapeOps):
     ) -> str:  # fmt: skip
         """Add a loop along an axis of any length, whose state begins with ``first``; ``step`` returns, of an element
         and of the state, the next state and the result."""
-        rank = len(self.shape(x))
+        rank = self.rank(x)
         order = [axis_in(axis, rank), *(a for a in range(rank) if a != axis_in(axis, rank))]
         front = self.transpose(x, order)
         count, *shape = self.shape(front)
@@ -189,7 +189,7 @@ class Layers(ShapeOps):
 
     def _reversed_by_matrix(self, x: Operand, axis: int, lengths: str, batch: int) -> str:
         """Multiply each sequence with the matrix of 0 and 1 that moves its steps."""
-        rank, count = len(self.shape(x)), self.size(x, axis, "the number of steps")
+        rank, count = self.rank(x), self.size(x, axis, "the number of steps")
         order = [batch, axis, *(a for a in range(rank) if a not in (batch, axis))]
         rows, steps = self.transpose(x, order), self.value(np.arange(float(count))[None], "steps")
         left = self.binary("sub", self.unsqueeze(lengths, [1]), steps)  # the number of steps up to the end
@@ -237,7 +237,7 @@ class Layers(ShapeOps):
         return self.one(Embed(), x, w)
 
     def softmax(self, x: Operand, axis: int, log: bool = False) -> str:
-        return self.one((LogSoftmax if log else Softmax)(axis_in(axis, len(self.shape(x)))), x)
+        return self.one((LogSoftmax if log else Softmax)(axis_in(axis, self.rank(x))), x)
 
     def reduce(self, kind: Reduced, x: Operand, axes: Sequence[int], keep: bool) -> str:
         shape = self.shape(x)
@@ -249,7 +249,7 @@ class Layers(ShapeOps):
 
     def multiplied(self, x: Operand, axes: Sequence[int], keep: bool) -> str:
         """Add the product of all elements of axes: a chain of products along each."""
-        y, places = self.value(x), sorted({axis_in(axis, len(self.shape(x))) for axis in axes})
+        y, places = self.value(x), sorted({axis_in(axis, self.rank(x)) for axis in axes})
         for axis in places:
             y = reduce(partial(self.binary, "mul"), self.split(y, [1] * self.size(y, axis), axis))
         return y if keep else self.squeeze(y, places)
@@ -278,7 +278,7 @@ class Layers(ShapeOps):
             return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)
         if not last:
             return self.reduce("argmax", x, [axis], keep)
-        place = axis_in(axis, len(self.shape(x)))
+        place = axis_in(axis, self.rank(x))
         turned = self.reduce("argmax", self.flip(x, place), [place], keep)
         return self.affine(turned, -1.0, self.size(x, place) - 1.0)
 
@@ -387,7 +387,7 @@ class Layers(ShapeOps):
         gamma, beta, mean, var = statistics
         assert mean is not None
         assert var is not None
-        channels = self.shape(x)[axis_in(axis, len(self.shape(x)))]
+        channels = self.shape(x)[axis_in(axis, self.rank(x))]
         fits = isinstance(channels, OpenSize) or var.shape in ((channels,), (1,))
         if not fits or any(weight is not None and weight.shape != var.shape for weight in statistics):
             shapes = [list(weight.shape) for weight in statistics if weight is not None]
@@ -402,7 +402,7 @@ class Layers(ShapeOps):
             moved = -mean.make() * scale()
             return moved if beta is None else moved + beta.make()
 
-        ones = (1,) * (len(self.shape(x)) - 1 - axis_in(axis, len(self.shape(x))))
+        ones = (1,) * (self.rank(x) - 1 - axis_in(axis, self.rank(x)))
         words = "{} of a batch normalization of " + ", ".join(sources)
         a = Weight(var.shape, sources, words.format("scale"), scale).reshaped(*var.shape, *ones)
         b = Weight(var.shape, sources, words.format("shift"), shift).reshaped(*var.shape, *ones)

@@ -43,7 +43,7 @@ def _check_rank(indices: Array, rank: int) -> None:
 
 def _scatter_nd(t: Onnx, x: Operand, at: Operand, updates: Operand, *, reduction: str | None = None) -> Operand:
     indices = _indices(at)
-    if not indices.ndim or indices.shape[-1] > len(t.shape(x)):
+    if not indices.ndim or indices.shape[-1] > t.rank(x):
         raise Refused("indices", str(list(indices.shape)), "the last axis counts the axes of the operand", CHECK)
     return scattering.scattered(t, x, indices, updates, _how(reduction))
 
@@ -51,13 +51,13 @@ def _scatter_nd(t: Onnx, x: Operand, at: Operand, updates: Operand, *, reduction
 def _scatter_elements(
     t: Onnx, x: Operand, at: Operand, updates: Operand, *, axis: int = 0, reduction: str | None = None
 ) -> Operand:
-    _check_rank(indices := _indices(at), len(t.shape(x)))
+    _check_rank(indices := _indices(at), t.rank(x))
     return scattering.scattered_elements(t, x, indices, updates, axis, _how(reduction))
 
 
 def _gather_nd(t: Onnx, x: Operand, at: Operand, *, batch_dims: int = 0) -> Operand:
     indices, batch = _indices(at), batch_dims
-    if not 0 <= batch < min(indices.ndim, len(t.shape(x))):
+    if not 0 <= batch < min(indices.ndim, t.rank(x)):
         raise Refused("batch_dims", str(batch), f"of indices {list(indices.shape)}", CHECK)
     grid: Any = np.indices(indices.shape[:batch])
     lead: Any = np.moveaxis(grid, 0, -1) if batch else np.zeros(0)
@@ -69,7 +69,7 @@ def _gather_nd(t: Onnx, x: Operand, at: Operand, *, batch_dims: int = 0) -> Oper
 def _gather_elements(t: Onnx, x: Operand, at: Operand, *, axis: int) -> Operand:
     if isinstance(at, str):
         return scattering.chosen_elements(t, x, at, axis)
-    _check_rank(found := _indices(at), len(t.shape(x)))
+    _check_rank(found := _indices(at), t.rank(x))
     return scattering.elements(t, x, found, axis)
 
 
@@ -108,7 +108,7 @@ def _spectrum(count: int, bins: int, inverse: bool) -> tuple[Array, Array]:
 
 def transformed(layers: Layers, x: Operand, length: int | None, axis: int, inverse: bool, onesided: bool) -> str:
     """Return the discrete Fourier transform of x [..., n, ..., 1 or 2], real or complex, along an axis: a product."""
-    rank, parts = len(layers.shape(x)), layers.size(x, -1)
+    rank, parts = layers.rank(x), layers.size(x, -1)
     axis, size = axis_in(axis, rank), layers.size(x, axis)
     count = size if length is None else length
     bins = count // 2 + 1 if onesided else count

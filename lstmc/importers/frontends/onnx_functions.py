@@ -148,7 +148,7 @@ def _fused_matmul(
 
 def _turned(t: Onnx, x: Operand) -> Operand:
     """Return x with its last two axes swapped; a parameter stays one."""
-    rank = len(t.shape(x))
+    rank = t.rank(x)
     axes = (*range(rank - 2), rank - 1, rank - 2) if rank > 1 else (0,)
     if isinstance(x, str):
         return t.transpose(x, axes)

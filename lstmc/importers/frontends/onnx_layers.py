@@ -182,7 +182,7 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
 
 
 def _global_pool(kind: Literal["max", "mean"]) -> Handler:
-    return lambda t, x: t.reduce(kind, x, range(2, len(t.shape(x))), keep=True)
+    return lambda t, x: t.reduce(kind, x, range(2, t.rank(x)), keep=True)
 
 
 def _batch_norm(t: Onnx, x: Operand, a: Any, b: Any, mean: Any, var: Any, *, node: Node, epsilon: float) -> Operand:
@@ -240,13 +240,9 @@ HANDLERS: dict[str, Handler] = {
     "PRelu": Onnx.prelu,
     "Clip": _clip,
     "Pow": _pow,
-    "Add": _together("add"),
+    **{name: _together(name.lower()) for name in ("Add", "Sub", "Mul", "Max", "Min")},
     "Sum": _together("add"),
-    "Sub": _together("sub"),
-    "Mul": _together("mul"),
     "Div": _div,
-    "Max": _together("max"),
-    "Min": _together("min"),
     "Mean": lambda t, *xs: t.affine(_together("add")(t, *xs), 1 / len(xs), 0.0),
     **{name: method for name, _, method in shared_operations("onnx")},
     "MatMul": matmul,

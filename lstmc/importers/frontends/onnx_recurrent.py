@@ -89,10 +89,8 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
         setting = f"version {reader.opset}, {sorted(directions)}"
         raise Refused("directions", setting, "all must be the same, from version 9 on", "write them in one direction")
     operands: list[Operand] = [node.needed(place) for place in range(len(node.operands))]
-    front = [
-        layers.transpose(x, _to_front(a, len(layers.shape(x)))) for a, x in zip(into, operands[first_x:], strict=True)
-    ]
-    front = [x if len(layers.shape(x)) > 1 else layers.reshape(x, (*layers.shape(x), 1)) for x in front]
+    front = [layers.transpose(x, _to_front(a, layers.rank(x))) for a, x in zip(into, operands[first_x:], strict=True)]
+    front = [x if layers.rank(x) > 1 else layers.reshape(x, (*layers.shape(x), 1)) for x in front]
     operands = [
         x if layers.shape(x) else layers.reshape(x, (1,)) for x in operands[:first_x]
     ]  # an input of a step has an axis
@@ -130,7 +128,7 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
         for y, one in zip(results, [*single[first_x:], *single[:first_x]], strict=True)
     )
     moved = [
-        layers.transpose(y, np.argsort(_to_front(a, len(layers.shape(y)))).tolist())
+        layers.transpose(y, np.argsort(_to_front(a, layers.rank(y))).tolist())
         for a, y in zip(out, results, strict=False)
     ]
     return [*results[ys:], *moved]

@@ -83,7 +83,7 @@ def _gather(t: Onnx, table: Operand, at: Operand, *, axis: int) -> Operand:
         return t.select(table, axis, fixed_numbers(at, "indices")[0])
     if not isinstance(at, str):
         fixed_numbers(at, "indices")
-    return taken(t, table, axis_in(axis, len(t.shape(table))), at)
+    return taken(t, table, axis_in(axis, t.rank(table)), at)
 
 
 def _pad(
@@ -91,7 +91,7 @@ def _pad(
     mode: str, pads: list[int] | None = None, value: float | None = None,
 ) -> Operand:  # fmt: skip
     numbers = fixed_numbers(sides, "pads") if pads is None else pads
-    axes, half = _given(places, range(len(t.shape(x))), "axes"), len(numbers) // 2
+    axes, half = _given(places, range(t.rank(x)), "axes"), len(numbers) // 2
     if len(numbers) != 2 * len(axes):
         raise Refused("pads", str([*numbers]), f"{2 * len(axes)} numbers are expected", CHECK)
     pairs = dict(zip(axes, zip(numbers[:half], numbers[half:], strict=True), strict=True))
@@ -105,10 +105,13 @@ def _over_axes(method: Callable[..., Operand]) -> Handler:
         t: Onnx, x: Operand, operand: Operand | None = None, *,
         axes: list[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0,
     ) -> Operand:  # fmt: skip
-        places = _given(operand, axes, "axes") or ([] if noop_with_empty_axes else range(len(t.shape(x))))
+        places = _given(operand, axes, "axes") or ([] if noop_with_empty_axes else range(t.rank(x)))
         return method(t, x, places, bool(keepdims))
 
     return handle
+
+
+REDUCED: tuple[Reduced, ...] = ("mean", "sum", "max", "min")
 
 
 def _reduce(kind: Reduced) -> Handler:
@@ -156,7 +159,7 @@ def _top_k(
 
 
 HANDLERS: dict[str, Handler] = {
-    "Transpose": lambda t, x, *, perm=None: t.transpose(x, perm or [*range(len(t.shape(x)))][::-1]),
+    "Transpose": lambda t, x, *, perm=None: t.transpose(x, perm or [*range(t.rank(x))][::-1]),
     "Squeeze": lambda t, x, given=None, *, axes=None: t.squeeze(x, _given(given, axes, "axes")),
     "Unsqueeze": lambda t, x, given=None, *, axes=None: t.unsqueeze(x, _given(given, axes, "axes") or ()),
     "Reshape": _reshape,
@@ -174,10 +177,7 @@ HANDLERS: dict[str, Handler] = {
     "ArgMax": _arg_max(1.0),
     "ArgMin": _arg_max(-1.0),
     "TopK": _top_k,
-    "ReduceMean": _reduce("mean"),
-    "ReduceSum": _reduce("sum"),
-    "ReduceMax": _reduce("max"),
-    "ReduceMin": _reduce("min"),
+    **{f"Reduce{kind.title()}": _reduce(kind) for kind in REDUCED},
     "ReduceProd": _over_axes(Onnx.multiplied),
     "ReduceLogSum": _over_axes(lambda t, x, axes, keep: t.apply("log", t.reduce("sum", x, axes, keep))),
     "ReduceLogSumExp": _over_axes(Onnx.log_sum_exp),

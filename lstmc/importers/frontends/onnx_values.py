@@ -212,7 +212,7 @@ def single(x: Operand | None, what: str) -> Any:
 
 def axes_from(t: Onnx, x: Operand, axis: int) -> range:
     """Return the axes of x from one on."""
-    rank = len(t.shape(x))
+    rank = t.rank(x)
     return range(axis_in(axis, rank), rank)
 
 

@@ -79,7 +79,7 @@ def scattered_elements(layers: Layers, x: Operand, indices: Array, updates: Oper
 
 def scattered_rows(layers: Layers, x: Operand, axis: int, rows: Array, updates: Operand, how: Combined) -> str:
     """Return x with each row of updates at the place in the axis that an index names, or combined with that row."""
-    order = [axis, *(a for a in range(len(layers.shape(x))) if a != axis)]
+    order = [axis, *(a for a in range(layers.rank(x)) if a != axis)]
     y = scattered(layers, layers.transpose(x, order), rows[:, None], layers.transpose(updates, order), how)
     return layers.transpose(y, np.argsort(order).tolist())
 
@@ -95,7 +95,7 @@ def taken(layers: Layers, x: Operand, axis: int, places: Operand) -> str:
 
 def chosen(layers: Layers, x: Operand, indices: str, axis: int) -> str:
     """Return the rows of an axis that computed indices name, as a product with 0 and 1."""
-    rank, own = len(layers.shape(x)), len(layers.shape(indices))
+    rank, own = layers.rank(x), layers.rank(indices)
     axis = axis_in(axis, rank)
     letters = "abcdefghijklm"[:rank]
     more = "nopqrstuvwxyz"[:own]
@@ -122,7 +122,7 @@ def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool 
 
     Of known indices these are numbers, and all count so.
     """
-    rank = len(layers.shape(indices)) + 1
+    rank = layers.rank(indices) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])
     if (known := constant(indices)) is not None:

@@ -63,6 +63,9 @@ class ShapeOps:
     def shape(self, x: Operand) -> Shape:
         return self.builder.shapes[x] if isinstance(x, str) else tuple(x.shape)
 
+    def rank(self, x: Operand) -> int:
+        return len(self.shape(x))
+
     def size(self, x: Operand, axis: int, what: str | None = None) -> int:
         """Return the size of an axis. Raises :class:`ShapeProblem` for a missing axis, or an open size."""
         shape = self.shape(x)
@@ -97,10 +100,10 @@ class ShapeOps:
         return self.one(Affine(float(scale), float(shift)), x)
 
     def linear(self, x: Operand, w: Weight, b: Weight | None = None) -> str:
-        return self.one(Linear(len(self.shape(x)) - 1), x, w, *(() if b is None else (b,)))
+        return self.one(Linear(self.rank(x) - 1), x, w, *(() if b is None else (b,)))
 
     def concat(self, xs: Sequence[Operand], axis: int) -> str:
-        return self.value(xs[0]) if len(xs) == 1 else self.one(Concat(axis_in(axis, len(self.shape(xs[0])))), *xs)
+        return self.value(xs[0]) if len(xs) == 1 else self.one(Concat(axis_in(axis, self.rank(xs[0]))), *xs)
 
     def reshape(self, x: Operand, shape: Sequence[Size]) -> str:
         step = self.builder.producer(x) if isinstance(x, str) else None
@@ -109,24 +112,24 @@ class ShapeOps:
         return self.value(x) if tuple(shape) == self.shape(x) else self.one(Reshape(tuple(shape)), x)
 
     def transpose(self, x: Operand, axes: Sequence[int]) -> str:
-        axes = tuple(axis_in(axis, len(self.shape(x))) for axis in axes)
+        axes = tuple(axis_in(axis, self.rank(x)) for axis in axes)
         return self.value(x) if axes == tuple(range(len(axes))) else self.one(Permute(axes), x)
 
     def along_last(self, x: Operand, axis: int, make: Callable[[str], str]) -> str:
         """Return the result of ``make``, which works along the last axis, for another axis."""
-        rank = len(self.shape(x))
+        rank = self.rank(x)
         order = [*(a for a in range(rank) if a != axis_in(axis, rank)), axis_in(axis, rank)]
         return self.transpose(make(self.transpose(x, order)), np.argsort(order).tolist())
 
     def split(self, x: Operand, sizes: Sequence[int], axis: int) -> list[str]:
         if len(sizes) == 1:
             return [self.value(x)]
-        op = Split(axis_in(axis, len(self.shape(x))), tuple(sizes))
+        op = Split(axis_in(axis, self.rank(x)), tuple(sizes))
         return [*self.builder.add(op, self.value(x), hint=self.hint, origin=self.origin)]
 
     def cut(self, x: Operand, axis: int, start: int, stop: int) -> str:
         """Return the elements from ``start`` up to ``stop`` of an axis."""
-        axis = axis_in(axis, len(self.shape(x)))
+        axis = axis_in(axis, self.rank(x))
         size = self.size(x, axis, f"axis {axis} of {listed(self.shape(x))}")
         if (joined := self._of_joined(x, axis, start, stop)) is not None:
             return joined
@@ -149,7 +152,7 @@ class ShapeOps:
 
     def select(self, x: Operand, axis: int, index: int) -> str:
         """Return one element of an axis, without the axis."""
-        shape, axis = self.shape(x), axis_in(axis, len(self.shape(x)))
+        shape, axis = self.shape(x), axis_in(axis, self.rank(x))
         size = shape[axis]
         if isinstance(size, OpenSize):
             return self.one(Select(axis, index), x)
@@ -193,7 +196,7 @@ class ShapeOps:
 
     def flip(self, x: Operand, axis: int) -> str:
         """Reverse an axis."""
-        axis = axis_in(axis, len(self.shape(x)))
+        axis = axis_in(axis, self.rank(x))
         if (original := self.unreversed(x, axis)) is not None:
             return original
         y = self.concat(self.split(x, [1] * in_pieces(self.size(x, axis)), axis)[::-1], axis)
@@ -214,7 +217,7 @@ class ShapeOps:
 
     def stack(self, xs: Sequence[Operand], axis: int) -> str:
         """Join values along a new axis."""
-        place = axis_in(axis, len(self.shape(xs[0])) + 1)
+        place = axis_in(axis, self.rank(xs[0]) + 1)
         return self.concat([self.unsqueeze(x, [place]) for x in xs], place)
 
     def slice(self, x: Operand, axis: int, part: slice) -> str:
@@ -241,7 +244,7 @@ class ShapeOps:
         return y
 
     def unsqueeze(self, x: Operand, axes: Sequence[int]) -> str:
-        rank = len(self.shape(x)) + len(axes)
+        rank = self.rank(x) + len(axes)
         places = {axis_in(axis, rank) for axis in axes}
         if len(places) < len(axes):
             raise ShapeProblem(f"new axes {list(axes)}, of which one occurs twice")
@@ -292,7 +295,7 @@ class ShapeOps:
             if min(before, after) < 0:
                 y = self.cut(y, axis, max(-before, 0), self.size(y, axis) - max(-after, 0))
             if max(before, after) > 0:
-                y = padding(y, axis_in(axis, len(self.shape(x))), max(before, 0), max(after, 0))
+                y = padding(y, axis_in(axis, self.rank(x)), max(before, 0), max(after, 0))
         return y
 
     def pad(self, x: Operand, axis: int, before: int, after: int, fill: float = 0.0) -> str:
@@ -356,7 +359,7 @@ class ShapeOps:
             wide = self.unsqueeze(x, [-2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
             y = self.conv_transpose(*wide, b, (1, *stride), (_NONE, *pads), (1, *dilation), group)
             return self.squeeze(y, [-2])
-        rank = len(self.shape(x))
+        rank = self.rank(x)
         for axis, apart in enumerate(stride, rank - 2):
             x = self._spaced(x, axis, apart)
         inner, out = w.shape[0] // group, w.shape[1]

@@ -190,7 +190,7 @@ def _transform(t: Torch, z: Complex, axes: Sequence[int], normalization: int, fo
 def _to_real(t: Torch, z: Complex, axes: Sequence[int], normalization: int, size: int) -> str:
     *others, axis = axes
     z = _transform(t, z, others, normalization, False)
-    axis = axis_in(axis, len(t.shape(z.real)))
+    axis = axis_in(axis, t.rank(z.real))
     count = size // 2 + 1
     cosines, sines = _waves(size, count, size, _scale(normalization, size))
     twice = np.where((np.arange(count) == 0) | (2 * np.arange(count) == size), 1.0, 2.0)

@@ -217,7 +217,7 @@ def _glu(t: Torch, x: Operand, axis: int) -> str:
 
 def _prelu(t: Torch, x: Operand, slope: Operand) -> str:
     """PReLU with slopes along axis 1."""
-    w, rank = t.weight(slope, "weight"), len(t.shape(x))
+    w, rank = t.weight(slope, "weight"), t.rank(x)
     return t.prelu(x, w.reshaped(1) if w.shape in ((), (1,)) else w.reshaped(*w.shape, *(1,) * (rank - 2)))
 
 

@@ -41,8 +41,8 @@ def _attention(
     """softmax(q k' / sqrt(width) + mask) v; a boolean mask adds 0 or -inf."""
     if enable_gqa:
         heads = t.size(q, -3) // t.size(k, -3)
-        k, v = (t.enlarged(x, len(t.shape(x)) - 3, heads) for x in (k, v))
-    width, rank = t.size(q, -1, "the width"), len(t.shape(k))
+        k, v = (t.enlarged(x, t.rank(x) - 3, heads) for x in (k, v))
+    width, rank = t.size(q, -1, "the width"), t.rank(k)
     scores = t.matmul(q, t.transpose(k, (*range(rank - 2), rank - 1, rank - 2)))
     scores = t.affine(scores, width**-0.5 if scale is None else scale, 0.0)
     if causal:
@@ -160,7 +160,7 @@ def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
     """Return a handler of pooling to a number of windows, from floor(i n / count) to ceil((i + 1) n / count)."""
 
     def handle(t: Torch, x: Operand, size: Any) -> Any:
-        counts, lead = [size] * rank if isinstance(size, int) else list(size), len(t.shape(x)) - rank
+        counts, lead = [size] * rank if isinstance(size, int) else list(size), t.rank(x) - rank
         y = t.value(x)
         for axis, count in enumerate(counts, lead):
             n = t.size(y, axis, "an image's size")
@@ -253,11 +253,11 @@ def _one_step(mode: str) -> Handler:
 
 
 def _pack(t: Torch, x: Operand, batch_first: bool) -> Packed:
-    return Packed(t.transpose(x, (1, 0, *range(2, len(t.shape(x))))) if batch_first else x)
+    return Packed(t.transpose(x, (1, 0, *range(2, t.rank(x)))) if batch_first else x)
 
 
 def _pad(t: Torch, data: Packed, lengths: Operand, value: float, batch_first: bool) -> Operand:
-    x, rank = t.value(data.x), len(t.shape(data.x))
+    x, rank = t.value(data.x), t.rank(data.x)
     if value or not data.zeros:
         steps = np.arange(float(t.size(x, 0, "the number of steps")))[:, None]
         there = t.unsqueeze(t.compare("gt", lengths, steps), [*range(2, rank)])
@@ -282,7 +282,7 @@ OF_PACKED: dict[str, Handler] = {
 HANDLERS: dict[str, Handler] = {
     **OF_PACKED,
     "aten.linear.default": _linear,
-    **{f"aten.{name}.default": lambda t, x, y: t.matmul(x, y) for name in ("matmul", "mm", "bmm", "mv", "dot")},
+    **{f"aten.{name}.default": Torch.matmul for name in ("matmul", "mm", "bmm", "mv", "dot")},
     "aten.einsum.default": lambda t, equation, xs, **_: t.einsum(equation, xs),
     "aten.scaled_dot_product_attention.default": _attention,
     "aten.addmm.default": _addmm,
@@ -302,14 +302,10 @@ HANDLERS: dict[str, Handler] = {
         NotAvailable,
     ],
     "aten.layer_norm.default": _layer_norm,
-    "aten.max_pool1d.default": _max_pool(1),
-    "aten.max_pool2d.default": _max_pool(2),
-    "aten.avg_pool1d.default": _mean_pool(1),
-    "aten.avg_pool2d.default": _mean_pool(2),
-    "aten.adaptive_avg_pool1d.default": _adaptive("mean", 1),
-    "aten.adaptive_avg_pool2d.default": _adaptive("mean", 2),
-    "aten.adaptive_max_pool1d.default": _adaptive("max", 1),
-    "aten.adaptive_max_pool2d.default": _adaptive("max", 2),
+    **{f"aten.max_pool{rank}d.default": _max_pool(rank) for rank in (1, 2)},
+    **{f"aten.avg_pool{rank}d.default": _mean_pool(rank) for rank in (1, 2)},
+    **{f"aten.adaptive_avg_pool{rank}d.default": _adaptive("mean", rank) for rank in (1, 2)},
+    **{f"aten.adaptive_max_pool{rank}d.default": _adaptive("max", rank) for rank in (1, 2)},
     **{f"aten.{n}.default": lambda t, x, ratio, training: t.dropout(x, ratio) for n in ("dropout", "feature_dropout")},
     **{f"aten.{mode}.input": _recurrent(mode) for mode in _MODES},
     **{f"aten.{mode}_cell.default": _one_step(mode) for mode in _MODES},

@@ -28,7 +28,7 @@ def _letters(rank: int, axis: int) -> tuple[str, str]:
 
 
 def _gather(t: Torch, x: Operand, axis: int, places: Operand, sparse: bool = False) -> str:
-    axis = axis_in(axis, len(t.shape(x)))
+    axis = axis_in(axis, t.rank(x))
     wanted = t.shape(places)
     for place, size in enumerate(wanted):
         if place != axis and size != t.shape(x)[place]:
@@ -85,7 +85,7 @@ def _places_of_masks(places: Sequence[Any]) -> list[Any]:
 
 def _scatter(t: Torch, x: Operand, axis: int, places: Operand, source: Any, *, add: bool = False) -> str:
     """Write elements, or add them, at places along an axis."""
-    axis, shape = axis_in(axis, len(t.shape(x))), t.shape(x)
+    axis, shape = axis_in(axis, t.rank(x)), t.shape(x)
     wanted = t.shape(places)
     if any(a != b for i, (a, b) in enumerate(zip(shape, wanted, strict=True)) if i != axis):
         raise Refused(
@@ -112,7 +112,7 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
     first = t.node.args[1][axes[0]]
     if len(axes) == 1 and "bool" in str(first.meta["val"].dtype) and np.prod(t.shape(values)) == 1 and not add:
         mask = places[axes[0]]
-        mask = t.reshape(mask, (*t.shape(mask), *(1,) * (len(shape) - axes[0] - len(t.shape(mask)))))
+        mask = t.reshape(mask, (*t.shape(mask), *(1,) * (len(shape) - axes[0] - t.rank(mask))))
         return t.where(mask, t.reshape(values, (1,) * len(shape)), x)
     places = _places_of_masks(places)
     axes = [axis for axis, one in enumerate(places) if one is not None]
@@ -131,13 +131,13 @@ def _sorted(t: Torch, x: Operand, count: int, axis: int, largest: bool) -> list[
     """Return the largest elements of an axis, in order, and their places: each found among those that are left."""
     if not t.shape(x):
         return [t.value(x), t.value(np.zeros(()))]
-    axis = axis_in(axis, len(t.shape(x)))
+    axis = axis_in(axis, t.rank(x))
     size = t.size(x, axis)
     if count > MOST_SORTED:
         raise Refused("k", str(count), f"at most {MOST_SORTED} elements are sorted", "give back the scores")
     sign = 1.0 if largest else -1.0
     left, values, places = t.affine(x, sign, 0.0), list[str](), list[str]()
-    span = (1,) * (len(t.shape(x)) - axis - 1)
+    span = (1,) * (t.rank(x) - axis - 1)
     for found in range(count):
         values.append(t.reduce("max", left, [axis], keep=True))
         places.append(t.argmax(left, axis, keep=True))
@@ -205,7 +205,7 @@ def _moving(kernel: Sequence[int], channels: int) -> Weight:
 
 def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
     """Windows of an axis, with their elements in a new last axis."""
-    rank = len(t.shape(x))
+    rank = t.rank(x)
     axis = axis_in(axis, rank)
     others = [a for a in range(rank) if a != axis]
     y = t.transpose(x, [*others, axis])
@@ -221,7 +221,7 @@ def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
 
 def _resizings(t: Torch, x: Operand, rank: int, sizes: Any, scales: Any) -> Iterator[tuple[int, int, int, float]]:
     """Yield each of the last axes that are resized, its old and its new size, and their ratio."""
-    for place, axis in enumerate(range(len(t.shape(x)) - rank, len(t.shape(x)))):
+    for place, axis in enumerate(range(t.rank(x) - rank, t.rank(x))):
         old = t.size(x, axis)
         new = int(old * scales[place]) if sizes is None else sizes[place]
         yield axis, old, new, 1 / scales[place] if sizes is None else old / new
@@ -258,20 +258,19 @@ def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any) -> str:
 
 
 def _any(t: Torch, x: Operand, axis: Any = None, keep: bool = False) -> str:
-    axes = range(len(t.shape(x))) if axis is None else [axis] if isinstance(axis, int) else axis
+    axes = range(t.rank(x)) if axis is None else [axis] if isinstance(axis, int) else axis
     return t.reduce("max", x, axes, keep) if t.is_mask() else t.any_of(x, axes, keep)
 
 
 def _prod(t: Torch, x: Operand, axis: int | None = None, keep: bool = False, *, dtype: Any = None) -> str:
-    return t.multiplied(x, range(len(t.shape(x))) if axis is None else [axis], keep)
+    return t.multiplied(x, range(t.rank(x)) if axis is None else [axis], keep)
 
 
 HANDLERS: dict[str, Handler] = {
     "aten.gather.default": lambda t, x, axis, places, *, sparse_grad: _gather(t, x, axis, places),
     "aten.index.Tensor": _index,
-    "aten.index_select.default": lambda t, x, axis, at: taken(t, x, axis_in(axis, len(t.shape(x))), at),
-    "aten.scatter.value": _scatter,
-    "aten.scatter.src": _scatter,
+    "aten.index_select.default": lambda t, x, axis, at: taken(t, x, axis_in(axis, t.rank(x)), at),
+    **{f"aten.scatter.{kind}": _scatter for kind in ("value", "src")},
     "aten.scatter_add.default": lambda t, x, axis, at, source: _scatter(t, x, axis, at, source, add=True),
     "aten.index_put.default": _index_put,
     "aten.topk.default": lambda t, x, count, axis, largest, ordered: _sorted(t, x, count, axis, largest),
@@ -287,11 +286,8 @@ HANDLERS: dict[str, Handler] = {
     "aten.unfold.default": _unfold,
     "aten.upsample_linear1d.vec": _linear_resize(1),
     "aten.upsample_bilinear2d.vec": _linear_resize(2),
-    "aten.upsample_nearest1d.vec": _nearest,
-    "aten.upsample_nearest2d.vec": _nearest,
-    "aten.any.default": _any,
-    "aten.any.dim": _any,
-    "aten.any.dims": _any,
+    **{f"aten.upsample_nearest{rank}d.vec": _nearest for rank in (1, 2)},
+    **{f"aten.any.{kind}": _any for kind in ("default", "dim", "dims")},
     "aten.prod.default": lambda t, x, *, dtype: _prod(t, x),
     "aten.prod.dim_int": _prod,
 }

@@ -19,7 +19,7 @@ LAST = 2**63 - 1  # the end of a slice without an end
 
 
 def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
-    axes = list(range(len(t.shape(x))))
+    axes = list(range(t.rank(x)))
     axes[a], axes[b] = axes[b], axes[a]
     if isinstance(x, Weight):
         return x.transposed(*axes)
@@ -74,7 +74,7 @@ def _cat(t: Torch, xs: Sequence[Operand], axis: int) -> Operand:
     kept = [x for x in xs if 0 not in t.shape(x)]
     if len(kept) < 2:
         return kept[0] if kept else xs[0]
-    place = axis_in(axis, len(t.shape(kept[0])))
+    place = axis_in(axis, t.rank(kept[0]))
     sizes = [(*s[:place], 1, *s[place + 1 :]) for s in map(t.shape, kept)]
     whole = reduce(broadcast, sizes)
     wide = [(*whole[:place], t.shape(x)[place], *whole[place + 1 :]) for x in kept]
@@ -94,14 +94,14 @@ def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
     if isinstance(x, np.ndarray):
         bounded([*x.shape, *counts])
         return np.tile(x, counts)
-    missing = len(t.shape(x)) - len(counts)  # tile, unlike repeat, takes fewer counts than there are axes
+    missing = t.rank(x) - len(counts)  # tile, unlike repeat, takes fewer counts than there are axes
     return t.tile(x, [*(1,) * missing, *counts])
 
 
 def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None, *, output_size: Any) -> str:
     if axis is None:
         x, axis = t.reshape(x, resolved((-1,), t.shape(x))), 0
-    return t.enlarged(x, axis_in(axis, len(t.shape(x))), count)
+    return t.enlarged(x, axis_in(axis, t.rank(x)), count)
 
 
 def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int]) -> str:
@@ -159,7 +159,7 @@ def _var_mean(t: Torch, x: Operand, axes: Any, *, correction: float | None, keep
 
 def _reduce(kind: Any) -> Handler:
     def handle(t: Torch, x: Operand, axes: Any = None, keep: bool = False, *, dtype: Any = None) -> str:
-        return t.reduce(kind, x, axes or range(len(t.shape(x))), keep)
+        return t.reduce(kind, x, axes or range(t.rank(x)), keep)
 
     return handle
 
@@ -205,7 +205,7 @@ def _norm(t: Torch, x: Operand, order: float, axes: Sequence[int] | None, keep: 
     """The norm of order 1 or 2 along axes."""
     if order not in (1, 2):
         raise Refused("ord", str(order), "only norms of order 1 and 2 are written", "use one of these")
-    return t.norm(x, int(order), axes or range(len(t.shape(x))), keep)
+    return t.norm(x, int(order), axes or range(t.rank(x)), keep)
 
 
 UNCHANGED = tuple(
@@ -219,30 +219,25 @@ HANDLERS: dict[str, Handler] = {
     "getitem": lambda t, x, at: x[at],
     "aten.transpose.int": _transpose,
     "aten.mT.default": lambda t, x: _transpose(t, x, -2, -1),
-    "aten.t.default": lambda t, x: _transpose(t, x, 0, 1),
-    "aten.numpy_T.default": lambda t, x: _transpose(t, x, 0, 1),
+    **{f"aten.{name}.default": lambda t, x: _transpose(t, x, 0, 1) for name in ("t", "numpy_T")},
     "aten.permute.default": lambda t, x, axes: t.transpose(x, axes),
-    "aten.movedim.int": lambda t, x, a, b: t.transpose(x, _moved(len(t.shape(x)), a, b)),
+    "aten.movedim.int": lambda t, x, a, b: t.transpose(x, _moved(t.rank(x), a, b)),
     **{f"aten.{name}.default": _view for name in ("view", "reshape", "_unsafe_view")},
     "aten.flatten.using_ints": _flatten,
     "aten.unflatten.int": lambda t, x, axis, sizes: _unflatten(t, x, axis, sizes),
     "aten.unsqueeze.default": lambda t, x, axis: t.unsqueeze(x, [axis]),
-    "aten.squeeze.dim": _squeeze,
-    "aten.squeeze.dims": _squeeze,
-    "aten.squeeze.default": _squeeze,
+    **{f"aten.squeeze.{kind}": _squeeze for kind in ("dim", "dims", "default")},
     "aten.slice.Tensor": _slice,
     "aten.narrow.default": lambda t, x, axis, start, size: _slice(t, x, axis, start, start + size),
     "aten.flip.default": _flip,
     "aten.chunk.default": lambda t, x, count, axis: _split(t, x, -(-t.size(x, axis) // count), axis),
-    "aten.split.Tensor": _split,
-    "aten.split_with_sizes.default": _split,
+    **dict.fromkeys(("aten.split.Tensor", "aten.split_with_sizes.default"), _split),
     "aten.unbind.int": lambda t, x, axis: [t.select(x, axis, at) for at in range(in_pieces(t.size(x, axis)))],
     "aten.cat.default": _cat,
     "aten.stack.default": lambda t, xs, axis: t.stack(xs, axis),
     "aten.expand.default": _expand,
     "aten.expand_as.default": lambda t, x, like: t.expand(x, t.shape(like)),
-    "aten.repeat.default": _repeat,
-    "aten.tile.default": _repeat,
+    **{f"aten.{name}.default": _repeat for name in ("repeat", "tile")},
     "aten.repeat_interleave.self_int": _repeat_each,
     "aten.roll.default": _roll,
     "aten.pixel_shuffle.default": lambda t, x, by: t.depth_to_space(x, by, depth_first=False),
@@ -252,25 +247,19 @@ HANDLERS: dict[str, Handler] = {
     "aten.argmin.default": _place(-1.0),
     "aten.max.dim": _best("max"),
     "aten.min.dim": _best("min"),
-    "aten.amax.default": _reduce("max"),
-    "aten.amin.default": _reduce("min"),
-    "aten.max.default": _reduce("max"),
-    "aten.min.default": _reduce("min"),
+    **{f"aten.{a}{kind}.default": _reduce(kind) for kind in ("max", "min") for a in ("a", "")},
     **{f"aten.var.{kind}": handler for kind, handler in _VAR.items()},
     **{f"aten.std.{kind}": _root(handler) for kind, handler in _VAR.items()},
     "aten.var_mean.correction": _var_mean,
     "aten.logsumexp.default": Torch.log_sum_exp,
-    "aten.mean.dim": _reduce("mean"),
-    "aten.mean.default": _reduce("mean"),
-    "aten.sum.dim_IntList": _reduce("sum"),
-    "aten.sum.default": _reduce("sum"),
+    **{f"aten.mean.{kind}": _reduce("mean") for kind in ("dim", "default")},
+    **{f"aten.sum.{kind}": _reduce("sum") for kind in ("dim_IntList", "default")},
     "aten.linalg_vector_norm.default": _norm,
     "aten.softmax.int": lambda t, x, axis, dtype: t.softmax(x, axis),
     "aten.log_softmax.int": lambda t, x, axis, dtype: t.softmax(x, axis, log=True),
     **{f"aten.{name}_like.default": _constant(n) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
     **{f"aten.new_{name}.default": _constant(n, True) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
-    "aten.empty.memory_format": lambda t, shape, **options: _full(t, shape, 0.0),
-    "aten.zeros.default": lambda t, shape, **options: _full(t, shape, 0.0),
+    **{f"aten.{n}": lambda t, shape, **_: _full(t, shape, 0.0) for n in ("empty.memory_format", "zeros.default")},
     "aten.ones.default": lambda t, shape, **options: _full(t, shape, 1.0),
     "aten.full.default": _full,
     "aten.empty_like.default": _constant(0.0),

@@ -247,10 +247,13 @@ def _spelled(hint: str) -> str:
 
 
 class NetBuilder:
-    """Builds a net step by step: infers the shape and chooses the name of each result."""
+    """Builds a net step by step: infers the shape and chooses the name of each result.
 
-    def __init__(self, name: str, origin: str) -> None:
-        self.name, self.origin = name, origin
+    ``where`` is the node of the source that steps are made of, unless they say another one.
+    """
+
+    def __init__(self, name: str, origin: str, where: str = "") -> None:
+        self.name, self.origin, self.where = name, origin, where
         self.leaves: dict[str, Leaf] = {}
         self.params: dict[str, Weight] = {}
         self.steps: list[Step] = []
@@ -327,12 +330,14 @@ class NetBuilder:
         self.called[name] = hint
         return name
 
-    def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
+    def add(
+        self, op: Op, *values: str, hint: str, origin: str | None = None, hints: Iterable[str] = ()
+    ) -> tuple[str, ...]:
         """Add a step and return the names of its results. Raises :class:`~lstmc.importers.ir.values.ShapeProblem`."""
         shapes = result_shapes(op, *(self.shapes[value] for value in values))
         stems = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in stems)
-        self.put(Step(op, values, names, place(origin)), shapes)
+        self.put(Step(op, values, names, place(self.where if origin is None else origin)), shapes)
         return names
 
     def put(self, step: Step, shapes: Sequence[Shape] | None = None) -> None:
@@ -343,7 +348,7 @@ class NetBuilder:
         self.steps.append(step)
         self._producers.update(dict.fromkeys(step.outputs, step))
 
-    def one(self, op: Op, *values: str, hint: str, origin: str) -> str:
+    def one(self, op: Op, *values: str, hint: str, origin: str | None = None) -> str:
         """Add a step with one result, and return its name."""
         (name,) = self.add(op, *values, hint=hint, origin=origin)
         return name
