@@ -238,12 +238,9 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
 
 def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
     clip = node.attributes.get("clip")
-    gate, new = (functions[0], functions[1]) if kind != "rnn" else (functions[0], functions[0])
     return Cell(
         kind,
-        gate if kind != "rnn" else Cell(kind).gate,
-        new,
-        functions[2] if kind == "lstm" else Cell(kind).out,
+        *(functions if kind != "rnn" else (Cell(kind).gate, *functions)),  # of the gates, the candidate and the output
         bias=node.operand(3) is not None,
         reset_after=kind == "gru" and bool(node.get("linear_before_reset")),
         peepholes=kind == "lstm" and node.operand(7) is not None,

@@ -43,10 +43,14 @@ class Group:
     @property
     def kind(self) -> Kind | None:
         """The kind of the cell, by the first layer's sizes; None for sizes of no cell."""
-        shapes = {name: tensor.shape for name, tensor in self.tensors[0, False].items()}
-        rows, size = shapes["weight_hh"]
-        units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
-        return _KINDS.get(rows // units if units and rows % units == 0 else 0)
+        return _kind({name: tensor.shape for name, tensor in self.tensors[0, False].items()})[0]
+
+
+def _kind(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Kind | None, int]:
+    """Return the kind of the cell with tensors of these shapes, None for sizes of no cell, and its units."""
+    rows, size = shapes["weight_hh"]
+    units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
+    return _KINDS.get(rows // units if units and rows % units == 0 else 0), units
 
 
 def describe_state_dict(
@@ -176,8 +180,7 @@ def _cell(group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, 
     if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
         raise Refused("shapes", str(shapes), "weight_ih and weight_hh must be matrices", "save the whole module")
     rows, size = shapes["weight_hh"]
-    units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
-    kind = _KINDS.get(rows // units if units and rows % units == 0 else 0)
+    kind, units = _kind(shapes)
     expected = {
         "weight_ih": (rows, shapes["weight_ih"][1]),
         "weight_hh": (rows, size),
