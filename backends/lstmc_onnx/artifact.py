@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled, OpenShape
-from lstmc.backend.compiled import open_inputs, open_names, open_shape
+from lstmc.backend.compiled import open_inputs, open_shape
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, Scan, is_weight_op, weight_graph
-from lstmc.manifest import Manifest, Place, describe
+from lstmc.manifest import describe_tensors
 from lstmc.ops import Arg, Array, Full, Input, Param
 from lstmc.passes import named_results
 from lstmc.version import __version__
@@ -185,7 +185,9 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
     files = {}
     if sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer) > MOST_BYTES:
         files[f"{compiled.name}.onnx.data"] = external_data(model.proto, f"{compiled.name}.onnx.data")
-    manifest = _manifest(compiled, model, graph, weights)
+    inputs = {node.name: model.names[Ref(node.name)] for node in graph if isinstance(node.op, Input)}
+    outputs = {output.name: name for output, name in zip(graph.outputs, model.outputs, strict=True)}
+    manifest = describe_tensors(compiled, weights, inputs, outputs, model.weights, graph)
     return Artifact(
         files={
             f"{compiled.name}.onnx": model.proto.SerializeToString(deterministic=True),
@@ -219,24 +221,3 @@ def external_data(proto: Any, file: str) -> bytes:
             tensor.external_data.add(key=key, value=str(value))
         start += len(data)
     return b"".join(parts)
-
-
-def _manifest(compiled: Compiled, model: WrittenModel, opened: Graph, weights: Mapping[str, Array]) -> Manifest:
-    graph = compiled.expanded
-    names = zip(model.outputs, graph.outputs, strict=True)
-
-    def place(ref: Ref, name: str) -> Place:
-        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), open_names(opened.type(ref)))
-
-    return describe(
-        compiled,
-        weights,
-        inputs={
-            node.name: (place(Ref(node.name), model.names[Ref(node.name)]), False)
-            for node in graph
-            if isinstance(node.op, Input)
-        },
-        outputs={o.name: place(o.ref, name) for name, o in names},
-        weights=model.weights,
-        opened=opened,
-    )

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, Parts, Ranks, RunArrays, Settings
-from lstmc.backend.compiled import Trained, TrainingRequest, open_names, open_shape
+from lstmc.backend.compiled import Trained, TrainingRequest, open_shape
 from lstmc.errors import BackendError
 from lstmc.files.output import text_templates
-from lstmc.ir import Graph, Ref, Scan, weight_graph
+from lstmc.ir import Ref, Scan, weight_graph
 from lstmc.loops.layer import GeneratedScan, GenerateLoops
 from lstmc.loops.memory import header
 from lstmc.loops.native import FLAGS, PROGRAM
-from lstmc.manifest import Manifest, Place, describe
+from lstmc.manifest import describe_tensors
 from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Dead, Pass
@@ -84,22 +84,6 @@ class TorchExecutor:
         """Do nothing: there is nothing to release."""
 
 
-def _manifest(compiled: Compiled, opened: Graph, weights: Mapping[str, Array]) -> Manifest:
-    graph = compiled.expanded
-
-    def place(ref: Ref, name: str) -> Place:
-        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), open_names(opened.type(ref)))
-
-    return describe(
-        compiled,
-        weights,
-        inputs={node.name: (place(Ref(node.name), node.name), False) for node in graph if isinstance(node.op, Input)},
-        outputs={output.name: place(output.ref, output.name) for output in graph.outputs},
-        weights=weight_graph(graph, [Ref(name) for name in parameters(graph)]),
-        opened=opened,
-    )
-
-
 class TorchBackend(RunsFiles):
     """Writes models as programs of PyTorch, and runs them there, their scans as generated loops."""
 
@@ -144,7 +128,10 @@ class TorchBackend(RunsFiles):
                 library=library, layers=program.cpp, native=header("native.cpp")
             )
             written[f"{stem}{LAYERS}"] = operator.encode()
-        written[f"{stem}.manifest.json"] = _manifest(compiled, graph, weights).text().encode()
+        stored = weight_graph(compiled.expanded, [Ref(name) for name in parameters(compiled.expanded)])
+        fed, read = ({name: name for name in names} for names in (inputs, outputs))
+        manifest = describe_tensors(compiled, weights, fed, read, stored, graph)
+        written[f"{stem}.manifest.json"] = manifest.text().encode()
         return Artifact(written, sum(isinstance(node.op, Scan) for node in graph), inputs, outputs)
 
     def executors(self) -> Sequence[TorchExecutor]:

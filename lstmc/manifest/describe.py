@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from lstmc.backend import Compiled
+from lstmc.backend.compiled import open_names
 from lstmc.files.output import shortest
-from lstmc.ir import Graph, Step
+from lstmc.ir import Graph, Ref, Step
 from lstmc.manifest.manifest import Initial, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
 from lstmc.ops import Array, Input, IntegerRange
 from lstmc.passes import step_pattern
 from lstmc.types import OpenSize
 from lstmc.weights import parameters
 
-__all__ = ["describe", "manifest_states", "step_blobs"]
+__all__ = ["describe", "describe_tensors", "manifest_states", "step_blobs"]
 
 
 def describe(
@@ -52,6 +53,24 @@ def describe(
         scans=scan_blobs(compiled),
         training_inputs=compiled.training_inputs,
     )
+
+
+def describe_tensors(
+    compiled: Compiled, params: Mapping[str, Array], inputs: Mapping[str, str], outputs: Mapping[str, str],
+    weights: Graph, opened: Graph,
+) -> Manifest:  # fmt: skip
+    """Return the manifest of a net in which each input and output is a tensor of its own name there, in its own shape.
+
+    The other arguments are those of :func:`describe`.
+    """
+    graph = compiled.expanded
+
+    def place(ref: Ref, name: str) -> Place:
+        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), open_names(opened.type(ref)))
+
+    fed = {own: (place(Ref(own), name), False) for own, name in inputs.items()}
+    read = {output.name: place(output.ref, outputs[output.name]) for output in graph.outputs}
+    return describe(compiled, params, fed, read, weights, opened=opened)
 
 
 def manifest_states(compiled: Compiled, params: Mapping[str, Array]) -> dict[str, State] | None:
