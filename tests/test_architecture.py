@@ -339,6 +339,7 @@ FACE = {
 CHOSEN_ELSEWHERE = {
     "lstmc.cells.": "the inputs, states and parameters of a cell are those of its paper",
     "lstmc.importers.frontends.torch_layers.": "the arguments of a handler are those of PyTorch's operator",
+    "lstmc.importers.frontends.onnx_layers.": "the operands and attributes of a handler are those of ONNX's operator",
     "lstmc.importers.frontends.layers.recur": "what recurrent layers of PyTorch, Keras, ONNX and Caffe have in common",
 }
 

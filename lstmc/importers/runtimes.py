@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.frontends.keras_layers import HANDLERS
+from lstmc.importers.frontends.keras_recurrent import CELLS
 from lstmc.importers.frontends.keras_recurrent import HANDLERS as RECURRENT
 from lstmc.importers.frontends.keras_weights import weights_by_layer
 from lstmc.importers.frontends.onnx_layers import ROUNDED
@@ -40,7 +41,7 @@ _PLAIN = frozenset(
         *("Orthogonal", "OrthogonalInitializer", "Zeros", "Ones", "Constant", "RandomUniform", "RandomNormal"),
         *("VarianceScaling", "GlorotNormal", "HeNormal", "HeUniform", "TruncatedNormal", "LecunNormal", "L1", "L2"),
         *("L1L2", "MaxNorm", "UnitNorm", "NonNeg"),
-        *("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"),
+        *(*CELLS, "StackedRNNCells"),
     }
 )
 

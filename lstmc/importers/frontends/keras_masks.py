@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmc.importers.frontends.keras_calls import Call, Handler
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.frontends.shape_ops import LARGE, Operand
 from lstmc.importers.refusal import Refused
 
 
@@ -38,13 +38,10 @@ def _attended(layers: Layers, call: Call, scores: str, v: str) -> list[str]:
     return [y if of_q is None else layers.binary("mul", y, of_q), weights]
 
 
-_AWAY = -1e9  # the score of a masked step
-
-
 def softmax_of(layers: Layers, scores: str, seen: Operand | None, axis: int = -1) -> str:
     """Return the softmax of scores along an axis, over the scores that are not masked; if all are masked, their
     mean."""
-    return layers.softmax(scores if seen is None else layers.where(seen, scores, np.asarray(_AWAY)), axis)
+    return layers.softmax(scores if seen is None else layers.where(seen, scores, np.asarray(-LARGE)), axis)
 
 
 def _past(layers: Layers, call: Call, scores: str) -> Operand | None:

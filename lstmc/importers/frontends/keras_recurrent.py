@@ -12,10 +12,11 @@ from lstmc.importers.frontends.keras_calls import SAVE, Call, Handler, Settings,
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.recur import Cell, Extra, Kind
+from lstmc.importers.ir.recur import GATES, Cell, Extra, Kind
 from lstmc.importers.ir.values import Weight, joined
 from lstmc.importers.refusal import Refused
 from lstmc.ops import Array, Op
+from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS
 
 KINDS: dict[str, Kind] = {
     "SimpleRNN": "rnn",
@@ -25,10 +26,9 @@ KINDS: dict[str, Kind] = {
     "CuDNNGRU": "gru",
 }
 CELLS = {"SimpleRNNCell": "SimpleRNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
-PARTS = {"rnn": 1, "gru": 3, "lstm": 4}
 # Keras 1 stored the three arrays of each gate separately, in this order.
-_KERAS_1 = {"lstm": ("i", "g", "f", "o"), "gru": ("z", "r", "n")}
-_KERAS_2 = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
+_KERAS_1 = {"lstm": "igfo", "gru": "zrn"}
+_KERAS_2 = {"lstm": LSTM_ORDERS["keras"], "gru": GRU_ORDERS["keras"]}
 
 
 _AT_FIRST = (
@@ -111,7 +111,7 @@ def _arrays(
     kind: Kind, weights: Sequence[Weight], cudnn: bool
 ) -> tuple[Weight, Weight, tuple[Weight | None, Weight | None]]:
     """Return kernel [D, gates x H], recurrent kernel [H, gates x H] and two biases, in the layout of Keras 2."""
-    parts = PARTS[kind]
+    parts = len(GATES[kind])
     if parts > 1 and len(weights) == 3 * parts:  # Keras 1: W, U and b of each gate
         order = [_KERAS_1[kind].index(gate) for gate in _KERAS_2[kind]]
         w, u, b = ([weights[3 * at + which] for at in order] for which in range(3))

@@ -12,7 +12,8 @@ from typing import Any
 
 from lstmc.importers.frontends.keras_calls import DamagedConfig, Settings
 from lstmc.importers.frontends.keras_layers import HANDLERS
-from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS, PARTS
+from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS
+from lstmc.importers.ir.recur import GATES
 from lstmc.importers.ir.values import Weight
 from lstmc.importers.refusal import Refused, SourceError
 from lstmc.importers.sources import Source
@@ -115,7 +116,7 @@ def expected_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Arr
     units = config.get("units", config.get("output_dim"))
     bias = bool(config.get("use_bias", config.get("bias", True)))
     if kind in KINDS or kind in CELLS:
-        parts = PARTS[KINDS[CELLS.get(kind, kind)]]
+        parts = len(GATES[KINDS[CELLS.get(kind, kind)]])
         if by_gate and parts > 1:
             return [(None, units), (units, units), (units,)] * parts
         wide = None if units is None else parts * units

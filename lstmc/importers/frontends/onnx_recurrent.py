@@ -237,10 +237,13 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Op]]:
 
 
 def _cell(node: Node, kind: Kind, functions: Sequence[Op]) -> Cell:
-    clip = node.attributes.get("clip")
+    usual, clip = Cell(kind), node.attributes.get("clip")
+    gate, new, out, *_ = (*([usual.gate] if kind == "rnn" else []), *functions, usual.out)
     return Cell(
         kind,
-        *(functions if kind != "rnn" else (Cell(kind).gate, *functions)),  # of the gates, the candidate and the output
+        gate,
+        new,
+        out,
         bias=node.operand(3) is not None,
         reset_after=kind == "gru" and bool(node.get("linear_before_reset")),
         peepholes=kind == "lstm" and node.operand(7) is not None,

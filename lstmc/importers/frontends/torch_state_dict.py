@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lstmc.errors import Argument
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
-from lstmc.importers.ir.recur import Cell, Kind
+from lstmc.importers.ir.recur import GATES, Cell, Kind
 from lstmc.importers.read.torch_file import TORCHSCRIPT
 from lstmc.importers.refusal import Refusal, Refused, RefusedError
 from lstmc.importers.sources import Source, StoredTensor
@@ -20,7 +20,7 @@ Nonlinearity = Literal["tanh", "relu"]
 _NAME = re.compile(
     r"(?:(?P<owner>.*)\.)?(?P<role>weight|bias)_(?P<part>ih|hh|hr)(?:_l(?P<layer>\d+)(?P<back>_reverse)?)?"
 )
-_KINDS: dict[int, Kind] = {4: "lstm", 3: "gru", 1: "rnn"}
+_KINDS = {len(gates): kind for kind, gates in GATES.items()}
 _IGNORED = "only the recurrent layers are imported"
 SAVE_PROGRAM = (
     'save the program instead, torch.export.save(torch.export.export(module.eval(), (example,)), "model.pt2"), or give'

@@ -17,7 +17,7 @@ from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS
 
 Kind = Literal["rnn", "gru", "lstm"]
 SIGMOID, TANH = Sigmoid(), Tanh()
-GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "gru": ("z", "r", "n"), "lstm": ("i", "f", "o", "g")}
+GATES: dict[Kind, tuple[str, ...]] = {"rnn": ("h",), "gru": ("z", "r", "n"), "lstm": ("i", "f", "o", "g")}
 
 
 @dataclass(frozen=True)
@@ -216,36 +216,8 @@ def _size(text: str, sizes: Mapping[str, Size]) -> Size:
     return NamedSize(text, fixed(sizes[name], name) * int(number or 1))
 
 
-@dataclass(frozen=True)
-class Convention:
-    """How a framework stores weights: ``gates`` is the order of the blocks.
-
-    ``transposed``: stored as [in, gates x H], the gates side by side; otherwise as [gates x H, in]. ``source`` is the
-    reference.
-    """
-
-    gates: tuple[str, ...]
-    transposed: bool
-    source: str
-
-
-TORCH = "torch.nn.modules.rnn, 'Variables' of each layer"
-ONNX = "onnx/docs/Operators.md"
-KERAS = "keras/src/layers/rnn/*.py, the splits of the kernels in each cell's call"
-CAFFE = "lstm_unit_layer.cpp, rnn_layer.cpp"
-CONVENTIONS: dict[tuple[str, str], Convention] = {
-    ("torch", "rnn"): Convention(("h",), False, TORCH),
-    ("torch", "lstm"): Convention(tuple(LSTM_ORDERS["pytorch"]), False, TORCH),
-    ("torch", "gru"): Convention(tuple(GRU_ORDERS["pytorch"]), False, TORCH),
-    ("onnx", "rnn"): Convention(("h",), False, ONNX),
-    ("onnx", "lstm"): Convention(tuple(LSTM_ORDERS["onnx"]), False, ONNX),
-    ("onnx", "gru"): Convention(tuple(GRU_ORDERS["onnx"]), False, ONNX),
-    ("keras", "rnn"): Convention(("h",), True, KERAS),
-    ("keras", "lstm"): Convention(tuple(LSTM_ORDERS["keras"]), True, KERAS),
-    ("keras", "gru"): Convention(tuple(GRU_ORDERS["keras"]), True, KERAS),
-    ("caffe", "rnn"): Convention(("h",), False, CAFFE),
-    ("caffe", "lstm"): Convention(tuple(LSTM_ORDERS["caffe"]), False, CAFFE),
-}
+# The order of the blocks in stored weights; patterns/recognised.py says where that is written.
+_ORDERS = {"lstm": LSTM_ORDERS, "gru": GRU_ORDERS}
 
 
 def cell_weights(
@@ -262,13 +234,12 @@ def cell_weights(
     ``more`` are peepholes and the projection, by the cell's names. b_x is a bias that the framework adds outside of the
     recurrent product; b_h is a bias inside it, which matters to a GRU that resets after the product.
     """
-    convention = CONVENTIONS[framework, cell.kind]
-    if convention.transposed:
+    stored = _ORDERS[cell.kind]["pytorch" if framework == "torch" else framework] if cell.kind != "rnn" else "h"
+    if framework == "keras":  # [in, gates x H], one gate beside the other; the others have [gates x H, in]
         w_x, w_h = w_x.transposed(), w_h.transposed()
-    parts = len(convention.gates)
 
     def blocks(weight: Weight, gates: tuple[str, ...]) -> Weight:
-        return weight.rows(parts, [convention.gates.index(gate) for gate in gates], gates)
+        return weight.rows(len(stored), [stored.index(gate) for gate in gates], gates)
 
     packed = {"W_x": blocks(w_x, cell.gates)}
     if cell.bias:
