@@ -10,7 +10,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -137,6 +137,15 @@ def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
         raise error(
             f"{what} is needed for this and cannot be imported ({missing}): python -m pip install 'lstmc[{extra}]'"
         ) from None
+
+
+def problem_with(get: Callable[[], object]) -> str | None:
+    """Return why a function raises an error of lstmc, as :func:`need` does without the package; None if it does not."""
+    try:
+        get()
+    except LstmcError as error:
+        return error.message
+    return None
 
 
 BACKENDS = "lstmc.backends"  # the groups of entry points

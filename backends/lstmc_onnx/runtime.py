@@ -20,10 +20,11 @@ from lstmc.manifest import InputPlace, Stored, parse_manifest, read_manifest
 from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
 from lstmc.ops import Array
+from lstmc.plugins import problem_with
 from lstmc.verification.differential import wanted_gradients
 from lstmc.weights import unpack_weights
 from lstmc_onnx.artifact import value_names
-from lstmc_onnx.writer import onnx, onnxruntime
+from lstmc_onnx.writer import newest, onnx, onnxruntime
 
 SUFFIX = ".onnx"
 
@@ -148,21 +149,14 @@ def _shape(info: Any) -> tuple[int, ...] | None:
 
 
 def findings() -> Iterator[Finding]:
-    """Return the packages that write nets and that run them; without one of them the backend does less."""
-    yield _package("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest(package)}")
+    """The package that writes nets, and the one that runs them; without either the backend does less, not nothing."""
+    yield _package("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest()}")
     yield _package("onnxruntime", onnxruntime, lambda package: str(package.__version__))
 
 
-def newest(onnx: Any) -> int:
-    """Return the newest operator set that the package knows."""
-    return int(onnx.defs.onnx_opset_version())
-
-
 def _package(subject: str, get: Callable[[], Any], detail: Callable[[Any], str]) -> Finding:
-    try:
-        return Finding(subject, True, detail(get()), group="ONNX")
-    except BackendError as error:
-        return Finding(subject, False, error.message, group="ONNX")  # an extra: nothing is broken without it
+    problem = problem_with(get)  # an extra: nothing is broken without it
+    return Finding(subject, problem is None, problem or detail(get()), group="ONNX")
 
 
 GPU = "CUDAExecutionProvider"
@@ -234,11 +228,7 @@ class RuntimeExecutor:
 
     def unavailable(self) -> str | None:
         """Return why ONNX Runtime cannot be used here, or None."""
-        try:
-            onnxruntime()
-        except BackendError as error:
-            return error.message
-        return None
+        return problem_with(onnxruntime)
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Run the net as written, and again with every value as an output, so that optimisation removes none."""

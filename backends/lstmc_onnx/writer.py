@@ -149,12 +149,16 @@ def _title(shape: Sequence[int]) -> str:
     return f"shape_{'x'.join(names) or 'of_one'}"
 
 
+def newest() -> int:
+    """Return the newest version of ONNX's operators that the package knows."""
+    return int(onnx().defs.onnx_opset_version())
+
+
 def check_opset(opset: int) -> None:
     """Raise :class:`BackendError` for a version of ONNX's operators that is too old or unknown."""
-    newest = int(onnx().defs.onnx_opset_version())
-    if not OLDEST <= opset <= newest:
+    if not OLDEST <= opset <= newest():
         raise BackendError(
-            f"opset {opset}: expected {OLDEST} to {newest}, the newest that onnx {onnx().__version__} knows"
+            f"opset {opset}: expected {OLDEST} to {newest()}, the newest that onnx {onnx().__version__} knows"
         )
 
 

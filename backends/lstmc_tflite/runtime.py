@@ -19,7 +19,7 @@ from lstmc.nets.session import NetFiles
 from lstmc.numerics.integers import IntegerRounding
 from lstmc.numerics.sequences import StepRunner
 from lstmc.ops import Array, Input
-from lstmc.plugins import need
+from lstmc.plugins import need, problem_with
 from lstmc.verification.arrays import random_inputs
 from lstmc.verification.differential import wanted_gradients
 from lstmc_tflite.net import litert, read_net, schema
@@ -178,11 +178,7 @@ class TfliteExecutor:
 
     def unavailable(self) -> str | None:
         """Return why the runtime cannot be used here, or None."""
-        try:
-            micro() if self.kernels == "tflm" else _interpreter()
-        except BackendError as error:
-            return error.message
-        return None
+        return problem_with(micro if self.kernels == "tflm" else _interpreter)
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Return the outputs of the net as written, and in float32 by LiteRT every value that is a tensor."""

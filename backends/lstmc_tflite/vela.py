@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
-from lstmc.plugins import need
+from lstmc.plugins import need, problem_with
 from lstmc_tflite.net import read_net
 from lstmc_tflite.runtime import MicroExecutor
 
@@ -77,11 +77,7 @@ class VelaExecutor(MicroExecutor):
         """Return why Vela cannot be used, here or with a net in float32, or None."""
         if self.numbers.device is None:
             return "Vela leaves a net in float32 to the CPU: expected integers, by numbers=a8w8 and ranges=FILE"
-        try:
-            _vela()
-        except BackendError as error:
-            return error.message
-        return super().unavailable()
+        return problem_with(_vela) or super().unavailable()
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """Return the outputs of a step in TFLite Micro, and as a function of each NPU the operators left to the CPU."""

@@ -26,7 +26,7 @@ from lstmc.nets.session import LoadedNet, NetFiles, RunsFiles
 from lstmc.ops import Array, Full, Input, Op
 from lstmc.passes import Dead, Pass
 from lstmc.pipeline import LOOP_PASSES
-from lstmc.plugins import need
+from lstmc.plugins import need, problem_with
 from lstmc.runs.solver import resolve_solver
 from lstmc.text import quoted
 from lstmc.types import TensorType
@@ -67,10 +67,8 @@ class TorchExecutor:
 
     def unavailable(self) -> str | None:
         """Return why PyTorch cannot be used here, or None."""
-        try:
-            _torch("torch")
-        except BackendError as error:
-            return str(error)
+        if problem := problem_with(lambda: _torch("torch")):
+            return problem
         needed = (PROGRAM, "ninja") if self.form == "built" else ()
         missing = [program for program in needed if shutil.which(program, path=build_path()) is None]
         return f"build() of a written module needs {' and '.join(missing)}" if missing else None

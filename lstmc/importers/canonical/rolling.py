@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import replace
 
-import numpy as np
-
+from lstmc.importers.canonical.time import constant
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of
 from lstmc.importers.ir.ops import Permute, Select
 from lstmc.importers.ir.values import Weight
@@ -19,7 +18,9 @@ from lstmc.passes.unrolled_steps import Step
 def roll_up(net: Net) -> Net:
     """Return the net with unrolled recurrences as loops; its notes name the chains that could not be rolled up."""
     net = _with_constants_once(net)
-    arrays = {name: leaf for name, weight in net.params.items() if (leaf := _array(weight)) is not None}
+    some = {name: weight.shape for name, weight in net.params.items() if weight.shape and 0 not in weight.shape}
+    numbers = {name: constant(net, name) for name in some}
+    arrays = {name: Full(shape, n) for name, shape in some.items() if (n := numbers[name]) is not None}
     held = net.of_steps(net.steps, {**net.leaves, **arrays}) if arrays else net
     graph, count, left = rolled_up(held.graph, least=2)
     chains = [(net.params[chain.weight], len(chain.numbers)) for chain in left if chain.weight is not None]
@@ -44,15 +45,6 @@ def _with_constants_once(net: Net) -> Net:
         return net
     steps = [replace(step, inputs=tuple(same.get(name, name) for name in step.inputs)) for step in net.steps]
     return net.of_steps(steps, outputs={name: same.get(value, value) for name, value in net.outputs.items()})
-
-
-def _array(weight: Weight) -> Full | None:
-    """Return a constant with a single repeated number as an array of the graph, as the core reads it; None for
-    others."""
-    if weight.sources or not weight.shape or 0 in weight.shape:
-        return None
-    array = weight.array()
-    return Full(array.shape, float(array.flat[0])) if np.all(array == array.flat[0]) else None
 
 
 def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
