@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from lstmc.ir import NEGATE, Builder, Graph, Ref, Scan
 from lstmc.ops import CORE, Concat, Full, Input, Reshape, Split
@@ -94,15 +94,21 @@ Function = tuple[str, tuple[float, ...]]  # ONNX's name of a function, and its p
 IDENTITY: Function = ("Affine", (1.0, 0.0))
 
 
+class Part(NamedTuple):
+    """A gate of a layer, None for a coupled one; whether its weights are negated; the biases added to R h."""
+
+    gate: Gate | None
+    negated: bool = False
+    inner: tuple[Place, ...] = ()
+
+
 @dataclass(frozen=True)
 class Direction:
-    """A scan as one direction of a layer. ``gates`` are in ONNX's order; None stands for a coupled gate."""
+    """A scan as one direction of a layer. ``parts`` are in ONNX's order."""
 
     kind: type[ops.Recurrent]
     match: LSTM | GRU | RNN
-    gates: tuple[Gate | None, ...]
-    negated: tuple[bool, ...]
-    inner: tuple[tuple[Place, ...], ...]  # biases added to R h
+    parts: tuple[Part, ...]
     activations: tuple[Function, ...]
     coupled: bool = False
     reset_after: bool = False
@@ -111,16 +117,20 @@ class Direction:
     @property
     def sequences(self) -> tuple[Place, ...]:
         """The inputs in order: sequences, and values that are equal at every step."""
-        return tuple(dict.fromkeys(e.x for gate in self.gates if gate is not None for e in gate.entering))
+        return tuple(dict.fromkeys(e.x for gate in self.gates for e in gate.entering))
+
+    @property
+    def gates(self) -> list[Gate]:
+        """The gates that are not coupled."""
+        return [part.gate for part in self.parts if part.gate is not None]
 
     @property
     def peephole(self) -> bool:
-        return any(gate is not None and gate.peephole is not None for gate in self.gates)
+        return any(gate.peephole is not None for gate in self.gates)
 
     @property
     def bias(self) -> bool:
-        whole = [gate for gate in self.gates if gate is not None]
-        return any(gate.biases or gate.constant for gate in whole) or any(self.inner)
+        return any(gate.biases or gate.constant for gate in self.gates) or any(part.inner for part in self.parts)
 
     @property
     def lengths(self) -> Ref | None:
@@ -128,7 +138,7 @@ class Direction:
 
     def weights(self) -> Iterator[Matrix | Place]:
         """Yield every part of a weight that the direction reads."""
-        for gate, inner in zip(self.gates, self.inner, strict=True):
+        for gate, _, inner in self.parts:
             if gate is not None:
                 yield from (entering.matrix for entering in gate.entering)
                 yield from gate.recurrent
@@ -190,16 +200,13 @@ class _Matcher:
             f, g = self._one([match.z, match.r]), self._function(match.n.activation)
             if match.update_new and not _mirrored(f):
                 raise self.mismatch("an update gate whose rest is a gate too, a sigmoid", f[0])
-            by_name = {"z": match.z, "r": match.r, "n": match.n}
-            gates = tuple(by_name[name] for name in GRU_ORDERS["onnx"])
-            inner = tuple(match.inner_biases if name == "n" else () for name in GRU_ORDERS["onnx"])
-            negated = tuple(match.update_new and name == "z" for name in GRU_ORDERS["onnx"])
-            return Direction(
-                ops.GRU, match, gates, negated, inner, (f, g), reset_after=match.reset_after, initial=initial
-            )
-        return Direction(
-            ops.RNN, match, (match.h,), (False,), ((),), (self._function(match.h.activation),), initial=initial
-        )
+            by_name = {
+                "z": Part(match.z, match.update_new), "r": Part(match.r), "n": Part(match.n, inner=match.inner_biases)
+            }  # fmt: skip
+            parts = tuple(by_name[name] for name in GRU_ORDERS["onnx"])
+            return Direction(ops.GRU, match, parts, (f, g), reset_after=match.reset_after, initial=initial)
+        function = self._function(match.h.activation)
+        return Direction(ops.RNN, match, (Part(match.h),), (function,), initial=initial)
 
     def _lstm(self, lstm: LSTM, initial: bool) -> Direction:
         """ONNX's coupled gates are i and 1 - i. For f and 1 - f, i is the sigmoid of the negated input of f."""
@@ -208,14 +215,11 @@ class _Matcher:
             raise self.mismatch("a forget gate whose rest is a gate too, a sigmoid", f[0])
         coupled = lstm.i is None or lstm.f is None
         by_name = {"i": lstm.i or lstm.f, "f": None if coupled else lstm.f, "o": lstm.o, "g": lstm.g}
-        order = LSTM_ORDERS["onnx"]
         h = IDENTITY if lstm.activation is None else self._function(lstm.activation)
         return Direction(
             ops.LSTM,
             lstm,
-            tuple(by_name[name] for name in order),
-            tuple(lstm.i is None and name == "i" for name in order),
-            ((),) * len(order),
+            tuple(Part(by_name[name], lstm.i is None and name == "i") for name in LSTM_ORDERS["onnx"]),
             (f, self._function(lstm.g.activation), h),
             coupled=coupled,
             initial=initial,

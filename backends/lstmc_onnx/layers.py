@@ -11,7 +11,7 @@ from lstmc.ir import Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Affine, Concat, Full, Mul, Relu, Reshape, Split, Tile
 from lstmc.passes import Pass, PassResult, Snapshot, result
 from lstmc.passes.simplify import without_dead
-from lstmc.patterns import Difference, Gate, Matrix, Mismatch, Place
+from lstmc.patterns import Difference, Matrix, Mismatch, Place
 from lstmc_onnx import ops
 from lstmc_onnx.direction import Direction, Pieces, match_direction
 
@@ -189,7 +189,7 @@ class _Rewrite:
 
     def _w(self, direction: Direction) -> Ref:
         units, rows = direction.match.units, []
-        for gate, negated in zip(direction.gates, direction.negated, strict=True):
+        for gate, negated, _ in direction.parts:
             row = []
             for at in direction.sequences:
                 assert at.columns is not None
@@ -199,31 +199,20 @@ class _Rewrite:
         return self.pieces.join(rows, 0)
 
     def _r(self, direction: Direction) -> Ref:
-        units = direction.match.units
-        return self.pieces.join(
-            [
-                self._sum(() if gate is None else gate.recurrent, negated, (units, units))
-                for gate, negated in zip(direction.gates, direction.negated, strict=True)
-            ],
-            0,
-        )
+        shape = (direction.match.units,) * 2
+        rows = [self._sum(() if gate is None else gate.recurrent, neg, shape) for gate, neg, _ in direction.parts]
+        return self.pieces.join(rows, 0)
 
     def _b(self, direction: Direction) -> Ref:
         """Return the biases of W, then the biases of R: the first bias of a gate belongs to W, the second to R."""
         of_w, of_r = [], []
-        for gate, negated, inner in zip(direction.gates, direction.negated, direction.inner, strict=True):
-            w, r = self._halves(direction, gate, inner)
-            of_w.append(self._bias(direction, w, negated, gate.constant if gate is not None else 0.0))
-            of_r.append(self._bias(direction, r, negated, 0.0))
+        for part in direction.parts:
+            after = direction.reset_after and part is direction.parts[-1]  # there r multiplies what is R's
+            biases = () if part.gate is None else part.gate.biases
+            w, r = (biases, part.inner) if after else (biases[:1], biases[1:])
+            of_w.append(self._bias(direction, w, part.negated, 0.0 if part.gate is None else part.gate.constant))
+            of_r.append(self._bias(direction, r, part.negated, 0.0))
         return self.pieces.join([*of_w, *of_r], 0)
-
-    def _halves(
-        self, direction: Direction, gate: Gate | None, inner: tuple[Place, ...]
-    ) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
-        if gate is None:
-            return (), ()
-        after = direction.reset_after and gate is direction.gates[-1]  # there r multiplies the recurrent part
-        return (gate.biases, inner) if after else (gate.biases[:1], gate.biases[1:])
 
     def _bias(self, direction: Direction, parts: Sequence[Place], negated: bool, constant: float) -> Ref:
         if not parts and constant:
@@ -244,7 +233,7 @@ class _Rewrite:
     def _p(self, direction: Direction) -> Ref:
         """Return the peepholes in the order i, o, f."""
         peepholes = []
-        for gate, negated in zip(direction.gates[:3], direction.negated, strict=False):
+        for gate, negated, _ in direction.parts[:3]:
             at = None if gate is None else gate.peephole
             peepholes.append(self._sum(() if at is None else (at,), negated, (direction.match.units,)))
         return self.pieces.join(peepholes, 0)

@@ -149,7 +149,7 @@ def _shape(info: Any) -> tuple[int, ...] | None:
 
 
 def findings() -> Iterator[Finding]:
-    """The package that writes nets, and the one that runs them; without either the backend does less, not nothing."""
+    """Return the packages that write nets and that run them; without one of them the backend does less."""
     yield _package("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest()}")
     yield _package("onnxruntime", onnxruntime, lambda package: str(package.__version__))
 
