@@ -5,6 +5,7 @@ The meaning of each op is a model in the language of lstmc.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
@@ -66,9 +67,9 @@ class Recurrent(Op):
     lengths: bool = False
     initial: bool = False
 
+    @abstractmethod
     def attributes(self) -> dict[str, int]:
         """Return ONNX's attributes that this operator alone has."""
-        return {}
 
     @property
     def reversed_directions(self) -> tuple[bool, ...]:
@@ -198,6 +199,9 @@ class RNN(Recurrent):
 
     name = "onnx.RNN"
     gates = 1
+
+    def attributes(self) -> dict[str, int]:
+        return {}
 
 
 @lru_cache(maxsize=256)
