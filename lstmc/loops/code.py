@@ -270,29 +270,15 @@ def _rendered(plan: Plan, where: str) -> str:
     swapped = {array.name for state in plan.states if not plan.chunk for array in state.gradient}
     blobs = [*plan.bottoms, *plan.weights, *plan.tops, *plan.buffers, *plan.gradients, *plan.top_diffs]
     blobs += [s.top_diff for s in plan.states] + [s.bottom_diff for s in plan.states if s.bottom_diff]
-    saved = {s.saved.name for s in plan.states if s.saved}
-    forward = (
-        _used(plan.forward) | {s.kept.name for s in plan.states if not s.saved} | {s.top.name for s in plan.states}
-    )
-    forward |= saved
-    forward |= {s.bottom.name for s in plan.states if s.bottom}
     zeroed = [a for a in plan.gradients if a.kind == "bottom_diff" and not (a.time and a.rows)]
-    backward = (
-        _used((*plan.again, *plan.backward)) | saved | {a.name for a in zeroed} | {s.top_diff.name for s in plan.states}
-    )
-    backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
-    backward |= {array.name for s in plan.states for array in (s.gradient[0], s.kept) if plan.chunk}
-    backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into) if place}
+    forward, backward = _used_by_passes(plan, where == "cpu.j2")
+    backward |= {a.name for a in zeroed}
     read = _read(plan.backward)  # several states may share a gradient
     panels = {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)}
     passes = {"forward": plan.forward, "again": plan.again, "backward": plan.backward}
-    if plan.apart:
-        backward |= {rows.name for _, rows in plan.row_sums or ()}
     carried = {array.name for s in plan.states for array in (*s.gradient, s.kept)}
     kernels = {name: persistent(plan, works) for name, works in passes.items()}
     packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
-    by_phase = [_used((*phases.inside, *phases.after)) for phases in plan.phases] if where == "cpu.j2" else []
-    forward, backward = forward.union(*by_phase[:1]), backward.union(*by_phase[1:])
     parts_alone = {a.name for a in plan.buffers} - forward - backward
     works = _by_phase(plan, passes) if where == "cpu.j2" else passes
     context = {
@@ -322,6 +308,20 @@ def _rendered(plan: Plan, where: str) -> str:
     on = _TEMPLATES.get_template(where).make_module(context)
     text = _TEMPLATES.get_template("layer.j2").render(context, on=on)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"\n\s*\n(?=\s*[})]|  for|    //)", "\n", text))
+
+
+def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
+    """Return the names of the arrays that forward uses, and those that backward does."""
+    saved = {s.saved.name for s in plan.states if s.saved}
+    forward = _used(plan.forward) | saved | {s.top.name for s in plan.states}
+    forward |= {s.kept.name for s in plan.states if not s.saved} | {s.bottom.name for s in plan.states if s.bottom}
+    backward = _used((*plan.again, *plan.backward)) | saved | {s.top_diff.name for s in plan.states}
+    backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
+    backward |= {array.name for s in plan.states for array in (s.gradient[0], s.kept) if plan.chunk}
+    backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into) if place}
+    backward |= {rows.name for _, rows in plan.row_sums or () if plan.apart}
+    by_phase = [_used((*phases.inside, *phases.after)) for phases in plan.phases if with_phases]
+    return forward.union(*by_phase[:1]), backward.union(*by_phase[1:])
 
 
 def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: bool) -> dict[str, int]:

@@ -149,6 +149,10 @@ class _Planner:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.made: list[Array] = []
         self.top_diffs: list[Array] = []
+        self.bottoms: list[Array] = []
+        self.weights: list[Array] = []
+        self.states: list[State] = []
+        self.gradients: dict[str, Array] = {}  # of arguments that are no states
         results, count = self.body.outputs, len(self.body.outputs) - len(initial)
         before = [Ref(arg.name) for slot, arg in enumerate(self.body.body_args()) if scan.role(slot) == "state"]
         self.following = {state: result.ref for state, result in zip(before, results[count:], strict=True)}
@@ -160,36 +164,35 @@ class _Planner:
         self.shapes[unique] = type_.shape
         return Array(kind, number, unique, type_.size, rows, time)
 
-    def plan(self) -> Plan:
-        args = self.body.body_args()
+    def _arguments(self, outputs: int) -> dict[Ref, Place]:
+        """Make the arrays of the body's arguments and of their gradients; return the places of arguments."""
         sources: dict[Ref, Place] = {}
-        bottoms: list[Array] = []
-        weights: list[Array] = []
-        states: list[State] = []
-        gradients: dict[str, Array] = {}
+        values = iter(self.initial)
+        for slot, (arg, mapped) in enumerate(zip(self.body.body_args(), self.rows.mapped, strict=True)):
+            role, ref, rows = self.scan.role(slot), Ref(arg.name), mapped
+            if role == "weight":
+                array = self.array("weight", len(self.weights), arg.name, ref, False, False)
+                self.weights.append(array)
+            elif role == "state":
+                state = self._state(ref, next(values), len(self.bottoms), outputs + len(self.states), rows)
+                self.states.append(state)
+                self.bottoms += [state.bottom] if state.bottom is not None else []
+                sources[ref] = Place(state.top) if state.saved else self._before(state)
+                continue
+            else:
+                array = self.array("bottom", len(self.bottoms), arg.name, ref, rows, role == "x")
+                self.bottoms.append(array)
+            sources[ref] = Place(array)
+            kind: Kind = "weight_diff" if role == "weight" else "bottom_diff"
+            self.gradients[arg.name] = self.array(kind, array.number, arg.name, ref, array.rows, array.time, "d_")
+        return sources
+
+    def plan(self) -> Plan:
         outputs = tuple(
             self.array("top", i, o.name or "y", o.ref, True, True)
             for i, o in enumerate(self.body.outputs[: len(self.body.outputs) - len(self.initial)])
         )
-        values = iter(self.initial)
-        for slot, (arg, mapped) in enumerate(zip(args, self.rows.mapped, strict=True)):
-            role, ref, rows = self.scan.role(slot), Ref(arg.name), mapped
-            if role == "weight":
-                array = self.array("weight", len(weights), arg.name, ref, False, False)
-                weights.append(array)
-            elif role == "state":
-                value = next(values)
-                states.append(self._state(ref, value, len(bottoms), len(outputs) + len(states), rows))
-                if states[-1].bottom is not None:
-                    bottoms.append(states[-1].bottom)
-                sources[ref] = Place(states[-1].top) if states[-1].saved else self._before(states[-1])
-                continue
-            else:
-                array = self.array("bottom", len(bottoms), arg.name, ref, rows, role == "x")
-                bottoms.append(array)
-            sources[ref] = Place(array)
-            kind: Kind = "weight_diff" if role == "weight" else "bottom_diff"
-            gradients[arg.name] = self.array(kind, array.number, arg.name, ref, array.rows, array.time, "d_")
+        sources, states = self._arguments(len(outputs)), self.states
         next_states = {s.top: self._unplaced(s.top) for s in states if s.saved}
         sinks = [Sink(o.ref, Place(array)) for o, array in zip(self.body.outputs, outputs, strict=False)]
         sinks += [
@@ -204,18 +207,18 @@ class _Planner:
         for state, following in next_states.items():
             steps = in_place(steps, state, following, self._next)
         again = self._recomputing_work(sources, kept, states)
-        back = self._backward(sources, kept, outputs, states, gradients, again)
+        back = self._backward(sources, kept, outputs, again)
         plan = Plan(
             self.scan.body.name,
             self.rows,
             self.scan.reverse,
             self.shapes,
-            tuple(bottoms),
-            tuple(weights),
+            tuple(self.bottoms),
+            tuple(self.weights),
             outputs,
             tuple(states),
             tuple(self.made),
-            tuple(gradients.values()),
+            tuple(self.gradients.values()),
             tuple(self.top_diffs),
             tuple(steps),
             self.again.chunk,
@@ -324,16 +327,28 @@ class _Planner:
                 places[ref] = at if at and at.array.time else Place(self._buffer(name, size, True, True))
         return places
 
+    def _gradient_sinks(self) -> tuple[list[Sink], list[tuple[Outer, Ref, Ref | None]]]:
+        """Return where a step writes the gradients of arguments, and their products over all steps."""
+        sinks: list[Sink] = []
+        outers: list[tuple[Outer, Ref, Ref | None]] = []
+        for into, output in zip(self.gradients.values(), self.back.outputs, strict=False):
+            whole, summed = output.ref, not (into.time and into.rows)
+            for ref, add in ((part, True) for part in self._parts(whole)) if summed else self._products_apart(whole):
+                products = self._products(ref, Place(into)) if not (into.rows or into.time) else None
+                if products is not None:
+                    outers += products
+                elif self.back.node(ref.node).op.name != "full" or not summed:
+                    sinks.append(Sink(ref, Place(into), add))
+        return self._without_sums(sinks, outers), outers
+
     def _backward(
         self,
         sources: dict[Ref, Place],
         kept: dict[Ref, Place],
         outputs: tuple[Array, ...],
-        states: list[State],
-        gradients: dict[str, Array],
         again: list[Task],
     ) -> tuple[tuple[Task, ...], tuple[Outer, ...], tuple[str, ...], tuple[tuple[Array, Array], ...] | None]:
-        args = self.back.body_args()
+        args, states = self.back.body_args(), self.states
         count = len(self.body.body_args())
         available = self._in_chunk(sources, states) | kept
         available |= {self.following[Ref(state.name)]: self._after(state) for state in states if state.saved}
@@ -343,24 +358,9 @@ class _Planner:
             available[Ref(arg.name)] = Place(diff)
         for arg, state in zip(args[count + len(outputs) :], states, strict=True):
             available[Ref(arg.name)] = Place(state.gradient[0])
-        sinks: list[Sink] = []
-        outers: list[tuple[Outer, Ref, Ref | None]] = []
-        results = iter(self.back.outputs)
-        for slot, arg in enumerate(self.body.body_args()):
-            if self.scan.role(slot) == "state":
-                continue
-            into = gradients[arg.name]
-            whole = next(results).ref
-            summed = not (into.time and into.rows)
-            for ref, add in ((part, True) for part in self._parts(whole)) if summed else self._products_apart(whole):
-                products = self._products(ref, Place(into)) if not (into.rows or into.time) else None
-                if products is not None:
-                    outers += products
-                elif self.back.node(ref.node).op.name != "full" or not summed:
-                    sinks.append(Sink(ref, Place(into), add))
-        sinks = self._without_sums(sinks, outers)
+        sinks, outers = self._gradient_sinks()
         next_ones = {s.name: self._unplaced(s.gradient[1]) if self.again.chunk else s.gradient[1] for s in states}
-        following = [next(results).ref for _ in states]
+        following = [output.ref for output in self.back.outputs[len(self.gradients) :]]
         sinks += [Sink(ref, Place(next_ones[state.name])) for ref, state in zip(following, states, strict=True)]
         gradient_args = [Ref(arg.name) for arg in args[count + len(outputs) :]]
         replaced = dict(zip(gradient_args, following, strict=True)) if self.again.chunk else {}

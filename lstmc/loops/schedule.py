@@ -330,6 +330,19 @@ class Schedule(Generic[C]):
             (self.rows_in_memory(a, m, True), None if b is None else self.rows_in_memory(b, n, True))
             for a, m, b, n in outers
         ]
+        calls = self._calls()
+        assert all(self.memory[Ref(name)] == call.y for name, call in calls.items()), "written elsewhere"
+        works: list[C | Loop] = list(self._copies(-1))
+        for at, group in enumerate(self.groups):
+            if group.size:
+                works += [self.code.loop(group.nodes)] if group.nodes else []
+            else:
+                works += [calls[n.name] if n.name in calls else self.code.reduction(n) for n in group.nodes]
+            works += self._copies(at)
+        return works, kept
+
+    def _calls(self) -> dict[str, C]:
+        """Return the work that is no loop, by its nodes; what a group reads of another one gets a place in memory."""
         calls: dict[str, C] = {}
         order = [*enumerate(self.groups)]
         for at, group in reversed(order) if self.one_row else order:  # the part of a join is computed there
@@ -346,15 +359,7 @@ class Schedule(Generic[C]):
                     for base in self._reads_of(node):
                         self.in_memory(base)
                     self.in_memory(Ref(node.name))
-        assert all(self.memory[Ref(name)] == call.y for name, call in calls.items()), "written elsewhere"
-        works: list[C | Loop] = list(self._copies(-1))
-        for at, group in enumerate(self.groups):
-            if group.size:
-                works += [self.code.loop(group.nodes)] if group.nodes else []
-            else:
-                works += [calls[n.name] if n.name in calls else self.code.reduction(n) for n in group.nodes]
-            works += self._copies(at)
-        return works, kept
+        return calls
 
     def _reads_of(self, node: Node) -> Iterator[Ref]:
         """Yield the computed values that a reduction reads from memory."""
