@@ -102,19 +102,7 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
             break
         found += [(source, axes) for axes in times(net) if not length or _length(net, axes) == FRAMES]
     if len(found) != 1:
-        choices = [
-            Argument("time", f"{net.called.get(n, n)}={a}", _time(net, axes))
-            for _, axes in found
-            for n, a in [*axes.items()][:1]
-        ]
-        what = " or ".join(map(str, choices)) or "name it by time, as in " + str(
-            Argument("time", "x=2", 'time={"x": 2}')
-        )
-        raise SourceError(
-            f"{net.origin}: expected one axis of the inputs along which loops run forwards alone, as time, found"
-            f" {len(found)}: {what}",
-            arguments=(*choices, Argument("time", "x=2", 'time={"x": 2}')),
-        )
+        raise _not_one_time(net, [axes for _, axes in found])
     ((source, axes),) = found
     net, frames = canonicalize_frame(source.described, axes)
     if refused is not None:  # a layer needs a number, which must not be the number of frames
@@ -129,6 +117,22 @@ def read_time(reading: Reading) -> tuple[SourceNet, Net, dict[str, int]]:
         if not one_model([net, canonicalize_frame(other, axes)[0]]):
             raise refused
     return source, net, frames
+
+
+def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
+    """Return the error of a net without one axis of time, with the option for each axis that may be it."""
+    example = Argument("time", "x=2", 'time={"x": 2}')
+    choices = [
+        Argument("time", f"{net.called.get(n, n)}={a}", _time(net, axes))
+        for axes in found
+        for n, a in [*axes.items()][:1]
+    ]
+    what = " or ".join(map(str, choices)) or f"name it by time, as in {example}"
+    return SourceError(
+        f"{net.origin}: expected one axis of the inputs along which loops run forwards alone, as time, found"
+        f" {len(found)}: {what}",
+        arguments=(*choices, example),
+    )
 
 
 def _length(net: Net, axes: Mapping[str, int]) -> int:

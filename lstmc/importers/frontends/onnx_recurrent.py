@@ -71,10 +71,11 @@ def _ends_on_data(operand: str) -> Refused:
     return Refused(operand, "computed from the inputs", why, mend)
 
 
-def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
-    """Translate a Scan; return its last states, then its scan outputs. Captured values are static inputs."""
-    body, layers = attributes["body"], reader.t
-    count = attributes["num_scan_inputs"]
+def _axes_and_direction(
+    reader: Subgraphs, node: Node, attributes: Mapping[str, Any]
+) -> tuple[Sequence[int], Sequence[int], bool]:
+    """Return the axes of time of a Scan's sequences, of the inputs and of the outputs, and whether it runs backward."""
+    body, count = attributes["body"], attributes["num_scan_inputs"]
     first_x = len(node.operands) - count
     ys = len(body.output) - first_x
     if count < 1 or min(first_x, ys) < 0 or len(body.input) != len(node.operands):
@@ -88,6 +89,15 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
     if reader.opset < 9 or len(directions) != 1:
         setting = f"version {reader.opset}, {sorted(directions)}"
         raise Refused("directions", setting, "all must be the same, from version 9 on", "write them in one direction")
+    return into, out, directions == {1}
+
+
+def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
+    """Translate a Scan; return its last states, then its scan outputs. Captured values are static inputs."""
+    body, layers = attributes["body"], reader.t
+    first_x = len(node.operands) - attributes["num_scan_inputs"]
+    into, out, is_reverse = _axes_and_direction(reader, node, attributes)
+    ys = len(out)
     operands: list[Operand] = [node.needed(place) for place in range(len(node.operands))]
     front = [layers.transpose(x, _to_front(a, layers.rank(x))) for a, x in zip(into, operands[first_x:], strict=True)]
     front = [x if layers.rank(x) > 1 else layers.reshape(x, (*layers.shape(x), 1)) for x in front]
@@ -120,7 +130,7 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
     results = layers.builder.loop(
         layers.builder.scan_name(layers.hint), inner.finish(every_input=True), [*map(layers.value, elements.values())],
         {name: None if x is None else layers.value(x) for name, x in first.items()},
-        [*map(layers.value, static.values())], layers.shape(front[0])[0], layers.origin, directions == {1},
+        [*map(layers.value, static.values())], layers.shape(front[0])[0], layers.origin, is_reverse,
     )  # fmt: skip
     single = [info.type.tensor_type.HasField("shape") and not info.type.tensor_type.shape.dim for info in body.output]
     results = tuple(

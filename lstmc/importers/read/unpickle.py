@@ -128,7 +128,13 @@ class _Machine:
         elif name == "ADDITEMS":
             items = self.marked()
             _expect(self.top(), set).update(map(_key, items))
-        elif name == "GLOBAL":
+        elif name not in ("PROTO", "FRAME"):
+            self._run_of_objects(name, argument)
+
+    def _run_of_objects(self, name: str, argument: Any) -> None:
+        """Run an instruction that names a class, makes an object of it, or sets the state of one."""
+        push = self.stack.append
+        if name == "GLOBAL":
             push(Named(*argument.partition(" ")[::2]))
         elif name == "STACK_GLOBAL":
             word, module = _expect(self.pop(), str), _expect(self.pop(), str)
@@ -144,7 +150,7 @@ class _Machine:
                 self.top().state = state  # a known object, such as an OrderedDict, needs no state
         elif name == "BINPERSID":
             push(Persistent(self.pop()))
-        elif name not in ("PROTO", "FRAME"):
+        else:
             raise PickleProblem(f"instruction {name}, which no saved model needs")
 
     def top(self) -> Any:
