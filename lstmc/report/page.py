@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import isfinite, prod
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,20 @@ TEMPLATE = "page.html.j2"
 NO_TEXT = {"what": "", "reasons": ""}  # of a pass that was put in by whoever compiled the net
 
 
+PARTS = {
+    "run": "Run",
+    "pictures": "Pictures",
+    "source": "Source",
+    "states": "States",
+    "passes": "Passes",
+    "layers": "Layers",
+    "prototxt": "Net",
+    "ranges": "Ranges",
+    "verified": "Verified",
+    "recipes": "Imported parameters",
+}
+
+
 def net_page(
     net: Net,
     verified: Verification | None = None,
@@ -167,40 +182,28 @@ def net_page(
     keys = {row.layer.name: f"layer-{i}" for i, row in enumerate(rows)}
     drawings = {"rolled": net.draw(rolled=True), "unrolled": net.draw()}
     boxes = {box.key: f"unrolled-n{i}" for i, box in enumerate(drawings["unrolled"].picture.boxes)}
-    passes = {each.name: _pass_text(each) for each in _known_passes(net)}
     pieces = text_by_layer(net.prototxt) if f"{net.name}.prototxt" in net.files else ()
     drawn = {name: drawing.picture for name, drawing in drawings.items()}
     places = [*(row.loc for row in rows), *(box.loc for picture in drawn.values() for box in picture.boxes)]
     sources = source_lines(places)
     files = _short_names(places)
-    jinja = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    jinja = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     across = ", time going across" if any(node.step for node in net.compiled.expanded) else ""
-    parts = {"run": "Run"} if run else {}
-    parts |= {
-        "pictures": "Pictures",
-        "source": "Source",
-        "states": "States",
-        "passes": "Passes",
-        "layers": "Layers",
-        "prototxt": "Net",
-    }
-    parts |= {"ranges": "Ranges"} if ranges else {}
-    parts |= {"verified": "Verified"} | ({"recipes": "Imported parameters"} if recipes else {})
+    absent = {name for name, part in {"run": run, "ranges": ranges, "recipes": recipes}.items() if not part}
     by_name = {row.layer.name: row for row in rows}
     return jinja.get_template(TEMPLATE).render(
         title=f"{net.name} for {net.target}",
         summary=str(net),
         version=__version__,
         made_from=net.compiled.source,
-        parts=list(parts.items()),
+        parts=[(name, title) for name, title in PARTS.items() if name not in absent],
         pictures=[
-            {"key": "rolled", "title": "The model, each scan's body once", "svg": _svg(drawings["rolled"], "rolled")},
-            {"key": "unrolled", "title": f"The net{across}", "svg": _svg(drawings["unrolled"], "unrolled")},
+            {"key": key, "title": title, "svg": _svg(drawings[key], key)}
+            for key, title in (("rolled", "The model, each scan's body once"), ("unrolled", f"The net{across}"))
         ],
         files=_files(rows, keys, sources),
-        passes=[{**vars(row), **passes.get(row.name.partition(":")[0], NO_TEXT)} for row in pass_rows(net)],
+        passes=_passes(net),
         states=scan_lines(net.compiled.model),
         steps=_steps(rows),
         layers=[_layer(row, keys, files, boxes) for row in rows],
@@ -211,10 +214,16 @@ def net_page(
         recipes=list((recipes or {}).items()),
         ranges=[{**vars(each), "strip": range_strip(each)} for each in ranges] if ranges else [],
         measured=f"{ranges.sequences} sequences of {ranges.steps} steps" if ranges else "",
-        command=run.command if run else "",
-        settings=[(name, value) for name, value in run.settings.items() if value is not None] if run else [],
-        curve=b64encode(run.curve).decode() if run else "",
+        **_run_values(run),
     )
+
+
+def _run_values(run: RunFacts | None) -> dict[str, Any]:
+    """Return the command, the settings and the curve of a run; empty without one."""
+    if run is None:
+        return {"command": "", "settings": [], "curve": ""}
+    settings = [(name, value) for name, value in run.settings.items() if value is not None]
+    return {"command": run.command, "settings": settings, "curve": b64encode(run.curve).decode()}
 
 
 STRIP = (180, 36)  # the width and the height of a value over time
@@ -237,11 +246,11 @@ def range_strip(value: ValueRange) -> dict[str, str]:
     return {"outline": outline, "zero": f"M{' L'.join(zero)}", "mean": f"M{' L'.join(mean)}"}
 
 
-def _known_passes(net: Net) -> Iterable[Pass]:
-    """Yield the passes of the net's target, in every form that it has, and those of packages."""
-    yield from all_passes(net.backend, net.target)
-    for passes in net.backend.forms(net.target).values():
-        yield from passes
+def _passes(net: Net) -> list[dict[str, Any]]:
+    """Return the rows of the passes of a net, with their descriptions."""
+    known = [*all_passes(net.backend, net.target), *chain(*net.backend.forms(net.target).values())]
+    texts = {each.name: _pass_text(each) for each in known}
+    return [{**vars(row), **texts.get(row.name.partition(":")[0], NO_TEXT)} for row in pass_rows(net)]
 
 
 def _pass_text(each: Pass) -> dict[str, str]:
