@@ -75,6 +75,19 @@ class Layout:
         return array if axis is None else np.take(array, np.arange(count), axis)
 
 
+def _wrong_names(
+    shapes: Shapes, arrays: Shapes, optional: Collection[str], training_inputs: Collection[str]
+) -> Iterator[str]:
+    """Yield the inputs that lack an array, and the arrays that are of no input."""
+    for name, shape in shapes.items():
+        if name not in arrays and name not in optional:
+            yield f"missing: {name} {list(shape)}"
+    for name, shape in arrays.items():
+        if name not in shapes:
+            near = did_you_mean(name, [n for n in shapes if n not in arrays])
+            yield f"extra: {name} {list(shape)}{f': {TRAINING_INPUT}' if name in training_inputs else near}"
+
+
 def layout_of(
     source: str,
     shapes: Shapes,
@@ -90,15 +103,7 @@ def layout_of(
     shape is used for every batch. Raises :class:`DataError` with everything that does not fit, and for outputs whose
     axis of examples is ambiguous.
     """
-    problems = [
-        f"missing: {name} {list(shape)}"
-        for name, shape in shapes.items()
-        if name not in arrays and name not in optional
-    ]
-    for name, shape in arrays.items():
-        if name not in shapes:
-            near = did_you_mean(name, [n for n in shapes if n not in arrays])
-            problems.append(f"extra: {name} {list(shape)}{f': {TRAINING_INPUT}' if name in training_inputs else near}")
+    problems = list(_wrong_names(shapes, arrays, optional, training_inputs))
     both = {name: (shapes[name], arrays[name]) for name in shapes if name in arrays}
     stacked = any(len(array_shape) == len(shape) + 1 for shape, array_shape in both.values())
     axes: dict[str, int | None] = {}

@@ -337,12 +337,9 @@ class IntegerRounding(DeviceRounding):
                 raise
         return self._kernels[node.name]
 
-    def _new_kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
-        op, result = node.op, self._grids[Ref(node.name)]
-        if isinstance(op, Linear | Conv):
-            return self._product(op, node, args, result)
-        constants: dict[int, Integers] = {}
-        grids = []
+    def _operands(self, node: Node, args: Sequence[Array]) -> tuple[list[Grid], dict[int, Integers]]:
+        """Return the grids of a node's operands, and of the constants among them the integers, by their slots."""
+        grids, constants = list[Grid](), dict[int, Integers]()
         for slot, (ref, array) in enumerate(zip(self._graph.args(node.name), args, strict=True)):
             grid = self._grids.get(ref)
             if grid is None:
@@ -351,6 +348,13 @@ class IntegerRounding(DeviceRounding):
                 grid = Grid.of(limits, self.device.values.format, self.device, symmetric=True)
                 constants[slot] = np.rint(grid.rounded(numbers) / grid.scale).astype(np.int64)
             grids.append(grid)
+        return grids, constants
+
+    def _new_kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
+        op, result = node.op, self._grids[Ref(node.name)]
+        if isinstance(op, Linear | Conv):
+            return self._product(op, node, args, result)
+        grids, constants = self._operands(node, args)
         scales = [grid.scale / result.scale for grid in grids]
         shared: dict[str, Any] = {"most": result.high, "constants": constants}
         match op:

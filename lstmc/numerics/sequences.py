@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,10 +80,8 @@ class Sequences:
         """
         declared = {node.name: node.op for node in model if isinstance(node.op, Input)}
         if frames := is_step(model):
-            declared = {name: op for name, op in declared.items() if name not in model.carried()}
-            steps_of = {name: array.shape[:1] or (0,) for name, array in arrays.items()}
-            texts = {name: f"[T, {', '.join(map(str, op.shape))}]" for name, op in declared.items()}
-            declared = {n: replace(op, shape=(*steps_of.get(n, (0,)), *op.shape)) for n, op in declared.items()}
+            declared = _over_frames({n: op for n, op in declared.items() if n not in model.carried()}, arrays)
+            texts = {name: f"[T, {', '.join(map(str, op.shape[1:]))}]" for name, op in declared.items()}
             over_time, axes = {Ref(name) for name in declared}, {}
         else:
             texts = {name: _text(axes, name, op) for name, op in declared.items()}
@@ -102,21 +100,13 @@ class Sequences:
             op = declared[name]
             time = 0 if Ref(name) in over_time else None
             batch = _single_batch(op, array, time) if single else axes[name].batch if name in axes else None
-            free = {axis for axis in (batch, time) if axis is not None}
-            fits = len(array.shape) == len(op.shape) and all(
-                axis in free or one == other
-                for axis, (one, other) in enumerate(zip(array.shape, op.shape, strict=True))
-            )
-            if not fits or 0 in array.shape:
+            if not _fits(array, op, (batch, time)):
                 problems.append(f"wrong shape: {name} must be {texts[name]}, found {list(array.shape)}")
                 continue
             inputs[name] = StreamedInput(name, array, time, batch, op.values)
             counts |= {name: array.shape[batch]} if batch is not None else {}
             steps |= {name: array.shape[0]} if time is not None else {}
-        for what, sizes in (("sequences", counts), ("steps", steps)):
-            if len(set(sizes.values())) > 1:
-                listed = ", ".join(f"{name} has {number}" for name, number in sizes.items())
-                problems.append(f"different numbers of {what}: {listed}")
+        problems += [*_unequal("sequences", counts), *_unequal("steps", steps)]
         if not steps and not problems:
             problems.append("no array is an input over time: the number of steps is not known")
         if problems:
@@ -154,6 +144,28 @@ class Sequences:
 
 def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:
     return axes[name].text(op.shape, "sequences") if name in axes else str(list(op.shape))
+
+
+def _over_frames(inputs: Mapping[str, Input], arrays: Mapping[str, AnyArray]) -> dict[str, Input]:
+    """Return the inputs of a frame as those of as many frames as their arrays have."""
+    frames = {name: array.shape[:1] or (0,) for name, array in arrays.items()}
+    return {name: replace(op, shape=(*frames.get(name, (0,)), *op.shape)) for name, op in inputs.items()}
+
+
+def _unequal(what: str, sizes: Mapping[str, int]) -> Iterator[str]:
+    """Yield the problem of sizes that differ."""
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} has {number}" for name, number in sizes.items())
+        yield f"different numbers of {what}: {listed}"
+
+
+def _fits(array: AnyArray, op: Input, free: Collection[int | None]) -> bool:
+    """Return whether an array has the shape of an input but for its ``free`` axes, and elements."""
+    return (
+        len(array.shape) == len(op.shape)
+        and 0 not in array.shape
+        and all(axis in free or size == op.shape[axis] for axis, size in enumerate(array.shape))
+    )
 
 
 def _single_batch(op: Input, array: AnyArray, time: int | None) -> int | None:
