@@ -199,7 +199,11 @@ class ImportedModel:
         if not found and reading.step and source.surroundings is None and has_several_times(source.described):
             return cls.of_time(reading)
         if not found:
-            return replace(cls.of_source(source, reading.step), reading=reading)
+            try:
+                return replace(cls.of_source(source, reading.step), reading=reading)
+            except RefusedError as refused:  # only graphs have shapes that can be given
+                inputs = source.described.source_inputs() if source.kind == "ONNX" and reading.step else {}
+                raise refused.of_stream(inputs) from None
         net = canonicalize_step(source.described, found)
         return cls(source.described, net, source.kind, None, source.runtime, True)
 

@@ -79,6 +79,15 @@ class RefusedError(LstmcError):
         more = [one for one in other.refusals if one.node not in {own.node for own in self.refusals}]
         return RefusedError(self.origin, [*self.refusals, *more], self.arguments, self.what, self.inputs)
 
+    def of_stream(self, inputs: Mapping[str, Shape]) -> RefusedError:
+        """Return the error of a file with open sizes that is streamed: its loop may have the steps of one length."""
+        fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
+        if not fixed:
+            return self
+        self.arguments = (*self.arguments, *fixed)
+        note = "if it has a loop of a fixed number of steps, give this number by"
+        return self.located(notes=[f"{note} {' and '.join(map(str, fixed))}"])
+
     def __reduce__(self) -> tuple[type[RefusedError], tuple[object, ...]]:
         return type(self), (self.origin, self.refusals, self.arguments, self.what, self.inputs)
 

@@ -104,6 +104,7 @@ def test_two_axes_that_may_be_time_are_asked_for() -> None:
         ' time={"x": 2} or time={"x": 3}'
     )
     assert set(from_onnx(fixed, time={"x": 3}).net.states) == {"bands_layer_GRU_h"}
+    assert set(from_onnx(fixed, time={"x": 2}).net.states) == {"frames_layer_GRU_h"}
     (state,) = from_onnx(exported(OneWay()), step=True).net.states  # the open axis comes first
     assert state == "frames_layer_GRU_h"
 

@@ -249,6 +249,7 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
     "addmm": [(w(4), x(2, 3), w(3, 4)), (x(4), x(2, 3), x(3, 4)), (w(4), x(2, 3), w(3, 4), {"beta": 2, "alpha": 3})],
     "embedding": [(w(5, 3), torch.tensor([[1, 4], [0, 2]]))],
     "conv1d": [
+        (x(2, 3, 8), known(torch.ones(2, 3, 4) / 4)),  # a moving average
         (x(*X), w(4, 3, 3)), (x(*X), w(6, 1, 2), w(6), (2,), (1,), (1,), 3), (x(*X), w(4, 3, 3), None, [1], [2], [2]),
         (x(3, 8), w(4, 3, 3)),
     ],
@@ -330,7 +331,10 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
 
 
 # What these hold is not defined, or nothing.
-UNDEFINED = ("empty.memory_format", "empty_like", "new_empty", "_assert_tensor_metadata")
+UNDEFINED = (
+    "empty.memory_format", "empty_like", "new_empty", "_assert_tensor_metadata",
+    "_native_batch_norm_legit_functional",  # refused
+)  # fmt: skip
 # Operators of which only the first result is read.
 FIRST = ("aten::cumm", "aten::rrelu", "aten::adaptive_max", "aten::_weight_norm_interface", "aten::_native_batch_norm")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from lstmc.importers import RefusedError, from_torch
+from lstmc.importers import RefusedError, from_torch, import_file
+from lstmc.importers.canonical.time import NO_TIME
 from lstmc.importers.checks import to_source
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.ir.net import Net
@@ -19,6 +21,7 @@ from lstmc.interp import forward
 from lstmc.ops import Array
 from tests.importers.imported import assert_close
 from tests.importers.test_torch_modules import Lambda
+from tests.quick_sample import one_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 F = nn.functional
@@ -178,26 +181,72 @@ STREAMS: dict[str, Any] = {
 LONGER = 40  # steps, where the models were read at 9
 
 
+DELAYS = dict.fromkeys(
+    ("padded maximum", "padded mean", "late first state", "quotient of what is late", "MinGRU in parallel"), 1
+)
+NOT_IN_ONNX = {"cumulative product", "MinGRU in parallel", "windows"}  # the exporter has no such operators
+
+
+def inputs_of(name: str, steps: int) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(2, steps, 4), torch.randn(2, 3)][: 1 + (name == "static input")]
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream(name: str) -> None:
+    assert_streams(from_torch(STREAMS[name].eval(), *inputs_of(name, 9), step=True), name)
+
+
+@pytest.mark.parametrize("name", one_in(6, STREAMS, tested=3))
+def test_a_stream_of_a_program(name: str, tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(STREAMS[name].eval(), tuple(inputs_of(name, 9))), tmp_path / "model.pt2")
+    assert_streams(import_file(tmp_path / "model.pt2", step=True), name)
+
+
+@pytest.mark.parametrize("name", one_in(6, [name for name in STREAMS if name not in NOT_IN_ONNX], tested=3))
+def test_a_stream_of_onnx(name: str, tmp_path: Path) -> None:
+    """The exporter computes products with the zeros that an SRU begins with: its first step differs, and is refused."""
+    path = in_onnx(name, tmp_path, {})
+    if name == "SRU":
+        with pytest.raises(RefusedError, match=re.escape(NO_TIME[1])):
+            import_file(path, step=True)
+    else:
+        assert_streams(import_file(path, step=True), name)
+
+
+@pytest.mark.parametrize("name", one_in(4, ["moving average from the first step", "joined", "no state at first"]))
+def test_a_loop_of_nine_steps_in_a_file_that_says_any_number(name: str, tmp_path: Path) -> None:
+    path = in_onnx(name, tmp_path, {"x": {1: "T"}})
+    with pytest.raises(RefusedError) as raised:
+        import_file(path, step=True)
+    assert raised.value.notes[-1] == (
+        'if it has a loop of a fixed number of steps, give this number by shapes={"x": (2, T, 4)}'
+    )
+    assert_streams(import_file(path, step=True, shapes={"x": (2, 9, 4)}), name)
+
+
+def in_onnx(name: str, folder: Path, axes: dict[str, Any]) -> Path:
+    inputs = tuple(inputs_of(name, 9))
+    torch.onnx.export(
+        STREAMS[name].eval(), inputs, str(folder / "model.onnx"), dynamo=False, opset_version=17,
+        input_names=["x", "s"][: len(inputs)], dynamic_axes=axes,
+    )  # fmt: skip
+    return folder / "model.onnx"
+
+
+def assert_streams(found: ImportedModel, name: str) -> None:
     """At another length the model is its source, and no step depends on later ones."""
-    torch.manual_seed(0)
-    inputs = [torch.randn(2, 9, 4), torch.randn(2, 3)][: 1 + (name == "static input")]
-    longer = [torch.randn(2, LONGER, 4), *inputs[1:]]
-    module = STREAMS[name].eval()
-    found = from_torch(module, *inputs, step=True)
+    longer, module = inputs_of(name, LONGER), STREAMS[name]
     assert found.net.time
-    expected = module(*longer)
-    expected = expected if isinstance(expected, tuple) else (expected,)
-    for steps in (LONGER, LONGER - 7):
-        outputs = streamed(found, [longer[0][:, :steps], *longer[1:]])
-        for (output, y), whole in zip(outputs.items(), expected, strict=True):
-            if whole.ndim < 3:
-                whole = module(longer[0][:, :steps])
-            assert_close({output: y}, {output: in_step(found.net, output, y, whole.detach().numpy())})
-            late = found.net.delays.get(output, 0)
-            assert late == {"padded maximum": 1, "padded mean": 1, "late first state": 1, "quotient of what is late": 1,
-                            "MinGRU in parallel": 1}.get(name, 0)  # fmt: skip
+    with torch.no_grad():
+        expected = module(*longer)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        for steps in (LONGER, LONGER - 7):
+            outputs = streamed(found, [longer[0][:, :steps], *longer[1:]])
+            for (output, y), whole in zip(outputs.items(), expected, strict=True):
+                whole = module(longer[0][:, :steps]) if whole.ndim < 3 else whole
+                assert_close({output: y}, {output: in_step(found.net, output, y, whole.numpy())})
+                assert found.net.delays.get(output, 0) == DELAYS.get(name, 0)
 
 
 def streamed(found: ImportedModel, inputs: list[torch.Tensor]) -> dict[str, Array]:

@@ -186,7 +186,9 @@ def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
                 continue
             if size == 1 and isinstance(step.op, Binary | Expand | Reshape):
                 continue
-            places = [*zip(step.inputs, along.operands, strict=True), *zip(step.outputs, along.results, strict=True)]
+            places = [*zip(step.outputs, along.results, strict=True)]
+            if not isinstance(step.op, Concat):  # which may have thousands of operands, and its result has each axis
+                places = [*zip(step.inputs, along.operands, strict=True), *places]
             yield from (((value, axis), (name, place)) for name, place in places if place is not None)
 
 

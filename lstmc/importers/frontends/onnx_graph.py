@@ -18,6 +18,7 @@ from lstmc.importers.frontends.onnx_values import (
     CHECK,
     DOMAINS,
     FUSED,
+    GIVE,
     TYPES,
     Node,
     Onnx,
@@ -268,8 +269,7 @@ class _Reader:
     def _if(self, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
         condition = constant(node.operand(0))
         if condition is None or condition.dtype == object or condition.size != 1:
-            mend = "give shapes and values of the inputs that it depends on"
-            raise Refused("cond", "computed from the inputs", "which branch is taken is not known", mend)
+            raise Refused("cond", "computed from the inputs", "which branch is taken is not known", GIVE)
         branch = attributes["then_branch" if condition.all() else "else_branch"]
         return self.subgraph(branch, {}, depth)
 

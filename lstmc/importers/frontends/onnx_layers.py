@@ -14,6 +14,7 @@ from lstmc.importers.frontends import onnx_recurrent
 from lstmc.importers.frontends.layers import shared_operations
 from lstmc.importers.frontends.onnx_values import (
     CHECK,
+    GIVE,
     TYPES,
     Handler,
     Node,
@@ -141,7 +142,7 @@ def _resize(t: Onnx, x: Operand, *, node: Node) -> Operand:
         raise Refused("coordinate_transformation_mode, nearest_mode", ", ".join(rule), why, "use asymmetric, floor")
     if scales is None or not scales.size:
         if new_sizes is None:
-            raise Refused("scales, sizes", "computed", "they must be known here", "give the sizes of the inputs")
+            raise Refused("scales, sizes", "computed", "they must be known here", GIVE)
         scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(new_sizes, shape, strict=False)])
     if scales.shape != (len(shape),):
         raise Refused("scales, sizes", str(scales.tolist()), f"{len(shape)} numbers are expected", CHECK)

@@ -26,6 +26,7 @@ from lstmc.plugins import need
 from lstmc.text import brief
 
 CHECK = "check it with onnx.checker"
+GIVE = "give shapes and values of the inputs that it depends on"
 
 
 class Poison:

@@ -13,7 +13,7 @@ import numpy as np
 from lstmc.importers.frontends.layers import Layers, shared_operations
 from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.ir.net import NetBuilder
-from lstmc.importers.ir.values import Shape, Weight, axis_in, fixed
+from lstmc.importers.ir.values import Shape, Weight, axis_in, fixed, number
 from lstmc.importers.refusal import Refused
 from lstmc.ops.frameworks import Elementwise, Foreign, functions_of
 
@@ -90,6 +90,7 @@ class Torch(Layers):
         """Return an operand as a parameter. Raises :class:`Refused` for a computed value."""
         if isinstance(x, str) and x in self.folded:
             x = self.folded[x]()
+        x = number(x) if isinstance(x, np.ndarray) else x
         if not isinstance(x, Weight):
             raise Refused(what, "computed by the model", "it must be a parameter", "keep it as a parameter")
         return x

@@ -296,6 +296,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.instance_norm.default": _instance_norm,
     "aten.rms_norm.default": _rms_norm,
     "aten.batch_norm.default": _batch_norm,
+    "aten._native_batch_norm_legit_functional.default": _batch_norm,  # in training: refused
     "aten._native_batch_norm_legit_no_training.default": lambda t, x, w, b, mean, var, momentum, eps: [
         _batch_norm(t, x, w, b, mean, var, False, momentum, eps),
         NotAvailable,
