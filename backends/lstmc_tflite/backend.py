@@ -19,7 +19,7 @@ from lstmc_tflite.examples import example
 from lstmc_tflite.lowerings import lowerings
 from lstmc_tflite.net import read_net
 from lstmc_tflite.numbers import FLOAT32, Numbers
-from lstmc_tflite.passes import PASSES, WIDER_STATES
+from lstmc_tflite.passes import INTEGERS, PASSES, WIDER_STATES
 from lstmc_tflite.runtime import MicroExecutor, ReferenceExecutor, TfliteExecutor, findings, loaded_net
 from lstmc_tflite.targets import lint_file, targets
 from lstmc_tflite.vela import VelaExecutor
@@ -57,7 +57,9 @@ class TfliteBackend(RunsFiles):
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the list of passes."""
-        return WIDER_STATES if self.numbers.widens_states else PASSES
+        if self.numbers.device is None:
+            return PASSES
+        return WIDER_STATES if self.numbers.widens_states else INTEGERS
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.tflite`` and ``NAME.manifest.json``."""

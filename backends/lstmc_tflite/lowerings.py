@@ -31,7 +31,7 @@ OPERATORS: Mapping[type[Op], str] = {
     ops.Tanh: "TANH",
     Requantize: "QUANTIZE",
 }
-POWERS: Mapping[float, str] = {0.5: "SQRT", -0.5: "RSQRT", 2.0: "SQUARE"}
+POWERS: Mapping[float, str] = {0.5: "SQRT", -0.5: "RSQRT"}
 MOST_JOINED = 10  # operands of a CONCATENATION in TFLite Micro
 MOST_AXES = 4  # of operands with broadcasting
 
@@ -63,6 +63,8 @@ def power(net: Net, call: Call) -> Results:
     (x,), shape, name, exponent = call.args, call.types[0].shape, call.names[0], call.op.exponent
     if exponent in POWERS:
         return [net.add(POWERS[exponent], [x], shape, name)]
+    if exponent == 2:
+        return [net.add("MUL", [x, x], shape, name)]
     if exponent == -1:
         return [net.add("DIV", [_constant(net, x, 1.0, name), x], shape, name)]
     return [net.add("POW", [x, _constant(net, x, exponent, name)], shape, name)]

@@ -22,7 +22,7 @@ from lstmc_tflite.written import Written
 
 # Operators whose results have the numbers of their operands.
 MOVES = ("BROADCAST_TO", "CONCATENATION", "PAD", "REDUCE_MAX", "RESHAPE", "SLICE", "SPLIT", "TRANSPOSE")
-JOINED = ("CONCATENATION", "PAD")
+JOINED = ("CONCATENATION", "MAXIMUM", "PAD")
 SHORT: Mapping[str, str] = {name: f"litert-{name}" for name in ("a8w8", "a16w8", "a8w8-s16")}
 
 
@@ -61,7 +61,9 @@ class Numbers:
         """Return the arithmetic of a net, by a set of kernels or the device's own; None for float32."""
         if self.device is None or self.limits is None:
             return None
-        device = replace(self.device, kernels=kernels) if kernels else self.device  # type: ignore[arg-type]
+        device = replace(self.device, target=compiled.target)
+        if kernels:
+            device = replace(device, kernels=kernels)  # type: ignore[arg-type]
         return step_rounding(device, compiled, self.limits)
 
 
@@ -90,7 +92,9 @@ class Quantiser:
             if not isinstance(node.op, Input) and Ref(node.name) not in constants:
                 args = graph.args(node.name)
                 rounding.kernel(node, [constants.get(ref, np.zeros(())) for ref in args])
-                if not has_kernel(node.op, [rounding.grid(ref) for ref in args]):
+                result = rounding.grid(Ref(node.name))
+                assert result is not None
+                if not has_kernel(node.op, [rounding.grid(ref) for ref in args], result, compiled.target):
                     self.floats.add(node.name)
         self.grids: dict[int, Grid] = {}
         for ref, tensor in written.tensors.items():
@@ -114,6 +118,8 @@ class Quantiser:
             operator.inputs = [self._constant(operator, tensor) for tensor in operator.inputs]
             if any(tensor.role == "weights" for tensor in operator.inputs):
                 self._product(operator)
+            if operator.code == "MAXIMUM":
+                operator.inputs = [self._requantized(operator, tensor) for tensor in operator.inputs]
             self.net.operators.append(operator)
 
     def _in_floats(self, operator: Operator) -> None:
@@ -133,6 +139,16 @@ class Quantiser:
         for real, whole in zip(reals, results, strict=True):
             if real is not whole:
                 self.net.operators.append(Operator("QUANTIZE", [real], [whole], {}, operator.node))
+
+    def _requantized(self, operator: Operator, tensor: Tensor) -> Tensor:
+        """Return an operand in the numbers of the result."""
+        grid, name = self.grids[id(operator.outputs[0])], f"{operator.outputs[0].name}/of"
+        if tensor.data is not None or self.grids[id(tensor)] == grid:
+            return tensor
+        self.net.node = operator.node
+        copy = self.net.add("QUANTIZE", [tensor], tensor.shape, name)
+        _set(copy, grid)
+        return copy
 
     def _spread(self) -> None:
         """Give the tensors inside of an op's operators the numbers that these move."""

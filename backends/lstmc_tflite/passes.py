@@ -75,6 +75,29 @@ class OneOperation(NodePass):
         return b.add(ops.Affine(shift=op.shift), scaled, names=node.names, loc=node.loc)
 
 
+@dataclass(frozen=True)
+class SumsAsProducts(NodePass):
+    """Write sums as products with ones: LiteRT has no SUM of 16 bits, and its reference kernel of 8 bits is wrong.
+
+    1. sum(x, axis) => reshape(linear(x with that axis last, 1))
+    """
+
+    name = "sums_as_products"
+
+    def visit(self, b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+        op = node.op
+        if not isinstance(op, ops.Sum):
+            return None
+        counts["sum_as_product"] += 1
+        (x,), last = args, b.type(args[0]).rank - 1
+        size = b.type(x).shape[op.axis]
+        for axis in range(op.axis, last):
+            (x,) = b.add(ops.Transpose(axis), x, names=(f"{node.name}/turned{axis}",), loc=node.loc)
+        (ones,) = b.add(ops.Full((1, size), 1.0), names=(f"{node.name}/ones",), loc=node.loc)
+        (total,) = b.add(ops.Linear(axis=last), x, ones, names=(f"{node.name}/product",), loc=node.loc)
+        return b.add(ops.Reshape(node.types[0].shape), total, names=node.names, loc=node.loc)
+
+
 def state_ends(graph: Graph) -> dict[str, str]:
     """Return the input of each state of a graph of one step, with the output that has its next value."""
     outputs = {output.name for output in graph.outputs}
@@ -137,4 +160,5 @@ PASSES: tuple[Pass, ...] = (
     *(SoftplusFormula(), EluFormula(), Simplify(), Cse(), Dead(), Precompute(), OneOperation(), Dead()),
     *(CheckOps("TFLite", _check), Expand(), Dead()),
 )
-WIDER_STATES: tuple[Pass, ...] = (*PASSES, Widths())
+INTEGERS: tuple[Pass, ...] = (*PASSES, SumsAsProducts(), Dead())
+WIDER_STATES: tuple[Pass, ...] = (*INTEGERS, Widths())

@@ -83,6 +83,9 @@ class LiteRT:
         return {name: real(array, self._outputs[name]) for name, array in self.integers(blobs, names).items()}
 
 
+ADVICE = "target tflite-micro has just what TFLite Micro computes"
+
+
 class Micro:
     """A net in TFLite Micro, by the names of its inputs and outputs; its wheel has the reference kernels."""
 
@@ -93,7 +96,7 @@ class Micro:
         try:
             self._net = micro().Interpreter.from_bytes(content, arena_size=2**20 + 32 * sum(sizes))
         except RuntimeError as error:
-            raise BackendError(f"TFLite Micro cannot load the net: {error}") from None
+            raise BackendError(f"TFLite Micro cannot load the net: {error}", notes=[ADVICE]) from None
         self._inputs = [graph.Tensors(graph.Inputs(i)).Name().decode() for i in range(graph.InputsLength())]
         self._outputs = [graph.Tensors(graph.Outputs(i)).Name().decode() for i in range(graph.OutputsLength())]
 
@@ -104,7 +107,7 @@ class Micro:
         try:
             self._net.invoke()
         except RuntimeError as error:
-            raise BackendError(f"TFLite Micro cannot run the net: {error}") from None
+            raise BackendError(f"TFLite Micro cannot run the net: {error}", notes=[ADVICE]) from None
         return {name: np.array(self._net.get_output(self._outputs.index(name))) for name in names}
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
 from lstmc.plugins import need, problem_with
 from lstmc_tflite.net import read_net
-from lstmc_tflite.runtime import MicroExecutor
+from lstmc_tflite.runtime import ReferenceExecutor
 
 NPUS = ("ethos-u55-128", "ethos-u65-256", "ethos-u85-256")
 
@@ -68,8 +68,8 @@ def vela_report(content: bytes, npu: str) -> VelaReport:
 
 
 @dataclass(frozen=True)
-class VelaExecutor(MicroExecutor):
-    """Vela, for three NPUs, each of which must take the whole net; the net itself runs in TFLite Micro."""
+class VelaExecutor(ReferenceExecutor):
+    """Vela, for three NPUs, each of which must take the whole net; the net itself runs in LiteRT."""
 
     name: ClassVar[str] = "vela"
 
@@ -80,7 +80,7 @@ class VelaExecutor(MicroExecutor):
         return problem_with(_vela) or super().unavailable()
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """Return the outputs of a step in TFLite Micro, and as a function of each NPU the operators left to the CPU."""
+        """Return the outputs of a step in LiteRT, and as a function of each NPU the operators left to the CPU."""
         reports = [vela_report(artifact.files[artifact.net], npu) for npu in NPUS]
         left = {str(each): (np.zeros(1), np.array([float(len(each.on_cpu))])) for each in reports}
         found = super().run(compiled, artifact, arrays)

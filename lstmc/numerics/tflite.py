@@ -15,6 +15,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.numerics.device import Device, Format, Grid, Range, rounded
 from lstmc.numerics.integers import SAME_NUMBERS, IntegerRounding, Integers, Kernel, Moved
+from lstmc.numerics.tflite_functions import by_lines16, by_table8, inverse_root, single, size_of, softmax8, softmax16
 from lstmc.numerics.tflite_kernels import (
     I64,
     by_floats8,
@@ -27,24 +28,30 @@ from lstmc.numerics.tflite_kernels import (
     weighted_sum,
 )
 from lstmc.ops import (
+    Abs,
     Add,
     Affine,
     Array,
     Concat,
     Conv,
+    Exp,
     Input,
     Linear,
+    Log,
     Max,
+    Maximum,
     Mul,
     Op,
     Pointwise,
     Power,
     Relu,
     Sigmoid,
+    Softmax,
     Stack,
     Sub,
     Sum,
     Tanh,
+    Transpose,
 )
 from lstmc.ops.base import Draw, Sample, sample_type
 
@@ -53,9 +60,20 @@ TINY = 1 / 64  # the range of a value that is always zero: no scale may be zero,
 # The grids of results that kernels take for granted, in 8 and in 16 bits.
 FIXED: Mapping[type[Op], Mapping[str, Grid]] = {
     Sigmoid: {"int8": Grid(1 / 256, -128, 127, -128), "int16": Grid(1 / 32768, -32768, 32767)},
+    Softmax: {"int8": Grid(1 / 256, -128, 127, -128), "int16": Grid(1 / 32768, -32768, 32767)},
     Tanh: {"int8": Grid(1 / 128, -128, 127), "int16": Grid(1 / 32768, -32768, 32767)},
 }
 JOINS = (Concat, Stack)
+# The functions that a target computes in integers of 8 and of 16 bits, beside what all targets do. Not here: DIV, where
+# a zero is an error, and in 16 bits RSQRT, whose table has straight lines where it is steep, but for an NPU.
+_ALL = ("abs", "maximum", "softmax")
+_TABLES = (*_ALL, "exp", "log", "max")
+FUNCTIONS: Mapping[str, Mapping[Format, Sequence[str]]] = {
+    "tflite": {"int8": (*_TABLES, "rsqrt"), "int16": _TABLES},
+    "tflite-micro": {"int8": (*_ALL, "max", "rsqrt"), "int16": _ALL},
+    "ethos-u": {"int8": (*_TABLES, "rsqrt"), "int16": (*_TABLES, "rsqrt")},
+    "edgetpu": {"int8": (*_TABLES, "rsqrt"), "int16": _TABLES},
+}
 
 
 def keeps_numbers(op: Op) -> bool:
@@ -65,7 +83,12 @@ def keeps_numbers(op: Op) -> bool:
 
 def keeps_bits(op: Op) -> bool:
     """Return whether the result of an op has as many bits as its operands."""
-    return keeps_numbers(op) or isinstance(op, Add | Sub | Mul | Affine)
+    return keeps_numbers(op) or isinstance(op, Add | Sub | Mul | Affine | Abs | Maximum) or is_square(op)
+
+
+def is_square(op: Op) -> bool:
+    """Return whether an op is written as a product of its operand with itself."""
+    return isinstance(op, Power) and op.exponent == 2
 
 
 @dataclass(frozen=True)
@@ -145,6 +168,10 @@ def matrix_integers(matrix: Array, per: str, axis: int = 0) -> tuple[Integers, A
     return np.moveaxis(np.clip(np.rint(quotients), -127, 127).astype(I64), 0, axis), scales
 
 
+OPTIMISED = (
+    "xnnpack",
+    "litert-optimised",
+)  # sets of kernels, of which the first takes what XNNPACK has not from the second
 KERNELS = (Add, Affine, Mul, Relu, Requantize, Sigmoid, Sub, Tanh)
 
 
@@ -152,14 +179,19 @@ SPAN = 2.0**31  # half the span of integers of 32 bits
 WIDEST = 4.0  # from this scale on the kernels of LOGISTIC and TANH overflow
 
 
-def has_kernel(op: Op, grids: Sequence[Grid | None]) -> bool:
-    """Return whether an op on these operands (a constant has no grid) was compared with TFLite's kernels."""
+def has_kernel(op: Op, grids: Sequence[Grid | None], result: Grid, target: str | None) -> bool:
+    """Return whether a target computes an op of these operands, of which constants have no grid, in integers."""
     fixed = [grid is None for grid in grids]
     if isinstance(op, Linear | Conv):
         return not fixed[0] and all(fixed[1:]) and getattr(op, "group", 1) == 1
     if isinstance(op, Sigmoid | Tanh) and (grid := grids[0]) is not None and grid.scale >= WIDEST:
         return False
-    return (isinstance(op, KERNELS) or keeps_numbers(op)) and not isinstance(op, Max)
+    if isinstance(op, Abs | Exp | Log | Max | Maximum | Softmax) or (isinstance(op, Power) and op.exponent == -0.5):
+        kind, operand = "rsqrt" if isinstance(op, Power) else op.name, grids[0]
+        negative = operand is not None and operand.low < operand.zero and kind == "rsqrt" and operand.high == 127
+        functions = FUNCTIONS[target or "tflite"]["int8" if result.high == 127 else "int16"]
+        return kind in functions and not negative  # of which RSQRT makes an error
+    return isinstance(op, KERNELS) or is_square(op) or keeps_numbers(op)
 
 
 def _ends(grid: Grid) -> dict[str, Any]:
@@ -177,7 +209,7 @@ class TfliteRounding(IntegerRounding):
         self._widths = widths(graph, device.values.format, states, state)
         ranges = dict(ranges)
         for node in graph:  # an op that only these numbers have
-            if isinstance(node.op, Requantize) and (source := graph.args(node.name)[0]) in ranges:
+            if isinstance(node.op, Requantize | Transpose) and (source := graph.args(node.name)[0]) in ranges:
                 ranges.setdefault(Ref(node.name), ranges[source])
         super().__init__(device, graph, ranges, states, *options)
 
@@ -214,7 +246,7 @@ class TfliteRounding(IntegerRounding):
         op, result = node.op, self._grids[Ref(node.name)]
         constants: dict[int, Integers] = {}
         sources = self._graph.args(node.name)
-        if not has_kernel(op, [self._grids.get(ref) for ref in sources]):
+        if not has_kernel(op, [self._grids.get(ref) for ref in sources], result, self.device.target):
             return Computed(formula=self._in_floats(node, result), **_ends(result), constants=self._floats(node, args))
         if isinstance(op, Linear | Conv):
             return Computed(formula=self._product(node, args, self._grids[sources[0]], result), **_ends(result))
@@ -222,7 +254,7 @@ class TfliteRounding(IntegerRounding):
         for slot, (ref, array) in enumerate(zip(sources, args, strict=True)):
             grid = self._grids.get(ref)
             if grid is None:
-                grid = result if isinstance(op, JOINS) else number_grid(array, format)
+                grid = result if isinstance(op, (*JOINS, Maximum)) else number_grid(array, format)
                 constants[slot] = integers_of(array, grid)
             grids.append(grid)
         if keeps_numbers(op):
@@ -246,12 +278,12 @@ class TfliteRounding(IntegerRounding):
             with np.errstate(all="ignore"):
                 real = in_float32(node.op, reals)
                 if xnnpack:
-                    whole = np.rint(np.nan_to_num(real) * (np.float32(1) / scale))
+                    whole = np.rint(np.nan_to_num(real, nan=np.inf) * (np.float32(1) / scale))
                 else:
                     whole = rounded(real / scale, "away")
-            if y.high > 127:  # as x86 converts infinity there
-                whole = np.where(np.abs(whole) < SPAN, whole, -SPAN)
-            return np.asarray(np.clip(np.nan_to_num(whole), -SPAN, SPAN), I64)
+                    overflow = SPAN if y.zero < 0 else -SPAN  # x86's least integer, and the zero point added to it
+                    whole = np.where(np.abs(whole) < SPAN, whole, overflow)
+            return np.asarray(np.clip(whole, -SPAN, SPAN), I64)
 
         return formula
 
@@ -271,17 +303,40 @@ class TfliteRounding(IntegerRounding):
                 both = grids[0].scale * grids[1].scale / y.scale
                 ratio = both if kernels == "tflm" else float(single[0] * single[1] / np.float32(y.scale))
                 return lambda a, b: scaled_twice(a * b, ratio)
+            case Power() if is_square(op):
+                square = self._formula(Mul(), [grids[0]] * 2, y)
+                return lambda a: square(a, a)
             case Requantize():
-                return lambda a: scaled_twice(a, grids[0].scale / y.scale)
+                return _requantized(grids[0], y, kernels)
+            case Maximum():
+                one, other = (_requantized(grid, y, kernels) for grid in grids)
+                return lambda a, b: np.maximum(one(a), other(b))
+            case Abs():
+                return size_of(grids[0].scale, y.scale, kernels == "tflm")
+            case Softmax():
+                return self._softmax(op, grids[0], eight)
+            case Power() if eight:
+                return inverse_root(grids[0].scale, y.scale, y.high - y.zero)
+            case Exp() | Log() | Power():
+                function = _function(op, y)
+                return by_table8(function, grids[0], y) if eight else by_lines16(function, grids[0].scale, y.scale)
             case Relu():
                 return lambda a: scaled_twice(a, float(single[0] / np.float32(y.scale)))
             case Sigmoid() | Tanh() if not eight:
                 return lambda a: by_table16(logistic, a, grids[0].scale)
-            case Sigmoid() | Tanh() if kernels in ("xnnpack", "litert-optimised"):
+            case Sigmoid() | Tanh() if kernels in OPTIMISED:
                 return lambda a: by_floats8(logistic, a, grids[0].scale, xnnpack)
             case Sigmoid() | Tanh():
                 return lambda a: fixed_point8(logistic, a, grids[0].scale)
         raise AssertionError(op)
+
+    def _softmax(self, op: Softmax, x: Grid, eight: bool) -> Formula:
+        kernels = self.device.kernels
+        if eight:
+            along = softmax8(x.scale, to_floats=kernels in OPTIMISED)
+        else:
+            along = softmax16(x.scale, np.float32 if kernels == "tflm" else np.float64)
+        return lambda a: np.moveaxis(along(np.moveaxis(a, op.axis, -1)), -1, op.axis)
 
     def _affine_formula(self, op: Affine, x: Grid, y: Grid) -> Formula:
         """One operation with a number, as it is written: s - x, s x or x + s."""
@@ -321,6 +376,27 @@ class TfliteRounding(IntegerRounding):
             return np.moveaxis(found, -1, -3) if isinstance(op, Conv) else found
 
         return formula
+
+
+def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
+    """What a QUANTIZE gives, where the numbers are others; between 8 bits XNNPACK has a factor of 8 bits."""
+    ratio, between_bytes = x.scale / y.scale, x.high == y.high == 127
+    if x == y:
+        return lambda a: a
+    if kernels == "xnnpack" and between_bytes and 2**-8 <= ratio <= 2**7:
+        factor = int(np.rint(np.float32(256) * (np.float32(x.scale) / np.float32(y.scale))))
+        return lambda a: np.clip((a * factor + 128) >> 8, *_ends(y).values())
+    scaled = scaled_up if kernels in OPTIMISED and between_bytes else scaled_twice
+    return lambda a: np.clip(scaled(a, ratio), *_ends(y).values())
+
+
+def _function(op: Op, y: Grid) -> Callable[[Array], Array]:
+    """Return a function in float32 as its tables have it: the least of the result where a logarithm has none."""
+    if isinstance(op, Exp):
+        return single(np.exp)
+    end = np.float32(y.scale) * np.float32(y.low - y.zero if isinstance(op, Log) else y.high)
+    exact = single(np.log) if isinstance(op, Log) else lambda x: np.float32(1) / np.sqrt(x)
+    return lambda x: np.where(x <= 0, end, exact(np.where(x <= 0, np.float32(1), x)))
 
 
 def in_float32(op: Op, operands: Sequence[Array]) -> Array:

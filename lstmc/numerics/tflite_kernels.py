@@ -80,19 +80,19 @@ MOST = 2**31 - 1
 EXP_STEPS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)  # e^-2^-2 ... e^-2^4
 
 
-def _power_of_two(x: Integers, exponent: int) -> Integers:
+def power_of_two(x: Integers, exponent: int) -> Integers:
     return np.clip(x << exponent, -(2**31), MOST) if exponent > 0 else shifted_right(x, -exponent)
 
 
-def _exp(a: Integers, whole: int) -> Integers:
+def exp_below_zero(a: Integers, whole: int) -> Integers:
     """Return e^a for a <= 0 with ``whole`` bits before the point."""
     fraction = 31 - whole
     quarter = 1 << (fraction - 2)
     rest = (a & (quarter - 1)) - quarter
-    x = _power_of_two(rest, whole) + (1 << 28)
+    x = power_of_two(rest, whole) + (1 << 28)
     x2 = high_product(x, x)
     x3, x4 = high_product(x2, x), high_product(x2, x2)
-    y = shifted_right(high_product(_power_of_two(x4, -2) + x3, 715827883) + x2, 1)
+    y = shifted_right(high_product(power_of_two(x4, -2) + x3, 715827883) + x2, 1)
     result = 1895147668 + high_product(np.asarray(1895147668, I64), x + y)
     left = rest - a
     for exponent, factor in zip(range(-2, 5), EXP_STEPS, strict=True):
@@ -101,23 +101,23 @@ def _exp(a: Integers, whole: int) -> Integers:
     return np.where(a == 0, MOST, result)
 
 
-def _one_over_one_plus(a: Integers) -> Integers:
+def one_over_one_plus(a: Integers) -> Integers:
     """Return 1 / (1 + a) for a from 0 to 1, by three steps of Newton."""
     total = a + MOST
     half = (total + np.where(total >= 0, 1, -1)) // 2
     x = 1515870810 + high_product(half, -1010580540)
     for _ in range(3):
-        x = x + _power_of_two(high_product(x, (1 << 29) - high_product(half, x)), 2)
+        x = x + power_of_two(high_product(x, (1 << 29) - high_product(half, x)), 2)
     return x
 
 
 def _logistic4(a: Integers) -> Integers:
-    positive = _power_of_two(_one_over_one_plus(_exp(-np.abs(a), 4)), 1)
+    positive = power_of_two(one_over_one_plus(exp_below_zero(-np.abs(a), 4)), 1)
     return np.where(a == 0, 1 << 30, np.where(a > 0, positive, MOST - positive))
 
 
 def _tanh4(a: Integers) -> Integers:
-    t = _power_of_two(_one_over_one_plus(_exp(-np.abs(a), 5)) - (1 << 29), 2)
+    t = power_of_two(one_over_one_plus(exp_below_zero(-np.abs(a), 5)) - (1 << 29), 2)
     return np.where(a == 0, 0, np.where(a < 0, -t, t))
 
 

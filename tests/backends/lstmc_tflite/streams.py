@@ -1,54 +1,63 @@
-"""Library cells as streams of carried steps: in TFLite's runtimes, and in the interpreter beside them."""
+"""Streams of carried steps: of library cells and random models, in TFLite's runtimes and in the interpreter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from lstmc.api.models import keep_outputs
 from lstmc.interp import named_rng
-from lstmc.ir import Ref
+from lstmc.ir import Graph, Ref
 from lstmc.manifest import parse_manifest
 from lstmc.numerics.integers import IntegerRounding
-from lstmc.numerics.sequences import StepRunner
+from lstmc.numerics.sequences import StepRunner, constants
 from lstmc.ops import Array
 from lstmc.ops import Input as InputOp
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import entry_points_of
+from lstmc.prepare import StatePair, deploy_graph
+from lstmc.verification.arrays import random_arrays
+from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.numbers import FLOAT32, Numbers
 from lstmc_tflite.runtime import LiteRT, Micro, input_blobs
 from tests.cells.scanned import RANGES, STARTS, cell_graph, drawn
+from tests.random_models.models import RandomModel
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
+KERNELS: Mapping[str, Callable[[bytes], LiteRT | Micro]] = {
+    "xnnpack": lambda content: LiteRT(content, "xnnpack"),
+    "litert-optimised": lambda content: LiteRT(content, "optimised"),
+    "litert-reference": lambda content: LiteRT(content, "reference"),
+    "tflm": Micro,
+}
 CALIBRATION = 100  # steps, other ones than those compared
+LOST = 1e-3  # from which difference of float32 itself on a stream is no longer compared
 
 
-class Stream:
-    """A library cell as a net of one step, and the same in the interpreter, each with states of its own."""
+class CarriedSteps:
+    """A net of one step, and the same in the interpreter, each with states of its own."""
 
-    def __init__(self, name: str, batch: int = 2, numbers: Numbers = FLOAT32, target: str | None = None) -> None:
-        graph, backend = cell_graph(name, (3, batch)), TfliteBackend(numbers=numbers)
-        self.name, self.values, self.numbers = name, drawn(name, graph), numbers
+    def __init__(self, graph: Graph, weights: Mapping[str, Array], numbers: Numbers, target: str | None = None) -> None:
+        backend = TfliteBackend(numbers=numbers)
+        self.weights, self.numbers = weights, numbers
         self.compiled = compile_graph(graph, backend, target)
-        artifact = backend.emit(self.compiled, self.values.weights)
+        artifact = backend.emit(self.compiled, weights)
         self.content = artifact.files[artifact.net]
-        self.manifest = parse_manifest(artifact.files[f"{name}.manifest.json"])
+        self.manifest = parse_manifest(artifact.files[f"{self.compiled.name}.manifest.json"])
         pairs = self.compiled.states or ()
         self.after = {pair.before: pair.after for pair in pairs}
-        self.first = {pair.before: self.start(pair.before, pair.name.rpartition("/")[2]) for pair in pairs}
+        self.first = {pair.before: self.start(pair).astype(np.float32) for pair in pairs}
 
-    def start(self, before: str, state: str) -> Array:
-        fed = self.values.inputs.get(f"{state}_0", np.zeros(self.compiled.expanded.type(Ref(before)).shape))
-        start: Array = STARTS.get((self.name, state), lambda same: same)(fed)
-        return start.astype(np.float32)
+    def start(self, pair: StatePair) -> Array:
+        """The state before the first step."""
+        raise NotImplementedError
 
     def inputs(self, step: int) -> dict[str, Array]:
-        names = {node.name: node.types[0].shape for node in self.compiled.expanded if isinstance(node.op, InputOp)}
-        arrays = {n: named_rng(step, n).normal(size=shape) for n, shape in names.items() if n not in self.after}
-        limits = RANGES.get(self.name, {})
-        return {name: limits.get(name, np.asarray)(array).astype(np.float32) for name, array in arrays.items()}
+        """What the net is fed in a step, without its states."""
+        raise NotImplementedError
 
     def limits(self) -> dict[str, tuple[float, float]]:
         """The least and the greatest of each value, over a stream of its own."""
@@ -78,13 +87,14 @@ class Stream:
         return found
 
     def runner(self, dtype: type[np.floating], rounding: IntegerRounding | None = None) -> StepRunner:
-        runner = StepRunner(self.compiled, self.values.weights, rounding, dtype=dtype)
+        runner = StepRunner(self.compiled, self.weights, rounding, dtype=dtype)
         states = self.compiled.states or ()
         runner.resume({pair.name: self.first[pair.before].astype(dtype) for pair in states})
         return runner
 
-    def gaps(self, nets: Mapping[str, LiteRT | Micro], steps: int) -> dict[str, float]:
-        """Return how far each net is from the interpreter in float64, and how far that is in float32, at the most."""
+    def gaps(self, nets: Mapping[str, LiteRT | Micro], steps: int) -> tuple[dict[str, float], int]:
+        """Return how far each net is from the interpreter in float64, and how far that is in float32, at the most; and
+        the number of steps, which end where float32 itself has lost the stream."""
         graph, exact, single = self.compiled.expanded, self.runner(np.float64), self.runner(np.float32)
         states = dict.fromkeys(nets, self.first)
         gaps = dict.fromkeys((*nets, "float32"), 0.0)
@@ -97,9 +107,53 @@ class Stream:
                 blobs = net.forward(fed, self.manifest.output_blobs)
                 found[name] = {o.name: self.manifest.outputs[o.name].read(blobs) for o in graph.outputs}
                 states[name] = {before: found[name][after] for before, after in self.after.items()}
-            for name, outputs in found.items():
-                for output in graph.outputs:
-                    wanted = values[output.ref]
-                    gap = np.abs(outputs[output.name] - wanted).max() / max(1.0, np.abs(wanted).max())
-                    gaps[name] = max(gaps[name], float(gap))
-        return gaps
+            now = {
+                name: max(
+                    float(np.abs(outputs[o.name] - values[o.ref]).max() / max(1.0, np.abs(values[o.ref]).max()))
+                    for o in graph.outputs
+                )
+                for name, outputs in found.items()
+            }
+            if not now["float32"] <= LOST:
+                return gaps, t
+            gaps = {name: max(gaps[name], gap) for name, gap in now.items()}
+        return gaps, steps
+
+
+class Stream(CarriedSteps):
+    """A library cell."""
+
+    def __init__(self, name: str, batch: int = 2, numbers: Numbers = FLOAT32, target: str | None = None) -> None:
+        graph = cell_graph(name, (3, batch))
+        self.name, self.values = name, drawn(name, graph)
+        super().__init__(graph, self.values.weights, numbers, target)
+
+    def start(self, pair: StatePair) -> Array:
+        state = pair.name.rpartition("/")[2]
+        fed = self.values.inputs.get(f"{state}_0", np.zeros(self.compiled.expanded.type(Ref(pair.before)).shape))
+        start: Array = STARTS.get((self.name, state), lambda same: same)(fed)
+        return start
+
+    def inputs(self, step: int) -> dict[str, Array]:
+        names = {node.name: node.types[0].shape for node in self.compiled.expanded if isinstance(node.op, InputOp)}
+        arrays = {n: named_rng(step, n).normal(size=shape) for n, shape in names.items() if n not in self.after}
+        limits = RANGES.get(self.name, {})
+        return {name: limits.get(name, np.asarray)(array).astype(np.float32) for name, array in arrays.items()}
+
+
+class RandomStream(CarriedSteps):
+    """A random model. In integers it has no output that depends on no input."""
+
+    def __init__(self, model: RandomModel, numbers: Numbers = FLOAT32, target: str | None = None) -> None:
+        graph = deploy_graph(model.graph())
+        fixed = constants(graph)
+        graph = keep_outputs(graph, [o.name for o in graph.outputs if o.ref.node not in fixed] or None)
+        super().__init__(graph, random_weights(graph, model.seed), numbers, target)
+
+    def start(self, pair: StatePair) -> Array:
+        fed: Array = random_arrays(self.compiled, self.weights, 0).fed(self.compiled.expanded)[pair.before]
+        return fed
+
+    def inputs(self, step: int) -> dict[str, Array]:
+        fed = random_arrays(self.compiled, self.weights, step).fed(self.compiled.expanded)
+        return {name: array for name, array in fed.items() if name not in self.after}

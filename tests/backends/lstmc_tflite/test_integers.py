@@ -17,18 +17,12 @@ from lstmc_c import CBackend
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.net import read_net
 from lstmc_tflite.numbers import Numbers
-from lstmc_tflite.runtime import LiteRT, Micro, wide_floats
+from lstmc_tflite.runtime import wide_floats
 from lstmc_tflite.vela import NPUS, vela_report
-from tests.backends.lstmc_tflite.streams import CELLS, Stream
+from tests.backends.lstmc_tflite.streams import CELLS, KERNELS, Stream
 from tests.quick_sample import one_in
 
 NUMBERS = ("a8w8", "a16w8", "a8w8-s16")
-KERNELS = {
-    "xnnpack": lambda content: LiteRT(content, "xnnpack"),
-    "litert-optimised": lambda content: LiteRT(content, "optimised"),
-    "litert-reference": lambda content: LiteRT(content, "reference"),
-    "tflm": Micro,
-}
 WITHOUT_BOUND = {"ttt_linear"}  # whose weights at random leave every range
 
 
@@ -37,10 +31,15 @@ def test_every_integer_of_carried_steps_is_the_interpreters(case: tuple[str, str
     name, numbers = case
     if name in WITHOUT_BOUND:
         return
-    stream = Stream(name, batch=1, numbers=Numbers.of(numbers, Stream(name, batch=1).limits()))
+    with np.errstate(all="ignore"):
+        limits = Stream(name, batch=1).limits()
+    streams = {
+        target: Stream(name, batch=1, numbers=Numbers.of(numbers, limits), target=target)
+        for target in ("tflite", "tflite-micro")
+    }
     for kernels, load in KERNELS.items():
-        inexact = kernels in ("xnnpack", "litert-optimised") and wide_floats(stream.content)
-        if not inexact:  # their functions of float32 differ in the last bit
+        stream = streams["tflite-micro" if kernels == "tflm" else "tflite"]
+        if kernels != "xnnpack" or not wide_floats(stream.content):  # its SQRT differs in the last bit
             assert stream.wrong(load(stream.content), kernels, 30) == 0, kernels
 
 
@@ -109,3 +108,15 @@ def test_numbers_that_are_not_of_tflite_are_refused_with_what_to_do(ranges: Path
         TfliteBackend().with_options({"numbers": "c-a8w8", "ranges": str(ranges)})
     with pytest.raises(BackendError, match="for C in integers"):
         CBackend().with_options({"numbers": "tflm-a8w8", "ranges": str(ranges)})
+
+
+def test_functions_that_tflite_micro_has_in_float32_are_refused_there_with_the_way_out() -> None:
+    limits = Stream("gru_d", batch=1).limits()
+    content = Stream("gru_d", batch=1, numbers=Numbers.of("a8w8", limits)).content
+    assert "EXP" in [o.code for o in read_net(content).operators if o.outputs[0].dtype == "int8"]
+    with pytest.raises(BackendError, match="TFLite Micro cannot") as refused:
+        KERNELS["tflm"](content)
+    assert refused.value.notes == ("target tflite-micro has just what TFLite Micro computes",)
+    micro = Stream("gru_d", batch=1, numbers=Numbers.of("a8w8", limits), target="tflite-micro")  # as the error says
+    assert micro.wrong(KERNELS["tflm"](micro.content), "tflm", 5) == 0
+    assert "EXP" in [o.code for o in read_net(micro.content).operators if o.outputs[0].dtype == "float32"]
