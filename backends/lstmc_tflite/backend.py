@@ -37,7 +37,8 @@ class TfliteBackend(RunsFiles):
     summary: ClassVar[str] = "TFLite: one step as NAME.tflite, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {name: target.summary for name, target in targets().items()}
     options: ClassVar[Mapping[str, str]] = {
-        "numbers": "float32, a8w8, a16w8, a8w8-s16 (states in 16 bits), a device as tflm-a8w8, or FILE.toml; float32",
+        "numbers": "float32, fp16 (weights), a8w8, a16w8, a8w8-s16 (states in 16 bits), a device as tflm-a8w8, or"
+        " FILE.toml; float32",
         "ranges": "for integers: the range of each value, a file that lstmc numbers ranges wrote",
     }
     one_step: ClassVar[bool] = True
@@ -57,7 +58,7 @@ class TfliteBackend(RunsFiles):
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the list of passes."""
-        if self.numbers.device is None:
+        if not self.numbers.integers:
             return PASSES
         return WIDER_STATES if self.numbers.widens_states else INTEGERS
 

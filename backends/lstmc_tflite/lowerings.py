@@ -195,6 +195,8 @@ def softmax(net: Net, call: Call) -> Results:
 
 def embed(net: Net, call: Call) -> Results:
     (ids, matrix), types = call.args, schema().TensorType
+    if matrix.data is not None:
+        matrix = net.constant(matrix.name, matrix.data, "weights")
     whole = net.add("CAST", [ids], ids.shape, f"{call.names[0]}/ids", inDataType=types.FLOAT32, outDataType=types.INT32)
     whole.dtype = "int32"
     return [net.add("GATHER", [matrix, whole], call.types[0].shape, call.names[0])]

@@ -196,6 +196,8 @@ def version(operator: Operator) -> int:
         return 12  # that of scales by row: a runtime without them refuses the file
     if operator.code == "FULLY_CONNECTED" and "quantizedBiasType" in operator.options:
         return 11
+    if operator.code == "DEQUANTIZE":
+        return 2 if operator.inputs[0].dtype == "int8" else 3
     return VERSIONS.get(operator.code, (1, 2, 2))[bits]
 
 

@@ -14,21 +14,25 @@ from lstmc.numerics import Device, read_device
 from lstmc.numerics.chosen import MEASURE, step_rounding
 from lstmc.numerics.device import Grid, Range
 from lstmc.numerics.integers import IntegerRounding
+from lstmc.numerics.rounding import DeviceRounding
 from lstmc.numerics.sequences import StepRunner
 from lstmc.numerics.tflite import bias_integers, format_of_bits, has_kernel, integers_of, matrix_integers, number_grid
 from lstmc.ops import Array, Input
-from lstmc_tflite.net import Operator, Tensor
+from lstmc_tflite.net import Net, Operator, Tensor
 from lstmc_tflite.written import Written
 
 # Operators whose results have the numbers of their operands.
 MOVES = ("BROADCAST_TO", "CONCATENATION", "PAD", "REDUCE_MAX", "RESHAPE", "SLICE", "SPLIT", "TRANSPOSE")
 JOINED = ("CONCATENATION", "MAXIMUM", "PAD")
-SHORT: Mapping[str, str] = {name: f"litert-{name}" for name in ("a8w8", "a16w8", "a8w8-s16")}
+SHORT: Mapping[str, str] = {
+    **{name: f"litert-{name}" for name in ("a8w8", "a16w8", "a8w8-s16")},
+    "fp16": "litert-fp16-weights",
+}
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of a net: float32 without a ``device``; else every value has a range, by its name."""
+    """The numbers of a net: float32 without a ``device``; in integers every value has a range, by its name."""
 
     device: Device | None = None
     limits: Mapping[str, Range] | None = None
@@ -42,6 +46,8 @@ class Numbers:
         if name == "float32":
             return FLOAT32
         device = read_device(SHORT.get(name, name))
+        if device.weights.format == "fp16" and device.values.format == "float":
+            return cls(device)
         if not device.kernels:
             raise BackendError(
                 f"numbers={name}: expected float32, {', '.join(SHORT)}, or a device of TFLite as tflm-a8w8"
@@ -53,12 +59,17 @@ class Numbers:
         return cls(device, limits)
 
     @property
+    def integers(self) -> bool:
+        """Whether values are integers."""
+        return self.device is not None and bool(self.device.kernels)
+
+    @property
     def widens_states(self) -> bool:
         """Whether states have more bits than other values."""
         return self.device is not None and self.device.state is not None
 
     def rounding(self, compiled: Compiled, kernels: str = "") -> IntegerRounding | None:
-        """Return the arithmetic of a net, by a set of kernels or the device's own; None for float32."""
+        """Return the integers of a net, by a set of kernels or the device's own; None for floats."""
         if self.device is None or self.limits is None:
             return None
         device = replace(self.device, target=compiled.target)
@@ -66,8 +77,28 @@ class Numbers:
             device = replace(device, kernels=kernels)  # type: ignore[arg-type]
         return step_rounding(device, compiled, self.limits)
 
+    def half_weights(self, compiled: Compiled) -> DeviceRounding | None:
+        """Return the arithmetic of a net in float32 whose weights are in float16; None for others."""
+        return None if self.device is None or self.integers else DeviceRounding(self.device, compiled.expanded, {})
+
 
 FLOAT32 = Numbers()
+
+
+def halve_weights(net: Net) -> None:
+    """Store the weights of products, and biases that are not zero, in float16, each behind a DEQUANTIZE."""
+    operators, net.operators = net.operators, []
+    reals: dict[int, Tensor] = {}
+    for operator in operators:
+        net.node = operator.node
+        for place, tensor in enumerate(operator.inputs):
+            if tensor.role not in ("weights", "bias") or tensor.data is None or not tensor.data.any():
+                continue
+            if id(tensor) not in reals:
+                tensor.dtype, tensor.stored = "float16", tensor.data.astype(np.float16)
+                reals[id(tensor)] = net.add("DEQUANTIZE", [tensor], tensor.shape, f"{tensor.name}/float")
+            operator.inputs[place] = reals[id(tensor)]
+        net.operators.append(operator)
 
 
 class Quantiser:

@@ -209,7 +209,7 @@ class TfliteExecutor:
             dict.fromkeys((name for node in graph for name in node.names if name not in values), INSIDE),
             dict.fromkeys(gradients, FORWARD_ONLY),
             tolerance=FLOATS if rounding is None else 0.0 if exact else WIDE_FLOATS,
-            rounding=rounding,
+            rounding=rounding or self.numbers.half_weights(compiled),
             files=artifact.run_files,
             exact=streamed(compiled, manifest, net, arrays, rounding) if exact and rounding is not None else {},
         )

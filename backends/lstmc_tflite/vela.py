@@ -75,7 +75,7 @@ class VelaExecutor(ReferenceExecutor):
 
     def unavailable(self) -> str | None:
         """Return why Vela cannot be used, here or with a net in float32, or None."""
-        if self.numbers.device is None:
+        if not self.numbers.integers:
             return "Vela leaves a net in float32 to the CPU: expected integers, by numbers=a8w8 and ranges=FILE"
         return problem_with(_vela) or super().unavailable()
 

@@ -324,10 +324,10 @@ class TfliteRounding(IntegerRounding):
                 return lambda a: scaled_twice(a, float(single[0] / np.float32(y.scale)))
             case Sigmoid() | Tanh() if not eight:
                 return lambda a: by_table16(logistic, a, grids[0].scale)
-            case Sigmoid() | Tanh() if kernels in OPTIMISED:
-                return lambda a: by_floats8(logistic, a, grids[0].scale, xnnpack)
-            case Sigmoid() | Tanh():
+            case Sigmoid() | Tanh() if kernels == "tflm":
                 return lambda a: fixed_point8(logistic, a, grids[0].scale)
+            case Sigmoid() | Tanh():
+                return lambda a: by_floats8(logistic, a, grids[0].scale, xnnpack)
         raise AssertionError(op)
 
     def _softmax(self, op: Softmax, x: Grid, eight: bool) -> Formula:

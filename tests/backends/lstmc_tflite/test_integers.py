@@ -104,7 +104,7 @@ def test_an_op_without_a_kernel_for_integers_is_in_float32() -> None:
 def test_numbers_that_are_not_of_tflite_are_refused_with_what_to_do(ranges: Path) -> None:
     with pytest.raises(BackendError, match="integers need the range of each value: ranges=FILE"):
         TfliteBackend().with_options({"numbers": "a8w8"})
-    with pytest.raises(BackendError, match="expected float32, a8w8, a16w8, a8w8-s16, or a device of TFLite"):
+    with pytest.raises(BackendError, match="expected float32, a8w8, a16w8, a8w8-s16, fp16, or a device of TFLite"):
         TfliteBackend().with_options({"numbers": "c-a8w8", "ranges": str(ranges)})
     with pytest.raises(BackendError, match="for C in integers"):
         CBackend().with_options({"numbers": "tflm-a8w8", "ranges": str(ranges)})

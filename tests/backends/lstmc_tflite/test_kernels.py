@@ -12,7 +12,7 @@ import pytest
 from lstmc.interp import forward
 from lstmc.ir import Builder
 from lstmc.manifest import parse_manifest
-from lstmc.ops import Abs, Array, Exp, Input, Log, Max, Maximum, Op, Power, Softmax, Sum
+from lstmc.ops import Abs, Array, Exp, Input, Log, Max, Maximum, Op, Power, Sigmoid, Softmax, Sum
 from lstmc.pipeline import compile_graph
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.net import read_net
@@ -33,6 +33,7 @@ FUNCTIONS: dict[str, tuple[Op, tuple[float, float], tuple[float, float]]] = {
     "quotient": (Power(-1.0), (-2, 3), (-9, 3)),  # and of zero: infinity
     "quotient with a low zero point": (Power(-1.0), (-2, 3), (-1, 20)),
     "rsqrt": (Power(-0.5), (0, 4), (0, 3)),
+    "sigmoid near a half": (Sigmoid(), (-1, 127 / 128), (0, 1)),  # of -1/128: 127.50006 / 256
     "softmax": (Softmax(1), (-5, 3), (0, 1)),
     "softmax along the first axis": (Softmax(0), (-5, 3), (0, 1)),
     "square": (Power(2.0), (-2, 3), (0, 7)),

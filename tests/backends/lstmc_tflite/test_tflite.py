@@ -31,8 +31,8 @@ from lstmc.verification.differential import check
 from lstmc.weights import random_weights
 from lstmc_tflite import TfliteBackend
 from lstmc_tflite.lowerings import LOWERINGS
-from lstmc_tflite.net import ALIGNMENT, schema
-from lstmc_tflite.runtime import KERNELS, LiteRT, Micro, input_blobs
+from lstmc_tflite.net import ALIGNMENT, read_net, schema
+from lstmc_tflite.runtime import FLOATS, KERNELS, LiteRT, Micro, input_blobs
 from tests.backends.lstmc_tflite.streams import CELLS, Stream
 from tests.on_demand.fuzz.tflite_models import tried
 from tests.quick_sample import one_in
@@ -299,3 +299,22 @@ def test_the_program_in_cpp_registers_just_the_operators_of_the_net() -> None:
     assert content == lstmc.compile("gru", T=20, N=1, D=16, H=32, backend="tflite").artifact.files["gru.tflite"]
     with pytest.raises(BackendError, match="expected python or cpp"):
         lstmc.compile("gru", T=20, N=1, D=16, H=32, backend="tflite").example("rust")
+
+
+def test_weights_in_float16_are_half_of_the_file_and_what_the_interpreter_rounds() -> None:
+    half = TfliteBackend().with_options({"numbers": "fp16"})
+    net = lstmc.compile("lstm", T=20, N=1, D=32, H=64, backend=half)
+    floats = lstmc.compile("lstm", T=20, N=1, D=32, H=64, backend=BACKEND)
+    content, whole = (each.artifact.files["lstm.tflite"] for each in (net, floats))
+    assert len(content) < 0.6 * len(whole)
+    for place in ("tflite", "tflite-reference"):
+        (report,) = net.verify(on=[place]).reports
+        assert report.passed
+        outputs = [each for each in report.differences if each.kind == "output"]
+        assert {each.tolerance for each in outputs} == {FLOATS}
+    halved = [o for o in read_net(content).operators if o.code == "DEQUANTIZE"]
+    assert {o.inputs[0].dtype for o in halved} == {"float16"}
+    executor = half.executors()[0]
+    assert not check(net.compiled, floats.artifact, net.weights, executor).passed  # weights that were not rounded
+    with pytest.raises(BackendError, match="target tflite-micro has no weights in float16: expected target tflite"):
+        lstmc.compile("lstm", T=20, N=1, D=32, H=64, backend=half, target="tflite-micro")
