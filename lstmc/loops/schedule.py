@@ -179,10 +179,11 @@ class Schedule(Generic[C]):
                 own = [base for base, _ in self.values.reads(node) if self.group_of.get(base.node) == at]
                 if to <= at or self.groups[to].size != group.size or len(own) > 1:
                     continue
-                whole = (Ref(node.name), counter(group.size))
+                own_index = counter(group.size)
                 firsts = [each for each in reading if self.group_of[each.name] == to]
+                reads = [index for each in firsts for base, index in self.values.reads(each) if base.node == node.name]
                 passed = {each.name for other in self.groups[at:to] if other.size == group.size for each in other.nodes}
-                if all(whole in self.values.reads(each) for each in firsts) and roots.isdisjoint(passed):
+                if all(index == own_index for index in reads) and roots.isdisjoint(passed):
                     group.nodes.remove(node)
                     self.groups[to].nodes.insert(0, node)
                     self.group_of[node.name] = to

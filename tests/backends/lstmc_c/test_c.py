@@ -250,6 +250,18 @@ def test_a_sum_over_elements_that_need_divisions(groups: tuple[int, int, int], w
     assert lstmc.compile(grouped, backend="c").verify(on=["c-cpu"])
 
 
+def test_a_value_that_is_read_whole_and_by_one_of_its_elements() -> None:
+    """It was computed in the loop of its reader, which read the element before it was there."""
+
+    @model
+    def differences(x=Input(1, 4)):
+        v = tanh(x)
+        _, last = lstmc.split(v, [3, 1], axis=1)
+        return v - last
+
+    assert lstmc.compile(differences, backend="c").verify(on=["c-cpu"])
+
+
 @pytest.mark.parametrize("name", ["double", "état"])
 def test_a_net_whose_name_is_none_in_c_includes_its_header(name: str) -> None:
     def named(x=Input(2, 3), *, W=Param(4, 3)):  # type: ignore[no-untyped-def]
