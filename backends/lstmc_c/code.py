@@ -274,7 +274,8 @@ class Writer:
             self._store(y.place.array, self._element(y, to), "most")
 
     def _slices(self, axis: int, y: View, x: View) -> tuple[Shape, str, str, str]:
-        """Return the loops over all but ``axis``; inside, the first element of x, and one of x and of y along it."""
+        """Return loops over all axes but ``axis``, and C of elements inside them: of x, at the start of ``axis`` and
+        along it; of y, along it."""
         y_first, x_first = y.without(axis), x.without(axis)
         sizes, (to, of) = nest(y_first.shape, [y_first, x_first])
         of_each = self._element(x_first, of, x.strides[axis])

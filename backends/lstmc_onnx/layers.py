@@ -215,6 +215,7 @@ class _Rewrite:
         return self.pieces.join([*of_w, *of_r], 0)
 
     def _bias(self, direction: Direction, parts: Sequence[Place], negated: bool, constant: float) -> Ref:
+        """Return the sum of parts of biases and a constant, negated if ``negated``."""
         if not parts and constant:
             return self.b.add(Full((direction.match.units,), -constant if negated else constant))[0]
         bias = self._sum(parts, negated, (direction.match.units,))

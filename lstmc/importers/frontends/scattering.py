@@ -150,6 +150,7 @@ def _flat(layers: Layers, x: Operand, count: int) -> str:
 
 
 def _replaced(layers: Layers, x: Operand, count: int, places: Array, rows: str) -> str:
+    """Return x, whose first ``count`` axes are joined, with the rows at ``places`` replaced by ``rows``."""
     flat = _flat(layers, x, count)
     sources = [(0, place) for place in range(layers.size(flat, 0))]
     for number, place in enumerate(places.tolist()):
