@@ -78,6 +78,21 @@ def module(
     fixed = all_sizes(sizes, dims, module)
     source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
     open_dims = [dim for dim in FREE if dim in source.model.dims and dim not in fixed]
+    whole, graph = _open_graphs(source, open_dims, fixed, outputs)
+    seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
+    values = bound_weights(whole, weights, seed, TorchBackend())
+    spec = spec_of(whole, graph)
+    if batch_first:
+        spec = replace(spec, sequences=_sequences(source, fixed))
+    return Module(spec, values, batch_first=batch_first, native=native)
+
+
+def _open_graphs(
+    source: ModelSource, open_dims: Sequence[str], fixed: Mapping[str, int], outputs: Sequence[str] | None
+) -> tuple[Graph, Graph]:
+    """Return a model's graph with open dimensions, and its compiled one. Raises :class:`DimError` for one of which the
+    net is another one at each size.
+    """
     numbers = dict(zip(open_dims, (13, 17), strict=False))
 
     def graphs(sizes: Mapping[str, int]) -> tuple[Graph, Graph]:
@@ -99,13 +114,7 @@ def module(
     if written is None:
         dim = next(dim for dim in open_dims if opened([dim]) is None)
         raise DimError(f"{compiled[0].name} is another net at each {dim}: give its size, as in module(..., {dim}=20)")
-    whole, graph = written
-    seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
-    values = bound_weights(whole, weights, seed, TorchBackend())
-    spec = spec_of(whole, graph)
-    if batch_first:
-        spec = replace(spec, sequences=_sequences(source, fixed))
-    return Module(spec, values, batch_first=batch_first, native=native)
+    return written
 
 
 def _sequences(source: ModelSource, fixed: Mapping[str, int]) -> frozenset[str]:
