@@ -13,8 +13,8 @@ from math import prod
 from lstmc import ops
 from lstmc.ir import Builder, Graph, Node, Output, Ref
 from lstmc.loops import loop_code
-from lstmc.loops.again import in_place, same_elements
 from lstmc.loops.index import Shape, counter
+from lstmc.loops.large_states import in_place, same_elements
 from lstmc.loops.loop_code import LoopCode, Values
 from lstmc.loops.memory import Array, Call, Loop, Place, Sink
 from lstmc.loops.schedule import Schedule

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Ref, Scan
-from lstmc.loops.again import (
+from lstmc.loops.large_states import (
     FIRST_CACHE,
     MOST_PARTS,
     Phases,

@@ -40,7 +40,7 @@ from lstmc_caffe.legalize.fused import FusedScan
 from lstmc_caffe.write.artifact import prototxt
 from lstmc_caffe.write.net import write_net
 from tests.cells.scanned import cell_graph
-from tests.loops import small_scans, test_again
+from tests.loops import small_scans, test_large_states
 
 FOLDER = Path(__file__).parent
 MODEL, PASSES = FOLDER / "lstm.model.lir", FOLDER / "lstm.passes.lir"
@@ -76,7 +76,7 @@ def golden_cells(target: str, first: int = 0, each: int = 1) -> Iterator[str]:
     if target == "caffe-fused":
         made |= {name: model.graph(T=5, N=3) for name, model in vars(small_scans).items() if isinstance(model, Model)}
         sizes = ((16, 32), (128, 64))
-        made |= {f"everything {k} by {v}": test_again.everything.graph(T=5, N=2, K=k, V=v) for k, v in sizes}
+        made |= {f"everything {k} by {v}": test_large_states.everything.graph(T=5, N=2, K=k, V=v) for k, v in sizes}
     for name in [*made][first::each]:
         try:
             graph = compile_graph(made[name], BACKEND, target).expanded

@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmc.loops.again import _cut, _Whole
 from lstmc.loops.index import Index, counter, covering, moved, nest_of, piece
+from lstmc.loops.large_states import _cut, _Whole
 from lstmc.ops import Op, Reshape, Split, Tile, Transpose
 from lstmc.ops.pointwise import covered_axes
 

@@ -7,9 +7,9 @@ import re
 import pytest
 
 import lstmc
-from lstmc.loops import again, plan
+from lstmc.loops import large_states, plan
 from tests.loops.small_scans import square
-from tests.loops.test_again import everything, plans
+from tests.loops.test_large_states import everything, plans
 from tests.on_demand.fuzz.sanitized import SANITIZERS, found_in
 
 pytestmark = [pytest.mark.caffe, pytest.mark.slow]  # g++ and a BLAS are there where Caffe is
@@ -66,8 +66,8 @@ def test_a_barrier_that_is_left_out_of_a_persistent_kernel_is_found(
 @pytest.mark.parametrize("first_cache", [plan.FIRST_CACHE, 128], ids=["whole", "parts"])
 def test_vectors_and_states_that_are_computed_again(monkeypatch: pytest.MonkeyPatch, first_cache: int) -> None:
     monkeypatch.setattr(plan, "FIRST_CACHE", first_cache)
-    monkeypatch.setattr(again, "FEWEST", 2)
-    monkeypatch.setattr(again, "MOST", 2)
+    monkeypatch.setattr(large_states, "FEWEST", 2)
+    monkeypatch.setattr(large_states, "MOST", 2)
     sizes = {"T": 2, "N": 2, "K": 16, "V": 32}
     assert (plans(**sizes)["delta"].parts > 1) == (first_cache == 128)
     layers = lstmc.compile(everything, **sizes, target="caffe-fused").files["everything.layers.cpp"]

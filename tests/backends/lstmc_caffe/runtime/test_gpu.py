@@ -21,7 +21,7 @@ import lstmc
 from lstmc.backend import find_cells
 from lstmc.errors import BackendError
 from lstmc.interp import forward
-from lstmc.loops import again
+from lstmc.loops import large_states
 from lstmc.loops.code import PERSISTENT_ROWS, PERSISTENT_WEIGHTS
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
@@ -57,7 +57,7 @@ from tests.backends.lstmc_caffe.runtime import test_differential, test_post
 from tests.backends.lstmc_caffe.train.training_nets import carrying, dropping, line, train
 from tests.backends.lstmc_caffe.write import test_in_place, test_step
 from tests.cells.scanned import cell_graph, drawn
-from tests.loops import test_again
+from tests.loops import test_large_states
 from tests.quick_sample import one_in
 from tools.gpu_check.cases import CHECKED, cases, sequence_of
 from tools.gpu_check.suite import suite
@@ -302,9 +302,9 @@ def test_every_cell_with_blocks_that_share_its_weights(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("rows", [2, PERSISTENT_ROWS + 1])
 def test_states_that_are_computed_again(executor: CaffeExecutor, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    monkeypatch.setattr(again, "FEWEST", 2)
-    monkeypatch.setattr(again, "MOST", 2)
-    graph = test_again.everything.graph(T=3, N=rows, K=6, V=9)
+    monkeypatch.setattr(large_states, "FEWEST", 2)
+    monkeypatch.setattr(large_states, "MOST", 2)
+    graph = test_large_states.everything.graph(T=3, N=rows, K=6, V=9)
     compiled, weights = compile_graph(graph, CaffeBackend(), "caffe-fused"), initial_weights(graph)
     report = check(compiled, CaffeBackend().emit(compiled, weights), weights, executor, seed=1)
     assert report.passed, [d for d in report.differences if not d.passed]

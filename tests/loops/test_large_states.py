@@ -30,7 +30,7 @@ from lstmc import (
 )
 from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
-from lstmc.loops import again, native
+from lstmc.loops import large_states, native
 from lstmc.loops import plan as plan_module
 from lstmc.loops.code import layer_code
 from lstmc.loops.layer import GeneratedScan, memory_text, plan_text
@@ -107,8 +107,8 @@ def everything(k=Input(T, N, K), v=Input(T, N, V), S0=Input(N, V, K)):
 @pytest.fixture
 def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of two steps."""
-    monkeypatch.setattr(again, "FEWEST", 2)
-    monkeypatch.setattr(again, "MOST", 2)
+    monkeypatch.setattr(large_states, "FEWEST", 2)
+    monkeypatch.setattr(large_states, "MOST", 2)
 
 
 def plans(**sizes: int) -> dict[str, Plan]:
