@@ -63,6 +63,7 @@ class Values:
     headroom: float = 0.0
     least: float = 0.0
     nearest: Nearest = "even"
+    overflows: bool = False
     written: tuple[str, ...] | None = None
     read: tuple[str, ...] = ()
     once: bool = False
@@ -194,6 +195,7 @@ class Grid:
     high: int
     zero: int = 0
     nearest: Nearest = "even"
+    overflows: bool = False
 
     @classmethod
     def of(
@@ -222,10 +224,12 @@ class Grid:
             scale = float(np.float32(scale)) or 1.0
         if device.values.power_of_two:
             scale = 2.0 ** ceil(log2(scale))
-        return cls(scale, low, high, nearest=device.values.nearest)
+        return cls(scale, low, high, nearest=device.values.nearest, overflows=device.values.overflows)
 
     def rounded(self, array: Array) -> Array:
         integers = rounded(np.asarray(array, np.float64) / self.scale, self.nearest)
+        if self.overflows:
+            integers[integers >= 2**31] = self.low
         integers += self.zero
         np.fmax(integers, self.low, out=integers)  # NaN becomes the least integer, as on x86
         np.minimum(integers, self.high, out=integers)

@@ -128,6 +128,21 @@ def test_mnn_runs_its_quantised_net_with_scales_of_the_extremes() -> None:
     assert all(each.error.mean > 0 and 1 / 1.2 < each.ratio < 1.2 for each in report.reader)
 
 
+@pytest.mark.slow
+def test_a_norm_of_small_numbers_has_the_other_sign_in_mnn() -> None:
+    """Their mean square is rounded to 0: 1 / sqrt(0 + 1e-38) is beyond 32 bits, and MNN makes it the least integer."""
+    n, size = lstmc.dims("N"), 6
+
+    @lstmc.cell
+    def squashed(x=lstmc.Input(n, size), h=lstmc.State(n, size)):  # type: ignore[no-untyped-def]
+        return lstmc.rms_norm(x), {"h": lstmc.tanh(x + h)}
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 1, size)) * np.exp(rng.uniform(-4, 1, (60, 1, 1)))
+    report = lstmc.compile(squashed, T=2, N=1, target="mnn").verify_numbers("int8", {"x": x}, reader="mnn")
+    assert 1 / 1.05 < report.reader[0].ratio < 1.05
+
+
 def test_streams_that_lack_a_blob_are_named(tmp_path: Path) -> None:
     for name, content in files("onnxruntime", 3)[0].items():
         (tmp_path / name).write_bytes(content)
