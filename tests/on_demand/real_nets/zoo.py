@@ -104,7 +104,8 @@ def page() -> None:
     """Write the page from the rows that are kept."""
     rows = [(recipe, json.loads(_kept(recipe).read_text())) for recipe in recipes().values() if _kept(recipe).exists()]
     template = text_templates("tests", "on_demand/real_nets").get_template("zoo.md.j2")
-    PAGE.write_text(template.render(rows=rows), encoding="utf-8")
+    missing = [recipe.name for recipe in recipes().values() if not _kept(recipe).exists()]
+    PAGE.write_text(template.render(rows=rows, missing=missing), encoding="utf-8")
 
 
 def _kept(recipe: Recipe) -> Path:
