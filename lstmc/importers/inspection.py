@@ -23,6 +23,7 @@ from lstmc.importers.importer import ImportedModel, OnnxSource, reader_of, sourc
 from lstmc.importers.ir.net import Net, origin_of
 from lstmc.importers.ir.values import Shape, open_sizes
 from lstmc.importers.pasts import Past, layer_axes, pasts, runs_over
+from lstmc.importers.printer import traced
 from lstmc.importers.read.onnx_file import load_onnx
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.runtimes import TorchLayers
@@ -168,13 +169,15 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     net = model.described
     made = Inspection(path.name, model.kind, (), left=left, lists=lists)
     # a state dict has layers alone: the states that its program keeps are not in the file
-    found, sequence = ([], True) if isinstance(model.runtime, TorchLayers) else _audit(path, net, read, options)
+    layers = isinstance(model.runtime, TorchLayers)
+    found, sequence = ([], True) if layers else _audit(path, net, read, options)
     frame = read_if_it_can(read, {**of_one(net.source_inputs()), **shapes}) if net.open_sizes() else None
     one = net if frame is None else frame.described
     time, bands = layer_axes(net)
     time = time if sequence else {}
     states = {name for past in found for name in (past.input, past.output)}
-    length = 1 if frame is not None or not sequence else next(net.shapes[v][a] for v, a in time.items())
+    length = 1 if layers or frame is not None or not sequence else next(net.shapes[v][a] for v, a in time.items())
+    graph = traced(net, dict.fromkeys(net.open_sizes(), 1)) if layers else one.graph
 
     def value(name: str, own: str) -> Value:
         called = net.called.get(name, name)
@@ -187,7 +190,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         outputs=tuple(value(name, own) for name, own in net.outputs.items()),
         parts=tuple(_parts(roll_up(net), one)),
         parameters=sum(prod(weight.shape) for weight in net.params.values() if weight.sources),
-        multiply_adds=graph_work(one.graph).multiply_adds // max(int(length), 1),
+        multiply_adds=graph_work(graph).multiply_adds // max(int(length), 1),
         pasts=tuple(found),
         notes=tuple(_notes(model, found)) if sequence else (),
     )

@@ -258,4 +258,5 @@ def test_the_layers_of_a_state_dict_lose_nothing(tmp_path: Path) -> None:
     torch.save(nn.LSTM(6, 5, 2).state_dict(), tmp_path / "net.pt")
     found = lstmc.inspect(tmp_path / "net.pt")
     assert [str(part).partition(":")[0] for part in found.parts] == ["LSTM 2 x 5 over time"]
+    assert found.multiply_adds == 4 * 5 * (6 + 5) + 4 * 5 * (5 + 5)
     assert not found.lost
