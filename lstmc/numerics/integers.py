@@ -312,6 +312,8 @@ class IntegerRounding(DeviceRounding):
 
     def _in_integers(self, node: Node) -> bool:
         """Return whether a node computes in integers, like all nodes that are not kept in float."""
+        if node.name in self._kernels:
+            return True
         if node.name in self._fixed or node.name in self._exact_weights:
             return False
         refs = [Ref(node.name, out) for out in range(len(node.types))]

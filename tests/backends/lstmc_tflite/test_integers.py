@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import lstmc
+from lstmc import Input, Param, linear, model, sigmoid, tanh, uniform
 from lstmc.api import Net
 from lstmc.errors import BackendError
 from lstmc.verification.differential import check
@@ -120,3 +121,23 @@ def test_functions_that_tflite_micro_has_in_float32_are_refused_there_with_the_w
     micro = Stream("gru_d", batch=1, numbers=Numbers.of("a8w8", limits), target="tflite-micro")  # as the error says
     assert micro.wrong(KERNELS["tflm"](micro.content), "tflm", 5) == 0
     assert "EXP" in [o.code for o in read_net(micro.content).operators if o.outputs[0].dtype == "float32"]
+
+
+@model(states={"h": "h_next"})
+def one_step(x=Input(1, 3), h=Input(1, 3), W=Param(3, 3, fill=uniform(-1, 1))):
+    after = 0.9 * h + tanh(linear(x, W))
+    return {"y": sigmoid(after), "h_next": after}
+
+
+def test_states_of_16_bits_are_refused_for_a_model_that_is_one_step_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "ranges.json"
+    data = {"x": np.random.default_rng(0).normal(size=(50, 1, 3)).astype(np.float32)}
+    path.write_text(json.dumps(lstmc.compile(one_step, backend="tflite").ranges(data).as_json()))
+    options = {"ranges": str(path)}
+    with pytest.raises(BackendError, match="states of 16 bits need a model of cells: h is a state") as refused:
+        lstmc.compile(one_step, backend=TfliteBackend().with_options({"numbers": "a8w8-s16", **options}))
+    assert "expected numbers=a8w8 or a16w8" in str(refused.value)
+    for numbers in ("a8w8", "a16w8"):
+        assert lstmc.compile(one_step, backend=TfliteBackend().with_options({"numbers": numbers, **options})).verify(
+            on=["tflite", "tflm"]
+        )
