@@ -216,16 +216,15 @@ def linear(net: Net, call: Call) -> Results:
 
 
 def conv(net: Net, call: Call) -> Results:
-    """CONV_2D, or DEPTHWISE_CONV_2D where each channel is a group; images are [N, H, W, C] there."""
+    """CONV_2D, or DEPTHWISE_CONV_2D where each channel is a group; images are [N, H, W, C] there.
+
+    A CONV_2D whose kernel has fewer channels than its image has groups of these.
+    """
     op, (x, matrix, *bias), name = call.op, call.args, call.names[0]
     if matrix.data is None:
         raise BackendError("conv with a computed kernel has no form in TFLite: expected one of parameters")
     out, inside = matrix.shape[:2]
     depthwise = op.group > 1 and inside == 1
-    if op.group > 1 and not depthwise:
-        raise BackendError(
-            f"conv with {op.group} groups of {inside} channels: TFLite has groups of one channel, or one group"
-        )
     image = _padded(net, _channels_last(net, x, name), op.pad, (0, 0), name)
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
     weights = net.constant(f"{name}/weights", matrix.data.transpose(order), "weights")

@@ -82,8 +82,6 @@ def sampled(weights: bool) -> list[tuple[Graph, dict[str, Array]]]:
     for kind in (*LOWERINGS, Softplus, Elu):
         for seed in range(3 if kind not in (Precomputed, Requantize) and (weights or kind is not Conv) else 0):
             sample, inputs, refs = kind.sample(SeededDraw(seed)), dict[str, Array](), list[Ref]()
-            if isinstance(sample.op, Conv) and sample.op.group > 1 and sample.operands[1].shape[1] > 1:
-                continue
             b, domains = Builder(kind.name), sample.op.domains(*sample.operands)
             for i, (type_, array) in enumerate(zip(sample.operands, operands_of(sample, seed), strict=True)):
                 if weights and i > 0:
@@ -168,17 +166,30 @@ def test_a_net_is_run_from_its_files(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_refused_at_its_line() -> None:
     @cell
-    def grouped(x=Input(N, 4, 5, 5), *, W=Param(4, 2, 3, 3)):
-        return conv(x, W, group=2), {}
+    def computed(x=Input(N, 4, 5, 5), h=State(1, 4, 3, 3)):
+        return conv(x, h), {"h": h}
+
+    @model
+    def net(X=Input(T, N, 4, 5, 5)):
+        y, _ = scan(computed(), X)
+        return y
+
+    with pytest.raises(BackendError, match="conv with a computed kernel has no form in TFLite") as refused:
+        lstmc.compile(net, T=2, N=1, backend="tflite")
+    assert 'return conv(x, h), {"h": h}' in str(refused.value)
+
+
+def test_a_convolution_of_groups_with_several_channels() -> None:
+    @cell
+    def grouped(x=Input(N, 4, 5, 5), *, W=Param(6, 2, 3, 3), b=Param(6)):
+        return conv(x, W, b, group=2), {}
 
     @model
     def net(X=Input(T, N, 4, 5, 5)):
         y, _ = scan(grouped(), X)
         return y
 
-    with pytest.raises(BackendError, match="conv with 2 groups of 2 channels") as refused:
-        lstmc.compile(net, T=2, N=1, backend="tflite")
-    assert "return conv(x, W, group=2), {}" in str(refused.value)
+    assert lstmc.compile(net, T=2, N=2, backend="tflite").verify(on=["tflite", "tflite-reference", "tflm"])
 
 
 def test_unequal_pieces_and_a_bias_of_a_gate() -> None:

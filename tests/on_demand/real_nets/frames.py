@@ -23,7 +23,7 @@ from lstmc.ops import Array
 
 FRAMES = 100
 CALLS = 5  # of a net of whole sequences, of 20 steps or more
-PLACES = {"c": "c-cpu", "flat": "caffe-cpu", "onnx": "onnx-cpu"}
+PLACES = {"c": "c-cpu", "flat": "caffe-cpu", "onnx": "onnx-cpu", "tflite": "tflite-cpu"}
 INDICES = 30  # integers are drawn below it: characters
 
 Arrays = dict[str, Array]
