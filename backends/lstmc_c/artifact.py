@@ -36,7 +36,8 @@ from lstmc_c.numbers import (
     weights_file,
 )
 from lstmc_c.plan import Plan
-from lstmc_c.views import ALONG, INDICES
+from lstmc_c.turns import WIDTH
+from lstmc_c.views import ALONG, INDEPENDENT, INDICES
 
 _TEMPLATES = text_templates("lstmc_c", ".")
 _TEMPLATES.filters["number"] = number
@@ -94,7 +95,7 @@ class Source:
         self.states = sorted(states, key=lambda field: -BYTES[field.type])  # a struct without gaps
         self.inputs = [self._array("input", node.name, Ref(node.name)) for node in self.plan.inputs]
         self.outputs = [self._array("output", output.name, output.ref) for output in self.plan.outputs]
-        self.weight_graph = weight_graph(self.graph, [*dict.fromkeys(ref for ref, _ in self.plan.weights)])
+        self.weight_graph = weight_graph(self.plan.graph, [*dict.fromkeys(ref for ref, _ in self.plan.weights)])
         writer = self._writer(forward(self.weight_graph, params=weights).outputs)
         self.plan.schedule(writer.loop_code)
         self.body = writer.step()
@@ -151,7 +152,7 @@ class Source:
         ref = Ref(name) if output is None else output.ref
         op = self.graph.node(name).op if memory == "input" else None
         domain = f", {op.values}" if isinstance(op, Input) and op.values is not None else ""
-        type_, each_step = self.graph.type(value), self.is_frame or ref in self.over_time
+        type_, each_step = self.plan.graph.type(value), self.is_frame or ref in self.over_time
         comment = f"{shape_text(type_.shape)}{domain}{f' ({name})' * (name != identifier)}"
         comment += f", {late(output.delay)}: of the inputs of that step" if output and output.delay else ""
         return Field(identifier, type_.size, quoted(comment, "comment"), each_step=each_step, grid=self._grid(value))
@@ -159,7 +160,7 @@ class Source:
     def _add_weights(self, values: Mapping[str, Array]) -> None:
         """Add the arrays that a step in floats reads."""
         for ref, use in self.plan.weights:
-            name, shape = self.graph.value_name(ref), shape_text(self.graph.type(ref).shape)
+            name, shape = self.plan.graph.value_name(ref), shape_text(self.plan.graph.type(ref).shape)
             format = self.numbers.format_of(use)
             array, comment = np.asarray(values[name], np.float32), f"{name} {shape}"
             if format == "int8":
@@ -175,9 +176,9 @@ class Source:
                 array = finite(name, array, np.float16 if format == "fp16" else np.float32)
             if use == "bias":
                 array = array.astype(np.float32)
-            if use == "panel":
-                array = in_panels(array)
-                comment += f", in panels of {PANEL} rows"
+            if (rows := {"panel": PANEL, "lanes": WIDTH}.get(use)) is not None:
+                array = in_panels(np.pad(array, ((0, -len(array) % rows if use == "lanes" else 0), (0, 0))), rows)
+                comment += f", in panels of {rows} rows"
             self.arrays[use, name] = self.constants.add(name, array.ravel(), comment)
 
     def files(self) -> dict[str, bytes]:
@@ -214,6 +215,7 @@ class Source:
             "block": block,
             "call": ", ".join([*self._first_arguments().values(), *self.arguments()]),
             "body": body,
+            "independent": any(line.strip() == INDEPENDENT for line in body),
             "uses_state": any("state->" in line for line in body),
             "uses_weights": any("weights->" in line for line in body),
             "reset": self._reset_note(),

@@ -18,7 +18,7 @@ from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
 from lstmc.errors import Argument, BackendError
 from lstmc.files.output import text_templates
 from lstmc.files.reading import read_file
-from lstmc.ir import Ref
+from lstmc.ir import Ref, Scan
 from lstmc.loops.native import Compiler, cached
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.nets.session import NetFiles, RunsFiles
@@ -292,10 +292,15 @@ def _check(op: Op) -> None:
         raise BackendError(f"{op.name} has no C code")
 
 
-PASSES: tuple[Pass, ...] = (
+MODEL: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead(), FuseLinears(), Simplify(), Cse(), Dead()),
-    *(CheckOps("C", _check), Expand(), Dead()),
+    CheckOps("C", _check),
 )
+
+
+def _is_loop(scan: Scan) -> bool:
+    """Return whether a scan along another axis than time is a loop of the step."""
+    return scan.inside and scan.length > 1 and scan.first is None and not scan.kept
 
 
 @dataclass(frozen=True)
@@ -303,16 +308,17 @@ class CBackend(RunsFiles):
     """Writes one step of a net as a C file without a library, and runs it by gcc.
 
     The net computes in ``numbers``. Its weights are in the source, or in a file. ``layout`` is one of the folders in
-    ``LAYOUTS``.
+    ``LAYOUTS``. With ``loops`` a scan inside a step of float32 is a loop.
     """
 
     numbers: Numbers = FLOAT32
     weights_in_file: bool = False
     layout: str = "files"
+    loops: bool = True
     name: ClassVar[str] = "c"
     summary: ClassVar[str] = "plain C: one step as NAME.c and NAME.h, and a manifest"
     targets: ClassVar[Mapping[str, str]] = {"c": "C99 without a library or a heap: microcontrollers, audio threads"}
-    ops: ClassVar[tuple[type[Op], ...]] = OPS
+    ops: ClassVar[tuple[type[Op], ...]] = (*OPS, Scan)
     one_step: ClassVar[bool] = True
     options: ClassVar[Mapping[str, str]] = {
         "numbers": "float32, c-fp16-weights, c-int8-weights, c-a16w8 or c-a8w8 in integers, or FILE.toml; float32",
@@ -337,8 +343,13 @@ class CBackend(RunsFiles):
     weights_suffix: ClassVar[str] = SUFFIX
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Return the list of passes."""
-        return PASSES
+        """Return the list of passes. Integers have a range for each turn of a loop, so they have none."""
+        loops = self.loops and self.numbers == FLOAT32
+        return (*MODEL, Expand(loops=_is_loop) if loops else Expand(), Dead())
+
+    def with_each_value(self) -> CBackend:
+        """Return the backend without loops."""
+        return replace(self, loops=False)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``; if asked for, ``NAME.bin``."""

@@ -18,7 +18,8 @@ from lstmc.ops.layers import Pool
 from lstmc.text import Names, quoted
 from lstmc_c.elements import ELEMENTS, C
 from lstmc_c.plan import MOVES, Operation, Plan, Step
-from lstmc_c.views import ALONG, INDICES, Code, Use, View, along, at, nest
+from lstmc_c.turns import WIDTH, LaneProduct, Turns, Written
+from lstmc_c.views import ALONG, INDEPENDENT, INDICES, Code, Use, View, along, at, nest
 
 LANES, FEWEST = 8, 32  # partial sums that are computed together, and the fewest elements for that
 PANEL = 32  # rows of a matrix that a product computes together
@@ -41,6 +42,7 @@ OWN = (
     "has_value",
     "first",
     "totals",
+    INDEPENDENT,
 )
 
 
@@ -88,7 +90,7 @@ class Writer:
 
     def __init__(self, plan: Plan, arrays: Mapping[tuple[str, str], str], names: Names, half: bool = False) -> None:
         self.plan, self.arrays, self.names, self.half = plan, arrays, names, half
-        self.code = Code()
+        self.code, self.base = Code(), 0  # where its scratch memory begins
 
     def loop_code(self, step: Step) -> LoopCode:
         """Return the writer of the lines in a step's loops."""
@@ -110,11 +112,15 @@ class Writer:
         """Return an array, and the index in it of the first element of a place."""
         array = place.array
         if array.kind == "buffer":
-            return "memory", self.plan.offsets[array] + place.offset
+            return "memory", self.base + self.plan.offsets[array] + place.offset
         if array.kind == "weight":  # a constant of one loop has its name in C
             return self.arrays.get((use, array.name), array.name), place.offset
-        kind = self.kind(array)
-        return f"{'state->' * (kind == 'state')}{self.arrays[kind, array.name]}", place.offset
+        text, offset = self._of_caller(self.kind(array), array.name)
+        return text, offset + place.offset
+
+    def _of_caller(self, kind: str, name: str) -> tuple[str, int]:
+        """Return an array of the caller, and where the elements begin there."""
+        return f"{'state->' * (kind == 'state')}{self.arrays[kind, name]}", 0
 
     def kind(self, array: Array) -> str:
         """Return the kind of an array of the caller."""
@@ -164,7 +170,7 @@ class Writer:
             with self.code.nested(axes):
                 self.code.add(f"{results[-1]} += {with_elements(loop.summed[0], texts.__getitem__)};")
             return
-        with self.code.nested(outside):
+        with self.code.nested(outside, loop.independent):
             if loop.summed:
                 self._sum(loop.summed[1], with_elements(loop.summed[0], texts.__getitem__), along)
             for line in loop.lines:
@@ -231,6 +237,43 @@ class Writer:
                 self.code.add(f"{product}({', '.join(arrays)}, {outs}, {ins});")
             return
         self._products(y, x, w, b)
+
+    def lanes(self, op: LaneProduct, y: View, x: View, w: View, b: View | None = None) -> None:
+        (*_, ins, lanes), outs = x.shape, y.shape[-2] * y.shape[-1]
+        lead, (to, of) = nest(y.shape[:-2], [view.without(-1).without(-1) for view in (y, x)])
+        repeated = self.scratch(WIDTH * ins)
+        bias = "0" if b is None else self._address(b, ())
+        with self.code.loops(lead):
+            with self.code.loops((ins, WIDTH // lanes, lanes), ("m", "n", "o")):
+                element = self._element(x, of, f"{lanes} * m + o")
+                self.code.add(f"({repeated})[{WIDTH} * m + {lanes} * n + o] = {element};")
+            arrays = [self._address(y, to), repeated, self._address(w, ()), bias]
+            self.code.add(f"product_of_lanes({', '.join(arrays)}, {outs}, {ins});")
+
+    def turns(self, op: Turns, y: View, *reads: View) -> None:
+        inner, (result, at) = self.plan.inner[op], self._array(y.place)
+        turn = self.names.unique("turn")
+        inside = Inside(self, op, turn)
+        inner.schedule(inside.loop_code)
+        self.plan.scratch = max(self.plan.scratch, inner.work)
+        with self.code.block():
+            for output, size in zip(op.body.outputs, op.sizes(), strict=True):
+                state = next((pair.before for pair in op.states if pair.after == output.name), None)
+                place = ("output", output.name) if state is None else ("state", state)
+                inside.at(*place, result, at, op.body.type(output.ref).size)
+                at += size
+            for leaf, view in zip(op.leaves, reads, strict=False):
+                array, start = self._array(view.place, view.use)
+                if leaf.name in inner.states:
+                    to, first = inside.where["state", leaf.name]
+                    with self.code.loops([leaf.types[0].size]):
+                        self.code.add(f"{to}[{first} + i] = {array}[{start} + i];")
+                else:
+                    inside.at("input", leaf.name, array, start, leaf.types[0].size)
+            with self.code.block(f"for (size_t {turn} = 0; {turn} < {op.length}; ++{turn})"):
+                self.code.lines += [f"{'  ' * self.code.depth}{line}" for line in inside.pointers]
+                inside.step()
+        self.plan.scratch = max(self.plan.scratch, inner.work + inner.scratch)
 
     def _matrix(self, w: View) -> tuple[str, ...]:
         """Return the function of a product with a constant matrix, and its array arguments."""
@@ -313,7 +356,7 @@ class Writer:
     def scratch(self, size: int) -> str:
         """Return scratch memory for an op, valid while the op is computed."""
         self.plan.scratch = max(self.plan.scratch, size)
-        return f"memory + {self.plan.work}"
+        return f"memory + {self.base + self.plan.work}"
 
     def conv(self, op: Conv, y: View, x: View, w: View, b: View | None = None) -> None:
         if self._convolve(op, y, x, w, b):
@@ -426,8 +469,44 @@ class Writer:
             add(f"{result} = sum / (float)(rows * columns);")
 
 
+class Inside(Writer):
+    """Writes a turn of a loop. ``where`` has the caller's arrays, in the names of the body's own inputs and outputs;
+    ``pointers`` are lines for those of each turn.
+    """
+
+    def __init__(self, outer: Writer, op: Turns, turn: str) -> None:
+        plan, arrays = outer.plan.inner[op], dict[tuple[str, str], str]()
+        node = next(node for node in outer.plan.graph if node.op is op)
+        outside = dict(zip((leaf.name for leaf in op.leaves), outer.plan.graph.args(node.name), strict=True))
+        for ref, use in plan.weights:
+            name = outer.plan.graph.value_name(outside[ref.node])
+            for key in (use, f"{use} scale"):
+                if (key, name) in outer.arrays:
+                    arrays[key, plan.graph.value_name(ref)] = outer.arrays[key, name]
+        super().__init__(plan, arrays, outer.names, outer.half)
+        self.op, self.turn, self.code, self.base = op, turn, outer.code, outer.base + outer.plan.work
+        self.where: dict[tuple[str, str], tuple[str, int]] = {}
+        self.pointers: list[str] = []
+
+    def at(self, kind: str, name: str, array: str, offset: int, size: int) -> None:
+        """Note where an array of the body is: for each turn elsewhere if it is a sequence."""
+        backwards = self.op.sequences.get((kind, name))
+        if backwards is None:
+            self.where[kind, name] = array, offset
+            return
+        turn = f"({self.op.length - 1} - {self.turn})" if backwards else self.turn
+        pointer, constant = self.names.unique(name), "const " * (kind == "input")
+        self.pointers.append(f"{constant}float *const {pointer} = {array} + {offset} + {size} * {turn};")
+        self.where[kind, name] = pointer, 0
+
+    def _of_caller(self, kind: str, name: str) -> tuple[str, int]:
+        return self.where[kind, name]
+
+
 WRITERS: Mapping[type[Op], Callable[..., None]] = {
     Linear: Writer.linear,
+    LaneProduct: Writer.lanes,
+    Turns: Writer.turns,
     Conv: Writer.conv,
     MaxPool: Writer.pool,
     AvePool: Writer.pool,
@@ -436,4 +515,5 @@ WRITERS: Mapping[type[Op], Callable[..., None]] = {
     Softmax: Writer.along,
     Embed: Writer.embed,
 }
-OPS: tuple[type[Op], ...] = (Input, Param, Full, Sum, *ELEMENTS, *WRITERS, *MOVES)
+OF_GRAPHS: tuple[type[Op], ...] = tuple(op for op in WRITERS if not issubclass(op, Written))
+OPS: tuple[type[Op], ...] = (Input, Param, Full, Sum, *ELEMENTS, *OF_GRAPHS, *MOVES)

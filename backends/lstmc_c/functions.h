@@ -216,6 +216,29 @@ static void product(float *y, const float *x, const float *w, const float *b, si
   }
 }
 
+// a product for each of some lanes: x has 16 elements for each i, those of all lanes again and again, and w panels of 16
+// sums of all lanes, the last one filled up with zeros
+static void product_of_lanes(float *y, const float *x, const float *w, const float *b, size_t outs, size_t ins) {
+  for (size_t o = 0; o < outs; o += 16, w += 16 * ins) {
+    const size_t width = lesser(outs - o, 16);
+#if defined(__GNUC__) && (defined(__SSE__) || defined(__ARM_NEON) || defined(__riscv_vector))
+    typedef float sixteen __attribute__((vector_size(64), aligned(4), may_alias));
+    sixteen sum = {0.0f};
+    for (size_t i = 0; i < ins; ++i) sum += *(const sixteen *)(x + 16 * i) * *(const sixteen *)(w + 16 * i);
+    if (width == 16) {
+      if (b) sum += *(const sixteen *)(b + o);
+      *(sixteen *)(y + o) = sum;
+      continue;
+    }
+#else
+    float sum[16] = {0.0f};
+    for (size_t i = 0; i < ins; ++i)
+      for (size_t k = 0; k < width; ++k) sum[k] += x[16 * i + k] * w[16 * i + k];
+#endif
+    for (size_t k = 0; k < width; ++k) y[o + k] = b ? sum[k] + b[o + k] : sum[k];
+  }
+}
+
 // a number of float16, by its bits
 static float half_to_float(uint16_t bits) {
   const float size = of_bits((uint32_t)(bits & 0x7fffu) << 13) * 5.19229686e33f;

@@ -166,10 +166,9 @@ class Constants:
         return size + -size % 4 + 8 if self.in_file else size
 
 
-def in_panels(matrix: Array) -> Array:
-    """Return a matrix [out, in] in the order in which products read it: panels of ``PANEL`` rows, each column by
-    column."""
-    return np.concatenate([matrix[row : row + PANEL].T.ravel() for row in range(0, len(matrix), PANEL)])
+def in_panels(matrix: Array, rows: int = PANEL) -> Array:
+    """Return a matrix [out, in] in the order in which products read it: panels of some rows, each column by column."""
+    return np.concatenate([matrix[row : row + rows].T.ravel() for row in range(0, len(matrix), rows)])
 
 
 def finite(name: str, array: Array, dtype: type[np.generic]) -> Array:

@@ -6,7 +6,7 @@ arrays have weights, and all other values share one array of scratch memory by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -25,17 +25,20 @@ from lstmc.passes.base import Refs, rewrite
 from lstmc.prepare import StatePair
 from lstmc.text import Names
 from lstmc.types import TensorType
+from lstmc_c.turns import LaneProduct, Turns, with_turns
 from lstmc_c.views import Use, View
 
 MOVES = (*loop_code.MOVES, ops.Concat, ops.Dropout, ops.Precomputed, ops.Stack, ops.StopGradient, ops.Unstack)
-CALLS = (Linear, ops.Conv, ops.Embed, ops.MaxPool, ops.AvePool, ops.Max, ops.Largest, ops.Softmax)
+CALLS = (Linear, LaneProduct, Turns, ops.Conv, ops.Embed, ops.MaxPool, ops.AvePool, ops.Max, ops.Largest, ops.Softmax)
 
 
 def use_of(op: Op, slot: int) -> Use:
     """Return the kind of use of a weight as this operand of an op."""
+    if slot == 1 and isinstance(op, LaneProduct):
+        return "lanes"
     if slot == 1 and isinstance(op, Linear | ops.Conv | ops.Embed):
         return "panel" if isinstance(op, Linear) else "matrix"
-    return "bias" if slot == 2 and isinstance(op, Linear | ops.Conv) else "value"
+    return "bias" if slot == 2 and isinstance(op, Linear | LaneProduct | ops.Conv) else "value"
 
 
 @dataclass
@@ -111,8 +114,9 @@ def accumulated(graph: Graph) -> Graph:
 class Plan:
     """A step: its works in order, on arrays.
 
-    ``states`` maps each input that is a state to the output that is its next value. ``work`` is the size of the scratch
-    memory, and ``scratch`` the size of additional memory behind it, for ops that need some while they are computed.
+    ``states`` maps each input that is a state to the output that is its next value. ``inner`` has the plan of each
+    loop's body. ``work`` is the size of the scratch memory, and ``scratch`` the size of additional memory behind it,
+    for ops that need some while they are computed.
     """
 
     graph: Graph
@@ -121,6 +125,7 @@ class Plan:
     places: dict[tuple[str, str], Array] = field(default_factory=dict)  # arrays of the caller, by their kinds and names
     weights: dict[tuple[Ref, Use], None] = field(default_factory=dict)  # weights that are read, and their uses
     works: list[Work] = field(default_factory=list)
+    inner: dict[Turns, Plan] = field(default_factory=dict)
     offsets: dict[Array, int] = field(default_factory=dict)  # offsets in the scratch memory
     work: int = 0
     scratch: int = 0
@@ -138,7 +143,7 @@ class Plan:
     @classmethod
     def of(cls, graph: Graph, states: Sequence[StatePair], integers: bool = False) -> Plan:
         """Return a plan with the caller's arrays and the arrays of weights, but without works."""
-        graph = graph if integers else accumulated(graph)
+        graph = graph if integers else accumulated(with_turns(graph))
         plan = cls(graph, {pair.before: pair.after for pair in states}, integers)
         fixed, places = constants(graph), plan.places
         needed = graph.needed([*(output.ref for output in graph.outputs), *map(Ref, plan.states)])
@@ -147,7 +152,7 @@ class Plan:
             if isinstance(node.op, ops.Input):
                 kind = "state" if node.name in plan.states else "input"
                 places[kind, node.name] = Array("bottom", len(places), node.name, node.types[0].size, True, False)
-        read = [(ref, use_of(node.op, at)) for node in running for at, ref in enumerate(graph.args(node.name))]
+        read = [use for node in running for use in plan._uses(node)]
         read += [(output.ref, "value") for output in graph.outputs]
         order = {node.name: at for at, node in enumerate(graph)}
         for ref, use in sorted(read, key=lambda pair: (order[pair[0].node], pair[0].out)):
@@ -160,6 +165,17 @@ class Plan:
             size = graph.type(output.ref).size
             places[kind, output.name] = Array("top", len(places), output.name, size, True, False)
         return plan
+
+    def _uses(self, node: Node) -> Iterator[tuple[Ref, Use]]:
+        """Yield the operands of a node, with what each is read as."""
+        args = self.graph.args(node.name)
+        if not isinstance(node.op, Turns):
+            yield from ((ref, use_of(node.op, slot)) for slot, ref in enumerate(args))
+            return
+        inner = self.inner[node.op] = Plan.of(node.op.body, node.op.states)
+        operands = {leaf.name: ref for leaf, ref in zip(node.op.leaves, args, strict=True)}
+        yield from ((operands[leaf.name], "value") for leaf in node.op.leaves if isinstance(leaf.op, ops.Input))
+        yield from ((operands[ref.node], use) for ref, use in inner.weights)
 
     def schedule(self, code: Callable[[Step], LoopCode]) -> None:
         """List the works, with the loops that ``code`` writes, and give scratch memory to their buffers."""
@@ -267,7 +283,10 @@ class Step(Schedule[Operation]):
         return None
 
     def call(self, node: Node) -> Operation:
-        reads = tuple(self._view(node.op, slot, ref) for slot, ref in enumerate(self.graph.args(node.name)))
+        args = self.graph.args(node.name)
+        if isinstance(node.op, Turns):  # its parameters are weights of its body
+            args = args[: sum(isinstance(leaf.op, ops.Input) for leaf in node.op.leaves)]
+        reads = tuple(self._view(node.op, slot, ref) for slot, ref in enumerate(args))
         return Operation(node, self.in_memory(Ref(node.name)), node.types[0].shape, reads)
 
     def _view(self, op: Op, slot: int, ref: Ref) -> View:
@@ -276,8 +295,12 @@ class Step(Schedule[Operation]):
         match op, slot:
             case Linear(axis=axis), 0:
                 shape, dense = (*shape[:axis], prod(shape[axis:])), 1
-            case (Linear(), 2):
-                dense = 1
+            case LaneProduct(axis=axis), 0:
+                shape, dense = (*shape[:axis], prod(shape[axis:-1]), shape[-1]), 2
+            case (Linear() | LaneProduct(), 2):
+                dense = len(shape)
+            case Turns(), _:
+                dense = len(shape)
             case ops.Conv(), 0:
                 shape = (prod(shape[:-3]), *shape[-3:])
             case ops.Conv(), _:

@@ -13,9 +13,10 @@ from lstmc.loops.memory import Place
 
 INDICES = ("i", "j", "k", "l", "m", "n", "o", "p", "q", "r")
 ALONG = "s"  # the index of an inner loop
-# Uses of a weight: the matrix of a product, in panels; another low-precision matrix; an addend of the
-# sums of a product; or an ordinary value.
-Use = Literal["panel", "matrix", "bias", "value"]
+INDEPENDENT = "INDEPENDENT"  # the macro before a loop of which no element needs another one
+# Uses of a weight: the matrix of a product, in panels; that of a product of lanes; another low-precision matrix; an
+# addend of the sums of a product; or an ordinary value.
+Use = Literal["panel", "lanes", "matrix", "bias", "value"]
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,20 @@ class Code:
         self.add("}")
 
     @contextmanager
-    def loops(self, sizes: Sequence[int], indices: Sequence[str] = INDICES) -> Iterator[None]:
-        """Enclose the lines added inside in nested loops of these sizes; without sizes, in braces."""
+    def loops(
+        self, sizes: Sequence[int], indices: Sequence[str] = INDICES, independent: bool = False
+    ) -> Iterator[None]:
+        """Enclose the lines added inside in nested loops of these sizes; without sizes, in braces.
+
+        ``independent``: no element of the innermost loop needs another one.
+        """
         if not sizes:
             with self.block():
                 yield
             return
-        for index, size in zip(indices, sizes, strict=False):
+        for at, (index, size) in enumerate(zip(indices, sizes, strict=False), 1):
+            if independent and at == len(sizes):
+                self.add(INDEPENDENT)
             self.add(f"for (size_t {index} = 0; {index} < {size}; ++{index}) {{")
             self.depth += 1
         yield
@@ -83,9 +91,9 @@ class Code:
             self.add("}")
 
     @contextmanager
-    def nested(self, axes: Sequence[Axis]) -> Iterator[None]:
+    def nested(self, axes: Sequence[Axis], independent: bool = False) -> Iterator[None]:
         """Enclose the lines added inside in nested loops."""
-        with self.loops([axis.size for axis in axes], [axis.counter for axis in axes]):
+        with self.loops([axis.size for axis in axes], [axis.counter for axis in axes], independent):
             yield
 
 

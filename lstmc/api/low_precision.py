@@ -105,7 +105,7 @@ class StreamedModel:
         options = self.options
         return compile_graph(
             _deployed(self.source, options, sizes),
-            self.backend,
+            self.backend.with_each_value(),
             options.target,
             self.source.name,
             step=True,

@@ -58,6 +58,10 @@ class Backend(ABC):
     one_step: ClassVar[bool] = False  # whether each model that has a scan is compiled as a net of one step
     most_weights: ClassVar[float] = inf  # numbers in all parameters of a model, by the size of its files
 
+    def with_each_value(self) -> Backend:
+        """Return the backend whose graph of a step has each value by its name: of loops those of each turn."""
+        return self
+
     def with_options(self, values: Mapping[str, str]) -> Backend:
         """Return the backend with these options, whose names are among ``options``.
 

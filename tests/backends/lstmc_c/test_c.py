@@ -54,7 +54,18 @@ from lstmc_c.artifact import functions
 from lstmc_c.code import OPS
 from lstmc_c.numbers import Numbers
 from tests.cells.scanned import STARTS, cell_graph, drawn, with_all_ops
-from tests.on_demand.fuzz.c_models import SANITIZERS, WARNINGS, Machine, Net, WholeBackend, build, run, tried, wrong
+from tests.on_demand.fuzz.c_models import (
+    SANITIZERS,
+    WARNINGS,
+    Machine,
+    Net,
+    WholeBackend,
+    build,
+    inside_a_step,
+    run,
+    tried,
+    wrong,
+)
 
 CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 T, N, D, H = dims("T N D H")
@@ -219,6 +230,37 @@ def test_every_op_computes_in_c_what_it_means(tmp_path: Path) -> None:
         for name, place in net.manifest.outputs.items():
             assert relative_gap(place.read(net.results), outputs[name]) < 1e-5, (net.compiled.name, name)
         assert len(outputs) > 2 * len(OPS)
+
+
+@pytest.mark.parametrize("copies", [1, 5])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param(["gru", "lstm_peephole", "ntm"], id="three"),
+        pytest.param(CELLS, id="all", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_scans_inside_a_step_are_loops(cells: list[str], copies: int, tmp_path: Path) -> None:
+    """Five copies of a small cell, of which some run backwards, are four lanes of one loop and a loop."""
+    nets = []
+    for name in cells:
+        graph = cell_graph(name, (4, 2))
+        values = drawn(name, graph)
+        of_copies = [("", 1.0), *((f"_copy{copy}", 0.9**copy) for copy in range(1, copies))]
+        given = {f"{each}{end}": value for each, value in values.inputs.items() for end, _ in of_copies}
+        weights = {f"{each}{end}": by * value for each, value in values.weights.items() for end, by in of_copies}
+        compiled = compile_graph(inside_a_step(graph, copies), WholeBackend())
+        net = Net.of(compiled, weights, name, given=given)
+        loops = len(re.findall(r"turn(?:_\d+)? < 4", net.artifact.files[f"{name}.c"].decode()))
+        assert loops == 1 if copies == 1 else loops in (2, 5), (name, loops)
+        nets.append(net)
+    for machine in (SANITIZED, Machine(("gcc", "-O1", "-U__SSE__"))):
+        build(tmp_path, nets, machine)
+        run(tmp_path, nets, machine)
+        for net in nets:
+            assert not wrong(net), net.compiled.name
+    joined = [name for net in nets for name, text in net.artifact.files.items() if b"product_of_lanes" in text]
+    assert bool(joined) == (copies == 5)
 
 
 @pytest.mark.slow
@@ -523,6 +565,32 @@ def test_a_net_in_integers_streams(
     subprocess.run(["gcc", "-c", "ram.c"], cwd=tmp_path, check=True)
     assert sorted(stated) == sorted(size for _, size in symbol_sizes(tmp_path / "ram.o"))
     assert stated[0] == 2 * 2 * 7
+
+
+@cell
+def unit(x=Input(N, D), h=State(N, H), *, W=Param(H, D), U=Param(H, H)):
+    h = tanh(linear(x, W) + linear(h, U))
+    return h, {"h": h}
+
+
+@model(states={"s": "s_next"})
+def bands(x=Input(5, 1, 3), s=Input(1, 4)):
+    y, last = scan(unit(H=4), x, init={"h": s})
+    return {"y": y, "s_next": last["h"]}
+
+
+def test_a_scan_inside_a_step_in_integers_has_the_ranges_of_each_turn(tmp_path: Path) -> None:
+    net = lstmc.compile(bands, backend="c", seed=1)
+    path = tmp_path / "ranges.json"
+    ranges = net.ranges({"x": np.random.default_rng(0).normal(size=(30, 5, 1, 3))})
+    path.write_text(json.dumps(ranges.as_json()))
+    assert {f"unit/t{turn:03}/linear_U" for turn in range(5)} <= {each.name for each in ranges}
+    backend = CBackend().with_options({"numbers": "c-a8w8", "ranges": str(path)})
+    integers = lstmc.compile(bands, backend=backend, weights=dict(net.weights))
+    assert net.verify(on=["c-cpu"])
+    assert integers.verify(on=["c-cpu"])
+    assert "turn < 5" in net.files["bands.c"].decode()
+    assert "turn < 5" not in integers.files["bands.c"].decode()
 
 
 def test_integers_need_the_ranges_of_the_net(

@@ -27,6 +27,7 @@ from lstmc.api.models import keep_outputs
 from lstmc.backend import Artifact, Backend, Compiled, Execution, RunArrays
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
+from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.numerics.sequences import constants
 from lstmc.ops import Array, Op
@@ -140,13 +141,29 @@ class WholeBackend(Backend):
     name: ClassVar[str] = "c"
     summary: ClassVar[str] = ""
     targets: ClassVar[Mapping[str, str]] = {"c": ""}
-    ops: ClassVar[tuple[type[Op], ...]] = OPS
+    ops: ClassVar[tuple[type[Op], ...]] = (*OPS, Scan)
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         return CBackend().passes(target)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         return CBackend().emit(compiled, weights)
+
+
+def inside_a_step(graph: Graph, copies: int = 1) -> Graph:
+    """Return a model whose scans are loops of one step; several ``copies`` of it, whose scans can be lanes of one."""
+    b, outputs = Builder(graph.name), list[Output]()
+    for copy in range(copies):
+        new: dict[Ref, Ref] = {}
+        for node in graph:
+            op = node.op
+            if isinstance(op, Scan):
+                op = replace(op, inside=True, reverse=op.reverse ^ (copy % 2 == 1))
+            names = [f"{name}_copy{copy}" if copy else name for name in node.names]
+            refs = b.add(op, *[new[ref] for ref in graph.args(node.name)], names=names, loc=node.loc)
+            new.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
+        outputs += [Output(f"{o.name}_copy{copy}" if copy else o.name, new[o.ref]) for o in graph.outputs]
+    return b.finish(outputs)
 
 
 @dataclass
@@ -301,9 +318,11 @@ def random_net(seed: int, numbers: str = "float32") -> Net | str:
         if numbers != "float32":  # which have no value that depends on no input
             fixed = constants(graph)
             graph = keep_outputs(graph, [o.name for o in graph.outputs if o.ref.node not in fixed] or None)
+        loops = numbers == "float32" and seed % 2 == 1
+        graph = inside_a_step(graph) if loops else graph
         weights = random_weights(graph, seed)
         try:
-            compiled = compile_graph(graph, CBackend())
+            compiled = compile_graph(graph, WholeBackend() if loops else CBackend())
         except LstmcError:
             compiled = compile_graph(graph, WholeBackend())
         return Net.of(compiled, weights, f"net_{seed}", seed, numbers=numbers, in_file=seed % 3 == 0)

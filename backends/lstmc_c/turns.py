@@ -1,0 +1,331 @@
+"""Scans inside a step as loops of its C, and equal scans that do not depend on each other as lanes of one loop.
+
+Lanes of a value are its last axis, so that what one lane computes element by element all lanes compute as a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from lstmc import ops
+from lstmc.errors import ShapeError
+from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, topological_order
+from lstmc.numerics.sequences import constants
+from lstmc.ops import Array, Arrays, Linear, Op
+from lstmc.ops.base import Types
+from lstmc.passes.base import Refs
+from lstmc.prepare import StatePair
+from lstmc.types import TensorType
+
+WIDTH = 16  # floats of a vector; the lanes of a loop are a part of them
+# with an axis for lanes behind those of their operands they are the same ops
+ANY_LANES: tuple[type[Op], ...] = (
+    *(ops.Pointwise, ops.Binary, ops.Split, ops.Concat, ops.Transpose, ops.Sum, ops.Max, ops.Softmax),
+    *(ops.Tile, ops.StopGradient),
+)
+
+
+class Written(Op):
+    """An op of the plan alone, which nothing evaluates."""
+
+    def eval(self, *args: Array) -> Arrays:
+        raise NotImplementedError
+
+    def vjp(self, cts: Arrays, outs: Arrays, *args: Array) -> tuple[Array | None, ...]:
+        raise NotImplementedError
+
+    @classmethod
+    def sample(cls, draw: ops.Draw) -> ops.Sample:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LaneProduct(Written):
+    """A product for each lane: y[o, l] = sum of w[o lanes + l, i] x[i, l], with the axes of x from ``axis`` on as i."""
+
+    name = "linear"
+    operands = ("x", "w", "b")
+    axis: int = 1
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        outs = w.shape[0] // x.shape[-1]
+        if not self.axis < x.rank or prod(x.shape[self.axis : -1]) != w.shape[1]:
+            raise ShapeError(f"linear: x is {x}, w is {w}")
+        return (TensorType((*x.shape[: self.axis], outs, x.shape[-1]), x.dtype),)
+
+
+@dataclass(frozen=True, eq=False)
+class Turns(Written):
+    """A loop inside a step: the results of ``length`` turns of ``body``, one behind the other.
+
+    The first operands are the body's inputs, the others its parameters. ``sequences`` are inputs and outputs with an
+    element for each turn, each with whether the last one comes first; ``states`` are inputs that are outputs before.
+    """
+
+    name = "scan"
+    operands = ("*args",)
+    __eq__, __hash__ = object.__eq__, object.__hash__
+    body: Graph
+    length: int
+    sequences: Mapping[tuple[str, str], bool]
+    states: tuple[StatePair, ...]
+
+    @property
+    def leaves(self) -> list[Node]:
+        """The nodes of the body that stand for the operands."""
+        leaves = [node for node in self.body if isinstance(node.op, ops.Input | ops.Param)]
+        return sorted(leaves, key=lambda node: isinstance(node.op, ops.Param))
+
+    def sizes(self) -> list[int]:
+        """Return the sizes of the results."""
+        outputs = self.body.outputs
+        times = [self.length if ("output", o.name) in self.sequences else 1 for o in outputs]
+        return [self.body.type(o.ref).size * count for o, count in zip(outputs, times, strict=True)]
+
+    def infer(self, *args: TensorType) -> Types:
+        return (TensorType((sum(self.sizes()),)),)
+
+
+def with_turns(graph: Graph) -> Graph:
+    """Return a step whose scans are loops."""
+    fixed = constants(graph)
+    found = [loop for scans in _equal_scans(graph, fixed) for loop in _joined(graph, scans, fixed)]
+    first = {node.name: loop.nodes[0].name for loop in found for node in loop.nodes}
+    before: dict[str, list[str]] = {}
+    for node in graph:
+        needed = [first.get(ref.node, ref.node) for ref in graph.args(node.name)]
+        before.setdefault(first.get(node.name, node.name), []).extend(needed)
+    rebuild, loops = Rebuild(graph), {loop.nodes[0].name: loop for loop in found}
+    for name in topological_order(before) if found else before:
+        if name in loops:
+            loops[name].put(rebuild)
+        else:
+            rebuild.copy(graph.node(name))
+    return rebuild.finish()
+
+
+def _equal_scans(graph: Graph, fixed: frozenset[str]) -> list[list[Node]]:
+    """Return the scans, together where they have the same body and none depends on another one."""
+    level: dict[str, int] = {}  # how many scans are one after the other up to a node
+    groups: dict[object, list[Node]] = {}
+    for node in graph:
+        at = max((level[ref.node] for ref in graph.args(node.name)), default=0)
+        level[node.name] = at + isinstance(node.op, Scan)
+        if isinstance(node.op, Scan) and node.name not in fixed:
+            groups.setdefault((at, *_form(node.op)), []).append(node)
+    return [*groups.values()]
+
+
+def _form(scan: Scan) -> tuple[object, ...]:
+    """Return what scans that can be lanes of one have in common; themselves where a lane alone is a vector."""
+    body = scan.body
+    if any(body.type(output.ref).size >= WIDTH for output in scan.next_states):
+        return (id(scan),)
+    position = {node.name: at for at, node in enumerate(body)}
+    nodes = [(n.op, n.types, [(position[r.node], r.out) for r in body.args(n.name)]) for n in body]
+    if any(isinstance(op, Scan) for op, _, _ in nodes):
+        return (id(scan),)
+    return scan.length, repr(nodes), repr([(position[o.ref.node], o.ref.out) for o in body.outputs])
+
+
+def _joined(graph: Graph, scans: list[Node], fixed: frozenset[str]) -> Iterator[_Loop]:
+    """Yield loops of some scans with the same body: as many lanes as fit into a vector, a power of two."""
+    while scans:
+        lanes = min(WIDTH, 1 << (len(scans).bit_length() - 1))
+        try:
+            loop = _Loop(graph, scans[:lanes], fixed)
+        except ShapeError:
+            lanes, loop = 1, _Loop(graph, scans[:1], fixed)
+        yield loop
+        scans = scans[lanes:]
+
+
+@dataclass
+class _Leaf:
+    """A leaf of a loop's body, and what it is there for: a value of a body, of one lane (``lane``), of all lanes, or
+    the matrices of all lanes."""
+
+    name: str
+    ref: Ref
+    lane: int | None = None
+    is_matrix: bool = False
+
+
+class _Loop:
+    """The loop of one scan, or of some as its lanes."""
+
+    def __init__(self, graph: Graph, nodes: Sequence[Node], fixed: frozenset[str]) -> None:
+        self.graph, self.nodes, self.lanes = graph, nodes, len(nodes)
+        self.scans = [node.op for node in nodes if isinstance(node.op, Scan)]
+        self.scan, self.body = self.scans[0], self.scans[0].body
+        self.slots = {arg.name: slot for slot, arg in enumerate(self.body.body_args())}
+        self.b, self.new = Builder(self.body.name), dict[Ref, Ref]()
+        self.leaves: list[_Leaf] = []
+        self.sequences: dict[tuple[str, str], bool] = {}
+        self.read = set(graph.readers()) | {output.ref for output in graph.outputs}
+        self.fixed = self._fixed(fixed)
+        self._constants: dict[tuple[Ref, bool], Ref] = {}
+        for node in self.body:
+            if node.name not in self.fixed:
+                self._add(node)
+        self.outputs: list[tuple[int | None, int, Output]] = []  # the lane, the result, and what it is called
+        self._finish()
+
+    def _fixed(self, outside: frozenset[str]) -> set[str]:
+        """Return the nodes of the body that are the same in each turn and known beforehand, in each lane."""
+        fixed = set[str]()
+        for node in self.body:
+            if isinstance(node.op, ops.Arg):
+                slot = self.slots[node.name]
+                known = all(self.graph.args(each.name)[slot].node in outside for each in self.nodes)
+                is_fixed = known and self.scan.role(slot) not in ("x", "state")
+            else:
+                is_fixed = all(ref.node in fixed for ref in self.body.args(node.name))
+            if is_fixed:
+                fixed.add(node.name)
+        return fixed
+
+    def _wide(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape if self.lanes == 1 else (*shape, self.lanes)
+
+    def _leaf(self, op: Op, name: str, ref: Ref, lane: int | None = None, is_matrix: bool = False) -> Ref:
+        (leaf,) = self.b.add(op, names=(name,))
+        self.leaves.append(_Leaf(leaf.node, ref, lane, is_matrix))
+        return leaf
+
+    def _add(self, node: Node) -> None:
+        """Add a node of the body that is not the same in each turn."""
+        if isinstance(node.op, ops.Arg):
+            self.new[Ref(node.name)] = self._argument(node, node.op)
+            return
+        op, args = node.op, self.body.args(node.name)
+        product = self.lanes > 1 and isinstance(op, Linear)
+        operands = [self._value(ref, op, slot, product and slot == 1) for slot, ref in enumerate(args)]
+        if product and isinstance(op, Linear):
+            if args[1].node not in self.fixed:
+                raise ShapeError("a product of two values has no lanes")
+            op = LaneProduct(op.axis)
+        elif self.lanes > 1 and isinstance(op, ops.Reshape):
+            op = ops.Reshape(self._wide(op.shape))
+        elif self.lanes > 1 and not isinstance(op, ANY_LANES):
+            raise ShapeError(f"{op.name} has no lanes")
+        refs = self.b.add(op, *operands, names=node.names, loc=node.loc)
+        if [self.b.type(ref).shape for ref in refs] != [self._wide(type_.shape) for type_ in node.types]:
+            raise ShapeError(f"{op.name} has other axes with lanes")
+        self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
+
+    def _argument(self, arg: Node, op: ops.Arg) -> Ref:
+        if op.role != "x":
+            return self._leaf(ops.Input(self._wide(op.shape)), arg.name, Ref(arg.name))
+        lanes = []
+        for lane, scan in enumerate(self.scans):
+            leaf = self._leaf(ops.Input(op.shape), arg.name, Ref(arg.name), lane)
+            self.sequences["input", leaf.node] = scan.reverse
+            lanes.append(leaf)
+        return _side_by_side(self.b, lanes)
+
+    def _value(self, ref: Ref, op: Op, slot: int, is_matrix: bool) -> Ref:
+        """Return a value as an operand of an op."""
+        if ref.node not in self.fixed:
+            return self.new[ref]
+        inside = self.body.node(ref.node).op
+        if isinstance(inside, ops.Full) and not (slot and isinstance(op, Linear | ops.Conv | ops.Embed)):
+            return self.b.add(ops.Full(self._wide(inside.shape), inside.value))[0]
+        key = ref, is_matrix
+        if key not in self._constants:
+            shape = self.body.type(ref).shape
+            shape = (shape[0] * self.lanes, *shape[1:]) if is_matrix else self._wide(shape)
+            name = self.body.value_name(ref)
+            self._constants[key] = self._leaf(ops.Param(shape), name, ref, is_matrix=is_matrix)
+        return self._constants[key]
+
+    def _finish(self) -> None:
+        """End the body with the outputs that something reads, and the next states."""
+        count = len(self.scan.step_outputs)
+        for out, output in enumerate(self.scan.step_outputs):
+            whole = self._value(output.ref, ops.StopGradient(), 0, False)
+            shape = self.body.type(output.ref).shape
+            for lane, ref in enumerate(_one_by_one(self.b, whole, self.lanes, shape)):
+                if Ref(self.nodes[lane].name, out) in self.read:
+                    name = f"output_{out}_{lane}"
+                    self.outputs.append((lane, out, Output(name, ref)))
+                    self.sequences["output", name] = self.scans[lane].reverse
+        pairs = []
+        names = [arg.name for slot, arg in enumerate(self.body.body_args()) if self.scan.role(slot) == "state"]
+        for at, (name, output) in enumerate(zip(names, self.scan.next_states, strict=True)):
+            leaf = self.new[Ref(name)].node
+            after = self._value(output.ref, ops.StopGradient(), 0, False)
+            self.outputs.append((None, count + at, Output(f"next_{at}", after)))
+            pairs.append(StatePair(leaf, leaf, f"next_{at}", 0.0))
+        self.op = Turns(
+            self.b.finish([output for _, _, output in self.outputs]), self.scan.length, self.sequences, tuple(pairs)
+        )
+
+    def put(self, rebuild: Rebuild) -> None:
+        """Add the loop to a graph that is rebuilt, with what the results are of its array."""
+        b, known = rebuild.builder, dict[tuple[int, Ref], Ref]()
+        leaves = {leaf.name: leaf for leaf in self.leaves}
+        operands = [self._operand(rebuild, leaves[node.name], known) for node in self.op.leaves]
+        node = self.nodes[0]
+        (whole,) = b.add(self.op, *operands, names=(f"{self.body.name}/loop",), loc=node.loc)
+        parts = b.add(ops.Split(0, tuple(self.op.sizes())), whole)
+        for part, (lane, out, _) in zip(parts, self.outputs, strict=True):
+            type_ = node.types[out]
+            if lane is not None:
+                rebuild.new[Ref(self.nodes[lane].name, out)] = self._named(b, part, self.nodes[lane], out, type_.shape)
+                continue
+            (joined,) = b.add(ops.Reshape(self._wide(type_.shape)), part)
+            for each, ref in zip(self.nodes, _one_by_one(b, joined, self.lanes, type_.shape), strict=True):
+                rebuild.new[Ref(each.name, out)] = self._named(b, ref, each, out, type_.shape)
+
+    @staticmethod
+    def _named(b: Builder, ref: Ref, node: Node, out: int, shape: tuple[int, ...]) -> Ref:
+        return b.add(ops.Reshape(shape), ref, names=(node.names[out],), loc=node.loc)[0]
+
+    def _operand(self, rebuild: Rebuild, leaf: _Leaf, known: dict[tuple[int, Ref], Ref]) -> Ref:
+        """Return what a leaf of the body stands for, outside."""
+        lanes = range(self.lanes) if leaf.lane is None else (leaf.lane,)
+        values = [self._outside(rebuild, lane, leaf.ref, known) for lane in lanes]
+        if not leaf.is_matrix:
+            return _side_by_side(rebuild.builder, values)
+        b = rebuild.builder
+        outs, ins = self.body.type(leaf.ref).shape
+        rows = [b.add(ops.Reshape((outs, 1, ins)), value)[0] for value in values]
+        (all_,) = b.add(ops.Concat(1), *rows)
+        return b.add(ops.Reshape((outs * self.lanes, ins)), all_, names=(f"{self.body.name}/{leaf.name}",))[0]
+
+    def _outside(self, rebuild: Rebuild, lane: int, ref: Ref, known: dict[tuple[int, Ref], Ref]) -> Ref:
+        """Return a value of a lane that is known before the loop."""
+        node, outer = self.scans[lane].body, self.nodes[lane]
+        position = [each.name for each in self.body].index(ref.node)
+        inner = [*node][position]
+        if isinstance(inner.op, ops.Arg):
+            slot = [arg.name for arg in node.body_args()].index(inner.name)
+            return rebuild.new[self.graph.args(outer.name)[slot]]
+        key = lane, Ref(ref.node)
+        if key not in known:
+            args = [self._outside(rebuild, lane, arg, known) for arg in self.body.args(ref.node)]
+            names = [f"{node.name}/{name}" for name in inner.names]
+            known[key] = rebuild.builder.add(inner.op, *args, names=names, loc=inner.loc)[0]
+        return Ref(known[key].node, ref.out)
+
+
+def _side_by_side(b: Builder, lanes: Sequence[Ref]) -> Ref:
+    """Return values of the same shape as the lanes of one."""
+    if len(lanes) == 1:
+        return lanes[0]
+    shape = b.type(lanes[0]).shape
+    full = {op.value for ref in lanes if isinstance(op := b.node(ref.node).op, ops.Full)}
+    if len(full) == 1 and all(isinstance(b.node(ref.node).op, ops.Full) for ref in lanes):
+        return b.add(ops.Full((*shape, len(lanes)), full.pop()))[0]
+    return b.add(ops.Concat(len(shape)), *[b.add(ops.Reshape((*shape, 1)), ref)[0] for ref in lanes])[0]
+
+
+def _one_by_one(b: Builder, whole: Ref, lanes: int, shape: tuple[int, ...]) -> Refs:
+    """Return the lanes of a value."""
+    if lanes == 1:
+        return (whole,)
+    parts = b.add(ops.Split(len(shape), (1,) * lanes), whole)
+    return tuple(b.add(ops.Reshape(shape), part)[0] for part in parts)
