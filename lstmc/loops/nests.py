@@ -168,10 +168,10 @@ def in_vectors(
 
 
 def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int, lanes: int, registers: int) -> tuple[int, int, bool]:
-    """Return the rows of a tile, its floats of a row, and whether the loop over rows is inside the loop over columns.
+    """Return the shape of a tile that fits the registers.
 
-    ``columns`` is the number of vectors that a tile keeps for each column, ``sums`` the number of sums for each row; a
-    sum has one vector.
+    It has the number of rows, the floats of each row, and whether the loop over rows is inside the loop over columns. A
+    tile keeps ``columns`` vectors for each column of vectors, and ``sums`` vectors for each row.
     """
     counts = [count for count in COUNTS if rows and rows.size % count == 0 and count <= lanes] or [1]
     widths = [count * MOST_LANES for count in COUNTS if inner.size % (count * MOST_LANES) == 0]

@@ -170,7 +170,8 @@ class OverTime(FirstSteps):
         return x.zeros <= index < EARLY and (isinstance(size, OpenSize) or 2 * index < size - 1) and x.lag is not None
 
     def _take_early(self, step: Step, value: str, x: Value, index: int, frames: str) -> None:
-        """Note a value of one early step: the first element of a sequence [T, ...] that is later."""
+        """Note a value of one early step as the first element of a sequence ``frames`` [T, ...], and the delay of that
+        sequence."""
         self.apart = True
         self.heads[value] = frames, (x.lag or 0) + index - x.zeros
 
