@@ -289,7 +289,8 @@ class _Drawn:
         return values
 
     def _results(self, graph: Graph, whole: Group, values: Mapping[Ref, Keys]) -> None:
-        """A box for each result, but for those whose own box is called so and stands in no frame."""
+        """Return a box for each result, except results that are already drawn: a box of the same name outside of all
+        frames."""
         outside = {part.key for part in whole.parts if isinstance(part, Box)}
         for output in graph.outputs:
             if output.name in outside and values[output.ref] == (output.name,):
