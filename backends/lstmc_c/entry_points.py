@@ -36,7 +36,7 @@ class Functions(Protocol):
         """Return the states after a reset, and the results of all steps after it: by ``steps`` or as a ``block``."""
 
     def converted(self, function: str, array: NDArray[Any], dtype: str) -> NDArray[Any]:
-        """Return what a function makes of numbers or of integers."""
+        """Return the result of a function that converts numbers to integers, or integers to numbers."""
 
     def opens(self, content: Bytes) -> bool:
         """Return whether the net takes this content, in bytes, as its weights."""

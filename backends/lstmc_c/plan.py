@@ -242,7 +242,8 @@ def _buffers(work: Work) -> list[Array]:
 
 
 def _in_place(work: Work, old: Array, new: Array) -> bool:
-    """Return whether a work reads each element of an array for the last time before it writes that of another one."""
+    """Return whether the work reads each element of ``old`` for the last time before it writes that element of
+    ``new``."""
     if old == new or old.size != new.size:
         return False
     if isinstance(work, Loop):

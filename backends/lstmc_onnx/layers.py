@@ -207,7 +207,7 @@ class _Rewrite:
         """Return the biases of W, then the biases of R: the first bias of a gate belongs to W, the second to R."""
         of_w, of_r = [], []
         for part in direction.parts:
-            after = direction.reset_after and part is direction.parts[-1]  # there r multiplies what is R's
+            after = direction.reset_after and part is direction.parts[-1]  # there r multiplies the recurrent part
             biases = () if part.gate is None else part.gate.biases
             w, r = (biases, part.inner) if after else (biases[:1], biases[1:])
             of_w.append(self._bias(direction, w, part.negated, 0.0 if part.gate is None else part.gate.constant))

@@ -179,7 +179,7 @@ def max_pool(w: Writer, call: Call[ops.MaxPool]) -> None:
 
 
 def ave_pool(w: Writer, call: Call[ops.AvePool]) -> None:
-    """ONNX divides by the size of a window; the core by its places in the image with its own padding."""
+    """ONNX divides by the size of a window; the core by the window's places in the padded image."""
     share = (prod(call.op.size) / call.op.covered(known(call.types[0].shape[-2:]))).astype(np.float32)
     if np.all(share == 1):
         _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))

@@ -188,8 +188,8 @@ def _run_back(
 ) -> list[Tensor]:
     """Run the layer ``kind`` back over all steps, and return the gradients of its bottoms and weights.
 
-    ``results`` are those of :func:`loop`, ``sizes`` its ``steps`` and ``rows``, ``gradients`` those of its tops. The
-    gradient of a bottom that is not ``needed`` has any numbers.
+    ``results`` come from :func:`loop`, ``sizes`` are its ``steps`` and ``rows``, ``gradients`` belong to its tops. The
+    gradient of a bottom that is not ``needed`` has arbitrary numbers.
     """
     run, bottoms, weights, some = _operands(kind, sizes, bottoms, weights)
     if len(needed) != len(bottoms):

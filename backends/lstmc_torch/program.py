@@ -64,7 +64,8 @@ def _conv(call: Call[ops.Conv]) -> str:
 
 
 def _padded(call: Call[ops.MaxPool | ops.AvePool], x: str, value: str) -> str:
-    """The images with so many ``value`` around them that the last window is whole: counts are rounded up."""
+    """Return images padded with ``value`` so that the last window is complete: Caffe rounds the number of windows
+    up."""
     (top, left), (below, right) = call.op.pad, call.op.ends(call.types[0].shape[-2:])
     around = (left, right, top, below)
     return f"F.pad({x}, {around}, value={value})" if any(around) else x
@@ -76,7 +77,7 @@ def _max_pool(call: Call[ops.MaxPool]) -> str:
 
 
 def _ave_pool(call: Call[ops.AvePool]) -> str:
-    """The sum of a window over its number of places in the image with its own padding."""
+    """Return the sum of a window divided by the number of its places in the padded image."""
     op, covered = call.op, call.op.covered(call.types[0].shape[-2:])
     divisor = str(covered.flat[0])
     if np.any(covered != covered.flat[0]):

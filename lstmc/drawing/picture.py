@@ -289,7 +289,7 @@ class _Drawn:
         return values
 
     def _results(self, graph: Graph, whole: Group, values: Mapping[Ref, Keys]) -> None:
-        """Return a box for each result, except results that are already drawn: a box of the same name outside of all
+        """Add a box for each result, except results that are already drawn: a box of the same name outside of all
         frames."""
         outside = {part.key for part in whole.parts if isinstance(part, Box)}
         for output in graph.outputs:

@@ -90,7 +90,7 @@ def _compared(
 
 
 def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) -> Proof:
-    """Return which outputs of the written model are proved equal to those of the imported net, with these weights."""
+    """Return which outputs of the written model are proved equal to the imported net's outputs, with these weights."""
     if model.frames:
         raise SourceError(
             f"{model.net.origin}: a model of one frame is compared with all frames of its source, and not proved equal:"

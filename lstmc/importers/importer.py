@@ -163,7 +163,7 @@ class ImportedModel:
 
     @classmethod
     def of_source(cls, source: SourceNet, step: bool) -> ImportedModel:
-        """Return the model of a net as it was read; ``step`` is that of :func:`import_file`.
+        """Return the model of a net as it was read; ``step`` is the argument of :func:`import_file`.
 
         Raises :class:`~lstmc.importers.refusal.RefusedError` for ``step`` of a net that cannot be streamed.
         """
@@ -214,7 +214,7 @@ class ImportedModel:
         return cls(source.described, net, source.kind, None, source.runtime, True, frames)
 
     def streamed(self) -> ImportedModel:
-        """Return the model as one that can be streamed, as with ``step``. Raises
+        """Return the model in a form that can be streamed, as with ``step``. Raises
         :class:`~lstmc.importers.refusal.RefusedError` with the layers that need more of a sequence than its past."""
         if not self.step and self.reading is not None and has_several_times(self.described):
             return ImportedModel.of_time(self.reading)
@@ -249,8 +249,8 @@ def import_file(
 ) -> ImportedModel:
     """Import a trained model from a file, without running any of its code; ``"zoo:NAME"`` is a published net's file.
 
-    With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes one of
-    past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
+    With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes a
+    convolution of past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
 
     A file of one frame is one step: ``states`` maps its inputs that are states to the outputs that are their next
     values, by the source's names, as in ``{"h_in": "h_out"}``; ``{"h_in": ""}`` says that an input is no state. Other

@@ -141,8 +141,10 @@ class HostNet(Protocol):
         """Return the violations of the target's rules by layers that are copied into these files."""
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> Sequence[SourceCheck]:
-        """The outputs of the whole net in these files against those of the source, in each of the runtimes
-        ``places``. Raises :class:`~lstmc.errors.BackendError` where one does not load or run the net."""
+        """Return the outputs of the whole net in these files against the source's, in each of the runtimes ``places``.
+
+        Raises :class:`~lstmc.errors.BackendError` if a runtime does not load or run the net.
+        """
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:
         """Return notes for the user on these files."""

@@ -28,8 +28,11 @@ WARP, MOST_THREADS = 32, 512
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU by its maker's data sheet: its price at peak rates, cycles a second at boost, its multiprocessors, and the
-    bytes of shared memory that a block may have."""
+    """A GPU by its maker's data sheet.
+
+    In this order: its price at peak rates, cycles a second at boost, multiprocessors, bytes of shared memory for a
+    block.
+    """
 
     name: str
     price: Price
@@ -44,7 +47,8 @@ def _price(bandwidth: float, flops: float) -> Price:
 
 
 LAUNCH_SECONDS, BARRIER_SECONDS = 2e-6, 1e-6
-"""Of one kernel after another in a stream, and of a barrier over the grid: assumptions, as no data sheet has them."""
+"""Seconds for the launch of a kernel after another in a stream, and for a barrier over the grid. Both are assumptions:
+no data sheet has them."""
 GPUS = (
     Gpu("T4", _price(320e9, 8.1e12), 1.59e9, 40, 64 * 1024),
     Gpu("L4", _price(300e9, 30.3e12), 2.04e9, 58, 99 * 1024),
@@ -110,8 +114,10 @@ def step_arrays(plan: Plan, works: tuple[Task, ...], packed: bool = False) -> tu
 
 
 def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
-    """Return the persistent kernel of a pass; None where it has no steps, or rows that depend on each other and are
-    more than PERSISTENT_ROWS."""
+    """Return the persistent kernel of a pass.
+
+    None if the pass has no steps, or more than PERSISTENT_ROWS rows that depend on each other.
+    """
     steps = step_works(works)
     products = [work for work in steps if isinstance(work, Product)]
     if not steps or (plan.rows.fixed and plan.rows.batch > PERSISTENT_ROWS):
@@ -125,9 +131,9 @@ def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
 
 @dataclass(frozen=True)
 class StepCost:
-    """The cost of a step of a pass: its work, with the launches where no ``kernel`` has all steps.
+    """The cost of a step of a pass: its work, with the launches of a step that no ``kernel`` has.
 
-    ``own_bytes`` are what arrays have for this step alone, each once, whatever caches keep from step to step.
+    ``own_bytes`` counts the arrays of this step once, whatever caches keep from step to step.
     """
 
     work: Work
@@ -136,7 +142,7 @@ class StepCost:
     kernel: Persistent | None
 
     def launches_on(self, gpu: Gpu) -> int:
-        """Return the launches of a step: 0 where one kernel has all steps."""
+        """Return the launches of a step: 0 if one kernel has all steps."""
         return 0 if self.kernel and self.kernel.blocks(gpu, self.rows) else self.work.launches
 
     def seconds(self, gpu: Gpu) -> float:
@@ -149,7 +155,7 @@ class StepCost:
 
 
 def step_cost(plan: Plan, works: tuple[Task, ...], rows: int) -> StepCost:
-    """Return the cost of a step with so many rows."""
+    """Return the cost of a step with ``rows`` rows."""
     rows = 1 if plan.rows.fixed else rows
     total, own = Work(), dict[Array, int]()
     for work in step_works(works):
@@ -325,7 +331,7 @@ def _used_by_passes(plan: Plan, with_phases: bool) -> tuple[set[str], set[str]]:
 
 
 def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: bool) -> dict[str, int]:
-    """Return the stages of a pass that rows go through one by one, with the elements that the loops of each go over."""
+    """Return the stages of a pass that each row goes through, with the number of elements of each stage's loops."""
     stages: dict[str, int] = {}
     for stage in ("_before", "", "_after") if apart else ():
         loops = [work for name in passes for work in works.get(name + stage, ()) if isinstance(work, Loop)]
@@ -334,7 +340,7 @@ def _stages(works: Mapping[str, Sequence[Task]], passes: Sequence[str], apart: b
 
 
 def _by_phase(plan: Plan, passes: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Sequence[Task]]:
-    """Return the work of each pass; that of its phases apart where a row has parts."""
+    """Return the work of each pass; if a row has parts, the work of each phase of the pass."""
     works: dict[str, Sequence[Task]] = dict(passes)
     for (name, each), phases in zip(passes.items(), plan.phases, strict=False):
         products = [work for work in each if isinstance(work, Product)]
@@ -355,7 +361,7 @@ def _used(works: Iterable[Task]) -> set[str]:
 
 
 def _read(works: Iterable[Task]) -> set[Array]:
-    """Arrays that something reads, or adds to, during a step."""
+    """Return the arrays that something reads, or adds to, during a step."""
     arrays = set()
     for work in works:
         places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [work.x, work.w, work.b]

@@ -327,7 +327,7 @@ class Nest:
 
 
 def nests(works: Iterable[Task], carried: Set[str]) -> list[Product | Nest]:
-    """Return the work of a step in its order, with neighbouring loops in one nest where that computes the same.
+    """Return the work of a step in order, with adjacent loops fused into nests if the result is the same.
 
     ``carried`` are the buffers that keep values from step to step.
     """

@@ -63,8 +63,8 @@ class Plan:
     gradients: tuple[Array, ...]  # of bottoms and weights that are no initial states
     top_diffs: tuple[Array, ...]  # of outputs
     forward: tuple[Task, ...]
-    chunk: int  # steps after which some states are kept; 0 where all are after each step
-    again: tuple[Task, ...]  # of a step: computes these states again, before the backward pass of a chunk
+    chunk: int  # large states are kept after so many steps; 0 if all states are kept after each step
+    again: tuple[Task, ...]  # recomputes these states, before the backward pass of a chunk
     backward: tuple[Task, ...]
     outers: tuple[Outer, ...]
     nodes_again: tuple[str, ...]  # forward work that a step of the backward pass repeats

@@ -142,7 +142,7 @@ def sample_id(probabilities: Array, temperature: float, rng: np.random.Generator
 def _possible(
     shapes: Mapping[str, tuple[int, ...]], net: str, kind: str, option: str, name: str | None
 ) -> Mapping[str, tuple[int, ...]]:
-    """Return the shapes of inputs or outputs; only that of the one that an option names, if it does."""
+    """Return the shapes of inputs or outputs; if an option names one of them, only that shape."""
     if name is not None and name not in shapes:
         argument, hint = Argument(option, name), nearest_or_all(name, shapes)
         raise BackendError(f"{argument}: {net} has no such {kind}{hint}", arguments=(argument,))
@@ -150,7 +150,7 @@ def _possible(
 
 
 def _ids_input(steps: Steps, net: str, feed: str | None) -> str:
-    """Return the input that takes the ids: it must be one number, and the others must be known."""
+    """Return the input that takes the ids: it must be one number, and all other inputs must be known."""
     shapes = {name: shape for name, shape in steps.inputs.items() if name != CONTINUES}
     possible = _possible(shapes, net, "input", "feed", feed)
     if len(possible) != 1:

@@ -239,7 +239,7 @@ def asymptotes(graph: Graph, ref: Ref) -> tuple[float, float] | None:
 
 
 def elements_of(graph: Graph, ref: Ref) -> Ref:
-    """Return the value of which a value is a view."""
+    """Return the value that a value is a view of."""
     while _is_view(graph, ref):
         (ref,) = graph.args(ref.node)
     return ref

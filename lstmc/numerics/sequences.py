@@ -147,7 +147,7 @@ def _text(axes: Mapping[str, Axes], name: str, op: Input) -> str:
 
 
 def _over_frames(inputs: Mapping[str, Input], arrays: Mapping[str, AnyArray]) -> dict[str, Input]:
-    """Return the inputs of a frame as those of as many frames as their arrays have."""
+    """Return the inputs of a frame with an axis of as many frames as their arrays have."""
     frames = {name: array.shape[:1] or (0,) for name, array in arrays.items()}
     return {name: replace(op, shape=(*frames.get(name, (0,)), *op.shape)) for name, op in inputs.items()}
 
@@ -160,7 +160,7 @@ def _unequal(what: str, sizes: Mapping[str, int]) -> Iterator[str]:
 
 
 def _fits(array: AnyArray, op: Input, free: Collection[int | None]) -> bool:
-    """Return whether an array has the shape of an input but for its ``free`` axes, and elements."""
+    """Return whether an array has the shape of an input, apart from its ``free`` axes, and has elements."""
     return (
         len(array.shape) == len(op.shape)
         and 0 not in array.shape

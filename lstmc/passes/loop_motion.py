@@ -91,7 +91,7 @@ class Hoist(Pass):
     """Move computations that depend on no state before the scan.
 
     1. a node on sequences (and on what is the same at every step) => one node on all T steps at once, before the
-       scan; the body gets its value as an ``x`` argument where it still needs it
+       scan; the body gets its value as an ``x`` argument if it still needs it
     2. a node on what is the same at every step => one node before the scan; a ``static`` argument, or a ``weight``
        where it is one
     3. a step output that was hoisted           => the sequence itself

@@ -159,7 +159,7 @@ class Share:
 def share_of_loss(whole: Graph, part: Graph, share: float) -> Share:
     """Return the training graph of a part of the batch, from the same model with both sizes of the batch.
 
-    1. a mean over examples, as losses have it => times the part's share of what it is a mean over
+    1. a mean over examples, as losses have it => times the part's share of the elements that it averages
     2. a sum over examples                     => as it is
     3. what depends on no example              => times ``share``, the part's share of all examples
     4. an output that is only reported         => nothing: it is a score of the whole batch
@@ -191,7 +191,7 @@ class _Sharing:
             self.rebuild.put(
                 node,
                 self.rebuild.builder.copy(node, self.rebuild.args(node), op)
-                if isinstance(op, Pointwise)  # a mean may be a sum of what was divided before
+                if isinstance(op, Pointwise)  # a mean may be a sum of values that were divided before
                 else self.rebuild.builder.copy(node, self.rebuild.args(node)),
             )
         for output in graph.outputs:

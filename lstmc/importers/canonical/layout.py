@@ -330,7 +330,7 @@ class _Layout:
         return self._derived(name, "x".join(map(str, sizes)), self.params[name].reshaped(*sizes))
 
     def _derived(self, name: str, hint: str, weight: Weight) -> str:
-        """Add a parameter that is another one in another order or shape, and return its name."""
+        """Add a parameter that is another parameter in another order or shape, and return its name."""
         derived = f"{name}_{hint}"
         self.params[derived], self.derived[derived], self.shapes[derived] = weight, name, weight.shape
         return derived

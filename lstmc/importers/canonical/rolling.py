@@ -73,7 +73,7 @@ def _with_weights(net: Net, graph: Graph, arrays: Mapping[str, Full]) -> Net:
 def _add_loop(
     builder: NetBuilder, net: Net, step: Step, scan: Scan, constants: Mapping[Leaf, Weight], zeros: Container[str]
 ) -> None:
-    """Add a loop that was rolled up, whose weights and constants become its own."""
+    """Add a loop that was rolled up; its weights and constants become the loop's parameters."""
     weights = [net.params[name] for name in scan.of_role("weight", step.inputs)]
     body, title = body_of(scan, weights, constants), builder.scan_name(scan.body.name)
     x, first, static = (scan.of_role(role, step.inputs) for role in ("x", "state", "static"))

@@ -100,9 +100,9 @@ class _Reader:
         self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int, node: Any = None,
         values: Mapping[Key, str | None] = {},
     ) -> list[str | None]:  # fmt: skip
-        """Return the results of one call of a layer, which may be a model; None for those of a refused layer.
+        """Return the results of one call of a layer, which may be a model; None for each result of a refused layer.
 
-        ``node`` is what a functional model says of this use, of the ``values`` that it has by now.
+        ``node`` is the description of this use in a functional model, ``values`` are the model's values so far.
         """
         kind, name = str(layer.get("class_name", "")), layer_name(layer)
         given = {name: [key and values[key] for key in keys] for name, keys in _masks(node).items()}
@@ -199,7 +199,7 @@ class _Reader:
 
 
 class _Graph:
-    """The layers of a model; ``path`` is the prefix of a model that is a layer of another one."""
+    """The layers of a model; ``path`` is the prefix of a model that is a layer of another model."""
 
     def __init__(self, reader: _Reader, path: str, lead: int) -> None:
         self.reader, self.path, self.lead = reader, path, lead

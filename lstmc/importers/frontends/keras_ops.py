@@ -58,7 +58,7 @@ class Operation:
         return axis if axis is None and self.lead == 1 else self.place(axis)
 
     def argument(self, place: int) -> Any:
-        """Return an argument. Raises :class:`Refused` for one that is left out."""
+        """Return an argument. Raises :class:`Refused` for a missing argument."""
         if place >= len(self.args):
             raise Refused(f"argument {place}", "left out", "it is required", SAVE)
         return self.args[place]

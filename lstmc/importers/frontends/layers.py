@@ -167,7 +167,7 @@ class Layers(ShapeOps):
     def reversed(self, x: Operand, axis: int, lengths: Operand | None, batch: int) -> str:
         """Reverse the first lengths[n] elements of ``axis`` in element n of the axis ``batch``; without lengths, all.
 
-        Constant lengths cut and join x; others make a matrix of 0 and 1 for each sequence, which multiplies x.
+        With constant lengths x is cut and joined; with computed lengths a matrix of 0 and 1 multiplies each sequence.
         """
         if lengths is None:
             return self.flip(x, axis)

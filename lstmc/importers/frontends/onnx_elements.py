@@ -19,7 +19,7 @@ _COMBINED: dict[str, Combined] = {"none": "none", "add": "add", "mul": "mul", "m
 
 
 def _indices(x: Operand) -> Array:
-    """Return indices that are constant. Raises :class:`Refused` for others."""
+    """Return constant indices. Raises :class:`Refused` for computed indices."""
     found = constant(x)
     if found is None:
         mend = "use constant indices, or Gather and GatherElements along one axis"

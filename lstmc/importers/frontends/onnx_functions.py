@@ -97,7 +97,7 @@ HANDLERS: dict[str, Handler] = {
     "Asinh": _area(1.0),
     "Acosh": _area(-1.0),
     "Atanh": _artanh,
-    # the sign is that of the second operand; with fmod of the first one
+    # the sign comes from the second operand; with fmod from the first
     "Mod": lambda t, x, y, *, fmod: t.divided(x, y, "trunc" if fmod else "floor")[1],
     "LRN": _lrn,
     "LpNormalization": _lp_norm,
@@ -139,7 +139,7 @@ def _fused_matmul(
     t: Onnx, a: Operand, b: Operand, *,
     alpha: float = 1.0, transA: int = 0, transB: int = 0, transBatchA: int = 0, transBatchB: int = 0,
 ) -> Operand:  # fmt: skip
-    """alpha A B, of which either may be transposed."""
+    """alpha A B; A and B may be transposed."""
     if transBatchA or transBatchB:
         raise Refused("transBatchA, transBatchB", "1", "batches are not transposed here", "transpose before it")
     x, y = (_turned(t, one) if turned else one for one, turned in ((a, transA), (b, transB)))

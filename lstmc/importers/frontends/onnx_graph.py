@@ -134,7 +134,7 @@ class _Reader:
     ) -> None:  # fmt: skip
         self.t, self.opset, self.origin, self.folder, self.functions = t, opset, origin, folder, functions
         self.free, self.freed = free, dict[str, str]()
-        self.inside = ""  # of which function's node
+        self.inside = ""  # the node of the function that is read
         self.values: dict[str, Any] = {}
         self.refusals: list[Refusal] = []
         self.read: set[str] = set()  # constant -> the source tensors that it was computed from
@@ -209,7 +209,7 @@ class _Reader:
             if body is None:
                 raise Refused("operator", node.op, *UNREAD)
             return self._function(node, body, depth)
-        # a name that people know: PyTorch calls nodes /rnn/LSTM, and most others nothing
+        # a name that people know: PyTorch names nodes /rnn/LSTM, most exporters give no names
         self.t.at(proto.name or (proto.output[0] if proto.output else node.op), label)
         translated = called(handler, self.t, node)
         for operand in operands:

@@ -62,7 +62,7 @@ def _clip(
 
 
 def _bound(operand: Operand | None, number: float | None, name: str) -> Operand | None:
-    """Return a bound, which is an operand from version 11 on, an attribute before; None for one that limits nothing."""
+    """Return a bound, an operand from version 11 on, an attribute before; None for a bound without effect."""
     if isinstance(operand, str):
         return operand
     number = number if operand is None else single(operand, name)
@@ -301,7 +301,7 @@ def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence
 
 
 def _integers(product: Handler, axis: int) -> Handler:
-    """Return a handler of a product of what DynamicQuantizeLinear made, and of stored integers, as floats."""
+    """Return a handler of a product of a result of DynamicQuantizeLinear and stored integers, in floats."""
 
     def handle(t: Onnx, x: Operand, w: Operand, zero: Any = None, w_zero: Any = None, *, node: Node) -> Operand:
         known = constant(zero)

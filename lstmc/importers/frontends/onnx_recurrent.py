@@ -35,7 +35,7 @@ class Subgraphs(Protocol):
         """Return the outputs of a node's subgraph for these inputs."""
 
     def nested(self, t: Onnx) -> Self:
-        """Return a reader of a subgraph with a net of its own."""
+        """Return a reader of a subgraph that builds a separate net."""
 
 
 def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:

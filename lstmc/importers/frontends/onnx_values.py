@@ -71,7 +71,7 @@ Handler = Callable[..., Any]  # of the translation, operands by position, attrib
 
 @cache
 def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
-    """Return how many operands a handler takes, None for all, how many it needs, and what it takes by name."""
+    """Return how many operands a handler takes (None for all) and needs, and its arguments by name."""
     own = [*signature(handler).parameters.values()][1:]
     places = [one for one in own if one.kind is one.POSITIONAL_OR_KEYWORD]
     every = any(one.kind is one.VAR_POSITIONAL for one in own)
@@ -80,7 +80,7 @@ def _taken(handler: Handler) -> tuple[int | None, int, list[str]]:
 
 
 def called(handler: Handler, t: Onnx, node: Node) -> Any:
-    """Return what a handler makes of a node. Raises :class:`Refused` for an operand that is left out and needed."""
+    """Return the result of a handler for a node. Raises :class:`Refused` for a missing operand that is needed."""
     count, needed, names = _taken(handler)
     count, needed = (count, needed) if count is not None else (len(node.operands), len(node.operands))
     operands = [node.needed(place) if place < needed else node.operand(place) for place in range(count)]

@@ -111,7 +111,7 @@ def _select(t: Torch, x: Operand | Filled, axis: int, at: int) -> Operand:
 
 
 def _copied(t: Torch, x: Operand | Filled, source: Operand, non_blocking: bool) -> Operand:
-    """Return ``source`` in the shape of x, all of which it overwrites."""
+    """Return ``source`` in the shape of x, which it overwrites completely."""
     shape = x.shape if isinstance(x, Filled) else t.shape(x)
     source = t.joined(source)
     if isinstance(source, np.ndarray):

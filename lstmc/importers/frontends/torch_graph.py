@@ -188,9 +188,9 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
 
 
 def _tensors(program: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a program's tensors by the names of their placeholders, and the source's names of those that are stored.
+    """Return a program's tensors by the names of their placeholders, and the source's names of stored tensors.
 
-    The others were written by the model's code.
+    The model's code wrote all other tensors.
     """
     signature, tensors = program.graph_signature, {**program.state_dict, **program.constants}
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}

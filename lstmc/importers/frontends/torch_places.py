@@ -18,7 +18,7 @@ from lstmc.importers.ir.values import Weight, axis_in, broadcast, number
 from lstmc.importers.refusal import Refused
 
 Handler = Callable[..., Any]
-MOST_SORTED = 64  # elements that are sorted, each by a search for the largest one
+MOST_SORTED = 64  # the most elements to sort: each step searches for the largest
 
 
 def _letters(rank: int, axis: int) -> tuple[str, str]:
@@ -128,7 +128,8 @@ def _index_put(t: Torch, x: Operand, places: Sequence[Any], values: Operand, add
 
 
 def _sorted(t: Torch, x: Operand, count: int, axis: int, largest: bool) -> list[str]:
-    """Return the largest elements of an axis, in order, and their places: each found among those that are left."""
+    """Return the largest elements of an axis, in order, and their places: each is searched among the remaining
+    elements."""
     if not t.shape(x):
         return [t.value(x), t.value(np.zeros(()))]
     axis = axis_in(axis, t.rank(x))

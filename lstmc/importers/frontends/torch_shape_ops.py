@@ -70,7 +70,7 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
 
 
 def _cat(t: Torch, xs: Sequence[Operand], axis: int) -> Operand:
-    """Join values; those of no elements are left out, and zeros of one element are repeated to open sizes."""
+    """Join values; values without elements are left out, and zeros of one element are repeated to open sizes."""
     kept = [x for x in xs if 0 not in t.shape(x)]
     if len(kept) < 2:
         return kept[0] if kept else xs[0]

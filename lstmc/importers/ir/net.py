@@ -249,7 +249,7 @@ def _spelled(hint: str) -> str:
 class NetBuilder:
     """Builds a net step by step: infers the shape and chooses the name of each result.
 
-    ``where`` is the node of the source that steps are made of, unless they say another one.
+    ``where`` is the node of the source that steps come from, unless a step names another node.
     """
 
     def __init__(self, name: str, origin: str, where: str = "") -> None:

@@ -235,7 +235,7 @@ def cell_weights(
     recurrent product; b_h is a bias inside it, which matters to a GRU that resets after the product.
     """
     stored = _ORDERS[cell.kind]["pytorch" if framework == "torch" else framework] if cell.kind != "rnn" else "h"
-    if framework == "keras":  # [in, gates x H], one gate beside the other; the others have [gates x H, in]
+    if framework == "keras":  # stored as [in, gates x H], gates side by side; otherwise [gates x H, in]
         w_x, w_h = w_x.transposed(), w_h.transposed()
 
     def blocks(weight: Weight, gates: tuple[str, ...]) -> Weight:

@@ -76,7 +76,8 @@ class StoredProgram:
         return Stored()
 
     def run_decompositions(self, table: Any) -> StoredProgram:
-        """Return the program without operators in place, and with those of ``table`` decomposed, both by PyTorch.
+        """Return the program without operators in place, and with the operators of ``table`` decomposed, both by
+        PyTorch.
 
         Raises :class:`SourceError` for a graph whose operators do not take their operands.
         """
