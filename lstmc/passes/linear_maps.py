@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isqrt, prod
+from math import prod, sqrt
 from types import MappingProxyType
 
 from lstmc.ir import Builder, Ref, broadcast
@@ -280,7 +280,7 @@ class Steps:
 
 def chunk_length(steps: int) -> int:
     """Return the number of steps of a chunk: the number with the fewest nodes in all, but at least half of sqrt(T)."""
-    root = isqrt(steps)
+    root = int(sqrt(steps))  # of an open size this is an OverflowError, which keeps T fixed; isqrt would be endless
 
     def nodes(length: int) -> int:
         count = -(-steps // length)
