@@ -23,7 +23,7 @@ def test_a_net_equals_its_source(recipe: Recipe, tmp_path: Path) -> None:
         assert error(source, done, target) <= TOLERANCE, target
 
 
-@pytest.mark.parametrize("name", ["dfn3-enc", "dtln-1", "dtln-2", "nsnet2", "silero-vad"])
+@pytest.mark.parametrize("name", ["dfn3-enc", "dtln-1", "dtln-2", "gtcrn", "nsnet2", "silero-vad"])
 def test_a_net_in_tflite_equals_its_source(name: str, tmp_path: Path) -> None:
     recipe = recipes()[name]
     source = source_of(recipe)
