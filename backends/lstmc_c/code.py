@@ -134,11 +134,8 @@ class Writer:
         indices: Sequence[str] = INDICES,
         array: str = "",
     ) -> str:
-        """Return an element of a view.
-
-        ``more`` is added to the index: a term, or the stride of the inner loop. ``array`` replaces the view's array, if
-        given.
-        """
+        """Return an element of a view. ``more`` is added to the index: a term, or the stride of the inner loop.
+        ``array`` replaces the view's array, if given."""
         text, offset = self._array(view.place, view.use)
         index = at(offset, strides, indices)
         term = {0: "", 1: ALONG}.get(more, f"{more} * {ALONG}") if isinstance(more, int) else more
@@ -401,8 +398,7 @@ class Writer:
 
     def _convolved(self, op: Conv, y: View, x: View, w: View, parts: tuple[str, str, str], channel: str) -> None:
         """Write a convolution. ``parts`` are expressions: the sum's initial value, an element of the matrix, and the
-        result from the sum; ``channel`` is the name of the output channel's index.
-        """
+        result from the sum; ``channel`` is the name of the output channel's index."""
         images = View.of(y.place, (prod(y.shape[:-3]), *y.shape[-3:]))
         outs, ins = w.shape[0] // op.group, w.shape[1]
         image, plane, *pixel = x.strides

@@ -63,11 +63,8 @@ def compared_functions(
     compiled: Compiled, manifest: Manifest, net: Functions, weights: Mapping[str, Array], rounding: Rounding | None
 ) -> dict[str, Pair]:
     """Return the expected and the actual result of each function, by the end of its name; they must be equal to the
-    bit.
-
-    ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after it,
-    without fed states, and a ``block`` give the results of steps with fed states.
-    """
+    bit. ``open`` accepts the file of weights and no damaged file; ``reset`` sets the first states; ``steps`` after it,
+    without fed states, and a ``block`` give the results of steps with fed states."""
     found = {"open": _opened(net)} if len(net.weights) else {}
     each = blobs_of_each_step(compiled, manifest)
     fed = [random_inputs(compiled, seed) for seed in range(STEPS)]

@@ -187,11 +187,8 @@ def layout_checksum(constants: Sequence[Constant]) -> int:
 
 
 def weights_file(constants: Sequence[Constant]) -> bytes:
-    """Return the content of a file of weights.
-
-    It has the checksum of its layout, the checksum of its arrays, the arrays, and zeros up to a multiple of four bytes.
-    Numbers are little-endian.
-    """
+    """Return the content of a file of weights. It has the checksum of its layout, the checksum of its arrays, the
+    arrays, and zeros up to a multiple of four bytes. Numbers are little-endian."""
     arrays = b"".join(each.values.astype(each.values.dtype.newbyteorder("<")).tobytes() for each in constants)
     arrays += bytes(-len(arrays) % 4)
     return np.array([layout_checksum(constants), crc32(arrays)], "<u4").tobytes() + arrays

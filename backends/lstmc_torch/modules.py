@@ -332,10 +332,7 @@ def values_of(name: str, op: Param, weights: Mapping[str, Array]) -> Array:
 
 def _parent(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     """Return the module that has a parameter, and the parameter's name there: ``P.0``, of a list, is ``0`` of a module
-    ``P``.
-
-    Names are keys of the modules' dicts: a name such as ``double`` is a method of modules too.
-    """
+    ``P``. Names are keys of the modules' dicts: a name such as ``double`` is a method of modules too."""
     *path, own = name.split(".")
     for part in path:
         found = module._modules.setdefault(part, nn.Module())

@@ -291,11 +291,8 @@ class OtherRanks:
 
 
 def connect(folder: Path, rank: int, count: int) -> AddUp:
-    """Connect a rank to all others, on the loopback address, and return the sum over them.
-
-    Another user of the machine could answer on a port before the rank does. So each rank shows the secret of the
-    folder.
-    """
+    """Connect a rank to all others, on the loopback address, and return the sum over them. Another user of the machine
+    could answer on a port before the rank does. So each rank shows the secret of the folder."""
     options = ProcessGroupGloo._Options()
     options._devices = [ProcessGroupGloo.create_device(hostname="127.0.0.1")]
     options._timeout = WAIT

@@ -278,10 +278,7 @@ def train_with(
 @contextmanager
 def _threads_for(work: int) -> Iterator[None]:
     """Use a single thread inside the block if a forward pass has so little ``work``, in FLOPs, that other threads would
-    wait.
-
-    OMP_NUM_THREADS, which PyTorch and native loops obey, takes precedence.
-    """
+    wait. OMP_NUM_THREADS, which PyTorch and native loops obey, takes precedence."""
     before = torch.get_num_threads()
     if work < ENOUGH and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

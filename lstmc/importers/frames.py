@@ -34,11 +34,8 @@ class Reading:
 
 def read_frame(reading: Reading) -> tuple[SourceNet, dict[str, str]]:
     """Return a source and its states, if it is a source of one frame: inputs, with the outputs that are their next
-    values.
-
-    States are named by the user or proved. Raises :class:`SourceError` for names that the source does not have, and the
-    errors of :func:`read_open`.
-    """
+    values. States are named by the user or proved. Raises :class:`SourceError` for names that the source does not have,
+    and the errors of :func:`read_open`."""
     read, shapes, step, given = reading.read, reading.shapes, reading.step, reading.states
     source, refused = None, None
     try:

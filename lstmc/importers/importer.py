@@ -275,10 +275,7 @@ def import_file(
 
 def reader_of(path: Path, **chosen: Any) -> Read:
     """Return the function that reads a file for given shapes of its inputs. ``chosen`` are fields of
-    :class:`ImportOptions`.
-
-    Raises :class:`SourceError` for an option that the file's format does not read.
-    """
+    :class:`ImportOptions`. Raises :class:`SourceError` for an option that the file's format does not read."""
     report_activity(f"reading {path.name}")
     source = source_of(path)
     paths = {name: None if chosen.get(name) is None else Path(chosen[name]) for name in ("config", "weights")}

@@ -197,11 +197,8 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
 
 
 def _audit(path: Path, net: Net, read: Read, options: Mapping[str, Any]) -> tuple[list[Past], bool]:
-    """Return the pasts of a net, and whether it is a net of sequences.
-
-    A net of sequences is told its losses only if it is meant to be streamed, that is if a state is an input or an
-    output.
-    """
+    """Return the pasts of a net, and whether it is a net of sequences. A net of sequences is told its losses only if it
+    is meant to be streamed, that is if a state is an input or an output."""
     sequence, given = bool(layer_axes(net)[0]), options.get("shapes", {})
     sizes = of_one(net.source_inputs()) if net.open_sizes() else {}
     found: list[Past] = []

@@ -149,10 +149,8 @@ def unread(net: Net, known: Mapping[str, str], loops: bool) -> Iterator[tuple[st
 
 
 def exposed(net: Net, inputs: Collection[str], depth: int) -> tuple[Net, dict[str, str]]:
-    """Return the net with all values as outputs that may be next values of these inputs, and a map to the inputs.
-
-    A part of an input, taken out by up to ``depth`` nodes, is an input of its own there.
-    """
+    """Return the net with all values as outputs that may be next values of these inputs, and a map to the inputs. A
+    part of an input, taken out by up to ``depth`` nodes, is an input of its own there."""
     owner = {name: name for name in inputs}
     steps, leaves, shapes = list(net.steps), dict(net.leaves), dict(net.shapes)
     for _ in range(depth):

@@ -116,8 +116,7 @@ def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None
 
 def _today(config: Any, changed: Mapping[str, Any], wrapped: bool = False) -> Any:
     """Return a configuration for Keras 3: without ``time_major = False`` and ``compile_config``, with the module of a
-    ``wrapped`` layer, first states as keyword arguments, a GRU's ``reset_after``, and activations as ``changed``.
-    """
+    ``wrapped`` layer, first states as keyword arguments, a GRU's ``reset_after``, and activations as ``changed``."""
     if isinstance(config, list):
         return [_today(item, changed, wrapped) for item in config]
     if not isinstance(config, Mapping):

@@ -142,9 +142,7 @@ class HostNet(Protocol):
 
     def compared(self, files: Mapping[str, bytes], places: Sequence[str], seed: int) -> Sequence[SourceCheck]:
         """Return the outputs of the whole net in these files against the source's, in each of the runtimes ``places``.
-
-        Raises :class:`~lstmc.errors.BackendError` if a runtime does not load or run the net.
-        """
+        Raises :class:`~lstmc.errors.BackendError` if a runtime does not load or run the net."""
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:
         """Return notes for the user on these files."""

@@ -84,8 +84,7 @@ def _forward_packed(torch: Any, plain: Callable[..., Any]) -> Callable[..., Any]
 @cache
 def _packed_operators(torch: Any) -> list[Any]:
     """Define operators of packed sequences, which torch.export lacks. Packed data are the rows of all steps
-    [T N, ...], including those past the end of each sequence.
-    """
+    [T N, ...], including those past the end of each sequence."""
     rnn, define = torch.nn.utils.rnn, torch.library.custom_op
 
     def pack(x: Any, batch_first: bool) -> Any:
@@ -131,8 +130,7 @@ def _packed_operators(torch: Any) -> list[Any]:
 @contextmanager
 def _packed_sequences(torch: Any) -> Iterator[None]:
     """Inside the block, make PyTorch pack a sequence as all of its steps with the lengths, which can be exported; other
-    threads must not use packed sequences meanwhile.
-    """
+    threads must not use packed sequences meanwhile."""
     _packed_operators(torch)
     rnn, layers = torch.nn.utils.rnn, (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
     functions = {rnn.pack_padded_sequence: _pack_padded, rnn.pad_packed_sequence: _pad_packed}

@@ -317,8 +317,7 @@ class Builder:
 
     def _connect(self, node: Node, operands: Sequence[Ref]) -> None:
         """Add a node and its edges. The same as ``add_node(node.name, node=node)`` and an ``add_edge`` for each
-        operand, but five times as fast; equal edges share their attributes.
-        """
+        operand, but five times as fast; equal edges share their attributes."""
         name = node.name
         if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx raises, or adds a node
             self._digraph.add_node(name, node=node)

@@ -97,10 +97,7 @@ def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
 
 def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, str] | None = None) -> Graph:
     """Return the same graph with values renamed by ``names``, which are all different, and by ``others``, which get
-    numbers.
-
-    Leaves keep their names, and values whose names are taken by leaves or by ``names`` get numbers too.
-    """
+    numbers. Leaves keep their names, and values whose names are taken by leaves or by ``names`` get numbers too."""
     leaves = {node.name for node in graph if isinstance(node.op, Leaf)}
     exact = {ref: name for ref, name in names.items() if ref.node not in leaves and name not in leaves}
     used = leaves.union(exact.values())

@@ -1,6 +1,5 @@
 """The only loop: an op that owns the graph of one step; ops over time; and analyses that go through loops: dependences,
-paths of gradients, and work.
-"""
+paths of gradients, and work."""
 
 from __future__ import annotations
 
@@ -158,10 +157,8 @@ Places = Sequence[int | None]  # the place of an axis in each value, None for a 
 
 def op_of_one(op: Op, operands: Sequence[TensorType], places: Places) -> Along | None:
     """Return the rule of ``op`` for the axis that its operands have at ``places``, if the op treats its elements
-    separately.
-
-    An operand without a place has the same value for all elements: it lacks the axis, or has one element.
-    """
+    separately. An operand without a place has the same value for all elements: it lacks the axis, or has one
+    element."""
     slot = next((slot for slot, place in enumerate(places) if place is not None), None)
     along = None if slot is None else op.along(slot, places[slot], *operands)  # type: ignore[arg-type]
     if along is None or along.op is None or None in along.results:
@@ -295,11 +292,8 @@ def differentiable_outputs(graph: Graph) -> tuple[str, ...]:
 
 
 def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ...]:
-    """Return the inputs of a graph for which ``outputs`` have a gradient.
-
-    An input is left out if an op on the way does not differentiate by it, such as indices and labels: Caffe would
-    abort.
-    """
+    """Return the inputs of a graph for which ``outputs`` have a gradient. An input is left out if an op on the way does
+    not differentiate by it, such as indices and labels: Caffe would abort."""
     names = set(outputs)
     stopped = _stopped(graph, [output.ref for output in graph.outputs if output.name in names])
     return tuple(node.name for node in graph if isinstance(node.op, ops.Input) and node.name not in stopped)
@@ -321,10 +315,8 @@ def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
 
 
 def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
-    """Return the operands of a scan whose gradient an op in its body stops, at the same step or a later step.
-
-    ``read`` are the results that something reads.
-    """
+    """Return the operands of a scan whose gradient an op in its body stops, at the same step or a later step. ``read``
+    are the results that something reads."""
     states = [slot for slot in range(len(scan.body.body_args())) if scan.role(slot) == "state"]
     results = list(enumerate(states, len(scan.step_outputs)))
 

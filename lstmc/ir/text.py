@@ -120,11 +120,9 @@ def _attributes(op: Op) -> Iterator[str]:
 
 
 def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
-    """Return the graph that ``text`` prints.
-
-    Its ops are the ops of installed dialects, and ``ops``, which belong to no dialect. Raises :class:`ParseError` with
-    the line's number and text, and :class:`PluginError` if a dialect does not load.
-    """
+    """Return the graph that ``text`` prints. Its ops are the ops of installed dialects, and ``ops``, which belong to no
+    dialect. Raises :class:`ParseError` with the line's number and text, and :class:`PluginError` if a dialect does not
+    load."""
     classes: tuple[type[Op], ...] = (Scan, *ops)
     return _Parser(text, {op.name: op for op in classes}).whole()
 

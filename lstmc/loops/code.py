@@ -114,10 +114,8 @@ def step_arrays(plan: Plan, works: tuple[Task, ...], packed: bool = False) -> tu
 
 
 def persistent(plan: Plan, works: tuple[Task, ...]) -> Persistent | None:
-    """Return the persistent kernel of a pass.
-
-    None if the pass has no steps, or more than PERSISTENT_ROWS rows that depend on each other.
-    """
+    """Return the persistent kernel of a pass. None if the pass has no steps, or more than PERSISTENT_ROWS rows that
+    depend on each other."""
     steps = step_works(works)
     products = [work for work in steps if isinstance(work, Product)]
     if not steps or (plan.rows.fixed and plan.rows.batch > PERSISTENT_ROWS):

@@ -140,10 +140,8 @@ class Phases:
 
 def in_phases(works: Sequence[Loop], large: Set[Array], carried: Set[Array]) -> Phases | None:
     """Return the loops of a step in phases; the middle phase has all loops between one ``large`` array and another.
-
     ``carried`` arrays keep values from step to step. None if two phases would share an array that has room for a single
-    step.
-    """
+    step."""
     reads = [frozenset(place.array for place, _ in work.pointers.values()) for work in works]
     writes = [frozenset(place.array for place, written in work.pointers.values() if written) for work in works]
     order = range(len(works))

@@ -144,10 +144,8 @@ def _generated(scan: Scan, initial: tuple[float | None, ...]) -> tuple[Generated
 
 
 def without_dropouts(body: Graph) -> tuple[Graph, tuple[Node, ...]]:
-    """Return the body without dropouts, and the dropouts.
-
-    Weights are its last arguments. In front of them are the masks, as sequences, one for each dropout.
-    """
+    """Return the body without dropouts, and the dropouts. Weights are its last arguments. In front of them are the
+    masks, as sequences, one for each dropout."""
     dropouts = tuple(node for node in body if isinstance(node.op, Dropout))
     rebuild, masks = Rebuild(body), dict[str, Ref]()
     args = body.body_args()

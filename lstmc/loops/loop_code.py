@@ -174,8 +174,7 @@ MOST = "float most = -__builtin_inff();"
 
 class LoopCode:
     """Builds loops from the places of computed values (``memory``), and further places to write
-    them to (``stores``).
-    """
+    them to (``stores``)."""
 
     language, expressions = CPP, ELEMENT
 

@@ -360,8 +360,7 @@ class Loop:
 
     def element(self, pointer: str, index: Index | None) -> str:
         """Return a placeholder for an element of an array in a line; it becomes an expression
-        when the loop is printed.
-        """
+        when the loop is printed."""
         self.elements.append((pointer, index))
         return f"@{len(self.elements) - 1}@"
 

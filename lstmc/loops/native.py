@@ -335,10 +335,8 @@ def loops(plans: Sequence[Plan], otherwise: str) -> list[Loop]:
 
 
 def written_loops(plans: Sequence[Plan], text: str, otherwise: str) -> list[Loop]:
-    """Return the loops of some plans from a source that has them.
-
-    Raises the errors of :func:`loops_of`, and an error for a source that lacks a loop.
-    """
+    """Return the loops of some plans from a source that has them. Raises the errors of :func:`loops_of`, and an error
+    for a source that lacks a loop."""
     by_type, types = loops_of(text, otherwise), [layer_code(plan).type for plan in plans]
     if lacking := [kind for kind in types if kind not in by_type]:
         raise BackendError(f"the source of generated layers has no layer {lacking[0]}: expected the one of this net")

@@ -168,11 +168,9 @@ def in_vectors(
 
 
 def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int, lanes: int, registers: int) -> tuple[int, int, bool]:
-    """Return the shape of a tile that fits the registers.
-
-    It has the number of rows, the floats of each row, and whether the loop over rows is inside the loop over columns. A
-    tile keeps ``columns`` vectors for each column of vectors, and ``sums`` vectors for each row.
-    """
+    """Return the shape of a tile that fits the registers. It has the number of rows, the floats of each row, and
+    whether the loop over rows is inside the loop over columns. A tile keeps ``columns`` vectors for each column of
+    vectors, and ``sums`` vectors for each row."""
     counts = [count for count in COUNTS if rows and rows.size % count == 0 and count <= lanes] or [1]
     widths = [count * MOST_LANES for count in COUNTS if inner.size % (count * MOST_LANES) == 0]
     fitting = [
@@ -369,8 +367,7 @@ def _go_together(loops: Sequence[Loop], loop: Loop) -> bool:
 
 def _is_unfusable(first: Loop, second: Loop) -> bool:
     """Return whether two loops cannot be fused: one needs a sum of the other, or another element than the one just
-    written.
-    """
+    written."""
     return any(
         one.array == other.array
         and one.shift == other.shift

@@ -415,10 +415,7 @@ class _Planner:
 
     def _without_sums(self, sinks: list[Sink], outers: list[tuple[Outer, Ref, Ref | None]]) -> list[Sink]:
         """Return the sinks without sums over rows that an ``outer`` can compute, because its operand is kept for all
-        steps anyway.
-
-        An example is the gradient of a bias next to weights. These sums are added to ``outers``.
-        """
+        steps anyway. An example is the gradient of a bias next to weights. These sums are added to ``outers``."""
         there = {ct for _, ct, _ in outers}
         left = []
         for sink in sinks:

@@ -72,10 +72,8 @@ class Products(Schedule[Product]):
         )
 
     def _when(self, y: Ref, x: Ref, ins: int) -> tuple[Literal["before", "step", "after"], Place, Place]:
-        """Return when a product runs, and its places.
-
-        Before the loop if x is known for all steps by then; after the loop if no step reads y; otherwise in it.
-        """
+        """Return when a product runs, and its places. Before the loop if x is known for all steps by then; after the
+        loop if no step reads y; otherwise in it."""
         place = self.memory.get(y)
         copied = any(self.values.origin(sink.ref)[0] == y for _, sink, _ in self.copies)
         last = place is not None and place.array.kind in ("top", "bottom_diff") and place.array.time

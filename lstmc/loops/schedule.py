@@ -100,12 +100,9 @@ class Schedule(Generic[C]):
         self._delay(readers, stored)
 
     def _in_few_passes(self, nodes: list[Node]) -> list[Node]:
-        """Return nodes in an order with few passes over elements that are summed, the largest loops first.
-
-        A loop has all elementwise nodes of a size, and sums of so many elements, unless they wait for one of these
-        sums, or for a node of another kind that waits for the loop. The readers of a state precede the value that
-        overwrites it.
-        """
+        """Return nodes in an order with few passes over elements that are summed, the largest loops first. A loop has
+        all elementwise nodes of a size, and sums of so many elements, unless they wait for one of these sums, or for a
+        node of another kind that waits for the loop. The readers of a state precede the value that overwrites it."""
         names = {node.name: node for node in nodes}
         before: dict[str, dict[str, bool]] = {}  # node -> nodes before it, and whether one loop may have both
         for node in nodes:

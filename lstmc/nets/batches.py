@@ -405,10 +405,7 @@ def _hold_parts(job: _Job) -> Iterator[None]:
 
 def _dependences(job: _Job) -> bytes:
     """Return the inputs that the parts depend on, as JSON: hashes of the net's files, and the size and time of the
-    data.
-
-    The data may be too large to hash.
-    """
+    data. The data may be too large to hash."""
     part = job.parts[0]
     net = Path(part.use.net)
     files = {str(path): path for path in (net, Path(part.use.weights or net), *net.parent.glob(f"{net.stem}.*"))}

@@ -37,11 +37,8 @@ OTHERWISE = (
 
 def check_files(net: Path, backend: Backend, compiled: Compiled, weights: Mapping[str, Array]) -> Report:
     """Compare the files of a written net with the files that ``backend`` writes for a compiled model with these
-    weights.
-
-    ``net`` is the net's main file; its NAME may differ. ``report.found`` has the files. Raises :class:`BackendError`
-    for a file of another kind, and for a file that cannot be read.
-    """
+    weights. ``net`` is the net's main file; its NAME may differ. ``report.found`` has the files. Raises
+    :class:`BackendError` for a file of another kind, and for a file that cannot be read."""
     artifact = backend.emit(compiled, weights)
     found = _files_beside(net, artifact, compiled.name)
     manifest = _manifest(found)

@@ -121,11 +121,8 @@ def run_net(
 
 def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mapping[str, int] = {}) -> dict[str, Array]:
     """Return an array for every input that the net does not fill, in the model's shape. Raises the errors of
-    :func:`run_net`.
-
-    An input that no output depends on may be left out. ``sizes`` are the sizes of open dimensions; a dimension without
-    a size has its compiled size.
-    """
+    :func:`run_net`. An input that no output depends on may be left out. ``sizes`` are the sizes of open dimensions; a
+    dimension without a size has its compiled size."""
     entries = files.manifest.inputs
     shapes = {name: entry.place.at(sizes) for name, entry in entries.items() if not entry.filled}
     for name, entry in entries.items():
@@ -162,11 +159,8 @@ def check_inputs(
     optional: Collection[str] = (),
     training_inputs: Collection[str] = (),
 ) -> None:
-    """Raise :class:`DataError` with everything that is wrong with inputs.
-
-    The net fills inputs in ``values`` that are not in ``shapes``; ``optional`` inputs may be left out. Only training
-    needs ``training_inputs``.
-    """
+    """Raise :class:`DataError` with everything that is wrong with inputs. The net fills inputs in ``values`` that are
+    not in ``shapes``; ``optional`` inputs may be left out. Only training needs ``training_inputs``."""
     problems = [
         f"missing: {name} {list(shape)}"
         for name, shape in shapes.items()

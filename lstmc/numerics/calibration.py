@@ -78,10 +78,8 @@ def take_samples(net: WrittenStep, sequences: Sequences, ranges: Ranges, count: 
 
 
 def take_streams(net: WrittenStep, sequences: Sequences) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the arrays that a net is fed over whole sequences, and its exact outputs.
-
-    Inputs [S, T, ...] and initial states [S, ...] are by blob, outputs [S, T, ...] by name.
-    """
+    """Return the arrays that a net is fed over whole sequences, and its exact outputs. Inputs [S, T, ...] and initial
+    states [S, ...] are by blob, outputs [S, T, ...] by name."""
     fed: dict[str, list[Array]] = {name: [] for name in net.fed}
     exact: dict[str, list[Array]] = {name: [] for name in net.outputs}
     for place, values in enumerate(_steps(net.runner, sequences, range(sequences.total))):

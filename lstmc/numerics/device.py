@@ -201,10 +201,8 @@ class Grid:
     def of(
         cls, limits: Range, format: Format, device: Device, symmetric: bool | None = None, signed: bool = False
     ) -> Grid:
-        """Return the grid of a value with these least and greatest numbers, on a device.
-
-        ``signed``: with negative numbers even if the value is never negative.
-        """
+        """Return the grid of a value with these least and greatest numbers, on a device. ``signed``: with negative
+        numbers even if the value is never negative."""
         values, bits = device.values, BITS[format]
         symmetric = values.symmetric if symmetric is None else symmetric
         low, high = (limit * (1 + values.headroom) for limit in (min(limits[0], 0.0), max(limits[1], 0.0)))
@@ -274,10 +272,7 @@ def read_device(name: str) -> Device:
 
 def device_of(numbers: str, reader: str) -> Device:
     """Return the numbers of a reader's quantiser: a device of the reader, or its form of general numbers such as
-    ``int8``.
-
-    Raises :class:`BackendError` if its quantiser has no such numbers.
-    """
+    ``int8``. Raises :class:`BackendError` if its quantiser has no such numbers."""
     device = read_device(numbers)
     if device.quantiser is not None and device.quantiser.name == reader:
         return device

@@ -1,6 +1,5 @@
 """The effects of a device's numbers on a net: errors of outputs by step, the values that cause them, stalling states,
-and advice.
-"""
+and advice."""
 
 from __future__ import annotations
 

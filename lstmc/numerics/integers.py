@@ -434,8 +434,7 @@ def _table(function: Callable[[Array], Array], x: Grid, y: Grid) -> Lookup:
 
 def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
     """Return for each value the first value with the same scale: the value it is a piece or a view of, or a state
-    before the step.
-    """
+    before the step."""
     group = {Ref(node.name, out): Ref(node.name, out) for node in graph for out in range(len(node.types))}
 
     def first(ref: Ref) -> Ref:

@@ -246,10 +246,8 @@ def elements_of(graph: Graph, ref: Ref) -> Ref:
 
 
 def source_of(graph: Graph, ref: Ref, pieces: bool = False) -> Ref:
-    """Return the value that a value is a piece, a view or copies of, so that both have the same numbers.
-
-    With ``pieces``, a piece is its own source.
-    """
+    """Return the value that a value is a piece, a view or copies of, so that both have the same numbers. With
+    ``pieces``, a piece is its own source."""
     while True:
         ref = elements_of(graph, ref)
         sources = set(graph.args(ref.node))

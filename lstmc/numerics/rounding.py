@@ -272,10 +272,7 @@ class DeviceRounding:
 
     def integers(self, array: Array, node: Node | None = None) -> tuple[Array, Array]:
         """Return the integers of a matrix of weights, and the distance of two numbers in each row, or in the whole
-        matrix.
-
-        ``node`` is its product, for devices whose matrices are in pieces.
-        """
+        matrix. ``node`` is its product, for devices whose matrices are in pieces."""
         steps, most = self._steps(array, node), 2 ** (BITS[self.device.weights.format] - 1) - 1
         return np.clip(np.rint(array / steps), -most, most), steps
 
@@ -370,10 +367,7 @@ class DeviceRounding:
 
     def _affine(self, node: Node, args: Sequence[Array]) -> tuple[Ref, Array, Array, Array]:
         """Return the operand of a layer that scales by constants, with its array, and the layer's results for 1 and for
-        0.
-
-        For several chained layers, the operand of the first layer.
-        """
+        0. For several chained layers, the operand of the first layer."""
         (ref, *_), (x, *constants) = self._graph.args(node.name), args
         source, x, one, zero = self._begun.get(ref, (ref, x, np.ones(x.shape), np.zeros(x.shape)))
         one, zero = (np.asarray(node.op.eval(each, *constants)[0]) for each in (one, zero))

@@ -179,9 +179,7 @@ class Op(metaclass=OpType):
 
     def check(self, operands: Types) -> None:
         """Raise AssertionError if the op, on operands of these types, breaks the contract of its backend.
-
-        :func:`lstmc.testing.check_op` calls it.
-        """
+        :func:`lstmc.testing.check_op` calls it."""
         return
 
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.
@@ -203,19 +201,13 @@ class Op(metaclass=OpType):
 
     def along(self, slot: int, axis: int, *types: TensorType) -> Along | None:
         """Return the places of the axis that operand ``slot`` has at ``axis``; None if no axis of the result is this
-        axis alone, as in a reshape that merges axes.
-
-        The operands have these types, which fit. ``lstmc/ir/scan.py`` derives two ops from this rule: the op of one
-        step, and the op of all steps at once.
-        """
+        axis alone, as in a reshape that merges axes. The operands have these types, which fit. ``lstmc/ir/scan.py``
+        derives two ops from this rule: the op of one step, and the op of all steps at once."""
         return None
 
     def wider(self, size: int) -> Iterator[Op]:
         """Yield ops that may be this op on all elements of an axis of this size; :meth:`along` decides which one is
-        right.
-
-        An op with attributes that count axes or sizes yields each value that the attributes may have then.
-        """
+        right. An op with attributes that count axes or sizes yields each value that the attributes may have then."""
         yield self
 
     def work(self, operands: Types, results: Types) -> Work:

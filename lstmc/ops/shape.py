@@ -25,9 +25,7 @@ def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
 
 def same_place(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
     """Return the axis of ``other`` that is an axis of ``shape``: of the same size, with as many elements behind it.
-
-    Both shapes have the same number of elements.
-    """
+    Both shapes have the same number of elements."""
     before, size = prod(shape[:axis]), shape[axis]
     return next((i for i, own in enumerate(other) if own == size and prod(other[:i]) == before), None)
 

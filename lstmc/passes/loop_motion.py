@@ -151,10 +151,8 @@ class _Hoister:
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def _staying(self) -> set[str]:
-        """Return the cheap nodes on sequences that stay in the loop because nothing outside reads them.
-
-        A scan without states keeps none.
-        """
+        """Return the cheap nodes on sequences that stay in the loop because nothing outside reads them. A scan without
+        states keeps none."""
         if not self.on_state:
             return set()
         of_x = self.body.dependents({ref.node for ref, outer in self.outer.items() if outer.mapped})
@@ -346,10 +344,8 @@ class _Sinker:
 
     def _least(self, sinkable: set[str], light: tuple[type[Op], ...]) -> set[str]:
         """Return the nodes to sink: expensive nodes, their dependents, and nodes that reduce the values that leave the
-        loop.
-
-        A value that the scan returns anyway costs nothing, and neither does a value that is a sequence outside.
-        """
+        loop. A value that the scan returns anyway costs nothing, and neither does a value that is a sequence
+        outside."""
         # the loop computes products of no state for all steps at once too
         own = self.body.dependents(set(state_arguments(self.body)))
         heavy = {name for name in sinkable & own if not isinstance(self.body.node(name).op, light)}

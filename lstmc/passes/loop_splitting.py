@@ -1,6 +1,5 @@
 """Loop splitting: peel off the first step, which known zero states make simpler; and distribute a scan over two scans,
-so that products with the first scan's states are one product for all steps.
-"""
+so that products with the first scan's states are one product for all steps."""
 
 from __future__ import annotations
 

@@ -26,8 +26,7 @@ from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, result, r
 class Decompose(NodePass):
     """Base of passes that replace an op by a formula of other ops. A subclass has ``op`` and the formula. The formula
     gets the op, for its attributes, and its operands. Like a ``vjp`` it uses ``+ - * /``, ``.shape`` and
-    :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results.
-    """
+    :func:`lstmc.ops.applied`, and returns the op's result, or a tuple of all results."""
 
     op: ClassVar[type[Op]]
 

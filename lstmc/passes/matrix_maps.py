@@ -84,11 +84,9 @@ class MatrixSteps:
     # chunks ------------------------------------------------------------------------------------------------------
 
     def chunks(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
-        """Return the states after each step; None if an op has no form for all chunks at once.
-
-        All chunks run in lockstep, from zero and from the rows of the identity. Then the states between chunks are
-        computed, and from them the chunks.
-        """
+        """Return the states after each step; None if an op has no form for all chunks at once. All chunks run in
+        lockstep, from zero and from the rows of the identity. Then the states between chunks are computed, and from
+        them the chunks."""
         cut, zeros = self.cut, [self._zeros((self.cut.count, *shape)) for shape in self.shapes]
         sequences = self._sequences(1)
         ends = self._run(self.affine, cut.count, zeros, sequences)
@@ -216,10 +214,7 @@ class MatrixSteps:
 
     def products(self, initial: Mapping[int, Ref]) -> dict[int, Ref] | None:
         """Return the states after each step by products with powers of the matrix: within groups of steps, then between
-        groups.
-
-        None if an op has no form for all steps at once, or if the matrix is too large.
-        """
+        groups. None if an op has no form for all steps at once, or if the matrix is too large."""
         length, size = self.steps.length, sum(self.sizes)
         names = [f"{self.affine.name}/{output.name}" for output in self.affine.outputs]
         identity = np.split(np.eye(size), np.cumsum(self.sizes)[:-1], axis=1)

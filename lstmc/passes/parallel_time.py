@@ -230,8 +230,7 @@ class _Parallel:
 
     def _delayed(self, steps: Steps, state: int) -> dict[int, Ref]:
         """Solve a state that forgets its past after a few steps: compute all steps at once as many times, each from the
-        result before.
-        """
+        result before."""
         body = pruned(self.body, [Output(self._name_of(state), self._next(state))])
         args = body.body_args()
         body = with_role(body, [i for i, arg in enumerate(args) if arg.name in self.states], "x")
@@ -366,10 +365,7 @@ class _Parallel:
 
 def _constant_maps(recurrence: Recurrence, steps: int) -> tuple[Array, Array] | None:
     """Return the factors and offsets of the first 1, 2, ... steps together, of a state whose factors and offsets are
-    numbers.
-
-    None if float32 cannot hold them exactly, because fixed arrays are stored in float32.
-    """
+    numbers. None if float32 cannot hold them exactly, because fixed arrays are stored in float32."""
     if recurrence.kind is not Kind.ELEMENTWISE or len(recurrence.states) > 1 or recurrence.step is None:
         return None
     (state,) = recurrence.states

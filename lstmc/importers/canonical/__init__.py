@@ -52,10 +52,7 @@ def _step(net: Net) -> Net:
 
 def canonicalize_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
     """Return the canonical net of one frame, and the axis of time of inputs and outputs; ``time`` is the axis of the
-    inputs.
-
-    Raises :class:`~lstmc.importers.refusal.RefusedError` with the first layer that needs more than the past.
-    """
+    inputs. Raises :class:`~lstmc.importers.refusal.RefusedError` with the first layer that needs more than the past."""
     frame, axes = one_frame(with_biases(roll_up(net)), time)
     return _step(frame), axes
 

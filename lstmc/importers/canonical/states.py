@@ -48,10 +48,8 @@ class States:
 
 
 def step_states(net: Net, known: Mapping[str, str] = {}, loops: bool = False) -> States:
-    """Return the states of a net whose sizes are all numbers, apart from ``known`` pairs of inputs and outputs.
-
-    With ``loops``, a loop of several steps has states as a loop of one step has.
-    """
+    """Return the states of a net whose sizes are all numbers, apart from ``known`` pairs of inputs and outputs. With
+    ``loops``, a loop of several steps has states as a loop of one step has."""
     fixed = not any(open_sizes(shape) for shape in net.shapes.values())
     inputs = {a: shape for a, shape in net.inputs.items() if a not in known}
     outputs = {b: net.shapes[v] for b, v in net.outputs.items() if b not in known.values()}

@@ -169,10 +169,7 @@ def is_running_sum(net: Net, step: Step) -> bool:
 
 def same_axes(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
     """Yield pairs of equal axes: an operand's axis, and an axis of another operand or of a result, perhaps of another
-    length.
-
-    An axis of one element that is repeated is not paired.
-    """
+    length. An axis of one element that is repeated is not paired."""
     types = [TensorType(net.shapes[value]) for value in step.inputs]
     last = len(net.shapes[step.inputs[0]]) - 1 if is_running_sum(net, step) else None
     if last is not None:

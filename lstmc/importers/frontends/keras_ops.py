@@ -79,11 +79,8 @@ OperationHandler = Callable[[Layers, Operation], str | list[str]]
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
-    """Return whether a layer of a configuration is a function of ``keras.ops``.
-
-    A ``.keras`` file has the module. In an ``.h5`` file a layer of Keras 3 has the setting ``trainable``, an operation
-    has not.
-    """
+    """Return whether a layer of a configuration is a function of ``keras.ops``. A ``.keras`` file has the module. In an
+    ``.h5`` file a layer of Keras 3 has the setting ``trainable``, an operation has not."""
     if layer.get("module"):
         return str(layer["module"]).startswith(("keras.src.ops.", "keras.ops."))
     nodes, config = layer.get("inbound_nodes") or [None], layer.get("config", {})

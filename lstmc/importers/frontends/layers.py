@@ -269,10 +269,8 @@ class Layers(ShapeOps):
         return self.apply("power", y, 0.5) if order == 2 and root else y
 
     def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False, sign: float = 1.0) -> str:
-        """Add the index of the first or ``last`` largest element of an axis; without an axis, of all elements.
-
-        With a ``sign`` of -1 of the smallest element.
-        """
+        """Add the index of the first or ``last`` largest element of an axis; without an axis, of all elements. With a
+        ``sign`` of -1 of the smallest element."""
         x = self.affine(x, sign, 0.0)
         if axis is None:
             return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)
@@ -283,11 +281,9 @@ class Layers(ShapeOps):
         return self.affine(turned, -1.0, self.size(x, place) - 1.0)
 
     def cast(self, x: Operand, dtype: str, of: str = "") -> Operand:
-        """Return x, of type ``of``, converted to a type named as in NumPy: 0 or 1 for ``bool``, integers truncated.
-
-        An input stays unchanged unless it is known to have floats: the caller feeds it in the type that the model
-        means.
-        """
+        """Return x, of type ``of``, converted to a type named as in NumPy: 0 or 1 for ``bool``, integers truncated. An
+        input stays unchanged unless it is known to have floats: the caller feeds it in the type that the model
+        means."""
         if not isinstance(x, str) or (self.builder.producer(x) is None and "float" not in of):
             return x
         if dtype == "bool":

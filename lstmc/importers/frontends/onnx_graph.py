@@ -63,10 +63,7 @@ def describe_onnx(
     free: bool = False,
 ) -> Net:  # fmt: skip
     """Return the net of a ``ModelProto``. ``shapes`` fixes inputs; ``values`` makes inputs constants. ``free`` makes
-    inputs of stored zeros that may be a past.
-
-    Raises :class:`RefusedError` with everything that cannot be expressed.
-    """
+    inputs of stored zeros that may be a past. Raises :class:`RefusedError` with everything that cannot be expressed."""
     opset = next((int(o.version) for o in model.opset_import if o.domain in DOMAINS), 1)
     if opset < OLDEST:
         raise SourceError(f"{origin}: its operators are those of version {opset}; {OLDEST} and newer are read")

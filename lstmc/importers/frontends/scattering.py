@@ -118,10 +118,8 @@ def chosen_elements(layers: Layers, x: Operand, indices: str, axis: int) -> str:
 
 
 def one_hot(layers: Layers, indices: Operand, size: int, axis: int, wraps: bool = True) -> Operand:
-    """Return 1 where the place along a new axis is the index, else 0; with ``wraps`` one below 0 counts from behind.
-
-    Of known indices these are numbers, and all count so.
-    """
+    """Return 1 where the place along a new axis is the index, else 0; with ``wraps`` one below 0 counts from behind. Of
+    known indices these are numbers, and all count so."""
     rank = layers.rank(indices) + 1
     axis = axis_in(axis, rank)
     places = np.arange(float(size)).reshape([size if a == axis else 1 for a in range(rank)])

@@ -322,10 +322,8 @@ class ShapeOps:
         dilation: Sequence[int],
         group: int,
     ) -> str:
-        """Add a convolution of x [..., C, H, W], or [..., C, W]; ``pads`` are (before, after) of each axis.
-
-        One of a single pixel is a linear layer.
-        """
+        """Add a convolution of x [..., C, H, W], or [..., C, W]; ``pads`` are (before, after) of each axis. One of a
+        single pixel is a linear layer."""
         shape, rank = self.shape(x), len(stride)
         if {*shape[-rank:], *w.shape[2:]} == {1} and group == 1 and not any(map(any, pads)):
             y = self.linear(self.reshape(x, shape[:-rank]), w.reshaped(*w.shape[:2]), b)
@@ -405,10 +403,7 @@ class ShapeOps:
         counted: bool = True,
     ) -> str:
         """Add a pooling of x [..., H, W] or [..., W] with ``pads`` (before, after) of each axis; ``counted``: a mean
-        counts them.
-
-        If the source rounds the size down and Caffe rounds it up, the surplus is cut off.
-        """
+        counts them. If the source rounds the size down and Caffe rounds it up, the surplus is cut off."""
         if len(size) == 1:
             y = self.pool(kind, self.unsqueeze(x, [-2]), (1, *size), (1, *stride), (_NONE, *pads), ceil, counted)
             return self.squeeze(y, [-2])

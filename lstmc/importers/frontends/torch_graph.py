@@ -23,11 +23,8 @@ from lstmc.ops import Array
 
 
 def decomposed(torch: Any, program: Any, supported: Collection[str]) -> Any:
-    """Return the program with operators that are not in ``supported`` decomposed by PyTorch.
-
-    Operators that overwrite a tensor in place become operators with a new result. A program of known operators stays
-    unchanged.
-    """
+    """Return the program with operators that are not in ``supported`` decomposed by PyTorch. Operators that overwrite a
+    tensor in place become operators with a new result. A program of known operators stays unchanged."""
     calls = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     if all(call in supported or not call.startswith("aten.") for call in calls):
         return program

@@ -77,10 +77,7 @@ class StoredProgram:
 
     def run_decompositions(self, table: Any) -> StoredProgram:
         """Return the program without operators in place, and with the operators of ``table`` decomposed, both by
-        PyTorch.
-
-        Raises :class:`SourceError` for a graph whose operators do not take their operands.
-        """
+        PyTorch. Raises :class:`SourceError` for a graph whose operators do not take their operands."""
         torch, stored = self.torch, _stored(self.graph_signature)
         inputs = [node for node in self.graph.nodes if node.op == "placeholder" and node.name not in stored]
         open_axes = tuple(dict.fromkeys(node.meta["open"], torch.export.Dim.AUTO) for node in inputs)
