@@ -160,7 +160,8 @@ class Place:
 
     @property
     def of_row_alone(self) -> str:
-        """Return the C++ of that address if a thread runs its rows one after the other, so that rows share a window."""
+        """Return the C++ of the address of row ``n`` if a thread runs its rows one after the other: they share a
+        window."""
         if not self.array.window:
             return self.of_row
         alone = replace(self, array=replace(self.array, rows=False))
