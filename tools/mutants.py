@@ -59,7 +59,7 @@ GROUPS = {
             *(f"lstmc/loops/{name}" for name in ("cpu.j2", "layer.j2", "layers.j2", "native.cpp")),
         ),
         (
-            *(f"tests/loops/test_{name}.py" for name in ("products", "low_precision", "native", "again")),
+            *(f"tests/loops/test_{name}.py" for name in ("products", "low_precision", "native", "large_states")),
             "tests/backends/lstmc_caffe/install/test_layer_compiler.py",
             "tests/backends/lstmc_caffe/fused",
         ),

@@ -64,9 +64,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
     Raises :class:`DataError` for a missing or malformed file, and for repeated symbols.
     """
-    with reading(path, DataError):
-        content = read_bounded(path)  # not as text, which would convert line ends
     try:
+        with reading(path, DataError):
+            content = read_bounded(path)  # not as text, which would convert line ends
         symbols = tuple(parse_json(content, list[Symbol]) if path.suffix == ".json" else content.decode())
     except UnicodeDecodeError:
         raise DataError(f"{path}: expected the symbols as UTF-8 text, found something else") from None
