@@ -121,7 +121,7 @@ class Plain(Console):
     are as long as they are."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, highlight=False, **options)
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
         texts = [escaped(each) if isinstance(each, str) else each for each in objects]

@@ -192,11 +192,12 @@ def test_names_do_not_steer_the_terminal(lstmc: LSTMC) -> None:
     assert err.endswith("  and 50 more\n")
 
 
-def test_names_are_no_markup_of_the_terminal(lstmc: LSTMC) -> None:
+@pytest.mark.parametrize("name", ["y[b].npz", "y:key:.npz"])  # markup, and an emoji
+def test_names_are_no_markup_of_the_terminal(lstmc: LSTMC, name: str) -> None:
     Path("net.py").write_text(PLAIN)
     assert lstmc("compile", "net.py", "--backend", "c").code == 0
     np.savez("x.npz", X=np.zeros((3, 4), np.float32))
-    assert lstmc("run", "net.c", "--inputs", "x.npz", "-o", "y[b].npz").out.endswith("\nwrote y[b].npz\n")
+    assert lstmc("run", "net.c", "--inputs", "x.npz", "-o", name).out.endswith(f"\nwrote {name}\n")
 
 
 @pytest.mark.parametrize(
