@@ -17,7 +17,9 @@ from lstmc.cli.import_model import (
     TrainedOption,
     parse_shapes,
     parse_values,
+    print_zoo,
 )
+from lstmc.importers.zoo import PREFIX
 
 ForOption = Annotated[
     str, option("--for RUNTIMES", "List the nodes that these runtimes do not take, as rknn,vela: by their lists.")
@@ -44,6 +46,9 @@ def inspect_command(
     lstmc inspect tagger.pt2 --json
     ```
     """
+    if str(source) == PREFIX:
+        print_zoo()
+        return
     found = lstmc.inspect(
         source,
         runtimes=[name for name in runtimes.split(",") if name],

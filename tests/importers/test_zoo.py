@@ -169,8 +169,11 @@ def test_an_unknown_net() -> None:
         import_file("zoo:gtcrm")
 
 
-def test_the_command_lists_the_nets(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["lstmc", "convert", "zoo:", "--json"])
+@pytest.mark.parametrize("command", ["convert", "inspect"])
+def test_the_commands_list_the_nets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lstmc", command, "zoo:", "--json"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
