@@ -365,7 +365,7 @@ class _Function:
         return self.values[ref]
 
     def _number(self, ref: Ref, text: str) -> str:
-        """x"""
+        """Return the number that a value has everywhere, as text; else ``text``."""
         op = self.graph.node(ref.node).op
         return repr(op.value) if isinstance(op, ops.Full) else text
 

@@ -41,7 +41,7 @@ from lstmc_torch.trainer import TorchEngine, TorchState, train_with
 RANK = "import sys; from lstmc_torch.ranks import main; main(*sys.argv[1:])"
 STORE, SECRET = "store", "secret"
 SECRET_BYTES = 32
-WAIT = timedelta(hours=1)  # seconds for the slowest rank, or a stopped rank
+WAIT = timedelta(hours=1)  # for the slowest rank, or a stopped rank
 END_SECONDS = 5.0
 LAST_LINES = 5
 

