@@ -230,9 +230,9 @@ class _Loop:
         """Return a value as an operand of an op."""
         if ref.node not in self.fixed:
             return self.new[ref]
-        inside = self.body.node(ref.node).op
-        if isinstance(inside, ops.Full) and not (slot and isinstance(op, Linear | ops.Conv | ops.Embed)):
-            return self.b.add(ops.Full(self._wide(inside.shape), inside.value))[0]
+        number = self._number(ref, self.nodes)
+        if number is not None and not (slot and isinstance(op, Linear | ops.Conv | ops.Embed)):
+            return self.b.add(ops.Full(self._wide(self.body.type(ref).shape), number))[0]
         key = ref, is_matrix
         if key not in self._constants:
             shape = self.body.type(ref).shape
@@ -245,9 +245,7 @@ class _Loop:
         """End the body with the outputs that something reads, and the next states."""
         count = len(self.scan.step_outputs)
         for out, output in enumerate(self.scan.step_outputs):
-            whole = self._value(output.ref, ops.StopGradient(), 0, False)
-            shape = self.body.type(output.ref).shape
-            for lane, ref in enumerate(_one_by_one(self.b, whole, self.lanes, shape)):
+            for lane, ref in enumerate(self._of_lanes(output.ref)):
                 if Ref(self.nodes[lane].name, out) in self.read:
                     name = f"output_{out}_{lane}"
                     self.outputs.append((lane, out, Output(name, ref)))
@@ -262,6 +260,28 @@ class _Loop:
         self.op = Turns(
             self.b.finish([output for _, _, output in self.outputs]), self.scan.length, self.sequences, tuple(pairs)
         )
+
+    def _of_lanes(self, ref: Ref) -> Refs:
+        """Return what a value of the body is in each lane. One that is known beforehand is an operand for each lane,
+        because a constant of the body must be a leaf."""
+        shape, name = self.body.type(ref).shape, self.body.value_name(ref)
+        if ref.node not in self.fixed:
+            return _one_by_one(self.b, self.new[ref], self.lanes, shape)
+        numbers = [self._number(ref, [node]) for node in self.nodes]
+        return tuple(
+            self._leaf(ops.Param(shape), name, ref, lane) if number is None else self.b.add(ops.Full(shape, number))[0]
+            for lane, number in enumerate(numbers)
+        )
+
+    def _number(self, ref: Ref, nodes: Sequence[Node]) -> float | None:
+        """Return the number that is each element of a value of the body, for each of these scans, if there is one."""
+        inside = self.body.node(ref.node)
+        if isinstance(inside.op, ops.Arg):
+            found = [self.graph.node(self.graph.args(node.name)[self.slots[inside.name]].node).op for node in nodes]
+        else:
+            found = [inside.op]
+        numbers = {op.value if isinstance(op, ops.Full) else None for op in found}
+        return numbers.pop() if len(numbers) == 1 else None
 
     def put(self, rebuild: Rebuild) -> None:
         """Add the loop to a graph that is rebuilt, with what the results are of its array."""

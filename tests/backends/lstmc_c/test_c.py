@@ -26,6 +26,7 @@ from lstmc import (
     dims,
     embed,
     full,
+    full_like,
     integers,
     linear,
     matmul,
@@ -46,6 +47,7 @@ from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import entry_points_of
+from lstmc.prepare import deploy_graph
 from lstmc.testing.ops import SeededDraw, operands_of
 from lstmc.verification.conditioning import relative_gap
 from lstmc.weights import random_weights
@@ -261,6 +263,33 @@ def test_scans_inside_a_step_are_loops(cells: list[str], copies: int, tmp_path: 
             assert not wrong(net), net.compiled.name
     joined = [name for net in nets for name, text in net.artifact.files.items() if b"product_of_lanes" in text]
     assert bool(joined) == (copies == 5)
+
+
+@cell
+def with_constants(x=Input(N, D), g=Input(N, H), h=State(N, H), *, W=Param(H, D), p=Param(H)):
+    h = tanh(linear(x, W) + h + g)
+    return {"h": h, "half": full_like(h, 0.5), "p": full_like(h, 0.0) + p, "g": g * 1.0}, {"h": h}
+
+
+@pytest.mark.parametrize("values", [(0.25,), (0.25, 0.25), (0.25, 0.75), (0.25, None)], ids=str)
+def test_a_loop_inside_a_step_reads_and_gives_constants(values: tuple[float | None, ...], tmp_path: Path) -> None:
+    """Scans of which some results are the same in each turn, and which read a number or a parameter as ``g``."""
+
+    @model(states={"s": "s_next"})
+    def constants(x=Input(5, 1, 2), s=Input(1, 3), q=Param(1, 3)):
+        outputs = {}
+        for at, value in enumerate(values):
+            g = q * 2.0 if value is None else full((1, 3), value)
+            y, last = scan(with_constants(H=3), x, static={"g": g}, init={"h": s}, reverse=at == 1)
+            outputs |= {f"{name}_{at}": each for name, each in y.items()}
+        return outputs | {"s_next": last["h"]}
+
+    graph = deploy_graph(constants.graph())
+    net = Net.of(compile_graph(graph, CBackend()), random_weights(graph, 1), "constants")
+    build(tmp_path, [net])
+    run(tmp_path, [net])
+    assert len(re.findall(r"turn(?:_\d+)? < 5", net.artifact.files["constants.c"].decode())) == 1
+    assert not wrong(net)
 
 
 @pytest.mark.slow
