@@ -299,8 +299,10 @@ MODEL: tuple[Pass, ...] = (
 
 
 def _is_loop(scan: Scan) -> bool:
-    """Return whether a scan along another axis than time is a loop of the step."""
-    return scan.inside and scan.length > 1 and scan.first is None and not scan.kept
+    """Return whether a scan along another axis than time is a loop of the step: an innermost one, as constants that a
+    loop makes of its operands must be weights of the whole step."""
+    innermost = not any(isinstance(node.op, Scan) for node in scan.body)
+    return innermost and scan.inside and scan.length > 1 and scan.first is None and not scan.kept
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,6 @@ def _form(scan: Scan) -> tuple[object, ...]:
         return (id(scan),)
     position = {node.name: at for at, node in enumerate(body)}
     nodes = [(n.op, n.types, [(position[r.node], r.out) for r in body.args(n.name)]) for n in body]
-    if any(isinstance(op, Scan) for op, _, _ in nodes):
-        return (id(scan),)
     return scan.length, repr(nodes), repr([(position[o.ref.node], o.ref.out) for o in body.outputs])
 
 

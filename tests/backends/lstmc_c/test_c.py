@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,8 @@ from lstmc import (
 )
 from lstmc.errors import BackendError, PassError
 from lstmc.interp import forward
-from lstmc.ir import Builder, Graph
-from lstmc.ops import Array, Conv, Precomputed
+from lstmc.ir import Builder, Graph, Output, Scan
+from lstmc.ops import Add, Array, Conv, Precomputed
 from lstmc.ops import Input as InputOp
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
@@ -606,6 +607,28 @@ def unit(x=Input(N, D), h=State(N, H), *, W=Param(H, D), U=Param(H, H)):
 def bands(x=Input(5, 1, 3), s=Input(1, 4)):
     y, last = scan(unit(H=4), x, init={"h": s})
     return {"y": y, "s_next": last["h"]}
+
+
+def test_of_loops_in_loops_the_inner_ones_are_loops(tmp_path: Path) -> None:
+    """Two equal scans in the body of a scan, which are lanes of one loop."""
+    inside = next(node.op for node in deploy_graph(bands.graph()) if isinstance(node.op, Scan))
+    outer, whole, arguments, given = Builder("outer"), Builder("nested"), [], []
+    for node in inside.body.body_args():
+        op, name = node.op, node.name.replace("/", "_")
+        is_x, shape = op.role == "x", node.types[0].shape
+        arguments += outer.add(replace(op, shape=(3, *shape) if is_x else shape), names=(f"{name}_of_outer",))
+        fed = ParamOp(shape) if op.role == "weight" else InputOp((4, 3, *shape) if is_x else shape)
+        given += whole.add(fed, names=(f"{name}_fed",))
+    (y, h), (z, g) = (outer.add(replace(inside, length=3, reverse=reverse), *arguments) for reverse in (False, True))
+    (y,), (h,) = outer.add(Add(), y, z), outer.add(Add(), h, g)
+    body = outer.finish([Output("y", y), Output("h_of_outer", h)])
+    y, h = whole.add(Scan(body, 4, inside=True), *given)
+    graph = whole.finish([Output("y", y), Output("h", h)])
+    net = Net.of(compile_graph(graph, WholeBackend()), random_weights(graph, 1), "nested")
+    assert "product_of_lanes" in net.artifact.files["nested.c"].decode()
+    build(tmp_path, [net])
+    run(tmp_path, [net])
+    assert not wrong(net)
 
 
 def test_a_scan_inside_a_step_in_integers_has_the_ranges_of_each_turn(tmp_path: Path) -> None:
