@@ -205,7 +205,7 @@ def compile_options(
     """Return the options of compiling that groups of arguments and ``others`` have."""
     values = {name: value for group in groups for name, value in asdict(group).items()}
     if isinstance(choice := others.get("time", values.get("time")), TimeChoice):
-        values["time"] = choice.value
+        others["time"] = choice.value
     backend = {} if "backend" in others else {"backend": target.chosen_backend()}
     return lstmc.api.CompileOptions(
         **{"target": target.target, **backend, "sizes": parse_sizes(sizes or []), **values, **others}

@@ -151,6 +151,7 @@ def test_show_says_of_each_state_whether_it_is_linear(lstmc: LSTMC) -> None:
     ended = lstmc("show", "--cell", "min_gru", *sizes, "--after", "hoist")
     assert ended.out.splitlines()[-1] == "# state h of %y: linear: elementwise, factors of each step"
     ended = lstmc("show", "--cell", "min_gru", *sizes, "--time", "chunks", "--after", "parallel_time")
+    assert ended.code == 0
     assert "scan(" not in ended.out
     assert "#" not in "".join(line[0] for line in ended.out.splitlines())
 
