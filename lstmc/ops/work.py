@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from operator import add
 
 __all__ = ["Price", "Work"]
@@ -39,6 +40,10 @@ class Price:
     launch: float
     byte: float
     flop: float
+
+    def __post_init__(self) -> None:
+        if not all(0 <= seconds < inf for seconds in vars(self).values()):
+            raise ValueError("seconds of 0 or more")
 
     def seconds(self, work: Work) -> float:
         """Return about how long the work takes on the device, which reads and writes while it computes."""

@@ -101,7 +101,7 @@ class Space:
             content = read_file(path)
         try:
             return cls.from_values(tomllib.loads(content.decode()))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SweepError(f"{path}: expected TOML, found something else: {error}") from None
         except SweepError as error:
             raise SweepError(f"{path}: {error.message}") from None

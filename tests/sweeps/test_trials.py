@@ -106,6 +106,7 @@ def test_what_are_no_points(tmp_path: Path) -> None:
         with pytest.raises(SweepError) as error:
             make()
         assert error.value.message == message
-    (tmp_path / "bad.toml").write_text("H = [")
-    with pytest.raises(SweepError, match=r"bad\.toml: expected TOML, found something else: "):
-        Space.read(tmp_path / "bad.toml")
+    for text in ("H = [", "H = " + "[" * 100_000):
+        (tmp_path / "bad.toml").write_text(text)
+        with pytest.raises(SweepError, match=r"bad\.toml: expected TOML, found something else: "):
+            Space.read(tmp_path / "bad.toml")

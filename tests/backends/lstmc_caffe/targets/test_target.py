@@ -190,6 +190,10 @@ CHECKS = (
             'x.toml: reader[0]: expected an object with a value for name, found {"named": "x"}',
         ),
         ({"reader": [{"name": "x", "nota": ""}]}, 'x.toml: reader[0].nota: expected no such key, found ""'),
+        (
+            {"price": {"launch": -1, "byte": 0, "flop": 0}},
+            'x.toml: price: expected seconds of 0 or more, found {"launch": -1, "byte": 0, "flop": 0}',
+        ),
         ({"rule": {"layer": "Slice"}}, 'x.toml: rule: expected a valid array, found {"layer": "Slice"}'),
         (
             {"rule": [RULE | {"source": "a, b", "forbidden": True}]},
