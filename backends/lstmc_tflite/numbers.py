@@ -117,6 +117,11 @@ class Quantiser:
     def __init__(self, written: Written, compiled: Compiled, params: Mapping[str, Array], numbers: Numbers) -> None:
         rounding = numbers.rounding(compiled)
         assert rounding is not None
+        if compiled.states is None:
+            raise BackendError(
+                f"{compiled.name} has no steps to measure ranges over: expected a model with a scan, found none;"
+                " numbers=float32 or numbers=fp16 need none"
+            )
         if numbers.widens_states and (lost := _unknown_states(compiled)):
             raise BackendError(
                 f"states of 16 bits need a model of cells: {lost[0]} is a state of a model that is one step already:"

@@ -111,6 +111,18 @@ def test_numbers_that_are_not_of_tflite_are_refused_with_what_to_do(ranges: Path
         CBackend().with_options({"numbers": "tflm-a8w8", "ranges": str(ranges)})
 
 
+def test_a_model_without_a_scan_is_refused_in_integers_with_the_way_out() -> None:
+    @model
+    def flat(x=Input(1, 3), W=Param(4, 3, fill=uniform(-1, 1))):  # type: ignore[no-untyped-def]
+        return {"y": tanh(linear(x, W))}
+
+    backend = TfliteBackend(numbers=Numbers.of("a8w8", {name: (-2.0, 2.0) for name in ("x", "linear_W", "y")}))
+    with pytest.raises(BackendError, match="expected a model with a scan, found none; numbers=float32 or"):
+        lstmc.compile(flat, backend=backend)
+    for numbers in ("float32", "fp16"):
+        lstmc.compile(flat, backend=TfliteBackend().with_options({"numbers": numbers}))
+
+
 def test_functions_that_tflite_micro_has_in_float32_are_refused_there_with_the_way_out() -> None:
     limits = Stream("gru_d", batch=1).limits()
     content = Stream("gru_d", batch=1, numbers=Numbers.of("a8w8", limits)).content
