@@ -252,7 +252,6 @@ class Writer:
         turn = self.names.unique("turn")
         inside = Inside(self, op, turn)
         inner.schedule(inside.loop_code)
-        self.plan.scratch = max(self.plan.scratch, inner.work)
         with self.code.block():
             for output, size in zip(op.body.outputs, op.sizes(), strict=True):
                 state = next((pair.before for pair in op.states if pair.after == output.name), None)
@@ -466,20 +465,21 @@ class Writer:
 
 
 class Inside(Writer):
-    """Writes a turn of a loop. ``where`` has the caller's arrays, in the names of the body's own inputs and outputs;
-    ``pointers`` are lines for those of each turn.
+    """Writes a turn of a loop, in float32.
+
+    ``where`` has the caller's arrays, in the names of the body's own inputs and outputs; ``pointers`` are lines for the
+    arrays of each turn.
     """
 
     def __init__(self, outer: Writer, op: Turns, turn: str) -> None:
-        plan, arrays = outer.plan.inner[op], dict[tuple[str, str], str]()
+        plan = outer.plan.inner[op]
         node = next(node for node in outer.plan.graph if node.op is op)
         outside = dict(zip((leaf.name for leaf in op.leaves), outer.plan.graph.args(node.name), strict=True))
-        for ref, use in plan.weights:
-            name = outer.plan.graph.value_name(outside[ref.node])
-            for key in (use, f"{use} scale"):
-                if (key, name) in outer.arrays:
-                    arrays[key, plan.graph.value_name(ref)] = outer.arrays[key, name]
-        super().__init__(plan, arrays, outer.names, outer.half)
+        arrays: dict[tuple[str, str], str] = {
+            (use, plan.graph.value_name(ref)): outer.arrays[use, outer.plan.graph.value_name(outside[ref.node])]
+            for ref, use in plan.weights
+        }
+        super().__init__(plan, arrays, outer.names)
         self.op, self.turn, self.code, self.base = op, turn, outer.code, outer.base + outer.plan.work
         self.where: dict[tuple[str, str], tuple[str, int]] = {}
         self.pointers: list[str] = []

@@ -278,8 +278,7 @@ class _Loop:
             found = [self.graph.node(self.graph.args(node.name)[self.slots[inside.name]].node).op for node in nodes]
         else:
             found = [inside.op]
-        numbers = {op.value if isinstance(op, ops.Full) else None for op in found}
-        return numbers.pop() if len(numbers) == 1 else None
+        return _same_number(found)
 
     def put(self, rebuild: Rebuild) -> None:
         """Add the loop to a graph that is rebuilt, with what the results are of its array."""
@@ -330,14 +329,20 @@ class _Loop:
         return Ref(known[key].node, ref.out)
 
 
+def _same_number(values: Sequence[Op]) -> float | None:
+    """Return the number that each element of some values is, if there is one."""
+    numbers = {op.value if isinstance(op, ops.Full) else None for op in values}
+    return numbers.pop() if len(numbers) == 1 else None
+
+
 def _side_by_side(b: Builder, lanes: Sequence[Ref]) -> Ref:
     """Return values of the same shape as the lanes of one."""
     if len(lanes) == 1:
         return lanes[0]
     shape = b.type(lanes[0]).shape
-    full = {op.value for ref in lanes if isinstance(op := b.node(ref.node).op, ops.Full)}
-    if len(full) == 1 and all(isinstance(b.node(ref.node).op, ops.Full) for ref in lanes):
-        return b.add(ops.Full((*shape, len(lanes)), full.pop()))[0]
+    number = _same_number([b.node(ref.node).op for ref in lanes])
+    if number is not None:
+        return b.add(ops.Full((*shape, len(lanes)), number))[0]
     return b.add(ops.Concat(len(shape)), *[b.add(ops.Reshape((*shape, 1)), ref)[0] for ref in lanes])[0]
 
 
