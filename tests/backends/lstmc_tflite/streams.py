@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
+import lstmc
+from lstmc.api import Net
 from lstmc.api.models import keep_outputs
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
@@ -35,6 +39,17 @@ KERNELS: Mapping[str, Callable[[bytes], LiteRT | Micro]] = {
 }
 CALIBRATION = 100  # steps, other ones than those compared
 LOST = 1e-3  # from which difference of float32 itself on a stream is no longer compared
+
+
+def streaming_lstm(numbers: str, x: Array, folder: Path) -> Net:
+    """Compile an LSTM in some numbers; integers have the ranges of the sequence ``x``, in a file of the folder."""
+    net = lstmc.compile("lstm", T=2, N=1, D=3, H=4, backend="tflite")
+    if numbers == "float32":
+        return net
+    path = folder / "ranges.json"
+    path.write_text(json.dumps(net.ranges({"x": x}).as_json()))
+    backend = TfliteBackend().with_options({"numbers": numbers, "ranges": str(path)})
+    return lstmc.compile("lstm", T=2, N=1, D=3, H=4, backend=backend)
 
 
 class CarriedSteps:

@@ -6,7 +6,6 @@ documentation does, and sends what ``Invoke`` reads and writes through pipes. Th
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import threading
@@ -15,15 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import lstmc
 from lstmc.api import Net
 from lstmc.manifest import parse_manifest
 from lstmc.ops import Array
-from lstmc_tflite import TfliteBackend
 from lstmc_tflite.examples import METHODS, _words
 from lstmc_tflite.net import read_net
 from lstmc_tflite.runtime import Micro, input_blobs
 from lstmc_tflite.targets import targets
+from tests.backends.lstmc_tflite.streams import streaming_lstm
 
 INTERPRETER = r"""
 #pragma once
@@ -186,12 +184,7 @@ def expected(net: Net, x: Array) -> Array:
 @pytest.mark.parametrize("numbers", ["float32", "a8w8", "a8w8-s16"])
 def test_the_program_in_cpp_streams_as_the_net_does(numbers: str, tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(size=(9, 1, 3)).astype(np.float32)
-    net = lstmc.compile("lstm", T=2, N=1, D=3, H=4, backend="tflite")
-    if numbers != "float32":
-        path = tmp_path / "ranges.json"
-        path.write_text(json.dumps(net.ranges({"x": x}).as_json()))
-        backend = TfliteBackend().with_options({"numbers": numbers, "ranges": str(path)})
-        net = lstmc.compile("lstm", T=2, N=1, D=3, H=4, backend=backend)
+    net = streaming_lstm(numbers, x, tmp_path)
     build(tmp_path, net)
     for pipe in ("to_net", "from_net"):
         os.mkfifo(tmp_path / pipe)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import json
 import re
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from lstmc_tflite import TfliteBackend
 from lstmc_tflite.lowerings import LOWERINGS
 from lstmc_tflite.net import ALIGNMENT, read_net, schema
 from lstmc_tflite.runtime import FLOATS, KERNELS, LiteRT, Micro, input_blobs
-from tests.backends.lstmc_tflite.streams import CELLS, Stream
+from tests.backends.lstmc_tflite.streams import CELLS, Stream, streaming_lstm
 from tests.on_demand.fuzz.tflite_models import tried
 from tests.quick_sample import one_in
 
@@ -277,12 +276,7 @@ def test_what_the_page_shows() -> None:
 @pytest.mark.parametrize("numbers", ["float32", "a8w8-s16"])
 def test_the_program_in_python_streams_as_the_net_does(numbers: str, tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(size=(9, 1, 3)).astype(np.float32)
-    net = lstmc.compile("lstm", T=2, N=1, D=3, H=4, backend="tflite")
-    if numbers != "float32":
-        path = tmp_path / "ranges.json"
-        path.write_text(json.dumps(net.ranges({"x": x}).as_json()))
-        backend = TfliteBackend().with_options({"numbers": numbers, "ranges": str(path)})
-        net = lstmc.compile("lstm", T=2, N=1, D=3, H=4, backend=backend)
+    net = streaming_lstm(numbers, x, tmp_path)
     net.save(tmp_path)
     (program, text), *_ = net.example("python").items()
     (tmp_path / program).write_bytes(text)
