@@ -116,7 +116,7 @@ def test_a_model_without_a_scan_is_refused_in_integers_with_the_way_out() -> Non
     def flat(x=Input(1, 3), W=Param(4, 3, fill=uniform(-1, 1))):  # type: ignore[no-untyped-def]
         return {"y": tanh(linear(x, W))}
 
-    backend = TfliteBackend(numbers=Numbers.of("a8w8", {name: (-2.0, 2.0) for name in ("x", "linear_W", "y")}))
+    backend = TfliteBackend(numbers=Numbers.of("a8w8", dict.fromkeys(("x", "linear_W", "y"), (-2.0, 2.0))))
     with pytest.raises(BackendError, match="expected a model with a scan, found none; numbers=float32 or"):
         lstmc.compile(flat, backend=backend)
     for numbers in ("float32", "fp16"):
