@@ -9,6 +9,7 @@ import resource
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -459,6 +460,19 @@ def test_the_last_step_of_an_open_axis_is_taken() -> None:
 def test_what_is_whole_is_not_rounded_again() -> None:
     nodes = [("Floor", ["x"], ["a"], {}), ("Add", ["a", "a"], ["b"], {}), ("Cast", ["b"], ["y"], {"to": 7})]
     assert imported(from_onnx(built(nodes, X3, {})).described).text.count("floor(") == 1
+
+
+@pytest.mark.parametrize(("op", "attributes"), [("Identity", {}), ("Transpose", {"perm": [1, 0]})])
+def test_a_weight_that_each_step_copies_is_one_weight(op: str, attributes: dict[str, Any]) -> None:
+    nodes, h = [("Flatten", ["x"], ["h_0"], {})], "h_0"
+    for step in range(5):
+        nodes += [(op, ["w"], [f"w_{step}"], attributes), ("MatMul", [h, f"w_{step}"], [f"m_{step}"], {})]
+        nodes += [("Tanh", [f"m_{step}"], [h := f"h_{step + 1}"], {})]
+    nodes.append(("Identity", [h], ["y"], {}))
+    model = built(nodes, X3, {"w": floats(prod(X3[1:]), prod(X3[1:]))})
+    made, x = imported(from_onnx(model).described), floats(*X3)
+    assert made.text.count("Param(") == 1
+    assert_close(made.interpreted({"x": x}), {"y": by_runtime(model, x)})
 
 
 def test_a_constant_without_axes_is_an_output_without_axes() -> None:

@@ -136,7 +136,7 @@ class _Reader:
         self.refusals: list[Refusal] = []
         self.read: set[str] = set()  # constant -> the source tensors that it was computed from
         self.count = 0
-        self.folded = 0  # arrays that were computed from weights
+        self.folded: dict[tuple[Any, ...], int] = {}  # arrays that were computed from weights -> their numbers
 
     def run(self, graph: Any, depth: int = 0) -> None:
         for number, proto in enumerate(graph.node):
@@ -199,7 +199,7 @@ class _Reader:
         if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_recurrent.HANDLERS:
             results = fold_constants(node, [constant(one) for one in operands], self.t.folding)
             if results is not None:
-                return [self._with_sources(node, result) for result in results]
+                return [self._with_sources(node, place, result) for place, result in enumerate(results)]
         handler = known.get(node.op)
         if handler is None:
             body = definition_body(self.t, node, self.opset)
@@ -228,15 +228,19 @@ class _Reader:
                 return self.freed[name]
         return value
 
-    def _with_sources(self, node: Node, result: Array) -> Operand:
-        """Return a folded array as a parameter with its source tensors, or as a constant without them."""
+    def _with_sources(self, node: Node, place: int, result: Array) -> Operand:
+        """Return a folded array, result ``place``, as a parameter with its source tensors, or as a constant."""
         weights = [one for one in node.operands if isinstance(one, Weight)]
         sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
         self.read |= set(sources)
         if not sources or not np.issubdtype(result.dtype, np.floating):
             return result
-        self.folded += 1  # recipes distinguish parameters, and this recipe lacks the node's other arguments
-        recipe = f"{node.op} of {', '.join(weight.recipe for weight in weights)} (folded, number {self.folded})"
+        # recipes distinguish parameters, and this one lacks the other arguments: equal nodes, as one a step, share it
+        others = [one if one is None or isinstance(one, Weight) else np.asarray(one).tobytes() for one in node.operands]
+        recipes = ", ".join(weight.recipe for weight in weights)
+        key = node.op, recipes, place, str(node.attributes), *others
+        number = self.folded.setdefault(key, len(self.folded) + 1)
+        recipe = f"{node.op} of {recipes} (folded, number {number})"
         return Weight(result.shape, sources, recipe, lambda: result)
 
     def _read(self, value: Any) -> Any:

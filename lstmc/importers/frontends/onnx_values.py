@@ -233,7 +233,7 @@ def weight_or_none(x: Operand | None, what: str, rank: int | None = None) -> Wei
 # Operators that also accept sizes without a number.
 SHAPE_OPS = frozenset(
     """
-    Gather Concat Slice Unsqueeze Squeeze Cast Reshape Identity Transpose Split Flatten ConstantOfShape Expand Tile
+    Gather Concat Slice Unsqueeze Squeeze Cast Reshape Transpose Split Flatten ConstantOfShape Expand Tile
     Equal Where Mul
     """.split()  # noqa: SIM905
 )
