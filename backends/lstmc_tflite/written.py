@@ -36,7 +36,7 @@ def write_net(compiled: Compiled, params: Mapping[str, Array]) -> Written:
     fixed = constants(graph)
     read = {ref for node in graph if node.name not in fixed for ref in graph.args(node.name)}
     read |= {output.ref for output in graph.outputs}
-    stored = [ref for ref in _refs(graph) if ref.node in fixed and ref in read]
+    stored = [ref for ref in graph.refs() if ref.node in fixed and ref in read]
     written = Written(Net(compiled.name), weight_graph(graph, (ref for ref in stored if _of_parameters(graph, ref))))
     values = forward(weight_graph(graph, stored), params=params, dtype=np.float32).outputs
     for ref in stored:
@@ -84,10 +84,6 @@ def _output(written: Written, graph: Graph, ref: Ref, name: str) -> Tensor:
         return tensor
     flat = (prod(tensor.shape),) if tensor.rank != 1 else (1, prod(tensor.shape))
     return net.add("RESHAPE", [tensor, net.index(np.array(flat, np.int32))], flat, name, newShape=list(flat))
-
-
-def _refs(graph: Graph) -> list[Ref]:
-    return [Ref(node.name, out) for node in graph for out in range(len(node.types))]
 
 
 def _of_parameters(graph: Graph, ref: Ref) -> bool:

@@ -153,6 +153,10 @@ class Graph:
         """Yield the results of all nodes."""
         return (ref for node in self for ref in node.refs)
 
+    def named(self) -> dict[str, Ref]:
+        """Return the results of all nodes by name."""
+        return {name: Ref(node.name, out) for node in self for out, name in enumerate(node.names)}
+
     def value_name(self, ref: Ref) -> str:
         """Return the name of a value, as in the text form and the emitted net."""
         return self.node(ref.node).names[ref.out]

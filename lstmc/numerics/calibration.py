@@ -17,7 +17,7 @@ from lstmc.backend import Artifact, Layer
 from lstmc.errors import Argument, BackendError
 from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.files.output import text_templates
-from lstmc.ir import Graph, Ref
+from lstmc.ir import Ref
 from lstmc.numerics.device import read_device
 from lstmc.numerics.effects import OutputError, ReaderOutput
 from lstmc.numerics.ranges import Ranges, ValueRange, elements_of
@@ -136,7 +136,7 @@ class WrittenStep:
         Raises :class:`BackendError` for an output that consists of several blobs.
         """
         graph = runner.graph
-        named = _named(graph)
+        named = graph.named()
         tops = [top for layer in layers if layer.type == "Input" for top in layer.tops if top in named]
         fed = {name: named[name] for name in (tops or runner.inputs)}
         for name, blobs in places.items():
@@ -151,11 +151,7 @@ class WrittenStep:
     @property
     def named(self) -> dict[str, Ref]:
         """The values of the graph by their names in the net."""
-        return _named(self.runner.graph)
-
-
-def _named(graph: Graph) -> dict[str, Ref]:
-    return {name: Ref(node.name, out) for node in graph for out, name in enumerate(node.names)}
+        return self.runner.graph.named()
 
 
 def _rendered(recipe: str, samples: Samples, **more: object) -> bytes:

@@ -51,7 +51,7 @@ def integer_rounding(device: Device, *given: Any) -> IntegerRounding:
 def step_rounding(device: Device, compiled: Compiled, limits: Mapping[str, Range]) -> IntegerRounding:
     """Return the arithmetic of a compiled net of one step; ``limits`` are the ranges of its values by name."""
     graph = compiled.expanded
-    refs = [Ref(node.name, out) for node in graph for out in range(len(node.types))]
+    refs = [*graph.refs()]
     ranges = {ref: limits[name] for ref in refs if (name := graph.value_name(ref)) in limits}
     after = {output.name: output.ref for output in graph.outputs}
     return integer_rounding(device, graph, ranges, {Ref(p.before): after[p.after] for p in compiled.states or ()})

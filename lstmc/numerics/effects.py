@@ -218,11 +218,7 @@ class Simulation:
         exact = runners(1, None)
         graph = exact.graph
         self.graph, self._fixed = graph, constants(graph)
-        named = {
-            graph.value_name(Ref(node.name, out)): Ref(node.name, out)
-            for node in graph
-            for out in range(len(node.types))
-        }
+        named = graph.named()
         if wrong := [each.name for each in ranges if each.not_finite]:
             raise DataError(
                 f"the values of {net} are not finite in float32: {wrong[0]} is the first",

@@ -10,7 +10,6 @@ import numpy as np
 
 from lstmc.backend import Layer
 from lstmc.files.arrays import npz_bytes
-from lstmc.ir import Ref
 from lstmc.numerics import compare
 from lstmc.numerics.sequences import Sequences, StepRunner
 from lstmc.ops import Array
@@ -26,9 +25,7 @@ def golden_kit(
     ``layers`` are the layers of the written net. Each blob is an array [steps, ...] under its name in the net.
     """
     graph = runner.graph
-    named = {
-        graph.value_name(Ref(node.name, out)): Ref(node.name, out) for node in graph for out in range(len(node.types))
-    }
+    named = graph.named()
     tops = dict.fromkeys(top for layer in layers for top in layer.tops)
     fed = dict.fromkeys(runner.inputs)
     blobs = {name: named[name] for name in (*fed, *tops) if name in named}

@@ -316,7 +316,7 @@ class IntegerRounding(DeviceRounding):
             return True
         if node.name in self._fixed or node.name in self._exact_weights:
             return False
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        refs = node.refs
         refs += [ref for ref in self._graph.args(node.name) if ref.node not in self._fixed]
         if any(self._group[ref] in self._exact_groups for ref in refs):
             return False
@@ -435,7 +435,7 @@ def _table(function: Callable[[Array], Array], x: Grid, y: Grid) -> Lookup:
 def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, Ref]:
     """Return for each value the first value with the same scale: the value it is a piece or a view of, or a state
     before the step."""
-    group = {Ref(node.name, out): Ref(node.name, out) for node in graph for out in range(len(node.types))}
+    group = {ref: ref for ref in graph.refs()}
 
     def first(ref: Ref) -> Ref:
         while group[ref] != ref:
@@ -446,7 +446,7 @@ def _groups(graph: Graph, states: Mapping[Ref, Ref], joins: bool) -> dict[Ref, R
     for node in graph:
         args = graph.args(node.name)
         if (joins or len(args) == 1) and (node.op.moves or isinstance(node.op, SAME_NUMBERS)):
-            pairs += [(arg, Ref(node.name, out)) for arg in args for out in range(len(node.types))]
+            pairs += [(arg, ref) for arg in args for ref in node.refs]
     for one, other in pairs:
         group[first(other)] = first(one)
     return {ref: first(ref) for ref in group}

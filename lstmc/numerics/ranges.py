@@ -202,7 +202,7 @@ class _Measured:
                 continue
             if isinstance(node.op, Split):
                 (whole,) = graph.args(node.name)
-                self._pieces.setdefault(whole, [Ref(node.name, out) for out in range(len(node.types))])
+                self._pieces.setdefault(whole, node.refs)
             for out, (name, type_) in enumerate(zip(node.names, node.types, strict=True)):
                 ref, bounds = Ref(node.name, out), asymptotes(graph, Ref(node.name, out))
                 kind: Kind = "state" if ref in after else "gate" if bounds else "blob"

@@ -43,7 +43,7 @@ class _Structure:
 @lru_cache(maxsize=4)
 def _structure(graph: Graph, pieces: bool) -> _Structure:
     """Return the structure of a graph; with ``pieces`` the pieces that a Slice cuts out are separate values."""
-    refs = tuple(Ref(node.name, out) for node in graph for out in range(len(node.types)))
+    refs = tuple(graph.refs())
     readers: dict[Ref, list[Node]] = {ref: [] for ref in refs}
     for node in graph:
         for ref in dict.fromkeys(graph.args(node.name)):

@@ -130,7 +130,7 @@ def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Forma
             format = state if Ref(node.name) in states else narrow
         elif keeps_bits(node.op) and any(found.get(ref) == state for ref in args):
             format = state
-        found |= {Ref(node.name, out): format for out in range(len(node.types))}
+        found |= dict.fromkeys(node.refs, format)
     return found
 
 

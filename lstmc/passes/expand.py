@@ -231,7 +231,7 @@ class _Unroller:
             new.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
         read = self.body.reads()
         for node, _ in self.body.same:
-            for ref in (Ref(node.name, out) for out in range(len(node.types))):
+            for ref in node.refs:
                 if ref in read:
                     shared[ref] = self._shared(ref, new[ref], first)
         return shared
@@ -317,7 +317,7 @@ def _kept_body(body: Graph) -> Graph | None:
     same: dict[Ref, Ref] = {}  # values that are the same at every step, without the axis
     kept: dict[Ref, Ref] = {}  # values with the axis
     for node in body:
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        refs = node.refs
         if isinstance(node.op, Arg) and node.op.role in ("x", "state"):
             kept[refs[0]] = builder.add(_with_axis(node.op), names=node.names, loc=node.loc)[0]
             continue

@@ -125,7 +125,7 @@ class _Tape:
         """Propagate gradients from some values to all values that they depend on."""
         cts = dict(seeds)
         for node in reversed(list(graph)):
-            refs = [Ref(node.name, out) for out in range(len(node.types))]
+            refs = node.refs
             if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
                 continue
             cotangents = tuple(self.gradient(cts, ref, type_) for ref, type_ in zip(refs, node.types, strict=True))
@@ -145,7 +145,7 @@ class _Tape:
         def value_of(ref: Ref) -> GraphValue:
             return self.value(self.new[ref], PREFIX + graph.value_name(ref), node)
 
-        outs = tuple(value_of(Ref(node.name, out)) for out in range(len(node.types)))
+        outs = tuple(map(value_of, node.refs))
         cts = tuple(replace(ct, name=PREFIX + node.name, loc=node.loc) for ct in cotangents)
         try:
             back: tuple[GraphValue | None, ...] = node.op.vjp(cts, outs, *map(value_of, graph.args(node.name)))  # type: ignore[arg-type, assignment]

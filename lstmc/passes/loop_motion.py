@@ -214,7 +214,7 @@ class _Hoister:
             op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in outer])
         if op is None:
             return False
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        refs = node.refs
         names = [self.titles.get(r) or self._name(n) for r, n in zip(refs, node.names, strict=True)]
         outs = self.b.add(op, *[o.ref for o in outer], names=names, loc=node.loc)
         self.outer.update((r, Outer(m, mapped)) for r, m in zip(refs, outs, strict=True))
@@ -437,7 +437,7 @@ class _Sinker:
             types = [self.body.type(ref) for ref in operands]
             op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in outer])
             assert op is not None
-            refs = [Ref(node.name, out) for out in range(len(node.types))]
+            refs = node.refs
             names = [titles.get(r, f"{self.body.name}/{n}") for r, n in zip(refs, node.names, strict=True)]
             outs = self.b.add(op, *[o.ref for o in outer], names=names, loc=node.loc)
             self.outer.update((r, Outer(m, True)) for r, m in zip(refs, outs, strict=True))

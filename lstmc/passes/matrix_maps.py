@@ -299,7 +299,7 @@ def all_steps(b: Builder, body: Graph, length: int, operands: Sequence[Ref], nam
     titles = {output.ref: name for output, name in zip(body.outputs, names, strict=True)}
     arguments = iter(operands)
     for node in body:
-        refs, args = [Ref(node.name, out) for out in range(len(node.types))], body.args(node.name)
+        refs, args = node.refs, body.args(node.name)
         if isinstance(node.op, ops.Arg):
             outer[refs[0]] = next(arguments)
             mapped.update(refs if node.op.role == "x" else ())
