@@ -26,6 +26,8 @@ from lstmc.verification.proof import Proof, as_symbolic, best_proof, claims, sym
 from lstmc.verification.report import LEAST_TOLERANCE, Difference
 from lstmc.verification.symbols import Algebra
 
+__all__ = ["TOLERANCE", "check_net", "check_source", "prove_net"]
+
 TOLERANCE = 1e-9  # the difference of two computations of the same value in float64
 LATE = "it gives the last step alone, which comes late: the net as it was read is compared, some steps before the last"
 

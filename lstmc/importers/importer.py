@@ -32,6 +32,8 @@ from lstmc.ops import Array
 from lstmc.plugins import need
 from lstmc.process.status import gc_paused, report_activity
 
+__all__ = ["ImportedModel", "from_onnx", "from_torch", "import_file"]
+
 ZIP, HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
 PICKLE = rb"\x80[\x02-\x05](?s:\x95.{8})?\x8a\n"  # a pickle of an integer of ten bytes, as PyTorch's first files begin
 FIXED = "export the module again from an example of the shape wanted: torch.export.export(module, (example,))"

@@ -33,6 +33,8 @@ from lstmc.ir import Scan, graph_work
 from lstmc.patterns import Unrecognised, recognise
 from lstmc.text import nearest_or_all
 
+__all__ = ["Inspection", "inspect"]
+
 SEQUENCE = (
     "Each call starts from zeros: feed whole sequences, or convert it with `step`, which makes states of its pasts."
 )

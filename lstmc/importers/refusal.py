@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from lstmc.errors import Argument, LstmcError
 from lstmc.importers.ir.values import Shape, ShapeProblem, open_sizes
 
+__all__ = ["Refusal", "RefusedError", "SourceError"]
+
 
 @dataclass(frozen=True)
 class Refusal:

@@ -18,6 +18,8 @@ from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
 from lstmc.text import brief
 from lstmc.verification.report import Difference
 
+__all__ = ["SourceCheck"]
+
 LARGEST = 2**31  # the most elements of a tensor
 MANY = 100_000  # the most tensors of a file
 MOST_AXES = 16  # the most axes of a tensor

@@ -24,6 +24,8 @@ from lstmc.loops.low_precision import FLOAT32, ProductFormat, ProductNumbers
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 
+__all__ = ["Device", "device_names", "device_of", "products_of", "read_device"]
+
 Format = Literal["int8", "int16", "fp16", "bf16", "float"]
 Nearest = Literal["even", "up", "away"]  # how ties are rounded
 BITS: Mapping[str, int] = {"int8": 8, "int16": 16}

@@ -19,6 +19,8 @@ from lstmc.numerics.sequences import Sequences, StepRunner, constants
 from lstmc.ops import Array
 from lstmc.process.status import report_activity
 
+__all__ = ["NumbersReport", "Simulation"]
+
 CAUSE_STEPS = 6000  # steps of a few sequences, divided among the tried variants: 20 to 200 for each; 0: none are tried
 CAUSE_SEQUENCES = 8
 CHANGE_STEPS = 200  # steps for the comparison with another form of the net

@@ -26,6 +26,8 @@ from lstmc.numerics.sequences import Sequences, StepRunner, constants
 from lstmc.ops import Array, Concat, Input, Op, Pointwise, Sigmoid, Split, Tanh
 from lstmc.process.status import report_activity
 
+__all__ = ["Ranges", "ValueRange", "measure_ranges"]
+
 BINS = 1 << 16
 BUFFERED = 1 << 18  # elements that are counted at a time
 SAMPLED = 1 << 14  # of larger steps about so many elements are counted, evenly spread, each for several

@@ -17,6 +17,8 @@ from lstmc.ir import Graph, Ref, Rounding, is_step
 from lstmc.ops import Array, Domain, Input, Leaf
 from lstmc.text import did_you_mean
 
+__all__ = ["Sequences", "StepRunner"]
+
 MOST_BYTES = 1 << 26  # the most bytes of data in memory at a time
 WIDTH = 256  # sequences that go through the net together
 

@@ -24,6 +24,27 @@ from lstmc.ops import Arg, Input, Op, Param, Role
 from lstmc.process.status import report_activity
 from lstmc.text import did_you_mean
 
+__all__ = [
+    "CheckOps",
+    "NodePass",
+    "Pass",
+    "PassList",
+    "PassObserver",
+    "PassResult",
+    "Refs",
+    "Snapshot",
+    "compared",
+    "in_bodies",
+    "numbered",
+    "place_of",
+    "result",
+    "rewrite",
+    "run_passes",
+    "unrolled_scans",
+    "with_bodies",
+    "with_role",
+]
+
 MAX_JOINED = 24  # characters
 Refs = tuple[Ref, ...]
 Visit = Callable[[Builder, Node, Refs], Refs | None]

@@ -17,6 +17,8 @@ from lstmc.passes.base import Pass, PassResult, Refs, note_node, result, rewrite
 from lstmc.passes.simplify import pruned
 from lstmc.process.status import with_progress
 
+__all__ = ["CoreTimeAxis", "Expand", "KeepTimeAxis", "TimeAxis", "named_results", "step_pattern"]
+
 MOST_NODES = 20_000_000  # nodes of an unrolled scan: some tens of gigabytes of memory here, and of layers in Caffe
 Cuts = dict[tuple[Ref, bool], Refs]  # (sequence, whether the axis is kept) -> its steps
 

@@ -11,6 +11,8 @@ from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Binary, Concat, Linear, Op, Param, Pointwise, Split
 from lstmc.passes.base import NodePass, Pass, PassResult, Refs, joined_name, result, rewrite, with_bodies
 
+__all__ = ["BiasApart", "FuseHorizontal", "FuseLinears"]
+
 
 @dataclass(frozen=True)
 class FuseHorizontal(Pass):

@@ -14,6 +14,8 @@ from lstmc.ir import Builder, Graph, GraphValue, Node, Output, Rebuild, Ref, Sca
 from lstmc.ops import Arg, Full, Input, Leaf, Param, Sum
 from lstmc.types import TensorType
 
+__all__ = ["backward_body", "gradient_graph"]
+
 PREFIX = "d_"  # prefix of a gradient's name, before the name of the value
 Cotangents = dict[Ref, GraphValue]
 

@@ -10,6 +10,8 @@ from lstmc.errors import PassError
 from lstmc.passes.base import Pass, PassList
 from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 
+__all__ = ["Insertion", "installed_passes", "load_insertion", "with_installed"]
+
 PASSES = "lstmc.passes"
 
 

@@ -31,6 +31,8 @@ from lstmc.ops import Arg, Full, Input, Leaf, Op, Param, Role
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.patterns import state_arguments
 
+__all__ = ["Hoist", "RollIn", "Sink"]
+
 
 @dataclass(frozen=True)
 class RollIn(Pass):

@@ -13,6 +13,8 @@ from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.simplify import pruned, simplified, without_repeats
 from lstmc.patterns import state_arguments, states_read
 
+__all__ = ["Distribute", "Peel"]
+
 
 @dataclass(frozen=True)
 class Peel(Pass):

@@ -11,6 +11,8 @@ from lstmc.ir.rebuild import NEGATE
 from lstmc.ops import Add, Affine, Arg, Concat, Linear, Mul, Sigmoid, Split, Sub
 from lstmc.passes.base import Pass, PassList, PassResult, Refs, result, rewrite
 
+__all__ = ["ConvexUpdates", "with_convex_updates"]
+
 COMPLEMENT = Affine(-1.0, 1.0)
 Rows = tuple[int, int]  # columns of a product's result: from, and up to
 

@@ -21,6 +21,8 @@ from lstmc.ir import Builder, Graph, GraphValue, Node, Rebuild, Ref, Scan, is_we
 from lstmc.ops import Array, Binary, Op, Pointwise, Values
 from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, result, rewrite
 
+__all__ = ["Decompose", "FixedArrays", "FixedProducts", "SplitProducts"]
+
 
 @dataclass(frozen=True)
 class Decompose(NodePass):

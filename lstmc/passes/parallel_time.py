@@ -31,6 +31,8 @@ from lstmc.patterns import (
     state_arguments,
 )
 
+__all__ = ["TIMES", "ParallelTime", "Time", "with_time"]
+
 Time = Literal["unrolled", "chunks", "doubling", "products", "auto"]
 TIMES: tuple[Time, ...] = get_args(Time)
 CAFFE = Price(launch=6.6e-7, byte=1.1e-10, flop=1.65e-10)  # on a CPU

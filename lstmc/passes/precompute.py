@@ -19,6 +19,8 @@ from lstmc.passes.base import NodePass, Pass, PassResult, Refs, Visit, in_bodies
 from lstmc.passes.loop_motion import Hoist
 from lstmc.passes.lowering import FixedArrays, with_arrays
 
+__all__ = ["ConvProducts", "FoldConvs", "Precompute", "SpreadKernels"]
+
 LARGEST = 2**16  # the most elements of a value that is larger than all its parameters together
 
 

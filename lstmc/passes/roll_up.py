@@ -32,6 +32,8 @@ from lstmc.source import SrcLoc
 from lstmc.text import Names
 from lstmc.types import TensorType
 
+__all__ = ["RollUp"]
+
 MOST = 20_000  # the most nodes of a graph in which loops are searched
 CUTS = 8  # the most chains without products that are compared
 LEAST = 3  # the fewest steps that are rolled up

@@ -16,6 +16,8 @@ from lstmc.ops import Op, Pointwise
 from lstmc.ops.layers import Pool
 from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite
 
+__all__ = ["Cse", "Dead", "Simplify"]
+
 
 @dataclass(frozen=True)
 class Simplify(Pass):
