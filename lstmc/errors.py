@@ -22,7 +22,6 @@ MOST_NOTES = 50  # that an error shows
 class Mend(Enum):
     """A remedy of an error, in words that hold for Python and the command line."""
 
-    NAME_MANIFEST = "give the path of the manifest"
     ONE_STEP = "compile the model as a net of one step"
     OTHER_FOLDER = "give another folder"
     OVERWRITE = "begin again in this folder, which keeps its earlier files"

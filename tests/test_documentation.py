@@ -115,7 +115,7 @@ def test_what_does_not_exist_is_found() -> None:
 
     lstmc compile x.py --step --stepp    # and a comment
     python -m lstmc_caffe.nothing
-    lstmc weights extrude w.npz
+    lstmc numbers extrude w.npz
 
 ```python
 from lstmc import Input, nothing
@@ -125,7 +125,7 @@ from lstmc import Input, nothing
         --no-such-option --nothing NoSuchPass nosuchpass lstmc/nowhere.py nowhere.py
         lstmc.nothing lstmc.pipeline.nothing
     """
-    lines = {"lstmc compile --stepp", "lstmc show --nothing", "lstmc weights extrude", "make nothing"}
+    lines = {"lstmc compile --stepp", "lstmc show --nothing", "lstmc numbers extrude", "make nothing"}
     assert set(unknown(text)) == {*found.split(), *lines, "python -m lstmc_caffe.nothing"}
 
 

@@ -58,21 +58,8 @@ COMMANDS: Mapping[str, Entry] = {
     "run": Entry("run", "run_command", USE, "Run a compiled net on arrays, or save its parameters"),
     "show": Entry("show", "show_command", USE, "Print or draw a model's graph, as written or after a pass", False),
     "report": Entry("show", "report_command", USE, "Write a page about a net, or the curves of runs", False),
-    # an example's, and an old name
+    # an example's
     "generate": Entry("run", "generate_command", tables=False, waits=False),
-    "weights": Entry("run", "weights_app"),
-}
-# old commands, and what they are now; later words of the command line override the options here
-OLD_COMMANDS: Mapping[str, str] = {
-    "backends": "targets",
-    "calibrate": "numbers calibrate",
-    "cells show": "cells",
-    "draw": "show --unrolled -o model.svg",
-    "golden": "numbers golden",
-    "import": "convert --no-compile",
-    "lint": "verify",
-    "plot": "report -o curves.png",
-    "ranges": "numbers ranges",
 }
 
 
@@ -114,17 +101,6 @@ class Root(Group):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; an old name stands for its new words, which are said on standard error."""
-        for old, new in OLD_COMMANDS.items():
-            words = old.split()
-            if args[: len(words)] == words:
-                if not ctx.resilient_parsing and not {"-q", "--quiet"} & set(args):
-                    print(f"`lstmc {old}` is now `lstmc {new}`", file=sys.stderr)
-                args = [*new.split(), *args[len(words) :]]
-                break
-        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the list of commands on one screen of 80 x 24. No command's module is imported."""

@@ -1,4 +1,4 @@
-"""Commands of Typer: their help, their old names, the options that every command has, and their progress.
+"""Commands of Typer: their help, the options that every command has, and their progress.
 
 ``--quiet``, ``-v`` and ``--json`` say how much a command prints, and in which form. Newer versions of Typer write
 ``<bool>`` beside a flag: here help shows a flag as it is typed. Progress is a line on a terminal, and an interrupted
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import inspect
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -256,14 +255,7 @@ def _value(name: str, kind: Any, values: Mapping[str, Any]) -> Any:
 
 _UsageError: Any = typer.BadParameter.__mro__[1]  # whatever Click Typer is made of
 
-# options that were called otherwise before, for all commands that have the new one
-OLD_OPTIONS: Mapping[str, str] = {
-    "--read": "--keep",
-    "--option": "--backend-option",
-    "--steps": "--frames",
-    "--set": "--constant",
-}
-# what other tools call it, and what it is here
+# what other tools, or lstmc before, call a command, and what it is now
 ELSEWHERE: Mapping[str, str] = {
     "export": "lstmc compile",
     "build": "lstmc compile",
@@ -280,6 +272,15 @@ ELSEWHERE: Mapping[str, str] = {
     "list": "lstmc cells",
     "models": "lstmc cells",
     "info": "lstmc doctor",
+    "backends": "lstmc targets",
+    "calibrate": "lstmc numbers calibrate",
+    "draw": "lstmc show",
+    "golden": "lstmc numbers golden",
+    "import": "lstmc convert",
+    "lint": "lstmc verify",
+    "plot": "lstmc report",
+    "ranges": "lstmc numbers ranges",
+    "weights": "lstmc run",
 }
 
 
@@ -309,22 +310,7 @@ class _Flags:
 
 
 class Command(_Flags, TyperCommand):
-    """A command. It takes old spellings of its options, with a line on standard error that says the new one."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words of the command line, old options replaced by new ones."""
-        options = {name for param in self.get_params(ctx) for name in param.opts}
-        words = []
-        for i, word in enumerate(args):
-            option, equals, value = word.partition("=")
-            new = OLD_OPTIONS.get(option)
-            if new is None or option in options or new not in options or "--" in args[:i]:
-                words.append(word)
-                continue
-            print(f"{option} is now {new}", file=sys.stderr)
-            words.append(f"{new}{equals}{value}")
-        rest: list[str] = super().parse_args(ctx, words)
-        return rest
+    """A command."""
 
 
 class Group(_Flags, TyperGroup):

@@ -197,12 +197,6 @@ class Output:
         self.begin(Form.TEXT, False)
 
 
-def print_new_name(old: str, new: str) -> None:
-    """Print on standard error that a command has a new name; not with --quiet."""
-    if output.form is not Form.QUIET:
-        err.print(f"`lstmc {old}` is now `lstmc {new}`")
-
-
 Cell = str | int | float | Sequence[str]
 
 
@@ -276,7 +270,6 @@ def print_files(paths: Iterable[Path], *more: tuple[str, int]) -> None:
 
 
 MENDS: Mapping[Mend, str] = {
-    Mend.NAME_MANIFEST: "name it with --manifest",
     Mend.ONE_STEP: "compile it with --step",
     Mend.OTHER_FOLDER: "choose another folder with -o",
     Mend.OVERWRITE: "begin again in this folder with --overwrite",

@@ -1,4 +1,4 @@
-"""``lstmc run``, ``lstmc generate`` and ``lstmc weights``: a written net on arrays, its text, and its parameters."""
+"""``lstmc run`` and ``lstmc generate``: a written net on arrays, its parameters, and its text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lstmc.api import SavedNet, load, place, trained_weights
+from lstmc.api import SavedNet, load, place
 from lstmc.cli.arguments import WorkerArguments
-from lstmc.cli.commands import Command, Group, argument, interruptible, option, typer_command
-from lstmc.cli.console import out, output, print_new_name, table
+from lstmc.cli.commands import interruptible, option
+from lstmc.cli.console import out, output, table
 from lstmc.cli.options import (
     GpuOption,
     NetArgument,
@@ -72,8 +72,7 @@ def run_command(
     loaded = load(net, weights=weights, backend=backend)
     if save_weights is not None:
         _check_npz(save_weights)
-        parameters, absent = loaded.read_weights()
-        print_saved_weights(save_weights, parameters, absent)
+        _save_weights(save_weights, *loaded.read_weights())
     if inputs is None:
         if save_weights is None:
             raise DataError("expected the inputs, --inputs FILE, or a file for the parameters, --save-weights FILE.npz")
@@ -118,7 +117,7 @@ def _of_other_batch(net: SavedNet, arrays: Mapping[str, AnyArray]) -> bool:
     return max(differences, default=0) == 1 and set(shapes) <= set(arrays)
 
 
-def print_saved_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) -> None:
+def _save_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) -> None:
     """Write the parameters of a net into an .npz file, and print their names and shapes."""
     write_files(to.parent, {to.name: npz_bytes(weights)})
     rows = table(f"wrote {to}", "parameter", "shape", key="parameters")
@@ -155,41 +154,6 @@ def _summary(arrays: dict[str, Array]) -> object:
         figures = (float(np.min(array)), float(np.mean(array)), float(np.max(array)))
         rows.add_row(name, shape_text(array.shape), *figures)
     return rows
-
-
-weights_app = typer.Typer(
-    cls=Group, help="Read parameters back, by the names and shapes of the model.", no_args_is_help=True
-)
-
-
-@weights_app.callback()
-def _weights() -> None:
-    """Define no options. Without this callback Typer would turn the group's only command into the group itself."""
-
-
-def extract_command(
-    trained: Annotated[Path, argument("FILE", "A .caffemodel or .onnx, as written or trained.")],
-    to: Annotated[Path, option("-o --output FILE.npz", "Write the parameters into this file.")],
-    manifest: Annotated[
-        Path | None, option("--manifest FILE", "Read this manifest. Default: NET.manifest.json beside the net.")
-    ] = None,
-    backend: WriterOption = None,
-) -> None:
-    """Write the model's parameters from a trained net. Parameters that the compiler packed are unpacked, exactly.
-
-    Examples:
-
-    ```console
-    lstmc weights extract trained.caffemodel -o w.npz
-    lstmc weights extract old.caffemodel --manifest net.manifest.json -o w.npz
-    ```
-    """
-    print_new_name("weights extract", "run NET --weights FILE --save-weights FILE.npz")
-    _check_npz(to)
-    print_saved_weights(to, *trained_weights(trained, manifest, backend))
-
-
-weights_app.command("extract", cls=Command)(typer_command(extract_command))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, with_config
 
-from lstmc.errors import Mend, ParseError, WeightsError
+from lstmc.errors import ParseError, WeightsError
 from lstmc.files.json_file import Count, NotExpected, Number, Shape, parse_json, read_bounded
 from lstmc.ir import Graph, parse_filler, parse_graph, print_graph
 from lstmc.ops import Array, Domain, Filler, IntegerRange, RealRange
@@ -273,7 +273,8 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return parse_manifest(read_bounded(path))
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such manifest", mends=[Mend.NAME_MANIFEST]) from None
+        note = "copy it here: lstmc writes one beside each net"
+        raise WeightsError(f"{path}: no such manifest", notes=[note]) from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
     except NotExpected as wrong:

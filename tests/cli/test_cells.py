@@ -79,8 +79,6 @@ def test_a_cell_is_shown(lstmc: LSTMC) -> None:
     whole = library_cell("min_gru", {"D": 3}).text + "\n"
     ended = lstmc("cells", "min_gru", "-D", "D=3")
     assert (ended.code, ended.out, ended.err) == (0, whole, "")
-    old = lstmc("cells", "show", "min_gru", "-D", "D=3")
-    assert (old.code, old.out, old.err) == (0, whole, "`lstmc cells show` is now `lstmc cells`\n")
 
 
 def test_an_unknown_cell_is_refused(lstmc: LSTMC) -> None:

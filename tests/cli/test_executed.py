@@ -197,9 +197,8 @@ ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
     "a module of PyTorch": (
         module,
         {
-            "run": (("lm_torch.py", *RUN),),
+            "run": (("lm_torch.py", *RUN), ("lm_torch.py", "--save-weights", "w.npz")),
             "generate": (("lm_torch.py", *VOCABULARY),),
-            "weights": (("extract", "lm_torch.pt", "-o", "w.npz"),),
             "verify": ((*CELL, "--weights", "lm_torch.pt", "--on", "interpreter"),),
             "convert": (("lm_torch.py",), ("lm_torch.pt",)),
         },
@@ -222,10 +221,9 @@ ROWS: Mapping[str, tuple[Callable[[Path, LSTMC], None], Commands]] = {
                 ("c.prototxt", *RUN, "--backend", "c"),
                 ("net.prototxt", *RUN, "--backend", "torch"),
                 ("rnn.py", *RUN),
-                ("net.prototxt", "--save-weights", "w.npz"),
+                *((name, "--save-weights", "w.npz") for name in ("net.prototxt", "rnn.prototxt")),
             ),
             "generate": tuple((name, *VOCABULARY) for name in ("rnn.prototxt", "net.prototxt", "net.onnx")),
-            "weights": (("extract", "net.caffemodel", "-o", "w.npz"), ("extract", "rnn.caffemodel", "-o", "w.npz")),
             "verify": (("rnn.prototxt",), ("net.prototxt",), ("net.onnx",), ("c.prototxt", "--all")),
             "compile": ((*CELL, "--weights", "net.caffemodel"), (*CELL, "--weights", "net.pt")),
             "convert": (("rnn.prototxt", "--weights", "rnn.caffemodel"), ("net.prototxt",)),

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from lstmc.cli import COMMANDS as ENTRIES
-from lstmc.cli import OLD_COMMANDS, app
+from lstmc.cli import app
 from lstmc.cli.commands import ELSEWHERE
 from tests.cli.conftest import LSTMC
 
@@ -29,7 +28,7 @@ def commands(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
 
 ROOT: Any = typer.main.get_command(app)
 COMMANDS = dict(commands(ROOT))
-WITHOUT_EXAMPLES = {"weights", "numbers"}  # groups that do nothing themselves
+WITHOUT_EXAMPLES = {"numbers"}  # a group that does nothing itself
 
 
 def examples(command: Any) -> list[str]:
@@ -76,12 +75,12 @@ LISTED = [
 ]
 
 
-def test_commands_are_listed_in_the_order_of_use_and_old_names_are_not(lstmc: LSTMC) -> None:
+def test_commands_are_listed_in_the_order_of_use_and_the_examples_own_is_not(lstmc: LSTMC) -> None:
     told = lstmc("--help").out
     names = re.findall(r"^  ([a-z]+)  +[A-Z]", told, re.MULTILINE)
     assert names == LISTED
     assert [command for command in COMMANDS if command and " " not in command and command not in LISTED] == [
-        *("generate", "weights"),
+        "generate",
     ]
 
 
@@ -108,23 +107,6 @@ def test_rare_options_are_in_a_panel_of_their_own(lstmc: LSTMC, option: str) -> 
     assert f"│ {option} " not in common
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("compile", "net.py", "-D", "T=2", "-D", "N=1", "--read=Y"), "--read is now --keep\n"),
-        (("show", "net.py", "-D", "T=2", "-D", "N=1", "--steps", "4", "-o", "n.svg"), "--steps is now --frames\n"),
-        (("backends",), "`lstmc backends` is now `lstmc targets`\n"),
-        (("backends", "--quiet"), ""),
-        (("lint", "net.py", "-D", "T=2", "-D", "N=1", "--on", "interpreter"), "`lstmc lint` is now `lstmc verify`\n"),
-    ],
-)
-def test_old_spellings_are_taken_and_say_the_new_one(
-    lstmc: LSTMC, model_file: Path, words: tuple[str, ...], said: str
-) -> None:
-    ended = lstmc(*words)
-    assert (ended.code, ended.err) == (0, said)
-
-
 def test_a_reader_without_numbers_is_a_runtime(lstmc: LSTMC, model_file: Path) -> None:
     ended = lstmc("verify", "net.py", "-D", "T=2", "-D", "N=1", "--reader", "opencv")
     assert (ended.code, ended.err.endswith("expected --numbers NAME too; to run the net as it is: --on opencv\n")) == (
@@ -133,19 +115,11 @@ def test_a_reader_without_numbers_is_a_runtime(lstmc: LSTMC, model_file: Path) -
     )
 
 
-def test_old_commands_say_the_new_ones(lstmc: LSTMC) -> None:
-    assert not OLD_COMMANDS.keys() & ENTRIES.keys()
-    for old, new in OLD_COMMANDS.items():
-        ended = lstmc(*old.split(), "nothing.pt", *(() if "cells" in old else ("-o", "out.png")))
-        assert (ended.code, ended.err.splitlines()[0]) == (2, f"`lstmc {old}` is now `lstmc {new}`")
-        assert len(ended.err.splitlines()) > 1  # of the new command, which there is
-
-
 def test_what_other_tools_call_a_command_is_answered(lstmc: LSTMC) -> None:
     for name, here in ELSEWHERE.items():
         ended = lstmc(name)
         assert (ended.code, ended.err.splitlines()[-1]) == (2, f"Error: lstmc has no command {name}: use `{here}`")
-        assert here.removeprefix("lstmc ") in LISTED
+        assert here.split()[1] in LISTED
     assert lstmc("-V").out == lstmc("--version").out != ""
 
 

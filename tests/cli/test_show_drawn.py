@@ -47,9 +47,10 @@ def test_a_diagram_is_no_text(lstmc: LSTMC, model_file: Path, option: str) -> No
     assert (ended.code, ended.err) == (2, f"DrawingError: -o writes a diagram: found {option} too\n")
 
 
-def test_the_old_name_draws_what_it_drew(lstmc: LSTMC, model_file: Path) -> None:
-    ended = lstmc("draw", str(model_file), *SIZES)
-    assert (ended.code, ended.err) == (0, "`lstmc draw` is now `lstmc show --unrolled -o model.svg`\n")
+def test_every_step_is_drawn(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("show", "--unrolled", "-o", "model.svg", str(model_file), *SIZES)
+    assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("model.svg: ")
     assert "t = 8" in Path("model.svg").read_text()
-    assert "step, 9 steps" in (lstmc("draw", str(model_file), *SIZES, "--rolled"), Path("model.svg").read_text())[1]
+    lstmc("show", "--unrolled", "-o", "model.svg", str(model_file), *SIZES, "--rolled")  # the later word holds
+    assert "step, 9 steps" in Path("model.svg").read_text()

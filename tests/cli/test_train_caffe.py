@@ -60,7 +60,7 @@ def test_it_learns_and_its_net_gives_what_the_model_means(lstmc: LSTMC, caffe: o
     scored = forward(graph, {"X": X, "label": arrays(20)["label"][:4]}, weights).outputs
     assert scored["accuracy"] == 1
     assert scored["loss"] < 0.1
-    taken = lstmc("weights", "extract", "run/net.caffemodel", "-o", "again.npz")
+    taken = lstmc("run", "run/net.prototxt", "--save-weights", "again.npz")
     assert taken.code == 0
     for name, array in saved(Path("again.npz")).items():
         assert_array_equal(array, weights[name])

@@ -1,4 +1,4 @@
-"""``lstmc weights extract``."""
+"""``lstmc run --save-weights``: the parameters of a net, read back."""
 
 from __future__ import annotations
 
@@ -40,18 +40,12 @@ def test_packed_parameters_come_back_exactly(lstmc: LSTMC) -> None:
     np.savez("given.npz", **given)
     assert lstmc("compile", "net.py", *SIZES, "--weights", "given.npz").code == 0
     assert "gated/W_a_b" in Path("net.prototxt").read_text()  # the compiler did pack them
-    old, new = "weights extract", "run NET --weights FILE --save-weights FILE.npz"
-    for words, err in (
-        (("run", "net.prototxt", "--save-weights"), ""),
-        (("weights", "extract", "net.caffemodel", "-o"), f"`lstmc {old}` is now `lstmc {new}`\n"),
-    ):
-        ended = lstmc(*words, "found.npz")
-        assert (ended.code, ended.err) == (0, err)
-        with np.load("found.npz") as found:
-            assert set(found.files) == set(given)
-            for name, array in given.items():
-                assert np.array_equal(found[name], array)
-        Path("found.npz").unlink()
+    ended = lstmc("run", "net.prototxt", "--save-weights", "found.npz")
+    assert (ended.code, ended.err) == (0, "")
+    with np.load("found.npz") as found:
+        assert set(found.files) == set(given)
+        for name, array in given.items():
+            assert np.array_equal(found[name], array)
 
 
 def test_a_nets_own_file_is_taken_as_weights(lstmc: LSTMC) -> None:
@@ -79,7 +73,7 @@ def test_a_run_without_inputs_says_what_it_needs(lstmc: LSTMC, model_file: Path)
 
 def test_what_no_step_uses_is_named_and_left_out(lstmc: LSTMC, model_file: Path) -> None:
     assert lstmc("compile", str(model_file), "-D", "T=1", "-D", "N=2").code == 0
-    ended = lstmc("weights", "extract", "net.caffemodel", "-o", "found.npz")
+    ended = lstmc("run", "net.prototxt", "--save-weights", "found.npz")
     assert ended.code == 0
     assert "no step of this net uses step/U: left out" in ended.out
     with np.load("found.npz") as found:
@@ -89,25 +83,24 @@ def test_what_no_step_uses_is_named_and_left_out(lstmc: LSTMC, model_file: Path)
 def test_files_that_do_not_fit(lstmc: LSTMC, model_file: Path) -> None:
     assert lstmc("compile", str(model_file), *SIZES).code == 0
     Path("other.caffemodel").write_bytes(b"not a net")
-    Path("other.json").write_text("{}")
-    extract = ("weights", "extract", "other.caffemodel", "-o", "w.npz")
-    for arguments, text in (
-        (extract, "WeightsError: other.manifest.json: no such manifest\n  name it with --manifest\n"),
+    extract = ("run", "net.prototxt", "--weights", "other.caffemodel", "--save-weights", "w.npz")
+    manifest = Path("net.manifest.json").read_bytes()
+    Path("net.manifest.json").unlink()
+    for written, text in (
+        (None, "net.manifest.json: no such manifest\n  copy it here: lstmc writes one beside each net\n"),
         (
-            (*extract, "--manifest", "other.json"),
-            "WeightsError: other.json is not a manifest of format 1:"
-            " expected an object with a value for format, found {}\n",
+            b"{}",
+            "net.manifest.json is not a manifest of format 1: expected an object with a value for format, found {}\n",
         ),
-        (
-            (*extract, "--manifest", "net.manifest.json"),
-            "WeightsError: other.caffemodel: expected a caffemodel, found something else\n",
-        ),
+        (manifest, "other.caffemodel: expected a caffemodel, found something else\n"),
     ):
-        ended = lstmc(*arguments)
-        assert (ended.code, ended.out, ended.err.partition("\n")[2]) == (2, "", text)
+        if written is not None:
+            Path("net.manifest.json").write_bytes(written)
+        ended = lstmc(*extract)
+        assert (ended.code, ended.out, ended.err) == (2, "", f"WeightsError: {text}")
     Path("other.caffemodel").write_bytes(b"")
-    ended = lstmc(*extract, "--manifest", "net.manifest.json")
-    assert (ended.code, ended.err.partition("\n")[2]) == (
+    ended = lstmc(*extract)
+    assert (ended.code, ended.err) == (
         2,
         "WeightsError: other.caffemodel is not a caffemodel of this net\n"
         "  missing: blob 0 of layer step/linear_W, which holds step/W\n"
