@@ -90,8 +90,8 @@ def module(
 def _open_graphs(
     source: ModelSource, open_dims: Sequence[str], fixed: Mapping[str, int], outputs: Sequence[str] | None
 ) -> tuple[Graph, Graph]:
-    """Return a model's graph with open dimensions, and its compiled one. Raises :class:`DimError` for one of which the
-    net is another one at each size.
+    """Return a model's graph with open dimensions, and the compiled graph. Raises :class:`DimError` for a dimension
+    whose size changes the net itself.
     """
     numbers = dict(zip(open_dims, (13, 17), strict=False))
 

@@ -191,11 +191,10 @@ class Backend(ABC):
         raise self._lacking("write what trains a net without lstmc", "emit_training")
 
     def ranks(self, count: int | None, gpu: bool) -> Ranks:
-        """Start ``count`` processes that train one model together, or for None join those that an MPI launcher has
-        started, of which this is one.
+        """Start ``count`` processes that train one model together; for None join the processes of an MPI launcher.
 
-        All of the launcher's but the first work for it in this call, until it closes them, and then leave it by
-        SystemExit. Where no launcher has started this process, it is the only one.
+        In the launcher's other processes this call serves the first process until that closes them, and ends in
+        SystemExit. Without a launcher this process is the only one.
         """
         raise self._lacking("train by several processes", "ranks")
 

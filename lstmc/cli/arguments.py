@@ -131,7 +131,7 @@ class CheckArguments:
 
 @dataclass(frozen=True)
 class GraphArguments:
-    """The part of a model of which a graph is shown, and the form of its net."""
+    """Options of ``show``: which part of a model is drawn or printed, and in which form of the net."""
 
     step: StepOption = False
     form: FormOption = None

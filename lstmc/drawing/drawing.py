@@ -211,7 +211,7 @@ class _Layout:
         self.places_by_text: dict[str, Places] = {}  # what dot said of a text
 
     def group(self, group: Group) -> tuple[Places, dict[int, Rectangle], Rectangle]:
-        """Return the places of a group's boxes, of the frames in it, and its own: centres from its own middle."""
+        """Return the places of a group's boxes and inner frames, as centres from the group's middle, and its frame."""
         inner = {i: self.group(part) for i, part in enumerate(group.parts) if isinstance(part, Group)}
         owner = {box.key: i for i, part in enumerate(group.parts) for box in _boxes(part)}
         places = self.dot("\n".join(self._lines(group, inner, owner)))

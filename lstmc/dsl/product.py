@@ -104,7 +104,7 @@ def _summed(value: Value, order: str, kept: str) -> Value:
 
 
 def _order(of_x: str, of_y: str, kept: str) -> str:
-    """All letters: those that are kept, in this order, and the others where least is to be turned."""
+    """Return all letters: the kept ones in this order, the summed ones where the fewest axes must be exchanged."""
     summed = "".join(dict.fromkeys(letter for letter in of_x + of_y if letter not in kept))
     orders = [kept[:i] + summed + kept[i:] for i in range(len(kept), -1, -1)]
     return min(orders, key=lambda order: _turns(of_x, order) + _turns(of_y, order))
@@ -116,8 +116,10 @@ def _turns(letters: str, order: str) -> int:
 
 
 def _lined_up(value: Value, letters: str, order: str) -> Value:
-    """The value with an axis for each letter, in order, from its first own one on: those that it lacks have one
-    element. Without the others in front a weight is the same at each step, whatever is over time."""
+    """Return the value with an axis for each letter from its own first one on; where it lacks a letter, of one element.
+
+    Letters in front of its first one get no axis, so that a weight has no axis of time.
+    """
     own = list(letters)
     for _ in own:  # neighbours are exchanged until they are in order
         for i in range(len(own) - 1):

@@ -1,9 +1,9 @@
 """The recurrence of a group of states: its kind, the graph that computes its factors and offsets, and one step of it.
 
-The linear part of a step is a graph of its own. Its matrix is seldom one of all elements of a state. Axes along which
-elements do not mix are ``kept``: each place of theirs has a matrix of its own. Of these, ``shared`` ones have the same
-matrix at each place, as the rows of a state that DeltaNet multiplies by I - b k k^T. Masks of lengths are values that
-are 1 or 0, whose gradient is zero everywhere, and the complement of each.
+The linear part of a step is a separate graph. Its matrix seldom joins all elements of a state: along ``kept`` axes
+elements do not mix, so that each place there has its own matrix. Along ``shared`` axes, which are kept too, that matrix
+is the same at each place, as for the rows of a state that DeltaNet multiplies by I - b k k^T. Masks of lengths are
+values of 0 and 1 whose gradient is zero everywhere, and their complements.
 """
 
 from __future__ import annotations

@@ -124,7 +124,10 @@ def maximum(x: Number | float, y: Number | float) -> Number | float:
 
 
 def positive(x: Number) -> Number:
-    """Return 1 where x > 0, else 0: of c x with c > 0 that of x, of y + c max(a, b) by that of y + c a and y + c b."""
+    """Return 1 where x > 0, else 0.
+
+    A factor c > 0 of x is left out; y + c max(a, b) is positive where y + c a or y + c b is, with c < 0 where both are.
+    """
     if x.value is not None:
         return Number.constant(int(x.value > 0))
     if len(x) == 1:

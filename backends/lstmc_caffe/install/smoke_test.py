@@ -26,7 +26,7 @@ layer { name: "h" type: "LSTM" bottom: "y" bottom: "cont" top: "h"
 
 
 def try_backward(net: caffe.Net, x: np.ndarray) -> None:
-    """The gradient of the sum of h by the first parameter: from that of y, and by moving one of them."""
+    """Compare the gradient of the sum of h by the first parameter with NumPy, and with a difference of two runs."""
     net.backward(h=np.ones((3, 2, 6), np.float32))
     weight, dy = net.params["y"][0], net.blobs["y"].diff
     error = float(np.abs(weight.diff - np.einsum("tnh,tnd->hd", dy, x)).max())

@@ -331,7 +331,7 @@ def _cont(b: Builder, name: str, shape: tuple[int, int], indicator: Ref | None, 
 
 
 def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
-    """Return the graph without these unread inputs, and without the outputs that are carried to them."""
+    """Return the graph without these carried inputs, which no node reads, and without the outputs carried to them."""
     removed = [output for name, output in graph.carried().items() if name in carried]
     rebuild = Rebuild(graph)
     for node in graph:

@@ -22,7 +22,7 @@ def linear_to_inner_product_untrained(b: Builder, node: Node[Linear], args: Refs
 
 
 def _product(b: Builder, node: Node[Linear], args: Refs, tied: bool) -> Refs:
-    """InnerProduct; with ``tied`` of the blob that a transposed parameter is the transpose of."""
+    """InnerProduct; with ``tied`` a transposed parameter is read from the blob of the parameter itself."""
     x, w, *bias = args
     out = node.types[0].shape[-1]
     if not is_weight(b, w):
@@ -37,7 +37,7 @@ def _product(b: Builder, node: Node[Linear], args: Refs, tied: bool) -> Refs:
 
 
 def _product_of_elements(b: Builder, node: Node[Linear], args: Refs) -> Refs:
-    """x once for each output, times the computed matrix, summed along its rows: Caffe has no layer for it."""
+    """Copy x once for each output, multiply by the computed matrix and sum along its rows: Caffe has no such layer."""
     x, w, *bias = args
     out, width = b.type(w).shape
     *lead, _ = node.types[0].shape

@@ -132,8 +132,11 @@ class FixedBlobs(Pass):
         return result(graph, writer.run(names), writer.counts)
 
     def _is_written(self, graph: Graph, node: Node, readers: Mapping[Ref, int]) -> bool:
-        """Return whether a layer needs blobs of fixed numbers, reads one of several numbers twice that may not, or is
-        not the only reader of one of which it must be."""
+        """Return whether the pass must rewrite a layer for the target.
+
+        It must if the layer needs blobs of fixed numbers, if it reads a blob of several numbers twice and the target
+        forbids that, or if it shares a blob that the target gives to one reader alone.
+        """
         assert isinstance(node.op, caffe.CaffeOp)
         args = graph.args(node.name)
         learned = node.op.blobs(len(args))

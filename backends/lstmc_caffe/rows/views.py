@@ -283,10 +283,10 @@ class FitReaders(Pass):
 
 
 def _shapes(graph: Graph) -> dict[str, Shape]:
-    """Return the new shapes of the nodes that change theirs.
+    """Return the new shapes of the nodes whose shape changes.
 
-    Layers that work element by element, and read each other, have one shape: that in which others write and read them.
-    What is fed, and a constant, has that in which all read it.
+    Elementwise layers that read each other get one shape: the shape in which their neighbours write and read them. An
+    input of the host, or a constant, gets the shape in which all its readers read it.
     """
     kinds = Pointwise | caffe.Eltwise | caffe.HostStack
     layers = {n.name: n.name for n in graph if isinstance(n.op, kinds) or _is_row_of_factors(n)}

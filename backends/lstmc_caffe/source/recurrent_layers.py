@@ -289,7 +289,7 @@ class _Partition:
 def _stored(
     layers: Mapping[int, Sequence[Any]], compiled: Sequence[Any], weights: Any, names: _Names
 ) -> dict[int, list[bytes]]:
-    """Return the messages of layers with blobs: those that had them, and those that own a parameter here."""
+    """Return the messages of layers that had blobs in the file, or that own a parameter in the compiled net."""
     blobs = {layer.name: layer.blobs for layer in weights.layer}
     having = [layer for layer in compiled if layer.name in blobs]
     values = {

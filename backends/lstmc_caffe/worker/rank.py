@@ -1,10 +1,10 @@
-"""One of several processes that train together, as an MPI launcher starts them: each a worker, with a Caffe of its own.
+"""One of several processes that train together: a worker with its own Caffe, started by an MPI launcher.
 
-Rank 0 has the channel to lstmc, two named pipes whose paths are its arguments, and hands each request out. Without
-arguments every rank was started by an lstmc of its own, on stdin and stdout, and tells it what MPI knows: its rank and
-how many there are; only rank 0's asks for more. An array called ``K|NAME`` is for rank K alone, as is what
-``args["each"][K]`` says beside the other arguments. All ranks do what is requested; the reply is that of rank 0. What
-fails on any rank ends all of them, as the others wait for it.
+With arguments, which are the paths of two named pipes, rank 0 talks to lstmc through them and hands out each request.
+Without arguments each rank was started by its own lstmc, on stdin and stdout, and tells it its rank and the number of
+ranks; only the lstmc of rank 0 sends further requests. An array ``K|NAME`` goes to rank K alone, as does
+``args["each"][K]``. All ranks do what is requested, and rank 0 replies. A failure on any rank ends all ranks, since the
+others would wait for it.
 """
 
 import io
