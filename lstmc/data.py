@@ -60,10 +60,7 @@ def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
     if dim is not None and all(axes.batch is None for axes in axes_by_input.values()):
         names = [size.name for declared in model.inputs.values() for size in declared.shape if isinstance(size, Dim)]
         listed = ", ".join(dict.fromkeys(names)) or "none"
-        argument = Argument("batch", dim)
-        raise DataError(
-            f"{argument}: no input of {model.name} has an axis {dim}: found {listed}", arguments=(argument,)
-        )
+        raise DataError(f"{Argument('batch', dim)}: no input of {model.name} has an axis {dim}: found {listed}")
     return axes_by_input
 
 
@@ -239,7 +236,7 @@ class Dataset:
         if min(map(len, parts)) < self.per_batch:
             counts = " and ".join(str(len(part)) for part in parts)
             argument = Argument("test_split", f"{fraction:g}")
-            raise DataError(f"{argument} makes {counts} {self.of}: a batch has {self.per_batch}", arguments=(argument,))
+            raise DataError(f"{argument} makes {counts} {self.of}: a batch has {self.per_batch}")
         train, test = (
             replace(
                 self,
@@ -284,8 +281,7 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
             problems.append(
                 f"no input of {graph.name} has an axis that counts examples, as {BATCH} = dims('{BATCH}') is"
             )
-        sizes = [size_argument(one.axes.sizes[one.axes.batch]) for one in present if one.axes.batch is not None]
-        raise DataError(f"{source} does not fit {graph.name}", notes=problems, arguments=sizes)
+        raise DataError(f"{source} does not fit {graph.name}", notes=problems)
     present = [replace(one, array=np.asarray(one.array)) for one in present]
     for one in present:
         if one.form == "batches":
@@ -393,10 +389,10 @@ def run_data(
     """
     if test_data is not None and test_split is not None:
         both = Argument("test_data"), Argument("test_split")
-        raise DataError(f"{both[0]} and {both[1]} both say what to score on: expected one of them", arguments=both)
+        raise DataError(f"{both[0]} and {both[1]} both say what to score on: expected one of them")
     if test_split is not None and not 0 < test_split < 1:
         argument = Argument("test_split")
-        raise DataError(f"{argument} takes a part between 0 and 1, found {test_split:g}", arguments=(argument,))
+        raise DataError(f"{argument} takes a part between 0 and 1, found {test_split:g}")
     carried = list(graph.carried())
     shuffle = shuffle and not carried
     arrays = read_data(data) if arrays is None else arrays

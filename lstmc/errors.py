@@ -29,12 +29,16 @@ class Mend(Enum):
     START = "start a run instead of resuming one"
 
 
+_SPOKEN_OF: dict[str, Argument] = {}  # those that were put into a text, by their own texts
+
+
 @dataclass(frozen=True)
 class Argument:
     """An argument of a function of the library, where an error speaks of it: put into the text with ``{argument}``.
 
     Its text is Python's, ``test_split=0.5``, or ``test_split=`` without a value; the command line says its own option
-    instead. ``text`` is for what is not written so, as the size of a dimension, ``T=3``.
+    instead, as an error finds the arguments of which its text speaks. ``text`` is for what is not written so, as the
+    size of a dimension, ``T=3``.
     """
 
     name: str
@@ -42,7 +46,9 @@ class Argument:
     text: str = ""
 
     def __str__(self) -> str:
-        return self.text or f"{self.name}={self.value}"
+        text = self.text or f"{self.name}={self.value}"
+        _SPOKEN_OF[text] = self
+        return text
 
 
 def size_argument(name: str) -> Argument:
@@ -60,7 +66,7 @@ class LstmcError(Exception):
     """The root of all errors raised on purpose. ``str(error)`` is the whole text a person should see.
 
     ``loc`` is the place in the user's file, ``scope`` the cell or model it is in, ``notes`` further lines, ``mends``
-    what can be done. ``arguments`` are those that the message and the notes speak of, each as its own ``str`` says it.
+    what can be done. ``arguments`` are those that the message and the notes speak of, by their texts.
     """
 
     def __init__(
@@ -71,7 +77,6 @@ class LstmcError(Exception):
         scope: str | None = None,
         notes: Sequence[str] = (),
         mends: Sequence[Mend] = (),
-        arguments: Sequence[Argument] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -79,7 +84,7 @@ class LstmcError(Exception):
         self.scope = scope
         self.notes = tuple(notes)
         self.mends = tuple(mends)
-        self.arguments = tuple(arguments)
+        self.arguments = _spoken_of(message, *notes)
 
     def located(
         self, loc: SrcLoc | None = None, scope: str | None = None, notes: Sequence[str] = (), mends: Sequence[Mend] = ()
@@ -88,6 +93,7 @@ class LstmcError(Exception):
         self.loc = self.loc or loc
         self.scope = self.scope or scope
         self.notes = (*self.notes, *notes)
+        self.arguments |= _spoken_of(*notes)
         self.mends = (*self.mends, *mends)
         return self
 
@@ -106,12 +112,16 @@ class LstmcError(Exception):
         return plain("\n".join(lines))
 
     def _worded(self, text: str, word: Callable[[Argument], str]) -> str:
-        words = {str(argument): word(argument) for argument in self.arguments}
+        words = {argument: word(self.arguments[argument]) for argument in self.arguments}
         if not words:
             return text
         longest_first = sorted(map(re.escape, words), key=len, reverse=True)
         # not what is part of a longer word, nor in a call, as lstm(H=SIZE) is one in the user's file
         return re.sub(rf"(?<![\w(])({'|'.join(longest_first)})", lambda match: words[match.group()], text)
+
+
+def _spoken_of(*texts: str) -> dict[str, Argument]:
+    return {argument: found for argument, found in _SPOKEN_OF.items() if any(argument in text for text in texts)}
 
 
 class DslError(LstmcError):

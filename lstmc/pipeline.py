@@ -93,7 +93,7 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
     forms = backend.forms(target)
     if form not in forms:
         argument, hint = Argument("form", form), nearest_or_all(form, forms)
-        raise BackendError(f"{argument}: target {target} has no such form{hint}", arguments=(argument,))
+        raise BackendError(f"{argument}: target {target} has no such form{hint}")
     return _with_packages(forms[form], backend.name, target)
 
 

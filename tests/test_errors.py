@@ -79,7 +79,6 @@ def test_arguments_are_python_s_unless_they_are_worded_otherwise() -> None:
     error = DimError(
         f"{split} makes 1 and 1 examples of {data}test.npz",
         notes=[f"make N smaller with {size}, or write lstm(N=SIZE), not test_data=x"],
-        arguments=(split, data, size),
     )
     assert str(error) == (
         "DimError: test_split=0.5 makes 1 and 1 examples of data=test.npz\n"

@@ -316,11 +316,9 @@ class TorchRanks:
     def __init__(self, count: int | None) -> None:
         world = launched_processes()
         if world > 1:
-            argument = Argument("ranks", str(count or world))
             raise TrainingError(
                 f"this process is one of {world} of an MPI launcher, and backend torch starts its ranks itself, on one"
-                f" machine: run it without the launcher, with {argument}",
-                arguments=(argument,),
+                f" machine: run it without the launcher, with {Argument('ranks', str(count or world))}"
             )
         self.count = count or 1
         self._others = OtherRanks(self.count) if self.count > 1 else None

@@ -132,7 +132,6 @@ def _check_sizes(model: ImportedModel, sizes: Mapping[str, int]) -> None:
             "export it again from an example of the size wanted; an ONNX, Keras or Caffe file takes other sizes by"
             f" {other}",
         ],
-        arguments=(argument, other),
     )
 
 

@@ -116,9 +116,8 @@ def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
         raise PassError(f"there is no pass {number}: the list has passes 1 to {len(passes)}, and 0 is the model")
     index = passes.last(name) if number is None else number - 1
     if stage is not None and passes.stage_after(index) is not stage:
-        argument = Argument("stage", stage.value)
         raise PassError(
-            f"pass {name} leaves a graph at stage {passes.stage_after(index).value}, not {argument}",
-            arguments=(argument,),
+            f"pass {name} leaves a graph at stage {passes.stage_after(index).value},"
+            f" not {Argument('stage', stage.value)}"
         )
     return index

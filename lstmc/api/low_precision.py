@@ -232,5 +232,4 @@ def _check_steps(model: Model, sizes: Mapping[str, int], sequences: Sequences) -
             "transpose an array [N, T, ...]; "
             + (mend if steps != count else "leave a sequence out of as many as steps")
         ],
-        arguments=(remedy,),
     )

@@ -343,7 +343,7 @@ def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
     for name in names or ():
         if name not in names_of_outputs:
             argument, hint = Argument("outputs", name), nearest_or_all(name, names_of_outputs)
-            raise ModelFileError(f"{argument}: {graph.name} has no such output{hint}", arguments=(argument,))
+            raise ModelFileError(f"{argument}: {graph.name} has no such output{hint}")
     carried = [output.name for output in graph.carried().values()]
     return graph.returning(list(dict.fromkeys((*names, *carried)))) if names else graph
 

@@ -162,9 +162,7 @@ def _chosen(
             argument, near = Argument("on"), did_you_mean(name, places)
             other = Argument("backend", next((b for b in find_backends() if name.partition("-")[0] == b), ""))
             hint = f": a runtime of another backend, give {other} too" if other.value and not near else near
-            raise BackendError(
-                f"{argument} takes one of {', '.join(places)}, found {name!r}{hint}", arguments=(argument, other)
-            )
+            raise BackendError(f"{argument} takes one of {', '.join(places)}, found {name!r}{hint}")
     chosen, not_run = [], {}
     for executor in [by_name[name] for name in dict.fromkeys(names)] if names else executors:
         reason = executor.unavailable()
@@ -203,8 +201,7 @@ def one_place(backend: Backend, on: On | None) -> str:
     cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
     named = places(backend, on) or [cpu]
     if len(named) > 1 or named[0] not in (*IN_PROCESS, cpu, gpu):
-        argument = Argument("on", repr(on))
-        raise BackendError(f"{argument}: expected one of {', '.join(IN_PROCESS)}, {cpu}, {gpu}", arguments=(argument,))
+        raise BackendError(f"{Argument('on', repr(on))}: expected one of {', '.join(IN_PROCESS)}, {cpu}, {gpu}")
     return named[0]
 
 
@@ -213,8 +210,7 @@ def is_gpu(backend: Backend, on: On | None) -> bool:
     runtime = one_place(backend, on)
     if runtime in IN_PROCESS:
         cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
-        argument = Argument("on", repr(on))
-        raise BackendError(f"{argument}: a written net runs on {cpu} or {gpu}", arguments=(argument,))
+        raise BackendError(f"{Argument('on', repr(on))}: a written net runs on {cpu} or {gpu}")
     return runtime == place(backend.name, True)
 
 

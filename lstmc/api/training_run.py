@@ -173,9 +173,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
     with ranks_of(backend, run.ranks, options.gpu) as ranks:
         if run.resume and run.overwrite:
             both = Argument("resume"), Argument("overwrite")
-            raise TrainingError(
-                f"{both[0]} continues a run and {both[1]} starts it again: give one of them", arguments=both
-            )
+            raise TrainingError(f"{both[0]} continues a run and {both[1]} starts it again: give one of them")
         progress, folder = Listener(run.progress), Path(run.out)
         source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
         target = target_of(backend, options.target)

@@ -65,12 +65,9 @@ def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData, it
     argument = Argument("epochs", f"{epochs:g}")
     names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
     if isinstance(names, list | Mapping) and "max_iter" in names:
-        raise TrainingError(
-            f"{argument} and the solver's max_iter both say how long to train: expected one of them",
-            arguments=(argument,),
-        )
+        raise TrainingError(f"{argument} and the solver's max_iter both say how long to train: expected one of them")
     if not epochs > 0:
-        raise TrainingError(f"{argument}: expected a number above 0", arguments=(argument,))
+        raise TrainingError(f"{argument}: expected a number above 0")
     return ceil(epochs * data.train.rows / (data.train.per_batch * iter_size))
 
 
@@ -83,7 +80,7 @@ def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks |
     """
     if count is not None and count < 1:
         argument = Argument("ranks", str(count))
-        raise TrainingError(f"{argument}: expected at least one", arguments=(argument,))
+        raise TrainingError(f"{argument}: expected at least one")
     if count == 1 or (count is None and not offers(backend, "ranks")):
         yield None
         return
@@ -105,13 +102,10 @@ def rank_parts(
     if size is None or dim not in sizes:
         raise TrainingError(
             f"{argument}: expected a batch that can be divided, by a size of {dim} that is given: {graph.name} has no"
-            " input with such an axis",
-            arguments=(argument,),
+            " input with such an axis"
         )
     if size < ranks:
-        raise TrainingError(
-            f"{argument}: a batch has {size} examples, expected at least one for each rank", arguments=(argument,)
-        )
+        raise TrainingError(f"{argument}: a batch has {size} examples, expected at least one for each rank")
     counts = [size // ranks + (rank < size % ranks) for rank in range(ranks)]
     fed = [node.name for node in graph if isinstance(node.op, Input) and node.op.fill is None]
     compiled_by_size: dict[int, tuple[Compiled, Mapping[str, Counted]]] = {}
@@ -146,21 +140,19 @@ def _text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
-    """Return the reason why a compiled net has no training net, and the arguments that it names; None if it has."""
+def why_not_trained(net: Net) -> str | None:
+    """Return the reason why a compiled net has no training net; None if it has."""
     if not has_loss(net.graph):
-        return f"{net.name} returns no loss", ()
+        return f"{net.name} returns no loss"
     if net.compiled.states is not None:
-        argument = Argument("step", "True")
-        return f"{argument} makes a net that is not trained", (argument,)
+        return f"{Argument('step', 'True')} makes a net that is not trained"
     if net.options.outputs:
-        argument = Argument("outputs")
-        return f"{argument} makes a net that is not trained", (argument,)
+        return f"{Argument('outputs')} makes a net that is not trained"
     trainable = net.backend.training_targets
     if net.target in trainable:
         written = offers(net.backend, "emit_training")
-        return None if written else (f"backend {net.backend.name} trains by lstmc alone: use lstmc train", ())
-    return f"nets for target {net.target} are not trained: those for {', '.join(trainable) or 'none'} are", ()
+        return None if written else f"backend {net.backend.name} trains by lstmc alone: use lstmc train"
+    return f"nets for target {net.target} are not trained: those for {', '.join(trainable) or 'none'} are"
 
 
 def training_files(
@@ -176,7 +168,7 @@ def training_files(
     Raises :class:`ModelFileError` for a net that is not trained.
     """
     if reason := why_not_trained(net):
-        raise ModelFileError(f"there is no training net: {reason[0]}", arguments=reason[1])
+        raise ModelFileError(f"there is no training net: {reason}")
     backend, model = net.backend, net.source.model
     settings = solver_settings(backend, model.solver, solver)
     trained = training_graph(net.graph)
@@ -188,10 +180,7 @@ def training_files(
         read = TrainingData(fitted.train.for_training(seed, fitted.shuffle), test)
     elif test_data is not None:
         test_argument, train_argument = Argument("test_data"), Argument("data")
-        raise DataError(
-            f"{test_argument} is to score a net on that is trained on {train_argument}: expected both",
-            arguments=(test_argument, train_argument),
-        )
+        raise DataError(f"{test_argument} is to score a net on that is trained on {train_argument}: expected both")
     compiled = compile_graph(trained, net.backend, net.target, net.source.name)
     return backend.emit_training(compiled, settings, read)
 

@@ -188,9 +188,6 @@ def target_of(backend: Backend, target: str | None) -> str:
             hint = f": for a microcontroller write C: {in_c}"
         others = f"; of other backends {', '.join(rest)}" if rest else ""
         hint = hint or did_you_mean(target, rest) or f"{nearest_or_all(target, backend.targets)}{others}"
-        raise PluginError(f"backend {backend.name} has no target {target}{hint}", arguments=(in_c,))
+        raise PluginError(f"backend {backend.name} has no target {target}{hint}")
     own, expected = Argument("backend", backend.name), Argument("backend", other)
-    raise PluginError(
-        f"{own}: target {target} is one of backend {other}: give {expected}, or the target alone",
-        arguments=(own, expected),
-    )
+    raise PluginError(f"{own}: target {target} is one of backend {other}: give {expected}, or the target alone")

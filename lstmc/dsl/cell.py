@@ -169,11 +169,10 @@ def _number(bound: Binding, dim: str, text: str, trace: Trace) -> int:
         missing = scope.missing((size,))
         if not missing:
             return scope.size(size)
-    argument = size_argument(missing[0])
     raise DimError(
         f"dimension {missing[0]} of {text} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}."
-        f" Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with {argument}",
-        arguments=(argument,),
+        f" Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with"
+        f" {size_argument(missing[0])}"
     )
 
 

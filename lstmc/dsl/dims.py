@@ -358,7 +358,6 @@ class Scope:
             raise DimError(
                 f"dimension {missing[0]} of {what} {shape_text(shape)} is not bound: {mend}",
                 notes=[*notes, *also],
-                arguments=() if cell else (argument, example),
             )
         numbers = tuple(self.size(size, notes) for size in shape)
         for size, number in zip(shape, numbers, strict=True):

@@ -335,7 +335,6 @@ def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
             f"dimension {missing[0]} has no size in {trace.owner}, which has {', '.join(trace.scope.names) or 'none'}:"
             f" {remedy}",
             loc=loc,
-            arguments=(argument,) if is_model else (),
         )
     try:
         return trace.scope.size(size)

@@ -96,8 +96,7 @@ def prove_net(model: ImportedModel, graph: Graph, weights: Mapping[str, Array]) 
     if model.frames:
         raise SourceError(
             f"{model.net.origin}: a model of one frame is compared with all frames of its source, and not proved equal:"
-            f" expected no {Argument('prove', 'True')}",
-            arguments=(Argument("prove", "True"),),
+            f" expected no {Argument('prove', 'True')}"
         )
     report_activity("proving that the model is equal to its source's description")
     return best_proof(partial(_prove_net, model, graph, weights))

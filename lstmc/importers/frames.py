@@ -128,7 +128,6 @@ def _not_one_time(net: Net, found: Sequence[Mapping[str, int]]) -> SourceError:
     return SourceError(
         f"{net.origin}: expected one axis of the inputs along which loops run forwards alone, as time, found"
         f" {len(found)}: {what}",
-        arguments=(*choices, example),
     )
 
 
@@ -147,12 +146,11 @@ def _axis(inputs: Mapping[str, Shape], name: str, axis: int) -> int:
     argument = Argument("time", f"{name}={axis}", f'time={{"{name}": {axis}}}')
     if name not in inputs:
         hint = nearest_or_all(name, inputs, "the inputs are")
-        raise SourceError(f"{argument}: no input {name}{hint}", arguments=(argument,))
+        raise SourceError(f"{argument}: no input {name}{hint}")
     shape = inputs[name]
     if not -len(shape) <= axis < len(shape) or shape[axis] == 1:
         raise SourceError(
-            f"{argument}: expected an axis of {name} [{', '.join(map(str, shape))}] with several elements, from 0 on",
-            arguments=(argument,),
+            f"{argument}: expected an axis of {name} [{', '.join(map(str, shape))}] with several elements, from 0 on"
         )
     return axis % len(shape)
 
@@ -193,14 +191,13 @@ def _named(net: Net, given: Mapping[str, str]) -> dict[str, str]:
         for name, known, kind in ((state, inputs, "input"), (after, outputs, "output")):
             if name and name not in known:
                 hint = nearest_or_all(name, known, f"its {kind}s are")
-                raise SourceError(f"{argument}: {net.origin} has no {kind} {name}{hint}", arguments=(argument,))
+                raise SourceError(f"{argument}: {net.origin} has no {kind} {name}{hint}")
         own = net.inputs[inputs[state]]
         new = net.shapes[net.outputs[outputs[after]]] if after else own
         if own != new:
             raise SourceError(
                 f"{argument}: expected a state and its next value of one shape, found {state} {shape_text(own)} and"
-                f" {after} {shape_text(new)}",
-                arguments=(argument,),
+                f" {after} {shape_text(new)}"
             )
         states[inputs[state]] = outputs[after] if after else ""
     return states

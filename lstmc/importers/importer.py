@@ -195,9 +195,8 @@ class ImportedModel:
                 raise refused from None
             if reading.step:
                 return frame
-            argument = Argument("step", "True")
-            refused.arguments = (*refused.arguments, argument)
-            raise refused.located(notes=[f"one frame of it can be imported, with its states, by {argument}"]) from None
+            note = f"one frame of it can be imported, with its states, by {Argument('step', 'True')}"
+            raise refused.located(notes=[note]) from None
         if not found and reading.step and source.surroundings is None and has_several_times(source.described):
             return cls.of_time(reading)
         if not found:
@@ -284,7 +283,7 @@ def reader_of(path: Path, **chosen: Any) -> Read:
     options = ImportOptions(**{**chosen, **paths})
     for name, why in _READ_BY_OTHERS.items():
         if getattr(options, name) and name not in source.options:
-            raise SourceError(f"{path.name}: {why.format(source.summary)}", arguments=(Argument(name),))
+            raise SourceError(f"{path.name}: {why.format(source.summary)}")
     return lambda shapes: source.read(path, replace(options, shapes=shapes))
 
 

@@ -303,11 +303,10 @@ def _left(path: Path, runtimes: Sequence[str]) -> tuple[tuple[Left, ...], tuple[
     for name in runtimes:
         if name not in lists:
             hint = nearest_or_all(name, lists, "the lists are")
-            raise SourceError(f"no list of operators {name}{hint}", arguments=(Argument("runtimes", name),))
+            raise SourceError(f"no list of operators {name}{hint}")
     if not OnnxSource().knows(path):
-        onnx = Argument("backend", "onnx")
-        advice = f"convert it with {onnx}, and inspect the net that is written"
-        raise SourceError(f"{path.name}: the lists are of operators of ONNX; {advice}", arguments=(onnx,))
+        advice = f"convert it with {Argument('backend', 'onnx')}, and inspect the net that is written"
+        raise SourceError(f"{path.name}: the lists are of operators of ONNX; {advice}")
     counts = Counter(node.op_type for node in load_onnx(path).graph.node if node.op_type != "Constant")
     left = []
     for name in runtimes:

@@ -46,16 +46,11 @@ class RefusedError(LstmcError):
         self,
         origin: str,
         refusals: Sequence[Refusal],
-        arguments: Sequence[Argument] = (),
         what: str = "imported",
         inputs: Mapping[str, Shape] | None = None,
     ) -> None:
         count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"
-        super().__init__(
-            f"{origin} cannot be {what}: {count}",
-            notes=[*map(str, refusals)],
-            arguments=arguments,
-        )
+        super().__init__(f"{origin} cannot be {what}: {count}", notes=[*map(str, refusals)])
         self.origin = origin
         self.refusals = tuple(refusals)
         self.what = what
@@ -67,31 +62,29 @@ class RefusedError(LstmcError):
         origin: str,
         refusals: Sequence[Refusal],
         inputs: Mapping[str, Shape],
-        arguments: Sequence[Argument] = (),
     ) -> RefusedError:
         """Return the error for a graph with these inputs; for an unknown size, it says which shape to give."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         names = dict.fromkeys(str(size).upper() for shape in inputs.values() for size in open_sizes(shape))
         mend = f"fix the sizes by {' and '.join(map(str, fixed))}, with numbers for {', '.join(names)}"
         mended = [replace(one, mend=mend) if fixed and one.mend in (PIN, SHAPE) else one for one in refusals]
-        return cls(origin, mended, [*fixed, *arguments], inputs=inputs)
+        return cls(origin, mended, inputs=inputs)
 
     def beside(self, other: RefusedError) -> RefusedError:
         """Return the error with the refusals of a reading at other sizes that this reading did not reach."""
         more = [one for one in other.refusals if one.node not in {own.node for own in self.refusals}]
-        return RefusedError(self.origin, [*self.refusals, *more], self.arguments, self.what, self.inputs)
+        return RefusedError(self.origin, [*self.refusals, *more], self.what, self.inputs)
 
     def of_stream(self, inputs: Mapping[str, Shape]) -> RefusedError:
         """Return the error of a file with open sizes that is streamed: its loop may have the steps of one length."""
         fixed = [_fixed(name, shape) for name, shape in inputs.items() if open_sizes(shape)]
         if not fixed:
             return self
-        self.arguments = (*self.arguments, *fixed)
         note = "if it has a loop of a fixed number of steps, give this number by"
         return self.located(notes=[f"{note} {' and '.join(map(str, fixed))}"])
 
     def __reduce__(self) -> tuple[type[RefusedError], tuple[object, ...]]:
-        return type(self), (self.origin, self.refusals, self.arguments, self.what, self.inputs)
+        return type(self), (self.origin, self.refusals, self.what, self.inputs)
 
 
 def _fixed(name: str, shape: Shape) -> Argument:

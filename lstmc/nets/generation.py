@@ -51,10 +51,9 @@ class Vocabulary:
         pattern = re.compile("|".join(longest_first), re.DOTALL)
         if unknown := dict.fromkeys(pattern.sub("", text)):
             listed = ", ".join(map(repr, unknown))
-            argument = Argument("prime")
             raise DataError(
-                f"{argument} has {listed}, which are not among the {len(self.symbols)} symbols of {self.source}",
-                arguments=(argument,),
+                f"{Argument('prime')} has {listed}, which are not among the {len(self.symbols)} symbols of"
+                f" {self.source}"
             )
         return [numbers[symbol] for symbol in pattern.findall(text)]
 
@@ -128,8 +127,7 @@ def sample_id(probabilities: Array, temperature: float, rng: np.random.Generator
     if not (p >= 0).all() or not abs(p.sum() - 1) <= SLACK:
         raise DataError(
             "expected probabilities that add up to 1 and are not below 0, as softmax makes them,"
-            f" found numbers from {p.min():g} to {p.max():g} that make {p.sum():g}: name others with {READ}",
-            arguments=(READ,),
+            f" found numbers from {p.min():g} to {p.max():g} that make {p.sum():g}: name others with {READ}"
         )
     if temperature == 0:
         return int(p.argmax())
@@ -145,7 +143,7 @@ def _possible(
     """Return the shapes of inputs or outputs; if an option names one of them, only that shape."""
     if name is not None and name not in shapes:
         argument, hint = Argument(option, name), nearest_or_all(name, shapes)
-        raise BackendError(f"{argument}: {net} has no such {kind}{hint}", arguments=(argument,))
+        raise BackendError(f"{argument}: {net} has no such {kind}{hint}")
     return shapes if name is None else {name: shapes[name]}
 
 
@@ -174,7 +172,6 @@ def _probabilities(steps: Steps, net: str, symbols: Vocabulary, read: str | None
         raise BackendError(f"{symbols.source} has {count} symbols, but no output of {net} has as many: found {hint}")
     if len(fitting) > 1:
         raise BackendError(
-            f"{net}: expected one output for {count} symbols: name it with {READ}, one of {', '.join(fitting)}",
-            arguments=(READ,),
+            f"{net}: expected one output for {count} symbols: name it with {READ}, one of {', '.join(fitting)}"
         )
     return fitting[0]

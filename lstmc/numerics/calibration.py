@@ -216,7 +216,7 @@ def calibration_for(name: str) -> Calibration:
     """Return the calibration of a quantiser. Raises :class:`BackendError` for an unknown quantiser."""
     if name not in CALIBRATIONS:
         argument, listed = Argument("quantiser", name), nearest_or_all(name, CALIBRATIONS, "available")
-        raise BackendError(f"{argument}: unknown quantiser{listed}", arguments=(argument,))
+        raise BackendError(f"{argument}: unknown quantiser{listed}")
     return CALIBRATIONS[name]
 
 

@@ -287,11 +287,8 @@ def device_of(numbers: str, reader: str) -> Device:
     argument = Argument("reader", reader)
     if not forms:
         listed = nearest_or_all(reader, readers, "available")
-        raise BackendError(f"{argument}: no quantiser is known for it{listed}", arguments=(argument,))
-    raise BackendError(
-        f"{argument}: its quantiser does not make {device.name}: expected one of {', '.join(forms)}",
-        arguments=(argument,),
-    )
+        raise BackendError(f"{argument}: no quantiser is known for it{listed}")
+    raise BackendError(f"{argument}: its quantiser does not make {device.name}: expected one of {', '.join(forms)}")
 
 
 def products_of(numbers: str) -> ProductNumbers:

@@ -112,7 +112,7 @@ def with_time(passes: PassList, time: Time, trained: bool, price: Price | None =
     """
     argument = Argument("time", time)
     if time not in TIMES:
-        raise PassError(f"{argument}: expected one of {', '.join(TIMES)}", arguments=(argument,))
+        raise PassError(f"{argument}: expected one of {', '.join(TIMES)}")
     precompute = next((step for step in passes if isinstance(step, Precompute)), None)
     own = ParallelTime(time, price or CAFFE, trained, precompute)
     for place, step in enumerate(passes):
@@ -123,9 +123,7 @@ def with_time(passes: PassList, time: Time, trained: bool, price: Price | None =
     if time == "unrolled" or (time == "auto" and not {"sink", "expand"} <= names):
         return passes
     if not {"sink", "expand"} <= names:
-        raise PassError(
-            f"{argument}: this target computes its nets step by step: expected unrolled", arguments=(argument,)
-        )
+        raise PassError(f"{argument}: this target computes its nets step by step: expected unrolled")
     passes.insert(passes.last("sink") + 1, own)
     return passes
 

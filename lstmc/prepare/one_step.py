@@ -267,5 +267,4 @@ class _Stepper:
                 " library's causal_conv",
                 f"an imported model: import it with {STEP}, which makes such states, or names the layer",
             ),
-            arguments=(STEP,),
         )

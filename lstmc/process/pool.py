@@ -201,14 +201,12 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
         ):
             yield from _stopped(Pool(client, "the scheduler on this machine", cluster))
         return
-    argument = Argument(SCHEDULER, scheduler)
     try:
         client = _client(distributed, scheduler)
     except (OSError, ValueError) as error:
         raise SweepError(
-            f"{argument}: expected the address of a Dask scheduler, as tcp://HOST:8786, found none that answers"
-            f" ({error})",
-            arguments=(argument,),
+            f"{Argument(SCHEDULER, scheduler)}: expected the address of a Dask scheduler, as tcp://HOST:8786, found"
+            f" none that answers ({error})"
         ) from None
     with client:
         yield from _stopped(Pool(client, f"the scheduler at {scheduler}"))

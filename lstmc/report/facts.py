@@ -92,11 +92,11 @@ def trained_model(facts: RunFacts) -> ModelSource:
     """
     file = Path(facts.model.rpartition(":")[0])
     if not os.path.isfile(file):
-        argument = Argument("run", str(facts.folder))
         raise DataError(
             f"the run in {facts.folder} trained {facts.model}, and there is no such file here",
-            notes=[f"make the page where that file is, or name the model too, with {argument}"],
-            arguments=[argument],
+            notes=[
+                f"make the page where that file is, or name the model too, with {Argument('run', str(facts.folder))}"
+            ],
         )
     return model_in(facts.model).with_options(facts.options)
 

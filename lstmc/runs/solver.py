@@ -286,24 +286,24 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
         argument = Argument("solver", text)
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
-            raise SolverError(f"{argument}: expected key=value, found {text!r}", arguments=(argument,))
+            raise SolverError(f"{argument}: expected key=value, found {text!r}")
         if name not in SETTINGS:
-            raise SolverError(f"{argument}: {unknown(name)}", arguments=(argument,))
+            raise SolverError(f"{argument}: {unknown(name)}")
         if name in seen:
-            raise SolverError(f"{argument}: {name} is given twice", arguments=(argument,))
+            raise SolverError(f"{argument}: {name} is given twice")
         seen.add(name)
         explicit.pop(name, None)
         if value != RESET:
             try:
                 explicit[name] = SETTINGS[name].kind.read(value)
             except WrongValue as wrong:
-                raise SolverError(f"{argument}: {name} {wrong}", arguments=(argument,)) from None
+                raise SolverError(f"{argument}: {name} {wrong}") from None
     try:
         return Solver(**explicit)
     except SolverError as error:
         arguments = [Argument("solver", text) for text in texts]
         after = " ".join(map(str, arguments))
-        raise SolverError(f"{error.message} (after {after})", arguments=arguments) from None
+        raise SolverError(f"{error.message} (after {after})") from None
 
 
 def resolve_solver(own: object, overrides: Sequence[str] = ()) -> Solver:

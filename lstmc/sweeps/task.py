@@ -121,7 +121,6 @@ def updates_of(training: Training, points: Sequence[Mapping[str, str]], goal: Go
             f"{goal}: a run of {source.model.name} measures no {goal.score}"
             f"{nearest_or_all(goal.score, scores, 'it measures')}",
             notes=[] if tested else [NO_TESTS.format(*TESTS)],
-            arguments=TESTS,
         )
     return updates
 

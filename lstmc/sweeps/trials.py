@@ -84,9 +84,9 @@ class Space:
             parts = [part.strip() for part in listed.split(",")]
             argument = Argument("grid", text)
             if not equals or not all(parts):
-                raise SweepError(f"{argument}: expected NAME=VALUE,VALUE, found {text!r}", arguments=(argument,))
+                raise SweepError(f"{argument}: expected NAME=VALUE,VALUE, found {text!r}")
             if name in values:
-                raise SweepError(f"{argument}: {name} is given twice", arguments=(argument,))
+                raise SweepError(f"{argument}: {name} is given twice")
             values[name] = parts
         return cls.from_values(values)
 
@@ -129,9 +129,7 @@ class Space:
         for name, values in self.values.items():
             if isinstance(values, Range):
                 argument = Argument("random")
-                raise SweepError(
-                    f"{name} has a range: give {argument} the number of points to draw", arguments=(argument,)
-                )
+                raise SweepError(f"{name} has a range: give {argument} the number of points to draw")
         lists = [values for values in self.values.values() if not isinstance(values, Range)]
         _check_count(prod(map(len, lists)))
         return [dict(zip(self.values, chosen, strict=True)) for chosen in itertools.product(*lists)]
@@ -139,7 +137,7 @@ class Space:
     def _random_points(self, count: int, seed: int) -> list[Point]:
         argument = Argument("random", str(count))
         if count < 1:
-            raise SweepError(f"{argument}: expected at least one point", arguments=(argument,))
+            raise SweepError(f"{argument}: expected at least one point")
         _check_count(count)
         rng, most = np.random.default_rng(seed), self._combinations()
         drawn: dict[tuple[str, ...], Point] = {}

@@ -44,7 +44,7 @@ def test_an_argument_is_an_option(argument: Argument, text: str) -> None:
 
 def test_an_error_with_what_was_added_to_it() -> None:
     argument = Argument("batch", "B")
-    error = DataError(f"{argument}: no such axis", notes=["see docs"], arguments=(argument,))
+    error = DataError(f"{argument}: no such axis", notes=["see docs"])
     error.add_note("while running pass cse, after: none")
     text = "DataError: --batch B: no such axis\n  see docs"
     assert error_text(error) == text

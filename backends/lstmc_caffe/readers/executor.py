@@ -311,9 +311,9 @@ class ReaderExecutor:
         except ReaderError as error:
             if compiled.target == self.target:
                 raise
-            argument = Argument("target", self.target)
-            note = f"the net is for target {compiled.target}; the target for this program is {argument}"
-            raise ReaderError(error.message, notes=[*error.notes, note], arguments=(argument,)) from None
+            own = Argument("target", self.target)
+            note = f"the net is for target {compiled.target}; the target for this program is {own}"
+            raise ReaderError(error.message, notes=[*error.notes, note]) from None
         refs = graph.refs()
         gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         return Execution(

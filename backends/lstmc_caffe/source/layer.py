@@ -51,15 +51,14 @@ def label(message: Any) -> str:
     return f"{message.name} ({message.type})"
 
 
-def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]) -> tuple[Refusal, list[Argument]]:
-    """Return the refusal of a layer that reads blobs of unknown shape, and the arguments that it names.
+def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]) -> Refusal:
+    """Return the refusal of a layer that reads blobs of unknown shape.
 
     ``first`` are the blobs whose shapes have to be given: those that no layer of a known type computes.
     """
-    arguments = [Argument("shapes", f"{name}=SIZES") for name in first]
     why = f"no known layer computes {', '.join(first)}"
-    mend = f"give {', '.join(map(str, arguments))}"
-    return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, mend), arguments
+    mend = f"give {', '.join(str(Argument('shapes', f'{name}=SIZES')) for name in first)}"
+    return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, mend)
 
 
 def unwritten_bottom(message: Any, blob: str, near: str) -> Refusal:

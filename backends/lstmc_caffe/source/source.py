@@ -90,15 +90,14 @@ class CaffeHostNet:
         """Refuse shapes of the user that are not those of the text, which keeps its own."""
         net = net_from_text(self.text)
         own = infer_shapes(net.layer, old_inputs(net)).blobs
-        argument = Argument("whole", "True")
-        mend = f"write it into the prototxt, or import the whole net, {argument}"
+        mend = f"write it into the prototxt, or import the whole net, {Argument('whole', 'True')}"
         refusals = [
             Refusal(f"blob {name}", "shape", str(list(shape)), f"the net itself has {list(own[name] or ())}", mend)
             for name, shape in self.hints.shapes.items()
             if own.get(name) not in (None, shape)
         ]
         if refusals:
-            raise RefusedError(self.origin, refusals, [argument])
+            raise RefusedError(self.origin, refusals)
 
     def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
         """Return the violations of the target's rules by copied layers.
@@ -188,11 +187,10 @@ class CaffeSource:
     def read(self, path: Path, options: ImportOptions) -> SourceNet:
         """Return the recurrent layers, with the rest as surroundings; or the whole net, if it has none."""
         if _is_caffemodel(path):
-            argument = Argument("weights", path.name)
-            message = (
-                f"{path.name}: this file has the weights of a Caffe net: give its prototxt, and this by {argument}"
+            by = Argument("weights", path.name)
+            raise SourceError(
+                f"{path.name}: this file has the weights of a Caffe net: give its prototxt, and this by {by}"
             )
-            raise SourceError(message, arguments=(argument,))
         try:
             text = read_file(path).decode()
             net = net_from_text(text)
@@ -201,11 +199,8 @@ class CaffeSource:
         except BackendError as error:
             raise SourceError(f"{path.name}: {error.message}", notes=error.notes) from None
         if options.weights is None:
-            argument = Argument("weights", "FILE.caffemodel")
-            message = (
-                f"{path.name}: a prototxt has no weights: give the caffemodel that was trained with it, {argument}"
-            )
-            raise SourceError(message, arguments=(argument,))
+            given = f"give the caffemodel that was trained with it, {Argument('weights', 'FILE.caffemodel')}"
+            raise SourceError(f"{path.name}: a prototxt has no weights: {given}")
         inputs = [*net.input, *(top for layer in net.layer if not layer.bottom for top in layer.top)]
         for name in options.values:
             if name not in inputs:
@@ -254,15 +249,13 @@ def _caffemodel(path: Path) -> bytes:
 def _layers(net: Any, trained: Any, origin: str, hints: BlobHints) -> list[Layer]:
     """Return the recurrent layers with the shapes of their bottoms and their blobs."""
     inferred = infer_shapes(net.layer, {**old_inputs(net), **hints.shapes}, hints.shapes)
-    layers, refusals, arguments = [], list[Refusal](), list[Argument]()
+    layers, refusals = [], list[Refusal]()
     for place, blobs in blobs_of(net, trained, TYPES).items():
         message, seen = net.layer[place], inferred.seen[place][0]
         bottoms: list[Shape] = [shape for shape in seen if shape is not None]
         if len(bottoms) != len(message.bottom):
             names = [name for name, shape in zip(message.bottom, seen, strict=True) if shape is None]
-            refused, missing = unknown_bottoms(message, names, first_unknown(net.layer, inferred, place, names))
-            refusals.append(refused)
-            arguments += missing
+            refusals.append(unknown_bottoms(message, names, first_unknown(net.layer, inferred, place, names)))
             continue
         fixed = {
             name: constant_of(hints.values, name, shape)
@@ -271,5 +264,5 @@ def _layers(net: Any, trained: Any, origin: str, hints: BlobHints) -> list[Layer
         }
         layers.append(Layer(place, message, bottoms, blobs, fixed))
     if refusals:
-        raise RefusedError(origin, refusals, arguments)
+        raise RefusedError(origin, refusals)
     return layers

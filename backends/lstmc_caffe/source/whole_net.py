@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.errors import Argument, BackendError, ShapeError
+from lstmc.errors import BackendError, ShapeError
 from lstmc.importers.checks import difference
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.ir.net import Net, NetBuilder
@@ -79,7 +79,6 @@ class _Reader:
         self.constants: dict[str, Array] = {}  # inputs that are constants
         self.fixed: dict[str, Array] = {}  # and of these the ones that no layer has overwritten
         self.refusals: list[Refusal] = []
-        self.arguments: list[Argument] = []
         self.refused: set[str] = set()  # blobs that refused layers write
         self.recurrent: list[Layer] = []
         self.places: list[int] = []
@@ -92,7 +91,7 @@ class _Reader:
             if used and in_use(message):
                 self._layer(place, message)
         if self.refusals:
-            raise RefusedError(self.origin, self.refusals, self.arguments)
+            raise RefusedError(self.origin, self.refusals)
         remains = [top for top in self.unread if self._remains(top)]
         outputs = {self.builder.output(top, self.values[top]): top for top in self.unread if top not in remains}
         if remains:
@@ -135,9 +134,7 @@ class _Reader:
             return
         unknown = [blob for blob in message.bottom if blob in self.unknown]
         if unknown:
-            refused, missing = unknown_bottoms(message, unknown, unknown)
-            self.refusals.append(refused)
-            self.arguments += missing
+            self.refusals.append(unknown_bottoms(message, unknown, unknown))
         tops: Sequence[str] = ()
         if not unknown and not self.refused.intersection(message.bottom):
             tops = self._tops(place, message)

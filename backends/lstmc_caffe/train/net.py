@@ -312,11 +312,9 @@ class CaffeRanks:
     def __init__(self, count: int | None, gpu: bool) -> None:
         world = launched_processes()
         if count is not None and world > 1:
-            argument = Argument("ranks", str(count))
             raise TrainingError(
-                f"{argument} starts processes, but this one was started by an MPI launcher as one of {world}, which are"
-                " the ranks: leave it out",
-                arguments=(argument,),
+                f"{Argument('ranks', str(count))} starts processes, but this one was started by an MPI launcher as one"
+                f" of {world}, which are the ranks: leave it out"
             )
         self._runner = Runner(for_gpu=gpu, start=lambda location: self._own or RanksProcess(location, self.count))
         self._own: LaunchedRank | None = None

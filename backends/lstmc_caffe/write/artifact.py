@@ -270,22 +270,19 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
         raise BackendError(
             f"{argument}: expected {' or '.join(SUFFIXES)}",
             notes=(NO_C,) if language == "c" else (),
-            arguments=(argument,),
         )
     if target.program is None:
         with_programs = [name for name in OWN if load_target(name).program is not None]
         raise BackendError(
-            f"{argument}: target {target.name} has no example program: expected one of {', '.join(with_programs)}",
-            arguments=(argument,),
+            f"{argument}: target {target.name} has no example program: expected one of {', '.join(with_programs)}"
         )
     if target.program not in ("caffe", "opencv") and language == "cpp":
-        raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone", arguments=(argument,))
+        raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone")
     manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
     if manifest.states is None:
         raise BackendError(
             f"{argument}: expected a net of one step, found one of all steps",
             mends=[Mend.ONE_STEP],
-            arguments=(argument,),
         )
     program = f"{compiled.name}_stream"
     file = f"{program}{SUFFIXES[language]}"

@@ -276,7 +276,6 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool
         raise BackendError(
             f"{net.name} has {size} bytes of weights: expected at most {MOST_BYTES}, as in a message of Caffe's",
             notes=[note] if size > once else (),
-            arguments=(STEP,),
         )
     values = forward(net.weights, params=weights, dtype=np.float32).outputs
     whole = len(layers) <= WHOLE_NET_LAYERS and (every_sharer or copied - once <= WHOLE_NET_COPIES)

@@ -117,7 +117,7 @@ def _both(error: RefusedError, other: SourceNet | RefusedError) -> RefusedError:
     """Return the refusals that occur at both lengths: at one length another branch may be taken."""
     nodes = {one.node for one in other.refusals} if isinstance(other, RefusedError) else set[str]()
     kept = [one for one in error.refusals if one.node in nodes]
-    return RefusedError(error.origin, kept, error.arguments, error.what, error.inputs)
+    return RefusedError(error.origin, kept, error.what, error.inputs)
 
 
 def _candidates(inputs: Mapping[str, Shape], step: bool) -> Iterator[list[dict[str, int]]]:

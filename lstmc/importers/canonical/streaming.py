@@ -11,7 +11,6 @@ from lstmc.importers.canonical.over_time import APART, LOWEST, Closed, OverTime,
 from lstmc.importers.canonical.time import (
     ATTENTION,
     NO_TIME,
-    STATES,
     TIMELESS,
     TwoTimeAxes,
     constant,
@@ -74,7 +73,7 @@ def with_dynamic_time(net: Net, step: bool = False) -> Net:
 
 def _refused(net: Net, step: Step | None, otherwise: str, why: str, mend: str) -> RefusedError:
     node = otherwise if step is None else origin_of(step)
-    return RefusedError(net.origin, [Refusal(node, "", "", why, mend)], [STATES], what="streamed")
+    return RefusedError(net.origin, [Refusal(node, "", "", why, mend)], what="streamed")
 
 
 class _DynamicTime(OverTime):

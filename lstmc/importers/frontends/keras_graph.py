@@ -89,7 +89,7 @@ class _Reader:
 
     def net(self) -> Net:
         if self.refusals:
-            raise RefusedError.of_graph(self.source.origin, self.refusals, self.builder.source_inputs(), [CONFIG])
+            raise RefusedError.of_graph(self.source.origin, self.refusals, self.builder.source_inputs())
         net = self.builder.finish()
         used = {name for weight in net.params.values() for name in weight.sources}
         unused = [name for name in self.source.tensors if name not in used]
@@ -280,11 +280,9 @@ class _Graph:
         if declared is None and layer.get("class_name") in _OVER_SEQUENCES and self.reader.weights.get(name):
             declared = [None, None, self.reader.weights[name][0].shape[-2]]
         if not isinstance(declared, list):
-            given = Argument("shapes", f"{name}=SIZES")
             raise SourceError(
-                f"{self.origin}: layer {name} is the first layer, and its input shape is missing: give it by {given},"
-                " with the sizes of the batch and of the input's axes",
-                arguments=(given,),
+                f"{self.origin}: layer {name} is the first layer, and its input shape is missing: give it by"
+                f" {Argument('shapes', f'{name}=SIZES')}, with the sizes of the batch and of the input's axes"
             )
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in declared):
             raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {declared}")

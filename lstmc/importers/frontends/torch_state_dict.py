@@ -113,7 +113,7 @@ def _check_whole(
         why = "a state dict does not record what these tensors are for, nor in which order they are used"
         refusals = [Refusal(source.origin, "", some, why, mend)]
     if refusals:
-        raise RefusedError(source.origin, refusals, [ALONE])
+        raise RefusedError(source.origin, refusals)
 
 
 def groups_of(source: Source) -> tuple[list[Group], list[str]]:

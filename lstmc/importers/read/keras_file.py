@@ -182,8 +182,7 @@ def _hdf5(h5py: Any, path: Path, given: bytes | None) -> Source:
     if text is None:
         raise SourceError(
             f"{path.name}: it has weights and no configuration: give the JSON that model.to_json() wrote, or the YAML,"
-            f" by {CONFIG}",
-            arguments=[CONFIG],
+            f" by {CONFIG}"
         )
     parsed = read_config(path.name, text if isinstance(text, bytes) else str(text))
     version = _text(version) if version is not None else str(parsed.get("keras_version", ""))
