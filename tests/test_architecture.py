@@ -8,7 +8,6 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -184,24 +183,29 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def running(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of a file but those under ``if TYPE_CHECKING:``, which never run."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            yield from (inner for other in node.orelse for inner in (other, *running(other)))
-        else:
-            yield node
-            yield from running(node)
+@cache
+def import_statements(path: Path, types: bool = False) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """The imports of a file, wherever in it; with ``types`` those too that stand under ``if TYPE_CHECKING:``."""
+    found, waiting = [], list[ast.AST](parsed(path).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types:
+            waiting += node.orelse
+        elif not isinstance(node, ast.expr):
+            waiting += ast.iter_child_nodes(node)
+    return tuple(found)
 
 
 @cache
 def imports(path: Path, types: bool = False) -> tuple[str, ...]:
-    """The full names of all modules that a file imports, wherever in it; with ``types`` those of type checkers too."""
+    """The full names of all modules that a file imports; with ``types`` those of type checkers too."""
     found: list[str] = []
-    for node in ast.walk(parsed(path)) if types else running(parsed(path)):
+    for node in import_statements(path, types):
         if isinstance(node, ast.Import):
             found += (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert node.level == 0, f"{short(path)} has a relative import"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
@@ -249,8 +253,8 @@ def test_every_import_stands_at_the_top() -> None:
         f"{name} imports in line {node.lineno}, where no order of imports is kept"
         for name in MODULES
         if name not in WORKER_SIDE
-        for node in running(parsed(MODULES[name]))
-        if isinstance(node, ast.Import | ast.ImportFrom) and node not in parsed(MODULES[name]).body
+        for node in import_statements(MODULES[name])
+        if node not in parsed(MODULES[name]).body
     ]
     assert not inside
 
@@ -441,7 +445,13 @@ def test_every_op_can_be_imported_from_its_package(package: str) -> None:
     assert [op for op in ops if offered.get(op.__name__) is not op] == []
 
 
-@pytest.mark.parametrize("name", ["generate_semantics", "generate_cells", "generate_language", "generate_operators"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("generate_semantics", "generate_language", "generate_operators"),
+        pytest.param("generate_cells", marks=pytest.mark.slow),
+    ],
+)
 def test_a_generated_page_is_current(name: str) -> None:
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None

@@ -160,7 +160,9 @@ def test_a_file_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "net.manifest.json"
     with pytest.raises(WeightsError) as caught:
         read_manifest(path)
-    assert str(caught.value) == f"WeightsError: {path}: no such manifest\n  copy it here: lstmc writes one beside each net"
+    assert (
+        str(caught.value) == f"WeightsError: {path}: no such manifest\n  copy it here: lstmc writes one beside each net"
+    )
     path.mkdir()
     with pytest.raises(WeightsError) as caught:
         read_manifest(path)

@@ -31,7 +31,7 @@ from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CaffeOp
 from lstmc_onnx import OnnxBackend
 from tests.cells import scanned
-from tests.quick_sample import one_in
+from tests.quick_sample import one_in, seeds
 from tests.random_models.models import seeded_model
 from tests.shares import least
 
@@ -70,7 +70,7 @@ def unproved(proof: Proof) -> list[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        *one_in(4, [name for name in CELLS if name not in POLYNOMIALS | SLOW], tested=2),
+        *one_in(8, [name for name in CELLS if name not in POLYNOMIALS | SLOW], tested=2),
         *(pytest.param(name, marks=pytest.mark.exhaustive) for name in sorted(POLYNOMIALS | SLOW)),
     ],
 )
@@ -267,7 +267,7 @@ def test_no_planted_fault_is_proved(name: str, places: int, least_planted: int) 
     assert planted >= least_planted
 
 
-@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 8), marks=pytest.mark.slow)])
+@seeds(4, 8)
 def test_random_models_are_proved(seeds: range) -> None:
     outputs = whole = models = 0
     for seed in seeds:

@@ -204,8 +204,8 @@ def test_names_are_no_markup_of_the_terminal(lstmc: LSTMC, name: str) -> None:
     "command",
     [
         *("compile FILE.py", "show FILE.py", "run FILE.prototxt --inputs x.npz", "run net.prototxt --inputs FILE.npz"),
-        *("lint FILE.prototxt", "plot FILE", "new cell FILE", "compile net.py -o FILE", "report FILE"),
-        *("verify net.py --on interpreter --inputs FILE.npz", "import FILE.onnx -o i", "draw net.py -o FILE.svg"),
+        *("verify FILE.prototxt", "report FILE -o c.png", "new cell FILE", "compile net.py -o FILE", "report FILE"),
+        *("verify net.py --on interpreter --inputs FILE.npz", "convert FILE.onnx -o i", "show net.py -o FILE.svg"),
     ],
 )
 def test_names_longer_than_a_file_can_have(lstmc: LSTMC, command: str) -> None:

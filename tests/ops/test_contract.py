@@ -42,7 +42,8 @@ from tests.draws import HypothesisDraw
 # Of every dialect that is installed: what a package brings is held to the same.
 ALL = [op for dialect in dialects() for op in load_dialect(dialect).values()]
 EVALUATED = [op for op in ALL if not issubclass(op, FED)]
-DRAWN = settings(max_examples=max(5, settings.default.max_examples // 6))
+EXAMPLES = settings.default.max_examples  # 25 in `make quick`, which has some thousand of these tests
+DRAWN = settings(max_examples=EXAMPLES // (6 if EXAMPLES > 25 else 8))
 SEEDS = st.integers(0, 2**32 - 1)
 
 

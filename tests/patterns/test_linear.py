@@ -20,6 +20,7 @@ from lstmc.patterns.recurrence import Mask, mask_of, masked_sum, same_axes
 from lstmc.plugins import library_names
 from tests.cells.scanned import cell_graph
 from tests.patterns.linear_bodies import as_model, masked, random_body
+from tests.quick_sample import seeds
 from tests.random_models.models import seeded_model
 
 
@@ -157,27 +158,29 @@ def of_factors(recurrence: Recurrence, step: Step, states: Mapping[str, Array]) 
         yield total
 
 
-def test_what_is_said_of_random_bodies_is_true() -> None:
+@seeds(150, 500)
+def test_what_is_said_of_random_bodies_is_true(seeds: range) -> None:
     kinds: Counter[Kind | None] = Counter()
     delays = 0
-    for seed in range(500):
+    for seed in seeds:
         body = random_body(seed)
         for recurrence in recurrences(body):
             kinds[recurrence.kind] += 1
             delays += recurrence.delay > 1
             check_of_seed(body, recurrence, seed, exact=True)
-    assert all(kinds[kind] > 10 for kind in (None, *Kind)), kinds
-    assert delays > 5
+    assert all(kinds[kind] > len(seeds) / 60 for kind in (None, *Kind)), kinds
+    assert delays > len(seeds) / 100
 
 
-def test_what_is_said_of_random_bodies_with_a_mask_is_true() -> None:
+@seeds(90, 300)
+def test_what_is_said_of_random_bodies_with_a_mask_is_true(seeds: range) -> None:
     kinds: Counter[Kind | None] = Counter()
-    for seed in range(300):
+    for seed in seeds:
         body = masked(random_body(seed), seed)
         for recurrence in recurrences(body, {"m": Mask(Ref("m"), False)}):
             kinds[recurrence.kind] += 1
             check_of_seed(body, recurrence, seed)
-    assert all(kinds[kind] > 5 for kind in (None, Kind.ELEMENTWISE, Kind.MAXIMUM)), kinds
+    assert all(kinds[kind] > len(seeds) / 60 for kind in (None, Kind.ELEMENTWISE, Kind.MAXIMUM)), kinds
 
 
 def check_of_seed(body: Graph, recurrence: Recurrence, seed: int, exact: bool = False) -> None:
@@ -214,8 +217,9 @@ def test_axes_of_equal_elements_are_those_of_numbers() -> None:
             assert long <= equal_along if seed % 10 > 7 else long == equal_along, (seed, op, shapes, axes)
 
 
-def test_what_is_said_of_random_models_is_true() -> None:
-    for seed in range(25):
+@seeds(8, 25)
+def test_what_is_said_of_random_models_is_true(seeds: range) -> None:
+    for seed in seeds:
         for node in seeded_model(seed).graph():
             if isinstance(node.op, Scan):
                 for recurrence in recurrences(node.op.body):
