@@ -9,42 +9,10 @@ from importlib.resources import files
 from math import prod
 from typing import Any
 
+from lstmc import ops
 from lstmc.ir import Graph, Node, Ref
 from lstmc.loops.index import Index, counter, covering, moved, offset_of
 from lstmc.loops.memory import Loop, Place, Sink, Store, Value, sum_lines
-from lstmc.ops import (
-    CORE,
-    Abs,
-    Add,
-    Affine,
-    Binary,
-    Cos,
-    Elu,
-    Exp,
-    Full,
-    Largest,
-    LeakyRelu,
-    Log,
-    Max,
-    Maximum,
-    Mul,
-    Op,
-    Pointwise,
-    Positive,
-    Power,
-    Relu,
-    Reshape,
-    Round,
-    Sin,
-    Softmax,
-    Split,
-    StopGradient,
-    Sub,
-    Sum,
-    Tanh,
-    Tile,
-    Transpose,
-)
 from lstmc.ops.pointwise import covered_axes
 from lstmc.text import Names, quoted
 
@@ -70,31 +38,31 @@ class Language:
     most: int
     power: Callable[[float, str], str]
 
-    def expressions(self) -> dict[type[Op], Expression]:
+    def expressions(self) -> dict[type[ops.Op], Expression]:
         """Return the expression of each op on elements."""
         calls, number = {name: text.format for name, text in self.calls.items()}, self.number
         names = {*re.findall(r"^static (?:inline )?float (\w+)\(float x\)", self.header, re.MULTILINE)}
-        named = [op for op in CORE if issubclass(op, Pointwise) and op.name in names]
+        named = [op for op in ops.CORE if issubclass(op, ops.Pointwise) and op.name in names]
         return {
             **dict.fromkeys(named, lambda op, x: f"{op.name}({x})"),
-            Tanh: lambda op, x: f"tanh_({x})",
-            Relu: lambda op, x: calls["relu"](x),
-            LeakyRelu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.slope)} * {x})",
-            Positive: lambda op, x: f"({x} > 0.0f ? 1.0f : 0.0f)",
-            Elu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.alpha)} * {calls['expm1'](x)})",
-            Abs: lambda op, x: calls["abs"](x),
-            Exp: lambda op, x: f"exp_({x})",
-            Log: lambda op, x: calls["log"](x),
-            Sin: lambda op, x: calls["sin"](x),
-            Cos: lambda op, x: calls["cos"](x),
-            Power: self._power,
-            Round: lambda op, x: calls["round"](x),
-            Affine: lambda op, x: f"{number(op.scale)} * {x}" + (f" + {number(op.shift)}" if op.shift else ""),
-            StopGradient: lambda op, x: x,
-            Add: lambda op, x, y: f"{x} + {y}",
-            Sub: lambda op, x, y: f"{x} - {y}",
-            Mul: lambda op, x, y: f"{x} * {y}",
-            Maximum: lambda op, x, y: f"({x} > {y} || {x} != {x} ? {x} : {y})",
+            ops.Tanh: lambda op, x: f"tanh_({x})",
+            ops.Relu: lambda op, x: calls["relu"](x),
+            ops.LeakyRelu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.slope)} * {x})",
+            ops.Positive: lambda op, x: f"({x} > 0.0f ? 1.0f : 0.0f)",
+            ops.Elu: lambda op, x: f"({x} > 0.0f ? {x} : {number(op.alpha)} * {calls['expm1'](x)})",
+            ops.Abs: lambda op, x: calls["abs"](x),
+            ops.Exp: lambda op, x: f"exp_({x})",
+            ops.Log: lambda op, x: calls["log"](x),
+            ops.Sin: lambda op, x: calls["sin"](x),
+            ops.Cos: lambda op, x: calls["cos"](x),
+            ops.Power: self._power,
+            ops.Round: lambda op, x: calls["round"](x),
+            ops.Affine: lambda op, x: f"{number(op.scale)} * {x}" + (f" + {number(op.shift)}" if op.shift else ""),
+            ops.StopGradient: lambda op, x: x,
+            ops.Add: lambda op, x, y: f"{x} + {y}",
+            ops.Sub: lambda op, x, y: f"{x} - {y}",
+            ops.Mul: lambda op, x, y: f"{x} * {y}",
+            ops.Maximum: lambda op, x, y: f"({x} > {y} || {x} != {x} ? {x} : {y})",
         }
 
     def _power(self, op: Any, x: str) -> str:
@@ -116,16 +84,16 @@ CPP = Language(
     lambda exponent, x: f"std::pow({x}, {number(exponent)})",
 )
 ELEMENT = CPP.expressions()
-ARITHMETIC = (Add, Sub, Mul, Affine, StopGradient)
-CHEAP = (*ARITHMETIC, Positive)  # recomputed instead of kept
-MOVES = (Reshape, Split, Tile, Transpose)
-LIGHT: tuple[type[Op], ...] = (*ELEMENT, *MOVES, Sum)  # cheaper in a loop than as a sequence in memory
+ARITHMETIC = (ops.Add, ops.Sub, ops.Mul, ops.Affine, ops.StopGradient)
+CHEAP = (*ARITHMETIC, ops.Positive)  # recomputed instead of kept
+MOVES = (ops.Reshape, ops.Split, ops.Tile, ops.Transpose)
+LIGHT: tuple[type[ops.Op], ...] = (*ELEMENT, *MOVES, ops.Sum)  # cheaper in a loop than as a sequence in memory
 
 
 class Values:
     """The values of a graph; ``sources`` are known before it runs."""
 
-    def __init__(self, graph: Graph, sources: dict[Ref, Place], moves: tuple[type[Op], ...] = MOVES) -> None:
+    def __init__(self, graph: Graph, sources: dict[Ref, Place], moves: tuple[type[ops.Op], ...] = MOVES) -> None:
         self.graph, self.sources, self._moves = graph, sources, moves
 
     def moves(self, node: Node) -> bool:
@@ -145,7 +113,7 @@ class Values:
     def constant(self, ref: Ref) -> float | None:
         """Return the number that every element of a value is; None if it is not known."""
         op = self.graph.node(ref.node).op
-        return op.value if isinstance(op, Full) else None
+        return op.value if isinstance(op, ops.Full) else None
 
     def reads(self, node: Node) -> list[tuple[Ref, Index]]:
         """Return the value that each operand comes from, and the index into it for an element of the operand.
@@ -157,7 +125,7 @@ class Values:
         for ref in self.graph.args(node.name):
             small = self.graph.type(ref).shape
             index = None
-            if isinstance(node.op, Binary) and small != large:
+            if isinstance(node.op, ops.Binary) and small != large:
                 axes = covered_axes(small, large)
                 assert axes is not None
                 index = covering(small, large, axes)
@@ -288,29 +256,29 @@ class LoopCode:
     def reduction(self, node: Node) -> Loop:
         """Return the loop of a sum, a maximum or a softmax over an axis; it runs over the elements of the operand."""
         op = node.op
-        assert isinstance(op, Sum | Max | Largest | Softmax)
+        assert isinstance(op, ops.Sum | ops.Max | ops.Largest | ops.Softmax)
         (ref,) = self.values.graph.args(node.name)
         shape = self.values.graph.type(ref).shape
         length, inner = shape[op.axis], prod(shape[op.axis + 1 :])
         size = prod(shape[: op.axis]) * inner
-        loop = Loop(size, size * length, independent=False, axis=(length, inner), arithmetic=isinstance(op, Sum))
+        loop = Loop(size, size * length, independent=False, axis=(length, inner), arithmetic=isinstance(op, ops.Sum))
         x = self._operand(loop, node)
-        result = None if isinstance(op, Sum | Max) else counter(size * length)
+        result = None if isinstance(op, ops.Sum | ops.Max) else counter(size * length)
         y = loop.element(self._pointer(loop, self._memory[Ref(node.name)], True), result)
         loop.comments.append(self.comment(node))
         each = f"for (int k = 0; k < {length}; ++k)"
         larger = f"{x} > most || {x} != {x} ? {x} : most"
         match op:
-            case Sum():
+            case ops.Sum():
                 loop.summed = (x, y)
                 loop.lines += sum_lines(length, x, y)
-            case Max():
+            case ops.Max():
                 loop.lines += [MOST, f"{each} most = {larger};", f"{y} = most;"]
-            case Largest():  # of several the first, as the interpreter has it; of no number too
+            case ops.Largest():  # of several the first, as the interpreter has it; of no number too
                 condition = f"if ({x} > most || ({x} != {x} && most == most))"
                 loop.lines += [MOST, "int first = 0;", f"{each} {condition} {{ most = {x}; first = k; }}"]
                 loop.lines += [f"{each} {y} = k == first ? 1.0f : 0.0f;"]
-            case Softmax():
+            case ops.Softmax():
                 loop.lines += [MOST, "float sum = 0.0f;", f"{each} most = {larger};"]
                 loop.lines += [f"{each} sum += {y} = exp_({x} - most);", f"{each} {y} /= sum;"]
         return loop

@@ -15,37 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmc import ops
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.numerics.device import BITS, Device, Format, Grid, Range
 from lstmc.numerics.rounding import DeviceRounding, layer_type
-from lstmc.ops import (
-    Add,
-    Affine,
-    Array,
-    Arrays,
-    Conv,
-    Dropout,
-    Input,
-    IntegerRange,
-    Leaf,
-    Linear,
-    Max,
-    Maximum,
-    Mul,
-    Op,
-    Pointwise,
-    Positive,
-    Precomputed,
-    Round,
-    Softmax,
-    StopGradient,
-    Sub,
-    Sum,
-)
 
 Integers = NDArray[np.int64]
-SAME_NUMBERS = (StopGradient, Dropout, Precomputed, Max)  # in addition to ops that move elements
+SAME_NUMBERS = (ops.StopGradient, ops.Dropout, ops.Precomputed, ops.Max)  # in addition to ops that move elements
 MULTIPLIER_BITS = 31
 FRACTIONS = range(10, 5, -1)  # bits of a 16-bit number between two entries of a table
 EXP_ZERO = 2**15 - 1  # the 16-bit number for 0 in softmax's table
@@ -103,7 +80,7 @@ class Kernel:
 class Product(Kernel):
     """A product or a convolution with a constant matrix [rows, ...] and a bias; each row has a scaling."""
 
-    op: Linear | Conv
+    op: ops.Linear | ops.Conv
     matrix: Integers
     bias: Integers | None
     scalings: Sequence[Scaling]
@@ -115,7 +92,7 @@ class Product(Kernel):
 
     def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
         sums = self.op.eval(operands[0].astype(np.float64), self.matrix.astype(np.float64))[0].astype(np.int64)
-        rows = (-1, 1, 1) if isinstance(self.op, Conv) else (-1,)
+        rows = (-1, 1, 1) if isinstance(self.op, ops.Conv) else (-1,)
         multipliers, shifts = (
             np.array([getattr(each, name) for each in self.scalings], np.int64).reshape(rows)
             for name in ("multiplier", "shift")
@@ -216,7 +193,7 @@ class Moved(Kernel):
     Operands of joins are scaled if they have another scale (None: the same scale).
     """
 
-    op: Op
+    op: ops.Op
     scalings: Sequence[Scaling | None]
 
     def __call__(self, *operands: Integers) -> tuple[Integers, ...]:
@@ -261,7 +238,7 @@ class IntegerRounding(DeviceRounding):
         self._indices = {
             self._group[Ref(node.name)]: node.op.values.high
             for node in graph
-            if isinstance(node.op, Input) and isinstance(node.op.values, IntegerRange)
+            if isinstance(node.op, ops.Input) and isinstance(node.op.values, ops.IntegerRange)
         }
         self._state_groups = {self._group[ref] for ref in states.values()}
         self._exact_groups = {self._group[ref] for ref in exact}
@@ -288,11 +265,11 @@ class IntegerRounding(DeviceRounding):
         limits = self._group_ranges.get(group)
         return None if limits is None else Grid.of(limits, format, self.device, symmetric=True)
 
-    def operands(self, graph: Graph, node: Node, args: Sequence[Array]) -> Sequence[Array]:
+    def operands(self, graph: Graph, node: Node, args: Sequence[ops.Array]) -> Sequence[ops.Array]:
         return args if self._in_integers(node) else super().operands(graph, node, args)
 
-    def results(self, graph: Graph, node: Node, args: Sequence[Array], results: Arrays) -> Arrays:
-        if isinstance(node.op, Leaf) or not self._in_integers(node):
+    def results(self, graph: Graph, node: Node, args: Sequence[ops.Array], results: ops.Arrays) -> ops.Arrays:
+        if isinstance(node.op, ops.Leaf) or not self._in_integers(node):
             return super().results(graph, node, args, results)
         if self._counts:
             self._accumulate(node, args)
@@ -325,7 +302,7 @@ class IntegerRounding(DeviceRounding):
             raise not_measured(self._graph.value_name(missing[0]))
         return True
 
-    def kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
+    def kernel(self, node: Node, args: Sequence[ops.Array]) -> Kernel:
         """Return the integer kernel of a node; ``args`` has the values of its constant operands.
 
         Raises :class:`BackendError` for an op without an integer form.
@@ -339,7 +316,7 @@ class IntegerRounding(DeviceRounding):
                 raise
         return self._kernels[node.name]
 
-    def _operands(self, node: Node, args: Sequence[Array]) -> tuple[list[Grid], dict[int, Integers]]:
+    def _operands(self, node: Node, args: Sequence[ops.Array]) -> tuple[list[Grid], dict[int, Integers]]:
         """Return the grids of a node's operands, and of the constants among them the integers, by their slots."""
         grids, constants = list[Grid](), dict[int, Integers]()
         for slot, (ref, array) in enumerate(zip(self._graph.args(node.name), args, strict=True)):
@@ -352,31 +329,31 @@ class IntegerRounding(DeviceRounding):
             grids.append(grid)
         return grids, constants
 
-    def _new_kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
+    def _new_kernel(self, node: Node, args: Sequence[ops.Array]) -> Kernel:
         op, result = node.op, self._grids[Ref(node.name)]
-        if isinstance(op, Linear | Conv):
+        if isinstance(op, ops.Linear | ops.Conv):
             return self._product(op, node, args, result)
         grids, constants = self._operands(node, args)
         scales = [grid.scale / result.scale for grid in grids]
         shared: dict[str, Any] = {"most": result.high, "constants": constants}
         match op:
-            case Add() | Sub():
-                one, two = Scaling.together([scales[0], scales[1] if isinstance(op, Add) else -scales[1]])
+            case ops.Add() | ops.Sub():
+                one, two = Scaling.together([scales[0], scales[1] if isinstance(op, ops.Add) else -scales[1]])
                 multipliers = one.multiplier, two.multiplier
                 return WeightedSum(**shared, multipliers=multipliers, constant=one.half, shift=one.shift)
-            case Affine():
+            case ops.Affine():
                 factor = Scaling.of(scales[0] * op.scale)
                 constant = factor.half + round(op.shift / result.scale * 2.0**factor.shift)
                 if abs(constant) >= 2**62:
                     raise BackendError(f"affine adds {op.shift:g}, which is too much beside the range of its operand")
                 return WeightedSum(**shared, multipliers=(factor.multiplier,), constant=constant, shift=factor.shift)
-            case Mul():
+            case ops.Mul():
                 return ScaledProduct(**shared, scaling=Scaling.of(grids[0].scale * scales[1]))
-            case Maximum():
+            case ops.Maximum():
                 return Greater(**shared, scalings=[Scaling.of(scale) for scale in scales])
-            case Sum():
+            case ops.Sum():
                 return ScaledSum(**shared, axis=op.axis, scaling=Scaling.of(scales[0]))
-            case Softmax():
+            case ops.Softmax():
                 largest = Grid(1 / EXP_ZERO, -EXP_ZERO, EXP_ZERO)
                 units = replace(largest, scale=1 / EXP_UNITS)
                 table = _table(lambda x: np.exp(x - EXP_ZERO / EXP_UNITS), units, largest)
@@ -391,13 +368,13 @@ class IntegerRounding(DeviceRounding):
                 )
         if op.moves or isinstance(op, SAME_NUMBERS):
             return Moved(**shared, op=op, scalings=[None if scale == 1 else Scaling.of(scale) for scale in scales])
-        if isinstance(op, Pointwise):
-            if isinstance(op, Positive | Round) and grids[0].high > 127:
+        if isinstance(op, ops.Pointwise):
+            if isinstance(op, ops.Positive | ops.Round) and grids[0].high > 127:
                 raise BackendError(f"{op.name} has steps, and so no integer form of 16 bits")
             return _table(op.f, grids[0], result)
         raise BackendError(f"{op.name} has no integer form: {self.device.name} cannot compute it")
 
-    def _product(self, op: Linear | Conv, node: Node, args: Sequence[Array], result: Grid) -> Product:
+    def _product(self, op: ops.Linear | ops.Conv, node: Node, args: Sequence[ops.Array], result: Grid) -> Product:
         x, *fixed = self._graph.args(node.name)
         if x.node in self._fixed or any(ref.node not in self._fixed for ref in fixed):
             raise BackendError(f"{op.name} has an integer form with a matrix and a bias of parameters alone")
@@ -410,7 +387,7 @@ class IntegerRounding(DeviceRounding):
         return Product(most=result.high, op=op, matrix=matrix.astype(np.int64), bias=bias, scalings=scalings)
 
 
-def _table(function: Callable[[Array], Array], x: Grid, y: Grid) -> Lookup:
+def _table(function: Callable[[ops.Array], ops.Array], x: Grid, y: Grid) -> Lookup:
     """Return the table of a function; in 16 bits the smallest table whose lines are off by at most one."""
     least = -x.high - 1
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc import ops
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.numerics.device import Device, Format, Grid, Range, rounded
@@ -27,43 +28,17 @@ from lstmc.numerics.tflite_kernels import (
     scaled_up,
     weighted_sum,
 )
-from lstmc.ops import (
-    Abs,
-    Add,
-    Affine,
-    Array,
-    Concat,
-    Conv,
-    Exp,
-    Input,
-    Linear,
-    Log,
-    Max,
-    Maximum,
-    Mul,
-    Op,
-    Pointwise,
-    Power,
-    Relu,
-    Sigmoid,
-    Softmax,
-    Stack,
-    Sub,
-    Sum,
-    Tanh,
-    Transpose,
-)
 from lstmc.ops.base import Draw, Sample, sample_type
 
 Formula = Callable[..., Integers]
 TINY = 1 / 64  # the range of a value that is always zero: no scale may be zero, or far from its neighbours' scales
 # The grids of results that kernels take for granted, in 8 and in 16 bits.
-FIXED: Mapping[type[Op], Mapping[str, Grid]] = {
-    Sigmoid: {"int8": Grid(1 / 256, -128, 127, -128), "int16": Grid(1 / 32768, -32768, 32767)},
-    Softmax: {"int8": Grid(1 / 256, -128, 127, -128), "int16": Grid(1 / 32768, -32768, 32767)},
-    Tanh: {"int8": Grid(1 / 128, -128, 127), "int16": Grid(1 / 32768, -32768, 32767)},
+FIXED: Mapping[type[ops.Op], Mapping[str, Grid]] = {
+    ops.Sigmoid: {"int8": Grid(1 / 256, -128, 127, -128), "int16": Grid(1 / 32768, -32768, 32767)},
+    ops.Softmax: {"int8": Grid(1 / 256, -128, 127, -128), "int16": Grid(1 / 32768, -32768, 32767)},
+    ops.Tanh: {"int8": Grid(1 / 128, -128, 127), "int16": Grid(1 / 32768, -32768, 32767)},
 }
-JOINS = (Concat, Stack)
+JOINS = (ops.Concat, ops.Stack)
 # The functions that a target computes in integers of 8 and of 16 bits, beside what all targets do. Not here: DIV, where
 # a zero is an error, and in 16 bits RSQRT, whose table has straight lines where it is steep, but for an NPU.
 _ALL = ("abs", "maximum", "softmax")
@@ -76,32 +51,36 @@ FUNCTIONS: Mapping[str, Mapping[Format, Sequence[str]]] = {
 }
 
 
-def keeps_numbers(op: Op) -> bool:
+def keeps_numbers(op: ops.Op) -> bool:
     """Return whether the result of an op has the numbers of its operands, in other places."""
     return op.moves or isinstance(op, SAME_NUMBERS)
 
 
-def keeps_bits(op: Op) -> bool:
+def keeps_bits(op: ops.Op) -> bool:
     """Return whether the result of an op has as many bits as its operands."""
-    return keeps_numbers(op) or isinstance(op, Add | Sub | Mul | Affine | Abs | Maximum) or is_square(op)
+    return (
+        keeps_numbers(op)
+        or isinstance(op, ops.Add | ops.Sub | ops.Mul | ops.Affine | ops.Abs | ops.Maximum)
+        or is_square(op)
+    )
 
 
-def is_square(op: Op) -> bool:
+def is_square(op: ops.Op) -> bool:
     """Return whether an op is written as a product of its operand with itself."""
-    return isinstance(op, Power) and op.exponent == 2
+    return isinstance(op, ops.Power) and op.exponent == 2
 
 
 @dataclass(frozen=True)
-class Requantize(Pointwise):
+class Requantize(ops.Pointwise):
     """y = x, in ``bits``: a QUANTIZE of TFLite."""
 
     name = "tflite.requantize"
     bits: int
 
-    def f(self, x: Array) -> Array:
+    def f(self, x: ops.Array) -> ops.Array:
         return x
 
-    def df(self, y: Array, x: Array) -> float:
+    def df(self, y: ops.Array, x: ops.Array) -> float:
         return 1.0
 
     @classmethod
@@ -126,7 +105,7 @@ def widths(graph: Graph, narrow: Format, states: Mapping[Ref, Ref], state: Forma
         format = narrow
         if isinstance(node.op, Requantize):
             format = format_of_bits(node.op.bits)
-        elif isinstance(node.op, Input):
+        elif isinstance(node.op, ops.Input):
             format = state if Ref(node.name) in states else narrow
         elif keeps_bits(node.op) and any(found.get(ref) == state for ref in args):
             format = state
@@ -145,7 +124,7 @@ class Computed(Kernel):
         return (np.clip(self.formula(*operands).astype(I64), self.least, self.most),)
 
 
-def number_grid(values: Array, format: Format) -> Grid:
+def number_grid(values: ops.Array, format: Format) -> Grid:
     """Return the grid of a constant operand; a single number has one digit, times a power of two."""
     most = 2 ** (7 if format == "int8" else 15)
     largest = float(np.abs(values).max()) or TINY
@@ -153,13 +132,13 @@ def number_grid(values: Array, format: Format) -> Grid:
     return Grid(float(scale), -most, most - 1)
 
 
-def integers_of(values: Array, grid: Grid) -> Integers:
+def integers_of(values: ops.Array, grid: Grid) -> Integers:
     """Return the integers of numbers within a grid, less the zero point."""
     whole = np.rint(np.asarray(values, np.float64) / grid.scale).astype(I64)
     return np.clip(whole, grid.low - grid.zero, grid.high - grid.zero)
 
 
-def matrix_integers(matrix: Array, per: str, axis: int = 0) -> tuple[Integers, Array]:
+def matrix_integers(matrix: ops.Array, per: str, axis: int = 0) -> tuple[Integers, ops.Array]:
     """Return the integers of a matrix, and the scale of each row along ``axis`` or of the whole matrix, in float32."""
     values = np.moveaxis(np.asarray(matrix, np.float32), axis, 0)
     most = np.abs(values.reshape(len(values), -1)).max(axis=1)
@@ -172,22 +151,24 @@ OPTIMISED = (
     "xnnpack",
     "litert-optimised",
 )  # sets of kernels, of which the first takes what XNNPACK has not from the second
-KERNELS = (Add, Affine, Mul, Relu, Requantize, Sigmoid, Sub, Tanh)
+KERNELS = (ops.Add, ops.Affine, ops.Mul, ops.Relu, Requantize, ops.Sigmoid, ops.Sub, ops.Tanh)
 
 
 SPAN = 2.0**31  # half the span of integers of 32 bits
 WIDEST = 4.0  # from this scale on the kernels of LOGISTIC and TANH overflow
 
 
-def has_kernel(op: Op, grids: Sequence[Grid | None], result: Grid, target: str | None) -> bool:
+def has_kernel(op: ops.Op, grids: Sequence[Grid | None], result: Grid, target: str | None) -> bool:
     """Return whether a target computes an op of these operands, of which constants have no grid, in integers."""
     fixed = [grid is None for grid in grids]
-    if isinstance(op, Linear | Conv):
+    if isinstance(op, ops.Linear | ops.Conv):
         return not fixed[0] and all(fixed[1:]) and getattr(op, "group", 1) == 1
-    if isinstance(op, Sigmoid | Tanh) and (grid := grids[0]) is not None and grid.scale >= WIDEST:
+    if isinstance(op, ops.Sigmoid | ops.Tanh) and (grid := grids[0]) is not None and grid.scale >= WIDEST:
         return False
-    if isinstance(op, Abs | Exp | Log | Max | Maximum | Softmax) or (isinstance(op, Power) and op.exponent == -0.5):
-        kind, operand = "rsqrt" if isinstance(op, Power) else op.name, grids[0]
+    if isinstance(op, ops.Abs | ops.Exp | ops.Log | ops.Max | ops.Maximum | ops.Softmax) or (
+        isinstance(op, ops.Power) and op.exponent == -0.5
+    ):
+        kind, operand = "rsqrt" if isinstance(op, ops.Power) else op.name, grids[0]
         negative = operand is not None and operand.low < operand.zero and kind == "rsqrt" and operand.high == 127
         functions = FUNCTIONS[target or "tflite"]["int8" if result.high == 127 else "int16"]
         return kind in functions and not negative  # of which RSQRT makes an error
@@ -209,7 +190,7 @@ class TfliteRounding(IntegerRounding):
         self._widths = widths(graph, device.values.format, states, state)
         ranges = dict(ranges)
         for node in graph:  # an op that only these numbers have
-            if isinstance(node.op, Requantize | Transpose) and (source := graph.args(node.name)[0]) in ranges:
+            if isinstance(node.op, Requantize | ops.Transpose) and (source := graph.args(node.name)[0]) in ranges:
                 ranges.setdefault(Ref(node.name), ranges[source])
         super().__init__(device, graph, ranges, states, *options)
 
@@ -237,32 +218,32 @@ class TfliteRounding(IntegerRounding):
         scale = (high - low) / 255
         return Grid(float(np.float32(scale)), -128, 127, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
-    def integers(self, array: Array, node: Node | None = None) -> tuple[Array, Array]:
+    def integers(self, array: ops.Array, node: Node | None = None) -> tuple[ops.Array, ops.Array]:
         whole, scales = matrix_integers(array, self.device.weights.per)
         steps = scales.astype(np.float64).reshape(-1, *[1] * (array.ndim - 1))
         return whole.astype(np.float64), np.broadcast_to(steps, (len(array), *steps.shape[1:]))
 
-    def _new_kernel(self, node: Node, args: Sequence[Array]) -> Kernel:
+    def _new_kernel(self, node: Node, args: Sequence[ops.Array]) -> Kernel:
         op, result = node.op, self._grids[Ref(node.name)]
         constants: dict[int, Integers] = {}
         sources = self._graph.args(node.name)
         if not has_kernel(op, [self._grids.get(ref) for ref in sources], result, self.device.target):
             return Computed(formula=self._in_floats(node, result), **_ends(result), constants=self._floats(node, args))
-        if isinstance(op, Linear | Conv):
+        if isinstance(op, ops.Linear | ops.Conv):
             return Computed(formula=self._product(node, args, self._grids[sources[0]], result), **_ends(result))
         grids, format = [], self._widths[Ref(node.name)]
         for slot, (ref, array) in enumerate(zip(sources, args, strict=True)):
             grid = self._grids.get(ref)
             if grid is None:
-                grid = result if isinstance(op, (*JOINS, Maximum)) else number_grid(array, format)
+                grid = result if isinstance(op, (*JOINS, ops.Maximum)) else number_grid(array, format)
                 constants[slot] = integers_of(array, grid)
             grids.append(grid)
         if keeps_numbers(op):
             return Moved(most=2**31, op=op, scalings=[None] * len(args), constants=constants)
-        ends = _ends(result) | ({"least": 0} if isinstance(op, Relu) else {})
+        ends = _ends(result) | ({"least": 0} if isinstance(op, ops.Relu) else {})
         return Computed(formula=self._formula(op, grids, result), **ends, constants=constants)
 
-    def _floats(self, node: Node, args: Sequence[Array]) -> dict[int, Any]:
+    def _floats(self, node: Node, args: Sequence[ops.Array]) -> dict[int, Any]:
         """Return the constant operands of an op that computes in float32."""
         sources = self._graph.args(node.name)
         return {i: np.asarray(args[i], np.float32) for i, ref in enumerate(sources) if ref.node in self._fixed}
@@ -287,50 +268,50 @@ class TfliteRounding(IntegerRounding):
 
         return formula
 
-    def _formula(self, op: Op, grids: Sequence[Grid], y: Grid) -> Formula:
-        kernels, eight, logistic = self.device.kernels, y.high == 127, isinstance(op, Sigmoid)
+    def _formula(self, op: ops.Op, grids: Sequence[Grid], y: Grid) -> Formula:
+        kernels, eight, logistic = self.device.kernels, y.high == 127, isinstance(op, ops.Sigmoid)
         xnnpack = kernels == "xnnpack" and eight
         single = [np.float32(grid.scale) for grid in grids]
         match op:
-            case Add() | Sub():
-                return weighted_sum(grids, y, 1 if isinstance(op, Add) else -1, kernels)
-            case Affine():
+            case ops.Add() | ops.Sub():
+                return weighted_sum(grids, y, 1 if isinstance(op, ops.Add) else -1, kernels)
+            case ops.Affine():
                 return self._affine_formula(op, grids[0], y)
-            case Mul() if xnnpack:
+            case ops.Mul() if xnnpack:
                 factor = single[0] * single[1] / np.float32(y.scale)
                 return lambda a, b: np.rint((a * b).astype(np.float32) * factor)
-            case Mul():
+            case ops.Mul():
                 both = grids[0].scale * grids[1].scale / y.scale
                 ratio = both if kernels == "tflm" else float(single[0] * single[1] / np.float32(y.scale))
                 return lambda a, b: scaled_twice(a * b, ratio)
-            case Power() if is_square(op):
-                square = self._formula(Mul(), [grids[0]] * 2, y)
+            case ops.Power() if is_square(op):
+                square = self._formula(ops.Mul(), [grids[0]] * 2, y)
                 return lambda a: square(a, a)
             case Requantize():
                 return _requantized(grids[0], y, kernels)
-            case Maximum():
+            case ops.Maximum():
                 one, other = (_requantized(grid, y, kernels) for grid in grids)
                 return lambda a, b: np.maximum(one(a), other(b))
-            case Abs():
+            case ops.Abs():
                 return size_of(grids[0].scale, y.scale, kernels == "tflm")
-            case Softmax():
+            case ops.Softmax():
                 return self._softmax(op, grids[0], eight)
-            case Power() if eight:
+            case ops.Power() if eight:
                 return inverse_root(grids[0].scale, y.scale, y.high - y.zero)
-            case Exp() | Log() | Power():
+            case ops.Exp() | ops.Log() | ops.Power():
                 function = _function(op, y)
                 return by_table8(function, grids[0], y) if eight else by_lines16(function, grids[0].scale, y.scale)
-            case Relu():
+            case ops.Relu():
                 return lambda a: scaled_twice(a, float(single[0] / np.float32(y.scale)))
-            case Sigmoid() | Tanh() if not eight:
+            case ops.Sigmoid() | ops.Tanh() if not eight:
                 return lambda a: by_table16(logistic, a, grids[0].scale)
-            case Sigmoid() | Tanh() if kernels == "tflm":
+            case ops.Sigmoid() | ops.Tanh() if kernels == "tflm":
                 return lambda a: fixed_point8(logistic, a, grids[0].scale)
-            case Sigmoid() | Tanh():
+            case ops.Sigmoid() | ops.Tanh():
                 return lambda a: by_floats8(logistic, a, grids[0].scale, xnnpack)
         raise AssertionError(op)
 
-    def _softmax(self, op: Softmax, x: Grid, eight: bool) -> Formula:
+    def _softmax(self, op: ops.Softmax, x: Grid, eight: bool) -> Formula:
         kernels = self.device.kernels
         if eight:
             along = softmax8(x.scale, to_floats=kernels in OPTIMISED)
@@ -338,7 +319,7 @@ class TfliteRounding(IntegerRounding):
             along = softmax16(x.scale, np.float32 if kernels == "tflm" else np.float64)
         return lambda a: np.moveaxis(along(np.moveaxis(a, op.axis, -1)), -1, op.axis)
 
-    def _affine_formula(self, op: Affine, x: Grid, y: Grid) -> Formula:
+    def _affine_formula(self, op: ops.Affine, x: Grid, y: Grid) -> Formula:
         """One operation with a number, as it is written: s - x, s x or x + s."""
         number, format = op.shift or op.scale, format_of_bits(8 if y.high == 127 else 16)
         grid = number_grid(np.asarray(number), format)
@@ -347,33 +328,33 @@ class TfliteRounding(IntegerRounding):
             sign, grids = (-1, [grid, x]) if op.scale == -1 else (1, [x, grid])
             total = weighted_sum(grids, y, sign, self.device.kernels)
             return (lambda a: total(constant, a)) if sign < 0 else (lambda a: total(a, constant))
-        product = self._formula(Mul(), [x, grid], y)
+        product = self._formula(ops.Mul(), [x, grid], y)
         return lambda a: product(a, constant)
 
-    def _product(self, node: Node, args: Sequence[Array], x: Grid, y: Grid) -> Formula:  # type: ignore[override]
+    def _product(self, node: Node, args: Sequence[ops.Array], x: Grid, y: Grid) -> Formula:  # type: ignore[override]
         op, kernels, single = node.op, self.device.kernels, np.float32
-        assert isinstance(op, Linear | Conv)
+        assert isinstance(op, ops.Linear | ops.Conv)
         matrix, scales = matrix_integers(args[1], self.device.weights.per)
         bias = bias_integers(args[2] if len(args) > 2 else np.zeros(len(matrix)), x, scales)
-        shape = (-1, 1, 1) if isinstance(op, Conv) else (-1,)
+        shape = (-1, 1, 1) if isinstance(op, ops.Conv) else (-1,)
         wide, factors = y.high > 127, [x.scale * float(scale) / y.scale for scale in scales]
-        if kernels == "tflm" and len(scales) == 1 and isinstance(op, Linear):
+        if kernels == "tflm" and len(scales) == 1 and isinstance(op, ops.Linear):
             factors = [float(single(x.scale) * scales[0]) / y.scale]
         by_factors: Formula = scaled_once if kernels == "litert-reference" or wide else scaled_up
-        if wide and (kernels == "tflm" or isinstance(op, Conv)):
+        if wide and (kernels == "tflm" or isinstance(op, ops.Conv)):
             by_factors = scaled_short
-        elif kernels == "tflm" or (isinstance(op, Conv) and kernels == "litert-reference"):
+        elif kernels == "tflm" or (isinstance(op, ops.Conv) and kernels == "litert-reference"):
             by_factors = scaled_twice
         by_row = single(x.scale) * scales / single(y.scale)
 
         def formula(a: Integers, *_: Integers) -> Integers:
             sums = op.eval(a.astype(np.float64), matrix.astype(np.float64))[0].astype(I64) + bias.reshape(shape)
-            rows = np.moveaxis(sums, -3, -1) if isinstance(op, Conv) else sums
+            rows = np.moveaxis(sums, -3, -1) if isinstance(op, ops.Conv) else sums
             if kernels == "xnnpack" and not wide:
                 found = np.rint(rows.astype(single) * by_row)
             else:
                 found = by_factors(rows, *factors)
-            return np.moveaxis(found, -1, -3) if isinstance(op, Conv) else found
+            return np.moveaxis(found, -1, -3) if isinstance(op, ops.Conv) else found
 
         return formula
 
@@ -390,35 +371,35 @@ def _requantized(x: Grid, y: Grid, kernels: str) -> Formula:
     return lambda a: np.clip(scaled(a, ratio), *_ends(y).values())
 
 
-def _function(op: Op, y: Grid) -> Callable[[Array], Array]:
+def _function(op: ops.Op, y: Grid) -> Callable[[ops.Array], ops.Array]:
     """Return a function in float32 as its tables have it: the least of the result where a logarithm has none."""
-    if isinstance(op, Exp):
+    if isinstance(op, ops.Exp):
         return single(np.exp)
-    end = np.float32(y.scale) * np.float32(y.low - y.zero if isinstance(op, Log) else y.high)
-    exact = single(np.log) if isinstance(op, Log) else lambda x: np.float32(1) / np.sqrt(x)
+    end = np.float32(y.scale) * np.float32(y.low - y.zero if isinstance(op, ops.Log) else y.high)
+    exact = single(np.log) if isinstance(op, ops.Log) else lambda x: np.float32(1) / np.sqrt(x)
     return lambda x: np.where(x <= 0, end, exact(np.where(x <= 0, np.float32(1), x)))
 
 
-def in_float32(op: Op, operands: Sequence[Array]) -> Array:
+def in_float32(op: ops.Op, operands: Sequence[ops.Array]) -> ops.Array:
     """Return the result of an op as a runtime computes it in float32: sums in order, functions to the last bit."""
     (x, *_) = operands
     match op:
-        case Sum():
+        case ops.Sum():
             found = np.take(np.add.accumulate(x, axis=op.axis), -1, axis=op.axis)
-        case Power(exponent=-1.0):
+        case ops.Power(exponent=-1.0):
             found = np.float32(1) / x
-        case Power(exponent=-0.5):
+        case ops.Power(exponent=-0.5):
             found = np.float32(1) / np.sqrt(x)
-        case Power(exponent=0.5):
+        case ops.Power(exponent=0.5):
             found = np.sqrt(x)
-        case Pointwise():
+        case ops.Pointwise():
             (found,) = op.eval(x.astype(np.float64))
         case _:
             (found,) = op.eval(*operands)
     return np.asarray(found, np.float32)
 
 
-def bias_integers(bias: Array, x: Grid, scales: Array) -> Integers:
+def bias_integers(bias: ops.Array, x: Grid, scales: ops.Array) -> Integers:
     """Return a bias in the units of a product's sums."""
     units = (np.float32(x.scale) * scales).astype(np.float64)
     return np.rint(np.asarray(bias, np.float32).astype(np.float64) / units).astype(I64)
