@@ -82,6 +82,11 @@ def run_command(
         return
     if workers != WorkerArguments():
         raise OutputError("--scheduler and --workers are for outputs of any size: expected -o FILE.h5, or a folder")
+    _run_once(loaded, inputs, to, gpu)
+
+
+def _run_once(loaded: SavedNet, inputs: Path, to: Path | None, gpu: bool) -> None:
+    """Run a net on the arrays of one file, print its outputs, and write them."""
     if to is not None:
         _check_npz(to)
     arrays = read_arrays(inputs)

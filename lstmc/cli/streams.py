@@ -273,6 +273,11 @@ def print_numbers(report: NumbersReport) -> None:
     for rows in (errors, choices, reader, states, guilty, clipped):
         if rows:
             out.print(rows)
+    _print_advice(report)
+
+
+def _print_advice(report: NumbersReport) -> None:
+    """Print the measured changes, the advice, and with ``-v`` the rules of the device."""
     output.fact("by_step", {each.name: list(each.by_step) for each in report.outputs})
     output.fact("accumulated_bits", dict(report.accumulated))
     output.fact("changes", {each.text: each.error for each in report.changes})

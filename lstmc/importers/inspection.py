@@ -165,9 +165,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     try:
         model = ImportedModel.of_reading(Reading(read, shapes))
     except RefusedError as refused:
-        inputs = tuple(_value(name, shape, {}) for name, shape in refused.inputs.items())
-        kind = source_of(path).summary
-        return Inspection(path.name, kind, inputs, unread=_unread(refused), left=left, lists=lists)
+        return _of_refused(path, refused, left, lists)
     net = model.described
     made = Inspection(path.name, model.kind, (), left=left, lists=lists)
     # a state dict has layers alone: the states that its program keeps are not in the file
@@ -196,6 +194,13 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
         pasts=tuple(found),
         notes=tuple(_notes(model, found)) if sequence else (),
     )
+
+
+def _of_refused(path: Path, refused: RefusedError, left: tuple[Left, ...], lists: tuple[str, ...]) -> Inspection:
+    """Return what is known of a model that is not read completely."""
+    inputs = tuple(_value(name, shape, {}) for name, shape in refused.inputs.items())
+    kind = source_of(path).summary
+    return Inspection(path.name, kind, inputs, unread=_unread(refused), left=left, lists=lists)
 
 
 def _audit(path: Path, net: Net, read: Read, options: Mapping[str, Any]) -> tuple[list[Past], bool]:

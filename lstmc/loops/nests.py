@@ -119,35 +119,13 @@ def in_vectors(
     outer = [axis for axis in axes if lengths and axis.divisor >= lengths[0]]  # each with separate sums
     rows = axes[-2] if len(axes) > 1 and (not lengths or len(axes) - len(outer) == 1) else None
     operands = _Operands(axes, rows, loops, names)
-    body: list[tuple[str, str]] = []  # lines, and the array that a line writes
-    zeros: list[str] = []
-    carried: list[tuple[str, str, str, bool]] = []  # sums, their place, zeros, whether of these rows
-    sums: list[tuple[str, str]] = []  # sums of these rows
-    for loop in loops:
-        if not loop.summed:
-            body += _lines(loop, operands)
-            continue
-        reads, addresses = operands.of(loop)
-        x, y = with_elements(loop.summed[0], reads), with_elements(loop.summed[1], addresses)
-        pointer, index = loop.elements_by_count()[-1]
-        name = f"s{len(carried) + len(sums)}"
-        if loop.axis[1] == 1:
-            sums.append((name, y))
-            body.append((f"{name}[i] += {x};", ""))
-            continue
-        zero = f"for (int j = 0; j < {loop.size}; ++j) {names[loop.pointers[pointer][0]]}[j] = 0.0f;"
-        if operands.carried(index):
-            carried.append((name, y, zero, rows is not None and (rows.size, rows.divisor) == loop.axis))
-            body.append((f"{name}[j] += {x};", ""))
-        else:
-            zeros.append(zero)
-            body.append((f"at({y}) += {x};", ""))
-    columns = operands.of_columns()
-    count, width, across = _tile(inner, rows, len(columns) + len(carried), len(sums), *registers)
+    body = _Body(loops, operands, rows, names)
+    columns, carried = operands.of_columns(), body.carried
+    count, width, across = _tile(inner, rows, len(columns) + len(carried), len(body.sums), *registers)
     vectors = f"{width} / LANES"
-    element = _each("j", vectors, [line for line, array in body if array not in own - operands.memory])
+    element = _each("j", vectors, [line for line, array in body.lines if array not in own - operands.memory])
     lines = _each("i", f"{count}", [*operands.of_row(), *element])
-    kept = [*columns]
+    kept, zeros = [*columns], body.zeros
     for name, y, zero, whole in carried:
         zeros += [] if whole and across else [zero]
         kept.append((name, "vector{}" if whole and across else f"at({y})"))
@@ -162,9 +140,40 @@ def in_vectors(
                 *_each("j", vectors, [f"at({y}) = {name}[j];" for name, y, _, _ in carried]),
             ]
         if outer and axis == outer[-1]:
-            lines = _with_sums(sums, count, lines)
+            lines = _with_sums(body.sums, count, lines)
         lines = _over(axis, width if axis == inner else count if axis == rows else 1, lines)
-    return [*zeros, *(lines if outer else _with_sums(sums, count, lines))]
+    return [*zeros, *(lines if outer else _with_sums(body.sums, count, lines))]
+
+
+class _Body:
+    """The lines of a nest's loops, each with the array that it writes, and the sums that registers hold."""
+
+    def __init__(
+        self, loops: Sequence[Loop], operands: _Operands, rows: Axis | None, names: Mapping[Place, str]
+    ) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.zeros: list[str] = []
+        self.carried: list[tuple[str, str, str, bool]] = []  # sums, their place, zeros, whether of these rows
+        self.sums: list[tuple[str, str]] = []  # sums of these rows
+        for loop in loops:
+            if not loop.summed:
+                self.lines += _lines(loop, operands)
+                continue
+            reads, addresses = operands.of(loop)
+            x, y = with_elements(loop.summed[0], reads), with_elements(loop.summed[1], addresses)
+            pointer, index = loop.elements_by_count()[-1]
+            name = f"s{len(self.carried) + len(self.sums)}"
+            if loop.axis[1] == 1:
+                self.sums.append((name, y))
+                self.lines.append((f"{name}[i] += {x};", ""))
+                continue
+            zero = f"for (int j = 0; j < {loop.size}; ++j) {names[loop.pointers[pointer][0]]}[j] = 0.0f;"
+            if operands.carried(index):
+                self.carried.append((name, y, zero, rows is not None and (rows.size, rows.divisor) == loop.axis))
+                self.lines.append((f"{name}[j] += {x};", ""))
+            else:
+                self.zeros.append(zero)
+                self.lines.append((f"at({y}) += {x};", ""))
 
 
 def _tile(inner: Axis, rows: Axis | None, columns: int, sums: int, lanes: int, registers: int) -> tuple[int, int, bool]:

@@ -297,11 +297,7 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
             layers[name] = name = layers[layers[name]]
         return name
 
-    edges = [
-        (node, slot, arg, unviewed(graph, arg))
-        for node in graph
-        for slot, arg in enumerate(graph.args(node.name)[:1] if _is_row_of_factors(node) else graph.args(node.name))
-    ]
+    edges = [*_edges(graph)]
     for node, _, _, source in edges:
         if node.name in layers and source.node in layers:
             layers[joined(source.node)] = joined(node.name)
@@ -334,6 +330,13 @@ def _shapes(graph: Graph) -> dict[str, Shape]:
             (found[node.name],) = shapes[node.name]
     nodes = [node for node in graph if node.name in found and not isinstance(node.op, caffe.HostStack)]
     return {node.name: found[node.name] for node in nodes if node.types[0].shape != found[node.name]}
+
+
+def _edges(graph: Graph) -> Iterator[tuple[Node, int, Ref, Ref]]:
+    """Yield the nodes with their operands, each with its slot and the value of which it is a view."""
+    for node in graph:
+        for slot, arg in enumerate(graph.args(node.name)[: 1 if _is_row_of_factors(node) else None]):
+            yield node, slot, arg, unviewed(graph, arg)
 
 
 def _is_row_of_factors(node: Node) -> bool:

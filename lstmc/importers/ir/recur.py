@@ -137,13 +137,7 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
     """Return a step of a cell as a net with x, the states and the static input as inputs; its sizes have names."""
     named = {n: size.called(n) if isinstance(size, OpenSize) else NamedSize(n, size) for n, size in sizes.items()}
     step, n, units = NetBuilder("step", ""), [named[axis] for axis in _BATCH if axis in named], int(named["H"])
-    for role, text in cell.weights().items():
-        expected = tuple(_size(size, named) for size in text.split(", "))
-        if weights[role].shape != expected:
-            raise ShapeProblem(f"{role} must be {[*map(int, expected)]}, found {listed(weights[role].shape)}")
-        step.hold({role: weights[role]})
-        step.leaves[role], step.shapes[role] = Param(expected), expected
-    step.reserve(weights)
+    _hold_weights(step, cell, named, weights)
     x, h = step.input("x", (*n, named["D"])), step.input("h", (*n, named["P" if cell.projection else "H"]))
     c = step.input("c", (*n, named["H"])) if cell.kind == "lstm" else ""
 
@@ -188,6 +182,19 @@ def _step(cell: Cell, sizes: Mapping[str, Size], weights: Mapping[str, Weight]) 
             h = linear(h, "W_p", hint="h_next")
     step.outputs = {"h": h, **({"c": c} if c else {}), "y": h}
     return step.finish(every_input=True)
+
+
+def _hold_weights(
+    step: NetBuilder, cell: Cell, named: Mapping[str, OpenSize | NamedSize], weights: Mapping[str, Weight]
+) -> None:
+    """Give a step the weights of its cell. Raises :class:`ShapeProblem` for one of another shape."""
+    for role, text in cell.weights().items():
+        expected = tuple(_size(size, named) for size in text.split(", "))
+        if weights[role].shape != expected:
+            raise ShapeProblem(f"{role} must be {[*map(int, expected)]}, found {listed(weights[role].shape)}")
+        step.hold({role: weights[role]})
+        step.leaves[role], step.shapes[role] = Param(expected), expected
+    step.reserve(weights)
 
 
 def with_mask(body: Net, sequences: int, states: int, lead: int = 1) -> Net:
