@@ -57,31 +57,6 @@ def _check(graph: Graph, trained: set[Ref]) -> None:
                 )
 
 
-def pass_packed_values(graph: Graph) -> Graph:
-    """Pass packed parameters that no step has as a blob to their scan as values.
-
-    As weights they would be blobs of their own, and the same parameters could not be used elsewhere in training. A bias
-    is a value too where as a blob it would be refused.
-    """
-    readers = graph.readers()
-
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if not isinstance(node.op, Scan):
-            return None
-        values = set()
-        for slot, ref in enumerate(graph.args(node.name)):
-            if node.op.role(slot) == "weight" and is_weight_op(graph.node(ref.node).op):
-                biases = alone_in_a_blob(graph, ref, readers)
-                if not any(_has_as_blob(body, slot, biases) for body in node.op.bodies):
-                    values.add(slot)
-        if not values:
-            return None
-        scan = in_bodies(node.op, lambda body: with_role(body, values, "static"))
-        return b.add(scan, *args, names=node.names, loc=node.loc)
-
-    return rewrite(graph, visit)
-
-
 def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
     """Return whether an argument of a body, or a weight packed from it, can be a layer's blob, or its bias."""
     argument = Ref(body.body_args()[slot].name)
@@ -96,35 +71,6 @@ def _is_blob(node: Node, slot: int, biases: bool) -> bool:
     if isinstance(node.op, Scan):
         return node.op.role(slot) == "weight"
     return isinstance(node.op, Linear | Conv | Embed) and (slot == 1 or (slot == 2 and biases))
-
-
-def separate_layers(graph: Graph) -> Graph:
-    """Give layers their own copies of functions of parameters that are also parts of weights.
-
-    Passes that merge what is alike (``cse``, ``simplify``) share constants, and functions of parameters, among both.
-    """
-    computed = precomputed_nodes(graph)
-    read = {ref for node in graph if node.name not in computed for ref in graph.args(node.name)}
-    read |= {output.ref for output in graph.outputs}
-    roots = [ref for ref in read if ref.node in computed and not is_weight(graph, ref)]
-    if not roots:
-        return graph
-    copied = {name for name in graph.needed(roots) & computed if not is_weight(graph, Ref(name))}
-    rebuild = Rebuild(graph)
-    layers: dict[Ref, Ref] = {}
-    for node in graph:
-        args = graph.args(node.name)
-        if node.name not in computed:
-            rebuild.copy(node, [layers.get(ref, rebuild.new[ref]) for ref in args])
-            continue
-        rebuild.copy(node)
-        if node.name in copied:
-            operands = [layers.get(ref, rebuild.new[ref]) for ref in args]
-            names = tuple(f"{name}/layer" for name in node.names)
-            outs = rebuild.builder.add(node.op, *operands, names=names, loc=node.loc)
-            layers |= {Ref(node.name, out): ref for out, ref in enumerate(outs)}
-    rebuild.new |= layers
-    return rebuild.finish()
 
 
 KEPT: frozenset[type[Op]] = frozenset((Param, Arg, Precomputed))
@@ -194,22 +140,66 @@ class UntieTransposes(Pass):
 
 @dataclass(frozen=True)
 class PassPackedValues(Pass):
-    """Pass packed parameters that no step has as a blob to their scan as values."""
+    """Pass packed parameters that no step has as a blob to their scan as values.
+
+    As weights they would be blobs of their own, and the same parameters could not be used elsewhere in training. A bias
+    is a value too where as a blob it would be refused.
+    """
 
     name = "pass_packed_values"
 
     def run(self, graph: Graph) -> PassResult:
-        return compared(graph, pass_packed_values(graph), Counter())
+        readers = graph.readers()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if not isinstance(node.op, Scan):
+                return None
+            values = set()
+            for slot, ref in enumerate(graph.args(node.name)):
+                if node.op.role(slot) == "weight" and is_weight_op(graph.node(ref.node).op):
+                    biases = alone_in_a_blob(graph, ref, readers)
+                    if not any(_has_as_blob(body, slot, biases) for body in node.op.bodies):
+                        values.add(slot)
+            if not values:
+                return None
+            scan = in_bodies(node.op, lambda body: with_role(body, values, "static"))
+            return b.add(scan, *args, names=node.names, loc=node.loc)
+
+        return compared(graph, rewrite(graph, visit), Counter())
 
 
 @dataclass(frozen=True)
 class SeparateLayers(Pass):
-    """Copy functions of parameters for layers, where a weight has them as a part too."""
+    """Give layers their own copies of functions of parameters that are also parts of weights.
+
+    Passes that merge what is alike (``cse``, ``simplify``) share constants, and functions of parameters, among both.
+    """
 
     name = "separate_layers"
 
     def run(self, graph: Graph) -> PassResult:
-        return compared(graph, separate_layers(graph), Counter())
+        computed = precomputed_nodes(graph)
+        read = {ref for node in graph if node.name not in computed for ref in graph.args(node.name)}
+        read |= {output.ref for output in graph.outputs}
+        roots = [ref for ref in read if ref.node in computed and not is_weight(graph, ref)]
+        if not roots:
+            return PassResult(graph, False)
+        copied = {name for name in graph.needed(roots) & computed if not is_weight(graph, Ref(name))}
+        rebuild = Rebuild(graph)
+        layers: dict[Ref, Ref] = {}
+        for node in graph:
+            args = graph.args(node.name)
+            if node.name not in computed:
+                rebuild.copy(node, [layers.get(ref, rebuild.new[ref]) for ref in args])
+                continue
+            rebuild.copy(node)
+            if node.name in copied:
+                operands = [layers.get(ref, rebuild.new[ref]) for ref in args]
+                names = tuple(f"{name}/layer" for name in node.names)
+                outs = rebuild.builder.add(node.op, *operands, names=names, loc=node.loc)
+                layers |= {Ref(node.name, out): ref for out, ref in enumerate(outs)}
+        rebuild.new |= layers
+        return compared(graph, rebuild.finish(), Counter())
 
 
 def legalization(trained: bool, fused: bool = False) -> tuple[Pass, ...]:
