@@ -149,7 +149,7 @@ def inspect(path: Path | str, *, runtimes: Sequence[str] = (), **options: Any) -
     """Return what a trained model is: inputs, recurrent parts, states that are carried or lost, operators that are not
     read.
 
-    ``runtimes`` are names of published lists of operators, ``"rknn"``, ``"vela"`` and others, in which the file's
+    ``runtimes`` are names of published lists of operators, ``"rknn"``, ``"opencv"`` and others, in which the file's
     operators are looked up. ``options`` are the options of :func:`~lstmc.importers.import_file` for reading, such as
     ``shapes``. No code of the file is executed. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that
     cannot be read.

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lstmc.importers import RefusedError, SourceError, from_onnx
+from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 from tests.importers.test_onnx_graphs import by_runtime, floats
@@ -112,6 +113,23 @@ def test_the_steps_of_a_loop_that_has_none_are_not_read() -> None:
     none.graph.node.append(helper.make_node("Identity", ["steps"], ["y"], name="read"))
     with pytest.raises(SourceError, match=re.escape("read (Identity) reads steps, which nothing before it makes")):
         from_onnx(none)
+
+
+def test_zeros_that_a_step_computes_with_are_no_past() -> None:
+    """A step's constants are the same in every step: only those of the graph around it may be a past."""
+    body = [
+        helper.make_node("Mul", ["x_t", "none"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "x_t"], ["same"]),
+        helper.make_node("MatMul", ["same", "W"], ["a"]),
+        *STEP[1:],
+    ]
+    made = scan([5, 2, 4], 0, 0, body)
+    zeros = {"none": np.zeros((2, 4), np.float32), "h_0": np.zeros((2, 3), np.float32)}
+    made.graph.initializer.pop([one.name for one in made.graph.initializer].index("h_0"))
+    made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in zeros.items())
+    made.graph.node.insert(0, helper.make_node("Identity", ["h_0"], ["first"]))
+    made.graph.node[-1].input[0] = "first"
+    assert [*describe_onnx(made, "net", None, {}, {}, free=True).inputs] == ["x", "h_0"]
 
 
 def test_a_step_that_reads_nothing_of_its_sequence() -> None:
