@@ -73,6 +73,37 @@ def test_it_streams_in_layers_of_caffe_and_from_pytorch_itself(name: str, tmp_pa
     assert done.net.inputs["x"] == (1, 2, 1, 8)
 
 
+class Written(nn.Module):
+    """A loop over bands that is written out, in groups of units, in front of a layer over time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(24, 5, batch_first=True)
+        self.x, self.h = nn.Linear(4, 6), nn.Linear(6, 6, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, steps, bands, _ = x.shape
+        h, ys = x.new_zeros(n, steps, 6), []
+        for band in range(bands):
+            h = torch.tanh(self.x(x[:, :, band]) + self.h(h))
+            h = h.reshape(n, steps, 2, 3).softmax(-1).reshape(n, steps, 6)
+            ys.append(h[..., :4])
+        y: Tensor = self.layer(torch.cat(ys, -1))[0]
+        return y
+
+
+def test_a_loop_over_bands_that_is_written_out_has_time_in_any_axis(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    module, x = Written().eval(), torch.randn(1, 9, 6, 4)
+    done = convert(from_torch(module, x, time={"x": 1}), tmp_path, target="c", on=["interpreter"])
+    with torch.no_grad():
+        expected = module(x).numpy()
+    (path,) = (path for path in done.paths if path.suffix == ".c")
+    with load(path).stream() as step:
+        (frames,) = zip(*(step(x=frame.numpy()).values() for frame in x.split(1, 1)), strict=True)
+    np.testing.assert_allclose(np.concatenate(frames, 1), expected, rtol=0, atol=1e-5)
+
+
 def test_an_open_axis_is_time_or_the_user_says_which() -> None:
     with pytest.raises(RefusedError) as caught:
         from_onnx(open_net("dpcrn"))

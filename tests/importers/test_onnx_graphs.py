@@ -462,6 +462,13 @@ def test_what_is_whole_is_not_rounded_again() -> None:
     assert imported(from_onnx(built(nodes, X3, {})).described).text.count("floor(") == 1
 
 
+@pytest.mark.parametrize("pads", [[0, 1], [1, 0], [0, 2], [1, 2]])
+def test_windows_that_are_padded_on_one_side_more(pads: list[int]) -> None:
+    model = built([("MaxPool", ["x"], ["y"], {"kernel_shape": [3], "pads": pads})], [2, 3, 5], {})
+    x = floats(2, 3, 5)
+    assert_close(imported(from_onnx(model).described).interpreted({"x": x}), {"y": by_runtime(model, x)})
+
+
 @pytest.mark.parametrize(("op", "attributes"), [("Identity", {}), ("Transpose", {"perm": [1, 0]})])
 def test_a_weight_that_each_step_copies_is_one_weight(op: str, attributes: dict[str, Any]) -> None:
     nodes, h = [("Flatten", ["x"], ["h_0"], {})], "h_0"

@@ -126,10 +126,23 @@ def pooled(x: torch.Tensor) -> torch.Tensor:
     return F.max_pool1d(x, 3, 1)
 
 
+class Weighted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.factor = gru(4), nn.Parameter(torch.randn(1, 1, 5))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.layer(x)[0] * self.factor
+
+
 STREAMS: dict[str, Any] = {
     "Mamba": Lambda(selective, make=nn.Linear(4, 12), read=nn.Linear(4, 3)),
     "SRU": Lambda(gated, make=nn.Linear(4, 15), own=nn.Linear(5, 5, bias=False)),
     "joined": Lambda(joined, step=nn.Linear(9, 5), out=nn.Linear(5, 2)),
+    "paddings of two numbers": Lambda(
+        lambda x, c, g: g(turned(c(F.pad(F.pad(turned(x), (1, 0)), (1, 0), value=1.0))))[0],
+        c=nn.Conv1d(4, 3, 3), g=gru(3),
+    ),
     "concatenated shift": Lambda(
         lambda x, g: g(x - torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1))[0], g=gru(4)
     ),
@@ -181,8 +194,11 @@ LONGER = 40  # steps, where the models were read at 9
 
 
 DELAYS = dict.fromkeys(
-    ("padded maximum", "padded mean", "late first state", "quotient of what is late", "MinGRU in parallel"), 1
-)
+    (
+        "padded maximum", "padded mean", "late first state", "quotient of what is late", "MinGRU in parallel",
+        "paddings of two numbers",
+    ), 1,
+)  # fmt: skip
 NOT_IN_ONNX = {"cumulative product", "MinGRU in parallel", "windows"}  # the exporter has no such operators
 
 
@@ -280,6 +296,17 @@ ALL_STEPS: dict[str, tuple[Any, str]] = {
     "last step but one": (lambda x, g: g(x[:, :-1])[0][:, -1], "it reads a sequence that ends 1 step before the last"),
     "two steps in front": (lambda x, g: g(torch.cat([x[:, :2], x[:, :-2]], 1))[0], "it joins sequences along time"),
 }
+
+
+def test_a_convolution_that_is_cut_behind_is_no_sign_of_time() -> None:
+    """Without a padding in front it may be one of an image."""
+    with pytest.raises(RefusedError, match="no axis is known as time"):
+        from_torch(Lambda(lambda x, c: c(x)[..., :-2], c=nn.Conv1d(4, 3, 3)).eval(), torch.randn(2, 4, 9), step=True)
+
+
+def test_a_factor_of_one_batch_and_one_step_is_a_vector() -> None:
+    found = from_torch(Weighted().eval(), torch.randn(2, 9, 4), step=True)
+    assert found.net.params["factor"].shape == (5,)
 
 
 @pytest.mark.parametrize("name", ALL_STEPS)

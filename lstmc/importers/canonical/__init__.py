@@ -86,9 +86,9 @@ def read_open(read: Read, shapes: Mapping[str, Sequence[int]], step: bool) -> So
                 sources.append(read({**at_sizes(refused.inputs, numbers), **shapes}))
         except RefusedError as error:
             if not sources:  # otherwise it holds for one length only
-                pinned = pinned or _both(error, _at_short(read, refused.inputs, shapes, sizes[0]))
+                pinned = pinned or _both(error, _at_short(read, refused.inputs, shapes, numbers))
             continue
-        short = _at_short(read, refused.inputs, shapes, sizes[0])
+        short = _at_short(read, refused.inputs, shapes, numbers)
         sources += [short] if isinstance(short, SourceNet) else []
         try:
             nets = [canonicalize(source.described, step) for source in sources]

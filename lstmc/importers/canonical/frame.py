@@ -32,7 +32,7 @@ def axes_of(net: Net, seeds: Mapping[str, int], looped: Mapping[str, str] = {}) 
     Raises :class:`RefusedError` if a value has the axis twice.
     """
     near: dict[Place, list[Place]] = {}
-    pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_batches(step))]
+    pairs = [pair for step in net.steps for pair in (*same_axes(step, net), *_through_loop(step, net))]
     pairs += [((a, i), (b, i)) for a, b in looped.items() for i in range(len(net.shapes[a]))]
     for a, b in pairs:
         near.setdefault(a, []).append(b)
@@ -52,14 +52,33 @@ def axes_of(net: Net, seeds: Mapping[str, int], looped: Mapping[str, str] = {}) 
     return axes
 
 
-def _batches(step: Step) -> Iterator[tuple[Place, Place]]:
-    """Yield pairs of equal axes that are the batch of a loop: of its sequences, states and results."""
+def _through_loop(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
+    """Yield pairs of equal axes of a loop's operands and results, other than its own axis, as its body relates them."""
     if not isinstance(step.op, Scan):
         return
-    xs, first = step.op.of_role("x", step.inputs), step.op.of_role("state", step.inputs)
+    body, looped, arguments = _loop_body(step, step.op, net)
     count = len(step.outputs) - step.op.states
-    places = [(v, 1) for v in (*xs, *step.outputs[:count])] + [(v, 0) for v in (*first, *step.outputs[count:])]
-    yield from ((places[0], place) for place in places[1:])
+    values = [*step.outputs[count:], *step.outputs[:count]]
+    results = [*zip(body.outputs.values(), values, (v in step.outputs[:count] for v in values), strict=True)]
+    for name, (value, over) in arguments.items():
+        for axis in range(len(body.inputs[name])):
+            try:
+                axes = axes_of(body, {name: axis}, looped)
+            except RefusedError:  # the rewrite of the loop refuses it, where it is time
+                continue
+            ends = [(v, axes[n] + also) for n, (v, also) in arguments.items() if n in axes]
+            ends += [(v, axes[n] + also) for n, v, also in results if n in axes]
+            yield from (((value, axis + over), end) for end in ends)
+
+
+def _loop_body(step: Step, op: Scan, net: Net) -> tuple[Net, dict[str, str], dict[str, tuple[str, bool]]]:
+    """Return a loop's body, its states with their next values, and for each input its operand and whether that is a
+    sequence."""
+    body = body_of(op, [net.params[v] for v in op.of_role("weight", step.inputs)])
+    operands = [(v, op.role(i) == "x") for i, v in enumerate(step.inputs) if op.role(i) != "weight"]
+    xs = sum(over for _, over in operands)
+    states = [*body.inputs][xs : xs + op.states]
+    return body, dict(zip(states, body.outputs.values(), strict=False)), dict(zip(body.inputs, operands, strict=True))
 
 
 def times(net: Net) -> list[dict[str, int]]:
@@ -245,12 +264,9 @@ class _OneFrame:
                         self._next(inputs[i], end)
             self.builder.put(Step(replace(op, length=1), tuple(inputs), step.outputs, step.loc))
             return
-        body = body_of(op, [self.old.params[v] for v in op.of_role("weight", step.inputs)])
-        arguments = [v for i, v in enumerate(step.inputs) if op.role(i) != "weight"]
-        over = [(name, v) for name, v in zip(body.inputs, arguments, strict=True) if v in self.axes]
-        seeds = {name: self.axes[v] - (v in xs) for name, v in over}
-        states = [*body.inputs][len(xs) : len(xs) + op.states]
-        small = _resized(body, axes_of(body, seeds, dict(zip(states, body.outputs.values(), strict=False))))
+        body, looped, arguments = _loop_body(step, op, self.old)
+        seeds = {name: self.axes[v] - over for name, (v, over) in arguments.items() if v in self.axes}
+        small = _resized(body, axes_of(body, seeds, looped))
         scan = replace(op, body=scan_of(title, small, op.length, len(xs), op.states, op.reverse).body)
         self.builder.put(Step(scan, tuple(inputs), step.outputs, step.loc))
 
