@@ -2,7 +2,7 @@
 
     python -m tools.mutants --count 60 --seed 1 lstmc/passes headers
 
-In a clone of the last commit the tests run once, and what lines each of them reaches is recorded (``--reached FILE``
+In a clone of the last commit the tests run once, and what lines each of them reaches is recorded (``--keep FOLDER``
 keeps that for further runs). Each mutant is then tried by the tests that reach its line, the nearest first; one of a
 header or a template by the tests of its group.
 Prints the survivors, as ``file:line old => new``, and exits with 1 if there are any. The mutants in
