@@ -27,13 +27,14 @@ from lstmc.cli.arguments import (
 )
 from lstmc.cli.commands import advanced, option
 from lstmc.cli.console import PLAIN, Rows, out, output, print_files, table
-from lstmc.cli.options import BatchOption, ExampleOption, ProveOption, SolverOption
-from lstmc.cli.streams import NumbersArguments, complete_numbers, verify_numbers
+from lstmc.cli.options import BatchOption, ExampleOption, ProveOption, SolverOption, completion
+from lstmc.cli.streams import NumbersArguments, verify_numbers
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
 from lstmc.manifest import manifest_path
 from lstmc.nets.tune import Tuning
+from lstmc.numerics import device_names
 from lstmc.runs.folder import WEIGHTS
 from lstmc.types import shape_text
 from lstmc.verification.proof import Proof, prove
@@ -62,7 +63,7 @@ class PassArguments:
             "--numbers NAME|FILE.toml",
             "Optimise the net for a device's low precision, as rknn-int8, without changing its meaning."
             " Its target is the default.",
-            autocompletion=complete_numbers,
+            autocompletion=completion(device_names),
         ),
     ] = None
     dump_dir: Annotated[

@@ -14,7 +14,7 @@ from rich.text import Text
 import lstmc
 from lstmc.cli.commands import argument
 from lstmc.cli.console import Form, out, output, table
-from lstmc.cli.options import BackendOption, SizesOption, complete_cells, parse_sizes
+from lstmc.cli.options import BackendOption, SizesOption, completion, parse_sizes
 from lstmc.errors import DslError, PluginError
 from lstmc.plugins import CELLS, entry_of, entry_points_of, group_of, library_names, only_entry_point, recorded_targets
 
@@ -24,7 +24,7 @@ COLUMN = 39  # letters of a cell's entry: two of them on a terminal of 80
 
 def cells_command(
     names: Annotated[
-        list[str] | None, argument("[NAME]...", "Show these cells whole.", autocompletion=complete_cells)
+        list[str] | None, argument("[NAME]...", "Show these cells whole.", autocompletion=completion(library_names))
     ] = None,
     sizes: SizesOption = None,
     backend: BackendOption = None,

@@ -24,14 +24,13 @@ if TYPE_CHECKING:
     from lstmc.backend import Backend
 
 
-def complete_cells(incomplete: str) -> Iterator[str]:
-    """Complete ``--cell``: cells of the library and of packages."""
-    return _beginning(library_names(), incomplete)
+def completion(names: Callable[[], Iterable[str]]) -> Callable[[str], Iterator[str]]:
+    """Return the function that completes an option by these names."""
 
+    def complete(incomplete: str) -> Iterator[str]:
+        return _beginning(names(), incomplete)
 
-def complete_backends(incomplete: str) -> Iterator[str]:
-    """Complete ``--backend``."""
-    return _beginning(lstmc.backend.find_backends(), incomplete)
+    return complete
 
 
 def complete_targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
@@ -159,7 +158,8 @@ def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) ->
 
 
 CellOption = Annotated[
-    str | None, option("--cell NAME", "Take this library cell instead of a file.", autocompletion=complete_cells)
+    str | None,
+    option("--cell NAME", "Take this library cell instead of a file.", autocompletion=completion(library_names)),
 ]
 LossModelArgument = Annotated[str, argument("FILE[:MODEL]", "A Python file with a @model that returns a loss.")]
 TrainingDataOption = Annotated[
@@ -211,7 +211,7 @@ BackendOption = Annotated[
     option(
         "--backend NAME",
         "Write for caffe, onnx or another backend of `lstmc targets`. Default: the target's.",
-        autocompletion=complete_backends,
+        autocompletion=completion(lambda: lstmc.backend.find_backends()),
     ),
 ]
 WriterOption = Annotated[
@@ -219,7 +219,7 @@ WriterOption = Annotated[
     advanced(
         "--backend NAME",
         "Read the net by this backend. Default: the one that wrote it.",
-        autocompletion=complete_backends,
+        autocompletion=completion(lambda: lstmc.backend.find_backends()),
     ),
 ]
 TargetOption = Annotated[

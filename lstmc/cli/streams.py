@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,22 +14,11 @@ from lstmc.api.models import bound_weights, trace_model
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.commands import Command, Group, interruptible, option, typer_command
 from lstmc.cli.console import Form, out, output, print_files, table
-from lstmc.cli.options import BatchOption, FormOption, OutputsOption, parse_sizes, whole_from_0
+from lstmc.cli.options import BatchOption, FormOption, OutputsOption, completion, parse_sizes, whole_from_0
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
 from lstmc.numerics import NumbersReport, Ranges, device_names, device_of, read_device
 from lstmc.numerics.calibration import CALIBRATIONS, STEPS, calibration_for
-
-
-def complete_numbers(incomplete: str) -> Iterator[str]:
-    """Complete ``--numbers``: the devices that are described here."""
-    yield from (name for name in device_names() if name.startswith(incomplete))
-
-
-def complete_quantiser(incomplete: str) -> Iterator[str]:
-    """Complete ``--reader``: the programs whose quantisers are known."""
-    yield from (name for name in CALIBRATIONS if name.startswith(incomplete))
-
 
 DataOption = Annotated[
     Path,
@@ -184,7 +172,7 @@ class NumbersArguments:
             "--numbers NAME|FILE.toml",
             "Simulate numbers instead, over --data: int8, a8w8, a16w8, int16, fp16, bf16, or those of a device, as"
             " rknn-int8.",
-            autocompletion=complete_numbers,
+            autocompletion=completion(device_names),
         ),
     ] = None
     data: Annotated[
@@ -198,7 +186,7 @@ class NumbersArguments:
         option(
             "--reader NAME",
             "Quantise the net for --numbers by this program's own quantiser, and run it there too.",
-            autocompletion=complete_quantiser,
+            autocompletion=completion(lambda: CALIBRATIONS),
         ),
     ] = None
 
