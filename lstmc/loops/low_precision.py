@@ -19,7 +19,9 @@ TIE = 1e-3  # of a step: numbers so near to the middle of two are rounded to eit
 
 
 def to_format(array: Array, format: str) -> Array:
-    """Return numbers as fp16 or bf16 stores them, rounded to nearest, ties to even."""
+    """Return numbers as fp16 or bf16 stores them, rounded to nearest, ties to even; as they are for ``float``."""
+    if format == "float":
+        return array
     if format == "fp16":
         with np.errstate(over="ignore"):
             return array.astype(np.float16).astype(array.dtype)

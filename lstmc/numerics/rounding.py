@@ -208,8 +208,6 @@ class DeviceRounding:
 
     def _stored(self, ref: Ref, array: Array) -> Array:
         format = self._formats[ref]
-        if format == "float":
-            return array
         if format not in BITS:
             return to_format(array, format)
         grid = self._grids.get(ref)
@@ -263,8 +261,6 @@ class DeviceRounding:
 
     def _matrix(self, node: Node, array: Array) -> Array:
         format = self.device.weights.format
-        if format == "float":
-            return array
         if format not in BITS:
             return to_format(array, format)
         integers, steps = self.integers(array, node)
@@ -295,13 +291,11 @@ class DeviceRounding:
     def _bias(self, array: Array) -> Array:
         """Return a bias as it is stored: 32 bits for integers, the format of weights for floating point."""
         format = self.device.weights.format
-        stays = format in BITS or format == "float" or not self.device.weights.biases
+        stays = format in BITS or not self.device.weights.biases
         return array if stays else to_format(array, format)
 
     def _constant(self, array: Array) -> Array:
         format = self.device.weights.constants or self.device.values.format
-        if format == "float":
-            return array
         if format not in BITS:
             return to_format(array, format)
         return Grid.of((float(array.min()), float(array.max())), format, self.device).rounded(array)
