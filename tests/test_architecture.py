@@ -76,6 +76,7 @@ ORDER["lstmc_onnx"] = (
 )
 ORDER["lstmc_c"] = (
     ("elements", "turns", "views"),
+    ("wav",),
     ("plan",),
     ("code",),
     ("numbers",),
@@ -126,7 +127,7 @@ THIRD_PARTY = {
             "lstmc/runs/metrics.py",
             "lstmc/nets/generation.py",
         ),
-        *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
+        *("lstmc_c/wav.py", "lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
     ),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/output.py", "lstmc/sweeps/task.py"),
     "psutil": ("lstmc/process/", "lstmc_caffe/processes/"),

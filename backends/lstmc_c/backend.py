@@ -33,6 +33,7 @@ from lstmc_c.code import OPS
 from lstmc_c.elements import identifier
 from lstmc_c.entry_points import STEPS, blobs_of_each_step, compared_functions
 from lstmc_c.numbers import FLOAT32, Numbers
+from lstmc_c.wav import LANGUAGE, program
 
 SUFFIX, HEADER = ".c", ".h"
 PROGRAM = "gcc"
@@ -357,6 +358,21 @@ class CBackend(RunsFiles):
         """``NAME.c``, ``NAME.h`` and ``NAME.manifest.json``; if asked for, ``NAME.bin``."""
         with gc_paused():
             return artifact(Source(compiled, weights, self.numbers, self.weights_in_file), self.layout)
+
+    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
+        """A program that streams a WAV file through a net that is fed by spectra; see :mod:`lstmc_c.wav`."""
+        argument = Argument("language", language)
+        if language.partition(":")[0] != LANGUAGE:
+            raise BackendError(
+                f"{argument}: a net in C is a function; for sound there is {LANGUAGE}", arguments=(argument,)
+            )
+        integers = self.numbers.device is not None and self.numbers.device.arithmetic == "integer"
+        if integers or self.weights_in_file or self.layout != "files":
+            raise BackendError(
+                f"{argument}: expected a net in floats with its weights in its source, and layout=files",
+                arguments=(argument,),
+            )
+        return program(compiled, artifact, language)
 
     loaded = staticmethod(loaded_net)
 

@@ -209,6 +209,7 @@ class Net:
     def example(self, language: str) -> Mapping[str, bytes]:
         """Return a short program, by file name, that streams through a net compiled with ``step=True``, its states kept
         between steps, and needs no lstmc: in ``"python"`` or ``"cpp"``, for the program that reads its target's nets.
+        Of a net in C that reads spectra ``"wav:rate=16000,frame=512,hop=256"`` is a program for sound.
 
         Raises :class:`~lstmc.errors.BackendError` for a language or a target that there is none for.
 

@@ -17,7 +17,7 @@ from lstmc.cli.console import out, table
 from lstmc.cli.options import ExampleOption, PlacesOption, ProveOption, SizesOption, seed_option
 from lstmc.files.output import write_files
 from lstmc.importers import TOLERANCE, ImportedModel, SourceError, import_file
-from lstmc.importers.zoo import PREFIX, recipes
+from lstmc.importers.zoo import PREFIX, recipe_of, recipes
 from lstmc.ops import Array
 from lstmc.text import number, whole
 from lstmc.types import shape_text
@@ -154,7 +154,7 @@ def convert_command(
     lstmc convert vad.onnx --shape x=1,576 --constant sr=16000 -o vad
     lstmc convert frame.onnx --state h_in=h_out -o net --target c
     lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
-    lstmc convert zoo:gtcrn -o net --backend c
+    lstmc convert zoo:gtcrn -o net --backend c --example wav
     ```
     """
     if str(source) == PREFIX:
@@ -174,7 +174,11 @@ def convert_command(
     result = convert_model(
         arguments.imported(source), folder, options, verification.on, choices.whole, verification.prove
     )
-    program = write_files(folder, result.net.example(choices.example)) if choices.example else ()
+    program: list[Path] = []
+    if choices.example:
+        recipe = recipe_of(source)
+        language = recipe.example(choices.example) if recipe else choices.example
+        program = write_files(folder, result.net.example(language))
     report(result.model, [*result.paths, *program])
     by_numpy = Report("model.py by NumPy", result.described)
     _print_compared(by_numpy, "the source's own description", TOLERANCE, "float64")

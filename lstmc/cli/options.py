@@ -280,5 +280,5 @@ TrainedOption = Annotated[
     ),
 ]
 ExampleOption = Annotated[
-    str | None, option("--example cpp|python", "Write a program too that runs the net of --step.")
+    str | None, option("--example cpp|python|wav", "Write a program too that runs the net of --step.")
 ]

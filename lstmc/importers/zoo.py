@@ -37,7 +37,8 @@ class Recipe:
 
     ``member`` is the file's path in an archive, if ``file`` is one. ``options`` are arguments of
     :func:`~lstmc.importers.import_file`; ``sizes`` are those that a net of whole sequences is compiled for.
-    ``targets`` are those on which the net is compared with the file, ``feed`` says how it is used.
+    ``targets`` are those on which the net is compared with the file, ``feed`` says how it is used. ``stft`` has the
+    settings of a program that feeds it by frames of sound.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Recipe:
     member: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    stft: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def requirement(self) -> str:
@@ -97,6 +99,11 @@ class Recipe:
             own = given.get(name)
             merged[name] = {**value, **(own or {})} if isinstance(value, Mapping) else own or value
         return {**merged, "values": {name: np.asarray(value) for name, value in merged.get("values", {}).items()}}
+
+    def example(self, language: str) -> str:
+        """Return the language of a program; that of ``wav``, with the frames of sound that the net is fed by."""
+        settings = ",".join(f"{name}={value}" for name, value in self.stft.items())
+        return f"{language}:{settings}" if language == "wav" and settings else language
 
     def _wheel(self, folder: Path) -> bytes:
         """Return the checked wheel: one that was put into the folder by hand, or a download."""

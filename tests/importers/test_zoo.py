@@ -21,6 +21,7 @@ import lstmc
 from lstmc.cli import main
 from lstmc.importers import SourceError, import_file, zoo
 from lstmc.importers.zoo import Recipe, recipes
+from lstmc_c.wav import Stft
 from tests.on_demand.fuzz.formats import CORPUS
 
 NET = (CORPUS / "tagger.onnx").read_bytes()
@@ -185,6 +186,17 @@ def test_arguments_of_a_recipe_and_of_a_call() -> None:
     recipe = replace(SMALL, options={"time": {"x": 1, "y": 2}, "recurrent_only": True})
     given = {"time": {"y": 0}, "recurrent_only": False, "shapes": {}, "values": {}}
     assert recipe.arguments(given) == {**given, "time": {"x": 1, "y": 0}, "recurrent_only": True}
+
+
+def test_a_program_for_sound_has_the_frames_of_the_recipe() -> None:
+    assert SMALL.example("wav") == "wav"
+    fed = replace(SMALL, stft={"rate": 8000, "frame": 32})
+    assert [fed.example(language) for language in ("wav", "python")] == ["wav:rate=8000,frame=32", "python"]
+    read = {recipe.name: Stft.of(recipe.example("wav")) for recipe in recipes().values() if recipe.stft}
+    assert {name: (stft.frame, stft.output) for name, stft in read.items()} == {
+        "gtcrn": (512, "complex"),
+        "nsnet2": (320, "gain"),
+    }
 
 
 def test_an_unknown_net() -> None:
