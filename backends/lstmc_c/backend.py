@@ -363,15 +363,10 @@ class CBackend(RunsFiles):
         """A program that streams a WAV file through a net that is fed by spectra; see :mod:`lstmc_c.wav`."""
         argument = Argument("language", language)
         if language.partition(":")[0] != LANGUAGE:
-            raise BackendError(
-                f"{argument}: a net in C is a function; for sound there is {LANGUAGE}", arguments=(argument,)
-            )
+            raise BackendError(f"{argument}: a net in C is a function; for sound there is {LANGUAGE}")
         integers = self.numbers.device is not None and self.numbers.device.arithmetic == "integer"
         if integers or self.weights_in_file or self.layout != "files":
-            raise BackendError(
-                f"{argument}: expected a net in floats with its weights in its source, and layout=files",
-                arguments=(argument,),
-            )
+            raise BackendError(f"{argument}: expected a net in floats with its weights in its source, and layout=files")
         return program(compiled, artifact, language)
 
     loaded = staticmethod(loaded_net)

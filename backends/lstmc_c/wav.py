@@ -56,13 +56,12 @@ class Stft:
         if not values:
             raise BackendError(
                 f"{argument}: the net does not say how it is fed by sound: expected its frames, as in"
-                f" {Argument('language', SETTINGS)}",
-                arguments=(argument, Argument("language", SETTINGS)),
+                f" {Argument('language', SETTINGS)}"
             )
         try:
             return parse_json(json.dumps(values).encode(), Annotated[cls, AfterValidator(_overlapping)])  # type: ignore[arg-type]
         except NotExpected as wrong:
-            raise BackendError(f"{argument}: {wrong}", arguments=(argument,)) from None
+            raise BackendError(f"{argument}: {wrong}") from None
 
     def strides(self, place: Place, kind: str) -> tuple[int, int] | None:
         """Return the distances of two bins and of the parts of one in an array; None if its shape is another."""

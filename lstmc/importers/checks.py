@@ -85,7 +85,14 @@ def _compared(
     tolerance: float,
 ) -> tuple[Difference, ...]:
     """Return the differences of a model of one frame from all frames of its source."""
-    compared = [difference(name, expected[name], array, tolerance) for name, array in actual.items()]
+    compared = [
+        difference(
+            name,
+            *_from_begin(model.net.delays.get(name, 0), model.frames.get(name, 0), expected[name], array),
+            tolerance,
+        )
+        for name, array in actual.items()
+    ]
     graph = traced(model.described, _sizes(model.described, fed))
     weights = {name: weight.array() for name, weight in model.described.params.items()}
     return within_rounding(compared, graph, fed, weights, np.float64 if tolerance == TOLERANCE else np.float32)
@@ -182,7 +189,13 @@ def _in_step(net: Net, name: str, expected: Array, actual: Array) -> tuple[Array
     places = [axis for axis, size in enumerate(shape) if size in net.time]
     if len(places) != 1:
         return None
-    axis = net.axes[name][places[0]] if name in net.axes else places[0]
+    return _from_begin(lag, net.axes[name][places[0]] if name in net.axes else places[0], expected, actual)
+
+
+def _from_begin(lag: int, axis: int, expected: Array, actual: Array) -> tuple[Array, Array]:
+    """Return the steps of both from the first step of a late ``actual`` on, along their axis of time."""
+    if not lag:
+        return expected, actual
     actual = actual[(slice(None),) * axis + (slice(lag, None),)]
     count = min(expected.shape[axis], actual.shape[axis])
     return expected.take(range(count), axis), actual.take(range(count), axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import onnx
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from lstmc import convert, load
 from lstmc.importers import RefusedError, SourceError, from_onnx, from_torch
@@ -152,6 +154,85 @@ class Around(nn.Module):
         return y
 
 
+class Shifted(nn.Module):
+    """Frames that come ``ahead`` frames later; a net of one frame has them so late."""
+
+    def __init__(self, ahead: int, negative: bool) -> None:
+        super().__init__()
+        self.ahead, self.negative = ahead, negative
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.negative:
+            return pad(x, (0, 0, -self.ahead, self.ahead))
+        return pad(x[:, :, self.ahead :], (0, 0, 0, self.ahead))
+
+
+class Cut(nn.Module):
+    """A convolution that is padded by more on both sides, without its first and last frames."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(2, 2, (3, 1), padding=(2, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x)[:, :, 1:-1]
+        return y
+
+
+class Beside(nn.Module):
+    """The sum of the input and of layers that see the future by different numbers of frames."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + sum(layer(x) for layer in self.layers)
+
+
+def window(before: int, after: int) -> nn.Module:
+    return nn.Sequential(nn.ZeroPad2d((0, 0, before, after)), nn.Conv2d(2, 2, (before + after + 1, 1)))
+
+
+AHEAD: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "a window around": (lambda: nn.Conv2d(2, 2, 3, padding=1), 1),
+    "padded on both sides": (lambda: window(2, 1), 1),
+    "the future alone": (lambda: window(0, 3), 3),
+    "two windows": (lambda: nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.PReLU(), window(1, 2)), 3),
+    "the past of what is late": (lambda: nn.Sequential(window(0, 2), nn.Sigmoid(), window(3, 0)), 2),
+    "a logarithm that is late": (lambda: nn.Sequential(window(0, 1), Log(), window(1, 0)), 1),
+    "shifted": (lambda: Shifted(2, False), 2),
+    "shifted by a negative padding": (lambda: nn.Sequential(Shifted(1, True), window(1, 0)), 1),
+    "cut on both sides": (lambda: Cut(), 1),
+    "beside": (lambda: Beside(window(1, 1), nn.Sequential(window(0, 2), nn.Tanh(), window(2, 0)), window(2, 0)), 2),
+    "a dilation": (lambda: nn.Conv2d(2, 2, 3, padding=(2, 1), dilation=(2, 1)), 2),
+}
+
+
+class Log(nn.Module):
+    """A function that is not finite at 0, where a late value may be before its first frame."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log(x * x)
+
+
+@pytest.mark.parametrize("name", one_in(3, AHEAD))
+def test_what_sees_frames_of_the_future_is_so_many_frames_late(name: str, tmp_path: Path) -> None:
+    made, late = AHEAD[name]
+    torch.manual_seed(5)
+    module = Around(made()).eval()
+    done = convert(from_onnx(exported(module), step=True), tmp_path, target="c", on=["interpreter"])
+    assert done.passed
+    assert done.net.compiled.delays == {"y": late}
+    x = torch.randn(1, 2, 60, 8)
+    with torch.no_grad():
+        expected = module(x).numpy()[:, :, : 60 - late]
+    (path,) = (path for path in done.paths if path.suffix == ".c")
+    with load(path).stream() as step:
+        frames = [step(x=frame.numpy())["y"] for frame in x.split(1, 2)]
+    np.testing.assert_allclose(np.concatenate(frames[late:], 2), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 class Mean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x - x.mean(2, keepdim=True)
@@ -160,14 +241,17 @@ class Mean(nn.Module):
 @pytest.mark.parametrize(
     ("layer", "said"),
     [
-        (nn.Conv2d(2, 2, 3, padding=1), "it sees frames of the future: a window of 3 frames over 0 zeros in front"),
+        (
+            nn.Conv2d(2, 2, (4, 3), padding=(1, 1)),
+            "its windows of 4 frames over 1 zeros in front, 1 behind, are not one a frame",
+        ),
         (nn.Conv2d(2, 2, (1, 3), stride=(2, 1), padding=(0, 1)), "it has a stride of 2 frames"),
         (Mean(), "it takes some steps, or all of them, together"),
         (
             nn.MaxPool2d((2, 1), 1, (1, 0)),
             "it is padded by less than any number, and the frames before the first one are 0",
         ),
-        (nn.ZeroPad2d((0, 0, 1, 1)), "it joins sequences along time, or pads them behind, for frames of the future"),
+        (nn.Sequential(nn.ZeroPad2d((0, 0, 1, 1)), nn.Tanh()), "it reads a sequence that is padded along time"),
     ],
 )
 def test_what_needs_more_than_the_past_is_refused_by_name(layer: nn.Module, said: str) -> None:

@@ -2,7 +2,8 @@
 
 Each value over time has one frame instead of all frames, in the source's order of axes. A convolution over time reads
 its past from a state, and a loop over time takes one step from a state. A loop along another axis, such as the bands of
-a frame, has time in its batch, and runs inside the step.
+a frame, has time in its batch, and runs inside the step. A layer that sees frames of the future is that many frames
+late: values that meet its result are delayed by states, and what remembers begins with the first true frame.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import NoReturn
 from lstmc.importers.canonical.states import step_states
 from lstmc.importers.canonical.time import Place, is_zero, same_axes
 from lstmc.importers.ir.net import Net, NetBuilder, body_of, origin_of, scan_of
-from lstmc.importers.ir.ops import Expand, Select
+from lstmc.importers.ir.ops import Expand, Select, Where
 from lstmc.importers.ir.values import Shape, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.ir import Scan
-from lstmc.ops import Concat, Conv, Full, Input, Op, Reshape, Split
+from lstmc.ops import Affine, Concat, Conv, Full, Input, Op, Reshape, Split
 from lstmc.ops.layers import MaxPool, Pool
 from lstmc.passes.unrolled_steps import Step
+from lstmc.text import late
 from lstmc.types import TensorType
 
 BEFORE = "stream the part before it"
@@ -114,14 +116,22 @@ def one_frame(net: Net, time: Mapping[str, int]) -> tuple[Net, dict[str, int]]:
 
 
 class _OneFrame:
-    """The rewrite to one frame. ``zeros`` are the padding in front of a value; ``rest`` is the padding behind it."""
+    """The rewrite to one frame.
+
+    Of a value, ``zeros`` are the frames of padding in front, ``behind`` those behind, ``rest`` further frames behind
+    that must be cut off, ``cut`` the first frames that are missing, and ``late`` the frames by which it is late.
+    """
 
     def __init__(self, net: Net, time: Mapping[str, int]) -> None:
         self.old, self.axes = net, axes_of(net, time)
         self.builder = NetBuilder.of(net)
         self.name: dict[str, str] = {}  # old name -> new name, if they differ
         self.zeros: dict[str, int] = {}
+        self.behind: dict[str, int] = {}
         self.rest: dict[str, int] = {}
+        self.cut: dict[str, int] = {}
+        self.late: dict[str, int] = {}
+        self.kept: dict[tuple[str, int], str] = {}  # delayed values, and flags of frames that have begun
         self.length = max(net.shapes[name][axis] for name, axis in time.items())
         self.states: dict[str, str] = {}
         self.outputs: dict[str, str] = {}
@@ -142,12 +152,49 @@ class _OneFrame:
     def net(self) -> Net:
         outputs = {name: self._read(value) for name, value in self.old.outputs.items()}
         steps, shapes = self.builder.steps, self.builder.shapes
-        return self.old.of_steps(steps, self.builder.leaves, shapes, {**outputs, **self.outputs}, time=())
+        delays = {name: lag for name, value in self.old.outputs.items() if (lag := self.late.get(value))}
+        said = [
+            f"Output {n} comes {late(lag)}: at step t it is the source's at t - {lag}." for n, lag in delays.items()
+        ]
+        made = self.old.of_steps(steps, self.builder.leaves, shapes, {**outputs, **self.outputs}, {}, delays, time=())
+        return replace(made, notes=(*made.notes, *said))
 
     def _read(self, value: str, padded: bool = False) -> str:
-        if (self.zeros.get(value) and not padded) or self.rest.get(value):
+        if ((self.zeros.get(value) or self.behind.get(value)) and not padded) or self.rest.get(value):
             self._refuse(value, "it reads a sequence that is padded along time")
+        if self.cut.get(value):
+            self._refuse(value, "it reads a sequence without its first frames, which is not padded behind as much")
         return self.name.get(value, value)
+
+    def _all(self, step: Step) -> list[str]:
+        """Return the operands of a step, delayed to the latest of them; its results over time come that late."""
+        lag = max((self.late.get(value, 0) for value in step.inputs), default=0)
+        operands = [self._delayed(v, lag, step) if v in self.axes else self._read(v) for v in step.inputs]
+        self.late |= dict.fromkeys(step.outputs if lag else (), lag)
+        return operands
+
+    def _delayed(self, value: str, lag: int, step: Step) -> str:
+        name, by = self._read(value), lag - self.late.get(value, 0)
+        if by and (name, by) not in self.kept:
+            self.kept[name, by] = self._window_of(name, self.axes[value], by, step)[1]
+        return self.kept[name, by] if by else name
+
+    def _begun(self, lag: int, rank: int, where: str) -> str:
+        """Return a mask of one element that is 0 for the first ``lag`` frames, then 1."""
+        if ("", lag) not in self.kept:
+            before = self._state("begun", (1, lag))
+            first, *rest = (
+                self.builder.add(Split(1, (1, lag - 1)), before, hint="begun", origin=where) if lag > 1 else [before]
+            )
+            one = self.builder.one(Affine(0.0, 1.0), first, hint="one", origin=where)
+            self._next(before, self.builder.one(Concat(1), *rest, one, hint="begun", origin=where) if rest else one)
+            self.kept["", lag] = first
+        return self.builder.one(Reshape((1,) * rank), self.kept["", lag], hint="mask", origin=where)
+
+    def _from_first(self, x: str, old: str, lag: int, where: str) -> str:
+        """Return ``x``, or ``old`` before its first true frame comes."""
+        mask = self._begun(lag, len(self.builder.shapes[x]), where)
+        return self.builder.one(Where(), mask, x, old, hint=f"{x}_begun", origin=where)
 
     def _refuse(self, node: str, why: str) -> NoReturn:
         raise RefusedError(self.old.origin, [Refusal(node, "", "", why, BEFORE)], what="streamed")
@@ -161,8 +208,13 @@ class _OneFrame:
         out = self.builder.fresh(f"{state}_next")
         self.outputs[out], self.states[state] = value, out
 
+    def _zeros_first(self, x: str, lag: int, where: str) -> str:
+        zeros = self.builder.fresh(f"{x}_zeros")
+        self.builder.leaves[zeros], self.builder.shapes[zeros] = Full(self.builder.shapes[x]), self.builder.shapes[x]
+        return self._from_first(x, zeros, lag, where)
+
     def _put(self, op: Op, step: Step) -> None:
-        self.builder.put(Step(op, tuple(map(self._read, step.inputs)), step.outputs, step.loc))
+        self.builder.put(Step(op, tuple(self._all(step)), step.outputs, step.loc))
 
     def _step(self, step: Step) -> None:
         op, shapes = step.op, self.old.shapes
@@ -180,6 +232,8 @@ class _OneFrame:
         elif isinstance(op, Conv | Pool) and axis >= len(shapes[step.inputs[0]]) - 2:
             self._window(step, op, axis)
         elif isinstance(op, Select) and op.axis == axis and op.index in (-1, shapes[step.inputs[0]][axis] - 1):
+            if self.late.get(step.inputs[0]):
+                self._refuse(origin_of(step), "it takes the last frame of what sees frames of the future")
             self._put(Reshape(shapes[step.outputs[0]]), step)  # what is known after this step
         else:
             along = op.along(slot, axis, *(TensorType(shapes[value]) for value in step.inputs))
@@ -193,27 +247,41 @@ class _OneFrame:
             self._put(op, step)
 
     def _padding(self, step: Step, op: Concat) -> None:
-        *zeros, sequence = step.inputs
-        if not all(is_zero(self.old, value) for value in zeros) or is_zero(self.old, sequence):
-            self._refuse(
-                origin_of(step), "it joins sequences along time, or pads them behind, for frames of the future"
-            )
-        count = sum(fixed(self.old.shapes[value][op.axis], "a padding") for value in zeros)
-        self.zeros[step.outputs[0]] = count + self.zeros.get(sequence, 0)
-        self.name[step.outputs[0]] = self._read(sequence, padded=True)
+        sizes = {i: self.old.shapes[v][op.axis] for i, v in enumerate(step.inputs) if is_zero(self.old, v)}
+        at, *more = [i for i in range(len(step.inputs)) if i not in sizes] or [0, 0]
+        front, behind = (
+            sum(fixed(size, "a padding") for i, size in sizes.items() if (i < at) == first) for first in (True, False)
+        )
+        value, out = step.inputs[at], step.outputs[0]
+        missing = self.cut.get(value, 0)
+        if more or behind < missing:
+            self._refuse(origin_of(step), "it joins sequences along time")
+        self.zeros[out], self.behind[out] = (
+            front + self.zeros.get(value, 0),
+            behind - missing + self.behind.get(value, 0),
+        )
+        self.late[out] = self.late.get(value, 0)
+        self.name[out] = self.name.get(value, value) if missing else self._read(value, padded=True)
 
     def _cut(self, step: Step, op: Split) -> None:
-        """Read a sequence from its padding on, which is the sequence some steps later, or without its end."""
+        """Read a sequence from its padding on, which is the sequence some steps later, or from a later frame on, which
+        is a sequence that comes late, or without its end."""
         (value,), start = step.inputs, 0
         for part, size in zip(step.outputs, op.sizes, strict=True):
-            late = self.zeros.get(value, 0) - start
+            ahead = start - self.zeros.get(value, 0)
             start += size
             if part not in self.needed:
                 continue
-            if size != self.length or late < 0:
+            behind = self.behind.get(value, 0) + self.rest.get(value, 0)
+            missing = max(0, ahead - behind)
+            if size != self.length - missing or (missing and start != self.length + self.zeros.get(value, 0) + behind):
                 self._refuse(origin_of(step), "it takes some steps, or all of them, together")
-            x = self.name.get(value, value)
-            self.name[part] = self._window_of(x, op.axis, late, step)[1] if late else x
+            x, lag = self.name.get(value, value), self.late.get(value, 0)
+            if ahead < 0:
+                x = self._zeros_first(x, lag, origin_of(step)) if lag else x
+                x = self._window_of(x, op.axis, -ahead, step)[1]
+            self.name[part], self.late[part] = x, lag + max(0, ahead)
+            self.cut |= {part: missing} if missing else {}
 
     def _window_of(self, x: str, axis: int, reach: int, step: Step) -> tuple[str, str]:
         """Return a frame joined behind the ``reach`` frames before it, which are a state; and the first of these
@@ -229,31 +297,36 @@ class _OneFrame:
         spatial, where = axis - len(self.old.shapes[step.inputs[0]]) + 2, origin_of(step)
         kernel = op.size if isinstance(op, Pool) else self.old.shapes[step.inputs[1]][2:]
         spread = op.dilation[spatial] if isinstance(op, Conv) else 1
-        reach, zeros = (fixed(kernel[spatial], "a kernel") - 1) * spread, self.zeros.get(step.inputs[0], 0)
+        value, reach, pad = step.inputs[0], (fixed(kernel[spatial], "a kernel") - 1) * spread, op.pad[spatial]
+        front, behind, lag = self.zeros.get(value, 0) + pad, self.behind.get(value, 0) + pad, self.late.get(value, 0)
         if op.stride[spatial] != 1:
             self._refuse(where, f"it has a stride of {op.stride[spatial]} frames")
-        if isinstance(op, MaxPool) and op.pad[spatial]:
+        if isinstance(op, MaxPool) and pad:
             self._refuse(where, "it is padded by less than any number, and the frames before the first one are 0")
-        if reach and op.pad[spatial] == reach and not zeros:  # the padding behind the last frame must be cut off
-            self.rest[step.outputs[0]] = reach
-            pads = (0 if spatial == 0 else op.pad[0], 0 if spatial == 1 else op.pad[1])
-            op = replace(op, pad=pads)
-        elif op.pad[spatial] or zeros != reach:
-            ahead = f"it sees frames of the future: a window of {reach + 1} frames over {zeros} zeros in front"
-            self._refuse(where, ahead)
-        x = self._read(step.inputs[0], padded=True)
-        others = tuple(map(self._read, step.inputs[1:]))
+        if front > reach or (front < reach and front + behind != reach):
+            self._refuse(
+                where,
+                f"its windows of {reach + 1} frames over {front} zeros in front, {behind} behind, are not one a frame",
+            )
+        x, others = self._read(value, padded=True), tuple(map(self._read, step.inputs[1:]))
+        if front == reach and behind:  # the frames behind the last one must be cut off
+            self.rest[step.outputs[0]] = behind
+        x = self._zeros_first(x, lag, where) if lag and front else x
+        if pad:
+            op = replace(op, pad=(0 if spatial == 0 else op.pad[0], 0 if spatial == 1 else op.pad[1]))
         if reach:
             x, _ = self._window_of(x, axis, reach, step)
+        self.late[step.outputs[0]] = lag + reach - front
         self.builder.put(Step(op, (x, *others), step.outputs, step.loc))
 
     def _scan(self, step: Step, op: Scan) -> None:
         title, xs = op.body.name, op.of_role("x", step.inputs)
-        inputs = [*map(self._read, step.inputs)]
+        inputs = self._all(step)
+        lag = self.late.get(step.outputs[0], 0)
         if {self.axes.get(value) for value in xs} == {0}:
             if op.reverse:
                 self._refuse(origin_of(step), "it runs backwards, so its first step needs the last frame")
-            ends = iter(step.outputs[len(step.outputs) - op.states :])
+            ends, ends_of = iter(step.outputs[len(step.outputs) - op.states :]), dict[str, str]()
             names = iter(op.next_states)
             for i, value in enumerate(step.inputs):
                 if op.role(i) == "state":
@@ -261,8 +334,14 @@ class _OneFrame:
                     if value not in self.old.producers and value not in self.old.inputs:
                         self._check_zeros(step, value)
                         inputs[i] = self._state(f"{title}_{name}", self.builder.shapes[inputs[i]])
-                        self._next(inputs[i], end)
+                        ends_of[inputs[i]] = end
+                    elif lag:
+                        self._refuse(origin_of(step), "it begins from a state, behind what sees frames of the future")
             self.builder.put(Step(replace(op, length=1), tuple(inputs), step.outputs, step.loc))
+            if lag and self.needed.intersection(step.outputs[len(step.outputs) - op.states :]):
+                self._refuse(origin_of(step), "it takes the last frame of what sees frames of the future")
+            for state, end in ends_of.items():
+                self._next(state, self._from_first(end, state, lag, origin_of(step)) if lag else end)
             return
         body, looped, arguments = _loop_body(step, op, self.old)
         seeds = {name: self.axes[v] - over for name, (v, over) in arguments.items() if v in self.axes}

@@ -17,7 +17,7 @@ from itertools import product
 from math import prod
 
 from lstmc.importers.ir.net import Net, body_of, with_body
-from lstmc.importers.ir.ops import Einsum, Expand, Normalize, Permute
+from lstmc.importers.ir.ops import Einsum, Expand, Normalize, Permute, Where
 from lstmc.importers.ir.values import OpenSize, Shape, Weight, result_shapes
 from lstmc.ir import Scan
 from lstmc.ops import Add, Binary, Concat, Conv, Input, Linear, Op, Reshape
@@ -227,11 +227,13 @@ class _Layout:
         elif isinstance(op, Einsum):
             self._einsum(op, step)
         else:
+            if isinstance(op, Where):  # the order of a value that is no parameter
+                first = self.order[min(step.inputs[1:], key=lambda value: self.name[value] in self.params)]
             if isinstance(op, AlongAxis):
                 op = replace(op, axis=first.index(op.axis))
             elif isinstance(op, Expand):
                 op = Expand(tuple(op.shape[axis] for axis in first))
-            same = isinstance(op, Concat)
+            same = isinstance(op, Concat | Where)
             operands = [self._aligned(value, first, step) if same else self.name[value] for value in step.inputs]
             self._put(op, operands, step, [self._order_after(step, first)] * len(step.outputs))
 
