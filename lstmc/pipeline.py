@@ -139,6 +139,9 @@ def compile_graph(
         graph = graph if trained else without(graph, StopGradient)
         chosen = all_passes(backend, target, form)
         listed = chosen if passes is None else passes(chosen)
+        if stepped is not None:
+            after = {pair.before: pair.after for pair in stepped.states}
+            listed = [each.for_states(after) for each in listed]
         history = run(graph, listed, backend.ops)
     return Compiled(
         name=graph.name,

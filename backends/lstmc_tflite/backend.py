@@ -56,6 +56,10 @@ class TfliteBackend(RunsFiles):
         numbers = Numbers.of(values["numbers"], limits) if "numbers" in values else self.numbers
         return replace(self, numbers=numbers)
 
+    def for_integers(self, wide_states: bool) -> TfliteBackend:
+        """Return the backend with the passes of integers."""
+        return replace(self, numbers=Numbers.of("a8w8-s16" if wide_states else "a8w8", {}))
+
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Return the list of passes."""
         if not self.numbers.integers:

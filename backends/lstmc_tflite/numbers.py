@@ -19,7 +19,6 @@ from lstmc.numerics.sequences import StepRunner
 from lstmc.numerics.tflite import bias_integers, format_of_bits, has_kernel, integers_of, matrix_integers, number_grid
 from lstmc.ops import Array, Input
 from lstmc_tflite.net import Net, Operator, Tensor
-from lstmc_tflite.passes import state_ends
 from lstmc_tflite.written import Written
 
 # Operators whose results have the numbers of their operands.
@@ -102,12 +101,6 @@ def halve_weights(net: Net) -> None:
         net.operators.append(operator)
 
 
-def _unknown_states(compiled: Compiled) -> list[str]:
-    """Return the states that the pass ``Widths`` does not know: those of a model that is one step already."""
-    known = state_ends(compiled.expanded)
-    return [pair.before for pair in compiled.states or () if pair.before not in known]
-
-
 class Quantiser:
     """Gives each tensor of a written net its integers.
 
@@ -121,12 +114,6 @@ class Quantiser:
             raise BackendError(
                 f"{compiled.name} has no steps to measure ranges over: expected a model with a scan, found none;"
                 " numbers=float32 or numbers=fp16 need none"
-            )
-        if numbers.widens_states and (lost := _unknown_states(compiled)):
-            raise BackendError(
-                f"states of 16 bits need a model of cells: {lost[0]} is a state of a model that is one step already:"
-                " expected numbers=a8w8 or a16w8",
-                loc=compiled.expanded.node(lost[0]).loc,
             )
         self.net, self.per = written.net, rounding.device.weights.per
         graph, constants = compiled.expanded, StepRunner(compiled, params).constants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,27 +99,24 @@ class SumsAsProducts(NodePass):
         return b.add(ops.Reshape(node.types[0].shape), total, names=node.names, loc=node.loc)
 
 
-def state_ends(graph: Graph) -> dict[str, str]:
-    """Return the input of each state of a graph of one step, with the output that has its next value."""
-    outputs = {output.name for output in graph.outputs}
-    inputs = [node.name for node in graph if isinstance(node.op, ops.Input) and node.name.endswith("_in")]
-    pairs = {name: f"{name.removesuffix('_in')}_out" for name in inputs}  # as prepare.one_step calls them
-    carried = {name: output.name for name, output in graph.carried().items()}
-    return {name: after for name, after in pairs.items() if after in outputs} | carried
-
-
 @dataclass(frozen=True)
 class Widths(Pass):
-    """Put states, and what is added to or multiplied with them, in 16 bits, and all else in 8.
+    """Put states, what is added to or multiplied with them, and its logistic and tanh, in 16 bits, and all else in 8.
 
     1. a value that an op reads in the other size => requantize(value)
+
+    ``states`` are pairs of an input and the output that it takes at the next step.
     """
 
+    states: tuple[tuple[str, str], ...] = ()
     name = "widths"
+
+    def for_states(self, after: Mapping[str, str]) -> Widths:
+        return Widths(tuple(after.items()))
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        fixed, states = constants(graph), state_ends(graph)
+        fixed, states = constants(graph), dict(self.states)
         wide, casts = set[Ref](), dict[tuple[Ref, bool], Ref]()
         rebuild = Rebuild(graph)
 

@@ -27,6 +27,7 @@ from lstmc.numerics.calibration import (
     take_samples,
     take_streams,
 )
+from lstmc.numerics.device import State
 from lstmc.numerics.effects import Change, OutputError, ReaderOutput
 from lstmc.numerics.golden import golden_kit
 from lstmc.numerics.rounding import DeviceRounding
@@ -182,11 +183,21 @@ class StreamedModel:
         simulation = self._simulation(device, calibration or self)
         report = simulation.report()
         other, changed = self._with_other_numbers(device), CONVEX if self.options.numbers is None else PLAIN
-        if other.compiled(1).expanded != simulation.graph:
+        others = list[tuple[str, Simulation]]()
+        if other._in_numbers(device).compiled(1).expanded != simulation.graph:
             ranged = calibration._with_other_numbers(device) if calibration else other
-            left = other._simulation(device, ranged).first_error() / (simulation.first_error() or 1.0)
-            report = replace(report, changes=(*report.changes, Change(changed, left)))
-        return report
+            others.append((changed, other._simulation(device, ranged)))
+        if self._in_numbers(device) is not self and device.values.format == "int8" and device.state is None:
+            wider = replace(device, state=State("int16"))
+            others.append(("states in 16 bits (a8w8-s16)", self._simulation(wider, calibration or self)))
+        whole = simulation.first_error() or 1.0 if others else 1.0
+        more = (Change(text, each.first_error() / whole) for text, each in others)
+        return replace(report, changes=(*report.changes, *more))
+
+    def _in_numbers(self, device: Device) -> StreamedModel:
+        """Return the model whose net is the one that is written in a device's numbers."""
+        backend = self.backend.for_integers(device.state is not None) if device.kernels else self.backend
+        return self if backend is self.backend else replace(self, backend=backend)
 
     def _with_other_numbers(self, device: Device) -> StreamedModel:
         """Return the model compiled without the changes for a device's numbers if it has them, else with them."""
@@ -194,9 +205,9 @@ class StreamedModel:
         return replace(self, options=replace(self.options, numbers=numbers))
 
     def _simulation(self, device: Device, calibration: StreamedModel) -> Simulation:
-        ranges = calibration.ranges()
+        ranges = calibration._in_numbers(device).ranges()
         assert ranges is not None, "nothing asked to stop"
-        compiled = lru_cache(2)(self.compiled)
+        compiled = lru_cache(2)(self._in_numbers(device).compiled)
 
         def runner(width: int, rounding: DeviceRounding | None) -> StepRunner:
             return StepRunner(compiled(width), self.weights, rounding)

@@ -62,6 +62,10 @@ class Backend(ABC):
         """Return the backend whose graph of a step has each value by its name: of loops those of each turn."""
         return self
 
+    def for_integers(self, wide_states: bool) -> Backend:
+        """Return the backend whose nets are those of integers; ``wide_states``: with states of 16 bits among 8."""
+        return self
+
     def with_options(self, values: Mapping[str, str]) -> Backend:
         """Return the backend with these options, whose names are among ``options``.
 

@@ -311,6 +311,10 @@ class Simulation:
     def _changed(self) -> Iterator[tuple[str, Device]]:
         """Yield changes to the device's numbers, one at a time."""
         device = self._device
+        if device.kernels:  # which have no other ranges and weights; states of 16 bits have another net
+            if device.values.format == "int8":
+                yield "values in 16 bits (a16w8)", replace(device, values=replace(device.values, format="int16"))
+            return
         if device.values.format == "int8" and device.state is None:
             yield "states in 16 bits", replace(device, state=State("int16"))
         if device.values.format in BITS and not device.values.headroom:

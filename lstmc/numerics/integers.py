@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import frexp
+from math import frexp, inf
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ MULTIPLIER_BITS = 31
 FRACTIONS = range(10, 5, -1)  # bits of a 16-bit number between two entries of a table
 EXP_ZERO = 2**15 - 1  # the 16-bit number for 0 in softmax's table
 EXP_UNITS = 2**12  # its entries between -1 and 0: the table ends at -16, where exp is 0 in 15 bits
+EVERYTHING: Range = (-inf, inf)
+# Functions, and the operand from which the result is within half a step of 8 bits of its asymptote.
+SATURATES: Mapping[type[ops.Op], float] = {ops.Sigmoid: 6.24, ops.Tanh: 3.12}
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,10 @@ class IntegerRounding(DeviceRounding):
         }
         self._state_groups = {self._group[ref] for ref in states.values()}
         self._exact_groups = {self._group[ref] for ref in exact}
+        self._members: dict[Ref, set[Ref]] = {group: set() for group in self._group.values()}
+        for ref, group in self._group.items():
+            self._members[group].add(ref)
+        self._needed: dict[Ref, Range] = {}
         self._kernels: dict[str, Kernel] = {}
         super().__init__(device, graph, ranges, [*states, *states.values()], exact, exact_weights, counts)
 
@@ -262,8 +269,43 @@ class IntegerRounding(DeviceRounding):
         if group in self._indices:
             most = 2 ** (BITS[format] - 1) - 1
             return Grid(1.0, -most, most, nearest=self.device.values.nearest)
-        limits = self._group_ranges.get(group)
+        limits = self._limits_of(group)
         return None if limits is None else Grid.of(limits, format, self.device, symmetric=True)
+
+    def _limits_of(self, group: Ref) -> Range | None:
+        """Return the range of a group: the measured one, without the part in which its readers saturate. A 64th of it
+        is kept: XNNPACK takes no sum whose operands and result have scales too far apart."""
+        if (limits := self._group_ranges.get(group)) is None:
+            return None
+        (low, high), (least, greatest) = self._needs(group), limits
+        return max(least, min(low, least / 64)), min(greatest, max(high, greatest / 64))
+
+    def _needs(self, group: Ref) -> Range:
+        """Return the range outside of which no reader of a group gives other results in 8 bits."""
+        if group in self._needed:
+            return self._needed[group]
+        self._needed[group], refs = EVERYTHING, self._members[group]  # that of a group that is computed from itself
+        fed = any(isinstance(self._graph.node(ref.node).op, ops.Input) for ref in refs)
+        if not fed and group not in self._exact_groups and refs.isdisjoint(out.ref for out in self._graph.outputs):
+            read = [(ref, node) for ref in refs for node in self._structure.readers[ref]]
+            wanted = [self._needs_of(node, ref) for ref, node in read if self._group[Ref(node.name)] != group]
+            lows, highs = zip(*wanted or [EVERYTHING], strict=True)
+            self._needed[group] = min(lows), max(highs)
+        return self._needed[group]
+
+    def _needs_of(self, node: Node, ref: Ref) -> Range:
+        """Return the range of an operand outside of which the result is the same: of an activation, or of a sum with
+        one."""
+        result, kind = Ref(node.name), type(node.op)
+        if self._format(result) != "int8":
+            return EVERYTHING
+        if kind in SATURATES:
+            return -SATURATES[kind], SATURATES[kind]
+        others = [self._group_ranges.get(self._group[arg]) for arg in self._graph.args(node.name) if arg != ref]
+        if kind is not ops.Add or len(others) != 1 or others[0] is None:
+            return EVERYTHING
+        (low, high), (least, greatest) = self._needs(self._group[result]), others[0]
+        return low - greatest, high - least
 
     def operands(self, graph: Graph, node: Node, args: Sequence[ops.Array]) -> Sequence[ops.Array]:
         return args if self._in_integers(node) else super().operands(graph, node, args)
@@ -282,7 +324,7 @@ class IntegerRounding(DeviceRounding):
         rounded = []
         for out, (array, value) in enumerate(zip(results, kernel(*integers), strict=True)):
             ref, grid = Ref(node.name, out), self._grids[Ref(node.name, out)]
-            if self._counts:
+            if self._counts and self._needs(self._group[ref]) == EVERYTHING:
                 self.clipped[ref] = self.clipped.get(ref, 0) + grid.clipped(array)
             rounded.append(np.asarray((value * grid.scale).reshape(array.shape), array.dtype))
         return tuple(rounded)

@@ -16,6 +16,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.numerics.device import Device, Format, Grid, Range, rounded
 from lstmc.numerics.integers import SAME_NUMBERS, IntegerRounding, Integers, Kernel, Moved
+from lstmc.numerics.ranges import elements_of
 from lstmc.numerics.tflite_functions import by_lines16, by_table8, inverse_root, single, size_of, softmax8, softmax16
 from lstmc.numerics.tflite_kernels import (
     I64,
@@ -58,11 +59,8 @@ def keeps_numbers(op: ops.Op) -> bool:
 
 def keeps_bits(op: ops.Op) -> bool:
     """Return whether the result of an op has as many bits as its operands."""
-    return (
-        keeps_numbers(op)
-        or isinstance(op, ops.Add | ops.Sub | ops.Mul | ops.Affine | ops.Abs | ops.Maximum)
-        or is_square(op)
-    )
+    kept = isinstance(op, ops.Add | ops.Sub | ops.Mul | ops.Affine | ops.Abs | ops.Maximum | ops.Sigmoid | ops.Tanh)
+    return kept or keeps_numbers(op) or is_square(op)
 
 
 def is_square(op: ops.Op) -> bool:
@@ -190,7 +188,8 @@ class TfliteRounding(IntegerRounding):
         self._widths = widths(graph, device.values.format, states, state)
         ranges = dict(ranges)
         for node in graph:  # an op that only these numbers have
-            if isinstance(node.op, Requantize | ops.Transpose) and (source := graph.args(node.name)[0]) in ranges:
+            source = elements_of(graph, Ref(node.name))
+            if isinstance(node.op, Requantize | ops.Transpose) and source in ranges:
                 ranges.setdefault(Ref(node.name), ranges[source])
         super().__init__(device, graph, ranges, states, *options)
 
@@ -208,7 +207,7 @@ class TfliteRounding(IntegerRounding):
             raise BackendError(f"one scale for {names}, whose kernels have a scale each", loc=fixed[0].loc)
         if kinds:
             return FIXED[kinds.pop()][format]
-        limits = self._group_ranges.get(group)
+        limits = self._limits_of(group)
         if limits is None:
             return None
         low, high = min(limits[0], 0.0), max(limits[1], 0.0)

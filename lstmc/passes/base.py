@@ -75,6 +75,10 @@ class Pass(ABC):
         if self.before_peel:
             check_unpeeled(self, graph)
 
+    def for_states(self, after: Mapping[str, str]) -> Pass:
+        """Return the pass for a graph of one step; ``after`` has the output that each state's input takes next."""
+        return self
+
     @abstractmethod
     def run(self, graph: Graph) -> PassResult: ...
 

@@ -41,6 +41,9 @@ class Case:
         """Yield what became of a stream in each set of kernels, and what is wrong there."""
         try:
             stream = self.make(FLOAT32, TARGETS[RUN[0]])
+            if stream.compiled.states is None:
+                yield "no steps", ""
+                return
             if numbers != "float32":
                 with np.errstate(all="ignore"):
                     limits = stream.limits()
