@@ -48,6 +48,19 @@ def test_every_integer_of_carried_steps_is_the_interpreters(case: tuple[str, str
             assert stream.wrong(load(stream.content), kernels, 30) == 0, kernels
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "numbers", "kernels"),
+    [("gru", "a8w8", "xnnpack"), ("lstm", "a8w8-s16", "tflm"), ("rnn", "a16w8", "litert-reference")],
+)
+def test_every_integer_of_a_thousand_carried_steps_is_the_interpreters(name: str, numbers: str, kernels: str) -> None:
+    """``tests.on_demand.fuzz.tflite_streams --cells --steps 1000`` runs the others."""
+    limits = Stream(name, batch=1).limits()
+    target = "tflite-micro" if kernels == "tflm" else "tflite"
+    stream = Stream(name, batch=1, numbers=Numbers.of(numbers, limits), target=target)
+    assert stream.wrong(KERNELS[kernels](stream.content), kernels, 1000) == 0
+
+
 @pytest.fixture(scope="module")
 def ranges(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ranges of a GRU."""
